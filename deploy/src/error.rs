@@ -1,0 +1,42 @@
+//! What a stage fails with: a code of the protocol, a redacted message and tail, and when to try again.
+
+use std::time::Duration;
+
+use slipway_protocol::names::VariableName;
+use slipway_protocol::{ErrorCode, Failure, Stage};
+
+/// A stage's failure. Its text is redacted already; its class is the code's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct StageError {
+    /// The code; its class decides about retrying.
+    pub code: ErrorCode,
+    /// What happened and where.
+    pub message: String,
+    /// The last lines of what the failing command wrote.
+    pub tail: Vec<String>,
+    /// The earliest moment at which trying again makes sense, counted from now (`Retry-After`, rate limits).
+    pub retry_after: Option<Duration>,
+    /// For `missing-secret`: which one.
+    pub missing_secret: Option<VariableName>,
+}
+
+impl StageError {
+    /// An error without tail.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), tail: Vec::new(), retry_after: None, missing_secret: None }
+    }
+
+    /// The same error with the end of a command's output.
+    #[must_use]
+    pub fn with_tail(mut self, tail: Vec<String>) -> Self {
+        self.tail = tail;
+        self
+    }
+
+    /// As it stands in an event.
+    #[must_use]
+    pub fn failure(&self, stage: Option<Stage>) -> Failure {
+        Failure { tail: self.tail.clone(), ..Failure::new(self.code, stage, self.message.clone()) }
+    }
+}

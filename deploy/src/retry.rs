@@ -1,0 +1,53 @@
+//! Retry policies: exponential backoff with full jitter. The only file that may import `backoff`, which is
+//! unmaintained (RUSTSEC-2025-0012) and must stay replaceable.
+
+use std::time::Duration;
+
+use backoff::ExponentialBackoffBuilder;
+use backoff::backoff::Backoff as _;
+
+/// How often and how long apart something is tried.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Policy {
+    /// Upper bound of the first delay.
+    pub initial: Duration,
+    /// Upper bound of any delay.
+    pub max: Duration,
+    /// Growth of the upper bound from one delay to the next.
+    pub multiplier: f64,
+    /// How many times it's tried in all.
+    pub attempts: u32,
+}
+
+impl Policy {
+    /// Short faults within a stage: a reset connection, a 502.
+    pub const IN_STAGE: Self =
+        Self { initial: Duration::from_millis(500), max: Duration::from_secs(5), multiplier: 2.0, attempts: 3 };
+
+    /// Whole attempts of a deployment.
+    pub const ATTEMPTS: Self =
+        Self { initial: Duration::from_secs(10), max: Duration::from_secs(600), multiplier: 3.0, attempts: 5 };
+
+    /// Rebuilding a connection to the broker or the database: for ever.
+    pub const RECONNECT: Self =
+        Self { initial: Duration::from_millis(500), max: Duration::from_secs(10), multiplier: 2.0, attempts: u32::MAX };
+
+    /// The delay after try number `tried` (from 1), drawn evenly from zero to that try's upper bound, or `None` when
+    /// all tries are used up.
+    #[must_use]
+    pub fn delay(&self, tried: u32) -> Option<Duration> {
+        if tried >= self.attempts {
+            return None;
+        }
+        let steps = i32::try_from(tried.saturating_sub(1).min(64)).unwrap_or(64);
+        let bound = (self.initial.as_secs_f64() * self.multiplier.powi(steps)).min(self.max.as_secs_f64());
+        // `backoff` draws from interval * (1 ± factor): half the bound with factor 1 is full jitter.
+        let half = Duration::from_secs_f64(bound / 2.0);
+        ExponentialBackoffBuilder::new()
+            .with_initial_interval(half)
+            .with_randomization_factor(1.0)
+            .with_max_elapsed_time(None)
+            .build()
+            .next_backoff()
+    }
+}

@@ -1,0 +1,179 @@
+//! Error codes: one table, one class for each code, one next action.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What an error calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// May pass by itself: retried.
+    Transient,
+    /// The same request can never succeed: not retried.
+    Permanent,
+    /// A person has to change something first: not retried.
+    UserAction,
+    /// A server or service is unfit: retried, then a matter for its operators.
+    Infrastructure,
+}
+
+impl Class {
+    /// Whether another attempt can help without anybody's doing.
+    #[must_use]
+    pub fn retries(self) -> bool {
+        matches!(self, Self::Transient | Self::Infrastructure)
+    }
+
+    /// The name, as in events and tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+            Self::UserAction => "user_action",
+            Self::Infrastructure => "infrastructure",
+        }
+    }
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$head:meta])* $variant:ident $name:literal $class:ident $meaning:literal $action:literal;)*) => {
+        /// A stable error code. Codes are added, never renamed and never given another class.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum ErrorCode {
+            $(#[doc = $meaning] #[serde(rename = $name)] $variant,)*
+        }
+
+        impl ErrorCode {
+            /// Every code, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name, as in events and tables.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The one class of this code.
+            #[must_use]
+            pub fn class(self) -> Class {
+                match self { $(Self::$variant => Class::$class,)* }
+            }
+
+            /// What has happened, in one sentence.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning,)* }
+            }
+
+            /// What to do next, in one sentence.
+            #[must_use]
+            pub fn next_action(self) -> &'static str {
+                match self { $(Self::$variant => $action,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    // Requests
+    NotJson "not-json" Permanent "The message isn't JSON" "Publish a CloudEvent as JSON (structured mode) or with ce- headers (binary mode)";
+    NotACloudEvent "not-a-cloud-event" Permanent "The message isn't a CloudEvent 1.0" "Set specversion, id, source and type as CloudEvents 1.0 asks";
+    UnsupportedType "unsupported-type" Permanent "Nobody here handles events of this type" "Compare the event's type with the table of events in the protocol's documentation";
+    UnsupportedVersion "unsupported-version" Permanent "The version of this event isn't known here" "Send a version that these workers know, or upgrade the workers first";
+    MissingField "missing-field" Permanent "A required field is missing" "Add the field that the message names, as the JSON Schema describes it";
+    InvalidField "invalid-field" Permanent "A field breaks its rule" "Correct the field that the message names, as the JSON Schema describes it";
+    PlaintextSecret "plaintext-secret" Permanent "A secret arrived in plain text" "Treat that secret as leaked and replace it, then send it as a box sealed to the workers' public key";
+    MessageTooLarge "message-too-large" Permanent "The message is larger than the workers accept" "Send at most 1 MiB; move large values into the project or mounted secrets";
+    ExpiredEvent "expired-event" Permanent "The request came after its expiry time" "Emit the event anew if the project should still be deployed";
+    UnknownSealingKey "unknown-sealing-key" UserAction "A secret is sealed to a key that the workers don't hold" "Seal to a current public key of the workers (`slipway keys generate` prints them), or mount the old key and replay";
+    SealedSecretUnreadable "sealed-secret-unreadable" Permanent "A sealed secret can't be opened with the key it names" "Seal the value anew with X25519 sealed boxes (PyNaCl SealedBox)";
+    UnknownSecretReference "unknown-secret-reference" UserAction "A secret refers to something that isn't mounted into the workers" "Mount the secret under that name and replay";
+    UnknownServer "unknown-server" UserAction "The inventory doesn't know this server, and the event gives no address" "Add it with `slipway servers add`, or send its address";
+    // Engine
+    InterruptedTooOften "interrupted-too-often" Infrastructure "Attempts were interrupted again and again without finishing" "Look at the workers' logs for crashes or kills, then replay";
+    DeadlineExceeded "deadline-exceeded" Transient "The deadline passed before the work was done" "Look at what was slow; replay when it's fast again";
+    InternalError "internal-error" Infrastructure "Slipway itself failed" "Report it with the deployment's id and the worker's log";
+    // SSH
+    ServerUnreachable "server-unreachable" Transient "No SSH connection to the server could be made" "Check that the server is up and that the workers may reach its SSH port";
+    ServerConnectionLost "server-connection-lost" Transient "The SSH connection broke while a command ran" "Replay when the server is stable; every stage converges";
+    SshKeyRefused "ssh-key-refused" UserAction "The server refused the workers' SSH key" "Put the workers' public key into the user's authorized_keys, or correct the key in the inventory";
+    SshKeyUnusable "ssh-key-unusable" UserAction "The SSH key for this server can't be read" "Mount the key, or store it again with `slipway servers add --key-file`";
+    HostKeyUnknown "host-key-unknown" UserAction "The server's host key isn't pinned" "Compare the fingerprint, then pin it with `slipway servers add --host-key`, or allow trust on first use for this server";
+    HostKeyMismatch "host-key-mismatch" UserAction "The server shows another host key than the pinned one" "If the server was reinstalled, pin the new key; otherwise somebody is in between: don't deploy";
+    // Preflight
+    UnsupportedOs "unsupported-os" UserAction "The server's system isn't supported" "Use Linux on x86_64 or aarch64";
+    DockerMissing "docker-missing" UserAction "Docker isn't installed on the server" "Install Docker Engine 24 or later";
+    DockerNotRunning "docker-not-running" Infrastructure "The Docker daemon doesn't answer" "Start the docker service and look at its log";
+    DockerTooOld "docker-too-old" UserAction "Docker on the server is too old" "Upgrade to Docker Engine 24 or later";
+    ComposeMissing "compose-missing" UserAction "The Docker Compose plugin isn't installed on the server" "Install Docker Compose 2.24 or later";
+    ComposeTooOld "compose-too-old" UserAction "Docker Compose on the server is too old" "Upgrade to Docker Compose 2.24 or later";
+    GitMissing "git-missing" UserAction "Git isn't installed on the server" "Install git";
+    DiskFull "disk-full" Infrastructure "The server's disk is nearly full" "Free space on the server; old images and logs are the usual cause";
+    InodesExhausted "inodes-exhausted" Infrastructure "The server's file system has no inodes left" "Delete small files on the server";
+    MemoryLow "memory-low" Infrastructure "The server has too little free memory" "Stop something on the server, or allocate a larger one";
+    ClockSkewed "clock-skewed" Infrastructure "The server's clock is far off" "Turn on time synchronisation on the server";
+    ProjectRootNotWritable "project-root-not-writable" UserAction "The projects' directory on the server can't be written" "Give the SSH user the directory /opt/services, or passwordless sudo";
+    PortOccupied "port-occupied" UserAction "Something else holds the project's port on the server" "Stop what the message names, or allocate another port";
+    // Clone
+    RepositoryNotFound "repository-not-found" UserAction "The repository doesn't exist, or Slipway's GitHub credential may not see it" "Check the name, and install the GitHub App on that repository";
+    GitCredentialRefused "git-credential-refused" UserAction "The git server refused the credential" "Check the GitHub App's contents permission, or renew the token";
+    CommitNotFound "commit-not-found" Permanent "The commit isn't in the repository" "Push the commit, or emit an event for one that exists";
+    GitUnavailable "git-unavailable" Transient "The git server doesn't answer" "Wait for GitHub to recover, then replay";
+    CheckoutFailed "checkout-failed" Infrastructure "The code couldn't be checked out on the server" "Read the tail of git's output and repair the project's directory";
+    EnvFileTracked "env-file-tracked" UserAction "The repository tracks .env, which holds secrets" "Remove .env from the repository and ignore it";
+    UnsupportedRepository "unsupported-repository" UserAction "The repository uses submodules or LFS, which a deployment doesn't fetch" "Move what is needed at run time into images";
+    // Env
+    ComposeFileMissing "compose-file-missing" Permanent "The repository has no compose file at the expected place" "Add infra/compose.base.yml and infra/compose.prod.yml";
+    MissingSecret "missing-secret" UserAction "The project requires a secret that nobody has given" "Ask the user for the secret that the message names, and emit the event again";
+    ServiceMissing "service-missing" Permanent "The compose files don't define a service that the event asks for" "Correct the modules or allocations of the event, or the compose files";
+    ComposeInvalid "compose-invalid" Permanent "Docker Compose refuses the project's files" "Correct the compose files; the tail shows what it refused";
+    EnvWriteFailed "env-write-failed" Infrastructure "The environment file couldn't be written" "Check disk and permissions of the project's directory";
+    // Compose
+    RegistryCredentialRefused "registry-credential-refused" UserAction "The registry refused the credential, or it may not read this image" "Give the workers a registry credential that may read packages (a classic token with read:packages for ghcr.io)";
+    ImageNotFound "image-not-found" Transient "The image isn't in the registry (yet)" "Check that the project's CI has built and pushed this commit";
+    RegistryUnavailable "registry-unavailable" Transient "The registry doesn't answer" "Wait for the registry to recover, then replay";
+    PullFailed "pull-failed" Transient "The images couldn't be pulled" "Read the tail of docker's output";
+    StartFailed "start-failed" Permanent "The containers couldn't be started" "Read the tail of docker's output and correct the project";
+    CrashLoop "crash-loop" Permanent "A container keeps exiting" "Read the tail of its log and correct the project";
+    Unhealthy "unhealthy" Permanent "A container's health check doesn't pass" "Read the tail of its log and correct the project";
+    // Firewall
+    FirewallFailed "firewall-failed" Infrastructure "The firewall rule couldn't be set" "Run `ufw status verbose` on the server and repair it";
+    // Verify
+    NotListening "not-listening" Permanent "Nothing listens on the project's port on the server" "Compare the container port of the event with the port on which the service listens";
+    NotReachable "not-reachable" Infrastructure "The port listens on the server but can't be reached from the workers" "Open the port in the firewall of the server's provider";
+    NotHealthy "not-healthy" Permanent "The project answers, but not as a healthy one does" "Read the status in the message and correct the project";
+    // Secrets
+    GithubCredentialRefused "github-credential-refused" UserAction "GitHub refused Slipway's credential" "Renew the token or the GitHub App's private key";
+    GithubNotInstalled "github-not-installed" UserAction "The GitHub App isn't installed on the repository" "Install the App on that repository and replay";
+    GithubSuspended "github-suspended" UserAction "The GitHub App's installation is suspended" "Unsuspend the installation and replay";
+    GithubForbidden "github-forbidden" UserAction "Slipway's GitHub credential lacks a permission" "Grant the permission that the message names (secrets: write, contents: read)";
+    GithubArchived "github-archived" UserAction "The repository is archived and read-only" "Unarchive the repository and replay";
+    GithubRateLimited "github-rate-limited" Transient "GitHub's rate limit is used up" "Nothing: it's retried when the limit resets";
+    GithubUnavailable "github-unavailable" Transient "GitHub's API doesn't answer" "Wait for GitHub to recover, then replay";
+    GithubRefused "github-refused" Permanent "GitHub refused the request as invalid" "Report it with the deployment's id; the message holds GitHub's answer";
+    DeployKeyFailed "deploy-key-failed" Infrastructure "The project's deploy key couldn't be installed on the server" "Check authorized_keys of the SSH user on the server";
+}
+
+impl std::fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for ErrorCode {
+    type Err = crate::names::InvalidName;
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|c| c.as_str() == value)
+            .ok_or(crate::names::InvalidName { what: "error code", rule: "be one of the table of error codes" })
+    }
+}

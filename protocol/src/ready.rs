@@ -1,0 +1,151 @@
+//! `slipway.project.ready.v1`: what the orchestrator knows when a project is ready to be deployed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::names::{
+    BranchName, CommitSha, Host, HostKey, Port, RepositoryName, ServerHandle, ServiceName, Slug, UserName, VariableName,
+};
+use crate::{Correlation, ProjectId, SecretSource};
+
+/// A project whose code is done and whose server and ports are allocated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProjectReady {
+    /// Which project.
+    pub project: Project,
+    /// Which code.
+    pub repository: Repository,
+    /// Which server.
+    pub server: Server,
+    /// Host ports by service; one of them is the web service that is verified (`frontend` before `backend`).
+    #[schemars(length(min = 1, max = 32))]
+    pub allocations: Vec<Allocation>,
+    /// The services that must run; databases and caches come with them through compose.
+    #[schemars(length(min = 1, max = 32))]
+    pub modules: BTreeSet<ServiceName>,
+    /// Plain variables for the project's `.env`; none of them may be a secret. Each value: 32 KiB at most.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<VariableName, String>,
+    /// Secrets for the project's `.env`, sealed or by reference.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<VariableName, SecretSource>,
+    /// The producer's number of this request within the project; the highest wins. Without it, the event's time decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 9007199254740991u64))]
+    pub sequence: Option<u64>,
+    /// After this moment the request must not be acted on any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Opaque ids to echo in every event about this deployment.
+    #[serde(default, skip_serializing_if = "Correlation::is_empty")]
+    pub correlation: Correlation,
+}
+
+/// Identity of a project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Project {
+    /// The orchestrator's id.
+    pub id: ProjectId,
+    /// The one spelling that names directory and compose project.
+    pub slug: Slug,
+}
+
+/// The code to deploy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Repository {
+    /// `owner/name` on GitHub.
+    pub name: RepositoryName,
+    /// The exact commit.
+    pub commit: CommitSha,
+    /// The branch whose pushes deploy from then on.
+    pub branch: BranchName,
+}
+
+/// The server to deploy to. All but the handle is for a server that the inventory doesn't know; what the inventory
+/// knows wins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Server {
+    /// The server's name in the inventory.
+    pub handle: ServerHandle,
+    /// Where it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Host>,
+    /// SSH port; 22 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_port: Option<Port>,
+    /// SSH user; `root` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_user: Option<UserName>,
+    /// The host key to pin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<HostKey>,
+}
+
+/// A port of the server that belongs to one service of the project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Allocation {
+    /// Which service; chosen by name, never by position.
+    pub service: ServiceName,
+    /// The port on the server.
+    pub host_port: Port,
+    /// The port that the service listens on inside its container.
+    pub container_port: Port,
+}
+
+impl ProjectReady {
+    /// The allocation that serves people: the frontend's if there is one, else the backend's.
+    #[must_use]
+    pub fn web(&self) -> Option<&Allocation> {
+        let of = |name: &str| {
+            self.allocations.iter().find(|a| a.service.as_str() == name && self.modules.contains(&a.service))
+        };
+        of("frontend").or_else(|| of("backend"))
+    }
+
+    /// The rules that no single field can check.
+    ///
+    /// Returns the JSON pointer of the offending field and the rule that it breaks.
+    pub(crate) fn check(&self) -> Result<(), (String, String)> {
+        let fail = |pointer: &str, rule: &str| Err((pointer.to_owned(), rule.to_owned()));
+        if self.modules.is_empty() || self.modules.len() > 32 {
+            return fail("/data/modules", "must name 1 to 32 services");
+        }
+        if self.allocations.is_empty() || self.allocations.len() > 32 {
+            return fail("/data/allocations", "must hold 1 to 32 entries");
+        }
+        let mut services = BTreeSet::new();
+        let mut ports = BTreeSet::new();
+        for (i, a) in self.allocations.iter().enumerate() {
+            if !services.insert(&a.service) {
+                return fail(&format!("/data/allocations/{i}/service"), "must not name a service twice");
+            }
+            if !ports.insert(a.host_port) {
+                return fail(&format!("/data/allocations/{i}/host_port"), "must not give one port to two services");
+            }
+        }
+        if self.web().is_none() {
+            return fail(
+                "/data/allocations",
+                "must hold the port of a module that serves the web: frontend or backend",
+            );
+        }
+        if let Some(name) = self.secrets.keys().find(|n| self.variables.contains_key(*n)) {
+            return fail(&format!("/data/variables/{name}"), "must not be a variable and a secret at once");
+        }
+        if self.variables.len() > 500 || self.secrets.len() > 100 {
+            return fail("/data/variables", "must not hold more than 500 variables and 100 secrets");
+        }
+        for (name, value) in &self.variables {
+            if value.len() > 32 * 1024 || value.contains('\0') {
+                return fail(&format!("/data/variables/{name}"), "must be at most 32 KiB without NUL");
+            }
+        }
+        if self.sequence.is_some_and(|s| s > 9_007_199_254_740_991) {
+            return fail("/data/sequence", "must be at most 2^53 - 1, so that every JSON reader agrees on it");
+        }
+        Ok(())
+    }
+}

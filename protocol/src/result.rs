@@ -1,0 +1,165 @@
+//! `slipway.deployment.result.v1`: how a deployment ended. Exactly one for each deployment.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::names::{CommitSha, RepositoryName, ServerHandle, ServiceName, VariableName};
+use crate::{Change, Class, Correlation, DeploymentId, ErrorCode, Project, Stage};
+
+/// How a deployment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The project answers, and something was changed for it.
+    Succeeded,
+    /// The project answers, and everything was as asked already.
+    AlreadyDeployed,
+    /// It couldn't be done; `failure` says why.
+    Failed,
+    /// It couldn't be done because a secret is missing; `missing_secret` names it.
+    MissingSecret,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// A newer request for the same project took its place.
+    Superseded,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 6] =
+        [Self::Succeeded, Self::AlreadyDeployed, Self::Failed, Self::MissingSecret, Self::Cancelled, Self::Superseded];
+
+    /// The name, as in events, routing keys and tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::AlreadyDeployed => "already_deployed",
+            Self::Failed => "failed",
+            Self::MissingSecret => "missing_secret",
+            Self::Cancelled => "cancelled",
+            Self::Superseded => "superseded",
+        }
+    }
+
+    /// Whether the project serves what was asked for.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        matches!(self, Self::Succeeded | Self::AlreadyDeployed)
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The end of a deployment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DeploymentResult {
+    /// Which deployment.
+    pub deployment_id: DeploymentId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Which project; absent when an invalid request didn't tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<Project>,
+    /// Which repository; absent when an invalid request didn't tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryName>,
+    /// Which commit; absent when an invalid request didn't tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitSha>,
+    /// Which server; absent when an invalid request didn't tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerHandle>,
+    /// Where the project answers, after a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Why it failed; set for `failed` and `missing_secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Which secret is missing; set for `missing_secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_secret: Option<VariableName>,
+    /// The newer deployment; set for `superseded` where it's known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<DeploymentId>,
+    /// What runs, service by service, as seen last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceReport>,
+    /// The stages that ran to their end, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageSummary>,
+    /// How many attempts were made; 0 when the request was refused.
+    pub attempts: u32,
+    /// When the request arrived.
+    pub accepted_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// The request's opaque ids.
+    #[serde(default, skip_serializing_if = "Correlation::is_empty")]
+    pub correlation: Correlation,
+}
+
+/// Why something failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Failure {
+    /// Stable code.
+    pub code: ErrorCode,
+    /// The class of that code.
+    pub class: Class,
+    /// In which stage; absent when the request was refused or the engine failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+    /// What happened and where, redacted.
+    pub message: String,
+    /// What to do next.
+    pub next_action: String,
+    /// The last lines of what the failing command wrote, redacted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tail: Vec<String>,
+}
+
+impl Failure {
+    /// A failure with the class and next action of `code`.
+    pub fn new(code: ErrorCode, stage: Option<Stage>, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            class: code.class(),
+            stage,
+            message: message.into(),
+            next_action: code.next_action().to_owned(),
+            tail: Vec::new(),
+        }
+    }
+}
+
+/// One service of the project, as seen on the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceReport {
+    /// Which service.
+    pub service: ServiceName,
+    /// Docker's word for its container: `running`, `exited`, `restarting`…
+    pub state: String,
+    /// Docker's word for its health check, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// The image with its digest or tag.
+    pub image: String,
+    /// How often it restarted by itself.
+    pub restarts: u32,
+}
+
+/// What became of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StageSummary {
+    /// Which stage.
+    pub stage: Stage,
+    /// Whether it had something to do.
+    pub change: Change,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+}
