@@ -3,10 +3,18 @@
 //! No AMQP and no SQL here: the worker decides when an attempt runs and remembers what came of it.
 
 mod attempt;
+mod compose;
+mod env;
 mod error;
+mod lines;
+mod quote;
+pub mod redact;
 pub mod retry;
+pub mod script;
+pub mod ssh;
+mod stages;
 mod target;
 
 pub use attempt::{Attempt, Deployer, Reporter, StageReport};
 pub use error::StageError;
-pub use target::{DeployerConfig, GithubCredential, HostKeyPolicy, RegistryCredential, Target, Work};
+pub use target::{DeployerConfig, GithubCredential, HostKeyPolicy, RegistryCredential, RemotePath, Target, Work};

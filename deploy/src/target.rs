@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
+use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, Slug, UserName, VariableName};
 use slipway_protocol::{DeploymentId, ProjectReady};
 
 /// How the server proves itself.
@@ -99,4 +99,32 @@ pub struct DeployerConfig {
     pub command_timeout: Duration,
     /// Longest time for a project to become healthy.
     pub health_timeout: Duration,
+}
+
+/// An absolute directory on a server, in plain characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemotePath(String);
+
+impl RemotePath {
+    /// Checks that `value` is absolute, has no empty, `.` or `..` part and holds letters, digits, `.`, `_`, `-` only.
+    #[must_use]
+    pub fn new(value: &str) -> Option<Self> {
+        let part = |p: &str| {
+            !matches!(p, "" | "." | "..")
+                && p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        };
+        value.strip_prefix('/').is_some_and(|rest| rest.split('/').all(part)).then(|| Self(value.to_owned()))
+    }
+
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The directory of a project below this one.
+    #[must_use]
+    pub fn of_project(&self, slug: &Slug) -> Self {
+        Self(format!("{}/{slug}", self.0))
+    }
 }

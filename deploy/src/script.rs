@@ -1,0 +1,79 @@
+//! A script for the server: literal shell text plus named data. One exec runs one script; the data, secrets included,
+//! follow the text on stdin and become shell variables that are never exported. Running it is [`crate::ssh`]'s job.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+
+use crate::quote::{Word, quote};
+
+/// What the SSH user's login shell runs: becomes root where it may, in a process group of its own.
+const LAUNCHER: &str = include_str!("scripts/launch.sh");
+/// Reads the script and its data from stdin, starts the watchdog, runs the script.
+const BOOTSTRAP: &str = include_str!("scripts/bootstrap.sh");
+/// The project's directory, its lock and the one prefix of every compose call.
+pub const PROJECT: &str = include_str!("scripts/project.sh");
+
+/// A script and its data.
+pub struct Script {
+    name: &'static str,
+    parts: Vec<&'static str>,
+    data: SecretString,
+}
+
+impl Script {
+    /// A script without data. `name` is what logs and traces call it.
+    #[must_use]
+    pub fn new(name: &'static str, parts: &[&'static str]) -> Self {
+        Self { name, parts: parts.to_vec(), data: SecretString::from(String::new()) }
+    }
+
+    /// The name in logs and traces.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Gives a validated value as shell variable `variable`.
+    #[must_use]
+    pub fn word(self, variable: &'static str, value: &impl Word) -> Self {
+        self.line(variable, &value.word())
+    }
+
+    /// Gives a number as shell variable `variable`.
+    #[must_use]
+    pub fn number(self, variable: &'static str, value: u64) -> Self {
+        self.line(variable, &value.to_string())
+    }
+
+    /// Gives any bytes, in base64; the script decodes them where it needs them.
+    #[must_use]
+    pub fn bytes(self, variable: &'static str, value: &[u8]) -> Self {
+        self.line(variable, &STANDARD.encode(value))
+    }
+
+    fn line(self, variable: &'static str, value: &str) -> Self {
+        debug_assert!(!value.contains('\n'), "values are single lines");
+        let mut data = self.data.expose_secret().to_owned();
+        let _ = writeln!(data, "{variable}={value}");
+        Self { data: SecretString::from(data), ..self }
+    }
+
+    /// The command of the exec request: the same for every script, so nothing of a project is ever in argv.
+    #[must_use]
+    pub fn command() -> String {
+        format!("exec sh -c {} {}", quote(&LAUNCHER), quote(&BOOTSTRAP))
+    }
+
+    /// What is written to stdin: `mark length`, the text, the data, an empty line. `mark` begins every line of stdout
+    /// that is for us; what programs print can't fake it.
+    pub(crate) fn frame(&self, mark: &str) -> SecretSlice<u8> {
+        let text: String = self.parts.concat();
+        let mut frame = format!("{mark} {}\n{text}", text.len()).into_bytes();
+        frame.extend_from_slice(self.data.expose_secret().as_bytes());
+        frame.push(b'\n');
+        SecretSlice::from(frame)
+    }
+}
