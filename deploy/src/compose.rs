@@ -71,10 +71,11 @@ impl Project {
     #[must_use]
     pub fn reads(&self, file: &str) -> bool {
         let files = self.services.values().filter_map(|s| s.env_file.as_ref()).flatten();
-        files.map(|f| match f {
-            EnvFile::Path(path) | EnvFile::Entry { path } => path,
-        })
-        .any(|path| path.rsplit('/').next() == Some(file))
+        files
+            .map(|f| match f {
+                EnvFile::Path(path) | EnvFile::Entry { path } => path,
+            })
+            .any(|path| path.rsplit('/').next() == Some(file))
     }
 
     /// Checks that every module and the web service exist.

@@ -1,9 +1,9 @@
 //! The only place where shell words are quoted. What is quoted are our own scripts and values of validated types;
 //! data of others reaches a server by stdin ([`crate::script`]), never inside a command.
 
-use slipway_protocol::names::{CommitSha, Port, Slug};
+use slipway_protocol::names::{CommitSha, Port, ServiceName, Slug};
 
-use crate::target::RemotePath;
+use crate::target::{HttpsUrl, RegistryHost, RemotePath};
 
 /// A value that may stand in a command or a rendered script: its type guarantees its shape.
 pub trait Word {
@@ -27,6 +27,9 @@ words! {
     Slug => |v| v.as_str().to_owned();
     CommitSha => |v| v.as_str().to_owned();
     Port => ToString::to_string;
+    ServiceName => |v| v.as_str().to_owned();
+    HttpsUrl => |v| v.as_str().to_owned();
+    RegistryHost => |v| v.as_str().to_owned();
     RemotePath => |v| v.as_str().to_owned();
 }
 

@@ -48,6 +48,12 @@ impl Script {
         self.line(variable, &value.to_string())
     }
 
+    /// Gives validated values as shell variable `variable`, with a space between.
+    #[must_use]
+    pub fn words<W: Word>(self, variable: &'static str, values: &[W]) -> Self {
+        self.line(variable, &values.iter().map(Word::word).collect::<Vec<_>>().join(" "))
+    }
+
     /// Gives any bytes, in base64; the script decodes them where it needs them.
     #[must_use]
     pub fn bytes(self, variable: &'static str, value: &[u8]) -> Self {

@@ -209,6 +209,14 @@ impl Session {
         }
     }
 
+    /// Says good-bye and closes the connection.
+    pub async fn close(mut self) {
+        if let Some(spare) = self.spare.take() {
+            spare.abort();
+        }
+        let _ = timeout(Duration::from_secs(2), self.client.disconnect()).await;
+    }
+
     /// The error for a connection that broke during `what`.
     #[must_use]
     pub fn lost(&self, what: &str) -> StageError {
@@ -331,7 +339,8 @@ async fn refused(
     error: SshError,
 ) -> StageError {
     match error {
-        SshError::ServerCheckFailed | SshError::SshError(russh::Error::UnknownKey | russh::Error::NoCommonAlgo { .. }) => {
+        SshError::ServerCheckFailed
+        | SshError::SshError(russh::Error::UnknownKey | russh::Error::NoCommonAlgo { .. }) => {
             let shown = match shown_key(peers, address).await {
                 Ok(key) => fingerprint(&key),
                 Err(_) => "of another kind".to_owned(),

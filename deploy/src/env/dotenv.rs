@@ -113,7 +113,15 @@ mod tests {
     fn a_file_by_hand_is_understood() {
         let text = "# comment\n\nA=1\nexport B = two words # comment\nC='single \\ $x'\nD=\"a\\\"b\\n\" # x\nE=\nbad line\nF=\"two\nlines\"\nG=x";
         let read = parse(text);
-        let expected = [("A", "1"), ("B", "two words"), ("C", "single \\ $x"), ("D", "a\"b\n"), ("E", ""), ("F", "two\nlines"), ("G", "x")];
+        let expected = [
+            ("A", "1"),
+            ("B", "two words"),
+            ("C", "single \\ $x"),
+            ("D", "a\"b\n"),
+            ("E", ""),
+            ("F", "two\nlines"),
+            ("G", "x"),
+        ];
         assert_eq!(read, expected.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
     }
 }

@@ -211,16 +211,12 @@ fn complete(inputs: &Inputs<'_>, plan: &Plan) -> Result<(), StageError> {
     if bot && empty("TELEGRAM_BOT_TOKEN") {
         return Err(missing("TELEGRAM_BOT_TOKEN", "module tg_bot needs it"));
     }
-    for asked in inputs.asked.iter().filter(|a| a.required && empty(&a.name)) {
-        if VariableName::new(asked.name.clone()).is_ok_and(|name| name.names_a_secret()) {
-            return Err(missing(&asked.name, "the compose files require it"));
-        }
-        return Err(StageError::new(
-            ErrorCode::ComposeInvalid,
-            format!("the compose files require the variable {}, and the event doesn't give it", asked.name),
-        ));
+    let Some(Asked { name, .. }) = inputs.asked.iter().find(|a| a.required && empty(&a.name)) else { return Ok(()) };
+    if VariableName::new(name.clone()).is_ok_and(|name| name.names_a_secret()) {
+        return Err(missing(name, "the compose files require it"));
     }
-    Ok(())
+    let message = format!("the compose files require the variable {name}, and the event doesn't give it");
+    Err(StageError::new(ErrorCode::ComposeInvalid, message))
 }
 
 fn missing(name: &str, why: &str) -> StageError {

@@ -12,7 +12,7 @@ sed 's/^\([A-Z0-9_]*_IMAGE="[^"]*\):sha-[0-9a-f]\{7\}"$/\1:latest"/' .env >.slip
 chmod 600 .slipway/put
 tags=$(sed -n 's/^\([A-Z0-9_]*_IMAGE\)="\([^"]*:latest\)"$/\1=\2/p' .slipway/put)
 for tag in $tags; do export "$tag"; done
-project_compose pull -q $modules
+pull_modules
 sync .slipway/put
 mv -fT .slipway/put .env
 project_compose up -d --no-build --remove-orphans

@@ -6,7 +6,8 @@ mkdir -p "$dir"
 enter
 export GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_TERMINAL_PROMPT=0
 repo_git() {
-    git -c safe.directory="$dir" -c core.hooksPath=/dev/null -c core.fsmonitor=false -c advice.detachedHead=false "$@"
+    git -c safe.directory="$dir" -c core.hooksPath=/dev/null -c core.fsmonitor=false -c advice.detachedHead=false -c gc.autoDetach=false \
+        "$@"
 }
 
 # Locks of a git that was killed: nobody else works here.

@@ -14,7 +14,13 @@ if ! project_compose pull -q --policy "$policy" >&2; then
     exit 4
 fi
 registry_logout
-if project_compose up -d --no-build --remove-orphans >&2; then up=done; else up=failed; fi
+if project_compose up -d --no-build --remove-orphans >&2; then
+    up=done
+else
+    # Nothing more will start: what is there shows soon why.
+    up=failed
+    patience=10
+fi
 
 ids=$(containers)
 if [ "$before" = "$(printf '%s\n' "$ids" | sort)" ]; then tell change unchanged; else tell change changed; fi
@@ -56,7 +62,7 @@ while :; do
     # Once may be a passing state: a restart that succeeds, a check that was too early.
     *) bad=$((bad + 1)) ;;
     esac
-    if [ "$bad" -ge 5 ] || [ "$up" = failed ] || [ "$(date +%s)" -ge "$deadline" ]; then break; fi
+    if [ "$bad" -ge 5 ] || [ "$(date +%s)" -ge "$deadline" ]; then break; fi
     sleep 1
 done
 

@@ -14,7 +14,7 @@ project_compose() {
 # enter: into the project's directory, alone. The lock is the kernel's: it ends with its holder.
 enter() {
     cd "$dir"
-    mkdir -p .slipway
+    mkdir -p -m 700 .slipway
     exec 9>.slipway/lock
     flock -w 120 9 || die internal-error "another process holds $dir/.slipway/lock"
 }
