@@ -46,7 +46,14 @@ pub(super) fn broker(holder: &Arc<Holder>) -> Result<Service> {
         ("RABBITMQ_CONFIG_FILE", "rabbit"),
         ("RABBITMQ_ENABLED_PLUGINS_FILE", "enabled_plugins"),
     ];
-    let mut command: Vec<String> = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"].map(str::to_owned).into();
+    let mut command: Vec<String> = [
+        "env",
+        "-i",
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG=C.UTF-8",
+    ]
+    .map(str::to_owned)
+    .into();
     command.extend(settings.map(|(name, path)| format!("{name}={}", folder.join(path).display())));
     command.extend(
         [
@@ -58,14 +65,17 @@ pub(super) fn broker(holder: &Arc<Holder>) -> Result<Service> {
         ]
         .map(str::to_owned),
     );
-    Ok(Service::new("broker", holder, command, |holder| Ok(holder.inside(|| Ok(greets()))?)))
+    Ok(Service::new("broker", holder, command, |holder| {
+        Ok(holder.inside(|| Ok(greets()))?)
+    }))
 }
 
 /// Whether an AMQP header is answered with a method frame (`connection.start`); an open port alone says nothing.
 fn greets() -> bool {
     let attempt = || -> std::io::Result<u8> {
         let limit = Duration::from_secs(2);
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], 5672)), limit)?;
+        let mut stream =
+            TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], 5672)), limit)?;
         stream.set_read_timeout(Some(limit))?;
         stream.write_all(b"AMQP\x00\x00\x09\x01")?;
         let mut kind = [0];

@@ -24,7 +24,11 @@ impl Folder {
         let parent = env::var_os("SLIPWAY_WORLD_DIR").map_or_else(env::temp_dir, PathBuf::from);
         fs::create_dir_all(&parent)?;
         sweep(&parent);
-        let path = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&parent).context("making the world's folder")?.keep();
+        let path = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir_in(&parent)
+            .context("making the world's folder")?
+            .keep();
         // Postgres runs as another user and must reach its data.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o711))?;
         let lock = File::create(path.join("lock"))?;
@@ -47,11 +51,16 @@ impl Drop for Folder {
 fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let path = entry.path();
-        let old = entry.metadata().and_then(|data| data.modified()).is_ok_and(|time| time.elapsed().is_ok_and(|age| age > YOUNG));
+        let old = entry
+            .metadata()
+            .and_then(|data| data.modified())
+            .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > YOUNG));
         if !old || !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
         }
-        let Ok(lock) = File::open(path.join("lock")) else { continue };
+        let Ok(lock) = File::open(path.join("lock")) else {
+            continue;
+        };
         if !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
             remove(&path);
         }
@@ -61,19 +70,28 @@ fn sweep(parent: &Path) {
 /// Removes a folder and its control groups. The kernel lets go of killed processes' things a moment after their end.
 fn remove(path: &Path) {
     let deadline = Instant::now() + Duration::from_secs(5);
-    while !(remove_groups(path) && (fs::remove_dir_all(path).is_ok() || !path.exists())) && Instant::now() < deadline {
+    while !(remove_groups(path) && (fs::remove_dir_all(path).is_ok() || !path.exists()))
+        && Instant::now() < deadline
+    {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 /// The control groups are named after the folder; version 1 has one tree per controller.
 fn remove_groups(path: &Path) -> bool {
-    let Some(name) = path.file_name() else { return true };
-    let trees = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
-    trees.chain([PathBuf::from("/sys/fs/cgroup")]).map(|tree| tree.join(name)).filter(|group| group.is_dir()).fold(
-        true,
-        |all, group| remove_group(&group) && all,
-    )
+    let Some(name) = path.file_name() else {
+        return true;
+    };
+    let trees = fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    trees
+        .chain([PathBuf::from("/sys/fs/cgroup")])
+        .map(|tree| tree.join(name))
+        .filter(|group| group.is_dir())
+        .fold(true, |all, group| remove_group(&group) && all)
 }
 
 /// A group's files can't be deleted; `rmdir` of an empty group takes them along.

@@ -19,7 +19,12 @@ pub enum Module {
 
 impl Module {
     /// Every module.
-    pub const ALL: [Self; 4] = [Self::Backend, Self::TgBot, Self::Frontend, Self::NotificationsWorker];
+    pub const ALL: [Self; 4] = [
+        Self::Backend,
+        Self::TgBot,
+        Self::Frontend,
+        Self::NotificationsWorker,
+    ];
 
     /// The name of the compose service.
     #[must_use]
@@ -83,7 +88,10 @@ impl Image {
     /// A module's image, built from `commit` when that is known.
     #[must_use]
     pub fn module(module: Module, variant: Variant, commit: Option<&str>) -> Self {
-        let mut env = vec![PATH.to_owned(), format!("SAMPLE_VARIANT={}", variant.name())];
+        let mut env = vec![
+            PATH.to_owned(),
+            format!("SAMPLE_VARIANT={}", variant.name()),
+        ];
         env.extend(commit.map(|commit| format!("SAMPLE_COMMIT={commit}")));
         let ports = match module {
             Module::Backend => json!({"8000/tcp": {}}),
@@ -91,7 +99,10 @@ impl Image {
             Module::TgBot | Module::NotificationsWorker => json!({}),
         };
         let command = format!("/app/{}", module.service());
-        Self { layer: "app", config: json!({"Env": env, "Cmd": [command], "ExposedPorts": ports, "WorkingDir": "/app"}) }
+        Self {
+            layer: "app",
+            config: json!({"Env": env, "Cmd": [command], "ExposedPorts": ports, "WorkingDir": "/app"}),
+        }
     }
 
     pub(super) fn redis() -> Self {

@@ -17,7 +17,12 @@ const PAUSE: Duration = Duration::from_millis(15);
 ///
 /// # Errors
 /// That of `check`, or the deadline's, with the tail of `log`.
-pub(super) fn until(what: &str, limit: Duration, log: &Path, mut check: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(super) fn until(
+    what: &str,
+    limit: Duration,
+    log: &Path,
+    mut check: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
         match check() {
