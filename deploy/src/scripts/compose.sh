@@ -24,7 +24,7 @@ fi
 
 ids=$(containers)
 if [ "$before" = "$(printf '%s\n' "$ids" | sort)" ]; then tell change unchanged; else tell change changed; fi
-format='{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{else}}-{{end}} {{.RestartCount}} {{.State.ExitCode}} {{.State.StartedAt}} {{.Config.Image}} {{.HostConfig.RestartPolicy.Name}} {{.Id}}'
+format='{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{if index .State "Health"}}{{.State.Health.Status}}{{else}}-{{end}} {{.RestartCount}} {{.State.ExitCode}} {{.State.StartedAt}} {{.Config.Image}} {{.HostConfig.RestartPolicy.Name}} {{.Id}}'
 
 # verdict: ok, or wait, crash-loop or unhealthy with the service and its container. Seconds a service must have run:
 # 5, or 15 once it has restarted.
@@ -50,11 +50,11 @@ verdict() {
     printf '%s\n' "$result"
 }
 
-baseline=$(docker inspect --format '{{.Id}} {{.RestartCount}}' $ids 2>/dev/null || :)
+baseline=$(docker inspect --format '{{.Id}} {{.RestartCount}}' $ids || :)
 deadline=$(($(date +%s) + patience))
 bad=0
 while :; do
-    sample=$(docker inspect --format "$format" $ids 2>/dev/null || :)
+    sample=$(docker inspect --format "$format" $ids || :)
     answer=$(printf '%s\n' "$sample" | verdict)
     case $answer in
     ok) break ;;
