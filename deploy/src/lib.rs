@@ -11,6 +11,8 @@ pub mod keys;
 mod lines;
 mod private_file;
 mod quote;
+#[cfg(test)]
+mod real_compose;
 pub mod redact;
 pub mod retry;
 pub mod script;

@@ -83,3 +83,55 @@ impl Script {
         SecretSlice::from(frame)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "tests")]
+
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    use slipway_protocol::names::Slug;
+
+    use super::*;
+
+    #[test]
+    fn the_command_is_the_same_for_every_script() {
+        insta::assert_snapshot!(Script::command());
+    }
+
+    #[test]
+    fn the_data_follow_the_script_and_never_stand_in_the_command() {
+        let script = Script::new("test", &["echo \"$slug\"\n"])
+            .word("slug", &Slug::new("shop").expect("a slug"))
+            .bytes("token", b"s3cret'; rm -rf /")
+            .number("port", 80);
+        let frame = String::from_utf8(script.frame("MARK").expose_secret().to_vec()).expect("text");
+        insta::assert_snapshot!(frame);
+    }
+
+    #[test]
+    fn a_real_shell_gets_the_data_as_variables_that_are_not_exported() {
+        let text = "printf '%s' \"$data\" | base64 -d >&2; env >&2; tell said \"$number\"; exit 7\n";
+        let value = "a'b\"c\\d\n$e `f` \u{e4}";
+        let script = Script::new("test", &[text]).bytes("data", value.as_bytes()).number("number", 42);
+        let mut child = Command::new("sh")
+            .args(["-c", BOOTSTRAP])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("sh starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(script.frame("MARK").expose_secret()).expect("written");
+        // Stdin stays open: that it is closed means that the worker is gone.
+        let status = child.wait().expect("ends");
+        drop(stdin);
+        let output = child.wait_with_output().expect("read");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(status.code(), Some(7), "{stderr}");
+        assert_eq!(output.stdout, b"MARK said 42\n");
+        assert!(stderr.starts_with(value), "{stderr}");
+        assert!(!stderr.contains("data="), "{stderr}");
+    }
+}
