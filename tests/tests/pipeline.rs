@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use slipway_deploy::{
-    Deployer, DeployerConfig, GithubCredential, HostKeyPolicy, RegistryCredential, Reporter, StageError, StageReport, Target,
-    Work,
+    Deployer, DeployerConfig, GithubCredential, HostKeyPolicy, RegistryCredential, Reporter, StageError, StageReport,
+    Target, Work,
 };
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
 use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, ProjectReady, Stage};
@@ -127,12 +127,14 @@ impl Scene {
                 address: Host::new(target.ip().to_string()).unwrap(),
                 ssh_port: Port::new(target.ssh_port()).unwrap(),
                 ssh_user: UserName::new(self.user).unwrap(),
-                host_key: self.policy.clone().unwrap_or_else(|| {
-                    HostKeyPolicy::Pinned(HostKey::new(target.host_key()).unwrap())
-                }),
+                host_key: self
+                    .policy
+                    .clone()
+                    .unwrap_or_else(|| HostKeyPolicy::Pinned(HostKey::new(target.host_key()).unwrap())),
                 ssh_key: SecretString::from(std::fs::read_to_string(self.world.ssh_key()).unwrap()),
             },
-            secrets: [(VariableName::new("TELEGRAM_BOT_TOKEN").unwrap(), SecretString::from(BOT_TOKEN.to_owned()))].into(),
+            secrets: [(VariableName::new("TELEGRAM_BOT_TOKEN").unwrap(), SecretString::from(BOT_TOKEN.to_owned()))]
+                .into(),
             github_digests: digests.clone(),
         }
     }
@@ -159,7 +161,8 @@ impl Scene {
 
     fn get(&self, path: &str) -> String {
         let url = format!("http://{}:8080{path}", self.world.target(0).ip());
-        let output = self.world.command("curl").args(["-s", "--noproxy", "*", "--max-time", "5", &url]).output().unwrap();
+        let output =
+            self.world.command("curl").args(["-s", "--noproxy", "*", "--max-time", "5", &url]).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 }
@@ -284,7 +287,16 @@ fn the_job_of_ci_deploys_with_the_projects_own_key_and_can_do_nothing_else() {
     let output = scene
         .world
         .command("ssh")
-        .args(["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"])
+        .args([
+            "-F",
+            "none",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "IdentitiesOnly=yes",
+        ])
         .arg("-i")
         .arg(&key)
         .arg(format!("{}@{}", secrets["DEPLOY_USER"], secrets["DEPLOY_HOST"]))

@@ -9,8 +9,8 @@ done
 unset line
 exec 3<&0 </dev/null
 
-# tell KEY VALUE: a line for the worker.
-tell() { printf '%s %s %s\n' "$mark" "$1" "$2"; }
+# tell KEY VALUE: a line for the worker, on a line of its own whatever was printed before.
+tell() { printf '\n%s %s %s\n' "$mark" "$1" "$2"; }
 # tell_file KEY FILE: its content, in base64.
 tell_file() { tell "$1" "$(base64 -w 0 <"$2")"; }
 # die CODE MESSAGE: a failure that the script itself has understood.
@@ -23,13 +23,14 @@ die() {
 (
     trap '' TERM HUP INT
     while read -r _; do :; done
-    kill -TERM -- -$$
+    kill -s TERM -- -$$
     sleep 5
-    kill -KILL -- -$$
+    kill -s KILL -- -$$
 ) <&3 >/dev/null 2>&1 &
 watchdog=$!
 exec 3<&-
 cleanup() { :; }
 trap 'cleanup; kill -KILL "$watchdog" 2>/dev/null || :' EXIT
-trap 'exit 143' TERM HUP INT
+# The watchdog stays: it kills what doesn't heed the first signal.
+trap 'trap - EXIT; cleanup; exit 143' TERM HUP INT
 eval "$script"
