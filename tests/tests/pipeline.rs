@@ -310,3 +310,76 @@ fn the_job_of_ci_deploys_with_the_projects_own_key_and_can_do_nothing_else() {
         assert!(std::time::Instant::now() < deadline, "{}", scene.get("/health"));
     }
 }
+
+#[test]
+fn a_new_port_replaces_the_old_one_in_compose_and_in_ufw() {
+    let scene = Scene::new();
+    let server = scene.world.target(0);
+    server.sh("ufw allow 22/tcp; ufw allow 9999/tcp comment 'not ours'; ufw --force enable").unwrap();
+    let sample = Sample::new(Generation::One, "acme", "shop");
+    let commit = scene.publish(&sample, Variant::Healthy);
+    let work = scene.work(&sample, &commit, "shop", &BTreeMap::new());
+    let first = scene.run(work.clone()).unwrap();
+    assert_eq!(first.reports[&Stage::Firewall].facts["ufw"], "active");
+    assert!(server.sh("ufw status").unwrap().contains("# slipway:shop"));
+
+    let mut moved = work;
+    moved.request.allocations[1].host_port = Port::new(8081).unwrap();
+    moved.github_digests = first.reports[&Stage::Secrets].github_digests.clone().unwrap();
+    let done = scene.run(moved).unwrap();
+    assert_eq!(done.reports[&Stage::Verify].url.as_deref(), Some(format!("http://{}:8081", server.ip()).as_str()));
+    let rules = server.sh("ufw show added").unwrap();
+    assert!(rules.contains("8081/tcp comment 'slipway:shop'") && !rules.contains("8080"), "{rules}");
+    assert!(rules.contains("9999/tcp comment 'not ours'"), "{rules}");
+    assert_eq!(scene.get("/health"), "", "nobody answers on the old port");
+}
+
+#[test]
+fn what_can_not_be_deployed_is_told_before_anything_runs() {
+    let scene = Scene::new();
+    let server = scene.world.target(0);
+    let sample = Sample::new(Generation::Two, "acme", "shop");
+    let commit = scene.publish(&sample, Variant::Healthy);
+    let work = |sample: &Sample, commit: &Commit| scene.work(sample, commit, "shop", &BTreeMap::new());
+    let refused = |work: Work| {
+        let (stage, error) = scene.run(work).err().unwrap();
+        (stage, error.code, error)
+    };
+
+    server.sh("setsid python3 -m http.server 8080 >/dev/null 2>&1 </dev/null & until ss -Hltn | grep -q :8080; do :; done").unwrap();
+    let (stage, code, error) = refused(work(&sample, &commit));
+    assert_eq!((stage, code), (Stage::Preflight, ErrorCode::PortOccupied), "{error}");
+    assert!(error.message.contains("python3"), "{error}");
+    server.sh("kill $(ss -Hltnp 'sport = :8080' | sed -n 's/.*pid=\\([0-9]*\\).*/\\1/p')").unwrap();
+
+    let mut nowhere = work(&sample, &commit);
+    nowhere.request.repository.commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
+    let (stage, code, error) = refused(nowhere);
+    assert_eq!((stage, code), (Stage::Clone, ErrorCode::CommitNotFound), "{error} {:?}", error.tail);
+
+    let mut stranger = work(&sample, &commit);
+    stranger.request.repository.name = "acme/unheard-of".parse().unwrap();
+    let (stage, code, error) = refused(stranger);
+    assert_eq!((stage, code), (Stage::Clone, ErrorCode::RepositoryNotFound), "{error} {:?}", error.tail);
+
+    let leaky = Sample::new(Generation::Two, "acme", "leaky").with_file(".env", "A=1\n");
+    let (stage, code, error) = refused(work(&leaky, &scene.publish(&leaky, Variant::Healthy)));
+    assert_eq!((stage, code), (Stage::Clone, ErrorCode::EnvFileTracked), "{error}");
+
+    let bare = Sample::new(Generation::Two, "acme", "bare").without_file("infra/compose.prod.yml");
+    let (stage, code, error) = refused(work(&bare, &scene.publish(&bare, Variant::Healthy)));
+    assert_eq!((stage, code), (Stage::Env, ErrorCode::ComposeFileMissing), "{error}");
+
+    let mut mute = work(&sample, &commit);
+    mute.secrets.clear();
+    let (stage, code, error) = refused(mute);
+    assert_eq!((stage, code), (Stage::Env, ErrorCode::MissingSecret), "{error}");
+    assert_eq!(error.missing_secret.unwrap().as_str(), "TELEGRAM_BOT_TOKEN");
+
+    scene.world.ghcr().remove("acme/shop-tg-bot", &commit.tag()).unwrap();
+    let (stage, code, error) = refused(work(&sample, &commit));
+    assert_eq!((stage, code), (Stage::Compose, ErrorCode::ImageNotFound), "{error} {:?}", error.tail);
+    assert_eq!(server.sh("docker ps -aq").unwrap(), "", "nothing was started");
+    assert_eq!(server.sh("ls -A /dev/shm").unwrap(), "", "no registry credential is left");
+    assert_eq!(server.sh("stat -Lc %a /opt/services/shop/.env /opt/services/shop/infra/.env").unwrap(), "600\n600\n");
+}
