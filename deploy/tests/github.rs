@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -175,6 +176,24 @@ async fn a_forgotten_token_is_minted_anew_but_a_strangers_is_not_mistaken_for_it
 }
 
 #[tokio::test]
+async fn of_a_renamed_repository_the_token_is_asked_for_by_its_number() {
+    let server = MockServer::start().await;
+    let moved = ResponseTemplate::new(301).insert_header("location", "/repositories/42/installation");
+    let found = ResponseTemplate::new(200).set_body_json(json!({ "id": 7, "suspended_at": null }));
+    let minted = json!({ "token": "ghs_minted", "expires_at": Timestamp::now() + SignedDuration::from_hours(1) });
+    let by_number = json!({ "repository_ids": [42], "permissions": { "contents": "read" } });
+    Mock::given(path("/repos/acme/Shop.api/installation")).respond_with(moved).mount(&server).await;
+    Mock::given(path("/repositories/42/installation")).respond_with(found).mount(&server).await;
+    Mock::given(path(MINT))
+        .and(body_json(by_number))
+        .respond_with(ResponseTemplate::new(201).set_body_json(minted))
+        .mount(&server)
+        .await;
+    let client = app_client(&server, &openssl(&["genrsa", "-traditional", "2048"], ""));
+    assert_eq!(client.repository_token(&shop()).await.unwrap().expose_secret(), "ghs_minted");
+}
+
+#[tokio::test]
 async fn a_plain_token_is_handed_out_without_asking_anybody() {
     let server = MockServer::start().await;
     let token = token_client(&server).repository_token(&shop()).await.unwrap();
@@ -214,7 +233,11 @@ async fn a_cancelled_write_is_left_at_once_and_what_was_written_before_is_known(
 
     let mut digests = BTreeMap::from([("B".to_owned(), "old".to_owned()), ("Z".to_owned(), "kept".to_owned())]);
     let secrets = desired(&[("A", "1"), ("B", "2"), ("C", "3")]);
-    let error = token_client(&server).put_secrets(&shop(), &secrets, &mut digests, &cancel).await.unwrap_err();
+    // Boxed as the runner will: it has to be Send.
+    let (client, shop) = (token_client(&server), shop());
+    let put: Pin<Box<dyn Future<Output = _> + Send>> =
+        Box::pin(client.put_secrets(&shop, &secrets, &mut digests, &cancel));
+    let error = put.await.unwrap_err();
     assert_eq!(error.code, ErrorCode::DeadlineExceeded);
     // Of B nobody knows whether it arrived.
     assert_eq!(digests.keys().collect::<Vec<_>>(), ["A", "Z"]);
