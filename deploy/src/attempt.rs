@@ -1,14 +1,23 @@
-//! An attempt: one deployment, one SSH connection, the stages one by one.
+//! An attempt: one deployment, one SSH connection, the stages one by one. What a stage does stands in `stages`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use secrecy::SecretString;
 use slipway_protocol::names::HostKey;
 use slipway_protocol::{Change, ErrorCode, Failure, ServiceReport, Stage};
-use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
-use crate::{DeployerConfig, StageError, Work};
+use crate::github::GithubClient;
+use crate::lines::Said;
+use crate::redact::Redactor;
+use crate::retry::Policy;
+use crate::script::Script;
+use crate::ssh::{Exit, Session, Watch};
+use crate::target::{HttpsUrl, RegistryHost};
+use crate::{DeployerConfig, GithubCredential, RemotePath, StageError, Work};
 
 /// What an attempt tells while it runs. Calls must not block; everything is redacted already.
 pub trait Reporter: Send + Sync {
@@ -35,35 +44,87 @@ pub struct StageReport {
     pub url: Option<String>,
 }
 
-/// Makes attempts; one for a process. Holds what they share: the HTTP client, installation tokens, limits.
+impl StageReport {
+    /// A report without anything but the change.
+    #[must_use]
+    pub fn of(changed: bool) -> Self {
+        Self {
+            change: if changed { Change::Changed } else { Change::Unchanged },
+            facts: serde_json::Map::new(),
+            services: Vec::new(),
+            github_digests: None,
+            url: None,
+        }
+    }
+
+    /// The same report with one more fact.
+    #[must_use]
+    pub fn fact(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.facts.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+/// Makes attempts; one for a process. Holds what they share: the HTTP clients, installation tokens, limits.
 #[derive(Clone)]
 pub struct Deployer {
     config: Arc<DeployerConfig>,
+    root: RemotePath,
+    git_url: HttpsUrl,
+    image_registry: RegistryHost,
+    github: GithubClient,
+    probe: reqwest::Client,
 }
 
 impl Deployer {
-    /// Checks the configuration and builds the HTTP client.
+    /// Checks the configuration and builds the HTTP clients.
     ///
     /// # Errors
-    /// A [`StageError`] when a key or the CA file can't be read.
+    /// A [`StageError`] when a key or the CA file can't be read, or the project root isn't an absolute plain path.
     pub fn new(config: DeployerConfig) -> Result<Self, StageError> {
-        Ok(Self { config: Arc::new(config) })
+        let refuse = |what| move || StageError::new(ErrorCode::InternalError, what);
+        let root = RemotePath::new(&config.project_root).ok_or_else(refuse(
+            "the project root (SLIPWAY_PROJECT_ROOT) must be an absolute path of plain characters",
+        ))?;
+        let git_url = HttpsUrl::new(&config.github_git)
+            .ok_or_else(refuse("the git server (SLIPWAY_GITHUB_GIT_URL) must be an HTTPS URL without credentials"))?;
+        let image_registry = RegistryHost::new(&config.image_registry)
+            .ok_or_else(refuse("the image registry (SLIPWAY_REGISTRY) must be a host name, perhaps with a port"))?;
+        let github = GithubClient::new(&config)?;
+        let probe = crate::stages::verify::client()?;
+        Ok(Self { config: Arc::new(config), root, git_url, image_registry, github, probe })
     }
 
     /// Begins an attempt; the SSH connection is made by the first stage that needs it. `cancel` ends the running
     /// remote command, with its process group.
     #[must_use]
     pub fn begin(&self, work: Work, reporter: Arc<dyn Reporter>, cancel: CancellationToken) -> Attempt {
-        Attempt { config: self.config.clone(), work, reporter, cancel }
+        let redactor = Redactor::default();
+        for secret in work.secrets.values().chain([&work.target.ssh_key]) {
+            redactor.learn(secret);
+        }
+        if let GithubCredential::Token(token) = &self.config.github {
+            redactor.learn(token);
+        }
+        if let Some(credential) = &self.config.registry {
+            redactor.learn(&credential.password);
+        }
+        redactor.learn(&self.config.digest_key);
+        Attempt { deployer: self.clone(), work, reporter, cancel, redactor, session: None, round_trips: 0, kept: None }
     }
 }
 
 /// One attempt of one deployment.
 pub struct Attempt {
-    config: Arc<DeployerConfig>,
-    work: Work,
+    deployer: Deployer,
+    pub(crate) work: Work,
     reporter: Arc<dyn Reporter>,
-    cancel: CancellationToken,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) redactor: Redactor,
+    session: Option<Session>,
+    round_trips: u32,
+    /// The variables in `.env` on the server, once they are known.
+    pub(crate) kept: Option<BTreeMap<String, String>>,
 }
 
 impl Attempt {
@@ -73,16 +134,165 @@ impl Attempt {
     /// # Errors
     /// A redacted [`StageError`]; the code's class says whether another attempt can help.
     pub async fn run(&mut self, stage: Stage) -> Result<StageReport, StageError> {
-        let _ = (&self.config, &self.work, &self.reporter, &self.cancel);
-        Err(StageError::new(ErrorCode::InternalError, format!("stage {stage} isn't built yet")))
+        let span =
+            tracing::info_span!("stage", stage.name = stage.as_str(), project.slug = %self.work.request.project.slug);
+        async {
+            let mut tried = 0;
+            loop {
+                tried += 1;
+                let error = match self.stage(stage).await {
+                    Ok(report) => return Ok(self.redacted(report)),
+                    Err(error) => self.redacted_error(error),
+                };
+                if error.code == ErrorCode::ServerConnectionLost {
+                    self.drop_session();
+                }
+                let delay = self.retry_delay(&error, tried).ok_or_else(|| error.clone())?;
+                self.reporter.retrying(stage, &error.failure(Some(stage)), delay);
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => {}
+                    () = self.cancel.cancelled() => return Err(error),
+                }
+            }
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn stage(&mut self, stage: Stage) -> Result<StageReport, StageError> {
+        match stage {
+            Stage::Preflight => self.preflight().await,
+            Stage::Clone => self.clone_commit().await,
+            Stage::Env => self.env().await,
+            Stage::Compose => self.compose().await,
+            Stage::Firewall => self.firewall().await,
+            Stage::Verify => self.verify().await,
+            Stage::Secrets => self.secrets().await,
+        }
+    }
+
+    /// The delay before another try within the stage: for short faults only. An image that CI hasn't pushed yet and a
+    /// rate limit take longer than that: they are a matter for the next attempt.
+    fn retry_delay(&self, error: &StageError, tried: u32) -> Option<Duration> {
+        let short = matches!(
+            error.code,
+            ErrorCode::ServerConnectionLost
+                | ErrorCode::GitUnavailable
+                | ErrorCode::RegistryUnavailable
+                | ErrorCode::PullFailed
+                | ErrorCode::GithubUnavailable
+        );
+        if !short || self.cancel.is_cancelled() || error.retry_after.is_some() {
+            return None;
+        }
+        Policy::IN_STAGE.delay(tried)
     }
 
     /// Sequential round trips over SSH so far, the ones of the handshake included.
     #[must_use]
     pub fn round_trips(&self) -> u32 {
-        0
+        self.round_trips + self.session.as_ref().map_or(0, Session::round_trips)
     }
 
     /// Closes the connection.
-    pub async fn close(self) {}
+    pub async fn close(mut self) {
+        if let Some(session) = self.session.take() {
+            session.close().await;
+        }
+    }
+
+    fn drop_session(&mut self) {
+        self.round_trips = self.round_trips();
+        self.session = None;
+    }
+
+    pub(crate) fn config(&self) -> &DeployerConfig {
+        &self.deployer.config
+    }
+
+    pub(crate) fn github(&self) -> &GithubClient {
+        &self.deployer.github
+    }
+
+    pub(crate) fn probe(&self) -> &reqwest::Client {
+        &self.deployer.probe
+    }
+
+    pub(crate) fn root(&self) -> &RemotePath {
+        &self.deployer.root
+    }
+
+    pub(crate) fn git_url(&self) -> &HttpsUrl {
+        &self.deployer.git_url
+    }
+
+    pub(crate) fn image_registry(&self) -> &RegistryHost {
+        &self.deployer.image_registry
+    }
+
+    /// Remembers a secret that must not leave from now on.
+    pub(crate) fn learn(&self, secret: &SecretString) {
+        self.redactor.learn(secret);
+    }
+
+    /// Runs a script on the server. A failure that the script has understood comes back as an error; any other as
+    /// `Err(said)` within, for the stage to judge.
+    ///
+    /// # Errors
+    /// Those of the connection, of the deadline, and the script's own.
+    pub(crate) async fn exec(&mut self, stage: Stage, script: &Script) -> Result<Result<Said, Said>, StageError> {
+        if self.session.is_none() {
+            let reporter = self.reporter.clone();
+            let learned = |key: &HostKey| reporter.host_key_learned(key);
+            let connecting = Session::connect(&self.work.target, &learned);
+            let session = tokio::select! {
+                session = connecting => session?,
+                () = self.cancel.cancelled() => {
+                    return Err(StageError::new(ErrorCode::DeadlineExceeded, "connecting was cancelled"));
+                }
+            };
+            self.session = Some(session);
+        }
+        let Some(session) = self.session.as_mut() else {
+            return Err(StageError::new(ErrorCode::InternalError, "there is no SSH session"));
+        };
+        let reporter = self.reporter.clone();
+        let watch = Watch {
+            deadline: self.deployer.config.command_timeout,
+            cancel: &self.cancel,
+            redactor: &self.redactor,
+            on_line: &|line| reporter.line(stage, line),
+        };
+        let finished = session.exec(script, &watch).await?;
+        let said = finished.said;
+        match finished.exit {
+            Exit::Exited(0) => Ok(Ok(said)),
+            Exit::Lost => Err(session.lost(script.name()).with_tail(said.tail())),
+            Exit::Exited(_) | Exit::Signalled(_) => match understood(&said) {
+                Some(error) => Err(error),
+                None => Ok(Err(said)),
+            },
+        }
+    }
+
+    fn redacted(&self, mut report: StageReport) -> StageReport {
+        if let serde_json::Value::Object(facts) = self.redactor.clean_json(serde_json::Value::Object(report.facts)) {
+            report.facts = facts;
+        } else {
+            report.facts = serde_json::Map::new();
+        }
+        report
+    }
+
+    fn redacted_error(&self, mut error: StageError) -> StageError {
+        error.message = self.redactor.clean(&error.message);
+        error.tail = error.tail.iter().map(|line| self.redactor.clean(line)).collect();
+        error
+    }
+}
+
+/// `failed CODE MESSAGE`, as the script's `die` tells it.
+fn understood(said: &Said) -> Option<StageError> {
+    let (code, message) = said.value("failed")?.split_once(' ')?;
+    Some(StageError::new(code.parse().ok()?, message).with_tail(said.tail()))
 }

@@ -3,10 +3,25 @@
 //! No AMQP and no SQL here: the worker decides when an attempt runs and remembers what came of it.
 
 mod attempt;
+mod compose;
+mod env;
 mod error;
+pub mod github;
+pub mod keys;
+mod lines;
+mod private_file;
+mod quote;
+#[cfg(test)]
+mod real_compose;
+pub mod redact;
 pub mod retry;
+pub mod script;
+pub mod seal;
+pub mod ssh;
+mod stages;
 mod target;
 
 pub use attempt::{Attempt, Deployer, Reporter, StageReport};
 pub use error::StageError;
-pub use target::{DeployerConfig, GithubCredential, HostKeyPolicy, RegistryCredential, Target, Work};
+pub use private_file::KeyFileError;
+pub use target::{DeployerConfig, GithubCredential, HostKeyPolicy, RegistryCredential, RemotePath, Target, Work};

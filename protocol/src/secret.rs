@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::names::SecretReference;
+use crate::names::{SecretReference, VariableName};
 
 /// The marker by which [`crate::decode`] recognises the error of a plaintext secret.
 pub(crate) const PLAINTEXT: &str = "a secret must be a sealed box or a reference, never plain text";
@@ -60,6 +60,14 @@ impl<'de> Deserialize<'de> for SecretSource {
             }
             _ => Err(D::Error::custom(PLAINTEXT)),
         }
+    }
+}
+
+impl VariableName {
+    /// Whether a variable of this name holds a secret, judged by its words: `TOKEN`, `PASSWORD`, `API_KEY`…
+    #[must_use]
+    pub fn names_a_secret(&self) -> bool {
+        names_a_secret(self.as_str())
     }
 }
 

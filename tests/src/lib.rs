@@ -1,1 +1,4 @@
-//! tests
+//! The test world, a stand-in for GitHub, and what the scenarios share.
+
+pub mod github;
+pub mod world;

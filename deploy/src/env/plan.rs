@@ -1,0 +1,243 @@
+//! Decides the value of every variable in a project's `.env`, and remembers where it comes from. No I/O.
+//!
+//! What is given for this deployment wins; what belongs to the release (image tags, the host port) follows; then what
+//! is on the server already; then what can be derived; generated values come last and are kept from then on.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use secrecy::{ExposeSecret as _, SecretString};
+use slipway_protocol::names::{RepositoryName, VariableName};
+use slipway_protocol::{ErrorCode, ProjectReady};
+
+use crate::compose::Project;
+use crate::{RegistryCredential, StageError};
+
+/// The variable that lets the project's own deploy key pull private images; containers get it empty.
+pub const REGISTRY_AUTH: &str = "SLIPWAY_REGISTRY_AUTH";
+/// Length of generated values: 32 letters and digits are 190 bits.
+const GENERATED_LENGTH: usize = 32;
+
+/// Where a variable's value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// A plain variable of the event.
+    Given,
+    /// A secret of the event.
+    Sealed,
+    /// An allocated port.
+    Allocation,
+    /// What this release is made of: image tags.
+    Release,
+    /// It was in the server's `.env` already.
+    Kept,
+    /// It follows from the event or the compose files.
+    Derived,
+    /// It was drawn at random, just now.
+    Generated,
+}
+
+/// A variable as `compose config --variables` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its name.
+    pub name: String,
+    /// Whether compose refuses to go on without it.
+    pub required: bool,
+}
+
+/// What the plan is made from.
+pub struct Inputs<'a> {
+    /// The event.
+    pub request: &'a ProjectReady,
+    /// Its opened secrets.
+    pub secrets: &'a BTreeMap<VariableName, SecretString>,
+    /// The variables on the server.
+    pub kept: &'a BTreeMap<String, String>,
+    /// The variables in the compose files.
+    pub asked: &'a [Asked],
+    /// The compose files.
+    pub project: &'a Project,
+    /// Host of the registry that the project's images live in.
+    pub image_registry: &'a str,
+    /// The credential for it.
+    pub registry: Option<&'a RegistryCredential>,
+    /// Whether the database's volume exists: then its password can't be chosen any more.
+    pub database_exists: bool,
+}
+
+/// The variables with their origins.
+#[derive(Default)]
+pub struct Plan {
+    variables: BTreeMap<String, (String, Origin)>,
+}
+
+impl Plan {
+    /// Names and values.
+    #[must_use]
+    pub fn values(&self) -> BTreeMap<String, String> {
+        self.variables.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect()
+    }
+
+    /// Names of the variables with this origin.
+    pub fn of(&self, origin: Origin) -> impl Iterator<Item = &str> {
+        self.variables.iter().filter(move |(_, (_, o))| *o == origin).map(|(name, _)| name.as_str())
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// Sets a variable unless it's set: those who set earlier win.
+    fn set(&mut self, name: &str, value: impl Into<String>, origin: Origin) {
+        self.variables.entry(name.to_owned()).or_insert_with(|| (value.into(), origin));
+    }
+}
+
+/// Decides all variables.
+///
+/// # Errors
+/// `missing-secret` names a secret that nobody has given; `compose-invalid` a required variable that isn't one.
+pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, StageError> {
+    let mut plan = Plan::default();
+    for (name, value) in &inputs.request.variables {
+        plan.set(name.as_str(), value, Origin::Given);
+    }
+    for (name, value) in inputs.secrets {
+        plan.set(name.as_str(), value.expose_secret(), Origin::Sealed);
+    }
+    release(inputs, &mut plan);
+    for (name, value) in inputs.kept.iter().filter(|(name, _)| *name != REGISTRY_AUTH && *name != "PORT") {
+        plan.set(name, value, Origin::Kept);
+    }
+    derive(inputs, &mut plan);
+    database(inputs, &mut plan)?;
+    if plan.value("APP_SECRET_KEY").is_none() {
+        plan.set("APP_SECRET_KEY", generated()?, Origin::Generated);
+    }
+    complete(inputs, &plan)?;
+    Ok(plan)
+}
+
+/// What changes from release to release, whatever was on the server.
+fn release(inputs: &Inputs<'_>, plan: &mut Plan) {
+    let repository = &inputs.request.repository;
+    let modules = inputs.request.modules.iter().map(|m| m.as_str().to_ascii_uppercase().replace('-', "_"));
+    let asked = inputs.asked.iter().filter(|a| a.required).filter_map(|a| a.name.strip_suffix("_IMAGE"));
+    for module in modules.chain(asked.map(str::to_owned)) {
+        let image = image(inputs.image_registry, &repository.name, &module);
+        plan.set(&format!("{module}_IMAGE"), format!("{image}:sha-{}", repository.commit.short()), Origin::Release);
+    }
+    for allocation in &inputs.request.allocations {
+        let service = allocation.service.as_str().to_ascii_uppercase().replace('-', "_");
+        if inputs.request.modules.contains(&allocation.service) {
+            plan.set(&format!("{service}_PORT"), allocation.host_port.to_string(), Origin::Allocation);
+        }
+    }
+    if let Some(credential) = inputs.registry {
+        let login = format!("{}:{}", credential.username, credential.password.expose_secret());
+        plan.set(REGISTRY_AUTH, STANDARD.encode(login), Origin::Release);
+    }
+}
+
+/// `<registry>/<owner>/<repository>-<module>` in lower case; variables are underscored, image names hyphenated.
+fn image(registry: &str, repository: &RepositoryName, module: &str) -> String {
+    format!("{registry}/{repository}-{}", module.replace('_', "-")).to_ascii_lowercase()
+}
+
+fn derive(inputs: &Inputs<'_>, plan: &mut Plan) {
+    for (name, value) in
+        [("APP_NAME", inputs.request.project.slug.as_str()), ("APP_ENV", "production"), ("ENVIRONMENT", "production")]
+    {
+        plan.set(name, value, Origin::Derived);
+    }
+    if inputs.project.has("redis") {
+        plan.set("REDIS_URL", "redis://redis:6379", Origin::Derived);
+    }
+    if let Some(backend) = inputs.request.allocations.iter().find(|a| a.service.as_str() == "backend") {
+        let url = format!("http://backend:{}", backend.container_port);
+        plan.set("BACKEND_API_URL", &url, Origin::Derived);
+        plan.set("API_BASE_URL", &url, Origin::Derived);
+    } else if inputs.project.has("backend") {
+        plan.set("BACKEND_API_URL", "http://backend:8000", Origin::Derived);
+        plan.set("API_BASE_URL", "http://backend:8000", Origin::Derived);
+    }
+}
+
+/// The database's login. Postgres takes its password only on an empty volume, so a password is drawn once, never for
+/// a volume that exists.
+fn database(inputs: &Inputs<'_>, plan: &mut Plan) -> Result<(), StageError> {
+    if !inputs.project.has("db") {
+        return Ok(());
+    }
+    for (name, value) in
+        [("POSTGRES_USER", "postgres"), ("POSTGRES_DB", "service"), ("POSTGRES_HOST", "db"), ("POSTGRES_PORT", "5432")]
+    {
+        plan.set(name, value, Origin::Derived);
+    }
+    if plan.value("POSTGRES_PASSWORD").is_none() {
+        if !inputs.database_exists {
+            plan.set("POSTGRES_PASSWORD", generated()?, Origin::Generated);
+        } else if inputs.asked.iter().any(|a| a.name == "POSTGRES_PASSWORD" && a.required) {
+            return Err(missing("POSTGRES_PASSWORD", "the database exists already, and its password isn't in .env"));
+        } else {
+            return Ok(());
+        }
+    }
+    let part = |name: &str| plan.value(name).unwrap_or_default().to_owned();
+    let url = format!(
+        "postgresql://{}:{}@{}:{}/{}",
+        part("POSTGRES_USER"),
+        part("POSTGRES_PASSWORD"),
+        part("POSTGRES_HOST"),
+        part("POSTGRES_PORT"),
+        part("POSTGRES_DB")
+    );
+    // A URL that doesn't hold the password in use is of an older one.
+    let stale = matches!(plan.variables.get("DATABASE_URL"), Some((kept, Origin::Kept)) if kept.starts_with("postgresql://") && !kept.contains(&part("POSTGRES_PASSWORD")));
+    if stale {
+        plan.variables.remove("DATABASE_URL");
+    }
+    plan.set("DATABASE_URL", url, Origin::Derived);
+    Ok(())
+}
+
+/// Refuses a plan that the project can't run with.
+fn complete(inputs: &Inputs<'_>, plan: &Plan) -> Result<(), StageError> {
+    let empty = |name: &str| plan.value(name).is_none_or(str::is_empty);
+    let bot = inputs.request.modules.iter().any(|m| m.as_str() == "tg_bot");
+    if bot && empty("TELEGRAM_BOT_TOKEN") {
+        return Err(missing("TELEGRAM_BOT_TOKEN", "module tg_bot needs it"));
+    }
+    let Some(Asked { name, .. }) = inputs.asked.iter().find(|a| a.required && empty(&a.name)) else { return Ok(()) };
+    if VariableName::new(name.clone()).is_ok_and(|name| name.names_a_secret()) {
+        return Err(missing(name, "the compose files require it"));
+    }
+    let message = format!("the compose files require the variable {name}, and the event doesn't give it");
+    Err(StageError::new(ErrorCode::ComposeInvalid, message))
+}
+
+fn missing(name: &str, why: &str) -> StageError {
+    let mut error = StageError::new(ErrorCode::MissingSecret, format!("secret {name} is missing: {why}"));
+    error.missing_secret = VariableName::new(name).ok();
+    error
+}
+
+/// Letters and digits only: the value is pasted into URLs.
+fn generated() -> Result<String, StageError> {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut value = String::with_capacity(GENERATED_LENGTH);
+    let random = SystemRandom::new();
+    while value.len() < GENERATED_LENGTH {
+        let mut bytes = [0; 64];
+        random
+            .fill(&mut bytes)
+            .map_err(|_| StageError::new(ErrorCode::InternalError, "the system gives no random numbers"))?;
+        // 248 is the largest multiple of 62 in a byte: no letter is likelier than another.
+        let letters = bytes.iter().filter(|b| **b < 248).map(|b| char::from(ALPHABET[usize::from(*b) % 62]));
+        value.extend(letters.take(GENERATED_LENGTH - value.len()));
+    }
+    Ok(value)
+}

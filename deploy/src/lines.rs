@@ -1,0 +1,142 @@
+//! From the bytes of a remote command to lines: ours (marked), and people's, of which a bounded tail is kept.
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// Longest line of a program that is kept; the rest of it is cut off.
+const MAX_LINE: usize = 4 * 1024;
+/// Longest line of ours: a whole file in base64.
+const MAX_VALUE: usize = 4 * 1024 * 1024;
+/// Lines kept for an error's tail.
+pub const TAIL: usize = 40;
+
+/// Cuts a stream into lines; memory is bounded by [`MAX_VALUE`].
+#[derive(Default)]
+pub struct Splitter {
+    rest: Vec<u8>,
+}
+
+impl Splitter {
+    /// Feeds bytes and hands every complete line to `line`. A carriage return ends a line too (progress bars).
+    pub fn feed(&mut self, bytes: &[u8], mut line: impl FnMut(&[u8])) {
+        for part in bytes.split_inclusive(|b| matches!(b, b'\n' | b'\r')) {
+            let (text, complete) = match part.split_last() {
+                Some((b'\n' | b'\r', text)) => (text, true),
+                _ => (part, false),
+            };
+            let room = MAX_VALUE.saturating_sub(self.rest.len());
+            self.rest.extend_from_slice(&text[..text.len().min(room)]);
+            if complete {
+                line(&std::mem::take(&mut self.rest));
+            }
+        }
+    }
+
+    /// The last line, if it had no end.
+    pub fn finish(&mut self, mut line: impl FnMut(&[u8])) {
+        if !self.rest.is_empty() {
+            line(&std::mem::take(&mut self.rest));
+        }
+    }
+}
+
+/// What a script said: values for us, and the end of what people would read.
+#[derive(Debug, Default)]
+pub struct Said {
+    values: BTreeMap<String, Vec<String>>,
+    tail: VecDeque<String>,
+}
+
+impl Said {
+    /// Takes one line. Returns the text if it's for people, cleaned of control characters.
+    pub fn take(&mut self, mark: &str, line: &[u8]) -> Option<String> {
+        let line = String::from_utf8_lossy(line);
+        let ours = line.strip_prefix(mark).and_then(|rest| rest.strip_prefix(' '));
+        if let Some((key, value)) = ours.map(|rest| rest.split_once(' ').unwrap_or((rest, ""))) {
+            self.values.entry(key.to_owned()).or_default().push(value.to_owned());
+            return None;
+        }
+        let text = plain(&line);
+        if text.is_empty() {
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Keeps a line, redacted by now, for the tail.
+    pub fn keep(&mut self, line: String) {
+        if self.tail.len() == TAIL {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line);
+    }
+
+    /// The last value told under `key`.
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.values(key).last().map(String::as_str)
+    }
+
+    /// All values told under `key`, in order.
+    #[must_use]
+    pub fn values(&self, key: &str) -> &[String] {
+        self.values.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The end of what was printed.
+    #[must_use]
+    pub fn tail(&self) -> Vec<String> {
+        self.tail.iter().cloned().collect()
+    }
+}
+
+/// Without terminal sequences and control characters, at most [`MAX_LINE`] bytes.
+fn plain(line: &str) -> String {
+    let mut text = String::new();
+    let mut chars = line.trim_end().chars();
+    while let Some(c) = chars.next() {
+        if text.len() > MAX_LINE {
+            text.push('…');
+            break;
+        }
+        if c == '\u{1b}' {
+            // CSI sequences end with a byte from @ to ~.
+            if chars.next() == Some('[') {
+                let _ = chars.find(|c| ('@'..='~').contains(c));
+            }
+        } else if c == '\t' || !c.is_control() {
+            text.push(c);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marked_line_is_a_value_and_any_other_is_text() {
+        let mut said = Said::default();
+        let mut lines = Vec::new();
+        let mut splitter = Splitter::default();
+        for chunk in ["ab12 hea", "d 42\nother ab12 head 43\n\u{1b}[32mgreen\u{1b}[0m\rab12 flag\n", "no end"] {
+            splitter.feed(chunk.as_bytes(), |l| lines.extend(said.take("ab12", l)));
+        }
+        splitter.finish(|l| lines.extend(said.take("ab12", l)));
+        assert_eq!(said.value("head"), Some("42"));
+        assert_eq!(said.value("flag"), Some(""));
+        assert_eq!(lines, ["other ab12 head 43", "green", "no end"]);
+    }
+
+    #[test]
+    fn endless_output_without_a_newline_is_cut_off() {
+        let mut splitter = Splitter::default();
+        let chunk = vec![b'x'; 1024 * 1024];
+        for _ in 0..20 {
+            splitter.feed(&chunk, |_| {});
+        }
+        assert!(splitter.rest.len() <= MAX_VALUE);
+        let mut said = Said::default();
+        splitter.finish(|l| assert!(said.take("m", l).is_some_and(|t| t.len() <= MAX_LINE + 8)));
+    }
+}

@@ -1,0 +1,36 @@
+set -eu
+umask 077
+export LC_ALL=C
+IFS=' ' read -r mark size
+script=$(head -c "$size")
+while IFS= read -r line && [ -n "$line" ]; do
+    eval "${line%%=*}=\${line#*=}"
+done
+unset line
+exec 3<&0 </dev/null
+
+# tell KEY VALUE: a line for the worker, on a line of its own whatever was printed before.
+tell() { printf '\n%s %s %s\n' "$mark" "$1" "$2"; }
+# tell_file KEY FILE: its content, in base64.
+tell_file() { tell "$1" "$(base64 -w 0 <"$2")"; }
+# die CODE MESSAGE: a failure that the script itself has understood.
+die() {
+    tell failed "$1 $2"
+    exit 3
+}
+
+# The worker holds stdin open. When it closes it, or is gone, the whole process group ends.
+(
+    trap '' TERM HUP INT
+    while read -r _; do :; done
+    kill -s TERM -- -$$
+    sleep 5
+    kill -s KILL -- -$$
+) <&3 >/dev/null 2>&1 &
+watchdog=$!
+exec 3<&-
+cleanup() { :; }
+trap 'cleanup; kill -KILL "$watchdog" 2>/dev/null || :' EXIT
+# The watchdog stays: it kills what doesn't heed the first signal.
+trap 'trap - EXIT; cleanup; exit 143' TERM HUP INT
+eval "$script"

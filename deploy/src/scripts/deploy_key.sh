@@ -1,0 +1,39 @@
+# Parameters: forced key; after project.sh. Installs the command that CI may run and, with a key, the one line in
+# authorized_keys that may run it. Without a key it tells whether such a line is there.
+enter
+login=${SUDO_USER:-$(id -un)}
+home=$(getent passwd "$login" | cut -d : -f 6)
+keys=$home/.ssh/authorized_keys
+command=$dir/.slipway/ci-deploy
+if [ -n "${SUDO_USER:-}" ]; then command="sudo -n $command"; fi
+options="restrict,command=\"$command\""
+
+printf '%s' "$forced" | base64 -d >.slipway/put
+chmod 700 .slipway/put
+if cmp -s .slipway/put .slipway/ci-deploy; then
+    rm .slipway/put
+else
+    mv -fT .slipway/put .slipway/ci-deploy
+    tell changed command
+fi
+
+mine=$(grep " slipway:$slug\$" "$keys" 2>/dev/null || :)
+tell user "$login"
+if [ -z "$key" ]; then
+    case $mine in "$options "*) tell key present ;; esac
+    exit 0
+fi
+line="$options $(printf '%s' "$key" | base64 -d)"
+[ "$mine" != "$line" ] || exit 0
+if [ ! -d "$home/.ssh" ]; then install -d -m 700 -o "$login" -g "$(id -gn "$login")" "$home/.ssh"; fi
+[ -f "$keys" ] || install -m 600 -o "$login" -g "$(id -gn "$login")" /dev/null "$keys"
+{
+    # A last line without an end would swallow ours.
+    sed -e '$a\' "$keys" | grep -v " slipway:$slug\$" || :
+    printf '%s\n' "$line"
+} >"$keys.slipway"
+chmod --reference="$keys" "$keys.slipway"
+chown --reference="$keys" "$keys.slipway"
+sync "$keys.slipway"
+mv -fT "$keys.slipway" "$keys"
+tell changed key

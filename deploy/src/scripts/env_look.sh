@@ -1,0 +1,26 @@
+# After project.sh. Tells what the worker needs to decide about .env and the override file; changes nothing.
+enter
+for file in "$base" "$prod"; do
+    [ -f "$file" ] || die compose-file-missing "the repository has no $file"
+done
+if [ -f .env ]; then tell_file env .env; fi
+# A file by hand; ours is a link to .env.
+if [ -f infra/.env.prod ] && [ ! -L infra/.env.prod ]; then tell_file env_prod infra/.env.prod; fi
+if [ -f "$override" ]; then tell_file override "$override"; fi
+if [ "$(stat -c %a .env 2>/dev/null)" = 600 ]; then tell private yes; fi
+for link in infra/.env infra/.env.prod; do
+    if [ "$(readlink "$link" || :)" = ../.env ]; then tell link "$link"; fi
+done
+
+own_view() { (
+    override=/nonexistent
+    project_compose --profile '*' config "$@"
+); }
+project=$(own_view --no-interpolate --format json) || die compose-invalid "docker compose refuses the project's files"
+tell project "$(printf '%s' "$project" | base64 -w 0)"
+variables=$(own_view --variables) || die compose-invalid "docker compose refuses the project's files"
+printf '%s\n' "$variables" | while read -r name required _; do
+    case $required in true | false) tell variable "$name $required" ;; esac
+done
+if docker volume inspect "${slug}_db_data" >/dev/null 2>&1; then tell database yes; fi
+if [ -f .env ] && [ -f "$override" ] && project_compose config -q 2>/dev/null; then tell valid yes; fi

@@ -1,0 +1,20 @@
+# Parameters: env overrides prod_link; after project.sh. Writes both files, each at once or not at all.
+enter
+# put FILE MODE: stdin becomes FILE. Made in .slipway, on the same file system: a crash leaves no secret elsewhere.
+put() {
+    cat >.slipway/put
+    chmod "$2" .slipway/put
+    sync .slipway/put
+    mv -fT .slipway/put "$1"
+}
+printf '%s' "$env" | base64 -d | put .env 600 || die env-write-failed "$dir/.env couldn't be written"
+point() {
+    ln -sfn ../.env .slipway/link
+    mv -fT .slipway/link "$1"
+}
+# CI's own compose calls look for .env next to the first compose file.
+point infra/.env
+if [ "$prod_link" = 1 ]; then point infra/.env.prod; fi
+printf '%s' "$overrides" | base64 -d | put "$override" 644 || die env-write-failed "$dir/$override couldn't be written"
+sync .
+project_compose config -q || die compose-invalid "docker compose refuses the project's files"

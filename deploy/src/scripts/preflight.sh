@@ -1,0 +1,47 @@
+# Parameters: root ports. Looks, changes nothing but the creation of $root; the worker judges what is told.
+tell system "$(uname -s) $(uname -m)"
+tell os "$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null || :)"
+tell clock "$(date +%s)"
+tell memory_kb "$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)"
+
+if command -v git >/dev/null 2>&1; then tell git "$(git --version)"; fi
+
+data=/
+if command -v docker >/dev/null 2>&1; then
+    tell docker_client present
+    if version=$(docker version --format '{{.Server.Version}}'); then
+        tell docker "$version"
+        data=$(docker info --format '{{.DockerRootDir}}')
+    fi
+    if version=$(docker compose version --short 2>/dev/null); then tell compose "$version"; fi
+fi
+
+probe=$root/.slipway-probe.$$
+if (umask 022 && mkdir -p "$root") && : >"$probe"; then
+    rm -f "$probe"
+    tell writable yes
+fi
+for place in "$root" "$data"; do
+    [ -d "$place" ] || continue
+    tell disk_kb "$(df -Pk "$place" | awk 'NR == 2 { print $4 }')"
+    tell inodes "$(df -Pi "$place" | awk 'NR == 2 { print $4 }')"
+done
+
+if ! command -v ufw >/dev/null 2>&1; then
+    tell ufw absent
+else
+    tell ufw "$(ufw status | sed -n 's/^Status: //p')"
+fi
+
+# Who listens on the ports; a published one is Docker's proxy, so the container is asked for.
+for port in $ports; do
+    listener=$(ss -Hltnp "sport = :$port" | head -n 1)
+    [ -n "$listener" ] || continue
+    process=$(printf '%s' "$listener" | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1 \2/p')
+    container=$(docker ps --filter "publish=$port" --format '{{.Names}} {{.Label "com.docker.compose.project"}}' 2>/dev/null | head -n 1)
+    if [ -n "$container" ]; then
+        tell container "$port $container"
+    else
+        tell process "$port ${process:-unknown 0}"
+    fi
+done

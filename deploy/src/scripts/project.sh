@@ -1,0 +1,33 @@
+# Parameters: root slug. The one place that knows how a project lies on disk and how compose is called for it.
+dir=$root/$slug
+base=infra/compose.base.yml
+prod=infra/compose.prod.yml
+override=infra/compose.slipway.yml
+
+# project_compose ARGUMENTS: the one prefix of every compose call, run in $dir.
+project_compose() {
+    if [ -f "$override" ]; then set -- -f "$override" "$@"; fi
+    if [ -f .env ]; then set -- --env-file .env -f "$base" -f "$prod" "$@"; else set -- --env-file /dev/null -f "$base" -f "$prod" "$@"; fi
+    docker compose --project-name "$slug" "$@"
+}
+
+# enter: into the project's directory, alone. The lock is the kernel's: it ends with its holder.
+enter() {
+    cd "$dir"
+    mkdir -p -m 700 .slipway
+    exec 9>.slipway/lock
+    flock -w 120 9 || die internal-error "another process holds $dir/.slipway/lock"
+}
+
+# registry_login: a DOCKER_CONFIG in memory for this process only, from the credential in .env.
+registry_login() {
+    auth=$(sed -n 's/^SLIPWAY_REGISTRY_AUTH="\([A-Za-z0-9+/=]*\)"$/\1/p' .env)
+    [ -n "$auth" ] || return 0
+    DOCKER_CONFIG=$(mktemp -d "/dev/shm/slipway.$slug.XXXXXXXX")
+    export DOCKER_CONFIG
+    printf '{"auths":{"%s":{"auth":"%s"}}}\n' "$registry" "$auth" >"$DOCKER_CONFIG/config.json"
+}
+registry_logout() {
+    if [ -n "${DOCKER_CONFIG:-}" ]; then rm -rf "$DOCKER_CONFIG"; fi
+    unset DOCKER_CONFIG
+}

@@ -1,0 +1,177 @@
+//! Connecting: the pinned host key before anything else, then the login. No commands here.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_ssh2_tokio::{AuthMethod, Client, Error as SshError, ServerCheckMethod};
+use russh::client::{Config, Handler};
+use russh::keys::{Algorithm, HashAlg, PublicKey};
+use secrecy::ExposeSecret as _;
+use slipway_protocol::ErrorCode;
+use slipway_protocol::names::HostKey;
+use tokio::time::timeout;
+
+use super::CONNECT_TIMEOUT;
+use crate::retry::Policy;
+use crate::{HostKeyPolicy, StageError, Target};
+
+/// sshd's MaxStartups resets connections at random while many come at once.
+const CONNECT_RETRY: Policy =
+    Policy { initial: Duration::from_millis(200), max: Duration::from_secs(1), multiplier: 2.0, attempts: 4 };
+
+/// Connects to the server that proves itself as the policy asks.
+pub(super) async fn connect(
+    target: &Target,
+    address: &str,
+    learned: &(dyn Fn(&HostKey) + Sync),
+) -> Result<Client, StageError> {
+    let peers = resolve(target, address).await?;
+    let pinned = match &target.host_key {
+        HostKeyPolicy::Pinned(key) => key.clone(),
+        HostKeyPolicy::TrustOnFirstUse => {
+            let key = shown_key(&peers, address).await?;
+            learned(&key);
+            key
+        }
+        HostKeyPolicy::Refuse => {
+            let shown = fingerprint(&shown_key(&peers, address).await?);
+            return Err(StageError::new(
+                ErrorCode::HostKeyUnknown,
+                format!("{} at {address} shows host key {shown}, and none is pinned", target.handle),
+            ));
+        }
+    };
+    log_in(target, &peers, address, &pinned).await
+}
+
+fn unreachable(address: &str, why: &dyn std::fmt::Display) -> StageError {
+    StageError::new(ErrorCode::ServerUnreachable, format!("no SSH connection to {address}: {why}"))
+}
+
+async fn resolve(target: &Target, address: &str) -> Result<Vec<SocketAddr>, StageError> {
+    let found = tokio::net::lookup_host((target.address.as_str(), target.ssh_port.get()));
+    match timeout(CONNECT_TIMEOUT, found).await {
+        Ok(Ok(peers)) => Ok(peers.collect()),
+        Ok(Err(e)) => Err(unreachable(address, &e)),
+        Err(_) => Err(unreachable(address, &"the name wasn't resolved in time")),
+    }
+}
+
+fn config(pinned: Option<&HostKey>) -> Config {
+    let mut config = Config {
+        nodelay: true,
+        keepalive_interval: Some(Duration::from_secs(10)),
+        keepalive_max: 3,
+        inactivity_timeout: Some(Duration::from_secs(60)),
+        ..Config::default()
+    };
+    // A server has several host keys: it must show the one that is pinned.
+    match pinned.and_then(|key| key.as_str().split(' ').next()) {
+        Some("ssh-rsa") => {
+            let rsa = |hash| Algorithm::Rsa { hash: Some(hash) };
+            config.preferred.key = vec![rsa(HashAlg::Sha512), rsa(HashAlg::Sha256)].into();
+        }
+        Some(kind) => {
+            if let Ok(algorithm) = kind.parse::<Algorithm>() {
+                config.preferred.key = vec![algorithm].into();
+            }
+        }
+        None => {}
+    }
+    config
+}
+
+async fn log_in(target: &Target, peers: &[SocketAddr], address: &str, pinned: &HostKey) -> Result<Client, StageError> {
+    let check = pinned.as_str().split(' ').nth(1).unwrap_or_default();
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let auth = AuthMethod::with_key(target.ssh_key.expose_secret(), None);
+        let check = ServerCheckMethod::with_public_key(check);
+        let user = target.ssh_user.as_str();
+        let connecting = Client::connect_with_config(peers, user, auth, check, config(Some(pinned)));
+        let error = match timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(client)) => return Ok(client),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(unreachable(address, &"it doesn't answer in time")),
+        };
+        let delay = if reset(&error) { CONNECT_RETRY.delay(tried) } else { None };
+        match delay {
+            Some(delay) => tokio::time::sleep(delay).await,
+            None => return Err(refused(target, peers, address, pinned, error).await),
+        }
+    }
+}
+
+/// Whether the server dropped the connection before it said anything.
+fn reset(error: &SshError) -> bool {
+    let io = match error {
+        SshError::IoError(e) | SshError::SshError(russh::Error::IO(e)) => e.kind(),
+        SshError::SshError(russh::Error::HUP | russh::Error::Disconnect) => return true,
+        _ => return false,
+    };
+    matches!(io, std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::UnexpectedEof)
+}
+
+async fn refused(
+    target: &Target,
+    peers: &[SocketAddr],
+    address: &str,
+    pinned: &HostKey,
+    error: SshError,
+) -> StageError {
+    match error {
+        SshError::ServerCheckFailed
+        | SshError::SshError(russh::Error::UnknownKey | russh::Error::NoCommonAlgo { .. }) => {
+            let shown = match shown_key(peers, address).await {
+                Ok(key) => fingerprint(&key),
+                Err(_) => "of another kind".to_owned(),
+            };
+            let message = format!("{address} shows host key {shown}, but {} is pinned", fingerprint(pinned));
+            StageError::new(ErrorCode::HostKeyMismatch, message)
+        }
+        SshError::KeyAuthFailed | SshError::SshError(russh::Error::NoAuthMethod) => StageError::new(
+            ErrorCode::SshKeyRefused,
+            format!("{address} refuses the SSH key of {} for user {}", target.handle, target.ssh_user),
+        ),
+        SshError::KeyInvalid(_) => {
+            StageError::new(ErrorCode::SshKeyUnusable, format!("the SSH key for {} can't be read", target.handle))
+        }
+        other => unreachable(address, &other),
+    }
+}
+
+/// Asks the server for its host key and leaves before logging in.
+async fn shown_key(peers: &[SocketAddr], address: &str) -> Result<HostKey, StageError> {
+    let seen = Arc::new(Mutex::new(None));
+    let asking = russh::client::connect(Arc::new(config(None)), peers, Onlooker(seen.clone()));
+    let outcome = timeout(CONNECT_TIMEOUT, asking).await;
+    let key = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match (key, outcome) {
+        (Some(key), _) => Ok(key),
+        (None, Ok(Err(e))) => Err(unreachable(address, &e)),
+        (None, _) => Err(unreachable(address, &"it showed no usable host key")),
+    }
+}
+
+/// Notes the host key and refuses it.
+struct Onlooker(Arc<Mutex<Option<HostKey>>>);
+
+impl Handler for Onlooker {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, key: &PublicKey) -> Result<bool, russh::Error> {
+        let shown = key.to_openssh().unwrap_or_default();
+        let bare: Vec<&str> = shown.split(' ').take(2).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = HostKey::new(bare.join(" ")).ok();
+        Ok(false)
+    }
+}
+
+/// `SHA256:…`, as `ssh-keygen -l` prints it.
+fn fingerprint(key: &HostKey) -> String {
+    key.as_str()
+        .parse::<PublicKey>()
+        .map_or_else(|_| "of an unknown kind".to_owned(), |k| k.fingerprint(HashAlg::Sha256).to_string())
+}

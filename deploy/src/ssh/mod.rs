@@ -1,0 +1,244 @@
+//! The SSH session of an attempt: one connection, one script an exec. The only folder that imports the SSH
+//! crates; connecting and host keys are in `login`.
+//!
+//! Sequential round trips, as [`Session::round_trips`] counts them: seven for the handshake (TCP, versions, key
+//! exchange offers, key exchange, service request, offer of the public key, signature), one to open the first channel,
+//! one for each exec. The channel of the next exec is opened while the current one runs, so it costs none.
+
+mod login;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_ssh2_tokio::{Client, Error as SshError};
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg};
+use secrecy::ExposeSecret;
+use slipway_protocol::ErrorCode;
+use slipway_protocol::names::HostKey;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::lines::{Said, Splitter};
+use crate::redact::Redactor;
+use crate::script::Script;
+use crate::{StageError, Target};
+
+const HANDSHAKE_ROUND_TRIPS: u32 = 7;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a cancelled script may take to end; the watchdog kills it after five seconds.
+const KILL_GRACE: Duration = Duration::from_secs(8);
+
+/// How a remote command ended. A lost connection is neither success nor failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this code.
+    Exited(u32),
+    /// A signal ended it.
+    Signalled(String),
+    /// The connection broke; it may still have ended either way.
+    Lost,
+}
+
+/// A remote command that ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// How.
+    pub exit: Exit,
+    /// What it said.
+    pub said: Said,
+}
+
+/// One connection to one server.
+pub struct Session {
+    client: Client,
+    spare: Option<JoinHandle<Result<Channel<Msg>, SshError>>>,
+    round_trips: u32,
+    address: String,
+}
+
+/// Limits of one exec, and who listens.
+pub struct Watch<'a> {
+    /// Longest time it may take.
+    pub deadline: Duration,
+    /// Ends it, with its process group.
+    pub cancel: &'a CancellationToken,
+    /// Cleans every line before anybody sees it.
+    pub redactor: &'a Redactor,
+    /// Hears every line that programs print.
+    pub on_line: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Session {
+    /// Connects and logs in. `learned` hears of a host key that was trusted on first use.
+    ///
+    /// # Errors
+    /// `host-key-unknown` and `host-key-mismatch` (before authentication, naming the fingerprint shown),
+    /// `ssh-key-refused`, `ssh-key-unusable`, `server-unreachable`.
+    pub async fn connect(target: &Target, learned: &(dyn Fn(&HostKey) + Sync)) -> Result<Self, StageError> {
+        let address = format!("{}:{}", target.address.url_form(), target.ssh_port);
+        let span = tracing::info_span!("ssh connect", server.address = %address);
+        async {
+            let client = login::connect(target, &address, learned).await?;
+            let mut session = Self { client, spare: None, round_trips: HANDSHAKE_ROUND_TRIPS, address };
+            session.open_spare();
+            session.round_trips += 1;
+            Ok(session)
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// Sequential round trips so far.
+    #[must_use]
+    pub fn round_trips(&self) -> u32 {
+        self.round_trips
+    }
+
+    fn open_spare(&mut self) {
+        let client = self.client.clone();
+        self.spare = Some(tokio::spawn(async move { client.get_channel().await }));
+    }
+
+    async fn channel(&mut self) -> Result<Channel<Msg>, StageError> {
+        let opened = match self.spare.take() {
+            Some(spare) => timeout(CONNECT_TIMEOUT, spare).await,
+            None => return Err(lost("opening a channel", &self.address)),
+        };
+        match opened {
+            Ok(Ok(Ok(channel))) => Ok(channel),
+            _ => Err(lost("opening a channel", &self.address)),
+        }
+    }
+
+    /// Runs one script to its end.
+    ///
+    /// # Errors
+    /// `server-connection-lost` when no channel can be opened, `deadline-exceeded` after the deadline or a cancel; by
+    /// then the remote process group is gone, or the connection is.
+    pub async fn exec(&mut self, script: &Script, watch: &Watch<'_>) -> Result<Finished, StageError> {
+        let span = tracing::info_span!(
+            "ssh exec",
+            process.command = script.name(),
+            server.address = %self.address,
+            process.exit.code = tracing::field::Empty,
+        );
+        let result = self.run(script, watch).instrument(span.clone()).await;
+        if let Ok(Finished { exit: Exit::Exited(code), .. }) = &result {
+            span.record("process.exit.code", code);
+        }
+        result
+    }
+
+    async fn run(&mut self, script: &Script, watch: &Watch<'_>) -> Result<Finished, StageError> {
+        let channel = self.channel().await?;
+        self.open_spare();
+        self.round_trips += 1;
+        let mark = uuid::Uuid::new_v4().simple().to_string();
+        let (mut reader, writer) = channel.split();
+        let writer = Arc::new(writer);
+        let (frame, sender) = (script.frame(&mark), writer.clone());
+        // A remote that exits without reading would block the writer for ever: it's aborted with the reader's end.
+        let writing = tokio::spawn(async move {
+            if sender.exec(true, Script::command()).await.is_ok() {
+                let _ = sender.data(frame.expose_secret()).await;
+            }
+        });
+        let mut ears = Ears { said: Said::default(), out: Splitter::default(), err: Splitter::default(), mark, watch };
+        let mut exit = Exit::Lost;
+        let started = Instant::now();
+        let mut ends = started + watch.deadline;
+        let mut stopped: Option<&str> = None;
+        loop {
+            let message = tokio::select! {
+                message = reader.wait() => message,
+                () = watch.cancel.cancelled(), if stopped.is_none() => {
+                    (stopped, ends) = (Some("was cancelled"), Instant::now() + KILL_GRACE);
+                    let _ = writer.eof().await;
+                    continue;
+                }
+                () = tokio::time::sleep_until(ends) => {
+                    if stopped.is_some() {
+                        break;
+                    }
+                    (stopped, ends) = (Some("took too long"), Instant::now() + KILL_GRACE);
+                    let _ = writer.eof().await;
+                    continue;
+                }
+            };
+            match message {
+                Some(ChannelMsg::Data { data }) => ears.hear(&data, true),
+                Some(ChannelMsg::ExtendedData { data, .. }) => ears.hear(&data, false),
+                Some(ChannelMsg::ExitStatus { exit_status }) => exit = Exit::Exited(exit_status),
+                Some(ChannelMsg::ExitSignal { signal_name, .. }) => exit = Exit::Signalled(format!("{signal_name:?}")),
+                Some(ChannelMsg::Close) | None => break,
+                Some(_) => {}
+            }
+        }
+        writing.abort();
+        let _ = timeout(Duration::from_secs(1), writer.close()).await;
+        let said = ears.finish();
+        match stopped {
+            Some(why) => Err(StageError::new(
+                ErrorCode::DeadlineExceeded,
+                format!("{} on {} {why} after {} s", script.name(), self.address, started.elapsed().as_secs()),
+            )
+            .with_tail(said.tail())),
+            None => Ok(Finished { exit, said }),
+        }
+    }
+
+    /// Says good-bye and closes the connection.
+    pub async fn close(mut self) {
+        if let Some(spare) = self.spare.take() {
+            spare.abort();
+        }
+        let _ = timeout(Duration::from_secs(2), self.client.disconnect()).await;
+    }
+
+    /// The error for a connection that broke during `what`.
+    #[must_use]
+    pub fn lost(&self, what: &str) -> StageError {
+        lost(what, &self.address)
+    }
+}
+
+/// Collects what a remote command prints.
+struct Ears<'a> {
+    said: Said,
+    out: Splitter,
+    err: Splitter,
+    mark: String,
+    watch: &'a Watch<'a>,
+}
+
+impl Ears<'_> {
+    fn hear(&mut self, bytes: &[u8], stdout: bool) {
+        let Self { said, out, err, mark, watch } = self;
+        let splitter = if stdout { out } else { err };
+        // Only stdout carries values: stderr belongs to the programs.
+        let mark = if stdout { mark.as_str() } else { "\0" };
+        splitter.feed(bytes, |line| note(said, mark, line, watch));
+    }
+
+    fn finish(mut self) -> Said {
+        let Self { said, out, err, mark, watch } = &mut self;
+        out.finish(|line| note(said, mark, line, watch));
+        err.finish(|line| note(said, "\0", line, watch));
+        self.said
+    }
+}
+
+fn note(said: &mut Said, mark: &str, line: &[u8], watch: &Watch<'_>) {
+    if let Some(text) = said.take(mark, line) {
+        let text = watch.redactor.clean(&text);
+        (watch.on_line)(&text);
+        said.keep(text);
+    }
+}
+
+fn lost(what: &str, address: &str) -> StageError {
+    StageError::new(ErrorCode::ServerConnectionLost, format!("the connection to {address} broke while {what}"))
+}

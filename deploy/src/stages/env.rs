@@ -1,0 +1,161 @@
+//! Env: `.env` and the override file. One exec looks, the worker decides, a second one writes if anything differs.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::SecretString;
+use slipway_protocol::names::VariableName;
+use slipway_protocol::{ErrorCode, Stage};
+
+use crate::compose::{Project, deployment_of, render_override};
+use crate::env::dotenv;
+use crate::env::plan::{Asked, Inputs, Origin, Plan, REGISTRY_AUTH, plan};
+use crate::lines::Said;
+use crate::script::{PROJECT, Script};
+use crate::{Attempt, StageError, StageReport};
+
+impl Attempt {
+    pub(crate) async fn env(&mut self) -> Result<StageReport, StageError> {
+        let seen = self.look(Stage::Env).await?;
+        let project = Project::parse(&seen.project)?;
+        project.check(&self.work.request)?;
+        let plan = plan(&Inputs {
+            request: &self.work.request,
+            secrets: &self.work.secrets,
+            kept: &seen.kept,
+            asked: &seen.asked,
+            project: &project,
+            image_registry: &self.config().image_registry,
+            registry: self.config().registry.as_ref(),
+            database_exists: seen.database,
+        })?;
+        let values = plan.values();
+        self.learn_all(&values);
+        let env = dotenv::render(&values);
+        let overrides = self.overrides(&project, &seen);
+        let prod_link = project.reads(".env.prod");
+        let linked = |name: &str| seen.links.iter().any(|l| l == name);
+        let same = seen.env == env && seen.private && linked("infra/.env") && (!prod_link || linked("infra/.env.prod"));
+        let changed = !(same && seen.overrides == overrides && seen.valid);
+        if changed {
+            self.write(&env, &overrides, prod_link).await?;
+        }
+        self.kept = Some(values);
+        Ok(report(changed, &plan))
+    }
+
+    /// The override file. Where only the deployment's id would differ, the one that is there stays.
+    fn overrides(&self, project: &Project, seen: &Seen) -> String {
+        let request = &self.work.request;
+        if let Some(earlier) = deployment_of(&seen.overrides) {
+            let unchanged = render_override(request, project, earlier);
+            if unchanged == seen.overrides {
+                return unchanged;
+            }
+        }
+        render_override(request, project, self.work.deployment)
+    }
+
+    async fn write(&mut self, env: &str, overrides: &str, prod_link: bool) -> Result<(), StageError> {
+        let script = Script::new("write env", &[PROJECT, include_str!("../scripts/env_write.sh")])
+            .word("root", self.root())
+            .word("slug", &self.work.request.project.slug)
+            .bytes("env", env.as_bytes())
+            .bytes("overrides", overrides.as_bytes())
+            .number("prod_link", prod_link.into());
+        match self.exec(Stage::Env, &script).await? {
+            Ok(_) => Ok(()),
+            Err(said) => {
+                let message = "the environment file or the override file couldn't be written";
+                Err(StageError::new(ErrorCode::EnvWriteFailed, message).with_tail(said.tail()))
+            }
+        }
+    }
+
+    async fn look(&mut self, stage: Stage) -> Result<Seen, StageError> {
+        let script = Script::new("look at env", &[PROJECT, include_str!("../scripts/env_look.sh")])
+            .word("root", self.root())
+            .word("slug", &self.work.request.project.slug);
+        let said = self.exec(stage, &script).await?.map_err(|said| {
+            StageError::new(ErrorCode::ComposeInvalid, "the project's files couldn't be read").with_tail(said.tail())
+        })?;
+        let seen = Seen::read(&said)?;
+        self.learn_all(&seen.kept);
+        Ok(seen)
+    }
+
+    /// The variables on the server, for stages that run without [`Stage::Env`] before them in this attempt.
+    pub(crate) async fn known_env(&mut self, stage: Stage) -> Result<BTreeMap<String, String>, StageError> {
+        if self.kept.is_none() {
+            self.kept = Some(self.look(stage).await?.kept);
+        }
+        Ok(self.kept.clone().unwrap_or_default())
+    }
+
+    /// From now on no secret of the project's environment leaves.
+    fn learn_all(&self, values: &BTreeMap<String, String>) {
+        for (name, value) in values {
+            let secret =
+                VariableName::new(name.clone()).is_ok_and(|n| n.names_a_secret() || self.work.secrets.contains_key(&n));
+            if secret || matches!(name.as_str(), REGISTRY_AUTH | "DATABASE_URL") {
+                self.learn(&SecretString::from(value.clone()));
+            }
+        }
+    }
+}
+
+/// What the server has.
+struct Seen {
+    env: String,
+    kept: BTreeMap<String, String>,
+    overrides: String,
+    project: Vec<u8>,
+    asked: Vec<Asked>,
+    links: Vec<String>,
+    private: bool,
+    database: bool,
+    valid: bool,
+}
+
+impl Seen {
+    fn read(said: &Said) -> Result<Self, StageError> {
+        let text = |key| file(said, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let env = text("env")?;
+        let mut kept = dotenv::parse(&text("env_prod")?);
+        kept.extend(dotenv::parse(&env));
+        let asked = said.values("variable").iter().filter_map(|line| {
+            let (name, required) = line.split_once(' ')?;
+            Some(Asked { name: name.to_owned(), required: required == "true" })
+        });
+        Ok(Self {
+            kept,
+            overrides: text("override")?,
+            project: file(said, "project")?,
+            asked: asked.collect(),
+            links: said.values("link").to_vec(),
+            private: said.value("private").is_some(),
+            database: said.value("database").is_some(),
+            valid: said.value("valid").is_some(),
+            env,
+        })
+    }
+}
+
+/// A file as it was told; empty when there is none.
+fn file(said: &Said, key: &str) -> Result<Vec<u8>, StageError> {
+    STANDARD
+        .decode(said.value(key).unwrap_or_default())
+        .map_err(|_| StageError::new(ErrorCode::InternalError, format!("the server told {key} in a broken form")))
+}
+
+/// Names only, never values.
+fn report(changed: bool, plan: &Plan) -> StageReport {
+    let names = |origin| plan.of(origin).map(serde_json::Value::from).collect::<Vec<_>>();
+    StageReport::of(changed)
+        .fact("variables", plan.values().len())
+        .fact("generated", names(Origin::Generated))
+        .fact("kept", names(Origin::Kept))
+        .fact("given", names(Origin::Given))
+        .fact("secrets", names(Origin::Sealed))
+}

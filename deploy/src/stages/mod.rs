@@ -1,0 +1,19 @@
+//! The seven stages, a file for each: what is sent, and what is made of the answer. All of them are methods of
+//! [`crate::Attempt`]; the shell side stands in `scripts`.
+
+mod clone;
+mod compose;
+mod env;
+mod firewall;
+mod preflight;
+mod secrets;
+pub(crate) mod verify;
+
+use slipway_protocol::ProjectReady;
+use slipway_protocol::names::Port;
+
+/// The host ports that are published: those of the modules. A database's allocated port isn't.
+fn published(request: &ProjectReady) -> Vec<Port> {
+    let modules = request.allocations.iter().filter(|a| request.modules.contains(&a.service));
+    modules.map(|a| a.host_port).collect()
+}

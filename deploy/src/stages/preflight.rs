@@ -1,0 +1,193 @@
+//! Preflight: is the server fit, and is the port free or ours?
+
+use std::time::SystemTime;
+
+use slipway_protocol::names::Slug;
+use slipway_protocol::{ErrorCode, Stage};
+
+use crate::lines::Said;
+use crate::script::Script;
+use crate::{Attempt, StageError, StageReport};
+
+const MIN_DOCKER: (u32, u32) = (24, 0);
+const MIN_COMPOSE: (u32, u32) = (2, 24);
+const MIN_DISK_KB: u64 = 1024 * 1024;
+const MIN_INODES: u64 = 10_000;
+const MIN_MEMORY_KB: u64 = 64 * 1024;
+const MAX_SKEW_SECONDS: u64 = 120;
+
+impl Attempt {
+    pub(crate) async fn preflight(&mut self) -> Result<StageReport, StageError> {
+        let script = Script::new("preflight", &[include_str!("../scripts/preflight.sh")])
+            .word("root", self.root())
+            .words("ports", &super::published(&self.work.request));
+        match self.exec(Stage::Preflight, &script).await? {
+            Ok(said) => judge(&said, &self.work.request.project.slug, self.root().as_str(), now()),
+            Err(said) => Err(StageError::new(ErrorCode::InternalError, "the preflight script failed on the server")
+                .with_tail(said.tail())),
+        }
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// Turns what the server told into facts, or into the first thing that is in the way.
+fn judge(said: &Said, slug: &Slug, root: &str, now: u64) -> Result<StageReport, StageError> {
+    let fail = |code, message: String| Err(StageError::new(code, message).with_tail(said.tail()));
+    let system = said.value("system").unwrap_or_default();
+    if !matches!(system, "Linux x86_64" | "Linux aarch64") {
+        return fail(ErrorCode::UnsupportedOs, format!("the server runs {system}"));
+    }
+    let Some(git) = said.value("git") else {
+        return fail(ErrorCode::GitMissing, "there is no git on the server".to_owned());
+    };
+    engine(said)?;
+    if said.value("writable").is_none() {
+        return fail(ErrorCode::ProjectRootNotWritable, format!("{root} can't be written"));
+    }
+    room(said, now)?;
+    port(said, slug)?;
+    let fact = |name: &str| said.value(name).unwrap_or("unknown").to_owned();
+    let number = |name: &str| smallest(said, name).map_or(serde_json::Value::Null, Into::into);
+    Ok(StageReport::of(false)
+        .fact("os", fact("os"))
+        .fact("system", system)
+        .fact("git", git.trim_start_matches("git version "))
+        .fact("docker", fact("docker"))
+        .fact("compose", fact("compose"))
+        .fact("ufw", fact("ufw"))
+        .fact("disk_free_kb", number("disk_kb"))
+        .fact("memory_available_kb", number("memory_kb")))
+}
+
+fn engine(said: &Said) -> Result<(), StageError> {
+    let fail = |code, message: String| Err(StageError::new(code, message).with_tail(said.tail()));
+    if said.value("docker_client").is_none() {
+        return fail(ErrorCode::DockerMissing, "there is no docker on the server".to_owned());
+    }
+    let Some(docker) = said.value("docker") else {
+        return fail(ErrorCode::DockerNotRunning, "docker is installed but its daemon doesn't answer".to_owned());
+    };
+    if version(docker) < MIN_DOCKER {
+        return fail(ErrorCode::DockerTooOld, format!("the server has Docker {docker}; 24 is needed"));
+    }
+    let Some(compose) = said.value("compose") else {
+        return fail(ErrorCode::ComposeMissing, "the server has no Docker Compose plugin".to_owned());
+    };
+    if version(compose) < MIN_COMPOSE {
+        return fail(ErrorCode::ComposeTooOld, format!("the server has Docker Compose {compose}; 2.24 is needed"));
+    }
+    Ok(())
+}
+
+fn room(said: &Said, now: u64) -> Result<(), StageError> {
+    let fail = |code, message: String| Err(StageError::new(code, message));
+    let below = |name, least| smallest(said, name).filter(|v| *v < least);
+    if let Some(free) = below("disk_kb", MIN_DISK_KB) {
+        return fail(ErrorCode::DiskFull, format!("{} MiB are free on the server; 1 GiB is needed", free / 1024));
+    }
+    if let Some(free) = below("inodes", MIN_INODES) {
+        return fail(ErrorCode::InodesExhausted, format!("{free} inodes are free on the server; 10000 are needed"));
+    }
+    if let Some(free) = below("memory_kb", MIN_MEMORY_KB) {
+        return fail(ErrorCode::MemoryLow, format!("{} MiB of memory are available; 64 are needed", free / 1024));
+    }
+    let skew = said.value("clock").and_then(|v| v.parse::<u64>().ok()).map_or(0, |clock| clock.abs_diff(now));
+    if skew > MAX_SKEW_SECONDS {
+        return fail(ErrorCode::ClockSkewed, format!("the server's clock is {skew} s off"));
+    }
+    Ok(())
+}
+
+/// A port held by the project itself is no conflict: that's the version that runs now.
+fn port(said: &Said, slug: &Slug) -> Result<(), StageError> {
+    let fail = |message: String| Err(StageError::new(ErrorCode::PortOccupied, message));
+    for holder in said.values("container") {
+        let mut words = holder.split(' ');
+        let (port, name, project) = (words.next(), words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        if project != slug.as_str() {
+            let of = if project.is_empty() { String::new() } else { format!(" of project {project}") };
+            return fail(format!("port {} is held by container {name}{of}", port.unwrap_or_default()));
+        }
+    }
+    match said.values("process").first() {
+        None => Ok(()),
+        Some(holder) => {
+            let mut words = holder.split(' ');
+            let (port, name, pid) = (words.next(), words.next(), words.next());
+            fail(format!(
+                "port {} is held by process {} (pid {})",
+                port.unwrap_or_default(),
+                name.unwrap_or("unknown"),
+                pid.unwrap_or("unknown")
+            ))
+        }
+    }
+}
+
+/// The smallest of the numbers told under `name`; file systems without a count (`-`) tell none.
+fn smallest(said: &Said, name: &str) -> Option<u64> {
+    said.values(name).iter().filter_map(|v| v.parse().ok()).min()
+}
+
+/// Major and minor, of `26.1.5+dfsg1`, `v2.24.0` and the like.
+fn version(text: &str) -> (u32, u32) {
+    let mut numbers = text.trim_start_matches('v').split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "tests")]
+
+    use super::*;
+
+    const FIT: &str = "system Linux x86_64\nos Debian\nclock 1000\nmemory_kb 900000\ngit git version 2.39\n\
+        docker_client present\ndocker 26.1.5+dfsg1\ncompose 2.26.1-4\nwritable yes\ndisk_kb 9000000\ninodes -\nufw inactive";
+
+    fn verdict(change: impl Fn(&str) -> String) -> Result<StageReport, StageError> {
+        let mut said = Said::default();
+        for line in change(FIT).lines() {
+            assert_eq!(said.take("m", format!("m {line}").as_bytes()), None);
+        }
+        judge(&said, &Slug::new("shop").expect("a slug"), "/opt/services", 1000)
+    }
+
+    #[test]
+    fn a_fit_server_passes_and_its_versions_are_facts() {
+        let report = verdict(str::to_owned).expect("fit");
+        assert_eq!(report.facts["docker"], "26.1.5+dfsg1");
+        assert_eq!(report.facts["ufw"], "inactive");
+    }
+
+    #[test]
+    fn each_defect_has_its_code() {
+        let defects = [
+            ("Linux x86_64", "Darwin arm64", ErrorCode::UnsupportedOs),
+            ("git git version 2.39\n", "", ErrorCode::GitMissing),
+            ("docker_client present\n", "", ErrorCode::DockerMissing),
+            ("docker 26.1.5+dfsg1\n", "", ErrorCode::DockerNotRunning),
+            ("26.1.5+dfsg1", "23.0.6", ErrorCode::DockerTooOld),
+            ("compose 2.26.1-4\n", "", ErrorCode::ComposeMissing),
+            ("2.26.1-4", "v2.23.3", ErrorCode::ComposeTooOld),
+            ("writable yes\n", "", ErrorCode::ProjectRootNotWritable),
+            ("disk_kb 9000000", "disk_kb 9000000\ndisk_kb 1000", ErrorCode::DiskFull),
+            ("inodes -", "inodes 12", ErrorCode::InodesExhausted),
+            ("memory_kb 900000", "memory_kb 9000", ErrorCode::MemoryLow),
+            ("clock 1000", "clock 2000", ErrorCode::ClockSkewed),
+            ("ufw inactive", "ufw inactive\nprocess 8080 nginx 77", ErrorCode::PortOccupied),
+            ("ufw inactive", "ufw inactive\ncontainer 8080 other-web-1 other", ErrorCode::PortOccupied),
+        ];
+        for (from, to, code) in defects {
+            let error = verdict(|fit| fit.replace(from, to)).expect_err(to);
+            assert_eq!(error.code, code, "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_port_held_by_the_project_itself_is_no_conflict() {
+        verdict(|fit| format!("{fit}\ncontainer 8080 shop-backend-1 shop")).expect("ours");
+    }
+}

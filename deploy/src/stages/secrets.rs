@@ -1,0 +1,112 @@
+//! Secrets: the project's deploy key on the server, and GitHub Actions secrets, so that the next push deploys itself.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::SecretString;
+use slipway_protocol::{ErrorCode, Stage};
+
+use crate::compose::FILES;
+use crate::env::dotenv;
+use crate::env::plan::REGISTRY_AUTH;
+use crate::keys::DeployKey;
+use crate::lines::Said;
+use crate::quote::quote;
+use crate::script::{PROJECT, Script};
+use crate::{Attempt, StageError, StageReport};
+
+const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
+
+impl Attempt {
+    pub(crate) async fn secrets(&mut self) -> Result<StageReport, StageError> {
+        let env = self.known_env(Stage::Secrets).await?;
+        // Without GitHub's digest nobody knows what GitHub holds, and the server never keeps a private half.
+        let known = self.work.github_digests.contains_key(KEY_SECRET);
+        let mut key = if known { None } else { Some(self.new_key()?) };
+        let mut said = self.install(key.as_ref()).await?;
+        if key.is_none() && said.value("key").is_none() {
+            let new = self.new_key()?;
+            said = self.install(Some(&new)).await?;
+            key = Some(new);
+        }
+        let mut desired = self.desired(&env);
+        let new_key = key.is_some();
+        if let Some(key) = key {
+            desired.insert(KEY_SECRET.to_owned(), key.private);
+        }
+        let repository = &self.work.request.repository.name;
+        let mut digests = self.work.github_digests.clone();
+        let written = self.github().put_secrets(repository, &desired, &mut digests, &self.cancel).await;
+        // Also after a failure: what GitHub has taken needn't be written again.
+        self.work.github_digests.clone_from(&digests);
+        let written = written?;
+        let server_changed = !said.values("changed").is_empty();
+        let changed: Vec<_> = written.changed.into_iter().map(serde_json::Value::from).collect();
+        let mut report = StageReport::of(server_changed || !changed.is_empty())
+            .fact("written", changed)
+            .fact("unchanged", written.unchanged)
+            .fact("new_deploy_key", new_key);
+        report.github_digests = Some(digests);
+        Ok(report)
+    }
+
+    fn new_key(&self) -> Result<DeployKey, StageError> {
+        let key = DeployKey::generate(&format!("slipway:{}", self.work.request.project.slug))?;
+        self.learn(&key.private);
+        Ok(key)
+    }
+
+    async fn install(&mut self, key: Option<&DeployKey>) -> Result<Said, StageError> {
+        let forced = self.forced_command();
+        let line = key.map_or("", |key| key.public.trim());
+        let script = Script::new("deploy key", &[PROJECT, include_str!("../scripts/deploy_key.sh")])
+            .word("root", self.root())
+            .word("slug", &self.work.request.project.slug)
+            .bytes("forced", forced.as_bytes())
+            .bytes("key", line.as_bytes());
+        self.exec(Stage::Secrets, &script).await?.map_err(|said| {
+            StageError::new(ErrorCode::DeployKeyFailed, "the deploy key couldn't be installed").with_tail(said.tail())
+        })
+    }
+
+    /// The program behind the deploy key: our own functions with this project's parameters in front.
+    fn forced_command(&self) -> String {
+        let modules: Vec<String> = self.work.request.modules.iter().map(quote).collect();
+        format!(
+            "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\nregistry={}\n\
+             pull_modules() {{ project_compose pull -q {}; }}\n{PROJECT}\n{}",
+            quote(self.root()),
+            quote(&self.work.request.project.slug),
+            quote(self.image_registry()),
+            modules.join(" "),
+            include_str!("../scripts/ci_deploy.sh"),
+        )
+    }
+
+    /// The secrets that the CI of both template generations reads.
+    fn desired(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, SecretString> {
+        let request = &self.work.request;
+        let mut shared = env.clone();
+        shared.remove(REGISTRY_AUTH);
+        let port = request.web().map(|web| web.host_port.to_string()).unwrap_or_default();
+        let mut desired: BTreeMap<String, SecretString> = [
+            ("DEPLOY_HOST", self.work.target.address.to_string()),
+            ("DEPLOY_USER", self.work.target.ssh_user.to_string()),
+            ("DEPLOY_PORT", port),
+            ("DEPLOY_PROJECT_PATH", self.root().of_project(&request.project.slug).as_str().to_owned()),
+            ("DEPLOY_COMPOSE_FILES", FILES.join(" ")),
+            ("PROJECT_NAME", request.project.slug.to_string()),
+            ("DOTENV", STANDARD.encode(dotenv::render(&shared))),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), SecretString::from(value)))
+        .collect();
+        if let Some(credential) = &self.config().registry {
+            desired.insert("REGISTRY_URL".to_owned(), SecretString::from(credential.registry.clone()));
+            desired.insert("REGISTRY_USER".to_owned(), SecretString::from(credential.username.clone()));
+            desired.insert("REGISTRY_PASSWORD".to_owned(), credential.password.clone());
+        }
+        desired
+    }
+}

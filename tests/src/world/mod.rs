@@ -1,0 +1,326 @@
+//! The test world: RabbitMQ, PostgreSQL, registries and target servers, real programs all, in namespaces of their own
+//! without a way out. `tests/prepare` builds what it needs once; a world then starts in seconds and ends with the test.
+//!
+//! ```no_run
+//! use slipway_tests::world::{Generation, Sample, World, WorldOptions};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let world = World::start(WorldOptions { targets: 1, broker: true, ..WorldOptions::default() })?;
+//! let commit = world.publish(&Sample::new(Generation::Two, "acme", "shop"))?;
+//! let worker = world.command("slipway-worker").env("AMQP_URL", world.amqp_url()).spawn()?;
+//! # let _ = (commit, worker); Ok(()) }
+//! ```
+//!
+//! Names (github.com, ghcr.io, …) resolve for [`World::command`]'s programs and on the targets, not in the test process:
+//! [`World::enter`] changes a thread's network, not its files. The git server and GitHub's API are not here: they are
+//! stand-ins that run in the test process.
+
+mod broker;
+mod cache;
+mod cell;
+mod database;
+mod folder;
+mod git;
+mod holder;
+mod image;
+pub mod net;
+mod registry;
+mod sample;
+mod service;
+mod target;
+mod wait;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context, Result};
+
+pub use cache::Cache;
+use folder::Folder;
+pub use git::{Commit, Git};
+use holder::Holder;
+pub use image::{Image, Module, Variant};
+pub use registry::{Registry, RegistryCredential};
+pub use sample::{Generation, Sample};
+pub use service::Service;
+pub use target::Target;
+
+/// What a world shall have besides its network and its registries.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WorldOptions {
+    /// How many target servers, numbered from 0. About a second and 150 MB each.
+    pub targets: u8,
+    /// RabbitMQ: five seconds.
+    pub broker: bool,
+    /// PostgreSQL: less than a second.
+    pub database: bool,
+}
+
+/// A running world. Dropping it ends everything in it; so does the end of the test process, even by SIGKILL.
+#[derive(Debug)]
+pub struct World {
+    // Dropped in this order: servers and services, then what holds them, then the folder.
+    targets: Vec<Target>,
+    broker: Option<Service>,
+    database: Option<Service>,
+    ghcr: Registry,
+    docker_hub: Registry,
+    credential: RegistryCredential,
+    git: Git,
+    holder: Arc<Holder>,
+    cache: Arc<Cache>,
+    folder: Folder,
+}
+
+impl World {
+    /// Starts a world, all parts at once, and returns when every one of them answers.
+    ///
+    /// # Errors
+    /// When `tests/prepare` has not run, or a part does not come up: with the tail of its log.
+    pub fn start(options: WorldOptions) -> Result<Self> {
+        let cache = Arc::new(Cache::open()?);
+        let folder = Folder::create()?;
+        let holder = Arc::new(Holder::start(folder.path())?);
+        let (ghcr, credential) = Registry::ghcr(&holder, &cache)?;
+        let world = Self {
+            targets: (0..options.targets)
+                .map(|index| Target::new(&holder, &cache, index))
+                .collect::<Result<_>>()?,
+            broker: options
+                .broker
+                .then(|| broker::broker(&holder))
+                .transpose()?,
+            database: options
+                .database
+                .then(|| database::database(&holder, &cache))
+                .transpose()?,
+            docker_hub: Registry::docker_hub(&holder, &cache)?,
+            git: Git::new(folder.path().join("git"))?,
+            ghcr,
+            credential,
+            holder,
+            cache,
+            folder,
+        };
+        world.power_on()?;
+        Ok(world)
+    }
+
+    fn power_on(&self) -> Result<()> {
+        let services = [
+            Some(self.ghcr.service()),
+            Some(self.docker_hub.service()),
+            self.broker.as_ref(),
+            self.database.as_ref(),
+        ];
+        thread::scope(|scope| {
+            let services = services
+                .into_iter()
+                .flatten()
+                .map(|service| scope.spawn(|| service.start()));
+            let targets = self
+                .targets
+                .iter()
+                .map(|target| scope.spawn(|| target.start()));
+            let starts: Vec<_> = services.chain(targets).collect();
+            starts
+                .into_iter()
+                .map(|start| {
+                    start
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect()
+        })
+    }
+
+    /// Target server `index`, from 0.
+    ///
+    /// # Panics
+    /// When the world was started with fewer.
+    #[must_use]
+    pub fn target(&self, index: usize) -> &Target {
+        &self.targets[index]
+    }
+
+    /// All target servers.
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// RabbitMQ, to stop, kill, freeze and start.
+    ///
+    /// # Errors
+    /// When the world was started without.
+    pub fn broker(&self) -> Result<&Service> {
+        self.broker.as_ref().context("this world has no broker")
+    }
+
+    /// Where RabbitMQ listens, inside the world.
+    #[must_use]
+    pub fn amqp_url(&self) -> &'static str {
+        broker::URL
+    }
+
+    /// Postgres, to stop, kill, freeze and start.
+    ///
+    /// # Errors
+    /// When the world was started without.
+    pub fn database(&self) -> Result<&Service> {
+        self.database.as_ref().context("this world has no database")
+    }
+
+    /// Where Postgres listens, inside the world.
+    #[must_use]
+    pub fn database_url(&self) -> &'static str {
+        database::URL
+    }
+
+    /// The private registry, ghcr.io.
+    #[must_use]
+    pub fn ghcr(&self) -> &Registry {
+        &self.ghcr
+    }
+
+    /// Docker Hub.
+    #[must_use]
+    pub fn docker_hub(&self) -> &Registry {
+        &self.docker_hub
+    }
+
+    /// The login that ghcr.io accepts.
+    #[must_use]
+    pub fn registry_credential(&self) -> &RegistryCredential {
+        &self.credential
+    }
+
+    /// Puts a project's image on ghcr.io under `repository:tag` (`acme/shop-backend`) and returns its digest.
+    ///
+    /// # Errors
+    /// When the storage can't be written.
+    pub fn push_image(&self, repository: &str, tag: &str, image: &Image) -> Result<String> {
+        self.ghcr.put(repository, tag, image)
+    }
+
+    /// The git repositories, to publish projects in.
+    #[must_use]
+    pub fn git(&self) -> &Git {
+        &self.git
+    }
+
+    /// The folder of bare repositories, `<owner>/<repository>.git`, for a git server.
+    #[must_use]
+    pub fn git_root(&self) -> &Path {
+        self.git.root()
+    }
+
+    /// What the project's CI would leave: a commit, and working images of it tagged `sha-<7 hex>` and `latest`.
+    ///
+    /// # Errors
+    /// When git or the registry's storage fails.
+    pub fn publish(&self, sample: &Sample) -> Result<Commit> {
+        self.publish_variant(sample, Variant::Healthy)
+    }
+
+    /// As [`World::publish`], with a backend that behaves as `variant`; the other modules work.
+    ///
+    /// # Errors
+    /// As [`World::publish`].
+    pub fn publish_variant(&self, sample: &Sample, variant: Variant) -> Result<Commit> {
+        let commit = self.git.publish(sample)?;
+        for module in sample.modules() {
+            let variant = if module == Module::Backend {
+                variant
+            } else {
+                Variant::Healthy
+            };
+            let image = Image::module(module, variant, Some(&commit.sha));
+            for tag in [commit.tag().as_str(), "latest"] {
+                self.push_image(&sample.image(module), tag, &image)?;
+            }
+        }
+        Ok(commit)
+    }
+
+    /// A program in the world's network and with its names, in the current folder. The child IS the program: its PID
+    /// and its signals are the program's. It is a process of the machine: end it before the world.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        self.holder.command(program)
+    }
+
+    /// Moves the current thread, for good, and every thread that it starts from now on into the world's network: a
+    /// tokio runtime built here afterwards talks to the broker, Postgres and the targets, and listens on the world's
+    /// addresses.
+    ///
+    /// # Errors
+    /// When the world is gone.
+    pub fn enter(&self) -> Result<()> {
+        self.holder.enter()
+    }
+
+    /// Runs a future to its end on a runtime of its own inside the world's network.
+    ///
+    /// # Errors
+    /// When the world is gone.
+    pub fn block_on<F>(&self, future: F) -> Result<F::Output>
+    where
+        F: Future + Send,
+        F::Output: Send,
+    {
+        self.holder.inside(|| {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()?;
+            Ok(runtime.block_on(future))
+        })
+    }
+
+    /// The CA that signed every stand-in's certificate; targets trust it.
+    #[must_use]
+    pub fn ca_pem(&self) -> PathBuf {
+        self.cache.key("ca.pem")
+    }
+
+    /// The certificate for ghcr.io, github.com, api.github.com and registry-1.docker.io.
+    #[must_use]
+    pub fn server_cert(&self) -> PathBuf {
+        self.cache.key("server.pem")
+    }
+
+    /// The private key of [`World::server_cert`], PKCS#8.
+    #[must_use]
+    pub fn server_key(&self) -> PathBuf {
+        self.cache.key("server.key")
+    }
+
+    /// The workers' private SSH key (OpenSSH format); root of every target accepts it.
+    #[must_use]
+    pub fn ssh_key(&self) -> PathBuf {
+        self.cache.key("worker")
+    }
+
+    /// What `tests/prepare` has built.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The world's folder, gone after the test; logs are here.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // At once, rather than server by server.
+        self.holder.end();
+    }
+}

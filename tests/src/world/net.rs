@@ -1,0 +1,46 @@
+//! The world's address plan: RFC 2544's test range, inside the world's network namespace only, so that any number of
+//! worlds use it side by side.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+/// Where workers connect from; also RabbitMQ's and Postgres' machine, but those listen on loopback.
+pub const WORKER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The private registry, with login.
+pub const GHCR: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+/// The git server (a stand-in in the test process).
+pub const GITHUB: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 3);
+/// GitHub's REST API (a stand-in in the test process).
+pub const GITHUB_API: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 4);
+/// Docker Hub, without login.
+pub const DOCKER_HUB: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 5);
+
+const NAMES: [(Ipv4Addr, &str); 4] = [
+    (GHCR, "ghcr.io"),
+    (GITHUB, "github.com"),
+    (GITHUB_API, "api.github.com"),
+    (DOCKER_HUB, "registry-1.docker.io"),
+];
+
+/// The address of target server `index`, from 0.
+pub(super) fn target(index: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 18, 0, 10 + index)
+}
+
+/// Every address of the world's own side, one a line.
+pub(super) fn addresses() -> String {
+    let mut text = format!("{WORKER}\n");
+    for (address, _) in NAMES {
+        let _ = writeln!(text, "{address}");
+    }
+    text
+}
+
+/// The hosts file, for the world's side and for target servers: there is no DNS.
+pub(super) fn hosts() -> String {
+    let mut text = String::from("127.0.0.1 localhost\n");
+    for (address, name) in NAMES {
+        let _ = writeln!(text, "{address} {name}");
+    }
+    text
+}

@@ -1,0 +1,169 @@
+//! A sample project, as the template's users have it: the files of `tests/samples` under another name. Knows neither
+//! git nor registries.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::image::Module;
+
+/// Which generation of the project template; both are in the field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    /// Fixed port 8000, two replicas, the bot under a profile, two env files, no compose name.
+    One,
+    /// `BACKEND_PORT`, one replica, no profile, one env file, a compose name, a health check.
+    Two,
+}
+
+impl Generation {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::One, Self::Two];
+
+    fn folder(self) -> PathBuf {
+        let name = match self {
+            Self::One => "generation-1",
+            Self::Two => "generation-2",
+        };
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("samples")
+            .join(name)
+    }
+}
+
+/// A project with its own owner and repository name, and files that may differ from the template's.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    generation: Generation,
+    owner: String,
+    repository: String,
+    branch: String,
+    files: BTreeMap<String, Option<String>>,
+}
+
+impl Sample {
+    /// A project as the template generates it, on branch `main`. Capitals, dots and hyphens are fine.
+    #[must_use]
+    pub fn new(generation: Generation, owner: &str, repository: &str) -> Self {
+        Self {
+            generation,
+            owner: owner.to_owned(),
+            repository: repository.to_owned(),
+            branch: "main".to_owned(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// On another branch.
+    #[must_use]
+    pub fn on_branch(mut self, branch: &str) -> Self {
+        branch.clone_into(&mut self.branch);
+        self
+    }
+
+    /// With a file of other content, or an additional one.
+    #[must_use]
+    pub fn with_file(mut self, path: &str, content: &str) -> Self {
+        self.files.insert(path.to_owned(), Some(content.to_owned()));
+        self
+    }
+
+    /// Without one of the template's files.
+    #[must_use]
+    pub fn without_file(mut self, path: &str) -> Self {
+        self.files.insert(path.to_owned(), None);
+        self
+    }
+
+    /// The template's generation.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The owner as GitHub spells it.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// The repository's name as GitHub spells it.
+    #[must_use]
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The branch that is deployed.
+    #[must_use]
+    pub fn branch(&self) -> &str {
+        &self.branch
+    }
+
+    /// The modules that the project consists of.
+    #[must_use]
+    pub fn modules(&self) -> [Module; 2] {
+        [Module::Backend, Module::TgBot]
+    }
+
+    /// A module's image name without registry and tag, in lower case: `acme/shop-tg-bot`.
+    #[must_use]
+    pub fn image(&self, module: Module) -> String {
+        format!("{}/{}-{}", self.owner, self.repository, module.suffix()).to_lowercase()
+    }
+
+    /// The name as the template spells it in compose files: lower case, underscores.
+    #[must_use]
+    pub fn snake_name(&self) -> String {
+        self.repository
+            .to_lowercase()
+            .replace(|letter: char| !letter.is_ascii_alphanumeric(), "_")
+    }
+
+    /// Writes the project's files into `folder`.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let template = self.generation.folder();
+        for path in files(&template)? {
+            let text = fs::read_to_string(template.join(&path))
+                .with_context(|| path.display().to_string())?;
+            let text = text
+                .replace("sample_shop", &self.snake_name())
+                .replace("sample-shop", &self.repository);
+            put(&folder.join(&path), &text)?;
+        }
+        for (path, content) in &self.files {
+            match content {
+                Some(content) => put(&folder.join(path), content)?,
+                None => fs::remove_file(folder.join(path))
+                    .with_context(|| format!("the template has no {path}"))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn put(path: &Path, text: &str) -> Result<()> {
+    fs::create_dir_all(path.parent().context("a file has a folder")?)?;
+    Ok(fs::write(path, text)?)
+}
+
+/// The files below `folder`, relative to it.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::new()];
+    while let Some(relative) = open.pop() {
+        for entry in
+            fs::read_dir(folder.join(&relative)).with_context(|| folder.display().to_string())?
+        {
+            let entry = entry?;
+            let path = relative.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                open.push(path)
+            } else {
+                found.push(path)
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,47 @@
+//! Waiting for real conditions, with a deadline and the log's tail when it passes. No fixed sleeps anywhere else.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// How long a service or a server may take to come up on a busy machine of two cores.
+pub(super) const START: Duration = Duration::from_secs(60);
+/// How long a killed process may take to be gone.
+pub(super) const GONE: Duration = Duration::from_secs(10);
+
+const PAUSE: Duration = Duration::from_millis(15);
+
+/// Polls `check` until it is `Ok(true)`; an error of it ends the wait.
+///
+/// # Errors
+/// That of `check`, or the deadline's, with the tail of `log`.
+pub(super) fn until(
+    what: &str,
+    limit: Duration,
+    log: &Path,
+    mut check: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match check() {
+            Ok(true) => return Ok(()),
+            Ok(false) if Instant::now() < deadline => thread::sleep(PAUSE),
+            Ok(false) => bail!("{what}: not within {limit:?}\n{}", tail(log)),
+            Err(error) => return Err(error.context(format!("{what}\n{}", tail(log)))),
+        }
+    }
+}
+
+/// The last lines of a log, with its name, for an error message.
+pub(super) fn tail(log: &Path) -> String {
+    const LINES: usize = 25;
+    let Ok(text) = std::fs::read(log) else {
+        return format!("(no log at {})", log.display());
+    };
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    format!("--- end of {} ---\n{last}", log.display())
+}

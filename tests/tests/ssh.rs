@@ -1,0 +1,176 @@
+//! The SSH session against a real sshd: exits, lost connections, cancellation, floods of output, and what others on
+//! the server can see.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use secrecy::SecretString;
+use slipway_deploy::redact::Redactor;
+use slipway_deploy::script::Script;
+use slipway_deploy::ssh::{Exit, Finished, Session, Watch};
+use slipway_deploy::{HostKeyPolicy, StageError, Target};
+use slipway_protocol::ErrorCode;
+use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
+use slipway_tests::world::{World, WorldOptions};
+use tokio_util::sync::CancellationToken;
+
+fn world() -> World {
+    World::start(WorldOptions { targets: 1, ..WorldOptions::default() }).unwrap()
+}
+
+fn target(world: &World) -> Target {
+    let server = world.target(0);
+    Target {
+        handle: ServerHandle::new("target-0").unwrap(),
+        address: Host::new(server.ip().to_string()).unwrap(),
+        ssh_port: Port::new(22).unwrap(),
+        ssh_user: UserName::new("root").unwrap(),
+        host_key: HostKeyPolicy::Pinned(HostKey::new(server.host_key()).unwrap()),
+        ssh_key: SecretString::from(std::fs::read_to_string(world.ssh_key()).unwrap()),
+    }
+}
+
+/// Runs one script, hearing its lines.
+async fn exec(
+    session: &mut Session,
+    script: &Script,
+    deadline: Duration,
+    cancel: &CancellationToken,
+    on_line: &(dyn Fn(&str) + Sync),
+) -> Result<Finished, StageError> {
+    session.exec(script, &Watch { deadline, cancel, redactor: &Redactor::default(), on_line }).await
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn every_end_of_a_command_is_told_apart() {
+    let world = world();
+    let target = target(&world);
+    world
+        .block_on(async {
+            let never = CancellationToken::new();
+            let mut session = Session::connect(&target, &|_| {}).await.unwrap();
+            let lines = Mutex::new(Vec::new());
+            let script = Script::new("test", &["echo out; echo err >&2; tell key 'some value'; exit 42\n"]);
+            let hear = |line: &str| lines.lock().unwrap().push(line.to_owned());
+            let done = exec(&mut session, &script, MINUTE, &never, &hear).await.unwrap();
+            assert_eq!((done.exit, done.said.value("key")), (Exit::Exited(42), Some("some value")));
+            let mut heard = lines.into_inner().unwrap();
+            heard.sort();
+            assert_eq!(heard, ["err", "out"]);
+            assert_eq!(session.round_trips(), 9, "handshake, first channel, one exec");
+
+            let slow = Script::new("slow", &["sleep 60\n"]);
+            let began = Instant::now();
+            let error = exec(&mut session, &slow, Duration::from_secs(1), &never, &|_| {}).await.unwrap_err();
+            assert_eq!(error.code, ErrorCode::DeadlineExceeded);
+            assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+
+            let cut = Script::new("cut", &["kill -9 $(ps -o ppid= -p $PPID)\nsleep 60\n"]);
+            let done = exec(&mut session, &cut, MINUTE, &never, &|_| {}).await.unwrap();
+            assert_eq!(done.exit, Exit::Lost);
+            // The channel for it may have been opened before the end.
+            match exec(&mut session, &slow, MINUTE, &never, &|_| {}).await {
+                Ok(done) => assert_eq!(done.exit, Exit::Lost),
+                Err(error) => assert_eq!(error.code, ErrorCode::ServerConnectionLost),
+            }
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_cancel_ends_the_whole_process_group() {
+    let world = world();
+    let target = target(&world);
+    let running = || {
+        let all = world.target(0).processes().unwrap();
+        all.iter().filter(|argv| argv.iter().any(|a| a == "4711" || a == "4712")).count()
+    };
+    world
+        .block_on(async {
+            let mut session = Session::connect(&target, &|_| {}).await.unwrap();
+            let cancel = CancellationToken::new();
+            let stop = cancel.clone();
+            // One child that ends at once, one that wants to be killed.
+            let text = "sh -c 'trap \"\" TERM; echo up; sleep 4711; sleep 4711' & sleep 4712\n";
+            let hear = move |_: &str| stop.cancel();
+            let script = Script::new("test", &[text]);
+            let error = exec(&mut session, &script, MINUTE, &cancel, &hear).await.unwrap_err();
+            assert_eq!(error.code, ErrorCode::DeadlineExceeded);
+        })
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while running() > 0 {
+        assert!(Instant::now() < deadline, "{:?}", world.target(0).processes());
+    }
+}
+
+#[test]
+fn a_worker_that_vanishes_leaves_nothing_running() {
+    let world = world();
+    let target = target(&world);
+    world
+        .block_on(async {
+            let up = Arc::new(tokio::sync::Notify::new());
+            let heard = up.clone();
+            let attempt = tokio::spawn(async move {
+                let mut session = Session::connect(&target, &|_| {}).await.unwrap();
+                let script = Script::new("test", &["echo up; sleep 4713\n"]);
+                let hear = move |_: &str| heard.notify_one();
+                let _ = exec(&mut session, &script, MINUTE, &CancellationToken::new(), &hear).await;
+            });
+            up.notified().await;
+            attempt.abort();
+        })
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while world.target(0).processes().unwrap().iter().any(|argv| argv.iter().any(|a| a == "4713")) {
+        assert!(Instant::now() < deadline, "{:?}", world.target(0).processes());
+    }
+}
+
+#[test]
+fn a_flood_of_output_is_heard_in_bounded_memory() {
+    let world = world();
+    let target = target(&world);
+    world
+        .block_on(async {
+            let mut session = Session::connect(&target, &|_| {}).await.unwrap();
+            let script = Script::new("test", &["yes 0123456789abcdef | head -c 50000000; tell end reached\n"]);
+            let before = memory_kb();
+            let done = exec(&mut session, &script, MINUTE, &CancellationToken::new(), &|_| {}).await.unwrap();
+            assert_eq!(done.said.value("end"), Some("reached"));
+            assert_eq!(done.said.tail().len(), 40);
+            assert!(memory_kb() - before < 30_000, "{} kB more", memory_kb() - before);
+        })
+        .unwrap();
+}
+
+fn memory_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn secrets_show_in_no_argument_and_no_environment_on_the_server() {
+    let world = world();
+    let target = target(&world);
+    let secret = "hunter2-hunter2-hunter2";
+    world
+        .block_on(async {
+            let mut session = Session::connect(&target, &|_| {}).await.unwrap();
+            let text = "value=$(printf %s \"$token\" | base64 -d)\n\
+                cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' >/tmp/seen\n\
+                tell length \"${#value}\"\n";
+            let script = Script::new("test", &[text]).bytes("token", secret.as_bytes());
+            let done = exec(&mut session, &script, MINUTE, &CancellationToken::new(), &|_| {}).await.unwrap();
+            assert_eq!(done.said.value("length"), Some("23"));
+        })
+        .unwrap();
+    let seen = world.target(0).sh("cat /tmp/seen").unwrap();
+    assert!(seen.contains("setsid"), "the script sees its own launcher");
+    assert!(!seen.contains("hunter2") && !seen.contains("aHVudGVy"), "{seen}");
+}
