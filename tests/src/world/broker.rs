@@ -1,15 +1,14 @@
 //! The world's RabbitMQ: one node, a plain process, its data in the world's folder. No management plugin.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 
 use super::holder::Holder;
+use super::probe;
 use super::service::Service;
 
 /// Where the broker listens, inside the world.
@@ -66,21 +65,6 @@ pub(super) fn broker(holder: &Arc<Holder>) -> Result<Service> {
         .map(str::to_owned),
     );
     Ok(Service::new("broker", holder, command, |holder| {
-        Ok(holder.inside(|| Ok(greets()))?)
+        holder.inside(|| Ok(probe::amqp(Ipv4Addr::LOCALHOST)))
     }))
-}
-
-/// Whether an AMQP header is answered with a method frame (`connection.start`); an open port alone says nothing.
-fn greets() -> bool {
-    let attempt = || -> std::io::Result<u8> {
-        let limit = Duration::from_secs(2);
-        let mut stream =
-            TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], 5672)), limit)?;
-        stream.set_read_timeout(Some(limit))?;
-        stream.write_all(b"AMQP\x00\x00\x09\x01")?;
-        let mut kind = [0];
-        stream.read_exact(&mut kind)?;
-        Ok(kind[0])
-    };
-    matches!(attempt(), Ok(1))
 }

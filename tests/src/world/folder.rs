@@ -2,16 +2,15 @@
 //! has left behind.
 
 use std::env;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use uuid::Uuid;
 
 const PREFIX: &str = "slipway-world-";
-/// Younger than this, a folder may be one whose lock is about to be taken.
-const YOUNG: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -24,15 +23,13 @@ impl Folder {
         let parent = env::var_os("SLIPWAY_WORLD_DIR").map_or_else(env::temp_dir, PathBuf::from);
         fs::create_dir_all(&parent)?;
         sweep(&parent);
-        let path = tempfile::Builder::new()
-            .prefix(PREFIX)
-            .tempdir_in(&parent)
-            .context("making the world's folder")?
-            .keep();
+        let path = parent.join(format!("{PREFIX}{}", Uuid::new_v4().simple()));
+        // Locked before there is anything that another test could take for leftovers.
+        let lock = File::create_new(lock_of(&path)).context("making the world's folder")?;
+        lock.lock()?;
+        fs::create_dir(&path)?;
         // Postgres runs as another user and must reach its data.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o711))?;
-        let lock = File::create(path.join("lock"))?;
-        lock.lock()?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -47,32 +44,38 @@ impl Drop for Folder {
     }
 }
 
-/// Removes what worlds that are gone have left.
+fn lock_of(path: &Path) -> PathBuf {
+    path.with_extension("lock")
+}
+
+/// Removes what worlds that are gone have left: those whose lock nobody holds.
 fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let old = entry
-            .metadata()
-            .and_then(|data| data.modified())
-            .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > YOUNG));
-        if !old || !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        let lock = entry.path();
+        let is_lock = lock
+            .extension()
+            .is_some_and(|extension| extension == "lock");
+        if !is_lock || !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
         }
-        let Ok(lock) = File::open(path.join("lock")) else {
-            continue;
-        };
-        if !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
-            remove(&path);
+        if File::open(&lock).is_ok_and(|file| file.try_lock().is_ok()) {
+            remove(&lock.with_extension(""));
         }
     }
 }
 
-/// Removes a folder and its control groups. The kernel lets go of killed processes' things a moment after their end.
+/// Removes a folder, its control groups and its lock. The kernel lets go of killed processes' things a moment after
+/// their end.
 fn remove(path: &Path) {
     let deadline = Instant::now() + Duration::from_secs(5);
-    while !(remove_groups(path) && (fs::remove_dir_all(path).is_ok() || !path.exists()))
-        && Instant::now() < deadline
-    {
+    while Instant::now() < deadline {
+        let groups = remove_groups(path);
+        let files = fs::remove_dir_all(path).is_ok() || !path.exists();
+        if groups && files {
+            // Last: it is what makes the next test try again.
+            let _ = fs::remove_file(lock_of(path));
+            return;
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -85,13 +88,15 @@ fn remove_groups(path: &Path) -> bool {
     let trees = fs::read_dir("/sys/fs/cgroup")
         .into_iter()
         .flatten()
-        .flatten()
-        .map(|entry| entry.path());
-    trees
-        .chain([PathBuf::from("/sys/fs/cgroup")])
+        .flatten();
+    let trees = trees
+        .map(|entry| entry.path())
+        .chain([PathBuf::from("/sys/fs/cgroup")]);
+    let groups: Vec<PathBuf> = trees
         .map(|tree| tree.join(name))
         .filter(|group| group.is_dir())
-        .fold(true, |all, group| remove_group(&group) && all)
+        .collect();
+    groups.iter().all(|group| remove_group(group))
 }
 
 /// A group's files can't be deleted; `rmdir` of an empty group takes them along.

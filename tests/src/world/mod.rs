@@ -22,8 +22,10 @@ mod database;
 mod folder;
 mod git;
 mod holder;
+mod http;
 mod image;
 pub mod net;
+mod probe;
 mod registry;
 mod sample;
 mod service;
@@ -42,11 +44,13 @@ pub use cache::Cache;
 use folder::Folder;
 pub use git::{Commit, Git};
 use holder::Holder;
+pub use http::Answer;
 pub use image::{Image, Module, Variant};
 pub use registry::{Registry, RegistryCredential};
 pub use sample::{Generation, Sample};
 pub use service::Service;
 pub use target::Target;
+pub use wait::eventually;
 
 /// What a world shall have besides its network and its registries.
 #[derive(Debug, Clone, Copy, Default)]
@@ -126,14 +130,11 @@ impl World {
                 .iter()
                 .map(|target| scope.spawn(|| target.start()));
             let starts: Vec<_> = services.chain(targets).collect();
-            starts
-                .into_iter()
-                .map(|start| {
-                    start
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect()
+            starts.into_iter().try_for_each(|start| {
+                start
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
         })
     }
 
@@ -279,6 +280,14 @@ impl World {
                 .build()?;
             Ok(runtime.block_on(future))
         })
+    }
+
+    /// A GET from the workers' place in the world, at most five seconds. Names resolve; certificates are checked.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn get(&self, url: &str) -> Result<Answer> {
+        http::get(self.command("curl"), &self.ca_pem(), url)
     }
 
     /// The CA that signed every stand-in's certificate; targets trust it.

@@ -3,11 +3,10 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -17,6 +16,7 @@ use super::cache::Cache;
 use super::holder::Holder;
 use super::image::Image;
 use super::net;
+use super::probe;
 use super::service::Service;
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -100,13 +100,7 @@ impl Registry {
             file.display().to_string(),
         ];
         let service = Service::new(name, holder, command, move |holder| {
-            holder.inside(|| {
-                Ok(TcpStream::connect_timeout(
-                    &SocketAddr::from((address, 443)),
-                    Duration::from_secs(2),
-                )
-                .is_ok())
-            })
+            holder.inside(|| Ok(probe::tls(address)))
         });
         Ok(Self {
             service,

@@ -122,7 +122,10 @@ impl Sample {
     }
 
     /// Writes the project's files into `folder`.
-    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// When a file can't be read or written, or one to leave out isn't there.
+    pub fn write(&self, folder: &Path) -> Result<()> {
         let template = self.generation.folder();
         for path in files(&template)? {
             let text = fs::read_to_string(template.join(&path))

@@ -1,20 +1,18 @@
 //! A target server: its own address, sshd, Docker Engine, ufw and disk, over the root file system that all share.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::cache::Cache;
 use super::cell::Cell;
 use super::holder::{Holder, PATH};
-use super::{net, wait};
+use super::{net, probe, wait};
 
 /// A server that the project's workers deploy to.
 #[derive(Debug)]
@@ -120,7 +118,7 @@ impl Target {
             &console,
             || {
                 ensure!(cell.is_running(), "the server went off");
-                self.holder.inside(|| Ok(speaks_ssh(self.ip())))
+                self.holder.inside(|| Ok(probe::ssh(self.ip())))
             },
         )?;
         let socket = root_of(&cell).join("run/docker.sock");
@@ -130,7 +128,7 @@ impl Target {
             &self.folder.join("upper/var/log/dockerd.log"),
             || {
                 ensure!(cell.is_running(), "the server went off");
-                Ok(pings(&socket))
+                Ok(probe::docker(&socket))
             },
         )?;
         *slot = Some(cell);
@@ -318,29 +316,4 @@ impl Target {
 
 fn root_of(cell: &Cell) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root", cell.init()))
-}
-
-const LIMIT: Duration = Duration::from_secs(2);
-
-fn speaks_ssh(ip: Ipv4Addr) -> bool {
-    let attempt = || -> std::io::Result<[u8; 4]> {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((ip, 22)), LIMIT)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        let mut start = [0; 4];
-        stream.read_exact(&mut start)?;
-        Ok(start)
-    };
-    matches!(attempt().as_ref(), Ok(b"SSH-"))
-}
-
-fn pings(socket: &std::path::Path) -> bool {
-    let attempt = || -> std::io::Result<String> {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    attempt().is_ok_and(|answer| answer.contains(" 200 ") && answer.ends_with("OK"))
 }

@@ -34,6 +34,25 @@ pub(super) fn until(
     }
 }
 
+/// Polls `check` until it has no complaint, for what a test expects to become true soon.
+///
+/// # Errors
+/// The last complaint, when `limit` passes.
+pub fn eventually(
+    what: &str,
+    limit: Duration,
+    mut check: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match check() {
+            Ok(()) => return Ok(()),
+            Err(_) if Instant::now() < deadline => thread::sleep(PAUSE),
+            Err(error) => return Err(error.context(format!("{what}: not within {limit:?}"))),
+        }
+    }
+}
+
 /// The last lines of a log, with its name, for an error message.
 pub(super) fn tail(log: &Path) -> String {
     const LINES: usize = 25;
