@@ -84,8 +84,9 @@ impl Store {
             if let Some(by) = ledger.head.superseded_by {
                 return Ok(Boundary::Superseded(by));
             }
-            tx.execute(
-                "INSERT INTO stage_journal (deployment_id, fence, attempt, stage, input_hash) VALUES ($1, $2, $3, $4, $5)",
+            // A call that is repeated since its answer was lost changes nothing.
+            let new = tx.execute(
+                "INSERT INTO stage_journal (deployment_id, fence, attempt, stage, input_hash) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
                 &[
                     &lease.deployment.0,
                     &lease.fence.0,
