@@ -83,6 +83,8 @@ fn log_panics() {
 }
 
 fn work(config: Config) -> anyhow::Result<()> {
+    let drain = Drain::new(config.worker.drain_timeout);
+    lifecycle::drain_on_signals(drain.clone()).context("can't handle signals")?;
     for warning in &config.warnings {
         warn!("{warning}");
     }
@@ -94,8 +96,6 @@ fn work(config: Config) -> anyhow::Result<()> {
         concurrency = config.worker.concurrency,
         "starting"
     );
-    let drain = Drain::new(config.worker.drain_timeout);
-    lifecycle::drain_on_signals(drain.clone()).context("can't handle signals")?;
     let readiness = Readiness::new(&drain);
     let heartbeat = Heartbeat::new(STUCK_AFTER);
     let admin = AdminServer::start(config.admin.address, readiness.clone(), heartbeat.clone())?;

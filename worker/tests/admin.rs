@@ -97,9 +97,11 @@ async fn shutdown_steps_share_one_deadline_and_the_last_still_gets_its_least() {
     let began = tokio::time::Instant::now();
     shutdown.step("runner", Duration::ZERO, std::future::pending()).await;
     assert_eq!(began.elapsed().as_secs(), 10);
-    shutdown
-        .step("relay", Duration::from_secs(2), async { Ok(tokio::time::sleep(Duration::from_secs(1)).await) })
-        .await;
+    let flush = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(())
+    };
+    shutdown.step("relay", Duration::from_secs(2), flush).await;
     shutdown.step("pool", Duration::ZERO, async { anyhow::bail!("broken") }).await;
     assert_eq!(shutdown.finish(), Err(Unfinished(vec!["runner", "pool"])));
 }

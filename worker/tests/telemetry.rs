@@ -122,7 +122,7 @@ fn subject_that_exports() {
     runtime.block_on(async {
         let span = tracing::info_span!(target: "slipway_worker", "deployment", deployment.id = "d-1");
         continue_trace(&span, Some(TRACEPARENT), Some(""));
-        span.in_scope(|| tracing::info!(target: "slipway_worker", stage.name = "clone", "a stage finished"));
+        span.in_scope(|| tracing::info!(stage.name = "clone", "a stage finished"));
         opentelemetry::global::meter("slipway").u64_counter("slipway.test.count").build().add(1, &[]);
     });
     drop(runtime);
