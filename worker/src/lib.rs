@@ -1,9 +1,13 @@
 //! worker
 
 pub mod admin;
+pub mod amqp;
 pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod lifecycle;
+pub mod message;
 pub mod readiness;
+pub mod scheduler;
+pub mod store;
 pub mod telemetry;
