@@ -133,7 +133,8 @@ where
             Err(error) => error,
         };
         let delay = policy.delay(tried).unwrap_or(policy.max);
-        warn!(dependency = what, tries = tried, retry_in_ms = delay.as_millis(), error = %error, "waiting for the {what}");
+        let retry_in_ms = delay.as_millis();
+        warn!(dependency = what, tries = tried, retry_in_ms, error = %error, "waiting for the {what}");
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = drain.token().cancelled() => return None,

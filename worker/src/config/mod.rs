@@ -92,6 +92,8 @@ pub struct ServersConfig {
     pub ssh_key: Option<SecretString>,
     /// Opens the keys in the inventory.
     pub age_identity: Option<SecretString>,
+    /// The file that it came from.
+    pub age_identity_file: Option<PathBuf>,
     /// Whether the first host key of an unknown server is recorded.
     pub trust_new: bool,
 }
@@ -101,6 +103,8 @@ pub struct ServersConfig {
 pub struct SecretsConfig {
     /// The private keys by key id; empty when no sealed secrets are expected.
     pub sealing_keys: SealingKeys,
+    /// The directory that they came from.
+    pub sealing_keys_dir: Option<PathBuf>,
     /// Where mounted secrets are, one file for each reference.
     pub mounted_dir: Option<PathBuf>,
 }
@@ -144,6 +148,7 @@ impl Config {
         let servers = servers(&mut reader);
         let secrets = SecretsConfig {
             sealing_keys: reader.take(&var::SEALING_KEYS_DIR).unwrap_or_default(),
+            sealing_keys_dir: reader.path(&var::SEALING_KEYS_DIR),
             mounted_dir: reader.take(&var::SECRETS_DIR),
         };
         let deployer = deployer(&mut reader);
@@ -210,7 +215,8 @@ fn servers(reader: &mut Reader) -> Option<ServersConfig> {
         reader.mistake(&var::SSH_KEY_FILE.entry, problem.into());
     }
     let (ssh_key, age_identity) = (reader.secret(&var::SSH_KEY_FILE), reader.secret(&var::AGE_IDENTITY_FILE));
-    Some(ServersConfig { ssh_key, age_identity, trust_new: reader.take(&var::TRUST_NEW_SERVERS)? })
+    let age_identity_file = reader.path(&var::AGE_IDENTITY_FILE);
+    Some(ServersConfig { ssh_key, age_identity, age_identity_file, trust_new: reader.take(&var::TRUST_NEW_SERVERS)? })
 }
 
 fn deployer(reader: &mut Reader) -> Option<DeployerConfig> {

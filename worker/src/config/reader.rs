@@ -81,6 +81,11 @@ impl Reader {
         Some(content)
     }
 
+    /// The path as it's given, for what is read again later.
+    pub(super) fn path<T>(&self, variable: &Variable<T>) -> Option<std::path::PathBuf> {
+        self.values.get(variable.entry.name).filter(|raw| !raw.is_empty()).map(Into::into)
+    }
+
     pub(super) fn is_set<T>(&self, variable: &Variable<T>) -> bool {
         self.values.get(variable.entry.name).is_some_and(|raw| !raw.is_empty())
     }

@@ -1,7 +1,7 @@
 //! URLs of the environment: those with a password, which is never shown, and those that must not have one.
 
 use reqwest::Url;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio_postgres::config::Host;
 
 use super::parse::Fault;
@@ -16,8 +16,8 @@ pub struct ConnectionUrl {
 impl ConnectionUrl {
     /// The whole URL, password included; for the client library only.
     #[must_use]
-    pub fn expose(&self) -> &str {
-        self.url.expose_secret()
+    pub fn secret(&self) -> &SecretString {
+        &self.url
     }
 }
 

@@ -87,7 +87,8 @@ variables! {
         AMQP_URL: ConnectionUrl = "SLIPWAY_AMQP_URL", Required, true, parse::amqp_url,
             "RabbitMQ", "a URL such as amqps://user:password@host:5671/vhost, with special characters percent-encoded";
         DATABASE_URL: ConnectionUrl = "SLIPWAY_DATABASE_URL", Required, true, parse::database_url,
-            "PostgreSQL", "a URL such as postgresql://user:password@host:5432/database, with special characters percent-encoded";
+            "PostgreSQL",
+            "a URL such as postgresql://user:password@host:5432/database, with special characters percent-encoded";
         ADMIN_ADDR: SocketAddr = "SLIPWAY_ADMIN_ADDR", Default("127.0.0.1:9090"), false, parse::socket_address,
             "Where /healthz, /readyz and /version are served", "an IP address and a port, such as 0.0.0.0:9090";
         CA_FILE: CaFile = "SLIPWAY_CA_FILE", Optional, false, files::ca_file,
@@ -103,7 +104,8 @@ variables! {
             "How long running deployments may go on after SIGTERM; shorter than what the supervisor grants",
             "a duration from 0s to 1h";
         LEASE: Duration = "SLIPWAY_LEASE", Default("30s"), false, parse::lease,
-            "How long a silent worker keeps its deployments before another takes them over", "a duration from 1s to 10m";
+            "How long a silent worker keeps its deployments before another takes them over",
+            "a duration from 1s to 10m";
     }
     "Attempts" {
         MAX_ATTEMPTS: u32 = "SLIPWAY_MAX_ATTEMPTS", Default("5"), false, parse::attempts,
@@ -167,7 +169,8 @@ variables! {
         LOG_FORMAT: LogFormat = "SLIPWAY_LOG_FORMAT", Default("json"), false, parse::log_format,
             "How it's logged", "json or text";
         OTLP_ENDPOINT: String = "OTEL_EXPORTER_OTLP_ENDPOINT", Optional, true, parse::otlp_endpoint,
-            "Collector of traces, metrics and logs (http/protobuf); unset: none. The other OTEL_ variables apply as the OpenTelemetry SDK reads them",
+            "Collector of traces, metrics and logs (http/protobuf); unset: none. \
+             The other OTEL_ variables apply as the OpenTelemetry SDK reads them",
             "an http:// or https:// URL, such as http://127.0.0.1:4318";
     }
 }

@@ -8,7 +8,6 @@ use slipway_protocol::{CloudEvent, DeploymentId, ErrorCode, Failure, ProgressKin
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
 
-use super::error::readable;
 use super::ledger::{HEAD, Head, Ledger};
 use super::progress::{End, StageEnd};
 use super::state::State;
@@ -84,8 +83,7 @@ impl Store {
             );
             let Some(row) = tx.query_opt(&sql, &[]).await? else { return Ok(None) };
             let mut ledger = Ledger { tx: &tx, head: Head::read(&row)? };
-            let Json(event) =
-                readable("deployments", "request", row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request"))?;
+            let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request");
             let Some(lease) = self.take(&tx, &ledger.head, span).await? else { return Ok(None) };
             let attempt = ledger.head.attempt + 1;
             tx.execute(
@@ -94,7 +92,17 @@ impl Store {
                 &[&lease.deployment.0, &lease.fence.0, &self.name],
             )
             .await?;
+            (ledger.head.fence, ledger.head.attempt) = (Some(lease.fence.0), attempt);
             ledger.step(State::Running).await?;
+            let Ok(Json(event)) = event else {
+                // Left where it is, it would be claimed again and again, before all others.
+                let message = "the stored request can't be read by this version of the worker";
+                let failure = Failure::new(ErrorCode::InternalError, None, message);
+                let end = End::Failed { failure, missing_secret: None, reason: "permanent" };
+                ledger.finish(self, &end, &StageEnd::default()).await?;
+                tx.commit().await?;
+                return Ok(None);
+            };
             ledger.progress(ProgressKind::AttemptStarted { attempt }).await?;
             let (interruptions, traceparent) = (ledger.head.interruptions, ledger.head.traceparent);
             tx.commit().await?;

@@ -96,7 +96,9 @@ impl Store {
                 ],
             )
             .await?;
-            ledger.progress(ProgressKind::StageStarted { stage, attempt }).await?;
+            if new == 1 {
+                ledger.progress(ProgressKind::StageStarted { stage, attempt }).await?;
+            }
             tx.commit().await?;
             Ok(Boundary::GoOn)
         })
@@ -123,9 +125,9 @@ impl Store {
                 Change::Changed => "changed",
                 Change::Unchanged => "unchanged",
             };
-            tx.execute(
+            let new = tx.execute(
                 "UPDATE stage_journal SET outcome = 'done', outcome_at = now(), change = $4, facts = $5, duration_ms = $6
-                 WHERE deployment_id = $1 AND fence = $2 AND stage = $3",
+                 WHERE deployment_id = $1 AND fence = $2 AND stage = $3 AND outcome IS NULL",
                 &[
                     &lease.deployment.0,
                     &lease.fence.0,
@@ -136,6 +138,9 @@ impl Store {
                 ],
             )
             .await?;
+            if new == 0 {
+                return Ok(());
+            }
             if let Some((project, digests)) = digests {
                 save_digests(&tx, project, &lease.server, digests).await?;
             }
