@@ -92,7 +92,7 @@ CREATE TABLE project_leases (
 );
 
 CREATE TABLE relay_lease (
-    only                boolean PRIMARY KEY DEFAULT true CHECK (only),
+    the_one             boolean PRIMARY KEY DEFAULT true CHECK (the_one),
     owner               text NOT NULL,
     fence               bigint NOT NULL,
     expires_at          timestamptz NOT NULL

@@ -64,7 +64,7 @@ impl Store {
                 .query_opt(
                     "INSERT INTO relay_lease AS l (owner, fence, expires_at)
                          VALUES ($1, 1, now() + $3 * interval '1 second')
-                     ON CONFLICT (only) DO UPDATE SET owner = $1, expires_at = now() + $3 * interval '1 second',
+                     ON CONFLICT (the_one) DO UPDATE SET owner = $1, expires_at = now() + $3 * interval '1 second',
                          fence = CASE WHEN l.fence = $2 THEN l.fence ELSE l.fence + 1 END
                          WHERE l.fence = $2 OR l.expires_at <= now()
                      RETURNING fence",

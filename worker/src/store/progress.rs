@@ -86,7 +86,8 @@ impl Store {
             }
             // A call that is repeated since its answer was lost changes nothing.
             let new = tx.execute(
-                "INSERT INTO stage_journal (deployment_id, fence, attempt, stage, input_hash) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+                "INSERT INTO stage_journal (deployment_id, fence, attempt, stage, input_hash)
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
                 &[
                     &lease.deployment.0,
                     &lease.fence.0,
