@@ -85,18 +85,19 @@ impl Store {
                 return Ok(Boundary::Superseded(by));
             }
             // A call that is repeated since its answer was lost changes nothing.
-            let new = tx.execute(
-                "INSERT INTO stage_journal (deployment_id, fence, attempt, stage, input_hash)
+            let new = tx
+                .execute(
+                    "INSERT INTO stage_journal (deployment_id, fence, attempt, stage, input_hash)
                  VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-                &[
-                    &lease.deployment.0,
-                    &lease.fence.0,
-                    &i32::try_from(attempt).unwrap_or(i32::MAX),
-                    &stage.as_str(),
-                    &input_hash,
-                ],
-            )
-            .await?;
+                    &[
+                        &lease.deployment.0,
+                        &lease.fence.0,
+                        &i32::try_from(attempt).unwrap_or(i32::MAX),
+                        &stage.as_str(),
+                        &input_hash,
+                    ],
+                )
+                .await?;
             if new == 1 {
                 ledger.progress(ProgressKind::StageStarted { stage, attempt }).await?;
             }
