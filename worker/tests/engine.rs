@@ -178,7 +178,7 @@ async fn every_refusal_is_a_dead_letter_byte_by_byte_and_a_result() {
     let mut outside = Outside::new(&amqp).await;
     let worker = Worker::start(store.clone(), &amqp, changed(), Options { credentials, ..Options::default() });
     for (code, edit) in refused {
-        let body = request(|e| edit(e));
+        let body = request(edit);
         outside.publish(&body).await;
         let result = outside.result().await;
         assert_eq!(result["data"]["failure"]["code"], code.as_str(), "{result}");

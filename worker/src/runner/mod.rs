@@ -2,6 +2,7 @@
 //! attempt whose lease is lost is cancelled and writes nothing more.
 
 mod attempt;
+mod keep;
 mod pipeline;
 mod reporter;
 

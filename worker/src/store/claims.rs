@@ -8,8 +8,8 @@ use slipway_protocol::{CloudEvent, DeploymentId, ErrorCode, Failure, ProgressKin
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
 
+use super::ending::{End, StageEnd};
 use super::ledger::{HEAD, Head, Ledger};
-use super::progress::{End, StageEnd};
 use super::state::State;
 use super::{Result, Store, StoreError, deadline};
 

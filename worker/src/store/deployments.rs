@@ -8,9 +8,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
+use super::ending::{End, StageEnd};
 use super::error::readable;
 use super::ledger::{Ledger, number};
-use super::progress::{End, StageEnd};
 use super::state::State;
 use super::{Result, Store, deadline};
 

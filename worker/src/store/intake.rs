@@ -9,10 +9,10 @@ use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::dead_letters::NewDeadLetter;
+use super::ending::{End, StageEnd};
 use super::error::readable;
 use super::ledger::Ledger;
-use super::progress::{End, StageEnd};
+use super::new_dead_letter::NewDeadLetter;
 use super::state::State;
 use super::{Result, Store, deadline};
 use crate::message::Incoming;
