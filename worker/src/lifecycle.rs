@@ -117,24 +117,24 @@ async fn next((terminate, interrupt): &mut (Signal, Signal)) -> &'static str {
 
 /// Tries `connect` until it succeeds, with a log line for each failure, or gives `None` when the drain begins.
 ///
-/// `what` is the thing waited for, such as `database`; the error's text must be free of secrets.
+/// `what` is the thing waited for, such as `database`; the error's chain must be free of secrets.
 pub async fn wait_for<T, E, F>(what: &str, policy: Policy, drain: &Drain, mut connect: impl FnMut() -> F) -> Option<T>
 where
     F: Future<Output = Result<T, E>>,
-    E: std::fmt::Display,
+    E: Into<anyhow::Error>,
 {
     for tried in 1_u32.. {
         let outcome = tokio::select! {
             outcome = connect() => outcome,
             () = drain.token().cancelled() => return None,
         };
-        let error = match outcome {
+        let error: anyhow::Error = match outcome {
             Ok(connected) => return Some(connected),
-            Err(error) => error,
+            Err(error) => error.into(),
         };
         let delay = policy.delay(tried).unwrap_or(policy.max);
         let retry_in_ms = delay.as_millis();
-        warn!(dependency = what, tries = tried, retry_in_ms, error = %error, "waiting for the {what}");
+        warn!(dependency = what, tries = tried, retry_in_ms, error = format!("{error:#}"), "waiting for the {what}");
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = drain.token().cancelled() => return None,
