@@ -202,7 +202,8 @@ fn an_absent_database_is_waited_for_and_sigterm_ends_the_worker_with_0() {
     let mut worker = worker(folder.path());
     let line: Value = serde_json::from_str(&worker.until("admin server listening")).unwrap();
     let address: SocketAddr = line["address"].as_str().unwrap().parse().unwrap();
-    assert!(worker.until("waiting for the database").contains("refused"));
+    let line: Value = serde_json::from_str(&worker.until("waiting for the database")).unwrap();
+    assert!(line["error"].as_str().unwrap().contains("refused") && line["retry_in_ms"].is_u64(), "{line}");
     assert_eq!(get(address, "/healthz").0, 200);
     assert_eq!(get(address, "/readyz").0, 503);
     worker.signal(Signal::TERM);
