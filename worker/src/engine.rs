@@ -51,10 +51,7 @@ pub async fn run_with(
     let store = Store::new(config.database.url.secret(), ca_file, name)?;
     let broker = Broker::new(config.broker.url.secret(), ca_file, name)?;
     let credentials = Arc::new(credentials(&config)?);
-    let migrate = || async { store.migrate().await.map_err(|e| format!("{:#}", anyhow::Error::from(e))) };
-    if wait_for("database", Policy::RECONNECT, &drain, migrate).await.is_none() {
-        return Ok(());
-    }
+    let Some(()) = wait_for("database", Policy::RECONNECT, &drain, || store.migrate()).await else { return Ok(()) };
     readiness.met(Condition::Database);
 
     let (canary, canary_queue) = watch::channel(None);

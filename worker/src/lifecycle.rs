@@ -98,7 +98,7 @@ pub fn drain_on_signals(drain: Drain) -> io::Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async {
             let name = next(&mut signals).await;
-            info!(signal = name, timeout_ms = drain.timeout.as_millis(), "draining; a second signal exits at once");
+            info!(signal = name, timeout_ms = millis(drain.timeout), "draining; a second signal exits at once");
             drain.begin();
             let name = next(&mut signals).await;
             error!(signal = name, "second signal: exiting without a drain; leases of running deployments will expire");
@@ -106,6 +106,11 @@ pub fn drain_on_signals(drain: Drain) -> io::Result<()> {
         });
     })?;
     Ok(())
+}
+
+/// For log fields: 128 bits would be written as text.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn next((terminate, interrupt): &mut (Signal, Signal)) -> &'static str {
@@ -117,24 +122,24 @@ async fn next((terminate, interrupt): &mut (Signal, Signal)) -> &'static str {
 
 /// Tries `connect` until it succeeds, with a log line for each failure, or gives `None` when the drain begins.
 ///
-/// `what` is the thing waited for, such as `database`; the error's text must be free of secrets.
+/// `what` is the thing waited for, such as `database`; the error's chain must be free of secrets.
 pub async fn wait_for<T, E, F>(what: &str, policy: Policy, drain: &Drain, mut connect: impl FnMut() -> F) -> Option<T>
 where
     F: Future<Output = Result<T, E>>,
-    E: std::fmt::Display,
+    E: Into<anyhow::Error>,
 {
     for tried in 1_u32.. {
         let outcome = tokio::select! {
             outcome = connect() => outcome,
             () = drain.token().cancelled() => return None,
         };
-        let error = match outcome {
+        let error: anyhow::Error = match outcome {
             Ok(connected) => return Some(connected),
-            Err(error) => error,
+            Err(error) => error.into(),
         };
         let delay = policy.delay(tried).unwrap_or(policy.max);
-        let retry_in_ms = delay.as_millis();
-        warn!(dependency = what, tries = tried, retry_in_ms, error = %error, "waiting for the {what}");
+        let retry_in_ms = millis(delay);
+        warn!(dependency = what, tries = tried, retry_in_ms, error = format!("{error:#}"), "waiting for the {what}");
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = drain.token().cancelled() => return None,
@@ -168,7 +173,7 @@ impl Shutdown {
     pub async fn step(&mut self, name: &'static str, least: Duration, work: impl Future<Output = anyhow::Result<()>>) {
         let began = Instant::now();
         let outcome = tokio::time::timeout_at(self.deadline.max(began + least), work).await;
-        let duration_ms = began.elapsed().as_millis();
+        let duration_ms = millis(began.elapsed());
         match outcome {
             Ok(Ok(())) => {
                 info!(component = name, duration_ms, "ended");

@@ -254,7 +254,7 @@ fn rest(resting: &mut Resting, row: &OutboxRow, key: Uuid, error: &PublishError)
         deployment.id = deployment,
         messaging.destination.name = row.message.exchange,
         messaging.rabbitmq.destination.routing_key = row.message.routing_key,
-        retry_in_ms = delay.as_millis(),
+        retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
         "not published: {error}"
     );
 }

@@ -114,7 +114,7 @@ async fn a_dependency_is_waited_for_until_it_is_there_or_the_drain_begins() {
     let connect = || {
         tries += 1;
         let there = tries == 50;
-        async move { if there { Ok("connected") } else { Err("refused") } }
+        async move { if there { Ok("connected") } else { Err(anyhow::anyhow!("refused")) } }
     };
     assert_eq!(wait_for("database", policy, &drain, connect).await, Some("connected"));
     let (token, began) = (drain.clone(), tokio::time::Instant::now());
@@ -122,7 +122,7 @@ async fn a_dependency_is_waited_for_until_it_is_there_or_the_drain_begins() {
         tokio::time::sleep(Duration::from_secs(60)).await;
         token.begin();
     });
-    assert_eq!(wait_for("broker", policy, &drain, || async { Err::<(), _>("refused") }).await, None);
+    assert_eq!(wait_for("broker", policy, &drain, || async { Err::<(), _>(anyhow::anyhow!("refused")) }).await, None);
     assert_eq!(began.elapsed().as_secs(), 60);
 }
 
@@ -202,7 +202,8 @@ fn an_absent_database_is_waited_for_and_sigterm_ends_the_worker_with_0() {
     let mut worker = worker(folder.path());
     let line: Value = serde_json::from_str(&worker.until("admin server listening")).unwrap();
     let address: SocketAddr = line["address"].as_str().unwrap().parse().unwrap();
-    worker.until("waiting for the database");
+    let line: Value = serde_json::from_str(&worker.until("waiting for the database")).unwrap();
+    assert!(line["error"].as_str().unwrap().contains("refused") && line["retry_in_ms"].is_u64(), "{line}");
     assert_eq!(get(address, "/healthz").0, 200);
     assert_eq!(get(address, "/readyz").0, 503);
     worker.signal(Signal::TERM);
