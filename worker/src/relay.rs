@@ -86,7 +86,7 @@ impl Relay {
         }
     }
 
-    /// One connection's life; `Ok` when all is published after the end was asked for.
+    /// One connection's life; `Ok` when all was sent after the end was asked for.
     async fn generation(
         &self,
         link: &Link,
@@ -108,15 +108,16 @@ impl Relay {
             }
             self.send_canary(&publisher, memory).await?;
             self.keep_lease(memory).await?;
-            let complete = match memory.lease {
+            let through = match memory.lease {
                 Some(lease) => self.pass(&publisher, lease, memory).await?,
                 None => true,
             };
-            if finishing && (complete || memory.lease.is_none()) {
+            if finishing && through {
                 return Ok(());
             }
             tokio::select! {
-                () = wakeups.outbox(POLL) => {}
+                () = wakeups.outbox(POLL), if through => {}
+                () = std::future::ready(()), if !through => {}
                 () = self.finish.cancelled(), if !finishing => {}
                 _ = link.down() => {}
             }
@@ -136,17 +137,17 @@ impl Relay {
         Ok(())
     }
 
-    /// Publishes everything that waits; false when something has to be tried again.
+    /// Sends everything that waits, once; false when there is more. What was returned rests and waits for another time,
+    /// perhaps for another relay.
     async fn pass(&self, publisher: &Publisher, lease: RelayLease, memory: &mut Memory) -> Result<bool, Failed> {
         let now = Instant::now();
         let mut held_up: HashSet<Uuid> =
             memory.resting.iter().filter(|(_, (until, _))| *until > now).map(|(key, _)| *key).collect();
-        let mut after = 0;
-        loop {
+        let (mut after, mut through) = (0, false);
+        while !through {
             let rows = self.store.waiting_messages(after, PAGE).await?;
-            let Some(last) = rows.last() else { break };
-            after = last.position;
-            let full = rows.len() == PAGE as usize;
+            after = rows.last().map_or(after, |row| row.position);
+            through = rows.len() < PAGE as usize;
             let due: Vec<OutboxRow> = rows.into_iter().filter(|row| !held_up.contains(&key(row))).collect();
             if !due.is_empty() {
                 let span = tracing::info_span!(
@@ -160,13 +161,13 @@ impl Relay {
                 self.send_page(publisher, lease, &due, &mut held_up, &mut memory.resting).instrument(span).await?;
             }
             // Longer than a lease a pass mustn't last unnoticed.
-            if !full || now.elapsed() > LEASE / 3 {
+            if now.elapsed() > LEASE / 3 {
                 break;
             }
         }
         let backlog = self.store.backlog().await?;
         Metrics::get().backlog(backlog.depth, backlog.oldest);
-        Ok(backlog.depth == 0)
+        Ok(through)
     }
 
     /// Sends a page pipelined and marks what the broker confirmed, also when the connection breaks in the middle.

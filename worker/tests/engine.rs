@@ -12,9 +12,12 @@ use services::{broker, vhost};
 use slipway_deploy::seal::KeyRing;
 use slipway_deploy::{StageError, seal};
 use slipway_protocol::{Change, DeploymentId, ErrorCode, Outcome, Stage};
-use slipway_worker::amqp;
+use slipway_worker::config::Config;
 use slipway_worker::credentials::Credentials;
+use slipway_worker::lifecycle::Drain;
+use slipway_worker::readiness::Readiness;
 use slipway_worker::store::State;
+use slipway_worker::{amqp, engine};
 use tokio::sync::Notify;
 
 fn unchanged() -> Scripted {
@@ -382,6 +385,55 @@ async fn a_result_that_nobody_is_bound_for_waits_until_somebody_is() {
     assert!(String::from_utf8(result.incoming.body).unwrap().contains("succeeded"));
     eventually("it is marked", || async { store.backlog().await.unwrap().depth == 0 }).await;
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_nobody_is_bound_for_does_not_hold_up_a_drain() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let outside = broker(&amqp, "outside").connect("test").await.unwrap();
+    amqp::declare(&outside.channel().await.unwrap()).await.unwrap();
+    let publisher = amqp::Publisher::open(&outside).await.unwrap();
+    let worker = Worker::start(store.clone(), &amqp, changed(), Options::default());
+    publisher.publish(&outgoing(&request(|_| {}), &[])).await.unwrap();
+    eventually("only the result waits", || async {
+        let ended =
+            store.deployments(&Default::default(), 1).await.unwrap().first().is_some_and(|d| d.state.is_terminal());
+        ended && store.backlog().await.unwrap().depth == 1
+    })
+    .await;
+    tokio::time::timeout(Duration::from_secs(5), worker.stop()).await.unwrap();
+    assert_eq!(store.backlog().await.unwrap().depth, 1, "kept for the next relay");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_engine_starts_from_its_configuration_and_ends_with_its_drain() {
+    let (database, amqp) = (services::Database::new().await, vhost());
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
+        path.display().to_string()
+    };
+    let variables = [
+        ("SLIPWAY_AMQP_URL", secrecy::ExposeSecret::expose_secret(&amqp).to_owned()),
+        ("SLIPWAY_DATABASE_URL", secrecy::ExposeSecret::expose_secret(&database.url).to_owned()),
+        ("SLIPWAY_SSH_KEY_FILE", file("ssh", "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END")),
+        ("SLIPWAY_GITHUB_TOKEN_FILE", file("github", "token")),
+        ("SLIPWAY_DIGEST_KEY_FILE", file("digest", &"k".repeat(32))),
+        ("SLIPWAY_WORKER_NAME", "whole".to_owned()),
+    ];
+    let config = Config::from_map(variables).unwrap();
+    let drain = Drain::new(Duration::from_secs(5));
+    let readiness = Readiness::new(&drain);
+    let engine = tokio::spawn(engine::run_with(config, Arc::new(changed()), readiness.clone(), drain.clone()));
+    assert!(tokio::time::timeout(Duration::from_secs(30), readiness.ready()).await.unwrap());
+    let mut outside = Outside::new(&amqp).await;
+    outside.publish(&request(|_| {})).await;
+    assert_eq!(outside.result().await["data"]["outcome"], "succeeded");
+    drain.begin();
+    tokio::time::timeout(Duration::from_secs(5), engine).await.unwrap().unwrap().unwrap();
+    assert_eq!(database.count("SELECT count(*) FROM relay_lease WHERE expires_at > now()").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,6 @@ pub(super) async fn keep(runner: &Runner, lease: &Lease) {
     let span = runner.settings.lease;
     let mut safe_until = Instant::now() + span * 2 / 3;
     loop {
-        tokio::time::sleep(span / 5).await;
         // Counted from before the question: the database's clock starts no earlier.
         let asked = Instant::now();
         let renewal = tokio::time::timeout_at(safe_until, runner.store.renew(lease, span)).await;
@@ -26,6 +25,7 @@ pub(super) async fn keep(runner: &Runner, lease: &Lease) {
             }
             Ok(Err(_)) | Err(_) => break,
         }
+        tokio::time::sleep(span / 5).await;
     }
     tracing::error!(deployment.id = %lease.deployment, "the lease is lost: the attempt is cancelled");
 }
