@@ -126,7 +126,8 @@ async fn a_message_is_acknowledged_only_once_it_is_committed() {
     let worker = Worker::start(store.clone(), &amqp, changed(), Options::default());
     outside.publish(&body).await;
     eventually("the intake waits for the lock", || async {
-        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'RowExclusiveLock'";
+        let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                       WHERE NOT granted AND mode = 'RowExclusiveLock' AND datname = current_database()";
         lock.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
     })
     .await;
