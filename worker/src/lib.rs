@@ -1,1 +1,23 @@
-//! worker
+//! The worker: takes requests in, carries deployments out under leases, and publishes what came of them.
+//!
+//! RabbitMQ is the door, PostgreSQL is the memory. A message is acknowledged once its row is committed ([`intake`]); a
+//! row that is due is claimed and its pipeline run ([`runner`]); whatever is to be told leaves through an outbox that
+//! is written in the same transaction as every change ([`store`]) and published in order ([`relay`]). What a stage does
+//! on a server isn't here: that's `slipway-deploy`.
+
+pub mod admin;
+pub mod amqp;
+pub mod cli;
+pub mod config;
+pub mod credentials;
+pub mod engine;
+pub mod intake;
+pub mod lifecycle;
+pub mod message;
+pub mod metrics;
+pub mod readiness;
+pub mod relay;
+pub mod runner;
+pub mod scheduler;
+pub mod store;
+pub mod telemetry;

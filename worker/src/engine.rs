@@ -1,0 +1,135 @@
+//! The engine: intake, runner and relay put together, from the first connection to the end of the drain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use slipway_deploy::Deployer;
+use slipway_deploy::retry::Policy;
+use slipway_deploy::seal::KeyRing;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::amqp::Broker;
+use crate::config::Config;
+use crate::credentials::Credentials;
+use crate::intake::Intake;
+use crate::lifecycle::{Drain, wait_for};
+use crate::readiness::{Condition, Readiness};
+use crate::relay::Relay;
+use crate::runner::{Pipeline, Runner, Settings};
+use crate::store::Store;
+
+/// How long published events of ended deployments are kept for `slipway show` and `slipway watch`.
+const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often old events are removed.
+const HOUSEKEEPING: Duration = Duration::from_secs(600);
+/// Messages under way between broker and database at once.
+const PREFETCH: u16 = 32;
+
+/// Works until the drain has ended.
+///
+/// # Errors
+/// When the worker itself fails; absent dependencies are waited for.
+pub async fn run(config: Config, readiness: Readiness, drain: Drain) -> anyhow::Result<()> {
+    let deployer = Deployer::new(config.deployer.clone()).context("can't set up the pipeline")?;
+    run_with(config, Arc::new(deployer), readiness, drain).await
+}
+
+/// As [`run`], with another pipeline.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    config: Config,
+    pipeline: Arc<dyn Pipeline>,
+    readiness: Readiness,
+    drain: Drain,
+) -> anyhow::Result<()> {
+    let (name, ca_file) = (config.worker.name.as_str(), config.deployer.ca_file.as_deref());
+    let store = Store::new(config.database.url.secret(), ca_file, name)?;
+    let broker = Broker::new(config.broker.url.secret(), ca_file, name)?;
+    let credentials = Arc::new(credentials(&config)?);
+    let Some(()) = wait_for("database", Policy::RECONNECT, &drain, || store.migrate()).await else { return Ok(()) };
+    readiness.met(Condition::Database);
+
+    let (canary, canary_queue) = watch::channel(None);
+    let flushed = CancellationToken::new();
+    let relay = Relay { store: store.clone(), broker: broker.clone(), canary: canary_queue, finish: flushed.clone() };
+    let relay = tokio::spawn(relay.run());
+    let intake = Intake {
+        store: store.clone(),
+        broker,
+        credentials: credentials.clone(),
+        readiness,
+        drain: drain.clone(),
+        prefetch: PREFETCH,
+        canary,
+    };
+    let settings = Settings {
+        concurrency: config.worker.concurrency,
+        lease: config.worker.lease,
+        attempts: config.worker.attempts,
+    };
+    let runner = Runner { store: store.clone(), pipeline, credentials, settings, drain: drain.clone() };
+    let mut parts = JoinSet::new();
+    parts.spawn(intake.run());
+    parts.spawn(runner.run());
+    parts.spawn(keep_house(store, drain.clone()));
+    until_drained(parts, relay, flushed, &drain).await
+}
+
+/// Waits for all parts to end and then for the relay to publish what they wrote last. A part that ends too early is an
+/// error: the process is better begun anew than half alive.
+async fn until_drained(
+    mut parts: JoinSet<()>,
+    relay: JoinHandle<()>,
+    flushed: CancellationToken,
+    drain: &Drain,
+) -> anyhow::Result<()> {
+    let mut relay = relay;
+    loop {
+        tokio::select! {
+            ended = parts.join_next() => match ended {
+                Some(ended) => {
+                    ended.context("a part of the engine broke off")?;
+                    anyhow::ensure!(drain.has_begun(), "a part of the engine ended though nothing asked it to");
+                }
+                None => break,
+            },
+            ended = &mut relay => {
+                ended.context("the relay broke off")?;
+                anyhow::bail!("the relay ended though nothing asked it to");
+            }
+        }
+    }
+    flushed.cancel();
+    relay.await.context("the relay broke off")
+}
+
+fn credentials(config: &Config) -> anyhow::Result<Credentials> {
+    let sealing = config.secrets.sealing_keys_dir.as_deref().map(KeyRing::load).transpose();
+    Ok(Credentials {
+        sealing: sealing.context("SLIPWAY_SEALING_KEYS_DIR")?.unwrap_or_default(),
+        mounted_dir: config.secrets.mounted_dir.clone(),
+        ssh_key: config.servers.ssh_key.clone(),
+        age_identity_file: config.servers.age_identity_file.clone(),
+        trust_new_servers: config.servers.trust_new,
+    })
+}
+
+/// Removes old events now and then.
+async fn keep_house(store: Store, drain: Drain) {
+    loop {
+        tokio::select! {
+            () = drain.token().cancelled() => return,
+            () = tokio::time::sleep(HOUSEKEEPING) => {}
+        }
+        match store.prune_events(KEEP_EVENTS).await {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "old events were removed"),
+            Err(error) => tracing::warn!(%error, "old events couldn't be removed yet"),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What an attempt does beside its stages: keeping its lease, repeating writes while the database is away, and putting
+//! together what the pipeline is given.
+
+use std::time::Duration;
+
+use slipway_deploy::{StageError, Target, Work};
+use tokio::time::Instant;
+
+use super::Runner;
+use crate::store::{Claim, Lease, ServerRecord, StoreError};
+
+/// Renews the lease; returns when it's lost, or when it may have expired unseen.
+pub(super) async fn keep(runner: &Runner, lease: &Lease) {
+    let span = runner.settings.lease;
+    let mut safe_until = Instant::now() + span * 2 / 3;
+    loop {
+        // Counted from before the question: the database's clock starts no earlier.
+        let asked = Instant::now();
+        let renewal = tokio::time::timeout_at(safe_until, runner.store.renew(lease, span)).await;
+        match renewal {
+            Ok(Ok(())) => safe_until = asked + span * 4 / 5,
+            Ok(Err(StoreError::LeaseLost)) => break,
+            Ok(Err(error)) if Instant::now() < safe_until => {
+                tracing::warn!(%error, "the lease couldn't be renewed yet")
+            }
+            Ok(Err(_)) | Err(_) => break,
+        }
+        tokio::time::sleep(span / 5).await;
+    }
+    tracing::error!(deployment.id = %lease.deployment, "the lease is lost: the attempt is cancelled");
+}
+
+/// Repeats a write while the database is away, as long as the lease is kept by [`keep`] beside it.
+pub(super) async fn persist<T, F>(write: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    loop {
+        match write().await {
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "the database fails; the write is repeated");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Puts together what the pipeline is given. The outer error is the database's, the inner one the deployment's.
+pub(super) async fn prepare(
+    runner: &Runner,
+    claim: &Claim,
+) -> Result<Result<(Work, ServerRecord), StageError>, StoreError> {
+    let request = &claim.event.data;
+    let known = persist(|| runner.store.server(&request.server.handle)).await?;
+    let digests = persist(|| runner.store.github_digests(request.project.id, &claim.lease.server)).await?;
+    let ready = || -> Result<(Work, ServerRecord), StageError> {
+        let target = runner.credentials.target(&request.server, known)?;
+        let server = record(&target);
+        let work = Work {
+            deployment: claim.lease.deployment,
+            request: request.clone(),
+            target,
+            secrets: runner.credentials.secrets(request)?,
+            github_digests: digests,
+        };
+        Ok((work, server))
+    };
+    Ok(ready())
+}
+
+/// The server as it enters the inventory when its key is learned.
+fn record(target: &Target) -> ServerRecord {
+    ServerRecord {
+        handle: target.handle.clone(),
+        address: target.address.clone(),
+        ssh_port: target.ssh_port,
+        ssh_user: target.ssh_user.clone(),
+        host_key: None,
+        trust_on_first_use: false,
+        ssh_key_enc: None,
+        notes: None,
+    }
+}

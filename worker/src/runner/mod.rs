@@ -1,0 +1,112 @@
+//! Claims what is due and carries it out, a bounded number at once. Each attempt runs under a lease that it renews; an
+//! attempt whose lease is lost is cancelled and writes nothing more.
+
+mod attempt;
+mod keep;
+mod pipeline;
+mod reporter;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use slipway_deploy::retry::Policy;
+use tokio::task::JoinSet;
+
+pub use pipeline::{Attempt, Pipeline};
+
+use crate::credentials::Credentials;
+use crate::lifecycle::Drain;
+use crate::metrics::Metrics;
+use crate::store::{Claim, Interrupted, Store, StoreError};
+
+/// How often an attempt may be interrupted by workers that stop or die before the deployment is given up.
+pub const MAX_INTERRUPTIONS: u32 = 10;
+/// How often due deployments are looked for without a wake-up.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How the runner runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// Deployments at once.
+    pub concurrency: usize,
+    /// How long a lease lasts without a renewal.
+    pub lease: Duration,
+    /// How often and how far apart whole attempts are made.
+    pub attempts: Policy,
+}
+
+/// Carries out deployments until the drain has ended them.
+pub struct Runner {
+    /// What is due, and what came of it.
+    pub store: Store,
+    /// What an attempt is.
+    pub pipeline: Arc<dyn Pipeline>,
+    /// Keys of servers and secrets.
+    pub credentials: Arc<Credentials>,
+    /// Limits.
+    pub settings: Settings,
+    /// When to stop.
+    pub drain: Drain,
+}
+
+impl Runner {
+    /// Works until the drain begins, and then until every attempt is at an end or at a boundary.
+    pub async fn run(self) {
+        let runner = Arc::new(self);
+        let wakeups = runner.store.listen();
+        let mut attempts = JoinSet::new();
+        let mut reaped = tokio::time::Instant::now();
+        while !runner.drain.has_begun() {
+            if reaped.elapsed() >= runner.settings.lease / 4 {
+                reaped = tokio::time::Instant::now();
+                log(runner.reap().await);
+            }
+            if attempts.len() < runner.settings.concurrency {
+                match runner.store.claim(runner.settings.lease).await {
+                    Ok(Some(claim)) => {
+                        attempts.spawn(runner.clone().carry_out(claim));
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(error) => log(Err(error)),
+                }
+            }
+            tokio::select! {
+                () = runner.drain.token().cancelled() => {}
+                () = wakeups.deployment(POLL) => {}
+                Some(ended) = attempts.join_next() => note(ended),
+            }
+        }
+        while let Some(ended) = attempts.join_next().await {
+            note(ended);
+        }
+    }
+
+    /// Takes back what crashed workers left.
+    async fn reap(&self) -> Result<(), StoreError> {
+        while let Some((id, became)) = self.store.reap(MAX_INTERRUPTIONS).await? {
+            Metrics::get().interrupted();
+            let given_up = became == Interrupted::GivenUp;
+            tracing::warn!(deployment.id = %id, given_up, "its worker let the lease expire");
+        }
+        Ok(())
+    }
+
+    async fn carry_out(self: Arc<Self>, claim: Claim) {
+        attempt::carry_out(&self, claim).await;
+    }
+}
+
+fn log(outcome: Result<(), StoreError>) {
+    if let Err(error) = outcome {
+        let error = format!("{:#}", anyhow::Error::from(error));
+        tracing::error!(error, "the database fails; it's tried again");
+    }
+}
+
+/// A panic has been logged by its hook; the lease expires and another attempt follows.
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "an attempt broke off");
+    }
+}

@@ -1,0 +1,149 @@
+//! What a stage tells while it runs, on its way into the outbox: in batches, and never at the stage's expense. A stage
+//! that talks faster than the database writes loses lines, and it's said how many.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use slipway_deploy::Reporter;
+use slipway_protocol::names::HostKey;
+use slipway_protocol::{Failure, ProgressKind, Stage};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::store::{Lease, ServerRecord, Store, StoreError};
+
+/// Lines of one log event.
+const BATCH: usize = 50;
+/// How long a line waits for others.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Lines that wait to be written.
+const BUFFER: usize = 2000;
+
+enum Told {
+    Line(Stage, String),
+    Retrying(Stage, Failure, Duration),
+    HostKey(HostKey),
+    Flush(oneshot::Sender<()>),
+}
+
+/// The stage's end of it.
+pub(super) struct Teller {
+    sender: mpsc::Sender<Told>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Teller {
+    fn tell(&self, told: Told) {
+        if self.sender.try_send(told).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until everything told so far is written, or can't be.
+    pub(super) async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        if self.sender.send(Told::Flush(done)).await.is_ok() {
+            let _ = flushed.await;
+        }
+    }
+}
+
+impl Reporter for Teller {
+    fn line(&self, stage: Stage, line: &str) {
+        self.tell(Told::Line(stage, line.to_owned()));
+    }
+
+    fn retrying(&self, stage: Stage, failure: &Failure, delay: Duration) {
+        self.tell(Told::Retrying(stage, failure.clone(), delay));
+    }
+
+    fn host_key_learned(&self, key: &HostKey) {
+        self.tell(Told::HostKey(key.clone()));
+    }
+}
+
+/// The outbox's end of it; [`Writer::run`] ends when the [`Teller`] is dropped.
+pub(super) struct Writer {
+    receiver: mpsc::Receiver<Told>,
+    dropped: Arc<AtomicU64>,
+    store: Store,
+    lease: Lease,
+    attempt: u32,
+    server: ServerRecord,
+    lines: Option<(Stage, Vec<String>, Instant)>,
+}
+
+/// Both ends.
+pub(super) fn channel(store: Store, lease: Lease, attempt: u32, server: ServerRecord) -> (Arc<Teller>, Writer) {
+    let (sender, receiver) = mpsc::channel(BUFFER);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let teller = Teller { sender, dropped: dropped.clone() };
+    (Arc::new(teller), Writer { receiver, dropped, store, lease, attempt, server, lines: None })
+}
+
+impl Writer {
+    pub(super) async fn run(mut self) {
+        loop {
+            let due = self.lines.as_ref().map(|(_, _, since)| *since + PATIENCE);
+            let told = tokio::select! {
+                told = self.receiver.recv() => told,
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.write(None).await;
+                    continue;
+                }
+            };
+            match told {
+                Some(Told::Line(stage, line)) => self.line(stage, line).await,
+                Some(Told::Retrying(stage, failure, delay)) => {
+                    let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                    let attempt = self.attempt;
+                    self.write(Some(ProgressKind::StageRetrying { stage, attempt, failure, delay_ms })).await;
+                }
+                Some(Told::HostKey(key)) => self.learn(&key).await,
+                Some(Told::Flush(done)) => {
+                    self.write(None).await;
+                    let _ = done.send(());
+                }
+                None => return self.write(None).await,
+            }
+        }
+    }
+
+    async fn line(&mut self, stage: Stage, line: String) {
+        if self.lines.as_ref().is_some_and(|(of, lines, _)| *of != stage || lines.len() >= BATCH) {
+            self.write(None).await;
+        }
+        self.lines.get_or_insert_with(|| (stage, Vec::new(), Instant::now())).1.push(line);
+    }
+
+    /// Writes the lines so far and then `next`. What can't be written is lost, since it's no more than a report.
+    async fn write(&mut self, next: Option<ProgressKind>) {
+        let mut kinds = Vec::new();
+        if let Some((stage, mut lines, _)) = self.lines.take() {
+            match self.dropped.swap(0, Ordering::Relaxed) {
+                0 => {}
+                n => lines.push(format!("… {n} lines left out: they came faster than they could be written")),
+            }
+            kinds.push(ProgressKind::Log { stage, lines });
+        }
+        kinds.extend(next);
+        if !kinds.is_empty()
+            && let Err(error) = self.store.tell(&self.lease, kinds).await
+        {
+            tracing::warn!(%error, deployment.id = %self.lease.deployment, "progress is lost");
+        }
+    }
+
+    async fn learn(&self, key: &HostKey) {
+        match self.store.learn_host_key(&self.server, key).await {
+            Ok(true) => tracing::info!(server.handle = %self.server.handle, "host key pinned at first sight"),
+            Ok(false) => tracing::error!(server.handle = %self.server.handle, "another host key is pinned already"),
+            Err(error) => lost(&error, &self.server),
+        }
+    }
+}
+
+fn lost(error: &StoreError, server: &ServerRecord) {
+    tracing::warn!(%error, server.handle = %server.handle, "the host key couldn't be pinned");
+}

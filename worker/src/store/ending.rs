@@ -1,0 +1,155 @@
+//! The end of a deployment: its terminal state, its one result event and, after a failure, its dead letter, together.
+
+use jiff::Timestamp;
+use slipway_protocol::names::VariableName;
+use slipway_protocol::{
+    DeploymentId, DeploymentResult, EventType, Failure, Outcome, ServiceReport, StageSummary, topology,
+};
+use tokio_postgres::types::Json;
+
+use super::ledger::Ledger;
+use super::new_dead_letter::NewDeadLetter;
+use super::state::State;
+use super::{Lease, Result, Store, deadline};
+
+/// How a deployment ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    /// The project answers. Whether anything was changed for it, the journal knows.
+    Succeeded {
+        /// Where.
+        url: Option<String>,
+    },
+    /// It failed for good.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// Which secret is missing, for `missing-secret`.
+        missing_secret: Option<VariableName>,
+        /// The dead letter's reason: `permanent`, `exhausted` or `interrupted`.
+        reason: &'static str,
+    },
+    /// A newer request took its place.
+    Superseded {
+        /// The newer one.
+        by: Option<DeploymentId>,
+    },
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// What an attempt saw, for the result.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StageEnd {
+    /// What runs, as seen last.
+    pub services: Vec<ServiceReport>,
+    /// The stages that ran to their end, in order.
+    pub stages: Vec<StageSummary>,
+    /// Sequential SSH round trips of the attempt.
+    pub round_trips: Option<u32>,
+}
+
+impl Store {
+    /// Ends a deployment: its terminal state, its one result event and, after a failure, its dead letter.
+    ///
+    /// # Errors
+    /// [`super::StoreError::LeaseLost`], or when the database fails.
+    pub async fn finish(&self, lease: &Lease, end: &End, seen: &StageEnd) -> Result<Outcome> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = client.transaction().await?;
+            let mut ledger = Ledger::held(&tx, lease).await?;
+            let outcome = ledger.finish(self, end, seen).await?;
+            tx.commit().await?;
+            Ok(outcome)
+        })
+        .await
+    }
+}
+
+impl Ledger<'_> {
+    /// The one way to a terminal state.
+    pub(super) async fn finish(&mut self, store: &Store, end: &End, seen: &StageEnd) -> Result<Outcome> {
+        let outcome = match end {
+            End::Succeeded { .. } if self.changed_something().await? => Outcome::Succeeded,
+            End::Succeeded { .. } => Outcome::AlreadyDeployed,
+            End::Failed { missing_secret: Some(_), .. } => Outcome::MissingSecret,
+            End::Failed { .. } => Outcome::Failed,
+            End::Superseded { .. } => Outcome::Superseded,
+            End::Cancelled => Outcome::Cancelled,
+        };
+        self.step(State::Ended(outcome)).await?;
+        let result = self.result(outcome, end, seen);
+        let round_trips = seen.round_trips.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+        self.tx
+            .execute(
+                "UPDATE deployments SET result = $2, failure = $3, superseded_by = $4, ssh_round_trips = $5,
+                     first_failed_at = CASE WHEN $6 THEN coalesce(first_failed_at, now()) ELSE first_failed_at END,
+                     last_failed_at = CASE WHEN $6 THEN now() ELSE last_failed_at END
+                 WHERE id = $1",
+                &[
+                    &self.head.id.0,
+                    &Json(&result),
+                    &result.failure.as_ref().map(Json),
+                    &result.superseded_by.map(|id| id.0),
+                    &round_trips,
+                    &matches!(end, End::Failed { .. }),
+                ],
+            )
+            .await?;
+        let key = topology::result_key(self.head.project.as_ref().map(|p| &p.slug), outcome);
+        self.event(EventType::Result, key, result).await?;
+        if let End::Failed { failure, reason, .. } = end {
+            NewDeadLetter::of_deployment(self.tx, &self.head, failure, reason).await?.insert(self.tx, store).await?;
+        }
+        self.release().await?;
+        Ok(outcome)
+    }
+
+    /// Whether any attempt of this deployment changed anything, or may have in a stage that it didn't finish: the last
+    /// one may have found all of it done.
+    async fn changed_something(&self) -> Result<bool> {
+        let row = self
+            .tx
+            .query_one(
+                "SELECT EXISTS (SELECT 1 FROM stage_journal WHERE deployment_id = $1
+                                AND (change = 'changed' OR (outcome IS DISTINCT FROM 'done'
+                                                         AND stage NOT IN ('preflight', 'verify'))))",
+                &[&self.head.id.0],
+            )
+            .await?;
+        Ok(row.get(0))
+    }
+
+    fn result(&self, outcome: Outcome, end: &End, seen: &StageEnd) -> DeploymentResult {
+        let head = &self.head;
+        let (mut url, mut failure, mut missing_secret, mut superseded_by) = (None, None, None, None);
+        match end {
+            End::Succeeded { url: at } => url.clone_from(at),
+            End::Failed { failure: why, missing_secret: which, .. } => {
+                failure = Some(why.clone());
+                missing_secret.clone_from(which);
+            }
+            End::Superseded { by } => superseded_by = *by,
+            End::Cancelled => {}
+        }
+        DeploymentResult {
+            deployment_id: head.id,
+            outcome,
+            project: head.project.clone(),
+            repository: head.repository.clone(),
+            commit: head.commit.clone(),
+            server: head.server.clone(),
+            url,
+            failure,
+            missing_secret,
+            superseded_by,
+            services: seen.services.clone(),
+            stages: seen.stages.clone(),
+            attempts: head.attempt,
+            accepted_at: head.accepted_at,
+            finished_at: Timestamp::now().max(head.accepted_at),
+            correlation: head.correlation.clone(),
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The engine on real services, driven by a scripted pipeline.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use secrecy::SecretString;
+use slipway_deploy::retry::Policy;
+use slipway_deploy::{Reporter, StageError, StageReport, Work};
+use slipway_protocol::{CONTENT_TYPE, Change, Stage};
+use slipway_worker::amqp::{self, Link, Publisher, Subscription};
+use slipway_worker::credentials::Credentials;
+use slipway_worker::intake::Intake;
+use slipway_worker::lifecycle::Drain;
+use slipway_worker::message::{Incoming, Outgoing};
+use slipway_worker::readiness::Readiness;
+use slipway_worker::relay::Relay;
+use slipway_worker::runner::{Attempt, Pipeline, Runner, Settings};
+use slipway_worker::store::Store;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Database, broker};
+
+type Future<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
+
+/// A stage being run.
+pub struct Call {
+    pub stage: Stage,
+    /// Which attempt, from 1, counted over all deployments.
+    pub attempt: u32,
+    pub work: Work,
+    pub reporter: Arc<dyn Reporter>,
+    pub cancel: CancellationToken,
+}
+
+type Script = dyn Fn(Call) -> Future<'static, Result<StageReport, StageError>> + Send + Sync;
+
+/// A pipeline whose stages do what the test says.
+#[derive(Clone)]
+pub struct Scripted {
+    script: Arc<Script>,
+    attempts: Arc<AtomicU32>,
+    /// Stages that were run, with their attempt.
+    pub calls: Arc<Mutex<Vec<(u32, Stage)>>>,
+}
+
+impl Scripted {
+    pub fn new<F>(script: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
+    where
+        F: std::future::Future<Output = Result<StageReport, StageError>> + Send + 'static,
+    {
+        Self { script: Arc::new(move |call| Box::pin(script(call))), attempts: Arc::default(), calls: Arc::default() }
+    }
+
+    pub fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::SeqCst)
+    }
+}
+
+struct ScriptedAttempt {
+    pipeline: Scripted,
+    number: u32,
+    work: Work,
+    reporter: Arc<dyn Reporter>,
+    cancel: CancellationToken,
+}
+
+impl Pipeline for Scripted {
+    fn begin(&self, work: Work, reporter: Arc<dyn Reporter>, cancel: CancellationToken) -> Box<dyn Attempt> {
+        let number = self.attempts.fetch_add(1, Ordering::SeqCst) + 1;
+        Box::new(ScriptedAttempt { pipeline: self.clone(), number, work, reporter, cancel })
+    }
+}
+
+impl Attempt for ScriptedAttempt {
+    fn run(&mut self, stage: Stage) -> Future<'_, Result<StageReport, StageError>> {
+        self.pipeline.calls.lock().unwrap().push((self.number, stage));
+        (self.pipeline.script)(Call {
+            stage,
+            attempt: self.number,
+            work: self.work.clone(),
+            reporter: self.reporter.clone(),
+            cancel: self.cancel.clone(),
+        })
+    }
+
+    fn round_trips(&self) -> u32 {
+        7
+    }
+
+    fn close(self: Box<Self>) -> Future<'static, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// What a stage reports that had something to do.
+pub fn report(change: Change) -> StageReport {
+    StageReport { change, facts: serde_json::Map::new(), services: Vec::new(), github_digests: None, url: None }
+}
+
+/// A valid request without secrets, for an own server; `edit` changes it.
+pub fn request(edit: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let mut event: serde_json::Value =
+        serde_json::from_slice(include_bytes!("../../../protocol/samples/project-ready.v1.json")).unwrap();
+    event["id"] = uuid::Uuid::new_v4().to_string().into();
+    event["data"]["project"]["id"] = uuid::Uuid::new_v4().to_string().into();
+    event["data"].as_object_mut().unwrap().remove("secrets");
+    edit(&mut event);
+    serde_json::to_vec(&event).unwrap()
+}
+
+pub fn incoming(body: &[u8]) -> Incoming {
+    Incoming {
+        body: body.to_vec(),
+        content_type: Some(CONTENT_TYPE.to_owned()),
+        headers: BTreeMap::new(),
+        exchange: "slipway.requests".to_owned(),
+        routing_key: "slipway.project.ready.v1".to_owned(),
+    }
+}
+
+pub fn outgoing(body: &[u8], headers: &[(&str, &str)]) -> Outgoing {
+    Outgoing {
+        exchange: "slipway.requests".to_owned(),
+        routing_key: "slipway.project.ready.v1".to_owned(),
+        message_id: uuid::Uuid::new_v4().to_string(),
+        event_type: "slipway.project.ready.v1".to_owned(),
+        content_type: Some(CONTENT_TYPE.to_owned()),
+        headers: headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        body: body.to_vec(),
+        ..Outgoing::default()
+    }
+}
+
+pub fn credentials() -> Credentials {
+    let ssh_key = SecretString::from("-----BEGIN OPENSSH PRIVATE KEY-----");
+    Credentials { ssh_key: Some(ssh_key), ..Credentials::default() }
+}
+
+/// A worker: intake, runner and relay as tasks.
+pub struct Worker {
+    pub drain: Drain,
+    pub readiness: Readiness,
+    intake: JoinHandle<()>,
+    runner: JoinHandle<()>,
+    relay: JoinHandle<()>,
+    finish: CancellationToken,
+}
+
+pub struct Options {
+    pub credentials: Credentials,
+    pub attempts: Policy,
+    pub lease: Duration,
+    pub drain: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let soon = Duration::from_millis(50);
+        Self {
+            credentials: credentials(),
+            attempts: Policy { initial: soon, max: soon, multiplier: 1.0, attempts: 3 },
+            lease: Duration::from_secs(5),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Worker {
+    pub fn start(store: Store, amqp: &SecretString, pipeline: Scripted, options: Options) -> Self {
+        let drain = Drain::new(options.drain);
+        let readiness = Readiness::new(&drain);
+        let credentials = Arc::new(options.credentials);
+        let (canary, canaries) = watch::channel(None);
+        let finish = CancellationToken::new();
+        let broker = broker(amqp, store.name());
+        let relay = Relay { store: store.clone(), broker: broker.clone(), canary: canaries, finish: finish.clone() };
+        let intake = Intake {
+            store: store.clone(),
+            broker,
+            credentials: credentials.clone(),
+            readiness: readiness.clone(),
+            drain: drain.clone(),
+            prefetch: 8,
+            canary,
+        };
+        let settings = Settings { concurrency: 4, lease: options.lease, attempts: options.attempts };
+        let runner = Runner { store, pipeline: Arc::new(pipeline), credentials, settings, drain: drain.clone() };
+        Self {
+            drain,
+            readiness,
+            intake: tokio::spawn(intake.run()),
+            runner: tokio::spawn(runner.run()),
+            relay: tokio::spawn(relay.run()),
+            finish,
+        }
+    }
+
+    /// Drains and waits for the end.
+    pub async fn stop(self) {
+        self.drain.begin();
+        self.intake.await.unwrap();
+        self.runner.await.unwrap();
+        self.finish.cancel();
+        self.relay.await.unwrap();
+    }
+
+    /// Ends at once, as a crash does.
+    pub async fn kill(self) {
+        for task in [self.intake, self.runner, self.relay] {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+/// The world outside: publishes requests and follows events and dead letters.
+pub struct Outside {
+    _link: Link,
+    pub publisher: Publisher,
+    pub events: Subscription,
+    pub dead: Subscription,
+}
+
+impl Outside {
+    pub async fn new(amqp: &SecretString) -> Self {
+        let link = broker(amqp, "outside").connect("test").await.unwrap();
+        amqp::declare(&link.channel().await.unwrap()).await.unwrap();
+        let publisher = Publisher::open(&link).await.unwrap();
+        let events = amqp::subscribe(&link, &["#"]).await.unwrap();
+        let dead = amqp::consume(&link, "slipway.dead-letters", 0).await.unwrap();
+        Self { _link: link, publisher, events, dead }
+    }
+
+    pub async fn publish(&self, body: &[u8]) {
+        self.publisher.publish(&outgoing(body, &[])).await.unwrap();
+    }
+
+    /// The next result event.
+    pub async fn result(&mut self) -> serde_json::Value {
+        loop {
+            let event = self.event().await;
+            if event["type"] == "slipway.deployment.result.v1" {
+                return event;
+            }
+        }
+    }
+
+    /// The next event.
+    pub async fn event(&mut self) -> serde_json::Value {
+        serde_json::from_slice(&next(&mut self.events).await.body).unwrap()
+    }
+
+    /// The next dead letter.
+    pub async fn dead_letter(&mut self) -> Incoming {
+        next(&mut self.dead).await
+    }
+}
+
+async fn next(subscription: &mut Subscription) -> Incoming {
+    tokio::time::timeout(Duration::from_secs(30), subscription.next()).await.unwrap().unwrap().unwrap().incoming
+}
+
+/// Polls until `holds`, for at most half a minute.
+pub async fn eventually<F: std::future::Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < Duration::from_secs(30), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub async fn migrated(worker: &str) -> (Database, Store) {
+    Database::migrated(worker).await
+}

@@ -1,0 +1,302 @@
+//! The store on a real PostgreSQL: leases, sequences, transitions, migrations.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod services;
+
+use std::time::Duration;
+
+use services::Database;
+use services::rig::{eventually, incoming, request};
+use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, Outcome, ProgressKind, Stage, StageSummary, decode};
+use slipway_worker::store::{Accepted, Boundary, Claim, End, Interrupted, Refusal, StageEnd, State, Store, StoreError};
+
+const LONG: Duration = Duration::from_secs(60);
+
+async fn accept(store: &Store, body: &[u8]) -> (DeploymentId, Accepted) {
+    let incoming = incoming(body);
+    let request = decode(body, &incoming.metadata()).unwrap();
+    (request.deployment_id(), store.accept(&request, &incoming).await.unwrap())
+}
+
+async fn claimed(store: &Store) -> Claim {
+    accept(store, &request(|_| {})).await;
+    store.claim(LONG).await.unwrap().unwrap()
+}
+
+async fn state(store: &Store, id: DeploymentId) -> State {
+    store.deployment(id).await.unwrap().unwrap().state
+}
+
+fn failure() -> Failure {
+    Failure::new(ErrorCode::PullFailed, Some(Stage::Compose), "the registry hung up")
+}
+
+fn ended_failed() -> End {
+    End::Failed { failure: failure(), missing_secret: None, reason: "exhausted" }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_from_several_processes_at_once_all_succeed() {
+    let database = Database::new().await;
+    let migrations = (0..8).map(|i| {
+        let store = database.store(&format!("w{i}"));
+        tokio::spawn(async move { store.migrate().await })
+    });
+    for migration in migrations.collect::<Vec<_>>() {
+        migration.await.unwrap().unwrap();
+    }
+    assert_eq!(database.count("SELECT count(*) FROM refinery_schema_history").await, 1);
+    let held = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                WHERE locktype = 'advisory' AND datname = current_database()";
+    eventually("the lock is gone", || async { database.count(held).await == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_claims_at_once_one_gets_the_project() {
+    let (_database, store) = Database::migrated("w").await;
+    accept(&store, &request(|_| {})).await;
+    // Another project by its id, but the same directory on the same server.
+    accept(&store, &request(|_| {})).await;
+    let claims = (0..12).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move { store.claim(LONG).await.unwrap() })
+    });
+    let mut won = Vec::new();
+    for claim in claims.collect::<Vec<_>>() {
+        won.extend(claim.await.unwrap());
+    }
+    assert_eq!(won.len(), 1, "{won:?}");
+    let claim = won.remove(0);
+    store.finish(&claim.lease, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+    let next = store.claim(LONG).await.unwrap().unwrap();
+    assert_ne!(next.lease.deployment, claim.lease.deployment);
+    assert!(next.lease.fence > claim.lease.fence);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_lease_writes_nothing() {
+    let (database, store) = Database::migrated("w").await;
+    accept(&store, &request(|_| {})).await;
+    let old = store.claim(Duration::from_millis(100)).await.unwrap().unwrap();
+    assert_eq!(store.stage_started(&old.lease, Stage::Preflight, b"x").await.unwrap(), Boundary::GoOn);
+    eventually("the lease is reaped", || async { store.reap(10).await.unwrap().is_some() }).await;
+    let new = store.claim(LONG).await.unwrap().unwrap();
+    assert_eq!((new.lease.deployment, new.attempt, new.interruptions), (old.lease.deployment, 1, 1));
+    assert!(new.lease.fence > old.lease.fence);
+
+    let snapshot = "SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM
+        (SELECT d::text FROM deployments d UNION ALL SELECT o::text FROM outbox o
+         UNION ALL SELECT j::text FROM stage_journal j UNION ALL SELECT l::text FROM project_leases l
+         UNION ALL SELECT x::text FROM dead_letters x UNION ALL SELECT g::text FROM github_digests g) t";
+    let before: String = database.sql.query_one(snapshot, &[]).await.unwrap().get(0);
+    let summary = StageSummary { stage: Stage::Preflight, change: Change::Changed, duration_ms: 1 };
+    let facts = serde_json::Map::new();
+    let digests = [("A".to_owned(), "b".to_owned())].into();
+    let project = old.event.data.project.id;
+    let lease = &old.lease;
+    let lost = [
+        store.renew(lease, LONG).await.unwrap_err(),
+        store.stage_started(lease, Stage::Clone, b"x").await.unwrap_err(),
+        store.stage_finished(lease, &summary, &facts, Some((project, &digests))).await.unwrap_err(),
+        store.stage_failed(lease, Stage::Preflight, &failure(), LONG).await.unwrap_err(),
+        store.tell(lease, vec![ProgressKind::Interrupted { attempt: 1 }]).await.unwrap_err(),
+        store.retry(lease, failure(), LONG).await.unwrap_err(),
+        store.interrupt(lease, 10).await.unwrap_err(),
+        store.finish(lease, &ended_failed(), &StageEnd::default()).await.unwrap_err(),
+    ];
+    for error in lost {
+        assert!(matches!(error, StoreError::LeaseLost), "{error:?}");
+    }
+    let after: String = database.sql.query_one(snapshot, &[]).await.unwrap().get(0);
+    assert_eq!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zombie_can_not_write_once_another_deployment_holds_the_project() {
+    let (_database, store) = Database::migrated("w").await;
+    accept(&store, &request(|_| {})).await;
+    accept(&store, &request(|_| {})).await;
+    let zombie = store.claim(Duration::from_millis(100)).await.unwrap().unwrap();
+    let mut next = None;
+    while next.is_none() {
+        next = store.claim(LONG).await.unwrap();
+    }
+    assert_ne!(next.unwrap().lease.deployment, zombie.lease.deployment);
+    // Not reaped yet: its own row still says that it runs.
+    assert_eq!(state(&store, zombie.lease.deployment).await, State::Running);
+    let finished = store.finish(&zombie.lease, &End::Succeeded { url: None }, &StageEnd::default()).await;
+    assert!(matches!(finished, Err(StoreError::LeaseLost)), "{finished:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_lease_is_not_reaped() {
+    let (_database, store) = Database::migrated("w").await;
+    let claim = claimed(&store).await;
+    store.renew(&claim.lease, LONG).await.unwrap();
+    assert_eq!(store.reap(10).await.unwrap(), None);
+    assert_eq!(state(&store, claim.lease.deployment).await, State::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sequences_have_no_gaps_and_ids_are_derived_even_when_many_write_at_once() {
+    let (_database, store) = Database::migrated("w").await;
+    let claim = claimed(&store).await;
+    let id = claim.lease.deployment;
+    let tellers = (0..10).map(|i| {
+        let (store, lease) = (store.clone(), claim.lease.clone());
+        tokio::spawn(async move {
+            let lines = vec![format!("line {i}")];
+            store.tell(&lease, vec![ProgressKind::Log { stage: Stage::Clone, lines }]).await.unwrap();
+        })
+    });
+    for teller in tellers.collect::<Vec<_>>() {
+        teller.await.unwrap();
+    }
+    store.retry(&claim.lease, failure(), Duration::ZERO).await.unwrap();
+    let claim = store.claim(LONG).await.unwrap().unwrap();
+    store.finish(&claim.lease, &ended_failed(), &StageEnd::default()).await.unwrap();
+    let events = store.events(id, 0).await.unwrap();
+    let sequences: Vec<u64> = events.iter().map(|e| e.sequence).collect();
+    assert_eq!(sequences, (1..=events.len() as u64).collect::<Vec<_>>());
+    // accepted, started, ten lines, scheduled, started, result
+    assert_eq!(events.len(), 15);
+    for event in &events {
+        assert_eq!(event.event["sequence"], format!("{:010}", event.sequence));
+        assert_eq!(event.event["id"], id.event_id(event.sequence).to_string());
+    }
+    assert_eq!(events.last().unwrap().event_type, "slipway.deployment.result.v1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interruption_costs_no_attempt_but_ten_are_the_limit() {
+    let (_database, store) = Database::migrated("w").await;
+    let (id, _) = accept(&store, &request(|_| {})).await;
+    for interruption in 1..=11 {
+        let claim = store.claim(LONG).await.unwrap().unwrap();
+        assert_eq!(claim.attempt, 1);
+        let became = store.interrupt(&claim.lease, 10).await.unwrap();
+        let expected = if interruption <= 10 { Interrupted::Released } else { Interrupted::GivenUp };
+        assert_eq!(became, expected, "{interruption}");
+    }
+    let deployment = store.deployment(id).await.unwrap().unwrap();
+    assert_eq!(deployment.state, State::Ended(Outcome::Failed));
+    assert_eq!(deployment.failure.unwrap().code, ErrorCode::InterruptedTooOften);
+    assert_eq!((deployment.attempt, deployment.interruptions), (1, 11));
+    let letter = store.dead_letter(id.0).await.unwrap().unwrap();
+    assert_eq!((letter.reason.as_str(), letter.attempts), ("interrupted", 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_latest_request_wins() {
+    let (_database, store) = Database::migrated("w").await;
+    let project = uuid::Uuid::new_v4().to_string();
+    let at = |sequence: u64| {
+        request(|e| {
+            e["data"]["project"]["id"] = project.clone().into();
+            e["data"]["sequence"] = sequence.into();
+        })
+    };
+    let (second, _) = accept(&store, &at(2)).await;
+    let running = store.claim(LONG).await.unwrap().unwrap();
+    let (fourth, _) = accept(&store, &at(4)).await;
+    let (third, verdict) = accept(&store, &at(3)).await;
+    assert_eq!(verdict, Accepted::Superseded(fourth));
+    assert_eq!(state(&store, third).await, State::Ended(Outcome::Superseded));
+    let (fifth, verdict) = accept(&store, &at(5)).await;
+    assert_eq!(verdict, Accepted::New);
+    let superseded = store.deployment(fourth).await.unwrap().unwrap();
+    assert_eq!(superseded.state, State::Ended(Outcome::Superseded));
+    assert_eq!(superseded.result.unwrap().superseded_by, Some(fifth));
+    assert_eq!(store.dead_letter(fourth.0).await.unwrap(), None);
+    // The running one stops at its next boundary.
+    assert_eq!(running.lease.deployment, second);
+    let boundary = store.stage_started(&running.lease, Stage::Clone, b"x").await.unwrap();
+    assert_eq!(boundary, Boundary::Superseded(fifth));
+    assert_eq!(store.retry(&running.lease, failure(), LONG).await.unwrap(), None);
+    assert_eq!(state(&store, second).await, State::Ended(Outcome::Superseded));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plaintext_secret_stays_in_no_table_once_its_dead_letter_is_published() {
+    let (database, store) = Database::migrated("w").await;
+    let body = request(|e| e["data"]["secrets"] = serde_json::json!({ "API_TOKEN": "s3cret-value" }));
+    let incoming = incoming(&body);
+    let rejection = decode(&body, &incoming.metadata()).unwrap_err();
+    let failure = Failure::new(rejection.code, None, rejection.message);
+    let refusal = Refusal { failure, known: *rejection.known, withhold: true };
+    assert!(store.refuse(&refusal, &incoming).await.unwrap());
+    assert!(!store.refuse(&refusal, &incoming).await.unwrap(), "its duplicate is recognised");
+    let waiting = store.waiting_messages(0, 10).await.unwrap();
+    let letter = waiting.iter().find(|row| row.message.exchange == "slipway.dead-letters").unwrap();
+    assert_eq!(letter.message.body, body);
+    assert_eq!(letter.message.headers["dlq-error-code"], "plaintext-secret");
+    let lease = store.lease_relay(None, LONG).await.unwrap().unwrap();
+    let sent: Vec<_> =
+        waiting.iter().map(|row| slipway_worker::store::Sent { position: row.position, routed: true }).collect();
+    store.mark_published(lease, &sent).await.unwrap();
+    for table in ["deployments", "outbox", "dead_letters", "stage_journal"] {
+        let found = format!(
+            "SELECT count(*) FROM {table} t WHERE t::text LIKE '%s3cret-value%' \
+             OR t::text LIKE '%' || encode('s3cret-value', 'hex') || '%'"
+        );
+        assert_eq!(database.count(&found).await, 0, "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relays_lease_has_one_holder_and_a_stale_one_marks_nothing() {
+    let (_database, first) = Database::migrated("a").await;
+    let second = first.clone();
+    let old = first.lease_relay(None, Duration::from_millis(50)).await.unwrap().unwrap();
+    eventually("the second takes over", || async { second.lease_relay(None, LONG).await.unwrap().is_some() }).await;
+    assert_eq!(first.lease_relay(Some(old), LONG).await.unwrap(), None);
+    let marked = first.mark_published(old, &[]).await;
+    assert!(matches!(marked, Err(StoreError::LeaseLost)), "{marked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replayed_dead_letter_counts_its_replays() {
+    let (_database, store) = Database::migrated("w").await;
+    let claim = claimed(&store).await;
+    store.finish(&claim.lease, &ended_failed(), &StageEnd::default()).await.unwrap();
+    let letter = store.dead_letter(claim.lease.deployment.0).await.unwrap().unwrap();
+    assert_eq!(letter.replay_count, 0);
+    let replay = uuid::Uuid::new_v4();
+    assert!(store.replay_dead_letter(letter.id, replay).await.unwrap());
+    assert!(!store.replay_dead_letter(letter.id, uuid::Uuid::new_v4()).await.unwrap(), "only once");
+    let rows = store.waiting_messages(0, 100).await.unwrap();
+    let sent = rows.into_iter().find(|row| row.message.exchange == "slipway.requests").unwrap().message;
+    assert_eq!(Some(&sent.body), letter.body.as_ref());
+    let again = slipway_worker::message::Incoming { headers: sent.headers, ..incoming(&sent.body) };
+    let replayed = decode(&again.body, &again.metadata()).unwrap();
+    assert_eq!(replayed.replay, Some(replay));
+    assert_eq!(store.accept(&replayed, &again).await.unwrap(), Accepted::New);
+    let claim = store.claim(LONG).await.unwrap().unwrap();
+    store.finish(&claim.lease, &ended_failed(), &StageEnd::default()).await.unwrap();
+    let second = store.dead_letter(claim.lease.deployment.0).await.unwrap().unwrap();
+    assert_eq!(second.replay_count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_request_that_can_not_be_read_fails_and_lets_others_pass() {
+    let (database, store) = Database::migrated("w").await;
+    let (poison, _) = accept(&store, &request(|_| {})).await;
+    database.sql.execute("UPDATE deployments SET request = '{}'", &[]).await.unwrap();
+    let (healthy, _) = accept(&store, &request(|_| {})).await;
+    assert_eq!(store.claim(LONG).await.unwrap(), None);
+    assert_eq!(state(&store, poison).await, State::Ended(Outcome::Failed));
+    assert_eq!(store.claim(LONG).await.unwrap().unwrap().lease.deployment, healthy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_ends_what_waits_and_stops_what_runs_at_a_boundary() {
+    let (_database, store) = Database::migrated("w").await;
+    let running = claimed(&store).await.lease;
+    let (waiting, _) = accept(&store, &request(|_| {})).await;
+    assert_eq!(store.cancel(waiting).await.unwrap(), Some(State::Pending));
+    assert_eq!(state(&store, waiting).await, State::Ended(Outcome::Cancelled));
+    assert_eq!(store.cancel(running.deployment).await.unwrap(), Some(State::Running));
+    assert_eq!(store.stage_started(&running, Stage::Clone, b"x").await.unwrap(), Boundary::Cancelled);
+    assert_eq!(store.cancel(DeploymentId::of("a", "b", None)).await.unwrap(), None);
+}
