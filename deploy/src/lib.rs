@@ -4,9 +4,13 @@
 
 mod attempt;
 mod error;
+pub mod keys;
+mod private_file;
 pub mod retry;
+pub mod seal;
 mod target;
 
 pub use attempt::{Attempt, Deployer, Reporter, StageReport};
 pub use error::StageError;
+pub use private_file::KeyFileError;
 pub use target::{DeployerConfig, GithubCredential, HostKeyPolicy, RegistryCredential, Target, Work};
