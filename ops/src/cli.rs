@@ -2,9 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::explain;
 use crate::settings::Settings;
 use crate::submit::Submit;
+use crate::{explain, keys};
 
 /// Deploy finished projects, watch deployments, and repair what went wrong
 #[derive(Debug, Parser)]
@@ -32,6 +32,9 @@ const EXITS: &str = "Exit codes:
 pub(crate) enum Command {
     /// Ask for a project to be deployed
     Submit(Box<Submit>),
+    /// Make and show the keys of secrets and of servers
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Say what an error code means and what to do
     Explain(explain::Explain),
 }

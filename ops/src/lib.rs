@@ -13,6 +13,7 @@
 
 mod cli;
 mod explain;
+mod keys;
 mod print;
 mod settings;
 mod submit;
@@ -47,6 +48,7 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<Exit, Trouble> {
     let settings = &cli.settings;
     match cli.command {
         Command::Submit(args) => submit::run(*args, settings, printer).await,
+        Command::Keys(command) => keys::run(&command, printer),
         Command::Explain(args) => explain::run(&args, printer),
     }
 }

@@ -11,6 +11,7 @@ use slipway_protocol::names::{
 };
 use slipway_protocol::{Allocation, Correlation, Project, ProjectId, ProjectReady, Repository, SecretSource, Server};
 
+use super::secrets::{self, SealTo};
 use crate::trouble::Trouble;
 
 #[derive(Debug, Args)]
@@ -66,8 +67,17 @@ pub(super) struct Flags {
     modules: Vec<ServiceName>,
 
     /// A plain variable of the project's .env; repeatable
-    #[arg(long = "variable", value_name = "NAME=VALUE", requires = "project", value_parser = variable)]
-    variables: Vec<(VariableName, String)>,
+    // Parsed later: an error of the argument parser would repeat a value that may be a misplaced secret.
+    #[arg(long = "variable", value_name = "NAME=VALUE", requires = "project")]
+    variables: Vec<String>,
+
+    /// A secret of the project's .env, from a file or stdin, sealed on the spot to --seal-to; repeatable
+    #[arg(long = "secret", value_name = "NAME=@FILE|NAME=-", requires = "project")]
+    secrets: Vec<String>,
+
+    /// The workers' public key, as `slipway keys public` prints it, or a file with that line
+    #[arg(long, value_name = "KEY_ID:PUBLIC|FILE", requires = "project")]
+    seal_to: Option<SealTo>,
 
     /// A secret that is mounted into the workers; repeatable
     #[arg(long = "secret-ref", value_name = "NAME=REFERENCE", requires = "project", value_parser = reference)]
@@ -89,13 +99,14 @@ pub(super) struct Flags {
 impl Flags {
     /// The request that the flags describe.
     pub(super) fn request(&self) -> Result<ProjectReady, Trouble> {
-        let mut secrets = BTreeMap::new();
+        let mut secrets = secrets::sealed(&self.secrets, self.seal_to.as_ref())?;
         for (name, reference) in &self.references {
             once(secrets.insert(name.clone(), SecretSource::Reference(reference.clone())).is_none(), "secret", name)?;
         }
         let mut variables = BTreeMap::new();
-        for (name, value) in &self.variables {
-            once(variables.insert(name.clone(), value.clone()).is_none(), "variable", name)?;
+        for argument in &self.variables {
+            let (name, value) = pair(argument).map_err(|e| Trouble::usage(format!("--variable {e}")))?;
+            once(variables.insert(name.clone(), value.to_owned()).is_none(), "variable", &name)?;
         }
         Ok(ProjectReady {
             project: Project {
@@ -152,11 +163,6 @@ fn allocation(text: &str) -> Result<Allocation, String> {
         host_port: port(host)?,
         container_port: port(container)?,
     })
-}
-
-fn variable(text: &str) -> Result<(VariableName, String), String> {
-    let (name, value) = pair(text)?;
-    Ok((name, value.to_owned()))
 }
 
 fn reference(text: &str) -> Result<(VariableName, SecretReference), String> {

@@ -2,6 +2,7 @@
 
 mod flags;
 mod input;
+mod secrets;
 
 use std::path::PathBuf;
 
