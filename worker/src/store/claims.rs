@@ -1,0 +1,249 @@
+//! Who may act on a project: leases with an owner, a fence that grows by one with each claim, and an expiry by the
+//! database's clock. Locks are taken in one order everywhere: the deployment's row, then the lease's.
+
+use std::time::Duration;
+
+use slipway_protocol::names::{ServerHandle, Slug};
+use slipway_protocol::{CloudEvent, DeploymentId, ErrorCode, Failure, ProgressKind, ProjectReady};
+use tokio_postgres::Transaction;
+use tokio_postgres::types::Json;
+
+use super::error::readable;
+use super::ledger::{HEAD, Head, Ledger};
+use super::progress::{End, StageEnd};
+use super::state::State;
+use super::{Result, Store, StoreError, deadline};
+
+/// The number of a claim, growing for ever: of two that act on one project, the higher one is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence(pub(super) i64);
+
+impl Fence {
+    /// The number, from 1.
+    #[must_use]
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+/// The right to act on one project on one server, as long as it's renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// For which deployment.
+    pub deployment: DeploymentId,
+    /// The project's directory.
+    pub slug: Slug,
+    /// The server.
+    pub server: ServerHandle,
+    /// The number of the claim.
+    pub fence: Fence,
+}
+
+/// A deployment that this process has to carry out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claim {
+    /// The right to do so.
+    pub lease: Lease,
+    /// The request as it was accepted.
+    pub event: CloudEvent<ProjectReady>,
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+    /// How often attempts of it were interrupted.
+    pub interruptions: u32,
+    /// Trace context of the request's intake.
+    pub traceparent: Option<String>,
+}
+
+/// What an interrupted deployment became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupted {
+    /// It waits for another worker.
+    Released,
+    /// It was interrupted too often and has failed.
+    GivenUp,
+}
+
+pub(super) fn seconds(span: Duration) -> f64 {
+    span.as_secs_f64()
+}
+
+impl Store {
+    /// Claims the deployment that has been due for longest and whose project nobody acts on, for `span` at first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn claim(&self, span: Duration) -> Result<Option<Claim>> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = client.transaction().await?;
+            let sql = format!(
+                "SELECT {HEAD}, request FROM deployments d WHERE state = 'pending' AND run_at <= now()
+                   AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
+                                   AND l.server = d.server AND l.expires_at > now())
+                 ORDER BY run_at, arrival LIMIT 1 FOR UPDATE OF d SKIP LOCKED"
+            );
+            let Some(row) = tx.query_opt(&sql, &[]).await? else { return Ok(None) };
+            let mut ledger = Ledger { tx: &tx, head: Head::read(&row)? };
+            let Json(event) = readable("deployments", "request", row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request"))?;
+            let Some(lease) = self.take(&tx, &ledger.head, span).await? else { return Ok(None) };
+            let attempt = ledger.head.attempt + 1;
+            tx.execute(
+                "UPDATE deployments SET fence = $2, owner = $3, attempt = attempt + 1,
+                     started_at = coalesce(started_at, now()) WHERE id = $1",
+                &[&lease.deployment.0, &lease.fence.0, &self.name],
+            )
+            .await?;
+            ledger.step(State::Running).await?;
+            ledger.progress(ProgressKind::AttemptStarted { attempt }).await?;
+            let (interruptions, traceparent) = (ledger.head.interruptions, ledger.head.traceparent);
+            tx.commit().await?;
+            Ok(Some(Claim { lease, event, attempt, interruptions, traceparent }))
+        })
+        .await
+    }
+
+    /// Takes the project's lease with the next fence; `None` when somebody was faster.
+    async fn take(&self, tx: &Transaction<'_>, head: &Head, span: Duration) -> Result<Option<Lease>> {
+        let (Some(project), Some(server)) = (head.project.clone(), head.server.clone()) else { return Ok(None) };
+        let row = tx
+            .query_opt(
+                "INSERT INTO project_leases AS l (project_slug, server, owner, fence, expires_at)
+                     VALUES ($1, $2, $3, 1, now() + $4 * interval '1 second')
+                 ON CONFLICT (project_slug, server) DO UPDATE
+                     SET owner = $3, fence = l.fence + 1, expires_at = now() + $4 * interval '1 second'
+                     WHERE l.expires_at <= now()
+                 RETURNING fence",
+                &[&project.slug.as_str(), &server.as_str(), &self.name, &seconds(span)],
+            )
+            .await?;
+        Ok(row.map(|row| Lease { deployment: head.id, slug: project.slug, server, fence: Fence(row.get(0)) }))
+    }
+
+    /// Keeps the lease for `span` from now. An expired lease isn't revived: its work may be somebody else's by now.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`], or when the database fails.
+    pub async fn renew(&self, lease: &Lease, span: Duration) -> Result<()> {
+        deadline(async {
+            let renewed = self
+                .client()
+                .await?
+                .execute(
+                    "UPDATE project_leases SET expires_at = now() + $4 * interval '1 second'
+                     WHERE project_slug = $1 AND server = $2 AND fence = $3 AND expires_at > now()",
+                    &[&lease.slug.as_str(), &lease.server.as_str(), &lease.fence.0, &seconds(span)],
+                )
+                .await?;
+            if renewed == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
+        })
+        .await
+    }
+
+    /// Gives a deployment back that this process can't finish; costs it no attempt, but at most `limit` times.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`], or when the database fails.
+    pub async fn interrupt(&self, lease: &Lease, limit: u32) -> Result<Interrupted> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = client.transaction().await?;
+            let ledger = Ledger::held(&tx, lease).await?;
+            let became = interrupted(self, ledger, limit).await?;
+            tx.commit().await?;
+            Ok(became)
+        })
+        .await
+    }
+
+    /// Takes back one deployment whose worker let its lease expire: a crash, or a machine that is gone. `None` when
+    /// there is no such deployment.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn reap(&self, limit: u32) -> Result<Option<(DeploymentId, Interrupted)>> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = client.transaction().await?;
+            let sql = format!(
+                "SELECT {HEAD} FROM deployments d WHERE state = 'running'
+                   AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
+                                   AND l.server = d.server AND l.fence = d.fence AND l.expires_at > now())
+                 ORDER BY arrival LIMIT 1 FOR UPDATE OF d SKIP LOCKED"
+            );
+            let Some(row) = tx.query_opt(&sql, &[]).await? else { return Ok(None) };
+            let head = Head::read(&row)?;
+            // Under its lock the lease is looked at again: a renewal may just have been committed.
+            let alive = tx
+                .query_opt(
+                    "SELECT expires_at > now() FROM project_leases
+                     WHERE project_slug = $1 AND server = $2 AND fence = $3 FOR UPDATE",
+                    &[
+                        &head.project.as_ref().map(|p| p.slug.as_str()),
+                        &head.server.as_ref().map(ServerHandle::as_str),
+                        &head.fence,
+                    ],
+                )
+                .await?
+                .is_some_and(|row| row.get(0));
+            if alive {
+                return Ok(None);
+            }
+            let id = head.id;
+            let became = interrupted(self, Ledger { tx: &tx, head }, limit).await?;
+            tx.commit().await?;
+            Ok(Some((id, became)))
+        })
+        .await
+    }
+}
+
+/// Back to pending, or to failed when it happens for more than the `limit`th time.
+async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Result<Interrupted> {
+    let (id, attempt) = (ledger.head.id, ledger.head.attempt);
+    ledger
+        .tx
+        .execute(
+            "UPDATE stage_journal SET outcome = 'interrupted', outcome_at = now()
+             WHERE deployment_id = $1 AND fence = $2 AND outcome IS NULL",
+            &[&id.0, &ledger.head.fence],
+        )
+        .await?;
+    ledger.tx.execute("UPDATE deployments SET interruptions = interruptions + 1 WHERE id = $1", &[&id.0]).await?;
+    ledger.progress(ProgressKind::Interrupted { attempt }).await?;
+    if ledger.head.interruptions + 1 > limit {
+        let failure = Failure::new(
+            ErrorCode::InterruptedTooOften,
+            None,
+            format!("{} attempts were interrupted by workers that stopped or died", ledger.head.interruptions + 1),
+        );
+        let end = End::Failed { failure, missing_secret: None, reason: "interrupted" };
+        ledger.finish(store, &end, &StageEnd::default()).await?;
+        return Ok(Interrupted::GivenUp);
+    }
+    ledger
+        .tx
+        .execute("UPDATE deployments SET attempt = greatest(attempt - 1, 0), run_at = now() WHERE id = $1", &[&id.0])
+        .await?;
+    ledger.release().await?;
+    ledger.step(State::Pending).await?;
+    Ok(Interrupted::Released)
+}
+
+impl Ledger<'_> {
+    /// Gives the project's lease back, if it's still this deployment's.
+    pub(super) async fn release(&self) -> Result<(), StoreError> {
+        let (Some(project), Some(server), Some(fence)) = (&self.head.project, &self.head.server, self.head.fence) else {
+            return Ok(());
+        };
+        self.tx
+            .execute(
+                "UPDATE project_leases SET expires_at = now()
+                 WHERE project_slug = $1 AND server = $2 AND fence = $3",
+                &[&project.slug.as_str(), &server.as_str(), &fence],
+            )
+            .await?;
+        // Another deployment of this project may have waited for it.
+        self.tx.execute("SELECT pg_notify($1, '')", &[&super::wakeups::DEPLOYMENTS]).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! What the store fails with.
+
+use super::state::IllegalTransition;
+
+/// A failure of the store. `Display` never repeats its source: print the chain once, where it's handled.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The connection URL can't be used.
+    #[error("SLIPWAY_DATABASE_URL can't be used: {0}")]
+    Url(String),
+    /// No connection could be had.
+    #[error("no connection to the database")]
+    Pool(#[from] deadpool_postgres::PoolError),
+    /// A statement failed.
+    #[error("the database refused a statement or went away")]
+    Database(#[from] tokio_postgres::Error),
+    /// The database didn't answer in time.
+    #[error("the database didn't answer within {0:?}")]
+    TimedOut(std::time::Duration),
+    /// The schema couldn't be brought up to date.
+    #[error("the database's schema can't be brought up to date")]
+    Migration(#[source] Box<refinery::Error>),
+    /// The lease belongs to somebody else by now: nothing was written.
+    #[error("the lease is lost: another worker may act on this project now")]
+    LeaseLost,
+    /// The state doesn't allow it.
+    #[error(transparent)]
+    Transition(#[from] IllegalTransition),
+    /// A row holds what this version can't read.
+    #[error("column {column} of {table} holds what this version can't read: {reason}")]
+    Unreadable {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// Why, without the value.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody's doing: the database was away, slow or busy.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        use tokio_postgres::error::SqlState;
+        match self {
+            Self::Pool(_) | Self::TimedOut(_) => true,
+            Self::Database(e) => e.is_closed() || e.code().is_none_or(|code| {
+                // Classes 08 connection, 40 rollback, 53 resources, 57 operator intervention, 58 system.
+                ["08", "40", "53", "57", "58"].iter().any(|class| code.code().starts_with(class))
+                    || *code == SqlState::LOCK_NOT_AVAILABLE
+            }),
+            _ => false,
+        }
+    }
+}
+
+/// A value of the database that should be readable, as the type it stands for.
+pub(super) fn readable<T, E: std::fmt::Display>(
+    table: &'static str,
+    column: &'static str,
+    value: Result<T, E>,
+) -> Result<T, StoreError> {
+    value.map_err(|e| StoreError::Unreadable { table, column, reason: e.to_string() })
+}

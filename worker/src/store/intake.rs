@@ -1,0 +1,228 @@
+//! The door: one transaction that either makes a message into one deployment, or into one dead letter and one result,
+//! or finds that it was here before.
+
+use jiff::Timestamp;
+use slipway_protocol::{
+    DeploymentId, DeploymentResult, EventType, Failure, Known, Outcome, ProgressKind, Request, topology,
+};
+use tokio_postgres::Transaction;
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+use super::dead_letters::NewDeadLetter;
+use super::error::readable;
+use super::ledger::Ledger;
+use super::progress::{End, StageEnd};
+use super::state::State;
+use super::{Result, Store, deadline};
+use crate::message::Incoming;
+use crate::scheduler::{Order, Rival, arrive};
+
+/// What became of a valid request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// It's a new deployment.
+    New,
+    /// It's a deployment that ended at once, since this newer one is here already.
+    Superseded(DeploymentId),
+    /// It was here before; nothing was written.
+    Duplicate,
+}
+
+/// A message that can't become a deployment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// Why.
+    pub failure: Failure,
+    /// What could be read of it.
+    pub known: Known,
+    /// Whether its body holds a secret in plain text, which no table may keep.
+    pub withhold: bool,
+}
+
+impl Store {
+    /// Stores a valid request. An older deployment of the same project that still waits is superseded, one that runs
+    /// is asked to stop; a request that is older than what is here is superseded at once.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was written and the message must not be acknowledged.
+    pub async fn accept(&self, request: &Request, incoming: &Incoming) -> Result<Accepted> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = client.transaction().await?;
+            let id = request.deployment_id();
+            let project = request.event.data.project.id.0;
+            // Of two requests for one project, one decides after the other.
+            tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&project.to_string()]).await?;
+            let Some(order) = insert(&tx, request, incoming).await? else { return Ok(Accepted::Duplicate) };
+            let Some(mut ledger) = Ledger::lock(&tx, id).await? else { return Ok(Accepted::Duplicate) };
+            ledger.progress(ProgressKind::Accepted).await?;
+            let verdict = arrive(&order, &rivals(&tx, project, id).await?);
+            if let Some(by) = verdict.superseded_by {
+                ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
+                tx.commit().await?;
+                return Ok(Accepted::Superseded(by));
+            }
+            for older in verdict.supersedes {
+                self.supersede(&tx, older, id).await?;
+            }
+            tx.execute("SELECT pg_notify($1, '')", &[&super::wakeups::DEPLOYMENTS]).await?;
+            tx.commit().await?;
+            Ok(Accepted::New)
+        })
+        .await
+    }
+
+    async fn supersede(&self, tx: &Transaction<'_>, older: DeploymentId, by: DeploymentId) -> Result<()> {
+        let Some(mut ledger) = Ledger::lock(tx, older).await? else { return Ok(()) };
+        match ledger.head.state {
+            State::Pending => {
+                ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
+            }
+            // Its worker reads this at the next boundary between stages.
+            State::Running => {
+                tx.execute("UPDATE deployments SET superseded_by = $2 WHERE id = $1", &[&older.0, &by.0]).await?;
+            }
+            State::Ended(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Stores a refused message: its dead letter and, when its ids could be read, its result. False when it was here
+    /// before; then nothing was written.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was written and the message must not be acknowledged.
+    pub async fn refuse(&self, refusal: &Refusal, incoming: &Incoming) -> Result<bool> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = client.transaction().await?;
+            let known = &refusal.known;
+            if let Some(id) = known.deployment_id() {
+                if !insert_refused(&tx, id, refusal).await? {
+                    return Ok(false);
+                }
+                let Some(mut ledger) = Ledger::lock(&tx, id).await? else { return Ok(false) };
+                let result = refused_result(id, refusal, ledger.head.accepted_at);
+                tx.execute("UPDATE deployments SET result = $2 WHERE id = $1", &[&id.0, &Json(&result)]).await?;
+                let key = topology::result_key(known.project.as_ref().map(|p| &p.slug), Outcome::Failed);
+                ledger.event(EventType::Result, key, result).await?;
+            }
+            let new = NewDeadLetter::of_refused(refusal, incoming).insert(&tx, self).await?;
+            tx.commit().await?;
+            Ok(new)
+        })
+        .await
+    }
+}
+
+/// Inserts the deployment as pending; `None` when it exists.
+async fn insert(tx: &Transaction<'_>, request: &Request, incoming: &Incoming) -> Result<Option<Order>> {
+    let (event, data) = (&request.event, &request.event.data);
+    let sequence = data.sequence.map(|s| i64::try_from(s).unwrap_or(i64::MAX));
+    let envelope = readable("deployments", "request", serde_json::to_value(event))?;
+    let traceparent = crate::spans::current_traceparent().or_else(|| event.traceparent.clone());
+    let row = tx
+        .query_opt(
+            "INSERT INTO deployments (id, source, event_id, replay_id, project_id, project_slug, repository, commit_sha,
+                 server, request, correlation, body, content_type, headers, exchange, routing_key, producer_sequence,
+                 event_time, state, traceparent)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 'pending', $19)
+             ON CONFLICT (id) DO NOTHING RETURNING arrival",
+            &[
+                &request.deployment_id().0,
+                &event.source,
+                &event.id,
+                &request.replay,
+                &data.project.id.0,
+                &data.project.slug.as_str(),
+                &data.repository.name.as_str(),
+                &data.repository.commit.as_str(),
+                &data.server.handle.as_str(),
+                &envelope,
+                &Json(&data.correlation),
+                &incoming.body,
+                &incoming.content_type,
+                &Json(&incoming.headers),
+                &incoming.exchange,
+                &incoming.routing_key,
+                &sequence,
+                &event.time,
+                &traceparent,
+            ],
+        )
+        .await?;
+    Ok(row.map(|row| Order { sequence: data.sequence, time: event.time, arrival: row.get(0) }))
+}
+
+/// The project's other deployments that were accepted, the latest first.
+async fn rivals(tx: &Transaction<'_>, project: Uuid, id: DeploymentId) -> Result<Vec<Rival>> {
+    let rows = tx
+        .query(
+            "SELECT id, producer_sequence, event_time, arrival, state IN ('pending', 'running') AS open FROM deployments
+             WHERE project_id = $1 AND id <> $2 AND request IS NOT NULL AND state <> 'cancelled'
+             ORDER BY arrival DESC LIMIT 200",
+            &[&project, &id.0],
+        )
+        .await?;
+    let rival = |row: &tokio_postgres::Row| Rival {
+        id: DeploymentId(row.get("id")),
+        order: Order {
+            sequence: row.get::<_, Option<i64>>("producer_sequence").and_then(|s| u64::try_from(s).ok()),
+            time: row.get::<_, Option<Timestamp>>("event_time"),
+            arrival: row.get("arrival"),
+        },
+        open: row.get("open"),
+    };
+    Ok(rows.iter().map(rival).collect())
+}
+
+/// Inserts a refused request as failed, so that its duplicate is recognised; false when it exists.
+async fn insert_refused(tx: &Transaction<'_>, id: DeploymentId, refusal: &Refusal) -> Result<bool> {
+    let known = &refusal.known;
+    let inserted = tx
+        .execute(
+            "INSERT INTO deployments (id, source, event_id, replay_id, project_id, project_slug, repository, commit_sha,
+                 server, correlation, state, failure, traceparent, first_failed_at, last_failed_at, finished_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'failed', $11, $12, now(), now(), now())
+             ON CONFLICT (id) DO NOTHING",
+            &[
+                &id.0,
+                &known.source.clone().unwrap_or_default(),
+                &known.id.clone().unwrap_or_default(),
+                &known.replay,
+                &known.project.as_ref().map(|p| p.id.0),
+                &known.project.as_ref().map(|p| p.slug.as_str()),
+                &known.repository.as_ref().map(|r| r.as_str()),
+                &known.commit.as_ref().map(|c| c.as_str()),
+                &known.server.as_ref().map(|s| s.as_str()),
+                &Json(&known.correlation),
+                &Json(&refusal.failure),
+                &crate::spans::current_traceparent().or_else(|| known.traceparent.clone()),
+            ],
+        )
+        .await?;
+    Ok(inserted == 1)
+}
+
+fn refused_result(id: DeploymentId, refusal: &Refusal, accepted_at: Timestamp) -> DeploymentResult {
+    let known = &refusal.known;
+    DeploymentResult {
+        deployment_id: id,
+        outcome: Outcome::Failed,
+        project: known.project.clone(),
+        repository: known.repository.clone(),
+        commit: known.commit.clone(),
+        server: known.server.clone(),
+        url: None,
+        failure: Some(refusal.failure.clone()),
+        missing_secret: None,
+        superseded_by: None,
+        services: Vec::new(),
+        stages: Vec::new(),
+        attempts: 0,
+        accepted_at,
+        finished_at: accepted_at,
+        correlation: known.correlation.clone(),
+    }
+}

@@ -1,0 +1,204 @@
+//! The outbox as the relay reads it: one relay at a time by a fenced lease, rows in order, marked once the broker has
+//! confirmed them. A dead letter's row is removed then, since its body may hold what no table keeps.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use slipway_protocol::DeploymentId;
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+use super::claims::seconds;
+use super::{Result, Store, StoreError, deadline};
+use crate::message::Outgoing;
+
+/// The right to publish what the outbox holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayLease {
+    fence: i64,
+}
+
+/// A message that waits to be published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutboxRow {
+    /// Its place; rows of one deployment are in order.
+    pub position: i64,
+    /// Which deployment it's about.
+    pub deployment: Option<DeploymentId>,
+    /// Whether the broker's returning it means that it has to be sent again.
+    pub must_route: bool,
+    /// The message.
+    pub message: Outgoing,
+}
+
+/// What became of a message that was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Its place in the outbox.
+    pub position: i64,
+    /// Whether it reached a queue.
+    pub routed: bool,
+}
+
+/// How much waits in the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Backlog {
+    /// How many messages.
+    pub depth: u64,
+    /// How long the oldest has waited.
+    pub oldest: Duration,
+}
+
+impl Store {
+    /// Takes or renews the relay's lease for `span`; `None` while another process has it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lease_relay(&self, held: Option<RelayLease>, span: Duration) -> Result<Option<RelayLease>> {
+        deadline(async {
+            let held = held.map_or(0, |l| l.fence);
+            // A renewal keeps its fence; taking over an expired lease raises it.
+            let row = self
+                .client()
+                .await?
+                .query_opt(
+                    "INSERT INTO relay_lease AS l (owner, fence, expires_at)
+                         VALUES ($1, 1, now() + $3 * interval '1 second')
+                     ON CONFLICT (only) DO UPDATE SET owner = $1, expires_at = now() + $3 * interval '1 second',
+                         fence = CASE WHEN l.fence = $2 THEN l.fence ELSE l.fence + 1 END
+                         WHERE l.fence = $2 OR l.expires_at <= now()
+                     RETURNING fence",
+                    &[&self.name, &held, &seconds(span)],
+                )
+                .await?;
+            Ok(row.map(|row| RelayLease { fence: row.get(0) }))
+        })
+        .await
+    }
+
+    /// Gives the relay's lease back, so that another process needn't wait for its end.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn release_relay(&self, lease: RelayLease) -> Result<()> {
+        deadline(async {
+            self.client()
+                .await?
+                .execute("UPDATE relay_lease SET expires_at = now() WHERE fence = $1", &[&lease.fence])
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// At most `limit` waiting messages after `position`, in order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn waiting_messages(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>> {
+        deadline(async {
+            let rows = self
+                .client()
+                .await?
+                .query(
+                    "SELECT position, deployment_id, must_route, message_id, type, exchange, routing_key,
+                            correlation_id, content_type, headers, traceparent, body
+                     FROM outbox WHERE published_at IS NULL AND position > $1 ORDER BY position LIMIT $2",
+                    &[&after, &i64::from(limit)],
+                )
+                .await?;
+            Ok(rows.iter().map(row).collect())
+        })
+        .await
+    }
+
+    /// Marks messages as published.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when another process is the relay by now; then nothing was marked.
+    pub async fn mark_published(&self, lease: RelayLease, sent: &[Sent]) -> Result<()> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = client.transaction().await?;
+            let held =
+                tx.query_opt("SELECT 1 FROM relay_lease WHERE fence = $1 FOR SHARE", &[&lease.fence]).await?.is_some();
+            if !held {
+                return Err(StoreError::LeaseLost);
+            }
+            let positions: Vec<i64> = sent.iter().map(|s| s.position).collect();
+            let unrouted: Vec<i64> = sent.iter().filter(|s| !s.routed).map(|s| s.position).collect();
+            tx.execute("DELETE FROM outbox WHERE position = ANY($1) AND sequence IS NULL", &[&positions]).await?;
+            tx.execute(
+                "UPDATE outbox SET published_at = now(), unrouted = position = ANY($2) WHERE position = ANY($1)",
+                &[&positions, &unrouted],
+            )
+            .await?;
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// How much waits to be published.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn backlog(&self) -> Result<Backlog> {
+        deadline(async {
+            let row = self
+                .client()
+                .await?
+                .query_one(
+                    "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+                     FROM outbox WHERE published_at IS NULL",
+                    &[],
+                )
+                .await?;
+            Ok(Backlog {
+                depth: u64::try_from(row.get::<_, i64>(0)).unwrap_or(0),
+                oldest: Duration::try_from_secs_f64(row.get::<_, f64>(1)).unwrap_or_default(),
+            })
+        })
+        .await
+    }
+
+    /// Removes events that were published more than `age` ago and whose deployment has ended; gives their number.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune_events(&self, age: Duration) -> Result<u64> {
+        deadline(async {
+            let client = self.client().await?;
+            Ok(client
+                .execute(
+                    "DELETE FROM outbox o USING deployments d WHERE d.id = o.deployment_id
+                        AND d.finished_at IS NOT NULL AND o.published_at < now() - $1 * interval '1 second'",
+                    &[&seconds(age)],
+                )
+                .await?)
+        })
+        .await
+    }
+}
+
+fn row(row: &tokio_postgres::Row) -> OutboxRow {
+    let Json(mut headers) = row.get::<_, Json<BTreeMap<String, String>>>("headers");
+    if let Some(traceparent) = row.get("traceparent") {
+        headers.insert("traceparent".to_owned(), traceparent);
+    }
+    OutboxRow {
+        position: row.get("position"),
+        deployment: row.get::<_, Option<Uuid>>("deployment_id").map(DeploymentId),
+        must_route: row.get("must_route"),
+        message: Outgoing {
+            exchange: row.get("exchange"),
+            routing_key: row.get("routing_key"),
+            message_id: row.get("message_id"),
+            event_type: row.get("type"),
+            correlation_id: row.get("correlation_id"),
+            content_type: row.get("content_type"),
+            headers,
+            body: row.get("body"),
+        },
+    }
+}

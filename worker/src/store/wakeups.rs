@@ -1,0 +1,102 @@
+//! LISTEN: who waits for work is woken when there is some. A wake-up may be lost with its connection, so that everybody
+//! who waits polls as well.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slipway_deploy::retry::Policy;
+use tokio::sync::Notify;
+use tokio_postgres::AsyncMessage;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Result, Store};
+
+/// Channel that tells of deployments that may be claimed.
+pub(super) const DEPLOYMENTS: &str = "slipway_deployments";
+/// Channel that tells of new rows in the outbox.
+pub(super) const OUTBOX: &str = "slipway_outbox";
+
+/// Wake-ups from the database; listens until dropped.
+pub struct Wakeups {
+    deployments: Arc<Notify>,
+    outbox: Arc<Notify>,
+    _listening: DropGuard,
+}
+
+impl Wakeups {
+    /// Waits until there may be a deployment to claim, at most `poll`.
+    pub async fn deployment(&self, poll: Duration) {
+        let _ = tokio::time::timeout(poll, self.deployments.notified()).await;
+    }
+
+    /// Waits until there may be something to publish or to read in the outbox, at most `poll`.
+    pub async fn outbox(&self, poll: Duration) {
+        let _ = tokio::time::timeout(poll, self.outbox.notified()).await;
+    }
+
+    /// Wakes whoever waits for deployments, as if the database had: a slot is free.
+    pub fn wake_deployments(&self) {
+        self.deployments.notify_one();
+    }
+}
+
+impl Store {
+    /// Starts listening, and goes on through every loss of the connection.
+    #[must_use]
+    pub fn listen(&self) -> Wakeups {
+        let (deployments, outbox) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let stop = CancellationToken::new();
+        let store = self.clone();
+        let (d, o, token) = (deployments.clone(), outbox.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut tried = 0;
+            while !token.is_cancelled() {
+                tried += 1;
+                tokio::select! {
+                    () = token.cancelled() => return,
+                    ended = store.listen_once(&d, &o, &mut tried) => {
+                        if let Err(error) = ended {
+                            tracing::debug!(%error, "listening to the database ended");
+                        }
+                    }
+                }
+                let delay = Policy::RECONNECT.delay(tried).unwrap_or(Policy::RECONNECT.max);
+                tokio::select! {
+                    () = token.cancelled() => return,
+                    () = tokio::time::sleep(delay) => {}
+                }
+            }
+        });
+        Wakeups { deployments, outbox, _listening: stop.drop_guard() }
+    }
+
+    /// One connection's life; resets `tried` once it listens.
+    async fn listen_once(&self, deployments: &Notify, outbox: &Notify, tried: &mut u32) -> Result<()> {
+        let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
+        let listen = async {
+            client.batch_execute(&format!("LISTEN {DEPLOYMENTS}; LISTEN {OUTBOX}")).await?;
+            *tried = 0;
+            // What was told before this connection listened.
+            deployments.notify_one();
+            outbox.notify_one();
+            std::future::pending::<Result<()>>().await
+        };
+        let receive = async {
+            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notification(n) = message? {
+                    match n.channel() {
+                        DEPLOYMENTS => deployments.notify_one(),
+                        OUTBOX => outbox.notify_one(),
+                        _ => {}
+                    }
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            ended = listen => ended,
+            ended = receive => ended,
+        }
+    }
+}
