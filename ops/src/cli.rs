@@ -2,8 +2,11 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::deployments::Deployments;
+use crate::servers::Servers;
 use crate::settings::Settings;
 use crate::submit::Submit;
+use crate::watch::Watch;
 use crate::{explain, keys};
 
 /// Deploy finished projects, watch deployments, and repair what went wrong
@@ -32,6 +35,14 @@ const EXITS: &str = "Exit codes:
 pub(crate) enum Command {
     /// Ask for a project to be deployed
     Submit(Box<Submit>),
+    /// Watch a deployment to its end
+    Watch(Watch),
+    /// List, show and cancel deployments
+    #[command(subcommand)]
+    Deployments(Deployments),
+    /// Keep the inventory of servers
+    #[command(subcommand)]
+    Servers(Servers),
     /// Make and show the keys of secrets and of servers
     #[command(subcommand)]
     Keys(keys::Keys),

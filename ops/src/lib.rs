@@ -12,12 +12,17 @@
 //! | 4 | RabbitMQ or Postgres can't be asked, so nothing is known |
 
 mod cli;
+mod deployments;
 mod explain;
 mod keys;
+mod memory;
 mod print;
+mod servers;
 mod settings;
+mod show;
 mod submit;
 mod trouble;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -48,6 +53,9 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<Exit, Trouble> {
     let settings = &cli.settings;
     match cli.command {
         Command::Submit(args) => submit::run(*args, settings, printer).await,
+        Command::Watch(args) => watch::run(&args, settings, printer).await,
+        Command::Deployments(command) => deployments::run(command, settings, printer).await,
+        Command::Servers(command) => servers::run(command, settings, printer).await,
         Command::Keys(command) => keys::run(&command, printer),
         Command::Explain(args) => explain::run(&args, printer),
     }

@@ -31,9 +31,9 @@ impl Printer {
         self.json
     }
 
-    /// Whether a person watches: stderr is a terminal, and no JSON is asked for.
+    /// Whether a person watches: both streams are terminals, and no JSON is asked for.
     pub(crate) fn is_live(&self) -> bool {
-        !self.json && std::io::stderr().is_terminal()
+        !self.json && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
     }
 
     /// One line of data.
@@ -71,6 +71,9 @@ impl Printer {
     pub(crate) fn trouble(&self, trouble: &Trouble) {
         let label = self.paint("error:", AnsiColor::Red);
         put(&mut std::io::stderr(), &format!("{label} {}\n", clean(&trouble.message)));
+        for line in &trouble.details {
+            put(&mut std::io::stderr(), &format!("  {}\n", clean(line)));
+        }
         if let Some(hint) = &trouble.hint {
             self.hint(hint);
         }

@@ -28,6 +28,8 @@ impl From<Exit> for ExitCode {
 pub(crate) struct Trouble {
     /// What happened and where, without a full stop.
     pub message: String,
+    /// Lines that explain it, such as the end of a command's output.
+    pub details: Vec<String>,
     /// What to do next, without a full stop.
     pub hint: Option<String>,
     /// How the command ends.
@@ -36,12 +38,18 @@ pub(crate) struct Trouble {
 
 impl Trouble {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit }
+        Self { message: message.into(), details: Vec::new(), hint: None, exit }
     }
 
     /// Wrong arguments or input.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
+    }
+
+    #[must_use]
+    pub(crate) fn details(mut self, details: Vec<String>) -> Self {
+        self.details = details;
+        self
     }
 
     #[must_use]

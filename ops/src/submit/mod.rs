@@ -4,6 +4,8 @@ mod flags;
 mod input;
 mod secrets;
 
+pub(crate) use flags::port;
+
 use std::path::PathBuf;
 
 use clap::Args;
