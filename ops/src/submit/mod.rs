@@ -3,6 +3,7 @@
 mod flags;
 mod input;
 mod secrets;
+mod send;
 
 pub(crate) use flags::port;
 
@@ -11,11 +12,13 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
-use slipway_protocol::{CONTENT_TYPE, ErrorCode, Metadata, Rejection, Request, decode};
+use slipway_protocol::{CONTENT_TYPE, ErrorCode, Metadata, Rejection, Request, decode, topology};
 
+use crate::memory::Memory;
 use crate::print::Printer;
 use crate::settings::Settings;
 use crate::trouble::{Exit, Trouble};
+use crate::watch;
 
 /// `source` of the events that this command makes.
 const SOURCE: &str = "/slipway/cli";
@@ -38,6 +41,13 @@ pub(crate) struct Submit {
     #[arg(long, value_name = "ID")]
     event_id: Option<String>,
 
+    /// Go on watching the deployment, with the exit code of its outcome
+    #[arg(long, conflicts_with = "dry_run")]
+    watch: bool,
+
+    #[command(flatten)]
+    how: watch::How,
+
     #[command(flatten)]
     flags: flags::Flags,
 }
@@ -49,18 +59,44 @@ struct Ready {
 }
 
 pub(crate) async fn run(args: Submit, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let _ = settings;
     let ready = prepare(&args)?;
     let id = ready.request.deployment_id();
+    let event = &ready.request.event;
     if args.dry_run {
         if printer.is_json() {
-            printer.json(&json!({ "deployment_id": id, "published": false, "event": ready.request.event }));
+            printer.json(&json!({ "deployment_id": id, "published": false, "event": event }));
         } else {
-            printer.pretty_json(&ready.request.event);
+            printer.pretty_json(event);
         }
-        printer.note(&format!("valid, not published: it would be deployment {id}"));
+        printer.note(&format!("Valid, not published: it would be deployment {id}"));
+        return Ok(Exit::Success);
     }
-    Ok(Exit::Success)
+    // Before anything is published: who wants to watch must be able to.
+    let memory = args.watch.then(|| Memory::new(settings)).transpose()?;
+    send::publish(&ready, settings).await?;
+    if printer.is_json() {
+        let published = json!({ "deployment_id": id, "published": true, "source": event.source, "event_id": event.id });
+        printer.json(&published);
+    } else {
+        printer.line(&id.to_string());
+    }
+    let data = &event.data;
+    printer.note(&format!(
+        "Published {} {} for {} to {}",
+        data.project.slug,
+        data.repository.commit.short(),
+        data.server.handle,
+        topology::REQUESTS
+    ));
+    match memory {
+        Some(memory) => watch::follow(id, &args.how, &memory, printer).await,
+        None => {
+            if !printer.is_json() {
+                printer.hint(&format!("run `slipway watch {id}`"));
+            }
+            Ok(Exit::Success)
+        }
+    }
 }
 
 fn prepare(args: &Submit) -> Result<Ready, Trouble> {
