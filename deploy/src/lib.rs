@@ -4,6 +4,7 @@
 
 mod attempt;
 mod error;
+pub mod github;
 pub mod keys;
 mod private_file;
 pub mod retry;

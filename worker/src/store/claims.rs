@@ -84,7 +84,8 @@ impl Store {
             );
             let Some(row) = tx.query_opt(&sql, &[]).await? else { return Ok(None) };
             let mut ledger = Ledger { tx: &tx, head: Head::read(&row)? };
-            let Json(event) = readable("deployments", "request", row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request"))?;
+            let Json(event) =
+                readable("deployments", "request", row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request"))?;
             let Some(lease) = self.take(&tx, &ledger.head, span).await? else { return Ok(None) };
             let attempt = ledger.head.attempt + 1;
             tx.execute(
@@ -232,7 +233,8 @@ async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Resul
 impl Ledger<'_> {
     /// Gives the project's lease back, if it's still this deployment's.
     pub(super) async fn release(&self) -> Result<(), StoreError> {
-        let (Some(project), Some(server), Some(fence)) = (&self.head.project, &self.head.server, self.head.fence) else {
+        let (Some(project), Some(server), Some(fence)) = (&self.head.project, &self.head.server, self.head.fence)
+        else {
             return Ok(());
         };
         self.tx

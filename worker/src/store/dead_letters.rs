@@ -267,7 +267,7 @@ impl NewDeadLetter {
             attempts: head.attempt,
             first_failed_at: head.first_failed_at,
             replay: head.replay,
-            traceparent: crate::spans::current_traceparent().or_else(|| head.traceparent.clone()),
+            traceparent: crate::telemetry::current_traceparent().or_else(|| head.traceparent.clone()),
         })
     }
 
@@ -288,7 +288,7 @@ impl NewDeadLetter {
             attempts: 0,
             first_failed_at: None,
             replay: known.replay,
-            traceparent: crate::spans::current_traceparent().or_else(|| known.traceparent.clone()),
+            traceparent: crate::telemetry::current_traceparent().or_else(|| known.traceparent.clone()),
         }
     }
 

@@ -45,11 +45,14 @@ impl StoreError {
         use tokio_postgres::error::SqlState;
         match self {
             Self::Pool(_) | Self::TimedOut(_) => true,
-            Self::Database(e) => e.is_closed() || e.code().is_none_or(|code| {
-                // Classes 08 connection, 40 rollback, 53 resources, 57 operator intervention, 58 system.
-                ["08", "40", "53", "57", "58"].iter().any(|class| code.code().starts_with(class))
-                    || *code == SqlState::LOCK_NOT_AVAILABLE
-            }),
+            Self::Database(e) => {
+                e.is_closed()
+                    || e.code().is_none_or(|code| {
+                        // Classes 08 connection, 40 rollback, 53 resources, 57 operator intervention, 58 system.
+                        ["08", "40", "53", "57", "58"].iter().any(|class| code.code().starts_with(class))
+                            || *code == SqlState::LOCK_NOT_AVAILABLE
+                    })
+            }
             _ => false,
         }
     }

@@ -121,7 +121,7 @@ async fn insert(tx: &Transaction<'_>, request: &Request, incoming: &Incoming) ->
     let (event, data) = (&request.event, &request.event.data);
     let sequence = data.sequence.map(|s| i64::try_from(s).unwrap_or(i64::MAX));
     let envelope = readable("deployments", "request", serde_json::to_value(event))?;
-    let traceparent = crate::spans::current_traceparent().or_else(|| event.traceparent.clone());
+    let traceparent = crate::telemetry::current_traceparent().or_else(|| event.traceparent.clone());
     let row = tx
         .query_opt(
             "INSERT INTO deployments (id, source, event_id, replay_id, project_id, project_slug, repository, commit_sha,
@@ -198,7 +198,7 @@ async fn insert_refused(tx: &Transaction<'_>, id: DeploymentId, refusal: &Refusa
                 &known.server.as_ref().map(|s| s.as_str()),
                 &Json(&known.correlation),
                 &Json(&refusal.failure),
-                &crate::spans::current_traceparent().or_else(|| known.traceparent.clone()),
+                &crate::telemetry::current_traceparent().or_else(|| known.traceparent.clone()),
             ],
         )
         .await?;

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{
-    CONTENT_TYPE, CloudEvent, Correlation, DeploymentId, EventType, Progress, ProgressKind, Project, ProjectId, topology,
+    CONTENT_TYPE, CloudEvent, Correlation, DeploymentId, EventType, Progress, ProgressKind, Project, ProjectId,
+    topology,
 };
 use tokio_postgres::types::Json;
 use tokio_postgres::{Row, Transaction};
@@ -137,7 +138,7 @@ impl<'t> Ledger<'t> {
     /// Puts an event into the outbox with the next sequence number.
     pub(super) async fn event<T: Serialize>(&mut self, kind: EventType, routing_key: String, data: T) -> Result<()> {
         let sequence = self.head.next_sequence;
-        let traceparent = crate::spans::current_traceparent().or_else(|| self.head.traceparent.clone());
+        let traceparent = crate::telemetry::current_traceparent().or_else(|| self.head.traceparent.clone());
         let mut event =
             CloudEvent::new(kind, SOURCE, self.head.id.event_id(sequence).to_string(), data).with_sequence(sequence);
         event.subject = self.head.project.as_ref().map(|p| p.slug.to_string());
@@ -159,9 +160,7 @@ impl<'t> Ledger<'t> {
         enqueue(self.tx, Some((self.head.id, Some(sequence))), &message, traceparent, must_route).await?;
         self.head.next_sequence += 1;
         let next = i64::try_from(self.head.next_sequence).unwrap_or(i64::MAX);
-        self.tx
-            .execute("UPDATE deployments SET next_sequence = $2 WHERE id = $1", &[&self.head.id.0, &next])
-            .await?;
+        self.tx.execute("UPDATE deployments SET next_sequence = $2 WHERE id = $1", &[&self.head.id.0, &next]).await?;
         Ok(())
     }
 }

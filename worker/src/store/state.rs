@@ -71,7 +71,9 @@ impl std::str::FromStr for State {
 
 /// A word that names no state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("state must be one of pending, running, succeeded, already_deployed, failed, missing_secret, cancelled, superseded")]
+#[error(
+    "state must be one of pending, running, succeeded, already_deployed, failed, missing_secret, cancelled, superseded"
+)]
 pub struct UnknownState;
 
 /// A step that the table of transitions doesn't hold.
@@ -101,10 +103,7 @@ mod tests {
     #[test]
     fn a_deployment_that_never_ran_can_only_run_or_be_called_off() {
         let legal: Vec<_> = State::ALL.into_iter().filter(|to| State::Pending.step(*to).is_ok()).collect();
-        assert_eq!(
-            legal,
-            [State::Running, State::Ended(Outcome::Cancelled), State::Ended(Outcome::Superseded)],
-        );
+        assert_eq!(legal, [State::Running, State::Ended(Outcome::Cancelled), State::Ended(Outcome::Superseded)],);
         assert!(State::Running.step(State::Running).is_err());
     }
 

@@ -1,0 +1,135 @@
+//! What GitHub answered, and which error of ours a refusal is.
+//!
+//! Sources: "Troubleshooting the REST API", "Rate limits for the REST API" and "Best practices for using the REST API"
+//! in GitHub's documentation. Deliberately not here: trying again.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use reqwest::StatusCode;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use slipway_protocol::ErrorCode;
+use zeroize::Zeroizing;
+
+use crate::StageError;
+
+/// GitHub asks to wait this long after a secondary limit without `retry-after`.
+const SECONDARY_WAIT: Duration = Duration::from_secs(60);
+/// A primary window is an hour long; a longer wait is a mistake of a clock.
+const MAX_WAIT: Duration = Duration::from_secs(3600 + 60);
+
+/// Who asks: GitHub says one and the same thing for different reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// The App itself, with a JSON web token.
+    App,
+    /// The App's installation, with a token minted for it.
+    Installation,
+    /// A person's token.
+    Token,
+}
+
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Zeroizing<Vec<u8>>,
+    /// Of the URL that answered in the end, after redirects.
+    pub path: String,
+}
+
+impl Answer {
+    /// Itself when it is a success.
+    pub(super) fn accept(self, asker: Asker, doing: &str) -> Result<Self, StageError> {
+        if self.status.is_success() { Ok(self) } else { Err(self.refusal(asker, doing)) }
+    }
+
+    /// The body of a success.
+    pub(super) fn read<T: DeserializeOwned>(&self, doing: &str) -> Result<T, StageError> {
+        serde_json::from_slice(&self.body).map_err(|_| {
+            let message = format!("GitHub's answer to {doing} isn't what its documentation promises");
+            StageError::new(ErrorCode::GithubUnavailable, message)
+        })
+    }
+
+    /// How long GitHub asks to wait, if it says.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        self.number(RETRY_AFTER.as_str()).map(|seconds| Duration::from_secs(seconds).min(MAX_WAIT))
+    }
+
+    fn refusal(&self, asker: Asker, doing: &str) -> StageError {
+        let said = self.message();
+        if let Some(wait) = self.rate_limit(&said) {
+            let seconds = wait.as_secs();
+            let message = format!("GitHub's rate limit is used up (to {doing}); it allows more in {seconds} s");
+            return StageError { retry_after: Some(wait), ..StageError::new(ErrorCode::GithubRateLimited, message) };
+        }
+        let lower = said.to_ascii_lowercase();
+        let (code, hint) = match self.status.as_u16() {
+            401 => (ErrorCode::GithubCredentialRefused, String::new()),
+            404 if asker == Asker::App && lower.contains("integration not found") => {
+                (ErrorCode::GithubCredentialRefused, "; no GitHub App has this id".to_owned())
+            }
+            404 if asker == Asker::Token => (ErrorCode::RepositoryNotFound, String::new()),
+            404 => (ErrorCode::GithubNotInstalled, String::new()),
+            403 if lower.contains("archived") => (ErrorCode::GithubArchived, String::new()),
+            403 if lower.contains("suspended") => (ErrorCode::GithubSuspended, String::new()),
+            403 => (ErrorCode::GithubForbidden, self.needed_permission()),
+            _ => (ErrorCode::GithubRefused, String::new()),
+        };
+        StageError::new(code, format!("GitHub refuses to {doing} ({}): {said}{hint}", self.status.as_u16()))
+    }
+
+    /// The wait, when this is a rate limit: both kinds come as 403 and as 429.
+    fn rate_limit(&self, said: &str) -> Option<Duration> {
+        if !matches!(self.status.as_u16(), 403 | 429) {
+            return None;
+        }
+        let wait = if let Some(asked) = self.retry_after() {
+            asked
+        } else if self.number("x-ratelimit-remaining") == Some(0) {
+            self.until_reset().unwrap_or(SECONDARY_WAIT)
+        } else if self.status == StatusCode::TOO_MANY_REQUESTS || said.to_ascii_lowercase().contains("rate limit") {
+            SECONDARY_WAIT
+        } else {
+            return None;
+        };
+        Some(wait.clamp(Duration::from_secs(1), MAX_WAIT))
+    }
+
+    /// By GitHub's own clock when it tells the time; a second more, since it cuts fractions off.
+    fn until_reset(&self) -> Option<Duration> {
+        let reset = i64::try_from(self.number("x-ratelimit-reset")?).ok()?;
+        let date = self.headers.get(DATE).and_then(|date| date.to_str().ok());
+        let now = date.and_then(|date| rfc2822::parse(date).ok()).map_or_else(Timestamp::now, |now| now.timestamp());
+        Some(Duration::from_secs(u64::try_from(reset.saturating_sub(now.as_second())).unwrap_or(0) + 1))
+    }
+
+    /// `; it needs secrets: write`, from a header like `secrets=write`.
+    fn needed_permission(&self) -> String {
+        let header = self.headers.get("x-accepted-github-permissions").and_then(|value| value.to_str().ok());
+        let needed = plain(header.unwrap_or_default()).replace('=', ": ");
+        if needed.is_empty() { String::new() } else { format!("; it needs {needed}") }
+    }
+
+    /// GitHub's own words, cut short; of an HTML page nothing.
+    fn message(&self) -> String {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        match body["message"].as_str() {
+            Some(message) if !message.trim().is_empty() => plain(message),
+            _ => "it gives no reason".to_owned(),
+        }
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.headers.get(name)?.to_str().ok()?.trim().parse().ok()
+    }
+}
+
+/// Foreign text on one line, 200 characters at most.
+fn plain(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().filter(|c| !c.is_control()).take(200).collect()
+}

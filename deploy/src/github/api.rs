@@ -1,0 +1,159 @@
+//! One request to GitHub's API: headers, time-outs, and another try after a short fault.
+//!
+//! Deliberately not here: what a refusal means (`answer`) and where the token comes from.
+
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Certificate, Client, Method, Url, redirect};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use slipway_protocol::ErrorCode;
+use zeroize::Zeroizing;
+
+use super::answer::{Answer, Asker};
+use crate::StageError;
+use crate::retry::Policy;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the first byte sent to the last one read.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// No answer that is read here comes near this size.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+
+pub(super) struct Api {
+    http: Client,
+    /// Without a slash at the end.
+    base: String,
+}
+
+/// What is asked, by whom.
+pub(super) struct Call<'a> {
+    pub method: Method,
+    pub path: &'a str,
+    pub bearer: &'a SecretString,
+    pub body: Option<&'a Value>,
+    /// For errors, worded to follow "to".
+    pub doing: &'a str,
+    pub asker: Asker,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.base)
+    }
+}
+
+impl Api {
+    pub(super) fn new(base: &str, ca_file: Option<&Path>) -> Result<Self, StageError> {
+        let unusable = |why: String| StageError::new(ErrorCode::InternalError, why);
+        let url: Url = base.parse().map_err(|e| unusable(format!("GitHub's API URL: {e}")))?;
+        if !matches!(url.scheme(), "https" | "http") || !url.username().is_empty() || url.password().is_some() {
+            return Err(unusable("GitHub's API URL must be http(s) without user and password".to_owned()));
+        }
+        // Only the first one in a process counts; all of Slipway's crates install this one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")))
+            .default_headers(default_headers())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            // A renamed repository answers under its number.
+            .redirect(redirect::Policy::limited(3));
+        if let Some(file) = ca_file {
+            let refuse = |why: String| unusable(format!("the CA file {}: {why}", file.display()));
+            let pem = std::fs::read(file).map_err(|e| refuse(e.to_string()))?;
+            let authorities = Certificate::from_pem_bundle(&pem).map_err(|e| refuse(chain(&e)))?;
+            if authorities.is_empty() {
+                return Err(refuse("holds no certificate".to_owned()));
+            }
+            builder = builder.tls_certs_merge(authorities);
+        }
+        let http = builder.build().map_err(|e| unusable(format!("the HTTP client: {}", chain(&e))))?;
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
+    }
+
+    /// Sends, and sends again when the network or GitHub fails for a moment. Everything that is sent here may be sent
+    /// twice.
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Answer, StageError> {
+        let mut tried = 1;
+        loop {
+            let failure = match self.send_once(call).await? {
+                Ok(answer) if !answer.status.is_server_error() => return answer.accept(call.asker, call.doing),
+                Ok(answer) => Failure { what: answer.status.to_string(), retry_after: answer.retry_after() },
+                Err(error) => Failure { what: chain(&error.without_url()), retry_after: None },
+            };
+            let Some(delay) = Policy::IN_STAGE.delay(tried) else {
+                let message =
+                    format!("GitHub's API doesn't answer to {} (tried {tried} times): {}", call.doing, failure.what);
+                let error = StageError::new(ErrorCode::GithubUnavailable, message);
+                return Err(StageError { retry_after: failure.retry_after, ..error });
+            };
+            tracing::debug!(github.doing = call.doing, failure = failure.what, tried, "GitHub is asked again");
+            tokio::time::sleep(delay).await;
+            tried += 1;
+        }
+    }
+
+    /// The outer error is one that no other try can help.
+    async fn send_once(&self, call: &Call<'_>) -> Result<Result<Answer, reqwest::Error>, StageError> {
+        let mut request = self.http.request(call.method.clone(), format!("{}{}", self.base, call.path));
+        request = request.header(AUTHORIZATION, bearer(call.bearer)?);
+        if let Some(body) = call.body {
+            request = request.json(body);
+        }
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (status, path) = (response.status(), response.url().path().to_owned());
+        let headers = std::mem::take(response.headers_mut());
+        let mut body = Zeroizing::new(Vec::new());
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER_BYTES => body.extend_from_slice(&chunk),
+                Ok(Some(_)) => {
+                    let message = format!("GitHub's answer to {} is larger than 1 MiB", call.doing);
+                    return Err(StageError::new(ErrorCode::GithubUnavailable, message));
+                }
+                Ok(None) => return Ok(Ok(Answer { status, headers, body, path })),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+}
+
+struct Failure {
+    what: String,
+    retry_after: Option<Duration>,
+}
+
+fn default_headers() -> HeaderMap {
+    HeaderMap::from_iter([
+        (ACCEPT, HeaderValue::from_static("application/vnd.github+json")),
+        (HeaderName::from_static("x-github-api-version"), HeaderValue::from_static("2022-11-28")),
+    ])
+}
+
+fn bearer(token: &SecretString) -> Result<HeaderValue, StageError> {
+    let text = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
+    let mut value = HeaderValue::from_str(&text).map_err(|_| {
+        StageError::new(ErrorCode::GithubCredentialRefused, "the GitHub token holds characters that no token has")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// An error with its causes; reqwest's own text leaves them out.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,136 @@
+//! The GitHub client: tokens for one repository at a time, and Actions secrets.
+//!
+//! Deliberately not here: git itself (the server fetches with a token from here), packages (a registry credential of
+//! their own is needed), and any endpoint that no stage calls.
+
+mod answer;
+mod api;
+mod app;
+mod secrets;
+mod token;
+
+use std::fmt;
+use std::sync::Arc;
+
+use reqwest::Method;
+use ring::hmac;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use slipway_protocol::ErrorCode;
+use slipway_protocol::names::RepositoryName;
+
+pub use secrets::SecretsWritten;
+
+use crate::{DeployerConfig, GithubCredential, StageError};
+use answer::{Answer, Asker};
+use api::{Api, Call};
+use app::App;
+use token::{Scope, Tokens};
+
+/// GitHub's REST API, as this process's credential may use it. Clones share connections and tokens.
+#[derive(Clone)]
+pub struct GithubClient {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    api: Api,
+    credential: Credential,
+    tokens: Tokens,
+    digest_key: hmac::Key,
+    /// GitHub asks clients to write one thing at a time; many at once meet the secondary rate limit.
+    writing: tokio::sync::Mutex<()>,
+}
+
+enum Credential {
+    App(Box<App>),
+    Token(SecretString),
+}
+
+impl fmt::Debug for GithubClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GithubClient").field("api", &self.shared.api).finish_non_exhaustive()
+    }
+}
+
+impl GithubClient {
+    /// Reads the credential and the CA file and builds the HTTP client. Nothing is sent.
+    ///
+    /// # Errors
+    /// `github-credential-refused` for an App key that isn't an RSA key in PEM form or an empty token,
+    /// `internal-error` for a bad URL, CA file or digest key.
+    pub fn new(config: &DeployerConfig) -> Result<Self, StageError> {
+        let credential = match &config.github {
+            GithubCredential::App { id, private_key } => Credential::App(Box::new(App::new(id, private_key)?)),
+            GithubCredential::Token(token) if token.expose_secret().trim().is_empty() => {
+                return Err(StageError::new(ErrorCode::GithubCredentialRefused, "the GitHub token is empty"));
+            }
+            GithubCredential::Token(token) => Credential::Token(token.expose_secret().trim().into()),
+        };
+        let digest_key = config.digest_key.expose_secret().as_bytes();
+        if digest_key.len() < 32 {
+            return Err(StageError::new(ErrorCode::InternalError, "the digest key is shorter than 32 bytes"));
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                api: Api::new(&config.github_api, config.ca_file.as_deref())?,
+                credential,
+                tokens: Tokens::default(),
+                digest_key: hmac::Key::new(hmac::HMAC_SHA256, digest_key),
+                writing: tokio::sync::Mutex::default(),
+            }),
+        })
+    }
+
+    /// A token with which the repository can be fetched: of an App, one that may only read this one repository's
+    /// contents, since it goes to a server; it works for five minutes at least. Otherwise the configured token.
+    ///
+    /// # Errors
+    /// Those of GitHub, such as `github-not-installed`, `github-suspended` and `github-unavailable`.
+    pub async fn repository_token(&self, repository: &RepositoryName) -> Result<SecretString, StageError> {
+        self.token(repository, Scope::Contents).await
+    }
+
+    /// Forgets a token that git was refused with, so that the next one is fresh.
+    pub async fn forget_token(&self, repository: &RepositoryName, token: &SecretString) {
+        self.shared.tokens.forget(repository, Scope::Contents, token).await;
+    }
+
+    async fn token(&self, repository: &RepositoryName, scope: Scope) -> Result<SecretString, StageError> {
+        match &self.shared.credential {
+            Credential::Token(token) => Ok(token.clone()),
+            Credential::App(app) => {
+                let mint = || app.mint(&self.shared.api, repository, scope);
+                self.shared.tokens.get_or_mint(repository, scope, mint).await
+            }
+        }
+    }
+
+    /// Asks something about a repository's secrets; once more with a fresh token when an App's was refused.
+    async fn ask(
+        &self,
+        repository: &RepositoryName,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        doing: &str,
+    ) -> Result<Answer, StageError> {
+        let (asker, mut retry) = match self.shared.credential {
+            Credential::App(_) => (Asker::Installation, true),
+            Credential::Token(_) => (Asker::Token, false),
+        };
+        loop {
+            let token = self.token(repository, Scope::Secrets).await?;
+            let call = Call { method: method.clone(), path, bearer: &token, body, doing, asker };
+            match self.shared.api.send(&call).await {
+                Err(error) if error.code == ErrorCode::GithubCredentialRefused => {
+                    self.shared.tokens.forget(repository, Scope::Secrets, &token).await;
+                    if !std::mem::take(&mut retry) {
+                        return Err(error);
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Actions secrets of a repository: only those whose value changed are sealed and written.
+//!
+//! Deliberately not here: which secrets a project gets, and deleting any.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Method;
+use ring::hmac;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde_json::json;
+use slipway_protocol::ErrorCode;
+use slipway_protocol::names::RepositoryName;
+use tokio_util::sync::CancellationToken;
+
+use super::GithubClient;
+use crate::{StageError, seal};
+
+/// GitHub's limit for a value.
+const MAX_VALUE_BYTES: usize = 48 * 1024;
+
+/// What [`GithubClient::put_secrets`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretsWritten {
+    /// Names of the secrets that were written.
+    pub changed: Vec<String>,
+    /// How many had their value already.
+    pub unchanged: usize,
+}
+
+/// A repository's public key, which secrets are sealed to.
+struct PublicKey {
+    id: String,
+    bytes: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct PublicKeyAnswer {
+    key_id: String,
+    key: String,
+}
+
+impl GithubClient {
+    /// Writes those of the `desired` secrets whose keyed digest isn't in `digests`.
+    ///
+    /// `digests` always holds what GitHub is known to hold: it's brought up to date with every write, so it is to be
+    /// kept whatever becomes of this call, an error, a cancellation and a dropped future included. A secret whose
+    /// write may or may not have arrived isn't in it. Names that aren't desired stay as they are.
+    ///
+    /// # Errors
+    /// `github-refused` when a name or value is one that GitHub doesn't take (before anything is written), GitHub's
+    /// own errors, and `deadline-exceeded` when `cancel` came first.
+    pub async fn put_secrets(
+        &self,
+        repository: &RepositoryName,
+        desired: &BTreeMap<String, SecretString>,
+        digests: &mut BTreeMap<String, String>,
+        cancel: &CancellationToken,
+    ) -> Result<SecretsWritten, StageError> {
+        for (name, value) in desired {
+            check(name, value)?;
+        }
+        cancel.run_until_cancelled(self.put_changed(repository, desired, digests)).await.unwrap_or_else(|| {
+            let message = format!("stopped while writing the GitHub secrets of {repository}");
+            Err(StageError::new(ErrorCode::DeadlineExceeded, message))
+        })
+    }
+
+    async fn put_changed(
+        &self,
+        repository: &RepositoryName,
+        desired: &BTreeMap<String, SecretString>,
+        digests: &mut BTreeMap<String, String>,
+    ) -> Result<SecretsWritten, StageError> {
+        let mut written = SecretsWritten { changed: Vec::new(), unchanged: 0 };
+        let mut key = None;
+        let mut refreshed = false;
+        for (name, value) in desired {
+            let digest = self.digest(repository, name, value);
+            if digests.get(name) == Some(&digest) {
+                written.unchanged += 1;
+                continue;
+            }
+            // From here on nobody knows what GitHub holds, until it says so.
+            digests.remove(name);
+            let current = match key.take() {
+                Some(key) => key,
+                None => self.public_key(repository).await?,
+            };
+            key = Some(match self.put(repository, name, value, &current).await {
+                Ok(()) => current,
+                // GitHub doesn't say which of the two is wrong, the key or the box: a key that changed meanwhile is
+                // worth one more try.
+                Err(error) if error.code == ErrorCode::GithubRefused && !std::mem::replace(&mut refreshed, true) => {
+                    let fresh = self.public_key(repository).await?;
+                    if fresh.id == current.id {
+                        return Err(error);
+                    }
+                    self.put(repository, name, value, &fresh).await?;
+                    fresh
+                }
+                Err(error) => return Err(error),
+            });
+            digests.insert(name.clone(), digest);
+            written.changed.push(name.clone());
+        }
+        Ok(written)
+    }
+
+    async fn public_key(&self, repository: &RepositoryName) -> Result<PublicKey, StageError> {
+        let doing = format!("read the key that secrets of {repository} are sealed to");
+        let path = format!("/repos/{repository}/actions/secrets/public-key");
+        let answer = self.ask(repository, Method::GET, &path, None, &doing).await?;
+        let PublicKeyAnswer { key_id: id, key } = answer.read(&doing)?;
+        // Not base64 is caught where a key of the wrong length is: when sealing.
+        Ok(PublicKey { id, bytes: STANDARD.decode(key).unwrap_or_default() })
+    }
+
+    async fn put(
+        &self,
+        repository: &RepositoryName,
+        name: &str,
+        value: &SecretString,
+        key: &PublicKey,
+    ) -> Result<(), StageError> {
+        let sealed = seal::seal(&key.bytes, value).map_err(|error| {
+            let message = format!("GitHub's key for the secrets of {repository} is {error}; nothing was sealed to it");
+            StageError::new(ErrorCode::GithubUnavailable, message)
+        })?;
+        let body = json!({ "encrypted_value": sealed, "key_id": key.id });
+        let doing = format!("write the secret {name} of {repository}");
+        let path = format!("/repos/{repository}/actions/secrets/{name}");
+        let _writing = self.shared.writing.lock().await;
+        self.ask(repository, Method::PUT, &path, Some(&body), &doing).await.map(drop)
+    }
+
+    /// HMAC-SHA-256 over repository, name and value, each preceded by its length.
+    fn digest(&self, repository: &RepositoryName, name: &str, value: &SecretString) -> String {
+        let mut hmac = hmac::Context::with_key(&self.shared.digest_key);
+        for part in [repository.as_str(), name, value.expose_secret()] {
+            hmac.update(&(part.len() as u64).to_be_bytes());
+            hmac.update(part.as_bytes());
+        }
+        STANDARD.encode(hmac.sign())
+    }
+}
+
+/// GitHub's rules for secrets; the name becomes part of a path. GitHub keeps names in capitals, so ours are.
+fn check(name: &str, value: &SecretString) -> Result<(), StageError> {
+    let shaped = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        && name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
+    if !shaped || name.len() > 100 || name.starts_with("GITHUB_") {
+        let message = "a GitHub secret's name must match ^[A-Z_][A-Z0-9_]{0,99}$ and not begin with GITHUB_";
+        return Err(StageError::new(ErrorCode::GithubRefused, message));
+    }
+    if value.expose_secret().len() > MAX_VALUE_BYTES {
+        let message = format!("the GitHub secret {name} is larger than GitHub's 48 KiB");
+        return Err(StageError::new(ErrorCode::GithubRefused, message));
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! What a test reads from the stand-in.
+//!
+//! Deliberately not here: assertions, and any token's secret.
+
+use std::collections::BTreeMap;
+
+use super::GitHub;
+use super::deployments::Deployment;
+use super::state::{GitRequest, Repository, Request, SecretWrite};
+
+/// Methods that take `owner/name` panic on a repository that was never added: that is a mistake in the test.
+impl GitHub {
+    /// The Actions secrets of a repository, opened with its key.
+    #[must_use]
+    pub fn secrets(&self, full_name: &str) -> BTreeMap<String, String> {
+        self.read(full_name, |repository| {
+            repository
+                .secrets
+                .iter()
+                .map(|(name, secret)| (name.clone(), secret.value.clone()))
+                .collect()
+        })
+    }
+
+    /// The deployments of a repository, oldest first.
+    #[must_use]
+    pub fn deployments(&self, full_name: &str) -> Vec<Deployment> {
+        self.read(full_name, |repository| repository.deployments.clone())
+    }
+
+    /// Every write of a secret that was accepted, oldest first.
+    #[must_use]
+    pub fn secret_writes(&self) -> Vec<SecretWrite> {
+        self.shared.state().secret_writes.clone()
+    }
+
+    /// Every request to the API, oldest first.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.state().requests.clone()
+    }
+
+    /// Every request to the git server, oldest first.
+    #[must_use]
+    pub fn git_requests(&self) -> Vec<GitRequest> {
+        self.shared.state().git_requests.clone()
+    }
+
+    /// How many installation tokens were handed out.
+    #[must_use]
+    pub fn tokens_minted(&self) -> usize {
+        self.shared.state().tokens_minted
+    }
+
+    fn read<T>(&self, full_name: &str, read: impl FnOnce(&Repository) -> T) -> T {
+        let state = self.shared.state();
+        let Some(repository) = state.by_full_name(full_name) else {
+            panic!("the test added no repository {full_name}")
+        };
+        read(repository)
+    }
+}

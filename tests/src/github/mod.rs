@@ -1,0 +1,212 @@
+//! A strict stand-in for GitHub: the REST API of api.github.com and the git server of github.com.
+//!
+//! Both listen on addresses the test chooses, on one thread with a runtime of its own, and share one state in memory
+//! that the test inspects and steers through [`GitHub`]. The API refuses what GitHub refuses, with GitHub's status
+//! codes, bodies and headers; the git server is the real `git http-backend` behind GitHub's rules of access.
+//!
+//! Deliberately not here: GraphQL, webhooks, OAuth, packages (ghcr.io), conditional requests, and any endpoint that
+//! Slipway doesn't call. An unknown path is a 404, so a new call shows up as a failing test.
+
+mod apps;
+mod caller;
+mod cgi;
+mod deployments;
+mod dispatch;
+mod error;
+mod faults;
+mod gate;
+mod git;
+mod inspect;
+mod jwt;
+mod limits;
+mod listener;
+mod references;
+mod repos;
+mod route;
+mod secrets;
+mod state;
+mod steer;
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+use axum::Router;
+use tokio::sync::oneshot;
+
+pub use caller::Level;
+pub use deployments::{Deployment, DeploymentStatus};
+pub use faults::{Effect, Fault, Server};
+pub use limits::Limits;
+pub use state::{GitRequest, Request, SecretWrite};
+pub use steer::{NewRepository, NewToken};
+
+use listener::{Accepted, Acceptor};
+use state::State;
+
+/// PEM files of the certificate that both servers present: it must name `api.github.com` and `github.com`.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Where the stand-in listens and where its repositories are.
+#[derive(Debug, Clone)]
+pub struct GitHubOptions {
+    /// Address of the REST API; port 0 takes a free one.
+    pub api_addr: SocketAddr,
+    /// Address of the git server; port 0 takes a free one.
+    pub git_addr: SocketAddr,
+    /// `None` speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Bare repositories live at `<git_root>/<owner>/<name>.git`.
+    pub git_root: PathBuf,
+}
+
+impl GitHubOptions {
+    /// Plain HTTP on free ports of the loopback interface.
+    #[must_use]
+    pub fn loopback(git_root: impl Into<PathBuf>) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            api_addr: any,
+            git_addr: any,
+            tls: None,
+            git_root: git_root.into(),
+        }
+    }
+}
+
+/// What both servers and the test's own thread share.
+struct Shared {
+    state: Mutex<State>,
+    git_root: PathBuf,
+    scheme: &'static str,
+}
+
+impl Shared {
+    /// A test that panicked while steering has failed already; the servers go on for its clean-up.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The running stand-in. Dropping it closes both servers and every connection to them.
+pub struct GitHub {
+    shared: Arc<Shared>,
+    app_key: jwt::AppKey,
+    api_addr: SocketAddr,
+    git_addr: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl GitHub {
+    /// Starts both servers. They live in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When an address is taken, a PEM file is unreadable, or `openssl` can't make the app's key.
+    pub fn start(options: GitHubOptions) -> anyhow::Result<Self> {
+        let app_key = jwt::AppKey::generate()?;
+        let tls = options
+            .tls
+            .as_ref()
+            .map(listener::server_config)
+            .transpose()?;
+        let (api, api_addr) = bind(options.api_addr)?;
+        let (git, git_addr) = bind(options.git_addr)?;
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::new(app_key.public_der().to_vec())),
+            git_root: options.git_root,
+            scheme: if tls.is_some() { "https" } else { "http" },
+        });
+
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let for_servers = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("github".to_owned())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    tokio::select! {
+                        () = serve(api, tls.clone(), gate::router(Arc::clone(&for_servers))) => {}
+                        () = serve(git, tls, git::router(for_servers)) => {}
+                        _ = stopped => {}
+                    }
+                });
+            })?;
+        Ok(Self {
+            shared,
+            app_key,
+            api_addr,
+            git_addr,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// The address the REST API really listens on.
+    #[must_use]
+    pub fn api_addr(&self) -> SocketAddr {
+        self.api_addr
+    }
+
+    /// The address the git server really listens on.
+    #[must_use]
+    pub fn git_addr(&self) -> SocketAddr {
+        self.git_addr
+    }
+
+    /// Private key of the GitHub App, as GitHub's settings page would give it (PEM, PKCS#1).
+    #[must_use]
+    pub fn app_private_key_pem(&self) -> &str {
+        self.app_key.pem()
+    }
+}
+
+impl Drop for GitHub {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // The thread can only fail by a panic, which the failing request has shown already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for GitHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GitHub")
+            .field("api", &self.api_addr)
+            .field("git", &self.git_addr)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Binds on the calling thread, so that a taken address is the caller's error.
+fn bind(addr: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(addr).with_context(|| format!("bind {addr}"))?;
+    listener.set_nonblocking(true)?;
+    let addr = listener.local_addr()?;
+    Ok((listener, addr))
+}
+
+async fn serve(listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>, router: Router) {
+    let Ok(acceptor) = Acceptor::new(listener, tls) else {
+        return;
+    };
+    // Runs until it is dropped; axum's server has no error of its own.
+    let _ = axum::serve(
+        acceptor,
+        router.into_make_service_with_connect_info::<Accepted>(),
+    )
+    .await;
+}

@@ -1,0 +1,264 @@
+//! What the stand-in knows: the app, its installations, tokens, repositories, and the log of what was asked.
+//!
+//! Deliberately not here: persistence. Every test starts with an empty GitHub.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use crypto_box::SecretKey;
+use crypto_box::aead::OsRng;
+use jiff::Timestamp;
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use super::caller::{Level, Permissions, Token};
+use super::deployments::{CommitStatus, Deployment};
+use super::faults::Faults;
+use super::limits::{Counters, Limits};
+use super::route::RepoRef;
+
+/// One request to the REST API, in the order of their answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// By the stand-in's clock.
+    pub at: Timestamp,
+    /// In capitals.
+    pub method: String,
+    /// Without the query.
+    pub path: String,
+    /// The answer's; 0 when the connection was cut instead.
+    pub status: u16,
+    /// `app`, `installation 7`, `classic token`, `fine-grained token`, `anonymous` or `refused`; never a token.
+    pub caller: String,
+}
+
+/// One request to the git server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitRequest {
+    /// By the stand-in's clock.
+    pub at: Timestamp,
+    /// `owner/name` as the client spelled it.
+    pub repository: String,
+    /// `git-upload-pack` or `git-receive-pack`.
+    pub service: String,
+    /// Whether this is the exchange itself and not the advertisement before it.
+    pub exchange: bool,
+    /// The answer's; 0 when the connection was cut instead.
+    pub status: u16,
+    /// As in [`Request::caller`].
+    pub caller: String,
+}
+
+/// One accepted write of an Actions secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretWrite {
+    /// By the stand-in's clock.
+    pub at: Timestamp,
+    /// `owner/name` as GitHub spells it.
+    pub repository: String,
+    /// In capitals, as GitHub stores it.
+    pub name: String,
+    /// Whether the name was new.
+    pub created: bool,
+}
+
+/// The GitHub App under test.
+pub(super) struct App {
+    pub id: u64,
+    pub client_id: String,
+    pub slug: String,
+    /// PKCS#1 form.
+    pub public_der: Vec<u8>,
+}
+
+/// The app's presence on one account.
+pub(super) struct Installation {
+    pub id: u64,
+    pub account: String,
+    pub repositories: BTreeSet<u64>,
+    pub permissions: Permissions,
+    pub suspended_at: Option<Timestamp>,
+}
+
+/// A stored Actions secret.
+pub(super) struct StoredSecret {
+    pub value: String,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// A repository and what hangs on it.
+pub(super) struct Repository {
+    pub id: u64,
+    pub owner: String,
+    pub name: String,
+    pub private: bool,
+    pub default_branch: String,
+    pub archived: bool,
+    pub key: SecretKey,
+    pub key_id: String,
+    pub secrets: BTreeMap<String, StoredSecret>,
+    pub statuses: Vec<CommitStatus>,
+    pub deployments: Vec<Deployment>,
+}
+
+impl Repository {
+    pub(super) fn full_name(&self) -> String {
+        format!("{}/{}", self.owner, self.name)
+    }
+
+    pub(super) fn rotate_key(&mut self) {
+        self.key = SecretKey::generate(&mut OsRng);
+        // GitHub's are decimal numbers too large for 53 bits, written as strings.
+        self.key_id = (u64::from_be_bytes(random()) >> 1).to_string();
+    }
+
+    pub(super) fn public_key_base64(&self) -> String {
+        STANDARD.encode(self.key.public_key().as_bytes())
+    }
+}
+
+/// Everything, behind one lock.
+pub(super) struct State {
+    pub app: App,
+    pub installations: BTreeMap<u64, Installation>,
+    pub tokens: HashMap<String, Token>,
+    pub repositories: BTreeMap<u64, Repository>,
+    /// Lower-case full names that repositories had before.
+    pub former_names: BTreeMap<String, u64>,
+    pub limits: Limits,
+    pub counters: Counters,
+    pub faults: Faults,
+    pub requests: Vec<Request>,
+    pub git_requests: Vec<GitRequest>,
+    pub secret_writes: Vec<SecretWrite>,
+    pub tokens_minted: usize,
+    /// Seconds that the stand-in's clock is ahead.
+    pub clock_offset: i64,
+    last_id: u64,
+}
+
+impl State {
+    pub(super) fn new(public_der: Vec<u8>) -> Self {
+        let app = App {
+            id: 420_017,
+            client_id: "Iv23liSlipwayStandIn".to_owned(),
+            slug: "slipway".to_owned(),
+            public_der,
+        };
+        Self {
+            app,
+            installations: BTreeMap::new(),
+            tokens: HashMap::new(),
+            repositories: BTreeMap::new(),
+            former_names: BTreeMap::new(),
+            limits: Limits::default(),
+            counters: Counters::default(),
+            faults: Faults::default(),
+            requests: Vec::new(),
+            git_requests: Vec::new(),
+            secret_writes: Vec::new(),
+            tokens_minted: 0,
+            clock_offset: 0,
+            last_id: 1000,
+        }
+    }
+
+    /// One sequence for everything that GitHub numbers, so that a confusion of two kinds of id can't pass.
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Unix seconds by the stand-in's clock.
+    pub(super) fn now(&self) -> i64 {
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        i64::try_from(since.as_secs())
+            .unwrap_or(i64::MAX)
+            .saturating_add(self.clock_offset)
+    }
+
+    pub(super) fn timestamp(&self) -> Timestamp {
+        Timestamp::from_second(self.now()).unwrap_or(Timestamp::MAX)
+    }
+
+    pub(super) fn add_repository(
+        &mut self,
+        owner: &str,
+        name: &str,
+        default_branch: &str,
+        private: bool,
+    ) -> u64 {
+        let id = self.next_id();
+        let mut repository = Repository {
+            id,
+            owner: owner.to_owned(),
+            name: name.to_owned(),
+            private,
+            default_branch: default_branch.to_owned(),
+            archived: false,
+            key: SecretKey::generate(&mut OsRng),
+            key_id: String::new(),
+            secrets: BTreeMap::new(),
+            statuses: Vec::new(),
+            deployments: Vec::new(),
+        };
+        repository.rotate_key();
+        self.repositories.insert(id, repository);
+        id
+    }
+
+    /// The repository of that name, in whatever case.
+    pub(super) fn by_name(&self, owner: &str, name: &str) -> Option<&Repository> {
+        self.repositories.values().find(|repository| {
+            repository.owner.eq_ignore_ascii_case(owner)
+                && repository.name.eq_ignore_ascii_case(name)
+        })
+    }
+
+    pub(super) fn by_full_name(&self, full_name: &str) -> Option<&Repository> {
+        let (owner, name) = full_name.split_once('/')?;
+        self.by_name(owner, name)
+    }
+
+    /// The repository that had that name before it was renamed; a new one of that name hides it.
+    pub(super) fn by_former_name(&self, owner: &str, name: &str) -> Option<&Repository> {
+        let former = format!("{owner}/{name}").to_ascii_lowercase();
+        self.repositories.get(self.former_names.get(&former)?)
+    }
+
+    pub(super) fn repository(&self, reference: &RepoRef) -> Option<&Repository> {
+        match reference {
+            RepoRef::Id(id) => self.repositories.get(id),
+            RepoRef::Name(owner, name) => self.by_name(owner, name),
+        }
+    }
+
+    /// The least of what the app was granted and what the token asked for.
+    pub(super) fn installation_level(
+        &self,
+        installation: u64,
+        token: &Token,
+        permission: &str,
+    ) -> Option<Level> {
+        let granted = *self
+            .installations
+            .get(&installation)?
+            .permissions
+            .get(permission)?;
+        Some(granted.min(*token.permissions.get(permission)?))
+    }
+}
+
+/// Bytes that nobody guesses.
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // ring's generator fails only where the kernel has none.
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .unwrap_or_else(|_| unreachable!("the system has random numbers"));
+    bytes
+}

@@ -1,0 +1,117 @@
+//! Publishing: mandatory, persistent, confirmed, each with a time-out. A message counts as published only when the
+//! broker acknowledged it and didn't return it: lapin calls a returned one acknowledged, too.
+
+use jiff::Timestamp;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
+
+use super::{AmqpError, Link, answer};
+use crate::message::Outgoing;
+
+/// Property `app-id` of everything that is published.
+const APP: &str = "slipway";
+
+/// Why a message isn't published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// No queue is bound for it.
+    #[error("the broker returned the message: {text} ({code})")]
+    Returned {
+        /// AMQP's reply code; 312 is "no route".
+        code: u16,
+        /// The broker's words.
+        text: String,
+    },
+    /// The broker couldn't store it: a full queue, or a leader that is just elected.
+    #[error("the broker refused to store the message")]
+    Nacked,
+    /// Whether it arrived isn't known; publish again on a new channel.
+    #[error(transparent)]
+    Broken(#[from] AmqpError),
+}
+
+/// Publishes on a channel of its own.
+pub struct Publisher {
+    channel: Channel,
+}
+
+/// A message that was sent and not yet confirmed.
+pub struct PendingConfirm(PublisherConfirm);
+
+impl Publisher {
+    /// Opens a channel for publishing.
+    ///
+    /// # Errors
+    /// When the broker refuses, is gone or doesn't answer.
+    pub async fn open(link: &Link) -> Result<Self, AmqpError> {
+        let channel = link.channel().await?;
+        answer("confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        Ok(Self { channel })
+    }
+
+    /// Sends a message; whether it's published, [`PendingConfirm::wait`] tells. Several may be under way at once.
+    ///
+    /// # Errors
+    /// When the connection is gone or blocked; the channel can't be used any more then.
+    pub async fn send(&self, message: &Outgoing) -> Result<PendingConfirm, AmqpError> {
+        let options = BasicPublishOptions { mandatory: true, immediate: false };
+        let sent = self.channel.basic_publish(
+            message.exchange.as_str().into(),
+            message.routing_key.as_str().into(),
+            options,
+            &message.body,
+            properties(message),
+        );
+        Ok(PendingConfirm(answer("a message", sent).await?))
+    }
+
+    /// Sends a message and waits until it's published.
+    ///
+    /// # Errors
+    /// As [`PendingConfirm::wait`].
+    pub async fn publish(&self, message: &Outgoing) -> Result<(), PublishError> {
+        self.send(message).await?.wait().await
+    }
+}
+
+impl PendingConfirm {
+    /// Waits for the broker's word.
+    ///
+    /// # Errors
+    /// A [`PublishError`]; after [`PublishError::Broken`] the channel can't be used any more.
+    pub async fn wait(self) -> Result<(), PublishError> {
+        match answer("a confirm", self.0).await? {
+            Confirmation::Ack(None) => Ok(()),
+            Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
+                Err(PublishError::Returned { code: returned.reply_code, text: returned.reply_text.to_string() })
+            }
+            // Without confirms nothing is known, which must not pass for success.
+            Confirmation::Nack(None) | Confirmation::NotRequested => Err(PublishError::Nacked),
+        }
+    }
+}
+
+fn properties(message: &Outgoing) -> BasicProperties {
+    const PERSISTENT: u8 = 2;
+    let mut headers = FieldTable::default();
+    for (name, value) in &message.headers {
+        headers.insert(name.as_str().into(), AMQPValue::LongString(value.as_str().into()));
+    }
+    let mut properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_app_id(APP.into())
+        .with_timestamp(u64::try_from(Timestamp::now().as_second()).unwrap_or(0))
+        .with_message_id(message.message_id.as_str().into())
+        .with_headers(headers);
+    if !message.event_type.is_empty() {
+        properties = properties.with_type(message.event_type.as_str().into());
+    }
+    if let Some(id) = &message.correlation_id {
+        properties = properties.with_correlation_id(id.as_str().into());
+    }
+    if let Some(content_type) = &message.content_type {
+        properties = properties.with_content_type(content_type.as_str().into());
+    }
+    properties
+}

@@ -1,0 +1,144 @@
+//! Consuming. A stream that ends with `None` was cancelled by the broker or lost its queue; polling it again would hang
+//! for ever while the channel still says that it's connected, so that [`Subscription::next`] ends for good instead.
+
+use futures_util::StreamExt as _;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Consumer};
+use slipway_protocol::topology;
+
+use super::{AmqpError, Link, answer};
+use crate::message::Incoming;
+
+/// A message that waits to be acknowledged; unacknowledged, it comes again once the channel is gone.
+pub struct Delivered {
+    /// The message.
+    pub incoming: Incoming,
+    /// Whether it was delivered before.
+    pub redelivered: bool,
+    acker: lapin::Acker,
+}
+
+impl Delivered {
+    /// Acknowledges it. False when the acknowledgement can't count, since its channel is gone: it will come again.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn ack(&self) -> Result<bool, AmqpError> {
+        answer("an acknowledgement", self.acker.ack(BasicAckOptions::default())).await
+    }
+}
+
+/// A consumer on a channel of its own.
+pub struct Subscription {
+    channel: Channel,
+    consumer: Consumer,
+    ended: bool,
+}
+
+impl Subscription {
+    /// The next message; `None` when the broker cancelled the consumer or the queue is gone, and ever after.
+    ///
+    /// # Errors
+    /// When the channel or the connection broke.
+    pub async fn next(&mut self) -> Result<Option<Delivered>, AmqpError> {
+        if self.ended {
+            return Ok(None);
+        }
+        match self.consumer.next().await {
+            Some(Ok(delivery)) => Ok(Some(delivered(delivery))),
+            Some(Err(source)) => {
+                self.ended = true;
+                Err(AmqpError::Broker { what: "a consumer", source })
+            }
+            None => {
+                self.ended = true;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Asks the broker for no more messages; those under way may still be acknowledged.
+    ///
+    /// # Errors
+    /// When the broker refuses, is gone or doesn't answer.
+    pub async fn cancel(&self) -> Result<(), AmqpError> {
+        let cancel = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
+        answer("the end of a consumer", cancel).await
+    }
+
+    /// The queue it consumes.
+    #[must_use]
+    pub fn queue(&self) -> String {
+        self.consumer.queue().to_string()
+    }
+}
+
+/// Consumes `queue` with at most `prefetch` messages unacknowledged: the only brake there is.
+///
+/// # Errors
+/// When the broker refuses (there is no such queue), is gone or doesn't answer.
+pub async fn consume(link: &Link, queue: &str, prefetch: u16) -> Result<Subscription, AmqpError> {
+    let channel = link.channel().await?;
+    start(channel, queue, prefetch, BasicConsumeOptions::default()).await
+}
+
+/// Follows the events whose routing keys match `patterns`, through a queue that ends with the connection. With no
+/// pattern it's a queue that only its name leads to.
+///
+/// # Errors
+/// When the broker refuses (the topology isn't declared), is gone or doesn't answer.
+pub async fn subscribe(link: &Link, patterns: &[&str]) -> Result<Subscription, AmqpError> {
+    let channel = link.channel().await?;
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let queue = answer("a queue", channel.queue_declare("".into(), options, FieldTable::default())).await?;
+    for pattern in patterns {
+        let bind = channel.queue_bind(
+            queue.name().clone(),
+            topology::EVENTS.into(),
+            (*pattern).into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        answer("a binding", bind).await?;
+    }
+    let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
+    start(channel, queue.name().as_str(), 0, options).await
+}
+
+async fn start(
+    channel: Channel,
+    queue: &str,
+    prefetch: u16,
+    options: BasicConsumeOptions,
+) -> Result<Subscription, AmqpError> {
+    answer("a prefetch limit", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+    let consume = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
+    let consumer = answer("a consumer", consume).await?;
+    Ok(Subscription { channel, consumer, ended: false })
+}
+
+fn delivered(delivery: Delivery) -> Delivered {
+    let headers = delivery.properties.headers().as_ref().map(|table| {
+        let text = |value: &AMQPValue| match value {
+            AMQPValue::LongString(v) => Some(v.to_string()),
+            AMQPValue::ShortString(v) => Some(v.to_string()),
+            _ => None,
+        };
+        table.inner().iter().filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect()
+    });
+    Delivered {
+        incoming: Incoming {
+            body: delivery.data,
+            content_type: delivery.properties.content_type().as_ref().map(ToString::to_string),
+            headers: headers.unwrap_or_default(),
+            exchange: delivery.exchange.to_string(),
+            routing_key: delivery.routing_key.to_string(),
+        },
+        redelivered: delivery.redelivered,
+        acker: delivery.acker,
+    }
+}

@@ -1,0 +1,110 @@
+//! The topology of the protocol's table, declared and checked. Bindings can be declared but not looked at over AMQP:
+//! declaring them again is what makes sure of them.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, ExchangeKind};
+use slipway_protocol::topology::{Argument, BINDINGS, EXCHANGES, Exchange, QUEUES, Queue};
+
+use super::{AmqpError, Link, answer};
+
+/// Something of the topology that isn't as the table says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// `exchange slipway.events`, `queue slipway.deployments`.
+    pub what: String,
+    /// The broker's words.
+    pub reason: String,
+}
+
+/// Declares every exchange, queue and binding; what is there already must be the same.
+///
+/// # Errors
+/// When the broker refuses (something of that name differs), is gone or doesn't answer. The channel is closed then.
+pub async fn declare(channel: &Channel) -> Result<(), AmqpError> {
+    for exchange in EXCHANGES {
+        declare_exchange(channel, exchange, false).await?;
+    }
+    for queue in QUEUES {
+        declare_queue(channel, queue, false).await?;
+    }
+    for binding in BINDINGS {
+        let bind = channel.queue_bind(
+            binding.queue.into(),
+            binding.exchange.into(),
+            binding.pattern.into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        answer("a binding", bind).await?;
+    }
+    Ok(())
+}
+
+/// Compares the broker with the table and creates nothing: what is missing, and what is there with other settings.
+///
+/// # Errors
+/// When the connection is gone or the broker doesn't answer.
+pub async fn check(link: &Link) -> Result<Vec<Problem>, AmqpError> {
+    let mut problems = Vec::new();
+    for exchange in EXCHANGES {
+        // A passive declaration looks for the name only, an active one compares; each refusal closes its channel.
+        for passive in [true, false] {
+            let outcome = declare_exchange(&link.channel().await?, exchange, passive).await;
+            if let Some(reason) = refusal(outcome)? {
+                problems.push(Problem { what: format!("exchange {}", exchange.name), reason });
+                break;
+            }
+        }
+    }
+    for queue in QUEUES {
+        for passive in [true, false] {
+            let outcome = declare_queue(&link.channel().await?, queue, passive).await;
+            if let Some(reason) = refusal(outcome)? {
+                problems.push(Problem { what: format!("queue {}", queue.name), reason });
+                break;
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// The broker's refusal of a declaration, as opposed to a broken connection.
+fn refusal(outcome: Result<(), AmqpError>) -> Result<Option<String>, AmqpError> {
+    match outcome {
+        Ok(()) => Ok(None),
+        Err(AmqpError::Broker { what, source }) => match source.kind() {
+            lapin::ErrorKind::ProtocolError(error) => Ok(Some(error.to_string())),
+            _ => Err(AmqpError::Broker { what, source }),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+async fn declare_exchange(channel: &Channel, exchange: &Exchange, passive: bool) -> Result<(), AmqpError> {
+    let kind = match exchange.kind {
+        "topic" => ExchangeKind::Topic,
+        "fanout" => ExchangeKind::Fanout,
+        "direct" => ExchangeKind::Direct,
+        other => ExchangeKind::Custom(other.to_owned()),
+    };
+    let options = ExchangeDeclareOptions { durable: true, passive, ..ExchangeDeclareOptions::default() };
+    let mut arguments = FieldTable::default();
+    if let Some(alternate) = exchange.alternate {
+        arguments.insert("alternate-exchange".into(), AMQPValue::LongString(alternate.into()));
+    }
+    answer("an exchange", channel.exchange_declare(exchange.name.into(), kind, options, arguments)).await
+}
+
+async fn declare_queue(channel: &Channel, queue: &Queue, passive: bool) -> Result<(), AmqpError> {
+    let options = QueueDeclareOptions { durable: true, passive, ..QueueDeclareOptions::default() };
+    let mut arguments = FieldTable::default();
+    for (name, value) in queue.arguments {
+        let value = match value {
+            Argument::Text(text) => AMQPValue::LongString((*text).into()),
+            Argument::Number(number) => AMQPValue::LongLongInt(*number),
+        };
+        arguments.insert((*name).into(), value);
+    }
+    answer("a queue", channel.queue_declare(queue.name.into(), options, arguments)).await.map(drop)
+}

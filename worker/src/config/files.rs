@@ -1,0 +1,160 @@
+//! Secrets and certificates that the environment names by path, read once at start. A file that other users may read
+//! is refused when it holds a private key, and warned about when it holds another secret.
+
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::parse::Fault;
+
+/// No secret is larger, in bytes; a wrong path to something huge isn't read into memory.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The private keys that open sealed secrets, base64 of 32 bytes each, by key id.
+pub type SealingKeys = BTreeMap<String, SecretString>;
+
+/// The content of a secret file, without the line break at its end.
+#[derive(Debug, Clone)]
+pub struct SecretFile {
+    /// The secret.
+    pub content: SecretString,
+    /// Set when other users of this machine may read the file.
+    pub warning: Option<String>,
+}
+
+/// A PEM file that was read once to prove that it holds certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaFile(pub PathBuf);
+
+pub(super) fn secret_file(value: &str) -> Result<SecretFile, Fault> {
+    let path = Path::new(value);
+    let (content, metadata) = read(path)?;
+    let warning = exposure(&metadata).map(|how| format!("{} {how}", path.display()));
+    Ok(SecretFile { content, warning })
+}
+
+pub(super) fn digest_key_file(value: &str) -> Result<SecretFile, Fault> {
+    let file = secret_file(value)?;
+    let length = file.content.expose_secret().chars().count();
+    if length < 32 {
+        return Err(because(format!("names {}, which holds {length} characters, fewer than 32", shown(value))));
+    }
+    Ok(file)
+}
+
+pub(super) fn ssh_key_file(value: &str) -> Result<SecretFile, Fault> {
+    private_key(value, "a private key", |key| key.starts_with("-----BEGIN ") && key.contains("PRIVATE KEY-----"))
+}
+
+pub(super) fn app_key_file(value: &str) -> Result<SecretFile, Fault> {
+    const KINDS: [&str; 2] = ["-----BEGIN RSA PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----"];
+    private_key(value, "a GitHub App's private key", |key| KINDS.iter().any(|kind| key.starts_with(kind)))
+}
+
+pub(super) fn age_identity_file(value: &str) -> Result<SecretFile, Fault> {
+    private_key(value, "an age identity", |key| key.lines().any(|line| line.starts_with("AGE-SECRET-KEY-1")))
+}
+
+fn private_key(value: &str, what: &str, valid: fn(&str) -> bool) -> Result<SecretFile, Fault> {
+    let content = private_content(Path::new(value))?;
+    if !valid(content.expose_secret()) {
+        return Err(because(format!("names {}, which doesn't hold {what}", shown(value))));
+    }
+    Ok(SecretFile { content, warning: None })
+}
+
+fn private_content(path: &Path) -> Result<SecretString, Fault> {
+    let (content, metadata) = read(path)?;
+    match exposure(&metadata) {
+        None => Ok(content),
+        Some(how) => Err(because(format!("names {0}, which {how}; run `chmod 600 {0}`", path.display()))),
+    }
+}
+
+pub(super) fn sealing_keys_dir(value: &str) -> Result<SealingKeys, Fault> {
+    let unreadable = |error: std::io::Error| because(format!("names {}, which can't be read: {error}", shown(value)));
+    let mut keys = SealingKeys::new();
+    for entry in std::fs::read_dir(value).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let Some(id) = name.strip_suffix(".key") else { continue };
+        let key = private_content(&path)?;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(key.expose_secret()).map(zeroize::Zeroizing::new);
+        if !bytes.is_ok_and(|bytes| bytes.len() == 32 && bytes.iter().any(|b| *b != 0)) {
+            return Err(because(format!("names {}, which doesn't hold base64 of 32 bytes", path.display())));
+        }
+        if id.is_empty() || id.len() > 64 {
+            return Err(because(format!("holds {}, whose key id isn't 1 to 64 bytes long", path.display())));
+        }
+        keys.insert(id.to_owned(), key);
+    }
+    if keys.is_empty() {
+        return Err(because(format!("names {}, which holds no <key_id>.key file", shown(value))));
+    }
+    Ok(keys)
+}
+
+pub(super) fn directory(value: &str) -> Result<PathBuf, Fault> {
+    match std::fs::read_dir(value) {
+        Ok(_) => Ok(value.into()),
+        Err(error) => Err(because(format!("names {}, which can't be read: {error}", shown(value)))),
+    }
+}
+
+pub(super) fn ca_file(value: &str) -> Result<CaFile, Fault> {
+    let refuse = |why: String| because(format!("names {}, which {why}", shown(value)));
+    let certificates =
+        CertificateDer::pem_file_iter(value).map_err(|error| refuse(format!("can't be read: {error}")))?;
+    match certificates.collect::<Result<Vec<_>, _>>() {
+        Ok(all) if !all.is_empty() => Ok(CaFile(value.into())),
+        Ok(_) => Err(refuse("holds no certificate".into())),
+        Err(error) => Err(refuse(format!("holds a broken certificate: {error}"))),
+    }
+}
+
+fn read(path: &Path) -> Result<(SecretString, Metadata), Fault> {
+    let shown = shown(&path.to_string_lossy());
+    let unreadable = |error: std::io::Error| because(format!("names {shown}, which can't be read: {error}"));
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(because(format!("names {shown}, which isn't a file")));
+    }
+    let mut content = zeroize::Zeroizing::new(String::new());
+    file.take(MAX_BYTES + 1).read_to_string(&mut content).map_err(unreadable)?;
+    match content.trim_end() {
+        "" => Err(because(format!("names {shown}, which is empty"))),
+        _ if content.len() as u64 > MAX_BYTES => Err(because(format!("names {shown}, which is larger than 64 KiB"))),
+        secret => Ok((secret.into(), metadata)),
+    }
+}
+
+/// PostgreSQL's rule for key files: nobody but the owner, except that a group may read what root owns, which is how
+/// Kubernetes hands secrets to a process that isn't root.
+fn exposure(metadata: &Metadata) -> Option<String> {
+    let mode = metadata.mode() & 0o777;
+    let own = metadata.uid() == rustix::process::geteuid().as_raw();
+    let allowed = if metadata.uid() == 0 && !own { 0o740 } else { 0o700 };
+    (mode & !allowed != 0).then(|| format!("other users of this machine may open (mode {mode:04o})"))
+}
+
+/// A path as it may stand in a message: what doesn't look like one may be a secret in the wrong variable.
+fn shown(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
+    if value.starts_with(['/', '.']) && value.len() <= 200 && value.chars().all(plain) {
+        value.to_owned()
+    } else {
+        "a path (not repeated here, since it may be a secret)".to_owned()
+    }
+}
+
+fn because(text: String) -> Fault {
+    Fault::Because(text)
+}

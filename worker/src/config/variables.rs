@@ -1,0 +1,173 @@
+//! Every environment variable of the worker, in one table: it parses them, documents them (`--help`) and names what
+//! is wrong with them. What they become together is `super`'s job.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::files::{self, CaFile, SealingKeys, SecretFile};
+use super::parse::{self, Fault, LogFormat};
+use super::url::ConnectionUrl;
+
+/// What applies when a variable is unset. An empty variable counts as unset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unset {
+    /// The configuration is incomplete without it.
+    Required,
+    /// The feature is off, or another variable stands in for it.
+    Optional,
+    /// This value, which goes through the same parser.
+    Default(&'static str),
+    /// A value found at start, described in words.
+    Derived(&'static str),
+}
+
+/// What a reader of `--help` learns about a variable.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The variable's name.
+    pub name: &'static str,
+    /// What applies when it's unset.
+    pub unset: Unset,
+    /// What the variable is for.
+    pub about: &'static str,
+    /// What the value must be, worded to follow "must be".
+    pub expected: &'static str,
+    /// Whether the value itself may hold a secret and is never repeated.
+    pub secret: bool,
+}
+
+/// A variable and its parser.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable<T> {
+    /// Its documentation.
+    pub entry: Entry,
+    pub(super) parse: fn(&str) -> Result<T, Fault>,
+}
+
+/// Variables that belong together, under a heading of `--help`.
+#[derive(Debug, Clone, Copy)]
+pub struct Group {
+    /// The heading.
+    pub title: &'static str,
+    /// The variables, in reading order.
+    pub entries: &'static [Entry],
+}
+
+macro_rules! variables {
+    ($($title:literal { $($id:ident: $type:ty = $name:literal, $unset:expr, $secret:literal, $parse:expr,
+        $about:literal, $expected:literal;)* })*) => {
+        $($(
+            #[doc = $about]
+            pub const $id: Variable<$type> = Variable {
+                entry: Entry { name: $name, unset: $unset, about: $about, expected: $expected, secret: $secret },
+                parse: $parse,
+            };
+        )*)*
+
+        /// The whole table, in the order of `--help`.
+        pub const GROUPS: &[Group] = &[$(Group { title: $title, entries: &[$($id.entry,)*] },)*];
+
+        /// Names of variables whose default doesn't pass their own parser; always empty, as a test proves.
+        #[cfg(test)]
+        pub(super) fn refused_defaults() -> Vec<&'static str> {
+            let mut refused = Vec::new();
+            $($(if let Unset::Default(value) = $id.entry.unset && ($id.parse)(value).is_err() {
+                refused.push($name);
+            })*)*
+            refused
+        }
+    };
+}
+
+use Unset::{Default, Derived, Optional, Required};
+
+variables! {
+    "Connections" {
+        AMQP_URL: ConnectionUrl = "SLIPWAY_AMQP_URL", Required, true, parse::amqp_url,
+            "RabbitMQ", "a URL such as amqps://user:password@host:5671/vhost, with special characters percent-encoded";
+        DATABASE_URL: ConnectionUrl = "SLIPWAY_DATABASE_URL", Required, true, parse::database_url,
+            "PostgreSQL", "a URL such as postgresql://user:password@host:5432/database, with special characters percent-encoded";
+        ADMIN_ADDR: SocketAddr = "SLIPWAY_ADMIN_ADDR", Default("127.0.0.1:9090"), false, parse::socket_address,
+            "Where /healthz, /readyz and /version are served", "an IP address and a port, such as 0.0.0.0:9090";
+        CA_FILE: CaFile = "SLIPWAY_CA_FILE", Optional, false, files::ca_file,
+            "Certificate authorities to trust for HTTPS beside the system's", "the path of a PEM file";
+    }
+    "This worker" {
+        WORKER_NAME: String = "SLIPWAY_WORKER_NAME", Derived("host name and process id"), false, parse::worker_name,
+            "Name of this process in leases, logs and dead letters; unique among all workers",
+            "1 to 128 visible ASCII characters";
+        CONCURRENCY: usize = "SLIPWAY_CONCURRENCY", Default("4"), false, parse::concurrency,
+            "Deployments at once", "a number from 1 to 256";
+        DRAIN_TIMEOUT: Duration = "SLIPWAY_DRAIN_TIMEOUT", Default("25s"), false, parse::drain_timeout,
+            "How long running deployments may go on after SIGTERM; shorter than what the supervisor grants",
+            "a duration from 0s to 1h";
+        LEASE: Duration = "SLIPWAY_LEASE", Default("30s"), false, parse::lease,
+            "How long a silent worker keeps its deployments before another takes them over", "a duration from 1s to 10m";
+    }
+    "Attempts" {
+        MAX_ATTEMPTS: u32 = "SLIPWAY_MAX_ATTEMPTS", Default("5"), false, parse::attempts,
+            "Attempts of one deployment, before it goes to the dead letters", "a number from 1 to 100";
+        RETRY_INITIAL: Duration = "SLIPWAY_RETRY_INITIAL", Default("10s"), false, parse::retry,
+            "Upper bound of the delay before the second attempt; it triples from one attempt to the next",
+            "a duration from 1ms to 24h";
+        RETRY_MAX: Duration = "SLIPWAY_RETRY_MAX", Default("600s"), false, parse::retry,
+            "Upper bound of any delay between attempts", "a duration from 1ms to 24h";
+        COMMAND_TIMEOUT: Duration = "SLIPWAY_COMMAND_TIMEOUT", Default("600s"), false, parse::work_timeout,
+            "Longest time for one command on a server", "a duration from 1s to 6h";
+        HEALTH_TIMEOUT: Duration = "SLIPWAY_HEALTH_TIMEOUT", Default("180s"), false, parse::work_timeout,
+            "Longest time for a project to become healthy", "a duration from 1s to 6h";
+    }
+    "Servers" {
+        SSH_KEY_FILE: SecretFile = "SLIPWAY_SSH_KEY_FILE", Optional, false, files::ssh_key_file,
+            "Private key for servers that the inventory holds no key of",
+            "the path of an OpenSSH or PEM private key, readable by the worker's user only";
+        AGE_IDENTITY_FILE: SecretFile = "SLIPWAY_AGE_IDENTITY_FILE", Optional, false, files::age_identity_file,
+            "age identity that opens the servers' keys in the inventory",
+            "the path of an age identity (AGE-SECRET-KEY-1…), readable by the worker's user only";
+        TRUST_NEW_SERVERS: bool = "SLIPWAY_TRUST_NEW_SERVERS", Default("false"), false, parse::switch,
+            "Record the first host key of servers that the inventory doesn't know", "true or false";
+        PROJECT_ROOT: String = "SLIPWAY_PROJECT_ROOT", Default("/opt/services"), false, parse::project_root,
+            "Directory on the servers below which projects live",
+            "an absolute path of letters, digits, '.', '_' and '-', without '..'";
+    }
+    "Secrets of projects" {
+        SEALING_KEYS_DIR: SealingKeys = "SLIPWAY_SEALING_KEYS_DIR", Optional, false, files::sealing_keys_dir,
+            "Private keys that open sealed secrets, one file <key_id>.key each",
+            "the path of a directory of *.key files, each base64 of 32 bytes, readable by the worker's user only";
+        SECRETS_DIR: PathBuf = "SLIPWAY_SECRETS_DIR", Optional, false, files::directory,
+            "Mounted secrets, one file for each reference", "the path of a directory";
+        DIGEST_KEY_FILE: SecretFile = "SLIPWAY_DIGEST_KEY_FILE", Required, false, files::digest_key_file,
+            "Key of the digests that tell whether a GitHub secret changed; the same for all workers",
+            "the path of a file with at least 32 characters, such as `openssl rand -base64 48` makes";
+    }
+    "GitHub" {
+        GITHUB_APP_ID: String = "SLIPWAY_GITHUB_APP_ID", Optional, false, parse::app_id,
+            "The GitHub App's id or client id; or set SLIPWAY_GITHUB_TOKEN_FILE", "letters, digits and dots";
+        GITHUB_APP_KEY_FILE: SecretFile = "SLIPWAY_GITHUB_APP_KEY_FILE", Optional, false, files::app_key_file,
+            "The GitHub App's private key", "the path of a PEM private key, readable by the worker's user only";
+        GITHUB_TOKEN_FILE: SecretFile = "SLIPWAY_GITHUB_TOKEN_FILE", Optional, false, files::secret_file,
+            "A token instead of a GitHub App", "the path of a file that holds the token";
+        GITHUB_API_URL: String = "SLIPWAY_GITHUB_API_URL", Default("https://api.github.com"), false, parse::base_url,
+            "GitHub's REST API", "an http:// or https:// URL without credentials and query";
+        GITHUB_GIT_URL: String = "SLIPWAY_GITHUB_GIT_URL", Default("https://github.com"), false, parse::base_url,
+            "GitHub's git server", "an http:// or https:// URL without credentials and query";
+    }
+    "Registry" {
+        REGISTRY: String = "SLIPWAY_REGISTRY", Default("ghcr.io"), false, parse::registry,
+            "Registry of the projects' images", "a host in lower case, with a port where needed";
+        REGISTRY_USERNAME: String = "SLIPWAY_REGISTRY_USERNAME", Optional, false, parse::text,
+            "User of a credential that may read packages; unset for public images", "visible characters on one line";
+        REGISTRY_PASSWORD_FILE: SecretFile = "SLIPWAY_REGISTRY_PASSWORD_FILE", Optional, false, files::secret_file,
+            "That user's password or token", "the path of a file that holds the password";
+    }
+    "Telemetry" {
+        LOG: String = "SLIPWAY_LOG", Default("info"), false, parse::log_filter,
+            "What is logged, to standard error", "a level or tracing directives, such as info,slipway_deploy=debug";
+        LOG_FORMAT: LogFormat = "SLIPWAY_LOG_FORMAT", Default("json"), false, parse::log_format,
+            "How it's logged", "json or text";
+        OTLP_ENDPOINT: String = "OTEL_EXPORTER_OTLP_ENDPOINT", Optional, true, parse::otlp_endpoint,
+            "Collector of traces, metrics and logs (http/protobuf); unset: none. The other OTEL_ variables apply as the OpenTelemetry SDK reads them",
+            "an http:// or https:// URL, such as http://127.0.0.1:4318";
+    }
+}

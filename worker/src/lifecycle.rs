@@ -1,0 +1,189 @@
+//! Start, drain and end of the process: signals, the drain and its deadline, the order of shutting down, exit codes.
+//! What is drained is the engine's matter.
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use slipway_deploy::retry::Policy;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// Exit codes, after sysexits.h where it has one. There is none for an absent database or broker: the worker waits.
+pub mod exit {
+    /// A second signal came during the drain; work was dropped, and leases will expire.
+    pub const ABORTED: u8 = 1;
+    /// The configuration or the command line is wrong; a restart won't help.
+    pub const USAGE: u8 = 64;
+    /// The worker itself failed; a restart may help.
+    pub const INTERNAL: u8 = 70;
+}
+
+/// The one decision to stop, shared by all. Once begun it can't be taken back.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    timeout: Duration,
+    token: CancellationToken,
+    created_at: Timestamp,
+    begun: Arc<OnceLock<(Timestamp, Instant)>>,
+}
+
+impl Drain {
+    /// A drain that, once begun, grants running work `timeout`.
+    #[must_use]
+    pub fn new(timeout: Duration) -> Self {
+        Self { timeout, token: CancellationToken::new(), created_at: Timestamp::now(), begun: Arc::default() }
+    }
+
+    /// Begins to drain; later calls change nothing.
+    pub fn begin(&self) {
+        self.begun.get_or_init(|| (Timestamp::now(), Instant::now() + self.timeout));
+        self.token.cancel();
+    }
+
+    /// Cancelled when the drain begins: take nothing new from then on.
+    #[must_use]
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+
+    /// Whether it has begun.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    /// When running work has to be at a boundary; `None` until the drain begins.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.begun.get().map(|(_, deadline)| *deadline)
+    }
+
+    /// When it began.
+    #[must_use]
+    pub fn began_at(&self) -> Option<Timestamp> {
+        self.begun.get().map(|(began, _)| *began)
+    }
+
+    /// When the worker started to count on not draining.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// Waits for the drain and then until `grace` after its deadline: whoever still runs by then is stuck.
+    pub async fn overdue(&self, grace: Duration) {
+        self.token.cancelled().await;
+        let deadline = self.deadline().unwrap_or_else(Instant::now);
+        tokio::time::sleep_until(deadline + grace).await;
+    }
+}
+
+/// Begins the drain at the first SIGTERM or SIGINT and exits with [`exit::ABORTED`] at the second.
+///
+/// Runs on a thread and an event loop of its own, so that the second signal works however stuck the others are.
+///
+/// # Errors
+/// When the handlers can't be installed.
+pub fn drain_on_signals(drain: Drain) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = {
+        let _context = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            let name = next(&mut signals).await;
+            info!(signal = name, timeout_ms = drain.timeout.as_millis(), "draining; a second signal exits at once");
+            drain.begin();
+            let name = next(&mut signals).await;
+            error!(signal = name, "second signal: exiting without a drain; leases of running deployments will expire");
+            std::process::exit(i32::from(exit::ABORTED));
+        });
+    })?;
+    Ok(())
+}
+
+async fn next((terminate, interrupt): &mut (Signal, Signal)) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+/// Tries `connect` until it succeeds, with a log line for each failure, or gives `None` when the drain begins.
+///
+/// `what` is the thing waited for, such as `database`; the error's text must be free of secrets.
+pub async fn wait_for<T, E, F>(what: &str, policy: Policy, drain: &Drain, mut connect: impl FnMut() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, E>>,
+    E: std::fmt::Display,
+{
+    for tried in 1_u32.. {
+        let outcome = tokio::select! {
+            outcome = connect() => outcome,
+            () = drain.token().cancelled() => return None,
+        };
+        let error = match outcome {
+            Ok(connected) => return Some(connected),
+            Err(error) => error,
+        };
+        let delay = policy.delay(tried).unwrap_or(policy.max);
+        warn!(dependency = what, tries = tried, retry_in_ms = delay.as_millis(), error = %error, "waiting for the {what}");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = drain.token().cancelled() => return None,
+        }
+    }
+    None
+}
+
+/// Ends components one after the other, all within one deadline.
+#[derive(Debug)]
+pub struct Shutdown {
+    deadline: Instant,
+    failed: Vec<&'static str>,
+}
+
+/// Components that didn't end well in time.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not everything ended in time: {}", .0.join(", "))]
+pub struct Unfinished(pub Vec<&'static str>);
+
+impl Shutdown {
+    /// A shutdown that is to be over by `deadline`.
+    #[must_use]
+    pub fn by(deadline: Instant) -> Self {
+        Self { deadline, failed: Vec::new() }
+    }
+
+    /// Waits for `work`, which ends the component `name`, until the deadline; even after the deadline it gets `least`,
+    /// so that a slow predecessor doesn't rob the last ones of their flush. A failure is logged and remembered, and
+    /// the next steps are still taken.
+    pub async fn step(&mut self, name: &'static str, least: Duration, work: impl Future<Output = anyhow::Result<()>>) {
+        let began = Instant::now();
+        let outcome = tokio::time::timeout_at(self.deadline.max(began + least), work).await;
+        let duration_ms = began.elapsed().as_millis();
+        match outcome {
+            Ok(Ok(())) => {
+                info!(component = name, duration_ms, "ended");
+                return;
+            }
+            Ok(Err(error)) => error!(component = name, duration_ms, error = format!("{error:#}"), "failed to end"),
+            Err(_) => error!(component = name, duration_ms, "didn't end in time and was dropped"),
+        }
+        self.failed.push(name);
+    }
+
+    /// How it went.
+    ///
+    /// # Errors
+    /// The components that failed or were late.
+    pub fn finish(self) -> Result<(), Unfinished> {
+        if self.failed.is_empty() { Ok(()) } else { Err(Unfinished(self.failed)) }
+    }
+}

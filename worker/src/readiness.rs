@@ -1,0 +1,115 @@
+//! Whether this worker takes on work, condition by condition. Components set the conditions; `admin` shows them.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::lifecycle::Drain;
+
+/// What must hold before a worker is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// The database is connected and its schema is the expected one.
+    Database,
+    /// The broker has registered this worker's consumer.
+    BrokerConsumer,
+    /// A message of its own has come back to it through the broker.
+    Canary,
+    /// It isn't draining.
+    NotDraining,
+}
+
+/// One condition as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Which one.
+    pub name: Condition,
+    /// Whether it holds.
+    pub met: bool,
+    /// Why it doesn't, without secrets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Since when it has been met or unmet.
+    pub since: Timestamp,
+}
+
+/// All conditions at one moment; the body of `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether every condition holds.
+    pub ready: bool,
+    /// Each condition.
+    pub conditions: Vec<Status>,
+}
+
+/// A handle on the conditions; clones share them. Every worker starts with nothing met but [`Condition::NotDraining`].
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    conditions: Arc<watch::Sender<Vec<Status>>>,
+    drain: Drain,
+}
+
+impl Readiness {
+    /// Conditions of a worker that stops being ready when `drain` begins.
+    #[must_use]
+    pub fn new(drain: &Drain) -> Self {
+        let since = Timestamp::now();
+        let unmet = |name| Status { name, met: false, reason: Some("not there yet".into()), since };
+        let conditions = [Condition::Database, Condition::BrokerConsumer, Condition::Canary].map(unmet).into();
+        Self { conditions: Arc::new(watch::Sender::new(conditions)), drain: drain.clone() }
+    }
+
+    /// Says that `condition` holds.
+    pub fn met(&self, condition: Condition) {
+        self.set(condition, true, None);
+    }
+
+    /// Says that `condition` doesn't hold (any more), and why; the reason is shown to whoever asks.
+    pub fn unmet(&self, condition: Condition, reason: impl Into<String>) {
+        self.set(condition, false, Some(reason.into()));
+    }
+
+    /// [`Condition::NotDraining`] follows the drain and can't be set.
+    fn set(&self, condition: Condition, met: bool, reason: Option<String>) {
+        self.conditions.send_if_modified(|conditions| {
+            let Some(status) = conditions.iter_mut().find(|status| status.name == condition) else { return false };
+            if status.met != met {
+                status.since = Timestamp::now();
+                tracing::info!(condition = ?condition, met, reason = reason.as_deref(), "readiness changed");
+            }
+            let changed = status.met != met || status.reason != reason;
+            (status.met, status.reason) = (met, reason);
+            changed
+        });
+    }
+
+    /// The conditions now.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let mut conditions = self.conditions.borrow().clone();
+        conditions.push(self.draining());
+        Report { ready: conditions.iter().all(|status| status.met), conditions }
+    }
+
+    fn draining(&self) -> Status {
+        let begun = self.drain.began_at();
+        Status {
+            name: Condition::NotDraining,
+            met: begun.is_none(),
+            reason: begun.map(|_| "draining: running work ends, nothing new is taken".into()),
+            since: begun.unwrap_or_else(|| self.drain.created_at()),
+        }
+    }
+
+    /// Waits until every condition holds, or gives `false` when the drain begins first.
+    pub async fn ready(&self) -> bool {
+        let mut changes = self.conditions.subscribe();
+        tokio::select! {
+            all = changes.wait_for(|conditions| conditions.iter().all(|status| status.met)) => all.is_ok(),
+            () = self.drain.token().cancelled() => false,
+        }
+    }
+}
