@@ -30,9 +30,8 @@ impl Bus {
 fn trouble(place: &str, error: &AmqpError) -> Trouble {
     let text = format!("RabbitMQ at {place}: {}", chain(error));
     match error {
-        AmqpError::Url(_) => {
-            Trouble::usage(text).hint("set SLIPWAY_AMQP_URL to amqp://user:password@host:5672/vhost, or amqps:// for TLS")
-        }
+        AmqpError::Url(_) => Trouble::usage(text)
+            .hint("set SLIPWAY_AMQP_URL to amqp://user:password@host:5672/vhost, or amqps:// for TLS"),
         AmqpError::Broker { .. } | AmqpError::TimedOut { .. } => Trouble::new(Exit::Unavailable, text)
             .hint("check that RabbitMQ runs, that SLIPWAY_AMQP_URL is right and that this machine may connect"),
     }

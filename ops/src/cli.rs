@@ -2,10 +2,12 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::dead_letters::DeadLetters;
 use crate::deployments::Deployments;
 use crate::servers::Servers;
 use crate::settings::Settings;
 use crate::submit::Submit;
+use crate::topology::Topology;
 use crate::watch::Watch;
 use crate::{explain, keys};
 
@@ -43,6 +45,12 @@ pub(crate) enum Command {
     /// Keep the inventory of servers
     #[command(subcommand)]
     Servers(Servers),
+    /// List, show and replay what couldn't be done
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// Declare and check RabbitMQ's exchanges and queues
+    #[command(subcommand)]
+    Topology(Topology),
     /// Make and show the keys of secrets and of servers
     #[command(subcommand)]
     Keys(keys::Keys),

@@ -11,16 +11,21 @@
 //! | 3 | a watched deployment was cancelled or superseded |
 //! | 4 | RabbitMQ or Postgres can't be asked, so nothing is known |
 
+mod broker;
 mod cli;
+mod dead_letters;
 mod deployments;
 mod explain;
 mod keys;
 mod memory;
 mod print;
+mod redact;
+mod replay;
 mod servers;
 mod settings;
 mod show;
 mod submit;
+mod topology;
 mod trouble;
 mod watch;
 
@@ -56,6 +61,8 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<Exit, Trouble> {
         Command::Watch(args) => watch::run(&args, settings, printer).await,
         Command::Deployments(command) => deployments::run(command, settings, printer).await,
         Command::Servers(command) => servers::run(command, settings, printer).await,
+        Command::DeadLetters(command) => dead_letters::run(command, settings, printer).await,
+        Command::Topology(command) => topology::run(command, settings, printer).await,
         Command::Keys(command) => keys::run(&command, printer),
         Command::Explain(args) => explain::run(&args, printer),
     }

@@ -38,41 +38,46 @@ impl Printer {
 
     /// One line of data.
     pub(crate) fn line(&self, text: &str) {
-        put(&mut std::io::stdout(), &format!("{}\n", clean(text)));
+        put(&mut std::io::stdout(), format!("{}\n", clean(text)));
     }
 
     /// One JSON value on one line.
     pub(crate) fn json(&self, value: &impl Serialize) {
-        put(&mut std::io::stdout(), &format!("{}\n", json_text(value, false)));
+        put(&mut std::io::stdout(), format!("{}\n", json_text(value, false)));
     }
 
     /// One JSON value, laid out for people and for files.
     pub(crate) fn pretty_json(&self, value: &impl Serialize) {
-        put(&mut std::io::stdout(), &format!("{}\n", json_text(value, true)));
+        put(&mut std::io::stdout(), format!("{}\n", json_text(value, true)));
+    }
+
+    /// Bytes as they are, for a file or another program.
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        put(&mut std::io::stdout(), bytes);
     }
 
     /// A table; an empty one prints nothing.
     pub(crate) fn table(&self, table: &Table) {
-        put(&mut std::io::stdout(), &table.text());
+        put(&mut std::io::stdout(), table.text());
     }
 
     /// A message beside the data.
     pub(crate) fn note(&self, text: &str) {
-        put(&mut std::io::stderr(), &format!("{}\n", clean(text)));
+        put(&mut std::io::stderr(), format!("{}\n", clean(text)));
     }
 
     /// What could be done next, after an empty line.
     pub(crate) fn hint(&self, text: &str) {
         let label = self.paint("hint:", AnsiColor::Cyan);
-        put(&mut std::io::stderr(), &format!("\n{label} {}\n", clean(text)));
+        put(&mut std::io::stderr(), format!("\n{label} {}\n", clean(text)));
     }
 
     /// What went wrong, and its hint.
     pub(crate) fn trouble(&self, trouble: &Trouble) {
         let label = self.paint("error:", AnsiColor::Red);
-        put(&mut std::io::stderr(), &format!("{label} {}\n", clean(&trouble.message)));
+        put(&mut std::io::stderr(), format!("{label} {}\n", clean(&trouble.message)));
         for line in &trouble.details {
-            put(&mut std::io::stderr(), &format!("  {}\n", clean(line)));
+            put(&mut std::io::stderr(), format!("  {}\n", clean(line)));
         }
         if let Some(hint) = &trouble.hint {
             self.hint(hint);
@@ -134,8 +139,8 @@ fn json_text(value: &impl Serialize, pretty: bool) -> String {
     text.unwrap_or_else(|e| format!("{{\"error\":\"this can't be written as JSON: {e}\"}}"))
 }
 
-fn put(to: &mut impl Write, text: &str) {
-    if let Err(error) = to.write_all(text.as_bytes()).and_then(|()| to.flush())
+fn put(to: &mut impl Write, text: impl AsRef<[u8]>) {
+    if let Err(error) = to.write_all(text.as_ref()).and_then(|()| to.flush())
         && error.kind() == ErrorKind::BrokenPipe
     {
         // The reader has what it wanted; 141 is what a shell shows for a process that SIGPIPE ended.

@@ -57,7 +57,9 @@ fn check(problems: &[Problem], printer: &Printer) -> Exit {
         printer.json(&json!({ "problems": [] }));
     } else {
         let queues_and_exchanges = format!("{} exchanges and {} queues", EXCHANGES.len(), QUEUES.len());
-        printer.note(&format!("{queues_and_exchanges} are as they should be; bindings can only be made sure of by `apply`"));
+        printer.note(&format!(
+            "{queues_and_exchanges} are as they should be; bindings can only be made sure of by `apply`"
+        ));
     }
     Exit::Success
 }

@@ -21,10 +21,11 @@ pub(super) async fn publish(ready: &Ready, settings: &Settings) -> Result<(), Tr
             Trouble::new(Exit::Failed, format!("the request isn't published: {error}"))
                 .hint("run `slipway topology check`: no queue takes requests, or it's full")
         }
-        PublishError::Broken(e) if is_no_exchange(&e) => {
-            Trouble::new(Exit::Failed, format!("the request isn't published: there is no exchange {}", topology::REQUESTS))
-                .hint("run `slipway topology apply`, or start a worker")
-        }
+        PublishError::Broken(e) if is_no_exchange(&e) => Trouble::new(
+            Exit::Failed,
+            format!("the request isn't published: there is no exchange {}", topology::REQUESTS),
+        )
+        .hint("run `slipway topology apply`, or start a worker"),
         PublishError::Broken(e) => {
             let trouble = Trouble::new(Exit::Unavailable, format!("whether the request is published isn't known: {e}"));
             trouble.hint("submit it again with the same source and id: a duplicate is recognised")

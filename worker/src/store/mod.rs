@@ -10,6 +10,7 @@ mod deployments;
 mod error;
 mod intake;
 mod ledger;
+mod notes;
 mod outbox;
 mod progress;
 mod servers;
