@@ -1,1 +1,69 @@
-//! ops
+//! Slipway's command line: submits projects, watches deployments, and helps the operator who was paged.
+//!
+//! It keeps no state of its own and repeats no logic: requests are validated by `slipway-protocol`, servers are examined
+//! by `slipway-deploy`, and whatever touches Postgres or RabbitMQ goes through `slipway-worker`.
+//!
+//! | exit code | meaning |
+//! | --- | --- |
+//! | 0 | done; a watched deployment succeeded |
+//! | 1 | a deployment failed or lacks a secret; or the command found what it was asked about unfit |
+//! | 2 | the arguments or an input file are wrong |
+//! | 3 | a watched deployment was cancelled or superseded |
+//! | 4 | RabbitMQ or Postgres can't be asked, so nothing is known |
+
+mod broker;
+mod cli;
+mod dead_letters;
+mod deployments;
+mod explain;
+mod keys;
+mod memory;
+mod print;
+mod redact;
+mod replay;
+mod servers;
+mod settings;
+mod show;
+mod submit;
+mod topology;
+mod trouble;
+mod watch;
+
+use std::process::ExitCode;
+
+pub use cli::Cli;
+use cli::Command;
+use print::Printer;
+use trouble::{Exit, Trouble};
+
+/// Runs one command to its end; what it says is printed already.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    let printer = Printer::new(cli.json);
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Trouble::new(Exit::Failed, format!("the asynchronous runtime can't start: {e}")))
+        .and_then(|runtime| runtime.block_on(dispatch(cli, &printer)));
+    match done {
+        Ok(exit) => exit.into(),
+        Err(trouble) => {
+            printer.trouble(&trouble);
+            trouble.exit.into()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli, printer: &Printer) -> Result<Exit, Trouble> {
+    let settings = &cli.settings;
+    match cli.command {
+        Command::Submit(args) => submit::run(*args, settings, printer).await,
+        Command::Watch(args) => watch::run(&args, settings, printer).await,
+        Command::Deployments(command) => deployments::run(command, settings, printer).await,
+        Command::Servers(command) => servers::run(command, settings, printer).await,
+        Command::DeadLetters(command) => dead_letters::run(command, settings, printer).await,
+        Command::Topology(command) => topology::run(command, settings, printer).await,
+        Command::Keys(command) => keys::run(&command, printer),
+        Command::Explain(args) => explain::run(&args, printer),
+    }
+}

@@ -12,6 +12,7 @@ mod error;
 mod intake;
 mod ledger;
 mod new_dead_letter;
+mod notes;
 mod outbox;
 mod progress;
 mod servers;

@@ -1,0 +1,59 @@
+//! The commands and the flags that all of them have. Each command's own arguments stand in its module.
+
+use clap::{Parser, Subcommand};
+
+use crate::dead_letters::DeadLetters;
+use crate::deployments::Deployments;
+use crate::servers::Servers;
+use crate::settings::Settings;
+use crate::submit::Submit;
+use crate::topology::Topology;
+use crate::watch::Watch;
+use crate::{explain, keys};
+
+/// Deploy finished projects, watch deployments, and repair what went wrong
+#[derive(Debug, Parser)]
+#[command(name = "slipway", version, max_term_width = 100, propagate_version = true, after_help = EXITS)]
+pub struct Cli {
+    /// Print data as JSON on stdout
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXITS: &str = "Exit codes:
+  0  done; a watched deployment succeeded
+  1  a deployment failed or lacks a secret, or what was asked about is unfit
+  2  the arguments or an input file are wrong
+  3  a watched deployment was cancelled or superseded
+  4  RabbitMQ or Postgres can't be asked, so nothing is known";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Ask for a project to be deployed
+    Submit(Box<Submit>),
+    /// Watch a deployment to its end
+    Watch(Watch),
+    /// List, show and cancel deployments
+    #[command(subcommand)]
+    Deployments(Deployments),
+    /// Keep the inventory of servers
+    #[command(subcommand)]
+    Servers(Servers),
+    /// List, show and replay what couldn't be done
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// Declare and check RabbitMQ's exchanges and queues
+    #[command(subcommand)]
+    Topology(Topology),
+    /// Make and show the keys of secrets and of servers
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Say what an error code means and what to do
+    Explain(explain::Explain),
+}

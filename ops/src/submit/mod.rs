@@ -1,0 +1,124 @@
+//! `slipway submit`: a request from a file or from flags, validated exactly as the workers do, then published.
+
+mod flags;
+mod input;
+mod secrets;
+mod send;
+
+pub(crate) use flags::port;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+use slipway_protocol::{CONTENT_TYPE, ErrorCode, Metadata, Rejection, Request, decode, topology};
+
+use crate::memory::Memory;
+use crate::print::Printer;
+use crate::settings::Settings;
+use crate::trouble::{Exit, Trouble};
+use crate::watch;
+
+/// `source` of the events that this command makes.
+const SOURCE: &str = "/slipway/cli";
+
+#[derive(Debug, Args)]
+pub(crate) struct Submit {
+    /// A CloudEvent of type slipway.project.ready.v1, or only its `data`, as JSON; `-` reads stdin
+    #[arg(value_name = "FILE", required_unless_present = "project")]
+    file: Option<PathBuf>,
+
+    /// Validate, and print the event as it would be sent; nothing is published
+    #[arg(long)]
+    dry_run: bool,
+
+    /// `source` of the event, unless FILE tells it
+    #[arg(long, value_name = "URI", default_value = SOURCE)]
+    source: String,
+
+    /// `id` of the event, unless FILE tells it; the same source and id ask for the same deployment [default: random]
+    #[arg(long, value_name = "ID")]
+    event_id: Option<String>,
+
+    /// Go on watching the deployment, with the exit code of its outcome
+    #[arg(long, conflicts_with = "dry_run")]
+    watch: bool,
+
+    #[command(flatten)]
+    how: watch::How,
+
+    #[command(flatten)]
+    flags: flags::Flags,
+}
+
+/// A request that is valid, and the bytes that ask for it.
+struct Ready {
+    body: Vec<u8>,
+    request: Request,
+}
+
+pub(crate) async fn run(args: Submit, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
+    let ready = prepare(&args)?;
+    let id = ready.request.deployment_id();
+    let event = &ready.request.event;
+    if args.dry_run {
+        if printer.is_json() {
+            printer.json(&json!({ "deployment_id": id, "published": false, "event": event }));
+        } else {
+            printer.pretty_json(event);
+        }
+        printer.note(&format!("Valid, not published: it would be deployment {id}"));
+        return Ok(Exit::Success);
+    }
+    // Before anything is published: who wants to watch must be able to.
+    let memory = args.watch.then(|| Memory::new(settings)).transpose()?;
+    send::publish(&ready, settings).await?;
+    if printer.is_json() {
+        let published = json!({ "deployment_id": id, "published": true, "source": event.source, "event_id": event.id });
+        printer.json(&published);
+    } else {
+        printer.line(&id.to_string());
+    }
+    let data = &event.data;
+    printer.note(&format!(
+        "Published {} {} for {} to {}",
+        data.project.slug,
+        data.repository.commit.short(),
+        data.server.handle,
+        topology::REQUESTS
+    ));
+    match memory {
+        Some(memory) => watch::follow(id, &args.how, &memory, printer).await,
+        None => {
+            if !printer.is_json() {
+                printer.hint(&format!("run `slipway watch {id}`"));
+            }
+            Ok(Exit::Success)
+        }
+    }
+}
+
+fn prepare(args: &Submit) -> Result<Ready, Trouble> {
+    let event_id = args.event_id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let (name, body) = match &args.file {
+        Some(file) => {
+            let (name, bytes) = input::read(file)?;
+            let body = input::event(&name, bytes, &args.source, &event_id)?;
+            (name, body)
+        }
+        None => ("the flags".to_owned(), input::wrap(args.flags.request()?, &args.source, &event_id)?),
+    };
+    let metadata = Metadata { content_type: Some(CONTENT_TYPE.to_owned()), ..Metadata::default() };
+    let request = decode(&body, &metadata).map_err(|rejection| refused(&name, &rejection))?;
+    if let Some(at) = request.event.data.expires_at.filter(|at| *at <= Timestamp::now()) {
+        let trouble = Trouble::usage(format!("{name}: /data/expires_at is over ({at}): {}", ErrorCode::ExpiredEvent));
+        return Err(trouble.hint("set a later expiry time, or none"));
+    }
+    input::known_fields(&name, &body, &request)?;
+    Ok(Ready { body, request })
+}
+
+fn refused(name: &str, rejection: &Rejection) -> Trouble {
+    Trouble::usage(format!("{name}: {}: {}", rejection.code, rejection.message)).hint(rejection.code.next_action())
+}

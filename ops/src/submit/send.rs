@@ -1,0 +1,58 @@
+//! Publishes a request: mandatory and confirmed, so that "published" means that RabbitMQ has stored it in a queue.
+
+use std::collections::BTreeMap;
+
+use slipway_protocol::{CONTENT_TYPE, topology};
+use slipway_worker::amqp::{PublishError, Publisher};
+use slipway_worker::message::Outgoing;
+
+use super::Ready;
+use crate::broker::Bus;
+use crate::settings::Settings;
+use crate::trouble::{Exit, Trouble};
+
+pub(super) async fn publish(ready: &Ready, settings: &Settings) -> Result<(), Trouble> {
+    let bus = Bus::connect(settings).await?;
+    let publisher = Publisher::open(&bus.link).await.map_err(|e| bus.trouble(&e))?;
+    let done = publisher.publish(&message(ready)).await;
+    bus.link.close().await;
+    done.map_err(|error| match error {
+        PublishError::Returned { .. } | PublishError::Nacked => {
+            Trouble::new(Exit::Failed, format!("the request isn't published: {error}"))
+                .hint("run `slipway topology check`: no queue takes requests, or it's full")
+        }
+        PublishError::Broken(e) if is_no_exchange(&e) => Trouble::new(
+            Exit::Failed,
+            format!("the request isn't published: there is no exchange {}", topology::REQUESTS),
+        )
+        .hint("run `slipway topology apply`, or start a worker"),
+        PublishError::Broken(e) => {
+            let trouble = Trouble::new(Exit::Unavailable, format!("whether the request is published isn't known: {e}"));
+            trouble.hint("submit it again with the same source and id: a duplicate is recognised")
+        }
+    })
+}
+
+fn is_no_exchange(error: &slipway_worker::amqp::AmqpError) -> bool {
+    crate::trouble::chain(error).to_ascii_uppercase().replace(['-', ' '], "_").contains("NOT_FOUND")
+}
+
+fn message(ready: &Ready) -> Outgoing {
+    let event = &ready.request.event;
+    let correlation_id = event.data.correlation.get("correlation_id").and_then(|v| v.as_str());
+    let mut headers = BTreeMap::new();
+    if let Some(traceparent) = &event.traceparent {
+        headers.insert("traceparent".to_owned(), traceparent.clone());
+    }
+    Outgoing {
+        exchange: topology::REQUESTS.to_owned(),
+        routing_key: event.event_type.clone(),
+        // AMQP's short strings end at 255 bytes; an event's id has 200 at most.
+        message_id: event.id.clone(),
+        event_type: event.event_type.clone(),
+        correlation_id: correlation_id.filter(|id| id.len() <= 255).map(str::to_owned),
+        content_type: Some(CONTENT_TYPE.to_owned()),
+        headers,
+        body: ready.body.clone(),
+    }
+}

@@ -1,0 +1,88 @@
+//! How a deployment ended, in full: stage by stage, service by service, the address, or what to do next.
+
+use slipway_protocol::{DeploymentResult, Outcome};
+
+use super::line::{between, change_word, duration, short};
+use crate::print::{Printer, Table};
+use crate::trouble::{Exit, Trouble};
+
+/// Prints the end of a deployment.
+///
+/// # Errors
+/// The failure as it's shown to a person, when that is how it ended.
+pub(crate) fn print(result: &DeploymentResult, printer: &Printer) -> Result<Exit, Trouble> {
+    let took = duration(between(result.accepted_at, result.finished_at));
+    tables(result, printer);
+    let what = what(result);
+    match result.outcome {
+        Outcome::Succeeded | Outcome::AlreadyDeployed => {
+            let verb = if result.outcome == Outcome::Succeeded { "answers" } else { "answered as asked already" };
+            if let Some(url) = &result.url {
+                printer.line(&format!("{what} {verb} at {url}"));
+            }
+            printer.line(&format!("Finished all in {took}"));
+        }
+        Outcome::Failed | Outcome::MissingSecret => {
+            printer.line(&format!("Failed after {took}, in {} {}", result.attempts, plural(result.attempts)));
+            return Err(failed(result));
+        }
+        Outcome::Cancelled => printer.line(&format!("{what} was cancelled after {took}")),
+        Outcome::Superseded => printer.line(&match result.superseded_by {
+            Some(newer) => format!("{what} was superseded by {newer} after {took}"),
+            None => format!("{what} was superseded by a newer request after {took}"),
+        }),
+    }
+    Ok(exit(result.outcome))
+}
+
+/// The exit code of an outcome.
+pub(crate) fn exit(outcome: Outcome) -> Exit {
+    match outcome {
+        Outcome::Succeeded | Outcome::AlreadyDeployed => Exit::Success,
+        Outcome::Failed | Outcome::MissingSecret => Exit::Failed,
+        Outcome::Cancelled | Outcome::Superseded => Exit::Overtaken,
+    }
+}
+
+/// Stages and services.
+pub(crate) fn tables(result: &DeploymentResult, printer: &Printer) {
+    let mut stages = Table::new(&["STAGE", "CHANGE", "TIME"]);
+    for s in &result.stages {
+        stages.row([s.stage.to_string(), change_word(s.change).to_owned(), duration(s.duration_ms)]);
+    }
+    let mut services = Table::new(&["SERVICE", "STATE", "HEALTH", "RESTARTS", "IMAGE"]);
+    for s in &result.services {
+        let health = s.health.clone().unwrap_or_else(|| "-".to_owned());
+        services.row([s.service.to_string(), s.state.clone(), health, s.restarts.to_string(), s.image.clone()]);
+    }
+    for table in [&stages, &services] {
+        if !table.is_empty() {
+            printer.line("");
+            printer.table(table);
+        }
+    }
+    printer.line("");
+}
+
+fn failed(result: &DeploymentResult) -> Trouble {
+    let Some(failure) = &result.failure else {
+        return Trouble::new(Exit::Failed, format!("{} failed, and its result doesn't say why", what(result)));
+    };
+    let message = match &result.missing_secret {
+        Some(name) => format!("{} ({name})", short(failure)),
+        None => short(failure),
+    };
+    Trouble::new(Exit::Failed, message).details(failure.tail.clone()).hint(failure.next_action.clone())
+}
+
+fn what(result: &DeploymentResult) -> String {
+    let slug = result.project.as_ref().map_or("the project", |p| p.slug.as_str());
+    match &result.commit {
+        Some(commit) => format!("{slug} {}", commit.short()),
+        None => slug.to_owned(),
+    }
+}
+
+fn plural(attempts: u32) -> &'static str {
+    if attempts == 1 { "attempt" } else { "attempts" }
+}

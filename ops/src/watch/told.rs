@@ -1,0 +1,45 @@
+//! One event of a deployment, read from the outbox. What this version doesn't know is kept as JSON and passed over.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use slipway_protocol::{CloudEvent, DeploymentResult, EventType, Progress};
+
+/// An event that was told to everybody.
+pub(crate) struct Told {
+    /// When it happened.
+    pub(crate) time: Option<Timestamp>,
+    /// What it says.
+    pub(crate) said: Said,
+    /// The event as it was sent.
+    pub(crate) event: Value,
+}
+
+/// What an event says.
+pub(crate) enum Said {
+    /// How it's getting on.
+    Progress(Box<Progress>),
+    /// How it ended.
+    Result(Box<DeploymentResult>),
+    /// Something that a later version tells.
+    Unknown,
+}
+
+impl Told {
+    /// Reads an event.
+    pub(crate) fn read(event: Value) -> Self {
+        let of_type = |t: EventType| event.get("type").and_then(Value::as_str) == Some(t.as_str());
+        let said = if of_type(EventType::Progress) {
+            data(&event).map_or(Said::Unknown, |progress| Said::Progress(Box::new(progress)))
+        } else if of_type(EventType::Result) {
+            data(&event).map_or(Said::Unknown, |result| Said::Result(Box::new(result)))
+        } else {
+            Said::Unknown
+        };
+        let time = event.get("time").and_then(Value::as_str).and_then(|t| t.parse().ok());
+        Self { time, said, event }
+    }
+}
+
+fn data<T: serde::de::DeserializeOwned>(event: &Value) -> Option<T> {
+    serde_json::from_value::<CloudEvent<T>>(event.clone()).ok().map(|event| event.data)
+}
