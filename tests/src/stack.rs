@@ -48,13 +48,11 @@ impl Stack {
             tls: Some(tls),
             git_root: world.git_root().to_owned(),
         };
-        let github = std::thread::scope(|scope| {
-            scope.spawn(|| world.enter().and_then(|()| GitHub::start(options))).join()
-        })
-        .map_err(|_| anyhow::anyhow!("the thread that starts GitHub's stand-in panicked"))??;
+        let github =
+            std::thread::scope(|scope| scope.spawn(|| world.enter().and_then(|()| GitHub::start(options))).join())
+                .map_err(|_| anyhow::anyhow!("the thread that starts GitHub's stand-in panicked"))??;
         let sealing = crypto_box::SecretKey::generate(&mut crypto_box::aead::OsRng);
-        let stack =
-            Self { workers: Vec::new(), github, sealing_public: *sealing.public_key().as_bytes(), world };
+        let stack = Self { workers: Vec::new(), github, sealing_public: *sealing.public_key().as_bytes(), world };
         stack.write_configuration(&sealing)?;
         stack.slipway(&["topology", "apply"])?;
         Ok(stack)
