@@ -181,12 +181,13 @@ async fn list(memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
         printer.json(&servers.iter().map(as_json).collect::<Vec<_>>());
         return Ok(Exit::Success);
     }
-    let mut table = Table::new(&["SERVER", "ADDRESS", "SSH", "HOST KEY", "SSH KEY", "NOTE"]);
+    let mut table = Table::new(&["SERVER", "ADDRESS", "PORT", "USER", "HOST KEY", "SSH KEY", "NOTE"]);
     for s in &servers {
         table.row([
             s.handle.to_string(),
             s.address.to_string(),
-            format!("{}@:{}", s.ssh_user, s.ssh_port),
+            s.ssh_port.to_string(),
+            s.ssh_user.to_string(),
             host_key(s).to_owned(),
             ssh_key(s).to_owned(),
             s.notes.clone().unwrap_or_default(),
