@@ -29,7 +29,7 @@ pub(crate) struct Replay {
     #[arg(long)]
     dry_run: bool,
 
-    /// Who asks for it, for the record [default: user@host]
+    /// Who asks for it, for the record; `user@host` when left out
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 }

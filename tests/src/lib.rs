@@ -1,4 +1,5 @@
 //! The test world, a stand-in for GitHub, and what the scenarios share.
 
 pub mod github;
+pub mod stack;
 pub mod world;

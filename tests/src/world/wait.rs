@@ -17,12 +17,7 @@ const PAUSE: Duration = Duration::from_millis(15);
 ///
 /// # Errors
 /// That of `check`, or the deadline's, with the tail of `log`.
-pub(super) fn until(
-    what: &str,
-    limit: Duration,
-    log: &Path,
-    mut check: impl FnMut() -> Result<bool>,
-) -> Result<()> {
+pub(super) fn until(what: &str, limit: Duration, log: &Path, mut check: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
         match check() {
@@ -38,11 +33,7 @@ pub(super) fn until(
 ///
 /// # Errors
 /// The last complaint, when `limit` passes.
-pub fn eventually(
-    what: &str,
-    limit: Duration,
-    mut check: impl FnMut() -> Result<()>,
-) -> Result<()> {
+pub fn eventually(what: &str, limit: Duration, mut check: impl FnMut() -> Result<()>) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
         match check() {
