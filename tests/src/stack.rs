@@ -76,7 +76,10 @@ impl Stack {
             ("github-app.pem".to_owned(), self.github.app_private_key_pem().to_owned()),
             ("registry-password".to_owned(), self.world.registry_credential().password.clone()),
             ("digest-key".to_owned(), "stack digest key 0123456789abcdef0123456789".to_owned()),
-            ("age-identity".to_owned(), identity.identity.expose_secret().to_owned()),
+            (
+                "age-identity".to_owned(),
+                format!("# public key: {}\n{}\n", identity.recipient, identity.identity.expose_secret()),
+            ),
         ];
         for (name, content) in files {
             let path = folder.join(name);
