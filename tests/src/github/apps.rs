@@ -105,8 +105,8 @@ impl State {
             scopes: Vec::new(),
             expires_at: Some(expires_at),
         };
+        self.tokens_minted.push(secret.clone());
         self.tokens.insert(secret, token);
-        self.tokens_minted += 1;
         Ok(Reply::created(&answer))
     }
 

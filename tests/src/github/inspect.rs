@@ -1,6 +1,6 @@
 //! What a test reads from the stand-in.
 //!
-//! Deliberately not here: assertions, and any token's secret.
+//! Deliberately not here: assertions.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,13 @@ impl GitHub {
     /// How many installation tokens were handed out.
     #[must_use]
     pub fn tokens_minted(&self) -> usize {
-        self.shared.state().tokens_minted
+        self.shared.state().tokens_minted.len()
+    }
+
+    /// Every installation token that was handed out, oldest first: what a test then looks for where it mustn't be.
+    #[must_use]
+    pub fn installation_tokens(&self) -> Vec<String> {
+        self.shared.state().tokens_minted.clone()
     }
 
     fn read<T>(&self, full_name: &str, read: impl FnOnce(&Repository) -> T) -> T {

@@ -133,7 +133,8 @@ pub(super) struct State {
     pub requests: Vec<Request>,
     pub git_requests: Vec<GitRequest>,
     pub secret_writes: Vec<SecretWrite>,
-    pub tokens_minted: usize,
+    /// Oldest first, the revoked ones too.
+    pub tokens_minted: Vec<String>,
     /// Seconds that the stand-in's clock is ahead.
     pub clock_offset: i64,
     last_id: u64,
@@ -155,7 +156,7 @@ impl State {
             requests: Vec::new(),
             git_requests: Vec::new(),
             secret_writes: Vec::new(),
-            tokens_minted: 0,
+            tokens_minted: Vec::new(),
             clock_offset: 0,
             last_id: 1000,
         }
