@@ -8,8 +8,10 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::names::{CommitSha, RepositoryName, ServerHandle};
-use crate::secret::{PLAINTEXT, looks_like_a_secret, names_a_secret};
-use crate::{CONTENT_TYPE, CloudEvent, Correlation, DeploymentId, ErrorCode, EventType, Project, ProjectReady};
+use crate::secret::PLAINTEXT;
+use crate::{
+    CONTENT_TYPE, CloudEvent, Correlation, DeploymentId, ErrorCode, EventType, Project, ProjectReady, plaintext,
+};
 
 /// The largest message that is read, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
@@ -115,6 +117,16 @@ fn refuse_at(code: ErrorCode, pointer: &str, rule: &str) -> Refused {
 }
 
 fn read(body: &[u8], metadata: &Metadata, known: &mut Known) -> Result<Request, Refused> {
+    if let Some(replay) = metadata.headers.get(REPLAY_HEADER) {
+        let replay =
+            replay.parse().map_err(|_| refuse(ErrorCode::InvalidField, "header slipway-replay-id must be a UUID"))?;
+        known.replay = Some(replay);
+    }
+    let binary = binary_attributes(metadata);
+    if let Some(attributes) = &binary {
+        // They can be read whatever the body is.
+        remember(attributes, known);
+    }
     if body.len() > MAX_MESSAGE_BYTES {
         // A structured envelope this large isn't parsed for its ids: that's the work the limit is there to refuse.
         return Err(refuse(
@@ -122,19 +134,14 @@ fn read(body: &[u8], metadata: &Metadata, known: &mut Known) -> Result<Request, 
             format!("the body has {} bytes, more than {MAX_MESSAGE_BYTES}", body.len()),
         ));
     }
-    if let Some(replay) = metadata.headers.get(REPLAY_HEADER) {
-        let replay =
-            replay.parse().map_err(|_| refuse(ErrorCode::InvalidField, "header slipway-replay-id must be a UUID"))?;
-        known.replay = Some(replay);
-    }
-    let envelope = envelope(body, metadata)?;
+    let envelope = envelope(body, binary, metadata)?;
     remember(&envelope, known);
+    if let Some(pointer) = envelope.get("data").and_then(|data| plaintext::find(data, shown)) {
+        return Err(refuse_at(ErrorCode::PlaintextSecret, &pointer, PLAINTEXT_RULE));
+    }
     attributes(&envelope)?;
     let event_type = envelope.get("type").and_then(Value::as_str).unwrap_or_default();
     check_type(event_type)?;
-    if let Some(data) = envelope.get("data") {
-        plaintext(data)?;
-    }
     let event: CloudEvent<ProjectReady> = serde_path_to_error::deserialize(Value::Object(envelope)).map_err(|e| {
         let pointer = pointer(e.path());
         from_serde(&pointer, &e.into_inner().to_string())
@@ -143,37 +150,45 @@ fn read(body: &[u8], metadata: &Metadata, known: &mut Known) -> Result<Request, 
     Ok(Request { event, replay: known.replay })
 }
 
-/// The envelope as one JSON object, whichever mode it came in.
-fn envelope(body: &[u8], metadata: &Metadata) -> Result<Map<String, Value>, Refused> {
+/// The attributes of an event in binary mode, which stand in the headers; `None` in structured mode.
+fn binary_attributes(metadata: &Metadata) -> Option<Map<String, Value>> {
     let media_type = metadata.content_type.as_deref().unwrap_or(CONTENT_TYPE);
     let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let value: Value = serde_json::from_slice(body).map_err(|e| {
-        refuse(ErrorCode::NotJson, format!("the body isn't JSON (line {}, column {})", e.line(), e.column()))
-    })?;
-    let mut binary = Map::new();
+    let mut attributes = Map::new();
     for (name, text) in &metadata.headers {
         let attribute = ["cloudEvents_", "cloudEvents:", "ce-"].iter().find_map(|p| name.strip_prefix(p));
         if let Some(attribute) = attribute {
-            binary.insert(attribute.to_ascii_lowercase(), Value::String(text.clone()));
+            attributes.insert(attribute.to_ascii_lowercase(), Value::String(text.clone()));
         }
     }
-    if media_type != CONTENT_TYPE && binary.contains_key("specversion") {
-        binary.insert("datacontenttype".to_owned(), Value::String(media_type));
-        binary.insert("data".to_owned(), value);
-        return Ok(binary);
+    let is_binary = media_type != CONTENT_TYPE && attributes.contains_key("specversion");
+    attributes.insert("datacontenttype".to_owned(), Value::String(media_type));
+    is_binary.then_some(attributes)
+}
+
+/// The envelope as one JSON object, whichever mode it came in.
+fn envelope(
+    body: &[u8],
+    binary: Option<Map<String, Value>>,
+    metadata: &Metadata,
+) -> Result<Map<String, Value>, Refused> {
+    let value: Value = serde_json::from_slice(body).map_err(|e| {
+        refuse(ErrorCode::NotJson, format!("the body isn't JSON (line {}, column {})", e.line(), e.column()))
+    })?;
+    if let Some(mut attributes) = binary {
+        attributes.insert("data".to_owned(), value);
+        return Ok(attributes);
     }
-    match value {
-        Value::Object(mut map) => {
-            // The trace context may stand in the AMQP headers alone.
-            for name in ["traceparent", "tracestate"] {
-                if let (false, Some(text)) = (map.contains_key(name), metadata.headers.get(name)) {
-                    map.insert(name.to_owned(), Value::String(text.clone()));
-                }
-            }
-            Ok(map)
+    let Value::Object(mut map) = value else {
+        return Err(refuse(ErrorCode::NotACloudEvent, "the body is JSON but not an object"));
+    };
+    // The trace context may stand in the AMQP headers alone.
+    for name in ["traceparent", "tracestate"] {
+        if let (false, Some(text)) = (map.contains_key(name), metadata.headers.get(name)) {
+            map.insert(name.to_owned(), Value::String(text.clone()));
         }
-        _ => Err(refuse(ErrorCode::NotACloudEvent, "the body is JSON but not an object")),
     }
+    Ok(map)
 }
 
 /// Keeps what can be read, so that even a refused request gets its result event.
@@ -222,6 +237,10 @@ fn attributes(envelope: &Map<String, Value>) -> Result<(), Refused> {
     if envelope.get("specversion").and_then(Value::as_str) != Some("1.0") {
         return Err(refuse_at(ErrorCode::UnsupportedVersion, "/specversion", "must be 1.0"));
     }
+    // Years with a sign are ISO 8601's alone, and reach further than databases do.
+    if envelope.get("time").and_then(Value::as_str).is_some_and(|time| time.starts_with(['-', '+'])) {
+        return Err(refuse_at(ErrorCode::InvalidField, "/time", "must be a time as RFC 3339 writes it"));
+    }
     match envelope.get("datacontenttype") {
         None | Some(Value::Null) => {}
         Some(Value::String(v))
@@ -243,28 +262,6 @@ fn check_type(event_type: &str) -> Result<(), Refused> {
         return Err(refuse_at(ErrorCode::UnsupportedVersion, "/type", "has a version that isn't known here; v1 is"));
     }
     Err(refuse_at(ErrorCode::UnsupportedType, "/type", "isn't a type of request that is handled here"))
-}
-
-/// Refuses secrets in plain text before anything else reads the values.
-fn plaintext(data: &Value) -> Result<(), Refused> {
-    if let Some(Value::Object(secrets)) = data.get("secrets")
-        && let Some(name) = secrets.iter().find(|(_, v)| v.is_string()).map(|(name, _)| name)
-    {
-        return Err(refuse_at(ErrorCode::PlaintextSecret, &format!("/data/secrets/{}", shown(name)), PLAINTEXT_RULE));
-    }
-    if let Some(Value::Object(variables)) = data.get("variables") {
-        for (name, value) in variables {
-            let Some(value) = value.as_str() else { continue };
-            if (names_a_secret(name) && !value.is_empty()) || looks_like_a_secret(value) {
-                return Err(refuse_at(
-                    ErrorCode::PlaintextSecret,
-                    &format!("/data/variables/{}", shown(name)),
-                    PLAINTEXT_RULE,
-                ));
-            }
-        }
-    }
-    Ok(())
 }
 
 const PLAINTEXT_RULE: &str = "holds a secret in plain text; send it in /data/secrets as a sealed box or a reference";

@@ -18,6 +18,7 @@ mod decode;
 mod envelope;
 mod ids;
 pub mod names;
+mod plaintext;
 mod progress;
 mod ready;
 mod result;

@@ -126,6 +126,7 @@ fn broken() -> Vec<(&'static str, Value, ErrorCode, &'static str)> {
         ("/type", json!("slipway.project.ready.v2"), E::UnsupportedVersion, "/type"),
         ("/type", json!("slipway.deployment.result.v1"), E::UnsupportedType, "/type"),
         ("/time", json!("yesterday"), invalid, "/time"),
+        ("/time", json!("-009998-01-01T00:00:00Z"), invalid, "/time"),
         ("/datacontenttype", json!("text/xml"), invalid, "/datacontenttype"),
         ("/data", json!([]), invalid, "/data"),
         ("/data/project/id", json!("not-a-uuid"), invalid, "/data/project/id"),
@@ -218,6 +219,7 @@ fn broken() -> Vec<(&'static str, Value, ErrorCode, &'static str)> {
             E::PlaintextSecret,
             "/data/secrets/TELEGRAM_BOT_TOKEN",
         ),
+        ("/data/secrets", json!("hunter2"), E::PlaintextSecret, "/data/secrets"),
         ("/data/sequence", json!(-1), invalid, "/data/sequence"),
         ("/data/sequence", json!(9_007_199_254_740_992u64), invalid, "/data/sequence"),
         ("/data/expires_at", json!("soon"), invalid, "/data/expires_at"),
@@ -237,6 +239,30 @@ fn every_broken_field_gets_its_code_and_pointer_and_keeps_the_ids() {
         if !pointer.starts_with("/id") && !pointer.starts_with("/source") {
             assert!(rejection.known.deployment_id().is_some(), "{pointer}");
         }
+    }
+}
+
+#[test]
+fn a_secret_in_plain_text_is_told_whatever_else_is_wrong() {
+    for pointer in ["/id", "/type", "/specversion", "/data/project/slug", "/data/allocations"] {
+        let mut event = sample();
+        put(&mut event, pointer, json!("?"));
+        put(&mut event, "/data/secrets/TELEGRAM_BOT_TOKEN", json!({"value": "hunter2"}));
+        assert_eq!(refused(&event).code, ErrorCode::PlaintextSecret, "{pointer}");
+    }
+    let mut event = sample();
+    put(&mut event, "/data/variables", json!({"DB_PASSWORD": 1234}));
+    assert_eq!(refused(&event).code, ErrorCode::PlaintextSecret);
+}
+
+#[test]
+fn binary_mode_keeps_the_ids_whatever_the_body_is() {
+    let headers = [("specversion", "1.0"), ("id", "i"), ("source", "/s"), ("type", "slipway.project.ready.v1")]
+        .map(|(name, value)| (format!("cloudEvents_{name}"), value.to_owned()));
+    let metadata = Metadata { content_type: Some("application/json".to_owned()), headers: headers.into() };
+    for body in [b"<project/>".to_vec(), vec![b' '; MAX_MESSAGE_BYTES + 1]] {
+        let rejection = decode(&body, &metadata).expect_err("refused");
+        assert!(rejection.known.deployment_id().is_some(), "{rejection}");
     }
 }
 
