@@ -13,10 +13,10 @@ use crate::{explain, keys};
 
 /// Deploy finished projects, watch deployments, and repair what went wrong
 #[derive(Debug, Parser)]
-#[command(name = "slipway", version, max_term_width = 100, propagate_version = true, after_help = EXITS)]
+#[command(name = "slipway", version, max_term_width = 100, after_help = EXITS)]
 pub struct Cli {
     /// Print data as JSON on stdout
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     pub(crate) json: bool,
 
     #[command(flatten)]

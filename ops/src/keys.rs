@@ -52,7 +52,7 @@ pub(crate) struct AgeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct Public {
     /// Directory of the private keys
-    #[arg(long, value_name = "DIR", env = "SLIPWAY_SEALING_KEYS_DIR")]
+    #[arg(long, value_name = "DIR", env = "SLIPWAY_SEALING_KEYS_DIR", hide_env_values = true)]
     dir: PathBuf,
 }
 

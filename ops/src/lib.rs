@@ -12,6 +12,7 @@
 //! | 4 | RabbitMQ or Postgres can't be asked, so nothing is known |
 
 mod broker;
+mod check;
 mod cli;
 mod dead_letters;
 mod deployments;

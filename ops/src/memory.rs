@@ -43,10 +43,16 @@ impl Memory {
 
     /// What a failure of the store means for the person who asked.
     pub(crate) fn trouble(&self, error: &StoreError) -> Trouble {
-        let missing = chain(error).contains("relation \"");
-        let trouble = Trouble::new(Exit::Unavailable, format!("Postgres at {}: {}", self.place, chain(error)));
+        let text = chain(error);
+        if text.contains("relation \"") && text.contains("does not exist") {
+            return Trouble::new(
+                Exit::Unavailable,
+                format!("Postgres at {} has no tables of Slipway's yet", self.place),
+            )
+            .hint("start a worker once: it creates them");
+        }
+        let trouble = Trouble::new(Exit::Unavailable, format!("Postgres at {}: {text}", self.place));
         match error {
-            _ if missing => trouble.hint("start a worker once: it creates the tables"),
             StoreError::Unreadable { .. } => trouble.hint("use the `slipway` of the workers' version"),
             _ => trouble
                 .hint("check that Postgres runs, that SLIPWAY_DATABASE_URL is right and that this machine may connect"),

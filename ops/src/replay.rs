@@ -29,7 +29,7 @@ pub(crate) struct Replay {
     #[arg(long)]
     dry_run: bool,
 
-    /// Who asks for it, for the record [default: user@host]
+    /// Who asks for it, for the record; `user@host` when left out
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 }
@@ -130,7 +130,9 @@ fn report(sent: &[Sent], failed: &[Trouble], printer: &Printer) {
         for one in sent {
             printer.line(&one.deployment.map_or_else(|| "-".to_owned(), |id| id.to_string()));
         }
-        printer.note(&format!("Sent {} again; a worker's relay publishes them", sent.len()));
+        if !sent.is_empty() {
+            printer.note(&format!("Sent {} again; a worker's relay publishes them", sent.len()));
+        }
     }
     for trouble in failed {
         printer.trouble(trouble);

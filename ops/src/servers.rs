@@ -9,6 +9,7 @@ use slipway_deploy::keys;
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
 use slipway_worker::store::ServerRecord;
 
+use crate::check::{self, Check};
 use crate::memory::Memory;
 use crate::print::{Printer, Table};
 use crate::settings::Settings;
@@ -21,6 +22,8 @@ pub(crate) enum Servers {
     Add(Box<Add>),
     /// List the servers
     List,
+    /// Connect to a server as the workers do, and show whether it's fit
+    Check(Box<Check>),
     /// Take a server out of the inventory; what runs on it stays
     Remove {
         /// The server's name
@@ -62,7 +65,7 @@ pub(crate) struct Add {
     recipient: Option<String>,
 
     /// The workers' age identity, from which the recipient is taken
-    #[arg(long, value_name = "FILE", env = "SLIPWAY_AGE_IDENTITY_FILE")]
+    #[arg(long, value_name = "FILE", env = "SLIPWAY_AGE_IDENTITY_FILE", hide_env_values = true)]
     age_identity_file: Option<PathBuf>,
 
     /// Something to remember about it
@@ -75,6 +78,7 @@ pub(crate) async fn run(command: Servers, settings: &Settings, printer: &Printer
     match command {
         Servers::Add(args) => add(*args, &memory, printer).await,
         Servers::List => list(&memory, printer).await,
+        Servers::Check(args) => check::run(*args, &memory, printer).await,
         Servers::Remove { handle } => remove(&handle, &memory, printer).await,
     }
 }
@@ -177,12 +181,13 @@ async fn list(memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
         printer.json(&servers.iter().map(as_json).collect::<Vec<_>>());
         return Ok(Exit::Success);
     }
-    let mut table = Table::new(&["SERVER", "ADDRESS", "SSH", "HOST KEY", "SSH KEY", "NOTE"]);
+    let mut table = Table::new(&["SERVER", "ADDRESS", "PORT", "USER", "HOST KEY", "SSH KEY", "NOTE"]);
     for s in &servers {
         table.row([
             s.handle.to_string(),
             s.address.to_string(),
-            format!("{}@:{}", s.ssh_user, s.ssh_port),
+            s.ssh_port.to_string(),
+            s.ssh_user.to_string(),
             host_key(s).to_owned(),
             ssh_key(s).to_owned(),
             s.notes.clone().unwrap_or_default(),

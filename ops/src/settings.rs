@@ -21,7 +21,7 @@ pub(crate) struct Settings {
     database_url: Option<SecretString>,
 
     /// PEM file with an extra certificate authority for both
-    #[arg(long, global = true, env = "SLIPWAY_CA_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "SLIPWAY_CA_FILE", hide_env_values = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
 }
 
@@ -44,7 +44,8 @@ fn required<'a>(
     flag: &str,
 ) -> Result<&'a SecretString, Trouble> {
     url.filter(|u| !u.expose_secret().is_empty()).ok_or_else(|| {
-        Trouble::usage(format!("where {what} is isn't set")).hint(format!("set {variable}, or give {flag}"))
+        Trouble::usage(format!("{variable} isn't set, so {what} can't be asked"))
+            .hint(format!("set it, or give {flag}"))
     })
 }
 

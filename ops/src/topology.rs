@@ -72,7 +72,9 @@ fn report(problems: &[Problem], printer: &Printer) {
     let mut table = Table::new(&["WHAT", "PROBLEM", "RABBITMQ SAYS"]);
     for p in problems {
         let problem = if is_missing(p) { "missing" } else { "differs" };
-        table.row([p.what.clone(), problem.to_owned(), p.reason.clone()]);
+        // lapin repeats the code before the broker's words.
+        let words = p.reason.split_once(" - ").map_or(p.reason.as_str(), |(_, words)| words);
+        table.row([p.what.clone(), problem.to_owned(), words.to_owned()]);
     }
     printer.table(&table);
     if problems.iter().all(is_missing) {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::names::{SecretReference, VariableName};
 
-/// The marker by which [`crate::decode`] recognises the error of a plaintext secret.
+/// The marker by which [`crate::decode()`] recognises the error of a plaintext secret.
 pub(crate) const PLAINTEXT: &str = "a secret must be a sealed box or a reference, never plain text";
 
 /// An anonymous sealed box (X25519, XSalsa20-Poly1305): libsodium's `crypto_box_seal`, PyNaCl's `SealedBox`.

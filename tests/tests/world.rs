@@ -13,11 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 fn world(targets: u8) -> World {
-    World::start(WorldOptions {
-        targets,
-        ..WorldOptions::default()
-    })
-    .unwrap()
+    World::start(WorldOptions { targets, ..WorldOptions::default() }).unwrap()
 }
 
 /// What sshd at `address` says first, to one in `world`; empty when nobody answers within a second.
@@ -28,71 +24,38 @@ fn greeting_of(address: Ipv4Addr, world: &World) -> String {
         let count = stream.read(&mut line).await?;
         std::io::Result::Ok(String::from_utf8_lossy(&line[..count]).into_owned())
     };
-    let heard = world
-        .block_on(async { timeout(Duration::from_secs(1), hear).await })
-        .unwrap();
+    let heard = world.block_on(async { timeout(Duration::from_secs(1), hear).await }).unwrap();
     heard.map(Result::unwrap_or_default).unwrap_or_default()
 }
 
 /// The command lines of the machine's processes that name `path` in an argument.
 fn processes_naming(path: &str) -> Vec<String> {
     let entries = fs::read_dir("/proc").unwrap();
-    let lines =
-        entries.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("cmdline")).ok());
-    lines
-        .filter(|line| line.contains(path))
-        .map(|line| line.replace('\0', " "))
-        .collect()
+    let lines = entries.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("cmdline")).ok());
+    lines.filter(|line| line.contains(path)).map(|line| line.replace('\0', " ")).collect()
 }
 
 #[test]
 fn a_world_starts_and_every_part_of_it_answers() {
-    let world = World::start(WorldOptions {
-        targets: 1,
-        broker: true,
-        database: true,
-    })
-    .unwrap();
-    let docker = world
-        .target(0)
-        .sh("docker version --format '{{.Server.Version}}'; docker compose version --short")
-        .unwrap();
+    let world = World::start(WorldOptions { targets: 1, broker: true, database: true }).unwrap();
+    let docker =
+        world.target(0).sh("docker version --format '{{.Server.Version}}'; docker compose version --short").unwrap();
     assert!(docker.lines().count() == 2, "{docker}");
-    let tags = world
-        .get("https://registry-1.docker.io/v2/library/redis/tags/list")
-        .unwrap();
+    let tags = world.get("https://registry-1.docker.io/v2/library/redis/tags/list").unwrap();
     assert_eq!(tags.status, 200, "{tags:?}");
-    assert_eq!(
-        world.get("https://ghcr.io/v2/").unwrap().status,
-        401,
-        "ghcr.io wants a login"
-    );
+    assert_eq!(world.get("https://ghcr.io/v2/").unwrap().status, 401, "ghcr.io wants a login");
 
     let rows = world.block_on(async {
-        let (client, connection) =
-            tokio_postgres::connect(world.database_url(), tokio_postgres::NoTls)
-                .await
-                .unwrap();
+        let (client, connection) = tokio_postgres::connect(world.database_url(), tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
-        client
-            .query_one("select 40 + 2", &[])
-            .await
-            .unwrap()
-            .get::<_, i32>(0)
+        client.query_one("select 40 + 2", &[]).await.unwrap().get::<_, i32>(0)
     });
     assert_eq!(rows.unwrap(), 42);
     let queue = world.block_on(async {
         let connection =
-            lapin::Connection::connect(world.amqp_url(), lapin::ConnectionProperties::default())
-                .await
-                .unwrap();
+            lapin::Connection::connect(world.amqp_url(), lapin::ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
-        channel
-            .queue_declare("hello".into(), Default::default(), Default::default())
-            .await
-            .unwrap()
-            .name()
-            .to_string()
+        channel.queue_declare("hello".into(), Default::default(), Default::default()).await.unwrap().name().to_string()
     });
     assert_eq!(queue.unwrap(), "hello");
 }
@@ -105,16 +68,9 @@ fn two_worlds_side_by_side_do_not_see_each_other() {
     });
     let address = one.target(0).ip();
     assert!(greeting_of(address, &one).starts_with("SSH-2.0"));
-    assert_eq!(
-        greeting_of(address, &other),
-        "",
-        "the other world has no target"
-    );
+    assert_eq!(greeting_of(address, &other), "", "the other world has no target");
     let hosts = fs::read_to_string("/etc/hosts").unwrap();
-    assert!(
-        !hosts.contains("ghcr.io"),
-        "the machine's own names are as before"
-    );
+    assert!(!hosts.contains("ghcr.io"), "the machine's own names are as before");
 }
 
 /// What the next test starts and kills: this test binary again, with a world, until it is killed.
@@ -123,12 +79,7 @@ fn a_world_that_is_held_until_killed() {
     let Ok(folder) = std::env::var("HOLD_A_WORLD_IN") else {
         return;
     };
-    let world = World::start(WorldOptions {
-        targets: 1,
-        database: true,
-        broker: false,
-    })
-    .unwrap();
+    let world = World::start(WorldOptions { targets: 1, database: true, broker: false }).unwrap();
     fs::write(format!("{folder}/ready"), world.folder().to_str().unwrap()).unwrap();
     loop {
         std::thread::park();
@@ -156,15 +107,8 @@ fn a_killed_test_leaves_no_process_and_no_mount_behind() {
     holding.kill().unwrap();
     holding.wait().unwrap();
     eventually("the end of its world", Duration::from_secs(10), || {
-        ensure!(
-            processes_naming(&held).is_empty(),
-            "{:?}",
-            processes_naming(&held)
-        );
-        ensure!(
-            !fs::read_to_string("/proc/self/mountinfo")?.contains(&held),
-            "a mount is left"
-        );
+        ensure!(processes_naming(&held).is_empty(), "{:?}", processes_naming(&held));
+        ensure!(!fs::read_to_string("/proc/self/mountinfo")?.contains(&held), "a mount is left");
         Ok(())
     })
     .unwrap();
@@ -184,32 +128,17 @@ fn a_killed_test_leaves_no_process_and_no_mount_behind() {
 
 #[test]
 fn a_dropped_world_leaves_no_process_no_mount_and_no_file_behind() {
-    let world = World::start(WorldOptions {
-        targets: 1,
-        database: true,
-        broker: false,
-    })
-    .unwrap();
+    let world = World::start(WorldOptions { targets: 1, database: true, broker: false }).unwrap();
     let folder = world.folder().to_str().unwrap().to_owned();
-    world
-        .target(0)
-        .sh("docker run --rm --detach redis:7-alpine")
-        .unwrap();
+    world.target(0).sh("docker run --rm --detach redis:7-alpine").unwrap();
     assert!(!processes_naming(&folder).is_empty());
     drop(world);
     assert_eq!(processes_naming(&folder), Vec::<String>::new());
-    assert!(
-        !fs::read_to_string("/proc/self/mountinfo")
-            .unwrap()
-            .contains(&folder)
-    );
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&folder));
     assert!(!fs::exists(&folder).unwrap(), "its folder is gone");
     let name = folder.rsplit('/').next().unwrap();
     for tree in fs::read_dir("/sys/fs/cgroup").unwrap() {
-        assert!(
-            !tree.unwrap().path().join(name).exists(),
-            "its control groups are gone"
-        );
+        assert!(!tree.unwrap().path().join(name).exists(), "its control groups are gone");
     }
 }
 
@@ -222,24 +151,14 @@ fn a_target_keeps_its_disk_over_a_reboot_and_hangs_while_its_cable_is_cut() {
     assert_eq!(target.sh("cat /root/file").unwrap(), "kept\n");
     assert_eq!(target.sh("docker volume ls --quiet").unwrap(), "kept\n");
     assert!(target.sh("ufw status").unwrap().contains("Status: active"));
-    assert_eq!(
-        fs::read_to_string(target.root().unwrap().join("root/file")).unwrap(),
-        "kept\n"
-    );
+    assert_eq!(fs::read_to_string(target.root().unwrap().join("root/file")).unwrap(), "kept\n");
 
     target.cut().unwrap();
     assert!(greeting_of(target.ip(), &world).is_empty());
-    assert_eq!(
-        target.sh("cat /root/file").unwrap(),
-        "kept\n",
-        "it lives on"
-    );
+    assert_eq!(target.sh("cat /root/file").unwrap(), "kept\n", "it lives on");
     target.heal().unwrap();
     eventually("SSH after the cut", Duration::from_secs(10), || {
-        ensure!(
-            greeting_of(target.ip(), &world).starts_with("SSH-2.0"),
-            "no answer"
-        );
+        ensure!(greeting_of(target.ip(), &world).starts_with("SSH-2.0"), "no answer");
         Ok(())
     })
     .unwrap();
@@ -255,37 +174,20 @@ fn workers_log_in_by_ssh_with_the_pinned_host_key_as_root_or_with_sudo() {
     for (user, command) in [("root", "id -u"), ("deployer", "sudo id -u")] {
         let output = world
             .command("ssh")
-            .args([
-                "-F",
-                "none",
-                "-o",
-                "BatchMode=yes",
-                "-o",
-                "StrictHostKeyChecking=yes",
-                "-o",
-            ])
+            .args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o"])
             .arg(format!("UserKnownHostsFile={}", known.display()))
             .arg("-i")
             .arg(world.ssh_key())
             .args([&format!("{user}@{}", target.ip()), command])
             .output()
             .unwrap();
-        assert_eq!(
-            String::from_utf8_lossy(&output.stdout),
-            "0\n",
-            "{user}: {output:?}"
-        );
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n", "{user}: {output:?}");
     }
 }
 
 #[test]
 fn killed_services_come_back_with_their_data() {
-    let world = World::start(WorldOptions {
-        targets: 0,
-        broker: true,
-        database: true,
-    })
-    .unwrap();
+    let world = World::start(WorldOptions { targets: 0, broker: true, database: true }).unwrap();
     let url = world.database_url();
     let ask = |sql: &'static str| {
         world.block_on(async move {
@@ -304,12 +206,7 @@ fn killed_services_come_back_with_their_data() {
     database.start().unwrap();
 
     let connect = || {
-        world
-            .block_on(lapin::Connection::connect(
-                world.amqp_url(),
-                lapin::ConnectionProperties::default(),
-            ))
-            .unwrap()
+        world.block_on(lapin::Connection::connect(world.amqp_url(), lapin::ConnectionProperties::default())).unwrap()
     };
     let broker = world.broker().unwrap();
     connect().unwrap();
@@ -328,41 +225,18 @@ fn how_long_a_world_takes_to_start() {
     let (none, broker) = (WorldOptions::default(), true);
     let cases = [
         ("nothing", none),
-        (
-            "a database",
-            WorldOptions {
-                database: true,
-                ..none
-            },
-        ),
+        ("a database", WorldOptions { database: true, ..none }),
         ("a broker", WorldOptions { broker, ..none }),
         ("1 target", WorldOptions { targets: 1, ..none }),
         ("3 targets", WorldOptions { targets: 3, ..none }),
-        (
-            "1 target, broker, database",
-            WorldOptions {
-                targets: 1,
-                broker,
-                database: true,
-            },
-        ),
-        (
-            "3 targets, broker, database",
-            WorldOptions {
-                targets: 3,
-                broker,
-                database: true,
-            },
-        ),
+        ("1 target, broker, database", WorldOptions { targets: 1, broker, database: true }),
+        ("3 targets, broker, database", WorldOptions { targets: 3, broker, database: true }),
     ];
     for (what, options) in cases {
         let began = std::time::Instant::now();
         let world = World::start(options).unwrap();
         let started = began.elapsed();
         drop(world);
-        eprintln!(
-            "{what}: started in {started:.1?}, ended in {:.1?}",
-            began.elapsed() - started
-        );
+        eprintln!("{what}: started in {started:.1?}, ended in {:.1?}", began.elapsed() - started);
     }
 }

@@ -31,10 +31,7 @@ pub(super) enum TokenForm {
 fn require_app(caller: &Caller) -> Result<(), ApiError> {
     match caller {
         Caller::App(_) => Ok(()),
-        _ => Err(ApiError::new(
-            StatusCode::UNAUTHORIZED,
-            "A JSON web token could not be decoded",
-        )),
+        _ => Err(ApiError::new(StatusCode::UNAUTHORIZED, "A JSON web token could not be decoded")),
     }
 }
 
@@ -50,11 +47,7 @@ impl State {
     }
 
     /// `GET /repos/{owner}/{repo}/installation`
-    pub(super) fn get_installation(
-        &self,
-        caller: &Caller,
-        repo: &RepoRef,
-    ) -> Result<Reply, ApiError> {
+    pub(super) fn get_installation(&self, caller: &Caller, repo: &RepoRef) -> Result<Reply, ApiError> {
         require_app(caller)?;
         let repository = self.repository(repo).ok_or_else(ApiError::not_found)?;
         let installation = self
@@ -84,10 +77,7 @@ impl State {
         form: TokenForm,
     ) -> Result<Reply, ApiError> {
         require_app(caller)?;
-        let installation = self
-            .installations
-            .get(&id)
-            .ok_or_else(ApiError::not_found)?;
+        let installation = self.installations.get(&id).ok_or_else(ApiError::not_found)?;
         if installation.suspended_at.is_some() {
             return Err(suspended());
         }
@@ -95,9 +85,7 @@ impl State {
         let permissions = chosen_permissions(installation, body)?;
 
         let expires_at = self.now() + TOKEN_LIFETIME_SECS;
-        let expires = Timestamp::from_second(expires_at)
-            .unwrap_or(Timestamp::MAX)
-            .to_string();
+        let expires = Timestamp::from_second(expires_at).unwrap_or(Timestamp::MAX).to_string();
         let secret = new_installation_token(form, self.app.id, id, expires_at);
         let mut answer = json!({
             "token": secret,
@@ -106,10 +94,7 @@ impl State {
             "repository_selection": "selected",
         });
         if let Some(chosen) = &repositories {
-            let listed = chosen
-                .iter()
-                .filter_map(|id| self.repositories.get(id))
-                .map(repos::describe);
+            let listed = chosen.iter().filter_map(|id| self.repositories.get(id)).map(repos::describe);
             answer["repositories"] = listed.collect();
         }
         let token = Token {
@@ -132,14 +117,8 @@ impl State {
                 self.tokens.remove(secret);
                 Ok(Reply::no_content())
             }
-            Caller::Anonymous(_) => Err(ApiError::new(
-                StatusCode::UNAUTHORIZED,
-                "Requires authentication",
-            )),
-            _ => Err(ApiError::new(
-                StatusCode::FORBIDDEN,
-                "Resource not accessible by personal access token",
-            )),
+            Caller::Anonymous(_) => Err(ApiError::new(StatusCode::UNAUTHORIZED, "Requires authentication")),
+            _ => Err(ApiError::new(StatusCode::FORBIDDEN, "Resource not accessible by personal access token")),
         }
     }
 
@@ -163,19 +142,13 @@ impl State {
         let mut chosen = BTreeSet::new();
         for name in names {
             let name = name.as_str().ok_or_else(refuse)?;
-            let found = self
-                .by_name(&installation.account, name)
-                .ok_or_else(refuse)?;
+            let found = self.by_name(&installation.account, name).ok_or_else(refuse)?;
             chosen.insert(found.id);
         }
         for id in ids {
             chosen.insert(id.as_u64().ok_or_else(refuse)?);
         }
-        if chosen.is_subset(&installation.repositories) {
-            Ok(Some(chosen))
-        } else {
-            Err(refuse())
-        }
+        if chosen.is_subset(&installation.repositories) { Ok(Some(chosen)) } else { Err(refuse()) }
     }
 }
 
@@ -183,12 +156,8 @@ fn list<'a>(body: &'a Value, field: &str) -> Result<&'a [Value], ApiError> {
     match &body[field] {
         Value::Null => Ok(&[]),
         Value::Array(items) if items.len() <= 500 => Ok(items),
-        Value::Array(_) => Err(ApiError::invalid(
-            "No more than 500 repositories can be named.",
-        )),
-        other => Err(ApiError::invalid_request(&format!(
-            "For 'properties/{field}', {other} is not an array."
-        ))),
+        Value::Array(_) => Err(ApiError::invalid("No more than 500 repositories can be named.")),
+        other => Err(ApiError::invalid_request(&format!("For 'properties/{field}', {other} is not an array."))),
     }
 }
 
@@ -198,9 +167,7 @@ fn chosen_permissions(installation: &Installation, body: &Value) -> Result<Permi
         Value::Null => return Ok(installation.permissions.clone()),
         Value::Object(asked) => asked,
         other => {
-            return Err(ApiError::invalid_request(&format!(
-                "For 'properties/permissions', {other} is not an object."
-            )));
+            return Err(ApiError::invalid_request(&format!("For 'properties/permissions', {other} is not an object.")));
         }
     };
     let mut chosen = Permissions::from([("metadata".to_owned(), Level::Read)]);
@@ -211,9 +178,7 @@ fn chosen_permissions(installation: &Installation, body: &Value) -> Result<Permi
                 chosen.insert(name.clone(), level);
             }
             _ => {
-                return Err(ApiError::invalid(
-                    "The permissions requested are not granted to this installation.",
-                ));
+                return Err(ApiError::invalid("The permissions requested are not granted to this installation."));
             }
         }
     }
@@ -221,10 +186,7 @@ fn chosen_permissions(installation: &Installation, body: &Value) -> Result<Permi
 }
 
 fn permissions_json(permissions: &Permissions) -> Value {
-    permissions
-        .iter()
-        .map(|(name, level)| (name.clone(), Value::from(level.name())))
-        .collect()
+    permissions.iter().map(|(name, level)| (name.clone(), Value::from(level.name()))).collect()
 }
 
 fn new_installation_token(form: TokenForm, app: u64, installation: u64, expires_at: i64) -> String {
@@ -236,10 +198,7 @@ fn new_installation_token(form: TokenForm, app: u64, installation: u64, expires_
             let claims = part(
                 &json!({ "app": app, "installation": installation, "exp": expires_at, "jti": alphanumeric::<16>() }),
             );
-            format!(
-                "ghs_{app}_{header}.{claims}.{}",
-                URL_SAFE_NO_PAD.encode(random::<256>())
-            )
+            format!("ghs_{app}_{header}.{claims}.{}", URL_SAFE_NO_PAD.encode(random::<256>()))
         }
     }
 }
@@ -247,8 +206,5 @@ fn new_installation_token(form: TokenForm, app: u64, installation: u64, expires_
 /// The alphabet of GitHub's opaque tokens.
 pub(super) fn alphanumeric<const N: usize>() -> String {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    random::<N>()
-        .iter()
-        .map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]))
-        .collect()
+    random::<N>().iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
 }

@@ -45,14 +45,9 @@ impl Level {
 pub(super) type Permissions = BTreeMap<String, Level>;
 
 pub(super) fn permissions(given: &[(&str, Level)]) -> Permissions {
-    let mut permissions: Permissions = given
-        .iter()
-        .map(|(name, level)| ((*name).to_owned(), *level))
-        .collect();
+    let mut permissions: Permissions = given.iter().map(|(name, level)| ((*name).to_owned(), *level)).collect();
     // Comes with every other permission and can't be declined.
-    permissions
-        .entry("metadata".to_owned())
-        .or_insert(Level::Read);
+    permissions.entry("metadata".to_owned()).or_insert(Level::Read);
     permissions
 }
 
@@ -135,8 +130,7 @@ impl Credential {
         let Some(value) = headers.get(header::AUTHORIZATION) else {
             return Self::None;
         };
-        let Some((scheme, rest)) = value.to_str().ok().and_then(|value| value.split_once(' '))
-        else {
+        let Some((scheme, rest)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else {
             return Self::Malformed;
         };
         match scheme.to_ascii_lowercase().as_str() {
@@ -151,34 +145,20 @@ impl Credential {
 fn basic(encoded: &str) -> Option<String> {
     let decoded = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
     let (user, password) = decoded.split_once(':')?;
-    let token = if password.is_empty() || password == "x-oauth-basic" {
-        user
-    } else {
-        password
-    };
+    let token = if password.is_empty() || password == "x-oauth-basic" { user } else { password };
     Some(token.to_owned())
 }
 
 impl State {
     /// Who sent a request to the API with these headers.
-    pub(super) fn authenticate(
-        &self,
-        credential: Credential,
-        peer: IpAddr,
-    ) -> Result<Caller, ApiError> {
+    pub(super) fn authenticate(&self, credential: Credential, peer: IpAddr) -> Result<Caller, ApiError> {
         match credential {
             Credential::None => Ok(Caller::Anonymous(peer)),
             // A JSON web token is three parts with dots; so is an installation token, but that has its prefix.
             Credential::Bearer(jwt) if jwt.contains('.') && !jwt.starts_with("ghs_") => {
                 let app = &self.app;
                 let (public_der, client_id) = (app.public_der.as_slice(), app.client_id.as_str());
-                Verifier {
-                    public_der,
-                    app_id: app.id,
-                    client_id,
-                    now: self.now(),
-                }
-                .verify(&jwt)?;
+                Verifier { public_der, app_id: app.id, client_id, now: self.now() }.verify(&jwt)?;
                 Ok(Caller::App(app.id))
             }
             Credential::Bearer(secret) | Credential::Token(secret) => self.token_caller(secret),
@@ -188,22 +168,12 @@ impl State {
 
     /// The holder of a token that still works.
     pub(super) fn token_caller(&self, secret: String) -> Result<Caller, ApiError> {
-        let token = self
-            .tokens
-            .get(&secret)
-            .ok_or_else(ApiError::bad_credentials)?
-            .clone();
-        if token
-            .expires_at
-            .is_some_and(|expires| expires <= self.now())
-        {
+        let token = self.tokens.get(&secret).ok_or_else(ApiError::bad_credentials)?.clone();
+        if token.expires_at.is_some_and(|expires| expires <= self.now()) {
             return Err(ApiError::bad_credentials());
         }
         if let TokenKind::Installation(id) = token.kind {
-            let installation = self
-                .installations
-                .get(&id)
-                .ok_or_else(ApiError::bad_credentials)?;
+            let installation = self.installations.get(&id).ok_or_else(ApiError::bad_credentials)?;
             if installation.suspended_at.is_some() {
                 return Err(suspended());
             }
@@ -216,10 +186,7 @@ impl State {
         let Caller::Token { token, .. } = caller else {
             return false;
         };
-        let chosen = token
-            .repositories
-            .as_ref()
-            .is_none_or(|chosen| chosen.contains(&repository.id));
+        let chosen = token.repositories.as_ref().is_none_or(|chosen| chosen.contains(&repository.id));
         chosen
             && match token.kind {
                 TokenKind::Installation(id) => self
@@ -229,9 +196,7 @@ impl State {
                 TokenKind::FineGrained => true,
                 TokenKind::Classic => {
                     let has = |scope: &str| token.scopes.iter().any(|given| given == scope);
-                    has("repo")
-                        || has("repo_deployment")
-                        || (has("public_repo") && !repository.private)
+                    has("repo") || has("repo_deployment") || (has("public_repo") && !repository.private)
                 }
             }
     }
@@ -244,40 +209,27 @@ impl State {
             TokenKind::Installation(id) => self.installation_level(id, token, permission),
             TokenKind::FineGrained => token.permissions.get(permission).copied(),
             TokenKind::Classic => {
-                let repo = token
-                    .scopes
-                    .iter()
-                    .any(|scope| scope == "repo" || scope == "public_repo");
-                (repo || permission == "deployments" || permission == "metadata")
-                    .then_some(Level::Write)
+                let repo = token.scopes.iter().any(|scope| scope == "repo" || scope == "public_repo");
+                (repo || permission == "deployments" || permission == "metadata").then_some(Level::Write)
             }
         }
     }
 
     /// The repository, if the caller may do this to it: 404 when it mayn't even know of it, 403 when it may.
-    pub(super) fn authorize(
-        &self,
-        caller: &Caller,
-        name: &RepoRef,
-        needs: Needs,
-    ) -> Result<&Repository, ApiError> {
+    pub(super) fn authorize(&self, caller: &Caller, name: &RepoRef, needs: Needs) -> Result<&Repository, ApiError> {
         let repository = self.repository(name).ok_or_else(ApiError::not_found)?;
         let covered = self.covers(caller, repository);
         if repository.private && !covered {
             return Err(ApiError::not_found());
         }
-        let open =
-            !repository.private && needs.level == Level::Read && needs.permission != "secrets";
+        let open = !repository.private && needs.level == Level::Read && needs.permission != "secrets";
         let granted = covered && self.level(caller, needs.permission) >= Some(needs.level);
         if open || granted {
             return Ok(repository);
         }
         let message = match caller {
             Caller::Anonymous(_) => {
-                return Err(ApiError::new(
-                    StatusCode::UNAUTHORIZED,
-                    "Requires authentication",
-                ));
+                return Err(ApiError::new(StatusCode::UNAUTHORIZED, "Requires authentication"));
             }
             Caller::App(_) => "Resource not accessible by integration",
             Caller::Token { token, .. } => match token.kind {
@@ -292,19 +244,13 @@ impl State {
 
 /// GitHub's answer to anything in the name of a suspended installation.
 pub(super) fn suspended() -> ApiError {
-    ApiError::new(
-        StatusCode::FORBIDDEN,
-        "This installation has been suspended",
-    )
+    ApiError::new(StatusCode::FORBIDDEN, "This installation has been suspended")
 }
 
 /// Nothing can be written to an archived repository.
 pub(super) fn ensure_writable(repository: &Repository) -> Result<(), ApiError> {
     if repository.archived {
-        return Err(ApiError::new(
-            StatusCode::FORBIDDEN,
-            "Repository was archived so is read-only.",
-        ));
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "Repository was archived so is read-only."));
     }
     Ok(())
 }

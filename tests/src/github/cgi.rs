@@ -47,10 +47,7 @@ impl Call<'_> {
         if let Some(stdin) = child.stdin.take() {
             tokio::spawn(feed(stdin, body));
         }
-        let stdout = child
-            .stdout
-            .take()
-            .ok_or_else(|| anyhow::anyhow!("git http-backend has no output"))?;
+        let stdout = child.stdout.take().ok_or_else(|| anyhow::anyhow!("git http-backend has no output"))?;
         let mut output = BufReader::with_capacity(CHUNK_BYTES, stdout);
         let mut response = read_head(&mut output).await?;
         *response.body_mut() = Body::from_stream(stream::unfold((child, output), next_chunk));
@@ -68,9 +65,7 @@ impl Call<'_> {
             .env("QUERY_STRING", self.query)
             .env("GIT_CONFIG_COUNT", CONFIG.len().to_string());
         for (index, (key, value)) in CONFIG.iter().enumerate() {
-            command
-                .env(format!("GIT_CONFIG_KEY_{index}"), key)
-                .env(format!("GIT_CONFIG_VALUE_{index}"), value);
+            command.env(format!("GIT_CONFIG_KEY_{index}"), key).env(format!("GIT_CONFIG_VALUE_{index}"), value);
         }
         let optional = [
             ("CONTENT_TYPE", self.content_type),
@@ -83,11 +78,7 @@ impl Call<'_> {
                 command.env(name, value);
             }
         }
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         command
     }
 }
@@ -132,9 +123,7 @@ async fn read_head(output: &mut BufReader<ChildStdout>) -> anyhow::Result<Respon
             *response.status_mut() = StatusCode::from_bytes(code.as_bytes())?;
         } else {
             let name = HeaderName::from_bytes(name.as_bytes())?;
-            response
-                .headers_mut()
-                .insert(name, HeaderValue::from_str(value)?);
+            response.headers_mut().insert(name, HeaderValue::from_str(value)?);
         }
     }
 }
@@ -169,8 +158,6 @@ pub(super) fn cut_body(response: Response, bytes: usize) -> Response {
         });
         std::future::ready(chunk)
     });
-    let broken = stream::iter([Err(std::io::Error::from(
-        std::io::ErrorKind::ConnectionReset,
-    ))]);
+    let broken = stream::iter([Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))]);
     Response::from_parts(parts, Body::from_stream(head.chain(broken)))
 }

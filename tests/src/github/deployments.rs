@@ -14,15 +14,7 @@ use super::route::{Needs, RepoRef};
 use super::secrets::Page;
 use super::state::{Repository, State};
 
-const STATES: [&str; 7] = [
-    "error",
-    "failure",
-    "inactive",
-    "in_progress",
-    "queued",
-    "pending",
-    "success",
-];
+const STATES: [&str; 7] = ["error", "failure", "inactive", "in_progress", "queued", "pending", "success"];
 const MAX_DESCRIPTION: usize = 140;
 
 /// A deployment that was created through the API.
@@ -80,21 +72,14 @@ impl State {
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
         let filter = |name: &str, value: &str| {
-            query
-                .split('&')
-                .filter_map(|pair| pair.split_once('='))
-                .all(|(key, wanted)| key != name || wanted == value)
+            query.split('&').filter_map(|pair| pair.split_once('=')).all(|(key, wanted)| key != name || wanted == value)
         };
         let matching = repository.deployments.iter().rev().filter(|deployment| {
             filter("sha", &deployment.sha)
                 && filter("ref", &deployment.reference)
                 && filter("environment", &deployment.environment)
         });
-        Ok(Reply::ok(
-            &Page::of(query)
-                .of_items(matching.map(|one| describe(repository, one)))
-                .into(),
-        ))
+        Ok(Reply::ok(&Page::of(query).of_items(matching.map(|one| describe(repository, one))).into()))
     }
 
     /// `GET …/deployments/{id}`
@@ -122,23 +107,15 @@ impl State {
         ensure_writable(repository)?;
         let reference = required(body, "ref")?;
         let description = text(body, "description", MAX_DESCRIPTION)?;
-        let sha = found
-            .sha
-            .ok_or_else(|| ApiError::invalid(format!("No ref found for: {reference}")))?;
+        let sha = found.sha.ok_or_else(|| ApiError::invalid(format!("No ref found for: {reference}")))?;
         if found.behind && body["auto_merge"].as_bool().unwrap_or(true) {
-            let message = format!(
-                "Conflict merging {} into {reference}.",
-                repository.default_branch
-            );
+            let message = format!("Conflict merging {} into {reference}.", repository.default_branch);
             return Err(ApiError::new(StatusCode::CONFLICT, message));
         }
         check_contexts(repository, &sha, reference, &body["required_contexts"])?;
 
         let repository_id = repository.id;
-        let environment = body["environment"]
-            .as_str()
-            .unwrap_or("production")
-            .to_owned();
+        let environment = body["environment"].as_str().unwrap_or("production").to_owned();
         let deployment = Deployment {
             id: self.next_id(),
             sha,
@@ -148,10 +125,7 @@ impl State {
             created_at: self.timestamp(),
             statuses: Vec::new(),
         };
-        let repository = self
-            .repositories
-            .get_mut(&repository_id)
-            .ok_or_else(ApiError::not_found)?;
+        let repository = self.repositories.get_mut(&repository_id).ok_or_else(ApiError::not_found)?;
         let answer = describe(repository, &deployment);
         repository.deployments.push(deployment);
         Ok(Reply::created(&answer))
@@ -168,11 +142,7 @@ impl State {
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
         let deployment = find(repository, id)?;
-        let statuses = deployment
-            .statuses
-            .iter()
-            .rev()
-            .map(|status| describe_status(deployment, status));
+        let statuses = deployment.statuses.iter().rev().map(|status| describe_status(deployment, status));
         Ok(Reply::ok(&Page::of(query).of_items(statuses).into()))
     }
 
@@ -190,9 +160,7 @@ impl State {
         find(repository, id)?;
         let state = required(body, "state")?;
         if !STATES.contains(&state) {
-            return Err(ApiError::invalid_request(&format!(
-                "{state} is not a member of {STATES:?}."
-            )));
+            return Err(ApiError::invalid_request(&format!("{state} is not a member of {STATES:?}.")));
         }
         let repository_id = repository.id;
         let status = DeploymentStatus {
@@ -203,15 +171,8 @@ impl State {
             environment_url: text(body, "environment_url", usize::MAX)?,
             created_at: self.timestamp(),
         };
-        let repository = self
-            .repositories
-            .get_mut(&repository_id)
-            .ok_or_else(ApiError::not_found)?;
-        let deployment = repository
-            .deployments
-            .iter_mut()
-            .find(|one| one.id == id)
-            .ok_or_else(ApiError::not_found)?;
+        let repository = self.repositories.get_mut(&repository_id).ok_or_else(ApiError::not_found)?;
+        let deployment = repository.deployments.iter_mut().find(|one| one.id == id).ok_or_else(ApiError::not_found)?;
         let answer = describe_status(deployment, &status);
         deployment.statuses.push(status);
         Ok(Reply::created(&answer))
@@ -219,78 +180,42 @@ impl State {
 }
 
 fn find(repository: &Repository, id: u64) -> Result<&Deployment, ApiError> {
-    repository
-        .deployments
-        .iter()
-        .find(|deployment| deployment.id == id)
-        .ok_or_else(ApiError::not_found)
+    repository.deployments.iter().find(|deployment| deployment.id == id).ok_or_else(ApiError::not_found)
 }
 
 fn text(body: &Value, field: &str, max_chars: usize) -> Result<String, ApiError> {
     match &body[field] {
         Value::Null => Ok(String::new()),
         Value::String(text) if text.chars().count() <= max_chars => Ok(text.clone()),
-        Value::String(_) => Err(ApiError::invalid(format!(
-            "{field} is too long (maximum is {max_chars} characters)"
-        ))),
-        other => Err(ApiError::invalid_request(&format!(
-            "For 'properties/{field}', {other} is not a string."
-        ))),
+        Value::String(_) => Err(ApiError::invalid(format!("{field} is too long (maximum is {max_chars} characters)"))),
+        other => Err(ApiError::invalid_request(&format!("For 'properties/{field}', {other} is not a string."))),
     }
 }
 
 /// Absent: every check that has reported must have passed. A list: those must. An empty list: none need.
-fn check_contexts(
-    repository: &Repository,
-    sha: &str,
-    reference: &str,
-    wanted: &Value,
-) -> Result<(), ApiError> {
-    let reported: Vec<_> = repository
-        .statuses
-        .iter()
-        .filter(|status| status.sha == sha)
-        .collect();
+fn check_contexts(repository: &Repository, sha: &str, reference: &str, wanted: &Value) -> Result<(), ApiError> {
+    let reported: Vec<_> = repository.statuses.iter().filter(|status| status.sha == sha).collect();
     let state_of = |context: &str| {
-        reported
-            .iter()
-            .rev()
-            .find(|status| status.context == context)
-            .map_or("pending", |status| status.state.as_str())
+        reported.iter().rev().find(|status| status.context == context).map_or("pending", |status| status.state.as_str())
     };
     let contexts: Vec<&str> = match wanted.as_array() {
         Some(wanted) => wanted.iter().filter_map(Value::as_str).collect(),
-        None => reported
-            .iter()
-            .map(|status| status.context.as_str())
-            .collect(),
+        None => reported.iter().map(|status| status.context.as_str()).collect(),
     };
-    if contexts
-        .iter()
-        .all(|context| state_of(context) == "success")
-    {
+    if contexts.iter().all(|context| state_of(context) == "success") {
         return Ok(());
     }
-    let contexts: Vec<Value> = contexts
-        .iter()
-        .map(|context| json!({ "context": context, "state": state_of(context) }))
-        .collect();
+    let contexts: Vec<Value> =
+        contexts.iter().map(|context| json!({ "context": context, "state": state_of(context) })).collect();
     let error = json!({
         "contexts": contexts, "resource": "Deployment", "field": "required_contexts", "code": "invalid",
     });
     let message = format!("Conflict: Commit status checks failed for {reference}.");
-    Err(ApiError {
-        errors: vec![error],
-        ..ApiError::new(StatusCode::CONFLICT, message)
-    })
+    Err(ApiError { errors: vec![error], ..ApiError::new(StatusCode::CONFLICT, message) })
 }
 
 fn describe(repository: &Repository, deployment: &Deployment) -> Value {
-    let url = format!(
-        "https://api.github.com/repos/{}/deployments/{}",
-        repository.full_name(),
-        deployment.id
-    );
+    let url = format!("https://api.github.com/repos/{}/deployments/{}", repository.full_name(), deployment.id);
     json!({
         "id": deployment.id,
         "url": url,

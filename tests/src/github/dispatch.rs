@@ -11,12 +11,7 @@ use super::references::{self, Found};
 use super::route::{Endpoint, Route};
 use super::secrets::Page;
 
-pub(super) async fn dispatch(
-    shared: &Shared,
-    asked: &Asked,
-    caller: &Caller,
-    route: Route,
-) -> Result<Reply, ApiError> {
+pub(super) async fn dispatch(shared: &Shared, asked: &Asked, caller: &Caller, route: Route) -> Result<Reply, ApiError> {
     let body = parse_body(&asked.body);
     let (repo, endpoint) = match route {
         Route::App => return shared.state().get_app(caller),
@@ -26,19 +21,14 @@ pub(super) async fn dispatch(
                 Some("disabled") => TokenForm::Opaque,
                 _ => TokenForm::Stateless,
             };
-            return shared
-                .state()
-                .create_token(caller, installation, &body?, form);
+            return shared.state().create_token(caller, installation, &body?, form);
         }
         Route::Repo { repo, endpoint } => (repo, endpoint),
     };
     let host = asked.header("host").unwrap_or("api.github.com");
     let base = format!("{}://{host}", shared.scheme);
     let path = asked.uri.path();
-    if let Some(redirect) = shared
-        .state()
-        .redirect(caller, &asked.method, &repo, &base, path)
-    {
+    if let Some(redirect) = shared.state().redirect(caller, &asked.method, &repo, &base, path) {
         return Ok(redirect);
     }
     // git runs before the lock is taken; whether the caller may see what it found is decided after.
@@ -59,17 +49,9 @@ pub(super) async fn dispatch(
     match endpoint {
         Endpoint::Installation => state.get_installation(caller, &repo),
         Endpoint::Get => state.get_repository(caller, &repo, needs),
-        Endpoint::Commit { reference } => {
-            state.get_commit(caller, &repo, needs, &reference, found.sha.as_deref())
-        }
+        Endpoint::Commit { reference } => state.get_commit(caller, &repo, needs, &reference, found.sha.as_deref()),
         Endpoint::PublicKey => state.public_key(caller, &repo, needs),
-        Endpoint::ListSecrets => state.list_secrets(
-            caller,
-            &repo,
-            needs,
-            Page::of(query),
-            &format!("{base}{path}"),
-        ),
+        Endpoint::ListSecrets => state.list_secrets(caller, &repo, needs, Page::of(query), &format!("{base}{path}")),
         Endpoint::GetSecret { name } => state.get_secret(caller, &repo, needs, &name),
         Endpoint::PutSecret { name } => state.put_secret(caller, &repo, needs, &name, &body?),
         Endpoint::DeleteSecret { name } => state.delete_secret(caller, &repo, needs, &name),

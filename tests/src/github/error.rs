@@ -24,13 +24,7 @@ pub(super) struct ApiError {
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            message: message.into(),
-            errors: Vec::new(),
-            docs: None,
-            headers: Vec::new(),
-        }
+        Self { status, message: message.into(), errors: Vec::new(), docs: None, headers: Vec::new() }
     }
 
     pub(super) fn not_found() -> Self {
@@ -38,10 +32,7 @@ impl ApiError {
     }
 
     pub(super) fn bad_credentials() -> Self {
-        Self {
-            docs: Some(DOCS),
-            ..Self::new(StatusCode::UNAUTHORIZED, "Bad credentials")
-        }
+        Self { docs: Some(DOCS), ..Self::new(StatusCode::UNAUTHORIZED, "Bad credentials") }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -82,11 +73,7 @@ pub(super) struct Reply {
 
 impl Reply {
     pub(super) fn json(status: StatusCode, body: &Value) -> Self {
-        Self {
-            status,
-            body: Some(body.clone()),
-            headers: Vec::new(),
-        }
+        Self { status, body: Some(body.clone()), headers: Vec::new() }
     }
 
     pub(super) fn ok(body: &Value) -> Self {
@@ -98,11 +85,7 @@ impl Reply {
     }
 
     pub(super) fn no_content() -> Self {
-        Self {
-            status: StatusCode::NO_CONTENT,
-            body: None,
-            headers: Vec::new(),
-        }
+        Self { status: StatusCode::NO_CONTENT, body: None, headers: Vec::new() }
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: String) -> Self {
@@ -136,14 +119,8 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Value, ApiError> {
     }
     match serde_json::from_slice(body) {
         Ok(value @ Value::Object(_)) => Ok(value),
-        Ok(_) => Err(ApiError::new(
-            StatusCode::BAD_REQUEST,
-            "Body should be a JSON object",
-        )),
-        Err(_) => Err(ApiError::new(
-            StatusCode::BAD_REQUEST,
-            "Problems parsing JSON",
-        )),
+        Ok(_) => Err(ApiError::new(StatusCode::BAD_REQUEST, "Body should be a JSON object")),
+        Err(_) => Err(ApiError::new(StatusCode::BAD_REQUEST, "Problems parsing JSON")),
     }
 }
 
@@ -151,11 +128,7 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Value, ApiError> {
 pub(super) fn required<'a>(body: &'a Value, field: &str) -> Result<&'a str, ApiError> {
     match &body[field] {
         Value::String(text) => Ok(text),
-        Value::Null => Err(ApiError::invalid_request(&format!(
-            "\"{field}\" wasn't supplied."
-        ))),
-        other => Err(ApiError::invalid_request(&format!(
-            "For 'properties/{field}', {other} is not a string."
-        ))),
+        Value::Null => Err(ApiError::invalid_request(&format!("\"{field}\" wasn't supplied."))),
+        other => Err(ApiError::invalid_request(&format!("For 'properties/{field}', {other} is not a string."))),
     }
 }

@@ -51,13 +51,7 @@ impl Fault {
     /// Hits the next request of that server whose path begins with `path_prefix`; GitHub's paths ignore case.
     #[must_use]
     pub fn next(server: Server, path_prefix: &str, effect: Effect) -> Self {
-        Self {
-            server,
-            method: None,
-            path_prefix: path_prefix.to_ascii_lowercase(),
-            times: 1,
-            effect,
-        }
+        Self { server, method: None, path_prefix: path_prefix.to_ascii_lowercase(), times: 1, effect }
     }
 
     /// Only this method; the others pass.
@@ -96,10 +90,7 @@ impl Faults {
 
     /// Uses up one hit of the oldest fault that matches.
     pub(super) fn hit(&mut self, server: Server, method: &Method, path: &str) -> Option<Effect> {
-        let fault = self
-            .0
-            .iter_mut()
-            .find(|fault| fault.times > 0 && fault.matches(server, method, path))?;
+        let fault = self.0.iter_mut().find(|fault| fault.times > 0 && fault.matches(server, method, path))?;
         if fault.times != usize::MAX {
             fault.times -= 1;
         }

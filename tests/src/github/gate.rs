@@ -30,12 +30,10 @@ const NO_USER_AGENT: &str = "Request forbidden by administrative rules. Please m
     https://developer.github.com for other possible causes.";
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    Router::new().fallback(
-        move |ConnectInfo(accepted): ConnectInfo<Accepted>, request: axum::extract::Request| {
-            let shared = Arc::clone(&shared);
-            async move { answer(&shared, &accepted, request).await }
-        },
-    )
+    Router::new().fallback(move |ConnectInfo(accepted): ConnectInfo<Accepted>, request: axum::extract::Request| {
+        let shared = Arc::clone(&shared);
+        async move { answer(&shared, &accepted, request).await }
+    })
 }
 
 /// One request as its handlers see it.
@@ -67,24 +65,13 @@ async fn answer(shared: &Shared, accepted: &Accepted, request: axum::extract::Re
     let (parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let effect = shared.state().faults.hit(Server::Api, &method, &path);
-    let mut told = Told {
-        caller: "refused".to_owned(),
-        usage: None,
-        headers: Vec::new(),
-    };
+    let mut told = Told { caller: "refused".to_owned(), usage: None, headers: Vec::new() };
 
     let mut response = match to_bytes(body, MAX_BODY_BYTES).await {
         _ if effect == Some(Effect::Cut) => Response::new(Body::empty()),
-        Err(_) => {
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large").into_response(DOCS)
-        }
+        Err(_) => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large").into_response(DOCS),
         Ok(body) => {
-            let asked = Asked {
-                method: parts.method,
-                uri: parts.uri,
-                headers: parts.headers,
-                body,
-            };
+            let asked = Asked { method: parts.method, uri: parts.uri, headers: parts.headers, body };
             process(shared, accepted, &asked, effect.as_ref(), &mut told).await
         }
     };
@@ -95,13 +82,7 @@ async fn answer(shared: &Shared, accepted: &Accepted, request: axum::extract::Re
     {
         let mut state = shared.state();
         let at = state.timestamp();
-        state.requests.push(Request {
-            at,
-            method: method.to_string(),
-            path,
-            status,
-            caller: told.caller,
-        });
+        state.requests.push(Request { at, method: method.to_string(), path, status, caller: told.caller });
     }
     match effect {
         Some(Effect::Slow(delay)) => tokio::time::sleep(delay).await,
@@ -122,16 +103,8 @@ async fn process(
     if let Some(Effect::Status(status)) = effect {
         return outage(*status);
     }
-    if asked
-        .header("user-agent")
-        .is_none_or(|agent| agent.trim().is_empty())
-    {
-        return (
-            StatusCode::FORBIDDEN,
-            [(header::CONTENT_TYPE, "text/html")],
-            NO_USER_AGENT,
-        )
-            .into_response();
+    if asked.header("user-agent").is_none_or(|agent| agent.trim().is_empty()) {
+        return (StatusCode::FORBIDDEN, [(header::CONTENT_TYPE, "text/html")], NO_USER_AGENT).into_response();
     }
     let route = Route::parse(&asked.method, asked.uri.path());
     let docs = route.as_ref().map_or_else(|| DOCS.to_owned(), Route::docs);
@@ -142,8 +115,7 @@ async fn process(
             Some(route) => {
                 if let Some(needs) = route.needs() {
                     let accepted = format!("{}={}", needs.permission, needs.level.name());
-                    told.headers
-                        .push(("x-accepted-github-permissions", accepted));
+                    told.headers.push(("x-accepted-github-permissions", accepted));
                 }
                 match dispatch(shared, asked, &caller, route).await {
                     Ok(reply) => reply.into_response(),
@@ -162,28 +134,18 @@ fn admit(
     effect: Option<&Effect>,
     told: &mut Told,
 ) -> Result<Caller, ApiError> {
-    let version = asked
-        .header("x-github-api-version")
-        .unwrap_or(DEFAULT_VERSION);
+    let version = asked.header("x-github-api-version").unwrap_or(DEFAULT_VERSION);
     if ![DEFAULT_VERSION, LATEST_VERSION].contains(&version) {
         let message = format!(
             "The version you specified in the \"X-GitHub-API-Version\" request header, {version:?}, is not a supported \
              version. The following versions are currently supported: {LATEST_VERSION:?} (most recent), \
              {DEFAULT_VERSION:?}."
         );
-        return Err(ApiError {
-            docs: Some(DOCS),
-            ..ApiError::new(StatusCode::BAD_REQUEST, message)
-        });
+        return Err(ApiError { docs: Some(DOCS), ..ApiError::new(StatusCode::BAD_REQUEST, message) });
     }
-    told.headers
-        .push(("x-github-api-version-selected", version.to_owned()));
-    if let Some(accept) = asked
-        .header("accept")
-        .filter(|accept| !accepts_json(accept))
-    {
-        let message =
-            format!("Unsupported 'Accept' header: '{accept}'. Must accept 'application/json'.");
+    told.headers.push(("x-github-api-version-selected", version.to_owned()));
+    if let Some(accept) = asked.header("accept").filter(|accept| !accepts_json(accept)) {
+        let message = format!("Unsupported 'Accept' header: '{accept}'. Must accept 'application/json'.");
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
 
@@ -200,41 +162,25 @@ fn admit(
     let caller = caller?;
     told.caller = caller.label();
     if let Caller::Token { token, .. } = &caller {
-        if let Some(expires) = token
-            .expires_at
-            .and_then(|at| Timestamp::from_second(at).ok())
-        {
+        if let Some(expires) = token.expires_at.and_then(|at| Timestamp::from_second(at).ok()) {
             let expires = expires.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
-            told.headers
-                .push(("github-authentication-token-expiration", expires));
+            told.headers.push(("github-authentication-token-expiration", expires));
         }
         if !token.scopes.is_empty() {
-            told.headers
-                .push(("x-oauth-scopes", token.scopes.join(", ")));
+            told.headers.push(("x-oauth-scopes", token.scopes.join(", ")));
         }
     }
     counted?;
-    if let Some(Effect::SecondaryLimit {
-        status,
-        retry_after,
-    }) = effect
-    {
-        return Err(secondary(
-            StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN),
-            *retry_after,
-        ));
+    if let Some(Effect::SecondaryLimit { status, retry_after }) = effect {
+        return Err(secondary(StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN), *retry_after));
     }
     Ok(caller)
 }
 
 fn accepts_json(accept: &str) -> bool {
-    accept
-        .split(',')
-        .map(|kind| kind.split(';').next().unwrap_or_default().trim())
-        .any(|kind| {
-            matches!(kind, "" | "*/*" | "application/*" | "application/json")
-                || kind.starts_with("application/vnd.github")
-        })
+    accept.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim()).any(|kind| {
+        matches!(kind, "" | "*/*" | "application/*" | "application/json") || kind.starts_with("application/vnd.github")
+    })
 }
 
 fn finish_headers(headers: &mut HeaderMap, told: &Told) {
@@ -255,10 +201,7 @@ fn finish_headers(headers: &mut HeaderMap, told: &Told) {
 /// GitHub's form: groups of hexadecimal digits.
 fn request_id() -> String {
     let [a, b, c, d] = random::<4>();
-    format!(
-        "{a:02X}{b:02X}:{c:02X}{d:02X}:{:08X}",
-        u32::from_be_bytes(random())
-    )
+    format!("{a:02X}{b:02X}:{c:02X}{d:02X}:{:08X}", u32::from_be_bytes(random()))
 }
 
 /// What GitHub's edge says when what is behind it doesn't; a 503 isn't JSON.
@@ -267,12 +210,7 @@ pub(super) fn outage(status: u16) -> Response {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         let page = "<!DOCTYPE html>\n<html><head><title>Unicorn! &middot; GitHub</title></head><body>\
                     <p><strong>No server is currently available to service your request.</strong></p></body></html>\n";
-        return (
-            status,
-            [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
-            page,
-        )
-            .into_response();
+        return (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response();
     }
     Reply::json(status, &serde_json::json!({ "message": "Server Error" })).into_response()
 }

@@ -21,18 +21,15 @@ use super::route::{Needs, RepoRef};
 use super::state::{GitRequest, State};
 
 const NO_CREDENTIALS: &str = "Repository not found.";
-const BAD_CREDENTIALS: &str =
-    "Invalid username or token. Password authentication is not supported for Git operations.";
+const BAD_CREDENTIALS: &str = "Invalid username or token. Password authentication is not supported for Git operations.";
 const NOT_GRANTED: &str = "Write access to repository not granted.";
 const ARCHIVED: &str = "This repository was archived so it is read-only.";
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    Router::new().fallback(
-        move |ConnectInfo(accepted): ConnectInfo<Accepted>, request: axum::extract::Request| {
-            let shared = Arc::clone(&shared);
-            async move { answer(&shared, &accepted, request).await }
-        },
-    )
+    Router::new().fallback(move |ConnectInfo(accepted): ConnectInfo<Accepted>, request: axum::extract::Request| {
+        let shared = Arc::clone(&shared);
+        async move { answer(&shared, &accepted, request).await }
+    })
 }
 
 /// A request of the smart protocol.
@@ -61,20 +58,11 @@ impl Wanted {
             let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             !matches!(part, "" | "." | "..") && part.chars().all(allowed)
         };
-        (proper(owner) && proper(name)).then(|| Self {
-            owner: owner.to_owned(),
-            name: name.to_owned(),
-            push,
-            action,
-        })
+        (proper(owner) && proper(name)).then(|| Self { owner: owner.to_owned(), name: name.to_owned(), push, action })
     }
 
     fn service(&self) -> &'static str {
-        if self.push {
-            "git-receive-pack"
-        } else {
-            "git-upload-pack"
-        }
+        if self.push { "git-receive-pack" } else { "git-upload-pack" }
     }
 }
 
@@ -82,18 +70,14 @@ async fn answer(shared: &Shared, accepted: &Accepted, request: axum::extract::Re
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let effect = shared.state().faults.hit(Server::Git, &parts.method, path);
-    let Some(wanted) = Wanted::parse(&parts.method, path, parts.uri.query().unwrap_or_default())
-    else {
+    let Some(wanted) = Wanted::parse(&parts.method, path, parts.uri.query().unwrap_or_default()) else {
         return plain(StatusCode::NOT_FOUND, "Not Found");
     };
     let mut caller = "refused".to_owned();
     let mut response = match effect {
         Some(Effect::Cut) => Response::new(Body::empty()),
         Some(Effect::Status(status)) => super::gate::outage(status),
-        Some(Effect::SecondaryLimit {
-            status,
-            retry_after,
-        }) => limited(status, retry_after),
+        Some(Effect::SecondaryLimit { status, retry_after }) => limited(status, retry_after),
         _ => serve(shared, accepted, &parts, &wanted, body, &mut caller).await,
     };
 
@@ -127,12 +111,7 @@ async fn serve(
     body: Body,
     caller: &mut String,
 ) -> Response {
-    let header = |name: &str| {
-        parts
-            .headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
+    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let admitted = {
         let state = shared.state();
         let who = match Credential::of(&parts.headers) {
@@ -145,9 +124,7 @@ async fn serve(
                 *caller = who.label();
                 admit(&state, &who, wanted)
             }
-            Err(error) if error.status == StatusCode::UNAUTHORIZED => {
-                Err(challenge(BAD_CREDENTIALS))
-            }
+            Err(error) if error.status == StatusCode::UNAUTHORIZED => Err(challenge(BAD_CREDENTIALS)),
             Err(error) => Err(plain(error.status, &error.message)),
         }
     };
@@ -156,10 +133,7 @@ async fn serve(
         Ok(Place::Moved(full_name)) => {
             let host = header("host").unwrap_or("github.com");
             let query = parts.uri.query().unwrap_or_default();
-            let url = format!(
-                "{}://{host}/{full_name}.git/{}?{query}",
-                shared.scheme, wanted.action
-            );
+            let url = format!("{}://{host}/{full_name}.git/{}?{query}", shared.scheme, wanted.action);
             return moved(&url);
         }
         Err(refusal) => return refusal,
@@ -186,66 +160,37 @@ enum Place {
     Moved(String),
 }
 
-#[expect(
-    clippy::result_large_err,
-    reason = "the refusal is the answer and is sent at once"
-)]
+#[expect(clippy::result_large_err, reason = "the refusal is the answer and is sent at once")]
 fn admit(state: &State, caller: &Caller, wanted: &Wanted) -> Result<Place, Response> {
     let anonymous = matches!(caller, Caller::Anonymous(_));
     let missing = || {
-        if anonymous {
-            challenge(NO_CREDENTIALS)
-        } else {
-            plain(StatusCode::NOT_FOUND, "Repository not found.")
-        }
+        if anonymous { challenge(NO_CREDENTIALS) } else { plain(StatusCode::NOT_FOUND, "Repository not found.") }
     };
     let here = state.by_name(&wanted.owner, &wanted.name);
-    let repository = here
-        .or_else(|| state.by_former_name(&wanted.owner, &wanted.name))
-        .ok_or_else(missing)?;
-    let level = if wanted.push {
-        Level::Write
-    } else {
-        Level::Read
-    };
-    let needs = Needs {
-        permission: "contents",
-        level,
-    };
-    state
-        .authorize(caller, &RepoRef::Id(repository.id), needs)
-        .map_err(|error| match error.status {
-            StatusCode::UNAUTHORIZED => challenge(NO_CREDENTIALS),
-            StatusCode::FORBIDDEN => plain(StatusCode::FORBIDDEN, NOT_GRANTED),
-            _ => missing(),
-        })?;
+    let repository = here.or_else(|| state.by_former_name(&wanted.owner, &wanted.name)).ok_or_else(missing)?;
+    let level = if wanted.push { Level::Write } else { Level::Read };
+    let needs = Needs { permission: "contents", level };
+    state.authorize(caller, &RepoRef::Id(repository.id), needs).map_err(|error| match error.status {
+        StatusCode::UNAUTHORIZED => challenge(NO_CREDENTIALS),
+        StatusCode::FORBIDDEN => plain(StatusCode::FORBIDDEN, NOT_GRANTED),
+        _ => missing(),
+    })?;
     if wanted.push && repository.archived {
         return Err(plain(StatusCode::FORBIDDEN, ARCHIVED));
     }
     let full_name = repository.full_name();
-    Ok(if here.is_some() {
-        Place::Here(full_name)
-    } else {
-        Place::Moved(full_name)
-    })
+    Ok(if here.is_some() { Place::Here(full_name) } else { Place::Moved(full_name) })
 }
 
 /// git shows a plain text as `remote: …`.
 fn plain(status: StatusCode, text: &str) -> Response {
-    (
-        status,
-        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-        text.to_owned(),
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text.to_owned()).into_response()
 }
 
 fn challenge(text: &str) -> Response {
     let mut response = plain(StatusCode::UNAUTHORIZED, text);
     let basic = HeaderValue::from_static("Basic realm=\"GitHub\"");
-    response
-        .headers_mut()
-        .insert(header::WWW_AUTHENTICATE, basic);
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, basic);
     response
 }
 
@@ -261,9 +206,7 @@ fn limited(status: u16, retry_after: Option<u64>) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
     let mut response = plain(status, "You have exceeded a secondary rate limit.");
     if let Some(seconds) = retry_after {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

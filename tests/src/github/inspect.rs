@@ -14,11 +14,7 @@ impl GitHub {
     #[must_use]
     pub fn secrets(&self, full_name: &str) -> BTreeMap<String, String> {
         self.read(full_name, |repository| {
-            repository
-                .secrets
-                .iter()
-                .map(|(name, secret)| (name.clone(), secret.value.clone()))
-                .collect()
+            repository.secrets.iter().map(|(name, secret)| (name.clone(), secret.value.clone())).collect()
         })
     }
 

@@ -22,7 +22,8 @@ const UNDECODABLE: &str = "A JSON web token could not be decoded";
 const EXPIRED: &str = "'Expiration time' claim ('exp') must be a numeric value representing the future time at which \
                        the assertion expires";
 const TOO_FAR: &str = "'Expiration time' claim ('exp') is too far in the future";
-const ISSUED_AT: &str = "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued";
+const ISSUED_AT: &str =
+    "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued";
 
 /// A fresh RSA key for the app.
 pub(super) struct AppKey {
@@ -33,23 +34,13 @@ pub(super) struct AppKey {
 impl AppKey {
     /// ring can't make RSA keys, so openssl does.
     pub(super) fn generate() -> anyhow::Result<Self> {
-        let made = Command::new("openssl")
-            .args(["genrsa", "-traditional", "2048"])
-            .output()
-            .context("run openssl")?;
-        ensure!(
-            made.status.success(),
-            "openssl genrsa: {}",
-            String::from_utf8_lossy(&made.stderr)
-        );
+        let made = Command::new("openssl").args(["genrsa", "-traditional", "2048"]).output().context("run openssl")?;
+        ensure!(made.status.success(), "openssl genrsa: {}", String::from_utf8_lossy(&made.stderr));
         let pem = String::from_utf8(made.stdout)?;
         let der = PrivatePkcs1KeyDer::from_pem_slice(pem.as_bytes())?;
         let pair = RsaKeyPair::from_der(der.secret_pkcs1_der())
             .map_err(|error| anyhow!("openssl made a key that ring rejects: {error}"))?;
-        Ok(Self {
-            pem,
-            public_der: pair.public_key().as_ref().to_vec(),
-        })
+        Ok(Self { pem, public_der: pair.public_key().as_ref().to_vec() })
     }
 
     pub(super) fn pem(&self) -> &str {
@@ -84,9 +75,7 @@ impl Verifier<'_> {
         }
         self.check_issuer(&claims["iss"])?;
 
-        let signature = URL_SAFE_NO_PAD
-            .decode(signature)
-            .map_err(|_| undecodable())?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| undecodable())?;
         UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, self.public_der)
             .verify(signed.as_bytes(), &signature)
             .map_err(|_| undecodable())?;
@@ -105,17 +94,11 @@ impl Verifier<'_> {
         if issuer == self.client_id || issuer == self.app_id.to_string() {
             Ok(())
         } else {
-            Err(ApiError::new(
-                StatusCode::NOT_FOUND,
-                "Integration not found",
-            ))
+            Err(ApiError::new(StatusCode::NOT_FOUND, "Integration not found"))
         }
     }
 
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "seconds of our era fit into 53 bits"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "seconds of our era fit into 53 bits")]
     fn check_times(&self, claims: &Value) -> Result<(), ApiError> {
         let refuse = |message| Err(ApiError::new(StatusCode::UNAUTHORIZED, message));
         let now = self.now as f64;

@@ -10,8 +10,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use super::error::ApiError;
 
 const WINDOW_SECS: i64 = 3600;
-const PRIMARY_DOCS: &str = "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-primary-rate-limits";
-const SECONDARY_DOCS: &str = "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits";
+const PRIMARY_DOCS: &str =
+    "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-primary-rate-limits";
+const SECONDARY_DOCS: &str =
+    "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits";
 
 /// How much GitHub allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +28,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            hourly: 5000,
-            hourly_anonymous: 60,
-            writes_per_minute: 80,
-        }
+        Self { hourly: 5000, hourly_anonymous: 60, writes_per_minute: 80 }
     }
 }
 
@@ -78,10 +76,7 @@ impl Usage {
             headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
         };
         put("x-ratelimit-limit", self.limit);
-        put(
-            "x-ratelimit-remaining",
-            self.limit.saturating_sub(self.used),
-        );
+        put("x-ratelimit-remaining", self.limit.saturating_sub(self.used));
         put("x-ratelimit-used", self.used);
         put("x-ratelimit-reset", self.reset.unsigned_abs());
         headers.insert("x-ratelimit-resource", HeaderValue::from_static("core"));
@@ -101,11 +96,7 @@ impl Counters {
         method: &Method,
         now: i64,
     ) -> (Usage, Result<(), ApiError>) {
-        let limit = if matches!(bucket, Bucket::Address(_)) {
-            limits.hourly_anonymous
-        } else {
-            limits.hourly
-        };
+        let limit = if matches!(bucket, Bucket::Address(_)) { limits.hourly_anonymous } else { limits.hourly };
         let count = self.0.entry(bucket.clone()).or_default();
         if now >= count.reset {
             count.used = 0;
@@ -113,10 +104,7 @@ impl Counters {
         }
         let verdict = if count.used >= limit {
             let message = format!("API rate limit exceeded for {}.", bucket.describe());
-            Err(ApiError {
-                docs: Some(PRIMARY_DOCS),
-                ..ApiError::new(StatusCode::FORBIDDEN, message)
-            })
+            Err(ApiError { docs: Some(PRIMARY_DOCS), ..ApiError::new(StatusCode::FORBIDDEN, message) })
         } else {
             count.used += 1;
             match bucket {
@@ -125,14 +113,7 @@ impl Counters {
                 _ => count.write(limits, method, now),
             }
         };
-        (
-            Usage {
-                limit,
-                used: count.used,
-                reset: count.reset,
-            },
-            verdict,
-        )
+        (Usage { limit, used: count.used, reset: count.reset }, verdict)
     }
 
     /// Takes up all that is left in the present window, or begins a window with nothing left.
@@ -149,10 +130,7 @@ impl Count {
             return Ok(());
         }
         self.writes.retain(|at| *at > now - 60);
-        if let (Some(oldest), true) = (
-            self.writes.front(),
-            self.writes.len() >= limits.writes_per_minute,
-        ) {
+        if let (Some(oldest), true) = (self.writes.front(), self.writes.len() >= limits.writes_per_minute) {
             let wait = u64::try_from(oldest + 60 - now).unwrap_or(0).max(1);
             return Err(secondary(StatusCode::FORBIDDEN, Some(wait)));
         }
@@ -163,15 +141,7 @@ impl Count {
 
 /// GitHub's refusal by a secondary limit.
 pub(super) fn secondary(status: StatusCode, retry_after: Option<u64>) -> ApiError {
-    let message =
-        "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
-    let headers = retry_after
-        .map(|seconds| (header::RETRY_AFTER, seconds.to_string()))
-        .into_iter()
-        .collect();
-    ApiError {
-        docs: Some(SECONDARY_DOCS),
-        headers,
-        ..ApiError::new(status, message)
-    }
+    let message = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
+    let headers = retry_after.map(|seconds| (header::RETRY_AFTER, seconds.to_string())).into_iter().collect();
+    ApiError { docs: Some(SECONDARY_DOCS), headers, ..ApiError::new(status, message) }
 }

@@ -27,8 +27,7 @@ pub(super) fn server_config(files: &TlsFiles) -> anyhow::Result<Arc<rustls::Serv
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect)
         .with_context(|| format!("read {}", files.certificate.display()))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .with_context(|| format!("read {}", files.key.display()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).with_context(|| format!("read {}", files.key.display()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -53,10 +52,7 @@ impl Accepted {
 
 impl Connected<IncomingStream<'_, Acceptor>> for Accepted {
     fn connect_info(stream: IncomingStream<'_, Acceptor>) -> Self {
-        Self {
-            peer: stream.remote_addr().ip(),
-            cut: Arc::clone(&stream.io().cut),
-        }
+        Self { peer: stream.remote_addr().ip(), cut: Arc::clone(&stream.io().cut) }
     }
 }
 
@@ -67,10 +63,7 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn new(
-        listener: std::net::TcpListener,
-        tls: Option<Arc<rustls::ServerConfig>>,
-    ) -> io::Result<Self> {
+    pub(super) fn new(listener: std::net::TcpListener, tls: Option<Arc<rustls::ServerConfig>>) -> io::Result<Self> {
         let listener = TcpListener::from_std(listener)?;
         let local = listener.local_addr()?;
         let (sender, ready) = mpsc::channel(16);
@@ -79,11 +72,7 @@ impl Acceptor {
     }
 }
 
-async fn accept_all(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    ready: mpsc::Sender<(Connection, SocketAddr)>,
-) {
+async fn accept_all(listener: TcpListener, tls: Option<TlsAcceptor>, ready: mpsc::Sender<(Connection, SocketAddr)>) {
     while !ready.is_closed() {
         // Out of file descriptors, or the peer left before we came: both pass.
         let Ok((stream, peer)) = listener.accept().await else {
@@ -100,15 +89,7 @@ async fn accept_all(
                     Err(_) => return,
                 },
             };
-            let _ = ready
-                .send((
-                    Connection {
-                        stream,
-                        cut: Arc::default(),
-                    },
-                    peer,
-                ))
-                .await;
+            let _ = ready.send((Connection { stream, cut: Arc::default() }, peer)).await;
         });
     }
 }
@@ -143,20 +124,12 @@ pub(super) struct Connection {
 
 impl Connection {
     fn check(&self) -> io::Result<()> {
-        if self.cut.load(Ordering::Acquire) {
-            Err(io::ErrorKind::ConnectionReset.into())
-        } else {
-            Ok(())
-        }
+        if self.cut.load(Ordering::Acquire) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check()?;
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -166,11 +139,7 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.check()?;
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),

@@ -74,12 +74,7 @@ impl GitHubOptions {
     #[must_use]
     pub fn loopback(git_root: impl Into<PathBuf>) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self {
-            api_addr: any,
-            git_addr: any,
-            tls: None,
-            git_root: git_root.into(),
-        }
+        Self { api_addr: any, git_addr: any, tls: None, git_root: git_root.into() }
     }
 }
 
@@ -114,11 +109,7 @@ impl GitHub {
     /// When an address is taken, a PEM file is unreadable, or `openssl` can't make the app's key.
     pub fn start(options: GitHubOptions) -> anyhow::Result<Self> {
         let app_key = jwt::AppKey::generate()?;
-        let tls = options
-            .tls
-            .as_ref()
-            .map(listener::server_config)
-            .transpose()?;
+        let tls = options.tls.as_ref().map(listener::server_config).transpose()?;
         let (api, api_addr) = bind(options.api_addr)?;
         let (git, git_addr) = bind(options.git_addr)?;
         let shared = Arc::new(Shared {
@@ -127,30 +118,19 @@ impl GitHub {
             scheme: if tls.is_some() { "https" } else { "http" },
         });
 
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let for_servers = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("github".to_owned())
-            .spawn(move || {
-                runtime.block_on(async move {
-                    tokio::select! {
-                        () = serve(api, tls.clone(), gate::router(Arc::clone(&for_servers))) => {}
-                        () = serve(git, tls, git::router(for_servers)) => {}
-                        _ = stopped => {}
-                    }
-                });
-            })?;
-        Ok(Self {
-            shared,
-            app_key,
-            api_addr,
-            git_addr,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        let thread = std::thread::Builder::new().name("github".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    () = serve(api, tls.clone(), gate::router(Arc::clone(&for_servers))) => {}
+                    () = serve(git, tls, git::router(for_servers)) => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        Ok(Self { shared, app_key, api_addr, git_addr, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The address the REST API really listens on.
@@ -184,10 +164,7 @@ impl Drop for GitHub {
 
 impl fmt::Debug for GitHub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GitHub")
-            .field("api", &self.api_addr)
-            .field("git", &self.git_addr)
-            .finish_non_exhaustive()
+        f.debug_struct("GitHub").field("api", &self.api_addr).field("git", &self.git_addr).finish_non_exhaustive()
     }
 }
 
@@ -204,9 +181,5 @@ async fn serve(listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>, ro
         return;
     };
     // Runs until it is dropped; axum's server has no error of its own.
-    let _ = axum::serve(
-        acceptor,
-        router.into_make_service_with_connect_info::<Accepted>(),
-    )
-    .await;
+    let _ = axum::serve(acceptor, router.into_make_service_with_connect_info::<Accepted>()).await;
 }

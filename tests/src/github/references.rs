@@ -21,42 +21,21 @@ pub(super) struct Found {
 
 /// Looks a branch, tag or commit up. Expressions such as `main~1` are no references to GitHub.
 pub(super) async fn find(shared: &Shared, repo: &RepoRef, reference: &str) -> Found {
-    let located = shared
-        .state()
-        .repository(repo)
-        .map(|found| (found.full_name(), found.default_branch.clone()));
+    let located = shared.state().repository(repo).map(|found| (found.full_name(), found.default_branch.clone()));
     let Some((full_name, default_branch)) = located else {
         return Found::default();
     };
     let directory = shared.git_root.join(format!("{full_name}.git"));
-    if reference.is_empty()
-        || reference.contains(['~', '^', ':', '@', '{', ' ', '\\', '*', '?', '['])
-    {
+    if reference.is_empty() || reference.contains(['~', '^', ':', '@', '{', ' ', '\\', '*', '?', '[']) {
         return Found::default();
     }
     let commit = format!("{reference}^{{commit}}");
-    let Some(sha) = ask(
-        &directory,
-        &[
-            "rev-parse",
-            "--verify",
-            "--quiet",
-            "--end-of-options",
-            &commit,
-        ],
-    )
-    .await
-    else {
+    let Some(sha) = ask(&directory, &["rev-parse", "--verify", "--quiet", "--end-of-options", &commit]).await else {
         return Found::default();
     };
     let default = format!("refs/heads/{default_branch}");
-    let behind = ask(&directory, &["merge-base", "--is-ancestor", &default, &sha])
-        .await
-        .is_none();
-    Found {
-        sha: Some(sha),
-        behind,
-    }
+    let behind = ask(&directory, &["merge-base", "--is-ancestor", &default, &sha]).await.is_none();
+    Found { sha: Some(sha), behind }
 }
 
 /// git's answer, or `None` when it says no.
@@ -71,8 +50,5 @@ async fn ask(directory: &Path, arguments: &[&str]) -> Option<String> {
         .output()
         .await
         .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -31,12 +31,7 @@ pub(super) fn describe(repository: &Repository) -> Value {
 
 impl State {
     /// `GET /repos/{owner}/{repo}`
-    pub(super) fn get_repository(
-        &self,
-        caller: &Caller,
-        repo: &RepoRef,
-        needs: Needs,
-    ) -> Result<Reply, ApiError> {
+    pub(super) fn get_repository(&self, caller: &Caller, repo: &RepoRef, needs: Needs) -> Result<Reply, ApiError> {
         Ok(Reply::ok(&describe(self.authorize(caller, repo, needs)?)))
     }
 
@@ -50,12 +45,8 @@ impl State {
         sha: Option<&str>,
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
-        let sha =
-            sha.ok_or_else(|| ApiError::invalid(format!("No commit found for SHA: {reference}")))?;
-        let url = format!(
-            "https://api.github.com/repos/{}/commits/{sha}",
-            repository.full_name()
-        );
+        let sha = sha.ok_or_else(|| ApiError::invalid(format!("No commit found for SHA: {reference}")))?;
+        let url = format!("https://api.github.com/repos/{}/commits/{sha}", repository.full_name());
         Ok(Reply::ok(&json!({ "sha": sha, "url": url })))
     }
 
@@ -75,8 +66,7 @@ impl State {
             return None;
         }
         let id = self.by_former_name(owner, name)?.id;
-        self.authorize(caller, &RepoRef::Id(id), Endpoint::Get.needs()?)
-            .ok()?;
+        self.authorize(caller, &RepoRef::Id(id), Endpoint::Get.needs()?).ok()?;
         let rest = path.strip_prefix(&format!("/repos/{owner}/{name}"))?;
         let url = format!("{base}/repositories/{id}{rest}");
         // Other methods must come again as they are, with their body.

@@ -22,17 +22,11 @@ pub(super) struct Needs {
 }
 
 const fn read(permission: &'static str) -> Needs {
-    Needs {
-        permission,
-        level: Level::Read,
-    }
+    Needs { permission, level: Level::Read }
 }
 
 const fn write(permission: &'static str) -> Needs {
-    Needs {
-        permission,
-        level: Level::Write,
-    }
+    Needs { permission, level: Level::Write }
 }
 
 /// An endpoint outside repositories, or one within.
@@ -69,21 +63,17 @@ impl Route {
         let verb = method.as_str();
         Some(match (verb, segments.as_slice()) {
             ("GET", ["app"]) => Self::App,
-            ("POST", ["app", "installations", id, "access_tokens"]) => Self::CreateToken {
-                installation: id.parse().ok()?,
-            },
+            ("POST", ["app", "installations", id, "access_tokens"]) => {
+                Self::CreateToken { installation: id.parse().ok()? }
+            }
             ("DELETE", ["installation", "token"]) => Self::RevokeToken,
             (_, ["repos", owner, name, rest @ ..]) => {
                 let repo = RepoRef::Name((*owner).to_owned(), (*name).to_owned());
-                Self::Repo {
-                    repo,
-                    endpoint: Endpoint::parse(verb, rest)?,
-                }
+                Self::Repo { repo, endpoint: Endpoint::parse(verb, rest)? }
             }
-            (_, ["repositories", id, rest @ ..]) => Self::Repo {
-                repo: RepoRef::Id(id.parse().ok()?),
-                endpoint: Endpoint::parse(verb, rest)?,
-            },
+            (_, ["repositories", id, rest @ ..]) => {
+                Self::Repo { repo: RepoRef::Id(id.parse().ok()?), endpoint: Endpoint::parse(verb, rest)? }
+            }
             _ => return None,
         })
     }
@@ -115,9 +105,9 @@ impl Endpoint {
             ("GET", []) => Self::Get,
             ("GET", ["installation"]) => Self::Installation,
             // A branch's name may hold slashes.
-            ("GET", ["commits", reference @ ..]) if !reference.is_empty() => Self::Commit {
-                reference: reference.join("/"),
-            },
+            ("GET", ["commits", reference @ ..]) if !reference.is_empty() => {
+                Self::Commit { reference: reference.join("/") }
+            }
             ("GET", ["actions", "secrets"]) => Self::ListSecrets,
             ("GET", ["actions", "secrets", "public-key"]) => Self::PublicKey,
             ("GET", ["actions", "secrets", name]) => Self::GetSecret { name: owned(name) },
@@ -125,15 +115,9 @@ impl Endpoint {
             ("DELETE", ["actions", "secrets", name]) => Self::DeleteSecret { name: owned(name) },
             ("GET", ["deployments"]) => Self::ListDeployments,
             ("POST", ["deployments"]) => Self::CreateDeployment,
-            ("GET", ["deployments", id]) => Self::GetDeployment {
-                id: id.parse().ok()?,
-            },
-            ("GET", ["deployments", id, "statuses"]) => Self::ListStatuses {
-                id: id.parse().ok()?,
-            },
-            ("POST", ["deployments", id, "statuses"]) => Self::CreateStatus {
-                id: id.parse().ok()?,
-            },
+            ("GET", ["deployments", id]) => Self::GetDeployment { id: id.parse().ok()? },
+            ("GET", ["deployments", id, "statuses"]) => Self::ListStatuses { id: id.parse().ok()? },
+            ("POST", ["deployments", id, "statuses"]) => Self::CreateStatus { id: id.parse().ok()? },
             _ => return None,
         })
     }
@@ -146,9 +130,7 @@ impl Endpoint {
             Self::Commit { .. } => read("contents"),
             Self::PublicKey | Self::ListSecrets | Self::GetSecret { .. } => read("secrets"),
             Self::PutSecret { .. } | Self::DeleteSecret { .. } => write("secrets"),
-            Self::ListDeployments | Self::GetDeployment { .. } | Self::ListStatuses { .. } => {
-                read("deployments")
-            }
+            Self::ListDeployments | Self::GetDeployment { .. } | Self::ListStatuses { .. } => read("deployments"),
             Self::CreateDeployment | Self::CreateStatus { .. } => write("deployments"),
         })
     }
@@ -156,9 +138,7 @@ impl Endpoint {
     fn docs(&self) -> &'static str {
         match self {
             Self::Get => "repos/repos#get-a-repository",
-            Self::Installation => {
-                "apps/apps#get-a-repository-installation-for-the-authenticated-app"
-            }
+            Self::Installation => "apps/apps#get-a-repository-installation-for-the-authenticated-app",
             Self::Commit { .. } => "commits/commits#get-a-commit",
             Self::PublicKey => "actions/secrets#get-a-repository-public-key",
             Self::ListSecrets => "actions/secrets#list-repository-secrets",

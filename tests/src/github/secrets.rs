@@ -16,8 +16,7 @@ const MAX_VALUE_BYTES: usize = 48 * 1024;
 const MAX_SECRETS: usize = 100;
 const NAME_RULE: &str = "Secret names can only contain alphanumeric characters ([a-z], [A-Z], [0-9]) or underscores \
                          (_). Spaces are not allowed. Must start with a letter ([a-z], [A-Z]) or underscores (_).";
-const BASE64_RULE: &str =
-    "/^(?:[A-Za-z0-9+\\/]{4})*(?:[A-Za-z0-9+\\/]{2}==|[A-Za-z0-9+\\/]{3}=|[A-Za-z0-9+\\/]{4})$/";
+const BASE64_RULE: &str = "/^(?:[A-Za-z0-9+\\/]{4})*(?:[A-Za-z0-9+\\/]{2}==|[A-Za-z0-9+\\/]{3}=|[A-Za-z0-9+\\/]{4})$/";
 const NOT_SEALED: &str = "Bad request - validation failed due to an improperly encrypted secret";
 
 /// Which part of a list is wanted.
@@ -38,28 +37,17 @@ impl Page {
                 .and_then(|(_, value)| value.parse::<usize>().ok())
                 .filter(|value| *value > 0)
         };
-        Self {
-            number: value("page").unwrap_or(1),
-            size: value("per_page").unwrap_or(30).min(100),
-        }
+        Self { number: value("page").unwrap_or(1), size: value("per_page").unwrap_or(30).min(100) }
     }
 
     pub(super) fn of_items<T>(self, items: impl Iterator<Item = T>) -> Vec<T> {
-        items
-            .skip((self.number - 1).saturating_mul(self.size))
-            .take(self.size)
-            .collect()
+        items.skip((self.number - 1).saturating_mul(self.size)).take(self.size).collect()
     }
 
     /// The `link` header, when there is more than one page.
     pub(super) fn links(self, total: usize, url: &str) -> Option<String> {
         let last = total.div_ceil(self.size).max(1);
-        let link = |number: usize, rel: &str| {
-            format!(
-                "<{url}?per_page={}&page={number}>; rel=\"{rel}\"",
-                self.size
-            )
-        };
+        let link = |number: usize, rel: &str| format!("<{url}?per_page={}&page={number}>; rel=\"{rel}\"", self.size);
         let mut links = Vec::new();
         if self.number > 1 {
             links.push(link(self.number - 1, "prev"));
@@ -75,16 +63,9 @@ impl Page {
 
 impl State {
     /// `GET …/actions/secrets/public-key`
-    pub(super) fn public_key(
-        &self,
-        caller: &Caller,
-        repo: &RepoRef,
-        needs: Needs,
-    ) -> Result<Reply, ApiError> {
+    pub(super) fn public_key(&self, caller: &Caller, repo: &RepoRef, needs: Needs) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
-        Ok(Reply::ok(
-            &json!({ "key_id": repository.key_id, "key": repository.public_key_base64() }),
-        ))
+        Ok(Reply::ok(&json!({ "key_id": repository.key_id, "key": repository.public_key_base64() })))
     }
 
     /// `GET …/actions/secrets`; `url` is the list's own, for its links.
@@ -98,12 +79,7 @@ impl State {
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
         let total = repository.secrets.len();
-        let listed = page.of_items(
-            repository
-                .secrets
-                .iter()
-                .map(|(name, secret)| describe(name, secret)),
-        );
+        let listed = page.of_items(repository.secrets.iter().map(|(name, secret)| describe(name, secret)));
         let reply = Reply::ok(&json!({ "total_count": total, "secrets": listed }));
         Ok(match page.links(total, url) {
             Some(links) => reply.with_header(header::LINK, links),
@@ -121,10 +97,7 @@ impl State {
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
         let name = name.to_ascii_uppercase();
-        let secret = repository
-            .secrets
-            .get(&name)
-            .ok_or_else(ApiError::not_found)?;
+        let secret = repository.secrets.get(&name).ok_or_else(ApiError::not_found)?;
         Ok(Reply::ok(&describe(&name, secret)))
     }
 
@@ -145,37 +118,16 @@ impl State {
         // GitHub stores and compares names in capitals.
         let name = name.to_ascii_uppercase();
 
-        let repository = self
-            .repositories
-            .get_mut(&id)
-            .ok_or_else(ApiError::not_found)?;
-        let before = repository
-            .secrets
-            .get(&name)
-            .map(|secret| secret.created_at);
+        let repository = self.repositories.get_mut(&id).ok_or_else(ApiError::not_found)?;
+        let before = repository.secrets.get(&name).map(|secret| secret.created_at);
         if before.is_none() && repository.secrets.len() >= MAX_SECRETS {
-            return Err(ApiError::invalid(format!(
-                "A repository can't have more than {MAX_SECRETS} secrets."
-            )));
+            return Err(ApiError::invalid(format!("A repository can't have more than {MAX_SECRETS} secrets.")));
         }
-        let secret = StoredSecret {
-            value,
-            created_at: before.unwrap_or(at),
-            updated_at: at,
-        };
+        let secret = StoredSecret { value, created_at: before.unwrap_or(at), updated_at: at };
         repository.secrets.insert(name.clone(), secret);
         let created = before.is_none();
-        self.secret_writes.push(SecretWrite {
-            at,
-            repository: full_name,
-            name,
-            created,
-        });
-        Ok(if created {
-            Reply::created(&json!({}))
-        } else {
-            Reply::no_content()
-        })
+        self.secret_writes.push(SecretWrite { at, repository: full_name, name, created });
+        Ok(if created { Reply::created(&json!({})) } else { Reply::no_content() })
     }
 
     /// `DELETE …/actions/secrets/{name}`
@@ -189,14 +141,8 @@ impl State {
         let repository = self.authorize(caller, repo, needs)?;
         ensure_writable(repository)?;
         let id = repository.id;
-        let repository = self
-            .repositories
-            .get_mut(&id)
-            .ok_or_else(ApiError::not_found)?;
-        repository
-            .secrets
-            .remove(&name.to_ascii_uppercase())
-            .ok_or_else(ApiError::not_found)?;
+        let repository = self.repositories.get_mut(&id).ok_or_else(ApiError::not_found)?;
+        repository.secrets.remove(&name.to_ascii_uppercase()).ok_or_else(ApiError::not_found)?;
         Ok(Reply::no_content())
     }
 }
@@ -211,16 +157,12 @@ fn describe(name: &str, secret: &StoredSecret) -> Value {
 
 fn check_name(name: &str) -> Result<(), ApiError> {
     let mut characters = name.chars();
-    let first = characters
-        .next()
-        .is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    let first = characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
     if !first || !characters.all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return Err(ApiError::invalid(NAME_RULE));
     }
     if name.to_ascii_uppercase().starts_with("GITHUB_") {
-        return Err(ApiError::invalid(
-            "Secret names must not start with GITHUB_.",
-        ));
+        return Err(ApiError::invalid("Secret names must not start with GITHUB_."));
     }
     Ok(())
 }
@@ -233,22 +175,13 @@ fn open(repository: &Repository, body: &Value) -> Result<String, ApiError> {
         .decode(encrypted)
         .ok()
         .filter(|sealed| !sealed.is_empty())
-        .ok_or_else(|| {
-            ApiError::invalid_request(&format!("{encrypted} does not match {BASE64_RULE}."))
-        })?;
+        .ok_or_else(|| ApiError::invalid_request(&format!("{encrypted} does not match {BASE64_RULE}.")))?;
     if key_id != repository.key_id {
-        return Err(ApiError::invalid(
-            "Bad request - the key_id is not that of the repository's public key",
-        ));
+        return Err(ApiError::invalid("Bad request - the key_id is not that of the repository's public key"));
     }
-    let value = repository
-        .key
-        .unseal(&sealed)
-        .map_err(|_| ApiError::invalid(NOT_SEALED))?;
+    let value = repository.key.unseal(&sealed).map_err(|_| ApiError::invalid(NOT_SEALED))?;
     if value.len() > MAX_VALUE_BYTES {
-        return Err(ApiError::invalid(
-            "Secret value is too large: it can't be more than 48 KB.",
-        ));
+        return Err(ApiError::invalid("Secret value is too large: it can't be more than 48 KB."));
     }
     String::from_utf8(value).map_err(|_| ApiError::invalid(NOT_SEALED))
 }

@@ -141,12 +141,8 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(public_der: Vec<u8>) -> Self {
-        let app = App {
-            id: 420_017,
-            client_id: "Iv23liSlipwayStandIn".to_owned(),
-            slug: "slipway".to_owned(),
-            public_der,
-        };
+        let app =
+            App { id: 420_017, client_id: "Iv23liSlipwayStandIn".to_owned(), slug: "slipway".to_owned(), public_der };
         Self {
             app,
             installations: BTreeMap::new(),
@@ -173,25 +169,15 @@ impl State {
 
     /// Unix seconds by the stand-in's clock.
     pub(super) fn now(&self) -> i64 {
-        let since = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        i64::try_from(since.as_secs())
-            .unwrap_or(i64::MAX)
-            .saturating_add(self.clock_offset)
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX).saturating_add(self.clock_offset)
     }
 
     pub(super) fn timestamp(&self) -> Timestamp {
         Timestamp::from_second(self.now()).unwrap_or(Timestamp::MAX)
     }
 
-    pub(super) fn add_repository(
-        &mut self,
-        owner: &str,
-        name: &str,
-        default_branch: &str,
-        private: bool,
-    ) -> u64 {
+    pub(super) fn add_repository(&mut self, owner: &str, name: &str, default_branch: &str, private: bool) -> u64 {
         let id = self.next_id();
         let mut repository = Repository {
             id,
@@ -214,8 +200,7 @@ impl State {
     /// The repository of that name, in whatever case.
     pub(super) fn by_name(&self, owner: &str, name: &str) -> Option<&Repository> {
         self.repositories.values().find(|repository| {
-            repository.owner.eq_ignore_ascii_case(owner)
-                && repository.name.eq_ignore_ascii_case(name)
+            repository.owner.eq_ignore_ascii_case(owner) && repository.name.eq_ignore_ascii_case(name)
         })
     }
 
@@ -238,17 +223,8 @@ impl State {
     }
 
     /// The least of what the app was granted and what the token asked for.
-    pub(super) fn installation_level(
-        &self,
-        installation: u64,
-        token: &Token,
-        permission: &str,
-    ) -> Option<Level> {
-        let granted = *self
-            .installations
-            .get(&installation)?
-            .permissions
-            .get(permission)?;
+    pub(super) fn installation_level(&self, installation: u64, token: &Token, permission: &str) -> Option<Level> {
+        let granted = *self.installations.get(&installation)?.permissions.get(permission)?;
         Some(granted.min(*token.permissions.get(permission)?))
     }
 }
@@ -257,8 +233,6 @@ impl State {
 pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     // ring's generator fails only where the kernel has none.
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .unwrap_or_else(|_| unreachable!("the system has random numbers"));
+    SystemRandom::new().fill(&mut bytes).unwrap_or_else(|_| unreachable!("the system has random numbers"));
     bytes
 }

@@ -27,10 +27,7 @@ pub struct NewRepository {
 
 impl Default for NewRepository {
     fn default() -> Self {
-        Self {
-            private: true,
-            default_branch: "main".to_owned(),
-        }
+        Self { private: true, default_branch: "main".to_owned() }
     }
 }
 
@@ -64,10 +61,7 @@ impl NewToken {
             kind: TokenKind::FineGrained,
             scopes: Vec::new(),
             repositories: Some(repositories.iter().map(|name| (*name).to_owned()).collect()),
-            permissions: permissions
-                .iter()
-                .map(|(name, level)| ((*name).to_owned(), *level))
-                .collect(),
+            permissions: permissions.iter().map(|(name, level)| ((*name).to_owned(), *level)).collect(),
             lifetime: None,
         }
     }
@@ -86,35 +80,17 @@ impl GitHub {
     ///
     /// # Errors
     /// When git can't make it.
-    pub fn add_repository(
-        &self,
-        owner: &str,
-        name: &str,
-        new: &NewRepository,
-    ) -> anyhow::Result<u64> {
+    pub fn add_repository(&self, owner: &str, name: &str, new: &NewRepository) -> anyhow::Result<u64> {
         let directory = self.shared.git_root.join(owner).join(format!("{name}.git"));
         if !directory.exists() {
             let made = clean_git()
-                .args([
-                    "init",
-                    "--quiet",
-                    "--bare",
-                    "--initial-branch",
-                    &new.default_branch,
-                ])
+                .args(["init", "--quiet", "--bare", "--initial-branch", &new.default_branch])
                 .arg(&directory)
                 .output()
                 .context("run git")?;
-            ensure!(
-                made.status.success(),
-                "git init: {}",
-                String::from_utf8_lossy(&made.stderr)
-            );
+            ensure!(made.status.success(), "git init: {}", String::from_utf8_lossy(&made.stderr));
         }
-        Ok(self
-            .shared
-            .state()
-            .add_repository(owner, name, &new.default_branch, new.private))
+        Ok(self.shared.state().add_repository(owner, name, &new.default_branch, new.private))
     }
 
     /// Renames a repository, on disk as well; the old name redirects from now on.
@@ -145,11 +121,7 @@ impl GitHub {
 
     /// Lets a check report on a commit: `success`, `failure`, `error` or `pending`.
     pub fn report_check(&self, full_name: &str, sha: &str, context: &str, state: &str) {
-        let status = CommitStatus {
-            sha: sha.to_owned(),
-            context: context.to_owned(),
-            state: state.to_owned(),
-        };
+        let status = CommitStatus { sha: sha.to_owned(), context: context.to_owned(), state: state.to_owned() };
         self.change(full_name, |repository| repository.statuses.push(status));
     }
 
@@ -166,30 +138,13 @@ impl GitHub {
     }
 
     /// Installs the app on an account, for the repositories (`owner/name`) and permissions given.
-    pub fn install_app(
-        &self,
-        account: &str,
-        repositories: &[&str],
-        granted: &[(&str, Level)],
-    ) -> u64 {
+    pub fn install_app(&self, account: &str, repositories: &[&str], granted: &[(&str, Level)]) -> u64 {
         let mut state = self.shared.state();
-        let repositories = repositories
-            .iter()
-            .map(|name| id_of(&mut state, name))
-            .collect();
+        let repositories = repositories.iter().map(|name| id_of(&mut state, name)).collect();
         let id = state.next_id();
         let account = account.to_owned();
         let permissions = permissions(granted);
-        state.installations.insert(
-            id,
-            Installation {
-                id,
-                account,
-                repositories,
-                permissions,
-                suspended_at: None,
-            },
-        );
+        state.installations.insert(id, Installation { id, account, repositories, permissions, suspended_at: None });
         id
     }
 
@@ -211,27 +166,15 @@ impl GitHub {
     pub fn add_token(&self, new: &NewToken) -> String {
         let mut state = self.shared.state();
         let secret = match new.kind {
-            TokenKind::FineGrained => format!(
-                "github_pat_{}_{}",
-                alphanumeric::<22>(),
-                alphanumeric::<59>()
-            ),
+            TokenKind::FineGrained => format!("github_pat_{}_{}", alphanumeric::<22>(), alphanumeric::<59>()),
             _ => format!("ghp_{}", alphanumeric::<36>()),
         };
-        let repositories = new.repositories.as_ref().map(|names| {
-            names
-                .iter()
-                .map(|name| id_of(&mut state, name))
-                .collect::<BTreeSet<_>>()
-        });
-        let granted: Vec<_> = new
-            .permissions
-            .iter()
-            .map(|(name, level)| (name.as_str(), *level))
-            .collect();
-        let lifetime = new
-            .lifetime
-            .map(|lifetime| i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX));
+        let repositories = new
+            .repositories
+            .as_ref()
+            .map(|names| names.iter().map(|name| id_of(&mut state, name)).collect::<BTreeSet<_>>());
+        let granted: Vec<_> = new.permissions.iter().map(|(name, level)| (name.as_str(), *level)).collect();
+        let lifetime = new.lifetime.map(|lifetime| i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX));
         let token = Token {
             kind: new.kind,
             account: state.next_id(),
@@ -263,9 +206,7 @@ impl GitHub {
     pub fn exhaust_installation(&self, id: u64) {
         let mut state = self.shared.state();
         let (limits, now) = (state.limits, state.now());
-        state
-            .counters
-            .exhaust(limits, Bucket::Installation(id), now);
+        state.counters.exhaust(limits, Bucket::Installation(id), now);
     }
 
     /// Plants a fault; the oldest that matches a request hits it.
@@ -284,9 +225,7 @@ impl GitHub {
 }
 
 fn named<'a>(state: &'a mut State, full_name: &str) -> &'a mut Repository {
-    let id = state
-        .by_full_name(full_name)
-        .map(|repository| repository.id);
+    let id = state.by_full_name(full_name).map(|repository| repository.id);
     let Some(repository) = id.and_then(|id| state.repositories.get_mut(&id)) else {
         panic!("the test added no repository {full_name}")
     };

@@ -45,14 +45,8 @@ pub(super) fn broker(holder: &Arc<Holder>) -> Result<Service> {
         ("RABBITMQ_CONFIG_FILE", "rabbit"),
         ("RABBITMQ_ENABLED_PLUGINS_FILE", "enabled_plugins"),
     ];
-    let mut command: Vec<String> = [
-        "env",
-        "-i",
-        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-        "LANG=C.UTF-8",
-    ]
-    .map(str::to_owned)
-    .into();
+    let mut command: Vec<String> =
+        ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"].map(str::to_owned).into();
     command.extend(settings.map(|(name, path)| format!("{name}={}", folder.join(path).display())));
     command.extend(
         [
@@ -64,7 +58,5 @@ pub(super) fn broker(holder: &Arc<Holder>) -> Result<Service> {
         ]
         .map(str::to_owned),
     );
-    Ok(Service::new("broker", holder, command, |holder| {
-        holder.inside(|| Ok(probe::amqp(Ipv4Addr::LOCALHOST)))
-    }))
+    Ok(Service::new("broker", holder, command, |holder| holder.inside(|| Ok(probe::amqp(Ipv4Addr::LOCALHOST)))))
 }

@@ -22,11 +22,7 @@ impl Cache {
         let root = root()?;
         let unprepared = "the test world is not prepared: run tests/prepare";
         for part in ["keys", "rootfs", "bin", "layers", "cluster", "venv"] {
-            ensure!(
-                root.join(part).is_dir(),
-                "{unprepared} (no {part} in {})",
-                root.display()
-            );
+            ensure!(root.join(part).is_dir(), "{unprepared} (no {part} in {})", root.display());
         }
         // Shared between worlds; `tests/prepare` takes it alone before it replaces a part.
         let lock = File::open(root.join("lock")).context(unprepared)?;
@@ -49,15 +45,12 @@ impl Cache {
     /// The sha256, in hex, that `tests/prepare` wrote beside a layer: of its `digest` or its `diff-id`.
     pub(super) fn layer_sum(&self, layer: &str, kind: &str) -> Result<String> {
         let path = self.layer(layer, kind);
-        let sum =
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let sum = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         Ok(sum.trim().to_owned())
     }
 
     pub(super) fn layer(&self, layer: &str, extension: &str) -> PathBuf {
-        self.root
-            .join("layers")
-            .join(format!("{layer}.{extension}"))
+        self.root.join("layers").join(format!("{layer}.{extension}"))
     }
 
     /// A Python with pika, PyNaCl and pydantic.
@@ -80,11 +73,8 @@ fn root() -> Result<PathBuf> {
     }
     let base = match env::var_os("XDG_CACHE_HOME") {
         Some(path) => PathBuf::from(path),
-        None => Path::new(
-            &env::var_os("HOME")
-                .context("neither SLIPWAY_CACHE, XDG_CACHE_HOME nor HOME is set")?,
-        )
-        .join(".cache"),
+        None => Path::new(&env::var_os("HOME").context("neither SLIPWAY_CACHE, XDG_CACHE_HOME nor HOME is set")?)
+            .join(".cache"),
     };
     Ok(base.join("slipway"))
 }

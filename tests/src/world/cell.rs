@@ -22,9 +22,7 @@ impl Cell {
     /// Starts `command`, which sooner or later makes a new PID namespace, and finds the first process of it: the first
     /// one that lives in none of the `known` namespaces.
     pub(super) fn spawn(command: &mut Command, known: &[String], log: &Path) -> Result<Self> {
-        let outer = command
-            .spawn()
-            .with_context(|| format!("starting {command:?}"))?;
+        let outer = command.spawn().with_context(|| format!("starting {command:?}"))?;
         let mut cell = Self { outer, init: 0 };
         wait::until("a new process tree", wait::START, log, || {
             if let Some(status) = cell.outer.try_wait()? {
@@ -61,11 +59,7 @@ impl Cell {
         let mut heard = vec![0; word.len()];
         let stdout = self.outer.stdout.as_mut().context("stdout is not piped")?;
         stdout.read_exact(&mut heard)?;
-        anyhow::ensure!(
-            heard == word.as_bytes(),
-            "unexpected: {}",
-            String::from_utf8_lossy(&heard)
-        );
+        anyhow::ensure!(heard == word.as_bytes(), "unexpected: {}", String::from_utf8_lossy(&heard));
         Ok(())
     }
 
@@ -81,9 +75,7 @@ impl Cell {
 
     /// Waits until the tree has ended by itself.
     pub(super) fn wait(mut self, log: &Path) -> Result<()> {
-        wait::until("a graceful stop", wait::GONE, log, || {
-            Ok(self.outer.try_wait()?.is_some())
-        })
+        wait::until("a graceful stop", wait::GONE, log, || Ok(self.outer.try_wait()?.is_some()))
     }
 
     fn end(&mut self) {
@@ -108,9 +100,7 @@ impl Drop for Cell {
 
 fn children(pid: i32) -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace()
-        .filter_map(|pid| pid.parse().ok())
-        .collect()
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Which PID namespace a process lives in.

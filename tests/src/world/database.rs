@@ -18,36 +18,15 @@ const BIN: &str = "/usr/lib/postgresql/15/bin";
 /// A Postgres on its own copy of the cluster, not started yet.
 pub(super) fn database(holder: &Arc<Holder>, cache: &Cache) -> Result<Service> {
     let data = holder.folder().join("database");
-    let copied = Command::new("cp")
-        .arg("-a")
-        .arg(cache.part("cluster"))
-        .arg(&data)
-        .status()
-        .context("starting cp")?;
+    let copied = Command::new("cp").arg("-a").arg(cache.part("cluster")).arg(&data).status().context("starting cp")?;
     ensure!(copied.success(), "copying the prepared cluster: {copied}");
 
-    let mut command: Vec<String> = [
-        "setpriv",
-        "--reuid=postgres",
-        "--regid=postgres",
-        "--clear-groups",
-        "env",
-        "-i",
-        "LANG=C",
-    ]
-    .map(str::to_owned)
-    .into();
-    command.extend([
-        format!("{BIN}/postgres"),
-        "-D".to_owned(),
-        data.display().to_string(),
-    ]);
-    for setting in [
-        "listen_addresses=127.0.0.1",
-        "unix_socket_directories=",
-        "fsync=off",
-        "max_connections=200",
-    ] {
+    let mut command: Vec<String> =
+        ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "env", "-i", "LANG=C"]
+            .map(str::to_owned)
+            .into();
+    command.extend([format!("{BIN}/postgres"), "-D".to_owned(), data.display().to_string()]);
+    for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "max_connections=200"] {
         command.extend(["-c".to_owned(), setting.to_owned()]);
     }
     Ok(Service::new("database", holder, command, |holder| {

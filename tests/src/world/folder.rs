@@ -52,9 +52,7 @@ fn lock_of(path: &Path) -> PathBuf {
 fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let lock = entry.path();
-        let is_lock = lock
-            .extension()
-            .is_some_and(|extension| extension == "lock");
+        let is_lock = lock.extension().is_some_and(|extension| extension == "lock");
         if !is_lock || !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
         }
@@ -85,17 +83,9 @@ fn remove_groups(path: &Path) -> bool {
     let Some(name) = path.file_name() else {
         return true;
     };
-    let trees = fs::read_dir("/sys/fs/cgroup")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let trees = trees
-        .map(|entry| entry.path())
-        .chain([PathBuf::from("/sys/fs/cgroup")]);
-    let groups: Vec<PathBuf> = trees
-        .map(|tree| tree.join(name))
-        .filter(|group| group.is_dir())
-        .collect();
+    let trees = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let trees = trees.map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]);
+    let groups: Vec<PathBuf> = trees.map(|tree| tree.join(name)).filter(|group| group.is_dir()).collect();
     groups.iter().all(|group| remove_group(group))
 }
 

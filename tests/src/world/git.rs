@@ -46,9 +46,7 @@ impl Git {
     /// The bare repository of a project, there or not.
     #[must_use]
     pub fn repository(&self, sample: &Sample) -> PathBuf {
-        self.root
-            .join(sample.owner())
-            .join(format!("{}.git", sample.repository()))
+        self.root.join(sample.owner()).join(format!("{}.git", sample.repository()))
     }
 
     /// Commits the sample's files as they are now on its branch: the first time in a new repository, later as an update.
@@ -60,13 +58,7 @@ impl Git {
         if !repository.exists() {
             fs::create_dir_all(repository.parent().context("a repository has an owner")?)?;
             git(Command::new("git")
-                .args([
-                    "init",
-                    "--quiet",
-                    "--bare",
-                    "--initial-branch",
-                    sample.branch(),
-                ])
+                .args(["init", "--quiet", "--bare", "--initial-branch", sample.branch()])
                 .arg(&repository))?;
             // As GitHub: any commit can be fetched by its id.
             git(Command::new("git").arg("-C").arg(&repository).args([
@@ -86,17 +78,8 @@ impl Git {
                 .args(arguments))
         };
         run(&["add", "--all", "--force"])?;
-        run(&[
-            "commit",
-            "--quiet",
-            "--allow-empty",
-            "--message",
-            "Work of the day",
-        ])?;
-        Ok(Commit {
-            sha: run(&["rev-parse", "HEAD"])?,
-            branch: sample.branch().to_owned(),
-        })
+        run(&["commit", "--quiet", "--allow-empty", "--message", "Work of the day"])?;
+        Ok(Commit { sha: run(&["rev-parse", "HEAD"])?, branch: sample.branch().to_owned() })
     }
 }
 
@@ -105,19 +88,9 @@ fn git(command: &mut Command) -> Result<String> {
     command
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .envs([
-            ("GIT_AUTHOR_NAME", "Sample"),
-            ("GIT_AUTHOR_EMAIL", "sample@example.com"),
-        ])
-        .envs([
-            ("GIT_COMMITTER_NAME", "Sample"),
-            ("GIT_COMMITTER_EMAIL", "sample@example.com"),
-        ]);
+        .envs([("GIT_AUTHOR_NAME", "Sample"), ("GIT_AUTHOR_EMAIL", "sample@example.com")])
+        .envs([("GIT_COMMITTER_NAME", "Sample"), ("GIT_COMMITTER_EMAIL", "sample@example.com")]);
     let output = command.output().context("starting git")?;
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

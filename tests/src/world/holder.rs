@@ -30,45 +30,25 @@ impl Holder {
     /// Starts the holder in `folder`, its network up and its names in place.
     pub(super) fn start(folder: &Path) -> Result<Self> {
         fs::write(folder.join("hosts"), net::hosts())?;
-        fs::write(
-            folder.join("resolv.conf"),
-            "# no resolver: names come from the hosts file\n",
-        )?;
+        fs::write(folder.join("resolv.conf"), "# no resolver: names come from the hosts file\n")?;
         fs::write(folder.join("addresses"), net::addresses())?;
         let log = folder.join("holder.log");
         let mut command = Command::new("unshare");
         command
-            .args([
-                "--net",
-                "--mount",
-                "--pid",
-                "--ipc",
-                "--uts",
-                "--fork",
-                "--kill-child",
-                "--propagation",
-                "private",
-            ])
+            .args(["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--propagation", "private"])
             // /proc stays the machine's: programs started with `command` are processes of the machine.
             .args(["bash", "-c", include_str!("holder.sh"), "holder"])
             .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log)?);
-        let machine = cell::pid_namespace(i32::try_from(std::process::id())?)
-            .context("reading our PID namespace")?;
+        let machine = cell::pid_namespace(i32::try_from(std::process::id())?).context("reading our PID namespace")?;
         let mut cell = Cell::spawn(&mut command, std::slice::from_ref(&machine), &log)?;
-        cell.hear("ready")
-            .map_err(|error| anyhow!("the world does not hold: {error}\n{}", wait::tail(&log)))?;
+        cell.hear("ready").map_err(|error| anyhow!("the world does not hold: {error}\n{}", wait::tail(&log)))?;
         let stdin = cell.take_stdin();
         let init = cell.init();
         let own = cell::pid_namespace(init).context("reading the world's PID namespace")?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            cell: Mutex::new(Some((cell, stdin))),
-            init,
-            known: vec![machine, own],
-        })
+        Ok(Self { folder: folder.to_owned(), cell: Mutex::new(Some((cell, stdin))), init, known: vec![machine, own] })
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -77,11 +57,7 @@ impl Holder {
 
     /// The world's control group, named after its folder.
     pub(super) fn group(&self) -> String {
-        self.folder
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
+        self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// A program in the world's network and with its names, as a process of the machine: its PID is the child's.
@@ -112,8 +88,7 @@ impl Holder {
 
     /// Moves the current thread, and all that it starts from now on, into the world's network.
     pub(super) fn enter(&self) -> Result<()> {
-        let namespace =
-            File::open(format!("/proc/{}/ns/net", self.init)).context("the world is gone")?;
+        let namespace = File::open(format!("/proc/{}/ns/net", self.init)).context("the world is gone")?;
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
         Ok(())
     }
@@ -125,19 +100,13 @@ impl Holder {
                 self.enter()?;
                 work()
             });
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
     /// Ends the world: every process in it is gone when this returns.
     pub(super) fn end(&self) {
-        let held = self
-            .cell
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let held = self.cell.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((cell, _stdin)) = held {
             cell.kill();
         }

@@ -17,32 +17,14 @@ pub struct Answer {
 /// `curl` is a command that runs it inside the world.
 pub(super) fn get(mut curl: Command, ca: &Path, url: &str) -> Result<Answer> {
     let output = curl
-        .args([
-            "--silent",
-            "--show-error",
-            "--noproxy",
-            "*",
-            "--max-time",
-            "5",
-            "--write-out",
-            "\n%{http_code}",
-        ])
+        .args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "5", "--write-out", "\n%{http_code}"])
         .arg("--cacert")
         .arg(ca)
         .arg(url)
         .output()
         .context("starting curl")?;
-    ensure!(
-        output.status.success(),
-        "{url}: {}",
-        String::from_utf8_lossy(&output.stderr).trim_end()
-    );
+    ensure!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr).trim_end());
     let text = String::from_utf8(output.stdout)?;
-    let (body, status) = text
-        .rsplit_once('\n')
-        .context("curl writes the status last")?;
-    Ok(Answer {
-        status: status.parse()?,
-        body: body.to_owned(),
-    })
+    let (body, status) = text.rsplit_once('\n').context("curl writes the status last")?;
+    Ok(Answer { status: status.parse()?, body: body.to_owned() })
 }

@@ -19,12 +19,7 @@ pub enum Module {
 
 impl Module {
     /// Every module.
-    pub const ALL: [Self; 4] = [
-        Self::Backend,
-        Self::TgBot,
-        Self::Frontend,
-        Self::NotificationsWorker,
-    ];
+    pub const ALL: [Self; 4] = [Self::Backend, Self::TgBot, Self::Frontend, Self::NotificationsWorker];
 
     /// The name of the compose service.
     #[must_use]
@@ -88,10 +83,7 @@ impl Image {
     /// A module's image, built from `commit` when that is known.
     #[must_use]
     pub fn module(module: Module, variant: Variant, commit: Option<&str>) -> Self {
-        let mut env = vec![
-            PATH.to_owned(),
-            format!("SAMPLE_VARIANT={}", variant.name()),
-        ];
+        let mut env = vec![PATH.to_owned(), format!("SAMPLE_VARIANT={}", variant.name())];
         env.extend(commit.map(|commit| format!("SAMPLE_COMMIT={commit}")));
         let ports = match module {
             Module::Backend => json!({"8000/tcp": {}}),

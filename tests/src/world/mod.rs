@@ -90,17 +90,9 @@ impl World {
         let holder = Arc::new(Holder::start(folder.path())?);
         let (ghcr, credential) = Registry::ghcr(&holder, &cache)?;
         let world = Self {
-            targets: (0..options.targets)
-                .map(|index| Target::new(&holder, &cache, index))
-                .collect::<Result<_>>()?,
-            broker: options
-                .broker
-                .then(|| broker::broker(&holder))
-                .transpose()?,
-            database: options
-                .database
-                .then(|| database::database(&holder, &cache))
-                .transpose()?,
+            targets: (0..options.targets).map(|index| Target::new(&holder, &cache, index)).collect::<Result<_>>()?,
+            broker: options.broker.then(|| broker::broker(&holder)).transpose()?,
+            database: options.database.then(|| database::database(&holder, &cache)).transpose()?,
             docker_hub: Registry::docker_hub(&holder, &cache)?,
             git: Git::new(folder.path().join("git"))?,
             ghcr,
@@ -114,27 +106,15 @@ impl World {
     }
 
     fn power_on(&self) -> Result<()> {
-        let services = [
-            Some(self.ghcr.service()),
-            Some(self.docker_hub.service()),
-            self.broker.as_ref(),
-            self.database.as_ref(),
-        ];
+        let services =
+            [Some(self.ghcr.service()), Some(self.docker_hub.service()), self.broker.as_ref(), self.database.as_ref()];
         thread::scope(|scope| {
-            let services = services
-                .into_iter()
-                .flatten()
-                .map(|service| scope.spawn(|| service.start()));
-            let targets = self
-                .targets
-                .iter()
-                .map(|target| scope.spawn(|| target.start()));
+            let services = services.into_iter().flatten().map(|service| scope.spawn(|| service.start()));
+            let targets = self.targets.iter().map(|target| scope.spawn(|| target.start()));
             let starts: Vec<_> = services.chain(targets).collect();
-            starts.into_iter().try_for_each(|start| {
-                start
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
+            starts
+                .into_iter()
+                .try_for_each(|start| start.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })
     }
 
@@ -234,11 +214,7 @@ impl World {
     pub fn publish_variant(&self, sample: &Sample, variant: Variant) -> Result<Commit> {
         let commit = self.git.publish(sample)?;
         for module in sample.modules() {
-            let variant = if module == Module::Backend {
-                variant
-            } else {
-                Variant::Healthy
-            };
+            let variant = if module == Module::Backend { variant } else { Variant::Healthy };
             let image = Image::module(module, variant, Some(&commit.sha));
             for tag in [commit.tag().as_str(), "latest"] {
                 self.push_image(&sample.image(module), tag, &image)?;
@@ -274,10 +250,7 @@ impl World {
         F::Output: Send,
     {
         self.holder.inside(|| {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             Ok(runtime.block_on(future))
         })
     }

@@ -15,12 +15,8 @@ pub const GITHUB_API: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 4);
 /// Docker Hub, without login.
 pub const DOCKER_HUB: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 5);
 
-const NAMES: [(Ipv4Addr, &str); 4] = [
-    (GHCR, "ghcr.io"),
-    (GITHUB, "github.com"),
-    (GITHUB_API, "api.github.com"),
-    (DOCKER_HUB, "registry-1.docker.io"),
-];
+const NAMES: [(Ipv4Addr, &str); 4] =
+    [(GHCR, "ghcr.io"), (GITHUB, "github.com"), (GITHUB_API, "api.github.com"), (DOCKER_HUB, "registry-1.docker.io")];
 
 /// The address of target server `index`, from 0.
 pub(super) fn target(index: u8) -> Ipv4Addr {

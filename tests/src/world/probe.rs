@@ -15,10 +15,7 @@ pub(super) fn ssh(address: Ipv4Addr) -> bool {
 
 /// RabbitMQ answers an AMQP header with a method frame (`connection.start`).
 pub(super) fn amqp(address: Ipv4Addr) -> bool {
-    matches!(
-        first_bytes(address, 5672, b"AMQP\x00\x00\x09\x01"),
-        Ok([1, ..])
-    )
+    matches!(first_bytes(address, 5672, b"AMQP\x00\x00\x09\x01"), Ok([1, ..]))
 }
 
 /// A registry speaks TLS: it has read its certificate before it listens, so that a connection is enough.

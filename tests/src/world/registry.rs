@@ -42,10 +42,7 @@ pub struct Registry {
 
 impl Registry {
     /// ghcr.io, not started yet, and the login that it accepts.
-    pub(super) fn ghcr(
-        holder: &Arc<Holder>,
-        cache: &Arc<Cache>,
-    ) -> Result<(Self, RegistryCredential)> {
+    pub(super) fn ghcr(holder: &Arc<Holder>, cache: &Arc<Cache>) -> Result<(Self, RegistryCredential)> {
         let credential = RegistryCredential {
             username: "slipway-puller".to_owned(),
             password: format!("ghp_{}", Uuid::new_v4().simple()),
@@ -53,10 +50,7 @@ impl Registry {
         let file = holder.folder().join("ghcr.htpasswd");
         fs::write(&file, hashed(&credential)?)?;
         let login = json!({"htpasswd": {"realm": "ghcr.io", "path": file}});
-        Ok((
-            Self::new("ghcr", net::GHCR, Some(login), holder, cache)?,
-            credential,
-        ))
+        Ok((Self::new("ghcr", net::GHCR, Some(login), holder, cache)?, credential))
     }
 
     /// Docker Hub, not started yet, with the base images that projects name.
@@ -94,19 +88,9 @@ impl Registry {
         // JSON is YAML.
         let file = holder.folder().join(format!("{name}.yml"));
         fs::write(&file, configuration.to_string())?;
-        let command = vec![
-            "docker-registry".to_owned(),
-            "serve".to_owned(),
-            file.display().to_string(),
-        ];
-        let service = Service::new(name, holder, command, move |holder| {
-            holder.inside(|| Ok(probe::tls(address)))
-        });
-        Ok(Self {
-            service,
-            storage,
-            cache: Arc::clone(cache),
-        })
+        let command = vec!["docker-registry".to_owned(), "serve".to_owned(), file.display().to_string()];
+        let service = Service::new(name, holder, command, move |holder| holder.inside(|| Ok(probe::tls(address))));
+        Ok(Self { service, storage, cache: Arc::clone(cache) })
     }
 
     /// The registry's process, to stop or to freeze it; its log tells who pulled what.
@@ -120,10 +104,7 @@ impl Registry {
     /// # Errors
     /// When the storage can't be written.
     pub fn put(&self, repository: &str, tag: &str, image: &Image) -> Result<String> {
-        ensure!(
-            !repository.contains(char::is_uppercase),
-            "image names are lower case: {repository}"
-        );
+        ensure!(!repository.contains(char::is_uppercase), "image names are lower case: {repository}");
         let layer = self.cache.layer_sum(image.layer, "digest")?;
         let layer_file = self.cache.layer(image.layer, "tar.gz");
         let layer_size = fs::metadata(&layer_file)?.len();
@@ -144,10 +125,7 @@ impl Registry {
         for sum in [&layer, &config_sum] {
             link(&home.join("_layers/sha256").join(sum), sum)?;
         }
-        link(
-            &home.join("_manifests/revisions/sha256").join(&manifest_sum),
-            &manifest_sum,
-        )?;
+        link(&home.join("_manifests/revisions/sha256").join(&manifest_sum), &manifest_sum)?;
         let tag = home.join("_manifests/tags").join(tag);
         link(&tag.join("index/sha256").join(&manifest_sum), &manifest_sum)?;
         link(&tag.join("current"), &manifest_sum)?;
@@ -159,25 +137,16 @@ impl Registry {
     /// # Errors
     /// When there is no such tag.
     pub fn remove(&self, repository: &str, tag: &str) -> Result<()> {
-        let folder = self
-            .repository(repository)
-            .join("_manifests/tags")
-            .join(tag);
+        let folder = self.repository(repository).join("_manifests/tags").join(tag);
         fs::remove_dir_all(&folder).with_context(|| format!("no {repository}:{tag} to remove"))
     }
 
     fn repository(&self, name: &str) -> PathBuf {
-        self.storage
-            .join("docker/registry/v2/repositories")
-            .join(name)
+        self.storage.join("docker/registry/v2/repositories").join(name)
     }
 
     fn blob_path(&self, sum: &str) -> PathBuf {
-        self.storage
-            .join("docker/registry/v2/blobs/sha256")
-            .join(&sum[..2])
-            .join(sum)
-            .join("data")
+        self.storage.join("docker/registry/v2/blobs/sha256").join(&sum[..2]).join(sum).join("data")
     }
 
     fn blob(&self, sum: &str, data: &[u8]) -> Result<()> {
@@ -229,11 +198,7 @@ fn hashed(credential: &RegistryCredential) -> Result<Vec<u8>> {
         .stdout(Stdio::piped())
         .spawn()
         .context("starting htpasswd")?;
-    child
-        .stdin
-        .take()
-        .context("stdin is piped")?
-        .write_all(credential.password.as_bytes())?;
+    child.stdin.take().context("stdin is piped")?.write_all(credential.password.as_bytes())?;
     let output = child.wait_with_output()?;
     ensure!(output.status.success(), "htpasswd: {}", output.status);
     Ok(output.stdout)

@@ -27,9 +27,7 @@ impl Generation {
             Self::One => "generation-1",
             Self::Two => "generation-2",
         };
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("samples")
-            .join(name)
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)
     }
 }
 
@@ -116,9 +114,7 @@ impl Sample {
     /// The name as the template spells it in compose files: lower case, underscores.
     #[must_use]
     pub fn snake_name(&self) -> String {
-        self.repository
-            .to_lowercase()
-            .replace(|letter: char| !letter.is_ascii_alphanumeric(), "_")
+        self.repository.to_lowercase().replace(|letter: char| !letter.is_ascii_alphanumeric(), "_")
     }
 
     /// Writes the project's files into `folder`.
@@ -128,18 +124,14 @@ impl Sample {
     pub fn write(&self, folder: &Path) -> Result<()> {
         let template = self.generation.folder();
         for path in files(&template)? {
-            let text = fs::read_to_string(template.join(&path))
-                .with_context(|| path.display().to_string())?;
-            let text = text
-                .replace("sample_shop", &self.snake_name())
-                .replace("sample-shop", &self.repository);
+            let text = fs::read_to_string(template.join(&path)).with_context(|| path.display().to_string())?;
+            let text = text.replace("sample_shop", &self.snake_name()).replace("sample-shop", &self.repository);
             put(&folder.join(&path), &text)?;
         }
         for (path, content) in &self.files {
             match content {
                 Some(content) => put(&folder.join(path), content)?,
-                None => fs::remove_file(folder.join(path))
-                    .with_context(|| format!("the template has no {path}"))?,
+                None => fs::remove_file(folder.join(path)).with_context(|| format!("the template has no {path}"))?,
             }
         }
         Ok(())
@@ -156,16 +148,10 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::new()];
     while let Some(relative) = open.pop() {
-        for entry in
-            fs::read_dir(folder.join(&relative)).with_context(|| folder.display().to_string())?
-        {
+        for entry in fs::read_dir(folder.join(&relative)).with_context(|| folder.display().to_string())? {
             let entry = entry?;
             let path = relative.join(entry.file_name());
-            if entry.file_type()?.is_dir() {
-                open.push(path)
-            } else {
-                found.push(path)
-            }
+            if entry.file_type()?.is_dir() { open.push(path) } else { found.push(path) }
         }
     }
     Ok(found)

@@ -58,25 +58,13 @@ impl Service {
     pub fn start(&self) -> Result<()> {
         let mut slot = self.cell();
         ensure!(slot.is_none(), "{} runs already", self.name);
-        let mut program = vec![
-            "unshare",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "--",
-        ];
+        let mut program = vec!["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
         program.extend(self.command.iter().map(String::as_str));
         let mut cell = self.holder.cell(&program, &self.log)?;
-        wait::until(
-            &format!("{} serves", self.name),
-            wait::START,
-            &self.log,
-            || {
-                ensure!(cell.is_running(), "{} has ended", self.name);
-                (self.ready)(&self.holder)
-            },
-        )?;
+        wait::until(&format!("{} serves", self.name), wait::START, &self.log, || {
+            ensure!(cell.is_running(), "{} has ended", self.name);
+            (self.ready)(&self.holder)
+        })?;
         *slot = Some(cell);
         Ok(())
     }
@@ -114,10 +102,7 @@ impl Service {
     /// # Errors
     /// When it does not run.
     pub fn pause(&self) -> Result<()> {
-        self.cell()
-            .as_ref()
-            .with_context(|| format!("{} does not run", self.name))?
-            .signal(Signal::STOP)
+        self.cell().as_ref().with_context(|| format!("{} does not run", self.name))?.signal(Signal::STOP)
     }
 
     /// Lets a frozen one go on.
@@ -125,10 +110,7 @@ impl Service {
     /// # Errors
     /// When it does not run.
     pub fn resume(&self) -> Result<()> {
-        self.cell()
-            .as_ref()
-            .with_context(|| format!("{} does not run", self.name))?
-            .signal(Signal::CONT)
+        self.cell().as_ref().with_context(|| format!("{} does not run", self.name))?.signal(Signal::CONT)
     }
 
     /// What it has written to stdout and stderr.
@@ -138,9 +120,7 @@ impl Service {
     }
 
     fn take(&self) -> Result<Cell> {
-        self.cell()
-            .take()
-            .with_context(|| format!("{} does not run", self.name))
+        self.cell().take().with_context(|| format!("{} does not run", self.name))
     }
 
     fn cell(&self) -> MutexGuard<'_, Option<Cell>> {
@@ -150,10 +130,6 @@ impl Service {
 
 impl fmt::Debug for Service {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Service")
-            .field("name", &self.name)
-            .field("log", &self.log)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Service").field("name", &self.name).field("log", &self.log).finish_non_exhaustive()
     }
 }

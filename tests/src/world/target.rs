@@ -35,17 +35,10 @@ impl Target {
         fs::create_dir_all(&init)?;
         fs::write(init.join("world-init"), include_str!("guest.sh"))?;
         let key = ssh.join("ssh_host_ed25519_key");
-        let made = Command::new("ssh-keygen")
-            .args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"])
-            .arg(&key)
-            .status();
-        ensure!(
-            made.context("starting ssh-keygen")?.success(),
-            "ssh-keygen made no host key"
-        );
-        let host_key = fs::read_to_string(key.with_extension("pub"))?
-            .trim()
-            .to_owned();
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&key).status();
+        ensure!(made.context("starting ssh-keygen")?.success(), "ssh-keygen made no host key");
+        let host_key = fs::read_to_string(key.with_extension("pub"))?.trim().to_owned();
         Ok(Self {
             holder: Arc::clone(holder),
             cache: Arc::clone(cache),
@@ -88,10 +81,7 @@ impl Target {
         let mut slot = self.cell();
         ensure!(slot.is_none(), "{} is on already", self.name());
         let console = self.folder.join("console.log");
-        let (folder, rootfs) = (
-            self.folder.display().to_string(),
-            self.cache.part("rootfs").display().to_string(),
-        );
+        let (folder, rootfs) = (self.folder.display().to_string(), self.cache.part("rootfs").display().to_string());
         let group = format!("{}/{}", self.holder.group(), self.name());
         let (name, ip, gateway) = (self.name(), self.ip().to_string(), net::WORKER.to_string());
         let program = [
@@ -112,15 +102,10 @@ impl Target {
             "link add {name} type veth peer name eth0 netns {}\nlink set {name} master br0 up\n",
             cell.init()
         ))?;
-        wait::until(
-            &format!("{name}: sshd answers"),
-            wait::START,
-            &console,
-            || {
-                ensure!(cell.is_running(), "the server went off");
-                self.holder.inside(|| Ok(probe::ssh(self.ip())))
-            },
-        )?;
+        wait::until(&format!("{name}: sshd answers"), wait::START, &console, || {
+            ensure!(cell.is_running(), "the server went off");
+            self.holder.inside(|| Ok(probe::ssh(self.ip())))
+        })?;
         let socket = root_of(&cell).join("run/docker.sock");
         wait::until(
             &format!("{name}: dockerd answers"),
@@ -140,10 +125,7 @@ impl Target {
     /// # Errors
     /// When it is off already.
     pub fn stop(&self) -> Result<()> {
-        let cell = self
-            .cell()
-            .take()
-            .with_context(|| format!("{} is off", self.name()))?;
+        let cell = self.cell().take().with_context(|| format!("{} is off", self.name()))?;
         // Before the namespace goes: its links linger for a while, and would hold the name.
         self.link(&format!("link del {}\n", self.name()))?;
         cell.kill();
@@ -183,19 +165,8 @@ impl Target {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--target={}", self.init()?))
-            .args([
-                "--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--",
-            ])
-            .args([
-                "env",
-                "-i",
-                "-C",
-                "/root",
-                "HOME=/root",
-                "LANG=C.UTF-8",
-                PATH,
-                program,
-            ]);
+            .args(["--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--"])
+            .args(["env", "-i", "-C", "/root", "HOME=/root", "LANG=C.UTF-8", PATH, program]);
         Ok(command)
     }
 
@@ -205,11 +176,7 @@ impl Target {
     /// When it is off or the program can't be started; not when the program fails.
     pub fn exec(&self, argv: &[&str]) -> Result<Output> {
         let (program, arguments) = argv.split_first().context("no program")?;
-        Ok(self
-            .command(program)?
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()?)
+        Ok(self.command(program)?.args(arguments).stdin(Stdio::null()).output()?)
     }
 
     /// Runs a shell script on the server and returns its stdout.
@@ -219,12 +186,7 @@ impl Target {
     pub fn sh(&self, script: &str) -> Result<String> {
         let output = self.exec(&["bash", "-euo", "pipefail", "-c", script])?;
         if !output.status.success() {
-            bail!(
-                "{} on {}: {}\n{script}",
-                output.status,
-                self.name(),
-                String::from_utf8_lossy(&output.stderr)
-            );
+            bail!("{} on {}: {}\n{script}", output.status, self.name(), String::from_utf8_lossy(&output.stderr));
         }
         Ok(String::from_utf8(output.stdout)?)
     }
@@ -248,10 +210,8 @@ impl Target {
             let Ok(line) = fs::read(entry?.path().join("cmdline")) else {
                 continue;
             };
-            let arguments: Vec<String> = line
-                .split(|byte| *byte == 0)
-                .map(|part| String::from_utf8_lossy(part).into_owned())
-                .collect();
+            let arguments: Vec<String> =
+                line.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
             if line.len() > 1 {
                 found.push(arguments[..arguments.len() - 1].to_vec());
             }
@@ -269,43 +229,22 @@ impl Target {
             install -d -m 700 -o "$1" -g "$1" "/home/$1/.ssh"
             install -m 600 -o "$1" -g "$1" /root/.ssh/authorized_keys "/home/$1/.ssh/authorized_keys""#;
         let output = self.exec(&["bash", "-euc", script, "add-user", user, &groups.join(",")])?;
-        ensure!(
-            output.status.success(),
-            "adding {user}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        ensure!(output.status.success(), "adding {user}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 
     fn init(&self) -> Result<i32> {
-        Ok(self
-            .cell()
-            .as_ref()
-            .with_context(|| format!("{} is off", self.name()))?
-            .init())
+        Ok(self.cell().as_ref().with_context(|| format!("{} is off", self.name()))?.init())
     }
 
     /// Runs `ip` commands on the world's side of the cable.
     fn link(&self, batch: &str) -> Result<()> {
         // Not in the world's PID namespace: `netns` takes a process number of the machine.
-        let mut child = self
-            .holder
-            .command("ip")
-            .args(["-batch", "-"])
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        child
-            .stdin
-            .take()
-            .context("stdin is piped")?
-            .write_all(batch.as_bytes())?;
+        let mut child =
+            self.holder.command("ip").args(["-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        child.stdin.take().context("stdin is piped")?.write_all(batch.as_bytes())?;
         let output = child.wait_with_output()?;
-        ensure!(
-            output.status.success(),
-            "ip: {}\n{batch}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        ensure!(output.status.success(), "ip: {}\n{batch}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 

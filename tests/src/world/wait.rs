@@ -33,12 +33,7 @@ pub fn is_interrupted() -> bool {
 ///
 /// # Errors
 /// That of `check`, or the deadline's, with the tail of `log`.
-pub(super) fn until(
-    what: &str,
-    limit: Duration,
-    log: &Path,
-    mut check: impl FnMut() -> Result<bool>,
-) -> Result<()> {
+pub(super) fn until(what: &str, limit: Duration, log: &Path, mut check: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
         match check() {
@@ -55,11 +50,7 @@ pub(super) fn until(
 ///
 /// # Errors
 /// The last complaint, when `limit` passes.
-pub fn eventually(
-    what: &str,
-    limit: Duration,
-    mut check: impl FnMut() -> Result<()>,
-) -> Result<()> {
+pub fn eventually(what: &str, limit: Duration, mut check: impl FnMut() -> Result<()>) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
         match check() {

@@ -31,21 +31,12 @@ async fn the_rate_limit_counts_down_in_the_headers() -> anyhow::Result<()> {
 async fn an_exhausted_limit_refuses_until_its_window_ends() -> anyhow::Result<()> {
     let world = World::start()?;
     let token = world.token(&json!({})).await?;
-    world.github.set_limits(Limits {
-        hourly: 2,
-        ..Limits::default()
-    });
+    world.github.set_limits(Limits { hourly: 2, ..Limits::default() });
     for _ in 0..2 {
         assert_eq!(world.get(&repository(), &token).await?.status, 200);
     }
     let refused = world.get(&repository(), &token).await?;
-    refused.is(
-        403,
-        &format!(
-            "API rate limit exceeded for installation ID {}.",
-            world.installation
-        ),
-    )?;
+    refused.is(403, &format!("API rate limit exceeded for installation ID {}.", world.installation))?;
     assert_eq!(refused.header("x-ratelimit-remaining"), "0");
     assert_eq!(refused.header("retry-after"), "");
 
@@ -73,27 +64,12 @@ async fn a_secondary_limit_says_when_to_come_again() -> anyhow::Result<()> {
     let world = World::start()?;
     let token = world.token(&json!({})).await?;
     for (status, retry_after) in [(429, Some(7)), (403, None)] {
-        let effect = Effect::SecondaryLimit {
-            status,
-            retry_after,
-        };
-        world
-            .github
-            .plant(Fault::next(Server::Api, "/repos/acme", effect));
+        let effect = Effect::SecondaryLimit { status, retry_after };
+        world.github.plant(Fault::next(Server::Api, "/repos/acme", effect));
         let answer = world.get(&repository(), &token).await?;
         assert_eq!(answer.status, status);
-        assert!(
-            answer
-                .message()
-                .starts_with("You have exceeded a secondary rate limit"),
-            "{answer:?}"
-        );
-        assert_eq!(
-            answer.header("retry-after"),
-            retry_after
-                .map(|seconds| seconds.to_string())
-                .unwrap_or_default()
-        );
+        assert!(answer.message().starts_with("You have exceeded a secondary rate limit"), "{answer:?}");
+        assert_eq!(answer.header("retry-after"), retry_after.map(|seconds| seconds.to_string()).unwrap_or_default());
         assert_ne!(answer.header("x-ratelimit-remaining"), "0");
     }
     assert_eq!(world.get(&repository(), &token).await?.status, 200);
@@ -104,10 +80,7 @@ async fn a_secondary_limit_says_when_to_come_again() -> anyhow::Result<()> {
 async fn too_many_writes_in_a_minute_hit_the_secondary_limit() -> anyhow::Result<()> {
     let world = World::start()?;
     let token = world.token(&json!({})).await?;
-    world.github.set_limits(Limits {
-        writes_per_minute: 2,
-        ..Limits::default()
-    });
+    world.github.set_limits(Limits { writes_per_minute: 2, ..Limits::default() });
     assert_eq!(world.put_secret(SHOP, "A", "1", &token).await?.status, 201);
     assert_eq!(world.put_secret(SHOP, "B", "2", &token).await?.status, 201);
     let refused = world.put_secret(SHOP, "C", "3", &token).await?;
@@ -121,33 +94,18 @@ async fn too_many_writes_in_a_minute_hit_the_secondary_limit() -> anyhow::Result
 async fn a_fault_hits_as_often_as_told_and_only_what_it_matches() -> anyhow::Result<()> {
     let world = World::start()?;
     let token = world.token(&json!({})).await?;
-    let fault = Fault::next(Server::Api, "/repos/", Effect::Status(502))
-        .method(Method::GET)
-        .times(2);
+    let fault = Fault::next(Server::Api, "/repos/", Effect::Status(502)).method(Method::GET).times(2);
     world.github.plant(fault);
     let secret = json!({});
     assert_eq!(
-        world
-            .send(
-                Method::PUT,
-                &format!("{}/actions/secrets/A", repository()),
-                &token,
-                &secret
-            )
-            .await?
-            .status,
+        world.send(Method::PUT, &format!("{}/actions/secrets/A", repository()), &token, &secret).await?.status,
         422
     );
-    world
-        .get(&repository(), &token)
-        .await?
-        .is(502, "Server Error")?;
+    world.get(&repository(), &token).await?.is(502, "Server Error")?;
     assert_eq!(world.get(&repository(), &token).await?.status, 502);
     assert_eq!(world.get(&repository(), &token).await?.status, 200);
 
-    world
-        .github
-        .plant(Fault::next(Server::Api, "/", Effect::Status(503)).times(usize::MAX));
+    world.github.plant(Fault::next(Server::Api, "/", Effect::Status(503)).times(usize::MAX));
     let page = world.get(&repository(), &token).await?;
     assert_eq!(page.status, 503);
     assert_eq!(page.body, Value::Null);
@@ -162,20 +120,10 @@ async fn a_cut_connection_does_nothing_and_a_lost_answer_has_done_it() -> anyhow
     let token = world.token(&json!({})).await?;
     let path = format!("{}/actions/secrets/", repository());
     for (effect, stored) in [(Effect::Cut, 0), (Effect::LostAnswer, 1)] {
-        world
-            .github
-            .plant(Fault::next(Server::Api, &path, effect).method(Method::PUT));
-        assert!(
-            world
-                .put_secret(SHOP, "NAME", "value", &token)
-                .await
-                .is_err()
-        );
+        world.github.plant(Fault::next(Server::Api, &path, effect).method(Method::PUT));
+        assert!(world.put_secret(SHOP, "NAME", "value", &token).await.is_err());
         assert_eq!(world.github.secrets(SHOP).len(), stored);
-        assert_eq!(
-            world.github.requests().last().map(|request| request.status),
-            Some(0)
-        );
+        assert_eq!(world.github.requests().last().map(|request| request.status), Some(0));
     }
     Ok(())
 }
@@ -184,14 +132,8 @@ async fn a_cut_connection_does_nothing_and_a_lost_answer_has_done_it() -> anyhow
 async fn an_answer_can_break_off_or_be_slow() -> anyhow::Result<()> {
     let world = World::start()?;
     let token = world.token(&json!({})).await?;
-    world
-        .github
-        .plant(Fault::next(Server::Api, "/repos/", Effect::CutBody(10)));
-    let response = world
-        .request(Method::GET, &repository())
-        .bearer_auth(&token)
-        .send()
-        .await;
+    world.github.plant(Fault::next(Server::Api, "/repos/", Effect::CutBody(10)));
+    let response = world.request(Method::GET, &repository()).bearer_auth(&token).send().await;
     let read = match response {
         Ok(response) => Answer::read(response).await,
         Err(error) => Err(error.into()),
@@ -199,9 +141,7 @@ async fn an_answer_can_break_off_or_be_slow() -> anyhow::Result<()> {
     assert!(read.is_err(), "{read:?}");
 
     let delay = Duration::from_millis(300);
-    world
-        .github
-        .plant(Fault::next(Server::Api, "/repos/", Effect::Slow(delay)));
+    world.github.plant(Fault::next(Server::Api, "/repos/", Effect::Slow(delay)));
     let began = Instant::now();
     assert_eq!(world.get(&repository(), &token).await?.status, 200);
     assert!(began.elapsed() >= delay);

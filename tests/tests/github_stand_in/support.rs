@@ -33,65 +33,33 @@ pub struct World {
 impl World {
     /// Both repositories are private; the app may read contents and write secrets and deployments.
     pub fn start() -> anyhow::Result<Self> {
-        Self::start_with(&[
-            ("contents", Level::Read),
-            ("secrets", Level::Write),
-            ("deployments", Level::Write),
-        ])
+        Self::start_with(&[("contents", Level::Read), ("secrets", Level::Write), ("deployments", Level::Write)])
     }
 
     pub fn start_with(permissions: &[(&str, Level)]) -> anyhow::Result<Self> {
         let directory = TempDir::new()?;
-        let github = GitHub::start(GitHubOptions::loopback(
-            directory.path().join("repositories"),
-        ))?;
+        let github = GitHub::start(GitHubOptions::loopback(directory.path().join("repositories")))?;
         github.add_repository("acme", "Shop.Front", &NewRepository::default())?;
         github.add_repository("acme", "other", &NewRepository::default())?;
         let installation = github.install_app("acme", &[SHOP, OTHER], permissions);
-        Ok(Self {
-            github,
-            installation,
-            directory,
-            http: client()?,
-        })
+        Ok(Self { github, installation, directory, http: client()? })
     }
 
     /// A request that GitHub would not refuse for its form.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.bare_request(method, path)
-            .header("user-agent", "slipway-tests")
+        self.bare_request(method, path).header("user-agent", "slipway-tests")
     }
 
     pub fn bare_request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http
-            .request(method, format!("http://{}{path}", self.github.api_addr()))
+        self.http.request(method, format!("http://{}{path}", self.github.api_addr()))
     }
 
     pub async fn get(&self, path: &str, token: &str) -> anyhow::Result<Answer> {
-        Answer::read(
-            self.request(Method::GET, path)
-                .bearer_auth(token)
-                .send()
-                .await?,
-        )
-        .await
+        Answer::read(self.request(Method::GET, path).bearer_auth(token).send().await?).await
     }
 
-    pub async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        token: &str,
-        body: &Value,
-    ) -> anyhow::Result<Answer> {
-        Answer::read(
-            self.request(method, path)
-                .bearer_auth(token)
-                .body(body.to_string())
-                .send()
-                .await?,
-        )
-        .await
+    pub async fn send(&self, method: Method, path: &str, token: &str, body: &Value) -> anyhow::Result<Answer> {
+        Answer::read(self.request(method, path).bearer_auth(token).body(body.to_string()).send().await?).await
     }
 
     /// Signed by the app's key.
@@ -101,15 +69,12 @@ impl World {
 
     /// As GitHub's documentation recommends to make it.
     pub fn good_jwt(&self) -> anyhow::Result<String> {
-        self.jwt(
-            &json!({ "iss": self.github.app_client_id(), "iat": now() - 60, "exp": now() + 540 }),
-        )
+        self.jwt(&json!({ "iss": self.github.app_client_id(), "iat": now() - 60, "exp": now() + 540 }))
     }
 
     pub async fn mint(&self, body: &Value) -> anyhow::Result<Answer> {
         let path = format!("/app/installations/{}/access_tokens", self.installation);
-        self.send(Method::POST, &path, &self.good_jwt()?, body)
-            .await
+        self.send(Method::POST, &path, &self.good_jwt()?, body).await
     }
 
     /// A token of the installation; `{}` asks for all that it has.
@@ -120,19 +85,12 @@ impl World {
     }
 
     /// Puts a secret as a correct client does.
-    pub async fn put_secret(
-        &self,
-        repository: &str,
-        name: &str,
-        value: &str,
-        token: &str,
-    ) -> anyhow::Result<Answer> {
+    pub async fn put_secret(&self, repository: &str, name: &str, value: &str, token: &str) -> anyhow::Result<Answer> {
         let path = format!("/repos/{repository}/actions/secrets");
         let key = self.get(&format!("{path}/public-key"), token).await?.body;
         let sealed = seal(key["key"].as_str().context("a key")?, value.as_bytes())?;
         let body = json!({ "encrypted_value": sealed, "key_id": key["key_id"] });
-        self.send(Method::PUT, &format!("{path}/{name}"), token, &body)
-            .await
+        self.send(Method::PUT, &format!("{path}/{name}"), token, &body).await
     }
 
     /// Commits a file on `branch` of a repository, past the servers, and gives the commit.
@@ -148,15 +106,8 @@ impl World {
         std::fs::write(work.join("file"), text)?;
         self.git(&work, &["add", "file"])?;
         self.git(&work, &["commit", "--quiet", "--message", text])?;
-        let bare = self
-            .directory
-            .path()
-            .join("repositories")
-            .join(format!("{repository}.git"));
-        self.git(
-            &work,
-            &["push", "--quiet", &bare.display().to_string(), branch],
-        )?;
+        let bare = self.directory.path().join("repositories").join(format!("{repository}.git"));
+        self.git(&work, &["push", "--quiet", &bare.display().to_string(), branch])?;
         let sha = self.git(&work, &["rev-parse", "HEAD"])?;
         if !branch.eq("main") {
             self.git(&work, &["switch", "--quiet", "main"])?;
@@ -178,41 +129,17 @@ impl World {
 
     pub fn git(&self, directory: &Path, arguments: &[&str]) -> anyhow::Result<String> {
         let output = git(directory, arguments)?;
-        ensure!(
-            output.status.success(),
-            "git {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        ensure!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
     /// A shallow fetch of one commit; git's own words are the error.
-    pub fn fetch(
-        &self,
-        repository: &str,
-        sha: &str,
-        credential: Option<(&str, &str)>,
-    ) -> anyhow::Result<String> {
+    pub fn fetch(&self, repository: &str, sha: &str, credential: Option<(&str, &str)>) -> anyhow::Result<String> {
         let clone = self.empty_clone(&uuid::Uuid::new_v4().to_string())?;
         let header = credential.map_or_else(String::new, |(user, password)| basic(user, password));
         let config = format!("http.extraHeader={header}");
-        let fetched = git(
-            &clone,
-            &[
-                "-c",
-                &config,
-                "fetch",
-                "--depth",
-                "1",
-                &self.git_url(repository),
-                sha,
-            ],
-        )?;
-        ensure!(
-            fetched.status.success(),
-            "{}",
-            String::from_utf8_lossy(&fetched.stderr)
-        );
+        let fetched = git(&clone, &["-c", &config, "fetch", "--depth", "1", &self.git_url(repository), sha])?;
+        ensure!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
         self.git(&clone, &["rev-parse", "FETCH_HEAD"])
     }
 }
@@ -232,12 +159,7 @@ impl Answer {
         let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Self {
-            status,
-            headers,
-            text,
-            body,
-        })
+        Ok(Self { status, headers, text, body })
     }
 
     pub fn message(&self) -> &str {
@@ -245,18 +167,12 @@ impl Answer {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// Fails with the whole answer, so that a test's failure says what GitHub said.
     pub fn is(&self, status: u16, message: &str) -> anyhow::Result<()> {
-        ensure!(
-            self.status == status && self.message() == message,
-            "not {status} {message:?}: {self:?}"
-        );
+        ensure!(self.status == status && self.message() == message, "not {status} {message:?}: {self:?}");
         Ok(())
     }
 }
@@ -264,18 +180,14 @@ impl Answer {
 pub fn client() -> anyhow::Result<Client> {
     // Another test of this process may have installed it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(Duration::from_secs(20));
+    let client = Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(Duration::from_secs(20));
     Ok(client.build()?)
 }
 
 /// git as on a fresh machine: no configuration, and none of the variables that a git hook or a CI sets.
 pub fn git(directory: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
     let mut command = Command::new("git");
-    for (name, _) in
-        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GIT_"))
-    {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GIT_")) {
         command.env_remove(name);
     }
     command
@@ -289,44 +201,27 @@ pub fn git(directory: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
 }
 
 pub fn basic(user: &str, password: &str) -> String {
-    format!(
-        "Authorization: Basic {}",
-        STANDARD.encode(format!("{user}:{password}"))
-    )
+    format!("Authorization: Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
 pub fn now() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 pub fn seal(key: &str, value: &[u8]) -> anyhow::Result<String> {
     let key = PublicKey::from_slice(&STANDARD.decode(key)?)?;
-    let sealed = key
-        .seal(&mut OsRng, value)
-        .map_err(|_| anyhow::anyhow!("the value can't be sealed"))?;
+    let sealed = key.seal(&mut OsRng, value).map_err(|_| anyhow::anyhow!("the value can't be sealed"))?;
     Ok(STANDARD.encode(sealed))
 }
 
 pub fn sign(pem: &str, claims: &Value) -> anyhow::Result<String> {
     let der = PrivatePkcs1KeyDer::from_pem_slice(pem.as_bytes())?;
-    let pair =
-        RsaKeyPair::from_der(der.secret_pkcs1_der()).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let pair = RsaKeyPair::from_der(der.secret_pkcs1_der()).map_err(|error| anyhow::anyhow!("{error}"))?;
     let header = json!({ "alg": "RS256", "typ": "JWT" }).to_string();
-    let signed = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header),
-        URL_SAFE_NO_PAD.encode(claims.to_string())
-    );
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims.to_string()));
     let mut signature = vec![0; pair.public().modulus_len()];
-    pair.sign(
-        &RSA_PKCS1_SHA256,
-        &SystemRandom::new(),
-        signed.as_bytes(),
-        &mut signature,
-    )
-    .map_err(|_| anyhow::anyhow!("the token can't be signed"))?;
+    pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature)
+        .map_err(|_| anyhow::anyhow!("the token can't be signed"))?;
     Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }

@@ -11,7 +11,8 @@ impl Store {
     /// When the database fails.
     pub async fn note_dead_letter(&self, id: Uuid, line: &str) -> Result<bool> {
         deadline(async {
-            let sql = "UPDATE dead_letters SET note = concat_ws(E'\\n', note, $2::text), updated_at = now() WHERE id = $1";
+            let sql =
+                "UPDATE dead_letters SET note = concat_ws(E'\\n', note, $2::text), updated_at = now() WHERE id = $1";
             Ok(self.client().await?.execute(sql, &[&id, &line]).await? == 1)
         })
         .await

@@ -1,5 +1,5 @@
 //! A private PostgreSQL and a private RabbitMQ for a test binary, on ephemeral loopback ports, started once and gone
-//! with the process; each test gets a database and a virtual host of its own.
+//! with the process; each test gets a database and a virtual host of its own. The command line's tests use this, too.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -34,7 +34,7 @@ impl Server {
     fn keep(folder: &Path, script: &str, port: u16) -> Self {
         std::fs::write(folder.join("server"), script).unwrap();
         let keeper = Command::new("setsid")
-            .args(["sh", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/services/run.sh")])
+            .args(["sh", concat!(env!("CARGO_MANIFEST_DIR"), "/../worker/tests/services/run.sh")])
             .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
