@@ -113,14 +113,16 @@ impl Stack {
         ]
     }
 
-    /// A program of the workspace inside the world, with the environment of [`Self::environment`] and nothing else.
+    /// A program of the workspace inside the world, with the environment of [`Self::environment`] and nothing else. It
+    /// doesn't outlive the thread that starts it, not even when that is killed.
     ///
     /// # Errors
     /// When the program isn't built.
     pub fn program(&self, name: &str) -> Result<Command> {
         let path = binaries()?.join(name);
         ensure!(path.exists(), "{} isn't built; run `cargo build --workspace`", path.display());
-        let mut command = self.world.command(&path.display().to_string());
+        let mut command = self.world.command("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(path);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(self.environment());
         Ok(command)
     }
@@ -153,7 +155,7 @@ impl Stack {
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log)?)
             .spawn()?;
-        self.workers.push(Worker { child, log: log.clone() });
+        self.workers.push(Worker { child, log: log.clone(), admin });
         eventually("a worker that is ready", Duration::from_secs(30), || {
             match self.world.get(&format!("http://{admin}/readyz")) {
                 Ok(answer) if answer.status == 200 => Ok(()),
@@ -242,6 +244,7 @@ pub const BOT_TOKEN: &str = "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw0";
 pub struct Worker {
     child: Child,
     log: PathBuf,
+    admin: SocketAddr,
 }
 
 impl Worker {
@@ -249,6 +252,18 @@ impl Worker {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where its admin server listens, inside the world.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The file that it logs to.
+    #[must_use]
+    pub fn log_file(&self) -> &Path {
+        &self.log
     }
 
     /// What it logged so far.

@@ -50,7 +50,7 @@ pub use registry::{Registry, RegistryCredential};
 pub use sample::{Generation, Sample};
 pub use service::Service;
 pub use target::Target;
-pub use wait::eventually;
+pub use wait::{ended, eventually, interrupt, is_interrupted};
 
 /// What a world shall have besides its network and its registries.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,6 +1,8 @@
 //! Waiting for real conditions, with a deadline and the log's tail when it passes. No fixed sleeps anywhere else.
 
 use std::path::Path;
+use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,20 @@ pub(super) const GONE: Duration = Duration::from_secs(10);
 
 const PAUSE: Duration = Duration::from_millis(15);
 
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends every wait of this process with an error, those that run and those to come: whoever waits lets go of what it
+/// holds, and so the world is taken down in order. Gives whether that was so already.
+pub fn interrupt() -> bool {
+    INTERRUPTED.swap(true, Ordering::Relaxed)
+}
+
+/// Whether [`interrupt`] was called.
+#[must_use]
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// Polls `check` until it is `Ok(true)`; an error of it ends the wait.
 ///
 /// # Errors
@@ -22,6 +38,7 @@ pub(super) fn until(what: &str, limit: Duration, log: &Path, mut check: impl FnM
     loop {
         match check() {
             Ok(true) => return Ok(()),
+            Ok(false) if is_interrupted() => bail!("{what}: interrupted"),
             Ok(false) if Instant::now() < deadline => thread::sleep(PAUSE),
             Ok(false) => bail!("{what}: not within {limit:?}\n{}", tail(log)),
             Err(error) => return Err(error.context(format!("{what}\n{}", tail(log)))),
@@ -38,9 +55,28 @@ pub fn eventually(what: &str, limit: Duration, mut check: impl FnMut() -> Result
     loop {
         match check() {
             Ok(()) => return Ok(()),
+            Err(error) if is_interrupted() => return Err(error.context(format!("{what}: interrupted"))),
             Err(_) if Instant::now() < deadline => thread::sleep(PAUSE),
             Err(error) => return Err(error.context(format!("{what}: not within {limit:?}"))),
         }
+    }
+}
+
+/// Waits for the end of a program, however long it takes, and ends it when the wait is interrupted.
+///
+/// # Errors
+/// When it can't be waited for, or the wait was interrupted.
+pub fn ended(child: &mut Child) -> Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if is_interrupted() {
+            child.kill()?;
+            child.wait()?;
+            bail!("interrupted");
+        }
+        thread::sleep(PAUSE);
     }
 }
 

@@ -1,0 +1,173 @@
+//! The demo behind `ops/demo`: a world of its own, a sample project in it, a real worker, and the command line that
+//! sends the project and watches it being deployed. The script checks the machine and builds; it isn't done here.
+
+mod guide;
+mod say;
+mod signals;
+
+use std::fs;
+use std::os::fd::AsFd as _;
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use serde_json::{Value, json};
+use slipway_protocol::{DeploymentId, DeploymentResult, EventType};
+use slipway_tests::stack::Stack;
+use slipway_tests::world::{Generation, Sample, Variant, ended, is_interrupted};
+
+use say::Laps;
+
+/// Exit code for wrong arguments, as in sysexits.h.
+const USAGE: u8 = 64;
+const SOURCE: &str = "/slipway/demo";
+const EVENT: &str = "demo-1";
+const SLUG: &str = "corner-shop";
+const PORT: u16 = 8080;
+/// How much of the worker's log is shown when a deployment fails; its file goes with the world.
+const TAIL: usize = 12;
+
+/// What `ops/demo` runs once the machine is prepared
+#[derive(Debug, Parser)]
+struct Options {
+    /// Which generation of the project template: 1 or 2
+    #[arg(long, default_value = "2", value_parser = generation)]
+    generation: Generation,
+
+    /// Let everything run until Ctrl-C or Enter, and tell how to look around
+    #[arg(long)]
+    keep: bool,
+
+    /// What was done before, for the closing line
+    #[arg(long, hide = true, value_name = "PART=MILLISECONDS", value_parser = spent)]
+    spent: Vec<(String, Duration)>,
+}
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match signals::listen().and_then(|()| demo(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if is_interrupted() => {
+            say::message("interrupted; all that was started is gone");
+            ExitCode::from(signals::INTERRUPTED)
+        }
+        Err(error) => {
+            say::error(
+                &error,
+                "run `./ops/demo --keep` to look at a failed deployment, `cargo test` to find a failing part",
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(options: &Options) -> Result<()> {
+    let mut laps = Laps::new(&options.spent);
+    say::message("starting a world: RabbitMQ, Postgres, registries, a stand-in for GitHub, a server with Docker");
+    let mut stack = Stack::start(1)?;
+    laps.end("world");
+    let done = deploy(&mut stack, options.generation, &mut laps);
+    if options.keep && !is_interrupted() {
+        if let Err(error) = &done {
+            say::message(&format!("{error:#}"));
+        }
+        guide::keep(&mut stack, done.as_deref().ok())?;
+        laps.skip();
+    }
+    drop(stack);
+    laps.end("clean-up");
+    done?;
+    say::message(&laps.text());
+    Ok(())
+}
+
+/// From a published project to an answer; gives the URL.
+fn deploy(stack: &mut Stack, generation: Generation, laps: &mut Laps) -> Result<String> {
+    let sample = Sample::new(generation, "acme", SLUG);
+    say::message(&format!("publishing a sample project, acme/{SLUG}, and its images"));
+    let commit = stack.publish(&sample, Variant::Healthy)?;
+    laps.end("project");
+
+    say::message("starting a worker, and enlisting the server as target-0");
+    let number = stack.worker(&[])?;
+    stack.enlist(0)?;
+    laps.end("worker");
+
+    let ready = stack.ready(&sample, &commit, SLUG, 0, PORT)?;
+    let submitted = submit(stack, &ready);
+    laps.end("deployment");
+    if let Err(error) = submitted {
+        let log = stack.running(number).log()?;
+        let lines: Vec<&str> = log.lines().collect();
+        return Err(error.context(format!(
+            "the worker's log ends with\n{}\n",
+            lines[lines.len().saturating_sub(TAIL)..].join("\n")
+        )));
+    }
+
+    let url = url(stack)?;
+    say::message(&format!("curl {url}"));
+    let answer = stack.world.get(&url)?;
+    ensure!(answer.status == 200, "{url} answers {}: {}", answer.status, answer.body);
+    say::data(&url);
+    say::data(answer.body.trim_end());
+    laps.end("answer");
+    Ok(url)
+}
+
+/// Publishes the request with the command line and lets it show the deployment on this terminal.
+fn submit(stack: &Stack, ready: &Value) -> Result<()> {
+    let event = json!({
+        "specversion": "1.0",
+        "type": EventType::ProjectReady.as_str(),
+        "source": SOURCE,
+        "id": EVENT,
+        "data": ready,
+    });
+    let file = stack.world.folder().join("slipway/project-ready.json");
+    fs::write(&file, serde_json::to_vec_pretty(&event)?)?;
+    say::message(&format!("slipway submit --watch {}", file.display()));
+    let mut command = stack.program("slipway")?;
+    // The demo's own stdout carries the URL and the answer, nothing else.
+    let stdout = std::io::stderr().as_fd().try_clone_to_owned()?;
+    command.args(["submit", "--watch"]).arg(&file).stdin(Stdio::null()).stdout(stdout);
+    for name in ["TERM", "NO_COLOR"] {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    let status = ended(&mut command.spawn().context("starting slipway")?)?;
+    ensure!(status.success(), "the project wasn't deployed: slipway submit ended with {status}");
+    Ok(())
+}
+
+/// The deployment that the demo's event asks for.
+fn deployment() -> DeploymentId {
+    DeploymentId::of(SOURCE, EVENT, None)
+}
+
+/// Where the deployed project answers, as the result tells it.
+fn url(stack: &Stack) -> Result<String> {
+    let shown = stack.slipway(&["deployments", "show", &deployment().to_string(), "--json"])?;
+    let mut shown: Value = serde_json::from_str(&shown)?;
+    let result: DeploymentResult = serde_json::from_value(shown["result"].take())?;
+    result.url.context("the deployment succeeded, but its result names no URL")
+}
+
+fn generation(text: &str) -> Result<Generation> {
+    match text {
+        "1" => Ok(Generation::One),
+        "2" => Ok(Generation::Two),
+        _ => bail!("there are generations 1 and 2"),
+    }
+}
+
+fn spent(text: &str) -> Result<(String, Duration)> {
+    let (part, took) = text.split_once('=').context("PART=MILLISECONDS")?;
+    Ok((part.to_owned(), Duration::from_millis(took.parse()?)))
+}

@@ -1,0 +1,64 @@
+//! The only module of the demo that prints. The URL and the answer go to stdout, all else to stderr; both are plain text.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+/// What is going on, before it happens.
+#[expect(clippy::print_stderr, reason = "this module prints")]
+pub(crate) fn message(text: &str) {
+    eprintln!("demo: {text}");
+}
+
+/// Lines to be copied into another terminal.
+#[expect(clippy::print_stderr, reason = "this module prints")]
+pub(crate) fn block(text: &str) {
+    eprintln!("\n{text}\n");
+}
+
+/// What the demo was run for.
+#[expect(clippy::print_stdout, reason = "this module prints")]
+pub(crate) fn data(text: &str) {
+    println!("{text}");
+}
+
+/// What went wrong, and what to do next.
+#[expect(clippy::print_stderr, reason = "this module prints")]
+pub(crate) fn error(error: &anyhow::Error, hint: &str) {
+    eprintln!("error: {error:#}\n\nhint: {hint}");
+}
+
+/// How long each part took.
+#[derive(Debug)]
+pub(crate) struct Laps {
+    parts: Vec<(String, Duration)>,
+    since: Instant,
+}
+
+impl Laps {
+    /// Starts to measure; `parts` are those that came before this program.
+    pub(crate) fn new(parts: &[(String, Duration)]) -> Self {
+        Self { parts: parts.to_vec(), since: Instant::now() }
+    }
+
+    /// The part that ends now.
+    pub(crate) fn end(&mut self, part: &str) {
+        self.parts.push((part.to_owned(), self.since.elapsed()));
+        self.since = Instant::now();
+    }
+
+    /// Leaves out what was since the last part: somebody looked around.
+    pub(crate) fn skip(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// One line: all, and each part.
+    pub(crate) fn text(&self) -> String {
+        let all: Duration = self.parts.iter().map(|(_, took)| *took).sum();
+        let mut text = format!("Finished all in {:.1} s", all.as_secs_f64());
+        for (number, (part, took)) in self.parts.iter().enumerate() {
+            let before = if number == 0 { ": " } else { ", " };
+            let _ = write!(text, "{before}{part} {:.1} s", took.as_secs_f64());
+        }
+        text
+    }
+}
