@@ -24,7 +24,7 @@ impl Attempt {
         };
         let services: Vec<_> = said.values("service").iter().filter_map(|line| service(line)).collect();
         if outcome.is_err() {
-            return Err(explain(said));
+            return Err(StageError { services, ..explain(said) });
         }
         let mut report = StageReport::of(said.value("change") == Some("changed")).fact("services", services.len());
         report.services = services;
