@@ -10,31 +10,57 @@ use crate::leaks;
 use crate::scene::{DIRECTORY, Scene};
 
 #[test]
-fn a_commit_that_keeps_crashing_fails_with_its_code_and_what_runs_is_told_truly() -> Result<()> {
-    let mut scene = Scene::new(Generation::Two, &[])?;
+fn a_commit_that_keeps_crashing_fails_and_the_version_before_it_serves_on() -> Result<()> {
+    fails_and_the_version_before_it_serves_on(Generation::Two, Variant::CrashLoop, "compose", "crash-loop")
+}
+
+/// Generation 1 has no health check: only the look from outside finds out.
+#[test]
+fn a_commit_that_answers_404_fails_and_the_version_before_it_serves_on() -> Result<()> {
+    fails_and_the_version_before_it_serves_on(Generation::One, Variant::NotFound, "verify", "not-healthy")
+}
+
+fn fails_and_the_version_before_it_serves_on(
+    generation: Generation,
+    variant: Variant,
+    stage: &str,
+    code: &str,
+) -> Result<()> {
+    let mut scene = Scene::new(generation, &[])?;
     let good = scene.stack.publish(&scene.sample, Variant::Healthy)?;
     let first = scene.request(&scene.ready(&good)?)?;
     ensure!(scene.story(&first)?.result()["outcome"] == "succeeded", "the first deployment");
     let variables = environment::check(&scene, &good)?;
 
-    let bad = scene.sample.clone().with_file("README.md", "crashes\n");
-    let bad = scene.stack.publish(&bad, Variant::CrashLoop)?;
+    let bad = scene.sample.clone().with_file("README.md", "fails\n");
+    let bad = scene.stack.publish(&bad, variant)?;
     let failed = scene.request(&scene.ready(&bad)?)?;
     let story = scene.story(&failed)?;
     let result = story.result();
     ensure!(result["outcome"] == "failed" && result["attempts"] == 1, "{result}");
     let failure = &result["failure"];
-    ensure!(failure["code"] == "crash-loop" && failure["class"] == "permanent", "{failure}");
-    ensure!(failure["stage"] == "compose", "{failure}");
-    ensure!(failure["message"].as_str().is_some_and(|m| m.contains("backend")), "{failure}");
-    ensure!(failure["tail"].to_string().contains("nothing to live for"), "{failure}");
+    ensure!(failure["code"] == code && failure["class"] == "permanent", "{failure}");
+    ensure!(failure["stage"] == stage, "{failure}");
+    let crashes = variant == Variant::CrashLoop;
+    ensure!(!crashes || failure["tail"].to_string().contains("nothing to live for"), "{failure}");
+    let message = failure["message"].as_str().unwrap_or_default();
+    ensure!(
+        message.ends_with(&format!("commit {}, which served before, was put back and is stable", good.sha)),
+        "{failure}"
+    );
+    let (status, body) = scene.health()?;
+    ensure!(status == 200 && body.contains(&good.sha), "{status}: {body}");
     services_are_told_truly(&scene, result, &good.tag())?;
+    ensure!(environment::check(&scene, &good)? == variables, "the variables are those of before");
+    ensure!(scene.server().sh(&format!("git -C {DIRECTORY} rev-parse HEAD"))?.trim() == good.sha, "so is the code");
 
     let letters = scene.dead_letters()?;
     let [letter] = letters.as_slice() else { anyhow::bail!("one dead letter, not {letters:?}") };
-    ensure!(letter["deployment_id"] == failed.as_str() && letter["code"] == "crash-loop", "{letter}");
-    ensure!(letter["stage"] == "compose" && letter["reason"] == "permanent", "{letter}");
+    ensure!(letter["deployment_id"] == failed.as_str() && letter["code"] == code, "{letter}");
+    ensure!(letter["stage"] == stage && letter["reason"] == "permanent", "{letter}");
     ensure!(letter["body"]["data"]["repository"]["commit"] == bad.sha.as_str(), "{letter}");
+    let secrets = leaks::secrets(&scene, &variables["POSTGRES_PASSWORD"])?;
+    leaks::on_disk(scene.server(), &secrets)?;
 
     // The next commit is well again, and the database still opens with the first password.
     let repaired = scene.sample.clone().with_file("README.md", "works again\n");
