@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use slipway_protocol::names::VariableName;
-use slipway_protocol::{ErrorCode, Failure, Stage};
+use slipway_protocol::{ErrorCode, Failure, ServiceReport, Stage};
 
 /// A stage's failure. Its text is redacted already; its class is the code's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,12 +19,15 @@ pub struct StageError {
     pub retry_after: Option<Duration>,
     /// For `missing-secret`: which one.
     pub missing_secret: Option<VariableName>,
+    /// What runs in spite of it, as seen last (compose).
+    pub services: Vec<ServiceReport>,
 }
 
 impl StageError {
     /// An error without tail.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), tail: Vec::new(), retry_after: None, missing_secret: None }
+        let message = message.into();
+        Self { code, message, tail: Vec::new(), retry_after: None, missing_secret: None, services: Vec::new() }
     }
 
     /// The same error with the end of a command's output.

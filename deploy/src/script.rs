@@ -15,6 +15,8 @@ const LAUNCHER: &str = include_str!("scripts/launch.sh");
 const BOOTSTRAP: &str = include_str!("scripts/bootstrap.sh");
 /// The project's directory, its lock and the one prefix of every compose call.
 pub const PROJECT: &str = include_str!("scripts/project.sh");
+/// Whether the project's containers run and stay.
+pub const GATE: &str = include_str!("scripts/gate.sh");
 
 /// A script and its data.
 pub struct Script {

@@ -223,6 +223,8 @@ fn a_backend_that_fails_is_told_by_its_code() {
         let commit = scene.publish(&sample, variant);
         let (failed, error) = scene.run(scene.work(&sample, &commit, name, &BTreeMap::new())).err().unwrap();
         assert_eq!((failed, error.code), (stage, code), "{error} {:?}", error.tail);
+        let told: Vec<_> = error.services.iter().map(|s| s.service.as_str()).collect();
+        assert!(told.contains(&"backend") && told.contains(&"db"), "{told:?}");
         scene.world.target(0).sh(&format!("docker compose -p {name} down -v")).unwrap();
     }
     // Generation 1 has no health check of its own: the answer from outside decides.

@@ -4,15 +4,23 @@ umask 022
 [ ! -L "$dir" ] || die checkout-failed "$dir is a symbolic link"
 mkdir -p "$dir"
 enter
-export GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_TERMINAL_PROMPT=0
-repo_git() {
-    git -c safe.directory="$dir" -c core.hooksPath=/dev/null -c core.fsmonitor=false -c advice.detachedHead=false -c gc.autoDetach=false \
-        "$@"
-}
 
 # Locks of a git that was killed: nobody else works here.
 rm -f .git/index.lock .git/HEAD.lock .git/shallow.lock .git/config.lock
 head=$(repo_git rev-parse -q --verify HEAD 2>/dev/null || :)
+
+# What serves now, noted until the new release has proven itself: a failure puts it back. Empty: nothing served before.
+if [ ! -d .slipway/served ]; then
+    rm -rf .slipway/note
+    mkdir -m 700 .slipway/note
+    if [ -n "$head" ] && [ -f .env ]; then
+        install -m 600 .env .slipway/note/env
+        if [ -f "$override" ]; then install -m 600 "$override" .slipway/note/override; fi
+        printf '%s\n' "$head" >.slipway/note/commit
+    fi
+    mv -T .slipway/note .slipway/served
+fi
+
 if [ "$head" = "$commit" ]; then
     repo_git update-index -q --refresh >/dev/null 2>&1 || :
     if repo_git diff-index --quiet HEAD --; then

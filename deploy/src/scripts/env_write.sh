@@ -1,12 +1,5 @@
 # Parameters: env overrides prod_link; after project.sh. Writes both files, each at once or not at all.
 enter
-# put FILE MODE: stdin becomes FILE. Made in .slipway, on the same file system: a crash leaves no secret elsewhere.
-put() {
-    cat >.slipway/put
-    chmod "$2" .slipway/put
-    sync .slipway/put
-    mv -fT .slipway/put "$1"
-}
 printf '%s' "$env" | base64 -d | put .env 600 || die env-write-failed "$dir/.env couldn't be written"
 point() {
     ln -sfn ../.env .slipway/link

@@ -19,6 +19,20 @@ enter() {
     flock -w 120 9 || die internal-error "another process holds $dir/.slipway/lock"
 }
 
+# repo_git ARGUMENTS: git in the project, without hooks and without questions.
+repo_git() {
+    GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_TERMINAL_PROMPT=0 git -c safe.directory="$dir" \
+        -c core.hooksPath=/dev/null -c core.fsmonitor=false -c advice.detachedHead=false -c gc.autoDetach=false "$@"
+}
+
+# put FILE MODE: stdin becomes FILE. Made in .slipway, on the same file system: a crash leaves no secret elsewhere.
+put() {
+    cat >.slipway/put
+    chmod "$2" .slipway/put
+    sync .slipway/put
+    mv -fT .slipway/put "$1"
+}
+
 # registry_login: a DOCKER_CONFIG in memory for this process only, from the credential in .env.
 registry_login() {
     auth=$(sed -n 's/^SLIPWAY_REGISTRY_AUTH="\([A-Za-z0-9+/=]*\)"$/\1/p' .env)

@@ -4,7 +4,7 @@ use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 
 use crate::lines::Said;
-use crate::script::{PROJECT, Script};
+use crate::script::{GATE, PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
@@ -12,7 +12,7 @@ impl Attempt {
         let env = self.known_env(Stage::Compose).await?;
         // A tag of a commit never moves; any other may.
         let fixed = env.iter().filter(|(name, _)| name.ends_with("_IMAGE")).all(|(_, image)| image.contains(":sha-"));
-        let script = Script::new("compose", &[PROJECT, include_str!("../scripts/compose.sh")])
+        let script = Script::new("compose", &[PROJECT, GATE, include_str!("../scripts/compose.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
@@ -22,14 +22,48 @@ impl Attempt {
         let said = match &outcome {
             Ok(said) | Err(said) => said,
         };
-        let services: Vec<_> = said.values("service").iter().filter_map(|line| service(line)).collect();
+        let services = services(said);
         if outcome.is_err() {
-            return Err(explain(said));
+            let error = StageError { services, ..explain(said) };
+            let touched = said.value("phase") != Some("pull");
+            return Err(if touched { self.put_back(Stage::Compose, error).await } else { error });
         }
         let mut report = StageReport::of(said.value("change") == Some("changed")).fact("services", services.len());
         report.services = services;
         Ok(report)
     }
+}
+
+impl Attempt {
+    /// Puts the release back that served before, after `error` of one that doesn't, and tells in the error what came of
+    /// it. Where nothing served before the error stays as it is.
+    pub(crate) async fn put_back(&mut self, stage: Stage, error: StageError) -> StageError {
+        let script = Script::new("put back", &[PROJECT, GATE, include_str!("../scripts/put_back.sh")])
+            .word("root", self.root())
+            .word("slug", &self.work.request.project.slug)
+            .word("registry", self.image_registry())
+            .number("patience", self.config().health_timeout.as_secs());
+        let outcome = self.exec(stage, &script).await;
+        // Whatever is in .env now, this attempt hasn't read it.
+        self.kept = None;
+        let (said, came) = match &outcome {
+            Ok(Ok(said)) => (said, "which served before, was put back and is stable"),
+            Ok(Err(said)) => (said, "which served before, was put back, but doesn't become stable"),
+            Err(e) => {
+                let message =
+                    format!("{}; whether the release before it was put back isn't known: {}", error.message, e.message);
+                return StageError { message, ..error };
+            }
+        };
+        let Some(commit) = said.value("served") else { return error };
+        let message = format!("{}; commit {commit}, {came}", error.message);
+        let seen = services(said);
+        StageError { message, services: if seen.is_empty() { error.services } else { seen }, ..error }
+    }
+}
+
+fn services(said: &Said) -> Vec<ServiceReport> {
+    said.values("service").iter().filter_map(|line| service(line)).collect()
 }
 
 /// `service state health restarts exit-code image`.

@@ -64,7 +64,8 @@ impl Attempt {
                 }
                 Seen::Answers(status) if waited >= WARM_UP.min(self.config().health_timeout) => {
                     let message = format!("{page} answers {status}; 200 to 399 is healthy");
-                    return Err(StageError::new(ErrorCode::NotHealthy, message));
+                    let error = StageError::new(ErrorCode::NotHealthy, message);
+                    return Err(self.put_back(Stage::Verify, error).await);
                 }
                 Seen::Silent(why) if waited >= self.config().health_timeout => {
                     return Err(self.silent(&web, &url, &why).await?);
@@ -79,11 +80,13 @@ impl Attempt {
         let script = Script::new("listening", &[include_str!("../scripts/listening.sh")]).word("port", &web.host_port);
         let said = self.exec(Stage::Verify, &script).await?;
         let listening = said.is_ok_and(|said| said.value("listening").is_some());
-        Ok(if listening {
-            StageError::new(ErrorCode::NotReachable, format!("{url} listens on the server, but from here: {why}"))
-        } else {
-            StageError::new(ErrorCode::NotListening, format!("nothing listens on port {} of the server", web.host_port))
-        })
+        if listening {
+            // The release before it wouldn't be reached either.
+            let message = format!("{url} listens on the server, but from here: {why}");
+            return Ok(StageError::new(ErrorCode::NotReachable, message));
+        }
+        let message = format!("nothing listens on port {} of the server", web.host_port);
+        Ok(self.put_back(Stage::Verify, StageError::new(ErrorCode::NotListening, message)).await)
     }
 }
 

@@ -1,8 +1,11 @@
 //! From a `ProjectReady` in RabbitMQ to a project that answers: real workers as processes, a real server, both
-//! generations of the template. Killed and cut parts are not here.
+//! generations of the template. What goes wrong on the way and is put right stands in `failures` and `drain`; killed
+//! and cut parts are not here.
 
+mod drain;
 mod environment;
 mod events;
+mod failures;
 mod generations;
 mod leaks;
 mod scene;

@@ -170,6 +170,9 @@ async fn one_stage(
                 tracing::warn!(error.type = code, stage.name = %stage, "stage failed: {}", error.message);
                 let failure = error.failure(Some(stage));
                 persist(|| runner.store.stage_failed(&claim.lease, stage, &failure, took)).await?;
+                if !error.services.is_empty() {
+                    seen.services.clone_from(&error.services);
+                }
                 Err(Ended::Failed { error, stage: Some(stage) })
             }
         }

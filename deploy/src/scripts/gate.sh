@@ -1,0 +1,54 @@
+# Parameters: slug patience. Whether the project's containers run and stay: the one judgement of that.
+containers() {
+    docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$slug" --filter label=com.docker.compose.oneoff=False
+}
+
+format='{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{if index .State "Health"}}{{.State.Health.Status}}{{else}}-{{end}} {{.RestartCount}} {{.State.ExitCode}} {{.State.StartedAt}} {{.Config.Image}} {{.HostConfig.RestartPolicy.Name}} {{.Id}}'
+
+# verdict: ok, or wait, crash-loop or unhealthy with the service and its container. Seconds a service must have run:
+# 5, or 15 once it has restarted.
+verdict() {
+    result=ok
+    while read -r service state health restarts code started _ policy id; do
+        first=$(printf '%s\n' "$baseline" | sed -n "s/^$id //p")
+        if [ "$state" = exited ] && [ "$code" = 0 ] && [ "$policy" != unless-stopped ]; then continue; fi
+        if [ "$state" = restarting ] || [ "$restarts" -gt $((${first:-0} + 1)) ] || [ "$state" = exited ] || [ "$state" = dead ]; then
+            result="crash-loop $service $id"
+            break
+        fi
+        if [ "$health" = unhealthy ]; then
+            result="unhealthy $service $id"
+            break
+        fi
+        needed=5
+        if [ "$restarts" -gt 0 ]; then needed=15; fi
+        if [ "$state" != running ] || [ "$health" = starting ] || [ $(($(date +%s) - $(date -d "$started" +%s))) -lt "$needed" ]; then
+            result="wait $service $id"
+        fi
+    done
+    printf '%s\n' "$result"
+}
+
+# gate: waits until everything is stable, at most $patience seconds; sets $answer to the verdict and tells the services.
+gate() {
+    ids=$(containers)
+    baseline=$(docker inspect --format '{{.Id}} {{.RestartCount}}' $ids || :)
+    deadline=$(($(date +%s) + patience))
+    bad=0
+    while :; do
+        sample=$(docker inspect --format "$format" $ids || :)
+        answer=$(printf '%s\n' "$sample" | verdict)
+        case $answer in
+        ok) break ;;
+        wait*) bad=0 ;;
+        # Once may be a passing state: a restart that succeeds, a check that was too early.
+        *) bad=$((bad + 1)) ;;
+        esac
+        if [ "$bad" -ge 5 ] || [ "$(date +%s)" -ge "$deadline" ]; then break; fi
+        sleep 1
+    done
+
+    printf '%s\n' "$sample" | while read -r service state health restarts code _ image _; do
+        [ -z "$service" ] || tell service "$service $state $health $restarts $code $image"
+    done
+}
