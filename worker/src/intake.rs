@@ -133,10 +133,11 @@ impl Intake {
     async fn handle(&self, delivered: &Delivered) -> Result<(), Ended> {
         let incoming = storable(&delivered.incoming);
         let read = decode(&incoming.body, &incoming.metadata());
-        let (traceparent, tracestate) = match &read {
-            Ok(request) => (request.event.traceparent.clone(), request.event.tracestate.clone()),
-            Err(rejection) => (rejection.known.traceparent.clone(), None),
+        let told = match &read {
+            Ok(request) => known(request),
+            Err(rejection) => (*rejection.known).clone(),
         };
+        let tracestate = read.as_ref().ok().and_then(|request| request.event.tracestate.as_deref());
         let span = tracing::info_span!(
             "process slipway.deployments",
             otel.kind = "consumer",
@@ -145,11 +146,16 @@ impl Intake {
             messaging.operation.name = "process",
             messaging.destination.name = topology::DEPLOYMENTS_QUEUE,
             messaging.rabbitmq.destination.routing_key = incoming.routing_key,
+            messaging.message.id = told.id,
+            messaging.message.conversation_id = told.correlation.get("correlation_id").and_then(|id| id.as_str()),
             messaging.message.body.size = incoming.body.len(),
+            cloudevents.event_id = told.id,
+            cloudevents.event_source = told.source,
+            cloudevents.event_type = told.event_type,
             deployment.id = tracing::field::Empty,
             error.type = tracing::field::Empty,
         );
-        telemetry::continue_trace(&span, traceparent.as_deref(), tracestate.as_deref());
+        telemetry::continue_trace(&span, told.traceparent.as_deref(), tracestate);
         self.take_in(read, &incoming).instrument(span).await?;
         if !delivered.ack().await? {
             tracing::warn!("the acknowledgement came too late; the message will come again and be a duplicate");
