@@ -93,7 +93,7 @@ impl Message {
 pub struct Bus {
     channel: Channel,
     events: Consumer,
-    dead_letters: Consumer,
+    dead_letters: Option<Consumer>,
     _connection: Connection,
 }
 
@@ -111,8 +111,7 @@ impl Bus {
         let bind = QueueBindOptions::default();
         channel.queue_bind(queue.clone(), topology::EVENTS.into(), "#".into(), bind, FieldTable::default()).await?;
         let events = consume(&channel, queue.as_str()).await?;
-        let dead_letters = consume(&channel, topology::DEAD_LETTERS_QUEUE).await?;
-        Ok(Self { channel, events, dead_letters, _connection: connection })
+        Ok(Self { channel, events, dead_letters: None, _connection: connection })
     }
 
     /// Publishes all of `messages` as requests, one after the other without waiting, and then waits for the confirms.
@@ -142,12 +141,26 @@ impl Bus {
         next("an event", &mut self.events, patience).await
     }
 
-    /// The next dead letter.
+    /// The next dead letter; the first call begins to take them off the queue.
     ///
     /// # Errors
     /// When none comes within `patience`.
     pub async fn dead_letter(&mut self, patience: Duration) -> Result<Message> {
-        next("a dead letter", &mut self.dead_letters, patience).await
+        let consumer = match self.dead_letters.take() {
+            Some(consumer) => consumer,
+            None => consume(&self.channel, topology::DEAD_LETTERS_QUEUE).await?,
+        };
+        next("a dead letter", self.dead_letters.insert(consumer), patience).await
+    }
+
+    /// How many dead letters are in the queue.
+    ///
+    /// # Errors
+    /// When the broker doesn't tell.
+    pub async fn dead_letters(&self) -> Result<u32> {
+        let passive = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
+        let name = topology::DEAD_LETTERS_QUEUE.into();
+        Ok(self.channel.queue_declare(name, passive, FieldTable::default()).await?.message_count())
     }
 }
 
