@@ -8,7 +8,6 @@ use secrecy::SecretString;
 use slipway_protocol::names::HostKey;
 use slipway_protocol::{Change, ErrorCode, Failure, ServiceReport, Stage};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 
 use crate::github::GithubClient;
 use crate::lines::Said;
@@ -128,35 +127,29 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Runs one stage, with its in-stage retries. Stages are run in the order of [`Stage::ALL`]; a stage that was
+    /// Runs one stage, with its in-stage retries; its span is the caller's. Stages are run in the order of [`Stage::ALL`]; a stage that was
     /// done by an earlier attempt may be left out.
     ///
     /// # Errors
     /// A redacted [`StageError`]; the code's class says whether another attempt can help.
     pub async fn run(&mut self, stage: Stage) -> Result<StageReport, StageError> {
-        let span =
-            tracing::info_span!("stage", stage.name = stage.as_str(), project.slug = %self.work.request.project.slug);
-        async {
-            let mut tried = 0;
-            loop {
-                tried += 1;
-                let error = match self.stage(stage).await {
-                    Ok(report) => return Ok(self.redacted(report)),
-                    Err(error) => self.redacted_error(error),
-                };
-                if error.code == ErrorCode::ServerConnectionLost {
-                    self.drop_session();
-                }
-                let delay = self.retry_delay(&error, tried).ok_or_else(|| error.clone())?;
-                self.reporter.retrying(stage, &error.failure(Some(stage)), delay);
-                tokio::select! {
-                    () = tokio::time::sleep(delay) => {}
-                    () = self.cancel.cancelled() => return Err(error),
-                }
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let error = match self.stage(stage).await {
+                Ok(report) => return Ok(self.redacted(report)),
+                Err(error) => self.redacted_error(error),
+            };
+            if error.code == ErrorCode::ServerConnectionLost {
+                self.drop_session();
+            }
+            let delay = self.retry_delay(&error, tried).ok_or_else(|| error.clone())?;
+            self.reporter.retrying(stage, &error.failure(Some(stage)), delay);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = self.cancel.cancelled() => return Err(error),
             }
         }
-        .instrument(span)
-        .await
     }
 
     async fn stage(&mut self, stage: Stage) -> Result<StageReport, StageError> {

@@ -22,6 +22,11 @@ use crate::telemetry;
 
 /// How long after its last canary a worker still counts as connected through.
 const CANARY_PATIENCE: Duration = Duration::from_secs(30);
+/// How often in a row a message that can't be read is met without a delay. Past the queue's delivery limit (50) the
+/// broker itself makes it a dead letter.
+const UNREADABLE: u32 = 60;
+/// How long one message at a time is taken after an unreadable one.
+const CAREFUL: Duration = Duration::from_secs(10);
 
 /// Takes requests in until the drain begins.
 pub struct Intake {
@@ -46,6 +51,8 @@ pub struct Intake {
 enum Ended {
     #[error("draining")]
     Drained,
+    #[error("unreadable messages are gone: several at once are taken again")]
+    Cleared,
     #[error("the broker cancelled the consumer or lost its queue")]
     Cancelled,
     #[error("the connection is gone: {0}")]
@@ -60,8 +67,9 @@ impl Intake {
     /// Consumes, generation after generation.
     pub async fn run(self) {
         let mut generations = self.broker.generations("consume");
+        let mut unreadable = 0;
         while let Some(link) = generations.next(self.drain.token()).await {
-            let ended = match self.generation(&link).await {
+            let ended = match self.generation(&link, unreadable > 0).await {
                 Ok(never) => match never {},
                 Err(ended) => ended,
             };
@@ -69,6 +77,10 @@ impl Intake {
             let reason = ended.to_string();
             self.readiness.unmet(Condition::BrokerConsumer, &reason);
             self.readiness.unmet(Condition::Canary, &reason);
+            unreadable = if self.is_unreadable(&link, &ended).await { unreadable + 1 } else { 0 };
+            if (1..UNREADABLE).contains(&unreadable) || matches!(ended, Ended::Cleared) {
+                generations.at_once();
+            }
             // Closing gives back what isn't acknowledged.
             link.close().await;
             match ended {
@@ -82,13 +94,29 @@ impl Intake {
         }
     }
 
-    async fn generation(&self, link: &Link) -> Result<std::convert::Infallible, Ended> {
+    /// Whether the connection broke at a message whose very properties aren't AMQP: text that isn't UTF-8. What was
+    /// delivered beside it counts as delivered once more, and so it must come alone.
+    async fn is_unreadable(&self, link: &Link, ended: &Ended) -> bool {
+        match ended {
+            Ended::Down(_) => link.garbled(),
+            // The consumer may hear of it before the connection does.
+            Ended::Broker(_) | Ended::Cancelled => {
+                let _ = tokio::time::timeout(Duration::from_secs(1), link.down()).await;
+                link.garbled()
+            }
+            Ended::Drained | Ended::Cleared | Ended::Database(_) => false,
+        }
+    }
+
+    async fn generation(&self, link: &Link, careful: bool) -> Result<std::convert::Infallible, Ended> {
         amqp::declare(&link.channel().await?).await?;
         let mut canary = amqp::subscribe(link, &[]).await?;
-        let mut subscription = amqp::consume(link, topology::DEPLOYMENTS_QUEUE, self.prefetch).await?;
+        let prefetch = if careful { 1 } else { self.prefetch };
+        let mut subscription = amqp::consume(link, topology::DEPLOYMENTS_QUEUE, prefetch).await?;
         self.canary.send_replace(Some(canary.queue()));
         self.readiness.met(Condition::BrokerConsumer);
         let mut quiet = Instant::now() + CANARY_PATIENCE;
+        let cleared = Instant::now() + CAREFUL;
         loop {
             tokio::select! {
                 () = self.drain.token().cancelled() => return Err(self.cancel(&mut subscription).await),
@@ -98,6 +126,7 @@ impl Intake {
                     self.readiness.met(Condition::Canary);
                     quiet = Instant::now() + CANARY_PATIENCE;
                 }
+                () = tokio::time::sleep_until(cleared), if careful => return Err(Ended::Cleared),
                 () = tokio::time::sleep_until(quiet) => {
                     self.readiness.unmet(Condition::Canary, "no canary has come back for 30 s");
                     quiet = Instant::now() + CANARY_PATIENCE;
@@ -133,10 +162,11 @@ impl Intake {
     async fn handle(&self, delivered: &Delivered) -> Result<(), Ended> {
         let incoming = storable(&delivered.incoming);
         let read = decode(&incoming.body, &incoming.metadata());
-        let (traceparent, tracestate) = match &read {
-            Ok(request) => (request.event.traceparent.clone(), request.event.tracestate.clone()),
-            Err(rejection) => (rejection.known.traceparent.clone(), None),
+        let told = match &read {
+            Ok(request) => known(request),
+            Err(rejection) => (*rejection.known).clone(),
         };
+        let tracestate = read.as_ref().ok().and_then(|request| request.event.tracestate.as_deref());
         let span = tracing::info_span!(
             "process slipway.deployments",
             otel.kind = "consumer",
@@ -145,11 +175,16 @@ impl Intake {
             messaging.operation.name = "process",
             messaging.destination.name = topology::DEPLOYMENTS_QUEUE,
             messaging.rabbitmq.destination.routing_key = incoming.routing_key,
+            messaging.message.id = told.id,
+            messaging.message.conversation_id = told.correlation.get("correlation_id").and_then(|id| id.as_str()),
             messaging.message.body.size = incoming.body.len(),
+            cloudevents.event_id = told.id,
+            cloudevents.event_source = told.source,
+            cloudevents.event_type = told.event_type,
             deployment.id = tracing::field::Empty,
             error.type = tracing::field::Empty,
         );
-        telemetry::continue_trace(&span, traceparent.as_deref(), tracestate.as_deref());
+        telemetry::continue_trace(&span, told.traceparent.as_deref(), tracestate);
         self.take_in(read, &incoming).instrument(span).await?;
         if !delivered.ack().await? {
             tracing::warn!("the acknowledgement came too late; the message will come again and be a duplicate");

@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 
 use slipway_protocol::Metadata;
 
+/// How much of a message's headers is carried on, in bytes. AMQP wants all of them in one frame (128 KiB unless the
+/// broker says otherwise), and what is carried on gets headers of its own: without room for those nothing could be
+/// published any more.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+
 /// A message as the broker delivered it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Incoming {
@@ -25,6 +30,21 @@ impl Incoming {
     #[must_use]
     pub fn metadata(&self) -> Metadata {
         Metadata { content_type: self.content_type.clone(), headers: self.headers.clone() }
+    }
+
+    /// Leaves out the largest headers, until what is left can be carried on; gives their names.
+    pub fn fit_headers(&mut self) -> Vec<String> {
+        let size = |name: &str, value: &str| name.len() + value.len();
+        let mut total: usize = self.headers.iter().map(|(name, value)| size(name, value)).sum();
+        let mut left_out = Vec::new();
+        while total > MAX_HEADER_BYTES {
+            let largest = self.headers.iter().max_by_key(|(name, value)| size(name, value));
+            let Some((name, value)) = largest.map(|(name, value)| (name.clone(), value)) else { break };
+            total -= size(&name, value);
+            self.headers.remove(&name);
+            left_out.push(name);
+        }
+        left_out
     }
 }
 
@@ -47,4 +67,19 @@ pub struct Outgoing {
     pub headers: BTreeMap<String, String>,
     /// The body, byte by byte.
     pub body: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_headers_are_left_out_until_the_rest_fits_a_frame() {
+        let header = |name: &str, bytes: usize| (name.to_owned(), "x".repeat(bytes));
+        let headers = [header("a", 10), header("b", 60_000), header("c", 100_000), header("d", 6_000)];
+        let mut incoming = Incoming { headers: headers.into(), ..Incoming::default() };
+        assert_eq!(incoming.fit_headers(), ["c", "b"]);
+        assert_eq!(incoming.headers.keys().collect::<Vec<_>>(), ["a", "d"]);
+        assert!(incoming.fit_headers().is_empty());
+    }
 }

@@ -16,6 +16,7 @@ use crate::amqp::{self, AmqpError, Broker, Link, LinkState, PublishError, Publis
 use crate::message::Outgoing;
 use crate::metrics::Metrics;
 use crate::store::{OutboxRow, RelayLease, Sent, Store, StoreError};
+use crate::telemetry;
 
 /// Messages that are under way at once.
 const PAGE: u32 = 200;
@@ -158,6 +159,9 @@ impl Relay {
                     messaging.operation.name = "send",
                     messaging.batch.message_count = due.len(),
                 );
+                let traces: HashSet<&str> =
+                    due.iter().filter_map(|row| row.message.headers.get("traceparent")).map(String::as_str).collect();
+                traces.into_iter().for_each(|traceparent| telemetry::link(&span, traceparent));
                 self.send_page(publisher, lease, &due, &mut held_up, &mut memory.resting).instrument(span).await?;
             }
             // Longer than a lease a pass mustn't last unnoticed.

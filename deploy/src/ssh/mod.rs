@@ -15,7 +15,7 @@ use russh::client::Msg;
 use russh::{Channel, ChannelMsg};
 use secrecy::ExposeSecret;
 use slipway_protocol::ErrorCode;
-use slipway_protocol::names::HostKey;
+use slipway_protocol::names::{Host, HostKey, Port};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +57,8 @@ pub struct Session {
     spare: Option<JoinHandle<Result<Channel<Msg>, SshError>>>,
     round_trips: u32,
     address: String,
+    host: Host,
+    port: Port,
 }
 
 /// Limits of one exec, and who listens.
@@ -79,10 +81,16 @@ impl Session {
     /// `ssh-key-refused`, `ssh-key-unusable`, `server-unreachable`.
     pub async fn connect(target: &Target, learned: &(dyn Fn(&HostKey) + Sync)) -> Result<Self, StageError> {
         let address = format!("{}:{}", target.address.url_form(), target.ssh_port);
-        let span = tracing::info_span!("ssh connect", server.address = %address);
+        let span = tracing::info_span!(
+            "ssh connect",
+            otel.kind = "client",
+            server.address = %target.address,
+            server.port = target.ssh_port.get(),
+        );
         async {
             let client = login::connect(target, &address, learned).await?;
-            let mut session = Self { client, spare: None, round_trips: HANDSHAKE_ROUND_TRIPS, address };
+            let (host, port) = (target.address.clone(), target.ssh_port);
+            let mut session = Self { client, spare: None, round_trips: HANDSHAKE_ROUND_TRIPS, address, host, port };
             session.open_spare();
             session.round_trips += 1;
             Ok(session)
@@ -121,8 +129,10 @@ impl Session {
     pub async fn exec(&mut self, script: &Script, watch: &Watch<'_>) -> Result<Finished, StageError> {
         let span = tracing::info_span!(
             "ssh exec",
+            otel.kind = "client",
             process.command = script.name(),
-            server.address = %self.address,
+            server.address = %self.host,
+            server.port = self.port.get(),
             process.exit.code = tracing::field::Empty,
         );
         let result = self.run(script, watch).instrument(span.clone()).await;

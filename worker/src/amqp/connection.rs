@@ -1,12 +1,14 @@
 //! Connections: one generation after the other, for ever, with jitter in between.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties, Event};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use secrecy::{ExposeSecret as _, SecretString};
 use slipway_deploy::retry::Policy;
 use tokio::sync::watch;
@@ -80,6 +82,11 @@ pub struct Generations {
 }
 
 impl Generations {
+    /// Lets the next connection come without a delay: the last one didn't fail for want of a broker.
+    pub fn at_once(&mut self) {
+        self.tried = 0;
+    }
+
     /// The next connection, however long it takes; `None` once `stop` is cancelled.
     pub async fn next(&mut self, stop: &CancellationToken) -> Option<Link> {
         if self.since.is_some_and(|since| since.elapsed() > SETTLED) {
@@ -129,12 +136,15 @@ pub enum LinkState {
 pub struct Link {
     connection: Connection,
     state: watch::Receiver<LinkState>,
+    garbled: Arc<AtomicBool>,
 }
 
 impl Link {
     /// Takes the connection's one stream of events (two would steal each other's) and shows it to everybody.
     fn watch(connection: Connection) -> Self {
         let (sender, state) = watch::channel(LinkState::Up);
+        let garbled = Arc::new(AtomicBool::new(false));
+        let seen = garbled.clone();
         let mut events = Box::pin(connection.events_listener());
         tokio::spawn(async move {
             loop {
@@ -146,7 +156,10 @@ impl Link {
                 let state = match event {
                     Some(Event::ConnectionBlocked(reason)) => LinkState::Blocked(reason),
                     Some(Event::ConnectionUnblocked) => LinkState::Up,
-                    Some(Event::Error(error)) => LinkState::Down(error.to_string()),
+                    Some(Event::Error(error)) => {
+                        seen.fetch_or(matches!(error.kind(), ErrorKind::ParsingError(_)), Ordering::Relaxed);
+                        LinkState::Down(error.to_string())
+                    }
                     Some(_) => continue,
                     None => LinkState::Down("the connection ended".to_owned()),
                 };
@@ -158,7 +171,13 @@ impl Link {
                 }
             }
         });
-        Self { connection, state }
+        Self { connection, state, garbled }
+    }
+
+    /// Whether it broke at something that came and couldn't be read. To be asked after [`Link::down`].
+    #[must_use]
+    pub fn garbled(&self) -> bool {
+        self.garbled.load(Ordering::Relaxed)
     }
 
     /// How it is now.

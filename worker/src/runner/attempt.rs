@@ -46,6 +46,7 @@ pub(super) async fn carry_out(runner: &Runner, claim: Claim) {
         cicd.pipeline.name = "slipway",
         cicd.pipeline.run.id = %lease.deployment,
         cicd.pipeline.result = tracing::field::Empty,
+        deployment.outcome = tracing::field::Empty,
         deployment.id = %lease.deployment,
         project.slug = %lease.slug,
         server.handle = %lease.server,
@@ -77,7 +78,9 @@ pub(super) async fn carry_out(runner: &Runner, claim: Claim) {
         };
         match written {
             Ok(result) => {
-                tracing::Span::current().record("cicd.pipeline.result", result);
+                tracing::Span::current()
+                    .record("cicd.pipeline.result", pipeline_result(result))
+                    .record("deployment.outcome", result);
                 tracing::info!(result, "attempt ended");
             }
             Err(error) => tracing::warn!(%error, "the attempt's end couldn't be written; its lease expires"),
@@ -85,6 +88,18 @@ pub(super) async fn carry_out(runner: &Runner, claim: Claim) {
     }
     .instrument(span)
     .await;
+}
+
+/// An attempt's end in the words of OpenTelemetry's conventions for pipelines.
+fn pipeline_result(ended: &str) -> &'static str {
+    match ended {
+        "succeeded" => "success",
+        // Nothing had to be done, or somebody else does it.
+        "already_deployed" | "superseded" => "skip",
+        "cancelled" | "stopped" | "interrupted" => "cancellation",
+        "retry" => "error",
+        _ => "failure",
+    }
 }
 
 /// All that the attempt does; when `cancel` is called the running command dies and this ends soon after.
@@ -145,6 +160,7 @@ async fn one_stage(
         "stage",
         otel.name = stage.as_str(),
         otel.kind = "internal",
+        stage.name = stage.as_str(),
         cicd.pipeline.task.name = stage.as_str(),
         cicd.pipeline.task.run.id = format!("{}/{}/{stage}", claim.lease.deployment, claim.lease.fence.get()),
         cicd.pipeline.task.run.result = tracing::field::Empty,

@@ -87,7 +87,12 @@ impl NewDeadLetter {
     }
 
     /// Writes and publishes it; false when it was there, and then only its last time is brought up to date.
-    pub(super) async fn insert(self, tx: &Transaction<'_>, store: &Store) -> Result<bool> {
+    pub(super) async fn insert(mut self, tx: &Transaction<'_>, store: &Store) -> Result<bool> {
+        let left_out = self.incoming.fit_headers();
+        if !left_out.is_empty() {
+            tracing::warn!(dead_letter.id = %self.id, left_out = left_out.len(), "headers are too large to be kept");
+            self.incoming.headers.insert("dlq-headers-left-out".to_owned(), left_out.len().to_string());
+        }
         let body = (!self.withhold).then_some(&self.incoming.body);
         let row = tx
             .query_one(

@@ -25,7 +25,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::config::{LogFormat, TelemetryConfig};
-pub use propagation::{continue_trace, current_traceparent, remote_parent};
+pub use propagation::{continue_trace, current_traceparent, link, remote_parent};
 
 /// Name of the tracer, the meter and the service.
 const NAME: &str = env!("CARGO_PKG_NAME");

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use opentelemetry::Context;
+use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -28,6 +29,14 @@ pub fn remote_parent(traceparent: Option<&str>, tracestate: Option<&str>) -> Con
 pub fn continue_trace(span: &tracing::Span, traceparent: Option<&str>, tracestate: Option<&str>) {
     // The only errors are a missing layer and a span that has begun; neither may disturb the work.
     let _ = span.set_parent(remote_parent(traceparent, tracestate));
+}
+
+/// Links `span` to the one that `traceparent` names: for a span that serves several traces at once.
+pub fn link(span: &tracing::Span, traceparent: &str) {
+    let context = remote_parent(Some(traceparent), None).span().span_context().clone();
+    if context.is_valid() {
+        span.add_link(context);
+    }
 }
 
 /// The `traceparent` of the current span, to be stored or sent along; `None` outside of any trace.

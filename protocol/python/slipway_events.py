@@ -1,0 +1,442 @@
+"""Slipway's events as an orchestrator writes and reads them: one file, to be vendored as it is.
+
+Written for Python 3.12 and pydantic 2; `seal` needs PyNaCl as well. No AMQP here: publish what `project_ready_event`
+gives to the exchange `REQUESTS`, bind a queue of your own to `EVENTS`, and hand each body to `parse_event`.
+
+What is written refuses unknown fields, what is read tolerates them: newer workers may tell more. The JSON Schemas
+beside this file are the binding form; Slipway's tests keep the two in agreement.
+"""
+
+import base64
+import json
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_serializer
+
+VERSION: Literal["1"] = "1"
+CONTENT_TYPE = "application/cloudevents+json"
+
+REQUESTS = "slipway.requests"
+"""Exchange for requests; the routing key is the event's type. Publish persistent, mandatory and confirmed."""
+
+EVENTS = "slipway.events"
+"""Topic exchange of what Slipway tells: `progress.<slug>.<stage>` and `result.<slug>.<outcome>`."""
+
+_NAMESPACE = uuid.UUID("8d6c3b0e-5f7a-4c1d-9e42-71a5c0de5117")
+
+
+class EventType(StrEnum):
+    """`type` of an event."""
+
+    PROJECT_READY = "slipway.project.ready.v1"
+    PROGRESS = "slipway.deployment.progress.v1"
+    RESULT = "slipway.deployment.result.v1"
+
+
+class Stage(StrEnum):
+    """The stages of the pipeline, in their order."""
+
+    PREFLIGHT = "preflight"
+    CLONE = "clone"
+    ENV = "env"
+    COMPOSE = "compose"
+    FIREWALL = "firewall"
+    VERIFY = "verify"
+    SECRETS = "secrets"
+
+
+class Change(StrEnum):
+    """Whether a stage had something to do."""
+
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+
+
+class Outcome(StrEnum):
+    """How a deployment ended."""
+
+    SUCCEEDED = "succeeded"
+    ALREADY_DEPLOYED = "already_deployed"
+    FAILED = "failed"
+    MISSING_SECRET = "missing_secret"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+class ErrorClass(StrEnum):
+    """What an error calls for."""
+
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    USER_ACTION = "user_action"
+    INFRASTRUCTURE = "infrastructure"
+
+
+class ErrorCode(StrEnum):
+    """A stable error code with its one class. Codes are added, never renamed."""
+
+    error_class: ErrorClass
+
+    def __new__(cls, value: str, error_class: ErrorClass) -> "ErrorCode":
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.error_class = error_class
+        return member
+
+    NOT_JSON = "not-json", ErrorClass.PERMANENT
+    NOT_A_CLOUD_EVENT = "not-a-cloud-event", ErrorClass.PERMANENT
+    UNSUPPORTED_TYPE = "unsupported-type", ErrorClass.PERMANENT
+    UNSUPPORTED_VERSION = "unsupported-version", ErrorClass.PERMANENT
+    MISSING_FIELD = "missing-field", ErrorClass.PERMANENT
+    INVALID_FIELD = "invalid-field", ErrorClass.PERMANENT
+    PLAINTEXT_SECRET = "plaintext-secret", ErrorClass.PERMANENT
+    MESSAGE_TOO_LARGE = "message-too-large", ErrorClass.PERMANENT
+    EXPIRED_EVENT = "expired-event", ErrorClass.PERMANENT
+    UNKNOWN_SEALING_KEY = "unknown-sealing-key", ErrorClass.USER_ACTION
+    SEALED_SECRET_UNREADABLE = "sealed-secret-unreadable", ErrorClass.PERMANENT
+    UNKNOWN_SECRET_REFERENCE = "unknown-secret-reference", ErrorClass.USER_ACTION
+    UNKNOWN_SERVER = "unknown-server", ErrorClass.USER_ACTION
+    INTERRUPTED_TOO_OFTEN = "interrupted-too-often", ErrorClass.INFRASTRUCTURE
+    DEADLINE_EXCEEDED = "deadline-exceeded", ErrorClass.TRANSIENT
+    INTERNAL_ERROR = "internal-error", ErrorClass.INFRASTRUCTURE
+    SERVER_UNREACHABLE = "server-unreachable", ErrorClass.TRANSIENT
+    SERVER_CONNECTION_LOST = "server-connection-lost", ErrorClass.TRANSIENT
+    SSH_KEY_REFUSED = "ssh-key-refused", ErrorClass.USER_ACTION
+    SSH_KEY_UNUSABLE = "ssh-key-unusable", ErrorClass.USER_ACTION
+    HOST_KEY_UNKNOWN = "host-key-unknown", ErrorClass.USER_ACTION
+    HOST_KEY_MISMATCH = "host-key-mismatch", ErrorClass.USER_ACTION
+    UNSUPPORTED_OS = "unsupported-os", ErrorClass.USER_ACTION
+    DOCKER_MISSING = "docker-missing", ErrorClass.USER_ACTION
+    DOCKER_NOT_RUNNING = "docker-not-running", ErrorClass.INFRASTRUCTURE
+    DOCKER_TOO_OLD = "docker-too-old", ErrorClass.USER_ACTION
+    COMPOSE_MISSING = "compose-missing", ErrorClass.USER_ACTION
+    COMPOSE_TOO_OLD = "compose-too-old", ErrorClass.USER_ACTION
+    GIT_MISSING = "git-missing", ErrorClass.USER_ACTION
+    DISK_FULL = "disk-full", ErrorClass.INFRASTRUCTURE
+    INODES_EXHAUSTED = "inodes-exhausted", ErrorClass.INFRASTRUCTURE
+    MEMORY_LOW = "memory-low", ErrorClass.INFRASTRUCTURE
+    CLOCK_SKEWED = "clock-skewed", ErrorClass.INFRASTRUCTURE
+    PROJECT_ROOT_NOT_WRITABLE = "project-root-not-writable", ErrorClass.USER_ACTION
+    PORT_OCCUPIED = "port-occupied", ErrorClass.USER_ACTION
+    REPOSITORY_NOT_FOUND = "repository-not-found", ErrorClass.USER_ACTION
+    GIT_CREDENTIAL_REFUSED = "git-credential-refused", ErrorClass.USER_ACTION
+    COMMIT_NOT_FOUND = "commit-not-found", ErrorClass.PERMANENT
+    GIT_UNAVAILABLE = "git-unavailable", ErrorClass.TRANSIENT
+    CHECKOUT_FAILED = "checkout-failed", ErrorClass.INFRASTRUCTURE
+    ENV_FILE_TRACKED = "env-file-tracked", ErrorClass.USER_ACTION
+    UNSUPPORTED_REPOSITORY = "unsupported-repository", ErrorClass.USER_ACTION
+    COMPOSE_FILE_MISSING = "compose-file-missing", ErrorClass.PERMANENT
+    MISSING_SECRET = "missing-secret", ErrorClass.USER_ACTION
+    SERVICE_MISSING = "service-missing", ErrorClass.PERMANENT
+    COMPOSE_INVALID = "compose-invalid", ErrorClass.PERMANENT
+    ENV_WRITE_FAILED = "env-write-failed", ErrorClass.INFRASTRUCTURE
+    REGISTRY_CREDENTIAL_REFUSED = "registry-credential-refused", ErrorClass.USER_ACTION
+    IMAGE_NOT_FOUND = "image-not-found", ErrorClass.TRANSIENT
+    REGISTRY_UNAVAILABLE = "registry-unavailable", ErrorClass.TRANSIENT
+    PULL_FAILED = "pull-failed", ErrorClass.TRANSIENT
+    START_FAILED = "start-failed", ErrorClass.PERMANENT
+    CRASH_LOOP = "crash-loop", ErrorClass.PERMANENT
+    UNHEALTHY = "unhealthy", ErrorClass.PERMANENT
+    FIREWALL_FAILED = "firewall-failed", ErrorClass.INFRASTRUCTURE
+    NOT_LISTENING = "not-listening", ErrorClass.PERMANENT
+    NOT_REACHABLE = "not-reachable", ErrorClass.INFRASTRUCTURE
+    NOT_HEALTHY = "not-healthy", ErrorClass.PERMANENT
+    GITHUB_CREDENTIAL_REFUSED = "github-credential-refused", ErrorClass.USER_ACTION
+    GITHUB_NOT_INSTALLED = "github-not-installed", ErrorClass.USER_ACTION
+    GITHUB_SUSPENDED = "github-suspended", ErrorClass.USER_ACTION
+    GITHUB_FORBIDDEN = "github-forbidden", ErrorClass.USER_ACTION
+    GITHUB_ARCHIVED = "github-archived", ErrorClass.USER_ACTION
+    GITHUB_RATE_LIMITED = "github-rate-limited", ErrorClass.TRANSIENT
+    GITHUB_UNAVAILABLE = "github-unavailable", ErrorClass.TRANSIENT
+    GITHUB_REFUSED = "github-refused", ErrorClass.PERMANENT
+    DEPLOY_KEY_FAILED = "deploy-key-failed", ErrorClass.INFRASTRUCTURE
+
+
+# What is written
+
+
+class _Written(BaseModel):
+    """Refuses unknown fields and leaves out what isn't set; what is null in `correlation` stays."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: Any) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+
+def _text(pattern: str, longest: int) -> Any:
+    return StringConstraints(pattern=pattern, max_length=longest)
+
+
+Slug = Annotated[str, _text(r"^[a-z][a-z0-9-]{0,39}$", 40)]
+RepositoryName = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$", 140)]
+CommitSha = Annotated[str, _text(r"^[0-9a-f]{40}$", 40)]
+BranchName = Annotated[str, _text(r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$", 200)]
+ServerHandle = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", 64)]
+Host = Annotated[str, _text(r"^[A-Za-z0-9:][A-Za-z0-9.:-]{0,252}$", 253)]
+UserName = Annotated[str, _text(r"^[a-z_][a-z0-9_-]{0,31}$", 32)]
+ServiceName = Annotated[str, _text(r"^[a-z][a-z0-9_-]{0,62}$", 63)]
+VariableName = Annotated[str, _text(r"^[A-Z_][A-Z0-9_]{0,99}$", 100)]
+SecretReference = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", 128)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Attribute = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class Project(_Written):
+    """Identity of a project; `slug` is its one spelling."""
+
+    id: uuid.UUID
+    slug: Slug
+
+
+class Repository(_Written):
+    """The code: `owner/name` on GitHub, the exact commit, the branch whose pushes deploy from then on."""
+
+    name: RepositoryName
+    commit: CommitSha
+    branch: BranchName
+
+
+class Server(_Written):
+    """The server; all but the handle is for one that Slipway's inventory doesn't know."""
+
+    handle: ServerHandle
+    address: Host | None = None
+    ssh_port: Port | None = None
+    ssh_user: UserName | None = None
+    host_key: str | None = None
+
+
+class Allocation(_Written):
+    """A port of the server that belongs to one service of the project."""
+
+    service: ServiceName
+    host_port: Port
+    container_port: Port
+
+
+class SealedBox(_Written):
+    """A box that only the workers can open; `seal` makes it."""
+
+    key_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    sealed_box: Annotated[str, StringConstraints(min_length=64, max_length=90000)]
+
+
+class Sealed(_Written):
+    """A secret that travels as a sealed box."""
+
+    sealed: SealedBox
+
+
+class Reference(_Written):
+    """A secret that is mounted into the workers under this name."""
+
+    reference: SecretReference
+
+
+class ProjectReady(_Written):
+    """A project whose code is done and whose server and ports are allocated."""
+
+    version: ClassVar[Literal["1"]] = VERSION
+
+    project: Project
+    repository: Repository
+    server: Server
+    allocations: Annotated[list[Allocation], Field(min_length=1, max_length=32)]
+    modules: Annotated[list[ServiceName], Field(min_length=1, max_length=32)]
+    variables: dict[VariableName, str] = {}
+    """Plain variables; never a secret."""
+    secrets: dict[VariableName, Sealed | Reference] = {}
+    sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    """Your number of this request within the project: the highest wins. Without it the event's time decides."""
+    expires_at: AwareDatetime | None = None
+    correlation: dict[str, Any] = {}
+    """Echoed untouched in every event about this deployment."""
+
+
+class ProjectReadyEvent(_Written):
+    """The CloudEvent around a `ProjectReady`."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: Attribute
+    source: Attribute
+    type: Literal[EventType.PROJECT_READY] = EventType.PROJECT_READY
+    subject: str | None = None
+    time: AwareDatetime | None = None
+    datacontenttype: Literal["application/json"] = "application/json"
+    traceparent: str | None = None
+    tracestate: str | None = None
+    data: ProjectReady
+
+    def body(self) -> bytes:
+        """The bytes to publish, with content type `CONTENT_TYPE`."""
+        return self.model_dump_json().encode()
+
+    @property
+    def deployment_id(self) -> uuid.UUID:
+        """The deployment that this event asks for: known before anybody has answered."""
+        return deployment_id(self.source, self.id)
+
+
+def project_ready_event(
+    data: ProjectReady, *, source: str, event_id: str | None = None, traceparent: str | None = None
+) -> ProjectReadyEvent:
+    """A new event for `data`. Publish one event again under its own id as often as you like: it's one deployment."""
+    return ProjectReadyEvent(
+        id=event_id or str(uuid.uuid4()),
+        source=source,
+        subject=data.project.slug,
+        time=datetime.now(UTC),
+        traceparent=traceparent,
+        data=data,
+    )
+
+
+def seal(value: str, key_id: str, public_key: str) -> Sealed:
+    """Seals a secret to the workers' public key (base64), as `slipway keys public` prints it with its id."""
+    from nacl.public import PublicKey, SealedBox as Box
+
+    box = Box(PublicKey(base64.b64decode(public_key, validate=True))).encrypt(value.encode())
+    return Sealed(sealed=SealedBox(key_id=key_id, sealed_box=base64.b64encode(box).decode()))
+
+
+def deployment_id(source: str, event_id: str, replay: uuid.UUID | None = None) -> uuid.UUID:
+    """The id of the deployment that an event asks for, or that a replay of it asks for."""
+    parts = ["deployment", source, event_id, str(replay or "")]
+    return uuid.uuid5(_NAMESPACE, "".join(f"{len(part.encode())}:{part}" for part in parts))
+
+
+# What is read
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class ProjectSeen(_Read):
+    """Identity of a project."""
+
+    id: uuid.UUID
+    slug: str
+
+
+class Failure(_Read):
+    """Why something failed, and what to do next."""
+
+    code: Annotated[ErrorCode | str, Field(union_mode="left_to_right")]
+    """Text when these workers are newer than this file; `error_class` is always known."""
+    error_class: Annotated[ErrorClass, Field(alias="class")]
+    stage: Stage | None = None
+    message: str
+    next_action: str
+    tail: list[str] = []
+
+
+class ServiceReport(_Read):
+    """One service of the project, as seen on the server."""
+
+    service: str
+    state: str
+    health: str | None = None
+    image: str
+    restarts: int
+
+
+class StageSummary(_Read):
+    """What became of a stage."""
+
+    stage: Stage
+    change: Change
+    duration_ms: int
+
+
+class Progress(_Read):
+    """One step of a deployment. `kind` says which; what a kind doesn't tell is None."""
+
+    version: ClassVar[Literal["1"]] = VERSION
+
+    deployment_id: uuid.UUID
+    project: ProjectSeen
+    kind: str
+    stage: Stage | None = None
+    attempt: int | None = None
+    change: Change | None = None
+    duration_ms: int | None = None
+    delay_ms: int | None = None
+    run_at: AwareDatetime | None = None
+    failure: Failure | None = None
+    facts: dict[str, Any] | None = None
+    lines: list[str] | None = None
+    correlation: dict[str, Any] = {}
+
+
+class Result(_Read):
+    """The end of a deployment; exactly one for each, perhaps delivered more than once under one event id."""
+
+    version: ClassVar[Literal["1"]] = VERSION
+
+    deployment_id: uuid.UUID
+    outcome: Outcome
+    project: ProjectSeen | None = None
+    repository: str | None = None
+    commit: str | None = None
+    server: str | None = None
+    url: str | None = None
+    failure: Failure | None = None
+    missing_secret: str | None = None
+    superseded_by: uuid.UUID | None = None
+    services: list[ServiceReport] = []
+    stages: list[StageSummary] = []
+    attempts: int
+    accepted_at: AwareDatetime
+    finished_at: AwareDatetime
+    correlation: dict[str, Any] = {}
+
+
+class _Told(_Read):
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    subject: str | None = None
+    time: AwareDatetime | None = None
+    sequence: str | None = None
+    """Place among the deployment's events, ten digits, from 1 without gaps: order by it, and notice loss by it."""
+    causationid: str | None = None
+    """The id of the event that asked for the deployment."""
+    traceparent: str | None = None
+
+
+class ProgressEvent(_Told):
+    """The CloudEvent around a `Progress`."""
+
+    type: Literal[EventType.PROGRESS]
+    data: Progress
+
+
+class ResultEvent(_Told):
+    """The CloudEvent around a `Result`."""
+
+    type: Literal[EventType.RESULT]
+    data: Result
+
+
+_EVENTS: Mapping[str, type[BaseModel]] = {
+    EventType.PROJECT_READY: ProjectReadyEvent,
+    EventType.PROGRESS: ProgressEvent,
+    EventType.RESULT: ResultEvent,
+}
+
+
+def parse_event(body: bytes | str) -> ProgressEvent | ResultEvent | ProjectReadyEvent:
+    """Reads one event. Raises ValueError for what isn't one, or is of a type that this file doesn't know."""
+    event = json.loads(body)
+    kind = event.get("type") if isinstance(event, dict) else None
+    model = _EVENTS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        raise ValueError("not an event of Slipway's that is known here; this file may be older than the workers")
+    return model.model_validate(event)  # type: ignore[return-value]

@@ -1,0 +1,94 @@
+"""What the vendored contract file makes of things, for the Rust side to compare: samples (paths as arguments) as parsed,
+events as written, and its enums; all as one JSON object."""
+
+import base64
+import json
+import sys
+import uuid
+from pathlib import Path
+
+import slipway_events as slipway
+from nacl.public import PrivateKey
+from pydantic import ValidationError
+
+PROJECT = {"id": "0f9e2c4a-1c57-4c55-9a0e-6d7f0a6b2c11", "slug": "corner-shop"}
+CODE = {"name": "Acme-Org/corner.shop", "commit": "0123456789abcdef0123456789abcdef01234567", "branch": "main"}
+LEAST = {
+    "project": PROJECT,
+    "repository": CODE,
+    "server": {"handle": "vps-267179"},
+    "allocations": [{"service": "backend", "host_port": 8080, "container_port": 8000}],
+    "modules": ["backend"],
+}
+MOST = {
+    **LEAST,
+    "server": {
+        "handle": "vps-267179",
+        "address": "203.0.113.10",
+        "ssh_port": 2222,
+        "ssh_user": "deploy",
+        "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ",
+    },
+    "modules": ["backend", "tg_bot"],
+    "variables": {"GREETING": "it's $5 \"now\" \\"},
+    "sequence": 2**53 - 1,
+    "expires_at": "2036-11-20T10:30:00+02:00",
+    "correlation": {"correlation_id": "c-1", "story_id": None, "chat": {"id": -100, "none": None}, "many": [None]},
+}
+
+
+def written() -> list[str]:
+    public = base64.b64encode(bytes(PrivateKey.generate().public_key)).decode()
+    sealed = {"BOT_TOKEN": slipway.seal("ключ", "2026-11", public), "KEY": {"reference": "shop.payment"}}
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    events = [
+        slipway.project_ready_event(slipway.ProjectReady.model_validate(LEAST), source="/orchestrator"),
+        slipway.project_ready_event(
+            slipway.ProjectReady.model_validate({**MOST, "secrets": sealed}),
+            source="/orchestrator",
+            event_id="e-1",
+            traceparent=trace,
+        ),
+    ]
+    return [event.body().decode() for event in events]
+
+
+def refused(change: dict) -> bool:
+    try:
+        slipway.ProjectReady.model_validate({**LEAST, **change})
+    except ValidationError:
+        return True
+    return False
+
+
+def parsed(path: str) -> dict:
+    body = Path(path).read_bytes()
+    event = slipway.parse_event(body)
+    # A newer worker may tell more; a producer may not.
+    if not isinstance(event, slipway.ProjectReadyEvent):
+        more = json.loads(body)
+        more["data"]["future"] = more["future"] = 1
+        assert slipway.parse_event(json.dumps(more)) == event
+    return event.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def main() -> None:
+    bad = [{"future": 1}, {"modules": []}, {"project": {**PROJECT, "slug": "../x"}}, {"sequence": -1}, {"secrets": {"A": "x"}}]
+    result = {
+        "parsed": [parsed(path) for path in sys.argv[1:]],
+        "written": written(),
+        "refused": [refused(change) for change in bad],
+        "types": list(slipway.EventType),
+        "stages": list(slipway.Stage),
+        "outcomes": list(slipway.Outcome),
+        "codes": {code: code.error_class for code in slipway.ErrorCode},
+        "exchanges": [slipway.REQUESTS, slipway.EVENTS],
+        "content_type": slipway.CONTENT_TYPE,
+        "deployment_id": str(slipway.deployment_id("/орк", "e-1")),
+        "replay_id": str(slipway.deployment_id("/o", "e-1", uuid.UUID(int=7))),
+    }
+    json.dump(result, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

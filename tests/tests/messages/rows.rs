@@ -1,0 +1,316 @@
+//! The table of bad messages: what is sent, the code that it must get, and the secrets that must not be seen again.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use slipway_protocol::ErrorCode::{self, *};
+use slipway_protocol::{CONTENT_TYPE, MAX_MESSAGE_BYTES};
+use slipway_tests::bus::Message;
+use slipway_tests::stack::Stack;
+
+/// `source` of every event here.
+pub const SOURCE: &str = "/orchestrator;$(reboot)";
+/// The trace of every event here that has one.
+pub const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+/// What a shell would do something with, and so would a path or a compose file.
+const SHELL: &str = "x;$(touch /tmp/owned)`id`|&>/tmp/x '\"\\ ${HOME} {{.}} %s";
+/// Stands in secrets wherever one shouldn't be.
+const SECRET: &str = "hunter2-correct-horse-battery";
+
+/// A bad message.
+pub struct Row {
+    pub name: String,
+    pub message: Message,
+    pub code: ErrorCode,
+    /// `id` of the event, when it and the source can be read.
+    pub id: Option<String>,
+    pub secrets: Vec<String>,
+}
+
+impl Row {
+    /// A body whose ids can't be read.
+    fn opaque(name: &str, code: ErrorCode, body: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.to_owned(), message: Message::structured(body), code, id: None, secrets: Vec::new() }
+    }
+
+    /// An event that `edit` makes bad.
+    fn event(stack: &Stack, name: &str, code: ErrorCode, edit: impl FnOnce(&mut Value)) -> Self {
+        let id = format!("bad: {name}");
+        let mut event = event(stack, &id);
+        edit(&mut event);
+        let readable = event["source"] == SOURCE && event["id"] == id.as_str();
+        Self { id: readable.then_some(id), ..Self::opaque(name, code, event.to_string()) }
+    }
+
+    fn holding(mut self, secret: &str) -> Self {
+        self.secrets.push(secret.to_owned());
+        self
+    }
+
+    fn header(self, name: &str, value: &str) -> Self {
+        Self { message: self.message.header(name, value), ..self }
+    }
+
+    fn unread(self) -> Self {
+        Self { id: None, ..self }
+    }
+}
+
+/// A valid event, for a server on which nobody listens.
+pub fn event(stack: &Stack, id: &str) -> Value {
+    let project = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, id.as_bytes());
+    json!({
+        "specversion": "1.0", "id": id, "source": SOURCE, "type": "slipway.project.ready.v1",
+        "subject": SHELL, "time": "2026-11-20T09:30:00Z", "datacontenttype": "application/json",
+        "traceparent": format!("00-{TRACE}-00f067aa0ba902b7-01"),
+        "data": {
+            "project": { "id": project, "slug": "shop" },
+            "repository": { "name": "acme/shop", "commit": "0123456789abcdef0123456789abcdef01234567", "branch": "main" },
+            "server": { "handle": "nowhere", "address": "127.0.0.1", "ssh_port": 1 },
+            "allocations": [{ "service": "backend", "host_port": 8080, "container_port": 8000 }],
+            "modules": ["backend"],
+            "variables": { "GREETING": SHELL },
+            "secrets": { "BOT": stack.sealed(SECRET).expect("it can be sealed") },
+            "correlation": { "correlation_id": SHELL, "chat": { "id": -100 }, "story_id": null },
+        },
+    })
+}
+
+/// All of them.
+pub fn all(stack: &Stack) -> Vec<Row> {
+    let mut rows = unreadable();
+    rows.extend(envelopes(stack));
+    rows.extend(fields(stack));
+    rows.extend(secrets(stack));
+    rows.extend(circumstances(stack));
+    rows.extend(binary(stack));
+    rows
+}
+
+fn unreadable() -> Vec<Row> {
+    let deep = "[".repeat(100_000);
+    vec![
+        Row::opaque("empty", NotJson, ""),
+        Row::opaque("text", NotJson, "hello"),
+        Row::opaque("not UTF-8", NotJson, b"\xff\xfe{\x00}".to_vec()),
+        Row::opaque("cut off", NotJson, r#"{"specversion":"1.0","id":"#),
+        Row::opaque("a lone surrogate", NotJson, r#"{"id":"\ud800"}"#),
+        Row::opaque("nested deeply", NotJson, deep),
+        Row::opaque("an array", NotACloudEvent, "[1, 2]"),
+        Row::opaque("a number", NotACloudEvent, "42"),
+        Row::opaque("no CloudEvent", NotACloudEvent, r#"{"project": "shop"}"#),
+        Row::opaque("5 MB", MessageTooLarge, vec![b'x'; 5_000_000]),
+        Row::opaque("1 byte too large", MessageTooLarge, vec![b' '; MAX_MESSAGE_BYTES + 1]),
+    ]
+}
+
+fn envelopes(stack: &Stack) -> Vec<Row> {
+    let missing = ["specversion", "id", "source", "type", "data"].map(|name| {
+        let code = if name == "data" { MissingField } else { NotACloudEvent };
+        Row::event(stack, &format!("no {name}"), code, |event| {
+            event.as_object_mut().expect("an object").remove(name);
+        })
+    });
+    let edited = [
+        ("unknown type", "/type", json!("slipway.project.forget.v1"), UnsupportedType),
+        ("our own type", "/type", json!("slipway.deployment.result.v1"), UnsupportedType),
+        ("unknown version", "/type", json!("slipway.project.ready.v9"), UnsupportedVersion),
+        ("specversion 0.3", "/specversion", json!("0.3"), UnsupportedVersion),
+        ("id with control characters", "/id", json!("a\u{1b}[2Jb"), InvalidField),
+        ("id of 201 bytes", "/id", json!("i".repeat(201)), InvalidField),
+        ("source that is a list", "/source", json!([SOURCE]), InvalidField),
+        ("time that is none", "/time", json!("yesterday"), InvalidField),
+        ("time before any calendar", "/time", json!("-009998-01-01T00:00:00Z"), InvalidField),
+        ("XML", "/datacontenttype", json!("text/xml"), InvalidField),
+        ("data of text", "/data", json!("shop"), InvalidField),
+        ("NUL in a field that is kept", "/subject", json!("a\u{0}b"), InvalidField),
+    ];
+    missing.into_iter().chain(edits(stack, edited)).collect()
+}
+
+fn edits<const N: usize>(stack: &Stack, table: [(&str, &str, Value, ErrorCode); N]) -> Vec<Row> {
+    let row = |(name, pointer, value, code): (&str, &str, Value, ErrorCode)| {
+        Row::event(stack, name, code, |event| {
+            let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
+            event.pointer_mut(parent).expect("the parent is there")[field] = value;
+        })
+    };
+    table.into_iter().map(row).collect()
+}
+
+fn fields(stack: &Stack) -> Vec<Row> {
+    const REQUIRED: [&str; 14] = [
+        "/data/project",
+        "/data/project/id",
+        "/data/project/slug",
+        "/data/repository",
+        "/data/repository/name",
+        "/data/repository/commit",
+        "/data/repository/branch",
+        "/data/server",
+        "/data/server/handle",
+        "/data/allocations",
+        "/data/allocations/0/service",
+        "/data/allocations/0/host_port",
+        "/data/allocations/0/container_port",
+        "/data/modules",
+    ];
+    // Every text that goes further than into a log.
+    const TEXTS: [&str; 10] = [
+        "/data/project/slug",
+        "/data/repository/name",
+        "/data/repository/commit",
+        "/data/repository/branch",
+        "/data/server/handle",
+        "/data/server/address",
+        "/data/server/ssh_user",
+        "/data/server/host_key",
+        "/data/allocations/0/service",
+        "/data/modules/0",
+    ];
+    let mut rows = Vec::new();
+    for pointer in REQUIRED {
+        let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
+        rows.push(Row::event(stack, &format!("no {pointer}"), MissingField, |event| {
+            event.pointer_mut(parent).and_then(Value::as_object_mut).expect("an object").remove(field);
+        }));
+    }
+    for pointer in TEXTS {
+        for (kind, bad) in [("shell", SHELL), ("path", "../../../etc/cron.d/x"), ("option", "--privileged")] {
+            let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
+            rows.push(Row::event(stack, &format!("{kind} in {pointer}"), InvalidField, |event| {
+                let parent = event.pointer_mut(parent).expect("the parent is there");
+                match parent {
+                    Value::Array(items) => items[0] = json!(bad),
+                    other => other[field] = json!(bad),
+                }
+            }));
+        }
+    }
+    rows.extend(edits(
+        stack,
+        [
+            ("shell in a variable's name", "/data/variables", json!({ SHELL: "x" }), InvalidField),
+            ("PORT as a variable", "/data/variables", json!({ "PORT": "1" }), InvalidField),
+            ("a loader's variable", "/data/variables", json!({ "LD_PRELOAD": "/tmp/x.so" }), InvalidField),
+            ("shell in a secret's name", "/data/secrets", json!({ SHELL: { "reference": "x" } }), InvalidField),
+            ("a reference with a path", "/data/secrets", json!({ "A": { "reference": "../key" } }), InvalidField),
+            ("a port of 0", "/data/server/ssh_port", json!(0), InvalidField),
+            ("a port of 65536", "/data/server/ssh_port", json!(65_536), InvalidField),
+            ("a project id of text", "/data/project/id", json!("shop"), InvalidField),
+            ("no allocations", "/data/allocations", json!([]), InvalidField),
+            ("no modules", "/data/modules", json!([]), InvalidField),
+            ("no module for the web", "/data/modules", json!(["tg_bot"]), InvalidField),
+            ("a negative sequence", "/data/sequence", json!(-1), InvalidField),
+            ("NUL in correlation", "/data/correlation", json!({ "a\u{0}": "\u{0}" }), InvalidField),
+        ],
+    ));
+    rows
+}
+
+fn secrets(stack: &Stack) -> Vec<Row> {
+    let token = "ghp_0123456789abcdefghij0123456789abcdef";
+    let url = format!("postgres://shop:{SECRET}@db/shop");
+    let bot = "987654321:AAGxyzTcvCH1vGWJxfSeofSAs0K5PALDsaw1";
+    let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nc3RvbGVu";
+    let plain = [
+        ("as a secret", "/data/secrets", json!({ "BOT_TOKEN": SECRET })),
+        ("wrapped as a value", "/data/secrets", json!({ "BOT_TOKEN": { "value": SECRET } })),
+        ("in a list", "/data/secrets", json!({ "BOT_TOKEN": [SECRET] })),
+        ("in secrets that are a text", "/data/secrets", json!(SECRET)),
+        ("as a variable", "/data/variables", json!({ "DB_PASSWORD": SECRET })),
+        ("as a URL's password", "/data/variables", json!({ "DATABASE_URL": url })),
+        ("as a GitHub token", "/data/variables", json!({ "GREETING": token })),
+        ("as a bot's token", "/data/variables", json!({ "GREETING": bot })),
+        ("as a private key", "/data/variables", json!({ "GREETING": key })),
+    ];
+    let mut rows = Vec::new();
+    for (name, pointer, value) in plain {
+        let texts = [SECRET, token, bot, "c3RvbGVu"].into_iter().filter(|text| value.to_string().contains(text));
+        let texts: Vec<&str> = texts.collect();
+        let [row] = edits(stack, [(name, pointer, value.clone(), PlaintextSecret)]).try_into().ok().expect("one");
+        rows.push(texts.into_iter().fold(row, Row::holding));
+    }
+    // Whatever else is wrong with the event: what matters is that the secret has leaked.
+    let also: [(&str, &str); 3] = [("a bad slug", "/data/project/slug"), ("a bad type", "/type"), ("no id", "/id")];
+    for (name, pointer) in also {
+        let row = Row::event(stack, &format!("plain text and {name}"), PlaintextSecret, |event| {
+            event["data"]["secrets"] = json!({ "BOT_TOKEN": { "value": SECRET } });
+            *event.pointer_mut(pointer).expect("it is there") = json!("");
+        });
+        rows.push(row.holding(SECRET));
+    }
+    // A secret in a wrong field gets the field's error, which doesn't repeat it.
+    let misplaced = |name: &str, pointer: &str| {
+        let [row] =
+            edits(stack, [(name, pointer, json!(SECRET.to_uppercase()), InvalidField)]).try_into().ok().expect("one");
+        row
+    };
+    rows.push(misplaced("a secret as slug", "/data/project/slug").holding(&SECRET.to_uppercase()));
+    rows.push(misplaced("a secret as commit", "/data/repository/commit").holding(&SECRET.to_uppercase()));
+    rows
+}
+
+fn circumstances(stack: &Stack) -> Vec<Row> {
+    let sealed = stack.sealed(SECRET).expect("it can be sealed");
+    let box_text = sealed["sealed"]["sealed_box"].as_str().expect("text").to_owned();
+    let other = json!({ "A": { "sealed": { "key_id": "retired", "sealed_box": box_text } } });
+    let flipped: String = box_text.chars().map(|c| if c == 'A' { 'B' } else { 'A' }).take(80).collect();
+    let broken = json!({ "A": { "sealed": { "key_id": slipway_tests::stack::SEALING_KEY, "sealed_box": flipped } } });
+    edits(
+        stack,
+        [
+            ("an unknown key", "/data/secrets", other, UnknownSealingKey),
+            ("a box that doesn't open", "/data/secrets", broken, SealedSecretUnreadable),
+            (
+                "an unknown reference",
+                "/data/secrets",
+                json!({ "A": { "reference": "nobody" } }),
+                UnknownSecretReference,
+            ),
+            ("an expired event", "/data/expires_at", json!("2020-01-01T00:00:00Z"), ExpiredEvent),
+            ("an unknown server", "/data/server", json!({ "handle": "vps-unknown" }), UnknownServer),
+        ],
+    )
+}
+
+fn binary(stack: &Stack) -> Vec<Row> {
+    let row = |name: &str, code, change: &dyn Fn(&mut BTreeMap<String, String>)| {
+        let id = format!("bad: {name}");
+        let mut headers: BTreeMap<String, String> =
+            [("specversion", "1.0"), ("id", id.as_str()), ("source", SOURCE), ("type", "slipway.project.ready.v1")]
+                .map(|(name, value)| (format!("cloudEvents_{name}"), value.to_owned()))
+                .into();
+        change(&mut headers);
+        let body = event(stack, &id)["data"].to_string().into_bytes();
+        let message =
+            Message { body, content_type: Some("application/json".to_owned()), headers, ..Message::default() };
+        Row { name: name.to_owned(), message, code, id: Some(id), secrets: Vec::new() }
+    };
+    let mut not_json = row("binary that isn't JSON", NotJson, &|_| {});
+    not_json.message.body = b"<project/>".to_vec();
+    let mut large = row("binary that is too large", MessageTooLarge, &|_| {});
+    large.message.body = vec![b'y'; MAX_MESSAGE_BYTES + 1];
+    let mut filled = Row::event(stack, "headers that fill a frame", InvalidField, |e| e["data"]["modules"] = json!([]));
+    filled.message.headers.insert("x-filler".to_owned(), "f".repeat(130_800));
+    vec![
+        not_json,
+        large,
+        filled,
+        row("binary without an id", NotACloudEvent, &|h| drop(h.remove("cloudEvents_id"))).unread(),
+        row("binary without a type", NotACloudEvent, &|h| drop(h.remove("cloudEvents_type"))),
+        row("binary of version 9", UnsupportedVersion, &|h| {
+            drop(h.insert("cloudEvents_specversion".into(), "9".into()))
+        }),
+        row("binary with a control character", InvalidField, &|h| {
+            drop(h.insert("cloudEvents_source".into(), "a\nb".into()));
+        })
+        .unread(),
+        // Which deployment a result would be about isn't known.
+        Row::event(stack, "a bad replay header", InvalidField, |_| {}).header("slipway-replay-id", "again").unread(),
+        Row::event(stack, "NUL in a header", InvalidField, |e| e["data"]["modules"] = json!([]))
+            .header("x\u{0}y", "\u{0}"),
+        Row::event(stack, "a content type of nonsense", InvalidField, |e| e["data"]["modules"] = json!(["../x"]))
+            .header("traceparent", CONTENT_TYPE),
+    ]
+}
