@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use slipway_tests::world::eventually;
+use slipway_tests::world::{World, WorldOptions, eventually};
 use tempfile::TempDir;
 
 /// The script, its worlds in `folder`, in a process group of its own as a shell would start it.
@@ -130,13 +130,19 @@ fn ctrl_c_and_a_termination_end_a_demo_at_any_time_with_all_it_started() {
 }
 
 #[test]
-fn a_killed_demo_leaves_no_process() {
-    let folder = TempDir::new().unwrap();
-    let (mut child, mut stderr) = started(&mut demo(folder.path(), &[]));
+fn a_killed_demo_leaves_no_process_and_the_next_world_removes_its_files() {
+    // Among the other worlds: what is left in a folder of its own, no other world would find.
+    let (mut child, mut stderr) = started(demo(Path::new(""), &[]).env_remove("SLIPWAY_WORLD_DIR"));
+    let said = hear(&mut stderr, "slipway submit --watch");
+    let request = Path::new(said.trim_end().rsplit_once(' ').unwrap().1);
+    let world = request.ancestors().nth(2).unwrap();
     hear(&mut stderr, "compose    started");
     child.kill().unwrap();
     child.wait().unwrap();
-    eventually("the end of all processes", Duration::from_secs(5), || nothing_runs_in(folder.path())).unwrap();
+    eventually("the end of all processes", Duration::from_secs(5), || nothing_runs_in(world)).unwrap();
+    assert!(world.exists());
+    drop(World::start(WorldOptions::default()).unwrap());
+    assert!(!world.exists());
 }
 
 #[test]

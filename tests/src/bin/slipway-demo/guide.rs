@@ -30,12 +30,9 @@ pub(crate) fn keep(stack: &mut Stack, url: Option<&str>) -> Result<()> {
 }
 
 fn text(stack: &mut Stack, settings: &Path, url: Option<&str>) -> String {
-    let key = stack.world.ssh_key().display().to_string();
-    let known = known_hosts(stack).display().to_string();
-    let server = stack.world.target(0).ip();
-    let folder = stack.world.folder().display().to_string();
     let worker = stack.running(0);
-    let (pid, admin, log) = (worker.pid(), worker.admin(), worker.log_file().display().to_string());
+    let (pid, admin) = (worker.pid(), worker.admin());
+    let log = worker.log_file().file_name().unwrap_or_default().display().to_string();
     let url = url.map_or_else(String::new, |url| format!("  inside curl -s {url}/health\n"));
     format!(
         "Look around from another terminal, as root. This first; `inside` is `nsenter -t {pid} -n -m`:\n  \
@@ -43,25 +40,19 @@ fn text(stack: &mut Stack, settings: &Path, url: Option<&str>) -> String {
          Then, for example:\n{url}  \
          inside slipway deployments list\n  \
          inside slipway deployments show $DEPLOYMENT\n  \
+         inside ssh -F $WORLD/slipway/ssh-config target-0 docker ps\n  \
          inside curl -s http://{admin}/readyz\n  \
-         inside curl -s http://{admin}/version\n  \
-         inside ssh -F none -i {key} -o UserKnownHostsFile={known} root@{server} docker ps\n  \
-         tail -f {log}\n  \
-         ls {folder}",
+         tail -f $WORLD/{log}\n  \
+         ls $WORLD",
         settings.display()
     )
 }
 
-fn known_hosts(stack: &Stack) -> PathBuf {
-    stack.world.folder().join("slipway/known-hosts")
-}
-
 /// A file for shells: the settings of command line and worker, and a function that runs a program in the world.
 fn write_settings(stack: &mut Stack) -> Result<PathBuf> {
-    let target = stack.world.target(0);
-    fs::write(known_hosts(stack), format!("{} {}\n", target.ip(), target.host_key()))?;
     let this = std::env::current_exe()?;
     let programs = this.parent().context("this program has no folder")?;
+    let pid = stack.running(0).pid();
     let mut text = String::from("# Made by ops/demo, to be read with `.` into a root shell while the demo runs.\n");
     for (name, value) in stack.environment() {
         text.push_str(&format!("export {name}={}\n", word(&value)));
@@ -69,10 +60,23 @@ fn write_settings(stack: &mut Stack) -> Result<PathBuf> {
     // The machine's proxies don't know the world.
     text.push_str("export no_proxy='*' NO_PROXY='*'\n");
     text.push_str(&format!("PATH={}:$PATH\n", word(&programs.display().to_string())));
+    text.push_str(&format!("WORLD={}\n", word(&stack.world.folder().display().to_string())));
     text.push_str(&format!("DEPLOYMENT={}\n", crate::deployment()));
-    let pid = stack.running(0).pid();
     text.push_str(&format!("inside() {{ nsenter --target={pid} --net --mount --wd=. -- \"$@\"; }}\n"));
-    let path = stack.world.folder().join("slipway/look-around");
+    let folder = stack.world.folder().join("slipway");
+    let target = stack.world.target(0);
+    let known = folder.join("known-hosts");
+    fs::write(&known, format!("{} {}\n", target.ip(), target.host_key()))?;
+    let key = stack.world.ssh_key();
+    let ssh = format!(
+        "Host {}\n  HostName {}\n  User root\n  IdentitiesOnly yes\n  IdentityFile \"{}\"\n  UserKnownHostsFile \"{}\"\n",
+        target.name(),
+        target.ip(),
+        key.display(),
+        known.display()
+    );
+    fs::write(folder.join("ssh-config"), ssh)?;
+    let path = folder.join("look-around");
     fs::write(&path, text)?;
     // It holds passwords, if only those of the world.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;

@@ -1,30 +1,30 @@
 //! The only module of the demo that prints. The URL and the answer go to stdout, all else to stderr; both are plain text.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
+// A terminal that was closed, or a reader that went away, changes nothing about what remains to be done: such errors
+// are ignored, where the standard macros would panic.
+
 /// What is going on, before it happens.
-#[expect(clippy::print_stderr, reason = "this module prints")]
 pub(crate) fn message(text: &str) {
-    eprintln!("demo: {text}");
+    let _ = writeln!(io::stderr(), "demo: {text}");
 }
 
 /// Lines to be copied into another terminal.
-#[expect(clippy::print_stderr, reason = "this module prints")]
 pub(crate) fn block(text: &str) {
-    eprintln!("\n{text}\n");
+    let _ = writeln!(io::stderr(), "\n{text}\n");
 }
 
 /// What the demo was run for.
-#[expect(clippy::print_stdout, reason = "this module prints")]
 pub(crate) fn data(text: &str) {
-    println!("{text}");
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// What went wrong, and what to do next.
-#[expect(clippy::print_stderr, reason = "this module prints")]
 pub(crate) fn error(error: &anyhow::Error, hint: &str) {
-    eprintln!("error: {error:#}\n\nhint: {hint}");
+    let _ = writeln!(io::stderr(), "error: {error:#}\n\nhint: {hint}");
 }
 
 /// How long each part took.

@@ -18,12 +18,13 @@ pub(crate) fn listen() -> Result<()> {
     std::thread::spawn(move || {
         runtime.block_on(async {
             loop {
-                tokio::select! {
-                    _ = interrupted.recv() => {}
-                    _ = terminated.recv() => {}
-                    _ = hung_up.recv() => {}
-                }
-                if interrupt() {
+                let may_leave = tokio::select! {
+                    _ = interrupted.recv() => true,
+                    _ = terminated.recv() => true,
+                    // A terminal that is closed after Ctrl-C is no wish to leave a mess.
+                    _ = hung_up.recv() => false,
+                };
+                if interrupt() && may_leave {
                     std::process::exit(i32::from(INTERRUPTED));
                 }
             }
