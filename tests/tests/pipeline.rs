@@ -139,7 +139,7 @@ impl Scene {
         }
     }
 
-    fn run(&self, work: Work) -> Result<Done, (Stage, StageError)> {
+    fn run(&self, work: Work) -> Result<Done, Box<(Stage, StageError)>> {
         let heard = self.heard.clone();
         let deployer = self.deployer.clone();
         self.world
@@ -148,7 +148,7 @@ impl Scene {
                 let mut reports = BTreeMap::new();
                 for stage in Stage::ALL {
                     let began = std::time::Instant::now();
-                    let report = attempt.run(stage).await.map_err(|e| (stage, e))?;
+                    let report = attempt.run(stage).await.map_err(|e| Box::new((stage, e)))?;
                     eprintln_stage(stage, &report, began.elapsed(), attempt.round_trips());
                     reports.insert(stage, report);
                 }
@@ -221,7 +221,7 @@ fn a_backend_that_fails_is_told_by_its_code() {
     for (name, variant, stage, code) in cases {
         let sample = Sample::new(Generation::Two, "acme", name);
         let commit = scene.publish(&sample, variant);
-        let (failed, error) = scene.run(scene.work(&sample, &commit, name, &BTreeMap::new())).err().unwrap();
+        let (failed, error) = *scene.run(scene.work(&sample, &commit, name, &BTreeMap::new())).err().unwrap();
         assert_eq!((failed, error.code), (stage, code), "{error} {:?}", error.tail);
         let told: Vec<_> = error.services.iter().map(|s| s.service.as_str()).collect();
         assert!(told.contains(&"backend") && told.contains(&"db"), "{told:?}");
@@ -230,7 +230,7 @@ fn a_backend_that_fails_is_told_by_its_code() {
     // Generation 1 has no health check of its own: the answer from outside decides.
     let sample = Sample::new(Generation::One, "acme", "lost");
     let commit = scene.publish(&sample, Variant::NotFound);
-    let (failed, error) = scene.run(scene.work(&sample, &commit, "lost", &BTreeMap::new())).err().unwrap();
+    let (failed, error) = *scene.run(scene.work(&sample, &commit, "lost", &BTreeMap::new())).err().unwrap();
     assert_eq!((failed, error.code), (Stage::Verify, ErrorCode::NotHealthy), "{error}");
     scene.world.target(0).sh("docker compose -p lost down -v").unwrap();
 }
@@ -254,13 +254,13 @@ fn a_host_key_is_pinned_learned_or_refused() {
     let sample = Sample::new(Generation::Two, "acme", "shop");
     let commit = scene.publish(&sample, Variant::Healthy);
     scene.policy = Some(HostKeyPolicy::Refuse);
-    let (_, error) = scene.run(scene.work(&sample, &commit, "shop", &BTreeMap::new())).err().unwrap();
+    let (_, error) = *scene.run(scene.work(&sample, &commit, "shop", &BTreeMap::new())).err().unwrap();
     assert_eq!(error.code, ErrorCode::HostKeyUnknown);
     assert!(error.message.contains("SHA256:"), "{error}");
 
     let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8yGbVJ0Zt0zZ0c5r3Nq8XqSg2o0yqv6g0u1Yp1cV9b";
     scene.policy = Some(HostKeyPolicy::Pinned(HostKey::new(other).unwrap()));
-    let (_, error) = scene.run(scene.work(&sample, &commit, "shop", &BTreeMap::new())).err().unwrap();
+    let (_, error) = *scene.run(scene.work(&sample, &commit, "shop", &BTreeMap::new())).err().unwrap();
     assert_eq!(error.code, ErrorCode::HostKeyMismatch, "{error}");
 
     scene.policy = Some(HostKeyPolicy::TrustOnFirstUse);
@@ -344,7 +344,7 @@ fn what_can_not_be_deployed_is_told_before_anything_runs() {
     let commit = scene.publish(&sample, Variant::Healthy);
     let work = |sample: &Sample, commit: &Commit| scene.work(sample, commit, "shop", &BTreeMap::new());
     let refused = |work: Work| {
-        let (stage, error) = scene.run(work).err().unwrap();
+        let (stage, error) = *scene.run(work).err().unwrap();
         (stage, error.code, error)
     };
 

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use opentelemetry::Context;
-use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry::propagation::TextMapPropagator as _;
+use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
