@@ -20,14 +20,14 @@ pub struct StageError {
     /// For `missing-secret`: which one.
     pub missing_secret: Option<VariableName>,
     /// What runs in spite of it, as seen last (compose).
-    pub services: Vec<ServiceReport>,
+    pub services: Box<[ServiceReport]>,
 }
 
 impl StageError {
     /// An error without tail.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { code, message, tail: Vec::new(), retry_after: None, missing_secret: None, services: Vec::new() }
+        Self { code, message, tail: Vec::new(), retry_after: None, missing_secret: None, services: Box::default() }
     }
 
     /// The same error with the end of a command's output.

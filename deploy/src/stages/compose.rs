@@ -24,7 +24,7 @@ impl Attempt {
         };
         let services = services(said);
         if outcome.is_err() {
-            let error = StageError { services, ..explain(said) };
+            let error = StageError { services: services.into(), ..explain(said) };
             let touched = said.value("phase") != Some("pull");
             return Err(if touched { self.put_back(Stage::Compose, error).await } else { error });
         }
@@ -58,7 +58,7 @@ impl Attempt {
         let Some(commit) = said.value("served") else { return error };
         let message = format!("{}; commit {commit}, {came}", error.message);
         let seen = services(said);
-        StageError { message, services: if seen.is_empty() { error.services } else { seen }, ..error }
+        StageError { message, services: if seen.is_empty() { error.services } else { seen.into() }, ..error }
     }
 }
 

@@ -187,7 +187,7 @@ async fn one_stage(
                 let failure = error.failure(Some(stage));
                 persist(|| runner.store.stage_failed(&claim.lease, stage, &failure, took)).await?;
                 if !error.services.is_empty() {
-                    seen.services.clone_from(&error.services);
+                    seen.services = error.services.to_vec();
                 }
                 Err(Ended::Failed { error, stage: Some(stage) })
             }
