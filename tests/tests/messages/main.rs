@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod rows;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
