@@ -1,5 +1,5 @@
-"""What the vendored contract file makes of things, for the Rust side to compare: samples (paths as arguments) as parsed,
-events as written, and its enums; all as one JSON object."""
+"""What the vendored contract file makes of things, for the Rust side to compare: samples (paths as arguments) as they
+are parsed, events as they are written, and its enums; all as one JSON object."""
 
 import base64
 import json
@@ -73,7 +73,13 @@ def parsed(path: str) -> dict:
 
 
 def main() -> None:
-    bad = [{"future": 1}, {"modules": []}, {"project": {**PROJECT, "slug": "../x"}}, {"sequence": -1}, {"secrets": {"A": "x"}}]
+    bad = [
+        {"future": 1},
+        {"modules": []},
+        {"project": {**PROJECT, "slug": "../x"}},
+        {"sequence": -1},
+        {"secrets": {"A": "plain text"}},
+    ]
     result = {
         "parsed": [parsed(path) for path in sys.argv[1:]],
         "written": written(),

@@ -1,5 +1,5 @@
-"""An orchestrator that asks for a deployment: reads the request as JSON from standard input, seals its secret, publishes
-one ProjectReady and prints the event's id, the deployment's id and the body.
+"""An orchestrator that asks for a deployment: reads the request as JSON from standard input, seals its secrets,
+publishes one ProjectReady and prints the event's id, the deployment's id and the body.
 
     producer.py AMQP_URL < {"key": "ID:BASE64", "secrets": {NAME: VALUE}, "source": …, "ready": {…}}
 """

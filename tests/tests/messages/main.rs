@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod rows;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -73,7 +74,7 @@ fn deployment(row: &Row) -> Option<String> {
     row.id.as_ref().map(|id| DeploymentId::of(SOURCE, id, None).to_string())
 }
 
-/// The dead letter in the queue, and its row as the command line shows it.
+/// The dead letter in the queue.
 fn check_dead_letter(row: &Row, seen: &Seen, listed: &[Value]) {
     let name = &row.name;
     let letters: Vec<_> = seen.dead_letters.iter().filter(|letter| letter.body == row.message.body).collect();
@@ -100,10 +101,25 @@ fn check_dead_letter(row: &Row, seen: &Seen, listed: &[Value]) {
     for time in ["dlq-first-failed-at", "dlq-last-failed-at"] {
         assert!(header(time).is_some_and(|t| t.parse::<jiff::Timestamp>().is_ok()), "{name}: {time}");
     }
+    let own = row.message.headers.iter().filter(|(name, _)| *name != "traceparent");
+    let (large, kept): (Vec<_>, Vec<_>) = own.partition(|(_, value)| value.len() > 64 * 1024);
+    for (own, value) in kept {
+        // PostgreSQL can't hold NUL.
+        let clean = |text: &str| text.replace('\0', "");
+        assert_eq!(header(&clean(own)).map(str::to_owned), Some(clean(value)), "{name}: {own}");
+    }
+    let left_out = (!large.is_empty()).then(|| large.len().to_string());
+    assert_eq!(header("dlq-headers-left-out").map(str::to_owned), left_out, "{name}");
     let traced = row.id.is_some() && row.message.content_type.as_deref() == Some(slipway_protocol::CONTENT_TYPE);
     let trace = header("traceparent").unwrap_or_default().split('-').nth(1).unwrap_or_default();
     assert!(!traced || trace == TRACE, "{name}: {trace}");
+    check_listed(row, letter, listed);
+}
 
+/// The dead letter's row, as the command line shows it.
+fn check_listed(row: &Row, letter: &Message, listed: &[Value]) {
+    let name = &row.name;
+    let header = |header: &str| letter.headers.get(header).map(String::as_str);
     let row_id = letter.message_id.as_deref().unwrap();
     let kept = listed.iter().find(|kept| kept["id"] == row_id).unwrap_or_else(|| panic!("{name}: not listed"));
     assert_eq!(kept["code"], row.code.as_str(), "{name}");

@@ -1,10 +1,8 @@
 //! The table of bad messages: what is sent, the code that it must get, and the secrets that must not be seen again.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 use slipway_protocol::ErrorCode::{self, *};
-use slipway_protocol::{CONTENT_TYPE, MAX_MESSAGE_BYTES};
+use slipway_protocol::MAX_MESSAGE_BYTES;
 use slipway_tests::bus::Message;
 use slipway_tests::stack::Stack;
 
@@ -34,7 +32,7 @@ impl Row {
     }
 
     /// An event that `edit` makes bad.
-    fn event(stack: &Stack, name: &str, code: ErrorCode, edit: impl FnOnce(&mut Value)) -> Self {
+    pub fn event(stack: &Stack, name: &str, code: ErrorCode, edit: impl FnOnce(&mut Value)) -> Self {
         let id = format!("bad: {name}");
         let mut event = event(stack, &id);
         edit(&mut event);
@@ -47,11 +45,11 @@ impl Row {
         self
     }
 
-    fn header(self, name: &str, value: &str) -> Self {
+    pub fn header(self, name: &str, value: &str) -> Self {
         Self { message: self.message.header(name, value), ..self }
     }
 
-    fn unread(self) -> Self {
+    pub fn unread(self) -> Self {
         Self { id: None, ..self }
     }
 }
@@ -83,7 +81,7 @@ pub fn all(stack: &Stack) -> Vec<Row> {
     rows.extend(fields(stack));
     rows.extend(secrets(stack));
     rows.extend(circumstances(stack));
-    rows.extend(binary(stack));
+    rows.extend(super::transport::all(stack));
     rows
 }
 
@@ -272,45 +270,4 @@ fn circumstances(stack: &Stack) -> Vec<Row> {
             ("an unknown server", "/data/server", json!({ "handle": "vps-unknown" }), UnknownServer),
         ],
     )
-}
-
-fn binary(stack: &Stack) -> Vec<Row> {
-    let row = |name: &str, code, change: &dyn Fn(&mut BTreeMap<String, String>)| {
-        let id = format!("bad: {name}");
-        let mut headers: BTreeMap<String, String> =
-            [("specversion", "1.0"), ("id", id.as_str()), ("source", SOURCE), ("type", "slipway.project.ready.v1")]
-                .map(|(name, value)| (format!("cloudEvents_{name}"), value.to_owned()))
-                .into();
-        change(&mut headers);
-        let body = event(stack, &id)["data"].to_string().into_bytes();
-        let message =
-            Message { body, content_type: Some("application/json".to_owned()), headers, ..Message::default() };
-        Row { name: name.to_owned(), message, code, id: Some(id), secrets: Vec::new() }
-    };
-    let mut not_json = row("binary that isn't JSON", NotJson, &|_| {});
-    not_json.message.body = b"<project/>".to_vec();
-    let mut large = row("binary that is too large", MessageTooLarge, &|_| {});
-    large.message.body = vec![b'y'; MAX_MESSAGE_BYTES + 1];
-    let mut filled = Row::event(stack, "headers that fill a frame", InvalidField, |e| e["data"]["modules"] = json!([]));
-    filled.message.headers.insert("x-filler".to_owned(), "f".repeat(130_800));
-    vec![
-        not_json,
-        large,
-        filled,
-        row("binary without an id", NotACloudEvent, &|h| drop(h.remove("cloudEvents_id"))).unread(),
-        row("binary without a type", NotACloudEvent, &|h| drop(h.remove("cloudEvents_type"))),
-        row("binary of version 9", UnsupportedVersion, &|h| {
-            drop(h.insert("cloudEvents_specversion".into(), "9".into()))
-        }),
-        row("binary with a control character", InvalidField, &|h| {
-            drop(h.insert("cloudEvents_source".into(), "a\nb".into()));
-        })
-        .unread(),
-        // Which deployment a result would be about isn't known.
-        Row::event(stack, "a bad replay header", InvalidField, |_| {}).header("slipway-replay-id", "again").unread(),
-        Row::event(stack, "NUL in a header", InvalidField, |e| e["data"]["modules"] = json!([]))
-            .header("x\u{0}y", "\u{0}"),
-        Row::event(stack, "a content type of nonsense", InvalidField, |e| e["data"]["modules"] = json!(["../x"]))
-            .header("traceparent", CONTENT_TYPE),
-    ]
 }
