@@ -33,28 +33,24 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// Turns what the server told into facts, or into the first thing that is in the way.
+/// Turns what the server told into facts, or into an error that tells everything that is in the way.
 fn judge(said: &Said, slug: &Slug, root: &str, now: u64) -> Result<StageReport, StageError> {
-    let fail = |code, message: String| Err(StageError::new(code, message).with_tail(said.tail()));
-    let system = said.value("system").unwrap_or_default();
-    if !matches!(system, "Linux x86_64" | "Linux aarch64") {
-        return fail(ErrorCode::UnsupportedOs, format!("the server runs {system}"));
+    let mut defects = system(said, root);
+    defects.extend(engine(said));
+    defects.extend(room(said, now));
+    defects.extend(ports(said, slug));
+    // A defect that needs a person decides: waiting for the others wouldn't help.
+    defects.sort_by_key(|(code, _)| code.class().retries());
+    if let Some((code, _)) = defects.first() {
+        let all: Vec<&str> = defects.iter().map(|(_, message)| message.as_str()).collect();
+        return Err(StageError::new(*code, all.join("; ")).with_tail(said.tail()));
     }
-    let Some(git) = said.value("git") else {
-        return fail(ErrorCode::GitMissing, "there is no git on the server".to_owned());
-    };
-    engine(said)?;
-    if said.value("writable").is_none() {
-        return fail(ErrorCode::ProjectRootNotWritable, format!("{root} can't be written"));
-    }
-    room(said, now)?;
-    port(said, slug)?;
     let fact = |name: &str| said.value(name).unwrap_or("unknown").to_owned();
     let number = |name: &str| smallest(said, name).map_or(serde_json::Value::Null, Into::into);
     Ok(StageReport::of(false)
         .fact("os", fact("os"))
-        .fact("system", system)
-        .fact("git", git.trim_start_matches("git version "))
+        .fact("system", fact("system"))
+        .fact("git", fact("git").trim_start_matches("git version "))
         .fact("docker", fact("docker"))
         .fact("compose", fact("compose"))
         .fact("ufw", fact("ufw"))
@@ -62,69 +58,75 @@ fn judge(said: &Said, slug: &Slug, root: &str, now: u64) -> Result<StageReport, 
         .fact("memory_available_kb", number("memory_kb")))
 }
 
-fn engine(said: &Said) -> Result<(), StageError> {
-    let fail = |code, message: String| Err(StageError::new(code, message).with_tail(said.tail()));
-    if said.value("docker_client").is_none() {
-        return fail(ErrorCode::DockerMissing, "there is no docker on the server".to_owned());
+/// Something that is in the way of a deployment.
+type Defect = (ErrorCode, String);
+
+fn system(said: &Said, root: &str) -> Vec<Defect> {
+    let mut defects = Vec::new();
+    let system = said.value("system").unwrap_or_default();
+    if !matches!(system, "Linux x86_64" | "Linux aarch64") {
+        defects.push((ErrorCode::UnsupportedOs, format!("the server runs {system}")));
     }
-    let Some(docker) = said.value("docker") else {
-        return fail(ErrorCode::DockerNotRunning, "docker is installed but its daemon doesn't answer".to_owned());
-    };
-    if version(docker) < MIN_DOCKER {
-        return fail(ErrorCode::DockerTooOld, format!("the server has Docker {docker}; 24 is needed"));
+    if said.value("git").is_none() {
+        defects.push((ErrorCode::GitMissing, "there is no git on the server".to_owned()));
     }
-    let Some(compose) = said.value("compose") else {
-        return fail(ErrorCode::ComposeMissing, "the server has no Docker Compose plugin".to_owned());
-    };
-    if version(compose) < MIN_COMPOSE {
-        return fail(ErrorCode::ComposeTooOld, format!("the server has Docker Compose {compose}; 2.24 is needed"));
+    if said.value("writable").is_none() {
+        defects.push((ErrorCode::ProjectRootNotWritable, format!("{root} can't be written")));
     }
-    Ok(())
+    defects
 }
 
-fn room(said: &Said, now: u64) -> Result<(), StageError> {
-    let fail = |code, message: String| Err(StageError::new(code, message));
+/// One at most: without a client nothing can be said of the daemon, without a daemon nothing of Compose.
+fn engine(said: &Said) -> Option<Defect> {
+    if said.value("docker_client").is_none() {
+        return Some((ErrorCode::DockerMissing, "there is no docker on the server".to_owned()));
+    }
+    let Some(docker) = said.value("docker") else {
+        return Some((ErrorCode::DockerNotRunning, "docker is installed but its daemon doesn't answer".to_owned()));
+    };
+    if version(docker) < MIN_DOCKER {
+        return Some((ErrorCode::DockerTooOld, format!("the server has Docker {docker}; 24 is needed")));
+    }
+    let Some(compose) = said.value("compose") else {
+        return Some((ErrorCode::ComposeMissing, "the server has no Docker Compose plugin".to_owned()));
+    };
+    (version(compose) < MIN_COMPOSE)
+        .then(|| (ErrorCode::ComposeTooOld, format!("the server has Docker Compose {compose}; 2.24 is needed")))
+}
+
+fn room(said: &Said, now: u64) -> Vec<Defect> {
+    let mut defects = Vec::new();
     let below = |name, least| smallest(said, name).filter(|v| *v < least);
     if let Some(free) = below("disk_kb", MIN_DISK_KB) {
-        return fail(ErrorCode::DiskFull, format!("{} MiB are free on the server; 1 GiB is needed", free / 1024));
+        defects.push((ErrorCode::DiskFull, format!("{} MiB are free on the server; 1 GiB is needed", free / 1024)));
     }
     if let Some(free) = below("inodes", MIN_INODES) {
-        return fail(ErrorCode::InodesExhausted, format!("{free} inodes are free on the server; 10000 are needed"));
+        defects.push((ErrorCode::InodesExhausted, format!("{free} inodes are free on the server; 10000 are needed")));
     }
     if let Some(free) = below("memory_kb", MIN_MEMORY_KB) {
-        return fail(ErrorCode::MemoryLow, format!("{} MiB of memory are available; 64 are needed", free / 1024));
+        defects.push((ErrorCode::MemoryLow, format!("{} MiB of memory are available; 64 are needed", free / 1024)));
     }
     let skew = said.value("clock").and_then(|v| v.parse::<u64>().ok()).map_or(0, |clock| clock.abs_diff(now));
     if skew > MAX_SKEW_SECONDS {
-        return fail(ErrorCode::ClockSkewed, format!("the server's clock is {skew} s off"));
+        defects.push((ErrorCode::ClockSkewed, format!("the server's clock is {skew} s off")));
     }
-    Ok(())
+    defects
 }
 
 /// A port held by the project itself is no conflict: that's the version that runs now.
-fn port(said: &Said, slug: &Slug) -> Result<(), StageError> {
-    let fail = |message: String| Err(StageError::new(ErrorCode::PortOccupied, message));
-    for holder in said.values("container") {
+fn ports(said: &Said, slug: &Slug) -> Vec<Defect> {
+    let containers = said.values("container").iter().filter_map(|holder| {
         let mut words = holder.split(' ');
-        let (port, name, project) = (words.next(), words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        if project != slug.as_str() {
-            let of = if project.is_empty() { String::new() } else { format!(" of project {project}") };
-            return fail(format!("port {} is held by container {name}{of}", port.unwrap_or_default()));
-        }
-    }
-    match said.values("process").first() {
-        None => Ok(()),
-        Some(holder) => {
-            let mut words = holder.split(' ');
-            let (port, name, pid) = (words.next(), words.next(), words.next());
-            fail(format!(
-                "port {} is held by process {} (pid {})",
-                port.unwrap_or_default(),
-                name.unwrap_or("unknown"),
-                pid.unwrap_or("unknown")
-            ))
-        }
-    }
+        let (port, name, project) = (words.next()?, words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let of = if project.is_empty() { String::new() } else { format!(" of project {project}") };
+        (project != slug.as_str()).then(|| format!("port {port} is held by container {name}{of}"))
+    });
+    let processes = said.values("process").iter().map(|holder| {
+        let mut words = holder.split(' ').chain(std::iter::repeat("unknown"));
+        let mut word = || words.next().unwrap_or_default();
+        format!("port {} is held by process {} (pid {})", word(), word(), word())
+    });
+    containers.chain(processes).map(|message| (ErrorCode::PortOccupied, message)).collect()
 }
 
 /// The smallest of the numbers told under `name`; file systems without a count (`-`) tell none.
@@ -184,6 +186,21 @@ mod tests {
             let error = verdict(|fit| fit.replace(from, to)).expect_err(to);
             assert_eq!(error.code, code, "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn all_defects_are_told_at_once_and_one_that_needs_a_person_decides() {
+        let change = |fit: &str| {
+            fit.replace("disk_kb 9000000", "disk_kb 1000").replace("git git version 2.39\n", "")
+                + "\ncontainer 8080 other-web-1 other\nprocess 8081 nginx 77"
+        };
+        let error = verdict(change).expect_err("unfit");
+        assert_eq!(error.code, ErrorCode::GitMissing);
+        assert_eq!(
+            error.message,
+            "there is no git on the server; port 8080 is held by container other-web-1 of project other; \
+             port 8081 is held by process nginx (pid 77); 0 MiB are free on the server; 1 GiB is needed"
+        );
     }
 
     #[test]
