@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::names::{CommitSha, RepositoryName, ServerHandle};
 use crate::secret::PLAINTEXT;
+use crate::too_large;
 use crate::{
     CONTENT_TYPE, CloudEvent, Correlation, DeploymentId, ErrorCode, EventType, Project, ProjectReady, plaintext,
 };
@@ -128,7 +129,9 @@ fn read(body: &[u8], metadata: &Metadata, known: &mut Known) -> Result<Request, 
         remember(attributes, known);
     }
     if body.len() > MAX_MESSAGE_BYTES {
-        // A structured envelope this large isn't parsed for its ids: that's the work the limit is there to refuse.
+        if let Some(ids) = too_large::ids(body, binary) {
+            remember(&ids, known);
+        }
         return Err(refuse(
             ErrorCode::MessageTooLarge,
             format!("the body has {} bytes, more than {MAX_MESSAGE_BYTES}", body.len()),

@@ -25,6 +25,7 @@ mod result;
 pub mod schema;
 mod secret;
 mod stage;
+mod too_large;
 pub mod topology;
 
 pub use code::{Class, ErrorCode};

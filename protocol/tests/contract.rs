@@ -313,6 +313,24 @@ fn what_is_no_event_at_all_is_told_apart() {
 }
 
 #[test]
+fn a_message_that_is_too_large_keeps_its_ids_and_nothing_that_is_large() {
+    let mut event = sample();
+    event["data"]["variables"]["FILLER"] = json!("x".repeat(5_000_000));
+    let rejection = refused(&event);
+    assert_eq!(rejection.code, ErrorCode::MessageTooLarge);
+    let request = decode(&serde_json::to_vec(&sample()).expect("json"), &Metadata::default()).expect("valid");
+    assert_eq!(rejection.known.deployment_id(), Some(request.deployment_id()));
+    assert_eq!(rejection.known.project.as_ref(), Some(&request.event.data.project));
+    assert_eq!(rejection.known.correlation, request.event.data.correlation);
+
+    event["data"]["correlation"] = json!({ "filler": "x".repeat(100_000) });
+    let rejection = refused(&event);
+    assert!(rejection.known.deployment_id().is_some() && rejection.known.correlation.is_empty());
+    event["data"]["variables"]["FILLER"] = json!("x".repeat(20_000_000));
+    assert_eq!(refused(&event).known.deployment_id(), None);
+}
+
+#[test]
 fn every_code_has_a_name_of_its_own_and_says_what_to_do() {
     let mut names = std::collections::BTreeSet::new();
     for code in ErrorCode::ALL {

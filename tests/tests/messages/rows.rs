@@ -121,6 +121,7 @@ fn envelopes(stack: &Stack) -> Vec<Row> {
         ("time before any calendar", "/time", json!("-009998-01-01T00:00:00Z"), InvalidField),
         ("XML", "/datacontenttype", json!("text/xml"), InvalidField),
         ("data of text", "/data", json!("shop"), InvalidField),
+        ("5 MB in a variable", "/data/variables/GREETING", json!("x".repeat(5_000_000)), MessageTooLarge),
         ("NUL in a field that is kept", "/subject", json!("a\u{0}b"), InvalidField),
     ];
     missing.into_iter().chain(edits(stack, edited)).collect()

@@ -1,0 +1,53 @@
+//! What is still read of a message that is too large to be taken: the ids that its result event needs. Everything else
+//! is skipped without being stored.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Beyond this, in bytes, not even the ids are read.
+const MAX_SCANNED_BYTES: usize = 16 * 1024 * 1024;
+/// Correlation that takes more than this, in bytes, isn't echoed: it's what made the message too large.
+const MAX_CORRELATION_BYTES: usize = 64 * 1024;
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Envelope {
+    id: Value,
+    source: Value,
+    #[serde(rename = "type")]
+    event_type: Value,
+    traceparent: Value,
+    data: Data,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Data {
+    project: Value,
+    repository: Value,
+    server: Value,
+    correlation: Value,
+}
+
+/// The ids of an event, as an envelope that holds nothing else; `binary` has the attributes of one in binary mode.
+pub(crate) fn ids(body: &[u8], binary: Option<Map<String, Value>>) -> Option<Map<String, Value>> {
+    if body.len() > MAX_SCANNED_BYTES {
+        return None;
+    }
+    let mut envelope = match binary {
+        Some(mut attributes) => {
+            attributes
+                .insert("data".to_owned(), serde_json::to_value(serde_json::from_slice::<Data>(body).ok()?).ok()?);
+            attributes
+        }
+        None => match serde_json::to_value(serde_json::from_slice::<Envelope>(body).ok()?).ok()? {
+            Value::Object(envelope) => envelope,
+            _ => return None,
+        },
+    };
+    let data = envelope.get_mut("data")?.as_object_mut()?;
+    if data.get("correlation").is_some_and(|c| c.to_string().len() > MAX_CORRELATION_BYTES) {
+        data.remove("correlation");
+    }
+    Some(envelope)
+}
