@@ -163,7 +163,7 @@ impl Default for Options {
         Self {
             credentials: credentials(),
             attempts: Policy { initial: soon, max: soon, multiplier: 1.0, attempts: 3 },
-            lease: Duration::from_secs(5),
+            lease: Duration::from_secs(30),
             drain: Duration::from_secs(5),
         }
     }
