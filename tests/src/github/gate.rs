@@ -84,10 +84,15 @@ async fn answer(shared: &Shared, accepted: &Accepted, request: axum::extract::Re
         let at = state.timestamp();
         state.requests.push(Request { at, method: method.to_string(), path, status, caller: told.caller });
     }
+    spoil(response, effect, accepted).await
+}
+
+/// What a planted fault does to an answer on its way out, of the API as of git.
+pub(super) async fn spoil(response: Response, effect: Option<Effect>, accepted: &Accepted) -> Response {
     match effect {
         Some(Effect::Slow(delay)) => tokio::time::sleep(delay).await,
         Some(Effect::Cut | Effect::LostAnswer) => accepted.cut(),
-        Some(Effect::CutBody(bytes)) => response = cgi::cut_body(response, bytes),
+        Some(Effect::CutBody(bytes)) => return cgi::cut_body(response, bytes),
         _ => {}
     }
     response

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::Shared;
 use super::caller::{Caller, Credential, Level};
-use super::cgi::{self, Call};
+use super::cgi::Call;
 use super::error::ApiError;
 use super::faults::{Effect, Server};
 use super::listener::Accepted;
@@ -74,7 +74,7 @@ async fn answer(shared: &Shared, accepted: &Accepted, request: axum::extract::Re
         return plain(StatusCode::NOT_FOUND, "Not Found");
     };
     let mut caller = "refused".to_owned();
-    let mut response = match effect {
+    let response = match effect {
         Some(Effect::Cut) => Response::new(Body::empty()),
         Some(Effect::Status(status)) => super::gate::outage(status),
         Some(Effect::SecondaryLimit { status, retry_after }) => limited(status, retry_after),
@@ -94,13 +94,7 @@ async fn answer(shared: &Shared, accepted: &Accepted, request: axum::extract::Re
         };
         state.git_requests.push(request);
     }
-    match effect {
-        Some(Effect::Slow(delay)) => tokio::time::sleep(delay).await,
-        Some(Effect::Cut | Effect::LostAnswer) => accepted.cut(),
-        Some(Effect::CutBody(bytes)) => response = cgi::cut_body(response, bytes),
-        _ => {}
-    }
-    response
+    super::gate::spoil(response, effect, accepted).await
 }
 
 async fn serve(
