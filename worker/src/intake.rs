@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::amqp::{self, AmqpError, Broker, Delivered, Link, Subscription};
+use crate::crash::{self, Step};
 use crate::credentials::{Credentials, described};
 use crate::lifecycle::Drain;
 use crate::message::Incoming;
@@ -186,7 +187,7 @@ impl Intake {
         );
         telemetry::continue_trace(&span, told.traceparent.as_deref(), tracestate);
         self.take_in(read, &incoming).instrument(span).await?;
-        if !delivered.ack().await? {
+        if !crash::around(Step::Ack, delivered.ack()).await? {
             tracing::warn!("the acknowledgement came too late; the message will come again and be a duplicate");
         }
         Ok(())

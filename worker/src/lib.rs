@@ -9,6 +9,7 @@ pub mod admin;
 pub mod amqp;
 pub mod cli;
 pub mod config;
+pub mod crash;
 pub mod credentials;
 pub mod engine;
 pub mod intake;

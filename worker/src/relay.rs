@@ -13,6 +13,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::amqp::{self, AmqpError, Broker, Link, LinkState, PublishError, Publisher};
+use crate::crash::{self, Step};
 use crate::message::Outgoing;
 use crate::metrics::Metrics;
 use crate::store::{OutboxRow, RelayLease, Sent, Store, StoreError};
@@ -186,7 +187,7 @@ impl Relay {
         let mut broken = None;
         let mut pending = Vec::with_capacity(due.len());
         for row in due {
-            match publisher.send(&row.message).await {
+            match crash::around(Step::Publish, publisher.send(&row.message)).await {
                 Ok(confirm) => pending.push((row, confirm)),
                 Err(error) => {
                     broken = Some(error);
@@ -201,7 +202,7 @@ impl Relay {
                 break;
             }
             let key = key(row);
-            match confirm.wait().await {
+            match crash::around(Step::Confirm, confirm.wait()).await {
                 // What follows a message that didn't go out is sent again after it, so that the order holds.
                 Ok(()) if held_up.contains(&key) => {}
                 Ok(()) => {

@@ -10,6 +10,7 @@ use tracing::Instrument as _;
 
 use super::keep::{keep, persist, prepare};
 use super::{MAX_INTERRUPTIONS, Runner, reporter};
+use crate::crash::{self, Step};
 use crate::metrics::Metrics;
 use crate::scheduler::{Next, after_failure};
 use crate::store::{Boundary, Claim, End, Interrupted, StageEnd, StoreError};
@@ -168,7 +169,7 @@ async fn one_stage(
     );
     async {
         let began = Instant::now();
-        let result = within_drain(runner, cancel, attempt.run(stage)).await;
+        let result = crash::around(Step::Stage, within_drain(runner, cancel, attempt.run(stage))).await;
         let took = began.elapsed();
         teller.flush().await;
         match result {

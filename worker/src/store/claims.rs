@@ -11,7 +11,8 @@ use tokio_postgres::types::Json;
 use super::ending::{End, StageEnd};
 use super::ledger::{HEAD, Head, Ledger};
 use super::state::State;
-use super::{Result, Store, StoreError, deadline};
+use super::{Result, Store, StoreError, commit, deadline};
+use crate::crash::Write;
 
 /// The number of a claim, growing for ever: of two that act on one project, the higher one is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,12 +101,12 @@ impl Store {
                 let failure = Failure::new(ErrorCode::InternalError, None, message);
                 let end = End::Failed { failure, missing_secret: None, reason: "permanent" };
                 ledger.finish(self, &end, &StageEnd::default()).await?;
-                tx.commit().await?;
+                commit(tx, Write::Claim).await?;
                 return Ok(None);
             };
             ledger.progress(ProgressKind::AttemptStarted { attempt }).await?;
             let (interruptions, traceparent) = (ledger.head.interruptions, ledger.head.traceparent);
-            tx.commit().await?;
+            commit(tx, Write::Claim).await?;
             Ok(Some(Claim { lease, event, attempt, interruptions, traceparent }))
         })
         .await
@@ -158,7 +159,7 @@ impl Store {
             let tx = client.transaction().await?;
             let ledger = Ledger::held(&tx, lease).await?;
             let became = interrupted(self, ledger, limit).await?;
-            tx.commit().await?;
+            commit(tx, Write::Interrupt).await?;
             Ok(became)
         })
         .await
@@ -199,7 +200,7 @@ impl Store {
             }
             let id = head.id;
             let became = interrupted(self, Ledger { tx: &tx, head }, limit).await?;
-            tx.commit().await?;
+            commit(tx, Write::Reap).await?;
             Ok(Some((id, became)))
         })
         .await

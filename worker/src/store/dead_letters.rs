@@ -10,7 +10,8 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::ledger::{enqueue, number};
-use super::{Result, Store, deadline};
+use super::{Result, Store, commit, deadline};
+use crate::crash::Write;
 use crate::message::Outgoing;
 
 /// What became of a dead letter.
@@ -159,7 +160,7 @@ impl Store {
                 body: letter.body.unwrap_or_default(),
             };
             enqueue(&tx, None, &message, None, true).await?;
-            tx.commit().await?;
+            commit(tx, Write::Replay).await?;
             Ok(true)
         })
         .await

@@ -12,7 +12,8 @@ use super::ending::{End, StageEnd};
 use super::error::readable;
 use super::ledger::{Ledger, number};
 use super::state::State;
-use super::{Result, Store, deadline};
+use super::{Result, Store, commit, deadline};
+use crate::crash::Write;
 
 /// A deployment.
 #[derive(Debug, Clone, PartialEq)]
@@ -235,7 +236,7 @@ impl Store {
                 }
                 State::Ended(_) => {}
             }
-            tx.commit().await?;
+            commit(tx, Write::Cancel).await?;
             Ok(Some(was))
         })
         .await

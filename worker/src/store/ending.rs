@@ -10,7 +10,8 @@ use tokio_postgres::types::Json;
 use super::ledger::Ledger;
 use super::new_dead_letter::NewDeadLetter;
 use super::state::State;
-use super::{Lease, Result, Store, deadline};
+use super::{Lease, Result, Store, commit, deadline};
+use crate::crash::Write;
 
 /// How a deployment ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +61,7 @@ impl Store {
             let tx = client.transaction().await?;
             let mut ledger = Ledger::held(&tx, lease).await?;
             let outcome = ledger.finish(self, end, seen).await?;
-            tx.commit().await?;
+            commit(tx, Write::Finish).await?;
             Ok(outcome)
         })
         .await

@@ -14,7 +14,8 @@ use super::error::readable;
 use super::ledger::Ledger;
 use super::new_dead_letter::NewDeadLetter;
 use super::state::State;
-use super::{Result, Store, deadline};
+use super::{Result, Store, commit, deadline};
+use crate::crash::Write;
 use crate::message::Incoming;
 use crate::scheduler::{Order, Rival, arrive};
 
@@ -60,14 +61,14 @@ impl Store {
             let verdict = arrive(&order, &rivals(&tx, project, id).await?);
             if let Some(by) = verdict.superseded_by {
                 ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
-                tx.commit().await?;
+                commit(tx, Write::Accept).await?;
                 return Ok(Accepted::Superseded(by));
             }
             for older in verdict.supersedes {
                 self.supersede(&tx, older, id).await?;
             }
             tx.execute("SELECT pg_notify($1, '')", &[&super::wakeups::DEPLOYMENTS]).await?;
-            tx.commit().await?;
+            commit(tx, Write::Accept).await?;
             Ok(Accepted::New)
         })
         .await
@@ -109,7 +110,7 @@ impl Store {
                 ledger.event(EventType::Result, key, result).await?;
             }
             let new = NewDeadLetter::of_refused(refusal, incoming).insert(&tx, self).await?;
-            tx.commit().await?;
+            commit(tx, Write::Refuse).await?;
             Ok(new)
         })
         .await

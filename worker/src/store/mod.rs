@@ -26,6 +26,8 @@ use std::time::Duration;
 use deadpool_postgres::{ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::crash::{self, Step, Write};
+
 pub use claims::{Claim, Fence, Interrupted, Lease};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState};
 pub use deployments::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};
@@ -141,4 +143,11 @@ impl Store {
 /// Ends a call that the database doesn't answer: a frozen server keeps its connections open.
 async fn deadline<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(DEADLINE, work).await.map_err(|_| StoreError::TimedOut(DEADLINE))?
+}
+
+/// Commits `tx`; the only place that does, so that every write is a boundary at which tests let a worker die.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+async fn commit(tx: deadpool_postgres::Transaction<'_>, write: Write) -> Result<()> {
+    crash::around(Step::Commit(write), tx.commit()).await?;
+    Ok(())
 }

@@ -9,7 +9,8 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::claims::seconds;
-use super::{Result, Store, StoreError, deadline};
+use super::{Result, Store, StoreError, commit, deadline};
+use crate::crash::Write;
 use crate::message::Outgoing;
 
 /// The right to publish what the outbox holds.
@@ -133,7 +134,7 @@ impl Store {
                 &[&positions, &unrouted],
             )
             .await?;
-            tx.commit().await?;
+            commit(tx, Write::MarkPublished).await?;
             Ok(())
         })
         .await

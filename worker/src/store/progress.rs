@@ -13,7 +13,8 @@ use super::claims::seconds;
 use super::ending::{End, StageEnd};
 use super::ledger::Ledger;
 use super::state::State;
-use super::{Lease, Result, Store, deadline};
+use super::{Lease, Result, Store, commit, deadline};
+use crate::crash::Write;
 
 /// Whether an attempt may go on; asked at every boundary between stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl Store {
             if new == 1 {
                 ledger.progress(ProgressKind::StageStarted { stage, attempt }).await?;
             }
-            tx.commit().await?;
+            commit(tx, Write::StageStarted).await?;
             Ok(Boundary::GoOn)
         })
         .await
@@ -114,7 +115,7 @@ impl Store {
                     facts: facts.clone(),
                 })
                 .await?;
-            tx.commit().await?;
+            commit(tx, Write::StageFinished).await?;
             Ok(())
         })
         .await
@@ -141,7 +142,7 @@ impl Store {
                 ],
             )
             .await?;
-            tx.commit().await?;
+            commit(tx, Write::StageFailed).await?;
             Ok(())
         })
         .await
@@ -159,7 +160,7 @@ impl Store {
             for kind in kinds {
                 ledger.progress(kind).await?;
             }
-            tx.commit().await?;
+            commit(tx, Write::Tell).await?;
             Ok(())
         })
         .await
@@ -182,7 +183,7 @@ impl Store {
             };
             if let Some(end) = stopped {
                 ledger.finish(self, &end, &StageEnd::default()).await?;
-                tx.commit().await?;
+                commit(tx, Write::Retry).await?;
                 return Ok(None);
             }
             let run_at: Timestamp = tx
@@ -198,7 +199,7 @@ impl Store {
             ledger.progress(ProgressKind::AttemptScheduled { attempt, run_at, failure }).await?;
             ledger.release().await?;
             ledger.step(State::Pending).await?;
-            tx.commit().await?;
+            commit(tx, Write::Retry).await?;
             Ok(Some(run_at))
         })
         .await

@@ -1,0 +1,191 @@
+//! Crash points: every boundary at which a worker may die, by name. A program that is built with the feature
+//! `crash-points`, which only tests ask for, kills itself at the one that its environment names; in any other build
+//! they are nothing. What must hold after each of them stands in the tests.
+//!
+//! `SLIPWAY_CRASH_AT=commit-claim:after#2` dies at the second passing of that point; `SLIPWAY_CRASH_TRACE=FILE` appends
+//! every passing to a file, as `commit-claim:after#2`.
+
+/// A transaction of the [store](crate::store), by what it writes. There is no commit without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Write {
+    /// A valid request.
+    Accept,
+    /// A refused one.
+    Refuse,
+    /// An attempt's lease.
+    Claim,
+    /// An attempt given back.
+    Interrupt,
+    /// An attempt taken back from a worker that died.
+    Reap,
+    /// A stage's intent.
+    StageStarted,
+    /// A stage's outcome.
+    StageFinished,
+    /// A stage's failure.
+    StageFailed,
+    /// Progress within a stage.
+    Tell,
+    /// The next attempt's time.
+    Retry,
+    /// The end and its result.
+    Finish,
+    /// An operator's or a producer's wish to stop.
+    Cancel,
+    /// What the broker has confirmed.
+    MarkPublished,
+    /// A dead letter on its way back.
+    Replay,
+}
+
+impl Write {
+    const ALL: [Self; 14] = [
+        Self::Accept,
+        Self::Refuse,
+        Self::Claim,
+        Self::Interrupt,
+        Self::Reap,
+        Self::StageStarted,
+        Self::StageFinished,
+        Self::StageFailed,
+        Self::Tell,
+        Self::Retry,
+        Self::Finish,
+        Self::Cancel,
+        Self::MarkPublished,
+        Self::Replay,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Refuse => "refuse",
+            Self::Claim => "claim",
+            Self::Interrupt => "interrupt",
+            Self::Reap => "reap",
+            Self::StageStarted => "stage-started",
+            Self::StageFinished => "stage-finished",
+            Self::StageFailed => "stage-failed",
+            Self::Tell => "tell",
+            Self::Retry => "retry",
+            Self::Finish => "finish",
+            Self::Cancel => "cancel",
+            Self::MarkPublished => "mark-published",
+            Self::Replay => "replay",
+        }
+    }
+}
+
+/// What a worker passes over on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// A transaction's commit.
+    Commit(Write),
+    /// The acknowledgement of a delivery.
+    Ack,
+    /// A stage's work on the server.
+    Stage,
+    /// Handing a message to the broker.
+    Publish,
+    /// The broker's confirm.
+    Confirm,
+}
+
+/// Which side of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// It's about to be taken.
+    Before,
+    /// It was taken, and nothing else since.
+    After,
+}
+
+/// A boundary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Point(pub Side, pub Step);
+
+impl Point {
+    /// Every point that there is.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let commits = Write::ALL.into_iter().map(Step::Commit);
+        let steps = commits.chain([Step::Ack, Step::Stage, Step::Publish, Step::Confirm]);
+        steps.flat_map(|step| [Self(Side::Before, step), Self(Side::After, step)])
+    }
+}
+
+impl std::fmt::Display for Point {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(side, step) = self;
+        match step {
+            Step::Commit(write) => write!(f, "commit-{}", write.as_str())?,
+            Step::Ack => f.write_str("ack")?,
+            Step::Stage => f.write_str("stage")?,
+            Step::Publish => f.write_str("publish")?,
+            Step::Confirm => f.write_str("confirm")?,
+        }
+        f.write_str(match side {
+            Side::Before => ":before",
+            Side::After => ":after",
+        })
+    }
+}
+
+/// Takes `step` with its two points around it.
+pub async fn around<T>(step: Step, work: impl Future<Output = T>) -> T {
+    pass(Point(Side::Before, step));
+    let outcome = work.await;
+    pass(Point(Side::After, step));
+    outcome
+}
+
+/// Passes a point, or dies at it.
+#[cfg(not(feature = "crash-points"))]
+pub fn pass(_: Point) {}
+
+/// Passes a point, or dies at it.
+#[cfg(feature = "crash-points")]
+pub fn pass(point: Point) {
+    armed::pass(point);
+}
+
+#[cfg(feature = "crash-points")]
+mod armed {
+    use std::collections::HashMap;
+    use std::env::var;
+    use std::io::Write as _;
+    use std::sync::{Mutex, OnceLock, PoisonError};
+
+    use super::Point;
+
+    struct Armed {
+        at: Option<String>,
+        trace: Option<String>,
+        passed: Mutex<HashMap<Point, u32>>,
+    }
+
+    static ARMED: OnceLock<Armed> = OnceLock::new();
+
+    pub(super) fn pass(point: Point) {
+        let armed = ARMED.get_or_init(|| Armed {
+            at: var("SLIPWAY_CRASH_AT").ok(),
+            trace: var("SLIPWAY_CRASH_TRACE").ok(),
+            passed: Mutex::default(),
+        });
+        if armed.at.is_none() && armed.trace.is_none() {
+            return;
+        }
+        let mut passed = armed.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = passed.entry(point).or_default();
+        *count += 1;
+        let passing = format!("{point}#{count}");
+        if let Some(path) = &armed.trace
+            && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
+        {
+            let _ = writeln!(file, "{passing}");
+        }
+        if armed.at.as_ref() == Some(&passing) {
+            // As abruptly as a power cut: no destructor, no flush, no signal handler.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+}
