@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use slipway_protocol::names::HostKey;
-use slipway_protocol::{Change, ErrorCode, Failure, ServiceReport, Stage};
+use slipway_protocol::{Action, Change, ErrorCode, Failure, ServiceReport, Stage};
 use tokio_util::sync::CancellationToken;
 
 use crate::github::GithubClient;
@@ -127,7 +127,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Runs one stage, with its in-stage retries; its span is the caller's. Stages are run in the order of [`Stage::ALL`]; a stage that was
+    /// Runs one stage, with its in-stage retries; its span is the caller's. Stages are run in the order of [`Action::stages`]; a stage that was
     /// done by an earlier attempt may be left out.
     ///
     /// # Errors
@@ -153,6 +153,12 @@ impl Attempt {
     }
 
     async fn stage(&mut self, stage: Stage) -> Result<StageReport, StageError> {
+        match self.work.action {
+            Action::Stop => return self.stop().await,
+            Action::Start if stage == Stage::Compose => return self.start().await,
+            Action::Undeploy => return self.undeploy(stage).await,
+            Action::Deploy | Action::Rollback | Action::Start | Action::Cancel => {}
+        }
         match stage {
             Stage::Preflight => self.preflight().await,
             Stage::Clone => self.clone_commit().await,

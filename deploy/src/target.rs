@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use slipway_protocol::names::{Host, HostKey, Port, RepositoryName, ServerHandle, Slug, UserName, VariableName};
-use slipway_protocol::{DeploymentId, ProjectReady};
+use slipway_protocol::{Action, DeploymentId, ProjectReady};
 
 /// How the server proves itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,13 @@ pub struct Target {
 pub struct Work {
     /// Its id.
     pub deployment: DeploymentId,
-    /// What was asked for.
+    /// What to do.
+    pub action: Action,
+    /// Undeploy: with all data.
+    pub remove_volumes: bool,
+    /// Undeploy: whether the repository's secrets at GitHub serve another deployment as well, and have to stay.
+    pub shares_repository: bool,
+    /// What was asked for; for anything but a deployment, the version that it's done with.
     pub request: ProjectReady,
     /// Where to.
     pub target: Target,

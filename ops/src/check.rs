@@ -12,7 +12,7 @@ use serde_json::json;
 use slipway_deploy::{Deployer, DeployerConfig, GithubCredential, Reporter, StageError, StageReport, Target, Work};
 use slipway_protocol::names::{BranchName, CommitSha, HostKey, InvalidName, Port, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{
-    Allocation, Correlation, DeploymentId, Failure, Project, ProjectId, ProjectReady, Repository, Server, Stage,
+    Action, Allocation, Correlation, DeploymentId, Failure, Project, ProjectId, ProjectReady, Repository, Server, Stage,
 };
 use slipway_worker::credentials::Credentials;
 use slipway_worker::store::ServerRecord;
@@ -192,7 +192,16 @@ fn work(args: &Check, target: Target) -> Result<Work, InvalidName> {
         correlation: Correlation::new(),
     };
     let deployment = DeploymentId(Uuid::now_v7());
-    Ok(Work { deployment, request, target, secrets: BTreeMap::new(), github_digests: BTreeMap::new() })
+    Ok(Work {
+        deployment,
+        action: Action::Deploy,
+        remove_volumes: false,
+        shares_repository: false,
+        request,
+        target,
+        secrets: BTreeMap::new(),
+        github_digests: BTreeMap::new(),
+    })
 }
 
 #[cfg(test)]

@@ -2,14 +2,16 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::cancel::Cancel;
 use crate::dead_letters::DeadLetters;
 use crate::deployments::Deployments;
+use crate::projects::Projects;
 use crate::servers::Servers;
 use crate::settings::Settings;
 use crate::submit::Submit;
 use crate::topology::Topology;
 use crate::watch::Watch;
-use crate::{explain, keys};
+use crate::{explain, keys, lifecycle};
 
 /// Deploy finished projects, watch deployments, and repair what went wrong
 #[derive(Debug, Parser)]
@@ -39,6 +41,19 @@ pub(crate) enum Command {
     Submit(Box<Submit>),
     /// Watch a deployment to its end
     Watch(Watch),
+    /// Call a deployment off: at once while it waits; while it runs, it's ended and the version before goes on serving
+    Cancel(Cancel),
+    /// Stop a project's containers; they stay stopped when the server reboots
+    Stop(lifecycle::Command),
+    /// Start a stopped project
+    Start(lifecycle::Command),
+    /// Deploy a recorded version of a project again
+    Rollback(lifecycle::Rollback),
+    /// Take a project off its server
+    Undeploy(lifecycle::Undeploy),
+    /// List what a project can be rolled back to
+    #[command(subcommand)]
+    Projects(Projects),
     /// List, show and cancel deployments
     #[command(subcommand)]
     Deployments(Deployments),

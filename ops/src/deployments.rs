@@ -7,6 +7,7 @@ use slipway_protocol::names::{ServerHandle, Slug};
 use slipway_protocol::{ProjectReady, SecretSource};
 use slipway_worker::store::{Deployment, DeploymentFilter, State};
 
+use crate::cancel::{self, Cancel};
 use crate::memory::Memory;
 use crate::print::{Printer, Table};
 use crate::settings::Settings;
@@ -24,12 +25,8 @@ pub(crate) enum Deployments {
         #[arg(value_name = "DEPLOYMENT")]
         id: String,
     },
-    /// Cancel one: at once while it waits, at the next boundary between stages while it runs
-    Cancel {
-        /// The deployment's id, or a beginning of it that no other has
-        #[arg(value_name = "DEPLOYMENT")]
-        id: String,
-    },
+    /// The same as `slipway cancel`
+    Cancel(Cancel),
 }
 
 #[derive(Debug, Args)]
@@ -56,7 +53,7 @@ pub(crate) async fn run(command: Deployments, settings: &Settings, printer: &Pri
     match command {
         Deployments::List(args) => list(args, &memory, printer).await,
         Deployments::Show { id } => show::run(memory.find(&id).await?, &memory, printer).await,
-        Deployments::Cancel { id } => cancel(&id, &memory, printer).await,
+        Deployments::Cancel(args) => cancel::run(args, settings, printer).await,
     }
 }
 
@@ -72,13 +69,15 @@ async fn list(args: List, memory: &Memory, printer: &Printer) -> Result<Exit, Tr
         return Ok(Exit::Success);
     }
     let now = Timestamp::now();
-    let mut table = Table::new(&["DEPLOYMENT", "PROJECT", "COMMIT", "SERVER", "STATE", "ATTEMPT", "TOOK", "AGE"]);
+    let mut table =
+        Table::new(&["DEPLOYMENT", "PROJECT", "ACTION", "COMMIT", "SERVER", "STATE", "ATTEMPT", "TOOK", "AGE"]);
     for d in &found {
         let commit: String = d.commit.as_deref().unwrap_or("-").chars().take(7).collect();
         let took = d.started_at.map(|from| duration(between(from, d.finished_at.unwrap_or(now))));
         table.row([
             short_id(&d.id.to_string()),
             dash(d.project.as_deref()),
+            d.action.to_string(),
             commit,
             dash(d.server.as_deref()),
             d.state.to_string(),
@@ -96,23 +95,6 @@ async fn list(args: List, memory: &Memory, printer: &Printer) -> Result<Exit, Tr
     Ok(Exit::Success)
 }
 
-async fn cancel(id: &str, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
-    let id = memory.find(id).await?;
-    let was = memory.store.cancel(id).await.map_err(|e| memory.trouble(&e))?;
-    let Some(was) = was else { return Err(Trouble::usage(format!("there is no deployment {id}"))) };
-    if was.is_terminal() {
-        return Err(Trouble::new(Exit::Failed, format!("deployment {id} has ended already: {was}")));
-    }
-    if printer.is_json() {
-        printer.json(&json!({ "deployment_id": id, "was": was.as_str(), "cancel_requested": true }));
-    } else if was == State::Pending {
-        printer.note(&format!("Cancelled {id}, which hadn't begun"));
-    } else {
-        printer.note(&format!("Asked {id} to stop at the next boundary between stages"));
-    }
-    Ok(Exit::Success)
-}
-
 /// The first eight digits of an id: enough to be unique among a few thousand.
 pub(crate) fn short_id(id: &str) -> String {
     id.chars().take(8).collect()
@@ -126,6 +108,10 @@ pub(crate) fn dash(text: Option<&str>) -> String {
 pub(crate) fn as_json(d: &Deployment) -> Value {
     json!({
         "deployment_id": d.id,
+        "action": d.action,
+        "acts_on": d.acts_on,
+        "remove_volumes": d.remove_volumes,
+        "reason": d.reason,
         "state": d.state.as_str(),
         "project": d.project,
         "repository": d.repository,

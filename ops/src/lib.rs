@@ -12,14 +12,18 @@
 //! | 4 | RabbitMQ or Postgres can't be asked, so nothing is known |
 
 mod broker;
+mod cancel;
 mod check;
 mod cli;
+mod confirm;
 mod dead_letters;
 mod deployments;
 mod explain;
 mod keys;
+mod lifecycle;
 mod memory;
 mod print;
+mod projects;
 mod redact;
 mod replay;
 mod servers;
@@ -60,6 +64,12 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<Exit, Trouble> {
     match cli.command {
         Command::Submit(args) => submit::run(*args, settings, printer).await,
         Command::Watch(args) => watch::run(&args, settings, printer).await,
+        Command::Cancel(args) => cancel::run(args, settings, printer).await,
+        Command::Stop(args) => lifecycle::stop(args, settings, printer).await,
+        Command::Start(args) => lifecycle::start(args, settings, printer).await,
+        Command::Rollback(args) => lifecycle::rollback(args, settings, printer).await,
+        Command::Undeploy(args) => lifecycle::undeploy(args, settings, printer).await,
+        Command::Projects(command) => projects::run(command, settings, printer).await,
         Command::Deployments(command) => deployments::run(command, settings, printer).await,
         Command::Servers(command) => servers::run(command, settings, printer).await,
         Command::DeadLetters(command) => dead_letters::run(command, settings, printer).await,

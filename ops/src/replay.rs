@@ -143,7 +143,7 @@ fn report(sent: &[Sent], failed: &[Trouble], printer: &Printer) {
 }
 
 /// Who is at the keyboard, as far as the system knows.
-fn operator() -> String {
+pub(crate) fn operator() -> String {
     let user =
         ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -1,8 +1,8 @@
 //! `slipway deployments show`: one deployment in full.
 
 use serde_json::json;
-use slipway_protocol::{DeploymentId, ProjectReady};
-use slipway_worker::store::{Deployment, JournalEntry, State, StoredEvent};
+use slipway_protocol::{Action, DeploymentId, ProjectReady};
+use slipway_worker::store::{Cancellation, Deployment, JournalEntry, State, StoredEvent};
 
 use crate::deployments::{as_json, source_words};
 use crate::memory::Memory;
@@ -19,14 +19,20 @@ pub(crate) async fn run(id: DeploymentId, memory: &Memory, printer: &Printer) ->
     let Some(deployment) = deployment else { return Err(Trouble::usage(format!("there is no deployment {id}"))) };
     let journal = store.journal(id).await.map_err(failed)?;
     let events = store.events(id, 0).await.map_err(failed)?;
+    let wishes = store.cancellations(id).await.map_err(failed)?;
     if printer.is_json() {
         let mut value = as_json(&deployment);
         value["stages"] = journal.iter().map(stage_json).collect();
+        value["cancellations"] = wishes.iter().map(wish_json).collect();
         value["events"] = events.into_iter().map(|e| e.event).collect();
         printer.json(&value);
         return Ok(Exit::Success);
     }
     head(&deployment, printer);
+    for wish in &wishes {
+        let why = wish.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        field(printer, "Cancel", &format!("asked for by {} at {}{why}", wish.source, clock(wish.requested_at)));
+    }
     if let Some(request) = &deployment.request {
         request_lines(request, printer);
     }
@@ -48,6 +54,16 @@ fn head(d: &Deployment, printer: &Printer) {
         state => state.to_string(),
     };
     field("State", &state);
+    if d.action != Action::Deploy {
+        let volumes = if d.remove_volumes { ", with its volumes" } else { "" };
+        field("Action", &format!("{}{volumes}", d.action));
+    }
+    if let Some(version) = d.acts_on {
+        field("Version of", &version.to_string());
+    }
+    if let Some(why) = &d.reason {
+        field("Reason", why);
+    }
     for (name, value) in
         [("Project", &d.project), ("Repository", &d.repository), ("Commit", &d.commit), ("Server", &d.server)]
     {
@@ -76,9 +92,6 @@ fn head(d: &Deployment, printer: &Printer) {
     }
     if let Some(newer) = d.superseded_by {
         field("Superseded by", &newer.to_string());
-    }
-    if d.cancel_requested {
-        field("Cancel", "was asked for");
     }
     if let Some(trace) = &d.traceparent {
         field("Trace", trace);
@@ -156,6 +169,16 @@ fn end(d: &Deployment, printer: &Printer) {
         }
         printer.hint(&failure.next_action);
     }
+}
+
+fn wish_json(wish: &Cancellation) -> serde_json::Value {
+    json!({
+        "source": wish.source,
+        "event_id": wish.event_id,
+        "reason": wish.reason,
+        "found": wish.found.map(State::as_str),
+        "requested_at": wish.requested_at,
+    })
 }
 
 fn stage_json(entry: &JournalEntry) -> serde_json::Value {

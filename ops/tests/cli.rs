@@ -17,6 +17,11 @@ fn help_of_each_command_says_what_it_takes() {
     for command in [
         "submit",
         "watch",
+        "cancel",
+        "stop",
+        "rollback",
+        "undeploy",
+        "projects versions",
         "deployments list",
         "deployments show",
         "servers add",

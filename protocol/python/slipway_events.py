@@ -1,7 +1,7 @@
 """Slipway's events as an orchestrator writes and reads them: one file, to be vendored as it is.
 
-Written for Python 3.12 and pydantic 2; `seal` needs PyNaCl as well. No AMQP here: publish what `project_ready_event`
-gives to the exchange `REQUESTS`, bind a queue of your own to `EVENTS`, and hand each body to `parse_event`.
+Written for Python 3.12 and pydantic 2; `seal` needs PyNaCl as well. No AMQP here: publish what `project_ready_event`,
+`command_event` or `cancel_event` gives to the exchange `REQUESTS` (routing key: its `type`), bind a queue of your own to `EVENTS`, and hand each body to `parse_event`.
 
 What is written refuses unknown fields, what is read tolerates them: newer workers may tell more. The JSON Schemas
 beside this file are the binding form; Slipway's tests keep the two in agreement.
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_serializer
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_serializer, model_validator
 
 VERSION: Literal["1"] = "1"
 CONTENT_TYPE = "application/cloudevents+json"
@@ -33,12 +33,28 @@ class EventType(StrEnum):
     """`type` of an event."""
 
     PROJECT_READY = "slipway.project.ready.v1"
+    PROJECT_STOP = "slipway.project.stop.v1"
+    PROJECT_START = "slipway.project.start.v1"
+    PROJECT_ROLLBACK = "slipway.project.rollback.v1"
+    PROJECT_UNDEPLOY = "slipway.project.undeploy.v1"
+    DEPLOYMENT_CANCEL = "slipway.deployment.cancel.v1"
     PROGRESS = "slipway.deployment.progress.v1"
     RESULT = "slipway.deployment.result.v1"
 
 
+class Action(StrEnum):
+    """What a request asks for. `cancel` stands only in the result of a cancel event that was refused."""
+
+    DEPLOY = "deploy"
+    STOP = "stop"
+    START = "start"
+    ROLLBACK = "rollback"
+    UNDEPLOY = "undeploy"
+    CANCEL = "cancel"
+
+
 class Stage(StrEnum):
-    """The stages of the pipeline, in their order."""
+    """The stages of the pipeline, in their order; what isn't a deployment takes some of them, or goes backwards."""
 
     PREFLIGHT = "preflight"
     CLONE = "clone"
@@ -100,6 +116,11 @@ class ErrorCode(StrEnum):
     SEALED_SECRET_UNREADABLE = "sealed-secret-unreadable", ErrorClass.PERMANENT
     UNKNOWN_SECRET_REFERENCE = "unknown-secret-reference", ErrorClass.USER_ACTION
     UNKNOWN_SERVER = "unknown-server", ErrorClass.USER_ACTION
+    UNKNOWN_PROJECT = "unknown-project", ErrorClass.USER_ACTION
+    AMBIGUOUS_SERVER = "ambiguous-server", ErrorClass.USER_ACTION
+    NOT_DEPLOYED = "not-deployed", ErrorClass.USER_ACTION
+    UNKNOWN_VERSION = "unknown-version", ErrorClass.USER_ACTION
+    UNKNOWN_DEPLOYMENT = "unknown-deployment", ErrorClass.USER_ACTION
     INTERRUPTED_TOO_OFTEN = "interrupted-too-often", ErrorClass.INFRASTRUCTURE
     DEADLINE_EXCEEDED = "deadline-exceeded", ErrorClass.TRANSIENT
     INTERNAL_ERROR = "internal-error", ErrorClass.INFRASTRUCTURE
@@ -134,6 +155,9 @@ class ErrorCode(StrEnum):
     SERVICE_MISSING = "service-missing", ErrorClass.PERMANENT
     COMPOSE_INVALID = "compose-invalid", ErrorClass.PERMANENT
     ENV_WRITE_FAILED = "env-write-failed", ErrorClass.INFRASTRUCTURE
+    DIRECTORY_NOT_OURS = "directory-not-ours", ErrorClass.USER_ACTION
+    UNDEPLOY_FAILED = "undeploy-failed", ErrorClass.INFRASTRUCTURE
+    STOP_FAILED = "stop-failed", ErrorClass.INFRASTRUCTURE
     REGISTRY_CREDENTIAL_REFUSED = "registry-credential-refused", ErrorClass.USER_ACTION
     IMAGE_NOT_FOUND = "image-not-found", ErrorClass.TRANSIENT
     REGISTRY_UNAVAILABLE = "registry-unavailable", ErrorClass.TRANSIENT
@@ -259,19 +283,90 @@ class ProjectReady(_Written):
     """Echoed untouched in every event about this deployment."""
 
 
-class ProjectReadyEvent(_Written):
-    """The CloudEvent around a `ProjectReady`."""
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
+
+class _Command(_Written):
+    version: ClassVar[Literal["1"]] = VERSION
+
+    project: Project
+    server: ServerHandle | None = None
+    """Needed only for a project that is on several servers."""
+    reason: Reason | None = None
+    """For the record; never a secret."""
+    sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    """Counted together with the project's deployments: the highest wins. Without it the event's time decides."""
+    expires_at: AwareDatetime | None = None
+    correlation: dict[str, Any] = {}
+    """Echoed untouched in every event about this request."""
+
+
+class ProjectStop(_Command):
+    """Stop the project's containers; they stay stopped when the server reboots."""
+
+
+class ProjectStart(_Command):
+    """Start a stopped project; it's done when it answers."""
+
+
+class VersionOfDeployment(_Written):
+    """The version that this deployment made."""
+
+    deployment: uuid.UUID
+
+
+class VersionOfCommit(_Written):
+    """The latest version of this commit."""
+
+    commit: CommitSha
+
+
+class ProjectRollback(_Command):
+    """Deploy a recorded version again: the one before the present one when `to` is left out."""
+
+    to: VersionOfDeployment | VersionOfCommit | None = None
+
+
+class ProjectUndeploy(_Command):
+    """Take the project off its server. Its volumes stay, for a later deployment, unless `remove_volumes` is set."""
+
+    remove_volumes: bool = False
+
+
+class EventReference(_Written):
+    """An event, by what makes it unique."""
+
+    source: Attribute
+    id: Attribute
+
+
+class DeploymentCancel(_Written):
+    """Call a deployment off, named by its id or by the event that asked for it. One that has ended stays as it is."""
+
+    version: ClassVar[Literal["1"]] = VERSION
+
+    deployment_id: uuid.UUID | None = None
+    request: EventReference | None = None
+    reason: Reason | None = None
+    correlation: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "DeploymentCancel":
+        if (self.deployment_id is None) == (self.request is None):
+            raise ValueError("give either deployment_id or request")
+        return self
+
+
+class _RequestEvent(_Written):
     specversion: Literal["1.0"] = "1.0"
     id: Attribute
     source: Attribute
-    type: Literal[EventType.PROJECT_READY] = EventType.PROJECT_READY
+    type: EventType
     subject: str | None = None
     time: AwareDatetime | None = None
     datacontenttype: Literal["application/json"] = "application/json"
     traceparent: str | None = None
     tracestate: str | None = None
-    data: ProjectReady
 
     def body(self) -> bytes:
         """The bytes to publish, with content type `CONTENT_TYPE`."""
@@ -279,8 +374,50 @@ class ProjectReadyEvent(_Written):
 
     @property
     def deployment_id(self) -> uuid.UUID:
-        """The deployment that this event asks for: known before anybody has answered."""
+        """The `deployment_id` of everything that is told about this request: known before anybody has answered."""
         return deployment_id(self.source, self.id)
+
+
+class ProjectReadyEvent(_RequestEvent):
+    """The CloudEvent around a `ProjectReady`."""
+
+    type: Literal[EventType.PROJECT_READY] = EventType.PROJECT_READY
+    data: ProjectReady
+
+
+class ProjectStopEvent(_RequestEvent):
+    """The CloudEvent around a `ProjectStop`."""
+
+    type: Literal[EventType.PROJECT_STOP] = EventType.PROJECT_STOP
+    data: ProjectStop
+
+
+class ProjectStartEvent(_RequestEvent):
+    """The CloudEvent around a `ProjectStart`."""
+
+    type: Literal[EventType.PROJECT_START] = EventType.PROJECT_START
+    data: ProjectStart
+
+
+class ProjectRollbackEvent(_RequestEvent):
+    """The CloudEvent around a `ProjectRollback`."""
+
+    type: Literal[EventType.PROJECT_ROLLBACK] = EventType.PROJECT_ROLLBACK
+    data: ProjectRollback
+
+
+class ProjectUndeployEvent(_RequestEvent):
+    """The CloudEvent around a `ProjectUndeploy`."""
+
+    type: Literal[EventType.PROJECT_UNDEPLOY] = EventType.PROJECT_UNDEPLOY
+    data: ProjectUndeploy
+
+
+class DeploymentCancelEvent(_RequestEvent):
+    """The CloudEvent around a `DeploymentCancel`. It's answered by the result of the deployment that it cancels."""
+
+    type: Literal[EventType.DEPLOYMENT_CANCEL] = EventType.DEPLOYMENT_CANCEL
+    data: DeploymentCancel
 
 
 def project_ready_event(
@@ -291,6 +428,44 @@ def project_ready_event(
         id=event_id or str(uuid.uuid4()),
         source=source,
         subject=data.project.slug,
+        time=datetime.now(UTC),
+        traceparent=traceparent,
+        data=data,
+    )
+
+
+Command = ProjectStop | ProjectStart | ProjectRollback | ProjectUndeploy
+CommandEvent = ProjectStopEvent | ProjectStartEvent | ProjectRollbackEvent | ProjectUndeployEvent
+
+_COMMANDS: Mapping[type[_Command], type[_RequestEvent]] = {
+    ProjectStop: ProjectStopEvent,
+    ProjectStart: ProjectStartEvent,
+    ProjectRollback: ProjectRollbackEvent,
+    ProjectUndeploy: ProjectUndeployEvent,
+}
+
+
+def command_event(
+    data: Command, *, source: str, event_id: str | None = None, traceparent: str | None = None
+) -> CommandEvent:
+    """A new event for a command. Its progress and its one result are told like a deployment's, with its `action`."""
+    return _COMMANDS[type(data)](  # type: ignore[return-value]
+        id=event_id or str(uuid.uuid4()),
+        source=source,
+        subject=data.project.slug,
+        time=datetime.now(UTC),
+        traceparent=traceparent,
+        data=data,
+    )
+
+
+def cancel_event(
+    data: DeploymentCancel, *, source: str, event_id: str | None = None, traceparent: str | None = None
+) -> DeploymentCancelEvent:
+    """A new event that cancels a deployment. Publish it as often as you like; it may even overtake the request."""
+    return DeploymentCancelEvent(
+        id=event_id or str(uuid.uuid4()),
+        source=source,
         time=datetime.now(UTC),
         traceparent=traceparent,
         data=data,
@@ -362,6 +537,7 @@ class Progress(_Read):
 
     deployment_id: uuid.UUID
     project: ProjectSeen
+    action: Annotated[Action | str, Field(union_mode="left_to_right")] = Action.DEPLOY
     kind: str
     stage: Stage | None = None
     attempt: int | None = None
@@ -381,6 +557,8 @@ class Result(_Read):
     version: ClassVar[Literal["1"]] = VERSION
 
     deployment_id: uuid.UUID
+    action: Annotated[Action | str, Field(union_mode="left_to_right")] = Action.DEPLOY
+    """What was asked for; text when these workers are newer than this file."""
     outcome: Outcome
     project: ProjectSeen | None = None
     repository: str | None = None
@@ -427,12 +605,19 @@ class ResultEvent(_Told):
 
 _EVENTS: Mapping[str, type[BaseModel]] = {
     EventType.PROJECT_READY: ProjectReadyEvent,
+    EventType.PROJECT_STOP: ProjectStopEvent,
+    EventType.PROJECT_START: ProjectStartEvent,
+    EventType.PROJECT_ROLLBACK: ProjectRollbackEvent,
+    EventType.PROJECT_UNDEPLOY: ProjectUndeployEvent,
+    EventType.DEPLOYMENT_CANCEL: DeploymentCancelEvent,
     EventType.PROGRESS: ProgressEvent,
     EventType.RESULT: ResultEvent,
 }
 
 
-def parse_event(body: bytes | str) -> ProgressEvent | ResultEvent | ProjectReadyEvent:
+def parse_event(
+    body: bytes | str,
+) -> ProgressEvent | ResultEvent | ProjectReadyEvent | CommandEvent | DeploymentCancelEvent:
     """Reads one event. Raises ValueError for what isn't one, or is of a type that this file doesn't know."""
     event = json.loads(body)
     kind = event.get("type") if isinstance(event, dict) else None

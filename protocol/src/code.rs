@@ -96,6 +96,11 @@ codes! {
     SealedSecretUnreadable "sealed-secret-unreadable" Permanent "A sealed secret can't be opened with the key it names" "Seal the value anew with X25519 sealed boxes (PyNaCl SealedBox)";
     UnknownSecretReference "unknown-secret-reference" UserAction "A secret refers to something that isn't mounted into the workers" "Mount the secret under that name and replay";
     UnknownServer "unknown-server" UserAction "The inventory doesn't know this server, and the event gives no address" "Add it with `slipway servers add`, or send its address";
+    UnknownProject "unknown-project" UserAction "No deployment of this project is known, so there is nothing to do it to" "Compare project id, slug and server with `slipway deployments list`; a project must have been deployed by Slipway first";
+    AmbiguousServer "ambiguous-server" UserAction "The project is on several servers, and the request names none" "Send the request again with the server that it's meant for";
+    NotDeployed "not-deployed" UserAction "The project isn't on the server any more" "Deploy it anew";
+    UnknownVersion "unknown-version" UserAction "There is no such version to roll back to" "Choose one that `slipway projects versions` lists, or deploy the commit";
+    UnknownDeployment "unknown-deployment" UserAction "No deployment of this id is known, so there is nothing to cancel yet" "Compare the id with `slipway deployments list`; should its request still arrive, it's cancelled at once";
     // Engine
     InterruptedTooOften "interrupted-too-often" Infrastructure "Attempts were interrupted again and again without finishing" "Look at the workers' logs for crashes or kills, then replay";
     DeadlineExceeded "deadline-exceeded" Transient "The deadline passed before the work was done" "Look at what was slow; replay when it's fast again";
@@ -135,6 +140,10 @@ codes! {
     ServiceMissing "service-missing" Permanent "The compose files don't define a service that the event asks for" "Correct the modules or allocations of the event, or the compose files";
     ComposeInvalid "compose-invalid" Permanent "Docker Compose refuses the project's files" "Correct the compose files; the tail shows what it refused";
     EnvWriteFailed "env-write-failed" Infrastructure "The environment file couldn't be written" "Check disk and permissions of the project's directory";
+    // Undeploy
+    DirectoryNotOurs "directory-not-ours" UserAction "The project's directory on the server isn't one that Slipway made" "Look at the directory, and move or remove it by hand";
+    UndeployFailed "undeploy-failed" Infrastructure "Something of the project couldn't be removed from the server" "Read the tail, remove on the server what is in the way, and replay";
+    StopFailed "stop-failed" Infrastructure "The project's containers couldn't be stopped" "Read the tail of docker's output and look at the docker service of the server";
     // Compose
     RegistryCredentialRefused "registry-credential-refused" UserAction "The registry refused the credential, or it may not read this image" "Give the workers a registry credential that may read packages (a classic token with read:packages for ghcr.io)";
     ImageNotFound "image-not-found" Transient "The image isn't in the registry (yet)" "Check that the project's CI has built and pushed this commit";

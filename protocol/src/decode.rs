@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -11,7 +12,8 @@ use crate::names::{CommitSha, RepositoryName, ServerHandle};
 use crate::secret::PLAINTEXT;
 use crate::too_large;
 use crate::{
-    CONTENT_TYPE, CloudEvent, Correlation, DeploymentId, ErrorCode, EventType, Project, ProjectReady, plaintext,
+    Action, CONTENT_TYPE, CloudEvent, Correlation, DeploymentCancel, DeploymentId, ErrorCode, EventType, Project,
+    ProjectCommand, ProjectReady, ProjectRollback, ProjectStart, ProjectStop, ProjectUndeploy, plaintext,
 };
 
 /// The largest message that is read, in bytes.
@@ -28,15 +30,26 @@ pub struct Metadata {
 
 /// A valid request, with its envelope.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request {
+pub struct Request<T = ProjectReady> {
     /// The event as it was sent.
-    pub event: CloudEvent<ProjectReady>,
+    pub event: CloudEvent<T>,
     /// Set when an operator replayed the request.
     pub replay: Option<Uuid>,
 }
 
-impl Request {
-    /// The deployment that this request asks for.
+/// Any valid request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// Deploy a project.
+    Ready(Box<Request>),
+    /// Do something else with a project.
+    Command(Box<Request<ProjectCommand>>),
+    /// Call a deployment off.
+    Cancel(Box<Request<DeploymentCancel>>),
+}
+
+impl<T> Request<T> {
+    /// The deployment that this request asks for: what is done to a project is one, whatever it is.
     #[must_use]
     pub fn deployment_id(&self) -> DeploymentId {
         DeploymentId::of(&self.event.source, &self.event.id, self.replay)
@@ -86,6 +99,12 @@ pub struct Known {
 }
 
 impl Known {
+    /// What was asked for, as far as the type tells; else a deployment.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        self.event_type.as_deref().and_then(EventType::named).and_then(EventType::action).unwrap_or_default()
+    }
+
     /// The deployment that the message would have asked for; a result event needs it.
     #[must_use]
     pub fn deployment_id(&self) -> Option<DeploymentId> {
@@ -93,18 +112,36 @@ impl Known {
     }
 }
 
-/// Reads one message.
+/// Reads one message, whatever it asks for.
 ///
 /// # Errors
 /// A [`Rejection`] whose message names the field and the rule and never repeats a value.
-pub fn decode(body: &[u8], metadata: &Metadata) -> Result<Request, Rejection> {
-    let mut known = Known::default();
-    read(body, metadata, &mut known).map_err(|(code, pointer, message)| Rejection {
-        code,
-        pointer,
-        message,
-        known: Box::new(known),
+pub fn read(body: &[u8], metadata: &Metadata) -> Result<Message, Rejection> {
+    with_known(|known| {
+        let (event_type, envelope) = opened(body, metadata, known)?;
+        message(event_type, envelope, known.replay)
     })
+}
+
+/// Reads a request to deploy a project; any other request is refused.
+///
+/// # Errors
+/// As for [`read`].
+pub fn decode(body: &[u8], metadata: &Metadata) -> Result<Request, Rejection> {
+    with_known(|known| {
+        let (event_type, envelope) = opened(body, metadata, known)?;
+        match message(event_type, envelope, known.replay)? {
+            Message::Ready(request) => Ok(*request),
+            Message::Command(_) | Message::Cancel(_) => {
+                Err(refuse_at(ErrorCode::UnsupportedType, "/type", "isn't slipway.project.ready.v1"))
+            }
+        }
+    })
+}
+
+fn with_known<T>(read: impl FnOnce(&mut Known) -> Result<T, Refused>) -> Result<T, Rejection> {
+    let mut known = Known::default();
+    read(&mut known).map_err(|(code, pointer, message)| Rejection { code, pointer, message, known: Box::new(known) })
 }
 
 type Refused = (ErrorCode, Option<String>, String);
@@ -117,7 +154,8 @@ fn refuse_at(code: ErrorCode, pointer: &str, rule: &str) -> Refused {
     (code, Some(pointer.to_owned()), format!("{pointer} {rule}"))
 }
 
-fn read(body: &[u8], metadata: &Metadata, known: &mut Known) -> Result<Request, Refused> {
+/// The envelope of an event whose type is handled here, with its attributes checked.
+fn opened(body: &[u8], metadata: &Metadata, known: &mut Known) -> Result<(EventType, Map<String, Value>), Refused> {
     if let Some(replay) = metadata.headers.get(REPLAY_HEADER) {
         let replay =
             replay.parse().map_err(|_| refuse(ErrorCode::InvalidField, "header slipway-replay-id must be a UUID"))?;
@@ -144,13 +182,45 @@ fn read(body: &[u8], metadata: &Metadata, known: &mut Known) -> Result<Request, 
     }
     attributes(&envelope)?;
     let event_type = envelope.get("type").and_then(Value::as_str).unwrap_or_default();
-    check_type(event_type)?;
-    let event: CloudEvent<ProjectReady> = serde_path_to_error::deserialize(Value::Object(envelope)).map_err(|e| {
-        let pointer = pointer(e.path());
-        from_serde(&pointer, &e.into_inner().to_string())
-    })?;
-    event.data.check().map_err(|(pointer, rule)| refuse_at(ErrorCode::InvalidField, &pointer, &rule))?;
-    Ok(Request { event, replay: known.replay })
+    Ok((request_type(event_type)?, envelope))
+}
+
+fn message(event_type: EventType, envelope: Map<String, Value>, replay: Option<Uuid>) -> Result<Message, Refused> {
+    fn event<T: DeserializeOwned>(envelope: Map<String, Value>) -> Result<CloudEvent<T>, Refused> {
+        serde_path_to_error::deserialize(Value::Object(envelope)).map_err(|e| {
+            let pointer = pointer(e.path());
+            from_serde(&pointer, &e.into_inner().to_string())
+        })
+    }
+    fn command<T: DeserializeOwned + Into<ProjectCommand>>(
+        envelope: Map<String, Value>,
+        replay: Option<Uuid>,
+    ) -> Result<Message, Refused> {
+        let event = event::<T>(envelope)?.map(Into::into);
+        event.data.check().map_err(broken)?;
+        Ok(Message::Command(Box::new(Request { event, replay })))
+    }
+    match event_type {
+        EventType::ProjectStop => command::<ProjectStop>(envelope, replay),
+        EventType::ProjectStart => command::<ProjectStart>(envelope, replay),
+        EventType::ProjectRollback => command::<ProjectRollback>(envelope, replay),
+        EventType::ProjectUndeploy => command::<ProjectUndeploy>(envelope, replay),
+        EventType::DeploymentCancel => {
+            let event = event::<DeploymentCancel>(envelope)?;
+            event.data.check().map_err(broken)?;
+            Ok(Message::Cancel(Box::new(Request { event, replay })))
+        }
+        EventType::ProjectReady => {
+            let event = event::<ProjectReady>(envelope)?;
+            event.data.check().map_err(broken)?;
+            Ok(Message::Ready(Box::new(Request { event, replay })))
+        }
+        EventType::Progress | EventType::Result => Err(unsupported()),
+    }
+}
+
+fn broken((pointer, rule): (String, String)) -> Refused {
+    refuse_at(ErrorCode::InvalidField, &pointer, &rule)
 }
 
 /// The attributes of an event in binary mode, which stand in the headers; `None` in structured mode.
@@ -205,7 +275,9 @@ fn remember(envelope: &Map<String, Value>, known: &mut Known) {
     known.project = data.get("project").and_then(|v| serde_json::from_value(v.clone()).ok());
     known.repository = data.pointer("/repository/name").and_then(|v| serde_json::from_value(v.clone()).ok());
     known.commit = data.pointer("/repository/commit").and_then(|v| serde_json::from_value(v.clone()).ok());
-    known.server = data.pointer("/server/handle").and_then(|v| serde_json::from_value(v.clone()).ok());
+    // A deployment describes its server, a command only names it.
+    let server = data.pointer("/server/handle").or_else(|| data.get("server"));
+    known.server = server.and_then(|v| serde_json::from_value(v.clone()).ok());
     if let Some(Value::Object(correlation)) = data.get("correlation") {
         known.correlation = correlation.clone();
     }
@@ -256,15 +328,21 @@ fn attributes(envelope: &Map<String, Value>) -> Result<(), Refused> {
     Ok(())
 }
 
-fn check_type(event_type: &str) -> Result<(), Refused> {
-    if event_type == EventType::ProjectReady.as_str() {
-        return Ok(());
+/// The type of request of this name.
+fn request_type(name: &str) -> Result<EventType, Refused> {
+    let mut requests = EventType::ALL.into_iter().filter(|t| t.action().is_some());
+    if let Some(found) = EventType::named(name).filter(|t| t.action().is_some()) {
+        return Ok(found);
     }
     let versionless = |t: &str| t.rsplit_once(".v").map(|(name, _)| name.to_owned());
-    if versionless(event_type).is_some() && versionless(event_type) == versionless(EventType::ProjectReady.as_str()) {
+    if versionless(name).is_some() && requests.any(|t| versionless(t.as_str()) == versionless(name)) {
         return Err(refuse_at(ErrorCode::UnsupportedVersion, "/type", "has a version that isn't known here; v1 is"));
     }
-    Err(refuse_at(ErrorCode::UnsupportedType, "/type", "isn't a type of request that is handled here"))
+    Err(unsupported())
+}
+
+fn unsupported() -> Refused {
+    refuse_at(ErrorCode::UnsupportedType, "/type", "isn't a type of request that is handled here")
 }
 
 const PLAINTEXT_RULE: &str = "holds a secret in plain text; send it in /data/secrets as a sealed box or a reference";

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Action;
+
 /// Media type of an event in structured mode.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
@@ -13,6 +15,21 @@ pub enum EventType {
     /// In: a project is ready to be deployed.
     #[serde(rename = "slipway.project.ready.v1")]
     ProjectReady,
+    /// In: a project's containers are to be stopped.
+    #[serde(rename = "slipway.project.stop.v1")]
+    ProjectStop,
+    /// In: a stopped project is to be started.
+    #[serde(rename = "slipway.project.start.v1")]
+    ProjectStart,
+    /// In: a recorded version is to be deployed again.
+    #[serde(rename = "slipway.project.rollback.v1")]
+    ProjectRollback,
+    /// In: a project is to be taken off its server.
+    #[serde(rename = "slipway.project.undeploy.v1")]
+    ProjectUndeploy,
+    /// In: a deployment is to be called off.
+    #[serde(rename = "slipway.deployment.cancel.v1")]
+    DeploymentCancel,
     /// Out: how a deployment is getting on.
     #[serde(rename = "slipway.deployment.progress.v1")]
     Progress,
@@ -23,16 +40,50 @@ pub enum EventType {
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 3] = [Self::ProjectReady, Self::Progress, Self::Result];
+    pub const ALL: [Self; 8] = [
+        Self::ProjectReady,
+        Self::ProjectStop,
+        Self::ProjectStart,
+        Self::ProjectRollback,
+        Self::ProjectUndeploy,
+        Self::DeploymentCancel,
+        Self::Progress,
+        Self::Result,
+    ];
 
     /// The name in the envelope's `type` and in the AMQP property `type`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ProjectReady => "slipway.project.ready.v1",
+            Self::ProjectStop => "slipway.project.stop.v1",
+            Self::ProjectStart => "slipway.project.start.v1",
+            Self::ProjectRollback => "slipway.project.rollback.v1",
+            Self::ProjectUndeploy => "slipway.project.undeploy.v1",
+            Self::DeploymentCancel => "slipway.deployment.cancel.v1",
             Self::Progress => "slipway.deployment.progress.v1",
             Self::Result => "slipway.deployment.result.v1",
         }
+    }
+
+    /// What a request of this type asks for; `None` for what Slipway itself tells.
+    #[must_use]
+    pub fn action(self) -> Option<Action> {
+        match self {
+            Self::ProjectReady => Some(Action::Deploy),
+            Self::ProjectStop => Some(Action::Stop),
+            Self::ProjectStart => Some(Action::Start),
+            Self::ProjectRollback => Some(Action::Rollback),
+            Self::ProjectUndeploy => Some(Action::Undeploy),
+            Self::DeploymentCancel => Some(Action::Cancel),
+            Self::Progress | Self::Result => None,
+        }
+    }
+
+    /// The type of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.as_str() == name)
     }
 }
 
@@ -98,6 +149,24 @@ impl<T> CloudEvent<T> {
             traceparent: None,
             tracestate: None,
             data,
+        }
+    }
+
+    /// The same event with other data.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> CloudEvent<U> {
+        CloudEvent {
+            specversion: self.specversion,
+            id: self.id,
+            source: self.source,
+            event_type: self.event_type,
+            subject: self.subject,
+            time: self.time,
+            datacontenttype: self.datacontenttype,
+            sequence: self.sequence,
+            causationid: self.causationid,
+            traceparent: self.traceparent,
+            tracestate: self.tracestate,
+            data: change(self.data),
         }
     }
 

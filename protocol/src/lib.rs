@@ -1,7 +1,7 @@
 //! What Slipway says and hears: pure data, no I/O.
 //!
-//! An orchestrator publishes [`ProjectReady`] as a CloudEvent; Slipway answers with [`Progress`] and exactly one
-//! [`DeploymentResult`] for each deployment. Everything that two programs have to agree on stands here once: names
+//! An orchestrator publishes [`ProjectReady`] as a CloudEvent, or a command such as [`ProjectStop`]; Slipway answers with
+//! [`Progress`] and exactly one [`DeploymentResult`] for each. Everything that two programs have to agree on stands here once: names
 //! that are valid by construction ([`names`]), error codes with their class ([`ErrorCode`]), the RabbitMQ topology
 //! ([`topology`]) and the JSON Schemas generated from the types ([`schema`]).
 //!
@@ -13,7 +13,9 @@
 //! assert_eq!(event.deployment_id(), DeploymentId::of("/orchestrator", "5f0c7f0e-6f58-4f0e-9f5b-6a1f0f3a9c11", None));
 //! ```
 
+mod action;
 mod code;
+mod command;
 mod decode;
 mod envelope;
 mod ids;
@@ -28,8 +30,13 @@ mod stage;
 mod too_large;
 pub mod topology;
 
+pub use action::Action;
 pub use code::{Class, ErrorCode};
-pub use decode::{Known, MAX_MESSAGE_BYTES, Metadata, Rejection, Request, decode};
+pub use command::{
+    DeploymentCancel, EventReference, MAX_REASON, ProjectCommand, ProjectRollback, ProjectStart, ProjectStop,
+    ProjectUndeploy, Version,
+};
+pub use decode::{Known, MAX_MESSAGE_BYTES, Message, Metadata, Rejection, Request, decode, read};
 pub use envelope::{CONTENT_TYPE, CloudEvent, EventType};
 pub use ids::{DeploymentId, ProjectId};
 pub use progress::{Progress, ProgressKind};

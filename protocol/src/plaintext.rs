@@ -18,6 +18,10 @@ pub(crate) fn find(data: &Value, shown: fn(&str) -> String) -> Option<String> {
         Some(Value::String(_) | Value::Array(_)) => return Some("/data/secrets".to_owned()),
         _ => {}
     }
+    let reason = data.get("reason").and_then(Value::as_str).unwrap_or_default();
+    if reason.split_whitespace().any(looks_like_a_secret) {
+        return Some("/data/reason".to_owned());
+    }
     let variables = data.get("variables")?.as_object()?;
     let (name, _) = variables.iter().find(|(name, value)| is_secret_variable(name, value))?;
     Some(format!("/data/variables/{}", shown(name)))

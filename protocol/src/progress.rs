@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Change, Correlation, DeploymentId, Failure, Project, Stage};
+use crate::{Action, Change, Correlation, DeploymentId, Failure, Project, Stage};
 
 /// One step of a deployment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +13,9 @@ pub struct Progress {
     pub deployment_id: DeploymentId,
     /// Which project.
     pub project: Project,
+    /// What was asked for; absent for a deployment.
+    #[serde(default, skip_serializing_if = "Action::is_deploy")]
+    pub action: Action,
     /// What happened.
     #[serde(flatten)]
     pub kind: ProgressKind,

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{CommitSha, RepositoryName, ServerHandle, ServiceName, VariableName};
-use crate::{Change, Class, Correlation, DeploymentId, ErrorCode, Project, Stage};
+use crate::{Action, Change, Class, Correlation, DeploymentId, ErrorCode, Project, Stage};
 
 /// How a deployment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -61,6 +61,9 @@ impl std::fmt::Display for Outcome {
 pub struct DeploymentResult {
     /// Which deployment.
     pub deployment_id: DeploymentId,
+    /// What was asked for; absent for a deployment.
+    #[serde(default, skip_serializing_if = "Action::is_deploy")]
+    pub action: Action,
     /// How it ended.
     pub outcome: Outcome,
     /// Which project; absent when an invalid request didn't tell.

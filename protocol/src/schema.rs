@@ -4,13 +4,21 @@
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-use crate::{CloudEvent, DeploymentResult, EventType, Progress, ProjectReady};
+use crate::{
+    CloudEvent, DeploymentCancel, DeploymentResult, EventType, Progress, ProjectReady, ProjectRollback, ProjectStart,
+    ProjectStop, ProjectUndeploy,
+};
 
 /// The schema of a whole event of `event_type`, envelope included.
 #[must_use]
 pub fn of(event_type: EventType) -> Value {
     match event_type {
         EventType::ProjectReady => generate::<ProjectReady>(event_type),
+        EventType::ProjectStop => generate::<ProjectStop>(event_type),
+        EventType::ProjectStart => generate::<ProjectStart>(event_type),
+        EventType::ProjectRollback => generate::<ProjectRollback>(event_type),
+        EventType::ProjectUndeploy => generate::<ProjectUndeploy>(event_type),
+        EventType::DeploymentCancel => generate::<DeploymentCancel>(event_type),
         EventType::Progress => generate::<Progress>(event_type),
         EventType::Result => generate::<DeploymentResult>(event_type),
     }

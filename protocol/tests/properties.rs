@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use slipway_protocol::names::{BranchName, Host, RepositoryName, Slug, VariableName};
-use slipway_protocol::{Metadata, decode};
+use slipway_protocol::{Metadata, decode, read};
 
 proptest! {
     #[test]
@@ -16,6 +16,19 @@ proptest! {
         let at = at % body.len();
         body[at] = byte;
         let _ = decode(&body, &Metadata::default());
+    }
+
+    #[test]
+    fn a_mutated_command_never_panics_and_always_says_why(
+        name in prop::sample::select(vec!["stop", "start", "rollback", "undeploy"]), at in 0usize..1000, byte in any::<u8>()
+    ) {
+        let path = format!("{}/samples/project-{name}.v1.json", env!("CARGO_MANIFEST_DIR"));
+        let mut body = std::fs::read(path).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        let at = at % body.len();
+        body[at] = byte;
+        if let Err(rejection) = read(&body, &Metadata::default()) {
+            prop_assert!(!rejection.message.is_empty());
+        }
     }
 
     #[test]

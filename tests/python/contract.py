@@ -53,9 +53,39 @@ def written() -> list[str]:
     return [event.body().decode() for event in events]
 
 
-def refused(change: dict) -> bool:
+def commanded() -> list[str]:
+    least = {"project": PROJECT}
+    most = {
+        **least,
+        "server": "vps-267179",
+        "reason": "they're done, $ and \u00fc",
+        "sequence": 2**53 - 1,
+        "expires_at": "2036-11-20T10:30:00+02:00",
+        "correlation": MOST["correlation"],
+    }
+    version = {"deployment": uuid.UUID(int=7)}
+    commands = [
+        slipway.ProjectStop.model_validate(least),
+        slipway.ProjectStop.model_validate(most),
+        slipway.ProjectStart.model_validate(most),
+        slipway.ProjectRollback.model_validate(least),
+        slipway.ProjectRollback.model_validate({**most, "to": {"commit": CODE["commit"]}}),
+        slipway.ProjectRollback.model_validate({**most, "to": version}),
+        slipway.ProjectUndeploy.model_validate({**most, "remove_volumes": True}),
+    ]
+    request = {"source": "/orchestrator", "id": "e-1"}
+    cancels = [
+        slipway.DeploymentCancel.model_validate({"deployment_id": uuid.UUID(int=7), "reason": "why not"}),
+        slipway.DeploymentCancel.model_validate({"request": request, "correlation": MOST["correlation"]}),
+    ]
+    events = [slipway.command_event(command, source="/orchestrator") for command in commands]
+    events += [slipway.cancel_event(cancel, source="/orchestrator", event_id="e-2") for cancel in cancels]
+    return [event.body().decode() for event in events]
+
+
+def refused(change: dict, model: type = slipway.ProjectReady, least: dict = LEAST) -> bool:
     try:
-        slipway.ProjectReady.model_validate({**LEAST, **change})
+        model.model_validate({**least, **change})
     except ValidationError:
         return True
     return False
@@ -65,7 +95,7 @@ def parsed(path: str) -> dict:
     body = Path(path).read_bytes()
     event = slipway.parse_event(body)
     # A newer worker may tell more; a producer may not.
-    if not isinstance(event, slipway.ProjectReadyEvent):
+    if isinstance(event, slipway.ProgressEvent | slipway.ResultEvent):
         more = json.loads(body)
         more["data"]["future"] = more["future"] = 1
         assert slipway.parse_event(json.dumps(more)) == event
@@ -80,10 +110,26 @@ def main() -> None:
         {"sequence": -1},
         {"secrets": {"A": "plain text"}},
     ]
+    bad_commands = [
+        (slipway.ProjectStop, {"to": {"commit": CODE["commit"]}}),
+        (slipway.ProjectStop, {"server": "vps/1"}),
+        (slipway.ProjectStart, {"reason": "two\nlines"}),
+        (slipway.ProjectStart, {"reason": "x" * 501}),
+        (slipway.ProjectRollback, {"to": {"commit": "main"}}),
+        (slipway.ProjectRollback, {"to": {"commit": CODE["commit"], "deployment": str(uuid.UUID(int=7))}}),
+        (slipway.ProjectUndeploy, {"remove_volumes": "certainly"}),
+    ]
+    bad_cancels = [{}, {"deployment_id": uuid.UUID(int=7), "request": {"source": "/o", "id": "1"}}]
     result = {
         "parsed": [parsed(path) for path in sys.argv[1:]],
         "written": written(),
-        "refused": [refused(change) for change in bad],
+        "commanded": commanded(),
+        "refused": [
+            *(refused(change) for change in bad),
+            *(refused(change, model, {"project": PROJECT}) for model, change in bad_commands),
+            *(refused(change, slipway.DeploymentCancel, {}) for change in bad_cancels),
+        ],
+        "actions": list(slipway.Action),
         "types": list(slipway.EventType),
         "stages": list(slipway.Stage),
         "outcomes": list(slipway.Outcome),

@@ -13,7 +13,7 @@ use slipway_deploy::{
     Target, Work,
 };
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
-use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, ProjectReady, Stage};
+use slipway_protocol::{Action, Change, DeploymentId, ErrorCode, Failure, ProjectReady, Stage};
 use slipway_tests::github::{GitHub, GitHubOptions, NewRepository, NewToken};
 use slipway_tests::world::{Commit, Generation, Sample, Variant, World, WorldOptions, net};
 use tokio_util::sync::CancellationToken;
@@ -121,6 +121,9 @@ impl Scene {
         .unwrap();
         Work {
             deployment: DeploymentId(uuid::Uuid::new_v4()),
+            action: Action::Deploy,
+            remove_volumes: false,
+            shares_repository: false,
             request,
             target: Target {
                 handle: ServerHandle::new("target-0").unwrap(),

@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use slipway_protocol::{
-    CONTENT_TYPE, DeploymentId, ErrorCode, EventType, Metadata, Outcome, SecretSource, Stage, decode, schema, topology,
+    Action, CONTENT_TYPE, DeploymentId, ErrorCode, EventType, Message, Metadata, Outcome, SecretSource, Stage, decode,
+    schema, topology,
 };
 use slipway_tests::stack::{BOT_TOKEN, Stack};
 use slipway_tests::world::{Cache, Generation, Sample, Variant};
@@ -97,6 +98,38 @@ fn what_the_vendored_file_writes_is_valid_and_what_it_must_not_write_is_refused(
     assert!(contract["refused"].as_array().unwrap().iter().all(|refused| refused == true), "{}", contract["refused"]);
 }
 
+#[test]
+fn the_commands_that_the_vendored_file_writes_are_valid_and_mean_what_they_say() {
+    let contract = contract();
+    let commanded = contract["commanded"].as_array().unwrap();
+    let mut actions = Vec::new();
+    for body in commanded {
+        let body = body.as_str().unwrap();
+        let event: Value = serde_json::from_str(body).unwrap();
+        let event_type = EventType::named(event["type"].as_str().unwrap()).unwrap();
+        let schema = jsonschema::draft202012::new(&schema::of(event_type)).unwrap();
+        let errors: Vec<String> = schema.iter_errors(&event).map(|e| e.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}: {body}");
+        match slipway_protocol::read(body.as_bytes(), &Metadata::default()).unwrap() {
+            Message::Command(request) => {
+                let data = request.event.data;
+                assert_eq!(data.to.is_some(), event["data"].get("to").is_some(), "{body}");
+                assert_eq!(data.server.is_some(), event["data"].get("server").is_some(), "{body}");
+                assert_eq!(json!(data.correlation), event["data"].get("correlation").cloned().unwrap_or(json!({})));
+                actions.push((data.action, data.remove_volumes));
+            }
+            Message::Cancel(request) => {
+                assert!(request.event.data.deployment().is_some(), "{body}");
+                actions.push((Action::Cancel, false));
+            }
+            Message::Ready(_) => panic!("{body}"),
+        }
+    }
+    use Action::{Cancel, Rollback, Start, Stop, Undeploy};
+    let expected = [Stop, Stop, Start, Rollback, Rollback, Rollback, Undeploy, Cancel, Cancel];
+    assert_eq!(actions, expected.map(|action| (action, action == Undeploy)));
+}
+
 /// Maps that are empty needn't be written.
 fn without_empty(data: &Value) -> Value {
     let mut data = data.clone();
@@ -109,6 +142,7 @@ fn the_vendored_file_has_the_same_words_ids_and_names() {
     let contract = contract();
     assert_eq!(contract["types"], json!(EventType::ALL));
     assert_eq!(contract["stages"], json!(Stage::ALL));
+    assert_eq!(contract["actions"], json!(Action::ALL));
     assert_eq!(contract["outcomes"], json!(Outcome::ALL));
     let codes: Map<String, Value> = ErrorCode::ALL.iter().map(|code| (code.to_string(), json!(code.class()))).collect();
     assert_eq!(contract["codes"], Value::Object(codes));

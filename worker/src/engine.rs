@@ -65,6 +65,7 @@ pub async fn run_with(
         readiness,
         drain: drain.clone(),
         prefetch: PREFETCH,
+        versions: config.worker.versions,
         canary,
     };
     let settings = Settings {

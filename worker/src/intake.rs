@@ -1,24 +1,24 @@
-//! From the queue into the database: decode, validate everything, commit, and only then acknowledge. Never a negative
-//! acknowledgement: without the database the consumer is given up, and what it held goes back to the queue once.
+//! From the queue into the database: decode, commit, and only then acknowledge. What a message calls for is decided in
+//! [`crate::admission`]. Never a negative acknowledgement: without the database the consumer is given up, and what it held
+//! goes back to the queue once.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use slipway_deploy::retry::Policy;
-use slipway_protocol::{ErrorCode, Failure, Known, Rejection, Request, decode, topology};
+use slipway_protocol::topology;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use crate::admission;
 use crate::amqp::{self, AmqpError, Broker, Delivered, Link, Subscription};
 use crate::crash::{self, Step};
-use crate::credentials::{Credentials, described};
+use crate::credentials::Credentials;
 use crate::lifecycle::Drain;
 use crate::message::Incoming;
-use crate::metrics::Metrics;
 use crate::readiness::{Condition, Readiness};
-use crate::store::{Accepted, Refusal, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::telemetry;
 
 /// How long after its last canary a worker still counts as connected through.
@@ -43,6 +43,8 @@ pub struct Intake {
     pub drain: Drain,
     /// Messages under way at once.
     pub prefetch: u16,
+    /// To how many versions of a project one may roll back.
+    pub versions: u32,
     /// Where the relay is told the queue to send canaries to.
     pub canary: watch::Sender<Option<String>>,
 }
@@ -162,12 +164,8 @@ impl Intake {
 
     async fn handle(&self, delivered: &Delivered) -> Result<(), Ended> {
         let incoming = storable(&delivered.incoming);
-        let read = decode(&incoming.body, &incoming.metadata());
-        let told = match &read {
-            Ok(request) => known(request),
-            Err(rejection) => (*rejection.known).clone(),
-        };
-        let tracestate = read.as_ref().ok().and_then(|request| request.event.tracestate.as_deref());
+        let read = slipway_protocol::read(&incoming.body, &incoming.metadata());
+        let (told, tracestate) = admission::told(&read);
         let span = tracing::info_span!(
             "process slipway.deployments",
             otel.kind = "consumer",
@@ -185,90 +183,12 @@ impl Intake {
             deployment.id = tracing::field::Empty,
             error.type = tracing::field::Empty,
         );
-        telemetry::continue_trace(&span, told.traceparent.as_deref(), tracestate);
+        telemetry::continue_trace(&span, told.traceparent.as_deref(), tracestate.as_deref());
         self.take_in(read, &incoming).instrument(span).await?;
         if !crash::around(Step::Ack, delivered.ack()).await? {
             tracing::warn!("the acknowledgement came too late; the message will come again and be a duplicate");
         }
         Ok(())
-    }
-
-    /// Commits what the message calls for; when this returns, it may be acknowledged.
-    async fn take_in(&self, read: Result<Request, Rejection>, incoming: &Incoming) -> Result<(), StoreError> {
-        let refusal = match read {
-            Ok(request) => match self.validate(&request).await? {
-                None => return self.accept(&request, incoming).await,
-                Some(failure) => Refusal { failure, known: known(&request), withhold: false },
-            },
-            Err(rejection) => Refusal {
-                failure: Failure::new(rejection.code, None, rejection.message),
-                known: *rejection.known,
-                withhold: rejection.code == ErrorCode::PlaintextSecret,
-            },
-        };
-        self.refuse(refusal, incoming).await
-    }
-
-    async fn accept(&self, request: &Request, incoming: &Incoming) -> Result<(), StoreError> {
-        let id = request.deployment_id();
-        tracing::Span::current().record("deployment.id", id.to_string());
-        let accepted = self.store.accept(request, incoming).await?;
-        let verdict = match accepted {
-            Accepted::New => "accepted",
-            Accepted::Superseded(_) => "superseded",
-            Accepted::Duplicate => "duplicate",
-        };
-        Metrics::get().taken_in(verdict);
-        tracing::info!(deployment.id = %id, project.slug = %request.event.data.project.slug, verdict, "request taken in");
-        Ok(())
-    }
-
-    async fn refuse(&self, mut refusal: Refusal, incoming: &Incoming) -> Result<(), StoreError> {
-        if holds_nul(&serde_json::Value::Object(refusal.known.correlation.clone())) {
-            refusal.known.correlation.clear();
-        }
-        let code = refusal.failure.code.as_str();
-        tracing::Span::current().record("error.type", code);
-        let new = self.store.refuse(&refusal, incoming).await?;
-        Metrics::get().taken_in(if new { code } else { "duplicate" });
-        let deployment = refusal.known.deployment_id().map(|id| id.to_string());
-        tracing::warn!(deployment.id = deployment, error.type = code, new, "request refused: {}", refusal.failure.message);
-        Ok(())
-    }
-
-    /// What only this process can check; `None` when all is well.
-    async fn validate(&self, request: &Request) -> Result<Option<Failure>, StoreError> {
-        let data = &request.event.data;
-        let refuse = |code, message: String| Ok(Some(Failure::new(code, None, message)));
-        if let Some(expiry) = data.expires_at.filter(|expiry| *expiry <= Timestamp::now()) {
-            return refuse(ErrorCode::ExpiredEvent, format!("the request expired at {expiry}"));
-        }
-        // PostgreSQL's text can't hold NUL, and nothing that is meant to be read does.
-        if serde_json::to_value(&request.event).is_ok_and(|event| holds_nul(&event)) {
-            return refuse(ErrorCode::InvalidField, "a text of the event must not hold the character NUL".to_owned());
-        }
-        let known = self.store.server(&data.server.handle).await?.is_some();
-        let unfit = match described(&data.server) {
-            Err(error) if !known => Some(error),
-            _ => self.credentials.secrets(data).err(),
-        };
-        Ok(unfit.map(|error| error.failure(None)))
-    }
-}
-
-fn known(request: &Request) -> Known {
-    let (event, data) = (&request.event, &request.event.data);
-    Known {
-        source: Some(event.source.clone()),
-        id: Some(event.id.clone()),
-        replay: request.replay,
-        event_type: Some(event.event_type.clone()),
-        traceparent: event.traceparent.clone().filter(|t| !t.contains('\0')),
-        project: Some(data.project.clone()),
-        repository: Some(data.repository.name.clone()),
-        commit: Some(data.repository.commit.clone()),
-        server: Some(data.server.handle.clone()),
-        correlation: data.correlation.clone(),
     }
 }
 
@@ -281,15 +201,5 @@ fn storable(incoming: &Incoming) -> Incoming {
         headers: incoming.headers.iter().map(|(name, value)| (clean(name), clean(value))).collect(),
         exchange: clean(&incoming.exchange),
         routing_key: clean(&incoming.routing_key),
-    }
-}
-
-fn holds_nul(value: &serde_json::Value) -> bool {
-    use serde_json::Value;
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(values) => values.iter().any(holds_nul),
-        Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

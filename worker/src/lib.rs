@@ -6,6 +6,7 @@
 //! on a server isn't here: that's `slipway-deploy`.
 
 pub mod admin;
+mod admission;
 pub mod amqp;
 pub mod cli;
 pub mod config;

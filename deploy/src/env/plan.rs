@@ -143,7 +143,7 @@ fn release(inputs: &Inputs<'_>, plan: &mut Plan) {
 }
 
 /// `<registry>/<owner>/<repository>-<module>` in lower case; variables are underscored, image names hyphenated.
-fn image(registry: &str, repository: &RepositoryName, module: &str) -> String {
+pub fn image(registry: &str, repository: &RepositoryName, module: &str) -> String {
     format!("{registry}/{repository}-{}", module.replace('_', "-")).to_ascii_lowercase()
 }
 

@@ -1,8 +1,8 @@
 //! Actions secrets of a repository: only those whose value changed are sealed and written.
 //!
-//! Deliberately not here: which secrets a project gets, and deleting any.
+//! Deliberately not here: which secrets a project gets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -42,6 +42,16 @@ struct PublicKeyAnswer {
     key: String,
 }
 
+#[derive(Deserialize)]
+struct SecretsAnswer {
+    secrets: Vec<SecretAnswer>,
+}
+
+#[derive(Deserialize)]
+struct SecretAnswer {
+    name: String,
+}
+
 impl GithubClient {
     /// Writes those of the `desired` secrets whose keyed digest isn't in `digests`.
     ///
@@ -66,6 +76,43 @@ impl GithubClient {
             let message = format!("stopped while writing the GitHub secrets of {repository}");
             Err(StageError::new(ErrorCode::DeadlineExceeded, message))
         })
+    }
+
+    /// Deletes those of the secrets `names` that the repository has; gives their names.
+    ///
+    /// # Errors
+    /// GitHub's own errors, and `deadline-exceeded` when `cancel` came first.
+    pub async fn delete_secrets(
+        &self,
+        repository: &RepositoryName,
+        names: &BTreeSet<String>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<String>, StageError> {
+        cancel.run_until_cancelled(self.delete_present(repository, names)).await.unwrap_or_else(|| {
+            let message = format!("stopped while deleting the GitHub secrets of {repository}");
+            Err(StageError::new(ErrorCode::DeadlineExceeded, message))
+        })
+    }
+
+    async fn delete_present(
+        &self,
+        repository: &RepositoryName,
+        names: &BTreeSet<String>,
+    ) -> Result<Vec<String>, StageError> {
+        let doing = format!("list the secrets of {repository}");
+        // A repository has 100 secrets at most: one page.
+        let path = format!("/repos/{repository}/actions/secrets?per_page=100");
+        let answer = self.ask(repository, Method::GET, &path, None, &doing).await?;
+        let present: SecretsAnswer = answer.read(&doing)?;
+        let mut deleted = Vec::new();
+        for SecretAnswer { name } in present.secrets.into_iter().filter(|s| names.contains(&s.name)) {
+            let doing = format!("delete the secret {name} of {repository}");
+            let path = format!("/repos/{repository}/actions/secrets/{name}");
+            let _writing = self.shared.writing.lock().await;
+            self.ask(repository, Method::DELETE, &path, None, &doing).await?;
+            deleted.push(name);
+        }
+        Ok(deleted)
     }
 
     async fn put_changed(

@@ -15,4 +15,9 @@ for tag in $tags; do export "$tag"; done
 pull_modules
 sync .slipway/put
 mv -fT .slipway/put .env
-project_compose up -d --no-build --remove-orphans
+if [ -f .slipway/stopped ]; then
+    # Somebody has stopped the project: the new version is ready for when it's started again.
+    project_compose create --no-build --remove-orphans
+else
+    project_compose up -d --no-build --remove-orphans
+fi

@@ -4,6 +4,10 @@ umask 022
 [ ! -L "$dir" ] || die checkout-failed "$dir is a symbolic link"
 mkdir -p "$dir"
 enter
+if [ -f "$kept/env" ]; then
+    [ -f .env ] || put .env 600 <"$kept/env"
+    rm -f "$kept/env"
+fi
 
 # Locks of a git that was killed: nobody else works here.
 rm -f .git/index.lock .git/HEAD.lock .git/shallow.lock .git/config.lock

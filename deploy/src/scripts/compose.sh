@@ -11,6 +11,7 @@ if ! project_compose pull -q --policy "$policy" >&2; then
     exit 4
 fi
 registry_logout
+rm -f .slipway/stopped
 if project_compose up -d --no-build --remove-orphans >&2; then
     up=done
 else

@@ -3,6 +3,16 @@ containers() {
     docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$slug" --filter label=com.docker.compose.oneoff=False
 }
 
+# running: the project's containers that run or would run again, one-offs included.
+running() { docker ps -q --no-trunc --filter "label=com.docker.compose.project=$slug"; }
+
+# tell_services: tells the worker of each container, from lines in $format.
+tell_services() {
+    while read -r service state health restarts code _ image _; do
+        [ -z "$service" ] || tell service "$service $state $health $restarts $code $image"
+    done
+}
+
 format='{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{if index .State "Health"}}{{.State.Health.Status}}{{else}}-{{end}} {{.RestartCount}} {{.State.ExitCode}} {{.State.StartedAt}} {{.Config.Image}} {{.HostConfig.RestartPolicy.Name}} {{.Id}}'
 
 # verdict: ok, or wait, crash-loop or unhealthy with the service and its container. Seconds a service must have run:
@@ -48,7 +58,5 @@ gate() {
         sleep 1
     done
 
-    printf '%s\n' "$sample" | while read -r service state health restarts code _ image _; do
-        [ -z "$service" ] || tell service "$service $state $health $restarts $code $image"
-    done
+    printf '%s\n' "$sample" | tell_services
 }

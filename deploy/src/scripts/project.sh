@@ -3,6 +3,8 @@ dir=$root/$slug
 base=infra/compose.base.yml
 prod=infra/compose.prod.yml
 override=infra/compose.slipway.yml
+# What an undeployment leaves, as long as there are volumes: the settings that their data need.
+kept=$root/.slipway-kept/$slug
 
 # project_compose ARGUMENTS: the one prefix of every compose call, run in $dir.
 project_compose() {

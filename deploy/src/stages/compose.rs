@@ -62,7 +62,7 @@ impl Attempt {
     }
 }
 
-fn services(said: &Said) -> Vec<ServiceReport> {
+pub(super) fn services(said: &Said) -> Vec<ServiceReport> {
     said.values("service").iter().filter_map(|line| service(line)).collect()
 }
 
@@ -77,7 +77,7 @@ fn service(line: &str) -> Option<ServiceReport> {
     Some(ServiceReport { service, state, health, image, restarts })
 }
 
-fn explain(said: &Said) -> StageError {
+pub(super) fn explain(said: &Said) -> StageError {
     let fail = |code, message: String| StageError::new(code, message).with_tail(said.tail());
     let mut verdict = said.value("verdict").unwrap_or_default().split(' ');
     let (kind, name) = (verdict.next().unwrap_or_default(), verdict.next().unwrap_or_default());

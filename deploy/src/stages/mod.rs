@@ -1,10 +1,13 @@
-//! The seven stages, a file for each: what is sent, and what is made of the answer. All of them are methods of
+//! The seven stages, a file for each: what is sent, and what is made of the answer; and what else than deploying is done
+//! in them (lifecycle). All of them are methods of
 //! [`crate::Attempt`]; the shell side stands in `scripts`.
 
 mod clone;
 mod compose;
 mod env;
 mod firewall;
+mod lifecycle;
+mod lifecycle_undeploy;
 mod preflight;
 mod secrets;
 pub(crate) mod verify;

@@ -16,7 +16,7 @@ use crate::quote::quote;
 use crate::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
-const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
+pub(super) const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
 
 impl Attempt {
     pub(crate) async fn secrets(&mut self) -> Result<StageReport, StageError> {
@@ -29,6 +29,8 @@ impl Attempt {
             let new = self.new_key()?;
             said = self.install(Some(&new)).await?;
             key = Some(new);
+            // Somebody took the key away, as undeploying does: nobody knows then what GitHub still holds.
+            self.work.github_digests.clear();
         }
         let mut desired = self.desired(&env);
         let new_key = key.is_some();
@@ -85,7 +87,7 @@ impl Attempt {
     }
 
     /// The secrets that the CI of both template generations reads.
-    fn desired(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, SecretString> {
+    pub(super) fn desired(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, SecretString> {
         let request = &self.work.request;
         let mut shared = env.clone();
         shared.remove(REGISTRY_AUTH);

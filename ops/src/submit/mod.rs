@@ -3,7 +3,7 @@
 mod flags;
 mod input;
 mod secrets;
-mod send;
+pub(crate) mod send;
 
 pub(crate) use flags::port;
 
@@ -21,7 +21,7 @@ use crate::trouble::{Exit, Trouble};
 use crate::watch;
 
 /// `source` of the events that this command makes.
-const SOURCE: &str = "/slipway/cli";
+pub(crate) const SOURCE: &str = "/slipway/cli";
 
 #[derive(Debug, Args)]
 pub(crate) struct Submit {
@@ -73,7 +73,8 @@ pub(crate) async fn run(args: Submit, settings: &Settings, printer: &Printer) ->
     }
     // Before anything is published: who wants to watch must be able to.
     let memory = args.watch.then(|| Memory::new(settings)).transpose()?;
-    send::publish(&ready, settings).await?;
+    let correlation_id = event.data.correlation.get("correlation_id").and_then(|id| id.as_str());
+    send::publish(&send::message(event, correlation_id, ready.body.clone()), settings).await?;
     if printer.is_json() {
         let published = json!({ "deployment_id": id, "published": true, "source": event.source, "event_id": event.id });
         printer.json(&published);

@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use slipway_protocol::{CONTENT_TYPE, topology};
+use slipway_protocol::{CONTENT_TYPE, CloudEvent, topology};
 use slipway_worker::amqp::{PublishError, Publisher};
 use slipway_worker::message::Outgoing;
 
-use super::Ready;
 use crate::broker::Bus;
 use crate::settings::Settings;
 use crate::trouble::{Exit, Trouble};
 
-pub(super) async fn publish(ready: &Ready, settings: &Settings) -> Result<(), Trouble> {
+pub(crate) async fn publish(message: &Outgoing, settings: &Settings) -> Result<(), Trouble> {
     let bus = Bus::connect(settings).await?;
     let publisher = Publisher::open(&bus.link).await.map_err(|e| bus.trouble(&e))?;
-    let done = publisher.publish(&message(ready)).await;
+    let done = publisher.publish(message).await;
     bus.link.close().await;
     done.map_err(|error| match error {
         PublishError::Returned { .. } | PublishError::Nacked => {
@@ -37,9 +36,8 @@ fn is_no_exchange(error: &slipway_worker::amqp::AmqpError) -> bool {
     crate::trouble::chain(error).to_ascii_uppercase().replace(['-', ' '], "_").contains("NOT_FOUND")
 }
 
-fn message(ready: &Ready) -> Outgoing {
-    let event = &ready.request.event;
-    let correlation_id = event.data.correlation.get("correlation_id").and_then(|v| v.as_str());
+/// An event as a message; `correlation_id` is the request's own.
+pub(crate) fn message<T>(event: &CloudEvent<T>, correlation_id: Option<&str>, body: Vec<u8>) -> Outgoing {
     let mut headers = BTreeMap::new();
     if let Some(traceparent) = &event.traceparent {
         headers.insert("traceparent".to_owned(), traceparent.clone());
@@ -53,6 +51,6 @@ fn message(ready: &Ready) -> Outgoing {
         correlation_id: correlation_id.filter(|id| id.len() <= 255).map(str::to_owned),
         content_type: Some(CONTENT_TYPE.to_owned()),
         headers,
-        body: ready.body.clone(),
+        body,
     }
 }

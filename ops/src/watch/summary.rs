@@ -1,6 +1,6 @@
 //! How a deployment ended, in full: stage by stage, service by service, the address, or what to do next.
 
-use slipway_protocol::{DeploymentResult, Outcome};
+use slipway_protocol::{Action, DeploymentResult, Outcome};
 
 use super::line::{between, change_word, duration, short};
 use crate::print::{Printer, Table};
@@ -18,7 +18,7 @@ pub(crate) fn print(result: &DeploymentResult, printer: &Printer) -> Result<Exit
         Outcome::Succeeded | Outcome::AlreadyDeployed => {
             let verb = if result.outcome == Outcome::Succeeded { "answers" } else { "answered as asked already" };
             if let Some(url) = &result.url {
-                printer.line(&format!("{what} {verb} at {url}"));
+                printer.line(&format!("{} {verb} at {url}", version(result)));
             }
             printer.line(&format!("Finished all in {took}"));
         }
@@ -75,11 +75,20 @@ fn failed(result: &DeploymentResult) -> Trouble {
     Trouble::new(Exit::Failed, message).details(failure.tail.clone()).hint(failure.next_action.clone())
 }
 
+/// The project and its commit.
+fn version(result: &DeploymentResult) -> String {
+    what(&DeploymentResult { action: Action::Deploy, ..result.clone() })
+}
+
 fn what(result: &DeploymentResult) -> String {
     let slug = result.project.as_ref().map_or("the project", |p| p.slug.as_str());
+    let of = match result.action {
+        Action::Deploy => String::new(),
+        action => format!("{action} of "),
+    };
     match &result.commit {
-        Some(commit) => format!("{slug} {}", commit.short()),
-        None => slug.to_owned(),
+        Some(commit) => format!("{of}{slug} {}", commit.short()),
+        None => format!("{of}{slug}"),
     }
 }
 

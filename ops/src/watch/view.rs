@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use slipway_protocol::{ProgressKind, Stage};
+use slipway_protocol::{Action, ProgressKind, Stage};
 
 use super::line;
 use super::told::{Said, Told};
@@ -50,7 +50,7 @@ impl View {
         let Said::Progress(progress) = &told.said else { return };
         let time = told.time.unwrap_or_else(Timestamp::now);
         let since = *self.since.get_or_insert(time);
-        self.spin(&progress.kind, time);
+        self.spin(progress.action, &progress.kind, time);
         let elapsed = line::duration(line::between(since, time));
         if let Some(line) = line::of(&progress.kind) {
             let told_by_spinner = self.spinner.is_some() && matches!(progress.kind, ProgressKind::StageStarted { .. });
@@ -74,11 +74,13 @@ impl View {
         }
     }
 
-    fn spin(&mut self, kind: &ProgressKind, time: Timestamp) {
+    fn spin(&mut self, action: Action, kind: &ProgressKind, time: Timestamp) {
         let Some(spinner) = &mut self.spinner else { return };
         match kind {
             ProgressKind::StageStarted { stage, .. } => {
-                let position = Stage::ALL.iter().position(|s| s == stage).unwrap_or_default();
+                let stages = action.stages();
+                let position = stages.iter().position(|s| s == stage).unwrap_or_default();
+                spinner.set_length(stages.len() as u64);
                 spinner.set_prefix(stage.as_str());
                 spinner.set_message("");
                 spinner.set_position(position as u64 + 1);

@@ -6,6 +6,7 @@
 mod inventory;
 #[path = "../it/mod.rs"]
 mod it;
+mod lifecycle;
 #[path = "../../../worker/tests/services/mod.rs"]
 mod services;
 mod topology;

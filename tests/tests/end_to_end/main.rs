@@ -8,4 +8,5 @@ mod events;
 mod failures;
 mod generations;
 mod leaks;
+mod lifecycle;
 mod scene;

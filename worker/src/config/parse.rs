@@ -70,6 +70,10 @@ pub(super) fn attempts(value: &str) -> Result<u32, Fault> {
     number(value, 1, 100)
 }
 
+pub(super) fn versions(value: &str) -> Result<u32, Fault> {
+    number(value, 1, 100)
+}
+
 pub(super) fn socket_address(value: &str) -> Result<SocketAddr, Fault> {
     value.parse().map_err(|_| Fault::Unexpected)
 }

@@ -106,6 +106,8 @@ variables! {
         LEASE: Duration = "SLIPWAY_LEASE", Default("30s"), false, parse::lease,
             "How long a silent worker keeps its deployments before another takes them over",
             "a duration from 1s to 10m";
+        VERSIONS: u32 = "SLIPWAY_VERSIONS", Default("10"), false, parse::versions,
+            "To how many of its last versions a project may be rolled back", "a number from 1 to 100";
     }
     "Attempts" {
         MAX_ATTEMPTS: u32 = "SLIPWAY_MAX_ATTEMPTS", Default("5"), false, parse::attempts,

@@ -49,6 +49,7 @@ pub(super) async fn carry_out(runner: &Runner, claim: Claim) {
         cicd.pipeline.result = tracing::field::Empty,
         deployment.outcome = tracing::field::Empty,
         deployment.id = %lease.deployment,
+        deployment.action = %claim.action,
         project.slug = %lease.slug,
         server.handle = %lease.server,
         attempt.number = claim.attempt,
@@ -116,7 +117,7 @@ async fn stages(runner: &Runner, claim: &Claim, cancel: &CancellationToken, seen
     let input = ring::digest::digest(&ring::digest::SHA256, &serde_json::to_vec(&claim.event.data).unwrap_or_default());
     let mut url = None;
     let mut ended = None;
-    for stage in Stage::ALL {
+    for &stage in claim.action.stages() {
         if runner.drain.has_begun() {
             ended = Some(Ended::Drained);
             break;

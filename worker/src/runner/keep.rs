@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use slipway_deploy::{StageError, Target, Work};
+use slipway_protocol::Action;
 use tokio::time::Instant;
 
 use super::Runner;
@@ -54,14 +55,24 @@ pub(super) async fn prepare(
     let request = &claim.event.data;
     let known = persist(|| runner.store.server(&request.server.handle)).await?;
     let digests = persist(|| runner.store.github_digests(request.project.id, &claim.lease.server)).await?;
+    let shares_repository = claim.action == Action::Undeploy
+        && persist(|| runner.store.shares_repository(request.project.id, &claim.lease.server)).await?;
     let ready = || -> Result<(Work, ServerRecord), StageError> {
         let target = runner.credentials.target(&request.server, known)?;
         let server = record(&target);
+        // Whoever only stops a project must not need the key that its secrets were sealed to years ago.
+        let secrets = match runner.credentials.secrets(request) {
+            Err(error) if claim.action.deploys() => return Err(error),
+            opened => opened.unwrap_or_default(),
+        };
         let work = Work {
             deployment: claim.lease.deployment,
+            action: claim.action,
+            remove_volumes: claim.remove_volumes,
+            shares_repository,
             request: request.clone(),
             target,
-            secrets: runner.credentials.secrets(request)?,
+            secrets,
             github_digests: digests,
         };
         Ok((work, server))

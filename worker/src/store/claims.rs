@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use slipway_protocol::names::{ServerHandle, Slug};
-use slipway_protocol::{CloudEvent, DeploymentId, ErrorCode, Failure, ProgressKind, ProjectReady};
+use slipway_protocol::{Action, CloudEvent, DeploymentId, ErrorCode, Failure, ProgressKind, ProjectReady};
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
 
@@ -44,7 +44,11 @@ pub struct Lease {
 pub struct Claim {
     /// The right to do so.
     pub lease: Lease,
-    /// The request as it was accepted.
+    /// What to do.
+    pub action: Action,
+    /// Undeploy: with all data.
+    pub remove_volumes: bool,
+    /// The request as it was accepted; for a command the one of the version that it acts with.
     pub event: CloudEvent<ProjectReady>,
     /// Number of the attempt, from 1.
     pub attempt: u32,
@@ -105,9 +109,10 @@ impl Store {
                 return Ok(None);
             };
             ledger.progress(ProgressKind::AttemptStarted { attempt }).await?;
+            let (action, remove_volumes) = (ledger.head.action, ledger.head.remove_volumes);
             let (interruptions, traceparent) = (ledger.head.interruptions, ledger.head.traceparent);
             commit(tx, Write::Claim).await?;
-            Ok(Some(Claim { lease, event, attempt, interruptions, traceparent }))
+            Ok(Some(Claim { lease, action, remove_volumes, event, attempt, interruptions, traceparent }))
         })
         .await
     }

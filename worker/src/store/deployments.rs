@@ -1,19 +1,17 @@
-//! Deployments as operators read them: lists, one in full, its journal and its events; and cancelling.
+//! Deployments as operators read them: lists, one in full, its journal and its events.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use slipway_protocol::{DeploymentId, DeploymentResult, Failure, ProjectReady};
+use slipway_protocol::{Action, DeploymentId, DeploymentResult, Failure, ProjectReady};
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::ending::{End, StageEnd};
 use super::error::readable;
-use super::ledger::{Ledger, number};
+use super::ledger::number;
 use super::state::State;
-use super::{Result, Store, commit, deadline};
-use crate::crash::Write;
+use super::{Result, Store, deadline};
 
 /// A deployment.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +24,14 @@ pub struct Deployment {
     pub event_id: String,
     /// The replay that asked for it.
     pub replay: Option<Uuid>,
+    /// What was asked for.
+    pub action: Action,
+    /// The deployment whose version a command acts with.
+    pub acts_on: Option<DeploymentId>,
+    /// Whether an undeployment removes the project's volumes.
+    pub remove_volumes: bool,
+    /// Why a command was given.
+    pub reason: Option<String>,
     /// The project's slug; absent when a refused request didn't tell, and so are the next four.
     pub project: Option<String>,
     /// The repository.
@@ -34,7 +40,7 @@ pub struct Deployment {
     pub commit: Option<String>,
     /// The server's handle.
     pub server: Option<String>,
-    /// What was asked for; absent for a refused request.
+    /// The request that it acts with; absent for a refused one.
     pub request: Option<ProjectReady>,
     /// Where it stands.
     pub state: State,
@@ -115,7 +121,7 @@ pub struct StoredEvent {
     pub published_at: Option<Timestamp>,
 }
 
-const COLUMNS: &str = "id, source, event_id, replay_id, project_slug, repository, commit_sha, server, \
+const COLUMNS: &str = "id, source, event_id, replay_id, action, acts_on, remove_volumes, reason, project_slug, repository, commit_sha, server, \
      request -> 'data' AS data, state, attempt, interruptions, run_at, owner, superseded_by, \
      cancel_requested_at IS NOT NULL AS cancel_requested, failure, result, ssh_round_trips, traceparent, accepted_at, \
      started_at, finished_at";
@@ -211,36 +217,6 @@ impl Store {
         })
         .await
     }
-
-    /// Cancels a deployment: at once while it waits, at the next boundary between stages while it runs. Gives the state
-    /// it was in, or `None` when there is no such deployment; one that has ended stays as it is.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn cancel(&self, id: DeploymentId) -> Result<Option<State>> {
-        deadline(async {
-            let mut client = self.client().await?;
-            let tx = client.transaction().await?;
-            let Some(mut ledger) = Ledger::lock(&tx, id).await? else { return Ok(None) };
-            let was = ledger.head.state;
-            match was {
-                State::Pending => {
-                    ledger.finish(self, &End::Cancelled, &StageEnd::default()).await?;
-                }
-                State::Running => {
-                    tx.execute(
-                        "UPDATE deployments SET cancel_requested_at = coalesce(cancel_requested_at, now()) WHERE id = $1",
-                        &[&id.0],
-                    )
-                    .await?;
-                }
-                State::Ended(_) => {}
-            }
-            commit(tx, Write::Cancel).await?;
-            Ok(Some(was))
-        })
-        .await
-    }
 }
 
 fn read(row: &Row) -> Result<Deployment> {
@@ -253,6 +229,10 @@ fn read(row: &Row) -> Result<Deployment> {
         source: row.get("source"),
         event_id: row.get("event_id"),
         replay: row.get("replay_id"),
+        action: readable(TABLE, "action", row.get::<_, &str>("action").parse())?,
+        acts_on: row.get::<_, Option<Uuid>>("acts_on").map(DeploymentId),
+        remove_volumes: row.get("remove_volumes"),
+        reason: row.get("reason"),
         project: row.get("project_slug"),
         repository: row.get("repository"),
         commit: row.get("commit_sha"),

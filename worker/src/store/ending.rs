@@ -136,6 +136,7 @@ impl Ledger<'_> {
         }
         DeploymentResult {
             deployment_id: head.id,
+            action: head.action,
             outcome,
             project: head.project.clone(),
             repository: head.repository.clone(),

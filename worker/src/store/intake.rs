@@ -2,13 +2,15 @@
 //! or finds that it was here before.
 
 use jiff::Timestamp;
+use slipway_protocol::names::ServerHandle;
 use slipway_protocol::{
-    DeploymentId, DeploymentResult, EventType, Failure, Known, Outcome, ProgressKind, Request, topology,
+    Action, DeploymentId, DeploymentResult, EventType, Failure, Known, Outcome, ProgressKind, ProjectId, Request,
+    topology,
 };
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
-use uuid::Uuid;
 
+use super::cancellations::foreseen;
 use super::ending::{End, StageEnd};
 use super::error::readable;
 use super::ledger::Ledger;
@@ -26,8 +28,30 @@ pub enum Accepted {
     New,
     /// It's a deployment that ended at once, since this newer one is here already.
     Superseded(DeploymentId),
+    /// It's a deployment that ended at once, since somebody had cancelled it before it came.
+    Cancelled,
     /// It was here before; nothing was written.
     Duplicate,
+}
+
+/// A request that is about to be stored. Of two requests for one project, one is placed after the other.
+pub(super) struct Newcomer {
+    pub id: DeploymentId,
+    pub project: ProjectId,
+    pub action: Action,
+}
+
+impl Newcomer {
+    pub(super) async fn lock(
+        tx: &Transaction<'_>,
+        id: DeploymentId,
+        project: ProjectId,
+        action: Action,
+    ) -> Result<Self> {
+        tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&project.to_string()]).await?;
+        super::cancellations::lock(tx, id).await?;
+        Ok(Self { id, project, action })
+    }
 }
 
 /// A message that can't become a deployment.
@@ -42,8 +66,8 @@ pub struct Refusal {
 }
 
 impl Store {
-    /// Stores a valid request. An older deployment of the same project that still waits is superseded, one that runs
-    /// is asked to stop; a request that is older than what is here is superseded at once.
+    /// Stores a valid request to deploy. An older request for the same project that still waits is superseded, one that
+    /// runs is asked to stop; a request that is older than what is here is superseded at once.
     ///
     /// # Errors
     /// When the database fails; then nothing was written and the message must not be acknowledged.
@@ -51,40 +75,63 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
-            let id = request.deployment_id();
-            let project = request.event.data.project.id.0;
-            // Of two requests for one project, one decides after the other.
-            tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&project.to_string()]).await?;
+            let data = &request.event.data;
+            let newcomer = Newcomer::lock(&tx, request.deployment_id(), data.project.id, Action::Deploy).await?;
             let Some(order) = insert(&tx, request, incoming).await? else { return Ok(Accepted::Duplicate) };
-            let Some(mut ledger) = Ledger::lock(&tx, id).await? else { return Ok(Accepted::Duplicate) };
-            ledger.progress(ProgressKind::Accepted).await?;
-            let verdict = arrive(&order, &rivals(&tx, project, id).await?);
-            if let Some(by) = verdict.superseded_by {
-                ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
-                commit(tx, Write::Accept).await?;
-                return Ok(Accepted::Superseded(by));
-            }
-            for older in verdict.supersedes {
-                self.supersede(&tx, older, id).await?;
-            }
-            tx.execute("SELECT pg_notify($1, '')", &[&super::wakeups::DEPLOYMENTS]).await?;
+            let accepted = self.place(&tx, &newcomer, &data.server.handle, &order).await?;
             commit(tx, Write::Accept).await?;
-            Ok(Accepted::New)
+            Ok(accepted)
         })
         .await
     }
 
-    async fn supersede(&self, tx: &Transaction<'_>, older: DeploymentId, by: DeploymentId) -> Result<()> {
+    /// Gives a request that was just inserted its place among the project's others.
+    pub(super) async fn place(
+        &self,
+        tx: &Transaction<'_>,
+        newcomer: &Newcomer,
+        server: &ServerHandle,
+        order: &Order,
+    ) -> Result<Accepted> {
+        let id = newcomer.id;
+        let Some(mut ledger) = Ledger::lock(tx, id).await? else { return Ok(Accepted::Duplicate) };
+        ledger.progress(ProgressKind::Accepted).await?;
+        if foreseen(tx, id).await? {
+            ledger.finish(self, &End::Cancelled, &StageEnd::default()).await?;
+            return Ok(Accepted::Cancelled);
+        }
+        let rivals = rivals(tx, newcomer, server).await?;
+        let orders: Vec<Rival> = rivals.iter().map(|(rival, _)| *rival).collect();
+        let verdict = arrive(order, &orders);
+        if let Some(by) = verdict.superseded_by {
+            ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
+            return Ok(Accepted::Superseded(by));
+        }
+        for (older, action) in rivals.iter().filter(|(rival, _)| verdict.supersedes.contains(&rival.id)) {
+            self.supersede(tx, older.id, *action, newcomer).await?;
+        }
+        tx.execute("SELECT pg_notify($1, '')", &[&super::wakeups::DEPLOYMENTS]).await?;
+        Ok(Accepted::New)
+    }
+
+    async fn supersede(
+        &self,
+        tx: &Transaction<'_>,
+        older: DeploymentId,
+        action: Action,
+        newer: &Newcomer,
+    ) -> Result<()> {
+        let by = newer.id;
         let Some(mut ledger) = Ledger::lock(tx, older).await? else { return Ok(()) };
         match ledger.head.state {
             State::Pending => {
                 ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
             }
             // Its worker reads this at the next boundary between stages.
-            State::Running => {
+            State::Running if action.gives_way_to(newer.action) => {
                 tx.execute("UPDATE deployments SET superseded_by = $2 WHERE id = $1", &[&older.0, &by.0]).await?;
             }
-            State::Ended(_) => {}
+            State::Running | State::Ended(_) => {}
         }
         Ok(())
     }
@@ -156,26 +203,32 @@ async fn insert(tx: &Transaction<'_>, request: &Request, incoming: &Incoming) ->
     Ok(row.map(|row| Order { sequence: data.sequence, time: event.time, arrival: row.get(0) }))
 }
 
-/// The project's other deployments that were accepted, the latest first.
-async fn rivals(tx: &Transaction<'_>, project: Uuid, id: DeploymentId) -> Result<Vec<Rival>> {
+/// The project's other requests that were accepted and that the newcomer stands against, the latest first. Where a
+/// project is to be deployed has one answer only, whatever the server; anything else is about one server.
+async fn rivals(tx: &Transaction<'_>, newcomer: &Newcomer, server: &ServerHandle) -> Result<Vec<(Rival, Action)>> {
     let rows = tx
         .query(
-            "SELECT id, producer_sequence, event_time, arrival, state IN ('pending', 'running') AS open FROM deployments
+            "SELECT id, producer_sequence, event_time, arrival, state IN ('pending', 'running') AS open, action
+             FROM deployments
              WHERE project_id = $1 AND id <> $2 AND request IS NOT NULL AND state <> 'cancelled'
+               AND (server = $3 OR (action = 'deploy' AND $4))
              ORDER BY arrival DESC LIMIT 200",
-            &[&project, &id.0],
+            &[&newcomer.project.0, &newcomer.id.0, &server.as_str(), &(newcomer.action == Action::Deploy)],
         )
         .await?;
-    let rival = |row: &tokio_postgres::Row| Rival {
-        id: DeploymentId(row.get("id")),
-        order: Order {
-            sequence: row.get::<_, Option<i64>>("producer_sequence").and_then(|s| u64::try_from(s).ok()),
-            time: row.get::<_, Option<Timestamp>>("event_time"),
-            arrival: row.get("arrival"),
-        },
-        open: row.get("open"),
+    let rival = |row: &tokio_postgres::Row| {
+        let rival = Rival {
+            id: DeploymentId(row.get("id")),
+            order: Order {
+                sequence: row.get::<_, Option<i64>>("producer_sequence").and_then(|s| u64::try_from(s).ok()),
+                time: row.get::<_, Option<Timestamp>>("event_time"),
+                arrival: row.get("arrival"),
+            },
+            open: row.get("open"),
+        };
+        Ok((rival, readable("deployments", "action", row.get::<_, &str>("action").parse())?))
     };
-    Ok(rows.iter().map(rival).collect())
+    rows.iter().map(rival).collect()
 }
 
 /// Inserts a refused request as failed, so that its duplicate is recognised; false when it exists.
@@ -184,8 +237,8 @@ async fn insert_refused(tx: &Transaction<'_>, id: DeploymentId, refusal: &Refusa
     let inserted = tx
         .execute(
             "INSERT INTO deployments (id, source, event_id, replay_id, project_id, project_slug, repository, commit_sha,
-                 server, correlation, state, failure, traceparent, first_failed_at, last_failed_at, finished_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'failed', $11, $12, now(), now(), now())
+                 server, correlation, state, failure, traceparent, first_failed_at, last_failed_at, finished_at, action)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'failed', $11, $12, now(), now(), now(), $13)
              ON CONFLICT (id) DO NOTHING",
             &[
                 &id.0,
@@ -200,6 +253,7 @@ async fn insert_refused(tx: &Transaction<'_>, id: DeploymentId, refusal: &Refusa
                 &Json(&known.correlation),
                 &Json(&refusal.failure),
                 &crate::telemetry::current_traceparent().or_else(|| known.traceparent.clone()),
+                &known.action().as_str(),
             ],
         )
         .await?;
@@ -210,6 +264,7 @@ fn refused_result(id: DeploymentId, refusal: &Refusal, accepted_at: Timestamp) -
     let known = &refusal.known;
     DeploymentResult {
         deployment_id: id,
+        action: known.action(),
         outcome: Outcome::Failed,
         project: known.project.clone(),
         repository: known.repository.clone(),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{
-    CONTENT_TYPE, CloudEvent, Correlation, DeploymentId, EventType, Progress, ProgressKind, Project, ProjectId,
+    Action, CONTENT_TYPE, CloudEvent, Correlation, DeploymentId, EventType, Progress, ProgressKind, Project, ProjectId,
     topology,
 };
 use tokio_postgres::types::Json;
@@ -28,6 +28,8 @@ pub(super) struct Head {
     pub id: DeploymentId,
     pub event_id: String,
     pub replay: Option<Uuid>,
+    pub action: Action,
+    pub remove_volumes: bool,
     pub project: Option<Project>,
     pub repository: Option<RepositoryName>,
     pub commit: Option<CommitSha>,
@@ -45,7 +47,7 @@ pub(super) struct Head {
     pub first_failed_at: Option<Timestamp>,
 }
 
-pub(super) const HEAD: &str = "id, event_id, replay_id, project_id, project_slug, repository, commit_sha, server, \
+pub(super) const HEAD: &str = "id, event_id, replay_id, action, remove_volumes, project_id, project_slug, repository, commit_sha, server, \
      correlation, state, attempt, interruptions, fence, next_sequence, traceparent, superseded_by, \
      cancel_requested_at IS NOT NULL AS cancel_requested, accepted_at, first_failed_at";
 
@@ -60,6 +62,8 @@ impl Head {
             id: DeploymentId(row.get("id")),
             event_id: row.get("event_id"),
             replay: row.get("replay_id"),
+            action: readable(TABLE, "action", row.get::<_, &str>("action").parse())?,
+            remove_volumes: row.get("remove_volumes"),
             project: project_id.zip(slug).map(|(id, slug)| Project { id, slug }),
             repository: readable(TABLE, "repository", text("repository").map(RepositoryName::new).transpose())?,
             commit: readable(TABLE, "commit_sha", text("commit_sha").map(CommitSha::new).transpose())?,
@@ -130,8 +134,8 @@ impl<'t> Ledger<'t> {
         // Only a refused request has no project, and it makes no progress.
         let Some(project) = self.head.project.clone() else { return Ok(()) };
         let key = topology::progress_key(&project.slug, kind.stage());
-        let progress =
-            Progress { deployment_id: self.head.id, project, kind, correlation: self.head.correlation.clone() };
+        let (deployment_id, action) = (self.head.id, self.head.action);
+        let progress = Progress { deployment_id, project, action, kind, correlation: self.head.correlation.clone() };
         self.event(EventType::Progress, key, progress).await
     }
 

@@ -4,7 +4,9 @@
 //! the outbox, or neither happened. A write of a running attempt names its [`Lease`], and one whose fence is no longer
 //! the newest writes nothing. All times are the database's.
 
+mod cancellations;
 mod claims;
+mod commands;
 mod dead_letters;
 mod deployments;
 mod ending;
@@ -18,6 +20,7 @@ mod progress;
 mod servers;
 mod state;
 mod tls;
+mod versions;
 mod wakeups;
 
 use std::path::Path;
@@ -28,6 +31,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::crash::{self, Step, Write};
 
+pub use cancellations::{Cancellation, Cancelled, Wish};
 pub use claims::{Claim, Fence, Interrupted, Lease};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState};
 pub use deployments::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};
@@ -38,6 +42,7 @@ pub use outbox::{Backlog, OutboxRow, RelayLease, Sent};
 pub use progress::Boundary;
 pub use servers::ServerRecord;
 pub use state::{IllegalTransition, State, UnknownState};
+pub use versions::{Place, Recorded, VERSIONS};
 pub use wakeups::Wakeups;
 
 /// Result of a call of the store.

@@ -185,6 +185,7 @@ impl Worker {
             readiness: readiness.clone(),
             drain: drain.clone(),
             prefetch: 8,
+            versions: 3,
             canary,
         };
         let settings = Settings { concurrency: 4, lease: options.lease, attempts: options.attempts };

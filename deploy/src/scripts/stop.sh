@@ -1,0 +1,15 @@
+# After project.sh and gate.sh. Stops the project's containers. Docker remembers that they were stopped by hand: they stay
+# so when the server reboots. The mark keeps CI's deploy key from starting them.
+[ -d "$dir/.slipway" ] || die not-deployed "there is no project in $dir"
+enter
+: >.slipway/stopped
+if [ -n "$(running)" ]; then
+    # In the order of their dependencies, where the files still tell it; then whatever is left.
+    project_compose stop >&2 || :
+    left=$(running)
+    if [ -n "$left" ]; then docker stop $left >&2 || :; fi
+    [ -z "$(running)" ] || die stop-failed "containers of $slug still run after they were stopped"
+    tell change changed
+fi
+ids=$(containers)
+if [ -n "$ids" ]; then docker inspect --format "$format" $ids | tell_services; fi

@@ -1,0 +1,68 @@
+# Parameters: prefix repositories remove_volumes; after project.sh, gate.sh and undeploy.sh. Containers, networks, images
+# and, if asked for, volumes. All are found by their labels and names: the compose files may be gone or broken.
+enter_ours
+label=label=com.docker.compose.project=$slug
+mkdir -p "$kept"
+
+ids=$(docker ps -aq --no-trunc --filter "$label")
+if [ -n "$ids" ]; then
+    # Volumes without a name carry no label either, and the containers are the only ones that know them.
+    {
+        if [ -f "$kept/volumes" ]; then cat "$kept/volumes"; fi
+        docker inspect --format '{{range .Mounts}}{{if eq .Type "volume"}}{{println .Name}}{{end}}{{end}}' $ids |
+            grep -xE '[0-9a-f]{64}' || :
+    } | sort -u >"$kept/volumes.new"
+    mv -fT "$kept/volumes.new" "$kept/volumes"
+    # A database shuts down in its own time before it's removed.
+    if [ -n "$(running)" ]; then
+        project_compose stop >&2 || docker stop $(running) >&2 || :
+    fi
+    docker rm -f $ids >&2 || die undeploy-failed "containers of $slug couldn't be removed"
+    for id in $ids; do tell container "$id"; done
+fi
+for network in $(docker network ls -q --filter "$label"); do
+    docker network rm "$network" >&2 || die undeploy-failed "a network of $slug couldn't be removed"
+    tell network "$network"
+done
+
+# Images of this repository only; one that another project's container uses stays, docker sees to that.
+prefix=$(printf '%s' "$prefix" | base64 -d)
+{
+    printf '%s' "$repositories" | base64 -d
+    sed -n 's/^[A-Z0-9_]*_IMAGE="\([^"]*\)"$/\1/p' .env 2>/dev/null | sed -e 's/@.*//' -e 's/:[^:/]*$//' || :
+} | sort -u | while read -r repository; do
+    case $repository in "$prefix"*) ;; *) continue ;; esac
+    docker image ls --digests --format '{{.Tag}} {{.Digest}} {{.ID}}' "$repository" | while read -r tag digest id; do
+        case "$tag $digest" in
+        '<none> <none>') image=$id ;;
+        '<none> '*) image=$repository@$digest ;;
+        *) image=$repository:$tag ;;
+        esac
+        if docker image rm "$image" >/dev/null 2>&1; then tell image "$image"; fi
+    done
+done
+
+volumes() {
+    docker volume ls -q --filter "$label"
+    if [ -f "$kept/volumes" ]; then
+        while read -r volume; do
+            if docker volume inspect "$volume" >/dev/null 2>&1; then printf '%s\n' "$volume"; fi
+        done <"$kept/volumes"
+    fi
+}
+if [ "$remove_volumes" = 1 ]; then
+    for volume in $(volumes | sort -u); do
+        docker volume rm "$volume" >&2 || die undeploy-failed "volume $volume of $slug couldn't be removed"
+        tell volume "$volume"
+    done
+fi
+if [ -z "$(volumes)" ]; then
+    rm -rf "$kept"
+    rmdir "${kept%/*}" 2>/dev/null || :
+else
+    for volume in $(volumes | sort -u); do tell kept "$volume"; done
+    # What the data can't be read without; a new deployment begins with it.
+    if [ -f .env ]; then
+        grep -E '^(POSTGRES_[A-Z_]*|DATABASE_URL|APP_SECRET_KEY)=' .env | put "$kept/env" 600 || :
+    fi
+fi

@@ -1,0 +1,13 @@
+# After project.sh and undeploy.sh. The directory, in one step: what is left of it after a crash isn't taken for a project.
+gone=$root/.slipway-gone.$slug
+if [ -e "$gone" ]; then
+    rm -rf "$gone"
+    tell change changed
+fi
+[ -e "$dir" ] || exit 0
+enter_ours
+rm -rf /dev/shm/slipway."$slug".*
+if [ -e .git ] || [ -e .env ]; then tell change changed; fi
+mv -T "$dir" "$gone"
+# Whoever waits for the lock still waits, until there is nothing left to work with.
+rm -rf "$gone"

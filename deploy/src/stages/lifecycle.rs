@@ -1,0 +1,54 @@
+//! Stopping and starting a deployed project. Neither changes what is deployed.
+
+use slipway_protocol::{ErrorCode, Stage};
+
+use super::compose::{explain, services};
+use crate::script::{GATE, PROJECT, Script};
+use crate::{Attempt, StageError, StageReport};
+
+impl Attempt {
+    pub(crate) async fn stop(&mut self) -> Result<StageReport, StageError> {
+        let script = Script::new("stop", &[PROJECT, GATE, include_str!("../scripts/stop.sh")])
+            .word("root", self.root())
+            .word("slug", &self.work.request.project.slug);
+        let said = self.exec(Stage::Compose, &script).await?.map_err(|said| {
+            StageError::new(ErrorCode::StopFailed, "the containers couldn't be stopped").with_tail(said.tail())
+        })?;
+        let services = services(&said);
+        let mut report = StageReport::of(said.value("change") == Some("changed")).fact("services", services.len());
+        report.services = services;
+        Ok(report)
+    }
+
+    pub(crate) async fn start(&mut self) -> Result<StageReport, StageError> {
+        let script = Script::new("start", &[PROJECT, GATE, include_str!("../scripts/start.sh")])
+            .word("root", self.root())
+            .word("slug", &self.work.request.project.slug)
+            .number("patience", self.config().health_timeout.as_secs());
+        // The end of a container's log may be told: the secrets in the environment must be known by then.
+        self.there().await?;
+        self.known_env(Stage::Compose).await?;
+        let outcome = self.exec(Stage::Compose, &script).await?;
+        let said = match &outcome {
+            Ok(said) | Err(said) => said,
+        };
+        let services = services(said);
+        if outcome.is_err() {
+            return Err(StageError { services: services.into(), ..explain(said) });
+        }
+        let mut report = StageReport::of(said.value("change") == Some("changed")).fact("services", services.len());
+        report.services = services;
+        Ok(report)
+    }
+
+    /// Refuses a project whose directory is gone.
+    async fn there(&mut self) -> Result<(), StageError> {
+        let look = "[ -d \"$dir/.slipway\" ] || die not-deployed \"there is no project in $dir\"\n";
+        let script = Script::new("look for project", &[PROJECT, look])
+            .word("root", self.root())
+            .word("slug", &self.work.request.project.slug);
+        self.exec(Stage::Compose, &script).await?.map(drop).map_err(|said| {
+            StageError::new(ErrorCode::NotDeployed, "the project couldn't be found").with_tail(said.tail())
+        })
+    }
+}

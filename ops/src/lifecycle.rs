@@ -1,0 +1,221 @@
+//! `slipway stop`, `start`, `rollback`, `undeploy`: each publishes the same event as an orchestrator would, so that it's
+//! carried out by the workers, under the project's lock, and told to everybody.
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+use slipway_protocol::names::{CommitSha, ServerHandle, Slug};
+use slipway_protocol::{
+    Action, CloudEvent, Correlation, DeploymentId, EventType, Project, ProjectId, ProjectRollback, ProjectStart,
+    ProjectStop, ProjectUndeploy, Version, topology,
+};
+use slipway_worker::store::Place;
+
+use crate::cancel::reason;
+use crate::confirm::{self, Confirmed};
+use crate::memory::Memory;
+use crate::print::Printer;
+use crate::settings::Settings;
+use crate::submit::{self, send};
+use crate::trouble::{Exit, Trouble};
+use crate::watch;
+
+/// Which project, and how to ask.
+#[derive(Debug, Args)]
+pub(crate) struct Command {
+    /// The project's slug
+    #[arg(value_name = "PROJECT")]
+    project: Slug,
+
+    /// The server, for a project that is on several
+    #[arg(long, value_name = "HANDLE")]
+    server: Option<ServerHandle>,
+
+    /// The orchestrator's id of the project, for a slug that belonged to several
+    #[arg(long, value_name = "UUID")]
+    project_id: Option<ProjectId>,
+
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    why: Option<String>,
+
+    /// Your number of this request within the project; the highest wins
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=9_007_199_254_740_991))]
+    sequence: Option<u64>,
+
+    /// Go on watching, with the exit code of the outcome
+    #[arg(long)]
+    watch: bool,
+
+    #[command(flatten)]
+    how: watch::How,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    #[command(flatten)]
+    command: Command,
+
+    /// A deployment that `slipway projects versions` lists, or a commit, in full or its beginning; the version before
+    /// the present one when left out
+    #[arg(long, value_name = "VERSION")]
+    to: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Undeploy {
+    #[command(flatten)]
+    command: Command,
+
+    /// Remove the project's volumes as well, with all its data
+    #[arg(long)]
+    remove_volumes: bool,
+
+    /// Don't ask
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) async fn stop(args: Command, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
+    let asker = Asker::new(&args, Action::Stop, settings).await?;
+    let (project, server, reason, sequence) = asker.parts();
+    let correlation = Correlation::new();
+    let data = ProjectStop { project, server, reason, sequence, expires_at: None, correlation };
+    asker.publish(EventType::ProjectStop, data, printer).await
+}
+
+pub(crate) async fn start(args: Command, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
+    let asker = Asker::new(&args, Action::Start, settings).await?;
+    let (project, server, reason, sequence) = asker.parts();
+    let correlation = Correlation::new();
+    let data = ProjectStart { project, server, reason, sequence, expires_at: None, correlation };
+    asker.publish(EventType::ProjectStart, data, printer).await
+}
+
+pub(crate) async fn rollback(args: Rollback, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
+    let asker = Asker::new(&args.command, Action::Rollback, settings).await?;
+    let to = match &args.to {
+        Some(text) => Some(asker.version(text).await?),
+        None => None,
+    };
+    let (project, server, reason, sequence) = asker.parts();
+    let correlation = Correlation::new();
+    let data = ProjectRollback { project, server, to, reason, sequence, expires_at: None, correlation };
+    asker.publish(EventType::ProjectRollback, data, printer).await
+}
+
+pub(crate) async fn undeploy(args: Undeploy, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
+    let asker = Asker::new(&args.command, Action::Undeploy, settings).await?;
+    let (slug, server) = (&asker.place.project.slug, &asker.place.server);
+    let data = if args.remove_volumes { "and all its data" } else { "and keeps its volumes" };
+    let what = format!("takes {slug} off {server} {data}");
+    let confirmed = confirm::ask(&what, slug.as_str(), args.yes, printer)?;
+    let data = destruction(&asker, args.remove_volumes, confirmed);
+    asker.publish(EventType::ProjectUndeploy, data, printer).await
+}
+
+/// The one place where something destructive is put into words.
+fn destruction(asker: &Asker<'_>, remove_volumes: bool, _: Confirmed) -> ProjectUndeploy {
+    let (project, server, reason, sequence) = asker.parts();
+    let correlation = Correlation::new();
+    ProjectUndeploy { project, server, remove_volumes, reason, sequence, expires_at: None, correlation }
+}
+
+/// A command whose project and server are known.
+struct Asker<'a> {
+    args: &'a Command,
+    settings: &'a Settings,
+    memory: Memory,
+    place: Place,
+}
+
+impl<'a> Asker<'a> {
+    async fn new(args: &'a Command, action: Action, settings: &'a Settings) -> Result<Self, Trouble> {
+        let memory = Memory::new(settings)?;
+        let places = memory.store.places(&args.project).await.map_err(|e| memory.trouble(&e))?;
+        let place = one(places, args, action)?;
+        Ok(Self { args, settings, memory, place })
+    }
+
+    fn parts(&self) -> (Project, Option<ServerHandle>, Option<String>, Option<u64>) {
+        let (project, server) = (self.place.project.clone(), self.place.server.clone());
+        (project, Some(server), self.args.why.clone(), self.args.sequence)
+    }
+
+    /// A version as a person names it.
+    async fn version(&self, text: &str) -> Result<Version, Trouble> {
+        if let Ok(commit) = CommitSha::new(text) {
+            return Ok(Version::Commit(commit));
+        }
+        if let Ok(id) = text.parse() {
+            return Ok(Version::Deployment(id));
+        }
+        let (store, place) = (&self.memory.store, &self.place);
+        // More than the workers offer: they decide, and say how many that are.
+        let versions = store.versions(&place.project, &place.server, 100).await;
+        let versions = versions.map_err(|e| self.memory.trouble(&e))?;
+        let text = text.to_ascii_lowercase();
+        let named = |id: &str| text.len() >= 4 && id.starts_with(&text);
+        let mut of_id = versions.iter().filter(|v| named(&v.deployment.to_string()));
+        let mut commits: Vec<_> = versions.iter().map(|v| &v.commit).filter(|c| named(c.as_str())).collect();
+        commits.dedup();
+        match (of_id.next(), of_id.next(), commits.as_slice()) {
+            (Some(one), None, []) => Ok(Version::Deployment(one.deployment)),
+            (None, None, [one]) => Ok(Version::Commit((*one).clone())),
+            (None, None, []) => Err(Trouble::usage(format!("{} has no such version", place.project.slug))
+                .hint(format!("`slipway projects versions {}` lists them", place.project.slug))),
+            _ => Err(Trouble::usage("several versions begin like this".to_owned()).hint("give more digits")),
+        }
+    }
+
+    async fn publish<T: Serialize>(&self, event_type: EventType, data: T, printer: &Printer) -> Result<Exit, Trouble> {
+        let source = submit::SOURCE;
+        let event = CloudEvent::new(event_type, source, uuid::Uuid::now_v7().to_string(), data);
+        let subject = Some(self.place.project.slug.to_string());
+        let event = CloudEvent { subject, time: Some(Timestamp::now()), ..event };
+        let id = DeploymentId::of(source, &event.id, None);
+        let body = serde_json::to_vec(&event)
+            .map_err(|e| Trouble::new(Exit::Failed, format!("the event can't be written as JSON: {e}")))?;
+        send::publish(&send::message(&event, None, body), self.settings).await?;
+        if printer.is_json() {
+            printer.json(&json!({ "deployment_id": id, "published": true, "source": source, "event_id": event.id }));
+        } else {
+            printer.line(&id.to_string());
+        }
+        let action = event_type.action().unwrap_or_default();
+        let (slug, server) = (&self.place.project.slug, &self.place.server);
+        printer.note(&format!("Published {action} {slug} on {server} to {}", topology::REQUESTS));
+        if self.args.watch {
+            return watch::follow(id, &self.args.how, &self.memory, printer).await;
+        }
+        if !printer.is_json() {
+            printer.hint(&format!("run `slipway watch {id}`"));
+        }
+        Ok(Exit::Success)
+    }
+}
+
+/// The one place that can be meant; the workers would refuse any other question.
+fn one(places: Vec<Place>, args: &Command, action: Action) -> Result<Place, Trouble> {
+    let slug = &args.project;
+    let meant = |p: &Place| {
+        args.server.as_ref().is_none_or(|s| *s == p.server) && args.project_id.is_none_or(|id| id == p.project.id)
+    };
+    let all: Vec<Place> = places.into_iter().filter(meant).collect();
+    let present: Vec<Place> = all.iter().filter(|p| !p.gone).cloned().collect();
+    let gone = present.is_empty() && !all.is_empty();
+    let mut candidates = if gone && action == Action::Undeploy { all } else { present };
+    match candidates.len() {
+        1 => Ok(candidates.remove(0)),
+        0 if gone => Err(Trouble::new(Exit::Failed, format!("{slug} was undeployed")).hint("submit it anew")),
+        0 => Err(Trouble::usage(format!("no deployment of {slug} is known"))
+            .hint("`slipway deployments list` shows what is")),
+        _ => {
+            let places = candidates.iter().map(|p| format!("{} on {}", p.project.id, p.server)).collect();
+            Err(Trouble::usage(format!("{slug} may mean several"))
+                .details(places)
+                .hint("give --server or --project-id"))
+        }
+    }
+}
