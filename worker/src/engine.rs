@@ -71,6 +71,8 @@ pub async fn run_with(
         concurrency: config.worker.concurrency,
         lease: config.worker.lease,
         attempts: config.worker.attempts,
+        limits: config.worker.limits,
+        registry: config.deployer.image_registry.clone(),
     };
     let runner = Runner { store: store.clone(), pipeline, credentials, settings, drain: drain.clone() };
     let mut parts = JoinSet::new();

@@ -6,7 +6,7 @@ mod files;
 mod parse;
 mod reader;
 mod url;
-mod variables;
+pub(crate) mod variables;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,6 +18,7 @@ use secrecy::SecretString;
 use slipway_deploy::retry::Policy;
 use slipway_deploy::{DeployerConfig, GithubCredential, RegistryCredential};
 
+use crate::scheduler::Limits;
 pub use files::SealingKeys;
 pub use parse::LogFormat;
 use reader::Reader;
@@ -62,6 +63,8 @@ pub struct WorkerConfig {
     pub lease: Duration,
     /// Delays between whole attempts, and how many there are.
     pub attempts: Policy,
+    /// Limits over all workers.
+    pub limits: Limits,
 }
 
 /// RabbitMQ.
@@ -177,12 +180,15 @@ fn worker(reader: &mut Reader) -> Option<WorkerConfig> {
     let name = if reader.is_set(&var::WORKER_NAME) { reader.take(&var::WORKER_NAME) } else { Some(own_name()) };
     let (concurrency, drain) = (reader.take(&var::CONCURRENCY), reader.take(&var::DRAIN_TIMEOUT));
     let (lease, attempts) = (reader.take(&var::LEASE), attempts(reader));
+    let (server, registry) = (reader.take(&var::SERVER_CONCURRENCY), reader.take(&var::REGISTRY_CONCURRENCY));
+    let patience = reader.take(&var::SERVER_PATIENCE);
     Some(WorkerConfig {
         name: name?,
         concurrency: concurrency?,
         drain_timeout: drain?,
         lease: lease?,
         attempts: attempts?,
+        limits: Limits { per_server: server?, per_registry: registry?, patience: patience? },
     })
 }
 

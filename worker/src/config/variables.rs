@@ -107,6 +107,15 @@ variables! {
             "How long a silent worker keeps its deployments before another takes them over",
             "a duration from 1s to 10m";
     }
+    "All workers together" {
+        SERVER_CONCURRENCY: u32 = "SLIPWAY_SERVER_CONCURRENCY", Default("2"), false, parse::limit,
+            "Deployments at once on one server; the same for all workers", "a number from 1 to 1000";
+        REGISTRY_CONCURRENCY: u32 = "SLIPWAY_REGISTRY_CONCURRENCY", Default("8"), false, parse::limit,
+            "Deployments at once that pull from one registry; the same for all workers", "a number from 1 to 1000";
+        SERVER_PATIENCE: Duration = "SLIPWAY_SERVER_PATIENCE", Default("1h"), false, parse::patience,
+            "How long deployments wait for a server that can't be reached, before they go to the dead letters",
+            "a duration from 1s to 168h";
+    }
     "Attempts" {
         MAX_ATTEMPTS: u32 = "SLIPWAY_MAX_ATTEMPTS", Default("5"), false, parse::attempts,
             "Attempts of one deployment, before it goes to the dead letters", "a number from 1 to 100";

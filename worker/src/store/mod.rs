@@ -4,6 +4,7 @@
 //! the outbox, or neither happened. A write of a running attempt names its [`Lease`], and one whose fence is no longer
 //! the newest writes nothing. All times are the database's.
 
+mod circuits;
 mod claims;
 mod dead_letters;
 mod deployments;
@@ -15,6 +16,7 @@ mod new_dead_letter;
 mod notes;
 mod outbox;
 mod progress;
+mod queue;
 mod servers;
 mod state;
 mod tls;
@@ -36,6 +38,7 @@ pub use error::StoreError;
 pub use intake::{Accepted, Refusal};
 pub use outbox::{Backlog, OutboxRow, RelayLease, Sent};
 pub use progress::Boundary;
+pub use queue::Terms;
 pub use servers::ServerRecord;
 pub use state::{IllegalTransition, State, UnknownState};
 pub use wakeups::Wakeups;
