@@ -14,6 +14,6 @@ CREATE TABLE server_circuits (
     open_until          timestamptz
 );
 
--- The order of the queue, in full.
+-- Each server's queue, in its order: a claim looks at the head of each.
 DROP INDEX deployments_due;
-CREATE INDEX deployments_due ON deployments (run_at, arrival) WHERE state = 'pending';
+CREATE INDEX deployments_queue ON deployments (server, run_at, arrival) WHERE state = 'pending';

@@ -263,34 +263,40 @@ async fn what_has_waited_for_too_long_is_given_up_once_a_probe_has_failed_again(
     assert_eq!(store.give_up(&limits).await.unwrap(), None, "somebody probes first");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_claim_stays_quick_behind_ten_thousand_deployments_of_dead_servers() {
-    let (database, store) = migrated("w").await;
-    accept(&store, "vps-well").await;
-    let row = "source, event_id, project_id, repository, commit_sha, request, body, state";
-    let many = format!(
-        "INSERT INTO deployments (id, server, project_slug, run_at, {row})
-         SELECT gen_random_uuid(), 'vps-' || i % 200, 'p' || i, now() - (10000 - i) * interval '1 s', {row}
-         FROM deployments, generate_series(1, 10000) i WHERE server = 'vps-well';
-         INSERT INTO server_circuits SELECT 'vps-' || i, 3, now(), now() + interval '1 h' FROM generate_series(0, 198) i"
-    );
-    database.sql.batch_execute(&many).await.unwrap();
+/// The median time of 30 claims, all on `server`.
+async fn median_claim(store: &Store, server: &str) -> Duration {
     let mut took = Vec::new();
-    for _ in 0..40 {
+    for _ in 0..30 {
         let begun = Instant::now();
         let claim = store.claim(LONG).await.unwrap().unwrap();
         took.push(begun.elapsed());
-        assert_eq!(claim.lease.server.as_str(), "vps-199");
-        succeed(&store, &claim.lease).await;
+        assert_eq!(claim.lease.server.as_str(), server);
+        succeed(store, &claim.lease).await;
     }
     took.sort();
-    eprint_times(&took);
-    assert!(took[took.len() / 2] < Duration::from_millis(100), "{took:?}");
+    took[took.len() / 2]
 }
 
-#[expect(clippy::print_stderr, reason = "measuring")]
-fn eprint_times(took: &[Duration]) {
-    eprintln!("claim: median {:?}, worst {:?}", took[took.len() / 2], took[took.len() - 1]);
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_stays_quick_behind_ten_thousand_deployments_of_dead_servers() {
+    let (database, store) = migrated("w").await;
+    accept(&store, "vps-first").await;
+    let row = "source, event_id, project_id, repository, commit_sha, request, body, state";
+    let insert = |server: &str, count: u32| {
+        format!(
+            "INSERT INTO deployments (id, server, project_slug, run_at, {row})
+             SELECT gen_random_uuid(), {server}, 'p' || i, now() - ({count} + 60 - i) * interval '1 s', {row}
+             FROM deployments, generate_series(1, {count}) i WHERE server = 'vps-first' ORDER BY i;"
+        )
+    };
+    database.sql.batch_execute(&insert("'vps-few'", 30)).await.unwrap();
+    let alone = median_claim(&store, "vps-few").await;
+    let dead = "INSERT INTO server_circuits
+                SELECT 'vps-' || i, 3, now(), now() + interval '1 h' FROM generate_series(0, 198) i";
+    database.sql.batch_execute(&(insert("'vps-' || i % 200", 10_000) + dead)).await.unwrap();
+    let behind = median_claim(&store, "vps-199").await;
+    // Both are slow on a busy machine; looking at each row that waits would cost many times as much.
+    assert!(behind < alone * 4 + Duration::from_millis(20), "{alone:?} alone, {behind:?} behind ten thousand");
 }
 
 #[tokio::test(flavor = "multi_thread")]

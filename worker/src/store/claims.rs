@@ -82,14 +82,7 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
-            let Some(left_out) = queue::left_out(&tx, &terms).await? else { return Ok(None) };
-            let sql = format!(
-                "SELECT {HEAD}, request, waits FROM deployments d WHERE state = 'pending' AND run_at <= now()
-                   AND server <> ALL ($1) AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
-                                   AND l.server = d.server AND l.expires_at > now())
-                 ORDER BY run_at, arrival LIMIT 1 FOR UPDATE OF d SKIP LOCKED"
-            );
-            let Some(row) = tx.query_opt(&sql, &[&left_out]).await? else { return Ok(None) };
+            let Some(row) = queue::next(&tx, &terms).await? else { return Ok(None) };
             let mut ledger = Ledger { tx: &tx, head: Head::read(&row)? };
             let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request");
             let Some(lease) = self.take(&tx, &ledger.head, terms.lease).await? else { return Ok(None) };

@@ -1,12 +1,14 @@
-//! What a claim has to respect: the limits over all workers, and the servers' circuits. Here it's fetched, under a lock
-//! that lets one claim decide after the other; what follows from it is decided in [`crate::scheduler`].
+//! Whose turn it is. Under a lock that lets one claim decide after the other, the load is fetched; what may be claimed in
+//! view of the limits and the servers' circuits is decided in [`crate::scheduler`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio_postgres::Transaction;
+use tokio_postgres::{Row, Transaction};
+use uuid::Uuid;
 
+use super::ledger::HEAD;
 use super::{Result, circuits};
 use crate::scheduler::{Limits, Load};
 
@@ -31,8 +33,43 @@ impl From<Duration> for Terms {
     }
 }
 
-/// The servers on which nothing may be claimed before this transaction ends; `None` when that is so for all.
-pub(super) async fn left_out(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<Vec<String>>> {
+/// The head of the queue of each server that isn't left out, and of these the one that has been due for longest. The
+/// recursion steps from server to server through the index, so that the length of their queues doesn't matter.
+const HEAD_OF_ALL: &str = "
+    WITH RECURSIVE queue (server) AS (
+        SELECT min(server) FROM deployments WHERE state = 'pending'
+        UNION ALL
+        SELECT (SELECT min(d.server) FROM deployments d WHERE d.state = 'pending' AND d.server > q.server)
+        FROM queue q WHERE q.server IS NOT NULL
+    )
+    SELECT head.id, q.server FROM queue q CROSS JOIN LATERAL (
+        SELECT id, run_at, arrival FROM deployments d
+        WHERE state = 'pending' AND d.server = q.server AND run_at <= now()
+          AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
+                          AND l.server = d.server AND l.expires_at > now())
+        ORDER BY run_at, arrival LIMIT 1
+    ) head
+    WHERE q.server <> ALL ($1) ORDER BY head.run_at, head.arrival LIMIT 1";
+
+/// Locks the deployment whose turn it is; none other is claimed before this transaction ends.
+pub(super) async fn next(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<Row>> {
+    let Some(mut left_out) = left_out(tx, terms).await? else { return Ok(None) };
+    let lock = format!(
+        "SELECT {HEAD}, request, waits FROM deployments WHERE id = $1 AND state = 'pending' FOR UPDATE SKIP LOCKED"
+    );
+    while let Some(head) = tx.query_opt(HEAD_OF_ALL, &[&left_out]).await? {
+        let id: Uuid = head.get("id");
+        if let Some(row) = tx.query_opt(&lock, &[&id]).await? {
+            return Ok(Some(row));
+        }
+        // It's being cancelled or superseded: nobody waits for that.
+        left_out.push(head.get("server"));
+    }
+    Ok(None)
+}
+
+/// The servers on which nothing may be claimed now; `None` when that is so for all.
+async fn left_out(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<Vec<String>>> {
     // Whoever is stopped in here holds up all claims: the database then ends its transaction.
     let locked = tx
         .query_one(
