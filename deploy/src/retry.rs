@@ -24,6 +24,10 @@ impl Policy {
     pub const IN_STAGE: Self =
         Self { initial: Duration::from_millis(500), max: Duration::from_secs(5), multiplier: 2.0, attempts: 3 };
 
+    /// Connecting to a server that resets the connection: sshd's MaxStartups does at random while many come at once.
+    pub const CONNECT: Self =
+        Self { initial: Duration::from_millis(200), max: Duration::from_secs(1), multiplier: 2.0, attempts: 4 };
+
     /// Whole attempts of a deployment.
     pub const ATTEMPTS: Self =
         Self { initial: Duration::from_secs(10), max: Duration::from_secs(600), multiplier: 3.0, attempts: 5 };

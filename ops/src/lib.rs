@@ -19,6 +19,7 @@ mod deployments;
 mod explain;
 mod keys;
 mod memory;
+mod policies;
 mod print;
 mod redact;
 mod replay;

@@ -45,6 +45,16 @@ pub struct Variable<T> {
     pub(super) parse: fn(&str) -> Result<T, Fault>,
 }
 
+impl<T> Variable<T> {
+    /// What applies when it's unset.
+    pub(crate) fn default(&self) -> Option<T> {
+        match self.entry.unset {
+            Unset::Default(value) => (self.parse)(value).ok(),
+            Unset::Required | Unset::Optional | Unset::Derived(_) => None,
+        }
+    }
+}
+
 /// Variables that belong together, under a heading of `--help`.
 #[derive(Debug, Clone, Copy)]
 pub struct Group {

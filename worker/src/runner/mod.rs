@@ -22,7 +22,7 @@ use crate::scheduler::{Limits, MAX_INTERRUPTIONS};
 use crate::store::{Claim, Interrupted, Store, StoreError, Terms};
 
 /// How often due deployments are looked for without a wake-up.
-const POLL: Duration = Duration::from_secs(1);
+pub(crate) const POLL: Duration = Duration::from_secs(1);
 
 /// How the runner runs.
 #[derive(Debug, Clone, PartialEq)]
