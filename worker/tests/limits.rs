@@ -13,7 +13,7 @@ use services::rig::{Options, Outside, Scripted, Worker, eventually, incoming, mi
 use services::{Database, vhost};
 use slipway_deploy::StageError;
 use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, Outcome, Stage, StageSummary, decode};
-use slipway_worker::scheduler::{Circuit, FAILURES, Gate, Limits, MAX_WAITS, Next};
+use slipway_worker::scheduler::{Circuit, FAILURES, Gate, Limits, MAX_WAITS};
 use slipway_worker::store::{Claim, End, Lease, StageEnd, State, Store, Terms};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -50,8 +50,10 @@ async fn no_contact(store: &Store, lease: &Lease) -> Option<Duration> {
     let open = store.stage_failed(lease, Stage::Preflight, &failure, LONG).await.unwrap();
     let repeated = store.stage_failed(lease, Stage::Preflight, &failure, LONG).await.unwrap();
     assert_eq!(open.is_some(), repeated.is_some(), "a call that is repeated counts once");
-    let next = open.map_or(Next::Retry(Duration::ZERO), Next::Wait);
-    store.again(lease, failure, next).await.unwrap();
+    match open {
+        Some(open) => store.wait(lease, failure, open).await.unwrap(),
+        None => store.retry(lease, failure, Duration::ZERO).await.unwrap(),
+    };
     open
 }
 

@@ -267,8 +267,14 @@ async fn conclude(runner: &Runner, claim: &Claim, ended: Ended, seen: &StageEnd)
             tracing::Span::current().record("error.type", error.code.as_str());
             let tries = Tries { attempt: claim.attempt, waits: claim.waits };
             let reason = match after_failure(&runner.settings.attempts, tries, &error, open) {
-                next @ (Next::Retry(_) | Next::Wait(_)) => {
-                    return match persist(|| store.again(lease, failure.clone(), next)).await? {
+                next @ (Next::Retry(delay) | Next::Wait(delay)) => {
+                    let again = || async {
+                        match next {
+                            Next::Wait(_) => store.wait(lease, failure.clone(), delay).await,
+                            _ => store.retry(lease, failure.clone(), delay).await,
+                        }
+                    };
+                    return match persist(again).await? {
                         Some(_) => {
                             Metrics::get().retried(error.code.as_str());
                             Ok("retry")

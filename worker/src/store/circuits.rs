@@ -103,15 +103,17 @@ pub(super) async fn contact_made(client: &impl GenericClient, server: &ServerHan
 
 /// Notes that no connection could be made, if that is `new`. Gives how long the circuit is open from now, if it is.
 pub(super) async fn contact_failed(tx: &Transaction<'_>, server: &ServerHandle, new: bool) -> Result<Option<Duration>> {
-    // The first of two that fail at once makes the row, and each changes it under its lock.
-    tx.execute(
-        "INSERT INTO server_circuits (server, failures, since) VALUES ($1, 0, now()) ON CONFLICT DO NOTHING",
-        &[&server.as_str()],
-    )
-    .await?;
+    if new {
+        // The first of two that fail at once makes the row, and each changes it under its lock.
+        tx.execute(
+            "INSERT INTO server_circuits (server, failures, since) VALUES ($1, 0, now()) ON CONFLICT DO NOTHING",
+            &[&server.as_str()],
+        )
+        .await?;
+    }
     let locked = "SELECT failures, since, open_until, clock_timestamp() AS now, random() AS luck
                   FROM server_circuits WHERE server = $1 FOR UPDATE";
-    let row = tx.query_one(locked, &[&server.as_str()]).await?;
+    let Some(row) = tx.query_opt(locked, &[&server.as_str()]).await? else { return Ok(None) };
     let (known, now) = (circuit(&row), row.get::<_, Timestamp>("now"));
     let circuit = if new { Circuit::failed(Some(known), now, row.get("luck")) } else { known };
     if circuit != known {

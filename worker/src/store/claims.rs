@@ -73,7 +73,7 @@ pub(super) fn seconds(span: Duration) -> f64 {
 
 impl Store {
     /// Claims the deployment that has been due for longest, of those whose project nobody acts on and whose server has
-    /// room. Bare seconds are enough as terms where the limits don't matter.
+    /// room. A bare time stands for a lease under the default limits.
     ///
     /// # Errors
     /// When the database fails.

@@ -15,7 +15,6 @@ use super::ledger::Ledger;
 use super::state::State;
 use super::{Lease, Result, Store, circuits, commit, deadline};
 use crate::crash::Write;
-use crate::scheduler::Next;
 
 /// Whether an attempt may go on; asked at every boundary between stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,20 +185,19 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::LeaseLost`], or when the database fails.
     pub async fn retry(&self, lease: &Lease, failure: Failure, delay: Duration) -> Result<Option<Timestamp>> {
-        self.again(lease, failure, Next::Retry(delay)).await
+        self.again(lease, failure, delay, true).await
     }
 
-    /// As [`Store::retry`], or, for [`Next::Wait`], without counting the attempt that failed: the deployment is due at
-    /// once, behind all others, and waits for its server's circuit.
+    /// As [`Store::retry`], without counting the attempt that failed: its server's circuit is `open` for so long. The
+    /// deployment is due at once, behind all others, and the circuit decides who of them is let through.
     ///
     /// # Errors
     /// As [`Store::retry`].
-    pub async fn again(&self, lease: &Lease, failure: Failure, next: Next) -> Result<Option<Timestamp>> {
-        let (delay, rest, waits) = match next {
-            Next::Wait(open) => (open, Duration::ZERO, 1_i32),
-            Next::Retry(delay) => (delay, delay, 0),
-            Next::Permanent | Next::Exhausted => return Ok(None),
-        };
+    pub async fn wait(&self, lease: &Lease, failure: Failure, open: Duration) -> Result<Option<Timestamp>> {
+        self.again(lease, failure, open, false).await
+    }
+
+    async fn again(&self, lease: &Lease, failure: Failure, delay: Duration, counts: bool) -> Result<Option<Timestamp>> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
@@ -216,15 +214,17 @@ impl Store {
             }
             let run_at: Timestamp = tx
                 .query_one(
-                    "UPDATE deployments SET run_at = now() + $2 * interval '1 second', failure = $3,
-                         first_failed_at = coalesce(first_failed_at, now()), last_failed_at = now(),
-                         attempt = attempt - $4, waits = waits + $4
-                     WHERE id = $1 RETURNING now() + $5 * interval '1 second'",
-                    &[&lease.deployment.0, &seconds(rest), &Json(&failure), &waits, &seconds(delay)],
+                    "UPDATE deployments SET failure = $3,
+                         run_at = now() + CASE WHEN $4 THEN $2 * interval '1 second' ELSE interval '0' END,
+                         attempt = attempt - CASE WHEN $4 THEN 0 ELSE 1 END,
+                         waits = waits + CASE WHEN $4 THEN 0 ELSE 1 END,
+                         first_failed_at = coalesce(first_failed_at, now()), last_failed_at = now()
+                     WHERE id = $1 RETURNING now() + $2 * interval '1 second'",
+                    &[&lease.deployment.0, &seconds(delay), &Json(&failure), &counts],
                 )
                 .await?
                 .get(0);
-            let attempt = ledger.head.attempt + 1 - waits.unsigned_abs();
+            let attempt = ledger.head.attempt + u32::from(counts);
             ledger.progress(ProgressKind::AttemptScheduled { attempt, run_at, failure }).await?;
             ledger.release().await?;
             ledger.step(State::Pending).await?;
