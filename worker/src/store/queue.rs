@@ -70,11 +70,13 @@ pub(super) async fn next(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<R
 
 /// The servers on which nothing may be claimed now; `None` when that is so for all.
 async fn left_out(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<Vec<String>>> {
-    // Whoever is stopped in here holds up all claims: the database then ends its transaction.
+    // Whoever is stopped in here holds up all claims: the database then ends its transaction. After a burst of requests
+    // its statistics are old, and it would read the whole table for each server.
     let locked = tx
         .query_one(
-            "SELECT set_config('idle_in_transaction_session_timeout', '5s', true), pg_advisory_xact_lock($1),
-                    clock_timestamp() AS now",
+            "SELECT set_config('idle_in_transaction_session_timeout', '5s', true),
+                    set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+                    pg_advisory_xact_lock($1), clock_timestamp() AS now",
             &[&LOCK],
         )
         .await?;
