@@ -3,6 +3,7 @@
 //! No AMQP and no SQL here: the worker decides when an attempt runs and remembers what came of it.
 
 mod attempt;
+pub mod bounds;
 mod compose;
 mod env;
 mod error;

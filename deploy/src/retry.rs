@@ -24,6 +24,10 @@ impl Policy {
     pub const IN_STAGE: Self =
         Self { initial: Duration::from_millis(500), max: Duration::from_secs(5), multiplier: 2.0, attempts: 3 };
 
+    /// Connecting to a server that resets the connection: sshd's MaxStartups does at random while many come at once.
+    pub const CONNECT: Self =
+        Self { initial: Duration::from_millis(200), max: Duration::from_secs(1), multiplier: 2.0, attempts: 4 };
+
     /// Whole attempts of a deployment.
     pub const ATTEMPTS: Self =
         Self { initial: Duration::from_secs(10), max: Duration::from_secs(600), multiplier: 3.0, attempts: 5 };
@@ -39,15 +43,20 @@ impl Policy {
         if tried >= self.attempts {
             return None;
         }
-        let steps = i32::try_from(tried.saturating_sub(1).min(64)).unwrap_or(64);
-        let bound = (self.initial.as_secs_f64() * self.multiplier.powi(steps)).min(self.max.as_secs_f64());
         // `backoff` draws from interval * (1 ± factor): half the bound with factor 1 is full jitter.
-        let half = Duration::from_secs_f64(bound / 2.0);
         ExponentialBackoffBuilder::new()
-            .with_initial_interval(half)
+            .with_initial_interval(self.bound(tried) / 2)
             .with_randomization_factor(1.0)
             .with_max_elapsed_time(None)
             .build()
             .next_backoff()
+    }
+
+    /// The longest delay after try number `tried` (from 1).
+    #[must_use]
+    pub fn bound(&self, tried: u32) -> Duration {
+        let steps = i32::try_from(tried.saturating_sub(1).min(64)).unwrap_or(64);
+        let bound = self.initial.as_secs_f64() * self.multiplier.powi(steps);
+        Duration::from_secs_f64(bound.min(self.max.as_secs_f64()))
     }
 }

@@ -69,6 +69,6 @@ pub(crate) enum Command {
     /// Make and show the keys of secrets and of servers
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// Say what an error code means and what to do
+    /// Say what an error code means and what to do, or what the policies are
     Explain(explain::Explain),
 }

@@ -1,20 +1,23 @@
-//! `slipway explain`: error codes, out of the protocol's table.
+//! `slipway explain`: error codes, out of the protocol's table, and the policies.
 
 use clap::Args;
 use serde_json::{Value, json};
 use slipway_protocol::{Class, ErrorCode};
 
+use crate::policies;
 use crate::print::{Printer, Table};
 use crate::trouble::{Exit, Trouble};
 
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// The code, such as `port-occupied`; without it, all codes are listed
+    /// The code, such as `port-occupied`; without it, all codes are listed. `policies` lists what is tried how often,
+    /// how long things may take, and how much happens at once
     code: Option<String>,
 }
 
 pub(crate) fn run(args: &Explain, printer: &Printer) -> Result<Exit, Trouble> {
     match &args.code {
+        Some(word) if word == "policies" => policies::run(printer),
         Some(code) => one(parse(code)?, printer),
         None => all(printer),
     }
@@ -64,7 +67,7 @@ fn as_json(code: ErrorCode) -> Value {
     })
 }
 
-fn class_meaning(class: Class) -> &'static str {
+pub(crate) fn class_meaning(class: Class) -> &'static str {
     match class {
         Class::Transient => "may pass by itself, so it's retried",
         Class::Permanent => "the same request can never succeed, so it isn't retried",

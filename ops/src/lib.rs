@@ -22,6 +22,7 @@ mod explain;
 mod keys;
 mod lifecycle;
 mod memory;
+mod policies;
 mod print;
 mod projects;
 mod redact;

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use slipway_deploy::keys;
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
+use slipway_worker::scheduler::{Circuit, Gate};
 use slipway_worker::store::ServerRecord;
 
 use crate::check::{self, Check};
@@ -15,6 +16,7 @@ use crate::print::{Printer, Table};
 use crate::settings::Settings;
 use crate::submit::port;
 use crate::trouble::{Exit, Trouble};
+use crate::watch::line::clock;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Servers {
@@ -177,11 +179,17 @@ fn recipient_of(identity: &Path) -> Result<String, Trouble> {
 
 async fn list(memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
     let servers = memory.store.servers().await.map_err(|e| memory.trouble(&e))?;
+    let circuits = memory.store.circuits().await.map_err(|e| memory.trouble(&e))?;
     if printer.is_json() {
-        printer.json(&servers.iter().map(as_json).collect::<Vec<_>>());
+        let with_circuit = |server: &ServerRecord| {
+            let mut value = as_json(server);
+            value["circuit"] = circuits.get(&server.handle).map_or(Value::Null, circuit_json);
+            value
+        };
+        printer.json(&servers.iter().map(with_circuit).collect::<Vec<_>>());
         return Ok(Exit::Success);
     }
-    let mut table = Table::new(&["SERVER", "ADDRESS", "PORT", "USER", "HOST KEY", "SSH KEY", "NOTE"]);
+    let mut table = Table::new(&["SERVER", "ADDRESS", "PORT", "USER", "HOST KEY", "SSH KEY", "CONNECTION", "NOTE"]);
     for s in &servers {
         table.row([
             s.handle.to_string(),
@@ -190,10 +198,21 @@ async fn list(memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
             s.ssh_user.to_string(),
             host_key(s).to_owned(),
             ssh_key(s).to_owned(),
+            connection(circuits.get(&s.handle)),
             s.notes.clone().unwrap_or_default(),
         ]);
     }
     printer.table(&table);
+    // A server that only events describe can be out of reach, too.
+    for (handle, circuit) in circuits.iter().filter(|(handle, _)| servers.iter().all(|s| s.handle != **handle)) {
+        printer.note(&format!("{handle}, which isn't in the inventory: {}", connection(Some(circuit))));
+    }
+    if circuits.values().any(|(_, gate)| *gate != Gate::Closed) {
+        printer.hint(
+            "deployments wait for a server that fails, and one at a time tries to connect; `slipway servers check` tries \
+             at once, and `slipway servers add` lets all through again",
+        );
+    }
     if table.is_empty() {
         printer.note("The inventory is empty");
         printer.hint("add a server with `slipway servers add HANDLE --address HOST --host-key KEY`");
@@ -223,6 +242,30 @@ fn host_key(server: &ServerRecord) -> &'static str {
 
 fn ssh_key(server: &ServerRecord) -> &'static str {
     if server.ssh_key_enc.is_some() { "its own" } else { "the workers'" }
+}
+
+/// How the last connections went.
+fn connection(circuit: Option<&(Circuit, Gate)>) -> String {
+    match circuit {
+        None => "-".to_owned(),
+        Some((circuit, Gate::Closed)) => format!("{} failed", circuit.failures),
+        Some((circuit, Gate::Open(until))) => format!("{} failed, none before {}", circuit.failures, clock(*until)),
+        Some((circuit, Gate::HalfOpen)) => format!("{} failed, one may try", circuit.failures),
+    }
+}
+
+fn circuit_json((circuit, gate): &(Circuit, Gate)) -> Value {
+    let state = match gate {
+        Gate::Closed => "closed",
+        Gate::Open(_) => "open",
+        Gate::HalfOpen => "half_open",
+    };
+    json!({
+        "state": state,
+        "failures": circuit.failures,
+        "since": circuit.since,
+        "open_until": circuit.open_until,
+    })
 }
 
 /// A server without its private key, not even the encrypted one.

@@ -48,6 +48,16 @@ fn without_a_code_all_are_listed() {
 }
 
 #[test]
+fn all_policies_are_listed_with_their_defaults_and_reasons() {
+    insta::assert_snapshot!(transcript(slipway().args(["explain", "policies"])));
+    let output = slipway().args(["explain", "policies", "--json"]).output().unwrap();
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let lease = listed["policies"].as_array().unwrap().iter().find(|p| p["variable"] == "SLIPWAY_LEASE").unwrap();
+    assert_eq!((&lease["default"], &lease["unit"]), (&json!(30.0), &json!("s")));
+    assert_eq!(listed["classes"].as_array().unwrap().len(), 4);
+}
+
+#[test]
 fn a_misspelt_code_gets_a_suggestion() {
     insta::assert_snapshot!(transcript(slipway().args(["explain", "port_ocupied"])));
 }

@@ -170,6 +170,15 @@ codes! {
     DeployKeyFailed "deploy-key-failed" Infrastructure "The project's deploy key couldn't be installed on the server" "Check authorized_keys of the SSH user on the server";
 }
 
+impl ErrorCode {
+    /// Whether it says that the server itself couldn't be reached or stopped answering, whatever was to be done there.
+    /// Enough of these in a row open the server's circuit.
+    #[must_use]
+    pub fn is_connection_failure(self) -> bool {
+        matches!(self, Self::ServerUnreachable | Self::ServerConnectionLost)
+    }
+}
+
 impl std::fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())

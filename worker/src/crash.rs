@@ -26,6 +26,8 @@ pub enum Write {
     StageFailed,
     /// Progress within a stage.
     Tell,
+    /// The end of a wait for a server that can't be reached.
+    GiveUp,
     /// The next attempt's time.
     Retry,
     /// The end and its result.
@@ -39,7 +41,7 @@ pub enum Write {
 }
 
 impl Write {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Accept,
         Self::Refuse,
         Self::Claim,
@@ -49,6 +51,7 @@ impl Write {
         Self::StageFinished,
         Self::StageFailed,
         Self::Tell,
+        Self::GiveUp,
         Self::Retry,
         Self::Finish,
         Self::Cancel,
@@ -67,6 +70,7 @@ impl Write {
             Self::StageFinished => "stage-finished",
             Self::StageFailed => "stage-failed",
             Self::Tell => "tell",
+            Self::GiveUp => "give-up",
             Self::Retry => "retry",
             Self::Finish => "finish",
             Self::Cancel => "cancel",

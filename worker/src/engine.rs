@@ -22,11 +22,11 @@ use crate::runner::{Pipeline, Runner, Settings};
 use crate::store::Store;
 
 /// How long published events of ended deployments are kept for `slipway show` and `slipway watch`.
-const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(crate) const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often old events are removed.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
 /// Messages under way between broker and database at once.
-const PREFETCH: u16 = 32;
+pub(crate) const PREFETCH: u16 = 32;
 
 /// Works until the drain has ended.
 ///
@@ -72,6 +72,8 @@ pub async fn run_with(
         concurrency: config.worker.concurrency,
         lease: config.worker.lease,
         attempts: config.worker.attempts,
+        limits: config.worker.limits,
+        registry: config.deployer.image_registry.clone(),
     };
     let runner = Runner { store: store.clone(), pipeline, credentials, settings, drain: drain.clone() };
     let mut parts = JoinSet::new();

@@ -22,7 +22,7 @@ use crate::store::{Store, StoreError};
 use crate::telemetry;
 
 /// How long after its last canary a worker still counts as connected through.
-const CANARY_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const CANARY_PATIENCE: Duration = Duration::from_secs(30);
 /// How often in a row a message that can't be read is met without a delay. Past the queue's delivery limit (50) the
 /// broker itself makes it a dead letter.
 const UNREADABLE: u32 = 60;

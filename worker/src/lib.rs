@@ -17,6 +17,7 @@ pub mod intake;
 pub mod lifecycle;
 pub mod message;
 pub mod metrics;
+pub mod policies;
 pub mod readiness;
 pub mod relay;
 pub mod runner;

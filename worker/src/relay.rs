@@ -22,13 +22,13 @@ use crate::telemetry;
 /// Messages that are under way at once.
 const PAGE: u32 = 200;
 /// How long the relay's lease lasts.
-const LEASE: Duration = Duration::from_secs(15);
+pub(crate) const LEASE: Duration = Duration::from_secs(15);
 /// How often the outbox is looked at without a wake-up.
 const POLL: Duration = Duration::from_secs(1);
 /// How often a canary is sent.
-const CANARY: Duration = Duration::from_secs(5);
+pub(crate) const CANARY: Duration = Duration::from_secs(5);
 /// How long a returned message rests before it's sent again; nobody has bound a queue for it.
-const REST: Policy =
+pub(crate) const REST: Policy =
     Policy { initial: Duration::from_secs(1), max: Duration::from_secs(60), multiplier: 2.0, attempts: u32::MAX };
 
 /// Publishes what the outbox holds.

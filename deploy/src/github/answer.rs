@@ -17,9 +17,9 @@ use zeroize::Zeroizing;
 use crate::StageError;
 
 /// GitHub asks to wait this long after a secondary limit without `retry-after`.
-const SECONDARY_WAIT: Duration = Duration::from_secs(60);
+pub const SECONDARY_WAIT: Duration = Duration::from_secs(60);
 /// A primary window is an hour long; a longer wait is a mistake of a clock.
-const MAX_WAIT: Duration = Duration::from_secs(3600 + 60);
+pub const MAX_WAIT: Duration = Duration::from_secs(3600 + 60);
 
 /// Who asks: GitHub says one and the same thing for different reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

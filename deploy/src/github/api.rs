@@ -18,9 +18,10 @@ use super::answer::{Answer, Asker};
 use crate::StageError;
 use crate::retry::Policy;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connecting may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the first byte sent to the last one read.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// No answer that is read here comes near this size.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 

@@ -3,8 +3,8 @@
 //! Deliberately not here: git itself (the server fetches with a token from here), packages (a registry credential of
 //! their own is needed), and any endpoint that no stage calls.
 
-mod answer;
-mod api;
+pub(crate) mod answer;
+pub(crate) mod api;
 mod app;
 mod secrets;
 mod token;

@@ -16,9 +16,10 @@ use super::CONNECT_TIMEOUT;
 use crate::retry::Policy;
 use crate::{HostKeyPolicy, StageError, Target};
 
-/// sshd's MaxStartups resets connections at random while many come at once.
-const CONNECT_RETRY: Policy =
-    Policy { initial: Duration::from_millis(200), max: Duration::from_secs(1), multiplier: 2.0, attempts: 4 };
+/// How often a silent server is asked for a sign of life.
+pub const KEEPALIVE: Duration = Duration::from_secs(10);
+/// How many of these signs may be missing.
+const KEEPALIVE_MISSED: usize = 3;
 
 /// Connects to the server that proves itself as the policy asks.
 pub(super) async fn connect(
@@ -61,8 +62,8 @@ async fn resolve(target: &Target, address: &str) -> Result<Vec<SocketAddr>, Stag
 fn config(pinned: Option<&HostKey>) -> Config {
     let mut config = Config {
         nodelay: true,
-        keepalive_interval: Some(Duration::from_secs(10)),
-        keepalive_max: 3,
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: KEEPALIVE_MISSED,
         inactivity_timeout: Some(Duration::from_secs(60)),
         ..Config::default()
     };
@@ -96,7 +97,7 @@ async fn log_in(target: &Target, peers: &[SocketAddr], address: &str, pinned: &H
             Ok(Err(error)) => error,
             Err(_) => return Err(unreachable(address, &"it doesn't answer in time")),
         };
-        let delay = if reset(&error) { CONNECT_RETRY.delay(tried) } else { None };
+        let delay = if reset(&error) { Policy::CONNECT.delay(tried) } else { None };
         match delay {
             Some(delay) => tokio::time::sleep(delay).await,
             None => return Err(refused(target, peers, address, pinned, error).await),

@@ -5,7 +5,7 @@
 //! exchange offers, key exchange, service request, offer of the public key, signature), one to open the first channel,
 //! one for each exec. The channel of the next exec is opened while the current one runs, so it costs none.
 
-mod login;
+pub(crate) mod login;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +27,10 @@ use crate::script::Script;
 use crate::{StageError, Target};
 
 const HANDSHAKE_ROUND_TRIPS: u32 = 7;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long connecting, or opening a channel, may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a cancelled script may take to end; the watchdog kills it after five seconds.
-const KILL_GRACE: Duration = Duration::from_secs(8);
+pub const KILL_GRACE: Duration = Duration::from_secs(8);
 
 /// How a remote command ended. A lost connection is neither success nor failure.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use crate::script::Script;
 use crate::{Attempt, StageError, StageReport};
 
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one question may go unanswered.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a project that answers, but not well, may take to change its mind.
-const WARM_UP: Duration = Duration::from_secs(20);
+pub const WARM_UP: Duration = Duration::from_secs(20);
 
 /// A client that follows no redirects and asks no proxy: it shall see what anybody sees.
 ///

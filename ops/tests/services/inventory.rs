@@ -29,6 +29,15 @@ async fn the_inventory_changes_only_what_is_given_and_keeps_keys_encrypted() {
     let listed = json_of(operator(), &["servers", "list"]).await;
     assert!(!listed.to_string().contains("AGE ENCRYPTED"), "{listed}");
 
+    let outage = "INSERT INTO server_circuits VALUES ('vps-1', 4, now(), now() + interval '1 h'),
+                                                     ('vps-9', 3, now(), now())";
+    database.sql.execute(outage, &[]).await.unwrap();
+    snapshot("servers-list-outage", &run(operator(), &["servers", "list"]).await);
+    let circuit = &json_of(operator(), &["servers", "list"]).await[0]["circuit"];
+    assert_eq!((&circuit["state"], &circuit["failures"]), (&json!("open"), &json!(4)));
+    run(operator(), &["servers", "add", "vps-1", "--address", "203.0.113.11"]).await;
+    assert_eq!(json_of(operator(), &["servers", "list"]).await[0]["circuit"], Value::Null, "whoever changed it tries");
+
     snapshot("servers-remove", &run(operator(), &["servers", "remove", "vps-1"]).await);
     snapshot("servers-remove-again", &run(operator(), &["servers", "remove", "vps-1"]).await);
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{AmqpError, answer};
 
 /// Seconds between heartbeats; a peer that misses two is gone.
-const HEARTBEAT: u16 = 10;
+pub(crate) const HEARTBEAT: u16 = 10;
 /// A connection that lived this long has earned a quick reconnect.
 const SETTLED: Duration = Duration::from_secs(30);
 

@@ -5,7 +5,7 @@
 //! What lapin calls success isn't always: see [`Publisher`] for returned messages and [`Subscription`] for streams that
 //! end or hang. Nothing here knows about deployments.
 
-mod connection;
+pub(crate) mod connection;
 mod publisher;
 mod subscription;
 mod topology;

@@ -6,7 +6,7 @@ mod files;
 mod parse;
 mod reader;
 mod url;
-mod variables;
+pub(crate) mod variables;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,6 +18,7 @@ use secrecy::SecretString;
 use slipway_deploy::retry::Policy;
 use slipway_deploy::{DeployerConfig, GithubCredential, RegistryCredential};
 
+use crate::scheduler::Limits;
 pub use files::SealingKeys;
 pub use parse::LogFormat;
 use reader::Reader;
@@ -64,6 +65,8 @@ pub struct WorkerConfig {
     pub attempts: Policy,
     /// To how many versions of a project one may roll back.
     pub versions: u32,
+    /// Limits over all workers.
+    pub limits: Limits,
 }
 
 /// RabbitMQ.
@@ -180,6 +183,8 @@ fn worker(reader: &mut Reader) -> Option<WorkerConfig> {
     let (concurrency, drain) = (reader.take(&var::CONCURRENCY), reader.take(&var::DRAIN_TIMEOUT));
     let (lease, attempts) = (reader.take(&var::LEASE), attempts(reader));
     let versions = reader.take(&var::VERSIONS);
+    let (server, registry) = (reader.take(&var::SERVER_CONCURRENCY), reader.take(&var::REGISTRY_CONCURRENCY));
+    let patience = reader.take(&var::SERVER_PATIENCE);
     Some(WorkerConfig {
         name: name?,
         concurrency: concurrency?,
@@ -187,6 +192,7 @@ fn worker(reader: &mut Reader) -> Option<WorkerConfig> {
         lease: lease?,
         attempts: attempts?,
         versions: versions?,
+        limits: Limits { per_server: server?, per_registry: registry?, patience: patience? },
     })
 }
 

@@ -62,6 +62,14 @@ pub(super) fn work_timeout(value: &str) -> Result<Duration, Fault> {
     duration(value, SECOND, 6 * HOUR)
 }
 
+pub(super) fn patience(value: &str) -> Result<Duration, Fault> {
+    duration(value, SECOND, 168 * HOUR)
+}
+
+pub(super) fn limit(value: &str) -> Result<u32, Fault> {
+    number(value, 1, 1000)
+}
+
 pub(super) fn concurrency(value: &str) -> Result<usize, Fault> {
     number(value, 1, 256)
 }

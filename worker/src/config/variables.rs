@@ -45,6 +45,16 @@ pub struct Variable<T> {
     pub(super) parse: fn(&str) -> Result<T, Fault>,
 }
 
+impl<T> Variable<T> {
+    /// What applies when it's unset.
+    pub(crate) fn default(&self) -> Option<T> {
+        match self.entry.unset {
+            Unset::Default(value) => (self.parse)(value).ok(),
+            Unset::Required | Unset::Optional | Unset::Derived(_) => None,
+        }
+    }
+}
+
 /// Variables that belong together, under a heading of `--help`.
 #[derive(Debug, Clone, Copy)]
 pub struct Group {
@@ -108,6 +118,15 @@ variables! {
             "a duration from 1s to 10m";
         VERSIONS: u32 = "SLIPWAY_VERSIONS", Default("10"), false, parse::versions,
             "To how many of its last versions a project may be rolled back", "a number from 1 to 100";
+    }
+    "All workers together" {
+        SERVER_CONCURRENCY: u32 = "SLIPWAY_SERVER_CONCURRENCY", Default("2"), false, parse::limit,
+            "Deployments at once on one server; the same for all workers", "a number from 1 to 1000";
+        REGISTRY_CONCURRENCY: u32 = "SLIPWAY_REGISTRY_CONCURRENCY", Default("8"), false, parse::limit,
+            "Deployments at once that pull from one registry; the same for all workers", "a number from 1 to 1000";
+        SERVER_PATIENCE: Duration = "SLIPWAY_SERVER_PATIENCE", Default("1h"), false, parse::patience,
+            "How long deployments wait for a server that can't be reached, before they go to the dead letters",
+            "a duration from 1s to 168h";
     }
     "Attempts" {
         MAX_ATTEMPTS: u32 = "SLIPWAY_MAX_ATTEMPTS", Default("5"), false, parse::attempts,

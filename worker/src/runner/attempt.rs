@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::keep::{keep, persist, prepare};
-use super::{MAX_INTERRUPTIONS, Runner, reporter};
+use super::{Runner, reporter};
 use crate::crash::{self, Step};
 use crate::metrics::Metrics;
-use crate::scheduler::{Next, after_failure};
+use crate::scheduler::{MAX_INTERRUPTIONS, Next, Tries, after_failure};
 use crate::store::{Boundary, Claim, End, Interrupted, StageEnd, StoreError};
 use crate::telemetry;
 
@@ -20,8 +20,8 @@ use crate::telemetry;
 enum Ended {
     /// Every stage is done.
     Done { url: Option<String> },
-    /// A stage failed.
-    Failed { error: StageError, stage: Option<Stage> },
+    /// A stage failed; `open` is how long the server's circuit is open since.
+    Failed { error: StageError, stage: Option<Stage>, open: Option<Duration> },
     /// It's to stop at this boundary.
     Stopped(End),
     /// This worker drains.
@@ -108,7 +108,7 @@ fn pipeline_result(ended: &str) -> &'static str {
 async fn stages(runner: &Runner, claim: &Claim, cancel: &CancellationToken, seen: &mut StageEnd) -> Ended {
     let (work, server) = match prepare(runner, claim).await {
         Ok(Ok(prepared)) => prepared,
-        Ok(Err(error)) => return Ended::Failed { error, stage: None },
+        Ok(Err(error)) => return Ended::Failed { error, stage: None, open: None },
         Err(error) => return error.into(),
     };
     let (teller, writer) = reporter::channel(runner.store.clone(), claim.lease.clone(), claim.attempt, server);
@@ -187,11 +187,11 @@ async fn one_stage(
                 tracing::Span::current().record("cicd.pipeline.task.run.result", "failure").record("error.type", code);
                 tracing::warn!(error.type = code, stage.name = %stage, "stage failed: {}", error.message);
                 let failure = error.failure(Some(stage));
-                persist(|| runner.store.stage_failed(&claim.lease, stage, &failure, took)).await?;
+                let open = persist(|| runner.store.stage_failed(&claim.lease, stage, &failure, took)).await?;
                 if !error.services.is_empty() {
                     seen.services = error.services.to_vec();
                 }
-                Err(Ended::Failed { error, stage: Some(stage) })
+                Err(Ended::Failed { error, stage: Some(stage), open })
             }
         }
     }
@@ -263,12 +263,19 @@ async fn conclude(runner: &Runner, claim: &Claim, ended: Ended, seen: &StageEnd)
             Ok(if became == Interrupted::GivenUp { Outcome::Failed.as_str() } else { "interrupted" })
         }
         Ended::Lost => Err(StoreError::LeaseLost),
-        Ended::Failed { error, stage } => {
+        Ended::Failed { error, stage, open } => {
             let failure = error.failure(stage);
             tracing::Span::current().record("error.type", error.code.as_str());
-            let reason = match after_failure(&runner.settings.attempts, claim.attempt, &error) {
-                Next::Retry(delay) => {
-                    return match persist(|| store.retry(lease, failure.clone(), delay)).await? {
+            let tries = Tries { attempt: claim.attempt, waits: claim.waits };
+            let reason = match after_failure(&runner.settings.attempts, tries, &error, open) {
+                next @ (Next::Retry(delay) | Next::Wait(delay)) => {
+                    let again = || async {
+                        match next {
+                            Next::Wait(_) => store.wait(lease, failure.clone(), delay).await,
+                            _ => store.retry(lease, failure.clone(), delay).await,
+                        }
+                    };
+                    return match persist(again).await? {
                         Some(_) => {
                             Metrics::get().retried(error.code.as_str());
                             Ok("retry")

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_deploy::retry::Policy;
+use slipway_protocol::Outcome;
 use tokio::task::JoinSet;
 
 pub use pipeline::{Attempt, Pipeline};
@@ -17,15 +18,14 @@ pub use pipeline::{Attempt, Pipeline};
 use crate::credentials::Credentials;
 use crate::lifecycle::Drain;
 use crate::metrics::Metrics;
-use crate::store::{Claim, Interrupted, Store, StoreError};
+use crate::scheduler::{Limits, MAX_INTERRUPTIONS};
+use crate::store::{Claim, Interrupted, Store, StoreError, Terms};
 
-/// How often an attempt may be interrupted by workers that stop or die before the deployment is given up.
-pub const MAX_INTERRUPTIONS: u32 = 10;
 /// How often due deployments are looked for without a wake-up.
-const POLL: Duration = Duration::from_secs(1);
+pub(crate) const POLL: Duration = Duration::from_secs(1);
 
 /// How the runner runs.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Deployments at once.
     pub concurrency: usize,
@@ -33,6 +33,16 @@ pub struct Settings {
     pub lease: Duration,
     /// How often and how far apart whole attempts are made.
     pub attempts: Policy,
+    /// What is never exceeded by all workers together.
+    pub limits: Limits,
+    /// Where images are pulled from.
+    pub registry: String,
+}
+
+impl Settings {
+    fn terms(&self) -> Terms {
+        Terms { lease: self.lease, limits: self.limits, registry: self.registry.clone() }
+    }
 }
 
 /// Carries out deployments until the drain has ended them.
@@ -62,7 +72,7 @@ impl Runner {
                 log(runner.reap().await);
             }
             if attempts.len() < runner.settings.concurrency {
-                match runner.store.claim(runner.settings.lease).await {
+                match runner.store.claim(runner.settings.terms()).await {
                     Ok(Some(claim)) => {
                         attempts.spawn(runner.clone().carry_out(claim));
                         continue;
@@ -82,12 +92,16 @@ impl Runner {
         }
     }
 
-    /// Takes back what crashed workers left.
+    /// Takes back what crashed workers left, and gives up what waits for dead servers.
     async fn reap(&self) -> Result<(), StoreError> {
         while let Some((id, became)) = self.store.reap(MAX_INTERRUPTIONS).await? {
             Metrics::get().interrupted();
             let given_up = became == Interrupted::GivenUp;
             tracing::warn!(deployment.id = %id, given_up, "its worker let the lease expire");
+        }
+        while let Some(id) = self.store.give_up(&self.settings.limits).await? {
+            Metrics::get().ended(Outcome::Failed);
+            tracing::warn!(deployment.id = %id, "its server couldn't be reached for too long");
         }
         Ok(())
     }

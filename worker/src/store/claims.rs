@@ -9,10 +9,12 @@ use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
 
 use super::ending::{End, StageEnd};
-use super::ledger::{HEAD, Head, Ledger};
+use super::ledger::{HEAD, Head, Ledger, number};
+use super::queue::{self, Terms};
 use super::state::State;
 use super::{Result, Store, StoreError, commit, deadline};
 use crate::crash::Write;
+use crate::scheduler::after_interruption;
 
 /// The number of a claim, growing for ever: of two that act on one project, the higher one is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +56,8 @@ pub struct Claim {
     pub attempt: u32,
     /// How often attempts of it were interrupted.
     pub interruptions: u32,
+    /// How often an attempt wasn't counted, since its server couldn't be reached.
+    pub waits: u32,
     /// Trace context of the request's intake.
     pub traceparent: Option<String>,
 }
@@ -72,29 +76,25 @@ pub(super) fn seconds(span: Duration) -> f64 {
 }
 
 impl Store {
-    /// Claims the deployment that has been due for longest and whose project nobody acts on, for `span` at first.
+    /// Claims the deployment that has been due for longest, of those whose project nobody acts on and whose server has
+    /// room. A bare time stands for a lease under the default limits.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn claim(&self, span: Duration) -> Result<Option<Claim>> {
+    pub async fn claim(&self, terms: impl Into<Terms>) -> Result<Option<Claim>> {
+        let terms = terms.into();
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
-            let sql = format!(
-                "SELECT {HEAD}, request FROM deployments d WHERE state = 'pending' AND run_at <= now()
-                   AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
-                                   AND l.server = d.server AND l.expires_at > now())
-                 ORDER BY run_at, arrival LIMIT 1 FOR UPDATE OF d SKIP LOCKED"
-            );
-            let Some(row) = tx.query_opt(&sql, &[]).await? else { return Ok(None) };
+            let Some(row) = queue::next(&tx, &terms).await? else { return Ok(None) };
             let mut ledger = Ledger { tx: &tx, head: Head::read(&row)? };
             let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request");
-            let Some(lease) = self.take(&tx, &ledger.head, span).await? else { return Ok(None) };
+            let Some(lease) = self.take(&tx, &ledger.head, terms.lease).await? else { return Ok(None) };
             let attempt = ledger.head.attempt + 1;
             tx.execute(
-                "UPDATE deployments SET fence = $2, owner = $3, attempt = attempt + 1,
+                "UPDATE deployments SET fence = $2, owner = $3, registry = $4, attempt = attempt + 1,
                      started_at = coalesce(started_at, now()) WHERE id = $1",
-                &[&lease.deployment.0, &lease.fence.0, &self.name],
+                &[&lease.deployment.0, &lease.fence.0, &self.name, &terms.registry],
             )
             .await?;
             (ledger.head.fence, ledger.head.attempt) = (Some(lease.fence.0), attempt);
@@ -111,8 +111,9 @@ impl Store {
             ledger.progress(ProgressKind::AttemptStarted { attempt }).await?;
             let (action, remove_volumes) = (ledger.head.action, ledger.head.remove_volumes);
             let (interruptions, traceparent) = (ledger.head.interruptions, ledger.head.traceparent);
+            let waits = number(&row, "waits");
             commit(tx, Write::Claim).await?;
-            Ok(Some(Claim { lease, action, remove_volumes, event, attempt, interruptions, traceparent }))
+            Ok(Some(Claim { lease, action, remove_volumes, event, attempt, interruptions, waits, traceparent }))
         })
         .await
     }
@@ -225,7 +226,7 @@ async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Resul
         .await?;
     ledger.tx.execute("UPDATE deployments SET interruptions = interruptions + 1 WHERE id = $1", &[&id.0]).await?;
     ledger.progress(ProgressKind::Interrupted { attempt }).await?;
-    if ledger.head.interruptions + 1 > limit {
+    if !after_interruption(ledger.head.interruptions, limit) {
         let failure = Failure::new(
             ErrorCode::InterruptedTooOften,
             None,

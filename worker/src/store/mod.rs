@@ -5,6 +5,7 @@
 //! the newest writes nothing. All times are the database's.
 
 mod cancellations;
+mod circuits;
 mod claims;
 mod commands;
 mod dead_letters;
@@ -17,6 +18,7 @@ mod new_dead_letter;
 mod notes;
 mod outbox;
 mod progress;
+mod queue;
 mod servers;
 mod state;
 mod tls;
@@ -40,6 +42,7 @@ pub use error::StoreError;
 pub use intake::{Accepted, Refusal};
 pub use outbox::{Backlog, OutboxRow, RelayLease, Sent};
 pub use progress::Boundary;
+pub use queue::Terms;
 pub use servers::ServerRecord;
 pub use state::{IllegalTransition, State, UnknownState};
 pub use versions::{Place, Recorded, VERSIONS};

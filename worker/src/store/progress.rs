@@ -13,7 +13,7 @@ use super::claims::seconds;
 use super::ending::{End, StageEnd};
 use super::ledger::Ledger;
 use super::state::State;
-use super::{Lease, Result, Store, commit, deadline};
+use super::{Lease, Result, Store, circuits, commit, deadline};
 use crate::crash::Write;
 
 /// Whether an attempt may go on; asked at every boundary between stages.
@@ -115,35 +115,48 @@ impl Store {
                     facts: facts.clone(),
                 })
                 .await?;
+            circuits::contact_made(&*tx, &lease.server).await?;
             commit(tx, Write::StageFinished).await?;
             Ok(())
         })
         .await
     }
 
-    /// Notes that a stage failed; what follows from it is told by [`Store::retry`] or [`Store::finish`].
+    /// Notes that a stage failed; what follows from it is told by [`Store::retry`] or [`Store::finish`]. Gives how long
+    /// the server's circuit is open from now, when the failure was one to connect and the circuit is open.
     ///
     /// # Errors
     /// [`super::StoreError::LeaseLost`], or when the database fails.
-    pub async fn stage_failed(&self, lease: &Lease, stage: Stage, failure: &Failure, took: Duration) -> Result<()> {
+    pub async fn stage_failed(
+        &self,
+        lease: &Lease,
+        stage: Stage,
+        failure: &Failure,
+        took: Duration,
+    ) -> Result<Option<Duration>> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
             Ledger::held(&tx, lease).await?;
-            tx.execute(
-                "UPDATE stage_journal SET outcome = 'failed', outcome_at = now(), failure = $4, duration_ms = $5
-                 WHERE deployment_id = $1 AND fence = $2 AND stage = $3",
-                &[
-                    &lease.deployment.0,
-                    &lease.fence.0,
-                    &stage.as_str(),
-                    &Json(failure),
-                    &i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
-                ],
-            )
-            .await?;
+            let new = tx
+                .execute(
+                    "UPDATE stage_journal SET outcome = 'failed', outcome_at = now(), failure = $4, duration_ms = $5
+                 WHERE deployment_id = $1 AND fence = $2 AND stage = $3 AND outcome IS NULL",
+                    &[
+                        &lease.deployment.0,
+                        &lease.fence.0,
+                        &stage.as_str(),
+                        &Json(failure),
+                        &i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
+                    ],
+                )
+                .await?;
+            let open = match failure.code.is_connection_failure() {
+                true => circuits::contact_failed(&tx, &lease.server, new == 1).await?,
+                false => None,
+            };
             commit(tx, Write::StageFailed).await?;
-            Ok(())
+            Ok(open)
         })
         .await
     }
@@ -172,6 +185,19 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::LeaseLost`], or when the database fails.
     pub async fn retry(&self, lease: &Lease, failure: Failure, delay: Duration) -> Result<Option<Timestamp>> {
+        self.again(lease, failure, delay, true).await
+    }
+
+    /// As [`Store::retry`], without counting the attempt that failed: its server's circuit is `open` for so long. The
+    /// deployment is due at once, behind all others, and the circuit decides who of them is let through.
+    ///
+    /// # Errors
+    /// As [`Store::retry`].
+    pub async fn wait(&self, lease: &Lease, failure: Failure, open: Duration) -> Result<Option<Timestamp>> {
+        self.again(lease, failure, open, false).await
+    }
+
+    async fn again(&self, lease: &Lease, failure: Failure, delay: Duration, counts: bool) -> Result<Option<Timestamp>> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
@@ -188,14 +214,17 @@ impl Store {
             }
             let run_at: Timestamp = tx
                 .query_one(
-                    "UPDATE deployments SET run_at = now() + $2 * interval '1 second', failure = $3,
+                    "UPDATE deployments SET failure = $3,
+                         run_at = now() + CASE WHEN $4 THEN $2 * interval '1 second' ELSE interval '0' END,
+                         attempt = attempt - CASE WHEN $4 THEN 0 ELSE 1 END,
+                         waits = waits + CASE WHEN $4 THEN 0 ELSE 1 END,
                          first_failed_at = coalesce(first_failed_at, now()), last_failed_at = now()
-                     WHERE id = $1 RETURNING run_at",
-                    &[&lease.deployment.0, &seconds(delay), &Json(&failure)],
+                     WHERE id = $1 RETURNING now() + $2 * interval '1 second'",
+                    &[&lease.deployment.0, &seconds(delay), &Json(&failure), &counts],
                 )
                 .await?
                 .get(0);
-            let attempt = ledger.head.attempt + 1;
+            let attempt = ledger.head.attempt + u32::from(counts);
             ledger.progress(ProgressKind::AttemptScheduled { attempt, run_at, failure }).await?;
             ledger.release().await?;
             ledger.step(State::Pending).await?;

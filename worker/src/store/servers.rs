@@ -4,7 +4,7 @@ use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
 use tokio_postgres::Row;
 
 use super::error::readable;
-use super::{Result, Store, deadline};
+use super::{Result, Store, circuits, deadline};
 
 /// A server of the inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,8 +69,8 @@ impl Store {
                      trust_on_first_use = $6, ssh_key_enc = $7, notes = $8, updated_at = now()"
             );
             let host_key = server.host_key.as_ref().map(HostKey::as_str);
-            self.client()
-                .await?
+            let client = self.client().await?;
+            client
                 .execute(
                     &sql,
                     &[
@@ -85,7 +85,8 @@ impl Store {
                     ],
                 )
                 .await?;
-            Ok(())
+            // What is known now may well be reachable: no cool-down stands in its way.
+            circuits::contact_made(&**client, &server.handle).await
         })
         .await
     }
@@ -97,7 +98,9 @@ impl Store {
     pub async fn remove_server(&self, handle: &ServerHandle) -> Result<bool> {
         deadline(async {
             let client = self.client().await?;
-            Ok(client.execute("DELETE FROM servers WHERE handle = $1", &[&handle.as_str()]).await? == 1)
+            let removed = client.execute("DELETE FROM servers WHERE handle = $1", &[&handle.as_str()]).await? == 1;
+            circuits::contact_made(&**client, handle).await?;
+            Ok(removed)
         })
         .await
     }

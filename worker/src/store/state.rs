@@ -47,9 +47,9 @@ impl State {
     /// # Errors
     /// [`IllegalTransition`] for every step that isn't in it.
     pub fn step(self, to: Self) -> Result<Self, IllegalTransition> {
-        use Outcome::{Cancelled, Superseded};
+        use Outcome::{Cancelled, Failed, Superseded};
         match (self, to) {
-            (Self::Pending, Self::Running | Self::Ended(Superseded | Cancelled))
+            (Self::Pending, Self::Running | Self::Ended(Failed | Superseded | Cancelled))
             | (Self::Running, Self::Pending | Self::Ended(_)) => Ok(to),
             (from, to) => Err(IllegalTransition { from, to }),
         }
@@ -101,9 +101,10 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_that_never_ran_can_only_run_or_be_called_off() {
+    fn a_deployment_that_waits_can_only_run_or_be_given_up_or_called_off() {
         let legal: Vec<_> = State::ALL.into_iter().filter(|to| State::Pending.step(*to).is_ok()).collect();
-        assert_eq!(legal, [State::Running, State::Ended(Outcome::Cancelled), State::Ended(Outcome::Superseded)],);
+        let ends = [Outcome::Failed, Outcome::Cancelled, Outcome::Superseded].map(State::Ended);
+        assert_eq!(legal, [&[State::Running][..], &ends].concat());
         assert!(State::Running.step(State::Running).is_err());
     }
 

@@ -17,6 +17,7 @@ use slipway_worker::message::{Incoming, Outgoing};
 use slipway_worker::readiness::Readiness;
 use slipway_worker::relay::Relay;
 use slipway_worker::runner::{Attempt, Pipeline, Runner, Settings};
+use slipway_worker::scheduler::Limits;
 use slipway_worker::store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -153,6 +154,7 @@ pub struct Worker {
 pub struct Options {
     pub credentials: Credentials,
     pub attempts: Policy,
+    pub limits: Limits,
     pub lease: Duration,
     pub drain: Duration,
 }
@@ -163,6 +165,7 @@ impl Default for Options {
         Self {
             credentials: credentials(),
             attempts: Policy { initial: soon, max: soon, multiplier: 1.0, attempts: 3 },
+            limits: Limits::default(),
             lease: Duration::from_secs(30),
             drain: Duration::from_secs(5),
         }
@@ -188,7 +191,13 @@ impl Worker {
             versions: 3,
             canary,
         };
-        let settings = Settings { concurrency: 4, lease: options.lease, attempts: options.attempts };
+        let settings = Settings {
+            concurrency: 4,
+            lease: options.lease,
+            attempts: options.attempts,
+            limits: options.limits,
+            registry: "ghcr.io".to_owned(),
+        };
         let runner = Runner { store, pipeline: Arc::new(pipeline), credentials, settings, drain: drain.clone() };
         Self {
             drain,

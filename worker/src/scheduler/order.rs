@@ -1,12 +1,8 @@
-//! Decisions about time and order, as pure code: which of two requests is the newer one, and what follows from an
-//! attempt that failed. No clock, no database.
+//! Which of two requests is the newer one, and what gives way to it.
 
 use std::cmp::Ordering;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use slipway_deploy::StageError;
-use slipway_deploy::retry::Policy;
 use slipway_protocol::DeploymentId;
 
 /// What a request's place in the order of its project depends on.
@@ -66,34 +62,9 @@ pub fn arrive(order: &Order, rivals: &[Rival]) -> Arrival {
     Arrival { superseded_by, supersedes }
 }
 
-/// What follows from an attempt that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// Another attempt, after this delay.
-    Retry(Duration),
-    /// None: the error isn't of a kind that goes away by itself.
-    Permanent,
-    /// None: all attempts are used up.
-    Exhausted,
-}
-
-/// Decides after attempt number `attempt` (from 1) failed with `error`. The delay is drawn with full jitter and is never
-/// shorter than what the other side asked for.
-#[must_use]
-pub fn after_failure(policy: &Policy, attempt: u32, error: &StageError) -> Next {
-    if !error.code.class().retries() {
-        return Next::Permanent;
-    }
-    match policy.delay(attempt) {
-        Some(delay) => Next::Retry(delay.max(error.retry_after.unwrap_or_default())),
-        None => Next::Exhausted,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use slipway_protocol::ErrorCode;
 
     use super::*;
 
@@ -153,26 +124,6 @@ mod tests {
                 rivals.iter().any(|r| r.order.compare(&new) == Ordering::Greater)
             );
             prop_assert!(arrival.supersedes.iter().all(|id| rivals.iter().any(|r| r.id == *id && r.open)));
-        }
-
-        #[test]
-        fn retries_end_and_never_come_before_they_are_welcome(attempts in 1..8u32, after in prop::option::of(0..900u64)) {
-            let policy = Policy { attempts, ..Policy::ATTEMPTS };
-            for code in ErrorCode::ALL {
-                let after = after.map(Duration::from_secs);
-                let error = StageError { retry_after: after, ..StageError::new(*code, "") };
-                for attempt in 1..=attempts {
-                    match after_failure(&policy, attempt, &error) {
-                        Next::Permanent => prop_assert!(!code.class().retries()),
-                        Next::Exhausted => prop_assert!(code.class().retries() && attempt == attempts),
-                        Next::Retry(delay) => {
-                            prop_assert!(code.class().retries() && attempt < attempts);
-                            prop_assert!(delay >= after.unwrap_or_default());
-                            prop_assert!(delay <= policy.max.max(after.unwrap_or_default()));
-                        }
-                    }
-                }
-            }
         }
     }
 }

@@ -1,0 +1,226 @@
+//! Every policy in one table: what is tried how often, how long things may take, how much happens at once. The values
+//! are the very constants and defaults that the engine uses; here they get a name, a unit and a reason. What a stage
+//! asks of a server (free disk, a clock) isn't a policy but a check, and stands with its stage.
+//!
+//! A new setting or constant is one more line in [`all`]; a test names those that are missing.
+
+use std::time::Duration;
+
+use slipway_deploy::bounds;
+use slipway_deploy::retry::Policy as Retry;
+use slipway_protocol::topology::{Argument, DEPLOYMENTS_QUEUE, QUEUES};
+
+use crate::config::variables::{self as var, Variable};
+use crate::{amqp, engine, intake, relay, runner, scheduler, store};
+
+/// A policy's value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    /// A time.
+    Time(Duration),
+    /// A number of what the text says.
+    Count(u64, &'static str),
+    /// How often and how far apart something is tried.
+    Retry(Retry),
+}
+
+/// A policy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// What it's called.
+    pub name: &'static str,
+    /// What applies unless its variable says otherwise.
+    pub value: Value,
+    /// The environment variable that sets it, if one does.
+    pub variable: Option<&'static str>,
+    /// Why there is such a thing.
+    pub why: &'static str,
+    /// The constant's place in the code, if it's one.
+    pub constant: Option<&'static str>,
+}
+
+/// Policies that belong together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// The heading.
+    pub title: &'static str,
+    /// The policies, in reading order.
+    pub policies: Vec<Policy>,
+}
+
+impl From<Duration> for Value {
+    fn from(time: Duration) -> Self {
+        Self::Time(time)
+    }
+}
+
+impl From<Retry> for Value {
+    fn from(retry: Retry) -> Self {
+        Self::Retry(retry)
+    }
+}
+
+/// A constant.
+fn fixed(name: &'static str, constant: &'static str, value: impl Into<Value>, why: &'static str) -> Policy {
+    Policy { name, value: value.into(), variable: None, why, constant: Some(constant) }
+}
+
+/// A setting that is a time.
+fn time(name: &'static str, variable: &Variable<Duration>, why: &'static str) -> Policy {
+    set(name, variable, Value::Time, why)
+}
+
+/// A setting that is a number of `unit`.
+fn count<T: Into<u64>>(name: &'static str, variable: &Variable<T>, unit: &'static str, why: &'static str) -> Policy {
+    set(name, variable, |n| Value::Count(n.into(), unit), why)
+}
+
+fn set<T>(name: &'static str, variable: &Variable<T>, value: impl Fn(T) -> Value, why: &'static str) -> Policy {
+    let value = variable.default().map_or(Value::Time(Duration::ZERO), value);
+    Policy { name, value, variable: Some(variable.entry.name), why, constant: None }
+}
+
+/// The whole table.
+#[must_use]
+pub fn all() -> Vec<Group> {
+    let group = |title, policies| Group { title, policies };
+    vec![
+        group("Retries", retries()),
+        group("Interruptions and leases", leases()),
+        group("Limits", limits()),
+        group("Servers that can't be reached", circuit()),
+        group("Deadlines", deadlines()),
+        group("Signs of life", heartbeats()),
+        group("RabbitMQ and memory", memory()),
+    ]
+}
+
+#[rustfmt::skip]
+fn retries() -> Vec<Policy> {
+    vec![
+        fixed("within a stage", "retry::IN_STAGE", Retry::IN_STAGE,
+            "A reset connection or a 502 is over in seconds; starting the attempt anew would cost minutes"),
+        count("attempts of a deployment", &var::MAX_ATTEMPTS, "attempts",
+            "What failed that often won't heal by itself: it becomes a dead letter for people"),
+        time("delay before the second attempt, at most", &var::RETRY_INITIAL,
+            "Full jitter keeps what failed together from coming back together"),
+        time("delay between attempts, at most", &var::RETRY_MAX,
+            "An image that CI still builds or a registry's outage takes minutes, not hours"),
+        fixed("delays between attempts", "retry::ATTEMPTS", Retry::ATTEMPTS,
+            "The defaults of the three above together"),
+        fixed("connecting to a server", "retry::CONNECT", Retry::CONNECT,
+            "sshd resets connections at random while many come at once"),
+        fixed("reconnecting to RabbitMQ and PostgreSQL", "retry::RECONNECT", Retry::RECONNECT,
+            "Without them there is nothing to do but wait, and be back soon"),
+        fixed("a message that nobody is bound for", "relay::REST", relay::REST,
+            "A result is kept until somebody binds a queue, and doesn't hold up others meanwhile"),
+    ]
+}
+
+#[rustfmt::skip]
+fn leases() -> Vec<Policy> {
+    vec![
+        time("lease of a project", &var::LEASE,
+            "So long after a worker fell silent another takes over; it's renewed five times as often"),
+        fixed("interruptions of a deployment", "scheduler::retry::MAX_INTERRUPTIONS",
+            Value::Count(scheduler::MAX_INTERRUPTIONS.into(), "interruptions"),
+            "A stop or crash of a worker costs no attempt, but a deployment that kills workers must end"),
+        time("drain", &var::DRAIN_TIMEOUT,
+            "Running stages may end in this time; then they are cut off and taken over"),
+        fixed("lease of the relay", "relay::LEASE", relay::LEASE,
+            "One worker publishes, so that events stay in order; another follows when it falls silent"),
+        fixed("search for due deployments", "runner::POLL", runner::POLL,
+            "Notifications wake workers at once; this finds what no notification told"),
+    ]
+}
+
+#[rustfmt::skip]
+fn limits() -> Vec<Policy> {
+    vec![
+        set("deployments at once of a worker", &var::CONCURRENCY, |n| Value::Count(n as u64, "deployments"),
+            "A deployment mostly waits for its server; the limit is for the worker's memory and connections"),
+        count("deployments at once on a server", &var::SERVER_CONCURRENCY, "deployments",
+            "Pulling and starting compete with what runs there; others' queues go on meanwhile"),
+        count("deployments at once from a registry", &var::REGISTRY_CONCURRENCY, "deployments",
+            "Registries limit rates, and then refuse everybody"),
+        fixed("messages taken from RabbitMQ at once", "engine::PREFETCH",
+            Value::Count(engine::PREFETCH.into(), "messages"),
+            "A message is stored in milliseconds; the rest stays in the queue for other workers"),
+    ]
+}
+
+#[rustfmt::skip]
+fn circuit() -> Vec<Policy> {
+    vec![
+        fixed("failures that open a server's circuit", "scheduler::circuit::FAILURES",
+            Value::Count(scheduler::FAILURES.into(), "connection failures in a row"),
+            "A server that refuses several in a row refuses the next one too"),
+        fixed("cool-down", "scheduler::circuit::COOL_DOWN", scheduler::COOL_DOWN,
+            "Nobody tries so long, half of it at least; then one attempt at a time, until one connects"),
+        fixed("attempts that aren't counted", "scheduler::retry::MAX_WAITS",
+            Value::Count(scheduler::MAX_WAITS.into(), "attempts"),
+            "A dead server uses up no attempts, but one that comes and goes must not do so for ever"),
+        time("patience with a dead server", &var::SERVER_PATIENCE,
+            "Longer than a reboot or a repair; then whoever waits for the deployment should know"),
+    ]
+}
+
+#[rustfmt::skip]
+fn deadlines() -> Vec<Policy> {
+    vec![
+        time("one command on a server", &var::COMMAND_TIMEOUT,
+            "Long enough for a slow pull; a hung command holds the project's lease"),
+        time("becoming healthy", &var::HEALTH_TIMEOUT,
+            "The first start runs migrations; after this the version before is put back"),
+        fixed("connecting over SSH", "ssh::CONNECT_TIMEOUT", bounds::SSH_CONNECT,
+            "A firewall that drops packets never answers"),
+        fixed("ending a cancelled command", "ssh::KILL_GRACE", bounds::KILL_GRACE,
+            "Its watchdog kills it after five seconds; the connection is given up after this"),
+        fixed("one question to a project", "stages::verify::PROBE_TIMEOUT", bounds::PROBE_TIMEOUT,
+            "Users don't wait longer either"),
+        fixed("a project that answers badly", "stages::verify::WARM_UP", bounds::WARM_UP,
+            "The first answers after a start may be errors"),
+        fixed("connecting to GitHub", "github::api::CONNECT_TIMEOUT", bounds::GITHUB_CONNECT,
+            "An attempt later is better than a stage that hangs"),
+        fixed("one answer of GitHub", "github::api::REQUEST_TIMEOUT", bounds::GITHUB_REQUEST,
+            "As above, once connected"),
+        fixed("GitHub's secondary limit", "github::answer::SECONDARY_WAIT", bounds::GITHUB_SECONDARY_WAIT,
+            "What GitHub's documentation asks for where its answer names no time"),
+        fixed("GitHub's longest wait", "github::answer::MAX_WAIT", bounds::GITHUB_MAX_WAIT,
+            "Its limits reset every hour; an answer that asks for more is wrong"),
+        fixed("one call of the database", "store::DEADLINE", store::DEADLINE,
+            "A frozen server keeps its connections open"),
+        fixed("one call of the broker", "amqp::TIMEOUT", amqp::TIMEOUT,
+            "A blocked broker answers neither publish nor confirm"),
+    ]
+}
+
+#[rustfmt::skip]
+fn heartbeats() -> Vec<Policy> {
+    vec![
+        fixed("heartbeat with RabbitMQ", "amqp::connection::HEARTBEAT",
+            Duration::from_secs(amqp::connection::HEARTBEAT.into()),
+            "A peer that misses two is gone, though TCP may not notice for hours"),
+        fixed("keepalive over SSH", "ssh::login::KEEPALIVE", bounds::SSH_KEEPALIVE,
+            "A server that misses three is gone"),
+        fixed("canary", "relay::CANARY", relay::CANARY,
+            "A message to the worker itself shows that what is published arrives"),
+        fixed("patience with the canary", "intake::CANARY_PATIENCE", intake::CANARY_PATIENCE,
+            "After this without one the worker isn't ready"),
+    ]
+}
+
+#[rustfmt::skip]
+fn memory() -> Vec<Policy> {
+    let deliveries = QUEUES.iter().filter(|queue| queue.name == DEPLOYMENTS_QUEUE).flat_map(|queue| queue.arguments);
+    let limit = deliveries.filter_map(|(name, argument)| match argument {
+        Argument::Number(n) if *name == "x-delivery-limit" => u64::try_from(*n).ok(),
+        _ => None,
+    });
+    vec![
+        fixed("deliveries of a message", "protocol::topology::QUEUES", Value::Count(limit.sum(), "deliveries"),
+            "A message that no worker survives becomes a dead letter in the end"),
+        fixed("events kept after the end", "engine::KEEP_EVENTS", engine::KEEP_EVENTS,
+            "For `slipway deployments show` and `slipway watch`"),
+    ]
+}

@@ -1,0 +1,92 @@
+//! How much may happen at once, over all workers, and who takes no more for now.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Circuit, Gate};
+
+/// Limits over all workers; each worker's own is its number of deployments at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Attempts at once on one server.
+    pub per_server: u32,
+    /// Attempts at once that pull from one registry.
+    pub per_registry: u32,
+    /// How long a deployment waits for a server that can't be reached.
+    pub patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { per_server: 2, per_registry: 8, patience: Duration::from_secs(3600) }
+    }
+}
+
+/// What happens now: the attempts under a live lease, and the servers that were hard to reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Load<S> {
+    /// Attempts by server.
+    pub attempts: BTreeMap<S, u32>,
+    /// Attempts that pull from the registry of the worker that asks.
+    pub in_registry: u32,
+    /// Circuits by server.
+    pub circuits: BTreeMap<S, Circuit>,
+}
+
+impl<S: Ord + Clone> Load<S> {
+    /// The servers on which nothing may begin now; `None` when nothing may begin anywhere. Among all others whoever has
+    /// been due for longest comes first, so that neither a full nor a dead server holds up the rest.
+    #[must_use]
+    pub fn left_out(&self, limits: &Limits, now: Timestamp) -> Option<Vec<S>> {
+        if self.in_registry >= limits.per_registry {
+            return None;
+        }
+        let full = |server: &&S| {
+            let most = match self.circuits.get(*server).map(|circuit| circuit.gate(now)) {
+                None | Some(Gate::Closed) => limits.per_server,
+                Some(Gate::HalfOpen) => limits.per_server.min(1),
+                Some(Gate::Open(_)) => 0,
+            };
+            self.attempts.get(*server).copied().unwrap_or(0) >= most
+        };
+        let idle = self.circuits.keys().filter(|server| !self.attempts.contains_key(*server));
+        Some(self.attempts.keys().chain(idle).filter(full).cloned().collect())
+    }
+
+    /// The servers that have been out of reach for so long that deployments of that age are given up.
+    #[must_use]
+    pub fn given_up(&self, limits: &Limits, now: Timestamp) -> Vec<S> {
+        let lasting = self.circuits.iter().filter(|(_, circuit)| circuit.exhausts(now, limits.patience));
+        lasting.map(|(server, _)| server.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_servers_and_dead_ones_are_left_out_and_a_probe_is_alone() {
+        let now = Timestamp::from_second(1000).unwrap();
+        let circuit = |open_until: i64| Circuit {
+            failures: 3,
+            since: Timestamp::UNIX_EPOCH,
+            open_until: Some(Timestamp::from_second(open_until).unwrap()),
+        };
+        let few = Circuit { failures: 2, since: Timestamp::UNIX_EPOCH, open_until: None };
+        let mut load = Load {
+            attempts: [("full", 2), ("free", 1), ("probed", 1), ("shaky", 1)].into(),
+            in_registry: 7,
+            circuits: [("dead", circuit(1001)), ("probed", circuit(999)), ("back", circuit(1000)), ("shaky", few)]
+                .into(),
+        };
+        assert_eq!(load.left_out(&Limits::default(), now), Some(vec!["full", "probed", "dead"]));
+        assert_eq!(load.given_up(&Limits::default(), now), Vec::<&str>::new());
+        assert_eq!(load.given_up(&Limits { patience: Duration::from_secs(9), ..Limits::default() }, now), ["dead"]);
+        load.in_registry = 8;
+        assert_eq!(load.left_out(&Limits::default(), now), None);
+    }
+}

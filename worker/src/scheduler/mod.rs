@@ -1,0 +1,15 @@
+//! Decisions about time and order, as pure code: which of two requests is the newer one, what follows from an attempt
+//! that failed, which servers take no more for now. No clock, no chance and no database: they are passed in. The store
+//! fetches what is asked here and writes what is answered, under its locks.
+
+mod circuit;
+mod limits;
+#[cfg(test)]
+mod model;
+mod order;
+mod retry;
+
+pub use circuit::{COOL_DOWN, Circuit, FAILURES, Gate};
+pub use limits::{Limits, Load};
+pub use order::{Arrival, Order, Rival, arrive};
+pub use retry::{MAX_INTERRUPTIONS, MAX_WAITS, Next, Tries, after_failure, after_interruption};

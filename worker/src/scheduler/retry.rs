@@ -1,0 +1,106 @@
+//! What follows from an attempt that failed or was cut off.
+
+use std::time::Duration;
+
+use slipway_deploy::StageError;
+use slipway_deploy::retry::Policy;
+
+/// How often a deployment may be interrupted by workers that stop or die before it's given up.
+pub const MAX_INTERRUPTIONS: u32 = 10;
+
+/// How often a deployment's failed try to reach its server costs it no attempt. More than an outage needs to exhaust
+/// patience, so that this bounds only what patience can't: a server that comes and goes.
+pub const MAX_WAITS: u32 = 50;
+
+/// How often a deployment was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tries {
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+    /// Attempts that weren't counted, since the server's circuit was open after them.
+    pub waits: u32,
+}
+
+/// What follows from an attempt that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Another attempt, after this delay.
+    Retry(Duration),
+    /// The same attempt once more, when the server's circuit lets somebody through: not before this delay.
+    Wait(Duration),
+    /// None: the error isn't of a kind that goes away by itself.
+    Permanent,
+    /// None: all attempts are used up.
+    Exhausted,
+}
+
+/// Decides after an attempt failed with `error`; `open` is how long the server's circuit is open from now, if it is.
+/// The delay is drawn with full jitter and is never shorter than what the other side asked for.
+#[must_use]
+pub fn after_failure(policy: &Policy, tries: Tries, error: &StageError, open: Option<Duration>) -> Next {
+    if !error.code.class().retries() {
+        return Next::Permanent;
+    }
+    // A dead server says nothing about the deployment: it waits with all others. How long, patience decides.
+    if let Some(open) = open
+        && error.code.is_connection_failure()
+        && tries.waits < MAX_WAITS
+    {
+        return Next::Wait(open);
+    }
+    match policy.delay(tries.attempt) {
+        Some(delay) => Next::Retry(delay.max(error.retry_after.unwrap_or_default())),
+        None => Next::Exhausted,
+    }
+}
+
+/// Whether a deployment that was interrupted `before` times, and is so once more, may go on.
+#[must_use]
+pub fn after_interruption(before: u32, limit: u32) -> bool {
+    before < limit
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use slipway_protocol::ErrorCode;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn retries_end_and_never_come_before_they_are_welcome(attempts in 1..8u32, after in prop::option::of(0..900u64)) {
+            let policy = Policy { attempts, ..Policy::ATTEMPTS };
+            for code in ErrorCode::ALL {
+                let after = after.map(Duration::from_secs);
+                let error = StageError { retry_after: after, ..StageError::new(*code, "") };
+                for attempt in 1..=attempts {
+                    match after_failure(&policy, Tries { attempt, waits: 0 }, &error, None) {
+                        Next::Permanent => prop_assert!(!code.class().retries()),
+                        Next::Exhausted => prop_assert!(code.class().retries() && attempt == attempts),
+                        Next::Retry(delay) => {
+                            prop_assert!(code.class().retries() && attempt < attempts);
+                            prop_assert!(delay >= after.unwrap_or_default());
+                            prop_assert!(delay <= policy.max.max(after.unwrap_or_default()));
+                        }
+                        Next::Wait(_) => prop_assert!(false, "no circuit is open"),
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn an_open_circuit_spares_attempts_of_connection_failures_alone_and_not_for_ever(
+            attempt in 1..8u32, waits in 0..2 * MAX_WAITS
+        ) {
+            let open = Duration::from_secs(7);
+            for code in ErrorCode::ALL {
+                let next = after_failure(
+                    &Policy::ATTEMPTS, Tries { attempt, waits }, &StageError::new(*code, ""), Some(open)
+                );
+                let spared = code.is_connection_failure() && waits < MAX_WAITS;
+                prop_assert_eq!(next == Next::Wait(open), spared, "{}: {:?}", code, next);
+            }
+        }
+    }
+}

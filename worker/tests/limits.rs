@@ -1,0 +1,357 @@
+//! Limits over all workers and the circuits of servers: claims on a real PostgreSQL, and the engine on top of it.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod services;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use services::rig::{Options, Outside, Scripted, Worker, eventually, incoming, migrated, report, request};
+use services::{Database, vhost};
+use slipway_deploy::StageError;
+use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, Outcome, Stage, StageSummary, decode};
+use slipway_worker::scheduler::{Circuit, FAILURES, Gate, Limits, MAX_WAITS};
+use slipway_worker::store::{Claim, End, Lease, StageEnd, State, Store, Terms};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn terms(per_server: u32, per_registry: u32, registry: &str) -> Terms {
+    let limits = Limits { per_server, per_registry, ..Limits::default() };
+    Terms { lease: LONG, limits, registry: registry.to_owned() }
+}
+
+/// A request for a project of its own on `server`.
+fn body(server: &str) -> Vec<u8> {
+    request(|e| {
+        e["data"]["server"]["handle"] = server.into();
+        e["data"]["project"]["slug"] = format!("p{}", &uuid::Uuid::new_v4().simple().to_string()[..8]).into();
+    })
+}
+
+async fn accept(store: &Store, server: &str) -> DeploymentId {
+    let body = body(server);
+    let incoming = incoming(&body);
+    let request = decode(&body, &incoming.metadata()).unwrap();
+    store.accept(&request, &incoming).await.unwrap();
+    request.deployment_id()
+}
+
+async fn succeed(store: &Store, lease: &Lease) {
+    store.finish(lease, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+}
+
+/// The first stage of an attempt finds nobody there; gives how long the circuit is open.
+async fn no_contact(store: &Store, lease: &Lease) -> Option<Duration> {
+    store.stage_started(lease, Stage::Preflight, b"").await.unwrap();
+    let failure = Failure::new(ErrorCode::ServerUnreachable, Some(Stage::Preflight), "connection refused");
+    let open = store.stage_failed(lease, Stage::Preflight, &failure, LONG).await.unwrap();
+    let repeated = store.stage_failed(lease, Stage::Preflight, &failure, LONG).await.unwrap();
+    assert_eq!(open.is_some(), repeated.is_some(), "a call that is repeated counts once");
+    match open {
+        Some(open) => store.wait(lease, failure, open).await.unwrap(),
+        None => store.retry(lease, failure, Duration::ZERO).await.unwrap(),
+    };
+    open
+}
+
+async fn contact(store: &Store, lease: &Lease) {
+    store.stage_started(lease, Stage::Preflight, b"").await.unwrap();
+    let summary = StageSummary { stage: Stage::Preflight, change: Change::Unchanged, duration_ms: 1 };
+    store.stage_finished(lease, &summary, &serde_json::Map::new(), None).await.unwrap();
+}
+
+async fn circuit(store: &Store, server: &str) -> Option<(Circuit, Gate)> {
+    store.circuits().await.unwrap().get(&server.parse().unwrap()).copied()
+}
+
+/// Lets the cool-down of every circuit pass.
+async fn cool_down(database: &Database) {
+    database.sql.execute("UPDATE server_circuits SET open_until = now()", &[]).await.unwrap();
+}
+
+/// Claims by eight workers at once, until none of them gets one.
+async fn claimed_by_eight(database: &Database, terms: &Terms) -> Vec<Claim> {
+    let workers = (0..8).map(|i| {
+        let (store, terms) = (database.store(&format!("w{i}")), terms.clone());
+        tokio::spawn(async move {
+            let mut claims = Vec::new();
+            while let Some(claim) = store.claim(terms.clone()).await.unwrap() {
+                claims.push(claim);
+            }
+            claims
+        })
+    });
+    let mut claims = Vec::new();
+    for worker in workers.collect::<Vec<_>>() {
+        claims.extend(worker.await.unwrap());
+    }
+    claims
+}
+
+/// Opens the circuit of `server` by the attempts of one deployment.
+async fn open_circuit(store: &Store, server: &str) -> DeploymentId {
+    let id = accept(store, server).await;
+    for failure in 1..=FAILURES {
+        let claim = store.claim(LONG).await.unwrap().unwrap();
+        assert_eq!(claim.lease.deployment, id);
+        assert_eq!(no_contact(store, &claim.lease).await.is_some(), failure == FAILURES);
+    }
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_limit_is_exceeded_by_eight_workers_that_claim_at_once() {
+    let (database, store) = migrated("w").await;
+    for server in 0..6 {
+        for _ in 0..4 {
+            accept(&store, &format!("vps-{server}")).await;
+        }
+    }
+    let terms = terms(2, 5, "registry.example");
+    let held: Arc<Mutex<BTreeMap<String, u32>>> = Arc::default();
+    let workers = (0..8).map(|i| {
+        let (store, terms, held) = (database.store(&format!("w{i}")), terms.clone(), held.clone());
+        tokio::spawn(async move {
+            while store.deployments(&Default::default(), 24).await.unwrap().iter().any(|d| !d.state.is_terminal()) {
+                let Some(claim) = store.claim(terms.clone()).await.unwrap() else { continue };
+                let server = claim.lease.server.to_string();
+                {
+                    let mut held = held.lock().unwrap();
+                    *held.entry(server.clone()).or_default() += 1;
+                    assert!(held.values().all(|n| *n <= 2) && held.values().sum::<u32>() <= 5, "{held:?}");
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                *held.lock().unwrap().get_mut(&server).unwrap() -= 1;
+                succeed(&store, &claim.lease).await;
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registries_and_servers_are_filled_to_their_limits_and_a_lost_lease_makes_room() {
+    let (database, store) = migrated("w").await;
+    for i in 0..20 {
+        accept(&store, &format!("vps-{}", i % 5)).await;
+    }
+    assert_eq!(claimed_by_eight(&database, &terms(2, 3, "a.example")).await.len(), 3);
+    // Another registry has room of its own, and what is left of the servers'.
+    assert_eq!(claimed_by_eight(&database, &terms(2, 99, "b.example")).await.len(), 7);
+    assert_eq!(claimed_by_eight(&database, &terms(3, 3, "a.example")).await.len(), 0);
+    database.sql.execute("UPDATE project_leases SET expires_at = now() WHERE server = 'vps-0'", &[]).await.unwrap();
+    assert_eq!(claimed_by_eight(&database, &terms(2, 99, "c.example")).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_queue_of_a_full_server_does_not_hold_up_others() {
+    let (_database, store) = migrated("w").await;
+    for _ in 0..30 {
+        accept(&store, "vps-full").await;
+    }
+    let late = accept(&store, "vps-free").await;
+    let later = accept(&store, "vps-free").await;
+    let mut order = Vec::new();
+    while let Some(claim) = store.claim(LONG).await.unwrap() {
+        order.push(claim.lease);
+    }
+    let servers: Vec<&str> = order.iter().map(|lease| lease.server.as_str()).collect();
+    assert_eq!(servers, ["vps-full", "vps-full", "vps-free", "vps-free"]);
+    assert_eq!([order[2].deployment, order[3].deployment], [late, later]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_server_is_probed_by_one_attempt_at_a_time_until_it_answers() {
+    let (database, store) = migrated("w").await;
+    for _ in 0..3 {
+        accept(&store, "vps-dead").await;
+    }
+    for _ in 0..FAILURES {
+        let claim = store.claim(LONG).await.unwrap().unwrap();
+        no_contact(&store, &claim.lease).await;
+    }
+    let (opened, gate) = circuit(&store, "vps-dead").await.unwrap();
+    assert!(opened.failures == FAILURES && matches!(gate, Gate::Open(_)), "{opened:?}");
+    let other = accept(&store, "vps-well").await;
+    let claims = claimed_by_eight(&database, &terms(2, 99, "")).await;
+    assert_eq!(claims.iter().map(|c| c.lease.deployment).collect::<Vec<_>>(), [other], "others go on");
+
+    cool_down(&database).await;
+    let probes = claimed_by_eight(&database, &terms(2, 99, "")).await;
+    assert_eq!(probes.len(), 1);
+    // Its worker dies: the next one probes.
+    database.sql.execute("UPDATE project_leases SET expires_at = now()", &[]).await.unwrap();
+    while store.reap(10).await.unwrap().is_some() {}
+    let probes: Vec<_> = claimed_by_eight(&database, &terms(1, 99, "")).await;
+    let probes: Vec<_> = probes.iter().filter(|c| c.lease.server.as_str() == "vps-dead").collect();
+    assert_eq!(probes.len(), 1);
+    no_contact(&store, &probes[0].lease).await;
+    let (longer, gate) = circuit(&store, "vps-dead").await.unwrap();
+    assert!(longer.failures == FAILURES + 1 && matches!(gate, Gate::Open(_)), "{longer:?}");
+    assert_eq!(longer.since, opened.since);
+
+    cool_down(&database).await;
+    let probe = claimed_by_eight(&database, &terms(2, 99, "")).await.remove(0);
+    contact(&store, &probe.lease).await;
+    assert_eq!(circuit(&store, "vps-dead").await, None);
+    assert_eq!(claimed_by_eight(&database, &terms(2, 99, "")).await.len(), 1, "up to the limit, with the probe");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_a_dead_server_costs_no_attempt_and_others_take_their_turn() {
+    let (database, store) = migrated("w").await;
+    let first = open_circuit(&store, "vps-dead").await;
+    let second = accept(&store, "vps-dead").await;
+    for probe in [first, second, first] {
+        cool_down(&database).await;
+        let claim = store.claim(LONG).await.unwrap().unwrap();
+        assert_eq!(claim.lease.deployment, probe, "a probe that failed goes behind the others");
+        assert!(no_contact(&store, &claim.lease).await.is_some());
+    }
+    // Two failures before the circuit opened were attempts, all others were not.
+    let deployment = store.deployment(first).await.unwrap().unwrap();
+    assert_eq!((deployment.state, deployment.attempt), (State::Pending, FAILURES - 1));
+    let scheduled = store.events(first, 0).await.unwrap();
+    let scheduled = &scheduled.last().unwrap().event["data"];
+    assert_eq!((&scheduled["kind"], &scheduled["attempt"]), (&"attempt_scheduled".into(), &FAILURES.into()));
+    let waits = database.count("SELECT sum(waits) FROM deployments").await;
+    assert!((1..i64::from(MAX_WAITS)).contains(&waits));
+    // Somebody corrects the inventory.
+    let record = slipway_worker::store::ServerRecord {
+        handle: "vps-dead".parse().unwrap(),
+        address: "203.0.113.11".parse().unwrap(),
+        ssh_port: slipway_protocol::names::Port::new(22).unwrap(),
+        ssh_user: "root".parse().unwrap(),
+        host_key: None,
+        trust_on_first_use: false,
+        ssh_key_enc: None,
+        notes: None,
+    };
+    store.put_server(&record).await.unwrap();
+    assert_eq!(claimed_by_eight(&database, &terms(2, 99, "")).await.len(), 2, "what was known is forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_waited_for_too_long_is_given_up_once_a_probe_has_failed_again() {
+    let (database, store) = migrated("w").await;
+    let tried = open_circuit(&store, "vps-dead").await;
+    let untried = accept(&store, "vps-dead").await;
+    let well = accept(&store, "vps-well").await;
+    let limits = Limits::default();
+    assert_eq!(store.give_up(&limits).await.unwrap(), None);
+    database.sql.execute("UPDATE deployments SET accepted_at = now() - interval '61 min'", &[]).await.unwrap();
+    let fresh = accept(&store, "vps-dead").await;
+    assert_eq!(store.give_up(&limits).await.unwrap(), None, "the outage is short");
+    database.sql.execute("UPDATE server_circuits SET since = now() - interval '61 min'", &[]).await.unwrap();
+    assert_eq!(store.give_up(&limits).await.unwrap(), Some(tried));
+    assert_eq!(store.give_up(&limits).await.unwrap(), Some(untried));
+    assert_eq!(store.give_up(&limits).await.unwrap(), None, "{fresh} has waited for a moment, {well} needn't");
+    for (id, attempts, stage) in [(tried, FAILURES - 1, "preflight"), (untried, 0, "engine")] {
+        let deployment = store.deployment(id).await.unwrap().unwrap();
+        assert_eq!(deployment.state, State::Ended(Outcome::Failed));
+        let failure = deployment.result.unwrap().failure.unwrap();
+        assert_eq!(failure.code, ErrorCode::ServerUnreachable);
+        assert!(failure.message.starts_with("the server couldn't be reached for 3600 s or longer"), "{failure:?}");
+        let letter = store.dead_letter(id.0).await.unwrap().unwrap();
+        assert_eq!((letter.reason.as_str(), letter.stage.as_str(), letter.attempts), ("exhausted", stage, attempts));
+    }
+    database.sql.execute("UPDATE deployments SET accepted_at = now() - interval '61 min'", &[]).await.unwrap();
+    cool_down(&database).await;
+    assert_eq!(store.give_up(&limits).await.unwrap(), None, "somebody probes first");
+}
+
+/// The median time of 30 claims, all on `server`.
+async fn median_claim(store: &Store, server: &str) -> Duration {
+    let mut took = Vec::new();
+    for _ in 0..30 {
+        let begun = Instant::now();
+        let claim = store.claim(LONG).await.unwrap().unwrap();
+        took.push(begun.elapsed());
+        assert_eq!(claim.lease.server.as_str(), server);
+        succeed(store, &claim.lease).await;
+    }
+    took.sort();
+    took[took.len() / 2]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_stays_quick_behind_ten_thousand_deployments_of_dead_servers() {
+    let (database, store) = migrated("w").await;
+    accept(&store, "vps-first").await;
+    let row = "source, event_id, project_id, repository, commit_sha, request, body, state";
+    let insert = |server: &str, count: u32| {
+        format!(
+            "INSERT INTO deployments (id, server, project_slug, run_at, {row})
+             SELECT gen_random_uuid(), {server}, 'p' || i, now() - ({count} + 60 - i) * interval '1 s', {row}
+             FROM deployments, generate_series(1, {count}) i WHERE server = 'vps-first' ORDER BY i;"
+        )
+    };
+    database.sql.batch_execute(&insert("'vps-few'", 30)).await.unwrap();
+    let alone = median_claim(&store, "vps-few").await;
+    let dead = "INSERT INTO server_circuits
+                SELECT 'vps-' || i, 3, now(), now() + interval '1 h' FROM generate_series(0, 198) i";
+    database.sql.batch_execute(&(insert("'vps-' || i % 200", 10_000) + dead)).await.unwrap();
+    let behind = median_claim(&store, "vps-199").await;
+    // Both are slow on a busy machine; looking at each row that waits would cost many times as much.
+    assert!(behind < alone * 4 + Duration::from_millis(20), "{alone:?} alone, {behind:?} behind ten thousand");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_connections_is_left_alone_while_others_go_on_and_is_back_soon() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let up = Arc::new(AtomicBool::new(false));
+    let is_up = up.clone();
+    let pipeline = Scripted::new(move |call| {
+        let dead = call.work.request.server.handle.as_str() == "vps-dead" && !is_up.load(Ordering::SeqCst);
+        async move {
+            match dead {
+                true => Err(StageError::new(ErrorCode::ServerUnreachable, "connection refused")),
+                false => Ok(report(Change::Changed)),
+            }
+        }
+    });
+    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    for _ in 0..3 {
+        outside.publish(&body("vps-dead")).await;
+    }
+    eventually("the circuit is open", || async {
+        matches!(circuit(&store, "vps-dead").await, Some((_, Gate::Open(_))))
+    })
+    .await;
+    let on_dead =
+        async || database.count("SELECT sum(attempt + waits) FROM deployments WHERE server = 'vps-dead'").await;
+    database.sql.execute("UPDATE server_circuits SET open_until = now() + interval '1 h'", &[]).await.unwrap();
+    eventually("nothing runs", || async {
+        database.count("SELECT count(*) FROM deployments WHERE state = 'running'").await == 0
+    })
+    .await;
+    let tried = on_dead().await;
+    assert!(tried >= i64::from(FAILURES), "{tried}");
+    for _ in 0..4 {
+        outside.publish(&body("vps-well")).await;
+        let result = outside.result().await;
+        assert_eq!((&result["data"]["server"], &result["data"]["outcome"]), (&"vps-well".into(), &"succeeded".into()));
+    }
+    assert_eq!(on_dead().await, tried, "nobody tries while it's open");
+    cool_down(&database).await;
+    eventually("a probe has failed", || async {
+        matches!(circuit(&store, "vps-dead").await, Some((c, Gate::Open(_))) if c.failures > FAILURES)
+    })
+    .await;
+    assert!(on_dead().await > tried);
+
+    up.store(true, Ordering::SeqCst);
+    cool_down(&database).await;
+    for _ in 0..3 {
+        let result = outside.result().await;
+        assert_eq!((&result["data"]["server"], &result["data"]["outcome"]), (&"vps-dead".into(), &"succeeded".into()));
+    }
+    assert_eq!(circuit(&store, "vps-dead").await, None);
+    worker.stop().await;
+}
