@@ -99,7 +99,7 @@ async fn succeed(store: &Store) {
         image: "ghcr.io/acme/shop-backend:sha-0123456".to_owned(),
         restarts: 0,
     };
-    let seen = StageEnd { services: vec![service], stages, round_trips: Some(9) };
+    let seen = StageEnd { services: vec![service], stages, round_trips: Some(9), ..StageEnd::default() };
     let end = End::Succeeded { url: Some("http://203.0.113.10:8080".to_owned()) };
     store.finish(&claim.lease, &end, &seen).await.unwrap();
 }
