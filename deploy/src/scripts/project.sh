@@ -33,6 +33,20 @@ put() {
     mv -fT .slipway/put "$1"
 }
 
+# images FILE: the images that an .env names.
+images() { sed -n "s/^[A-Za-z0-9_]*_IMAGE=[\"']\{0,1\}\([^\"' ]*\).*/\1/p" "$@" 2>/dev/null || :; }
+
+# retire: the release that served before isn't needed to put back any more. Its .env is kept as long as it's the one
+# before: so are its images.
+retire() {
+    if [ -f .slipway/served/env ] && [ "$(images .slipway/served/env)" != "$(images .env)" ]; then
+        rm -rf .slipway/previous
+        mv -T .slipway/served .slipway/previous
+    else
+        rm -rf .slipway/served
+    fi
+}
+
 # registry_login: a DOCKER_CONFIG in memory for this process only, from the credential in .env.
 registry_login() {
     auth=$(sed -n 's/^SLIPWAY_REGISTRY_AUTH="\([A-Za-z0-9+/=]*\)"$/\1/p' .env)

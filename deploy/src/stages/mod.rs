@@ -1,10 +1,12 @@
 //! The seven stages, a file for each: what is sent, and what is made of the answer. All of them are methods of
 //! [`crate::Attempt`]; the shell side stands in `scripts`.
 
+mod aftermath;
 mod clone;
 mod compose;
 mod env;
 mod firewall;
+mod images;
 mod preflight;
 mod secrets;
 pub(crate) mod verify;
