@@ -147,6 +147,25 @@ async fn deployments_are_listed_filtered_and_shown_without_any_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_origins_of_a_projects_variables_are_shown_without_values() {
+    let (database, store) = Database::migrated("w").await;
+    let operator = || operator(Some(&database), None);
+    let id = accept(&store, &with_secrets("corner-shop")).await;
+    let early = run(operator(), &["deployments", "show", "--env", &id.to_string()]).await;
+    assert!(early.contains("hasn't come to its end"), "{early}");
+
+    let claim = store.claim(Duration::from_secs(60)).await.unwrap().unwrap();
+    store.stage_started(&claim.lease, Stage::Env, b"input").await.unwrap();
+    let summary = StageSummary { stage: Stage::Env, change: Change::Changed, duration_ms: 1500 };
+    let facts = json!({ "origins": { "sealed": ["BOT_TOKEN"], "generated": ["POSTGRES_PASSWORD"], "given": ["APP"] } });
+    let facts = facts.as_object().unwrap().clone();
+    store.stage_finished(&claim.lease, &summary, &facts, None).await.unwrap();
+    snapshot("deployments-show-env", &run(operator(), &["deployments", "show", "--env", &id.to_string()]).await);
+    let rows = json_of(operator(), &["deployments", "show", "--env", &id.to_string()]).await;
+    assert_eq!(rows[1], json!({ "name": "BOT_TOKEN", "origin": "sealed" }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_listed_shown_and_replayed_into_a_new_deployment() {
     let (database, store) = Database::migrated("w").await;
     let amqp = vhost();
