@@ -10,11 +10,13 @@ for id in $(docker ps -q --no-trunc --filter "label=com.docker.compose.project=$
     tell runs "$(docker inspect --format "$running" "$id")"
 done
 
-# prune: images of this project's own repository that no container and no project's .env, in use or put aside, names.
+# prune: images of this project's own repository that no container names, no project's .env, and none of the releases
+# that may be put back.
 prune() {
     own=$(printf '%s' "$prefix" | base64 -d)
     keep="
-$(images "$root"/*/.env "$root"/*/.slipway/*/env)
+$(images "$root"/*/.env "$root"/*/.slipway/served/env)
+$(cat "$root"/*/.slipway/previous 2>/dev/null)
 $(docker ps -aq | xargs -r docker inspect --format '{{.Config.Image}}')
 "
     docker image ls --digests --format '{{.Repository}} {{.Tag}} {{.Digest}}' | while read -r repository tag digest; do
@@ -36,7 +38,9 @@ prune
 
 # The patterns come through a pipe, from a builtin: they're in nobody's arguments and in no file.
 sought() { printf '%s' "$needles" | base64 -d; }
-holding() { sought | timeout 30 grep -laF "$@" 2>/dev/null || [ $? -eq 1 ] || tell sweep incomplete; }
+# A file that goes away meanwhile is no trouble, too much of them is told.
+exec 4>&1
+holding() { sought | timeout 30 grep -laF "$@" 2>/dev/null || [ $? -ne 124 ] || tell sweep incomplete >&4; }
 
 # Not what git packs away, and not the project's own .env with the copies of it that a failure puts back.
 set --
@@ -44,12 +48,12 @@ for entry in * .[!.]* .git/config .git/FETCH_HEAD .git/packed-refs .git/logs .gi
     case $entry in .git | .env) ;; *) if [ -e "$entry" ]; then set -- "$@" "$entry"; fi ;; esac
 done
 holding -r -D skip -f - -- "$@" | while read -r file; do
-    case $file in .slipway/served/env | .slipway/previous/env) ;; *) tell leak "$dir/$file" ;; esac
+    case $file in .slipway/served/env) ;; *) tell leak "$dir/$file" ;; esac
 done
-for file in .env .slipway/*/env; do
+for file in .env .slipway/served/env; do
     case $(stat -c %a "$file" 2>/dev/null) in '' | 600 | 400) ;; *) tell leak "$dir/$file, which others may read" ;; esac
 done
-for place in /root/.docker /home/*/.docker /dev/shm/slipway.*; do
+for place in /root/.docker /home/*/.docker /dev/shm/slipway."$slug".*; do
     if [ -e "$place" ]; then holding -r -D skip -f - -- "$place"; fi
 done | while read -r file; do tell leak "$file"; done
 

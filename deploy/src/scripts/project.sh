@@ -36,15 +36,12 @@ put() {
 # images FILE: the images that an .env names.
 images() { sed -n "s/^[A-Za-z0-9_]*_IMAGE=[\"']\{0,1\}\([^\"' ]*\).*/\1/p" "$@" 2>/dev/null || :; }
 
-# retire: the release that served before isn't needed to put back any more. Its .env is kept as long as it's the one
-# before: so are its images.
+# retire: the release that served before isn't needed to put back any more. Its images are kept as long as it's the one
+# before this; its secrets aren't.
 retire() {
-    if [ -f .slipway/served/env ] && [ "$(images .slipway/served/env)" != "$(images .env)" ]; then
-        rm -rf .slipway/previous
-        mv -T .slipway/served .slipway/previous
-    else
-        rm -rf .slipway/served
-    fi
+    before=$(images .slipway/served/env)
+    if [ -n "$before" ] && [ "$before" != "$(images .env)" ]; then printf '%s\n' "$before" | put .slipway/previous 600; fi
+    rm -rf .slipway/served
 }
 
 # registry_login: a DOCKER_CONFIG in memory for this process only, from the credential in .env.

@@ -31,7 +31,10 @@ impl Attempt {
     /// Tidies up after a success.
     pub(crate) async fn after_success(&mut self, report: StageReport) -> StageReport {
         let Some(said) = self.aftermath(Stage::Secrets).await else { return report };
-        report.fact("leaks", said.values("leak").to_vec()).fact("images_removed", said.values("pruned").len())
+        report
+            .fact("leaks", said.values("leak").to_vec())
+            .fact("leaks_sought_everywhere", said.value("sweep").is_none())
+            .fact("images_removed", said.values("pruned").len())
     }
 
     /// Tells in an error what serves in spite of it.
