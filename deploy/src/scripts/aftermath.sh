@@ -5,9 +5,9 @@ enter
 # Left by a command that was killed.
 rm -rf .slipway/put .slipway/link .slipway/note
 
-running='{{index .Config.Labels "com.docker.compose.service"}} {{.Config.Image}} {{with index .Config.Labels "slipway.commit"}}{{.}}{{else}}-{{end}}{{range $_, $on := .HostConfig.PortBindings}}{{range $on}} {{.HostPort}}{{end}}{{end}}'
+described='{{index .Config.Labels "com.docker.compose.service"}} {{.Config.Image}} {{with index .Config.Labels "slipway.commit"}}{{.}}{{else}}-{{end}}{{range $_, $on := .HostConfig.PortBindings}}{{range $on}} {{.HostPort}}{{end}}{{end}}'
 for id in $(docker ps -q --no-trunc --filter "label=com.docker.compose.project=$slug"); do
-    tell runs "$(docker inspect --format "$running" "$id")"
+    tell runs "$(docker inspect --format "$described" "$id")"
 done
 
 # prune: images of this project's own repository that no container names, no project's .env, and none of the releases

@@ -135,7 +135,7 @@ fn live(rows: &[Row], at_once: usize) -> Result<()> {
     stack.worker(&[("SLIPWAY_CONCURRENCY", &at_once.to_string()), ("SLIPWAY_MAX_ATTEMPTS", "2")])?;
     stack.enlist(0)?;
     let stack = &stack;
-    thread::scope(|scope| {
+    let failed: Vec<String> = thread::scope(|scope| {
         let lives: Vec<_> = (0u16..)
             .zip(rows)
             .map(|(number, row)| {
@@ -143,10 +143,17 @@ fn live(rows: &[Row], at_once: usize) -> Result<()> {
                 (name, scope.spawn(move || life(stack, number, row)))
             })
             .collect();
-        lives.into_iter().try_for_each(|(name, life)| {
-            life.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).context(name)
-        })
-    })
+        let ends = lives.into_iter().filter_map(|(name, life)| {
+            let end = life.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Some(format!("{name}: {:#}", end.err()?))
+        });
+        ends.collect()
+    });
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    // One file for all of them, which several deployments have changed at once.
+    let keys = stack.world.target(0).sh("grep -c ' slipway:shop-' /root/.ssh/authorized_keys")?;
+    ensure!(keys.trim() == rows.len().to_string(), "{keys} keys of {} projects", rows.len());
+    Ok(())
 }
 
 fn life(stack: &Stack, number: u16, row: &Row) -> Result<()> {
@@ -210,8 +217,9 @@ fn environment(project: &mut Project<'_>, commit: Commit, before: &State, turn: 
     let after = project.state()?;
     unchanged(&after, before, &["db", "redis"])?;
     ensure!(after.containers["backend"] != before.containers["backend"], "the backend still has the old value");
-    let env = project.server().sh(&format!("docker exec {}-backend-1 printenv GREETING", project.slug))?;
-    ensure!(env.trim() == greeting, "{env}");
+    let env = format!("docker inspect --format '{{{{json .Config.Env}}}}' {}-backend-1", project.slug);
+    let env: Vec<String> = serde_json::from_str(&project.server().sh(&env)?)?;
+    ensure!(env.contains(&format!("GREETING={greeting}")), "{env:?}");
     let origins = &ended.facts("env")["origins"];
     ensure!(origins["given"].to_string().contains("GREETING"), "{origins}");
     ensure!(origins["kept"].to_string().contains("POSTGRES_PASSWORD"), "{origins}");
