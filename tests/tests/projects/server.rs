@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use slipway_tests::stack::Stack;
-use slipway_tests::world::{Commit, Module, Sample, Target};
+use slipway_tests::world::{Commit, Module, Sample, Target, eventually};
 
 /// A project, where it lives and what is asked for.
 pub struct Project<'a> {
@@ -77,10 +77,14 @@ impl Project<'_> {
         let said = self.stack.slipway(&["--json", "submit", &file.display().to_string()])?;
         let said: Value = serde_json::from_str(&said)?;
         let id = said["deployment_id"].as_str().context("the deployment's id")?;
-        // Its exit code is the outcome's.
-        self.stack.program("slipway")?.args(["watch", id]).output()?;
-        let shown: Value = serde_json::from_str(&self.stack.slipway(&["--json", "deployments", "show", id])?)?;
-        ensure!(!shown["result"].is_null(), "{} hasn't ended: {shown}", self.slug);
+        let mut shown = Value::Null;
+        eventually("the deployment has ended", Duration::from_secs(240), || {
+            // Its exit code is the outcome's, or tells that it can't watch just now.
+            self.stack.program("slipway")?.args(["watch", id]).output()?;
+            shown = serde_json::from_str(&self.stack.slipway(&["--json", "deployments", "show", id])?)?;
+            ensure!(!shown["result"].is_null(), "{} is {}", self.slug, shown["state"]);
+            Ok(())
+        })?;
         Ok(Ended(shown))
     }
 
@@ -94,7 +98,11 @@ impl Project<'_> {
             r#"{{index .Config.Labels "com.docker.compose.service"}} {{.Id}} {{.Config.Image}} {{.State.StartedAt}}"#;
         let inspect = format!("docker ps -aq --filter {label} | xargs -r docker inspect --format '{format}'");
         let containers = lines(&inspect)?.into_iter().map(|line| {
-            let (service, rest) = line.split_once(' ').context("a service")?;
+            let (service, mut rest) = line.split_once(' ').context("a service")?;
+            // Compose runs it again at every `up`.
+            if service == "migrations" {
+                rest = rest.rsplit_once(' ').context("a start")?.0;
+            }
             Ok((service.to_owned(), rest.to_owned()))
         });
         let images = "docker image ls --format '{{.Repository}}:{{.Tag}}'";
@@ -124,6 +132,16 @@ pub struct State {
     pub volumes: Vec<String>,
     /// Sums of its files, access rights, the commit that is checked out, and `.env` itself.
     pub files: Vec<String>,
+}
+
+impl State {
+    /// Checks that the containers of these services are the very same as before.
+    pub fn keeps(&self, before: &Self, services: &[&str]) -> Result<()> {
+        for service in services {
+            ensure!(self.containers.get(*service) == before.containers.get(*service), "{service} was recreated");
+        }
+        Ok(())
+    }
 }
 
 /// Asks a project again and again who it is, the way a person's browser would.
