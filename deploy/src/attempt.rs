@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::github::GithubClient;
 use crate::lines::Said;
 use crate::redact::Redactor;
+use crate::registry::Registry;
 use crate::retry::Policy;
 use crate::script::Script;
 use crate::ssh::{Exit, Session, Watch};
@@ -72,6 +73,7 @@ pub struct Deployer {
     git_url: HttpsUrl,
     image_registry: RegistryHost,
     github: GithubClient,
+    registry: Registry,
     probe: reqwest::Client,
 }
 
@@ -90,8 +92,9 @@ impl Deployer {
         let image_registry = RegistryHost::new(&config.image_registry)
             .ok_or_else(refuse("the image registry (SLIPWAY_REGISTRY) must be a host name, perhaps with a port"))?;
         let github = GithubClient::new(&config)?;
+        let registry = Registry::new(&config)?;
         let probe = crate::stages::verify::client()?;
-        Ok(Self { config: Arc::new(config), root, git_url, image_registry, github, probe })
+        Ok(Self { config: Arc::new(config), root, git_url, image_registry, github, registry, probe })
     }
 
     /// Begins an attempt; the SSH connection is made by the first stage that needs it. `cancel` ends the running
@@ -143,7 +146,10 @@ impl Attempt {
             if error.code == ErrorCode::ServerConnectionLost {
                 self.drop_session();
             }
-            let delay = self.retry_delay(&error, tried).ok_or_else(|| error.clone())?;
+            let Some(delay) = self.retry_delay(&error, tried) else {
+                let error = self.after_failure(stage, error).await;
+                return Err(self.redacted_error(error));
+            };
             self.reporter.retrying(stage, &error.failure(Some(stage)), delay);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
@@ -166,7 +172,10 @@ impl Attempt {
             Stage::Compose => self.compose().await,
             Stage::Firewall => self.firewall().await,
             Stage::Verify => self.verify().await,
-            Stage::Secrets => self.secrets().await,
+            Stage::Secrets => {
+                let report = self.secrets().await?;
+                Ok(self.after_success(report).await)
+            }
         }
     }
 
@@ -207,6 +216,20 @@ impl Attempt {
 
     pub(crate) fn config(&self) -> &DeployerConfig {
         &self.deployer.config
+    }
+
+    /// Whether there is a connection to the server that hasn't been seen to break.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Tells a line of our own, as if a remote command had written it.
+    pub(crate) fn say(&self, stage: Stage, line: &str) {
+        self.reporter.line(stage, &self.redactor.clean(line));
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.deployer.registry
     }
 
     pub(crate) fn github(&self) -> &GithubClient {
@@ -285,6 +308,7 @@ impl Attempt {
 
     fn redacted_error(&self, mut error: StageError) -> StageError {
         error.message = self.redactor.clean(&error.message);
+        error.detail.secret_description = error.detail.secret_description.map(|text| self.redactor.clean(&text));
         error.tail = error.tail.iter().map(|line| self.redactor.clean(line)).collect();
         error
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use slipway_protocol::names::VariableName;
-use slipway_protocol::{ErrorCode, Failure, ServiceReport, Stage};
+use slipway_protocol::{ErrorCode, Failure, ServiceReport, Serving, Stage};
 
 /// A stage's failure. Its text is redacted already; its class is the code's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,13 +21,32 @@ pub struct StageError {
     pub missing_secret: Option<VariableName>,
     /// What runs in spite of it, as seen last (compose).
     pub services: Box<[ServiceReport]>,
+    /// What only some failures have; apart, since every result carries the room for an error.
+    pub detail: Box<Detail>,
+}
+
+/// What only some failures have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// What serves in spite of it, when somebody could look.
+    pub serving: Option<Serving>,
+    /// For `missing-secret`: what the project says about it.
+    pub secret_description: Option<String>,
 }
 
 impl StageError {
     /// An error without tail.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { code, message, tail: Vec::new(), retry_after: None, missing_secret: None, services: Box::default() }
+        Self {
+            code,
+            message,
+            tail: Vec::new(),
+            retry_after: None,
+            missing_secret: None,
+            services: Box::default(),
+            detail: Box::default(),
+        }
     }
 
     /// The same error with the end of a command's output.
@@ -40,6 +59,10 @@ impl StageError {
     /// As it stands in an event.
     #[must_use]
     pub fn failure(&self, stage: Option<Stage>) -> Failure {
-        Failure { tail: self.tail.clone(), ..Failure::new(self.code, stage, self.message.clone()) }
+        Failure {
+            tail: self.tail.clone(),
+            secret_description: self.detail.secret_description.clone(),
+            ..Failure::new(self.code, stage, self.message.clone())
+        }
     }
 }

@@ -8,6 +8,7 @@ mod compose;
 mod env;
 mod error;
 pub mod github;
+mod http;
 pub mod keys;
 mod lines;
 mod private_file;
@@ -15,6 +16,7 @@ mod quote;
 #[cfg(test)]
 mod real_compose;
 pub mod redact;
+mod registry;
 pub mod retry;
 pub mod script;
 pub mod seal;
@@ -23,6 +25,6 @@ mod stages;
 mod target;
 
 pub use attempt::{Attempt, Deployer, Reporter, StageReport};
-pub use error::StageError;
+pub use error::{Detail, StageError};
 pub use private_file::KeyFileError;
 pub use target::{DeployerConfig, GithubCredential, HostKeyPolicy, RegistryCredential, RemotePath, Target, Work};

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// Longest line of a program that is kept; the rest of it is cut off.
+/// Longest line of a program that is told; the rest of it is cut off, after redaction.
 const MAX_LINE: usize = 4 * 1024;
+/// Longest line of a program that is looked at.
+const MAX_TEXT: usize = 64 * 1024;
 /// Longest line of ours: a whole file in base64.
 const MAX_VALUE: usize = 4 * 1024 * 1024;
 /// Lines kept for an error's tail.
@@ -47,7 +49,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// Takes one line. Returns the text if it's for people, cleaned of control characters.
+    /// Takes one line. Returns the text if it's for people, cleaned of control characters, not redacted yet.
     pub fn take(&mut self, mark: &str, line: &[u8]) -> Option<String> {
         let line = String::from_utf8_lossy(line);
         let ours = line.strip_prefix(mark).and_then(|rest| rest.strip_prefix(' '));
@@ -55,11 +57,8 @@ impl Said {
             self.values.entry(key.to_owned()).or_default().push(value.to_owned());
             return None;
         }
-        let text = plain(&line);
-        if text.is_empty() {
-            return None;
-        }
-        Some(text)
+        let text = plain(line[..line.floor_char_boundary(MAX_TEXT)].trim_end());
+        (!text.is_empty()).then_some(text)
     }
 
     /// Keeps a line, redacted by now, for the tail.
@@ -89,15 +88,21 @@ impl Said {
     }
 }
 
-/// Without terminal sequences and control characters, at most [`MAX_LINE`] bytes.
-fn plain(line: &str) -> String {
+/// A redacted line as it's told: at most [`MAX_LINE`] bytes.
+#[must_use]
+pub fn cut(mut line: String) -> String {
+    if line.len() > MAX_LINE {
+        line.truncate(line.floor_char_boundary(MAX_LINE));
+        line.push('…');
+    }
+    line
+}
+
+/// Without terminal sequences and control characters.
+pub(crate) fn plain(line: &str) -> String {
     let mut text = String::new();
-    let mut chars = line.trim_end().chars();
+    let mut chars = line.chars();
     while let Some(c) = chars.next() {
-        if text.len() > MAX_LINE {
-            text.push('…');
-            break;
-        }
         if c == '\u{1b}' {
             // CSI sequences end with a byte from @ to ~.
             if chars.next() == Some('[') {
@@ -137,6 +142,6 @@ mod tests {
         }
         assert!(splitter.rest.len() <= MAX_VALUE);
         let mut said = Said::default();
-        splitter.finish(|l| assert!(said.take("m", l).is_some_and(|t| t.len() <= MAX_LINE + 8)));
+        splitter.finish(|l| assert!(said.take("m", l).is_some_and(|t| cut(t).len() <= MAX_LINE + 8)));
     }
 }

@@ -15,7 +15,7 @@ use slipway_protocol::{DeploymentId, ErrorCode, ProjectReady};
 use crate::StageError;
 use crate::compose::{FILES, OVERRIDE, Project, deployment_of, render_override};
 use crate::env::dotenv;
-use crate::env::plan::{Asked, Inputs, Plan, plan};
+use crate::env::plan::{Asked, Inputs, Plan, image_variables, plan};
 
 fn compose() -> PathBuf {
     let var = |name: &str| std::env::var_os(name).map(PathBuf::from);
@@ -90,13 +90,15 @@ impl OnDisk {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let secret =
             |(name, value): &(&str, &str)| (VariableName::new(*name).unwrap(), SecretString::from((*value).to_owned()));
+        let images = image_variables(&request(), &self.asked);
+        let images = images.into_iter().map(|(name, image)| (name, format!("ghcr.io/{image}:sha-0123456"))).collect();
         plan(&Inputs {
             request: &request(),
             secrets: &secrets.iter().map(secret).collect(),
             kept: &kept.iter().map(owned).collect(),
             asked: &self.asked,
             project: &self.project,
-            image_registry: "ghcr.io",
+            images: &images,
             registry: None,
             database_exists: database,
         })
@@ -201,7 +203,9 @@ proptest! {
 
     #[test]
     fn every_value_comes_back_from_compose_unchanged(
-        values in prop::collection::vec(prop_oneof!["[^\\x00]{0,40}", "[\\\\\"'$#{} \\n\\r\\tab=]{0,12}"], 1..60)
+        values in prop::collection::vec(
+            prop_oneof!["[^\\x00]{0,40}", "[\\\\\"'$#{} \\n\\r\\tab=]{0,12}", "[a#]{0,3}\\\\{1,4}"], 1..60
+        )
     ) {
         let folder = tempfile::tempdir().unwrap();
         let env: BTreeMap<String, String> =

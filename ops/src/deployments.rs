@@ -24,6 +24,10 @@ pub(crate) enum Deployments {
         /// The deployment's id, or a beginning of it that no other has
         #[arg(value_name = "DEPLOYMENT")]
         id: String,
+
+        /// Only where each variable of the project's environment came from; values are never shown
+        #[arg(long)]
+        env: bool,
     },
     /// The same as `slipway cancel`
     Cancel(Cancel),
@@ -52,7 +56,8 @@ pub(crate) async fn run(command: Deployments, settings: &Settings, printer: &Pri
     let memory = Memory::new(settings)?;
     match command {
         Deployments::List(args) => list(args, &memory, printer).await,
-        Deployments::Show { id } => show::run(memory.find(&id).await?, &memory, printer).await,
+        Deployments::Show { id, env: true } => show::environment(memory.find(&id).await?, &memory, printer).await,
+        Deployments::Show { id, env: false } => show::run(memory.find(&id).await?, &memory, printer).await,
         Deployments::Cancel(args) => cancel::run(args, settings, printer).await,
     }
 }

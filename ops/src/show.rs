@@ -42,6 +42,31 @@ pub(crate) async fn run(id: DeploymentId, memory: &Memory, printer: &Printer) ->
     Ok(Exit::Success)
 }
 
+/// `--env`: where each variable came from in the last env stage that came to its end.
+pub(crate) async fn environment(id: DeploymentId, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+    let journal = memory.store.journal(id).await.map_err(|e| memory.trouble(&e))?;
+    let facts = journal.into_iter().rev().filter(|entry| entry.stage == "env").find_map(|entry| entry.facts);
+    let Some(origins) = facts.and_then(|facts| facts.get("origins").cloned()) else {
+        return Err(Trouble::new(Exit::Failed, format!("stage env of deployment {id} hasn't come to its end")));
+    };
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for (origin, names) in origins.as_object().into_iter().flatten() {
+        let names = names.as_array().into_iter().flatten().filter_map(|name| name.as_str());
+        rows.extend(names.map(|name| (name.to_owned(), origin.clone())));
+    }
+    rows.sort();
+    if printer.is_json() {
+        printer.json(&rows.iter().map(|(name, origin)| json!({ "name": name, "origin": origin })).collect::<Vec<_>>());
+        return Ok(Exit::Success);
+    }
+    let mut table = Table::new(&["VARIABLE", "ORIGIN"]);
+    for (name, origin) in rows {
+        table.row([name, origin]);
+    }
+    printer.table(&table);
+    Ok(Exit::Success)
+}
+
 fn field(printer: &Printer, name: &str, value: &str) {
     printer.line(&format!("{:<13} {value}", format!("{name}:")));
 }

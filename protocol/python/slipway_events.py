@@ -161,8 +161,10 @@ class ErrorCode(StrEnum):
     REGISTRY_CREDENTIAL_REFUSED = "registry-credential-refused", ErrorClass.USER_ACTION
     IMAGE_NOT_FOUND = "image-not-found", ErrorClass.TRANSIENT
     REGISTRY_UNAVAILABLE = "registry-unavailable", ErrorClass.TRANSIENT
+    REGISTRY_RATE_LIMITED = "registry-rate-limited", ErrorClass.TRANSIENT
     PULL_FAILED = "pull-failed", ErrorClass.TRANSIENT
     START_FAILED = "start-failed", ErrorClass.PERMANENT
+    NETWORKS_EXHAUSTED = "networks-exhausted", ErrorClass.INFRASTRUCTURE
     CRASH_LOOP = "crash-loop", ErrorClass.PERMANENT
     UNHEALTHY = "unhealthy", ErrorClass.PERMANENT
     FIREWALL_FAILED = "firewall-failed", ErrorClass.INFRASTRUCTURE
@@ -177,6 +179,7 @@ class ErrorCode(StrEnum):
     GITHUB_RATE_LIMITED = "github-rate-limited", ErrorClass.TRANSIENT
     GITHUB_UNAVAILABLE = "github-unavailable", ErrorClass.TRANSIENT
     GITHUB_REFUSED = "github-refused", ErrorClass.PERMANENT
+    SECRET_LEAKED = "secret-leaked", ErrorClass.USER_ACTION
     DEPLOY_KEY_FAILED = "deploy-key-failed", ErrorClass.INFRASTRUCTURE
 
 
@@ -508,8 +511,19 @@ class Failure(_Read):
     error_class: Annotated[ErrorClass, Field(alias="class")]
     stage: Stage | None = None
     message: str
+    secret_description: str | None = None
+    """What the project itself says about a secret that is missing."""
     next_action: str
     tail: list[str] = []
+
+
+class Serving(_Read):
+    """What answers on the project's port once a deployment has ended."""
+
+    commit: str | None = None
+    """Absent when none runs, or one that CI has started by itself since."""
+    proven: bool
+    """Whether it gave a worker a healthy answer, asked from outside the server."""
 
 
 class ServiceReport(_Read):
@@ -568,6 +582,8 @@ class Result(_Read):
     failure: Failure | None = None
     missing_secret: str | None = None
     superseded_by: uuid.UUID | None = None
+    serving: Serving | None = None
+    """Absent when nobody could look."""
     services: list[ServiceReport] = []
     stages: list[StageSummary] = []
     attempts: int

@@ -148,8 +148,10 @@ codes! {
     RegistryCredentialRefused "registry-credential-refused" UserAction "The registry refused the credential, or it may not read this image" "Give the workers a registry credential that may read packages (a classic token with read:packages for ghcr.io)";
     ImageNotFound "image-not-found" Transient "The image isn't in the registry (yet)" "Check that the project's CI has built and pushed this commit";
     RegistryUnavailable "registry-unavailable" Transient "The registry doesn't answer" "Wait for the registry to recover, then replay";
+    RegistryRateLimited "registry-rate-limited" Transient "The registry's limit of pulls is used up" "Nothing: it's retried later; a registry credential raises Docker Hub's limit";
     PullFailed "pull-failed" Transient "The images couldn't be pulled" "Read the tail of docker's output";
     StartFailed "start-failed" Permanent "The containers couldn't be started" "Read the tail of docker's output and correct the project";
+    NetworksExhausted "networks-exhausted" Infrastructure "Docker has no address range left for another network on the server" "Remove unused networks (`docker network prune`), or widen default-address-pools in /etc/docker/daemon.json";
     CrashLoop "crash-loop" Permanent "A container keeps exiting" "Read the tail of its log and correct the project";
     Unhealthy "unhealthy" Permanent "A container's health check doesn't pass" "Read the tail of its log and correct the project";
     // Firewall
@@ -167,6 +169,7 @@ codes! {
     GithubRateLimited "github-rate-limited" Transient "GitHub's rate limit is used up" "Nothing: it's retried when the limit resets";
     GithubUnavailable "github-unavailable" Transient "GitHub's API doesn't answer" "Wait for GitHub to recover, then replay";
     GithubRefused "github-refused" Permanent "GitHub refused the request as invalid" "Report it with the deployment's id; the message holds GitHub's answer";
+    SecretLeaked "secret-leaked" UserAction "A known secret stands on the server where it doesn't belong" "Remove it from the place that the message names, find out who put it there, and replace the secret";
     DeployKeyFailed "deploy-key-failed" Infrastructure "The project's deploy key couldn't be installed on the server" "Check authorized_keys of the SSH user on the server";
 }
 

@@ -90,6 +90,9 @@ pub struct DeploymentResult {
     /// The newer deployment; set for `superseded` where it's known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<DeploymentId>,
+    /// What serves now, after a success as after a failure; absent when nobody could look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<Serving>,
     /// What runs, service by service, as seen last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceReport>,
@@ -107,6 +110,16 @@ pub struct DeploymentResult {
     pub correlation: Correlation,
 }
 
+/// What answers on the project's port once a deployment has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Serving {
+    /// The commit that its web service runs; absent when none runs, or one that CI has started by itself since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitSha>,
+    /// Whether it gave a worker a healthy answer, asked from outside the server.
+    pub proven: bool,
+}
+
 /// Why something failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
@@ -119,6 +132,9 @@ pub struct Failure {
     pub stage: Option<Stage>,
     /// What happened and where, redacted.
     pub message: String,
+    /// What the project itself says about a secret that is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_description: Option<String>,
     /// What to do next.
     pub next_action: String,
     /// The last lines of what the failing command wrote, redacted.
@@ -134,6 +150,7 @@ impl Failure {
             class: code.class(),
             stage,
             message: message.into(),
+            secret_description: None,
             next_action: code.next_action().to_owned(),
             tail: Vec::new(),
         }

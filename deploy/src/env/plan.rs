@@ -39,6 +39,22 @@ pub enum Origin {
     Generated,
 }
 
+impl Origin {
+    /// The name, as in events and tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Sealed => "sealed",
+            Self::Allocation => "allocation",
+            Self::Release => "release",
+            Self::Kept => "kept",
+            Self::Derived => "derived",
+            Self::Generated => "generated",
+        }
+    }
+}
+
 /// A variable as `compose config --variables` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
@@ -60,8 +76,8 @@ pub struct Inputs<'a> {
     pub asked: &'a [Asked],
     /// The compose files.
     pub project: &'a Project,
-    /// Host of the registry that the project's images live in.
-    pub image_registry: &'a str,
+    /// The image of each variable that [`image_variables`] names.
+    pub images: &'a BTreeMap<String, String>,
     /// The credential for it.
     pub registry: Option<&'a RegistryCredential>,
     /// Whether the database's volume exists: then its password can't be chosen any more.
@@ -81,9 +97,14 @@ impl Plan {
         self.variables.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect()
     }
 
-    /// Names of the variables with this origin.
-    pub fn of(&self, origin: Origin) -> impl Iterator<Item = &str> {
-        self.variables.iter().filter(move |(_, (_, o))| *o == origin).map(|(name, _)| name.as_str())
+    /// Names of all variables by their origin, never values.
+    #[must_use]
+    pub fn origins(&self) -> BTreeMap<&'static str, Vec<&str>> {
+        let mut origins = BTreeMap::<_, Vec<_>>::new();
+        for (name, (_, origin)) in &self.variables {
+            origins.entry(origin.as_str()).or_default().push(name.as_str());
+        }
+        origins
     }
 
     fn value(&self, name: &str) -> Option<&str> {
@@ -123,12 +144,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, StageError> {
 
 /// What changes from release to release, whatever was on the server.
 fn release(inputs: &Inputs<'_>, plan: &mut Plan) {
-    let repository = &inputs.request.repository;
-    let modules = inputs.request.modules.iter().map(|m| m.as_str().to_ascii_uppercase().replace('-', "_"));
-    let asked = inputs.asked.iter().filter(|a| a.required).filter_map(|a| a.name.strip_suffix("_IMAGE"));
-    for module in modules.chain(asked.map(str::to_owned)) {
-        let image = image(inputs.image_registry, &repository.name, &module);
-        plan.set(&format!("{module}_IMAGE"), format!("{image}:sha-{}", repository.commit.short()), Origin::Release);
+    for (name, image) in inputs.images {
+        plan.set(name, image, Origin::Release);
     }
     for allocation in &inputs.request.allocations {
         let service = allocation.service.as_str().to_ascii_uppercase().replace('-', "_");
@@ -142,9 +159,22 @@ fn release(inputs: &Inputs<'_>, plan: &mut Plan) {
     }
 }
 
-/// `<registry>/<owner>/<repository>-<module>` in lower case; variables are underscored, image names hyphenated.
-pub fn image(registry: &str, repository: &RepositoryName, module: &str) -> String {
-    format!("{registry}/{repository}-{}", module.replace('_', "-")).to_ascii_lowercase()
+/// The variables that name images of this release, each with the image's name in the registry
+/// (`<owner>/<repository>-<module>` in lower case): one for each module, and what the compose files require beside.
+/// Variables are underscored, image names hyphenated.
+#[must_use]
+pub fn image_variables(request: &ProjectReady, asked: &[Asked]) -> BTreeMap<String, String> {
+    let modules = request.modules.iter().map(|m| m.as_str().to_ascii_uppercase().replace('-', "_"));
+    let asked = asked.iter().filter(|a| a.required).filter_map(|a| a.name.strip_suffix("_IMAGE"));
+    let given = |name: &String| request.variables.keys().any(|given| given.as_str() == name);
+    let all = modules.chain(asked.map(str::to_owned));
+    let all = all.map(|module| (format!("{module}_IMAGE"), image_name(&request.repository.name, &module)));
+    all.filter(|(name, _)| !given(name)).collect()
+}
+
+/// The name in the registry of a module's images.
+pub fn image_name(repository: &RepositoryName, module: &str) -> String {
+    format!("{repository}-{}", module.replace('_', "-")).to_ascii_lowercase()
 }
 
 fn derive(inputs: &Inputs<'_>, plan: &mut Plan) {
@@ -156,13 +186,12 @@ fn derive(inputs: &Inputs<'_>, plan: &mut Plan) {
     if inputs.project.has("redis") {
         plan.set("REDIS_URL", "redis://redis:6379", Origin::Derived);
     }
-    if let Some(backend) = inputs.request.allocations.iter().find(|a| a.service.as_str() == "backend") {
-        let url = format!("http://backend:{}", backend.container_port);
-        plan.set("BACKEND_API_URL", &url, Origin::Derived);
-        plan.set("API_BASE_URL", &url, Origin::Derived);
-    } else if inputs.project.has("backend") {
-        plan.set("BACKEND_API_URL", "http://backend:8000", Origin::Derived);
-        plan.set("API_BASE_URL", "http://backend:8000", Origin::Derived);
+    let backend = inputs.request.allocations.iter().find(|a| a.service.as_str() == "backend");
+    if backend.is_some() || inputs.project.has("backend") {
+        let url = format!("http://backend:{}", backend.map_or(8000, |b| b.container_port.get()));
+        for name in ["BACKEND_API_URL", "API_BASE_URL"] {
+            plan.set(name, &url, Origin::Derived);
+        }
     }
 }
 

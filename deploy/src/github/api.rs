@@ -2,13 +2,12 @@
 //!
 //! Deliberately not here: what a refusal means (`answer`) and where the token comes from.
 
-use std::error::Error;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Client, Method, Url, redirect};
+use reqwest::{Client, Method, Url, redirect};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use slipway_protocol::ErrorCode;
@@ -16,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::answer::{Answer, Asker};
 use crate::StageError;
+use crate::http::{self, chain};
 use crate::retry::Policy;
 
 /// How long connecting may take.
@@ -55,24 +55,13 @@ impl Api {
         if !matches!(url.scheme(), "https" | "http") || !url.username().is_empty() || url.password().is_some() {
             return Err(unusable("GitHub's API URL must be http(s) without user and password".to_owned()));
         }
-        // Only the first one in a process counts; all of Slipway's crates install this one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")))
+        let builder = http::builder(ca_file)
+            .map_err(unusable)?
             .default_headers(default_headers())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             // A renamed repository answers under its number.
             .redirect(redirect::Policy::limited(3));
-        if let Some(file) = ca_file {
-            let refuse = |why: String| unusable(format!("the CA file {}: {why}", file.display()));
-            let pem = std::fs::read(file).map_err(|e| refuse(e.to_string()))?;
-            let authorities = Certificate::from_pem_bundle(&pem).map_err(|e| refuse(chain(&e)))?;
-            if authorities.is_empty() {
-                return Err(refuse("holds no certificate".to_owned()));
-            }
-            builder = builder.tls_certs_merge(authorities);
-        }
         let http = builder.build().map_err(|e| unusable(format!("the HTTP client: {}", chain(&e))))?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
     }
@@ -146,15 +135,4 @@ fn bearer(token: &SecretString) -> Result<HeaderValue, StageError> {
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// An error with its causes; reqwest's own text leaves them out.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

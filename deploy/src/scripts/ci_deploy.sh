@@ -1,5 +1,6 @@
 # The one thing that the project's deploy key may do, whatever command CI sends: pull this project's images and start
-# them. CI tags every build `latest`; from here on that tag is what the project runs, until Slipway deploys a commit.
+# them. CI tags every build `latest`, or after its branch; from here on that tag is what the project runs, until Slipway
+# deploys a commit.
 die() {
     printf 'slipway: %s (%s)\n' "$2" "$1" >&2
     exit 1
@@ -8,9 +9,10 @@ enter
 rm -rf /dev/shm/slipway."$slug".*
 trap registry_logout EXIT
 registry_login
-sed 's/^\([A-Z0-9_]*_IMAGE="[^"]*\):sha-[0-9a-f]\{7\}"$/\1:latest"/' .env >.slipway/put
+sed -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\):sha-[0-9a-f]\{7\}"$/\1:latest"/' \
+    -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\)@sha256:[0-9a-f]\{64\}"$/\1"/' .env >.slipway/put
 chmod 600 .slipway/put
-tags=$(sed -n 's/^\([A-Z0-9_]*_IMAGE\)="\([^"]*:latest\)"$/\1=\2/p' .slipway/put)
+tags=$(sed -n 's/^\([A-Z0-9_]*_IMAGE\)="\([^" $\\]*\)"$/\1=\2/p' .slipway/put)
 for tag in $tags; do export "$tag"; done
 pull_modules
 sync .slipway/put

@@ -2,7 +2,7 @@
 # authorized_keys that may run it. Without a key it tells whether such a line is there.
 enter
 # The new release has been verified: from now on it is what serves.
-rm -rf .slipway/served
+retire
 login=${SUDO_USER:-$(id -un)}
 home=$(getent passwd "$login" | cut -d : -f 6)
 keys=$home/.ssh/authorized_keys
@@ -19,6 +19,9 @@ else
     tell changed command
 fi
 
+# One file for all projects of the server: two that change it at once would each lose the other's line.
+exec 8>>"$root/.slipway.lock"
+flock -w 60 8 || die deploy-key-failed "another process holds $root/.slipway.lock"
 mine=$(grep " slipway:$slug\$" "$keys" 2>/dev/null || :)
 tell user "$login"
 if [ -z "$key" ]; then

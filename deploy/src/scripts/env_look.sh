@@ -7,6 +7,8 @@ if [ -f .env ]; then tell_file env .env; fi
 # A file by hand; ours is a link to .env.
 if [ -f infra/.env.prod ] && [ ! -L infra/.env.prod ]; then tell_file env_prod infra/.env.prod; fi
 if [ -f "$override" ]; then tell_file override "$override"; fi
+if [ -f .slipway/served/env ]; then tell_file served .slipway/served/env; fi
+if [ -f .env.example ] && [ ! -L .env.example ]; then tell example "$(head -c 65536 .env.example | base64 -w 0)"; fi
 if [ "$(stat -c %a .env 2>/dev/null)" = 600 ]; then tell private yes; fi
 for link in infra/.env infra/.env.prod; do
     if [ "$(readlink "$link" || :)" = ../.env ]; then tell link "$link"; fi

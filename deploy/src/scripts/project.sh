@@ -35,6 +35,17 @@ put() {
     mv -fT .slipway/put "$1"
 }
 
+# images FILE: the images that an .env names.
+images() { sed -n "s/^[A-Za-z0-9_]*_IMAGE=[\"']\{0,1\}\([^\"' ]*\).*/\1/p" "$@" 2>/dev/null || :; }
+
+# retire: the release that served before isn't needed to put back any more. Its images are kept as long as it's the one
+# before this; its secrets aren't.
+retire() {
+    before=$(images .slipway/served/env)
+    if [ -n "$before" ] && [ "$before" != "$(images .env)" ]; then printf '%s\n' "$before" | put .slipway/previous 600; fi
+    rm -rf .slipway/served
+}
+
 # registry_login: a DOCKER_CONFIG in memory for this process only, from the credential in .env.
 registry_login() {
     auth=$(sed -n 's/^SLIPWAY_REGISTRY_AUTH="\([A-Za-z0-9+/=]*\)"$/\1/p' .env)

@@ -21,8 +21,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::lines::{Said, Splitter};
-use crate::redact::Redactor;
+use crate::lines::{Said, Splitter, cut};
+use crate::redact::{Lines, Redactor};
 use crate::script::Script;
 use crate::{StageError, Target};
 
@@ -157,7 +157,7 @@ impl Session {
                 let _ = sender.data(frame.expose_secret()).await;
             }
         });
-        let mut ears = Ears { said: Said::default(), out: Splitter::default(), err: Splitter::default(), mark, watch };
+        let mut ears = Ears::new(mark, watch);
         let mut exit = Exit::Lost;
         let started = Instant::now();
         let mut ends = started + watch.deadline;
@@ -219,35 +219,51 @@ impl Session {
 /// Collects what a remote command prints.
 struct Ears<'a> {
     said: Said,
-    out: Splitter,
-    err: Splitter,
-    mark: String,
+    /// Only stdout carries values; stderr belongs to the programs.
+    out: Stream,
+    err: Stream,
     watch: &'a Watch<'a>,
 }
 
-impl Ears<'_> {
+/// One of its two streams.
+struct Stream {
+    splitter: Splitter,
+    mark: String,
+    lines: Lines,
+}
+
+impl<'a> Ears<'a> {
+    fn new(mark: String, watch: &'a Watch<'a>) -> Self {
+        let stream = |mark| Stream { splitter: Splitter::default(), mark, lines: Lines::default() };
+        Self { said: Said::default(), out: stream(mark), err: stream("\0".to_owned()), watch }
+    }
+
     fn hear(&mut self, bytes: &[u8], stdout: bool) {
-        let Self { said, out, err, mark, watch } = self;
-        let splitter = if stdout { out } else { err };
-        // Only stdout carries values: stderr belongs to the programs.
-        let mark = if stdout { mark.as_str() } else { "\0" };
-        splitter.feed(bytes, |line| note(said, mark, line, watch));
+        let stream = if stdout { &mut self.out } else { &mut self.err };
+        let Stream { splitter, mark, lines } = stream;
+        splitter.feed(bytes, |line| note(&mut self.said, mark, lines, line, self.watch));
     }
 
     fn finish(mut self) -> Said {
-        let Self { said, out, err, mark, watch } = &mut self;
-        out.finish(|line| note(said, mark, line, watch));
-        err.finish(|line| note(said, "\0", line, watch));
+        for stream in [&mut self.out, &mut self.err] {
+            let Stream { splitter, mark, lines } = stream;
+            splitter.finish(|line| note(&mut self.said, mark, lines, line, self.watch));
+            lines.finish(self.watch.redactor, |line| tell(&mut self.said, line, self.watch));
+        }
         self.said
     }
 }
 
-fn note(said: &mut Said, mark: &str, line: &[u8], watch: &Watch<'_>) {
+fn note(said: &mut Said, mark: &str, lines: &mut Lines, line: &[u8], watch: &Watch<'_>) {
     if let Some(text) = said.take(mark, line) {
-        let text = watch.redactor.clean(&text);
-        (watch.on_line)(&text);
-        said.keep(text);
+        lines.push(watch.redactor, &text, |line| tell(said, line, watch));
     }
+}
+
+fn tell(said: &mut Said, line: String, watch: &Watch<'_>) {
+    let line = cut(line);
+    (watch.on_line)(&line);
+    said.keep(line);
 }
 
 fn lost(what: &str, address: &str) -> StageError {

@@ -5,13 +5,14 @@ use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 
 use crate::lines::Said;
 use crate::script::{GATE, PROJECT, Script};
-use crate::{Attempt, StageError, StageReport};
+use crate::{Attempt, Detail, StageError, StageReport};
 
 impl Attempt {
     pub(crate) async fn compose(&mut self) -> Result<StageReport, StageError> {
         let env = self.known_env(Stage::Compose).await?;
-        // A tag of a commit never moves; any other may.
-        let fixed = env.iter().filter(|(name, _)| name.ends_with("_IMAGE")).all(|(_, image)| image.contains(":sha-"));
+        // A digest and the tag of a commit never move; any other tag may.
+        let fixed = |image: &String| image.contains(":sha-") || image.contains("@sha256:");
+        let fixed = env.iter().filter(|(name, _)| name.ends_with("_IMAGE")).all(|(_, image)| fixed(image));
         let script = Script::new("compose", &[PROJECT, GATE, include_str!("../scripts/compose.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
@@ -56,9 +57,17 @@ impl Attempt {
             }
         };
         let Some(commit) = said.value("served") else { return error };
-        let message = format!("{}; commit {commit}, {came}", error.message);
-        let seen = services(said);
-        StageError { message, services: if seen.is_empty() { error.services } else { seen.into() }, ..error }
+        let (commit, seen) = (commit.to_owned(), services(said));
+        let serving = self.proven(stage).await;
+        let answers = match &serving {
+            Some(serving) if serving.proven => ", and answers",
+            Some(_) => ", and doesn't answer",
+            None => "",
+        };
+        let message = format!("{}; commit {commit}, {came}{answers}", error.message);
+        let services = if seen.is_empty() { error.services } else { seen.into() };
+        let detail = Box::new(Detail { serving, ..*error.detail });
+        StageError { message, services, detail, ..error }
     }
 }
 
@@ -83,8 +92,15 @@ pub(super) fn explain(said: &Said) -> StageError {
     let (kind, name) = (verdict.next().unwrap_or_default(), verdict.next().unwrap_or_default());
     let state = said.values("service").iter().find(|line| line.split(' ').next() == Some(name));
     let state = state.map(|line| line.split(' ').skip(1).take(4).collect::<Vec<_>>().join(" ")).unwrap_or_default();
+    let full = said.tail().iter().any(|line| line.to_lowercase().contains("no space left on device"));
     match (said.value("phase"), kind) {
         (Some("pull"), _) => pull(said),
+        (_, "crash-loop") if full => {
+            fail(ErrorCode::DiskFull, format!("service {name} exits, and its log says that the disk is full"))
+        }
+        (_, "crash-loop") if state.starts_with("exited") => {
+            fail(ErrorCode::CrashLoop, format!("service {name} has exited (state, health, restarts, code: {state})"))
+        }
         (_, "crash-loop") => {
             fail(ErrorCode::CrashLoop, format!("service {name} keeps exiting (state, health, restarts, code: {state})"))
         }
@@ -93,8 +109,30 @@ pub(super) fn explain(said: &Said) -> StageError {
             ErrorCode::Unhealthy,
             format!("service {name} didn't become stable in time (state, health, restarts, code: {state})"),
         ),
-        _ => fail(ErrorCode::StartFailed, "docker compose up failed".to_owned()),
+        _ => start(said),
     }
+}
+
+/// The same of a failed `up`.
+fn start(said: &Said) -> StageError {
+    let text = said.tail().join("\n").to_lowercase();
+    let any = |words: &[&str]| words.iter().any(|w| text.contains(w));
+    let (code, what) = if any(&["no space left", "disk quota"]) {
+        (ErrorCode::DiskFull, "the server's disk is full")
+    } else if any(&["port is already allocated", "address already in use"]) {
+        (ErrorCode::PortOccupied, "something else has taken the project's port")
+    } else if any(&["address pool", "fully subnetted"]) {
+        (ErrorCode::NetworksExhausted, "docker has no address range left for the project's network")
+    } else if any(&["cannot connect to the docker daemon", "is the docker daemon running", "error during connect"]) {
+        (ErrorCode::DockerNotRunning, "the docker daemon went away")
+    } else if any(&["exec format error", "no matching manifest", "does not match the detected host platform"]) {
+        (ErrorCode::StartFailed, "an image is built for another architecture than the server's")
+    } else if any(&["executable file not found", "no such file or directory: unknown"]) {
+        (ErrorCode::StartFailed, "an image lacks the program that it's to start")
+    } else {
+        (ErrorCode::StartFailed, "docker compose up failed")
+    };
+    StageError::new(code, what).with_tail(said.tail())
 }
 
 /// Docker has no codes for a failed pull: its words decide.
@@ -105,8 +143,12 @@ fn pull(said: &Said) -> StageError {
         (ErrorCode::ImageNotFound, "an image isn't in the registry")
     } else if any(&["unauthorized", "denied", "no basic auth credentials", "authentication required", "forbidden"]) {
         (ErrorCode::RegistryCredentialRefused, "the registry refused the credential for an image")
-    } else if any(&["no space left"]) {
+    } else if any(&["no space left", "disk quota"]) {
         (ErrorCode::DiskFull, "the server's disk is full")
+    } else if any(&["toomanyrequests", "too many requests", "rate limit"]) {
+        (ErrorCode::RegistryRateLimited, "the registry allows no more pulls for now")
+    } else if any(&["cannot connect to the docker daemon", "is the docker daemon running"]) {
+        (ErrorCode::DockerNotRunning, "the docker daemon went away")
     } else if any(&[
         "connection refused",
         "no such host",
@@ -150,10 +192,35 @@ mod tests {
             ("Head \"https://ghcr.io/v2/a/b\": unauthorized", ErrorCode::RegistryCredentialRefused),
             ("dial tcp: lookup ghcr.io: no such host", ErrorCode::RegistryUnavailable),
             ("write /var/lib/docker/tmp: no space left on device", ErrorCode::DiskFull),
+            ("toomanyrequests: You have reached your pull rate limit", ErrorCode::RegistryRateLimited),
+            ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock", ErrorCode::DockerNotRunning),
             ("something else", ErrorCode::PullFailed),
         ];
         for (line, code) in words {
             assert_eq!(explain(&said(&["phase pull"], &[line])).code, code, "{line}");
+        }
+    }
+
+    #[test]
+    fn dockers_words_about_a_start_become_codes() {
+        let words = [
+            ("failed to register layer: write /usr/x: no space left on device", ErrorCode::DiskFull),
+            ("Bind for 0.0.0.0:8080 failed: port is already allocated", ErrorCode::PortOccupied),
+            (
+                "could not find an available, non-overlapping IPv4 address pool among the defaults",
+                ErrorCode::NetworksExhausted,
+            ),
+            ("all predefined address pools have been fully subnetted", ErrorCode::NetworksExhausted),
+            ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock", ErrorCode::DockerNotRunning),
+            ("exec: \"/app/serve\": stat /app/serve: no such file or directory: unknown", ErrorCode::StartFailed),
+            ("something else", ErrorCode::StartFailed),
+        ];
+        for (line, code) in words {
+            for verdict in ["ok", "wait backend"] {
+                let values = ["phase failed".to_owned(), format!("verdict {verdict}")];
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                assert_eq!(explain(&said(&values, &[line])).code, code, "{line}");
+            }
         }
     }
 

@@ -9,10 +9,11 @@ use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, Stage};
 
 use crate::compose::{Project, deployment_of, render_override};
-use crate::env::dotenv;
-use crate::env::plan::{Asked, Inputs, Origin, Plan, REGISTRY_AUTH, plan};
+use crate::env::plan::{Asked, Inputs, Plan, REGISTRY_AUTH, image_variables, plan};
+use crate::env::{describe::describe, dotenv};
 use crate::lines::Said;
 use crate::script::{PROJECT, Script};
+use crate::stages::images::Images;
 use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
@@ -20,16 +21,18 @@ impl Attempt {
         let seen = self.look(Stage::Env).await?;
         let project = Project::parse(&seen.project)?;
         project.check(&self.work.request)?;
+        let images = self.images(image_variables(&self.work.request, &seen.asked)).await?;
         let plan = plan(&Inputs {
             request: &self.work.request,
             secrets: &self.work.secrets,
             kept: &seen.kept,
             asked: &seen.asked,
             project: &project,
-            image_registry: &self.config().image_registry,
+            images: &images.references,
             registry: self.config().registry.as_ref(),
             database_exists: seen.database,
-        })?;
+        })
+        .map_err(|error| described(error, &seen))?;
         let values = plan.values();
         self.learn_all(&values);
         let env = dotenv::render(&values);
@@ -42,7 +45,7 @@ impl Attempt {
             self.write(&env, &overrides, prod_link).await?;
         }
         self.kept = Some(values);
-        Ok(report(changed, &plan))
+        Ok(report(changed, &plan, &images))
     }
 
     /// The override file. Where only the deployment's id would differ, the one that is there stays.
@@ -82,6 +85,7 @@ impl Attempt {
         })?;
         let seen = Seen::read(&said)?;
         self.learn_all(&seen.kept);
+        self.learn_all(&seen.served);
         Ok(seen)
     }
 
@@ -109,6 +113,10 @@ impl Attempt {
 struct Seen {
     env: String,
     kept: BTreeMap<String, String>,
+    /// The variables of the release that served before, whose containers may still talk.
+    served: BTreeMap<String, String>,
+    /// The project's own example of a `.env`.
+    example: String,
     overrides: String,
     project: Vec<u8>,
     asked: Vec<Asked>,
@@ -130,6 +138,8 @@ impl Seen {
         });
         Ok(Self {
             kept,
+            served: dotenv::parse(&text("served")?),
+            example: text("example")?,
             overrides: text("override")?,
             project: file(said, "project")?,
             asked: asked.collect(),
@@ -150,12 +160,22 @@ fn file(said: &Said, key: &str) -> Result<Vec<u8>, StageError> {
 }
 
 /// Names only, never values.
-fn report(changed: bool, plan: &Plan) -> StageReport {
-    let names = |origin| plan.of(origin).map(serde_json::Value::from).collect::<Vec<_>>();
+fn report(changed: bool, plan: &Plan, images: &Images) -> StageReport {
+    let origins = plan.origins().into_iter().map(|(origin, names)| (origin.to_owned(), names.into()));
+    let digests = images.digests.iter().map(|(name, digest)| (name.clone(), digest.as_str().into()));
     StageReport::of(changed)
         .fact("variables", plan.values().len())
-        .fact("generated", names(Origin::Generated))
-        .fact("kept", names(Origin::Kept))
-        .fact("given", names(Origin::Given))
-        .fact("secrets", names(Origin::Sealed))
+        .fact("origins", origins.collect::<serde_json::Map<_, _>>())
+        .fact("images", digests.collect::<serde_json::Map<_, _>>())
+}
+
+/// A missing secret with what the project says about it.
+fn described(mut error: StageError, seen: &Seen) -> StageError {
+    let Some(name) = &error.missing_secret else { return error };
+    let description = describe(name.as_str(), &seen.example, &String::from_utf8_lossy(&seen.project));
+    if let Some(description) = &description {
+        error.message = format!("{} ({description})", error.message);
+    }
+    error.detail.secret_description = description;
+    error
 }

@@ -2,10 +2,12 @@
 //! in them (lifecycle). All of them are methods of
 //! [`crate::Attempt`]; the shell side stands in `scripts`.
 
+mod aftermath;
 mod clone;
 mod compose;
 mod env;
 mod firewall;
+mod images;
 mod lifecycle;
 mod lifecycle_undeploy;
 mod preflight;

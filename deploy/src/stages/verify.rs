@@ -41,7 +41,7 @@ impl Attempt {
             return Err(StageError::new(ErrorCode::InternalError, "the request has no web service"));
         };
         let url = format!("http://{}:{}", self.work.target.address.url_form(), web.host_port);
-        let path = path(&web);
+        let path = path(web.service.as_str());
         let page = format!("{url}{path}");
         let started = Instant::now();
         loop {
@@ -92,8 +92,8 @@ impl Attempt {
 }
 
 /// A backend tells its health; a frontend shows its page.
-fn path(web: &Allocation) -> &'static str {
-    if web.service.as_str() == "backend" { "/health" } else { "/" }
+pub(super) fn path(service: &str) -> &'static str {
+    if service == "backend" { "/health" } else { "/" }
 }
 
 async fn probe(client: &reqwest::Client, url: &str) -> Seen {

@@ -100,7 +100,7 @@ async fn succeed(store: &Store) {
         image: "ghcr.io/acme/shop-backend:sha-0123456".to_owned(),
         restarts: 0,
     };
-    let seen = StageEnd { services: vec![service], stages, round_trips: Some(9) };
+    let seen = StageEnd { services: vec![service], stages, round_trips: Some(9), ..StageEnd::default() };
     let end = End::Succeeded { url: Some("http://203.0.113.10:8080".to_owned()) };
     store.finish(&claim.lease, &end, &seen).await.unwrap();
 }
@@ -145,6 +145,25 @@ async fn deployments_are_listed_filtered_and_shown_without_any_secret() {
     }
     snapshot("deployments-show-unknown", &run(operator(), &["deployments", "show", "00000000"]).await);
     snapshot("deployments-show-nonsense", &run(operator(), &["deployments", "show", "x' OR 1=1"]).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_origins_of_a_projects_variables_are_shown_without_values() {
+    let (database, store) = Database::migrated("w").await;
+    let operator = || operator(Some(&database), None);
+    let id = accept(&store, &with_secrets("corner-shop")).await;
+    let early = run(operator(), &["deployments", "show", "--env", &id.to_string()]).await;
+    assert!(early.contains("hasn't come to its end"), "{early}");
+
+    let claim = store.claim(Duration::from_secs(60)).await.unwrap().unwrap();
+    store.stage_started(&claim.lease, Stage::Env, b"input").await.unwrap();
+    let summary = StageSummary { stage: Stage::Env, change: Change::Changed, duration_ms: 1500 };
+    let facts = json!({ "origins": { "sealed": ["BOT_TOKEN"], "generated": ["POSTGRES_PASSWORD"], "given": ["APP"] } });
+    let facts = facts.as_object().unwrap().clone();
+    store.stage_finished(&claim.lease, &summary, &facts, None).await.unwrap();
+    snapshot("deployments-show-env", &run(operator(), &["deployments", "show", "--env", &id.to_string()]).await);
+    let rows = json_of(operator(), &["deployments", "show", "--env", &id.to_string()]).await;
+    assert_eq!(rows[1], json!({ "name": "BOT_TOKEN", "origin": "sealed" }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,6 +83,24 @@ impl Git {
     }
 }
 
+impl Git {
+    /// As [`Git::publish`], but the branch forgets its last commit: history is rewritten and pushed by force.
+    ///
+    /// # Errors
+    /// When git fails, or there is nothing to forget.
+    pub fn publish_by_force(&self, sample: &Sample) -> Result<Commit> {
+        let repository = self.repository(sample);
+        // Onto what stood before the last commit, or onto a history of its own.
+        let run = |arguments: &[&str]| git(Command::new("git").arg("--git-dir").arg(&repository).args(arguments));
+        let head = format!("refs/heads/{}", sample.branch());
+        match run(&["rev-parse", "-q", "--verify", &format!("{head}^")]) {
+            Ok(before) => run(&["update-ref", &head, &before])?,
+            Err(_) => run(&["update-ref", "-d", &head])?,
+        };
+        self.publish(sample)
+    }
+}
+
 /// Runs git without anything of this machine's configuration.
 fn git(command: &mut Command) -> Result<String> {
     command

@@ -58,6 +58,8 @@ pub enum Variant {
     FailingMigration,
     /// Runs, but every path is 404.
     NotFound,
+    /// Can't be started: the program that it names isn't in it.
+    NoProgram,
 }
 
 impl Variant {
@@ -68,6 +70,7 @@ impl Variant {
             Self::Unhealthy => "unhealthy",
             Self::FailingMigration => "failing-migration",
             Self::NotFound => "not-found",
+            Self::NoProgram => "no-program",
         }
     }
 }
@@ -90,7 +93,8 @@ impl Image {
             Module::Frontend => json!({"4321/tcp": {}}),
             Module::TgBot | Module::NotificationsWorker => json!({}),
         };
-        let command = format!("/app/{}", module.service());
+        let program = if variant == Variant::NoProgram { "missing" } else { module.service() };
+        let command = format!("/app/{program}");
         Self {
             layer: "app",
             config: json!({"Env": env, "Cmd": [command], "ExposedPorts": ports, "WorkingDir": "/app"}),
@@ -115,6 +119,13 @@ impl Image {
                 "ExposedPorts": {"5432/tcp": {}}, "Volumes": {"/var/lib/postgresql/data": {}}, "StopSignal": "SIGINT",
             }),
         }
+    }
+
+    /// With a label, such as the commit that a builder notes.
+    #[must_use]
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.config["Labels"][name] = value.into();
+        self
     }
 
     /// The image's configuration blob.

@@ -24,6 +24,7 @@ mod git;
 mod holder;
 mod http;
 mod image;
+mod modules;
 pub mod net;
 mod probe;
 mod registry;
@@ -213,7 +214,7 @@ impl World {
     /// As [`World::publish`].
     pub fn publish_variant(&self, sample: &Sample, variant: Variant) -> Result<Commit> {
         let commit = self.git.publish(sample)?;
-        for module in sample.modules() {
+        for &module in sample.modules() {
             let variant = if module == Module::Backend { variant } else { Variant::Healthy };
             let image = Image::module(module, variant, Some(&commit.sha));
             for tag in [commit.tag().as_str(), "latest"] {

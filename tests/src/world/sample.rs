@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::image::Module;
+use super::modules;
 
 /// Which generation of the project template; both are in the field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Sample {
     owner: String,
     repository: String,
     branch: String,
+    modules: Vec<Module>,
+    migrates_once: bool,
     files: BTreeMap<String, Option<String>>,
 }
 
@@ -50,6 +53,8 @@ impl Sample {
             owner: owner.to_owned(),
             repository: repository.to_owned(),
             branch: "main".to_owned(),
+            modules: vec![Module::Backend, Module::TgBot],
+            migrates_once: false,
             files: BTreeMap::new(),
         }
     }
@@ -58,6 +63,20 @@ impl Sample {
     #[must_use]
     pub fn on_branch(mut self, branch: &str) -> Self {
         branch.clone_into(&mut self.branch);
+        self
+    }
+
+    /// Of other modules than backend and bot.
+    #[must_use]
+    pub fn of(mut self, modules: &[Module]) -> Self {
+        self.modules = modules.to_vec();
+        self
+    }
+
+    /// With a service that must have exited with 0 before the backend starts.
+    #[must_use]
+    pub fn with_one_shot(mut self) -> Self {
+        self.migrates_once = true;
         self
     }
 
@@ -101,14 +120,20 @@ impl Sample {
 
     /// The modules that the project consists of.
     #[must_use]
-    pub fn modules(&self) -> [Module; 2] {
-        [Module::Backend, Module::TgBot]
+    pub fn modules(&self) -> &[Module] {
+        &self.modules
     }
 
     /// A module's image name without registry and tag, in lower case: `acme/shop-tg-bot`.
     #[must_use]
     pub fn image(&self, module: Module) -> String {
         format!("{}/{}-{}", self.owner, self.repository, module.suffix()).to_lowercase()
+    }
+
+    /// What the names of all its images begin with, in the registry: `acme/shop`.
+    #[must_use]
+    pub fn image_prefix(&self) -> String {
+        format!("{}/{}", self.owner, self.repository).to_lowercase()
     }
 
     /// The name as the template spells it in compose files: lower case, underscores.
@@ -126,6 +151,13 @@ impl Sample {
         for path in files(&template)? {
             let text = fs::read_to_string(template.join(&path)).with_context(|| path.display().to_string())?;
             let text = text.replace("sample_shop", &self.snake_name()).replace("sample-shop", &self.repository);
+            let text = match path.file_name().and_then(|name| name.to_str()) {
+                Some("compose.base.yml") => modules::base(&text, &self.modules),
+                Some("compose.prod.yml") => {
+                    modules::prod(&text, &self.modules, self.generation == Generation::One, self.migrates_once)
+                }
+                _ => text,
+            };
             put(&folder.join(&path), &text)?;
         }
         for (path, content) in &self.files {

@@ -45,9 +45,11 @@ fn fails_and_the_version_before_it_serves_on(
     ensure!(!crashes || failure["tail"].to_string().contains("nothing to live for"), "{failure}");
     let message = failure["message"].as_str().unwrap_or_default();
     ensure!(
-        message.ends_with(&format!("commit {}, which served before, was put back and is stable", good.sha)),
+        message
+            .ends_with(&format!("commit {}, which served before, was put back and is stable, and answers", good.sha)),
         "{failure}"
     );
+    ensure!(result["serving"] == json!({ "commit": good.sha, "proven": true }), "{result}");
     let (status, body) = scene.health()?;
     ensure!(status == 200 && body.contains(&good.sha), "{status}: {body}");
     services_are_told_truly(&scene, result, &good.tag())?;

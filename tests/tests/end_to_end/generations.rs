@@ -87,6 +87,7 @@ fn deploys_stays_and_moves_on(generation: Generation) -> Result<()> {
     for deployment in [&first, &again, &third] {
         leaks::in_text("the journal", &scene.shown(deployment)?.to_string(), &secrets)?;
     }
+    leaks::in_database(&scene.stack.world, &secrets)?;
     scene.end(0)
 }
 

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use slipway_tests::stack::BOT_TOKEN;
-use slipway_tests::world::Target;
+use slipway_tests::world::{Target, World};
 
 use crate::scene::{DIRECTORY, Scene};
 
@@ -93,9 +93,24 @@ fn search(server: &Target, value: &str) -> Result<Vec<String>> {
     Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
 }
 
-/// Checks that none of them is in `text`.
+/// Checks that none of them is in the database, whose columns of bytes a dump shows as hexadecimal digits.
+pub fn in_database(world: &World, secrets: &[Secret]) -> Result<()> {
+    let mut dump = world.command("/usr/lib/postgresql/15/bin/pg_dump");
+    let output = dump.args(["--inserts", "--dbname", world.database_url()]).stdin(Stdio::null()).output()?;
+    ensure!(output.status.success(), "pg_dump: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(text.contains("INSERT INTO public.stage_journal"), "the dump holds what happened");
+    for secret in secrets {
+        let bytes: String = secret.value.bytes().map(|byte| format!("{byte:02x}")).collect();
+        ensure!(!text.contains(&bytes), "the database holds {} in bytes", secret.name);
+    }
+    in_text("the database", &text, secrets)
+}
+
+/// Checks that none of them is in `text`, as it is or in base64.
 pub fn in_text(what: &str, text: &str, secrets: &[Secret]) -> Result<()> {
-    match secrets.iter().find(|secret| text.contains(&secret.value)) {
+    let holds = |value: &str| text.contains(value) || text.contains(STANDARD.encode(value).trim_end_matches('='));
+    match secrets.iter().find(|secret| holds(&secret.value)) {
         None => Ok(()),
         Some(secret) => anyhow::bail!("{what} hold {}", secret.name),
     }

@@ -191,6 +191,7 @@ async fn one_stage(
                 if !error.services.is_empty() {
                     seen.services = error.services.to_vec();
                 }
+                seen.serving.clone_from(&error.detail.serving);
                 Err(Ended::Failed { error, stage: Some(stage), open })
             }
         }

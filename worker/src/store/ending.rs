@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{
-    DeploymentId, DeploymentResult, EventType, Failure, Outcome, ServiceReport, StageSummary, topology,
+    DeploymentId, DeploymentResult, EventType, Failure, Outcome, ServiceReport, Serving, StageSummary, topology,
 };
 use tokio_postgres::types::Json;
 
@@ -44,6 +44,8 @@ pub enum End {
 pub struct StageEnd {
     /// What runs, as seen last.
     pub services: Vec<ServiceReport>,
+    /// What serves, after a failure.
+    pub serving: Option<Serving>,
     /// The stages that ran to their end, in order.
     pub stages: Vec<StageSummary>,
     /// Sequential SSH round trips of the attempt.
@@ -125,8 +127,12 @@ impl Ledger<'_> {
     fn result(&self, outcome: Outcome, end: &End, seen: &StageEnd) -> DeploymentResult {
         let head = &self.head;
         let (mut url, mut failure, mut missing_secret, mut superseded_by) = (None, None, None, None);
+        let mut serving = seen.serving.clone();
         match end {
-            End::Succeeded { url: at } => url.clone_from(at),
+            End::Succeeded { url: at } => {
+                url.clone_from(at);
+                serving = Some(Serving { commit: head.commit.clone(), proven: true });
+            }
             End::Failed { failure: why, missing_secret: which, .. } => {
                 failure = Some(why.clone());
                 missing_secret.clone_from(which);
@@ -146,6 +152,7 @@ impl Ledger<'_> {
             failure,
             missing_secret,
             superseded_by,
+            serving,
             services: seen.services.clone(),
             stages: seen.stages.clone(),
             attempts: head.attempt,

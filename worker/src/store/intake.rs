@@ -274,6 +274,7 @@ fn refused_result(id: DeploymentId, refusal: &Refusal, accepted_at: Timestamp) -
         failure: Some(refusal.failure.clone()),
         missing_secret: None,
         superseded_by: None,
+        serving: None,
         services: Vec::new(),
         stages: Vec::new(),
         attempts: 0,

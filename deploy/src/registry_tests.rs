@@ -1,0 +1,207 @@
+//! The registry client against a strict stand-in that asks for tokens as ghcr.io does, or for a password as plain
+//! registries do. Nothing is answered to who asks wrongly.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
+
+use super::*;
+use crate::GithubCredential;
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+const REPOSITORY: &str = "acme/shop-backend";
+
+/// What the registry holds, and how it wants to be asked.
+#[derive(Clone)]
+struct StandIn {
+    bearer: bool,
+    password: Option<&'static str>,
+    tags: Vec<&'static str>,
+    /// What the images' configuration names as their commit.
+    revision: Option<&'static str>,
+    base: String,
+    tokens: Arc<AtomicUsize>,
+}
+
+fn digest() -> String {
+    format!("sha256:{}", "ab".repeat(32))
+}
+
+impl StandIn {
+    fn authorized(&self, request: &Request) -> bool {
+        let given = request.headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
+        let expected = if self.bearer { Some("Bearer of-one-repository".to_owned()) } else { self.basic() };
+        expected.is_none() || given == expected
+    }
+
+    fn basic(&self) -> Option<String> {
+        self.password.map(|p| format!("Basic {}", STANDARD.encode(format!("robot:{p}"))))
+    }
+
+    fn token(&self, request: &Request) -> ResponseTemplate {
+        self.tokens.fetch_add(1, Ordering::Relaxed);
+        let query: Vec<(String, String)> =
+            request.url.query_pairs().map(|(a, b)| (a.into_owned(), b.into_owned())).collect();
+        let asked = [("service", "the.registry"), ("scope", "repository:acme/shop-backend:pull")];
+        let given = request.headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
+        if query != asked.map(|(a, b)| (a.to_owned(), b.to_owned())) || given != self.basic() {
+            return ResponseTemplate::new(403);
+        }
+        ResponseTemplate::new(200).set_body_json(json!({ "token": "of-one-repository" }))
+    }
+
+    fn challenge(&self) -> ResponseTemplate {
+        let bearer = format!(
+            "Bearer realm=\"{}/token\",service=\"the.registry\",scope=\"repository:{REPOSITORY}:pull\"",
+            self.base
+        );
+        let header = if self.bearer { bearer } else { "Basic realm=\"x\"".to_owned() };
+        ResponseTemplate::new(401).insert_header("WWW-Authenticate", header.as_str())
+    }
+}
+
+impl Respond for StandIn {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let path = request.url.path();
+        if path == "/token" {
+            return self.token(request);
+        }
+        if !self.authorized(request) {
+            return self.challenge();
+        }
+        let Some(rest) = path.strip_prefix(&format!("/v2/{REPOSITORY}/")) else { return ResponseTemplate::new(404) };
+        let config = format!("sha256:{}", "cd".repeat(32));
+        let image = format!("sha256:{}", "ef".repeat(32));
+        match rest.split_once('/') {
+            Some(("manifests", tag)) if request.method.as_str() == "HEAD" && self.tags.contains(&tag) => {
+                ResponseTemplate::new(200).insert_header("Docker-Content-Digest", digest().as_str())
+            }
+            Some(("manifests", tag)) if tag == digest() => {
+                ResponseTemplate::new(200).set_body_json(json!({ "manifests": [{ "digest": image }] }))
+            }
+            Some(("manifests", tag)) if tag == image => {
+                ResponseTemplate::new(200).set_body_json(json!({ "config": { "digest": config } }))
+            }
+            Some(("blobs", blob)) if blob == config => {
+                let labels = self.revision.map(|r| json!({ REVISION: r }));
+                ResponseTemplate::new(200).set_body_json(json!({ "config": { "Labels": labels } }))
+            }
+            _ => ResponseTemplate::new(404),
+        }
+    }
+}
+
+struct Asked {
+    found: Result<Image, StageError>,
+    tokens: usize,
+    host: String,
+}
+
+/// Serves `stand_in` and looks for the commit's image as user `robot` with `password`.
+async fn ask(stand_in: StandIn, password: &str) -> Asked {
+    let server = MockServer::start().await;
+    let host = server.address().to_string();
+    let stand_in = StandIn { base: server.uri(), ..stand_in };
+    Mock::given(any()).respond_with(stand_in.clone()).mount(&server).await;
+    let found = find(&host, password).await;
+    Asked { found, tokens: stand_in.tokens.load(Ordering::Relaxed), host }
+}
+
+async fn find(host: &str, password: &str) -> Result<Image, StageError> {
+    let secret = |text: &str| SecretString::from(text.to_owned());
+    let credential =
+        RegistryCredential { registry: host.to_owned(), username: "robot".to_owned(), password: secret(password) };
+    let config = DeployerConfig {
+        github_api: "https://api.github.com".to_owned(),
+        github_git: "https://github.com".to_owned(),
+        github: GithubCredential::Token(secret("t")),
+        registry: (!password.is_empty()).then_some(credential),
+        image_registry: host.to_owned(),
+        digest_key: secret("k"),
+        ca_file: None,
+        project_root: "/opt/services".to_owned(),
+        command_timeout: Duration::from_secs(1),
+        health_timeout: Duration::from_secs(1),
+    };
+    let (commit, branch) = (COMMIT.parse().unwrap(), "feature/pay".parse().unwrap());
+    Registry::new(&config).unwrap().find(host, REPOSITORY, &commit, &branch).await
+}
+
+fn stand_in(bearer: bool, tags: &[&'static str]) -> StandIn {
+    StandIn {
+        bearer,
+        password: Some("s3cret-pass"),
+        tags: tags.to_vec(),
+        revision: None,
+        base: String::new(),
+        tokens: Arc::default(),
+    }
+}
+
+#[tokio::test]
+async fn the_commits_own_image_is_taken_whatever_the_registry_asks_for() {
+    for bearer in [false, true] {
+        let asked = ask(stand_in(bearer, &["sha-0123456", "feature-pay"]), "s3cret-pass").await;
+        let reference = format!("{}/{REPOSITORY}:sha-0123456", asked.host);
+        assert_eq!(asked.found.unwrap(), Image { reference, digest: digest() });
+        assert_eq!(asked.tokens, usize::from(bearer));
+    }
+}
+
+#[tokio::test]
+async fn without_one_the_branchs_is_pinned_to_its_digest() {
+    for revision in [None, Some(COMMIT)] {
+        let asked = ask(StandIn { revision, ..stand_in(true, &["feature-pay", "latest"]) }, "s3cret-pass").await;
+        assert_eq!(asked.found.unwrap().reference, format!("{}/{REPOSITORY}:feature-pay@{}", asked.host, digest()));
+    }
+}
+
+#[tokio::test]
+async fn the_branchs_image_of_another_commit_is_not_taken_for_this_one() {
+    let other = "76543210fedcba9876543210fedcba9876543210";
+    let asked = ask(StandIn { revision: Some(other), ..stand_in(true, &["feature-pay"]) }, "s3cret-pass").await;
+    let error = asked.found.unwrap_err();
+    assert_eq!(error.code, ErrorCode::ImageNotFound);
+    assert!(error.message.contains(other), "{error}");
+    let error = ask(stand_in(false, &["latest"]), "s3cret-pass").await.found.unwrap_err();
+    assert_eq!(error.code, ErrorCode::ImageNotFound, "latest may be any commit's");
+}
+
+#[tokio::test]
+async fn a_wrong_credential_is_refused_and_never_repeated() {
+    for bearer in [false, true] {
+        for password in ["wrong-pass", ""] {
+            let error = ask(stand_in(bearer, &["sha-0123456"]), password).await.found.unwrap_err();
+            assert_eq!(error.code, ErrorCode::RegistryCredentialRefused, "{error}");
+            assert!(password.is_empty() || !error.message.contains(password), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_public_image_needs_no_credential() {
+    let asked = ask(StandIn { password: None, ..stand_in(true, &["sha-0123456"]) }, "").await;
+    assert_eq!(asked.found.unwrap().digest, digest());
+}
+
+#[tokio::test]
+async fn what_a_registry_can_not_answer_now_is_told_apart() {
+    for (status, code) in [(429, ErrorCode::RegistryRateLimited), (503, ErrorCode::RegistryUnavailable)] {
+        let server = MockServer::start().await;
+        Mock::given(any())
+            .respond_with(ResponseTemplate::new(status).insert_header("Retry-After", "7"))
+            .mount(&server)
+            .await;
+        let error = find(&server.address().to_string(), "p").await.unwrap_err();
+        assert_eq!(error.code, code);
+        assert_eq!(error.retry_after.is_some(), status == 429);
+    }
+    let error = find("127.0.0.1:1", "p").await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::RegistryUnavailable);
+}

@@ -1,0 +1,67 @@
+# Parameters: needles prefix; after project.sh. What is left of an attempt: what runs, which images nobody needs any
+# more, and where known secrets stand that don't belong there. Of secrets it tells places, never what.
+[ -d "$dir" ] || exit 0
+enter
+# Left by a command that was killed.
+rm -rf .slipway/put .slipway/link .slipway/note
+
+described='{{index .Config.Labels "com.docker.compose.service"}} {{.Config.Image}} {{with index .Config.Labels "slipway.commit"}}{{.}}{{else}}-{{end}}{{range $_, $on := .HostConfig.PortBindings}}{{range $on}} {{.HostPort}}{{end}}{{end}}'
+for id in $(docker ps -q --no-trunc --filter "label=com.docker.compose.project=$slug"); do
+    tell runs "$(docker inspect --format "$described" "$id")"
+done
+
+# prune: images of this project's own repository that no container names, no project's .env, and none of the releases
+# that may be put back.
+prune() {
+    own=$(printf '%s' "$prefix" | base64 -d)
+    keep="
+$(images "$root"/*/.env "$root"/*/.slipway/served/env)
+$(cat "$root"/*/.slipway/previous 2>/dev/null)
+$(docker ps -aq | xargs -r docker inspect --format '{{.Config.Image}}')
+"
+    docker image ls --digests --format '{{.Repository}} {{.Tag}} {{.Digest}}' | while read -r repository tag digest; do
+        case $repository in "$own"*) ;; *) continue ;; esac
+        case $keep in
+        *"
+$repository:$tag
+"* | *"
+$repository:$tag@"* | *"@$digest
+"*) continue ;;
+        esac
+        reference=$repository:$tag
+        if [ "$tag" = '<none>' ]; then reference=$repository@$digest; fi
+        # Docker itself refuses what a container uses.
+        if docker image rm "$reference" >/dev/null 2>&1; then tell pruned "$reference"; fi
+    done
+}
+prune
+
+# The patterns come through a pipe, from a builtin: they're in nobody's arguments and in no file.
+sought() { printf '%s' "$needles" | base64 -d; }
+# A file that goes away meanwhile is no trouble, too much of them is told.
+exec 4>&1
+holding() { sought | timeout 30 grep -laF "$@" 2>/dev/null || [ $? -ne 124 ] || tell sweep incomplete >&4; }
+
+# Not what git packs away, and not the project's own .env with the copies of it that a failure puts back.
+set --
+for entry in * .[!.]* .git/config .git/FETCH_HEAD .git/packed-refs .git/logs .git/hooks; do
+    case $entry in .git | .env) ;; *) if [ -e "$entry" ]; then set -- "$@" "$entry"; fi ;; esac
+done
+holding -r -D skip -f - -- "$@" | while read -r file; do
+    case $file in .slipway/served/env) ;; *) tell leak "$dir/$file" ;; esac
+done
+for file in .env .slipway/served/env; do
+    case $(stat -c %a "$file" 2>/dev/null) in '' | 600 | 400) ;; *) tell leak "$dir/$file, which others may read" ;; esac
+done
+for place in /root/.docker /home/*/.docker /dev/shm/slipway."$slug".*; do
+    if [ -e "$place" ]; then holding -r -D skip -f - -- "$place"; fi
+done | while read -r file; do tell leak "$file"; done
+
+# Processes of our own namespace: a container's environment holds the project's secrets rightly.
+space=$(stat -Lc %i /proc/self/ns/pid)
+pids=$(stat -Lc '%i %n' /proc/[0-9]*/ns/pid 2>/dev/null | sed -n "s|^$space /proc/\([0-9]*\)/ns/pid\$|\1|p")
+set --
+for pid in $pids; do set -- "$@" "/proc/$pid/cmdline" "/proc/$pid/environ"; done
+holding -f - -- "$@" | while IFS=/ read -r _ _ pid file; do
+    tell leak "the $file of process $pid ($(cat "/proc/$pid/comm" 2>/dev/null || echo gone))"
+done

@@ -1,0 +1,53 @@
+//! Which image each module runs: asked of the registry with the credential that the server will pull with, before
+//! anything on the server is touched. A registry that doesn't answer decides nothing: the server's own pull will.
+
+use std::collections::BTreeMap;
+
+use slipway_protocol::ErrorCode;
+use tokio::task::JoinSet;
+
+use crate::registry::Image;
+use crate::{Attempt, StageError};
+
+/// The images of a release.
+#[derive(Debug, Default)]
+pub(super) struct Images {
+    /// What stands in `.env`, by variable.
+    pub references: BTreeMap<String, String>,
+    /// Their digests, where the registry told them.
+    pub digests: BTreeMap<String, String>,
+}
+
+impl Attempt {
+    /// Finds the image of each variable; `wanted` gives the image's name in the registry.
+    ///
+    /// # Errors
+    /// `image-not-found` or `registry-credential-refused`.
+    pub(super) async fn images(&self, wanted: BTreeMap<String, String>) -> Result<Images, StageError> {
+        let repository = &self.work.request.repository;
+        let host = self.image_registry().as_str();
+        let mut asking = JoinSet::new();
+        let mut images = Images::default();
+        for (name, image) in wanted {
+            let own = format!("{host}/{image}:sha-{}", repository.commit.short());
+            images.references.insert(name.clone(), own);
+            let (registry, host) = (self.registry().clone(), host.to_owned());
+            let (commit, branch) = (repository.commit.clone(), repository.branch.clone());
+            asking.spawn(async move { (name, registry.find(&host, &image, &commit, &branch).await) });
+        }
+        while let Some(answer) = asking.join_next().await {
+            let (name, found) = answer.map_err(|_| StageError::new(ErrorCode::InternalError, "a look-up broke off"))?;
+            match found {
+                Ok(Image { reference, digest }) => {
+                    images.references.insert(name.clone(), reference);
+                    images.digests.insert(name, digest);
+                }
+                Err(error) if matches!(error.code, ErrorCode::RegistryUnavailable | ErrorCode::RegistryRateLimited) => {
+                    tracing::warn!(image.variable = name, "left to the server's pull: {}", error.message);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(images)
+    }
+}

@@ -1,0 +1,100 @@
+//! The gate alone, on containers that begin in every way that projects know: what it says, whatever a single look would
+//! have seen. Whole deployments stand in `projects`.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::thread;
+
+use slipway_deploy::script::GATE;
+use slipway_tests::world::{Target, World, WorldOptions};
+
+/// A project's containers, how many seconds the gate may wait, and what it's to say of which service.
+struct Case {
+    slug: &'static str,
+    /// Service, options of `docker run`, program.
+    containers: &'static [(&'static str, &'static str, &'static str)],
+    patience: u32,
+    verdict: &'static str,
+}
+
+const CASES: [Case; 6] = [
+    Case {
+        slug: "slow",
+        containers: &[(
+            "web",
+            "--health-cmd 'test -e /tmp/ok' --health-interval 1s --health-retries 1 --health-start-period 30s",
+            "sleep 6; touch /tmp/ok; sleep 1000",
+        )],
+        // The declared start period counts on top.
+        patience: 1,
+        verdict: "ok",
+    },
+    Case {
+        slug: "sick",
+        containers: &[("web", "--health-cmd false --health-interval 1s --health-retries 2", "sleep 1000")],
+        patience: 60,
+        verdict: "unhealthy web",
+    },
+    Case {
+        slug: "once",
+        containers: &[("migrations", "--restart no", "exit 0"), ("web", "--restart unless-stopped", "sleep 1000")],
+        patience: 60,
+        verdict: "ok",
+    },
+    Case {
+        slug: "at-second-try",
+        containers: &[(
+            "web",
+            "--restart unless-stopped",
+            "[ -e /tmp/again ] || { touch /tmp/again; exit 1; }; sleep 1000",
+        )],
+        patience: 90,
+        verdict: "ok",
+    },
+    Case {
+        slug: "loop",
+        // At most moments it runs.
+        containers: &[("web", "--restart unless-stopped", "sleep 3; exit 1")],
+        patience: 90,
+        verdict: "crash-loop web",
+    },
+    Case {
+        slug: "half",
+        containers: &[("db", "--restart unless-stopped", "sleep 1000"), ("bot", "--restart no", "exit 3")],
+        patience: 60,
+        verdict: "crash-loop bot",
+    },
+];
+
+fn judge(target: &Target, case: &Case) -> (String, String) {
+    let slug = case.slug;
+    for (service, options, program) in case.containers {
+        target
+            .sh(&format!(
+                "docker run -d --label com.docker.compose.project={slug} --label com.docker.compose.oneoff=False \
+                 --label com.docker.compose.service={service} {options} redis:7-alpine sh -c '{program}'"
+            ))
+            .unwrap();
+    }
+    let script = format!(
+        "slug={slug} patience={}\ntell() {{ echo \"$1 $2\"; }}\n{GATE}\ngate\necho \"${{answer% *}}\"\n",
+        case.patience
+    );
+    let said = target.sh(&script).unwrap();
+    (said.lines().last().unwrap_or_default().to_owned(), said)
+}
+
+#[test]
+fn the_gate_sees_through_what_a_single_look_would_believe() {
+    let world = World::start(WorldOptions { targets: 1, ..WorldOptions::default() }).unwrap();
+    let target = world.target(0);
+    target.sh("docker pull -q redis:7-alpine").unwrap();
+    thread::scope(|scope| {
+        let judged: Vec<_> = CASES.iter().map(|case| (case, scope.spawn(move || judge(target, case)))).collect();
+        for (case, judged) in judged {
+            let (verdict, said) = judged.join().unwrap();
+            assert_eq!(verdict, case.verdict, "{}: {said}", case.slug);
+            let told = said.lines().filter(|line| line.starts_with("service ")).count();
+            assert_eq!(told, case.containers.len(), "every service is told: {said}");
+        }
+    });
+}
