@@ -1,14 +1,10 @@
-# The one thing that the project's deploy key may do, whatever command CI sends: pull this project's images and start
-# them. CI tags every build `latest`; from here on that tag is what the project runs, until Slipway deploys a commit.
-die() {
-    printf 'slipway: %s (%s)\n' "$2" "$1" >&2
-    exit 1
-}
+# The one thing that the project's deploy key may do: pull this project's images and start them. CI tags every build
+# `latest`; from here on that tag is what the project runs, until Slipway deploys a commit.
 enter
 rm -rf /dev/shm/slipway."$slug".*
 trap registry_logout EXIT
 registry_login
-sed 's/^\([A-Z0-9_]*_IMAGE="[^"]*\):sha-[0-9a-f]\{7\}"$/\1:latest"/' .env >.slipway/put
+sed 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\):\(sha-[0-9a-f]\{7\}\|latest\)\(@sha256:[0-9a-f]*\)\{0,1\}"$/\1:latest"/' .env >.slipway/put
 chmod 600 .slipway/put
 tags=$(sed -n 's/^\([A-Z0-9_]*_IMAGE\)="\([^"]*:latest\)"$/\1=\2/p' .slipway/put)
 for tag in $tags; do export "$tag"; done
@@ -16,3 +12,5 @@ pull_modules
 sync .slipway/put
 mv -fT .slipway/put .env
 project_compose up -d --no-build --remove-orphans
+docker ps --filter "label=com.docker.compose.project=$slug" \
+    --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'

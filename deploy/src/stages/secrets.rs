@@ -75,11 +75,12 @@ impl Attempt {
         let modules: Vec<String> = self.work.request.modules.iter().map(quote).collect();
         format!(
             "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\nregistry={}\n\
-             pull_modules() {{ project_compose pull -q {}; }}\n{PROJECT}\n{}",
+             pull_modules() {{ project_compose pull -q {}; }}\n{PROJECT}\n{}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
             quote(self.image_registry()),
             modules.join(" "),
+            include_str!("../scripts/ci_door.sh"),
             include_str!("../scripts/ci_deploy.sh"),
         )
     }
