@@ -228,6 +228,11 @@ impl Attempt {
         self.redactor.learn(secret);
     }
 
+    /// Tells those who watch something that no program on the server has said.
+    pub(crate) fn say(&self, stage: Stage, line: &str) {
+        self.reporter.line(stage, &self.redactor.clean(line));
+    }
+
     /// Runs a script on the server. A failure that the script has understood comes back as an error; any other as
     /// `Err(said)` within, for the stage to judge.
     ///

@@ -172,7 +172,12 @@ fn config(args: &Check) -> DeployerConfig {
 fn work(args: &Check, target: Target) -> Result<Work, InvalidName> {
     let mut allocations = Vec::new();
     for (i, port) in args.ports.iter().enumerate() {
-        allocations.push(Allocation { service: format!("port{i}").parse()?, host_port: *port, container_port: *port });
+        allocations.push(Allocation {
+            service: format!("port{i}").parse()?,
+            host_port: *port,
+            container_port: *port,
+            health: None,
+        });
     }
     let request = ProjectReady {
         // A slug may not be longer than this one, so that no real project is likely to have it.

@@ -1,5 +1,10 @@
 # Parameters: slug ports. Our rules carry the comment slipway:<slug>; nobody else's are touched. Rules are kept right
-# in an inactive ufw too: they count once somebody switches it on.
+# in an inactive ufw too: they count once somebody switches it on. What Docker publishes is told, since it bypasses ufw.
+running=$(docker ps -q --filter "label=com.docker.compose.project=$slug")
+published='{{$service := index .Config.Labels "com.docker.compose.service"}}{{range $port, $bindings := .NetworkSettings.Ports}}{{range $bindings}}{{$service}} {{$port}} {{.HostIp}} {{.HostPort}}{{"\n"}}{{end}}{{end}}'
+[ -z "$running" ] || docker inspect --format "$published" $running | while read -r binding; do
+    [ -z "$binding" ] || tell published "$binding"
+done
 if ! command -v ufw >/dev/null 2>&1; then
     tell ufw absent
     exit 0

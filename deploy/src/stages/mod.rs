@@ -5,9 +5,11 @@ mod clone;
 mod compose;
 mod env;
 mod firewall;
+mod ports;
 mod preflight;
 mod secrets;
 pub(crate) mod verify;
+mod version;
 
 use slipway_protocol::ProjectReady;
 use slipway_protocol::names::Port;
