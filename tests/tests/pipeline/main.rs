@@ -4,12 +4,13 @@
 
 mod ci_job;
 mod scene;
+mod servers;
 
 use std::collections::BTreeMap;
 
 use slipway_deploy::{HostKeyPolicy, Work};
 use slipway_protocol::names::{HostKey, Port};
-use slipway_protocol::{ErrorCode, Stage};
+use slipway_protocol::{Change, ErrorCode, Stage};
 use slipway_tests::world::{Commit, Generation, Sample, Variant};
 
 use scene::{BOT_TOKEN, Scene};
@@ -119,6 +120,26 @@ fn a_new_port_replaces_the_old_one_in_compose_and_in_ufw() {
     assert!(rules.contains("8081/tcp comment 'slipway:shop'") && !rules.contains("8080"), "{rules}");
     assert!(rules.contains("9999/tcp comment 'not ours'"), "{rules}");
     assert_eq!(scene.get("/health"), "", "nobody answers on the old port");
+
+    // Inactive, absent and broken are told apart; a rule is kept right in a ufw that is off.
+    let firewall = |port: u16| {
+        let mut work = scene.work_on((0, port), &sample, &commit, "shop", &BTreeMap::new());
+        work.request.modules.remove(&"tg_bot".parse().unwrap());
+        scene.run_stages(work, &[Stage::Firewall]).map(|mut done| done.reports.remove(&Stage::Firewall).unwrap())
+    };
+    server.sh("ufw disable").unwrap();
+    let report = firewall(8082).unwrap();
+    assert_eq!((&report.facts["ufw"], report.change), (&serde_json::json!("inactive"), Change::Changed));
+    let rules = server.sh("ufw show added").unwrap();
+    assert!(rules.contains("8082/tcp comment 'slipway:shop'") && !rules.contains("8081"), "{rules}");
+    assert_eq!(firewall(8082).unwrap().change, Change::Unchanged);
+    server.sh("mv /usr/sbin/ufw /root/ufw; printf '#!/bin/sh\necho broken >&2; exit 1\n' >/usr/sbin/ufw; chmod +x /usr/sbin/ufw").unwrap();
+    let (_, error) = *firewall(8083).err().unwrap();
+    assert_eq!((error.code, &error.tail[..]), (ErrorCode::FirewallFailed, &["broken".to_owned()][..]), "{error}");
+    server.sh("rm /usr/sbin/ufw").unwrap();
+    let report = firewall(8083).unwrap();
+    assert_eq!((&report.facts["ufw"], report.change), (&serde_json::json!("absent"), Change::Unchanged));
+    server.sh("mv /root/ufw /usr/sbin/ufw").unwrap();
 }
 
 #[test]
@@ -138,6 +159,8 @@ fn what_can_not_be_deployed_is_told_before_anything_runs() {
     assert_eq!((stage, code), (Stage::Preflight, ErrorCode::PortOccupied), "{error}");
     assert!(error.message.contains("python3"), "{error}");
     server.sh("kill $(ss -Hltnp 'sport = :8080' | sed -n 's/.*pid=\\([0-9]*\\).*/\\1/p')").unwrap();
+
+    unfit_in_other_ways(&scene, &work(&sample, &commit));
 
     let mut nowhere = work(&sample, &commit);
     nowhere.request.repository.commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
@@ -169,4 +192,37 @@ fn what_can_not_be_deployed_is_told_before_anything_runs() {
     assert_eq!(server.sh("docker ps -aq").unwrap(), "", "nothing was started");
     assert_eq!(server.sh("ls -A /dev/shm").unwrap(), "", "no registry credential is left");
     assert_eq!(server.sh("stat -Lc %a /opt/services/shop/.env /opt/services/shop/infra/.env").unwrap(), "600\n600\n");
+}
+
+/// What only a look at a real server shows.
+fn unfit_in_other_ways(scene: &Scene, work: &Work) {
+    let server = scene.world.target(0);
+    let preflight = |work: Work| scene.run_stages(work, &[Stage::Preflight]);
+    let refused = |work: Work| preflight(work).err().unwrap().1;
+    // Of somebody else's, and between two starts: nobody listens at the moment.
+    server.sh("docker run -d --name flaky --restart always -p 8080:80 redis:7-alpine false").unwrap();
+    server.sh("until [ \"$(docker inspect -f '{{.State.Status}}' flaky)\" = restarting ]; do :; done").unwrap();
+    let error = refused(work.clone());
+    assert_eq!(error.code, ErrorCode::PortOccupied, "{error}");
+    assert!(error.message.starts_with("port 8080 is held by container flaky ("), "{error}");
+    server.sh("docker stop flaky").unwrap();
+    let report = preflight(work.clone()).unwrap().reports.remove(&Stage::Preflight).unwrap();
+    let told = &report.facts["stopped_containers_with_the_ports"];
+    assert_eq!(told, &serde_json::json!(["port 8080: container flaky (exited)"]));
+    server.sh("docker rm flaky").unwrap();
+
+    server.sh("cp /etc/hosts /root/hosts; sed -i /ghcr.io/d /etc/hosts").unwrap();
+    let error = refused(work.clone());
+    assert_eq!(error.code, ErrorCode::RegistryUnresolvable, "{error}");
+    server.sh("cp /root/hosts /etc/hosts").unwrap();
+
+    for (user, groups) in [("guest", &[][..]), ("docked", &["docker"])] {
+        server.add_user(user, groups).unwrap();
+        let mut work = work.clone();
+        work.target.ssh_user = user.parse().unwrap();
+        let error = refused(work);
+        assert_eq!(error.code, ErrorCode::SudoMissing, "{error}");
+        assert!(error.message.contains(&format!("user {user} isn't root")), "{error}");
+        assert_eq!(error.message.contains("talk to Docker"), user == "guest", "{error}");
+    }
 }
