@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod amqp;
+mod announcer;
 pub mod cli;
 pub mod config;
 pub mod crash;

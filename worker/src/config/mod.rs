@@ -62,6 +62,8 @@ pub struct WorkerConfig {
     pub lease: Duration,
     /// Delays between whole attempts, and how many there are.
     pub attempts: Policy,
+    /// Whether commits' pages on GitHub show deployments.
+    pub announce: bool,
 }
 
 /// RabbitMQ.
@@ -177,12 +179,14 @@ fn worker(reader: &mut Reader) -> Option<WorkerConfig> {
     let name = if reader.is_set(&var::WORKER_NAME) { reader.take(&var::WORKER_NAME) } else { Some(own_name()) };
     let (concurrency, drain) = (reader.take(&var::CONCURRENCY), reader.take(&var::DRAIN_TIMEOUT));
     let (lease, attempts) = (reader.take(&var::LEASE), attempts(reader));
+    let announce = reader.take(&var::GITHUB_DEPLOYMENTS);
     Some(WorkerConfig {
         name: name?,
         concurrency: concurrency?,
         drain_timeout: drain?,
         lease: lease?,
         attempts: attempts?,
+        announce: announce?,
     })
 }
 

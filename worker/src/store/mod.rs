@@ -4,6 +4,7 @@
 //! the outbox, or neither happened. A write of a running attempt names its [`Lease`], and one whose fence is no longer
 //! the newest writes nothing. All times are the database's.
 
+mod announcements;
 mod claims;
 mod dead_letters;
 mod deployments;
@@ -28,6 +29,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::crash::{self, Step, Write};
 
+pub use announcements::Announcement;
 pub use claims::{Claim, Fence, Interrupted, Lease};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState};
 pub use deployments::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};
