@@ -4,7 +4,7 @@ use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 
 use crate::lines::Said;
-use crate::script::{GATE, PROJECT, Script};
+use crate::script::{GATE, PROJECT, REHEARSE, Script};
 use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
@@ -12,7 +12,10 @@ impl Attempt {
         let env = self.known_env(Stage::Compose).await?;
         // A tag of a commit never moves; any other may.
         let fixed = env.iter().filter(|(name, _)| name.ends_with("_IMAGE")).all(|(_, image)| image.contains(":sha-"));
-        let script = Script::new("compose", &[PROJECT, GATE, include_str!("../scripts/compose.sh")])
+        let modules = self.work.request.allocations.iter().map(|a| &a.service);
+        let rehearsed: Vec<_> = modules.filter(|m| self.work.request.modules.contains(*m)).cloned().collect();
+        let script = Script::new("compose", &[PROJECT, GATE, REHEARSE, include_str!("../scripts/compose.sh")])
+            .words("rehearsed", &rehearsed)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
@@ -28,7 +31,9 @@ impl Attempt {
             let touched = said.value("phase") != Some("pull");
             return Err(if touched { self.put_back(Stage::Compose, error).await } else { error });
         }
-        let mut report = StageReport::of(said.value("change") == Some("changed")).fact("services", services.len());
+        let mut report = StageReport::of(said.value("change") == Some("changed"))
+            .fact("services", services.len())
+            .fact("rehearsed", said.values("rehearsed"));
         report.services = services;
         Ok(report)
     }
@@ -85,6 +90,13 @@ fn explain(said: &Said) -> StageError {
     let state = state.map(|line| line.split(' ').skip(1).take(4).collect::<Vec<_>>().join(" ")).unwrap_or_default();
     match (said.value("phase"), kind) {
         (Some("pull"), _) => pull(said),
+        (Some("rehearsal"), "crash-loop") => {
+            fail(ErrorCode::CrashLoop, format!("service {name} exits when it's tried beside the running release"))
+        }
+        (Some("rehearsal"), _) => {
+            let message = format!("service {name} doesn't become healthy when it's tried beside the running release");
+            fail(ErrorCode::Unhealthy, message)
+        }
         (_, "crash-loop") => {
             fail(ErrorCode::CrashLoop, format!("service {name} keeps exiting (state, health, restarts, code: {state})"))
         }

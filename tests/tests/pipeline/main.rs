@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod ci_job;
+mod rehearsal;
 mod scene;
 mod servers;
 
@@ -204,7 +205,7 @@ fn unfit_in_other_ways(scene: &Scene, work: &Work) {
     server.sh("until [ \"$(docker inspect -f '{{.State.Status}}' flaky)\" = restarting ]; do :; done").unwrap();
     let error = refused(work.clone());
     assert_eq!(error.code, ErrorCode::PortOccupied, "{error}");
-    assert!(error.message.starts_with("port 8080 is held by container flaky ("), "{error}");
+    assert!(error.message.starts_with("port 8080 is held by container flaky"), "{error}");
     server.sh("docker stop flaky").unwrap();
     let report = preflight(work.clone()).unwrap().reports.remove(&Stage::Preflight).unwrap();
     let told = &report.facts["stopped_containers_with_the_ports"];
