@@ -9,9 +9,11 @@ if ! command -v ufw >/dev/null 2>&1; then
     tell ufw absent
     exit 0
 fi
-tell ufw "$(ufw status | sed -n 's/^Status: //p')"
-ours() { ufw show added | sed -n "s|^ufw allow \([0-9]*\)/tcp comment 'slipway:$slug'\$|\1|p"; }
-have=$(ours)
+# Not in a pipe: a ufw that fails must fail this.
+status=$(ufw status)
+tell ufw "$(printf '%s\n' "$status" | sed -n 's/^Status: //p')"
+added=$(ufw show added)
+have=$(printf '%s\n' "$added" | sed -n "s|^ufw allow \([0-9]*\)/tcp comment 'slipway:$slug'\$|\1|p")
 for port in $ports; do
     case "
 $have

@@ -20,7 +20,8 @@ if command -v docker >/dev/null 2>&1; then
 fi
 
 probe=$root/.slipway-probe.$$
-if (umask 022 && mkdir -p "$root") && : >"$probe"; then
+# In a subshell: a redirection that fails ends the shell that it is in.
+if (umask 022 && mkdir -p "$root" && : >"$probe") 2>/dev/null; then
     rm -f "$probe"
     tell writable yes
 fi

@@ -37,7 +37,9 @@ fn a_server_with_ipv6_and_another_ssh_port_is_deployed_to_and_what_it_exposes_an
     let url = format!("http://[{}]:{PORT}", server.ip_v6());
     assert_eq!(done.reports[&Stage::Verify].url.as_deref(), Some(url.as_str()));
     assert!(scene.world.get(&format!("{url}/health")).unwrap().body.contains(&commit.sha));
-    assert_eq!(scene.github.secrets("acme/shop")["DEPLOY_HOST"], server.ip_v6().to_string());
+    let secrets = scene.github.secrets("acme/shop");
+    let place = (secrets["DEPLOY_HOST"].as_str(), secrets["DEPLOY_SSH_PORT"].as_str());
+    assert_eq!(place, (server.ip_v6().to_string().as_str(), "2222"));
 
     let exposed = json!([
         { "port": PORT, "service": "backend", "answers": true, "asked_for": true },
@@ -47,6 +49,8 @@ fn a_server_with_ipv6_and_another_ssh_port_is_deployed_to_and_what_it_exposes_an
     let lines = scene.heard.lines.lock().unwrap().join("\n");
     assert!(lines.contains("firewall: warning: port 15999 of service db answers from outside"), "{lines}");
     assert!(!lines.contains(&format!("port {PORT} of service")), "{lines}");
+    assert!(lines.contains("secrets: warning: CI's job logs in on port 22, and sshd listens on 2222"), "{lines}");
+    assert!(lines.contains("secrets: warning: CI's job can't log in to an IPv6 address"), "{lines}");
 
     verifies_as_told(&scene, &work);
 }
@@ -117,7 +121,9 @@ fn projects_share_a_server_and_a_project_that_moves_serves_on_where_it_was() {
     for index in [0, 1] {
         scene.world.target(index).sh("ufw allow 22/tcp; ufw --force enable").unwrap();
     }
-    let (shop, bakery) = (Sample::new(Generation::One, "acme", "shop"), Sample::new(Generation::Two, "acme", "bakery"));
+    // A name that loses letters where somebody strips the characters of `.git` from its end.
+    let bakery = Sample::new(Generation::Two, "Acme", "Big.digit");
+    let shop = Sample::new(Generation::One, "acme", "shop");
     let commits = (scene.publish(&shop, Variant::Healthy), scene.publish(&bakery, Variant::Healthy));
     let none = BTreeMap::new();
     // At the same time, on one server.
