@@ -223,11 +223,6 @@ impl Attempt {
         self.session.is_some()
     }
 
-    /// Tells a line of our own, as if a remote command had written it.
-    pub(crate) fn say(&self, stage: Stage, line: &str) {
-        self.reporter.line(stage, &self.redactor.clean(line));
-    }
-
     pub(crate) fn registry(&self) -> &Registry {
         &self.deployer.registry
     }
@@ -255,6 +250,11 @@ impl Attempt {
     /// Remembers a secret that must not leave from now on.
     pub(crate) fn learn(&self, secret: &SecretString) {
         self.redactor.learn(secret);
+    }
+
+    /// Tells those who watch something that no program on the server has said.
+    pub(crate) fn say(&self, stage: Stage, line: &str) {
+        self.reporter.line(stage, &self.redactor.clean(line));
     }
 
     /// Runs a script on the server. A failure that the script has understood comes back as an error; any other as

@@ -18,6 +18,9 @@ pub const PROJECT: &str = include_str!("scripts/project.sh");
 /// Whether the project's containers run and stay.
 pub const GATE: &str = include_str!("scripts/gate.sh");
 
+/// Whether the new release runs beside the one that serves.
+pub const REHEARSE: &str = include_str!("scripts/rehearse.sh");
+
 /// A script and its data.
 pub struct Script {
     name: &'static str,

@@ -54,6 +54,10 @@ pub(crate) struct Check {
         default_value = "/opt/services"
     )]
     project_root: String,
+
+    /// The registry whose name the server has to resolve
+    #[arg(long, value_name = "HOST", env = "SLIPWAY_REGISTRY", hide_env_values = true, default_value = "ghcr.io")]
+    registry: String,
 }
 
 /// Remembers what the connection learned; preflight's lines are in its report.
@@ -152,14 +156,14 @@ fn unfit(record: &ServerRecord, error: &StageError) -> Trouble {
         .hint(error.code.next_action())
 }
 
-/// Preflight asks neither GitHub nor a registry: what stands here for them is never sent anywhere.
+/// Preflight asks neither GitHub nor a registry: what stands here as a credential is never sent anywhere.
 fn config(args: &Check) -> DeployerConfig {
     DeployerConfig {
         github_api: "https://api.github.com".to_owned(),
         github_git: "https://github.com".to_owned(),
         github: GithubCredential::Token(SecretString::from("no token: a check doesn't ask GitHub")),
         registry: None,
-        image_registry: "ghcr.io".to_owned(),
+        image_registry: args.registry.clone(),
         digest_key: SecretString::from("no key: a check doesn't write any GitHub secret"),
         ca_file: None,
         project_root: args.project_root.clone(),
@@ -172,7 +176,12 @@ fn config(args: &Check) -> DeployerConfig {
 fn work(args: &Check, target: Target) -> Result<Work, InvalidName> {
     let mut allocations = Vec::new();
     for (i, port) in args.ports.iter().enumerate() {
-        allocations.push(Allocation { service: format!("port{i}").parse()?, host_port: *port, container_port: *port });
+        allocations.push(Allocation {
+            service: format!("port{i}").parse()?,
+            host_port: *port,
+            container_port: *port,
+            health: None,
+        });
     }
     let request = ProjectReady {
         // A slug may not be longer than this one, so that no real project is likely to have it.

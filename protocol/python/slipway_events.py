@@ -239,12 +239,25 @@ class Server(_Written):
     host_key: str | None = None
 
 
+class HealthCheck(_Written):
+    """What a service answers over HTTP when it's healthy, asked from outside of its server."""
+
+    path: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9/._~%?=&+-]{0,199}$")] | None = None
+    """`/health` of a backend and `/` of any other when left out."""
+    statuses: Annotated[list[Annotated[int, Field(ge=100, le=599)]], Field(max_length=32)] = []
+    """Any from 200 to 399 when left out."""
+    timeout_seconds: Annotated[int, Field(ge=1, le=3600)] | None = None
+    """As the workers are configured when left out."""
+
+
 class Allocation(_Written):
     """A port of the server that belongs to one service of the project."""
 
     service: ServiceName
     host_port: Port
     container_port: Port
+    health: HealthCheck | None = None
+    """How the service shows that it's healthy. Without it only the web service is asked."""
 
 
 class SealedBox(_Written):

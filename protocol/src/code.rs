@@ -126,6 +126,8 @@ codes! {
     ClockSkewed "clock-skewed" Infrastructure "The server's clock is far off" "Turn on time synchronisation on the server";
     ProjectRootNotWritable "project-root-not-writable" UserAction "The projects' directory on the server can't be written" "Give the SSH user the directory /opt/services, or passwordless sudo";
     PortOccupied "port-occupied" UserAction "Something else holds the project's port on the server" "Stop what the message names, or allocate another port";
+    RegistryUnresolvable "registry-unresolvable" Infrastructure "The server can't resolve the registry's name" "Repair name resolution on the server (/etc/resolv.conf), then replay";
+    SudoMissing "sudo-missing" UserAction "The SSH user is neither root nor may it become root" "Give the user passwordless sudo for all commands, or store root as the server's user with `slipway servers add`";
     // Clone
     RepositoryNotFound "repository-not-found" UserAction "The repository doesn't exist, or Slipway's GitHub credential may not see it" "Check the name, and install the GitHub App on that repository";
     GitCredentialRefused "git-credential-refused" UserAction "The git server refused the credential" "Check the GitHub App's contents permission, or renew the token";
@@ -160,11 +162,12 @@ codes! {
     NotListening "not-listening" Permanent "Nothing listens on the project's port on the server" "Compare the container port of the event with the port on which the service listens";
     NotReachable "not-reachable" Infrastructure "The port listens on the server but can't be reached from the workers" "Open the port in the firewall of the server's provider";
     NotHealthy "not-healthy" Permanent "The project answers, but not as a healthy one does" "Read the status in the message and correct the project";
+    WrongVersion "wrong-version" Permanent "The project answers, but as another commit than the one deployed" "Check that CI built the image that is tagged with this commit from this commit";
     // Secrets
     GithubCredentialRefused "github-credential-refused" UserAction "GitHub refused Slipway's credential" "Renew the token or the GitHub App's private key";
     GithubNotInstalled "github-not-installed" UserAction "The GitHub App isn't installed on the repository" "Install the App on that repository and replay";
     GithubSuspended "github-suspended" UserAction "The GitHub App's installation is suspended" "Unsuspend the installation and replay";
-    GithubForbidden "github-forbidden" UserAction "Slipway's GitHub credential lacks a permission" "Grant the permission that the message names (secrets: write, contents: read)";
+    GithubForbidden "github-forbidden" UserAction "Slipway's GitHub credential lacks a permission" "Grant the permission that the message names (contents: read, secrets: write, deployments: write)";
     GithubArchived "github-archived" UserAction "The repository is archived and read-only" "Unarchive the repository and replay";
     GithubRateLimited "github-rate-limited" Transient "GitHub's rate limit is used up" "Nothing: it's retried when the limit resets";
     GithubUnavailable "github-unavailable" Transient "GitHub's API doesn't answer" "Wait for GitHub to recover, then replay";

@@ -184,6 +184,12 @@ impl Host {
 }
 
 name!(
+    /// A path of a URL, with a query perhaps: `/health`.
+    UrlPath, "URL path", "match ^/[A-Za-z0-9/._~%?=&+-]{0,199}$", r"^/[A-Za-z0-9/._~%?=&+-]{0,199}$", 200,
+    |v| shaped(v, |b| b == b'/', |b| b.is_ascii_alphanumeric() || b"/._~%?=&+-".contains(&b))
+);
+
+name!(
     /// A compose service, such as `tg_bot`.
     ServiceName, "service", "match ^[a-z][a-z0-9_-]{0,62}$", r"^[a-z][a-z0-9_-]{0,62}$", 63,
     |v| shaped(v, |b| b.is_ascii_lowercase(),

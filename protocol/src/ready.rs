@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{
-    BranchName, CommitSha, Host, HostKey, Port, RepositoryName, ServerHandle, ServiceName, Slug, UserName, VariableName,
+    BranchName, CommitSha, Host, HostKey, Port, RepositoryName, ServerHandle, ServiceName, Slug, UrlPath, UserName,
+    VariableName,
 };
 use crate::{Correlation, ProjectId, SecretSource};
 
@@ -93,6 +94,44 @@ pub struct Allocation {
     pub host_port: Port,
     /// The port that the service listens on inside its container.
     pub container_port: Port,
+    /// How the service shows that it's healthy. Without it only the web service is asked: a backend for `/health`, any
+    /// other for `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
+}
+
+/// What a service answers over HTTP when it's healthy, asked from outside of its server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HealthCheck {
+    /// Which page; `/health` of a backend and `/` of any other when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<UrlPath>,
+    /// The statuses of a healthy answer; any from 200 to 399 when left out.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 32), inner(range(min = 100, max = 599)))]
+    pub statuses: BTreeSet<u16>,
+    /// How many seconds the service may take, from the moment its container is stable, until it answers so; as the
+    /// workers are configured when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub timeout_seconds: Option<u32>,
+}
+
+impl HealthCheck {
+    /// Whether `status` is one of a healthy answer.
+    #[must_use]
+    pub fn accepts(&self, status: u16) -> bool {
+        if self.statuses.is_empty() { (200..400).contains(&status) } else { self.statuses.contains(&status) }
+    }
+
+    /// The field that breaks its rule, and the rule.
+    fn defect(&self) -> Option<(&'static str, &'static str)> {
+        if self.statuses.len() > 32 || self.statuses.iter().any(|status| !(100..600).contains(status)) {
+            return Some(("statuses", "must hold at most 32 HTTP statuses, 100 to 599"));
+        }
+        let timeout = self.timeout_seconds.unwrap_or(1);
+        (!(1..=3600).contains(&timeout)).then_some(("timeout_seconds", "must be 1 to 3600"))
+    }
 }
 
 impl ProjectReady {
@@ -124,6 +163,9 @@ impl ProjectReady {
             }
             if !ports.insert(a.host_port) {
                 return fail(&format!("/data/allocations/{i}/host_port"), "must not give one port to two services");
+            }
+            if let Some((field, rule)) = a.health.as_ref().and_then(HealthCheck::defect) {
+                return fail(&format!("/data/allocations/{i}/health/{field}"), rule);
             }
         }
         if self.web().is_none() {

@@ -182,7 +182,12 @@ impl Stack {
         let full = format!("{}/{}", sample.owner(), sample.repository());
         let new = NewRepository { private: true, default_branch: sample.branch().to_owned() };
         self.github.add_repository(sample.owner(), sample.repository(), &new)?;
-        let permissions = [("contents", Level::Read), ("secrets", Level::Write), ("metadata", Level::Read)];
+        let permissions = [
+            ("contents", Level::Read),
+            ("secrets", Level::Write),
+            ("deployments", Level::Write),
+            ("metadata", Level::Read),
+        ];
         self.github.install_app(sample.owner(), &[full.as_str()], &permissions);
         Ok(commit)
     }

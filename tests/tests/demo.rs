@@ -87,6 +87,21 @@ fn a_demo_shows_a_projects_answer_and_leaves_nothing() {
 }
 
 #[test]
+fn a_bad_commit_is_refused_while_the_one_before_answers_every_request() {
+    let folder = TempDir::new().unwrap();
+    let output = demo(folder.path(), &["--fail", "crash-loop"]).output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let shown = stdout(&output);
+    let counted = shown.lines().nth(2).unwrap();
+    let requests = counted.split_once(" answered ").unwrap().1.split(' ').next().unwrap();
+    assert!(requests.parse::<u32>().unwrap() > 20, "{counted}");
+    assert!(counted.ends_with(", 0 failed"), "{counted}");
+    assert!(said.contains("compose failed: crash-loop: service backend exits"), "{said}");
+    nothing_is_left_in(folder.path());
+}
+
+#[test]
 fn a_kept_demo_can_be_looked_at_as_it_says_and_ends_with_enter() {
     let folder = TempDir::new().unwrap();
     let mut command = demo(folder.path(), &["--keep", "--generation", "1"]);
@@ -148,7 +163,7 @@ fn a_killed_demo_leaves_no_process_and_the_next_world_removes_its_files() {
 #[test]
 fn a_wrong_argument_is_told_before_anything_happens() {
     let folder = TempDir::new().unwrap();
-    for arguments in [["--bogus", ""], ["--generation", "3"]] {
+    for arguments in [["--bogus", ""], ["--generation", "3"], ["--fail", "often"]] {
         let output = demo(folder.path(), &arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(64));
         assert_eq!(stdout(&output), "");

@@ -37,7 +37,10 @@ fn a_server_with_its_key_in_the_inventory_and_its_host_key_trusted_on_first_use_
         .unwrap();
 
     let check = stack.slipway(&["servers", "check", "target-0"]).unwrap();
-    assert!(check.contains("docker"), "{check}");
+    // By the very stage that deployments begin with.
+    for finding in ["docker", "compose", "ufw", "user", "disk_free_kb", "stopped_containers_with_the_ports"] {
+        assert!(check.contains(finding), "no {finding} in\n{check}");
+    }
 
     let sample = Sample::new(Generation::Two, "acme", "shop");
     let result = deploy(&stack, &sample, "shop");

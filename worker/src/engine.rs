@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use slipway_deploy::Deployer;
+use slipway_deploy::github::GithubClient;
 use slipway_deploy::retry::Policy;
 use slipway_deploy::seal::KeyRing;
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::amqp::Broker;
+use crate::announcer::Announcer;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::intake::Intake;
@@ -34,16 +36,27 @@ pub(crate) const PREFETCH: u16 = 32;
 /// When the worker itself fails; absent dependencies are waited for.
 pub async fn run(config: Config, readiness: Readiness, drain: Drain) -> anyhow::Result<()> {
     let deployer = Deployer::new(config.deployer.clone()).context("can't set up the pipeline")?;
-    run_with(config, Arc::new(deployer), readiness, drain).await
+    let github = config.worker.announce.then(|| GithubClient::new(&config.deployer)).transpose()?;
+    work(config, Arc::new(deployer), github, readiness, drain).await
 }
 
-/// As [`run`], with another pipeline.
+/// As [`run`], with another pipeline; GitHub isn't told of anything.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn run_with(
     config: Config,
     pipeline: Arc<dyn Pipeline>,
+    readiness: Readiness,
+    drain: Drain,
+) -> anyhow::Result<()> {
+    work(config, pipeline, None, readiness, drain).await
+}
+
+async fn work(
+    config: Config,
+    pipeline: Arc<dyn Pipeline>,
+    github: Option<GithubClient>,
     readiness: Readiness,
     drain: Drain,
 ) -> anyhow::Result<()> {
@@ -79,6 +92,9 @@ pub async fn run_with(
     let mut parts = JoinSet::new();
     parts.spawn(intake.run());
     parts.spawn(runner.run());
+    if let Some(github) = github {
+        parts.spawn(Announcer { store: store.clone(), github, drain: drain.clone() }.run());
+    }
     parts.spawn(keep_house(store, drain.clone()));
     until_drained(parts, relay, flushed, &drain).await
 }

@@ -8,6 +8,7 @@
 pub mod admin;
 mod admission;
 pub mod amqp;
+mod announcer;
 pub mod cli;
 pub mod config;
 pub mod crash;

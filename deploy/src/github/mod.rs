@@ -1,4 +1,4 @@
-//! The GitHub client: tokens for one repository at a time, and Actions secrets.
+//! The GitHub client: tokens for one repository at a time, Actions secrets, and deployments as commits' pages show them.
 //!
 //! Deliberately not here: git itself (the server fetches with a token from here), packages (a registry credential of
 //! their own is needed), and any endpoint that no stage calls.
@@ -6,6 +6,7 @@
 pub(crate) mod answer;
 pub(crate) mod api;
 mod app;
+mod deployments;
 mod secrets;
 mod token;
 
@@ -19,6 +20,7 @@ use serde_json::Value;
 use slipway_protocol::ErrorCode;
 use slipway_protocol::names::RepositoryName;
 
+pub use deployments::DeploymentStatus;
 pub use secrets::SecretsWritten;
 
 use crate::{DeployerConfig, GithubCredential, StageError};
@@ -106,10 +108,11 @@ impl GithubClient {
         }
     }
 
-    /// Asks something about a repository's secrets; once more with a fresh token when an App's was refused.
+    /// Asks something about a repository; once more with a fresh token when an App's was refused.
     async fn ask(
         &self,
         repository: &RepositoryName,
+        scope: Scope,
         method: Method,
         path: &str,
         body: Option<&Value>,
@@ -120,11 +123,11 @@ impl GithubClient {
             Credential::Token(_) => (Asker::Token, false),
         };
         loop {
-            let token = self.token(repository, Scope::Secrets).await?;
+            let token = self.token(repository, scope).await?;
             let call = Call { method: method.clone(), path, bearer: &token, body, doing, asker };
             match self.shared.api.send(&call).await {
                 Err(error) if error.code == ErrorCode::GithubCredentialRefused => {
-                    self.shared.tokens.forget(repository, Scope::Secrets, &token).await;
+                    self.shared.tokens.forget(repository, scope, &token).await;
                     if !std::mem::take(&mut retry) {
                         return Err(error);
                     }

@@ -17,6 +17,7 @@ const MARGIN: SignedDuration = SignedDuration::from_mins(5);
 pub(super) enum Scope {
     Contents,
     Secrets,
+    Deployments,
 }
 
 impl Scope {
@@ -24,6 +25,7 @@ impl Scope {
         match self {
             Self::Contents => ("contents", "read"),
             Self::Secrets => ("secrets", "write"),
+            Self::Deployments => ("deployments", "write"),
         }
     }
 }

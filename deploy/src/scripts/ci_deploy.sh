@@ -1,15 +1,10 @@
-# The one thing that the project's deploy key may do, whatever command CI sends: pull this project's images and start
-# them. CI tags every build `latest`, or after its branch; from here on that tag is what the project runs, until Slipway
-# deploys a commit.
-die() {
-    printf 'slipway: %s (%s)\n' "$2" "$1" >&2
-    exit 1
-}
+# The one thing that the project's deploy key may do: pull this project's images and start them. CI tags every build
+# `latest`, or after its branch; from here on that tag is what the project runs, until Slipway deploys a commit.
 enter
 rm -rf /dev/shm/slipway."$slug".*
 trap registry_logout EXIT
 registry_login
-sed -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\):sha-[0-9a-f]\{7\}"$/\1:latest"/' \
+sed -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\):sha-[0-9a-f]\{7\}\(@sha256:[0-9a-f]\{64\}\)\{0,1\}"$/\1:latest"/' \
     -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\)@sha256:[0-9a-f]\{64\}"$/\1"/' .env >.slipway/put
 chmod 600 .slipway/put
 tags=$(sed -n 's/^\([A-Z0-9_]*_IMAGE\)="\([^" $\\]*\)"$/\1=\2/p' .slipway/put)
@@ -23,3 +18,5 @@ if [ -f .slipway/stopped ]; then
 else
     project_compose up -d --no-build --remove-orphans
 fi
+docker ps --filter "label=com.docker.compose.project=$slug" \
+    --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'

@@ -1,7 +1,11 @@
-# Parameters: registry policy patience; after project.sh and gate.sh. Pulls, starts, and waits until everything is stable.
+# Parameters: registry policy patience; after project.sh, gate.sh and rehearse.sh. Pulls, rehearses, starts, and waits
+# until everything is stable.
 enter
 rm -rf /dev/shm/slipway."$slug".*
-cleanup() { registry_logout; }
+cleanup() {
+    registry_logout
+    if [ -n "${trial:-}" ]; then docker rm -fv "$trial" >/dev/null 2>&1 || :; fi
+}
 registry_login
 
 before=$(containers | sort)
@@ -11,6 +15,7 @@ if ! project_compose pull -q --policy "$policy" >&2; then
     exit 4
 fi
 registry_logout
+rehearse || exit 4
 rm -f .slipway/stopped
 if project_compose up -d --no-build --remove-orphans >&2; then
     up=done

@@ -7,7 +7,8 @@ login=${SUDO_USER:-$(id -un)}
 home=$(getent passwd "$login" | cut -d : -f 6)
 keys=$home/.ssh/authorized_keys
 command=$dir/.slipway/ci-deploy
-if [ -n "${SUDO_USER:-}" ]; then command="sudo -n $command"; fi
+# What CI asks for comes as a variable, which sudo takes away unless told.
+if [ -n "${SUDO_USER:-}" ]; then command="sudo -n --preserve-env=SSH_ORIGINAL_COMMAND $command"; fi
 options="restrict,command=\"$command\""
 
 printf '%s' "$forced" | base64 -d >.slipway/put

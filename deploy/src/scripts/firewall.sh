@@ -1,12 +1,19 @@
 # Parameters: slug ports. Our rules carry the comment slipway:<slug>; nobody else's are touched. Rules are kept right
-# in an inactive ufw too: they count once somebody switches it on.
+# in an inactive ufw too: they count once somebody switches it on. What Docker publishes is told, since it bypasses ufw.
+running=$(docker ps -q --filter "label=com.docker.compose.project=$slug")
+published='{{$service := index .Config.Labels "com.docker.compose.service"}}{{range $port, $bindings := .NetworkSettings.Ports}}{{range $bindings}}{{$service}} {{$port}} {{.HostIp}} {{.HostPort}}{{"\n"}}{{end}}{{end}}'
+[ -z "$running" ] || docker inspect --format "$published" $running | while read -r binding; do
+    [ -z "$binding" ] || tell published "$binding"
+done
 if ! command -v ufw >/dev/null 2>&1; then
     tell ufw absent
     exit 0
 fi
-tell ufw "$(ufw status | sed -n 's/^Status: //p')"
-ours() { ufw show added | sed -n "s|^ufw allow \([0-9]*\)/tcp comment 'slipway:$slug'\$|\1|p"; }
-have=$(ours)
+# Not in a pipe: a ufw that fails must fail this.
+status=$(ufw status)
+tell ufw "$(printf '%s\n' "$status" | sed -n 's/^Status: //p')"
+added=$(ufw show added)
+have=$(printf '%s\n' "$added" | sed -n "s|^ufw allow \([0-9]*\)/tcp comment 'slipway:$slug'\$|\1|p")
 for port in $ports; do
     case "
 $have

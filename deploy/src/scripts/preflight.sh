@@ -1,7 +1,10 @@
-# Parameters: root ports. Looks, changes nothing but the creation of $root; the worker judges what is told.
+# Parameters: root registry ports. Looks, changes nothing but the creation of $root; the worker judges what is told.
 tell system "$(uname -s) $(uname -m)"
 tell os "$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null || :)"
 tell clock "$(date +%s)"
+tell user "$(id -un)"
+if [ "$(id -u)" = 0 ]; then tell root yes; fi
+if timeout 10 getent ahosts "${registry%%:*}" >/dev/null; then tell resolves yes; fi
 tell memory_kb "$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)"
 
 if command -v git >/dev/null 2>&1; then tell git "$(git --version)"; fi
@@ -17,7 +20,8 @@ if command -v docker >/dev/null 2>&1; then
 fi
 
 probe=$root/.slipway-probe.$$
-if (umask 022 && mkdir -p "$root") && : >"$probe"; then
+# In a subshell: a redirection that fails ends the shell that it is in.
+if (umask 022 && mkdir -p "$root" && : >"$probe") 2>/dev/null; then
     rm -f "$probe"
     tell writable yes
 fi
@@ -33,15 +37,20 @@ else
     tell ufw "$(ufw status | sed -n 's/^Status: //p')"
 fi
 
-# Who listens on the ports; a published one is Docker's proxy, so the container is asked for.
+# Who holds the ports. Containers are asked first: what listens for one is Docker's proxy, and one that restarts again
+# and again doesn't listen all the time.
+bindings='{{$it := .}}{{range .HostConfig.PortBindings}}{{range .}}{{.HostPort}} {{$it.Name}} {{$it.State.Status}} {{index $it.Config.Labels "com.docker.compose.project"}}{{"\n"}}{{end}}{{end}}'
+all=$(docker ps -aq 2>/dev/null || :)
+held=
+if [ -n "$all" ]; then held=$(docker inspect --format "$bindings" $all 2>/dev/null || :); fi
 for port in $ports; do
+    containers=$(printf '%s\n' "$held" | sed -n "s|^$port /||p")
+    printf '%s\n' "$containers" | while read -r name state project; do
+        [ -z "$name" ] || tell container "$port $name $state $project"
+    done
+    case " $(printf '%s ' $containers)" in *' running '* | *' restarting '* | *' paused '*) continue ;; esac
     listener=$(ss -Hltnp "sport = :$port" | head -n 1)
     [ -n "$listener" ] || continue
     process=$(printf '%s' "$listener" | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1 \2/p')
-    container=$(docker ps --filter "publish=$port" --format '{{.Names}} {{.Label "com.docker.compose.project"}}' 2>/dev/null | head -n 1)
-    if [ -n "$container" ]; then
-        tell container "$port $container"
-    else
-        tell process "$port ${process:-unknown 0}"
-    fi
+    tell process "$port ${process:-unknown 0}"
 done

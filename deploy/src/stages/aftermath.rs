@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use slipway_protocol::{ErrorCode, Serving, Stage};
+use slipway_protocol::{ErrorCode, HealthCheck, Serving, Stage};
 use tokio::time::Instant;
 
 use crate::lines::Said;
@@ -57,17 +57,17 @@ impl Attempt {
         let Some(web) = of("frontend").or_else(|| of("backend")) else {
             return Some(Serving { commit: None, proven: false });
         };
-        let path = super::verify::path(&web.service);
+        let (path, check) = super::verify::asked_of(&self.work.request, &web.service);
         let page = format!("http://{}:{}{path}", self.work.target.address.url_form(), web.port.unwrap_or_default());
-        let proven = self.answers(&page, patience.min(self.config().health_timeout)).await;
+        let proven = self.answers(&page, &check, patience.min(self.config().health_timeout)).await;
         Some(Serving { commit: web.commit().and_then(|c| c.parse().ok()), proven })
     }
 
-    async fn answers(&self, page: &str, patience: Duration) -> bool {
+    async fn answers(&self, page: &str, check: &HealthCheck, patience: Duration) -> bool {
         let ends = Instant::now() + patience;
         loop {
             let answer = self.probe().get(page).send().await;
-            if answer.is_ok_and(|a| a.status().is_success() || a.status().is_redirection()) {
+            if answer.is_ok_and(|a| check.accepts(a.status().as_u16())) {
                 return true;
             }
             if Instant::now() >= ends || self.cancel.is_cancelled() {

@@ -4,7 +4,7 @@ use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 
 use crate::lines::Said;
-use crate::script::{GATE, PROJECT, Script};
+use crate::script::{GATE, PROJECT, REHEARSE, Script};
 use crate::{Attempt, Detail, StageError, StageReport};
 
 impl Attempt {
@@ -13,7 +13,10 @@ impl Attempt {
         // A digest and the tag of a commit never move; any other tag may.
         let fixed = |image: &String| image.contains(":sha-") || image.contains("@sha256:");
         let fixed = env.iter().filter(|(name, _)| name.ends_with("_IMAGE")).all(|(_, image)| fixed(image));
-        let script = Script::new("compose", &[PROJECT, GATE, include_str!("../scripts/compose.sh")])
+        let modules = self.work.request.allocations.iter().map(|a| &a.service);
+        let rehearsed: Vec<_> = modules.filter(|m| self.work.request.modules.contains(*m)).cloned().collect();
+        let script = Script::new("compose", &[PROJECT, GATE, REHEARSE, include_str!("../scripts/compose.sh")])
+            .words("rehearsed", &rehearsed)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
@@ -29,7 +32,9 @@ impl Attempt {
             let touched = said.value("phase") != Some("pull");
             return Err(if touched { self.put_back(Stage::Compose, error).await } else { error });
         }
-        let mut report = StageReport::of(said.value("change") == Some("changed")).fact("services", services.len());
+        let mut report = StageReport::of(said.value("change") == Some("changed"))
+            .fact("services", services.len())
+            .fact("rehearsed", said.values("rehearsed"));
         report.services = services;
         Ok(report)
     }
@@ -95,6 +100,13 @@ pub(super) fn explain(said: &Said) -> StageError {
     let full = said.tail().iter().any(|line| line.to_lowercase().contains("no space left on device"));
     match (said.value("phase"), kind) {
         (Some("pull"), _) => pull(said),
+        (Some("rehearsal"), "crash-loop") => {
+            fail(ErrorCode::CrashLoop, format!("service {name} exits when it's tried beside the running release"))
+        }
+        (Some("rehearsal"), _) => {
+            let message = format!("service {name} doesn't become healthy when it's tried beside the running release");
+            fail(ErrorCode::Unhealthy, message)
+        }
         (_, "crash-loop") if full => {
             fail(ErrorCode::DiskFull, format!("service {name} exits, and its log says that the disk is full"))
         }

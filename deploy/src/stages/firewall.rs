@@ -1,25 +1,126 @@
-//! Firewall: the ufw rule of the project's ports. Ports that Docker publishes bypass ufw, so the rules say what shall
-//! be open rather than make it so; the verify stage tells what really is.
+//! Firewall: the ufw rule of the project's ports, and what is open in truth. Ports that Docker publishes bypass ufw, so
+//! the rules say what shall be open rather than make it so: every published port is tried from here, and those that
+//! nobody asked for are told.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+use slipway_protocol::names::{Host, Port};
 use slipway_protocol::{ErrorCode, Stage};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
+use crate::lines::Said;
 use crate::script::Script;
 use crate::{Attempt, StageError, StageReport};
 
+/// How long a port that drops packets is waited for.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
 impl Attempt {
     pub(crate) async fn firewall(&mut self) -> Result<StageReport, StageError> {
+        let asked_for = super::published(&self.work.request);
         let script = Script::new("firewall", &[include_str!("../scripts/firewall.sh")])
             .word("slug", &self.work.request.project.slug)
-            .words("ports", &super::published(&self.work.request));
+            .words("ports", &asked_for);
         let said = self
             .exec(Stage::Firewall, &script)
             .await?
             .map_err(|said| StageError::new(ErrorCode::FirewallFailed, "ufw failed").with_tail(said.tail()))?;
         let numbers = |key| said.values(key).iter().map(|v| serde_json::Value::from(v.as_str())).collect::<Vec<_>>();
         let (added, removed) = (numbers("added"), numbers("removed"));
+        let exposed = exposed(&self.work.target.address, published(&said)).await;
+        for port in exposed.iter().filter(|port| port.answers && !asked_for.contains(&port.number)) {
+            let (number, service) = (port.number, &port.service);
+            self.say(
+                Stage::Firewall,
+                &format!(
+                    "warning: port {number} of service {service} answers from outside, though it wasn't asked for; \
+                     no firewall rule closes what Docker publishes: take it out of the compose files, or bind it to \
+                     127.0.0.1"
+                ),
+            );
+        }
+        let exposed: Vec<_> = exposed
+            .iter()
+            .map(|port| {
+                json!({
+                    "port": port.number, "service": port.service, "answers": port.answers,
+                    "asked_for": asked_for.contains(&port.number),
+                })
+            })
+            .collect();
         Ok(StageReport::of(!(added.is_empty() && removed.is_empty()))
             .fact("ufw", said.value("ufw").unwrap_or("unknown"))
             .fact("opened", added)
-            .fact("closed", removed))
+            .fact("closed", removed)
+            .fact("exposed", exposed))
+    }
+}
+
+/// A TCP port that Docker publishes on an address that others may reach.
+#[derive(Debug, PartialEq, Eq)]
+struct Published {
+    number: Port,
+    service: String,
+    answers: bool,
+}
+
+/// From lines `SERVICE PORT/tcp ADDRESS HOST_PORT`; an IPv4 and an IPv6 one of the same port are one.
+fn published(said: &Said) -> BTreeMap<Port, String> {
+    let mut ports = BTreeMap::new();
+    for line in said.values("published") {
+        let [service, port, address, number] = line.split(' ').collect::<Vec<_>>()[..] else { continue };
+        let loopback = address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        if let Some(number) = number.parse().ok().and_then(|number| Port::new(number).ok())
+            && port.ends_with("/tcp")
+            && !loopback
+        {
+            ports.insert(number, service.to_owned());
+        }
+    }
+    ports
+}
+
+/// Tries all of them at once.
+async fn exposed(host: &Host, ports: BTreeMap<Port, String>) -> Vec<Published> {
+    let mut tries = JoinSet::new();
+    for (number, service) in ports {
+        let host = host.to_string();
+        tries.spawn(async move {
+            let connecting = TcpStream::connect((host.as_str(), number.get()));
+            let answers = matches!(timeout(CONNECT_TIMEOUT, connecting).await, Ok(Ok(_)));
+            Published { number, service, answers }
+        });
+    }
+    let mut ports = tries.join_all().await;
+    ports.sort_by_key(|port| port.number);
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn what_others_may_reach_is_read_once_and_loopback_and_udp_are_not_part_of_it() {
+        let mut said = Said::default();
+        let lines = [
+            "backend 8000/tcp 0.0.0.0 8080",
+            "backend 8000/tcp :: 8080",
+            "db 5432/tcp 0.0.0.0 15432",
+            "redis 6379/tcp 127.0.0.1 6379",
+            "dns 53/udp 0.0.0.0 53",
+        ];
+        for line in lines {
+            assert_eq!(said.take("m", format!("m published {line}").as_bytes()), None);
+        }
+        let port = |number| Port::new(number).expect("a port");
+        let expected = BTreeMap::from([(port(8080), "backend".to_owned()), (port(15432), "db".to_owned())]);
+        assert_eq!(published(&said), expected);
     }
 }

@@ -8,7 +8,7 @@ use slipway_protocol::names::Port;
 use slipway_protocol::{ErrorCode, Stage};
 
 use super::secrets::KEY_SECRET;
-use crate::env::plan::image;
+use crate::env::plan::image_name;
 use crate::lines::Said;
 use crate::script::{GATE, PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
@@ -84,7 +84,7 @@ impl Attempt {
 
     async fn undeploy_containers(&mut self) -> Result<StageReport, StageError> {
         let request = &self.work.request;
-        let of = |module: &str| image(self.image_registry().as_str(), &request.repository.name, module);
+        let of = |module: &str| format!("{}/{}", self.image_registry().as_str(), image_name(&request.repository.name, module));
         let repositories: String = request.modules.iter().map(|m| of(m.as_str()) + "\n").collect();
         let script = self
             .of_project(

@@ -10,9 +10,11 @@ mod firewall;
 mod images;
 mod lifecycle;
 mod lifecycle_undeploy;
+mod ports;
 mod preflight;
 mod secrets;
 pub(crate) mod verify;
+mod version;
 
 use slipway_protocol::ProjectReady;
 use slipway_protocol::names::Port;

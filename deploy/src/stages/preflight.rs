@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use slipway_protocol::names::Slug;
 use slipway_protocol::{ErrorCode, Stage};
 
+use super::ports::{occupied, stopped};
 use crate::lines::Said;
 use crate::script::Script;
 use crate::{Attempt, StageError, StageReport};
@@ -20,9 +21,13 @@ impl Attempt {
     pub(crate) async fn preflight(&mut self) -> Result<StageReport, StageError> {
         let script = Script::new("preflight", &[include_str!("../scripts/preflight.sh")])
             .word("root", self.root())
+            .word("registry", self.image_registry())
             .words("ports", &super::published(&self.work.request));
         match self.exec(Stage::Preflight, &script).await? {
-            Ok(said) => judge(&said, &self.work.request.project.slug, self.root().as_str(), now()),
+            Ok(said) => {
+                let place = Place { root: self.root().as_str(), registry: self.image_registry().as_str() };
+                judge(&said, &self.work.request.project.slug, &place, now())
+            }
             Err(said) => Err(StageError::new(ErrorCode::InternalError, "the preflight script failed on the server")
                 .with_tail(said.tail())),
         }
@@ -33,12 +38,24 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
+/// What the server was asked about by name.
+struct Place<'a> {
+    root: &'a str,
+    registry: &'a str,
+}
+
 /// Turns what the server told into facts, or into an error that tells everything that is in the way.
-fn judge(said: &Said, slug: &Slug, root: &str, now: u64) -> Result<StageReport, StageError> {
-    let mut defects = system(said, root);
-    defects.extend(engine(said));
+fn judge(said: &Said, slug: &Slug, place: &Place<'_>, now: u64) -> Result<StageReport, StageError> {
+    let mut defects = system(said, place);
+    match rights(said) {
+        Some(defect) => defects.push(defect),
+        None => {
+            defects.extend(root(said, place));
+            defects.extend(engine(said));
+        }
+    }
     defects.extend(room(said, now));
-    defects.extend(ports(said, slug));
+    defects.extend(occupied(said, slug));
     // A defect that needs a person decides: waiting for the others wouldn't help.
     defects.sort_by_key(|(code, _)| code.class().retries());
     if let Some((code, _)) = defects.first() {
@@ -54,14 +71,16 @@ fn judge(said: &Said, slug: &Slug, root: &str, now: u64) -> Result<StageReport, 
         .fact("docker", fact("docker"))
         .fact("compose", fact("compose"))
         .fact("ufw", fact("ufw"))
+        .fact("user", fact("user"))
+        .fact("stopped_containers_with_the_ports", stopped(said, slug))
         .fact("disk_free_kb", number("disk_kb"))
         .fact("memory_available_kb", number("memory_kb")))
 }
 
 /// Something that is in the way of a deployment.
-type Defect = (ErrorCode, String);
+pub(super) type Defect = (ErrorCode, String);
 
-fn system(said: &Said, root: &str) -> Vec<Defect> {
+fn system(said: &Said, place: &Place<'_>) -> Vec<Defect> {
     let mut defects = Vec::new();
     let system = said.value("system").unwrap_or_default();
     if !matches!(system, "Linux x86_64" | "Linux aarch64") {
@@ -70,10 +89,34 @@ fn system(said: &Said, root: &str) -> Vec<Defect> {
     if said.value("git").is_none() {
         defects.push((ErrorCode::GitMissing, "there is no git on the server".to_owned()));
     }
-    if said.value("writable").is_none() {
-        defects.push((ErrorCode::ProjectRootNotWritable, format!("{root} can't be written")));
+    if said.value("resolves").is_none() {
+        let message = format!("the server can't resolve the registry's name, {}", place.registry);
+        defects.push((ErrorCode::RegistryUnresolvable, message));
     }
     defects
+}
+
+/// What a user without root's rights can't do has one reason, and so one remedy.
+fn rights(said: &Said) -> Option<Defect> {
+    if said.value("root").is_some() {
+        return None;
+    }
+    let missing: Vec<_> = [
+        (said.value("writable").is_none(), "write the projects' directory"),
+        (said.value("docker_client").is_some() && said.value("docker").is_none(), "talk to Docker"),
+        (said.value("ufw") != Some("absent"), "see the firewall"),
+    ]
+    .into_iter()
+    .filter_map(|(lacks, what)| lacks.then_some(what))
+    .collect();
+    let user = said.value("user").unwrap_or("unknown");
+    let message = format!("user {user} isn't root, has no passwordless sudo, and can't {} without", missing.join(", "));
+    (!missing.is_empty()).then_some((ErrorCode::SudoMissing, message))
+}
+
+fn root(said: &Said, place: &Place<'_>) -> Option<Defect> {
+    let message = format!("{} can't be written", place.root);
+    said.value("writable").is_none().then_some((ErrorCode::ProjectRootNotWritable, message))
 }
 
 /// One at most: without a client nothing can be said of the daemon, without a daemon nothing of Compose.
@@ -113,22 +156,6 @@ fn room(said: &Said, now: u64) -> Vec<Defect> {
     defects
 }
 
-/// A port held by the project itself is no conflict: that's the version that runs now.
-fn ports(said: &Said, slug: &Slug) -> Vec<Defect> {
-    let containers = said.values("container").iter().filter_map(|holder| {
-        let mut words = holder.split(' ');
-        let (port, name, project) = (words.next()?, words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let of = if project.is_empty() { String::new() } else { format!(" of project {project}") };
-        (project != slug.as_str()).then(|| format!("port {port} is held by container {name}{of}"))
-    });
-    let processes = said.values("process").iter().map(|holder| {
-        let mut words = holder.split(' ').chain(std::iter::repeat("unknown"));
-        let mut word = || words.next().unwrap_or_default();
-        format!("port {} is held by process {} (pid {})", word(), word(), word())
-    });
-    containers.chain(processes).map(|message| (ErrorCode::PortOccupied, message)).collect()
-}
-
 /// The smallest of the numbers told under `name`; file systems without a count (`-`) tell none.
 fn smallest(said: &Said, name: &str) -> Option<u64> {
     said.values(name).iter().filter_map(|v| v.parse().ok()).min()
@@ -147,6 +174,7 @@ mod tests {
     use super::*;
 
     const FIT: &str = "system Linux x86_64\nos Debian\nclock 1000\nmemory_kb 900000\ngit git version 2.39\n\
+        user root\nroot yes\nresolves yes\n\
         docker_client present\ndocker 26.1.5+dfsg1\ncompose 2.26.1-4\nwritable yes\ndisk_kb 9000000\ninodes -\nufw inactive";
 
     fn verdict(change: impl Fn(&str) -> String) -> Result<StageReport, StageError> {
@@ -154,7 +182,8 @@ mod tests {
         for line in change(FIT).lines() {
             assert_eq!(said.take("m", format!("m {line}").as_bytes()), None);
         }
-        judge(&said, &Slug::new("shop").expect("a slug"), "/opt/services", 1000)
+        let place = Place { root: "/opt/services", registry: "ghcr.io" };
+        judge(&said, &Slug::new("shop").expect("a slug"), &place, 1000)
     }
 
     #[test]
@@ -180,7 +209,10 @@ mod tests {
             ("memory_kb 900000", "memory_kb 9000", ErrorCode::MemoryLow),
             ("clock 1000", "clock 2000", ErrorCode::ClockSkewed),
             ("ufw inactive", "ufw inactive\nprocess 8080 nginx 77", ErrorCode::PortOccupied),
-            ("ufw inactive", "ufw inactive\ncontainer 8080 other-web-1 other", ErrorCode::PortOccupied),
+            ("ufw inactive", "ufw inactive\ncontainer 8080 other-web-1 running other", ErrorCode::PortOccupied),
+            ("ufw inactive", "ufw inactive\ncontainer 8080 web restarting ", ErrorCode::PortOccupied),
+            ("resolves yes\n", "", ErrorCode::RegistryUnresolvable),
+            ("root yes\n", "", ErrorCode::SudoMissing),
         ];
         for (from, to, code) in defects {
             let error = verdict(|fit| fit.replace(from, to)).expect_err(to);
@@ -192,19 +224,44 @@ mod tests {
     fn all_defects_are_told_at_once_and_one_that_needs_a_person_decides() {
         let change = |fit: &str| {
             fit.replace("disk_kb 9000000", "disk_kb 1000").replace("git git version 2.39\n", "")
-                + "\ncontainer 8080 other-web-1 other\nprocess 8081 nginx 77"
+                + "\ncontainer 8080 other-web-1 restarting other\nprocess 8081 nginx 77"
         };
         let error = verdict(change).expect_err("unfit");
         assert_eq!(error.code, ErrorCode::GitMissing);
         assert_eq!(
             error.message,
-            "there is no git on the server; port 8080 is held by container other-web-1 of project other; \
+            "there is no git on the server; port 8080 is held by container other-web-1 of project other (restarting); \
              port 8081 is held by process nginx (pid 77); 0 MiB are free on the server; 1 GiB is needed"
         );
     }
 
     #[test]
     fn a_port_held_by_the_project_itself_is_no_conflict() {
-        verdict(|fit| format!("{fit}\ncontainer 8080 shop-backend-1 shop")).expect("ours");
+        verdict(|fit| format!("{fit}\ncontainer 8080 shop-backend-1 running shop")).expect("ours");
+    }
+
+    #[test]
+    fn a_stopped_container_with_the_port_is_told_and_in_nobodys_way() {
+        let report = verdict(|fit| format!("{fit}\ncontainer 8080 old exited ")).expect("free");
+        let told = serde_json::json!(["port 8080: container old (exited)"]);
+        assert_eq!(report.facts["stopped_containers_with_the_ports"], told);
+    }
+
+    #[test]
+    fn without_sudo_there_is_one_finding_for_all_that_it_would_allow() {
+        let change = |fit: &str| {
+            fit.replace("root yes\n", "")
+                .replace("user root", "user ann")
+                .replace("writable yes\n", "")
+                .replace("docker 26.1.5+dfsg1\n", "")
+        };
+        let error = verdict(change).expect_err("unfit");
+        assert_eq!(error.code, ErrorCode::SudoMissing);
+        assert_eq!(
+            error.message,
+            "user ann isn't root, has no passwordless sudo, and can't write the projects' directory, talk to Docker, \
+             see the firewall without"
+        );
+        verdict(|fit| fit.replace("root yes\n", "").replace("ufw inactive", "ufw absent")).expect("it lacks nothing");
     }
 }

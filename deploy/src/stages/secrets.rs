@@ -16,6 +16,8 @@ use crate::quote::quote;
 use crate::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
+/// Where the workflows of both template generations expect sshd.
+const SSH_PORT: u16 = 22;
 pub(super) const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
 
 impl Attempt {
@@ -43,6 +45,7 @@ impl Attempt {
         // Also after a failure: what GitHub has taken needn't be written again.
         self.work.github_digests.clone_from(&digests);
         let written = written?;
+        self.warn_of_ci();
         let server_changed = !said.values("changed").is_empty();
         let changed: Vec<_> = written.changed.into_iter().map(serde_json::Value::from).collect();
         let mut report = StageReport::of(server_changed || !changed.is_empty())
@@ -51,6 +54,25 @@ impl Attempt {
             .fact("new_deploy_key", new_key);
         report.github_digests = Some(digests);
         Ok(report)
+    }
+
+    /// Says why the project's own CI can't log in to this server, where that's so: its workflows know no other port than
+    /// 22, and their actions take what follows a colon of the host for a port.
+    fn warn_of_ci(&self) {
+        let target = &self.work.target;
+        if target.ssh_port.get() != SSH_PORT {
+            let line = format!(
+                "warning: CI's job logs in on port 22, and sshd listens on {}: add `port: ${{{{ secrets.DEPLOY_SSH_PORT \
+                 }}}}` to the ssh and scp steps of its workflow",
+                target.ssh_port
+            );
+            self.say(Stage::Secrets, &line);
+        }
+        if target.address.url_form() != target.address.as_str() {
+            let line =
+                "warning: CI's job can't log in to an IPv6 address: give this server a DNS name in the inventory";
+            self.say(Stage::Secrets, line);
+        }
     }
 
     fn new_key(&self) -> Result<DeployKey, StageError> {
@@ -77,11 +99,12 @@ impl Attempt {
         let modules: Vec<String> = self.work.request.modules.iter().map(quote).collect();
         format!(
             "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\nregistry={}\n\
-             pull_modules() {{ project_compose pull -q {}; }}\n{PROJECT}\n{}",
+             pull_modules() {{ project_compose pull -q {}; }}\n{PROJECT}\n{}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
             quote(self.image_registry()),
             modules.join(" "),
+            include_str!("../scripts/ci_door.sh"),
             include_str!("../scripts/ci_deploy.sh"),
         )
     }
@@ -104,6 +127,10 @@ impl Attempt {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), SecretString::from(value)))
         .collect();
+        if self.work.target.ssh_port.get() != SSH_PORT {
+            let port = self.work.target.ssh_port.to_string();
+            desired.insert("DEPLOY_SSH_PORT".to_owned(), SecretString::from(port));
+        }
         if let Some(credential) = &self.config().registry {
             desired.insert("REGISTRY_URL".to_owned(), SecretString::from(credential.registry.clone()));
             desired.insert("REGISTRY_USER".to_owned(), SecretString::from(credential.username.clone()));

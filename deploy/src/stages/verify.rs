@@ -1,11 +1,14 @@
 //! Verify: the project answers as told, seen from the worker. Listening, reachable and healthy are three things; a
-//! container's own health check can be green while the port isn't published.
+//! container's own health check can be green while the port isn't published. Which commit answers is a fourth, where
+//! the page says it.
 
 use std::time::Duration;
 
-use slipway_protocol::{Allocation, ErrorCode, Stage};
+use slipway_protocol::names::{CommitSha, Port};
+use slipway_protocol::{Allocation, ErrorCode, HealthCheck, ProjectReady, Stage};
 use tokio::time::Instant;
 
+use super::version::{Version, told};
 use crate::script::Script;
 use crate::{Attempt, StageError, StageReport};
 
@@ -14,6 +17,8 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a project that answers, but not well, may take to change its mind.
 pub const WARM_UP: Duration = Duration::from_secs(20);
+/// As much of a page as is read for its commit.
+const MAX_PAGE_BYTES: usize = 64 * 1024;
 
 /// A client that follows no redirects and asks no proxy: it shall see what anybody sees.
 ///
@@ -29,85 +34,166 @@ pub(crate) fn client() -> Result<reqwest::Client, StageError> {
         .map_err(|e| StageError::new(ErrorCode::InternalError, format!("no HTTP client: {e}")))
 }
 
+/// A page of a service, and what is expected of it.
+struct Page {
+    service: String,
+    port: Port,
+    /// Without path.
+    base: String,
+    path: String,
+    check: HealthCheck,
+}
+
 enum Seen {
-    Healthy(u16),
+    /// A healthy answer, and whether it names the deployed commit.
+    Healthy(u16, bool),
+    /// A healthy answer of this other commit.
+    OtherVersion(String),
     Answers(u16),
     Silent(String),
 }
 
 impl Attempt {
     pub(crate) async fn verify(&mut self) -> Result<StageReport, StageError> {
-        let Some(web) = self.work.request.web().cloned() else {
+        let pages = pages(&self.work.request, &self.work.target.address.url_form());
+        let Some(web) = pages.first() else {
             return Err(StageError::new(ErrorCode::InternalError, "the request has no web service"));
         };
-        let url = format!("http://{}:{}", self.work.target.address.url_form(), web.host_port);
-        let path = path(web.service.as_str());
-        let page = format!("{url}{path}");
+        let (url, path) = (web.base.clone(), web.path.clone());
+        let mut answers = Vec::new();
+        for page in &pages {
+            let (status, commit_checked) = self.answer(page).await?;
+            answers.push((page, status, commit_checked));
+        }
+        let services: Vec<_> = answers
+            .iter()
+            .map(|(page, status, commit_checked)| {
+                serde_json::json!({
+                    "service": page.service, "port": page.port, "path": page.path, "status": status,
+                    "commit_checked": commit_checked,
+                })
+            })
+            .collect();
+        let mut report = StageReport::of(false)
+            .fact("listening", true)
+            .fact("reachable", true)
+            .fact("healthy", true)
+            .fact("path", path)
+            .fact("status", answers.first().map_or(0, |(_, status, _)| *status))
+            .fact("commit_checked", answers.iter().any(|(_, _, checked)| *checked))
+            .fact("services", services);
+        report.url = Some(url);
+        Ok(report)
+    }
+
+    /// Waits for a healthy answer; gives its status, and whether it named the deployed commit.
+    async fn answer(&mut self, page: &Page) -> Result<(u16, bool), StageError> {
+        let url = format!("{}{}", page.base, page.path);
+        let configured = self.config().health_timeout;
+        let own = page.check.timeout_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        let (until_it_speaks, until_it_agrees) = (own.unwrap_or(configured), own.unwrap_or(WARM_UP.min(configured)));
         let started = Instant::now();
         loop {
+            let probing = probe(self.probe(), &url, &page.check, &self.work.request.repository.commit);
             let seen = tokio::select! {
-                seen = probe(self.probe(), &page) => seen,
+                seen = probing => seen,
                 () = self.cancel.cancelled() => {
                     return Err(StageError::new(ErrorCode::DeadlineExceeded, "verifying was cancelled"));
                 }
             };
             let waited = started.elapsed();
             match seen {
-                Seen::Healthy(status) => {
-                    let mut report = StageReport::of(false)
-                        .fact("listening", true)
-                        .fact("reachable", true)
-                        .fact("healthy", true)
-                        .fact("path", path)
-                        .fact("status", status);
-                    report.url = Some(url);
-                    return Ok(report);
-                }
-                Seen::Answers(status) if waited >= WARM_UP.min(self.config().health_timeout) => {
-                    let message = format!("{page} answers {status}; 200 to 399 is healthy");
+                Seen::Healthy(status, commit_checked) => return Ok((status, commit_checked)),
+                Seen::Answers(status) if waited >= until_it_agrees => {
+                    let message = format!("{url} answers {status}; {} is healthy", expected(&page.check));
                     let error = StageError::new(ErrorCode::NotHealthy, message);
                     return Err(self.put_back(Stage::Verify, error).await);
                 }
-                Seen::Silent(why) if waited >= self.config().health_timeout => {
-                    return Err(self.silent(&web, &url, &why).await?);
+                Seen::OtherVersion(commit) if waited >= until_it_agrees => {
+                    let message = format!("{url} answers as commit {commit}");
+                    let error = StageError::new(ErrorCode::WrongVersion, message);
+                    return Err(self.put_back(Stage::Verify, error).await);
                 }
-                Seen::Answers(_) | Seen::Silent(_) => tokio::time::sleep(PROBE_INTERVAL).await,
+                Seen::Silent(why) if waited >= until_it_speaks => return Err(self.silent(page, &why).await?),
+                Seen::Answers(_) | Seen::OtherVersion(_) | Seen::Silent(_) => {
+                    tokio::time::sleep(PROBE_INTERVAL).await;
+                }
             }
         }
     }
 
     /// Tells a port on which nothing listens from one that the worker can't reach.
-    async fn silent(&mut self, web: &Allocation, url: &str, why: &str) -> Result<StageError, StageError> {
-        let script = Script::new("listening", &[include_str!("../scripts/listening.sh")]).word("port", &web.host_port);
+    async fn silent(&mut self, page: &Page, why: &str) -> Result<StageError, StageError> {
+        let script = Script::new("listening", &[include_str!("../scripts/listening.sh")]).word("port", &page.port);
         let said = self.exec(Stage::Verify, &script).await?;
         let listening = said.is_ok_and(|said| said.value("listening").is_some());
         if listening {
             // The release before it wouldn't be reached either.
-            let message = format!("{url} listens on the server, but from here: {why}");
+            let message = format!("{} listens on the server, but from here: {why}", page.base);
             return Ok(StageError::new(ErrorCode::NotReachable, message));
         }
-        let message = format!("nothing listens on port {} of the server", web.host_port);
+        let message = format!("nothing listens on port {} of the server", page.port);
         Ok(self.put_back(Stage::Verify, StageError::new(ErrorCode::NotListening, message)).await)
     }
 }
 
-/// A backend tells its health; a frontend shows its page.
-pub(super) fn path(service: &str) -> &'static str {
-    if service == "backend" { "/health" } else { "/" }
+/// What is asked of a service: the path, and what the request says about the answer.
+pub(super) fn asked_of(request: &ProjectReady, service: &str) -> (String, HealthCheck) {
+    let allocation = request.allocations.iter().find(|a| a.service.as_str() == service);
+    let check = allocation.and_then(|a| a.health.clone()).unwrap_or_default();
+    // A backend tells its health; a frontend shows its page.
+    let usual = if service == "backend" { "/health" } else { "/" };
+    (check.path.as_ref().map_or(usual, |path| path.as_str()).to_owned(), check)
 }
 
-async fn probe(client: &reqwest::Client, url: &str) -> Seen {
-    match client.get(url).send().await {
-        Ok(response) => {
-            let status = response.status();
-            if status.is_success() || status.is_redirection() {
-                Seen::Healthy(status.as_u16())
-            } else {
-                Seen::Answers(status.as_u16())
-            }
+/// The web service's page first, then those of other modules that the request tells how to check.
+fn pages(request: &ProjectReady, host: &str) -> Vec<Page> {
+    let page = |allocation: &Allocation| {
+        let (path, check) = asked_of(request, allocation.service.as_str());
+        Page {
+            service: allocation.service.to_string(),
+            port: allocation.host_port,
+            base: format!("http://{host}:{}", allocation.host_port),
+            path,
+            check,
         }
-        Err(e) if e.is_timeout() => Seen::Silent("no answer in time".to_owned()),
-        Err(e) if e.is_connect() => Seen::Silent("no connection".to_owned()),
-        Err(_) => Seen::Silent("the answer isn't HTTP".to_owned()),
+    };
+    let web = request.web();
+    let others = request.allocations.iter().filter(|a| {
+        a.health.is_some() && request.modules.contains(&a.service) && web.is_none_or(|web| web.service != a.service)
+    });
+    web.into_iter().chain(others).map(page).collect()
+}
+
+fn expected(check: &HealthCheck) -> String {
+    if check.statuses.is_empty() {
+        return "200 to 399".to_owned();
+    }
+    let statuses: Vec<String> = check.statuses.iter().map(u16::to_string).collect();
+    statuses.join(" or ")
+}
+
+async fn probe(client: &reqwest::Client, url: &str, check: &HealthCheck, commit: &CommitSha) -> Seen {
+    let mut response = match client.get(url).send().await {
+        Ok(response) => response,
+        Err(e) if e.is_timeout() => return Seen::Silent("no answer in time".to_owned()),
+        Err(e) if e.is_connect() => return Seen::Silent("no connection".to_owned()),
+        Err(_) => return Seen::Silent("the answer isn't HTTP".to_owned()),
+    };
+    let status = response.status().as_u16();
+    if !check.accepts(status) {
+        return Seen::Answers(status);
+    }
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() >= MAX_PAGE_BYTES {
+            break;
+        }
+    }
+    match told(&body, commit) {
+        Version::Same => Seen::Healthy(status, true),
+        Version::Other(commit) => Seen::OtherVersion(commit),
+        Version::Untold => Seen::Healthy(status, false),
     }
 }

@@ -162,6 +162,7 @@ fn allocation(text: &str) -> Result<Allocation, String> {
         service: service.parse().map_err(|e: slipway_protocol::names::InvalidName| e.to_string())?,
         host_port: port(host)?,
         container_port: port(container)?,
+        health: None,
     })
 }
 

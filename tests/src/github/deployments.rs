@@ -30,6 +30,8 @@ pub struct Deployment {
     pub environment: String,
     /// Empty unless given.
     pub description: String,
+    /// As given; `{}` unless it was.
+    pub payload: Value,
     /// By the stand-in's clock.
     pub created_at: Timestamp,
     /// Oldest first; GitHub lists them newest first.
@@ -122,6 +124,7 @@ impl State {
             reference: reference.to_owned(),
             environment,
             description,
+            payload: if body["payload"].is_null() { json!({}) } else { body["payload"].clone() },
             created_at: self.timestamp(),
             statuses: Vec::new(),
         };
@@ -223,7 +226,7 @@ fn describe(repository: &Repository, deployment: &Deployment) -> Value {
         "sha": deployment.sha,
         "ref": deployment.reference,
         "task": "deploy",
-        "payload": {},
+        "payload": deployment.payload,
         "environment": deployment.environment,
         "description": deployment.description,
         "created_at": deployment.created_at.to_string(),

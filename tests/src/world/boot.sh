@@ -1,7 +1,7 @@
 # PID 1 of a target server: assembles its root from the shared lower layer and its own disk, moves there, boots.
-# Arguments: the server's folder, the shared root file system, host name, address, gateway.
+# Arguments: the server's folder, the shared root file system, host name, address, gateway, IPv6 address.
 set -euo pipefail
-disk=$1 shared=$2 name=$3 address=$4 gateway=$5
+disk=$1 shared=$2 name=$3 address=$4 gateway=$5 address_v6=$6
 
 cd "$disk"
 mkdir -p upper work root docker
@@ -21,6 +21,7 @@ mount -t proc proc proc
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.01; done
 ip link set lo up
 ip addr add "$address/24" dev eth0
+ip addr add "$address_v6/64" dev eth0 nodad
 ip link set eth0 up
 # Never routed further: the world has no way out.
 ip route add default via "$gateway"

@@ -14,7 +14,10 @@ ip link set lo up
 ip link add br0 type bridge
 ip link set br0 up
 while read -r address; do
-  ip addr add "$address/24" dev br0
+  case $address in
+  *:*) ip addr add "$address/64" dev br0 nodad ;;
+  *) ip addr add "$address/24" dev br0 ;;
+  esac
 done <addresses
 
 echo ready

@@ -2,10 +2,12 @@
 //! worlds use it side by side.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Where workers connect from; also RabbitMQ's and Postgres' machine, but those listen on loopback.
 pub const WORKER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The same machine's address in the worlds' second network, of unique local addresses.
+pub const WORKER_V6: Ipv6Addr = Ipv6Addr::new(0xfd18, 0, 0, 0, 0, 0, 0, 1);
 /// The private registry, with login.
 pub const GHCR: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 /// The git server (a stand-in in the test process).
@@ -23,9 +25,14 @@ pub(super) fn target(index: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 18, 0, 10 + index)
 }
 
+/// The same server's address in the second network.
+pub(super) fn target_v6(index: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd18, 0, 0, 0, 0, 0, 0, 0x10 + u16::from(index))
+}
+
 /// Every address of the world's own side, one a line.
 pub(super) fn addresses() -> String {
-    let mut text = format!("{WORKER}\n");
+    let mut text = format!("{WORKER}\n{WORKER_V6}\n");
     for (address, _) in NAMES {
         let _ = writeln!(text, "{address}");
     }

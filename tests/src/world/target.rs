@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +55,12 @@ impl Target {
         net::target(self.index)
     }
 
+    /// Its other address.
+    #[must_use]
+    pub fn ip_v6(&self) -> Ipv6Addr {
+        net::target_v6(self.index)
+    }
+
     /// Its host name.
     #[must_use]
     pub fn name(&self) -> String {
@@ -83,6 +89,7 @@ impl Target {
         let console = self.folder.join("console.log");
         let (folder, rootfs) = (self.folder.display().to_string(), self.cache.part("rootfs").display().to_string());
         let group = format!("{}/{}", self.holder.group(), self.name());
+        let ip_v6 = self.ip_v6().to_string();
         let (name, ip, gateway) = (self.name(), self.ip().to_string(), net::WORKER.to_string());
         let program = [
             "bash",
@@ -96,6 +103,7 @@ impl Target {
             &name,
             &ip,
             &gateway,
+            &ip_v6,
         ];
         let mut cell = self.holder.cell(&program, &console)?;
         self.link(&format!(

@@ -71,6 +71,7 @@ fn fails_and_the_version_before_it_serves_on(
     let story = scene.story(&last)?;
     ensure!(story.result()["outcome"] == "succeeded", "{}", story.result());
     ensure!(scene.health()?.1.contains(&repaired.sha), "{:?}", scene.health()?);
+    scene.github_shows(&[(&good.sha, "success"), (&bad.sha, "failure"), (&repaired.sha, "success")])?;
     let kept = environment::check(&scene, &repaired)?;
     ensure!(kept["POSTGRES_PASSWORD"] == variables["POSTGRES_PASSWORD"], "the password was drawn anew");
     let secrets = leaks::secrets(&scene, &variables["POSTGRES_PASSWORD"])?;

@@ -81,6 +81,8 @@ fn deploys_stays_and_moves_on(generation: Generation) -> Result<()> {
     seen.check(&secrets)?;
     leaks::on_disk(scene.server(), &secrets)?;
 
+    scene.github_shows(&[(&commit.sha, "success"), (&commit.sha, "success"), (&next.sha, "success")])?;
+
     let said: Vec<_> = scene.listener.all(&scene.stack.world)?.iter().map(ToString::to_string).collect();
     leaks::in_text("the events", &said.join("\n"), &secrets)?;
     leaks::in_text("the worker's log", &scene.stack.running(0).log()?, &secrets)?;

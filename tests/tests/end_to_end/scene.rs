@@ -1,12 +1,14 @@
 //! One stack with one server, one project and a subscriber: what every scenario here begins with.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use slipway_protocol::{CONTENT_TYPE, CloudEvent, DeploymentId, EventType, topology};
+use slipway_tests::github::Deployment;
 use slipway_tests::stack::Stack;
-use slipway_tests::world::{Commit, Generation, Sample, Target};
+use slipway_tests::world::{Commit, Generation, Sample, Target, eventually};
 use slipway_worker::message::Outgoing;
 
 use crate::events::{Listener, Story, is_result, publish};
@@ -100,6 +102,22 @@ impl Scene {
     pub fn health(&self) -> Result<(u16, String)> {
         let answer = self.stack.world.get(&format!("http://{}:{PORT}/health", self.server().ip()))?;
         Ok((answer.status, answer.body))
+    }
+
+    /// Waits until GitHub's pages show these deployments, oldest first: the commit, and what was told last.
+    pub fn github_shows(&self, expected: &[(&str, &str)]) -> Result<()> {
+        eventually("what GitHub's pages show", Duration::from_secs(20), || {
+            let shown = self.stack.github.deployments(&self.repository());
+            let last = |d: &Deployment| d.statuses.last().map(|s| s.state.clone()).unwrap_or_default();
+            let said: Vec<_> = shown.iter().map(|d| (d.sha.clone(), last(d))).collect();
+            let said: Vec<_> = said.iter().map(|(sha, state)| (sha.as_str(), state.as_str())).collect();
+            ensure!(said == expected, "{said:?}");
+            let url = format!("http://{}:{PORT}", self.server().ip());
+            let ends = shown.iter().filter_map(|d| d.statuses.last());
+            ensure!(ends.filter(|s| s.state == "success").all(|s| s.environment_url == url), "{shown:?}");
+            ensure!(shown.iter().all(|d| d.environment == "target-0"), "{shown:?}");
+            Ok(())
+        })
     }
 
     /// Every container of the server: id, start, restarts.

@@ -2,6 +2,7 @@
 //!
 //! Deliberately not here: answers that the stand-in doesn't give; `deploy` tests those against made-up ones.
 
+mod deployments;
 mod refusals;
 mod support;
 mod works;

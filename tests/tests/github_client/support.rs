@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use slipway_deploy::github::{GithubClient, SecretsWritten};
 use slipway_deploy::{DeployerConfig, GithubCredential, StageError};
-use slipway_protocol::names::RepositoryName;
+use slipway_protocol::names::{CommitSha, RepositoryName};
 use slipway_tests::github::{GitHub, GitHubOptions, Level, NewRepository, NewToken, TlsFiles};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ pub struct World {
     pub github: GitHub,
     pub installation: u64,
     /// The repositories; removed with the world.
-    _directory: TempDir,
+    directory: TempDir,
     pub ca_file: Option<PathBuf>,
 }
 
@@ -48,7 +48,7 @@ impl World {
         github.add_repository("acme", "Shop.Front", &NewRepository::default())?;
         github.add_repository("acme", "other", &NewRepository::default())?;
         let installation = github.install_app("acme", &[SHOP], &GRANTED);
-        Ok(Self { github, installation, _directory: directory, ca_file })
+        Ok(Self { github, installation, directory, ca_file })
     }
 
     pub fn app(&self) -> GithubCredential {
@@ -79,6 +79,22 @@ impl World {
 
     pub fn client(&self, github: GithubCredential) -> Result<GithubClient, StageError> {
         GithubClient::new(&self.config(github))
+    }
+
+    /// A commit of the shop, on no branch.
+    pub fn commit(&self) -> anyhow::Result<CommitSha> {
+        let repository = self.directory.path().join("repositories").join(format!("{SHOP}.git"));
+        let git = |arguments: &[&str]| -> anyhow::Result<String> {
+            let output = std::process::Command::new("git")
+                .args(["-c", "user.name=shop", "-c", "user.email=shop@localhost", "--git-dir"])
+                .arg(&repository)
+                .args(arguments)
+                .output()?;
+            anyhow::ensure!(output.status.success(), "git: {}", String::from_utf8_lossy(&output.stderr));
+            Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+        };
+        let tree = git(&["hash-object", "-w", "-t", "tree", "/dev/null"])?;
+        Ok(CommitSha::new(git(&["commit-tree", &tree, "-m", "work"])?)?)
     }
 
     /// How many requests of this method and end of path there were.

@@ -67,6 +67,8 @@ pub struct WorkerConfig {
     pub versions: u32,
     /// Limits over all workers.
     pub limits: Limits,
+    /// Whether commits' pages on GitHub show deployments.
+    pub announce: bool,
 }
 
 /// RabbitMQ.
@@ -185,6 +187,7 @@ fn worker(reader: &mut Reader) -> Option<WorkerConfig> {
     let versions = reader.take(&var::VERSIONS);
     let (server, registry) = (reader.take(&var::SERVER_CONCURRENCY), reader.take(&var::REGISTRY_CONCURRENCY));
     let patience = reader.take(&var::SERVER_PATIENCE);
+    let announce = reader.take(&var::GITHUB_DEPLOYMENTS);
     Some(WorkerConfig {
         name: name?,
         concurrency: concurrency?,
@@ -193,6 +196,7 @@ fn worker(reader: &mut Reader) -> Option<WorkerConfig> {
         attempts: attempts?,
         versions: versions?,
         limits: Limits { per_server: server?, per_registry: registry?, patience: patience? },
+        announce: announce?,
     })
 }
 

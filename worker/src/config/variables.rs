@@ -175,6 +175,9 @@ variables! {
             "GitHub's REST API", "an http:// or https:// URL without credentials and query";
         GITHUB_GIT_URL: String = "SLIPWAY_GITHUB_GIT_URL", Default("https://github.com"), false, parse::base_url,
             "GitHub's git server", "an http:// or https:// URL without credentials and query";
+        GITHUB_DEPLOYMENTS: bool = "SLIPWAY_GITHUB_DEPLOYMENTS", Default("true"), false, parse::switch,
+            "Show deployments on the commits' pages on GitHub; needs the permission deployments: write",
+            "true or false";
     }
     "Registry" {
         REGISTRY: String = "SLIPWAY_REGISTRY", Default("ghcr.io"), false, parse::registry,

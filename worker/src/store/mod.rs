@@ -6,6 +6,7 @@
 
 mod cancellations;
 mod circuits;
+mod announcements;
 mod claims;
 mod commands;
 mod dead_letters;
@@ -34,6 +35,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::crash::{self, Step, Write};
 
 pub use cancellations::{Cancellation, Cancelled, Wish};
+pub use announcements::Announcement;
 pub use claims::{Claim, Fence, Interrupted, Lease};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState};
 pub use deployments::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};

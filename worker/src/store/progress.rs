@@ -253,14 +253,30 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Forgets what GitHub holds under `name`, so that the project's next deployment writes it anew; false when nothing
+    /// was known. Without the digest of `DEPLOY_SSH_KEY` that deployment makes a new deploy key, and the old one is
+    /// refused from then on.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_github_digest(&self, project: ProjectId, name: &str) -> Result<bool> {
+        deadline(async {
+            let sql = "DELETE FROM github_digests WHERE project_id = $1 AND name = $2";
+            Ok(self.client().await?.execute(sql, &[&project.0, &name]).await? > 0)
+        })
+        .await
+    }
+}
+
 async fn save_digests(
     tx: &tokio_postgres::Transaction<'_>,
     project: ProjectId,
     server: &ServerHandle,
     digests: &BTreeMap<String, String>,
 ) -> Result<()> {
-    tx.execute("DELETE FROM github_digests WHERE project_id = $1 AND server = $2", &[&project.0, &server.as_str()])
-        .await?;
+    // A repository has one set of secrets, and it's this server's now: to go back to another, all must be written anew.
+    tx.execute("DELETE FROM github_digests WHERE project_id = $1", &[&project.0]).await?;
     let names: Vec<&str> = digests.keys().map(String::as_str).collect();
     let values: Vec<&str> = digests.values().map(String::as_str).collect();
     tx.execute(

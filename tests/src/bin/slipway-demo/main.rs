@@ -1,16 +1,17 @@
 //! The demo behind `ops/demo`: a world of its own, a sample project in it, a real worker, and the command line that
-//! sends the project and watches it being deployed. The script checks the machine and builds; it isn't done here.
+//! sends the project and watches it being deployed; then, with `--fail`, a commit that must not get through. The script checks the machine and builds; it isn't done here.
 
+mod bad;
 mod guide;
 mod say;
 mod signals;
 
 use std::fs;
 use std::os::fd::AsFd as _;
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Parser;
 use serde_json::{Value, json};
 use slipway_protocol::{DeploymentId, DeploymentResult, EventType};
@@ -23,6 +24,8 @@ use say::Laps;
 const USAGE: u8 = 64;
 const SOURCE: &str = "/slipway/demo";
 const EVENT: &str = "demo-1";
+/// The event that asks for the bad commit.
+const BAD_EVENT: &str = "demo-2";
 const SLUG: &str = "corner-shop";
 const PORT: u16 = 8080;
 /// How much of the worker's log is shown when a deployment fails; its file goes with the world.
@@ -34,6 +37,10 @@ struct Options {
     /// Which generation of the project template: 1 or 2
     #[arg(long, default_value = "2", value_parser = generation)]
     generation: Generation,
+
+    /// Deploy a bad commit afterwards, while the first one is asked all the time: crash-loop
+    #[arg(long, value_name = "HOW", value_parser = bad::variant)]
+    fail: Option<Variant>,
 
     /// Let everything run until Ctrl-C or Enter, and tell how to look around
     #[arg(long)]
@@ -73,7 +80,7 @@ fn demo(options: &Options) -> Result<()> {
     say::message("starting a world: RabbitMQ, Postgres, registries, a stand-in for GitHub, a server with Docker");
     let mut stack = Stack::start(1)?;
     laps.end("world");
-    let done = deploy(&mut stack, options.generation, &mut laps);
+    let done = deploy(&mut stack, options, &mut laps);
     if options.keep && !is_interrupted() {
         if let Err(error) = &done {
             say::message(&format!("{error:#}"));
@@ -89,8 +96,8 @@ fn demo(options: &Options) -> Result<()> {
 }
 
 /// From a published project to an answer; gives the URL.
-fn deploy(stack: &mut Stack, generation: Generation, laps: &mut Laps) -> Result<String> {
-    let sample = Sample::new(generation, "acme", SLUG);
+fn deploy(stack: &mut Stack, options: &Options, laps: &mut Laps) -> Result<String> {
+    let sample = Sample::new(options.generation, "acme", SLUG);
     say::message(&format!("publishing a sample project, acme/{SLUG}, and its images"));
     let commit = stack.publish(&sample, Variant::Healthy)?;
     laps.end("project");
@@ -101,9 +108,10 @@ fn deploy(stack: &mut Stack, generation: Generation, laps: &mut Laps) -> Result<
     laps.end("worker");
 
     let ready = stack.ready(&sample, &commit, SLUG, 0, PORT)?;
-    let submitted = submit(stack, &ready);
+    let status = submit(stack, EVENT, &ready)?;
     laps.end("deployment");
-    if let Err(error) = submitted {
+    if !status.success() {
+        let error = anyhow!("the project wasn't deployed: slipway submit ended with {status}");
         let log = stack.running(number).log()?;
         let lines: Vec<&str> = log.lines().collect();
         return Err(error.context(format!(
@@ -112,23 +120,27 @@ fn deploy(stack: &mut Stack, generation: Generation, laps: &mut Laps) -> Result<
         )));
     }
 
-    let url = url(stack)?;
+    let url = result(stack, EVENT)?.url.context("the deployment succeeded, but its result names no URL")?;
     say::message(&format!("curl {url}"));
     let answer = stack.world.get(&url)?;
     ensure!(answer.status == 200, "{url} answers {}: {}", answer.status, answer.body);
     say::data(&url);
     say::data(answer.body.trim_end());
     laps.end("answer");
+    if let Some(variant) = options.fail {
+        bad::refused(stack, &sample, &commit, variant, &url)?;
+        laps.end("bad commit");
+    }
     Ok(url)
 }
 
 /// Publishes the request with the command line and lets it show the deployment on this terminal.
-fn submit(stack: &Stack, ready: &Value) -> Result<()> {
+fn submit(stack: &Stack, event_id: &str, ready: &Value) -> Result<ExitStatus> {
     let event = json!({
         "specversion": "1.0",
         "type": EventType::ProjectReady.as_str(),
         "source": SOURCE,
-        "id": EVENT,
+        "id": event_id,
         "data": ready,
     });
     let file = stack.world.folder().join("slipway/project-ready.json");
@@ -141,9 +153,7 @@ fn submit(stack: &Stack, ready: &Value) -> Result<()> {
     for name in ["TERM", "NO_COLOR"] {
         command.envs(std::env::var_os(name).map(|value| (name, value)));
     }
-    let status = ended(&mut command.spawn().context("starting slipway")?)?;
-    ensure!(status.success(), "the project wasn't deployed: slipway submit ended with {status}");
-    Ok(())
+    ended(&mut command.spawn().context("starting slipway")?)
 }
 
 /// The deployment that the demo's event asks for.
@@ -151,12 +161,11 @@ fn deployment() -> DeploymentId {
     DeploymentId::of(SOURCE, EVENT, None)
 }
 
-/// Where the deployed project answers, as the result tells it.
-fn url(stack: &Stack) -> Result<String> {
-    let shown = stack.slipway(&["deployments", "show", &deployment().to_string(), "--json"])?;
-    let mut shown: Value = serde_json::from_str(&shown)?;
-    let result: DeploymentResult = serde_json::from_value(shown["result"].take())?;
-    result.url.context("the deployment succeeded, but its result names no URL")
+/// How the deployment that `event_id` asked for ended.
+fn result(stack: &Stack, event_id: &str) -> Result<DeploymentResult> {
+    let id = DeploymentId::of(SOURCE, event_id, None).to_string();
+    let mut shown: Value = serde_json::from_str(&stack.slipway(&["deployments", "show", &id, "--json"])?)?;
+    Ok(serde_json::from_value(shown["result"].take())?)
 }
 
 fn generation(text: &str) -> Result<Generation> {

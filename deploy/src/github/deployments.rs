@@ -1,0 +1,111 @@
+//! Deployments as GitHub shows them on a commit's page.
+//!
+//! Deliberately not here: when something is told, and what becomes of a deployment that can't be.
+
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use slipway_protocol::DeploymentId;
+use slipway_protocol::names::{CommitSha, RepositoryName};
+
+use super::GithubClient;
+use super::token::Scope;
+use crate::StageError;
+
+/// The key of the payload under which GitHub keeps our own id.
+const OUR_ID: &str = "slipway_deployment";
+
+/// GitHub's words for how a deployment is getting on, as far as they are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeploymentStatus {
+    /// It runs.
+    InProgress,
+    /// The commit serves.
+    Success,
+    /// It couldn't be deployed.
+    Failure,
+    /// Nobody wants it any more.
+    Inactive,
+}
+
+impl DeploymentStatus {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InProgress => "in_progress",
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Inactive => "inactive",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Known {
+    id: u64,
+    #[serde(default)]
+    payload: Value,
+}
+
+impl GithubClient {
+    /// Makes a deployment of `commit` to `environment` on GitHub and gives its number there. With `look_first` one that
+    /// an earlier call has made is found instead of made again.
+    ///
+    /// # Errors
+    /// GitHub's own, such as `github-forbidden` without the permission `deployments: write`.
+    pub async fn create_deployment(
+        &self,
+        repository: &RepositoryName,
+        commit: &CommitSha,
+        environment: &str,
+        id: DeploymentId,
+        look_first: bool,
+    ) -> Result<u64, StageError> {
+        let path = format!("/repos/{repository}/deployments");
+        if look_first {
+            let doing = format!("list the deployments of {repository}");
+            let sought = format!("{path}?sha={commit}&environment={environment}&per_page=100");
+            let answer = self.ask(repository, Scope::Deployments, Method::GET, &sought, None, &doing).await?;
+            let known: Vec<Known> = answer.read(&doing)?;
+            let ours = |known: &&Known| known.payload[OUR_ID] == id.to_string();
+            if let Some(known) = known.iter().find(ours) {
+                return Ok(known.id);
+            }
+        }
+        let doing = format!("create a deployment of {repository}");
+        let body = json!({
+            "ref": commit,
+            "environment": environment,
+            "description": "Slipway",
+            "payload": { OUR_ID: id },
+            // Not GitHub's to decide: the request came after whatever checks its producer wants.
+            "required_contexts": [],
+            "auto_merge": false,
+            "production_environment": true,
+        });
+        let answer = self.ask(repository, Scope::Deployments, Method::POST, &path, Some(&body), &doing).await?;
+        Ok(answer.read::<Known>(&doing)?.id)
+    }
+
+    /// Adds a status to a deployment; `description` has 140 characters at most.
+    ///
+    /// # Errors
+    /// As [`Self::create_deployment`].
+    pub async fn tell_deployment(
+        &self,
+        repository: &RepositoryName,
+        number: u64,
+        status: DeploymentStatus,
+        description: &str,
+        url: Option<&str>,
+    ) -> Result<(), StageError> {
+        let doing = format!("tell the state of a deployment of {repository}");
+        let path = format!("/repos/{repository}/deployments/{number}/statuses");
+        let mut body = json!({ "state": status.as_str(), "description": description });
+        if let Some(url) = url {
+            body["environment_url"] = url.into();
+        }
+        self.ask(repository, Scope::Deployments, Method::POST, &path, Some(&body), &doing).await.map(drop)
+    }
+}

@@ -1,0 +1,60 @@
+# Parameters: dir; what the client asks for stands in SSH_ORIGINAL_COMMAND, or on stdin. It is compared with what CI's
+# jobs send, and never run: the job of either template generation is let in, the steps with which it copies files first
+# are answered without effect, and all else is refused.
+die() {
+    printf 'slipway: %s (%s)\n' "$2" "$1" >&2
+    exit 1
+}
+asked=${SSH_ORIGINAL_COMMAND:-}
+# It may hold the job's secrets: no child needs them.
+unset SSH_ORIGINAL_COMMAND
+
+deploys() {
+    case $asked in
+    *docker[\ -]compose*pull* | *docker[\ -]compose*up*) return 0 ;;
+    esac
+    return 1
+}
+
+# swallow: the receiving end of scp's own protocol; what is sent goes nowhere.
+swallow() {
+    printf '\0'
+    while IFS= read -r line; do
+        case $line in
+        C[0-7]*' '[0-9]*' '*)
+            size=${line#* }
+            size=${size%% *}
+            case $size in *[!0-9]*) die refused "this isn't scp" ;; esac
+            printf '\0'
+            head -c "$((size + 1))" >/dev/null
+            ;;
+        [DTE]*) ;;
+        *) die refused "this isn't scp" ;;
+        esac
+        printf '\0'
+    done
+}
+
+# A shell is asked for: the script is what comes over stdin.
+case $asked in
+'' | sh | bash | 'sh -'* | 'bash -'*) deploys || asked=$(timeout 10 head -c 65536) ;;
+esac
+if ! deploys; then
+    case $asked in
+    *[\;\&\|\$\`\<\>\(\)]* | *'
+'*) ;;
+    'scp '*' -t '* | 'scp -t '* | 'scp -tr '*)
+        swallow
+        exit 0
+        ;;
+    # A word on stderr would fail the copying step here.
+    "mkdir -p $dir" | "mkdir -p '$dir'" | 'rm -rf '*.tar | 'rm -rf '*.tar.gz | "rm -rf '"*".tar'" | "rm -rf '"*".tar.gz'") exit 0 ;;
+    'tar '*" -C $dir" | 'tar '*" -C '$dir'")
+        echo "slipway: the files that were copied aren't used: Slipway deploys the project's files with its commits"
+        exit 0
+        ;;
+    esac
+    die refused "this key can do one thing, run CI's job, which pulls this project's images and restarts it"
+fi
+unset asked
+exec </dev/null

@@ -1,0 +1,106 @@
+//! What GitHub is to be told, on a real PostgreSQL: who tells it, when, and that nobody tells it twice.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod services;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use services::Database;
+use services::rig::{incoming, request};
+use slipway_protocol::{Change, ErrorCode, Failure, Outcome, Stage, StageSummary, decode};
+use slipway_worker::store::{Claim, End, StageEnd, State, Store};
+
+const LONG: Duration = Duration::from_secs(60);
+
+async fn claimed(store: &Store, edit: impl FnOnce(&mut serde_json::Value)) -> Claim {
+    let body = request(edit);
+    let incoming = incoming(&body);
+    store.accept(&decode(&body, &incoming.metadata()).unwrap(), &incoming).await.unwrap();
+    store.claim(LONG).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_is_announced_by_one_worker_when_it_begins_and_when_it_ends() {
+    let (database, store) = Database::migrated("w").await;
+    assert_eq!(store.next_announcement().await.unwrap(), None);
+    let claim = claimed(&store, |_| {}).await;
+    let news = {
+        let asking = (0..8).map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.next_announcement().await.unwrap() })
+        });
+        let mut news = Vec::new();
+        for asked in asking.collect::<Vec<_>>() {
+            news.extend(asked.await.unwrap());
+        }
+        assert_eq!(news.len(), 1, "{news:?}");
+        news.remove(0)
+    };
+    assert_eq!((news.deployment, news.state, news.github_id), (claim.lease.deployment, State::Running, None));
+    assert_eq!((&news.commit, news.tries), (&claim.event.data.repository.commit, 1));
+    store.announced(news.deployment, 4711).await.unwrap();
+    store.told(news.deployment, "in_progress", false).await.unwrap();
+    assert_eq!(store.next_announcement().await.unwrap(), None, "nothing is new");
+
+    let failure = Failure::new(ErrorCode::CrashLoop, Some(Stage::Compose), "it exits");
+    let end = End::Failed { failure, missing_secret: None, reason: "permanent" };
+    store.finish(&claim.lease, &end, &StageEnd::default()).await.unwrap();
+    let news = store.next_announcement().await.unwrap().unwrap();
+    assert_eq!((news.state, news.github_id), (State::Ended(Outcome::Failed), Some(4711)));
+    // GitHub is away: again, but not at once.
+    store.not_told(news.deployment, "github-unavailable: 503", Some(LONG)).await.unwrap();
+    assert_eq!(store.next_announcement().await.unwrap(), None);
+    store.not_told(news.deployment, "github-unavailable: 503", Some(Duration::ZERO)).await.unwrap();
+    let again = store.next_announcement().await.unwrap().unwrap();
+    assert_eq!((again.deployment, again.tries), (news.deployment, 2));
+    store.told(news.deployment, "failure", true).await.unwrap();
+    assert_eq!(store.next_announcement().await.unwrap(), None, "the end is told");
+
+    // A refusal is final.
+    let claim = claimed(&store, |event| event["data"]["project"]["slug"] = "other".into()).await;
+    let news = store.next_announcement().await.unwrap().unwrap();
+    store.not_told(news.deployment, "github-forbidden: it needs deployments: write", None).await.unwrap();
+    store.finish(&claim.lease, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+    assert_eq!(store.next_announcement().await.unwrap(), None);
+    assert_eq!(database.count("SELECT count(*) FROM github_deployments WHERE NOT done").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn digests_are_of_the_server_that_wrote_last_and_one_can_be_forgotten() {
+    let (_database, store) = Database::migrated("w").await;
+    let project = uuid::Uuid::new_v4();
+    let secrets = |digest: &str| {
+        BTreeMap::from([
+            ("DEPLOY_HOST".to_owned(), digest.to_owned()),
+            ("DEPLOY_SSH_KEY".to_owned(), digest.to_owned()),
+        ])
+    };
+    let known =
+        async |claim: &Claim| store.github_digests(claim.event.data.project.id, &claim.lease.server).await.unwrap();
+    let write = async |server: &str, sequence: u64| {
+        let claim = claimed(&store, |event| {
+            event["data"]["project"]["id"] = project.to_string().into();
+            event["data"]["server"]["handle"] = server.into();
+            event["data"]["sequence"] = sequence.into();
+        })
+        .await;
+        store.stage_started(&claim.lease, Stage::Secrets, b"x").await.unwrap();
+        let summary = StageSummary { stage: Stage::Secrets, change: Change::Changed, duration_ms: 1 };
+        let digests = secrets(server);
+        let digests = Some((claim.event.data.project.id, &digests));
+        store.stage_finished(&claim.lease, &summary, &serde_json::Map::new(), digests).await.unwrap();
+        store.finish(&claim.lease, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+        claim
+    };
+    let first = write("vps-1", 1).await;
+    assert_eq!(known(&first).await, secrets("vps-1"));
+    let second = write("vps-2", 2).await;
+    assert_eq!(known(&second).await, secrets("vps-2"));
+    assert_eq!(known(&first).await, BTreeMap::new(), "GitHub holds the other server's");
+
+    assert!(store.forget_github_digest(second.event.data.project.id, "DEPLOY_SSH_KEY").await.unwrap());
+    assert!(!store.forget_github_digest(second.event.data.project.id, "DEPLOY_SSH_KEY").await.unwrap());
+    assert_eq!(known(&second).await.into_keys().collect::<Vec<_>>(), ["DEPLOY_HOST"]);
+}
