@@ -5,6 +5,8 @@ pub mod checker;
 pub mod collector;
 pub mod github;
 pub mod model;
+pub mod observer;
+pub mod rig;
 pub mod script;
 pub mod stack;
 pub mod world;

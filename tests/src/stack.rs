@@ -293,7 +293,10 @@ impl Drop for Worker {
 }
 
 /// The folder that cargo puts the workspace's programs into: the one of this program, or the one above for a test.
-fn binaries() -> Result<PathBuf> {
+///
+/// # Errors
+/// When this program can't tell where it is.
+pub fn binaries() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     let folder = this.parent().context("this program has no folder")?;
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
