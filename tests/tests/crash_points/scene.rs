@@ -21,7 +21,7 @@ const EXPLAINED: &[&str] = &["crash-loop", "invalid-field"];
 /// The longest that anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it's looked at.
-const PAUSE: Duration = Duration::from_millis(15);
+const PAUSE: Duration = Duration::from_millis(40);
 
 /// What came of it.
 pub struct Played {
