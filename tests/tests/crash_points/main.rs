@@ -117,6 +117,17 @@ async fn try_case(lane: &Lane<'_>, case: &Case<'_>) -> Outcome {
 
 #[test]
 fn wherever_a_worker_dies_another_one_goes_on_and_nothing_is_lost_or_done_twice() -> Result<()> {
+    matrix(false)
+}
+
+#[test]
+#[ignore = "takes minutes: ./tests/soak"]
+fn soak_a_death_at_every_passing_of_every_scenario() -> Result<()> {
+    matrix(true)
+}
+
+/// Plays the scenarios without harm, and then with a death at each boundary, or at `every` passing of each.
+fn matrix(every: bool) -> Result<()> {
     let begun = Instant::now();
     let runtime = tokio::runtime::Runtime::new()?;
     let template = runtime.block_on(async {
@@ -142,7 +153,6 @@ fn wherever_a_worker_dies_another_one_goes_on_and_nothing_is_lost_or_done_twice(
     let never: Vec<_> = points.difference(&passed).collect();
     ensure!(never.is_empty(), "no scenario passes {never:?}: add one to tests/crash_points/scenario.rs");
 
-    let every = std::env::var_os("SLIPWAY_EVERY_PASSING").is_some();
     let cases = cases(&traces, every);
     let plays = cases.len();
     let outcomes = on_lanes(&template, cases, async |lane, case: Case<'_>| {

@@ -7,5 +7,6 @@ mod environment;
 mod events;
 mod failures;
 mod generations;
+mod killed;
 mod leaks;
 mod scene;
