@@ -131,11 +131,14 @@ impl Play {
 
     fn act(&self, crew: &mut Crew<'_>) -> Result<()> {
         let begun = Instant::now();
+        // A reboot takes its time: what follows is put off, so that faults don't come all at once.
+        let mut late = Duration::ZERO;
         crew.start_all()?;
         for (at, act) in &self.plan.acts {
-            thread::sleep(at.saturating_sub(begun.elapsed()));
+            thread::sleep((*at + late).saturating_sub(begun.elapsed()));
             say(&format!("{:7.1} s  {act:?}", begun.elapsed().as_secs_f64()));
             crew.act(*act).with_context(|| format!("{act:?}"))?;
+            late = late.max(begun.elapsed().saturating_sub(*at));
         }
         crew.start_all()
     }
