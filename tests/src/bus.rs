@@ -69,7 +69,7 @@ impl Message {
         }
     }
 
-    fn of(delivery: Delivery) -> Self {
+    pub(crate) fn of(delivery: Delivery) -> Self {
         let properties = delivery.properties;
         let text = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
         let headers = properties.headers().iter().flat_map(|table| table.inner()).filter_map(|(name, value)| {
@@ -119,18 +119,7 @@ impl Bus {
     /// # Errors
     /// When one is returned or not confirmed.
     pub async fn publish(&self, messages: &[&Message]) -> Result<()> {
-        let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let key = EventType::ProjectReady.as_str();
-        let mut sent = Vec::new();
-        for message in messages {
-            let (exchange, properties) = (topology::REQUESTS.into(), message.properties());
-            sent.push(self.channel.basic_publish(exchange, key.into(), options, &message.body, properties).await?);
-        }
-        for confirm in sent {
-            let confirmed = confirm.await?;
-            ensure!(matches!(confirmed, Confirmation::Ack(None)), "not published: {confirmed:?}");
-        }
-        Ok(())
+        publish(&self.channel, messages).await
     }
 
     /// The next event.
@@ -162,6 +151,25 @@ impl Bus {
         let name = topology::DEAD_LETTERS_QUEUE.into();
         Ok(self.channel.queue_declare(name, passive, FieldTable::default()).await?.message_count())
     }
+}
+
+/// As [`Bus::publish`], on a channel that confirms.
+///
+/// # Errors
+/// As [`Bus::publish`].
+pub async fn publish(channel: &Channel, messages: &[&Message]) -> Result<()> {
+    let options = BasicPublishOptions { mandatory: true, immediate: false };
+    let key = EventType::ProjectReady.as_str();
+    let mut sent = Vec::new();
+    for message in messages {
+        let (exchange, properties) = (topology::REQUESTS.into(), message.properties());
+        sent.push(channel.basic_publish(exchange, key.into(), options, &message.body, properties).await?);
+    }
+    for confirm in sent {
+        let confirmed = confirm.await?;
+        ensure!(matches!(confirmed, Confirmation::Ack(None)), "not published: {confirmed:?}");
+    }
+    Ok(())
 }
 
 async fn consume(channel: &Channel, queue: &str) -> Result<Consumer> {

@@ -1,7 +1,12 @@
 //! The test world, a stand-in for GitHub, and what the scenarios share.
 
 pub mod bus;
+pub mod checker;
 pub mod collector;
 pub mod github;
+pub mod model;
+pub mod observer;
+pub mod rig;
+pub mod script;
 pub mod stack;
 pub mod world;

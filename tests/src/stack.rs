@@ -6,7 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -279,6 +279,24 @@ impl Worker {
         Ok(fs::read_to_string(&self.log)?)
     }
 
+    /// Kills it, as a power cut would; it's gone when this returns.
+    ///
+    /// # Errors
+    /// When it can't be waited for.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Whether it has ended, and how.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// Sends SIGTERM and waits for the end of the drain; gives the exit code.
     ///
     /// # Errors
@@ -298,7 +316,10 @@ impl Drop for Worker {
 }
 
 /// The folder that cargo puts the workspace's programs into: the one of this program, or the one above for a test.
-fn binaries() -> Result<PathBuf> {
+///
+/// # Errors
+/// When this program can't tell where it is.
+pub fn binaries() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     let folder = this.parent().context("this program has no folder")?;
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };

@@ -2,6 +2,7 @@
 //! the server can see.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,73 @@ fn target(world: &World) -> Target {
         host_key: HostKeyPolicy::Pinned(HostKey::new(server.host_key()).unwrap()),
         ssh_key: SecretString::from(std::fs::read_to_string(world.ssh_key()).unwrap()),
     }
+}
+
+/// A cable to `server` that breaks once `limit` bytes have gone that way; gives its port and how many went.
+async fn cable(server: std::net::SocketAddr, limit: usize) -> (u16, Arc<AtomicUsize>) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, gone) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+    let counted = gone.clone();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            counted.store(0, Ordering::SeqCst);
+            let counted = counted.clone();
+            tokio::spawn(async move {
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) =
+                    tokio::net::TcpStream::connect(server).await.unwrap().into_split();
+                let back = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+                let mut buffer = [0; 64];
+                while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+                    let before = counted.fetch_add(read, Ordering::SeqCst);
+                    let left = limit.saturating_sub(before).min(read);
+                    if to_server.write_all(&buffer[..left]).await.is_err() || left < read {
+                        break;
+                    }
+                }
+                // Both halves of both connections are gone with this.
+                back.abort();
+            });
+        }
+    });
+    (port, gone)
+}
+
+#[test]
+fn a_connection_that_breaks_while_logging_in_is_no_refused_key() {
+    let world = world();
+    let target = target(&world);
+    let server = std::net::SocketAddr::from((world.target(0).ip(), 22));
+    world
+        .block_on(async {
+            let key = world.folder().join("stranger");
+            let made =
+                std::process::Command::new("ssh-keygen").args(["-qt", "ed25519", "-N", "", "-f"]).arg(&key).status();
+            assert!(made.unwrap().success());
+            let stranger = Target { ssh_key: std::fs::read_to_string(key).unwrap().into(), ..target.clone() };
+            let error = Session::connect(&stranger, &|_| {}).await.map(drop).unwrap_err();
+            assert_eq!(error.code, ErrorCode::SshKeyRefused, "{error}");
+            let through = |port| Target {
+                address: Host::new("127.0.0.1").unwrap(),
+                ssh_port: Port::new(port).unwrap(),
+                ..target.clone()
+            };
+            let (port, gone) = cable(server, usize::MAX).await;
+            drop(Session::connect(&through(port), &|_| {}).await.unwrap());
+            let whole = gone.load(Ordering::SeqCst);
+            // The login itself is the end of it.
+            let mut broken = 0;
+            for limit in (whole - 700..whole).step_by(70) {
+                let (port, _) = cable(server, limit).await;
+                if let Err(error) = Session::connect(&through(port), &|_| {}).await {
+                    assert_eq!(error.code, ErrorCode::ServerUnreachable, "{limit} of {whole}: {error}");
+                    broken += 1;
+                }
+            }
+            assert!(broken > 5, "{broken} logins were broken off");
+        })
+        .unwrap();
 }
 
 /// Runs one script, hearing its lines.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_ssh2_tokio::{AuthMethod, Client, Error as SshError, ServerCheckMethod};
-use russh::client::{Config, Handler};
-use russh::keys::{Algorithm, HashAlg, PublicKey};
+use russh::client::{AuthResult, Config, Handler};
+use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKey};
 use secrecy::ExposeSecret as _;
 use slipway_protocol::ErrorCode;
 use slipway_protocol::names::HostKey;
@@ -132,6 +132,9 @@ async fn refused(
             let message = format!("{address} shows host key {shown}, but {} is pinned", fingerprint(pinned));
             StageError::new(ErrorCode::HostKeyMismatch, message)
         }
+        SshError::KeyAuthFailed if !says_no(target, peers, pinned).await => {
+            unreachable(address, &"the connection broke while logging in")
+        }
         SshError::KeyAuthFailed | SshError::SshError(russh::Error::NoAuthMethod) => StageError::new(
             ErrorCode::SshKeyRefused,
             format!("{address} refuses the SSH key of {} for user {}", target.handle, target.ssh_user),
@@ -141,6 +144,41 @@ async fn refused(
         }
         other => unreachable(address, &other),
     }
+}
+
+/// Whether the server really refuses the key: a connection that breaks while it's asked looks the same to whoever logs in
+/// through the crate. A server that refuses names the methods that are left; one that is gone names none.
+async fn says_no(target: &Target, peers: &[SocketAddr], pinned: &HostKey) -> bool {
+    let Ok(key) = russh::keys::decode_secret_key(target.ssh_key.expose_secret(), None) else { return true };
+    let asking = async {
+        let server = Pinned(pinned.clone());
+        let mut handle = russh::client::connect(Arc::new(config(Some(pinned))), peers, server).await?;
+        let hash = handle.best_supported_rsa_hash().await?.flatten();
+        let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
+        handle.authenticate_publickey(target.ssh_user.as_str(), key).await
+    };
+    match timeout(CONNECT_TIMEOUT, asking).await {
+        Ok(Ok(AuthResult::Failure { remaining_methods, .. })) => !remaining_methods.is_empty(),
+        Ok(Ok(AuthResult::Success) | Err(_)) | Err(_) => false,
+    }
+}
+
+/// Accepts the pinned host key only.
+struct Pinned(HostKey);
+
+impl Handler for Pinned {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, key: &PublicKey) -> Result<bool, russh::Error> {
+        Ok(bare(key).is_some_and(|shown| shown == self.0))
+    }
+}
+
+/// A host key without its comment.
+fn bare(key: &PublicKey) -> Option<HostKey> {
+    let shown = key.to_openssh().unwrap_or_default();
+    let bare: Vec<&str> = shown.split(' ').take(2).collect();
+    HostKey::new(bare.join(" ")).ok()
 }
 
 /// Asks the server for its host key and leaves before logging in.
@@ -163,9 +201,7 @@ impl Handler for Onlooker {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, key: &PublicKey) -> Result<bool, russh::Error> {
-        let shown = key.to_openssh().unwrap_or_default();
-        let bare: Vec<&str> = shown.split(' ').take(2).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = HostKey::new(bare.join(" ")).ok();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = bare(key);
         Ok(false)
     }
 }

@@ -7,6 +7,7 @@ mod environment;
 mod events;
 mod failures;
 mod generations;
+mod killed;
 mod leaks;
 mod lifecycle;
 mod scene;

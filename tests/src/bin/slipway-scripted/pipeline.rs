@@ -1,0 +1,139 @@
+//! The pipeline: each stage enters its project on the model, does what the rules say, and leaves its mark.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use secrecy::{ExposeSecret as _, SecretString};
+use slipway_deploy::{Reporter, StageError, StageReport, Work};
+use slipway_protocol::{DeploymentId, ErrorCode, Stage};
+use slipway_tests::model::{Barred, Held, Model, Place, What};
+use slipway_tests::script::{Act, Rule};
+use slipway_worker::runner::{Attempt, Pipeline};
+use tokio_util::sync::CancellationToken;
+
+type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
+
+/// Attempts by a script.
+#[derive(Clone)]
+pub struct Scripted {
+    model: Model,
+    rules: Arc<Vec<Rule>>,
+    database: Arc<SecretString>,
+}
+
+impl Scripted {
+    /// On `model`; `database` tells an attempt its fence.
+    pub fn new(model: Model, rules: Vec<Rule>, database: SecretString) -> Self {
+        Self { model, rules: Arc::new(rules), database: Arc::new(database) }
+    }
+}
+
+impl Pipeline for Scripted {
+    fn begin(&self, work: Work, reporter: Arc<dyn Reporter>, cancel: CancellationToken) -> Box<dyn Attempt> {
+        Box::new(Scene { scripted: self.clone(), work, reporter, cancel, fence: None })
+    }
+}
+
+struct Scene {
+    scripted: Scripted,
+    work: Work,
+    reporter: Arc<dyn Reporter>,
+    cancel: CancellationToken,
+    fence: Option<i64>,
+}
+
+impl Attempt for Scene {
+    fn run(&mut self, stage: Stage) -> Future<'_, Result<StageReport, StageError>> {
+        Box::pin(async move {
+            let cancel = self.cancel.clone();
+            let place = self.place(stage).await.map_err(|e| broken(&e))?;
+            let entered = tokio::select! {
+                entered = self.scripted.model.enter(place) => entered,
+                () = cancel.cancelled() => return Err(cut()),
+            };
+            let held = entered.map_err(|barred| match barred {
+                Barred::Fence { .. } => StageError::new(ErrorCode::InternalError, barred.to_string()),
+                Barred::Busy => StageError::new(ErrorCode::ServerConnectionLost, barred.to_string()),
+                Barred::Broken(error) => broken(&error),
+            })?;
+            tokio::select! {
+                outcome = self.act(&held, stage) => {
+                    let what = if outcome.is_ok() { What::Done } else { What::Failed };
+                    held.end(what).map_err(|e| broken(&e))?;
+                    outcome
+                }
+                () = cancel.cancelled() => {
+                    held.end(What::Cut).map_err(|e| broken(&e))?;
+                    Err(cut())
+                }
+            }
+        })
+    }
+
+    fn round_trips(&self) -> u32 {
+        0
+    }
+
+    fn close(self: Box<Self>) -> Future<'static, ()> {
+        Box::pin(async {})
+    }
+}
+
+impl Scene {
+    async fn place(&mut self, stage: Stage) -> Result<Place> {
+        let fence = match self.fence {
+            Some(fence) => fence,
+            None => *self.fence.insert(fence_of(&self.scripted.database, self.work.deployment).await?),
+        };
+        Ok(Place {
+            server: self.work.target.handle.to_string(),
+            slug: self.work.request.project.slug.to_string(),
+            deployment: self.work.deployment,
+            stage,
+            fence,
+        })
+    }
+
+    /// The stage's work; the project is ours while it runs.
+    async fn act(&self, held: &Held, stage: Stage) -> Result<StageReport, StageError> {
+        let request = &self.work.request;
+        let (slug, commit) = (request.project.slug.as_str(), request.repository.commit.as_str());
+        let effects = self.scripted.model.effects().map_err(|e| broken(&e))?;
+        let own = |e: &&slipway_tests::model::Effect| {
+            e.what == What::Failed && e.deployment == Some(self.work.deployment) && e.stage == Some(stage)
+        };
+        let failed = u32::try_from(effects.iter().filter(own).count()).unwrap_or(u32::MAX);
+        let rules = self.scripted.rules.iter().filter(|rule| rule.matches(slug, commit, stage, failed));
+        for rule in rules {
+            match &rule.act {
+                Act::Nothing => {}
+                Act::Fail(code) => return Err(StageError::new(*code, "the script says so")),
+                Act::Delay(ms) => tokio::time::sleep(Duration::from_millis(*ms)).await,
+                Act::Hold(gate) => self.scripted.model.pass(gate).await,
+                Act::Say(lines) => (1..=*lines).for_each(|n| self.reporter.line(stage, &format!("line {n}"))),
+            }
+        }
+        let changed = held.converge(commit).map_err(|e| broken(&e))?;
+        let url = (stage == Stage::Verify).then(|| format!("model://{}/{slug}", self.work.target.handle));
+        Ok(StageReport { url, ..StageReport::of(changed) })
+    }
+}
+
+/// The fence of the claim that has just begun, as the database knows it.
+async fn fence_of(database: &SecretString, deployment: DeploymentId) -> Result<i64> {
+    let (client, connection) = tokio_postgres::connect(database.expose_secret(), tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    let row = client.query_one("SELECT fence FROM deployments WHERE id = $1", &[&deployment.0]).await?;
+    row.get::<_, Option<i64>>(0).context("a deployment that runs has a fence")
+}
+
+fn cut() -> StageError {
+    StageError::new(ErrorCode::ServerConnectionLost, "cancelled")
+}
+
+/// The script's own trouble, such as a database that is away, passes like a lost connection.
+fn broken(error: &anyhow::Error) -> StageError {
+    StageError::new(ErrorCode::ServerConnectionLost, format!("the scripted worker: {error:#}"))
+}

@@ -1,0 +1,99 @@
+//! Somebody outside who forgets nothing: asks for deployments, and keeps every event in a durable queue of its own, so
+//! that whatever happens to broker and connections meanwhile, the whole story is there to be read at the end.
+
+use anyhow::{Context as _, Result};
+use lapin::options::{BasicGetOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection, ConnectionProperties};
+use slipway_protocol::{DeploymentId, topology};
+
+use crate::bus::{self, Message};
+use crate::checker::{Event, History, Request};
+
+/// The observer's queue.
+const QUEUE: &str = "observer";
+
+/// A connection of the observer; its queue outlives it.
+pub struct Observer {
+    channel: Channel,
+    _connection: Connection,
+}
+
+impl Observer {
+    /// Connects, and binds the queue that keeps all events from now on. The topology must be there.
+    ///
+    /// # Errors
+    /// When the broker can't be reached or refuses.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        channel.queue_declare(QUEUE.into(), durable(), arguments).await?;
+        let bind = QueueBindOptions::default();
+        channel.queue_bind(QUEUE.into(), topology::EVENTS.into(), "#".into(), bind, FieldTable::default()).await?;
+        Ok(Self { channel, _connection: connection })
+    }
+
+    /// Publishes a structured event and waits for the broker's confirm.
+    ///
+    /// # Errors
+    /// When it's returned, not confirmed, or the connection is gone: then nothing is known.
+    pub async fn publish(&self, body: &[u8]) -> Result<()> {
+        bus::publish(&self.channel, &[&Message::structured(body)]).await
+    }
+
+    /// Takes what the observer's queue and the queue of dead letters hold, into the history.
+    ///
+    /// # Errors
+    /// When the broker fails, or an event can't be read.
+    pub async fn read(&self, history: &mut History) -> Result<()> {
+        for message in self.take(QUEUE).await? {
+            history.events.push(Event::read(&message)?);
+        }
+        let letters = self.take(topology::DEAD_LETTERS_QUEUE).await?;
+        history.queued.extend(letters.into_iter().map(|letter| (letter.message_id, letter.body)));
+        Ok(())
+    }
+
+    /// Takes everything that a queue holds.
+    ///
+    /// # Errors
+    /// When the broker fails.
+    pub async fn take(&self, queue: &str) -> Result<Vec<Message>> {
+        let mut taken = Vec::new();
+        while let Some(got) = self.channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await? {
+            taken.push(Message::of(got.delivery));
+        }
+        Ok(taken)
+    }
+
+    /// How many messages wait in a queue.
+    ///
+    /// # Errors
+    /// When the broker doesn't tell.
+    pub async fn waiting(&self, queue: &str) -> Result<u32> {
+        let passive = QueueDeclareOptions { passive: true, ..durable() };
+        Ok(self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await?.message_count())
+    }
+}
+
+fn durable() -> QueueDeclareOptions {
+    QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() }
+}
+
+/// A message as the checker counts it: for the deployment that its `source` and `id` ask for.
+///
+/// # Errors
+/// When an event has no `source` or `id`.
+pub fn request(body: &[u8]) -> Result<Request> {
+    let deployment = match serde_json::from_slice::<serde_json::Value>(body) {
+        Ok(event) => {
+            let text = |name: &str| event[name].as_str().with_context(|| format!("an event without {name}"));
+            Some(DeploymentId::of(text("source")?, text("id")?, None))
+        }
+        Err(_) => None,
+    };
+    Ok(Request { deployment, confirmed: false, body: body.to_vec() })
+}

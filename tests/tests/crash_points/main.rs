@@ -1,0 +1,181 @@
+//! A worker dies at every boundary of the engine, another one takes over, and the checker finds nothing wrong. The list
+//! of boundaries is the code's own.
+
+mod matrix;
+mod scenario;
+mod scene;
+#[path = "../../../worker/tests/services/mod.rs"]
+mod services;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use secrecy::ExposeSecret as _;
+use slipway_tests::observer::Observer;
+use slipway_tests::rig::Rig;
+use slipway_worker::crash::Point;
+
+use matrix::{Case, Passing, cases};
+use scenario::Scenario;
+use scene::{Played, Scene};
+use services::{Database, broker, vhost};
+
+/// Plays at once; they wait more than they compute.
+const LANES: usize = 10;
+/// How often a boundary is tried whose passing depends on timing.
+const TRIES: u32 = 3;
+
+/// Where plays take place: a virtual host that all plays of a lane use one after the other, and databases made from one
+/// that has its tables.
+struct Lane<'a> {
+    template: &'a Database,
+    amqp: String,
+    observer: Observer,
+    admin: tokio_postgres::Client,
+}
+
+impl<'a> Lane<'a> {
+    async fn new(template: &'a Database) -> Result<Self> {
+        let url = vhost();
+        let link = broker(&url, "observer").connect("test").await?;
+        slipway_worker::amqp::declare(&link.channel().await?).await?;
+        link.close().await;
+        let amqp = url.expose_secret().to_owned();
+        let observer = Observer::connect(&amqp).await?;
+        Ok(Self { template, amqp, observer, admin: template.outside().await })
+    }
+
+    async fn play(&self, scenario: &Scenario, at: Option<&Passing>) -> Result<Played> {
+        let folder = tempfile::tempdir()?;
+        let name = format!("p{}", uuid::Uuid::new_v4().simple());
+        self.admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {}", self.template.name)).await?;
+        let database = self.template.url.expose_secret().replace(&self.template.name, &name);
+        let program = Path::new(env!("CARGO_BIN_EXE_slipway-scripted"));
+        let rig = Rig::new(folder.path(), program, &database, &self.amqp)?;
+        let played = Scene::new(rig, &self.observer, scenario, at).await?.play().await;
+        self.admin.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await?;
+        played
+    }
+}
+
+/// Does all of `work` on lanes side by side; what it gives comes in no order.
+fn on_lanes<T: Send, R: Send>(
+    template: &Database,
+    work: Vec<T>,
+    play: impl AsyncFn(&Lane<'_>, T) -> R + Sync,
+) -> Result<Vec<R>> {
+    let (work, done) = (Mutex::new(VecDeque::from(work)), Mutex::new(Vec::new()));
+    let lane = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let lane = Lane::new(template).await?;
+            loop {
+                let next = work.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let Some(next) = next else { return anyhow::Ok(()) };
+                let outcome = play(&lane, next).await;
+                done.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+            }
+        })
+    };
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
+        lanes.into_iter().try_for_each(|lane| lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
+    Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// What came of a case.
+enum Outcome {
+    /// Somebody died there, and all was well in the end.
+    Survived,
+    /// Nobody came by, though it was tried.
+    Missed,
+    /// Something was wrong.
+    Broken(String),
+}
+
+async fn try_case(lane: &Lane<'_>, case: &Case<'_>) -> Outcome {
+    for _ in 0..TRIES {
+        let played = match lane.play(case.scenario, Some(&case.at)).await {
+            Ok(played) => played,
+            Err(error) => return Outcome::Broken(format!("{error:#}")),
+        };
+        let died = played.died;
+        match played.verdict.pass() {
+            Err(error) => return Outcome::Broken(error.to_string()),
+            Ok(_) if died => return Outcome::Survived,
+            Ok(_) if case.at.is_certain() => return Outcome::Broken("nobody came by".to_owned()),
+            Ok(_) => {}
+        }
+    }
+    Outcome::Missed
+}
+
+#[test]
+fn wherever_a_worker_dies_another_one_goes_on_and_nothing_is_lost_or_done_twice() -> Result<()> {
+    matrix(false)
+}
+
+#[test]
+#[ignore = "takes minutes: ./tests/soak"]
+fn soak_a_death_at_every_passing_of_every_scenario() -> Result<()> {
+    matrix(true)
+}
+
+/// Plays the scenarios without harm, and then with a death at each boundary, or at `every` passing of each.
+fn matrix(every: bool) -> Result<()> {
+    let begun = Instant::now();
+    let runtime = tokio::runtime::Runtime::new()?;
+    let template = runtime.block_on(async {
+        let (mut database, store) = Database::migrated("template").await;
+        drop(store);
+        // A database that somebody is connected to can't be copied.
+        let (idle, connection) = tokio_postgres::connect(&other(&database), tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        database.sql = idle;
+        anyhow::Ok(database)
+    })?;
+
+    let scenarios = scenario::all();
+    let traces = on_lanes(&template, scenarios.iter().collect(), async |lane, scenario: &Scenario| {
+        let played = lane.play(scenario, None).await.with_context(|| format!("{} without harm", scenario.name))?;
+        played.verdict.pass().with_context(|| format!("{} without harm", scenario.name))?;
+        Ok((scenario.name, played.passed))
+    })?;
+    let mut traces: BTreeMap<_, _> = traces.into_iter().collect::<Result<_>>()?;
+    let traces: Vec<_> = scenarios.iter().map(|s| (s, traces.remove(s.name).unwrap_or_default())).collect();
+    let points: BTreeSet<String> = Point::all().map(|point| point.to_string()).collect();
+    let passed: BTreeSet<String> = traces.iter().flat_map(|(_, passed)| passed).map(|p| p.point.clone()).collect();
+    let never: Vec<_> = points.difference(&passed).collect();
+    ensure!(never.is_empty(), "no scenario passes {never:?}: add one to tests/crash_points/scenario.rs");
+
+    let cases = cases(&traces, every);
+    let plays = cases.len();
+    let outcomes = on_lanes(&template, cases, async |lane, case: Case<'_>| {
+        let outcome = try_case(lane, &case).await;
+        (case.at, case.scenario.name, outcome)
+    })?;
+    let (mut survived, mut missed, mut broken) = (BTreeSet::new(), Vec::new(), Vec::new());
+    for (at, scenario, outcome) in outcomes {
+        match outcome {
+            Outcome::Survived => drop(survived.insert(at.point)),
+            Outcome::Missed => missed.push(format!("{at} in {scenario}")),
+            Outcome::Broken(why) => broken.push(format!("== death at {at} in \"{scenario}\" ==\n{why}")),
+        }
+    }
+    ensure!(broken.is_empty(), "{} of {plays} deaths went wrong:\n{}", broken.len(), broken.join("\n\n"));
+    let never: Vec<_> = points.difference(&survived).collect();
+    ensure!(never.is_empty(), "nobody ever died at {never:?}; missed: {missed:?}");
+    let mut said = std::io::stderr().lock();
+    writeln!(said, "{plays} deaths at {} boundaries in {:?}; missed: {missed:?}", points.len(), begun.elapsed())?;
+    Ok(())
+}
+
+/// The server's own database.
+fn other(database: &Database) -> String {
+    database.url.expose_secret().replace(&database.name, "postgres")
+}

@@ -1,0 +1,161 @@
+//! The lives that a deployment can lead, as steps of somebody outside. Together they pass every boundary of the engine:
+//! that is checked against the list of the code, so a new kind of write calls for a new scenario here.
+
+use serde_json::{Value, json};
+use slipway_protocol::{DeploymentId, ErrorCode, Stage};
+use slipway_tests::script::{Act, Rule};
+
+/// A life.
+pub struct Scenario {
+    pub name: &'static str,
+    /// What the stages do.
+    pub rules: Vec<Rule>,
+    /// More environment for every worker.
+    pub environment: &'static [(&'static str, &'static str)],
+    /// The boundary at which a worker before the first one has died, after the first step.
+    pub orphan: Option<&'static str>,
+    pub steps: Vec<Step>,
+    /// How many deployments there are in the end, and dead letters without one.
+    pub deployments: i64,
+    pub strays: i64,
+}
+
+/// A step of somebody outside.
+pub enum Step {
+    /// Publishes a message.
+    Publish(Vec<u8>),
+    /// Waits until this stage has begun for a commit, or its deployment has ended.
+    Begun(&'static str, Stage),
+    /// Waits until a condition holds for the deployment of this commit, or it has ended.
+    Becomes(&'static str, &'static str),
+    /// Opens the gate that stages are held at.
+    Open,
+    /// Asks the worker to stop; another one follows.
+    Drain,
+    /// Runs the command line.
+    Cli(Vec<String>),
+}
+
+pub const OLD: &str = "1111111111111111111111111111111111111111";
+pub const NEW: &str = "2222222222222222222222222222222222222222";
+const SOURCE: &str = "/orchestrator";
+
+/// The event that asks for a commit of the one project; the sequence follows the commit.
+fn event(commit: &str) -> Value {
+    let mut event: Value =
+        serde_json::from_slice(include_bytes!("../../../protocol/samples/project-ready.v1.json")).unwrap_or_default();
+    event["source"] = SOURCE.into();
+    event["id"] = commit.into();
+    event["data"]["repository"]["commit"] = commit.into();
+    event["data"]["sequence"] = if commit == OLD { 1.into() } else { 2.into() };
+    if let Some(data) = event["data"].as_object_mut() {
+        data.remove("secrets");
+    }
+    event
+}
+
+fn publish(commit: &str) -> Step {
+    Step::Publish(event(commit).to_string().into_bytes())
+}
+
+pub fn deployment(commit: &str) -> String {
+    DeploymentId::of(SOURCE, commit, None).to_string()
+}
+
+fn cli(words: &[&str]) -> Step {
+    Step::Cli(words.iter().map(|word| (*word).to_owned()).collect())
+}
+
+fn scenario(name: &'static str, rules: Vec<Rule>, steps: Vec<Step>) -> Scenario {
+    let deployments = steps.iter().filter(|step| matches!(step, Step::Publish(_))).count();
+    let deployments = i64::try_from(deployments).unwrap_or(i64::MAX);
+    Scenario { name, rules, environment: &[], orphan: None, steps, deployments, strays: 0 }
+}
+
+/// A rule for the older commit's first stage.
+fn old(act: Act) -> Rule {
+    Rule::at(Stage::Preflight, act).for_commit(OLD)
+}
+
+fn hold() -> Act {
+    Act::Hold("go".to_owned())
+}
+
+const SLOW_RETRY: &[(&str, &str)] = &[("SLIPWAY_RETRY_INITIAL", "10h"), ("SLIPWAY_RETRY_MAX", "10h")];
+
+/// All of them; the first one is the life that most deployments lead.
+pub fn all() -> Vec<Scenario> {
+    let begun = || Step::Begun(OLD, Stage::Preflight);
+    let unreachable = || Act::Fail(ErrorCode::ServerUnreachable);
+    let mut refused = event(OLD);
+    refused["data"]["project"]["slug"] = json!("../etc");
+    vec![
+        scenario("success", vec![Rule::at(Stage::Compose, Act::Say(3))], vec![publish(OLD)]),
+        scenario("retry", vec![old(unreachable()).until(1)], vec![publish(OLD)]),
+        scenario("permanent failure", vec![old(Act::Fail(ErrorCode::CrashLoop))], vec![publish(OLD)]),
+        scenario("refused", vec![], vec![Step::Publish(refused.to_string().into_bytes())]),
+        Scenario {
+            deployments: 0,
+            strays: 1,
+            ..scenario("unreadable", vec![], vec![Step::Publish(b"not json".to_vec())])
+        },
+        scenario("duplicate", vec![], vec![publish(OLD), Step::Becomes(OLD, "true"), publish(OLD)]).of(1),
+        scenario(
+            "superseded while it runs",
+            vec![old(hold())],
+            vec![publish(OLD), begun(), publish(NEW), Step::Becomes(OLD, "superseded_by IS NOT NULL"), Step::Open],
+        ),
+        Scenario {
+            environment: SLOW_RETRY,
+            ..scenario(
+                "superseded while it waits",
+                vec![old(unreachable())],
+                vec![publish(OLD), Step::Becomes(OLD, "state = 'pending' AND attempt = 1"), publish(NEW)],
+            )
+        },
+        scenario(
+            "superseded at a retry",
+            vec![old(hold()), old(unreachable())],
+            vec![publish(OLD), begun(), publish(NEW), Step::Becomes(OLD, "superseded_by IS NOT NULL"), Step::Open],
+        ),
+        scenario("stale", vec![], vec![publish(NEW), Step::Becomes(NEW, "true"), publish(OLD)]),
+        scenario(
+            "cancelled while it runs",
+            vec![old(hold())],
+            vec![publish(OLD), begun(), cli(&["deployments", "cancel", &deployment(OLD)]), Step::Open],
+        ),
+        Scenario {
+            environment: SLOW_RETRY,
+            ..scenario(
+                "cancelled while it waits",
+                vec![old(unreachable())],
+                vec![
+                    publish(OLD),
+                    Step::Becomes(OLD, "state = 'pending' AND attempt = 1"),
+                    cli(&["deployments", "cancel", &deployment(OLD)]),
+                ],
+            )
+        },
+        Scenario {
+            environment: &[("SLIPWAY_DRAIN_TIMEOUT", "0s")],
+            ..scenario("drained", vec![old(hold())], vec![publish(OLD), begun(), Step::Drain, Step::Open])
+        },
+        Scenario { orphan: Some("stage:before#2"), ..scenario("orphaned", vec![], vec![publish(OLD)]) },
+        scenario(
+            "replayed",
+            vec![old(Act::Fail(ErrorCode::CrashLoop))],
+            vec![
+                publish(OLD),
+                Step::Becomes(OLD, "finished_at IS NOT NULL"),
+                cli(&["dead-letters", "replay", &deployment(OLD)]),
+            ],
+        )
+        .of(2),
+    ]
+}
+
+impl Scenario {
+    fn of(self, deployments: i64) -> Self {
+        Self { deployments, ..self }
+    }
+}

@@ -1,0 +1,293 @@
+//! One scenario played once: workers one after the other on a database and a virtual host of their own, the first one
+//! armed to die at a boundary, and at the end the checker's verdict.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::Signal;
+use slipway_protocol::topology;
+use slipway_tests::checker::{self, History, Request, Verdict};
+use slipway_tests::model::What;
+use slipway_tests::observer::{self, Observer};
+use slipway_tests::rig::{Rig, ScriptedWorker, was_killed};
+
+use crate::matrix::{Actor, Passing};
+use crate::scenario::{Scenario, Step};
+
+/// Codes that the scenarios' own rules call for.
+const EXPLAINED: &[&str] = &["crash-loop", "invalid-field"];
+/// The longest that anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// How often it's looked at.
+const PAUSE: Duration = Duration::from_millis(40);
+
+/// What came of it.
+pub struct Played {
+    pub verdict: Verdict,
+    /// What the first worker and the command line passed, in order.
+    pub passed: Vec<Passing>,
+    /// Whether somebody died at the boundary.
+    pub died: bool,
+}
+
+/// A play under way.
+pub struct Scene<'a> {
+    scenario: &'a Scenario,
+    at: Option<&'a Passing>,
+    rig: Rig,
+    sql: tokio_postgres::Client,
+    observer: &'a Observer,
+    requests: Vec<Request>,
+    worker: Option<ScriptedWorker>,
+    workers: u32,
+    died: bool,
+}
+
+impl<'a> Scene<'a> {
+    pub async fn new(
+        rig: Rig,
+        observer: &'a Observer,
+        scenario: &'a Scenario,
+        at: Option<&'a Passing>,
+    ) -> Result<Self> {
+        let (sql, connection) = tokio_postgres::connect(&rig.database, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        Ok(Self { scenario, at, rig, sql, observer, requests: vec![], worker: None, workers: 0, died: false })
+    }
+
+    /// Plays it to the end.
+    pub async fn play(mut self) -> Result<Played> {
+        let played = self.steps().await;
+        let tail = self.worker.as_ref().map(ScriptedWorker::tail).unwrap_or_default();
+        played.with_context(|| tail)?;
+        let mut history = History::of_database(&self.sql).await?;
+        self.observer.read(&mut history).await?;
+        history.requests = self.requests;
+        history.effects = Some(self.rig.model().effects()?);
+        let mut passed = passings(&self.rig.folder.join("trace-worker"), Actor::Worker)?;
+        passed.extend(passings(&self.rig.folder.join("trace-cli"), Actor::Cli)?);
+        Ok(Played { verdict: checker::check(&history, EXPLAINED), passed, died: self.died })
+    }
+
+    async fn steps(&mut self) -> Result<()> {
+        let mut steps = self.scenario.steps.iter();
+        if let Some(at) = self.scenario.orphan {
+            self.step(steps.next().context("an orphan needs a request")?).await?;
+            self.orphan(at).await?;
+        }
+        self.armed()?;
+        for step in steps {
+            self.step(step).await?;
+        }
+        self.settle().await
+    }
+
+    async fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Publish(body) => {
+                self.observer.publish(body).await?;
+                self.requests.push(Request { confirmed: true, ..observer::request(body)? });
+                Ok(())
+            }
+            Step::Begun(commit, stage) => {
+                let model = self.rig.model();
+                let begun = || {
+                    let begun = |e: &slipway_tests::model::Effect| e.what == What::Begun && e.stage == Some(*stage);
+                    model.effects().is_ok_and(|effects| effects.iter().any(begun))
+                };
+                self.until("a stage that has begun", Some((commit, "false")), &begun).await
+            }
+            Step::Becomes(commit, condition) => self.until(condition, Some((commit, condition)), &|| false).await,
+            Step::Open => self.rig.model().open("go"),
+            Step::Drain => {
+                self.signal(Signal::TERM)?;
+                while let Some(worker) = self.worker.as_mut() {
+                    match worker.ended()? {
+                        Some(status) if status.success() => self.worker = None,
+                        Some(_) => break,
+                        None => tokio::time::sleep(PAUSE).await,
+                    }
+                }
+                if self.worker.is_none() { self.next() } else { self.bury().await }
+            }
+            Step::Cli(words) => self.cli(words).await,
+        }
+    }
+
+    /// Everything has ended and was told; then the last worker ends, and nothing is left in the queue.
+    async fn settle(&mut self) -> Result<()> {
+        for _ in 0..4 {
+            let settled = format!(
+                "SELECT (SELECT count(*) FROM deployments) = {} AND
+                     (SELECT count(*) FROM dead_letters WHERE deployment_id IS NULL) = {} AND
+                     NOT EXISTS (SELECT 1 FROM deployments WHERE state IN ('pending', 'running')) AND
+                     NOT EXISTS (SELECT 1 FROM outbox WHERE published_at IS NULL)",
+                self.scenario.deployments, self.scenario.strays
+            );
+            self.until_sql("all has ended", &settled).await?;
+            self.signal(Signal::TERM)?;
+            let mut worker = self.worker.take().context("a worker")?;
+            let begun = Instant::now();
+            let status = loop {
+                if let Some(status) = worker.ended()? {
+                    break status;
+                }
+                ensure!(begun.elapsed() < PATIENCE, "the drain doesn't end\n{}", worker.tail());
+                tokio::time::sleep(PAUSE).await;
+            };
+            let killed = was_killed(status);
+            if killed {
+                self.worker = Some(worker);
+                self.bury().await?;
+                continue;
+            }
+            ensure!(status.success(), "the drain ended with {status}\n{}", worker.tail());
+            // A message that wasn't acknowledged any more is back in the queue.
+            if self.observer.waiting(topology::DEPLOYMENTS_QUEUE).await? == 0 {
+                return Ok(());
+            }
+            self.next()?;
+        }
+        bail!("the queue doesn't become empty")
+    }
+
+    /// Starts the first worker, traced, and armed where it's the one to die.
+    fn armed(&mut self) -> Result<()> {
+        let trace = self.rig.folder.join("trace-worker").display().to_string();
+        let mut environment = self.scenario.environment.to_vec();
+        environment.extend([("SLIPWAY_CRASH_TRACE", trace.as_str()), ("SLIPWAY_LEASE", "30s")]);
+        let at = self.at.filter(|at| at.actor == Actor::Worker).map(Passing::to_string);
+        environment.extend(at.as_deref().map(|at| ("SLIPWAY_CRASH_AT", at)));
+        self.start(&environment)
+    }
+
+    /// Starts a worker that isn't armed, to go on.
+    fn next(&mut self) -> Result<()> {
+        let mut environment = self.scenario.environment.to_vec();
+        environment.push(("SLIPWAY_LEASE", "4s"));
+        self.start(&environment)
+    }
+
+    fn start(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        self.workers += 1;
+        self.worker = Some(self.rig.worker(&format!("w{}", self.workers), &self.scenario.rules, environment)?);
+        Ok(())
+    }
+
+    /// Lets a worker die in the middle of the deployment, before the first one starts.
+    async fn orphan(&mut self, at: &str) -> Result<()> {
+        self.start(&[("SLIPWAY_CRASH_AT", at), ("SLIPWAY_LEASE", "30s")])?;
+        let begun = Instant::now();
+        loop {
+            let worker = self.worker.as_mut().context("a worker")?;
+            if let Some(status) = worker.ended()? {
+                ensure!(was_killed(status), "the orphan's worker ended with {status}");
+                break;
+            }
+            ensure!(begun.elapsed() < PATIENCE, "the orphan's worker doesn't die\n{}", worker.tail());
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.expire().await
+    }
+
+    /// The worker is dead: was it at its boundary? Then its leases run out and another one takes over.
+    async fn bury(&mut self) -> Result<()> {
+        let worker = self.worker.as_mut().context("a worker")?;
+        let status = worker.ended()?.context("it still runs")?;
+        let at = self.at.filter(|at| at.actor == Actor::Worker && !self.died);
+        let Some(at) = at.filter(|_| was_killed(status)) else {
+            bail!("a worker ended with {status} though nobody asked it to\n{}", worker.tail())
+        };
+        let passed = passings(&self.rig.folder.join("trace-worker"), Actor::Worker)?;
+        ensure!(passed.last() == Some(at), "died after {:?}", passed.last().map(Passing::to_string));
+        self.died = true;
+        self.expire().await?;
+        self.next()
+    }
+
+    /// Time passes for the leases of the dead worker, as it would by itself.
+    async fn expire(&mut self) -> Result<()> {
+        let dead = self.worker.take().context("a worker")?;
+        for table in ["project_leases", "relay_lease"] {
+            let sql = format!("UPDATE {table} SET expires_at = now() WHERE owner = $1 AND expires_at > now()");
+            self.sql.execute(&sql, &[&dead.name]).await?;
+        }
+        Ok(())
+    }
+
+    async fn cli(&mut self, words: &[String]) -> Result<()> {
+        let trace = self.rig.folder.join("trace-cli");
+        let program = slipway_tests::stack::binaries()?.join("slipway");
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .env_clear()
+            .env("USER", "ada")
+            .env("SLIPWAY_DATABASE_URL", &self.rig.database)
+            .env("SLIPWAY_AMQP_URL", &self.rig.amqp)
+            .env("SLIPWAY_CRASH_TRACE", &trace)
+            .stdin(Stdio::null());
+        let at = self.at.filter(|at| at.actor == Actor::Cli && !self.died);
+        if let Some(at) = at {
+            command.env("SLIPWAY_CRASH_AT", at.to_string());
+        }
+        let output = command.output()?;
+        if at.is_some() && was_killed(output.status) {
+            self.died = true;
+            // The operator tries again; what was done already is refused, and that's well.
+            command.env_remove("SLIPWAY_CRASH_AT").env_remove("SLIPWAY_CRASH_TRACE").output()?;
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "slipway {}: {}\n{said}", words.join(" "), output.status);
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        // One that has just died is found out by whoever waits for it.
+        let _ = self.worker.as_ref().context("a worker")?.signal(signal);
+        Ok(())
+    }
+
+    async fn until(&mut self, what: &str, row: Option<(&str, &str)>, other: &dyn Fn() -> bool) -> Result<()> {
+        let (commit, condition) = row.unwrap_or(("", "false"));
+        let sql = format!(
+            "SELECT EXISTS (SELECT 1 FROM deployments WHERE commit_sha = '{commit}'
+                 AND ({condition} OR finished_at IS NOT NULL))"
+        );
+        self.wait(what, &sql, other).await
+    }
+
+    async fn until_sql(&mut self, what: &str, sql: &str) -> Result<()> {
+        self.wait(what, sql, &|| false).await
+    }
+
+    /// Waits for a query to say yes, or for `other`; meanwhile whoever dies is buried and replaced.
+    async fn wait(&mut self, what: &str, sql: &str, other: &dyn Fn() -> bool) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            if self.worker.as_mut().context("a worker")?.ended()?.is_some() {
+                self.bury().await?;
+            }
+            if other() {
+                return Ok(());
+            }
+            // The first worker makes the tables.
+            if let Ok(row) = self.sql.query_one(sql, &[]).await
+                && row.get::<_, bool>(0)
+            {
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < PATIENCE, "never: {what}");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// The passings in a trace; none when there is no trace.
+fn passings(trace: &Path, actor: Actor) -> Result<Vec<Passing>> {
+    let text = std::fs::read_to_string(trace).unwrap_or_default();
+    text.lines().map(|line| Passing::read(actor, line)).collect()
+}
