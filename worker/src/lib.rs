@@ -16,6 +16,7 @@ pub mod intake;
 pub mod lifecycle;
 pub mod message;
 pub mod metrics;
+pub mod presence;
 pub mod readiness;
 pub mod relay;
 pub mod runner;

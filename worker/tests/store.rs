@@ -46,7 +46,8 @@ async fn migrations_from_several_processes_at_once_all_succeed() {
     for migration in migrations.collect::<Vec<_>>() {
         migration.await.unwrap().unwrap();
     }
-    assert_eq!(database.count("SELECT count(*) FROM refinery_schema_history").await, 1);
+    let twice = "SELECT count(*) - count(DISTINCT version) FROM refinery_schema_history";
+    assert_eq!(database.count(twice).await, 0);
     let held = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
                 WHERE locktype = 'advisory' AND datname = current_database()";
     eventually("the lock is gone", || async { database.count(held).await == 0 }).await;
@@ -227,7 +228,7 @@ async fn a_plaintext_secret_stays_in_no_table_once_its_dead_letter_is_published(
     let refusal = Refusal { failure, known: *rejection.known, withhold: true };
     assert!(store.refuse(&refusal, &incoming).await.unwrap());
     assert!(!store.refuse(&refusal, &incoming).await.unwrap(), "its duplicate is recognised");
-    let waiting = store.waiting_messages(0, 10).await.unwrap();
+    let waiting = store.waiting_messages(&[], 10).await.unwrap();
     let letter = waiting.iter().find(|row| row.message.exchange == "slipway.dead-letters").unwrap();
     assert_eq!(letter.message.body, body);
     assert_eq!(letter.message.headers["dlq-error-code"], "plaintext-secret");
@@ -265,7 +266,7 @@ async fn a_replayed_dead_letter_counts_its_replays() {
     let replay = uuid::Uuid::new_v4();
     assert!(store.replay_dead_letter(letter.id, replay).await.unwrap());
     assert!(!store.replay_dead_letter(letter.id, uuid::Uuid::new_v4()).await.unwrap(), "only once");
-    let rows = store.waiting_messages(0, 100).await.unwrap();
+    let rows = store.waiting_messages(&[], 100).await.unwrap();
     let sent = rows.into_iter().find(|row| row.message.exchange == "slipway.requests").unwrap().message;
     assert_eq!(Some(&sent.body), letter.body.as_ref());
     let again = slipway_worker::message::Incoming { headers: sent.headers, ..incoming(&sent.body) };

@@ -1,4 +1,4 @@
-//! Publishing: mandatory, persistent, confirmed, each with a time-out. A message counts as published only when the
+//! Publishing: mandatory, persistent, confirmed, each with a time-out, which an alarm of the broker suspends. A message counts as published only when the
 //! broker acknowledged it and didn't return it: lapin calls a returned one acknowledged, too.
 
 use jiff::Timestamp;
@@ -6,7 +6,9 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 
-use super::{AmqpError, Link, answer};
+use tokio::sync::watch;
+
+use super::{AmqpError, Link, LinkState, answer, answer_when_unblocked};
 use crate::message::Outgoing;
 
 /// Property `app-id` of everything that is published.
@@ -34,10 +36,11 @@ pub enum PublishError {
 /// Publishes on a channel of its own.
 pub struct Publisher {
     channel: Channel,
+    state: watch::Receiver<LinkState>,
 }
 
 /// A message that was sent and not yet confirmed.
-pub struct PendingConfirm(PublisherConfirm);
+pub struct PendingConfirm(PublisherConfirm, watch::Receiver<LinkState>);
 
 impl Publisher {
     /// Opens a channel for publishing.
@@ -47,13 +50,13 @@ impl Publisher {
     pub async fn open(link: &Link) -> Result<Self, AmqpError> {
         let channel = link.channel().await?;
         answer("confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Self { channel })
+        Ok(Self { channel, state: link.states() })
     }
 
     /// Sends a message; whether it's published, [`PendingConfirm::wait`] tells. Several may be under way at once.
     ///
     /// # Errors
-    /// When the connection is gone or blocked; the channel can't be used any more then.
+    /// When the connection is gone; the channel can't be used any more then.
     pub async fn send(&self, message: &Outgoing) -> Result<PendingConfirm, AmqpError> {
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let sent = self.channel.basic_publish(
@@ -63,7 +66,8 @@ impl Publisher {
             &message.body,
             properties(message),
         );
-        Ok(PendingConfirm(answer("a message", sent).await?))
+        let sent = answer_when_unblocked(self.state.clone(), "a message", sent).await?;
+        Ok(PendingConfirm(sent, self.state.clone()))
     }
 
     /// Sends a message and waits until it's published.
@@ -81,7 +85,7 @@ impl PendingConfirm {
     /// # Errors
     /// A [`PublishError`]; after [`PublishError::Broken`] the channel can't be used any more.
     pub async fn wait(self) -> Result<(), PublishError> {
-        match answer("a confirm", self.0).await? {
+        match answer_when_unblocked(self.1, "a confirm", self.0).await? {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
                 Err(PublishError::Returned { code: returned.reply_code, text: returned.reply_text.to_string() })

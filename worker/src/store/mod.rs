@@ -17,6 +17,7 @@ mod outbox;
 mod progress;
 mod servers;
 mod state;
+mod status;
 mod tls;
 mod wakeups;
 
@@ -34,10 +35,11 @@ pub use deployments::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};
 pub use ending::{End, StageEnd};
 pub use error::StoreError;
 pub use intake::{Accepted, Refusal};
-pub use outbox::{Backlog, OutboxRow, RelayLease, Sent};
+pub use outbox::{Backlog, Line, OutboxRow, RelayLease, Sent};
 pub use progress::Boundary;
 pub use servers::ServerRecord;
 pub use state::{IllegalTransition, State, UnknownState};
+pub use status::{Counts, WorkerSeen};
 pub use wakeups::Wakeups;
 
 /// Result of a call of the store.
@@ -110,7 +112,8 @@ impl Store {
     /// # Errors
     /// When the database can't be reached, or its schema is newer than this program or was changed by hand.
     pub async fn migrate(&self) -> Result<()> {
-        let (mut client, connection) = self.config.connect(self.tls.clone()).await?;
+        let connect = async { Ok(self.config.connect(self.tls.clone()).await?) };
+        let (mut client, connection) = deadline(connect).await?;
         // A connection of its own: the lock ends with it, whatever happens, and it may wait longer than others.
         let connection = tokio::spawn(connection);
         client.batch_execute("SET statement_timeout = '120s'; SET lock_timeout = '120s'").await?;
@@ -121,18 +124,6 @@ impl Store {
         let _ = connection.await;
         report.map_err(|e| StoreError::Migration(Box::new(e)))?;
         Ok(())
-    }
-
-    /// Asks the database for a sign of life.
-    ///
-    /// # Errors
-    /// When it gives none.
-    pub async fn ping(&self) -> Result<()> {
-        deadline(async {
-            self.client().await?.simple_query("SELECT 1").await?;
-            Ok(())
-        })
-        .await
     }
 
     async fn client(&self) -> Result<Object> {

@@ -14,7 +14,8 @@ use slipway_worker::credentials::Credentials;
 use slipway_worker::intake::Intake;
 use slipway_worker::lifecycle::Drain;
 use slipway_worker::message::{Incoming, Outgoing};
-use slipway_worker::readiness::Readiness;
+use slipway_worker::presence::Presence;
+use slipway_worker::readiness::{Condition, Readiness};
 use slipway_worker::relay::Relay;
 use slipway_worker::runner::{Attempt, Pipeline, Runner, Settings};
 use slipway_worker::store::Store;
@@ -147,6 +148,7 @@ pub struct Worker {
     intake: JoinHandle<()>,
     runner: JoinHandle<()>,
     relay: JoinHandle<()>,
+    presence: JoinHandle<()>,
     finish: CancellationToken,
 }
 
@@ -177,7 +179,15 @@ impl Worker {
         let (canary, canaries) = watch::channel(None);
         let finish = CancellationToken::new();
         let broker = broker(amqp, store.name());
-        let relay = Relay { store: store.clone(), broker: broker.clone(), canary: canaries, finish: finish.clone() };
+        readiness.met(Condition::Database);
+        let presence = Presence { store: store.clone(), readiness: readiness.clone(), stop: drain.token().clone() };
+        let relay = Relay {
+            store: store.clone(),
+            broker: broker.clone(),
+            readiness: readiness.clone(),
+            canary: canaries,
+            finish: finish.clone(),
+        };
         let intake = Intake {
             store: store.clone(),
             broker,
@@ -195,6 +205,7 @@ impl Worker {
             intake: tokio::spawn(intake.run()),
             runner: tokio::spawn(runner.run()),
             relay: tokio::spawn(relay.run()),
+            presence: tokio::spawn(presence.run()),
             finish,
         }
     }
@@ -204,13 +215,14 @@ impl Worker {
         self.drain.begin();
         self.intake.await.unwrap();
         self.runner.await.unwrap();
+        self.presence.await.unwrap();
         self.finish.cancel();
         self.relay.await.unwrap();
     }
 
     /// Ends at once, as a crash does.
     pub async fn kill(self) {
-        for task in [self.intake, self.runner, self.relay] {
+        for task in [self.intake, self.runner, self.relay, self.presence] {
             task.abort();
             let _ = task.await;
         }
