@@ -6,6 +6,7 @@ use crate::dead_letters::DeadLetters;
 use crate::deployments::Deployments;
 use crate::servers::Servers;
 use crate::settings::Settings;
+use crate::status::Status;
 use crate::submit::Submit;
 use crate::topology::Topology;
 use crate::watch::Watch;
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Submit(Box<Submit>),
     /// Watch a deployment to its end
     Watch(Watch),
+    /// Show who works, what waits and what needs a look; exits with 1 when something does
+    Status(Status),
     /// List, show and cancel deployments
     #[command(subcommand)]
     Deployments(Deployments),

@@ -25,6 +25,7 @@ mod replay;
 mod servers;
 mod settings;
 mod show;
+mod status;
 mod submit;
 mod topology;
 mod trouble;
@@ -60,6 +61,7 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<Exit, Trouble> {
     match cli.command {
         Command::Submit(args) => submit::run(*args, settings, printer).await,
         Command::Watch(args) => watch::run(&args, settings, printer).await,
+        Command::Status(args) => status::run(&args, settings, printer).await,
         Command::Deployments(command) => deployments::run(command, settings, printer).await,
         Command::Servers(command) => servers::run(command, settings, printer).await,
         Command::DeadLetters(command) => dead_letters::run(command, settings, printer).await,

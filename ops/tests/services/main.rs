@@ -8,6 +8,7 @@ mod inventory;
 mod it;
 #[path = "../../../worker/tests/services/mod.rs"]
 mod services;
+mod status;
 mod topology;
 mod watching;
 

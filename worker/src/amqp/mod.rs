@@ -19,7 +19,7 @@ pub use address::{Address, NotAnAddress};
 pub use connection::{Broker, Generations, Link, LinkState};
 pub use publisher::{PendingConfirm, PublishError, Publisher};
 pub use subscription::{Delivered, Subscription, consume, subscribe};
-pub use topology::{Problem, check, declare};
+pub use topology::{Problem, QueueState, check, declare, queues};
 
 /// Longest time for any one answer of the broker.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
