@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::try_join_all;
 use futures_util::stream::FuturesUnordered;
 use slipway_deploy::retry::Policy;
 use tokio::sync::watch;
@@ -26,6 +27,8 @@ use crate::telemetry;
 
 /// Messages that are read and marked at once.
 const PAGE: u32 = 200;
+/// Channels, each with one message under way.
+const CHANNELS: usize = 16;
 /// How long the relay's lease lasts.
 const LEASE: Duration = Duration::from_secs(15);
 /// How often the outbox is looked at without a wake-up.
@@ -115,9 +118,9 @@ impl Relay {
         memory: &mut Memory,
     ) -> Result<(), AmqpError> {
         amqp::declare(&link.channel().await?).await?;
-        let publisher = Publisher::open(link).await?;
+        let publishers = try_join_all((0..CHANNELS).map(|_| Publisher::open(link))).await?;
         tokio::select! {
-            ended = self.publish(&publisher, wakeups, memory) => ended,
+            ended = self.publish(&publishers, wakeups, memory) => ended,
             reason = self.watch(link) => Err(AmqpError::Down(reason)),
             () = self.stuck_at_the_end(link) => Ok(()),
         }
@@ -152,17 +155,17 @@ impl Relay {
         }
     }
 
-    /// Publishes over one channel until that breaks. A database that fails is waited for: the broker isn't to blame.
+    /// Publishes until a channel breaks. A database that fails is waited for: the broker isn't to blame.
     async fn publish(
         &self,
-        publisher: &Publisher,
+        publishers: &[Publisher],
         wakeups: &crate::store::Wakeups,
         memory: &mut Memory,
     ) -> Result<(), AmqpError> {
         loop {
             let finishing = self.finish.is_cancelled();
-            self.send_canary(publisher, memory).await?;
-            let through = match self.pass(publisher, memory).await {
+            self.send_canary(publishers, memory).await?;
+            let through = match self.pass(publishers, memory).await {
                 Ok(through) => through,
                 Err(Failed::Broker(error)) => return Err(error),
                 Err(Failed::Database(_)) if finishing => return Ok(()),
@@ -201,11 +204,15 @@ impl Relay {
 
     /// Sends what waits, if this is the relay; false when there is more. What the broker didn't take rests and waits for
     /// another time, perhaps for another relay.
-    async fn pass(&self, publisher: &Publisher, memory: &mut Memory) -> Result<bool, Failed> {
+    async fn pass(&self, publishers: &[Publisher], memory: &mut Memory) -> Result<bool, Failed> {
         let Some(lease) = self.keep_lease(memory).await? else { return Ok(true) };
         tokio::select! {
-            through = self.send_pages(publisher, lease, &mut memory.resting) => through,
-            lost = self.hold(lease) => Err(lost.into()),
+            through = self.send_pages(publishers, lease, &mut memory.resting) => through,
+            lost = self.hold(lease) => {
+                memory.lease = None;
+                // Messages are under way: their channels can't be used for others.
+                Err(AmqpError::Down(format!("left in the middle of a page: {lost}")).into())
+            }
         }
     }
 
@@ -223,7 +230,7 @@ impl Relay {
 
     async fn send_pages(
         &self,
-        publisher: &Publisher,
+        publishers: &[Publisher],
         lease: RelayLease,
         resting: &mut Resting,
     ) -> Result<bool, Failed> {
@@ -237,7 +244,7 @@ impl Relay {
             through = rows.len() < PAGE as usize;
             if !rows.is_empty() {
                 let span = span(&rows);
-                self.send_page(publisher, lease, rows, resting).instrument(span).await?;
+                self.send_page(publishers, lease, rows, resting).instrument(span).await?;
             }
         }
         let backlog = self.store.backlog().await?;
@@ -249,7 +256,7 @@ impl Relay {
     /// middle.
     async fn send_page(
         &self,
-        publisher: &Publisher,
+        publishers: &[Publisher],
         lease: RelayLease,
         rows: Vec<OutboxRow>,
         resting: &mut Resting,
@@ -260,8 +267,11 @@ impl Relay {
             let position = *first.entry(row.line).or_insert(row.position);
             lines.entry(position).or_default().push(row);
         }
-        let mut under_way: FuturesUnordered<_> =
-            lines.values().map(|line| async move { (line, send_line(publisher, line).await) }).collect();
+        let mut under_way: FuturesUnordered<_> = lines
+            .values()
+            .zip(publishers.iter().cycle())
+            .map(|(line, publisher)| async move { (line, send_line(publisher, line).await) })
+            .collect();
         let (mut sent, mut broken) = (Vec::new(), None);
         while let Some((line, went)) = under_way.next().await {
             sent.extend(&went.sent);
@@ -280,8 +290,8 @@ impl Relay {
     }
 
     /// A message to the worker itself, to see that what is published arrives.
-    async fn send_canary(&self, publisher: &Publisher, memory: &mut Memory) -> Result<(), AmqpError> {
-        let Some(queue) = self.canary.borrow().clone() else { return Ok(()) };
+    async fn send_canary(&self, publishers: &[Publisher], memory: &mut Memory) -> Result<(), AmqpError> {
+        let (Some(queue), Some(publisher)) = (self.canary.borrow().clone(), publishers.first()) else { return Ok(()) };
         if memory.canary_sent.as_ref().is_some_and(|(to, at)| *to == queue && at.elapsed() < CANARY) {
             return Ok(());
         }

@@ -172,7 +172,9 @@ impl Scene {
     /// A request that is confirmed from now on is taken in by then.
     async fn is_back(&mut self, usable: Instant, after: Fault) {
         if after == QueueDeleted {
-            // With the queue went what was in it: its producers send it again.
+            // With the queue went what was in it: its producers send it again. Without the queue they'd be parked.
+            self.eventually("the queue is there again", async |scene| scene.is_consumed().await).await;
+            assert!(usable.elapsed() < BACK, "{:?}: the queue was back after {:?}", self.under_way, usable.elapsed());
             self.book.publish(self.book.bodies()).await;
         }
         self.publish(1).await;
@@ -182,6 +184,13 @@ impl Scene {
         let (took, since) = (confirmed.elapsed(), usable.elapsed());
         measured(format!("{after:?} / {:?}: taken in {took:?} after the confirm, {since:?} in all", self.under_way));
         assert!(took < BACK, "{after:?} / {:?}: back after {took:?}", self.under_way);
+    }
+
+    async fn is_consumed(&self) -> bool {
+        let link = self.book.connect().await;
+        let queues = amqp::queues(&link).await.unwrap();
+        link.close().await;
+        queues.iter().any(|queue| queue.name == topology::DEPLOYMENTS_QUEUE && queue.consumers > 0)
     }
 
     async fn balance(&mut self) {
@@ -274,13 +283,7 @@ async fn overdue(scene: &Scene) {
     let lock = sql.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE deployments IN SHARE MODE").await.unwrap();
     if scene.under_way == UnderWay::TakingIn {
-        let link = scene.book.connect().await;
-        let is_gone = async |_: &Scene| {
-            let queues = amqp::queues(&link).await.unwrap();
-            queues.iter().any(|queue| queue.name == topology::DEPLOYMENTS_QUEUE && queue.consumers == 0)
-        };
-        scene.eventually("the broker closes the channel", is_gone).await;
-        link.close().await;
+        scene.eventually("the broker closes the channel", async |scene| !scene.is_consumed().await).await;
     }
     lock.rollback().await.unwrap();
 }

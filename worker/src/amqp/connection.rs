@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Address, AmqpError, CONNECT, NotAnAddress, answer, answer_within};
+use crate::store::is_mistrust;
 
 /// Seconds between heartbeats. A connection that is dead without a word is given up after five seconds here and after six
 /// by the broker, which then delivers again what was under way: work goes on within ten. RabbitMQ advises against less
@@ -82,7 +83,11 @@ impl Broker {
         let runtime =
             lapin::runtime::default_runtime().map_err(|source| AmqpError::Broker { what: "a connection", source })?;
         let connect = Connection::connect_uri_with_config(address.uri.clone(), properties, self.tls.clone(), runtime);
-        Ok(Link::watch(answer_within(CONNECT, "a connection", connect).await?))
+        match answer_within(CONNECT, "a connection", connect).await {
+            Ok(connection) => Ok(Link::watch(connection)),
+            Err(AmqpError::Broker { source, .. }) if is_mistrust(&source) => Err(AmqpError::Certificate(source)),
+            Err(error) => Err(error),
+        }
     }
 
     fn address(&self, turn: usize) -> &Address {

@@ -35,6 +35,9 @@ pub enum AmqpError {
     /// None of the addresses could be connected to; each with its reason.
     #[error("no connection to {}", reasons(.0))]
     Unreachable(Vec<(String, AmqpError)>),
+    /// The broker's certificate isn't trusted.
+    #[error("the broker's certificate isn't trusted; SLIPWAY_CA_FILE names authorities to trust beside the system's")]
+    Certificate(#[source] lapin::Error),
     /// The broker refused something, or the connection broke.
     #[error("the broker refused {what} or went away")]
     Broker {

@@ -34,6 +34,7 @@ pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState};
 pub use deployments::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};
 pub use ending::{End, StageEnd};
 pub use error::StoreError;
+pub(crate) use error::is_mistrust;
 pub use intake::{Accepted, Refusal};
 pub use outbox::{Backlog, Line, OutboxRow, RelayLease, Sent};
 pub use progress::Boundary;

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lapin::options::{QueueBindOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use secrecy::SecretString;
 use slipway_protocol::{DeploymentId, EventType, topology};
-use slipway_worker::amqp::{self, Link, Publisher};
+use slipway_worker::amqp::{self, Link, PublishError, Publisher};
 use slipway_worker::message::Outgoing;
 use tokio::time::Instant;
 
@@ -42,7 +42,10 @@ impl Book {
         let channel = link.channel().await.unwrap();
         amqp::declare(&channel).await.unwrap();
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(TOLD.into(), durable, FieldTable::default()).await.unwrap();
+        let mut arguments = FieldTable::default();
+        // On a cluster it outlives each node.
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        channel.queue_declare(TOLD.into(), durable, arguments).await.unwrap();
         let (all, options) = ("#".into(), QueueBindOptions::default());
         channel.queue_bind(TOLD.into(), topology::EVENTS.into(), all, options, FieldTable::default()).await.unwrap();
         link.close().await;
@@ -61,25 +64,19 @@ impl Book {
         }
     }
 
-    /// Publishes `bodies` until each is confirmed, all under way at once.
+    /// Publishes `bodies` until each is confirmed.
     pub async fn publish(&mut self, bodies: Vec<Vec<u8>>) {
         let mut left = bodies;
         let deadline = Instant::now() + PATIENCE;
         while !left.is_empty() {
             let link = self.connect().await;
             let publisher = Publisher::open(&link).await.unwrap();
-            let mut pending = Vec::new();
-            for body in &left {
-                let message = Outgoing { message_id: id_of(body), ..outgoing(body, &[]) };
-                pending.push(publisher.send(&message).await);
-            }
-            let mut refused = Vec::new();
-            for (body, sent) in left.into_iter().zip(pending) {
-                let confirmed = match sent {
-                    Ok(confirm) => confirm.wait().await.is_ok(),
-                    Err(_) => false,
-                };
-                if confirmed {
+            let (mut refused, mut broken) = (Vec::new(), false);
+            for body in left {
+                let message = Outgoing { message_id: id_of(&body), ..outgoing(&body, &[]) };
+                let sent = if broken { None } else { Some(publisher.publish(&message).await) };
+                broken |= matches!(sent, Some(Err(PublishError::Broken(_))));
+                if matches!(sent, Some(Ok(()))) {
                     self.confirmed.insert(id_of(&body), body);
                 } else {
                     refused.push(body);
