@@ -277,7 +277,12 @@ impl Relay {
             sent.extend(&went.sent);
             match (went.stopped, line.get(went.sent.len())) {
                 (Some(PublishError::Broken(error)), _) => broken = broken.or(Some(error)),
-                (Some(error), Some(row)) => rest(resting, row, &error),
+                (Some(error), Some(row)) => {
+                    if !went.sent.is_empty() {
+                        resting.remove(&row.line);
+                    }
+                    rest(resting, row, &error);
+                }
                 _ => {
                     line.first().map(|row| resting.remove(&row.line));
                 }

@@ -18,7 +18,7 @@ use slipway_worker::amqp::Link;
 use slipway_worker::store::Store;
 
 /// Deployments at once, with a dozen and more events each.
-const BURST: usize = 6;
+const BURST: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refusal {
@@ -76,7 +76,7 @@ async fn goes_through(refusal: Refusal, url: SecretString) {
         Refusal::ExchangeGone => {}
     }
     let pipeline = Scripted::new(|call| async move {
-        (0..60).for_each(|i| call.reporter.line(Stage::Compose, &format!("line {i}")));
+        (0..10).for_each(|i| call.reporter.line(Stage::Compose, &format!("line {i}")));
         Ok(report(Change::Changed))
     });
     let worker = Worker::start(store.clone(), &url, pipeline, Options::default());

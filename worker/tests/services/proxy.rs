@@ -21,7 +21,12 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn start(to: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::listen(0, to).await
+    }
+
+    /// Listens on a port that was free until now.
+    pub async fn listen(port: u16, to: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let network = watch::Sender::new(Network::default());
         let seen = network.subscribe();
