@@ -63,18 +63,20 @@ enum Fault {
 use Fault::*;
 
 /// Each fault with what a worker says of it as long as it lasts; nothing when it's over at once.
-const BROKER: &[(Fault, Option<Condition>)] = &[
+const REFUSALS: &[(Fault, Option<Condition>)] = &[
+    (LoginRefused, Some(Condition::BrokerConsumer)),
     (QueueDeleted, None),
     (ConnectionsClosed, None),
     (AckOverdue, None),
-    (LoginRefused, Some(Condition::BrokerConsumer)),
+];
+const SILENCES: &[(Fault, Option<Condition>)] = &[
     (BrokerTerminated, Some(Condition::BrokerConsumer)),
     (BrokerKilled, Some(Condition::BrokerConsumer)),
-];
-const AROUND: &[(Fault, Option<Condition>)] = &[
-    (ConnectionsForgotten, None),
-    (NetworkCut, Some(Condition::BrokerConsumer)),
     (BrokerFrozen, Some(Condition::BrokerConsumer)),
+    (NetworkCut, Some(Condition::BrokerConsumer)),
+    (ConnectionsForgotten, None),
+];
+const SHORTAGES: &[(Fault, Option<Condition>)] = &[
     (MemoryAlarm, Some(Condition::BrokerPublisher)),
     (DiskAlarm, Some(Condition::BrokerPublisher)),
     (DatabaseFrozen, Some(Condition::Database)),
@@ -368,11 +370,16 @@ async fn an_attempt_stops_while_the_database_is_frozen_and_is_made_again_afterwa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_the_broker_does_work_goes_on_and_the_books_balance() {
-    go_through(BROKER).await;
+async fn when_the_broker_refuses_or_hangs_up_work_goes_on_and_the_books_balance() {
+    go_through(REFUSALS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_happens_around_the_broker_work_goes_on_and_the_books_balance() {
-    go_through(AROUND).await;
+async fn when_the_broker_falls_silent_work_goes_on_and_the_books_balance() {
+    go_through(SILENCES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_memory_disk_or_database_give_out_work_goes_on_and_the_books_balance() {
+    go_through(SHORTAGES).await;
 }

@@ -196,7 +196,7 @@ impl Rabbit {
         let node = format!("t{port}@localhost");
         let environment = format!(
             "env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME={0}/home RABBITMQ_CONF_ENV_FILE=/dev/null \
-             ERL_EPMD_PORT={epmd} ERL_EPMD_ADDRESS=127.0.0.1",
+             ERL_EPMD_PORT={epmd} ERL_EPMD_ADDRESS=127.0.0.1 ERL_CRASH_DUMP_BYTES=0",
             folder.display()
         );
         // epmd in the server's own process group, since the one that Erlang starts would outlive it.
