@@ -28,7 +28,7 @@ const NOTICED: Duration = Duration::from_secs(12);
 /// For what has no deadline of its own.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Requests in a burst.
-const BURST: usize = 20;
+const BURST: usize = 12;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -122,7 +122,7 @@ impl Scene {
     }
 
     async fn begin(&mut self) {
-        let ready = tokio::time::timeout(PATIENCE, self.worker.readiness.ready()).await;
+        let ready = tokio::time::timeout(allowed(PATIENCE), self.worker.readiness.ready()).await;
         assert!(ready.unwrap_or(false), "{:?}: {:?}", self.under_way, self.worker.readiness.report());
         match self.under_way {
             UnderWay::Nothing => {}
@@ -156,7 +156,7 @@ impl Scene {
     }
 
     async fn eventually(&self, what: &str, holds: impl AsyncFn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + allowed(PATIENCE);
         while !holds(self).await {
             assert!(Instant::now() < deadline, "{:?}, never: {what}", self.under_way);
             tokio::time::sleep(Duration::from_millis(20)).await;
