@@ -32,9 +32,10 @@ impl Policy {
     pub const ATTEMPTS: Self =
         Self { initial: Duration::from_secs(10), max: Duration::from_secs(600), multiplier: 3.0, attempts: 5 };
 
-    /// Rebuilding a connection to the broker or the database: for ever.
+    /// Rebuilding a connection to the broker or the database: for ever. Whoever is back is found within two seconds, so
+    /// that ten are enough for work to go on.
     pub const RECONNECT: Self =
-        Self { initial: Duration::from_millis(500), max: Duration::from_secs(10), multiplier: 2.0, attempts: u32::MAX };
+        Self { initial: Duration::from_millis(250), max: Duration::from_secs(2), multiplier: 2.0, attempts: u32::MAX };
 
     /// The delay after try number `tried` (from 1), drawn evenly from zero to that try's upper bound, or `None` when
     /// all tries are used up.

@@ -8,6 +8,7 @@ use crate::deployments::Deployments;
 use crate::projects::Projects;
 use crate::servers::Servers;
 use crate::settings::Settings;
+use crate::status::Status;
 use crate::submit::Submit;
 use crate::topology::Topology;
 use crate::watch::Watch;
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     /// List what a project can be rolled back to
     #[command(subcommand)]
     Projects(Projects),
+    /// Show who works, what waits and what needs a look; exits with 1 when something does
+    Status(Status),
     /// List, show and cancel deployments
     #[command(subcommand)]
     Deployments(Deployments),

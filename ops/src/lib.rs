@@ -30,6 +30,7 @@ mod replay;
 mod servers;
 mod settings;
 mod show;
+mod status;
 mod submit;
 mod topology;
 mod trouble;
@@ -71,6 +72,7 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<Exit, Trouble> {
         Command::Rollback(args) => lifecycle::rollback(args, settings, printer).await,
         Command::Undeploy(args) => lifecycle::undeploy(args, settings, printer).await,
         Command::Projects(command) => projects::run(command, settings, printer).await,
+        Command::Status(args) => status::run(&args, settings, printer).await,
         Command::Deployments(command) => deployments::run(command, settings, printer).await,
         Command::Servers(command) => servers::run(command, settings, printer).await,
         Command::DeadLetters(command) => dead_letters::run(command, settings, printer).await,

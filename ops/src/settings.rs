@@ -12,7 +12,7 @@ use crate::trouble::Trouble;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connections")]
 pub(crate) struct Settings {
-    /// RabbitMQ, amqp(s)://…; prefer the environment, since others can read a running program's flags
+    /// RabbitMQ, amqp(s)://…, or several of a cluster, separated by commas; prefer the environment, since others can read a running program's flags
     #[arg(long, global = true, env = "SLIPWAY_AMQP_URL", hide_env_values = true, value_name = "URL", value_parser = secret)]
     amqp_url: Option<SecretString>,
 

@@ -18,15 +18,20 @@ use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::intake::Intake;
 use crate::lifecycle::{Drain, wait_for};
+use crate::presence::Presence;
 use crate::readiness::{Condition, Readiness};
 use crate::relay::Relay;
 use crate::runner::{Pipeline, Runner, Settings};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How long published events of ended deployments are kept for `slipway show` and `slipway watch`.
 pub(crate) const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a worker that fell silent is shown as such.
+pub(crate) const KEEP_WORKERS: Duration = Duration::from_secs(24 * 3600);
 /// How often old events are removed.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
+/// How many of them in one statement: a fraction of a second's work.
+const BATCH: u32 = 5_000;
 /// Messages under way between broker and database at once.
 pub(crate) const PREFETCH: u16 = 32;
 
@@ -69,8 +74,15 @@ async fn work(
 
     let (canary, canary_queue) = watch::channel(None);
     let flushed = CancellationToken::new();
-    let relay = Relay { store: store.clone(), broker: broker.clone(), canary: canary_queue, finish: flushed.clone() };
+    let relay = Relay {
+        store: store.clone(),
+        broker: broker.clone(),
+        readiness: readiness.clone(),
+        canary: canary_queue,
+        finish: flushed.clone(),
+    };
     let relay = tokio::spawn(relay.run());
+    let presence = Presence { store: store.clone(), readiness: readiness.clone(), stop: drain.token().clone() };
     let intake = Intake {
         store: store.clone(),
         broker,
@@ -90,6 +102,7 @@ async fn work(
     };
     let runner = Runner { store: store.clone(), pipeline, credentials, settings, drain: drain.clone() };
     let mut parts = JoinSet::new();
+    parts.spawn(presence.run());
     parts.spawn(intake.run());
     parts.spawn(runner.run());
     if let Some(github) = github {
@@ -145,10 +158,22 @@ async fn keep_house(store: Store, drain: Drain) {
             () = drain.token().cancelled() => return,
             () = tokio::time::sleep(HOUSEKEEPING) => {}
         }
-        match store.prune_events(KEEP_EVENTS).await {
+        match clean(&store, &drain).await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "old events were removed"),
             Err(error) => tracing::warn!(%error, "old events couldn't be removed yet"),
+        }
+    }
+}
+
+async fn clean(store: &Store, drain: &Drain) -> Result<u64, StoreError> {
+    store.forget_workers(KEEP_WORKERS).await?;
+    let mut removed = 0;
+    loop {
+        let batch = store.prune_events(KEEP_EVENTS, BATCH).await?;
+        removed += batch;
+        if batch < u64::from(BATCH) || drain.has_begun() {
+            return Ok(removed);
         }
     }
 }

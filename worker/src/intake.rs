@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_deploy::retry::Policy;
 use slipway_protocol::topology;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -22,11 +21,11 @@ use crate::store::{Store, StoreError};
 use crate::telemetry;
 
 /// How long after its last canary a worker still counts as connected through.
-pub(crate) const CANARY_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const CANARY_PATIENCE: Duration = Duration::from_secs(10);
 /// How often in a row a message that can't be read is met without a delay. Past the queue's delivery limit (50) the
 /// broker itself makes it a dead letter.
 const UNREADABLE: u32 = 60;
-/// How long one message at a time is taken after an unreadable one.
+/// How long one message at a time is taken after an unreadable one, or one that the database failed at.
 const CAREFUL: Duration = Duration::from_secs(10);
 
 /// Takes requests in until the drain begins.
@@ -54,7 +53,7 @@ pub struct Intake {
 enum Ended {
     #[error("draining")]
     Drained,
-    #[error("unreadable messages are gone: several at once are taken again")]
+    #[error("nothing fails any more: several messages at once are taken again")]
     Cleared,
     #[error("the broker cancelled the consumer or lost its queue")]
     Cancelled,
@@ -62,6 +61,8 @@ enum Ended {
     Down(String),
     #[error(transparent)]
     Broker(#[from] AmqpError),
+    #[error("the database doesn't answer")]
+    NoDatabase,
     #[error(transparent)]
     Database(#[from] StoreError),
 }
@@ -70,9 +71,9 @@ impl Intake {
     /// Consumes, generation after generation.
     pub async fn run(self) {
         let mut generations = self.broker.generations("consume");
-        let mut unreadable = 0;
+        let (mut unreadable, mut failed) = (0, false);
         while let Some(link) = generations.next(self.drain.token()).await {
-            let ended = match self.generation(&link, unreadable > 0).await {
+            let ended = match self.generation(&link, unreadable > 0 || failed).await {
                 Ok(never) => match never {},
                 Err(ended) => ended,
             };
@@ -81,14 +82,21 @@ impl Intake {
             self.readiness.unmet(Condition::BrokerConsumer, &reason);
             self.readiness.unmet(Condition::Canary, &reason);
             unreadable = if self.is_unreadable(&link, &ended).await { unreadable + 1 } else { 0 };
-            if (1..UNREADABLE).contains(&unreadable) || matches!(ended, Ended::Cleared) {
+            // What is delivered beside a message that fails again and again counts as delivered as often as that.
+            failed = matches!(ended, Ended::Database(_));
+            if (1..UNREADABLE).contains(&unreadable) || matches!(ended, Ended::Cleared | Ended::NoDatabase) {
                 generations.at_once();
             }
             // Closing gives back what isn't acknowledged.
             link.close().await;
             match ended {
                 Ended::Drained => return,
-                Ended::Database(error) => self.wait_for_database(error).await,
+                Ended::NoDatabase => self.wait_for_database().await,
+                Ended::Database(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    self.readiness.unmet(Condition::Database, format!("the database fails: {error}"));
+                    self.wait_for_database().await;
+                }
                 other => {
                     let error = format!("{:#}", anyhow::Error::from(other));
                     tracing::warn!(error, "the consumer ended and is rebuilt");
@@ -107,7 +115,7 @@ impl Intake {
                 let _ = tokio::time::timeout(Duration::from_secs(1), link.down()).await;
                 link.garbled()
             }
-            Ended::Drained | Ended::Cleared | Ended::Database(_) => false,
+            Ended::Drained | Ended::Cleared | Ended::NoDatabase | Ended::Database(_) => false,
         }
     }
 
@@ -131,10 +139,18 @@ impl Intake {
                 }
                 () = tokio::time::sleep_until(cleared), if careful => return Err(Ended::Cleared),
                 () = tokio::time::sleep_until(quiet) => {
-                    self.readiness.unmet(Condition::Canary, "no canary has come back for 30 s");
+                    self.readiness.unmet(Condition::Canary, format!("no canary came back for {CANARY_PATIENCE:?}"));
                     quiet = Instant::now() + CANARY_PATIENCE;
                 }
-                delivered = subscription.next() => self.handle(&delivered?.ok_or(Ended::Cancelled)?).await?,
+                () = self.readiness.until(Condition::Database, false) => return Err(Ended::NoDatabase),
+                delivered = subscription.next() => {
+                    let delivered = delivered?.ok_or(Ended::Cancelled)?;
+                    // Left in the middle of a commit, it comes again and is a duplicate if that succeeded.
+                    tokio::select! {
+                        handled = self.handle(&delivered) => handled?,
+                        () = self.readiness.until(Condition::Database, false) => return Err(Ended::NoDatabase),
+                    }
+                }
             }
         }
     }
@@ -147,18 +163,12 @@ impl Intake {
         Ended::Drained
     }
 
-    async fn wait_for_database(&self, error: StoreError) {
-        let error = format!("{:#}", anyhow::Error::from(error));
-        tracing::error!(error, "the database fails: consuming stops until it answers again");
-        self.readiness.unmet(Condition::Database, "the database fails");
-        let ping = || self.store.ping();
-        // One try at least, with a delay before: a database that answers pings may still refuse to write.
+    /// Until the next sign of life that the database takes: a write, since one that answers may still refuse those.
+    async fn wait_for_database(&self) {
+        tracing::error!("the database fails: consuming stops until it takes writes again");
         tokio::select! {
-            () = tokio::time::sleep(Policy::RECONNECT.initial) => {}
-            () = self.drain.token().cancelled() => return,
-        }
-        if crate::lifecycle::wait_for("database", Policy::RECONNECT, &self.drain, ping).await.is_some() {
-            self.readiness.met(Condition::Database);
+            () = self.readiness.until(Condition::Database, true) => tracing::info!("the database is back"),
+            () = self.drain.token().cancelled() => {}
         }
     }
 

@@ -19,6 +19,7 @@ pub mod lifecycle;
 pub mod message;
 pub mod metrics;
 pub mod policies;
+pub mod presence;
 pub mod readiness;
 pub mod relay;
 pub mod runner;

@@ -12,10 +12,13 @@ use crate::lifecycle::Drain;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
-    /// The database is connected and its schema is the expected one.
+    /// The database has the expected schema, and has taken this worker's latest sign of life.
     Database,
     /// The broker has registered this worker's consumer.
     BrokerConsumer,
+    /// The broker takes what this worker publishes. Without that a worker still takes requests in and carries them out,
+    /// and isn't ready all the same: nobody would hear of it, and an alarm of the broker is for people to see.
+    BrokerPublisher,
     /// A message of its own has come back to it through the broker.
     Canary,
     /// It isn't draining.
@@ -58,7 +61,9 @@ impl Readiness {
     pub fn new(drain: &Drain) -> Self {
         let since = Timestamp::now();
         let unmet = |name| Status { name, met: false, reason: Some("not there yet".into()), since };
-        let conditions = [Condition::Database, Condition::BrokerConsumer, Condition::Canary].map(unmet).into();
+        let conditions =
+            [Condition::Database, Condition::BrokerConsumer, Condition::BrokerPublisher, Condition::Canary];
+        let conditions = conditions.map(unmet).into();
         Self { conditions: Arc::new(watch::Sender::new(conditions)), drain: drain.clone() }
     }
 
@@ -102,6 +107,13 @@ impl Readiness {
             reason: begun.map(|_| "draining: running work ends, nothing new is taken".into()),
             since: begun.unwrap_or_else(|| self.drain.created_at()),
         }
+    }
+
+    /// Waits until `condition` holds (`met`) or doesn't; not for [`Condition::NotDraining`].
+    pub async fn until(&self, condition: Condition, met: bool) {
+        let is = |conditions: &Vec<Status>| conditions.iter().any(|s| s.name == condition && s.met == met);
+        // Fails only without a sender, and this is one.
+        let _ = self.conditions.subscribe().wait_for(is).await;
     }
 
     /// Waits until every condition holds, or gives `false` when the drain begins first.

@@ -37,7 +37,7 @@ fn readyz_is_200_only_while_every_condition_is_met_and_names_the_one_that_is_not
     let drain = Drain::new(Duration::from_secs(1));
     let readiness = Readiness::new(&drain);
     let (server, _) = server(&readiness, PATIENCE);
-    for condition in [Condition::Database, Condition::BrokerConsumer, Condition::Canary] {
+    for condition in [Condition::Database, Condition::BrokerConsumer, Condition::BrokerPublisher, Condition::Canary] {
         assert_eq!(get(server.address(), "/readyz").0, 503);
         readiness.met(condition);
     }
@@ -53,8 +53,8 @@ fn readyz_is_200_only_while_every_condition_is_met_and_names_the_one_that_is_not
     readiness.met(Condition::BrokerConsumer);
     drain.begin();
     let (status, body) = get(server.address(), "/readyz");
-    assert_eq!((status, &body["conditions"][3]["name"]), (503, &"not-draining".into()));
-    assert_eq!(body["conditions"][3]["met"], false);
+    assert_eq!((status, &body["conditions"][4]["name"]), (503, &"not-draining".into()));
+    assert_eq!(body["conditions"][4]["met"], false);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod services;
 use std::sync::Arc;
 use std::time::Duration;
 
+use services::proxy::Proxy;
 use services::rig::{Options, Outside, Scripted, Worker, eventually, migrated, outgoing, report, request};
 use services::{broker, vhost};
 use slipway_deploy::seal::KeyRing;
@@ -15,7 +16,7 @@ use slipway_protocol::{Change, DeploymentId, ErrorCode, Outcome, Stage};
 use slipway_worker::config::Config;
 use slipway_worker::credentials::Credentials;
 use slipway_worker::lifecycle::Drain;
-use slipway_worker::readiness::Readiness;
+use slipway_worker::readiness::{Condition, Readiness};
 use slipway_worker::store::State;
 use slipway_worker::{amqp, engine};
 use tokio::sync::Notify;
@@ -407,8 +408,18 @@ async fn a_result_that_nobody_is_bound_for_does_not_hold_up_a_drain() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_whole_engine_starts_from_its_configuration_and_ends_with_its_drain() {
+async fn the_whole_engine_waits_for_database_and_broker_and_ends_with_its_drain() {
     let (database, amqp) = (services::Database::new().await, vhost());
+    // Where they'll be: nobody is there yet.
+    let later = [services::free_port(), services::free_port()];
+    let moved = |url: &secrecy::SecretString, port: u16| {
+        let mut url: reqwest::Url = secrecy::ExposeSecret::expose_secret(url).parse().unwrap();
+        let was = url.port().unwrap();
+        url.set_port(Some(port)).unwrap();
+        (url.to_string(), was)
+    };
+    let ((amqp_later, amqp_port), (database_later, database_port)) =
+        (moved(&amqp, later[0]), moved(&database.url, later[1]));
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {
         let path = folder.path().join(name);
@@ -417,8 +428,8 @@ async fn the_whole_engine_starts_from_its_configuration_and_ends_with_its_drain(
         path.display().to_string()
     };
     let variables = [
-        ("SLIPWAY_AMQP_URL", secrecy::ExposeSecret::expose_secret(&amqp).to_owned()),
-        ("SLIPWAY_DATABASE_URL", secrecy::ExposeSecret::expose_secret(&database.url).to_owned()),
+        ("SLIPWAY_AMQP_URL", amqp_later),
+        ("SLIPWAY_DATABASE_URL", database_later),
         ("SLIPWAY_SSH_KEY_FILE", file("ssh", "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END")),
         ("SLIPWAY_GITHUB_TOKEN_FILE", file("github", "token")),
         ("SLIPWAY_DIGEST_KEY_FILE", file("digest", &"k".repeat(32))),
@@ -428,6 +439,13 @@ async fn the_whole_engine_starts_from_its_configuration_and_ends_with_its_drain(
     let drain = Drain::new(Duration::from_secs(5));
     let readiness = Readiness::new(&drain);
     let engine = tokio::spawn(engine::run_with(config, Arc::new(changed()), readiness.clone(), drain.clone()));
+    let waits = tokio::time::timeout(Duration::from_secs(1), readiness.ready()).await;
+    assert!(waits.is_err() && !engine.is_finished());
+    let _database = Proxy::listen(later[1], database_port).await;
+    tokio::time::timeout(Duration::from_secs(30), readiness.until(Condition::Database, true)).await.unwrap();
+    let waits = tokio::time::timeout(Duration::from_secs(1), readiness.ready()).await;
+    assert!(waits.is_err() && !engine.is_finished());
+    let _broker = Proxy::listen(later[0], amqp_port).await;
     assert!(tokio::time::timeout(Duration::from_secs(30), readiness.ready()).await.unwrap());
     let mut outside = Outside::new(&amqp).await;
     outside.publish(&request(|_| {})).await;

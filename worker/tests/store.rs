@@ -228,7 +228,7 @@ async fn a_plaintext_secret_stays_in_no_table_once_its_dead_letter_is_published(
     let refusal = Refusal { failure, known: *rejection.known, withhold: true };
     assert!(store.refuse(&refusal, &incoming).await.unwrap());
     assert!(!store.refuse(&refusal, &incoming).await.unwrap(), "its duplicate is recognised");
-    let waiting = store.waiting_messages(0, 10).await.unwrap();
+    let waiting = store.waiting_messages(&[], 10).await.unwrap();
     let letter = waiting.iter().find(|row| row.message.exchange == "slipway.dead-letters").unwrap();
     assert_eq!(letter.message.body, body);
     assert_eq!(letter.message.headers["dlq-error-code"], "plaintext-secret");
@@ -266,7 +266,7 @@ async fn a_replayed_dead_letter_counts_its_replays() {
     let replay = uuid::Uuid::new_v4();
     assert!(store.replay_dead_letter(letter.id, replay).await.unwrap());
     assert!(!store.replay_dead_letter(letter.id, uuid::Uuid::new_v4()).await.unwrap(), "only once");
-    let rows = store.waiting_messages(0, 100).await.unwrap();
+    let rows = store.waiting_messages(&[], 100).await.unwrap();
     let sent = rows.into_iter().find(|row| row.message.exchange == "slipway.requests").unwrap().message;
     assert_eq!(Some(&sent.body), letter.body.as_ref());
     let again = slipway_worker::message::Incoming { headers: sent.headers, ..incoming(&sent.body) };
@@ -300,4 +300,47 @@ async fn cancelling_ends_what_waits_and_stops_what_runs_at_a_boundary() {
     assert_eq!(store.cancel(running.deployment).await.unwrap(), Some(State::Running));
     assert_eq!(store.stage_started(&running, Stage::Clone, b"x").await.unwrap(), Boundary::Cancelled);
     assert_eq!(store.cancel(DeploymentId::of("a", "b", None)).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_events_are_removed_in_batches_and_wait_for_nobody() {
+    const MANY: u64 = 100_000;
+    let (database, store) = Database::migrated("w").await;
+    let ended = claimed(&store).await.lease;
+    store.finish(&ended, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+    let running = claimed(&store).await.lease;
+    let old = "INSERT INTO outbox (deployment_id, sequence, message_id, type, exchange, routing_key, body, must_route,
+                   published_at)
+               SELECT $1, s, s::text, 't', 'e', 'k', 'body', false, now() - interval '40 days'
+               FROM generate_series(1000, 999 + $2::bigint) s";
+    database.sql.execute(old, &[&ended.deployment.0, &i64::try_from(MANY).unwrap()]).await.unwrap();
+    database.sql.execute(old, &[&running.deployment.0, &7_i64]).await.unwrap();
+    database
+        .sql
+        .batch_execute("UPDATE outbox SET published_at = now() WHERE sequence < 1000; ANALYZE outbox")
+        .await
+        .unwrap();
+    let mut other = database.another().await;
+    let lock = other.transaction().await.unwrap();
+    lock.execute("SELECT 1 FROM outbox WHERE sequence < 1003 AND sequence >= 1000 FOR UPDATE", &[]).await.unwrap();
+
+    let month = Duration::from_secs(30 * 24 * 3600);
+    let (mut removed, mut longest) = (0, Duration::ZERO);
+    loop {
+        let begun = std::time::Instant::now();
+        let batch = store.prune_events(month, 5_000).await.unwrap();
+        longest = longest.max(begun.elapsed());
+        assert!(batch <= 5_000);
+        removed += batch;
+        if batch == 0 {
+            break;
+        }
+    }
+    // Three are locked; a locked row is somebody's work, and a running deployment's events are still read.
+    assert_eq!(removed, MANY - 3);
+    lock.rollback().await.unwrap();
+    assert_eq!(store.prune_events(month, 5_000).await.unwrap(), 3);
+    assert_eq!(database.count("SELECT count(*) FROM outbox WHERE published_at < now() - interval '30 days'").await, 7);
+    assert!(longest < Duration::from_secs(5), "one batch took {longest:?}");
+    assert!(store.backlog().await.unwrap().depth == 0);
 }

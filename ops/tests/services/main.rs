@@ -9,6 +9,7 @@ mod it;
 mod lifecycle;
 #[path = "../../../worker/tests/services/mod.rs"]
 mod services;
+mod status;
 mod topology;
 mod watching;
 

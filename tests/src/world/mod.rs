@@ -18,6 +18,7 @@
 mod broker;
 mod cache;
 mod cell;
+mod cluster;
 mod database;
 mod folder;
 mod git;
@@ -42,6 +43,7 @@ use std::thread;
 use anyhow::{Context, Result};
 
 pub use cache::Cache;
+pub use cluster::{Cluster, NODES};
 use folder::Folder;
 pub use git::{Commit, Git};
 use holder::Holder;
@@ -146,6 +148,14 @@ impl World {
     #[must_use]
     pub fn amqp_url(&self) -> &'static str {
         broker::URL
+    }
+
+    /// Starts a RabbitMQ cluster of three nodes, beside the single broker if there is one.
+    ///
+    /// # Errors
+    /// When a node doesn't come up: with the tail of its log.
+    pub fn start_cluster(&self) -> Result<Cluster> {
+        Cluster::start(&self.holder)
     }
 
     /// Postgres, to stop, kill, freeze and start.

@@ -20,7 +20,12 @@ pub(super) fn amqp(address: Ipv4Addr) -> bool {
 
 /// A registry speaks TLS: it has read its certificate before it listens, so that a connection is enough.
 pub(super) fn tls(address: Ipv4Addr) -> bool {
-    TcpStream::connect_timeout(&SocketAddr::from((address, 443)), LIMIT).is_ok()
+    tcp(address, 443)
+}
+
+/// Something listens.
+pub(super) fn tcp(address: Ipv4Addr, port: u16) -> bool {
+    TcpStream::connect_timeout(&SocketAddr::from((address, port)), LIMIT).is_ok()
 }
 
 /// dockerd answers its own ping.

@@ -7,41 +7,48 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use lapin::tcp::OwnedTLSConfig;
-use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use secrecy::{ExposeSecret as _, SecretString};
 use slipway_deploy::retry::Policy;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{AmqpError, answer};
+use super::{Address, AmqpError, CONNECT, NotAnAddress, answer, answer_within};
+use crate::store::is_mistrust;
 
-/// Seconds between heartbeats; a peer that misses two is gone.
-pub(crate) const HEARTBEAT: u16 = 10;
+/// Seconds between heartbeats. A connection that is dead without a word is given up after five seconds here and after six
+/// by the broker, which then delivers again what was under way: work goes on within ten. RabbitMQ advises against less
+/// than five, since a slow network is then taken for a dead one; here that costs a reconnect and a few duplicates, which
+/// are recognised.
+pub(crate) const HEARTBEAT: u16 = 2;
 /// A connection that lived this long has earned a quick reconnect.
 const SETTLED: Duration = Duration::from_secs(30);
+/// How long the goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How often a failure that stays the same is told.
+const REMIND: Duration = Duration::from_secs(30);
 
-/// Where the broker is and how to log in. No `Debug`: the URL holds a password.
+/// Where the broker is and how to log in. No `Debug`: the addresses hold passwords.
 #[derive(Clone)]
 pub struct Broker {
-    uri: AMQPUri,
+    addresses: Arc<[Address]>,
     tls: OwnedTLSConfig,
     name: String,
 }
 
 impl Broker {
-    /// The broker at `url` (`amqp://` or `amqps://`) for the process `name`; `ca_file` (PEM) is trusted beside the
-    /// system's roots.
+    /// The broker at one of `urls` (`amqp://` or `amqps://`, separated by commas or white space) for the process `name`;
+    /// `ca_file` (PEM) is trusted beside the system's roots.
     ///
     /// # Errors
-    /// [`AmqpError::Url`] when the URL or the CA file can't be used.
-    pub fn new(url: &SecretString, ca_file: Option<&Path>, name: &str) -> Result<Self, AmqpError> {
-        let mut uri: AMQPUri = url
-            .expose_secret()
-            .parse()
-            .map_err(|_| AmqpError::Url("it isn't amqp:// or amqps:// with host and credentials".to_owned()))?;
-        uri.query.heartbeat = Some(HEARTBEAT);
-        uri.query.connection_timeout = Some(5_000);
+    /// [`AmqpError::Url`] when a URL or the CA file can't be used.
+    pub fn new(urls: &SecretString, ca_file: Option<&Path>, name: &str) -> Result<Self, AmqpError> {
+        let mut addresses = Address::list(urls.expose_secret()).map_err(|NotAnAddress(place)| {
+            AmqpError::Url(format!("address {place} of it isn't amqp:// or amqps:// with host and credentials"))
+        })?;
+        for address in &mut addresses {
+            address.uri.query.heartbeat = Some(HEARTBEAT);
+        }
         let cert_chain = ca_file
             .map(|path| {
                 std::fs::read_to_string(path).map_err(|e| AmqpError::Url(format!("CA file {}: {e}", path.display())))
@@ -49,26 +56,62 @@ impl Broker {
             .transpose()?;
         // lapin takes the process's provider; installing it twice is harmless.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Ok(Self { uri, tls: OwnedTLSConfig { identity: None, cert_chain }, name: name.to_owned() })
+        let tls = OwnedTLSConfig { identity: None, cert_chain };
+        Ok(Self { addresses: addresses.into(), tls, name: name.to_owned() })
     }
 
-    /// Connects once; `purpose` shows in the broker's list of connections.
+    /// Connects to the first address that can be, from one drawn at random on; `purpose` shows in the broker's list of
+    /// connections.
     ///
     /// # Errors
-    /// When the broker can't be reached in time or refuses the login.
+    /// [`AmqpError::Unreachable`] when none can be reached in time or all refuse the login.
     pub async fn connect(&self, purpose: &str) -> Result<Link, AmqpError> {
+        let (mut refused, first) = (Vec::new(), self.any());
+        for turn in 0..self.addresses.len() {
+            let address = self.address(first + turn);
+            match self.connect_to(address, purpose).await {
+                Ok(link) => return Ok(link),
+                Err(error) => refused.push((address.to_string(), error)),
+            }
+        }
+        Err(AmqpError::Unreachable(refused))
+    }
+
+    async fn connect_to(&self, address: &Address, purpose: &str) -> Result<Link, AmqpError> {
         let properties =
             ConnectionProperties::default().with_connection_name(format!("{} {purpose}", self.name).into());
         let runtime =
             lapin::runtime::default_runtime().map_err(|source| AmqpError::Broker { what: "a connection", source })?;
-        let connect = Connection::connect_uri_with_config(self.uri.clone(), properties, self.tls.clone(), runtime);
-        Ok(Link::watch(answer("a connection", connect).await?))
+        let connect = Connection::connect_uri_with_config(address.uri.clone(), properties, self.tls.clone(), runtime);
+        match answer_within(CONNECT, "a connection", connect).await {
+            Ok(connection) => Ok(Link::watch(connection)),
+            Err(AmqpError::Broker { source, .. }) if is_mistrust(&source) => Err(AmqpError::Certificate(source)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn address(&self, turn: usize) -> &Address {
+        &self.addresses[turn % self.addresses.len()]
+    }
+
+    /// Some address, so that many workers spread over a cluster.
+    fn any(&self) -> usize {
+        usize::from(uuid::Uuid::new_v4().into_bytes()[0])
     }
 
     /// An endless supply of connections for `purpose`.
     #[must_use]
     pub fn generations(&self, purpose: &'static str) -> Generations {
-        Generations { broker: self.clone(), purpose, tried: 0, number: 0, since: None }
+        let turn = self.any();
+        Generations { broker: self.clone(), purpose, turn, tried: 0, number: 0, since: None, told: None }
+    }
+}
+
+/// Every address, without logins.
+impl std::fmt::Display for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
+        f.write_str(&shown.join(", "))
     }
 }
 
@@ -76,9 +119,11 @@ impl Broker {
 pub struct Generations {
     broker: Broker,
     purpose: &'static str,
+    turn: usize,
     tried: u32,
     number: u64,
     since: Option<Instant>,
+    told: Option<(String, Instant)>,
 }
 
 impl Generations {
@@ -87,13 +132,16 @@ impl Generations {
         self.tried = 0;
     }
 
-    /// The next connection, however long it takes; `None` once `stop` is cancelled.
+    /// The next connection, however long it takes; `None` once `stop` is cancelled. Goes from address to address, and
+    /// waits after each round.
     pub async fn next(&mut self, stop: &CancellationToken) -> Option<Link> {
         if self.since.is_some_and(|since| since.elapsed() > SETTLED) {
             self.tried = 0;
         }
+        let round = self.broker.addresses.len();
+        let mut failed = 0;
         loop {
-            if self.tried > 0 {
+            if self.tried > 0 && failed % round == 0 {
                 let delay = Policy::RECONNECT.delay(self.tried).unwrap_or(Policy::RECONNECT.max);
                 tokio::select! {
                     () = stop.cancelled() => return None,
@@ -101,23 +149,36 @@ impl Generations {
                 }
             }
             self.tried = self.tried.saturating_add(1);
+            let address = self.broker.address(self.turn).clone();
             let connected = tokio::select! {
                 () = stop.cancelled() => return None,
-                connected = self.broker.connect(self.purpose) => connected,
+                connected = self.broker.connect_to(&address, self.purpose) => connected,
             };
+            // Also after a success: the connection that follows is needed when this address has failed.
+            self.turn += 1;
             match connected {
                 Ok(link) => {
                     self.number += 1;
-                    self.since = Some(Instant::now());
-                    tracing::info!(purpose = self.purpose, generation = self.number, "connected to the broker");
+                    (self.since, self.told) = (Some(Instant::now()), None);
+                    let (purpose, generation) = (self.purpose, self.number);
+                    tracing::info!(purpose, generation, address = %address, "connected to the broker");
                     return Some(link);
                 }
-                Err(error) => {
-                    let error = format!("{:#}", anyhow::Error::from(error));
-                    tracing::warn!(purpose = self.purpose, tries = self.tried, error, "waiting for the broker");
-                }
+                Err(error) => self.tell(&address, error),
             }
+            failed += 1;
         }
+    }
+
+    /// Tells a failure when it's new, and again now and then.
+    fn tell(&mut self, address: &Address, error: AmqpError) {
+        let error = format!("{address}: {:#}", anyhow::Error::from(error));
+        if self.told.as_ref().is_some_and(|(told, at)| *told == error && at.elapsed() < REMIND) {
+            tracing::debug!(purpose = self.purpose, tries = self.tried, error, "waiting for the broker");
+            return;
+        }
+        tracing::warn!(purpose = self.purpose, tries = self.tried, error, "waiting for the broker");
+        self.told = Some((error, Instant::now()));
     }
 }
 
@@ -186,6 +247,12 @@ impl Link {
         self.state.borrow().clone()
     }
 
+    /// Waits until it's in another state than `known`.
+    pub async fn changed(&self, known: &LinkState) {
+        // Fails only when nobody tells any more, which is after the last state.
+        let _ = self.state.clone().wait_for(|state| state != known).await;
+    }
+
     /// Waits until it's gone, and says why.
     pub async fn down(&self) -> String {
         let mut state = self.state.clone();
@@ -203,8 +270,15 @@ impl Link {
         answer("a channel", self.connection.create_channel()).await
     }
 
-    /// Says goodbye, for as long as one answer may take; the connection is gone afterwards in any case.
+    /// How it is, to be watched.
+    pub(super) fn states(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+
+    /// Says goodbye to a broker that listens; the connection is gone afterwards in any case.
     pub async fn close(self) {
-        let _ = answer("the end of the connection", self.connection.close(200, "bye".into())).await;
+        if self.state() == LinkState::Up {
+            let _ = answer_within(GOODBYE, "a goodbye", self.connection.close(200, "bye".into())).await;
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! What lapin calls success isn't always: see [`Publisher`] for returned messages and [`Subscription`] for streams that
 //! end or hang. Nothing here knows about deployments.
 
+mod address;
 pub(crate) mod connection;
 mod publisher;
 mod subscription;
@@ -12,13 +13,18 @@ mod topology;
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+pub use address::{Address, NotAnAddress};
 pub use connection::{Broker, Generations, Link, LinkState};
 pub use publisher::{PendingConfirm, PublishError, Publisher};
 pub use subscription::{Delivered, Subscription, consume, subscribe};
-pub use topology::{Problem, check, declare};
+pub use topology::{Problem, QueueState, check, declare, queues};
 
-/// Longest time for connecting, and for any one answer of the broker.
+/// Longest time for any one answer of the broker.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for connecting to one address, login included.
+pub const CONNECT: Duration = Duration::from_secs(5);
 
 /// A failure of the broker or of the connection to it. `Display` never repeats its source.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +32,12 @@ pub enum AmqpError {
     /// The connection URL or the CA file can't be used.
     #[error("SLIPWAY_AMQP_URL can't be used: {0}")]
     Url(String),
+    /// None of the addresses could be connected to; each with its reason.
+    #[error("no connection to {}", reasons(.0))]
+    Unreachable(Vec<(String, AmqpError)>),
+    /// The broker's certificate isn't trusted.
+    #[error("the broker's certificate isn't trusted; SLIPWAY_CA_FILE names authorities to trust beside the system's")]
+    Certificate(#[source] lapin::Error),
     /// The broker refused something, or the connection broke.
     #[error("the broker refused {what} or went away")]
     Broker {
@@ -36,18 +48,67 @@ pub enum AmqpError {
         source: lapin::Error,
     },
     /// The broker didn't answer in time.
-    #[error("the broker didn't answer to {what} within {TIMEOUT:?}")]
+    #[error("the broker didn't answer to {what} within {limit:?}")]
     TimedOut {
         /// What was being done.
         what: &'static str,
+        /// The time it had.
+        limit: Duration,
     },
+    /// The connection broke.
+    #[error("the connection to the broker is gone: {0}")]
+    Down(String),
+}
+
+/// The addresses with the reasons, sources included: several chains can't be one.
+fn reasons(refused: &[(String, AmqpError)]) -> String {
+    let reason = |(address, error): &(String, AmqpError)| {
+        let mut reason = format!("{address}: {error}");
+        let mut source = std::error::Error::source(error);
+        while let Some(error) = source {
+            reason.push_str(&format!(": {error}"));
+            source = error.source();
+        }
+        reason
+    };
+    refused.iter().map(reason).collect::<Vec<_>>().join("; ")
 }
 
 /// Bounds the wait for an answer: a frozen or blocked broker keeps its connections open.
 async fn answer<T>(what: &'static str, work: impl Future<Output = lapin::Result<T>>) -> Result<T, AmqpError> {
-    match tokio::time::timeout(TIMEOUT, work).await {
+    answer_within(TIMEOUT, what, work).await
+}
+
+async fn answer_within<T>(
+    limit: Duration,
+    what: &'static str,
+    work: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, AmqpError> {
+    match tokio::time::timeout(limit, work).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(source)) => Err(AmqpError::Broker { what, source }),
-        Err(_) => Err(AmqpError::TimedOut { what }),
+        Err(_) => Err(AmqpError::TimedOut { what, limit }),
+    }
+}
+
+/// As [`answer`], with a clock that stands still while the broker is in alarm: then it does answer, later.
+async fn answer_when_unblocked<T>(
+    mut state: watch::Receiver<LinkState>,
+    what: &'static str,
+    work: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, AmqpError> {
+    let is_blocked = |state: &LinkState| matches!(state, LinkState::Blocked(_));
+    let overdue = async {
+        loop {
+            let blocked = state.wait_for(is_blocked);
+            if !matches!(tokio::time::timeout(TIMEOUT, blocked).await, Ok(Ok(_))) {
+                return;
+            }
+            let _ = state.wait_for(|state| !is_blocked(state)).await;
+        }
+    };
+    tokio::select! {
+        answered = work => answered.map_err(|source| AmqpError::Broker { what, source }),
+        () = overdue => Err(AmqpError::TimedOut { what, limit: TIMEOUT }),
     }
 }

@@ -1,12 +1,17 @@
-//! Publishing: mandatory, persistent, confirmed, each with a time-out. A message counts as published only when the
-//! broker acknowledged it and didn't return it: lapin calls a returned one acknowledged, too.
+//! Publishing: mandatory, persistent, confirmed, each with a time-out, which an alarm of the broker suspends. A message counts as published only when the
+//! broker acknowledged it and didn't return it: lapin calls a returned one acknowledged, too, and gives what is returned
+//! to whichever confirm comes next. So a channel has one message under way; who wants more opens more.
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 
-use super::{AmqpError, Link, answer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::{AmqpError, Link, LinkState, answer, answer_when_unblocked};
 use crate::message::Outgoing;
 
 /// Property `app-id` of everything that is published.
@@ -31,13 +36,19 @@ pub enum PublishError {
     Broken(#[from] AmqpError),
 }
 
-/// Publishes on a channel of its own.
+/// Publishes on a channel of its own, one message after the other.
 pub struct Publisher {
     channel: Channel,
+    turn: Arc<Semaphore>,
+    state: watch::Receiver<LinkState>,
 }
 
-/// A message that was sent and not yet confirmed.
-pub struct PendingConfirm(PublisherConfirm);
+/// A message that was sent and not yet confirmed; until then its channel takes no other.
+pub struct PendingConfirm {
+    confirm: PublisherConfirm,
+    state: watch::Receiver<LinkState>,
+    _turn: OwnedSemaphorePermit,
+}
 
 impl Publisher {
     /// Opens a channel for publishing.
@@ -47,14 +58,16 @@ impl Publisher {
     pub async fn open(link: &Link) -> Result<Self, AmqpError> {
         let channel = link.channel().await?;
         answer("confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Self { channel })
+        Ok(Self { channel, turn: Arc::new(Semaphore::new(1)), state: link.states() })
     }
 
-    /// Sends a message; whether it's published, [`PendingConfirm::wait`] tells. Several may be under way at once.
+    /// Sends a message when the last one is settled; whether it's published, [`PendingConfirm::wait`] tells.
     ///
     /// # Errors
-    /// When the connection is gone or blocked; the channel can't be used any more then.
+    /// When the connection is gone; the channel can't be used any more then.
     pub async fn send(&self, message: &Outgoing) -> Result<PendingConfirm, AmqpError> {
+        let closed = |_| AmqpError::Down("its publisher is gone".to_owned());
+        let turn = self.turn.clone().acquire_owned().await.map_err(closed)?;
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let sent = self.channel.basic_publish(
             message.exchange.as_str().into(),
@@ -63,7 +76,8 @@ impl Publisher {
             &message.body,
             properties(message),
         );
-        Ok(PendingConfirm(answer("a message", sent).await?))
+        let confirm = answer_when_unblocked(self.state.clone(), "a message", sent).await?;
+        Ok(PendingConfirm { confirm, state: self.state.clone(), _turn: turn })
     }
 
     /// Sends a message and waits until it's published.
@@ -81,7 +95,7 @@ impl PendingConfirm {
     /// # Errors
     /// A [`PublishError`]; after [`PublishError::Broken`] the channel can't be used any more.
     pub async fn wait(self) -> Result<(), PublishError> {
-        match answer("a confirm", self.0).await? {
+        match answer_when_unblocked(self.state, "a confirm", self.confirm).await? {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
                 Err(PublishError::Returned { code: returned.reply_code, text: returned.reply_text.to_string() })

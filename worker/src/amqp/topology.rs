@@ -69,6 +69,41 @@ pub async fn check(link: &Link) -> Result<Vec<Problem>, AmqpError> {
     Ok(problems)
 }
 
+/// A queue of the table as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueState {
+    /// Its name.
+    pub name: &'static str,
+    /// Messages that wait to be delivered; those under way don't count.
+    pub messages: u32,
+    /// Who consumes it.
+    pub consumers: u32,
+}
+
+/// How full the queues of the table are; without those that don't exist.
+///
+/// # Errors
+/// When the connection is gone or the broker doesn't answer.
+pub async fn queues(link: &Link) -> Result<Vec<QueueState>, AmqpError> {
+    let mut states = Vec::new();
+    for queue in QUEUES {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let channel = link.channel().await?;
+        let asked = channel.queue_declare(queue.name.into(), options, FieldTable::default());
+        match answer("a queue", asked).await {
+            Ok(state) => states.push(QueueState {
+                name: queue.name,
+                messages: state.message_count(),
+                consumers: state.consumer_count(),
+            }),
+            Err(error) => {
+                refusal(Err(error))?;
+            }
+        }
+    }
+    Ok(states)
+}
+
 /// The broker's refusal of a declaration, as opposed to a broken connection.
 fn refusal(outcome: Result<(), AmqpError>) -> Result<Option<String>, AmqpError> {
     match outcome {

@@ -5,6 +5,7 @@ use secrecy::SecretString;
 use tokio_postgres::config::Host;
 
 use super::parse::Fault;
+use crate::amqp::{Address, NotAnAddress};
 
 /// A URL that holds a password. `Debug` and `Display` leave password and query out.
 #[derive(Clone)]
@@ -33,28 +34,18 @@ impl std::fmt::Debug for ConnectionUrl {
     }
 }
 
-/// The client library's own parser decides, so that nothing passes here that fails later. Its error isn't repeated:
-/// of a badly encoded URL it may quote a part of the password.
+/// One URL or a list of them, as [`Address::list`] reads it.
 pub(super) fn amqp_url(value: &str) -> Result<ConnectionUrl, Fault> {
-    value.parse::<lapin::uri::AMQPUri>().map_err(|_| Fault::Unexpected)?;
-    let mut shown = Url::parse(value).map_err(|_| Fault::Unexpected)?;
-    if shown.host_str().is_none_or(str::is_empty) {
-        return Err(Fault::Unexpected);
-    }
-    hide(&mut shown);
-    Ok(ConnectionUrl { url: value.into(), shown: shown.into() })
+    let addresses = Address::list(value).map_err(|NotAnAddress(place)| match value.trim().contains([',', ' ']) {
+        false => Fault::Unexpected,
+        true => Fault::Because(format!("holds an address (number {place}) that isn't amqp:// or amqps:// with a host")),
+    })?;
+    let shown: Vec<_> = addresses.iter().map(Address::with_user).collect();
+    Ok(ConnectionUrl { url: value.into(), shown: shown.join(", ") })
 }
 
-fn hide(url: &mut Url) {
-    if url.password().is_some() {
-        // Fails only for URLs that can't have a password.
-        let _ = url.set_password(Some("***"));
-    }
-    url.set_query(None);
-    url.set_fragment(None);
-}
-
-/// As [`amqp_url`]. The shown form is put together from the parsed parts, since several hosts aren't a WHATWG URL.
+/// The client library's own parser decides, so that nothing passes here that fails later. Its error isn't repeated:
+/// of a badly encoded URL it may quote a part of the password. The shown form is put together from the parsed parts, since several hosts aren't a WHATWG URL.
 pub(super) fn database_url(value: &str) -> Result<ConnectionUrl, Fault> {
     if !value.starts_with("postgres://") && !value.starts_with("postgresql://") {
         return Err(Fault::Unexpected);

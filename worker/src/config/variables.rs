@@ -95,7 +95,8 @@ use Unset::{Default, Derived, Optional, Required};
 variables! {
     "Connections" {
         AMQP_URL: ConnectionUrl = "SLIPWAY_AMQP_URL", Required, true, parse::amqp_url,
-            "RabbitMQ", "a URL such as amqps://user:password@host:5671/vhost, with special characters percent-encoded";
+            "RabbitMQ; of a cluster's nodes all, separated by commas or spaces",
+            "a URL such as amqps://user:password@host:5671/vhost, or several, with special characters percent-encoded";
         DATABASE_URL: ConnectionUrl = "SLIPWAY_DATABASE_URL", Required, true, parse::database_url,
             "PostgreSQL",
             "a URL such as postgresql://user:password@host:5432/database, with special characters percent-encoded";

@@ -10,10 +10,13 @@ pub enum StoreError {
     Url(String),
     /// No connection could be had.
     #[error("no connection to the database")]
-    Pool(#[from] deadpool_postgres::PoolError),
+    Pool(#[source] deadpool_postgres::PoolError),
+    /// Its certificate isn't trusted.
+    #[error("the database's certificate isn't trusted; SLIPWAY_CA_FILE names authorities to trust beside the system's")]
+    Certificate(#[source] tokio_postgres::Error),
     /// A statement failed.
     #[error("the database refused a statement or went away")]
-    Database(#[from] tokio_postgres::Error),
+    Database(#[source] tokio_postgres::Error),
     /// The database didn't answer in time.
     #[error("the database didn't answer within {0:?}")]
     TimedOut(std::time::Duration),
@@ -38,13 +41,45 @@ pub enum StoreError {
     },
 }
 
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if is_mistrust(&error) { Self::Certificate(error) } else { Self::Database(error) }
+    }
+}
+
+impl From<deadpool_postgres::PoolError> for StoreError {
+    fn from(error: deadpool_postgres::PoolError) -> Self {
+        match error {
+            deadpool_postgres::PoolError::Backend(error) if is_mistrust(&error) => Self::Certificate(error),
+            error => Self::Pool(error),
+        }
+    }
+}
+
+/// Whether a certificate was refused, somewhere down the chain of sources.
+pub(crate) fn is_mistrust(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An io::Error shows the error in it as itself, and not as its source.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref());
+        let of = |e: &(dyn std::error::Error + 'static)| {
+            matches!(e.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+        };
+        if of(error) || inner.is_some_and(|inner| of(inner) || is_mistrust(inner)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 impl StoreError {
     /// Whether the same call may succeed later without anybody's doing: the database was away, slow or busy.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         use tokio_postgres::error::SqlState;
         match self {
-            Self::Pool(_) | Self::TimedOut(_) => true,
+            Self::Pool(_) | Self::Certificate(_) | Self::TimedOut(_) => true,
             Self::Database(e) => {
                 e.is_closed()
                     || e.code().is_none_or(|code| {

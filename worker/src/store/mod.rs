@@ -22,6 +22,7 @@ mod progress;
 mod queue;
 mod servers;
 mod state;
+mod status;
 mod tls;
 mod versions;
 mod wakeups;
@@ -41,13 +42,15 @@ pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState};
 pub use deployments::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};
 pub use ending::{End, StageEnd};
 pub use error::StoreError;
+pub(crate) use error::is_mistrust;
 pub use intake::{Accepted, Refusal};
-pub use outbox::{Backlog, OutboxRow, RelayLease, Sent};
+pub use outbox::{Backlog, Line, OutboxRow, RelayLease, Sent};
 pub use progress::Boundary;
 pub use queue::Terms;
 pub use servers::ServerRecord;
 pub use state::{IllegalTransition, State, UnknownState};
 pub use versions::{Place, Recorded, VERSIONS};
+pub use status::{Counts, WorkerSeen};
 pub use wakeups::Wakeups;
 
 /// Result of a call of the store.
@@ -120,7 +123,8 @@ impl Store {
     /// # Errors
     /// When the database can't be reached, or its schema is newer than this program or was changed by hand.
     pub async fn migrate(&self) -> Result<()> {
-        let (mut client, connection) = self.config.connect(self.tls.clone()).await?;
+        let connect = async { Ok(self.config.connect(self.tls.clone()).await?) };
+        let (mut client, connection) = deadline(connect).await?;
         // A connection of its own: the lock ends with it, whatever happens, and it may wait longer than others.
         let connection = tokio::spawn(connection);
         client.batch_execute("SET statement_timeout = '120s'; SET lock_timeout = '120s'").await?;
@@ -131,18 +135,6 @@ impl Store {
         let _ = connection.await;
         report.map_err(|e| StoreError::Migration(Box::new(e)))?;
         Ok(())
-    }
-
-    /// Asks the database for a sign of life.
-    ///
-    /// # Errors
-    /// When it gives none.
-    pub async fn ping(&self) -> Result<()> {
-        deadline(async {
-            self.client().await?.simple_query("SELECT 1").await?;
-            Ok(())
-        })
-        .await
     }
 
     async fn client(&self) -> Result<Object> {

@@ -19,11 +19,22 @@ pub struct RelayLease {
     fence: i64,
 }
 
+/// Messages of which none may overtake another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Line {
+    /// A deployment's events.
+    Events(DeploymentId),
+    /// A message that stands for itself, by its position: a dead letter, a replay.
+    Alone(i64),
+}
+
 /// A message that waits to be published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxRow {
-    /// Its place; rows of one deployment are in order.
+    /// Its place; rows of one line are in order.
     pub position: i64,
+    /// What it belongs to.
+    pub line: Line,
     /// Which deployment it's about.
     pub deployment: Option<DeploymentId>,
     /// Whether the broker's returning it means that it has to be sent again.
@@ -92,20 +103,29 @@ impl Store {
         .await
     }
 
-    /// At most `limit` waiting messages after `position`, in order.
+    /// At most `limit` waiting messages in order, without the lines that `held` names.
+    ///
+    /// There is no "after that position": positions are given before the commit, so that a row may become visible after
+    /// one with a higher number, and of one deployment even the first after the second.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn waiting_messages(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>> {
+    pub async fn waiting_messages(&self, held: &[Line], limit: u32) -> Result<Vec<OutboxRow>> {
+        let deployments: Vec<Uuid> =
+            held.iter().filter_map(|line| if let Line::Events(id) = line { Some(id.0) } else { None }).collect();
+        let alone: Vec<i64> =
+            held.iter().filter_map(|line| if let Line::Alone(at) = line { Some(*at) } else { None }).collect();
         deadline(async {
             let rows = self
                 .client()
                 .await?
                 .query(
-                    "SELECT position, deployment_id, must_route, message_id, type, exchange, routing_key,
+                    "SELECT position, deployment_id, sequence, must_route, message_id, type, exchange, routing_key,
                             correlation_id, content_type, headers, traceparent, body
-                     FROM outbox WHERE published_at IS NULL AND position > $1 ORDER BY position LIMIT $2",
-                    &[&after, &i64::from(limit)],
+                     FROM outbox WHERE published_at IS NULL AND position <> ALL($2)
+                       AND (sequence IS NULL OR deployment_id <> ALL($1))
+                     ORDER BY position LIMIT $3",
+                    &[&deployments, &alone, &i64::from(limit)],
                 )
                 .await?;
             Ok(rows.iter().map(row).collect())
@@ -163,18 +183,21 @@ impl Store {
         .await
     }
 
-    /// Removes events that were published more than `age` ago and whose deployment has ended; gives their number.
+    /// Removes at most `limit` events that were published more than `age` ago and whose deployment has ended; gives
+    /// their number. Nobody waits for it: rows that somebody has locked are left for another time.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn prune_events(&self, age: Duration) -> Result<u64> {
+    pub async fn prune_events(&self, age: Duration, limit: u32) -> Result<u64> {
         deadline(async {
             let client = self.client().await?;
             Ok(client
                 .execute(
-                    "DELETE FROM outbox o USING deployments d WHERE d.id = o.deployment_id
-                        AND d.finished_at IS NOT NULL AND o.published_at < now() - $1 * interval '1 second'",
-                    &[&seconds(age)],
+                    "DELETE FROM outbox WHERE position = ANY(ARRAY(
+                        SELECT o.position FROM outbox o JOIN deployments d ON d.id = o.deployment_id
+                        WHERE o.published_at < now() - $1 * interval '1 second' AND d.finished_at IS NOT NULL
+                        ORDER BY o.published_at LIMIT $2 FOR UPDATE OF o SKIP LOCKED))",
+                    &[&seconds(age), &i64::from(limit)],
                 )
                 .await?)
         })
@@ -187,9 +210,12 @@ fn row(row: &tokio_postgres::Row) -> OutboxRow {
     if let Some(traceparent) = row.get("traceparent") {
         headers.insert("traceparent".to_owned(), traceparent);
     }
+    let (position, deployment) = (row.get("position"), row.get::<_, Option<Uuid>>("deployment_id").map(DeploymentId));
+    let sequence: Option<i64> = row.get("sequence");
     OutboxRow {
-        position: row.get("position"),
-        deployment: row.get::<_, Option<Uuid>>("deployment_id").map(DeploymentId),
+        position,
+        line: deployment.filter(|_| sequence.is_some()).map_or(Line::Alone(position), Line::Events),
+        deployment,
         must_route: row.get("must_route"),
         message: Outgoing {
             exchange: row.get("exchange"),

@@ -14,7 +14,8 @@ use slipway_worker::credentials::Credentials;
 use slipway_worker::intake::Intake;
 use slipway_worker::lifecycle::Drain;
 use slipway_worker::message::{Incoming, Outgoing};
-use slipway_worker::readiness::Readiness;
+use slipway_worker::presence::Presence;
+use slipway_worker::readiness::{Condition, Readiness};
 use slipway_worker::relay::Relay;
 use slipway_worker::runner::{Attempt, Pipeline, Runner, Settings};
 use slipway_worker::scheduler::Limits;
@@ -148,6 +149,7 @@ pub struct Worker {
     intake: JoinHandle<()>,
     runner: JoinHandle<()>,
     relay: JoinHandle<()>,
+    presence: JoinHandle<()>,
     finish: CancellationToken,
 }
 
@@ -180,7 +182,15 @@ impl Worker {
         let (canary, canaries) = watch::channel(None);
         let finish = CancellationToken::new();
         let broker = broker(amqp, store.name());
-        let relay = Relay { store: store.clone(), broker: broker.clone(), canary: canaries, finish: finish.clone() };
+        readiness.met(Condition::Database);
+        let presence = Presence { store: store.clone(), readiness: readiness.clone(), stop: drain.token().clone() };
+        let relay = Relay {
+            store: store.clone(),
+            broker: broker.clone(),
+            readiness: readiness.clone(),
+            canary: canaries,
+            finish: finish.clone(),
+        };
         let intake = Intake {
             store: store.clone(),
             broker,
@@ -205,6 +215,7 @@ impl Worker {
             intake: tokio::spawn(intake.run()),
             runner: tokio::spawn(runner.run()),
             relay: tokio::spawn(relay.run()),
+            presence: tokio::spawn(presence.run()),
             finish,
         }
     }
@@ -214,13 +225,14 @@ impl Worker {
         self.drain.begin();
         self.intake.await.unwrap();
         self.runner.await.unwrap();
+        self.presence.await.unwrap();
         self.finish.cancel();
         self.relay.await.unwrap();
     }
 
     /// Ends at once, as a crash does.
     pub async fn kill(self) {
-        for task in [self.intake, self.runner, self.relay] {
+        for task in [self.intake, self.runner, self.relay, self.presence] {
             task.abort();
             let _ = task.await;
         }
@@ -274,11 +286,11 @@ async fn next(subscription: &mut Subscription) -> Incoming {
     tokio::time::timeout(Duration::from_secs(30), subscription.next()).await.unwrap().unwrap().unwrap().incoming
 }
 
-/// Polls until `holds`, for at most half a minute.
+/// Polls until `holds`, for at most a minute.
 pub async fn eventually<F: std::future::Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let begun = Instant::now();
     while !holds().await {
-        assert!(begun.elapsed() < Duration::from_secs(30), "never: {what}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

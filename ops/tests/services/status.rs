@@ -1,0 +1,55 @@
+//! `slipway status`, for people and for monitoring.
+
+use super::*;
+use slipway_worker::amqp;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_tells_who_works_and_what_waits_and_exits_with_1_when_something_needs_a_look() {
+    let (database, store) = Database::migrated("w").await;
+    let amqp = vhost();
+    let operator = || operator(Some(&database), Some(&amqp));
+    let nothing = json_of(operator(), &["status"]).await;
+    assert_eq!(nothing["ok"], false);
+    assert!(nothing["problems"][0].as_str().unwrap().contains("no worker"), "{nothing}");
+    assert!(nothing["problems"].to_string().contains("slipway topology apply"), "{nothing}");
+
+    let worker = Worker::start(
+        store.clone(),
+        &amqp,
+        Scripted::new(|_| async { Ok(report(Change::Changed)) }),
+        Options::default(),
+    );
+    assert!(worker.readiness.ready().await);
+    let well = json_of(operator(), &["status"]).await;
+    assert_eq!((&well["ok"], &well["workers"][0]["name"]), (&json!(true), &json!("w")), "{well}");
+    assert_eq!(well["queues"][0], json!({ "name": "slipway.deployments", "messages": 0, "consumers": 1 }));
+    snapshot("status-well", &run(operator(), &["status"]).await);
+
+    // A result that nobody is bound for waits, and a worker that dies is missed.
+    let outside = broker(&amqp, "outside").connect("test").await.unwrap();
+    let publisher = amqp::Publisher::open(&outside).await.unwrap();
+    publisher.publish(&services::rig::outgoing(&request(|_| {}), &[])).await.unwrap();
+    services::rig::eventually("the result waits", || async {
+        let ended = store.counts().await.unwrap();
+        (ended.pending, ended.running) == (0, 0) && store.backlog().await.unwrap().depth == 1
+    })
+    .await;
+    worker.kill().await;
+    database.sql.execute("UPDATE outbox SET created_at = now() - interval '1 hour'", &[]).await.unwrap();
+    database.sql.execute("UPDATE workers SET seen_at = now() - interval '90 seconds'", &[]).await.unwrap();
+    services::rig::eventually("the broker sees that its consumer is gone", || async {
+        amqp::queues(&outside).await.unwrap().iter().all(|queue| queue.consumers == 0)
+    })
+    .await;
+    snapshot("status-ill", &run(operator(), &["status"]).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_without_rabbitmq_tells_the_rest_and_which_addresses_were_tried() {
+    let (database, _store) = Database::migrated("w").await;
+    let nobody: SecretString = "amqp://me:hunter2@127.0.0.1:1,amqp://me:hunter2@127.0.0.1:2/v".to_owned().into();
+    let shown = run(operator(Some(&database), Some(&nobody)), &["status"]).await;
+    assert!(shown.starts_with("exit: 4\n") && shown.contains("deployments pending"), "{shown}");
+    assert!(shown.contains("amqp://127.0.0.1:1:") && shown.contains("amqp://127.0.0.1:2/v:"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}

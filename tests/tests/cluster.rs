@@ -1,0 +1,73 @@
+//! A RabbitMQ cluster of three loses one node after the other, the queues' leaders first, while a worker is at it: nothing
+//! is lost, nothing is told twice under another id, and work goes on while a node is away.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../../worker/tests/services/mod.rs"]
+mod services;
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use services::book::{Book, TOLD};
+use services::rig::{Options, Scripted, Worker, report, request};
+use slipway_protocol::{Change, topology};
+use slipway_tests::world::{Cluster, NODES, World, WorldOptions};
+use slipway_worker::store::Store;
+use tokio::time::Instant;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Requests before a node dies, and again while it's away.
+const BURST: usize = 10;
+
+async fn publish(book: &mut Book) {
+    let before = book.len();
+    let bodies = (before..before + BURST)
+        .map(|number| request(|event| event["data"]["project"]["slug"] = format!("p{number}").into()));
+    book.publish(bodies.collect()).await;
+}
+
+/// Waits until every confirmed request has ended and everything about it is told.
+async fn carried_out(store: &Store, book: &mut Book) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (counts, waiting) = (store.counts().await.unwrap(), store.backlog().await.unwrap().depth);
+        let known = store.deployments(&Default::default(), 10_000).await.unwrap().len();
+        if known == book.len() && (counts.pending, counts.running, waiting) == (0, 0, 0) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{known} of {}, {counts:?}, {waiting} to tell", book.len());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    book.balance().await;
+}
+
+async fn lose_each(cluster: &Cluster, database: &'static str) {
+    let urls: SecretString = cluster.urls().into();
+    let store = Store::new(&database.into(), None, "w").unwrap();
+    store.migrate().await.unwrap();
+    let mut book = Book::open(urls.clone()).await;
+    for queue in [topology::DEPLOYMENTS_QUEUE, topology::DEAD_LETTERS_QUEUE, topology::PARKED_QUEUE, TOLD] {
+        assert_eq!(tokio::task::block_in_place(|| cluster.members(queue, 0)).unwrap(), NODES, "members of {queue}");
+    }
+    let pipeline = Scripted::new(|_| async { Ok(report(Change::Changed)) });
+    let worker = Worker::start(store.clone(), &urls, pipeline, Options::default());
+    let leader = tokio::task::block_in_place(|| cluster.leader(topology::DEPLOYMENTS_QUEUE, 0)).unwrap();
+    for victim in (0..NODES).map(|turn| (leader + turn) % NODES) {
+        publish(&mut book).await;
+        cluster.node(victim).kill().unwrap();
+        publish(&mut book).await;
+        carried_out(&store, &mut book).await;
+        tokio::task::block_in_place(|| cluster.node(victim).start()).unwrap();
+        let ready = tokio::time::timeout(PATIENCE, worker.readiness.ready()).await;
+        assert!(ready.unwrap_or(false), "{:?}", worker.readiness.report());
+    }
+    worker.stop().await;
+}
+
+#[test]
+fn a_cluster_may_lose_one_node_after_the_other_and_no_request_is_lost() {
+    let world = World::start(WorldOptions { database: true, ..WorldOptions::default() }).unwrap();
+    let cluster = world.start_cluster().unwrap();
+    world.block_on(lose_each(&cluster, world.database_url())).unwrap();
+}

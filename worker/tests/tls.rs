@@ -1,0 +1,96 @@
+//! TLS to RabbitMQ and PostgreSQL with a private certificate authority: who trusts it connects, and nobody else.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod services;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use secrecy::SecretString;
+use services::{Postgres, Rabbit, free_port};
+use slipway_worker::amqp::Broker;
+use slipway_worker::store::Store;
+
+/// An authority, and a certificate of `localhost` that it has signed.
+struct Authority {
+    ca: String,
+    certificate: String,
+    key: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let ca = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        let key = KeyPair::generate().unwrap();
+        let server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        Self { ca, certificate: server.pem(), key: key.serialize_pem() }
+    }
+
+    /// Writes the three into `folder`; a server refuses a key that others can read.
+    fn write(&self, folder: &Path) -> [PathBuf; 3] {
+        let files = [("ca.pem", &self.ca), ("server.pem", &self.certificate), ("server.key", &self.key)];
+        files.map(|(name, content)| {
+            let path = folder.join(name);
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            path
+        })
+    }
+}
+
+fn chain(error: impl Into<anyhow::Error>) -> String {
+    format!("{:#}", error.into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_trusts_the_authority_connects_to_the_broker_and_the_database() {
+    let (right, wrong) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().unwrap();
+    let [trusted, ..] = right.write(folder.path());
+    let other = tempfile::tempdir().unwrap();
+    let [mistrusted, ..] = wrong.write(other.path());
+    let port = free_port();
+    let (rabbit, postgres) = tokio::task::spawn_blocking(move || {
+        let rabbit = Rabbit::with(|folder| {
+            let [ca, certificate, key] = right.write(folder).map(|path| path.display().to_string());
+            format!(
+                "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {ca}\nssl_options.certfile = \
+                 {certificate}\nssl_options.keyfile = {key}\n"
+            )
+        });
+        let postgres = Postgres::start(|folder| {
+            let [_, certificate, key] = right.write(folder).map(|path| path.display().to_string());
+            vec!["ssl=on".to_owned(), format!("ssl_cert_file={certificate}"), format!("ssl_key_file={key}")]
+        });
+        (rabbit, postgres)
+    })
+    .await
+    .unwrap();
+
+    let amqps: SecretString = format!("amqps://slipway:slipway@localhost:{port}/t0").into();
+    let broker = |ca: Option<&Path>| Broker::new(&amqps, ca, "w").unwrap();
+    broker(Some(&trusted)).connect("test").await.unwrap().close().await;
+    for ca in [Some(mistrusted.as_path()), None] {
+        let refused = chain(broker(ca).connect("test").await.err().unwrap());
+        assert!(refused.contains(&format!("amqps://localhost:{port}/t0: ")), "{refused}");
+        assert!(refused.contains("certificate") && refused.contains("SLIPWAY_CA_FILE"), "{refused}");
+    }
+
+    let url: SecretString =
+        format!("postgresql://slipway@localhost:{}/postgres?sslmode=require", postgres.port()).into();
+    let store = |ca: Option<&Path>| Store::new(&url, ca, "w").unwrap();
+    store(Some(&trusted)).migrate().await.unwrap();
+    for ca in [Some(mistrusted.as_path()), None] {
+        let refused = chain(store(ca).migrate().await.err().unwrap());
+        assert!(refused.contains("certificate") && refused.contains("SLIPWAY_CA_FILE"), "{refused}");
+        let refused = chain(store(ca).counts().await.err().unwrap());
+        assert!(refused.contains("certificate") && refused.contains("SLIPWAY_CA_FILE"), "{refused}");
+    }
+    drop((rabbit, postgres));
+}
