@@ -96,6 +96,12 @@ codes! {
     SealedSecretUnreadable "sealed-secret-unreadable" Permanent "A sealed secret can't be opened with the key it names" "Seal the value anew with X25519 sealed boxes (PyNaCl SealedBox)";
     UnknownSecretReference "unknown-secret-reference" UserAction "A secret refers to something that isn't mounted into the workers" "Mount the secret under that name and replay";
     UnknownServer "unknown-server" UserAction "The inventory doesn't know this server, and the event gives no address" "Add it with `slipway servers add`, or send its address";
+    // The broker's own dead letters
+    DeliveryLimitReached "delivery-limit-reached" Infrastructure "Workers took the message again and again and never finished taking it in" "Look at the workers' logs for crashes and lost connections, then replay";
+    ExpiredInQueue "expired-in-queue" Infrastructure "The message waited in the queue for longer than the broker's policy allows" "Start workers, or take the time limit off slipway.deployments, then replay";
+    QueueOverflow "queue-overflow" Infrastructure "The queue was full and the broker dropped its oldest message" "Start workers, or raise the limit that a policy sets on slipway.deployments, then replay";
+    RejectedByConsumer "rejected-by-consumer" Infrastructure "Something that isn't a worker took the message from the queue and rejected it" "Find who else consumes slipway.deployments, stop it, then replay";
+    UnexplainedDeadLetter "unexplained-dead-letter" Infrastructure "The message lay among the dead letters, and nothing here knows why" "After a restored backup, replay it; otherwise find who publishes to slipway.dead-letters";
     // Engine
     InterruptedTooOften "interrupted-too-often" Infrastructure "Attempts were interrupted again and again without finishing" "Look at the workers' logs for crashes or kills, then replay";
     DeadlineExceeded "deadline-exceeded" Transient "The deadline passed before the work was done" "Look at what was slow; replay when it's fast again";
