@@ -6,6 +6,7 @@
 //! end or hang. Nothing here knows about deployments.
 
 mod connection;
+mod death;
 mod publisher;
 mod subscription;
 mod topology;
@@ -13,6 +14,7 @@ mod topology;
 use std::time::Duration;
 
 pub use connection::{Broker, Generations, Link, LinkState};
+pub use death::Death;
 pub use publisher::{PendingConfirm, PublishError, Publisher};
 pub use subscription::{Delivered, Subscription, consume, subscribe};
 pub use topology::{Problem, check, declare};
