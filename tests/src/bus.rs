@@ -119,12 +119,21 @@ impl Bus {
     /// # Errors
     /// When one is returned or not confirmed.
     pub async fn publish(&self, messages: &[&Message]) -> Result<()> {
+        self.publish_to(topology::REQUESTS, messages).await
+    }
+
+    /// Publishes messages to any exchange and waits until each is confirmed and routed.
+    ///
+    /// # Errors
+    /// When one is returned or not confirmed.
+    pub async fn publish_to(&self, exchange: &str, messages: &[&Message]) -> Result<()> {
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let key = EventType::ProjectReady.as_str();
         let mut sent = Vec::new();
         for message in messages {
-            let (exchange, properties) = (topology::REQUESTS.into(), message.properties());
-            sent.push(self.channel.basic_publish(exchange, key.into(), options, &message.body, properties).await?);
+            let publish =
+                self.channel.basic_publish(exchange.into(), key.into(), options, &message.body, message.properties());
+            sent.push(publish.await?);
         }
         for confirm in sent {
             let confirmed = confirm.await?;
@@ -158,9 +167,16 @@ impl Bus {
     /// # Errors
     /// When the broker doesn't tell.
     pub async fn dead_letters(&self) -> Result<u32> {
+        self.waiting(topology::DEAD_LETTERS_QUEUE).await
+    }
+
+    /// How many messages wait in `queue`.
+    ///
+    /// # Errors
+    /// When there is no such queue, or the broker doesn't tell.
+    pub async fn waiting(&self, queue: &str) -> Result<u32> {
         let passive = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
-        let name = topology::DEAD_LETTERS_QUEUE.into();
-        Ok(self.channel.queue_declare(name, passive, FieldTable::default()).await?.message_count())
+        Ok(self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await?.message_count())
     }
 }
 

@@ -34,12 +34,14 @@ pub enum Write {
     Cancel,
     /// What the broker has confirmed.
     MarkPublished,
+    /// What the broker gave up.
+    Ingest,
     /// A dead letter on its way back.
     Replay,
 }
 
 impl Write {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Accept,
         Self::Refuse,
         Self::Claim,
@@ -53,6 +55,7 @@ impl Write {
         Self::Finish,
         Self::Cancel,
         Self::MarkPublished,
+        Self::Ingest,
         Self::Replay,
     ];
 
@@ -71,6 +74,7 @@ impl Write {
             Self::Finish => "finish",
             Self::Cancel => "cancel",
             Self::MarkPublished => "mark-published",
+            Self::Ingest => "ingest",
             Self::Replay => "replay",
         }
     }

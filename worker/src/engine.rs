@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::amqp::Broker;
 use crate::config::Config;
 use crate::credentials::Credentials;
+use crate::ingest::Ingest;
 use crate::intake::Intake;
 use crate::lifecycle::{Drain, wait_for};
 use crate::readiness::{Condition, Readiness};
@@ -58,6 +59,7 @@ pub async fn run_with(
     let flushed = CancellationToken::new();
     let relay = Relay { store: store.clone(), broker: broker.clone(), canary: canary_queue, finish: flushed.clone() };
     let relay = tokio::spawn(relay.run());
+    let ingest = Ingest { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
     let intake = Intake {
         store: store.clone(),
         broker,
@@ -75,6 +77,7 @@ pub async fn run_with(
     let runner = Runner { store: store.clone(), pipeline, credentials, settings, drain: drain.clone() };
     let mut parts = JoinSet::new();
     parts.spawn(intake.run());
+    parts.spawn(ingest.run());
     parts.spawn(runner.run());
     parts.spawn(keep_house(store, drain.clone()));
     until_drained(parts, relay, flushed, &drain).await

@@ -256,7 +256,8 @@ impl Intake {
     }
 }
 
-fn known(request: &Request) -> Known {
+/// What a valid request tells about itself.
+pub(crate) fn known(request: &Request) -> Known {
     let (event, data) = (&request.event, &request.event.data);
     Known {
         source: Some(event.source.clone()),
@@ -273,7 +274,7 @@ fn known(request: &Request) -> Known {
 }
 
 /// The message with nothing in it but the body that the database couldn't hold.
-fn storable(incoming: &Incoming) -> Incoming {
+pub(crate) fn storable(incoming: &Incoming) -> Incoming {
     let clean = |text: &str| text.replace('\0', "");
     Incoming {
         body: incoming.body.clone(),
@@ -284,7 +285,8 @@ fn storable(incoming: &Incoming) -> Incoming {
     }
 }
 
-fn holds_nul(value: &serde_json::Value) -> bool {
+/// Whether a text in it holds what PostgreSQL's can't.
+pub(crate) fn holds_nul(value: &serde_json::Value) -> bool {
     use serde_json::Value;
     match value {
         Value::String(text) => text.contains('\0'),

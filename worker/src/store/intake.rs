@@ -98,16 +98,8 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
-            let known = &refusal.known;
-            if let Some(id) = known.deployment_id() {
-                if !insert_refused(&tx, id, refusal).await? {
-                    return Ok(false);
-                }
-                let Some(mut ledger) = Ledger::lock(&tx, id).await? else { return Ok(false) };
-                let result = refused_result(id, refusal, ledger.head.accepted_at);
-                tx.execute("UPDATE deployments SET result = $2 WHERE id = $1", &[&id.0, &Json(&result)]).await?;
-                let key = topology::result_key(known.project.as_ref().map(|p| &p.slug), Outcome::Failed);
-                ledger.event(EventType::Result, key, result).await?;
+            if !end_refused(&tx, refusal).await? {
+                return Ok(false);
             }
             let new = NewDeadLetter::of_refused(refusal, incoming).insert(&tx, self).await?;
             commit(tx, Write::Refuse).await?;
@@ -115,6 +107,22 @@ impl Store {
         })
         .await
     }
+}
+
+/// Stores the end of a request that never was a deployment, and its result, when its ids could be read; false when its
+/// deployment is here already.
+pub(super) async fn end_refused(tx: &Transaction<'_>, refusal: &Refusal) -> Result<bool> {
+    let known = &refusal.known;
+    let Some(id) = known.deployment_id() else { return Ok(true) };
+    if !insert_refused(tx, id, refusal).await? {
+        return Ok(false);
+    }
+    let Some(mut ledger) = Ledger::lock(tx, id).await? else { return Ok(false) };
+    let result = refused_result(id, refusal, ledger.head.accepted_at);
+    tx.execute("UPDATE deployments SET result = $2 WHERE id = $1", &[&id.0, &Json(&result)]).await?;
+    let key = topology::result_key(known.project.as_ref().map(|p| &p.slug), Outcome::Failed);
+    ledger.event(EventType::Result, key, result).await?;
+    Ok(true)
 }
 
 /// Inserts the deployment as pending; `None` when it exists.

@@ -11,6 +11,7 @@ use slipway_deploy::{Reporter, StageError, StageReport, Work};
 use slipway_protocol::{CONTENT_TYPE, Change, Stage};
 use slipway_worker::amqp::{self, Link, Publisher, Subscription};
 use slipway_worker::credentials::Credentials;
+use slipway_worker::ingest::Ingest;
 use slipway_worker::intake::Intake;
 use slipway_worker::lifecycle::Drain;
 use slipway_worker::message::{Incoming, Outgoing};
@@ -145,6 +146,7 @@ pub struct Worker {
     pub drain: Drain,
     pub readiness: Readiness,
     intake: JoinHandle<()>,
+    ingest: JoinHandle<()>,
     runner: JoinHandle<()>,
     relay: JoinHandle<()>,
     finish: CancellationToken,
@@ -178,6 +180,7 @@ impl Worker {
         let finish = CancellationToken::new();
         let broker = broker(amqp, store.name());
         let relay = Relay { store: store.clone(), broker: broker.clone(), canary: canaries, finish: finish.clone() };
+        let ingest = Ingest { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
         let intake = Intake {
             store: store.clone(),
             broker,
@@ -193,6 +196,7 @@ impl Worker {
             drain,
             readiness,
             intake: tokio::spawn(intake.run()),
+            ingest: tokio::spawn(ingest.run()),
             runner: tokio::spawn(runner.run()),
             relay: tokio::spawn(relay.run()),
             finish,
@@ -203,6 +207,7 @@ impl Worker {
     pub async fn stop(self) {
         self.drain.begin();
         self.intake.await.unwrap();
+        self.ingest.await.unwrap();
         self.runner.await.unwrap();
         self.finish.cancel();
         self.relay.await.unwrap();
@@ -210,7 +215,7 @@ impl Worker {
 
     /// Ends at once, as a crash does.
     pub async fn kill(self) {
-        for task in [self.intake, self.runner, self.relay] {
+        for task in [self.intake, self.ingest, self.runner, self.relay] {
             task.abort();
             let _ = task.await;
         }
