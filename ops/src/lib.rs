@@ -21,7 +21,6 @@ mod keys;
 mod memory;
 mod print;
 mod redact;
-mod replay;
 mod servers;
 mod settings;
 mod show;

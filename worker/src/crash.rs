@@ -36,12 +36,14 @@ pub enum Write {
     MarkPublished,
     /// What the broker gave up.
     Ingest,
-    /// A dead letter on its way back.
+    /// Dead letters on their way back.
     Replay,
+    /// Dead letters put aside, taken up again, noted or exported.
+    DeadLetters,
 }
 
 impl Write {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Accept,
         Self::Refuse,
         Self::Claim,
@@ -57,6 +59,7 @@ impl Write {
         Self::MarkPublished,
         Self::Ingest,
         Self::Replay,
+        Self::DeadLetters,
     ];
 
     fn as_str(self) -> &'static str {
@@ -76,6 +79,7 @@ impl Write {
             Self::MarkPublished => "mark-published",
             Self::Ingest => "ingest",
             Self::Replay => "replay",
+            Self::DeadLetters => "dead-letters",
         }
     }
 }

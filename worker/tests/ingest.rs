@@ -14,7 +14,7 @@ use services::{Database, broker, vhost};
 use slipway_protocol::{Change, DeploymentId, decode, topology};
 use slipway_worker::amqp::Publisher;
 use slipway_worker::message::Outgoing;
-use slipway_worker::store::{DeadLetter, DeadLetterFilter, Store};
+use slipway_worker::store::{DeadLetter, DeadLetterFilter, Operator, Replay, Store};
 use tokio::task::JoinHandle;
 
 fn changed() -> Scripted {
@@ -99,6 +99,13 @@ async fn a_message_at_its_delivery_limit_ends_as_a_dead_letter_and_a_result_thou
     assert_eq!((found.reason.as_str(), found.code.as_str()), ("delivery-limit", "delivery-limit-reached"));
     assert_eq!((found.stage.as_str(), found.original_exchange.as_str()), ("intake", "slipway.requests"));
     assert_eq!(found.original_routing_key, "slipway.project.ready.v1");
+
+    let one = DeadLetterFilter { ids: vec![found.id], ..DeadLetterFilter::default() };
+    let operator = Operator { who: "ada".to_owned(), why: None };
+    let sent = store.replay_dead_letters(&one, Replay::default(), &operator, 10).await.unwrap();
+    let result = outside.result().await;
+    assert_eq!(result["data"]["outcome"], "succeeded");
+    assert_eq!(result["data"]["deployment_id"], sent[0].deployment.unwrap().to_string());
     assert_eq!(database.count("SELECT count(*) FROM dead_letters").await, 1);
     worker.stop().await;
 }
@@ -139,7 +146,7 @@ async fn what_the_broker_gives_up_is_told_apart_from_what_workers_and_strangers_
     let unread = DeadLetterFilter { code: Some("delivery-limit-reached".to_owned()), ..DeadLetterFilter::default() };
     let unread = store.dead_letters(&unread, 10).await.unwrap();
     assert!(unread.iter().any(|l| l.body.as_ref() == Some(&no_ids) && l.deployment.is_none()));
-    for table in ["deployments", "outbox", "dead_letters"] {
+    for table in ["deployments", "outbox", "dead_letters", "dead_letter_audit"] {
         let leaks = format!("SELECT count(*) FROM {table} t WHERE t::text LIKE '%hunter2hunter2%'");
         assert_eq!(database.count(&leaks).await, 0, "{table}");
     }

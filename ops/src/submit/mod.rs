@@ -6,6 +6,7 @@ mod secrets;
 mod send;
 
 pub(crate) use flags::port;
+pub(crate) use input::read;
 
 use std::path::PathBuf;
 

@@ -13,6 +13,7 @@ use super::ending::{End, StageEnd};
 use super::error::readable;
 use super::ledger::Ledger;
 use super::new_dead_letter::NewDeadLetter;
+use super::replays::replayed;
 use super::state::State;
 use super::{Result, Store, commit, deadline};
 use crate::crash::Write;
@@ -58,7 +59,8 @@ impl Store {
             let Some(order) = insert(&tx, request, incoming).await? else { return Ok(Accepted::Duplicate) };
             let Some(mut ledger) = Ledger::lock(&tx, id).await? else { return Ok(Accepted::Duplicate) };
             ledger.progress(ProgressKind::Accepted).await?;
-            let verdict = arrive(&order, &rivals(&tx, project, id).await?);
+            let rivals = rivals(&tx, project, id).await?;
+            let verdict = arrive(&replayed(&tx, request, order, &rivals).await?, &rivals);
             if let Some(by) = verdict.superseded_by {
                 ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
                 commit(tx, Write::Accept).await?;

@@ -4,6 +4,7 @@
 //! the outbox, or neither happened. A write of a running attempt names its [`Lease`], and one whose fence is no longer
 //! the newest writes nothing. All times are the database's.
 
+mod actions;
 mod claims;
 mod dead_letters;
 mod deployments;
@@ -13,9 +14,9 @@ mod ingest;
 mod intake;
 mod ledger;
 mod new_dead_letter;
-mod notes;
 mod outbox;
 mod progress;
+mod replays;
 mod servers;
 mod state;
 mod tls;
@@ -29,8 +30,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::crash::{self, Step, Write};
 
+pub use actions::{AuditEntry, AuditFilter, Operator};
 pub use claims::{Claim, Fence, Interrupted, Lease};
-pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState};
+pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterGroup, DeadLetterState};
 pub use deployments::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};
 pub use ending::{End, StageEnd};
 pub use error::StoreError;
@@ -38,6 +40,7 @@ pub use ingest::{GivenUp, Ingested};
 pub use intake::{Accepted, Refusal};
 pub use outbox::{Backlog, OutboxRow, RelayLease, Sent};
 pub use progress::Boundary;
+pub use replays::{Planned, Replay, Replayed, Verdict};
 pub use servers::ServerRecord;
 pub use state::{IllegalTransition, State, UnknownState};
 pub use wakeups::Wakeups;

@@ -25,6 +25,7 @@ pub(super) struct NewDeadLetter {
     failure: Failure,
     attempts: u32,
     first_failed_at: Option<Timestamp>,
+    /// The replay, or the id of an event that may be an edited one.
     replay: Option<Uuid>,
     traceparent: Option<String>,
 }
@@ -61,7 +62,7 @@ impl NewDeadLetter {
             failure: failure.clone(),
             attempts: head.attempt,
             first_failed_at: head.first_failed_at,
-            replay: head.replay,
+            replay: head.replay.or_else(|| head.event_id.parse().ok()),
             traceparent: crate::telemetry::current_traceparent().or_else(|| head.traceparent.clone()),
         })
     }
@@ -87,7 +88,7 @@ impl NewDeadLetter {
             failure: refusal.failure.clone(),
             attempts: 0,
             first_failed_at: None,
-            replay: known.replay,
+            replay: known.replay.or_else(|| known.id.as_ref()?.parse().ok()),
             traceparent: crate::telemetry::current_traceparent().or_else(|| known.traceparent.clone()),
         }
     }
