@@ -6,7 +6,7 @@ mod services;
 
 use std::collections::BTreeMap;
 
-use lapin::options::{BasicGetOptions, QueueDeclareOptions};
+use lapin::options::{BasicGetOptions, BasicRejectOptions, QueueDeclareOptions};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use services::rig::{Options, Outside, Scripted, Worker, eventually, incoming, migrated, outgoing, report, request};
@@ -50,6 +50,22 @@ async fn given_up(outside: &mut Outside, amqp: &SecretString, messages: &[Outgoi
     }
     dying.abort();
     let _ = dying.await;
+}
+
+/// A consumer that doesn't want a message.
+async fn rejected(outside: &mut Outside, amqp: &SecretString, body: &[u8]) {
+    outside.publish(body).await;
+    let link = broker(amqp, "rejecting").connect("test").await.unwrap();
+    let channel = link.channel().await.unwrap();
+    let get = || channel.basic_get(topology::DEPLOYMENTS_QUEUE.into(), BasicGetOptions::default());
+    let message = loop {
+        if let Some(message) = get().await.unwrap() {
+            break message;
+        }
+    };
+    message.delivery.acker.reject(BasicRejectOptions { requeue: false }).await.unwrap();
+    outside.dead_letter().await;
+    link.close().await;
 }
 
 async fn waiting(amqp: &SecretString, queue: &str) -> u32 {
@@ -122,14 +138,16 @@ async fn what_the_broker_gives_up_is_told_apart_from_what_workers_and_strangers_
     let twice = request(|_| {});
     let bodies = [&settled, &no_ids, &leaked, &invalid, &twice, &twice];
     given_up(&mut outside, &amqp, &bodies.map(|body| outgoing(body, &[]))).await;
+    let unwanted = request(|_| {});
+    rejected(&mut outside, &amqp, &unwanted).await;
 
     let worker = Worker::start(store.clone(), &amqp, changed(), Options::default());
     let mut results: BTreeMap<String, Value> = BTreeMap::new();
-    for _ in 0..4 {
+    for _ in 0..5 {
         let result = outside.result().await["data"].clone();
         results.insert(result["deployment_id"].as_str().unwrap().to_owned(), result);
     }
-    letters(&database, 4).await;
+    letters(&database, 5).await;
     let of = |id: DeploymentId| (&results[&id.to_string()]["outcome"], &results[&id.to_string()]["failure"]["code"]);
     let event: Value = serde_json::from_slice(&leaked).unwrap();
     let leaked_id = DeploymentId::of(event["source"].as_str().unwrap(), event["id"].as_str().unwrap(), None);
@@ -140,6 +158,7 @@ async fn what_the_broker_gives_up_is_told_apart_from_what_workers_and_strangers_
     assert_eq!(of(leaked_id), (&failed("plaintext-secret").0, &failed("plaintext-secret").1));
     assert_eq!(of(invalid_id), (&failed("").0, &failed("delivery-limit-reached").1));
     assert_eq!(of(id_of(&twice)), (&failed("").0, &failed("delivery-limit-reached").1));
+    assert_eq!(of(id_of(&unwanted)), (&failed("").0, &failed("rejected-by-consumer").1));
     assert_eq!(letter(&store, leaked_id).await.unwrap().body, None);
     assert!(letter(&store, invalid_id).await.unwrap().message.contains("would have refused it: /data/modules"));
     assert!(letter(&store, id_of(&settled)).await.is_none());
@@ -151,7 +170,7 @@ async fn what_the_broker_gives_up_is_told_apart_from_what_workers_and_strangers_
         assert_eq!(database.count(&leaks).await, 0, "{table}");
     }
     eventually("nothing waits", || async { waiting(&amqp, topology::DEAD_LETTERS_INGEST_QUEUE).await == 0 }).await;
-    assert_eq!(database.count("SELECT count(*) FROM outbox WHERE type LIKE '%result%'").await, 4);
+    assert_eq!(database.count("SELECT count(*) FROM outbox WHERE type LIKE '%result%'").await, 5);
 
     // A worker's own dead letters are passed over; a stranger's is kept.
     outside.publish(&request(|e| e["data"]["modules"] = json!([]))).await;
@@ -165,10 +184,10 @@ async fn what_the_broker_gives_up_is_told_apart_from_what_workers_and_strangers_
     let stray = Outgoing { exchange: topology::DEAD_LETTER_EXCHANGE.to_owned(), ..outgoing(&body, &headers) };
     let link = broker(&amqp, "stranger").connect("test").await.unwrap();
     Publisher::open(&link).await.unwrap().publish(&stray).await.unwrap();
-    letters(&database, 4 + 3).await;
+    letters(&database, 5 + 3).await;
     eventually("nothing waits", || async { waiting(&amqp, topology::DEAD_LETTERS_INGEST_QUEUE).await == 0 }).await;
     assert_eq!(database.count("SELECT count(*) FROM dead_letters WHERE code = 'unexplained-dead-letter'").await, 1);
-    assert_eq!(database.count("SELECT count(*) FROM deployments").await, 5, "a stray letter is no deployment");
-    assert_eq!(database.count("SELECT count(*) FROM dead_letters").await, 4 + 3);
+    assert_eq!(database.count("SELECT count(*) FROM deployments").await, 6, "a stray letter is no deployment");
+    assert_eq!(database.count("SELECT count(*) FROM dead_letters").await, 5 + 3);
     worker.stop().await;
 }
