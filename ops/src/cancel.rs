@@ -5,9 +5,9 @@ use serde_json::json;
 use slipway_protocol::MAX_REASON;
 use slipway_worker::store::{State, Wish};
 
+use crate::dead_letters::at_the_keyboard;
 use crate::memory::Memory;
 use crate::print::Printer;
-use crate::replay::operator;
 use crate::settings::Settings;
 use crate::trouble::{Exit, Trouble};
 
@@ -37,7 +37,7 @@ pub(crate) fn reason(text: &str) -> Result<String, String> {
 pub(crate) async fn run(args: Cancel, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
     let memory = Memory::new(settings)?;
     let id = memory.find(&args.id).await?;
-    let who = args.by.unwrap_or_else(operator);
+    let who = args.by.unwrap_or_else(at_the_keyboard);
     let wish = Wish::of_operator(id, &who, args.why);
     let met = memory.store.heed(&wish).await.map_err(|e| memory.trouble(&e))?;
     let Some(was) = met.found else { return Err(Trouble::usage(format!("there is no deployment {id}"))) };

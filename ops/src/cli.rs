@@ -63,7 +63,7 @@ pub(crate) enum Command {
     /// Keep the inventory of servers
     #[command(subcommand)]
     Servers(Servers),
-    /// List, show and replay what couldn't be done
+    /// Count, show, replay and archive what couldn't be done
     #[command(subcommand)]
     DeadLetters(DeadLetters),
     /// Declare and check RabbitMQ's exchanges and queues

@@ -26,7 +26,6 @@ mod policies;
 mod print;
 mod projects;
 mod redact;
-mod replay;
 mod servers;
 mod settings;
 mod show;

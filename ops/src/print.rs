@@ -66,6 +66,17 @@ impl Printer {
         put(&mut std::io::stderr(), format!("{}\n", clean(text)));
     }
 
+    /// Asks the person at the terminal; `None` when there is none. Anything but a clear yes is a no.
+    pub(crate) fn ask(&self, question: &str) -> Option<bool> {
+        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return None;
+        }
+        put(&mut std::io::stderr(), format!("{} [y/N] ", clean(question)));
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).ok()?;
+        Some(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+
     /// What could be done next, after an empty line.
     pub(crate) fn hint(&self, text: &str) {
         let label = self.paint("hint:", AnsiColor::Cyan);

@@ -121,6 +121,11 @@ class ErrorCode(StrEnum):
     NOT_DEPLOYED = "not-deployed", ErrorClass.USER_ACTION
     UNKNOWN_VERSION = "unknown-version", ErrorClass.USER_ACTION
     UNKNOWN_DEPLOYMENT = "unknown-deployment", ErrorClass.USER_ACTION
+    DELIVERY_LIMIT_REACHED = "delivery-limit-reached", ErrorClass.INFRASTRUCTURE
+    EXPIRED_IN_QUEUE = "expired-in-queue", ErrorClass.INFRASTRUCTURE
+    QUEUE_OVERFLOW = "queue-overflow", ErrorClass.INFRASTRUCTURE
+    REJECTED_BY_CONSUMER = "rejected-by-consumer", ErrorClass.INFRASTRUCTURE
+    UNEXPLAINED_DEAD_LETTER = "unexplained-dead-letter", ErrorClass.INFRASTRUCTURE
     INTERRUPTED_TOO_OFTEN = "interrupted-too-often", ErrorClass.INFRASTRUCTURE
     DEADLINE_EXCEEDED = "deadline-exceeded", ErrorClass.TRANSIENT
     INTERNAL_ERROR = "internal-error", ErrorClass.INFRASTRUCTURE

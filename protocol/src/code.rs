@@ -101,6 +101,12 @@ codes! {
     NotDeployed "not-deployed" UserAction "The project isn't on the server any more" "Deploy it anew";
     UnknownVersion "unknown-version" UserAction "There is no such version to roll back to" "Choose one that `slipway projects versions` lists, or deploy the commit";
     UnknownDeployment "unknown-deployment" UserAction "No deployment of this id is known, so there is nothing to cancel yet" "Compare the id with `slipway deployments list`; should its request still arrive, it's cancelled at once";
+    // The broker's own dead letters
+    DeliveryLimitReached "delivery-limit-reached" Infrastructure "Workers took the message again and again and never finished taking it in" "Look at the workers' logs for crashes and lost connections, then replay";
+    ExpiredInQueue "expired-in-queue" Infrastructure "The message waited in the queue for longer than the broker's policy allows" "Start workers, or take the time limit off slipway.deployments, then replay";
+    QueueOverflow "queue-overflow" Infrastructure "The queue was full and the broker dropped its oldest message" "Start workers, or raise the limit that a policy sets on slipway.deployments, then replay";
+    RejectedByConsumer "rejected-by-consumer" Infrastructure "Something that isn't a worker took the message from the queue and rejected it" "Find who else consumes slipway.deployments, stop it, then replay";
+    UnexplainedDeadLetter "unexplained-dead-letter" Infrastructure "The message lay among the dead letters, and nothing here knows why" "After a restored backup, replay it; otherwise find who publishes to slipway.dead-letters";
     // Engine
     InterruptedTooOften "interrupted-too-often" Infrastructure "Attempts were interrupted again and again without finishing" "Look at the workers' logs for crashes or kills, then replay";
     DeadlineExceeded "deadline-exceeded" Transient "The deadline passed before the work was done" "Look at what was slow; replay when it's fast again";

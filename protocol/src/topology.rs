@@ -54,7 +54,9 @@ pub const EVENTS: &str = "slipway.events";
 pub const DEPLOYMENTS_QUEUE: &str = "slipway.deployments";
 /// The queue of dead letters.
 pub const DEAD_LETTERS_QUEUE: &str = "slipway.dead-letters";
-/// The queue of unroutable requests.
+/// The queue through which workers learn of what the broker itself made a dead letter.
+pub const DEAD_LETTERS_INGEST_QUEUE: &str = "slipway.dead-letters.ingest";
+/// The queue of what no program here can take: requests that match no binding, and dead letters that can't be read.
 pub const PARKED_QUEUE: &str = "slipway.parked";
 /// Header that carries the id of a replay; each replay is a deployment of its own.
 pub const REPLAY_HEADER: &str = crate::decode::REPLAY_HEADER;
@@ -82,6 +84,18 @@ pub const QUEUES: &[Queue] = &[
         ],
     },
     Queue { name: DEAD_LETTERS_QUEUE, arguments: &[("x-queue-type", Argument::Text("quorum"))] },
+    // A queue of its own, since another one's arguments can't be changed any more. What breaks its consumer again and
+    // again is set aside, so that the next one gets its turn.
+    Queue {
+        name: DEAD_LETTERS_INGEST_QUEUE,
+        arguments: &[
+            ("x-queue-type", Argument::Text("quorum")),
+            ("x-dead-letter-exchange", Argument::Text(UNROUTABLE)),
+            ("x-dead-letter-strategy", Argument::Text("at-least-once")),
+            ("x-overflow", Argument::Text("reject-publish")),
+            ("x-delivery-limit", Argument::Number(20)),
+        ],
+    },
     Queue { name: PARKED_QUEUE, arguments: &[("x-queue-type", Argument::Text("quorum"))] },
 ];
 
@@ -91,6 +105,7 @@ pub const BINDINGS: &[Binding] = &[
     Binding { exchange: REQUESTS, queue: DEPLOYMENTS_QUEUE, pattern: "slipway.project.#" },
     Binding { exchange: REQUESTS, queue: DEPLOYMENTS_QUEUE, pattern: "slipway.deployment.#" },
     Binding { exchange: DEAD_LETTER_EXCHANGE, queue: DEAD_LETTERS_QUEUE, pattern: "" },
+    Binding { exchange: DEAD_LETTER_EXCHANGE, queue: DEAD_LETTERS_INGEST_QUEUE, pattern: "" },
 ];
 
 /// Routing key of a progress event: `progress.<project>.<stage>`, with `engine` for what isn't about a stage.

@@ -147,9 +147,16 @@ impl Bus {
     /// # Errors
     /// When the broker doesn't tell.
     pub async fn dead_letters(&self) -> Result<u32> {
+        self.waiting(topology::DEAD_LETTERS_QUEUE).await
+    }
+
+    /// How many messages wait in `queue`.
+    ///
+    /// # Errors
+    /// When there is no such queue, or the broker doesn't tell.
+    pub async fn waiting(&self, queue: &str) -> Result<u32> {
         let passive = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
-        let name = topology::DEAD_LETTERS_QUEUE.into();
-        Ok(self.channel.queue_declare(name, passive, FieldTable::default()).await?.message_count())
+        Ok(self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await?.message_count())
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use slipway_protocol::topology;
 use slipway_tests::bus::{Bus, Message};
 use slipway_tests::stack::Stack;
 use slipway_tests::world::eventually;
@@ -29,16 +30,16 @@ fn request(id: usize) -> Message {
     Message::structured(event.to_string())
 }
 
-/// Waits for that many dead letters in the queue.
-async fn dead_letters(url: &str, count: u32) {
+/// Waits for that many messages in the queue.
+async fn waiting(url: &str, queue: &str, count: u32) {
     let bus = Bus::connect(url).await.unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let there = bus.dead_letters().await.unwrap();
+        let there = bus.waiting(queue).await.unwrap();
         if there == count {
             return;
         }
-        assert!(there < count && Instant::now() < deadline, "{there} dead letters");
+        assert!(there < count && Instant::now() < deadline, "{there} in {queue}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -64,9 +65,23 @@ fn a_message_that_amqp_itself_cant_read_becomes_a_dead_letter_and_takes_no_other
     stack.worker(&[]).unwrap();
     eventually("all others are taken in", PATIENCE, || check_all_taken_in(&stack)).unwrap();
     // The others' server can't be reached: each ends as the worker's dead letter, the unreadable one as the broker's.
-    stack.world.block_on(dead_letters(url, u32::try_from(OTHERS).unwrap() + 1)).unwrap();
+    let all = u32::try_from(OTHERS).unwrap() + 1;
+    stack.world.block_on(waiting(url, topology::DEAD_LETTERS_QUEUE, all)).unwrap();
+    // The workers can't ingest that one either: the broker sets it aside, and what comes after it gets its turn.
+    stack.world.block_on(waiting(url, topology::PARKED_QUEUE, 1)).unwrap();
+    let stray = Message::structured("stray");
+    let publish = async { Bus::connect(url).await?.publish_to(topology::DEAD_LETTER_EXCHANGE, &[&stray]).await };
+    stack.world.block_on(publish).unwrap().unwrap();
+    eventually("what came after it is ingested", PATIENCE, || {
+        let listed = stack.slipway(&["dead-letters", "list", "--code", "unexplained-dead-letter", "--json"])?;
+        let listed: Vec<Value> = serde_json::from_str(&listed)?;
+        ensure!(listed.len() == 1, "{listed:?}");
+        Ok(())
+    })
+    .unwrap();
     let log = stack.running(0).log().unwrap();
     assert!(!log.contains("panicked"), "{log}");
+    assert!(log.contains("a dead letter can't be read"), "{log}");
     eventually("the worker is ready", PATIENCE, || {
         let answer = stack.world.get("http://127.0.1.1:9090/readyz")?;
         ensure!(answer.status == 200, "{}", answer.body);

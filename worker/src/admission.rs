@@ -161,7 +161,7 @@ fn holding_nul<T>(event: &CloudEvent<T>, correlation: &slipway_protocol::Correla
     (trace || holds_nul(&Value::Object(correlation.clone()))).then(with_nul)
 }
 
-fn holds_nul(value: &Value) -> bool {
+pub(crate) fn holds_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(values) => values.iter().any(holds_nul),

@@ -36,12 +36,16 @@ pub enum Write {
     Cancel,
     /// What the broker has confirmed.
     MarkPublished,
-    /// A dead letter on its way back.
+    /// What the broker gave up.
+    Ingest,
+    /// Dead letters on their way back.
     Replay,
+    /// Dead letters put aside, taken up again, noted or exported.
+    DeadLetters,
 }
 
 impl Write {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::Accept,
         Self::Refuse,
         Self::Claim,
@@ -56,7 +60,9 @@ impl Write {
         Self::Finish,
         Self::Cancel,
         Self::MarkPublished,
+        Self::Ingest,
         Self::Replay,
+        Self::DeadLetters,
     ];
 
     fn as_str(self) -> &'static str {
@@ -75,7 +81,9 @@ impl Write {
             Self::Finish => "finish",
             Self::Cancel => "cancel",
             Self::MarkPublished => "mark-published",
+            Self::Ingest => "ingest",
             Self::Replay => "replay",
+            Self::DeadLetters => "dead-letters",
         }
     }
 }

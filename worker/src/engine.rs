@@ -16,6 +16,7 @@ use crate::amqp::Broker;
 use crate::announcer::Announcer;
 use crate::config::Config;
 use crate::credentials::Credentials;
+use crate::ingest::Ingest;
 use crate::intake::Intake;
 use crate::lifecycle::{Drain, wait_for};
 use crate::presence::Presence;
@@ -83,6 +84,7 @@ async fn work(
     };
     let relay = tokio::spawn(relay.run());
     let presence = Presence { store: store.clone(), readiness: readiness.clone(), stop: drain.token().clone() };
+    let ingest = Ingest { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
     let intake = Intake {
         store: store.clone(),
         broker,
@@ -104,6 +106,7 @@ async fn work(
     let mut parts = JoinSet::new();
     parts.spawn(presence.run());
     parts.spawn(intake.run());
+    parts.spawn(ingest.run());
     parts.spawn(runner.run());
     if let Some(github) = github {
         parts.spawn(Announcer { store: store.clone(), github, drain: drain.clone() }.run());

@@ -203,7 +203,7 @@ impl Intake {
 }
 
 /// The message with nothing in it but the body that the database couldn't hold.
-fn storable(incoming: &Incoming) -> Incoming {
+pub(crate) fn storable(incoming: &Incoming) -> Incoming {
     let clean = |text: &str| text.replace('\0', "");
     Incoming {
         body: incoming.body.clone(),

@@ -14,6 +14,7 @@ pub struct Metrics {
     retries: Counter<u64>,
     interruptions: Counter<u64>,
     published: Counter<u64>,
+    given_up: Counter<u64>,
     stages: Histogram<f64>,
     outbox_depth: Gauge<u64>,
     outbox_age: Gauge<f64>,
@@ -33,6 +34,7 @@ impl Metrics {
                 retries: counter("slipway.attempt.retries", "Attempts that failed and are tried again, by error code"),
                 interruptions: counter("slipway.attempt.interruptions", "Attempts that a stop or a crash cut off"),
                 published: counter("slipway.outbox.published", "Messages published, by what the broker did with them"),
+                given_up: counter("slipway.ingest.messages", "What lay among the dead letters, by what became of it"),
                 stages: meter
                     .f64_histogram("slipway.stage.duration")
                     .with_unit("s")
@@ -74,6 +76,12 @@ impl Metrics {
     /// A message was sent: `routed`, `unrouted`, `returned` or `failed`.
     pub fn published(&self, result: &'static str) {
         self.published.add(1, &[KeyValue::new("result", result)]);
+    }
+
+    /// The dead-letter exchange gave a message: an error code when it's the broker's, `settled` when its deployment
+    /// exists all the same, `known` when a worker published it, `unreadable` each time that it broke the connection.
+    pub fn given_up(&self, result: &'static str) {
+        self.given_up.add(1, &[KeyValue::new("result", result)]);
     }
 
     /// A stage ended: `changed`, `unchanged` or an error code.

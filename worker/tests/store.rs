@@ -9,7 +9,10 @@ use std::time::Duration;
 use services::Database;
 use services::rig::{eventually, incoming, request};
 use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, Outcome, ProgressKind, Stage, StageSummary, decode};
-use slipway_worker::store::{Accepted, Boundary, Claim, End, Interrupted, Refusal, StageEnd, State, Store, StoreError};
+use slipway_worker::store::{
+    Accepted, Boundary, Claim, DeadLetterFilter, End, Interrupted, Operator, Refusal, Replay, StageEnd, State, Store,
+    StoreError,
+};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -263,9 +266,10 @@ async fn a_replayed_dead_letter_counts_its_replays() {
     store.finish(&claim.lease, &ended_failed(), &StageEnd::default()).await.unwrap();
     let letter = store.dead_letter(claim.lease.deployment.0).await.unwrap().unwrap();
     assert_eq!(letter.replay_count, 0);
-    let replay = uuid::Uuid::new_v4();
-    assert!(store.replay_dead_letter(letter.id, replay).await.unwrap());
-    assert!(!store.replay_dead_letter(letter.id, uuid::Uuid::new_v4()).await.unwrap(), "only once");
+    let only = DeadLetterFilter { ids: vec![letter.id], ..DeadLetterFilter::default() };
+    let ada = Operator { who: "ada".to_owned(), why: None };
+    let replay = store.replay_dead_letters(&only, Replay::default(), &ada, 10).await.unwrap()[0].replay;
+    assert!(store.replay_dead_letters(&only, Replay::default(), &ada, 10).await.unwrap().is_empty(), "only once");
     let rows = store.waiting_messages(&[], 100).await.unwrap();
     let sent = rows.into_iter().find(|row| row.message.exchange == "slipway.requests").unwrap().message;
     assert_eq!(Some(&sent.body), letter.body.as_ref());

@@ -10,7 +10,7 @@ use slipway_protocol::{CloudEvent, EventType, MAX_MESSAGE_BYTES, ProjectReady, R
 use crate::trouble::{Exit, Trouble};
 
 /// The bytes of `file`, and its name as it's shown; `-` is stdin.
-pub(super) fn read(file: &Path) -> Result<(String, Vec<u8>), Trouble> {
+pub(crate) fn read(file: &Path) -> Result<(String, Vec<u8>), Trouble> {
     let stdin = file == Path::new("-");
     let name = if stdin { "stdin".to_owned() } else { file.display().to_string() };
     let mut bytes = Vec::new();

@@ -6,6 +6,7 @@ mod secrets;
 pub(crate) mod send;
 
 pub(crate) use flags::port;
+pub(crate) use input::read;
 
 use std::path::PathBuf;
 

@@ -7,6 +7,7 @@
 
 mod address;
 pub(crate) mod connection;
+mod death;
 mod publisher;
 mod subscription;
 mod topology;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 
 pub use address::{Address, NotAnAddress};
 pub use connection::{Broker, Generations, Link, LinkState};
+pub use death::Death;
 pub use publisher::{PendingConfirm, PublishError, Publisher};
 pub use subscription::{Delivered, Subscription, consume, subscribe};
 pub use topology::{Problem, QueueState, check, declare, queues};

@@ -10,7 +10,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Consumer};
 use slipway_protocol::topology;
 
-use super::{AmqpError, Link, answer};
+use super::{AmqpError, Death, Link, answer};
 use crate::message::Incoming;
 
 /// A message that waits to be acknowledged; unacknowledged, it comes again once the channel is gone.
@@ -19,6 +19,8 @@ pub struct Delivered {
     pub incoming: Incoming,
     /// Whether it was delivered before.
     pub redelivered: bool,
+    /// Why the broker made it a dead letter, if it did.
+    pub death: Option<Death>,
     acker: lapin::Acker,
 }
 
@@ -139,6 +141,7 @@ fn delivered(delivery: Delivery) -> Delivered {
             routing_key: delivery.routing_key.to_string(),
         },
         redelivered: delivery.redelivered,
+        death: delivery.properties.headers().as_ref().and_then(Death::read),
         acker: delivery.acker,
     }
 }

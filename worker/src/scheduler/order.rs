@@ -28,6 +28,14 @@ impl Order {
             .then_with(|| both(self.time, other.time))
             .then_with(|| self.arrival.cmp(&other.arrival))
     }
+
+    /// The place of a request that an operator forced: the newest of all that are here, and older than what comes.
+    #[must_use]
+    pub fn above(self, rivals: &[Rival]) -> Self {
+        let sequence = rivals.iter().filter_map(|r| r.order.sequence).chain(self.sequence).max();
+        let time = rivals.iter().filter_map(|r| r.order.time).chain(self.time).max();
+        Self { sequence, time, ..self }
+    }
 }
 
 /// Another deployment of the same project.
@@ -124,6 +132,18 @@ mod tests {
                 rivals.iter().any(|r| r.order.compare(&new) == Ordering::Greater)
             );
             prop_assert!(arrival.supersedes.iter().all(|id| rivals.iter().any(|r| r.id == *id && r.open)));
+        }
+
+        #[test]
+        fn a_forced_request_is_newer_than_all_that_came_before_and_older_than_the_next_number(
+            forced in orders(), rivals in prop::collection::vec(orders(), 0..6)
+        ) {
+            let rivals: Vec<_> =
+                rivals.into_iter().enumerate().map(|(i, o)| rival(&i.to_string(), o, true)).collect();
+            let forced = Order { arrival: 1000, ..forced }.above(&rivals);
+            prop_assert_eq!(arrive(&forced, &rivals).superseded_by, None);
+            let next = Order { sequence: forced.sequence.map(|s| s + 1), time: forced.time, arrival: 1001 };
+            prop_assert_eq!(next.compare(&forced), Ordering::Greater);
         }
     }
 }

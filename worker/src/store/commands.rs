@@ -9,6 +9,7 @@ use tokio_postgres::types::Json;
 use super::error::readable;
 use super::intake::{Accepted, Newcomer};
 use super::versions::{CONTENT, GONE, TOUCHED, choose, versions};
+use super::replays::replay_of;
 use super::{Result, Store, commit, deadline};
 use crate::crash::Write;
 use crate::message::Incoming;
@@ -47,7 +48,7 @@ impl Store {
                 Err(failure) => return Ok(Err(failure)),
             };
             let Some(order) = insert(&tx, request, incoming, &base).await? else { return Ok(Ok(Accepted::Duplicate)) };
-            let accepted = self.place(&tx, &newcomer, &base.server, &order).await?;
+            let accepted = self.place(&tx, &newcomer, &base.server, order, replay_of(request)).await?;
             commit(tx, Write::Accept).await?;
             Ok(Ok(accepted))
         })

@@ -1,18 +1,16 @@
-//! Dead letters: what couldn't be done, kept so that it can be looked at, replayed and archived. How one is written is
-//! in `new_dead_letter`.
+//! Dead letters as operators read them: which ones, how many, and one in full. How one is written is in
+//! `new_dead_letter`, what is done with them in `actions` and `replays`.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use slipway_protocol::{DeploymentId, topology};
+use slipway_protocol::DeploymentId;
 use tokio_postgres::Row;
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, ToSql};
 use uuid::Uuid;
 
-use super::ledger::{enqueue, number};
-use super::{Result, Store, commit, deadline};
-use crate::crash::Write;
-use crate::message::Outgoing;
+use super::ledger::number;
+use super::{Result, Store, deadline};
 
 /// What became of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +50,8 @@ pub struct DeadLetter {
     pub content_type: Option<String>,
     /// Its text headers.
     pub headers: BTreeMap<String, String>,
-    /// `rejected`, `permanent`, `exhausted` or `interrupted`.
+    /// `rejected`, `permanent`, `exhausted`, `interrupted`, or the broker's: `delivery-limit`, `expired`, `queue-length`,
+    /// `rejected-by-consumer`, `unexplained`.
     pub reason: String,
     /// The stage, `intake` or `engine`.
     pub stage: String,
@@ -76,7 +75,7 @@ pub struct DeadLetter {
     pub worker: String,
     /// How many replays led to it.
     pub replay_count: u32,
-    /// The replay that it was sent again with.
+    /// The replay that it was sent again with; for an edited one, the new event's id.
     pub replayed_as: Option<Uuid>,
     /// What became of it.
     pub state: DeadLetterState,
@@ -84,15 +83,67 @@ pub struct DeadLetter {
     pub note: Option<String>,
 }
 
-/// Which dead letters to list; all conditions must hold.
+/// Which dead letters are meant; all conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeadLetterFilter {
+    /// One of these; any, when there are none.
+    pub ids: Vec<Uuid>,
     /// In this state.
     pub state: Option<DeadLetterState>,
     /// Of this project's slug.
     pub project: Option<String>,
+    /// From this stage, `intake` or `engine`.
+    pub stage: Option<String>,
     /// With this error code.
     pub code: Option<String>,
+    /// With a code of this class.
+    pub class: Option<String>,
+    /// Failed last at this time or later.
+    pub since: Option<Timestamp>,
+    /// Failed last at this time or earlier.
+    pub until: Option<Timestamp>,
+}
+
+/// The condition of a [`DeadLetterFilter`] on `dead_letters l`, with the parameters $1 to $8.
+pub(super) const MATCHES: &str =
+    "(cardinality($1::uuid[]) = 0 OR l.id = ANY($1)) AND ($2::text IS NULL OR l.state = $2)
+     AND ($3::text IS NULL OR l.project_slug = $3) AND ($4::text IS NULL OR l.stage = $4)
+     AND ($5::text IS NULL OR l.code = $5) AND ($6::text IS NULL OR l.class = $6)
+     AND ($7::timestamptz IS NULL OR l.last_failed_at >= $7) AND ($8::timestamptz IS NULL OR l.last_failed_at <= $8)";
+
+/// One parameter of a statement.
+pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
+
+impl DeadLetterFilter {
+    /// The parameters of [`MATCHES`], and `more` from $9 on; `state` as the table has it.
+    pub(super) fn parameters<'a>(&'a self, state: &'a Option<&str>, more: &[Parameter<'a>]) -> Vec<Parameter<'a>> {
+        let own: [Parameter<'a>; 8] =
+            [&self.ids, state, &self.project, &self.stage, &self.code, &self.class, &self.since, &self.until];
+        own.into_iter().chain(more.iter().copied()).collect()
+    }
+
+    pub(super) fn state(&self) -> Option<&'static str> {
+        self.state.map(DeadLetterState::as_str)
+    }
+}
+
+/// Dead letters that failed alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterGroup {
+    /// The error code.
+    pub code: String,
+    /// The code's class.
+    pub class: String,
+    /// The stage, `intake` or `engine`.
+    pub stage: String,
+    /// The project; `None` when projects aren't told apart, and where it couldn't be read.
+    pub project: Option<String>,
+    /// How many.
+    pub count: u64,
+    /// When the first of them failed last.
+    pub oldest: Timestamp,
+    /// When the last of them failed last.
+    pub newest: Timestamp,
 }
 
 impl Store {
@@ -102,18 +153,54 @@ impl Store {
     /// When the database fails.
     pub async fn dead_letters(&self, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<DeadLetter>> {
         deadline(async {
-            let rows = self
-                .client()
-                .await?
-                .query(
-                    "SELECT * FROM dead_letters
-                     WHERE ($1::text IS NULL OR state = $1) AND ($2::text IS NULL OR project_slug = $2)
-                       AND ($3::text IS NULL OR code = $3)
-                     ORDER BY last_failed_at DESC, id LIMIT $4",
-                    &[&filter.state.map(DeadLetterState::as_str), &filter.project, &filter.code, &i64::from(limit)],
-                )
-                .await?;
+            let sql =
+                format!("SELECT l.* FROM dead_letters l WHERE {MATCHES} ORDER BY l.last_failed_at DESC, l.id LIMIT $9");
+            let (state, limit) = (filter.state(), i64::from(limit));
+            let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
             Ok(rows.iter().map(read).collect())
+        })
+        .await
+    }
+
+    /// The ids of dead letters, the latest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn dead_letter_ids(&self, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<Uuid>> {
+        deadline(async {
+            let sql = format!(
+                "SELECT l.id FROM dead_letters l WHERE {MATCHES} ORDER BY l.last_failed_at DESC, l.id LIMIT $9"
+            );
+            let (state, limit) = (filter.state(), i64::from(limit));
+            let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
+            Ok(rows.iter().map(|row| row.get(0)).collect())
+        })
+        .await
+    }
+
+    /// How many dead letters failed alike, the largest group first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn dead_letter_groups(&self, filter: &DeadLetterFilter, projects: bool) -> Result<Vec<DeadLetterGroup>> {
+        deadline(async {
+            let sql = format!(
+                "SELECT code, class, stage, CASE WHEN $9 THEN project_slug END AS project, count(*) AS count,
+                        min(last_failed_at) AS oldest, max(last_failed_at) AS newest
+                 FROM dead_letters l WHERE {MATCHES} GROUP BY 1, 2, 3, 4 ORDER BY count DESC, 1, 3, 4"
+            );
+            let state = filter.state();
+            let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&projects])).await?;
+            let group = |row: &Row| DeadLetterGroup {
+                code: row.get("code"),
+                class: row.get("class"),
+                stage: row.get("stage"),
+                project: row.get("project"),
+                count: u64::try_from(row.get::<_, i64>("count")).unwrap_or(0),
+                oldest: row.get("oldest"),
+                newest: row.get("newest"),
+            };
+            Ok(rows.iter().map(group).collect())
         })
         .await
     }
@@ -123,65 +210,18 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn dead_letter(&self, id: Uuid) -> Result<Option<DeadLetter>> {
-        deadline(async {
-            let client = self.client().await?;
-            Ok(client.query_opt("SELECT * FROM dead_letters WHERE id = $1", &[&id]).await?.as_ref().map(read))
-        })
-        .await
+        let filter = DeadLetterFilter { ids: vec![id], ..DeadLetterFilter::default() };
+        Ok(self.dead_letters(&filter, 1).await?.pop())
     }
 
-    /// Sends a dead letter again under the id `replay`, through the outbox, so that either both are done or neither.
-    /// Gives false when it isn't open any more or its body was withheld.
+    /// Ids that begin with `prefix`, as people type them: at most ten.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn replay_dead_letter(&self, id: Uuid, replay: Uuid) -> Result<bool> {
+    pub async fn dead_letters_like(&self, prefix: &str) -> Result<Vec<Uuid>> {
         deadline(async {
-            let mut client = self.client().await?;
-            let tx = client.transaction().await?;
-            let row = tx
-                .query_opt(
-                    "UPDATE dead_letters SET state = 'replayed', replayed_as = $2, updated_at = now()
-                     WHERE id = $1 AND state = 'open' AND body IS NOT NULL RETURNING *",
-                    &[&id, &replay],
-                )
-                .await?;
-            let Some(letter) = row.as_ref().map(read) else { return Ok(false) };
-            let mut headers = letter.headers;
-            headers.insert(topology::REPLAY_HEADER.to_owned(), replay.to_string());
-            let message = Outgoing {
-                exchange: topology::REQUESTS.to_owned(),
-                routing_key: slipway_protocol::EventType::ProjectReady.as_str().to_owned(),
-                message_id: replay.to_string(),
-                event_type: slipway_protocol::EventType::ProjectReady.as_str().to_owned(),
-                correlation_id: None,
-                content_type: letter.content_type,
-                headers,
-                body: letter.body.unwrap_or_default(),
-            };
-            enqueue(&tx, None, &message, None, true).await?;
-            commit(tx, Write::Replay).await?;
-            Ok(true)
-        })
-        .await
-    }
-
-    /// Puts a dead letter aside; false when there is no such open one.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn archive_dead_letter(&self, id: Uuid, note: Option<&str>) -> Result<bool> {
-        deadline(async {
-            let archived = self
-                .client()
-                .await?
-                .execute(
-                    "UPDATE dead_letters SET state = 'archived', note = coalesce($2, note), updated_at = now()
-                     WHERE id = $1 AND state = 'open'",
-                    &[&id, &note],
-                )
-                .await?;
-            Ok(archived == 1)
+            let sql = "SELECT id FROM dead_letters WHERE starts_with(id::text, $1) ORDER BY id LIMIT 10";
+            Ok(self.client().await?.query(sql, &[&prefix]).await?.iter().map(|row| row.get(0)).collect())
         })
         .await
     }

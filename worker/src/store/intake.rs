@@ -9,12 +9,14 @@ use slipway_protocol::{
 };
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
+use uuid::Uuid;
 
 use super::cancellations::foreseen;
 use super::ending::{End, StageEnd};
 use super::error::readable;
 use super::ledger::Ledger;
 use super::new_dead_letter::NewDeadLetter;
+use super::replays::{replay_of, replayed};
 use super::state::State;
 use super::{Result, Store, commit, deadline};
 use crate::crash::Write;
@@ -78,7 +80,8 @@ impl Store {
             let data = &request.event.data;
             let newcomer = Newcomer::lock(&tx, request.deployment_id(), data.project.id, Action::Deploy).await?;
             let Some(order) = insert(&tx, request, incoming).await? else { return Ok(Accepted::Duplicate) };
-            let accepted = self.place(&tx, &newcomer, &data.server.handle, &order).await?;
+            let replay = replay_of(request);
+            let accepted = self.place(&tx, &newcomer, &data.server.handle, order, replay).await?;
             commit(tx, Write::Accept).await?;
             Ok(accepted)
         })
@@ -91,7 +94,8 @@ impl Store {
         tx: &Transaction<'_>,
         newcomer: &Newcomer,
         server: &ServerHandle,
-        order: &Order,
+        order: Order,
+        replay: Option<Uuid>,
     ) -> Result<Accepted> {
         let id = newcomer.id;
         let Some(mut ledger) = Ledger::lock(tx, id).await? else { return Ok(Accepted::Duplicate) };
@@ -102,7 +106,8 @@ impl Store {
         }
         let rivals = rivals(tx, newcomer, server).await?;
         let orders: Vec<Rival> = rivals.iter().map(|(rival, _)| *rival).collect();
-        let verdict = arrive(order, &orders);
+        let order = replayed(tx, id, replay, order, &orders).await?;
+        let verdict = arrive(&order, &orders);
         if let Some(by) = verdict.superseded_by {
             ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
             return Ok(Accepted::Superseded(by));
@@ -145,16 +150,8 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
-            let known = &refusal.known;
-            if let Some(id) = known.deployment_id() {
-                if !insert_refused(&tx, id, refusal).await? {
-                    return Ok(false);
-                }
-                let Some(mut ledger) = Ledger::lock(&tx, id).await? else { return Ok(false) };
-                let result = refused_result(id, refusal, ledger.head.accepted_at);
-                tx.execute("UPDATE deployments SET result = $2 WHERE id = $1", &[&id.0, &Json(&result)]).await?;
-                let key = topology::result_key(known.project.as_ref().map(|p| &p.slug), Outcome::Failed);
-                ledger.event(EventType::Result, key, result).await?;
+            if !end_refused(&tx, refusal).await? {
+                return Ok(false);
             }
             let new = NewDeadLetter::of_refused(refusal, incoming).insert(&tx, self).await?;
             commit(tx, Write::Refuse).await?;
@@ -162,6 +159,22 @@ impl Store {
         })
         .await
     }
+}
+
+/// Stores the end of a request that never was a deployment, and its result, when its ids could be read; false when its
+/// deployment is here already.
+pub(super) async fn end_refused(tx: &Transaction<'_>, refusal: &Refusal) -> Result<bool> {
+    let known = &refusal.known;
+    let Some(id) = known.deployment_id() else { return Ok(true) };
+    if !insert_refused(tx, id, refusal).await? {
+        return Ok(false);
+    }
+    let Some(mut ledger) = Ledger::lock(tx, id).await? else { return Ok(false) };
+    let result = refused_result(id, refusal, ledger.head.accepted_at);
+    tx.execute("UPDATE deployments SET result = $2 WHERE id = $1", &[&id.0, &Json(&result)]).await?;
+    let key = topology::result_key(known.project.as_ref().map(|p| &p.slug), Outcome::Failed);
+    ledger.event(EventType::Result, key, result).await?;
+    Ok(true)
 }
 
 /// Inserts the deployment as pending; `None` when it exists.

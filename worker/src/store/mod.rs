@@ -4,22 +4,24 @@
 //! the outbox, or neither happened. A write of a running attempt names its [`Lease`], and one whose fence is no longer
 //! the newest writes nothing. All times are the database's.
 
+mod actions;
+mod announcements;
 mod cancellations;
 mod circuits;
-mod announcements;
 mod claims;
 mod commands;
 mod dead_letters;
 mod deployments;
 mod ending;
 mod error;
+mod ingest;
 mod intake;
 mod ledger;
 mod new_dead_letter;
-mod notes;
 mod outbox;
 mod progress;
 mod queue;
+mod replays;
 mod servers;
 mod state;
 mod status;
@@ -35,22 +37,25 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::crash::{self, Step, Write};
 
-pub use cancellations::{Cancellation, Cancelled, Wish};
+pub use actions::{AuditEntry, AuditFilter, Operator};
 pub use announcements::Announcement;
+pub use cancellations::{Cancellation, Cancelled, Wish};
 pub use claims::{Claim, Fence, Interrupted, Lease};
-pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState};
+pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterGroup, DeadLetterState};
 pub use deployments::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};
 pub use ending::{End, StageEnd};
 pub use error::StoreError;
 pub(crate) use error::is_mistrust;
+pub use ingest::{GivenUp, Ingested};
 pub use intake::{Accepted, Refusal};
 pub use outbox::{Backlog, Line, OutboxRow, RelayLease, Sent};
 pub use progress::Boundary;
 pub use queue::Terms;
+pub use replays::{Planned, Replay, Replayed, Verdict};
 pub use servers::ServerRecord;
 pub use state::{IllegalTransition, State, UnknownState};
-pub use versions::{Place, Recorded, VERSIONS};
 pub use status::{Counts, WorkerSeen};
+pub use versions::{Place, Recorded, VERSIONS};
 pub use wakeups::Wakeups;
 
 /// Result of a call of the store.

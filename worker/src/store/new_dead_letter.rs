@@ -7,6 +7,7 @@ use tokio_postgres::types::Json;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
+use super::ingest::GivenUp;
 use super::intake::Refusal;
 use super::ledger::{Head, enqueue, number};
 use super::{Result, Store};
@@ -24,6 +25,7 @@ pub(super) struct NewDeadLetter {
     failure: Failure,
     attempts: u32,
     first_failed_at: Option<Timestamp>,
+    /// The replay, or the id of an event that may be an edited one.
     replay: Option<Uuid>,
     traceparent: Option<String>,
 }
@@ -60,9 +62,14 @@ impl NewDeadLetter {
             failure: failure.clone(),
             attempts: head.attempt,
             first_failed_at: head.first_failed_at,
-            replay: head.replay,
+            replay: head.replay.or_else(|| head.event_id.parse().ok()),
             traceparent: crate::telemetry::current_traceparent().or_else(|| head.traceparent.clone()),
         })
+    }
+
+    /// Of a message that the broker gave up.
+    pub(super) fn of_given_up(given_up: &GivenUp) -> Self {
+        Self { reason: given_up.reason, ..Self::of_refused(&given_up.refusal, &given_up.incoming) }
     }
 
     /// Of a message that was refused at the door.
@@ -81,13 +88,29 @@ impl NewDeadLetter {
             failure: refusal.failure.clone(),
             attempts: 0,
             first_failed_at: None,
-            replay: known.replay,
+            replay: known.replay.or_else(|| known.id.as_ref()?.parse().ok()),
             traceparent: crate::telemetry::current_traceparent().or_else(|| known.traceparent.clone()),
         }
     }
 
     /// Writes and publishes it; false when it was there, and then only its last time is brought up to date.
     pub(super) async fn insert(mut self, tx: &Transaction<'_>, store: &Store) -> Result<bool> {
+        let row = self.write(tx, store).await?;
+        if !row.get::<_, bool>("new") {
+            return Ok(false);
+        }
+        let traceparent = self.traceparent.clone();
+        let about = self.deployment.map(|id| (id, None));
+        enqueue(tx, about, &self.message(&row, &store.name), traceparent, true).await?;
+        Ok(true)
+    }
+
+    /// Writes what has been published already.
+    pub(super) async fn keep(mut self, tx: &Transaction<'_>, store: &Store) -> Result<()> {
+        self.write(tx, store).await.map(drop)
+    }
+
+    async fn write(&mut self, tx: &Transaction<'_>, store: &Store) -> Result<Row> {
         let left_out = self.incoming.fit_headers();
         if !left_out.is_empty() {
             tracing::warn!(dead_letter.id = %self.id, left_out = left_out.len(), "headers are too large to be kept");
@@ -124,13 +147,7 @@ impl NewDeadLetter {
                 ],
             )
             .await?;
-        if !row.get::<_, bool>("new") {
-            return Ok(false);
-        }
-        let traceparent = self.traceparent.clone();
-        let about = self.deployment.map(|id| (id, None));
-        enqueue(tx, about, &self.message(&row, &store.name), traceparent, true).await?;
-        Ok(true)
+        Ok(row)
     }
 
     fn message(self, row: &Row, worker: &str) -> Outgoing {

@@ -11,6 +11,7 @@ use slipway_deploy::{Reporter, StageError, StageReport, Work};
 use slipway_protocol::{CONTENT_TYPE, Change, Stage};
 use slipway_worker::amqp::{self, Link, Publisher, Subscription};
 use slipway_worker::credentials::Credentials;
+use slipway_worker::ingest::Ingest;
 use slipway_worker::intake::Intake;
 use slipway_worker::lifecycle::Drain;
 use slipway_worker::message::{Incoming, Outgoing};
@@ -147,6 +148,7 @@ pub struct Worker {
     pub drain: Drain,
     pub readiness: Readiness,
     intake: JoinHandle<()>,
+    ingest: JoinHandle<()>,
     runner: JoinHandle<()>,
     relay: JoinHandle<()>,
     presence: JoinHandle<()>,
@@ -191,6 +193,7 @@ impl Worker {
             canary: canaries,
             finish: finish.clone(),
         };
+        let ingest = Ingest { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
         let intake = Intake {
             store: store.clone(),
             broker,
@@ -213,6 +216,7 @@ impl Worker {
             drain,
             readiness,
             intake: tokio::spawn(intake.run()),
+            ingest: tokio::spawn(ingest.run()),
             runner: tokio::spawn(runner.run()),
             relay: tokio::spawn(relay.run()),
             presence: tokio::spawn(presence.run()),
@@ -224,6 +228,7 @@ impl Worker {
     pub async fn stop(self) {
         self.drain.begin();
         self.intake.await.unwrap();
+        self.ingest.await.unwrap();
         self.runner.await.unwrap();
         self.presence.await.unwrap();
         self.finish.cancel();
@@ -232,7 +237,7 @@ impl Worker {
 
     /// Ends at once, as a crash does.
     pub async fn kill(self) {
-        for task in [self.intake, self.runner, self.relay, self.presence] {
+        for task in [self.intake, self.ingest, self.runner, self.relay, self.presence] {
             task.abort();
             let _ = task.await;
         }

@@ -1,0 +1,162 @@
+//! `slipway dead-letters archive`, `restore` and `note`: what is done with dead letters that aren't sent again.
+
+use serde_json::json;
+use slipway_worker::store::{DeadLetterFilter, DeadLetterState, Operator};
+use uuid::Uuid;
+
+use super::choice::{Choice, Consent, Doer, by_prefix, consent};
+use crate::memory::Memory;
+use crate::print::Printer;
+use crate::trouble::{Exit, Trouble};
+
+/// Dead letters that are changed in one transaction.
+const BATCH: u32 = 500;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    choice: Choice,
+
+    #[command(flatten)]
+    doer: Doer,
+
+    /// Only say how many it would be
+    #[arg(long)]
+    dry_run: bool,
+
+    /// At most so many, the oldest first
+    #[arg(long, value_name = "N")]
+    max: Option<u32>,
+
+    /// Don't ask, though they are chosen by conditions
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Note {
+    /// Its id, or a beginning of it that no other has
+    id: String,
+
+    /// The line
+    text: String,
+
+    #[command(flatten)]
+    doer: Doer,
+}
+
+/// Which way.
+#[derive(Clone, Copy)]
+enum Way {
+    Archive,
+    Restore,
+}
+
+impl Way {
+    fn from(self) -> DeadLetterState {
+        match self {
+            Self::Archive => DeadLetterState::Open,
+            Self::Restore => DeadLetterState::Archived,
+        }
+    }
+
+    /// What is to be done, and what was done.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Archive => ("Archive", "Archived"),
+            Self::Restore => ("Restore", "Restored"),
+        }
+    }
+}
+
+pub(super) async fn archive(args: Args, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+    let operator = if args.dry_run { args.doer.operator() } else { args.doer.with_reason("archiving")? };
+    step(Way::Archive, &args, &operator, memory, printer).await
+}
+
+pub(super) async fn restore(args: Args, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+    step(Way::Restore, &args, &args.doer.operator(), memory, printer).await
+}
+
+async fn step(way: Way, args: &Args, operator: &Operator, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+    let chosen = args.choice.find(Some(way.from()), memory).await?;
+    let fit = DeadLetterFilter { state: Some(way.from()), ..chosen.clone() };
+    let groups = memory.store.dead_letter_groups(&fit, false).await.map_err(|e| memory.trouble(&e))?;
+    let there: u64 = groups.iter().map(|group| group.count).sum();
+    let max = args.max.unwrap_or(u32::MAX);
+    let count = there.min(u64::from(max));
+    let (verb, done) = way.words();
+    if args.dry_run {
+        if printer.is_json() {
+            printer.json(&json!({ format!("would_{}", verb.to_lowercase()): count }));
+        } else {
+            printer.note(&format!("Would {} {count}", verb.to_lowercase()));
+        }
+        return Ok(Exit::Success);
+    }
+    let ids = match count {
+        0 => Vec::new(),
+        _ => {
+            let token = consent(&chosen, args.yes, verb, count, printer)?;
+            batches(way, &fit, operator, max, &token, memory).await?
+        }
+    };
+    if printer.is_json() {
+        printer.json(&json!({ done.to_lowercase(): ids }));
+    } else {
+        ids.iter().for_each(|id| printer.line(&id.to_string()));
+        printer.note(&format!("{done} {}", ids.len()));
+    }
+    left(way, &chosen.ids, &ids, memory, printer).await
+}
+
+async fn batches(
+    way: Way,
+    fit: &DeadLetterFilter,
+    operator: &Operator,
+    max: u32,
+    _: &Consent,
+    memory: &Memory,
+) -> Result<Vec<Uuid>, Trouble> {
+    let mut ids: Vec<Uuid> = Vec::new();
+    loop {
+        let limit = BATCH.min(max.saturating_sub(u32::try_from(ids.len()).unwrap_or(u32::MAX)));
+        let done = match way {
+            Way::Archive => memory.store.archive_dead_letters(fit, operator, limit).await,
+            Way::Restore => memory.store.restore_dead_letters(fit, operator, limit).await,
+        };
+        let done = done.map_err(|e| memory.trouble(&e))?;
+        if done.is_empty() {
+            return Ok(ids);
+        }
+        ids.extend(done);
+    }
+}
+
+/// Says of each that was named and stays as it is, what it is.
+async fn left(way: Way, named: &[Uuid], done: &[Uuid], memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+    let mut exit = Exit::Success;
+    for id in named.iter().filter(|id| !done.contains(id)) {
+        let letter = memory.store.dead_letter(*id).await.map_err(|e| memory.trouble(&e))?;
+        let is = letter.map_or("gone", |letter| letter.state.as_str());
+        printer.trouble(&Trouble::new(Exit::Failed, format!("dead letter {id} isn't {}: {is}", way.from().as_str())));
+        exit = Exit::Failed;
+    }
+    Ok(exit)
+}
+
+pub(super) async fn note(args: Note, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+    let id = by_prefix(&args.id, memory).await?;
+    let text = args.text.trim();
+    if text.is_empty() {
+        return Err(Trouble::usage("an empty note says nothing"));
+    }
+    let text = text.replace('\n', " ");
+    memory.store.note_dead_letter(id, &text, &args.doer.operator()).await.map_err(|e| memory.trouble(&e))?;
+    if printer.is_json() {
+        printer.json(&json!({ "id": id, "noted": text }));
+    } else {
+        printer.note(&format!("Noted beside {id}"));
+    }
+    Ok(Exit::Success)
+}

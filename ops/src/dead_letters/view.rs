@@ -1,0 +1,304 @@
+//! `slipway dead-letters groups`, `list`, `show` and `audit`: looking, without changing anything.
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use slipway_deploy::retry::Policy;
+use slipway_protocol::ErrorCode;
+use slipway_worker::store::{AuditEntry, AuditFilter, DeadLetter, DeadLetterFilter, DeadLetterGroup, Replay};
+use uuid::Uuid;
+
+use super::choice::{Filter, Which, by_prefix, moment, one};
+use super::replay;
+use crate::deployments::{dash, short_id};
+use crate::memory::Memory;
+use crate::print::{Printer, Table};
+use crate::redact;
+use crate::trouble::{Exit, Trouble};
+use crate::watch::line::{between, clock, duration};
+
+#[derive(Debug, Args)]
+pub(crate) struct Groups {
+    #[command(flatten)]
+    filter: Filter,
+
+    /// Which ones
+    #[arg(long, value_enum, default_value_t = Which::Open)]
+    state: Which,
+
+    /// Tell projects apart, too
+    #[arg(long)]
+    by_project: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// Only about this one: its id, or a beginning of it that no other has
+    id: Option<String>,
+
+    /// Only what this operator did
+    #[arg(long = "as", alias = "by", value_name = "NAME")]
+    who: Option<String>,
+
+    /// Only this: replay, edit, archive, restore, note or export
+    #[arg(long, value_parser = ["replay", "edit", "archive", "restore", "note", "export"])]
+    action: Option<String>,
+
+    /// Only what was done after this: an age such as `2h` or `3d`, or a time as RFC 3339 writes it
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<Timestamp>,
+
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    filter: Filter,
+
+    /// Which ones
+    #[arg(long, value_enum, default_value_t = Which::Open)]
+    state: Which,
+
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+
+    /// The workers' limit of attempts, for the column ATTEMPTS
+    #[arg(long, value_name = "N", env = "SLIPWAY_MAX_ATTEMPTS", default_value_t = Policy::ATTEMPTS.attempts)]
+    max_attempts: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// Its id, or a beginning of it that no other has
+    id: String,
+
+    /// Print the message's bytes as they came, and nothing else; they may hold what should not be seen
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+}
+
+pub(super) async fn groups(args: &Groups, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+    let filter = args.filter.of(args.state.state());
+    let found = memory.store.dead_letter_groups(&filter, args.by_project).await.map_err(|e| memory.trouble(&e))?;
+    if printer.is_json() {
+        let row = |g: &DeadLetterGroup| {
+            json!({ "code": g.code, "class": g.class, "stage": g.stage, "project": g.project, "count": g.count,
+                    "oldest": g.oldest, "newest": g.newest })
+        };
+        printer.json(&found.iter().map(row).collect::<Vec<_>>());
+        return Ok(Exit::Success);
+    }
+    let now = Timestamp::now();
+    let mut headings = vec!["COUNT", "CODE", "CLASS", "STAGE"];
+    headings.extend(args.by_project.then_some("PROJECT"));
+    let mut table = Table::new(&[&headings[..], &["OLDEST", "NEWEST"]].concat());
+    for g in &found {
+        let mut cells = vec![g.count.to_string(), g.code.clone(), g.class.clone(), g.stage.clone()];
+        cells.extend(args.by_project.then(|| dash(g.project.as_deref())));
+        cells.extend([g.oldest, g.newest].map(|at| duration(between(at, now))));
+        table.row(cells);
+    }
+    printer.table(&table);
+    match found.first() {
+        Some(group) => {
+            printer.hint(&format!("run `slipway explain {0}`, then `slipway dead-letters list --code {0}`", group.code))
+        }
+        None => printer.note("No such dead letters"),
+    }
+    Ok(Exit::Success)
+}
+
+pub(super) async fn list(args: &List, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+    let filter = args.filter.of(args.state.state());
+    let found = memory.store.dead_letters(&filter, args.limit).await.map_err(|e| memory.trouble(&e))?;
+    if printer.is_json() {
+        printer.json(&found.iter().map(as_json).collect::<Vec<_>>());
+        return Ok(Exit::Success);
+    }
+    printer.table(&table(&found, args.max_attempts));
+    match commonest(&found) {
+        Some(code) => printer.hint(&format!("run `slipway explain {code}`")),
+        None => printer.note("No such dead letters"),
+    }
+    Ok(Exit::Success)
+}
+
+/// The table of style: one line a letter.
+fn table(letters: &[DeadLetter], max_attempts: u32) -> Table {
+    let now = Timestamp::now();
+    let mut table = Table::new(&["DEPLOYMENT", "PROJECT", "STAGE", "CODE", "ATTEMPTS", "AGE"]);
+    for letter in letters {
+        table.row([
+            short_id(&letter.id.to_string()),
+            dash(letter.project.as_deref()),
+            letter.stage.clone(),
+            letter.code.clone(),
+            format!("{}/{max_attempts}", letter.attempts),
+            duration(between(letter.last_failed_at, now)),
+        ]);
+    }
+    table
+}
+
+fn commonest(letters: &[DeadLetter]) -> Option<&str> {
+    let count = |code: &str| letters.iter().filter(|l| l.code == code).count();
+    letters.iter().map(|l| l.code.as_str()).max_by_key(|code| (count(code), std::cmp::Reverse(*code)))
+}
+
+pub(super) async fn show(args: &Show, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+    let letter = one(&args.id, memory).await?;
+    if args.raw {
+        let Some(body) = &letter.body else { return Err(withheld(letter.id)) };
+        printer.bytes(body);
+        return Ok(Exit::Success);
+    }
+    let only = DeadLetterFilter { ids: vec![letter.id], ..DeadLetterFilter::default() };
+    let planned = memory.store.plan_replay(&only, 1).await.map_err(|e| memory.trouble(&e))?;
+    let about = AuditFilter { dead_letter: Some(letter.id), ..AuditFilter::default() };
+    let history = memory.store.dead_letter_audit(&about, 100).await.map_err(|e| memory.trouble(&e))?;
+    if printer.is_json() {
+        let mut value = as_json(&letter);
+        value["replay"] = planned.first().map(|p| replay::as_json(p, Replay::default())).into();
+        value["audit"] = history.iter().map(entry_json).collect();
+        printer.json(&value);
+        return Ok(Exit::Success);
+    }
+    fields(&letter, printer);
+    if let Some(planned) = planned.first() {
+        printer.line(&format!("{:<13} {}", "A replay:", replay::words(planned, Replay::default())));
+    }
+    for entry in history.iter().rev() {
+        printer.line(&format!("{:<13} {}", "History:", entry_words(entry)));
+    }
+    printer.line("");
+    for (name, value) in redact::headers(&letter.headers) {
+        printer.line(&format!("{name}: {value}"));
+    }
+    printer.line("");
+    match letter.body.as_deref().map(redact::body) {
+        Some(Some(body)) => printer.pretty_json(&body),
+        Some(None) => printer.line("(the body isn't JSON; --raw prints it)"),
+        None => printer.line("(the body held a secret in plain text and isn't kept)"),
+    }
+    if let Ok(code) = letter.code.parse::<ErrorCode>() {
+        printer.hint(code.next_action());
+    }
+    Ok(Exit::Success)
+}
+
+fn fields(letter: &DeadLetter, printer: &Printer) {
+    let field = |name: &str, value: &str| printer.line(&format!("{:<13} {value}", format!("{name}:")));
+    field("Dead letter", &letter.id.to_string());
+    field("State", letter.state.as_str());
+    field("Project", letter.project.as_deref().unwrap_or("-"));
+    field("Stage", &letter.stage);
+    field("Code", &format!("{} ({})", letter.code, letter.class));
+    field("Message", &letter.message);
+    field("Reason", &letter.reason);
+    field("Attempts", &letter.attempts.to_string());
+    field("First failed", &clock(letter.first_failed_at));
+    field("Last failed", &clock(letter.last_failed_at));
+    field("Published to", &format!("{} with key {}", letter.original_exchange, letter.original_routing_key));
+    field("Worker", &letter.worker);
+    field("Replays", &letter.replay_count.to_string());
+    if let Some(replay) = letter.replayed_as {
+        field("Replayed as", &replay.to_string());
+    }
+    for line in letter.note.as_deref().unwrap_or_default().lines() {
+        field("Note", line);
+    }
+}
+
+pub(super) async fn audit(args: &Audit, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+    let dead_letter = match &args.id {
+        Some(id) => Some(by_prefix(id, memory).await?),
+        None => None,
+    };
+    let filter = AuditFilter { dead_letter, who: args.who.clone(), action: args.action.clone(), since: args.since };
+    let found = memory.store.dead_letter_audit(&filter, args.limit).await.map_err(|e| memory.trouble(&e))?;
+    if printer.is_json() {
+        printer.json(&found.iter().map(entry_json).collect::<Vec<_>>());
+        return Ok(Exit::Success);
+    }
+    let mut table = Table::new(&["WHEN", "WHO", "ACTION", "LETTER", "WHY", "WHAT"]);
+    for entry in &found {
+        table.row([
+            clock(entry.at),
+            entry.operator.who.clone(),
+            entry.action.clone(),
+            short_id(&entry.dead_letter.to_string()),
+            dash(entry.operator.why.as_deref()),
+            details(entry),
+        ]);
+    }
+    printer.table(&table);
+    if table.is_empty() {
+        printer.note("Nothing was done");
+    }
+    Ok(Exit::Success)
+}
+
+fn entry_words(entry: &AuditEntry) -> String {
+    let why = entry.operator.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{} {} by {}{why}", clock(entry.at), entry.action, entry.operator.who)
+}
+
+/// What exactly, without what says nothing.
+fn details(entry: &AuditEntry) -> String {
+    let fields = entry.details.as_object().into_iter().flatten().filter(|(_, value)| **value != json!(false));
+    let shown = fields.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or(&value.to_string())));
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+fn entry_json(entry: &AuditEntry) -> Value {
+    json!({
+        "dead_letter_id": entry.dead_letter,
+        "action": entry.action,
+        "who": entry.operator.who,
+        "why": entry.operator.why,
+        "at": entry.at,
+        "details": entry.details,
+    })
+}
+
+pub(super) fn withheld(id: Uuid) -> Trouble {
+    Trouble::new(Exit::Failed, format!("the body of {id} held a secret in plain text and isn't kept"))
+        .hint("have the secret replaced and the event emitted anew")
+}
+
+fn as_json(letter: &DeadLetter) -> Value {
+    let mut value = facts(letter);
+    value["headers"] = json!(redact::headers(&letter.headers));
+    value["body"] = letter.body.as_deref().and_then(redact::body).into();
+    value
+}
+
+/// All about it but its headers and its body.
+pub(super) fn facts(letter: &DeadLetter) -> Value {
+    json!({
+        "id": letter.id,
+        "deployment_id": letter.deployment,
+        "state": letter.state.as_str(),
+        "project": letter.project,
+        "reason": letter.reason,
+        "stage": letter.stage,
+        "code": letter.code,
+        "class": letter.class,
+        "message": letter.message,
+        "next_action": letter.code.parse::<ErrorCode>().ok().map(ErrorCode::next_action),
+        "attempts": letter.attempts,
+        "first_failed_at": letter.first_failed_at,
+        "last_failed_at": letter.last_failed_at,
+        "original_exchange": letter.original_exchange,
+        "original_routing_key": letter.original_routing_key,
+        "worker": letter.worker,
+        "replay_count": letter.replay_count,
+        "replayed_as": letter.replayed_as,
+        "note": letter.note,
+        "content_type": letter.content_type,
+    })
+}

@@ -1,0 +1,213 @@
+//! From the dead-letter exchange into the database: what the broker itself gave up becomes a dead letter like any
+//! other, with a result where its ids can be read. What workers gave up is there already and is passed over.
+//!
+//! One message at a time, on a connection of its own: one that can't be read breaks the connection, and harms no other.
+//! At its delivery limit the broker sets such a message aside in `slipway.parked`, which nothing here reads.
+
+use std::time::Duration;
+
+use slipway_deploy::retry::Policy;
+use slipway_protocol::{ErrorCode, Failure, Known, decode, topology};
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::amqp::{self, AmqpError, Broker, Death, Delivered, Link};
+use crate::crash::{self, Step};
+use crate::admission::{holds_nul, told};
+use crate::intake::storable;
+use crate::lifecycle::{Drain, wait_for};
+use crate::message::Incoming;
+use crate::metrics::Metrics;
+use crate::store::{GivenUp, Ingested, Refusal, Store, StoreError};
+use crate::telemetry;
+
+/// How often in a row a message that can't be read is met without a delay; more than the queue's delivery limit (20).
+const UNREADABLE: u32 = 30;
+/// Headers that the broker adds to what it gives up.
+const BROKERS_HEADERS: [&str; 2] = ["x-first-death-", "x-last-death-"];
+
+/// Ingests until the drain begins.
+pub struct Ingest {
+    /// Where dead letters go.
+    pub store: Store,
+    /// Where they come from.
+    pub broker: Broker,
+    /// When to stop.
+    pub drain: Drain,
+}
+
+/// Why a generation of the consumer ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("draining")]
+    Drained,
+    #[error("the broker cancelled the consumer or lost its queue")]
+    Cancelled,
+    #[error("the connection is gone: {0}")]
+    Down(String),
+    #[error(transparent)]
+    Broker(#[from] AmqpError),
+    #[error(transparent)]
+    Database(#[from] StoreError),
+}
+
+impl Ingest {
+    /// Consumes, generation after generation.
+    pub async fn run(self) {
+        let mut generations = self.broker.generations("ingest");
+        let mut unreadable = 0;
+        while let Some(link) = generations.next(self.drain.token()).await {
+            let ended = match self.generation(&link).await {
+                Ok(never) => match never {},
+                Err(ended) => ended,
+            };
+            let garbled = !matches!(ended, Ended::Drained | Ended::Database(_)) && is_garbled(&link).await;
+            // Closing gives back what isn't acknowledged.
+            link.close().await;
+            if matches!(ended, Ended::Drained) {
+                return;
+            }
+            let error = format!("{:#}", anyhow::Error::from(ended));
+            unreadable = if garbled { unreadable + 1 } else { 0 };
+            if garbled {
+                Metrics::get().given_up("unreadable");
+                let parked = topology::PARKED_QUEUE;
+                tracing::error!(
+                    error,
+                    "a dead letter can't be read; after some more tries it's to be found in {parked}"
+                );
+                if unreadable < UNREADABLE {
+                    generations.at_once();
+                }
+            } else {
+                tracing::warn!(error, "the consumer of dead letters ended and is rebuilt");
+            }
+        }
+    }
+
+    async fn generation(&self, link: &Link) -> Result<std::convert::Infallible, Ended> {
+        amqp::declare(&link.channel().await?).await?;
+        let mut subscription = amqp::consume(link, topology::DEAD_LETTERS_INGEST_QUEUE, 1).await?;
+        loop {
+            tokio::select! {
+                () = self.drain.token().cancelled() => return Err(Ended::Drained),
+                reason = link.down() => return Err(Ended::Down(reason)),
+                delivered = subscription.next() => self.handle(&delivered?.ok_or(Ended::Cancelled)?).await?,
+            }
+        }
+    }
+
+    async fn handle(&self, delivered: &Delivered) -> Result<(), Ended> {
+        let given_up = read(delivered);
+        let span = tracing::info_span!(
+            "process slipway.dead-letters.ingest",
+            otel.kind = "consumer",
+            messaging.system = "rabbitmq",
+            messaging.operation.type = "process",
+            messaging.operation.name = "process",
+            messaging.destination.name = topology::DEAD_LETTERS_INGEST_QUEUE,
+            cloudevents.event_id = given_up.refusal.known.id,
+            error.type = tracing::field::Empty,
+        );
+        telemetry::continue_trace(&span, given_up.refusal.known.traceparent.as_deref(), None);
+        self.ingest(&given_up).instrument(span).await?;
+        if !crash::around(Step::Ack, delivered.ack()).await? {
+            tracing::warn!("the acknowledgement came too late; the dead letter will come again and be known");
+        }
+        Ok(())
+    }
+
+    /// Commits it; when this returns, the message may be acknowledged. An absent database is waited for with the message
+    /// in hand, since giving it back would count towards its delivery limit.
+    async fn ingest(&self, given_up: &GivenUp) -> Result<(), Ended> {
+        let once = || async {
+            match self.store.ingest(given_up).await {
+                Err(error) if error.is_transient() => Err(error),
+                settled => Ok(settled),
+            }
+        };
+        let done = wait_for("database", Policy::RECONNECT, &self.drain, once).await.ok_or(Ended::Drained)??;
+        let failure = &given_up.refusal.failure;
+        let result = match done {
+            Ingested::Known => "known",
+            Ingested::Settled => "settled",
+            Ingested::DeadLetter => failure.code.as_str(),
+        };
+        Metrics::get().given_up(result);
+        let deployment = given_up.refusal.known.deployment_id().map(|id| id.to_string());
+        match done {
+            Ingested::Known => tracing::debug!("a worker's own dead letter"),
+            Ingested::Settled => tracing::info!(
+                deployment.id = deployment,
+                "the broker gave up a message whose deployment is here all the same: {}",
+                failure.message
+            ),
+            Ingested::DeadLetter => {
+                tracing::Span::current().record("error.type", failure.code.as_str());
+                tracing::error!(deployment.id = deployment, "a new dead letter: {}", failure.message);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the connection broke at a message whose very properties aren't AMQP: text that isn't UTF-8.
+async fn is_garbled(link: &Link) -> bool {
+    // The consumer may hear of it before the connection does.
+    let _ = tokio::time::timeout(Duration::from_secs(1), link.down()).await;
+    link.garbled()
+}
+
+/// What came, told apart by the one thing that no producer can take away: a queue that gives a message up says so.
+fn read(delivered: &Delivered) -> GivenUp {
+    let mut incoming = storable(&delivered.incoming);
+    incoming.headers.retain(|name, _| !BROKERS_HEADERS.iter().any(|prefix| name.starts_with(prefix)));
+    match delivered.death.as_ref().filter(|death| death.queue == topology::DEPLOYMENTS_QUEUE) {
+        Some(death) => by_broker(death, incoming),
+        None => by_somebody(incoming),
+    }
+}
+
+fn by_broker(death: &Death, mut incoming: Incoming) -> GivenUp {
+    incoming.exchange = death.exchange.replace('\0', "");
+    let (code, reason, what) = match death.reason.as_str() {
+        "delivery_limit" => (
+            ErrorCode::DeliveryLimitReached,
+            "delivery-limit",
+            "it was delivered again and again and never acknowledged",
+        ),
+        "expired" => (ErrorCode::ExpiredInQueue, "expired", "it waited for longer than a policy allows"),
+        "maxlen" => (ErrorCode::QueueOverflow, "queue-length", "the queue was longer than a policy allows"),
+        "rejected" => (ErrorCode::RejectedByConsumer, "rejected-by-consumer", "a consumer rejected it"),
+        _ => (ErrorCode::UnexplainedDeadLetter, "unexplained", "the broker gives a reason that isn't known here"),
+    };
+    let message = format!("RabbitMQ took the message from {}: {what}", topology::DEPLOYMENTS_QUEUE);
+    GivenUp { refusal: refusal(code, message, &incoming), reason, incoming, published_as: Vec::new() }
+}
+
+/// A worker published it, and then it's known by its id; or somebody else did, or the database has forgotten it.
+fn by_somebody(incoming: Incoming) -> GivenUp {
+    let told = incoming.headers.get("dlq-deployment-id").and_then(|id| id.parse().ok());
+    let unread = Uuid::new_v5(&Uuid::NAMESPACE_OID, &incoming.body);
+    let message = format!("it lay in the exchange {} without any reason", topology::DEAD_LETTER_EXCHANGE);
+    let mut refusal = refusal(ErrorCode::UnexplainedDeadLetter, message, &incoming);
+    // It never passed the door, so that no deployment answers for it.
+    (refusal.known.source, refusal.known.id) = (None, None);
+    GivenUp { refusal, reason: "unexplained", incoming, published_as: told.into_iter().chain([unread]).collect() }
+}
+
+fn refusal(code: ErrorCode, message: String, incoming: &Incoming) -> Refusal {
+    let read = decode(&incoming.body, &incoming.metadata());
+    let (mut known, _) = told(&read);
+    let rejection = read.err().map(|rejection| (rejection.code, rejection.message));
+    if holds_nul(&serde_json::Value::Object(known.correlation.clone())) {
+        known.correlation.clear();
+    }
+    let (code, message, withhold) = match rejection {
+        // That a secret has leaked must be told, whatever else happened.
+        Some((ErrorCode::PlaintextSecret, why)) => (ErrorCode::PlaintextSecret, format!("{why}; {message}"), true),
+        Some((_, why)) => (code, format!("{message}; a worker would have refused it: {why}"), false),
+        None => (code, message, false),
+    };
+    Refusal { failure: Failure::new(code, None, message), known, withhold }
+}

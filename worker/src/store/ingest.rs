@@ -1,0 +1,58 @@
+//! What lay among the dead letters without a worker having put it there: one transaction that makes it a dead letter
+//! like any other, and ends its request where that hasn't become a deployment after all.
+
+use uuid::Uuid;
+
+use super::intake::{Refusal, end_refused};
+use super::new_dead_letter::NewDeadLetter;
+use super::{Result, Store, commit, deadline};
+use crate::crash::Write;
+use crate::message::Incoming;
+
+/// A message from the dead-letter exchange.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GivenUp {
+    /// Why it was given up, and what could be read of it.
+    pub refusal: Refusal,
+    /// The dead letter's reason.
+    pub reason: &'static str,
+    /// The message as it was published.
+    pub incoming: Incoming,
+    /// The ids that it has if a worker published it; none when the broker itself gave it up.
+    pub published_as: Vec<Uuid>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ingested {
+    /// It's a dead letter; when its ids could be read, its request has failed, too.
+    DeadLetter,
+    /// Its deployment is here: only the acknowledgement was lost, and nothing is given up. Nothing was written.
+    Settled,
+    /// A worker published it and has its row. Nothing was written.
+    Known,
+}
+
+impl Store {
+    /// Stores a message that was given up; the same message twice is one dead letter and one result.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was written and the message must not be acknowledged.
+    pub async fn ingest(&self, given_up: &GivenUp) -> Result<Ingested> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = client.transaction().await?;
+            let known = "SELECT 1 FROM dead_letters WHERE id = ANY($1) LIMIT 1";
+            if tx.query_opt(known, &[&given_up.published_as]).await?.is_some() {
+                return Ok(Ingested::Known);
+            }
+            if !end_refused(&tx, &given_up.refusal).await? {
+                return Ok(Ingested::Settled);
+            }
+            NewDeadLetter::of_given_up(given_up).keep(&tx, self).await?;
+            commit(tx, Write::Ingest).await?;
+            Ok(Ingested::DeadLetter)
+        })
+        .await
+    }
+}
