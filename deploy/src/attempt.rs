@@ -109,7 +109,17 @@ impl Deployer {
             redactor.learn(&credential.password);
         }
         redactor.learn(&self.config.digest_key);
-        Attempt { deployer: self.clone(), work, reporter, cancel, redactor, session: None, round_trips: 0, kept: None }
+        Attempt {
+            deployer: self.clone(),
+            work,
+            reporter,
+            cancel,
+            redactor,
+            session: None,
+            round_trips: 0,
+            kept: None,
+            rehearsal: None,
+        }
     }
 }
 
@@ -124,6 +134,8 @@ pub struct Attempt {
     round_trips: u32,
     /// The variables in `.env` on the server, once they are known.
     pub(crate) kept: Option<BTreeMap<String, String>>,
+    /// Where what is written goes when nothing must change.
+    pub(crate) rehearsal: Option<RemotePath>,
 }
 
 impl Attempt {
@@ -234,6 +246,8 @@ impl Attempt {
     /// # Errors
     /// Those of the connection, of the deadline, and the script's own.
     pub(crate) async fn exec(&mut self, stage: Stage, script: &Script) -> Result<Result<Said, Said>, StageError> {
+        let rehearsed = self.rehearsal.as_ref().map(|scratch| script.rehearsed(self.root(), scratch));
+        let script = rehearsed.as_ref().unwrap_or(script);
         if self.session.is_none() {
             let reporter = self.reporter.clone();
             let learned = |key: &HostKey| reporter.host_key_learned(key);
@@ -277,7 +291,7 @@ impl Attempt {
         report
     }
 
-    fn redacted_error(&self, mut error: StageError) -> StageError {
+    pub(crate) fn redacted_error(&self, mut error: StageError) -> StageError {
         error.message = self.redactor.clean(&error.message);
         error.tail = error.tail.iter().map(|line| self.redactor.clean(line)).collect();
         error

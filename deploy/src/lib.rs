@@ -9,6 +9,7 @@ mod error;
 pub mod github;
 pub mod keys;
 mod lines;
+pub mod plan;
 mod private_file;
 mod quote;
 #[cfg(test)]

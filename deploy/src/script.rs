@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
+use crate::RemotePath;
 use crate::quote::{Word, quote};
 
 /// What the SSH user's login shell runs: becomes root where it may, in a process group of its own.
@@ -18,9 +19,13 @@ pub const PROJECT: &str = include_str!("scripts/project.sh");
 /// Whether the project's containers run and stay.
 pub const GATE: &str = include_str!("scripts/gate.sh");
 
+/// Lays a layer over the projects' directory that takes up whatever is written.
+const REHEARSE: &str = include_str!("scripts/rehearse.sh");
+
 /// A script and its data.
 pub struct Script {
     name: &'static str,
+    rehearsed: bool,
     parts: Vec<&'static str>,
     data: SecretString,
 }
@@ -29,7 +34,7 @@ impl Script {
     /// A script without data. `name` is what logs and traces call it.
     #[must_use]
     pub fn new(name: &'static str, parts: &[&'static str]) -> Self {
-        Self { name, parts: parts.to_vec(), data: SecretString::from(String::new()) }
+        Self { name, rehearsed: false, parts: parts.to_vec(), data: SecretString::from(String::new()) }
     }
 
     /// The name in logs and traces.
@@ -69,10 +74,20 @@ impl Script {
         Self { data: SecretString::from(data), ..self }
     }
 
+    /// The same script, run so that nothing below `root` changes: what it writes is found by later scripts with the
+    /// same `scratch` only, a directory in the server's memory.
+    #[must_use]
+    pub(crate) fn rehearsed(&self, root: &RemotePath, scratch: &RemotePath) -> Self {
+        let parts = [&[REHEARSE], self.parts.as_slice()].concat();
+        let script = Self { name: self.name, rehearsed: true, parts, data: self.data.clone() };
+        script.word("root", root).word("scratch", scratch)
+    }
+
     /// The command of the exec request: the same for every script, so nothing of a project is ever in argv.
     #[must_use]
-    pub fn command() -> String {
-        format!("exec sh -c {} {}", quote(&LAUNCHER), quote(&BOOTSTRAP))
+    pub fn command(&self) -> String {
+        let apart = if self.rehearsed { " rehearsed" } else { "" };
+        format!("exec sh -c {} {}{apart}", quote(&LAUNCHER), quote(&BOOTSTRAP))
     }
 
     /// What is written to stdin: `mark length`, the text, the data, an empty line. `mark` begins every line of stdout
@@ -99,7 +114,9 @@ mod tests {
 
     #[test]
     fn the_command_is_the_same_for_every_script() {
-        insta::assert_snapshot!(Script::command());
+        let script = |slug| Script::new("test", &["true\n"]).word("slug", &Slug::new(slug).expect("a slug"));
+        assert_eq!(script("a").command(), script("b").command());
+        insta::assert_snapshot!(script("a").command());
     }
 
     #[test]

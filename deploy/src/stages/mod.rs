@@ -6,14 +6,14 @@ mod compose;
 mod env;
 mod firewall;
 mod preflight;
-mod secrets;
+pub(crate) mod secrets;
 pub(crate) mod verify;
 
 use slipway_protocol::ProjectReady;
 use slipway_protocol::names::Port;
 
 /// The host ports that are published: those of the modules. A database's allocated port isn't.
-fn published(request: &ProjectReady) -> Vec<Port> {
+pub(crate) fn published(request: &ProjectReady) -> Vec<Port> {
     let modules = request.allocations.iter().filter(|a| request.modules.contains(&a.service));
     modules.map(|a| a.host_port).collect()
 }

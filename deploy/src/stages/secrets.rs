@@ -16,7 +16,7 @@ use crate::quote::quote;
 use crate::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
-const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
+pub(crate) const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
 
 impl Attempt {
     pub(crate) async fn secrets(&mut self) -> Result<StageReport, StageError> {
@@ -85,7 +85,7 @@ impl Attempt {
     }
 
     /// The secrets that the CI of both template generations reads.
-    fn desired(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, SecretString> {
+    pub(crate) fn desired(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, SecretString> {
         let request = &self.work.request;
         let mut shared = env.clone();
         shared.remove(REGISTRY_AUTH);
