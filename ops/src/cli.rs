@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::dead_letters::DeadLetters;
 use crate::deployments::Deployments;
+use crate::plan::Plan;
 use crate::servers::Servers;
 use crate::settings::Settings;
 use crate::submit::Submit;
@@ -37,6 +38,8 @@ const EXITS: &str = "Exit codes:
 pub(crate) enum Command {
     /// Ask for a project to be deployed
     Submit(Box<Submit>),
+    /// Show what a request would change on its server, and change nothing
+    Plan(Box<Plan>),
     /// Watch a deployment to its end
     Watch(Watch),
     /// List, show and cancel deployments

@@ -19,6 +19,7 @@ mod deployments;
 mod explain;
 mod keys;
 mod memory;
+mod plan;
 mod print;
 mod redact;
 mod replay;
@@ -59,6 +60,7 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<Exit, Trouble> {
     let settings = &cli.settings;
     match cli.command {
         Command::Submit(args) => submit::run(*args, settings, printer).await,
+        Command::Plan(args) => plan::run(*args, settings, printer).await,
         Command::Watch(args) => watch::run(&args, settings, printer).await,
         Command::Deployments(command) => deployments::run(command, settings, printer).await,
         Command::Servers(command) => servers::run(command, settings, printer).await,
