@@ -118,7 +118,7 @@ impl Deployer {
             session: None,
             round_trips: 0,
             kept: None,
-            rehearsal: None,
+            layer: None,
         }
     }
 }
@@ -135,7 +135,7 @@ pub struct Attempt {
     /// The variables in `.env` on the server, once they are known.
     pub(crate) kept: Option<BTreeMap<String, String>>,
     /// Where what is written goes when nothing must change.
-    pub(crate) rehearsal: Option<RemotePath>,
+    pub(crate) layer: Option<RemotePath>,
 }
 
 impl Attempt {
@@ -246,8 +246,8 @@ impl Attempt {
     /// # Errors
     /// Those of the connection, of the deadline, and the script's own.
     pub(crate) async fn exec(&mut self, stage: Stage, script: &Script) -> Result<Result<Said, Said>, StageError> {
-        let rehearsed = self.rehearsal.as_ref().map(|scratch| script.rehearsed(self.root(), scratch));
-        let script = rehearsed.as_ref().unwrap_or(script);
+        let layered = self.layer.as_ref().map(|scratch| script.layered(self.root(), scratch));
+        let script = layered.as_ref().unwrap_or(script);
         if self.session.is_none() {
             let reporter = self.reporter.clone();
             let learned = |key: &HostKey| reporter.host_key_learned(key);

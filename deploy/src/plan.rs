@@ -122,9 +122,9 @@ impl Deployer {
         let scratch = RemotePath::new(&format!("/dev/shm/slipway-plan.{}", work.deployment))
             .ok_or_else(|| StageError::new(ErrorCode::InternalError, "the layer has no valid place"))?;
         let mut attempt = self.begin(work, reporter, cancel);
-        attempt.rehearsal = Some(scratch.clone());
+        attempt.layer = Some(scratch.clone());
         let plan = attempt.rehearse().await.map_err(|error| attempt.redacted_error(error));
-        attempt.rehearsal = None;
+        attempt.layer = None;
         let forget = Script::new("forget", &[include_str!("scripts/forget.sh")]).word("scratch", &scratch);
         let forgotten = attempt.exec(Stage::Preflight, &forget).await;
         attempt.close().await;

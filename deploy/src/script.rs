@@ -20,12 +20,12 @@ pub const PROJECT: &str = include_str!("scripts/project.sh");
 pub const GATE: &str = include_str!("scripts/gate.sh");
 
 /// Lays a layer over the projects' directory that takes up whatever is written.
-const REHEARSE: &str = include_str!("scripts/rehearse.sh");
+const LAYER: &str = include_str!("scripts/layer.sh");
 
 /// A script and its data.
 pub struct Script {
     name: &'static str,
-    rehearsed: bool,
+    layered: bool,
     parts: Vec<&'static str>,
     data: SecretString,
 }
@@ -34,7 +34,7 @@ impl Script {
     /// A script without data. `name` is what logs and traces call it.
     #[must_use]
     pub fn new(name: &'static str, parts: &[&'static str]) -> Self {
-        Self { name, rehearsed: false, parts: parts.to_vec(), data: SecretString::from(String::new()) }
+        Self { name, layered: false, parts: parts.to_vec(), data: SecretString::from(String::new()) }
     }
 
     /// The name in logs and traces.
@@ -77,16 +77,16 @@ impl Script {
     /// The same script, run so that nothing below `root` changes: what it writes is found by later scripts with the
     /// same `scratch` only, a directory in the server's memory.
     #[must_use]
-    pub(crate) fn rehearsed(&self, root: &RemotePath, scratch: &RemotePath) -> Self {
-        let parts = [&[REHEARSE], self.parts.as_slice()].concat();
-        let script = Self { name: self.name, rehearsed: true, parts, data: self.data.clone() };
+    pub(crate) fn layered(&self, root: &RemotePath, scratch: &RemotePath) -> Self {
+        let parts = [&[LAYER], self.parts.as_slice()].concat();
+        let script = Self { name: self.name, layered: true, parts, data: self.data.clone() };
         script.word("root", root).word("scratch", scratch)
     }
 
     /// The command of the exec request: the same for every script, so nothing of a project is ever in argv.
     #[must_use]
     pub fn command(&self) -> String {
-        let apart = if self.rehearsed { " rehearsed" } else { "" };
+        let apart = if self.layered { " layered" } else { "" };
         format!("exec sh -c {} {}{apart}", quote(&LAUNCHER), quote(&BOOTSTRAP))
     }
 

@@ -1,4 +1,4 @@
-# Parameters: none; after rehearse.sh and project.sh, when the stages before compose were rehearsed. Tells how what they
+# Parameters: none; after layer.sh and project.sh, when the stages before compose were rehearsed. Tells how what they
 # made differs from what runs.
 enter
 if [ -f .slipway/served/commit ]; then
