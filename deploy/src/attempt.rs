@@ -112,7 +112,17 @@ impl Deployer {
             redactor.learn(&credential.password);
         }
         redactor.learn(&self.config.digest_key);
-        Attempt { deployer: self.clone(), work, reporter, cancel, redactor, session: None, round_trips: 0, kept: None }
+        Attempt {
+            deployer: self.clone(),
+            work,
+            reporter,
+            cancel,
+            redactor,
+            session: None,
+            round_trips: 0,
+            kept: None,
+            layer: None,
+        }
     }
 }
 
@@ -127,6 +137,8 @@ pub struct Attempt {
     round_trips: u32,
     /// The variables in `.env` on the server, once they are known.
     pub(crate) kept: Option<BTreeMap<String, String>>,
+    /// Where what is written goes when nothing must change.
+    pub(crate) layer: Option<RemotePath>,
 }
 
 impl Attempt {
@@ -263,6 +275,8 @@ impl Attempt {
     /// # Errors
     /// Those of the connection, of the deadline, and the script's own.
     pub(crate) async fn exec(&mut self, stage: Stage, script: &Script) -> Result<Result<Said, Said>, StageError> {
+        let layered = self.layer.as_ref().map(|scratch| script.layered(self.root(), scratch));
+        let script = layered.as_ref().unwrap_or(script);
         if self.session.is_none() {
             let reporter = self.reporter.clone();
             let learned = |key: &HostKey| reporter.host_key_learned(key);
@@ -306,7 +320,7 @@ impl Attempt {
         report
     }
 
-    fn redacted_error(&self, mut error: StageError) -> StageError {
+    pub(crate) fn redacted_error(&self, mut error: StageError) -> StageError {
         error.message = self.redactor.clean(&error.message);
         error.detail.secret_description = error.detail.secret_description.map(|text| self.redactor.clean(&text));
         error.tail = error.tail.iter().map(|line| self.redactor.clean(line)).collect();

@@ -11,6 +11,7 @@ pub mod github;
 mod http;
 pub mod keys;
 mod lines;
+pub mod plan;
 mod private_file;
 mod quote;
 #[cfg(test)]

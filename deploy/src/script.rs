@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
+use crate::RemotePath;
 use crate::quote::{Word, quote};
 
 /// What the SSH user's login shell runs: becomes root where it may, in a process group of its own.
@@ -20,10 +21,13 @@ pub const GATE: &str = include_str!("scripts/gate.sh");
 
 /// Whether the new release runs beside the one that serves.
 pub const REHEARSE: &str = include_str!("scripts/rehearse.sh");
+/// Lays a layer over the projects' directory that takes up whatever is written.
+const LAYER: &str = include_str!("scripts/layer.sh");
 
 /// A script and its data.
 pub struct Script {
     name: &'static str,
+    layered: bool,
     parts: Vec<&'static str>,
     data: SecretString,
 }
@@ -32,7 +36,7 @@ impl Script {
     /// A script without data. `name` is what logs and traces call it.
     #[must_use]
     pub fn new(name: &'static str, parts: &[&'static str]) -> Self {
-        Self { name, parts: parts.to_vec(), data: SecretString::from(String::new()) }
+        Self { name, layered: false, parts: parts.to_vec(), data: SecretString::from(String::new()) }
     }
 
     /// The name in logs and traces.
@@ -72,10 +76,20 @@ impl Script {
         Self { data: SecretString::from(data), ..self }
     }
 
+    /// The same script, run so that nothing below `root` changes: what it writes is found by later scripts with the
+    /// same `scratch` only, a directory in the server's memory.
+    #[must_use]
+    pub(crate) fn layered(&self, root: &RemotePath, scratch: &RemotePath) -> Self {
+        let parts = [&[LAYER], self.parts.as_slice()].concat();
+        let script = Self { name: self.name, layered: true, parts, data: self.data.clone() };
+        script.word("root", root).word("scratch", scratch)
+    }
+
     /// The command of the exec request: the same for every script, so nothing of a project is ever in argv.
     #[must_use]
-    pub fn command() -> String {
-        format!("exec sh -c {} {}", quote(&LAUNCHER), quote(&BOOTSTRAP))
+    pub fn command(&self) -> String {
+        let apart = if self.layered { " layered" } else { "" };
+        format!("exec sh -c {} {}{apart}", quote(&LAUNCHER), quote(&BOOTSTRAP))
     }
 
     /// What is written to stdin: `mark length`, the text, the data, an empty line. `mark` begins every line of stdout
@@ -102,7 +116,9 @@ mod tests {
 
     #[test]
     fn the_command_is_the_same_for_every_script() {
-        insta::assert_snapshot!(Script::command());
+        let script = |slug| Script::new("test", &["true\n"]).word("slug", &Slug::new(slug).expect("a slug"));
+        assert_eq!(script("a").command(), script("b").command());
+        insta::assert_snapshot!(script("a").command());
     }
 
     #[test]

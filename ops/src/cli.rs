@@ -6,6 +6,7 @@ use crate::cancel::Cancel;
 use crate::dead_letters::DeadLetters;
 use crate::deployments::Deployments;
 use crate::projects::Projects;
+use crate::plan::Plan;
 use crate::servers::Servers;
 use crate::settings::Settings;
 use crate::status::Status;
@@ -40,6 +41,8 @@ const EXITS: &str = "Exit codes:
 pub(crate) enum Command {
     /// Ask for a project to be deployed
     Submit(Box<Submit>),
+    /// Show what a request would change on its server, and change nothing
+    Plan(Box<Plan>),
     /// Watch a deployment to its end
     Watch(Watch),
     /// Call a deployment off: at once while it waits; while it runs, it's ended and the version before goes on serving

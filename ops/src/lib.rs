@@ -23,6 +23,7 @@ mod keys;
 mod lifecycle;
 mod memory;
 mod policies;
+mod plan;
 mod print;
 mod projects;
 mod redact;
@@ -64,6 +65,7 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<Exit, Trouble> {
     let settings = &cli.settings;
     match cli.command {
         Command::Submit(args) => submit::run(*args, settings, printer).await,
+        Command::Plan(args) => plan::run(*args, settings, printer).await,
         Command::Watch(args) => watch::run(&args, settings, printer).await,
         Command::Cancel(args) => cancel::run(args, settings, printer).await,
         Command::Stop(args) => lifecycle::stop(args, settings, printer).await,

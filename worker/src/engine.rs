@@ -143,7 +143,11 @@ async fn until_drained(
     relay.await.context("the relay broke off")
 }
 
-fn credentials(config: &Config) -> anyhow::Result<Credentials> {
+/// What a deployment needs from this process, as configured.
+///
+/// # Errors
+/// When the sealing keys can't be read.
+pub fn credentials(config: &Config) -> anyhow::Result<Credentials> {
     let sealing = config.secrets.sealing_keys_dir.as_deref().map(KeyRing::load).transpose();
     Ok(Credentials {
         sealing: sealing.context("SLIPWAY_SEALING_KEYS_DIR")?.unwrap_or_default(),

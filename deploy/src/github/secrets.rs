@@ -116,6 +116,20 @@ impl GithubClient {
         Ok(deleted)
     }
 
+    /// Names of the `desired` secrets that [`GithubClient::put_secrets`] would write.
+    #[must_use]
+    pub fn differing(
+        &self,
+        repository: &RepositoryName,
+        desired: &BTreeMap<String, SecretString>,
+        digests: &BTreeMap<String, String>,
+    ) -> Vec<String> {
+        let differs = |(name, value): &(&String, &SecretString)| {
+            digests.get(*name) != Some(&self.digest(repository, name, value))
+        };
+        desired.iter().filter(differs).map(|(name, _)| name.clone()).collect()
+    }
+
     async fn put_changed(
         &self,
         repository: &RepositoryName,

@@ -1,5 +1,7 @@
-# $0 is the bootstrap. A group of its own lets the watchdog end everything that the script starts.
+# $0 is the bootstrap; with $1 it runs in a mount namespace of its own. A group of its own lets the watchdog end
+# everything that the script starts.
+apart=${1:+unshare --mount --}
 if [ "$(id -u)" = 0 ] || ! sudo -n true 2>/dev/null; then
-    exec setsid -w sh -c "$0"
+    exec $apart setsid -w sh -c "$0"
 fi
-exec sudo -n -- setsid -w sh -c "$0"
+exec sudo -n -- $apart setsid -w sh -c "$0"

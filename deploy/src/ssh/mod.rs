@@ -150,10 +150,10 @@ impl Session {
         let mark = uuid::Uuid::new_v4().simple().to_string();
         let (mut reader, writer) = channel.split();
         let writer = Arc::new(writer);
-        let (frame, sender) = (script.frame(&mark), writer.clone());
+        let (command, frame, sender) = (script.command(), script.frame(&mark), writer.clone());
         // A remote that exits without reading would block the writer for ever: it's aborted with the reader's end.
         let writing = tokio::spawn(async move {
-            if sender.exec(true, Script::command()).await.is_ok() {
+            if sender.exec(true, command).await.is_ok() {
                 let _ = sender.data(frame.expose_secret()).await;
             }
         });

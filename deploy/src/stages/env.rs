@@ -89,6 +89,12 @@ impl Attempt {
         Ok(seen)
     }
 
+    /// The variables and the override file as they are on the server.
+    pub(crate) async fn env_now(&mut self) -> Result<(BTreeMap<String, String>, String), StageError> {
+        let seen = self.look(Stage::Env).await?;
+        Ok((seen.kept, seen.overrides))
+    }
+
     /// The variables on the server, for stages that run without [`Stage::Env`] before them in this attempt.
     pub(crate) async fn known_env(&mut self, stage: Stage) -> Result<BTreeMap<String, String>, StageError> {
         if self.kept.is_none() {

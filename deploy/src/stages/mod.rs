@@ -12,7 +12,7 @@ mod lifecycle;
 mod lifecycle_undeploy;
 mod ports;
 mod preflight;
-mod secrets;
+pub(crate) mod secrets;
 pub(crate) mod verify;
 mod version;
 
@@ -20,7 +20,7 @@ use slipway_protocol::ProjectReady;
 use slipway_protocol::names::Port;
 
 /// The host ports that are published: those of the modules. A database's allocated port isn't.
-fn published(request: &ProjectReady) -> Vec<Port> {
+pub(crate) fn published(request: &ProjectReady) -> Vec<Port> {
     let modules = request.allocations.iter().filter(|a| request.modules.contains(&a.service));
     modules.map(|a| a.host_port).collect()
 }

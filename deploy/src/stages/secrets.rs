@@ -18,7 +18,7 @@ use crate::{Attempt, StageError, StageReport};
 
 /// Where the workflows of both template generations expect sshd.
 const SSH_PORT: u16 = 22;
-pub(super) const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
+pub(crate) const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
 
 impl Attempt {
     pub(crate) async fn secrets(&mut self) -> Result<StageReport, StageError> {
@@ -110,7 +110,7 @@ impl Attempt {
     }
 
     /// The secrets that the CI of both template generations reads.
-    pub(super) fn desired(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, SecretString> {
+    pub(crate) fn desired(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, SecretString> {
         let request = &self.work.request;
         let mut shared = env.clone();
         shared.remove(REGISTRY_AUTH);

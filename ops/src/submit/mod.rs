@@ -24,15 +24,12 @@ use crate::watch;
 /// `source` of the events that this command makes.
 pub(crate) const SOURCE: &str = "/slipway/cli";
 
+/// A request, from a file or from flags.
 #[derive(Debug, Args)]
-pub(crate) struct Submit {
+pub(crate) struct Asked {
     /// A CloudEvent of type slipway.project.ready.v1, or only its `data`, as JSON; `-` reads stdin
     #[arg(value_name = "FILE", required_unless_present = "project")]
     file: Option<PathBuf>,
-
-    /// Validate, and print the event as it would be sent; nothing is published
-    #[arg(long)]
-    dry_run: bool,
 
     /// `source` of the event, unless FILE tells it
     #[arg(long, value_name = "URI", default_value = SOURCE)]
@@ -42,6 +39,16 @@ pub(crate) struct Submit {
     #[arg(long, value_name = "ID")]
     event_id: Option<String>,
 
+    #[command(flatten)]
+    flags: flags::Flags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Submit {
+    /// Validate, and print the event as it would be sent; nothing is published
+    #[arg(long)]
+    dry_run: bool,
+
     /// Go on watching the deployment, with the exit code of its outcome
     #[arg(long, conflicts_with = "dry_run")]
     watch: bool,
@@ -50,17 +57,17 @@ pub(crate) struct Submit {
     how: watch::How,
 
     #[command(flatten)]
-    flags: flags::Flags,
+    asked: Asked,
 }
 
 /// A request that is valid, and the bytes that ask for it.
-struct Ready {
+pub(crate) struct Ready {
     body: Vec<u8>,
-    request: Request,
+    pub(crate) request: Request,
 }
 
 pub(crate) async fn run(args: Submit, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let ready = prepare(&args)?;
+    let ready = args.asked.prepare()?;
     let id = ready.request.deployment_id();
     let event = &ready.request.event;
     if args.dry_run {
@@ -101,24 +108,28 @@ pub(crate) async fn run(args: Submit, settings: &Settings, printer: &Printer) ->
     }
 }
 
-fn prepare(args: &Submit) -> Result<Ready, Trouble> {
-    let event_id = args.event_id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    let (name, body) = match &args.file {
-        Some(file) => {
-            let (name, bytes) = input::read(file)?;
-            let body = input::event(&name, bytes, &args.source, &event_id)?;
-            (name, body)
+impl Asked {
+    /// Reads and validates it, as the workers will.
+    pub(crate) fn prepare(&self) -> Result<Ready, Trouble> {
+        let event_id = self.event_id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let (name, body) = match &self.file {
+            Some(file) => {
+                let (name, bytes) = input::read(file)?;
+                let body = input::event(&name, bytes, &self.source, &event_id)?;
+                (name, body)
+            }
+            None => ("the flags".to_owned(), input::wrap(self.flags.request()?, &self.source, &event_id)?),
+        };
+        let metadata = Metadata { content_type: Some(CONTENT_TYPE.to_owned()), ..Metadata::default() };
+        let request = decode(&body, &metadata).map_err(|rejection| refused(&name, &rejection))?;
+        if let Some(at) = request.event.data.expires_at.filter(|at| *at <= Timestamp::now()) {
+            let trouble =
+                Trouble::usage(format!("{name}: /data/expires_at is over ({at}): {}", ErrorCode::ExpiredEvent));
+            return Err(trouble.hint("set a later expiry time, or none"));
         }
-        None => ("the flags".to_owned(), input::wrap(args.flags.request()?, &args.source, &event_id)?),
-    };
-    let metadata = Metadata { content_type: Some(CONTENT_TYPE.to_owned()), ..Metadata::default() };
-    let request = decode(&body, &metadata).map_err(|rejection| refused(&name, &rejection))?;
-    if let Some(at) = request.event.data.expires_at.filter(|at| *at <= Timestamp::now()) {
-        let trouble = Trouble::usage(format!("{name}: /data/expires_at is over ({at}): {}", ErrorCode::ExpiredEvent));
-        return Err(trouble.hint("set a later expiry time, or none"));
+        input::known_fields(&name, &body, &request)?;
+        Ok(Ready { body, request })
     }
-    input::known_fields(&name, &body, &request)?;
-    Ok(Ready { body, request })
 }
 
 fn refused(name: &str, rejection: &Rejection) -> Trouble {

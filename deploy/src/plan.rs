@@ -1,0 +1,311 @@
+//! The plan of a deployment: what would change on the server, found out by rehearsing the very stages that a deployment
+//! runs, over a layer that takes up all they write and is thrown away. Nothing is started, stopped, pulled or opened,
+//! and GitHub is asked for nothing but the code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use slipway_protocol::{ErrorCode, Stage};
+use tokio_util::sync::CancellationToken;
+
+use crate::lines::Said;
+use crate::script::{PROJECT, Script};
+use crate::{Attempt, Deployer, RemotePath, Reporter, StageError, Work};
+
+/// What a deployment would change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The commit that serves now; none where nothing does.
+    pub from: Option<String>,
+    /// The commit that would be deployed.
+    pub to: String,
+    /// Git's summary of the difference between the two.
+    pub files: Option<String>,
+    /// The variables of `.env` that would differ, without values.
+    pub variables: Vec<Difference>,
+    /// Lines of the override file, as a difference: `-` goes, `+` comes.
+    pub overrides: Vec<String>,
+    /// Every service, by name.
+    pub services: Vec<ServicePlan>,
+    /// Ports whose ufw rule would be added.
+    pub open: Vec<u16>,
+    /// Ports whose ufw rule would be removed.
+    pub close: Vec<u16>,
+    /// GitHub Actions secrets that would be written.
+    pub secrets: Vec<String>,
+    /// Whether the project would get a new deploy key.
+    pub new_deploy_key: bool,
+}
+
+impl Plan {
+    /// Whether nothing would change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.from.as_ref() == Some(&self.to)
+            && self.variables.is_empty()
+            && self.overrides.is_empty()
+            && self.services.iter().all(|s| s.action == Action::Keep)
+            && self.open.is_empty()
+            && self.close.is_empty()
+            && self.secrets.is_empty()
+            && !self.new_deploy_key
+    }
+}
+
+/// A variable that would differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Its name.
+    pub name: String,
+    /// How.
+    pub change: Change,
+}
+
+/// How something would differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// It isn't there yet.
+    Added,
+    /// It's there with another value.
+    Changed,
+    /// It would go.
+    Removed,
+}
+
+/// What would become of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServicePlan {
+    /// Its name.
+    pub service: String,
+    /// What would be done.
+    pub action: Action,
+    /// The image of its container now.
+    pub from: Option<String>,
+    /// The image that it would have.
+    pub to: Option<String>,
+    /// Whether that image would be pulled first.
+    pub pull: bool,
+}
+
+/// What would be done with a service's container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It stays as it is.
+    Keep,
+    /// It's made.
+    Create,
+    /// It's replaced.
+    Recreate,
+    /// It's there and would be started.
+    Start,
+    /// It would go: the project doesn't have this service any more.
+    Remove,
+}
+
+impl Deployer {
+    /// Finds out what the deployment `work` would change.
+    ///
+    /// # Errors
+    /// Those with which the deployment itself would fail in preflight, clone and env; `internal-error` where the server
+    /// can't lay a layer over a directory (no overlay file system).
+    pub async fn plan(
+        &self,
+        work: Work,
+        reporter: Arc<dyn Reporter>,
+        cancel: CancellationToken,
+    ) -> Result<Plan, StageError> {
+        let scratch = RemotePath::new(&format!("/dev/shm/slipway-plan.{}", work.deployment))
+            .ok_or_else(|| StageError::new(ErrorCode::InternalError, "the layer has no valid place"))?;
+        let mut attempt = self.begin(work, reporter, cancel);
+        attempt.layer = Some(scratch.clone());
+        let plan = attempt.rehearse().await.map_err(|error| attempt.redacted_error(error));
+        attempt.layer = None;
+        let forget = Script::new("forget", &[include_str!("scripts/forget.sh")]).word("scratch", &scratch);
+        let forgotten = attempt.exec(Stage::Preflight, &forget).await;
+        attempt.close().await;
+        if let Err(error) = forgotten {
+            tracing::warn!(%error, "what was rehearsed stays in the server's memory for an hour");
+        }
+        plan
+    }
+}
+
+impl Attempt {
+    async fn rehearse(&mut self) -> Result<Plan, StageError> {
+        self.run(Stage::Preflight).await?;
+        self.run(Stage::Clone).await?;
+        let (before, overrides_before) = self.env_now().await?;
+        self.run(Stage::Env).await?;
+        let (after, overrides_after) = self.env_now().await?;
+        let script = Script::new("plan", &[PROJECT, include_str!("scripts/plan.sh")])
+            .word("root", self.root())
+            .word("slug", &self.work.request.project.slug);
+        let said = self.exec(Stage::Compose, &script).await?.map_err(|said| {
+            StageError::new(ErrorCode::InternalError, "the project's containers couldn't be compared")
+                .with_tail(said.tail())
+        })?;
+        let ports: BTreeSet<u16> =
+            crate::stages::published(&self.work.request).into_iter().map(|port| port.get()).collect();
+        let rules: BTreeSet<u16> = said.values("rule").iter().filter_map(|port| port.parse().ok()).collect();
+        let firewall = said.value("firewall").is_some();
+        let desired = self.desired(&after);
+        let new_deploy_key =
+            said.value("key").is_none() || !self.work.github_digests.contains_key(crate::stages::secrets::KEY_SECRET);
+        let mut secrets =
+            self.github().differing(&self.work.request.repository.name, &desired, &self.work.github_digests);
+        if new_deploy_key {
+            secrets.push(crate::stages::secrets::KEY_SECRET.to_owned());
+            secrets.sort();
+        }
+        Ok(Plan {
+            from: said.value("serving").map(str::to_owned),
+            to: self.work.request.repository.commit.to_string(),
+            files: said.value("files").map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()),
+            variables: differences(&before, &after),
+            overrides: lines(&overrides_before, &overrides_after),
+            services: services(&said)?,
+            open: if firewall { ports.difference(&rules).copied().collect() } else { Vec::new() },
+            close: rules.difference(&ports).copied().collect(),
+            secrets,
+            new_deploy_key,
+        })
+    }
+}
+
+fn differences(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<Difference> {
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let change = |name: &String| match (before.get(name), after.get(name)) {
+        (None, Some(_)) => Some(Change::Added),
+        (Some(_), None) => Some(Change::Removed),
+        (Some(old), Some(new)) if old != new => Some(Change::Changed),
+        _ => None,
+    };
+    names.into_iter().filter_map(|name| Some(Difference { name: name.clone(), change: change(name)? })).collect()
+}
+
+/// The lines that only one of the two texts has; enough for a file that is rendered in a fixed order.
+fn lines(before: &str, after: &str) -> Vec<String> {
+    let only = |of: &str, in_: &str, sign: char| -> Vec<String> {
+        let others: Vec<&str> = in_.lines().collect();
+        of.lines().filter(|line| !others.contains(line)).map(|line| format!("{sign}{line}")).collect()
+    };
+    [only(before, after, '-'), only(after, before, '+')].concat()
+}
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    services: BTreeMap<String, ConfigService>,
+}
+
+#[derive(Deserialize)]
+struct ConfigService {
+    image: Option<String>,
+}
+
+/// A container as it is.
+struct Container<'a> {
+    hash: &'a str,
+    state: &'a str,
+    image_id: &'a str,
+    image: &'a str,
+}
+
+fn services(said: &Said) -> Result<Vec<ServicePlan>, StageError> {
+    let broken =
+        || StageError::new(ErrorCode::InternalError, "the server told the project's services in a broken form");
+    let config = STANDARD.decode(said.value("config").unwrap_or_default()).map_err(|_| broken())?;
+    let config: Config = serde_json::from_slice(&config).map_err(|_| broken())?;
+    let pairs = |key| said.values(key).iter().filter_map(|line| line.split_once(' '));
+    let hashes: BTreeMap<&str, &str> = pairs("hash").collect();
+    let images: BTreeMap<&str, &str> = pairs("image").collect();
+    let mut running: BTreeMap<&str, Vec<Container<'_>>> = BTreeMap::new();
+    for line in said.values("container") {
+        let mut words = line.split(' ');
+        let mut word = || words.next().unwrap_or_default();
+        let service = word();
+        let container = Container { hash: word(), state: word(), image_id: word(), image: word() };
+        running.entry(service).or_default().push(container);
+    }
+    let wanted = config.services.iter().map(|(name, service)| {
+        let to = service.image.as_deref();
+        let local = to.and_then(|image| images.get(image)).copied();
+        let containers = running.remove(name.as_str()).unwrap_or_default();
+        let action = match containers.first() {
+            None => Action::Create,
+            Some(c) if hashes.get(name.as_str()) != Some(&c.hash) || local != Some(c.image_id) => Action::Recreate,
+            // A one-shot that has done its work is started again, as compose does.
+            Some(c) if c.state != "running" => Action::Start,
+            Some(_) => Action::Keep,
+        };
+        let from = containers.first().map(|c| c.image.to_owned());
+        ServicePlan { service: name.clone(), action, from, to: to.map(str::to_owned), pull: local.is_none() }
+    });
+    let mut services: Vec<ServicePlan> = wanted.collect();
+    for (name, containers) in running {
+        let from = containers.first().map(|c| c.image.to_owned());
+        services.push(ServicePlan { service: name.to_owned(), action: Action::Remove, from, to: None, pull: false });
+    }
+    Ok(services)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(values: &[&str]) -> Said {
+        let mut said = Said::default();
+        for value in values {
+            assert_eq!(said.take("m", format!("m {value}").as_bytes()), None);
+        }
+        said
+    }
+
+    #[test]
+    fn what_becomes_of_a_service_follows_from_its_hash_its_image_and_its_state() {
+        let service = |name: &str| format!(r#""{name}":{{"image":"{name}:1"}}"#);
+        let names = ["new", "same", "stopped", "other-hash", "other-image"].map(service).join(",");
+        let config = format!("config {}", STANDARD.encode(format!(r#"{{"services":{{{names}}}}}"#)));
+        let told = [
+            &config,
+            "hash new h",
+            "hash same h",
+            "hash stopped h",
+            "hash other-hash h",
+            "hash other-image h",
+            "image same:1 id",
+            "image stopped:1 id",
+            "image other-hash:1 id",
+            "container same h running id same:1",
+            "container stopped h exited id stopped:1",
+            "container other-hash g running id other-hash:1",
+            "container other-image h running id other-image:0",
+            "container gone h running id gone:1",
+        ];
+        let plan = services(&said(&told)).unwrap_or_default();
+        let seen: Vec<_> = plan.iter().map(|s| (s.service.as_str(), s.action, s.pull)).collect();
+        let expected = [
+            ("new", Action::Create, true),
+            ("other-hash", Action::Recreate, false),
+            ("other-image", Action::Recreate, true),
+            ("same", Action::Keep, false),
+            ("stopped", Action::Start, false),
+            ("gone", Action::Remove, false),
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn differences_name_variables_and_never_their_values() {
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let found =
+            differences(&map(&[("A", "1"), ("B", "1"), ("C", "1")]), &map(&[("A", "1"), ("B", "2"), ("D", "1")]));
+        let seen: Vec<_> = found.iter().map(|d| (d.name.as_str(), d.change)).collect();
+        assert_eq!(seen, [("B", Change::Changed), ("C", Change::Removed), ("D", Change::Added)]);
+    }
+}

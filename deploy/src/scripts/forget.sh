@@ -1,0 +1,2 @@
+# Parameters: scratch. Throws the layer away.
+rm -rf "$scratch"

@@ -1,0 +1,145 @@
+//! `slipway plan`: what a request would change on its server, found out by the pipeline itself in a rehearsal. It has to
+//! be run where the workers' environment is: it needs their keys and their credentials for GitHub.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use slipway_deploy::plan::{Action, Change, Plan as Planned, ServicePlan};
+use slipway_deploy::{Deployer, Reporter, StageError, Work};
+use slipway_protocol::names::HostKey;
+use slipway_protocol::{DeploymentId, Failure, Request, Stage};
+use slipway_worker::config::Config;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::memory::Memory;
+use crate::print::Printer;
+use crate::settings::Settings;
+use crate::submit::Asked;
+use crate::trouble::{Exit, Trouble};
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// A plan tells its result only.
+struct Silent;
+
+impl Reporter for Silent {
+    fn line(&self, _: Stage, _: &str) {}
+    fn retrying(&self, _: Stage, _: &Failure, _: Duration) {}
+    // Nothing is pinned by looking; the next deployment will see the key again.
+    fn host_key_learned(&self, _: &HostKey) {}
+}
+
+pub(crate) async fn run(args: Plan, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
+    let ready = args.asked.prepare()?;
+    let config = Config::from_env().map_err(|mistakes| {
+        Trouble::usage("a plan needs the workers' settings".to_owned())
+            .details(mistakes.to_string().lines().map(str::to_owned).collect())
+            .hint("run it where a worker runs, with the same environment; `slipway-worker --check` must be content")
+    })?;
+    let work = work(&ready.request, &config, &Memory::new(settings)?).await?;
+    let place = format!("{} on {}", work.request.project.slug, work.target.handle);
+    let deployer = Deployer::new(config.deployer).map_err(refused)?;
+    let cancel = CancellationToken::new();
+    let interrupted = cancel.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupted.cancel();
+        }
+    });
+    let plan = deployer.plan(work, Arc::new(Silent), cancel).await.map_err(refused)?;
+    if printer.is_json() {
+        printer.json(&plan);
+        return Ok(Exit::Success);
+    }
+    show(&place, &plan, printer);
+    Ok(Exit::Success)
+}
+
+async fn work(request: &Request, config: &Config, memory: &Memory) -> Result<Work, Trouble> {
+    let data = &request.event.data;
+    let trouble = |e| memory.trouble(&e);
+    let known = memory.store.server(&data.server.handle).await.map_err(trouble)?;
+    let digests = memory.store.github_digests(data.project.id, &data.server.handle).await.map_err(trouble)?;
+    let credentials = slipway_worker::engine::credentials(config).map_err(|e| Trouble::usage(format!("{e:#}")))?;
+    Ok(Work {
+        // Not the id of the request: two plans of one request mustn't meet on the server.
+        deployment: DeploymentId(Uuid::now_v7()),
+        request: data.clone(),
+        target: credentials.target(&data.server, known).map_err(refused)?,
+        secrets: credentials.secrets(data).map_err(refused)?,
+        github_digests: digests,
+    })
+}
+
+fn refused(error: StageError) -> Trouble {
+    Trouble::new(Exit::Failed, format!("{}: {}", error.code, error.message))
+        .details(error.tail.clone())
+        .hint(error.code.next_action())
+}
+
+fn show(place: &str, plan: &Planned, printer: &Printer) {
+    let short = |commit: &str| commit.chars().take(7).collect::<String>();
+    let to = short(&plan.to);
+    let files = plan.files.as_ref().map(|files| format!(" ({files})")).unwrap_or_default();
+    match plan.from.as_deref().map(short) {
+        None => printer.line(&format!("{place}: {to}, for the first time")),
+        Some(from) if from == to => printer.line(&format!("{place}: {to}, as it is")),
+        Some(from) => printer.line(&format!("{place}: {from} -> {to}{files}")),
+    }
+    let variables = plan.variables.iter().map(|v| format!("{} {}", sign(v.change), v.name));
+    section(printer, ".env", variables);
+    section(printer, "override file", plan.overrides.iter().map(|line| spaced(line)));
+    section(printer, "services", plan.services.iter().map(service));
+    let rules = plan.open.iter().map(|port| format!("+ {port}/tcp"));
+    section(printer, "ufw", rules.chain(plan.close.iter().map(|port| format!("- {port}/tcp"))));
+    section(printer, "GitHub secrets", plan.secrets.iter().map(|name| format!("~ {name}")));
+    if plan.new_deploy_key {
+        section(printer, "deploy key", ["+ a new one".to_owned()].into_iter());
+    }
+    printer.note(if plan.is_empty() { "Nothing would change" } else { "Nothing was changed" });
+}
+
+fn section(printer: &Printer, title: &str, lines: impl Iterator<Item = String>) {
+    let mut lines = lines.peekable();
+    if lines.peek().is_some() {
+        printer.line(title);
+        lines.for_each(|line| printer.line(&format!("  {line}")));
+    }
+}
+
+fn sign(change: Change) -> char {
+    match change {
+        Change::Added => '+',
+        Change::Changed => '~',
+        Change::Removed => '-',
+    }
+}
+
+/// `+line` as `+ line`.
+fn spaced(line: &str) -> String {
+    let (sign, rest) = line.split_at(line.len().min(1));
+    format!("{sign} {rest}")
+}
+
+fn service(service: &ServicePlan) -> String {
+    let (sign, what) = match service.action {
+        Action::Keep => ('=', "stays"),
+        Action::Create => ('+', "is made"),
+        Action::Recreate => ('~', "is replaced"),
+        Action::Start => ('~', "is started"),
+        Action::Remove => ('-', "is removed"),
+    };
+    let images = match (&service.from, &service.to) {
+        (Some(from), Some(to)) if from != to => format!(": {from} -> {to}"),
+        (None, Some(to)) => format!(": {to}"),
+        _ => String::new(),
+    };
+    let pull = if service.pull { ", pulled first" } else { "" };
+    format!("{sign} {} {what}{images}{pull}", service.service)
+}
