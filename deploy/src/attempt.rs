@@ -67,7 +67,7 @@ impl StageReport {
 /// Makes attempts; one for a process. Holds what they share: the HTTP clients, installation tokens, limits.
 #[derive(Clone)]
 pub struct Deployer {
-    config: Arc<DeployerConfig>,
+    pub(crate) config: Arc<DeployerConfig>,
     root: RemotePath,
     git_url: HttpsUrl,
     image_registry: RegistryHost,
@@ -109,7 +109,17 @@ impl Deployer {
             redactor.learn(&credential.password);
         }
         redactor.learn(&self.config.digest_key);
-        Attempt { deployer: self.clone(), work, reporter, cancel, redactor, session: None, round_trips: 0, kept: None }
+        Attempt {
+            deployer: self.clone(),
+            work,
+            reporter,
+            cancel,
+            redactor,
+            session: None,
+            round_trips: 0,
+            kept: None,
+            settled: false,
+        }
     }
 }
 
@@ -124,6 +134,8 @@ pub struct Attempt {
     round_trips: u32,
     /// The variables in `.env` on the server, once they are known.
     pub(crate) kept: Option<BTreeMap<String, String>>,
+    /// Whether what served before has been put back.
+    pub(crate) settled: bool,
 }
 
 impl Attempt {
@@ -223,17 +235,27 @@ impl Attempt {
         &self.deployer.image_registry
     }
 
+    /// Waits for `work`, which runs nothing on the server, unless the attempt is cancelled first.
+    pub(crate) async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T, StageError>>,
+    ) -> Result<T, StageError> {
+        let cancelled = || Err(StageError::new(ErrorCode::DeadlineExceeded, "the attempt was cancelled"));
+        self.cancel.run_until_cancelled(work).await.unwrap_or_else(cancelled)
+    }
+
     /// Remembers a secret that must not leave from now on.
     pub(crate) fn learn(&self, secret: &SecretString) {
         self.redactor.learn(secret);
     }
 
-    /// Runs a script on the server. A failure that the script has understood comes back as an error; any other as
+    /// Runs a script on the server, with the number of our claim. A failure that the script has understood comes back as an error; any other as
     /// `Err(said)` within, for the stage to judge.
     ///
     /// # Errors
     /// Those of the connection, of the deadline, and the script's own.
     pub(crate) async fn exec(&mut self, stage: Stage, script: &Script) -> Result<Result<Said, Said>, StageError> {
+        self.work.hold.check()?;
         if self.session.is_none() {
             let reporter = self.reporter.clone();
             let learned = |key: &HostKey| reporter.host_key_learned(key);
@@ -256,7 +278,8 @@ impl Attempt {
             redactor: &self.redactor,
             on_line: &|line| reporter.line(stage, line),
         };
-        let finished = session.exec(script, &watch).await?;
+        self.work.hold.check()?;
+        let finished = session.exec(&script.fenced(self.work.hold.fence()), &watch).await?;
         let said = finished.said;
         match finished.exit {
             Exit::Exited(0) => Ok(Ok(said)),
@@ -268,7 +291,7 @@ impl Attempt {
         }
     }
 
-    fn redacted(&self, mut report: StageReport) -> StageReport {
+    pub(crate) fn redacted(&self, mut report: StageReport) -> StageReport {
         if let serde_json::Value::Object(facts) = self.redactor.clean_json(serde_json::Value::Object(report.facts)) {
             report.facts = facts;
         } else {
@@ -277,7 +300,7 @@ impl Attempt {
         report
     }
 
-    fn redacted_error(&self, mut error: StageError) -> StageError {
+    pub(crate) fn redacted_error(&self, mut error: StageError) -> StageError {
         error.message = self.redactor.clean(&error.message);
         error.tail = error.tail.iter().map(|line| self.redactor.clean(line)).collect();
         error

@@ -7,6 +7,7 @@ mod compose;
 mod env;
 mod error;
 pub mod github;
+mod hold;
 pub mod keys;
 mod lines;
 mod private_file;
@@ -23,5 +24,7 @@ mod target;
 
 pub use attempt::{Attempt, Deployer, Reporter, StageReport};
 pub use error::StageError;
+pub use hold::Hold;
 pub use private_file::KeyFileError;
+pub use stages::{Done, Settled};
 pub use target::{DeployerConfig, GithubCredential, HostKeyPolicy, RegistryCredential, RemotePath, Target, Work};

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use secrecy::SecretString;
 use serde_json::json;
-use slipway_deploy::{Deployer, DeployerConfig, GithubCredential, Reporter, StageError, StageReport, Target, Work};
+use slipway_deploy::{
+    Deployer, DeployerConfig, GithubCredential, Hold, Reporter, StageError, StageReport, Target, Work,
+};
 use slipway_protocol::names::{BranchName, CommitSha, HostKey, InvalidName, Port, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{
     Allocation, Correlation, DeploymentId, Failure, Project, ProjectId, ProjectReady, Repository, Server, Stage,
@@ -192,7 +194,14 @@ fn work(args: &Check, target: Target) -> Result<Work, InvalidName> {
         correlation: Correlation::new(),
     };
     let deployment = DeploymentId(Uuid::now_v7());
-    Ok(Work { deployment, request, target, secrets: BTreeMap::new(), github_digests: BTreeMap::new() })
+    Ok(Work {
+        deployment,
+        request,
+        target,
+        secrets: BTreeMap::new(),
+        github_digests: BTreeMap::new(),
+        hold: Hold::endless(0),
+    })
 }
 
 #[cfg(test)]

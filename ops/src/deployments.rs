@@ -108,7 +108,7 @@ async fn cancel(id: &str, memory: &Memory, printer: &Printer) -> Result<Exit, Tr
     } else if was == State::Pending {
         printer.note(&format!("Cancelled {id}, which hadn't begun"));
     } else {
-        printer.note(&format!("Asked {id} to stop at the next boundary between stages"));
+        printer.note(&format!("Asked {id} to stop; what it has touched is put back"));
     }
     Ok(Exit::Success)
 }

@@ -71,6 +71,7 @@ pub async fn run_with(
         concurrency: config.worker.concurrency,
         lease: config.worker.lease,
         attempts: config.worker.attempts,
+        deadlines: config.worker.deadlines,
     };
     let runner = Runner { store: store.clone(), pipeline, credentials, settings, drain: drain.clone() };
     let mut parts = JoinSet::new();

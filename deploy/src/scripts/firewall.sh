@@ -1,5 +1,6 @@
-# Parameters: slug ports. Our rules carry the comment slipway:<slug>; nobody else's are touched. Rules are kept right
+# Parameters: ports; after project.sh. Our rules carry the comment slipway:<slug>; nobody else's are touched. Rules are kept right
 # in an inactive ufw too: they count once somebody switches it on.
+enter
 if ! command -v ufw >/dev/null 2>&1; then
     tell ufw absent
     exit 0

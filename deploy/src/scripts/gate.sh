@@ -3,6 +3,11 @@ containers() {
     docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$slug" --filter label=com.docker.compose.oneoff=False
 }
 
+# release_proof: a digest of the containers and their starts.
+release_proof() {
+    docker inspect --format '{{.Id}} {{.RestartCount}} {{.State.StartedAt}}' $(containers) | sort | sha256sum | cut -c -64
+}
+
 format='{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{if index .State "Health"}}{{.State.Health.Status}}{{else}}-{{end}} {{.RestartCount}} {{.State.ExitCode}} {{.State.StartedAt}} {{.Config.Image}} {{.HostConfig.RestartPolicy.Name}} {{.Id}}'
 
 # verdict: ok, or wait, crash-loop or unhealthy with the service and its container. Seconds a service must have run:

@@ -3,12 +3,13 @@
 
 use slipway_protocol::{ErrorCode, Stage};
 
-use crate::script::Script;
+use crate::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
     pub(crate) async fn firewall(&mut self) -> Result<StageReport, StageError> {
-        let script = Script::new("firewall", &[include_str!("../scripts/firewall.sh")])
+        let script = Script::new("firewall", &[PROJECT, include_str!("../scripts/firewall.sh")])
+            .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .words("ports", &super::published(&self.work.request));
         let said = self

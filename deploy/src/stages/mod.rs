@@ -6,9 +6,13 @@ mod compose;
 mod env;
 mod firewall;
 mod preflight;
+mod put_back;
+mod resume;
 mod secrets;
 pub(crate) mod verify;
 
+pub use put_back::Settled;
+pub use resume::Done;
 use slipway_protocol::ProjectReady;
 use slipway_protocol::names::Port;
 

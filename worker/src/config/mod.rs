@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use slipway_deploy::retry::Policy;
+use slipway_deploy::retry::{Deadlines, Policy};
 use slipway_deploy::{DeployerConfig, GithubCredential, RegistryCredential};
 
 pub use files::SealingKeys;
@@ -62,6 +62,8 @@ pub struct WorkerConfig {
     pub lease: Duration,
     /// Delays between whole attempts, and how many there are.
     pub attempts: Policy,
+    /// How long everything may take.
+    pub deadlines: Deadlines,
 }
 
 /// RabbitMQ.
@@ -177,13 +179,21 @@ fn worker(reader: &mut Reader) -> Option<WorkerConfig> {
     let name = if reader.is_set(&var::WORKER_NAME) { reader.take(&var::WORKER_NAME) } else { Some(own_name()) };
     let (concurrency, drain) = (reader.take(&var::CONCURRENCY), reader.take(&var::DRAIN_TIMEOUT));
     let (lease, attempts) = (reader.take(&var::LEASE), attempts(reader));
+    let deadlines = deadlines(reader);
     Some(WorkerConfig {
         name: name?,
         concurrency: concurrency?,
         drain_timeout: drain?,
         lease: lease?,
         attempts: attempts?,
+        deadlines: deadlines?,
     })
+}
+
+fn deadlines(reader: &mut Reader) -> Option<Deadlines> {
+    let (stage, deployment) = (reader.take(&var::STAGE_TIMEOUT), reader.take(&var::DEPLOYMENT_TIMEOUT));
+    let request = reader.take(&var::REQUEST_MAX_AGE);
+    Some(Deadlines { stage: stage?, deployment: deployment?, request: request?, ..Deadlines::DEFAULT })
 }
 
 /// The host's name is read where the kernel shows it: `HOSTNAME` is a shell's variable, often not exported.

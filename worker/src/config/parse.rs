@@ -62,6 +62,10 @@ pub(super) fn work_timeout(value: &str) -> Result<Duration, Fault> {
     duration(value, SECOND, 6 * HOUR)
 }
 
+pub(super) fn long(value: &str) -> Result<Duration, Fault> {
+    duration(value, SECOND, 30 * 24 * HOUR)
+}
+
 pub(super) fn concurrency(value: &str) -> Result<usize, Fault> {
     number(value, 1, 256)
 }

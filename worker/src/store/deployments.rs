@@ -212,8 +212,9 @@ impl Store {
         .await
     }
 
-    /// Cancels a deployment: at once while it waits, at the next boundary between stages while it runs. Gives the state
-    /// it was in, or `None` when there is no such deployment; one that has ended stays as it is.
+    /// Cancels a deployment. One that never began ends at once; one that runs is told to stop, and one that waits for
+    /// another attempt gets it now, for putting back what it touched and nothing else. Gives the state it was in, where
+    /// that last one counts as running, or `None` when there is no such deployment; one that has ended stays as it is.
     ///
     /// # Errors
     /// When the database fails.
@@ -222,17 +223,21 @@ impl Store {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
             let Some(mut ledger) = Ledger::lock(&tx, id).await? else { return Ok(None) };
-            let was = ledger.head.state;
+            let begun = ledger.head.fence.is_some();
+            let was = if begun && ledger.head.state == State::Pending { State::Running } else { ledger.head.state };
             match was {
                 State::Pending => {
                     ledger.finish(self, &End::Cancelled, &StageEnd::default()).await?;
                 }
                 State::Running => {
                     tx.execute(
-                        "UPDATE deployments SET cancel_requested_at = coalesce(cancel_requested_at, now()) WHERE id = $1",
+                        "UPDATE deployments SET cancel_requested_at = coalesce(cancel_requested_at, now()),
+                             run_at = least(run_at, now()) WHERE id = $1",
                         &[&id.0],
                     )
                     .await?;
+                    tx.execute("SELECT pg_notify($1, $2)", &[&super::wakeups::DEPLOYMENTS, &super::wakeups::WISH])
+                        .await?;
                 }
                 State::Ended(_) => {}
             }

@@ -9,6 +9,7 @@ mod dead_letters;
 mod deployments;
 mod ending;
 mod error;
+mod history;
 mod intake;
 mod ledger;
 mod new_dead_letter;
@@ -28,14 +29,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::crash::{self, Step, Write};
 
-pub use claims::{Claim, Fence, Interrupted, Lease};
+pub use claims::{Claim, Fence, Interrupted, Lease, Wish};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState};
 pub use deployments::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};
 pub use ending::{End, StageEnd};
 pub use error::StoreError;
+pub use history::History;
 pub use intake::{Accepted, Refusal};
 pub use outbox::{Backlog, OutboxRow, RelayLease, Sent};
-pub use progress::Boundary;
+pub use progress::{Boundary, Scheduled};
 pub use servers::ServerRecord;
 pub use state::{IllegalTransition, State, UnknownState};
 pub use wakeups::Wakeups;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
-use slipway_deploy::retry::Policy;
-use slipway_deploy::{Reporter, StageError, StageReport, Work};
+use slipway_deploy::retry::{Deadlines, Policy};
+use slipway_deploy::{Done, Reporter, Settled, StageError, StageReport, Work};
 use slipway_protocol::{CONTENT_TYPE, Change, Stage};
 use slipway_worker::amqp::{self, Link, Publisher, Subscription};
 use slipway_worker::credentials::Credentials;
@@ -45,6 +45,14 @@ pub struct Scripted {
     attempts: Arc<AtomicU32>,
     /// Stages that were run, with their attempt.
     pub calls: Arc<Mutex<Vec<(u32, Stage)>>>,
+    /// Attempts that put back, and whether they were to keep what runs.
+    pub settled: Arc<Mutex<Vec<(u32, bool)>>>,
+    /// What came of that.
+    settling: Settled,
+    /// What was offered to be resumed, with its attempt.
+    pub offered: Arc<Mutex<Vec<(u32, Vec<Stage>)>>>,
+    /// Stages that are proven when they're offered.
+    proves: &'static [Stage],
 }
 
 impl Scripted {
@@ -52,7 +60,25 @@ impl Scripted {
     where
         F: std::future::Future<Output = Result<StageReport, StageError>> + Send + 'static,
     {
-        Self { script: Arc::new(move |call| Box::pin(script(call))), attempts: Arc::default(), calls: Arc::default() }
+        Self {
+            script: Arc::new(move |call| Box::pin(script(call))),
+            attempts: Arc::default(),
+            calls: Arc::default(),
+            settled: Arc::default(),
+            settling: Settled::Nothing,
+            offered: Arc::default(),
+            proves: &[],
+        }
+    }
+
+    /// The same, and this is what comes of putting back.
+    pub fn settling(self, settling: Settled) -> Self {
+        Self { settling, ..self }
+    }
+
+    /// The same, with these stages proven when they're offered.
+    pub fn proving(self, proves: &'static [Stage]) -> Self {
+        Self { proves, ..self }
     }
 
     pub fn attempts(&self) -> u32 {
@@ -87,6 +113,20 @@ impl Attempt for ScriptedAttempt {
         })
     }
 
+    fn resume<'a>(&'a mut self, done: &'a Done) -> Future<'a, Result<BTreeMap<Stage, StageReport>, StageError>> {
+        self.pipeline.offered.lock().unwrap().push((self.number, done.keys().copied().collect()));
+        let proven = done.iter().filter(|(stage, _)| self.pipeline.proves.contains(stage)).map(|(stage, facts)| {
+            let again = StageReport { facts: facts.clone(), ..report(Change::Unchanged) };
+            (*stage, again.fact("resumed", true))
+        });
+        Box::pin(std::future::ready(Ok(proven.collect())))
+    }
+
+    fn settle(&mut self, keep: bool, _: CancellationToken) -> Future<'_, Settled> {
+        self.pipeline.settled.lock().unwrap().push((self.number, keep));
+        Box::pin(std::future::ready(self.pipeline.settling.clone()))
+    }
+
     fn round_trips(&self) -> u32 {
         7
     }
@@ -106,6 +146,7 @@ pub fn request(edit: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
     let mut event: serde_json::Value =
         serde_json::from_slice(include_bytes!("../../../protocol/samples/project-ready.v1.json")).unwrap();
     event["id"] = uuid::Uuid::new_v4().to_string().into();
+    event["time"] = jiff::Timestamp::now().to_string().into();
     event["data"]["project"]["id"] = uuid::Uuid::new_v4().to_string().into();
     event["data"].as_object_mut().unwrap().remove("secrets");
     edit(&mut event);
@@ -155,6 +196,7 @@ pub struct Options {
     pub attempts: Policy,
     pub lease: Duration,
     pub drain: Duration,
+    pub deadlines: Deadlines,
 }
 
 impl Default for Options {
@@ -165,6 +207,7 @@ impl Default for Options {
             attempts: Policy { initial: soon, max: soon, multiplier: 1.0, attempts: 3 },
             lease: Duration::from_secs(30),
             drain: Duration::from_secs(5),
+            deadlines: Deadlines::DEFAULT,
         }
     }
 }
@@ -187,7 +230,8 @@ impl Worker {
             prefetch: 8,
             canary,
         };
-        let settings = Settings { concurrency: 4, lease: options.lease, attempts: options.attempts };
+        let settings =
+            Settings { concurrency: 4, lease: options.lease, attempts: options.attempts, deadlines: options.deadlines };
         let runner = Runner { store, pipeline: Arc::new(pipeline), credentials, settings, drain: drain.clone() };
         Self {
             drain,
