@@ -9,3 +9,4 @@ mod failures;
 mod generations;
 mod leaks;
 mod scene;
+mod zombie;
