@@ -141,7 +141,7 @@ async fn a_resumed_attempt_skips_what_is_proven_and_the_deployment_has_still_cha
     outside.publish(&body).await;
     let result = outside.result().await;
     assert_eq!(result["data"]["outcome"], "succeeded", "attempt 1 changed something: {result}");
-    assert_eq!(result["data"]["stages"].as_array().unwrap().len(), 7 + 5);
+    assert_eq!(result["data"]["stages"].as_array().unwrap().len(), 7, "the resumed ones are told as well");
     let calls = pipeline.calls.lock().unwrap().clone();
     let second: Vec<Stage> = calls.into_iter().filter(|(attempt, _)| *attempt == 2).map(|(_, stage)| stage).collect();
     assert_eq!(second, [Stage::Preflight, Stage::Compose, Stage::Firewall, Stage::Verify, Stage::Secrets]);

@@ -139,10 +139,7 @@ impl Run<'_> {
         let Self { runner, claim, .. } = *self;
         let error = match self.brake.pulled() {
             None => error,
-            Some(Why::StageOverdue) => {
-                let limit = runner.settings.deadlines.stage.as_secs();
-                StageError { message: format!("stage {stage} took longer than {limit} s"), ..error }
-            }
+            Some(Why::StageOverdue) => self.stage_overdue().with_tail(error.tail),
             Some(why) => return Ok(self.stopped(why)),
         };
         if error.code == ErrorCode::StaleFence && self.is_lost().await? {
@@ -179,10 +176,15 @@ impl Run<'_> {
             Why::LeaseLost => Ended::Lost,
             Why::Cancelled => Ended::Stopped(End::Cancelled),
             Why::Drained => Ended::Drained,
-            Why::StageOverdue | Why::Overdue => {
-                Ended::Failed { error: age::overdue(&self.runner.settings.deadlines), stage: None }
-            }
+            // It came to its end all the same, but what follows it can't run any more.
+            Why::StageOverdue => Ended::Failed { error: self.stage_overdue(), stage: None },
+            Why::Overdue => Ended::Failed { error: age::overdue(&self.runner.settings.deadlines), stage: None },
         }
+    }
+
+    fn stage_overdue(&self) -> StageError {
+        let limit = self.runner.settings.deadlines.stage.as_secs();
+        StageError::new(ErrorCode::DeadlineExceeded, format!("the stage took longer than {limit} s"))
     }
 
     async fn finished(&mut self, stage: Stage, report: &StageReport, took: Duration) -> Result<(), Ended> {
