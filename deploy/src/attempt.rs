@@ -68,7 +68,7 @@ impl StageReport {
 /// Makes attempts; one for a process. Holds what they share: the HTTP clients, installation tokens, limits.
 #[derive(Clone)]
 pub struct Deployer {
-    config: Arc<DeployerConfig>,
+    pub(crate) config: Arc<DeployerConfig>,
     root: RemotePath,
     git_url: HttpsUrl,
     image_registry: RegistryHost,
@@ -122,6 +122,7 @@ impl Deployer {
             round_trips: 0,
             kept: None,
             layer: None,
+            settled: false,
         }
     }
 }
@@ -139,6 +140,8 @@ pub struct Attempt {
     pub(crate) kept: Option<BTreeMap<String, String>>,
     /// Where what is written goes when nothing must change.
     pub(crate) layer: Option<RemotePath>,
+    /// Whether what served before has been put back.
+    pub(crate) settled: bool,
 }
 
 impl Attempt {
@@ -259,6 +262,15 @@ impl Attempt {
         &self.deployer.image_registry
     }
 
+    /// Waits for `work`, which runs nothing on the server, unless the attempt is cancelled first.
+    pub(crate) async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T, StageError>>,
+    ) -> Result<T, StageError> {
+        let cancelled = || Err(StageError::new(ErrorCode::DeadlineExceeded, "the attempt was cancelled"));
+        self.cancel.run_until_cancelled(work).await.unwrap_or_else(cancelled)
+    }
+
     /// Remembers a secret that must not leave from now on.
     pub(crate) fn learn(&self, secret: &SecretString) {
         self.redactor.learn(secret);
@@ -269,12 +281,14 @@ impl Attempt {
         self.reporter.line(stage, &self.redactor.clean(line));
     }
 
-    /// Runs a script on the server. A failure that the script has understood comes back as an error; any other as
+    /// Runs a script on the server, with the number of our claim. A failure that the script has understood comes back as an
+    /// error; any other as
     /// `Err(said)` within, for the stage to judge.
     ///
     /// # Errors
     /// Those of the connection, of the deadline, and the script's own.
     pub(crate) async fn exec(&mut self, stage: Stage, script: &Script) -> Result<Result<Said, Said>, StageError> {
+        self.work.hold.check()?;
         let layered = self.layer.as_ref().map(|scratch| script.layered(self.root(), scratch));
         let script = layered.as_ref().unwrap_or(script);
         if self.session.is_none() {
@@ -299,7 +313,8 @@ impl Attempt {
             redactor: &self.redactor,
             on_line: &|line| reporter.line(stage, line),
         };
-        let finished = session.exec(script, &watch).await?;
+        self.work.hold.check()?;
+        let finished = session.exec(&script.fenced(self.work.hold.fence()), &watch).await?;
         let said = finished.said;
         match finished.exit {
             Exit::Exited(0) => Ok(Ok(said)),
@@ -311,7 +326,7 @@ impl Attempt {
         }
     }
 
-    fn redacted(&self, mut report: StageReport) -> StageReport {
+    pub(crate) fn redacted(&self, mut report: StageReport) -> StageReport {
         if let serde_json::Value::Object(facts) = self.redactor.clean_json(serde_json::Value::Object(report.facts)) {
             report.facts = facts;
         } else {

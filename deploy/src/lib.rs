@@ -8,6 +8,7 @@ mod compose;
 mod env;
 mod error;
 pub mod github;
+mod hold;
 mod http;
 pub mod keys;
 mod lines;
@@ -27,5 +28,7 @@ mod target;
 
 pub use attempt::{Attempt, Deployer, Reporter, StageReport};
 pub use error::{Detail, StageError};
+pub use hold::Hold;
 pub use private_file::KeyFileError;
+pub use stages::{Done, Settled};
 pub use target::{DeployerConfig, GithubCredential, HostKeyPolicy, RegistryCredential, RemotePath, Target, Work};

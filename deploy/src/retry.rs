@@ -61,3 +61,27 @@ impl Policy {
         Duration::from_secs_f64(bound.min(self.max.as_secs_f64()))
     }
 }
+
+/// How long things may take. What is shorter than these, such as one request to GitHub, has its time-out where it's
+/// made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// One stage of an attempt, its short retries included. Then its command is ended and the attempt has failed.
+    pub stage: Duration,
+    /// A deployment from its first attempt's start, all retries included. Then it has failed for good.
+    pub deployment: Duration,
+    /// The age of a request at which no deployment of it is begun any more.
+    pub request: Duration,
+    /// Putting back what a deployment touched that failed for good or was cancelled.
+    pub settle: Duration,
+}
+
+impl Deadlines {
+    /// What applies unless the worker's environment says otherwise.
+    pub const DEFAULT: Self = Self {
+        stage: Duration::from_secs(30 * 60),
+        deployment: Duration::from_secs(3 * 3600),
+        request: Duration::from_secs(24 * 3600),
+        settle: Duration::from_secs(10 * 60),
+    };
+}

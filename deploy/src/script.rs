@@ -57,6 +57,13 @@ impl Script {
         self.line(variable, &value.to_string())
     }
 
+    /// Gives a digest in hexadecimal digits; anything else is given as nothing.
+    #[must_use]
+    pub fn hex(self, variable: &'static str, value: &str) -> Self {
+        let digest = value.bytes().all(|b| b.is_ascii_hexdigit());
+        self.line(variable, if digest { value } else { "" })
+    }
+
     /// Gives validated values as shell variable `variable`, with a space between.
     #[must_use]
     pub fn words<W: Word>(self, variable: &'static str, values: &[W]) -> Self {
@@ -67,6 +74,13 @@ impl Script {
     #[must_use]
     pub fn bytes(self, variable: &'static str, value: &[u8]) -> Self {
         self.line(variable, &STANDARD.encode(value))
+    }
+
+    /// The same script with the number of the claim that it acts for, as shell variable `fence`.
+    #[must_use]
+    pub fn fenced(&self, fence: u64) -> Self {
+        let same = Self { name: self.name, parts: self.parts.clone(), data: self.data.clone() };
+        same.number("fence", fence)
     }
 
     fn line(self, variable: &'static str, value: &str) -> Self {
@@ -126,7 +140,10 @@ mod tests {
         let script = Script::new("test", &["echo \"$slug\"\n"])
             .word("slug", &Slug::new("shop").expect("a slug"))
             .bytes("token", b"s3cret'; rm -rf /")
-            .number("port", 80);
+            .number("port", 80)
+            .hex("proof", "ab12")
+            .hex("forged", "$(reboot)")
+            .fenced(7);
         let frame = String::from_utf8(script.frame("MARK").expose_secret().to_vec()).expect("text");
         insta::assert_snapshot!(frame);
     }

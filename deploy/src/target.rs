@@ -8,6 +8,8 @@ use secrecy::SecretString;
 use slipway_protocol::names::{Host, HostKey, Port, RepositoryName, ServerHandle, Slug, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, ProjectReady};
 
+use crate::Hold;
+
 /// How the server proves itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostKeyPolicy {
@@ -55,6 +57,8 @@ pub struct Work {
     pub secrets: BTreeMap<VariableName, SecretString>,
     /// Keyed digests of the GitHub secrets written by earlier deployments of this project to this target, by name.
     pub github_digests: BTreeMap<String, String>,
+    /// The right to do so.
+    pub hold: Hold,
 }
 
 /// How Slipway logs in to GitHub.

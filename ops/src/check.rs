@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use secrecy::SecretString;
 use serde_json::json;
-use slipway_deploy::{Deployer, DeployerConfig, GithubCredential, Reporter, StageError, StageReport, Target, Work};
+use slipway_deploy::{
+    Deployer, DeployerConfig, GithubCredential, Hold, Reporter, StageError, StageReport, Target, Work,
+};
 use slipway_protocol::names::{BranchName, CommitSha, HostKey, InvalidName, Port, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{
     Action, Allocation, Correlation, DeploymentId, Failure, Project, ProjectId, ProjectReady, Repository, Server, Stage,
@@ -210,6 +212,7 @@ fn work(args: &Check, target: Target) -> Result<Work, InvalidName> {
         target,
         secrets: BTreeMap::new(),
         github_digests: BTreeMap::new(),
+        hold: Hold::endless(0),
     })
 }
 

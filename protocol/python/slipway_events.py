@@ -128,6 +128,9 @@ class ErrorCode(StrEnum):
     UNEXPLAINED_DEAD_LETTER = "unexplained-dead-letter", ErrorClass.INFRASTRUCTURE
     INTERRUPTED_TOO_OFTEN = "interrupted-too-often", ErrorClass.INFRASTRUCTURE
     DEADLINE_EXCEEDED = "deadline-exceeded", ErrorClass.TRANSIENT
+    STALE_FENCE = "stale-fence", ErrorClass.TRANSIENT
+    PROJECT_BUSY = "project-busy", ErrorClass.TRANSIENT
+    DEPLOYMENT_OVERDUE = "deployment-overdue", ErrorClass.PERMANENT
     INTERNAL_ERROR = "internal-error", ErrorClass.INFRASTRUCTURE
     SERVER_UNREACHABLE = "server-unreachable", ErrorClass.TRANSIENT
     SERVER_CONNECTION_LOST = "server-connection-lost", ErrorClass.TRANSIENT

@@ -110,6 +110,9 @@ codes! {
     // Engine
     InterruptedTooOften "interrupted-too-often" Infrastructure "Attempts were interrupted again and again without finishing" "Look at the workers' logs for crashes or kills, then replay";
     DeadlineExceeded "deadline-exceeded" Transient "The deadline passed before the work was done" "Look at what was slow; replay when it's fast again";
+    StaleFence "stale-fence" Transient "A newer claim has acted on this project's directory on the server" "Find the other Slipway that deploys this project to this server, or the database whose clock ran ahead; `.slipway/fence` in the project's directory holds the number";
+    ProjectBusy "project-busy" Transient "Something else works in the project's directory on the server" "Wait for CI's job or the process that the message names to end, then replay";
+    DeploymentOverdue "deployment-overdue" Permanent "The deployment took longer than deployments may, retries included" "Repair what its attempts failed with, then replay; SLIPWAY_DEPLOYMENT_TIMEOUT sets the limit";
     InternalError "internal-error" Infrastructure "Slipway itself failed" "Report it with the deployment's id and the worker's log";
     // SSH
     ServerUnreachable "server-unreachable" Transient "No SSH connection to the server could be made" "Check that the server is up and that the workers may reach its SSH port";

@@ -101,6 +101,7 @@ async fn work(
         attempts: config.worker.attempts,
         limits: config.worker.limits,
         registry: config.deployer.image_registry.clone(),
+        deadlines: config.worker.deadlines,
     };
     let runner = Runner { store: store.clone(), pipeline, credentials, settings, drain: drain.clone() };
     let mut parts = JoinSet::new();

@@ -10,8 +10,8 @@ use services::Database;
 use services::rig::{eventually, incoming, request};
 use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, Outcome, ProgressKind, Stage, StageSummary, decode};
 use slipway_worker::store::{
-    Accepted, Boundary, Claim, DeadLetterFilter, End, Interrupted, Operator, Refusal, Replay, StageEnd, State, Store,
-    StoreError,
+    Accepted, Boundary, Claim, Course, DeadLetterFilter, End, Interrupted, Operator, Refusal, Replay, Scheduled, StageEnd,
+    State, Store, StoreError,
 };
 
 const LONG: Duration = Duration::from_secs(60);
@@ -134,6 +134,28 @@ async fn a_zombie_can_not_write_once_another_deployment_holds_the_project() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fences_grow_with_every_claim_and_are_never_behind_the_clock() {
+    let (database, store) = Database::migrated("w").await;
+    accept(&store, &request(|_| {})).await;
+    let first = store.claim(LONG).await.unwrap().unwrap().lease;
+    let epoch = database.count("SELECT extract(epoch FROM now())::bigint").await;
+    assert!((epoch - 60..=epoch).contains(&first.fence.get()), "{first:?}");
+    store.retry(&first, failure(), Duration::ZERO).await.unwrap();
+    let second = store.claim(LONG).await.unwrap().unwrap().lease;
+    assert!(second.fence > first.fence, "also within one second");
+    store.retry(&second, failure(), Duration::ZERO).await.unwrap();
+    // A backup knows nothing of what was claimed since: servers have seen `second` and would refuse less.
+    database.sql.execute("UPDATE project_leases SET fence = 1", &[]).await.unwrap();
+    let restored = store.claim(LONG).await.unwrap().unwrap().lease;
+    assert!(restored.fence.get() >= epoch, "{restored:?}");
+    store.retry(&restored, failure(), Duration::ZERO).await.unwrap();
+    // A clock that is set back doesn't make them smaller.
+    database.sql.execute("UPDATE project_leases SET fence = fence + 100000", &[]).await.unwrap();
+    let ahead = store.claim(LONG).await.unwrap().unwrap().lease;
+    assert_eq!(ahead.fence.get(), restored.fence.get() + 100_001);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_renewed_lease_is_not_reaped() {
     let (_database, store) = Database::migrated("w").await;
     let claim = claimed(&store).await;
@@ -217,7 +239,7 @@ async fn the_latest_request_wins() {
     assert_eq!(running.lease.deployment, second);
     let boundary = store.stage_started(&running.lease, Stage::Clone, b"x").await.unwrap();
     assert_eq!(boundary, Boundary::Superseded(fifth));
-    assert_eq!(store.retry(&running.lease, failure(), LONG).await.unwrap(), None);
+    assert_eq!(store.retry(&running.lease, failure(), LONG).await.unwrap(), Scheduled::Superseded);
     assert_eq!(state(&store, second).await, State::Ended(Outcome::Superseded));
 }
 
@@ -301,7 +323,12 @@ async fn cancelling_ends_what_waits_and_stops_what_runs_at_a_boundary() {
     let (waiting, _) = accept(&store, &request(|_| {})).await;
     assert_eq!(store.cancel(waiting).await.unwrap(), Some(State::Pending));
     assert_eq!(state(&store, waiting).await, State::Ended(Outcome::Cancelled));
+    assert_eq!(store.renew(&running, LONG).await.unwrap(), Course::GoOn);
     assert_eq!(store.cancel(running.deployment).await.unwrap(), Some(State::Running));
+    assert_eq!(store.renew(&running, LONG).await.unwrap(), Course::Cancel);
+    // It may have touched something: that is put back before it ends.
+    assert_eq!(store.retry(&running, failure(), LONG).await.unwrap(), Scheduled::Cancelled);
+    assert_eq!(state(&store, running.deployment).await, State::Running);
     assert_eq!(store.stage_started(&running, Stage::Clone, b"x").await.unwrap(), Boundary::Cancelled);
     assert_eq!(store.cancel(DeploymentId::of("a", "b", None)).await.unwrap(), None);
 }

@@ -27,7 +27,10 @@ fi
 
 if [ "$before" = "$(containers | sort)" ]; then tell change unchanged; else tell change changed; fi
 gate
-if [ "$answer" = ok ] && [ "$up" = "done" ]; then exit 0; fi
+if [ "$answer" = ok ] && [ "$up" = "done" ]; then
+    tell proof "$(release_proof)"
+    exit 0
+fi
 tell phase "$up"
 tell verdict "${answer% *}"
 id=${answer##* }

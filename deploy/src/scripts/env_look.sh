@@ -26,3 +26,4 @@ printf '%s\n' "$variables" | while read -r name required _; do
 done
 if docker volume inspect "${slug}_db_data" >/dev/null 2>&1; then tell database yes; fi
 if [ -f .env ] && [ -f "$override" ] && project_compose config -q 2>/dev/null; then tell valid yes; fi
+tell proof "$(env_proof)"

@@ -11,3 +11,4 @@ if [ "$prod_link" = 1 ]; then point infra/.env.prod; fi
 printf '%s' "$overrides" | base64 -d | put "$override" 644 || die env-write-failed "$dir/$override couldn't be written"
 sync .
 project_compose config -q || die compose-invalid "docker compose refuses the project's files"
+tell proof "$(env_proof)"

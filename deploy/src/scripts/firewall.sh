@@ -1,5 +1,6 @@
-# Parameters: slug ports. Our rules carry the comment slipway:<slug>; nobody else's are touched. Rules are kept right
-# in an inactive ufw too: they count once somebody switches it on. What Docker publishes is told, since it bypasses ufw.
+# Parameters: slug ports; with the project locked. Our rules carry the comment slipway:<slug>; nobody else's are touched.
+# Rules are kept right in an inactive ufw too: they count once somebody switches it on. What Docker publishes is told,
+# since it bypasses ufw.
 running=$(docker ps -q --filter "label=com.docker.compose.project=$slug")
 published='{{$service := index .Config.Labels "com.docker.compose.service"}}{{range $port, $bindings := .NetworkSettings.Ports}}{{range $bindings}}{{$service}} {{$port}} {{.HostIp}} {{.HostPort}}{{"\n"}}{{end}}{{end}}'
 [ -z "$running" ] || docker inspect --format "$published" $running | while read -r binding; do

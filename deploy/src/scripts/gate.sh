@@ -3,14 +3,19 @@ containers() {
     docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$slug" --filter label=com.docker.compose.oneoff=False
 }
 
-# running: the project's containers that run or would run again, one-offs included.
-running() { docker ps -q --no-trunc --filter "label=com.docker.compose.project=$slug"; }
+# any_running: the project's containers that run or would run again, one-offs included.
+any_running() { docker ps -q --no-trunc --filter "label=com.docker.compose.project=$slug"; }
 
 # tell_services: tells the worker of each container, from lines in $format.
 tell_services() {
     while read -r service state health restarts code _ image _; do
         [ -z "$service" ] || tell service "$service $state $health $restarts $code $image"
     done
+}
+
+# release_proof: a digest of the containers and their starts.
+release_proof() {
+    docker inspect --format '{{.Id}} {{.RestartCount}} {{.State.StartedAt}}' $(containers) | sort | sha256sum | cut -c -64
 }
 
 format='{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{if index .State "Health"}}{{.State.Health.Status}}{{else}}-{{end}} {{.RestartCount}} {{.State.ExitCode}} {{.State.StartedAt}} {{.Config.Image}} {{.HostConfig.RestartPolicy.Name}} {{.Id}}'

@@ -17,10 +17,81 @@ project_compose() {
 enter() {
     cd "$dir"
     mkdir -p -m 700 .slipway
-    # A rehearsal touches nothing that anybody else sees.
+    # The layer of a plan is nobody else's: there is nobody to wait for, and nobody to end.
     [ -z "${scratch:-}" ] || return 0
-    exec 9>.slipway/lock
-    flock -w 120 9 || die internal-error "another process holds $dir/.slipway/lock"
+    exec 9>>.slipway/lock
+    if [ -n "${fence:-}" ]; then enter_with_fence; else enter_for_ci; fi
+}
+
+# A claim's command. One of an older claim that holds the lock is ended rather than waited for: its worker has lost the
+# project and may be frozen, with a connection that looks alive for ever. One of the same claim is an earlier command
+# whose connection broke.
+enter_with_fence() {
+    lock_until=$(($(date +%s) + 120))
+    signal=TERM
+    until flock -n 9; do
+        [ "$(date +%s)" -lt "$lock_until" ] || die project-busy "$(holder) works in $dir and doesn't end"
+        if oust "$signal"; then signal=KILL; fi
+        if flock -w 2 9; then break; fi
+    done
+    newest=$(cat .slipway/fence 2>/dev/null || :)
+    case $newest in *[!0-9]*) die internal-error "$dir/.slipway/fence holds no number" ;; esac
+    [ "$fence" -ge "${newest:-0}" ] || die stale-fence "claim $newest has acted on $dir: claim $fence may not any more"
+    hold "$fence"
+    if [ "$fence" != "$newest" ]; then printf '%s\n' "$fence" | put .slipway/fence 600; fi
+}
+
+# CI's job has no claim. What a deployment has begun and not proven is none of its business: it waits, then gives up.
+enter_for_ci() {
+    lock_until=$(($(date +%s) + ${ci_patience:-300}))
+    until flock -w 2 9 && [ ! -d .slipway/served ]; do
+        flock -u 9
+        [ "$(date +%s)" -lt "$lock_until" ] ||
+            die project-busy "a deployment by Slipway is under way here, or has stopped halfway: run this job again once it has ended"
+        sleep 1
+    done
+    hold ci
+}
+
+# born PID: when the process began, in the kernel's ticks: the same number may be another process's by now.
+born() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
+
+# hold CLAIM: notes who has the lock. The bootstrap leads its process group.
+hold() {
+    printf '%s %s %s\n' "$$" "$(born $$)" "$1" >.slipway/holder.new
+    mv -fT .slipway/holder.new .slipway/holder
+}
+holder() {
+    read -r group _ claim <.slipway/holder || :
+    case ${claim:-} in
+    ci) echo "CI's job, process $group," ;;
+    *) echo "process group ${group:-unknown}" ;;
+    esac
+}
+
+# oust SIGNAL: ends the process group that has the lock, unless its claim is newer than ours.
+oust() {
+    { read -r group since claim <.slipway/holder; } 2>/dev/null || return 1
+    case ${claim:-} in '' | *[!0-9]*) return 1 ;; esac
+    if [ "$claim" -gt "$fence" ] || [ "$(born "$group")" != "$since" ]; then return 1; fi
+    kill -s "$1" -- "-$group" 2>/dev/null
+}
+
+# running: the ids of the project's containers that run.
+running() {
+    docker ps -q --no-trunc --filter "label=com.docker.compose.project=$slug" --filter label=com.docker.compose.oneoff=False | sort
+}
+
+# env_proof: a digest of what stage env leaves behind. It is told and kept elsewhere, so that it's salted: nobody shall
+# guess a password with it.
+env_proof() {
+    [ -s .slipway/salt ] || head -c 32 /dev/urandom | base64 -w 0 | put .slipway/salt 600
+    {
+        cat .slipway/salt
+        sha256sum .env "$override"
+        stat -c %a .env
+        readlink infra/.env infra/.env.prod || :
+    } 2>/dev/null | sha256sum | cut -c -64
 }
 
 # repo_git ARGUMENTS: git in the project, without hooks and without questions.

@@ -1,12 +1,32 @@
-# Parameters: registry patience; after project.sh and gate.sh. Puts the release back that served before, and waits until
-# it is stable. Its images are still here; the login is for those that somebody has removed.
+# Parameters: registry patience first; after project.sh and gate.sh. Puts the release back that served before, and waits
+# until it is stable. Its images are still here; the login is for those that somebody has removed.
+[ -d "$dir/.slipway" ] || exit 0
 enter
-if [ ! -f .slipway/served/commit ]; then exit 0; fi
+if [ ! -d .slipway/served ]; then exit 0; fi
+if [ ! -f .slipway/served/commit ]; then
+    # Nothing served before. The note stays: what is here now isn't worth to be put back either.
+    if [ "$first" = stop ]; then
+        ids=$(running)
+        if [ -n "$ids" ]; then
+            docker stop $ids >&2
+            tell stopped yes
+        fi
+    fi
+    exit 0
+fi
 commit=$(cat .slipway/served/commit)
 tell served "$commit"
 (umask 022 && repo_git checkout -q --force --detach "$commit")
 put .env 600 <.slipway/served/env
 if [ -f .slipway/served/override ]; then put "$override" 644 <.slipway/served/override; else rm -f "$override"; fi
+if [ -f .slipway/served/running ] && [ "$(running)" = "$(cat .slipway/served/running)" ]; then
+    # No container was touched: what was healthy is so, and what wasn't is no matter of ours.
+    tell untouched yes
+    patience=0
+    if [ -n "$(running)" ]; then gate; fi
+    rm -rf .slipway/served
+    exit 0
+fi
 cleanup() { registry_logout; }
 registry_login
 project_compose up -d --no-build --remove-orphans >&2

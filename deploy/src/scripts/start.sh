@@ -3,14 +3,14 @@
 [ -d "$dir/.slipway" ] || die not-deployed "there is no project in $dir"
 enter
 rm -f .slipway/stopped
-before=$(running | sort)
+before=$(running)
 if project_compose up -d --no-build --no-recreate --pull never >&2; then
     up=done
 else
     up=failed
     patience=10
 fi
-if [ "$before" = "$(running | sort)" ]; then tell change unchanged; else tell change changed; fi
+if [ "$before" = "$(running)" ]; then tell change unchanged; else tell change changed; fi
 gate
 if [ "$answer" = ok ] && [ "$up" = "done" ]; then exit 0; fi
 tell phase "$up"

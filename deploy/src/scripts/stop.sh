@@ -3,12 +3,12 @@
 [ -d "$dir/.slipway" ] || die not-deployed "there is no project in $dir"
 enter
 : >.slipway/stopped
-if [ -n "$(running)" ]; then
+if [ -n "$(any_running)" ]; then
     # In the order of their dependencies, where the files still tell it; then whatever is left.
     project_compose stop >&2 || :
-    left=$(running)
+    left=$(any_running)
     if [ -n "$left" ]; then docker stop $left >&2 || :; fi
-    [ -z "$(running)" ] || die stop-failed "containers of $slug still run after they were stopped"
+    [ -z "$(any_running)" ] || die stop-failed "containers of $slug still run after they were stopped"
     tell change changed
 fi
 ids=$(containers)

@@ -14,8 +14,8 @@ if [ -n "$ids" ]; then
     } | sort -u >"$kept/volumes.new"
     mv -fT "$kept/volumes.new" "$kept/volumes"
     # A database shuts down in its own time before it's removed.
-    if [ -n "$(running)" ]; then
-        project_compose stop >&2 || docker stop $(running) >&2 || :
+    if [ -n "$(any_running)" ]; then
+        project_compose stop >&2 || docker stop $(any_running) >&2 || :
     fi
     docker rm -f $ids >&2 || die undeploy-failed "containers of $slug couldn't be removed"
     for id in $ids; do tell container "$id"; done

@@ -10,7 +10,7 @@ use crate::{Attempt, StageError, StageReport};
 impl Attempt {
     pub(crate) async fn clone_commit(&mut self) -> Result<StageReport, StageError> {
         let repository = &self.work.request.repository;
-        let token = self.github().repository_token(&repository.name).await?;
+        let token = self.unless_cancelled(self.github().repository_token(&repository.name)).await?;
         self.learn(&token);
         let url = self.git_url().of_repository(&repository.name);
         let script = Script::new("clone", &[PROJECT, include_str!("../scripts/clone.sh")])

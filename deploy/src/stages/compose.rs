@@ -35,47 +35,15 @@ impl Attempt {
         let mut report = StageReport::of(said.value("change") == Some("changed"))
             .fact("services", services.len())
             .fact("rehearsed", said.values("rehearsed"));
+        if let Some(proof) = said.value("proof") {
+            report = report.fact("proof", proof);
+        }
         report.services = services;
         Ok(report)
     }
 }
 
-impl Attempt {
-    /// Puts the release back that served before, after `error` of one that doesn't, and tells in the error what came of
-    /// it. Where nothing served before the error stays as it is.
-    pub(crate) async fn put_back(&mut self, stage: Stage, error: StageError) -> StageError {
-        let script = Script::new("put back", &[PROJECT, GATE, include_str!("../scripts/put_back.sh")])
-            .word("root", self.root())
-            .word("slug", &self.work.request.project.slug)
-            .word("registry", self.image_registry())
-            .number("patience", self.config().health_timeout.as_secs());
-        let outcome = self.exec(stage, &script).await;
-        // Whatever is in .env now, this attempt hasn't read it.
-        self.kept = None;
-        let (said, came) = match &outcome {
-            Ok(Ok(said)) => (said, "which served before, was put back and is stable"),
-            Ok(Err(said)) => (said, "which served before, was put back, but doesn't become stable"),
-            Err(e) => {
-                let message =
-                    format!("{}; whether the release before it was put back isn't known: {}", error.message, e.message);
-                return StageError { message, ..error };
-            }
-        };
-        let Some(commit) = said.value("served") else { return error };
-        let (commit, seen) = (commit.to_owned(), services(said));
-        let serving = self.proven(stage).await;
-        let answers = match &serving {
-            Some(serving) if serving.proven => ", and answers",
-            Some(_) => ", and doesn't answer",
-            None => "",
-        };
-        let message = format!("{}; commit {commit}, {came}{answers}", error.message);
-        let services = if seen.is_empty() { error.services } else { seen.into() };
-        let detail = Box::new(Detail { serving, ..*error.detail });
-        StageError { message, services, detail, ..error }
-    }
-}
-
+/// The services as the gate tells them.
 pub(super) fn services(said: &Said) -> Vec<ServiceReport> {
     said.values("service").iter().filter_map(|line| service(line)).collect()
 }

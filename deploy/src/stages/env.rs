@@ -41,11 +41,9 @@ impl Attempt {
         let linked = |name: &str| seen.links.iter().any(|l| l == name);
         let same = seen.env == env && seen.private && linked("infra/.env") && (!prod_link || linked("infra/.env.prod"));
         let changed = !(same && seen.overrides == overrides && seen.valid);
-        if changed {
-            self.write(&env, &overrides, prod_link).await?;
-        }
+        let proof = if changed { self.write(&env, &overrides, prod_link).await? } else { seen.proof };
         self.kept = Some(values);
-        Ok(report(changed, &plan, &images))
+        Ok(report(changed, &plan, &images).fact("proof", proof))
     }
 
     /// The override file. Where only the deployment's id would differ, the one that is there stays.
@@ -60,7 +58,8 @@ impl Attempt {
         render_override(request, project, self.work.deployment)
     }
 
-    async fn write(&mut self, env: &str, overrides: &str, prod_link: bool) -> Result<(), StageError> {
+    /// Writes both files; gives the proof of what is there then.
+    async fn write(&mut self, env: &str, overrides: &str, prod_link: bool) -> Result<String, StageError> {
         let script = Script::new("write env", &[PROJECT, include_str!("../scripts/env_write.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
@@ -68,7 +67,7 @@ impl Attempt {
             .bytes("overrides", overrides.as_bytes())
             .number("prod_link", prod_link.into());
         match self.exec(Stage::Env, &script).await? {
-            Ok(_) => Ok(()),
+            Ok(said) => Ok(said.value("proof").unwrap_or_default().to_owned()),
             Err(said) => {
                 let message = "the environment file or the override file couldn't be written";
                 Err(StageError::new(ErrorCode::EnvWriteFailed, message).with_tail(said.tail()))
@@ -130,6 +129,7 @@ struct Seen {
     private: bool,
     database: bool,
     valid: bool,
+    proof: String,
 }
 
 impl Seen {
@@ -153,6 +153,7 @@ impl Seen {
             private: said.value("private").is_some(),
             database: said.value("database").is_some(),
             valid: said.value("valid").is_some(),
+            proof: said.value("proof").unwrap_or_default().to_owned(),
             env,
         })
     }

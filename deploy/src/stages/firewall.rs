@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::lines::Said;
-use crate::script::Script;
+use crate::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
 /// How long a port that drops packets is waited for.
@@ -22,7 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 impl Attempt {
     pub(crate) async fn firewall(&mut self) -> Result<StageReport, StageError> {
         let asked_for = super::published(&self.work.request);
-        let script = Script::new("firewall", &[include_str!("../scripts/firewall.sh")])
+        let script = Script::new("firewall", &[PROJECT, "enter\n", include_str!("../scripts/firewall.sh")])
+            .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .words("ports", &asked_for);
         let said = self

@@ -69,9 +69,8 @@ impl Attempt {
 
     async fn undeploy_firewall(&mut self) -> Result<StageReport, StageError> {
         let none: [Port; 0] = [];
-        let script = Script::new("close ports", &[include_str!("../scripts/firewall.sh")])
-            .word("slug", &self.work.request.project.slug)
-            .words("ports", &none);
+        let parts = &[PROJECT, UNDEPLOY, "enter_ours\n", include_str!("../scripts/firewall.sh")];
+        let script = self.of_project("close ports", parts).words("ports", &none);
         let said = self
             .exec(Stage::Firewall, &script)
             .await?

@@ -12,10 +12,14 @@ mod lifecycle;
 mod lifecycle_undeploy;
 mod ports;
 mod preflight;
+mod put_back;
+mod resume;
 pub(crate) mod secrets;
 pub(crate) mod verify;
 mod version;
 
+pub use put_back::Settled;
+pub use resume::Done;
 use slipway_protocol::ProjectReady;
 use slipway_protocol::names::Port;
 

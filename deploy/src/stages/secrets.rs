@@ -41,7 +41,9 @@ impl Attempt {
         }
         let repository = &self.work.request.repository.name;
         let mut digests = self.work.github_digests.clone();
-        let written = self.github().put_secrets(repository, &desired, &mut digests, &self.cancel).await;
+        // GitHub compares no fences, so that here the clock has to do.
+        let writing = self.github().put_secrets(repository, &desired, &mut digests, &self.cancel);
+        let written = self.work.hold.during(writing).await;
         // Also after a failure: what GitHub has taken needn't be written again.
         self.work.github_digests.clone_from(&digests);
         let written = written?;

@@ -11,3 +11,4 @@ mod killed;
 mod leaks;
 mod lifecycle;
 mod scene;
+mod zombie;

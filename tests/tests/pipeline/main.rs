@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod ci_job;
+mod claims;
 mod rehearsal;
 mod scene;
 mod servers;

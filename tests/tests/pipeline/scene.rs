@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use slipway_deploy::{
-    Deployer, DeployerConfig, GithubCredential, HostKeyPolicy, RegistryCredential, Reporter, StageError, StageReport,
+    Deployer, DeployerConfig, GithubCredential, Hold, HostKeyPolicy, RegistryCredential, Reporter, StageError, StageReport,
     Target, Work,
 };
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
@@ -156,6 +156,7 @@ impl Scene {
             secrets: [(VariableName::new("TELEGRAM_BOT_TOKEN").unwrap(), SecretString::from(BOT_TOKEN.to_owned()))]
                 .into(),
             github_digests: digests.clone(),
+            hold: Hold::endless(1),
         }
     }
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use slipway_deploy::retry::Policy;
+use slipway_deploy::retry::{Deadlines, Policy};
 use slipway_deploy::{DeployerConfig, GithubCredential, RegistryCredential};
 
 use crate::scheduler::Limits;
@@ -69,6 +69,8 @@ pub struct WorkerConfig {
     pub limits: Limits,
     /// Whether commits' pages on GitHub show deployments.
     pub announce: bool,
+    /// How long everything may take.
+    pub deadlines: Deadlines,
 }
 
 /// RabbitMQ.
@@ -188,6 +190,7 @@ fn worker(reader: &mut Reader) -> Option<WorkerConfig> {
     let (server, registry) = (reader.take(&var::SERVER_CONCURRENCY), reader.take(&var::REGISTRY_CONCURRENCY));
     let patience = reader.take(&var::SERVER_PATIENCE);
     let announce = reader.take(&var::GITHUB_DEPLOYMENTS);
+    let deadlines = deadlines(reader);
     Some(WorkerConfig {
         name: name?,
         concurrency: concurrency?,
@@ -197,7 +200,14 @@ fn worker(reader: &mut Reader) -> Option<WorkerConfig> {
         versions: versions?,
         limits: Limits { per_server: server?, per_registry: registry?, patience: patience? },
         announce: announce?,
+        deadlines: deadlines?,
     })
+}
+
+fn deadlines(reader: &mut Reader) -> Option<Deadlines> {
+    let (stage, deployment) = (reader.take(&var::STAGE_TIMEOUT), reader.take(&var::DEPLOYMENT_TIMEOUT));
+    let request = reader.take(&var::REQUEST_MAX_AGE);
+    Some(Deadlines { stage: stage?, deployment: deployment?, request: request?, ..Deadlines::DEFAULT })
 }
 
 /// The host's name is read where the kernel shows it: `HOSTNAME` is a shell's variable, often not exported.

@@ -70,6 +70,10 @@ pub(super) fn limit(value: &str) -> Result<u32, Fault> {
     number(value, 1, 1000)
 }
 
+pub(super) fn long(value: &str) -> Result<Duration, Fault> {
+    duration(value, SECOND, 30 * 24 * HOUR)
+}
+
 pub(super) fn concurrency(value: &str) -> Result<usize, Fault> {
     number(value, 1, 256)
 }

@@ -142,6 +142,16 @@ variables! {
         HEALTH_TIMEOUT: Duration = "SLIPWAY_HEALTH_TIMEOUT", Default("180s"), false, parse::work_timeout,
             "Longest time for a project to become healthy", "a duration from 1s to 6h";
     }
+    "Deadlines" {
+        STAGE_TIMEOUT: Duration = "SLIPWAY_STAGE_TIMEOUT", Default("30m"), false, parse::work_timeout,
+            "Longest time for one stage of an attempt, its short retries included", "a duration from 1s to 6h";
+        DEPLOYMENT_TIMEOUT: Duration = "SLIPWAY_DEPLOYMENT_TIMEOUT", Default("3h"), false, parse::long,
+            "Longest time for a deployment from its first attempt's start, all retries included",
+            "a duration from 1s to 30 days";
+        REQUEST_MAX_AGE: Duration = "SLIPWAY_REQUEST_MAX_AGE", Default("24h"), false, parse::long,
+            "Age of a request, by its event's time, at which no deployment of it is begun any more; replays are exempt",
+            "a duration from 1s to 30 days";
+    }
     "Servers" {
         SSH_KEY_FILE: SecretFile = "SLIPWAY_SSH_KEY_FILE", Optional, false, files::ssh_key_file,
             "Private key for servers that the inventory holds no key of",

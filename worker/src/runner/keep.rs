@@ -1,32 +1,54 @@
-//! What an attempt does beside its stages: keeping its lease, repeating writes while the database is away, and putting
-//! together what the pipeline is given.
+//! What an attempt does beside its stages: keeping its lease, hearing what people wish, repeating writes while the
+//! database is away, and putting together what the pipeline is given.
 
 use std::time::Duration;
 
-use slipway_deploy::{StageError, Target, Work};
+use slipway_deploy::{Hold, StageError, Target, Work};
 use slipway_protocol::Action;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Runner;
-use crate::store::{Claim, Lease, ServerRecord, StoreError};
+use super::brake::{Brake, Why};
+use crate::store::{Claim, Lease, Course, ServerRecord, StoreError};
 
-/// Renews the lease; returns when it's lost, or when it may have expired unseen.
-pub(super) async fn keep(runner: &Runner, lease: &Lease) {
+/// Until when a lease that was asked for at `asked` is certain: the database's clock starts no earlier.
+pub(super) fn sure_until(asked: Instant, span: Duration) -> Instant {
+    asked + span * 4 / 5
+}
+
+/// Renews the lease and pulls the brake when somebody wishes so; returns when the lease is lost, or when it may have
+/// expired unseen. `sure` always holds until when it's certain.
+pub(super) async fn keep(
+    runner: &Runner,
+    lease: &Lease,
+    sure: &watch::Sender<Instant>,
+    brake: &Brake,
+    mut wishes: watch::Receiver<()>,
+) {
     let span = runner.settings.lease;
-    let mut safe_until = Instant::now() + span * 2 / 3;
     loop {
-        // Counted from before the question: the database's clock starts no earlier.
-        let asked = Instant::now();
+        let (asked, safe_until) = (Instant::now(), *sure.borrow());
         let renewal = tokio::time::timeout_at(safe_until, runner.store.renew(lease, span)).await;
         match renewal {
-            Ok(Ok(())) => safe_until = asked + span * 4 / 5,
+            Ok(Ok(wish)) => {
+                sure.send_replace(sure_until(asked, span));
+                if wish == Course::Cancel {
+                    brake.pull(Why::Cancelled);
+                }
+            }
             Ok(Err(StoreError::LeaseLost)) => break,
             Ok(Err(error)) if Instant::now() < safe_until => {
                 tracing::warn!(%error, "the lease couldn't be renewed yet")
             }
             Ok(Err(_)) | Err(_) => break,
         }
-        tokio::time::sleep(span / 5).await;
+        // No later than the end of what's certain: the running command shall be dead before the lease expires.
+        let next = (Instant::now() + span / 5).min(*sure.borrow());
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            Ok(()) = wishes.changed() => {}
+        }
     }
     tracing::error!(deployment.id = %lease.deployment, "the lease is lost: the attempt is cancelled");
 }
@@ -51,6 +73,7 @@ where
 pub(super) async fn prepare(
     runner: &Runner,
     claim: &Claim,
+    hold: Hold,
 ) -> Result<Result<(Work, ServerRecord), StageError>, StoreError> {
     let request = &claim.event.data;
     let known = persist(|| runner.store.server(&request.server.handle)).await?;
@@ -74,6 +97,7 @@ pub(super) async fn prepare(
             target,
             secrets,
             github_digests: digests,
+            hold,
         };
         Ok((work, server))
     };

@@ -1,17 +1,23 @@
 //! Claims what is due and carries it out, a bounded number at once. Each attempt runs under a lease that it renews; an
 //! attempt whose lease is lost is cancelled and writes nothing more.
 
+mod age;
 mod attempt;
+mod brake;
+mod conclude;
 mod keep;
 mod pipeline;
 mod reporter;
+mod stages;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_deploy::retry::Policy;
+use slipway_deploy::retry::{Deadlines, Policy};
 use slipway_protocol::Outcome;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 pub use pipeline::{Attempt, Pipeline};
 
@@ -37,6 +43,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where images are pulled from.
     pub registry: String,
+    /// How long everything may take.
+    pub deadlines: Deadlines,
 }
 
 impl Settings {
@@ -65,16 +73,17 @@ impl Runner {
         let runner = Arc::new(self);
         let wakeups = runner.store.listen();
         let mut attempts = JoinSet::new();
-        let mut reaped = tokio::time::Instant::now();
+        let mut reaped = Instant::now();
         while !runner.drain.has_begun() {
             if reaped.elapsed() >= runner.settings.lease / 4 {
-                reaped = tokio::time::Instant::now();
+                reaped = Instant::now();
                 log(runner.reap().await);
             }
             if attempts.len() < runner.settings.concurrency {
+                let asked = Instant::now();
                 match runner.store.claim(runner.settings.terms()).await {
                     Ok(Some(claim)) => {
-                        attempts.spawn(runner.clone().carry_out(claim));
+                        attempts.spawn(runner.clone().carry_out(claim, asked, wakeups.wishes()));
                         continue;
                     }
                     Ok(None) => {}
@@ -106,8 +115,8 @@ impl Runner {
         Ok(())
     }
 
-    async fn carry_out(self: Arc<Self>, claim: Claim) {
-        attempt::carry_out(&self, claim).await;
+    async fn carry_out(self: Arc<Self>, claim: Claim, asked: Instant, wishes: watch::Receiver<()>) {
+        attempt::carry_out(&self, claim, asked, wishes).await;
     }
 }
 

@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::ending::{End, StageEnd};
 use super::error::readable;
-use super::ledger::Ledger;
+use super::ledger::{Head, Ledger};
 use super::state::State;
-use super::{Result, Store, commit, deadline};
+use super::{Result, Store, commit, deadline, wakeups};
 use crate::crash::Write;
 
 /// Somebody's wish to cancel a deployment.
@@ -98,7 +98,7 @@ impl Store {
                 return Ok(Cancelled { found, duplicate: true });
             }
             let ledger = Ledger::lock(&tx, wish.deployment).await?;
-            let found = ledger.as_ref().map(|ledger| ledger.head.state);
+            let found = ledger.as_ref().map(|ledger| met(&ledger.head));
             remember(&tx, wish, found).await?;
             match ledger {
                 Some(mut ledger) if found == Some(State::Pending) => {
@@ -106,10 +106,12 @@ impl Store {
                 }
                 Some(_) if found == Some(State::Running) => {
                     tx.execute(
-                        "UPDATE deployments SET cancel_requested_at = coalesce(cancel_requested_at, now()) WHERE id = $1",
+                        "UPDATE deployments SET cancel_requested_at = coalesce(cancel_requested_at, now()),
+                             run_at = least(run_at, now()) WHERE id = $1",
                         &[&wish.deployment.0],
                     )
                     .await?;
+                    tx.execute("SELECT pg_notify($1, $2)", &[&wakeups::DEPLOYMENTS, &wakeups::WISH]).await?;
                 }
                 Some(_) | None => {}
             }
@@ -147,6 +149,12 @@ impl Store {
         })
         .await
     }
+}
+
+/// The state that a wish meets. What has begun and waits for another attempt counts as running: it gets that attempt
+/// now, for putting back what it touched and nothing else.
+fn met(head: &Head) -> State {
+    if head.fence.is_some() && head.state == State::Pending { State::Running } else { head.state }
 }
 
 /// A cancel event and the request that it's about may arrive at once: one of them is first.

@@ -1,5 +1,5 @@
-//! Who may act on a project: leases with an owner, a fence that grows by one with each claim, and an expiry by the
-//! database's clock. Locks are taken in one order everywhere: the deployment's row, then the lease's.
+//! Who may act on a project: leases with an owner, a fence that grows with each claim, and an expiry by the database's
+//! clock. Locks are taken in one order everywhere: the deployment's row, then the lease's.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::scheduler::after_interruption;
 pub struct Fence(pub(super) i64);
 
 impl Fence {
-    /// The number, from 1.
+    /// The number.
     #[must_use]
     pub fn get(self) -> i64 {
         self.0
@@ -60,6 +60,15 @@ pub struct Claim {
     pub waits: u32,
     /// Trace context of the request's intake.
     pub traceparent: Option<String>,
+}
+
+/// What people want of a running attempt, in the middle of whatever it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// Nothing but its end.
+    GoOn,
+    /// That it's cancelled.
+    Cancel,
 }
 
 /// What an interrupted deployment became.
@@ -119,14 +128,18 @@ impl Store {
     }
 
     /// Takes the project's lease with the next fence; `None` when somebody was faster.
+    ///
+    /// Servers remember the highest fence that they have seen and refuse lower ones. A database that was restored from
+    /// a backup, or begun anew, has forgotten what it gave away since: fences therefore follow the clock as well, so
+    /// that its next one is higher than any that a server may remember. Claims of one project come seconds apart.
     async fn take(&self, tx: &Transaction<'_>, head: &Head, span: Duration) -> Result<Option<Lease>> {
         let (Some(project), Some(server)) = (head.project.clone(), head.server.clone()) else { return Ok(None) };
         let row = tx
             .query_opt(
                 "INSERT INTO project_leases AS l (project_slug, server, owner, fence, expires_at)
-                     VALUES ($1, $2, $3, 1, now() + $4 * interval '1 second')
+                     VALUES ($1, $2, $3, extract(epoch FROM now())::bigint, now() + $4 * interval '1 second')
                  ON CONFLICT (project_slug, server) DO UPDATE
-                     SET owner = $3, fence = l.fence + 1, expires_at = now() + $4 * interval '1 second'
+                     SET owner = $3, fence = greatest(l.fence + 1, extract(epoch FROM now())::bigint), expires_at = now() + $4 * interval '1 second'
                      WHERE l.expires_at <= now()
                  RETURNING fence",
                 &[&project.slug.as_str(), &server.as_str(), &self.name, &seconds(span)],
@@ -135,22 +148,34 @@ impl Store {
         Ok(row.map(|row| Lease { deployment: head.id, slug: project.slug, server, fence: Fence(row.get(0)) }))
     }
 
-    /// Keeps the lease for `span` from now. An expired lease isn't revived: its work may be somebody else's by now.
+    /// Keeps the lease for `span` from now, and says whether somebody wishes to cancel the deployment. An expired lease
+    /// isn't revived: its work may be somebody else's by now.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`], or when the database fails.
-    pub async fn renew(&self, lease: &Lease, span: Duration) -> Result<()> {
+    pub async fn renew(&self, lease: &Lease, span: Duration) -> Result<Course> {
         deadline(async {
             let renewed = self
                 .client()
                 .await?
-                .execute(
-                    "UPDATE project_leases SET expires_at = now() + $4 * interval '1 second'
-                     WHERE project_slug = $1 AND server = $2 AND fence = $3 AND expires_at > now()",
-                    &[&lease.slug.as_str(), &lease.server.as_str(), &lease.fence.0, &seconds(span)],
+                .query_opt(
+                    "UPDATE project_leases l SET expires_at = now() + $4 * interval '1 second' FROM deployments d
+                     WHERE l.project_slug = $1 AND l.server = $2 AND l.fence = $3 AND l.expires_at > now() AND d.id = $5
+                     RETURNING d.cancel_requested_at IS NOT NULL",
+                    &[
+                        &lease.slug.as_str(),
+                        &lease.server.as_str(),
+                        &lease.fence.0,
+                        &seconds(span),
+                        &lease.deployment.0,
+                    ],
                 )
                 .await?;
-            if renewed == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
+            match renewed {
+                Some(row) if row.get(0) => Ok(Course::Cancel),
+                Some(_) => Ok(Course::GoOn),
+                None => Err(StoreError::LeaseLost),
+            }
         })
         .await
     }

@@ -7,6 +7,7 @@ use slipway_protocol::{
 };
 use tokio_postgres::types::Json;
 
+use super::history::LINEAGE;
 use super::ledger::Ledger;
 use super::new_dead_letter::NewDeadLetter;
 use super::state::State;
@@ -73,6 +74,14 @@ impl Store {
 impl Ledger<'_> {
     /// The one way to a terminal state.
     pub(super) async fn finish(&mut self, store: &Store, end: &End, seen: &StageEnd) -> Result<Outcome> {
+        // A stage that was cancelled in its midst has no outcome of its own.
+        self.tx
+            .execute(
+                "UPDATE stage_journal SET outcome = 'interrupted', outcome_at = now()
+                 WHERE deployment_id = $1 AND fence = $2 AND outcome IS NULL",
+                &[&self.head.id.0, &self.head.fence],
+            )
+            .await?;
         let outcome = match end {
             End::Succeeded { .. } if self.changed_something().await? => Outcome::Succeeded,
             End::Succeeded { .. } => Outcome::AlreadyDeployed,
@@ -109,15 +118,17 @@ impl Ledger<'_> {
         Ok(outcome)
     }
 
-    /// Whether any attempt of this deployment changed anything, or may have in a stage that it didn't finish: the last
+    /// Whether any attempt of this deployment, or of one that it resumes, changed anything, or may have in a stage that it didn't finish: the last
     /// one may have found all of it done.
     async fn changed_something(&self) -> Result<bool> {
         let row = self
             .tx
             .query_one(
-                "SELECT EXISTS (SELECT 1 FROM stage_journal WHERE deployment_id = $1
-                                AND (change = 'changed' OR (outcome IS DISTINCT FROM 'done'
-                                                         AND stage NOT IN ('preflight', 'verify'))))",
+                &format!(
+                    "SELECT EXISTS (SELECT 1 FROM stage_journal WHERE deployment_id IN ({LINEAGE})
+                                    AND (change = 'changed' OR (outcome IS DISTINCT FROM 'done'
+                                                             AND stage NOT IN ('preflight', 'verify'))))"
+                ),
                 &[&self.head.id.0],
             )
             .await?;

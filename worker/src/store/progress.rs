@@ -27,6 +27,17 @@ pub enum Boundary {
     Cancelled,
 }
 
+/// What became of an attempt that failed and is to be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduled {
+    /// The next one may begin then.
+    At(Timestamp),
+    /// A newer request for the same project waits, so that the deployment has ended.
+    Superseded,
+    /// An operator asked to cancel it. Nothing was written: what it touched is to be put back first.
+    Cancelled,
+}
+
 impl Store {
     /// Notes the intent to run a stage and tells it, unless the deployment is to stop at this boundary.
     ///
@@ -179,12 +190,11 @@ impl Store {
         .await
     }
 
-    /// Schedules the next attempt `delay` from now and gives the lease back. A deployment that is to stop ends here
-    /// instead: then there is no moment to give.
+    /// Schedules the next attempt `delay` from now and gives the lease back, unless the deployment is to stop.
     ///
     /// # Errors
     /// [`super::StoreError::LeaseLost`], or when the database fails.
-    pub async fn retry(&self, lease: &Lease, failure: Failure, delay: Duration) -> Result<Option<Timestamp>> {
+    pub async fn retry(&self, lease: &Lease, failure: Failure, delay: Duration) -> Result<Scheduled> {
         self.again(lease, failure, delay, true).await
     }
 
@@ -193,24 +203,22 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::retry`].
-    pub async fn wait(&self, lease: &Lease, failure: Failure, open: Duration) -> Result<Option<Timestamp>> {
+    pub async fn wait(&self, lease: &Lease, failure: Failure, open: Duration) -> Result<Scheduled> {
         self.again(lease, failure, open, false).await
     }
 
-    async fn again(&self, lease: &Lease, failure: Failure, delay: Duration, counts: bool) -> Result<Option<Timestamp>> {
+    async fn again(&self, lease: &Lease, failure: Failure, delay: Duration, counts: bool) -> Result<Scheduled> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
             let mut ledger = Ledger::held(&tx, lease).await?;
-            let stopped = match (ledger.head.cancel_requested, ledger.head.superseded_by) {
-                (true, _) => Some(End::Cancelled),
-                (false, Some(by)) => Some(End::Superseded { by: Some(by) }),
-                (false, None) => None,
-            };
-            if let Some(end) = stopped {
-                ledger.finish(self, &end, &StageEnd::default()).await?;
+            if ledger.head.cancel_requested {
+                return Ok(Scheduled::Cancelled);
+            }
+            if let Some(by) = ledger.head.superseded_by {
+                ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
                 commit(tx, Write::Retry).await?;
-                return Ok(None);
+                return Ok(Scheduled::Superseded);
             }
             let run_at: Timestamp = tx
                 .query_one(
@@ -229,7 +237,7 @@ impl Store {
             ledger.release().await?;
             ledger.step(State::Pending).await?;
             commit(tx, Write::Retry).await?;
-            Ok(Some(run_at))
+            Ok(Scheduled::At(run_at))
         })
         .await
     }

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_deploy::retry::Policy;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_postgres::AsyncMessage;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Result, Store};
 
-/// Channel that tells of deployments that may be claimed.
+/// Channel that tells of deployments that may be claimed and, with [`WISH`], of those that somebody wants to stop.
 pub(super) const DEPLOYMENTS: &str = "slipway_deployments";
+/// What [`DEPLOYMENTS`] carries when a running attempt is to look for wishes.
+pub(super) const WISH: &str = "wish";
 /// Channel that tells of new rows in the outbox.
 pub(super) const OUTBOX: &str = "slipway_outbox";
 
@@ -21,6 +23,7 @@ pub(super) const OUTBOX: &str = "slipway_outbox";
 pub struct Wakeups {
     deployments: Arc<Notify>,
     outbox: Arc<Notify>,
+    wishes: Arc<watch::Sender<()>>,
     _listening: DropGuard,
 }
 
@@ -35,6 +38,12 @@ impl Wakeups {
         let _ = tokio::time::timeout(poll, self.outbox.notified()).await;
     }
 
+    /// Changes whenever somebody may have wished something of a running attempt.
+    #[must_use]
+    pub fn wishes(&self) -> watch::Receiver<()> {
+        self.wishes.subscribe()
+    }
+
     /// Wakes whoever waits for deployments, as if the database had: a slot is free.
     pub fn wake_deployments(&self) {
         self.deployments.notify_one();
@@ -46,16 +55,17 @@ impl Store {
     #[must_use]
     pub fn listen(&self) -> Wakeups {
         let (deployments, outbox) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let wishes = Arc::new(watch::Sender::new(()));
         let stop = CancellationToken::new();
         let store = self.clone();
-        let (d, o, token) = (deployments.clone(), outbox.clone(), stop.clone());
+        let (d, o, w, token) = (deployments.clone(), outbox.clone(), wishes.clone(), stop.clone());
         tokio::spawn(async move {
             let mut tried = 0;
             while !token.is_cancelled() {
                 tried += 1;
                 tokio::select! {
                     () = token.cancelled() => return,
-                    ended = store.listen_once(&d, &o, &mut tried) => {
+                    ended = store.listen_once(&d, &o, &w, &mut tried) => {
                         if let Err(error) = ended {
                             tracing::debug!(%error, "listening to the database ended");
                         }
@@ -68,11 +78,17 @@ impl Store {
                 }
             }
         });
-        Wakeups { deployments, outbox, _listening: stop.drop_guard() }
+        Wakeups { deployments, outbox, wishes, _listening: stop.drop_guard() }
     }
 
     /// One connection's life; resets `tried` once it listens.
-    async fn listen_once(&self, deployments: &Notify, outbox: &Notify, tried: &mut u32) -> Result<()> {
+    async fn listen_once(
+        &self,
+        deployments: &Notify,
+        outbox: &Notify,
+        wishes: &watch::Sender<()>,
+        tried: &mut u32,
+    ) -> Result<()> {
         let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
         let listen = async {
             client.batch_execute(&format!("LISTEN {DEPLOYMENTS}; LISTEN {OUTBOX}")).await?;
@@ -80,13 +96,19 @@ impl Store {
             // What was told before this connection listened.
             deployments.notify_one();
             outbox.notify_one();
+            wishes.send_replace(());
             std::future::pending::<Result<()>>().await
         };
         let receive = async {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                 if let AsyncMessage::Notification(n) = message? {
                     match n.channel() {
-                        DEPLOYMENTS => deployments.notify_one(),
+                        DEPLOYMENTS => {
+                            if n.payload() == WISH {
+                                wishes.send_replace(());
+                            }
+                            deployments.notify_one();
+                        }
                         OUTBOX => outbox.notify_one(),
                         _ => {}
                     }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
-use slipway_deploy::retry::Policy;
-use slipway_deploy::{Reporter, StageError, StageReport, Work};
+use slipway_deploy::retry::{Deadlines, Policy};
+use slipway_deploy::{Done, Reporter, Settled, StageError, StageReport, Work};
 use slipway_protocol::{CONTENT_TYPE, Change, Stage};
 use slipway_worker::amqp::{self, Link, Publisher, Subscription};
 use slipway_worker::credentials::Credentials;
@@ -48,6 +48,14 @@ pub struct Scripted {
     attempts: Arc<AtomicU32>,
     /// Stages that were run, with their attempt.
     pub calls: Arc<Mutex<Vec<(u32, Stage)>>>,
+    /// Attempts that put back, and whether they were to keep what runs.
+    pub settled: Arc<Mutex<Vec<(u32, bool)>>>,
+    /// What came of that.
+    settling: Settled,
+    /// What was offered to be resumed, with its attempt.
+    pub offered: Arc<Mutex<Vec<(u32, Vec<Stage>)>>>,
+    /// Stages that are proven when they're offered.
+    proves: &'static [Stage],
 }
 
 impl Scripted {
@@ -55,7 +63,25 @@ impl Scripted {
     where
         F: std::future::Future<Output = Result<StageReport, StageError>> + Send + 'static,
     {
-        Self { script: Arc::new(move |call| Box::pin(script(call))), attempts: Arc::default(), calls: Arc::default() }
+        Self {
+            script: Arc::new(move |call| Box::pin(script(call))),
+            attempts: Arc::default(),
+            calls: Arc::default(),
+            settled: Arc::default(),
+            settling: Settled::Nothing,
+            offered: Arc::default(),
+            proves: &[],
+        }
+    }
+
+    /// The same, and this is what comes of putting back.
+    pub fn settling(self, settling: Settled) -> Self {
+        Self { settling, ..self }
+    }
+
+    /// The same, with these stages proven when they're offered.
+    pub fn proving(self, proves: &'static [Stage]) -> Self {
+        Self { proves, ..self }
     }
 
     pub fn attempts(&self) -> u32 {
@@ -90,6 +116,20 @@ impl Attempt for ScriptedAttempt {
         })
     }
 
+    fn resume<'a>(&'a mut self, done: &'a Done) -> Future<'a, Result<BTreeMap<Stage, StageReport>, StageError>> {
+        self.pipeline.offered.lock().unwrap().push((self.number, done.keys().copied().collect()));
+        let proven = done.iter().filter(|(stage, _)| self.pipeline.proves.contains(stage)).map(|(stage, facts)| {
+            let again = StageReport { facts: facts.clone(), ..report(Change::Unchanged) };
+            (*stage, again.fact("resumed", true))
+        });
+        Box::pin(std::future::ready(Ok(proven.collect())))
+    }
+
+    fn settle(&mut self, keep: bool, _: CancellationToken) -> Future<'_, Settled> {
+        self.pipeline.settled.lock().unwrap().push((self.number, keep));
+        Box::pin(std::future::ready(self.pipeline.settling.clone()))
+    }
+
     fn round_trips(&self) -> u32 {
         7
     }
@@ -109,6 +149,7 @@ pub fn request(edit: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
     let mut event: serde_json::Value =
         serde_json::from_slice(include_bytes!("../../../protocol/samples/project-ready.v1.json")).unwrap();
     event["id"] = uuid::Uuid::new_v4().to_string().into();
+    event["time"] = jiff::Timestamp::now().to_string().into();
     event["data"]["project"]["id"] = uuid::Uuid::new_v4().to_string().into();
     event["data"].as_object_mut().unwrap().remove("secrets");
     edit(&mut event);
@@ -161,6 +202,7 @@ pub struct Options {
     pub limits: Limits,
     pub lease: Duration,
     pub drain: Duration,
+    pub deadlines: Deadlines,
 }
 
 impl Default for Options {
@@ -172,6 +214,7 @@ impl Default for Options {
             limits: Limits::default(),
             lease: Duration::from_secs(30),
             drain: Duration::from_secs(5),
+            deadlines: Deadlines::DEFAULT,
         }
     }
 }
@@ -210,6 +253,7 @@ impl Worker {
             attempts: options.attempts,
             limits: options.limits,
             registry: "ghcr.io".to_owned(),
+            deadlines: options.deadlines,
         };
         let runner = Runner { store, pipeline: Arc::new(pipeline), credentials, settings, drain: drain.clone() };
         Self {

@@ -1,0 +1,142 @@
+//! Putting back: after a release that failed or was cancelled, the one that served before serves again, with its
+//! checkout, its `.env` and its override. What served is noted by stage clone and forgotten once a release has proven
+//! itself; without such a note there is nothing to put back.
+
+use slipway_protocol::{ServiceReport, Stage};
+use tokio_util::sync::CancellationToken;
+
+use super::compose::services;
+use crate::lines::Said;
+use crate::script::{GATE, PROJECT, Script};
+use crate::{Attempt, Detail, StageError};
+
+/// What came of putting back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Settled {
+    /// There was nothing to put back.
+    Nothing,
+    /// Nothing served before, and what had been started was stopped.
+    Stopped,
+    /// This commit serves on: only files had been touched, and they are as before.
+    Untouched {
+        /// The commit.
+        commit: String,
+        /// What runs.
+        services: Vec<ServiceReport>,
+    },
+    /// This commit was put back.
+    PutBack {
+        /// The commit.
+        commit: String,
+        /// Whether all of it runs and stays.
+        stable: bool,
+        /// What runs.
+        services: Vec<ServiceReport>,
+    },
+    /// Nobody knows.
+    Unknown(StageError),
+}
+
+impl Settled {
+    /// What serves now, in words that follow the reason; `None` when there's nothing to say.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        Some(match self {
+            Self::Nothing => return None,
+            Self::Stopped => "nothing served before, and what had been started was stopped".to_owned(),
+            Self::Untouched { commit, .. } => format!("commit {commit}, which served before, serves on"),
+            Self::PutBack { commit, stable: true, .. } => {
+                format!("commit {commit}, which served before, was put back and is stable")
+            }
+            Self::PutBack { commit, stable: false, .. } => {
+                format!("commit {commit}, which served before, was put back, but doesn't become stable")
+            }
+            Self::Unknown(error) => {
+                format!("whether the release before it was put back isn't known: {}", error.message)
+            }
+        })
+    }
+
+    /// What runs, where that was seen.
+    #[must_use]
+    pub fn services(&self) -> &[ServiceReport] {
+        match self {
+            Self::Untouched { services, .. } | Self::PutBack { services, .. } => services,
+            Self::Nothing | Self::Stopped | Self::Unknown(_) => &[],
+        }
+    }
+
+    /// `error`, telling what serves now as well.
+    #[must_use]
+    pub fn told_in(&self, error: StageError) -> StageError {
+        let Some(words) = self.words() else { return error };
+        let message = format!("{}; {words}", error.message);
+        let seen = self.services();
+        StageError { message, services: if seen.is_empty() { error.services } else { seen.into() }, ..error }
+    }
+}
+
+impl Attempt {
+    /// Puts back what this deployment has touched, for its end: it failed for good (`keep` what runs where nothing
+    /// served before, so that somebody can look at it) or was cancelled. A round trip that changes nothing when
+    /// nothing was touched. `cancel` takes the place of the attempt's own, which may be used up.
+    pub async fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Settled {
+        self.cancel = cancel;
+        if self.settled {
+            return Settled::Nothing;
+        }
+        match self.settle_now(Stage::Compose, keep).await {
+            Settled::Unknown(error) => Settled::Unknown(self.redacted_error(error)),
+            known => known,
+        }
+    }
+
+    /// Puts the release back that served before, after `error` of one that doesn't, and tells in the error what came of
+    /// it. Where nothing served before the error stays as it is.
+    pub(crate) async fn put_back(&mut self, stage: Stage, error: StageError) -> StageError {
+        let settled = self.settle_now(stage, true).await;
+        let error = settled.told_in(error);
+        if !matches!(settled, Settled::PutBack { .. } | Settled::Untouched { .. }) {
+            return error;
+        }
+        let serving = self.proven(stage).await;
+        let answers = match &serving {
+            Some(serving) if serving.proven => ", and answers",
+            Some(_) => ", and doesn't answer",
+            None => "",
+        };
+        let message = format!("{}{answers}", error.message);
+        StageError { message, detail: Box::new(Detail { serving, ..*error.detail }), ..error }
+    }
+
+    async fn settle_now(&mut self, stage: Stage, keep: bool) -> Settled {
+        let script = Script::new("put back", &[PROJECT, GATE, include_str!("../scripts/put_back.sh")])
+            .word("root", self.root())
+            .word("slug", &self.work.request.project.slug)
+            .word("registry", self.image_registry())
+            .word("first", &if keep { "keep" } else { "stop" })
+            .number("patience", self.config().health_timeout.as_secs());
+        let outcome = self.exec(stage, &script).await;
+        // Whatever is in .env now, this attempt hasn't read it.
+        self.kept = None;
+        match outcome {
+            Ok(outcome) => {
+                self.settled = true;
+                let stable = outcome.is_ok();
+                let (Ok(said) | Err(said)) = outcome;
+                read(&said, stable)
+            }
+            Err(error) => Settled::Unknown(error),
+        }
+    }
+}
+
+fn read(said: &Said, stable: bool) -> Settled {
+    let services = services(said);
+    match said.value("served").map(str::to_owned) {
+        Some(commit) if said.value("untouched").is_some() => Settled::Untouched { commit, services },
+        Some(commit) => Settled::PutBack { commit, stable, services },
+        None if said.value("stopped").is_some() => Settled::Stopped,
+        None => Settled::Nothing,
+    }
+}

@@ -1,0 +1,127 @@
+//! Two claims on one server, and an attempt that goes on where another one stopped: fence, resuming, putting back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use slipway_deploy::{Done, Hold, Settled, Work};
+use slipway_protocol::{Change, ErrorCode, Stage};
+use slipway_tests::world::{Commit, Generation, Sample, Variant};
+use tokio_util::sync::CancellationToken;
+
+use crate::scene::Scene;
+
+/// What an attempt could change, down to inodes and times: a file that is written anew with the same content counts.
+const STATE: &str = "cd /opt/services/shop; find . -path ./.git -prune -o -path ./.slipway -prune -o -printf '%p %i %T@\\n' | sort; \
+    cat .env infra/compose.slipway.yml .git/HEAD .slipway/fence; docker ps -aq --no-trunc | xargs -r docker inspect \
+    --format '{{.Id}} {{.State.StartedAt}} {{.RestartCount}}' | sort; ufw show added; cat /root/.ssh/authorized_keys";
+
+#[test]
+fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_from_then_on() {
+    let scene = Scene::new();
+    let server = scene.world.target(0);
+    let sample = Sample::new(Generation::Two, "acme", "shop");
+    let commit = scene.publish(&sample, Variant::Healthy);
+    // The first command that asks for the project's volume hangs for ever and heeds no signal.
+    server
+        .sh("printf '%s\\n' '#!/bin/sh' 'if [ \"$1\" = volume ] && mv /run/hold /run/held 2>/dev/null; then trap \"\" TERM; \
+             while :; do sleep 1000; done; fi' 'exec /usr/bin/docker \"$@\"' >/usr/local/bin/docker; \
+             chmod 755 /usr/local/bin/docker; touch /run/hold")
+        .unwrap();
+    let of = |fence| Work { hold: Hold::endless(fence), ..scene.work(&sample, &commit, "shop", &BTreeMap::new()) };
+    let (deployer, heard) = (scene.deployer.clone(), scene.heard.clone());
+    let (older, newer) = (of(7), of(8));
+    scene
+        .world
+        .block_on(async {
+            let mut zombie = deployer.begin(older, heard.clone(), CancellationToken::new());
+            for stage in [Stage::Preflight, Stage::Clone] {
+                zombie.run(stage).await.unwrap();
+            }
+            let stuck = tokio::spawn(async move {
+                let outcome = zombie.run(Stage::Env).await;
+                (zombie, outcome)
+            });
+            while server.sh("[ -e /run/held ]").is_err() {}
+
+            let mut attempt = deployer.begin(newer, heard.clone(), CancellationToken::new());
+            let began = std::time::Instant::now();
+            attempt.run(Stage::Clone).await.unwrap();
+            assert!(began.elapsed() < Duration::from_secs(60), "it didn't wait for the lock: {:?}", began.elapsed());
+            let (mut zombie, outcome) = stuck.await.unwrap();
+            assert!(outcome.is_err(), "{outcome:?}");
+            let left = server.processes().unwrap();
+            assert!(!left.iter().any(|argv| argv.iter().any(|a| a == "1000")), "{left:?}");
+            for stage in [Stage::Env, Stage::Compose, Stage::Firewall, Stage::Verify, Stage::Secrets] {
+                attempt.run(stage).await.unwrap();
+            }
+            attempt.close().await;
+
+            let all = format!("{STATE}; find .slipway -printf '%p %i %T@\\n' | sort");
+            let before = server.sh(&all).unwrap();
+            for stage in [Stage::Clone, Stage::Env, Stage::Compose, Stage::Firewall, Stage::Secrets] {
+                assert_eq!(zombie.run(stage).await.unwrap_err().code, ErrorCode::StaleFence, "{stage}");
+            }
+            let settled = zombie.settle(false, CancellationToken::new()).await;
+            assert!(matches!(&settled, Settled::Unknown(e) if e.code == ErrorCode::StaleFence), "{settled:?}");
+            assert_eq!(server.sh(&all).unwrap(), before);
+        })
+        .unwrap();
+}
+
+#[test]
+fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back() {
+    let scene = Scene::new();
+    let server = scene.world.target(0);
+    let sample = Sample::new(Generation::Two, "acme", "shop");
+    let commit = scene.publish(&sample, Variant::Healthy);
+    let work = |commit: &Commit| scene.work(&sample, commit, "shop", &BTreeMap::new());
+    let first = scene.run(work(&commit)).unwrap();
+    let done: Done = first.reports.into_iter().map(|(stage, report)| (stage, report.facts)).collect();
+    let resumed = |done: &Done| -> Vec<Stage> {
+        let (deployer, heard, work) = (scene.deployer.clone(), scene.heard.clone(), work(&commit));
+        let resume = async {
+            let mut attempt = deployer.begin(work, heard, CancellationToken::new());
+            attempt.resume(done).await.unwrap()
+        };
+        let reports = scene.world.block_on(resume).unwrap();
+        assert!(reports.values().all(|r| r.change == Change::Unchanged && r.facts["resumed"] == true), "{reports:?}");
+        assert!(reports.get(&Stage::Compose).is_none_or(|r| r.services.len() == 4), "{reports:?}");
+        reports.into_keys().collect()
+    };
+    let before = server.sh(STATE).unwrap();
+    assert_eq!(resumed(&done), [Stage::Clone, Stage::Env, Stage::Compose]);
+    assert_eq!(server.sh(STATE).unwrap(), before, "looking changes nothing");
+    // Nothing is resumed on the journal's word alone.
+    assert_eq!(resumed(&Done::new()), []);
+    let unproven: Done = done.keys().map(|stage| (*stage, serde_json::Map::new())).collect();
+    server.sh("mkdir /opt/services/shop/.slipway/served").unwrap();
+    assert_eq!(resumed(&unproven), [Stage::Clone]);
+    server.sh("docker restart -t 0 $(docker ps -q --filter name=backend)").unwrap();
+    assert_eq!(resumed(&done), [Stage::Clone, Stage::Env], "another start isn't the one that was proven");
+    server.sh("echo '# by hand' >>/opt/services/shop/.env").unwrap();
+    assert_eq!(resumed(&done), [Stage::Clone]);
+    server.sh("echo >>/opt/services/shop/README.md").unwrap();
+    assert_eq!(resumed(&done), []);
+    server.sh("rmdir /opt/services/shop/.slipway/served").unwrap();
+    scene.run(work(&commit)).unwrap();
+
+    // A pull that fails touches no container, and leaves no file of the new commit.
+    let files = "cd /opt/services/shop; git -c safe.directory='*' rev-parse HEAD; cat .env infra/compose.slipway.yml; \
+                 docker ps -q --no-trunc | sort; ls .slipway";
+    let serving = server.sh(files).unwrap();
+    let next = scene.publish(&sample.clone().with_file("README.md", "next"), Variant::Healthy);
+    scene.world.ghcr().remove("acme/shop-tg-bot", &next.tag()).unwrap();
+    let (deployer, heard, failing) = (scene.deployer.clone(), scene.heard.clone(), work(&next));
+    let fail = async {
+        let mut attempt = deployer.begin(failing, heard, CancellationToken::new());
+        for stage in [Stage::Preflight, Stage::Clone, Stage::Env] {
+            attempt.run(stage).await.unwrap();
+        }
+        assert_eq!(attempt.run(Stage::Compose).await.unwrap_err().code, ErrorCode::ImageNotFound);
+        attempt.settle(true, CancellationToken::new()).await
+    };
+    let settled = scene.world.block_on(fail).unwrap();
+    let Settled::Untouched { commit: serves, services } = settled else { panic!("{settled:?}") };
+    assert_eq!((serves.as_str(), services.len()), (commit.sha.as_str(), 4));
+    assert_eq!(server.sh(files).unwrap(), serving);
+}

@@ -1,0 +1,146 @@
+//! What follows from an attempt: another one, or the deployment's end. Before an end that leaves the new release
+//! unproven, what served before is put back.
+
+use std::time::Duration;
+
+use slipway_deploy::{Settled, StageError};
+use slipway_protocol::{ErrorCode, Outcome, Stage};
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::attempt::{Ended, Run};
+use super::brake::Why;
+use super::keep::persist;
+use crate::metrics::Metrics;
+use crate::scheduler::{MAX_INTERRUPTIONS, Next, Tries, after_failure};
+use crate::store::{End, Interrupted, Scheduled, StoreError};
+
+/// The drain's deadline came while something was put back.
+struct CutShort;
+
+impl Run<'_> {
+    /// Writes what follows from the end; gives a word for it.
+    pub(super) async fn conclude(&mut self, ended: Ended) -> Result<&'static str, StoreError> {
+        match ended {
+            Ended::Done { url } => self.finish(End::Succeeded { url }).await,
+            // What it touched is taken over by the newer request, whose end settles it.
+            Ended::Stopped(end @ End::Superseded { .. }) => self.finish(end).await,
+            Ended::Stopped(end) => self.cancelled(end).await,
+            Ended::Drained => self.interrupt().await,
+            Ended::Lost => Err(StoreError::LeaseLost),
+            Ended::Failed { error, stage, open } => {
+                tracing::Span::current().record("error.type", error.code.as_str());
+                let tries = Tries { attempt: self.claim.attempt, waits: self.claim.waits };
+                let in_time = |delay: Duration| Instant::now() + delay < self.overdue_at;
+                let reason = match after_failure(&self.runner.settings.attempts, tries, &error, open) {
+                    Next::Retry(delay) if in_time(delay) => return self.again(&error, stage, delay, true).await,
+                    Next::Wait(open) if in_time(open) => return self.again(&error, stage, open, false).await,
+                    Next::Retry(_) | Next::Wait(_) => "overdue",
+                    Next::Permanent => "permanent",
+                    Next::Exhausted => "exhausted",
+                };
+                self.failed_for_good(error, stage, reason).await
+            }
+        }
+    }
+
+    async fn again(
+        &mut self,
+        error: &StageError,
+        stage: Option<Stage>,
+        delay: Duration,
+        counts: bool,
+    ) -> Result<&'static str, StoreError> {
+        let (store, lease, failure) = (&self.runner.store, &self.claim.lease, error.failure(stage));
+        let schedule = || async {
+            if counts {
+                store.retry(lease, failure.clone(), delay).await
+            } else {
+                store.wait(lease, failure.clone(), delay).await
+            }
+        };
+        match persist(schedule).await? {
+            Scheduled::At(_) => {
+                Metrics::get().retried(error.code.as_str());
+                Ok("retry")
+            }
+            Scheduled::Superseded => Ok(Outcome::Superseded.as_str()),
+            Scheduled::Cancelled => self.cancelled(End::Cancelled).await,
+        }
+    }
+
+    async fn cancelled(&mut self, end: End) -> Result<&'static str, StoreError> {
+        match self.settle(false).await {
+            Ok(_) => self.finish(end).await,
+            Err(CutShort) => self.interrupt().await,
+        }
+    }
+
+    async fn failed_for_good(
+        &mut self,
+        error: StageError,
+        stage: Option<Stage>,
+        reason: &'static str,
+    ) -> Result<&'static str, StoreError> {
+        let Ok(settled) = self.settle(true).await else { return self.interrupt().await };
+        let error = settled.told_in(error);
+        let (failure, missing_secret) = (error.failure(stage), error.missing_secret);
+        self.finish(End::Failed { failure, missing_secret, reason }).await
+    }
+
+    /// Puts back what serves, if anything may have been touched. However that goes, it's no reason of its own.
+    async fn settle(&mut self, keep: bool) -> Result<Settled, CutShort> {
+        let (runner, stop) = (self.runner, self.brake.lost());
+        let Some(begun) = self.pipeline.as_mut().filter(|_| self.touched) else { return Ok(Settled::Nothing) };
+        let mut settling = begun.attempt.settle(keep, stop.clone());
+        let settled = tokio::select! {
+            settled = &mut settling => settled,
+            () = runner.drain.overdue(Duration::ZERO) => {
+                stop.cancel();
+                (&mut settling).await;
+                return Err(CutShort);
+            }
+            () = tokio::time::sleep(runner.settings.deadlines.settle) => {
+                stop.cancel();
+                (&mut settling).await;
+                Settled::Unknown(StageError::new(ErrorCode::DeadlineExceeded, "it took too long"))
+            }
+        };
+        drop(settling);
+        self.seen.round_trips = Some(begun.attempt.round_trips());
+        if let Some(words) = settled.words() {
+            tracing::info!("{words}");
+        }
+        if !settled.services().is_empty() {
+            self.seen.services = settled.services().to_vec();
+        }
+        Ok(settled)
+    }
+
+    async fn interrupt(&mut self) -> Result<&'static str, StoreError> {
+        let (store, lease) = (&self.runner.store, &self.claim.lease);
+        let became = persist(|| store.interrupt(lease, MAX_INTERRUPTIONS)).await?;
+        Metrics::get().interrupted();
+        Ok(if became == Interrupted::GivenUp { Outcome::Failed.as_str() } else { "interrupted" })
+    }
+
+    async fn finish(&mut self, end: End) -> Result<&'static str, StoreError> {
+        // Nothing is told after the result.
+        self.flush().await;
+        if self.brake.pulled() == Some(Why::LeaseLost) {
+            return Err(StoreError::LeaseLost);
+        }
+        let span = tracing::info_span!(
+            "create slipway.events",
+            otel.kind = "producer",
+            messaging.system = "rabbitmq",
+            messaging.operation.type = "create",
+            messaging.operation.name = "create",
+            messaging.destination.name = slipway_protocol::topology::EVENTS,
+        );
+        let (store, lease, seen) = (&self.runner.store, &self.claim.lease, &self.seen);
+        let outcome = persist(|| store.finish(lease, &end, seen)).instrument(span).await?;
+        Metrics::get().ended(outcome);
+        Ok(outcome.as_str())
+    }
+}

@@ -1,0 +1,251 @@
+//! What the runner does with an attempt that doesn't simply run to its end: cancelled, overdue, resumed, refused by the
+//! server. A real PostgreSQL and a real RabbitMQ, with a scripted pipeline.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod services;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use services::rig::{Options, Outside, Scripted, Worker, eventually, migrated, report, request};
+use services::vhost;
+use slipway_deploy::retry::Deadlines;
+use slipway_deploy::{Settled, StageError};
+use slipway_protocol::{Change, DeploymentId, ErrorCode, Outcome, Stage};
+use slipway_worker::store::State;
+use tokio::sync::Notify;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn id_of(body: &[u8]) -> DeploymentId {
+    let event: serde_json::Value = serde_json::from_slice(body).unwrap();
+    DeploymentId::of(event["source"].as_str().unwrap(), event["id"].as_str().unwrap(), None)
+}
+
+/// A pipeline that waits in stage `stage` for its cancellation.
+fn stuck_in(stage: Stage, reached: &Arc<Notify>) -> Scripted {
+    let reached = reached.clone();
+    Scripted::new(move |call| {
+        let reached = reached.clone();
+        async move {
+            if call.stage == stage {
+                reached.notify_one();
+                call.cancel.cancelled().await;
+                return Err(StageError::new(ErrorCode::DeadlineExceeded, "the command was cancelled"));
+            }
+            Ok(report(Change::Changed))
+        }
+    })
+}
+
+fn put_back() -> Settled {
+    Settled::PutBack { commit: "c0ffee".to_owned(), stable: true, services: Vec::new() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_reaches_the_running_command_at_once_and_what_it_touched_is_put_back() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let reached = Arc::new(Notify::new());
+    let pipeline = stuck_in(Stage::Compose, &reached).settling(put_back());
+    // Renewals are minutes apart: it's the notification that brings the wish.
+    let options = Options { lease: 600 * SECOND, ..Options::default() };
+    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), options);
+    let body = request(|_| {});
+    outside.publish(&body).await;
+    reached.notified().await;
+    // From another process, as operators do.
+    let began = Instant::now();
+    assert_eq!(database.store("operator").cancel(id_of(&body)).await.unwrap(), Some(State::Running));
+    let result = outside.result().await;
+    assert_eq!(result["data"]["outcome"], "cancelled", "{result}");
+    assert!(began.elapsed() < 20 * SECOND, "{:?}", began.elapsed());
+    assert_eq!(*pipeline.settled.lock().unwrap(), [(1, false)]);
+    let running = "SELECT count(*) FROM stage_journal WHERE outcome IS NULL";
+    assert_eq!(database.count(running).await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_between_two_attempts_puts_back_before_it_ends() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let failing = Scripted::new(|call| async move {
+        match call.stage {
+            Stage::Compose => Err(StageError {
+                retry_after: Some(600 * SECOND),
+                ..StageError::new(ErrorCode::RegistryUnavailable, "the registry answers 503")
+            }),
+            _ => Ok(report(Change::Changed)),
+        }
+    });
+    let pipeline = failing.settling(put_back());
+    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let body = request(|_| {});
+    outside.publish(&body).await;
+    eventually("it waits for its second attempt", || async {
+        store.deployment(id_of(&body)).await.unwrap().is_some_and(|d| d.state == State::Pending && d.attempt == 1)
+    })
+    .await;
+    assert_eq!(*pipeline.settled.lock().unwrap(), [], "nothing is put back between attempts");
+    assert_eq!(store.cancel(id_of(&body)).await.unwrap(), Some(State::Running));
+    assert_eq!(outside.result().await["data"]["outcome"], "cancelled");
+    assert_eq!(*pipeline.settled.lock().unwrap(), [(2, false)]);
+    let stages = pipeline.calls.lock().unwrap().iter().filter(|(attempt, _)| *attempt == 2).count();
+    assert_eq!(stages, 0, "the second attempt does nothing else");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_for_good_is_settled_once_and_says_what_serves() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let failing = Scripted::new(|call| async move {
+        match (call.stage, call.work.request.project.slug.as_str()) {
+            (Stage::Preflight, "unfit") => Err(StageError::new(ErrorCode::DockerMissing, "there is no docker")),
+            (Stage::Compose, _) => Err(StageError::new(ErrorCode::PullFailed, "the pull broke off")),
+            _ => Ok(report(Change::Changed)),
+        }
+    });
+    let pipeline = failing.settling(put_back());
+    let worker = Worker::start(store, &amqp, pipeline.clone(), Options::default());
+    outside.publish(&request(|_| {})).await;
+    let result = outside.result().await;
+    let failure = &result["data"]["failure"];
+    assert_eq!((&failure["code"], &result["data"]["attempts"]), (&"pull-failed".into(), &3.into()), "{result}");
+    let message = "the pull broke off; commit c0ffee, which served before, was put back and is stable";
+    assert_eq!(failure["message"], message);
+    assert_eq!(*pipeline.settled.lock().unwrap(), [(3, true)]);
+    // Where no stage began that touches anything, the server isn't even asked.
+    outside.publish(&request(|e| e["data"]["project"]["slug"] = "unfit".into())).await;
+    assert_eq!(outside.result().await["data"]["failure"]["message"], "there is no docker");
+    assert_eq!(pipeline.settled.lock().unwrap().len(), 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_attempt_skips_what_is_proven_and_the_deployment_has_still_changed_something() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let failing_once = Scripted::new(|call| async move {
+        match (call.stage, call.attempt) {
+            (Stage::Verify, 1) => Err(StageError::new(ErrorCode::ServerUnreachable, "it's away for a moment")),
+            (Stage::Clone | Stage::Env, 1) => Ok(report(Change::Changed).fact("proof", "ab12")),
+            _ => Ok(report(Change::Unchanged)),
+        }
+    });
+    let pipeline = failing_once.proving(&[Stage::Clone, Stage::Env]);
+    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let body = request(|_| {});
+    outside.publish(&body).await;
+    let result = outside.result().await;
+    assert_eq!(result["data"]["outcome"], "succeeded", "attempt 1 changed something: {result}");
+    assert_eq!(result["data"]["stages"].as_array().unwrap().len(), 7, "the resumed ones are told as well");
+    let calls = pipeline.calls.lock().unwrap().clone();
+    let second: Vec<Stage> = calls.into_iter().filter(|(attempt, _)| *attempt == 2).map(|(_, stage)| stage).collect();
+    assert_eq!(second, [Stage::Preflight, Stage::Compose, Stage::Firewall, Stage::Verify, Stage::Secrets]);
+    let offered = pipeline.offered.lock().unwrap().clone();
+    let [(2, offered)] = offered.as_slice() else { panic!("asked once, and not in the first attempt: {offered:?}") };
+    assert!(offered.contains(&Stage::Clone) && offered.contains(&Stage::Compose) && !offered.contains(&Stage::Verify));
+    let journal = store.journal(id_of(&body)).await.unwrap();
+    let resumed: Vec<_> = journal
+        .iter()
+        .filter(|entry| entry.facts.as_ref().is_some_and(|f| f.get("resumed") == Some(&true.into())))
+        .map(|entry| (entry.stage.as_str(), entry.outcome.as_deref(), entry.change.as_deref()))
+        .collect();
+    assert_eq!(resumed, [("clone", Some("done"), Some("unchanged")), ("env", Some("done"), Some("unchanged"))]);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_that_takes_too_long_is_ended_and_so_is_a_deployment() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let reached = Arc::new(Notify::new());
+    let pipeline = stuck_in(Stage::Clone, &reached);
+    let deadlines = Deadlines { stage: Duration::from_millis(50), ..Deadlines::DEFAULT };
+    let options = Options { deadlines, ..Options::default() };
+    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), options);
+    outside.publish(&request(|_| {})).await;
+    let result = outside.result().await;
+    let failure = &result["data"]["failure"];
+    assert_eq!((&failure["code"], &failure["stage"]), (&"deadline-exceeded".into(), &"clone".into()), "{result}");
+    assert_eq!(result["data"]["attempts"], 3);
+    worker.stop().await;
+
+    let pipeline = stuck_in(Stage::Clone, &reached);
+    let deadlines = Deadlines { deployment: SECOND, ..Deadlines::DEFAULT };
+    let worker = Worker::start(store, &amqp, pipeline.clone(), Options { deadlines, ..Options::default() });
+    outside.publish(&request(|_| {})).await;
+    let result = outside.result().await;
+    assert_eq!(result["data"]["failure"]["code"], "deployment-overdue", "{result}");
+    assert_eq!((&result["data"]["attempts"], pipeline.attempts()), (&1.into(), 1));
+    assert_eq!(*pipeline.settled.lock().unwrap(), [(1, true)]);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_waited_for_too_long_is_not_begun() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let pipeline = Scripted::new(|_| async { Ok(report(Change::Changed)) });
+    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    outside.publish(&request(|e| e["time"] = "2020-01-01T00:00:00Z".into())).await;
+    let result = outside.result().await;
+    assert_eq!(
+        (&result["data"]["outcome"], &result["data"]["failure"]["code"]),
+        (&"failed".into(), &"expired-event".into())
+    );
+    assert_eq!(pipeline.calls.lock().unwrap().len(), 0);
+    assert_eq!(outside.dead_letter().await.headers["dlq-error-code"], "expired-event");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_fence_is_a_lost_lease_only_if_the_database_says_so() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let refused = || StageError::new(ErrorCode::StaleFence, "claim 9 has acted on the project");
+    let pipeline = Scripted::new(move |call| async move {
+        assert!(call.work.hold.is_sure() && call.work.hold.fence() > 1_700_000_000, "epoch seconds at least");
+        if call.stage == Stage::Clone { Err(refused()) } else { Ok(report(Change::Unchanged)) }
+    });
+    let worker = Worker::start(store.clone(), &amqp, pipeline, Options::default());
+    outside.publish(&request(|_| {})).await;
+    let result = outside.result().await;
+    // Nobody else holds the lease: somebody has to hear that this server has another master.
+    assert_eq!(result["data"]["failure"]["code"], "stale-fence", "{result}");
+    assert_eq!(result["data"]["attempts"], 3);
+    worker.stop().await;
+
+    let (reached, proceed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (r, p) = (reached.clone(), proceed.clone());
+    let pipeline = Scripted::new(move |call| {
+        let (reached, proceed) = (r.clone(), p.clone());
+        async move {
+            if call.attempt == 1 && call.stage == Stage::Clone {
+                reached.notify_one();
+                proceed.notified().await;
+                return Err(refused());
+            }
+            Ok(report(Change::Unchanged))
+        }
+    });
+    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let body = request(|_| {});
+    outside.publish(&body).await;
+    reached.notified().await;
+    let taken = "UPDATE project_leases SET fence = fence + 1, expires_at = now()";
+    database.sql.execute(taken, &[]).await.unwrap();
+    proceed.notify_one();
+    assert_eq!(outside.result().await["data"]["outcome"], "succeeded");
+    let deployment = store.deployment(id_of(&body)).await.unwrap().unwrap();
+    assert_eq!(
+        (deployment.state, deployment.attempt, deployment.interruptions),
+        (State::Ended(Outcome::Succeeded), 1, 1)
+    );
+    let failed = "SELECT count(*) FROM stage_journal WHERE outcome = 'failed' AND deployment_id = (SELECT id FROM deployments ORDER BY arrival DESC LIMIT 1)";
+    assert_eq!(database.count(failed).await, 0, "who lost the lease writes nothing");
+    worker.stop().await;
+}
