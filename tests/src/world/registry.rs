@@ -159,10 +159,16 @@ impl Registry {
         if path.exists() {
             return Ok(());
         }
-        fs::create_dir_all(path.parent().context("a blob has a folder")?)?;
-        if fs::hard_link(file, &path).is_err() {
-            fs::copy(file, &path)?;
+        let folder = path.parent().context("a blob has a folder")?;
+        fs::create_dir_all(folder)?;
+        // Never a copy onto what is there: that may be the file itself, linked by another thread just now.
+        let new = folder.join(format!(".{}", Uuid::new_v4().simple()));
+        if fs::hard_link(file, &new).is_err() {
+            fs::copy(file, &new)?;
         }
+        fs::rename(&new, &path)?;
+        // Two links of one file stay both.
+        let _ = fs::remove_file(&new);
         Ok(())
     }
 }
