@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use slipway_deploy::{
-    Deployer, DeployerConfig, Done, GithubCredential, Hold, HostKeyPolicy, RegistryCredential, Reporter, Settled,
-    StageError, StageReport, Target, Work,
+    Deployer, DeployerConfig, Done as Journalled, GithubCredential, Hold, HostKeyPolicy, RegistryCredential, Reporter,
+    Settled, StageError, StageReport, Target, Work,
 };
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
 use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, ProjectReady, Stage};
@@ -453,8 +453,8 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
     let commit = scene.publish(&sample, Variant::Healthy);
     let work = |commit: &Commit| scene.work(&sample, commit, "shop", &BTreeMap::new());
     let first = scene.run(work(&commit)).unwrap();
-    let done: Done = first.reports.into_iter().map(|(stage, report)| (stage, report.facts)).collect();
-    let resumed = |done: &Done| -> Vec<Stage> {
+    let done: Journalled = first.reports.into_iter().map(|(stage, report)| (stage, report.facts)).collect();
+    let resumed = |done: &Journalled| -> Vec<Stage> {
         let (deployer, heard, work) = (scene.deployer.clone(), scene.heard.clone(), work(&commit));
         let resume = async {
             let mut attempt = deployer.begin(work, heard, CancellationToken::new());
@@ -469,8 +469,8 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
     assert_eq!(resumed(&done), [Stage::Clone, Stage::Env, Stage::Compose]);
     assert_eq!(server.sh(STATE).unwrap(), before, "looking changes nothing");
     // Nothing is resumed on the journal's word alone.
-    assert_eq!(resumed(&Done::new()), []);
-    let unproven: Done = done.keys().map(|stage| (*stage, serde_json::Map::new())).collect();
+    assert_eq!(resumed(&Journalled::new()), []);
+    let unproven: Journalled = done.keys().map(|stage| (*stage, serde_json::Map::new())).collect();
     server.sh("mkdir /opt/services/shop/.slipway/served").unwrap();
     assert_eq!(resumed(&unproven), [Stage::Clone]);
     server.sh("docker restart -t 0 $(docker ps -q --filter name=backend)").unwrap();
