@@ -79,8 +79,8 @@ impl Script {
     /// The same script with the number of the claim that it acts for, as shell variable `fence`.
     #[must_use]
     pub fn fenced(&self, fence: u64) -> Self {
-        let same = Self { name: self.name, parts: self.parts.clone(), data: self.data.clone() };
-        same.number("fence", fence)
+        let Self { name, layered, .. } = *self;
+        Self { name, layered, parts: self.parts.clone(), data: self.data.clone() }.number("fence", fence)
     }
 
     fn line(self, variable: &'static str, value: &str) -> Self {

@@ -11,9 +11,9 @@ use slipway_protocol::{ErrorCode, Failure, Known, decode, topology};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use crate::admission::{holds_nul, told};
 use crate::amqp::{self, AmqpError, Broker, Death, Delivered, Link};
 use crate::crash::{self, Step};
-use crate::admission::{holds_nul, told};
 use crate::intake::storable;
 use crate::lifecycle::{Drain, wait_for};
 use crate::message::Incoming;

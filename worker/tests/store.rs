@@ -10,8 +10,8 @@ use services::Database;
 use services::rig::{eventually, incoming, request};
 use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, Outcome, ProgressKind, Stage, StageSummary, decode};
 use slipway_worker::store::{
-    Accepted, Boundary, Claim, Course, DeadLetterFilter, End, Interrupted, Operator, Refusal, Replay, Scheduled, StageEnd,
-    State, Store, StoreError,
+    Accepted, Boundary, Claim, Course, DeadLetterFilter, End, Interrupted, Operator, Refusal, Replay, Scheduled,
+    StageEnd, State, Store, StoreError,
 };
 
 const LONG: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@ use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 
 use crate::lines::Said;
 use crate::script::{GATE, PROJECT, REHEARSE, Script};
-use crate::{Attempt, Detail, StageError, StageReport};
+use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
     pub(crate) async fn compose(&mut self) -> Result<StageReport, StageError> {

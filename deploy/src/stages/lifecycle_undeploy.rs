@@ -83,7 +83,9 @@ impl Attempt {
 
     async fn undeploy_containers(&mut self) -> Result<StageReport, StageError> {
         let request = &self.work.request;
-        let of = |module: &str| format!("{}/{}", self.image_registry().as_str(), image_name(&request.repository.name, module));
+        let of = |module: &str| {
+            format!("{}/{}", self.image_registry().as_str(), image_name(&request.repository.name, module))
+        };
         let repositories: String = request.modules.iter().map(|m| of(m.as_str()) + "\n").collect();
         let script = self
             .of_project(

@@ -6,8 +6,8 @@
 mod inventory;
 #[path = "../it/mod.rs"]
 mod it;
-mod lifecycle;
 mod letters;
+mod lifecycle;
 #[path = "../../../worker/tests/services/mod.rs"]
 mod services;
 mod status;

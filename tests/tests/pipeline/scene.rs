@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use slipway_deploy::{
-    Deployer, DeployerConfig, GithubCredential, Hold, HostKeyPolicy, RegistryCredential, Reporter, StageError, StageReport,
-    Target, Work,
+    Deployer, DeployerConfig, GithubCredential, Hold, HostKeyPolicy, RegistryCredential, Reporter, StageError,
+    StageReport, Target, Work,
 };
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
 use slipway_protocol::{Action, Change, DeploymentId, Failure, ProjectReady, Stage};

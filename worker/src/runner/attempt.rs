@@ -169,7 +169,10 @@ impl<'a> Run<'a> {
         let input_hash = runner.pipeline.input_hash(&work);
         let attempt = runner.pipeline.begin(work, teller.clone(), self.brake.stop());
         self.pipeline = Some(Begun { attempt, teller, input_hash, writer });
-        age::too_old(&runner.settings.deadlines, &past, &claim.event)
-            .map_err(|error| Ended::Failed { error, stage: None, open: None })
+        age::too_old(&runner.settings.deadlines, &past, &claim.event).map_err(|error| Ended::Failed {
+            error,
+            stage: None,
+            open: None,
+        })
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Runner;
 use super::brake::{Brake, Why};
-use crate::store::{Claim, Lease, Course, ServerRecord, StoreError};
+use crate::store::{Claim, Course, Lease, ServerRecord, StoreError};
 
 /// Until when a lease that was asked for at `asked` is certain: the database's clock starts no earlier.
 pub(super) fn sure_until(asked: Instant, span: Duration) -> Instant {

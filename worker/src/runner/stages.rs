@@ -179,7 +179,9 @@ impl Run<'_> {
             Why::Drained => Ended::Drained,
             // It came to its end all the same, but what follows it can't run any more.
             Why::StageOverdue => Ended::Failed { error: self.stage_overdue(), stage: None, open: None },
-            Why::Overdue => Ended::Failed { error: age::overdue(&self.runner.settings.deadlines), stage: None, open: None },
+            Why::Overdue => {
+                Ended::Failed { error: age::overdue(&self.runner.settings.deadlines), stage: None, open: None }
+            }
         }
     }
 

@@ -8,8 +8,8 @@ use tokio_postgres::types::Json;
 
 use super::error::readable;
 use super::intake::{Accepted, Newcomer};
-use super::versions::{CONTENT, GONE, TOUCHED, choose, versions};
 use super::replays::replay_of;
+use super::versions::{CONTENT, GONE, TOUCHED, choose, versions};
 use super::{Result, Store, commit, deadline};
 use crate::crash::Write;
 use crate::message::Incoming;

@@ -41,6 +41,9 @@ pub struct Call {
 
 type Script = dyn Fn(Call) -> Future<'static, Result<StageReport, StageError>> + Send + Sync;
 
+/// An attempt and the stages that it was offered.
+pub type Offer = (u32, Vec<Stage>);
+
 /// A pipeline whose stages do what the test says.
 #[derive(Clone)]
 pub struct Scripted {
@@ -53,7 +56,7 @@ pub struct Scripted {
     /// What came of that.
     settling: Settled,
     /// What was offered to be resumed, with its attempt.
-    pub offered: Arc<Mutex<Vec<(u32, Vec<Stage>)>>>,
+    pub offered: Arc<Mutex<Vec<Offer>>>,
     /// Stages that are proven when they're offered.
     proves: &'static [Stage],
 }
