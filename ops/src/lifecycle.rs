@@ -108,8 +108,8 @@ pub(crate) async fn rollback(args: Rollback, settings: &Settings, printer: &Prin
 pub(crate) async fn undeploy(args: Undeploy, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
     let asker = Asker::new(&args.command, Action::Undeploy, settings).await?;
     let (slug, server) = (&asker.place.project.slug, &asker.place.server);
-    let data = if args.remove_volumes { "and all its data" } else { "and keeps its volumes" };
-    let what = format!("takes {slug} off {server} {data}");
+    let data = if args.remove_volumes { "with all its data" } else { "keeping its volumes" };
+    let what = format!("taking {slug} off {server}, {data},");
     let confirmed = confirm::ask(&what, slug.as_str(), args.yes, printer)?;
     let data = destruction(&asker, args.remove_volumes, confirmed);
     asker.publish(EventType::ProjectUndeploy, data, printer).await

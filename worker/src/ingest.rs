@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use slipway_deploy::retry::Policy;
-use slipway_protocol::{ErrorCode, Failure, Known, decode, topology};
+use slipway_protocol::{ErrorCode, Failure, read as read_event, topology};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -197,7 +197,7 @@ fn by_somebody(incoming: Incoming) -> GivenUp {
 }
 
 fn refusal(code: ErrorCode, message: String, incoming: &Incoming) -> Refusal {
-    let read = decode(&incoming.body, &incoming.metadata());
+    let read = read_event(&incoming.body, &incoming.metadata());
     let (mut known, _) = told(&read);
     let rejection = read.err().map(|rejection| (rejection.code, rejection.message));
     if holds_nul(&serde_json::Value::Object(known.correlation.clone())) {

@@ -49,8 +49,8 @@ async fn migrations_from_several_processes_at_once_all_succeed() {
     for migration in migrations.collect::<Vec<_>>() {
         migration.await.unwrap().unwrap();
     }
-    let twice = "SELECT count(*) - count(DISTINCT version) FROM refinery_schema_history";
-    assert_eq!(database.count(twice).await, 0);
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap().count();
+    assert_eq!(database.count("SELECT count(*) FROM refinery_schema_history").await, files as i64);
     let held = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
                 WHERE locktype = 'advisory' AND datname = current_database()";
     eventually("the lock is gone", || async { database.count(held).await == 0 }).await;
