@@ -146,8 +146,8 @@ async fn refused(
     }
 }
 
-/// Whether the server really refuses the key: a connection that breaks while it's asked looks the same to whoever logs in
-/// through the crate. A server that refuses names the methods that are left; one that is gone names none.
+/// Whether the server really refuses the key: a connection that breaks while it's asked looks the same to whoever logs
+/// in through the crate. A server that refuses names the methods that are left; one that is gone names none.
 async fn says_no(target: &Target, peers: &[SocketAddr], pinned: &HostKey) -> bool {
     let Ok(key) = russh::keys::decode_secret_key(target.ssh_key.expose_secret(), None) else { return true };
     let asking = async {
