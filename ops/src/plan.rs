@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use slipway_deploy::plan::{Action, Change, Plan as Planned, ServicePlan};
-use slipway_deploy::{Deployer, Reporter, StageError, Work};
+use slipway_deploy::{Deployer, Hold, Reporter, StageError, Work};
 use slipway_protocol::names::HostKey;
-use slipway_protocol::{DeploymentId, Failure, Request, Stage};
+use slipway_protocol::{self as protocol, DeploymentId, Failure, Request, Stage};
 use slipway_worker::config::Config;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -70,10 +70,15 @@ async fn work(request: &Request, config: &Config, memory: &Memory) -> Result<Wor
     Ok(Work {
         // Not the id of the request: two plans of one request mustn't meet on the server.
         deployment: DeploymentId(Uuid::now_v7()),
+        action: protocol::Action::Deploy,
+        remove_volumes: false,
+        shares_repository: false,
         request: data.clone(),
         target: credentials.target(&data.server, known).map_err(refused)?,
         secrets: credentials.secrets(data).map_err(refused)?,
         github_digests: digests,
+        // It acts on nothing, and so it needs no claim.
+        hold: Hold::endless(0),
     })
 }
 

@@ -119,7 +119,15 @@ impl Bus {
     /// # Errors
     /// When one is returned or not confirmed.
     pub async fn publish(&self, messages: &[&Message]) -> Result<()> {
-        publish(&self.channel, messages).await
+        publish(&self.channel, topology::REQUESTS, messages).await
+    }
+
+    /// The same to any exchange.
+    ///
+    /// # Errors
+    /// When one is returned or not confirmed.
+    pub async fn publish_to(&self, exchange: &str, messages: &[&Message]) -> Result<()> {
+        publish(&self.channel, exchange, messages).await
     }
 
     /// The next event.
@@ -164,13 +172,13 @@ impl Bus {
 ///
 /// # Errors
 /// As [`Bus::publish`].
-pub async fn publish(channel: &Channel, messages: &[&Message]) -> Result<()> {
+pub async fn publish(channel: &Channel, exchange: &str, messages: &[&Message]) -> Result<()> {
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     let key = EventType::ProjectReady.as_str();
     let mut sent = Vec::new();
     for message in messages {
-        let (exchange, properties) = (topology::REQUESTS.into(), message.properties());
-        sent.push(channel.basic_publish(exchange, key.into(), options, &message.body, properties).await?);
+        let publish = channel.basic_publish(exchange.into(), key.into(), options, &message.body, message.properties());
+        sent.push(publish.await?);
     }
     for confirm in sent {
         let confirmed = confirm.await?;

@@ -41,7 +41,7 @@ impl Observer {
     /// # Errors
     /// When it's returned, not confirmed, or the connection is gone: then nothing is known.
     pub async fn publish(&self, body: &[u8]) -> Result<()> {
-        bus::publish(&self.channel, &[&Message::structured(body)]).await
+        bus::publish(&self.channel, slipway_protocol::topology::REQUESTS, &[&Message::structured(body)]).await
     }
 
     /// Takes what the observer's queue and the queue of dead letters hold, into the history.

@@ -49,7 +49,7 @@ impl Night {
 
     /// What was sent again and waits for the relay.
     async fn sent(&self) -> Vec<Outgoing> {
-        let waiting = self.store.waiting_messages(0, 1000).await.unwrap();
+        let waiting = self.store.waiting_messages(&[], 1000).await.unwrap();
         waiting.into_iter().map(|row| row.message).filter(|m| m.exchange == "slipway.requests").collect()
     }
 
