@@ -15,7 +15,8 @@ use slipway_protocol::names::{BranchName, CommitSha};
 use crate::http::{builder, chain};
 use crate::{DeployerConfig, RegistryCredential, StageError};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one question may go unanswered.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 /// Where builders note the commit that an image was made from.

@@ -15,7 +15,7 @@ use crate::store::{Announcement, State, Store, StoreError};
 /// How often the database is asked.
 const POLL: Duration = Duration::from_secs(1);
 /// How often and how far apart one announcement is tried: about two hours in all.
-const TRIES: Policy =
+pub(crate) const TRIES: Policy =
     Policy { initial: Duration::from_secs(5), max: Duration::from_secs(600), multiplier: 2.0, attempts: 20 };
 
 /// Tells GitHub.

@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 use slipway_deploy::bounds;
-use slipway_deploy::retry::Policy as Retry;
+use slipway_deploy::retry::{Deadlines, Policy as Retry};
 use slipway_protocol::topology::{Argument, DEPLOYMENTS_QUEUE, QUEUES};
 
 use crate::config::variables::{self as var, Variable};
-use crate::{amqp, engine, intake, relay, runner, scheduler, store};
+use crate::{amqp, announcer, engine, intake, presence, relay, runner, scheduler, store};
 
 /// A policy's value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,6 +114,8 @@ fn retries() -> Vec<Policy> {
             "Without them there is nothing to do but wait, and be back soon"),
         fixed("a message that nobody is bound for", "relay::REST", relay::REST,
             "A result is kept until somebody binds a queue, and doesn't hold up others meanwhile"),
+        fixed("telling GitHub of a deployment", "announcer::TRIES", announcer::TRIES,
+            "A page on GitHub holds nothing up, and after hours it's nobody's news"),
     ]
 }
 
@@ -129,6 +131,8 @@ fn leases() -> Vec<Policy> {
             "Running stages may end in this time; then they are cut off and taken over"),
         fixed("lease of the relay", "relay::LEASE", relay::LEASE,
             "One worker publishes, so that events stay in order; another follows when it falls silent"),
+        fixed("an announcement to GitHub", "store::announcements::AT_IT", store::AT_IT,
+            "So long one worker has for it before another takes it over; longer than its requests together"),
         fixed("search for due deployments", "runner::POLL", runner::POLL,
             "Notifications wake workers at once; this finds what no notification told"),
     ]
@@ -172,6 +176,14 @@ fn deadlines() -> Vec<Policy> {
             "Long enough for a slow pull; a hung command holds the project's lease"),
         time("becoming healthy", &var::HEALTH_TIMEOUT,
             "The first start runs migrations; after this the version before is put back"),
+        time("one stage", &var::STAGE_TIMEOUT,
+            "Its retries included; what takes longer is ended, and tried again as a transient failure"),
+        time("a whole deployment", &var::DEPLOYMENT_TIMEOUT,
+            "From its first start, retries and waiting included; whoever waits for it should know by then"),
+        time("a request that nobody began with", &var::REQUEST_MAX_AGE,
+            "Stale requests of dead projects must not come to life after an outage; an operator can replay them"),
+        fixed("putting the version before back", "retry::DEFAULT", Deadlines::DEFAULT.settle,
+            "As long as starting it may take; its failure is told and hides nothing"),
         fixed("connecting over SSH", "ssh::CONNECT_TIMEOUT", bounds::SSH_CONNECT,
             "A firewall that drops packets never answers"),
         fixed("ending a cancelled command", "ssh::KILL_GRACE", bounds::KILL_GRACE,
@@ -190,6 +202,14 @@ fn deadlines() -> Vec<Policy> {
             "Its limits reset every hour; an answer that asks for more is wrong"),
         fixed("one call of the database", "store::DEADLINE", store::DEADLINE,
             "A frozen server keeps its connections open"),
+        fixed("one question to the registry", "registry::TIMEOUT", bounds::REGISTRY_TIMEOUT,
+            "An attempt later is better than a stage that hangs"),
+        fixed("trying whether a port is open", "stages::firewall::CONNECT_TIMEOUT", bounds::PORT_CONNECT,
+            "A firewall that drops packets never answers"),
+        fixed("a release that was put back", "stages::aftermath::WARM_UP", bounds::PUT_BACK_WARM_UP,
+            "So long it may take to answer before the result says that it doesn't"),
+        fixed("connecting to the broker", "amqp::CONNECT", amqp::CONNECT,
+            "Login included; then the next address is tried"),
         fixed("one call of the broker", "amqp::TIMEOUT", amqp::TIMEOUT,
             "A blocked broker answers neither publish nor confirm"),
     ]
@@ -198,6 +218,10 @@ fn deadlines() -> Vec<Policy> {
 #[rustfmt::skip]
 fn heartbeats() -> Vec<Policy> {
     vec![
+        fixed("a worker's sign of life", "presence::BEAT", presence::BEAT,
+            "Written to the database, it shows that commits go through; without it nothing is consumed"),
+        fixed("patience with the database", "presence::PATIENCE", presence::PATIENCE,
+            "After this without a commit a worker isn't ready"),
         fixed("heartbeat with RabbitMQ", "amqp::connection::HEARTBEAT",
             Duration::from_secs(amqp::connection::HEARTBEAT.into()),
             "A peer that misses two is gone, though TCP may not notice for hours"),
@@ -220,6 +244,10 @@ fn memory() -> Vec<Policy> {
     vec![
         fixed("deliveries of a message", "protocol::topology::QUEUES", Value::Count(limit.sum(), "deliveries"),
             "A message that no worker survives becomes a dead letter in the end"),
+        count("versions of a project to roll back to", &var::VERSIONS, "versions",
+            "Older ones can be deployed by their commit; their images may be gone from the registry"),
+        fixed("workers shown after they fell silent", "engine::KEEP_WORKERS", engine::KEEP_WORKERS,
+            "Whoever looks in the morning sees which one died at night"),
         fixed("events kept after the end", "engine::KEEP_EVENTS", engine::KEEP_EVENTS,
             "For `slipway deployments show` and `slipway watch`"),
     ]

@@ -9,9 +9,9 @@ use crate::readiness::{Condition, Readiness};
 use crate::store::{Store, StoreError};
 
 /// How often.
-const BEAT: Duration = Duration::from_secs(2);
+pub(crate) const BEAT: Duration = Duration::from_secs(2);
 /// How long the database may take for one. A frozen one is noticed within seven seconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Says that this worker lives.
 pub struct Presence {

@@ -254,7 +254,7 @@ impl World {
                     link.close().await;
                 }
             }
-            ConnectionsClosed => self.control(&["close_all_connections", "by the operator"]).await,
+            ConnectionsClosed => self.control(&["close_all_connections", "--global", "by the operator"]).await,
             AckOverdue => join_all(scenes.iter().map(overdue)).await.into_iter().collect(),
             BrokerTerminated => self.rabbit(Rabbit::terminate).await,
             BrokerKilled => self.rabbit(Rabbit::stop).await,
@@ -265,7 +265,7 @@ impl World {
             DiskAlarm => self.control(&["set_disk_free_limit", "900000GB"]).await,
             LoginRefused => {
                 self.control(&["change_password", "slipway", "another"]).await;
-                self.control(&["close_all_connections", "new password"]).await;
+                self.control(&["close_all_connections", "--global", "new password"]).await;
             }
             DatabaseFrozen => self.postgres(services::Postgres::freeze).await,
             DatabaseRestarted => self.postgres(services::Postgres::stop).await,

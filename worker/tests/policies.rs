@@ -17,7 +17,18 @@ const NO_POLICIES: &[&str] = &[
     "runner::reporter::PATIENCE",
     "engine::HOUSEKEEPING",
     "amqp::connection::SETTLED",
+    "relay::PASS",
+    "engine::BATCH",
+    "announcer::POLL",
+    "stages::aftermath::INTERVAL",
+    "stages::aftermath::AT_ONCE",
+    "amqp::connection::GOODBYE",
+    "amqp::connection::REMIND",
+    "store::announcements::NEWS",
+    // The default of a setting.
+    "store::versions::VERSIONS",
     // How garbled messages are met.
+    "ingest::UNREADABLE",
     "intake::UNREADABLE",
     "intake::CAREFUL",
     // The process's own end and its liveness.
@@ -26,6 +37,7 @@ const NO_POLICIES: &[&str] = &[
     "main::STUCK_AFTER",
     // Facts and bounds of parsers.
     "ssh::HANDSHAKE_ROUND_TRIPS",
+    "stages::secrets::SSH_PORT",
     "config::parse::HOUR",
     "config::parse::SECOND",
 ];

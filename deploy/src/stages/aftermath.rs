@@ -14,7 +14,7 @@ use crate::{Attempt, StageError, StageReport};
 /// Another look at a project that doesn't answer.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long a release that was just put back may take to answer.
-const WARM_UP: Duration = Duration::from_secs(20);
+pub const WARM_UP: Duration = Duration::from_secs(20);
 /// How long one that nobody touched may take.
 const AT_ONCE: Duration = Duration::from_secs(2);
 

@@ -17,7 +17,7 @@ use crate::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
 /// How long a port that drops packets is waited for.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Attempt {
     pub(crate) async fn firewall(&mut self) -> Result<StageReport, StageError> {

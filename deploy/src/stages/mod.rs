@@ -2,11 +2,11 @@
 //! in them (lifecycle). All of them are methods of
 //! [`crate::Attempt`]; the shell side stands in `scripts`.
 
-mod aftermath;
+pub(crate) mod aftermath;
 mod clone;
 mod compose;
 mod env;
-mod firewall;
+pub(crate) mod firewall;
 mod images;
 mod lifecycle;
 mod lifecycle_undeploy;

@@ -13,7 +13,7 @@ use super::state::State;
 use super::{Result, Store, deadline};
 
 /// How long a worker has for one announcement before another takes it over; longer than all its requests together.
-const AT_IT: Duration = Duration::from_secs(300);
+pub(crate) const AT_IT: Duration = Duration::from_secs(300);
 /// Deployments that came or ended before that are nobody's news any more: an upgrade, or a long time without GitHub.
 const NEWS: Duration = Duration::from_secs(24 * 3600);
 

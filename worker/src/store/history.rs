@@ -60,8 +60,8 @@ impl Store {
         .await
     }
 
-    /// The stages that the journal calls done for this very input, with the facts of their last end: in this deployment,
-    /// whoever ran it, and in those that it resumes. Whether they're done still, only the server knows.
+    /// The stages that the journal calls done for this very input, with the facts of their last end: in earlier attempts
+    /// of this deployment, whoever made them, and in those that it resumes. Whether they're done still, only the server knows.
     ///
     /// # Errors
     /// When the database fails, or holds what can't be read.
@@ -73,10 +73,10 @@ impl Store {
                     &format!(
                         "SELECT DISTINCT ON (stage) stage, facts FROM stage_journal
                          WHERE deployment_id IN ({LINEAGE}) AND input_hash = $2 AND outcome = 'done'
-                           AND facts IS NOT NULL
+                           AND facts IS NOT NULL AND (deployment_id, fence) <> ($1, $3)
                          ORDER BY stage, outcome_at DESC"
                     ),
-                    &[&lease.deployment.0, &input_hash],
+                    &[&lease.deployment.0, &input_hash, &lease.fence.get()],
                 )
                 .await?;
             let entry = |row: &tokio_postgres::Row| {

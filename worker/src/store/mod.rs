@@ -39,6 +39,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::crash::{self, Step, Write};
 
 pub use actions::{AuditEntry, AuditFilter, Operator};
+pub(crate) use announcements::AT_IT;
 pub use announcements::Announcement;
 pub use cancellations::{Cancellation, Cancelled, Wish};
 pub use claims::{Claim, Course, Fence, Interrupted, Lease};
