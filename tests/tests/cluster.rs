@@ -66,7 +66,8 @@ async fn lose_each(cluster: &Cluster, database: &'static str) {
 }
 
 #[test]
-fn a_cluster_may_lose_one_node_after_the_other_and_no_request_is_lost() {
+#[ignore = "takes minutes: ./tests/soak"]
+fn soak_a_cluster_may_lose_one_node_after_the_other_and_no_request_is_lost() {
     let world = World::start(WorldOptions { database: true, ..WorldOptions::default() }).unwrap();
     let cluster = world.start_cluster().unwrap();
     world.block_on(lose_each(&cluster, world.database_url())).unwrap();

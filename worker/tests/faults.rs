@@ -305,8 +305,13 @@ async fn overdue(scene: &Scene) {
 
 async fn go_through(faults: &[(Fault, Option<Condition>)]) {
     // An acknowledgement is overdue after three seconds rather than after half an hour.
-    let rabbit = tokio::task::spawn_blocking(|| Rabbit::with(|_| "consumer_timeout = 3000\n".to_owned()));
-    let rabbit = rabbit.await.unwrap();
+    let start = || {
+        let rabbit = Rabbit::with(|_| "consumer_timeout = 3000\n".to_owned());
+        // It would look for overdue ones once a minute.
+        rabbit.control(&["eval", "application:set_env(rabbit, channel_tick_interval, 500)."]);
+        rabbit
+    };
+    let rabbit = tokio::task::spawn_blocking(start).await.unwrap();
     let port = rabbit.port();
     let world = World { rabbit: Arc::new(Mutex::new(rabbit)) };
     let under_way = [UnderWay::Nothing, UnderWay::TakingIn, UnderWay::Publishing];

@@ -124,8 +124,8 @@ fn every_kind_of_project_lives_through_good_and_bad_commits() -> Result<()> {
 }
 
 #[test]
-#[ignore = "soak"]
-fn every_kind_of_project_lives_through_everything() -> Result<()> {
+#[ignore = "takes minutes: ./tests/soak"]
+fn soak_every_kind_of_project_lives_through_everything() -> Result<()> {
     live(&product(), 3)
 }
 
