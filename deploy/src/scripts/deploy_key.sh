@@ -3,9 +3,6 @@
 enter
 # The new release has been verified: from now on it is what serves.
 retire
-login=${SUDO_USER:-$(id -un)}
-home=$(getent passwd "$login" | cut -d : -f 6)
-keys=$home/.ssh/authorized_keys
 command=$dir/.slipway/ci-deploy
 # What CI asks for comes as a variable, which sudo takes away unless told.
 if [ -n "${SUDO_USER:-}" ]; then command="sudo -n --preserve-env=SSH_ORIGINAL_COMMAND $command"; fi
@@ -20,9 +17,7 @@ else
     tell changed command
 fi
 
-# One file for all projects of the server: two that change it at once would each lose the other's line.
-exec 8>>"$root/.slipway.lock"
-flock -w 60 8 || die deploy-key-failed "another process holds $root/.slipway.lock"
+lock_keys
 mine=$(grep " slipway:$slug\$" "$keys" 2>/dev/null || :)
 tell user "$login"
 if [ -z "$key" ]; then
@@ -31,7 +26,6 @@ if [ -z "$key" ]; then
 fi
 line="$options $(printf '%s' "$key" | base64 -d)"
 [ "$mine" != "$line" ] || exit 0
-if [ ! -d "$home/.ssh" ]; then install -d -m 700 -o "$login" -g "$(id -gn "$login")" "$home/.ssh"; fi
 [ -f "$keys" ] || install -m 600 -o "$login" -g "$(id -gn "$login")" /dev/null "$keys"
 {
     # A last line without an end would swallow ours.

@@ -94,6 +94,17 @@ env_proof() {
     } 2>/dev/null | sha256sum | cut -c -64
 }
 
+# lock_keys: sets $login, $home and $keys, the one authorized_keys of all projects of this server, and locks it: two that
+# change it at once would each lose the other's line.
+lock_keys() {
+    login=${SUDO_USER:-$(id -un)}
+    home=$(getent passwd "$login" | cut -d : -f 6)
+    keys=$home/.ssh/authorized_keys
+    if [ ! -d "$home/.ssh" ]; then install -d -m 700 -o "$login" -g "$(id -gn "$login")" "$home/.ssh"; fi
+    exec 8<"$home/.ssh"
+    flock -w 60 8 || die deploy-key-failed "another process holds $home/.ssh"
+}
+
 # repo_git ARGUMENTS: git in the project, without hooks and without questions.
 repo_git() {
     GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_TERMINAL_PROMPT=0 git -c safe.directory="$dir" \

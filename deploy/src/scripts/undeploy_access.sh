@@ -1,7 +1,6 @@
 # After project.sh and undeploy.sh. From here on CI can't start the project any more.
 enter_ours
-login=${SUDO_USER:-$(id -un)}
-keys=$(getent passwd "$login" | cut -d : -f 6)/.ssh/authorized_keys
+lock_keys
 if grep -q " slipway:$slug\$" "$keys" 2>/dev/null; then
     grep -v " slipway:$slug\$" "$keys" >"$keys.slipway" || :
     chmod --reference="$keys" "$keys.slipway"

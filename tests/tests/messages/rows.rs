@@ -59,7 +59,7 @@ pub fn event(stack: &Stack, id: &str) -> Value {
     let project = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, id.as_bytes());
     json!({
         "specversion": "1.0", "id": id, "source": SOURCE, "type": "slipway.project.ready.v1",
-        "subject": SHELL, "time": "2026-11-20T09:30:00Z", "datacontenttype": "application/json",
+        "subject": SHELL, "time": jiff::Timestamp::now(), "datacontenttype": "application/json",
         "traceparent": format!("00-{TRACE}-00f067aa0ba902b7-01"),
         "data": {
             "project": { "id": project, "slug": "shop" },

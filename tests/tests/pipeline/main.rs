@@ -56,31 +56,6 @@ fn generation_2_deploys_and_a_second_time_changes_nothing() {
 }
 
 #[test]
-fn a_backend_that_fails_is_told_by_its_code() {
-    let scene = Scene::new();
-    let cases = [
-        ("crash", Variant::CrashLoop, Stage::Compose, ErrorCode::CrashLoop),
-        ("migration", Variant::FailingMigration, Stage::Compose, ErrorCode::CrashLoop),
-        ("sick", Variant::Unhealthy, Stage::Compose, ErrorCode::Unhealthy),
-    ];
-    for (name, variant, stage, code) in cases {
-        let sample = Sample::new(Generation::Two, "acme", name);
-        let commit = scene.publish(&sample, variant);
-        let (failed, error) = *scene.run(scene.work(&sample, &commit, name, &BTreeMap::new())).err().unwrap();
-        assert_eq!((failed, error.code), (stage, code), "{error} {:?}", error.tail);
-        let told: Vec<_> = error.services.iter().map(|s| s.service.as_str()).collect();
-        assert!(told.contains(&"backend") && told.contains(&"db"), "{told:?}");
-        scene.world.target(0).sh(&format!("docker compose -p {name} down -v")).unwrap();
-    }
-    // Generation 1 has no health check of its own: the answer from outside decides.
-    let sample = Sample::new(Generation::One, "acme", "lost");
-    let commit = scene.publish(&sample, Variant::NotFound);
-    let (failed, error) = *scene.run(scene.work(&sample, &commit, "lost", &BTreeMap::new())).err().unwrap();
-    assert_eq!((failed, error.code), (Stage::Verify, ErrorCode::NotHealthy), "{error}");
-    scene.world.target(0).sh("docker compose -p lost down -v").unwrap();
-}
-
-#[test]
 fn a_host_key_is_pinned_learned_or_refused() {
     let mut scene = Scene::new();
     let sample = Sample::new(Generation::Two, "acme", "shop");
