@@ -1,5 +1,6 @@
 //! What a stage fails with: a code of the protocol, a redacted message and tail, and when to try again.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use slipway_protocol::names::VariableName;
@@ -32,6 +33,8 @@ pub struct Detail {
     pub serving: Option<Serving>,
     /// For `missing-secret`: what the project says about it.
     pub secret_description: Option<String>,
+    /// What GitHub holds by now, when some of it may have been written; as in [`crate::StageReport`].
+    pub github_digests: Option<BTreeMap<String, String>>,
 }
 
 impl StageError {

@@ -30,5 +30,5 @@ pub use attempt::{Attempt, Deployer, Reporter, StageReport};
 pub use error::{Detail, StageError};
 pub use hold::Hold;
 pub use private_file::KeyFileError;
-pub use stages::{Done, Settled};
+pub use stages::{Done, KEY_SECRET, Settled};
 pub use target::{DeployerConfig, GithubCredential, HostKeyPolicy, RegistryCredential, RemotePath, Target, Work};

@@ -1,10 +1,11 @@
-//! `slipway stop`, `start`, `rollback`, `undeploy`: each publishes the same event as an orchestrator would, so that it's
+//! `slipway stop`, `start`, `rollback`, `undeploy`, `projects rotate-key`: each publishes the same event as an orchestrator would, so that it's
 //! carried out by the workers, under the project's lock, and told to everybody.
 
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
+use slipway_deploy::KEY_SECRET;
 use slipway_protocol::names::{CommitSha, ServerHandle, Slug};
 use slipway_protocol::{
     Action, CloudEvent, Correlation, DeploymentId, EventType, Project, ProjectId, ProjectRollback, ProjectStart,
@@ -113,6 +114,35 @@ pub(crate) async fn undeploy(args: Undeploy, settings: &Settings, printer: &Prin
     let confirmed = confirm::ask(&what, slug.as_str(), args.yes, printer)?;
     let data = destruction(&asker, args.remove_volumes, confirmed);
     asker.publish(EventType::ProjectUndeploy, data, printer).await
+}
+
+/// Has the last version deployed again without knowing the deploy key that GitHub holds, so that a new one is made.
+pub(crate) async fn rotate_key(mut args: Command, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
+    args.why.get_or_insert_with(|| "the deploy key is made anew".to_owned());
+    let asker = Asker::new(&args, Action::Rollback, settings).await?;
+    let (memory, Place { project, server, .. }) = (&asker.memory, &asker.place);
+    let versions = memory.store.versions(project, server, 1).await.map_err(|e| memory.trouble(&e))?;
+    let Some(version) = versions.first() else {
+        return Err(Trouble::new(
+            Exit::Failed,
+            format!("{} was never deployed on {server} with success", project.slug),
+        )
+        .hint("its first deployment makes its key"));
+    };
+    let to = Some(Version::Deployment(version.deployment));
+    let forgotten = memory.store.forget_github_digest(project, server, KEY_SECRET).await;
+    if !forgotten.map_err(|e| memory.trouble(&e))? {
+        let slug = &project.slug;
+        return Err(Trouble::new(
+            Exit::Failed,
+            format!("a deployment of {slug} to {server} runs; nothing was changed"),
+        )
+        .hint(format!("`slipway deployments list --project {slug}` shows it; try again when it has ended")));
+    }
+    let (project, server, reason, sequence) = asker.parts();
+    let correlation = Correlation::new();
+    let data = ProjectRollback { project, server, to, reason, sequence, expires_at: None, correlation };
+    asker.publish(EventType::ProjectRollback, data, printer).await
 }
 
 /// The one place where something destructive is put into words.

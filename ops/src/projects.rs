@@ -7,6 +7,7 @@ use slipway_protocol::names::{ServerHandle, Slug};
 use slipway_worker::store::VERSIONS;
 
 use crate::deployments::short_id;
+use crate::lifecycle;
 use crate::memory::Memory;
 use crate::print::{Printer, Table};
 use crate::settings::Settings;
@@ -17,6 +18,9 @@ use crate::watch::line::{between, duration};
 pub(crate) enum Projects {
     /// List the versions that a project can be rolled back to, the latest first
     Versions(Versions),
+    /// Make a project's deploy key anew, by deploying its last version again: GitHub gets the new key, and its server
+    /// refuses the old one from then on
+    RotateKey(lifecycle::Command),
 }
 
 #[derive(Debug, Args)]
@@ -35,9 +39,9 @@ pub(crate) struct Versions {
 }
 
 pub(crate) async fn run(command: Projects, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let memory = Memory::new(settings)?;
     match command {
-        Projects::Versions(args) => versions(&args, &memory, printer).await,
+        Projects::Versions(args) => versions(&args, &Memory::new(settings)?, printer).await,
+        Projects::RotateKey(args) => lifecycle::rotate_key(args, settings, printer).await,
     }
 }
 

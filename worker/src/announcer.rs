@@ -47,7 +47,7 @@ impl Announcer {
     /// Whether there was something to tell.
     async fn next(&self) -> Result<bool, StoreError> {
         let Some(news) = self.store.next_announcement().await? else { return Ok(false) };
-        let (status, end) = status(news.state);
+        let (status, end) = status(&news);
         match self.tell(&news, status).await {
             Ok(()) => self.store.told(news.deployment, status.as_str(), end).await?,
             Err(Trouble::Store(error)) => return Err(error),
@@ -75,7 +75,7 @@ impl Announcer {
                 number
             }
         };
-        let description = description(news.state);
+        let description = description(news);
         Ok(self.github.tell_deployment(&news.repository, number, status, description, news.url.as_deref()).await?)
     }
 
@@ -112,9 +112,10 @@ impl From<StageError> for Trouble {
     }
 }
 
-/// GitHub's word for a state, and whether it's the last one.
-fn status(state: State) -> (DeploymentStatus, bool) {
-    match state {
+/// GitHub's word for how a deployment is getting on, and whether it's the last one.
+fn status(news: &Announcement) -> (DeploymentStatus, bool) {
+    match news.state {
+        State::Ended(_) if news.gone => (DeploymentStatus::Inactive, true),
         State::Pending | State::Running => (DeploymentStatus::InProgress, false),
         State::Ended(outcome) => match outcome {
             Outcome::Succeeded | Outcome::AlreadyDeployed => (DeploymentStatus::Success, true),
@@ -125,8 +126,9 @@ fn status(state: State) -> (DeploymentStatus, bool) {
 }
 
 /// At most 140 characters, as GitHub asks.
-fn description(state: State) -> &'static str {
-    match state {
+fn description(news: &Announcement) -> &'static str {
+    match news.state {
+        State::Ended(_) if news.gone => "Taken off the server",
         State::Pending | State::Running => "Slipway is deploying",
         State::Ended(outcome) => match outcome {
             Outcome::Succeeded => "Deployed by Slipway",

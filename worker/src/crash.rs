@@ -24,7 +24,7 @@ pub enum Write {
     StageFinished,
     /// A stage's failure.
     StageFailed,
-    /// Progress within a stage.
+    /// Progress within a stage, and what it leaves at GitHub when it fails.
     Tell,
     /// The end of a wait for a server that can't be reached.
     GiveUp,

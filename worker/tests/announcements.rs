@@ -7,10 +7,11 @@ mod services;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::json;
 use services::Database;
 use services::rig::{incoming, request};
-use slipway_protocol::{Change, ErrorCode, Failure, Outcome, Stage, StageSummary, decode};
-use slipway_worker::store::{Claim, End, StageEnd, State, Store};
+use slipway_protocol::{Change, ErrorCode, Failure, Message, Outcome, Stage, StageSummary, decode, read};
+use slipway_worker::store::{Claim, End, StageEnd, State, Store, StoreError};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -67,6 +68,52 @@ async fn a_deployment_is_announced_by_one_worker_when_it_begins_and_when_it_ends
     assert_eq!(database.count("SELECT count(*) FROM github_deployments WHERE NOT done").await, 0);
 }
 
+/// Accepts a command about the project of `claim`, and claims it.
+async fn commanded(store: &Store, event_type: &str, claim: &Claim) -> Claim {
+    let body = json!({
+        "specversion": "1.0", "type": event_type, "source": "/orchestrator", "id": uuid::Uuid::new_v4(),
+        "data": { "project": claim.event.data.project },
+    });
+    let body = body.to_string().into_bytes();
+    let incoming = incoming(&body);
+    let Message::Command(command) = read(&body, &incoming.metadata()).unwrap() else { panic!("it's a command") };
+    store.command(&command, &incoming, 3).await.unwrap().unwrap();
+    store.claim(LONG).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_changes_the_version_is_announced_and_undeploying_takes_it_back() {
+    let (_database, store) = Database::migrated("w").await;
+    let end = async |claim: &Claim| {
+        store.stage_started(&claim.lease, Stage::Compose, b"x").await.unwrap();
+        let summary = StageSummary { stage: Stage::Compose, change: Change::Changed, duration_ms: 1 };
+        store.stage_finished(&claim.lease, &summary, &serde_json::Map::new(), None).await.unwrap();
+        store.finish(&claim.lease, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+    };
+    let mut versions = Vec::new();
+    for sequence in [1, 2] {
+        let claim = claimed(&store, |event| {
+            event["data"]["project"]["id"] = "0f9e2c4a-1c57-4c55-9a0e-6d7f0a6b2c11".into();
+            event["data"]["sequence"] = sequence.into();
+        })
+        .await;
+        end(&claim).await;
+        let news = store.next_announcement().await.unwrap().unwrap();
+        assert_eq!((news.deployment, news.gone), (claim.lease.deployment, false));
+        store.told(news.deployment, "success", true).await.unwrap();
+        versions.push(claim);
+    }
+    let stop = commanded(&store, "slipway.project.stop.v1", &versions[1]).await;
+    assert_eq!(store.next_announcement().await.unwrap(), None, "a stop deploys nothing");
+    end(&stop).await;
+    let undeploy = commanded(&store, "slipway.project.undeploy.v1", &versions[1]).await;
+    end(&undeploy).await;
+    let news = store.next_announcement().await.unwrap().unwrap();
+    assert_eq!((news.deployment, news.gone), (versions[1].lease.deployment, true), "the version that was there");
+    store.told(news.deployment, "inactive", true).await.unwrap();
+    assert_eq!(store.next_announcement().await.unwrap(), None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn digests_are_of_the_server_that_wrote_last_and_one_can_be_forgotten() {
     let (_database, store) = Database::migrated("w").await;
@@ -100,7 +147,28 @@ async fn digests_are_of_the_server_that_wrote_last_and_one_can_be_forgotten() {
     assert_eq!(known(&second).await, secrets("vps-2"));
     assert_eq!(known(&first).await, BTreeMap::new(), "GitHub holds the other server's");
 
-    assert!(store.forget_github_digest(second.event.data.project.id, "DEPLOY_SSH_KEY").await.unwrap());
-    assert!(!store.forget_github_digest(second.event.data.project.id, "DEPLOY_SSH_KEY").await.unwrap());
+    let forget = async |claim: &Claim| {
+        let (project, server) = (&claim.event.data.project, &claim.lease.server);
+        store.forget_github_digest(project, server, "DEPLOY_SSH_KEY").await.unwrap()
+    };
+    assert!(forget(&second).await);
     assert_eq!(known(&second).await.into_keys().collect::<Vec<_>>(), ["DEPLOY_HOST"]);
+    assert!(forget(&second).await, "it's forgotten already");
+
+    // A stage that fails halfway keeps what GitHub holds since; whoever lost the lease keeps nothing.
+    let third = claimed(&store, |event| {
+        event["data"]["project"]["id"] = project.to_string().into();
+        event["data"]["server"]["handle"] = "vps-2".into();
+        event["data"]["sequence"] = 3.into();
+    })
+    .await;
+    let id = third.event.data.project.id;
+    store.keep_digests(&third.lease, id, &secrets("halfway")).await.unwrap();
+    assert_eq!(known(&third).await, secrets("halfway"));
+    assert!(!forget(&third).await, "whoever acts on it would remember it again");
+    assert_eq!(known(&third).await, secrets("halfway"));
+    store.finish(&third.lease, &End::Cancelled, &StageEnd::default()).await.unwrap();
+    let lost = store.keep_digests(&third.lease, id, &secrets("too late")).await.unwrap_err();
+    assert!(matches!(lost, StoreError::LeaseLost), "{lost}");
+    assert!(forget(&third).await);
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use services::rig::{Options, Outside, Scripted, Worker, incoming, migrated, report, request};
 use services::{Database, vhost};
 use slipway_protocol::{Action, Change, DeploymentId, ErrorCode, Failure, Message, Outcome, Project, Stage, read};
-use slipway_worker::store::{Accepted, Boundary, Claim, End, StageEnd, State, Store};
+use slipway_worker::store::{Accepted, Boundary, Claim, DeadLetterFilter, End, StageEnd, State, Store, Verdict};
 
 const LONG: Duration = Duration::from_secs(60);
 /// How many versions are offered.
@@ -470,6 +470,30 @@ async fn the_github_secrets_of_a_repository_that_another_deployment_uses_are_sha
         async |server: &str| shop.store.shares_repository(shop.project.id, &server.parse().unwrap()).await.unwrap();
     assert!(!shared("one").await);
     deploy("two").await;
-    assert!(shared("one").await, "GitHub holds the other one's");
-    assert!(!shared("two").await);
+    assert!(shared("one").await, "GitHub holds the other server's");
+    assert!(!shared("two").await, "nobody else's CI can deploy any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_of_a_command_stands_behind_what_came_later_for_its_own_server() {
+    let shop = Shop::new().await;
+    for server in ["one", "two"] {
+        shop.deploy('a', server).await;
+        shop.carry_out().await;
+    }
+    let stop = shop.command(Action::Stop, json!({ "server": "one" }));
+    shop.take_in(&stop).await.unwrap();
+    let claim = shop.claim().await;
+    let failure = Failure::new(ErrorCode::CrashLoop, Some(Stage::Compose), "it exits");
+    let end = End::Failed { failure, missing_secret: None, reason: "permanent" };
+    shop.store.finish(&claim.lease, &end, &StageEnd::default()).await.unwrap();
+    let verdict = async || {
+        let only = DeadLetterFilter { ids: vec![id_of(&stop).0], ..DeadLetterFilter::default() };
+        shop.store.plan_replay(&only, 1).await.unwrap()[0].verdict
+    };
+    shop.deploy('b', "two").await;
+    shop.carry_out().await;
+    assert_eq!(verdict().await, Verdict::Ready, "a deployment to another server stands in no command's way");
+    shop.take_in(&shop.command(Action::Start, json!({ "server": "one" }))).await.unwrap();
+    assert_eq!(verdict().await, Verdict::Superseded);
 }

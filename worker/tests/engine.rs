@@ -4,7 +4,8 @@
 
 mod services;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use services::proxy::Proxy;
@@ -490,4 +491,33 @@ async fn the_topology_is_checked_without_creating_anything() {
     assert_eq!(amqp::check(&link).await.unwrap(), missing);
     amqp::declare(&link.channel().await.unwrap()).await.unwrap();
     assert_eq!(amqp::check(&link).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_github_took_before_a_stage_failed_is_known_to_the_next_attempt() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let known = Arc::new(Mutex::new(Vec::new()));
+    let seen = known.clone();
+    let pipeline = Scripted::new(move |call| {
+        let seen = seen.clone();
+        async move {
+            if call.stage != Stage::Secrets {
+                return Ok(report(Change::Changed));
+            }
+            seen.lock().unwrap().push(call.work.github_digests.clone());
+            if call.attempt == 2 {
+                return Ok(report(Change::Changed));
+            }
+            let mut error = StageError::new(ErrorCode::GithubUnavailable, "GitHub answers 503");
+            error.detail.github_digests = Some(BTreeMap::from([("DOTENV".to_owned(), "new".to_owned())]));
+            Err(error)
+        }
+    });
+    let worker = Worker::start(store.clone(), &amqp, pipeline, Options::default());
+    outside.publish(&request(|_| {})).await;
+    assert_eq!(outside.result().await["data"]["outcome"], "succeeded");
+    let halfway = BTreeMap::from([("DOTENV".to_owned(), "new".to_owned())]);
+    assert_eq!(*known.lock().unwrap(), [BTreeMap::new(), halfway]);
+    worker.stop().await;
 }

@@ -244,6 +244,32 @@ async fn the_latest_request_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_deployment_that_is_superseded_has_ended_unless_it_is_to_be_put_back() {
+    let (_database, store) = Database::migrated("w").await;
+    let project = uuid::Uuid::new_v4().to_string();
+    let at = |sequence: u64| {
+        request(|e| {
+            e["data"]["project"]["id"] = project.clone().into();
+            e["data"]["sequence"] = sequence.into();
+        })
+    };
+    let (first, _) = accept(&store, &at(1)).await;
+    let claim = store.claim(LONG).await.unwrap().unwrap();
+    let (second, _) = accept(&store, &at(2)).await;
+    assert_eq!(store.interrupt(&claim.lease, 10).await.unwrap(), Interrupted::Superseded);
+    let ended = store.deployment(first).await.unwrap().unwrap();
+    assert_eq!(ended.state, State::Ended(Outcome::Superseded));
+    assert_eq!(ended.result.unwrap().superseded_by, Some(second));
+
+    let claim = store.claim(LONG).await.unwrap().unwrap();
+    assert_eq!(claim.lease.deployment, second);
+    let (third, _) = accept(&store, &at(3)).await;
+    store.cancel(second).await.unwrap();
+    assert_eq!(store.interrupt(&claim.lease, 10).await.unwrap(), Interrupted::Released);
+    assert_eq!((state(&store, second).await, state(&store, third).await), (State::Pending, State::Pending));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plaintext_secret_stays_in_no_table_once_its_dead_letter_is_published() {
     let (database, store) = Database::migrated("w").await;
     let body = request(|e| e["data"]["secrets"] = serde_json::json!({ "API_TOKEN": "s3cret-value" }));

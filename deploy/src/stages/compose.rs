@@ -67,6 +67,7 @@ pub(super) fn explain(said: &Said) -> StageError {
     let state = state.map(|line| line.split(' ').skip(1).take(4).collect::<Vec<_>>().join(" ")).unwrap_or_default();
     let full = said.tail().iter().any(|line| line.to_lowercase().contains("no space left on device"));
     match (said.value("phase"), kind) {
+        _ if is_daemon_gone(said) => fail(ErrorCode::DockerNotRunning, "the docker daemon went away".to_owned()),
         (Some("pull"), _) => pull(said),
         (Some("rehearsal"), "crash-loop") => {
             fail(ErrorCode::CrashLoop, format!("service {name} exits when it's tried beside the running release"))
@@ -93,6 +94,12 @@ pub(super) fn explain(said: &Said) -> StageError {
     }
 }
 
+/// Whether the client itself complains of the daemon: then no verdict about a container says anything of the project.
+fn is_daemon_gone(said: &Said) -> bool {
+    let words = ["Cannot connect to the Docker daemon at ", "error during connect: "];
+    said.tail().iter().any(|line| words.iter().any(|words| line.starts_with(words)))
+}
+
 /// The same of a failed `up`.
 fn start(said: &Said) -> StageError {
     let text = said.tail().join("\n").to_lowercase();
@@ -104,6 +111,7 @@ fn start(said: &Said) -> StageError {
     } else if any(&["address pool", "fully subnetted"]) {
         (ErrorCode::NetworksExhausted, "docker has no address range left for the project's network")
     } else if any(&["cannot connect to the docker daemon", "is the docker daemon running", "error during connect"]) {
+        // As part of another line.
         (ErrorCode::DockerNotRunning, "the docker daemon went away")
     } else if any(&["exec format error", "no matching manifest", "does not match the detected host platform"]) {
         (ErrorCode::StartFailed, "an image is built for another architecture than the server's")
@@ -179,6 +187,21 @@ mod tests {
         for (line, code) in words {
             assert_eq!(explain(&said(&["phase pull"], &[line])).code, code, "{line}");
         }
+    }
+
+    #[test]
+    fn a_daemon_that_went_away_is_no_fault_of_the_project() {
+        let tails = [
+            "error during connect: Post \"http://%2Fvar%2Frun%2Fdocker.sock/v1.45/containers/x/start\": EOF",
+            "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+        ];
+        for tail in tails {
+            for values in [["phase pull", "verdict ok"], ["phase rehearsal", "verdict crash-loop backend"]] {
+                assert_eq!(explain(&said(&values, &[tail])).code, ErrorCode::DockerNotRunning, "{values:?}");
+            }
+        }
+        let other = said(&["phase rehearsal", "verdict crash-loop backend"], &["app: cannot connect"]);
+        assert_eq!(explain(&other).code, ErrorCode::CrashLoop);
     }
 
     #[test]

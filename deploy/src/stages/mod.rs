@@ -20,6 +20,7 @@ mod version;
 
 pub use put_back::Settled;
 pub use resume::Done;
+pub use secrets::KEY_SECRET;
 use slipway_protocol::ProjectReady;
 use slipway_protocol::names::Port;
 

@@ -18,7 +18,8 @@ use crate::{Attempt, StageError, StageReport};
 
 /// Where the workflows of both template generations expect sshd.
 const SSH_PORT: u16 = 22;
-pub(crate) const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
+/// The secret that holds the private half of the deploy key.
+pub const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
 
 impl Attempt {
     pub(crate) async fn secrets(&mut self) -> Result<StageReport, StageError> {
@@ -46,7 +47,10 @@ impl Attempt {
         let written = self.work.hold.during(writing).await;
         // Also after a failure: what GitHub has taken needn't be written again.
         self.work.github_digests.clone_from(&digests);
-        let written = written?;
+        let written = written.map_err(|mut error| {
+            error.detail.github_digests = Some(digests.clone());
+            error
+        })?;
         self.warn_of_ci();
         let server_changed = !said.values("changed").is_empty();
         let changed: Vec<_> = written.changed.into_iter().map(serde_json::Value::from).collect();

@@ -84,6 +84,33 @@ async fn an_operator_stops_starts_rolls_back_and_undeploys_through_the_workers()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_key_is_made_anew_by_deploying_the_last_version_without_what_was_known_of_the_old_one() {
+    let mut shop = Shop::new(&["a", "b"]).await;
+    let known = async || shop.database.count("SELECT count(*) FROM github_digests WHERE name = 'DEPLOY_SSH_KEY'").await;
+    let sql = "INSERT INTO github_digests (project_id, server, name, digest)
+               SELECT project_id, server, name, 'x'
+               FROM (SELECT project_id, server FROM deployments LIMIT 1) d, unnest(ARRAY['DEPLOY_SSH_KEY', 'DEPLOY_HOST']) name";
+    shop.database.sql.execute(sql, &[]).await.unwrap();
+
+    // While somebody acts on the project nothing is done: they'd write down the old key's digest.
+    let busy = "UPDATE project_leases SET expires_at = now() + interval '1 hour'";
+    shop.database.sql.execute(busy, &[]).await.unwrap();
+    snapshot("rotate-key-busy", &shop.run(&["projects", "rotate-key", "corner-shop"]).await);
+    assert_eq!(known().await, 1);
+    shop.database.sql.execute("UPDATE project_leases SET expires_at = now()", &[]).await.unwrap();
+
+    snapshot("rotate-key-watched", &shop.run(&["projects", "rotate-key", "corner-shop", "--watch"]).await);
+    assert_eq!(known().await, 0);
+    assert_eq!(shop.database.count("SELECT count(*) FROM github_digests").await, 1, "the others are known still");
+    let result = shop.result().await;
+    assert_eq!((&result["action"], &result["commit"]), (&json!("rollback"), &json!("b".repeat(40))));
+    let shown = shop.json(&["deployments", "show", result["deployment_id"].as_str().unwrap()]).await;
+    assert_eq!(shown["reason"], "the deploy key is made anew");
+    snapshot("rotate-key-unknown", &shop.run(&["projects", "rotate-key", "nowhere"]).await);
+    shop.worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_project_on_two_servers_is_asked_about_and_a_cancellation_is_kept_with_its_reason() {
     let mut shop = Shop::new(&["a"]).await;
     shop.deploy("a", "vps-2").await;

@@ -45,4 +45,8 @@ mount --make-rshared /
 
 grep -q '^ENABLED=yes' /etc/ufw/ufw.conf && /usr/lib/ufw/ufw-init start
 /usr/sbin/sshd -E /var/log/sshd.log
-exec dockerd --ip6tables=false >>/var/log/dockerd.log 2>&1
+# As systemd does: one that dies is started again, and its containers live on until then.
+while :; do
+  dockerd --ip6tables=false >>/var/log/dockerd.log 2>&1
+  sleep 1
+done

@@ -99,6 +99,14 @@ impl Registry {
         &self.service
     }
 
+    /// Lets ghcr.io accept this login and no other, from now on.
+    ///
+    /// # Errors
+    /// When its password file can't be written.
+    pub fn accept_only(&self, credential: &RegistryCredential) -> Result<()> {
+        replace(&self.storage.with_extension("htpasswd"), &hashed(credential)?)
+    }
+
     /// Puts an image under `repository:tag` and returns its digest, `sha256:…`. A tag that is there moves.
     ///
     /// # Errors

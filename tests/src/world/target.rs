@@ -149,6 +149,14 @@ impl Target {
         self.start()
     }
 
+    /// Kills its Docker daemon in the midst of whatever it does; it's started again a second later.
+    ///
+    /// # Errors
+    /// When the server is off, or no daemon runs.
+    pub fn kill_docker(&self) -> Result<()> {
+        self.sh("kill -KILL \"$(cat /run/docker.pid)\"").map(drop)
+    }
+
     /// Unplugs its network cable. Connections hang; nothing is refused.
     ///
     /// # Errors

@@ -140,6 +140,7 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     let versions: Value = serde_json::from_str(&scene.stack.slipway(&["--json", "projects", "versions", SLUG])?)?;
     ensure!(versions.as_array().is_some_and(|versions| versions.len() == 4), "{versions}");
 
+    the_key_is_made_anew(&mut scene)?;
     undeployed_and_back(&mut scene, &data, &password, &since)?;
     answers(&scene, &first.sha)?;
 
@@ -159,6 +160,25 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     let refused = scene.stack.slipway(&["stop", "nowhere"]).err().context("it must be refused")?.to_string();
     ensure!(refused.contains("no deployment of nowhere is known"), "{refused}");
     scene.end(0)
+}
+
+/// Another key opens the server's door for CI, and only the one that GitHub holds.
+fn the_key_is_made_anew(scene: &mut Scene) -> Result<()> {
+    let accepted = |scene: &Scene| scene.server().sh(&format!("grep slipway:{SLUG} /root/.ssh/authorized_keys"));
+    let old = accepted(scene)?;
+    let said: Value = serde_json::from_str(&scene.stack.slipway(&["--json", "projects", "rotate-key", SLUG])?)?;
+    let story = scene.listener.story(said["deployment_id"].as_str().context("the id")?)?;
+    ensure!(story.result()["outcome"] == "succeeded", "{}", story.result());
+    let new = accepted(scene)?;
+    ensure!(new != old && new.lines().count() == 1, "before: {old}\nafter: {new}");
+    let file = scene.stack.world.folder().join("deploy-key");
+    std::fs::write(&file, &scene.stack.github.secrets(&scene.repository())["DEPLOY_SSH_KEY"])?;
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let public = std::process::Command::new("ssh-keygen").arg("-y").arg("-f").arg(&file).output()?;
+    let public = String::from_utf8(public.stdout)?;
+    let key = public.split_whitespace().nth(1).context("GitHub's key")?;
+    ensure!(new.contains(key), "GitHub's key {key} isn't the one that is accepted: {new}");
+    Ok(())
 }
 
 /// Taken off the server without its data, with an eye on somebody else's; then deployed anew.

@@ -162,7 +162,8 @@ fn life(stack: &Stack, number: u16, row: &Row) -> Result<()> {
         sample = sample.with_one_shot();
     }
     let (slug, port) = (format!("shop-{number}"), 8100 + 10 * number);
-    let mut project = Project { stack, slug, sample, port, variables: json!({ "GREETING": "it's $5 \"now\" \\" }) };
+    let mut project =
+        Project { stack, target: 0, slug, sample, port, variables: json!({ "GREETING": "it's $5 \"now\" \\" }) };
     let bot = row.modules.contains(&TgBot);
     let mut commit = stack.publish(&project.sample, Variant::Healthy)?;
     let first = project.deploy(&commit).context("first")?;
@@ -254,7 +255,7 @@ fn fails(project: &Project<'_>, good: Commit, before: &State, why: Why, turn: us
         project.stack.world.ghcr().remove(&sample.image(Backend), &bad.tag())?;
     }
     let (ended, answers) = thread::scope(|scope| -> Result<_> {
-        let poll = Poll::start(scope, project, &good);
+        let poll = Poll::start(scope, project, &[&good]);
         let ended = project.deploy(&bad);
         Ok((ended?, poll.stop()?))
     })?;

@@ -15,6 +15,8 @@ use slipway_tests::world::{Commit, Module, Sample, Target, eventually};
 /// A project, where it lives and what is asked for.
 pub struct Project<'a> {
     pub stack: &'a Stack,
+    /// Number of its server.
+    pub target: usize,
     pub slug: String,
     pub sample: Sample,
     /// Of the backend on the server; the frontend has the next one.
@@ -46,7 +48,7 @@ impl Ended {
 
 impl Project<'_> {
     pub fn server(&self) -> &Target {
-        self.stack.world.target(0)
+        self.stack.world.target(self.target)
     }
 
     pub fn directory(&self) -> String {
@@ -60,28 +62,47 @@ impl Project<'_> {
 
     /// Asks for `commit` and waits for the end.
     pub fn deploy(&self, commit: &Commit) -> Result<Ended> {
-        let mut data = self.stack.ready(&self.sample, commit, &self.slug, 0, self.port)?;
+        self.ask(&self.data(commit)?)
+    }
+
+    /// What is asked for to deploy `commit`.
+    pub fn data(&self, commit: &Commit) -> Result<Value> {
+        let mut data = self.stack.ready(&self.sample, commit, &self.slug, self.target, self.port)?;
         data["modules"] = self.sample.modules().iter().map(|m| m.service()).collect();
         data["variables"] = self.variables.clone();
         if self.sample.modules().contains(&Module::Frontend) {
             let port = json!({ "service": "frontend", "host_port": self.port + 1, "container_port": 4321 });
             data["allocations"].as_array_mut().context("a list")?.push(port);
         }
-        self.ask(&data)
+        Ok(data)
     }
 
     /// As [`Self::deploy`], with other data.
     pub fn ask(&self, data: &Value) -> Result<Ended> {
+        self.ended(&self.submit(data)?)
+    }
+
+    /// Asks for `data`; gives the deployment's id.
+    pub fn submit(&self, data: &Value) -> Result<String> {
         let file = self.stack.world.folder().join(format!("{}.json", self.slug));
         std::fs::write(&file, serde_json::to_vec(data)?)?;
         let said = self.stack.slipway(&["--json", "submit", &file.display().to_string()])?;
         let said: Value = serde_json::from_str(&said)?;
-        let id = said["deployment_id"].as_str().context("the deployment's id")?;
+        Ok(said["deployment_id"].as_str().context("the deployment's id")?.to_owned())
+    }
+
+    /// A deployment as the command line shows it now.
+    pub fn shown(&self, id: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.stack.slipway(&["--json", "deployments", "show", id])?)?)
+    }
+
+    /// Waits for a deployment's end.
+    pub fn ended(&self, id: &str) -> Result<Ended> {
         let mut shown = Value::Null;
         eventually("the deployment has ended", Duration::from_secs(240), || {
             // Its exit code is the outcome's, or tells that it can't watch just now.
             self.stack.program("slipway")?.args(["watch", id]).output()?;
-            shown = serde_json::from_str(&self.stack.slipway(&["--json", "deployments", "show", id])?)?;
+            shown = self.shown(id)?;
             ensure!(!shown["result"].is_null(), "{} is {}", self.slug, shown["state"]);
             Ok(())
         })?;
@@ -151,16 +172,20 @@ pub struct Poll<'scope> {
 }
 
 impl<'scope> Poll<'scope> {
-    /// Counts an answer as one when it is 200 and names `commit`.
-    pub fn start<'env>(scope: &'scope Scope<'scope, 'env>, project: &'env Project<'_>, commit: &Commit) -> Self {
+    /// Counts an answer as one when it is 200 and names one of `commits`.
+    pub fn start<'env>(scope: &'scope Scope<'scope, 'env>, project: &'env Project<'_>, commits: &[&Commit]) -> Self {
         let address = SocketAddr::from((project.server().ip(), project.web_port()));
         let (stop, stopped) = mpsc::channel::<()>();
-        let (sha, world) = (commit.sha.clone(), &project.stack.world);
+        let world = &project.stack.world;
+        let commits: Vec<String> = commits.iter().map(|commit| commit.sha.clone()).collect();
         let thread = scope.spawn(move || {
             world.enter()?;
             let mut heard = Vec::new();
             while stopped.recv_timeout(Duration::from_millis(50)) == Err(mpsc::RecvTimeoutError::Timeout) {
-                heard.push(answer(address).is_ok_and(|text| text.starts_with("HTTP/1.1 200") && text.contains(&sha)));
+                let is_one = |text: String| {
+                    text.starts_with("HTTP/1.1 200") && commits.iter().any(|commit| text.contains(commit))
+                };
+                heard.push(answer(address).is_ok_and(is_one));
             }
             Ok(heard)
         });

@@ -18,7 +18,7 @@ const REVISION: &str = "org.opencontainers.image.revision";
 
 fn project<'a>(stack: &'a Stack, owner: &str, slug: &str, port: u16) -> Project<'a> {
     let sample = Sample::new(Generation::Two, owner, "Shop").of(&[Module::Backend]);
-    Project { stack, slug: slug.to_owned(), sample, port, variables: json!({}) }
+    Project { stack, target: 0, slug: slug.to_owned(), sample, port, variables: json!({}) }
 }
 
 fn next(project: &Project<'_>, turn: &str) -> Result<Commit> {

@@ -13,7 +13,7 @@ use super::brake::Why;
 use super::keep::persist;
 use crate::metrics::Metrics;
 use crate::scheduler::{MAX_INTERRUPTIONS, Next, Tries, after_failure};
-use crate::store::{End, Interrupted, Scheduled, StoreError};
+use crate::store::{End, Scheduled, StoreError};
 
 /// The drain's deadline came while something was put back.
 struct CutShort;
@@ -121,7 +121,11 @@ impl Run<'_> {
         let (store, lease) = (&self.runner.store, &self.claim.lease);
         let became = persist(|| store.interrupt(lease, MAX_INTERRUPTIONS)).await?;
         Metrics::get().interrupted();
-        Ok(if became == Interrupted::GivenUp { Outcome::Failed.as_str() } else { "interrupted" })
+        let ended = became.outcome();
+        if let Some(outcome) = ended {
+            Metrics::get().ended(outcome);
+        }
+        Ok(ended.map_or("interrupted", Outcome::as_str))
     }
 
     async fn finish(&mut self, end: End) -> Result<&'static str, StoreError> {

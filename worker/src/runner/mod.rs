@@ -25,7 +25,7 @@ use crate::credentials::Credentials;
 use crate::lifecycle::Drain;
 use crate::metrics::Metrics;
 use crate::scheduler::{Limits, MAX_INTERRUPTIONS};
-use crate::store::{Claim, Interrupted, Store, StoreError, Terms};
+use crate::store::{Claim, Store, StoreError, Terms};
 
 /// How often due deployments are looked for without a wake-up.
 pub(crate) const POLL: Duration = Duration::from_secs(1);
@@ -105,8 +105,12 @@ impl Runner {
     async fn reap(&self) -> Result<(), StoreError> {
         while let Some((id, became)) = self.store.reap(MAX_INTERRUPTIONS).await? {
             Metrics::get().interrupted();
-            let given_up = became == Interrupted::GivenUp;
-            tracing::warn!(deployment.id = %id, given_up, "its worker let the lease expire");
+            let ended = became.outcome();
+            if let Some(outcome) = ended {
+                Metrics::get().ended(outcome);
+            }
+            let ended = ended.map(Outcome::as_str);
+            tracing::warn!(deployment.id = %id, ended, "its worker let the lease expire");
         }
         while let Some(id) = self.store.give_up(&self.settings.limits).await? {
             Metrics::get().ended(Outcome::Failed);

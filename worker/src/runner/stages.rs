@@ -137,6 +137,10 @@ impl Run<'_> {
     /// Notes a stage's failure. One whose reason is the brake is the brake's.
     async fn failed(&mut self, stage: Stage, error: StageError, took: Duration) -> Result<Ended, StoreError> {
         let Self { runner, claim, .. } = *self;
+        // Whyever it failed: GitHub has what it has.
+        if let Some(digests) = &error.detail.github_digests {
+            persist(|| runner.store.keep_digests(&claim.lease, claim.event.data.project.id, digests)).await?;
+        }
         let error = match self.brake.pulled() {
             None => error,
             Some(Why::StageOverdue) => self.stage_overdue().with_tail(error.tail),

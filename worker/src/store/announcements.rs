@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use slipway_protocol::DeploymentId;
 use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle};
-use tokio_postgres::Row;
+use slipway_protocol::{DeploymentId, ProjectId};
+use tokio_postgres::{Row, Transaction};
 
 use super::claims::seconds;
 use super::error::readable;
 use super::state::State;
+use super::versions::GONE;
 use super::{Result, Store, deadline};
 
 /// How long a worker has for one announcement before another takes it over; longer than all its requests together.
@@ -32,6 +33,8 @@ pub struct Announcement {
     pub state: State,
     /// Where the project answers, once it does.
     pub url: Option<String>,
+    /// Whether the project was taken off the server since.
+    pub gone: bool,
     /// GitHub's number of it, once it has one.
     pub github_id: Option<i64>,
     /// How often it was tried, this time included, since the last success.
@@ -52,7 +55,7 @@ impl Store {
                     "INSERT INTO github_deployments (deployment_id)
                      SELECT id FROM deployments d
                      WHERE accepted_at > now() - $1 * interval '1 second' AND attempt > 0 AND repository IS NOT NULL
-                       AND commit_sha IS NOT NULL AND server IS NOT NULL
+                       AND commit_sha IS NOT NULL AND server IS NOT NULL AND action IN ('deploy', 'rollback')
                        AND coalesce(finished_at, now()) > now() - interval '1 hour'
                        AND NOT EXISTS (SELECT 1 FROM github_deployments g WHERE g.deployment_id = d.id)
                      ON CONFLICT DO NOTHING",
@@ -61,14 +64,17 @@ impl Store {
                 .await?;
             let row = client
                 .query_opt(
-                    "WITH due AS (
+                    &format!(
+                        "WITH due AS (
                          SELECT g.deployment_id FROM github_deployments g JOIN deployments d ON d.id = g.deployment_id
                          WHERE NOT g.done AND g.next_try_at <= now() AND (g.told IS NULL OR d.finished_at IS NOT NULL)
                          ORDER BY g.next_try_at LIMIT 1 FOR UPDATE OF g SKIP LOCKED)
                      UPDATE github_deployments g SET tries = g.tries + 1, next_try_at = now() + $1 * interval '1 second'
                      FROM due, deployments d WHERE g.deployment_id = due.deployment_id AND d.id = due.deployment_id
                      RETURNING d.id, d.repository, d.commit_sha, d.server, d.state, d.result ->> 'url' AS url,
-                               g.github_id, g.tries",
+                               g.github_id, g.tries,
+                               d.arrival < {GONE} AS gone"
+                    ),
                     &[&seconds(AT_IT)],
                 )
                 .await?;
@@ -125,6 +131,20 @@ impl Store {
     }
 }
 
+/// Has GitHub told that what it shows of a project on a server is gone from there. GitHub itself knows that of all but
+/// the latest version.
+pub(super) async fn withdraw(tx: &Transaction<'_>, project: ProjectId, server: &ServerHandle) -> Result<()> {
+    tx.execute(
+        "UPDATE github_deployments SET done = false, next_try_at = now() WHERE told = 'success' AND deployment_id = (
+             SELECT id FROM deployments WHERE project_id = $1 AND server = $2
+               AND action IN ('deploy', 'rollback') AND state IN ('succeeded', 'already_deployed')
+             ORDER BY arrival DESC LIMIT 1)",
+        &[&project.0, &server.as_str()],
+    )
+    .await?;
+    Ok(())
+}
+
 fn announcement(row: &Row) -> Result<Announcement> {
     const TABLE: &str = "deployments";
     let text = |column: &str| row.get::<_, String>(column);
@@ -135,6 +155,7 @@ fn announcement(row: &Row) -> Result<Announcement> {
         server: readable(TABLE, "server", ServerHandle::new(text("server")))?,
         state: readable(TABLE, "state", row.get::<_, &str>("state").parse())?,
         url: row.get("url"),
+        gone: row.get("gone"),
         github_id: row.get("github_id"),
         tries: u32::try_from(row.get::<_, i32>("tries")).unwrap_or(u32::MAX),
     })

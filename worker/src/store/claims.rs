@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use slipway_protocol::names::{ServerHandle, Slug};
-use slipway_protocol::{Action, CloudEvent, DeploymentId, ErrorCode, Failure, ProgressKind, ProjectReady};
+use slipway_protocol::{Action, CloudEvent, DeploymentId, ErrorCode, Failure, Outcome, ProgressKind, ProjectReady};
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
 
@@ -78,6 +78,20 @@ pub enum Interrupted {
     Released,
     /// It was interrupted too often and has failed.
     GivenUp,
+    /// A newer request for the same project waits, so that it has ended.
+    Superseded,
+}
+
+impl Interrupted {
+    /// How it has ended, if it has.
+    #[must_use]
+    pub fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::Released => None,
+            Self::GivenUp => Some(Outcome::Failed),
+            Self::Superseded => Some(Outcome::Superseded),
+        }
+    }
 }
 
 pub(super) fn seconds(span: Duration) -> f64 {
@@ -238,7 +252,8 @@ impl Store {
     }
 }
 
-/// Back to pending, or to failed when it happens for more than the `limit`th time.
+/// Back to pending, or to its end: when a newer request takes over what it touched, or when it happens for more than the
+/// `limit`th time. One that is to be cancelled is claimed once more, to put back what it touched.
 async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Result<Interrupted> {
     let (id, attempt) = (ledger.head.id, ledger.head.attempt);
     ledger
@@ -251,6 +266,10 @@ async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Resul
         .await?;
     ledger.tx.execute("UPDATE deployments SET interruptions = interruptions + 1 WHERE id = $1", &[&id.0]).await?;
     ledger.progress(ProgressKind::Interrupted { attempt }).await?;
+    if let Some(by) = ledger.head.superseded_by.filter(|_| !ledger.head.cancel_requested) {
+        ledger.finish(store, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
+        return Ok(Interrupted::Superseded);
+    }
     if !after_interruption(ledger.head.interruptions, limit) {
         let failure = Failure::new(
             ErrorCode::InterruptedTooOften,

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{
-    DeploymentId, DeploymentResult, EventType, Failure, Outcome, ServiceReport, Serving, StageSummary, topology,
+    Action, DeploymentId, DeploymentResult, EventType, Failure, Outcome, ServiceReport, Serving, StageSummary, topology,
 };
 use tokio_postgres::types::Json;
 
+use super::announcements::withdraw;
 use super::history::LINEAGE;
 use super::ledger::Ledger;
 use super::new_dead_letter::NewDeadLetter;
@@ -113,6 +114,11 @@ impl Ledger<'_> {
         self.event(EventType::Result, key, result).await?;
         if let End::Failed { failure, reason, .. } = end {
             NewDeadLetter::of_deployment(self.tx, &self.head, failure, reason).await?.insert(self.tx, store).await?;
+        }
+        let undeployed =
+            self.head.action == Action::Undeploy && matches!(outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
+        if let (true, Some(project), Some(server)) = (undeployed, &self.head.project, &self.head.server) {
+            withdraw(self.tx, project.id, server).await?;
         }
         self.release().await?;
         Ok(outcome)

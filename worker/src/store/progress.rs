@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use slipway_protocol::names::ServerHandle;
-use slipway_protocol::{Change, DeploymentId, Failure, ProgressKind, ProjectId, Stage, StageSummary};
+use slipway_protocol::{Change, DeploymentId, Failure, ProgressKind, Project, ProjectId, Stage, StageSummary};
 use tokio_postgres::types::Json;
 
 use super::claims::seconds;
@@ -262,16 +262,46 @@ impl Store {
 }
 
 impl Store {
-    /// Forgets what GitHub holds under `name`, so that the project's next deployment writes it anew; false when nothing
-    /// was known. Without the digest of `DEPLOY_SSH_KEY` that deployment makes a new deploy key, and the old one is
-    /// refused from then on.
+    /// Forgets what GitHub holds under `name`, so that the project's next deployment to `server` writes it anew; false,
+    /// and nothing is forgotten, while somebody acts on the project there, who would only remember it again. Without
+    /// the digest of `DEPLOY_SSH_KEY` that deployment makes a new deploy key, and the old one is refused from then on.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn forget_github_digest(&self, project: ProjectId, name: &str) -> Result<bool> {
+    pub async fn forget_github_digest(&self, project: &Project, server: &ServerHandle, name: &str) -> Result<bool> {
         deadline(async {
-            let sql = "DELETE FROM github_digests WHERE project_id = $1 AND name = $2";
-            Ok(self.client().await?.execute(sql, &[&project.0, &name]).await? > 0)
+            // A claim needs the lease's row as well, and so comes before this or after it.
+            let sql = "WITH free AS (
+                           SELECT 1 FROM project_leases
+                           WHERE project_slug = $1 AND server = $2 AND expires_at <= now() FOR UPDATE),
+                       forgotten AS (
+                           DELETE FROM github_digests WHERE project_id = $3 AND name = $4 AND EXISTS (SELECT FROM free))
+                       SELECT EXISTS (SELECT FROM free)";
+            let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+                [&project.slug.as_str(), &server.as_str(), &project.id.0, &name];
+            Ok(self.client().await?.query_one(sql, &values).await?.get(0))
+        })
+        .await
+    }
+
+    /// Keeps what GitHub holds since a stage that failed, by [`Store::github_digests`]: forgotten, a value that GitHub
+    /// doesn't hold any more could be taken for its present one.
+    ///
+    /// # Errors
+    /// [`super::StoreError::LeaseLost`], or when the database fails.
+    pub async fn keep_digests(
+        &self,
+        lease: &Lease,
+        project: ProjectId,
+        digests: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = client.transaction().await?;
+            Ledger::held(&tx, lease).await?;
+            save_digests(&tx, project, &lease.server, digests).await?;
+            commit(tx, Write::Tell).await?;
+            Ok(())
         })
         .await
     }

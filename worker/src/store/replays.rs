@@ -90,12 +90,13 @@ pub struct Replayed {
     pub deployment: Option<DeploymentId>,
 }
 
-/// Joins a dead letter `l` with its deployment `d` and with a newer one `n` of the same project, by the order in which
-/// the scheduler has them.
+/// Joins a dead letter `l` with its deployment `d` and with a newer one `n` of the same project that it would stand
+/// against at the door, by the order in which the scheduler has them.
 const RIVALS: &str = "dead_letters l LEFT JOIN deployments d ON d.id = l.deployment_id LEFT JOIN LATERAL (
          SELECT n.id FROM deployments n
          WHERE n.project_id = d.project_id AND n.request IS NOT NULL AND n.state <> 'cancelled'
            AND (n.source, n.event_id) <> (d.source, d.event_id)
+           AND (n.server = d.server OR (n.action = 'deploy' AND d.action = 'deploy'))
            AND CASE WHEN n.producer_sequence <> d.producer_sequence THEN n.producer_sequence > d.producer_sequence
                     WHEN n.event_time <> d.event_time THEN n.event_time > d.event_time
                     ELSE n.arrival > d.arrival END
