@@ -27,6 +27,8 @@ pub struct Message {
     pub message_id: Option<String>,
     /// Property `correlation-id`.
     pub correlation_id: Option<String>,
+    /// Property `expiration`, in milliseconds.
+    pub expiration: Option<String>,
     /// Whether property `delivery-mode` is persistent.
     pub persistent: bool,
     /// Headers that are text.
@@ -63,8 +65,12 @@ impl Message {
             headers.insert(name.as_str().into(), AMQPValue::LongString(value.as_str().into()));
         }
         let properties = BasicProperties::default().with_delivery_mode(2).with_headers(headers);
-        match &self.content_type {
+        let properties = match &self.content_type {
             Some(content_type) => properties.with_content_type(content_type.as_str().into()),
+            None => properties,
+        };
+        match &self.expiration {
+            Some(expiration) => properties.with_expiration(expiration.as_str().into()),
             None => properties,
         }
     }
@@ -81,6 +87,7 @@ impl Message {
             event_type: text(properties.kind()),
             message_id: text(properties.message_id()),
             correlation_id: text(properties.correlation_id()),
+            expiration: text(properties.expiration()),
             persistent: *properties.delivery_mode() == Some(2),
             headers: headers.collect(),
             routing_key: delivery.routing_key.to_string(),

@@ -93,8 +93,10 @@ impl Write {
 pub enum Step {
     /// A transaction's commit.
     Commit(Write),
-    /// The acknowledgement of a delivery.
+    /// The acknowledgement of a request.
     Ack,
+    /// The acknowledgement of what lay among the dead letters.
+    AckDeadLetter,
     /// A stage's work on the server.
     Stage,
     /// Handing a message to the broker.
@@ -120,7 +122,7 @@ impl Point {
     /// Every point that there is.
     pub fn all() -> impl Iterator<Item = Self> {
         let commits = Write::ALL.into_iter().map(Step::Commit);
-        let steps = commits.chain([Step::Ack, Step::Stage, Step::Publish, Step::Confirm]);
+        let steps = commits.chain([Step::Ack, Step::AckDeadLetter, Step::Stage, Step::Publish, Step::Confirm]);
         steps.flat_map(|step| [Self(Side::Before, step), Self(Side::After, step)])
     }
 }
@@ -131,6 +133,7 @@ impl std::fmt::Display for Point {
         match step {
             Step::Commit(write) => write!(f, "commit-{}", write.as_str())?,
             Step::Ack => f.write_str("ack")?,
+            Step::AckDeadLetter => f.write_str("ack-dead-letter")?,
             Step::Stage => f.write_str("stage")?,
             Step::Publish => f.write_str("publish")?,
             Step::Confirm => f.write_str("confirm")?,

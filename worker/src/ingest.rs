@@ -111,7 +111,7 @@ impl Ingest {
         );
         telemetry::continue_trace(&span, given_up.refusal.known.traceparent.as_deref(), None);
         self.ingest(&given_up).instrument(span).await?;
-        if !crash::around(Step::Ack, delivered.ack()).await? {
+        if !crash::around(Step::AckDeadLetter, delivered.ack()).await? {
             tracing::warn!("the acknowledgement came too late; the dead letter will come again and be known");
         }
         Ok(())

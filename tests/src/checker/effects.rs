@@ -2,8 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use slipway_protocol::Stage;
-
 use super::{Row, Violation};
 use crate::model::{Effect, What};
 
@@ -58,8 +56,8 @@ pub(super) fn check(log: &[Effect], deployments: &[Row], found: &mut Vec<Violati
     }
     let served = deployments.iter().filter(|row| matches!(row.state.as_str(), "succeeded" | "already_deployed"));
     for row in served {
-        let missing = Stage::ALL.into_iter().find(|stage| !done.contains(&(Some(row.id), Some(*stage))));
-        found.extend(missing.map(|stage| Violation::Unfounded(row.id, stage)));
+        let missing = row.action.stages().iter().find(|stage| !done.contains(&(Some(row.id), Some(**stage))));
+        found.extend(missing.map(|stage| Violation::Unfounded(row.id, *stage)));
     }
     refused
 }

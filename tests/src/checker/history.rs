@@ -4,7 +4,7 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use slipway_protocol::DeploymentId;
+use slipway_protocol::{Action, DeploymentId};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -50,6 +50,8 @@ pub struct Row {
     pub project: Option<Uuid>,
     /// Its place among the project's, the latest last: the producer's number, its time, its arrival.
     pub order: (Option<i64>, Option<jiff::Timestamp>, i64),
+    /// What it was to do.
+    pub action: Action,
     /// The state's name.
     pub state: String,
     /// The failure's code.
@@ -123,8 +125,8 @@ impl History {
     pub async fn of_database(sql: &Client) -> Result<Self> {
         let deployments = sql
             .query(
-                "SELECT id, project_id, producer_sequence, event_time, arrival, state, failure ->> 'code' AS code,
-                     replay_id, superseded_by, interruptions, request IS NULL AS refused
+                "SELECT id, project_id, producer_sequence, event_time, arrival, action, state,
+                     failure ->> 'code' AS code, replay_id, superseded_by, interruptions, request IS NULL AS refused
                  FROM deployments ORDER BY arrival",
                 &[],
             )
@@ -134,6 +136,7 @@ impl History {
             id: row.get("id"),
             project: row.get("project_id"),
             order: (row.get("producer_sequence"), row.get("event_time"), row.get("arrival")),
+            action: action(row.get("action")),
             state: row.get("state"),
             code: row.get("code"),
             replay: row.get("replay_id"),
@@ -155,6 +158,11 @@ impl History {
             ..Self::default()
         })
     }
+}
+
+/// The action of that name; one that nobody knows counts as the one that takes most.
+fn action(name: &str) -> Action {
+    Action::ALL.into_iter().find(|action| action.as_str() == name).unwrap_or_default()
 }
 
 /// Leases that are held, messages that wait and stages without an end, in words. To be asked once every worker is gone.

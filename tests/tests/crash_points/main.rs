@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use secrecy::ExposeSecret as _;
 use slipway_tests::observer::Observer;
 use slipway_tests::rig::Rig;
@@ -141,12 +141,15 @@ fn matrix(every: bool) -> Result<()> {
     })?;
 
     let scenarios = scenario::all();
-    let traces = on_lanes(&template, scenarios.iter().collect(), async |lane, scenario: &Scenario| {
-        let played = lane.play(scenario, None).await.with_context(|| format!("{} without harm", scenario.name))?;
-        played.verdict.pass().with_context(|| format!("{} without harm", scenario.name))?;
-        Ok((scenario.name, played.passed))
-    })?;
-    let mut traces: BTreeMap<_, _> = traces.into_iter().collect::<Result<_>>()?;
+    let (traces, broken) = on_lanes(&template, scenarios.iter().collect(), async |lane, scenario: &Scenario| {
+        let played = lane.play(scenario, None).await.and_then(|played| Ok((played.verdict.pass()?, played.passed)));
+        played.map(|(_, passed)| (scenario.name, passed)).map_err(|e| format!("== \"{}\" ==\n{e:#}", scenario.name))
+    })?
+    .into_iter()
+    .partition::<Vec<_>, _>(Result::is_ok);
+    let broken: Vec<_> = broken.into_iter().filter_map(Result::err).collect();
+    ensure!(broken.is_empty(), "{} scenarios went wrong without harm:\n{}", broken.len(), broken.join("\n\n"));
+    let mut traces: BTreeMap<_, _> = traces.into_iter().flatten().collect();
     let traces: Vec<_> = scenarios.iter().map(|s| (s, traces.remove(s.name).unwrap_or_default())).collect();
     let points: BTreeSet<String> = Point::all().map(|point| point.to_string()).collect();
     let passed: BTreeSet<String> = traces.iter().flat_map(|(_, passed)| passed).map(|p| p.point.clone()).collect();

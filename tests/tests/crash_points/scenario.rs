@@ -12,8 +12,10 @@ pub struct Scenario {
     pub rules: Vec<Rule>,
     /// More environment for every worker.
     pub environment: &'static [(&'static str, &'static str)],
-    /// The boundary at which a worker before the first one has died, after the first step.
-    pub orphan: Option<&'static str>,
+    /// Boundaries that are of another kind here than elsewhere: a transaction of the same name that writes other things.
+    pub own: &'static [&'static str],
+    /// What happens before the first worker starts.
+    pub before: Vec<Step>,
     pub steps: Vec<Step>,
     /// How many deployments there are in the end, and dead letters without one.
     pub deployments: i64,
@@ -24,6 +26,12 @@ pub struct Scenario {
 pub enum Step {
     /// Publishes a message.
     Publish(Vec<u8>),
+    /// Publishes a message that expires at once, and waits until the broker has given it up.
+    Expire(Vec<u8>),
+    /// Publishes a message that asks for no deployment of its own.
+    Wish(Vec<u8>),
+    /// Lets a worker die at this boundary.
+    Orphan(&'static str),
     /// Waits until this stage has begun for a commit, or its deployment has ended.
     Begun(&'static str, Stage),
     /// Waits until a condition holds for the deployment of this commit, or it has ended.
@@ -40,10 +48,16 @@ pub const OLD: &str = "1111111111111111111111111111111111111111";
 pub const NEW: &str = "2222222222222222222222222222222222222222";
 const SOURCE: &str = "/orchestrator";
 
+/// A sample that was sent just now, so that nobody finds it too old.
+fn read(sample: &[u8]) -> Value {
+    let mut event: Value = serde_json::from_slice(sample).unwrap_or_default();
+    event["time"] = jiff::Timestamp::now().to_string().into();
+    event
+}
+
 /// The event that asks for a commit of the one project; the sequence follows the commit.
 fn event(commit: &str) -> Value {
-    let mut event: Value =
-        serde_json::from_slice(include_bytes!("../../../protocol/samples/project-ready.v1.json")).unwrap_or_default();
+    let mut event = read(include_bytes!("../../../protocol/samples/project-ready.v1.json"));
     event["source"] = SOURCE.into();
     event["id"] = commit.into();
     event["data"]["repository"]["commit"] = commit.into();
@@ -58,6 +72,16 @@ fn publish(commit: &str) -> Step {
     Step::Publish(event(commit).to_string().into_bytes())
 }
 
+fn publish_stop() -> Step {
+    Step::Publish(read(include_bytes!("../../../protocol/samples/project-stop.v1.json")).to_string().into_bytes())
+}
+
+fn wish_to_cancel(commit: &str) -> Step {
+    let mut event = read(include_bytes!("../../../protocol/samples/deployment-cancel.v1.json"));
+    event["data"]["deployment_id"] = deployment(commit).into();
+    Step::Wish(event.to_string().into_bytes())
+}
+
 pub fn deployment(commit: &str) -> String {
     DeploymentId::of(SOURCE, commit, None).to_string()
 }
@@ -69,7 +93,7 @@ fn cli(words: &[&str]) -> Step {
 fn scenario(name: &'static str, rules: Vec<Rule>, steps: Vec<Step>) -> Scenario {
     let deployments = steps.iter().filter(|step| matches!(step, Step::Publish(_))).count();
     let deployments = i64::try_from(deployments).unwrap_or(i64::MAX);
-    Scenario { name, rules, environment: &[], orphan: None, steps, deployments, strays: 0 }
+    Scenario { name, rules, environment: &[], own: &[], before: vec![], steps, deployments, strays: 0 }
 }
 
 /// A rule for the older commit's first stage.
@@ -81,7 +105,7 @@ fn hold() -> Act {
     Act::Hold("go".to_owned())
 }
 
-const SLOW_RETRY: &[(&str, &str)] = &[("SLIPWAY_RETRY_INITIAL", "10h"), ("SLIPWAY_RETRY_MAX", "10h")];
+const SLOW_RETRY: &[(&str, &str)] = &[("SLIPWAY_RETRY_INITIAL", "10m"), ("SLIPWAY_RETRY_MAX", "10m")];
 
 /// All of them; the first one is the life that most deployments lead.
 pub fn all() -> Vec<Scenario> {
@@ -140,7 +164,10 @@ pub fn all() -> Vec<Scenario> {
             environment: &[("SLIPWAY_DRAIN_TIMEOUT", "0s")],
             ..scenario("drained", vec![old(hold())], vec![publish(OLD), begun(), Step::Drain, Step::Open])
         },
-        Scenario { orphan: Some("stage:before#2"), ..scenario("orphaned", vec![], vec![publish(OLD)]) },
+        Scenario {
+            before: vec![publish(OLD), Step::Orphan("stage:before#2")],
+            ..scenario("orphaned", vec![], vec![]).of(1)
+        },
         scenario(
             "replayed",
             vec![old(Act::Fail(ErrorCode::CrashLoop))],
@@ -151,6 +178,43 @@ pub fn all() -> Vec<Scenario> {
             ],
         )
         .of(2),
+        scenario(
+            "archived",
+            vec![old(Act::Fail(ErrorCode::CrashLoop))],
+            vec![
+                publish(OLD),
+                Step::Becomes(OLD, "finished_at IS NOT NULL"),
+                cli(&["dead-letters", "archive", &deployment(OLD), "--why", "known"]),
+            ],
+        ),
+        // Its server's circuit opens with the third failure; whoever reaps next finds that it has lasted long enough.
+        Scenario {
+            environment: &[("SLIPWAY_SERVER_PATIENCE", "1s"), ("SLIPWAY_LEASE", "4s")],
+            ..scenario("given up", vec![old(unreachable())], vec![publish(OLD)])
+        },
+        Scenario {
+            before: vec![Step::Expire(event(OLD).to_string().into_bytes())],
+            ..scenario("expired in the queue", vec![], vec![]).of(1)
+        },
+        Scenario {
+            own: &["commit-accept:before", "commit-accept:after"],
+            ..scenario(
+                "stopped",
+                vec![],
+                vec![publish(OLD), Step::Becomes(OLD, "finished_at IS NOT NULL"), publish_stop()],
+            )
+        },
+        scenario(
+            "cancelled by an event",
+            vec![old(hold())],
+            vec![
+                publish(OLD),
+                begun(),
+                wish_to_cancel(OLD),
+                Step::Becomes(OLD, "cancel_requested_at IS NOT NULL"),
+                Step::Open,
+            ],
+        ),
     ]
 }
 

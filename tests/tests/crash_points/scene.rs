@@ -1,6 +1,8 @@
 //! One scenario played once: workers one after the other on a database and a virtual host of their own, the first one
 //! armed to die at a boundary, and at the end the checker's verdict.
 
+mod workers;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +19,7 @@ use crate::matrix::{Actor, Passing};
 use crate::scenario::{Scenario, Step};
 
 /// Codes that the scenarios' own rules call for.
-const EXPLAINED: &[&str] = &["crash-loop", "invalid-field"];
+const EXPLAINED: &[&str] = &["crash-loop", "expired-in-queue", "invalid-field", "server-unreachable"];
 /// The longest that anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it's looked at.
@@ -72,13 +74,11 @@ impl<'a> Scene<'a> {
     }
 
     async fn steps(&mut self) -> Result<()> {
-        let mut steps = self.scenario.steps.iter();
-        if let Some(at) = self.scenario.orphan {
-            self.step(steps.next().context("an orphan needs a request")?).await?;
-            self.orphan(at).await?;
+        for step in &self.scenario.before {
+            self.step(step).await?;
         }
         self.armed()?;
-        for step in steps {
+        for step in &self.scenario.steps {
             self.step(step).await?;
         }
         self.settle().await
@@ -88,9 +88,20 @@ impl<'a> Scene<'a> {
         match step {
             Step::Publish(body) => {
                 self.observer.publish(body).await?;
-                self.requests.push(Request { confirmed: true, ..observer::request(body)? });
+                self.asked(body)
+            }
+            Step::Expire(body) => {
+                self.observer.publish_expiring(body).await?;
+                self.asked(body)?;
+                let begun = Instant::now();
+                while self.observer.waiting(topology::DEAD_LETTERS_INGEST_QUEUE).await? == 0 {
+                    ensure!(begun.elapsed() < PATIENCE, "the broker doesn't give the message up");
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Ok(())
             }
+            Step::Wish(body) => self.observer.publish(body).await,
+            Step::Orphan(at) => self.orphan(at).await,
             Step::Begun(commit, stage) => {
                 let model = self.rig.model();
                 let begun = || {
@@ -116,6 +127,12 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// The broker has confirmed it.
+    fn asked(&mut self, body: &[u8]) -> Result<()> {
+        self.requests.push(Request { confirmed: true, ..observer::request(body)? });
+        Ok(())
+    }
+
     /// Everything has ended and was told; then the last worker ends, and nothing is left in the queue.
     async fn settle(&mut self) -> Result<()> {
         for _ in 0..4 {
@@ -127,6 +144,7 @@ impl<'a> Scene<'a> {
                 self.scenario.deployments, self.scenario.strays
             );
             self.until_sql("all has ended", &settled).await?;
+            self.ingested().await?;
             self.signal(Signal::TERM)?;
             let mut worker = self.worker.take().context("a worker")?;
             let begun = Instant::now();
@@ -144,8 +162,12 @@ impl<'a> Scene<'a> {
                 continue;
             }
             ensure!(status.success(), "the drain ended with {status}\n{}", worker.tail());
-            // A message that wasn't acknowledged any more is back in the queue.
-            if self.observer.waiting(topology::DEPLOYMENTS_QUEUE).await? == 0 {
+            // A message that wasn't acknowledged any more is back in its queue.
+            let mut left = 0;
+            for queue in [topology::DEPLOYMENTS_QUEUE, topology::DEAD_LETTERS_INGEST_QUEUE] {
+                left += self.observer.waiting(queue).await?;
+            }
+            if left == 0 {
                 return Ok(());
             }
             self.next()?;
@@ -153,66 +175,15 @@ impl<'a> Scene<'a> {
         bail!("the queue doesn't become empty")
     }
 
-    /// Starts the first worker, traced, and armed where it's the one to die.
-    fn armed(&mut self) -> Result<()> {
-        let trace = self.rig.folder.join("trace-worker").display().to_string();
-        let mut environment = self.scenario.environment.to_vec();
-        environment.extend([("SLIPWAY_CRASH_TRACE", trace.as_str()), ("SLIPWAY_LEASE", "30s")]);
-        let at = self.at.filter(|at| at.actor == Actor::Worker).map(Passing::to_string);
-        environment.extend(at.as_deref().map(|at| ("SLIPWAY_CRASH_AT", at)));
-        self.start(&environment)
-    }
-
-    /// Starts a worker that isn't armed, to go on.
-    fn next(&mut self) -> Result<()> {
-        let mut environment = self.scenario.environment.to_vec();
-        environment.push(("SLIPWAY_LEASE", "4s"));
-        self.start(&environment)
-    }
-
-    fn start(&mut self, environment: &[(&str, &str)]) -> Result<()> {
-        self.workers += 1;
-        self.worker = Some(self.rig.worker(&format!("w{}", self.workers), &self.scenario.rules, environment)?);
-        Ok(())
-    }
-
-    /// Lets a worker die in the middle of the deployment, before the first one starts.
-    async fn orphan(&mut self, at: &str) -> Result<()> {
-        self.start(&[("SLIPWAY_CRASH_AT", at), ("SLIPWAY_LEASE", "30s")])?;
+    /// Waits until the workers have seen every dead letter that the broker holds.
+    async fn ingested(&mut self) -> Result<()> {
         let begun = Instant::now();
-        loop {
-            let worker = self.worker.as_mut().context("a worker")?;
-            if let Some(status) = worker.ended()? {
-                ensure!(was_killed(status), "the orphan's worker ended with {status}");
-                break;
+        while self.observer.waiting(topology::DEAD_LETTERS_INGEST_QUEUE).await? > 0 {
+            if self.worker.as_mut().context("a worker")?.ended()?.is_some() {
+                self.bury().await?;
             }
-            ensure!(begun.elapsed() < PATIENCE, "the orphan's worker doesn't die\n{}", worker.tail());
+            ensure!(begun.elapsed() < PATIENCE, "dead letters stay in the broker");
             tokio::time::sleep(PAUSE).await;
-        }
-        self.expire().await
-    }
-
-    /// The worker is dead: was it at its boundary? Then its leases run out and another one takes over.
-    async fn bury(&mut self) -> Result<()> {
-        let worker = self.worker.as_mut().context("a worker")?;
-        let status = worker.ended()?.context("it still runs")?;
-        let at = self.at.filter(|at| at.actor == Actor::Worker && !self.died);
-        let Some(at) = at.filter(|_| was_killed(status)) else {
-            bail!("a worker ended with {status} though nobody asked it to\n{}", worker.tail())
-        };
-        let passed = passings(&self.rig.folder.join("trace-worker"), Actor::Worker)?;
-        ensure!(passed.last() == Some(at), "died after {:?}", passed.last().map(Passing::to_string));
-        self.died = true;
-        self.expire().await?;
-        self.next()
-    }
-
-    /// Time passes for the leases of the dead worker, as it would by itself.
-    async fn expire(&mut self) -> Result<()> {
-        let dead = self.worker.take().context("a worker")?;
-        for table in ["project_leases", "relay_lease"] {
-            let sql = format!("UPDATE {table} SET expires_at = now() WHERE owner = $1 AND expires_at > now()");
-            self.sql.execute(&sql, &[&dead.name]).await?;
         }
         Ok(())
     }
@@ -242,12 +213,6 @@ impl<'a> Scene<'a> {
         }
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "slipway {}: {}\n{said}", words.join(" "), output.status);
-        Ok(())
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        // One that has just died is found out by whoever waits for it.
-        let _ = self.worker.as_ref().context("a worker")?.signal(signal);
         Ok(())
     }
 

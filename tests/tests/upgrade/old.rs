@@ -17,14 +17,16 @@ const DEAD_LETTERS: &str = include_str!("../../fixtures/v0.1/dead-letters.json")
 const REQUESTS: &str = include_str!("../../fixtures/v0.1/requests.json");
 const EVENTS: &str = include_str!("../../fixtures/v0.1/events.json");
 
-/// Loads the dump. The clock that it was made by may have been ahead of this one: what it left is over by now.
+/// Loads the dump, as if it had been made just now: what is to be done yet isn't too old for it, and leases are over.
 pub async fn database(sql: &tokio_postgres::Client) -> Result<()> {
     sql.batch_execute(DATABASE).await.context("loading the dump")?;
     sql.batch_execute(
         "RESET ALL;
          UPDATE project_leases SET expires_at = least(expires_at, now());
          UPDATE relay_lease SET expires_at = least(expires_at, now());
-         UPDATE deployments SET run_at = least(run_at, now())",
+         UPDATE deployments SET run_at = least(run_at, now());
+         UPDATE deployments SET accepted_at = now(), started_at = CASE WHEN started_at IS NOT NULL THEN now() END
+             WHERE finished_at IS NULL",
     )
     .await
     .context("its clock")

@@ -38,6 +38,6 @@ fn work() -> Result<()> {
     let drain = Drain::new(config.worker.drain_timeout);
     lifecycle::drain_on_signals(drain.clone())?;
     let readiness = Readiness::new(&drain);
-    let pipeline = Scripted::new(model, rules, config.database.url.secret().clone());
+    let pipeline = Scripted::new(model, rules);
     tokio::runtime::Runtime::new()?.block_on(engine::run_with(config, Arc::new(pipeline), readiness, drain))
 }

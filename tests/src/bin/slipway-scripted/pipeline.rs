@@ -4,10 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use secrecy::{ExposeSecret as _, SecretString};
 use slipway_deploy::{Reporter, StageError, StageReport, Work};
-use slipway_protocol::{DeploymentId, ErrorCode, Stage};
+use slipway_protocol::{ErrorCode, Stage};
 use slipway_tests::model::{Barred, Held, Model, Place, What};
 use slipway_tests::script::{Act, Rule};
 use slipway_worker::runner::{Attempt, Pipeline};
@@ -20,19 +18,18 @@ type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
 pub struct Scripted {
     model: Model,
     rules: Arc<Vec<Rule>>,
-    database: Arc<SecretString>,
 }
 
 impl Scripted {
-    /// On `model`; `database` tells an attempt its fence.
-    pub fn new(model: Model, rules: Vec<Rule>, database: SecretString) -> Self {
-        Self { model, rules: Arc::new(rules), database: Arc::new(database) }
+    /// By `rules`, on `model`.
+    pub fn new(model: Model, rules: Vec<Rule>) -> Self {
+        Self { model, rules: Arc::new(rules) }
     }
 }
 
 impl Pipeline for Scripted {
     fn begin(&self, work: Work, reporter: Arc<dyn Reporter>, cancel: CancellationToken) -> Box<dyn Attempt> {
-        Box::new(Scene { scripted: self.clone(), work, reporter, cancel, fence: None })
+        Box::new(Scene { scripted: self.clone(), work, reporter, cancel })
     }
 }
 
@@ -41,16 +38,14 @@ struct Scene {
     work: Work,
     reporter: Arc<dyn Reporter>,
     cancel: CancellationToken,
-    fence: Option<i64>,
 }
 
 impl Attempt for Scene {
     fn run(&mut self, stage: Stage) -> Future<'_, Result<StageReport, StageError>> {
         Box::pin(async move {
             let cancel = self.cancel.clone();
-            let place = self.place(stage).await.map_err(|e| broken(&e))?;
             let entered = tokio::select! {
-                entered = self.scripted.model.enter(place) => entered,
+                entered = self.scripted.model.enter(self.place(stage)) => entered,
                 () = cancel.cancelled() => return Err(cut()),
             };
             let held = entered.map_err(|barred| match barred {
@@ -82,18 +77,14 @@ impl Attempt for Scene {
 }
 
 impl Scene {
-    async fn place(&mut self, stage: Stage) -> Result<Place> {
-        let fence = match self.fence {
-            Some(fence) => fence,
-            None => *self.fence.insert(fence_of(&self.scripted.database, self.work.deployment).await?),
-        };
-        Ok(Place {
+    fn place(&self, stage: Stage) -> Place {
+        Place {
             server: self.work.target.handle.to_string(),
             slug: self.work.request.project.slug.to_string(),
             deployment: self.work.deployment,
             stage,
-            fence,
-        })
+            fence: i64::try_from(self.work.hold.fence()).unwrap_or(i64::MAX),
+        }
     }
 
     /// The stage's work; the project is ours while it runs.
@@ -121,19 +112,11 @@ impl Scene {
     }
 }
 
-/// The fence of the claim that has just begun, as the database knows it.
-async fn fence_of(database: &SecretString, deployment: DeploymentId) -> Result<i64> {
-    let (client, connection) = tokio_postgres::connect(database.expose_secret(), tokio_postgres::NoTls).await?;
-    tokio::spawn(connection);
-    let row = client.query_one("SELECT fence FROM deployments WHERE id = $1", &[&deployment.0]).await?;
-    row.get::<_, Option<i64>>(0).context("a deployment that runs has a fence")
-}
-
 fn cut() -> StageError {
     StageError::new(ErrorCode::ServerConnectionLost, "cancelled")
 }
 
-/// The script's own trouble, such as a database that is away, passes like a lost connection.
+/// The script's own trouble passes like a lost connection.
 fn broken(error: &anyhow::Error) -> StageError {
     StageError::new(ErrorCode::ServerConnectionLost, format!("the scripted worker: {error:#}"))
 }
