@@ -59,8 +59,8 @@ const AT_ONCE: [&[Fault]; 2] = [&[Fault::GitDown, Fault::DiskFull], &[Fault::Doc
 const AFTERWARDS: &[Fault] = &[Fault::RegistryDown, Fault::RegistrySlow, Fault::TokenExpired];
 
 #[test]
-#[ignore = "soak"]
-fn what_a_deployment_needs_may_fail_and_the_version_before_answers() -> Result<()> {
+#[ignore = "takes minutes: ./tests/soak"]
+fn soak_what_a_deployment_needs_may_fail_and_the_version_before_answers() -> Result<()> {
     let mut stack = Stack::start(2)?;
     stack.worker(&[
         ("SLIPWAY_MAX_ATTEMPTS", "3"),
@@ -92,6 +92,11 @@ fn life<'a>(stack: &'a Stack, target: usize, rows: &[Fault]) -> Result<(Project<
     Ok((project, good))
 }
 
+#[expect(clippy::print_stderr, reason = "what came of each row is what a soak is run for")]
+fn tell(row: &str) {
+    eprintln!("{row}");
+}
+
 /// Deploys the next commit with `fault` on its way, and again if it failed once that has passed.
 fn outlives(project: &Project<'_>, good: &mut Commit, fault: Fault) -> Result<()> {
     let begun = Instant::now();
@@ -114,7 +119,7 @@ fn outlives(project: &Project<'_>, good: &mut Commit, fault: Fault) -> Result<()
         result["attempts"],
         answers.len()
     );
-    eprintln!("{told}");
+    tell(&told);
     let (codes, heals) = fault.codes();
     if heals && result["outcome"] == "succeeded" {
         ended.serves(&next).context(told)?;
