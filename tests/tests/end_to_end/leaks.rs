@@ -80,7 +80,9 @@ fn search(server: &Target, value: &str) -> Result<Vec<String>> {
     // What is sought comes over stdin, or else the search would find itself.
     let mut grep = server
         .command("grep")?
-        .args(["-rlF", "-D", "skip", "--exclude-dir=containerd", "--exclude-dir=docker", "-f", "-", "--"])
+        .args(["-rlF", "-D", "skip", "--exclude-dir=containerd", "--exclude-dir=docker"])
+        // With it Docker hands a container its environment, for a moment and at each health check.
+        .args(["--exclude=runc-process*", "-f", "-", "--"])
         .args(PLACES)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
