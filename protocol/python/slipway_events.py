@@ -151,6 +151,8 @@ class ErrorCode(StrEnum):
     CLOCK_SKEWED = "clock-skewed", ErrorClass.INFRASTRUCTURE
     PROJECT_ROOT_NOT_WRITABLE = "project-root-not-writable", ErrorClass.USER_ACTION
     PORT_OCCUPIED = "port-occupied", ErrorClass.USER_ACTION
+    REGISTRY_UNRESOLVABLE = "registry-unresolvable", ErrorClass.INFRASTRUCTURE
+    SUDO_MISSING = "sudo-missing", ErrorClass.USER_ACTION
     REPOSITORY_NOT_FOUND = "repository-not-found", ErrorClass.USER_ACTION
     GIT_CREDENTIAL_REFUSED = "git-credential-refused", ErrorClass.USER_ACTION
     COMMIT_NOT_FOUND = "commit-not-found", ErrorClass.PERMANENT
@@ -179,6 +181,7 @@ class ErrorCode(StrEnum):
     NOT_LISTENING = "not-listening", ErrorClass.PERMANENT
     NOT_REACHABLE = "not-reachable", ErrorClass.INFRASTRUCTURE
     NOT_HEALTHY = "not-healthy", ErrorClass.PERMANENT
+    WRONG_VERSION = "wrong-version", ErrorClass.PERMANENT
     GITHUB_CREDENTIAL_REFUSED = "github-credential-refused", ErrorClass.USER_ACTION
     GITHUB_NOT_INSTALLED = "github-not-installed", ErrorClass.USER_ACTION
     GITHUB_SUSPENDED = "github-suspended", ErrorClass.USER_ACTION

@@ -10,7 +10,7 @@ const SLUG: &str = "corner-shop";
 /// All of the server that a deployment may touch: files with their contents and times, containers, images, volumes,
 /// rules, keys, and what lies in memory.
 fn state(stack: &Stack) -> String {
-    let look = "find /opt /dev/shm -printf '%p %m %T@ %s\\n' | sort; find /opt -type f -exec sha256sum {} + | sort; \
+    let look = "find /opt /dev/shm -mindepth 1 -printf '%p %m %T@ %s\\n' | sort; find /opt -type f -exec sha256sum {} + | sort; \
                 docker ps -a --no-trunc --format '{{.ID}} {{.State}}'; docker images -q --no-trunc; docker volume ls -q; \
                 ufw show added; cat /root/.ssh/authorized_keys; mount | wc -l";
     stack.world.target(0).sh(look).unwrap()

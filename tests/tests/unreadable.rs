@@ -14,7 +14,7 @@ use slipway_tests::world::eventually;
 
 /// As many as are delivered together with the unreadable one.
 const OTHERS: usize = 12;
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn request(id: usize) -> Message {
     let event: Value = json!({

@@ -8,7 +8,7 @@ rehearsal() {
     trial=$slug-rehearsal-$1
     docker rm -fv "$trial" >/dev/null 2>&1 || :
     if ! project_compose run -d --no-deps --name "$trial" "$1" >/dev/null; then
-        answer="crash-loop $1 $trial"
+        answer="unstartable $1 $trial"
         return
     fi
     ends=$(($(date +%s) + patience))

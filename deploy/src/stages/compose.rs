@@ -69,6 +69,7 @@ pub(super) fn explain(said: &Said) -> StageError {
     match (said.value("phase"), kind) {
         _ if is_daemon_gone(said) => fail(ErrorCode::DockerNotRunning, "the docker daemon went away".to_owned()),
         (Some("pull"), _) => pull(said),
+        (Some("rehearsal"), "unstartable") => start(said),
         (Some("rehearsal"), "crash-loop") => {
             fail(ErrorCode::CrashLoop, format!("service {name} exits when it's tried beside the running release"))
         }
