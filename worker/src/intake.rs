@@ -1,5 +1,5 @@
 //! From the queue into the database: decode, commit, and only then acknowledge. What a message calls for is decided in
-//! [`crate::admission`]. Never a negative acknowledgement: without the database the consumer is given up, and what it held
+//! the module `admission`. Never a negative acknowledgement: without the database the consumer is given up, and what it held
 //! goes back to the queue once.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Redaction: no known secret value leaves this crate in a line, a message, a tail or a fact, be it as it is, escaped,
-//! URL-encoded, in base64 or split over lines. How a value is found in all these shapes stands in [`needle`]. Short
+//! URL-encoded, in base64 or split over lines. How a value is found in all these shapes stands in the module `needle`. Short
 //! values aren't secrets: replacing every `1` would only destroy the text.
 
 mod lines;
