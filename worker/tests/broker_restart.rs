@@ -15,7 +15,7 @@ use slipway_worker::amqp;
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_while_the_broker_is_down_is_told_once_it_is_back() {
     let mut rabbit = tokio::task::spawn_blocking(Rabbit::start).await.unwrap();
-    let url = rabbit.url(0);
+    let url = services::url(rabbit.port(), 0);
     let (database, store) = migrated("w").await;
     let (down, up) =
         (std::sync::Arc::new(tokio::sync::Semaphore::new(0)), std::sync::Arc::new(tokio::sync::Notify::new()));
