@@ -7,7 +7,8 @@ if [ -f .slipway/served/commit ]; then
 fi
 config=$(project_compose config --format json) || die compose-invalid "docker compose refuses the project's files"
 tell config "$(printf '%s' "$config" | base64 -w 0)"
-project_compose config --hash '*' | while read -r service hash; do tell hash "$service $hash"; done
+# Of the resolved configuration: of files, compose tells hashes without what env files add, unlike those it labels with.
+printf '%s' "$config" | docker compose --project-name "$slug" --env-file .env -f - config --hash '*' | while read -r service hash; do tell hash "$service $hash"; done
 project_compose config --images | sort -u | while read -r image; do
     if id=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null); then tell image "$image $id"; fi
 done

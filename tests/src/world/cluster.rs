@@ -72,25 +72,28 @@ impl Cluster {
         (0..NODES).map(|index| self.url(index)).collect::<Vec<_>>().join(",")
     }
 
-    /// The node that leads `queue`, as node `asked` sees it.
+    /// The node that leads `queue`, as node `asked` knows.
     ///
     /// # Errors
     /// When that node doesn't answer, or there is no such queue.
     pub fn leader(&self, queue: &str, asked: usize) -> Result<usize> {
-        let listed = self.control(asked, &["-q", "list_queues", "--no-table-headers", "name", "leader"])?;
-        let leader = listed.lines().find_map(|line| line.strip_prefix(queue)?.strip_prefix('\t'));
-        let leader = leader.with_context(|| format!("no queue {queue}: {listed}"))?;
-        (0..NODES).find(|index| leader.trim() == name(*index)).with_context(|| format!("an unknown node: {leader}"))
+        let leader = self.of_queue(queue, asked, "element(2, amqqueue:get_pid(Q))")?;
+        (0..NODES).find(|index| leader.contains(&name(*index))).with_context(|| format!("an unknown node: {leader}"))
     }
 
-    /// How many nodes hold `queue`, as node `asked` sees it.
+    /// How many nodes hold `queue`, as node `asked` knows.
     ///
     /// # Errors
     /// As [`Cluster::leader`].
     pub fn members(&self, queue: &str, asked: usize) -> Result<usize> {
-        let listed = self.control(asked, &["-q", "list_queues", "--no-table-headers", "name", "members"])?;
-        let members = listed.lines().find_map(|line| line.strip_prefix(queue)?.strip_prefix('\t'));
-        Ok(members.with_context(|| format!("no queue {queue}: {listed}"))?.matches('@').count())
+        Ok(self.of_queue(queue, asked, "maps:get(nodes, amqqueue:get_type_state(Q))")?.matches('@').count())
+    }
+
+    /// What `wanted` says of `Q`, the queue's record. Not `list_queues`: it asks every queue's process, and gives up on
+    /// a node that is busy.
+    fn of_queue(&self, queue: &str, asked: usize, wanted: &str) -> Result<String> {
+        let lookup = format!("rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>))");
+        self.control(asked, &["-q", "eval", &format!("{{ok, Q}} = {lookup}, {wanted}.")])
     }
 
     /// Runs `rabbitmqctl` against node `index` and gives what it printed; two seconds and more.
