@@ -89,27 +89,28 @@ fn version_tells_name_and_version_and_an_address_in_use_is_named() {
     assert!(error.to_string().contains("SLIPWAY_ADMIN_ADDR"), "{error:#}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn shutdown_steps_share_one_deadline_and_the_last_still_gets_its_least() {
-    let drain = Drain::new(Duration::from_secs(10));
+    let drain = Drain::new(Duration::from_millis(200));
     drain.begin();
     let mut shutdown = Shutdown::by(drain.deadline().unwrap());
     let began = tokio::time::Instant::now();
     shutdown.step("runner", Duration::ZERO, std::future::pending()).await;
-    assert_eq!(began.elapsed().as_secs(), 10);
+    assert!(began.elapsed() >= Duration::from_millis(199));
     let flush = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
         Ok(())
     };
-    shutdown.step("relay", Duration::from_secs(2), flush).await;
+    shutdown.step("relay", PATIENCE, flush).await;
     shutdown.step("pool", Duration::ZERO, async { anyhow::bail!("broken") }).await;
     assert_eq!(shutdown.finish(), Err(Unfinished(vec!["runner", "pool"])));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_dependency_is_waited_for_until_it_is_there_or_the_drain_begins() {
     let drain = Drain::new(Duration::from_secs(1));
-    let policy = slipway_deploy::retry::Policy::RECONNECT;
+    let soon = Duration::from_millis(2);
+    let policy = slipway_deploy::retry::Policy { initial: soon, max: soon, ..slipway_deploy::retry::Policy::RECONNECT };
     let mut tries = 0;
     let connect = || {
         tries += 1;
@@ -117,13 +118,16 @@ async fn a_dependency_is_waited_for_until_it_is_there_or_the_drain_begins() {
         async move { if there { Ok("connected") } else { Err(anyhow::anyhow!("refused")) } }
     };
     assert_eq!(wait_for("database", policy, &drain, connect).await, Some("connected"));
-    let (token, began) = (drain.clone(), tokio::time::Instant::now());
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        token.begin();
-    });
-    assert_eq!(wait_for("broker", policy, &drain, || async { Err::<(), _>(anyhow::anyhow!("refused")) }).await, None);
-    assert_eq!(began.elapsed().as_secs(), 60);
+    let mut refused = 0;
+    let never = || {
+        refused += 1;
+        if refused == 50 {
+            drain.begin();
+        }
+        async { Err::<(), _>(anyhow::anyhow!("refused")) }
+    };
+    assert_eq!(wait_for("broker", policy, &drain, never).await, None);
+    assert_eq!(refused, 50);
 }
 
 /// A process whose standard error is read line by line; killed when dropped.
