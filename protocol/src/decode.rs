@@ -283,9 +283,11 @@ fn remember(envelope: &Map<String, Value>, known: &mut Known) {
     }
 }
 
-/// CloudEvents attributes are printable text; ours are at most 200 bytes.
+/// CloudEvents attributes are printable text; ours are at most 200 bytes. U+FFFD stands for what a header has that isn't
+/// UTF-8, and two ids that differ only in that would be taken for one.
 fn attribute(value: &str) -> bool {
-    !value.is_empty() && value.len() <= 200 && !value.chars().any(char::is_control)
+    let unprintable = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+    !value.is_empty() && value.len() <= 200 && !value.chars().any(unprintable)
 }
 
 fn attributes(envelope: &Map<String, Value>) -> Result<(), Refused> {

@@ -56,7 +56,7 @@ pub const DEPLOYMENTS_QUEUE: &str = "slipway.deployments";
 pub const DEAD_LETTERS_QUEUE: &str = "slipway.dead-letters";
 /// The queue through which workers learn of what the broker itself made a dead letter.
 pub const DEAD_LETTERS_INGEST_QUEUE: &str = "slipway.dead-letters.ingest";
-/// The queue of what no program here can take: requests that match no binding, and dead letters that can't be read.
+/// The queue of what no program here can take: requests that match no binding, and dead letters that no worker survives.
 pub const PARKED_QUEUE: &str = "slipway.parked";
 /// Header that carries the id of a replay; each replay is a deployment of its own.
 pub const REPLAY_HEADER: &str = crate::decode::REPLAY_HEADER;

@@ -287,6 +287,20 @@ fn binary_mode_keeps_the_ids_whatever_the_body_is() {
 }
 
 #[test]
+fn an_id_that_wasnt_utf_8_in_its_header_is_refused_since_others_look_the_same() {
+    for (name, value) in [("id", "a\u{fffd}"), ("source", "\u{fffd}")] {
+        let mut event = sample();
+        event[name] = value.into();
+        let rejection = refused(&event);
+        assert_eq!(
+            (rejection.code, rejection.pointer.as_deref()),
+            (ErrorCode::InvalidField, Some(format!("/{name}").as_str()))
+        );
+        assert_eq!(rejection.known.deployment_id(), None);
+    }
+}
+
+#[test]
 fn every_missing_field_is_named() {
     let required = [
         "/specversion",

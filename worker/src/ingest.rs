@@ -1,10 +1,8 @@
 //! From the dead-letter exchange into the database: what the broker itself gave up becomes a dead letter like any
 //! other, with a result where its ids can be read. What workers gave up is there already and is passed over.
 //!
-//! One message at a time, on a connection of its own: one that can't be read breaks the connection, and harms no other.
-//! At its delivery limit the broker sets such a message aside in `slipway.parked`, which nothing here reads.
-
-use std::time::Duration;
+//! One message at a time, on a connection of its own: dead letters hold up no request. One that no worker survives, the
+//! broker sets aside in `slipway.parked` at its delivery limit, which nothing here reads.
 
 use slipway_deploy::retry::Policy;
 use slipway_protocol::{ErrorCode, Failure, read as read_event, topology};
@@ -21,8 +19,6 @@ use crate::metrics::Metrics;
 use crate::store::{GivenUp, Ingested, Refusal, Store, StoreError};
 use crate::telemetry;
 
-/// How often in a row a message that can't be read is met without a delay; more than the queue's delivery limit (20).
-const UNREADABLE: u32 = 30;
 /// Headers that the broker adds to what it gives up.
 const BROKERS_HEADERS: [&str; 2] = ["x-first-death-", "x-last-death-"];
 
@@ -55,33 +51,18 @@ impl Ingest {
     /// Consumes, generation after generation.
     pub async fn run(self) {
         let mut generations = self.broker.generations("ingest");
-        let mut unreadable = 0;
         while let Some(link) = generations.next(self.drain.token()).await {
             let ended = match self.generation(&link).await {
                 Ok(never) => match never {},
                 Err(ended) => ended,
             };
-            let garbled = !matches!(ended, Ended::Drained | Ended::Database(_)) && is_garbled(&link).await;
             // Closing gives back what isn't acknowledged.
             link.close().await;
             if matches!(ended, Ended::Drained) {
                 return;
             }
             let error = format!("{:#}", anyhow::Error::from(ended));
-            unreadable = if garbled { unreadable + 1 } else { 0 };
-            if garbled {
-                Metrics::get().given_up("unreadable");
-                let parked = topology::PARKED_QUEUE;
-                tracing::error!(
-                    error,
-                    "a dead letter can't be read; after some more tries it's to be found in {parked}"
-                );
-                if unreadable < UNREADABLE {
-                    generations.at_once();
-                }
-            } else {
-                tracing::warn!(error, "the consumer of dead letters ended and is rebuilt");
-            }
+            tracing::warn!(error, "the consumer of dead letters ended and is rebuilt");
         }
     }
 
@@ -149,13 +130,6 @@ impl Ingest {
         }
         Ok(())
     }
-}
-
-/// Whether the connection broke at a message whose very properties aren't AMQP: text that isn't UTF-8.
-async fn is_garbled(link: &Link) -> bool {
-    // The consumer may hear of it before the connection does.
-    let _ = tokio::time::timeout(Duration::from_secs(1), link.down()).await;
-    link.garbled()
 }
 
 /// What came, told apart by the one thing that no producer can take away: a queue that gives a message up says so.

@@ -22,10 +22,7 @@ use crate::telemetry;
 
 /// How long after its last canary a worker still counts as connected through.
 pub(crate) const CANARY_PATIENCE: Duration = Duration::from_secs(10);
-/// How often in a row a message that can't be read is met without a delay. Past the queue's delivery limit (50) the
-/// broker itself makes it a dead letter.
-const UNREADABLE: u32 = 60;
-/// How long one message at a time is taken after an unreadable one, or one that the database failed at.
+/// How long one message at a time is taken after one that the database failed at.
 const CAREFUL: Duration = Duration::from_secs(10);
 
 /// Takes requests in until the drain begins.
@@ -71,9 +68,9 @@ impl Intake {
     /// Consumes, generation after generation.
     pub async fn run(self) {
         let mut generations = self.broker.generations("consume");
-        let (mut unreadable, mut failed) = (0, false);
+        let mut failed = false;
         while let Some(link) = generations.next(self.drain.token()).await {
-            let ended = match self.generation(&link, unreadable > 0 || failed).await {
+            let ended = match self.generation(&link, failed).await {
                 Ok(never) => match never {},
                 Err(ended) => ended,
             };
@@ -81,10 +78,9 @@ impl Intake {
             let reason = ended.to_string();
             self.readiness.unmet(Condition::BrokerConsumer, &reason);
             self.readiness.unmet(Condition::Canary, &reason);
-            unreadable = if self.is_unreadable(&link, &ended).await { unreadable + 1 } else { 0 };
             // What is delivered beside a message that fails again and again counts as delivered as often as that.
             failed = matches!(ended, Ended::Database(_));
-            if (1..UNREADABLE).contains(&unreadable) || matches!(ended, Ended::Cleared | Ended::NoDatabase) {
+            if matches!(ended, Ended::Cleared | Ended::NoDatabase) {
                 generations.at_once();
             }
             // Closing gives back what isn't acknowledged.
@@ -102,20 +98,6 @@ impl Intake {
                     tracing::warn!(error, "the consumer ended and is rebuilt");
                 }
             }
-        }
-    }
-
-    /// Whether the connection broke at a message whose very properties aren't AMQP: text that isn't UTF-8. What was
-    /// delivered beside it counts as delivered once more, and so it must come alone.
-    async fn is_unreadable(&self, link: &Link, ended: &Ended) -> bool {
-        match ended {
-            Ended::Down(_) => link.garbled(),
-            // The consumer may hear of it before the connection does.
-            Ended::Broker(_) | Ended::Cancelled => {
-                let _ = tokio::time::timeout(Duration::from_secs(1), link.down()).await;
-                link.garbled()
-            }
-            Ended::Drained | Ended::Cleared | Ended::NoDatabase | Ended::Database(_) => false,
         }
     }
 

@@ -79,7 +79,7 @@ impl Metrics {
     }
 
     /// The dead-letter exchange gave a message: an error code when it's the broker's, `settled` when its deployment
-    /// exists all the same, `known` when a worker published it, `unreadable` each time that it broke the connection.
+    /// exists all the same, `known` when a worker published it.
     pub fn given_up(&self, result: &'static str) {
         self.given_up.add(1, &[KeyValue::new("result", result)]);
     }

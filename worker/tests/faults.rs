@@ -121,9 +121,20 @@ impl Scene {
         self.book.publish(bodies).await;
     }
 
-    async fn begin(&mut self) {
+    /// Until it can begin at once.
+    async fn prepare(&mut self) {
         let ready = tokio::time::timeout(allowed(PATIENCE), self.worker.readiness.ready()).await;
         assert!(ready.unwrap_or(false), "{:?}: {:?}", self.under_way, self.worker.readiness.report());
+        if self.under_way == UnderWay::Publishing {
+            // Another relay holds the lease until much waits.
+            let take = "UPDATE relay_lease SET fence = fence + 1, expires_at = now() + interval '1 hour'";
+            self.database.sql.execute(take, &[]).await.unwrap();
+            self.publish(BURST / 2).await;
+            self.eventually("all has happened", async |scene| scene.open().await == 0).await;
+        }
+    }
+
+    async fn begin(&mut self) {
         match self.under_way {
             UnderWay::Nothing => {}
             UnderWay::TakingIn => {
@@ -132,11 +143,6 @@ impl Scene {
                 self.eventually("some are taken in", async |scene| scene.taken_in().await > before + 2).await;
             }
             UnderWay::Publishing => {
-                // Another relay holds the lease until much waits.
-                let take = "UPDATE relay_lease SET fence = fence + 1, expires_at = now() + interval '1 hour'";
-                self.database.sql.execute(take, &[]).await.unwrap();
-                self.publish(BURST / 2).await;
-                self.eventually("all has happened", async |scene| scene.open().await == 0).await;
                 let waiting = self.store.backlog().await.unwrap().depth;
                 self.database.sql.execute("UPDATE relay_lease SET expires_at = now()", &[]).await.unwrap();
                 let is_less = async |scene: &Self| scene.store.backlog().await.unwrap().depth < waiting;
@@ -254,7 +260,7 @@ impl World {
         tokio::task::spawn_blocking(move || act(&mut postgres())).await.unwrap();
     }
 
-    async fn strike(&self, fault: Fault, scenes: &[Scene]) {
+    async fn strike(&self, fault: Fault, scenes: &mut [Scene]) {
         match fault {
             QueueDeleted => {
                 for scene in scenes {
@@ -266,7 +272,7 @@ impl World {
                 }
             }
             ConnectionsClosed => self.control(&["close_all_connections", "--global", "by the operator"]).await,
-            AckOverdue => join_all(scenes.iter().map(overdue)).await.into_iter().collect(),
+            AckOverdue => join_all(scenes.iter_mut().map(overdue)).await.into_iter().collect(),
             BrokerTerminated => self.rabbit(Rabbit::terminate).await,
             BrokerKilled => self.rabbit(Rabbit::stop).await,
             BrokerFrozen => self.rabbit(Rabbit::freeze).await,
@@ -304,11 +310,13 @@ impl World {
 }
 
 /// Keeps a commit waiting until the broker has taken the consumer's channel away.
-async fn overdue(scene: &Scene) {
+async fn overdue(scene: &mut Scene) {
     let mut sql = scene.database.another().await;
     let lock = sql.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE deployments IN SHARE MODE").await.unwrap();
     if scene.under_way == UnderWay::TakingIn {
+        // What came before may have been taken in already.
+        scene.publish(1).await;
         scene.eventually("the broker closes the channel", async |scene| !scene.is_consumed().await).await;
     }
     lock.rollback().await.unwrap();
@@ -324,9 +332,10 @@ async fn go_through(faults: &[(Fault, Option<Condition>)]) {
     let scenes = under_way.into_iter().enumerate().map(|(vhost, under_way)| Scene::set(under_way, vhost, port));
     let mut scenes = join_all(scenes).await;
     for (fault, said) in faults {
+        join_all(scenes.iter_mut().map(Scene::prepare)).await;
         join_all(scenes.iter_mut().map(Scene::begin)).await;
         let struck = Instant::now();
-        world.strike(*fault, &scenes).await;
+        world.strike(*fault, &mut scenes).await;
         if let Some(condition) = said {
             for scene in &scenes {
                 let noticed =

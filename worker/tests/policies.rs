@@ -27,15 +27,14 @@ const NO_POLICIES: &[&str] = &[
     "store::announcements::NEWS",
     // The default of a setting.
     "store::versions::VERSIONS",
-    // How garbled messages are met.
-    "ingest::UNREADABLE",
-    "intake::UNREADABLE",
+    // How a message is met that the database failed at.
     "intake::CAREFUL",
     // The process's own end and its liveness.
     "main::GRACE",
     "main::TELEMETRY_FLUSH",
     "main::STUCK_AFTER",
     // Facts and bounds of parsers.
+    "amqp::inbound::texts::BASIC",
     "ssh::HANDSHAKE_ROUND_TRIPS",
     "stages::secrets::SSH_PORT",
     "config::parse::HOUR",

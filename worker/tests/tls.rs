@@ -9,8 +9,12 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use secrecy::SecretString;
-use services::{Postgres, Rabbit, free_port};
-use slipway_worker::amqp::Broker;
+use services::proxy::Proxy;
+use services::rig::outgoing;
+use services::{Postgres, Rabbit, free_port, url};
+use slipway_protocol::topology;
+use slipway_worker::amqp::{self, Broker, Link, Publisher};
+use slipway_worker::message::Outgoing;
 use slipway_worker::store::Store;
 
 /// An authority, and a certificate of `localhost` that it has signed.
@@ -48,6 +52,26 @@ fn chain(error: impl Into<anyhow::Error>) -> String {
     format!("{:#}", error.into())
 }
 
+/// What comes over TLS is made readable as anything else is.
+async fn texts_are_repaired(link: &Link, port: u16) {
+    amqp::declare(&link.channel().await.unwrap()).await.unwrap();
+    let mut requests = amqp::consume(link, topology::DEPLOYMENTS_QUEUE, 1).await.unwrap();
+    let proxy = Proxy::start(port).await;
+    let outside = services::broker(&url(proxy.port(), 0), "outside").connect("test").await.unwrap();
+    let publisher = Publisher::open(&outside).await.unwrap();
+    proxy.garble();
+    let mut message = Outgoing { content_type: Some("~/json".to_owned()), ..outgoing(b"{}", &[("a~", "b~")]) };
+    message.routing_key.push_str(".~~");
+    publisher.publish(&message).await.unwrap();
+    let delivered = requests.next().await.unwrap().unwrap();
+    let incoming = &delivered.incoming;
+    assert_eq!((incoming.content_type.as_deref(), &incoming.body[..]), (Some("?/json"), &b"{}"[..]));
+    assert_eq!(incoming.headers, [("a?".to_owned(), "b\u{fffd}".to_owned())].into());
+    assert_eq!(incoming.routing_key, "slipway.project.ready.v1.??");
+    assert!(delivered.ack().await.unwrap());
+    outside.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_who_trusts_the_authority_connects_to_the_broker_and_the_database() {
     let (right, wrong) = (Authority::new(), Authority::new());
@@ -75,7 +99,9 @@ async fn only_who_trusts_the_authority_connects_to_the_broker_and_the_database()
 
     let amqps: SecretString = format!("amqps://slipway:slipway@localhost:{port}/t0").into();
     let broker = |ca: Option<&Path>| Broker::new(&amqps, ca, "w").unwrap();
-    broker(Some(&trusted)).connect("test").await.unwrap().close().await;
+    let link = broker(Some(&trusted)).connect("test").await.unwrap();
+    texts_are_repaired(&link, rabbit.port()).await;
+    link.close().await;
     for ca in [Some(mistrusted.as_path()), None] {
         let refused = chain(broker(ca).connect("test").await.err().unwrap());
         assert!(refused.contains(&format!("amqps://localhost:{port}/t0: ")), "{refused}");

@@ -2,18 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use lapin::tcp::OwnedTLSConfig;
-use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
+use lapin::{Channel, Connection, ConnectionProperties, Event};
 use secrecy::{ExposeSecret as _, SecretString};
 use slipway_deploy::retry::Policy;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Address, AmqpError, CONNECT, NotAnAddress, answer, answer_within};
+use super::{Address, AmqpError, CONNECT, NotAnAddress, answer, answer_within, inbound};
 use crate::store::is_mistrust;
 
 /// Seconds between heartbeats. A connection that is dead without a word is given up after five seconds here and after six
@@ -80,9 +79,7 @@ impl Broker {
     async fn connect_to(&self, address: &Address, purpose: &str) -> Result<Link, AmqpError> {
         let properties =
             ConnectionProperties::default().with_connection_name(format!("{} {purpose}", self.name).into());
-        let runtime =
-            lapin::runtime::default_runtime().map_err(|source| AmqpError::Broker { what: "a connection", source })?;
-        let connect = Connection::connect_uri_with_config(address.uri.clone(), properties, self.tls.clone(), runtime);
+        let connect = inbound::connect(address.uri.clone(), properties, self.tls.clone());
         match answer_within(CONNECT, "a connection", connect).await {
             Ok(connection) => Ok(Link::watch(connection)),
             Err(AmqpError::Broker { source, .. }) if is_mistrust(&source) => Err(AmqpError::Certificate(source)),
@@ -197,15 +194,12 @@ pub enum LinkState {
 pub struct Link {
     connection: Connection,
     state: watch::Receiver<LinkState>,
-    garbled: Arc<AtomicBool>,
 }
 
 impl Link {
     /// Takes the connection's one stream of events (two would steal each other's) and shows it to everybody.
     fn watch(connection: Connection) -> Self {
         let (sender, state) = watch::channel(LinkState::Up);
-        let garbled = Arc::new(AtomicBool::new(false));
-        let seen = garbled.clone();
         let mut events = Box::pin(connection.events_listener());
         tokio::spawn(async move {
             loop {
@@ -217,10 +211,7 @@ impl Link {
                 let state = match event {
                     Some(Event::ConnectionBlocked(reason)) => LinkState::Blocked(reason),
                     Some(Event::ConnectionUnblocked) => LinkState::Up,
-                    Some(Event::Error(error)) => {
-                        seen.fetch_or(matches!(error.kind(), ErrorKind::ParsingError(_)), Ordering::Relaxed);
-                        LinkState::Down(error.to_string())
-                    }
+                    Some(Event::Error(error)) => LinkState::Down(error.to_string()),
                     Some(_) => continue,
                     None => LinkState::Down("the connection ended".to_owned()),
                 };
@@ -232,13 +223,7 @@ impl Link {
                 }
             }
         });
-        Self { connection, state, garbled }
-    }
-
-    /// Whether it broke at something that came and couldn't be read. To be asked after [`Link::down`].
-    #[must_use]
-    pub fn garbled(&self) -> bool {
-        self.garbled.load(Ordering::Relaxed)
+        Self { connection, state }
     }
 
     /// How it is now.

@@ -3,11 +3,13 @@
 //! alarm stops reading from those that publish.
 //!
 //! What lapin calls success isn't always: see [`Publisher`] for returned messages and [`Subscription`] for streams that
-//! end or hang. Nothing here knows about deployments.
+//! end or hang. What it can't read is made readable before it comes there: see the module `inbound`. Nothing here knows
+//! about deployments.
 
 mod address;
 pub(crate) mod connection;
 mod death;
+mod inbound;
 mod publisher;
 mod subscription;
 mod topology;

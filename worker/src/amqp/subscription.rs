@@ -125,6 +125,7 @@ async fn start(
 
 fn delivered(delivery: Delivery) -> Delivered {
     let headers = delivery.properties.headers().as_ref().map(|table| {
+        // With U+FFFD for what isn't UTF-8, which no id may have.
         let text = |value: &AMQPValue| match value {
             AMQPValue::LongString(v) => Some(v.to_string()),
             AMQPValue::ShortString(v) => Some(v.to_string()),
