@@ -42,27 +42,31 @@ prefix=$(printf '%s' "$prefix" | base64 -d)
     done
 done
 
+# volumes: those that there are, each once. For plain assignments only: a docker that doesn't answer isn't one without
+# volumes, and must fail the script.
 volumes() {
-    docker volume ls -q --filter "$label"
-    if [ -f "$kept/volumes" ]; then
-        while read -r volume; do
-            if docker volume inspect "$volume" >/dev/null 2>&1; then printf '%s\n' "$volume"; fi
-        done <"$kept/volumes"
-    fi
+    labelled=$(docker volume ls -q --filter "$label")
+    all=$(docker volume ls -q)
+    {
+        printf '%s\n' "$labelled"
+        if [ -f "$kept/volumes" ]; then printf '%s\n' "$all" | grep -xFf "$kept/volumes" || :; fi
+    } | sort -u
 }
+left=$(volumes)
 if [ "$remove_volumes" = 1 ]; then
-    for volume in $(volumes | sort -u); do
+    for volume in $left; do
         docker volume rm "$volume" >&2 || die undeploy-failed "volume $volume of $slug couldn't be removed"
         tell volume "$volume"
     done
+    left=$(volumes)
 fi
-if [ -z "$(volumes)" ]; then
+if [ -z "$left" ]; then
     rm -rf "$kept"
     rmdir "${kept%/*}" 2>/dev/null || :
 else
-    for volume in $(volumes | sort -u); do tell kept "$volume"; done
+    for volume in $left; do tell kept "$volume"; done
     # What the data can't be read without; a new deployment begins with it.
     if [ -f .env ]; then
-        grep -E '^(POSTGRES_[A-Z_]*|DATABASE_URL|APP_SECRET_KEY)=' .env | put "$kept/env" 600 || :
+        { grep -E '^(POSTGRES_[A-Z_]*|DATABASE_URL|APP_SECRET_KEY)=' .env || [ $? -eq 1 ]; } | put "$kept/env" 600
     fi
 fi
