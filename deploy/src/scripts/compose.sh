@@ -39,6 +39,5 @@ if [ "$answer" = ok ] && [ "$up" = "done" ]; then
 fi
 tell phase "$up"
 tell verdict "${answer% *}"
-id=${answer##* }
-if [ "$answer" != ok ]; then docker logs --tail 30 "$id" >&2 || :; fi
+case $answer in *' '*) docker logs --tail 30 "${answer##* }" >&2 || : ;; esac
 exit 4

@@ -44,9 +44,15 @@ verdict() {
     printf '%s\n' "$result"
 }
 
-# gate: waits until everything is stable, at most $patience seconds; sets $answer to the verdict and tells the services.
+# gate: waits until everything is stable, at most $patience seconds; sets $answer to the verdict, a bare `wait` where
+# there is no container, and tells the services.
 gate() {
     ids=$(containers)
+    # `up` has failed before it made any: its own words say why.
+    if [ -z "$ids" ]; then
+        answer=wait
+        return 0
+    fi
     baseline=$(docker inspect --format '{{.Id}} {{.RestartCount}}' $ids || :)
     # The project's own word on a slow start counts on top; once `up` has failed there's nothing to wait for.
     slow=0

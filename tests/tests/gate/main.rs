@@ -1,6 +1,8 @@
 //! The gate alone, on containers that begin in every way that projects know: what it says, whatever a single look would
-//! have seen. Whole deployments stand in `projects`.
+//! have seen; and, on the same server, single scripts under which something fails. Whole deployments stand in `projects`.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod scripts;
 
 use std::thread;
 
@@ -16,7 +18,7 @@ struct Case {
     verdict: &'static str,
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case {
         slug: "slow",
         containers: &[(
@@ -63,6 +65,8 @@ const CASES: [Case; 6] = [
         patience: 60,
         verdict: "crash-loop bot",
     },
+    // `up` failed before it made any; then its own words are all there is to tell.
+    Case { slug: "none", containers: &[], patience: 60, verdict: "wait" },
 ];
 
 fn judge(target: &Target, case: &Case) -> (String, String) {
@@ -76,7 +80,7 @@ fn judge(target: &Target, case: &Case) -> (String, String) {
             .unwrap();
     }
     let script = format!(
-        "slug={slug} patience={}\ntell() {{ echo \"$1 $2\"; }}\n{GATE}\ngate\necho \"${{answer% *}}\"\n",
+        "exec 2>&1\nslug={slug} patience={}\ntell() {{ echo \"$1 $2\"; }}\n{GATE}\ngate\necho \"${{answer% *}}\"\n",
         case.patience
     );
     let said = target.sh(&script).unwrap();
@@ -84,17 +88,21 @@ fn judge(target: &Target, case: &Case) -> (String, String) {
 }
 
 #[test]
-fn the_gate_sees_through_what_a_single_look_would_believe() {
+fn the_gate_sees_through_what_a_single_look_would_believe_and_scripts_hold_on_to_what_they_can_not_replace() {
     let world = World::start(WorldOptions { targets: 1, ..WorldOptions::default() }).unwrap();
     let target = world.target(0);
     target.sh("docker pull -q redis:7-alpine").unwrap();
     thread::scope(|scope| {
+        // Most of a judgement is waiting.
+        let scripts = scope.spawn(|| scripts::hold_on_to_what_they_can_not_replace(target));
         let judged: Vec<_> = CASES.iter().map(|case| (case, scope.spawn(move || judge(target, case)))).collect();
         for (case, judged) in judged {
             let (verdict, said) = judged.join().unwrap();
             assert_eq!(verdict, case.verdict, "{}: {said}", case.slug);
+            assert!(!case.containers.is_empty() || said == "wait\n", "nothing floods what was said before: {said}");
             let told = said.lines().filter(|line| line.starts_with("service ")).count();
             assert_eq!(told, case.containers.len(), "every service is told: {said}");
         }
+        scripts.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
