@@ -9,8 +9,6 @@ if [ -f "$kept/env" ]; then
     rm -f "$kept/env"
 fi
 
-# Locks of a git that was killed: nobody else works here.
-rm -f .git/index.lock .git/HEAD.lock .git/shallow.lock .git/config.lock
 head=$(repo_git rev-parse -q --verify HEAD 2>/dev/null || :)
 
 # What serves now, noted until the new release has proven itself: a failure puts it back. Empty: nothing served before.

@@ -18,9 +18,12 @@ enter() {
     cd "$dir"
     mkdir -p -m 700 .slipway
     # The layer of a plan is nobody else's: there is nobody to wait for, and nobody to end.
-    [ -z "${scratch:-}" ] || return 0
-    exec 9>>.slipway/lock
-    if [ -n "${fence:-}" ]; then enter_with_fence; else enter_for_ci; fi
+    if [ -z "${scratch:-}" ]; then
+        exec 9>>.slipway/lock
+        if [ -n "${fence:-}" ]; then enter_with_fence; else enter_for_ci; fi
+    fi
+    # Locks of a git that was killed: whoever is in here is alone.
+    if [ -d .git ]; then find .git -name '*.lock' -delete; fi
 }
 
 # A claim's command. One of an older claim that holds the lock is ended rather than waited for: its worker has lost the
@@ -105,6 +108,21 @@ lock_keys() {
     flock -w 60 8 || die deploy-key-failed "another process holds $home/.ssh"
 }
 
+# key_line: the project's line in authorized_keys, if it has one; after lock_keys.
+key_line() { grep " slipway:$slug\$" "$keys" 2>/dev/null || :; }
+
+# replace_key [LINE]: that line becomes LINE, or goes. The others stay, and so does the whole file if any step fails.
+replace_key() {
+    others=$(grep -v " slipway:$slug\$" "$keys") || [ $? -eq 1 ]
+    for line in "$others" "${1:-}"; do
+        if [ -n "$line" ]; then printf '%s\n' "$line"; fi
+    done >"$keys.slipway"
+    chmod --reference="$keys" "$keys.slipway"
+    chown --reference="$keys" "$keys.slipway"
+    sync "$keys.slipway"
+    mv -fT "$keys.slipway" "$keys"
+}
+
 # repo_git ARGUMENTS: git in the project, without hooks and without questions.
 repo_git() {
     GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_TERMINAL_PROMPT=0 git -c safe.directory="$dir" \
@@ -112,15 +130,27 @@ repo_git() {
 }
 
 # put FILE MODE: stdin becomes FILE. Made in .slipway, on the same file system: a crash leaves no secret elsewhere.
+# Chained, since a caller's `||` would let it go on after a step that failed, with half a file.
 put() {
-    cat >.slipway/put
-    chmod "$2" .slipway/put
-    sync .slipway/put
-    mv -fT .slipway/put "$1"
+    cat >.slipway/put && chmod "$2" .slipway/put && sync .slipway/put && mv -fT .slipway/put "$1" && return
+    rm -f .slipway/put
+    return 1
 }
 
 # images FILE: the images that an .env names.
 images() { sed -n "s/^[A-Za-z0-9_]*_IMAGE=[\"']\{0,1\}\([^\"' ]*\).*/\1/p" "$@" 2>/dev/null || :; }
+
+# restore: the files of the release that served before, as stage clone has noted them.
+restore() {
+    (umask 022 && repo_git checkout -q --force --detach "$(cat .slipway/served/commit)") ||
+        die checkout-failed "the code that served before couldn't be put back in $dir"
+    put .env 600 <.slipway/served/env || die env-write-failed "the .env that served before couldn't be put back in $dir"
+    if [ ! -f .slipway/served/override ]; then
+        rm -f "$override"
+    else
+        put "$override" 644 <.slipway/served/override || die env-write-failed "$dir/$override couldn't be put back"
+    fi
+}
 
 # retire: the release that served before isn't needed to put back any more. Its images are kept as long as it's the one
 # before this; its secrets aren't.

@@ -16,9 +16,7 @@ if [ ! -f .slipway/served/commit ]; then
 fi
 commit=$(cat .slipway/served/commit)
 tell served "$commit"
-(umask 022 && repo_git checkout -q --force --detach "$commit")
-put .env 600 <.slipway/served/env
-if [ -f .slipway/served/override ]; then put "$override" 644 <.slipway/served/override; else rm -f "$override"; fi
+restore
 if [ -f .slipway/served/running ] && [ "$(running)" = "$(cat .slipway/served/running)" ]; then
     # No container was touched: what was healthy is so, and what wasn't is no matter of ours.
     tell untouched yes
