@@ -19,6 +19,7 @@ if [ ! -d .slipway/served ]; then
         install -m 600 .env .slipway/note/env
         if [ -f "$override" ]; then install -m 600 "$override" .slipway/note/override; fi
         running >.slipway/note/running
+        [ ! -f .slipway/stopped ] || : >.slipway/note/stopped
         printf '%s\n' "$head" >.slipway/note/commit
         # Its objects stay, though no branch may know it any more.
         repo_git update-ref refs/slipway/served "$head"

@@ -13,6 +13,12 @@ tell_services() {
     done
 }
 
+# tell_all: tells the worker of the project's containers as they are.
+tell_all() {
+    ids=$(containers)
+    if [ -n "$ids" ]; then docker inspect --format "$format" $ids | tell_services; fi
+}
+
 # release_proof: a digest of the containers and their starts.
 release_proof() {
     docker inspect --format '{{.Id}} {{.RestartCount}} {{.State.StartedAt}}' $(containers) | sort | sha256sum | cut -c -64

@@ -14,9 +14,22 @@ if [ ! -f .slipway/served/commit ]; then
     fi
     exit 0
 fi
-commit=$(cat .slipway/served/commit)
-tell served "$commit"
+tell served "$(cat .slipway/served/commit)"
 restore
+cleanup() { registry_logout; }
+if [ -f .slipway/served/stopped ]; then
+    # Somebody had stopped it, and it stays so.
+    registry_login
+    project_compose create --no-build --remove-orphans >&2
+    registry_logout
+    ids=$(running)
+    if [ -n "$ids" ]; then docker stop $ids >&2; fi
+    : >.slipway/stopped
+    tell stopped yes
+    tell_all
+    rm -rf .slipway/served
+    exit 0
+fi
 if [ -f .slipway/served/running ] && [ "$(running)" = "$(cat .slipway/served/running)" ]; then
     # No container was touched: what was healthy is so, and what wasn't is no matter of ours.
     tell untouched yes
@@ -25,7 +38,6 @@ if [ -f .slipway/served/running ] && [ "$(running)" = "$(cat .slipway/served/run
     rm -rf .slipway/served
     exit 0
 fi
-cleanup() { registry_logout; }
 registry_login
 project_compose up -d --no-build --remove-orphans >&2
 registry_logout

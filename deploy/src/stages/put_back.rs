@@ -2,7 +2,7 @@
 //! checkout, its `.env` and its override. What served is noted by stage clone and forgotten once a release has proven
 //! itself; without such a note there is nothing to put back.
 
-use slipway_protocol::{ServiceReport, Stage};
+use slipway_protocol::{Action, ServiceReport, Stage};
 use tokio_util::sync::CancellationToken;
 
 use super::compose::services;
@@ -17,6 +17,13 @@ pub enum Settled {
     Nothing,
     /// Nothing served before, and what had been started was stopped.
     Stopped,
+    /// This commit was stopped before, and is so again, or still.
+    StaysStopped {
+        /// The commit.
+        commit: String,
+        /// What there is of it.
+        services: Vec<ServiceReport>,
+    },
     /// This commit serves on: only files had been touched, and they are as before.
     Untouched {
         /// The commit.
@@ -44,6 +51,9 @@ impl Settled {
         Some(match self {
             Self::Nothing => return None,
             Self::Stopped => "nothing served before, and what had been started was stopped".to_owned(),
+            Self::StaysStopped { commit, .. } => {
+                format!("commit {commit}, which was deployed before, is stopped, as it was")
+            }
             Self::Untouched { commit, .. } => format!("commit {commit}, which served before, serves on"),
             Self::PutBack { commit, stable: true, .. } => {
                 format!("commit {commit}, which served before, was put back and is stable")
@@ -61,7 +71,9 @@ impl Settled {
     #[must_use]
     pub fn services(&self) -> &[ServiceReport] {
         match self {
-            Self::Untouched { services, .. } | Self::PutBack { services, .. } => services,
+            Self::StaysStopped { services, .. }
+            | Self::Untouched { services, .. }
+            | Self::PutBack { services, .. } => services,
             Self::Nothing | Self::Stopped | Self::Unknown(_) => &[],
         }
     }
@@ -79,10 +91,11 @@ impl Settled {
 impl Attempt {
     /// Puts back what this deployment has touched, for its end: it failed for good (`keep` what runs where nothing
     /// served before, so that somebody can look at it) or was cancelled. A round trip that changes nothing when
-    /// nothing was touched. `cancel` takes the place of the attempt's own, which may be used up.
+    /// nothing was touched; none where the project was to be stopped or undeployed. `cancel` takes the place of the attempt's own, which may be used up.
     pub async fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Settled {
         self.cancel = cancel;
-        if self.settled {
+        // Whoever stops a project or takes it off wants nothing of it to be started.
+        if self.settled || matches!(self.work.action, Action::Stop | Action::Undeploy) {
             return Settled::Nothing;
         }
         match self.settle_now(Stage::Compose, keep).await {
@@ -134,6 +147,7 @@ impl Attempt {
 fn read(said: &Said, stable: bool) -> Settled {
     let services = services(said);
     match said.value("served").map(str::to_owned) {
+        Some(commit) if said.value("stopped").is_some() => Settled::StaysStopped { commit, services },
         Some(commit) if said.value("untouched").is_some() => Settled::Untouched { commit, services },
         Some(commit) => Settled::PutBack { commit, stable, services },
         None if said.value("stopped").is_some() => Settled::Stopped,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use slipway_deploy::{Done, Hold, Settled, Work};
-use slipway_protocol::{Change, ErrorCode, Stage};
+use slipway_protocol::{Action, Change, ErrorCode, Stage};
 use slipway_tests::world::{Commit, Generation, Sample, Variant};
 use tokio_util::sync::CancellationToken;
 
@@ -128,4 +128,27 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
     let Settled::Untouched { commit: serves, services } = settled else { panic!("{settled:?}") };
     assert_eq!((serves.as_str(), services.len()), (commit.sha.as_str(), 4));
     assert_eq!(server.sh(files).unwrap(), serving);
+    what_somebody_stopped_stays_so_and_starts_as_it_served(&scene, &sample, &commit);
+}
+
+/// Stopping in the middle of a deployment, and a deployment that fails in the middle of a stop.
+fn what_somebody_stopped_stays_so_and_starts_as_it_served(scene: &Scene, sample: &Sample, commit: &Commit) {
+    let server = scene.world.target(0);
+    let to = |action, commit: &Commit| Work { action, ..scene.work(sample, commit, "shop", &BTreeMap::new()) };
+    let is_stopped = "cd /opt/services/shop; [ -f .slipway/stopped ] && [ ! -e .slipway/served ] && [ -z \"$(docker ps -q)\" ] \
+                      && git -c safe.directory='*' rev-parse HEAD";
+    let unproven = scene.publish(&sample.clone().with_file("README.md", "unproven"), Variant::Healthy);
+    scene.run_stages(to(Action::Deploy, &unproven), &Stage::ALL[..4]).unwrap();
+    assert!(scene.get("/health").contains(&unproven.sha));
+    scene.run_stages(to(Action::Stop, &unproven), &[Stage::Compose]).unwrap();
+    assert_eq!(server.sh(is_stopped).unwrap().trim(), commit.sha);
+    scene.run_stages(to(Action::Start, commit), &[Stage::Compose]).unwrap();
+    assert!(scene.get("/health").contains(&commit.sha), "what never proved itself was started");
+
+    scene.run_stages(to(Action::Stop, commit), &[Stage::Compose]).unwrap();
+    let bad = scene.publish(&sample.clone().with_file("README.md", "bad"), Variant::CrashLoop);
+    let (_, error) = *scene.run(to(Action::Deploy, &bad)).err().unwrap();
+    let words = format!("; commit {}, which was deployed before, is stopped, as it was", commit.sha);
+    assert!(error.code == ErrorCode::CrashLoop && error.message.ends_with(&words), "{error}");
+    assert_eq!(server.sh(is_stopped).unwrap().trim(), commit.sha);
 }
