@@ -7,17 +7,17 @@ rm -rf .slipway/put .slipway/link .slipway/note
 
 described='{{index .Config.Labels "com.docker.compose.service"}} {{.Config.Image}} {{with index .Config.Labels "slipway.commit"}}{{.}}{{else}}-{{end}}{{range $_, $on := .HostConfig.PortBindings}}{{range $on}} {{.HostPort}}{{end}}{{end}}'
 for id in $(docker ps -q --no-trunc --filter "label=com.docker.compose.project=$slug"); do
-    tell runs "$(docker inspect --format "$described" "$id")"
+    tell runs "$(docker inspect --format "$described" "$id" 2>/dev/null || :)"
 done
 
 # prune: images of this project's own repository that no container names, no project's .env, and none of the releases
-# that may be put back.
+# that may be put back. Others deploy meanwhile: a container that goes in between is no failure.
 prune() {
     own=$(printf '%s' "$prefix" | base64 -d)
     keep="
 $(images "$root"/*/.env "$root"/*/.slipway/served/env)
 $(cat "$root"/*/.slipway/previous 2>/dev/null)
-$(docker ps -aq | xargs -r docker inspect --format '{{.Config.Image}}')
+$(docker ps -aq | xargs -r docker inspect --format '{{.Config.Image}}' 2>/dev/null || :)
 "
     docker image ls --digests --format '{{.Repository}} {{.Tag}} {{.Digest}}' | while read -r repository tag digest; do
         case $repository in "$own"*) ;; *) continue ;; esac
