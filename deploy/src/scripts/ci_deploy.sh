@@ -7,11 +7,11 @@ registry_login
 sed -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\):sha-[0-9a-f]\{7\}\(@sha256:[0-9a-f]\{64\}\)\{0,1\}"$/\1:latest"/' \
     -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\)@sha256:[0-9a-f]\{64\}"$/\1"/' .env >.slipway/put
 chmod 600 .slipway/put
-tags=$(sed -n 's/^\([A-Z0-9_]*_IMAGE\)="\([^" $\\]*\)"$/\1=\2/p' .slipway/put)
-for tag in $tags; do export "$tag"; done
+env_file=.slipway/put
 pull_modules
 sync .slipway/put
 mv -fT .slipway/put .env
+env_file=.env
 if [ -f .slipway/stopped ]; then
     # Somebody has stopped the project: the new version is ready for when it's started again.
     project_compose create --no-build --remove-orphans

@@ -8,7 +8,7 @@ fi
 config=$(project_compose config --format json) || die compose-invalid "docker compose refuses the project's files"
 tell config "$(printf '%s' "$config" | base64 -w 0)"
 # Of the resolved configuration: of files, compose tells hashes without what env files add, unlike those it labels with.
-printf '%s' "$config" | docker compose --project-name "$slug" --env-file .env -f - config --hash '*' | while read -r service hash; do tell hash "$service $hash"; done
+printf '%s' "$config" | compose -f - config --hash '*' | while read -r service hash; do tell hash "$service $hash"; done
 project_compose config --images | sort -u | while read -r image; do
     if id=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null); then tell image "$image $id"; fi
 done

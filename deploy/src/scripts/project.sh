@@ -9,8 +9,18 @@ kept=$root/.slipway-kept/$slug
 # project_compose ARGUMENTS: the one prefix of every compose call, run in $dir.
 project_compose() {
     if [ -f "$override" ]; then set -- -f "$override" "$@"; fi
-    if [ -f .env ]; then set -- --env-file .env -f "$base" -f "$prod" "$@"; else set -- --env-file /dev/null -f "$base" -f "$prod" "$@"; fi
-    docker compose --project-name "$slug" "$@"
+    compose -f "$base" -f "$prod" "$@"
+}
+
+# compose ARGUMENTS: with the variables of $env_file and no others. Those of the server's own environment would beat them:
+# only what docker itself works with stays.
+env_file=.env
+compose() {
+    others=$(env | sed -n -E '/^(PATH|HOME|LC_ALL|TMPDIR|(DOCKER|XDG)_[A-Z_]+|[A-Za-z]+_(proxy|PROXY))=/d
+        s/^([A-Za-z_][A-Za-z0-9_]*)=.*/-u \1/p')
+    values=$env_file
+    if [ ! -f "$values" ]; then values=/dev/null; fi
+    env $others docker compose --project-name "$slug" --env-file "$values" "$@"
 }
 
 # enter: into the project's directory, alone. The lock is the kernel's: it ends with its holder.

@@ -26,7 +26,9 @@ fn careless() -> Sample {
 fn a_server_with_ipv6_and_another_ssh_port_is_deployed_to_and_what_it_exposes_and_answers_is_told() {
     let scene = Scene::new();
     let server = scene.world.target(0);
-    server.sh("/usr/sbin/sshd -p 2222 -E /var/log/sshd-2222.log").unwrap();
+    // Its environment has variables of the project's, too, as if by /etc/environment.
+    let sshd = "/usr/sbin/sshd -p 2222 -E /var/log/sshd-2222.log -o 'SetEnv=POSTGRES_PASSWORD=elsewhere APP_NAME=elsewhere'";
+    server.sh(sshd).unwrap();
     let sample = careless();
     let commit = scene.publish(&sample, Variant::Healthy);
     let mut work = scene.work(&sample, &commit, "shop", &BTreeMap::new());
@@ -40,6 +42,9 @@ fn a_server_with_ipv6_and_another_ssh_port_is_deployed_to_and_what_it_exposes_an
     let secrets = scene.github.secrets("acme/shop");
     let place = (secrets["DEPLOY_HOST"].as_str(), secrets["DEPLOY_SSH_PORT"].as_str());
     assert_eq!(place, (server.ip_v6().to_string().as_str(), "2222"));
+
+    let env = server.sh("docker inspect --format '{{.Config.Env}}' shop-backend-1 shop-db-1").unwrap();
+    assert!(env.contains("POSTGRES_PASSWORD=") && !env.contains("elsewhere"), "the server's environment won: {env}");
 
     let exposed = json!([
         { "port": PORT, "service": "backend", "answers": true, "asked_for": true },
