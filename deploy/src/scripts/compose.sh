@@ -1,6 +1,7 @@
 # Parameters: registry policy patience; after project.sh, gate.sh and rehearse.sh. Pulls, rehearses, starts, and waits
 # until everything is stable.
 enter
+end_rehearsals
 rm -rf /dev/shm/slipway."$slug".*
 cleanup() {
     registry_logout

@@ -90,6 +90,13 @@ oust() {
     kill -s "$1" -- "-$group" 2>/dev/null
 }
 
+# end_rehearsals: removes what is left of releases that were tried when their script was killed, or the server went off.
+end_rehearsals() {
+    left=$(docker ps -aq --filter "label=com.docker.compose.project=$slug" --filter label=com.docker.compose.oneoff=True \
+        --filter "name=^/?$slug-rehearsal-")
+    if [ -n "$left" ]; then docker rm -fv $left >/dev/null; fi
+}
+
 # running: the ids of the project's containers that run.
 running() {
     docker ps -q --no-trunc --filter "label=com.docker.compose.project=$slug" --filter label=com.docker.compose.oneoff=False | sort

@@ -2,6 +2,7 @@
 # until it is stable. Its images are still here; the login is for those that somebody has removed.
 [ -d "$dir/.slipway" ] || exit 0
 enter
+end_rehearsals
 if [ ! -d .slipway/served ]; then exit 0; fi
 if [ ! -f .slipway/served/commit ]; then
     # Nothing served before. The note stays: what is here now isn't worth to be put back either.

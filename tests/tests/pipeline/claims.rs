@@ -115,6 +115,11 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
     server
         .sh("cd /opt/services/shop/.git; mkdir -p refs/slipway; touch index.lock packed-refs.lock refs/slipway/served.lock")
         .unwrap();
+    // Nor is a release that was being tried when its worker died.
+    server
+        .sh("docker run -d --name shop-rehearsal-backend --label com.docker.compose.project=shop \
+             --label com.docker.compose.oneoff=True redis:7-alpine")
+        .unwrap();
     let (deployer, heard, failing) = (scene.deployer.clone(), scene.heard.clone(), work(&next));
     let fail = async {
         let mut attempt = deployer.begin(failing, heard, CancellationToken::new());
