@@ -3,7 +3,7 @@ dir=$root/$slug
 base=infra/compose.base.yml
 prod=infra/compose.prod.yml
 override=infra/compose.slipway.yml
-# What an undeployment leaves, as long as there are volumes: the settings that their data need.
+# What an undeployment leaves: the number of its claim and, as long as there are volumes, the settings that their data need.
 kept=$root/.slipway-kept/$slug
 
 # project_compose ARGUMENTS: the one prefix of every compose call, run in $dir.
@@ -47,8 +47,8 @@ enter_with_fence() {
         if oust "$signal"; then signal=KILL; fi
         if flock -w 2 9; then break; fi
     done
-    newest=$(cat .slipway/fence 2>/dev/null || :)
-    case $newest in *[!0-9]*) die internal-error "$dir/.slipway/fence holds no number" ;; esac
+    newest=$(cat .slipway/fence "$kept/fence" 2>/dev/null | sort -n | tail -n 1)
+    case $newest in *[!0-9]*) die internal-error "$dir/.slipway/fence or $kept/fence holds no number" ;; esac
     [ "$fence" -ge "${newest:-0}" ] || die stale-fence "claim $newest has acted on $dir: claim $fence may not any more"
     hold "$fence"
     if [ "$fence" != "$newest" ]; then printf '%s\n' "$fence" | put .slipway/fence 600; fi

@@ -63,8 +63,7 @@ if [ "$remove_volumes" = 1 ]; then
     left=$(volumes)
 fi
 if [ -z "$left" ]; then
-    rm -rf "$kept"
-    rmdir "${kept%/*}" 2>/dev/null || :
+    rm -f "$kept/volumes" "$kept/env"
 else
     for volume in $left; do tell kept "$volume"; done
     # What the data can't be read without; a new deployment begins with it.

@@ -64,6 +64,15 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_from_t
             let settled = zombie.settle(false, CancellationToken::new()).await;
             assert!(matches!(&settled, Settled::Unknown(e) if e.code == ErrorCode::StaleFence), "{settled:?}");
             assert_eq!(server.sh(&all).unwrap(), before);
+
+            // Not even what was undeployed is forgotten.
+            let undeployed = Work { action: Action::Undeploy, ..of(9) };
+            let mut attempt = deployer.begin(undeployed, heard, CancellationToken::new());
+            for &stage in Action::Undeploy.stages() {
+                attempt.run(stage).await.unwrap();
+            }
+            attempt.close().await;
+            assert_eq!(zombie.run(Stage::Clone).await.unwrap_err().code, ErrorCode::StaleFence);
         })
         .unwrap();
 }
