@@ -139,7 +139,8 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
         attempt.settle(true, CancellationToken::new()).await
     };
     let settled = scene.world.block_on(fail).unwrap();
-    let Settled::Untouched { commit: serves, services } = settled else { panic!("{settled:?}") };
+    assert!(settled.serving().is_some_and(|serving| serving.proven), "{settled:?}");
+    let Settled::Untouched { commit: serves, services, .. } = settled else { panic!("{settled:?}") };
     assert_eq!((serves.as_str(), services.len()), (commit.sha.as_str(), 4));
     assert_eq!(server.sh(files).unwrap(), serving);
     what_somebody_stopped_stays_so_and_starts_as_it_served(&scene, &sample, &commit);
