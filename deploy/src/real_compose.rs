@@ -176,6 +176,17 @@ fn what_is_on_the_server_wins_over_what_would_be_drawn_and_the_given_wins_over_b
 }
 
 #[test]
+fn a_variable_that_came_as_a_secret_stays_one_until_it_is_given_openly() {
+    let disk = OnDisk::sample(2);
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let none = names(&[]);
+    let first = disk.plan(&[], &[BOT, ("PAGER", "x-7c1d")], false).unwrap();
+    assert_eq!(first.sealed(&none), names(&["PAGER", BOT.0]));
+    let kept = disk.plan(&[("PAGER", "x-7c1d"), ("BY_HAND", "y"), ("APP_NAME", "z")], &[BOT], false).unwrap();
+    assert_eq!(kept.sealed(&names(&["PAGER", "APP_NAME", "GONE"])), names(&["PAGER", BOT.0]), "APP_NAME is given openly");
+}
+
+#[test]
 fn a_secret_that_nobody_gave_is_named() {
     let disk = OnDisk::sample(2);
     let error = disk.plan(&[], &[], false).err().unwrap();

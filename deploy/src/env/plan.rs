@@ -3,7 +3,7 @@
 //! What is given for this deployment wins; what belongs to the release (image tags, the host port) follows; then what
 //! is on the server already; then what can be derived; generated values come last and are kept from then on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -105,6 +105,15 @@ impl Plan {
             origins.entry(origin.as_str()).or_default().push(name.as_str());
         }
         origins
+    }
+
+    /// Names of the variables that are secrets by their way here: sealed now, or `earlier` and kept since.
+    #[must_use]
+    pub fn sealed(&self, earlier: &BTreeSet<String>) -> BTreeSet<String> {
+        let is_sealed = |(name, (_, origin)): &(&String, &(String, Origin))| {
+            *origin == Origin::Sealed || (*origin == Origin::Kept && earlier.contains(*name))
+        };
+        self.variables.iter().filter(is_sealed).map(|(name, _)| name.clone()).collect()
     }
 
     fn value(&self, name: &str) -> Option<&str> {

@@ -1,5 +1,7 @@
-# Parameters: env overrides prod_link; after project.sh. Writes both files, each at once or not at all.
+# Parameters: env overrides sealed prod_link; after project.sh. Writes both files, each at once or not at all; first the
+# names of the variables that came as secrets, whichever deployment they came with.
 enter
+printf '%s' "$sealed" | base64 -d | put .slipway/sealed 600 || die env-write-failed "$dir/.slipway/sealed couldn't be written"
 printf '%s' "$env" | base64 -d | put .env 600 || die env-write-failed "$dir/.env couldn't be written"
 point() {
     ln -sfn ../.env .slipway/link

@@ -1,6 +1,6 @@
 //! Env: `.env` and the override file. One exec looks, the worker decides, a second one writes if anything differs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use slipway_protocol::{ErrorCode, Stage};
 use crate::compose::{Project, deployment_of, render_override};
 use crate::env::plan::{Asked, Inputs, Plan, REGISTRY_AUTH, image_variables, plan};
 use crate::env::{describe::describe, dotenv};
-use crate::lines::Said;
+use crate::lines::{Said, plain};
 use crate::script::{PROJECT, Script};
 use crate::stages::images::Images;
 use crate::{Attempt, StageError, StageReport};
@@ -34,14 +34,15 @@ impl Attempt {
         })
         .map_err(|error| described(error, &seen))?;
         let values = plan.values();
-        self.learn_all(&values);
+        let sealed = plan.sealed(&seen.sealed);
+        self.learn_all(&values, &sealed);
         let env = dotenv::render(&values);
         let overrides = self.overrides(&project, &seen);
         let prod_link = project.reads(".env.prod");
         let linked = |name: &str| seen.links.iter().any(|l| l == name);
         let same = seen.env == env && seen.private && linked("infra/.env") && (!prod_link || linked("infra/.env.prod"));
-        let changed = !(same && seen.overrides == overrides && seen.valid);
-        let proof = if changed { self.write(&env, &overrides, prod_link).await? } else { seen.proof };
+        let changed = !(same && seen.sealed == sealed && seen.overrides == overrides && seen.valid);
+        let proof = if changed { self.write(&env, &overrides, &sealed, prod_link).await? } else { seen.proof };
         self.kept = Some(values);
         Ok(report(changed, &plan, &images).fact("proof", proof))
     }
@@ -59,12 +60,20 @@ impl Attempt {
     }
 
     /// Writes both files; gives the proof of what is there then.
-    async fn write(&mut self, env: &str, overrides: &str, prod_link: bool) -> Result<String, StageError> {
+    async fn write(
+        &mut self,
+        env: &str,
+        overrides: &str,
+        sealed: &BTreeSet<String>,
+        prod_link: bool,
+    ) -> Result<String, StageError> {
+        let sealed: String = sealed.iter().map(|name| format!("{name}\n")).collect();
         let script = Script::new("write env", &[PROJECT, include_str!("../scripts/env_write.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .bytes("env", env.as_bytes())
             .bytes("overrides", overrides.as_bytes())
+            .bytes("sealed", sealed.as_bytes())
             .number("prod_link", prod_link.into());
         match self.exec(Stage::Env, &script).await? {
             Ok(said) => Ok(said.value("proof").unwrap_or_default().to_owned()),
@@ -79,12 +88,23 @@ impl Attempt {
         let script = Script::new("look at env", &[PROJECT, include_str!("../scripts/env_look.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug);
-        let said = self.exec(stage, &script).await?.map_err(|said| {
-            StageError::new(ErrorCode::ComposeInvalid, "the project's files couldn't be read").with_tail(said.tail())
-        })?;
-        let seen = Seen::read(&said)?;
-        self.learn_all(&seen.kept);
-        self.learn_all(&seen.served);
+        let (Ok(said) | Err(said)) = &self.exec(stage, &script).await?;
+        let seen = Seen::read(said)?;
+        self.learn_all(&seen.kept, &seen.sealed);
+        self.learn_all(&seen.served, &seen.sealed);
+        if !seen.complaint.is_empty() {
+            // It may quote lines that make no sense, and so have no name.
+            let values = seen.env.lines().filter_map(|line| Some(line.split_once('=')?.1.trim().trim_matches(['"', '\''])));
+            values.for_each(|value| self.learn(&SecretString::from(value.to_owned())));
+            let lines: Vec<String> = seen.complaint.lines().map(|line| self.redactor.clean(&plain(line))).collect();
+            lines.iter().for_each(|line| self.say(stage, line));
+            let message = "docker compose refuses the project's files";
+            return Err(StageError::new(ErrorCode::ComposeInvalid, message).with_tail(lines));
+        }
+        if seen.project.is_empty() {
+            let message = "the project's files couldn't be read";
+            return Err(StageError::new(ErrorCode::ComposeInvalid, message).with_tail(said.tail()));
+        }
         Ok(seen)
     }
 
@@ -102,12 +122,12 @@ impl Attempt {
         Ok(self.kept.clone().unwrap_or_default())
     }
 
-    /// From now on no secret of the project's environment leaves.
-    fn learn_all(&self, values: &BTreeMap<String, String>) {
+    /// From now on no secret of the project's environment leaves; `sealed` names those that don't sound like one.
+    fn learn_all(&self, values: &BTreeMap<String, String>, sealed: &BTreeSet<String>) {
         for (name, value) in values {
             let secret =
                 VariableName::new(name.clone()).is_ok_and(|n| n.names_a_secret() || self.work.secrets.contains_key(&n));
-            if secret || matches!(name.as_str(), REGISTRY_AUTH | "DATABASE_URL") {
+            if secret || sealed.contains(name) || matches!(name.as_str(), REGISTRY_AUTH | "DATABASE_URL") {
                 self.learn(&SecretString::from(value.clone()));
             }
         }
@@ -120,6 +140,10 @@ struct Seen {
     kept: BTreeMap<String, String>,
     /// The variables of the release that served before, whose containers may still talk.
     served: BTreeMap<String, String>,
+    /// Names of variables that came as secrets, now or earlier.
+    sealed: BTreeSet<String>,
+    /// What compose says against the project's files, as it was said.
+    complaint: String,
     /// The project's own example of a `.env`.
     example: String,
     overrides: String,
@@ -145,6 +169,8 @@ impl Seen {
         Ok(Self {
             kept,
             served: dotenv::parse(&text("served")?),
+            sealed: text("sealed")?.lines().map(str::to_owned).collect(),
+            complaint: text("complaint")?,
             example: text("example")?,
             overrides: text("override")?,
             project: file(said, "project")?,

@@ -163,6 +163,15 @@ fn what_can_not_be_deployed_is_told_before_anything_runs() {
     assert_eq!((stage, code), (Stage::Env, ErrorCode::MissingSecret), "{error}");
     assert_eq!(error.missing_secret.unwrap().as_str(), "TELEGRAM_BOT_TOKEN");
 
+    // Compose quotes what it can't read, which may be anything.
+    server.sh("printf 'B%%D=\"hunter2-7c1d\"\\n' >/opt/services/shop/.env").unwrap();
+    let (stage, code, error) = refused(work(&sample, &commit));
+    assert_eq!((stage, code), (Stage::Env, ErrorCode::ComposeInvalid), "{error}");
+    assert!(error.tail.concat().contains("unexpected character"), "{:?}", error.tail);
+    let heard = scene.heard.lines.lock().unwrap().join("\n") + &error.tail.concat();
+    assert!(heard.contains("[redacted]") && !heard.contains("hunter2"), "{heard}");
+    server.sh("rm /opt/services/shop/.env").unwrap();
+
     scene.world.ghcr().remove("acme/shop-tg-bot", &commit.tag()).unwrap();
     let (stage, code, error) = refused(work(&sample, &commit));
     assert_eq!((stage, code), (Stage::Compose, ErrorCode::ImageNotFound), "{error} {:?}", error.tail);
