@@ -19,6 +19,9 @@ use crate::ssh::{Exit, Session, Watch};
 use crate::target::{HttpsUrl, RegistryHost};
 use crate::{DeployerConfig, GithubCredential, RemotePath, StageError, Work};
 
+/// What a script needs at most to say what it has found.
+const LAST_WORDS: Duration = Duration::from_secs(30);
+
 /// What an attempt tells while it runs. Calls must not block; everything is redacted already.
 pub trait Reporter: Send + Sync {
     /// A remote command wrote a line.
@@ -231,6 +234,12 @@ impl Attempt {
 
     pub(crate) fn config(&self) -> &DeployerConfig {
         &self.deployer.config
+    }
+
+    /// How long a script may take to come to a verdict, in seconds: a bit less than until it's cut off.
+    pub(crate) fn limit(&self) -> u64 {
+        let all = self.config().command_timeout;
+        (all - (all / 4).min(LAST_WORDS)).as_secs()
     }
 
     /// Whether there is a connection to the server that hasn't been seen to break.

@@ -183,7 +183,11 @@ fn a_variable_that_came_as_a_secret_stays_one_until_it_is_given_openly() {
     let first = disk.plan(&[], &[BOT, ("PAGER", "x-7c1d")], false).unwrap();
     assert_eq!(first.sealed(&none), names(&["PAGER", BOT.0]));
     let kept = disk.plan(&[("PAGER", "x-7c1d"), ("BY_HAND", "y"), ("APP_NAME", "z")], &[BOT], false).unwrap();
-    assert_eq!(kept.sealed(&names(&["PAGER", "APP_NAME", "GONE"])), names(&["PAGER", BOT.0]), "APP_NAME is given openly");
+    assert_eq!(
+        kept.sealed(&names(&["PAGER", "APP_NAME", "GONE"])),
+        names(&["PAGER", BOT.0]),
+        "APP_NAME is given openly"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-# Parameters: registry policy patience; after project.sh, gate.sh and rehearse.sh. Pulls, rehearses, starts, and waits
+# Parameters: registry policy patience limit; after project.sh, gate.sh and rehearse.sh. Pulls, rehearses, starts, and waits
 # until everything is stable.
 enter
 end_rehearsals

@@ -1,4 +1,14 @@
-# Parameters: slug patience. Whether the project's containers run and stay: the one judgement of that.
+# Parameters: slug patience limit. Whether the project's containers run and stay: the one judgement of that.
+begun=$(date +%s)
+
+# in_time SECONDS: the moment that far from now, unless the whole script must come to its end before, $limit seconds after
+# its start: a verdict is worth more than being cut off without one.
+in_time() {
+    moment=$(($(date +%s) + $1))
+    if [ -n "${limit:-}" ] && [ "$moment" -gt $((begun + limit)) ]; then moment=$((begun + limit)); fi
+    printf '%s\n' "$moment"
+}
+
 containers() {
     docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$slug" --filter label=com.docker.compose.oneoff=False
 }
@@ -67,7 +77,7 @@ gate() {
         slow=$((${slow:-0} / 1000000000))
         if [ "$slow" -gt 600 ]; then slow=600; fi
     fi
-    deadline=$(($(date +%s) + patience + slow))
+    deadline=$(in_time $((patience + slow)))
     bad=0
     while :; do
         sample=$(docker inspect --format "$format" $ids || :)

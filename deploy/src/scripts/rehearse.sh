@@ -1,4 +1,4 @@
-# Parameters: slug rehearsed patience; after project.sh and gate.sh. Starts the new release of each web service beside
+# Parameters: slug rehearsed patience limit; after project.sh and gate.sh. Starts the new release of each web service beside
 # the one that serves, without its port and unknown to the others, before anything that runs is touched. What exits or
 # turns unhealthy there never takes the place of what works. Bots aren't rehearsed: two must not run with one token.
 # Where a service bears no second one of itself, the variable SLIPWAY_REHEARSAL="off" in .env leaves it out.
@@ -11,7 +11,7 @@ rehearsal() {
         answer="unstartable $1 $trial"
         return
     fi
-    ends=$(($(date +%s) + patience))
+    ends=$(in_time "$patience")
     calm=$(($(date +%s) + 5))
     while :; do
         state=$(docker inspect --format '{{.State.Status}} {{.State.ExitCode}} {{if index .State "Health"}}{{.State.Health.Status}}{{else}}-{{end}}' "$trial")

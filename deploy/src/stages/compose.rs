@@ -22,6 +22,7 @@ impl Attempt {
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
             .word("policy", &if fixed { "missing" } else { "always" })
+            .number("limit", self.limit())
             .number("patience", self.config().health_timeout.as_secs());
         let outcome = self.exec(Stage::Compose, &script).await?;
         let said = match &outcome {

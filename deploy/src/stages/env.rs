@@ -94,7 +94,8 @@ impl Attempt {
         self.learn_all(&seen.served, &seen.sealed);
         if !seen.complaint.is_empty() {
             // It may quote lines that make no sense, and so have no name.
-            let values = seen.env.lines().filter_map(|line| Some(line.split_once('=')?.1.trim().trim_matches(['"', '\''])));
+            let values =
+                seen.env.lines().filter_map(|line| Some(line.split_once('=')?.1.trim().trim_matches(['"', '\''])));
             values.for_each(|value| self.learn(&SecretString::from(value.to_owned())));
             let lines: Vec<String> = seen.complaint.lines().map(|line| self.redactor.clean(&plain(line))).collect();
             lines.iter().for_each(|line| self.say(stage, line));

@@ -24,6 +24,7 @@ impl Attempt {
         let script = Script::new("start", &[PROJECT, GATE, include_str!("../scripts/start.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
+            .number("limit", self.limit())
             .number("patience", self.config().health_timeout.as_secs());
         // The end of a container's log may be told: the secrets in the environment must be known by then.
         self.there().await?;

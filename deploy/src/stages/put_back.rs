@@ -90,9 +90,9 @@ impl Settled {
     #[must_use]
     pub fn services(&self) -> &[ServiceReport] {
         match self {
-            Self::StaysStopped { services, .. }
-            | Self::Untouched { services, .. }
-            | Self::PutBack { services, .. } => services,
+            Self::StaysStopped { services, .. } | Self::Untouched { services, .. } | Self::PutBack { services, .. } => {
+                services
+            }
             Self::Nothing | Self::Stopped | Self::Unknown(_) => &[],
         }
     }
@@ -139,6 +139,7 @@ impl Attempt {
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
             .word("first", &if keep { "keep" } else { "stop" })
+            .number("limit", self.limit())
             .number("patience", self.config().health_timeout.as_secs());
         let outcome = self.exec(stage, &script).await;
         // Whatever is in .env now, this attempt hasn't read it.

@@ -9,16 +9,17 @@ use std::thread;
 use slipway_deploy::script::GATE;
 use slipway_tests::world::{Target, World, WorldOptions};
 
-/// A project's containers, how many seconds the gate may wait, and what it's to say of which service.
+/// A project's containers, how many seconds the gate may wait and the whole script take, and what it's to say of which service.
 struct Case {
     slug: &'static str,
     /// Service, options of `docker run`, program.
     containers: &'static [(&'static str, &'static str, &'static str)],
     patience: u32,
+    limit: u32,
     verdict: &'static str,
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     Case {
         slug: "slow",
         containers: &[(
@@ -28,18 +29,21 @@ const CASES: [Case; 7] = [
         )],
         // The declared start period counts on top.
         patience: 1,
+        limit: 120,
         verdict: "ok",
     },
     Case {
         slug: "sick",
         containers: &[("web", "--health-cmd false --health-interval 1s --health-retries 2", "sleep 1000")],
         patience: 60,
+        limit: 120,
         verdict: "unhealthy web",
     },
     Case {
         slug: "once",
         containers: &[("migrations", "--restart no", "exit 0"), ("web", "--restart unless-stopped", "sleep 1000")],
         patience: 60,
+        limit: 120,
         verdict: "ok",
     },
     Case {
@@ -50,6 +54,7 @@ const CASES: [Case; 7] = [
             "[ -e /tmp/again ] || { touch /tmp/again; exit 1; }; sleep 1000",
         )],
         patience: 90,
+        limit: 120,
         verdict: "ok",
     },
     Case {
@@ -57,16 +62,26 @@ const CASES: [Case; 7] = [
         // At most moments it runs.
         containers: &[("web", "--restart unless-stopped", "sleep 3; exit 1")],
         patience: 90,
+        limit: 120,
         verdict: "crash-loop web",
     },
     Case {
         slug: "half",
         containers: &[("db", "--restart unless-stopped", "sleep 1000"), ("bot", "--restart no", "exit 3")],
         patience: 60,
+        limit: 120,
         verdict: "crash-loop bot",
     },
+    Case {
+        slug: "slower",
+        containers: &[("web", "--health-cmd false --health-interval 1s --health-start-period 300s", "sleep 1000")],
+        // Its own word on its start is longer than the whole command may take.
+        patience: 60,
+        limit: 5,
+        verdict: "wait web",
+    },
     // `up` failed before it made any; then its own words are all there is to tell.
-    Case { slug: "none", containers: &[], patience: 60, verdict: "wait" },
+    Case { slug: "none", containers: &[], patience: 60, limit: 120, verdict: "wait" },
 ];
 
 fn judge(target: &Target, case: &Case) -> (String, String) {
@@ -80,8 +95,8 @@ fn judge(target: &Target, case: &Case) -> (String, String) {
             .unwrap();
     }
     let script = format!(
-        "exec 2>&1\nslug={slug} patience={}\ntell() {{ echo \"$1 $2\"; }}\n{GATE}\ngate\necho \"${{answer% *}}\"\n",
-        case.patience
+        "exec 2>&1\nslug={slug} patience={} limit={}\ntell() {{ echo \"$1 $2\"; }}\n{GATE}\ngate\necho \"${{answer% *}}\"\n",
+        case.patience, case.limit,
     );
     let said = target.sh(&script).unwrap();
     (said.lines().last().unwrap_or_default().to_owned(), said)

@@ -33,7 +33,8 @@ pub fn hold_on_to_what_they_can_not_replace(target: &Target) {
         .unwrap();
     let before = target.sh(files).unwrap();
 
-    let (code, said) = run(target, "env=$(seq 9000 | base64 -w 0) overrides= prod_link=0", &[PROJECT, ENV_WRITE]).unwrap();
+    let (code, said) =
+        run(target, "env=$(seq 9000 | base64 -w 0) overrides= prod_link=0", &[PROJECT, ENV_WRITE]).unwrap();
     assert!(code == 3 && said.contains("failed env-write-failed"), "{code}: {said}");
     let (code, said) = run(target, "", &[PROJECT, UNDEPLOY, UNDEPLOY_ACCESS]).unwrap();
     assert!(code != 0 && !said.contains("changed key"), "{code}: {said}");
