@@ -3,6 +3,7 @@
 enter
 rm -rf /dev/shm/slipway."$slug".*
 trap registry_logout EXIT
+trap 'exit 1' TERM HUP INT
 registry_login
 sed -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\):sha-[0-9a-f]\{7\}\(@sha256:[0-9a-f]\{64\}\)\{0,1\}"$/\1:latest"/' \
     -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\)@sha256:[0-9a-f]\{64\}"$/\1"/' .env >.slipway/put

@@ -4,6 +4,8 @@ umask 022
 [ ! -L "$dir" ] || die checkout-failed "$dir is a symbolic link"
 mkdir -p "$dir"
 enter
+# What an undeployment that was killed has left holds secrets.
+rm -rf "$root/.slipway-gone.$slug"
 if [ -f "$kept/env" ]; then
     [ -f .env ] || put .env 600 <"$kept/env"
     rm -f "$kept/env"

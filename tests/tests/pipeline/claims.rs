@@ -43,10 +43,12 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_from_t
             });
             while server.sh("[ -e /run/held ]").is_err() {}
 
+            server.sh("mkdir /opt/services/.slipway-gone.shop; touch /opt/services/.slipway-gone.shop/.env").unwrap();
             let mut attempt = deployer.begin(newer, heard.clone(), CancellationToken::new());
             let began = std::time::Instant::now();
             attempt.run(Stage::Clone).await.unwrap();
             assert!(began.elapsed() < Duration::from_secs(60), "it didn't wait for the lock: {:?}", began.elapsed());
+            server.sh("[ ! -e /opt/services/.slipway-gone.shop ]").unwrap();
             let (mut zombie, outcome) = stuck.await.unwrap();
             assert!(outcome.is_err(), "{outcome:?}");
             let left = server.processes().unwrap();

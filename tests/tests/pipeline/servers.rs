@@ -35,6 +35,10 @@ fn a_server_with_ipv6_and_another_ssh_port_is_deployed_to_and_what_it_exposes_an
     let mut work = scene.work(&sample, &commit, "shop", &BTreeMap::new());
     work.target.address = Host::new(server.ip_v6().to_string()).unwrap();
     work.target.ssh_port = Port::new(2222).unwrap();
+    // Together too large for GitHub.
+    for name in ["LARGE", "LARGER"] {
+        work.request.variables.insert(name.parse().unwrap(), "x".repeat(20_000));
+    }
     let done = scene.run(work.clone()).unwrap();
 
     let url = format!("http://[{}]:{PORT}", server.ip_v6());
@@ -57,6 +61,8 @@ fn a_server_with_ipv6_and_another_ssh_port_is_deployed_to_and_what_it_exposes_an
     assert!(!lines.contains(&format!("port {PORT} of service")), "{lines}");
     assert!(lines.contains("secrets: warning: CI's job logs in on port 22, and sshd listens on 2222"), "{lines}");
     assert!(lines.contains("secrets: warning: CI's job can't log in to an IPv6 address"), "{lines}");
+    assert!(lines.contains("secrets: warning: .env is larger than what GitHub takes"), "{lines}");
+    assert!(!secrets.contains_key("DOTENV"));
 
     verifies_as_told(&scene, &work);
     a_release_that_listens_elsewhere_is_taken_back(&scene, &sample, work);
