@@ -58,7 +58,11 @@ impl Attempt {
             Err(error)
                 if matches!(
                     error.code,
-                    ErrorCode::GithubNotInstalled | ErrorCode::RepositoryNotFound | ErrorCode::GithubArchived
+                    ErrorCode::GithubNotInstalled
+                        | ErrorCode::GithubSuspended
+                        | ErrorCode::GithubForbidden
+                        | ErrorCode::RepositoryNotFound
+                        | ErrorCode::GithubArchived
                 ) =>
             {
                 Ok((Vec::new(), "left alone: the repository is gone, archived, or closed to Slipway"))

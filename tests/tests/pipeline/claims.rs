@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use slipway_deploy::{Done, Hold, Settled, Work};
 use slipway_protocol::{Action, Change, ErrorCode, Stage};
+use slipway_tests::github::{Effect, Fault, Server};
 use slipway_tests::world::{Commit, Generation, Sample, Variant};
 use tokio_util::sync::CancellationToken;
 
@@ -70,8 +71,12 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_from_t
             // Not even what was undeployed is forgotten.
             let undeployed = Work { action: Action::Undeploy, ..of(9) };
             let mut attempt = deployer.begin(undeployed, heard, CancellationToken::new());
+            // That GitHub lets nobody in any more is a reason to undeploy.
+            scene.github.plant(Fault::next(Server::Api, "/repos/acme/shop/actions", Effect::Status(403)));
             for &stage in Action::Undeploy.stages() {
-                attempt.run(stage).await.unwrap();
+                let report = attempt.run(stage).await.unwrap();
+                let left = report.facts.get("github").map(ToString::to_string);
+                assert!(left.is_none_or(|left| left.contains("closed to Slipway")), "{stage}: {report:?}");
             }
             attempt.close().await;
             assert_eq!(zombie.run(Stage::Clone).await.unwrap_err().code, ErrorCode::StaleFence);
