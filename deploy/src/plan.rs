@@ -144,14 +144,16 @@ impl Attempt {
         let (after, overrides_after) = self.env_now().await?;
         let script = Script::new("plan", &[PROJECT, include_str!("scripts/plan.sh")])
             .word("root", self.root())
-            .word("slug", &self.work.request.project.slug);
+            .word("slug", &self.work.request.project.slug)
+            .words("ports", &crate::stages::published(&self.work.request));
         let said = self.exec(Stage::Compose, &script).await?.map_err(|said| {
             StageError::new(ErrorCode::InternalError, "the project's containers couldn't be compared")
                 .with_tail(said.tail())
         })?;
         let ports: BTreeSet<u16> =
             crate::stages::published(&self.work.request).into_iter().map(|port| port.get()).collect();
-        let rules: BTreeSet<u16> = said.values("rule").iter().filter_map(|port| port.parse().ok()).collect();
+        let told = |key| said.values(key).iter().filter_map(|port| port.parse().ok()).collect::<BTreeSet<u16>>();
+        let (rules, others) = (told("rule"), told("others"));
         let firewall = said.value("firewall").is_some();
         let desired = self.desired(&after);
         let new_deploy_key =
@@ -169,7 +171,7 @@ impl Attempt {
             variables: differences(&before, &after),
             overrides: lines(&overrides_before, &overrides_after),
             services: services(&said)?,
-            open: if firewall { ports.difference(&rules).copied().collect() } else { Vec::new() },
+            open: if firewall { ports.difference(&(&rules | &others)).copied().collect() } else { Vec::new() },
             close: rules.difference(&ports).copied().collect(),
             secrets,
             new_deploy_key,

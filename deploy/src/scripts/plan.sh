@@ -1,4 +1,4 @@
-# Parameters: none; after layer.sh and project.sh, when the stages before compose were rehearsed. Tells how what they
+# Parameters: ports; after layer.sh and project.sh, when the stages before compose were rehearsed. Tells how what they
 # made differs from what runs.
 enter
 if [ -f .slipway/served/commit ]; then
@@ -19,8 +19,11 @@ docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$slug" --fil
     done
 if command -v ufw >/dev/null 2>&1; then
     tell firewall ufw
-    ufw show added | sed -n "s|^ufw allow \([0-9]*\)/tcp comment 'slipway:$slug'\$|\1|p" |
-        while read -r port; do tell rule "$port"; done
+    added=$(ufw show added)
+    for port in $(our_rules "$added"); do tell rule "$port"; done
+    for port in $ports; do
+        if rule_of_others "$added" "$port"; then tell others "$port"; fi
+    done
 fi
 login=${SUDO_USER:-$(id -un)}
 if grep -q " slipway:$slug\$" "$(getent passwd "$login" | cut -d : -f 6)/.ssh/authorized_keys" 2>/dev/null; then tell key present; fi

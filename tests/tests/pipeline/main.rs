@@ -104,6 +104,16 @@ fn a_new_port_replaces_the_old_one_in_compose_and_in_ufw() {
         work.request.modules.remove(&"tg_bot".parse().unwrap());
         scene.run_stages(work, &[Stage::Firewall]).map(|mut done| done.reports.remove(&Stage::Firewall).unwrap())
     };
+    // Somebody else's rule for the port isn't made ours, nor turned round, and outlives the project's stay there.
+    server.sh("ufw allow 8085/tcp; ufw deny 8086/tcp").unwrap();
+    for port in [8085, 8086] {
+        let report = firewall(port).unwrap();
+        assert_eq!(report.facts["ruled_by_others"], serde_json::json!([port.to_string()]));
+    }
+    firewall(8081).unwrap();
+    let rules = server.sh("ufw show added").unwrap();
+    assert!(rules.contains("ufw allow 8085/tcp\n") && rules.contains("ufw deny 8086/tcp\n"), "{rules}");
+
     server.sh("ufw disable").unwrap();
     let report = firewall(8082).unwrap();
     assert_eq!((&report.facts["ufw"], report.change), (&serde_json::json!("inactive"), Change::Changed));
