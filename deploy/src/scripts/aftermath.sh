@@ -6,7 +6,7 @@ enter
 rm -rf .slipway/put .slipway/link .slipway/note
 
 described='{{index .Config.Labels "com.docker.compose.service"}} {{.Config.Image}} {{with index .Config.Labels "slipway.commit"}}{{.}}{{else}}-{{end}}{{range $_, $on := .HostConfig.PortBindings}}{{range $on}} {{.HostPort}}{{end}}{{end}}'
-for id in $(docker ps -q --no-trunc --filter "label=com.docker.compose.project=$slug"); do
+for id in $(project_ps -q); do
     tell runs "$(docker inspect --format "$described" "$id" 2>/dev/null || :)"
 done
 

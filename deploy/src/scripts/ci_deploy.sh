@@ -1,7 +1,6 @@
 # The one thing that the project's deploy key may do: pull this project's images and start them. CI tags every build
 # `latest`, or after its branch; from here on that tag is what the project runs, until Slipway deploys a commit.
 enter
-rm -rf /dev/shm/slipway."$slug".*
 trap registry_logout EXIT
 trap 'exit 1' TERM HUP INT
 registry_login
@@ -19,5 +18,4 @@ if [ -f .slipway/stopped ]; then
 else
     project_compose up -d --no-build --remove-orphans
 fi
-docker ps --filter "label=com.docker.compose.project=$slug" \
-    --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'
+project_ps --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'

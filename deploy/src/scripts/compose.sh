@@ -2,7 +2,6 @@
 # until everything is stable.
 enter
 end_rehearsals
-rm -rf /dev/shm/slipway."$slug".*
 cleanup() {
     registry_logout
     if [ -n "${trial:-}" ]; then docker rm -fv "$trial" >/dev/null 2>&1 || :; fi
@@ -20,8 +19,7 @@ rehearse || exit 4
 rm -f .slipway/stopped
 # A container that was made to replace another one when compose, or the daemon under it, died: it takes the other's
 # place, or else it's in the way. Its volumes may be the other's.
-docker ps -a --filter "label=com.docker.compose.project=$slug" --filter status=created \
-    --filter 'name=^/?[0-9a-f]{12}_' --format '{{.Names}}' | while read -r name; do
+project_ps -a --filter status=created --filter 'name=^/?[0-9a-f]{12}_' --format '{{.Names}}' | while read -r name; do
     docker rename "$name" "${name#*_}" 2>/dev/null || docker rm -f "$name" >/dev/null
 done
 if project_compose up -d --no-build --remove-orphans >&2; then

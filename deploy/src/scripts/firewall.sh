@@ -1,7 +1,7 @@
 # Parameters: slug ports; after project.sh, with the project locked. Nobody else's rules are touched, nor made ours.
 # Rules are kept right in an inactive ufw too: they count once somebody switches it on. What Docker publishes is told,
 # since it bypasses ufw.
-running=$(docker ps -q --filter "label=com.docker.compose.project=$slug")
+running=$(project_ps -q)
 published='{{$service := index .Config.Labels "com.docker.compose.service"}}{{range $port, $bindings := .NetworkSettings.Ports}}{{range $bindings}}{{$service}} {{$port}} {{.HostIp}} {{.HostPort}}{{"\n"}}{{end}}{{end}}'
 [ -z "$running" ] || docker inspect --format "$published" $running | while read -r binding; do
     [ -z "$binding" ] || tell published "$binding"

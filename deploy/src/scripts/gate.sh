@@ -1,4 +1,4 @@
-# Parameters: slug patience limit. Whether the project's containers run and stay: the one judgement of that.
+# Parameters: patience limit; after project.sh. Whether the project's containers run and stay: the one judgement of that.
 begun=$(date +%s)
 
 # in_time SECONDS: the moment that far from now, unless the whole script must come to its end before, $limit seconds after
@@ -9,12 +9,10 @@ in_time() {
     printf '%s\n' "$moment"
 }
 
-containers() {
-    docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$slug" --filter label=com.docker.compose.oneoff=False
-}
+containers() { service_ps -aq; }
 
 # any_running: the project's containers that run or would run again, one-offs included.
-any_running() { docker ps -q --no-trunc --filter "label=com.docker.compose.project=$slug"; }
+any_running() { project_ps -q; }
 
 # tell_services: tells the worker of each container, from lines in $format.
 tell_services() {

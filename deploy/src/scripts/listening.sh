@@ -1,7 +1,6 @@
-# Parameters: slug service port inner. Whether the project listens on the server's port, and not only on a loopback. For
+# Parameters: service port inner; after project.sh. Whether the project listens on the server's port, and not only on a loopback. For
 # a container Docker holds the port, whatever becomes of the program: what counts is whether that listens inside.
-container=$(docker ps -q --filter "label=com.docker.compose.project=$slug" \
-    --filter "label=com.docker.compose.service=$service" --filter "publish=$port/tcp" | head -n 1)
+container=$(service_ps -q --filter "label=com.docker.compose.service=$service" --filter "publish=$port/tcp" | head -n 1)
 if [ -n "$container" ]; then
     pid=$(docker inspect --format '{{.State.Pid}}' "$container")
     # Local address, remote address, state; 0A listens. The addresses are in the machine's own order of bytes.

@@ -90,17 +90,18 @@ oust() {
     kill -s "$1" -- "-$group" 2>/dev/null
 }
 
+# project_ps OPTIONS: docker's list of all containers of the project; service_ps: without those that are only tried.
+project_ps() { docker ps --no-trunc --filter "label=com.docker.compose.project=$slug" "$@"; }
+service_ps() { project_ps --filter label=com.docker.compose.oneoff=False "$@"; }
+
 # end_rehearsals: removes what is left of releases that were tried when their script was killed, or the server went off.
 end_rehearsals() {
-    left=$(docker ps -aq --filter "label=com.docker.compose.project=$slug" --filter label=com.docker.compose.oneoff=True \
-        --filter "name=^/?$slug-rehearsal-")
+    left=$(project_ps -aq --filter label=com.docker.compose.oneoff=True --filter "name=^/?$slug-rehearsal-")
     if [ -n "$left" ]; then docker rm -fv $left >/dev/null; fi
 }
 
 # running: the ids of the project's containers that run.
-running() {
-    docker ps -q --no-trunc --filter "label=com.docker.compose.project=$slug" --filter label=com.docker.compose.oneoff=False | sort
-}
+running() { service_ps -q | sort; }
 
 # env_proof: a digest of what stage env leaves behind. It is told and kept elsewhere, so that it's salted: nobody shall
 # guess a password with it.
@@ -114,18 +115,22 @@ env_proof() {
     } 2>/dev/null | sha256sum | cut -c -64
 }
 
-# lock_keys: sets $login, $home and $keys, the one authorized_keys of all projects of this server, and locks it: two that
-# change it at once would each lose the other's line.
-lock_keys() {
+# find_keys: sets $login, $home and $keys, the one authorized_keys of all projects of this server.
+find_keys() {
     login=${SUDO_USER:-$(id -un)}
     home=$(getent passwd "$login" | cut -d : -f 6)
     keys=$home/.ssh/authorized_keys
+}
+
+# lock_keys: that, and locks the file: two that change it at once would each lose the other's line.
+lock_keys() {
+    find_keys
     if [ ! -d "$home/.ssh" ]; then install -d -m 700 -o "$login" -g "$(id -gn "$login")" "$home/.ssh"; fi
     exec 8<"$home/.ssh"
     flock -w 60 8 || die deploy-key-failed "another process holds $home/.ssh"
 }
 
-# key_line: the project's line in authorized_keys, if it has one; after lock_keys.
+# key_line: the project's line in authorized_keys, if it has one; after find_keys.
 key_line() { grep " slipway:$slug\$" "$keys" 2>/dev/null || :; }
 
 # replace_key [LINE]: that line becomes LINE, or goes. The others stay, and so does the whole file if any step fails.
@@ -188,6 +193,8 @@ retire() {
 
 # registry_login: a DOCKER_CONFIG in memory for this process only, from the credential in .env.
 registry_login() {
+    # Left by one that was killed.
+    rm -rf /dev/shm/slipway."$slug".*
     auth=$(sed -n 's/^SLIPWAY_REGISTRY_AUTH="\([A-Za-z0-9+/=]*\)"$/\1/p' .env)
     [ -n "$auth" ] || return 0
     DOCKER_CONFIG=$(mktemp -d "/dev/shm/slipway.$slug.XXXXXXXX")

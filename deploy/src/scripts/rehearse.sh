@@ -39,8 +39,7 @@ rehearse() {
         same=yes
     fi
     for service in $rehearsed; do
-        serving=$(docker ps -q --filter "label=com.docker.compose.project=$slug" \
-            --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False | head -n 1)
+        serving=$(service_ps -q --filter "label=com.docker.compose.service=$service" | head -n 1)
         [ -n "$serving" ] || continue
         image=$(docker inspect --format '{{.Config.Image}}' "$serving")
         image=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || :)

@@ -6,7 +6,7 @@ rm -rf .slipway/served
 label=label=com.docker.compose.project=$slug
 mkdir -p "$kept"
 
-ids=$(docker ps -aq --no-trunc --filter "$label")
+ids=$(project_ps -aq)
 if [ -n "$ids" ]; then
     # Volumes without a name carry no label either, and the containers are the only ones that know them.
     {
@@ -31,7 +31,7 @@ done
 prefix=$(printf '%s' "$prefix" | base64 -d)
 {
     printf '%s' "$repositories" | base64 -d
-    sed -n 's/^[A-Z0-9_]*_IMAGE="\([^"]*\)"$/\1/p' .env 2>/dev/null | sed -e 's/@.*//' -e 's/:[^:/]*$//' || :
+    images .env | sed -e 's/@.*//' -e 's/:[^:/]*$//'
 } | sort -u | while read -r repository; do
     case $repository in "$prefix"*) ;; *) continue ;; esac
     docker image ls --digests --format '{{.Tag}} {{.Digest}} {{.ID}}' "$repository" | while read -r tag digest id; do

@@ -6,7 +6,7 @@ mod scripts;
 
 use std::thread;
 
-use slipway_deploy::script::GATE;
+use slipway_deploy::script::{GATE, PROJECT};
 use slipway_tests::world::{Target, World, WorldOptions};
 
 /// A project's containers, how many seconds the gate may wait and the whole script take, and what it's to say of which service.
@@ -95,7 +95,7 @@ fn judge(target: &Target, case: &Case) -> (String, String) {
             .unwrap();
     }
     let script = format!(
-        "exec 2>&1\nslug={slug} patience={} limit={}\ntell() {{ echo \"$1 $2\"; }}\n{GATE}\ngate\necho \"${{answer% *}}\"\n",
+        "exec 2>&1\nroot=/srv slug={slug} patience={} limit={}\ntell() {{ echo \"$1 $2\"; }}\n{PROJECT}\n{GATE}\ngate\necho \"${{answer% *}}\"\n",
         case.patience, case.limit,
     );
     let said = target.sh(&script).unwrap();
