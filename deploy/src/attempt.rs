@@ -335,6 +335,18 @@ impl Attempt {
         }
     }
 
+    /// As [`Self::exec`], for scripts that explain their failures themselves: any other is `code`, unless what was said last
+    /// shows that the server's disk is full or its Docker gone.
+    pub(crate) async fn exec_or(
+        &mut self,
+        stage: Stage,
+        script: &Script,
+        code: ErrorCode,
+        message: &str,
+    ) -> Result<Said, StageError> {
+        self.exec(stage, script).await?.map_err(|said| unexpected(&said, code, message))
+    }
+
     pub(crate) fn redacted(&self, mut report: StageReport) -> StageReport {
         if let serde_json::Value::Object(facts) = self.redactor.clean_json(serde_json::Value::Object(report.facts)) {
             report.facts = facts;
@@ -352,8 +364,43 @@ impl Attempt {
     }
 }
 
+/// A failure that the script didn't explain.
+pub(crate) fn unexpected(said: &Said, code: ErrorCode, message: &str) -> StageError {
+    let tail = said.tail();
+    let text = tail.join("\n").to_lowercase();
+    let any = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    let code = if any(&["no space left on device", "disk quota exceeded"]) {
+        ErrorCode::DiskFull
+    } else if any(&["cannot connect to the docker daemon", "error during connect: "]) {
+        ErrorCode::DockerNotRunning
+    } else {
+        code
+    };
+    StageError::new(code, message).with_tail(tail)
+}
+
 /// `failed CODE MESSAGE`, as the script's `die` tells it.
 fn understood(said: &Said) -> Option<StageError> {
     let (code, message) = said.value("failed")?.split_once(' ')?;
     Some(StageError::new(code.parse().ok()?, message).with_tail(said.tail()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_docker_that_is_gone_are_told_whichever_script_met_them() {
+        let tails = [
+            ("cat: write error: No space left on device", ErrorCode::DiskFull),
+            ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", ErrorCode::DockerNotRunning),
+            ("ERROR: problem running iptables", ErrorCode::FirewallFailed),
+        ];
+        for (line, code) in tails {
+            let mut said = Said::default();
+            said.keep(line.to_owned());
+            let error = unexpected(&said, ErrorCode::FirewallFailed, "ufw failed");
+            assert_eq!((error.code, error.tail), (code, vec![line.to_owned()]));
+        }
+    }
 }

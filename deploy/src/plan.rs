@@ -146,10 +146,8 @@ impl Attempt {
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .words("ports", &crate::stages::published(&self.work.request));
-        let said = self.exec(Stage::Compose, &script).await?.map_err(|said| {
-            StageError::new(ErrorCode::InternalError, "the project's containers couldn't be compared")
-                .with_tail(said.tail())
-        })?;
+        let message = "the project's containers couldn't be compared";
+        let said = self.exec_or(Stage::Compose, &script, ErrorCode::InternalError, message).await?;
         let ports: BTreeSet<u16> =
             crate::stages::published(&self.work.request).into_iter().map(|port| port.get()).collect();
         let told = |key| said.values(key).iter().filter_map(|port| port.parse().ok()).collect::<BTreeSet<u16>>();

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, Stage};
 
+use crate::attempt::unexpected;
 use crate::compose::{Project, deployment_of, render_override};
 use crate::env::plan::{Asked, Inputs, Plan, REGISTRY_AUTH, image_variables, plan};
 use crate::env::{describe::describe, dotenv};
@@ -75,13 +76,9 @@ impl Attempt {
             .bytes("overrides", overrides.as_bytes())
             .bytes("sealed", sealed.as_bytes())
             .number("prod_link", prod_link.into());
-        match self.exec(Stage::Env, &script).await? {
-            Ok(said) => Ok(said.value("proof").unwrap_or_default().to_owned()),
-            Err(said) => {
-                let message = "the environment file or the override file couldn't be written";
-                Err(StageError::new(ErrorCode::EnvWriteFailed, message).with_tail(said.tail()))
-            }
-        }
+        let message = "the environment file or the override file couldn't be written";
+        let said = self.exec_or(Stage::Env, &script, ErrorCode::EnvWriteFailed, message).await?;
+        Ok(said.value("proof").unwrap_or_default().to_owned())
     }
 
     async fn look(&mut self, stage: Stage) -> Result<Seen, StageError> {
@@ -103,8 +100,7 @@ impl Attempt {
             return Err(StageError::new(ErrorCode::ComposeInvalid, message).with_tail(lines));
         }
         if seen.project.is_empty() {
-            let message = "the project's files couldn't be read";
-            return Err(StageError::new(ErrorCode::ComposeInvalid, message).with_tail(said.tail()));
+            return Err(unexpected(said, ErrorCode::InternalError, "the project's files couldn't be read"));
         }
         Ok(seen)
     }

@@ -26,10 +26,7 @@ impl Attempt {
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .words("ports", &asked_for);
-        let said = self
-            .exec(Stage::Firewall, &script)
-            .await?
-            .map_err(|said| StageError::new(ErrorCode::FirewallFailed, "ufw failed").with_tail(said.tail()))?;
+        let said = self.exec_or(Stage::Firewall, &script, ErrorCode::FirewallFailed, "ufw failed").await?;
         let numbers = |key| said.values(key).iter().map(|v| serde_json::Value::from(v.as_str())).collect::<Vec<_>>();
         let (added, removed) = (numbers("added"), numbers("removed"));
         for port in said.values("others") {

@@ -103,9 +103,8 @@ impl Attempt {
             .word("slug", &self.work.request.project.slug)
             .bytes("forced", forced.as_bytes())
             .bytes("key", line.as_bytes());
-        self.exec(Stage::Secrets, &script).await?.map_err(|said| {
-            StageError::new(ErrorCode::DeployKeyFailed, "the deploy key couldn't be installed").with_tail(said.tail())
-        })
+        let message = "the deploy key couldn't be installed";
+        self.exec_or(Stage::Secrets, &script, ErrorCode::DeployKeyFailed, message).await
     }
 
     /// The program behind the deploy key: our own functions with this project's parameters in front.
