@@ -205,6 +205,29 @@ fn a_secret_that_nobody_gave_is_named() {
 }
 
 #[test]
+fn a_databases_url_that_holds_its_password_stays_and_an_older_one_is_made_anew() {
+    let disk = OnDisk::sample(2);
+    let password = ("POSTGRES_PASSWORD", "p@ss/w0rd+x");
+    let url = |kept: &str| {
+        disk.plan(&[password, ("DATABASE_URL", kept)], &[BOT], true).unwrap().values()["DATABASE_URL"].clone()
+    };
+    for kept in [
+        "postgresql://postgres:p%40ss%2fw0rd%2Bx@db:5432/service?sslmode=disable",
+        "postgresql+asyncpg://postgres:p%40ss/w0rd+x@db/service",
+        "postgres://postgres:p@ss/w0rd+x@db/service",
+        "postgresql://somebody:else@elsewhere:5432/service",
+        "sqlite:///data/db",
+    ] {
+        assert_eq!(url(kept), kept);
+    }
+    let login = "postgres:p%40ss%2Fw0rd%2Bx@db:5432/service";
+    assert_eq!(url("postgresql+asyncpg://postgres:old@db/service"), format!("postgresql+asyncpg://{login}"));
+    assert_eq!(url("postgres://postgres:old@db/service"), format!("postgres://{login}"));
+    let fresh = disk.plan(&[password], &[BOT], true).unwrap().values();
+    assert_eq!(fresh["DATABASE_URL"], format!("postgresql://{login}"));
+}
+
+#[test]
 fn a_password_is_never_drawn_for_a_database_that_exists() {
     let error = OnDisk::sample(1).plan(&[], &[BOT], true).err().unwrap();
     assert_eq!(error.missing_secret.unwrap().as_str(), "POSTGRES_PASSWORD");
