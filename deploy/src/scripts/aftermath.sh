@@ -42,16 +42,16 @@ sought() { printf '%s' "$needles" | base64 -d; }
 exec 4>&1
 holding() { sought | timeout 30 grep -laF "$@" 2>/dev/null || [ $? -ne 124 ] || tell sweep incomplete >&4; }
 
-# Not what git packs away, and not the project's own .env with the copies of it that a failure puts back.
+# Not what git packs away, and not the project's own env files with the copies of them that a failure puts back.
 set --
 for entry in * .[!.]* .git/config .git/FETCH_HEAD .git/packed-refs .git/logs .git/hooks; do
     case $entry in .git | .env) ;; *) if [ -e "$entry" ]; then set -- "$@" "$entry"; fi ;; esac
 done
 holding -r -D skip -f - -- "$@" | while read -r file; do
-    case $file in .slipway/served/env) ;; *) tell leak "$dir/$file" ;; esac
+    case $file in .slipway/served/* | infra/.env | infra/.env.prod) ;; *) tell leak "$dir/$file" ;; esac
 done
-for file in .env .slipway/served/env; do
-    case $(stat -c %a "$file" 2>/dev/null) in '' | 600 | 400) ;; *) tell leak "$dir/$file, which others may read" ;; esac
+for file in .env .slipway/served/env infra/.env infra/.env.prod; do
+    case $(stat -Lc %a "$file" 2>/dev/null) in '' | 600 | 400) ;; *) tell leak "$dir/$file, which others may read" ;; esac
 done
 for place in /root/.docker /home/*/.docker /dev/shm/slipway."$slug".*; do
     if [ -e "$place" ]; then holding -r -D skip -f - -- "$place"; fi

@@ -20,6 +20,9 @@ if [ ! -d .slipway/served ]; then
     if [ -n "$head" ] && [ -f .env ]; then
         install -m 600 .env .slipway/note/env
         if [ -f "$override" ]; then install -m 600 "$override" .slipway/note/override; fi
+        for file in .env .env.prod; do
+            if by_hand "infra/$file"; then install -m 600 "infra/$file" ".slipway/note/$file"; fi
+        done
         running >.slipway/note/running
         [ ! -f .slipway/stopped ] || : >.slipway/note/stopped
         printf '%s\n' "$head" >.slipway/note/commit

@@ -4,8 +4,8 @@ for file in "$base" "$prod"; do
     [ -f "$file" ] || die compose-file-missing "the repository has no $file"
 done
 if [ -f .env ]; then tell_file env .env; fi
-# A file by hand; ours is a link to .env.
-if [ -f infra/.env.prod ] && [ ! -L infra/.env.prod ]; then tell_file env_prod infra/.env.prod; fi
+if by_hand infra/.env.prod; then tell_file env_prod infra/.env.prod; fi
+if by_hand infra/.env; then tell_file env_infra infra/.env; fi
 if [ -f "$override" ]; then tell_file override "$override"; fi
 if [ -f .slipway/sealed ]; then tell_file sealed .slipway/sealed; fi
 if [ -f .slipway/served/env ]; then tell_file served .slipway/served/env; fi

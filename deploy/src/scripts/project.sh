@@ -171,6 +171,9 @@ put() {
 # images FILE: the images that an .env names.
 images() { sed -n "s/^[A-Za-z0-9_]*_IMAGE=[\"']\{0,1\}\([^\"' ]*\).*/\1/p" "$@" 2>/dev/null || :; }
 
+# by_hand FILE: whether it's an env file that somebody has made; ours are links to .env.
+by_hand() { [ -f "$1" ] && [ ! -L "$1" ]; }
+
 # restore: the files of the release that served before, as stage clone has noted them.
 restore() {
     (umask 022 && repo_git checkout -q --force --detach "$(cat .slipway/served/commit)") ||
@@ -181,6 +184,11 @@ restore() {
     else
         put "$override" 644 <.slipway/served/override || die env-write-failed "$dir/$override couldn't be put back"
     fi
+    for file in .env .env.prod; do
+        if [ -f ".slipway/served/$file" ]; then
+            put "infra/$file" 600 <".slipway/served/$file" || die env-write-failed "$dir/infra/$file couldn't be put back"
+        fi
+    done
 }
 
 # retire: the release that served before isn't needed to put back any more. Its images are kept as long as it's the one

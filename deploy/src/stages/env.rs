@@ -157,7 +157,9 @@ impl Seen {
     fn read(said: &Said) -> Result<Self, StageError> {
         let text = |key| file(said, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let env = text("env")?;
-        let mut kept = dotenv::parse(&text("env_prod")?);
+        // What is read from our links is .env itself; files by hand stand behind it.
+        let mut kept = dotenv::parse(&text("env_infra")?);
+        kept.extend(dotenv::parse(&text("env_prod")?));
         kept.extend(dotenv::parse(&env));
         let asked = said.values("variable").iter().filter_map(|line| {
             let (name, required) = line.split_once(' ')?;

@@ -136,11 +136,17 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
         .sh("docker run -d --name shop-rehearsal-backend --label com.docker.compose.project=shop \
              --label com.docker.compose.oneoff=True redis:7-alpine")
         .unwrap();
+    // And what somebody has written beside the compose files is taken over, and is theirs again.
+    server.sh("cd /opt/services/shop/infra; rm .env; echo 'BY_HAND=\"x\"' >.env").unwrap();
     let (deployer, heard, failing) = (scene.deployer.clone(), scene.heard.clone(), work(&next));
     let fail = async {
         let mut attempt = deployer.begin(failing, heard, CancellationToken::new());
         for stage in [Stage::Preflight, Stage::Clone, Stage::Env] {
-            attempt.run(stage).await.unwrap();
+            let report = attempt.run(stage).await.unwrap();
+            assert!(
+                stage != Stage::Env || report.facts["origins"]["kept"].to_string().contains("BY_HAND"),
+                "{report:?}"
+            );
         }
         assert_eq!(attempt.run(Stage::Compose).await.unwrap_err().code, ErrorCode::ImageNotFound);
         attempt.settle(true, CancellationToken::new()).await
@@ -150,6 +156,7 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
     let Settled::Untouched { commit: serves, services, .. } = settled else { panic!("{settled:?}") };
     assert_eq!((serves.as_str(), services.len()), (commit.sha.as_str(), 4));
     assert_eq!(server.sh(files).unwrap(), serving);
+    assert_eq!(server.sh("cd /opt/services/shop/infra; [ ! -L .env ] && cat .env").unwrap(), "BY_HAND=\"x\"\n");
     what_somebody_stopped_stays_so_and_starts_as_it_served(&scene, &sample, &commit);
 }
 
