@@ -1,5 +1,5 @@
-# Parameters: registry policy patience limit; after project.sh, gate.sh and rehearse.sh. Pulls, rehearses, starts, and waits
-# until everything is stable.
+# Parameters: registry policy patience limit; after project.sh, gate.sh and rehearse.sh. Pulls, rehearses, starts, and
+# waits until everything is stable.
 enter
 end_rehearsals
 cleanup() {

@@ -1,8 +1,9 @@
-# Parameters: patience limit; after project.sh. Whether the project's containers run and stay: the one judgement of that.
+# Parameters: patience limit; after project.sh. Whether the project's containers run and stay: the one judgement of
+# that.
 begun=$(date +%s)
 
-# in_time SECONDS: the moment that far from now, unless the whole script must come to its end before, $limit seconds after
-# its start: a verdict is worth more than being cut off without one.
+# in_time SECONDS: the moment that far from now, unless the whole script must come to its end before, $limit seconds
+# after its start: a verdict is worth more than being cut off without one.
 in_time() {
     moment=$(($(date +%s) + $1))
     if [ -n "${limit:-}" ] && [ "$moment" -gt $((begun + limit)) ]; then moment=$((begun + limit)); fi

@@ -3,7 +3,8 @@ dir=$root/$slug
 base=infra/compose.base.yml
 prod=infra/compose.prod.yml
 override=infra/compose.slipway.yml
-# What an undeployment leaves: the number of its claim and, as long as there are volumes, the settings that their data need.
+# What an undeployment leaves: the number of its claim and, as long as there are volumes, the settings that their data
+# need.
 kept=$root/.slipway-kept/$slug
 
 # project_compose ARGUMENTS: the one prefix of every compose call, run in $dir.
@@ -12,8 +13,8 @@ project_compose() {
     compose -f "$base" -f "$prod" "$@"
 }
 
-# compose ARGUMENTS: with the variables of $env_file and no others. Those of the server's own environment would beat them:
-# only what docker itself works with stays.
+# compose ARGUMENTS: with the variables of $env_file and no others. Those of the server's own environment would beat
+# them: only what docker itself works with stays.
 env_file=.env
 compose() {
     others=$(env | sed -n -E '/^(PATH|HOME|LC_ALL|TMPDIR|(DOCKER|XDG)_[A-Z_]+|[A-Za-z]+_(proxy|PROXY))=/d
@@ -148,8 +149,8 @@ replace_key() {
 # our_rules ADDED: the ports of our ufw rules, from what ufw says was added: ours carry the comment slipway:<slug>.
 our_rules() { printf '%s\n' "$1" | sed -n "s|^ufw allow \([0-9]*\)/tcp comment 'slipway:$slug'\$|\1|p"; }
 
-# rule_of_others ADDED PORT: whether somebody else has a rule of exactly that port. Ufw would give it our comment, or turn
-# it round, if one of ours were added.
+# rule_of_others ADDED PORT: whether somebody else has a rule of exactly that port. Ufw would give it our comment, or
+# turn it round, if one of ours were added.
 rule_of_others() {
     printf '%s\n' "$1" | grep -E "^ufw (allow|deny|reject|limit) $2/tcp( |\$)" | grep -qv " comment 'slipway:$slug'\$"
 }

@@ -1,5 +1,5 @@
-# Parameters: registry patience limit first; after project.sh and gate.sh. Puts the release back that served before, and waits
-# until it is stable. Its images are still here; the login is for those that somebody has removed.
+# Parameters: registry patience limit first; after project.sh and gate.sh. Puts the release back that served before,
+# and waits until it is stable. Its images are still here; the login is for those that somebody has removed.
 [ -d "$dir/.slipway" ] || exit 0
 enter
 end_rehearsals

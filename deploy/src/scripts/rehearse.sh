@@ -1,6 +1,7 @@
-# Parameters: slug rehearsed patience limit; after project.sh and gate.sh. Starts the new release of each web service beside
+# Parameters: rehearsed patience limit; after project.sh and gate.sh. Starts the new release of each web service beside
 # the one that serves, without its port and unknown to the others, before anything that runs is touched. What exits or
-# turns unhealthy there never takes the place of what works. Bots aren't rehearsed: two must not run with one token.
+# turns unhealthy there never takes the place of what works; whether it listens shows only in that place. Nothing else
+# is rehearsed: it may be a bot, and two must not run with one token.
 # Where a service bears no second one of itself, the variable SLIPWAY_REHEARSAL="off" in .env leaves it out.
 
 # rehearsal SERVICE: sets $answer to a verdict, as gate does. Five seconds, or until its health check has spoken.

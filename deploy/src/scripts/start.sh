@@ -1,5 +1,6 @@
-# Parameters: patience limit; after project.sh and gate.sh. Starts what was stopped, as it is, from the images that are here, and
-# waits until it's stable. Where a deployment was cut short that hasn't proven itself, that is what served before it.
+# Parameters: patience limit; after project.sh and gate.sh. Starts what was stopped, as it is, from the images that are
+# here, and waits until it's stable. Where a deployment was cut short that hasn't proven itself, that is what served
+# before it.
 [ -d "$dir/.slipway" ] || die not-deployed "there is no project in $dir"
 enter
 rm -f .slipway/stopped

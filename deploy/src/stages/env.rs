@@ -8,10 +8,10 @@ use secrecy::SecretString;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, Stage};
 
-use crate::attempt::unexpected;
 use crate::compose::{Project, deployment_of, render_override};
 use crate::env::plan::{Asked, Inputs, Plan, REGISTRY_AUTH, image_variables, plan};
 use crate::env::{describe::describe, dotenv};
+use crate::error::unexpected;
 use crate::lines::{Said, plain};
 use crate::script::{PROJECT, Script};
 use crate::stages::images::Images;
