@@ -85,24 +85,33 @@ impl Attempt {
         let script = Script::new("look at env", &[PROJECT, include_str!("../scripts/env_look.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug);
-        let (Ok(said) | Err(said)) = &self.exec(stage, &script).await?;
+        let outcome = self.exec(stage, &script).await?;
+        let failed = outcome.is_err();
+        let (Ok(said) | Err(said)) = &outcome;
         let seen = Seen::read(said)?;
         self.learn_all(&seen.kept, &seen.sealed);
         self.learn_all(&seen.served, &seen.sealed);
         if !seen.complaint.is_empty() {
-            // It may quote lines that make no sense, and so have no name.
-            let values =
-                seen.env.lines().filter_map(|line| Some(line.split_once('=')?.1.trim().trim_matches(['"', '\''])));
-            values.for_each(|value| self.learn(&SecretString::from(value.to_owned())));
-            let lines: Vec<String> = seen.complaint.lines().map(|line| self.redactor.clean(&plain(line))).collect();
-            lines.iter().for_each(|line| self.say(stage, line));
-            let message = "docker compose refuses the project's files";
-            return Err(StageError::new(ErrorCode::ComposeInvalid, message).with_tail(lines));
+            return Err(self.refused(stage, said, &seen.complaint));
         }
-        if seen.project.is_empty() {
+        if failed {
             return Err(unexpected(said, ErrorCode::InternalError, "the project's files couldn't be read"));
         }
         Ok(seen)
+    }
+
+    /// What compose says against the project's files. It may quote lines of env files that make no sense, and so have no
+    /// name: all that stands behind a `=` there is masked.
+    fn refused(&self, stage: Stage, said: &Said, complaint: &str) -> StageError {
+        for name in ["env", "env_prod", "env_infra"] {
+            let text = file(said, name).unwrap_or_default();
+            for value in String::from_utf8_lossy(&text).lines().filter_map(|line| Some(line.split_once('=')?.1)) {
+                self.learn(&SecretString::from(value.trim().trim_matches(['"', '\'']).to_owned()));
+            }
+        }
+        let lines: Vec<String> = complaint.lines().map(|line| self.redactor.clean(&plain(line))).collect();
+        lines.iter().for_each(|line| self.say(stage, line));
+        StageError::new(ErrorCode::ComposeInvalid, "docker compose refuses the project's files").with_tail(lines)
     }
 
     /// The variables and the override file as they are on the server.
