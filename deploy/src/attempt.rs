@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use slipway_protocol::names::HostKey;
-use slipway_protocol::{Action, Change, ErrorCode, Failure, ServiceReport, Stage};
+use slipway_protocol::{Action, ErrorCode, Stage};
 use tokio_util::sync::CancellationToken;
 
+use crate::error::{understood, unexpected};
 use crate::github::GithubClient;
 use crate::lines::Said;
 use crate::redact::Redactor;
@@ -17,86 +18,12 @@ use crate::retry::Policy;
 use crate::script::Script;
 use crate::ssh::{Exit, Session, Watch};
 use crate::target::{HttpsUrl, RegistryHost};
-use crate::{DeployerConfig, GithubCredential, RemotePath, StageError, Work};
+use crate::{Deployer, DeployerConfig, GithubCredential, RemotePath, Reporter, StageError, StageReport, Work};
 
-/// What an attempt tells while it runs. Calls must not block; everything is redacted already.
-pub trait Reporter: Send + Sync {
-    /// A remote command wrote a line.
-    fn line(&self, stage: Stage, line: &str);
-    /// The stage failed for a moment and is tried again after `delay`.
-    fn retrying(&self, stage: Stage, failure: &Failure, delay: Duration);
-    /// The server showed its host key for the first time, and the policy was to trust it.
-    fn host_key_learned(&self, key: &HostKey);
-}
-
-/// What came of a stage.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StageReport {
-    /// Whether it had something to do.
-    pub change: Change,
-    /// What it found or did.
-    pub facts: serde_json::Map<String, serde_json::Value>,
-    /// What runs, as seen last (compose, verify).
-    pub services: Vec<ServiceReport>,
-    /// Digests of the GitHub secrets as they are now (secrets), to be remembered for the next deployment.
-    pub github_digests: Option<BTreeMap<String, String>>,
-    /// Where the project answers (verify).
-    pub url: Option<String>,
-}
-
-impl StageReport {
-    /// A report without anything but the change.
-    #[must_use]
-    pub fn of(changed: bool) -> Self {
-        Self {
-            change: if changed { Change::Changed } else { Change::Unchanged },
-            facts: serde_json::Map::new(),
-            services: Vec::new(),
-            github_digests: None,
-            url: None,
-        }
-    }
-
-    /// The same report with one more fact.
-    #[must_use]
-    pub fn fact(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
-        self.facts.insert(name.to_owned(), value.into());
-        self
-    }
-}
-
-/// Makes attempts; one for a process. Holds what they share: the HTTP clients, installation tokens, limits.
-#[derive(Clone)]
-pub struct Deployer {
-    pub(crate) config: Arc<DeployerConfig>,
-    root: RemotePath,
-    git_url: HttpsUrl,
-    image_registry: RegistryHost,
-    github: GithubClient,
-    registry: Registry,
-    probe: reqwest::Client,
-}
+/// What a script needs at most to say what it has found.
+const LAST_WORDS: Duration = Duration::from_secs(30);
 
 impl Deployer {
-    /// Checks the configuration and builds the HTTP clients.
-    ///
-    /// # Errors
-    /// A [`StageError`] when a key or the CA file can't be read, or the project root isn't an absolute plain path.
-    pub fn new(config: DeployerConfig) -> Result<Self, StageError> {
-        let refuse = |what| move || StageError::new(ErrorCode::InternalError, what);
-        let root = RemotePath::new(&config.project_root).ok_or_else(refuse(
-            "the project root (SLIPWAY_PROJECT_ROOT) must be an absolute path of plain characters",
-        ))?;
-        let git_url = HttpsUrl::new(&config.github_git)
-            .ok_or_else(refuse("the git server (SLIPWAY_GITHUB_GIT_URL) must be an HTTPS URL without credentials"))?;
-        let image_registry = RegistryHost::new(&config.image_registry)
-            .ok_or_else(refuse("the image registry (SLIPWAY_REGISTRY) must be a host name, perhaps with a port"))?;
-        let github = GithubClient::new(&config)?;
-        let registry = Registry::new(&config)?;
-        let probe = crate::stages::verify::client()?;
-        Ok(Self { config: Arc::new(config), root, git_url, image_registry, github, registry, probe })
-    }
-
     /// Begins an attempt; the SSH connection is made by the first stage that needs it. `cancel` ends the running
     /// remote command, with its process group.
     #[must_use]
@@ -145,8 +72,8 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Runs one stage, with its in-stage retries; its span is the caller's. Stages are run in the order of [`Action::stages`]; a stage that was
-    /// done by an earlier attempt may be left out.
+    /// Runs one stage, with its in-stage retries; its span is the caller's. Stages are run in the order of
+    /// [`Action::stages`]; a stage that was done by an earlier attempt may be left out.
     ///
     /// # Errors
     /// A redacted [`StageError`]; the code's class says whether another attempt can help.
@@ -233,6 +160,12 @@ impl Attempt {
         &self.deployer.config
     }
 
+    /// How long a script may take to come to a verdict, in seconds: a bit less than until it's cut off.
+    pub(crate) fn limit(&self) -> u64 {
+        let all = self.config().command_timeout;
+        (all - (all / 4).min(LAST_WORDS)).as_secs()
+    }
+
     /// Whether there is a connection to the server that hasn't been seen to break.
     pub(crate) fn is_connected(&self) -> bool {
         self.session.is_some()
@@ -281,9 +214,8 @@ impl Attempt {
         self.reporter.line(stage, &self.redactor.clean(line));
     }
 
-    /// Runs a script on the server, with the number of our claim. A failure that the script has understood comes back as an
-    /// error; any other as
-    /// `Err(said)` within, for the stage to judge.
+    /// Runs a script on the server, with the number of our claim. A failure that the script has understood comes back as
+    /// an error; any other as `Err(said)` within, for the stage to judge.
     ///
     /// # Errors
     /// Those of the connection, of the deadline, and the script's own.
@@ -326,6 +258,18 @@ impl Attempt {
         }
     }
 
+    /// As [`Self::exec`], for scripts that explain their failures themselves: any other is `code`, unless what was said last
+    /// shows that the server's disk is full or its Docker gone.
+    pub(crate) async fn exec_or(
+        &mut self,
+        stage: Stage,
+        script: &Script,
+        code: ErrorCode,
+        message: &str,
+    ) -> Result<Said, StageError> {
+        self.exec(stage, script).await?.map_err(|said| unexpected(&said, code, message))
+    }
+
     pub(crate) fn redacted(&self, mut report: StageReport) -> StageReport {
         if let serde_json::Value::Object(facts) = self.redactor.clean_json(serde_json::Value::Object(report.facts)) {
             report.facts = facts;
@@ -341,10 +285,4 @@ impl Attempt {
         error.tail = error.tail.iter().map(|line| self.redactor.clean(line)).collect();
         error
     }
-}
-
-/// `failed CODE MESSAGE`, as the script's `die` tells it.
-fn understood(said: &Said) -> Option<StageError> {
-    let (code, message) = said.value("failed")?.split_once(' ')?;
-    Some(StageError::new(code.parse().ok()?, message).with_tail(said.tail()))
 }

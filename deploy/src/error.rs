@@ -1,10 +1,13 @@
-//! What a stage fails with: a code of the protocol, a redacted message and tail, and when to try again.
+//! What a stage fails with: a code of the protocol, a redacted message and tail, and when to try again; and what becomes
+//! of a script's failure that no stage has words of its own for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, Failure, ServiceReport, Serving, Stage};
+
+use crate::lines::Said;
 
 /// A stage's failure. Its text is redacted already; its class is the code's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +69,47 @@ impl StageError {
             tail: self.tail.clone(),
             secret_description: self.detail.secret_description.clone(),
             ..Failure::new(self.code, stage, self.message.clone())
+        }
+    }
+}
+
+/// A failure that the script didn't explain.
+pub(crate) fn unexpected(said: &Said, code: ErrorCode, message: &str) -> StageError {
+    let tail = said.tail();
+    let text = tail.join("\n").to_lowercase();
+    let any = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    let code = if any(&["no space left on device", "disk quota exceeded"]) {
+        ErrorCode::DiskFull
+    } else if any(&["cannot connect to the docker daemon", "error during connect: "]) {
+        ErrorCode::DockerNotRunning
+    } else {
+        code
+    };
+    StageError::new(code, message).with_tail(tail)
+}
+
+/// `failed CODE MESSAGE`, as the script's `die` tells it.
+pub(crate) fn understood(said: &Said) -> Option<StageError> {
+    let (code, message) = said.value("failed")?.split_once(' ')?;
+    Some(StageError::new(code.parse().ok()?, message).with_tail(said.tail()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_docker_that_is_gone_are_told_whichever_script_met_them() {
+        let tails = [
+            ("cat: write error: No space left on device", ErrorCode::DiskFull),
+            ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", ErrorCode::DockerNotRunning),
+            ("ERROR: problem running iptables", ErrorCode::FirewallFailed),
+        ];
+        for (line, code) in tails {
+            let mut said = Said::default();
+            said.keep(line.to_owned());
+            let error = unexpected(&said, ErrorCode::FirewallFailed, "ufw failed");
+            assert_eq!((error.code, error.tail), (code, vec![line.to_owned()]));
         }
     }
 }

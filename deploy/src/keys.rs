@@ -165,7 +165,6 @@ pub fn decrypt_ssh_key(ssh_key_enc: &str, identity_file: &Path) -> Result<Secret
         }
         other => unusable(format!("ssh_key_enc can't be opened: {other}")),
     })?;
-
     let mut key = Zeroizing::new(String::with_capacity(16 * 1024));
     reader
         .take(MAX_KEY_BYTES)

@@ -5,6 +5,7 @@
 mod attempt;
 pub mod bounds;
 mod compose;
+mod deployer;
 mod env;
 mod error;
 pub mod github;
@@ -26,7 +27,8 @@ pub mod ssh;
 mod stages;
 mod target;
 
-pub use attempt::{Attempt, Deployer, Reporter, StageReport};
+pub use attempt::Attempt;
+pub use deployer::{Deployer, Reporter, StageReport};
 pub use error::{Detail, StageError};
 pub use hold::Hold;
 pub use private_file::KeyFileError;

@@ -1,17 +1,17 @@
 //! The plan of a deployment: what would change on the server, found out by rehearsing the very stages that a deployment
-//! runs, over a layer that takes up all they write and is thrown away. Nothing is started, stopped, pulled or opened,
-//! and GitHub is asked for nothing but the code.
+//! runs, over a layer that takes up all they write and is thrown away. Docker's daemon is beyond it: nothing is started,
+//! stopped, pulled, removed or opened, also when a stage fails; and GitHub is asked for nothing but the code.
+
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use slipway_protocol::{ErrorCode, Stage};
 use tokio_util::sync::CancellationToken;
 
-use crate::lines::Said;
+use self::services::services;
 use crate::script::{PROJECT, Script};
 use crate::{Attempt, Deployer, RemotePath, Reporter, StageError, Work};
 
@@ -144,14 +144,14 @@ impl Attempt {
         let (after, overrides_after) = self.env_now().await?;
         let script = Script::new("plan", &[PROJECT, include_str!("scripts/plan.sh")])
             .word("root", self.root())
-            .word("slug", &self.work.request.project.slug);
-        let said = self.exec(Stage::Compose, &script).await?.map_err(|said| {
-            StageError::new(ErrorCode::InternalError, "the project's containers couldn't be compared")
-                .with_tail(said.tail())
-        })?;
+            .word("slug", &self.work.request.project.slug)
+            .words("ports", &crate::stages::published(&self.work.request));
+        let message = "the project's containers couldn't be compared";
+        let said = self.exec_or(Stage::Compose, &script, ErrorCode::InternalError, message).await?;
         let ports: BTreeSet<u16> =
             crate::stages::published(&self.work.request).into_iter().map(|port| port.get()).collect();
-        let rules: BTreeSet<u16> = said.values("rule").iter().filter_map(|port| port.parse().ok()).collect();
+        let told = |key| said.values(key).iter().filter_map(|port| port.parse().ok()).collect::<BTreeSet<u16>>();
+        let (rules, others) = (told("rule"), told("others"));
         let firewall = said.value("firewall").is_some();
         let desired = self.desired(&after);
         let new_deploy_key =
@@ -169,7 +169,7 @@ impl Attempt {
             variables: differences(&before, &after),
             overrides: lines(&overrides_before, &overrides_after),
             services: services(&said)?,
-            open: if firewall { ports.difference(&rules).copied().collect() } else { Vec::new() },
+            open: if firewall { ports.difference(&(&rules | &others)).copied().collect() } else { Vec::new() },
             close: rules.difference(&ports).copied().collect(),
             secrets,
             new_deploy_key,
@@ -197,108 +197,9 @@ fn lines(before: &str, after: &str) -> Vec<String> {
     [only(before, after, '-'), only(after, before, '+')].concat()
 }
 
-#[derive(Deserialize)]
-struct Config {
-    #[serde(default)]
-    services: BTreeMap<String, ConfigService>,
-}
-
-#[derive(Deserialize)]
-struct ConfigService {
-    image: Option<String>,
-}
-
-/// A container as it is.
-struct Container<'a> {
-    hash: &'a str,
-    state: &'a str,
-    image_id: &'a str,
-    image: &'a str,
-}
-
-fn services(said: &Said) -> Result<Vec<ServicePlan>, StageError> {
-    let broken =
-        || StageError::new(ErrorCode::InternalError, "the server told the project's services in a broken form");
-    let config = STANDARD.decode(said.value("config").unwrap_or_default()).map_err(|_| broken())?;
-    let config: Config = serde_json::from_slice(&config).map_err(|_| broken())?;
-    let pairs = |key| said.values(key).iter().filter_map(|line| line.split_once(' '));
-    let hashes: BTreeMap<&str, &str> = pairs("hash").collect();
-    let images: BTreeMap<&str, &str> = pairs("image").collect();
-    let mut running: BTreeMap<&str, Vec<Container<'_>>> = BTreeMap::new();
-    for line in said.values("container") {
-        let mut words = line.split(' ');
-        let mut word = || words.next().unwrap_or_default();
-        let service = word();
-        let container = Container { hash: word(), state: word(), image_id: word(), image: word() };
-        running.entry(service).or_default().push(container);
-    }
-    let wanted = config.services.iter().map(|(name, service)| {
-        let to = service.image.as_deref();
-        let local = to.and_then(|image| images.get(image)).copied();
-        let containers = running.remove(name.as_str()).unwrap_or_default();
-        let action = match containers.first() {
-            None => Action::Create,
-            Some(c) if hashes.get(name.as_str()) != Some(&c.hash) || local != Some(c.image_id) => Action::Recreate,
-            // A one-shot that has done its work is started again, as compose does.
-            Some(c) if c.state != "running" => Action::Start,
-            Some(_) => Action::Keep,
-        };
-        let from = containers.first().map(|c| c.image.to_owned());
-        ServicePlan { service: name.clone(), action, from, to: to.map(str::to_owned), pull: local.is_none() }
-    });
-    let mut services: Vec<ServicePlan> = wanted.collect();
-    for (name, containers) in running {
-        let from = containers.first().map(|c| c.image.to_owned());
-        services.push(ServicePlan { service: name.to_owned(), action: Action::Remove, from, to: None, pull: false });
-    }
-    Ok(services)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn said(values: &[&str]) -> Said {
-        let mut said = Said::default();
-        for value in values {
-            assert_eq!(said.take("m", format!("m {value}").as_bytes()), None);
-        }
-        said
-    }
-
-    #[test]
-    fn what_becomes_of_a_service_follows_from_its_hash_its_image_and_its_state() {
-        let service = |name: &str| format!(r#""{name}":{{"image":"{name}:1"}}"#);
-        let names = ["new", "same", "stopped", "other-hash", "other-image"].map(service).join(",");
-        let config = format!("config {}", STANDARD.encode(format!(r#"{{"services":{{{names}}}}}"#)));
-        let told = [
-            &config,
-            "hash new h",
-            "hash same h",
-            "hash stopped h",
-            "hash other-hash h",
-            "hash other-image h",
-            "image same:1 id",
-            "image stopped:1 id",
-            "image other-hash:1 id",
-            "container same h running id same:1",
-            "container stopped h exited id stopped:1",
-            "container other-hash g running id other-hash:1",
-            "container other-image h running id other-image:0",
-            "container gone h running id gone:1",
-        ];
-        let plan = services(&said(&told)).unwrap_or_default();
-        let seen: Vec<_> = plan.iter().map(|s| (s.service.as_str(), s.action, s.pull)).collect();
-        let expected = [
-            ("new", Action::Create, true),
-            ("other-hash", Action::Recreate, false),
-            ("other-image", Action::Recreate, true),
-            ("same", Action::Keep, false),
-            ("stopped", Action::Start, false),
-            ("gone", Action::Remove, false),
-        ];
-        assert_eq!(seen, expected);
-    }
 
     #[test]
     fn differences_name_variables_and_never_their_values() {

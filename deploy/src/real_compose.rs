@@ -176,6 +176,21 @@ fn what_is_on_the_server_wins_over_what_would_be_drawn_and_the_given_wins_over_b
 }
 
 #[test]
+fn a_variable_that_came_as_a_secret_stays_one_until_it_is_given_openly() {
+    let disk = OnDisk::sample(2);
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let none = names(&[]);
+    let first = disk.plan(&[], &[BOT, ("PAGER", "x-7c1d")], false).unwrap();
+    assert_eq!(first.sealed(&none), names(&["PAGER", BOT.0]));
+    let kept = disk.plan(&[("PAGER", "x-7c1d"), ("BY_HAND", "y"), ("APP_NAME", "z")], &[BOT], false).unwrap();
+    assert_eq!(
+        kept.sealed(&names(&["PAGER", "APP_NAME", "GONE"])),
+        names(&["PAGER", BOT.0]),
+        "APP_NAME is given openly"
+    );
+}
+
+#[test]
 fn a_secret_that_nobody_gave_is_named() {
     let disk = OnDisk::sample(2);
     let error = disk.plan(&[], &[], false).err().unwrap();
@@ -187,6 +202,29 @@ fn a_secret_that_nobody_gave_is_named() {
     let mut disk = OnDisk::sample(2);
     disk.asked.push(Asked { name: "REGION".to_owned(), required: true });
     assert_eq!(disk.plan(&[], &[BOT], false).err().unwrap().code, ErrorCode::ComposeInvalid);
+}
+
+#[test]
+fn a_databases_url_that_holds_its_password_stays_and_an_older_one_is_made_anew() {
+    let disk = OnDisk::sample(2);
+    let password = ("POSTGRES_PASSWORD", "p@ss/w0rd+x");
+    let url = |kept: &str| {
+        disk.plan(&[password, ("DATABASE_URL", kept)], &[BOT], true).unwrap().values()["DATABASE_URL"].clone()
+    };
+    for kept in [
+        "postgresql://postgres:p%40ss%2fw0rd%2Bx@db:5432/service?sslmode=disable",
+        "postgresql+asyncpg://postgres:p%40ss/w0rd+x@db/service",
+        "postgres://postgres:p@ss/w0rd+x@db/service",
+        "postgresql://somebody:else@elsewhere:5432/service",
+        "sqlite:///data/db",
+    ] {
+        assert_eq!(url(kept), kept);
+    }
+    let login = "postgres:p%40ss%2Fw0rd%2Bx@db:5432/service";
+    assert_eq!(url("postgresql+asyncpg://postgres:old@db/service"), format!("postgresql+asyncpg://{login}"));
+    assert_eq!(url("postgres://postgres:old@db/service"), format!("postgres://{login}"));
+    let fresh = disk.plan(&[password], &[BOT], true).unwrap().values();
+    assert_eq!(fresh["DATABASE_URL"], format!("postgresql://{login}"));
 }
 
 #[test]

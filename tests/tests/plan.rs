@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use slipway_tests::stack::Stack;
-use slipway_tests::world::{Generation, Sample, Variant};
+use slipway_tests::world::{Generation, Module, Sample, Variant};
 
 const SLUG: &str = "corner-shop";
 
@@ -11,7 +11,8 @@ const SLUG: &str = "corner-shop";
 /// rules, keys, and what lies in memory.
 fn state(stack: &Stack) -> String {
     let look = "find /opt /dev/shm -mindepth 1 -printf '%p %m %T@ %s\\n' | sort; find /opt -type f -exec sha256sum {} + | sort; \
-                docker ps -a --no-trunc --format '{{.ID}} {{.State}}' | sort; docker images -q --no-trunc | sort; docker volume ls -q; \
+                docker ps -a --no-trunc --format '{{.ID}} {{.State}}' | sort; docker volume ls -q; \
+                docker images --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}' | sort; \
                 ufw show added; cat /root/.ssh/authorized_keys; mount | wc -l";
     stack.world.target(0).sh(look).unwrap()
 }
@@ -88,6 +89,15 @@ fn a_plan_comes_true_and_changes_nothing() {
     assert!(planned["variables"].as_array().unwrap().contains(&json!({ "name": "ADDED", "change": "added" })));
     let shown = stack.slipway(&["plan", &written(&stack, &second)]).unwrap();
     assert!(shown.contains("+ ADDED") && !shown.contains("a value that no plan shows"), "{shown}");
+
+    // One that can't be made changes nothing either, though there is an image that the next deployment will remove.
+    let ours = format!("ghcr.io/{}", sample.image(Module::Backend));
+    stack.world.target(0).sh(&format!("docker tag {ours}:{} {ours}:sha-9999999", commit.tag())).unwrap();
+    let before = state(&stack);
+    let mut incomplete = second.clone();
+    incomplete["repository"]["commit"] = json!("0123456789abcdef0123456789abcdef01234567");
+    stack.slipway(&["plan", &written(&stack, &incomplete)]).unwrap_err();
+    assert_eq!(state(&stack), before);
 
     let old = containers(&stack);
     stack.slipway(&["submit", "--watch", &written(&stack, &second)]).unwrap();

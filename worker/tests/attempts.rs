@@ -40,7 +40,7 @@ fn stuck_in(stage: Stage, reached: &Arc<Notify>) -> Scripted {
 }
 
 fn put_back() -> Settled {
-    Settled::PutBack { commit: "c0ffee".to_owned(), stable: true, services: Vec::new() }
+    Settled::PutBack { commit: "c0ffee".to_owned(), stable: true, services: Vec::new(), serving: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 //! What is given for this deployment wins; what belongs to the release (image tags, the host port) follows; then what
 //! is on the server already; then what can be derived; generated values come last and are kept from then on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use slipway_protocol::names::{RepositoryName, VariableName};
 use slipway_protocol::{ErrorCode, ProjectReady};
 
+use super::database::database;
 use crate::compose::Project;
 use crate::{RegistryCredential, StageError};
 
@@ -87,7 +88,7 @@ pub struct Inputs<'a> {
 /// The variables with their origins.
 #[derive(Default)]
 pub struct Plan {
-    variables: BTreeMap<String, (String, Origin)>,
+    pub(super) variables: BTreeMap<String, (String, Origin)>,
 }
 
 impl Plan {
@@ -107,12 +108,21 @@ impl Plan {
         origins
     }
 
-    fn value(&self, name: &str) -> Option<&str> {
+    /// Names of the variables that are secrets by their way here: sealed now, or `earlier` and kept since.
+    #[must_use]
+    pub fn sealed(&self, earlier: &BTreeSet<String>) -> BTreeSet<String> {
+        let is_sealed = |(name, (_, origin)): &(&String, &(String, Origin))| {
+            *origin == Origin::Sealed || (*origin == Origin::Kept && earlier.contains(*name))
+        };
+        self.variables.iter().filter(is_sealed).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(|(value, _)| value.as_str())
     }
 
     /// Sets a variable unless it's set: those who set earlier win.
-    fn set(&mut self, name: &str, value: impl Into<String>, origin: Origin) {
+    pub(super) fn set(&mut self, name: &str, value: impl Into<String>, origin: Origin) {
         self.variables.entry(name.to_owned()).or_insert_with(|| (value.into(), origin));
     }
 }
@@ -195,44 +205,6 @@ fn derive(inputs: &Inputs<'_>, plan: &mut Plan) {
     }
 }
 
-/// The database's login. Postgres takes its password only on an empty volume, so a password is drawn once, never for
-/// a volume that exists.
-fn database(inputs: &Inputs<'_>, plan: &mut Plan) -> Result<(), StageError> {
-    if !inputs.project.has("db") {
-        return Ok(());
-    }
-    for (name, value) in
-        [("POSTGRES_USER", "postgres"), ("POSTGRES_DB", "service"), ("POSTGRES_HOST", "db"), ("POSTGRES_PORT", "5432")]
-    {
-        plan.set(name, value, Origin::Derived);
-    }
-    if plan.value("POSTGRES_PASSWORD").is_none() {
-        if !inputs.database_exists {
-            plan.set("POSTGRES_PASSWORD", generated()?, Origin::Generated);
-        } else if inputs.asked.iter().any(|a| a.name == "POSTGRES_PASSWORD" && a.required) {
-            return Err(missing("POSTGRES_PASSWORD", "the database exists already, and its password isn't in .env"));
-        } else {
-            return Ok(());
-        }
-    }
-    let part = |name: &str| plan.value(name).unwrap_or_default().to_owned();
-    let url = format!(
-        "postgresql://{}:{}@{}:{}/{}",
-        part("POSTGRES_USER"),
-        part("POSTGRES_PASSWORD"),
-        part("POSTGRES_HOST"),
-        part("POSTGRES_PORT"),
-        part("POSTGRES_DB")
-    );
-    // A URL that doesn't hold the password in use is of an older one.
-    let stale = matches!(plan.variables.get("DATABASE_URL"), Some((kept, Origin::Kept)) if kept.starts_with("postgresql://") && !kept.contains(&part("POSTGRES_PASSWORD")));
-    if stale {
-        plan.variables.remove("DATABASE_URL");
-    }
-    plan.set("DATABASE_URL", url, Origin::Derived);
-    Ok(())
-}
-
 /// Refuses a plan that the project can't run with.
 fn complete(inputs: &Inputs<'_>, plan: &Plan) -> Result<(), StageError> {
     let empty = |name: &str| plan.value(name).is_none_or(str::is_empty);
@@ -248,14 +220,14 @@ fn complete(inputs: &Inputs<'_>, plan: &Plan) -> Result<(), StageError> {
     Err(StageError::new(ErrorCode::ComposeInvalid, message))
 }
 
-fn missing(name: &str, why: &str) -> StageError {
+pub(super) fn missing(name: &str, why: &str) -> StageError {
     let mut error = StageError::new(ErrorCode::MissingSecret, format!("secret {name} is missing: {why}"));
     error.missing_secret = VariableName::new(name).ok();
     error
 }
 
 /// Letters and digits only: the value is pasted into URLs.
-fn generated() -> Result<String, StageError> {
+pub(super) fn generated() -> Result<String, StageError> {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut value = String::with_capacity(GENERATED_LENGTH);
     let random = SystemRandom::new();

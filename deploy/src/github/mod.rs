@@ -7,7 +7,7 @@ pub(crate) mod answer;
 pub(crate) mod api;
 mod app;
 mod deployments;
-mod secrets;
+pub(crate) mod secrets;
 mod token;
 
 use std::fmt;

@@ -20,7 +20,7 @@ use super::token::Scope;
 use crate::{StageError, seal};
 
 /// GitHub's limit for a value.
-const MAX_VALUE_BYTES: usize = 48 * 1024;
+pub(crate) const MAX_VALUE_BYTES: usize = 48 * 1024;
 
 /// What [`GithubClient::put_secrets`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]

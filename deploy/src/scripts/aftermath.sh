@@ -6,18 +6,18 @@ enter
 rm -rf .slipway/put .slipway/link .slipway/note
 
 described='{{index .Config.Labels "com.docker.compose.service"}} {{.Config.Image}} {{with index .Config.Labels "slipway.commit"}}{{.}}{{else}}-{{end}}{{range $_, $on := .HostConfig.PortBindings}}{{range $on}} {{.HostPort}}{{end}}{{end}}'
-for id in $(docker ps -q --no-trunc --filter "label=com.docker.compose.project=$slug"); do
-    tell runs "$(docker inspect --format "$described" "$id")"
+for id in $(project_ps -q); do
+    tell runs "$(docker inspect --format "$described" "$id" 2>/dev/null || :)"
 done
 
 # prune: images of this project's own repository that no container names, no project's .env, and none of the releases
-# that may be put back.
+# that may be put back. Others deploy meanwhile: a container that goes in between is no failure.
 prune() {
     own=$(printf '%s' "$prefix" | base64 -d)
     keep="
 $(images "$root"/*/.env "$root"/*/.slipway/served/env)
 $(cat "$root"/*/.slipway/previous 2>/dev/null)
-$(docker ps -aq | xargs -r docker inspect --format '{{.Config.Image}}')
+$(docker ps -aq | xargs -r docker inspect --format '{{.Config.Image}}' 2>/dev/null || :)
 "
     docker image ls --digests --format '{{.Repository}} {{.Tag}} {{.Digest}}' | while read -r repository tag digest; do
         case $repository in "$own"*) ;; *) continue ;; esac
@@ -42,16 +42,16 @@ sought() { printf '%s' "$needles" | base64 -d; }
 exec 4>&1
 holding() { sought | timeout 30 grep -laF "$@" 2>/dev/null || [ $? -ne 124 ] || tell sweep incomplete >&4; }
 
-# Not what git packs away, and not the project's own .env with the copies of it that a failure puts back.
+# Not what git packs away, and not the project's own env files with the copies of them that a failure puts back.
 set --
 for entry in * .[!.]* .git/config .git/FETCH_HEAD .git/packed-refs .git/logs .git/hooks; do
     case $entry in .git | .env) ;; *) if [ -e "$entry" ]; then set -- "$@" "$entry"; fi ;; esac
 done
 holding -r -D skip -f - -- "$@" | while read -r file; do
-    case $file in .slipway/served/env) ;; *) tell leak "$dir/$file" ;; esac
+    case $file in .slipway/served/* | infra/.env | infra/.env.prod) ;; *) tell leak "$dir/$file" ;; esac
 done
-for file in .env .slipway/served/env; do
-    case $(stat -c %a "$file" 2>/dev/null) in '' | 600 | 400) ;; *) tell leak "$dir/$file, which others may read" ;; esac
+for file in .env .slipway/served/env infra/.env infra/.env.prod; do
+    case $(stat -Lc %a "$file" 2>/dev/null) in '' | 600 | 400) ;; *) tell leak "$dir/$file, which others may read" ;; esac
 done
 for place in /root/.docker /home/*/.docker /dev/shm/slipway."$slug".*; do
     if [ -e "$place" ]; then holding -r -D skip -f - -- "$place"; fi

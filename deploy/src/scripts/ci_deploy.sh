@@ -1,22 +1,21 @@
 # The one thing that the project's deploy key may do: pull this project's images and start them. CI tags every build
 # `latest`, or after its branch; from here on that tag is what the project runs, until Slipway deploys a commit.
 enter
-rm -rf /dev/shm/slipway."$slug".*
 trap registry_logout EXIT
+trap 'exit 1' TERM HUP INT
 registry_login
 sed -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\):sha-[0-9a-f]\{7\}\(@sha256:[0-9a-f]\{64\}\)\{0,1\}"$/\1:latest"/' \
     -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\)@sha256:[0-9a-f]\{64\}"$/\1"/' .env >.slipway/put
 chmod 600 .slipway/put
-tags=$(sed -n 's/^\([A-Z0-9_]*_IMAGE\)="\([^" $\\]*\)"$/\1=\2/p' .slipway/put)
-for tag in $tags; do export "$tag"; done
+env_file=.slipway/put
 pull_modules
 sync .slipway/put
 mv -fT .slipway/put .env
+env_file=.env
 if [ -f .slipway/stopped ]; then
     # Somebody has stopped the project: the new version is ready for when it's started again.
     project_compose create --no-build --remove-orphans
 else
     project_compose up -d --no-build --remove-orphans
 fi
-docker ps --filter "label=com.docker.compose.project=$slug" \
-    --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'
+project_ps --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'

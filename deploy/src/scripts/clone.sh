@@ -4,13 +4,13 @@ umask 022
 [ ! -L "$dir" ] || die checkout-failed "$dir is a symbolic link"
 mkdir -p "$dir"
 enter
+# What an undeployment that was killed has left holds secrets.
+rm -rf "$root/.slipway-gone.$slug"
 if [ -f "$kept/env" ]; then
     [ -f .env ] || put .env 600 <"$kept/env"
     rm -f "$kept/env"
 fi
 
-# Locks of a git that was killed: nobody else works here.
-rm -f .git/index.lock .git/HEAD.lock .git/shallow.lock .git/config.lock
 head=$(repo_git rev-parse -q --verify HEAD 2>/dev/null || :)
 
 # What serves now, noted until the new release has proven itself: a failure puts it back. Empty: nothing served before.
@@ -20,7 +20,11 @@ if [ ! -d .slipway/served ]; then
     if [ -n "$head" ] && [ -f .env ]; then
         install -m 600 .env .slipway/note/env
         if [ -f "$override" ]; then install -m 600 "$override" .slipway/note/override; fi
+        for file in .env .env.prod; do
+            if by_hand "infra/$file"; then install -m 600 "infra/$file" ".slipway/note/$file"; fi
+        done
         running >.slipway/note/running
+        [ ! -f .slipway/stopped ] || : >.slipway/note/stopped
         printf '%s\n' "$head" >.slipway/note/commit
         # Its objects stay, though no branch may know it any more.
         repo_git update-ref refs/slipway/served "$head"

@@ -1,7 +1,7 @@
-# Parameters: registry policy patience; after project.sh, gate.sh and rehearse.sh. Pulls, rehearses, starts, and waits
-# until everything is stable.
+# Parameters: registry policy patience limit; after project.sh, gate.sh and rehearse.sh. Pulls, rehearses, starts, and
+# waits until everything is stable.
 enter
-rm -rf /dev/shm/slipway."$slug".*
+end_rehearsals
 cleanup() {
     registry_logout
     if [ -n "${trial:-}" ]; then docker rm -fv "$trial" >/dev/null 2>&1 || :; fi
@@ -19,8 +19,7 @@ rehearse || exit 4
 rm -f .slipway/stopped
 # A container that was made to replace another one when compose, or the daemon under it, died: it takes the other's
 # place, or else it's in the way. Its volumes may be the other's.
-docker ps -a --filter "label=com.docker.compose.project=$slug" --filter status=created \
-    --filter 'name=^/?[0-9a-f]{12}_' --format '{{.Names}}' | while read -r name; do
+project_ps -a --filter status=created --filter 'name=^/?[0-9a-f]{12}_' --format '{{.Names}}' | while read -r name; do
     docker rename "$name" "${name#*_}" 2>/dev/null || docker rm -f "$name" >/dev/null
 done
 if project_compose up -d --no-build --remove-orphans >&2; then
@@ -39,6 +38,5 @@ if [ "$answer" = ok ] && [ "$up" = "done" ]; then
 fi
 tell phase "$up"
 tell verdict "${answer% *}"
-id=${answer##* }
-if [ "$answer" != ok ]; then docker logs --tail 30 "$id" >&2 || :; fi
+case $answer in *' '*) docker logs --tail 30 "${answer##* }" >&2 || : ;; esac
 exit 4

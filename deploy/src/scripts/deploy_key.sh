@@ -18,7 +18,7 @@ else
 fi
 
 lock_keys
-mine=$(grep " slipway:$slug\$" "$keys" 2>/dev/null || :)
+mine=$(key_line)
 tell user "$login"
 if [ -z "$key" ]; then
     case $mine in "$options "*) tell key present ;; esac
@@ -27,13 +27,5 @@ fi
 line="$options $(printf '%s' "$key" | base64 -d)"
 [ "$mine" != "$line" ] || exit 0
 [ -f "$keys" ] || install -m 600 -o "$login" -g "$(id -gn "$login")" /dev/null "$keys"
-{
-    # A last line without an end would swallow ours.
-    sed -e '$a\' "$keys" | grep -v " slipway:$slug\$" || :
-    printf '%s\n' "$line"
-} >"$keys.slipway"
-chmod --reference="$keys" "$keys.slipway"
-chown --reference="$keys" "$keys.slipway"
-sync "$keys.slipway"
-mv -fT "$keys.slipway" "$keys"
+replace_key "$line"
 tell changed key

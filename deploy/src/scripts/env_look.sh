@@ -4,9 +4,10 @@ for file in "$base" "$prod"; do
     [ -f "$file" ] || die compose-file-missing "the repository has no $file"
 done
 if [ -f .env ]; then tell_file env .env; fi
-# A file by hand; ours is a link to .env.
-if [ -f infra/.env.prod ] && [ ! -L infra/.env.prod ]; then tell_file env_prod infra/.env.prod; fi
+if by_hand infra/.env.prod; then tell_file env_prod infra/.env.prod; fi
+if by_hand infra/.env; then tell_file env_infra infra/.env; fi
 if [ -f "$override" ]; then tell_file override "$override"; fi
+if [ -f .slipway/sealed ]; then tell_file sealed .slipway/sealed; fi
 if [ -f .slipway/served/env ]; then tell_file served .slipway/served/env; fi
 if [ -f .env.example ] && [ ! -L .env.example ]; then tell example "$(head -c 65536 .env.example | base64 -w 0)"; fi
 if [ "$(stat -c %a .env 2>/dev/null)" = 600 ]; then tell private yes; fi
@@ -14,13 +15,19 @@ for link in infra/.env infra/.env.prod; do
     if [ "$(readlink "$link" || :)" = ../.env ]; then tell link "$link"; fi
 done
 
+# Compose quotes values of the .env that it complains of. Which of them are secrets is known once all of this was told,
+# so that its words are told too, rather than printed.
 own_view() { (
     override=/nonexistent
     project_compose --profile '*' config "$@"
 ); }
-project=$(own_view --no-interpolate --format json) || die compose-invalid "docker compose refuses the project's files"
+refused() {
+    tell complaint "$(own_view "$@" 2>&1 >/dev/null | base64 -w 0)"
+    exit 4
+}
+project=$(own_view --no-interpolate --format json 2>/dev/null) || refused --no-interpolate --format json
 tell project "$(printf '%s' "$project" | base64 -w 0)"
-variables=$(own_view --variables) || die compose-invalid "docker compose refuses the project's files"
+variables=$(own_view --variables 2>/dev/null) || refused --variables
 printf '%s\n' "$variables" | while read -r name required _; do
     case $required in true | false) tell variable "$name $required" ;; esac
 done

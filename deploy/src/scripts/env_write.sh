@@ -1,6 +1,8 @@
-# Parameters: env overrides prod_link; after project.sh. Writes both files, each at once or not at all.
+# Parameters: env overrides sealed prod_link; after project.sh. Writes both files, each at once or not at all; first the
+# names of the variables that came as secrets, whichever deployment they came with.
 enter
-printf '%s' "$env" | base64 -d | put .env 600 || die env-write-failed "$dir/.env couldn't be written"
+printf '%s' "$sealed" | base64 -d | put .slipway/sealed 600
+printf '%s' "$env" | base64 -d | put .env 600
 point() {
     ln -sfn ../.env .slipway/link
     mv -fT .slipway/link "$1"
@@ -8,7 +10,7 @@ point() {
 # CI's own compose calls look for .env next to the first compose file.
 point infra/.env
 if [ "$prod_link" = 1 ]; then point infra/.env.prod; fi
-printf '%s' "$overrides" | base64 -d | put "$override" 644 || die env-write-failed "$dir/$override couldn't be written"
+printf '%s' "$overrides" | base64 -d | put "$override" 644
 sync .
 project_compose config -q || die compose-invalid "docker compose refuses the project's files"
 tell proof "$(env_proof)"

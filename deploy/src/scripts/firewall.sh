@@ -1,7 +1,7 @@
-# Parameters: slug ports; with the project locked. Our rules carry the comment slipway:<slug>; nobody else's are touched.
+# Parameters: slug ports; after project.sh, with the project locked. Nobody else's rules are touched, nor made ours.
 # Rules are kept right in an inactive ufw too: they count once somebody switches it on. What Docker publishes is told,
 # since it bypasses ufw.
-running=$(docker ps -q --filter "label=com.docker.compose.project=$slug")
+running=$(project_ps -q)
 published='{{$service := index .Config.Labels "com.docker.compose.service"}}{{range $port, $bindings := .NetworkSettings.Ports}}{{range $bindings}}{{$service}} {{$port}} {{.HostIp}} {{.HostPort}}{{"\n"}}{{end}}{{end}}'
 [ -z "$running" ] || docker inspect --format "$published" $running | while read -r binding; do
     [ -z "$binding" ] || tell published "$binding"
@@ -14,7 +14,7 @@ fi
 status=$(ufw status)
 tell ufw "$(printf '%s\n' "$status" | sed -n 's/^Status: //p')"
 added=$(ufw show added)
-have=$(printf '%s\n' "$added" | sed -n "s|^ufw allow \([0-9]*\)/tcp comment 'slipway:$slug'\$|\1|p")
+have=$(our_rules "$added")
 for port in $ports; do
     case "
 $have
@@ -23,6 +23,10 @@ $have
 $port
 "*) continue ;;
     esac
+    if rule_of_others "$added" "$port"; then
+        tell others "$port"
+        continue
+    fi
     ufw allow "$port/tcp" comment "slipway:$slug" >&2
     tell added "$port"
 done

@@ -1,16 +1,31 @@
-# Parameters: slug patience. Whether the project's containers run and stay: the one judgement of that.
-containers() {
-    docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$slug" --filter label=com.docker.compose.oneoff=False
+# Parameters: patience limit; after project.sh. Whether the project's containers run and stay: the one judgement of
+# that.
+begun=$(date +%s)
+
+# in_time SECONDS: the moment that far from now, unless the whole script must come to its end before, $limit seconds
+# after its start: a verdict is worth more than being cut off without one.
+in_time() {
+    moment=$(($(date +%s) + $1))
+    if [ -n "${limit:-}" ] && [ "$moment" -gt $((begun + limit)) ]; then moment=$((begun + limit)); fi
+    printf '%s\n' "$moment"
 }
 
+containers() { service_ps -aq; }
+
 # any_running: the project's containers that run or would run again, one-offs included.
-any_running() { docker ps -q --no-trunc --filter "label=com.docker.compose.project=$slug"; }
+any_running() { project_ps -q; }
 
 # tell_services: tells the worker of each container, from lines in $format.
 tell_services() {
     while read -r service state health restarts code _ image _; do
         [ -z "$service" ] || tell service "$service $state $health $restarts $code $image"
     done
+}
+
+# tell_all: tells the worker of the project's containers as they are.
+tell_all() {
+    ids=$(containers)
+    if [ -n "$ids" ]; then docker inspect --format "$format" $ids | tell_services; fi
 }
 
 # release_proof: a digest of the containers and their starts.
@@ -44,9 +59,15 @@ verdict() {
     printf '%s\n' "$result"
 }
 
-# gate: waits until everything is stable, at most $patience seconds; sets $answer to the verdict and tells the services.
+# gate: waits until everything is stable, at most $patience seconds; sets $answer to the verdict, a bare `wait` where
+# there is no container, and tells the services.
 gate() {
     ids=$(containers)
+    # `up` has failed before it made any: its own words say why.
+    if [ -z "$ids" ]; then
+        answer=wait
+        return 0
+    fi
     baseline=$(docker inspect --format '{{.Id}} {{.RestartCount}}' $ids || :)
     # The project's own word on a slow start counts on top; once `up` has failed there's nothing to wait for.
     slow=0
@@ -55,7 +76,7 @@ gate() {
         slow=$((${slow:-0} / 1000000000))
         if [ "$slow" -gt 600 ]; then slow=600; fi
     fi
-    deadline=$(($(date +%s) + patience + slow))
+    deadline=$(in_time $((patience + slow)))
     bad=0
     while :; do
         sample=$(docker inspect --format "$format" $ids || :)

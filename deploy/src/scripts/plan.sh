@@ -1,4 +1,4 @@
-# Parameters: none; after layer.sh and project.sh, when the stages before compose were rehearsed. Tells how what they
+# Parameters: ports; after layer.sh and project.sh, when the stages before compose were rehearsed. Tells how what they
 # made differs from what runs.
 enter
 if [ -f .slipway/served/commit ]; then
@@ -8,19 +8,23 @@ fi
 config=$(project_compose config --format json) || die compose-invalid "docker compose refuses the project's files"
 tell config "$(printf '%s' "$config" | base64 -w 0)"
 # Of the resolved configuration: of files, compose tells hashes without what env files add, unlike those it labels with.
-printf '%s' "$config" | docker compose --project-name "$slug" --env-file .env -f - config --hash '*' | while read -r service hash; do tell hash "$service $hash"; done
-project_compose config --images | sort -u | while read -r image; do
+# Not piped into the loops: a compose or docker that fails must fail the plan.
+hashes=$(printf '%s' "$config" | compose -f - config --hash '*')
+printf '%s\n' "$hashes" | while read -r service hash; do tell hash "$service $hash"; done
+wanted=$(project_compose config --images)
+printf '%s\n' "$wanted" | sort -u | while read -r image; do
     if id=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null); then tell image "$image $id"; fi
 done
-docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$slug" --filter label=com.docker.compose.oneoff=False |
-    while read -r container; do
-        tell container "$(docker inspect --format \
-            '{{index .Config.Labels "com.docker.compose.service"}} {{index .Config.Labels "com.docker.compose.config-hash"}} {{.State.Status}} {{.Image}} {{.Config.Image}}' "$container")"
-    done
+format='{{index .Config.Labels "com.docker.compose.service"}} {{index .Config.Labels "com.docker.compose.config-hash"}} {{.State.Status}} {{.Image}} {{.Config.Image}}'
+found=$(service_ps -aq)
+for container in $found; do tell container "$(docker inspect --format "$format" "$container")"; done
 if command -v ufw >/dev/null 2>&1; then
     tell firewall ufw
-    ufw show added | sed -n "s|^ufw allow \([0-9]*\)/tcp comment 'slipway:$slug'\$|\1|p" |
-        while read -r port; do tell rule "$port"; done
+    added=$(ufw show added)
+    for port in $(our_rules "$added"); do tell rule "$port"; done
+    for port in $ports; do
+        if rule_of_others "$added" "$port"; then tell others "$port"; fi
+    done
 fi
-login=${SUDO_USER:-$(id -un)}
-if grep -q " slipway:$slug\$" "$(getent passwd "$login" | cut -d : -f 6)/.ssh/authorized_keys" 2>/dev/null; then tell key present; fi
+find_keys
+if [ -n "$(key_line)" ]; then tell key present; fi

@@ -1,7 +1,8 @@
-# Parameters: registry patience first; after project.sh and gate.sh. Puts the release back that served before, and waits
-# until it is stable. Its images are still here; the login is for those that somebody has removed.
+# Parameters: registry patience limit first; after project.sh and gate.sh. Puts the release back that served before,
+# and waits until it is stable. Its images are still here; the login is for those that somebody has removed.
 [ -d "$dir/.slipway" ] || exit 0
 enter
+end_rehearsals
 if [ ! -d .slipway/served ]; then exit 0; fi
 if [ ! -f .slipway/served/commit ]; then
     # Nothing served before. The note stays: what is here now isn't worth to be put back either.
@@ -14,11 +15,22 @@ if [ ! -f .slipway/served/commit ]; then
     fi
     exit 0
 fi
-commit=$(cat .slipway/served/commit)
-tell served "$commit"
-(umask 022 && repo_git checkout -q --force --detach "$commit")
-put .env 600 <.slipway/served/env
-if [ -f .slipway/served/override ]; then put "$override" 644 <.slipway/served/override; else rm -f "$override"; fi
+tell served "$(cat .slipway/served/commit)"
+restore
+cleanup() { registry_logout; }
+if [ -f .slipway/served/stopped ]; then
+    # Somebody had stopped it, and it stays so.
+    registry_login
+    project_compose create --no-build --remove-orphans >&2
+    registry_logout
+    ids=$(running)
+    if [ -n "$ids" ]; then docker stop $ids >&2; fi
+    : >.slipway/stopped
+    tell stopped yes
+    tell_all
+    rm -rf .slipway/served
+    exit 0
+fi
 if [ -f .slipway/served/running ] && [ "$(running)" = "$(cat .slipway/served/running)" ]; then
     # No container was touched: what was healthy is so, and what wasn't is no matter of ours.
     tell untouched yes
@@ -27,7 +39,6 @@ if [ -f .slipway/served/running ] && [ "$(running)" = "$(cat .slipway/served/run
     rm -rf .slipway/served
     exit 0
 fi
-cleanup() { registry_logout; }
 registry_login
 project_compose up -d --no-build --remove-orphans >&2
 registry_logout

@@ -1,6 +1,7 @@
-# Parameters: slug rehearsed patience; after project.sh and gate.sh. Starts the new release of each web service beside
+# Parameters: rehearsed patience limit; after project.sh and gate.sh. Starts the new release of each web service beside
 # the one that serves, without its port and unknown to the others, before anything that runs is touched. What exits or
-# turns unhealthy there never takes the place of what works. Bots aren't rehearsed: two must not run with one token.
+# turns unhealthy there never takes the place of what works; whether it listens shows only in that place. Nothing else
+# is rehearsed: it may be a bot, and two must not run with one token.
 # Where a service bears no second one of itself, the variable SLIPWAY_REHEARSAL="off" in .env leaves it out.
 
 # rehearsal SERVICE: sets $answer to a verdict, as gate does. Five seconds, or until its health check has spoken.
@@ -11,7 +12,7 @@ rehearsal() {
         answer="unstartable $1 $trial"
         return
     fi
-    ends=$(($(date +%s) + patience))
+    ends=$(in_time "$patience")
     calm=$(($(date +%s) + 5))
     while :; do
         state=$(docker inspect --format '{{.State.Status}} {{.State.ExitCode}} {{if index .State "Health"}}{{.State.Health.Status}}{{else}}-{{end}}' "$trial")
@@ -39,8 +40,7 @@ rehearse() {
         same=yes
     fi
     for service in $rehearsed; do
-        serving=$(docker ps -q --filter "label=com.docker.compose.project=$slug" \
-            --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False | head -n 1)
+        serving=$(service_ps -q --filter "label=com.docker.compose.service=$service" | head -n 1)
         [ -n "$serving" ] || continue
         image=$(docker inspect --format '{{.Config.Image}}' "$serving")
         image=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || :)

@@ -11,5 +11,11 @@ if [ -n "$(any_running)" ]; then
     [ -z "$(any_running)" ] || die stop-failed "containers of $slug still run after they were stopped"
     tell change changed
 fi
-ids=$(containers)
-if [ -n "$ids" ]; then docker inspect --format "$format" $ids | tell_services; fi
+if [ -f .slipway/served/commit ]; then
+    # A deployment that hasn't proven itself was cut short. What will be started is what served before it; where that
+    # can't be made ready now, the note stays, and starting does it.
+    restore
+    tell change changed
+    if project_compose create --no-build --remove-orphans --pull never >&2; then rm -rf .slipway/served; fi
+fi
+tell_all

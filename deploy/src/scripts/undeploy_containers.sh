@@ -1,10 +1,12 @@
 # Parameters: prefix repositories remove_volumes; after project.sh, gate.sh and undeploy.sh. Containers, networks, images
 # and, if asked for, volumes. All are found by their labels and names: the compose files may be gone or broken.
 enter_ours
+# There is nothing to put back any more.
+rm -rf .slipway/served
 label=label=com.docker.compose.project=$slug
 mkdir -p "$kept"
 
-ids=$(docker ps -aq --no-trunc --filter "$label")
+ids=$(project_ps -aq)
 if [ -n "$ids" ]; then
     # Volumes without a name carry no label either, and the containers are the only ones that know them.
     {
@@ -29,7 +31,7 @@ done
 prefix=$(printf '%s' "$prefix" | base64 -d)
 {
     printf '%s' "$repositories" | base64 -d
-    sed -n 's/^[A-Z0-9_]*_IMAGE="\([^"]*\)"$/\1/p' .env 2>/dev/null | sed -e 's/@.*//' -e 's/:[^:/]*$//' || :
+    images .env | sed -e 's/@.*//' -e 's/:[^:/]*$//'
 } | sort -u | while read -r repository; do
     case $repository in "$prefix"*) ;; *) continue ;; esac
     docker image ls --digests --format '{{.Tag}} {{.Digest}} {{.ID}}' "$repository" | while read -r tag digest id; do
@@ -42,27 +44,30 @@ prefix=$(printf '%s' "$prefix" | base64 -d)
     done
 done
 
+# volumes: those that there are, each once. For plain assignments only: a docker that doesn't answer isn't one without
+# volumes, and must fail the script.
 volumes() {
-    docker volume ls -q --filter "$label"
-    if [ -f "$kept/volumes" ]; then
-        while read -r volume; do
-            if docker volume inspect "$volume" >/dev/null 2>&1; then printf '%s\n' "$volume"; fi
-        done <"$kept/volumes"
-    fi
+    labelled=$(docker volume ls -q --filter "$label")
+    all=$(docker volume ls -q)
+    {
+        printf '%s\n' "$labelled"
+        if [ -f "$kept/volumes" ]; then printf '%s\n' "$all" | grep -xFf "$kept/volumes" || :; fi
+    } | sort -u
 }
+left=$(volumes)
 if [ "$remove_volumes" = 1 ]; then
-    for volume in $(volumes | sort -u); do
+    for volume in $left; do
         docker volume rm "$volume" >&2 || die undeploy-failed "volume $volume of $slug couldn't be removed"
         tell volume "$volume"
     done
+    left=$(volumes)
 fi
-if [ -z "$(volumes)" ]; then
-    rm -rf "$kept"
-    rmdir "${kept%/*}" 2>/dev/null || :
+if [ -z "$left" ]; then
+    rm -f "$kept/volumes" "$kept/env"
 else
-    for volume in $(volumes | sort -u); do tell kept "$volume"; done
+    for volume in $left; do tell kept "$volume"; done
     # What the data can't be read without; a new deployment begins with it.
     if [ -f .env ]; then
-        grep -E '^(POSTGRES_[A-Z_]*|DATABASE_URL|APP_SECRET_KEY)=' .env | put "$kept/env" 600 || :
+        { grep -E '^(POSTGRES_[A-Z_]*|DATABASE_URL|APP_SECRET_KEY)=' .env || [ $? -eq 1 ]; } | put "$kept/env" 600
     fi
 fi

@@ -8,6 +8,9 @@ fi
 enter_ours
 rm -rf /dev/shm/slipway."$slug".*
 if [ -e .git ] || [ -e .env ]; then tell change changed; fi
+# An older claim must not find a project that nobody has acted on.
+mkdir -p "$kept"
+put "$kept/fence" 600 <.slipway/fence
 mv -T "$dir" "$gone"
 # Whoever waits for the lock still waits, until there is nothing left to work with.
 rm -rf "$gone"

@@ -39,7 +39,9 @@ impl Attempt {
 
     /// Tells in an error what serves in spite of it.
     pub(crate) async fn after_failure(&mut self, stage: Stage, mut error: StageError) -> StageError {
-        if error.detail.serving.is_none() && self.is_connected() && !self.cancel.is_cancelled() {
+        // A plan touches nothing, and its layer doesn't keep the look from removing images.
+        let looks = self.is_connected() && !self.cancel.is_cancelled() && self.layer.is_none();
+        if error.detail.serving.is_none() && looks {
             error.detail.serving = self.serving(stage, AT_ONCE).await;
         }
         error

@@ -51,7 +51,9 @@ fn explain(said: &Said, url: &str) -> StageError {
     } else if any(&["authentication failed", "could not read username", "error: 403", "error: 401", "invalid username"])
     {
         (ErrorCode::GitCredentialRefused, format!("{url} refused the credential"))
-    } else if any(&["no space left", "read-only file system", "permission denied", "disk quota"]) {
+    } else if any(&["no space left", "disk quota"]) {
+        (ErrorCode::DiskFull, "the server's disk is full".to_owned())
+    } else if any(&["read-only file system", "permission denied"]) {
         (ErrorCode::CheckoutFailed, "the fetched code couldn't be written".to_owned())
     } else {
         (ErrorCode::GitUnavailable, format!("fetching from {url} failed"))
@@ -75,7 +77,8 @@ mod tests {
             ("fatal: Authentication failed for 'https://github.com/a/b.git/'", ErrorCode::GitCredentialRefused),
             ("fatal: unable to access 'https://x/': The requested URL returned error: 503", ErrorCode::GitUnavailable),
             ("fatal: unable to access 'https://x/': Could not resolve host: github.com", ErrorCode::GitUnavailable),
-            ("error: file write error: No space left on device", ErrorCode::CheckoutFailed),
+            ("error: file write error: No space left on device", ErrorCode::DiskFull),
+            ("error: file write error: Read-only file system", ErrorCode::CheckoutFailed),
         ];
         for (line, code) in words {
             let mut said = Said::default();

@@ -13,14 +13,16 @@ impl Attempt {
         // A digest and the tag of a commit never move; any other tag may.
         let fixed = |image: &String| image.contains(":sha-") || image.contains("@sha256:");
         let fixed = env.iter().filter(|(name, _)| name.ends_with("_IMAGE")).all(|(_, image)| fixed(image));
-        let modules = self.work.request.allocations.iter().map(|a| &a.service);
-        let rehearsed: Vec<_> = modules.filter(|m| self.work.request.modules.contains(*m)).cloned().collect();
+        // A module that isn't one of these may be a bot, with or without a port: two must not run with one token.
+        let web = |module: &&ServiceName| matches!(module.as_str(), "backend" | "frontend");
+        let rehearsed: Vec<_> = self.work.request.modules.iter().filter(web).cloned().collect();
         let script = Script::new("compose", &[PROJECT, GATE, REHEARSE, include_str!("../scripts/compose.sh")])
             .words("rehearsed", &rehearsed)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
             .word("policy", &if fixed { "missing" } else { "always" })
+            .number("limit", self.limit())
             .number("patience", self.config().health_timeout.as_secs());
         let outcome = self.exec(Stage::Compose, &script).await?;
         let said = match &outcome {

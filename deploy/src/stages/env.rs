@@ -1,6 +1,6 @@
 //! Env: `.env` and the override file. One exec looks, the worker decides, a second one writes if anything differs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,8 @@ use slipway_protocol::{ErrorCode, Stage};
 use crate::compose::{Project, deployment_of, render_override};
 use crate::env::plan::{Asked, Inputs, Plan, REGISTRY_AUTH, image_variables, plan};
 use crate::env::{describe::describe, dotenv};
-use crate::lines::Said;
+use crate::error::unexpected;
+use crate::lines::{Said, plain};
 use crate::script::{PROJECT, Script};
 use crate::stages::images::Images;
 use crate::{Attempt, StageError, StageReport};
@@ -34,14 +35,15 @@ impl Attempt {
         })
         .map_err(|error| described(error, &seen))?;
         let values = plan.values();
-        self.learn_all(&values);
+        let sealed = plan.sealed(&seen.sealed);
+        self.learn_all(&values, &sealed);
         let env = dotenv::render(&values);
         let overrides = self.overrides(&project, &seen);
         let prod_link = project.reads(".env.prod");
         let linked = |name: &str| seen.links.iter().any(|l| l == name);
         let same = seen.env == env && seen.private && linked("infra/.env") && (!prod_link || linked("infra/.env.prod"));
-        let changed = !(same && seen.overrides == overrides && seen.valid);
-        let proof = if changed { self.write(&env, &overrides, prod_link).await? } else { seen.proof };
+        let changed = !(same && seen.sealed == sealed && seen.overrides == overrides && seen.valid);
+        let proof = if changed { self.write(&env, &overrides, &sealed, prod_link).await? } else { seen.proof };
         self.kept = Some(values);
         Ok(report(changed, &plan, &images).fact("proof", proof))
     }
@@ -59,33 +61,57 @@ impl Attempt {
     }
 
     /// Writes both files; gives the proof of what is there then.
-    async fn write(&mut self, env: &str, overrides: &str, prod_link: bool) -> Result<String, StageError> {
+    async fn write(
+        &mut self,
+        env: &str,
+        overrides: &str,
+        sealed: &BTreeSet<String>,
+        prod_link: bool,
+    ) -> Result<String, StageError> {
+        let sealed: String = sealed.iter().map(|name| format!("{name}\n")).collect();
         let script = Script::new("write env", &[PROJECT, include_str!("../scripts/env_write.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .bytes("env", env.as_bytes())
             .bytes("overrides", overrides.as_bytes())
+            .bytes("sealed", sealed.as_bytes())
             .number("prod_link", prod_link.into());
-        match self.exec(Stage::Env, &script).await? {
-            Ok(said) => Ok(said.value("proof").unwrap_or_default().to_owned()),
-            Err(said) => {
-                let message = "the environment file or the override file couldn't be written";
-                Err(StageError::new(ErrorCode::EnvWriteFailed, message).with_tail(said.tail()))
-            }
-        }
+        let message = "the environment file or the override file couldn't be written";
+        let said = self.exec_or(Stage::Env, &script, ErrorCode::EnvWriteFailed, message).await?;
+        Ok(said.value("proof").unwrap_or_default().to_owned())
     }
 
     async fn look(&mut self, stage: Stage) -> Result<Seen, StageError> {
         let script = Script::new("look at env", &[PROJECT, include_str!("../scripts/env_look.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug);
-        let said = self.exec(stage, &script).await?.map_err(|said| {
-            StageError::new(ErrorCode::ComposeInvalid, "the project's files couldn't be read").with_tail(said.tail())
-        })?;
-        let seen = Seen::read(&said)?;
-        self.learn_all(&seen.kept);
-        self.learn_all(&seen.served);
+        let outcome = self.exec(stage, &script).await?;
+        let failed = outcome.is_err();
+        let (Ok(said) | Err(said)) = &outcome;
+        let seen = Seen::read(said)?;
+        self.learn_all(&seen.kept, &seen.sealed);
+        self.learn_all(&seen.served, &seen.sealed);
+        if !seen.complaint.is_empty() {
+            return Err(self.refused(stage, said, &seen.complaint));
+        }
+        if failed {
+            return Err(unexpected(said, ErrorCode::InternalError, "the project's files couldn't be read"));
+        }
         Ok(seen)
+    }
+
+    /// What compose says against the project's files. It may quote lines of env files that make no sense, and so have no
+    /// name: all that stands behind a `=` there is masked.
+    fn refused(&self, stage: Stage, said: &Said, complaint: &str) -> StageError {
+        for name in ["env", "env_prod", "env_infra"] {
+            let text = file(said, name).unwrap_or_default();
+            for value in String::from_utf8_lossy(&text).lines().filter_map(|line| Some(line.split_once('=')?.1)) {
+                self.learn(&SecretString::from(value.trim().trim_matches(['"', '\'']).to_owned()));
+            }
+        }
+        let lines: Vec<String> = complaint.lines().map(|line| self.redactor.clean(&plain(line))).collect();
+        lines.iter().for_each(|line| self.say(stage, line));
+        StageError::new(ErrorCode::ComposeInvalid, "docker compose refuses the project's files").with_tail(lines)
     }
 
     /// The variables and the override file as they are on the server.
@@ -102,12 +128,12 @@ impl Attempt {
         Ok(self.kept.clone().unwrap_or_default())
     }
 
-    /// From now on no secret of the project's environment leaves.
-    fn learn_all(&self, values: &BTreeMap<String, String>) {
+    /// From now on no secret of the project's environment leaves; `sealed` names those that don't sound like one.
+    fn learn_all(&self, values: &BTreeMap<String, String>, sealed: &BTreeSet<String>) {
         for (name, value) in values {
             let secret =
                 VariableName::new(name.clone()).is_ok_and(|n| n.names_a_secret() || self.work.secrets.contains_key(&n));
-            if secret || matches!(name.as_str(), REGISTRY_AUTH | "DATABASE_URL") {
+            if secret || sealed.contains(name) || matches!(name.as_str(), REGISTRY_AUTH | "DATABASE_URL") {
                 self.learn(&SecretString::from(value.clone()));
             }
         }
@@ -120,6 +146,10 @@ struct Seen {
     kept: BTreeMap<String, String>,
     /// The variables of the release that served before, whose containers may still talk.
     served: BTreeMap<String, String>,
+    /// Names of variables that came as secrets, now or earlier.
+    sealed: BTreeSet<String>,
+    /// What compose says against the project's files, as it was said.
+    complaint: String,
     /// The project's own example of a `.env`.
     example: String,
     overrides: String,
@@ -136,7 +166,9 @@ impl Seen {
     fn read(said: &Said) -> Result<Self, StageError> {
         let text = |key| file(said, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let env = text("env")?;
-        let mut kept = dotenv::parse(&text("env_prod")?);
+        // What is read from our links is .env itself; files by hand stand behind it.
+        let mut kept = dotenv::parse(&text("env_infra")?);
+        kept.extend(dotenv::parse(&text("env_prod")?));
         kept.extend(dotenv::parse(&env));
         let asked = said.values("variable").iter().filter_map(|line| {
             let (name, required) = line.split_once(' ')?;
@@ -145,6 +177,8 @@ impl Seen {
         Ok(Self {
             kept,
             served: dotenv::parse(&text("served")?),
+            sealed: text("sealed")?.lines().map(str::to_owned).collect(),
+            complaint: text("complaint")?,
             example: text("example")?,
             overrides: text("override")?,
             project: file(said, "project")?,

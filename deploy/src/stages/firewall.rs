@@ -26,12 +26,13 @@ impl Attempt {
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .words("ports", &asked_for);
-        let said = self
-            .exec(Stage::Firewall, &script)
-            .await?
-            .map_err(|said| StageError::new(ErrorCode::FirewallFailed, "ufw failed").with_tail(said.tail()))?;
+        let said = self.exec_or(Stage::Firewall, &script, ErrorCode::FirewallFailed, "ufw failed").await?;
         let numbers = |key| said.values(key).iter().map(|v| serde_json::Value::from(v.as_str())).collect::<Vec<_>>();
         let (added, removed) = (numbers("added"), numbers("removed"));
+        for port in said.values("others") {
+            let line = format!("port {port} has a ufw rule that Slipway hasn't made: it stays as it is");
+            self.say(Stage::Firewall, &line);
+        }
         let exposed = exposed(&self.work.target.address, published(&said)).await;
         for port in exposed.iter().filter(|port| port.answers && !asked_for.contains(&port.number)) {
             let (number, service) = (port.number, &port.service);
@@ -57,6 +58,7 @@ impl Attempt {
             .fact("ufw", said.value("ufw").unwrap_or("unknown"))
             .fact("opened", added)
             .fact("closed", removed)
+            .fact("ruled_by_others", numbers("others"))
             .fact("exposed", exposed))
     }
 }

@@ -11,9 +11,8 @@ impl Attempt {
         let script = Script::new("stop", &[PROJECT, GATE, include_str!("../scripts/stop.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug);
-        let said = self.exec(Stage::Compose, &script).await?.map_err(|said| {
-            StageError::new(ErrorCode::StopFailed, "the containers couldn't be stopped").with_tail(said.tail())
-        })?;
+        let message = "the containers couldn't be stopped";
+        let said = self.exec_or(Stage::Compose, &script, ErrorCode::StopFailed, message).await?;
         let services = services(&said);
         let mut report = StageReport::of(said.value("change") == Some("changed")).fact("services", services.len());
         report.services = services;
@@ -24,6 +23,7 @@ impl Attempt {
         let script = Script::new("start", &[PROJECT, GATE, include_str!("../scripts/start.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
+            .number("limit", self.limit())
             .number("patience", self.config().health_timeout.as_secs());
         // The end of a container's log may be told: the secrets in the environment must be known by then.
         self.there().await?;
@@ -47,8 +47,7 @@ impl Attempt {
         let script = Script::new("look for project", &[PROJECT, look])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug);
-        self.exec(Stage::Compose, &script).await?.map(drop).map_err(|said| {
-            StageError::new(ErrorCode::NotDeployed, "the project couldn't be found").with_tail(said.tail())
-        })
+        let message = "the project couldn't be found";
+        self.exec_or(Stage::Compose, &script, ErrorCode::NotDeployed, message).await.map(drop)
     }
 }

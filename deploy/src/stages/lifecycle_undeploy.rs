@@ -33,7 +33,9 @@ impl Attempt {
     async fn undeploy_access(&mut self) -> Result<StageReport, StageError> {
         let script =
             self.of_project("undeploy access", &[PROJECT, UNDEPLOY, include_str!("../scripts/undeploy_access.sh")]);
-        let said = self.undo(Stage::Secrets, &script, "the deploy key couldn't be removed").await?;
+        let said = self
+            .exec_or(Stage::Secrets, &script, ErrorCode::UndeployFailed, "the deploy key couldn't be removed")
+            .await?;
         let (deleted, github) = self.delete_github_secrets().await?;
         let changed = !said.values("changed").is_empty() || !deleted.is_empty();
         let deleted: Vec<_> = deleted.into_iter().map(Value::from).collect();
@@ -58,7 +60,11 @@ impl Attempt {
             Err(error)
                 if matches!(
                     error.code,
-                    ErrorCode::GithubNotInstalled | ErrorCode::RepositoryNotFound | ErrorCode::GithubArchived
+                    ErrorCode::GithubNotInstalled
+                        | ErrorCode::GithubSuspended
+                        | ErrorCode::GithubForbidden
+                        | ErrorCode::RepositoryNotFound
+                        | ErrorCode::GithubArchived
                 ) =>
             {
                 Ok((Vec::new(), "left alone: the repository is gone, archived, or closed to Slipway"))
@@ -71,10 +77,7 @@ impl Attempt {
         let none: [Port; 0] = [];
         let parts = &[PROJECT, UNDEPLOY, "enter_ours\n", include_str!("../scripts/firewall.sh")];
         let script = self.of_project("close ports", parts).words("ports", &none);
-        let said = self
-            .exec(Stage::Firewall, &script)
-            .await?
-            .map_err(|said| StageError::new(ErrorCode::FirewallFailed, "ufw failed").with_tail(said.tail()))?;
+        let said = self.exec_or(Stage::Firewall, &script, ErrorCode::FirewallFailed, "ufw failed").await?;
         let closed = told(&said, "removed");
         Ok(StageReport::of(!closed.is_empty())
             .fact("ufw", said.value("ufw").unwrap_or("unknown"))
@@ -95,7 +98,9 @@ impl Attempt {
             .bytes("prefix", of("").as_bytes())
             .bytes("repositories", repositories.as_bytes())
             .number("remove_volumes", self.work.remove_volumes.into());
-        let said = self.undo(Stage::Compose, &script, "the containers couldn't be removed").await?;
+        let said = self
+            .exec_or(Stage::Compose, &script, ErrorCode::UndeployFailed, "the containers couldn't be removed")
+            .await?;
         let removed = ["container", "network", "image", "volume"];
         Ok(StageReport::of(removed.iter().any(|key| !said.values(key).is_empty()))
             .fact("containers", said.values("container").len())
@@ -107,17 +112,13 @@ impl Attempt {
     async fn undeploy_directory(&mut self) -> Result<StageReport, StageError> {
         let parts = &[PROJECT, UNDEPLOY, include_str!("../scripts/undeploy_directory.sh")];
         let script = self.of_project("undeploy directory", parts);
-        let said = self.undo(Stage::Clone, &script, "the directory couldn't be removed").await?;
+        let said =
+            self.exec_or(Stage::Clone, &script, ErrorCode::UndeployFailed, "the directory couldn't be removed").await?;
         Ok(StageReport::of(said.value("change").is_some()))
     }
 
     fn of_project(&self, name: &'static str, parts: &[&'static str]) -> Script {
         Script::new(name, parts).word("root", self.root()).word("slug", &self.work.request.project.slug)
-    }
-
-    async fn undo(&mut self, stage: Stage, script: &Script, failed: &str) -> Result<Said, StageError> {
-        let failed = |said: Said| StageError::new(ErrorCode::UndeployFailed, failed).with_tail(said.tail());
-        self.exec(stage, script).await?.map_err(failed)
     }
 }
 

@@ -23,14 +23,10 @@ impl Attempt {
             .word("root", self.root())
             .word("registry", self.image_registry())
             .words("ports", &super::published(&self.work.request));
-        match self.exec(Stage::Preflight, &script).await? {
-            Ok(said) => {
-                let place = Place { root: self.root().as_str(), registry: self.image_registry().as_str() };
-                judge(&said, &self.work.request.project.slug, &place, now())
-            }
-            Err(said) => Err(StageError::new(ErrorCode::InternalError, "the preflight script failed on the server")
-                .with_tail(said.tail())),
-        }
+        let message = "the preflight script failed on the server";
+        let said = self.exec_or(Stage::Preflight, &script, ErrorCode::InternalError, message).await?;
+        let place = Place { root: self.root().as_str(), registry: self.image_registry().as_str() };
+        judge(&said, &self.work.request.project.slug, &place, now())
     }
 }
 

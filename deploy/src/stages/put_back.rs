@@ -2,7 +2,7 @@
 //! checkout, its `.env` and its override. What served is noted by stage clone and forgotten once a release has proven
 //! itself; without such a note there is nothing to put back.
 
-use slipway_protocol::{ServiceReport, Stage};
+use slipway_protocol::{Action, ServiceReport, Serving, Stage};
 use tokio_util::sync::CancellationToken;
 
 use super::compose::services;
@@ -17,12 +17,21 @@ pub enum Settled {
     Nothing,
     /// Nothing served before, and what had been started was stopped.
     Stopped,
+    /// This commit was stopped before, and is so again, or still.
+    StaysStopped {
+        /// The commit.
+        commit: String,
+        /// What there is of it.
+        services: Vec<ServiceReport>,
+    },
     /// This commit serves on: only files had been touched, and they are as before.
     Untouched {
         /// The commit.
         commit: String,
         /// What runs.
         services: Vec<ServiceReport>,
+        /// What answers from outside; `None`: nobody could look.
+        serving: Option<Serving>,
     },
     /// This commit was put back.
     PutBack {
@@ -32,6 +41,8 @@ pub enum Settled {
         stable: bool,
         /// What runs.
         services: Vec<ServiceReport>,
+        /// What answers from outside; `None`: nobody could look.
+        serving: Option<Serving>,
     },
     /// Nobody knows.
     Unknown(StageError),
@@ -41,15 +52,23 @@ impl Settled {
     /// What serves now, in words that follow the reason; `None` when there's nothing to say.
     #[must_use]
     pub fn words(&self) -> Option<String> {
+        let answers = match self.serving() {
+            Some(serving) if serving.proven => ", and answers",
+            Some(_) => ", and doesn't answer",
+            None => "",
+        };
         Some(match self {
             Self::Nothing => return None,
             Self::Stopped => "nothing served before, and what had been started was stopped".to_owned(),
-            Self::Untouched { commit, .. } => format!("commit {commit}, which served before, serves on"),
+            Self::StaysStopped { commit, .. } => {
+                format!("commit {commit}, which was deployed before, is stopped, as it was")
+            }
+            Self::Untouched { commit, .. } => format!("commit {commit}, which served before, serves on{answers}"),
             Self::PutBack { commit, stable: true, .. } => {
-                format!("commit {commit}, which served before, was put back and is stable")
+                format!("commit {commit}, which served before, was put back and is stable{answers}")
             }
             Self::PutBack { commit, stable: false, .. } => {
-                format!("commit {commit}, which served before, was put back, but doesn't become stable")
+                format!("commit {commit}, which served before, was put back, but doesn't become stable{answers}")
             }
             Self::Unknown(error) => {
                 format!("whether the release before it was put back isn't known: {}", error.message)
@@ -57,11 +76,23 @@ impl Settled {
         })
     }
 
+    /// What serves now, for the result; `None` where there was nothing to put back or nobody could look.
+    #[must_use]
+    pub fn serving(&self) -> Option<Serving> {
+        match self {
+            Self::Untouched { serving, .. } | Self::PutBack { serving, .. } => serving.clone(),
+            Self::Stopped | Self::StaysStopped { .. } => Some(Serving { commit: None, proven: false }),
+            Self::Nothing | Self::Unknown(_) => None,
+        }
+    }
+
     /// What runs, where that was seen.
     #[must_use]
     pub fn services(&self) -> &[ServiceReport] {
         match self {
-            Self::Untouched { services, .. } | Self::PutBack { services, .. } => services,
+            Self::StaysStopped { services, .. } | Self::Untouched { services, .. } | Self::PutBack { services, .. } => {
+                services
+            }
             Self::Nothing | Self::Stopped | Self::Unknown(_) => &[],
         }
     }
@@ -72,17 +103,22 @@ impl Settled {
         let Some(words) = self.words() else { return error };
         let message = format!("{}; {words}", error.message);
         let seen = self.services();
-        StageError { message, services: if seen.is_empty() { error.services } else { seen.into() }, ..error }
+        let services = if seen.is_empty() { error.services } else { seen.into() };
+        let serving = self.serving().or(error.detail.serving);
+        StageError { message, services, detail: Box::new(Detail { serving, ..*error.detail }), ..error }
     }
 }
 
 impl Attempt {
     /// Puts back what this deployment has touched, for its end: it failed for good (`keep` what runs where nothing
     /// served before, so that somebody can look at it) or was cancelled. A round trip that changes nothing when
-    /// nothing was touched. `cancel` takes the place of the attempt's own, which may be used up.
+    /// nothing was touched; none where the project was to be stopped or undeployed. Whether
+    /// what was put back answers is tried from outside. `cancel` takes the place of the attempt's own, which may be used
+    /// up.
     pub async fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Settled {
         self.cancel = cancel;
-        if self.settled {
+        // Whoever stops a project or takes it off wants nothing of it to be started.
+        if self.settled || matches!(self.work.action, Action::Stop | Action::Undeploy) {
             return Settled::Nothing;
         }
         match self.settle_now(Stage::Compose, keep).await {
@@ -94,19 +130,7 @@ impl Attempt {
     /// Puts the release back that served before, after `error` of one that doesn't, and tells in the error what came of
     /// it. Where nothing served before the error stays as it is.
     pub(crate) async fn put_back(&mut self, stage: Stage, error: StageError) -> StageError {
-        let settled = self.settle_now(stage, true).await;
-        let error = settled.told_in(error);
-        if !matches!(settled, Settled::PutBack { .. } | Settled::Untouched { .. }) {
-            return error;
-        }
-        let serving = self.proven(stage).await;
-        let answers = match &serving {
-            Some(serving) if serving.proven => ", and answers",
-            Some(_) => ", and doesn't answer",
-            None => "",
-        };
-        let message = format!("{}{answers}", error.message);
-        StageError { message, detail: Box::new(Detail { serving, ..*error.detail }), ..error }
+        self.settle_now(stage, true).await.told_in(error)
     }
 
     async fn settle_now(&mut self, stage: Stage, keep: bool) -> Settled {
@@ -115,6 +139,7 @@ impl Attempt {
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
             .word("first", &if keep { "keep" } else { "stop" })
+            .number("limit", self.limit())
             .number("patience", self.config().health_timeout.as_secs());
         let outcome = self.exec(stage, &script).await;
         // Whatever is in .env now, this attempt hasn't read it.
@@ -124,7 +149,11 @@ impl Attempt {
                 self.settled = true;
                 let stable = outcome.is_ok();
                 let (Ok(said) | Err(said)) = outcome;
-                read(&said, stable)
+                let mut settled = read(&said, stable);
+                if let Settled::Untouched { serving, .. } | Settled::PutBack { serving, .. } = &mut settled {
+                    *serving = self.proven(stage).await;
+                }
+                settled
             }
             Err(error) => Settled::Unknown(error),
         }
@@ -134,8 +163,9 @@ impl Attempt {
 fn read(said: &Said, stable: bool) -> Settled {
     let services = services(said);
     match said.value("served").map(str::to_owned) {
-        Some(commit) if said.value("untouched").is_some() => Settled::Untouched { commit, services },
-        Some(commit) => Settled::PutBack { commit, stable, services },
+        Some(commit) if said.value("stopped").is_some() => Settled::StaysStopped { commit, services },
+        Some(commit) if said.value("untouched").is_some() => Settled::Untouched { commit, services, serving: None },
+        Some(commit) => Settled::PutBack { commit, stable, services, serving: None },
         None if said.value("stopped").is_some() => Settled::Stopped,
         None => Settled::Nothing,
     }

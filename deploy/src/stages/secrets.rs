@@ -10,6 +10,7 @@ use slipway_protocol::{ErrorCode, Stage};
 use crate::compose::FILES;
 use crate::env::dotenv;
 use crate::env::plan::REGISTRY_AUTH;
+use crate::github::secrets::MAX_VALUE_BYTES;
 use crate::keys::DeployKey;
 use crate::lines::Said;
 use crate::quote::quote;
@@ -20,6 +21,8 @@ use crate::{Attempt, StageError, StageReport};
 const SSH_PORT: u16 = 22;
 /// The secret that holds the private half of the deploy key.
 pub const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
+/// The secret that holds the whole `.env`, in base64.
+const DOTENV_SECRET: &str = "DOTENV";
 
 impl Attempt {
     pub(crate) async fn secrets(&mut self) -> Result<StageReport, StageError> {
@@ -51,7 +54,7 @@ impl Attempt {
             error.detail.github_digests = Some(digests.clone());
             error
         })?;
-        self.warn_of_ci();
+        self.warn_of_ci(desired.contains_key(DOTENV_SECRET));
         let server_changed = !said.values("changed").is_empty();
         let changed: Vec<_> = written.changed.into_iter().map(serde_json::Value::from).collect();
         let mut report = StageReport::of(server_changed || !changed.is_empty())
@@ -62,10 +65,15 @@ impl Attempt {
         Ok(report)
     }
 
-    /// Says why the project's own CI can't log in to this server, where that's so: its workflows know no other port than
-    /// 22, and their actions take what follows a colon of the host for a port.
-    fn warn_of_ci(&self) {
+    /// Says why the project's own CI can't work with this server, where that's so: a secret is missing; its workflows know
+    /// no other port than 22; their actions take what follows a colon of the host for a port.
+    fn warn_of_ci(&self, has_dotenv: bool) {
         let target = &self.work.target;
+        if !has_dotenv {
+            let line = "warning: .env is larger than what GitHub takes as a secret (48 KiB in base64): DOTENV was left as it \
+                        is, and a workflow that writes .env from it must not be used";
+            self.say(Stage::Secrets, line);
+        }
         if target.ssh_port.get() != SSH_PORT {
             let line = format!(
                 "warning: CI's job logs in on port 22, and sshd listens on {}: add `port: ${{{{ secrets.DEPLOY_SSH_PORT \
@@ -95,9 +103,8 @@ impl Attempt {
             .word("slug", &self.work.request.project.slug)
             .bytes("forced", forced.as_bytes())
             .bytes("key", line.as_bytes());
-        self.exec(Stage::Secrets, &script).await?.map_err(|said| {
-            StageError::new(ErrorCode::DeployKeyFailed, "the deploy key couldn't be installed").with_tail(said.tail())
-        })
+        let message = "the deploy key couldn't be installed";
+        self.exec_or(Stage::Secrets, &script, ErrorCode::DeployKeyFailed, message).await
     }
 
     /// The program behind the deploy key: our own functions with this project's parameters in front.
@@ -115,7 +122,7 @@ impl Attempt {
         )
     }
 
-    /// The secrets that the CI of both template generations reads.
+    /// The secrets that the CI of both template generations reads. Without `DOTENV` where that's larger than GitHub takes.
     pub(crate) fn desired(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, SecretString> {
         let request = &self.work.request;
         let mut shared = env.clone();
@@ -128,11 +135,14 @@ impl Attempt {
             ("DEPLOY_PROJECT_PATH", self.root().of_project(&request.project.slug).as_str().to_owned()),
             ("DEPLOY_COMPOSE_FILES", FILES.join(" ")),
             ("PROJECT_NAME", request.project.slug.to_string()),
-            ("DOTENV", STANDARD.encode(dotenv::render(&shared))),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), SecretString::from(value)))
         .collect();
+        let dotenv = STANDARD.encode(dotenv::render(&shared));
+        if dotenv.len() <= MAX_VALUE_BYTES {
+            desired.insert(DOTENV_SECRET.to_owned(), SecretString::from(dotenv));
+        }
         if self.work.target.ssh_port.get() != SSH_PORT {
             let port = self.work.target.ssh_port.to_string();
             desired.insert("DEPLOY_SSH_PORT".to_owned(), SecretString::from(port));

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use slipway_protocol::names::{CommitSha, Port};
+use slipway_protocol::names::{CommitSha, Port, ServiceName};
 use slipway_protocol::{Allocation, ErrorCode, HealthCheck, ProjectReady, Stage};
 use tokio::time::Instant;
 
 use super::version::{Version, told};
-use crate::script::Script;
+use crate::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
 /// How long one question may go unanswered.
@@ -30,16 +30,20 @@ pub(crate) fn client() -> Result<reqwest::Client, StageError> {
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .timeout(PROBE_TIMEOUT)
+        // Shorter, so that no connection is told from no answer.
+        .connect_timeout(PROBE_TIMEOUT / 2)
         .build()
         .map_err(|e| StageError::new(ErrorCode::InternalError, format!("no HTTP client: {e}")))
 }
 
 /// A page of a service, and what is expected of it.
 struct Page {
-    service: String,
+    service: ServiceName,
     port: Port,
     /// Without path.
     base: String,
+    /// The port inside the service's container.
+    inner: Port,
     path: String,
     check: HealthCheck,
 }
@@ -50,7 +54,10 @@ enum Seen {
     /// A healthy answer of this other commit.
     OtherVersion(String),
     Answers(u16),
-    Silent(String),
+    /// Somebody takes the connection, and doesn't speak HTTP in time.
+    Mute(&'static str),
+    /// No connection.
+    Unreachable,
 }
 
 impl Attempt {
@@ -69,7 +76,7 @@ impl Attempt {
             .iter()
             .map(|(page, status, commit_checked)| {
                 serde_json::json!({
-                    "service": page.service, "port": page.port, "path": page.path, "status": status,
+                    "service": page.service.as_str(), "port": page.port, "path": page.path, "status": status,
                     "commit_checked": commit_checked,
                 })
             })
@@ -114,26 +121,46 @@ impl Attempt {
                     let error = StageError::new(ErrorCode::WrongVersion, message);
                     return Err(self.put_back(Stage::Verify, error).await);
                 }
-                Seen::Silent(why) if waited >= until_it_speaks => return Err(self.silent(page, &why).await?),
-                Seen::Answers(_) | Seen::OtherVersion(_) | Seen::Silent(_) => {
+                Seen::Mute(why) if waited >= until_it_speaks => return Err(self.silent(page, Some(why)).await?),
+                Seen::Unreachable if waited >= until_it_speaks => return Err(self.silent(page, None).await?),
+                Seen::Answers(_) | Seen::OtherVersion(_) | Seen::Mute(_) | Seen::Unreachable => {
                     tokio::time::sleep(PROBE_INTERVAL).await;
                 }
             }
         }
     }
 
-    /// Tells a port on which nothing listens from one that the worker can't reach.
-    async fn silent(&mut self, page: &Page, why: &str) -> Result<StageError, StageError> {
-        let script = Script::new("listening", &[include_str!("../scripts/listening.sh")]).word("port", &page.port);
+    /// Tells apart a project that doesn't listen, one that listens and is `mute`, and one that the worker can't reach.
+    /// Only the last is no fault of the release.
+    async fn silent(&mut self, page: &Page, mute: Option<&str>) -> Result<StageError, StageError> {
+        let script = Script::new("listening", &[PROJECT, include_str!("../scripts/listening.sh")])
+            .word("root", self.root())
+            .word("slug", &self.work.request.project.slug)
+            .word("service", &page.service)
+            .word("port", &page.port)
+            .word("inner", &page.inner);
         let said = self.exec(Stage::Verify, &script).await?;
         let listening = said.is_ok_and(|said| said.value("listening").is_some());
-        if listening {
-            // The release before it wouldn't be reached either.
-            let message = format!("{} listens on the server, but from here: {why}", page.base);
-            return Ok(StageError::new(ErrorCode::NotReachable, message));
-        }
-        let message = format!("nothing listens on port {} of the server", page.port);
-        Ok(self.put_back(Stage::Verify, StageError::new(ErrorCode::NotListening, message)).await)
+        let error = match mute {
+            _ if !listening => {
+                let message = format!(
+                    "service {} doesn't listen where port {} of the server leads: it must on port {} of its container, \
+                     on all addresses",
+                    page.service, page.port, page.inner
+                );
+                StageError::new(ErrorCode::NotListening, message)
+            }
+            Some(why) => {
+                let message = format!("{} takes connections, but {why}", page.base);
+                StageError::new(ErrorCode::NotHealthy, message)
+            }
+            None => {
+                // The release before it wouldn't be reached either.
+                let message = format!("{} listens on the server, but no connection can be made from here", page.base);
+                return Ok(StageError::new(ErrorCode::NotReachable, message));
+            }
+        };
+        Ok(self.put_back(Stage::Verify, error).await)
     }
 }
 
@@ -151,9 +178,10 @@ fn pages(request: &ProjectReady, host: &str) -> Vec<Page> {
     let page = |allocation: &Allocation| {
         let (path, check) = asked_of(request, allocation.service.as_str());
         Page {
-            service: allocation.service.to_string(),
+            service: allocation.service.clone(),
             port: allocation.host_port,
             base: format!("http://{host}:{}", allocation.host_port),
+            inner: allocation.container_port,
             path,
             check,
         }
@@ -176,9 +204,9 @@ fn expected(check: &HealthCheck) -> String {
 async fn probe(client: &reqwest::Client, url: &str, check: &HealthCheck, commit: &CommitSha) -> Seen {
     let mut response = match client.get(url).send().await {
         Ok(response) => response,
-        Err(e) if e.is_timeout() => return Seen::Silent("no answer in time".to_owned()),
-        Err(e) if e.is_connect() => return Seen::Silent("no connection".to_owned()),
-        Err(_) => return Seen::Silent("the answer isn't HTTP".to_owned()),
+        Err(e) if e.is_connect() => return Seen::Unreachable,
+        Err(e) if e.is_timeout() => return Seen::Mute("gives no answer in time"),
+        Err(_) => return Seen::Mute("what it answers isn't HTTP"),
     };
     let status = response.status().as_u16();
     if !check.accepts(status) {

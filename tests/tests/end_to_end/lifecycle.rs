@@ -147,10 +147,12 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     // With its data this time.
     changes(&mut scene, &["undeploy", "--remove-volumes", "--yes"])?;
     ensure!(traces(&scene)?.is_empty(), "{:?}", traces(&scene)?);
-    ensure!(scene.server().sh("ls -A /opt/services")?.is_empty(), "something is left below /opt/services");
+    let left = |scene: &Scene| scene.server().sh("cd /opt/services; find . -type f");
+    let fence = format!("./.slipway-kept/{SLUG}/fence\n");
+    ensure!(left(&scene)? == fence, "more than the last claim's number is left below /opt/services");
     let nothing = command(&mut scene, &["undeploy", "--remove-volumes", "--yes"])?;
     ensure!(nothing.result()["outcome"] == "already_deployed", "{}", nothing.result());
-    ensure!(scene.server().sh("ls -A /opt/services")?.is_empty(), "looking for nothing left something");
+    ensure!(left(&scene)? == fence, "looking for nothing left something");
 
     // What can't be meant is refused, in words for an orchestrator and for a person.
     let stop = send(&scene, EventType::ProjectStop, &json!({ "project": data["project"], "correlation": { "n": 1 } }))?;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use slipway_deploy::{Done, Hold, Settled, Work};
-use slipway_protocol::{Change, ErrorCode, Stage};
+use slipway_protocol::{Action, Change, ErrorCode, Stage};
+use slipway_tests::github::{Effect, Fault, Server};
 use slipway_tests::world::{Commit, Generation, Sample, Variant};
 use tokio_util::sync::CancellationToken;
 
@@ -43,10 +44,12 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_from_t
             });
             while server.sh("[ -e /run/held ]").is_err() {}
 
+            server.sh("mkdir /opt/services/.slipway-gone.shop; touch /opt/services/.slipway-gone.shop/.env").unwrap();
             let mut attempt = deployer.begin(newer, heard.clone(), CancellationToken::new());
             let began = std::time::Instant::now();
             attempt.run(Stage::Clone).await.unwrap();
             assert!(began.elapsed() < Duration::from_secs(60), "it didn't wait for the lock: {:?}", began.elapsed());
+            server.sh("[ ! -e /opt/services/.slipway-gone.shop ]").unwrap();
             let (mut zombie, outcome) = stuck.await.unwrap();
             assert!(outcome.is_err(), "{outcome:?}");
             let left = server.processes().unwrap();
@@ -64,6 +67,19 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_from_t
             let settled = zombie.settle(false, CancellationToken::new()).await;
             assert!(matches!(&settled, Settled::Unknown(e) if e.code == ErrorCode::StaleFence), "{settled:?}");
             assert_eq!(server.sh(&all).unwrap(), before);
+
+            // Not even what was undeployed is forgotten.
+            let undeployed = Work { action: Action::Undeploy, ..of(9) };
+            let mut attempt = deployer.begin(undeployed, heard, CancellationToken::new());
+            // That GitHub lets nobody in any more is a reason to undeploy.
+            scene.github.plant(Fault::next(Server::Api, "/repos/acme/shop/actions", Effect::Status(403)));
+            for &stage in Action::Undeploy.stages() {
+                let report = attempt.run(stage).await.unwrap();
+                let left = report.facts.get("github").map(ToString::to_string);
+                assert!(left.is_none_or(|left| left.contains("closed to Slipway")), "{stage}: {report:?}");
+            }
+            attempt.close().await;
+            assert_eq!(zombie.run(Stage::Clone).await.unwrap_err().code, ErrorCode::StaleFence);
         })
         .unwrap();
 }
@@ -111,17 +127,57 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
     let serving = server.sh(files).unwrap();
     let next = scene.publish(&sample.clone().with_file("README.md", "next"), Variant::Healthy);
     scene.world.ghcr().remove("acme/shop-tg-bot", &next.tag()).unwrap();
+    // What a killed git leaves is in nobody's way.
+    server
+        .sh("cd /opt/services/shop/.git; mkdir -p refs/slipway; touch index.lock packed-refs.lock refs/slipway/served.lock")
+        .unwrap();
+    // Nor is a release that was being tried when its worker died.
+    server
+        .sh("docker run -d --name shop-rehearsal-backend --label com.docker.compose.project=shop \
+             --label com.docker.compose.oneoff=True redis:7-alpine")
+        .unwrap();
+    // And what somebody has written beside the compose files is taken over, and is theirs again.
+    server.sh("cd /opt/services/shop/infra; rm .env; echo 'BY_HAND=\"x\"' >.env").unwrap();
     let (deployer, heard, failing) = (scene.deployer.clone(), scene.heard.clone(), work(&next));
     let fail = async {
         let mut attempt = deployer.begin(failing, heard, CancellationToken::new());
         for stage in [Stage::Preflight, Stage::Clone, Stage::Env] {
-            attempt.run(stage).await.unwrap();
+            let report = attempt.run(stage).await.unwrap();
+            assert!(
+                stage != Stage::Env || report.facts["origins"]["kept"].to_string().contains("BY_HAND"),
+                "{report:?}"
+            );
         }
         assert_eq!(attempt.run(Stage::Compose).await.unwrap_err().code, ErrorCode::ImageNotFound);
         attempt.settle(true, CancellationToken::new()).await
     };
     let settled = scene.world.block_on(fail).unwrap();
-    let Settled::Untouched { commit: serves, services } = settled else { panic!("{settled:?}") };
+    assert!(settled.serving().is_some_and(|serving| serving.proven), "{settled:?}");
+    let Settled::Untouched { commit: serves, services, .. } = settled else { panic!("{settled:?}") };
     assert_eq!((serves.as_str(), services.len()), (commit.sha.as_str(), 4));
     assert_eq!(server.sh(files).unwrap(), serving);
+    assert_eq!(server.sh("cd /opt/services/shop/infra; [ ! -L .env ] && cat .env").unwrap(), "BY_HAND=\"x\"\n");
+    what_somebody_stopped_stays_so_and_starts_as_it_served(&scene, &sample, &commit);
+}
+
+/// Stopping in the middle of a deployment, and a deployment that fails in the middle of a stop.
+fn what_somebody_stopped_stays_so_and_starts_as_it_served(scene: &Scene, sample: &Sample, commit: &Commit) {
+    let server = scene.world.target(0);
+    let to = |action, commit: &Commit| Work { action, ..scene.work(sample, commit, "shop", &BTreeMap::new()) };
+    let is_stopped = "cd /opt/services/shop; [ -f .slipway/stopped ] && [ ! -e .slipway/served ] && [ -z \"$(docker ps -q)\" ] \
+                      && git -c safe.directory='*' rev-parse HEAD";
+    let unproven = scene.publish(&sample.clone().with_file("README.md", "unproven"), Variant::Healthy);
+    scene.run_stages(to(Action::Deploy, &unproven), &Stage::ALL[..4]).unwrap();
+    assert!(scene.get("/health").contains(&unproven.sha));
+    scene.run_stages(to(Action::Stop, &unproven), &[Stage::Compose]).unwrap();
+    assert_eq!(server.sh(is_stopped).unwrap().trim(), commit.sha);
+    scene.run_stages(to(Action::Start, commit), &[Stage::Compose]).unwrap();
+    assert!(scene.get("/health").contains(&commit.sha), "what never proved itself was started");
+
+    scene.run_stages(to(Action::Stop, commit), &[Stage::Compose]).unwrap();
+    let bad = scene.publish(&sample.clone().with_file("README.md", "bad"), Variant::CrashLoop);
+    let (_, error) = *scene.run(to(Action::Deploy, &bad)).err().unwrap();
+    let words = format!("; commit {}, which was deployed before, is stopped, as it was", commit.sha);
+    assert!(error.code == ErrorCode::CrashLoop && error.message.ends_with(&words), "{error}");
+    assert_eq!(server.sh(is_stopped).unwrap().trim(), commit.sha);
 }

@@ -104,6 +104,16 @@ fn a_new_port_replaces_the_old_one_in_compose_and_in_ufw() {
         work.request.modules.remove(&"tg_bot".parse().unwrap());
         scene.run_stages(work, &[Stage::Firewall]).map(|mut done| done.reports.remove(&Stage::Firewall).unwrap())
     };
+    // Somebody else's rule for the port isn't made ours, nor turned round, and outlives the project's stay there.
+    server.sh("ufw allow 8085/tcp; ufw deny 8086/tcp").unwrap();
+    for port in [8085, 8086] {
+        let report = firewall(port).unwrap();
+        assert_eq!(report.facts["ruled_by_others"], serde_json::json!([port.to_string()]));
+    }
+    firewall(8081).unwrap();
+    let rules = server.sh("ufw show added").unwrap();
+    assert!(rules.contains("ufw allow 8085/tcp\n") && rules.contains("ufw deny 8086/tcp\n"), "{rules}");
+
     server.sh("ufw disable").unwrap();
     let report = firewall(8082).unwrap();
     assert_eq!((&report.facts["ufw"], report.change), (&serde_json::json!("inactive"), Change::Changed));
@@ -162,6 +172,15 @@ fn what_can_not_be_deployed_is_told_before_anything_runs() {
     let (stage, code, error) = refused(mute);
     assert_eq!((stage, code), (Stage::Env, ErrorCode::MissingSecret), "{error}");
     assert_eq!(error.missing_secret.unwrap().as_str(), "TELEGRAM_BOT_TOKEN");
+
+    // Compose quotes what it can't read, which may be anything.
+    server.sh("printf 'B%%D=\"hunter2-7c1d\"\\n' >/opt/services/shop/.env").unwrap();
+    let (stage, code, error) = refused(work(&sample, &commit));
+    assert_eq!((stage, code), (Stage::Env, ErrorCode::ComposeInvalid), "{error}");
+    assert!(error.tail.concat().contains("unexpected character"), "{:?}", error.tail);
+    let heard = scene.heard.lines.lock().unwrap().join("\n") + &error.tail.concat();
+    assert!(heard.contains("[redacted]") && !heard.contains("hunter2"), "{heard}");
+    server.sh("rm /opt/services/shop/.env").unwrap();
 
     scene.world.ghcr().remove("acme/shop-tg-bot", &commit.tag()).unwrap();
     let (stage, code, error) = refused(work(&sample, &commit));

@@ -26,12 +26,19 @@ fn careless() -> Sample {
 fn a_server_with_ipv6_and_another_ssh_port_is_deployed_to_and_what_it_exposes_and_answers_is_told() {
     let scene = Scene::new();
     let server = scene.world.target(0);
-    server.sh("/usr/sbin/sshd -p 2222 -E /var/log/sshd-2222.log").unwrap();
+    // Its environment has variables of the project's, too, as if by /etc/environment.
+    let sshd =
+        "/usr/sbin/sshd -p 2222 -E /var/log/sshd-2222.log -o 'SetEnv=POSTGRES_PASSWORD=elsewhere APP_NAME=elsewhere'";
+    server.sh(sshd).unwrap();
     let sample = careless();
     let commit = scene.publish(&sample, Variant::Healthy);
     let mut work = scene.work(&sample, &commit, "shop", &BTreeMap::new());
     work.target.address = Host::new(server.ip_v6().to_string()).unwrap();
     work.target.ssh_port = Port::new(2222).unwrap();
+    // Together too large for GitHub.
+    for name in ["LARGE", "LARGER"] {
+        work.request.variables.insert(name.parse().unwrap(), "x".repeat(20_000));
+    }
     let done = scene.run(work.clone()).unwrap();
 
     let url = format!("http://[{}]:{PORT}", server.ip_v6());
@@ -40,6 +47,9 @@ fn a_server_with_ipv6_and_another_ssh_port_is_deployed_to_and_what_it_exposes_an
     let secrets = scene.github.secrets("acme/shop");
     let place = (secrets["DEPLOY_HOST"].as_str(), secrets["DEPLOY_SSH_PORT"].as_str());
     assert_eq!(place, (server.ip_v6().to_string().as_str(), "2222"));
+
+    let env = server.sh("docker inspect --format '{{.Config.Env}}' shop-backend-1 shop-db-1").unwrap();
+    assert!(env.contains("POSTGRES_PASSWORD=") && !env.contains("elsewhere"), "the server's environment won: {env}");
 
     let exposed = json!([
         { "port": PORT, "service": "backend", "answers": true, "asked_for": true },
@@ -51,8 +61,23 @@ fn a_server_with_ipv6_and_another_ssh_port_is_deployed_to_and_what_it_exposes_an
     assert!(!lines.contains(&format!("port {PORT} of service")), "{lines}");
     assert!(lines.contains("secrets: warning: CI's job logs in on port 22, and sshd listens on 2222"), "{lines}");
     assert!(lines.contains("secrets: warning: CI's job can't log in to an IPv6 address"), "{lines}");
+    assert!(lines.contains("secrets: warning: .env is larger than what GitHub takes"), "{lines}");
+    assert!(!secrets.contains_key("DOTENV"));
 
     verifies_as_told(&scene, &work);
+    a_release_that_listens_elsewhere_is_taken_back(&scene, &sample, work);
+}
+
+/// Its rehearsal and Docker see nothing wrong: the program runs, and Docker itself listens on the server's port.
+fn a_release_that_listens_elsewhere_is_taken_back(scene: &Scene, sample: &Sample, mut work: Work) {
+    let next = scene.publish(&sample.clone().with_file("README.md", "elsewhere"), Variant::Healthy);
+    let serving = std::mem::replace(&mut work.request.repository.commit, next.sha.parse().unwrap());
+    work.request.allocations[1].container_port = Port::new(9999).unwrap();
+    work.request.allocations[1].health = Some(HealthCheck { timeout_seconds: Some(1), ..HealthCheck::default() });
+    let (stage, error) = *scene.run(work).err().unwrap();
+    assert_eq!((stage, error.code), (Stage::Verify, ErrorCode::NotListening), "{error}");
+    assert!(error.message.ends_with("was put back and is stable, and answers"), "{error}");
+    assert!(scene.get("/health").contains(serving.as_str()), "{}", scene.get("/health"));
 }
 
 /// What is healthy, listens and is reachable, each with an answer of its own; the project runs all the while.
@@ -99,6 +124,14 @@ fn verifies_as_told(scene: &Scene, work: &Work) {
     let (code, message) =
         refused(at("/health"), |work| work.request.allocations[1].host_port = Port::new(9002).unwrap());
     assert_eq!(code, ErrorCode::NotReachable, "{message}");
+
+    // One that takes connections and says nothing is somebody's fault, but no firewall's.
+    let script = "setsid python3 -c 'import socket, time; s = socket.create_server((\"::\", 9003), family=socket.AF_INET6); \
+                  time.sleep(1000)' >/dev/null 2>&1 </dev/null & until ss -Hltn | grep -q :9003; do :; done";
+    scene.world.target(0).sh(script).unwrap();
+    let (code, message) =
+        refused(at("/health"), |work| work.request.allocations[1].host_port = Port::new(9003).unwrap());
+    assert!(code == ErrorCode::NotHealthy && message.contains("gives no answer in time"), "{message}");
 
     // A module that isn't the web service is asked where the request says how.
     let facts = verify(at("/health"), |work| {

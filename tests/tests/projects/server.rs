@@ -70,9 +70,13 @@ impl Project<'_> {
         let mut data = self.stack.ready(&self.sample, commit, &self.slug, self.target, self.port)?;
         data["modules"] = self.sample.modules().iter().map(|m| m.service()).collect();
         data["variables"] = self.variables.clone();
+        let allocations = data["allocations"].as_array_mut().context("a list")?;
         if self.sample.modules().contains(&Module::Frontend) {
-            let port = json!({ "service": "frontend", "host_port": self.port + 1, "container_port": 4321 });
-            data["allocations"].as_array_mut().context("a list")?.push(port);
+            allocations.push(json!({ "service": "frontend", "host_port": self.port + 1, "container_port": 4321 }));
+        }
+        // Orchestrators allocate one for webhooks; it makes the bot no web service.
+        if self.sample.modules().contains(&Module::TgBot) {
+            allocations.push(json!({ "service": "tg_bot", "host_port": self.port + 2, "container_port": 8443 }));
         }
         Ok(data)
     }

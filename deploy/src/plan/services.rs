@@ -1,0 +1,117 @@
+//! What would become of each service, from what the server tells: what compose would make, and the containers that there
+//! are. No I/O.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use slipway_protocol::ErrorCode;
+
+use super::{Action, ServicePlan};
+use crate::StageError;
+use crate::lines::Said;
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    services: BTreeMap<String, ConfigService>,
+}
+
+#[derive(Deserialize)]
+struct ConfigService {
+    image: Option<String>,
+}
+
+/// A container as it is.
+struct Container<'a> {
+    hash: &'a str,
+    state: &'a str,
+    image_id: &'a str,
+    image: &'a str,
+}
+
+pub(super) fn services(said: &Said) -> Result<Vec<ServicePlan>, StageError> {
+    let broken =
+        || StageError::new(ErrorCode::InternalError, "the server told the project's services in a broken form");
+    let config = STANDARD.decode(said.value("config").unwrap_or_default()).map_err(|_| broken())?;
+    let config: Config = serde_json::from_slice(&config).map_err(|_| broken())?;
+    let pairs = |key| said.values(key).iter().filter_map(|line| line.split_once(' '));
+    let hashes: BTreeMap<&str, &str> = pairs("hash").collect();
+    let images: BTreeMap<&str, &str> = pairs("image").collect();
+    let mut running: BTreeMap<&str, Vec<Container<'_>>> = BTreeMap::new();
+    for line in said.values("container") {
+        let mut words = line.split(' ');
+        let mut word = || words.next().unwrap_or_default();
+        let service = word();
+        let container = Container { hash: word(), state: word(), image_id: word(), image: word() };
+        running.entry(service).or_default().push(container);
+    }
+    let wanted = config.services.iter().map(|(name, service)| {
+        let to = service.image.as_deref();
+        let local = to.and_then(|image| images.get(image)).copied();
+        let containers = running.remove(name.as_str()).unwrap_or_default();
+        let action = match containers.first() {
+            None => Action::Create,
+            Some(c) if hashes.get(name.as_str()) != Some(&c.hash) || local != Some(c.image_id) => Action::Recreate,
+            // A one-shot that has done its work is started again, as compose does.
+            Some(c) if c.state != "running" => Action::Start,
+            Some(_) => Action::Keep,
+        };
+        let from = containers.first().map(|c| c.image.to_owned());
+        ServicePlan { service: name.clone(), action, from, to: to.map(str::to_owned), pull: local.is_none() }
+    });
+    let mut services: Vec<ServicePlan> = wanted.collect();
+    for (name, containers) in running {
+        let from = containers.first().map(|c| c.image.to_owned());
+        services.push(ServicePlan { service: name.to_owned(), action: Action::Remove, from, to: None, pull: false });
+    }
+    Ok(services)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(values: &[&str]) -> Said {
+        let mut said = Said::default();
+        for value in values {
+            assert_eq!(said.take("m", format!("m {value}").as_bytes()), None);
+        }
+        said
+    }
+
+    #[test]
+    fn what_becomes_of_a_service_follows_from_its_hash_its_image_and_its_state() {
+        let service = |name: &str| format!(r#""{name}":{{"image":"{name}:1"}}"#);
+        let names = ["new", "same", "stopped", "other-hash", "other-image"].map(service).join(",");
+        let config = format!("config {}", STANDARD.encode(format!(r#"{{"services":{{{names}}}}}"#)));
+        let told = [
+            &config,
+            "hash new h",
+            "hash same h",
+            "hash stopped h",
+            "hash other-hash h",
+            "hash other-image h",
+            "image same:1 id",
+            "image stopped:1 id",
+            "image other-hash:1 id",
+            "container same h running id same:1",
+            "container stopped h exited id stopped:1",
+            "container other-hash g running id other-hash:1",
+            "container other-image h running id other-image:0",
+            "container gone h running id gone:1",
+        ];
+        let plan = services(&said(&told)).unwrap_or_default();
+        let seen: Vec<_> = plan.iter().map(|s| (s.service.as_str(), s.action, s.pull)).collect();
+        let expected = [
+            ("new", Action::Create, true),
+            ("other-hash", Action::Recreate, false),
+            ("other-image", Action::Recreate, true),
+            ("same", Action::Keep, false),
+            ("stopped", Action::Start, false),
+            ("gone", Action::Remove, false),
+        ];
+        assert_eq!(seen, expected);
+    }
+}
