@@ -39,6 +39,38 @@ fn stuck_in(stage: Stage, reached: &Arc<Notify>) -> Scripted {
     })
 }
 
+/// A pipeline whose first attempt waits in stage compose, whatever comes, until it's told to go on; deployments of
+/// commit `unfit` fail in preflight.
+fn held_in_compose(reached: &Arc<Notify>, proceed: &Arc<Notify>, unfit: char) -> Scripted {
+    let (reached, proceed) = (reached.clone(), proceed.clone());
+    Scripted::new(move |call| {
+        let (reached, proceed) = (reached.clone(), proceed.clone());
+        async move {
+            if call.attempt == 1 && call.stage == Stage::Compose {
+                reached.notify_one();
+                proceed.notified().await;
+            }
+            if call.stage == Stage::Preflight && call.work.request.repository.commit.as_str().starts_with(unfit) {
+                return Err(StageError::new(ErrorCode::DockerMissing, "there is no docker"));
+            }
+            Ok(report(Change::Changed))
+        }
+    })
+}
+
+/// Requests of one project, for commits that are told by a letter.
+fn project() -> impl Fn(char, &str) -> Vec<u8> {
+    let id = uuid::Uuid::new_v4().to_string();
+    move |commit, server| {
+        request(|e| {
+            e["data"]["project"]["id"] = id.clone().into();
+            e["data"]["repository"]["commit"] = commit.to_string().repeat(40).into();
+            e["data"]["server"]["handle"] = server.into();
+            e["data"].as_object_mut().unwrap().remove("sequence");
+        })
+    }
+}
+
 fn put_back() -> Settled {
     Settled::PutBack { commit: "c0ffee".to_owned(), stable: true, services: Vec::new() }
 }
@@ -121,6 +153,98 @@ async fn a_failure_for_good_is_settled_once_and_says_what_serves() {
     outside.publish(&request(|e| e["data"]["project"]["slug"] = "unfit".into())).await;
     assert_eq!(outside.result().await["data"]["failure"]["message"], "there is no docker");
     assert_eq!(pipeline.settled.lock().unwrap().len(), 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_superseded_deployment_touched_is_put_back_when_the_newer_one_fails_before_it_touches_anything() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let (reached, proceed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let pipeline = held_in_compose(&reached, &proceed, 'b').settling(put_back());
+    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let of = project();
+    outside.publish(&of('a', "one")).await;
+    reached.notified().await;
+    let newer = of('b', "one");
+    outside.publish(&newer).await;
+    eventually("the newer one waits", || async { store.deployment(id_of(&newer)).await.unwrap().is_some() }).await;
+    proceed.notify_one();
+    assert_eq!(outside.result().await["data"]["outcome"], "superseded");
+    let failure = outside.result().await["data"]["failure"].clone();
+    let message = "there is no docker; commit c0ffee, which served before, was put back and is stable";
+    assert_eq!(failure["message"], message);
+    assert_eq!(*pipeline.settled.lock().unwrap(), [(2, true)]);
+    // From then on there is nothing left to be put back.
+    outside.publish(&of('b', "one")).await;
+    assert_eq!(outside.result().await["data"]["failure"]["message"], "there is no docker");
+    assert_eq!(pipeline.settled.lock().unwrap().len(), 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_newer_request_is_cancelled_the_running_deployment_goes_on() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let (reached, proceed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let pipeline = held_in_compose(&reached, &proceed, 'x');
+    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let of = project();
+    outside.publish(&of('a', "one")).await;
+    reached.notified().await;
+    let newer = of('b', "one");
+    outside.publish(&newer).await;
+    eventually("the newer one waits", || async { store.deployment(id_of(&newer)).await.unwrap().is_some() }).await;
+    assert_eq!(store.cancel(id_of(&newer)).await.unwrap(), Some(State::Pending));
+    proceed.notify_one();
+    let outcomes = [outside.result().await, outside.result().await].map(|result| result["data"]["outcome"].clone());
+    assert_eq!(outcomes, ["cancelled", "succeeded"]);
+    assert_eq!((pipeline.attempts(), pipeline.settled.lock().unwrap().len()), (1, 0));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_that_gives_way_to_one_on_another_server_puts_back_first() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let (reached, proceed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let pipeline = held_in_compose(&reached, &proceed, 'x').settling(put_back());
+    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let of = project();
+    outside.publish(&of('a', "one")).await;
+    reached.notified().await;
+    outside.publish(&of('b', "two")).await;
+    assert_eq!(outside.result().await["data"]["outcome"], "succeeded");
+    proceed.notify_one();
+    assert_eq!(outside.result().await["data"]["outcome"], "superseded");
+    assert_eq!(*pipeline.settled.lock().unwrap(), [(1, false)]);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stopped_is_the_release_that_has_proven_itself() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let (reached, proceed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let pipeline = held_in_compose(&reached, &proceed, 'x').settling(put_back());
+    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let body = project()('a', "one");
+    outside.publish(&body).await;
+    reached.notified().await;
+    let event: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let stop = serde_json::json!({
+        "specversion": "1.0", "id": "1", "source": "/orchestrator", "type": "slipway.project.stop.v1",
+        "data": { "project": event["data"]["project"] },
+    })
+    .to_string()
+    .into_bytes();
+    outside.publish(&stop).await;
+    eventually("the command waits", || async { store.deployment(id_of(&stop)).await.unwrap().is_some() }).await;
+    proceed.notify_one();
+    assert_eq!(outside.result().await["data"]["outcome"], "superseded");
+    assert_eq!(outside.result().await["data"]["outcome"], "succeeded");
+    assert_eq!(*pipeline.settled.lock().unwrap(), [(2, true)]);
+    assert_eq!(pipeline.calls.lock().unwrap().last(), Some(&(2, Stage::Compose)));
     worker.stop().await;
 }
 

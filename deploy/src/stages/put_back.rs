@@ -57,6 +57,12 @@ impl Settled {
         })
     }
 
+    /// Whether there's nothing left to be put back.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !matches!(self, Self::Unknown(_) | Self::PutBack { stable: false, .. })
+    }
+
     /// What runs, where that was seen.
     #[must_use]
     pub fn services(&self) -> &[ServiceReport] {

@@ -4,17 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_deploy::{Hold, StageError};
-use slipway_protocol::Stage;
+use slipway_deploy::{Hold, StageError, Work};
+use slipway_protocol::{DeploymentId, Stage};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::brake::{Brake, Why};
-use super::keep::{keep, persist, prepare, sure_until};
+use super::keep::{Prepared, keep, persist, prepare, sure_until};
 use super::reporter::{self, Teller};
 use super::{Runner, age};
-use crate::store::{Claim, End, StageEnd, StoreError};
+use crate::store::{Boundary, Claim, ServerRecord, StageEnd, StoreError};
 use crate::telemetry;
 
 /// How an attempt came to its end.
@@ -23,8 +23,10 @@ pub(super) enum Ended {
     Done { url: Option<String> },
     /// A stage failed; `open` is how long the server's circuit is open since.
     Failed { error: StageError, stage: Option<Stage>, open: Option<Duration> },
-    /// It's to stop at this boundary.
-    Stopped(End),
+    /// It's cancelled.
+    Cancelled,
+    /// A newer request waits.
+    Superseded(DeploymentId),
     /// This worker drains.
     Drained,
     /// The lease is lost, or can't be shown to be held: nothing may be written.
@@ -48,8 +50,8 @@ pub(super) struct Run<'a> {
     /// Absent until it's begun.
     pub pipeline: Option<Begun>,
     pub seen: StageEnd,
-    /// Whether a stage has begun, in this attempt or before, that may have touched the server.
-    pub touched: bool,
+    /// Whether a release was begun on the project, by this attempt or any before, that hasn't proven itself.
+    pub unsettled: bool,
     /// When the deployment as a whole has taken too long.
     pub overdue_at: Instant,
 }
@@ -132,7 +134,7 @@ impl<'a> Run<'a> {
             hold,
             pipeline: None,
             seen: StageEnd::default(),
-            touched: false,
+            unsettled: false,
             overdue_at: Instant::now() + runner.settings.deadlines.deployment,
         }
     }
@@ -153,26 +155,35 @@ impl<'a> Run<'a> {
         written
     }
 
-    /// Begins what the pipeline does. A deployment that is too old gets as far as this, so that what it touched before
-    /// can be put back.
+    /// Begins what the pipeline does. Whatever stands against it, it gets as far as this where that can be, so that what
+    /// was touched before can be put back.
     async fn begin(&mut self) -> Result<(), Ended> {
         let Self { runner, claim, .. } = *self;
         let past = persist(|| runner.store.history(&claim.lease)).await?;
-        self.touched = past.touched;
+        self.unsettled = past.unsettled;
         self.overdue_at = Instant::now() + age::left(&runner.settings.deadlines, &past);
-        let (work, server) = match prepare(runner, claim, self.hold.clone()).await? {
-            Ok(prepared) => prepared,
-            Err(error) => return Err(Ended::Failed { error, stage: None, open: None }),
+        let prepared = prepare(runner, claim, self.hold.clone()).await?;
+        let refused = match prepared {
+            Ok(Prepared { work, server, refused }) => {
+                self.begin_with(work, server);
+                refused.or_else(|| age::too_old(&runner.settings.deadlines, &past, &claim.event).err())
+            }
+            Err(error) => Some(error),
         };
+        match (claim.boundary, refused) {
+            (Boundary::Cancelled, _) => Err(Ended::Cancelled),
+            (Boundary::Superseded(by), _) => Err(Ended::Superseded(by)),
+            (Boundary::GoOn, Some(error)) => Err(Ended::Failed { error, stage: None, open: None }),
+            (Boundary::GoOn, None) => Ok(()),
+        }
+    }
+
+    fn begin_with(&mut self, work: Work, server: ServerRecord) {
+        let Self { runner, claim, .. } = *self;
         let (teller, writer) = reporter::channel(runner.store.clone(), claim.lease.clone(), claim.attempt, server);
         let writer = tokio::spawn(writer.run().in_current_span());
         let input_hash = runner.pipeline.input_hash(&work);
         let attempt = runner.pipeline.begin(work, teller.clone(), self.brake.stop());
         self.pipeline = Some(Begun { attempt, teller, input_hash, writer });
-        age::too_old(&runner.settings.deadlines, &past, &claim.event).map_err(|error| Ended::Failed {
-            error,
-            stage: None,
-            open: None,
-        })
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use slipway_deploy::{Settled, StageError};
-use slipway_protocol::{ErrorCode, Outcome, Stage};
+use slipway_protocol::{DeploymentId, ErrorCode, Outcome, Stage};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -15,17 +15,13 @@ use crate::metrics::Metrics;
 use crate::scheduler::{MAX_INTERRUPTIONS, Next, Tries, after_failure};
 use crate::store::{End, Scheduled, StoreError};
 
-/// The drain's deadline came while something was put back.
-struct CutShort;
-
 impl Run<'_> {
     /// Writes what follows from the end; gives a word for it.
     pub(super) async fn conclude(&mut self, ended: Ended) -> Result<&'static str, StoreError> {
         match ended {
             Ended::Done { url } => self.finish(End::Succeeded { url }).await,
-            // What it touched is taken over by the newer request, whose end settles it.
-            Ended::Stopped(end @ End::Superseded { .. }) => self.finish(end).await,
-            Ended::Stopped(end) => self.cancelled(end).await,
+            Ended::Cancelled => self.cancelled().await,
+            Ended::Superseded(by) => self.superseded(by).await,
             Ended::Drained => self.interrupt().await,
             Ended::Lost => Err(StoreError::LeaseLost),
             Ended::Failed { error, stage, open } => {
@@ -64,15 +60,34 @@ impl Run<'_> {
                 Metrics::get().retried(error.code.as_str());
                 Ok("retry")
             }
-            Scheduled::Superseded => Ok(Outcome::Superseded.as_str()),
-            Scheduled::Cancelled => self.cancelled(End::Cancelled).await,
+            Scheduled::Superseded(by) => self.superseded(by).await,
+            Scheduled::Cancelled => self.cancelled().await,
         }
     }
 
-    async fn cancelled(&mut self, end: End) -> Result<&'static str, StoreError> {
+    async fn cancelled(&mut self) -> Result<&'static str, StoreError> {
         match self.settle(false).await {
-            Ok(_) => self.finish(end).await,
-            Err(CutShort) => self.interrupt().await,
+            Ok(_) => self.finish(End::Cancelled).await,
+            Err(cut) => self.cut_short(cut).await,
+        }
+    }
+
+    /// What it touched is taken over by a newer request for the same server, whose end settles it.
+    async fn superseded(&mut self, by: DeploymentId) -> Result<&'static str, StoreError> {
+        let (store, lease) = (&self.runner.store, &self.claim.lease);
+        if self.unsettled && !persist(|| store.takes_over(by, lease)).await? {
+            match self.settle(false).await {
+                Ok(_) => {}
+                Err(cut) => return self.cut_short(cut).await,
+            }
+        }
+        self.finish(End::Superseded { by: Some(by) }).await
+    }
+
+    async fn cut_short(&mut self, cut: Ended) -> Result<&'static str, StoreError> {
+        match cut {
+            Ended::Drained => self.interrupt().await,
+            _ => Err(StoreError::LeaseLost),
         }
     }
 
@@ -82,23 +97,27 @@ impl Run<'_> {
         stage: Option<Stage>,
         reason: &'static str,
     ) -> Result<&'static str, StoreError> {
-        let Ok(settled) = self.settle(true).await else { return self.interrupt().await };
+        let settled = match self.settle(true).await {
+            Ok(settled) => settled,
+            Err(cut) => return self.cut_short(cut).await,
+        };
         let error = settled.told_in(error);
         let (failure, missing_secret) = (error.failure(stage), error.missing_secret);
         self.finish(End::Failed { failure, missing_secret, reason }).await
     }
 
-    /// Puts back what serves, if anything may have been touched. However that goes, it's no reason of its own.
-    async fn settle(&mut self, keep: bool) -> Result<Settled, CutShort> {
+    /// Puts back what served, if a release was begun that hasn't proven itself. However that goes, it's no reason of its
+    /// own; an error is what cut it short.
+    pub(super) async fn settle(&mut self, keep: bool) -> Result<Settled, Ended> {
         let (runner, stop) = (self.runner, self.brake.lost());
-        let Some(begun) = self.pipeline.as_mut().filter(|_| self.touched) else { return Ok(Settled::Nothing) };
+        let Some(begun) = self.pipeline.as_mut().filter(|_| self.unsettled) else { return Ok(Settled::Nothing) };
         let mut settling = begun.attempt.settle(keep, stop.clone());
         let settled = tokio::select! {
             settled = &mut settling => settled,
             () = runner.drain.overdue(Duration::ZERO) => {
                 stop.cancel();
                 (&mut settling).await;
-                return Err(CutShort);
+                return Err(Ended::Drained);
             }
             () = tokio::time::sleep(runner.settings.deadlines.settle) => {
                 stop.cancel();
@@ -108,6 +127,8 @@ impl Run<'_> {
         };
         drop(settling);
         self.seen.round_trips = Some(begun.attempt.round_trips());
+        self.seen.settled = settled.is_settled();
+        self.unsettled = !self.seen.settled;
         if let Some(words) = settled.words() {
             tracing::info!("{words}");
         }
@@ -143,7 +164,12 @@ impl Run<'_> {
             messaging.destination.name = slipway_protocol::topology::EVENTS,
         );
         let (store, lease, seen) = (&self.runner.store, &self.claim.lease, &self.seen);
-        let outcome = persist(|| store.finish(lease, &end, seen)).instrument(span).await?;
+        let ended = match end {
+            End::Superseded { .. } => persist(|| store.give_way(lease, seen)).instrument(span).await?,
+            end => Some(persist(|| store.finish(lease, &end, seen)).instrument(span).await?),
+        };
+        // The newer one was called off: this one is the newest again.
+        let Some(outcome) = ended else { return self.interrupt().await };
         Metrics::get().ended(outcome);
         Ok(outcome.as_str())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use slipway_deploy::{Done, StageError, StageReport};
-use slipway_protocol::{Change, ErrorCode, Stage, StageSummary};
+use slipway_protocol::{Action, Change, ErrorCode, Stage, StageSummary};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -15,11 +15,18 @@ use super::brake::Why;
 use super::keep::persist;
 use crate::crash::{self, Step};
 use crate::metrics::Metrics;
-use crate::store::{Boundary, End, StoreError};
+use crate::store::{Boundary, StoreError, unsettles};
 
 impl Run<'_> {
     /// All that the attempt does; when the brake is pulled the running command dies and this ends soon after.
     pub(super) async fn stages(&mut self) -> Ended {
+        if self.unsettled
+            && matches!(self.claim.action, Action::Stop | Action::Start)
+            // What is stopped and started is a release that has proven itself.
+            && let Err(cut) = self.settle(true).await
+        {
+            return cut;
+        }
         let mut url = None;
         let mut proven = BTreeMap::new();
         for &stage in self.claim.action.stages() {
@@ -58,11 +65,11 @@ impl Run<'_> {
         let input = self.pipeline.as_ref().map(|begun| begun.input_hash.clone()).unwrap_or_default();
         match persist(|| runner.store.stage_started(&claim.lease, stage, &input)).await? {
             Boundary::GoOn => {
-                self.touched |= stage != Stage::Preflight;
+                self.unsettled |= unsettles(claim.action, stage);
                 Ok(())
             }
-            Boundary::Superseded(by) => Err(Ended::Stopped(End::Superseded { by: Some(by) })),
-            Boundary::Cancelled => Err(Ended::Stopped(End::Cancelled)),
+            Boundary::Superseded(by) => Err(Ended::Superseded(by)),
+            Boundary::Cancelled => Err(Ended::Cancelled),
         }
     }
 
@@ -179,7 +186,7 @@ impl Run<'_> {
     fn stopped(&self, why: Why) -> Ended {
         match why {
             Why::LeaseLost => Ended::Lost,
-            Why::Cancelled => Ended::Stopped(End::Cancelled),
+            Why::Cancelled => Ended::Cancelled,
             Why::Drained => Ended::Drained,
             // It came to its end all the same, but what follows it can't run any more.
             Why::StageOverdue => Ended::Failed { error: self.stage_overdue(), stage: None, open: None },

@@ -10,6 +10,7 @@ use tokio_postgres::types::Json;
 
 use super::ending::{End, StageEnd};
 use super::ledger::{HEAD, Head, Ledger, number};
+use super::progress::Boundary;
 use super::queue::{self, Terms};
 use super::state::State;
 use super::{Result, Store, StoreError, commit, deadline};
@@ -60,6 +61,8 @@ pub struct Claim {
     pub waits: u32,
     /// Trace context of the request's intake.
     pub traceparent: Option<String>,
+    /// Whether it's to be carried out. Otherwise it was claimed so that somebody settles the project, and nothing else.
+    pub boundary: Boundary,
 }
 
 /// What people want of a running attempt, in the middle of whatever it does.
@@ -133,10 +136,12 @@ impl Store {
             };
             ledger.progress(ProgressKind::AttemptStarted { attempt }).await?;
             let (action, remove_volumes) = (ledger.head.action, ledger.head.remove_volumes);
-            let (interruptions, traceparent) = (ledger.head.interruptions, ledger.head.traceparent);
-            let waits = number(&row, "waits");
+            let (interruptions, boundary) = (ledger.head.interruptions, ledger.head.boundary());
+            let (waits, traceparent) = (number(&row, "waits"), ledger.head.traceparent);
             commit(tx, Write::Claim).await?;
-            Ok(Some(Claim { lease, action, remove_volumes, event, attempt, interruptions, waits, traceparent }))
+            let claim =
+                Claim { lease, action, remove_volumes, event, attempt, interruptions, waits, traceparent, boundary };
+            Ok(Some(claim))
         })
         .await
     }
@@ -253,7 +258,7 @@ impl Store {
 }
 
 /// Back to pending, or to its end: when a newer request takes over what it touched, or when it happens for more than the
-/// `limit`th time. One that is to be cancelled is claimed once more, to put back what it touched.
+/// `limit`th time. One that is to be called off is claimed once more, to put back what it touched.
 async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Result<Interrupted> {
     let (id, attempt) = (ledger.head.id, ledger.head.attempt);
     ledger
@@ -266,7 +271,9 @@ async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Resul
         .await?;
     ledger.tx.execute("UPDATE deployments SET interruptions = interruptions + 1 WHERE id = $1", &[&id.0]).await?;
     ledger.progress(ProgressKind::Interrupted { attempt }).await?;
-    if let Some(by) = ledger.head.superseded_by.filter(|_| !ledger.head.cancel_requested) {
+    if let Boundary::Superseded(by) = ledger.head.boundary()
+        && !ledger.settles_before(by).await?
+    {
         ledger.finish(store, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
         return Ok(Interrupted::Superseded);
     }

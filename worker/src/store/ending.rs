@@ -11,6 +11,7 @@ use super::announcements::withdraw;
 use super::history::LINEAGE;
 use super::ledger::Ledger;
 use super::new_dead_letter::NewDeadLetter;
+use super::settling::replaces;
 use super::state::State;
 use super::{Lease, Result, Store, commit, deadline};
 use crate::crash::Write;
@@ -52,6 +53,8 @@ pub struct StageEnd {
     pub stages: Vec<StageSummary>,
     /// Sequential SSH round trips of the attempt.
     pub round_trips: Option<u32>,
+    /// Whether what served before serves again, or nothing had to be done for it.
+    pub settled: bool,
 }
 
 impl Store {
@@ -67,6 +70,23 @@ impl Store {
             let outcome = ledger.finish(self, end, seen).await?;
             commit(tx, Write::Finish).await?;
             Ok(outcome)
+        })
+        .await
+    }
+
+    /// Ends a deployment for the sake of a newer one; `None` when that was called off meanwhile, and nothing was written.
+    ///
+    /// # Errors
+    /// As [`Store::finish`].
+    pub async fn give_way(&self, lease: &Lease, seen: &StageEnd) -> Result<Option<Outcome>> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = client.transaction().await?;
+            let mut ledger = Ledger::held(&tx, lease).await?;
+            let Some(by) = ledger.head.superseded_by else { return Ok(None) };
+            let outcome = ledger.finish(self, &End::Superseded { by: Some(by) }, seen).await?;
+            commit(tx, Write::Finish).await?;
+            Ok(Some(outcome))
         })
         .await
     }
@@ -115,8 +135,11 @@ impl Ledger<'_> {
         if let End::Failed { failure, reason, .. } = end {
             NewDeadLetter::of_deployment(self.tx, &self.head, failure, reason).await?.insert(self.tx, store).await?;
         }
-        let undeployed =
-            self.head.action == Action::Undeploy && matches!(outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
+        let well = matches!(outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
+        if seen.settled || (well && replaces(self.head.action)) {
+            self.note_settled(true).await?;
+        }
+        let undeployed = well && self.head.action == Action::Undeploy;
         if let (true, Some(project), Some(server)) = (undeployed, &self.head.project, &self.head.server) {
             withdraw(self.tx, project.id, server).await?;
         }

@@ -129,6 +129,11 @@ impl Store {
         let by = newer.id;
         let Some(mut ledger) = Ledger::lock(tx, older).await? else { return Ok(()) };
         match ledger.head.state {
+            // It's claimed once more, for nothing but that.
+            State::Pending if ledger.settles_before(by).await? => {
+                let settle = "UPDATE deployments SET superseded_by = $2, run_at = least(run_at, now()) WHERE id = $1";
+                tx.execute(settle, &[&older.0, &by.0]).await?;
+            }
             State::Pending => {
                 ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
             }
