@@ -249,6 +249,31 @@ async fn what_is_stopped_is_the_release_that_has_proven_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_interrupted_too_often_puts_back_before_it_fails() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let reached = Arc::new(Notify::new());
+    let worker = Worker::start(store.clone(), &amqp, stuck_in(Stage::Compose, &reached), Options::default());
+    let body = request(|_| {});
+    outside.publish(&body).await;
+    reached.notified().await;
+    worker.kill().await;
+    // As after ten more of that kind.
+    let died = "UPDATE deployments SET interruptions = 10; UPDATE project_leases SET expires_at = now();
+                UPDATE relay_lease SET expires_at = now()";
+    database.sql.batch_execute(died).await.unwrap();
+    assert!(store.reap(10).await.unwrap().is_some());
+    let pipeline = stuck_in(Stage::Compose, &reached).settling(put_back());
+    let worker = Worker::start(store, &amqp, pipeline.clone(), Options::default());
+    let failure = outside.result().await["data"]["failure"].clone();
+    assert_eq!(failure["code"], "interrupted-too-often", "{failure}");
+    assert!(failure["message"].as_str().unwrap().ends_with("was put back and is stable"), "{failure}");
+    assert_eq!((pipeline.calls.lock().unwrap().len(), pipeline.settled.lock().unwrap().clone()), (0, vec![(1, true)]));
+    assert_eq!(outside.dead_letter().await.headers["dlq-reason"], "interrupted");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resumed_attempt_skips_what_is_proven_and_the_deployment_has_still_changed_something() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
     let mut outside = Outside::new(&amqp).await;

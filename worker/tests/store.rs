@@ -202,7 +202,7 @@ async fn an_interruption_costs_no_attempt_but_ten_are_the_limit() {
         let claim = store.claim(LONG).await.unwrap().unwrap();
         assert_eq!(claim.attempt, 1);
         let became = store.interrupt(&claim.lease, 10).await.unwrap();
-        let expected = if interruption <= 10 { Interrupted::Released } else { Interrupted::GivenUp };
+        let expected = if interruption <= 10 { Interrupted::Released } else { Interrupted::Ended(Outcome::Failed) };
         assert_eq!(became, expected, "{interruption}");
     }
     let deployment = store.deployment(id).await.unwrap().unwrap();
@@ -211,6 +211,25 @@ async fn an_interruption_costs_no_attempt_but_ten_are_the_limit() {
     assert_eq!((deployment.attempt, deployment.interruptions), (1, 11));
     let letter = store.dead_letter(id.0).await.unwrap().unwrap();
     assert_eq!((letter.reason.as_str(), letter.attempts), ("interrupted", 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_interrupted_too_often_is_claimed_once_more_if_it_left_something_to_be_put_back() {
+    let (_database, store) = Database::migrated("w").await;
+    for cancelled in [false, true] {
+        let (id, _) = accept(&store, &request(|_| {})).await;
+        let claim = store.claim(LONG).await.unwrap().unwrap();
+        store.stage_started(&claim.lease, Stage::Clone, b"x").await.unwrap();
+        assert_eq!(store.interrupt(&claim.lease, 0).await.unwrap(), Interrupted::Released);
+        let claim = store.claim(LONG).await.unwrap().unwrap();
+        assert_eq!((claim.attempt, claim.interruptions), (1, 1));
+        if cancelled {
+            store.cancel(id).await.unwrap();
+        }
+        let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Failed };
+        assert_eq!(store.interrupt(&claim.lease, 0).await.unwrap(), Interrupted::Ended(outcome), "but no oftener");
+        assert_eq!(state(&store, id).await, State::Ended(outcome));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,7 +276,7 @@ async fn an_interrupted_deployment_that_is_superseded_has_ended_unless_it_is_to_
     let (first, _) = accept(&store, &at(1)).await;
     let claim = store.claim(LONG).await.unwrap().unwrap();
     let (second, _) = accept(&store, &at(2)).await;
-    assert_eq!(store.interrupt(&claim.lease, 10).await.unwrap(), Interrupted::Superseded);
+    assert_eq!(store.interrupt(&claim.lease, 10).await.unwrap(), Interrupted::Ended(Outcome::Superseded));
     let ended = store.deployment(first).await.unwrap().unwrap();
     assert_eq!(ended.state, State::Ended(Outcome::Superseded));
     assert_eq!(ended.result.unwrap().superseded_by, Some(second));

@@ -14,6 +14,7 @@ use super::brake::{Brake, Why};
 use super::keep::{Prepared, keep, persist, prepare, sure_until};
 use super::reporter::{self, Teller};
 use super::{Runner, age};
+use crate::scheduler::MAX_INTERRUPTIONS;
 use crate::store::{Boundary, Claim, ServerRecord, StageEnd, StoreError};
 use crate::telemetry;
 
@@ -27,6 +28,8 @@ pub(super) enum Ended {
     Cancelled,
     /// A newer request waits.
     Superseded(DeploymentId),
+    /// It was interrupted too often.
+    GivenUp,
     /// This worker drains.
     Drained,
     /// The lease is lost, or can't be shown to be held: nothing may be written.
@@ -173,6 +176,7 @@ impl<'a> Run<'a> {
         match (claim.boundary, refused) {
             (Boundary::Cancelled, _) => Err(Ended::Cancelled),
             (Boundary::Superseded(by), _) => Err(Ended::Superseded(by)),
+            (Boundary::GoOn, _) if claim.interruptions > MAX_INTERRUPTIONS => Err(Ended::GivenUp),
             (Boundary::GoOn, Some(error)) => Err(Ended::Failed { error, stage: None, open: None }),
             (Boundary::GoOn, None) => Ok(()),
         }

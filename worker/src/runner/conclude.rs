@@ -13,7 +13,7 @@ use super::brake::Why;
 use super::keep::persist;
 use crate::metrics::Metrics;
 use crate::scheduler::{MAX_INTERRUPTIONS, Next, Tries, after_failure};
-use crate::store::{End, Scheduled, StoreError};
+use crate::store::{End, INTERRUPTED, Scheduled, StoreError, too_often};
 
 impl Run<'_> {
     /// Writes what follows from the end; gives a word for it.
@@ -22,6 +22,11 @@ impl Run<'_> {
             Ended::Done { url } => self.finish(End::Succeeded { url }).await,
             Ended::Cancelled => self.cancelled().await,
             Ended::Superseded(by) => self.superseded(by).await,
+            Ended::GivenUp => {
+                let error = StageError::new(ErrorCode::InterruptedTooOften, too_often(self.claim.interruptions));
+                tracing::Span::current().record("error.type", error.code.as_str());
+                self.failed_for_good(error, None, INTERRUPTED).await
+            }
             Ended::Drained => self.interrupt().await,
             Ended::Lost => Err(StoreError::LeaseLost),
             Ended::Failed { error, stage, open } => {

@@ -79,10 +79,8 @@ pub enum Course {
 pub enum Interrupted {
     /// It waits for another worker.
     Released,
-    /// It was interrupted too often and has failed.
-    GivenUp,
-    /// A newer request for the same project waits, so that it has ended.
-    Superseded,
+    /// It has ended: as superseded or cancelled if it was called off, and otherwise since it was interrupted too often.
+    Ended(Outcome),
 }
 
 impl Interrupted {
@@ -91,8 +89,7 @@ impl Interrupted {
     pub fn outcome(self) -> Option<Outcome> {
         match self {
             Self::Released => None,
-            Self::GivenUp => Some(Outcome::Failed),
-            Self::Superseded => Some(Outcome::Superseded),
+            Self::Ended(outcome) => Some(outcome),
         }
     }
 }
@@ -257,6 +254,14 @@ impl Store {
     }
 }
 
+/// The reason of a dead letter that was interrupted too often.
+pub(crate) const INTERRUPTED: &str = "interrupted";
+
+/// Why a deployment that was interrupted so often is given up.
+pub(crate) fn too_often(interruptions: u32) -> String {
+    format!("{interruptions} attempts were interrupted by workers that stopped or died")
+}
+
 /// Back to pending, or to its end: when a newer request takes over what it touched, or when it happens for more than the
 /// `limit`th time. One that is to be called off is claimed once more, to put back what it touched.
 async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Result<Interrupted> {
@@ -274,18 +279,20 @@ async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Resul
     if let Boundary::Superseded(by) = ledger.head.boundary()
         && !ledger.settles_before(by).await?
     {
-        ledger.finish(store, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
-        return Ok(Interrupted::Superseded);
+        let end = End::Superseded { by: Some(by) };
+        return ledger.finish(store, &end, &StageEnd::default()).await.map(Interrupted::Ended);
     }
-    if !after_interruption(ledger.head.interruptions, limit) {
-        let failure = Failure::new(
-            ErrorCode::InterruptedTooOften,
-            None,
-            format!("{} attempts were interrupted by workers that stopped or died", ledger.head.interruptions + 1),
-        );
-        let end = End::Failed { failure, missing_secret: None, reason: "interrupted" };
-        ledger.finish(store, &end, &StageEnd::default()).await?;
-        return Ok(Interrupted::GivenUp);
+    let before = ledger.head.interruptions;
+    if !after_interruption(before, limit, ledger.is_orphaned().await?) {
+        let end = match ledger.head.boundary() {
+            Boundary::GoOn => {
+                let failure = Failure::new(ErrorCode::InterruptedTooOften, None, too_often(before + 1));
+                End::Failed { failure, missing_secret: None, reason: INTERRUPTED }
+            }
+            Boundary::Superseded(by) => End::Superseded { by: Some(by) },
+            Boundary::Cancelled => End::Cancelled,
+        };
+        return ledger.finish(store, &end, &StageEnd::default()).await.map(Interrupted::Ended);
     }
     ledger
         .tx

@@ -30,7 +30,7 @@ pub enum End {
         failure: Failure,
         /// Which secret is missing, for `missing-secret`.
         missing_secret: Option<VariableName>,
-        /// The dead letter's reason: `permanent`, `exhausted` or `interrupted`.
+        /// The dead letter's reason: `permanent`, `exhausted`, `overdue` or `interrupted`.
         reason: &'static str,
     },
     /// A newer request took its place.

@@ -44,6 +44,7 @@ pub(crate) use announcements::AT_IT;
 pub use announcements::Announcement;
 pub use cancellations::{Cancellation, Cancelled, Wish};
 pub use claims::{Claim, Course, Fence, Interrupted, Lease};
+pub(crate) use claims::{INTERRUPTED, too_often};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterGroup, DeadLetterState};
 pub use deployments::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};
 pub use ending::{End, StageEnd};
