@@ -6,6 +6,7 @@
 mod services;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use services::rig::{Options, Outside, Scripted, Worker, eventually, migrated, report, request};
@@ -271,6 +272,80 @@ async fn what_was_interrupted_too_often_puts_back_before_it_fails() {
     assert_eq!((pipeline.calls.lock().unwrap().len(), pipeline.settled.lock().unwrap().clone()), (0, vec![(1, true)]));
     assert_eq!(outside.dead_letter().await.headers["dlq-reason"], "interrupted");
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_once_the_lease_is_lost_while_something_is_put_back() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    let outside = Outside::new(&amqp).await;
+    let (reached, settling) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let begun = settling.clone();
+    let pipeline = stuck_in(Stage::Compose, &reached).settling_with(move |cancel| {
+        let begun = begun.clone();
+        async move {
+            begun.notify_one();
+            cancel.cancelled().await;
+            Settled::Unknown(StageError::new(ErrorCode::DeadlineExceeded, "the command was cancelled"))
+        }
+    });
+    let options = Options { lease: 600 * SECOND, drain: 60 * SECOND, ..Options::default() };
+    let worker = Worker::start(store.clone(), &amqp, pipeline, options);
+    let body = request(|_| {});
+    outside.publish(&body).await;
+    reached.notified().await;
+    store.cancel(id_of(&body)).await.unwrap();
+    settling.notified().await;
+    // Nobody has taken it over yet; the next renewal, for which the second wish is the occasion, shows it.
+    database.sql.execute("UPDATE project_leases SET expires_at = now()", &[]).await.unwrap();
+    store.cancel(id_of(&body)).await.unwrap();
+    worker.stop().await;
+    assert_eq!(store.deployment(id_of(&body)).await.unwrap().unwrap().state, State::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_restarts_is_waited_for_until_what_served_is_back() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let failing = Scripted::new(|call| async move {
+        match call.stage {
+            Stage::Compose => Err(StageError::new(ErrorCode::DockerMissing, "docker is gone")),
+            _ => Ok(report(Change::Changed)),
+        }
+    });
+    let tries = AtomicU32::new(0);
+    let pipeline = failing.settling_with(move |_| {
+        let away = tries.fetch_add(1, Ordering::SeqCst) < 2;
+        let error = StageError::new(ErrorCode::ServerConnectionLost, "sshd closed the connection");
+        std::future::ready(if away { Settled::Unknown(error) } else { put_back() })
+    });
+    let worker = Worker::start(store, &amqp, pipeline.clone(), Options::default());
+    outside.publish(&request(|_| {})).await;
+    let message = outside.result().await["data"]["failure"]["message"].clone();
+    assert_eq!(message, "docker is gone; commit c0ffee, which served before, was put back and is stable");
+    assert_eq!(*pipeline.settled.lock().unwrap(), [(1, true); 3]);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_ends_holds_up_no_drain() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let outside = Outside::new(&amqp).await;
+    let failing_once = Scripted::new(|call| async move {
+        match (call.stage, call.attempt) {
+            (Stage::Compose, 1) => Err(StageError::new(ErrorCode::RegistryUnavailable, "it's away for a moment")),
+            _ => Ok(report(Change::Changed).fact("proof", "ab12")),
+        }
+    });
+    let pipeline = failing_once.never_resuming();
+    let options = Options { drain: Duration::from_millis(50), ..Options::default() };
+    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), options);
+    let body = request(|_| {});
+    outside.publish(&body).await;
+    eventually("the second attempt asks what is proven", || async { !pipeline.offered.lock().unwrap().is_empty() })
+        .await;
+    tokio::time::timeout(60 * SECOND, worker.stop()).await.unwrap();
+    let deployment = store.deployment(id_of(&body)).await.unwrap().unwrap();
+    assert_eq!((deployment.state, deployment.interruptions), (State::Pending, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

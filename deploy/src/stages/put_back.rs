@@ -85,14 +85,20 @@ impl Settled {
 impl Attempt {
     /// Puts back what this deployment has touched, for its end: it failed for good (`keep` what runs where nothing
     /// served before, so that somebody can look at it) or was cancelled. A round trip that changes nothing when
-    /// nothing was touched. `cancel` takes the place of the attempt's own, which may be used up.
+    /// nothing was touched. May be called again while the server can't be reached. `cancel` takes the place of the
+    /// attempt's own, which may be used up.
     pub async fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Settled {
         self.cancel = cancel;
         if self.settled {
             return Settled::Nothing;
         }
         match self.settle_now(Stage::Compose, keep).await {
-            Settled::Unknown(error) => Settled::Unknown(self.redacted_error(error)),
+            Settled::Unknown(error) => {
+                if error.code.is_connection_failure() {
+                    self.drop_session();
+                }
+                Settled::Unknown(self.redacted_error(error))
+            }
             known => known,
         }
     }

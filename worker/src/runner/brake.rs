@@ -1,8 +1,14 @@
 //! What stops a running attempt in the midst of a stage, and why.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use slipway_deploy::bounds;
 use tokio_util::sync::CancellationToken;
+
+/// How long what runs may take to end once it's told to: its commands are killed in [`bounds::KILL_GRACE`], and what
+/// then still doesn't end is left to itself.
+pub(crate) const WIND_UP: Duration = bounds::KILL_GRACE.saturating_add(Duration::from_secs(5));
 
 /// Why an attempt is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +50,11 @@ impl Brake {
         self.why.get().copied()
     }
 
+    /// Whether the lease is lost, whyever it was pulled first.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
     /// Cancelled when it's pulled.
     pub(super) fn stop(&self) -> CancellationToken {
         self.stop.clone()
@@ -66,7 +77,7 @@ mod tests {
         let settling = brake.lost();
         assert!(brake.stop().is_cancelled() && !settling.is_cancelled());
         brake.pull(Why::LeaseLost);
-        assert!(settling.is_cancelled());
+        assert!(settling.is_cancelled() && brake.is_lost());
         assert_eq!(brake.pulled(), Some(Why::Cancelled));
     }
 }

@@ -1,15 +1,14 @@
 //! What follows from an attempt: another one, or the deployment's end. Before an end that leaves the new release
-//! unproven, what served before is put back.
+//! unproven, what served before is put back; see `settle`.
 
 use std::time::Duration;
 
-use slipway_deploy::{Settled, StageError};
+use slipway_deploy::StageError;
 use slipway_protocol::{DeploymentId, ErrorCode, Outcome, Stage};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::attempt::{Ended, Run};
-use super::brake::Why;
 use super::keep::persist;
 use crate::metrics::Metrics;
 use crate::scheduler::{MAX_INTERRUPTIONS, Next, Tries, after_failure};
@@ -111,38 +110,6 @@ impl Run<'_> {
         self.finish(End::Failed { failure, missing_secret, reason }).await
     }
 
-    /// Puts back what served, if a release was begun that hasn't proven itself. However that goes, it's no reason of its
-    /// own; an error is what cut it short.
-    pub(super) async fn settle(&mut self, keep: bool) -> Result<Settled, Ended> {
-        let (runner, stop) = (self.runner, self.brake.lost());
-        let Some(begun) = self.pipeline.as_mut().filter(|_| self.unsettled) else { return Ok(Settled::Nothing) };
-        let mut settling = begun.attempt.settle(keep, stop.clone());
-        let settled = tokio::select! {
-            settled = &mut settling => settled,
-            () = runner.drain.overdue(Duration::ZERO) => {
-                stop.cancel();
-                (&mut settling).await;
-                return Err(Ended::Drained);
-            }
-            () = tokio::time::sleep(runner.settings.deadlines.settle) => {
-                stop.cancel();
-                (&mut settling).await;
-                Settled::Unknown(StageError::new(ErrorCode::DeadlineExceeded, "it took too long"))
-            }
-        };
-        drop(settling);
-        self.seen.round_trips = Some(begun.attempt.round_trips());
-        self.seen.settled = settled.is_settled();
-        self.unsettled = !self.seen.settled;
-        if let Some(words) = settled.words() {
-            tracing::info!("{words}");
-        }
-        if !settled.services().is_empty() {
-            self.seen.services = settled.services().to_vec();
-        }
-        Ok(settled)
-    }
-
     async fn interrupt(&mut self) -> Result<&'static str, StoreError> {
         let (store, lease) = (&self.runner.store, &self.claim.lease);
         let became = persist(|| store.interrupt(lease, MAX_INTERRUPTIONS)).await?;
@@ -157,7 +124,7 @@ impl Run<'_> {
     async fn finish(&mut self, end: End) -> Result<&'static str, StoreError> {
         // Nothing is told after the result.
         self.flush().await;
-        if self.brake.pulled() == Some(Why::LeaseLost) {
+        if self.brake.is_lost() {
             return Err(StoreError::LeaseLost);
         }
         let span = tracing::info_span!(

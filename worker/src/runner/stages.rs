@@ -9,10 +9,10 @@ use slipway_protocol::{Action, Change, ErrorCode, Stage, StageSummary};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::age;
 use super::attempt::{Ended, Run};
-use super::brake::Why;
+use super::brake::{Brake, WIND_UP, Why};
 use super::keep::persist;
+use super::{Runner, age};
 use crate::crash::{self, Step};
 use crate::metrics::Metrics;
 use crate::store::{Boundary, StoreError, unsettles};
@@ -82,7 +82,8 @@ impl Run<'_> {
         if done.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let proven = begun.attempt.resume(&done).await.unwrap_or_else(|error| {
+        let resumed = until_braked(runner, self.brake, self.overdue_at, begun.attempt.resume(&done)).await;
+        let proven = resumed.unwrap_or_else(|| Err(unending())).unwrap_or_else(|error| {
             tracing::warn!(error.type = error.code.as_str(), "nothing is resumed: {}", error.message);
             BTreeMap::new()
         });
@@ -123,22 +124,13 @@ impl Run<'_> {
         .await
     }
 
-    /// Runs a stage, and ends what it runs at the drain's deadline, at its own and at the deployment's.
     async fn braked(&mut self, stage: Stage) -> Result<StageReport, StageError> {
         let (runner, brake, overdue_at) = (self.runner, self.brake, self.overdue_at);
         let Some(begun) = self.pipeline.as_mut() else {
             return Err(StageError::new(ErrorCode::InternalError, "the attempt hasn't begun"));
         };
-        let work = begun.attempt.run(stage);
-        tokio::pin!(work);
-        let why = tokio::select! {
-            outcome = &mut work => return outcome,
-            () = runner.drain.overdue(Duration::ZERO) => Why::Drained,
-            () = tokio::time::sleep(runner.settings.deadlines.stage) => Why::StageOverdue,
-            () = tokio::time::sleep_until(overdue_at) => Why::Overdue,
-        };
-        brake.pull(why);
-        work.await
+        let outcome = until_braked(runner, brake, overdue_at, begun.attempt.run(stage)).await;
+        outcome.unwrap_or_else(|| Err(unending()))
     }
 
     /// Notes a stage's failure. One whose reason is the brake is the brake's.
@@ -226,4 +218,31 @@ impl Run<'_> {
             begun.teller.flush().await;
         }
     }
+}
+
+/// Runs `work` to its end, or until soon after the brake is pulled: by what is heard beside it, or here at the drain's
+/// deadline, at a stage's or at the deployment's. `None` when it doesn't end even then.
+async fn until_braked<T>(
+    runner: &Runner,
+    brake: &Brake,
+    overdue_at: Instant,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let stop = brake.stop();
+    tokio::pin!(work);
+    let why = tokio::select! {
+        outcome = &mut work => return Some(outcome),
+        () = stop.cancelled() => None,
+        () = runner.drain.overdue(Duration::ZERO) => Some(Why::Drained),
+        () = tokio::time::sleep(runner.settings.deadlines.stage) => Some(Why::StageOverdue),
+        () = tokio::time::sleep_until(overdue_at) => Some(Why::Overdue),
+    };
+    if let Some(why) = why {
+        brake.pull(why);
+    }
+    tokio::time::timeout(WIND_UP, work).await.ok()
+}
+
+fn unending() -> StageError {
+    StageError::new(ErrorCode::DeadlineExceeded, "what it ran didn't end when it was stopped")
 }
