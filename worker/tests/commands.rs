@@ -356,6 +356,8 @@ async fn commands_run_their_own_stages_and_tell_what_they_are() {
         let stages: Vec<_> = action.stages().iter().map(|stage| (action, *stage, volumes)).collect();
         assert_eq!(*works.lock().unwrap(), stages);
         assert_eq!(result["data"]["commit"], deployed["data"]["commit"]);
+        let serves = (action == Action::Start).then(|| &deployed["data"]["serving"]);
+        assert_eq!(result["data"].get("serving"), serves, "{action}");
     }
     // What can't be done is a dead letter, byte by byte, and a result.
     for (action, code) in [(Action::Start, "not-deployed"), (Action::Rollback, "not-deployed")] {

@@ -19,9 +19,9 @@ use crate::crash::Write;
 /// How a deployment ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum End {
-    /// The project answers. Whether anything was changed for it, the journal knows.
+    /// Everything is done. Whether anything was changed for it, the journal knows.
     Succeeded {
-        /// Where.
+        /// Where the project answers, if it's to.
         url: Option<String>,
     },
     /// It failed for good.
@@ -171,7 +171,9 @@ impl Ledger<'_> {
         match end {
             End::Succeeded { url: at } => {
                 url.clone_from(at);
-                serving = Some(Serving { commit: head.commit.clone(), proven: true });
+                // Stopping and undeploying succeed, and nothing serves.
+                let serves = head.action.deploys() || head.action == Action::Start;
+                serving = serves.then(|| Serving { commit: head.commit.clone(), proven: true });
             }
             End::Failed { failure: why, missing_secret: which, .. } => {
                 failure = Some(why.clone());
