@@ -14,3 +14,7 @@ FROM (
         > coalesce(max(d.arrival) FILTER (WHERE d.state IN ('succeeded', 'already_deployed')), 0)
 ) left_behind
 WHERE l.project_slug = left_behind.project_slug AND l.server = left_behind.server;
+
+-- What came after an undeployment that is half done waits for it.
+CREATE INDEX deployments_undeploying ON deployments (server, project_slug)
+    WHERE state = 'pending' AND action = 'undeploy';
