@@ -108,6 +108,7 @@ async fn a_lost_lease_writes_nothing() {
         store.retry(lease, failure(), LONG).await.unwrap_err(),
         store.interrupt(lease, 10).await.unwrap_err(),
         store.finish(lease, &ended_failed(), &StageEnd::default()).await.unwrap_err(),
+        store.give_way(lease, &StageEnd::default()).await.unwrap_err(),
     ];
     for error in lost {
         assert!(matches!(error, StoreError::LeaseLost), "{error:?}");
@@ -230,6 +231,28 @@ async fn what_was_interrupted_too_often_is_claimed_once_more_if_it_left_somethin
         assert_eq!(store.interrupt(&claim.lease, 0).await.unwrap(), Interrupted::Ended(outcome), "but no oftener");
         assert_eq!(state(&store, id).await, State::Ended(outcome));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_whose_answer_was_lost_is_written_once_and_answered_again() {
+    let (database, store) = Database::migrated("w").await;
+    let Claim { lease, .. } = claimed(&store).await;
+    for _ in 0..2 {
+        assert_eq!(store.finish(&lease, &ended_failed(), &StageEnd::default()).await.unwrap(), Outcome::Failed);
+        assert_eq!(store.give_way(&lease, &StageEnd::default()).await.unwrap(), Some(Outcome::Failed));
+    }
+    let results = "SELECT count(*) FROM outbox WHERE type = 'slipway.deployment.result.v1'";
+    assert_eq!(database.count(results).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_is_not_promoted_yet_is_waited_for() {
+    let (database, store) = Database::migrated("w").await;
+    let (id, _) = accept(&store, &request(|_| {})).await;
+    let standby = format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name);
+    database.outside().await.batch_execute(&standby).await.unwrap();
+    let refused = database.store("after the failover").cancel(id).await.unwrap_err();
+    assert!(refused.is_transient(), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,17 +91,22 @@ pub(super) async fn carry_out(runner: &Runner, claim: Claim, asked: Instant, wis
         let (sure, until) = watch::channel(sure_until(asked, runner.settings.lease));
         let fence = u64::try_from(lease.fence.get()).unwrap_or_default();
         let brake = Brake::new();
-        let work = Run::new(runner, &claim, &brake, Hold::new(fence, until)).whole();
-        tokio::pin!(work);
-        let written = tokio::select! {
-            written = &mut work => written,
-            () = keep(runner, &lease, &sure, &brake, wishes) => {
-                // The running command must be dead before anybody may take this for over.
-                brake.pull(Why::LeaseLost);
-                let wound_up = tokio::time::timeout(Duration::from_secs(10), work).await;
-                wound_up.unwrap_or(Err(StoreError::LeaseLost))
+        let mut run = Run::new(runner, &claim, &brake, Hold::new(fence, until));
+        let written = {
+            let work = run.whole();
+            tokio::pin!(work);
+            tokio::select! {
+                written = &mut work => written,
+                () = keep(runner, &lease, &sure, &brake, wishes) => {
+                    // The running command must be dead before anybody may take this for over.
+                    brake.pull(Why::LeaseLost);
+                    let wound_up = tokio::time::timeout(Duration::from_secs(10), work).await;
+                    wound_up.unwrap_or(Err(StoreError::LeaseLost))
+                }
             }
         };
+        // Its lease is over, or lost.
+        run.close().await;
         match written {
             Ok(result) => {
                 tracing::Span::current()
@@ -143,19 +148,24 @@ impl<'a> Run<'a> {
     }
 
     /// All of it; gives a word for the end that was written.
-    async fn whole(mut self) -> Result<&'static str, StoreError> {
+    async fn whole(&mut self) -> Result<&'static str, StoreError> {
         let ended = match self.begin().await {
             Ok(()) => self.stages().await,
             Err(ended) => ended,
         };
-        let written = self.conclude(ended).await;
-        if let Some(Begun { attempt, teller, writer, .. }) = self.pipeline.take() {
+        self.conclude(ended).await
+    }
+
+    async fn close(mut self) {
+        let Some(Begun { attempt, teller, writer, .. }) = self.pipeline.take() else { return };
+        let closed = async {
             attempt.close().await;
             drop(teller);
-            // The writer ends with the last teller; what holds one for longer must not hold up the end.
-            let _ = tokio::time::timeout(Duration::from_secs(5), writer).await;
-        }
-        written
+            // The writer ends with the last teller.
+            let _ = writer.await;
+        };
+        // What holds one for longer must not hold up the end.
+        let _ = tokio::time::timeout(Duration::from_secs(5), closed).await;
     }
 
     /// Begins what the pipeline does. Whatever stands against it, it gets as far as this where that can be, so that what

@@ -5,15 +5,16 @@ use slipway_protocol::names::VariableName;
 use slipway_protocol::{
     Action, DeploymentId, DeploymentResult, EventType, Failure, Outcome, ServiceReport, Serving, StageSummary, topology,
 };
+use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
 
 use super::announcements::withdraw;
 use super::history::LINEAGE;
-use super::ledger::Ledger;
+use super::ledger::{Head, Ledger};
 use super::new_dead_letter::NewDeadLetter;
 use super::settling::replaces;
 use super::state::State;
-use super::{Lease, Result, Store, commit, deadline};
+use super::{Lease, Result, Store, StoreError, commit, deadline};
 use crate::crash::Write;
 
 /// How a deployment ended.
@@ -58,7 +59,8 @@ pub struct StageEnd {
 }
 
 impl Store {
-    /// Ends a deployment: its terminal state, its one result event and, after a failure, its dead letter.
+    /// Ends a deployment: its terminal state, its one result event and, after a failure, its dead letter. A call that is
+    /// repeated since its answer was lost gives the same answer.
     ///
     /// # Errors
     /// [`super::StoreError::LeaseLost`], or when the database fails.
@@ -66,7 +68,10 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
-            let mut ledger = Ledger::held(&tx, lease).await?;
+            let mut ledger = match Ledger::held(&tx, lease).await {
+                Err(StoreError::LeaseLost) => return ended(&tx, lease).await,
+                held => held?,
+            };
             let outcome = ledger.finish(self, end, seen).await?;
             commit(tx, Write::Finish).await?;
             Ok(outcome)
@@ -82,13 +87,26 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
-            let mut ledger = Ledger::held(&tx, lease).await?;
+            let mut ledger = match Ledger::held(&tx, lease).await {
+                Err(StoreError::LeaseLost) => return ended(&tx, lease).await.map(Some),
+                held => held?,
+            };
             let Some(by) = ledger.head.superseded_by else { return Ok(None) };
             let outcome = ledger.finish(self, &End::Superseded { by: Some(by) }, seen).await?;
             commit(tx, Write::Finish).await?;
             Ok(Some(outcome))
         })
         .await
+    }
+}
+
+/// How the deployment ended under this very claim, if it did.
+async fn ended(tx: &Transaction<'_>, lease: &Lease) -> Result<Outcome> {
+    match Ledger::lock(tx, lease.deployment).await? {
+        Some(Ledger { head: Head { state: State::Ended(outcome), fence, .. }, .. }) if fence == Some(lease.fence.0) => {
+            Ok(outcome)
+        }
+        _ => Err(StoreError::LeaseLost),
     }
 }
 
