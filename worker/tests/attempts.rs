@@ -13,8 +13,9 @@ use services::rig::{Options, Outside, Scripted, Worker, eventually, migrated, re
 use services::vhost;
 use slipway_deploy::retry::Deadlines;
 use slipway_deploy::{Settled, StageError};
+use slipway_protocol::names::HostKey;
 use slipway_protocol::{Change, DeploymentId, ErrorCode, Outcome, Stage};
-use slipway_worker::store::State;
+use slipway_worker::store::{ServerRecord, State};
 use tokio::sync::Notify;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -323,6 +324,45 @@ async fn a_server_that_restarts_is_waited_for_until_what_served_is_back() {
     let message = outside.result().await["data"]["failure"]["message"].clone();
     assert_eq!(message, "docker is gone; commit c0ffee, which served before, was put back and is stable");
     assert_eq!(*pipeline.settled.lock().unwrap(), [(1, true); 3]);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_shows_another_key_than_the_one_that_was_just_pinned_is_left_at_once() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let key = |name: &str| HostKey::new(format!("ssh-ed25519 {name}")).unwrap();
+    let pinning = store.clone();
+    let pipeline = Scripted::new(move |call| {
+        let pinning = pinning.clone();
+        async move {
+            if call.stage == Stage::Clone {
+                // Two workers at once, and somebody between one of them and the server.
+                let target = &call.work.target;
+                let server = ServerRecord {
+                    handle: target.handle.clone(),
+                    address: target.address.clone(),
+                    ssh_port: target.ssh_port,
+                    ssh_user: target.ssh_user.clone(),
+                    host_key: None,
+                    trust_on_first_use: true,
+                    ssh_key_enc: None,
+                    notes: None,
+                };
+                assert!(pinning.learn_host_key(&server, &key("pinned")).await.unwrap());
+                call.reporter.host_key_learned(&key("another"));
+                call.cancel.cancelled().await;
+            }
+            Ok(report(Change::Changed))
+        }
+    });
+    let worker = Worker::start(store, &amqp, pipeline.clone(), Options::default());
+    outside.publish(&request(|_| {})).await;
+    let result = outside.result().await;
+    let failure = &result["data"]["failure"];
+    assert_eq!((&failure["code"], &result["data"]["attempts"]), (&"host-key-mismatch".into(), &1.into()), "{result}");
+    assert_eq!(pipeline.calls.lock().unwrap().last(), Some(&(1, Stage::Clone)));
+    assert_eq!(*pipeline.settled.lock().unwrap(), [], "nothing more is done there");
     worker.stop().await;
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_deploy::{Hold, StageError, Work};
-use slipway_protocol::{DeploymentId, Stage};
+use slipway_protocol::{DeploymentId, ErrorCode, Stage};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -42,6 +42,12 @@ impl From<StoreError> for Ended {
         tracing::warn!(error, "the attempt ends without a word; whoever claims it next goes on");
         Self::Lost
     }
+}
+
+/// What ends an attempt on a server that may be another one.
+pub(super) fn mistrust() -> StageError {
+    let message = "the server showed a host key that was unknown, and meanwhile another one is pinned for it";
+    StageError::new(ErrorCode::HostKeyMismatch, message)
 }
 
 /// An attempt under way.
@@ -194,7 +200,8 @@ impl<'a> Run<'a> {
 
     fn begin_with(&mut self, work: Work, server: ServerRecord) {
         let Self { runner, claim, .. } = *self;
-        let (teller, writer) = reporter::channel(runner.store.clone(), claim.lease.clone(), claim.attempt, server);
+        let (teller, writer) =
+            reporter::channel(runner.store.clone(), claim.lease.clone(), claim.attempt, server, self.brake.clone());
         let writer = tokio::spawn(writer.run().in_current_span());
         let input_hash = runner.pipeline.input_hash(&work);
         let attempt = runner.pipeline.begin(work, teller.clone(), self.brake.stop());

@@ -9,7 +9,7 @@ use slipway_protocol::ErrorCode;
 use tokio_util::sync::CancellationToken;
 
 use super::Attempt;
-use super::attempt::{Ended, Run};
+use super::attempt::{Ended, Run, mistrust};
 use super::brake::WIND_UP;
 
 impl Run<'_> {
@@ -19,7 +19,11 @@ impl Run<'_> {
         if !self.unsettled {
             return Ok(Settled::Nothing);
         }
+        if self.brake.is_mistrusted() {
+            return Ok(Settled::Unknown(mistrust()));
+        }
         let settled = self.settle_now(keep).await?;
+        // Whatever came of it was cut short.
         if self.brake.is_lost() {
             return Err(Ended::Lost);
         }
@@ -36,7 +40,7 @@ impl Run<'_> {
     }
 
     async fn settle_now(&mut self, keep: bool) -> Result<Settled, Ended> {
-        let (runner, stop) = (self.runner, self.brake.lost());
+        let (runner, stop) = (self.runner, self.brake.hands_off());
         let Some(begun) = self.pipeline.as_mut() else {
             let error = StageError::new(ErrorCode::InternalError, "there was nothing to reach the server with");
             return Ok(Settled::Unknown(error));
@@ -45,7 +49,7 @@ impl Run<'_> {
         tokio::pin!(settling);
         let cut = tokio::select! {
             settled = &mut settling => return Ok(settled),
-            () = stop.cancelled() => Err(Ended::Lost),
+            () = stop.cancelled() => Ok(Settled::Unknown(mistrust())),
             () = runner.drain.overdue(Duration::ZERO) => Err(Ended::Drained),
             () = tokio::time::sleep(runner.settings.deadlines.settle) => {
                 Ok(Settled::Unknown(StageError::new(ErrorCode::DeadlineExceeded, "it took too long")))

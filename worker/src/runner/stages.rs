@@ -9,7 +9,7 @@ use slipway_protocol::{Action, Change, ErrorCode, Stage, StageSummary};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::attempt::{Ended, Run};
+use super::attempt::{Ended, Run, mistrust};
 use super::brake::{Brake, WIND_UP, Why};
 use super::keep::persist;
 use super::{Runner, age};
@@ -20,9 +20,8 @@ use crate::store::{Boundary, StoreError, unsettles};
 impl Run<'_> {
     /// All that the attempt does; when the brake is pulled the running command dies and this ends soon after.
     pub(super) async fn stages(&mut self) -> Ended {
-        if self.unsettled
-            && matches!(self.claim.action, Action::Stop | Action::Start)
-            // What is stopped and started is a release that has proven itself.
+        // What is stopped and started is a release that has proven itself.
+        if matches!(self.claim.action, Action::Stop | Action::Start)
             && let Err(cut) = self.settle(true).await
         {
             return cut;
@@ -109,6 +108,8 @@ impl Run<'_> {
             let result = crash::around(Step::Stage, self.braked(stage)).await;
             let took = began.elapsed();
             self.flush().await;
+            // What a server says that may be another one is worth nothing.
+            let result = if self.brake.is_mistrusted() { Err(mistrust()) } else { result };
             match result {
                 Ok(mut report) => {
                     let round_trips = self.pipeline.as_ref().map(|begun| begun.attempt.round_trips());
@@ -180,6 +181,7 @@ impl Run<'_> {
             Why::LeaseLost => Ended::Lost,
             Why::Cancelled => Ended::Cancelled,
             Why::Drained => Ended::Drained,
+            Why::Mistrust => Ended::Failed { error: mistrust(), stage: None, open: None },
             // It came to its end all the same, but what follows it can't run any more.
             Why::StageOverdue => Ended::Failed { error: self.stage_overdue(), stage: None, open: None },
             Why::Overdue => {
