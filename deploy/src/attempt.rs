@@ -151,7 +151,7 @@ impl Attempt {
         }
     }
 
-    fn drop_session(&mut self) {
+    pub(crate) fn drop_session(&mut self) {
         self.round_trips = self.round_trips();
         self.session = None;
     }

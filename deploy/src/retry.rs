@@ -28,6 +28,10 @@ impl Policy {
     pub const CONNECT: Self =
         Self { initial: Duration::from_millis(200), max: Duration::from_secs(1), multiplier: 2.0, attempts: 4 };
 
+    /// Reaching a server again to put something back there: some minutes, as long as a restart may take.
+    pub const PUT_BACK: Self =
+        Self { initial: Duration::from_secs(1), max: Duration::from_secs(30), multiplier: 2.0, attempts: 14 };
+
     /// Whole attempts of a deployment.
     pub const ATTEMPTS: Self =
         Self { initial: Duration::from_secs(10), max: Duration::from_secs(600), multiplier: 3.0, attempts: 5 };

@@ -167,6 +167,32 @@ async fn of_every_pair_of_requests_the_newer_one_wins_whether_the_older_one_wait
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_undeployment_that_waits_for_its_next_attempt_goes_on_before_what_came_later() {
+    let shop = Shop::new().await;
+    shop.history("a").await;
+    let undeploy = shop.command(Action::Undeploy, json!({}));
+    assert_eq!(shop.take_in(&undeploy).await, Ok(Accepted::New));
+    let again = async |delay: Duration| {
+        let claim = shop.claim().await;
+        assert_eq!(claim.lease.deployment, id_of(&undeploy));
+        shop.store.stage_started(&claim.lease, Stage::Secrets, b"x").await.unwrap();
+        let failure = Failure::new(ErrorCode::GithubUnavailable, Some(Stage::Secrets), "it's away for a moment");
+        shop.store.retry(&claim.lease, failure, delay).await.unwrap();
+    };
+    again(Duration::ZERO).await;
+    again(LONG).await;
+    for action in [Action::Stop, Action::Start] {
+        assert_eq!(shop.take_in(&shop.command(action, json!({}))).await, Ok(Accepted::New));
+        assert_eq!(shop.state(id_of(&undeploy)).await, State::Pending, "{action}");
+        assert_eq!(shop.store.claim(LONG).await.unwrap(), None, "{action} waits");
+    }
+    // What makes the project whole again needn't wait.
+    let deployed = shop.deploy('b', "one").await;
+    assert_eq!(shop.state(id_of(&undeploy)).await, SUPERSEDED);
+    assert_eq!(shop.carry_out().await, deployed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stale_request_is_superseded_at_once_whatever_it_asks_for() {
     let shop = Shop::new().await;
     let numbered = |body: Vec<u8>, sequence: u64| {
@@ -356,6 +382,8 @@ async fn commands_run_their_own_stages_and_tell_what_they_are() {
         let stages: Vec<_> = action.stages().iter().map(|stage| (action, *stage, volumes)).collect();
         assert_eq!(*works.lock().unwrap(), stages);
         assert_eq!(result["data"]["commit"], deployed["data"]["commit"]);
+        let serves = (action == Action::Start).then(|| &deployed["data"]["serving"]);
+        assert_eq!(result["data"].get("serving"), serves, "{action}");
     }
     // What can't be done is a dead letter, byte by byte, and a result.
     for (action, code) in [(Action::Start, "not-deployed"), (Action::Rollback, "not-deployed")] {

@@ -108,6 +108,7 @@ async fn a_lost_lease_writes_nothing() {
         store.retry(lease, failure(), LONG).await.unwrap_err(),
         store.interrupt(lease, 10).await.unwrap_err(),
         store.finish(lease, &ended_failed(), &StageEnd::default()).await.unwrap_err(),
+        store.give_way(lease, &StageEnd::default()).await.unwrap_err(),
     ];
     for error in lost {
         assert!(matches!(error, StoreError::LeaseLost), "{error:?}");
@@ -202,7 +203,7 @@ async fn an_interruption_costs_no_attempt_but_ten_are_the_limit() {
         let claim = store.claim(LONG).await.unwrap().unwrap();
         assert_eq!(claim.attempt, 1);
         let became = store.interrupt(&claim.lease, 10).await.unwrap();
-        let expected = if interruption <= 10 { Interrupted::Released } else { Interrupted::GivenUp };
+        let expected = if interruption <= 10 { Interrupted::Released } else { Interrupted::Ended(Outcome::Failed) };
         assert_eq!(became, expected, "{interruption}");
     }
     let deployment = store.deployment(id).await.unwrap().unwrap();
@@ -211,6 +212,47 @@ async fn an_interruption_costs_no_attempt_but_ten_are_the_limit() {
     assert_eq!((deployment.attempt, deployment.interruptions), (1, 11));
     let letter = store.dead_letter(id.0).await.unwrap().unwrap();
     assert_eq!((letter.reason.as_str(), letter.attempts), ("interrupted", 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_interrupted_too_often_is_claimed_once_more_if_it_left_something_to_be_put_back() {
+    let (_database, store) = Database::migrated("w").await;
+    for cancelled in [false, true] {
+        let (id, _) = accept(&store, &request(|_| {})).await;
+        let claim = store.claim(LONG).await.unwrap().unwrap();
+        store.stage_started(&claim.lease, Stage::Clone, b"x").await.unwrap();
+        assert_eq!(store.interrupt(&claim.lease, 0).await.unwrap(), Interrupted::Released);
+        let claim = store.claim(LONG).await.unwrap().unwrap();
+        assert_eq!((claim.attempt, claim.interruptions), (1, 1));
+        if cancelled {
+            store.cancel(id).await.unwrap();
+        }
+        let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Failed };
+        assert_eq!(store.interrupt(&claim.lease, 0).await.unwrap(), Interrupted::Ended(outcome), "but no oftener");
+        assert_eq!(state(&store, id).await, State::Ended(outcome));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_whose_answer_was_lost_is_written_once_and_answered_again() {
+    let (database, store) = Database::migrated("w").await;
+    let Claim { lease, .. } = claimed(&store).await;
+    for _ in 0..2 {
+        assert_eq!(store.finish(&lease, &ended_failed(), &StageEnd::default()).await.unwrap(), Outcome::Failed);
+        assert_eq!(store.give_way(&lease, &StageEnd::default()).await.unwrap(), Some(Outcome::Failed));
+    }
+    let results = "SELECT count(*) FROM outbox WHERE type = 'slipway.deployment.result.v1'";
+    assert_eq!(database.count(results).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_is_not_promoted_yet_is_waited_for() {
+    let (database, store) = Database::migrated("w").await;
+    let (id, _) = accept(&store, &request(|_| {})).await;
+    let standby = format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name);
+    database.outside().await.batch_execute(&standby).await.unwrap();
+    let refused = database.store("after the failover").cancel(id).await.unwrap_err();
+    assert!(refused.is_transient(), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,7 +281,8 @@ async fn the_latest_request_wins() {
     assert_eq!(running.lease.deployment, second);
     let boundary = store.stage_started(&running.lease, Stage::Clone, b"x").await.unwrap();
     assert_eq!(boundary, Boundary::Superseded(fifth));
-    assert_eq!(store.retry(&running.lease, failure(), LONG).await.unwrap(), Scheduled::Superseded);
+    assert_eq!(store.retry(&running.lease, failure(), LONG).await.unwrap(), Scheduled::Superseded(fifth));
+    assert_eq!(store.give_way(&running.lease, &StageEnd::default()).await.unwrap(), Some(Outcome::Superseded));
     assert_eq!(state(&store, second).await, State::Ended(Outcome::Superseded));
 }
 
@@ -256,7 +299,7 @@ async fn an_interrupted_deployment_that_is_superseded_has_ended_unless_it_is_to_
     let (first, _) = accept(&store, &at(1)).await;
     let claim = store.claim(LONG).await.unwrap().unwrap();
     let (second, _) = accept(&store, &at(2)).await;
-    assert_eq!(store.interrupt(&claim.lease, 10).await.unwrap(), Interrupted::Superseded);
+    assert_eq!(store.interrupt(&claim.lease, 10).await.unwrap(), Interrupted::Ended(Outcome::Superseded));
     let ended = store.deployment(first).await.unwrap().unwrap();
     assert_eq!(ended.state, State::Ended(Outcome::Superseded));
     assert_eq!(ended.result.unwrap().superseded_by, Some(second));
@@ -267,6 +310,77 @@ async fn an_interrupted_deployment_that_is_superseded_has_ended_unless_it_is_to_
     store.cancel(second).await.unwrap();
     assert_eq!(store.interrupt(&claim.lease, 10).await.unwrap(), Interrupted::Released);
     assert_eq!((state(&store, second).await, state(&store, third).await), (State::Pending, State::Pending));
+}
+
+/// Requests of one project, for a server and with a number.
+fn project() -> impl Fn(&str, u64) -> Vec<u8> {
+    let id = uuid::Uuid::new_v4().to_string();
+    move |server, sequence| {
+        request(|e| {
+            e["data"]["project"]["id"] = id.clone().into();
+            e["data"]["server"]["handle"] = server.into();
+            e["data"]["sequence"] = sequence.into();
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_request_that_never_began_is_claimed_only_to_settle_what_others_left() {
+    let (_database, store) = Database::migrated("w").await;
+    let (of, seen) = (project(), StageEnd::default());
+    accept(&store, &of("one", 1)).await;
+    let older = store.claim(LONG).await.unwrap().unwrap();
+    store.stage_started(&older.lease, Stage::Clone, b"x").await.unwrap();
+    let (second, _) = accept(&store, &of("one", 2)).await;
+    assert_eq!(store.give_way(&older.lease, &seen).await.unwrap(), Some(Outcome::Superseded));
+    assert_eq!(store.cancel(second).await.unwrap(), Some(State::Running));
+    let claim = store.claim(LONG).await.unwrap().unwrap();
+    assert_eq!((claim.lease.deployment, claim.boundary), (second, Boundary::Cancelled));
+    assert!(store.history(&claim.lease).await.unwrap().unsettled);
+    let settled = StageEnd { settled: true, ..seen.clone() };
+    assert_eq!(store.finish(&claim.lease, &End::Cancelled, &settled).await.unwrap(), Outcome::Cancelled);
+    let (third, _) = accept(&store, &of("one", 3)).await;
+    assert_eq!(store.cancel(third).await.unwrap(), Some(State::Pending), "nothing is left");
+
+    // As long as somebody is at it, it's theirs; and what was to give way goes on.
+    accept(&store, &of("one", 4)).await;
+    let running = store.claim(LONG).await.unwrap().unwrap().lease;
+    store.stage_started(&running, Stage::Clone, b"x").await.unwrap();
+    let (fifth, _) = accept(&store, &of("one", 5)).await;
+    assert_eq!(store.stage_started(&running, Stage::Env, b"x").await.unwrap(), Boundary::Superseded(fifth));
+    assert_eq!(store.cancel(fifth).await.unwrap(), Some(State::Pending));
+    assert_eq!(store.give_way(&running, &seen).await.unwrap(), None, "the newer one was called off meanwhile");
+    assert_eq!(store.stage_started(&running, Stage::Env, b"x").await.unwrap(), Boundary::GoOn);
+    store.finish(&running, &End::Succeeded { url: None }, &seen).await.unwrap();
+    let (sixth, _) = accept(&store, &of("one", 6)).await;
+    assert_eq!(store.cancel(sixth).await.unwrap(), Some(State::Pending), "success leaves nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_touched_on_another_server_than_the_newer_requests_is_settled_before_the_end() {
+    let (_database, store) = Database::migrated("w").await;
+    let of = project();
+    // One that waits for its next attempt, one whose worker stops.
+    for (sequence, waits) in [(1, true), (3, false)] {
+        let (older, _) = accept(&store, &of("one", sequence)).await;
+        let claim = store.claim(LONG).await.unwrap().unwrap();
+        store.stage_started(&claim.lease, Stage::Clone, b"x").await.unwrap();
+        if waits {
+            store.retry(&claim.lease, failure(), LONG).await.unwrap();
+        }
+        let (newer, _) = accept(&store, &of("two", sequence + 1)).await;
+        if !waits {
+            assert_eq!(store.interrupt(&claim.lease, 10).await.unwrap(), Interrupted::Released);
+        }
+        let claims = [store.claim(LONG).await.unwrap().unwrap(), store.claim(LONG).await.unwrap().unwrap()];
+        let settling = claims.iter().find(|claim| claim.lease.deployment == older).unwrap();
+        assert_eq!(settling.boundary, Boundary::Superseded(newer));
+        assert!(!store.takes_over(newer, &settling.lease).await.unwrap());
+        let settled = StageEnd { settled: true, ..StageEnd::default() };
+        assert_eq!(store.give_way(&settling.lease, &settled).await.unwrap(), Some(Outcome::Superseded));
+        let newer = claims.iter().find(|claim| claim.lease.deployment == newer).unwrap();
+        store.finish(&newer.lease, &End::Cancelled, &settled).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

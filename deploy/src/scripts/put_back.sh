@@ -31,6 +31,8 @@ if [ -f .slipway/served/stopped ]; then
     rm -rf .slipway/served
     exit 0
 fi
+# As a stop leaves it that failed.
+rm -f .slipway/stopped
 if [ -f .slipway/served/running ] && [ "$(running)" = "$(cat .slipway/served/running)" ]; then
     # No container was touched: what was healthy is so, and what wasn't is no matter of ours.
     tell untouched yes

@@ -2,7 +2,7 @@
 //! checkout, its `.env` and its override. What served is noted by stage clone and forgotten once a release has proven
 //! itself; without such a note there is nothing to put back.
 
-use slipway_protocol::{Action, ServiceReport, Serving, Stage};
+use slipway_protocol::{ServiceReport, Serving, Stage};
 use tokio_util::sync::CancellationToken;
 
 use super::compose::services;
@@ -86,6 +86,12 @@ impl Settled {
         }
     }
 
+    /// Whether there's nothing left to be put back.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !matches!(self, Self::Unknown(_) | Self::PutBack { stable: false, .. })
+    }
+
     /// What runs, where that was seen.
     #[must_use]
     pub fn services(&self) -> &[ServiceReport] {
@@ -112,17 +118,20 @@ impl Settled {
 impl Attempt {
     /// Puts back what this deployment has touched, for its end: it failed for good (`keep` what runs where nothing
     /// served before, so that somebody can look at it) or was cancelled. A round trip that changes nothing when
-    /// nothing was touched; none where the project was to be stopped or undeployed. Whether
-    /// what was put back answers is tried from outside. `cancel` takes the place of the attempt's own, which may be used
-    /// up.
+    /// nothing was touched. Whether what was put back answers is tried from outside. May be called again while the
+    /// server can't be reached. `cancel` takes the place of the attempt's own, which may be used up.
     pub async fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Settled {
         self.cancel = cancel;
-        // Whoever stops a project or takes it off wants nothing of it to be started.
-        if self.settled || matches!(self.work.action, Action::Stop | Action::Undeploy) {
+        if self.settled {
             return Settled::Nothing;
         }
         match self.settle_now(Stage::Compose, keep).await {
-            Settled::Unknown(error) => Settled::Unknown(self.redacted_error(error)),
+            Settled::Unknown(error) => {
+                if error.code.is_connection_failure() {
+                    self.drop_session();
+                }
+                Settled::Unknown(self.redacted_error(error))
+            }
             known => known,
         }
     }

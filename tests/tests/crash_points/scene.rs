@@ -68,6 +68,10 @@ impl<'a> Scene<'a> {
         self.observer.read(&mut history).await?;
         history.requests = self.requests;
         history.effects = Some(self.rig.model().effects()?);
+        // Whoever ended last has settled what was left before.
+        let unsettled = "SELECT format('an unproven release of %s on %s', project_slug, server)
+                         FROM project_leases WHERE unsettled";
+        history.left.extend(self.sql.query(unsettled, &[]).await?.iter().map(|row| row.get::<_, String>(0)));
         let mut passed = passings(&self.rig.folder.join("trace-worker"), Actor::Worker)?;
         passed.extend(passings(&self.rig.folder.join("trace-cli"), Actor::Cli)?);
         Ok(Played { verdict: checker::check(&history, EXPLAINED), passed, died: self.died })

@@ -4,17 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_deploy::{Hold, StageError};
-use slipway_protocol::Stage;
+use slipway_deploy::{Hold, StageError, Work};
+use slipway_protocol::{DeploymentId, ErrorCode, Stage};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::brake::{Brake, Why};
-use super::keep::{keep, persist, prepare, sure_until};
+use super::keep::{Prepared, keep, persist, prepare, sure_until};
 use super::reporter::{self, Teller};
 use super::{Runner, age};
-use crate::store::{Claim, End, StageEnd, StoreError};
+use crate::scheduler::MAX_INTERRUPTIONS;
+use crate::store::{Boundary, Claim, ServerRecord, StageEnd, StoreError};
 use crate::telemetry;
 
 /// How an attempt came to its end.
@@ -23,8 +24,12 @@ pub(super) enum Ended {
     Done { url: Option<String> },
     /// A stage failed; `open` is how long the server's circuit is open since.
     Failed { error: StageError, stage: Option<Stage>, open: Option<Duration> },
-    /// It's to stop at this boundary.
-    Stopped(End),
+    /// It's cancelled.
+    Cancelled,
+    /// A newer request waits.
+    Superseded(DeploymentId),
+    /// It was interrupted too often.
+    GivenUp,
     /// This worker drains.
     Drained,
     /// The lease is lost, or can't be shown to be held: nothing may be written.
@@ -39,6 +44,12 @@ impl From<StoreError> for Ended {
     }
 }
 
+/// What ends an attempt on a server that may be another one.
+pub(super) fn mistrust() -> StageError {
+    let message = "the server showed a host key that was unknown, and meanwhile another one is pinned for it";
+    StageError::new(ErrorCode::HostKeyMismatch, message)
+}
+
 /// An attempt under way.
 pub(super) struct Run<'a> {
     pub runner: &'a Runner,
@@ -48,8 +59,8 @@ pub(super) struct Run<'a> {
     /// Absent until it's begun.
     pub pipeline: Option<Begun>,
     pub seen: StageEnd,
-    /// Whether a stage has begun, in this attempt or before, that may have touched the server.
-    pub touched: bool,
+    /// Whether a release was begun on the project, by this attempt or any before, that hasn't proven itself.
+    pub unsettled: bool,
     /// When the deployment as a whole has taken too long.
     pub overdue_at: Instant,
 }
@@ -86,17 +97,22 @@ pub(super) async fn carry_out(runner: &Runner, claim: Claim, asked: Instant, wis
         let (sure, until) = watch::channel(sure_until(asked, runner.settings.lease));
         let fence = u64::try_from(lease.fence.get()).unwrap_or_default();
         let brake = Brake::new();
-        let work = Run::new(runner, &claim, &brake, Hold::new(fence, until)).whole();
-        tokio::pin!(work);
-        let written = tokio::select! {
-            written = &mut work => written,
-            () = keep(runner, &lease, &sure, &brake, wishes) => {
-                // The running command must be dead before anybody may take this for over.
-                brake.pull(Why::LeaseLost);
-                let wound_up = tokio::time::timeout(Duration::from_secs(10), work).await;
-                wound_up.unwrap_or(Err(StoreError::LeaseLost))
+        let mut run = Run::new(runner, &claim, &brake, Hold::new(fence, until));
+        let written = {
+            let work = run.whole();
+            tokio::pin!(work);
+            tokio::select! {
+                written = &mut work => written,
+                () = keep(runner, &lease, &sure, &brake, wishes) => {
+                    // The running command must be dead before anybody may take this for over.
+                    brake.pull(Why::LeaseLost);
+                    let wound_up = tokio::time::timeout(Duration::from_secs(10), work).await;
+                    wound_up.unwrap_or(Err(StoreError::LeaseLost))
+                }
             }
         };
+        // Its lease is over, or lost.
+        run.close().await;
         match written {
             Ok(result) => {
                 tracing::Span::current()
@@ -132,47 +148,63 @@ impl<'a> Run<'a> {
             hold,
             pipeline: None,
             seen: StageEnd::default(),
-            touched: false,
+            unsettled: false,
             overdue_at: Instant::now() + runner.settings.deadlines.deployment,
         }
     }
 
     /// All of it; gives a word for the end that was written.
-    async fn whole(mut self) -> Result<&'static str, StoreError> {
+    async fn whole(&mut self) -> Result<&'static str, StoreError> {
         let ended = match self.begin().await {
             Ok(()) => self.stages().await,
             Err(ended) => ended,
         };
-        let written = self.conclude(ended).await;
-        if let Some(Begun { attempt, teller, writer, .. }) = self.pipeline.take() {
-            attempt.close().await;
-            drop(teller);
-            // The writer ends with the last teller; what holds one for longer must not hold up the end.
-            let _ = tokio::time::timeout(Duration::from_secs(5), writer).await;
-        }
-        written
+        self.conclude(ended).await
     }
 
-    /// Begins what the pipeline does. A deployment that is too old gets as far as this, so that what it touched before
-    /// can be put back.
+    async fn close(mut self) {
+        let Some(Begun { attempt, teller, writer, .. }) = self.pipeline.take() else { return };
+        let closed = async {
+            attempt.close().await;
+            drop(teller);
+            // The writer ends with the last teller.
+            let _ = writer.await;
+        };
+        // What holds one for longer must not hold up the end.
+        let _ = tokio::time::timeout(Duration::from_secs(5), closed).await;
+    }
+
+    /// Begins what the pipeline does. Whatever stands against it, it gets as far as this where that can be, so that what
+    /// was touched before can be put back.
     async fn begin(&mut self) -> Result<(), Ended> {
         let Self { runner, claim, .. } = *self;
         let past = persist(|| runner.store.history(&claim.lease)).await?;
-        self.touched = past.touched;
+        self.unsettled = past.unsettled;
         self.overdue_at = Instant::now() + age::left(&runner.settings.deadlines, &past);
-        let (work, server) = match prepare(runner, claim, self.hold.clone()).await? {
-            Ok(prepared) => prepared,
-            Err(error) => return Err(Ended::Failed { error, stage: None, open: None }),
+        let prepared = prepare(runner, claim, self.hold.clone()).await?;
+        let refused = match prepared {
+            Ok(Prepared { work, server, refused }) => {
+                self.begin_with(work, server);
+                refused.or_else(|| age::too_old(&runner.settings.deadlines, &past, &claim.event).err())
+            }
+            Err(error) => Some(error),
         };
-        let (teller, writer) = reporter::channel(runner.store.clone(), claim.lease.clone(), claim.attempt, server);
+        match (claim.boundary, refused) {
+            (Boundary::Cancelled, _) => Err(Ended::Cancelled),
+            (Boundary::Superseded(by), _) => Err(Ended::Superseded(by)),
+            (Boundary::GoOn, _) if claim.interruptions > MAX_INTERRUPTIONS => Err(Ended::GivenUp),
+            (Boundary::GoOn, Some(error)) => Err(Ended::Failed { error, stage: None, open: None }),
+            (Boundary::GoOn, None) => Ok(()),
+        }
+    }
+
+    fn begin_with(&mut self, work: Work, server: ServerRecord) {
+        let Self { runner, claim, .. } = *self;
+        let (teller, writer) =
+            reporter::channel(runner.store.clone(), claim.lease.clone(), claim.attempt, server, self.brake.clone());
         let writer = tokio::spawn(writer.run().in_current_span());
         let input_hash = runner.pipeline.input_hash(&work);
         let attempt = runner.pipeline.begin(work, teller.clone(), self.brake.stop());
         self.pipeline = Some(Begun { attempt, teller, input_hash, writer });
-        age::too_old(&runner.settings.deadlines, &past, &claim.event).map_err(|error| Ended::Failed {
-            error,
-            stage: None,
-            open: None,
-        })
     }
 }

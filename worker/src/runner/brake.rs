@@ -1,8 +1,14 @@
 //! What stops a running attempt in the midst of a stage, and why.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use slipway_deploy::bounds;
 use tokio_util::sync::CancellationToken;
+
+/// How long what runs may take to end once it's told to: its commands are killed in [`bounds::KILL_GRACE`], and what
+/// then still doesn't end is left to itself.
+pub(crate) const WIND_UP: Duration = bounds::KILL_GRACE.saturating_add(Duration::from_secs(5));
 
 /// Why an attempt is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,26 +23,35 @@ pub(super) enum Why {
     StageOverdue,
     /// The deployment takes too long.
     Overdue,
+    /// The server's host key was trusted at first sight, and meanwhile another one is pinned.
+    Mistrust,
 }
 
-/// Pulled once: the first reason counts. Losing the lease ends what is put back afterwards as well.
+/// Pulled once: the first reason counts. What is put back afterwards ends only when the lease is lost, or when the server
+/// may be another one.
 #[derive(Debug, Clone)]
 pub(super) struct Brake {
     why: Arc<OnceLock<Why>>,
     stop: CancellationToken,
+    hands_off: CancellationToken,
     lost: CancellationToken,
 }
 
 impl Brake {
     pub(super) fn new() -> Self {
         let lost = CancellationToken::new();
-        Self { why: Arc::default(), stop: lost.child_token(), lost }
+        let hands_off = lost.child_token();
+        Self { why: Arc::default(), stop: hands_off.child_token(), hands_off, lost }
     }
 
     /// Ends the running command.
     pub(super) fn pull(&self, why: Why) {
         let _ = self.why.set(why);
-        if why == Why::LeaseLost { self.lost.cancel() } else { self.stop.cancel() }
+        match why {
+            Why::LeaseLost => self.lost.cancel(),
+            Why::Mistrust => self.hands_off.cancel(),
+            _ => self.stop.cancel(),
+        }
     }
 
     /// Why it was pulled, if it was.
@@ -44,14 +59,24 @@ impl Brake {
         self.why.get().copied()
     }
 
+    /// Whether the lease is lost, whyever it was pulled first.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// Whether the server may be another one, whyever it was pulled first.
+    pub(super) fn is_mistrusted(&self) -> bool {
+        self.hands_off.is_cancelled() && !self.is_lost()
+    }
+
     /// Cancelled when it's pulled.
     pub(super) fn stop(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Cancelled when the lease is lost, whatever else was.
-    pub(super) fn lost(&self) -> CancellationToken {
-        self.lost.child_token()
+    /// Cancelled when nothing more may be done on the server, whatever else was.
+    pub(super) fn hands_off(&self) -> CancellationToken {
+        self.hands_off.child_token()
     }
 }
 
@@ -60,13 +85,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_reason_counts_but_a_lost_lease_stops_what_comes_after_it_too() {
-        let brake = Brake::new();
-        brake.pull(Why::Cancelled);
-        let settling = brake.lost();
-        assert!(brake.stop().is_cancelled() && !settling.is_cancelled());
-        brake.pull(Why::LeaseLost);
-        assert!(settling.is_cancelled());
-        assert_eq!(brake.pulled(), Some(Why::Cancelled));
+    fn the_first_reason_counts_but_a_lost_lease_and_another_server_stop_what_comes_after_it_too() {
+        for worse in [Why::LeaseLost, Why::Mistrust] {
+            let brake = Brake::new();
+            brake.pull(Why::Cancelled);
+            let settling = brake.hands_off();
+            assert!(brake.stop().is_cancelled() && !settling.is_cancelled());
+            brake.pull(worse);
+            assert!(settling.is_cancelled());
+            assert_eq!((brake.is_lost(), brake.is_mistrusted()), (worse == Why::LeaseLost, worse == Why::Mistrust));
+            assert_eq!(brake.pulled(), Some(Why::Cancelled));
+        }
     }
 }

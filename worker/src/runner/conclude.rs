@@ -1,31 +1,31 @@
 //! What follows from an attempt: another one, or the deployment's end. Before an end that leaves the new release
-//! unproven, what served before is put back.
+//! unproven, what served before is put back; see `settle`.
 
 use std::time::Duration;
 
-use slipway_deploy::{Settled, StageError};
-use slipway_protocol::{ErrorCode, Outcome, Stage};
+use slipway_deploy::StageError;
+use slipway_protocol::{DeploymentId, ErrorCode, Outcome, Stage};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::attempt::{Ended, Run};
-use super::brake::Why;
 use super::keep::persist;
 use crate::metrics::Metrics;
 use crate::scheduler::{MAX_INTERRUPTIONS, Next, Tries, after_failure};
-use crate::store::{End, Scheduled, StoreError};
-
-/// The drain's deadline came while something was put back.
-struct CutShort;
+use crate::store::{End, INTERRUPTED, Scheduled, StoreError, too_often};
 
 impl Run<'_> {
     /// Writes what follows from the end; gives a word for it.
     pub(super) async fn conclude(&mut self, ended: Ended) -> Result<&'static str, StoreError> {
         match ended {
             Ended::Done { url } => self.finish(End::Succeeded { url }).await,
-            // What it touched is taken over by the newer request, whose end settles it.
-            Ended::Stopped(end @ End::Superseded { .. }) => self.finish(end).await,
-            Ended::Stopped(end) => self.cancelled(end).await,
+            Ended::Cancelled => self.cancelled().await,
+            Ended::Superseded(by) => self.superseded(by).await,
+            Ended::GivenUp => {
+                let error = StageError::new(ErrorCode::InterruptedTooOften, too_often(self.claim.interruptions));
+                tracing::Span::current().record("error.type", error.code.as_str());
+                self.failed_for_good(error, None, INTERRUPTED).await
+            }
             Ended::Drained => self.interrupt().await,
             Ended::Lost => Err(StoreError::LeaseLost),
             Ended::Failed { error, stage, open } => {
@@ -64,15 +64,34 @@ impl Run<'_> {
                 Metrics::get().retried(error.code.as_str());
                 Ok("retry")
             }
-            Scheduled::Superseded => Ok(Outcome::Superseded.as_str()),
-            Scheduled::Cancelled => self.cancelled(End::Cancelled).await,
+            Scheduled::Superseded(by) => self.superseded(by).await,
+            Scheduled::Cancelled => self.cancelled().await,
         }
     }
 
-    async fn cancelled(&mut self, end: End) -> Result<&'static str, StoreError> {
+    async fn cancelled(&mut self) -> Result<&'static str, StoreError> {
         match self.settle(false).await {
-            Ok(_) => self.finish(end).await,
-            Err(CutShort) => self.interrupt().await,
+            Ok(_) => self.finish(End::Cancelled).await,
+            Err(cut) => self.cut_short(cut).await,
+        }
+    }
+
+    /// What it touched is taken over by a newer request for the same server, whose end settles it.
+    async fn superseded(&mut self, by: DeploymentId) -> Result<&'static str, StoreError> {
+        let (store, lease) = (&self.runner.store, &self.claim.lease);
+        if self.unsettled && !persist(|| store.takes_over(by, lease)).await? {
+            match self.settle(false).await {
+                Ok(_) => {}
+                Err(cut) => return self.cut_short(cut).await,
+            }
+        }
+        self.finish(End::Superseded { by: Some(by) }).await
+    }
+
+    async fn cut_short(&mut self, cut: Ended) -> Result<&'static str, StoreError> {
+        match cut {
+            Ended::Drained => self.interrupt().await,
+            _ => Err(StoreError::LeaseLost),
         }
     }
 
@@ -82,39 +101,13 @@ impl Run<'_> {
         stage: Option<Stage>,
         reason: &'static str,
     ) -> Result<&'static str, StoreError> {
-        let Ok(settled) = self.settle(true).await else { return self.interrupt().await };
+        let settled = match self.settle(true).await {
+            Ok(settled) => settled,
+            Err(cut) => return self.cut_short(cut).await,
+        };
         let error = settled.told_in(error);
         let (failure, missing_secret) = (error.failure(stage), error.missing_secret);
         self.finish(End::Failed { failure, missing_secret, reason }).await
-    }
-
-    /// Puts back what serves, if anything may have been touched. However that goes, it's no reason of its own.
-    async fn settle(&mut self, keep: bool) -> Result<Settled, CutShort> {
-        let (runner, stop) = (self.runner, self.brake.lost());
-        let Some(begun) = self.pipeline.as_mut().filter(|_| self.touched) else { return Ok(Settled::Nothing) };
-        let mut settling = begun.attempt.settle(keep, stop.clone());
-        let settled = tokio::select! {
-            settled = &mut settling => settled,
-            () = runner.drain.overdue(Duration::ZERO) => {
-                stop.cancel();
-                (&mut settling).await;
-                return Err(CutShort);
-            }
-            () = tokio::time::sleep(runner.settings.deadlines.settle) => {
-                stop.cancel();
-                (&mut settling).await;
-                Settled::Unknown(StageError::new(ErrorCode::DeadlineExceeded, "it took too long"))
-            }
-        };
-        drop(settling);
-        self.seen.round_trips = Some(begun.attempt.round_trips());
-        if let Some(words) = settled.words() {
-            tracing::info!("{words}");
-        }
-        if !settled.services().is_empty() {
-            self.seen.services = settled.services().to_vec();
-        }
-        Ok(settled)
     }
 
     async fn interrupt(&mut self) -> Result<&'static str, StoreError> {
@@ -131,7 +124,7 @@ impl Run<'_> {
     async fn finish(&mut self, end: End) -> Result<&'static str, StoreError> {
         // Nothing is told after the result.
         self.flush().await;
-        if self.brake.pulled() == Some(Why::LeaseLost) {
+        if self.brake.is_lost() {
             return Err(StoreError::LeaseLost);
         }
         let span = tracing::info_span!(
@@ -143,7 +136,12 @@ impl Run<'_> {
             messaging.destination.name = slipway_protocol::topology::EVENTS,
         );
         let (store, lease, seen) = (&self.runner.store, &self.claim.lease, &self.seen);
-        let outcome = persist(|| store.finish(lease, &end, seen)).instrument(span).await?;
+        let ended = match end {
+            End::Superseded { .. } => persist(|| store.give_way(lease, seen)).instrument(span).await?,
+            end => Some(persist(|| store.finish(lease, &end, seen)).instrument(span).await?),
+        };
+        // The newer one was called off: this one is the newest again.
+        let Some(outcome) = ended else { return self.interrupt().await };
         Metrics::get().ended(outcome);
         Ok(outcome.as_str())
     }

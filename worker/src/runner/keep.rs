@@ -1,6 +1,7 @@
 //! What an attempt does beside its stages: keeping its lease, hearing what people wish, repeating writes while the
 //! database is away, and putting together what the pipeline is given.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use slipway_deploy::{Hold, StageError, Target, Work};
@@ -69,24 +70,33 @@ where
     }
 }
 
+/// What the pipeline is given.
+pub(super) struct Prepared {
+    pub work: Work,
+    /// The server as it enters the inventory when its key is learned.
+    pub server: ServerRecord,
+    /// Why no stage can be run with it. It's enough to put something back.
+    pub refused: Option<StageError>,
+}
+
 /// Puts together what the pipeline is given. The outer error is the database's, the inner one the deployment's.
 pub(super) async fn prepare(
     runner: &Runner,
     claim: &Claim,
     hold: Hold,
-) -> Result<Result<(Work, ServerRecord), StageError>, StoreError> {
+) -> Result<Result<Prepared, StageError>, StoreError> {
     let request = &claim.event.data;
     let known = persist(|| runner.store.server(&request.server.handle)).await?;
     let digests = persist(|| runner.store.github_digests(request.project.id, &claim.lease.server)).await?;
     let shares_repository = claim.action == Action::Undeploy
         && persist(|| runner.store.shares_repository(request.project.id, &claim.lease.server)).await?;
-    let ready = || -> Result<(Work, ServerRecord), StageError> {
+    let ready = || -> Result<Prepared, StageError> {
         let target = runner.credentials.target(&request.server, known)?;
         let server = record(&target);
         // Whoever only stops a project must not need the key that its secrets were sealed to years ago.
-        let secrets = match runner.credentials.secrets(request) {
-            Err(error) if claim.action.deploys() => return Err(error),
-            opened => opened.unwrap_or_default(),
+        let (secrets, refused) = match runner.credentials.secrets(request) {
+            Ok(secrets) => (secrets, None),
+            Err(error) => (BTreeMap::new(), Some(error).filter(|_| claim.action.deploys())),
         };
         let work = Work {
             deployment: claim.lease.deployment,
@@ -99,12 +109,11 @@ pub(super) async fn prepare(
             github_digests: digests,
             hold,
         };
-        Ok((work, server))
+        Ok(Prepared { work, server, refused })
     };
     Ok(ready())
 }
 
-/// The server as it enters the inventory when its key is learned.
 fn record(target: &Target) -> ServerRecord {
     ServerRecord {
         handle: target.handle.clone(),

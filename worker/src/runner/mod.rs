@@ -8,6 +8,7 @@ mod conclude;
 mod keep;
 mod pipeline;
 mod reporter;
+mod settle;
 mod stages;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub(crate) use brake::WIND_UP;
 pub use pipeline::{Attempt, Pipeline};
 
 use crate::credentials::Credentials;

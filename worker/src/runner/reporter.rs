@@ -11,6 +11,7 @@ use slipway_protocol::{Failure, ProgressKind, Stage};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::brake::{Brake, Why};
 use crate::store::{Lease, ServerRecord, Store, StoreError};
 
 /// Lines of one log event.
@@ -71,15 +72,22 @@ pub(super) struct Writer {
     lease: Lease,
     attempt: u32,
     server: ServerRecord,
+    brake: Brake,
     lines: Option<(Stage, Vec<String>, Instant)>,
 }
 
 /// Both ends.
-pub(super) fn channel(store: Store, lease: Lease, attempt: u32, server: ServerRecord) -> (Arc<Teller>, Writer) {
+pub(super) fn channel(
+    store: Store,
+    lease: Lease,
+    attempt: u32,
+    server: ServerRecord,
+    brake: Brake,
+) -> (Arc<Teller>, Writer) {
     let (sender, receiver) = mpsc::channel(BUFFER);
     let dropped = Arc::new(AtomicU64::new(0));
     let teller = Teller { sender, dropped: dropped.clone() };
-    (Arc::new(teller), Writer { receiver, dropped, store, lease, attempt, server, lines: None })
+    (Arc::new(teller), Writer { receiver, dropped, store, lease, attempt, server, brake, lines: None })
 }
 
 impl Writer {
@@ -138,7 +146,10 @@ impl Writer {
     async fn learn(&self, key: &HostKey) {
         match self.store.learn_host_key(&self.server, key).await {
             Ok(true) => tracing::info!(server.handle = %self.server.handle, "host key pinned at first sight"),
-            Ok(false) => tracing::error!(server.handle = %self.server.handle, "another host key is pinned already"),
+            Ok(false) => {
+                tracing::error!(server.handle = %self.server.handle, "another host key is pinned already");
+                self.brake.pull(Why::Mistrust);
+            }
             Err(error) => lost(&error, &self.server),
         }
     }

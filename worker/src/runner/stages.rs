@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use slipway_deploy::{Done, StageError, StageReport};
-use slipway_protocol::{Change, ErrorCode, Stage, StageSummary};
+use slipway_protocol::{Action, Change, ErrorCode, Stage, StageSummary};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::age;
-use super::attempt::{Ended, Run};
-use super::brake::Why;
+use super::attempt::{Ended, Run, mistrust};
+use super::brake::{Brake, WIND_UP, Why};
 use super::keep::persist;
+use super::{Runner, age};
 use crate::crash::{self, Step};
 use crate::metrics::Metrics;
-use crate::store::{Boundary, End, StoreError};
+use crate::store::{Boundary, StoreError, unsettles};
 
 impl Run<'_> {
     /// All that the attempt does; when the brake is pulled the running command dies and this ends soon after.
@@ -58,11 +58,11 @@ impl Run<'_> {
         let input = self.pipeline.as_ref().map(|begun| begun.input_hash.clone()).unwrap_or_default();
         match persist(|| runner.store.stage_started(&claim.lease, stage, &input)).await? {
             Boundary::GoOn => {
-                self.touched |= stage != Stage::Preflight;
+                self.unsettled |= unsettles(claim.action, stage);
                 Ok(())
             }
-            Boundary::Superseded(by) => Err(Ended::Stopped(End::Superseded { by: Some(by) })),
-            Boundary::Cancelled => Err(Ended::Stopped(End::Cancelled)),
+            Boundary::Superseded(by) => Err(Ended::Superseded(by)),
+            Boundary::Cancelled => Err(Ended::Cancelled),
         }
     }
 
@@ -75,7 +75,8 @@ impl Run<'_> {
         if done.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let proven = begun.attempt.resume(&done).await.unwrap_or_else(|error| {
+        let resumed = until_braked(runner, self.brake, self.overdue_at, begun.attempt.resume(&done)).await;
+        let proven = resumed.unwrap_or_else(|| Err(unending())).unwrap_or_else(|error| {
             tracing::warn!(error.type = error.code.as_str(), "nothing is resumed: {}", error.message);
             BTreeMap::new()
         });
@@ -101,6 +102,8 @@ impl Run<'_> {
             let result = crash::around(Step::Stage, self.braked(stage)).await;
             let took = began.elapsed();
             self.flush().await;
+            // What a server says that may be another one is worth nothing.
+            let result = if self.brake.is_mistrusted() { Err(mistrust()) } else { result };
             match result {
                 Ok(mut report) => {
                     let round_trips = self.pipeline.as_ref().map(|begun| begun.attempt.round_trips());
@@ -116,22 +119,13 @@ impl Run<'_> {
         .await
     }
 
-    /// Runs a stage, and ends what it runs at the drain's deadline, at its own and at the deployment's.
     async fn braked(&mut self, stage: Stage) -> Result<StageReport, StageError> {
         let (runner, brake, overdue_at) = (self.runner, self.brake, self.overdue_at);
         let Some(begun) = self.pipeline.as_mut() else {
             return Err(StageError::new(ErrorCode::InternalError, "the attempt hasn't begun"));
         };
-        let work = begun.attempt.run(stage);
-        tokio::pin!(work);
-        let why = tokio::select! {
-            outcome = &mut work => return outcome,
-            () = runner.drain.overdue(Duration::ZERO) => Why::Drained,
-            () = tokio::time::sleep(runner.settings.deadlines.stage) => Why::StageOverdue,
-            () = tokio::time::sleep_until(overdue_at) => Why::Overdue,
-        };
-        brake.pull(why);
-        work.await
+        let outcome = until_braked(runner, brake, overdue_at, begun.attempt.run(stage)).await;
+        outcome.unwrap_or_else(|| Err(unending()))
     }
 
     /// Notes a stage's failure. One whose reason is the brake is the brake's.
@@ -179,8 +173,9 @@ impl Run<'_> {
     fn stopped(&self, why: Why) -> Ended {
         match why {
             Why::LeaseLost => Ended::Lost,
-            Why::Cancelled => Ended::Stopped(End::Cancelled),
+            Why::Cancelled => Ended::Cancelled,
             Why::Drained => Ended::Drained,
+            Why::Mistrust => Ended::Failed { error: mistrust(), stage: None, open: None },
             // It came to its end all the same, but what follows it can't run any more.
             Why::StageOverdue => Ended::Failed { error: self.stage_overdue(), stage: None, open: None },
             Why::Overdue => {
@@ -219,4 +214,31 @@ impl Run<'_> {
             begun.teller.flush().await;
         }
     }
+}
+
+/// Runs `work` to its end, or until soon after the brake is pulled: by what is heard beside it, or here at the drain's
+/// deadline, at a stage's or at the deployment's. `None` when it doesn't end even then.
+async fn until_braked<T>(
+    runner: &Runner,
+    brake: &Brake,
+    overdue_at: Instant,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let stop = brake.stop();
+    tokio::pin!(work);
+    let why = tokio::select! {
+        outcome = &mut work => return Some(outcome),
+        () = stop.cancelled() => None,
+        () = runner.drain.overdue(Duration::ZERO) => Some(Why::Drained),
+        () = tokio::time::sleep(runner.settings.deadlines.stage) => Some(Why::StageOverdue),
+        () = tokio::time::sleep_until(overdue_at) => Some(Why::Overdue),
+    };
+    if let Some(why) = why {
+        brake.pull(why);
+    }
+    tokio::time::timeout(WIND_UP, work).await.ok()
+}
+
+fn unending() -> StageError {
+    StageError::new(ErrorCode::DeadlineExceeded, "what it ran didn't end when it was stopped")
 }

@@ -54,10 +54,11 @@ pub fn after_failure(policy: &Policy, tries: Tries, error: &StageError, open: Op
     }
 }
 
-/// Whether a deployment that was interrupted `before` times, and is so once more, may go on.
+/// Whether a deployment that was interrupted `before` times, and is so once more, may be claimed again. What it left
+/// `unsettled` is worth one claim more, for putting that back and nothing else.
 #[must_use]
-pub fn after_interruption(before: u32, limit: u32) -> bool {
-    before < limit
+pub fn after_interruption(before: u32, limit: u32, unsettled: bool) -> bool {
+    before < limit || (unsettled && before == limit)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::ending::{End, StageEnd};
 use super::error::readable;
-use super::ledger::{Head, Ledger};
+use super::ledger::Ledger;
 use super::state::State;
 use super::{Result, Store, commit, deadline, wakeups};
 use crate::crash::Write;
@@ -98,7 +98,10 @@ impl Store {
                 return Ok(Cancelled { found, duplicate: true });
             }
             let ledger = Ledger::lock(&tx, wish.deployment).await?;
-            let found = ledger.as_ref().map(|ledger| met(&ledger.head));
+            let found = match &ledger {
+                Some(ledger) => Some(met(ledger).await?),
+                None => None,
+            };
             remember(&tx, wish, found).await?;
             match ledger {
                 Some(mut ledger) if found == Some(State::Pending) => {
@@ -151,10 +154,20 @@ impl Store {
     }
 }
 
-/// The state that a wish meets. What has begun and waits for another attempt counts as running: it gets that attempt
-/// now, for putting back what it touched and nothing else.
-fn met(head: &Head) -> State {
-    if head.fence.is_some() && head.state == State::Pending { State::Running } else { head.state }
+/// The state that a wish meets. What waits counts as running when there is something to be put back: it gets an attempt
+/// now, for that and nothing else. What was to give way to it, and hasn't yet, goes on.
+async fn met(ledger: &Ledger<'_>) -> Result<State> {
+    let head = &ledger.head;
+    if head.state != State::Pending {
+        return Ok(head.state);
+    }
+    if head.fence.is_some() {
+        return Ok(State::Running);
+    }
+    let goes_on = "UPDATE deployments SET superseded_by = NULL
+                   WHERE superseded_by = $1 AND project_id = $2 AND state IN ('pending', 'running')";
+    ledger.tx.execute(goes_on, &[&head.id.0, &head.project.as_ref().map(|p| p.id.0)]).await?;
+    Ok(if ledger.is_orphaned().await? { State::Running } else { State::Pending })
 }
 
 /// A cancel event and the request that it's about may arrive at once: one of them is first.

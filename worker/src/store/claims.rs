@@ -10,6 +10,7 @@ use tokio_postgres::types::Json;
 
 use super::ending::{End, StageEnd};
 use super::ledger::{HEAD, Head, Ledger, number};
+use super::progress::Boundary;
 use super::queue::{self, Terms};
 use super::state::State;
 use super::{Result, Store, StoreError, commit, deadline};
@@ -60,6 +61,8 @@ pub struct Claim {
     pub waits: u32,
     /// Trace context of the request's intake.
     pub traceparent: Option<String>,
+    /// Whether it's to be carried out. Otherwise it was claimed so that somebody settles the project, and nothing else.
+    pub boundary: Boundary,
 }
 
 /// What people want of a running attempt, in the middle of whatever it does.
@@ -76,10 +79,8 @@ pub enum Course {
 pub enum Interrupted {
     /// It waits for another worker.
     Released,
-    /// It was interrupted too often and has failed.
-    GivenUp,
-    /// A newer request for the same project waits, so that it has ended.
-    Superseded,
+    /// It has ended: as superseded or cancelled if it was called off, and otherwise since it was interrupted too often.
+    Ended(Outcome),
 }
 
 impl Interrupted {
@@ -88,8 +89,7 @@ impl Interrupted {
     pub fn outcome(self) -> Option<Outcome> {
         match self {
             Self::Released => None,
-            Self::GivenUp => Some(Outcome::Failed),
-            Self::Superseded => Some(Outcome::Superseded),
+            Self::Ended(outcome) => Some(outcome),
         }
     }
 }
@@ -133,10 +133,12 @@ impl Store {
             };
             ledger.progress(ProgressKind::AttemptStarted { attempt }).await?;
             let (action, remove_volumes) = (ledger.head.action, ledger.head.remove_volumes);
-            let (interruptions, traceparent) = (ledger.head.interruptions, ledger.head.traceparent);
-            let waits = number(&row, "waits");
+            let (interruptions, boundary) = (ledger.head.interruptions, ledger.head.boundary());
+            let (waits, traceparent) = (number(&row, "waits"), ledger.head.traceparent);
             commit(tx, Write::Claim).await?;
-            Ok(Some(Claim { lease, action, remove_volumes, event, attempt, interruptions, waits, traceparent }))
+            let claim =
+                Claim { lease, action, remove_volumes, event, attempt, interruptions, waits, traceparent, boundary };
+            Ok(Some(claim))
         })
         .await
     }
@@ -252,8 +254,16 @@ impl Store {
     }
 }
 
+/// The reason of a dead letter that was interrupted too often.
+pub(crate) const INTERRUPTED: &str = "interrupted";
+
+/// Why a deployment that was interrupted so often is given up.
+pub(crate) fn too_often(interruptions: u32) -> String {
+    format!("{interruptions} attempts were interrupted by workers that stopped or died")
+}
+
 /// Back to pending, or to its end: when a newer request takes over what it touched, or when it happens for more than the
-/// `limit`th time. One that is to be cancelled is claimed once more, to put back what it touched.
+/// `limit`th time. One that is to be called off is claimed once more, to put back what it touched.
 async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Result<Interrupted> {
     let (id, attempt) = (ledger.head.id, ledger.head.attempt);
     ledger
@@ -266,19 +276,23 @@ async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Resul
         .await?;
     ledger.tx.execute("UPDATE deployments SET interruptions = interruptions + 1 WHERE id = $1", &[&id.0]).await?;
     ledger.progress(ProgressKind::Interrupted { attempt }).await?;
-    if let Some(by) = ledger.head.superseded_by.filter(|_| !ledger.head.cancel_requested) {
-        ledger.finish(store, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
-        return Ok(Interrupted::Superseded);
+    if let Boundary::Superseded(by) = ledger.head.boundary()
+        && !ledger.settles_before(by).await?
+    {
+        let end = End::Superseded { by: Some(by) };
+        return ledger.finish(store, &end, &StageEnd::default()).await.map(Interrupted::Ended);
     }
-    if !after_interruption(ledger.head.interruptions, limit) {
-        let failure = Failure::new(
-            ErrorCode::InterruptedTooOften,
-            None,
-            format!("{} attempts were interrupted by workers that stopped or died", ledger.head.interruptions + 1),
-        );
-        let end = End::Failed { failure, missing_secret: None, reason: "interrupted" };
-        ledger.finish(store, &end, &StageEnd::default()).await?;
-        return Ok(Interrupted::GivenUp);
+    let before = ledger.head.interruptions;
+    if !after_interruption(before, limit, ledger.is_orphaned().await?) {
+        let end = match ledger.head.boundary() {
+            Boundary::GoOn => {
+                let failure = Failure::new(ErrorCode::InterruptedTooOften, None, too_often(before + 1));
+                End::Failed { failure, missing_secret: None, reason: INTERRUPTED }
+            }
+            Boundary::Superseded(by) => End::Superseded { by: Some(by) },
+            Boundary::Cancelled => End::Cancelled,
+        };
+        return ledger.finish(store, &end, &StageEnd::default()).await.map(Interrupted::Ended);
     }
     ledger
         .tx

@@ -5,22 +5,23 @@ use slipway_protocol::names::VariableName;
 use slipway_protocol::{
     Action, DeploymentId, DeploymentResult, EventType, Failure, Outcome, ServiceReport, Serving, StageSummary, topology,
 };
+use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
 
 use super::announcements::withdraw;
 use super::history::LINEAGE;
-use super::ledger::Ledger;
+use super::ledger::{Head, Ledger};
 use super::new_dead_letter::NewDeadLetter;
 use super::state::State;
-use super::{Lease, Result, Store, commit, deadline};
+use super::{Lease, Result, Store, StoreError, commit, deadline};
 use crate::crash::Write;
 
 /// How a deployment ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum End {
-    /// The project answers. Whether anything was changed for it, the journal knows.
+    /// Everything is done. Whether anything was changed for it, the journal knows.
     Succeeded {
-        /// Where.
+        /// Where the project answers, if it's to.
         url: Option<String>,
     },
     /// It failed for good.
@@ -29,7 +30,7 @@ pub enum End {
         failure: Failure,
         /// Which secret is missing, for `missing-secret`.
         missing_secret: Option<VariableName>,
-        /// The dead letter's reason: `permanent`, `exhausted` or `interrupted`.
+        /// The dead letter's reason: `permanent`, `exhausted`, `overdue` or `interrupted`.
         reason: &'static str,
     },
     /// A newer request took its place.
@@ -52,10 +53,13 @@ pub struct StageEnd {
     pub stages: Vec<StageSummary>,
     /// Sequential SSH round trips of the attempt.
     pub round_trips: Option<u32>,
+    /// Whether what served before serves again, or nothing had to be done for it.
+    pub settled: bool,
 }
 
 impl Store {
-    /// Ends a deployment: its terminal state, its one result event and, after a failure, its dead letter.
+    /// Ends a deployment: its terminal state, its one result event and, after a failure, its dead letter. A call that is
+    /// repeated since its answer was lost gives the same answer.
     ///
     /// # Errors
     /// [`super::StoreError::LeaseLost`], or when the database fails.
@@ -63,12 +67,45 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
-            let mut ledger = Ledger::held(&tx, lease).await?;
+            let mut ledger = match Ledger::held(&tx, lease).await {
+                Err(StoreError::LeaseLost) => return ended(&tx, lease).await,
+                held => held?,
+            };
             let outcome = ledger.finish(self, end, seen).await?;
             commit(tx, Write::Finish).await?;
             Ok(outcome)
         })
         .await
+    }
+
+    /// Ends a deployment for the sake of a newer one; `None` when that was called off meanwhile, and nothing was written.
+    ///
+    /// # Errors
+    /// As [`Store::finish`].
+    pub async fn give_way(&self, lease: &Lease, seen: &StageEnd) -> Result<Option<Outcome>> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = client.transaction().await?;
+            let mut ledger = match Ledger::held(&tx, lease).await {
+                Err(StoreError::LeaseLost) => return ended(&tx, lease).await.map(Some),
+                held => held?,
+            };
+            let Some(by) = ledger.head.superseded_by else { return Ok(None) };
+            let outcome = ledger.finish(self, &End::Superseded { by: Some(by) }, seen).await?;
+            commit(tx, Write::Finish).await?;
+            Ok(Some(outcome))
+        })
+        .await
+    }
+}
+
+/// How the deployment ended under this very claim, if it did.
+async fn ended(tx: &Transaction<'_>, lease: &Lease) -> Result<Outcome> {
+    match Ledger::lock(tx, lease.deployment).await? {
+        Some(Ledger { head: Head { state: State::Ended(outcome), fence, .. }, .. }) if fence == Some(lease.fence.0) => {
+            Ok(outcome)
+        }
+        _ => Err(StoreError::LeaseLost),
     }
 }
 
@@ -115,8 +152,12 @@ impl Ledger<'_> {
         if let End::Failed { failure, reason, .. } = end {
             NewDeadLetter::of_deployment(self.tx, &self.head, failure, reason).await?.insert(self.tx, store).await?;
         }
-        let undeployed =
-            self.head.action == Action::Undeploy && matches!(outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
+        let well = matches!(outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
+        // Stopping and starting see to what they find themselves.
+        if seen.settled || well {
+            self.note_settled(true).await?;
+        }
+        let undeployed = well && self.head.action == Action::Undeploy;
         if let (true, Some(project), Some(server)) = (undeployed, &self.head.project, &self.head.server) {
             withdraw(self.tx, project.id, server).await?;
         }
@@ -148,7 +189,9 @@ impl Ledger<'_> {
         match end {
             End::Succeeded { url: at } => {
                 url.clone_from(at);
-                serving = Some(Serving { commit: head.commit.clone(), proven: true });
+                // Stopping and undeploying succeed, and nothing serves.
+                let serves = head.action.deploys() || head.action == Action::Start;
+                serving = serves.then(|| Serving { commit: head.commit.clone(), proven: true });
             }
             End::Failed { failure: why, missing_secret: which, .. } => {
                 failure = Some(why.clone());

@@ -83,8 +83,9 @@ impl StoreError {
             Self::Database(e) => {
                 e.is_closed()
                     || e.code().is_none_or(|code| {
-                        // Classes 08 connection, 40 rollback, 53 resources, 57 operator intervention, 58 system.
-                        ["08", "40", "53", "57", "58"].iter().any(|class| code.code().starts_with(class))
+                        // Classes 08 connection, 25 transaction state (a standby that isn't promoted yet, a transaction
+                        // that was idle for too long), 40 rollback, 53 resources, 57 operator intervention, 58 system.
+                        ["08", "25", "40", "53", "57", "58"].iter().any(|class| code.code().starts_with(class))
                             || *code == SqlState::LOCK_NOT_AVAILABLE
                     })
             }

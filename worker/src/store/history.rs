@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use slipway_deploy::Done;
-use slipway_protocol::Stage;
 use tokio_postgres::types::Json;
 
 use super::error::readable;
@@ -25,8 +24,9 @@ pub struct History {
     pub replayed: bool,
     /// Whether any stage of it has ever begun.
     pub begun: bool,
-    /// Whether a stage has begun that touches the server.
-    pub touched: bool,
+    /// Whether a release was begun on the project that has neither proven itself nor been put back: this deployment's
+    /// own or one before it.
+    pub unsettled: bool,
 }
 
 impl Store {
@@ -43,9 +43,10 @@ impl Store {
                     "SELECT now() AS now, accepted_at, coalesce(started_at, now()) AS started_at,
                             replay_id IS NOT NULL AS replayed,
                             EXISTS (SELECT 1 FROM stage_journal WHERE deployment_id = d.id) AS begun,
-                            EXISTS (SELECT 1 FROM stage_journal WHERE deployment_id = d.id AND stage <> $2) AS touched
+                            EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
+                                    AND l.server = d.server AND l.unsettled) AS unsettled
                      FROM deployments d WHERE id = $1",
-                    &[&lease.deployment.0, &Stage::Preflight.as_str()],
+                    &[&lease.deployment.0],
                 )
                 .await?;
             Ok(History {
@@ -54,7 +55,7 @@ impl Store {
                 started_at: row.get("started_at"),
                 replayed: row.get("replayed"),
                 begun: row.get("begun"),
-                touched: row.get("touched"),
+                unsettled: row.get("unsettled"),
             })
         })
         .await

@@ -129,14 +129,20 @@ impl Store {
         let by = newer.id;
         let Some(mut ledger) = Ledger::lock(tx, older).await? else { return Ok(()) };
         match ledger.head.state {
-            State::Pending => {
+            // It's claimed once more, for nothing but that.
+            State::Pending if ledger.settles_before(by).await? => {
+                let settle = "UPDATE deployments SET superseded_by = $2, run_at = least(run_at, now()) WHERE id = $1";
+                tx.execute(settle, &[&older.0, &by.0]).await?;
+            }
+            State::Pending if ledger.head.fence.is_none() || action.gives_way_to(newer.action) => {
                 ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
             }
             // Its worker reads this at the next boundary between stages.
             State::Running if action.gives_way_to(newer.action) => {
                 tx.execute("UPDATE deployments SET superseded_by = $2 WHERE id = $1", &[&older.0, &by.0]).await?;
             }
-            State::Running | State::Ended(_) => {}
+            // What is half undone is undone to its end first.
+            State::Pending | State::Running | State::Ended(_) => {}
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use slipway_protocol::{Change, DeploymentId, Failure, ProgressKind, Project, Pro
 use tokio_postgres::types::Json;
 
 use super::claims::seconds;
-use super::ending::{End, StageEnd};
 use super::ledger::Ledger;
+use super::settling::unsettles;
 use super::state::State;
 use super::{Lease, Result, Store, circuits, commit, deadline};
 use crate::crash::Write;
@@ -32,8 +32,8 @@ pub enum Boundary {
 pub enum Scheduled {
     /// The next one may begin then.
     At(Timestamp),
-    /// A newer request for the same project waits, so that the deployment has ended.
-    Superseded,
+    /// A newer request for the same project waits. Nothing was written.
+    Superseded(DeploymentId),
     /// An operator asked to cancel it. Nothing was written: what it touched is to be put back first.
     Cancelled,
 }
@@ -49,11 +49,9 @@ impl Store {
             let tx = client.transaction().await?;
             let mut ledger = Ledger::held(&tx, lease).await?;
             let attempt = ledger.head.attempt;
-            if ledger.head.cancel_requested {
-                return Ok(Boundary::Cancelled);
-            }
-            if let Some(by) = ledger.head.superseded_by {
-                return Ok(Boundary::Superseded(by));
+            match ledger.head.boundary() {
+                Boundary::GoOn => {}
+                stop => return Ok(stop),
             }
             // A call that is repeated since its answer was lost changes nothing.
             let new = tx
@@ -71,6 +69,9 @@ impl Store {
                 .await?;
             if new == 1 {
                 ledger.progress(ProgressKind::StageStarted { stage, attempt }).await?;
+            }
+            if unsettles(ledger.head.action, stage) {
+                ledger.note_settled(false).await?;
             }
             commit(tx, Write::StageStarted).await?;
             Ok(Boundary::GoOn)
@@ -212,13 +213,10 @@ impl Store {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
             let mut ledger = Ledger::held(&tx, lease).await?;
-            if ledger.head.cancel_requested {
-                return Ok(Scheduled::Cancelled);
-            }
-            if let Some(by) = ledger.head.superseded_by {
-                ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
-                commit(tx, Write::Retry).await?;
-                return Ok(Scheduled::Superseded);
+            match ledger.head.boundary() {
+                Boundary::GoOn => {}
+                Boundary::Superseded(by) => return Ok(Scheduled::Superseded(by)),
+                Boundary::Cancelled => return Ok(Scheduled::Cancelled),
             }
             let run_at: Timestamp = tx
                 .query_one(

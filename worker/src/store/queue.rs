@@ -33,7 +33,8 @@ impl From<Duration> for Terms {
     }
 }
 
-/// The head of the queue of each server that isn't left out, and of these the one that has been due for longest. The
+/// The head of the queue of each server that isn't left out, and of these the one that has been due for longest. What
+/// came after an undeployment that is half done waits for it, also while that waits for its next attempt. The
 /// recursion steps from server to server through the index, so that the length of their queues doesn't matter.
 const HEAD_OF_ALL: &str = "
     WITH RECURSIVE queue (server) AS (
@@ -47,6 +48,9 @@ const HEAD_OF_ALL: &str = "
         WHERE state = 'pending' AND d.server = q.server AND run_at <= now()
           AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
                           AND l.server = d.server AND l.expires_at > now())
+          AND NOT EXISTS (SELECT 1 FROM deployments u WHERE u.state = 'pending' AND u.action = 'undeploy'
+                          AND u.fence IS NOT NULL AND u.project_slug = d.project_slug AND u.server = d.server
+                          AND u.arrival < d.arrival)
         ORDER BY run_at, arrival LIMIT 1
     ) head
     WHERE q.server <> ALL ($1) ORDER BY head.run_at, head.arrival LIMIT 1";

@@ -39,6 +39,7 @@ pub struct Call {
     pub cancel: CancellationToken,
 }
 
+type Settling = dyn Fn(CancellationToken) -> Future<'static, Settled> + Send + Sync;
 type Script = dyn Fn(Call) -> Future<'static, Result<StageReport, StageError>> + Send + Sync;
 
 /// An attempt and the stages that it was offered.
@@ -53,12 +54,14 @@ pub struct Scripted {
     pub calls: Arc<Mutex<Vec<(u32, Stage)>>>,
     /// Attempts that put back, and whether they were to keep what runs.
     pub settled: Arc<Mutex<Vec<(u32, bool)>>>,
-    /// What came of that.
-    settling: Settled,
+    /// What comes of that.
+    settling: Arc<Settling>,
     /// What was offered to be resumed, with its attempt.
     pub offered: Arc<Mutex<Vec<Offer>>>,
     /// Stages that are proven when they're offered.
     proves: &'static [Stage],
+    /// Whether an offer is ever answered.
+    resumes: bool,
 }
 
 impl Scripted {
@@ -71,15 +74,29 @@ impl Scripted {
             attempts: Arc::default(),
             calls: Arc::default(),
             settled: Arc::default(),
-            settling: Settled::Nothing,
+            settling: Arc::new(|_| Box::pin(std::future::ready(Settled::Nothing))),
             offered: Arc::default(),
             proves: &[],
+            resumes: true,
         }
     }
 
     /// The same, and this is what comes of putting back.
     pub fn settling(self, settling: Settled) -> Self {
-        Self { settling, ..self }
+        self.settling_with(move |_| std::future::ready(settling.clone()))
+    }
+
+    /// The same, and this is how it puts back.
+    pub fn settling_with<F>(self, settle: impl Fn(CancellationToken) -> F + Send + Sync + 'static) -> Self
+    where
+        F: std::future::Future<Output = Settled> + Send + 'static,
+    {
+        Self { settling: Arc::new(move |cancel| Box::pin(settle(cancel))), ..self }
+    }
+
+    /// The same, and whoever asks what is proven gets no answer.
+    pub fn never_resuming(self) -> Self {
+        Self { resumes: false, ..self }
     }
 
     /// The same, with these stages proven when they're offered.
@@ -121,6 +138,9 @@ impl Attempt for ScriptedAttempt {
 
     fn resume<'a>(&'a mut self, done: &'a Done) -> Future<'a, Result<BTreeMap<Stage, StageReport>, StageError>> {
         self.pipeline.offered.lock().unwrap().push((self.number, done.keys().copied().collect()));
+        if !self.pipeline.resumes {
+            return Box::pin(std::future::pending());
+        }
         let proven = done.iter().filter(|(stage, _)| self.pipeline.proves.contains(stage)).map(|(stage, facts)| {
             let again = StageReport { facts: facts.clone(), ..report(Change::Unchanged) };
             (*stage, again.fact("resumed", true))
@@ -128,9 +148,9 @@ impl Attempt for ScriptedAttempt {
         Box::pin(std::future::ready(Ok(proven.collect())))
     }
 
-    fn settle(&mut self, keep: bool, _: CancellationToken) -> Future<'_, Settled> {
+    fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Future<'_, Settled> {
         self.pipeline.settled.lock().unwrap().push((self.number, keep));
-        Box::pin(std::future::ready(self.pipeline.settling.clone()))
+        (self.pipeline.settling)(cancel)
     }
 
     fn round_trips(&self) -> u32 {

@@ -25,11 +25,17 @@ impl World {
             self.attempts.remove(which);
             return self.end(this, outcome);
         }
+        if d.interruptions > INTERRUPTIONS {
+            // It was claimed only to put back what it touched.
+            self.attempts.remove(which);
+            return self.end(this, Outcome::Failed);
+        }
         self.check_newest(this);
         let error = if self.down[d.server] { Some(ErrorCode::ServerUnreachable) } else { error };
         match error {
             None => {
                 self.circuits.remove(&d.server);
+                self.deployments[this].touched = true;
                 if last {
                     self.attempts.remove(which);
                     self.end(this, Outcome::Succeeded);
@@ -88,10 +94,11 @@ impl World {
 
     pub(super) fn interrupt(&mut self, this: usize) {
         let d = &mut self.deployments[this];
-        let goes_on = after_interruption(d.interruptions, INTERRUPTIONS);
+        let goes_on = after_interruption(d.interruptions, INTERRUPTIONS, d.touched);
         d.interruptions += 1;
         if !goes_on {
-            return self.end(this, Outcome::Failed);
+            let outcome = d.to_stop.unwrap_or(Outcome::Failed);
+            return self.end(this, outcome);
         }
         (d.tries.attempt, d.run_at) = (d.tries.attempt - 1, self.now);
         self.wait(this);

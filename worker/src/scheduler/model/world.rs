@@ -75,6 +75,8 @@ pub(super) struct Deployment {
     pub(super) accepted_at: Timestamp,
     pub(super) fence: u64,
     pub(super) to_stop: Option<Outcome>,
+    /// Whether a stage of it has changed something.
+    pub(super) touched: bool,
 }
 
 /// What a worker believes that it may do.
@@ -153,6 +155,7 @@ impl World {
             accepted_at: self.now,
             fence: 0,
             to_stop: None,
+            touched: false,
         });
         let verdict = arrive(&order, &rivals);
         if verdict.superseded_by.is_some() {
