@@ -550,6 +550,17 @@ class Serving(_Read):
     """Whether it gave a worker a healthy answer, asked from outside the server."""
 
 
+class Exposed(_Read):
+    """A published TCP port. What Docker publishes, no rule of ufw closes."""
+
+    port: int
+    service: str
+    answers: bool
+    """Whether it took a worker's connection, from outside the server."""
+    asked_for: bool
+    """Whether the request allocates it. One that answers though it doesn't is a finding."""
+
+
 class ServiceReport(_Read):
     """One service of the project, as seen on the server."""
 
@@ -608,6 +619,9 @@ class Result(_Read):
     superseded_by: uuid.UUID | None = None
     serving: Serving | None = None
     """Absent when nobody could look."""
+    also_on: list[str] = []
+    """Other servers where it was deployed and not undeployed: it may still run there, with the same secrets."""
+    exposed: list[Exposed] = []
     services: list[ServiceReport] = []
     stages: list[StageSummary] = []
     attempts: int

@@ -41,7 +41,7 @@ pub use envelope::{CONTENT_TYPE, CloudEvent, EventType};
 pub use ids::{DeploymentId, ProjectId};
 pub use progress::{Progress, ProgressKind};
 pub use ready::{Allocation, HealthCheck, Project, ProjectReady, Repository, Server};
-pub use result::{DeploymentResult, Failure, Outcome, ServiceReport, Serving, StageSummary};
+pub use result::{DeploymentResult, Exposed, Failure, Outcome, ServiceReport, Serving, StageSummary};
 pub use secret::{SealedSecret, SecretSource};
 pub use stage::{Change, Stage};
 

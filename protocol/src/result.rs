@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::names::{CommitSha, RepositoryName, ServerHandle, ServiceName, VariableName};
+use crate::names::{CommitSha, Port, RepositoryName, ServerHandle, ServiceName, VariableName};
 use crate::{Action, Change, Class, Correlation, DeploymentId, ErrorCode, Project, Stage};
 
 /// How a deployment ended.
@@ -93,6 +93,12 @@ pub struct DeploymentResult {
     /// What serves now, after a success as after a failure; absent when nobody could look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<Serving>,
+    /// Other servers where this project was deployed and not undeployed: it may still run there, with the same secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also_on: Vec<ServerHandle>,
+    /// The ports that Docker publishes for this project on addresses that others may reach, as seen last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exposed: Vec<Exposed>,
     /// What runs, service by service, as seen last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceReport>,
@@ -118,6 +124,24 @@ pub struct Serving {
     pub commit: Option<CommitSha>,
     /// Whether it gave a worker a healthy answer, asked from outside the server.
     pub proven: bool,
+}
+
+/// A published TCP port. What Docker publishes, no rule of ufw closes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Exposed {
+    /// The port on the server.
+    pub port: Port,
+    /// The service behind it.
+    pub service: String,
+    /// Whether it took a worker's connection, from outside the server.
+    pub answers: bool,
+    /// Whether the request allocates it. One that answers though it doesn't is a finding.
+    pub asked_for: bool,
+}
+
+impl Exposed {
+    /// The fact of stage firewall that lists them.
+    pub const FACT: &'static str = "exposed";
 }
 
 /// Why something failed.

@@ -11,7 +11,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use services::rig::{Options, Outside, Scripted, Worker, incoming, migrated, report, request};
 use services::{Database, vhost};
-use slipway_protocol::{Action, Change, DeploymentId, ErrorCode, Failure, Message, Outcome, Project, Stage, read};
+use slipway_protocol::{
+    Action, Change, DeploymentId, ErrorCode, Exposed, Failure, Message, Outcome, Project, Stage, read,
+};
 use slipway_worker::store::{Accepted, Boundary, Claim, DeadLetterFilter, End, StageEnd, State, Store, Verdict};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -524,4 +526,42 @@ async fn a_dead_letter_of_a_command_stands_behind_what_came_later_for_its_own_se
     assert_eq!(verdict().await, Verdict::Ready, "a deployment to another server stands in no command's way");
     shop.take_in(&shop.command(Action::Start, json!({ "server": "one" }))).await.unwrap();
     assert_eq!(verdict().await, Verdict::Superseded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_names_what_is_reachable_and_where_else_the_project_may_run() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    let found = json!([
+        { "port": 5432, "service": "db", "answers": true, "asked_for": false },
+        { "port": 8080, "service": "backend", "answers": true, "asked_for": true },
+    ]);
+    let told = found.clone();
+    let pipeline = Scripted::new(move |call| {
+        let firewall = call.stage == Stage::Firewall && call.work.action == Action::Deploy;
+        let report = report(Change::Changed);
+        let report = if firewall { report.fact(Exposed::FACT, told.clone()) } else { report };
+        async { Ok(report) }
+    });
+    let worker = Worker::start(store, &amqp, pipeline, Options::default());
+    let id = uuid::Uuid::new_v4();
+    let on = |server: &str| {
+        request(|event| {
+            event["data"]["project"]["id"] = id.to_string().into();
+            event["data"]["server"]["handle"] = server.into();
+        })
+    };
+    outside.publish(&on("vps-old")).await;
+    let first = outside.result().await;
+    assert_eq!((&first["data"]["exposed"], first["data"].get("also_on")), (&found, None));
+    outside.publish(&on("vps-new")).await;
+    assert_eq!(outside.result().await["data"]["also_on"], json!(["vps-old"]));
+
+    let project: Project = serde_json::from_value(first["data"]["project"].clone()).unwrap();
+    outside.publish(&command(&project, Action::Undeploy, json!({ "server": "vps-old" }))).await;
+    let gone = outside.result().await;
+    assert_eq!((gone["data"].get("exposed"), gone["data"].get("also_on")), (None, None), "{gone}");
+    outside.publish(&on("vps-new")).await;
+    assert_eq!(outside.result().await["data"].get("also_on"), None);
+    worker.stop().await;
 }

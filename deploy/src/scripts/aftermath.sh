@@ -1,14 +1,16 @@
 # Parameters: needles prefix; after project.sh. What is left of an attempt: what runs, which images nobody needs any
 # more, and where known secrets stand that don't belong there. Of secrets it tells places, never what.
 [ -d "$dir" ] || exit 0
-enter
-# Left by a command that was killed.
-rm -rf .slipway/put .slipway/link .slipway/note
-
 described='{{index .Config.Labels "com.docker.compose.service"}} {{.Config.Image}} {{with index .Config.Labels "slipway.commit"}}{{.}}{{else}}-{{end}}{{range $_, $on := .HostConfig.PortBindings}}{{range $on}} {{.HostPort}}{{end}}{{end}}'
 for id in $(project_ps -q); do
     tell runs "$(docker inspect --format "$described" "$id" 2>/dev/null || :)"
 done
+
+# A full disk takes not even the note of who holds the project: what runs was told, the rest can wait.
+{ mkdir -p -m 700 "$dir/.slipway" && echo room >"$dir/.slipway/room"; } 2>/dev/null || exit 0
+enter
+# Left by a command that was killed.
+rm -rf .slipway/put .slipway/link .slipway/note .slipway/room
 
 # prune: images of this project's own repository that no container names, no project's .env, and none of the releases
 # that may be put back. Others deploy meanwhile: a container that goes in between is no failure.

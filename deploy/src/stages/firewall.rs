@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use slipway_protocol::names::{Host, Port};
-use slipway_protocol::{ErrorCode, Stage};
+use slipway_protocol::{ErrorCode, Exposed, Stage};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -33,42 +33,24 @@ impl Attempt {
             let line = format!("port {port} has a ufw rule that Slipway hasn't made: it stays as it is");
             self.say(Stage::Firewall, &line);
         }
-        let exposed = exposed(&self.work.target.address, published(&said)).await;
-        for port in exposed.iter().filter(|port| port.answers && !asked_for.contains(&port.number)) {
-            let (number, service) = (port.number, &port.service);
+        let exposed = exposed(&self.work.target.address, published(&said), &asked_for).await;
+        for Exposed { port, service, .. } in exposed.iter().filter(|port| port.answers && !port.asked_for) {
             self.say(
                 Stage::Firewall,
                 &format!(
-                    "warning: port {number} of service {service} answers from outside, though it wasn't asked for; \
+                    "warning: port {port} of service {service} answers from outside, though it wasn't asked for; \
                      no firewall rule closes what Docker publishes: take it out of the compose files, or bind it to \
                      127.0.0.1"
                 ),
             );
         }
-        let exposed: Vec<_> = exposed
-            .iter()
-            .map(|port| {
-                json!({
-                    "port": port.number, "service": port.service, "answers": port.answers,
-                    "asked_for": asked_for.contains(&port.number),
-                })
-            })
-            .collect();
         Ok(StageReport::of(!(added.is_empty() && removed.is_empty()))
             .fact("ufw", said.value("ufw").unwrap_or("unknown"))
             .fact("opened", added)
             .fact("closed", removed)
             .fact("ruled_by_others", numbers("others"))
-            .fact("exposed", exposed))
+            .fact(Exposed::FACT, json!(exposed)))
     }
-}
-
-/// A TCP port that Docker publishes on an address that others may reach.
-#[derive(Debug, PartialEq, Eq)]
-struct Published {
-    number: Port,
-    service: String,
-    answers: bool,
 }
 
 /// From lines `SERVICE PORT/tcp ADDRESS HOST_PORT`; an IPv4 and an IPv6 one of the same port are one.
@@ -88,18 +70,18 @@ fn published(said: &Said) -> BTreeMap<Port, String> {
 }
 
 /// Tries all of them at once.
-async fn exposed(host: &Host, ports: BTreeMap<Port, String>) -> Vec<Published> {
+async fn exposed(host: &Host, ports: BTreeMap<Port, String>, asked_for: &[Port]) -> Vec<Exposed> {
     let mut tries = JoinSet::new();
-    for (number, service) in ports {
-        let host = host.to_string();
+    for (port, service) in ports {
+        let (host, asked_for) = (host.to_string(), asked_for.contains(&port));
         tries.spawn(async move {
-            let connecting = TcpStream::connect((host.as_str(), number.get()));
+            let connecting = TcpStream::connect((host.as_str(), port.get()));
             let answers = matches!(timeout(CONNECT_TIMEOUT, connecting).await, Ok(Ok(_)));
-            Published { number, service, answers }
+            Exposed { port, service, answers, asked_for }
         });
     }
     let mut ports = tries.join_all().await;
-    ports.sort_by_key(|port| port.number);
+    ports.sort_by_key(|exposed| exposed.port);
     ports
 }
 

@@ -20,6 +20,7 @@ pub(crate) fn print(result: &DeploymentResult, printer: &Printer) -> Result<Exit
             if let Some(url) = &result.url {
                 printer.line(&format!("{} {verb} at {url}", version(result)));
             }
+            findings(result, printer);
             printer.line(&format!("Finished all in {took}"));
         }
         Outcome::Failed | Outcome::MissingSecret => {
@@ -33,6 +34,18 @@ pub(crate) fn print(result: &DeploymentResult, printer: &Printer) -> Result<Exit
         }),
     }
     Ok(exit(result.outcome))
+}
+
+/// What is well and yet may not be meant.
+fn findings(result: &DeploymentResult, printer: &Printer) {
+    for found in result.exposed.iter().filter(|port| port.answers && !port.asked_for) {
+        let (port, service) = (found.port, &found.service);
+        printer.line(&format!("Port {port} of service {service} answers from outside, though nobody asked for that"));
+    }
+    for server in &result.also_on {
+        printer
+            .line(&format!("It was deployed to {server}, too: `slipway undeploy` takes it off there if it has moved"));
+    }
 }
 
 /// The exit code of an outcome.

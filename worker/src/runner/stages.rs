@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use slipway_deploy::{Done, StageError, StageReport};
-use slipway_protocol::{Action, Change, ErrorCode, Stage, StageSummary};
+use slipway_protocol::{Change, ErrorCode, Stage, StageSummary};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 

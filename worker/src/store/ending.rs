@@ -1,18 +1,21 @@
 //! The end of a deployment: its terminal state, its one result event and, after a failure, its dead letter, together.
 
 use jiff::Timestamp;
-use slipway_protocol::names::VariableName;
+use slipway_protocol::names::{ServerHandle, VariableName};
 use slipway_protocol::{
-    Action, DeploymentId, DeploymentResult, EventType, Failure, Outcome, ServiceReport, Serving, StageSummary, topology,
+    Action, DeploymentId, DeploymentResult, EventType, Exposed, Failure, Outcome, ServiceReport, Serving, StageSummary,
+    topology,
 };
-use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
+use tokio_postgres::{Row, Transaction};
 
 use super::announcements::withdraw;
+use super::error::readable;
 use super::history::LINEAGE;
 use super::ledger::{Head, Ledger};
 use super::new_dead_letter::NewDeadLetter;
 use super::state::State;
+use super::versions::{GONE, TOUCHED};
 use super::{Lease, Result, Store, StoreError, commit, deadline};
 use crate::crash::Write;
 
@@ -129,7 +132,11 @@ impl Ledger<'_> {
             End::Cancelled => Outcome::Cancelled,
         };
         self.step(State::Ended(outcome)).await?;
-        let result = self.result(outcome, end, seen);
+        let mut result = self.result(outcome, end, seen);
+        result.exposed = self.exposed().await?;
+        if matches!(end, End::Succeeded { .. }) && self.head.action.deploys() {
+            result.also_on = self.elsewhere().await?;
+        }
         let round_trips = seen.round_trips.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
         self.tx
             .execute(
@@ -182,6 +189,30 @@ impl Ledger<'_> {
         Ok(row.get(0))
     }
 
+    /// What stage firewall found to be reachable, in this deployment or one that it resumes.
+    async fn exposed(&self) -> Result<Vec<Exposed>> {
+        let found = format!(
+            "SELECT facts -> $2 AS exposed FROM stage_journal
+             WHERE deployment_id IN ({LINEAGE}) AND stage = 'firewall' AND facts ? $2 ORDER BY outcome_at DESC LIMIT 1"
+        );
+        let row = self.tx.query_opt(&found, &[&self.head.id.0, &Exposed::FACT]).await?;
+        let read = |row| -> Result<_> { readable("stage_journal", "facts", Row::try_get(&row, "exposed")) };
+        Ok(row.map(read).transpose()?.map_or_else(Vec::new, |Json(exposed)| exposed))
+    }
+
+    /// The other servers that the project was deployed to and not taken off since.
+    async fn elsewhere(&self) -> Result<Vec<ServerHandle>> {
+        let (Some(project), Some(server)) = (&self.head.project, &self.head.server) else { return Ok(Vec::new()) };
+        let others = format!(
+            "SELECT server FROM deployments d
+             WHERE project_id = $1 AND project_slug = $2 AND server <> $3 AND {TOUCHED}
+             GROUP BY server HAVING max(arrival) > max({GONE}) ORDER BY server"
+        );
+        let rows = self.tx.query(&others, &[&project.id.0, &project.slug.as_str(), &server.as_str()]).await?;
+        let handle = |row: &Row| readable("deployments", "server", ServerHandle::new(row.get::<_, String>("server")));
+        rows.iter().map(handle).collect()
+    }
+
     fn result(&self, outcome: Outcome, end: &End, seen: &StageEnd) -> DeploymentResult {
         let head = &self.head;
         let (mut url, mut failure, mut missing_secret, mut superseded_by) = (None, None, None, None);
@@ -213,6 +244,8 @@ impl Ledger<'_> {
             missing_secret,
             superseded_by,
             serving,
+            also_on: Vec::new(),
+            exposed: Vec::new(),
             services: seen.services.clone(),
             stages: seen.stages.clone(),
             attempts: head.attempt,

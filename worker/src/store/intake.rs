@@ -294,6 +294,8 @@ fn refused_result(id: DeploymentId, refusal: &Refusal, accepted_at: Timestamp) -
         missing_secret: None,
         superseded_by: None,
         serving: None,
+        also_on: Vec::new(),
+        exposed: Vec::new(),
         services: Vec::new(),
         stages: Vec::new(),
         attempts: 0,
