@@ -19,6 +19,7 @@ mod ingest;
 mod intake;
 mod ledger;
 mod new_dead_letter;
+mod new_deployment;
 mod outbox;
 mod progress;
 mod queue;

@@ -135,9 +135,11 @@ impl World {
 
     pub(super) fn arrive(&mut self, project: usize, server: usize, sequence: Option<u64>) {
         let this = self.deployments.len();
-        let order = Order { sequence, time: None, arrival: this as i64 };
-        let of_project = self.deployments.iter().enumerate().filter(|(_, d)| d.project == project);
-        let rivals: Vec<_> = of_project
+        let of_project = || self.deployments.iter().enumerate().filter(|(_, d)| d.project == project);
+        // Time only passes here: all that is known happened before.
+        let sequence = sequence.or_else(|| of_project().filter_map(|(_, d)| d.order.sequence).max());
+        let order = Order { sequence, time: self.now, arrival: this as i64 };
+        let rivals: Vec<_> = of_project()
             .filter(|(_, d)| d.state != State::Ended(Outcome::Cancelled))
             .map(|(i, d)| Rival { id: id(i), order: d.order, open: !d.state.is_terminal() })
             .collect();
