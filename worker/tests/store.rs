@@ -279,7 +279,7 @@ async fn a_plaintext_secret_stays_in_no_table_once_its_dead_letter_is_published(
     let refusal = Refusal { failure, known: *rejection.known, withhold: true };
     assert!(store.refuse(&refusal, &incoming).await.unwrap());
     assert!(!store.refuse(&refusal, &incoming).await.unwrap(), "its duplicate is recognised");
-    let waiting = store.waiting_messages(&[], 10).await.unwrap();
+    let waiting = store.waiting_messages(&[], 10, u32::MAX).await.unwrap().rows;
     let letter = waiting.iter().find(|row| row.message.exchange == "slipway.dead-letters").unwrap();
     assert_eq!(letter.message.body, body);
     assert_eq!(letter.message.headers["dlq-error-code"], "plaintext-secret");
@@ -318,7 +318,7 @@ async fn a_replayed_dead_letter_counts_its_replays() {
     let ada = Operator { who: "ada".to_owned(), why: None };
     let replay = store.replay_dead_letters(&only, Replay::default(), &ada, 10).await.unwrap()[0].replay;
     assert!(store.replay_dead_letters(&only, Replay::default(), &ada, 10).await.unwrap().is_empty(), "only once");
-    let rows = store.waiting_messages(&[], 100).await.unwrap();
+    let rows = store.waiting_messages(&[], 100, u32::MAX).await.unwrap().rows;
     let sent = rows.into_iter().find(|row| row.message.exchange == "slipway.requests").unwrap().message;
     assert_eq!(Some(&sent.body), letter.body.as_ref());
     let again = slipway_worker::message::Incoming { headers: sent.headers, ..incoming(&sent.body) };
@@ -357,6 +357,24 @@ async fn cancelling_ends_what_waits_and_stops_what_runs_at_a_boundary() {
     assert_eq!(state(&store, running.deployment).await, State::Running);
     assert_eq!(store.stage_started(&running, Stage::Clone, b"x").await.unwrap(), Boundary::Cancelled);
     assert_eq!(store.cancel(DeploymentId::of("a", "b", None)).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_the_outbox_is_bounded_in_bytes_and_says_whether_more_waits() {
+    let (database, store) = Database::migrated("w").await;
+    let letters = "INSERT INTO outbox (message_id, type, exchange, routing_key, body, must_route)
+                   SELECT i::text, '', '', '', convert_to(repeat('x', size), 'UTF8'), true
+                   FROM unnest(ARRAY[10, 700, 600, 9000, 1]) WITH ORDINALITY AS l(size, i) ORDER BY i";
+    database.sql.execute(letters, &[]).await.unwrap();
+    let mut held = Vec::new();
+    for (sizes, more) in [(&[10, 700, 600][..], true), (&[9000], true), (&[1], false), (&[], false)] {
+        let page = store.waiting_messages(&held, 10, 1000).await.unwrap();
+        assert_eq!(page.rows.iter().map(|row| row.message.body.len()).collect::<Vec<_>>(), sizes);
+        assert_eq!(page.more, more);
+        held.extend(page.rows.iter().map(|row| row.line));
+    }
+    let page = store.waiting_messages(&[], 2, 1000).await.unwrap();
+    assert_eq!((page.rows.len(), page.more), (2, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

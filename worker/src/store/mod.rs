@@ -52,7 +52,7 @@ pub(crate) use error::is_mistrust;
 pub use history::History;
 pub use ingest::{GivenUp, Ingested};
 pub use intake::{Accepted, Refusal};
-pub use outbox::{Backlog, Line, OutboxRow, RelayLease, Sent};
+pub use outbox::{Backlog, Line, OutboxRow, Page, RelayLease, Sent};
 pub use progress::{Boundary, Scheduled};
 pub use queue::Terms;
 pub use replays::{Planned, Replay, Replayed, Verdict};
