@@ -106,8 +106,11 @@ fn rivals() -> String {
     )
 }
 
+/// What expired by its own word would be refused again. What waited for too long wouldn't: whoever sends it again knows
+/// how old it is.
 const VERDICT: &str = "CASE WHEN l.state <> 'open' THEN 'not-open' WHEN l.body IS NULL THEN 'withheld'
-         WHEN l.code = 'expired-event' OR (d.request #>> '{data,expires_at}')::timestamptz <= now() THEN 'expired'
+         WHEN (d.request IS NULL AND l.code = 'expired-event')
+           OR (d.request #>> '{data,expires_at}')::timestamptz <= now() THEN 'expired'
          WHEN n.id IS NOT NULL THEN 'superseded' ELSE 'ready' END";
 
 impl Store {
