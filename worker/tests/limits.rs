@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use services::rig::{Options, Outside, Scripted, Worker, eventually, incoming, migrated, report, request};
 use services::{Database, vhost};
 use slipway_deploy::StageError;
-use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, Outcome, Stage, StageSummary, decode};
+use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, Outcome, Stage, decode};
 use slipway_worker::scheduler::{Circuit, FAILURES, Gate, Limits, MAX_WAITS};
 use slipway_worker::store::{Claim, End, Lease, StageEnd, State, Store, Terms};
 
@@ -47,20 +47,14 @@ async fn succeed(store: &Store, lease: &Lease) {
 async fn no_contact(store: &Store, lease: &Lease) -> Option<Duration> {
     store.stage_started(lease, Stage::Preflight, b"").await.unwrap();
     let failure = Failure::new(ErrorCode::ServerUnreachable, Some(Stage::Preflight), "connection refused");
-    let open = store.stage_failed(lease, Stage::Preflight, &failure, LONG).await.unwrap();
-    let repeated = store.stage_failed(lease, Stage::Preflight, &failure, LONG).await.unwrap();
+    let open = store.stage_failed(lease, Stage::Preflight, &failure, LONG, false).await.unwrap();
+    let repeated = store.stage_failed(lease, Stage::Preflight, &failure, LONG, false).await.unwrap();
     assert_eq!(open.is_some(), repeated.is_some(), "a call that is repeated counts once");
     match open {
         Some(open) => store.wait(lease, failure, open).await.unwrap(),
         None => store.retry(lease, failure, Duration::ZERO).await.unwrap(),
     };
     open
-}
-
-async fn contact(store: &Store, lease: &Lease) {
-    store.stage_started(lease, Stage::Preflight, b"").await.unwrap();
-    let summary = StageSummary { stage: Stage::Preflight, change: Change::Unchanged, duration_ms: 1 };
-    store.stage_finished(lease, &summary, &serde_json::Map::new(), None).await.unwrap();
 }
 
 async fn circuit(store: &Store, server: &str) -> Option<(Circuit, Gate)> {
@@ -197,8 +191,12 @@ async fn a_dead_server_is_probed_by_one_attempt_at_a_time_until_it_answers() {
 
     cool_down(&database).await;
     let probe = claimed_by_eight(&database, &terms(2, 99, "")).await.remove(0);
-    contact(&store, &probe.lease).await;
-    assert_eq!(circuit(&store, "vps-dead").await, None);
+    store.stage_started(&probe.lease, Stage::Preflight, b"").await.unwrap();
+    let unfit = Failure::new(ErrorCode::PortOccupied, Some(Stage::Preflight), "somebody else's");
+    store.stage_failed(&probe.lease, Stage::Preflight, &unfit, LONG, false).await.unwrap();
+    assert!(circuit(&store, "vps-dead").await.is_some(), "it failed for a reason of its own, before it connected");
+    store.stage_failed(&probe.lease, Stage::Preflight, &unfit, LONG, true).await.unwrap();
+    assert_eq!(circuit(&store, "vps-dead").await, None, "a server that is unfit is there all the same");
     assert_eq!(claimed_by_eight(&database, &terms(2, 99, "")).await.len(), 1, "up to the limit, with the probe");
 }
 

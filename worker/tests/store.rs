@@ -103,7 +103,7 @@ async fn a_lost_lease_writes_nothing() {
         store.renew(lease, LONG).await.unwrap_err(),
         store.stage_started(lease, Stage::Clone, b"x").await.unwrap_err(),
         store.stage_finished(lease, &summary, &facts, Some((project, &digests))).await.unwrap_err(),
-        store.stage_failed(lease, Stage::Preflight, &failure(), LONG).await.unwrap_err(),
+        store.stage_failed(lease, Stage::Preflight, &failure(), LONG, true).await.unwrap_err(),
         store.tell(lease, vec![ProgressKind::Interrupted { attempt: 1 }]).await.unwrap_err(),
         store.retry(lease, failure(), LONG).await.unwrap_err(),
         store.interrupt(lease, 10).await.unwrap_err(),
