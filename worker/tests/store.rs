@@ -343,6 +343,33 @@ async fn a_stored_request_that_can_not_be_read_fails_and_lets_others_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_can_not_be_read_stands_in_nobodys_way() {
+    let (database, store) = Database::migrated("w").await;
+    for spoil in ["correlation = '[]'", "commit_sha = 'x'"] {
+        let (spoilt, _) = accept(&store, &request(|_| {})).await;
+        let spoil = format!("UPDATE deployments SET {spoil} WHERE id = '{spoilt}'");
+        database.sql.batch_execute(&spoil).await.unwrap();
+    }
+    let (healthy, _) = accept(&store, &request(|_| {})).await;
+    let claim = store.claim(LONG).await.unwrap().unwrap();
+    assert_eq!((claim.lease.deployment, store.claim(LONG).await.unwrap()), (healthy, None));
+    // Their worker dies: the first by its arrival is one of the unreadable ones.
+    let died = "UPDATE deployments SET state = 'running', fence = coalesce(fence, 1), owner = 'w';
+                UPDATE project_leases SET expires_at = now()";
+    database.sql.batch_execute(died).await.unwrap();
+    assert_eq!(store.reap(10).await.unwrap(), Some((healthy, Interrupted::Released)));
+    assert_eq!(store.reap(10).await.unwrap(), None);
+    // Their server is dead: the others are given up.
+    let dead = "UPDATE deployments SET state = 'pending', accepted_at = now() - interval '2 h';
+                INSERT INTO server_circuits SELECT DISTINCT server, 3, now() - interval '2 h', now() + interval '1 h'
+                    FROM deployments";
+    database.sql.batch_execute(dead).await.unwrap();
+    let limits = slipway_worker::scheduler::Limits::default();
+    assert_eq!(store.give_up(&limits).await.unwrap(), Some(healthy));
+    assert_eq!(store.give_up(&limits).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cancelling_ends_what_waits_and_stops_what_runs_at_a_boundary() {
     let (_database, store) = Database::migrated("w").await;
     let running = claimed(&store).await.lease;

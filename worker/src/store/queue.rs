@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use super::ledger::HEAD;
+use super::ledger::{HEAD, Head, passed_over};
 use super::{Result, circuits};
 use crate::scheduler::{Limits, Load};
 
@@ -44,7 +44,7 @@ const HEAD_OF_ALL: &str = "
     )
     SELECT head.id, q.server FROM queue q CROSS JOIN LATERAL (
         SELECT id, run_at, arrival FROM deployments d
-        WHERE state = 'pending' AND d.server = q.server AND run_at <= now()
+        WHERE state = 'pending' AND d.server = q.server AND run_at <= now() AND id <> ALL ($2)
           AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
                           AND l.server = d.server AND l.expires_at > now())
         ORDER BY run_at, arrival LIMIT 1
@@ -52,18 +52,26 @@ const HEAD_OF_ALL: &str = "
     WHERE q.server <> ALL ($1) ORDER BY head.run_at, head.arrival LIMIT 1";
 
 /// Locks the deployment whose turn it is; none other is claimed before this transaction ends.
-pub(super) async fn next(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<Row>> {
+pub(super) async fn next(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<(Head, Row)>> {
     let Some(mut left_out) = left_out(tx, terms).await? else { return Ok(None) };
+    let mut unreadable: Vec<Uuid> = Vec::new();
     let lock = format!(
         "SELECT {HEAD}, request, waits FROM deployments WHERE id = $1 AND state = 'pending' FOR UPDATE SKIP LOCKED"
     );
-    while let Some(head) = tx.query_opt(HEAD_OF_ALL, &[&left_out]).await? {
+    while let Some(head) = tx.query_opt(HEAD_OF_ALL, &[&left_out, &unreadable]).await? {
         let id: Uuid = head.get("id");
-        if let Some(row) = tx.query_opt(&lock, &[&id]).await? {
-            return Ok(Some(row));
+        let Some(row) = tx.query_opt(&lock, &[&id]).await? else {
+            // It's being cancelled or superseded: nobody waits for that.
+            left_out.push(head.get("server"));
+            continue;
+        };
+        match Head::read(&row) {
+            Ok(head) => return Ok(Some((head, row))),
+            Err(error) => {
+                passed_over(id, &error);
+                unreadable.push(id);
+            }
         }
-        // It's being cancelled or superseded: nobody waits for that.
-        left_out.push(head.get("server"));
     }
     Ok(None)
 }
