@@ -143,6 +143,29 @@ async fn registries_and_servers_are_filled_to_their_limits_and_a_lost_lease_make
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_registry_holds_up_nothing_that_pulls_no_images() {
+    let (database, store) = migrated("w").await;
+    let terms = terms(9, 1, "a.example");
+    let deploys = accept(&store, "vps-1").await;
+    assert_eq!(claimed_by_eight(&database, &terms).await[0].lease.deployment, deploys);
+    let (waits, stops, cancelled) =
+        (accept(&store, "vps-1").await, accept(&store, "vps-1").await, accept(&store, "vps-2").await);
+    let act = format!(
+        "UPDATE deployments SET action = 'stop' WHERE id = '{stops}';
+         UPDATE deployments SET cancel_requested_at = now() WHERE id = '{cancelled}'"
+    );
+    database.sql.batch_execute(&act).await.unwrap();
+    let claimed = async || {
+        let claims = claimed_by_eight(&database, &terms).await;
+        claims.iter().map(|claim| claim.lease.deployment).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(claimed().await, [stops, cancelled].into());
+    let over = format!("UPDATE deployments SET state = 'cancelled' WHERE id IN ('{deploys}', '{cancelled}')");
+    database.sql.batch_execute(&over).await.unwrap();
+    assert_eq!(claimed().await, [waits].into(), "what only stops takes no room");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_long_queue_of_a_full_server_does_not_hold_up_others() {
     let (_database, store) = migrated("w").await;
     for _ in 0..30 {

@@ -45,6 +45,7 @@ const HEAD_OF_ALL: &str = "
     SELECT head.id, q.server FROM queue q CROSS JOIN LATERAL (
         SELECT id, run_at, arrival FROM deployments d
         WHERE state = 'pending' AND d.server = q.server AND run_at <= now() AND id <> ALL ($2)
+          AND ($3 OR action NOT IN ('deploy', 'rollback') OR cancel_requested_at IS NOT NULL)
           AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
                           AND l.server = d.server AND l.expires_at > now())
         ORDER BY run_at, arrival LIMIT 1
@@ -53,12 +54,12 @@ const HEAD_OF_ALL: &str = "
 
 /// Locks the deployment whose turn it is; none other is claimed before this transaction ends.
 pub(super) async fn next(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<(Head, Row)>> {
-    let Some(mut left_out) = left_out(tx, terms).await? else { return Ok(None) };
+    let (mut left_out, may_pull) = room(tx, terms).await?;
     let mut unreadable: Vec<Uuid> = Vec::new();
     let lock = format!(
         "SELECT {HEAD}, request, waits FROM deployments WHERE id = $1 AND state = 'pending' FOR UPDATE SKIP LOCKED"
     );
-    while let Some(head) = tx.query_opt(HEAD_OF_ALL, &[&left_out, &unreadable]).await? {
+    while let Some(head) = tx.query_opt(HEAD_OF_ALL, &[&left_out, &unreadable, &may_pull]).await? {
         let id: Uuid = head.get("id");
         let Some(row) = tx.query_opt(&lock, &[&id]).await? else {
             // It's being cancelled or superseded: nobody waits for that.
@@ -76,8 +77,8 @@ pub(super) async fn next(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<(
     Ok(None)
 }
 
-/// The servers on which nothing may be claimed now; `None` when that is so for all.
-async fn left_out(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<Vec<String>>> {
+/// The servers on which nothing may be claimed now, and whether anything may that pulls images.
+async fn room(tx: &Transaction<'_>, terms: &Terms) -> Result<(Vec<String>, bool)> {
     // Whoever is stopped in here holds up all claims: the database then ends its transaction. After a burst of requests
     // its statistics are old, and it would read the whole table for each server.
     let locked = tx
@@ -89,13 +90,14 @@ async fn left_out(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<Vec<Stri
         )
         .await?;
     let load = load(tx, &terms.registry).await?;
-    Ok(load.left_out(&terms.limits, locked.get::<_, Timestamp>("now")))
+    Ok((load.left_out(&terms.limits, locked.get::<_, Timestamp>("now")), load.may_pull(&terms.limits)))
 }
 
 async fn load(tx: &Transaction<'_>, registry: &str) -> Result<Load<String>> {
     let rows = tx
         .query(
-            "SELECT d.server, count(*) AS attempts, count(*) FILTER (WHERE d.registry = $1) AS pulling
+            "SELECT d.server, count(*) AS attempts,
+                 count(*) FILTER (WHERE d.registry = $1 AND d.action IN ('deploy', 'rollback')) AS pulling
              FROM deployments d JOIN project_leases l
                ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
              WHERE d.state = 'running' AND l.expires_at > now() GROUP BY d.server",

@@ -202,7 +202,11 @@ impl World {
         if self.frozen[worker] || self.attempts.iter().filter(|a| a.worker == worker).count() >= CONCURRENCY {
             return;
         }
-        let Some(left_out) = self.load().left_out(&LIMITS, self.now) else { return };
+        let load = self.load();
+        if !load.may_pull(&LIMITS) {
+            return;
+        }
+        let left_out = load.left_out(&LIMITS, self.now);
         let due = self.deployments.iter().enumerate().filter(|(_, d)| self.waits_for_nothing(d));
         let free = due.filter(|(_, d)| !left_out.contains(&d.server));
         let Some((next, _)) = free.min_by_key(|(i, d)| (d.run_at, *i)) else { return };
