@@ -501,6 +501,8 @@ async fn without_the_database_consuming_stops_and_goes_on_later() {
     let worker = Worker::start(store.clone(), &amqp, changed(), Options::default());
     outside.publish(&request(|_| {})).await;
     outside.result().await;
+    // Cut off before it's marked as published, the result would be told twice.
+    eventually("nothing waits to be told", || async { store.backlog().await.unwrap().depth == 0 }).await;
     let admin = database.outside().await;
     let shut = format!(
         "ALTER DATABASE {0} ALLOW_CONNECTIONS false;
