@@ -370,6 +370,28 @@ async fn a_row_that_can_not_be_read_stands_in_nobodys_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_message_of_a_deployment_that_has_ended_is_kept_by_its_dead_letter_alone() {
+    let (database, store) = Database::migrated("w").await;
+    let kept = "SELECT count(*) FROM deployments WHERE body IS NOT NULL OR headers <> '{}'";
+    for end in [ended_failed(), End::Succeeded { url: None }] {
+        let body = request(|_| {});
+        let incoming = slipway_worker::message::Incoming {
+            headers: [("tenant".to_owned(), "a".to_owned())].into(),
+            ..incoming(&body)
+        };
+        let request = decode(&body, &incoming.metadata()).unwrap();
+        store.accept(&request, &incoming).await.unwrap();
+        let claim = store.claim(LONG).await.unwrap().unwrap();
+        assert_eq!(database.count(kept).await, 1);
+        store.finish(&claim.lease, &end, &StageEnd::default()).await.unwrap();
+        assert_eq!(database.count(kept).await, 0);
+        let letter = store.dead_letter(claim.lease.deployment.0).await.unwrap();
+        assert_eq!(letter.is_some(), matches!(end, End::Failed { .. }));
+        assert!(letter.is_none_or(|l| l.body == Some(body) && l.headers == incoming.headers));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cancelling_ends_what_waits_and_stops_what_runs_at_a_boundary() {
     let (_database, store) = Database::migrated("w").await;
     let running = claimed(&store).await.lease;

@@ -115,6 +115,9 @@ impl Ledger<'_> {
         if let End::Failed { failure, reason, .. } = end {
             NewDeadLetter::of_deployment(self.tx, &self.head, failure, reason).await?.insert(self.tx, store).await?;
         }
+        // From here on the dead letter has the message, where there is one; kept with each deployment it would fill the disk.
+        let forget = "UPDATE deployments SET body = NULL, headers = '{}' WHERE id = $1";
+        self.tx.execute(forget, &[&self.head.id.0]).await?;
         let undeployed =
             self.head.action == Action::Undeploy && matches!(outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
         if let (true, Some(project), Some(server)) = (undeployed, &self.head.project, &self.head.server) {
