@@ -27,25 +27,25 @@ impl Intake {
     /// Commits what the message calls for; when this returns, it may be acknowledged.
     pub(crate) async fn take_in(
         &self,
-        read: Result<Message, Rejection>,
+        read: &Result<Message, Rejection>,
         incoming: &Incoming,
     ) -> Result<(), StoreError> {
         let refusal = match read {
-            Ok(Message::Ready(request)) => match self.validate(&request).await? {
-                None => return self.accept(&request, incoming).await,
-                Some(failure) => Refusal { failure, known: ready(&request), withhold: false },
+            Ok(Message::Ready(request)) => match self.validate(request).await? {
+                None => return self.accept(request, incoming).await,
+                Some(failure) => Refusal { failure, known: ready(request), withhold: false },
             },
-            Ok(Message::Command(request)) => match self.command(&request, incoming).await? {
+            Ok(Message::Command(request)) => match self.command(request, incoming).await? {
                 None => return Ok(()),
-                Some(failure) => Refusal { failure, known: command(&request), withhold: false },
+                Some(failure) => Refusal { failure, known: command(request), withhold: false },
             },
-            Ok(Message::Cancel(request)) => match self.cancel_deployment(&request).await? {
+            Ok(Message::Cancel(request)) => match self.cancel_deployment(request).await? {
                 None => return Ok(()),
-                Some(failure) => Refusal { failure, known: cancel(&request), withhold: false },
+                Some(failure) => Refusal { failure, known: cancel(request), withhold: false },
             },
             Err(rejection) => Refusal {
-                failure: Failure::new(rejection.code, None, rejection.message),
-                known: *rejection.known,
+                failure: Failure::new(rejection.code, None, rejection.message.clone()),
+                known: (*rejection.known).clone(),
                 withhold: rejection.code == ErrorCode::PlaintextSecret,
             },
         };

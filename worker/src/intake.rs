@@ -1,11 +1,13 @@
 //! From the queue into the database: decode, commit, and only then acknowledge. What a message calls for is decided in
-//! the module `admission`. Never a negative acknowledgement: without the database the consumer is given up, and what it held
-//! goes back to the queue once.
+//! the module `admission`. Never a negative acknowledgement: what the database can't take is kept in hand until it can,
+//! since giving it back would count towards its delivery limit. When the database is away altogether, the consumer is given
+//! up, and what it held goes back to the queue once.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_protocol::topology;
+use slipway_deploy::retry::Policy;
+use slipway_protocol::{Message, Rejection, topology};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -14,7 +16,7 @@ use crate::admission;
 use crate::amqp::{self, AmqpError, Broker, Delivered, Link, Subscription};
 use crate::crash::{self, Step};
 use crate::credentials::Credentials;
-use crate::lifecycle::Drain;
+use crate::lifecycle::{Drain, wait_for};
 use crate::message::Incoming;
 use crate::readiness::{Condition, Readiness};
 use crate::store::{Store, StoreError};
@@ -131,6 +133,7 @@ impl Intake {
                     tokio::select! {
                         handled = self.handle(&delivered) => handled?,
                         () = self.readiness.until(Condition::Database, false) => return Err(Ended::NoDatabase),
+                        reason = link.down() => return Err(Ended::Down(reason)),
                     }
                 }
             }
@@ -176,11 +179,29 @@ impl Intake {
             error.type = tracing::field::Empty,
         );
         telemetry::continue_trace(&span, told.traceparent.as_deref(), tracestate.as_deref());
-        self.take_in(read, &incoming).instrument(span).await?;
+        self.commit(&read, &incoming).instrument(span).await?;
         if !crash::around(Step::Ack, delivered.ack()).await? {
             tracing::warn!("the acknowledgement came too late; the message will come again and be a duplicate");
         }
         Ok(())
+    }
+}
+
+impl Intake {
+    /// Commits what the message calls for, however often that takes.
+    async fn commit(&self, read: &Result<Message, Rejection>, incoming: &Incoming) -> Result<(), Ended> {
+        let once = || async {
+            match self.take_in(read, incoming).await {
+                Err(error) if error.is_transient() => Err(error),
+                settled => Ok(settled),
+            }
+        };
+        // A drain that begins meanwhile doesn't cut off the first try: what has come is most often stored in no time.
+        let settled = match once().await {
+            Ok(settled) => settled,
+            Err(_) => wait_for("database", Policy::RECONNECT, &self.drain, once).await.ok_or(Ended::Drained)?,
+        };
+        Ok(settled?)
     }
 }
 

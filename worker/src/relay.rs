@@ -22,11 +22,14 @@ use crate::crash::{self, Step};
 use crate::message::Outgoing;
 use crate::metrics::Metrics;
 use crate::readiness::{Condition, Readiness};
-use crate::store::{Line, OutboxRow, RelayLease, Sent, Store, StoreError};
+use crate::store::{Line, OutboxRow, Page, RelayLease, Sent, Store, StoreError};
 use crate::telemetry;
 
 /// Messages that are read and marked at once.
 const PAGE: u32 = 200;
+/// The bodies of a page, but for the last one: a dead letter may have as much as the broker takes, and all that a page
+/// holds is in memory at once.
+const PAGE_BYTES: u32 = 16 * 1024 * 1024;
 /// Channels, each with one message under way.
 const CHANNELS: usize = 16;
 /// How long the relay's lease lasts.
@@ -240,8 +243,8 @@ impl Relay {
             let now = Instant::now();
             let held: Vec<Line> =
                 resting.iter().filter(|(_, (until, _))| *until > now).map(|(line, _)| *line).collect();
-            let rows = self.store.waiting_messages(&held, PAGE).await?;
-            through = rows.len() < PAGE as usize;
+            let Page { rows, more } = self.store.waiting_messages(&held, PAGE, PAGE_BYTES).await?;
+            through = !more;
             if !rows.is_empty() {
                 let span = span(&rows);
                 self.send_page(publishers, lease, rows, resting).instrument(span).await?;

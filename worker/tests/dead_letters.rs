@@ -50,10 +50,12 @@ async fn only_what_is_open_kept_in_time_and_newest_is_sent_again() {
     let withheld = failed(&store, |_| {}).await;
     let expired = failed(&store, |e| e["data"]["expires_at"] = "2999-01-01T00:00:00Z".into()).await;
     let archived = failed(&store, |_| {}).await;
+    let aged = failed(&store, |_| {}).await;
     let spoil = format!(
         "UPDATE dead_letters SET body = NULL WHERE id = '{withheld}';
          UPDATE deployments SET request = jsonb_set(request, '{{data,expires_at}}', '\"2020-01-01T00:00:00Z\"')
-         WHERE id = '{expired}'"
+         WHERE id = '{expired}';
+         UPDATE dead_letters SET code = 'expired-event' WHERE id IN ('{expired}', '{aged}')"
     );
     database.sql.batch_execute(&spoil).await.unwrap();
     let one = DeadLetterFilter { ids: vec![archived.0], ..DeadLetterFilter::default() };
@@ -66,13 +68,14 @@ async fn only_what_is_open_kept_in_time_and_newest_is_sent_again() {
         (withheld, Verdict::Withheld),
         (expired, Verdict::Expired),
         (archived, Verdict::NotOpen),
+        (aged, Verdict::Ready),
     ] {
         assert_eq!(verdict(&store, id).await, expected);
     }
     let all = DeadLetterFilter::default();
     let forced = Replay { force: true, ..Replay::default() };
     let sent = |sent: Vec<slipway_worker::store::Replayed>| sent.into_iter().map(|one| one.id).collect::<Vec<_>>();
-    assert_eq!(sent(store.replay_dead_letters(&all, Replay::default(), &ada(), 10).await.unwrap()), [newer.0]);
+    assert_eq!(sent(store.replay_dead_letters(&all, Replay::default(), &ada(), 10).await.unwrap()), [newer.0, aged.0]);
     assert_eq!(sent(store.replay_dead_letters(&all, forced, &ada(), 10).await.unwrap()), [older.0]);
     assert!(store.replay_dead_letters(&all, forced, &ada(), 10).await.unwrap().is_empty());
     assert_eq!(store.restore_dead_letters(&one, &ada(), 10).await.unwrap(), [archived.0]);

@@ -118,6 +118,44 @@ async fn duplicates_make_one_deployment() {
     }
 }
 
+/// A database that answers and takes other writes, and fails at each request.
+const FULL: &str = "CREATE SEQUENCE tries;
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM nextval('tries'); RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON deployments FOR EACH ROW EXECUTE FUNCTION refuse()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_the_database_fails_at_is_kept_in_hand_and_delivered_once() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    database.sql.batch_execute(FULL).await.unwrap();
+    let worker = Worker::start(store.clone(), &amqp, changed(), Options::default());
+    let body = request(|_| {});
+    outside.publish(&body).await;
+    eventually("it's tried again and again", || async { database.count("SELECT last_value FROM tries").await >= 4 })
+        .await;
+    worker.kill().await;
+    let link = broker(&amqp, "reader").connect("test").await.unwrap();
+    let channel = link.channel().await.unwrap();
+    let came = Mutex::new(None);
+    eventually("it's back in the queue", || async {
+        let got = channel.basic_get(topology::DEPLOYMENTS_QUEUE.into(), Default::default()).await.unwrap();
+        let is_back = got.is_some();
+        *came.lock().unwrap() = got;
+        is_back
+    })
+    .await;
+    let came = came.into_inner().unwrap().unwrap();
+    let deliveries = came.delivery.properties.headers().clone().unwrap().inner()["x-delivery-count"].clone();
+    assert_eq!(deliveries.as_long_long_int(), Some(1), "given back by the end of its worker alone");
+    link.close().await;
+    let mend = "DROP TRIGGER refuse ON deployments; UPDATE relay_lease SET expires_at = now()";
+    database.sql.batch_execute(mend).await.unwrap();
+    let worker = Worker::start(database.store("v"), &amqp, changed(), Options::default());
+    assert_eq!(outside.result().await["data"]["deployment_id"], id_of(&body).to_string());
+    worker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_acknowledged_only_once_it_is_committed() {
     let ((mut database, store), amqp) = (migrated("w").await, vhost());
@@ -463,6 +501,8 @@ async fn without_the_database_consuming_stops_and_goes_on_later() {
     let worker = Worker::start(store.clone(), &amqp, changed(), Options::default());
     outside.publish(&request(|_| {})).await;
     outside.result().await;
+    // Cut off before it's marked as published, the result would be told twice.
+    eventually("nothing waits to be told", || async { store.backlog().await.unwrap().depth == 0 }).await;
     let admin = database.outside().await;
     let shut = format!(
         "ALTER DATABASE {0} ALLOW_CONNECTIONS false;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use services::rig::{Options, Outside, Scripted, Worker, eventually, incoming, migrated, report, request};
 use services::{Database, vhost};
 use slipway_deploy::StageError;
-use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, Outcome, Stage, StageSummary, decode};
+use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, Outcome, Stage, decode};
 use slipway_worker::scheduler::{Circuit, FAILURES, Gate, Limits, MAX_WAITS};
 use slipway_worker::store::{Claim, End, Lease, StageEnd, State, Store, Terms};
 
@@ -47,20 +47,14 @@ async fn succeed(store: &Store, lease: &Lease) {
 async fn no_contact(store: &Store, lease: &Lease) -> Option<Duration> {
     store.stage_started(lease, Stage::Preflight, b"").await.unwrap();
     let failure = Failure::new(ErrorCode::ServerUnreachable, Some(Stage::Preflight), "connection refused");
-    let open = store.stage_failed(lease, Stage::Preflight, &failure, LONG).await.unwrap();
-    let repeated = store.stage_failed(lease, Stage::Preflight, &failure, LONG).await.unwrap();
+    let open = store.stage_failed(lease, Stage::Preflight, &failure, LONG, false).await.unwrap();
+    let repeated = store.stage_failed(lease, Stage::Preflight, &failure, LONG, false).await.unwrap();
     assert_eq!(open.is_some(), repeated.is_some(), "a call that is repeated counts once");
     match open {
         Some(open) => store.wait(lease, failure, open).await.unwrap(),
         None => store.retry(lease, failure, Duration::ZERO).await.unwrap(),
     };
     open
-}
-
-async fn contact(store: &Store, lease: &Lease) {
-    store.stage_started(lease, Stage::Preflight, b"").await.unwrap();
-    let summary = StageSummary { stage: Stage::Preflight, change: Change::Unchanged, duration_ms: 1 };
-    store.stage_finished(lease, &summary, &serde_json::Map::new(), None).await.unwrap();
 }
 
 async fn circuit(store: &Store, server: &str) -> Option<(Circuit, Gate)> {
@@ -149,6 +143,29 @@ async fn registries_and_servers_are_filled_to_their_limits_and_a_lost_lease_make
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_registry_holds_up_nothing_that_pulls_no_images() {
+    let (database, store) = migrated("w").await;
+    let terms = terms(9, 1, "a.example");
+    let deploys = accept(&store, "vps-1").await;
+    assert_eq!(claimed_by_eight(&database, &terms).await[0].lease.deployment, deploys);
+    let (waits, stops, cancelled) =
+        (accept(&store, "vps-1").await, accept(&store, "vps-1").await, accept(&store, "vps-2").await);
+    let act = format!(
+        "UPDATE deployments SET action = 'stop' WHERE id = '{stops}';
+         UPDATE deployments SET cancel_requested_at = now() WHERE id = '{cancelled}'"
+    );
+    database.sql.batch_execute(&act).await.unwrap();
+    let claimed = async || {
+        let claims = claimed_by_eight(&database, &terms).await;
+        claims.iter().map(|claim| claim.lease.deployment).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(claimed().await, [stops, cancelled].into());
+    let over = format!("UPDATE deployments SET state = 'cancelled' WHERE id IN ('{deploys}', '{cancelled}')");
+    database.sql.batch_execute(&over).await.unwrap();
+    assert_eq!(claimed().await, [waits].into(), "what only stops takes no room");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_long_queue_of_a_full_server_does_not_hold_up_others() {
     let (_database, store) = migrated("w").await;
     for _ in 0..30 {
@@ -197,8 +214,12 @@ async fn a_dead_server_is_probed_by_one_attempt_at_a_time_until_it_answers() {
 
     cool_down(&database).await;
     let probe = claimed_by_eight(&database, &terms(2, 99, "")).await.remove(0);
-    contact(&store, &probe.lease).await;
-    assert_eq!(circuit(&store, "vps-dead").await, None);
+    store.stage_started(&probe.lease, Stage::Preflight, b"").await.unwrap();
+    let unfit = Failure::new(ErrorCode::PortOccupied, Some(Stage::Preflight), "somebody else's");
+    store.stage_failed(&probe.lease, Stage::Preflight, &unfit, LONG, false).await.unwrap();
+    assert!(circuit(&store, "vps-dead").await.is_some(), "it failed for a reason of its own, before it connected");
+    store.stage_failed(&probe.lease, Stage::Preflight, &unfit, LONG, true).await.unwrap();
+    assert_eq!(circuit(&store, "vps-dead").await, None, "a server that is unfit is there all the same");
     assert_eq!(claimed_by_eight(&database, &terms(2, 99, "")).await.len(), 1, "up to the limit, with the probe");
 }
 

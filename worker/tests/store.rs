@@ -103,7 +103,7 @@ async fn a_lost_lease_writes_nothing() {
         store.renew(lease, LONG).await.unwrap_err(),
         store.stage_started(lease, Stage::Clone, b"x").await.unwrap_err(),
         store.stage_finished(lease, &summary, &facts, Some((project, &digests))).await.unwrap_err(),
-        store.stage_failed(lease, Stage::Preflight, &failure(), LONG).await.unwrap_err(),
+        store.stage_failed(lease, Stage::Preflight, &failure(), LONG, true).await.unwrap_err(),
         store.tell(lease, vec![ProgressKind::Interrupted { attempt: 1 }]).await.unwrap_err(),
         store.retry(lease, failure(), LONG).await.unwrap_err(),
         store.interrupt(lease, 10).await.unwrap_err(),
@@ -393,7 +393,7 @@ async fn a_plaintext_secret_stays_in_no_table_once_its_dead_letter_is_published(
     let refusal = Refusal { failure, known: *rejection.known, withhold: true };
     assert!(store.refuse(&refusal, &incoming).await.unwrap());
     assert!(!store.refuse(&refusal, &incoming).await.unwrap(), "its duplicate is recognised");
-    let waiting = store.waiting_messages(&[], 10).await.unwrap();
+    let waiting = store.waiting_messages(&[], 10, u32::MAX).await.unwrap().rows;
     let letter = waiting.iter().find(|row| row.message.exchange == "slipway.dead-letters").unwrap();
     assert_eq!(letter.message.body, body);
     assert_eq!(letter.message.headers["dlq-error-code"], "plaintext-secret");
@@ -432,7 +432,7 @@ async fn a_replayed_dead_letter_counts_its_replays() {
     let ada = Operator { who: "ada".to_owned(), why: None };
     let replay = store.replay_dead_letters(&only, Replay::default(), &ada, 10).await.unwrap()[0].replay;
     assert!(store.replay_dead_letters(&only, Replay::default(), &ada, 10).await.unwrap().is_empty(), "only once");
-    let rows = store.waiting_messages(&[], 100).await.unwrap();
+    let rows = store.waiting_messages(&[], 100, u32::MAX).await.unwrap().rows;
     let sent = rows.into_iter().find(|row| row.message.exchange == "slipway.requests").unwrap().message;
     assert_eq!(Some(&sent.body), letter.body.as_ref());
     let again = slipway_worker::message::Incoming { headers: sent.headers, ..incoming(&sent.body) };
@@ -457,6 +457,55 @@ async fn a_stored_request_that_can_not_be_read_fails_and_lets_others_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_can_not_be_read_stands_in_nobodys_way() {
+    let (database, store) = Database::migrated("w").await;
+    for spoil in ["correlation = '[]'", "commit_sha = 'x'"] {
+        let (spoilt, _) = accept(&store, &request(|_| {})).await;
+        let spoil = format!("UPDATE deployments SET {spoil} WHERE id = '{spoilt}'");
+        database.sql.batch_execute(&spoil).await.unwrap();
+    }
+    let (healthy, _) = accept(&store, &request(|_| {})).await;
+    let claim = store.claim(LONG).await.unwrap().unwrap();
+    assert_eq!((claim.lease.deployment, store.claim(LONG).await.unwrap()), (healthy, None));
+    // Their worker dies: the first by its arrival is one of the unreadable ones.
+    let died = "UPDATE deployments SET state = 'running', fence = coalesce(fence, 1), owner = 'w';
+                UPDATE project_leases SET expires_at = now()";
+    database.sql.batch_execute(died).await.unwrap();
+    assert_eq!(store.reap(10).await.unwrap(), Some((healthy, Interrupted::Released)));
+    assert_eq!(store.reap(10).await.unwrap(), None);
+    // Their server is dead: the others are given up.
+    let dead = "UPDATE deployments SET state = 'pending', accepted_at = now() - interval '2 h';
+                INSERT INTO server_circuits SELECT DISTINCT server, 3, now() - interval '2 h', now() + interval '1 h'
+                    FROM deployments";
+    database.sql.batch_execute(dead).await.unwrap();
+    let limits = slipway_worker::scheduler::Limits::default();
+    assert_eq!(store.give_up(&limits).await.unwrap(), Some(healthy));
+    assert_eq!(store.give_up(&limits).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_message_of_a_deployment_that_has_ended_is_kept_by_its_dead_letter_alone() {
+    let (database, store) = Database::migrated("w").await;
+    let kept = "SELECT count(*) FROM deployments WHERE body IS NOT NULL OR headers <> '{}'";
+    for end in [ended_failed(), End::Succeeded { url: None }] {
+        let body = request(|_| {});
+        let incoming = slipway_worker::message::Incoming {
+            headers: [("tenant".to_owned(), "a".to_owned())].into(),
+            ..incoming(&body)
+        };
+        let request = decode(&body, &incoming.metadata()).unwrap();
+        store.accept(&request, &incoming).await.unwrap();
+        let claim = store.claim(LONG).await.unwrap().unwrap();
+        assert_eq!(database.count(kept).await, 1);
+        store.finish(&claim.lease, &end, &StageEnd::default()).await.unwrap();
+        assert_eq!(database.count(kept).await, 0);
+        let letter = store.dead_letter(claim.lease.deployment.0).await.unwrap();
+        assert_eq!(letter.is_some(), matches!(end, End::Failed { .. }));
+        assert!(letter.is_none_or(|l| l.body == Some(body) && l.headers == incoming.headers));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cancelling_ends_what_waits_and_stops_what_runs_at_a_boundary() {
     let (_database, store) = Database::migrated("w").await;
     let running = claimed(&store).await.lease;
@@ -471,6 +520,24 @@ async fn cancelling_ends_what_waits_and_stops_what_runs_at_a_boundary() {
     assert_eq!(state(&store, running.deployment).await, State::Running);
     assert_eq!(store.stage_started(&running, Stage::Clone, b"x").await.unwrap(), Boundary::Cancelled);
     assert_eq!(store.cancel(DeploymentId::of("a", "b", None)).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_the_outbox_is_bounded_in_bytes_and_says_whether_more_waits() {
+    let (database, store) = Database::migrated("w").await;
+    let letters = "INSERT INTO outbox (message_id, type, exchange, routing_key, body, must_route)
+                   SELECT i::text, '', '', '', convert_to(repeat('x', size), 'UTF8'), true
+                   FROM unnest(ARRAY[10, 700, 600, 9000, 1]) WITH ORDINALITY AS l(size, i) ORDER BY i";
+    database.sql.execute(letters, &[]).await.unwrap();
+    let mut held = Vec::new();
+    for (sizes, more) in [(&[10, 700, 600][..], true), (&[9000], true), (&[1], false), (&[], false)] {
+        let page = store.waiting_messages(&held, 10, 1000).await.unwrap();
+        assert_eq!(page.rows.iter().map(|row| row.message.body.len()).collect::<Vec<_>>(), sizes);
+        assert_eq!(page.more, more);
+        held.extend(page.rows.iter().map(|row| row.line));
+    }
+    let page = store.waiting_messages(&[], 2, 1000).await.unwrap();
+    assert_eq!((page.rows.len(), page.more), (2, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,6 +101,10 @@ fn prepare(letter: &DeadLetter, edited: &[u8]) -> Result<Ready, Trouble> {
         None => event.remove("causationid"),
     };
     event.insert("id".to_owned(), Uuid::now_v7().to_string().into());
+    // It happens now, unless the person says otherwise: with the old time it might be too old to be begun.
+    if event.get("time") == original.as_ref().and_then(|o| o.get("time")) {
+        event.insert("time".to_owned(), Timestamp::now().to_string().into());
+    }
     let body = serde_json::to_vec(&Value::Object(event))
         .map_err(|e| Trouble::usage(format!("the edited event can't be written: {e}")))?;
     let metadata = Metadata { content_type: Some(CONTENT_TYPE.to_owned()), ..Metadata::default() };

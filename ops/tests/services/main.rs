@@ -115,7 +115,7 @@ async fn fail(store: &Store, code: ErrorCode) {
     store.stage_started(&claim.lease, Stage::Preflight, b"input").await.unwrap();
     let failure = Failure::new(code, Some(Stage::Preflight), "port 8080 is held by process nginx (pid 77)");
     let failure = Failure { tail: vec!["LISTEN 0.0.0.0:8080".to_owned()], ..failure };
-    store.stage_failed(&claim.lease, Stage::Preflight, &failure, Duration::from_millis(700)).await.unwrap();
+    store.stage_failed(&claim.lease, Stage::Preflight, &failure, Duration::from_millis(700), true).await.unwrap();
     let end = End::Failed { failure, missing_secret: None, reason: "permanent" };
     store.finish(&claim.lease, &end, &StageEnd::default()).await.unwrap();
 }

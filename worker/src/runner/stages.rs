@@ -148,7 +148,8 @@ impl Run<'_> {
         tracing::Span::current().record("cicd.pipeline.task.run.result", "failure").record("error.type", code);
         tracing::warn!(error.type = code, stage.name = %stage, "stage failed: {}", error.message);
         let failure = error.failure(Some(stage));
-        let open = persist(|| runner.store.stage_failed(&claim.lease, stage, &failure, took)).await?;
+        let reached = self.pipeline.as_ref().is_some_and(|begun| begun.attempt.round_trips() > 0);
+        let open = persist(|| runner.store.stage_failed(&claim.lease, stage, &failure, took, reached)).await?;
         if !error.services.is_empty() {
             self.seen.services = error.services.to_vec();
         }

@@ -36,13 +36,16 @@ pub struct Load<S> {
 }
 
 impl<S: Ord + Clone> Load<S> {
-    /// The servers on which nothing may begin now; `None` when nothing may begin anywhere. Among all others whoever has
-    /// been due for longest comes first, so that neither a full nor a dead server holds up the rest.
+    /// Whether one more may pull from the registry of the worker that asks. What pulls nothing needn't wait for that.
     #[must_use]
-    pub fn left_out(&self, limits: &Limits, now: Timestamp) -> Option<Vec<S>> {
-        if self.in_registry >= limits.per_registry {
-            return None;
-        }
+    pub fn may_pull(&self, limits: &Limits) -> bool {
+        self.in_registry < limits.per_registry
+    }
+
+    /// The servers on which nothing may begin now. Among all others whoever has been due for longest comes first, so
+    /// that neither a full nor a dead server holds up the rest.
+    #[must_use]
+    pub fn left_out(&self, limits: &Limits, now: Timestamp) -> Vec<S> {
         let full = |server: &&S| {
             let most = match self.circuits.get(*server).map(|circuit| circuit.gate(now)) {
                 None | Some(Gate::Closed) => limits.per_server,
@@ -52,7 +55,7 @@ impl<S: Ord + Clone> Load<S> {
             self.attempts.get(*server).copied().unwrap_or(0) >= most
         };
         let idle = self.circuits.keys().filter(|server| !self.attempts.contains_key(*server));
-        Some(self.attempts.keys().chain(idle).filter(full).cloned().collect())
+        self.attempts.keys().chain(idle).filter(full).cloned().collect()
     }
 
     /// The servers that have been out of reach for so long that deployments of that age are given up.
@@ -83,10 +86,11 @@ mod tests {
             circuits: [("dead", circuit(1001)), ("probed", circuit(999)), ("back", circuit(1000)), ("shaky", few)]
                 .into(),
         };
-        assert_eq!(load.left_out(&Limits::default(), now), Some(vec!["full", "probed", "dead"]));
+        assert_eq!(load.left_out(&Limits::default(), now), ["full", "probed", "dead"]);
         assert_eq!(load.given_up(&Limits::default(), now), Vec::<&str>::new());
         assert_eq!(load.given_up(&Limits { patience: Duration::from_secs(9), ..Limits::default() }, now), ["dead"]);
+        assert!(load.may_pull(&Limits::default()));
         load.in_registry = 8;
-        assert_eq!(load.left_out(&Limits::default(), now), None);
+        assert!(!load.may_pull(&Limits::default()));
     }
 }

@@ -1,40 +1,27 @@
 //! Which of two requests is the newer one, and what gives way to it.
 
-use std::cmp::Ordering;
-
 use jiff::Timestamp;
 use slipway_protocol::DeploymentId;
 
-/// What a request's place in the order of its project depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A request's place in the order of its project, fixed when it arrives: by number, else by time, else by arrival. Every
+/// two places can be told apart, and no three of them go round in a circle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
-    /// The producer's own number.
+    /// The producer's own number. What has none takes the highest one of what happened before it, and so stands right
+    /// behind that; absent where nothing before it has one.
     pub sequence: Option<u64>,
-    /// When the event happened, by the producer's clock.
-    pub time: Option<Timestamp>,
-    /// When it arrived here, as a growing number.
+    /// When the event happened, by the producer's clock; when it arrived, where it doesn't tell.
+    pub time: Timestamp,
+    /// When it arrived here, as a growing number. A replay ties with its original in all but this, and so comes after it.
     pub arrival: i64,
 }
 
 impl Order {
-    /// Compares by the producer's number when both have one, else by time when both have one, else by arrival; what
-    /// ties falls through to the next. A replay ties with its original in all but its arrival, and so comes after it.
-    #[must_use]
-    pub fn compare(&self, other: &Self) -> Ordering {
-        fn both<T: Ord>(a: Option<T>, b: Option<T>) -> Ordering {
-            a.zip(b).map_or(Ordering::Equal, |(a, b)| a.cmp(&b))
-        }
-        both(self.sequence, other.sequence)
-            .then_with(|| both(self.time, other.time))
-            .then_with(|| self.arrival.cmp(&other.arrival))
-    }
-
     /// The place of a request that an operator forced: the newest of all that are here, and older than what comes.
     #[must_use]
     pub fn above(self, rivals: &[Rival]) -> Self {
-        let sequence = rivals.iter().filter_map(|r| r.order.sequence).chain(self.sequence).max();
-        let time = rivals.iter().filter_map(|r| r.order.time).chain(self.time).max();
-        Self { sequence, time, ..self }
+        let newest = rivals.iter().map(|rival| rival.order).chain([self]).max().unwrap_or(self);
+        Self { arrival: self.arrival, ..newest }
     }
 }
 
@@ -61,8 +48,8 @@ pub struct Arrival {
 /// Places a request among its rivals.
 #[must_use]
 pub fn arrive(order: &Order, rivals: &[Rival]) -> Arrival {
-    let newer = rivals.iter().filter(|r| r.order.compare(order) == Ordering::Greater);
-    let superseded_by = newer.max_by(|a, b| a.order.compare(&b.order)).map(|r| r.id);
+    let newer = rivals.iter().filter(|rival| rival.order > *order);
+    let superseded_by = newer.max_by_key(|rival| rival.order).map(|rival| rival.id);
     let supersedes = match superseded_by {
         Some(_) => Vec::new(),
         None => rivals.iter().filter(|r| r.open).map(|r| r.id).collect(),
@@ -76,8 +63,8 @@ mod tests {
 
     use super::*;
 
-    fn order(sequence: Option<u64>, second: Option<i64>, arrival: i64) -> Order {
-        Order { sequence, time: second.and_then(|s| Timestamp::from_second(s).ok()), arrival }
+    fn order(sequence: Option<u64>, second: i64, arrival: i64) -> Order {
+        Order { sequence, time: Timestamp::from_second(second).expect("small"), arrival }
     }
 
     fn rival(name: &str, order: Order, open: bool) -> Rival {
@@ -85,38 +72,56 @@ mod tests {
     }
 
     fn orders() -> impl Strategy<Value = Order> {
-        (prop::option::of(0..4u64), prop::option::of(0..4i64), 0..1000i64).prop_map(|(s, t, a)| order(s, t, a))
+        (prop::option::of(0..4u64), 0..4i64, 0..1000i64).prop_map(|(s, t, a)| order(s, t, a))
     }
 
     #[test]
-    fn the_producers_number_beats_time_and_time_beats_arrival() {
-        let newer = |a: Order, b: Order| a.compare(&b) == Ordering::Greater;
-        assert!(newer(order(Some(2), Some(1), 1), order(Some(1), Some(9), 9)));
-        assert!(newer(order(None, Some(2), 1), order(Some(7), Some(1), 9)));
-        assert!(newer(order(None, None, 2), order(Some(7), Some(9), 1)));
-        assert!(newer(order(Some(1), Some(1), 2), order(Some(1), Some(1), 1)), "a replay comes after its original");
+    fn the_number_beats_time_and_time_beats_arrival() {
+        assert!(order(Some(2), 1, 1) > order(Some(1), 9, 9));
+        assert!(order(Some(1), 0, 1) > order(None, 9, 9), "nothing that has a number happened before the other");
+        assert!(order(Some(1), 2, 1) > order(Some(1), 1, 9));
+        assert!(order(Some(1), 1, 2) > order(Some(1), 1, 1), "a replay comes after its original");
     }
 
     #[test]
     fn of_several_newer_rivals_the_newest_is_named() {
         let rivals = [
-            rival("a", order(Some(5), None, 1), true),
-            rival("c", order(Some(7), None, 2), false),
-            rival("b", order(Some(6), None, 3), true),
+            rival("a", order(Some(5), 0, 1), true),
+            rival("c", order(Some(7), 0, 2), false),
+            rival("b", order(Some(6), 0, 3), true),
         ];
-        let arrival = arrive(&order(Some(4), None, 4), &rivals);
+        let arrival = arrive(&order(Some(4), 0, 4), &rivals);
         assert_eq!(arrival, Arrival { superseded_by: Some(rivals[1].id), supersedes: vec![] });
-        let arrival = arrive(&order(Some(8), None, 4), &rivals);
+        let arrival = arrive(&order(Some(8), 0, 4), &rivals);
         assert_eq!(arrival, Arrival { superseded_by: None, supersedes: vec![rivals[0].id, rivals[2].id] });
     }
 
     proptest! {
         #[test]
         fn of_two_requests_exactly_one_is_newer(a in orders(), b in orders()) {
-            prop_assert_eq!(a.compare(&b), b.compare(&a).reverse());
-            prop_assert_eq!(a.compare(&b) == Ordering::Equal, a.arrival == b.arrival
-                && (a.sequence == b.sequence || a.sequence.is_none() || b.sequence.is_none())
-                && (a.time == b.time || a.time.is_none() || b.time.is_none()));
+            prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+            prop_assert!(a.arrival == b.arrival || a != b);
+        }
+
+        #[test]
+        fn what_is_newer_than_a_newer_one_is_newer(a in orders(), b in orders(), c in orders()) {
+            prop_assert!(!(a < b && b < c) || a < c);
+        }
+
+        #[test]
+        fn whatever_the_order_in_which_they_come_the_newest_of_all_is_what_remains(
+            places in prop::collection::vec(orders(), 1..8)
+        ) {
+            let mut here: Vec<Rival> = Vec::new();
+            for (i, place) in places.iter().enumerate() {
+                let new = rival(&i.to_string(), Order { arrival: i as i64, ..*place }, true);
+                let arrival = arrive(&new.order, &here);
+                here.iter_mut().filter(|r| arrival.supersedes.contains(&r.id)).for_each(|r| r.open = false);
+                here.push(Rival { open: arrival.superseded_by.is_none(), ..new });
+            }
+            let newest = here.iter().max_by_key(|r| r.order).map(|r| r.id);
+            let open: Vec<_> = here.iter().filter(|r| r.open).map(|r| r.id).collect();
+            prop_assert_eq!(open, newest.into_iter().collect::<Vec<_>>());
         }
 
         #[test]
@@ -129,7 +134,7 @@ mod tests {
             prop_assert!(arrival.superseded_by.is_none() || arrival.supersedes.is_empty());
             prop_assert_eq!(
                 arrival.superseded_by.is_some(),
-                rivals.iter().any(|r| r.order.compare(&new) == Ordering::Greater)
+                rivals.iter().any(|r| r.order > new)
             );
             prop_assert!(arrival.supersedes.iter().all(|id| rivals.iter().any(|r| r.id == *id && r.open)));
         }
@@ -143,7 +148,7 @@ mod tests {
             let forced = Order { arrival: 1000, ..forced }.above(&rivals);
             prop_assert_eq!(arrive(&forced, &rivals).superseded_by, None);
             let next = Order { sequence: forced.sequence.map(|s| s + 1), time: forced.time, arrival: 1001 };
-            prop_assert_eq!(next.compare(&forced), Ordering::Greater);
+            prop_assert!(next > forced);
         }
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use slipway_protocol::names::ServerHandle;
 use slipway_protocol::{DeploymentId, ErrorCode, Failure};
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, ToSql};
 use tokio_postgres::{GenericClient, Row, Transaction};
 
 use super::claims::seconds;
 use super::ending::{End, StageEnd};
 use super::error::readable;
-use super::ledger::{HEAD, Head, Ledger, number};
+use super::ledger::{HEAD, Ledger, first_readable, number};
 use super::{Result, Store, commit, deadline, wakeups};
 use crate::crash::Write;
 use crate::scheduler::{Circuit, Gate, Limits, Load};
@@ -51,13 +51,14 @@ impl Store {
                 return Ok(None);
             }
             let sql = format!(
-                "SELECT {HEAD}, failure FROM deployments WHERE state = 'pending' AND server = ANY ($1)
-                   AND accepted_at <= now() - $2 * interval '1 second'
+                "SELECT {HEAD}, failure FROM deployments WHERE state = 'pending' AND id <> ALL ($1)
+                   AND server = ANY ($2) AND accepted_at <= now() - $3 * interval '1 second'
                  ORDER BY arrival LIMIT 1 FOR UPDATE SKIP LOCKED"
             );
-            let Some(row) = tx.query_opt(&sql, &[&servers, &seconds(limits.patience)]).await? else { return Ok(None) };
-            let last = row.get::<_, Option<Json<Failure>>>("failure").map(|Json(failure)| failure);
-            let mut ledger = Ledger { tx: &tx, head: Head::read(&row)? };
+            let more: [&(dyn ToSql + Sync); 2] = [&servers, &seconds(limits.patience)];
+            let Some((head, row)) = first_readable(&tx, &sql, &more).await? else { return Ok(None) };
+            let last = row.try_get::<_, Option<Json<Failure>>>("failure").ok().flatten().map(|Json(failure)| failure);
+            let mut ledger = Ledger { tx: &tx, head };
             let id = ledger.head.id;
             let end = End::Failed { failure: unreachable(limits, last), missing_secret: None, reason: "exhausted" };
             ledger.finish(self, &end, &StageEnd::default()).await?;

@@ -9,7 +9,7 @@ use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
 
 use super::ending::{End, StageEnd};
-use super::ledger::{HEAD, Head, Ledger, number};
+use super::ledger::{HEAD, Head, Ledger, first_readable, number};
 use super::progress::Boundary;
 use super::queue::{self, Terms};
 use super::state::State;
@@ -109,8 +109,8 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
-            let Some(row) = queue::next(&tx, &terms).await? else { return Ok(None) };
-            let mut ledger = Ledger { tx: &tx, head: Head::read(&row)? };
+            let Some((head, row)) = queue::next(&tx, &terms).await? else { return Ok(None) };
+            let mut ledger = Ledger { tx: &tx, head };
             let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request");
             let Some(lease) = self.take(&tx, &ledger.head, terms.lease).await? else { return Ok(None) };
             let attempt = ledger.head.attempt + 1;
@@ -222,13 +222,12 @@ impl Store {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
             let sql = format!(
-                "SELECT {HEAD} FROM deployments d WHERE state = 'running'
+                "SELECT {HEAD} FROM deployments d WHERE state = 'running' AND id <> ALL ($1)
                    AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
                                    AND l.server = d.server AND l.fence = d.fence AND l.expires_at > now())
                  ORDER BY arrival LIMIT 1 FOR UPDATE OF d SKIP LOCKED"
             );
-            let Some(row) = tx.query_opt(&sql, &[]).await? else { return Ok(None) };
-            let head = Head::read(&row)?;
+            let Some((head, _)) = first_readable(&tx, &sql, &[]).await? else { return Ok(None) };
             // Under its lock the lease is looked at again: a renewal may just have been committed.
             let alive = tx
                 .query_opt(

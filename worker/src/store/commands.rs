@@ -1,24 +1,27 @@
 //! Commands about a project at the door: which server and which version they mean is decided here, once, when they
 //! arrive. From then on each is a deployment like any other, with the request of the version that it acts with.
 
-use slipway_protocol::names::ServerHandle;
+use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle};
 use slipway_protocol::{Action, DeploymentId, ErrorCode, Failure, Project, ProjectCommand, Request};
 use tokio_postgres::Transaction;
-use tokio_postgres::types::Json;
 
 use super::error::readable;
 use super::intake::{Accepted, Newcomer};
+use super::new_deployment::NewDeployment;
 use super::replays::replay_of;
 use super::versions::{CONTENT, GONE, TOUCHED, choose, versions};
 use super::{Result, Store, commit, deadline};
 use crate::crash::Write;
 use crate::message::Incoming;
-use crate::scheduler::Order;
 
 /// What a command acts with.
 struct Base {
     server: ServerHandle,
     deployment: DeploymentId,
+    repository: RepositoryName,
+    commit: CommitSha,
+    /// That version's request, without what belonged to its own event.
+    acting: serde_json::Value,
 }
 
 impl Store {
@@ -47,7 +50,20 @@ impl Store {
                 Ok(base) => base,
                 Err(failure) => return Ok(Err(failure)),
             };
-            let Some(order) = insert(&tx, request, incoming, &base).await? else { return Ok(Ok(Accepted::Duplicate)) };
+            let new = NewDeployment {
+                project: &data.project,
+                repository: &base.repository,
+                commit: &base.commit,
+                server: &base.server,
+                acting: base.acting,
+                correlation: &data.correlation,
+                sequence: data.sequence,
+                action: data.action,
+                remove_volumes: data.remove_volumes,
+                acts_on: Some(base.deployment),
+                reason: data.reason.as_deref(),
+            };
+            let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Ok(Accepted::Duplicate)) };
             let accepted = self.place(&tx, &newcomer, &base.server, order, replay_of(request)).await?;
             commit(tx, Write::Accept).await?;
             Ok(Ok(accepted))
@@ -86,9 +102,25 @@ async fn base(tx: &Transaction<'_>, command: &ProjectCommand, limit: u32) -> Res
         _ => latest(tx, project, &server).await?,
     };
     match deployment {
-        Some(deployment) => Ok(Ok(Base { server, deployment })),
+        Some(deployment) => Ok(Ok(acting_with(tx, server, deployment).await?)),
         None => refuse(ErrorCode::UnknownProject, format!("nothing of {} was ever on {server}", project.slug)),
     }
+}
+
+async fn acting_with(tx: &Transaction<'_>, server: ServerHandle, deployment: DeploymentId) -> Result<Base> {
+    const TABLE: &str = "deployments";
+    let sql = "SELECT repository, commit_sha,
+                   request #- '{data,sequence}' #- '{data,expires_at}' #- '{data,correlation}' AS acting
+               FROM deployments WHERE id = $1";
+    let row = tx.query_one(sql, &[&deployment.0]).await?;
+    let text = |column: &str| row.get::<_, Option<String>>(column).unwrap_or_default();
+    Ok(Base {
+        server,
+        deployment,
+        repository: readable(TABLE, "repository", RepositoryName::new(text("repository")))?,
+        commit: readable(TABLE, "commit_sha", CommitSha::new(text("commit_sha")))?,
+        acting: row.get("acting"),
+    })
 }
 
 /// The one server that the command can mean.
@@ -140,50 +172,4 @@ async fn present(tx: &Transaction<'_>, project: &Project, server: &ServerHandle)
     );
     let row = tx.query_opt(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str()]).await?;
     Ok(row.map(|row| row.get(0)))
-}
-
-/// Inserts the command as pending; `None` when it exists.
-async fn insert(
-    tx: &Transaction<'_>,
-    request: &Request<ProjectCommand>,
-    incoming: &Incoming,
-    base: &Base,
-) -> Result<Option<Order>> {
-    let (event, data) = (&request.event, &request.event.data);
-    let sequence = data.sequence.map(|s| i64::try_from(s).unwrap_or(i64::MAX));
-    let traceparent = crate::telemetry::current_traceparent().or_else(|| event.traceparent.clone());
-    let row = tx
-        .query_opt(
-            "INSERT INTO deployments (id, source, event_id, replay_id, project_id, project_slug, repository, commit_sha,
-                 server, request, correlation, body, content_type, headers, exchange, routing_key, producer_sequence,
-                 event_time, state, traceparent, action, remove_volumes, acts_on, reason)
-             SELECT $2, $3, $4, $5, $6, $7, repository, commit_sha, server,
-                 request #- '{data,sequence}' #- '{data,expires_at}' #- '{data,correlation}',
-                 $8, $9, $10, $11, $12, $13, $14, $15, 'pending', $16, $17, $18, id, $19
-             FROM deployments WHERE id = $1
-             ON CONFLICT (id) DO NOTHING RETURNING arrival",
-            &[
-                &base.deployment.0,
-                &request.deployment_id().0,
-                &event.source,
-                &event.id,
-                &request.replay,
-                &data.project.id.0,
-                &data.project.slug.as_str(),
-                &Json(&data.correlation),
-                &incoming.body,
-                &incoming.content_type,
-                &Json(&incoming.headers),
-                &incoming.exchange,
-                &incoming.routing_key,
-                &sequence,
-                &event.time,
-                &traceparent,
-                &data.action.as_str(),
-                &data.remove_volumes,
-                &data.reason,
-            ],
-        )
-        .await?;
-    Ok(row.map(|row| Order { sequence: data.sequence, time: event.time, arrival: row.get(0) }))
 }

@@ -159,6 +159,9 @@ impl Ledger<'_> {
         if let End::Failed { failure, reason, .. } = end {
             NewDeadLetter::of_deployment(self.tx, &self.head, failure, reason).await?.insert(self.tx, store).await?;
         }
+        // From here on the dead letter has the message, where there is one; kept with each deployment it would fill the disk.
+        let forget = "UPDATE deployments SET body = NULL, headers = '{}' WHERE id = $1";
+        self.tx.execute(forget, &[&self.head.id.0]).await?;
         let well = matches!(outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
         // Stopping and starting see to what they find themselves.
         if seen.settled || well {

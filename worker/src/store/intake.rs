@@ -16,6 +16,7 @@ use super::ending::{End, StageEnd};
 use super::error::readable;
 use super::ledger::Ledger;
 use super::new_dead_letter::NewDeadLetter;
+use super::new_deployment::{NewDeployment, order, place_of};
 use super::replays::{replay_of, replayed};
 use super::state::State;
 use super::{Result, Store, commit, deadline};
@@ -79,7 +80,20 @@ impl Store {
             let tx = client.transaction().await?;
             let data = &request.event.data;
             let newcomer = Newcomer::lock(&tx, request.deployment_id(), data.project.id, Action::Deploy).await?;
-            let Some(order) = insert(&tx, request, incoming).await? else { return Ok(Accepted::Duplicate) };
+            let new = NewDeployment {
+                project: &data.project,
+                repository: &data.repository.name,
+                commit: &data.repository.commit,
+                server: &data.server.handle,
+                acting: readable("deployments", "request", serde_json::to_value(&request.event))?,
+                correlation: &data.correlation,
+                sequence: data.sequence,
+                action: Action::Deploy,
+                remove_volumes: false,
+                acts_on: None,
+                reason: None,
+            };
+            let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Accepted::Duplicate) };
             let replay = replay_of(request);
             let accepted = self.place(&tx, &newcomer, &data.server.handle, order, replay).await?;
             commit(tx, Write::Accept).await?;
@@ -183,68 +197,23 @@ pub(super) async fn end_refused(tx: &Transaction<'_>, refusal: &Refusal) -> Resu
     Ok(true)
 }
 
-/// Inserts the deployment as pending; `None` when it exists.
-async fn insert(tx: &Transaction<'_>, request: &Request, incoming: &Incoming) -> Result<Option<Order>> {
-    let (event, data) = (&request.event, &request.event.data);
-    let sequence = data.sequence.map(|s| i64::try_from(s).unwrap_or(i64::MAX));
-    let envelope = readable("deployments", "request", serde_json::to_value(event))?;
-    let traceparent = crate::telemetry::current_traceparent().or_else(|| event.traceparent.clone());
-    let row = tx
-        .query_opt(
-            "INSERT INTO deployments (id, source, event_id, replay_id, project_id, project_slug, repository, commit_sha,
-                 server, request, correlation, body, content_type, headers, exchange, routing_key, producer_sequence,
-                 event_time, state, traceparent)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 'pending', $19)
-             ON CONFLICT (id) DO NOTHING RETURNING arrival",
-            &[
-                &request.deployment_id().0,
-                &event.source,
-                &event.id,
-                &request.replay,
-                &data.project.id.0,
-                &data.project.slug.as_str(),
-                &data.repository.name.as_str(),
-                &data.repository.commit.as_str(),
-                &data.server.handle.as_str(),
-                &envelope,
-                &Json(&data.correlation),
-                &incoming.body,
-                &incoming.content_type,
-                &Json(&incoming.headers),
-                &incoming.exchange,
-                &incoming.routing_key,
-                &sequence,
-                &event.time,
-                &traceparent,
-            ],
-        )
-        .await?;
-    Ok(row.map(|row| Order { sequence: data.sequence, time: event.time, arrival: row.get(0) }))
-}
-
-/// The project's other requests that were accepted and that the newcomer stands against, the latest first. Where a
-/// project is to be deployed has one answer only, whatever the server; anything else is about one server.
+/// Of the project's other requests that were accepted and that the newcomer stands against, the newest and all that
+/// haven't ended. Where a project is to be deployed has one answer only, whatever the server; anything else is about one
+/// server.
 async fn rivals(tx: &Transaction<'_>, newcomer: &Newcomer, server: &ServerHandle) -> Result<Vec<(Rival, Action)>> {
-    let rows = tx
-        .query(
-            "SELECT id, producer_sequence, event_time, arrival, state IN ('pending', 'running') AS open, action
-             FROM deployments
-             WHERE project_id = $1 AND id <> $2 AND request IS NOT NULL AND state <> 'cancelled'
-               AND (server = $3 OR (action = 'deploy' AND $4))
-             ORDER BY arrival DESC LIMIT 200",
-            &[&newcomer.project.0, &newcomer.id.0, &server.as_str(), &(newcomer.action == Action::Deploy)],
-        )
-        .await?;
+    const THEM: &str = "project_id = $1 AND id <> $2 AND request IS NOT NULL AND state <> 'cancelled'
+                        AND (server = $3 OR (action = 'deploy' AND $4))";
+    let place = place_of("d");
+    let sql = format!(
+        "SELECT id, producer_sequence, coalesce(event_time, accepted_at) AS event_time, arrival, action,
+             state IN ('pending', 'running') AS open
+         FROM deployments WHERE {THEM} AND (state IN ('pending', 'running')
+             OR id = (SELECT id FROM deployments d WHERE {THEM} ORDER BY {place} DESC LIMIT 1))"
+    );
+    let deploys = newcomer.action == Action::Deploy;
+    let rows = tx.query(&sql, &[&newcomer.project.0, &newcomer.id.0, &server.as_str(), &deploys]).await?;
     let rival = |row: &tokio_postgres::Row| {
-        let rival = Rival {
-            id: DeploymentId(row.get("id")),
-            order: Order {
-                sequence: row.get::<_, Option<i64>>("producer_sequence").and_then(|s| u64::try_from(s).ok()),
-                time: row.get::<_, Option<Timestamp>>("event_time"),
-                arrival: row.get("arrival"),
-            },
-            open: row.get("open"),
-        };
+        let rival = Rival { id: DeploymentId(row.get("id")), order: order(row), open: row.get("open") };
         Ok((rival, readable("deployments", "action", row.get::<_, &str>("action").parse())?))
     };
     rows.iter().map(rival).collect()

@@ -1,7 +1,8 @@
 //! One deployment's row, locked for a transaction: its state, its next sequence number and the events that tell what
 //! changes. Everything that writes about a deployment goes through here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,7 +11,7 @@ use slipway_protocol::{
     Action, CONTENT_TYPE, CloudEvent, Correlation, DeploymentId, EventType, Progress, ProgressKind, Project, ProjectId,
     topology,
 };
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, ToSql};
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
@@ -55,9 +56,9 @@ impl Head {
     pub(super) fn read(row: &Row) -> Result<Self> {
         const TABLE: &str = "deployments";
         let text = |column: &str| row.get::<_, Option<String>>(column);
+        let Json(correlation) = readable(TABLE, "correlation", row.try_get::<_, Json<Correlation>>("correlation"))?;
         let slug = readable(TABLE, "project_slug", text("project_slug").map(Slug::new).transpose())?;
         let project_id = row.get::<_, Option<Uuid>>("project_id").map(ProjectId);
-        let Json(correlation) = row.get::<_, Json<Correlation>>("correlation");
         Ok(Self {
             id: DeploymentId(row.get("id")),
             event_id: row.get("event_id"),
@@ -85,6 +86,38 @@ impl Head {
 
 pub(super) fn number(row: &Row, column: &str) -> u32 {
     u32::try_from(row.get::<_, i32>(column)).unwrap_or(0)
+}
+
+/// The first row that `sql` selects and that this version can read, with the columns of [`HEAD`]. The rows that it can't
+/// read are passed over, so that one of them doesn't stand in everybody's way: their ids are the parameter $1, to be left
+/// out; `more` are those from $2 on.
+pub(super) async fn first_readable(
+    tx: &Transaction<'_>,
+    sql: &str,
+    more: &[&(dyn ToSql + Sync)],
+) -> Result<Option<(Head, Row)>> {
+    let mut unreadable: Vec<Uuid> = Vec::new();
+    loop {
+        let parameters: Vec<&(dyn ToSql + Sync)> =
+            std::iter::once(&unreadable as &(dyn ToSql + Sync)).chain(more.iter().copied()).collect();
+        let Some(row) = tx.query_opt(sql, &parameters).await? else { return Ok(None) };
+        match Head::read(&row) {
+            Ok(head) => return Ok(Some((head, row))),
+            Err(error) => {
+                let id = row.get("id");
+                passed_over(id, &error);
+                unreadable.push(id);
+            }
+        }
+    }
+}
+
+/// Says so once for each row, since it's met again every second.
+pub(super) fn passed_over(id: Uuid, error: &StoreError) {
+    static TOLD: Mutex<BTreeSet<Uuid>> = Mutex::new(BTreeSet::new());
+    if TOLD.lock().is_ok_and(|mut told| told.insert(id)) {
+        tracing::error!(deployment.id = %id, "a deployment is passed over until its row is mended: {error}");
+    }
 }
 
 /// A deployment's row, locked until the transaction ends.

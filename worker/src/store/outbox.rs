@@ -43,6 +43,15 @@ pub struct OutboxRow {
     pub message: Outgoing,
 }
 
+/// What is read of the outbox at once.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Page {
+    /// The messages.
+    pub rows: Vec<OutboxRow>,
+    /// Whether more may wait.
+    pub more: bool,
+}
+
 /// What became of a message that was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
@@ -103,14 +112,15 @@ impl Store {
         .await
     }
 
-    /// At most `limit` waiting messages in order, without the lines that `held` names.
+    /// Waiting messages in order, without the lines that `held` names: at most `limit`, and no more once their bodies come
+    /// to `bytes`; one at least, however large it is.
     ///
     /// There is no "after that position": positions are given before the commit, so that a row may become visible after
     /// one with a higher number, and of one deployment even the first after the second.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn waiting_messages(&self, held: &[Line], limit: u32) -> Result<Vec<OutboxRow>> {
+    pub async fn waiting_messages(&self, held: &[Line], limit: u32, bytes: u32) -> Result<Page> {
         let deployments: Vec<Uuid> =
             held.iter().filter_map(|line| if let Line::Events(id) = line { Some(id.0) } else { None }).collect();
         let alone: Vec<i64> =
@@ -120,15 +130,23 @@ impl Store {
                 .client()
                 .await?
                 .query(
-                    "SELECT position, deployment_id, sequence, must_route, message_id, type, exchange, routing_key,
-                            correlation_id, content_type, headers, traceparent, body
-                     FROM outbox WHERE published_at IS NULL AND position <> ALL($2)
-                       AND (sequence IS NULL OR deployment_id <> ALL($1))
-                     ORDER BY position LIMIT $3",
-                    &[&deployments, &alone, &i64::from(limit)],
+                    "WITH waiting AS (
+                         SELECT position, octet_length(body) AS size
+                         FROM outbox WHERE published_at IS NULL AND position <> ALL($2)
+                           AND (sequence IS NULL OR deployment_id <> ALL($1))
+                         ORDER BY position LIMIT $3),
+                     page AS (
+                         SELECT position, count(*) OVER () AS waiting, sum(size) OVER (ORDER BY position) - size AS before
+                         FROM waiting)
+                     SELECT position, waiting, deployment_id, sequence, must_route, message_id, type, exchange,
+                            routing_key, correlation_id, content_type, headers, traceparent, body
+                     FROM page JOIN outbox USING (position) WHERE before < $4 ORDER BY position",
+                    &[&deployments, &alone, &i64::from(limit), &i64::from(bytes)],
                 )
                 .await?;
-            Ok(rows.iter().map(row).collect())
+            let waiting = rows.first().map_or(0, |row| row.get::<_, i64>("waiting"));
+            let more = waiting >= i64::from(limit) || usize::try_from(waiting).is_ok_and(|n| n > rows.len());
+            Ok(Page { rows: rows.iter().map(row).collect(), more })
         })
         .await
     }

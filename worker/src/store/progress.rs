@@ -135,7 +135,8 @@ impl Store {
     }
 
     /// Notes that a stage failed; what follows from it is told by [`Store::retry`] or [`Store::finish`]. Gives how long
-    /// the server's circuit is open from now, when the failure was one to connect and the circuit is open.
+    /// the server's circuit is open from now, when the failure was one to connect and the circuit is open. Any other
+    /// failure of an attempt that has `reached` the server closes the circuit: the connection was made.
     ///
     /// # Errors
     /// [`super::StoreError::LeaseLost`], or when the database fails.
@@ -145,6 +146,7 @@ impl Store {
         stage: Stage,
         failure: &Failure,
         took: Duration,
+        reached: bool,
     ) -> Result<Option<Duration>> {
         deadline(async {
             let mut client = self.client().await?;
@@ -165,6 +167,7 @@ impl Store {
                 .await?;
             let open = match failure.code.is_connection_failure() {
                 true => circuits::contact_failed(&tx, &lease.server, new == 1).await?,
+                false if reached => circuits::contact_made(&*tx, &lease.server).await.map(|()| None)?,
                 false => None,
             };
             commit(tx, Write::StageFailed).await?;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use super::ledger::HEAD;
+use super::ledger::{HEAD, Head, passed_over};
 use super::{Result, circuits};
 use crate::scheduler::{Limits, Load};
 
@@ -45,7 +45,8 @@ const HEAD_OF_ALL: &str = "
     )
     SELECT head.id, q.server FROM queue q CROSS JOIN LATERAL (
         SELECT id, run_at, arrival FROM deployments d
-        WHERE state = 'pending' AND d.server = q.server AND run_at <= now()
+        WHERE state = 'pending' AND d.server = q.server AND run_at <= now() AND id <> ALL ($2)
+          AND ($3 OR action NOT IN ('deploy', 'rollback') OR cancel_requested_at IS NOT NULL)
           AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
                           AND l.server = d.server AND l.expires_at > now())
           AND NOT EXISTS (SELECT 1 FROM deployments u WHERE u.state = 'pending' AND u.action = 'undeploy'
@@ -56,24 +57,32 @@ const HEAD_OF_ALL: &str = "
     WHERE q.server <> ALL ($1) ORDER BY head.run_at, head.arrival LIMIT 1";
 
 /// Locks the deployment whose turn it is; none other is claimed before this transaction ends.
-pub(super) async fn next(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<Row>> {
-    let Some(mut left_out) = left_out(tx, terms).await? else { return Ok(None) };
+pub(super) async fn next(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<(Head, Row)>> {
+    let (mut left_out, may_pull) = room(tx, terms).await?;
+    let mut unreadable: Vec<Uuid> = Vec::new();
     let lock = format!(
         "SELECT {HEAD}, request, waits FROM deployments WHERE id = $1 AND state = 'pending' FOR UPDATE SKIP LOCKED"
     );
-    while let Some(head) = tx.query_opt(HEAD_OF_ALL, &[&left_out]).await? {
+    while let Some(head) = tx.query_opt(HEAD_OF_ALL, &[&left_out, &unreadable, &may_pull]).await? {
         let id: Uuid = head.get("id");
-        if let Some(row) = tx.query_opt(&lock, &[&id]).await? {
-            return Ok(Some(row));
+        let Some(row) = tx.query_opt(&lock, &[&id]).await? else {
+            // It's being cancelled or superseded: nobody waits for that.
+            left_out.push(head.get("server"));
+            continue;
+        };
+        match Head::read(&row) {
+            Ok(head) => return Ok(Some((head, row))),
+            Err(error) => {
+                passed_over(id, &error);
+                unreadable.push(id);
+            }
         }
-        // It's being cancelled or superseded: nobody waits for that.
-        left_out.push(head.get("server"));
     }
     Ok(None)
 }
 
-/// The servers on which nothing may be claimed now; `None` when that is so for all.
-async fn left_out(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<Vec<String>>> {
+/// The servers on which nothing may be claimed now, and whether anything may that pulls images.
+async fn room(tx: &Transaction<'_>, terms: &Terms) -> Result<(Vec<String>, bool)> {
     // Whoever is stopped in here holds up all claims: the database then ends its transaction. After a burst of requests
     // its statistics are old, and it would read the whole table for each server.
     let locked = tx
@@ -85,13 +94,14 @@ async fn left_out(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<Vec<Stri
         )
         .await?;
     let load = load(tx, &terms.registry).await?;
-    Ok(load.left_out(&terms.limits, locked.get::<_, Timestamp>("now")))
+    Ok((load.left_out(&terms.limits, locked.get::<_, Timestamp>("now")), load.may_pull(&terms.limits)))
 }
 
 async fn load(tx: &Transaction<'_>, registry: &str) -> Result<Load<String>> {
     let rows = tx
         .query(
-            "SELECT d.server, count(*) AS attempts, count(*) FILTER (WHERE d.registry = $1) AS pulling
+            "SELECT d.server, count(*) AS attempts,
+                 count(*) FILTER (WHERE d.registry = $1 AND d.action IN ('deploy', 'rollback')) AS pulling
              FROM deployments d JOIN project_leases l
                ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
              WHERE d.state = 'running' AND l.expires_at > now() GROUP BY d.server",

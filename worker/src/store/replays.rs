@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::actions::record;
 use super::dead_letters::MATCHES;
 use super::ledger::enqueue;
+use super::new_deployment::place_of;
 use super::{DeadLetterFilter, Operator, Result, Store, commit, deadline, wakeups};
 use crate::crash::Write;
 use crate::message::Outgoing;
@@ -90,20 +91,26 @@ pub struct Replayed {
     pub deployment: Option<DeploymentId>,
 }
 
-/// Joins a dead letter `l` with its deployment `d` and with a newer one `n` of the same project that it would stand
-/// against at the door, by the order in which the scheduler has them.
-const RIVALS: &str = "dead_letters l LEFT JOIN deployments d ON d.id = l.deployment_id LEFT JOIN LATERAL (
-         SELECT n.id FROM deployments n
-         WHERE n.project_id = d.project_id AND n.request IS NOT NULL AND n.state <> 'cancelled'
-           AND (n.source, n.event_id) <> (d.source, d.event_id)
-           AND (n.server = d.server OR (n.action = 'deploy' AND d.action = 'deploy'))
-           AND CASE WHEN n.producer_sequence <> d.producer_sequence THEN n.producer_sequence > d.producer_sequence
-                    WHEN n.event_time <> d.event_time THEN n.event_time > d.event_time
-                    ELSE n.arrival > d.arrival END
-         ORDER BY n.arrival DESC LIMIT 1) n ON true";
+/// Joins a dead letter `l` with its deployment `d` and with the newest one `n` of the same project that it would stand
+/// against at the door, by the order in which the scheduler has them. What was refused has no place, but an arrival.
+fn rivals() -> String {
+    let (newer, own) = (place_of("n"), place_of("d"));
+    format!(
+        "dead_letters l LEFT JOIN deployments d ON d.id = l.deployment_id LEFT JOIN LATERAL (
+             SELECT n.id FROM deployments n
+             WHERE n.project_id = d.project_id AND n.request IS NOT NULL AND n.state <> 'cancelled'
+               AND (n.source, n.event_id) <> (d.source, d.event_id)
+               AND (n.server = d.server OR (n.action = 'deploy' AND d.action = 'deploy'))
+               AND CASE WHEN d.request IS NULL THEN n.arrival > d.arrival ELSE {newer} > {own} END
+             ORDER BY {newer} DESC LIMIT 1) n ON true"
+    )
+}
 
+/// What expired by its own word would be refused again. What waited for too long wouldn't: whoever sends it again knows
+/// how old it is.
 const VERDICT: &str = "CASE WHEN l.state <> 'open' THEN 'not-open' WHEN l.body IS NULL THEN 'withheld'
-         WHEN l.code = 'expired-event' OR (d.request #>> '{data,expires_at}')::timestamptz <= now() THEN 'expired'
+         WHEN (d.request IS NULL AND l.code = 'expired-event')
+           OR (d.request #>> '{data,expires_at}')::timestamptz <= now() THEN 'expired'
          WHEN n.id IS NOT NULL THEN 'superseded' ELSE 'ready' END";
 
 impl Store {
@@ -121,9 +128,10 @@ impl Store {
     /// When the database fails.
     pub async fn plan_replay(&self, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<Planned>> {
         deadline(async {
+            let rivals = rivals();
             let sql = format!(
                 "SELECT l.id, l.project_slug, l.stage, l.code, l.state, {VERDICT} AS verdict, n.id AS newer
-                 FROM {RIVALS} WHERE {MATCHES} ORDER BY d.arrival NULLS FIRST, l.last_failed_at, l.id LIMIT $9"
+                 FROM {rivals} WHERE {MATCHES} ORDER BY d.arrival NULLS FIRST, l.last_failed_at, l.id LIMIT $9"
             );
             let (state, limit) = (filter.state(), i64::from(limit));
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
@@ -147,8 +155,9 @@ impl Store {
     /// When the database fails.
     pub async fn count_replay(&self, filter: &DeadLetterFilter) -> Result<Vec<(Verdict, u64)>> {
         deadline(async {
+            let rivals = rivals();
             let sql =
-                format!("SELECT {VERDICT} AS verdict, count(*) AS count FROM {RIVALS} WHERE {MATCHES} GROUP BY 1");
+                format!("SELECT {VERDICT} AS verdict, count(*) AS count FROM {rivals} WHERE {MATCHES} GROUP BY 1");
             let state = filter.state();
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[])).await?;
             let count = |row: &Row| (Verdict::read(row), u64::try_from(row.get::<_, i64>("count")).unwrap_or(0));
@@ -200,8 +209,9 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = client.transaction().await?;
+            let rivals = rivals();
             let sql = format!(
-                "WITH picked AS (SELECT l.id FROM {RIVALS} WHERE l.id = $1 AND l.state = 'open' AND ($2 OR n.id IS NULL)
+                "WITH picked AS (SELECT l.id FROM {rivals} WHERE l.id = $1 AND l.state = 'open' AND ($2 OR n.id IS NULL)
                                  FOR UPDATE OF l)
                  UPDATE dead_letters l SET state = 'replayed', replayed_as = $3, replay_from_start = true,
                      replay_forced = $2, updated_at = now()
@@ -238,9 +248,10 @@ async fn send(
     operator: &Operator,
     limit: u32,
 ) -> Result<Vec<Row>> {
+    let rivals = rivals();
     let sql = format!(
         "WITH picked AS (
-             SELECT l.id, d.arrival FROM {RIVALS} WHERE {MATCHES} AND l.state = 'open'
+             SELECT l.id, d.arrival FROM {rivals} WHERE {MATCHES} AND l.state = 'open'
                AND ({VERDICT} = 'ready' OR ($9 AND {VERDICT} = 'superseded'))
              ORDER BY d.arrival NULLS FIRST, l.last_failed_at, l.id LIMIT $10 FOR UPDATE OF l),
          moved AS (

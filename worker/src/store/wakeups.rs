@@ -43,11 +43,6 @@ impl Wakeups {
     pub fn wishes(&self) -> watch::Receiver<()> {
         self.wishes.subscribe()
     }
-
-    /// Wakes whoever waits for deployments, as if the database had: a slot is free.
-    pub fn wake_deployments(&self) {
-        self.deployments.notify_one();
-    }
 }
 
 impl Store {

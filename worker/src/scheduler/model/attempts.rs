@@ -57,6 +57,8 @@ impl World {
             if let Gate::Open(until) = circuit.gate(self.now) {
                 open = Duration::try_from(until.duration_since(self.now)).ok();
             }
+        } else if !self.down[server] {
+            self.circuits.remove(&server);
         }
         let d = &mut self.deployments[this];
         let next = after_failure(&ATTEMPTS, d.tries, error, open);

@@ -28,9 +28,10 @@ impl World {
     pub(super) fn check_newest(&self, this: usize) {
         let d = &self.deployments[this];
         let gone = [Outcome::Superseded, Outcome::Cancelled].map(State::Ended);
-        let newer = self.deployments.iter().find(|other| {
-            other.project == d.project && other.order.compare(&d.order).is_gt() && !gone.contains(&other.state)
-        });
+        let newer = self
+            .deployments
+            .iter()
+            .find(|other| other.project == d.project && other.order > d.order && !gone.contains(&other.state));
         assert!(newer.is_none(), "{this} runs though there is a newer one: {self:#?}");
     }
 

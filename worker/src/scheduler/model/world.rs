@@ -137,9 +137,11 @@ impl World {
 
     pub(super) fn arrive(&mut self, project: usize, server: usize, sequence: Option<u64>) {
         let this = self.deployments.len();
-        let order = Order { sequence, time: None, arrival: this as i64 };
-        let of_project = self.deployments.iter().enumerate().filter(|(_, d)| d.project == project);
-        let rivals: Vec<_> = of_project
+        let of_project = || self.deployments.iter().enumerate().filter(|(_, d)| d.project == project);
+        // Time only passes here: all that is known happened before.
+        let sequence = sequence.or_else(|| of_project().filter_map(|(_, d)| d.order.sequence).max());
+        let order = Order { sequence, time: self.now, arrival: this as i64 };
+        let rivals: Vec<_> = of_project()
             .filter(|(_, d)| d.state != State::Ended(Outcome::Cancelled))
             .map(|(i, d)| Rival { id: id(i), order: d.order, open: !d.state.is_terminal() })
             .collect();
@@ -203,7 +205,11 @@ impl World {
         if self.frozen[worker] || self.attempts.iter().filter(|a| a.worker == worker).count() >= CONCURRENCY {
             return;
         }
-        let Some(left_out) = self.load().left_out(&LIMITS, self.now) else { return };
+        let load = self.load();
+        if !load.may_pull(&LIMITS) {
+            return;
+        }
+        let left_out = load.left_out(&LIMITS, self.now);
         let due = self.deployments.iter().enumerate().filter(|(_, d)| self.waits_for_nothing(d));
         let free = due.filter(|(_, d)| !left_out.contains(&d.server));
         let Some((next, _)) = free.min_by_key(|(i, d)| (d.run_at, *i)) else { return };
