@@ -213,13 +213,15 @@ fn answer(address: SocketAddr) -> Result<String> {
     Ok(text)
 }
 
-/// Starts to note every start and end of the project's bot, for as long as the world lasts.
+/// Notes the project's bot that runs, and starts to note every start and end, for as long as the world lasts.
 pub fn watch_bots(project: &Project<'_>) -> Result<()> {
     let slug = &project.slug;
+    let of_bot =
+        format!("--filter label=com.docker.compose.project={slug} --filter label=com.docker.compose.service=tg_bot");
     project.server().sh(&format!(
-        "setsid docker events --filter label=com.docker.compose.project={slug} \
-         --filter label=com.docker.compose.service=tg_bot --filter event=start --filter event=die \
-         --format '{{{{.Action}}}} {{{{.Actor.ID}}}}' >/tmp/bots-{slug} 2>&1 </dev/null &"
+        "docker ps -q --no-trunc {of_bot} | sed 's/^/start /' >/tmp/bots-{slug}; grep -q start /tmp/bots-{slug}
+         setsid docker events {of_bot} --filter event=start --filter event=die \
+         --format '{{{{.Action}}}} {{{{.Actor.ID}}}}' >>/tmp/bots-{slug} 2>&1 </dev/null &"
     ))?;
     Ok(())
 }
