@@ -154,8 +154,7 @@ impl Attempt {
         let (rules, others) = (told("rule"), told("others"));
         let firewall = said.value("firewall").is_some();
         let desired = self.desired(&after);
-        let new_deploy_key =
-            said.value("key").is_none() || !self.work.github_digests.contains_key(crate::stages::secrets::KEY_SECRET);
+        let new_deploy_key = said.value("key").is_none() || !self.knows_deploy_key();
         let mut secrets =
             self.github().differing(&self.work.request.repository.name, &desired, &self.work.github_digests);
         if new_deploy_key {

@@ -135,6 +135,12 @@ impl ScriptedWorker {
         self.bury()
     }
 
+    /// Whether it hasn't logged anything.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        fs::metadata(&self.log).map_or(true, |log| log.len() == 0)
+    }
+
     /// The last lines of its log, for an error message.
     #[must_use]
     pub fn tail(&self) -> String {

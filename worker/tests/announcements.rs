@@ -163,6 +163,9 @@ async fn digests_are_of_the_server_that_wrote_last_and_one_can_be_forgotten() {
     })
     .await;
     let id = third.event.data.project.id;
+    store.stage_started(&third.lease, Stage::Secrets, b"x").await.unwrap();
+    let doubted = BTreeMap::from([("DEPLOY_HOST".to_owned(), String::new())]);
+    assert_eq!(known(&third).await, doubted, "whoever dies while it writes leaves nothing that counts as written");
     store.keep_digests(&third.lease, id, &secrets("halfway")).await.unwrap();
     assert_eq!(known(&third).await, secrets("halfway"));
     assert!(!forget(&third).await, "whoever acts on it would remember it again");

@@ -7,10 +7,10 @@ for id in $(project_ps -q); do
 done
 
 # A full disk takes not even the note of who holds the project: what runs was told, the rest can wait.
-{ mkdir -p -m 700 "$dir/.slipway" && echo room >"$dir/.slipway/room"; } 2>/dev/null || exit 0
+[ "$(df -k --output=avail "$dir" | tail -n 1)" -ge 64 ] || exit 0
 enter
 # Left by a command that was killed.
-rm -rf .slipway/put .slipway/link .slipway/note .slipway/room
+rm -rf .slipway/put .slipway/link .slipway/note
 
 # prune: images of this project's own repository that no container names, no project's .env, and none of the releases
 # that may be put back. Others deploy meanwhile: a container that goes in between is no failure.

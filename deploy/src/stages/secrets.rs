@@ -25,11 +25,14 @@ pub const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
 const DOTENV_SECRET: &str = "DOTENV";
 
 impl Attempt {
+    /// Whether GitHub is known to hold a deploy key: the server never keeps a private half to compare with.
+    pub(crate) fn knows_deploy_key(&self) -> bool {
+        self.work.github_digests.get(KEY_SECRET).is_some_and(|digest| !digest.is_empty())
+    }
+
     pub(crate) async fn secrets(&mut self) -> Result<StageReport, StageError> {
         let env = self.known_env(Stage::Secrets).await?;
-        // Without GitHub's digest nobody knows what GitHub holds, and the server never keeps a private half.
-        let known = self.work.github_digests.contains_key(KEY_SECRET);
-        let mut key = if known { None } else { Some(self.new_key()?) };
+        let mut key = if self.knows_deploy_key() { None } else { Some(self.new_key()?) };
         let mut said = self.install(key.as_ref()).await?;
         if key.is_none() && said.value("key").is_none() {
             let new = self.new_key()?;

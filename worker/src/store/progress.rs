@@ -69,6 +69,7 @@ impl Store {
                 .await?;
             if new == 1 {
                 ledger.progress(ProgressKind::StageStarted { stage, attempt }).await?;
+                ledger.doubt_digests(stage).await?;
             }
             if unsettles(ledger.head.action, stage) {
                 ledger.note_settled(false).await?;
@@ -243,7 +244,8 @@ impl Store {
         .await
     }
 
-    /// Keyed digests of the GitHub secrets that were written for this project and server, by name.
+    /// Keyed digests of the GitHub secrets that were written for this project and server, by name. One that is empty: an
+    /// attempt that began to write has never told how far it came.
     ///
     /// # Errors
     /// When the database fails.
@@ -305,6 +307,15 @@ impl Store {
             Ok(())
         })
         .await
+    }
+}
+
+impl Ledger<'_> {
+    /// From the intent to write on, nobody knows what GitHub holds until the stage has ended.
+    async fn doubt_digests(&self, stage: Stage) -> Result<()> {
+        let (Stage::Secrets, Some(project)) = (stage, &self.head.project) else { return Ok(()) };
+        self.tx.execute("UPDATE github_digests SET digest = '' WHERE project_id = $1", &[&project.id.0]).await?;
+        Ok(())
     }
 }
 
