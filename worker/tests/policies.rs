@@ -13,6 +13,7 @@ const NO_POLICIES: &[&str] = &[
     // Paces and sizes of loops that nobody has to know.
     "stages::verify::PROBE_INTERVAL",
     "relay::PAGE",
+    "relay::PAGE_BYTES",
     "relay::POLL",
     "runner::reporter::PATIENCE",
     "engine::HOUSEKEEPING",
@@ -33,6 +34,8 @@ const NO_POLICIES: &[&str] = &[
     "main::GRACE",
     "main::TELEMETRY_FLUSH",
     "main::STUCK_AFTER",
+    // What a script leaves of its own limit to tell how it ended.
+    "attempt::LAST_WORDS",
     // Facts and bounds of parsers.
     "amqp::inbound::texts::BASIC",
     "ssh::HANDSHAKE_ROUND_TRIPS",
