@@ -3,7 +3,6 @@
 
 mod workers;
 
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -149,7 +148,7 @@ impl<'a> Scene<'a> {
                 self.scenario.deployments, self.scenario.strays
             );
             self.until_sql("all has ended", &settled).await?;
-            self.ingested().await?;
+            self.taken_in().await?;
             self.signal(Signal::TERM)?;
             let mut worker = self.worker.take().context("a worker")?;
             let begun = Instant::now();
@@ -166,15 +165,9 @@ impl<'a> Scene<'a> {
                 self.bury().await?;
                 continue;
             }
-            // Asked before it could listen: so it has done nothing.
-            let deaf = status.signal() == Some(Signal::TERM.as_raw()) && worker.is_silent();
-            ensure!(status.success() || deaf, "the drain ended with {status}\n{}", worker.tail());
+            ensure!(status.success(), "the drain ended with {status}\n{}", worker.tail());
             // A message that wasn't acknowledged any more is back in its queue.
-            let mut left = 0;
-            for queue in [topology::DEPLOYMENTS_QUEUE, topology::DEAD_LETTERS_INGEST_QUEUE] {
-                left += self.observer.waiting(queue).await?;
-            }
-            if left == 0 {
+            if self.waiting().await? == 0 {
                 return Ok(());
             }
             self.next()?;
@@ -182,17 +175,26 @@ impl<'a> Scene<'a> {
         bail!("the queue doesn't become empty")
     }
 
-    /// Waits until the workers have seen every dead letter that the broker holds.
-    async fn ingested(&mut self) -> Result<()> {
+    /// Waits until a worker listens that has taken everything from the broker.
+    async fn taken_in(&mut self) -> Result<()> {
         let begun = Instant::now();
-        while self.observer.waiting(topology::DEAD_LETTERS_INGEST_QUEUE).await? > 0 {
-            if self.worker.as_mut().context("a worker")?.ended()?.is_some() {
+        loop {
+            let worker = self.worker.as_mut().context("a worker")?;
+            let listens = !worker.is_silent();
+            if worker.ended()?.is_some() {
                 self.bury().await?;
+            } else if listens && self.waiting().await? == 0 {
+                return Ok(());
             }
-            ensure!(begun.elapsed() < PATIENCE, "dead letters stay in the broker");
+            ensure!(begun.elapsed() < PATIENCE, "messages stay in the broker");
             tokio::time::sleep(PAUSE).await;
         }
-        Ok(())
+    }
+
+    /// Messages that nobody has taken yet.
+    async fn waiting(&self) -> Result<u32> {
+        let ingest = self.observer.waiting(topology::DEAD_LETTERS_INGEST_QUEUE).await?;
+        Ok(ingest + self.observer.waiting(topology::DEPLOYMENTS_QUEUE).await?)
     }
 
     async fn cli(&mut self, words: &[String]) -> Result<()> {
