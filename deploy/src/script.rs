@@ -149,6 +149,24 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_makes_containers_may_build_their_images_on_the_server() {
+        let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/src/scripts");
+        let mut made = 0;
+        for script in std::fs::read_dir(scripts).expect("the scripts") {
+            let script = script.expect("an entry").path();
+            let text = std::fs::read_to_string(&script).expect("a script");
+            for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+                let called = line.split_once("project_compose ").map_or("", |(_, arguments)| arguments);
+                if matches!(called.split(' ').next(), Some("up" | "create")) {
+                    made += 1;
+                    assert!(called.contains(" --no-build "), "{}: {line}", script.display());
+                }
+            }
+        }
+        assert!(made >= 7, "only {made} calls were found");
+    }
+
+    #[test]
     fn a_real_shell_gets_the_data_as_variables_that_are_not_exported() {
         let text = "printf '%s' \"$data\" | base64 -d >&2; env >&2; tell said \"$number\"; exit 7\n";
         let value = "a'b\"c\\d\n$e `f` \u{e4}";

@@ -79,3 +79,94 @@ impl Deployer {
         hmac.sign().as_ref().to_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "tests")]
+
+    use secrecy::SecretString;
+    use slipway_protocol::names::{Host, Port, ServerHandle, UserName, VariableName};
+    use slipway_protocol::{Action, DeploymentId};
+
+    use super::*;
+    use crate::{DeployerConfig, GithubCredential, Hold, HostKeyPolicy, RegistryCredential, Target};
+
+    fn secret(text: &str) -> SecretString {
+        SecretString::from(text.to_owned())
+    }
+
+    fn deployer(password: &str) -> Deployer {
+        let config = DeployerConfig {
+            github_api: "http://127.0.0.1".to_owned(),
+            github_git: "https://github.com".to_owned(),
+            github: GithubCredential::Token(secret("a token")),
+            registry: Some(RegistryCredential {
+                registry: "ghcr.io".to_owned(),
+                username: "robot".to_owned(),
+                password: secret(password),
+            }),
+            image_registry: "ghcr.io".to_owned(),
+            digest_key: secret("0123456789abcdef0123456789abcdef"),
+            ca_file: None,
+            project_root: "/opt/services".to_owned(),
+            command_timeout: std::time::Duration::from_secs(60),
+            health_timeout: std::time::Duration::from_secs(60),
+        };
+        Deployer::new(config).expect("a deployer")
+    }
+
+    fn work() -> Work {
+        let request = serde_json::json!({
+            "project": { "id": "0f9e2c4a-1c57-4c55-9a0e-6d7f0a6b2c11", "slug": "shop" },
+            "repository": {
+                "name": "acme/shop", "commit": "0123456789abcdef0123456789abcdef01234567", "branch": "main"
+            },
+            "server": { "handle": "one" },
+            "allocations": [{ "service": "backend", "host_port": 8080, "container_port": 8000 }],
+            "modules": ["backend"],
+            "variables": { "GREETING": "hello" }
+        });
+        Work {
+            deployment: DeploymentId(uuid::Uuid::nil()),
+            action: Action::Deploy,
+            remove_volumes: false,
+            shares_repository: false,
+            request: serde_json::from_value(request).expect("a request"),
+            target: Target {
+                handle: ServerHandle::new("one").expect("a handle"),
+                address: Host::new("192.0.2.1").expect("an address"),
+                ssh_port: Port::new(22).expect("a port"),
+                ssh_user: UserName::new("root").expect("a user"),
+                host_key: HostKeyPolicy::Refuse,
+                ssh_key: secret("a key"),
+            },
+            secrets: [(VariableName::new("PAGER").expect("a name"), secret("x-7c1d"))].into(),
+            github_digests: BTreeMap::new(),
+            hold: Hold::endless(1),
+        }
+    }
+
+    #[test]
+    fn the_same_commit_with_anything_else_changed_is_other_input() {
+        let deployer = deployer("p");
+        let hash = |edit: fn(&mut Work)| {
+            let mut work = work();
+            edit(&mut work);
+            deployer.input_hash(&work)
+        };
+        let before = hash(|_| {});
+        // A deployment's own id isn't part of what was asked for.
+        assert_eq!(hash(|work| work.deployment = DeploymentId(uuid::Uuid::max())), before);
+        let others = [
+            hash(|work| work.request.variables.values_mut().for_each(|value| "good bye".clone_into(value))),
+            hash(|work| work.request.variables.clear()),
+            hash(|work| work.request.allocations[0].host_port = Port::new(8081).expect("a port")),
+            hash(|work| work.secrets.values_mut().for_each(|value| *value = secret("x-7c1e"))),
+            hash(|work| work.secrets.clear()),
+            self::deployer("q").input_hash(&work()),
+        ];
+        for (number, other) in others.iter().enumerate() {
+            assert_ne!(other, &before, "change {number}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use slipway_tests::stack::BOT_TOKEN;
-use slipway_tests::world::{Generation, Variant};
+use slipway_tests::world::{Generation, Sample, Variant};
 
 use crate::environment;
 use crate::leaks;
@@ -32,8 +32,7 @@ fn fails_and_the_version_before_it_serves_on(
     ensure!(scene.story(&first)?.result()["outcome"] == "succeeded", "the first deployment");
     let variables = environment::check(&scene, &good)?;
 
-    let bad = scene.sample.clone().with_file("README.md", "fails\n");
-    let bad = scene.stack.publish(&bad, variant)?;
+    let bad = scene.stack.publish(&talkative(&scene.sample)?, variant)?;
     let failed = scene.request(&scene.ready(&bad)?)?;
     let story = scene.story(&failed)?;
     let result = story.result();
@@ -42,7 +41,11 @@ fn fails_and_the_version_before_it_serves_on(
     ensure!(failure["code"] == code && failure["class"] == "permanent", "{failure}");
     ensure!(failure["stage"] == stage, "{failure}");
     let crashes = variant == Variant::CrashLoop;
-    ensure!(!crashes || failure["tail"].to_string().contains("nothing to live for"), "{failure}");
+    let tail = failure["tail"].to_string();
+    ensure!(!crashes || tail.contains("nothing to live for"), "{failure}");
+    for name in ["TELEGRAM_BOT_TOKEN", "POSTGRES_PASSWORD"] {
+        ensure!(!crashes || tail.contains(&format!("{name}=[redacted]")), "its log shows the {name}: {failure}");
+    }
     let message = failure["message"].as_str().unwrap_or_default();
     // A crash loop shows in the rehearsal, before what runs is touched; a page that answers 404 doesn't.
     let kept = if crashes { "serves on" } else { "was put back and is stable" };
@@ -76,8 +79,20 @@ fn fails_and_the_version_before_it_serves_on(
     let secrets = leaks::secrets(&scene, &variables["POSTGRES_PASSWORD"])?;
     let said: Vec<_> = scene.listener.all(&scene.stack.world)?.iter().map(ToString::to_string).collect();
     leaks::in_text("the events", &said.join("\n"), &secrets)?;
+    leaks::in_text("the worker's log", &scene.stack.running(0).log()?, &secrets)?;
     leaks::on_disk(scene.server(), &secrets)?;
     scene.end(0)
+}
+
+/// The same project with a backend that shows its environment to everybody before it begins.
+fn talkative(sample: &Sample) -> Result<Sample> {
+    let folder = tempfile::tempdir()?;
+    sample.write(folder.path())?;
+    let base = std::fs::read_to_string(folder.path().join("infra/compose.base.yml"))?;
+    let command = "  backend:\n    command: [\"/bin/sh\", \"-c\", \"env | grep -E 'TOKEN|PASSWORD|KEY|URL'; exec /app/backend\"]\n";
+    let shown = base.replacen("  backend:\n", command, 1);
+    ensure!(shown != base, "the base file has no backend");
+    Ok(sample.clone().with_file("infra/compose.base.yml", &shown))
 }
 
 /// Compares the services of a failed deployment's result with those of the server, and both with who answers outside.

@@ -163,6 +163,9 @@ fn the_unmodified_job_of_either_generation_deploys_with_the_projects_own_key_and
         assert!(output.status.success(), "{}", text(&output.stderr));
         let refused = runner.ssh(&[], "touch /tmp/intruder");
         assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
+        if generation == Generation::One {
+            what_somebody_has_stopped_stays_so(&runner, &sample);
+        }
         // By the same program, but behind sudo: the longer way.
         if generation == Generation::Two {
             refuses_all_else(&runner);
@@ -170,6 +173,20 @@ fn the_unmodified_job_of_either_generation_deploys_with_the_projects_own_key_and
             rotated(&scene, &runner, &sample, scene.work_on((0, port), &sample, &next, slug, &digests));
         }
     }
+}
+
+/// CI's job then pulls and makes the containers, and starts none.
+fn what_somebody_has_stopped_stays_so(runner: &Runner<'_>, sample: &Sample) {
+    let (server, path) = (runner.scene.world.target(0), &runner.secrets["DEPLOY_PROJECT_PATH"]);
+    let name = sample.repository();
+    let of = format!("--filter label=com.docker.compose.project={name}");
+    server.sh(&format!("docker stop -t 0 $(docker ps -q {of}); touch {path}/.slipway/stopped")).unwrap();
+    let next = runner.scene.publish(&sample.clone().with_file("README.md", "pushed again"), Variant::Healthy);
+    let output = runner.ssh(&[], &runner.job(sample));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(server.sh(&format!("docker ps -q {of}")).unwrap(), "", "something runs");
+    let built = server.sh(&format!("docker inspect --format '{{{{.Config.Env}}}}' {name}-backend-1")).unwrap();
+    assert!(built.contains(&format!("SAMPLE_COMMIT={}", next.sha)), "the new version isn't ready: {built}");
 }
 
 /// A key whose digest is forgotten is replaced, and the old one is worth nothing.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use slipway_deploy::{HostKeyPolicy, Work};
 use slipway_protocol::names::{HostKey, Port};
 use slipway_protocol::{Change, ErrorCode, Stage};
-use slipway_tests::world::{Commit, Generation, Sample, Variant};
+use slipway_tests::world::{Commit, Generation, Image, Module, Sample, Variant};
 
 use scene::{BOT_TOKEN, Scene};
 
@@ -120,9 +120,15 @@ fn a_new_port_replaces_the_old_one_in_compose_and_in_ufw() {
     let rules = server.sh("ufw show added").unwrap();
     assert!(rules.contains("8082/tcp comment 'slipway:shop'") && !rules.contains("8081"), "{rules}");
     assert_eq!(firewall(8082).unwrap().change, Change::Unchanged);
-    server.sh("mv /usr/sbin/ufw /root/ufw; printf '#!/bin/sh\necho broken >&2; exit 1\n' >/usr/sbin/ufw; chmod +x /usr/sbin/ufw").unwrap();
-    let (_, error) = *firewall(8083).err().unwrap();
-    assert_eq!((error.code, &error.tail[..]), (ErrorCode::FirewallFailed, &["broken".to_owned()][..]), "{error}");
+    server.sh("mv /usr/sbin/ufw /root/ufw").unwrap();
+    for what in ["status", "show", "allow", "delete"] {
+        let script = format!("#!/bin/sh\n[ $1 != {what} ] || {{ echo broken >&2; exit 1; }}\nexec /root/ufw \"$@\"\n");
+        let write = format!("cat >/usr/sbin/ufw <<'END'\n{script}END\nchmod +x /usr/sbin/ufw");
+        server.sh(&write).unwrap();
+        let (_, error) = *firewall(8083).err().unwrap();
+        let said = error.tail.last().map(String::as_str);
+        assert_eq!((error.code, said), (ErrorCode::FirewallFailed, Some("broken")), "ufw {what}: {error}");
+    }
     server.sh("rm /usr/sbin/ufw").unwrap();
     let report = firewall(8083).unwrap();
     assert_eq!((&report.facts["ufw"], report.change), (&serde_json::json!("absent"), Change::Unchanged));
@@ -188,6 +194,20 @@ fn what_can_not_be_deployed_is_told_before_anything_runs() {
     assert_eq!(server.sh("docker ps -aq").unwrap(), "", "nothing was started");
     assert_eq!(server.sh("ls -A /dev/shm").unwrap(), "", "no registry credential is left");
     assert_eq!(server.sh("stat -Lc %a /opt/services/shop/.env /opt/services/shop/infra/.env").unwrap(), "600\n600\n");
+    half_of_a_first_release_is_told_service_by_service(&scene, &sample, &commit);
+}
+
+/// The backend is fine, the bot exits again and again.
+fn half_of_a_first_release_is_told_service_by_service(scene: &Scene, sample: &Sample, commit: &Commit) {
+    let bot = Image::module(Module::TgBot, Variant::CrashLoop, Some(&commit.sha));
+    scene.world.push_image(&sample.image(Module::TgBot), &commit.tag(), &bot).unwrap();
+    let (_, error) = *scene.run(scene.work(sample, commit, "shop", &BTreeMap::new())).err().unwrap();
+    assert!(error.code == ErrorCode::CrashLoop && error.message.contains("tg_bot"), "{error}");
+    let fine = |name: &str| {
+        let told = error.services.iter().find(|service| service.service.as_str() == name).unwrap();
+        told.state == "running" && told.restarts == 0
+    };
+    assert!(fine("backend") && !fine("tg_bot"), "{:?}", error.services);
 }
 
 /// What only a look at a real server shows.
