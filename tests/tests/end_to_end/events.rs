@@ -34,6 +34,7 @@ pub fn publish(world: &World, message: &Outgoing) -> Result<()> {
 pub struct Listener {
     incoming: mpsc::Receiver<Value>,
     heard: Vec<Value>,
+    repeats: bool,
     _open: DropGuard,
 }
 
@@ -61,7 +62,18 @@ impl Listener {
             inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
         bound.recv_timeout(Duration::from_secs(20)).context("the subscriber's queue is bound")??;
-        Ok(Self { incoming, heard: Vec::new(), _open: open.drop_guard() })
+        Ok(Self { incoming, heard: Vec::new(), repeats: false, _open: open.drop_guard() })
+    }
+
+    /// From now on an event may come again, as it was: a worker that dies or freezes has told what it hasn't noted yet.
+    pub fn expect_repeats(&mut self) {
+        self.repeats = true;
+    }
+
+    fn hear(&mut self, event: Value) {
+        if !(self.repeats && self.heard.contains(&event)) {
+            self.heard.push(event);
+        }
     }
 
     /// Everything about `deployment` up to the first event for which `last` is true.
@@ -77,7 +89,7 @@ impl Listener {
                 let told: Vec<_> = self.heard.iter().filter(of).map(ToString::to_string).collect();
                 anyhow::anyhow!("{error} while waiting for an event of {deployment}; so far:\n{}", told.join("\n"))
             })?;
-            self.heard.push(event);
+            self.hear(event);
         }
     }
 
@@ -103,7 +115,7 @@ impl Listener {
             if event["marker"] == marker.as_str() {
                 return Ok(&self.heard);
             }
-            self.heard.push(event);
+            self.hear(event);
         }
     }
 }

@@ -37,6 +37,7 @@ struct Play {
 impl Play {
     fn new() -> Result<Self> {
         let mut scene = Scene::new(Generation::Two, &[LEASE])?;
+        scene.listener.expect_repeats();
         scene.stack.running(0).drain()?;
         Ok(Self { scene, rounds: 0 })
     }

@@ -59,6 +59,7 @@ fn trap(stage: Stage) -> (&'static str, &'static str) {
 fn a_frozen_worker_that_wakes_after_its_lease_changes_nothing_in_any_stage() -> Result<()> {
     let environment = [("SLIPWAY_LEASE", "4s"), ("SLIPWAY_DRAIN_TIMEOUT", "60s")];
     let mut scene = Scene::new(Generation::Two, &environment)?;
+    scene.listener.expect_repeats();
     scene.stack.worker(&environment)?;
     let first = scene.stack.publish(&scene.sample, Variant::Healthy)?;
     let second = scene.sample.clone().with_file("README.md", "another\n");
