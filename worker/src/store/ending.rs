@@ -10,12 +10,11 @@ use tokio_postgres::types::Json;
 use tokio_postgres::{Row, Transaction};
 
 use super::announcements::withdraw;
-use super::error::readable;
 use super::history::LINEAGE;
 use super::ledger::{Head, Ledger};
 use super::new_dead_letter::NewDeadLetter;
 use super::state::State;
-use super::versions::{GONE, TOUCHED};
+use super::versions::places;
 use super::{Lease, Result, Store, StoreError, commit, deadline};
 use crate::crash::Write;
 
@@ -175,8 +174,8 @@ impl Ledger<'_> {
         Ok(outcome)
     }
 
-    /// Whether any attempt of this deployment, or of one that it resumes, changed anything, or may have in a stage that it didn't finish: the last
-    /// one may have found all of it done.
+    /// Whether any attempt of this deployment, or of one that it resumes, changed anything, or may have in a stage that it
+    /// didn't finish: the last one may have found all of it done.
     async fn changed_something(&self) -> Result<bool> {
         let row = self
             .tx
@@ -192,28 +191,24 @@ impl Ledger<'_> {
         Ok(row.get(0))
     }
 
-    /// What stage firewall found to be reachable, in this deployment or one that it resumes.
+    /// What stage firewall found to be reachable, in this deployment or one that it resumes. Facts that can't be read are
+    /// no reason not to end.
     async fn exposed(&self) -> Result<Vec<Exposed>> {
         let found = format!(
             "SELECT facts -> $2 AS exposed FROM stage_journal
              WHERE deployment_id IN ({LINEAGE}) AND stage = 'firewall' AND facts ? $2 ORDER BY outcome_at DESC LIMIT 1"
         );
         let row = self.tx.query_opt(&found, &[&self.head.id.0, &Exposed::FACT]).await?;
-        let read = |row| -> Result<_> { readable("stage_journal", "facts", Row::try_get(&row, "exposed")) };
-        Ok(row.map(read).transpose()?.map_or_else(Vec::new, |Json(exposed)| exposed))
+        let read = |row: Row| row.try_get("exposed").map(|Json(exposed)| exposed);
+        Ok(row.map(read).transpose().ok().flatten().unwrap_or_default())
     }
 
     /// The other servers that the project was deployed to and not taken off since.
     async fn elsewhere(&self) -> Result<Vec<ServerHandle>> {
         let (Some(project), Some(server)) = (&self.head.project, &self.head.server) else { return Ok(Vec::new()) };
-        let others = format!(
-            "SELECT server FROM deployments d
-             WHERE project_id = $1 AND project_slug = $2 AND server <> $3 AND {TOUCHED}
-             GROUP BY server HAVING max(arrival) > max({GONE}) ORDER BY server"
-        );
-        let rows = self.tx.query(&others, &[&project.id.0, &project.slug.as_str(), &server.as_str()]).await?;
-        let handle = |row: &Row| readable("deployments", "server", ServerHandle::new(row.get::<_, String>("server")));
-        rows.iter().map(handle).collect()
+        let places = places(self.tx, &project.slug).await?.into_iter();
+        let others = places.filter(|place| place.project == *project && place.server != *server && !place.gone);
+        Ok(others.map(|place| place.server).collect())
     }
 
     fn result(&self, outcome: Outcome, end: &End, seen: &StageEnd) -> DeploymentResult {

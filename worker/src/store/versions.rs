@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use slipway_protocol::names::{CommitSha, ServerHandle, Slug};
 use slipway_protocol::{Action, DeploymentId, Project, ProjectId, Version};
-use tokio_postgres::Row;
+use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 use super::error::readable;
@@ -51,28 +51,30 @@ pub(super) const GONE: &str = "coalesce((SELECT max(u.arrival) FROM deployments 
      WHERE u.project_id = d.project_id AND u.project_slug = d.project_slug AND u.server = d.server
        AND u.action = 'undeploy' AND u.state IN ('succeeded', 'already_deployed')), 0)";
 
+/// As [`Store::places`].
+pub(super) async fn places(client: &impl GenericClient, slug: &Slug) -> Result<Vec<Place>> {
+    let sql = format!(
+        "SELECT project_id, server, max(arrival) <= max({GONE}) AS gone FROM deployments d
+         WHERE project_slug = $1 AND {TOUCHED} GROUP BY project_id, server ORDER BY server, project_id"
+    );
+    let rows = client.query(&sql, &[&slug.as_str()]).await?;
+    let place = |row: &Row| {
+        Ok(Place {
+            project: Project { id: ProjectId(row.get("project_id")), slug: slug.clone() },
+            server: readable("deployments", "server", ServerHandle::new(row.get::<_, String>("server")))?,
+            gone: row.get("gone"),
+        })
+    };
+    rows.iter().map(place).collect()
+}
+
 impl Store {
     /// Where the projects of this slug are and were.
     ///
     /// # Errors
     /// When the database fails, or holds what can't be read.
     pub async fn places(&self, slug: &Slug) -> Result<Vec<Place>> {
-        deadline(async {
-            let sql = format!(
-                "SELECT project_id, server, max(arrival) <= max({GONE}) AS gone FROM deployments d
-                 WHERE project_slug = $1 AND {TOUCHED} GROUP BY project_id, server ORDER BY server, project_id"
-            );
-            let rows = self.client().await?.query(&sql, &[&slug.as_str()]).await?;
-            let place = |row: &Row| {
-                Ok(Place {
-                    project: Project { id: ProjectId(row.get("project_id")), slug: slug.clone() },
-                    server: readable("deployments", "server", ServerHandle::new(row.get::<_, String>("server")))?,
-                    gone: row.get("gone"),
-                })
-            };
-            rows.iter().map(place).collect()
-        })
-        .await
+        deadline(async { places(&**self.client().await?, slug).await }).await
     }
 
     /// The versions of a project on a server since it was last taken off it, the latest first, at most `limit`.
