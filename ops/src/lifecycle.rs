@@ -1,5 +1,5 @@
-//! `slipway stop`, `start`, `rollback`, `undeploy`, `projects rotate-key`: each publishes the same event as an orchestrator would, so that it's
-//! carried out by the workers, under the project's lock, and told to everybody.
+//! `slipway stop`, `start`, `rollback`, `undeploy`, `projects rotate-key`: each publishes the same event as an
+//! orchestrator would, so that it's carried out by the workers, under the project's lock, and told to everybody.
 
 use clap::Args;
 use jiff::Timestamp;

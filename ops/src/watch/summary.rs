@@ -40,7 +40,10 @@ pub(crate) fn print(result: &DeploymentResult, printer: &Printer) -> Result<Exit
 fn findings(result: &DeploymentResult, printer: &Printer) {
     for found in result.exposed.iter().filter(|port| port.answers && !port.asked_for) {
         let (port, service) = (found.port, &found.service);
-        printer.line(&format!("Port {port} of service {service} answers from outside, though nobody asked for that"));
+        printer.line(&format!(
+            "Port {port} of service {service} answers from outside, though nobody asked for that: take it out of the \
+             compose files, or bind it to 127.0.0.1"
+        ));
     }
     for server in &result.also_on {
         printer
