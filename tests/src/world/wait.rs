@@ -13,6 +13,7 @@ pub(super) const START: Duration = Duration::from_secs(60);
 /// How long a killed process may take to be gone.
 pub(super) const GONE: Duration = Duration::from_secs(10);
 
+/// How long a wait rests at least between two looks.
 const PAUSE: Duration = Duration::from_millis(15);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -36,10 +37,11 @@ pub fn is_interrupted() -> bool {
 pub(super) fn until(what: &str, limit: Duration, log: &Path, mut check: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
+        let begun = Instant::now();
         match check() {
             Ok(true) => return Ok(()),
             Ok(false) if is_interrupted() => bail!("{what}: interrupted"),
-            Ok(false) if Instant::now() < deadline => thread::sleep(PAUSE),
+            Ok(false) if Instant::now() < deadline => rest(begun),
             Ok(false) => bail!("{what}: not within {limit:?}\n{}", tail(log)),
             Err(error) => return Err(error.context(format!("{what}\n{}", tail(log)))),
         }
@@ -53,13 +55,20 @@ pub(super) fn until(what: &str, limit: Duration, log: &Path, mut check: impl FnM
 pub fn eventually(what: &str, limit: Duration, mut check: impl FnMut() -> Result<()>) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
+        let begun = Instant::now();
         match check() {
             Ok(()) => return Ok(()),
             Err(error) if is_interrupted() => return Err(error.context(format!("{what}: interrupted"))),
-            Err(_) if Instant::now() < deadline => thread::sleep(PAUSE),
+            Err(_) if Instant::now() < deadline => rest(begun),
             Err(error) => return Err(error.context(format!("{what}: not within {limit:?}"))),
         }
     }
+}
+
+/// A look may start programs, on a machine of two cores that others wait on too: three times as long as it took, but never
+/// so long that what is awaited would be noticed late.
+fn rest(begun: Instant) {
+    thread::sleep((begun.elapsed() * 3).clamp(PAUSE, Duration::from_millis(500)));
 }
 
 /// Waits for the end of a program, however long it takes, and ends it when the wait is interrupted.
