@@ -122,6 +122,8 @@ pub fn in_text(what: &str, text: &str, secrets: &[Secret]) -> Result<()> {
 #[derive(Default)]
 pub struct Seen {
     arguments: BTreeSet<String>,
+    /// Which process showed which arguments: its environment has been read.
+    processes: BTreeSet<(PathBuf, String)>,
     /// Of processes outside of containers.
     environment: BTreeSet<String>,
     container_environment: BTreeSet<String>,
@@ -178,9 +180,14 @@ impl Sampler {
 fn look(process: &Path, own: &PathBuf, seen: &mut Seen) {
     let read = |name: &str| fs::read(process.join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let Ok(arguments) = read("cmdline") else { return };
-    seen.arguments.insert(arguments);
+    let known = (process.to_owned(), arguments);
+    if seen.processes.contains(&known) {
+        return;
+    }
+    seen.arguments.insert(known.1.clone());
     let Ok(namespace) = fs::read_link(process.join("ns/pid")) else { return };
     let Ok(environment) = read("environ") else { return };
     let of = if namespace == *own { &mut seen.environment } else { &mut seen.container_environment };
     of.insert(environment);
+    seen.processes.insert(known);
 }
