@@ -186,6 +186,10 @@ fn life(stack: &Stack, number: u16, row: &Row) -> Result<()> {
     if bot {
         one_bot_at_a_time(&project)?;
     }
+    // Its health checks would take from those that still live.
+    project
+        .server()
+        .sh(&format!("docker kill $(docker ps -q --filter label=com.docker.compose.project={})", project.slug))?;
     Ok(())
 }
 
