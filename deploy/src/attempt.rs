@@ -214,8 +214,8 @@ impl Attempt {
         self.reporter.line(stage, &self.redactor.clean(line));
     }
 
-    /// Runs a script on the server, with the number of our claim. A failure that the script has understood comes back as
-    /// an error; any other as `Err(said)` within, for the stage to judge.
+    /// Runs a script on the server, with the number of our claim. A failure that the script has understood comes back
+    /// as an error; any other as `Err(said)` within, for the stage to judge.
     ///
     /// # Errors
     /// Those of the connection, of the deadline, and the script's own.
@@ -258,8 +258,8 @@ impl Attempt {
         }
     }
 
-    /// As [`Self::exec`], for scripts that explain their failures themselves: any other is `code`, unless what was said last
-    /// shows that the server's disk is full or its Docker gone.
+    /// As [`Self::exec`], for scripts that explain their failures themselves: any other is `code`, unless what was said
+    /// last shows that the server's disk is full or its Docker gone.
     pub(crate) async fn exec_or(
         &mut self,
         stage: Stage,

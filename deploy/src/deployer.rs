@@ -1,5 +1,5 @@
-//! What all attempts of a process share, and what they tell: the deployer with its clients, the listener, the reports of
-//! stages. Attempts themselves stand in `attempt`.
+//! What all attempts of a process share, and what they tell: the deployer with its clients, the listener, the reports
+//! of stages. Attempts themselves stand in `attempt`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

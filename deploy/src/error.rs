@@ -1,5 +1,5 @@
-//! What a stage fails with: a code of the protocol, a redacted message and tail, and when to try again; and what becomes
-//! of a script's failure that no stage has words of its own for.
+//! What a stage fails with: a code of the protocol, a redacted message and tail, and when to try again; and what
+//! becomes of a script's failure that no stage has words of its own for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

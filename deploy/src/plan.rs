@@ -1,6 +1,6 @@
 //! The plan of a deployment: what would change on the server, found out by rehearsing the very stages that a deployment
-//! runs, over a layer that takes up all they write and is thrown away. Docker's daemon is beyond it: nothing is started,
-//! stopped, pulled, removed or opened, also when a stage fails; and GitHub is asked for nothing but the code.
+//! runs, over a layer that takes up all they write and is thrown away. Docker's daemon is beyond it: nothing is
+//! started, stopped, pulled, removed or opened, also when a stage fails; and GitHub is asked for nothing but the code.
 
 mod services;
 

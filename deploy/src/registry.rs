@@ -1,5 +1,5 @@
-//! The image registry, asked by the worker before anything on a server is touched: which image of a commit there is, and
-//! whether the credential may read it. Images themselves are pulled by the servers.
+//! The image registry, asked by the worker before anything on a server is touched: which image of a commit there is,
+//! and whether the credential may read it. Images themselves are pulled by the servers.
 //!
 //! Sources: the OCI distribution specification, and Docker's token authentication, which ghcr.io asks for.
 

@@ -20,7 +20,7 @@ pub const PROJECT: &str = include_str!("scripts/project.sh");
 pub const GATE: &str = include_str!("scripts/gate.sh");
 
 /// Whether the new release runs beside the one that serves.
-pub const REHEARSE: &str = include_str!("scripts/rehearse.sh");
+pub(crate) const REHEARSE: &str = include_str!("scripts/rehearse.sh");
 /// Lays a layer over the projects' directory that takes up whatever is written.
 const LAYER: &str = include_str!("scripts/layer.sh");
 
@@ -78,7 +78,7 @@ impl Script {
 
     /// The same script with the number of the claim that it acts for, as shell variable `fence`.
     #[must_use]
-    pub fn fenced(&self, fence: u64) -> Self {
+    pub(crate) fn fenced(&self, fence: u64) -> Self {
         let Self { name, layered, .. } = *self;
         Self { name, layered, parts: self.parts.clone(), data: self.data.clone() }.number("fence", fence)
     }

@@ -1,5 +1,5 @@
-//! `slipway servers check`: connects to a server as the workers do and runs their preflight, nothing else. No project is
-//! touched: preflight only looks.
+//! `slipway servers check`: connects to a server as the workers do and runs their preflight, nothing else. No project
+//! is touched: preflight only looks.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Slipway's command line: submits projects, watches deployments, and helps the operator who was paged.
 //!
-//! It keeps no state of its own and repeats no logic: requests are validated by `slipway-protocol`, servers are examined
-//! by `slipway-deploy`, and whatever touches Postgres or RabbitMQ goes through `slipway-worker`.
+//! It keeps no state of its own and repeats no logic: requests are validated by `slipway-protocol`, servers are
+//! examined by `slipway-deploy`, and whatever touches Postgres or RabbitMQ goes through `slipway-worker`.
 //!
 //! | exit code | meaning |
 //! | --- | --- |

@@ -1,4 +1,5 @@
-//! The binary `slipway`: parses the arguments and leaves with the command's exit code. Everything else is in the library.
+//! The binary `slipway`: parses the arguments and leaves with the command's exit code. Everything else is in the
+//! library.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! `slipway plan`: what a request would change on its server, found out by the pipeline itself in a rehearsal. It has to
-//! be run where the workers' environment is: it needs their keys and their credentials for GitHub.
+//! `slipway plan`: what a request would change on its server, found out by the pipeline itself in a rehearsal. It has
+//! to be run where the workers' environment is: it needs their keys and their credentials for GitHub.
 
 use std::sync::Arc;
 use std::time::Duration;

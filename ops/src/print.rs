@@ -2,7 +2,7 @@
 //!
 //! Text that came from elsewhere (log lines, server names in errors) can't steer the terminal: control characters are
 //! replaced. A reader that went away (`| head`) ends the program quietly. Live progress bars are drawn by
-//! `watch::live`, on stderr, through indicatif.
+//! `watch::view`, on stderr, through indicatif.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal as _, Write};

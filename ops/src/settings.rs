@@ -12,12 +12,27 @@ use crate::trouble::Trouble;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connections")]
 pub(crate) struct Settings {
-    /// RabbitMQ, amqp(s)://…, or several of a cluster, separated by commas; prefer the environment, since others can read a running program's flags
-    #[arg(long, global = true, env = "SLIPWAY_AMQP_URL", hide_env_values = true, value_name = "URL", value_parser = secret)]
+    /// RabbitMQ, amqp(s)://…, or several of a cluster, separated by commas; prefer the environment, since others can
+    /// read a running program's flags
+    #[arg(
+        long,
+        global = true,
+        env = "SLIPWAY_AMQP_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = secret
+    )]
     amqp_url: Option<SecretString>,
 
     /// Postgres, postgres://…; prefer the environment
-    #[arg(long, global = true, env = "SLIPWAY_DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = secret)]
+    #[arg(
+        long,
+        global = true,
+        env = "SLIPWAY_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = secret
+    )]
     database_url: Option<SecretString>,
 
     /// PEM file with an extra certificate authority for both

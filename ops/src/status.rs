@@ -84,14 +84,14 @@ fn problems(found: &Found, max_wait: Duration) -> Vec<String> {
     }
     if found.outbox.oldest > max_wait {
         let (depth, oldest) = (found.outbox.depth, age(found.outbox.oldest));
-        problems.push(format!("{depth} messages aren't published, the oldest for {oldest}"));
+        problems.push(format!("events wait to be published ({depth}), the oldest for {oldest}"));
     }
     if found.counts.oldest_due > max_wait {
         problems.push(format!("a deployment has been due for {}", age(found.counts.oldest_due)));
     }
     if found.counts.open_dead_letters > 0 {
-        problems
-            .push(format!("{} dead letters are open: see `slipway dead-letters list`", found.counts.open_dead_letters));
+        let open = found.counts.open_dead_letters;
+        problems.push(format!("dead letters are open ({open}): see `slipway dead-letters groups`"));
     }
     match &found.queues {
         Err(trouble) => problems.push(trouble.message.clone()),
@@ -109,7 +109,11 @@ fn queue_problems(queues: &[QueueState]) -> Vec<String> {
                 problems.push(format!("nobody consumes queue {name}"));
             }
             Some(queue) if name == PARKED_QUEUE && queue.messages > 0 => {
-                problems.push(format!("{} requests in queue {name} had a type that nobody knows", queue.messages));
+                problems.push(format!(
+                    "queue {name}, which no program reads, isn't empty ({}): no queue was bound for these messages' \
+                     routing keys, or no worker survived them as dead letters; see \"Parked messages\" in the runbook",
+                    queue.messages
+                ));
             }
             Some(_) => {}
         }

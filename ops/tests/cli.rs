@@ -6,6 +6,7 @@ mod it;
 
 use it::{sample, slipway, transcript};
 use serde_json::{Value, json};
+use slipway_protocol::ErrorCode;
 
 #[test]
 fn help_shows_every_command_and_every_exit_code() {
@@ -34,6 +35,45 @@ fn help_of_each_command_says_what_it_takes() {
         run.args(command.split(' ')).arg("--help");
         insta::assert_snapshot!(format!("help {command}").replace(' ', "-"), transcript(&mut run));
     }
+}
+
+/// What people read about operating.
+const DOCUMENTS: [&str; 2] = [include_str!("../runbook.md"), include_str!("../../README.md")];
+
+/// Every `slipway …` in backticks or on a line of its own, without the program's name.
+fn commands(document: &str) -> Vec<&str> {
+    let spans = document.lines().flat_map(|line| match line.starts_with("slipway ") {
+        true => vec![line],
+        false => line.split('`').skip(1).step_by(2).collect(),
+    });
+    spans.filter_map(|span| span.strip_prefix("slipway ")).collect()
+}
+
+#[test]
+fn every_command_that_runbook_and_readme_name_exists_with_those_flags() {
+    for document in DOCUMENTS {
+        let commands = commands(document);
+        assert!(commands.len() > 10, "{commands:?}");
+        for command in commands {
+            let is_name =
+                |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-');
+            let names = command.split(' ').take_while(is_name);
+            let help = slipway().args(names).arg("--help").output().unwrap();
+            assert!(help.status.success(), "`slipway {command}`: {help:?}");
+            let help = String::from_utf8(help.stdout).unwrap();
+            for flag in command.split(' ').filter(|word| word.starts_with("--")) {
+                let known = help.split([' ', '\n', ',']).any(|word| word == flag);
+                assert!(known, "`slipway {command}`: no {flag} in\n{help}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_error_code_has_its_place_in_the_runbook() {
+    let [runbook, _] = DOCUMENTS;
+    let missing: Vec<_> = ErrorCode::ALL.iter().filter(|code| !runbook.contains(&format!("`{code}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

@@ -85,14 +85,14 @@ codes! {
     // Requests
     NotJson "not-json" Permanent "The message isn't JSON" "Publish a CloudEvent as JSON (structured mode) or with ce- headers (binary mode)";
     NotACloudEvent "not-a-cloud-event" Permanent "The message isn't a CloudEvent 1.0" "Set specversion, id, source and type as CloudEvents 1.0 asks";
-    UnsupportedType "unsupported-type" Permanent "Nobody here handles events of this type" "Compare the event's type with the table of events in the protocol's documentation";
+    UnsupportedType "unsupported-type" Permanent "Nobody here handles events of this type" "Compare the event's type with the names of the JSON Schemas, which are those that are known";
     UnsupportedVersion "unsupported-version" Permanent "The version of this event isn't known here" "Send a version that these workers know, or upgrade the workers first";
     MissingField "missing-field" Permanent "A required field is missing" "Add the field that the message names, as the JSON Schema describes it";
     InvalidField "invalid-field" Permanent "A field breaks its rule" "Correct the field that the message names, as the JSON Schema describes it";
     PlaintextSecret "plaintext-secret" Permanent "A secret arrived in plain text" "Treat that secret as leaked and replace it, then send it as a box sealed to the workers' public key";
     MessageTooLarge "message-too-large" Permanent "The message is larger than the workers accept" "Send at most 1 MiB; move large values into the project or mounted secrets";
     ExpiredEvent "expired-event" Permanent "The request came after its expiry time" "Emit the event anew if the project should still be deployed";
-    UnknownSealingKey "unknown-sealing-key" UserAction "A secret is sealed to a key that the workers don't hold" "Seal to a current public key of the workers (`slipway keys generate` prints them), or mount the old key and replay";
+    UnknownSealingKey "unknown-sealing-key" UserAction "A secret is sealed to a key that the workers don't hold" "Seal to a current public key of the workers (`slipway keys public` prints them), or mount the old key and replay";
     SealedSecretUnreadable "sealed-secret-unreadable" Permanent "A sealed secret can't be opened with the key it names" "Seal the value anew with X25519 sealed boxes (PyNaCl SealedBox)";
     UnknownSecretReference "unknown-secret-reference" UserAction "A secret refers to something that isn't mounted into the workers" "Mount the secret under that name and replay";
     UnknownServer "unknown-server" UserAction "The inventory doesn't know this server, and the event gives no address" "Add it with `slipway servers add`, or send its address";
@@ -110,7 +110,7 @@ codes! {
     // Engine
     InterruptedTooOften "interrupted-too-often" Infrastructure "Attempts were interrupted again and again without finishing" "Look at the workers' logs for crashes or kills, then replay";
     DeadlineExceeded "deadline-exceeded" Transient "The deadline passed before the work was done" "Look at what was slow; replay when it's fast again";
-    StaleFence "stale-fence" Transient "A newer claim has acted on this project's directory on the server" "Find the other Slipway that deploys this project to this server, or the database whose clock ran ahead; `.slipway/fence` in the project's directory holds the number";
+    StaleFence "stale-fence" Transient "A newer claim has acted on this project's directory on the server" "Find the other Slipway that deploys this project to this server, or the database whose clock ran ahead; the number stands in `.slipway/fence` in the project's directory and, once it was undeployed, in `.slipway-kept/SLUG/fence` beside that directory";
     ProjectBusy "project-busy" Transient "Something else works in the project's directory on the server" "Wait for CI's job or the process that the message names to end, then replay";
     DeploymentOverdue "deployment-overdue" Permanent "The deployment took longer than deployments may, retries included" "Repair what its attempts failed with, then replay; SLIPWAY_DEPLOYMENT_TIMEOUT sets the limit";
     InternalError "internal-error" Infrastructure "Slipway itself failed" "Report it with the deployment's id and the worker's log";

@@ -1,9 +1,9 @@
 //! What Slipway says and hears: pure data, no I/O.
 //!
-//! An orchestrator publishes [`ProjectReady`] as a CloudEvent, or a command such as [`ProjectStop`]; Slipway answers with
-//! [`Progress`] and exactly one [`DeploymentResult`] for each. Everything that two programs have to agree on stands here once: names
-//! that are valid by construction ([`names`]), error codes with their class ([`ErrorCode`]), the RabbitMQ topology
-//! ([`topology`]) and the JSON Schemas generated from the types ([`schema`]).
+//! An orchestrator publishes [`ProjectReady`] as a CloudEvent, or a command such as [`ProjectStop`]; Slipway answers
+//! with [`Progress`] and exactly one [`DeploymentResult`] for each. Everything that two programs have to agree on
+//! stands here once: names that are valid by construction ([`names`]), error codes with their class ([`ErrorCode`]),
+//! the RabbitMQ topology ([`topology`]) and the JSON Schemas generated from the types ([`schema`]).
 //!
 //! ```
 //! use slipway_protocol::{DeploymentId, decode};
@@ -20,14 +20,12 @@ mod decode;
 mod envelope;
 mod ids;
 pub mod names;
-mod plaintext;
 mod progress;
 mod ready;
 mod result;
 pub mod schema;
 mod secret;
 mod stage;
-mod too_large;
 pub mod topology;
 
 pub use action::Action;

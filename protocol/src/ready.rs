@@ -33,7 +33,7 @@ pub struct ProjectReady {
     /// Secrets for the project's `.env`, sealed or by reference.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<VariableName, SecretSource>,
-    /// The producer's number of this request within the project; the highest wins. Without it, the event's time decides.
+    /// The producer's number of this request within the project; the highest wins. Without it the event's time decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 9007199254740991u64))]
     pub sequence: Option<u64>,

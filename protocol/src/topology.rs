@@ -45,7 +45,7 @@ pub struct Binding {
 /// Where requests are published; routing key: the event's type.
 pub const REQUESTS: &str = "slipway.requests";
 /// Where requests end that no queue is bound for.
-pub const UNROUTABLE: &str = "slipway.unroutable";
+const UNROUTABLE: &str = "slipway.unroutable";
 /// Where dead letters are published.
 pub const DEAD_LETTER_EXCHANGE: &str = "slipway.dead-letters";
 /// Where progress and results are published.
@@ -56,10 +56,12 @@ pub const DEPLOYMENTS_QUEUE: &str = "slipway.deployments";
 pub const DEAD_LETTERS_QUEUE: &str = "slipway.dead-letters";
 /// The queue through which workers learn of what the broker itself made a dead letter.
 pub const DEAD_LETTERS_INGEST_QUEUE: &str = "slipway.dead-letters.ingest";
-/// The queue of what no program here can take: requests that match no binding, and dead letters that no worker survives.
+/// The queue that no program reads: requests whose routing key no queue was bound for when they came (it isn't an
+/// event's type, or [`DEPLOYMENTS_QUEUE`] was missing), and dead letters that no worker survived (with a header
+/// `x-death`).
 pub const PARKED_QUEUE: &str = "slipway.parked";
 /// Header that carries the id of a replay; each replay is a deployment of its own.
-pub const REPLAY_HEADER: &str = crate::decode::REPLAY_HEADER;
+pub const REPLAY_HEADER: &str = "slipway-replay-id";
 
 /// Every exchange, in the order of declaration.
 pub const EXCHANGES: &[Exchange] = &[

@@ -126,15 +126,7 @@ impl Bus {
     /// # Errors
     /// When one is returned or not confirmed.
     pub async fn publish(&self, messages: &[&Message]) -> Result<()> {
-        publish(&self.channel, topology::REQUESTS, messages).await
-    }
-
-    /// The same to any exchange.
-    ///
-    /// # Errors
-    /// When one is returned or not confirmed.
-    pub async fn publish_to(&self, exchange: &str, messages: &[&Message]) -> Result<()> {
-        publish(&self.channel, exchange, messages).await
+        publish(&self.channel, messages).await
     }
 
     /// The next event.
@@ -179,12 +171,13 @@ impl Bus {
 ///
 /// # Errors
 /// As [`Bus::publish`].
-pub async fn publish(channel: &Channel, exchange: &str, messages: &[&Message]) -> Result<()> {
+pub async fn publish(channel: &Channel, messages: &[&Message]) -> Result<()> {
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     let key = EventType::ProjectReady.as_str();
     let mut sent = Vec::new();
     for message in messages {
-        let publish = channel.basic_publish(exchange.into(), key.into(), options, &message.body, message.properties());
+        let publish =
+            channel.basic_publish(topology::REQUESTS.into(), key.into(), options, &message.body, message.properties());
         sent.push(publish.await?);
     }
     for confirm in sent {

@@ -41,7 +41,7 @@ impl Observer {
     /// # Errors
     /// When it's returned, not confirmed, or the connection is gone: then nothing is known.
     pub async fn publish(&self, body: &[u8]) -> Result<()> {
-        bus::publish(&self.channel, topology::REQUESTS, &[&Message::structured(body)]).await
+        bus::publish(&self.channel, &[&Message::structured(body)]).await
     }
 
     /// The same with a message that expires at once, unless somebody consumes it at this very moment.
@@ -50,7 +50,7 @@ impl Observer {
     /// As [`Observer::publish`].
     pub async fn publish_expiring(&self, body: &[u8]) -> Result<()> {
         let message = Message { expiration: Some("0".to_owned()), ..Message::structured(body) };
-        bus::publish(&self.channel, topology::REQUESTS, &[&message]).await
+        bus::publish(&self.channel, &[&message]).await
     }
 
     /// Takes what the observer's queue and the queue of dead letters hold, into the history.

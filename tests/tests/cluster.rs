@@ -1,5 +1,5 @@
-//! A RabbitMQ cluster of three loses one node after the other, the queues' leaders first, while a worker is at it: nothing
-//! is lost, nothing is told twice under another id, and work goes on while a node is away.
+//! A RabbitMQ cluster of three loses one node after the other, the queues' leaders first, while a worker is at it:
+//! nothing is lost, nothing is told twice under another id, and work goes on while a node is away.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 

@@ -1,4 +1,5 @@
-//! The inventory as operators use it: keys that lie encrypted in it, host keys that are learned, a server that is checked.
+//! The inventory as operators use it: keys that lie encrypted in it, host keys that are learned, a server that is
+//! checked.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use serde_json::Value;

@@ -1,5 +1,6 @@
-//! Messages whose AMQP properties aren't UTF-8, or are nested deeper than a stack. RabbitMQ doesn't check, other producers
-//! can send them, and no strict client can read them. Their bodies are as good as any: each passes the normal door.
+//! Messages whose AMQP properties aren't UTF-8, or are nested deeper than a stack. RabbitMQ doesn't check, other
+//! producers can send them, and no strict client can read them. Their bodies are as good as any: each passes the normal
+//! door.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;

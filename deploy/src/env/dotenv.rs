@@ -66,7 +66,8 @@ fn bare(value: &str) -> String {
     value[..end].trim_end().to_owned()
 }
 
-/// A quoted value, which may span lines, and how much of `text` (after the opening quote) it takes, both quotes counted.
+/// A quoted value, which may span lines, and how much of `text` (after the opening quote) it takes, both quotes
+/// counted.
 fn quoted(text: &str, quote: char) -> (String, usize) {
     let mut value = String::new();
     let mut chars = text.char_indices();

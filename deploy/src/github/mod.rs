@@ -1,4 +1,5 @@
-//! The GitHub client: tokens for one repository at a time, Actions secrets, and deployments as commits' pages show them.
+//! The GitHub client: tokens for one repository at a time, Actions secrets, and deployments as commits' pages show
+//! them.
 //!
 //! Deliberately not here: git itself (the server fetches with a token from here), packages (a registry credential of
 //! their own is needed), and any endpoint that no stage calls.

@@ -83,7 +83,7 @@ impl GithubClient {
     ///
     /// # Errors
     /// GitHub's own errors, and `deadline-exceeded` when `cancel` came first.
-    pub async fn delete_secrets(
+    pub(crate) async fn delete_secrets(
         &self,
         repository: &RepositoryName,
         names: &BTreeSet<String>,

@@ -1,5 +1,5 @@
-//! What would become of each service, from what the server tells: what compose would make, and the containers that there
-//! are. No I/O.
+//! What would become of each service, from what the server tells: what compose would make, and the containers that
+//! there are. No I/O.
 
 use std::collections::BTreeMap;
 

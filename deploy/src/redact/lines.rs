@@ -1,5 +1,5 @@
-//! The lines of one stream, cleaned together: a secret may begin on one line and end on the next. A line that may be the
-//! beginning of a secret waits for those that follow.
+//! The lines of one stream, cleaned together: a secret may begin on one line and end on the next. A line that may be
+//! the beginning of a secret waits for those that follow.
 
 use super::{Redactor, mask};
 

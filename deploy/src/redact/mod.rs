@@ -1,6 +1,6 @@
 //! Redaction: no known secret value leaves this crate in a line, a message, a tail or a fact, be it as it is, escaped,
-//! URL-encoded, in base64 or split over lines. How a value is found in all these shapes stands in the module `needle`. Short
-//! values aren't secrets: replacing every `1` would only destroy the text.
+//! URL-encoded, in base64 or split over lines. How a value is found in all these shapes stands in the module `needle`.
+//! Short values aren't secrets: replacing every `1` would only destroy the text.
 
 mod lines;
 mod needle;
@@ -15,7 +15,7 @@ use needle::{Index, View};
 pub use lines::Lines;
 
 /// What stands in a secret's place.
-pub const MASK: &str = "[redacted]";
+pub(crate) const MASK: &str = "[redacted]";
 
 /// The secrets known to an attempt; clones share them.
 #[derive(Clone, Default)]
@@ -46,7 +46,7 @@ impl Redactor {
 
     /// A JSON value without any known secret, keys included.
     #[must_use]
-    pub fn clean_json(&self, value: serde_json::Value) -> serde_json::Value {
+    pub(crate) fn clean_json(&self, value: serde_json::Value) -> serde_json::Value {
         use serde_json::Value;
         match value {
             Value::String(s) => Value::String(self.clean(&s)),

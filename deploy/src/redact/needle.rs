@@ -1,5 +1,5 @@
-//! One secret and the shapes in which it's found in a text: as it is, with the escapes of JSON, dotenv, shells and URLs,
-//! in base64 at any of the three offsets that neighbours can give it, and all of that across line breaks.
+//! One secret and the shapes in which it's found in a text: as it is, with the escapes of JSON, dotenv, shells and
+//! URLs, in base64 at any of the three offsets that neighbours can give it, and all of that across line breaks.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -28,8 +28,8 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// The text itself and, where it has several lines, what is left of it without white space: a program may have broken
-    /// a line anywhere, indented the rest, and eaten the blank that stood there.
+    /// The text itself and, where it has several lines, what is left of it without white space: a program may have
+    /// broken a line anywhere, indented the rest, and eaten the blank that stood there.
     pub(super) fn all(text: &'a str) -> Vec<Self> {
         let mut views = vec![Self { original: text, squeezed: None }];
         if text.contains('\n') {

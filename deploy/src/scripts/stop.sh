@@ -1,5 +1,5 @@
-# After project.sh and gate.sh. Stops the project's containers. Docker remembers that they were stopped by hand: they stay
-# so when the server reboots. The mark keeps CI's deploy key from starting them.
+# After project.sh and gate.sh. Stops the project's containers. Docker remembers that they were stopped by hand: they
+# stay so when the server reboots. The mark keeps CI's deploy key from starting them.
 [ -d "$dir/.slipway" ] || die not-deployed "there is no project in $dir"
 enter
 : >.slipway/stopped

@@ -1,5 +1,5 @@
-# Parameters: prefix repositories remove_volumes; after project.sh, gate.sh and undeploy.sh. Containers, networks, images
-# and, if asked for, volumes. All are found by their labels and names: the compose files may be gone or broken.
+# Parameters: prefix repositories remove_volumes; after project.sh, gate.sh and undeploy.sh. Containers, networks,
+# images and, if asked for, volumes. All are found by their labels and names: the compose files may be gone or broken.
 enter_ours
 # There is nothing to put back any more.
 rm -rf .slipway/served

@@ -1,4 +1,5 @@
-# After project.sh and undeploy.sh. The directory, in one step: what is left of it after a crash isn't taken for a project.
+# After project.sh and undeploy.sh. The directory, in one step: what is left of it after a crash isn't taken for a
+# project.
 gone=$root/.slipway-gone.$slug
 if [ -e "$gone" ]; then
     rm -rf "$gone"

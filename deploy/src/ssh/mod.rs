@@ -125,9 +125,9 @@ impl Session {
     /// Runs one script to its end.
     ///
     /// # Errors
-    /// `server-connection-lost` when no channel can be opened, `deadline-exceeded` after the deadline or a cancel. By then
-    /// the remote process group has ended, or was told to and hasn't within [`KILL_GRACE`]: a command that follows finds
-    /// it at the project's lock, and ends it there.
+    /// `server-connection-lost` when no channel can be opened, `deadline-exceeded` after the deadline or a cancel. By
+    /// then the remote process group has ended, or was told to and hasn't within [`KILL_GRACE`]: a command that follows
+    /// finds it at the project's lock, and ends it there.
     pub async fn exec(&mut self, script: &Script, watch: &Watch<'_>) -> Result<Finished, StageError> {
         let span = tracing::info_span!(
             "ssh exec",

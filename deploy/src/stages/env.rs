@@ -100,8 +100,8 @@ impl Attempt {
         Ok(seen)
     }
 
-    /// What compose says against the project's files. It may quote lines of env files that make no sense, and so have no
-    /// name: all that stands behind a `=` there is masked.
+    /// What compose says against the project's files. It may quote lines of env files that make no sense, and so have
+    /// no name: all that stands behind a `=` there is masked.
     fn refused(&self, stage: Stage, said: &Said, complaint: &str) -> StageError {
         for name in ["env", "env_prod", "env_infra"] {
             let text = file(said, name).unwrap_or_default();

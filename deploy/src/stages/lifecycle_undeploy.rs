@@ -1,5 +1,5 @@
-//! Undeploying: what deploying did, taken back in the opposite order. Every step converges, so that an undeployment that
-//! was interrupted goes on, and one that is asked for twice finds nothing to do.
+//! Undeploying: what deploying did, taken back in the opposite order. Every step converges, so that an undeployment
+//! that was interrupted goes on, and one that is asked for twice finds nothing to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 

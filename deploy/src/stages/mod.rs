@@ -1,6 +1,5 @@
-//! The seven stages, a file for each: what is sent, and what is made of the answer; and what else than deploying is done
-//! in them (lifecycle). All of them are methods of
-//! [`crate::Attempt`]; the shell side stands in `scripts`.
+//! The seven stages, a file for each: what is sent, and what is made of the answer; and what else than deploying is
+//! done in them (lifecycle). All of them are methods of [`crate::Attempt`]; the shell side stands in `scripts`.
 
 pub(crate) mod aftermath;
 mod clone;

@@ -19,11 +19,8 @@ const PROOF: &str = "proof";
 pub type Done = BTreeMap<Stage, Map<String, Value>>;
 
 impl Attempt {
-    /// The stages that can be resumed. The others are cheap and converge: they run again in every attempt.
-    pub const RESUMABLE: [Stage; 3] = [Stage::Clone, Stage::Env, Stage::Compose];
-
-    /// Of the stages that are `done` by the journal, reports of those that the server proves to be done still. A stage
-    /// counts only if all resumable ones before it do.
+    /// Of the stages that are `done` by the journal, reports of those that the server proves to be done still. Those are
+    /// clone, env and compose, each only if those before it count; the others are cheap and run in every attempt.
     ///
     /// # Errors
     /// Those of the connection; then nothing is proven.

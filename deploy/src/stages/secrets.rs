@@ -68,8 +68,8 @@ impl Attempt {
         Ok(report)
     }
 
-    /// Says why the project's own CI can't work with this server, where that's so: a secret is missing; its workflows know
-    /// no other port than 22; their actions take what follows a colon of the host for a port.
+    /// Says why the project's own CI can't work with this server, where that's so: a secret is missing; its workflows
+    /// know no other port than 22; their actions take what follows a colon of the host for a port.
     fn warn_of_ci(&self, has_dotenv: bool) {
         let target = &self.work.target;
         if !has_dotenv {
@@ -125,7 +125,8 @@ impl Attempt {
         )
     }
 
-    /// The secrets that the CI of both template generations reads. Without `DOTENV` where that's larger than GitHub takes.
+    /// The secrets that the CI of both template generations reads. Without `DOTENV` where that's larger than GitHub
+    /// takes.
     pub(crate) fn desired(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, SecretString> {
         let request = &self.work.request;
         let mut shared = env.clone();

@@ -100,8 +100,8 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// The dead letters that are meant: by name in any state, so that it can be told why one isn't fit; by conditions in
-    /// `state` only.
+    /// The dead letters that are meant: by name in any state, so that it can be told why one isn't fit; by conditions
+    /// in `state` only.
     pub(super) async fn find(
         &self,
         state: Option<DeadLetterState>,
@@ -167,7 +167,8 @@ pub(crate) fn at_the_keyboard() -> String {
 /// The right to change what somebody chose without naming each; only [`consent`] gives it.
 pub(super) struct Consent(());
 
-/// Consent to do `what` with `count` dead letters: given by naming each of them, by `--yes`, or by a person who is asked.
+/// Consent to do `what` with `count` dead letters: given by naming each of them, by `--yes`, or by a person who is
+/// asked.
 pub(super) fn consent(
     filter: &DeadLetterFilter,
     yes: bool,

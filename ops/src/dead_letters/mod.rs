@@ -2,6 +2,7 @@
 //! and why is in `choice`; everything that is done is recorded by the store.
 
 mod aside;
+mod audit;
 mod choice;
 mod edit;
 mod export;
@@ -35,7 +36,7 @@ pub(crate) enum DeadLetters {
     /// Write dead letters out as they came, for a bug report or another system
     Export(export::Args),
     /// Show what was done with dead letters, by whom and why, the latest first
-    Audit(view::Audit),
+    Audit(audit::Audit),
 }
 
 pub(crate) async fn run(command: DeadLetters, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
@@ -49,6 +50,6 @@ pub(crate) async fn run(command: DeadLetters, settings: &Settings, printer: &Pri
         DeadLetters::Restore(args) => aside::restore(args, &memory, printer).await,
         DeadLetters::Note(args) => aside::note(args, &memory, printer).await,
         DeadLetters::Export(args) => export::run(args, &memory, printer).await,
-        DeadLetters::Audit(args) => view::audit(&args, &memory, printer).await,
+        DeadLetters::Audit(args) => audit::run(&args, &memory, printer).await,
     }
 }

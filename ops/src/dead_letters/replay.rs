@@ -1,6 +1,6 @@
-//! `slipway dead-letters replay`: sends the very bytes again, under a replay id, so that it's a deployment of its own. The
-//! database does it in batches; of the messages nothing comes here but their ids. What was sent isn't sent twice, so that
-//! an interrupted command is simply given again.
+//! `slipway dead-letters replay`: sends the very bytes again, under a replay id, so that it's a deployment of its own.
+//! The database does it in batches; of the messages nothing comes here but their ids. What was sent isn't sent twice,
+//! so that an interrupted command is simply given again.
 
 use std::path::PathBuf;
 use std::time::Duration;

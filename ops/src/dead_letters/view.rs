@@ -1,15 +1,15 @@
-//! `slipway dead-letters groups`, `list`, `show` and `audit`: looking, without changing anything.
+//! `slipway dead-letters groups`, `list` and `show`: looking, without changing anything.
 
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use slipway_deploy::retry::Policy;
 use slipway_protocol::ErrorCode;
-use slipway_worker::store::{AuditEntry, AuditFilter, DeadLetter, DeadLetterFilter, DeadLetterGroup, Replay};
+use slipway_worker::store::{AuditFilter, DeadLetter, DeadLetterFilter, DeadLetterGroup, Replay};
 use uuid::Uuid;
 
-use super::choice::{Filter, Which, by_prefix, moment, one};
-use super::replay;
+use super::choice::{Filter, Which, one};
+use super::{audit, replay};
 use crate::deployments::{dash, short_id};
 use crate::memory::Memory;
 use crate::print::{Printer, Table};
@@ -29,28 +29,6 @@ pub(crate) struct Groups {
     /// Tell projects apart, too
     #[arg(long)]
     by_project: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Audit {
-    /// Only about this one: its id, or a beginning of it that no other has
-    id: Option<String>,
-
-    /// Only what this operator did
-    #[arg(long = "as", alias = "by", value_name = "NAME")]
-    who: Option<String>,
-
-    /// Only this: replay, edit, archive, restore, note or export
-    #[arg(long, value_parser = ["replay", "edit", "archive", "restore", "note", "export"])]
-    action: Option<String>,
-
-    /// Only what was done after this: an age such as `2h` or `3d`, or a time as RFC 3339 writes it
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    since: Option<Timestamp>,
-
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: u32,
 }
 
 #[derive(Debug, Args)]
@@ -127,7 +105,6 @@ pub(super) async fn list(args: &List, memory: &Memory, printer: &Printer) -> Res
     Ok(Exit::Success)
 }
 
-/// The table of style: one line a letter.
 fn table(letters: &[DeadLetter], max_attempts: u32) -> Table {
     let now = Timestamp::now();
     let mut table = Table::new(&["DEPLOYMENT", "PROJECT", "STAGE", "CODE", "ATTEMPTS", "AGE"]);
@@ -163,7 +140,7 @@ pub(super) async fn show(args: &Show, memory: &Memory, printer: &Printer) -> Res
     if printer.is_json() {
         let mut value = as_json(&letter);
         value["replay"] = planned.first().map(|p| replay::as_json(p, Replay::default())).into();
-        value["audit"] = history.iter().map(entry_json).collect();
+        value["audit"] = history.iter().map(audit::as_json).collect();
         printer.json(&value);
         return Ok(Exit::Success);
     }
@@ -172,7 +149,7 @@ pub(super) async fn show(args: &Show, memory: &Memory, printer: &Printer) -> Res
         printer.line(&format!("{:<13} {}", "A replay:", replay::words(planned, Replay::default())));
     }
     for entry in history.iter().rev() {
-        printer.line(&format!("{:<13} {}", "History:", entry_words(entry)));
+        printer.line(&format!("{:<13} {}", "History:", audit::words(entry)));
     }
     printer.line("");
     for (name, value) in redact::headers(&letter.headers) {
@@ -211,58 +188,6 @@ fn fields(letter: &DeadLetter, printer: &Printer) {
     for line in letter.note.as_deref().unwrap_or_default().lines() {
         field("Note", line);
     }
-}
-
-pub(super) async fn audit(args: &Audit, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
-    let dead_letter = match &args.id {
-        Some(id) => Some(by_prefix(id, memory).await?),
-        None => None,
-    };
-    let filter = AuditFilter { dead_letter, who: args.who.clone(), action: args.action.clone(), since: args.since };
-    let found = memory.store.dead_letter_audit(&filter, args.limit).await.map_err(|e| memory.trouble(&e))?;
-    if printer.is_json() {
-        printer.json(&found.iter().map(entry_json).collect::<Vec<_>>());
-        return Ok(Exit::Success);
-    }
-    let mut table = Table::new(&["WHEN", "WHO", "ACTION", "LETTER", "WHY", "WHAT"]);
-    for entry in &found {
-        table.row([
-            clock(entry.at),
-            entry.operator.who.clone(),
-            entry.action.clone(),
-            short_id(&entry.dead_letter.to_string()),
-            dash(entry.operator.why.as_deref()),
-            details(entry),
-        ]);
-    }
-    printer.table(&table);
-    if table.is_empty() {
-        printer.note("Nothing was done");
-    }
-    Ok(Exit::Success)
-}
-
-fn entry_words(entry: &AuditEntry) -> String {
-    let why = entry.operator.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{} {} by {}{why}", clock(entry.at), entry.action, entry.operator.who)
-}
-
-/// What exactly, without what says nothing.
-fn details(entry: &AuditEntry) -> String {
-    let fields = entry.details.as_object().into_iter().flatten().filter(|(_, value)| **value != json!(false));
-    let shown = fields.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or(&value.to_string())));
-    shown.collect::<Vec<_>>().join(" ")
-}
-
-fn entry_json(entry: &AuditEntry) -> Value {
-    json!({
-        "dead_letter_id": entry.dead_letter,
-        "action": entry.action,
-        "who": entry.operator.who,
-        "why": entry.operator.why,
-        "at": entry.at,
-        "details": entry.details,
-    })
 }
 
 pub(super) fn withheld(id: Uuid) -> Trouble {

@@ -1,7 +1,9 @@
 //! `slipway status`, for people and for monitoring.
 
 use super::*;
+use slipway_protocol::topology::PARKED_QUEUE;
 use slipway_worker::amqp;
+use slipway_worker::message::Outgoing;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_tells_who_works_and_what_waits_and_exits_with_1_when_something_needs_a_look() {
@@ -25,10 +27,13 @@ async fn status_tells_who_works_and_what_waits_and_exits_with_1_when_something_n
     assert_eq!(well["queues"][0], json!({ "name": "slipway.deployments", "messages": 0, "consumers": 1 }));
     snapshot("status-well", &run(operator(), &["status"]).await);
 
-    // A result that nobody is bound for waits, and a worker that dies is missed.
+    // A result that nobody is bound for waits, a request under a key that isn't its type is parked, and a worker that
+    // dies is missed.
     let outside = broker(&amqp, "outside").connect("test").await.unwrap();
     let publisher = amqp::Publisher::open(&outside).await.unwrap();
-    publisher.publish(&services::rig::outgoing(&request(|_| {}), &[])).await.unwrap();
+    let published = services::rig::outgoing(&request(|_| {}), &[]);
+    publisher.publish(&published).await.unwrap();
+    publisher.publish(&Outgoing { routing_key: "project.ready".to_owned(), ..published }).await.unwrap();
     services::rig::eventually("the result waits", || async {
         let ended = store.counts().await.unwrap();
         (ended.pending, ended.running) == (0, 0) && store.backlog().await.unwrap().depth == 1
@@ -37,8 +42,10 @@ async fn status_tells_who_works_and_what_waits_and_exits_with_1_when_something_n
     worker.kill().await;
     database.sql.execute("UPDATE outbox SET created_at = now() - interval '1 hour'", &[]).await.unwrap();
     database.sql.execute("UPDATE workers SET seen_at = now() - interval '90 seconds'", &[]).await.unwrap();
-    services::rig::eventually("the broker sees that its consumer is gone", || async {
-        amqp::queues(&outside).await.unwrap().iter().all(|queue| queue.consumers == 0)
+    services::rig::eventually("the broker sees that its consumer is gone, and counts what is parked", || async {
+        let queues = amqp::queues(&outside).await.unwrap();
+        let parked = queues.iter().find(|queue| queue.name == PARKED_QUEUE).unwrap();
+        parked.messages == 1 && queues.iter().all(|queue| queue.consumers == 0)
     })
     .await;
     snapshot("status-ill", &run(operator(), &["status"]).await);

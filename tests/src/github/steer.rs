@@ -74,7 +74,8 @@ impl NewToken {
     }
 }
 
-/// Methods that take `owner/name` panic on the name of a repository that was never added: that is a mistake in the test.
+/// Methods that take `owner/name` panic on the name of a repository that was never added: that is a mistake in the
+/// test.
 impl GitHub {
     /// Adds a repository, with an empty bare one on disk unless it is there already.
     ///

@@ -49,7 +49,8 @@ impl Git {
         self.root.join(sample.owner()).join(format!("{}.git", sample.repository()))
     }
 
-    /// Commits the sample's files as they are now on its branch: the first time in a new repository, later as an update.
+    /// Commits the sample's files as they are now on its branch: the first time in a new repository, later as an
+    /// update.
     ///
     /// # Errors
     /// When git fails.

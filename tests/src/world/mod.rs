@@ -11,9 +11,9 @@
 //! # let _ = (commit, worker); Ok(()) }
 //! ```
 //!
-//! Names (github.com, ghcr.io, …) resolve for [`World::command`]'s programs and on the targets, not in the test process:
-//! [`World::enter`] changes a thread's network, not its files. The git server and GitHub's API are not here: they are
-//! stand-ins that run in the test process.
+//! Names (github.com, ghcr.io, …) resolve for [`World::command`]'s programs and on the targets, not in the test
+//! process: [`World::enter`] changes a thread's network, not its files. The git server and GitHub's API are not here:
+//! they are stand-ins that run in the test process.
 
 mod broker;
 mod cache;
@@ -28,6 +28,7 @@ mod image;
 mod modules;
 pub mod net;
 mod probe;
+mod publish;
 mod registry;
 mod sample;
 mod service;
@@ -190,14 +191,6 @@ impl World {
         &self.credential
     }
 
-    /// Puts a project's image on ghcr.io under `repository:tag` (`acme/shop-backend`) and returns its digest.
-    ///
-    /// # Errors
-    /// When the storage can't be written.
-    pub fn push_image(&self, repository: &str, tag: &str, image: &Image) -> Result<String> {
-        self.ghcr.put(repository, tag, image)
-    }
-
     /// The git repositories, to publish projects in.
     #[must_use]
     pub fn git(&self) -> &Git {
@@ -208,30 +201,6 @@ impl World {
     #[must_use]
     pub fn git_root(&self) -> &Path {
         self.git.root()
-    }
-
-    /// What the project's CI would leave: a commit, and working images of it tagged `sha-<7 hex>` and `latest`.
-    ///
-    /// # Errors
-    /// When git or the registry's storage fails.
-    pub fn publish(&self, sample: &Sample) -> Result<Commit> {
-        self.publish_variant(sample, Variant::Healthy)
-    }
-
-    /// As [`World::publish`], with a backend that behaves as `variant`; the other modules work.
-    ///
-    /// # Errors
-    /// As [`World::publish`].
-    pub fn publish_variant(&self, sample: &Sample, variant: Variant) -> Result<Commit> {
-        let commit = self.git.publish(sample)?;
-        for &module in sample.modules() {
-            let variant = if module == Module::Backend { variant } else { Variant::Healthy };
-            let image = Image::module(module, variant, Some(&commit.sha));
-            for tag in [commit.tag().as_str(), "latest"] {
-                self.push_image(&sample.image(module), tag, &image)?;
-            }
-        }
-        Ok(commit)
     }
 
     /// A program in the world's network and with its names, in the current folder. The child IS the program: its PID

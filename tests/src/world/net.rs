@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// Where workers connect from; also RabbitMQ's and Postgres' machine, but those listen on loopback.
 pub const WORKER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// The same machine's address in the worlds' second network, of unique local addresses.
-pub const WORKER_V6: Ipv6Addr = Ipv6Addr::new(0xfd18, 0, 0, 0, 0, 0, 0, 1);
+const WORKER_V6: Ipv6Addr = Ipv6Addr::new(0xfd18, 0, 0, 0, 0, 0, 0, 1);
 /// The private registry, with login.
 pub const GHCR: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 /// The git server (a stand-in in the test process).

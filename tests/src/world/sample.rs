@@ -59,13 +59,6 @@ impl Sample {
         }
     }
 
-    /// On another branch.
-    #[must_use]
-    pub fn on_branch(mut self, branch: &str) -> Self {
-        branch.clone_into(&mut self.branch);
-        self
-    }
-
     /// Of other modules than backend and bot.
     #[must_use]
     pub fn of(mut self, modules: &[Module]) -> Self {

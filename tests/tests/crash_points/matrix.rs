@@ -1,9 +1,9 @@
 //! Which boundaries somebody dies at. Each scenario is played once without harm and traced; what it passed is what can
-//! be died at. Passings of a boundary are equivalent when the same step came before them in the same part of the engine:
-//! nothing else is carried from one transaction to the next but what the database holds. A claim after a retry is another
-//! one than the first; the start of the third stage is like that of the fourth, since stages differ in what they do on a
-//! server, and a model of one makes no difference. Of the common life, the first, the middle and the last passing of each
-//! boundary are taken all the same; `./tests/soak` takes every passing of every scenario.
+//! be died at. Passings of a boundary are equivalent when the same step came before them in the same part of the
+//! engine: nothing else is carried from one transaction to the next but what the database holds. A claim after a retry
+//! is another one than the first; the start of the third stage is like that of the fourth, since stages differ in what
+//! they do on a server, and a model of one makes no difference. Of the common life, the first, the middle and the last
+//! passing of each boundary are taken all the same; `./tests/soak` takes every passing of every scenario.
 
 use std::collections::HashSet;
 use std::fmt;

@@ -12,7 +12,8 @@ pub struct Scenario {
     pub rules: Vec<Rule>,
     /// More environment for every worker.
     pub environment: &'static [(&'static str, &'static str)],
-    /// Boundaries that are of another kind here than elsewhere: a transaction of the same name that writes other things.
+    /// Boundaries that are of another kind here than elsewhere: a transaction of the same name that writes other
+    /// things.
     pub own: &'static [&'static str],
     /// What happens before the first worker starts.
     pub before: Vec<Step>,

@@ -31,7 +31,8 @@ END
 done
 "#;
 
-/// Everything that a worker could change on the server, down to inodes and times: the same content, written anew, counts.
+/// Everything that a worker could change on the server, down to inodes and times: the same content, written anew,
+/// counts.
 const STATE: &str = r#"
 find . -path ./.git -prune -o -printf '%p %i %m %T@\n' | sort
 stat -c '%n %i %y' .git .git/HEAD .git/index

@@ -1,5 +1,6 @@
 //! The gate alone, on containers that begin in every way that projects know: what it says, whatever a single look would
-//! have seen; and, on the same server, single scripts under which something fails. Whole deployments stand in `projects`.
+//! have seen; and, on the same server, single scripts under which something fails. Whole deployments stand in
+//! `projects`.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod scripts;
@@ -9,7 +10,8 @@ use std::thread;
 use slipway_deploy::script::{GATE, PROJECT};
 use slipway_tests::world::{Target, World, WorldOptions};
 
-/// A project's containers, how many seconds the gate may wait and the whole script take, and what it's to say of which service.
+/// A project's containers, how many seconds the gate may wait and the whole script take, and what it's to say of which
+/// service.
 struct Case {
     slug: &'static str,
     /// Service, options of `docker run`, program.

@@ -1,6 +1,7 @@
-//! What a deployment needs fails under it, from one table: disk, registry, git server, Docker, the server itself. Either
-//! the engine gets over it, or the deployment fails with the code that says what to repair, and a replay succeeds then.
-//! The version before answers all the while. Every fault is a real one; a project's own failures are in `life`.
+//! What a deployment needs fails under it, from one table: disk, registry, git server, Docker, the server itself.
+//! Either the engine gets over it, or the deployment fails with the code that says what to repair, and a replay
+//! succeeds then. The version before answers all the while. Every fault is a real one; a project's own failures are in
+//! `life`.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,8 +34,8 @@ enum Fault {
 }
 
 impl Fault {
-    /// The codes that the deployment may fail with, and whether the engine may get over it. What comes back by itself may
-    /// take longer than the attempts last.
+    /// The codes that the deployment may fail with, and whether the engine may get over it. What comes back by itself
+    /// may take longer than the attempts last.
     fn codes(self) -> (&'static [&'static str], bool) {
         match self {
             Self::DiskFull => (&["disk-full"], false),
@@ -53,8 +54,8 @@ impl Fault {
     }
 }
 
-/// What happens to the project on the first server, whose projects lie on a disk of their own, while this happens to the
-/// one on the second. Both have one registry, so that what ails that comes afterwards.
+/// What happens to the project on the first server, whose projects lie on a disk of their own, while this happens to
+/// the one on the second. Both have one registry, so that what ails that comes afterwards.
 const AT_ONCE: [&[Fault]; 2] = [&[Fault::GitDown, Fault::DiskFull], &[Fault::DockerRestarted, Fault::ServerRebooted]];
 const AFTERWARDS: &[Fault] = &[Fault::RegistryDown, Fault::RegistrySlow, Fault::TokenExpired];
 

@@ -87,8 +87,8 @@ struct Row {
     steps: Vec<Step>,
 }
 
-/// Each generation with each set of modules, each step, and each way to fail that isn't told elsewhere; the full product
-/// below has every step for every kind.
+/// Each generation with each set of modules, each step, and each way to fail that isn't told elsewhere; the full
+/// product below has every step for every kind.
 fn covering() -> Vec<Row> {
     use Generation::{One, Two};
     use Step::{Commit, Environment, Fails, Same};

@@ -1,5 +1,6 @@
 //! The demo behind `ops/demo`: a world of its own, a sample project in it, a real worker, and the command line that
-//! sends the project and watches it being deployed; then, with `--fail`, a commit that must not get through. The script checks the machine and builds; it isn't done here.
+//! sends the project and watches it being deployed; then, with `--fail`, a commit that must not get through. The script
+//! checks the machine and builds; it isn't done here.
 
 mod bad;
 mod guide;

@@ -1,4 +1,5 @@
-//! The only module of the demo that prints. The URL and the answer go to stdout, all else to stderr; both are plain text.
+//! The only module of the demo that prints. The URL and the answer go to stdout, all else to stderr; both are plain
+//! text.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

@@ -8,7 +8,7 @@ use crate::secret::{looks_like_a_secret, names_a_secret};
 ///
 /// Asked before anything else about the event: whatever else is wrong with it, a secret that has leaked must be told,
 /// and the body must not be kept.
-pub(crate) fn find(data: &Value, shown: fn(&str) -> String) -> Option<String> {
+pub(super) fn find(data: &Value, shown: fn(&str) -> String) -> Option<String> {
     match data.get("secrets") {
         Some(Value::Object(secrets)) => {
             if let Some((name, _)) = secrets.iter().find(|(_, value)| !is_source(value)) {

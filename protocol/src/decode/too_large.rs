@@ -30,7 +30,7 @@ struct Data {
 }
 
 /// The ids of an event, as an envelope that holds nothing else; `binary` has the attributes of one in binary mode.
-pub(crate) fn ids(body: &[u8], binary: Option<Map<String, Value>>) -> Option<Map<String, Value>> {
+pub(super) fn ids(body: &[u8], binary: Option<Map<String, Value>>) -> Option<Map<String, Value>> {
     if body.len() > MAX_SCANNED_BYTES {
         return None;
     }

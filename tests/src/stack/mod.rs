@@ -2,11 +2,13 @@
 //!
 //! What a test does with it stands in the tests; how the parts are configured stands here, once, for tests and demo.
 
+mod worker;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::github::{GitHub, GitHubOptions, Level, NewRepository, TlsFiles};
 use crate::world::{Commit, Sample, Variant, World, WorldOptions, eventually, net};
+pub use worker::Worker;
 
 /// Id of the key that secrets are sealed to.
 pub const SEALING_KEY: &str = "stack";
@@ -243,77 +246,6 @@ impl Stack {
 
 /// The bot's token in [`Stack::ready`].
 pub const BOT_TOKEN: &str = "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw0";
-
-/// A worker's process. Killed when dropped.
-#[derive(Debug)]
-pub struct Worker {
-    child: Child,
-    log: PathBuf,
-    admin: SocketAddr,
-}
-
-impl Worker {
-    /// Its process id.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Where its admin server listens, inside the world.
-    #[must_use]
-    pub fn admin(&self) -> SocketAddr {
-        self.admin
-    }
-
-    /// The file that it logs to.
-    #[must_use]
-    pub fn log_file(&self) -> &Path {
-        &self.log
-    }
-
-    /// What it logged so far.
-    ///
-    /// # Errors
-    /// When its log can't be read.
-    pub fn log(&self) -> Result<String> {
-        Ok(fs::read_to_string(&self.log)?)
-    }
-
-    /// Kills it, as a power cut would; it's gone when this returns.
-    ///
-    /// # Errors
-    /// When it can't be waited for.
-    pub fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
-    }
-
-    /// Whether it has ended, and how.
-    ///
-    /// # Errors
-    /// When it can't be asked.
-    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        Ok(self.child.try_wait()?)
-    }
-
-    /// Sends SIGTERM and waits for the end of the drain; gives the exit code.
-    ///
-    /// # Errors
-    /// When the process is gone already.
-    pub fn drain(&mut self) -> Result<Option<i32>> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        Ok(self.child.wait()?.code())
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// The folder that cargo puts the workspace's programs into: the one of this program, or the one above for a test.
 ///

@@ -1,0 +1,163 @@
+//! The envelope of an event as one JSON object, whichever mode it came in, and its attributes.
+
+use serde_json::{Map, Value};
+
+use super::refusal::{PLAINTEXT_RULE, Refused, refuse, refuse_at, shown, unsupported};
+use super::request::{Known, Metadata};
+use super::{MAX_MESSAGE_BYTES, plaintext, too_large};
+use crate::topology::REPLAY_HEADER;
+use crate::{CONTENT_TYPE, ErrorCode, EventType};
+
+/// The envelope of an event whose type is handled here, with its attributes checked.
+pub(super) fn opened(
+    body: &[u8],
+    metadata: &Metadata,
+    known: &mut Known,
+) -> Result<(EventType, Map<String, Value>), Refused> {
+    if let Some(replay) = metadata.headers.get(REPLAY_HEADER) {
+        let malformed = |_| refuse(ErrorCode::InvalidField, format!("header {REPLAY_HEADER} must be a UUID"));
+        known.replay = Some(replay.parse().map_err(malformed)?);
+    }
+    let binary = binary_attributes(metadata);
+    if let Some(attributes) = &binary {
+        // They can be read whatever the body is.
+        remember(attributes, known);
+    }
+    if body.len() > MAX_MESSAGE_BYTES {
+        if let Some(ids) = too_large::ids(body, binary) {
+            remember(&ids, known);
+        }
+        return Err(refuse(
+            ErrorCode::MessageTooLarge,
+            format!("the body has {} bytes, more than {MAX_MESSAGE_BYTES}", body.len()),
+        ));
+    }
+    let envelope = envelope(body, binary, metadata)?;
+    remember(&envelope, known);
+    if let Some(pointer) = envelope.get("data").and_then(|data| plaintext::find(data, shown)) {
+        return Err(refuse_at(ErrorCode::PlaintextSecret, &pointer, PLAINTEXT_RULE));
+    }
+    attributes(&envelope)?;
+    let event_type = envelope.get("type").and_then(Value::as_str).unwrap_or_default();
+    Ok((request_type(event_type)?, envelope))
+}
+
+/// The attributes of an event in binary mode, which stand in the headers; `None` in structured mode.
+fn binary_attributes(metadata: &Metadata) -> Option<Map<String, Value>> {
+    let media_type = metadata.content_type.as_deref().unwrap_or(CONTENT_TYPE);
+    let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let mut attributes = Map::new();
+    for (name, text) in &metadata.headers {
+        let attribute = ["cloudEvents_", "cloudEvents:", "ce-"].iter().find_map(|p| name.strip_prefix(p));
+        if let Some(attribute) = attribute {
+            attributes.insert(attribute.to_ascii_lowercase(), Value::String(text.clone()));
+        }
+    }
+    let is_binary = media_type != CONTENT_TYPE && attributes.contains_key("specversion");
+    attributes.insert("datacontenttype".to_owned(), Value::String(media_type));
+    is_binary.then_some(attributes)
+}
+
+/// The envelope as one JSON object, whichever mode it came in.
+fn envelope(
+    body: &[u8],
+    binary: Option<Map<String, Value>>,
+    metadata: &Metadata,
+) -> Result<Map<String, Value>, Refused> {
+    let value: Value = serde_json::from_slice(body).map_err(|e| {
+        refuse(ErrorCode::NotJson, format!("the body isn't JSON (line {}, column {})", e.line(), e.column()))
+    })?;
+    if let Some(mut attributes) = binary {
+        attributes.insert("data".to_owned(), value);
+        return Ok(attributes);
+    }
+    let Value::Object(mut map) = value else {
+        return Err(refuse(ErrorCode::NotACloudEvent, "the body is JSON but not an object"));
+    };
+    // The trace context may stand in the AMQP headers alone.
+    for name in ["traceparent", "tracestate"] {
+        if let (false, Some(text)) = (map.contains_key(name), metadata.headers.get(name)) {
+            map.insert(name.to_owned(), Value::String(text.clone()));
+        }
+    }
+    Ok(map)
+}
+
+/// Keeps what can be read, so that even a refused request gets its result event.
+fn remember(envelope: &Map<String, Value>, known: &mut Known) {
+    let text = |name: &str| envelope.get(name).and_then(Value::as_str).filter(|v| attribute(v)).map(str::to_owned);
+    known.source = text("source");
+    known.id = text("id");
+    known.event_type = text("type");
+    known.traceparent = text("traceparent");
+    let Some(data) = envelope.get("data") else { return };
+    known.project = data.get("project").and_then(|v| serde_json::from_value(v.clone()).ok());
+    known.repository = data.pointer("/repository/name").and_then(|v| serde_json::from_value(v.clone()).ok());
+    known.commit = data.pointer("/repository/commit").and_then(|v| serde_json::from_value(v.clone()).ok());
+    // A deployment describes its server, a command only names it.
+    let server = data.pointer("/server/handle").or_else(|| data.get("server"));
+    known.server = server.and_then(|v| serde_json::from_value(v.clone()).ok());
+    if let Some(Value::Object(correlation)) = data.get("correlation") {
+        known.correlation = correlation.clone();
+    }
+}
+
+/// CloudEvents attributes are printable text; ours are at most 200 bytes. U+FFFD stands for what a header has that
+/// isn't UTF-8, and two ids that differ only in that would be taken for one.
+fn attribute(value: &str) -> bool {
+    let unprintable = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+    !value.is_empty() && value.len() <= 200 && !value.chars().any(unprintable)
+}
+
+fn attributes(envelope: &Map<String, Value>) -> Result<(), Refused> {
+    for name in ["specversion", "id", "source", "type"] {
+        match envelope.get(name) {
+            Some(Value::String(v)) if attribute(v) => {}
+            Some(Value::String(_)) => {
+                return Err(refuse_at(
+                    ErrorCode::InvalidField,
+                    &format!("/{name}"),
+                    "must be 1 to 200 printable characters",
+                ));
+            }
+            Some(_) => return Err(refuse_at(ErrorCode::InvalidField, &format!("/{name}"), "must be text")),
+            None => {
+                return Err(refuse_at(
+                    ErrorCode::NotACloudEvent,
+                    &format!("/{name}"),
+                    "is required by CloudEvents 1.0",
+                ));
+            }
+        }
+    }
+    if envelope.get("specversion").and_then(Value::as_str) != Some("1.0") {
+        return Err(refuse_at(ErrorCode::UnsupportedVersion, "/specversion", "must be 1.0"));
+    }
+    // Years with a sign are ISO 8601's alone, and reach further than databases do.
+    if envelope.get("time").and_then(Value::as_str).is_some_and(|time| time.starts_with(['-', '+'])) {
+        return Err(refuse_at(ErrorCode::InvalidField, "/time", "must be a time as RFC 3339 writes it"));
+    }
+    match envelope.get("datacontenttype") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(v))
+            if v.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/json")) => {}
+        Some(_) => return Err(refuse_at(ErrorCode::InvalidField, "/datacontenttype", "must be application/json")),
+    }
+    if !envelope.contains_key("data") {
+        return Err(refuse_at(ErrorCode::MissingField, "/data", "is required"));
+    }
+    Ok(())
+}
+
+/// The type of request of this name.
+fn request_type(name: &str) -> Result<EventType, Refused> {
+    let mut requests = EventType::ALL.into_iter().filter(|t| t.action().is_some());
+    if let Some(found) = EventType::named(name).filter(|t| t.action().is_some()) {
+        return Ok(found);
+    }
+    let versionless = |t: &str| t.rsplit_once(".v").map(|(name, _)| name.to_owned());
+    if versionless(name).is_some() && requests.any(|t| versionless(t.as_str()) == versionless(name)) {
+        return Err(refuse_at(ErrorCode::UnsupportedVersion, "/type", "has a version that isn't known here; v1 is"));
+    }
+    Err(unsupported())
+}

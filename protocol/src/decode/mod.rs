@@ -1,0 +1,90 @@
+//! From a message's bytes to a valid request, or to a typed rejection that tells as much as could be read.
+//!
+//! Both content modes of CloudEvents' AMQP binding are read. Nothing here looks at a clock: expiry is intake's job.
+
+mod envelope;
+mod plaintext;
+mod refusal;
+mod request;
+mod too_large;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::{
+    CloudEvent, DeploymentCancel, ErrorCode, EventType, ProjectCommand, ProjectReady, ProjectRollback, ProjectStart,
+    ProjectStop, ProjectUndeploy,
+};
+use envelope::opened;
+use refusal::{Refused, broken, from_serde, pointer, refuse_at, unsupported};
+pub use request::{Known, Message, Metadata, Rejection, Request};
+
+/// The largest message that is read, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// Reads one message, whatever it asks for.
+///
+/// # Errors
+/// A [`Rejection`] whose message names the field and the rule and never repeats a value.
+pub fn read(body: &[u8], metadata: &Metadata) -> Result<Message, Rejection> {
+    with_known(|known| {
+        let (event_type, envelope) = opened(body, metadata, known)?;
+        message(event_type, envelope, known.replay)
+    })
+}
+
+/// Reads a request to deploy a project; any other request is refused.
+///
+/// # Errors
+/// As for [`read`].
+pub fn decode(body: &[u8], metadata: &Metadata) -> Result<Request, Rejection> {
+    with_known(|known| {
+        let (event_type, envelope) = opened(body, metadata, known)?;
+        match message(event_type, envelope, known.replay)? {
+            Message::Ready(request) => Ok(*request),
+            Message::Command(_) | Message::Cancel(_) => {
+                Err(refuse_at(ErrorCode::UnsupportedType, "/type", "isn't slipway.project.ready.v1"))
+            }
+        }
+    })
+}
+
+fn with_known<T>(read: impl FnOnce(&mut Known) -> Result<T, Refused>) -> Result<T, Rejection> {
+    let mut known = Known::default();
+    read(&mut known).map_err(|(code, pointer, message)| Rejection { code, pointer, message, known: Box::new(known) })
+}
+
+fn message(event_type: EventType, envelope: Map<String, Value>, replay: Option<Uuid>) -> Result<Message, Refused> {
+    fn event<T: DeserializeOwned>(envelope: Map<String, Value>) -> Result<CloudEvent<T>, Refused> {
+        serde_path_to_error::deserialize(Value::Object(envelope)).map_err(|e| {
+            let pointer = pointer(e.path());
+            from_serde(&pointer, &e.into_inner().to_string())
+        })
+    }
+    fn command<T: DeserializeOwned + Into<ProjectCommand>>(
+        envelope: Map<String, Value>,
+        replay: Option<Uuid>,
+    ) -> Result<Message, Refused> {
+        let event = event::<T>(envelope)?.map(Into::into);
+        event.data.check().map_err(broken)?;
+        Ok(Message::Command(Box::new(Request { event, replay })))
+    }
+    match event_type {
+        EventType::ProjectStop => command::<ProjectStop>(envelope, replay),
+        EventType::ProjectStart => command::<ProjectStart>(envelope, replay),
+        EventType::ProjectRollback => command::<ProjectRollback>(envelope, replay),
+        EventType::ProjectUndeploy => command::<ProjectUndeploy>(envelope, replay),
+        EventType::DeploymentCancel => {
+            let event = event::<DeploymentCancel>(envelope)?;
+            event.data.check().map_err(broken)?;
+            Ok(Message::Cancel(Box::new(Request { event, replay })))
+        }
+        EventType::ProjectReady => {
+            let event = event::<ProjectReady>(envelope)?;
+            event.data.check().map_err(broken)?;
+            Ok(Message::Ready(Box::new(Request { event, replay })))
+        }
+        EventType::Progress | EventType::Result => Err(unsupported()),
+    }
+}

@@ -1,0 +1,66 @@
+//! The words of a refusal: which field, which rule, and never a value.
+
+use crate::ErrorCode;
+use crate::secret::PLAINTEXT;
+
+/// A code, the JSON pointer of the field where there is one, and the message.
+pub(super) type Refused = (ErrorCode, Option<String>, String);
+
+pub(super) fn refuse(code: ErrorCode, message: impl Into<String>) -> Refused {
+    (code, None, message.into())
+}
+
+pub(super) fn refuse_at(code: ErrorCode, pointer: &str, rule: &str) -> Refused {
+    (code, Some(pointer.to_owned()), format!("{pointer} {rule}"))
+}
+
+pub(super) fn broken((pointer, rule): (String, String)) -> Refused {
+    refuse_at(ErrorCode::InvalidField, &pointer, &rule)
+}
+
+pub(super) fn unsupported() -> Refused {
+    refuse_at(ErrorCode::UnsupportedType, "/type", "isn't a type of request that is handled here")
+}
+
+pub(super) const PLAINTEXT_RULE: &str =
+    "holds a secret in plain text; send it in /data/secrets as a sealed box or a reference";
+
+/// A key as it may stand in a message: keys can be hostile too.
+pub(super) fn shown(key: &str) -> String {
+    key.chars().take(100).map(|c| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '?' }).collect()
+}
+
+pub(super) fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    path.iter()
+        .map(|segment| match segment {
+            Segment::Seq { index } => format!("/{index}"),
+            Segment::Map { key } => format!("/{}", shown(key)),
+            Segment::Enum { variant } => format!("/{}", shown(variant)),
+            Segment::Unknown => "/?".to_owned(),
+        })
+        .collect()
+}
+
+/// Serde's messages repeat the offending value; this keeps the rule and drops the value.
+pub(super) fn from_serde(pointer: &str, message: &str) -> Refused {
+    if let Some(field) = message.strip_prefix("missing field `").and_then(|m| m.split('`').next()) {
+        return refuse_at(ErrorCode::MissingField, &format!("{pointer}/{field}"), "is required");
+    }
+    if message.contains(PLAINTEXT) {
+        return refuse_at(ErrorCode::PlaintextSecret, pointer, PLAINTEXT_RULE);
+    }
+    let rule =
+        if message.starts_with("invalid ") || message.starts_with("unknown ") || message.starts_with("duplicate ") {
+            match message.rsplit_once(", expected ") {
+                Some((_, expected)) => format!("must be {expected}"),
+                None => "is malformed".to_owned(),
+            }
+        } else {
+            match message.find(" must ") {
+                Some(at) => message[at + 1..].to_owned(),
+                None => "is malformed".to_owned(),
+            }
+        };
+    refuse_at(ErrorCode::InvalidField, pointer, &rule)
+}

@@ -1,0 +1,101 @@
+//! What decoding gives: a valid request of some kind, or a rejection with all that could be read.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::names::{CommitSha, RepositoryName, ServerHandle};
+use crate::{
+    Action, CloudEvent, Correlation, DeploymentCancel, DeploymentId, ErrorCode, EventType, Project, ProjectCommand,
+    ProjectReady,
+};
+
+/// What AMQP says about a message beside its body.
+#[derive(Debug, Clone, Default)]
+pub struct Metadata {
+    /// The property `content-type`.
+    pub content_type: Option<String>,
+    /// Headers whose values are text.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// A valid request, with its envelope.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request<T = ProjectReady> {
+    /// The event as it was sent.
+    pub event: CloudEvent<T>,
+    /// Set when an operator replayed the request.
+    pub replay: Option<Uuid>,
+}
+
+/// Any valid request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// Deploy a project.
+    Ready(Box<Request>),
+    /// Do something else with a project.
+    Command(Box<Request<ProjectCommand>>),
+    /// Call a deployment off.
+    Cancel(Box<Request<DeploymentCancel>>),
+}
+
+impl<T> Request<T> {
+    /// The deployment that this request asks for: what is done to a project is one, whatever it is.
+    #[must_use]
+    pub fn deployment_id(&self) -> DeploymentId {
+        DeploymentId::of(&self.event.source, &self.event.id, self.replay)
+    }
+}
+
+/// Why a message was refused, with whatever could be read of it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejection {
+    /// The code.
+    pub code: ErrorCode,
+    /// JSON pointer of the field, where there is one.
+    pub pointer: Option<String>,
+    /// What is wrong; never repeats a value.
+    pub message: String,
+    /// What could be read all the same.
+    pub known: Box<Known>,
+}
+
+/// What could be read of a message that was refused.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Known {
+    /// CloudEvents `source`.
+    pub source: Option<String>,
+    /// CloudEvents `id`.
+    pub id: Option<String>,
+    /// The replay that sent it.
+    pub replay: Option<Uuid>,
+    /// CloudEvents `type`.
+    pub event_type: Option<String>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// Which project.
+    pub project: Option<Project>,
+    /// Which repository.
+    pub repository: Option<RepositoryName>,
+    /// Which commit.
+    pub commit: Option<CommitSha>,
+    /// Which server.
+    pub server: Option<ServerHandle>,
+    /// The request's opaque ids.
+    pub correlation: Correlation,
+}
+
+impl Known {
+    /// What was asked for, as far as the type tells; else a deployment.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        self.event_type.as_deref().and_then(EventType::named).and_then(EventType::action).unwrap_or_default()
+    }
+
+    /// The deployment that the message would have asked for; a result event needs it.
+    #[must_use]
+    pub fn deployment_id(&self) -> Option<DeploymentId> {
+        Some(DeploymentId::of(self.source.as_deref()?, self.id.as_deref()?, self.replay))
+    }
+}

@@ -1,0 +1,26 @@
+# What tests/run and tests/soak begin with, sourced by them: the folder, the environment, --help, how steps are told,
+# and the tools that cargo installs.
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+export SLIPWAY_CACHE=${SLIPWAY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/slipway}
+export PATH=$SLIPWAY_CACHE/tools/bin:$PATH
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} RUST_BACKTRACE=${RUST_BACKTRACE:-0}
+
+# The comment at the script's head is its help.
+case ${1:-} in
+  -h | --help)
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+    exit 0
+    ;;
+esac
+
+begun=$SECONDS
+step() { printf '\n== %s (at %d s)\n' "$*" $((SECONDS - begun)) >&2; }
+
+# tool NAME VERSION: one that the machine lacks, in the version that was tried, below the cache. Not optimised: building
+# it well would take longer than it ever runs.
+tool() {
+  command -v "$1" >/dev/null && return
+  step "installing $1 $2"
+  cargo install --quiet --locked --debug --root "$SLIPWAY_CACHE/tools" --version "$2" "$1"
+}
+nextest() { tool cargo-nextest 0.9.143; }
