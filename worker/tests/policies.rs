@@ -15,6 +15,7 @@ const NO_POLICIES: &[&str] = &[
     "relay::PAGE",
     "relay::PAGE_BYTES",
     "relay::POLL",
+    "relay::MEASURE",
     "runner::reporter::PATIENCE",
     "engine::HOUSEKEEPING",
     "amqp::connection::SETTLED",

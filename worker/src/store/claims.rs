@@ -13,7 +13,7 @@ use super::ledger::{HEAD, Head, Ledger, first_readable, number};
 use super::progress::Boundary;
 use super::queue::{self, Terms};
 use super::state::State;
-use super::{Result, Store, StoreError, commit, deadline};
+use super::{Result, Store, StoreError, Tx, commit, deadline};
 use crate::crash::Write;
 use crate::scheduler::after_interruption;
 
@@ -108,7 +108,7 @@ impl Store {
         let terms = terms.into();
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let Some((head, row)) = queue::next(&tx, &terms).await? else { return Ok(None) };
             let mut ledger = Ledger { tx: &tx, head };
             let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request");
@@ -203,7 +203,7 @@ impl Store {
     pub async fn interrupt(&self, lease: &Lease, limit: u32) -> Result<Interrupted> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let ledger = Ledger::held(&tx, lease).await?;
             let became = interrupted(self, ledger, limit).await?;
             commit(tx, Write::Interrupt).await?;
@@ -220,7 +220,7 @@ impl Store {
     pub async fn reap(&self, limit: u32) -> Result<Option<(DeploymentId, Interrupted)>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let sql = format!(
                 "SELECT {HEAD} FROM deployments d WHERE state = 'running' AND id <> ALL ($1)
                    AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug

@@ -6,8 +6,8 @@ use slipway_protocol::{
     Action, DeploymentId, DeploymentResult, EventType, Exposed, Failure, Outcome, ServiceReport, Serving, StageSummary,
     topology,
 };
+use tokio_postgres::Row;
 use tokio_postgres::types::Json;
-use tokio_postgres::{Row, Transaction};
 
 use super::announcements::withdraw;
 use super::history::LINEAGE;
@@ -15,7 +15,7 @@ use super::ledger::{Head, Ledger};
 use super::new_dead_letter::NewDeadLetter;
 use super::state::State;
 use super::versions::places;
-use super::{Lease, Result, Store, StoreError, commit, deadline};
+use super::{Lease, Result, Store, StoreError, Tx, commit, deadline};
 use crate::crash::Write;
 
 /// How a deployment ended.
@@ -68,7 +68,7 @@ impl Store {
     pub async fn finish(&self, lease: &Lease, end: &End, seen: &StageEnd) -> Result<Outcome> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let mut ledger = match Ledger::held(&tx, lease).await {
                 Err(StoreError::LeaseLost) => return ended(&tx, lease).await,
                 held => held?,
@@ -87,7 +87,7 @@ impl Store {
     pub async fn give_way(&self, lease: &Lease, seen: &StageEnd) -> Result<Option<Outcome>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let mut ledger = match Ledger::held(&tx, lease).await {
                 Err(StoreError::LeaseLost) => return ended(&tx, lease).await.map(Some),
                 held => held?,
@@ -102,7 +102,7 @@ impl Store {
 }
 
 /// How the deployment ended under this very claim, if it did.
-async fn ended(tx: &Transaction<'_>, lease: &Lease) -> Result<Outcome> {
+async fn ended(tx: &Tx<'_>, lease: &Lease) -> Result<Outcome> {
     match Ledger::lock(tx, lease.deployment).await? {
         Some(Ledger { head: Head { state: State::Ended(outcome), fence, .. }, .. }) if fence == Some(lease.fence.0) => {
             Ok(outcome)
@@ -206,7 +206,7 @@ impl Ledger<'_> {
     /// The other servers that the project was deployed to and not taken off since.
     async fn elsewhere(&self) -> Result<Vec<ServerHandle>> {
         let (Some(project), Some(server)) = (&self.head.project, &self.head.server) else { return Ok(Vec::new()) };
-        let places = places(self.tx, &project.slug).await?.into_iter();
+        let places = places(&***self.tx, &project.slug).await?.into_iter();
         let others = places.filter(|place| place.project == *project && place.server != *server && !place.gone);
         Ok(others.map(|place| place.server).collect())
     }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::error::readable;
 use super::state::State;
-use super::{Lease, Result, StoreError, wakeups};
+use super::{Lease, Result, StoreError, Tx, wakeups};
 use crate::message::Outgoing;
 
 /// CloudEvents `source` of what Slipway tells.
@@ -122,20 +122,20 @@ pub(super) fn passed_over(id: Uuid, error: &StoreError) {
 
 /// A deployment's row, locked until the transaction ends.
 pub(super) struct Ledger<'t> {
-    pub tx: &'t Transaction<'t>,
+    pub tx: &'t Tx<'t>,
     pub head: Head,
 }
 
 impl<'t> Ledger<'t> {
     /// Locks the deployment `id`; `None` when there is none.
-    pub(super) async fn lock(tx: &'t Transaction<'t>, id: DeploymentId) -> Result<Option<Self>> {
+    pub(super) async fn lock(tx: &'t Tx<'t>, id: DeploymentId) -> Result<Option<Self>> {
         let sql = format!("SELECT {HEAD} FROM deployments WHERE id = $1 FOR UPDATE");
         let row = tx.query_opt(&sql, &[&id.0]).await?;
         row.as_ref().map(Head::read).transpose().map(|head| head.map(|head| Self { tx, head }))
     }
 
     /// Locks the deployment of a running attempt, if its lease is still the newest.
-    pub(super) async fn held(tx: &'t Transaction<'t>, lease: &Lease) -> Result<Self> {
+    pub(super) async fn held(tx: &'t Tx<'t>, lease: &Lease) -> Result<Self> {
         let ledger = Self::lock(tx, lease.deployment).await?.ok_or(StoreError::LeaseLost)?;
         let newest = tx
             .query_opt(
@@ -156,8 +156,12 @@ impl<'t> Ledger<'t> {
                 &[&self.head.id.0, &to.as_str(), &to.is_terminal()],
             )
             .await?;
-        if to == State::Pending {
-            self.tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
+        match to {
+            State::Pending => {
+                self.tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
+            }
+            State::Running => {}
+            State::Ended(outcome) => self.tx.ends(outcome),
         }
         Ok(())
     }

@@ -29,6 +29,7 @@ mod settling;
 mod state;
 mod status;
 mod tls;
+mod transaction;
 mod versions;
 mod wakeups;
 
@@ -37,8 +38,6 @@ use std::time::Duration;
 
 use deadpool_postgres::{ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use secrecy::{ExposeSecret as _, SecretString};
-
-use crate::crash::{self, Step, Write};
 
 pub use actions::{AuditEntry, AuditFilter, Operator};
 pub(crate) use announcements::AT_IT;
@@ -62,6 +61,7 @@ pub use servers::ServerRecord;
 pub(crate) use settling::unsettles;
 pub use state::{IllegalTransition, State, UnknownState};
 pub use status::{Counts, WorkerSeen};
+use transaction::{Tx, commit};
 pub use versions::{Place, Recorded, VERSIONS};
 pub use wakeups::Wakeups;
 
@@ -157,11 +157,4 @@ impl Store {
 /// Ends a call that the database doesn't answer: a frozen server keeps its connections open.
 async fn deadline<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(DEADLINE, work).await.map_err(|_| StoreError::TimedOut(DEADLINE))?
-}
-
-/// Commits `tx`; the only place that does, so that every write is a boundary at which tests let a worker die.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
-async fn commit(tx: deadpool_postgres::Transaction<'_>, write: Write) -> Result<()> {
-    crash::around(Step::Commit(write), tx.commit()).await?;
-    Ok(())
 }

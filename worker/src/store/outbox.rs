@@ -9,7 +9,7 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::claims::seconds;
-use super::{Result, Store, StoreError, commit, deadline};
+use super::{Result, Store, StoreError, Tx, commit, deadline};
 use crate::crash::Write;
 use crate::message::Outgoing;
 
@@ -158,7 +158,7 @@ impl Store {
     pub async fn mark_published(&self, lease: RelayLease, sent: &[Sent]) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let held =
                 tx.query_opt("SELECT 1 FROM relay_lease WHERE fence = $1 FOR SHARE", &[&lease.fence]).await?.is_some();
             if !held {

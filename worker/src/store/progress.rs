@@ -13,7 +13,7 @@ use super::claims::seconds;
 use super::ledger::Ledger;
 use super::settling::unsettles;
 use super::state::State;
-use super::{Lease, Result, Store, circuits, commit, deadline};
+use super::{Lease, Result, Store, Tx, circuits, commit, deadline};
 use crate::crash::Write;
 
 /// Whether an attempt may go on; asked at every boundary between stages.
@@ -46,7 +46,7 @@ impl Store {
     pub async fn stage_started(&self, lease: &Lease, stage: Stage, input_hash: &[u8]) -> Result<Boundary> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let mut ledger = Ledger::held(&tx, lease).await?;
             let attempt = ledger.head.attempt;
             match ledger.head.boundary() {
@@ -93,7 +93,7 @@ impl Store {
     ) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let mut ledger = Ledger::held(&tx, lease).await?;
             let attempt = ledger.head.attempt;
             let change = match summary.change {
@@ -128,7 +128,7 @@ impl Store {
                     facts: facts.clone(),
                 })
                 .await?;
-            circuits::contact_made(&*tx, &lease.server).await?;
+            circuits::contact_made(&**tx, &lease.server).await?;
             commit(tx, Write::StageFinished).await?;
             Ok(())
         })
@@ -151,7 +151,7 @@ impl Store {
     ) -> Result<Option<Duration>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             Ledger::held(&tx, lease).await?;
             let new = tx
                 .execute(
@@ -168,7 +168,7 @@ impl Store {
                 .await?;
             let open = match failure.code.is_connection_failure() {
                 true => circuits::contact_failed(&tx, &lease.server, new == 1).await?,
-                false if reached => circuits::contact_made(&*tx, &lease.server).await.map(|()| None)?,
+                false if reached => circuits::contact_made(&**tx, &lease.server).await.map(|()| None)?,
                 false => None,
             };
             commit(tx, Write::StageFailed).await?;
@@ -184,7 +184,7 @@ impl Store {
     pub async fn tell(&self, lease: &Lease, kinds: Vec<ProgressKind>) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let mut ledger = Ledger::held(&tx, lease).await?;
             for kind in kinds {
                 ledger.progress(kind).await?;
@@ -215,7 +215,7 @@ impl Store {
     async fn again(&self, lease: &Lease, failure: Failure, delay: Duration, counts: bool) -> Result<Scheduled> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let mut ledger = Ledger::held(&tx, lease).await?;
             match ledger.head.boundary() {
                 Boundary::GoOn => {}
@@ -300,7 +300,7 @@ impl Store {
     ) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             Ledger::held(&tx, lease).await?;
             save_digests(&tx, project, &lease.server, digests).await?;
             commit(tx, Write::Tell).await?;

@@ -11,7 +11,7 @@ use super::actions::record;
 use super::dead_letters::MATCHES;
 use super::ledger::enqueue;
 use super::new_deployment::place_of;
-use super::{DeadLetterFilter, Operator, Result, Store, commit, deadline, wakeups};
+use super::{DeadLetterFilter, Operator, Result, Store, Tx, commit, deadline, wakeups};
 use crate::crash::Write;
 use crate::message::Outgoing;
 use crate::scheduler::{Order, Rival};
@@ -182,7 +182,7 @@ impl Store {
     ) -> Result<Vec<Replayed>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let rows = send(&tx, filter, replay, operator, limit).await?;
             if !rows.is_empty() {
                 tx.execute("SELECT pg_notify($1, '')", &[&wakeups::OUTBOX]).await?;
@@ -208,7 +208,7 @@ impl Store {
     ) -> Result<bool> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let rivals = rivals();
             let sql = format!(
                 "WITH picked AS (SELECT l.id FROM {rivals} WHERE l.id = $1 AND l.state = 'open' AND ($2 OR n.id IS NULL)

@@ -1,6 +1,6 @@
 //! Without the database, without the broker, and before either is there.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use slipway_protocol::topology;
@@ -9,7 +9,7 @@ use slipway_worker::lifecycle::Drain;
 use slipway_worker::readiness::{Condition, Readiness};
 use slipway_worker::{amqp, engine};
 
-use super::{changed, id_of};
+use super::{changed, id_of, unchanged};
 use crate::services::proxy::Proxy;
 use crate::services::rig::{Options, Outside, Worker, eventually, migrated, request};
 use crate::services::{broker, vhost};
@@ -99,4 +99,54 @@ async fn the_topology_is_checked_without_creating_anything() {
     assert_eq!(amqp::check(&link).await.unwrap(), missing);
     amqp::declare(&link.channel().await.unwrap()).await.unwrap();
     assert_eq!(amqp::check(&link).await.unwrap(), []);
+}
+
+/// A log that a test reads.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn lines(&self, level: &str, text: &str) -> usize {
+        let written = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        written.lines().filter(|line| line.contains(level) && line.contains(text)).count()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// On one thread, so that its log is this test's.
+#[tokio::test]
+async fn a_queue_with_other_settings_is_told_once_with_what_to_do() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let link = broker(&amqp, "outside").connect("test").await.unwrap();
+    let queue = topology::DEPLOYMENTS_QUEUE;
+    let durable = lapin::options::QueueDeclareOptions { durable: true, ..Default::default() };
+    let channel = link.channel().await.unwrap();
+    channel.queue_declare(queue.into(), durable, Default::default()).await.unwrap();
+
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false);
+    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let worker = Worker::start(store, &amqp, unchanged(), Options::default());
+    eventually("it has tried again and again", || async { log.lines("DEBUG", "the consumer ended") >= 3 }).await;
+    for purpose in ["consume", "publish", "ingest"] {
+        let purpose = format!("purpose=\"{purpose}\"");
+        assert_eq!(log.lines(" WARN ", &purpose), 1);
+        assert!(log.lines(" INFO ", &purpose) <= 1);
+    }
+    assert_eq!(log.lines(" WARN ", "queue slipway.deployments is on the broker with other settings"), 3);
+    assert_eq!(log.lines(" WARN ", "`slipway topology check` says what to do"), 3);
+
+    link.channel().await.unwrap().queue_delete(queue.into(), Default::default()).await.unwrap();
+    assert!(worker.readiness.ready().await);
+    worker.stop().await;
 }

@@ -11,6 +11,7 @@ pub mod postgres;
 pub mod proxy;
 pub mod rabbit;
 pub mod rig;
+pub mod scripted;
 mod server;
 
 use std::time::{Duration, Instant};
