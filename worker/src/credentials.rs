@@ -36,8 +36,8 @@ impl Credentials {
         open_all(&request.secrets, &self.sealing, self.mounted_dir.as_deref())
     }
 
-    /// What the pipeline is given to deploy `request`, but for its secrets; `known` and `digests` are what the store has of
-    /// its server and of GitHub.
+    /// What the pipeline is given to deploy `request`, but for its secrets; `known` and `digests` are what the store
+    /// has of its server and of GitHub.
     ///
     /// # Errors
     /// As [`Credentials::target`].

@@ -88,8 +88,8 @@ impl Ingest {
         Ok(())
     }
 
-    /// Commits it; when this returns, the message may be acknowledged. An absent database is waited for with the message
-    /// in hand, since giving it back would count towards its delivery limit.
+    /// Commits it; when this returns, the message may be acknowledged. An absent database is waited for with the
+    /// message in hand, since giving it back would count towards its delivery limit.
     async fn ingest(&self, given_up: &GivenUp) -> Result<(), Ended> {
         let once = || async {
             match self.store.ingest(given_up).await {

@@ -1,7 +1,7 @@
 //! From the queue into the database: decode, commit, and only then acknowledge. What a message calls for is decided in
 //! the module `admission`. Never a negative acknowledgement: what the database can't take is kept in hand until it can,
-//! since giving it back would count towards its delivery limit. When the database is away altogether, the consumer is given
-//! up, and what it held goes back to the queue once.
+//! since giving it back would count towards its delivery limit. When the database is away altogether, the consumer is
+//! given up, and what it held goes back to the queue once.
 
 use std::sync::Arc;
 use std::time::Duration;

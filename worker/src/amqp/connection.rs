@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Address, AmqpError, CONNECT, NotAnAddress, answer, answer_within, inbound};
 use crate::store::is_mistrust;
 
-/// Seconds between heartbeats. A connection that is dead without a word is given up after five seconds here and after six
-/// by the broker, which then delivers again what was under way: work goes on within ten. RabbitMQ advises against less
-/// than five, since a slow network is then taken for a dead one; here that costs a reconnect and a few duplicates, which
-/// are recognised.
+/// Seconds between heartbeats. A connection that is dead without a word is given up after five seconds here and after
+/// six by the broker, which then delivers again what was under way: work goes on within ten. RabbitMQ advises against
+/// less than five, since a slow network is then taken for a dead one; here that costs a reconnect and a few duplicates,
+/// which are recognised.
 pub(crate) const HEARTBEAT: u16 = 2;
 /// A connection that lived this long has earned a quick reconnect.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -36,8 +36,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The broker at one of `urls` (`amqp://` or `amqps://`, separated by commas or white space) for the process `name`;
-    /// `ca_file` (PEM) is trusted beside the system's roots.
+    /// The broker at one of `urls` (`amqp://` or `amqps://`, separated by commas or white space) for the process
+    /// `name`; `ca_file` (PEM) is trusted beside the system's roots.
     ///
     /// # Errors
     /// [`AmqpError::Url`] when a URL or the CA file can't be used.
@@ -132,8 +132,8 @@ impl Generations {
         self.tried = 0;
     }
 
-    /// Gives up the last connection, for `error`, which `what` puts into words; that is told when it's new, and again now
-    /// and then.
+    /// Gives up the last connection, for `error`, which `what` puts into words; that is told when it's new, and again
+    /// now and then.
     pub fn give_up(&mut self, what: &'static str, error: impl Into<anyhow::Error>) {
         let error = format!("{:#}", error.into());
         let settled = self.since.is_some_and(|since| since.elapsed() > SETTLED);

@@ -77,8 +77,8 @@ struct Memory {
 }
 
 impl Relay {
-    /// Relays until [`Relay::finish`] is cancelled and the outbox is empty. How much waits is measured all the while, also
-    /// when there is no broker, or another worker is the relay.
+    /// Relays until [`Relay::finish`] is cancelled and the outbox is empty. How much waits is measured all the while,
+    /// also when there is no broker, or another worker is the relay.
     pub async fn run(self) {
         tokio::select! {
             () = self.relay() => {}
@@ -191,8 +191,8 @@ impl Relay {
         Ok(memory.lease)
     }
 
-    /// Sends what waits, if this is the relay; false when there is more. What the broker didn't take rests and waits for
-    /// another time, perhaps for another relay.
+    /// Sends what waits, if this is the relay; false when there is more. What the broker didn't take rests and waits
+    /// for another time, perhaps for another relay.
     async fn pass(&self, publishers: &[Publisher], memory: &mut Memory) -> Result<bool, Failed> {
         let Some(lease) = self.keep_lease(memory).await? else { return Ok(true) };
         tokio::select! {

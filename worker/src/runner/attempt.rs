@@ -175,8 +175,8 @@ impl<'a> Run<'a> {
         let _ = tokio::time::timeout(Duration::from_secs(5), closed).await;
     }
 
-    /// Begins what the pipeline does. Whatever stands against it, it gets as far as this where that can be, so that what
-    /// was touched before can be put back.
+    /// Begins what the pipeline does. Whatever stands against it, it gets as far as this where that can be, so that
+    /// what was touched before can be put back.
     async fn begin(&mut self) -> Result<(), Ended> {
         let Self { runner, claim, .. } = *self;
         let past = persist(|| runner.store.history(&claim.lease)).await?;

@@ -28,8 +28,8 @@ pub(super) enum Why {
     Mistrust,
 }
 
-/// Pulled once: the first reason counts. What is put back afterwards ends only when the lease is lost, or when the server
-/// may be another one.
+/// Pulled once: the first reason counts. What is put back afterwards ends only when the lease is lost, or when the
+/// server may be another one.
 #[derive(Debug, Clone)]
 pub(super) struct Brake {
     why: Arc<OnceLock<Why>>,

@@ -60,8 +60,8 @@ pub struct StageEnd {
 }
 
 impl Store {
-    /// Ends a deployment: its terminal state, its one result event and, after a failure, its dead letter. A call that is
-    /// repeated since its answer was lost gives the same answer.
+    /// Ends a deployment: its terminal state, its one result event and, after a failure, its dead letter. A call that
+    /// is repeated since its answer was lost gives the same answer.
     ///
     /// # Errors
     /// [`super::StoreError::LeaseLost`], or when the database fails.
@@ -80,7 +80,8 @@ impl Store {
         .await
     }
 
-    /// Ends a deployment for the sake of a newer one; `None` when that was called off meanwhile, and nothing was written.
+    /// Ends a deployment for the sake of a newer one; `None` when that was called off meanwhile, and nothing was
+    /// written.
     ///
     /// # Errors
     /// As [`Store::finish`].
@@ -158,7 +159,8 @@ impl Ledger<'_> {
         if let End::Failed { failure, reason, .. } = end {
             NewDeadLetter::of_deployment(self.tx, &self.head, failure, reason).await?.insert(self.tx, store).await?;
         }
-        // From here on the dead letter has the message, where there is one; kept with each deployment it would fill the disk.
+        // From here on the dead letter has the message, where there is one; kept with each deployment it would fill the
+        // disk.
         let forget = "UPDATE deployments SET body = NULL, headers = '{}' WHERE id = $1";
         self.tx.execute(forget, &[&self.head.id.0]).await?;
         let well = matches!(outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
@@ -174,8 +176,8 @@ impl Ledger<'_> {
         Ok(outcome)
     }
 
-    /// Whether any attempt of this deployment, or of one that it resumes, changed anything, or may have in a stage that it
-    /// didn't finish: the last one may have found all of it done.
+    /// Whether any attempt of this deployment, or of one that it resumes, changed anything, or may have in a stage that
+    /// it didn't finish: the last one may have found all of it done.
     async fn changed_something(&self) -> Result<bool> {
         let row = self
             .tx
@@ -191,8 +193,8 @@ impl Ledger<'_> {
         Ok(row.get(0))
     }
 
-    /// What stage firewall found to be reachable, in this deployment or one that it resumes. Facts that can't be read are
-    /// no reason not to end.
+    /// What stage firewall found to be reachable, in this deployment or one that it resumes. Facts that can't be read
+    /// are no reason not to end.
     async fn exposed(&self) -> Result<Vec<Exposed>> {
         let found = format!(
             "SELECT facts -> $2 AS exposed FROM stage_journal

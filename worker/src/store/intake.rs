@@ -192,8 +192,8 @@ pub(super) async fn end_refused(tx: &Tx<'_>, refusal: &Refusal) -> Result<bool> 
 }
 
 /// Of the project's other requests that were accepted and that the newcomer stands against, the newest and all that
-/// haven't ended. Where a project is to be deployed has one answer only, whatever the server; anything else is about one
-/// server.
+/// haven't ended. Where a project is to be deployed has one answer only, whatever the server; anything else is about
+/// one server.
 async fn rivals(tx: &Transaction<'_>, newcomer: &Newcomer, server: &ServerHandle) -> Result<Vec<(Rival, Action)>> {
     const THEM: &str = "project_id = $1 AND id <> $2 AND request IS NOT NULL AND state <> 'cancelled'
                         AND (server = $3 OR (action = 'deploy' AND $4))";

@@ -88,9 +88,9 @@ pub(super) fn number(row: &Row, column: &str) -> u32 {
     u32::try_from(row.get::<_, i32>(column)).unwrap_or(0)
 }
 
-/// The first row that `sql` selects and that this version can read, with the columns of [`HEAD`]. The rows that it can't
-/// read are passed over, so that one of them doesn't stand in everybody's way: their ids are the parameter $1, to be left
-/// out; `more` are those from $2 on.
+/// The first row that `sql` selects and that this version can read, with the columns of [`HEAD`]. The rows that it
+/// can't read are passed over, so that one of them doesn't stand in everybody's way: their ids are the parameter $1, to
+/// be left out; `more` are those from $2 on.
 pub(super) async fn first_readable(
     tx: &Transaction<'_>,
     sql: &str,

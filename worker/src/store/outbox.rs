@@ -112,8 +112,8 @@ impl Store {
         .await
     }
 
-    /// Waiting messages in order, without the lines that `held` names: at most `limit`, and no more once their bodies come
-    /// to `bytes`; one at least, however large it is.
+    /// Waiting messages in order, without the lines that `held` names: at most `limit`, and no more once their bodies
+    /// come to `bytes`; one at least, however large it is.
     ///
     /// There is no "after that position": positions are given before the commit, so that a row may become visible after
     /// one with a higher number, and of one deployment even the first after the second.

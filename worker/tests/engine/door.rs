@@ -1,4 +1,5 @@
-//! Intake: what comes through the queue becomes one deployment or one refusal, and is acknowledged once that is committed.
+//! Intake: what comes through the queue becomes one deployment or one refusal, and is acknowledged once that is
+//! committed.
 
 use std::sync::Mutex;
 
