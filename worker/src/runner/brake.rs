@@ -7,8 +7,8 @@ use slipway_deploy::bounds;
 use tokio_util::sync::CancellationToken;
 
 /// How long what runs may take to end once it's told to, why ever: its commands are killed in [`bounds::KILL_GRACE`],
-/// and what then still doesn't end is left to itself. Longer than what is left of a lease that couldn't be renewed: by
-/// then the server's fence refuses whatever is still under way.
+/// and what then still doesn't end is left to itself. That may be longer than what is left of a lease that couldn't be
+/// renewed: whoever claims next finds what still runs at the project's lock on the server, and ends it there.
 pub(crate) const WIND_UP: Duration = bounds::KILL_GRACE.saturating_add(Duration::from_secs(5));
 
 /// Why an attempt is stopped.
