@@ -39,6 +39,7 @@ const NO_POLICIES: &[&str] = &[
     "attempt::LAST_WORDS",
     // Facts and bounds of parsers.
     "amqp::inbound::texts::BASIC",
+    "amqp::topology::PRECONDITION_FAILED",
     "ssh::HANDSHAKE_ROUND_TRIPS",
     "stages::secrets::SSH_PORT",
     "config::parse::HOUR",
