@@ -145,12 +145,12 @@ impl GithubClient {
                 written.unchanged += 1;
                 continue;
             }
+            // From here on nobody knows what GitHub holds, until it says so.
+            digests.remove(name);
             let current = match key.take() {
                 Some(key) => key,
                 None => self.public_key(repository).await?,
             };
-            // From here on nobody knows what GitHub holds, until it says so.
-            digests.remove(name);
             key = Some(match self.put(repository, name, value, &current).await {
                 Ok(()) => current,
                 // GitHub doesn't say which of the two is wrong, the key or the box: a key that changed meanwhile is
