@@ -36,7 +36,7 @@ pub struct Detail {
     pub serving: Option<Serving>,
     /// For `missing-secret`: what the project says about it.
     pub secret_description: Option<String>,
-    /// What GitHub holds by now, when some of it may have been written; as in [`crate::StageReport`].
+    /// What GitHub is known to hold by now (secrets), also when nothing was written; as in [`crate::StageReport`].
     pub github_digests: Option<BTreeMap<String, String>>,
 }
 

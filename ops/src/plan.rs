@@ -8,7 +8,7 @@ use clap::Args;
 use slipway_deploy::plan::{Action, Change, Plan as Planned, ServicePlan};
 use slipway_deploy::{Deployer, Hold, Reporter, StageError, Work};
 use slipway_protocol::names::HostKey;
-use slipway_protocol::{self as protocol, DeploymentId, Failure, Request, Stage};
+use slipway_protocol::{DeploymentId, Failure, Request, Stage};
 use slipway_worker::config::Config;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -67,19 +67,11 @@ async fn work(request: &Request, config: &Config, memory: &Memory) -> Result<Wor
     let known = memory.store.server(&data.server.handle).await.map_err(trouble)?;
     let digests = memory.store.github_digests(data.project.id, &data.server.handle).await.map_err(trouble)?;
     let credentials = slipway_worker::engine::credentials(config).map_err(|e| Trouble::usage(format!("{e:#}")))?;
-    Ok(Work {
-        // Not the id of the request: two plans of one request mustn't meet on the server.
-        deployment: DeploymentId(Uuid::now_v7()),
-        action: protocol::Action::Deploy,
-        remove_volumes: false,
-        shares_repository: false,
-        request: data.clone(),
-        target: credentials.target(&data.server, known).map_err(refused)?,
-        secrets: credentials.secrets(data).map_err(refused)?,
-        github_digests: digests,
-        // It acts on nothing, and so it needs no claim.
-        hold: Hold::endless(0),
-    })
+    // Not the id of the request: two plans of one request mustn't meet on the server. And it acts on nothing, so that it
+    // needs no claim.
+    let (id, hold) = (DeploymentId(Uuid::now_v7()), Hold::endless(0));
+    let work = credentials.work(id, data, known, digests, hold).map_err(refused)?;
+    Ok(Work { secrets: credentials.secrets(data).map_err(refused)?, ..work })
 }
 
 fn refused(error: StageError) -> Trouble {

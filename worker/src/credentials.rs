@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 use slipway_deploy::seal::{KeyRing, open_all};
-use slipway_deploy::{HostKeyPolicy, StageError, Target, keys};
+use slipway_deploy::{Hold, HostKeyPolicy, StageError, Target, Work, keys};
 use slipway_protocol::names::{Port, UserName, VariableName};
-use slipway_protocol::{ErrorCode, ProjectReady, Server};
+use slipway_protocol::{Action, DeploymentId, ErrorCode, ProjectReady, Server};
 
 use crate::store::ServerRecord;
 
@@ -34,6 +34,32 @@ impl Credentials {
     /// `unknown-sealing-key`, `sealed-secret-unreadable` or `unknown-secret-reference`.
     pub fn secrets(&self, request: &ProjectReady) -> Result<BTreeMap<VariableName, SecretString>, StageError> {
         open_all(&request.secrets, &self.sealing, self.mounted_dir.as_deref())
+    }
+
+    /// What the pipeline is given to deploy `request`, but for its secrets; `known` and `digests` are what the store
+    /// has of its server and of GitHub.
+    ///
+    /// # Errors
+    /// As [`Credentials::target`].
+    pub fn work(
+        &self,
+        deployment: DeploymentId,
+        request: &ProjectReady,
+        known: Option<ServerRecord>,
+        digests: BTreeMap<String, String>,
+        hold: Hold,
+    ) -> Result<Work, StageError> {
+        Ok(Work {
+            deployment,
+            action: Action::Deploy,
+            remove_volumes: false,
+            shares_repository: false,
+            request: request.clone(),
+            target: self.target(&request.server, known)?,
+            secrets: BTreeMap::new(),
+            github_digests: digests,
+            hold,
+        })
     }
 
     /// The server of a request as something to connect to; what the inventory knows wins.

@@ -61,8 +61,7 @@ impl Ingest {
             if matches!(ended, Ended::Drained) {
                 return;
             }
-            let error = format!("{:#}", anyhow::Error::from(ended));
-            tracing::warn!(error, "the consumer of dead letters ended and is rebuilt");
+            generations.give_up("the consumer of dead letters ended and is rebuilt", ended);
         }
     }
 
@@ -80,17 +79,8 @@ impl Ingest {
 
     async fn handle(&self, delivered: &Delivered) -> Result<(), Ended> {
         let given_up = read(delivered);
-        let span = tracing::info_span!(
-            "process slipway.dead-letters.ingest",
-            otel.kind = "consumer",
-            messaging.system = "rabbitmq",
-            messaging.operation.type = "process",
-            messaging.operation.name = "process",
-            messaging.destination.name = topology::DEAD_LETTERS_INGEST_QUEUE,
-            cloudevents.event_id = given_up.refusal.known.id,
-            error.type = tracing::field::Empty,
-        );
-        telemetry::continue_trace(&span, given_up.refusal.known.traceparent.as_deref(), None);
+        let GivenUp { refusal, incoming, .. } = &given_up;
+        let span = telemetry::processing(topology::DEAD_LETTERS_INGEST_QUEUE, &refusal.known, None, incoming);
         self.ingest(&given_up).instrument(span).await?;
         if !crash::around(Step::AckDeadLetter, delivered.ack()).await? {
             tracing::warn!("the acknowledgement came too late; the dead letter will come again and be known");
@@ -98,8 +88,8 @@ impl Ingest {
         Ok(())
     }
 
-    /// Commits it; when this returns, the message may be acknowledged. An absent database is waited for with the message
-    /// in hand, since giving it back would count towards its delivery limit.
+    /// Commits it; when this returns, the message may be acknowledged. An absent database is waited for with the
+    /// message in hand, since giving it back would count towards its delivery limit.
     async fn ingest(&self, given_up: &GivenUp) -> Result<(), Ended> {
         let once = || async {
             match self.store.ingest(given_up).await {

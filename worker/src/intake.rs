@@ -1,7 +1,7 @@
 //! From the queue into the database: decode, commit, and only then acknowledge. What a message calls for is decided in
 //! the module `admission`. Never a negative acknowledgement: what the database can't take is kept in hand until it can,
-//! since giving it back would count towards its delivery limit. When the database is away altogether, the consumer is given
-//! up, and what it held goes back to the queue once.
+//! since giving it back would count towards its delivery limit. When the database is away altogether, the consumer is
+//! given up, and what it held goes back to the queue once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,10 +95,7 @@ impl Intake {
                     self.readiness.unmet(Condition::Database, format!("the database fails: {error}"));
                     self.wait_for_database().await;
                 }
-                other => {
-                    let error = format!("{:#}", anyhow::Error::from(other));
-                    tracing::warn!(error, "the consumer ended and is rebuilt");
-                }
+                other => generations.give_up("the consumer ended and is rebuilt", other),
             }
         }
     }
@@ -161,24 +158,7 @@ impl Intake {
         let incoming = storable(&delivered.incoming);
         let read = slipway_protocol::read(&incoming.body, &incoming.metadata());
         let (told, tracestate) = admission::told(&read);
-        let span = tracing::info_span!(
-            "process slipway.deployments",
-            otel.kind = "consumer",
-            messaging.system = "rabbitmq",
-            messaging.operation.type = "process",
-            messaging.operation.name = "process",
-            messaging.destination.name = topology::DEPLOYMENTS_QUEUE,
-            messaging.rabbitmq.destination.routing_key = incoming.routing_key,
-            messaging.message.id = told.id,
-            messaging.message.conversation_id = told.correlation.get("correlation_id").and_then(|id| id.as_str()),
-            messaging.message.body.size = incoming.body.len(),
-            cloudevents.event_id = told.id,
-            cloudevents.event_source = told.source,
-            cloudevents.event_type = told.event_type,
-            deployment.id = tracing::field::Empty,
-            error.type = tracing::field::Empty,
-        );
-        telemetry::continue_trace(&span, told.traceparent.as_deref(), tracestate.as_deref());
+        let span = telemetry::processing(topology::DEPLOYMENTS_QUEUE, &told, tracestate.as_deref(), &incoming);
         self.commit(&read, &incoming).instrument(span).await?;
         if !crash::around(Step::Ack, delivered.ack()).await? {
             tracing::warn!("the acknowledgement came too late; the message will come again and be a duplicate");

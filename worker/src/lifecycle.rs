@@ -1,4 +1,4 @@
-//! Start, drain and end of the process: signals, the drain and its deadline, the order of shutting down, exit codes.
+//! Start, drain and end of the process: signals, the drain and its deadline, exit codes.
 //! What is drained is the engine's matter.
 
 use std::future::Future;
@@ -146,50 +146,4 @@ where
         }
     }
     None
-}
-
-/// Ends components one after the other, all within one deadline.
-#[derive(Debug)]
-pub struct Shutdown {
-    deadline: Instant,
-    failed: Vec<&'static str>,
-}
-
-/// Components that didn't end well in time.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not everything ended in time: {}", .0.join(", "))]
-pub struct Unfinished(pub Vec<&'static str>);
-
-impl Shutdown {
-    /// A shutdown that is to be over by `deadline`.
-    #[must_use]
-    pub fn by(deadline: Instant) -> Self {
-        Self { deadline, failed: Vec::new() }
-    }
-
-    /// Waits for `work`, which ends the component `name`, until the deadline; even after the deadline it gets `least`,
-    /// so that a slow predecessor doesn't rob the last ones of their flush. A failure is logged and remembered, and
-    /// the next steps are still taken.
-    pub async fn step(&mut self, name: &'static str, least: Duration, work: impl Future<Output = anyhow::Result<()>>) {
-        let began = Instant::now();
-        let outcome = tokio::time::timeout_at(self.deadline.max(began + least), work).await;
-        let duration_ms = millis(began.elapsed());
-        match outcome {
-            Ok(Ok(())) => {
-                info!(component = name, duration_ms, "ended");
-                return;
-            }
-            Ok(Err(error)) => error!(component = name, duration_ms, error = format!("{error:#}"), "failed to end"),
-            Err(_) => error!(component = name, duration_ms, "didn't end in time and was dropped"),
-        }
-        self.failed.push(name);
-    }
-
-    /// How it went.
-    ///
-    /// # Errors
-    /// The components that failed or were late.
-    pub fn finish(self) -> Result<(), Unfinished> {
-        if self.failed.is_empty() { Ok(()) } else { Err(Unfinished(self.failed)) }
-    }
 }

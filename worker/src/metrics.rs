@@ -29,7 +29,10 @@ impl Metrics {
             let counter =
                 |name: &'static str, what: &'static str| meter.u64_counter(name).with_description(what).build();
             Self {
-                deployments: counter("slipway.deployments", "Deployments that ended, by outcome"),
+                deployments: counter(
+                    "slipway.deployments",
+                    "Deployments that ended, by outcome, refused ones included",
+                ),
                 intake: counter("slipway.intake.messages", "Messages taken from the queue, by what became of them"),
                 retries: counter("slipway.attempt.retries", "Attempts that failed and are tried again, by error code"),
                 interruptions: counter("slipway.attempt.interruptions", "Attempts that a stop or a crash cut off"),

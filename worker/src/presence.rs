@@ -1,5 +1,5 @@
-//! The worker's sign of life in the database, every few seconds: `slipway status` shows who lives, and the worker learns
-//! whether the database answers and takes writes, which a ping doesn't tell. Nothing is decided by these rows.
+//! The worker's sign of life in the database, every few seconds: `slipway status` shows who lives, and the worker
+//! learns whether the database answers and takes writes, which a ping doesn't tell. Nothing is decided by these rows.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use slipway_worker::admin::{AdminServer, Heartbeat};
-use slipway_worker::lifecycle::{Drain, Shutdown, Unfinished, drain_on_signals, wait_for};
+use slipway_worker::lifecycle::{Drain, drain_on_signals, wait_for};
 use slipway_worker::readiness::{Condition, Readiness};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -87,23 +87,6 @@ fn version_tells_name_and_version_and_an_address_in_use_is_named() {
     assert_eq!((status, &body["name"], &body["version"]), (200, &"slipway-worker".into(), &"0.1.0".into()));
     let error = AdminServer::start(server.address(), readiness, heartbeat).unwrap_err();
     assert!(error.to_string().contains("SLIPWAY_ADMIN_ADDR"), "{error:#}");
-}
-
-#[tokio::test]
-async fn shutdown_steps_share_one_deadline_and_the_last_still_gets_its_least() {
-    let drain = Drain::new(Duration::from_millis(200));
-    drain.begin();
-    let mut shutdown = Shutdown::by(drain.deadline().unwrap());
-    let began = tokio::time::Instant::now();
-    shutdown.step("runner", Duration::ZERO, std::future::pending()).await;
-    assert!(began.elapsed() >= Duration::from_millis(199));
-    let flush = async {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        Ok(())
-    };
-    shutdown.step("relay", PATIENCE, flush).await;
-    shutdown.step("pool", Duration::ZERO, async { anyhow::bail!("broken") }).await;
-    assert_eq!(shutdown.finish(), Err(Unfinished(vec!["runner", "pool"])));
 }
 
 #[tokio::test]

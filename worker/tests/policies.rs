@@ -15,6 +15,7 @@ const NO_POLICIES: &[&str] = &[
     "relay::PAGE",
     "relay::PAGE_BYTES",
     "relay::POLL",
+    "relay::MEASURE",
     "runner::reporter::PATIENCE",
     "engine::HOUSEKEEPING",
     "amqp::connection::SETTLED",
@@ -38,6 +39,7 @@ const NO_POLICIES: &[&str] = &[
     "attempt::LAST_WORDS",
     // Facts and bounds of parsers.
     "amqp::inbound::texts::BASIC",
+    "amqp::topology::PRECONDITION_FAILED",
     "ssh::HANDSHAKE_ROUND_TRIPS",
     "stages::secrets::SSH_PORT",
     "config::parse::HOUR",

@@ -78,7 +78,7 @@ impl Deployer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![expect(clippy::expect_used, reason = "tests")]
 
     use secrecy::SecretString;
@@ -92,7 +92,7 @@ mod tests {
         SecretString::from(text.to_owned())
     }
 
-    fn deployer(password: &str) -> Deployer {
+    pub(crate) fn deployer(password: &str) -> Deployer {
         let config = DeployerConfig {
             github_api: "http://127.0.0.1".to_owned(),
             github_git: "https://github.com".to_owned(),
@@ -112,7 +112,7 @@ mod tests {
         Deployer::new(config).expect("a deployer")
     }
 
-    fn work() -> Work {
+    pub(crate) fn work() -> Work {
         let request = serde_json::json!({
             "project": { "id": "0f9e2c4a-1c57-4c55-9a0e-6d7f0a6b2c11", "slug": "shop" },
             "repository": {

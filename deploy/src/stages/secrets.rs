@@ -30,16 +30,31 @@ impl Attempt {
         self.work.github_digests.get(KEY_SECRET).is_some_and(|digest| !digest.is_empty())
     }
 
+    /// Whatever becomes of it, what GitHub is known to hold then is told: what it has taken needn't be written again, and
+    /// before the first write it holds what it held.
     pub(crate) async fn secrets(&mut self) -> Result<StageReport, StageError> {
+        let written = self.install_and_write().await;
+        let digests = Some(self.work.github_digests.clone());
+        match written {
+            Ok(report) => Ok(StageReport { github_digests: digests, ..report }),
+            Err(mut error) => {
+                error.detail.github_digests = digests;
+                Err(error)
+            }
+        }
+    }
+
+    async fn install_and_write(&mut self) -> Result<StageReport, StageError> {
         let env = self.known_env(Stage::Secrets).await?;
         let mut key = if self.knows_deploy_key() { None } else { Some(self.new_key()?) };
         let mut said = self.install(key.as_ref()).await?;
         if key.is_none() && said.value("key").is_none() {
+            // Somebody took the key away, as undeploying does: nobody knows then what GitHub still holds. Whatever it is,
+            // the key that is installed now isn't its.
+            self.work.github_digests.clear();
             let new = self.new_key()?;
             said = self.install(Some(&new)).await?;
             key = Some(new);
-            // Somebody took the key away, as undeploying does: nobody knows then what GitHub still holds.
-            self.work.github_digests.clear();
         }
         let mut desired = self.desired(&env);
         let new_key = key.is_some();
@@ -51,21 +66,15 @@ impl Attempt {
         // GitHub compares no fences, so that here the clock has to do.
         let writing = self.github().put_secrets(repository, &desired, &mut digests, &self.cancel);
         let written = self.work.hold.during(writing).await;
-        // Also after a failure: what GitHub has taken needn't be written again.
-        self.work.github_digests.clone_from(&digests);
-        let written = written.map_err(|mut error| {
-            error.detail.github_digests = Some(digests.clone());
-            error
-        })?;
+        self.work.github_digests = digests;
+        let written = written?;
         self.warn_of_ci(desired.contains_key(DOTENV_SECRET));
         let server_changed = !said.values("changed").is_empty();
         let changed: Vec<_> = written.changed.into_iter().map(serde_json::Value::from).collect();
-        let mut report = StageReport::of(server_changed || !changed.is_empty())
+        Ok(StageReport::of(server_changed || !changed.is_empty())
             .fact("written", changed)
             .fact("unchanged", written.unchanged)
-            .fact("new_deploy_key", new_key);
-        report.github_digests = Some(digests);
-        Ok(report)
+            .fact("new_deploy_key", new_key))
     }
 
     /// Says why the project's own CI can't work with this server, where that's so: a secret is missing; its workflows
@@ -157,5 +166,38 @@ impl Attempt {
             desired.insert("REGISTRY_PASSWORD".to_owned(), credential.password.clone());
         }
         desired
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use slipway_protocol::names::HostKey;
+    use slipway_protocol::{Failure, Stage};
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::resume::tests::{deployer, work};
+    use super::KEY_SECRET;
+    use crate::Reporter;
+
+    struct Deaf;
+
+    impl Reporter for Deaf {
+        fn line(&self, _: Stage, _: &str) {}
+        fn retrying(&self, _: Stage, _: &Failure, _: Duration) {}
+        fn host_key_learned(&self, _: &HostKey) {}
+    }
+
+    #[tokio::test]
+    async fn what_fails_before_its_first_write_keeps_what_github_is_known_to_hold() {
+        let known = [(KEY_SECRET.to_owned(), "a digest".to_owned())].into();
+        let mut work = work();
+        work.github_digests.clone_from(&known);
+        let mut attempt = deployer("p").begin(work, Arc::new(Deaf), CancellationToken::new());
+        // Its SSH key can't be used.
+        let error = attempt.run(Stage::Secrets).await.expect_err("no server to install a key on");
+        assert_eq!(error.detail.github_digests, Some(known), "{error:?}");
     }
 }

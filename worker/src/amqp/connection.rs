@@ -15,17 +15,17 @@ use tokio_util::sync::CancellationToken;
 use super::{Address, AmqpError, CONNECT, NotAnAddress, answer, answer_within, inbound};
 use crate::store::is_mistrust;
 
-/// Seconds between heartbeats. A connection that is dead without a word is given up after five seconds here and after six
-/// by the broker, which then delivers again what was under way: work goes on within ten. RabbitMQ advises against less
-/// than five, since a slow network is then taken for a dead one; here that costs a reconnect and a few duplicates, which
-/// are recognised.
+/// Seconds between heartbeats. A connection that is dead without a word is given up after five seconds here and after
+/// six by the broker, which then delivers again what was under way: work goes on within ten. RabbitMQ advises against
+/// less than five, since a slow network is then taken for a dead one; here that costs a reconnect and a few duplicates,
+/// which are recognised.
 pub(crate) const HEARTBEAT: u16 = 2;
 /// A connection that lived this long has earned a quick reconnect.
 const SETTLED: Duration = Duration::from_secs(30);
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// How often a failure that stays the same is told.
-const REMIND: Duration = Duration::from_secs(30);
+const REMIND: Duration = Duration::from_secs(300);
 
 /// Where the broker is and how to log in. No `Debug`: the addresses hold passwords.
 #[derive(Clone)]
@@ -36,8 +36,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The broker at one of `urls` (`amqp://` or `amqps://`, separated by commas or white space) for the process `name`;
-    /// `ca_file` (PEM) is trusted beside the system's roots.
+    /// The broker at one of `urls` (`amqp://` or `amqps://`, separated by commas or white space) for the process
+    /// `name`; `ca_file` (PEM) is trusted beside the system's roots.
     ///
     /// # Errors
     /// [`AmqpError::Url`] when a URL or the CA file can't be used.
@@ -100,7 +100,7 @@ impl Broker {
     #[must_use]
     pub fn generations(&self, purpose: &'static str) -> Generations {
         let turn = self.any();
-        Generations { broker: self.clone(), purpose, turn, tried: 0, number: 0, since: None, told: None }
+        Generations { broker: self.clone(), purpose, turn, tried: 0, number: 0, since: None, told: None, ended: None }
     }
 }
 
@@ -120,13 +120,29 @@ pub struct Generations {
     tried: u32,
     number: u64,
     since: Option<Instant>,
+    /// The last failure to connect that was told.
     told: Option<(String, Instant)>,
+    /// The last end of a connection that was told.
+    ended: Option<(String, Instant)>,
 }
 
 impl Generations {
     /// Lets the next connection come without a delay: the last one didn't fail for want of a broker.
     pub fn at_once(&mut self) {
         self.tried = 0;
+    }
+
+    /// Gives up the last connection, for `error`, which `what` puts into words; that is told when it's new, and again
+    /// now and then.
+    pub fn give_up(&mut self, what: &'static str, error: impl Into<anyhow::Error>) {
+        let error = format!("{:#}", error.into());
+        let settled = self.since.is_some_and(|since| since.elapsed() > SETTLED);
+        if !settled && is_known(&self.ended, &error) {
+            tracing::debug!(purpose = self.purpose, error, "{what}");
+            return;
+        }
+        tracing::warn!(purpose = self.purpose, error, "{what}");
+        self.ended = Some((error, Instant::now()));
     }
 
     /// The next connection, however long it takes; `None` once `stop` is cancelled. Goes from address to address, and
@@ -156,9 +172,15 @@ impl Generations {
             match connected {
                 Ok(link) => {
                     self.number += 1;
-                    (self.since, self.told) = (Some(Instant::now()), None);
                     let (purpose, generation) = (self.purpose, self.number);
-                    tracing::info!(purpose, generation, address = %address, "connected to the broker");
+                    // One connection after the other that comes to nothing isn't news.
+                    let settled = self.since.is_none_or(|since| since.elapsed() > SETTLED);
+                    if settled || self.told.is_some() {
+                        tracing::info!(purpose, generation, address = %address, "connected to the broker");
+                    } else {
+                        tracing::debug!(purpose, generation, address = %address, "connected to the broker");
+                    }
+                    (self.since, self.told) = (Some(Instant::now()), None);
                     return Some(link);
                 }
                 Err(error) => self.tell(&address, error),
@@ -170,13 +192,18 @@ impl Generations {
     /// Tells a failure when it's new, and again now and then.
     fn tell(&mut self, address: &Address, error: AmqpError) {
         let error = format!("{address}: {:#}", anyhow::Error::from(error));
-        if self.told.as_ref().is_some_and(|(told, at)| *told == error && at.elapsed() < REMIND) {
+        if is_known(&self.told, &error) {
             tracing::debug!(purpose = self.purpose, tries = self.tried, error, "waiting for the broker");
             return;
         }
         tracing::warn!(purpose = self.purpose, tries = self.tried, error, "waiting for the broker");
         self.told = Some((error, Instant::now()));
     }
+}
+
+/// Whether a failure was told not long ago.
+fn is_known(told: &Option<(String, Instant)>, error: &str) -> bool {
+    told.as_ref().is_some_and(|(told, at)| told == error && at.elapsed() < REMIND)
 }
 
 /// How a connection is.

@@ -51,6 +51,15 @@ pub enum AmqpError {
         #[source]
         source: lapin::Error,
     },
+    /// Something of the topology is there with other settings than the table's.
+    #[error("{what} is on the broker with other settings than Slipway's; `slipway topology check` says what to do")]
+    Differs {
+        /// `queue slipway.deployments`.
+        what: String,
+        /// The broker's words.
+        #[source]
+        source: lapin::Error,
+    },
     /// The broker didn't answer in time.
     #[error("the broker didn't answer to {what} within {limit:?}")]
     TimedOut {

@@ -1,6 +1,7 @@
-//! Publishing: mandatory, persistent, confirmed, each with a time-out, which an alarm of the broker suspends. A message counts as published only when the
-//! broker acknowledged it and didn't return it: lapin calls a returned one acknowledged, too, and gives what is returned
-//! to whichever confirm comes next. So a channel has one message under way; who wants more opens more.
+//! Publishing: mandatory, persistent, confirmed, each with a time-out, which an alarm of the broker suspends. A message
+//! counts as published only when the broker acknowledged it and didn't return it: lapin calls a returned one
+//! acknowledged, too, and gives what is returned to whichever confirm comes next. So a channel has one message under
+//! way; who wants more opens more.
 
 use std::sync::Arc;
 

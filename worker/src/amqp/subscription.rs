@@ -17,8 +17,6 @@ use crate::message::Incoming;
 pub struct Delivered {
     /// The message.
     pub incoming: Incoming,
-    /// Whether it was delivered before.
-    pub redelivered: bool,
     /// Why the broker made it a dead letter, if it did.
     pub death: Option<Death>,
     acker: lapin::Acker,
@@ -141,7 +139,6 @@ fn delivered(delivery: Delivery) -> Delivered {
             exchange: delivery.exchange.to_string(),
             routing_key: delivery.routing_key.to_string(),
         },
-        redelivered: delivery.redelivered,
         death: delivery.properties.headers().as_ref().and_then(Death::read),
         acker: delivery.acker,
     }

@@ -23,10 +23,12 @@ pub struct Problem {
 /// When the broker refuses (something of that name differs), is gone or doesn't answer. The channel is closed then.
 pub async fn declare(channel: &Channel) -> Result<(), AmqpError> {
     for exchange in EXCHANGES {
-        declare_exchange(channel, exchange, false).await?;
+        let declared = declare_exchange(channel, exchange, false).await;
+        declared.map_err(|error| differing("exchange", exchange.name, error))?;
     }
     for queue in QUEUES {
-        declare_queue(channel, queue, false).await?;
+        let declared = declare_queue(channel, queue, false).await;
+        declared.map_err(|error| differing("queue", queue.name, error))?;
     }
     for binding in BINDINGS {
         let bind = channel.queue_bind(
@@ -39,6 +41,17 @@ pub async fn declare(channel: &Channel) -> Result<(), AmqpError> {
         answer("a binding", bind).await?;
     }
     Ok(())
+}
+
+/// Tells what is there with other settings from all else that may fail.
+fn differing(kind: &str, name: &str, error: AmqpError) -> AmqpError {
+    const PRECONDITION_FAILED: u16 = 406;
+    match error {
+        AmqpError::Broker { source, .. } if matches!(source.kind(), lapin::ErrorKind::ProtocolError(e) if e.get_id() == PRECONDITION_FAILED) => {
+            AmqpError::Differs { what: format!("{kind} {name}"), source }
+        }
+        error => error,
+    }
 }
 
 /// Compares the broker with the table and creates nothing: what is missing, and what is there with other settings.

@@ -44,8 +44,9 @@ pub(super) fn amqp_url(value: &str) -> Result<ConnectionUrl, Fault> {
     Ok(ConnectionUrl { url: value.into(), shown: shown.join(", ") })
 }
 
-/// The client library's own parser decides, so that nothing passes here that fails later. Its error isn't repeated:
-/// of a badly encoded URL it may quote a part of the password. The shown form is put together from the parsed parts, since several hosts aren't a WHATWG URL.
+/// The client library's own parser decides, so that nothing passes here that fails later. Its error isn't repeated: of
+/// a badly encoded URL it may quote a part of the password. The shown form is put together from the parsed parts, since
+/// several hosts aren't a WHATWG URL.
 pub(super) fn database_url(value: &str) -> Result<ConnectionUrl, Fault> {
     if !value.starts_with("postgres://") && !value.starts_with("postgresql://") {
         return Err(Fault::Unexpected);

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::brake::{Brake, Why};
+use super::brake::{Brake, WIND_UP, Why};
 use super::keep::{Prepared, keep, persist, prepare, sure_until};
 use super::reporter::{self, Teller};
 use super::{Runner, age};
@@ -104,9 +104,10 @@ pub(super) async fn carry_out(runner: &Runner, claim: Claim, asked: Instant, wis
             tokio::select! {
                 written = &mut work => written,
                 () = keep(runner, &lease, &sure, &brake, wishes) => {
-                    // The running command must be dead before anybody may take this for over.
+                    // The running command must be dead before anybody may take this for over; what hangs beside it, a
+                    // write that no database answers among it, isn't waited for.
                     brake.pull(Why::LeaseLost);
-                    let wound_up = tokio::time::timeout(Duration::from_secs(10), work).await;
+                    let wound_up = tokio::time::timeout(WIND_UP, work).await;
                     wound_up.unwrap_or(Err(StoreError::LeaseLost))
                 }
             }
@@ -174,8 +175,8 @@ impl<'a> Run<'a> {
         let _ = tokio::time::timeout(Duration::from_secs(5), closed).await;
     }
 
-    /// Begins what the pipeline does. Whatever stands against it, it gets as far as this where that can be, so that what
-    /// was touched before can be put back.
+    /// Begins what the pipeline does. Whatever stands against it, it gets as far as this where that can be, so that
+    /// what was touched before can be put back.
     async fn begin(&mut self) -> Result<(), Ended> {
         let Self { runner, claim, .. } = *self;
         let past = persist(|| runner.store.history(&claim.lease)).await?;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use slipway_deploy::bounds;
 use tokio_util::sync::CancellationToken;
 
-/// How long what runs may take to end once it's told to: its commands are killed in [`bounds::KILL_GRACE`], and what
-/// then still doesn't end is left to itself.
+/// How long what runs may take to end once it's told to, why ever: its commands are killed in [`bounds::KILL_GRACE`],
+/// and what then still doesn't end is left to itself. That may be longer than what is left of a lease that couldn't be
+/// renewed: whoever claims next finds what still runs at the project's lock on the server, and ends it there.
 pub(crate) const WIND_UP: Duration = bounds::KILL_GRACE.saturating_add(Duration::from_secs(5));
 
 /// Why an attempt is stopped.
@@ -27,8 +28,8 @@ pub(super) enum Why {
     Mistrust,
 }
 
-/// Pulled once: the first reason counts. What is put back afterwards ends only when the lease is lost, or when the server
-/// may be another one.
+/// Pulled once: the first reason counts. What is put back afterwards ends only when the lease is lost, or when the
+/// server may be another one.
 #[derive(Debug, Clone)]
 pub(super) struct Brake {
     why: Arc<OnceLock<Why>>,

@@ -114,11 +114,7 @@ impl Run<'_> {
         let (store, lease) = (&self.runner.store, &self.claim.lease);
         let became = persist(|| store.interrupt(lease, MAX_INTERRUPTIONS)).await?;
         Metrics::get().interrupted();
-        let ended = became.outcome();
-        if let Some(outcome) = ended {
-            Metrics::get().ended(outcome);
-        }
-        Ok(ended.map_or("interrupted", Outcome::as_str))
+        Ok(became.outcome().map_or("interrupted", Outcome::as_str))
     }
 
     async fn finish(&mut self, end: End) -> Result<&'static str, StoreError> {
@@ -142,7 +138,6 @@ impl Run<'_> {
         };
         // The newer one was called off: this one is the newest again.
         let Some(outcome) = ended else { return self.interrupt().await };
-        Metrics::get().ended(outcome);
         Ok(outcome.as_str())
     }
 }

@@ -91,24 +91,15 @@ pub(super) async fn prepare(
     let shares_repository = claim.action == Action::Undeploy
         && persist(|| runner.store.shares_repository(request.project.id, &claim.lease.server)).await?;
     let ready = || -> Result<Prepared, StageError> {
-        let target = runner.credentials.target(&request.server, known)?;
-        let server = record(&target);
+        let work = runner.credentials.work(claim.lease.deployment, request, known, digests, hold)?;
+        let server = record(&work.target);
         // Whoever only stops a project must not need the key that its secrets were sealed to years ago.
         let (secrets, refused) = match runner.credentials.secrets(request) {
             Ok(secrets) => (secrets, None),
             Err(error) => (BTreeMap::new(), Some(error).filter(|_| claim.action.deploys())),
         };
-        let work = Work {
-            deployment: claim.lease.deployment,
-            action: claim.action,
-            remove_volumes: claim.remove_volumes,
-            shares_repository,
-            request: request.clone(),
-            target,
-            secrets,
-            github_digests: digests,
-            hold,
-        };
+        let (action, remove_volumes) = (claim.action, claim.remove_volumes);
+        let work = Work { action, remove_volumes, shares_repository, secrets, ..work };
         Ok(Prepared { work, server, refused })
     };
     Ok(ready())

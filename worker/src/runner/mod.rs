@@ -107,15 +107,10 @@ impl Runner {
     async fn reap(&self) -> Result<(), StoreError> {
         while let Some((id, became)) = self.store.reap(MAX_INTERRUPTIONS).await? {
             Metrics::get().interrupted();
-            let ended = became.outcome();
-            if let Some(outcome) = ended {
-                Metrics::get().ended(outcome);
-            }
-            let ended = ended.map(Outcome::as_str);
+            let ended = became.outcome().map(Outcome::as_str);
             tracing::warn!(deployment.id = %id, ended, "its worker let the lease expire");
         }
         while let Some(id) = self.store.give_up(&self.settings.limits).await? {
-            Metrics::get().ended(Outcome::Failed);
             tracing::warn!(deployment.id = %id, "its server couldn't be reached for too long");
         }
         Ok(())

@@ -66,8 +66,8 @@ impl Run<'_> {
         }
     }
 
-    /// What an earlier attempt has done and the server shows to be done still. Nothing is asked of the server unless the
-    /// journal has something to offer.
+    /// What an earlier attempt has done and the server shows to be done still. Nothing is asked of the server unless
+    /// the journal has something to offer.
     async fn proven(&mut self) -> Result<BTreeMap<Stage, StageReport>, StoreError> {
         let Self { runner, claim, .. } = *self;
         let Some(begun) = self.pipeline.as_mut() else { return Ok(BTreeMap::new()) };

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use slipway_protocol::DeploymentId;
 
-/// A request's place in the order of its project, fixed when it arrives: by number, else by time, else by arrival. Every
-/// two places can be told apart, and no three of them go round in a circle.
+/// A request's place in the order of its project, fixed when it arrives: by number, else by time, else by arrival.
+/// Every two places can be told apart, and no three of them go round in a circle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
     /// The producer's own number. What has none takes the highest one of what happened before it, and so stands right
@@ -12,7 +12,8 @@ pub struct Order {
     pub sequence: Option<u64>,
     /// When the event happened, by the producer's clock; when it arrived, where it doesn't tell.
     pub time: Timestamp,
-    /// When it arrived here, as a growing number. A replay ties with its original in all but this, and so comes after it.
+    /// When it arrived here, as a growing number. A replay ties with its original in all but this, and so comes after
+    /// it.
     pub arrival: i64,
 }
 

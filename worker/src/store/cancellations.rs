@@ -9,7 +9,7 @@ use super::ending::{End, StageEnd};
 use super::error::readable;
 use super::ledger::Ledger;
 use super::state::State;
-use super::{Result, Store, commit, deadline, wakeups};
+use super::{Result, Store, Tx, commit, deadline, wakeups};
 use crate::crash::Write;
 
 /// Somebody's wish to cancel a deployment.
@@ -91,7 +91,7 @@ impl Store {
     pub async fn heed(&self, wish: &Wish) -> Result<Cancelled> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             // A request that arrives at this very moment sees the wish, or is seen.
             lock(&tx, wish.deployment).await?;
             if let Some(found) = known(&tx, wish).await? {

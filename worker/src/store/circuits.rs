@@ -13,7 +13,7 @@ use super::claims::seconds;
 use super::ending::{End, StageEnd};
 use super::error::readable;
 use super::ledger::{HEAD, Ledger, first_readable, number};
-use super::{Result, Store, commit, deadline, wakeups};
+use super::{Result, Store, Tx, commit, deadline, wakeups};
 use crate::crash::Write;
 use crate::scheduler::{Circuit, Gate, Limits, Load};
 
@@ -43,9 +43,9 @@ impl Store {
     pub async fn give_up(&self, limits: &Limits) -> Result<Option<DeploymentId>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let now: Timestamp = tx.query_one("SELECT now()", &[]).await?.get(0);
-            let load = Load { attempts: BTreeMap::new(), in_registry: 0, circuits: all(&*tx).await? };
+            let load = Load { attempts: BTreeMap::new(), in_registry: 0, circuits: all(&**tx).await? };
             let servers = load.given_up(limits, now);
             if servers.is_empty() {
                 return Ok(None);

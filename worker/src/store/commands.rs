@@ -10,7 +10,7 @@ use super::intake::{Accepted, Newcomer};
 use super::new_deployment::NewDeployment;
 use super::replays::replay_of;
 use super::versions::{CONTENT, GONE, TOUCHED, choose, versions};
-use super::{Result, Store, commit, deadline};
+use super::{Result, Store, Tx, commit, deadline};
 use crate::crash::Write;
 use crate::message::Incoming;
 
@@ -38,7 +38,7 @@ impl Store {
     ) -> Result<Result<Accepted, Failure>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let data = &request.event.data;
             let newcomer = Newcomer::lock(&tx, request.deployment_id(), data.project.id, data.action).await?;
             // Before anything is looked up: what a command means may be another thing by the time of its duplicate.

@@ -50,8 +50,8 @@ pub struct DeadLetter {
     pub content_type: Option<String>,
     /// Its text headers.
     pub headers: BTreeMap<String, String>,
-    /// `rejected`, `permanent`, `exhausted`, `interrupted`, or the broker's: `delivery-limit`, `expired`, `queue-length`,
-    /// `rejected-by-consumer`, `unexplained`.
+    /// `rejected`, `permanent`, `exhausted`, `interrupted`, or the broker's: `delivery-limit`, `expired`,
+    /// `queue-length`, `rejected-by-consumer`, `unexplained`.
     pub reason: String,
     /// The stage, `intake` or `engine`.
     pub stage: String,

@@ -6,8 +6,8 @@ use slipway_protocol::{
     Action, DeploymentId, DeploymentResult, EventType, Exposed, Failure, Outcome, ServiceReport, Serving, StageSummary,
     topology,
 };
+use tokio_postgres::Row;
 use tokio_postgres::types::Json;
-use tokio_postgres::{Row, Transaction};
 
 use super::announcements::withdraw;
 use super::history::LINEAGE;
@@ -15,7 +15,7 @@ use super::ledger::{Head, Ledger};
 use super::new_dead_letter::NewDeadLetter;
 use super::state::State;
 use super::versions::places;
-use super::{Lease, Result, Store, StoreError, commit, deadline};
+use super::{Lease, Result, Store, StoreError, Tx, commit, deadline};
 use crate::crash::Write;
 
 /// How a deployment ended.
@@ -60,15 +60,15 @@ pub struct StageEnd {
 }
 
 impl Store {
-    /// Ends a deployment: its terminal state, its one result event and, after a failure, its dead letter. A call that is
-    /// repeated since its answer was lost gives the same answer.
+    /// Ends a deployment: its terminal state, its one result event and, after a failure, its dead letter. A call that
+    /// is repeated since its answer was lost gives the same answer.
     ///
     /// # Errors
     /// [`super::StoreError::LeaseLost`], or when the database fails.
     pub async fn finish(&self, lease: &Lease, end: &End, seen: &StageEnd) -> Result<Outcome> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let mut ledger = match Ledger::held(&tx, lease).await {
                 Err(StoreError::LeaseLost) => return ended(&tx, lease).await,
                 held => held?,
@@ -80,14 +80,15 @@ impl Store {
         .await
     }
 
-    /// Ends a deployment for the sake of a newer one; `None` when that was called off meanwhile, and nothing was written.
+    /// Ends a deployment for the sake of a newer one; `None` when that was called off meanwhile, and nothing was
+    /// written.
     ///
     /// # Errors
     /// As [`Store::finish`].
     pub async fn give_way(&self, lease: &Lease, seen: &StageEnd) -> Result<Option<Outcome>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let mut ledger = match Ledger::held(&tx, lease).await {
                 Err(StoreError::LeaseLost) => return ended(&tx, lease).await.map(Some),
                 held => held?,
@@ -102,7 +103,7 @@ impl Store {
 }
 
 /// How the deployment ended under this very claim, if it did.
-async fn ended(tx: &Transaction<'_>, lease: &Lease) -> Result<Outcome> {
+async fn ended(tx: &Tx<'_>, lease: &Lease) -> Result<Outcome> {
     match Ledger::lock(tx, lease.deployment).await? {
         Some(Ledger { head: Head { state: State::Ended(outcome), fence, .. }, .. }) if fence == Some(lease.fence.0) => {
             Ok(outcome)
@@ -158,7 +159,8 @@ impl Ledger<'_> {
         if let End::Failed { failure, reason, .. } = end {
             NewDeadLetter::of_deployment(self.tx, &self.head, failure, reason).await?.insert(self.tx, store).await?;
         }
-        // From here on the dead letter has the message, where there is one; kept with each deployment it would fill the disk.
+        // From here on the dead letter has the message, where there is one; kept with each deployment it would fill the
+        // disk.
         let forget = "UPDATE deployments SET body = NULL, headers = '{}' WHERE id = $1";
         self.tx.execute(forget, &[&self.head.id.0]).await?;
         let well = matches!(outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
@@ -174,8 +176,8 @@ impl Ledger<'_> {
         Ok(outcome)
     }
 
-    /// Whether any attempt of this deployment, or of one that it resumes, changed anything, or may have in a stage that it
-    /// didn't finish: the last one may have found all of it done.
+    /// Whether any attempt of this deployment, or of one that it resumes, changed anything, or may have in a stage that
+    /// it didn't finish: the last one may have found all of it done.
     async fn changed_something(&self) -> Result<bool> {
         let row = self
             .tx
@@ -191,8 +193,8 @@ impl Ledger<'_> {
         Ok(row.get(0))
     }
 
-    /// What stage firewall found to be reachable, in this deployment or one that it resumes. Facts that can't be read are
-    /// no reason not to end.
+    /// What stage firewall found to be reachable, in this deployment or one that it resumes. Facts that can't be read
+    /// are no reason not to end.
     async fn exposed(&self) -> Result<Vec<Exposed>> {
         let found = format!(
             "SELECT facts -> $2 AS exposed FROM stage_journal
@@ -206,7 +208,7 @@ impl Ledger<'_> {
     /// The other servers that the project was deployed to and not taken off since.
     async fn elsewhere(&self) -> Result<Vec<ServerHandle>> {
         let (Some(project), Some(server)) = (&self.head.project, &self.head.server) else { return Ok(Vec::new()) };
-        let places = places(self.tx, &project.slug).await?.into_iter();
+        let places = places(&***self.tx, &project.slug).await?.into_iter();
         let others = places.filter(|place| place.project == *project && place.server != *server && !place.gone);
         Ok(others.map(|place| place.server).collect())
     }

@@ -9,13 +9,13 @@ pub enum StoreError {
     #[error("SLIPWAY_DATABASE_URL can't be used: {0}")]
     Url(String),
     /// No connection could be had.
-    #[error("no connection to the database")]
+    #[error("no connection to the database; is it up, and SLIPWAY_DATABASE_URL right?")]
     Pool(#[source] deadpool_postgres::PoolError),
     /// Its certificate isn't trusted.
     #[error("the database's certificate isn't trusted; SLIPWAY_CA_FILE names authorities to trust beside the system's")]
     Certificate(#[source] tokio_postgres::Error),
     /// A statement failed.
-    #[error("the database refused a statement or went away")]
+    #[error("the database refused a statement or went away; if it does so again, PostgreSQL's log says more")]
     Database(#[source] tokio_postgres::Error),
     /// The database didn't answer in time.
     #[error("the database didn't answer within {0:?}")]
@@ -24,7 +24,10 @@ pub enum StoreError {
     #[error("the database's schema can't be brought up to date")]
     Migration(#[source] Box<refinery::Error>),
     /// The lease belongs to somebody else by now: nothing was written.
-    #[error("the lease is lost: another worker may act on this project now")]
+    #[error(
+        "the lease is lost, nothing was written, and whoever holds it now goes on; if that happens often, this worker or \
+         the database is too slow to renew it: see SLIPWAY_LEASE"
+    )]
     LeaseLost,
     /// The state doesn't allow it.
     #[error(transparent)]

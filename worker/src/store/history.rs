@@ -61,8 +61,9 @@ impl Store {
         .await
     }
 
-    /// The stages that the journal calls done for this very input, with the facts of their last end: in earlier attempts
-    /// of this deployment, whoever made them, and in those that it resumes. Whether they're done still, only the server knows.
+    /// The stages that the journal calls done for this very input, with the facts of their last end: in earlier
+    /// attempts of this deployment, whoever made them, and in those that it resumes. Whether they're done still, only
+    /// the server knows.
     ///
     /// # Errors
     /// When the database fails, or holds what can't be read.

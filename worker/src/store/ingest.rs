@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::intake::{Refusal, end_refused};
 use super::new_dead_letter::NewDeadLetter;
-use super::{Result, Store, commit, deadline};
+use super::{Result, Store, Tx, commit, deadline};
 use crate::crash::Write;
 use crate::message::Incoming;
 
@@ -41,7 +41,7 @@ impl Store {
     pub async fn ingest(&self, given_up: &GivenUp) -> Result<Ingested> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let known = "SELECT 1 FROM dead_letters WHERE id = ANY($1) LIMIT 1";
             if tx.query_opt(known, &[&given_up.published_as]).await?.is_some() {
                 return Ok(Ingested::Known);

@@ -19,7 +19,7 @@ use super::new_dead_letter::NewDeadLetter;
 use super::new_deployment::{NewDeployment, order, place_of};
 use super::replays::{replay_of, replayed};
 use super::state::State;
-use super::{Result, Store, commit, deadline};
+use super::{Result, Store, Tx, commit, deadline};
 use crate::crash::Write;
 use crate::message::Incoming;
 use crate::scheduler::{Order, Rival, arrive};
@@ -77,7 +77,7 @@ impl Store {
     pub async fn accept(&self, request: &Request, incoming: &Incoming) -> Result<Accepted> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let data = &request.event.data;
             let newcomer = Newcomer::lock(&tx, request.deployment_id(), data.project.id, Action::Deploy).await?;
             let new = NewDeployment {
@@ -105,7 +105,7 @@ impl Store {
     /// Gives a request that was just inserted its place among the project's others.
     pub(super) async fn place(
         &self,
-        tx: &Transaction<'_>,
+        tx: &Tx<'_>,
         newcomer: &Newcomer,
         server: &ServerHandle,
         order: Order,
@@ -133,13 +133,7 @@ impl Store {
         Ok(Accepted::New)
     }
 
-    async fn supersede(
-        &self,
-        tx: &Transaction<'_>,
-        older: DeploymentId,
-        action: Action,
-        newer: &Newcomer,
-    ) -> Result<()> {
+    async fn supersede(&self, tx: &Tx<'_>, older: DeploymentId, action: Action, newer: &Newcomer) -> Result<()> {
         let by = newer.id;
         let Some(mut ledger) = Ledger::lock(tx, older).await? else { return Ok(()) };
         match ledger.head.state {
@@ -169,7 +163,7 @@ impl Store {
     pub async fn refuse(&self, refusal: &Refusal, incoming: &Incoming) -> Result<bool> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             if !end_refused(&tx, refusal).await? {
                 return Ok(false);
             }
@@ -183,7 +177,7 @@ impl Store {
 
 /// Stores the end of a request that never was a deployment, and its result, when its ids could be read; false when its
 /// deployment is here already.
-pub(super) async fn end_refused(tx: &Transaction<'_>, refusal: &Refusal) -> Result<bool> {
+pub(super) async fn end_refused(tx: &Tx<'_>, refusal: &Refusal) -> Result<bool> {
     let known = &refusal.known;
     let Some(id) = known.deployment_id() else { return Ok(true) };
     if !insert_refused(tx, id, refusal).await? {
@@ -198,8 +192,8 @@ pub(super) async fn end_refused(tx: &Transaction<'_>, refusal: &Refusal) -> Resu
 }
 
 /// Of the project's other requests that were accepted and that the newcomer stands against, the newest and all that
-/// haven't ended. Where a project is to be deployed has one answer only, whatever the server; anything else is about one
-/// server.
+/// haven't ended. Where a project is to be deployed has one answer only, whatever the server; anything else is about
+/// one server.
 async fn rivals(tx: &Transaction<'_>, newcomer: &Newcomer, server: &ServerHandle) -> Result<Vec<(Rival, Action)>> {
     const THEM: &str = "project_id = $1 AND id <> $2 AND request IS NOT NULL AND state <> 'cancelled'
                         AND (server = $3 OR (action = 'deploy' AND $4))";
@@ -220,7 +214,7 @@ async fn rivals(tx: &Transaction<'_>, newcomer: &Newcomer, server: &ServerHandle
 }
 
 /// Inserts a refused request as failed, so that its duplicate is recognised; false when it exists.
-async fn insert_refused(tx: &Transaction<'_>, id: DeploymentId, refusal: &Refusal) -> Result<bool> {
+async fn insert_refused(tx: &Tx<'_>, id: DeploymentId, refusal: &Refusal) -> Result<bool> {
     let known = &refusal.known;
     let inserted = tx
         .execute(
@@ -245,6 +239,9 @@ async fn insert_refused(tx: &Transaction<'_>, id: DeploymentId, refusal: &Refusa
             ],
         )
         .await?;
+    if inserted == 1 {
+        tx.ends(Outcome::Failed);
+    }
     Ok(inserted == 1)
 }
 

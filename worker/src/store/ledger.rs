@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::error::readable;
 use super::state::State;
-use super::{Lease, Result, StoreError, wakeups};
+use super::{Lease, Result, StoreError, Tx, wakeups};
 use crate::message::Outgoing;
 
 /// CloudEvents `source` of what Slipway tells.
@@ -88,9 +88,9 @@ pub(super) fn number(row: &Row, column: &str) -> u32 {
     u32::try_from(row.get::<_, i32>(column)).unwrap_or(0)
 }
 
-/// The first row that `sql` selects and that this version can read, with the columns of [`HEAD`]. The rows that it can't
-/// read are passed over, so that one of them doesn't stand in everybody's way: their ids are the parameter $1, to be left
-/// out; `more` are those from $2 on.
+/// The first row that `sql` selects and that this version can read, with the columns of [`HEAD`]. The rows that it
+/// can't read are passed over, so that one of them doesn't stand in everybody's way: their ids are the parameter $1, to
+/// be left out; `more` are those from $2 on.
 pub(super) async fn first_readable(
     tx: &Transaction<'_>,
     sql: &str,
@@ -122,20 +122,20 @@ pub(super) fn passed_over(id: Uuid, error: &StoreError) {
 
 /// A deployment's row, locked until the transaction ends.
 pub(super) struct Ledger<'t> {
-    pub tx: &'t Transaction<'t>,
+    pub tx: &'t Tx<'t>,
     pub head: Head,
 }
 
 impl<'t> Ledger<'t> {
     /// Locks the deployment `id`; `None` when there is none.
-    pub(super) async fn lock(tx: &'t Transaction<'t>, id: DeploymentId) -> Result<Option<Self>> {
+    pub(super) async fn lock(tx: &'t Tx<'t>, id: DeploymentId) -> Result<Option<Self>> {
         let sql = format!("SELECT {HEAD} FROM deployments WHERE id = $1 FOR UPDATE");
         let row = tx.query_opt(&sql, &[&id.0]).await?;
         row.as_ref().map(Head::read).transpose().map(|head| head.map(|head| Self { tx, head }))
     }
 
     /// Locks the deployment of a running attempt, if its lease is still the newest.
-    pub(super) async fn held(tx: &'t Transaction<'t>, lease: &Lease) -> Result<Self> {
+    pub(super) async fn held(tx: &'t Tx<'t>, lease: &Lease) -> Result<Self> {
         let ledger = Self::lock(tx, lease.deployment).await?.ok_or(StoreError::LeaseLost)?;
         let newest = tx
             .query_opt(
@@ -156,8 +156,12 @@ impl<'t> Ledger<'t> {
                 &[&self.head.id.0, &to.as_str(), &to.is_terminal()],
             )
             .await?;
-        if to == State::Pending {
-            self.tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
+        match to {
+            State::Pending => {
+                self.tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
+            }
+            State::Running => {}
+            State::Ended(outcome) => self.tx.ends(outcome),
         }
         Ok(())
     }

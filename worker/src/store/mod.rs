@@ -12,23 +12,27 @@ mod claims;
 mod commands;
 mod dead_letters;
 mod deployments;
+mod digests;
 mod ending;
 mod error;
 mod history;
 mod ingest;
 mod intake;
+mod interruptions;
 mod ledger;
 mod new_dead_letter;
 mod new_deployment;
 mod outbox;
 mod progress;
 mod queue;
+mod replay_plans;
 mod replays;
 mod servers;
 mod settling;
 mod state;
 mod status;
 mod tls;
+mod transaction;
 mod versions;
 mod wakeups;
 
@@ -38,14 +42,11 @@ use std::time::Duration;
 use deadpool_postgres::{ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::crash::{self, Step, Write};
-
 pub use actions::{AuditEntry, AuditFilter, Operator};
 pub(crate) use announcements::AT_IT;
 pub use announcements::Announcement;
 pub use cancellations::{Cancellation, Cancelled, Wish};
-pub use claims::{Claim, Course, Fence, Interrupted, Lease};
-pub(crate) use claims::{INTERRUPTED, too_often};
+pub use claims::{Claim, Course, Fence, Lease};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterGroup, DeadLetterState};
 pub use deployments::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};
 pub use ending::{End, StageEnd};
@@ -54,14 +55,18 @@ pub(crate) use error::is_mistrust;
 pub use history::History;
 pub use ingest::{GivenUp, Ingested};
 pub use intake::{Accepted, Refusal};
+pub use interruptions::Interrupted;
+pub(crate) use interruptions::{INTERRUPTED, too_often};
 pub use outbox::{Backlog, Line, OutboxRow, Page, RelayLease, Sent};
 pub use progress::{Boundary, Scheduled};
 pub use queue::Terms;
-pub use replays::{Planned, Replay, Replayed, Verdict};
+pub use replay_plans::{Planned, Verdict};
+pub use replays::{Replay, Replayed};
 pub use servers::ServerRecord;
 pub(crate) use settling::unsettles;
 pub use state::{IllegalTransition, State, UnknownState};
 pub use status::{Counts, WorkerSeen};
+use transaction::{Tx, commit};
 pub use versions::{Place, Recorded, VERSIONS};
 pub use wakeups::Wakeups;
 
@@ -157,11 +162,4 @@ impl Store {
 /// Ends a call that the database doesn't answer: a frozen server keeps its connections open.
 async fn deadline<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(DEADLINE, work).await.map_err(|_| StoreError::TimedOut(DEADLINE))?
-}
-
-/// Commits `tx`; the only place that does, so that every write is a boundary at which tests let a worker die.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
-async fn commit(tx: deadpool_postgres::Transaction<'_>, write: Write) -> Result<()> {
-    crash::around(Step::Commit(write), tx.commit()).await?;
-    Ok(())
 }

@@ -9,7 +9,7 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::claims::seconds;
-use super::{Result, Store, StoreError, commit, deadline};
+use super::{Result, Store, StoreError, Tx, commit, deadline};
 use crate::crash::Write;
 use crate::message::Outgoing;
 
@@ -112,8 +112,8 @@ impl Store {
         .await
     }
 
-    /// Waiting messages in order, without the lines that `held` names: at most `limit`, and no more once their bodies come
-    /// to `bytes`; one at least, however large it is.
+    /// Waiting messages in order, without the lines that `held` names: at most `limit`, and no more once their bodies
+    /// come to `bytes`; one at least, however large it is.
     ///
     /// There is no "after that position": positions are given before the commit, so that a row may become visible after
     /// one with a higher number, and of one deployment even the first after the second.
@@ -158,7 +158,7 @@ impl Store {
     pub async fn mark_published(&self, lease: RelayLease, sent: &[Sent]) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let held =
                 tx.query_opt("SELECT 1 FROM relay_lease WHERE fence = $1 FOR SHARE", &[&lease.fence]).await?.is_some();
             if !held {

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use slipway_protocol::names::ServerHandle;
-use slipway_protocol::{Change, DeploymentId, Failure, ProgressKind, Project, ProjectId, Stage, StageSummary};
+use slipway_protocol::{Change, DeploymentId, Failure, ProgressKind, ProjectId, Stage, StageSummary};
 use tokio_postgres::types::Json;
 
 use super::claims::seconds;
+use super::digests::save_digests;
 use super::ledger::Ledger;
 use super::settling::unsettles;
 use super::state::State;
-use super::{Lease, Result, Store, circuits, commit, deadline};
+use super::{Lease, Result, Store, Tx, circuits, commit, deadline};
 use crate::crash::Write;
 
 /// Whether an attempt may go on; asked at every boundary between stages.
@@ -46,7 +46,7 @@ impl Store {
     pub async fn stage_started(&self, lease: &Lease, stage: Stage, input_hash: &[u8]) -> Result<Boundary> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let mut ledger = Ledger::held(&tx, lease).await?;
             let attempt = ledger.head.attempt;
             match ledger.head.boundary() {
@@ -93,7 +93,7 @@ impl Store {
     ) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let mut ledger = Ledger::held(&tx, lease).await?;
             let attempt = ledger.head.attempt;
             let change = match summary.change {
@@ -128,7 +128,7 @@ impl Store {
                     facts: facts.clone(),
                 })
                 .await?;
-            circuits::contact_made(&*tx, &lease.server).await?;
+            circuits::contact_made(&**tx, &lease.server).await?;
             commit(tx, Write::StageFinished).await?;
             Ok(())
         })
@@ -151,7 +151,7 @@ impl Store {
     ) -> Result<Option<Duration>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             Ledger::held(&tx, lease).await?;
             let new = tx
                 .execute(
@@ -168,7 +168,7 @@ impl Store {
                 .await?;
             let open = match failure.code.is_connection_failure() {
                 true => circuits::contact_failed(&tx, &lease.server, new == 1).await?,
-                false if reached => circuits::contact_made(&*tx, &lease.server).await.map(|()| None)?,
+                false if reached => circuits::contact_made(&**tx, &lease.server).await.map(|()| None)?,
                 false => None,
             };
             commit(tx, Write::StageFailed).await?;
@@ -184,7 +184,7 @@ impl Store {
     pub async fn tell(&self, lease: &Lease, kinds: Vec<ProgressKind>) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let mut ledger = Ledger::held(&tx, lease).await?;
             for kind in kinds {
                 ledger.progress(kind).await?;
@@ -215,7 +215,7 @@ impl Store {
     async fn again(&self, lease: &Lease, failure: Failure, delay: Duration, counts: bool) -> Result<Scheduled> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = client.transaction().await?;
+            let tx = Tx::begin(&mut client).await?;
             let mut ledger = Ledger::held(&tx, lease).await?;
             match ledger.head.boundary() {
                 Boundary::GoOn => {}
@@ -243,97 +243,4 @@ impl Store {
         })
         .await
     }
-
-    /// Keyed digests of the GitHub secrets that were written for this project and server, by name. One that is empty: an
-    /// attempt that began to write has never told how far it came.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn github_digests(&self, project: ProjectId, server: &ServerHandle) -> Result<BTreeMap<String, String>> {
-        deadline(async {
-            let client = self.client().await?;
-            let rows = client
-                .query(
-                    "SELECT name, digest FROM github_digests WHERE project_id = $1 AND server = $2",
-                    &[&project.0, &server.as_str()],
-                )
-                .await?;
-            Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-        })
-        .await
-    }
-}
-
-impl Store {
-    /// Forgets what GitHub holds under `name`, so that the project's next deployment to `server` writes it anew; false,
-    /// and nothing is forgotten, while somebody acts on the project there, who would only remember it again. Without
-    /// the digest of `DEPLOY_SSH_KEY` that deployment makes a new deploy key, and the old one is refused from then on.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn forget_github_digest(&self, project: &Project, server: &ServerHandle, name: &str) -> Result<bool> {
-        deadline(async {
-            // A claim needs the lease's row as well, and so comes before this or after it.
-            let sql = "WITH free AS (
-                           SELECT 1 FROM project_leases
-                           WHERE project_slug = $1 AND server = $2 AND expires_at <= now() FOR UPDATE),
-                       forgotten AS (
-                           DELETE FROM github_digests WHERE project_id = $3 AND name = $4 AND EXISTS (SELECT FROM free))
-                       SELECT EXISTS (SELECT FROM free)";
-            let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-                [&project.slug.as_str(), &server.as_str(), &project.id.0, &name];
-            Ok(self.client().await?.query_one(sql, &values).await?.get(0))
-        })
-        .await
-    }
-
-    /// Keeps what GitHub holds since a stage that failed, by [`Store::github_digests`]: forgotten, a value that GitHub
-    /// doesn't hold any more could be taken for its present one.
-    ///
-    /// # Errors
-    /// [`super::StoreError::LeaseLost`], or when the database fails.
-    pub async fn keep_digests(
-        &self,
-        lease: &Lease,
-        project: ProjectId,
-        digests: &BTreeMap<String, String>,
-    ) -> Result<()> {
-        deadline(async {
-            let mut client = self.client().await?;
-            let tx = client.transaction().await?;
-            Ledger::held(&tx, lease).await?;
-            save_digests(&tx, project, &lease.server, digests).await?;
-            commit(tx, Write::Tell).await?;
-            Ok(())
-        })
-        .await
-    }
-}
-
-impl Ledger<'_> {
-    /// From the intent to write on, nobody knows what GitHub holds until the stage has ended.
-    async fn doubt_digests(&self, stage: Stage) -> Result<()> {
-        let (Stage::Secrets, Some(project)) = (stage, &self.head.project) else { return Ok(()) };
-        self.tx.execute("UPDATE github_digests SET digest = '' WHERE project_id = $1", &[&project.id.0]).await?;
-        Ok(())
-    }
-}
-
-async fn save_digests(
-    tx: &tokio_postgres::Transaction<'_>,
-    project: ProjectId,
-    server: &ServerHandle,
-    digests: &BTreeMap<String, String>,
-) -> Result<()> {
-    // A repository has one set of secrets, and it's this server's now: to go back to another, all must be written anew.
-    tx.execute("DELETE FROM github_digests WHERE project_id = $1", &[&project.0]).await?;
-    let names: Vec<&str> = digests.keys().map(String::as_str).collect();
-    let values: Vec<&str> = digests.values().map(String::as_str).collect();
-    tx.execute(
-        "INSERT INTO github_digests (project_id, server, name, digest)
-         SELECT $1, $2, * FROM unnest($3::text[], $4::text[])",
-        &[&project.0, &server.as_str(), &names, &values],
-    )
-    .await?;
-    Ok(())
 }

@@ -1,5 +1,5 @@
-//! Whose turn it is. Under a lock that lets one claim decide after the other, the load is fetched; what may be claimed in
-//! view of the limits and the servers' circuits is decided in [`crate::scheduler`].
+//! Whose turn it is. Under a lock that lets one claim decide after the other, the load is fetched; what may be claimed
+//! in view of the limits and the servers' circuits is decided in [`crate::scheduler`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;

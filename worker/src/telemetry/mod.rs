@@ -3,8 +3,8 @@
 //!
 //! Without a collector spans still get ids, so that the trace of a request goes through this worker.
 
-pub mod names;
 mod propagation;
+mod spans;
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt as _, 
 
 use crate::config::{LogFormat, TelemetryConfig};
 pub use propagation::{continue_trace, current_traceparent, link, remote_parent};
+pub(crate) use spans::processing;
 
 /// Name of the tracer, the meter and the service.
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -97,9 +98,9 @@ fn export_filter(config: &TelemetryConfig) -> EnvFilter {
 fn resource(config: &TelemetryConfig) -> Resource {
     Resource::builder()
         .with_attributes([
-            KeyValue::new(names::SERVICE_NAME, NAME),
-            KeyValue::new(names::SERVICE_VERSION, env!("CARGO_PKG_VERSION")),
-            KeyValue::new(names::SERVICE_INSTANCE_ID, config.instance.clone()),
+            KeyValue::new("service.name", NAME),
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.instance.id", config.instance.clone()),
         ])
         .build()
 }

@@ -1,6 +1,6 @@
 //! PostgreSQL and RabbitMQ for tests, on ephemeral loopback ports: one of each for all tests of a run, where each test
-//! gets a database and a virtual host of its own, and private ones for whoever breaks them. The command line's tests use
-//! this, too.
+//! gets a database and a virtual host of its own, and private ones for whoever breaks them. The command line's tests
+//! use this, too.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 #![allow(unused_imports, reason = "as above")]
@@ -11,6 +11,7 @@ pub mod postgres;
 pub mod proxy;
 pub mod rabbit;
 pub mod rig;
+pub mod scripted;
 mod server;
 
 use std::time::{Duration, Instant};

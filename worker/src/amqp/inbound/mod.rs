@@ -1,7 +1,7 @@
-//! What comes from the broker, made readable for the client library. AMQP's short strings (names of headers, properties,
-//! routing keys) are UTF-8 to it and mere bytes to RabbitMQ, so that one message of a careless producer would end the
-//! connection at every delivery, for ever. Here a stream stands between the two that repairs exactly that; whatever
-//! else is wrong with a frame is still the library's to refuse.
+//! What comes from the broker, made readable for the client library. AMQP's short strings (names of headers,
+//! properties, routing keys) are UTF-8 to it and mere bytes to RabbitMQ, so that one message of a careless producer
+//! would end the connection at every delivery, for ever. Here a stream stands between the two that repairs exactly
+//! that; whatever else is wrong with a frame is still the library's to refuse.
 //!
 //! Bodies aren't touched. Nothing here knows which message is whose.
 

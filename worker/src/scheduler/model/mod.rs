@@ -1,7 +1,7 @@
-//! A little world in which the scheduler's decisions are played out with a clock of its own: requests arrive in any order,
-//! attempts succeed, fail and are lost, workers drain, die and freeze, servers go and come back. What SQL does by itself
-//! (leases, fences, the order of a queue) is a line of it here; what is decided is decided by the real functions, and
-//! every step is checked against what must always hold.
+//! A little world in which the scheduler's decisions are played out with a clock of its own: requests arrive in any
+//! order, attempts succeed, fail and are lost, workers drain, die and freeze, servers go and come back. What SQL does
+//! by itself (leases, fences, the order of a queue) is a line of it here; what is decided is decided by the real
+//! functions, and every step is checked against what must always hold.
 
 mod attempts;
 mod checks;

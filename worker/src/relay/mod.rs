@@ -2,28 +2,26 @@
 //! only when the broker has confirmed and not returned it. A message may go out twice, with the same id; never not.
 //!
 //! Of one deployment the next event is sent when the last one is confirmed, so that what the broker refuses is never
-//! overtaken; of many deployments many are under way at once.
+//! overtaken; of many deployments many are under way at once. How a page is sent stands in `page`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod page;
+
+use std::convert::Infallible;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
-use futures_util::stream::FuturesUnordered;
 use slipway_deploy::retry::Policy;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::amqp::{self, AmqpError, Broker, Link, LinkState, PublishError, Publisher};
-use crate::crash::{self, Step};
 use crate::message::Outgoing;
 use crate::metrics::Metrics;
 use crate::readiness::{Condition, Readiness};
-use crate::store::{Line, OutboxRow, Page, RelayLease, Sent, Store, StoreError};
-use crate::telemetry;
+use crate::store::{RelayLease, Store, StoreError, Wakeups};
+use page::Resting;
 
 /// Messages that are read and marked at once.
 const PAGE: u32 = 200;
@@ -38,6 +36,8 @@ pub(crate) const LEASE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_secs(1);
 /// How often a canary is sent: three before a worker counts as cut off.
 pub(crate) const CANARY: Duration = Duration::from_secs(3);
+/// How often it's measured how much waits.
+const MEASURE: Duration = Duration::from_secs(5);
 /// The longest time without a look at anything else, while much waits.
 pub(crate) const PASS: Duration = Duration::from_secs(2);
 /// How long a message rests that the broker returned or refused, before it's sent again: nobody has bound a queue for
@@ -67,9 +67,6 @@ enum Failed {
     Database(#[from] StoreError),
 }
 
-/// Lines that the broker took no message of: when to try again, and how often it was tried.
-type Resting = HashMap<Line, (Instant, u32)>;
-
 /// What is remembered between generations.
 #[derive(Default)]
 struct Memory {
@@ -79,16 +76,18 @@ struct Memory {
     canary_sent: Option<(String, Instant)>,
 }
 
-/// What became of a line's messages in a page.
-#[derive(Default)]
-struct Went {
-    sent: Vec<Sent>,
-    stopped: Option<PublishError>,
-}
-
 impl Relay {
-    /// Relays, generation after generation, until [`Relay::finish`] is cancelled and the outbox is empty.
+    /// Relays until [`Relay::finish`] is cancelled and the outbox is empty. How much waits is measured all the while,
+    /// also when there is no broker, or another worker is the relay.
     pub async fn run(self) {
+        tokio::select! {
+            () = self.relay() => {}
+            never = measure(&self.store) => match never {},
+        }
+    }
+
+    /// Generation after generation.
+    async fn relay(&self) {
         let wakeups = self.store.listen();
         let mut memory = Memory::default();
         let mut generations = self.broker.generations("publish");
@@ -100,10 +99,7 @@ impl Relay {
             link.close().await;
             match ended {
                 Ok(()) => break,
-                Err(failed) => {
-                    let error = format!("{:#}", anyhow::Error::from(failed));
-                    tracing::warn!(error, "publishing failed and is begun anew");
-                }
+                Err(failed) => generations.give_up("publishing failed and is begun anew", failed),
             }
         }
         if let Some(lease) = memory.lease
@@ -114,12 +110,7 @@ impl Relay {
     }
 
     /// One connection's life; `Ok` when all was sent after the end was asked for, or when it can't be.
-    async fn generation(
-        &self,
-        link: &Link,
-        wakeups: &crate::store::Wakeups,
-        memory: &mut Memory,
-    ) -> Result<(), AmqpError> {
+    async fn generation(&self, link: &Link, wakeups: &Wakeups, memory: &mut Memory) -> Result<(), AmqpError> {
         amqp::declare(&link.channel().await?).await?;
         let publishers = try_join_all((0..CHANNELS).map(|_| Publisher::open(link))).await?;
         tokio::select! {
@@ -159,12 +150,7 @@ impl Relay {
     }
 
     /// Publishes until a channel breaks. A database that fails is waited for: the broker isn't to blame.
-    async fn publish(
-        &self,
-        publishers: &[Publisher],
-        wakeups: &crate::store::Wakeups,
-        memory: &mut Memory,
-    ) -> Result<(), AmqpError> {
+    async fn publish(&self, publishers: &[Publisher], wakeups: &Wakeups, memory: &mut Memory) -> Result<(), AmqpError> {
         loop {
             let finishing = self.finish.is_cancelled();
             self.send_canary(publishers, memory).await?;
@@ -205,8 +191,8 @@ impl Relay {
         Ok(memory.lease)
     }
 
-    /// Sends what waits, if this is the relay; false when there is more. What the broker didn't take rests and waits for
-    /// another time, perhaps for another relay.
+    /// Sends what waits, if this is the relay; false when there is more. What the broker didn't take rests and waits
+    /// for another time, perhaps for another relay.
     async fn pass(&self, publishers: &[Publisher], memory: &mut Memory) -> Result<bool, Failed> {
         let Some(lease) = self.keep_lease(memory).await? else { return Ok(true) };
         tokio::select! {
@@ -231,72 +217,6 @@ impl Relay {
         }
     }
 
-    async fn send_pages(
-        &self,
-        publishers: &[Publisher],
-        lease: RelayLease,
-        resting: &mut Resting,
-    ) -> Result<bool, Failed> {
-        let begun = Instant::now();
-        let mut through = false;
-        while !through && begun.elapsed() < PASS {
-            let now = Instant::now();
-            let held: Vec<Line> =
-                resting.iter().filter(|(_, (until, _))| *until > now).map(|(line, _)| *line).collect();
-            let Page { rows, more } = self.store.waiting_messages(&held, PAGE, PAGE_BYTES).await?;
-            through = !more;
-            if !rows.is_empty() {
-                let span = span(&rows);
-                self.send_page(publishers, lease, rows, resting).instrument(span).await?;
-            }
-        }
-        let backlog = self.store.backlog().await?;
-        Metrics::get().backlog(backlog.depth, backlog.oldest);
-        Ok(through)
-    }
-
-    /// Sends a page, all its lines at once, and marks what the broker confirmed, also when the connection breaks in the
-    /// middle.
-    async fn send_page(
-        &self,
-        publishers: &[Publisher],
-        lease: RelayLease,
-        rows: Vec<OutboxRow>,
-        resting: &mut Resting,
-    ) -> Result<(), Failed> {
-        let mut lines: BTreeMap<i64, Vec<OutboxRow>> = BTreeMap::new();
-        let mut first: HashMap<Line, i64> = HashMap::new();
-        for row in rows {
-            let position = *first.entry(row.line).or_insert(row.position);
-            lines.entry(position).or_default().push(row);
-        }
-        let mut under_way: FuturesUnordered<_> = lines
-            .values()
-            .zip(publishers.iter().cycle())
-            .map(|(line, publisher)| async move { (line, send_line(publisher, line).await) })
-            .collect();
-        let (mut sent, mut broken) = (Vec::new(), None);
-        while let Some((line, went)) = under_way.next().await {
-            sent.extend(&went.sent);
-            match (went.stopped, line.get(went.sent.len())) {
-                (Some(PublishError::Broken(error)), _) => broken = broken.or(Some(error)),
-                (Some(error), Some(row)) => {
-                    if !went.sent.is_empty() {
-                        resting.remove(&row.line);
-                    }
-                    rest(resting, row, &error);
-                }
-                _ => {
-                    line.first().map(|row| resting.remove(&row.line));
-                }
-            }
-        }
-        if !sent.is_empty() {
-            self.store.mark_published(lease, &sent).await?;
-        }
-        broken.map_or(Ok(()), |error| Err(error.into()))
-    }
-
     /// A message to the worker itself, to see that what is published arrives.
     async fn send_canary(&self, publishers: &[Publisher], memory: &mut Memory) -> Result<(), AmqpError> {
         let (Some(queue), Some(publisher)) = (self.canary.borrow().clone(), publishers.first()) else { return Ok(()) };
@@ -318,59 +238,13 @@ impl Relay {
     }
 }
 
-/// Sends the messages of one line, each when the one before is confirmed, up to the first that the broker doesn't take.
-async fn send_line(publisher: &Publisher, line: &[OutboxRow]) -> Went {
-    let mut went = Went::default();
-    for row in line {
-        match send(publisher, row).await {
-            Ok(()) => {
-                went.sent.push(Sent { position: row.position, routed: true });
-                Metrics::get().published("routed");
-            }
-            Err(PublishError::Returned { .. }) if !row.must_route => {
-                went.sent.push(Sent { position: row.position, routed: false });
-                Metrics::get().published("unrouted");
-            }
-            Err(error) => {
-                went.stopped = Some(error);
-                break;
-            }
+/// Measures how much waits, for ever. Without a database the last measure stays.
+async fn measure(store: &Store) -> Infallible {
+    loop {
+        match store.backlog().await {
+            Ok(backlog) => Metrics::get().backlog(backlog.depth, backlog.oldest),
+            Err(error) => tracing::debug!(%error, "the outbox couldn't be measured"),
         }
+        tokio::time::sleep(MEASURE).await;
     }
-    went
-}
-
-async fn send(publisher: &Publisher, row: &OutboxRow) -> Result<(), PublishError> {
-    let confirm = crash::around(Step::Publish, publisher.send(&row.message)).await?;
-    crash::around(Step::Confirm, confirm.wait()).await
-}
-
-fn span(rows: &[OutboxRow]) -> tracing::Span {
-    let span = tracing::info_span!(
-        "send slipway outbox",
-        otel.kind = "producer",
-        messaging.system = "rabbitmq",
-        messaging.operation.type = "send",
-        messaging.operation.name = "send",
-        messaging.batch.message_count = rows.len(),
-    );
-    let traces: HashSet<&str> =
-        rows.iter().filter_map(|row| row.message.headers.get("traceparent")).map(String::as_str).collect();
-    traces.into_iter().for_each(|traceparent| telemetry::link(&span, traceparent));
-    span
-}
-
-fn rest(resting: &mut Resting, row: &OutboxRow, error: &PublishError) {
-    let tried = resting.get(&row.line).map_or(0, |(_, tried)| *tried) + 1;
-    let delay = REST.delay(tried).unwrap_or(REST.max);
-    resting.insert(row.line, (Instant::now() + delay, tried));
-    Metrics::get().published(if matches!(error, PublishError::Returned { .. }) { "returned" } else { "failed" });
-    let deployment = row.deployment.map(|id| id.to_string());
-    tracing::warn!(
-        deployment.id = deployment,
-        messaging.destination.name = row.message.exchange,
-        messaging.rabbitmq.destination.routing_key = row.message.routing_key,
-        retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-        "not published: {error}"
-    );
 }

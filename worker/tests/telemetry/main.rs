@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod metrics;
+#[path = "../services/mod.rs"]
+mod services;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Output};

@@ -1,0 +1,41 @@
+//! What the runner does with an attempt that doesn't simply run to its end: cancelled, overdue, resumed, refused by the
+//! server. A real PostgreSQL and a real RabbitMQ, with a scripted pipeline.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod bounds;
+mod putting_back;
+#[path = "../services/mod.rs"]
+mod services;
+mod trust;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use services::rig::{Scripted, report};
+use slipway_deploy::StageError;
+use slipway_protocol::{Change, DeploymentId, ErrorCode, Stage};
+use tokio::sync::Notify;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn id_of(body: &[u8]) -> DeploymentId {
+    let event: serde_json::Value = serde_json::from_slice(body).unwrap();
+    DeploymentId::of(event["source"].as_str().unwrap(), event["id"].as_str().unwrap(), None)
+}
+
+/// A pipeline that waits in stage `stage` for its cancellation.
+fn stuck_in(stage: Stage, reached: &Arc<Notify>) -> Scripted {
+    let reached = reached.clone();
+    Scripted::new(move |call| {
+        let reached = reached.clone();
+        async move {
+            if call.stage == stage {
+                reached.notify_one();
+                call.cancel.cancelled().await;
+                return Err(StageError::new(ErrorCode::DeadlineExceeded, "the command was cancelled"));
+            }
+            Ok(report(Change::Changed))
+        }
+    })
+}

@@ -1,0 +1,122 @@
+//! Which server and which version a command means, decided when it arrives.
+
+use serde_json::{Value, json};
+use slipway_protocol::{Action, ErrorCode, Failure, Stage};
+use slipway_worker::store::{Accepted, End, StageEnd};
+
+use super::{COMMANDS, LONG, SUPERSEDED, Shop, command, id_of};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_acts_with_the_version_that_it_means() {
+    let shop = Shop::new().await;
+    let made = shop.history("abc").await;
+    // What failed isn't what is there.
+    shop.deploy('f', "one").await;
+    let failing = shop.claim().await;
+    let failure = Failure::new(ErrorCode::CrashLoop, Some(Stage::Compose), "it keeps exiting");
+    let failed = End::Failed { failure, missing_secret: None, reason: "permanent" };
+    shop.store.finish(&failing.lease, &failed, &StageEnd::default()).await.unwrap();
+
+    let commit = |letter: char| json!({ "to": { "commit": letter.to_string().repeat(40) } });
+    let rows = [
+        (Action::Stop, json!({ "reason": "tests" }), made[2]),
+        (Action::Start, json!({ "server": "one" }), made[2]),
+        (Action::Undeploy, json!({ "remove_volumes": true }), made[2]),
+        (Action::Rollback, json!({}), made[1]),
+        (Action::Rollback, commit('a'), made[0]),
+        (Action::Rollback, json!({ "to": { "deployment": made[0] } }), made[0]),
+    ];
+    for (action, data, version) in rows {
+        let body = shop.command(action, data.clone());
+        assert_eq!(shop.take_in(&body).await, Ok(Accepted::New), "{action} {data}");
+        let claim = shop.claim().await;
+        let of = shop.store.deployment(version).await.unwrap().unwrap();
+        assert_eq!(claim.lease.deployment, id_of(&body));
+        assert_eq!((claim.action, claim.remove_volumes), (action, data["remove_volumes"] == true));
+        assert_eq!(Some(claim.event.data.repository.commit.to_string()), of.commit, "{action} {data}");
+        let stored = shop.store.deployment(id_of(&body)).await.unwrap().unwrap();
+        assert_eq!((stored.acts_on, stored.reason.as_deref()), (Some(version), data["reason"].as_str()));
+        shop.store.cancel(id_of(&body)).await.unwrap();
+        shop.store.finish(&claim.lease, &End::Cancelled, &StageEnd::default()).await.unwrap();
+    }
+    // Back, and forth again; the same commit once more is no other version.
+    shop.take_in(&shop.command(Action::Rollback, json!({}))).await.unwrap();
+    shop.carry_out().await;
+    let forth = shop.command(Action::Rollback, json!({}));
+    shop.take_in(&forth).await.unwrap();
+    assert_eq!(shop.claim().await.event.data.repository.commit.as_str(), "c".repeat(40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_while_a_version_is_being_deployed_goes_back_from_that_one() {
+    let shop = Shop::new().await;
+    let made = shop.history("ab").await;
+    let deploying = shop.deploy('c', "one").await;
+    let body = shop.command(Action::Rollback, json!({}));
+    shop.take_in(&body).await.unwrap();
+    assert_eq!(shop.state(deploying).await, SUPERSEDED);
+    assert_eq!(shop.store.deployment(id_of(&body)).await.unwrap().unwrap().acts_on, Some(made[1]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_meant_is_refused_with_its_code_and_writes_nothing() {
+    let shop = Shop::new().await;
+    let refused = async |body: Vec<u8>| shop.take_in(&body).await.unwrap_err().code;
+    for action in COMMANDS {
+        assert_eq!(refused(shop.command(action, json!({}))).await, ErrorCode::UnknownProject, "{action}");
+    }
+    shop.history("abcde").await;
+    for action in COMMANDS {
+        let elsewhere = shop.command(action, json!({ "server": "elsewhere" }));
+        assert_eq!(refused(elsewhere).await, ErrorCode::UnknownProject, "{action}");
+        let mut renamed = shop.project.clone();
+        renamed.slug = "corner-shop-2".parse().unwrap();
+        assert_eq!(refused(command(&renamed, action, json!({}))).await, ErrorCode::UnknownProject, "{action}");
+    }
+    let to = |to: Value| shop.command(Action::Rollback, json!({ "to": to }));
+    let commit = |letter: &str| json!({ "commit": letter.repeat(40) });
+    assert_eq!(refused(to(commit("f"))).await, ErrorCode::UnknownVersion);
+    assert_eq!(refused(to(commit("b"))).await, ErrorCode::UnknownVersion, "only the last three are offered");
+    assert_eq!(refused(to(json!({ "deployment": uuid::Uuid::new_v4() }))).await, ErrorCode::UnknownVersion);
+
+    // On two servers it must be said which.
+    shop.deploy('e', "two").await;
+    shop.carry_out().await;
+    for action in COMMANDS {
+        assert_eq!(refused(shop.command(action, json!({}))).await, ErrorCode::AmbiguousServer, "{action}");
+    }
+    let on = |action, server: &str| shop.command(action, json!({ "server": server }));
+    assert_eq!(refused(on(Action::Rollback, "two")).await, ErrorCode::UnknownVersion, "there is one version only");
+
+    // Once it's undeployed, only undeploying again has a meaning, for its volumes' sake.
+    shop.take_in(&on(Action::Undeploy, "one")).await.unwrap();
+    shop.carry_out().await;
+    assert_eq!(shop.take_in(&shop.command(Action::Stop, json!({}))).await, Ok(Accepted::New), "it's on one only");
+    shop.carry_out().await;
+    for action in [Action::Stop, Action::Start, Action::Rollback] {
+        assert_eq!(refused(on(action, "one")).await, ErrorCode::NotDeployed, "{action}");
+    }
+    assert_eq!(shop.take_in(&on(Action::Undeploy, "one")).await, Ok(Accepted::New));
+    shop.carry_out().await;
+    let server = "one".parse().unwrap();
+    assert!(shop.store.versions(&shop.project, &server, 10).await.unwrap().is_empty());
+    shop.history("a").await;
+    assert_eq!(shop.store.versions(&shop.project, &server, 10).await.unwrap().len(), 1);
+    assert_eq!(shop.take_in(&on(Action::Stop, "one")).await, Ok(Accepted::New));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_of_a_command_means_what_its_original_meant() {
+    let shop = Shop::new().await;
+    shop.history("ab").await;
+    let rollback = shop.command(Action::Rollback, json!({}));
+    shop.take_in(&rollback).await.unwrap();
+    shop.carry_out().await;
+    let undeploy = shop.command(Action::Undeploy, json!({}));
+    shop.take_in(&undeploy).await.unwrap();
+    shop.carry_out().await;
+    for body in [&rollback, &undeploy] {
+        assert_eq!(shop.take_in(body).await, Ok(Accepted::Duplicate), "though it would be refused by now");
+    }
+    assert_eq!(shop.store.claim(LONG).await.unwrap(), None);
+}

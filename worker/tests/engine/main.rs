@@ -1,0 +1,26 @@
+//! Intake, runner and relay on a real PostgreSQL and a real RabbitMQ, with a scripted pipeline.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod attempts;
+mod dependencies;
+mod door;
+mod draining;
+#[path = "../services/mod.rs"]
+mod services;
+
+use services::rig::{Scripted, report};
+use slipway_protocol::{Change, DeploymentId};
+
+fn unchanged() -> Scripted {
+    Scripted::new(|_| async { Ok(report(Change::Unchanged)) })
+}
+
+fn changed() -> Scripted {
+    Scripted::new(|_| async { Ok(report(Change::Changed)) })
+}
+
+fn id_of(body: &[u8]) -> DeploymentId {
+    let event: serde_json::Value = serde_json::from_slice(body).unwrap();
+    DeploymentId::of(event["source"].as_str().unwrap(), event["id"].as_str().unwrap(), None)
+}

@@ -1,0 +1,150 @@
+//! A pipeline whose stages do what the test says.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use slipway_deploy::{Done, Reporter, Settled, StageError, StageReport, Work};
+use slipway_protocol::{Change, Stage};
+use slipway_worker::runner::{Attempt, Pipeline};
+use tokio_util::sync::CancellationToken;
+
+type Future<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
+
+/// A stage being run.
+pub struct Call {
+    pub stage: Stage,
+    /// Which attempt, from 1, counted over all deployments.
+    pub attempt: u32,
+    pub work: Work,
+    pub reporter: Arc<dyn Reporter>,
+    pub cancel: CancellationToken,
+}
+
+type Settling = dyn Fn(CancellationToken) -> Future<'static, Settled> + Send + Sync;
+type Script = dyn Fn(Call) -> Future<'static, Result<StageReport, StageError>> + Send + Sync;
+
+/// An attempt and the stages that it was offered.
+pub type Offer = (u32, Vec<Stage>);
+
+/// A pipeline whose stages do what the test says.
+#[derive(Clone)]
+pub struct Scripted {
+    script: Arc<Script>,
+    attempts: Arc<AtomicU32>,
+    /// Stages that were run, with their attempt.
+    pub calls: Arc<Mutex<Vec<(u32, Stage)>>>,
+    /// Attempts that put back, and whether they were to keep what runs.
+    pub settled: Arc<Mutex<Vec<(u32, bool)>>>,
+    /// What comes of that.
+    settling: Arc<Settling>,
+    /// What was offered to be resumed, with its attempt.
+    pub offered: Arc<Mutex<Vec<Offer>>>,
+    /// Stages that are proven when they're offered.
+    proves: &'static [Stage],
+    /// Whether an offer is ever answered.
+    resumes: bool,
+}
+
+impl Scripted {
+    pub fn new<F>(script: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
+    where
+        F: std::future::Future<Output = Result<StageReport, StageError>> + Send + 'static,
+    {
+        Self {
+            script: Arc::new(move |call| Box::pin(script(call))),
+            attempts: Arc::default(),
+            calls: Arc::default(),
+            settled: Arc::default(),
+            settling: Arc::new(|_| Box::pin(std::future::ready(Settled::Nothing))),
+            offered: Arc::default(),
+            proves: &[],
+            resumes: true,
+        }
+    }
+
+    /// The same, and this is what comes of putting back.
+    pub fn settling(self, settling: Settled) -> Self {
+        self.settling_with(move |_| std::future::ready(settling.clone()))
+    }
+
+    /// The same, and this is how it puts back.
+    pub fn settling_with<F>(self, settle: impl Fn(CancellationToken) -> F + Send + Sync + 'static) -> Self
+    where
+        F: std::future::Future<Output = Settled> + Send + 'static,
+    {
+        Self { settling: Arc::new(move |cancel| Box::pin(settle(cancel))), ..self }
+    }
+
+    /// The same, and whoever asks what is proven gets no answer.
+    pub fn never_resuming(self) -> Self {
+        Self { resumes: false, ..self }
+    }
+
+    /// The same, with these stages proven when they're offered.
+    pub fn proving(self, proves: &'static [Stage]) -> Self {
+        Self { proves, ..self }
+    }
+
+    pub fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::SeqCst)
+    }
+}
+
+struct ScriptedAttempt {
+    pipeline: Scripted,
+    number: u32,
+    work: Work,
+    reporter: Arc<dyn Reporter>,
+    cancel: CancellationToken,
+}
+
+impl Pipeline for Scripted {
+    fn begin(&self, work: Work, reporter: Arc<dyn Reporter>, cancel: CancellationToken) -> Box<dyn Attempt> {
+        let number = self.attempts.fetch_add(1, Ordering::SeqCst) + 1;
+        Box::new(ScriptedAttempt { pipeline: self.clone(), number, work, reporter, cancel })
+    }
+}
+
+impl Attempt for ScriptedAttempt {
+    fn run(&mut self, stage: Stage) -> Future<'_, Result<StageReport, StageError>> {
+        self.pipeline.calls.lock().unwrap().push((self.number, stage));
+        (self.pipeline.script)(Call {
+            stage,
+            attempt: self.number,
+            work: self.work.clone(),
+            reporter: self.reporter.clone(),
+            cancel: self.cancel.clone(),
+        })
+    }
+
+    fn resume<'a>(&'a mut self, done: &'a Done) -> Future<'a, Result<BTreeMap<Stage, StageReport>, StageError>> {
+        self.pipeline.offered.lock().unwrap().push((self.number, done.keys().copied().collect()));
+        if !self.pipeline.resumes {
+            return Box::pin(std::future::pending());
+        }
+        let proven = done.iter().filter(|(stage, _)| self.pipeline.proves.contains(stage)).map(|(stage, facts)| {
+            let again = StageReport { facts: facts.clone(), ..report(Change::Unchanged) };
+            (*stage, again.fact("resumed", true))
+        });
+        Box::pin(std::future::ready(Ok(proven.collect())))
+    }
+
+    fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Future<'_, Settled> {
+        self.pipeline.settled.lock().unwrap().push((self.number, keep));
+        (self.pipeline.settling)(cancel)
+    }
+
+    fn round_trips(&self) -> u32 {
+        7
+    }
+
+    fn close(self: Box<Self>) -> Future<'static, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// What a stage reports that had something to do.
+pub fn report(change: Change) -> StageReport {
+    StageReport { change, facts: serde_json::Map::new(), services: Vec::new(), github_digests: None, url: None }
+}
