@@ -113,15 +113,35 @@ async fn answer_when_unblocked<T>(
     let is_blocked = |state: &LinkState| matches!(state, LinkState::Blocked(_));
     let overdue = async {
         loop {
-            let blocked = state.wait_for(is_blocked);
-            if !matches!(tokio::time::timeout(TIMEOUT, blocked).await, Ok(Ok(_))) {
-                return;
+            let alarm = tokio::time::timeout(TIMEOUT, state.wait_for(is_blocked)).await;
+            let Ok(begun) = alarm.map(|told| told.is_ok()) else { return };
+            if !begun || state.wait_for(|state| !is_blocked(state)).await.is_err() {
+                // The connection has ended, and who tells of alarms with it: the work is about to say why.
+                return tokio::time::sleep(TIMEOUT).await;
             }
-            let _ = state.wait_for(|state| !is_blocked(state)).await;
         }
     };
     tokio::select! {
         answered = work => answered.map_err(|source| AmqpError::Broker { what, source }),
         () = overdue => Err(AmqpError::TimedOut { what, limit: TIMEOUT }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_ends_is_told_by_what_was_asked_and_is_no_late_answer() {
+        for last in [LinkState::Up, LinkState::Blocked("memory".to_owned())] {
+            let (told, state) = watch::channel(last);
+            drop(told);
+            let refused = async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Err::<(), _>(lapin::ErrorKind::InvalidChannel(1).into())
+            };
+            let refused = answer_when_unblocked(state, "a message", refused).await;
+            assert!(matches!(refused, Err(AmqpError::Broker { .. })), "{refused:?}");
+        }
     }
 }
