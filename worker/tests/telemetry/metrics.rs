@@ -140,3 +140,13 @@ fn subject_that_ends_deployments() {
     drop(runtime);
     guard.shutdown(Duration::from_secs(10));
 }
+
+#[test]
+fn every_metric_has_its_place_in_the_readme() {
+    let (made, readme) = (include_str!("../../src/metrics.rs"), include_str!("../../../README.md"));
+    let names: Vec<_> = made.split('"').filter(|text| text.starts_with("slipway.")).collect();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        assert!(readme.contains(&format!("`{name}`")), "README.md doesn't tell of {name}");
+    }
+}
