@@ -35,7 +35,7 @@ impl Store {
     /// Gives a deployment back that this process can't finish; costs it no attempt, but at most `limit` times.
     ///
     /// # Errors
-    /// [`StoreError::LeaseLost`], or when the database fails.
+    /// [`super::StoreError::LeaseLost`], or when the database fails.
     pub async fn interrupt(&self, lease: &Lease, limit: u32) -> Result<Interrupted> {
         deadline(async {
             let mut client = self.client().await?;
