@@ -13,7 +13,7 @@ use crate::admission::{holds_nul, told};
 use crate::amqp::{self, AmqpError, Broker, Death, Delivered, Link};
 use crate::crash::{self, Step};
 use crate::intake::storable;
-use crate::lifecycle::{Drain, wait_for};
+use crate::lifecycle::{Drain, do_or_wait_for};
 use crate::message::Incoming;
 use crate::metrics::Metrics;
 use crate::store::{GivenUp, Ingested, Refusal, Store, StoreError};
@@ -97,7 +97,7 @@ impl Ingest {
                 settled => Ok(settled),
             }
         };
-        let done = wait_for("database", Policy::RECONNECT, &self.drain, once).await.ok_or(Ended::Drained)??;
+        let done = do_or_wait_for("database", Policy::RECONNECT, &self.drain, once).await.ok_or(Ended::Drained)??;
         let failure = &given_up.refusal.failure;
         let result = match done {
             Ingested::Known => "known",

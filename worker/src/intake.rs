@@ -16,7 +16,7 @@ use crate::admission;
 use crate::amqp::{self, AmqpError, Broker, Delivered, Link, Subscription};
 use crate::crash::{self, Step};
 use crate::credentials::Credentials;
-use crate::lifecycle::{Drain, wait_for};
+use crate::lifecycle::{Drain, do_or_wait_for};
 use crate::message::Incoming;
 use crate::readiness::{Condition, Readiness};
 use crate::store::{Store, StoreError};
@@ -176,12 +176,7 @@ impl Intake {
                 settled => Ok(settled),
             }
         };
-        // A drain that begins meanwhile doesn't cut off the first try: what has come is most often stored in no time.
-        let settled = match once().await {
-            Ok(settled) => settled,
-            Err(_) => wait_for("database", Policy::RECONNECT, &self.drain, once).await.ok_or(Ended::Drained)?,
-        };
-        Ok(settled?)
+        Ok(do_or_wait_for("database", Policy::RECONNECT, &self.drain, once).await.ok_or(Ended::Drained)??)
     }
 }
 

@@ -147,3 +147,20 @@ where
     }
     None
 }
+
+/// As [`wait_for`], with a first try that a drain doesn't cut off: what is in hand is most often done in no time.
+pub async fn do_or_wait_for<T, E, F>(
+    what: &str,
+    policy: Policy,
+    drain: &Drain,
+    mut work: impl FnMut() -> F,
+) -> Option<T>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<anyhow::Error>,
+{
+    match work().await {
+        Ok(done) => Some(done),
+        Err(_) => wait_for(what, policy, drain, work).await,
+    }
+}

@@ -127,6 +127,29 @@ async fn a_message_at_its_delivery_limit_ends_as_a_dead_letter_and_a_result_thou
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_in_hand_is_stored_though_a_drain_begins() {
+    let ((mut database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = Outside::new(&amqp).await;
+    given_up(&mut outside, &amqp, &[outgoing(&request(|_| {}), &[])]).await;
+    let lock = database.sql.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE dead_letters IN SHARE MODE").await.unwrap();
+    let worker = Worker::start(store, &amqp, changed(), Options::default());
+    eventually("it waits for the lock", || async {
+        let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                       WHERE NOT granted AND mode = 'RowExclusiveLock' AND datname = current_database()";
+        lock.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
+    })
+    .await;
+    let drain = worker.drain.clone();
+    let stopped = tokio::spawn(worker.stop());
+    drain.token().cancelled().await;
+    lock.rollback().await.unwrap();
+    stopped.await.unwrap();
+    assert_eq!(database.count("SELECT count(*) FROM dead_letters").await, 1);
+    assert_eq!(waiting(&amqp, topology::DEAD_LETTERS_INGEST_QUEUE).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_broker_gives_up_is_told_apart_from_what_workers_and_strangers_publish() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
     let mut outside = Outside::new(&amqp).await;
