@@ -51,7 +51,8 @@ pub(super) async fn keep(
             Ok(()) = wishes.changed() => {}
         }
     }
-    tracing::error!(deployment.id = %lease.deployment, "the lease is lost: the attempt is cancelled");
+    // No alarm: the attempt may just have ended, and its lease with it. If not, its end says what became of it.
+    tracing::info!(deployment.id = %lease.deployment, "the lease can't be renewed any more: what still runs is cancelled");
 }
 
 /// Repeats a write while the database is away, as long as the lease is kept by [`keep`] beside it.
