@@ -205,8 +205,11 @@ fn strike(project: &Project<'_>, commit: &Commit, fault: Fault) -> Result<String
             stack.github.plant(GitFault::next(Server::Git, &path, Effect::Slow(Duration::from_secs(4))));
             let id = project.submit(&data)?;
             begun(&id, "clone")?;
-            let used = "$(df -k --output=used /opt/services | tail -n 1 | tr -d ' ')k";
-            server.sh(&format!("mount -o remount,size={used} /opt/services"))?;
+            // Somebody may write between the look and the mount, which then refuses to make it smaller than what's used.
+            server.sh("for _ in {1..100}; do
+                     used=$(df -k --output=used /opt/services | tail -n 1 | tr -d ' ')
+                     if mount -o remount,size=${used}k /opt/services; then exit; fi
+                 done; exit 1")?;
             project.ended(&id)?;
             server.sh("mount -o remount,size=3g /opt/services")?;
             Ok(id)
