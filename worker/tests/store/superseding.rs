@@ -10,13 +10,8 @@ use crate::services::rig::request;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_latest_request_wins() {
     let (_database, store) = Database::migrated("w").await;
-    let project = uuid::Uuid::new_v4().to_string();
-    let at = |sequence: u64| {
-        request(|e| {
-            e["data"]["project"]["id"] = project.clone().into();
-            e["data"]["sequence"] = sequence.into();
-        })
-    };
+    let of = project();
+    let at = |sequence| of("one", sequence);
     let (second, _) = accept(&store, &at(2)).await;
     let running = store.claim(LONG).await.unwrap().unwrap();
     let (fourth, _) = accept(&store, &at(4)).await;
@@ -41,13 +36,8 @@ async fn the_latest_request_wins() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_deployment_that_is_superseded_has_ended_unless_it_is_to_be_put_back() {
     let (_database, store) = Database::migrated("w").await;
-    let project = uuid::Uuid::new_v4().to_string();
-    let at = |sequence: u64| {
-        request(|e| {
-            e["data"]["project"]["id"] = project.clone().into();
-            e["data"]["sequence"] = sequence.into();
-        })
-    };
+    let of = project();
+    let at = |sequence| of("one", sequence);
     let (first, _) = accept(&store, &at(1)).await;
     let claim = store.claim(LONG).await.unwrap().unwrap();
     let (second, _) = accept(&store, &at(2)).await;
