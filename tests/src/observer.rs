@@ -1,6 +1,8 @@
 //! Somebody outside who forgets nothing: asks for deployments, and keeps every event in a durable queue of its own, so
 //! that whatever happens to broker and connections meanwhile, the whole story is there to be read at the end.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use lapin::options::{BasicGetOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -13,6 +15,9 @@ use crate::checker::{Event, History, Request};
 /// The observer's queue.
 const QUEUE: &str = "observer";
 
+/// How long a node is waited for; a frozen one never answers.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A connection of the observer; its queue outlives it.
 pub struct Observer {
     channel: Channel,
@@ -20,11 +25,24 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Connects, and binds the queue that keeps all events from now on. The topology must be there.
+    /// Connects to the first node that answers, and binds the queue that keeps all events from now on. The topology
+    /// must be there.
     ///
     /// # Errors
-    /// When the broker can't be reached or refuses.
-    pub async fn connect(url: &str) -> Result<Self> {
+    /// When no node can be reached or one refuses.
+    pub async fn connect(urls: &str) -> Result<Self> {
+        let mut last = None;
+        for url in urls.split(',') {
+            match tokio::time::timeout(PATIENCE, Self::open(url)).await {
+                Ok(Ok(observer)) => return Ok(observer),
+                Ok(Err(error)) => last = Some(error),
+                Err(late) => last = Some(late.into()),
+            }
+        }
+        Err(last.context("no URL")?)
+    }
+
+    async fn open(url: &str) -> Result<Self> {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use services::book::{Book, TOLD};
 use services::rig::{Options, Scripted, Worker, report, request};
 use slipway_protocol::{Change, topology};
-use slipway_tests::world::{Cluster, NODES, World, WorldOptions};
+use slipway_tests::world::{Broker, CLUSTER, World, WorldOptions};
 use slipway_worker::store::Store;
 use tokio::time::Instant;
 
@@ -42,18 +42,18 @@ async fn carried_out(store: &Store, book: &mut Book) {
     book.balance().await;
 }
 
-async fn lose_each(cluster: &Cluster, database: &'static str) {
+async fn lose_each(cluster: &Broker, database: &'static str) {
     let urls: SecretString = cluster.urls().into();
     let store = Store::new(&database.into(), None, "w").unwrap();
     store.migrate().await.unwrap();
     let mut book = Book::open(urls.clone()).await;
     for queue in [topology::DEPLOYMENTS_QUEUE, topology::DEAD_LETTERS_QUEUE, topology::PARKED_QUEUE, TOLD] {
-        assert_eq!(tokio::task::block_in_place(|| cluster.members(queue, 0)).unwrap(), NODES, "members of {queue}");
+        assert_eq!(tokio::task::block_in_place(|| cluster.members(queue, 0)).unwrap(), CLUSTER, "members of {queue}");
     }
     let pipeline = Scripted::new(|_| async { Ok(report(Change::Changed)) });
     let worker = Worker::start(store.clone(), &urls, pipeline, Options::default());
     let leader = tokio::task::block_in_place(|| cluster.leader(topology::DEPLOYMENTS_QUEUE, 0)).unwrap();
-    for victim in (0..NODES).map(|turn| (leader + turn) % NODES) {
+    for victim in (0..CLUSTER).map(|turn| (leader + turn) % CLUSTER) {
         publish(&mut book).await;
         cluster.node(victim).kill().unwrap();
         publish(&mut book).await;
@@ -68,7 +68,6 @@ async fn lose_each(cluster: &Cluster, database: &'static str) {
 #[test]
 #[ignore = "takes minutes: ./tests/soak"]
 fn soak_a_cluster_may_lose_one_node_after_the_other_and_no_request_is_lost() {
-    let world = World::start(WorldOptions { database: true, ..WorldOptions::default() }).unwrap();
-    let cluster = world.start_cluster().unwrap();
-    world.block_on(lose_each(&cluster, world.database_url())).unwrap();
+    let world = World::start(WorldOptions { nodes: CLUSTER, database: true, ..WorldOptions::default() }).unwrap();
+    world.block_on(lose_each(world.broker().unwrap(), world.database_url())).unwrap();
 }

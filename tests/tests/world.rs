@@ -4,10 +4,10 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use slipway_tests::world::{World, WorldOptions, eventually};
+use slipway_tests::world::{CLUSTER, World, WorldOptions, eventually};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -37,7 +37,7 @@ fn processes_naming(path: &str) -> Vec<String> {
 
 #[test]
 fn a_world_starts_and_every_part_of_it_answers() {
-    let world = World::start(WorldOptions { targets: 1, broker: true, database: true }).unwrap();
+    let world = World::start(WorldOptions { targets: 1, nodes: 1, database: true }).unwrap();
     let docker =
         world.target(0).sh("docker version --format '{{.Server.Version}}'; docker compose version --short").unwrap();
     assert!(docker.lines().count() == 2, "{docker}");
@@ -79,7 +79,7 @@ fn a_world_that_is_held_until_killed() {
     let Ok(folder) = std::env::var("HOLD_A_WORLD_IN") else {
         return;
     };
-    let world = World::start(WorldOptions { targets: 1, database: true, broker: false }).unwrap();
+    let world = World::start(WorldOptions { targets: 1, database: true, ..WorldOptions::default() }).unwrap();
     fs::write(format!("{folder}/ready"), world.folder().to_str().unwrap()).unwrap();
     loop {
         std::thread::park();
@@ -128,7 +128,7 @@ fn a_killed_test_leaves_no_process_and_no_mount_behind() {
 
 #[test]
 fn a_dropped_world_leaves_no_process_no_mount_and_no_file_behind() {
-    let world = World::start(WorldOptions { targets: 1, database: true, broker: false }).unwrap();
+    let world = World::start(WorldOptions { targets: 1, database: true, ..WorldOptions::default() }).unwrap();
     let folder = world.folder().to_str().unwrap().to_owned();
     world.target(0).sh("docker run --rm --detach redis:7-alpine").unwrap();
     assert!(!processes_naming(&folder).is_empty());
@@ -169,25 +169,49 @@ fn workers_log_in_by_ssh_with_the_pinned_host_key_as_root_or_with_sudo() {
     let world = world(1);
     let target = world.target(0);
     target.add_user("deployer", &["sudo"]).unwrap();
-    let known = world.folder().join("known_hosts");
-    fs::write(&known, format!("{} {}\n", target.ip(), target.host_key())).unwrap();
     for (user, command) in [("root", "id -u"), ("deployer", "sudo id -u")] {
-        let output = world
-            .command("ssh")
-            .args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o"])
-            .arg(format!("UserKnownHostsFile={}", known.display()))
-            .arg("-i")
-            .arg(world.ssh_key())
-            .args([&format!("{user}@{}", target.ip()), command])
-            .output()
-            .unwrap();
+        let output = ssh(&world, user, command).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n", "{user}: {output:?}");
     }
 }
 
 #[test]
+fn what_is_sent_to_a_throttled_server_comes_slowly_until_it_is_released() {
+    const BYTES: &str = "131072";
+    let world = world(1);
+    let sent = || {
+        let begun = Instant::now();
+        let mut zeros = Command::new("head").args(["-c", BYTES, "/dev/zero"]).stdout(Stdio::piped()).spawn().unwrap();
+        let output = ssh(&world, "root", "wc -c").stdin(zeros.stdout.take().unwrap()).output().unwrap();
+        assert!(zeros.wait().unwrap().success());
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), BYTES, "{output:?}");
+        begun.elapsed()
+    };
+    world.target(0).throttle().unwrap();
+    let slow = sent();
+    world.target(0).release().unwrap();
+    let fast = sent();
+    assert!(slow > Duration::from_secs(5), "16 KiB a second, and a burst of as much: {slow:?}");
+    assert!(fast < slow, "{fast:?} after {slow:?}");
+}
+
+/// A command on the first target, by the machine's own ssh with the workers' key and the pinned host key.
+fn ssh(world: &World, user: &str, command: &str) -> Command {
+    let target = world.target(0);
+    let known = world.folder().join("known_hosts");
+    fs::write(&known, format!("{} {}\n", target.ip(), target.host_key())).unwrap();
+    let mut ssh = world.command("ssh");
+    ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o"])
+        .arg(format!("UserKnownHostsFile={}", known.display()))
+        .arg("-i")
+        .arg(world.ssh_key())
+        .args([&format!("{user}@{}", target.ip()), command]);
+    ssh
+}
+
+#[test]
 fn killed_services_come_back_with_their_data() {
-    let world = World::start(WorldOptions { targets: 0, broker: true, database: true }).unwrap();
+    let world = World::start(WorldOptions { targets: 0, nodes: 1, database: true }).unwrap();
     let url = world.database_url();
     let ask = |sql: &'static str| {
         world.block_on(async move {
@@ -214,7 +238,7 @@ fn killed_services_come_back_with_their_data() {
     assert!(connect().is_err());
     broker.start().unwrap();
     connect().unwrap();
-    broker.stop().unwrap();
+    broker.node(0).stop().unwrap();
     assert!(connect().is_err());
 }
 
@@ -222,18 +246,19 @@ fn killed_services_come_back_with_their_data() {
 #[ignore = "a measurement"]
 #[expect(clippy::print_stderr, reason = "its result is for a person")]
 fn how_long_a_world_takes_to_start() {
-    let (none, broker) = (WorldOptions::default(), true);
+    let none = WorldOptions::default();
     let cases = [
         ("nothing", none),
         ("a database", WorldOptions { database: true, ..none }),
-        ("a broker", WorldOptions { broker, ..none }),
+        ("a broker", WorldOptions { nodes: 1, ..none }),
+        ("a cluster", WorldOptions { nodes: CLUSTER, ..none }),
         ("1 target", WorldOptions { targets: 1, ..none }),
         ("3 targets", WorldOptions { targets: 3, ..none }),
-        ("1 target, broker, database", WorldOptions { targets: 1, broker, database: true }),
-        ("3 targets, broker, database", WorldOptions { targets: 3, broker, database: true }),
+        ("1 target, broker, database", WorldOptions { targets: 1, nodes: 1, database: true }),
+        ("3 targets, broker, database", WorldOptions { targets: 3, nodes: 1, database: true }),
     ];
     for (what, options) in cases {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let world = World::start(options).unwrap();
         let started = began.elapsed();
         drop(world);

@@ -37,13 +37,21 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts a world with broker and database, the stand-in for GitHub, declares the topology and writes the workers'
-    /// configuration. No worker runs yet.
+    /// Starts a world with a broker of one node and a database, the stand-in for GitHub, declares the topology and
+    /// writes the workers' configuration. No worker runs yet.
     ///
     /// # Errors
     /// When a part doesn't come up.
     pub fn start(targets: u8) -> Result<Self> {
-        let world = World::start(WorldOptions { targets, broker: true, database: true })?;
+        Self::with_nodes(1, targets)
+    }
+
+    /// The same with so many nodes of RabbitMQ.
+    ///
+    /// # Errors
+    /// When a part doesn't come up.
+    pub fn with_nodes(nodes: usize, targets: u8) -> Result<Self> {
+        let world = World::start(WorldOptions { targets, nodes, database: true })?;
         let tls = TlsFiles { certificate: world.server_cert(), key: world.server_key() };
         let options = GitHubOptions {
             api_addr: SocketAddr::from((net::GITHUB_API, 443)),

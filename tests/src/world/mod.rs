@@ -5,7 +5,7 @@
 //! use slipway_tests::world::{Generation, Sample, World, WorldOptions};
 //!
 //! # fn main() -> anyhow::Result<()> {
-//! let world = World::start(WorldOptions { targets: 1, broker: true, ..WorldOptions::default() })?;
+//! let world = World::start(WorldOptions { targets: 1, nodes: 1, ..WorldOptions::default() })?;
 //! let commit = world.publish(&Sample::new(Generation::Two, "acme", "shop"))?;
 //! let worker = world.command("slipway-worker").env("AMQP_URL", world.amqp_url()).spawn()?;
 //! # let _ = (commit, worker); Ok(()) }
@@ -18,7 +18,6 @@
 mod broker;
 mod cache;
 mod cell;
-mod cluster;
 mod database;
 mod folder;
 mod git;
@@ -43,8 +42,8 @@ use std::thread;
 
 use anyhow::{Context, Result};
 
+pub use broker::{Broker, CLUSTER};
 pub use cache::Cache;
-pub use cluster::{Cluster, NODES};
 use folder::Folder;
 pub use git::{Commit, Git};
 use holder::Holder;
@@ -61,8 +60,8 @@ pub use wait::{ended, eventually, interrupt, is_interrupted};
 pub struct WorldOptions {
     /// How many target servers, numbered from 0. About a second and 150 MB each.
     pub targets: u8,
-    /// RabbitMQ: five seconds.
-    pub broker: bool,
+    /// How many nodes of RabbitMQ: one, or the three of a [`CLUSTER`]. Five seconds, or ten.
+    pub nodes: usize,
     /// PostgreSQL: less than a second.
     pub database: bool,
 }
@@ -72,7 +71,7 @@ pub struct WorldOptions {
 pub struct World {
     // Dropped in this order: servers and services, then what holds them, then the folder.
     targets: Vec<Target>,
-    broker: Option<Service>,
+    broker: Option<Broker>,
     database: Option<Service>,
     ghcr: Registry,
     docker_hub: Registry,
@@ -95,7 +94,7 @@ impl World {
         let (ghcr, credential) = Registry::ghcr(&holder, &cache)?;
         let world = Self {
             targets: (0..options.targets).map(|index| Target::new(&holder, &cache, index)).collect::<Result<_>>()?,
-            broker: options.broker.then(|| broker::broker(&holder)).transpose()?,
+            broker: (options.nodes > 0).then(|| Broker::new(&holder, options.nodes)).transpose()?,
             database: options.database.then(|| database::database(&holder, &cache)).transpose()?,
             docker_hub: Registry::docker_hub(&holder, &cache)?,
             git: Git::new(folder.path().join("git"))?,
@@ -110,12 +109,12 @@ impl World {
     }
 
     fn power_on(&self) -> Result<()> {
-        let services =
-            [Some(self.ghcr.service()), Some(self.docker_hub.service()), self.broker.as_ref(), self.database.as_ref()];
+        let services = [Some(self.ghcr.service()), Some(self.docker_hub.service()), self.database.as_ref()];
         thread::scope(|scope| {
             let services = services.into_iter().flatten().map(|service| scope.spawn(|| service.start()));
+            let broker = self.broker.iter().map(|broker| scope.spawn(|| broker.begin()));
             let targets = self.targets.iter().map(|target| scope.spawn(|| target.start()));
-            let starts: Vec<_> = services.chain(targets).collect();
+            let starts: Vec<_> = services.chain(broker).chain(targets).collect();
             starts
                 .into_iter()
                 .try_for_each(|start| start.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -137,26 +136,18 @@ impl World {
         &self.targets
     }
 
-    /// RabbitMQ, to stop, kill, freeze and start.
+    /// RabbitMQ, all of it or node by node, to stop, kill, freeze and start.
     ///
     /// # Errors
     /// When the world was started without.
-    pub fn broker(&self) -> Result<&Service> {
+    pub fn broker(&self) -> Result<&Broker> {
         self.broker.as_ref().context("this world has no broker")
     }
 
-    /// Where RabbitMQ listens, inside the world.
+    /// Where RabbitMQ's nodes listen, inside the world, with commas between them; empty when the world has none.
     #[must_use]
-    pub fn amqp_url(&self) -> &'static str {
-        broker::URL
-    }
-
-    /// Starts a RabbitMQ cluster of three nodes, beside the single broker if there is one.
-    ///
-    /// # Errors
-    /// When a node doesn't come up: with the tail of its log.
-    pub fn start_cluster(&self) -> Result<Cluster> {
-        Cluster::start(&self.holder)
+    pub fn amqp_url(&self) -> &str {
+        self.broker.as_ref().map_or("", Broker::urls)
     }
 
     /// Postgres, to stop, kill, freeze and start.

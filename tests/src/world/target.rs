@@ -173,6 +173,22 @@ impl Target {
         self.link(&format!("link set {} up\n", self.name()))
     }
 
+    /// Makes what is sent to it slow, as an overloaded line does: a script takes seconds, an image tens of them.
+    ///
+    /// # Errors
+    /// When it is off, or slow already.
+    pub fn throttle(&self) -> Result<()> {
+        self.queue("add", &["tbf", "rate", "128kbit", "burst", "16kb", "latency", "2s"])
+    }
+
+    /// Gives it the whole line again.
+    ///
+    /// # Errors
+    /// When it isn't slow.
+    pub fn release(&self) -> Result<()> {
+        self.queue("del", &[])
+    }
+
     /// A command that runs on the server as root, without SSH, so also while it is cut off.
     ///
     /// # Errors
@@ -261,6 +277,15 @@ impl Target {
         child.stdin.take().context("stdin is piped")?.write_all(batch.as_bytes())?;
         let output = child.wait_with_output()?;
         ensure!(output.status.success(), "ip: {}\n{batch}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Adds or deletes the queue that everything sent to the server goes through.
+    fn queue(&self, verb: &str, discipline: &[&str]) -> Result<()> {
+        let name = self.name();
+        let mut command = self.holder.command("tc");
+        let output = command.args(["qdisc", verb, "dev", &name, "root"]).args(discipline).output()?;
+        ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 

@@ -73,12 +73,18 @@ impl<'a> Crew<'a> {
                 self.stack.github.clear_faults();
                 Ok(())
             }
+            Act::Down(Part::Broker) => self.stack.world.broker()?.kill(),
+            Act::Up(Part::Broker) => self.stack.world.broker()?.start(),
+            Act::Freeze(Part::Broker) => self.stack.world.broker()?.pause(),
+            Act::Thaw(Part::Broker) => self.stack.world.broker()?.resume(),
             Act::Down(part) => self.service(part)?.kill(),
             Act::Up(part) => self.service(part)?.start(),
             Act::Freeze(part) => self.service(part)?.pause(),
             Act::Thaw(part) => self.service(part)?.resume(),
             Act::Cut(number) => self.stack.world.target(number).cut(),
             Act::Heal(number) => self.stack.world.target(number).heal(),
+            Act::Throttle(number) => self.stack.world.target(number).throttle(),
+            Act::Release(number) => self.stack.world.target(number).release(),
             Act::Reboot(number) => self.stack.world.target(number).reboot(),
             Act::Sever(number) => self.sever(number),
         }
@@ -177,9 +183,9 @@ impl<'a> Crew<'a> {
     fn service(&self, part: Part) -> Result<&Service> {
         match part {
             Part::Database => self.stack.world.database(),
-            Part::Broker => self.stack.world.broker(),
+            Part::Node(index) => Ok(self.stack.world.broker()?.node(index)),
             Part::Registry => Ok(self.stack.world.ghcr().service()),
-            Part::Git => anyhow::bail!("the git server is no process"),
+            Part::Broker | Part::Git => anyhow::bail!("{part:?} is no process"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Chaos from a seed: workers, database, broker, registry, git server, connections and servers break at random while
 //! requests come in; then everything is mended, and the checker judges what came of it. Small and on a model of servers
-//! in every run; at length and on real servers with `./tests/soak`. `SLIPWAY_SEED=… ` plays a seed again.
+//! in every run; at length, with a cluster of brokers and on real servers with `./tests/soak`. `SLIPWAY_SEED=…` plays a
+//! seed again.
 
 mod crew;
 mod plan;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use slipway_protocol::{ErrorCode, Stage};
 use slipway_tests::script::{Act, MODEL, Rule, SCRIPT};
+use slipway_tests::world::CLUSTER;
 
 use plan::Settings;
 use play::Play;
@@ -63,6 +65,7 @@ fn whatever_breaks_nothing_is_lost_or_done_twice_on_a_model_of_servers() -> Resu
         projects: 8,
         workers: 3,
         targets: 0,
+        nodes: 1,
         length: Duration::from_secs(20),
         faults: 16,
         longest: Duration::from_secs(6),
@@ -78,6 +81,7 @@ fn soak_chaos_on_a_model() -> Result<()> {
         projects: 40,
         workers: 3,
         targets: 0,
+        nodes: CLUSTER,
         length: Duration::from_secs(minutes * 60),
         faults: usize::try_from(minutes * 25)?,
         longest: Duration::from_secs(12),
@@ -96,6 +100,7 @@ fn soak_chaos_on_real_servers() -> Result<()> {
         projects: deployments.div_ceil(5),
         workers: 3,
         targets,
+        nodes: CLUSTER,
         length: Duration::from_secs(u64::try_from(seconds)?),
         faults: number("SLIPWAY_CHAOS_FAULTS", seconds / 6)?,
         longest: Duration::from_secs(25),

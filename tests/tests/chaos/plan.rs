@@ -11,6 +11,8 @@ pub struct Settings {
     pub projects: usize,
     pub workers: usize,
     pub targets: usize,
+    /// RabbitMQ's: one, or a cluster.
+    pub nodes: usize,
     /// How long requests and faults go on.
     pub length: Duration,
     pub faults: usize,
@@ -42,6 +44,9 @@ pub enum Act {
     /// Target: its cable unplugged.
     Cut(usize),
     Heal(usize),
+    /// Target: what is sent to it comes slowly.
+    Throttle(usize),
+    Release(usize),
     /// Target: off and on again.
     Reboot(usize),
     /// Target: every SSH connection is killed.
@@ -52,7 +57,10 @@ pub enum Act {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
     Database,
+    /// All of RabbitMQ.
     Broker,
+    /// One of its nodes.
+    Node(usize),
     Registry,
     Git,
 }
@@ -159,12 +167,21 @@ fn target(
     Fault { subject: Subject::Target(number), breaks: breaks(number), mends: mends.map(|mends| mends(number)) }
 }
 
-fn down(part: Part) -> Fault {
-    Fault { subject: Subject::Part(part), breaks: Act::Down(part), mends: Some(Act::Up(part)) }
+/// A cluster lives on while one of its nodes is away, so that no two of them are at a time.
+fn part(part: Part) -> Subject {
+    Subject::Part(if let Part::Node(_) = part { Part::Broker } else { part })
 }
 
-fn freeze(part: Part) -> Fault {
-    Fault { subject: Subject::Part(part), breaks: Act::Freeze(part), mends: Some(Act::Thaw(part)) }
+fn down(broken: Part) -> Fault {
+    Fault { subject: part(broken), breaks: Act::Down(broken), mends: Some(Act::Up(broken)) }
+}
+
+fn freeze(broken: Part) -> Fault {
+    Fault { subject: part(broken), breaks: Act::Freeze(broken), mends: Some(Act::Thaw(broken)) }
+}
+
+fn node(random: &mut Random, settings: &Settings) -> Part {
+    Part::Node(random.below(settings.nodes))
 }
 
 /// Every kind of fault that these settings have something for; workers suffer most.
@@ -180,6 +197,14 @@ fn kinds_of(settings: &Settings) -> Vec<Kind> {
         |_, _| down(Part::Broker),
         |_, _| freeze(Part::Broker),
     ];
+    if settings.nodes > 1 {
+        kinds.extend([
+            (|r, s| down(node(r, s))) as Kind,
+            |r, s| down(node(r, s)),
+            |r, s| freeze(node(r, s)),
+            |r, s| freeze(node(r, s)),
+        ]);
+    }
     if settings.targets > 0 {
         kinds.extend([
             (|_, _| down(Part::Registry)) as Kind,
@@ -187,6 +212,7 @@ fn kinds_of(settings: &Settings) -> Vec<Kind> {
             |_, _| down(Part::Git),
             |_, _| freeze(Part::Git),
             |r, s| target(r, s, Act::Cut, Some(Act::Heal)),
+            |r, s| target(r, s, Act::Throttle, Some(Act::Release)),
             |r, s| target(r, s, Act::Reboot, None),
             |r, s| target(r, s, Act::Sever, None),
             |r, s| target(r, s, Act::Sever, None),
@@ -206,6 +232,7 @@ mod tests {
         projects: 20,
         workers: 3,
         targets: 5,
+        nodes: 3,
         length: Duration::from_secs(240),
         faults: 60,
         longest: Duration::from_secs(20),
@@ -223,7 +250,12 @@ mod tests {
         let published: HashSet<_> = plan.acts.iter().filter(|(_, act)| matches!(act, Act::Publish(_))).collect();
         assert_eq!(published.len(), SETTINGS.deployments);
         let kinds: HashSet<_> = plan.acts.iter().map(|(_, act)| std::mem::discriminant(act)).collect();
-        assert_eq!(kinds.len(), 14, "all of them");
+        assert_eq!(kinds.len(), 16, "all of them");
+        let nodes = plan.acts.iter().filter_map(|(_, act)| match act {
+            Act::Down(Part::Node(index)) | Act::Freeze(Part::Node(index)) => Some(index),
+            _ => None,
+        });
+        assert_eq!(nodes.collect::<HashSet<_>>().len(), SETTINGS.nodes, "every node");
     }
 
     #[test]
@@ -234,10 +266,10 @@ mod tests {
                 match act {
                     Act::Kill(n) | Act::Pause(n) | Act::Stop(n) => assert!(broken.insert(Subject::Worker(n)), "{seed}"),
                     Act::Resume(n) | Act::Start(n) => assert!(broken.remove(&Subject::Worker(n)), "{seed}"),
-                    Act::Down(p) | Act::Freeze(p) => assert!(broken.insert(Subject::Part(p)), "{seed}"),
-                    Act::Up(p) | Act::Thaw(p) => assert!(broken.remove(&Subject::Part(p)), "{seed}"),
-                    Act::Cut(n) => assert!(broken.insert(Subject::Target(n)), "{seed}"),
-                    Act::Heal(n) => assert!(broken.remove(&Subject::Target(n)), "{seed}"),
+                    Act::Down(p) | Act::Freeze(p) => assert!(broken.insert(part(p)), "{seed}"),
+                    Act::Up(p) | Act::Thaw(p) => assert!(broken.remove(&part(p)), "{seed}"),
+                    Act::Cut(n) | Act::Throttle(n) => assert!(broken.insert(Subject::Target(n)), "{seed}"),
+                    Act::Heal(n) | Act::Release(n) => assert!(broken.remove(&Subject::Target(n)), "{seed}"),
                     Act::Reboot(n) | Act::Sever(n) => assert!(!broken.contains(&Subject::Target(n)), "{seed}"),
                     Act::Publish(_) => {}
                 }

@@ -39,7 +39,7 @@ impl Play {
         let plan = Plan::new(seed, settings);
         let faults = plan.acts.len() - settings.deployments;
         say(&format!("SLIPWAY_SEED={seed}: {} requests, {faults} acts of chaos", settings.deployments));
-        let stack = Stack::start(u8::try_from(settings.targets)?)?;
+        let stack = Stack::with_nodes(settings.nodes, u8::try_from(settings.targets)?)?;
         Ok(Self { stack, plan, settings: *settings })
     }
 

@@ -15,6 +15,9 @@ use slipway_tests::world::{Generation, Sample, Variant};
 
 use crate::plan::Settings;
 
+/// How long a confirm is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// One request, and where its project would answer.
 #[derive(Debug, Clone)]
 pub struct Order {
@@ -125,7 +128,7 @@ pub fn real(stack: &Stack, settings: &Settings) -> Result<Vec<Order>> {
 }
 
 /// Publishes what the numbers name, each until it's confirmed; gives what was attempted. To be run inside the world.
-pub async fn publish(url: &str, orders: &[Order], numbers: Receiver<usize>) -> Result<Vec<Request>> {
+pub async fn publish(urls: &str, orders: &[Order], numbers: Receiver<usize>) -> Result<Vec<Request>> {
     let numbers = Arc::new(std::sync::Mutex::new(numbers));
     let mut observer: Option<Observer> = None;
     let mut requests = Vec::new();
@@ -137,16 +140,15 @@ pub async fn publish(url: &str, orders: &[Order], numbers: Receiver<usize>) -> R
         let Some(number) = next.await? else { return Ok(requests) };
         let body = &orders[number].body;
         loop {
-            let patience = Duration::from_secs(5);
             let connected = match observer.take() {
                 Some(observer) => Some(observer),
-                None => tokio::time::timeout(patience, Observer::connect(url)).await.ok().and_then(Result::ok),
+                None => Observer::connect(urls).await.ok(),
             };
             let Some(connected) = connected else {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             };
-            if let Ok(Ok(())) = tokio::time::timeout(patience, connected.publish(body)).await {
+            if let Ok(Ok(())) = tokio::time::timeout(PATIENCE, connected.publish(body)).await {
                 observer = Some(connected);
                 requests.push(Request { confirmed: true, ..observer::request(body)? });
                 break;
