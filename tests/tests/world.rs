@@ -243,6 +243,31 @@ fn killed_services_come_back_with_their_data() {
 }
 
 #[test]
+fn a_frozen_service_leaves_connections_open_and_answers_nobody_until_it_goes_on() {
+    const SHORT: Duration = Duration::from_secs(2);
+    let world = World::start(WorldOptions { nodes: 1, database: true, ..WorldOptions::default() }).unwrap();
+    let (broker, database) = (world.broker().unwrap(), world.database().unwrap());
+    let dial = || lapin::Connection::connect(world.amqp_url(), lapin::ConnectionProperties::default());
+    let played = world.block_on(async {
+        let (client, connection) = tokio_postgres::connect(world.database_url(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let connection = dial().await.unwrap();
+        broker.pause().unwrap();
+        database.pause().unwrap();
+        assert!(timeout(SHORT, dial()).await.is_err(), "a new connection to the broker");
+        assert!(timeout(SHORT, connection.create_channel()).await.is_err(), "an open one");
+        let query = client.simple_query("select 1");
+        tokio::pin!(query);
+        assert!(timeout(SHORT, &mut query).await.is_err(), "a session of the database");
+        broker.resume().unwrap();
+        database.resume().unwrap();
+        query.await.unwrap();
+        dial().await.unwrap();
+    });
+    played.unwrap();
+}
+
+#[test]
 #[ignore = "a measurement"]
 #[expect(clippy::print_stderr, reason = "its result is for a person")]
 fn how_long_a_world_takes_to_start() {

@@ -1,6 +1,7 @@
 //! A process tree that ends as one: the world itself, each of its services, each of its target servers. It has a PID
 //! namespace of its own, so killing its first process kills all of it, without looking for leftovers.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -66,6 +67,27 @@ impl Cell {
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
         kill_process(Pid::from_raw(self.init).context("no process")?, signal)?;
         Ok(())
+    }
+
+    /// Sends a signal to every process of the tree.
+    pub(super) fn signal_all(&self, signal: Signal) -> Result<()> {
+        let own = pid_namespace(self.init).context("the tree is gone")?;
+        let mut told = BTreeSet::new();
+        // Whoever was about to start another process may have done so meanwhile.
+        loop {
+            let entries = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+            let all: BTreeSet<i32> = entries.filter(|pid| pid_namespace(*pid).as_ref() == Some(&own)).collect();
+            let new: Vec<i32> = all.difference(&told).copied().collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            for pid in new.into_iter().filter_map(Pid::from_raw) {
+                match kill_process(pid, signal) {
+                    Err(rustix::io::Errno::SRCH) | Ok(()) => drop(told.insert(pid.as_raw_nonzero().get())),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
     }
 
     /// Ends the tree at once, as pulling the plug does, and waits until it is gone.

@@ -97,12 +97,12 @@ impl Service {
         self.start()
     }
 
-    /// Freezes its first process (a database's listener, a registry): connections hang instead of being refused.
+    /// Freezes all its processes: connections stay open and new ones are not refused, but nothing answers.
     ///
     /// # Errors
     /// When it does not run.
     pub fn pause(&self) -> Result<()> {
-        self.cell().as_ref().with_context(|| format!("{} does not run", self.name))?.signal(Signal::STOP)
+        self.signal_all(Signal::STOP)
     }
 
     /// Lets a frozen one go on.
@@ -110,13 +110,17 @@ impl Service {
     /// # Errors
     /// When it does not run.
     pub fn resume(&self) -> Result<()> {
-        self.cell().as_ref().with_context(|| format!("{} does not run", self.name))?.signal(Signal::CONT)
+        self.signal_all(Signal::CONT)
     }
 
     /// What it has written to stdout and stderr.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    fn signal_all(&self, signal: Signal) -> Result<()> {
+        self.cell().as_ref().with_context(|| format!("{} does not run", self.name))?.signal_all(signal)
     }
 
     fn take(&self) -> Result<Cell> {
