@@ -11,4 +11,5 @@ mod killed;
 mod leaks;
 mod lifecycle;
 mod scene;
+mod traps;
 mod zombie;

@@ -5,31 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 use slipway_protocol::Stage;
 use slipway_tests::world::{Commit, Generation, Target, Variant, eventually};
 
 use crate::scene::{DIRECTORY, Scene};
-
-/// Programs that can be made to hang: the first call whose arguments match a token does, until it's told to go on.
-const TRAPS: &str = r#"
-mkdir -p /run/trap
-for program in git docker ufw getent; do
-    path=$(command -v "$program")
-    cat >"/usr/local/bin/$program" <<END
-#!/bin/sh
-if [ -e /run/trap/$program ]; then
-    case "\$*" in
-    \$(cat /run/trap/$program)) if mv /run/trap/$program /run/trap/sprung 2>/dev/null; then
-        until [ -e /run/trap/go ]; do sleep 0.1; done
-    fi ;;
-    esac
-fi
-exec $path "\$@"
-END
-    chmod 755 "/usr/local/bin/$program"
-done
-"#;
+use crate::traps;
 
 /// Everything that a worker could change on the server, down to inodes and times: the same content, written anew,
 /// counts.
@@ -43,18 +23,6 @@ docker images -q --no-trunc | sort
 stat -c '%n %i %y' /root/.ssh/authorized_keys
 cat /root/.ssh/authorized_keys
 "#;
-
-/// Which call to trap for a stage. Verify runs nothing on the server: there, its port falls silent.
-fn trap(stage: Stage) -> (&'static str, &'static str) {
-    match stage {
-        Stage::Preflight => ("ufw", "status"),
-        Stage::Clone => ("git", "*rev-parse*"),
-        Stage::Env => ("docker", "volume*"),
-        Stage::Compose => ("docker", "*up -d*"),
-        Stage::Firewall | Stage::Verify => ("ufw", "show*"),
-        Stage::Secrets => ("getent", "passwd*"),
-    }
-}
 
 /// One for each way to do harm: by files on the server, by containers, at GitHub.
 #[test]
@@ -78,7 +46,7 @@ fn zombies(stages: &[Stage]) -> Result<()> {
     let commits = [first, scene.stack.publish(&second, Variant::Healthy)?];
     let deployment = scene.request(&scene.ready(&commits[0])?)?;
     ensure!(scene.story(&deployment)?.result()["outcome"] == "succeeded", "the first deployment");
-    scene.server().sh(TRAPS)?;
+    traps::lay(scene.server())?;
     for (round, &stage) in (1..).zip(stages) {
         zombie(&mut scene, stage, round, &commits[round % 2]).with_context(|| format!("frozen in stage {stage}"))?;
     }
@@ -87,26 +55,16 @@ fn zombies(stages: &[Stage]) -> Result<()> {
 }
 
 fn zombie(scene: &mut Scene, stage: Stage, round: usize, commit: &Commit) -> Result<()> {
-    let (program, arguments) = trap(stage);
-    scene.server().sh(&format!("rm -f /run/trap/*; printf %s {arguments:?} >/run/trap/{program}"))?;
+    traps::set(scene.server(), stage)?;
     let mut data = scene.ready(commit)?;
     data["variables"]["ROUND"] = round.to_string().into();
     let deployment = scene.request(&data)?;
-    eventually("the stage is under way", Duration::from_secs(90), || {
-        scene.server().sh("[ -e /run/trap/sprung ]").map(drop)
-    })?;
-    if stage == Stage::Verify {
-        scene.server().sh("docker pause $(docker ps -q --filter name=backend); touch /run/trap/go")?;
-        let begun = |e: &Value| e["data"]["kind"] == "stage_started" && e["data"]["stage"] == "verify";
-        scene.listener.until(&deployment, begun)?;
-    }
+    traps::sprung(scene, stage, &deployment)?;
     let owner = scene.shown(&deployment)?["worker"].as_str().context("its worker")?.to_owned();
     let frozen: usize = owner.trim_start_matches("worker-").parse()?;
     let heard = scene.stack.running(frozen).log()?.len();
     signal(scene, frozen, Signal::STOP)?;
-    if stage == Stage::Verify {
-        scene.server().sh("docker unpause $(docker ps -q --filter name=backend)")?;
-    }
+    traps::let_others_pass(scene.server(), stage)?;
 
     let story = scene.story(&deployment)?;
     ensure!(story.result()["outcome"] == "succeeded" && story.result()["attempts"] == 1, "{}", story.result());
