@@ -10,6 +10,7 @@ mod services;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -157,9 +158,13 @@ fn matrix(every: bool) -> Result<()> {
     ensure!(never.is_empty(), "no scenario passes {never:?}: add one to tests/crash_points/scenario.rs");
 
     let cases = cases(&traces, every);
-    let plays = cases.len();
+    let (plays, over) = (cases.len(), AtomicUsize::new(0));
     let outcomes = on_lanes(&template, cases, async |lane, case: Case<'_>| {
         let outcome = try_case(lane, &case).await;
+        let over = over.fetch_add(1, Ordering::Relaxed) + 1;
+        if over.is_multiple_of(100) {
+            let _ = writeln!(std::io::stderr(), "{over} of {plays} deaths after {:?}", begun.elapsed());
+        }
         (case.at, case.scenario.name, outcome)
     })?;
     let (mut survived, mut missed, mut broken) = (BTreeSet::new(), Vec::new(), Vec::new());
