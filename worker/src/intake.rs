@@ -159,7 +159,7 @@ impl Intake {
         let read = slipway_protocol::read(&incoming.body, &incoming.metadata());
         let (told, tracestate) = admission::told(&read);
         let span = telemetry::processing(topology::DEPLOYMENTS_QUEUE, &told, tracestate.as_deref(), &incoming);
-        self.commit(&read, &incoming).instrument(span).await?;
+        self.patiently(self.commit(&read, &incoming)).instrument(span).await?;
         if !crash::around(Step::Ack, delivered.ack()).await? {
             tracing::warn!("the acknowledgement came too late; the message will come again and be a duplicate");
         }
@@ -168,6 +168,20 @@ impl Intake {
 }
 
 impl Intake {
+    /// Says so when a message is long in hand, by a lock for one: no other is taken in meanwhile. The next canary tells
+    /// that it's over.
+    async fn patiently(&self, committing: impl Future<Output = Result<(), Ended>>) -> Result<(), Ended> {
+        tokio::pin!(committing);
+        tokio::select! {
+            committed = &mut committing => return committed,
+            () = tokio::time::sleep(CANARY_PATIENCE) => {}
+        }
+        let reason = format!("a message has waited for the database for {CANARY_PATIENCE:?}, and the others for it");
+        tracing::warn!("{reason}; ops/runbook.md tells under Postgres how to find who holds a lock");
+        self.readiness.unmet(Condition::Canary, reason);
+        committing.await
+    }
+
     /// Commits what the message calls for, however often that takes.
     async fn commit(&self, read: &Result<Message, Rejection>, incoming: &Incoming) -> Result<(), Ended> {
         let once = || async {
