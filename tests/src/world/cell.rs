@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command};
 
 use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::wait;
@@ -76,16 +77,16 @@ impl Cell {
         // Whoever was about to start another process may have done so meanwhile.
         loop {
             let entries = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-            let all: BTreeSet<i32> = entries.filter(|pid| pid_namespace(*pid).as_ref() == Some(&own)).collect();
-            let new: Vec<i32> = all.difference(&told).copied().collect();
+            let new: Vec<i32> =
+                entries.filter(|pid| !told.contains(pid) && pid_namespace(*pid).as_ref() == Some(&own)).collect();
             if new.is_empty() {
                 return Ok(());
             }
-            for pid in new.into_iter().filter_map(Pid::from_raw) {
-                match kill_process(pid, signal) {
-                    Err(rustix::io::Errno::SRCH) | Ok(()) => drop(told.insert(pid.as_raw_nonzero().get())),
+            for pid in new {
+                match kill_process(Pid::from_raw(pid).context("no process")?, signal) {
+                    Ok(()) | Err(Errno::SRCH) => told.insert(pid),
                     Err(error) => return Err(error.into()),
-                }
+                };
             }
         }
     }

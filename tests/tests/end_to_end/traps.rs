@@ -29,8 +29,8 @@ END
 done
 "#;
 
-/// Which call to trap for a stage. Verify runs nothing on the server: it's caught by
-/// a port that falls silent, from the end of the stage before.
+/// Which call to trap for a stage. Verify runs nothing on the server: it's caught by a port that falls
+/// silent, from the end of the stage before.
 fn call(stage: Stage) -> (&'static str, &'static str) {
     match stage {
         Stage::Preflight => ("ufw", "status"),
