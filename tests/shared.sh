@@ -3,7 +3,9 @@
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 export SLIPWAY_CACHE=${SLIPWAY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/slipway}
 export PATH=$SLIPWAY_CACHE/tools/bin:$PATH
-export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} RUST_BACKTRACE=${RUST_BACKTRACE:-0}
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
+# What went wrong is in the errors' words; thirty lines of frames below each would only hide them.
+export RUST_LIB_BACKTRACE=${RUST_LIB_BACKTRACE:-0} RUST_BACKTRACE=${RUST_BACKTRACE:-0}
 
 # The comment at the script's head is its help.
 case ${1:-} in

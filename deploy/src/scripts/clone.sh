@@ -11,7 +11,7 @@ if [ -f "$kept/env" ]; then
     rm -f "$kept/env"
 fi
 
-head=$(repo_git rev-parse -q --verify HEAD 2>/dev/null || :)
+head=$(repo_git rev-parse -q --verify HEAD 2>/dev/null || cat .slipway/commit 2>/dev/null || :)
 
 # What serves now, noted until the new release has proven itself: a failure puts it back. Empty: nothing served before.
 if [ ! -d .slipway/served ]; then
@@ -26,10 +26,15 @@ if [ ! -d .slipway/served ]; then
         running >.slipway/note/running
         [ ! -f .slipway/stopped ] || : >.slipway/note/stopped
         printf '%s\n' "$head" >.slipway/note/commit
-        # Its objects stay, though no branch may know it any more.
-        repo_git update-ref refs/slipway/served "$head"
     fi
     mv -T .slipway/note .slipway/served
+fi
+
+# A git that was killed, or a server that lost its power, may have left what isn't a sound repository.
+if ! repo_git fsck --connectivity-only --no-dangling --no-progress >/dev/null 2>&1; then
+    if [ -d .git ]; then echo "warning: $dir/.git was damaged and is made anew" >&2; fi
+    rm -rf .git
+    repo_git init -q
 fi
 
 if [ "$head" = "$commit" ]; then
@@ -41,20 +46,28 @@ if [ "$head" = "$commit" ]; then
 fi
 [ -z "$head" ] || tell previous "$head"
 
-[ -d .git ] || repo_git init -q
 if [ -n "$(repo_git config remote.origin.url || :)" ]; then repo_git config remote.origin.url "$url"; fi
+# One pack, and all of it on the disk: half an object would be in the way of every later deployment.
 fetch() {
-    repo_git -c credential.helper= -c 'credential.helper=!f() { if [ "$1" = get ]; then cat <&8; fi; }; f' \
-        fetch -q --no-tags --no-recurse-submodules --depth 1 "$url" "$commit" 8<&0 </dev/null
+    printf 'username=x-access-token\npassword=%s\n' "$password" | repo_git -c core.fsync=all -c fetch.unpackLimit=1 \
+        -c credential.helper= -c 'credential.helper=!f() { if [ "$1" = get ]; then cat <&8; fi; }; f' \
+        fetch -q --no-tags --no-recurse-submodules --depth 1 "$url" "$1" 8<&0 </dev/null
 }
-if ! repo_git cat-file -e "$commit^{tree}" 2>/dev/null || [ "$head" != "$commit" ]; then
-    password=$(printf '%s' "$token" | base64 -d)
-    if ! printf 'username=x-access-token\npassword=%s\n' "$password" | fetch; then
-        tell fetch failed
-        exit 4
-    fi
-    unset password
+has() { repo_git cat-file -e "$1^{tree}" 2>/dev/null; }
+password=$(printf '%s' "$token" | base64 -d)
+# A tree that is here may lack its files, where a fetch was killed.
+if { [ "$head" != "$commit" ] || ! has "$commit"; } && ! fetch "$commit"; then
+    tell fetch failed
+    exit 4
 fi
+# Its objects stay, though no branch may know it any more.
+if [ -f .slipway/served/commit ]; then
+    served=$(cat .slipway/served/commit)
+    has "$served" || fetch "$served" ||
+        echo "warning: commit $served, which serves, can't be fetched again: this deployment can't be taken back" >&2
+    if has "$served"; then repo_git update-ref refs/slipway/served "$served"; fi
+fi
+unset password
 
 tree=$(repo_git ls-tree -r --full-tree "$commit")
 case $tree in
@@ -69,6 +82,6 @@ if repo_git grep -q 'filter=lfs' "$commit" -- '*.gitattributes' .gitattributes; 
     die unsupported-repository "the repository uses Git LFS"
 fi
 
-repo_git checkout -q --force --detach "$commit" || die checkout-failed "git checkout failed in $dir"
+check_out "$commit" || die checkout-failed "git checkout failed in $dir"
 [ "$(repo_git rev-parse HEAD)" = "$commit" ] || die checkout-failed "HEAD isn't the commit after the checkout"
 tell change changed

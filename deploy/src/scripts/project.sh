@@ -161,6 +161,9 @@ repo_git() {
         -c core.hooksPath=/dev/null -c core.fsmonitor=false -c advice.detachedHead=false -c gc.autoDetach=false "$@"
 }
 
+# check_out COMMIT: notes it beside git's HEAD, which may be lost with a server's power.
+check_out() { repo_git checkout -q --force --detach "$1" && printf '%s\n' "$1" | put .slipway/commit 600; }
+
 # put FILE MODE: stdin becomes FILE. Made in .slipway, on the same file system: a crash leaves no secret elsewhere.
 # Chained, since a caller's `||` would let it go on after a step that failed, with half a file.
 put() {
@@ -177,7 +180,7 @@ by_hand() { [ -f "$1" ] && [ ! -L "$1" ]; }
 
 # restore: the files of the release that served before, as stage clone has noted them.
 restore() {
-    (umask 022 && repo_git checkout -q --force --detach "$(cat .slipway/served/commit)") ||
+    (umask 022 && check_out "$(cat .slipway/served/commit)") ||
         die checkout-failed "the code that served before couldn't be put back in $dir"
     put .env 600 <.slipway/served/env || die env-write-failed "the .env that served before couldn't be put back in $dir"
     if [ ! -f .slipway/served/override ]; then

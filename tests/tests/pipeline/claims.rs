@@ -127,10 +127,7 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
     let serving = server.sh(files).unwrap();
     let next = scene.publish(&sample.clone().with_file("README.md", "next"), Variant::Healthy);
     scene.world.ghcr().remove("acme/shop-tg-bot", &next.tag()).unwrap();
-    // What a killed git leaves is in nobody's way.
-    server
-        .sh("cd /opt/services/shop/.git; mkdir -p refs/slipway; touch index.lock packed-refs.lock refs/slipway/served.lock")
-        .unwrap();
+    what_a_killed_git_or_a_lost_power_left_is_made_anew(&scene, work(&commit), work(&next));
     // Nor is a release that was being tried when its worker died.
     server
         .sh("docker run -d --name shop-rehearsal-backend --label com.docker.compose.project=shop \
@@ -158,6 +155,45 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
     assert_eq!(server.sh(files).unwrap(), serving);
     assert_eq!(server.sh("cd /opt/services/shop/infra; [ ! -L .env ] && cat .env").unwrap(), "BY_HAND=\"x\"\n");
     what_somebody_stopped_stays_so_and_starts_as_it_served(&scene, &sample, &commit);
+}
+
+/// Whatever state the repository is in: the commit is checked out, and what serves can be put back. For locks it isn't
+/// even fetched again.
+fn what_a_killed_git_or_a_lost_power_left_is_made_anew(scene: &Scene, serving: Work, next: Work) {
+    let server = scene.world.target(0);
+    let checked_out = "cd /opt/services/shop; git() { command git -c safe.directory='*' \"$@\"; }; git rev-parse HEAD; \
+                       git diff-index HEAD --; git fsck --no-dangling 2>&1";
+    let damages = [
+        "touch index.lock packed-refs.lock refs/slipway/served.lock shallow.lock",
+        "find . -mindepth 1 -delete",
+        "rm -r objects",
+        "rm -r refs",
+        "rm HEAD",
+        ": >HEAD",
+        "echo [ >config",
+        ": >index",
+        "echo nonsense >index",
+        "echo nonsense >shallow",
+        "find objects -name '*.pack' -delete",
+        "find objects -type f -exec truncate -s 0 {} +",
+    ];
+    for damage in damages {
+        let before = server.sh(checked_out).unwrap();
+        assert_eq!(before.trim(), serving.request.repository.commit.as_str());
+        server.sh(&format!("cd /opt/services/shop/.git; {damage}")).unwrap();
+        scene.run_stages(next.clone(), &[Stage::Clone]).unwrap_or_else(|e| panic!("{damage}: {e:?}"));
+        assert_eq!(server.sh(checked_out).unwrap().trim(), next.request.repository.commit.as_str(), "{damage}");
+        let warned = std::mem::take(&mut *scene.heard.lines.lock().unwrap()).concat().contains("made anew");
+        assert_eq!(warned, !damage.starts_with("touch"), "{damage}");
+        let whole = "cd /opt/services/shop; git -c safe.directory='*' archive $(cat .slipway/served/commit) >/dev/null";
+        server.sh(whole).unwrap_or_else(|e| panic!("{damage}: what served is gone: {e:#}"));
+        for back in [true, false] {
+            server.sh("rm -r /opt/services/shop/.slipway/served").unwrap();
+            if back {
+                scene.run_stages(serving.clone(), &[Stage::Clone]).unwrap();
+            }
+        }
+    }
 }
 
 /// Stopping in the middle of a deployment, and a deployment that fails in the middle of a stop.
