@@ -251,7 +251,8 @@ impl Attempt {
         match finished.exit {
             Exit::Exited(0) => Ok(Ok(said)),
             Exit::Lost => Err(session.lost(script.name()).with_tail(said.tail())),
-            Exit::Exited(_) | Exit::Signalled(_) => match understood(&said) {
+            Exit::Signalled => Err(session.signalled(script.name()).with_tail(said.tail())),
+            Exit::Exited(_) => match understood(&said) {
                 Some(error) => Err(error),
                 None => Ok(Err(said)),
             },

@@ -116,7 +116,7 @@ codes! {
     InternalError "internal-error" Infrastructure "Slipway itself failed" "Report it with the deployment's id and the worker's log";
     // SSH
     ServerUnreachable "server-unreachable" Transient "No SSH connection to the server could be made" "Check that the server is up and that the workers may reach its SSH port";
-    ServerConnectionLost "server-connection-lost" Transient "The SSH connection broke while a command ran" "Replay when the server is stable; every stage converges";
+    ServerConnectionLost "server-connection-lost" Transient "The SSH connection broke, or the server ended the command, while it ran" "Replay when the server is stable; every stage converges. If only commands end, look for a lack of memory in the server's kernel log";
     SshKeyRefused "ssh-key-refused" UserAction "The server refused the workers' SSH key" "Put the workers' public key into the user's authorized_keys, or correct the key in the inventory";
     SshKeyUnusable "ssh-key-unusable" UserAction "The SSH key for this server can't be read" "Mount the key, or store it again with `slipway servers add --key-file`";
     HostKeyUnknown "host-key-unknown" UserAction "The server's host key isn't pinned" "Compare the fingerprint, then pin it with `slipway servers add --host-key`, or allow trust on first use for this server";

@@ -130,6 +130,18 @@ fn every_end_of_a_command_is_told_apart() {
             assert_eq!(heard, ["err", "out"]);
             assert_eq!(session.round_trips(), 9, "handshake, first channel, one exec");
 
+            for kill in [
+                "kill -s TERM -- -$$; sleep 60\n",
+                "kill -s KILL -- -$$; sleep 60\n",
+                "kill -s INT -- -$$; sleep 60\n",
+                "kill -s KILL $$\n",
+                "kill -s TERM $PPID; sleep 60\n",
+                "sh -c 'kill -s KILL $$'\n",
+            ] {
+                let done = exec(&mut session, &Script::new("killed", &[kill]), MINUTE, &never, &|_| {}).await.unwrap();
+                assert_eq!(done.exit, Exit::Signalled, "{kill}");
+            }
+
             let slow = Script::new("slow", &["sleep 60\n"]);
             let began = Instant::now();
             let error = exec(&mut session, &slow, Duration::from_secs(1), &never, &|_| {}).await.unwrap_err();

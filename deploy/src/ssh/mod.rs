@@ -37,10 +37,21 @@ pub const KILL_GRACE: Duration = Duration::from_secs(8);
 pub enum Exit {
     /// It exited with this code.
     Exited(u32),
-    /// A signal ended it.
-    Signalled(String),
+    /// A signal from somewhere else ended it: the server restarts, lacks memory, or somebody wanted it.
+    Signalled,
     /// The connection broke; it may still have ended either way.
     Lost,
+}
+
+impl Exit {
+    /// A shell gives 128 and the number of the signal that ended its command, and setsid, which every script runs under,
+    /// the bare number. KILL, TERM and INT are the ones that come from outside.
+    fn of(status: u32) -> Self {
+        match status {
+            9 | 15 | 130 | 137 | 143 => Self::Signalled,
+            status => Self::Exited(status),
+        }
+    }
 }
 
 /// A remote command that ended.
@@ -183,8 +194,8 @@ impl Session {
             match message {
                 Some(ChannelMsg::Data { data }) => ears.hear(&data, true),
                 Some(ChannelMsg::ExtendedData { data, .. }) => ears.hear(&data, false),
-                Some(ChannelMsg::ExitStatus { exit_status }) => exit = Exit::Exited(exit_status),
-                Some(ChannelMsg::ExitSignal { signal_name, .. }) => exit = Exit::Signalled(format!("{signal_name:?}")),
+                Some(ChannelMsg::ExitStatus { exit_status }) => exit = Exit::of(exit_status),
+                Some(ChannelMsg::ExitSignal { .. }) => exit = Exit::Signalled,
                 Some(ChannelMsg::Close) | None => break,
                 Some(_) => {}
             }
@@ -214,6 +225,18 @@ impl Session {
     #[must_use]
     pub fn lost(&self, what: &str) -> StageError {
         lost(what, &self.address)
+    }
+
+    /// The error for a script that a signal ended. Whatever it was about, what it said last explains nothing.
+    #[must_use]
+    pub fn signalled(&self, script: &str) -> StageError {
+        StageError::new(
+            ErrorCode::ServerConnectionLost,
+            format!(
+                "{script} was ended on {} by a signal: the server restarts, has no memory left, or somebody has sent it",
+                self.address
+            ),
+        )
     }
 }
 
