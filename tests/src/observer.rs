@@ -1,7 +1,7 @@
 //! Somebody outside who forgets nothing: asks for deployments, and keeps every event in a durable queue of its own, so
 //! that whatever happens to broker and connections meanwhile, the whole story is there to be read at the end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use lapin::options::{BasicGetOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions};
@@ -15,8 +15,11 @@ use crate::checker::{Event, History, Request};
 /// The observer's queue.
 const QUEUE: &str = "observer";
 
-/// How long a node is waited for; a frozen one never answers.
+/// How long a node is waited for in the first round; a frozen one never answers, a busy one late.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long all of them together are.
+const OVERALL: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection of the observer; its queue outlives it.
 pub struct Observer {
@@ -25,21 +28,28 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Connects to the first node that answers, and binds the queue that keeps all events from now on. The topology
-    /// must be there.
+    /// Connects to the first node that answers, going round until one does, and binds the queue that keeps all events
+    /// from now on. The topology must be there.
     ///
     /// # Errors
-    /// When no node can be reached or one refuses.
+    /// When no node can be reached or one refuses, for a minute.
     pub async fn connect(urls: &str) -> Result<Self> {
-        let mut last = None;
-        for url in urls.split(',') {
-            match tokio::time::timeout(PATIENCE, Self::open(url)).await {
-                Ok(Ok(observer)) => return Ok(observer),
-                Ok(Err(error)) => last = Some(error),
-                Err(late) => last = Some(late.into()),
+        let (begun, mut patience) = (Instant::now(), PATIENCE);
+        loop {
+            for url in urls.split(',') {
+                let opened = tokio::time::timeout(patience, Self::open(url)).await;
+                let error = match opened {
+                    Ok(Ok(observer)) => return Ok(observer),
+                    Ok(Err(error)) => error,
+                    Err(late) => late.into(),
+                };
+                if begun.elapsed() > OVERALL {
+                    return Err(error.context("the observer can't connect"));
+                }
             }
+            tokio::time::sleep(PAUSE).await;
+            patience *= 2;
         }
-        Err(last.context("no URL")?)
     }
 
     async fn open(url: &str) -> Result<Self> {
