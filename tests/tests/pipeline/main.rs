@@ -7,6 +7,7 @@ mod claims;
 mod rehearsal;
 mod scene;
 mod servers;
+mod severed;
 
 use std::collections::BTreeMap;
 
