@@ -27,6 +27,8 @@ if [ ! -d .slipway/served ]; then
         [ ! -f .slipway/stopped ] || : >.slipway/note/stopped
         printf '%s\n' "$head" >.slipway/note/commit
     fi
+    # Half a note would be worse than none: it says what to put back, also after the power was lost.
+    find .slipway/note -exec sync {} +
     mv -T .slipway/note .slipway/served
 fi
 

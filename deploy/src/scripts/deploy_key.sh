@@ -13,6 +13,7 @@ chmod 700 .slipway/put
 if cmp -s .slipway/put .slipway/ci-deploy; then
     rm .slipway/put
 else
+    sync .slipway/put
     mv -fT .slipway/put .slipway/ci-deploy
     tell changed command
 fi

@@ -13,8 +13,7 @@ if [ -n "$ids" ]; then
         if [ -f "$kept/volumes" ]; then cat "$kept/volumes"; fi
         docker inspect --format '{{range .Mounts}}{{if eq .Type "volume"}}{{println .Name}}{{end}}{{end}}' $ids |
             grep -xE '[0-9a-f]{64}' || :
-    } | sort -u >"$kept/volumes.new"
-    mv -fT "$kept/volumes.new" "$kept/volumes"
+    } | sort -u | put "$kept/volumes" 600
     # A database shuts down in its own time before it's removed.
     if [ -n "$(any_running)" ]; then
         project_compose stop >&2 || docker stop $(any_running) >&2 || :
