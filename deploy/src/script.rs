@@ -186,7 +186,7 @@ mod tests {
         let output = child.wait_with_output().expect("read");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(status.code(), Some(7), "{stderr}");
-        assert_eq!(output.stdout, b"\nMARK said 42\n");
+        assert_eq!(output.stdout, b"\nMARK said 42\n\nMARK ended yes\n");
         assert!(stderr.starts_with(value), "{stderr}");
         assert!(!stderr.contains("data="), "{stderr}");
     }

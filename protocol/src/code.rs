@@ -142,7 +142,7 @@ codes! {
     GitCredentialRefused "git-credential-refused" UserAction "The git server refused the credential" "Check the GitHub App's contents permission, or renew the token";
     CommitNotFound "commit-not-found" Permanent "The commit isn't in the repository" "Push the commit, or emit an event for one that exists";
     GitUnavailable "git-unavailable" Transient "The git server doesn't answer" "Wait for GitHub to recover, then replay";
-    CheckoutFailed "checkout-failed" Infrastructure "The code couldn't be checked out on the server" "Read the tail of git's output and repair the project's directory";
+    CheckoutFailed "checkout-failed" Infrastructure "The code couldn't be checked out on the server" "Read the tail of git's output and repair the project's directory; its .git may be moved away, it's made anew";
     EnvFileTracked "env-file-tracked" UserAction "The repository tracks .env, which holds secrets" "Remove .env from the repository and ignore it";
     UnsupportedRepository "unsupported-repository" UserAction "The repository uses submodules or LFS, which a deployment doesn't fetch" "Move what is needed at run time into images";
     // Env

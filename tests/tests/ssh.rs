@@ -142,6 +142,10 @@ fn every_end_of_a_command_is_told_apart() {
                 assert_eq!(done.exit, Exit::Signalled, "{kill}");
             }
 
+            // Compose's own status for files that it can't read is setsid's for TERM.
+            let done = exec(&mut session, &Script::new("own", &["exit 15\n"]), MINUTE, &never, &|_| {}).await.unwrap();
+            assert_eq!(done.exit, Exit::Exited(15));
+
             let slow = Script::new("slow", &["sleep 60\n"]);
             let began = Instant::now();
             let error = exec(&mut session, &slow, Duration::from_secs(1), &never, &|_| {}).await.unwrap_err();

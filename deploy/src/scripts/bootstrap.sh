@@ -30,7 +30,8 @@ die() {
 watchdog=$!
 exec 3<&-
 cleanup() { :; }
-trap 'cleanup; kill -KILL "$watchdog" 2>/dev/null || :' EXIT
+# Told last, it shows that the script has come to an end of its own.
+trap 'cleanup; kill -KILL "$watchdog" 2>/dev/null || :; tell ended yes' EXIT
 # The watchdog stays: it kills what doesn't heed the first signal.
 trap 'trap - EXIT; cleanup; exit 143' TERM HUP INT
 eval "$script"

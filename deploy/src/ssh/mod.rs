@@ -44,11 +44,13 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// A shell gives 128 and the number of the signal that ended its command, and setsid, which every script runs under,
-    /// the bare number. KILL, TERM and INT are the ones that come from outside.
-    fn of(status: u32) -> Self {
+    /// A shell gives 128 and the number of the signal that ended its command: KILL and TERM are the ones that come from
+    /// outside. Setsid, which every script runs under, gives the bare number, which may as well be a program's own
+    /// status: of those a script that came to its end tells.
+    fn of(status: u32, said: &Said) -> Self {
         match status {
-            9 | 15 | 130 | 137 | 143 => Self::Signalled,
+            137 | 143 => Self::Signalled,
+            9 | 15 if said.value("ended").is_none() => Self::Signalled,
             status => Self::Exited(status),
         }
     }
@@ -194,7 +196,7 @@ impl Session {
             match message {
                 Some(ChannelMsg::Data { data }) => ears.hear(&data, true),
                 Some(ChannelMsg::ExtendedData { data, .. }) => ears.hear(&data, false),
-                Some(ChannelMsg::ExitStatus { exit_status }) => exit = Exit::of(exit_status),
+                Some(ChannelMsg::ExitStatus { exit_status }) => exit = Exit::Exited(exit_status),
                 Some(ChannelMsg::ExitSignal { .. }) => exit = Exit::Signalled,
                 Some(ChannelMsg::Close) | None => break,
                 Some(_) => {}
@@ -203,6 +205,9 @@ impl Session {
         writing.abort();
         let _ = timeout(Duration::from_secs(1), writer.close()).await;
         let said = ears.finish();
+        if let Exit::Exited(status) = exit {
+            exit = Exit::of(status, &said);
+        }
         match stopped {
             Some(why) => Err(StageError::new(
                 ErrorCode::DeadlineExceeded,

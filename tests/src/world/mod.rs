@@ -53,7 +53,7 @@ pub use registry::{Registry, RegistryCredential};
 pub use sample::{Generation, Sample};
 pub use service::Service;
 pub use target::Target;
-pub use wait::{ended, eventually, interrupt, is_interrupted};
+pub use wait::{ended, eventually, interrupt, is_interrupted, was_interrupted};
 
 /// What a world shall have besides its network and its registries.
 #[derive(Debug, Clone, Copy, Default)]

@@ -30,6 +30,14 @@ pub fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
+/// Whether [`interrupt`] was called, or is about to be: a Ctrl-C ends a program that was just started, and whoever waits
+/// for that one may learn of it before the signal's own thread has run.
+#[must_use]
+pub fn was_interrupted() -> bool {
+    const SOON: Duration = Duration::from_millis(500);
+    eventually("an interruption", SOON, || if is_interrupted() { Ok(()) } else { bail!("none") }).is_ok()
+}
+
 /// Polls `check` until it is `Ok(true)`; an error of it ends the wait.
 ///
 /// # Errors

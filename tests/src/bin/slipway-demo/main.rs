@@ -17,7 +17,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use slipway_protocol::{DeploymentId, DeploymentResult, EventType};
 use slipway_tests::stack::Stack;
-use slipway_tests::world::{Generation, Sample, Variant, ended, is_interrupted};
+use slipway_tests::world::{Generation, Sample, Variant, ended, is_interrupted, was_interrupted};
 
 use say::Laps;
 
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     };
     match signals::listen().and_then(|()| demo(&options)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) if is_interrupted() => {
+        Err(_) if was_interrupted() => {
             say::message("interrupted; all that was started is gone");
             ExitCode::from(signals::INTERRUPTED)
         }
