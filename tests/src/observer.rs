@@ -48,7 +48,7 @@ impl Observer {
                 }
             }
             tokio::time::sleep(PAUSE).await;
-            patience *= 2;
+            patience = OVERALL.min(patience * 2);
         }
     }
 
