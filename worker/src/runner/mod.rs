@@ -76,20 +76,21 @@ impl Runner {
         let wakeups = runner.store.listen();
         let mut attempts = JoinSet::new();
         let mut reaped = Instant::now();
+        let mut database = Trouble::default();
         while !runner.drain.has_begun() {
             if reaped.elapsed() >= runner.settings.lease / 4 {
                 reaped = Instant::now();
-                log(runner.reap().await);
+                database.note(runner.reap().await);
             }
             if attempts.len() < runner.settings.concurrency {
                 let asked = Instant::now();
                 match runner.store.claim(runner.settings.terms()).await {
                     Ok(Some(claim)) => {
+                        database.note(Ok(()));
                         attempts.spawn(runner.clone().carry_out(claim, asked, wakeups.wishes()));
                         continue;
                     }
-                    Ok(None) => {}
-                    Err(error) => log(Err(error)),
+                    none_due => database.note(none_due.map(drop)),
                 }
             }
             tokio::select! {
@@ -121,10 +122,19 @@ impl Runner {
     }
 }
 
-fn log(outcome: Result<(), StoreError>) {
-    if let Err(error) = outcome {
-        let error = format!("{:#}", anyhow::Error::from(error));
-        tracing::error!(error, "the database fails; it's tried again");
+/// Whether the database fails: told once, and once that it's over. It's asked every second.
+#[derive(Default)]
+struct Trouble(bool);
+
+impl Trouble {
+    fn note(&mut self, outcome: Result<(), StoreError>) {
+        let failed_before = std::mem::replace(&mut self.0, outcome.is_err());
+        match outcome.map_err(|error| format!("{:#}", anyhow::Error::from(error))) {
+            Err(error) if failed_before => tracing::debug!(error, "the database still fails"),
+            Err(error) => tracing::error!(error, "the database fails; it's tried again until it doesn't"),
+            Ok(()) if failed_before => tracing::info!("the database gives work out again"),
+            Ok(()) => {}
+        }
     }
 }
 
