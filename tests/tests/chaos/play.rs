@@ -116,7 +116,7 @@ impl Play {
             let publishing = scope.spawn(|| world.block_on(requests::publish(world.amqp_url(), orders, numbers)));
             let acted = self.act(&mut crew);
             let deserters = std::mem::take(&mut crew.deserters);
-            let ended = acted.and_then(|()| self.settle(&mut crew, orders.len()));
+            let ended = acted.and_then(|()| self.settle(&mut crew, orders.len(), &|| publishing.is_finished()));
             let logs = crew.logs();
             let stopped = ended.and_then(|()| crew.stop_all());
             // The publisher ends when there is nobody left to give it numbers.
@@ -144,9 +144,10 @@ impl Play {
     }
 
     /// Waits until everything that was asked for has ended and was told.
-    fn settle(&self, crew: &mut Crew<'_>, requests: usize) -> Result<()> {
+    fn settle(&self, crew: &mut Crew<'_>, requests: usize, publisher_gone: &dyn Fn() -> bool) -> Result<()> {
         let begun = Instant::now();
         loop {
+            ensure!(!publisher_gone(), "the publisher ended before everything was published");
             crew.start_all()?;
             let open = self.stack.world.block_on(open(self.stack.world.database_url(), requests))?;
             match open {
