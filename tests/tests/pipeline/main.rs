@@ -4,10 +4,10 @@
 
 mod ci_job;
 mod claims;
+mod killed_scripts;
 mod rehearsal;
 mod scene;
 mod servers;
-mod severed;
 
 use std::collections::BTreeMap;
 
