@@ -143,8 +143,9 @@ impl Store {
         Ok(row.map(|row| Lease { deployment: head.id, slug: project.slug, server, fence: Fence(row.get(0)) }))
     }
 
-    /// Keeps the lease for `span` from now, and says whether somebody wishes to cancel the deployment. An expired lease
-    /// isn't revived: its work may be somebody else's by now.
+    /// Keeps the lease for `span` from now, and says whether somebody wishes to cancel the deployment. A lease that has
+    /// expired or was given back isn't revived, not even by a renewal that began before and met its row only afterwards:
+    /// hence the clock as it is then, and not `now()`, which stands still from the beginning.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`], or when the database fails.
@@ -155,7 +156,8 @@ impl Store {
                 .await?
                 .query_opt(
                     "UPDATE project_leases l SET expires_at = now() + $4 * interval '1 second' FROM deployments d
-                     WHERE l.project_slug = $1 AND l.server = $2 AND l.fence = $3 AND l.expires_at > now() AND d.id = $5
+                     WHERE l.project_slug = $1 AND l.server = $2 AND l.fence = $3 AND l.expires_at > clock_timestamp()
+                       AND d.id = $5
                      RETURNING d.cancel_requested_at IS NOT NULL",
                     &[
                         &lease.slug.as_str(),

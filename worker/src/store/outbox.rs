@@ -71,14 +71,14 @@ pub struct Backlog {
 }
 
 impl Store {
-    /// Takes or renews the relay's lease for `span`; `None` while another process has it.
+    /// Renews the relay's lease for `span`, or takes it when none is held; `None` when another process has it.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn lease_relay(&self, held: Option<RelayLease>, span: Duration) -> Result<Option<RelayLease>> {
         deadline(async {
             let held = held.map_or(0, |l| l.fence);
-            // A renewal keeps its fence; taking over an expired lease raises it.
+            // A renewal keeps its fence; whoever takes the lease, or gives it back, raises it.
             let row = self
                 .client()
                 .await?
@@ -87,7 +87,7 @@ impl Store {
                          VALUES ($1, 1, now() + $3 * interval '1 second')
                      ON CONFLICT (the_one) DO UPDATE SET owner = $1, expires_at = now() + $3 * interval '1 second',
                          fence = CASE WHEN l.fence = $2 THEN l.fence ELSE l.fence + 1 END
-                         WHERE l.fence = $2 OR l.expires_at <= now()
+                         WHERE CASE WHEN $2 = 0 THEN l.expires_at <= now() ELSE l.fence = $2 END
                      RETURNING fence",
                     &[&self.name, &held, &seconds(span)],
                 )
@@ -97,7 +97,8 @@ impl Store {
         .await
     }
 
-    /// Gives the relay's lease back, so that another process needn't wait for its end.
+    /// Gives the relay's lease back, so that another process needn't wait for its end. A renewal that is still under way
+    /// finds another fence.
     ///
     /// # Errors
     /// When the database fails.
@@ -105,7 +106,10 @@ impl Store {
         deadline(async {
             self.client()
                 .await?
-                .execute("UPDATE relay_lease SET expires_at = now() WHERE fence = $1", &[&lease.fence])
+                .execute(
+                    "UPDATE relay_lease SET fence = fence + 1, expires_at = now() WHERE fence = $1",
+                    &[&lease.fence],
+                )
                 .await?;
             Ok(())
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use slipway_protocol::{Change, ErrorCode, Outcome, ProgressKind, Stage, StageSummary};
 use slipway_worker::store::{Boundary, Claim, End, Interrupted, StageEnd, State, StoreError};
 
-use super::{LONG, accept, claimed, ended_failed, failure, state};
+use super::{LONG, accept, claimed, ended_failed, failure, held_back, somebody_waits, state};
 use crate::services::Database;
 use crate::services::rig::{eventually, request};
 
@@ -116,6 +116,23 @@ async fn a_renewed_lease_is_not_reaped() {
     store.renew(&claim.lease, LONG).await.unwrap();
     assert_eq!(store.reap(10).await.unwrap(), None);
     assert_eq!(state(&store, claim.lease.deployment).await, State::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_comes_late_does_not_revive_a_lease_that_was_given_back() {
+    let (database, store) = Database::migrated("w").await;
+    let lease = claimed(&store).await.lease;
+    let gate = held_back(&database, "project_leases", "%cancel_requested_at%").await;
+    let late = tokio::spawn({
+        let (store, lease) = (store.clone(), lease.clone());
+        async move { store.renew(&lease, LONG).await }
+    });
+    somebody_waits(&database).await;
+    store.finish(&lease, &ended_failed(), &StageEnd::default()).await.unwrap();
+    drop(gate);
+    let renewed = late.await.unwrap();
+    assert!(matches!(renewed, Err(StoreError::LeaseLost)), "{renewed:?}");
+    assert_eq!(database.count("SELECT count(*) FROM project_leases WHERE expires_at > now()").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,8 @@ mod superseding;
 
 use std::time::Duration;
 
-use services::rig::{incoming, request};
+use services::Database;
+use services::rig::{eventually, incoming, request};
 use slipway_protocol::{DeploymentId, ErrorCode, Failure, Stage, decode};
 use slipway_worker::store::{Accepted, Claim, End, State, Store};
 
@@ -26,6 +27,29 @@ async fn accept(store: &Store, body: &[u8]) -> (DeploymentId, Accepted) {
 async fn claimed(store: &Store) -> Claim {
     accept(store, &request(|_| {})).await;
     store.claim(LONG).await.unwrap().unwrap()
+}
+
+/// Holds the next statement on `table` that looks like `query`, once its `now()` stands and before it looks for its rows,
+/// as a machine does that is short of time; it goes on when the connection that is given is dropped.
+async fn held_back(database: &Database, table: &str, query: &str) -> tokio_postgres::Client {
+    let gate = database.another().await;
+    let trap = format!(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF current_query() LIKE '{query}' THEN PERFORM pg_advisory_xact_lock_shared(1); END IF;
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER wait BEFORE INSERT OR UPDATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION wait();
+         SELECT pg_advisory_lock(1)"
+    );
+    gate.batch_execute(&trap).await.unwrap();
+    gate
+}
+
+/// Waits until a statement is held.
+async fn somebody_waits(database: &Database) {
+    let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                   WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()";
+    eventually("a statement is held", || async { database.count(waiting).await == 1 }).await;
 }
 
 async fn state(store: &Store, id: DeploymentId) -> State {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use slipway_protocol::{ProgressKind, Stage};
 use slipway_worker::store::{End, StageEnd, StoreError};
 
-use super::{LONG, claimed, ended_failed, failure};
+use super::{LONG, claimed, ended_failed, failure, held_back, somebody_waits};
 use crate::services::Database;
 use crate::services::rig::eventually;
 
@@ -48,6 +48,22 @@ async fn the_relays_lease_has_one_holder_and_a_stale_one_marks_nothing() {
     assert_eq!(first.lease_relay(Some(old), LONG).await.unwrap(), None);
     let marked = first.mark_published(old, &[]).await;
     assert!(matches!(marked, Err(StoreError::LeaseLost)), "{marked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_comes_late_does_not_keep_the_relays_lease_that_was_given_back() {
+    let (database, store) = Database::migrated("w").await;
+    let lease = store.lease_relay(None, LONG).await.unwrap().unwrap();
+    let gate = held_back(&database, "relay_lease", "INSERT%").await;
+    let late = tokio::spawn({
+        let store = store.clone();
+        async move { store.lease_relay(Some(lease), LONG).await }
+    });
+    somebody_waits(&database).await;
+    store.release_relay(lease).await.unwrap();
+    drop(gate);
+    assert_eq!(late.await.unwrap().unwrap(), None);
+    assert!(store.lease_relay(None, LONG).await.unwrap().is_some(), "nobody needs to wait for its end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
