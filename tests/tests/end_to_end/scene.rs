@@ -127,10 +127,14 @@ impl Scene {
         Ok(told.lines().map(str::to_owned).collect())
     }
 
-    /// Drains worker `number`, and checks that nothing followed on any result and that none came twice.
+    /// Drains worker `number`, which is nothing to be alarmed about, and checks that nothing followed on any result and
+    /// that none came twice.
     pub fn end(mut self, number: usize) -> Result<()> {
+        let before = self.stack.running(number).log()?.len();
         let code = self.stack.running(number).drain()?;
-        ensure!(code == Some(0), "the drain ended with {code:?}:\n{}", self.stack.running(number).log()?);
+        let log = self.stack.running(number).log()?;
+        ensure!(code == Some(0), "the drain ended with {code:?}:\n{log}");
+        ensure!(!log[before..].contains("ERROR"), "an orderly end alarms people:\n{}", &log[before..]);
         let mut ended = BTreeMap::new();
         for event in self.listener.all(&self.stack.world)? {
             let id = event["data"]["deployment_id"].to_string();

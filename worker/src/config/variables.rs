@@ -199,8 +199,8 @@ variables! {
             "That user's password or token", "the path of a file that holds the password";
     }
     "Telemetry" {
-        LOG: String = "SLIPWAY_LOG", Default("info"), false, parse::log_filter,
-            "What is logged, to standard error", "a level or tracing directives, such as info,slipway_deploy=debug";
+        LOG: String = "SLIPWAY_LOG", Default("info,lapin=off"), false, parse::log_filter,
+            "What is logged, to standard error; without lapin, since the worker itself tells what becomes of connections", "a level or tracing directives, such as info,slipway_deploy=debug";
         LOG_FORMAT: LogFormat = "SLIPWAY_LOG_FORMAT", Default("json"), false, parse::log_format,
             "How it's logged", "json or text";
         OTLP_ENDPOINT: String = "OTEL_EXPORTER_OTLP_ENDPOINT", Optional, true, parse::otlp_endpoint,
