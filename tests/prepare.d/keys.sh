@@ -1,4 +1,5 @@
-# The CA that every target server trusts, one server certificate for all stand-ins of public services, the workers' SSH key.
+# The CA that every target server trusts, one server certificate for all stand-ins of public services, the workers' SSH
+# key, the GitHub App's.
 # The private keys guard nothing outside a test world.
 set -euo pipefail
 mkdir -p "$1"
@@ -14,3 +15,4 @@ subjectAltName = DNS:ghcr.io, DNS:github.com, DNS:api.github.com, DNS:registry-1
 EXT
 rm -f server.csr ca.srl
 ssh-keygen -q -t ed25519 -N '' -C slipway-worker -f worker
+openssl genrsa -traditional -out app.pem 2048 2>/dev/null

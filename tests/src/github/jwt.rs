@@ -25,21 +25,25 @@ const TOO_FAR: &str = "'Expiration time' claim ('exp') is too far in the future"
 const ISSUED_AT: &str =
     "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued";
 
-/// A fresh RSA key for the app.
+/// The app's RSA key.
 pub(super) struct AppKey {
     pem: String,
     public_der: Vec<u8>,
 }
 
 impl AppKey {
-    /// ring can't make RSA keys, so openssl does.
+    /// A fresh one. ring can't make RSA keys, so openssl does.
     pub(super) fn generate() -> anyhow::Result<Self> {
         let made = Command::new("openssl").args(["genrsa", "-traditional", "2048"]).output().context("run openssl")?;
         ensure!(made.status.success(), "openssl genrsa: {}", String::from_utf8_lossy(&made.stderr));
-        let pem = String::from_utf8(made.stdout)?;
+        Self::new(String::from_utf8(made.stdout)?)
+    }
+
+    /// One that somebody has made: PEM, PKCS#1.
+    pub(super) fn new(pem: String) -> anyhow::Result<Self> {
         let der = PrivatePkcs1KeyDer::from_pem_slice(pem.as_bytes())?;
         let pair = RsaKeyPair::from_der(der.secret_pkcs1_der())
-            .map_err(|error| anyhow!("openssl made a key that ring rejects: {error}"))?;
+            .map_err(|error| anyhow!("ring rejects the app's key: {error}"))?;
         Ok(Self { pem, public_der: pair.public_key().as_ref().to_vec() })
     }
 

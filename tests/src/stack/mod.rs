@@ -58,6 +58,7 @@ impl Stack {
             git_addr: SocketAddr::from((net::GITHUB, 443)),
             tls: Some(tls),
             git_root: world.git_root().to_owned(),
+            app_key: Some(world.app_key()),
         };
         let github =
             std::thread::scope(|scope| scope.spawn(|| world.enter().and_then(|()| GitHub::start(options))).join())

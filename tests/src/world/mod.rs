@@ -252,6 +252,12 @@ impl World {
         self.cache.key("server.key")
     }
 
+    /// The private key of the GitHub App, PEM, PKCS#1.
+    #[must_use]
+    pub fn app_key(&self) -> PathBuf {
+        self.cache.key("app.pem")
+    }
+
     /// The workers' private SSH key (OpenSSH format); root of every target accepts it.
     #[must_use]
     pub fn ssh_key(&self) -> PathBuf {

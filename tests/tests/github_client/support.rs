@@ -43,7 +43,7 @@ impl World {
 
     fn start_in(directory: TempDir, tls: Option<TlsFiles>) -> anyhow::Result<Self> {
         let ca_file = tls.as_ref().map(|tls| tls.certificate.clone());
-        let options = GitHubOptions { tls, ..GitHubOptions::loopback(directory.path().join("repositories")) };
+        let options = GitHubOptions { tls, ..GitHubOptions::loopback(directory.path().join("repositories"))? };
         let github = GitHub::start(options)?;
         github.add_repository("acme", "Shop.Front", &NewRepository::default())?;
         github.add_repository("acme", "other", &NewRepository::default())?;

@@ -58,7 +58,8 @@ async fn a_json_web_token_from_the_future_is_refused() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_json_web_token_signed_by_another_key_can_not_be_decoded() -> anyhow::Result<()> {
     let world = World::start()?;
-    let other = GitHub::start(GitHubOptions::loopback(world.directory.path().join("elsewhere")))?;
+    let elsewhere = GitHubOptions::loopback(world.directory.path().join("elsewhere"))?;
+    let other = GitHub::start(GitHubOptions { app_key: None, ..elsewhere })?;
     let claims = json!({ "iss": world.github.app_id(), "iat": now() - 60, "exp": now() + 540 });
     let forged = sign(other.app_private_key_pem(), &claims)?;
     world.get("/app", &forged).await?.is(401, "A JSON web token could not be decoded")?;

@@ -220,7 +220,7 @@ async fn both_servers_speak_tls() -> anyhow::Result<()> {
     std::fs::write(&tls.certificate, made.cert.pem())?;
     std::fs::write(&tls.key, made.signing_key.serialize_pem())?;
     let certificate = tls.certificate.display().to_string();
-    let options = GitHubOptions { tls: Some(tls), ..GitHubOptions::loopback(directory.path().join("repositories")) };
+    let options = GitHubOptions { tls: Some(tls), ..GitHubOptions::loopback(directory.path().join("repositories"))? };
     let github = GitHub::start(options)?;
     github.add_repository("acme", "public", &NewRepository { private: false, ..NewRepository::default() })?;
 

@@ -38,7 +38,7 @@ impl World {
 
     pub fn start_with(permissions: &[(&str, Level)]) -> anyhow::Result<Self> {
         let directory = TempDir::new()?;
-        let github = GitHub::start(GitHubOptions::loopback(directory.path().join("repositories")))?;
+        let github = GitHub::start(GitHubOptions::loopback(directory.path().join("repositories"))?)?;
         github.add_repository("acme", "Shop.Front", &NewRepository::default())?;
         github.add_repository("acme", "other", &NewRepository::default())?;
         let installation = github.install_app("acme", &[SHOP, OTHER], permissions);

@@ -74,6 +74,7 @@ impl Scene {
             git_addr: SocketAddr::from((net::GITHUB, 80)),
             tls: None,
             git_root: world.git_root().to_owned(),
+            app_key: Some(world.app_key()),
         })
         .unwrap();
         let token = github.add_token(&NewToken::classic(&["repo"]));
