@@ -7,6 +7,12 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
 # What went wrong is in the errors' words; thirty lines of frames below each would only hide them.
 export RUST_LIB_BACKTRACE=${RUST_LIB_BACKTRACE:-0} RUST_BACKTRACE=${RUST_BACKTRACE:-0}
 
+# Worlds, servers' disks and databases lie in memory where there is plenty of it: they are made and removed all the time,
+# and nothing of them outlives a run.
+room() { [ "$(awk '$1 == "MemAvailable:" { print int($2 / 1048576) }' /proc/meminfo)" -ge "$1" ] &&
+  [ "$(df --output=avail -B 1G /dev/shm | tail -n 1)" -ge "$1" ]; }
+if [ -z "${TMPDIR:-}" ] && room 12; then export TMPDIR=/dev/shm; fi
+
 # The comment at the script's head is its help.
 case ${1:-} in
   -h | --help)
