@@ -71,6 +71,8 @@ enum Failed {
 #[derive(Default)]
 struct Memory {
     lease: Option<RelayLease>,
+    /// When; `None` calls for a renewal before anything else is sent. As long as the lease's fence is the newest, nobody
+    /// else was the relay meanwhile.
     renewed: Option<Instant>,
     resting: Resting,
     canary_sent: Option<(String, Instant)>,
@@ -161,7 +163,7 @@ impl Relay {
                 Err(Failed::Database(error)) => {
                     let error = format!("{:#}", anyhow::Error::from(error));
                     tracing::warn!(error, "the outbox can't be read or marked; it's tried again");
-                    memory.lease = None;
+                    memory.renewed = None;
                     tokio::time::sleep(POLL).await;
                     continue;
                 }
@@ -179,7 +181,7 @@ impl Relay {
 
     async fn keep_lease(&self, memory: &mut Memory) -> Result<Option<RelayLease>, StoreError> {
         if memory.lease.is_none() || memory.renewed.is_none_or(|at| at.elapsed() >= LEASE / 3) {
-            let held = memory.lease.take();
+            let held = memory.lease;
             let (asked, taken) = (Instant::now(), self.store.lease_relay(held, LEASE).await?);
             if taken.is_some() != held.is_some() {
                 tracing::info!(relay = taken.is_some(), "who relays has changed");
@@ -198,7 +200,7 @@ impl Relay {
         tokio::select! {
             through = self.send_pages(publishers, lease, &mut memory.resting) => through,
             lost = self.hold(lease) => {
-                memory.lease = None;
+                memory.renewed = None;
                 // Messages are under way: their channels can't be used for others.
                 Err(AmqpError::Down(format!("left in the middle of a page: {lost}")).into())
             }

@@ -71,6 +71,8 @@ async fn without_the_database_consuming_stops_and_goes_on_later() {
     outside.result().await;
     // Cut off before it's marked as published, the result would be told twice.
     eventually("nothing waits to be told", || async { store.backlog().await.unwrap().depth == 0 }).await;
+    let relay = "SELECT fence FROM relay_lease";
+    let before = database.count(relay).await;
     let admin = database.outside().await;
     let shut = format!(
         "ALTER DATABASE {0} ALLOW_CONNECTIONS false;
@@ -87,6 +89,8 @@ async fn without_the_database_consuming_stops_and_goes_on_later() {
     eventually("the consumer is given up", || async { unready(&worker) }).await;
     admin.batch_execute(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", database.name)).await.unwrap();
     assert_eq!(outside.result().await["data"]["deployment_id"], id_of(&body).to_string());
+    let after: i64 = database.another().await.query_one(relay, &[]).await.unwrap().get(0);
+    assert_eq!(after, before, "the relay waited for the end of its own lease");
     worker.stop().await;
 }
 
