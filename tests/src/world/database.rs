@@ -26,7 +26,15 @@ pub(super) fn database(holder: &Arc<Holder>, cache: &Cache) -> Result<Service> {
             .map(str::to_owned)
             .into();
     command.extend([format!("{BIN}/postgres"), "-D".to_owned(), data.display().to_string()]);
-    for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "max_connections=200"] {
+    let settings = [
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "fsync=off",
+        "max_connections=200",
+        // In its own folder rather than in the machine's /dev/shm, where one that is killed would leave it.
+        "dynamic_shared_memory_type=mmap",
+    ];
+    for setting in settings {
         command.extend(["-c".to_owned(), setting.to_owned()]);
     }
     Ok(Service::new("database", holder, command, |holder| {

@@ -65,6 +65,8 @@ fn script(folder: &Path, settings: &[String]) -> (String, u16) {
     // Postgres refuses to run as root.
     let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
     let user = if root { "setpriv --reuid=postgres --regid=postgres --clear-groups" } else { "" };
+    // What a killed one leaves of shared memory goes with these, and with its folder.
+    let alone = if root { "unshare --ipc" } else { "" };
     if root {
         assert!(Command::new("chown").args(["-R", "postgres:"]).arg(folder).status().unwrap().success());
     }
@@ -77,8 +79,8 @@ fn script(folder: &Path, settings: &[String]) -> (String, u16) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let settings: String = settings.iter().map(|setting| format!(" -c {setting}")).collect();
     let script = format!(
-        "cd {}\nexec {user} {PROGRAMS}/postgres -D {} -p {port} -c listen_addresses=127.0.0.1 \
-         -c unix_socket_directories= -c fsync=off -c max_connections=400{settings}",
+        "cd {}\nexec {alone} {user} {PROGRAMS}/postgres -D {} -p {port} -c listen_addresses=127.0.0.1 \
+         -c unix_socket_directories= -c fsync=off -c max_connections=400 -c dynamic_shared_memory_type=mmap{settings}",
         folder.display(),
         data.display()
     );
