@@ -211,6 +211,16 @@ mod tests {
         ]
     }
 
+    /// Whether a cleaned text still shows what it was `shown`, between what stood `around` it: a short secret may well be
+    /// a part of that, or of the mask. Of base64 the characters at the edges belong to the neighbours, too.
+    fn shows(cleaned: &str, shown: &str, around: [&str; 2]) -> bool {
+        let core: String = shown.chars().skip(3).take(shown.chars().count().saturating_sub(8)).collect();
+        let left = cleaned.replace(MASK, "");
+        let left = left.strip_prefix(around[0]).unwrap_or(&left);
+        let left = left.strip_suffix(around[1]).unwrap_or(left);
+        !core.trim().is_empty() && left.contains(core.trim())
+    }
+
     proptest! {
         #[test]
         fn no_shape_of_a_secret_survives(
@@ -220,9 +230,7 @@ mod tests {
             let shown = shape.of(&secret);
             let cleaned = redactor.clean(&format!("{before}{shown} after"));
             prop_assert!(cleaned.contains(MASK), "{} became {}", shown, cleaned);
-            // Of base64 the characters at the edges belong to the neighbours, too.
-            let core: String = shown.chars().skip(3).take(shown.chars().count().saturating_sub(8)).collect();
-            prop_assert!(core.is_empty() || !cleaned.contains(&core), "{} became {}", shown, cleaned);
+            prop_assert!(!shows(&cleaned, &shown, [&before, " after"]), "{} became {}", shown, cleaned);
         }
 
         #[test]
@@ -257,8 +265,7 @@ mod tests {
             lines.finish(&redactor, |line| told.push(line));
             let joined: String = told.iter().map(|line| line.trim()).collect();
             prop_assert!(joined.contains(MASK), "{:?} became {:?}", pieces, told);
-            let core: String = shown.chars().skip(3).take(shown.chars().count().saturating_sub(8)).collect();
-            prop_assert!(core.is_empty() || !joined.contains(core.trim()), "{:?} became {:?}", pieces, told);
+            prop_assert!(!shows(&joined, &shown, ["before", "after"]), "{:?} became {:?}", pieces, told);
             prop_assert_eq!(told.len(), pieces.len() + 1, "every line is told: {:?}", told);
             prop_assert_eq!(told.last().map(String::as_str), Some("after"));
         }

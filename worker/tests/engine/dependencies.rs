@@ -114,8 +114,11 @@ async fn a_worker_whose_intake_waits_for_a_lock_says_that_it_takes_nothing_in() 
     let runbook = include_str!("../../../ops/runbook.md");
     let query = runbook.split_once("Who holds it: `").and_then(|(_, rest)| rest.split('`').next()).unwrap();
     let held: i32 = database.sql.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-    let holders = database.another().await.query(query, &[]).await.unwrap();
-    assert!(holders.iter().any(|row| row.get::<_, i32>("pid") == held), "as the runbook says");
+    let other = database.another().await;
+    eventually("who holds it, as the runbook says", || async {
+        other.query(query, &[]).await.unwrap().iter().any(|row| row.get::<_, i32>("pid") == held)
+    })
+    .await;
     database.sql.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(outside.result().await["data"]["deployment_id"], id_of(&body).to_string());
     assert!(worker.readiness.ready().await, "{}", why());
