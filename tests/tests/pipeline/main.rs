@@ -16,45 +16,7 @@ use slipway_protocol::names::{HostKey, Port};
 use slipway_protocol::{Change, ErrorCode, Stage};
 use slipway_tests::world::{Commit, Generation, Image, Module, Sample, Variant};
 
-use scene::{BOT_TOKEN, Scene};
-
-fn both_generations_deploy_and_a_second_time_changes_nothing(generation: Generation) {
-    let scene = Scene::new();
-    let sample = Sample::new(generation, "Acme-Org", "Corner.Shop");
-    let commit = scene.publish(&sample, Variant::Healthy);
-    let first = scene.run(scene.work(&sample, &commit, "corner-shop", &BTreeMap::new())).unwrap();
-    assert!(scene.get("/health").contains(&commit.sha), "{}", scene.get("/health"));
-    assert!(first.round_trips <= 30, "{} round trips", first.round_trips);
-    let digests = first.reports[&Stage::Secrets].github_digests.clone().unwrap();
-    assert!(first.changed().contains(&Stage::Compose));
-    let heard = scene.heard.lines.lock().unwrap().join("\n");
-    assert_eq!(first.reports[&Stage::Compose].services.len(), 4, "{heard}");
-
-    let second = scene.run(scene.work(&sample, &commit, "corner-shop", &digests)).unwrap();
-    assert_eq!(second.changed(), [], "{:?}", second.reports);
-    assert!(second.round_trips <= 20, "{} round trips", second.round_trips);
-
-    let lines = scene.heard.lines.lock().unwrap().join("\n");
-    let password = scene.world.registry_credential().password.clone();
-    for secret in [BOT_TOKEN, password.as_str()] {
-        assert!(!lines.contains(secret), "{lines}");
-    }
-
-    let next = scene.publish(&sample.clone().with_file("README.md", "another"), Variant::Healthy);
-    let third = scene.run(scene.work(&sample, &next, "corner-shop", &digests)).unwrap();
-    assert!(third.changed().contains(&Stage::Compose));
-    assert!(scene.get("/health").contains(&next.sha));
-}
-
-#[test]
-fn generation_1_deploys_and_a_second_time_changes_nothing() {
-    both_generations_deploy_and_a_second_time_changes_nothing(Generation::One);
-}
-
-#[test]
-fn generation_2_deploys_and_a_second_time_changes_nothing() {
-    both_generations_deploy_and_a_second_time_changes_nothing(Generation::Two);
-}
+use scene::Scene;
 
 #[test]
 fn a_host_key_is_pinned_learned_or_refused() {

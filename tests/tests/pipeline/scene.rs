@@ -11,7 +11,7 @@ use slipway_deploy::{
     StageReport, Target, Work,
 };
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
-use slipway_protocol::{Action, Change, DeploymentId, Failure, ProjectReady, Stage};
+use slipway_protocol::{Action, DeploymentId, Failure, ProjectReady, Stage};
 use slipway_tests::github::{GitHub, GitHubOptions, NewRepository, NewToken};
 use slipway_tests::world::{Commit, Sample, Variant, World, WorldOptions, net};
 use tokio_util::sync::CancellationToken;
@@ -53,12 +53,6 @@ pub struct Scene {
 pub struct Done {
     pub reports: BTreeMap<Stage, StageReport>,
     pub round_trips: u32,
-}
-
-impl Done {
-    pub fn changed(&self) -> Vec<Stage> {
-        self.reports.iter().filter(|(_, r)| r.change == Change::Changed).map(|(stage, _)| *stage).collect()
-    }
 }
 
 impl Scene {
