@@ -66,8 +66,7 @@ async fn lose_each(cluster: &Broker, database: &'static str) {
 }
 
 #[test]
-#[ignore = "takes minutes: ./tests/soak"]
-fn soak_a_cluster_may_lose_one_node_after_the_other_and_no_request_is_lost() {
+fn a_cluster_may_lose_one_node_after_the_other_and_no_request_is_lost() {
     let world = World::start(WorldOptions { nodes: CLUSTER, database: true, ..WorldOptions::default() }).unwrap();
     world.block_on(lose_each(world.broker().unwrap(), world.database_url())).unwrap();
 }

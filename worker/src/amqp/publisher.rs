@@ -4,6 +4,7 @@
 //! way; who wants more opens more.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -42,12 +43,14 @@ pub struct Publisher {
     channel: Channel,
     turn: Arc<Semaphore>,
     state: watch::Receiver<LinkState>,
+    refused: Arc<AtomicBool>,
 }
 
 /// A message that was sent and not yet confirmed; until then its channel takes no other.
 pub struct PendingConfirm {
     confirm: PublisherConfirm,
     state: watch::Receiver<LinkState>,
+    refused: Arc<AtomicBool>,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -59,7 +62,22 @@ impl Publisher {
     pub async fn open(link: &Link) -> Result<Self, AmqpError> {
         let channel = link.channel().await?;
         answer("confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Self { channel, turn: Arc::new(Semaphore::new(1)), state: link.states() })
+        Ok(Self { channel, turn: Arc::new(Semaphore::new(1)), state: link.states(), refused: Arc::default() })
+    }
+
+    /// Takes another channel if the broker has refused a message on this one. RabbitMQ's channel looks for a quorum
+    /// queue's leader when it first publishes to that queue; where it finds a node that has just died, it refuses
+    /// everything for the queue from then on, however soon there is another leader (seen with 3.10).
+    ///
+    /// # Errors
+    /// As [`Publisher::open`].
+    pub async fn renew(&mut self, link: &Link) -> Result<(), AmqpError> {
+        if self.refused.load(Ordering::Relaxed) && link.state() == LinkState::Up {
+            let refused = std::mem::replace(self, Self::open(link).await?);
+            // It would last as long as its connection.
+            let _ = answer("a channel's end", refused.channel.close(200, "refused".into())).await;
+        }
+        Ok(())
     }
 
     /// Sends a message when the last one is settled; whether it's published, [`PendingConfirm::wait`] tells.
@@ -78,7 +96,7 @@ impl Publisher {
             properties(message),
         );
         let confirm = answer_when_unblocked(self.state.clone(), "a message", sent).await?;
-        Ok(PendingConfirm { confirm, state: self.state.clone(), _turn: turn })
+        Ok(PendingConfirm { confirm, state: self.state.clone(), refused: self.refused.clone(), _turn: turn })
     }
 
     /// Sends a message and waits until it's published.
@@ -102,7 +120,10 @@ impl PendingConfirm {
                 Err(PublishError::Returned { code: returned.reply_code, text: returned.reply_text.to_string() })
             }
             // Without confirms nothing is known, which must not pass for success.
-            Confirmation::Nack(None) | Confirmation::NotRequested => Err(PublishError::Nacked),
+            Confirmation::Nack(None) | Confirmation::NotRequested => {
+                self.refused.store(true, Ordering::Relaxed);
+                Err(PublishError::Nacked)
+            }
         }
     }
 }

@@ -114,9 +114,9 @@ impl Relay {
     /// One connection's life; `Ok` when all was sent after the end was asked for, or when it can't be.
     async fn generation(&self, link: &Link, wakeups: &Wakeups, memory: &mut Memory) -> Result<(), AmqpError> {
         amqp::declare(&link.channel().await?).await?;
-        let publishers = try_join_all((0..CHANNELS).map(|_| Publisher::open(link))).await?;
+        let mut publishers = try_join_all((0..CHANNELS).map(|_| Publisher::open(link))).await?;
         tokio::select! {
-            ended = self.publish(&publishers, wakeups, memory) => ended,
+            ended = self.publish(link, &mut publishers, wakeups, memory) => ended,
             reason = self.watch(link) => Err(AmqpError::Down(reason)),
             () = self.stuck_at_the_end(link) => Ok(()),
         }
@@ -152,9 +152,18 @@ impl Relay {
     }
 
     /// Publishes until a channel breaks. A database that fails is waited for: the broker isn't to blame.
-    async fn publish(&self, publishers: &[Publisher], wakeups: &Wakeups, memory: &mut Memory) -> Result<(), AmqpError> {
+    async fn publish(
+        &self,
+        link: &Link,
+        publishers: &mut [Publisher],
+        wakeups: &Wakeups,
+        memory: &mut Memory,
+    ) -> Result<(), AmqpError> {
         loop {
             let finishing = self.finish.is_cancelled();
+            for publisher in &mut *publishers {
+                publisher.renew(link).await?;
+            }
             self.send_canary(publishers, memory).await?;
             let through = match self.pass(publishers, memory).await {
                 Ok(through) => through,
