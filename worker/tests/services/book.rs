@@ -105,20 +105,27 @@ impl Book {
 
     /// Reads what was told until every confirmed request has its result, and checks all of it.
     pub async fn balance(&mut self) {
-        let link = self.connect().await;
-        let mut told = amqp::consume(&link, TOLD, 500).await.unwrap();
         let deadline = Instant::now() + PATIENCE;
-        while let Some(missing) = self.without_result() {
-            let next = tokio::time::timeout_at(deadline, told.next()).await;
-            let delivered = next.unwrap_or_else(|_| panic!("lost: no result of {missing}")).unwrap().unwrap();
-            let event: serde_json::Value = serde_json::from_slice(&delivered.incoming.body).unwrap();
-            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-            let sequence = event["sequence"].as_str().unwrap().parse().unwrap();
-            let entry = (sequence, text(&event["id"]), event["type"] == EventType::Result.as_str());
-            self.told.entry(text(&event["data"]["deployment_id"])).or_default().events.push(entry);
-            assert!(delivered.ack().await.unwrap());
+        // A connection may break here as well, on a machine that is busy; what wasn't acknowledged comes again.
+        while self.without_result().is_some() {
+            let link = self.connect().await;
+            let mut told = amqp::consume(&link, TOLD, 500).await.unwrap();
+            while let Some(missing) = self.without_result() {
+                let next = tokio::time::timeout_at(deadline, told.next()).await;
+                let Ok(Some(delivered)) = next.unwrap_or_else(|_| panic!("lost: no result of {missing}")) else {
+                    break;
+                };
+                let event: serde_json::Value = serde_json::from_slice(&delivered.incoming.body).unwrap();
+                let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+                let sequence = event["sequence"].as_str().unwrap().parse().unwrap();
+                let entry = (sequence, text(&event["id"]), event["type"] == EventType::Result.as_str());
+                self.told.entry(text(&event["data"]["deployment_id"])).or_default().events.push(entry);
+                if !matches!(delivered.ack().await, Ok(true)) {
+                    break;
+                }
+            }
+            link.close().await;
         }
-        link.close().await;
         assert_eq!(self.told.len(), self.confirmed.len(), "deployments that nobody asked for");
         for (deployment, told) in &self.told {
             told.check(deployment, &self.excused);
