@@ -7,10 +7,16 @@ run() {
     setsid sh "$dir/server" </dev/null >>"$dir/out" 2>&1 &
     server=$!
 }
-# tell SIGNAL PID: the process and all below it, parents first.
-tell() {
-    kill -"$1" "$2"
-    for child in $(cat "/proc/$2/task/$2/children" 2>/dev/null); do tell "$1" "$child"; done
+below() { cat "/proc/$1/task/$1/children" 2>/dev/null; }
+# Parents first: who is stopped starts nobody.
+freeze() {
+    kill -STOP "$1"
+    for child in $(below "$1"); do freeze "$child"; done
+}
+# Parents last: the list of a running process's children may lack one while another ends.
+thaw() {
+    for child in $(below "$1"); do thaw "$child"; done
+    kill -CONT "$1"
 }
 run
 while read -r word signal; do
@@ -18,12 +24,12 @@ while read -r word signal; do
     stop) kill -9 -"$server"; wait "$server" ;;
     end) kill -"$signal" "$server"; wait "$server"; kill -9 -"$server" ;;
     start) run ;;
-    freeze) tell STOP "$server" ;;
-    thaw) tell CONT "$server" ;;
+    freeze) freeze "$server" ;;
+    thaw) thaw "$server" ;;
     esac 2>/dev/null
     echo done
 done
-tell CONT "$server" 2>/dev/null
+thaw "$server" 2>/dev/null
 kill -9 -"$server"
 wait "$server"
 rm -rf "$dir"
