@@ -85,6 +85,9 @@ const SHORTAGES: &[(Fault, Option<Condition>)] = &[
 ];
 
 async fn go_through(faults: &[(Fault, Option<Condition>)]) {
+    // Shown when it fails.
+    let logged = tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr);
+    logged.with_env_filter("warn,lapin=off").init();
     // An acknowledgement is overdue after three seconds rather than after half an hour.
     let start = || Rabbit::with(|_| "consumer_timeout = 3000\n".to_owned());
     let rabbit = tokio::task::spawn_blocking(start).await.unwrap();

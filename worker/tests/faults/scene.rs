@@ -97,9 +97,31 @@ impl Scene {
     pub(super) async fn eventually(&self, what: &str, holds: impl AsyncFn(&Self) -> bool) {
         let deadline = Instant::now() + allowed(PATIENCE);
         while !holds(self).await {
-            assert!(Instant::now() < deadline, "{:?}, never: {what}", self.under_way);
+            if Instant::now() > deadline {
+                panic!("{:?}, never: {what}\n{}", self.under_way, self.found().await);
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// What there is, for whoever wonders why something doesn't happen.
+    async fn found(&self) -> String {
+        const QUERIES: [&str; 6] = [
+            "SELECT state, count(*) AS deployments FROM deployments GROUP BY state",
+            "SELECT id, state, attempt, interruptions, run_at, owner FROM deployments
+                WHERE state IN ('pending', 'running')",
+            "SELECT project_slug, owner, expires_at FROM project_leases WHERE expires_at > now()",
+            "SELECT owner, fence, expires_at, now() FROM relay_lease",
+            "SELECT code, message, count(*) AS dead_letters FROM dead_letters GROUP BY code, message",
+            "SELECT pid, state, wait_event, now() - xact_start AS since, left(query, 80) AS query FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        ];
+        let rows = QUERIES.map(|query| format!("SELECT to_jsonb(r)::text AS row FROM ({query}) r"));
+        let rows = tokio::time::timeout(BACK, self.database.sql.query(&rows.join(" UNION ALL "), &[])).await;
+        let rows = rows.map(|rows| rows.unwrap().iter().map(|row| row.get(0)).collect::<Vec<String>>());
+        let link = self.book.connect().await;
+        let queues = amqp::queues(&link).await;
+        format!("{:?}\n{queues:?}\n{rows:#?}\n{} requests", self.worker.readiness.report(), self.book.len())
     }
 
     /// While the broker takes no messages: what it has is still consumed and carried out, and nothing is sent in vain.
