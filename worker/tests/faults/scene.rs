@@ -59,8 +59,11 @@ impl Scene {
         let ready = tokio::time::timeout(allowed(PATIENCE), self.worker.readiness.ready()).await;
         assert!(ready.unwrap_or(false), "{:?}: {:?}", self.under_way, self.worker.readiness.report());
         if self.under_way == UnderWay::Publishing {
-            // Another relay holds the lease until much waits.
-            let take = "UPDATE relay_lease SET fence = fence + 1, expires_at = now() + interval '1 hour'";
+            // Another relay holds the lease until much waits, be it that the worker's own hasn't taken it yet.
+            let take = "INSERT INTO relay_lease AS l (owner, fence, expires_at)
+                            VALUES ('another', 1, now() + interval '1 hour')
+                        ON CONFLICT (the_one) DO UPDATE
+                            SET owner = excluded.owner, fence = l.fence + 1, expires_at = excluded.expires_at";
             self.database.sql.execute(take, &[]).await.unwrap();
             self.publish(BURST / 2).await;
             self.eventually("all has happened", async |scene| scene.open().await == 0).await;
@@ -77,6 +80,7 @@ impl Scene {
             }
             UnderWay::Publishing => {
                 let waiting = self.store.backlog().await.unwrap().depth;
+                assert!(waiting > 0, "another relay holds the lease");
                 self.database.sql.execute("UPDATE relay_lease SET expires_at = now()", &[]).await.unwrap();
                 let is_less = async |scene: &Self| scene.store.backlog().await.unwrap().depth < waiting;
                 self.eventually("some is told", is_less).await;
