@@ -40,14 +40,20 @@ async fn status_tells_who_works_and_what_waits_and_exits_with_1_when_something_n
     })
     .await;
     worker.kill().await;
-    database.sql.execute("UPDATE outbox SET created_at = now() - interval '1 hour'", &[]).await.unwrap();
-    database.sql.execute("UPDATE workers SET seen_at = now() - interval '90 seconds'", &[]).await.unwrap();
     services::rig::eventually("the broker sees that its consumer is gone, and counts what is parked", || async {
         let queues = amqp::queues(&outside).await.unwrap();
         let parked = queues.iter().find(|queue| queue.name == PARKED_QUEUE).unwrap();
         parked.messages == 1 && queues.iter().all(|queue| queue.consumers == 0)
     })
     .await;
+    services::rig::eventually("what it had under way in the database is over", || async {
+        let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle'
+                        AND pid <> pg_backend_pid()";
+        database.count(busy).await == 0
+    })
+    .await;
+    database.sql.execute("UPDATE outbox SET created_at = now() - interval '1 hour'", &[]).await.unwrap();
+    database.sql.execute("UPDATE workers SET seen_at = now() - interval '90 seconds'", &[]).await.unwrap();
     snapshot("status-ill", &run(operator(), &["status"]).await);
 }
 
