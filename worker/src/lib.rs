@@ -27,3 +27,4 @@ pub mod runner;
 pub mod scheduler;
 pub mod store;
 pub mod telemetry;
+mod trouble;

@@ -21,6 +21,7 @@ use crate::message::Outgoing;
 use crate::metrics::Metrics;
 use crate::readiness::{Condition, Readiness};
 use crate::store::{RelayLease, Store, StoreError, Wakeups};
+use crate::trouble::Trouble;
 use page::Resting;
 
 /// Messages that are read and marked at once.
@@ -68,7 +69,6 @@ enum Failed {
 }
 
 /// What is remembered between generations.
-#[derive(Default)]
 struct Memory {
     lease: Option<RelayLease>,
     /// When; `None` calls for a renewal before anything else is sent. As long as the lease's fence is the newest, nobody
@@ -76,6 +76,7 @@ struct Memory {
     renewed: Option<Instant>,
     resting: Resting,
     canary_sent: Option<(String, Instant)>,
+    database: Trouble,
 }
 
 impl Relay {
@@ -91,7 +92,8 @@ impl Relay {
     /// Generation after generation.
     async fn relay(&self) {
         let wakeups = self.store.listen();
-        let mut memory = Memory::default();
+        let (resting, database) = (Resting::new(), Trouble::of("relay"));
+        let mut memory = Memory { lease: None, renewed: None, resting, canary_sent: None, database };
         let mut generations = self.broker.generations("publish");
         // A broker that can't be reached at the end isn't waited for: the next relay goes on.
         while let Some(link) = generations.next(&self.finish).await {
@@ -166,13 +168,20 @@ impl Relay {
             }
             self.send_canary(publishers, memory).await?;
             let through = match self.pass(publishers, memory).await {
-                Ok(through) => through,
+                Ok(through) => {
+                    memory.database.note(Ok(()));
+                    through
+                }
                 Err(Failed::Broker(error)) => return Err(error),
                 Err(Failed::Database(_)) if finishing => return Ok(()),
-                Err(Failed::Database(error)) => {
-                    let error = format!("{:#}", anyhow::Error::from(error));
-                    tracing::warn!(error, "the outbox can't be read or marked; it's tried again");
+                Err(Failed::Database(error @ StoreError::LeaseLost)) => {
                     memory.renewed = None;
+                    tracing::warn!(%error, "whoever relays now publishes again what this worker has just published");
+                    continue;
+                }
+                Err(Failed::Database(error)) => {
+                    memory.renewed = None;
+                    memory.database.note(Err(error));
                     tokio::time::sleep(POLL).await;
                     continue;
                 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::Runner;
 use super::brake::{Brake, Why};
 use crate::store::{Claim, Course, Lease, ServerRecord, StoreError};
+use crate::trouble::Trouble;
 
 /// Until when a lease that was asked for at `asked` is certain: the database's clock starts no earlier.
 pub(super) fn sure_until(asked: Instant, span: Duration) -> Instant {
@@ -60,13 +61,17 @@ pub(super) async fn persist<T, F>(write: impl Fn() -> F) -> Result<T, StoreError
 where
     F: Future<Output = Result<T, StoreError>>,
 {
+    let mut database = Trouble::of("attempt");
     loop {
         match write().await {
             Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "the database fails; the write is repeated");
+                database.note(Err(error));
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
-            outcome => return outcome,
+            outcome => {
+                database.note(Ok(()));
+                return outcome;
+            }
         }
     }
 }

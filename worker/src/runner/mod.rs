@@ -28,6 +28,7 @@ use crate::lifecycle::Drain;
 use crate::metrics::Metrics;
 use crate::scheduler::{Limits, MAX_INTERRUPTIONS};
 use crate::store::{Claim, Store, StoreError, Terms};
+use crate::trouble::Trouble;
 
 /// How often due deployments are looked for without a wake-up.
 pub(crate) const POLL: Duration = Duration::from_secs(1);
@@ -76,7 +77,7 @@ impl Runner {
         let wakeups = runner.store.listen();
         let mut attempts = JoinSet::new();
         let mut reaped = Instant::now();
-        let mut database = Trouble::default();
+        let mut database = Trouble::of("runner");
         while !runner.drain.has_begun() {
             if reaped.elapsed() >= runner.settings.lease / 4 {
                 reaped = Instant::now();
@@ -119,22 +120,6 @@ impl Runner {
 
     async fn carry_out(self: Arc<Self>, claim: Claim, asked: Instant, wishes: watch::Receiver<()>) {
         attempt::carry_out(&self, claim, asked, wishes).await;
-    }
-}
-
-/// Whether the database fails: told once, and once that it's over. It's asked every second.
-#[derive(Default)]
-struct Trouble(bool);
-
-impl Trouble {
-    fn note(&mut self, outcome: Result<(), StoreError>) {
-        let failed_before = std::mem::replace(&mut self.0, outcome.is_err());
-        match outcome.map_err(|error| format!("{:#}", anyhow::Error::from(error))) {
-            Err(error) if failed_before => tracing::debug!(error, "the database still fails"),
-            Err(error) => tracing::error!(error, "the database fails; it's tried again until it doesn't"),
-            Ok(()) if failed_before => tracing::info!("the database gives work out again"),
-            Ok(()) => {}
-        }
     }
 }
 

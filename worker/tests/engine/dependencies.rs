@@ -62,6 +62,20 @@ async fn the_whole_engine_waits_for_database_and_broker_and_ends_with_its_drain(
     assert_eq!(database.count("SELECT count(*) FROM relay_lease WHERE expires_at > now()").await, 0);
 }
 
+/// Takes a database away from all who use it.
+async fn shut(admin: &tokio_postgres::Client, database: &str) {
+    let shut = format!(
+        "ALTER DATABASE {database} ALLOW_CONNECTIONS false;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
+    );
+    admin.batch_execute(&shut).await.unwrap();
+}
+
+/// Lets them come back.
+async fn open(admin: &tokio_postgres::Client, database: &str) {
+    admin.batch_execute(&format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true")).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_database_consuming_stops_and_goes_on_later() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
@@ -74,12 +88,7 @@ async fn without_the_database_consuming_stops_and_goes_on_later() {
     let relay = "SELECT fence FROM relay_lease";
     let before = database.count(relay).await;
     let admin = database.outside().await;
-    let shut = format!(
-        "ALTER DATABASE {0} ALLOW_CONNECTIONS false;
-         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{0}'",
-        database.name
-    );
-    admin.batch_execute(&shut).await.unwrap();
+    shut(&admin, &database.name).await;
     let body = request(|_| {});
     outside.publish(&body).await;
     let unready = |worker: &Worker| {
@@ -87,7 +96,7 @@ async fn without_the_database_consuming_stops_and_goes_on_later() {
         report["conditions"].as_array().unwrap().iter().any(|c| c["name"] == "broker-consumer" && c["met"] == false)
     };
     eventually("the consumer is given up", || async { unready(&worker) }).await;
-    admin.batch_execute(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", database.name)).await.unwrap();
+    open(&admin, &database.name).await;
     assert_eq!(outside.result().await["data"]["deployment_id"], id_of(&body).to_string());
     let after: i64 = database.another().await.query_one(relay, &[]).await.unwrap().get(0);
     assert_eq!(after, before, "the relay waited for the end of its own lease");
@@ -157,7 +166,34 @@ impl std::io::Write for Log {
     }
 }
 
-/// On one thread, so that its log is this test's.
+/// Writes down what is logged from now on; on one thread, so that it's this test's.
+fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false);
+    let guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    (log, guard)
+}
+
+#[tokio::test]
+async fn that_the_database_is_away_is_told_once_by_whoever_misses_it_and_once_that_it_is_back() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    let (log, _guard) = logged();
+    let worker = Worker::start(store, &amqp, changed(), Options::default());
+    assert!(worker.readiness.ready().await);
+    let admin = database.outside().await;
+    shut(&admin, &database.name).await;
+    for who in ["runner", "relay"] {
+        eventually("it is tried again and again", || async { log.lines(who, "still fails") >= 3 }).await;
+    }
+    open(&admin, &database.name).await;
+    for who in ["runner", "relay"] {
+        eventually("it's back", || async { log.lines(who, "the database is there again") == 1 }).await;
+        assert_eq!(log.lines(who, "the database fails;"), 1);
+    }
+    worker.stop().await;
+}
+
 #[tokio::test]
 async fn a_queue_with_other_settings_is_told_once_with_what_to_do() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
@@ -167,10 +203,7 @@ async fn a_queue_with_other_settings_is_told_once_with_what_to_do() {
     let channel = link.channel().await.unwrap();
     channel.queue_declare(queue.into(), durable, Default::default()).await.unwrap();
 
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false);
-    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let (log, _guard) = logged();
     let worker = Worker::start(store, &amqp, unchanged(), Options::default());
     eventually("it has tried again and again", || async { log.lines("DEBUG", "the consumer ended") >= 3 }).await;
     for purpose in ["consume", "publish", "ingest"] {
