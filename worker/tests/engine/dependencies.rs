@@ -62,13 +62,14 @@ async fn the_whole_engine_waits_for_database_and_broker_and_ends_with_its_drain(
     assert_eq!(database.count("SELECT count(*) FROM relay_lease WHERE expires_at > now()").await, 0);
 }
 
-/// Takes a database away from all who use it.
+/// Takes a database away from all who use it: first from those who come, then from those who are there.
 async fn shut(admin: &tokio_postgres::Client, database: &str) {
-    let shut = format!(
-        "ALTER DATABASE {database} ALLOW_CONNECTIONS false;
-         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
-    );
-    admin.batch_execute(&shut).await.unwrap();
+    admin.batch_execute(&format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false")).await.unwrap();
+    eventually("nobody is connected", || async {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+        admin.query(end, &[&database]).await.unwrap().is_empty()
+    })
+    .await;
 }
 
 /// Lets them come back.
