@@ -154,7 +154,7 @@ fn wherever_clones_script_is_killed_the_next_try_makes_it_right() {
 
 #[test]
 #[ignore = "takes minutes: ./tests/soak"]
-fn soak_wherever_a_servers_script_is_killed_the_next_try_makes_it_right() {
+fn soak_wherever_the_script_of_clone_env_firewall_or_secrets_is_killed_the_next_try_makes_it_right() {
     clone_dies(|_| true);
     clone_dies(|_| false);
     let (scene, works) = scene(&Stage::ALL);
@@ -216,30 +216,41 @@ fn soak_wherever_a_servers_script_is_killed_the_next_try_makes_it_right() {
         },
     );
     assert!(deaths > 20, "secrets: {deaths}");
+}
 
-    let serves = |work: &Work| {
-        let health = scene.get("/health");
-        assert!(health.contains(work.request.repository.commit.as_str()), "{health}");
-        let left = sh(&scene, "docker ps -a --format '{{.Names}}' | grep -v '^shop-[a-z_]*-1$' || :; ls -A /dev/shm");
-        assert_eq!(left, "");
-    };
+/// That commit's release answers, and nothing of a rehearsal or of what was put back is left beside it.
+fn serves(scene: &Scene, work: &Work) {
+    let health = scene.get("/health");
+    assert!(health.contains(work.request.repository.commit.as_str()), "{health}");
+    let left = sh(scene, "docker ps -a --format '{{.Names}}' | grep -v '^shop-[a-z_]*-1$' || :; ls -A /dev/shm");
+    assert_eq!(left, "");
+}
+
+#[test]
+#[ignore = "takes minutes: ./tests/soak"]
+fn soak_wherever_composes_script_is_killed_the_next_try_makes_it_right() {
+    let (scene, works) = scene(&Stage::ALL);
     let deaths = dies_before_each_command(
         &scene,
         |at| drop(scene.run_stages(works[at % 2].clone(), &[Stage::Clone, Stage::Env]).unwrap()),
         |at| stage(&scene, Stage::Compose, works[at % 2].clone()),
         |at| {
-            serves(&works[at % 2]);
+            serves(&scene, &works[at % 2]);
             sh(&scene, "rm -r .slipway/served");
         },
     );
-    assert!(deaths > 40, "compose: {deaths}");
+    assert!(deaths > 40, "{deaths}");
+}
 
-    scene.run(plain.clone()).unwrap();
+#[test]
+#[ignore = "takes minutes: ./tests/soak"]
+fn soak_wherever_putting_back_is_killed_the_next_try_makes_it_right() {
+    let (scene, [served, refused]) = scene(&Stage::ALL);
     let deaths = dies_before_each_command(
         &scene,
-        |_| drop(scene.run_stages(works[1].clone(), &[Stage::Clone, Stage::Env, Stage::Compose]).unwrap()),
-        |_| put_back(&scene, &works[1]),
-        |_| serves(plain),
+        |_| drop(scene.run_stages(refused.clone(), &[Stage::Clone, Stage::Env, Stage::Compose]).unwrap()),
+        |_| put_back(&scene, &refused),
+        |_| serves(&scene, &served),
     );
-    assert!(deaths > 30, "put back: {deaths}");
+    assert!(deaths > 30, "{deaths}");
 }
