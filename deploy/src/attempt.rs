@@ -11,14 +11,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{understood, unexpected};
 use crate::github::GithubClient;
-use crate::lines::Said;
+use crate::lines::ScriptOutput;
 use crate::redact::Redactor;
-use crate::registry::Registry;
-use crate::retry::Policy;
+use crate::registry::RegistryClient;
+use crate::retry::RetryPolicy;
 use crate::script::Script;
-use crate::ssh::{Exit, Session, Watch};
+use crate::ssh::{ExecOptions, RemoteExit, Session};
 use crate::target::{HttpsUrl, RegistryHost};
-use crate::{Deployer, DeployerConfig, GithubCredential, RemotePath, Reporter, StageError, StageReport, Work};
+use crate::{
+    Deployer, DeployerConfig, DeploymentWork, GithubCredential, RemotePath, Reporter, StageError, StageReport,
+};
 
 /// What a script needs at most to say what it has found.
 const LAST_WORDS: Duration = Duration::from_secs(30);
@@ -27,7 +29,7 @@ impl Deployer {
     /// Begins an attempt; the SSH connection is made by the first stage that needs it. `cancel` ends the running
     /// remote command, with its process group.
     #[must_use]
-    pub fn begin(&self, work: Work, reporter: Arc<dyn Reporter>, cancel: CancellationToken) -> Attempt {
+    pub fn begin(&self, work: DeploymentWork, reporter: Arc<dyn Reporter>, cancel: CancellationToken) -> Attempt {
         let redactor = Redactor::default();
         for secret in work.secrets.values().chain([&work.target.ssh_key]) {
             redactor.learn(secret);
@@ -57,7 +59,7 @@ impl Deployer {
 /// One attempt of one deployment.
 pub struct Attempt {
     deployer: Deployer,
-    pub(crate) work: Work,
+    pub(crate) work: DeploymentWork,
     reporter: Arc<dyn Reporter>,
     pub(crate) cancel: CancellationToken,
     pub(crate) redactor: Redactor,
@@ -135,7 +137,7 @@ impl Attempt {
         if !short || self.cancel.is_cancelled() || error.retry_after.is_some() {
             return None;
         }
-        Policy::IN_STAGE.delay(tried)
+        RetryPolicy::IN_STAGE.delay(tried)
     }
 
     /// Sequential round trips over SSH so far, the ones of the handshake included.
@@ -171,7 +173,7 @@ impl Attempt {
         self.session.is_some()
     }
 
-    pub(crate) fn registry(&self) -> &Registry {
+    pub(crate) fn registry(&self) -> &RegistryClient {
         &self.deployer.registry
     }
 
@@ -219,7 +221,11 @@ impl Attempt {
     ///
     /// # Errors
     /// Those of the connection, of the deadline, and the script's own.
-    pub(crate) async fn exec(&mut self, stage: Stage, script: &Script) -> Result<Result<Said, Said>, StageError> {
+    pub(crate) async fn exec(
+        &mut self,
+        stage: Stage,
+        script: &Script,
+    ) -> Result<Result<ScriptOutput, ScriptOutput>, StageError> {
         self.work.hold.check()?;
         let layered = self.layer.as_ref().map(|scratch| script.layered(self.root(), scratch));
         let script = layered.as_ref().unwrap_or(script);
@@ -239,7 +245,7 @@ impl Attempt {
             return Err(StageError::new(ErrorCode::InternalError, "there is no SSH session"));
         };
         let reporter = self.reporter.clone();
-        let watch = Watch {
+        let watch = ExecOptions {
             deadline: self.deployer.config.command_timeout,
             cancel: &self.cancel,
             redactor: &self.redactor,
@@ -249,10 +255,10 @@ impl Attempt {
         let finished = session.exec(&script.fenced(self.work.hold.fence()), &watch).await?;
         let said = finished.said;
         match finished.exit {
-            Exit::Exited(0) => Ok(Ok(said)),
-            Exit::Lost => Err(session.lost(script.name()).with_tail(said.tail())),
-            Exit::Signalled => Err(session.signalled(script.name()).with_tail(said.tail())),
-            Exit::Exited(_) => match understood(&said) {
+            RemoteExit::Exited(0) => Ok(Ok(said)),
+            RemoteExit::Lost => Err(session.lost(script.name()).with_tail(said.tail())),
+            RemoteExit::Signalled => Err(session.signalled(script.name()).with_tail(said.tail())),
+            RemoteExit::Exited(_) => match understood(&said) {
                 Some(error) => Err(error),
                 None => Ok(Err(said)),
             },
@@ -267,7 +273,7 @@ impl Attempt {
         script: &Script,
         code: ErrorCode,
         message: &str,
-    ) -> Result<Said, StageError> {
+    ) -> Result<ScriptOutput, StageError> {
         self.exec(stage, script).await?.map_err(|said| unexpected(&said, code, message))
     }
 

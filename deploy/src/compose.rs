@@ -18,7 +18,7 @@ pub const FILES: [&str; 3] = ["infra/compose.base.yml", "infra/compose.prod.yml"
 
 /// The output of `compose config --no-interpolate --format json`, as far as it matters here.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Project {
+pub struct ComposeProject {
     #[serde(default)]
     services: BTreeMap<String, Service>,
 }
@@ -51,7 +51,7 @@ enum EnvFile {
     Entry { path: String },
 }
 
-impl Project {
+impl ComposeProject {
     /// Reads compose's JSON.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Project {
 /// The override file of a deployment. `!override` replaces where compose would append, `!reset` removes; scalars are
 /// JSON strings, which YAML reads alike.
 #[must_use]
-pub fn render_override(request: &ProjectReady, project: &Project, deployment: DeploymentId) -> String {
+pub fn render_override(request: &ProjectReady, project: &ComposeProject, deployment: DeploymentId) -> String {
     let mut text = String::from("# Written by Slipway at every deployment; changes are lost.\nservices:\n");
     let one_shots = project.one_shots();
     for (name, service) in &project.services {

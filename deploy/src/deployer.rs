@@ -9,7 +9,7 @@ use slipway_protocol::names::HostKey;
 use slipway_protocol::{Change, ErrorCode, Failure, ServiceReport, Stage};
 
 use crate::github::GithubClient;
-use crate::registry::Registry;
+use crate::registry::RegistryClient;
 use crate::target::{HttpsUrl, RegistryHost};
 use crate::{DeployerConfig, RemotePath, StageError};
 
@@ -67,7 +67,7 @@ pub struct Deployer {
     pub(crate) git_url: HttpsUrl,
     pub(crate) image_registry: RegistryHost,
     pub(crate) github: GithubClient,
-    pub(crate) registry: Registry,
+    pub(crate) registry: RegistryClient,
     pub(crate) probe: reqwest::Client,
 }
 
@@ -86,7 +86,7 @@ impl Deployer {
         let image_registry = RegistryHost::new(&config.image_registry)
             .ok_or_else(refuse("the image registry (SLIPWAY_REGISTRY) must be a host name, perhaps with a port"))?;
         let github = GithubClient::new(&config)?;
-        let registry = Registry::new(&config)?;
+        let registry = RegistryClient::new(&config)?;
         let probe = crate::stages::verify::client()?;
         Ok(Self { config: Arc::new(config), root, git_url, image_registry, github, registry, probe })
     }

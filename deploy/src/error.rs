@@ -7,7 +7,7 @@ use std::time::Duration;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, Failure, ServiceReport, Serving, Stage};
 
-use crate::lines::Said;
+use crate::lines::ScriptOutput;
 
 /// A stage's failure. Its text is redacted already; its class is the code's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,12 +26,12 @@ pub struct StageError {
     /// What runs in spite of it, as seen last (compose).
     pub services: Box<[ServiceReport]>,
     /// What only some failures have; apart, since every result carries the room for an error.
-    pub detail: Box<Detail>,
+    pub detail: Box<ErrorDetail>,
 }
 
 /// What only some failures have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Detail {
+pub struct ErrorDetail {
     /// What serves in spite of it, when somebody could look.
     pub serving: Option<Serving>,
     /// For `missing-secret`: what the project says about it.
@@ -74,7 +74,7 @@ impl StageError {
 }
 
 /// A failure that the script didn't explain.
-pub(crate) fn unexpected(said: &Said, code: ErrorCode, message: &str) -> StageError {
+pub(crate) fn unexpected(said: &ScriptOutput, code: ErrorCode, message: &str) -> StageError {
     let tail = said.tail();
     let text = tail.join("\n").to_lowercase();
     let any = |words: &[&str]| words.iter().any(|words| text.contains(words));
@@ -89,7 +89,7 @@ pub(crate) fn unexpected(said: &Said, code: ErrorCode, message: &str) -> StageEr
 }
 
 /// `failed CODE MESSAGE`, as the script's `die` tells it.
-pub(crate) fn understood(said: &Said) -> Option<StageError> {
+pub(crate) fn understood(said: &ScriptOutput) -> Option<StageError> {
     let (code, message) = said.value("failed")?.split_once(' ')?;
     Some(StageError::new(code.parse().ok()?, message).with_tail(said.tail()))
 }
@@ -106,7 +106,7 @@ mod tests {
             ("ERROR: problem running iptables", ErrorCode::FirewallFailed),
         ];
         for (line, code) in tails {
-            let mut said = Said::default();
+            let mut said = ScriptOutput::default();
             said.keep(line.to_owned());
             let error = unexpected(&said, ErrorCode::FirewallFailed, "ufw failed");
             assert_eq!((error.code, error.tail), (code, vec![line.to_owned()]));

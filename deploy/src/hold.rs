@@ -16,12 +16,12 @@ use crate::StageError;
 /// The moments are of the monotonic clock, which goes on while a process is stopped. It doesn't while a whole machine
 /// sleeps; then it's the server that refuses the older number.
 #[derive(Debug, Clone)]
-pub struct Hold {
+pub struct LeaseGuard {
     fence: u64,
     sure_until: Option<watch::Receiver<Instant>>,
 }
 
-impl Hold {
+impl LeaseGuard {
     /// The hold of claim number `fence`; `sure_until` tells until when nobody else can have a newer one.
     #[must_use]
     pub fn new(fence: u64, sure_until: watch::Receiver<Instant>) -> Self {
@@ -87,20 +87,20 @@ mod tests {
     #[tokio::test]
     async fn a_hold_that_is_not_renewed_ends_by_itself_and_one_that_is_goes_on() {
         let (renew, until) = watch::channel(Instant::now() + Duration::from_secs(3600));
-        let hold = Hold::new(7, until);
+        let hold = LeaseGuard::new(7, until);
         assert!(hold.check().is_ok());
         renew.send(Instant::now()).unwrap();
         assert_eq!(hold.check().unwrap_err().code, ErrorCode::StaleFence);
         renew.send(Instant::now() + Duration::from_secs(3600)).unwrap();
         assert!(hold.is_sure() && hold.fence() == 7);
-        assert!(Hold::endless(1).is_sure());
+        assert!(LeaseGuard::endless(1).is_sure());
     }
 
     #[tokio::test]
     async fn work_that_sleeps_over_the_end_of_its_hold_never_wakes() {
         let (renew, until) = watch::channel(Instant::now() + Duration::from_secs(3600));
         let (go_on, woke) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
-        let (asked, witness, hold) = (go_on.clone(), woke.clone(), Hold::new(7, until));
+        let (asked, witness, hold) = (go_on.clone(), woke.clone(), LeaseGuard::new(7, until));
         let work = tokio::spawn(async move {
             let sleeper = async {
                 asked.notified().await;

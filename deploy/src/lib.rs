@@ -29,8 +29,10 @@ mod target;
 
 pub use attempt::Attempt;
 pub use deployer::{Deployer, Reporter, StageReport};
-pub use error::{Detail, StageError};
-pub use hold::Hold;
+pub use error::{ErrorDetail, StageError};
+pub use hold::LeaseGuard;
 pub use private_file::KeyFileError;
-pub use stages::{Done, KEY_SECRET, Settled};
-pub use target::{DeployerConfig, GithubCredential, HostKeyPolicy, RegistryCredential, RemotePath, Target, Work};
+pub use stages::{CompletedStages, KEY_SECRET, RestoreOutcome};
+pub use target::{
+    DeployerConfig, DeploymentWork, GithubCredential, HostKeyPolicy, RegistryCredential, RemotePath, Target,
+};

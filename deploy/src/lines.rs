@@ -13,11 +13,11 @@ pub const TAIL: usize = 40;
 
 /// Cuts a stream into lines; memory is bounded by [`MAX_VALUE`].
 #[derive(Default)]
-pub struct Splitter {
+pub struct LineSplitter {
     rest: Vec<u8>,
 }
 
-impl Splitter {
+impl LineSplitter {
     /// Feeds bytes and hands every complete line to `line`. A carriage return ends a line too (progress bars).
     pub fn feed(&mut self, bytes: &[u8], mut line: impl FnMut(&[u8])) {
         for part in bytes.split_inclusive(|b| matches!(b, b'\n' | b'\r')) {
@@ -43,12 +43,12 @@ impl Splitter {
 
 /// What a script said: values for us, and the end of what people would read.
 #[derive(Debug, Default)]
-pub struct Said {
+pub struct ScriptOutput {
     values: BTreeMap<String, Vec<String>>,
     tail: VecDeque<String>,
 }
 
-impl Said {
+impl ScriptOutput {
     /// Takes one line. Returns the text if it's for people, cleaned of control characters, not redacted yet.
     pub fn take(&mut self, mark: &str, line: &[u8]) -> Option<String> {
         let line = String::from_utf8_lossy(line);
@@ -121,9 +121,9 @@ mod tests {
 
     #[test]
     fn a_marked_line_is_a_value_and_any_other_is_text() {
-        let mut said = Said::default();
+        let mut said = ScriptOutput::default();
         let mut lines = Vec::new();
-        let mut splitter = Splitter::default();
+        let mut splitter = LineSplitter::default();
         for chunk in ["ab12 hea", "d 42\nother ab12 head 43\n\u{1b}[32mgreen\u{1b}[0m\rab12 flag\n", "no end"] {
             splitter.feed(chunk.as_bytes(), |l| lines.extend(said.take("ab12", l)));
         }
@@ -135,13 +135,13 @@ mod tests {
 
     #[test]
     fn endless_output_without_a_newline_is_cut_off() {
-        let mut splitter = Splitter::default();
+        let mut splitter = LineSplitter::default();
         let chunk = vec![b'x'; 1024 * 1024];
         for _ in 0..20 {
             splitter.feed(&chunk, |_| {});
         }
         assert!(splitter.rest.len() <= MAX_VALUE);
-        let mut said = Said::default();
+        let mut said = ScriptOutput::default();
         splitter.finish(|l| assert!(said.take("m", l).is_some_and(|t| cut(t).len() <= MAX_LINE + 8)));
     }
 }

@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::services::services;
 use crate::script::{PROJECT, Script};
-use crate::{Attempt, Deployer, RemotePath, Reporter, StageError, Work};
+use crate::{Attempt, Deployer, DeploymentWork, RemotePath, Reporter, StageError};
 
 /// What a deployment would change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Plan {
+pub struct DeploymentPlan {
     /// The commit that serves now; none where nothing does.
     pub from: Option<String>,
     /// The commit that would be deployed.
@@ -25,7 +25,7 @@ pub struct Plan {
     /// Git's summary of the difference between the two.
     pub files: Option<String>,
     /// The variables of `.env` that would differ, without values.
-    pub variables: Vec<Difference>,
+    pub variables: Vec<VariableDifference>,
     /// Lines of the override file, as a difference: `-` goes, `+` comes.
     pub overrides: Vec<String>,
     /// Every service, by name.
@@ -40,14 +40,14 @@ pub struct Plan {
     pub new_deploy_key: bool,
 }
 
-impl Plan {
+impl DeploymentPlan {
     /// Whether nothing would change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.from.as_ref() == Some(&self.to)
             && self.variables.is_empty()
             && self.overrides.is_empty()
-            && self.services.iter().all(|s| s.action == Action::Keep)
+            && self.services.iter().all(|s| s.action == ContainerAction::Keep)
             && self.open.is_empty()
             && self.close.is_empty()
             && self.secrets.is_empty()
@@ -57,17 +57,17 @@ impl Plan {
 
 /// A variable that would differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub struct VariableDifference {
     /// Its name.
     pub name: String,
     /// How.
-    pub change: Change,
+    pub change: VariableChange,
 }
 
 /// How something would differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Change {
+pub enum VariableChange {
     /// It isn't there yet.
     Added,
     /// It's there with another value.
@@ -82,7 +82,7 @@ pub struct ServicePlan {
     /// Its name.
     pub service: String,
     /// What would be done.
-    pub action: Action,
+    pub action: ContainerAction,
     /// The image of its container now.
     pub from: Option<String>,
     /// The image that it would have.
@@ -94,7 +94,7 @@ pub struct ServicePlan {
 /// What would be done with a service's container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+pub enum ContainerAction {
     /// It stays as it is.
     Keep,
     /// It's made.
@@ -115,10 +115,10 @@ impl Deployer {
     /// can't lay a layer over a directory (no overlay file system).
     pub async fn plan(
         &self,
-        work: Work,
+        work: DeploymentWork,
         reporter: Arc<dyn Reporter>,
         cancel: CancellationToken,
-    ) -> Result<Plan, StageError> {
+    ) -> Result<DeploymentPlan, StageError> {
         let scratch = RemotePath::new(&format!("/dev/shm/slipway-plan.{}", work.deployment))
             .ok_or_else(|| StageError::new(ErrorCode::InternalError, "the layer has no valid place"))?;
         let mut attempt = self.begin(work, reporter, cancel);
@@ -136,7 +136,7 @@ impl Deployer {
 }
 
 impl Attempt {
-    async fn rehearse(&mut self) -> Result<Plan, StageError> {
+    async fn rehearse(&mut self) -> Result<DeploymentPlan, StageError> {
         self.run(Stage::Preflight).await?;
         self.run(Stage::Clone).await?;
         let (before, overrides_before) = self.env_now().await?;
@@ -161,7 +161,7 @@ impl Attempt {
             secrets.push(crate::stages::secrets::KEY_SECRET.to_owned());
             secrets.sort();
         }
-        Ok(Plan {
+        Ok(DeploymentPlan {
             from: said.value("serving").map(str::to_owned),
             to: self.work.request.repository.commit.to_string(),
             files: said.value("files").map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()),
@@ -176,15 +176,18 @@ impl Attempt {
     }
 }
 
-fn differences(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<Difference> {
+fn differences(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<VariableDifference> {
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let change = |name: &String| match (before.get(name), after.get(name)) {
-        (None, Some(_)) => Some(Change::Added),
-        (Some(_), None) => Some(Change::Removed),
-        (Some(old), Some(new)) if old != new => Some(Change::Changed),
+        (None, Some(_)) => Some(VariableChange::Added),
+        (Some(_), None) => Some(VariableChange::Removed),
+        (Some(old), Some(new)) if old != new => Some(VariableChange::Changed),
         _ => None,
     };
-    names.into_iter().filter_map(|name| Some(Difference { name: name.clone(), change: change(name)? })).collect()
+    names
+        .into_iter()
+        .filter_map(|name| Some(VariableDifference { name: name.clone(), change: change(name)? }))
+        .collect()
 }
 
 /// The lines that only one of the two texts has; enough for a file that is rendered in a fixed order.
@@ -206,6 +209,9 @@ mod tests {
         let found =
             differences(&map(&[("A", "1"), ("B", "1"), ("C", "1")]), &map(&[("A", "1"), ("B", "2"), ("D", "1")]));
         let seen: Vec<_> = found.iter().map(|d| (d.name.as_str(), d.change)).collect();
-        assert_eq!(seen, [("B", Change::Changed), ("C", Change::Removed), ("D", Change::Added)]);
+        assert_eq!(
+            seen,
+            [("B", VariableChange::Changed), ("C", VariableChange::Removed), ("D", VariableChange::Added)]
+        );
     }
 }

@@ -6,14 +6,14 @@ use slipway_protocol::names::{CommitSha, Port, ServiceName, Slug};
 use crate::target::{HttpsUrl, RegistryHost, RemotePath};
 
 /// A value that may stand in a command or a rendered script: its type guarantees its shape.
-pub trait Word {
+pub trait ShellWord {
     /// The value as text.
     fn word(&self) -> String;
 }
 
 macro_rules! words {
     ($($type:ty => $text:expr;)*) => {$(
-        impl Word for $type {
+        impl ShellWord for $type {
             fn word(&self) -> String {
                 let text: fn(&Self) -> String = $text;
                 text(self)
@@ -35,7 +35,7 @@ words! {
 
 /// `value` as one word of any POSIX shell: in single quotes, each single quote inside written as `'\''`.
 #[must_use]
-pub fn quote(value: &impl Word) -> String {
+pub fn quote(value: &impl ShellWord) -> String {
     quoted(&value.word())
 }
 

@@ -13,9 +13,9 @@ use slipway_protocol::names::VariableName;
 use slipway_protocol::{DeploymentId, ErrorCode, ProjectReady};
 
 use crate::StageError;
-use crate::compose::{FILES, OVERRIDE, Project, deployment_of, render_override};
+use crate::compose::{ComposeProject, FILES, OVERRIDE, deployment_of, render_override};
 use crate::env::dotenv;
-use crate::env::plan::{Asked, Inputs, Plan, image_variables, plan};
+use crate::env::plan::{ComposeVariable, EnvInputs, EnvPlan, image_variables, plan};
 
 fn compose() -> PathBuf {
     let var = |name: &str| std::env::var_os(name).map(PathBuf::from);
@@ -63,8 +63,8 @@ fn request() -> ProjectReady {
 /// A copy of a sample project, as it lies on a server before the env stage.
 struct OnDisk {
     folder: tempfile::TempDir,
-    project: Project,
-    asked: Vec<Asked>,
+    project: ComposeProject,
+    asked: Vec<ComposeVariable>,
 }
 
 impl OnDisk {
@@ -77,22 +77,22 @@ impl OnDisk {
         }
         let prefix = ["--project-name", "corner-shop", "--env-file", "/dev/null", "-f", FILES[0], "-f", FILES[1]];
         let view = |rest: &[&str]| run(folder.path(), &[&prefix[..], &["--profile", "*", "config"], rest].concat());
-        let project = Project::parse(&view(&["--no-interpolate", "--format", "json"])).unwrap();
+        let project = ComposeProject::parse(&view(&["--no-interpolate", "--format", "json"])).unwrap();
         let variables = String::from_utf8(view(&["--variables"])).unwrap();
         let asked = variables.lines().skip(1).map(|line| {
             let mut words = line.split_whitespace();
-            Asked { name: words.next().unwrap().to_owned(), required: words.next() == Some("true") }
+            ComposeVariable { name: words.next().unwrap().to_owned(), required: words.next() == Some("true") }
         });
         Self { asked: asked.collect(), project, folder }
     }
 
-    fn plan(&self, kept: &[(&str, &str)], secrets: &[(&str, &str)], database: bool) -> Result<Plan, StageError> {
+    fn plan(&self, kept: &[(&str, &str)], secrets: &[(&str, &str)], database: bool) -> Result<EnvPlan, StageError> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let secret =
             |(name, value): &(&str, &str)| (VariableName::new(*name).unwrap(), SecretString::from((*value).to_owned()));
         let images = image_variables(&request(), &self.asked);
         let images = images.into_iter().map(|(name, image)| (name, format!("ghcr.io/{image}:sha-0123456"))).collect();
-        plan(&Inputs {
+        plan(&EnvInputs {
             request: &request(),
             secrets: &secrets.iter().map(secret).collect(),
             kept: &kept.iter().map(owned).collect(),
@@ -196,11 +196,11 @@ fn a_secret_that_nobody_gave_is_named() {
     let error = disk.plan(&[], &[], false).err().unwrap();
     assert_eq!((error.code, error.missing_secret.unwrap().as_str()), (ErrorCode::MissingSecret, "TELEGRAM_BOT_TOKEN"));
     let mut disk = OnDisk::sample(2);
-    disk.asked.push(Asked { name: "PAYMENT_API_KEY".to_owned(), required: true });
+    disk.asked.push(ComposeVariable { name: "PAYMENT_API_KEY".to_owned(), required: true });
     let error = disk.plan(&[], &[BOT], false).err().unwrap();
     assert_eq!((error.code, error.missing_secret.unwrap().as_str()), (ErrorCode::MissingSecret, "PAYMENT_API_KEY"));
     let mut disk = OnDisk::sample(2);
-    disk.asked.push(Asked { name: "REGION".to_owned(), required: true });
+    disk.asked.push(ComposeVariable { name: "REGION".to_owned(), required: true });
     assert_eq!(disk.plan(&[], &[BOT], false).err().unwrap().code, ErrorCode::ComposeInvalid);
 }
 

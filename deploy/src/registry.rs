@@ -24,7 +24,7 @@ const REVISION: &str = "org.opencontainers.image.revision";
 
 /// One registry, and who asks it. Clones share connections.
 #[derive(Clone)]
-pub(crate) struct Registry {
+pub(crate) struct RegistryClient {
     http: Client,
     base: String,
     credential: Option<RegistryCredential>,
@@ -32,14 +32,14 @@ pub(crate) struct Registry {
 
 /// An image that a deployment runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Image {
+pub(crate) struct ReleaseImage {
     /// What stands in `.env`: the commit's own tag, or the branch's with its digest.
     pub reference: String,
     /// The manifest's digest, `sha256:…`.
     pub digest: String,
 }
 
-impl Registry {
+impl RegistryClient {
     /// Builds the client; nothing is sent.
     ///
     /// # Errors
@@ -72,10 +72,10 @@ impl Registry {
         repository: &str,
         commit: &CommitSha,
         branch: &BranchName,
-    ) -> Result<Image, StageError> {
+    ) -> Result<ReleaseImage, StageError> {
         let own = format!("sha-{}", commit.short());
         if let Some(digest) = self.digest(repository, &own).await? {
-            return Ok(Image { reference: format!("{host}/{repository}:{own}"), digest });
+            return Ok(ReleaseImage { reference: format!("{host}/{repository}:{own}"), digest });
         }
         let tag = tag_of(branch);
         let absent = |why: String| {
@@ -89,7 +89,7 @@ impl Registry {
             Some(other) if other != commit.as_str() => {
                 Err(absent(format!("the one tagged {tag} is of commit {other}")))
             }
-            _ => Ok(Image { reference: format!("{host}/{repository}:{tag}@{digest}"), digest }),
+            _ => Ok(ReleaseImage { reference: format!("{host}/{repository}:{tag}@{digest}"), digest }),
         }
     }
 

@@ -97,23 +97,23 @@ impl Respond for StandIn {
     }
 }
 
-struct Asked {
-    found: Result<Image, StageError>,
+struct RecordedRequest {
+    found: Result<ReleaseImage, StageError>,
     tokens: usize,
     host: String,
 }
 
 /// Serves `stand_in` and looks for the commit's image as user `robot` with `password`.
-async fn ask(stand_in: StandIn, password: &str) -> Asked {
+async fn ask(stand_in: StandIn, password: &str) -> RecordedRequest {
     let server = MockServer::start().await;
     let host = server.address().to_string();
     let stand_in = StandIn { base: server.uri(), ..stand_in };
     Mock::given(any()).respond_with(stand_in.clone()).mount(&server).await;
     let found = find(&host, password).await;
-    Asked { found, tokens: stand_in.tokens.load(Ordering::Relaxed), host }
+    RecordedRequest { found, tokens: stand_in.tokens.load(Ordering::Relaxed), host }
 }
 
-async fn find(host: &str, password: &str) -> Result<Image, StageError> {
+async fn find(host: &str, password: &str) -> Result<ReleaseImage, StageError> {
     let secret = |text: &str| SecretString::from(text.to_owned());
     let credential =
         RegistryCredential { registry: host.to_owned(), username: "robot".to_owned(), password: secret(password) };
@@ -130,7 +130,7 @@ async fn find(host: &str, password: &str) -> Result<Image, StageError> {
         health_timeout: Duration::from_secs(1),
     };
     let (commit, branch) = (COMMIT.parse().unwrap(), "feature/pay".parse().unwrap());
-    Registry::new(&config).unwrap().find(host, REPOSITORY, &commit, &branch).await
+    RegistryClient::new(&config).unwrap().find(host, REPOSITORY, &commit, &branch).await
 }
 
 fn stand_in(bearer: bool, tags: &[&'static str]) -> StandIn {
@@ -149,7 +149,7 @@ async fn the_commits_own_image_is_taken_whatever_the_registry_asks_for() {
     for bearer in [false, true] {
         let asked = ask(stand_in(bearer, &["sha-0123456", "feature-pay"]), "s3cret-pass").await;
         let reference = format!("{}/{REPOSITORY}:sha-0123456", asked.host);
-        assert_eq!(asked.found.unwrap(), Image { reference, digest: digest() });
+        assert_eq!(asked.found.unwrap(), ReleaseImage { reference, digest: digest() });
         assert_eq!(asked.tokens, usize::from(bearer));
     }
 }

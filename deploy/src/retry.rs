@@ -8,7 +8,7 @@ use backoff::backoff::Backoff as _;
 
 /// How often and how long apart something is tried.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Policy {
+pub struct RetryPolicy {
     /// Upper bound of the first delay.
     pub initial: Duration,
     /// Upper bound of any delay.
@@ -19,7 +19,7 @@ pub struct Policy {
     pub attempts: u32,
 }
 
-impl Policy {
+impl RetryPolicy {
     /// Short faults within a stage: a reset connection, a 502.
     pub const IN_STAGE: Self =
         Self { initial: Duration::from_millis(500), max: Duration::from_secs(5), multiplier: 2.0, attempts: 3 };

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use crate::RemotePath;
-use crate::quote::{Word, quote};
+use crate::quote::{ShellWord, quote};
 
 /// What the SSH user's login shell runs: becomes root where it may, in a process group of its own.
 const LAUNCHER: &str = include_str!("scripts/launch.sh");
@@ -47,7 +47,7 @@ impl Script {
 
     /// Gives a validated value as shell variable `variable`.
     #[must_use]
-    pub fn word(self, variable: &'static str, value: &impl Word) -> Self {
+    pub fn word(self, variable: &'static str, value: &impl ShellWord) -> Self {
         self.line(variable, &value.word())
     }
 
@@ -66,8 +66,8 @@ impl Script {
 
     /// Gives validated values as shell variable `variable`, with a space between.
     #[must_use]
-    pub fn words<W: Word>(self, variable: &'static str, values: &[W]) -> Self {
-        self.line(variable, &values.iter().map(Word::word).collect::<Vec<_>>().join(" "))
+    pub fn words<W: ShellWord>(self, variable: &'static str, values: &[W]) -> Self {
+        self.line(variable, &values.iter().map(ShellWord::word).collect::<Vec<_>>().join(" "))
     }
 
     /// Gives any bytes, in base64; the script decodes them where it needs them.

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use slipway_protocol::names::{Host, HostKey, Port, RepositoryName, ServerHandle, Slug, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, ProjectReady};
 
-use crate::Hold;
+use crate::LeaseGuard;
 
 /// How the server proves itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct Target {
 
 /// One deployment to be carried out.
 #[derive(Debug, Clone)]
-pub struct Work {
+pub struct DeploymentWork {
     /// Its id.
     pub deployment: DeploymentId,
     /// What to do.
@@ -58,7 +58,7 @@ pub struct Work {
     /// Keyed digests of the GitHub secrets written by earlier deployments of this project to this target, by name.
     pub github_digests: BTreeMap<String, String>,
     /// The right to do so.
-    pub hold: Hold,
+    pub hold: LeaseGuard,
 }
 
 /// How Slipway logs in to GitHub.

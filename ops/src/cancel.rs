@@ -4,16 +4,16 @@
 use clap::Args;
 use serde_json::json;
 use slipway_protocol::MAX_REASON;
-use slipway_worker::store::{State, Wish};
+use slipway_worker::store::{CancelRequest, State};
 
 use crate::dead_letters::at_the_keyboard;
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::Printer;
-use crate::settings::Settings;
-use crate::trouble::{Exit, Trouble};
+use crate::settings::ConnectionSettings;
+use crate::trouble::{CliError, CommandExit};
 
 #[derive(Debug, Args)]
-pub(crate) struct Cancel {
+pub(crate) struct CancelArgs {
     /// The deployment's id, or a beginning of it that no other has
     #[arg(value_name = "DEPLOYMENT")]
     id: String,
@@ -35,15 +35,19 @@ pub(crate) fn reason(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-pub(crate) async fn run(args: Cancel, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let memory = Memory::new(settings)?;
+pub(crate) async fn run(
+    args: CancelArgs,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let memory = Database::new(settings)?;
     let id = memory.find(&args.id).await?;
     let who = args.by.unwrap_or_else(at_the_keyboard);
-    let wish = Wish::of_operator(id, &who, args.why);
+    let wish = CancelRequest::of_operator(id, &who, args.why);
     let met = memory.store.heed(&wish).await.map_err(|e| memory.trouble(&e))?;
-    let Some(was) = met.found else { return Err(Trouble::usage(format!("there is no deployment {id}"))) };
+    let Some(was) = met.found else { return Err(CliError::usage(format!("there is no deployment {id}"))) };
     if was.is_terminal() {
-        return Err(Trouble::new(Exit::Failed, format!("deployment {id} has ended already: {was}")));
+        return Err(CliError::new(CommandExit::Failed, format!("deployment {id} has ended already: {was}")));
     }
     if printer.is_json() {
         printer.json(&json!({ "deployment_id": id, "was": was.as_str(), "cancel_requested": true }));
@@ -52,5 +56,5 @@ pub(crate) async fn run(args: Cancel, settings: &Settings, printer: &Printer) ->
     } else {
         printer.note(&format!("Asked {id} to stop; what served before goes on serving"));
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }

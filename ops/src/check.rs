@@ -10,7 +10,7 @@ use clap::Args;
 use secrecy::SecretString;
 use serde_json::json;
 use slipway_deploy::{
-    Deployer, DeployerConfig, GithubCredential, Hold, Reporter, StageError, StageReport, Target, Work,
+    Deployer, DeployerConfig, DeploymentWork, GithubCredential, LeaseGuard, Reporter, StageError, StageReport, Target,
 };
 use slipway_protocol::names::{BranchName, CommitSha, HostKey, InvalidName, Port, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{
@@ -21,17 +21,17 @@ use slipway_worker::store::ServerRecord;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::{Printer, Table};
 use crate::submit::port;
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 use crate::watch::line::duration;
 
 /// Longest time for the one command that preflight runs.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
-pub(crate) struct Check {
+pub(crate) struct CheckArgs {
     /// The server's name in the inventory
     handle: ServerHandle,
 
@@ -64,11 +64,11 @@ pub(crate) struct Check {
 
 /// Remembers what the connection learned; preflight's lines are in its report.
 #[derive(Default)]
-struct Ears {
+struct HostKeyRecorder {
     learned: std::sync::Mutex<Option<HostKey>>,
 }
 
-impl Reporter for Ears {
+impl Reporter for HostKeyRecorder {
     fn line(&self, _: Stage, _: &str) {}
     fn retrying(&self, _: Stage, _: &Failure, _: Duration) {}
     fn host_key_learned(&self, key: &HostKey) {
@@ -78,14 +78,14 @@ impl Reporter for Ears {
     }
 }
 
-pub(crate) async fn run(args: Check, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+pub(crate) async fn run(args: CheckArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let known = memory.store.server(&args.handle).await.map_err(|e| memory.trouble(&e))?;
     let Some(record) = known else {
-        return Err(Trouble::usage(format!("{} isn't in the inventory", args.handle))
+        return Err(CliError::usage(format!("{} isn't in the inventory", args.handle))
             .hint("`slipway servers list` shows it, `slipway servers add` adds to it"));
     };
     let target = target(&args, &record)?;
-    let ears = Arc::new(Ears::default());
+    let ears = Arc::new(HostKeyRecorder::default());
     let began = Instant::now();
     let (found, round_trips) = preflight(&args, target, ears.clone()).await?;
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -95,7 +95,7 @@ pub(crate) async fn run(args: Check, memory: &Memory, printer: &Printer) -> Resu
         printer.json(&json!({
             "handle": record.handle, "fit": true, "facts": report.facts, "ssh_round_trips": round_trips, "duration_ms": took,
         }));
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     let mut table = Table::new(&["FINDING", "VALUE"]);
     for (name, value) in &report.facts {
@@ -104,15 +104,15 @@ pub(crate) async fn run(args: Check, memory: &Memory, printer: &Printer) -> Resu
     printer.table(&table);
     let place = format!("{} ({}:{})", record.handle, record.address, record.ssh_port);
     printer.note(&format!("{place} is fit; asked in {} with {round_trips} round trips", duration(took)));
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
 /// The server as the workers would connect to it.
-fn target(args: &Check, record: &ServerRecord) -> Result<Target, Trouble> {
+fn target(args: &CheckArgs, record: &ServerRecord) -> Result<Target, CliError> {
     let read = |file: &PathBuf| {
         std::fs::read_to_string(file)
             .map(SecretString::from)
-            .map_err(|e| Trouble::usage(format!("the SSH key {} can't be read: {e}", file.display())))
+            .map_err(|e| CliError::usage(format!("the SSH key {} can't be read: {e}", file.display())))
     };
     let credentials = Credentials {
         ssh_key: args.ssh_key_file.as_ref().map(read).transpose()?,
@@ -122,18 +122,18 @@ fn target(args: &Check, record: &ServerRecord) -> Result<Target, Trouble> {
     let server =
         Server { handle: record.handle.clone(), address: None, ssh_port: None, ssh_user: None, host_key: None };
     credentials.target(&server, Some(record.clone())).map_err(|error| {
-        Trouble::usage(error.message)
+        CliError::usage(error.message)
             .hint("give --ssh-key-file or --age-identity-file, or set the workers' variables that are named")
     })
 }
 
 async fn preflight(
-    args: &Check,
+    args: &CheckArgs,
     target: Target,
-    ears: Arc<Ears>,
-) -> Result<(Result<StageReport, StageError>, u32), Trouble> {
-    let work = work(args, target).map_err(|e| Trouble::new(Exit::Failed, e.to_string()))?;
-    let deployer = Deployer::new(config(args)).map_err(|e| Trouble::usage(e.message))?;
+    ears: Arc<HostKeyRecorder>,
+) -> Result<(Result<StageReport, StageError>, u32), CliError> {
+    let work = work(args, target).map_err(|e| CliError::new(CommandExit::Failed, e.to_string()))?;
+    let deployer = Deployer::new(config(args)).map_err(|e| CliError::usage(e.message))?;
     let mut attempt = deployer.begin(work, ears, CancellationToken::new());
     let found = attempt.run(Stage::Preflight).await;
     let round_trips = attempt.round_trips();
@@ -142,24 +142,29 @@ async fn preflight(
 }
 
 /// The key that a server showed first is pinned now, as a deployment would have done.
-async fn pin(ears: &Ears, record: &ServerRecord, memory: &Memory, printer: &Printer) -> Result<(), Trouble> {
+async fn pin(
+    ears: &HostKeyRecorder,
+    record: &ServerRecord,
+    memory: &Database,
+    printer: &Printer,
+) -> Result<(), CliError> {
     let Some(key) = ears.learned.lock().ok().and_then(|mut learned| learned.take()) else { return Ok(()) };
     if memory.store.learn_host_key(record, &key).await.map_err(|e| memory.trouble(&e))? {
         printer.note(&format!("Pinned the host key that {} showed: {key}", record.handle));
         return Ok(());
     }
-    Err(Trouble::new(Exit::Failed, format!("{} showed {key}, and another key is pinned by now", record.handle))
+    Err(CliError::new(CommandExit::Failed, format!("{} showed {key}, and another key is pinned by now", record.handle))
         .hint("run the check again; if it fails, don't deploy before you know why"))
 }
 
-fn unfit(record: &ServerRecord, error: &StageError) -> Trouble {
-    Trouble::new(Exit::Failed, format!("{}: {}: {}", record.handle, error.code, error.message))
+fn unfit(record: &ServerRecord, error: &StageError) -> CliError {
+    CliError::new(CommandExit::Failed, format!("{}: {}: {}", record.handle, error.code, error.message))
         .details(error.tail.clone())
         .hint(error.code.next_action())
 }
 
 /// Preflight asks neither GitHub nor a registry: what stands here as a credential is never sent anywhere.
-fn config(args: &Check) -> DeployerConfig {
+fn config(args: &CheckArgs) -> DeployerConfig {
     DeployerConfig {
         github_api: "https://api.github.com".to_owned(),
         github_git: "https://github.com".to_owned(),
@@ -175,7 +180,7 @@ fn config(args: &Check) -> DeployerConfig {
 }
 
 /// The request of no project: its ports must be free, since nobody's container may hold them.
-fn work(args: &Check, target: Target) -> Result<Work, InvalidName> {
+fn work(args: &CheckArgs, target: Target) -> Result<DeploymentWork, InvalidName> {
     let mut allocations = Vec::new();
     for (i, port) in args.ports.iter().enumerate() {
         allocations.push(Allocation {
@@ -203,7 +208,7 @@ fn work(args: &Check, target: Target) -> Result<Work, InvalidName> {
         correlation: Correlation::new(),
     };
     let deployment = DeploymentId(Uuid::now_v7());
-    Ok(Work {
+    Ok(DeploymentWork {
         deployment,
         action: Action::Deploy,
         remove_volumes: false,
@@ -212,7 +217,7 @@ fn work(args: &Check, target: Target) -> Result<Work, InvalidName> {
         target,
         secrets: BTreeMap::new(),
         github_digests: BTreeMap::new(),
-        hold: Hold::endless(0),
+        hold: LeaseGuard::endless(0),
     })
 }
 

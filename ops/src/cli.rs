@@ -2,17 +2,17 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::cancel::Cancel;
+use crate::cancel::CancelArgs;
 use crate::dead_letters::DeadLetters;
 use crate::deployments::Deployments;
-use crate::plan::Plan;
+use crate::plan::PlanArgs;
 use crate::projects::Projects;
 use crate::servers::Servers;
-use crate::settings::Settings;
-use crate::status::Status;
-use crate::submit::Submit;
+use crate::settings::ConnectionSettings;
+use crate::status::StatusArgs;
+use crate::submit::SubmitArgs;
 use crate::topology::Topology;
-use crate::watch::Watch;
+use crate::watch::WatchArgs;
 use crate::{explain, keys, lifecycle};
 
 /// Deploy finished projects, watch deployments, and repair what went wrong
@@ -24,7 +24,7 @@ pub struct Cli {
     pub(crate) json: bool,
 
     #[command(flatten)]
-    pub(crate) settings: Settings,
+    pub(crate) settings: ConnectionSettings,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -40,26 +40,26 @@ const EXITS: &str = "Exit codes:
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Ask for a project to be deployed
-    Submit(Box<Submit>),
+    Submit(Box<SubmitArgs>),
     /// Show what a request would change on its server, and change nothing
-    Plan(Box<Plan>),
+    Plan(Box<PlanArgs>),
     /// Watch a deployment to its end
-    Watch(Watch),
+    Watch(WatchArgs),
     /// Call a deployment off: at once while it waits; while it runs, it's ended and the version before goes on serving
-    Cancel(Cancel),
+    Cancel(CancelArgs),
     /// Stop a project's containers; they stay stopped when the server reboots
-    Stop(lifecycle::Command),
+    Stop(lifecycle::LifecycleArgs),
     /// Start a stopped project
-    Start(lifecycle::Command),
+    Start(lifecycle::LifecycleArgs),
     /// Deploy a recorded version of a project again
-    Rollback(lifecycle::Rollback),
+    Rollback(lifecycle::RollbackArgs),
     /// Take a project off its server
-    Undeploy(lifecycle::Undeploy),
+    Undeploy(lifecycle::UndeployArgs),
     /// List what a project can be rolled back to
     #[command(subcommand)]
     Projects(Projects),
     /// Show who works, what waits and what needs a look; exits with 1 when something does
-    Status(Status),
+    Status(StatusArgs),
     /// List, show and cancel deployments
     #[command(subcommand)]
     Deployments(Deployments),
@@ -76,5 +76,5 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Keys(keys::Keys),
     /// Say what an error code means and what to do, or what the policies are
-    Explain(explain::Explain),
+    Explain(explain::ExplainArgs),
 }

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _};
 
 use crate::print::Printer;
-use crate::trouble::Trouble;
+use crate::trouble::CliError;
 
 /// Proof that a person has agreed.
 #[derive(Debug)]
@@ -13,19 +13,19 @@ pub(crate) struct Confirmed(());
 ///
 /// # Errors
 /// When nobody can be asked, or the answer is another one.
-pub(crate) fn ask(what: &str, word: &str, yes: bool, printer: &Printer) -> Result<Confirmed, Trouble> {
+pub(crate) fn ask(what: &str, word: &str, yes: bool, printer: &Printer) -> Result<Confirmed, CliError> {
     if yes {
         return Ok(Confirmed(()));
     }
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        return Err(Trouble::usage(format!("{what} must be confirmed, and there is nobody to ask"))
+        return Err(CliError::usage(format!("{what} must be confirmed, and there is nobody to ask"))
             .hint("give --yes if you are sure"));
     }
     printer.note(&format!("{what} must be confirmed. Type `{word}` to go on:"));
     let mut answer = String::new();
     match stdin.lock().read_line(&mut answer) {
         Ok(_) if answer.trim() == word => Ok(Confirmed(())),
-        _ => Err(Trouble::usage("not confirmed, and nothing was done".to_owned())),
+        _ => Err(CliError::usage("not confirmed, and nothing was done".to_owned())),
     }
 }

@@ -7,18 +7,18 @@ use slipway_protocol::names::{ServerHandle, Slug};
 use slipway_protocol::{ProjectReady, SecretSource};
 use slipway_worker::store::{Deployment, DeploymentFilter, State};
 
-use crate::cancel::{self, Cancel};
-use crate::memory::Memory;
+use crate::cancel::{self, CancelArgs};
+use crate::memory::Database;
 use crate::print::{Printer, Table};
-use crate::settings::Settings;
+use crate::settings::ConnectionSettings;
 use crate::show;
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 use crate::watch::line::{between, duration};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Deployments {
     /// List deployments, the latest first
-    List(List),
+    List(ListDeployments),
     /// Show one in full: request, attempts, stages, services, failure, events
     Show {
         /// The deployment's id, or a beginning of it that no other has
@@ -30,11 +30,11 @@ pub(crate) enum Deployments {
         env: bool,
     },
     /// The same as `slipway cancel`
-    Cancel(Cancel),
+    Cancel(CancelArgs),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct List {
+pub(crate) struct ListDeployments {
     /// Only of this project
     #[arg(long, value_name = "SLUG")]
     project: Option<Slug>,
@@ -52,8 +52,12 @@ pub(crate) struct List {
     limit: u32,
 }
 
-pub(crate) async fn run(command: Deployments, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let memory = Memory::new(settings)?;
+pub(crate) async fn run(
+    command: Deployments,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let memory = Database::new(settings)?;
     match command {
         Deployments::List(args) => list(args, &memory, printer).await,
         Deployments::Show { id, env: true } => show::environment(memory.find(&id).await?, &memory, printer).await,
@@ -62,7 +66,7 @@ pub(crate) async fn run(command: Deployments, settings: &Settings, printer: &Pri
     }
 }
 
-async fn list(args: List, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+async fn list(args: ListDeployments, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let filter = DeploymentFilter {
         state: args.state,
         project: args.project.map(Into::into),
@@ -71,7 +75,7 @@ async fn list(args: List, memory: &Memory, printer: &Printer) -> Result<Exit, Tr
     let found = memory.store.deployments(&filter, args.limit).await.map_err(|e| memory.trouble(&e))?;
     if printer.is_json() {
         printer.json(&found.iter().map(as_json).collect::<Vec<_>>());
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     let now = Timestamp::now();
     let mut table =
@@ -97,7 +101,7 @@ async fn list(args: List, memory: &Memory, printer: &Printer) -> Result<Exit, Tr
     } else if let Some(failed) = found.iter().find(|d| d.failure.is_some() && d.state.is_terminal()) {
         printer.hint(&format!("run `slipway deployments show {}`", short_id(&failed.id.to_string())));
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
 /// The first eight digits of an id: enough to be unique among a few thousand.

@@ -6,28 +6,28 @@ use slipway_protocol::{Class, ErrorCode};
 
 use crate::policies;
 use crate::print::{Printer, Table};
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 
 #[derive(Debug, Args)]
-pub(crate) struct Explain {
+pub(crate) struct ExplainArgs {
     /// The code, such as `port-occupied`; without it, all codes are listed. `policies` lists what is tried how often,
     /// how long things may take, and how much happens at once
     code: Option<String>,
 }
 
-pub(crate) fn run(args: &Explain, printer: &Printer) -> Result<Exit, Trouble> {
+pub(crate) fn run(args: &ExplainArgs, printer: &Printer) -> Result<CommandExit, CliError> {
     match &args.code {
         Some(word) if word == "policies" => policies::run(printer),
         Some(code) => one(parse(code)?, printer),
         None => all(printer),
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
 /// A code by its name, or the nearest names.
-pub(crate) fn parse(code: &str) -> Result<ErrorCode, Trouble> {
+pub(crate) fn parse(code: &str) -> Result<ErrorCode, CliError> {
     code.parse().map_err(|_| {
-        let trouble = Trouble::usage(format!("there is no error code `{code}`"));
+        let trouble = CliError::usage(format!("there is no error code `{code}`"));
         match nearest(code) {
             Some(near) => trouble.hint(format!("did you mean `{near}`? `slipway explain` lists all codes")),
             None => trouble.hint("`slipway explain` lists all codes"),

@@ -12,7 +12,7 @@ use serde_json::json;
 use slipway_deploy::{keys, seal};
 
 use crate::print::Printer;
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keys {
@@ -56,18 +56,18 @@ pub(crate) struct Public {
     dir: PathBuf,
 }
 
-pub(crate) fn run(command: &Keys, printer: &Printer) -> Result<Exit, Trouble> {
+pub(crate) fn run(command: &Keys, printer: &Printer) -> Result<CommandExit, CliError> {
     match command {
         Keys::Generate(Generate::Sealing(args)) => sealing(args, printer),
         Keys::Generate(Generate::Age(args)) => age(args, printer),
         Keys::Public(args) => public(args, printer),
     }?;
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
-fn sealing(args: &Sealing, printer: &Printer) -> Result<(), Trouble> {
+fn sealing(args: &Sealing, printer: &Printer) -> Result<(), CliError> {
     let id = &args.key_id;
-    let (private, public) = seal::generate(id).map_err(|e| Trouble::usage(format!("--key-id: {e}")))?;
+    let (private, public) = seal::generate(id).map_err(|e| CliError::usage(format!("--key-id: {e}")))?;
     private_directory(&args.out)?;
     let file = args.out.join(format!("{id}.key"));
     write_private(&file, &private)?;
@@ -82,7 +82,7 @@ fn sealing(args: &Sealing, printer: &Printer) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn age(args: &AgeArgs, printer: &Printer) -> Result<(), Trouble> {
+fn age(args: &AgeArgs, printer: &Printer) -> Result<(), CliError> {
     let made = keys::AgeIdentity::generate();
     let text = format!("# public key: {}\n{}\n", made.recipient, made.identity.expose_secret());
     write_private(&args.out, &SecretString::from(text))?;
@@ -96,8 +96,8 @@ fn age(args: &AgeArgs, printer: &Printer) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn public(args: &Public, printer: &Printer) -> Result<(), Trouble> {
-    let ring = seal::KeyRing::load(&args.dir).map_err(|e| Trouble::usage(e.to_string()))?;
+fn public(args: &Public, printer: &Printer) -> Result<(), CliError> {
+    let ring = seal::KeyRing::load(&args.dir).map_err(|e| CliError::usage(e.to_string()))?;
     let keys = ring.public_keys();
     if printer.is_json() {
         printer.json(&keys);
@@ -110,26 +110,26 @@ fn public(args: &Public, printer: &Printer) -> Result<(), Trouble> {
 }
 
 /// Makes a directory for its owner alone; one that exists stays as it is.
-fn private_directory(path: &Path) -> Result<(), Trouble> {
+fn private_directory(path: &Path) -> Result<(), CliError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|e| Trouble::usage(format!("the directory {} can't be made: {e}", path.display())))
+        .map_err(|e| CliError::usage(format!("the directory {} can't be made: {e}", path.display())))
 }
 
 /// Writes a new file of mode 0600, and never over one that exists. A file cut short is removed.
-pub(crate) fn write_private(path: &Path, text: &SecretString) -> Result<(), Trouble> {
+pub(crate) fn write_private(path: &Path, text: &SecretString) -> Result<(), CliError> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| {
         if e.kind() == ErrorKind::AlreadyExists {
-            Trouble::usage(format!("{} exists and is not overwritten", path.display()))
+            CliError::usage(format!("{} exists and is not overwritten", path.display()))
                 .hint("what was sealed or encrypted to that key would be lost; choose another name")
         } else {
-            Trouble::usage(format!("{} can't be written: {e}", path.display()))
+            CliError::usage(format!("{} can't be written: {e}", path.display()))
         }
     })?;
     file.write_all(text.expose_secret().as_bytes()).and_then(|()| file.sync_all()).map_err(|e| {
         let _ = fs::remove_file(path);
-        Trouble::new(Exit::Failed, format!("{} can't be written: {e}", path.display()))
+        CliError::new(CommandExit::Failed, format!("{} can't be written: {e}", path.display()))
     })
 }

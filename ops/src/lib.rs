@@ -41,7 +41,7 @@ use std::process::ExitCode;
 pub use cli::Cli;
 use cli::Command;
 use print::Printer;
-use trouble::{Exit, Trouble};
+use trouble::{CliError, CommandExit};
 
 /// Runs one command to its end; what it says is printed already.
 #[must_use]
@@ -50,7 +50,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|e| Trouble::new(Exit::Failed, format!("the asynchronous runtime can't start: {e}")))
+        .map_err(|e| CliError::new(CommandExit::Failed, format!("the asynchronous runtime can't start: {e}")))
         .and_then(|runtime| runtime.block_on(dispatch(cli, &printer)));
     match done {
         Ok(exit) => exit.into(),
@@ -61,7 +61,7 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-async fn dispatch(cli: Cli, printer: &Printer) -> Result<Exit, Trouble> {
+async fn dispatch(cli: Cli, printer: &Printer) -> Result<CommandExit, CliError> {
     let settings = &cli.settings;
     match cli.command {
         Command::Submit(args) => submit::run(*args, settings, printer).await,

@@ -11,20 +11,20 @@ use slipway_protocol::{
     Action, CloudEvent, Correlation, DeploymentId, EventType, Project, ProjectId, ProjectRollback, ProjectStart,
     ProjectStop, ProjectUndeploy, Version, topology,
 };
-use slipway_worker::store::Place;
+use slipway_worker::store::ProjectServer;
 
 use crate::cancel::reason;
 use crate::confirm::{self, Confirmed};
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::Printer;
-use crate::settings::Settings;
+use crate::settings::ConnectionSettings;
 use crate::submit::{self, send};
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 use crate::watch;
 
 /// Which project, and how to ask.
 #[derive(Debug, Args)]
-pub(crate) struct Command {
+pub(crate) struct LifecycleArgs {
     /// The project's slug
     #[arg(value_name = "PROJECT")]
     project: Slug,
@@ -50,13 +50,13 @@ pub(crate) struct Command {
     watch: bool,
 
     #[command(flatten)]
-    how: watch::How,
+    how: watch::WatchOptions,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Rollback {
+pub(crate) struct RollbackArgs {
     #[command(flatten)]
-    command: Command,
+    command: LifecycleArgs,
 
     /// A deployment that `slipway projects versions` lists, or a commit, in full or its beginning; the version before
     /// the present one when left out
@@ -65,9 +65,9 @@ pub(crate) struct Rollback {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Undeploy {
+pub(crate) struct UndeployArgs {
     #[command(flatten)]
-    command: Command,
+    command: LifecycleArgs,
 
     /// Remove the project's volumes as well, with all its data
     #[arg(long)]
@@ -78,24 +78,36 @@ pub(crate) struct Undeploy {
     yes: bool,
 }
 
-pub(crate) async fn stop(args: Command, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let asker = Asker::new(&args, Action::Stop, settings).await?;
+pub(crate) async fn stop(
+    args: LifecycleArgs,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let asker = LifecycleCommand::new(&args, Action::Stop, settings).await?;
     let (project, server, reason, sequence) = asker.parts();
     let correlation = Correlation::new();
     let data = ProjectStop { project, server, reason, sequence, expires_at: None, correlation };
     asker.publish(EventType::ProjectStop, data, printer).await
 }
 
-pub(crate) async fn start(args: Command, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let asker = Asker::new(&args, Action::Start, settings).await?;
+pub(crate) async fn start(
+    args: LifecycleArgs,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let asker = LifecycleCommand::new(&args, Action::Start, settings).await?;
     let (project, server, reason, sequence) = asker.parts();
     let correlation = Correlation::new();
     let data = ProjectStart { project, server, reason, sequence, expires_at: None, correlation };
     asker.publish(EventType::ProjectStart, data, printer).await
 }
 
-pub(crate) async fn rollback(args: Rollback, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let asker = Asker::new(&args.command, Action::Rollback, settings).await?;
+pub(crate) async fn rollback(
+    args: RollbackArgs,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let asker = LifecycleCommand::new(&args.command, Action::Rollback, settings).await?;
     let to = match &args.to {
         Some(text) => Some(asker.version(text).await?),
         None => None,
@@ -106,8 +118,12 @@ pub(crate) async fn rollback(args: Rollback, settings: &Settings, printer: &Prin
     asker.publish(EventType::ProjectRollback, data, printer).await
 }
 
-pub(crate) async fn undeploy(args: Undeploy, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let asker = Asker::new(&args.command, Action::Undeploy, settings).await?;
+pub(crate) async fn undeploy(
+    args: UndeployArgs,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let asker = LifecycleCommand::new(&args.command, Action::Undeploy, settings).await?;
     let (slug, server) = (&asker.place.project.slug, &asker.place.server);
     let data = if args.remove_volumes { "with all its data" } else { "keeping its volumes" };
     let what = format!("taking {slug} off {server}, {data},");
@@ -117,14 +133,18 @@ pub(crate) async fn undeploy(args: Undeploy, settings: &Settings, printer: &Prin
 }
 
 /// Has the last version deployed again without knowing the deploy key that GitHub holds, so that a new one is made.
-pub(crate) async fn rotate_key(mut args: Command, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
+pub(crate) async fn rotate_key(
+    mut args: LifecycleArgs,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
     args.why.get_or_insert_with(|| "the deploy key is made anew".to_owned());
-    let asker = Asker::new(&args, Action::Rollback, settings).await?;
-    let (memory, Place { project, server, .. }) = (&asker.memory, &asker.place);
+    let asker = LifecycleCommand::new(&args, Action::Rollback, settings).await?;
+    let (memory, ProjectServer { project, server, .. }) = (&asker.memory, &asker.place);
     let versions = memory.store.versions(project, server, 1).await.map_err(|e| memory.trouble(&e))?;
     let Some(version) = versions.first() else {
-        return Err(Trouble::new(
-            Exit::Failed,
+        return Err(CliError::new(
+            CommandExit::Failed,
             format!("{} was never deployed on {server} with success", project.slug),
         )
         .hint("its first deployment makes its key"));
@@ -133,8 +153,8 @@ pub(crate) async fn rotate_key(mut args: Command, settings: &Settings, printer: 
     let forgotten = memory.store.forget_github_digest(project, server, KEY_SECRET).await;
     if !forgotten.map_err(|e| memory.trouble(&e))? {
         let slug = &project.slug;
-        return Err(Trouble::new(
-            Exit::Failed,
+        return Err(CliError::new(
+            CommandExit::Failed,
             format!("a deployment of {slug} to {server} runs; nothing was changed"),
         )
         .hint(format!("`slipway deployments list --project {slug}` shows it; try again when it has ended")));
@@ -146,23 +166,23 @@ pub(crate) async fn rotate_key(mut args: Command, settings: &Settings, printer: 
 }
 
 /// The one place where something destructive is put into words.
-fn destruction(asker: &Asker<'_>, remove_volumes: bool, _: Confirmed) -> ProjectUndeploy {
+fn destruction(asker: &LifecycleCommand<'_>, remove_volumes: bool, _: Confirmed) -> ProjectUndeploy {
     let (project, server, reason, sequence) = asker.parts();
     let correlation = Correlation::new();
     ProjectUndeploy { project, server, remove_volumes, reason, sequence, expires_at: None, correlation }
 }
 
 /// A command whose project and server are known.
-struct Asker<'a> {
-    args: &'a Command,
-    settings: &'a Settings,
-    memory: Memory,
-    place: Place,
+struct LifecycleCommand<'a> {
+    args: &'a LifecycleArgs,
+    settings: &'a ConnectionSettings,
+    memory: Database,
+    place: ProjectServer,
 }
 
-impl<'a> Asker<'a> {
-    async fn new(args: &'a Command, action: Action, settings: &'a Settings) -> Result<Self, Trouble> {
-        let memory = Memory::new(settings)?;
+impl<'a> LifecycleCommand<'a> {
+    async fn new(args: &'a LifecycleArgs, action: Action, settings: &'a ConnectionSettings) -> Result<Self, CliError> {
+        let memory = Database::new(settings)?;
         let places = memory.store.places(&args.project).await.map_err(|e| memory.trouble(&e))?;
         let place = one(places, args, action)?;
         Ok(Self { args, settings, memory, place })
@@ -174,7 +194,7 @@ impl<'a> Asker<'a> {
     }
 
     /// A version as a person names it.
-    async fn version(&self, text: &str) -> Result<Version, Trouble> {
+    async fn version(&self, text: &str) -> Result<Version, CliError> {
         if let Ok(commit) = CommitSha::new(text) {
             return Ok(Version::Commit(commit));
         }
@@ -193,20 +213,25 @@ impl<'a> Asker<'a> {
         match (of_id.next(), of_id.next(), commits.as_slice()) {
             (Some(one), None, []) => Ok(Version::Deployment(one.deployment)),
             (None, None, [one]) => Ok(Version::Commit((*one).clone())),
-            (None, None, []) => Err(Trouble::usage(format!("{} has no such version", place.project.slug))
+            (None, None, []) => Err(CliError::usage(format!("{} has no such version", place.project.slug))
                 .hint(format!("`slipway projects versions {}` lists them", place.project.slug))),
-            _ => Err(Trouble::usage("several versions begin like this".to_owned()).hint("give more digits")),
+            _ => Err(CliError::usage("several versions begin like this".to_owned()).hint("give more digits")),
         }
     }
 
-    async fn publish<T: Serialize>(&self, event_type: EventType, data: T, printer: &Printer) -> Result<Exit, Trouble> {
+    async fn publish<T: Serialize>(
+        &self,
+        event_type: EventType,
+        data: T,
+        printer: &Printer,
+    ) -> Result<CommandExit, CliError> {
         let source = submit::SOURCE;
         let event = CloudEvent::new(event_type, source, uuid::Uuid::now_v7().to_string(), data);
         let subject = Some(self.place.project.slug.to_string());
         let event = CloudEvent { subject, time: Some(Timestamp::now()), ..event };
         let id = DeploymentId::of(source, &event.id, None);
         let body = serde_json::to_vec(&event)
-            .map_err(|e| Trouble::new(Exit::Failed, format!("the event can't be written as JSON: {e}")))?;
+            .map_err(|e| CliError::new(CommandExit::Failed, format!("the event can't be written as JSON: {e}")))?;
         send::publish(&send::message(&event, None, body), self.settings).await?;
         if printer.is_json() {
             printer.json(&json!({ "deployment_id": id, "published": true, "source": source, "event_id": event.id }));
@@ -222,28 +247,28 @@ impl<'a> Asker<'a> {
         if !printer.is_json() {
             printer.hint(&format!("run `slipway watch {id}`"));
         }
-        Ok(Exit::Success)
+        Ok(CommandExit::Success)
     }
 }
 
 /// The one place that can be meant; the workers would refuse any other question.
-fn one(places: Vec<Place>, args: &Command, action: Action) -> Result<Place, Trouble> {
+fn one(places: Vec<ProjectServer>, args: &LifecycleArgs, action: Action) -> Result<ProjectServer, CliError> {
     let slug = &args.project;
-    let meant = |p: &Place| {
+    let meant = |p: &ProjectServer| {
         args.server.as_ref().is_none_or(|s| *s == p.server) && args.project_id.is_none_or(|id| id == p.project.id)
     };
-    let all: Vec<Place> = places.into_iter().filter(meant).collect();
-    let present: Vec<Place> = all.iter().filter(|p| !p.gone).cloned().collect();
+    let all: Vec<ProjectServer> = places.into_iter().filter(meant).collect();
+    let present: Vec<ProjectServer> = all.iter().filter(|p| !p.gone).cloned().collect();
     let gone = present.is_empty() && !all.is_empty();
     let mut candidates = if gone && action == Action::Undeploy { all } else { present };
     match candidates.len() {
         1 => Ok(candidates.remove(0)),
-        0 if gone => Err(Trouble::new(Exit::Failed, format!("{slug} was undeployed")).hint("submit it anew")),
-        0 => Err(Trouble::usage(format!("no deployment of {slug} is known"))
+        0 if gone => Err(CliError::new(CommandExit::Failed, format!("{slug} was undeployed")).hint("submit it anew")),
+        0 => Err(CliError::usage(format!("no deployment of {slug} is known"))
             .hint("`slipway deployments list` shows what is")),
         _ => {
             let places = candidates.iter().map(|p| format!("{} on {}", p.project.id, p.server)).collect();
-            Err(Trouble::usage(format!("{slug} may mean several"))
+            Err(CliError::usage(format!("{slug} may mean several"))
                 .details(places)
                 .hint("give --server or --project-id"))
         }

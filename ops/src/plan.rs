@@ -5,44 +5,48 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use slipway_deploy::plan::{Action, Change, Plan as Planned, ServicePlan};
-use slipway_deploy::{Deployer, Hold, Reporter, StageError, Work};
+use slipway_deploy::plan::{ContainerAction, DeploymentPlan, ServicePlan, VariableChange};
+use slipway_deploy::{Deployer, DeploymentWork, LeaseGuard, Reporter, StageError};
 use slipway_protocol::names::HostKey;
 use slipway_protocol::{DeploymentId, Failure, Request, Stage};
 use slipway_worker::config::Config;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::Printer;
-use crate::settings::Settings;
-use crate::submit::Asked;
-use crate::trouble::{Exit, Trouble};
+use crate::settings::ConnectionSettings;
+use crate::submit::Submission;
+use crate::trouble::{CliError, CommandExit};
 
 #[derive(Debug, Args)]
-pub(crate) struct Plan {
+pub(crate) struct PlanArgs {
     #[command(flatten)]
-    asked: Asked,
+    asked: Submission,
 }
 
 /// A plan tells its result only.
-struct Silent;
+struct SilentReporter;
 
-impl Reporter for Silent {
+impl Reporter for SilentReporter {
     fn line(&self, _: Stage, _: &str) {}
     fn retrying(&self, _: Stage, _: &Failure, _: Duration) {}
     // Nothing is pinned by looking; the next deployment will see the key again.
     fn host_key_learned(&self, _: &HostKey) {}
 }
 
-pub(crate) async fn run(args: Plan, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
+pub(crate) async fn run(
+    args: PlanArgs,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
     let ready = args.asked.prepare()?;
     let config = Config::from_env().map_err(|mistakes| {
-        Trouble::usage("a plan needs the workers' settings".to_owned())
+        CliError::usage("a plan needs the workers' settings".to_owned())
             .details(mistakes.to_string().lines().map(str::to_owned).collect())
             .hint("run it where a worker runs, with the same environment; `slipway-worker --check` must be content")
     })?;
-    let work = work(&ready.request, &config, &Memory::new(settings)?).await?;
+    let work = work(&ready.request, &config, &Database::new(settings)?).await?;
     let place = format!("{} on {}", work.request.project.slug, work.target.handle);
     let deployer = Deployer::new(config.deployer).map_err(refused)?;
     let cancel = CancellationToken::new();
@@ -52,35 +56,35 @@ pub(crate) async fn run(args: Plan, settings: &Settings, printer: &Printer) -> R
             interrupted.cancel();
         }
     });
-    let plan = deployer.plan(work, Arc::new(Silent), cancel).await.map_err(refused)?;
+    let plan = deployer.plan(work, Arc::new(SilentReporter), cancel).await.map_err(refused)?;
     if printer.is_json() {
         printer.json(&plan);
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     show(&place, &plan, printer);
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
-async fn work(request: &Request, config: &Config, memory: &Memory) -> Result<Work, Trouble> {
+async fn work(request: &Request, config: &Config, memory: &Database) -> Result<DeploymentWork, CliError> {
     let data = &request.event.data;
     let trouble = |e| memory.trouble(&e);
     let known = memory.store.server(&data.server.handle).await.map_err(trouble)?;
     let digests = memory.store.github_digests(data.project.id, &data.server.handle).await.map_err(trouble)?;
-    let credentials = slipway_worker::engine::credentials(config).map_err(|e| Trouble::usage(format!("{e:#}")))?;
+    let credentials = slipway_worker::engine::credentials(config).map_err(|e| CliError::usage(format!("{e:#}")))?;
     // Not the id of the request: two plans of one request mustn't meet on the server. And it acts on nothing, so that it
     // needs no claim.
-    let (id, hold) = (DeploymentId(Uuid::now_v7()), Hold::endless(0));
+    let (id, hold) = (DeploymentId(Uuid::now_v7()), LeaseGuard::endless(0));
     let work = credentials.work(id, data, known, digests, hold).map_err(refused)?;
-    Ok(Work { secrets: credentials.secrets(data).map_err(refused)?, ..work })
+    Ok(DeploymentWork { secrets: credentials.secrets(data).map_err(refused)?, ..work })
 }
 
-fn refused(error: StageError) -> Trouble {
-    Trouble::new(Exit::Failed, format!("{}: {}", error.code, error.message))
+fn refused(error: StageError) -> CliError {
+    CliError::new(CommandExit::Failed, format!("{}: {}", error.code, error.message))
         .details(error.tail.clone())
         .hint(error.code.next_action())
 }
 
-fn show(place: &str, plan: &Planned, printer: &Printer) {
+fn show(place: &str, plan: &DeploymentPlan, printer: &Printer) {
     let short = |commit: &str| commit.chars().take(7).collect::<String>();
     let to = short(&plan.to);
     let files = plan.files.as_ref().map(|files| format!(" ({files})")).unwrap_or_default();
@@ -110,11 +114,11 @@ fn section(printer: &Printer, title: &str, lines: impl Iterator<Item = String>) 
     }
 }
 
-fn sign(change: Change) -> char {
+fn sign(change: VariableChange) -> char {
     match change {
-        Change::Added => '+',
-        Change::Changed => '~',
-        Change::Removed => '-',
+        VariableChange::Added => '+',
+        VariableChange::Changed => '~',
+        VariableChange::Removed => '-',
     }
 }
 
@@ -126,11 +130,11 @@ fn spaced(line: &str) -> String {
 
 fn service(service: &ServicePlan) -> String {
     let (sign, what) = match service.action {
-        Action::Keep => ('=', "stays"),
-        Action::Create => ('+', "is made"),
-        Action::Recreate => ('~', "is replaced"),
-        Action::Start => ('~', "is started"),
-        Action::Remove => ('-', "is removed"),
+        ContainerAction::Keep => ('=', "stays"),
+        ContainerAction::Create => ('+', "is made"),
+        ContainerAction::Recreate => ('~', "is replaced"),
+        ContainerAction::Start => ('~', "is started"),
+        ContainerAction::Remove => ('-', "is removed"),
     };
     let images = match (&service.from, &service.to) {
         (Some(from), Some(to)) if from != to => format!(": {from} -> {to}"),

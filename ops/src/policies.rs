@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use slipway_deploy::retry::Policy as Retry;
+use slipway_deploy::retry::RetryPolicy as Retry;
 use slipway_protocol::Class;
-use slipway_worker::policies::{self, Policy, Value};
+use slipway_worker::policies::{self, PolicySetting, PolicyValue};
 
 use crate::explain::class_meaning;
 use crate::print::{Printer, Table};
@@ -35,11 +35,11 @@ pub(crate) fn run(printer: &Printer) {
         .hint("`slipway-worker --help` says what the variables take; `slipway explain` lists the codes of each class");
 }
 
-fn words(value: &Value) -> String {
+fn words(value: &PolicyValue) -> String {
     match value {
-        Value::Time(time) => span(*time),
-        Value::Count(n, of) => format!("{n} {of}"),
-        Value::Retry(Retry { initial, max, multiplier, attempts }) => {
+        PolicyValue::Time(time) => span(*time),
+        PolicyValue::Count(n, of) => format!("{n} {of}"),
+        PolicyValue::Retry(Retry { initial, max, multiplier, attempts }) => {
             let delays = format!("up to {}, then x{multiplier} up to {}", span(*initial), span(*max));
             if *attempts == u32::MAX { delays } else { format!("{attempts} times, delays {delays}") }
         }
@@ -55,11 +55,11 @@ fn span(time: Duration) -> String {
 }
 
 fn as_json() -> Json {
-    let policy = |group: &'static str, p: &Policy| {
+    let policy = |group: &'static str, p: &PolicySetting| {
         let (value, unit) = match p.value {
-            Value::Time(time) => (json!(time.as_secs_f64()), "s"),
-            Value::Count(n, of) => (json!(n), of),
-            Value::Retry(retry) => {
+            PolicyValue::Time(time) => (json!(time.as_secs_f64()), "s"),
+            PolicyValue::Count(n, of) => (json!(n), of),
+            PolicyValue::Retry(retry) => {
                 let tries = (retry.attempts != u32::MAX).then_some(retry.attempts);
                 let (first, most) = (retry.initial.as_secs_f64(), retry.max.as_secs_f64());
                 (json!({ "tries": tries, "first": first, "multiplier": retry.multiplier, "most": most }), "s")

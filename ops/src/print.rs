@@ -10,7 +10,7 @@ use std::io::{ErrorKind, IsTerminal as _, Write};
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::trouble::Trouble;
+use crate::trouble::CliError;
 
 /// Writes for one command.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +84,7 @@ impl Printer {
     }
 
     /// What went wrong, and its hint.
-    pub(crate) fn trouble(&self, trouble: &Trouble) {
+    pub(crate) fn trouble(&self, trouble: &CliError) {
         let label = self.paint("error:", AnsiColor::Red);
         put(&mut std::io::stderr(), format!("{label} {}\n", clean(&trouble.message)));
         for line in &trouble.details {

@@ -8,23 +8,23 @@ use slipway_worker::store::VERSIONS;
 
 use crate::deployments::short_id;
 use crate::lifecycle;
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::{Printer, Table};
-use crate::settings::Settings;
-use crate::trouble::{Exit, Trouble};
+use crate::settings::ConnectionSettings;
+use crate::trouble::{CliError, CommandExit};
 use crate::watch::line::{between, duration};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Projects {
     /// List the versions that a project can be rolled back to, the latest first
-    Versions(Versions),
+    Versions(VersionsArgs),
     /// Make a project's deploy key anew, by deploying its last version again: GitHub gets the new key, and its server
     /// refuses the old one from then on
-    RotateKey(lifecycle::Command),
+    RotateKey(lifecycle::LifecycleArgs),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Versions {
+pub(crate) struct VersionsArgs {
     /// The project's slug
     #[arg(value_name = "PROJECT")]
     project: Slug,
@@ -38,14 +38,18 @@ pub(crate) struct Versions {
     limit: u32,
 }
 
-pub(crate) async fn run(command: Projects, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
+pub(crate) async fn run(
+    command: Projects,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
     match command {
-        Projects::Versions(args) => versions(&args, &Memory::new(settings)?, printer).await,
+        Projects::Versions(args) => versions(&args, &Database::new(settings)?, printer).await,
         Projects::RotateKey(args) => lifecycle::rotate_key(args, settings, printer).await,
     }
 }
 
-async fn versions(args: &Versions, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+async fn versions(args: &VersionsArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let places = memory.store.places(&args.project).await.map_err(|e| memory.trouble(&e))?;
     let (mut rows, now) = (Vec::new(), Timestamp::now());
     let mut table = Table::new(&["DEPLOYMENT", "COMMIT", "SERVER", "BY", "AGE"]);
@@ -71,7 +75,7 @@ async fn versions(args: &Versions, memory: &Memory, printer: &Printer) -> Result
     }
     if printer.is_json() {
         printer.json(&rows);
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     printer.table(&table);
     if table.is_empty() {
@@ -79,5 +83,5 @@ async fn versions(args: &Versions, memory: &Memory, printer: &Printer) -> Result
     } else {
         printer.hint(&format!("run `slipway rollback {} --to DEPLOYMENT`", args.project));
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }

@@ -7,25 +7,25 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use slipway_deploy::keys;
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
-use slipway_worker::scheduler::{Circuit, Gate};
+use slipway_worker::scheduler::{Circuit, CircuitState};
 use slipway_worker::store::ServerRecord;
 
-use crate::check::{self, Check};
-use crate::memory::Memory;
+use crate::check::{self, CheckArgs};
+use crate::memory::Database;
 use crate::print::{Printer, Table};
-use crate::settings::Settings;
+use crate::settings::ConnectionSettings;
 use crate::submit::port;
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 use crate::watch::line::clock;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Servers {
     /// Add a server, or change what is given of one that is known
-    Add(Box<Add>),
+    Add(Box<AddServer>),
     /// List the servers
     List,
     /// Connect to a server as the workers do, and show whether it's fit
-    Check(Box<Check>),
+    Check(Box<CheckArgs>),
     /// Take a server out of the inventory; what runs on it stays
     Remove {
         /// The server's name
@@ -34,7 +34,7 @@ pub(crate) enum Servers {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Add {
+pub(crate) struct AddServer {
     /// The server's name, such as vps-267179
     handle: ServerHandle,
 
@@ -75,8 +75,12 @@ pub(crate) struct Add {
     note: Option<String>,
 }
 
-pub(crate) async fn run(command: Servers, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let memory = Memory::new(settings)?;
+pub(crate) async fn run(
+    command: Servers,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let memory = Database::new(settings)?;
     match command {
         Servers::Add(args) => add(*args, &memory, printer).await,
         Servers::List => list(&memory, printer).await,
@@ -85,7 +89,7 @@ pub(crate) async fn run(command: Servers, settings: &Settings, printer: &Printer
     }
 }
 
-async fn add(args: Add, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+async fn add(args: AddServer, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let key = args.key_file.as_deref().map(|file| encrypted(file, &args)).transpose()?;
     let known = memory.store.server(&args.handle).await.map_err(|e| memory.trouble(&e))?;
     let is_new = known.is_none();
@@ -103,12 +107,12 @@ async fn add(args: Add, memory: &Memory, printer: &Printer) -> Result<Exit, Trou
             record.handle, record.address
         ));
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
 /// What is given, over what is known.
-fn merged(args: Add, known: Option<ServerRecord>, key: Option<String>) -> Result<ServerRecord, Trouble> {
-    let fixed = |e: slipway_protocol::names::InvalidName| Trouble::new(Exit::Failed, e.to_string());
+fn merged(args: AddServer, known: Option<ServerRecord>, key: Option<String>) -> Result<ServerRecord, CliError> {
+    let fixed = |e: slipway_protocol::names::InvalidName| CliError::new(CommandExit::Failed, e.to_string());
     let mut record = match (known, &args.address) {
         (Some(known), _) => known,
         (None, Some(address)) => ServerRecord {
@@ -122,7 +126,7 @@ fn merged(args: Add, known: Option<ServerRecord>, key: Option<String>) -> Result
             notes: None,
         },
         (None, None) => {
-            return Err(Trouble::usage(format!("{} isn't in the inventory yet", args.handle))
+            return Err(CliError::usage(format!("{} isn't in the inventory yet", args.handle))
                 .hint("give its address too: --address HOST"));
         }
     };
@@ -141,35 +145,35 @@ fn merged(args: Add, known: Option<ServerRecord>, key: Option<String>) -> Result
 }
 
 /// The private key of `file`, encrypted to the recipient that was given, or else to the workers' identity.
-fn encrypted(file: &Path, args: &Add) -> Result<String, Trouble> {
+fn encrypted(file: &Path, args: &AddServer) -> Result<String, CliError> {
     let text = std::fs::read_to_string(file)
-        .map_err(|e| Trouble::usage(format!("--key-file {} can't be read: {e}", file.display())))?;
+        .map_err(|e| CliError::usage(format!("--key-file {} can't be read: {e}", file.display())))?;
     let key = SecretString::from(text);
     let encrypt = |recipient: &str| {
         keys::encrypt_ssh_key(&key, recipient)
-            .map_err(|e| Trouble::usage(format!("--key-file {}: {}", file.display(), e.message)))
+            .map_err(|e| CliError::usage(format!("--key-file {}: {}", file.display(), e.message)))
     };
     if let Some(recipient) = &args.recipient {
         return encrypt(recipient);
     }
     let Some(identity) = &args.age_identity_file else {
-        return Err(Trouble::usage("--key-file needs an age recipient to encrypt the key to")
+        return Err(CliError::usage("--key-file needs an age recipient to encrypt the key to")
             .hint("give --recipient age1…, or set SLIPWAY_AGE_IDENTITY_FILE"));
     };
     let armored = encrypt(&recipient_of(identity)?)?;
     // The recipient is read from a comment, which may lie: proven by opening it.
-    let opened = keys::decrypt_ssh_key(&armored, identity).map_err(|e| Trouble::usage(e.message))?;
+    let opened = keys::decrypt_ssh_key(&armored, identity).map_err(|e| CliError::usage(e.message))?;
     if opened.expose_secret() == key.expose_secret() {
         Ok(armored)
     } else {
-        Err(Trouble::new(Exit::Failed, format!("{}: the key doesn't come out as it went in", file.display())))
+        Err(CliError::new(CommandExit::Failed, format!("{}: the key doesn't come out as it went in", file.display())))
     }
 }
 
 /// The recipient that age-keygen, and `slipway keys generate age`, note in an identity file.
-fn recipient_of(identity: &Path) -> Result<String, Trouble> {
+fn recipient_of(identity: &Path) -> Result<String, CliError> {
     let refuse = |why: String| {
-        Trouble::usage(format!("the age identity file {} {why}", identity.display())).hint("give --recipient age1…")
+        CliError::usage(format!("the age identity file {} {why}", identity.display())).hint("give --recipient age1…")
     };
     let text =
         SecretString::from(std::fs::read_to_string(identity).map_err(|e| refuse(format!("can't be read: {e}")))?);
@@ -177,7 +181,7 @@ fn recipient_of(identity: &Path) -> Result<String, Trouble> {
     noted.map(|r| r.trim().to_owned()).ok_or_else(|| refuse("doesn't note its public key".to_owned()))
 }
 
-async fn list(memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+async fn list(memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let servers = memory.store.servers().await.map_err(|e| memory.trouble(&e))?;
     let circuits = memory.store.circuits().await.map_err(|e| memory.trouble(&e))?;
     if printer.is_json() {
@@ -187,7 +191,7 @@ async fn list(memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
             value
         };
         printer.json(&servers.iter().map(with_circuit).collect::<Vec<_>>());
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     let mut table = Table::new(&["SERVER", "ADDRESS", "PORT", "USER", "HOST KEY", "SSH KEY", "CONNECTION", "NOTE"]);
     for s in &servers {
@@ -207,7 +211,7 @@ async fn list(memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
     for (handle, circuit) in circuits.iter().filter(|(handle, _)| servers.iter().all(|s| s.handle != **handle)) {
         printer.note(&format!("{handle}, which isn't in the inventory: {}", connection(Some(circuit))));
     }
-    if circuits.values().any(|(_, gate)| *gate != Gate::Closed) {
+    if circuits.values().any(|(_, gate)| *gate != CircuitState::Closed) {
         printer.hint(
             "deployments wait for a server that fails, and one at a time tries to connect; `slipway servers check` tries \
              at once, and `slipway servers add` lets all through again",
@@ -217,19 +221,19 @@ async fn list(memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
         printer.note("The inventory is empty");
         printer.hint("add a server with `slipway servers add HANDLE --address HOST --host-key KEY`");
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
-async fn remove(handle: &ServerHandle, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+async fn remove(handle: &ServerHandle, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     if !memory.store.remove_server(handle).await.map_err(|e| memory.trouble(&e))? {
-        return Err(Trouble::usage(format!("{handle} isn't in the inventory")).hint("`slipway servers list` shows it"));
+        return Err(CliError::usage(format!("{handle} isn't in the inventory")).hint("`slipway servers list` shows it"));
     }
     if printer.is_json() {
         printer.json(&json!({ "handle": handle, "removed": true }));
     } else {
         printer.note(&format!("Removed {handle} from the inventory; what runs on it stays"));
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
 fn host_key(server: &ServerRecord) -> &'static str {
@@ -245,20 +249,22 @@ fn ssh_key(server: &ServerRecord) -> &'static str {
 }
 
 /// How the last connections went.
-fn connection(circuit: Option<&(Circuit, Gate)>) -> String {
+fn connection(circuit: Option<&(Circuit, CircuitState)>) -> String {
     match circuit {
         None => "-".to_owned(),
-        Some((circuit, Gate::Closed)) => format!("{} failed", circuit.failures),
-        Some((circuit, Gate::Open(until))) => format!("{} failed, none before {}", circuit.failures, clock(*until)),
-        Some((circuit, Gate::HalfOpen)) => format!("{} failed, one may try", circuit.failures),
+        Some((circuit, CircuitState::Closed)) => format!("{} failed", circuit.failures),
+        Some((circuit, CircuitState::Open(until))) => {
+            format!("{} failed, none before {}", circuit.failures, clock(*until))
+        }
+        Some((circuit, CircuitState::HalfOpen)) => format!("{} failed, one may try", circuit.failures),
     }
 }
 
-fn circuit_json((circuit, gate): &(Circuit, Gate)) -> Value {
+fn circuit_json((circuit, gate): &(Circuit, CircuitState)) -> Value {
     let state = match gate {
-        Gate::Closed => "closed",
-        Gate::Open(_) => "open",
-        Gate::HalfOpen => "half_open",
+        CircuitState::Closed => "closed",
+        CircuitState::Open(_) => "open",
+        CircuitState::HalfOpen => "half_open",
     };
     json!({
         "state": state,

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::trouble::Trouble;
+use crate::trouble::CliError;
 
 /// The connection settings, the same as the workers'.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connections")]
-pub(crate) struct Settings {
+pub(crate) struct ConnectionSettings {
     /// RabbitMQ, amqp(s)://…, or several of a cluster, separated by commas; prefer the environment, since others can
     /// read a running program's flags
     #[arg(
@@ -40,14 +40,14 @@ pub(crate) struct Settings {
     pub(crate) ca_file: Option<PathBuf>,
 }
 
-impl Settings {
+impl ConnectionSettings {
     /// The broker's URL.
-    pub(crate) fn amqp_url(&self) -> Result<&SecretString, Trouble> {
+    pub(crate) fn amqp_url(&self) -> Result<&SecretString, CliError> {
         required(self.amqp_url.as_ref(), "RabbitMQ", "SLIPWAY_AMQP_URL", "--amqp-url")
     }
 
     /// The database's URL.
-    pub(crate) fn database_url(&self) -> Result<&SecretString, Trouble> {
+    pub(crate) fn database_url(&self) -> Result<&SecretString, CliError> {
         required(self.database_url.as_ref(), "Postgres", "SLIPWAY_DATABASE_URL", "--database-url")
     }
 }
@@ -57,9 +57,9 @@ fn required<'a>(
     what: &str,
     variable: &str,
     flag: &str,
-) -> Result<&'a SecretString, Trouble> {
+) -> Result<&'a SecretString, CliError> {
     url.filter(|u| !u.expose_secret().is_empty()).ok_or_else(|| {
-        Trouble::usage(format!("{variable} isn't set, so {what} can't be asked"))
+        CliError::usage(format!("{variable} isn't set, so {what} can't be asked"))
             .hint(format!("set it, or give {flag}"))
     })
 }

@@ -5,18 +5,18 @@ use slipway_protocol::{Action, DeploymentId, ProjectReady};
 use slipway_worker::store::{Cancellation, Deployment, JournalEntry, State, StoredEvent};
 
 use crate::deployments::{as_json, source_words};
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::{Printer, Table};
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 use crate::watch::line::{self, clock, duration, short};
 use crate::watch::summary;
-use crate::watch::told::{Said, Told};
+use crate::watch::told::{Event, EventBody};
 
-pub(crate) async fn run(id: DeploymentId, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+pub(crate) async fn run(id: DeploymentId, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let store = &memory.store;
     let failed = |e| memory.trouble(&e);
     let deployment = store.deployment(id).await.map_err(failed)?;
-    let Some(deployment) = deployment else { return Err(Trouble::usage(format!("there is no deployment {id}"))) };
+    let Some(deployment) = deployment else { return Err(CliError::usage(format!("there is no deployment {id}"))) };
     let journal = store.journal(id).await.map_err(failed)?;
     let events = store.events(id, 0).await.map_err(failed)?;
     let wishes = store.cancellations(id).await.map_err(failed)?;
@@ -26,7 +26,7 @@ pub(crate) async fn run(id: DeploymentId, memory: &Memory, printer: &Printer) ->
         value["cancellations"] = wishes.iter().map(wish_json).collect();
         value["events"] = events.into_iter().map(|e| e.event).collect();
         printer.json(&value);
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     head(&deployment, printer);
     for wish in &wishes {
@@ -39,15 +39,19 @@ pub(crate) async fn run(id: DeploymentId, memory: &Memory, printer: &Printer) ->
     stages(&journal, printer);
     history(events, printer);
     end(&deployment, printer);
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
 /// `--env`: where each variable came from in the last env stage that came to its end.
-pub(crate) async fn environment(id: DeploymentId, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+pub(crate) async fn environment(
+    id: DeploymentId,
+    memory: &Database,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
     let journal = memory.store.journal(id).await.map_err(|e| memory.trouble(&e))?;
     let facts = journal.into_iter().rev().filter(|entry| entry.stage == "env").find_map(|entry| entry.facts);
     let Some(origins) = facts.and_then(|facts| facts.get("origins").cloned()) else {
-        return Err(Trouble::new(Exit::Failed, format!("stage env of deployment {id} hasn't come to its end")));
+        return Err(CliError::new(CommandExit::Failed, format!("stage env of deployment {id} hasn't come to its end")));
     };
     let mut rows: Vec<(String, String)> = Vec::new();
     for (origin, names) in origins.as_object().into_iter().flatten() {
@@ -57,14 +61,14 @@ pub(crate) async fn environment(id: DeploymentId, memory: &Memory, printer: &Pri
     rows.sort();
     if printer.is_json() {
         printer.json(&rows.iter().map(|(name, origin)| json!({ "name": name, "origin": origin })).collect::<Vec<_>>());
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     let mut table = Table::new(&["VARIABLE", "ORIGIN"]);
     for (name, origin) in rows {
         table.row([name, origin]);
     }
     printer.table(&table);
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
 fn field(printer: &Printer, name: &str, value: &str) {
@@ -162,13 +166,13 @@ fn stages(journal: &[JournalEntry], printer: &Printer) {
 fn history(events: Vec<StoredEvent>, printer: &Printer) {
     let mut table = Table::new(&["EVENT", "TIME", "PUBLISHED", "WHAT"]);
     for event in events {
-        let what = match Told::read(event.event).said {
-            Said::Progress(progress) => match line::of(&progress.kind) {
+        let what = match Event::read(event.event).said {
+            EventBody::Progress(progress) => match line::of(&progress.kind) {
                 Some(line) => format!("{} {}", line.about, line.text).trim().to_owned(),
                 None => continue,
             },
-            Said::Result(result) => format!("result: {}", result.outcome),
-            Said::Unknown => event.event_type,
+            EventBody::Result(result) => format!("result: {}", result.outcome),
+            EventBody::Unknown => event.event_type,
         };
         let published = event.published_at.map_or("waits".to_owned(), |_| "yes".to_owned());
         table.row([event.sequence.to_string(), clock(event.created_at), published, what]);

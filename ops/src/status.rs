@@ -7,40 +7,44 @@ use clap::Args;
 use serde_json::{Value, json};
 use slipway_protocol::topology::{DEAD_LETTERS_QUEUE, DEPLOYMENTS_QUEUE, PARKED_QUEUE};
 use slipway_worker::amqp::{self, QueueState};
-use slipway_worker::store::{Backlog, Counts, WorkerSeen};
+use slipway_worker::store::{OutboxBacklog, StatusCounts, WorkerSeen};
 
-use crate::broker::Bus;
-use crate::memory::Memory;
+use crate::broker::BrokerClient;
+use crate::memory::Database;
 use crate::print::{Printer, Table};
-use crate::settings::Settings;
-use crate::trouble::{Exit, Trouble};
+use crate::settings::ConnectionSettings;
+use crate::trouble::{CliError, CommandExit};
 use crate::watch::line::duration;
 
 /// After so long without a sign of life a worker counts as silent; it gives one every two seconds.
 const SILENT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
-pub(crate) struct Status {
+pub(crate) struct StatusArgs {
     /// How long the oldest event or due deployment may have waited before that counts as a problem
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     max_wait: u64,
 }
 
 /// Everything that was found out.
-struct Found {
+struct StatusReport {
     workers: Vec<WorkerSeen>,
-    counts: Counts,
-    outbox: Backlog,
+    counts: StatusCounts,
+    outbox: OutboxBacklog,
     /// The queues, or why RabbitMQ couldn't be asked.
-    queues: Result<Vec<QueueState>, Trouble>,
+    queues: Result<Vec<QueueState>, CliError>,
 }
 
-pub(crate) async fn run(args: &Status, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let memory = Memory::new(settings)?;
+pub(crate) async fn run(
+    args: &StatusArgs,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let memory = Database::new(settings)?;
     settings.amqp_url()?;
     let (queues, workers) = tokio::join!(queues(settings), memory.store.workers());
     let trouble = |e| memory.trouble(&e);
-    let found = Found {
+    let found = StatusReport {
         workers: workers.map_err(trouble)?,
         counts: memory.store.counts().await.map_err(trouble)?,
         outbox: memory.store.backlog().await.map_err(trouble)?,
@@ -60,20 +64,20 @@ pub(crate) async fn run(args: &Status, settings: &Settings, printer: &Printer) -
     }
     Ok(match &found.queues {
         Err(trouble) => trouble.exit,
-        Ok(_) if problems.is_empty() => Exit::Success,
-        Ok(_) => Exit::Failed,
+        Ok(_) if problems.is_empty() => CommandExit::Success,
+        Ok(_) => CommandExit::Failed,
     })
 }
 
-async fn queues(settings: &Settings) -> Result<Vec<QueueState>, Trouble> {
-    let bus = Bus::connect(settings).await?;
+async fn queues(settings: &ConnectionSettings) -> Result<Vec<QueueState>, CliError> {
+    let bus = BrokerClient::connect(settings).await?;
     let queues = amqp::queues(&bus.link).await.map_err(|e| bus.trouble(&e));
     bus.link.close().await;
     queues
 }
 
 /// What somebody should look at, in words; what is merely busy isn't here.
-fn problems(found: &Found, max_wait: Duration) -> Vec<String> {
+fn problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
     let mut problems = Vec::new();
     let living = found.workers.iter().filter(|worker| worker.silent < SILENT).count();
     if living == 0 {
@@ -121,7 +125,7 @@ fn queue_problems(queues: &[QueueState]) -> Vec<String> {
     problems
 }
 
-fn show(found: &Found, printer: &Printer) {
+fn show(found: &StatusReport, printer: &Printer) {
     let mut table = Table::new(&["WHAT", "COUNT", "OLDEST"]);
     let waits = |depth: u64, oldest: Duration| if depth == 0 { "-".to_owned() } else { age(oldest) };
     let counts = &found.counts;
@@ -147,7 +151,7 @@ fn show(found: &Found, printer: &Printer) {
     }
 }
 
-fn as_json(found: &Found, problems: &[String]) -> Value {
+fn as_json(found: &StatusReport, problems: &[String]) -> Value {
     let worker = |w: &WorkerSeen| {
         let silent = w.silent.as_secs_f64();
         json!({ "name": w.name, "version": w.version, "started_at": w.started_at, "silent_s": silent })

@@ -3,12 +3,12 @@
 use clap::Subcommand;
 use serde_json::json;
 use slipway_protocol::topology::{BINDINGS, EXCHANGES, QUEUES};
-use slipway_worker::amqp::{self, Problem};
+use slipway_worker::amqp::{self, TopologyProblem};
 
-use crate::broker::Bus;
+use crate::broker::BrokerClient;
 use crate::print::{Printer, Table};
-use crate::settings::Settings;
-use crate::trouble::{Exit, Trouble};
+use crate::settings::ConnectionSettings;
+use crate::trouble::{CliError, CommandExit};
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(crate) enum Topology {
@@ -18,8 +18,12 @@ pub(crate) enum Topology {
     Check,
 }
 
-pub(crate) async fn run(command: Topology, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let bus = Bus::connect(settings).await?;
+pub(crate) async fn run(
+    command: Topology,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let bus = BrokerClient::connect(settings).await?;
     let problems = amqp::check(&bus.link).await.map_err(|e| bus.trouble(&e))?;
     let exit = match command {
         Topology::Apply => apply(&bus, &problems, printer).await,
@@ -29,11 +33,11 @@ pub(crate) async fn run(command: Topology, settings: &Settings, printer: &Printe
     exit
 }
 
-async fn apply(bus: &Bus, found: &[Problem], printer: &Printer) -> Result<Exit, Trouble> {
-    let differing: Vec<Problem> = found.iter().filter(|p| !is_missing(p)).cloned().collect();
+async fn apply(bus: &BrokerClient, found: &[TopologyProblem], printer: &Printer) -> Result<CommandExit, CliError> {
+    let differing: Vec<TopologyProblem> = found.iter().filter(|p| !is_missing(p)).cloned().collect();
     if !differing.is_empty() {
         report(&differing, printer);
-        return Ok(Exit::Failed);
+        return Ok(CommandExit::Failed);
     }
     let channel = bus.link.channel().await.map_err(|e| bus.trouble(&e))?;
     amqp::declare(&channel).await.map_err(|e| bus.trouble(&e))?;
@@ -45,13 +49,13 @@ async fn apply(bus: &Bus, found: &[Problem], printer: &Printer) -> Result<Exit, 
     } else {
         printer.note(&format!("Declared {}; complete: {}", declared.join(", "), size()));
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
-fn check(problems: &[Problem], printer: &Printer) -> Exit {
+fn check(problems: &[TopologyProblem], printer: &Printer) -> CommandExit {
     if !problems.is_empty() {
         report(problems, printer);
-        return Exit::Failed;
+        return CommandExit::Failed;
     }
     if printer.is_json() {
         printer.json(&json!({ "problems": [] }));
@@ -61,12 +65,12 @@ fn check(problems: &[Problem], printer: &Printer) -> Exit {
             "{queues_and_exchanges} are as they should be; bindings can only be made sure of by `apply`"
         ));
     }
-    Exit::Success
+    CommandExit::Success
 }
 
-fn report(problems: &[Problem], printer: &Printer) {
+fn report(problems: &[TopologyProblem], printer: &Printer) {
     if printer.is_json() {
-        let problem = |p: &Problem| json!({ "what": p.what, "missing": is_missing(p), "reason": p.reason });
+        let problem = |p: &TopologyProblem| json!({ "what": p.what, "missing": is_missing(p), "reason": p.reason });
         return printer.json(&json!({ "problems": problems.iter().map(problem).collect::<Vec<_>>() }));
     }
     let mut table = Table::new(&["WHAT", "PROBLEM", "RABBITMQ SAYS"]);
@@ -88,7 +92,7 @@ fn report(problems: &[Problem], printer: &Printer) {
 }
 
 /// AMQP's NOT_FOUND, as opposed to PRECONDITION_FAILED.
-fn is_missing(problem: &Problem) -> bool {
+fn is_missing(problem: &TopologyProblem) -> bool {
     let reason = problem.reason.to_ascii_uppercase().replace(['-', ' '], "_");
     reason.contains("NOT_FOUND")
 }

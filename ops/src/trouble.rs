@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// How a command ends; the numbers are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
+pub(crate) enum CommandExit {
     /// Done; a watched deployment succeeded.
     Success = 0,
     /// A deployment failed or lacks a secret, or what was asked about is unfit.
@@ -17,15 +17,15 @@ pub(crate) enum Exit {
     Unavailable = 4,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
+impl From<CommandExit> for ExitCode {
+    fn from(exit: CommandExit) -> Self {
         Self::from(exit as u8)
     }
 }
 
 /// An error for people.
 #[derive(Debug)]
-pub(crate) struct Trouble {
+pub(crate) struct CliError {
     /// What happened and where, without a full stop.
     pub message: String,
     /// Lines that explain it, such as the end of a command's output.
@@ -33,17 +33,17 @@ pub(crate) struct Trouble {
     /// What to do next, without a full stop.
     pub hint: Option<String>,
     /// How the command ends.
-    pub exit: Exit,
+    pub exit: CommandExit,
 }
 
-impl Trouble {
-    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+impl CliError {
+    pub(crate) fn new(exit: CommandExit, message: impl Into<String>) -> Self {
         Self { message: message.into(), details: Vec::new(), hint: None, exit }
     }
 
     /// Wrong arguments or input.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, message)
+        Self::new(CommandExit::Usage, message)
     }
 
     #[must_use]

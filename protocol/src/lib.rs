@@ -34,7 +34,7 @@ pub use command::{
     DeploymentCancel, EventReference, MAX_REASON, ProjectCommand, ProjectRollback, ProjectStart, ProjectStop,
     ProjectUndeploy, Version,
 };
-pub use decode::{Known, MAX_MESSAGE_BYTES, Message, Metadata, Rejection, Request, decode, read};
+pub use decode::{MAX_MESSAGE_BYTES, Message, Metadata, PartialEnvelope, Rejection, Request, decode, read};
 pub use envelope::{CONTENT_TYPE, CloudEvent, EventType};
 pub use ids::{DeploymentId, ProjectId};
 pub use progress::{Progress, ProgressKind};

@@ -16,7 +16,7 @@ use slipway_protocol::{CONTENT_TYPE, EventType, topology};
 
 /// A message with what AMQP says about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Message {
+pub struct ReceivedMessage {
     /// The bytes.
     pub body: Vec<u8>,
     /// Property `content-type`.
@@ -37,7 +37,7 @@ pub struct Message {
     pub routing_key: String,
 }
 
-impl Message {
+impl ReceivedMessage {
     /// A structured CloudEvent of `body`, whatever that is.
     #[must_use]
     pub fn structured(body: impl Into<Vec<u8>>) -> Self {
@@ -97,15 +97,15 @@ impl Message {
 }
 
 /// A connection that publishes requests, follows all events and takes the dead letters.
-pub struct Bus {
+pub struct EventBus {
     channel: Channel,
     events: Consumer,
     dead_letters: Option<Consumer>,
     _connection: Connection,
 }
 
-impl Bus {
-    /// Connects; events from now on are kept for [`Bus::event`].
+impl EventBus {
+    /// Connects; events from now on are kept for [`EventBus::event`].
     ///
     /// # Errors
     /// When the broker can't be reached or the topology isn't declared.
@@ -125,7 +125,7 @@ impl Bus {
     ///
     /// # Errors
     /// When one is returned or not confirmed.
-    pub async fn publish(&self, messages: &[&Message]) -> Result<()> {
+    pub async fn publish(&self, messages: &[&ReceivedMessage]) -> Result<()> {
         publish(&self.channel, messages).await
     }
 
@@ -133,7 +133,7 @@ impl Bus {
     ///
     /// # Errors
     /// When none comes within `patience`.
-    pub async fn event(&mut self, patience: Duration) -> Result<Message> {
+    pub async fn event(&mut self, patience: Duration) -> Result<ReceivedMessage> {
         next("an event", &mut self.events, patience).await
     }
 
@@ -141,7 +141,7 @@ impl Bus {
     ///
     /// # Errors
     /// When none comes within `patience`.
-    pub async fn dead_letter(&mut self, patience: Duration) -> Result<Message> {
+    pub async fn dead_letter(&mut self, patience: Duration) -> Result<ReceivedMessage> {
         let consumer = match self.dead_letters.take() {
             Some(consumer) => consumer,
             None => consume(&self.channel, topology::DEAD_LETTERS_QUEUE).await?,
@@ -167,11 +167,11 @@ impl Bus {
     }
 }
 
-/// As [`Bus::publish`], on a channel that confirms.
+/// As [`EventBus::publish`], on a channel that confirms.
 ///
 /// # Errors
-/// As [`Bus::publish`].
-pub async fn publish(channel: &Channel, messages: &[&Message]) -> Result<()> {
+/// As [`EventBus::publish`].
+pub async fn publish(channel: &Channel, messages: &[&ReceivedMessage]) -> Result<()> {
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     let key = EventType::ProjectReady.as_str();
     let mut sent = Vec::new();
@@ -192,8 +192,8 @@ async fn consume(channel: &Channel, queue: &str) -> Result<Consumer> {
     Ok(channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await?)
 }
 
-async fn next(what: &str, consumer: &mut Consumer, patience: Duration) -> Result<Message> {
+async fn next(what: &str, consumer: &mut Consumer, patience: Duration) -> Result<ReceivedMessage> {
     let next = tokio::time::timeout(patience, consumer.next()).await;
     let delivery = next.with_context(|| format!("{what}: none within {patience:?}"))?;
-    Ok(Message::of(delivery.with_context(|| format!("{what}: the consumer ended"))??))
+    Ok(ReceivedMessage::of(delivery.with_context(|| format!("{what}: the consumer ended"))??))
 }

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effect {
     /// What happened.
-    pub what: What,
+    pub what: EffectKind,
     /// The process.
     pub pid: u32,
     /// The project, as `server/slug`; empty for a death, and so are the following three.
@@ -40,7 +40,7 @@ pub struct Effect {
 /// What can happen to a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub enum EffectKind {
     /// A stage begins to act.
     Begun,
     /// It has done its work.
@@ -63,7 +63,7 @@ pub struct Model {
 
 /// A stage's place on a server.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct StagePlace {
     /// The server's handle.
     pub server: String,
     /// The project's slug.
@@ -78,9 +78,9 @@ pub struct Place {
 
 /// The right to act on a project, as long as this lives.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldProject {
     model: Model,
-    place: Place,
+    place: StagePlace,
     folder: PathBuf,
     _lock: File,
 }
@@ -115,7 +115,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Barred`].
-    pub async fn enter(&self, place: Place) -> Result<Held, Barred> {
+    pub async fn enter(&self, place: StagePlace) -> Result<HeldProject, Barred> {
         let folder = self.root.join(&place.server).join(&place.slug);
         fs::create_dir_all(&folder).context("making the project's directory")?;
         let lock = File::options().create(true).append(true).open(folder.join(".lock")).context("opening the lock")?;
@@ -128,13 +128,13 @@ impl Model {
         }
         let newest = fs::read_to_string(folder.join(".fence")).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
         let ours = place.fence;
-        let held = Held { model: self.clone(), place, folder, _lock: lock };
+        let held = HeldProject { model: self.clone(), place, folder, _lock: lock };
         if newest > ours {
-            held.note(What::Refused)?;
+            held.note(EffectKind::Refused)?;
             return Err(Barred::Fence { ours, newest });
         }
         replace(&held.folder.join(".fence"), &ours.to_string())?;
-        held.note(What::Begun)?;
+        held.note(EffectKind::Begun)?;
         Ok(held)
     }
 
@@ -158,7 +158,8 @@ impl Model {
     /// # Errors
     /// When the log can't be written.
     pub fn died(&self, pid: u32) -> Result<()> {
-        let died = Effect { what: What::Died, pid, project: String::new(), deployment: None, stage: None, fence: 0 };
+        let died =
+            Effect { what: EffectKind::Died, pid, project: String::new(), deployment: None, stage: None, fence: 0 };
         self.append(&died)
     }
 
@@ -194,7 +195,7 @@ impl Model {
     }
 }
 
-impl Held {
+impl HeldProject {
     /// Does the stage's work for `commit`; gives whether there was something to do.
     ///
     /// # Errors
@@ -212,12 +213,12 @@ impl Held {
     ///
     /// # Errors
     /// When the log can't be written.
-    pub fn end(self, what: What) -> Result<()> {
+    pub fn end(self, what: EffectKind) -> Result<()> {
         self.note(what)
     }
 
-    fn note(&self, what: What) -> Result<()> {
-        let Place { server, slug, deployment, stage, fence } = &self.place;
+    fn note(&self, what: EffectKind) -> Result<()> {
+        let StagePlace { server, slug, deployment, stage, fence } = &self.place;
         self.model.append(&Effect {
             what,
             pid: std::process::id(),

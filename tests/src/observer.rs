@@ -9,8 +9,8 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties};
 use slipway_protocol::{DeploymentId, topology};
 
-use crate::bus::{self, Message};
-use crate::checker::{Event, History, Request};
+use crate::bus::{self, ReceivedMessage};
+use crate::checker::{ObservedEvent, RunHistory, SentRequest};
 
 /// The observer's queue.
 const QUEUE: &str = "observer";
@@ -69,7 +69,7 @@ impl Observer {
     /// # Errors
     /// When it's returned, not confirmed, or the connection is gone: then nothing is known.
     pub async fn publish(&self, body: &[u8]) -> Result<()> {
-        bus::publish(&self.channel, &[&Message::structured(body)]).await
+        bus::publish(&self.channel, &[&ReceivedMessage::structured(body)]).await
     }
 
     /// The same with a message that expires at once, unless somebody consumes it at this very moment.
@@ -77,7 +77,7 @@ impl Observer {
     /// # Errors
     /// As [`Observer::publish`].
     pub async fn publish_expiring(&self, body: &[u8]) -> Result<()> {
-        let message = Message { expiration: Some("0".to_owned()), ..Message::structured(body) };
+        let message = ReceivedMessage { expiration: Some("0".to_owned()), ..ReceivedMessage::structured(body) };
         bus::publish(&self.channel, &[&message]).await
     }
 
@@ -85,9 +85,9 @@ impl Observer {
     ///
     /// # Errors
     /// When the broker fails, or an event can't be read.
-    pub async fn read(&self, history: &mut History) -> Result<()> {
+    pub async fn read(&self, history: &mut RunHistory) -> Result<()> {
         for message in self.take(QUEUE).await? {
-            history.events.push(Event::read(&message)?);
+            history.events.push(ObservedEvent::read(&message)?);
         }
         let letters = self.take(topology::DEAD_LETTERS_QUEUE).await?;
         history.queued.extend(letters.into_iter().map(|letter| (letter.message_id, letter.body)));
@@ -98,10 +98,10 @@ impl Observer {
     ///
     /// # Errors
     /// When the broker fails.
-    pub async fn take(&self, queue: &str) -> Result<Vec<Message>> {
+    pub async fn take(&self, queue: &str) -> Result<Vec<ReceivedMessage>> {
         let mut taken = Vec::new();
         while let Some(got) = self.channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await? {
-            taken.push(Message::of(got.delivery));
+            taken.push(ReceivedMessage::of(got.delivery));
         }
         Ok(taken)
     }
@@ -124,7 +124,7 @@ fn durable() -> QueueDeclareOptions {
 ///
 /// # Errors
 /// When an event has no `source` or `id`.
-pub fn request(body: &[u8]) -> Result<Request> {
+pub fn request(body: &[u8]) -> Result<SentRequest> {
     let deployment = match serde_json::from_slice::<serde_json::Value>(body) {
         Ok(event) => {
             let text = |name: &str| event[name].as_str().with_context(|| format!("an event without {name}"));
@@ -132,5 +132,5 @@ pub fn request(body: &[u8]) -> Result<Request> {
         }
         Err(_) => None,
     };
-    Ok(Request { deployment, confirmed: false, body: body.to_vec() })
+    Ok(SentRequest { deployment, confirmed: false, body: body.to_vec() })
 }

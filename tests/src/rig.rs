@@ -15,7 +15,7 @@ use crate::script::{MODEL, Rule, SCRIPT};
 
 /// Where scripted workers work, and with what.
 #[derive(Debug, Clone)]
-pub struct Rig {
+pub struct ScriptedWorld {
     /// Logs, credentials and the model.
     pub folder: PathBuf,
     /// The program, `slipway-scripted`.
@@ -38,7 +38,7 @@ pub struct ScriptedWorker {
     buried: bool,
 }
 
-impl Rig {
+impl ScriptedWorld {
     /// A rig in an empty folder.
     ///
     /// # Errors

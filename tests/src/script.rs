@@ -27,13 +27,13 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
     /// What to do.
-    pub act: Act,
+    pub act: StageAct,
 }
 
 /// What a stage does beside its effect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Act {
+pub enum StageAct {
     /// Nothing.
     #[default]
     Nothing,
@@ -50,7 +50,7 @@ pub enum Act {
 impl Rule {
     /// A rule for one stage of every project.
     #[must_use]
-    pub fn at(stage: Stage, act: Act) -> Self {
+    pub fn at(stage: Stage, act: StageAct) -> Self {
         Self { stage: Some(stage), act, ..Self::default() }
     }
 

@@ -9,8 +9,8 @@ mod services;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use services::book::{Book, TOLD};
-use services::rig::{Options, Scripted, Worker, report, request};
+use services::book::{TOLD, TestLedger};
+use services::rig::{ScriptedStages, TestWorker, WorkerOptions, report, request};
 use slipway_protocol::{Change, topology};
 use slipway_tests::world::{Broker, CLUSTER, World, WorldOptions};
 use slipway_worker::store::Store;
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Requests before a node dies, and again while it's away.
 const BURST: usize = 10;
 
-async fn publish(book: &mut Book) {
+async fn publish(book: &mut TestLedger) {
     let before = book.len();
     let bodies = (before..before + BURST)
         .map(|number| request(|event| event["data"]["project"]["slug"] = format!("p{number}").into()));
@@ -28,7 +28,7 @@ async fn publish(book: &mut Book) {
 }
 
 /// Waits until every confirmed request has ended and everything about it is told.
-async fn carried_out(store: &Store, book: &mut Book) {
+async fn carried_out(store: &Store, book: &mut TestLedger) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let (counts, waiting) = (store.counts().await.unwrap(), store.backlog().await.unwrap().depth);
@@ -46,12 +46,12 @@ async fn lose_each(cluster: &Broker, database: &'static str) {
     let urls: SecretString = cluster.urls().into();
     let store = Store::new(&database.into(), None, "w").unwrap();
     store.migrate().await.unwrap();
-    let mut book = Book::open(urls.clone()).await;
+    let mut book = TestLedger::open(urls.clone()).await;
     for queue in [topology::DEPLOYMENTS_QUEUE, topology::DEAD_LETTERS_QUEUE, topology::PARKED_QUEUE, TOLD] {
         assert_eq!(tokio::task::block_in_place(|| cluster.members(queue, 0)).unwrap(), CLUSTER, "members of {queue}");
     }
-    let pipeline = Scripted::new(|_| async { Ok(report(Change::Changed)) });
-    let worker = Worker::start(store.clone(), &urls, pipeline, Options::default());
+    let pipeline = ScriptedStages::new(|_| async { Ok(report(Change::Changed)) });
+    let worker = TestWorker::start(store.clone(), &urls, pipeline, WorkerOptions::default());
     let leader = tokio::task::block_in_place(|| cluster.leader(topology::DEPLOYMENTS_QUEUE, 0)).unwrap();
     for victim in (0..CLUSTER).map(|turn| (leader + turn) % CLUSTER) {
         publish(&mut book).await;

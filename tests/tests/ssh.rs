@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use secrecy::SecretString;
 use slipway_deploy::redact::Redactor;
 use slipway_deploy::script::Script;
-use slipway_deploy::ssh::{Exit, Finished, Session, Watch};
+use slipway_deploy::ssh::{CommandOutput, ExecOptions, RemoteExit, Session};
 use slipway_deploy::{HostKeyPolicy, StageError, Target};
 use slipway_protocol::ErrorCode;
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
@@ -106,8 +106,8 @@ async fn exec(
     deadline: Duration,
     cancel: &CancellationToken,
     on_line: &(dyn Fn(&str) + Sync),
-) -> Result<Finished, StageError> {
-    session.exec(script, &Watch { deadline, cancel, redactor: &Redactor::default(), on_line }).await
+) -> Result<CommandOutput, StageError> {
+    session.exec(script, &ExecOptions { deadline, cancel, redactor: &Redactor::default(), on_line }).await
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -124,7 +124,7 @@ fn every_end_of_a_command_is_told_apart() {
             let script = Script::new("test", &["echo out; echo err >&2; tell key 'some value'; exit 42\n"]);
             let hear = |line: &str| lines.lock().unwrap().push(line.to_owned());
             let done = exec(&mut session, &script, MINUTE, &never, &hear).await.unwrap();
-            assert_eq!((done.exit, done.said.value("key")), (Exit::Exited(42), Some("some value")));
+            assert_eq!((done.exit, done.said.value("key")), (RemoteExit::Exited(42), Some("some value")));
             let mut heard = lines.into_inner().unwrap();
             heard.sort();
             assert_eq!(heard, ["err", "out"]);
@@ -139,12 +139,12 @@ fn every_end_of_a_command_is_told_apart() {
                 "sh -c 'kill -s KILL $$'\n",
             ] {
                 let done = exec(&mut session, &Script::new("killed", &[kill]), MINUTE, &never, &|_| {}).await.unwrap();
-                assert_eq!(done.exit, Exit::Signalled, "{kill}");
+                assert_eq!(done.exit, RemoteExit::Signalled, "{kill}");
             }
 
             // Compose's own status for files that it can't read is setsid's for TERM.
             let done = exec(&mut session, &Script::new("own", &["exit 15\n"]), MINUTE, &never, &|_| {}).await.unwrap();
-            assert_eq!(done.exit, Exit::Exited(15));
+            assert_eq!(done.exit, RemoteExit::Exited(15));
 
             let slow = Script::new("slow", &["sleep 60\n"]);
             let began = Instant::now();
@@ -154,10 +154,10 @@ fn every_end_of_a_command_is_told_apart() {
 
             let cut = Script::new("cut", &["kill -9 $(ps -o ppid= -p $PPID)\nsleep 60\n"]);
             let done = exec(&mut session, &cut, MINUTE, &never, &|_| {}).await.unwrap();
-            assert_eq!(done.exit, Exit::Lost);
+            assert_eq!(done.exit, RemoteExit::Lost);
             // The channel for it may have been opened before the end.
             match exec(&mut session, &slow, MINUTE, &never, &|_| {}).await {
-                Ok(done) => assert_eq!(done.exit, Exit::Lost),
+                Ok(done) => assert_eq!(done.exit, RemoteExit::Lost),
                 Err(error) => assert_eq!(error.code, ErrorCode::ServerConnectionLost),
             }
         })

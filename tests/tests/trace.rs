@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::{Value, json};
 use slipway_protocol::{DeploymentId, EventType, Stage};
-use slipway_tests::bus::{Bus, Message};
+use slipway_tests::bus::{EventBus, ReceivedMessage};
 use slipway_tests::collector::{Collector, Received, attribute, hex};
 use slipway_tests::stack::{BOT_TOKEN, MOUNTED_SECRET, Stack};
 use slipway_tests::world::{Generation, Sample, Variant};
@@ -21,9 +21,9 @@ const SOURCE: &str = "/orchestrator";
 const ID: &str = "traced-1";
 
 /// Publishes `event` and gives its result event.
-async fn deploy(url: &str, event: &Value) -> Message {
-    let mut bus = Bus::connect(url).await.unwrap();
-    bus.publish(&[&Message::structured(event.to_string())]).await.unwrap();
+async fn deploy(url: &str, event: &Value) -> ReceivedMessage {
+    let mut bus = EventBus::connect(url).await.unwrap();
+    bus.publish(&[&ReceivedMessage::structured(event.to_string())]).await.unwrap();
     loop {
         let event = bus.event(Duration::from_secs(120)).await.unwrap();
         if event.event_type.as_deref() == Some(EventType::Result.as_str()) {
@@ -125,7 +125,7 @@ fn check_stages(trace: &Trace, address: &str) {
 }
 
 /// The result is created within the trace, and what sends it is linked to that.
-fn check_result(trace: &Trace, received: &Received, result: &Message) {
+fn check_result(trace: &Trace, received: &Received, result: &ReceivedMessage) {
     let created = trace.the("create slipway.events");
     assert_eq!(created.parent_span_id, trace.the("attempt").span_id);
     let expected = [("messaging.system", "rabbitmq"), ("messaging.destination.name", "slipway.events")];

@@ -13,10 +13,10 @@ use anyhow::{Context as _, Result, ensure};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use slipway_protocol::topology;
-use slipway_tests::bus::{Bus, Message};
+use slipway_tests::bus::{EventBus, ReceivedMessage};
 use slipway_tests::stack::Stack;
 use slipway_tests::world::eventually;
-use slipway_worker::amqp::{self, Broker};
+use slipway_worker::amqp::{self, BrokerEndpoints};
 
 /// As many as are delivered together with the unreadable ones.
 const OTHERS: usize = 12;
@@ -98,7 +98,7 @@ fn publish(stack: &Stack, messages: &[&Value]) {
 
 /// What lies in the queue of dead letters: the code by the body.
 async fn dead_letters(url: &str, count: usize) -> Result<BTreeMap<Vec<u8>, String>> {
-    let link = Broker::new(&SecretString::from(url), None, "reader")?.connect("test").await?;
+    let link = BrokerEndpoints::new(&SecretString::from(url), None, "reader")?.connect("test").await?;
     let mut subscription = amqp::consume(&link, topology::DEAD_LETTERS_QUEUE, 0).await?;
     let mut letters = BTreeMap::new();
     for _ in 0..count {
@@ -112,7 +112,7 @@ async fn dead_letters(url: &str, count: usize) -> Result<BTreeMap<Vec<u8>, Strin
 }
 
 /// What was first told of each event whose id can be read: `accepted`, or the code with which it's refused.
-async fn answers(bus: &mut Bus, count: usize) -> Result<BTreeMap<String, String>> {
+async fn answers(bus: &mut EventBus, count: usize) -> Result<BTreeMap<String, String>> {
     let mut answers = BTreeMap::new();
     while answers.len() < count {
         let event = bus.event(PATIENCE).await.with_context(|| format!("{answers:?}"))?.json()?;
@@ -134,9 +134,10 @@ struct Seen {
 
 async fn play(stack: &Stack, unreadable: &[(Value, &str)]) -> Result<Seen> {
     let url = stack.world.amqp_url();
-    let mut bus = Bus::connect(url).await?;
+    let mut bus = EventBus::connect(url).await?;
     publish(stack, &unreadable.iter().map(|(message, _)| message).collect::<Vec<_>>());
-    let others = (0..OTHERS).map(|i| Message::structured(event(&format!("other-{i}")).to_string())).collect::<Vec<_>>();
+    let others =
+        (0..OTHERS).map(|i| ReceivedMessage::structured(event(&format!("other-{i}")).to_string())).collect::<Vec<_>>();
     bus.publish(&others.iter().collect::<Vec<_>>()).await?;
     let (good, refused) = (3, unreadable.len() - 3);
     // Four of the refused have no id that can be read.

@@ -17,17 +17,17 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::readiness::{Readiness, Report};
+use crate::readiness::{Readiness, ReadinessReport};
 
 /// Proof that an event loop still turns: it beats as long as its timer fires.
 #[derive(Debug, Clone)]
-pub struct Heartbeat {
+pub struct LivenessProbe {
     origin: Instant,
     last_ms: Arc<AtomicU64>,
     limit: Duration,
 }
 
-impl Heartbeat {
+impl LivenessProbe {
     /// A heart that counts as stopped after `limit` without a beat; now is its first beat.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
@@ -66,7 +66,7 @@ impl AdminServer {
     ///
     /// # Errors
     /// When the address can't be bound.
-    pub fn start(address: SocketAddr, readiness: Readiness, heartbeat: Heartbeat) -> anyhow::Result<Self> {
+    pub fn start(address: SocketAddr, readiness: Readiness, heartbeat: LivenessProbe) -> anyhow::Result<Self> {
         let listener = bind(address)
             .with_context(|| format!("can't listen on {address} (SLIPWAY_ADMIN_ADDR); is another worker there?"))?;
         let address = listener.local_addr()?;
@@ -111,7 +111,7 @@ async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
     axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
 }
 
-fn router(readiness: Readiness, heartbeat: Heartbeat) -> Router {
+fn router(readiness: Readiness, heartbeat: LivenessProbe) -> Router {
     Router::new()
         .route("/healthz", get(healthz).with_state(heartbeat))
         .route("/readyz", get(readyz).with_state(readiness))
@@ -120,7 +120,7 @@ fn router(readiness: Readiness, heartbeat: Heartbeat) -> Router {
 
 /// Alive as long as the worker's event loop turns; absent dependencies are `/readyz`'s matter, since a restart
 /// doesn't bring them back.
-async fn healthz(State(heartbeat): State<Heartbeat>) -> (StatusCode, Json<Value>) {
+async fn healthz(State(heartbeat): State<LivenessProbe>) -> (StatusCode, Json<Value>) {
     match heartbeat.stopped_for() {
         None => (StatusCode::OK, Json(json!({ "status": "alive" }))),
         Some(silent) => {
@@ -130,7 +130,7 @@ async fn healthz(State(heartbeat): State<Heartbeat>) -> (StatusCode, Json<Value>
     }
 }
 
-async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<Report>) {
+async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<ReadinessReport>) {
     let report = readiness.report();
     let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report))

@@ -4,17 +4,17 @@
 use jiff::Timestamp;
 use serde_json::Value;
 use slipway_protocol::{
-    CloudEvent, DeploymentCancel, ErrorCode, Failure, Known, Message, ProjectCommand, Rejection, Request,
+    CloudEvent, DeploymentCancel, ErrorCode, Failure, Message, PartialEnvelope, ProjectCommand, Rejection, Request,
 };
 
 use crate::credentials::described;
 use crate::intake::Intake;
 use crate::message::Incoming;
 use crate::metrics::Metrics;
-use crate::store::{Accepted, Refusal, StoreError, Wish};
+use crate::store::{Admission, CancelRequest, RefusedMessage, StoreError};
 
 /// What a message tells about itself, readable or not, and its W3C trace state.
-pub(crate) fn told(read: &Result<Message, Rejection>) -> (Known, Option<String>) {
+pub(crate) fn told(read: &Result<Message, Rejection>) -> (PartialEnvelope, Option<String>) {
     match read {
         Ok(Message::Ready(request)) => (ready(request), request.event.tracestate.clone()),
         Ok(Message::Command(request)) => (command(request), request.event.tracestate.clone()),
@@ -33,17 +33,17 @@ impl Intake {
         let refusal = match read {
             Ok(Message::Ready(request)) => match self.validate(request).await? {
                 None => return self.accept(request, incoming).await,
-                Some(failure) => Refusal { failure, known: ready(request), withhold: false },
+                Some(failure) => RefusedMessage { failure, known: ready(request), withhold: false },
             },
             Ok(Message::Command(request)) => match self.command(request, incoming).await? {
                 None => return Ok(()),
-                Some(failure) => Refusal { failure, known: command(request), withhold: false },
+                Some(failure) => RefusedMessage { failure, known: command(request), withhold: false },
             },
             Ok(Message::Cancel(request)) => match self.cancel_deployment(request).await? {
                 None => return Ok(()),
-                Some(failure) => Refusal { failure, known: cancel(request), withhold: false },
+                Some(failure) => RefusedMessage { failure, known: cancel(request), withhold: false },
             },
-            Err(rejection) => Refusal {
+            Err(rejection) => RefusedMessage {
                 failure: Failure::new(rejection.code, None, rejection.message.clone()),
                 known: (*rejection.known).clone(),
                 withhold: rejection.code == ErrorCode::PlaintextSecret,
@@ -81,7 +81,7 @@ impl Intake {
     /// Heeds a cancel event; the failure with which it's to be refused, where there is nothing to cancel.
     async fn cancel_deployment(&self, request: &Request<DeploymentCancel>) -> Result<Option<Failure>, StoreError> {
         let unfit = holding_nul(&request.event, &request.event.data.correlation);
-        let Some(wish) = Wish::of_event(request).filter(|_| unfit.is_none()) else { return Ok(unfit) };
+        let Some(wish) = CancelRequest::of_event(request).filter(|_| unfit.is_none()) else { return Ok(unfit) };
         let id = wish.deployment;
         tracing::Span::current().record("deployment.id", id.to_string());
         let met = self.store.heed(&wish).await?;
@@ -101,7 +101,7 @@ impl Intake {
         Ok(None)
     }
 
-    async fn refuse(&self, mut refusal: Refusal, incoming: &Incoming) -> Result<(), StoreError> {
+    async fn refuse(&self, mut refusal: RefusedMessage, incoming: &Incoming) -> Result<(), StoreError> {
         if holds_nul(&Value::Object(refusal.known.correlation.clone())) {
             refusal.known.correlation.clear();
         }
@@ -132,14 +132,14 @@ impl Intake {
     }
 }
 
-fn note<T>(accepted: &Accepted, request: &Request<T>, action: &str, slug: &str) {
+fn note<T>(accepted: &Admission, request: &Request<T>, action: &str, slug: &str) {
     let id = request.deployment_id();
     tracing::Span::current().record("deployment.id", id.to_string());
     let verdict = match accepted {
-        Accepted::New => "accepted",
-        Accepted::Superseded(_) => "superseded",
-        Accepted::Cancelled => "cancelled",
-        Accepted::Duplicate => "duplicate",
+        Admission::New => "accepted",
+        Admission::Superseded(_) => "superseded",
+        Admission::Cancelled => "cancelled",
+        Admission::Duplicate => "duplicate",
     };
     Metrics::get().taken_in(verdict);
     tracing::info!(deployment.id = %id, deployment.action = action, project.slug = slug, verdict, "request taken in");
@@ -170,21 +170,21 @@ pub(crate) fn holds_nul(value: &Value) -> bool {
     }
 }
 
-fn envelope<T>(request: &Request<T>) -> Known {
+fn envelope<T>(request: &Request<T>) -> PartialEnvelope {
     let event = &request.event;
-    Known {
+    PartialEnvelope {
         source: Some(event.source.clone()),
         id: Some(event.id.clone()),
         replay: request.replay,
         event_type: Some(event.event_type.clone()),
         traceparent: event.traceparent.clone().filter(|t| !t.contains('\0')),
-        ..Known::default()
+        ..PartialEnvelope::default()
     }
 }
 
-fn ready(request: &Request) -> Known {
+fn ready(request: &Request) -> PartialEnvelope {
     let data = &request.event.data;
-    Known {
+    PartialEnvelope {
         project: Some(data.project.clone()),
         repository: Some(data.repository.name.clone()),
         commit: Some(data.repository.commit.clone()),
@@ -194,9 +194,9 @@ fn ready(request: &Request) -> Known {
     }
 }
 
-fn command(request: &Request<ProjectCommand>) -> Known {
+fn command(request: &Request<ProjectCommand>) -> PartialEnvelope {
     let data = &request.event.data;
-    Known {
+    PartialEnvelope {
         project: Some(data.project.clone()),
         server: data.server.clone(),
         correlation: data.correlation.clone(),
@@ -204,6 +204,6 @@ fn command(request: &Request<ProjectCommand>) -> Known {
     }
 }
 
-fn cancel(request: &Request<DeploymentCancel>) -> Known {
-    Known { correlation: request.event.data.correlation.clone(), ..envelope(request) }
+fn cancel(request: &Request<DeploymentCancel>) -> PartialEnvelope {
+    PartialEnvelope { correlation: request.event.data.correlation.clone(), ..envelope(request) }
 }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use slipway_deploy::StageError;
-use slipway_deploy::github::{DeploymentStatus, GithubClient};
-use slipway_deploy::retry::Policy;
+use slipway_deploy::github::{GithubClient, GithubDeploymentState};
+use slipway_deploy::retry::RetryPolicy;
 use slipway_protocol::Outcome;
 
 use crate::lifecycle::Drain;
@@ -15,8 +15,8 @@ use crate::store::{Announcement, State, Store, StoreError};
 /// How often the database is asked.
 const POLL: Duration = Duration::from_secs(1);
 /// How often and how far apart one announcement is tried: about two hours in all.
-pub(crate) const TRIES: Policy =
-    Policy { initial: Duration::from_secs(5), max: Duration::from_secs(600), multiplier: 2.0, attempts: 20 };
+pub(crate) const TRIES: RetryPolicy =
+    RetryPolicy { initial: Duration::from_secs(5), max: Duration::from_secs(600), multiplier: 2.0, attempts: 20 };
 
 /// Tells GitHub.
 pub struct Announcer {
@@ -50,13 +50,13 @@ impl Announcer {
         let (status, end) = status(&news);
         match self.tell(&news, status).await {
             Ok(()) => self.store.told(news.deployment, status.as_str(), end).await?,
-            Err(Trouble::Store(error)) => return Err(error),
-            Err(Trouble::Github(error)) => self.failed(&news, &error).await?,
+            Err(AnnounceError::Store(error)) => return Err(error),
+            Err(AnnounceError::Github(error)) => self.failed(&news, &error).await?,
         }
         Ok(true)
     }
 
-    async fn tell(&self, news: &Announcement, status: DeploymentStatus) -> Result<(), Trouble> {
+    async fn tell(&self, news: &Announcement, status: GithubDeploymentState) -> Result<(), AnnounceError> {
         let known = news.github_id.and_then(|id| u64::try_from(id).ok());
         let number = match known {
             Some(number) => number,
@@ -95,32 +95,32 @@ impl Announcer {
     }
 }
 
-enum Trouble {
+enum AnnounceError {
     Store(StoreError),
     Github(StageError),
 }
 
-impl From<StoreError> for Trouble {
+impl From<StoreError> for AnnounceError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<StageError> for Trouble {
+impl From<StageError> for AnnounceError {
     fn from(error: StageError) -> Self {
         Self::Github(error)
     }
 }
 
 /// GitHub's word for how a deployment is getting on, and whether it's the last one.
-fn status(news: &Announcement) -> (DeploymentStatus, bool) {
+fn status(news: &Announcement) -> (GithubDeploymentState, bool) {
     match news.state {
-        State::Ended(_) if news.gone => (DeploymentStatus::Inactive, true),
-        State::Pending | State::Running => (DeploymentStatus::InProgress, false),
+        State::Ended(_) if news.gone => (GithubDeploymentState::Inactive, true),
+        State::Pending | State::Running => (GithubDeploymentState::InProgress, false),
         State::Ended(outcome) => match outcome {
-            Outcome::Succeeded | Outcome::AlreadyDeployed => (DeploymentStatus::Success, true),
-            Outcome::Failed | Outcome::MissingSecret => (DeploymentStatus::Failure, true),
-            Outcome::Cancelled | Outcome::Superseded => (DeploymentStatus::Inactive, true),
+            Outcome::Succeeded | Outcome::AlreadyDeployed => (GithubDeploymentState::Success, true),
+            Outcome::Failed | Outcome::MissingSecret => (GithubDeploymentState::Failure, true),
+            Outcome::Cancelled | Outcome::Superseded => (GithubDeploymentState::Inactive, true),
         },
     }
 }

@@ -4,11 +4,11 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use crate::config::{Entry, GROUPS, Unset};
+use crate::config::{GROUPS, Unset, VariableDoc};
 
 /// What the worker is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
+pub enum WorkerCommand {
     /// Work until a signal.
     Run,
     /// Validate the configuration only.
@@ -24,7 +24,7 @@ pub enum Command {
 #[error("unknown argument {0:?}\n\nhint: `slipway-worker --help` lists the flags and every variable")]
 pub struct UnknownArgument(pub String);
 
-impl Command {
+impl WorkerCommand {
     /// Reads the arguments after the program's name.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ pub fn help() -> String {
     text
 }
 
-fn describe(text: &mut String, entry: &Entry) {
+fn describe(text: &mut String, entry: &VariableDoc) {
     let unset = match entry.unset {
         Unset::Required => "required".to_owned(),
         Unset::Optional => "optional".to_owned(),

@@ -7,7 +7,7 @@
 
 /// A transaction of the [store](crate::store), by what it writes. There is no commit without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Write {
+pub enum TransactionKind {
     /// A valid request.
     Accept,
     /// A refused one.
@@ -44,7 +44,7 @@ pub enum Write {
     DeadLetters,
 }
 
-impl Write {
+impl TransactionKind {
     const ALL: [Self; 17] = [
         Self::Accept,
         Self::Refuse,
@@ -90,9 +90,9 @@ impl Write {
 
 /// What a worker passes over on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Step {
+pub enum Failpoint {
     /// A transaction's commit.
-    Commit(Write),
+    Commit(TransactionKind),
     /// The acknowledgement of a request.
     Ack,
     /// The acknowledgement of what lay among the dead letters.
@@ -107,7 +107,7 @@ pub enum Step {
 
 /// Which side of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Side {
+pub enum FailpointSide {
     /// It's about to be taken.
     Before,
     /// It was taken, and nothing else since.
@@ -116,50 +116,56 @@ pub enum Side {
 
 /// A boundary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Point(pub Side, pub Step);
+pub struct CrashPoint(pub FailpointSide, pub Failpoint);
 
-impl Point {
+impl CrashPoint {
     /// Every point that there is.
     pub fn all() -> impl Iterator<Item = Self> {
-        let commits = Write::ALL.into_iter().map(Step::Commit);
-        let steps = commits.chain([Step::Ack, Step::AckDeadLetter, Step::Stage, Step::Publish, Step::Confirm]);
-        steps.flat_map(|step| [Self(Side::Before, step), Self(Side::After, step)])
+        let commits = TransactionKind::ALL.into_iter().map(Failpoint::Commit);
+        let steps = commits.chain([
+            Failpoint::Ack,
+            Failpoint::AckDeadLetter,
+            Failpoint::Stage,
+            Failpoint::Publish,
+            Failpoint::Confirm,
+        ]);
+        steps.flat_map(|step| [Self(FailpointSide::Before, step), Self(FailpointSide::After, step)])
     }
 }
 
-impl std::fmt::Display for Point {
+impl std::fmt::Display for CrashPoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self(side, step) = self;
         match step {
-            Step::Commit(write) => write!(f, "commit-{}", write.as_str())?,
-            Step::Ack => f.write_str("ack")?,
-            Step::AckDeadLetter => f.write_str("ack-dead-letter")?,
-            Step::Stage => f.write_str("stage")?,
-            Step::Publish => f.write_str("publish")?,
-            Step::Confirm => f.write_str("confirm")?,
+            Failpoint::Commit(write) => write!(f, "commit-{}", write.as_str())?,
+            Failpoint::Ack => f.write_str("ack")?,
+            Failpoint::AckDeadLetter => f.write_str("ack-dead-letter")?,
+            Failpoint::Stage => f.write_str("stage")?,
+            Failpoint::Publish => f.write_str("publish")?,
+            Failpoint::Confirm => f.write_str("confirm")?,
         }
         f.write_str(match side {
-            Side::Before => ":before",
-            Side::After => ":after",
+            FailpointSide::Before => ":before",
+            FailpointSide::After => ":after",
         })
     }
 }
 
 /// Takes `step` with its two points around it.
-pub async fn around<T>(step: Step, work: impl Future<Output = T>) -> T {
-    pass(Point(Side::Before, step));
+pub async fn around<T>(step: Failpoint, work: impl Future<Output = T>) -> T {
+    pass(CrashPoint(FailpointSide::Before, step));
     let outcome = work.await;
-    pass(Point(Side::After, step));
+    pass(CrashPoint(FailpointSide::After, step));
     outcome
 }
 
 /// Passes a point, or dies at it.
 #[cfg(not(feature = "crash-points"))]
-pub fn pass(_: Point) {}
+pub fn pass(_: CrashPoint) {}
 
 /// Passes a point, or dies at it.
 #[cfg(feature = "crash-points")]
-pub fn pass(point: Point) {
+pub fn pass(point: CrashPoint) {
     armed::pass(point);
 }
 
@@ -170,17 +176,17 @@ mod armed {
     use std::io::Write as _;
     use std::sync::{Mutex, OnceLock, PoisonError};
 
-    use super::Point;
+    use super::CrashPoint;
 
     struct Armed {
         at: Option<String>,
         trace: Option<String>,
-        passed: Mutex<HashMap<Point, u32>>,
+        passed: Mutex<HashMap<CrashPoint, u32>>,
     }
 
     static ARMED: OnceLock<Armed> = OnceLock::new();
 
-    pub(super) fn pass(point: Point) {
+    pub(super) fn pass(point: CrashPoint) {
         let armed = ARMED.get_or_init(|| Armed {
             at: var("SLIPWAY_CRASH_AT").ok(),
             trace: var("SLIPWAY_CRASH_TRACE").ok(),

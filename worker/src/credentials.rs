@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 use slipway_deploy::seal::{KeyRing, open_all};
-use slipway_deploy::{Hold, HostKeyPolicy, StageError, Target, Work, keys};
+use slipway_deploy::{DeploymentWork, HostKeyPolicy, LeaseGuard, StageError, Target, keys};
 use slipway_protocol::names::{Port, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, ErrorCode, ProjectReady, Server};
 
@@ -47,9 +47,9 @@ impl Credentials {
         request: &ProjectReady,
         known: Option<ServerRecord>,
         digests: BTreeMap<String, String>,
-        hold: Hold,
-    ) -> Result<Work, StageError> {
-        Ok(Work {
+        hold: LeaseGuard,
+    ) -> Result<DeploymentWork, StageError> {
+        Ok(DeploymentWork {
             deployment,
             action: Action::Deploy,
             remove_volumes: false,

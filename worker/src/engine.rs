@@ -6,23 +6,23 @@ use std::time::Duration;
 use anyhow::Context as _;
 use slipway_deploy::Deployer;
 use slipway_deploy::github::GithubClient;
-use slipway_deploy::retry::Policy;
+use slipway_deploy::retry::RetryPolicy;
 use slipway_deploy::seal::KeyRing;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::amqp::Broker;
+use crate::amqp::BrokerEndpoints;
 use crate::announcer::Announcer;
 use crate::config::Config;
 use crate::credentials::Credentials;
-use crate::ingest::Ingest;
+use crate::ingest::DeadLetterConsumer;
 use crate::intake::Intake;
 use crate::lifecycle::{Drain, wait_for};
-use crate::presence::Presence;
+use crate::presence::WorkerHeartbeat;
 use crate::readiness::{Condition, Readiness};
 use crate::relay::Relay;
-use crate::runner::{Pipeline, Runner, Settings};
+use crate::runner::{Pipeline, Runner, RunnerSettings};
 use crate::store::{Store, StoreError};
 
 /// How long published events of ended deployments are kept for `slipway show` and `slipway watch`.
@@ -68,9 +68,11 @@ async fn work(
 ) -> anyhow::Result<()> {
     let (name, ca_file) = (config.worker.name.as_str(), config.deployer.ca_file.as_deref());
     let store = Store::new(config.database.url.secret(), ca_file, name)?;
-    let broker = Broker::new(config.broker.url.secret(), ca_file, name)?;
+    let broker = BrokerEndpoints::new(config.broker.url.secret(), ca_file, name)?;
     let credentials = Arc::new(credentials(&config)?);
-    let Some(()) = wait_for("database", Policy::RECONNECT, &drain, || store.migrate()).await else { return Ok(()) };
+    let Some(()) = wait_for("database", RetryPolicy::RECONNECT, &drain, || store.migrate()).await else {
+        return Ok(());
+    };
     readiness.met(Condition::Database);
 
     let (canary, canary_queue) = watch::channel(None);
@@ -83,8 +85,8 @@ async fn work(
         finish: flushed.clone(),
     };
     let relay = tokio::spawn(relay.run());
-    let presence = Presence { store: store.clone(), readiness: readiness.clone(), stop: drain.token().clone() };
-    let ingest = Ingest { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
+    let presence = WorkerHeartbeat { store: store.clone(), readiness: readiness.clone(), stop: drain.token().clone() };
+    let ingest = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
     let intake = Intake {
         store: store.clone(),
         broker,
@@ -95,7 +97,7 @@ async fn work(
         versions: config.worker.versions,
         canary,
     };
-    let settings = Settings {
+    let settings = RunnerSettings {
         concurrency: config.worker.concurrency,
         lease: config.worker.lease,
         attempts: config.worker.attempts,

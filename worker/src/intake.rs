@@ -6,15 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_deploy::retry::Policy;
+use slipway_deploy::retry::RetryPolicy;
 use slipway_protocol::{Message, Rejection, topology};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::admission;
-use crate::amqp::{self, AmqpError, Broker, Delivered, Link, Subscription};
-use crate::crash::{self, Step};
+use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, Delivered, Subscription};
+use crate::crash::{self, Failpoint};
 use crate::credentials::Credentials;
 use crate::lifecycle::{Drain, do_or_wait_for};
 use crate::message::Incoming;
@@ -32,7 +32,7 @@ pub struct Intake {
     /// Where deployments go.
     pub store: Store,
     /// Where messages come from.
-    pub broker: Broker,
+    pub broker: BrokerEndpoints,
     /// Opens secrets, to see that it can be done.
     pub credentials: Arc<Credentials>,
     /// Told about consumer, canary and database.
@@ -49,7 +49,7 @@ pub struct Intake {
 
 /// Why a generation of the consumer ended.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+enum ConsumerEnd {
     #[error("draining")]
     Drained,
     #[error("nothing fails any more: several messages at once are taken again")]
@@ -81,16 +81,16 @@ impl Intake {
             self.readiness.unmet(Condition::BrokerConsumer, &reason);
             self.readiness.unmet(Condition::Canary, &reason);
             // What is delivered beside a message that fails again and again counts as delivered as often as that.
-            failed = matches!(ended, Ended::Database(_));
-            if matches!(ended, Ended::Cleared | Ended::NoDatabase) {
+            failed = matches!(ended, ConsumerEnd::Database(_));
+            if matches!(ended, ConsumerEnd::Cleared | ConsumerEnd::NoDatabase) {
                 generations.at_once();
             }
             // Closing gives back what isn't acknowledged.
             link.close().await;
             match ended {
-                Ended::Drained => return,
-                Ended::NoDatabase => self.wait_for_database().await,
-                Ended::Database(error) => {
+                ConsumerEnd::Drained => return,
+                ConsumerEnd::NoDatabase => self.wait_for_database().await,
+                ConsumerEnd::Database(error) => {
                     let error = format!("{:#}", anyhow::Error::from(error));
                     self.readiness.unmet(Condition::Database, format!("the database fails: {error}"));
                     self.wait_for_database().await;
@@ -100,7 +100,11 @@ impl Intake {
         }
     }
 
-    async fn generation(&self, link: &Link, careful: bool) -> Result<std::convert::Infallible, Ended> {
+    async fn generation(
+        &self,
+        link: &BrokerConnection,
+        careful: bool,
+    ) -> Result<std::convert::Infallible, ConsumerEnd> {
         amqp::declare(&link.channel().await?).await?;
         let mut canary = amqp::subscribe(link, &[]).await?;
         let prefetch = if careful { 1 } else { self.prefetch };
@@ -112,25 +116,25 @@ impl Intake {
         loop {
             tokio::select! {
                 () = self.drain.token().cancelled() => return Err(self.cancel(&mut subscription).await),
-                reason = link.down() => return Err(Ended::Down(reason)),
+                reason = link.down() => return Err(ConsumerEnd::Down(reason)),
                 came = canary.next() => {
-                    came?.ok_or(Ended::Cancelled)?;
+                    came?.ok_or(ConsumerEnd::Cancelled)?;
                     self.readiness.met(Condition::Canary);
                     quiet = Instant::now() + CANARY_PATIENCE;
                 }
-                () = tokio::time::sleep_until(cleared), if careful => return Err(Ended::Cleared),
+                () = tokio::time::sleep_until(cleared), if careful => return Err(ConsumerEnd::Cleared),
                 () = tokio::time::sleep_until(quiet) => {
                     self.readiness.unmet(Condition::Canary, format!("no canary came back for {CANARY_PATIENCE:?}"));
                     quiet = Instant::now() + CANARY_PATIENCE;
                 }
-                () = self.readiness.until(Condition::Database, false) => return Err(Ended::NoDatabase),
+                () = self.readiness.until(Condition::Database, false) => return Err(ConsumerEnd::NoDatabase),
                 delivered = subscription.next() => {
-                    let delivered = delivered?.ok_or(Ended::Cancelled)?;
+                    let delivered = delivered?.ok_or(ConsumerEnd::Cancelled)?;
                     // Left in the middle of a commit, it comes again and is a duplicate if that succeeded.
                     tokio::select! {
                         handled = self.handle(&delivered) => handled?,
-                        () = self.readiness.until(Condition::Database, false) => return Err(Ended::NoDatabase),
-                        reason = link.down() => return Err(Ended::Down(reason)),
+                        () = self.readiness.until(Condition::Database, false) => return Err(ConsumerEnd::NoDatabase),
+                        reason = link.down() => return Err(ConsumerEnd::Down(reason)),
                     }
                 }
             }
@@ -138,11 +142,11 @@ impl Intake {
     }
 
     /// No more messages, please; those that are here already go back with the connection.
-    async fn cancel(&self, subscription: &mut Subscription) -> Ended {
+    async fn cancel(&self, subscription: &mut Subscription) -> ConsumerEnd {
         if let Err(error) = subscription.cancel().await {
             tracing::debug!(%error, "cancelling the consumer");
         }
-        Ended::Drained
+        ConsumerEnd::Drained
     }
 
     /// Until the next sign of life that the database takes: a write, since one that answers may still refuse those.
@@ -154,13 +158,13 @@ impl Intake {
         }
     }
 
-    async fn handle(&self, delivered: &Delivered) -> Result<(), Ended> {
+    async fn handle(&self, delivered: &Delivered) -> Result<(), ConsumerEnd> {
         let incoming = storable(&delivered.incoming);
         let read = slipway_protocol::read(&incoming.body, &incoming.metadata());
         let (told, tracestate) = admission::told(&read);
         let span = telemetry::processing(topology::DEPLOYMENTS_QUEUE, &told, tracestate.as_deref(), &incoming);
         self.patiently(self.commit(&read, &incoming)).instrument(span).await?;
-        if !crash::around(Step::Ack, delivered.ack()).await? {
+        if !crash::around(Failpoint::Ack, delivered.ack()).await? {
             tracing::warn!("the acknowledgement came too late; the message will come again and be a duplicate");
         }
         Ok(())
@@ -170,7 +174,7 @@ impl Intake {
 impl Intake {
     /// Says so when a message is long in hand, by a lock for one: no other is taken in meanwhile. The next canary tells
     /// that it's over.
-    async fn patiently(&self, committing: impl Future<Output = Result<(), Ended>>) -> Result<(), Ended> {
+    async fn patiently(&self, committing: impl Future<Output = Result<(), ConsumerEnd>>) -> Result<(), ConsumerEnd> {
         tokio::pin!(committing);
         tokio::select! {
             committed = &mut committing => return committed,
@@ -183,14 +187,16 @@ impl Intake {
     }
 
     /// Commits what the message calls for, however often that takes.
-    async fn commit(&self, read: &Result<Message, Rejection>, incoming: &Incoming) -> Result<(), Ended> {
+    async fn commit(&self, read: &Result<Message, Rejection>, incoming: &Incoming) -> Result<(), ConsumerEnd> {
         let once = || async {
             match self.take_in(read, incoming).await {
                 Err(error) if error.is_transient() => Err(error),
                 settled => Ok(settled),
             }
         };
-        Ok(do_or_wait_for("database", Policy::RECONNECT, &self.drain, once).await.ok_or(Ended::Drained)??)
+        Ok(do_or_wait_for("database", RetryPolicy::RECONNECT, &self.drain, once)
+            .await
+            .ok_or(ConsumerEnd::Drained)??)
     }
 }
 

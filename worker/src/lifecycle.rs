@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use slipway_deploy::retry::Policy;
+use slipway_deploy::retry::RetryPolicy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -123,7 +123,12 @@ async fn next((terminate, interrupt): &mut (Signal, Signal)) -> &'static str {
 /// Tries `connect` until it succeeds, with a log line for each failure, or gives `None` when the drain begins.
 ///
 /// `what` is the thing waited for, such as `database`; the error's chain must be free of secrets.
-pub async fn wait_for<T, E, F>(what: &str, policy: Policy, drain: &Drain, mut connect: impl FnMut() -> F) -> Option<T>
+pub async fn wait_for<T, E, F>(
+    what: &str,
+    policy: RetryPolicy,
+    drain: &Drain,
+    mut connect: impl FnMut() -> F,
+) -> Option<T>
 where
     F: Future<Output = Result<T, E>>,
     E: Into<anyhow::Error>,
@@ -151,7 +156,7 @@ where
 /// As [`wait_for`], with a first try that a drain doesn't cut off: what is in hand is most often done in no time.
 pub async fn do_or_wait_for<T, E, F>(
     what: &str,
-    policy: Policy,
+    policy: RetryPolicy,
     drain: &Drain,
     mut work: impl FnMut() -> F,
 ) -> Option<T>

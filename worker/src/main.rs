@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use slipway_worker::admin::{AdminServer, Heartbeat};
-use slipway_worker::cli::{self, Command};
+use slipway_worker::admin::{AdminServer, LivenessProbe};
+use slipway_worker::cli::{self, WorkerCommand};
 use slipway_worker::config::Config;
 use slipway_worker::lifecycle::{self, Drain, exit};
 use slipway_worker::readiness::Readiness;
@@ -22,16 +22,16 @@ const TELEMETRY_FLUSH: Duration = Duration::from_secs(1);
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let command = match Command::parse(std::env::args().skip(1)) {
+    let command = match WorkerCommand::parse(std::env::args().skip(1)) {
         Ok(command) => command,
         Err(unknown) => return refuse(unknown),
     };
     match command {
-        Command::Help => cli::print(&cli::help()),
-        Command::Version => cli::print(&cli::version()),
-        Command::Check | Command::Run => match Config::from_env() {
+        WorkerCommand::Help => cli::print(&cli::help()),
+        WorkerCommand::Version => cli::print(&cli::version()),
+        WorkerCommand::Check | WorkerCommand::Run => match Config::from_env() {
             Err(mistakes) => return refuse(mistakes),
-            Ok(config) if command == Command::Run => return start(config),
+            Ok(config) if command == WorkerCommand::Run => return start(config),
             Ok(config) => report_valid(&config),
         },
     }
@@ -97,7 +97,7 @@ fn work(config: Config) -> anyhow::Result<()> {
         "starting"
     );
     let readiness = Readiness::new(&drain);
-    let heartbeat = Heartbeat::new(STUCK_AFTER);
+    let heartbeat = LivenessProbe::new(STUCK_AFTER);
     let admin = AdminServer::start(config.admin.address, readiness.clone(), heartbeat.clone())?;
     info!(address = %admin.address(), "admin server listening");
     let runtime = Runtime::new().context("can't start the event loop")?;

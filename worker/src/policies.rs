@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use slipway_deploy::bounds;
-use slipway_deploy::retry::{Deadlines, Policy as Retry};
+use slipway_deploy::retry::{Deadlines, RetryPolicy as Retry};
 use slipway_protocol::topology::{Argument, DEPLOYMENTS_QUEUE, QUEUES};
 
 use crate::config::variables::{self as var, Variable};
@@ -15,7 +15,7 @@ use crate::{amqp, announcer, engine, intake, presence, relay, runner, scheduler,
 
 /// A policy's value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Value {
+pub enum PolicyValue {
     /// A time.
     Time(Duration),
     /// A number of what the text says.
@@ -26,11 +26,11 @@ pub enum Value {
 
 /// A policy.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Policy {
+pub struct PolicySetting {
     /// What it's called.
     pub name: &'static str,
     /// What applies unless its variable says otherwise.
-    pub value: Value,
+    pub value: PolicyValue,
     /// The environment variable that sets it, if one does.
     pub variable: Option<&'static str>,
     /// Why there is such a thing.
@@ -41,49 +41,64 @@ pub struct Policy {
 
 /// Policies that belong together.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Group {
+pub struct PolicyGroup {
     /// The heading.
     pub title: &'static str,
     /// The policies, in reading order.
-    pub policies: Vec<Policy>,
+    pub policies: Vec<PolicySetting>,
 }
 
-impl From<Duration> for Value {
+impl From<Duration> for PolicyValue {
     fn from(time: Duration) -> Self {
         Self::Time(time)
     }
 }
 
-impl From<Retry> for Value {
+impl From<Retry> for PolicyValue {
     fn from(retry: Retry) -> Self {
         Self::Retry(retry)
     }
 }
 
 /// A constant.
-fn fixed(name: &'static str, constant: &'static str, value: impl Into<Value>, why: &'static str) -> Policy {
-    Policy { name, value: value.into(), variable: None, why, constant: Some(constant) }
+fn fixed(
+    name: &'static str,
+    constant: &'static str,
+    value: impl Into<PolicyValue>,
+    why: &'static str,
+) -> PolicySetting {
+    PolicySetting { name, value: value.into(), variable: None, why, constant: Some(constant) }
 }
 
 /// A setting that is a time.
-fn time(name: &'static str, variable: &Variable<Duration>, why: &'static str) -> Policy {
-    set(name, variable, Value::Time, why)
+fn time(name: &'static str, variable: &Variable<Duration>, why: &'static str) -> PolicySetting {
+    set(name, variable, PolicyValue::Time, why)
 }
 
 /// A setting that is a number of `unit`.
-fn count<T: Into<u64>>(name: &'static str, variable: &Variable<T>, unit: &'static str, why: &'static str) -> Policy {
-    set(name, variable, |n| Value::Count(n.into(), unit), why)
+fn count<T: Into<u64>>(
+    name: &'static str,
+    variable: &Variable<T>,
+    unit: &'static str,
+    why: &'static str,
+) -> PolicySetting {
+    set(name, variable, |n| PolicyValue::Count(n.into(), unit), why)
 }
 
-fn set<T>(name: &'static str, variable: &Variable<T>, value: impl Fn(T) -> Value, why: &'static str) -> Policy {
-    let value = variable.default().map_or(Value::Time(Duration::ZERO), value);
-    Policy { name, value, variable: Some(variable.entry.name), why, constant: None }
+fn set<T>(
+    name: &'static str,
+    variable: &Variable<T>,
+    value: impl Fn(T) -> PolicyValue,
+    why: &'static str,
+) -> PolicySetting {
+    let value = variable.default().map_or(PolicyValue::Time(Duration::ZERO), value);
+    PolicySetting { name, value, variable: Some(variable.entry.name), why, constant: None }
 }
 
 /// The whole table.
 #[must_use]
-pub fn all() -> Vec<Group> {
-    let group = |title, policies| Group { title, policies };
+pub fn all() -> Vec<PolicyGroup> {
+    let group = |title, policies| PolicyGroup { title, policies };
     vec![
         group("Retries", retries()),
         group("Interruptions and leases", leases()),
@@ -96,7 +111,7 @@ pub fn all() -> Vec<Group> {
 }
 
 #[rustfmt::skip]
-fn retries() -> Vec<Policy> {
+fn retries() -> Vec<PolicySetting> {
     vec![
         fixed("within a stage", "retry::IN_STAGE", Retry::IN_STAGE,
             "A reset connection or a 502 is over in seconds; starting the attempt anew would cost minutes"),
@@ -122,12 +137,12 @@ fn retries() -> Vec<Policy> {
 }
 
 #[rustfmt::skip]
-fn leases() -> Vec<Policy> {
+fn leases() -> Vec<PolicySetting> {
     vec![
         time("lease of a project", &var::LEASE,
             "So long after a worker fell silent another takes over; it's renewed five times as often"),
         fixed("interruptions of a deployment", "scheduler::retry::MAX_INTERRUPTIONS",
-            Value::Count(scheduler::MAX_INTERRUPTIONS.into(), "interruptions"),
+            PolicyValue::Count(scheduler::MAX_INTERRUPTIONS.into(), "interruptions"),
             "A stop or crash of a worker costs no attempt, but a deployment that kills workers must end"),
         time("drain", &var::DRAIN_TIMEOUT,
             "Running stages may end in this time; then they are cut off and taken over"),
@@ -141,30 +156,30 @@ fn leases() -> Vec<Policy> {
 }
 
 #[rustfmt::skip]
-fn limits() -> Vec<Policy> {
+fn limits() -> Vec<PolicySetting> {
     vec![
-        set("deployments at once of a worker", &var::CONCURRENCY, |n| Value::Count(n as u64, "deployments"),
+        set("deployments at once of a worker", &var::CONCURRENCY, |n| PolicyValue::Count(n as u64, "deployments"),
             "A deployment mostly waits for its server; the limit is for the worker's memory and connections"),
         count("deployments at once on a server", &var::SERVER_CONCURRENCY, "deployments",
             "Pulling and starting compete with what runs there; others' queues go on meanwhile"),
         count("deployments at once from a registry", &var::REGISTRY_CONCURRENCY, "deployments",
             "Registries limit rates, and then refuse everybody"),
         fixed("messages taken from RabbitMQ at once", "engine::PREFETCH",
-            Value::Count(engine::PREFETCH.into(), "messages"),
+            PolicyValue::Count(engine::PREFETCH.into(), "messages"),
             "A message is stored in milliseconds; the rest stays in the queue for other workers"),
     ]
 }
 
 #[rustfmt::skip]
-fn circuit() -> Vec<Policy> {
+fn circuit() -> Vec<PolicySetting> {
     vec![
         fixed("failures that open a server's circuit", "scheduler::circuit::FAILURES",
-            Value::Count(scheduler::FAILURES.into(), "connection failures in a row"),
+            PolicyValue::Count(scheduler::FAILURES.into(), "connection failures in a row"),
             "A server that refuses several in a row refuses the next one too"),
         fixed("cool-down", "scheduler::circuit::COOL_DOWN", scheduler::COOL_DOWN,
             "Nobody tries so long, half of it at least; then one attempt at a time, until one connects"),
         fixed("attempts that aren't counted", "scheduler::retry::MAX_WAITS",
-            Value::Count(scheduler::MAX_WAITS.into(), "attempts"),
+            PolicyValue::Count(scheduler::MAX_WAITS.into(), "attempts"),
             "A dead server uses up no attempts, but one that comes and goes must not do so for ever"),
         time("patience with a dead server", &var::SERVER_PATIENCE,
             "Longer than a reboot or a repair; then whoever waits for the deployment should know"),
@@ -172,7 +187,7 @@ fn circuit() -> Vec<Policy> {
 }
 
 #[rustfmt::skip]
-fn deadlines() -> Vec<Policy> {
+fn deadlines() -> Vec<PolicySetting> {
     vec![
         time("one command on a server", &var::COMMAND_TIMEOUT,
             "Long enough for a slow pull; a hung command holds the project's lease"),
@@ -220,7 +235,7 @@ fn deadlines() -> Vec<Policy> {
 }
 
 #[rustfmt::skip]
-fn heartbeats() -> Vec<Policy> {
+fn heartbeats() -> Vec<PolicySetting> {
     vec![
         fixed("a worker's sign of life", "presence::BEAT", presence::BEAT,
             "Written to the database, it shows that commits go through; without it nothing is consumed"),
@@ -239,14 +254,14 @@ fn heartbeats() -> Vec<Policy> {
 }
 
 #[rustfmt::skip]
-fn memory() -> Vec<Policy> {
+fn memory() -> Vec<PolicySetting> {
     let deliveries = QUEUES.iter().filter(|queue| queue.name == DEPLOYMENTS_QUEUE).flat_map(|queue| queue.arguments);
     let limit = deliveries.filter_map(|(name, argument)| match argument {
         Argument::Number(n) if *name == "x-delivery-limit" => u64::try_from(*n).ok(),
         _ => None,
     });
     vec![
-        fixed("deliveries of a message", "protocol::topology::QUEUES", Value::Count(limit.sum(), "deliveries"),
+        fixed("deliveries of a message", "protocol::topology::QUEUES", PolicyValue::Count(limit.sum(), "deliveries"),
             "A message that no worker survives becomes a dead letter in the end"),
         count("versions of a project to roll back to", &var::VERSIONS, "versions",
             "Older ones can be deployed by their commit; their images may be gone from the registry"),

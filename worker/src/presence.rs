@@ -14,7 +14,7 @@ pub(crate) const BEAT: Duration = Duration::from_secs(2);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Says that this worker lives.
-pub struct Presence {
+pub struct WorkerHeartbeat {
     /// Where.
     pub store: Store,
     /// Told whether the database takes it.
@@ -23,7 +23,7 @@ pub struct Presence {
     pub stop: CancellationToken,
 }
 
-impl Presence {
+impl WorkerHeartbeat {
     /// Goes on until it's stopped; then the worker counts as gone at once.
     pub async fn run(self) {
         while !self.stop.is_cancelled() {

@@ -27,7 +27,7 @@ pub enum Condition {
 
 /// One condition as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Status {
+pub struct ConditionStatus {
     /// Which one.
     pub name: Condition,
     /// Whether it holds.
@@ -41,17 +41,17 @@ pub struct Status {
 
 /// All conditions at one moment; the body of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct ReadinessReport {
     /// Whether every condition holds.
     pub ready: bool,
     /// Each condition.
-    pub conditions: Vec<Status>,
+    pub conditions: Vec<ConditionStatus>,
 }
 
 /// A handle on the conditions; clones share them. Every worker starts with nothing met but [`Condition::NotDraining`].
 #[derive(Debug, Clone)]
 pub struct Readiness {
-    conditions: Arc<watch::Sender<Vec<Status>>>,
+    conditions: Arc<watch::Sender<Vec<ConditionStatus>>>,
     drain: Drain,
 }
 
@@ -60,7 +60,7 @@ impl Readiness {
     #[must_use]
     pub fn new(drain: &Drain) -> Self {
         let since = Timestamp::now();
-        let unmet = |name| Status { name, met: false, reason: Some("not there yet".into()), since };
+        let unmet = |name| ConditionStatus { name, met: false, reason: Some("not there yet".into()), since };
         let conditions =
             [Condition::Database, Condition::BrokerConsumer, Condition::BrokerPublisher, Condition::Canary];
         let conditions = conditions.map(unmet).into();
@@ -93,15 +93,15 @@ impl Readiness {
 
     /// The conditions now.
     #[must_use]
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> ReadinessReport {
         let mut conditions = self.conditions.borrow().clone();
         conditions.push(self.draining());
-        Report { ready: conditions.iter().all(|status| status.met), conditions }
+        ReadinessReport { ready: conditions.iter().all(|status| status.met), conditions }
     }
 
-    fn draining(&self) -> Status {
+    fn draining(&self) -> ConditionStatus {
         let begun = self.drain.began_at();
-        Status {
+        ConditionStatus {
             name: Condition::NotDraining,
             met: begun.is_none(),
             reason: begun.map(|_| "draining: running work ends, nothing new is taken".into()),
@@ -111,7 +111,7 @@ impl Readiness {
 
     /// Waits until `condition` holds (`met`) or doesn't; not for [`Condition::NotDraining`].
     pub async fn until(&self, condition: Condition, met: bool) {
-        let is = |conditions: &Vec<Status>| conditions.iter().any(|s| s.name == condition && s.met == met);
+        let is = |conditions: &Vec<ConditionStatus>| conditions.iter().any(|s| s.name == condition && s.met == met);
         // Fails only without a sender, and this is one.
         let _ = self.conditions.subscribe().wait_for(is).await;
     }

@@ -4,12 +4,12 @@
 use crate::store::StoreError;
 
 /// Whether the database fails, as one part of the worker sees it.
-pub(crate) struct Trouble {
+pub(crate) struct OutageLog {
     part: &'static str,
     failing: bool,
 }
 
-impl Trouble {
+impl OutageLog {
     /// For the part of that name.
     pub(crate) fn of(part: &'static str) -> Self {
         Self { part, failing: false }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use slipway_worker::admin::{AdminServer, Heartbeat};
+use slipway_worker::admin::{AdminServer, LivenessProbe};
 use slipway_worker::lifecycle::{Drain, drain_on_signals, wait_for};
 use slipway_worker::readiness::{Condition, Readiness};
 
@@ -26,8 +26,8 @@ fn get(address: SocketAddr, path: &str) -> (u16, Value) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
-fn server(readiness: &Readiness, limit: Duration) -> (AdminServer, Heartbeat) {
-    let heartbeat = Heartbeat::new(limit);
+fn server(readiness: &Readiness, limit: Duration) -> (AdminServer, LivenessProbe) {
+    let heartbeat = LivenessProbe::new(limit);
     let address = "127.0.0.1:0".parse().unwrap();
     (AdminServer::start(address, readiness.clone(), heartbeat.clone()).unwrap(), heartbeat)
 }
@@ -93,7 +93,11 @@ fn version_tells_name_and_version_and_an_address_in_use_is_named() {
 async fn a_dependency_is_waited_for_until_it_is_there_or_the_drain_begins() {
     let drain = Drain::new(Duration::from_secs(1));
     let soon = Duration::from_millis(2);
-    let policy = slipway_deploy::retry::Policy { initial: soon, max: soon, ..slipway_deploy::retry::Policy::RECONNECT };
+    let policy = slipway_deploy::retry::RetryPolicy {
+        initial: soon,
+        max: soon,
+        ..slipway_deploy::retry::RetryPolicy::RECONNECT
+    };
     let mut tries = 0;
     let connect = || {
         tries += 1;

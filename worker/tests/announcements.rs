@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
-use services::Database;
+use services::TestDatabase;
 use services::rig::{incoming, request};
 use slipway_protocol::{Change, ErrorCode, Failure, Message, Outcome, Stage, StageSummary, decode, read};
-use slipway_worker::store::{Claim, End, StageEnd, State, Store, StoreError};
+use slipway_worker::store::{AttemptSummary, Claim, DeploymentEnd, State, Store, StoreError};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -24,7 +24,7 @@ async fn claimed(store: &Store, edit: impl FnOnce(&mut serde_json::Value)) -> Cl
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_is_announced_by_one_worker_when_it_begins_and_when_it_ends() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     assert_eq!(store.next_announcement().await.unwrap(), None);
     let claim = claimed(&store, |_| {}).await;
     let news = {
@@ -46,8 +46,8 @@ async fn a_deployment_is_announced_by_one_worker_when_it_begins_and_when_it_ends
     assert_eq!(store.next_announcement().await.unwrap(), None, "nothing is new");
 
     let failure = Failure::new(ErrorCode::CrashLoop, Some(Stage::Compose), "it exits");
-    let end = End::Failed { failure, missing_secret: None, reason: "permanent" };
-    store.finish(&claim.lease, &end, &StageEnd::default()).await.unwrap();
+    let end = DeploymentEnd::Failed { failure, missing_secret: None, reason: "permanent" };
+    store.finish(&claim.lease, &end, &AttemptSummary::default()).await.unwrap();
     let news = store.next_announcement().await.unwrap().unwrap();
     assert_eq!((news.state, news.github_id), (State::Ended(Outcome::Failed), Some(4711)));
     // GitHub is away: again, but not at once.
@@ -63,7 +63,7 @@ async fn a_deployment_is_announced_by_one_worker_when_it_begins_and_when_it_ends
     let claim = claimed(&store, |event| event["data"]["project"]["slug"] = "other".into()).await;
     let news = store.next_announcement().await.unwrap().unwrap();
     store.not_told(news.deployment, "github-forbidden: it needs deployments: write", None).await.unwrap();
-    store.finish(&claim.lease, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+    store.finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await.unwrap();
     assert_eq!(store.next_announcement().await.unwrap(), None);
     assert_eq!(database.count("SELECT count(*) FROM github_deployments WHERE NOT done").await, 0);
 }
@@ -83,12 +83,12 @@ async fn commanded(store: &Store, event_type: &str, claim: &Claim) -> Claim {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_changes_the_version_is_announced_and_undeploying_takes_it_back() {
-    let (_database, store) = Database::migrated("w").await;
+    let (_database, store) = TestDatabase::migrated("w").await;
     let end = async |claim: &Claim| {
         store.stage_started(&claim.lease, Stage::Compose, b"x").await.unwrap();
         let summary = StageSummary { stage: Stage::Compose, change: Change::Changed, duration_ms: 1 };
         store.stage_finished(&claim.lease, &summary, &serde_json::Map::new(), None).await.unwrap();
-        store.finish(&claim.lease, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+        store.finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await.unwrap();
     };
     let mut versions = Vec::new();
     for sequence in [1, 2] {
@@ -116,7 +116,7 @@ async fn only_what_changes_the_version_is_announced_and_undeploying_takes_it_bac
 
 #[tokio::test(flavor = "multi_thread")]
 async fn digests_are_of_the_server_that_wrote_last_and_one_can_be_forgotten() {
-    let (_database, store) = Database::migrated("w").await;
+    let (_database, store) = TestDatabase::migrated("w").await;
     let project = uuid::Uuid::new_v4();
     let secrets = |digest: &str| {
         BTreeMap::from([
@@ -138,7 +138,7 @@ async fn digests_are_of_the_server_that_wrote_last_and_one_can_be_forgotten() {
         let digests = secrets(server);
         let digests = Some((claim.event.data.project.id, &digests));
         store.stage_finished(&claim.lease, &summary, &serde_json::Map::new(), digests).await.unwrap();
-        store.finish(&claim.lease, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+        store.finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await.unwrap();
         claim
     };
     let first = write("vps-1", 1).await;
@@ -170,7 +170,7 @@ async fn digests_are_of_the_server_that_wrote_last_and_one_can_be_forgotten() {
     assert_eq!(known(&third).await, secrets("halfway"));
     assert!(!forget(&third).await, "whoever acts on it would remember it again");
     assert_eq!(known(&third).await, secrets("halfway"));
-    store.finish(&third.lease, &End::Cancelled, &StageEnd::default()).await.unwrap();
+    store.finish(&third.lease, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await.unwrap();
     let lost = store.keep_digests(&third.lease, id, &secrets("too late")).await.unwrap_err();
     assert!(matches!(lost, StoreError::LeaseLost), "{lost}");
     assert!(forget(&third).await);

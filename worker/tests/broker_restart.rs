@@ -7,7 +7,7 @@ mod services;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use services::rig::{Options, Outside, Scripted, Worker, eventually, migrated, report, request};
+use services::rig::{ScriptedStages, TestClient, TestWorker, WorkerOptions, eventually, migrated, report, request};
 use services::{Rabbit, broker};
 use slipway_protocol::{Change, EventType, Stage};
 use slipway_worker::amqp;
@@ -20,7 +20,7 @@ async fn what_happens_while_the_broker_is_down_is_told_once_it_is_back() {
     let (down, up) =
         (std::sync::Arc::new(tokio::sync::Semaphore::new(0)), std::sync::Arc::new(tokio::sync::Notify::new()));
     let (d, u) = (down.clone(), up.clone());
-    let pipeline = Scripted::new(move |call| {
+    let pipeline = ScriptedStages::new(move |call| {
         let (down, up) = (d.clone(), u.clone());
         async move {
             if call.stage == Stage::Preflight {
@@ -43,8 +43,8 @@ async fn what_happens_while_the_broker_is_down_is_told_once_it_is_back() {
     drop(channel);
     link.close().await;
 
-    let worker = Worker::start(store.clone(), &url, pipeline, Options::default());
-    let outside = Outside::new(&url).await;
+    let worker = TestWorker::start(store.clone(), &url, pipeline, WorkerOptions::default());
+    let outside = TestClient::new(&url).await;
     outside.publish(&request(|_| {})).await;
     up.notified().await;
     eventually("the first events are out", || async { store.backlog().await.unwrap().depth == 0 }).await;
@@ -86,7 +86,7 @@ async fn what_happens_while_the_broker_is_down_is_told_once_it_is_back() {
         }
     }
     // And requests are taken in again.
-    let mut outside = Outside::new(&url).await;
+    let mut outside = TestClient::new(&url).await;
     outside.publish(&request(|_| {})).await;
     assert_eq!(outside.result().await["data"]["outcome"], "succeeded");
     worker.stop().await;

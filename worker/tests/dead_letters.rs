@@ -6,10 +6,12 @@ mod services;
 
 use std::time::Duration;
 
-use services::Database;
+use services::TestDatabase;
 use services::rig::{incoming, request};
 use slipway_protocol::{DeploymentId, ErrorCode, Failure, Stage, decode};
-use slipway_worker::store::{DeadLetterFilter, DeadLetterState, End, Operator, Replay, StageEnd, Store, Verdict};
+use slipway_worker::store::{
+    AttemptSummary, DeadLetterFilter, DeadLetterState, DeploymentEnd, Operator, Replay, ReplayVerdict, Store,
+};
 
 fn ada() -> Operator {
     Operator { who: "ada".to_owned(), why: Some("a test".to_owned()) }
@@ -23,19 +25,19 @@ async fn failed(store: &Store, edit: impl FnOnce(&mut serde_json::Value)) -> Dep
     store.accept(&request, &incoming).await.unwrap();
     let claim = store.claim(Duration::from_secs(60)).await.unwrap().unwrap();
     let failure = Failure::new(ErrorCode::ImageNotFound, Some(Stage::Compose), "no such image");
-    let end = End::Failed { failure, missing_secret: None, reason: "exhausted" };
-    store.finish(&claim.lease, &end, &StageEnd::default()).await.unwrap();
+    let end = DeploymentEnd::Failed { failure, missing_secret: None, reason: "exhausted" };
+    store.finish(&claim.lease, &end, &AttemptSummary::default()).await.unwrap();
     claim.lease.deployment
 }
 
-async fn verdict(store: &Store, id: DeploymentId) -> Verdict {
+async fn verdict(store: &Store, id: DeploymentId) -> ReplayVerdict {
     let only = DeadLetterFilter { ids: vec![id.0], ..DeadLetterFilter::default() };
     store.plan_replay(&only, 1).await.unwrap()[0].verdict
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_is_open_kept_in_time_and_newest_is_sent_again() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let project = uuid::Uuid::new_v4().to_string();
     let at = |time: &'static str| {
         let project = project.clone();
@@ -63,23 +65,23 @@ async fn only_what_is_open_kept_in_time_and_newest_is_sent_again() {
     assert!(store.archive_dead_letters(&one, &ada(), 10).await.unwrap().is_empty());
 
     for (id, expected) in [
-        (older, Verdict::Superseded),
-        (newer, Verdict::Ready),
-        (withheld, Verdict::Withheld),
-        (expired, Verdict::Expired),
-        (archived, Verdict::NotOpen),
-        (aged, Verdict::Ready),
+        (older, ReplayVerdict::Superseded),
+        (newer, ReplayVerdict::Ready),
+        (withheld, ReplayVerdict::Withheld),
+        (expired, ReplayVerdict::Expired),
+        (archived, ReplayVerdict::NotOpen),
+        (aged, ReplayVerdict::Ready),
     ] {
         assert_eq!(verdict(&store, id).await, expected);
     }
     let all = DeadLetterFilter::default();
     let forced = Replay { force: true, ..Replay::default() };
-    let sent = |sent: Vec<slipway_worker::store::Replayed>| sent.into_iter().map(|one| one.id).collect::<Vec<_>>();
+    let sent = |sent: Vec<slipway_worker::store::SentReplay>| sent.into_iter().map(|one| one.id).collect::<Vec<_>>();
     assert_eq!(sent(store.replay_dead_letters(&all, Replay::default(), &ada(), 10).await.unwrap()), [newer.0, aged.0]);
     assert_eq!(sent(store.replay_dead_letters(&all, forced, &ada(), 10).await.unwrap()), [older.0]);
     assert!(store.replay_dead_letters(&all, forced, &ada(), 10).await.unwrap().is_empty());
     assert_eq!(store.restore_dead_letters(&one, &ada(), 10).await.unwrap(), [archived.0]);
-    assert_eq!(verdict(&store, archived).await, Verdict::Ready);
+    assert_eq!(verdict(&store, archived).await, ReplayVerdict::Ready);
     // A cancelled newer request stands in nobody's way.
     database
         .sql
@@ -88,13 +90,13 @@ async fn only_what_is_open_kept_in_time_and_newest_is_sent_again() {
         .unwrap();
     let back = format!("UPDATE dead_letters SET state = 'open' WHERE id = '{older}'");
     database.sql.batch_execute(&back).await.unwrap();
-    assert_eq!(verdict(&store, older).await, Verdict::Ready);
+    assert_eq!(verdict(&store, older).await, ReplayVerdict::Ready);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_operators_who_replay_everything_at_once_send_every_message_once() {
     const LETTERS: i64 = 400;
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let template = failed(&store, |_| {}).await;
     let copies = format!(
         "INSERT INTO dead_letters (id, body, headers, reason, stage, code, class, message, attempts, original_exchange,

@@ -9,16 +9,18 @@ use std::collections::BTreeMap;
 use lapin::options::{BasicGetOptions, BasicRejectOptions, QueueDeclareOptions};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use services::rig::{Options, Outside, Scripted, Worker, eventually, incoming, migrated, outgoing, report, request};
-use services::{Database, broker, vhost};
+use services::rig::{
+    ScriptedStages, TestClient, TestWorker, WorkerOptions, eventually, incoming, migrated, outgoing, report, request,
+};
+use services::{TestDatabase, broker, vhost};
 use slipway_protocol::{Change, DeploymentId, decode, topology};
 use slipway_worker::amqp::Publisher;
 use slipway_worker::message::Outgoing;
 use slipway_worker::store::{DeadLetter, DeadLetterFilter, Operator, Replay, Store};
 use tokio::task::JoinHandle;
 
-fn changed() -> Scripted {
-    Scripted::new(|_| async { Ok(report(Change::Changed)) })
+fn changed() -> ScriptedStages {
+    ScriptedStages::new(|_| async { Ok(report(Change::Changed)) })
 }
 
 fn id_of(body: &[u8]) -> DeploymentId {
@@ -40,7 +42,7 @@ fn dying_consumer(amqp: &SecretString) -> JoinHandle<()> {
 }
 
 /// Publishes `messages` and lets every one of them reach the delivery limit.
-async fn given_up(outside: &mut Outside, amqp: &SecretString, messages: &[Outgoing]) {
+async fn given_up(outside: &mut TestClient, amqp: &SecretString, messages: &[Outgoing]) {
     let dying = dying_consumer(amqp);
     for message in messages {
         outside.publisher.publish(message).await.unwrap();
@@ -53,7 +55,7 @@ async fn given_up(outside: &mut Outside, amqp: &SecretString, messages: &[Outgoi
 }
 
 /// A consumer that doesn't want a message.
-async fn rejected(outside: &mut Outside, amqp: &SecretString, body: &[u8]) {
+async fn rejected(outside: &mut TestClient, amqp: &SecretString, body: &[u8]) {
     outside.publish(body).await;
     let link = broker(amqp, "rejecting").connect("test").await.unwrap();
     let channel = link.channel().await.unwrap();
@@ -82,7 +84,7 @@ async fn letter(store: &Store, id: DeploymentId) -> Option<DeadLetter> {
     store.dead_letter(id.0).await.unwrap()
 }
 
-async fn letters(database: &Database, count: i64) {
+async fn letters(database: &TestDatabase, count: i64) {
     eventually("the dead letters are ingested", || async {
         database.count("SELECT count(*) FROM dead_letters").await == count
     })
@@ -92,7 +94,7 @@ async fn letters(database: &Database, count: i64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_at_its_delivery_limit_ends_as_a_dead_letter_and_a_result_though_the_database_was_away() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let body = request(|_| {});
     let message = outgoing(&body, &[("x-tenant", "acme"), ("dlq-worker", "forged"), ("dlq-reason", "forged")]);
     given_up(&mut outside, &amqp, std::slice::from_ref(&message)).await;
@@ -101,7 +103,7 @@ async fn a_message_at_its_delivery_limit_ends_as_a_dead_letter_and_a_result_thou
     let admin = database.outside().await;
     let allow = |yes: bool| format!("ALTER DATABASE {} ALLOW_CONNECTIONS {yes}", database.name);
     admin.batch_execute(&allow(false)).await.unwrap();
-    let worker = Worker::start(database.store("v"), &amqp, changed(), Options::default());
+    let worker = TestWorker::start(database.store("v"), &amqp, changed(), WorkerOptions::default());
     eventually("it's in hand", || async { waiting(&amqp, topology::DEAD_LETTERS_INGEST_QUEUE).await == 0 }).await;
     admin.batch_execute(&allow(true)).await.unwrap();
     let result = outside.result().await;
@@ -129,11 +131,11 @@ async fn a_message_at_its_delivery_limit_ends_as_a_dead_letter_and_a_result_thou
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_in_hand_is_stored_though_a_drain_begins() {
     let ((mut database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     given_up(&mut outside, &amqp, &[outgoing(&request(|_| {}), &[])]).await;
     let lock = database.sql.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE dead_letters IN SHARE MODE").await.unwrap();
-    let worker = Worker::start(store, &amqp, changed(), Options::default());
+    let worker = TestWorker::start(store, &amqp, changed(), WorkerOptions::default());
     eventually("it waits for the lock", || async {
         let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
                        WHERE NOT granted AND mode = 'RowExclusiveLock' AND datname = current_database()";
@@ -152,7 +154,7 @@ async fn a_message_in_hand_is_stored_though_a_drain_begins() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_broker_gives_up_is_told_apart_from_what_workers_and_strangers_publish() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let settled = request(|_| {});
     store.accept(&decode(&settled, &incoming(&settled).metadata()).unwrap(), &incoming(&settled)).await.unwrap();
     let no_ids = b"\xff no json".to_vec();
@@ -164,7 +166,7 @@ async fn what_the_broker_gives_up_is_told_apart_from_what_workers_and_strangers_
     let unwanted = request(|_| {});
     rejected(&mut outside, &amqp, &unwanted).await;
 
-    let worker = Worker::start(store.clone(), &amqp, changed(), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, changed(), WorkerOptions::default());
     let mut results: BTreeMap<String, Value> = BTreeMap::new();
     for _ in 0..5 {
         let result = outside.result().await["data"].clone();

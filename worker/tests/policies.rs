@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use slipway_worker::config::GROUPS;
-use slipway_worker::policies::{self, Value};
+use slipway_worker::policies::{self, PolicyValue};
 
 /// Constants that look like policies and are none, by what they are.
 const NO_POLICIES: &[&str] = &[
@@ -99,7 +99,8 @@ fn every_setting_of_time_and_number_is_in_the_table_with_its_default() {
     }
     for policy in listed {
         assert!(policy.variable.is_some() != policy.constant.is_some(), "{policy:?}");
-        let nothing = matches!(policy.value, Value::Count(0, _)) || policy.value == Value::Time(Default::default());
+        let nothing =
+            matches!(policy.value, PolicyValue::Count(0, _)) || policy.value == PolicyValue::Time(Default::default());
         assert!(!nothing && !policy.why.is_empty() && !policy.why.ends_with('.'), "{policy:?}");
     }
 }

@@ -10,11 +10,11 @@ use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use secrecy::SecretString;
-use services::book::{Book, TOLD};
-use services::rig::{Options, Scripted, Worker, eventually, migrated, report, request};
+use services::book::{TOLD, TestLedger};
+use services::rig::{ScriptedStages, TestWorker, WorkerOptions, eventually, migrated, report, request};
 use services::vhost;
 use slipway_protocol::{Change, Stage, topology};
-use slipway_worker::amqp::Link;
+use slipway_worker::amqp::BrokerConnection;
 use slipway_worker::store::Store;
 
 /// Deployments at once, with a dozen and more events each.
@@ -32,19 +32,19 @@ enum Refusal {
 
 const ALL: [Refusal; 3] = [Refusal::FullQueue, Refusal::NobodyBound, Refusal::ExchangeGone];
 
-async fn bind(link: &Link, queue: &str, pattern: &str) {
+async fn bind(link: &BrokerConnection, queue: &str, pattern: &str) {
     let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
     let channel = link.channel().await.unwrap();
     channel.queue_bind(queue.into(), topology::EVENTS.into(), pattern.into(), options, arguments).await.unwrap();
 }
 
-async fn unbind_all(link: &Link) {
+async fn unbind_all(link: &BrokerConnection) {
     let channel = link.channel().await.unwrap();
     channel.queue_unbind(TOLD.into(), topology::EVENTS.into(), "#".into(), FieldTable::default()).await.unwrap();
 }
 
 /// A queue of four that refuses a fifth.
-async fn narrow(link: &Link) {
+async fn narrow(link: &BrokerConnection) {
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(4));
     arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
@@ -61,7 +61,7 @@ async fn is_told_but(waiting: usize, store: &Store) -> bool {
 }
 
 /// Empties the narrow queue, again and again.
-async fn widen(link: &Link, store: &Store) {
+async fn widen(link: &BrokerConnection, store: &Store) {
     let channel = link.channel().await.unwrap();
     eventually("everything is told", || async {
         channel.queue_purge("narrow".into(), Default::default()).await.unwrap();
@@ -72,7 +72,7 @@ async fn widen(link: &Link, store: &Store) {
 
 async fn goes_through(refusal: Refusal, url: SecretString) {
     let (database, store) = migrated("w").await;
-    let mut book = Book::open(url.clone()).await;
+    let mut book = TestLedger::open(url.clone()).await;
     let link = book.connect().await;
     match refusal {
         Refusal::FullQueue => narrow(&link).await,
@@ -82,11 +82,11 @@ async fn goes_through(refusal: Refusal, url: SecretString) {
         }
         Refusal::ExchangeGone => {}
     }
-    let pipeline = Scripted::new(|call| async move {
+    let pipeline = ScriptedStages::new(|call| async move {
         (0..10).for_each(|i| call.reporter.line(Stage::Compose, &format!("line {i}")));
         Ok(report(Change::Changed))
     });
-    let worker = Worker::start(store.clone(), &url, pipeline, Options::default());
+    let worker = TestWorker::start(store.clone(), &url, pipeline, WorkerOptions::default());
     let bodies = (0..BURST).map(|i| request(|event| event["data"]["project"]["slug"] = format!("p{i}").into()));
     book.publish(bodies.collect()).await;
     let told = async || database.count("SELECT count(*) FROM outbox WHERE published_at IS NOT NULL").await;

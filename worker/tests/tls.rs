@@ -13,7 +13,7 @@ use services::proxy::Proxy;
 use services::rig::outgoing;
 use services::{Postgres, Rabbit, free_port, url};
 use slipway_protocol::topology;
-use slipway_worker::amqp::{self, Broker, Link, Publisher};
+use slipway_worker::amqp::{self, BrokerConnection, BrokerEndpoints, Publisher};
 use slipway_worker::message::Outgoing;
 use slipway_worker::store::Store;
 
@@ -53,7 +53,7 @@ fn chain(error: impl Into<anyhow::Error>) -> String {
 }
 
 /// What comes over TLS is made readable as anything else is.
-async fn texts_are_repaired(link: &Link, port: u16) {
+async fn texts_are_repaired(link: &BrokerConnection, port: u16) {
     amqp::declare(&link.channel().await.unwrap()).await.unwrap();
     let mut requests = amqp::consume(link, topology::DEPLOYMENTS_QUEUE, 1).await.unwrap();
     let proxy = Proxy::start(port).await;
@@ -98,7 +98,7 @@ async fn only_who_trusts_the_authority_connects_to_the_broker_and_the_database()
     .unwrap();
 
     let amqps: SecretString = format!("amqps://slipway:slipway@localhost:{port}/t0").into();
-    let broker = |ca: Option<&Path>| Broker::new(&amqps, ca, "w").unwrap();
+    let broker = |ca: Option<&Path>| BrokerEndpoints::new(&amqps, ca, "w").unwrap();
     let link = broker(Some(&trusted)).connect("test").await.unwrap();
     texts_are_repaired(&link, rabbit.port()).await;
     link.close().await;

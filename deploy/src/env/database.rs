@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::plan::{Inputs, Origin, Plan, generated, missing};
+use super::plan::{EnvInputs, EnvPlan, Origin, generated, missing};
 use crate::StageError;
 
 /// The database's login. Postgres takes its password only on an empty volume, so a password is drawn once, never for
 /// a volume that exists.
-pub(super) fn database(inputs: &Inputs<'_>, plan: &mut Plan) -> Result<(), StageError> {
+pub(super) fn database(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) -> Result<(), StageError> {
     if !inputs.project.has("db") {
         return Ok(());
     }

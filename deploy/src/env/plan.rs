@@ -13,7 +13,7 @@ use slipway_protocol::names::{RepositoryName, VariableName};
 use slipway_protocol::{ErrorCode, ProjectReady};
 
 use super::database::database;
-use crate::compose::Project;
+use crate::compose::ComposeProject;
 use crate::{RegistryCredential, StageError};
 
 /// The variable that lets the project's own deploy key pull private images; containers get it empty.
@@ -58,7 +58,7 @@ impl Origin {
 
 /// A variable as `compose config --variables` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct ComposeVariable {
     /// Its name.
     pub name: String,
     /// Whether compose refuses to go on without it.
@@ -66,7 +66,7 @@ pub struct Asked {
 }
 
 /// What the plan is made from.
-pub struct Inputs<'a> {
+pub struct EnvInputs<'a> {
     /// The event.
     pub request: &'a ProjectReady,
     /// Its opened secrets.
@@ -74,9 +74,9 @@ pub struct Inputs<'a> {
     /// The variables on the server.
     pub kept: &'a BTreeMap<String, String>,
     /// The variables in the compose files.
-    pub asked: &'a [Asked],
+    pub asked: &'a [ComposeVariable],
     /// The compose files.
-    pub project: &'a Project,
+    pub project: &'a ComposeProject,
     /// The image of each variable that [`image_variables`] names.
     pub images: &'a BTreeMap<String, String>,
     /// The credential for it.
@@ -87,11 +87,11 @@ pub struct Inputs<'a> {
 
 /// The variables with their origins.
 #[derive(Default)]
-pub struct Plan {
+pub struct EnvPlan {
     pub(super) variables: BTreeMap<String, (String, Origin)>,
 }
 
-impl Plan {
+impl EnvPlan {
     /// Names and values.
     #[must_use]
     pub fn values(&self) -> BTreeMap<String, String> {
@@ -131,8 +131,8 @@ impl Plan {
 ///
 /// # Errors
 /// `missing-secret` names a secret that nobody has given; `compose-invalid` a required variable that isn't one.
-pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, StageError> {
-    let mut plan = Plan::default();
+pub fn plan(inputs: &EnvInputs<'_>) -> Result<EnvPlan, StageError> {
+    let mut plan = EnvPlan::default();
     for (name, value) in &inputs.request.variables {
         plan.set(name.as_str(), value, Origin::Given);
     }
@@ -153,7 +153,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, StageError> {
 }
 
 /// What changes from release to release, whatever was on the server.
-fn release(inputs: &Inputs<'_>, plan: &mut Plan) {
+fn release(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) {
     for (name, image) in inputs.images {
         plan.set(name, image, Origin::Release);
     }
@@ -173,7 +173,7 @@ fn release(inputs: &Inputs<'_>, plan: &mut Plan) {
 /// (`<owner>/<repository>-<module>` in lower case): one for each module, and what the compose files require beside.
 /// Variables are underscored, image names hyphenated.
 #[must_use]
-pub fn image_variables(request: &ProjectReady, asked: &[Asked]) -> BTreeMap<String, String> {
+pub fn image_variables(request: &ProjectReady, asked: &[ComposeVariable]) -> BTreeMap<String, String> {
     let modules = request.modules.iter().map(|m| m.as_str().to_ascii_uppercase().replace('-', "_"));
     let asked = asked.iter().filter(|a| a.required).filter_map(|a| a.name.strip_suffix("_IMAGE"));
     let given = |name: &String| request.variables.keys().any(|given| given.as_str() == name);
@@ -187,7 +187,7 @@ pub fn image_name(repository: &RepositoryName, module: &str) -> String {
     format!("{repository}-{}", module.replace('_', "-")).to_ascii_lowercase()
 }
 
-fn derive(inputs: &Inputs<'_>, plan: &mut Plan) {
+fn derive(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) {
     for (name, value) in
         [("APP_NAME", inputs.request.project.slug.as_str()), ("APP_ENV", "production"), ("ENVIRONMENT", "production")]
     {
@@ -206,13 +206,15 @@ fn derive(inputs: &Inputs<'_>, plan: &mut Plan) {
 }
 
 /// Refuses a plan that the project can't run with.
-fn complete(inputs: &Inputs<'_>, plan: &Plan) -> Result<(), StageError> {
+fn complete(inputs: &EnvInputs<'_>, plan: &EnvPlan) -> Result<(), StageError> {
     let empty = |name: &str| plan.value(name).is_none_or(str::is_empty);
     let bot = inputs.request.modules.iter().any(|m| m.as_str() == "tg_bot");
     if bot && empty("TELEGRAM_BOT_TOKEN") {
         return Err(missing("TELEGRAM_BOT_TOKEN", "module tg_bot needs it"));
     }
-    let Some(Asked { name, .. }) = inputs.asked.iter().find(|a| a.required && empty(&a.name)) else { return Ok(()) };
+    let Some(ComposeVariable { name, .. }) = inputs.asked.iter().find(|a| a.required && empty(&a.name)) else {
+        return Ok(());
+    };
     if VariableName::new(name.clone()).is_ok_and(|name| name.names_a_secret()) {
         return Err(missing(name, "the compose files require it"));
     }

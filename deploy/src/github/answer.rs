@@ -23,7 +23,7 @@ pub const MAX_WAIT: Duration = Duration::from_secs(3600 + 60);
 
 /// Who asks: GitHub says one and the same thing for different reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asker {
+pub(super) enum CredentialKind {
     /// The App itself, with a JSON web token.
     App,
     /// The App's installation, with a token minted for it.
@@ -32,7 +32,7 @@ pub(super) enum Asker {
     Token,
 }
 
-pub(super) struct Answer {
+pub(super) struct GithubResponse {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Zeroizing<Vec<u8>>,
@@ -40,9 +40,9 @@ pub(super) struct Answer {
     pub path: String,
 }
 
-impl Answer {
+impl GithubResponse {
     /// Itself when it is a success.
-    pub(super) fn accept(self, asker: Asker, doing: &str) -> Result<Self, StageError> {
+    pub(super) fn accept(self, asker: CredentialKind, doing: &str) -> Result<Self, StageError> {
         if self.status.is_success() { Ok(self) } else { Err(self.refusal(asker, doing)) }
     }
 
@@ -59,7 +59,7 @@ impl Answer {
         self.number(RETRY_AFTER.as_str()).map(|seconds| Duration::from_secs(seconds).min(MAX_WAIT))
     }
 
-    fn refusal(&self, asker: Asker, doing: &str) -> StageError {
+    fn refusal(&self, asker: CredentialKind, doing: &str) -> StageError {
         let said = self.message();
         if let Some(wait) = self.rate_limit(&said) {
             let seconds = wait.as_secs();
@@ -69,10 +69,10 @@ impl Answer {
         let lower = said.to_ascii_lowercase();
         let (code, hint) = match self.status.as_u16() {
             401 => (ErrorCode::GithubCredentialRefused, String::new()),
-            404 if asker == Asker::App && lower.contains("integration not found") => {
+            404 if asker == CredentialKind::App && lower.contains("integration not found") => {
                 (ErrorCode::GithubCredentialRefused, "; no GitHub App has this id".to_owned())
             }
-            404 if asker == Asker::Token => (ErrorCode::RepositoryNotFound, String::new()),
+            404 if asker == CredentialKind::Token => (ErrorCode::RepositoryNotFound, String::new()),
             404 => (ErrorCode::GithubNotInstalled, String::new()),
             403 if lower.contains("archived") => (ErrorCode::GithubArchived, String::new()),
             403 if lower.contains("suspended") => (ErrorCode::GithubSuspended, String::new()),

@@ -13,10 +13,10 @@ use serde_json::Value;
 use slipway_protocol::ErrorCode;
 use zeroize::Zeroizing;
 
-use super::answer::{Answer, Asker};
+use super::answer::{CredentialKind, GithubResponse};
 use crate::StageError;
 use crate::http::{self, chain};
-use crate::retry::Policy;
+use crate::retry::RetryPolicy;
 
 /// How long connecting may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,30 +25,30 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// No answer that is read here comes near this size.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
-pub(super) struct Api {
+pub(super) struct ApiClient {
     http: Client,
     /// Without a slash at the end.
     base: String,
 }
 
 /// What is asked, by whom.
-pub(super) struct Call<'a> {
+pub(super) struct ApiCall<'a> {
     pub method: Method,
     pub path: &'a str,
     pub bearer: &'a SecretString,
     pub body: Option<&'a Value>,
     /// For errors, worded to follow "to".
     pub doing: &'a str,
-    pub asker: Asker,
+    pub asker: CredentialKind,
 }
 
-impl fmt::Debug for Api {
+impl fmt::Debug for ApiClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.base)
     }
 }
 
-impl Api {
+impl ApiClient {
     pub(super) fn new(base: &str, ca_file: Option<&Path>) -> Result<Self, StageError> {
         let unusable = |why: String| StageError::new(ErrorCode::InternalError, why);
         let url: Url = base.parse().map_err(|e| unusable(format!("GitHub's API URL: {e}")))?;
@@ -68,7 +68,7 @@ impl Api {
 
     /// Sends, and sends again when the network or GitHub fails for a moment. Everything that is sent here may be sent
     /// twice.
-    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Answer, StageError> {
+    pub(super) async fn send(&self, call: &ApiCall<'_>) -> Result<GithubResponse, StageError> {
         let mut tried = 1;
         loop {
             let failure = match self.send_once(call).await? {
@@ -76,7 +76,7 @@ impl Api {
                 Ok(answer) => Failure { what: answer.status.to_string(), retry_after: answer.retry_after() },
                 Err(error) => Failure { what: chain(&error.without_url()), retry_after: None },
             };
-            let Some(delay) = Policy::IN_STAGE.delay(tried) else {
+            let Some(delay) = RetryPolicy::IN_STAGE.delay(tried) else {
                 let message =
                     format!("GitHub's API doesn't answer to {} (tried {tried} times): {}", call.doing, failure.what);
                 let error = StageError::new(ErrorCode::GithubUnavailable, message);
@@ -89,7 +89,7 @@ impl Api {
     }
 
     /// The outer error is one that no other try can help.
-    async fn send_once(&self, call: &Call<'_>) -> Result<Result<Answer, reqwest::Error>, StageError> {
+    async fn send_once(&self, call: &ApiCall<'_>) -> Result<Result<GithubResponse, reqwest::Error>, StageError> {
         let mut request = self.http.request(call.method.clone(), format!("{}{}", self.base, call.path));
         request = request.header(AUTHORIZATION, bearer(call.bearer)?);
         if let Some(body) = call.body {
@@ -109,7 +109,7 @@ impl Api {
                     let message = format!("GitHub's answer to {} is larger than 1 MiB", call.doing);
                     return Err(StageError::new(ErrorCode::GithubUnavailable, message));
                 }
-                Ok(None) => return Ok(Ok(Answer { status, headers, body, path })),
+                Ok(None) => return Ok(Ok(GithubResponse { status, headers, body, path })),
                 Err(error) => return Ok(Err(error)),
             }
         }

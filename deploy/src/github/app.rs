@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use slipway_protocol::ErrorCode;
 use slipway_protocol::names::RepositoryName;
 
-use super::answer::Asker;
-use super::api::{Api, Call};
-use super::token::{Minted, Scope};
+use super::answer::CredentialKind;
+use super::api::{ApiCall, ApiClient};
+use super::token::{IssuedToken, TokenScope};
 use crate::StageError;
 
 /// Seconds that the token is dated back, for a clock that is ahead of GitHub's.
@@ -27,7 +27,7 @@ const BACKDATED: i64 = 60;
 /// GitHub refuses more than ten minutes.
 const LIFETIME: i64 = 9 * 60;
 
-pub(super) struct App {
+pub(super) struct GithubApp {
     id: String,
     key: KeyPair,
 }
@@ -44,7 +44,7 @@ struct AccessToken {
     expires_at: Timestamp,
 }
 
-impl App {
+impl GithubApp {
     /// Reads the key: PEM, PKCS#1 as GitHub hands it out, or PKCS#8.
     pub(super) fn new(id: &str, private_key: &SecretString) -> Result<Self, StageError> {
         let refuse = |why: &str| {
@@ -63,15 +63,21 @@ impl App {
     /// A token for this repository and scope alone.
     pub(super) async fn mint(
         &self,
-        api: &Api,
+        api: &ApiClient,
         repository: &RepositoryName,
-        scope: Scope,
-    ) -> Result<Minted, StageError> {
+        scope: TokenScope,
+    ) -> Result<IssuedToken, StageError> {
         let jwt = self.web_token(Timestamp::now().as_second())?;
         let doing = format!("find the App's installation on {repository}");
         let path = format!("/repos/{repository}/installation");
-        let call =
-            Call { method: Method::GET, path: &path, bearer: &jwt, body: None, doing: &doing, asker: Asker::App };
+        let call = ApiCall {
+            method: Method::GET,
+            path: &path,
+            bearer: &jwt,
+            body: None,
+            doing: &doing,
+            asker: CredentialKind::App,
+        };
         let answer = api.send(&call).await?;
         let installation: Installation = answer.read(&doing)?;
         if installation.suspended_at.is_some_and(|at| !at.is_null()) {
@@ -88,10 +94,10 @@ impl App {
         }
         let doing = format!("give out a token for {repository} ({permission}: {level})");
         let path = format!("/app/installations/{}/access_tokens", installation.id);
-        let call = Call { method: Method::POST, path: &path, body: Some(&body), doing: &doing, ..call };
+        let call = ApiCall { method: Method::POST, path: &path, body: Some(&body), doing: &doing, ..call };
         let answer = api.send(&call).await.map_err(|error| grant_error(error, permission, level))?;
         let AccessToken { token, expires_at } = answer.read(&doing)?;
-        Ok(Minted { token: token.into(), expires_at })
+        Ok(IssuedToken { token: token.into(), expires_at })
     }
 
     /// RS256 over `{iat, exp, iss}`, RFC 7519; `now` in Unix seconds.

@@ -9,7 +9,7 @@ use slipway_protocol::DeploymentId;
 use slipway_protocol::names::{CommitSha, RepositoryName};
 
 use super::GithubClient;
-use super::token::Scope;
+use super::token::TokenScope;
 use crate::StageError;
 
 /// The key of the payload under which GitHub keeps our own id.
@@ -17,7 +17,7 @@ const OUR_ID: &str = "slipway_deployment";
 
 /// GitHub's words for how a deployment is getting on, as far as they are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeploymentStatus {
+pub enum GithubDeploymentState {
     /// It runs.
     InProgress,
     /// The commit serves.
@@ -28,7 +28,7 @@ pub enum DeploymentStatus {
     Inactive,
 }
 
-impl DeploymentStatus {
+impl GithubDeploymentState {
     /// The word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -42,7 +42,7 @@ impl DeploymentStatus {
 }
 
 #[derive(Deserialize)]
-struct Known {
+struct AnnouncedDeployment {
     id: u64,
     #[serde(default)]
     payload: Value,
@@ -66,9 +66,9 @@ impl GithubClient {
         if look_first {
             let doing = format!("list the deployments of {repository}");
             let sought = format!("{path}?sha={commit}&environment={environment}&per_page=100");
-            let answer = self.ask(repository, Scope::Deployments, Method::GET, &sought, None, &doing).await?;
-            let known: Vec<Known> = answer.read(&doing)?;
-            let ours = |known: &&Known| known.payload[OUR_ID] == id.to_string();
+            let answer = self.ask(repository, TokenScope::Deployments, Method::GET, &sought, None, &doing).await?;
+            let known: Vec<AnnouncedDeployment> = answer.read(&doing)?;
+            let ours = |known: &&AnnouncedDeployment| known.payload[OUR_ID] == id.to_string();
             if let Some(known) = known.iter().find(ours) {
                 return Ok(known.id);
             }
@@ -84,8 +84,8 @@ impl GithubClient {
             "auto_merge": false,
             "production_environment": true,
         });
-        let answer = self.ask(repository, Scope::Deployments, Method::POST, &path, Some(&body), &doing).await?;
-        Ok(answer.read::<Known>(&doing)?.id)
+        let answer = self.ask(repository, TokenScope::Deployments, Method::POST, &path, Some(&body), &doing).await?;
+        Ok(answer.read::<AnnouncedDeployment>(&doing)?.id)
     }
 
     /// Adds a status to a deployment; `description` has 140 characters at most.
@@ -96,7 +96,7 @@ impl GithubClient {
         &self,
         repository: &RepositoryName,
         number: u64,
-        status: DeploymentStatus,
+        status: GithubDeploymentState,
         description: &str,
         url: Option<&str>,
     ) -> Result<(), StageError> {
@@ -106,6 +106,6 @@ impl GithubClient {
         if let Some(url) = url {
             body["environment_url"] = url.into();
         }
-        self.ask(repository, Scope::Deployments, Method::POST, &path, Some(&body), &doing).await.map(drop)
+        self.ask(repository, TokenScope::Deployments, Method::POST, &path, Some(&body), &doing).await.map(drop)
     }
 }

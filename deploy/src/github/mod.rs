@@ -21,14 +21,14 @@ use serde_json::Value;
 use slipway_protocol::ErrorCode;
 use slipway_protocol::names::RepositoryName;
 
-pub use deployments::DeploymentStatus;
+pub use deployments::GithubDeploymentState;
 pub use secrets::SecretsWritten;
 
 use crate::{DeployerConfig, GithubCredential, StageError};
-use answer::{Answer, Asker};
-use api::{Api, Call};
-use app::App;
-use token::{Scope, Tokens};
+use answer::{CredentialKind, GithubResponse};
+use api::{ApiCall, ApiClient};
+use app::GithubApp;
+use token::{TokenScope, Tokens};
 
 /// GitHub's REST API, as this process's credential may use it. Clones share connections and tokens.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ pub struct GithubClient {
 }
 
 struct Shared {
-    api: Api,
+    api: ApiClient,
     credential: Credential,
     tokens: Tokens,
     digest_key: hmac::Key,
@@ -46,7 +46,7 @@ struct Shared {
 }
 
 enum Credential {
-    App(Box<App>),
+    App(Box<GithubApp>),
     Token(SecretString),
 }
 
@@ -64,7 +64,7 @@ impl GithubClient {
     /// `internal-error` for a bad URL, CA file or digest key.
     pub fn new(config: &DeployerConfig) -> Result<Self, StageError> {
         let credential = match &config.github {
-            GithubCredential::App { id, private_key } => Credential::App(Box::new(App::new(id, private_key)?)),
+            GithubCredential::App { id, private_key } => Credential::App(Box::new(GithubApp::new(id, private_key)?)),
             GithubCredential::Token(token) if token.expose_secret().trim().is_empty() => {
                 return Err(StageError::new(ErrorCode::GithubCredentialRefused, "the GitHub token is empty"));
             }
@@ -76,7 +76,7 @@ impl GithubClient {
         }
         Ok(Self {
             shared: Arc::new(Shared {
-                api: Api::new(&config.github_api, config.ca_file.as_deref())?,
+                api: ApiClient::new(&config.github_api, config.ca_file.as_deref())?,
                 credential,
                 tokens: Tokens::default(),
                 digest_key: hmac::Key::new(hmac::HMAC_SHA256, digest_key),
@@ -91,15 +91,15 @@ impl GithubClient {
     /// # Errors
     /// Those of GitHub, such as `github-not-installed`, `github-suspended` and `github-unavailable`.
     pub async fn repository_token(&self, repository: &RepositoryName) -> Result<SecretString, StageError> {
-        self.token(repository, Scope::Contents).await
+        self.token(repository, TokenScope::Contents).await
     }
 
     /// Forgets a token that git was refused with, so that the next one is fresh.
     pub async fn forget_token(&self, repository: &RepositoryName, token: &SecretString) {
-        self.shared.tokens.forget(repository, Scope::Contents, token).await;
+        self.shared.tokens.forget(repository, TokenScope::Contents, token).await;
     }
 
-    async fn token(&self, repository: &RepositoryName, scope: Scope) -> Result<SecretString, StageError> {
+    async fn token(&self, repository: &RepositoryName, scope: TokenScope) -> Result<SecretString, StageError> {
         match &self.shared.credential {
             Credential::Token(token) => Ok(token.clone()),
             Credential::App(app) => {
@@ -113,19 +113,19 @@ impl GithubClient {
     async fn ask(
         &self,
         repository: &RepositoryName,
-        scope: Scope,
+        scope: TokenScope,
         method: Method,
         path: &str,
         body: Option<&Value>,
         doing: &str,
-    ) -> Result<Answer, StageError> {
+    ) -> Result<GithubResponse, StageError> {
         let (asker, mut retry) = match self.shared.credential {
-            Credential::App(_) => (Asker::Installation, true),
-            Credential::Token(_) => (Asker::Token, false),
+            Credential::App(_) => (CredentialKind::Installation, true),
+            Credential::Token(_) => (CredentialKind::Token, false),
         };
         loop {
             let token = self.token(repository, scope).await?;
-            let call = Call { method: method.clone(), path, bearer: &token, body, doing, asker };
+            let call = ApiCall { method: method.clone(), path, bearer: &token, body, doing, asker };
             match self.shared.api.send(&call).await {
                 Err(error) if error.code == ErrorCode::GithubCredentialRefused => {
                     self.shared.tokens.forget(repository, scope, &token).await;

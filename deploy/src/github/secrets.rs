@@ -16,7 +16,7 @@ use slipway_protocol::names::RepositoryName;
 use tokio_util::sync::CancellationToken;
 
 use super::GithubClient;
-use super::token::Scope;
+use super::token::TokenScope;
 use crate::{StageError, seal};
 
 /// GitHub's limit for a value.
@@ -103,14 +103,14 @@ impl GithubClient {
         let doing = format!("list the secrets of {repository}");
         // A repository has 100 secrets at most: one page.
         let path = format!("/repos/{repository}/actions/secrets?per_page=100");
-        let answer = self.ask(repository, Scope::Secrets, Method::GET, &path, None, &doing).await?;
+        let answer = self.ask(repository, TokenScope::Secrets, Method::GET, &path, None, &doing).await?;
         let present: SecretsAnswer = answer.read(&doing)?;
         let mut deleted = Vec::new();
         for SecretAnswer { name } in present.secrets.into_iter().filter(|s| names.contains(&s.name)) {
             let doing = format!("delete the secret {name} of {repository}");
             let path = format!("/repos/{repository}/actions/secrets/{name}");
             let _writing = self.shared.writing.lock().await;
-            self.ask(repository, Scope::Secrets, Method::DELETE, &path, None, &doing).await?;
+            self.ask(repository, TokenScope::Secrets, Method::DELETE, &path, None, &doing).await?;
             deleted.push(name);
         }
         Ok(deleted)
@@ -174,7 +174,7 @@ impl GithubClient {
     async fn public_key(&self, repository: &RepositoryName) -> Result<PublicKey, StageError> {
         let doing = format!("read the key that secrets of {repository} are sealed to");
         let path = format!("/repos/{repository}/actions/secrets/public-key");
-        let answer = self.ask(repository, Scope::Secrets, Method::GET, &path, None, &doing).await?;
+        let answer = self.ask(repository, TokenScope::Secrets, Method::GET, &path, None, &doing).await?;
         let PublicKeyAnswer { key_id: id, key } = answer.read(&doing)?;
         // Not base64 is caught where a key of the wrong length is: when sealing.
         Ok(PublicKey { id, bytes: STANDARD.decode(key).unwrap_or_default() })
@@ -195,7 +195,7 @@ impl GithubClient {
         let doing = format!("write the secret {name} of {repository}");
         let path = format!("/repos/{repository}/actions/secrets/{name}");
         let _writing = self.shared.writing.lock().await;
-        self.ask(repository, Scope::Secrets, Method::PUT, &path, Some(&body), &doing).await.map(drop)
+        self.ask(repository, TokenScope::Secrets, Method::PUT, &path, Some(&body), &doing).await.map(drop)
     }
 
     /// HMAC-SHA-256 over repository, name and value, each preceded by its length.

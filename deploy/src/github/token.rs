@@ -14,13 +14,13 @@ const MARGIN: SignedDuration = SignedDuration::from_mins(5);
 
 /// What a token may do; each may do one thing, since the first kind goes to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Scope {
+pub(super) enum TokenScope {
     Contents,
     Secrets,
     Deployments,
 }
 
-impl Scope {
+impl TokenScope {
     pub(super) fn permission(self) -> (&'static str, &'static str) {
         match self {
             Self::Contents => ("contents", "read"),
@@ -31,19 +31,19 @@ impl Scope {
 }
 
 /// A token and its end.
-pub(super) struct Minted {
+pub(super) struct IssuedToken {
     pub token: SecretString,
     pub expires_at: Timestamp,
 }
 
-impl Minted {
+impl IssuedToken {
     fn lasts(&self) -> bool {
         self.expires_at.duration_since(Timestamp::now()) > MARGIN
     }
 }
 
-type Key = (RepositoryName, Scope);
-type Slot = Arc<tokio::sync::Mutex<Option<Minted>>>;
+type Key = (RepositoryName, TokenScope);
+type Slot = Arc<tokio::sync::Mutex<Option<IssuedToken>>>;
 
 #[derive(Default)]
 pub(super) struct Tokens {
@@ -55,11 +55,11 @@ impl Tokens {
     pub(super) async fn get_or_mint<F>(
         &self,
         repository: &RepositoryName,
-        scope: Scope,
+        scope: TokenScope,
         mint: impl FnOnce() -> F,
     ) -> Result<SecretString, StageError>
     where
-        F: Future<Output = Result<Minted, StageError>>,
+        F: Future<Output = Result<IssuedToken, StageError>>,
     {
         let slot = self.slot(repository, scope);
         let mut held = slot.lock().await;
@@ -74,7 +74,7 @@ impl Tokens {
     }
 
     /// Drops `token`, unless it has been replaced already.
-    pub(super) async fn forget(&self, repository: &RepositoryName, scope: Scope, token: &SecretString) {
+    pub(super) async fn forget(&self, repository: &RepositoryName, scope: TokenScope, token: &SecretString) {
         let slot = self.slot(repository, scope);
         let mut held = slot.lock().await;
         if held.as_ref().is_some_and(|held| held.token.expose_secret() == token.expose_secret()) {
@@ -83,11 +83,11 @@ impl Tokens {
     }
 
     /// Drops what has ended as well, so that a worker that has seen many projects doesn't remember them all.
-    fn slot(&self, repository: &RepositoryName, scope: Scope) -> Slot {
+    fn slot(&self, repository: &RepositoryName, scope: TokenScope) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|_, slot| {
             let unused = Arc::strong_count(slot) == 1;
-            !unused || slot.try_lock().is_ok_and(|held| held.as_ref().is_some_and(Minted::lasts))
+            !unused || slot.try_lock().is_ok_and(|held| held.as_ref().is_some_and(IssuedToken::lasts))
         });
         Arc::clone(slots.entry((repository.clone(), scope)).or_default())
     }

@@ -8,12 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use slipway_protocol::ErrorCode;
 
-use super::{Action, ServicePlan};
+use super::{ContainerAction, ServicePlan};
 use crate::StageError;
-use crate::lines::Said;
+use crate::lines::ScriptOutput;
 
 #[derive(Deserialize)]
-struct Config {
+struct ComposeConfig {
     #[serde(default)]
     services: BTreeMap<String, ConfigService>,
 }
@@ -24,27 +24,27 @@ struct ConfigService {
 }
 
 /// A container as it is.
-struct Container<'a> {
+struct RunningContainer<'a> {
     hash: &'a str,
     state: &'a str,
     image_id: &'a str,
     image: &'a str,
 }
 
-pub(super) fn services(said: &Said) -> Result<Vec<ServicePlan>, StageError> {
+pub(super) fn services(said: &ScriptOutput) -> Result<Vec<ServicePlan>, StageError> {
     let broken =
         || StageError::new(ErrorCode::InternalError, "the server told the project's services in a broken form");
     let config = STANDARD.decode(said.value("config").unwrap_or_default()).map_err(|_| broken())?;
-    let config: Config = serde_json::from_slice(&config).map_err(|_| broken())?;
+    let config: ComposeConfig = serde_json::from_slice(&config).map_err(|_| broken())?;
     let pairs = |key| said.values(key).iter().filter_map(|line| line.split_once(' '));
     let hashes: BTreeMap<&str, &str> = pairs("hash").collect();
     let images: BTreeMap<&str, &str> = pairs("image").collect();
-    let mut running: BTreeMap<&str, Vec<Container<'_>>> = BTreeMap::new();
+    let mut running: BTreeMap<&str, Vec<RunningContainer<'_>>> = BTreeMap::new();
     for line in said.values("container") {
         let mut words = line.split(' ');
         let mut word = || words.next().unwrap_or_default();
         let service = word();
-        let container = Container { hash: word(), state: word(), image_id: word(), image: word() };
+        let container = RunningContainer { hash: word(), state: word(), image_id: word(), image: word() };
         running.entry(service).or_default().push(container);
     }
     let wanted = config.services.iter().map(|(name, service)| {
@@ -52,11 +52,13 @@ pub(super) fn services(said: &Said) -> Result<Vec<ServicePlan>, StageError> {
         let local = to.and_then(|image| images.get(image)).copied();
         let containers = running.remove(name.as_str()).unwrap_or_default();
         let action = match containers.first() {
-            None => Action::Create,
-            Some(c) if hashes.get(name.as_str()) != Some(&c.hash) || local != Some(c.image_id) => Action::Recreate,
+            None => ContainerAction::Create,
+            Some(c) if hashes.get(name.as_str()) != Some(&c.hash) || local != Some(c.image_id) => {
+                ContainerAction::Recreate
+            }
             // A one-shot that has done its work is started again, as compose does.
-            Some(c) if c.state != "running" => Action::Start,
-            Some(_) => Action::Keep,
+            Some(c) if c.state != "running" => ContainerAction::Start,
+            Some(_) => ContainerAction::Keep,
         };
         let from = containers.first().map(|c| c.image.to_owned());
         ServicePlan { service: name.clone(), action, from, to: to.map(str::to_owned), pull: local.is_none() }
@@ -64,7 +66,13 @@ pub(super) fn services(said: &Said) -> Result<Vec<ServicePlan>, StageError> {
     let mut services: Vec<ServicePlan> = wanted.collect();
     for (name, containers) in running {
         let from = containers.first().map(|c| c.image.to_owned());
-        services.push(ServicePlan { service: name.to_owned(), action: Action::Remove, from, to: None, pull: false });
+        services.push(ServicePlan {
+            service: name.to_owned(),
+            action: ContainerAction::Remove,
+            from,
+            to: None,
+            pull: false,
+        });
     }
     Ok(services)
 }
@@ -73,8 +81,8 @@ pub(super) fn services(said: &Said) -> Result<Vec<ServicePlan>, StageError> {
 mod tests {
     use super::*;
 
-    fn said(values: &[&str]) -> Said {
-        let mut said = Said::default();
+    fn said(values: &[&str]) -> ScriptOutput {
+        let mut said = ScriptOutput::default();
         for value in values {
             assert_eq!(said.take("m", format!("m {value}").as_bytes()), None);
         }
@@ -105,12 +113,12 @@ mod tests {
         let plan = services(&said(&told)).unwrap_or_default();
         let seen: Vec<_> = plan.iter().map(|s| (s.service.as_str(), s.action, s.pull)).collect();
         let expected = [
-            ("new", Action::Create, true),
-            ("other-hash", Action::Recreate, false),
-            ("other-image", Action::Recreate, true),
-            ("same", Action::Keep, false),
-            ("stopped", Action::Start, false),
-            ("gone", Action::Remove, false),
+            ("new", ContainerAction::Create, true),
+            ("other-hash", ContainerAction::Recreate, false),
+            ("other-image", ContainerAction::Recreate, true),
+            ("same", ContainerAction::Keep, false),
+            ("stopped", ContainerAction::Start, false),
+            ("gone", ContainerAction::Remove, false),
         ];
         assert_eq!(seen, expected);
     }

@@ -8,11 +8,11 @@ const MOST: usize = 64;
 
 /// The end of a stream that isn't told yet.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub struct RedactedLines {
     waiting: Vec<String>,
 }
 
-impl Lines {
+impl RedactedLines {
     /// Takes a line, without its end; tells the lines that are clean now, in order.
     pub fn push(&mut self, redactor: &Redactor, line: &str, mut tell: impl FnMut(String)) {
         self.waiting.push(line.to_owned());
@@ -66,7 +66,7 @@ mod tests {
     fn told(secret: &str, lines: &[&str]) -> Vec<String> {
         let redactor = Redactor::default();
         redactor.learn(&SecretString::from(secret.to_owned()));
-        let (mut heard, mut all) = (Lines::default(), Vec::new());
+        let (mut heard, mut all) = (RedactedLines::default(), Vec::new());
         for line in lines {
             heard.push(&redactor, line, |line| all.push(line));
         }

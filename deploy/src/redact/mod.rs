@@ -10,9 +10,9 @@ use std::sync::{Arc, RwLock};
 
 use secrecy::SecretString;
 
-use needle::{Index, View};
+use needle::{NeedleIndex, TextView};
 
-pub use lines::Lines;
+pub use lines::RedactedLines;
 
 /// What stands in a secret's place.
 pub(crate) const MASK: &str = "[redacted]";
@@ -20,12 +20,12 @@ pub(crate) const MASK: &str = "[redacted]";
 /// The secrets known to an attempt; clones share them.
 #[derive(Clone, Default)]
 pub struct Redactor {
-    needles: Arc<RwLock<Index>>,
+    needles: Arc<RwLock<NeedleIndex>>,
 }
 
 /// What was found in a text.
 #[derive(Debug, Default)]
-struct Found {
+struct Matches {
     /// Where secrets stand; sorted, without overlaps.
     secrets: Vec<Range<usize>>,
     /// Where the text ends in the middle of what may become a secret, and whether half of it is there already.
@@ -62,10 +62,10 @@ impl Redactor {
         self.needles.read().unwrap_or_else(std::sync::PoisonError::into_inner).sought()
     }
 
-    fn find(&self, text: &str) -> Found {
+    fn find(&self, text: &str) -> Matches {
         let needles = self.needles.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut found = Found::default();
-        for view in View::all(text) {
+        let mut found = Matches::default();
+        for view in TextView::all(text) {
             let seen = needles.scan(&view);
             found.secrets.extend(seen.secrets);
             found.open = match (found.open, seen.open) {
@@ -257,7 +257,7 @@ mod tests {
                 }
             }
             let mut told = Vec::new();
-            let mut lines = Lines::default();
+            let mut lines = RedactedLines::default();
             for piece in &pieces {
                 lines.push(&redactor, piece.trim_end(), |line| told.push(line));
             }

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Found;
+use super::Matches;
 
 /// Values shorter than this are left alone, in bytes.
 const SHORTEST: usize = 6;
@@ -21,13 +21,13 @@ const SHORTEST_SOUGHT: usize = 12;
 const LONGEST_ESCAPE: usize = 6;
 
 /// A text to search: as it is, or without any white space.
-pub(super) struct View<'a> {
+pub(super) struct TextView<'a> {
     original: &'a str,
     /// The text to search, when it differs, and where each of its bytes stands in the original.
     squeezed: Option<(String, Vec<usize>)>,
 }
 
-impl<'a> View<'a> {
+impl<'a> TextView<'a> {
     /// The text itself and, where it has several lines, what is left of it without white space: a program may have
     /// broken a line anywhere, indented the rest, and eaten the blank that stood there.
     pub(super) fn all(text: &'a str) -> Vec<Self> {
@@ -61,12 +61,12 @@ struct Needle {
 
 /// All needles, and which of them may begin with a given byte of a text.
 #[derive(Default)]
-pub(super) struct Index {
+pub(super) struct NeedleIndex {
     needles: Vec<Needle>,
     by_first: Vec<Vec<usize>>,
 }
 
-impl Index {
+impl NeedleIndex {
     pub(super) fn learn(&mut self, secret: &SecretString) {
         let value = secret.expose_secret();
         let shown = crate::lines::plain(value);
@@ -110,9 +110,9 @@ impl Index {
     }
 
     /// Every secret in a view, in places of the original text.
-    pub(super) fn scan(&self, view: &View<'_>) -> Found {
+    pub(super) fn scan(&self, view: &TextView<'_>) -> Matches {
         let text = view.text().as_bytes();
-        let mut found = Found::default();
+        let mut found = Matches::default();
         if self.needles.is_empty() {
             return found;
         }

@@ -13,7 +13,7 @@ use slipway_protocol::names::HostKey;
 use tokio::time::timeout;
 
 use super::CONNECT_TIMEOUT;
-use crate::retry::Policy;
+use crate::retry::RetryPolicy;
 use crate::{HostKeyPolicy, StageError, Target};
 
 /// How often a silent server is asked for a sign of life.
@@ -97,7 +97,7 @@ async fn log_in(target: &Target, peers: &[SocketAddr], address: &str, pinned: &H
             Ok(Err(error)) => error,
             Err(_) => return Err(unreachable(address, &"it doesn't answer in time")),
         };
-        let delay = if reset(&error) { Policy::CONNECT.delay(tried) } else { None };
+        let delay = if reset(&error) { RetryPolicy::CONNECT.delay(tried) } else { None };
         match delay {
             Some(delay) => tokio::time::sleep(delay).await,
             None => return Err(refused(target, peers, address, pinned, error).await),
@@ -151,7 +151,7 @@ async fn refused(
 async fn says_no(target: &Target, peers: &[SocketAddr], pinned: &HostKey) -> bool {
     let Ok(key) = russh::keys::decode_secret_key(target.ssh_key.expose_secret(), None) else { return true };
     let asking = async {
-        let server = Pinned(pinned.clone());
+        let server = PinnedHostKey(pinned.clone());
         let mut handle = russh::client::connect(Arc::new(config(Some(pinned))), peers, server).await?;
         let hash = handle.best_supported_rsa_hash().await?.flatten();
         let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
@@ -164,9 +164,9 @@ async fn says_no(target: &Target, peers: &[SocketAddr], pinned: &HostKey) -> boo
 }
 
 /// Accepts the pinned host key only.
-struct Pinned(HostKey);
+struct PinnedHostKey(HostKey);
 
-impl Handler for Pinned {
+impl Handler for PinnedHostKey {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, key: &PublicKey) -> Result<bool, russh::Error> {
@@ -184,7 +184,7 @@ fn bare(key: &PublicKey) -> Option<HostKey> {
 /// Asks the server for its host key and leaves before logging in.
 async fn shown_key(peers: &[SocketAddr], address: &str) -> Result<HostKey, StageError> {
     let seen = Arc::new(Mutex::new(None));
-    let asking = russh::client::connect(Arc::new(config(None)), peers, Onlooker(seen.clone()));
+    let asking = russh::client::connect(Arc::new(config(None)), peers, HostKeyRecorder(seen.clone()));
     let outcome = timeout(CONNECT_TIMEOUT, asking).await;
     let key = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (key, outcome) {
@@ -195,9 +195,9 @@ async fn shown_key(peers: &[SocketAddr], address: &str) -> Result<HostKey, Stage
 }
 
 /// Notes the host key and refuses it.
-struct Onlooker(Arc<Mutex<Option<HostKey>>>);
+struct HostKeyRecorder(Arc<Mutex<Option<HostKey>>>);
 
-impl Handler for Onlooker {
+impl Handler for HostKeyRecorder {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, key: &PublicKey) -> Result<bool, russh::Error> {

@@ -21,8 +21,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::lines::{Said, Splitter, cut};
-use crate::redact::{Lines, Redactor};
+use crate::lines::{LineSplitter, ScriptOutput, cut};
+use crate::redact::{RedactedLines, Redactor};
 use crate::script::Script;
 use crate::{StageError, Target};
 
@@ -34,7 +34,7 @@ pub const KILL_GRACE: Duration = Duration::from_secs(8);
 
 /// How a remote command ended. A lost connection is neither success nor failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Exit {
+pub enum RemoteExit {
     /// It exited with this code.
     Exited(u32),
     /// A signal from somewhere else ended it: the server restarts, lacks memory, or somebody wanted it.
@@ -43,11 +43,11 @@ pub enum Exit {
     Lost,
 }
 
-impl Exit {
+impl RemoteExit {
     /// A shell gives 128 and the number of the signal that ended its command: KILL and TERM are the ones that come from
     /// outside. Setsid, which every script runs under, gives the bare number, which may as well be a program's own
     /// status: of those a script that came to its end tells.
-    fn of(status: u32, said: &Said) -> Self {
+    fn of(status: u32, said: &ScriptOutput) -> Self {
         match status {
             137 | 143 => Self::Signalled,
             9 | 15 if said.value("ended").is_none() => Self::Signalled,
@@ -58,11 +58,11 @@ impl Exit {
 
 /// A remote command that ended.
 #[derive(Debug)]
-pub struct Finished {
+pub struct CommandOutput {
     /// How.
-    pub exit: Exit,
+    pub exit: RemoteExit,
     /// What it said.
-    pub said: Said,
+    pub said: ScriptOutput,
 }
 
 /// One connection to one server.
@@ -76,7 +76,7 @@ pub struct Session {
 }
 
 /// Limits of one exec, and who listens.
-pub struct Watch<'a> {
+pub struct ExecOptions<'a> {
     /// Longest time it may take.
     pub deadline: Duration,
     /// Ends it, with its process group.
@@ -141,7 +141,7 @@ impl Session {
     /// `server-connection-lost` when no channel can be opened, `deadline-exceeded` after the deadline or a cancel. By
     /// then the remote process group has ended, or was told to and hasn't within [`KILL_GRACE`]: a command that follows
     /// finds it at the project's lock, and ends it there.
-    pub async fn exec(&mut self, script: &Script, watch: &Watch<'_>) -> Result<Finished, StageError> {
+    pub async fn exec(&mut self, script: &Script, watch: &ExecOptions<'_>) -> Result<CommandOutput, StageError> {
         let span = tracing::info_span!(
             "ssh exec",
             otel.kind = "client",
@@ -151,13 +151,13 @@ impl Session {
             process.exit.code = tracing::field::Empty,
         );
         let result = self.run(script, watch).instrument(span.clone()).await;
-        if let Ok(Finished { exit: Exit::Exited(code), .. }) = &result {
+        if let Ok(CommandOutput { exit: RemoteExit::Exited(code), .. }) = &result {
             span.record("process.exit.code", code);
         }
         result
     }
 
-    async fn run(&mut self, script: &Script, watch: &Watch<'_>) -> Result<Finished, StageError> {
+    async fn run(&mut self, script: &Script, watch: &ExecOptions<'_>) -> Result<CommandOutput, StageError> {
         let channel = self.channel().await?;
         self.open_spare();
         self.round_trips += 1;
@@ -171,8 +171,8 @@ impl Session {
                 let _ = sender.data(frame.expose_secret()).await;
             }
         });
-        let mut ears = Ears::new(mark, watch);
-        let mut exit = Exit::Lost;
+        let mut ears = OutputCollector::new(mark, watch);
+        let mut exit = RemoteExit::Lost;
         let started = Instant::now();
         let mut ends = started + watch.deadline;
         let mut stopped: Option<&str> = None;
@@ -196,8 +196,8 @@ impl Session {
             match message {
                 Some(ChannelMsg::Data { data }) => ears.hear(&data, true),
                 Some(ChannelMsg::ExtendedData { data, .. }) => ears.hear(&data, false),
-                Some(ChannelMsg::ExitStatus { exit_status }) => exit = Exit::Exited(exit_status),
-                Some(ChannelMsg::ExitSignal { .. }) => exit = Exit::Signalled,
+                Some(ChannelMsg::ExitStatus { exit_status }) => exit = RemoteExit::Exited(exit_status),
+                Some(ChannelMsg::ExitSignal { .. }) => exit = RemoteExit::Signalled,
                 Some(ChannelMsg::Close) | None => break,
                 Some(_) => {}
             }
@@ -205,8 +205,8 @@ impl Session {
         writing.abort();
         let _ = timeout(Duration::from_secs(1), writer.close()).await;
         let said = ears.finish();
-        if let Exit::Exited(status) = exit {
-            exit = Exit::of(status, &said);
+        if let RemoteExit::Exited(status) = exit {
+            exit = RemoteExit::of(status, &said);
         }
         match stopped {
             Some(why) => Err(StageError::new(
@@ -214,7 +214,7 @@ impl Session {
                 format!("{} on {} {why} after {} s", script.name(), self.address, started.elapsed().as_secs()),
             )
             .with_tail(said.tail())),
-            None => Ok(Finished { exit, said }),
+            None => Ok(CommandOutput { exit, said }),
         }
     }
 
@@ -246,25 +246,25 @@ impl Session {
 }
 
 /// Collects what a remote command prints.
-struct Ears<'a> {
-    said: Said,
+struct OutputCollector<'a> {
+    said: ScriptOutput,
     /// Only stdout carries values; stderr belongs to the programs.
     out: Stream,
     err: Stream,
-    watch: &'a Watch<'a>,
+    watch: &'a ExecOptions<'a>,
 }
 
 /// One of its two streams.
 struct Stream {
-    splitter: Splitter,
+    splitter: LineSplitter,
     mark: String,
-    lines: Lines,
+    lines: RedactedLines,
 }
 
-impl<'a> Ears<'a> {
-    fn new(mark: String, watch: &'a Watch<'a>) -> Self {
-        let stream = |mark| Stream { splitter: Splitter::default(), mark, lines: Lines::default() };
-        Self { said: Said::default(), out: stream(mark), err: stream("\0".to_owned()), watch }
+impl<'a> OutputCollector<'a> {
+    fn new(mark: String, watch: &'a ExecOptions<'a>) -> Self {
+        let stream = |mark| Stream { splitter: LineSplitter::default(), mark, lines: RedactedLines::default() };
+        Self { said: ScriptOutput::default(), out: stream(mark), err: stream("\0".to_owned()), watch }
     }
 
     fn hear(&mut self, bytes: &[u8], stdout: bool) {
@@ -273,7 +273,7 @@ impl<'a> Ears<'a> {
         splitter.feed(bytes, |line| note(&mut self.said, mark, lines, line, self.watch));
     }
 
-    fn finish(mut self) -> Said {
+    fn finish(mut self) -> ScriptOutput {
         for stream in [&mut self.out, &mut self.err] {
             let Stream { splitter, mark, lines } = stream;
             splitter.finish(|line| note(&mut self.said, mark, lines, line, self.watch));
@@ -283,13 +283,13 @@ impl<'a> Ears<'a> {
     }
 }
 
-fn note(said: &mut Said, mark: &str, lines: &mut Lines, line: &[u8], watch: &Watch<'_>) {
+fn note(said: &mut ScriptOutput, mark: &str, lines: &mut RedactedLines, line: &[u8], watch: &ExecOptions<'_>) {
     if let Some(text) = said.take(mark, line) {
         lines.push(watch.redactor, &text, |line| tell(said, line, watch));
     }
 }
 
-fn tell(said: &mut Said, line: String, watch: &Watch<'_>) {
+fn tell(said: &mut ScriptOutput, line: String, watch: &ExecOptions<'_>) {
     let line = cut(line);
     (watch.on_line)(&line);
     said.keep(line);

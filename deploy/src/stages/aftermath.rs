@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use slipway_protocol::{ErrorCode, HealthCheck, Serving, Stage};
 use tokio::time::Instant;
 
-use crate::lines::Said;
+use crate::lines::ScriptOutput;
 use crate::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
@@ -20,7 +20,7 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// A service of the project that runs.
 #[derive(Debug, PartialEq, Eq)]
-struct Running {
+struct RunningService {
     service: String,
     image: String,
     commit: Option<String>,
@@ -54,7 +54,8 @@ impl Attempt {
 
     async fn serving(&mut self, stage: Stage, patience: Duration) -> Option<Serving> {
         let said = self.aftermath(stage).await?;
-        let all: Vec<Running> = said.values("runs").iter().filter_map(|line| Running::parse(line)).collect();
+        let all: Vec<RunningService> =
+            said.values("runs").iter().filter_map(|line| RunningService::parse(line)).collect();
         let of = |name: &str| all.iter().find(|r| r.service == name && r.port.is_some());
         let Some(web) = of("frontend").or_else(|| of("backend")) else {
             return Some(Serving { commit: None, proven: false });
@@ -80,7 +81,7 @@ impl Attempt {
     }
 
     /// Runs the script and warns of what it finds. What goes wrong here has no say.
-    async fn aftermath(&mut self, stage: Stage) -> Option<Said> {
+    async fn aftermath(&mut self, stage: Stage) -> Option<ScriptOutput> {
         let repository = &self.work.request.repository.name;
         let prefix = format!("{}/{repository}-", self.image_registry().as_str()).to_ascii_lowercase();
         let script = Script::new("aftermath", &[PROJECT, include_str!("../scripts/aftermath.sh")])
@@ -105,7 +106,7 @@ impl Attempt {
     }
 }
 
-impl Running {
+impl RunningService {
     /// `service image commit port…`; a commit that isn't known is `-`.
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
@@ -131,13 +132,13 @@ mod tests {
     fn the_commit_is_told_unless_ci_has_replaced_the_image() {
         let commit = "0123456789abcdef0123456789abcdef01234567";
         let of = |image: &str| {
-            let running = Running::parse(&format!("backend {image} {commit} 8080"));
+            let running = RunningService::parse(&format!("backend {image} {commit} 8080"));
             running.and_then(|r| r.commit().map(str::to_owned))
         };
         assert_eq!(of("ghcr.io/a/b-backend:sha-0123456").as_deref(), Some(commit));
         assert_eq!(of("ghcr.io/a/b-backend:main@sha256:ab").as_deref(), Some(commit));
         assert_eq!(of("ghcr.io/a/b-backend:latest"), None);
-        let unlabelled = Running::parse("redis redis:7-alpine -");
+        let unlabelled = RunningService::parse("redis redis:7-alpine -");
         assert_eq!(unlabelled.and_then(|r| r.port), None);
     }
 }

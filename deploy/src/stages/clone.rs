@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret as _;
 use slipway_protocol::{ErrorCode, Stage};
 
-use crate::lines::Said;
+use crate::lines::ScriptOutput;
 use crate::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
@@ -39,7 +39,7 @@ impl Attempt {
 }
 
 /// Git has no codes of its own: its words decide. All of them are in English, for the scripts run with `LC_ALL=C`.
-fn explain(said: &Said, url: &str) -> StageError {
+fn explain(said: &ScriptOutput, url: &str) -> StageError {
     let text = said.tail().join("\n").to_lowercase();
     let any = |words: &[&str]| words.iter().any(|w| text.contains(w));
     let (code, what) = if said.value("fetch").is_none() {
@@ -81,7 +81,7 @@ mod tests {
             ("error: file write error: Read-only file system", ErrorCode::CheckoutFailed),
         ];
         for (line, code) in words {
-            let mut said = Said::default();
+            let mut said = ScriptOutput::default();
             assert_eq!(said.take("m", b"m fetch failed"), None);
             said.keep(line.to_owned());
             assert_eq!(explain(&said, "https://x").code, code, "{line}");

@@ -3,7 +3,7 @@
 use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 
-use crate::lines::Said;
+use crate::lines::ScriptOutput;
 use crate::script::{GATE, PROJECT, REHEARSE, Script};
 use crate::{Attempt, StageError, StageReport};
 
@@ -46,7 +46,7 @@ impl Attempt {
 }
 
 /// The services as the gate tells them.
-pub(super) fn services(said: &Said) -> Vec<ServiceReport> {
+pub(super) fn services(said: &ScriptOutput) -> Vec<ServiceReport> {
     said.values("service").iter().filter_map(|line| service(line)).collect()
 }
 
@@ -61,7 +61,7 @@ fn service(line: &str) -> Option<ServiceReport> {
     Some(ServiceReport { service, state, health, image, restarts })
 }
 
-pub(super) fn explain(said: &Said) -> StageError {
+pub(super) fn explain(said: &ScriptOutput) -> StageError {
     let fail = |code, message: String| StageError::new(code, message).with_tail(said.tail());
     let mut verdict = said.value("verdict").unwrap_or_default().split(' ');
     let (kind, name) = (verdict.next().unwrap_or_default(), verdict.next().unwrap_or_default());
@@ -98,13 +98,13 @@ pub(super) fn explain(said: &Said) -> StageError {
 }
 
 /// Whether the client itself complains of the daemon: then no verdict about a container says anything of the project.
-fn is_daemon_gone(said: &Said) -> bool {
+fn is_daemon_gone(said: &ScriptOutput) -> bool {
     let words = ["Cannot connect to the Docker daemon at ", "error during connect: "];
     said.tail().iter().any(|line| words.iter().any(|words| line.starts_with(words)))
 }
 
 /// The same of a failed `up`.
-fn start(said: &Said) -> StageError {
+fn start(said: &ScriptOutput) -> StageError {
     let text = said.tail().join("\n").to_lowercase();
     let any = |words: &[&str]| words.iter().any(|w| text.contains(w));
     let (code, what) = if any(&["no space left", "disk quota"]) {
@@ -127,7 +127,7 @@ fn start(said: &Said) -> StageError {
 }
 
 /// Docker has no codes for a failed pull: its words decide.
-fn pull(said: &Said) -> StageError {
+fn pull(said: &ScriptOutput) -> StageError {
     let text = said.tail().join("\n").to_lowercase();
     let any = |words: &[&str]| words.iter().any(|w| text.contains(w));
     let (code, what) = if any(&["manifest unknown", "not found", "no such manifest"]) && !any(&["lookup"]) {
@@ -167,8 +167,8 @@ fn pull(said: &Said) -> StageError {
 mod tests {
     use super::*;
 
-    fn said(values: &[&str], tail: &[&str]) -> Said {
-        let mut said = Said::default();
+    fn said(values: &[&str], tail: &[&str]) -> ScriptOutput {
+        let mut said = ScriptOutput::default();
         for value in values {
             assert_eq!(said.take("m", format!("m {value}").as_bytes()), None);
         }

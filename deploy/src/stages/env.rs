@@ -8,11 +8,11 @@ use secrecy::SecretString;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, Stage};
 
-use crate::compose::{Project, deployment_of, render_override};
-use crate::env::plan::{Asked, Inputs, Plan, REGISTRY_AUTH, image_variables, plan};
+use crate::compose::{ComposeProject, deployment_of, render_override};
+use crate::env::plan::{ComposeVariable, EnvInputs, EnvPlan, REGISTRY_AUTH, image_variables, plan};
 use crate::env::{describe::describe, dotenv};
 use crate::error::unexpected;
-use crate::lines::{Said, plain};
+use crate::lines::{ScriptOutput, plain};
 use crate::script::{PROJECT, Script};
 use crate::stages::images::Images;
 use crate::{Attempt, StageError, StageReport};
@@ -20,10 +20,10 @@ use crate::{Attempt, StageError, StageReport};
 impl Attempt {
     pub(crate) async fn env(&mut self) -> Result<StageReport, StageError> {
         let seen = self.look(Stage::Env).await?;
-        let project = Project::parse(&seen.project)?;
+        let project = ComposeProject::parse(&seen.project)?;
         project.check(&self.work.request)?;
         let images = self.images(image_variables(&self.work.request, &seen.asked)).await?;
-        let plan = plan(&Inputs {
+        let plan = plan(&EnvInputs {
             request: &self.work.request,
             secrets: &self.work.secrets,
             kept: &seen.kept,
@@ -49,7 +49,7 @@ impl Attempt {
     }
 
     /// The override file. Where only the deployment's id would differ, the one that is there stays.
-    fn overrides(&self, project: &Project, seen: &Seen) -> String {
+    fn overrides(&self, project: &ComposeProject, seen: &Seen) -> String {
         let request = &self.work.request;
         if let Some(earlier) = deployment_of(&seen.overrides) {
             let unchanged = render_override(request, project, earlier);
@@ -102,7 +102,7 @@ impl Attempt {
 
     /// What compose says against the project's files. It may quote lines of env files that make no sense, and so have
     /// no name: all that stands behind a `=` there is masked.
-    fn refused(&self, stage: Stage, said: &Said, complaint: &str) -> StageError {
+    fn refused(&self, stage: Stage, said: &ScriptOutput, complaint: &str) -> StageError {
         for name in ["env", "env_prod", "env_infra"] {
             let text = file(said, name).unwrap_or_default();
             for value in String::from_utf8_lossy(&text).lines().filter_map(|line| Some(line.split_once('=')?.1)) {
@@ -154,7 +154,7 @@ struct Seen {
     example: String,
     overrides: String,
     project: Vec<u8>,
-    asked: Vec<Asked>,
+    asked: Vec<ComposeVariable>,
     links: Vec<String>,
     private: bool,
     database: bool,
@@ -163,7 +163,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn read(said: &Said) -> Result<Self, StageError> {
+    fn read(said: &ScriptOutput) -> Result<Self, StageError> {
         let text = |key| file(said, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let env = text("env")?;
         // What is read from our links is .env itself; files by hand stand behind it.
@@ -172,7 +172,7 @@ impl Seen {
         kept.extend(dotenv::parse(&env));
         let asked = said.values("variable").iter().filter_map(|line| {
             let (name, required) = line.split_once(' ')?;
-            Some(Asked { name: name.to_owned(), required: required == "true" })
+            Some(ComposeVariable { name: name.to_owned(), required: required == "true" })
         });
         Ok(Self {
             kept,
@@ -194,14 +194,14 @@ impl Seen {
 }
 
 /// A file as it was told; empty when there is none.
-fn file(said: &Said, key: &str) -> Result<Vec<u8>, StageError> {
+fn file(said: &ScriptOutput, key: &str) -> Result<Vec<u8>, StageError> {
     STANDARD
         .decode(said.value(key).unwrap_or_default())
         .map_err(|_| StageError::new(ErrorCode::InternalError, format!("the server told {key} in a broken form")))
 }
 
 /// Names only, never values.
-fn report(changed: bool, plan: &Plan, images: &Images) -> StageReport {
+fn report(changed: bool, plan: &EnvPlan, images: &Images) -> StageReport {
     let origins = plan.origins().into_iter().map(|(origin, names)| (origin.to_owned(), names.into()));
     let digests = images.digests.iter().map(|(name, digest)| (name.clone(), digest.as_str().into()));
     StageReport::of(changed)

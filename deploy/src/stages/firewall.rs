@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::lines::Said;
+use crate::lines::ScriptOutput;
 use crate::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
@@ -54,7 +54,7 @@ impl Attempt {
 }
 
 /// From lines `SERVICE PORT/tcp ADDRESS HOST_PORT`; an IPv4 and an IPv6 one of the same port are one.
-fn published(said: &Said) -> BTreeMap<Port, String> {
+fn published(said: &ScriptOutput) -> BTreeMap<Port, String> {
     let mut ports = BTreeMap::new();
     for line in said.values("published") {
         let [service, port, address, number] = line.split(' ').collect::<Vec<_>>()[..] else { continue };
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_others_may_reach_is_read_once_and_loopback_and_udp_are_not_part_of_it() {
-        let mut said = Said::default();
+        let mut said = ScriptOutput::default();
         let lines = [
             "backend 8000/tcp 0.0.0.0 8080",
             "backend 8000/tcp :: 8080",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use slipway_protocol::ErrorCode;
 use tokio::task::JoinSet;
 
-use crate::registry::Image;
+use crate::registry::ReleaseImage;
 use crate::{Attempt, StageError};
 
 /// The images of a release.
@@ -38,7 +38,7 @@ impl Attempt {
         while let Some(answer) = asking.join_next().await {
             let (name, found) = answer.map_err(|_| StageError::new(ErrorCode::InternalError, "a look-up broke off"))?;
             match found {
-                Ok(Image { reference, digest }) => {
+                Ok(ReleaseImage { reference, digest }) => {
                     images.references.insert(name.clone(), reference);
                     images.digests.insert(name, digest);
                 }

@@ -9,7 +9,7 @@ use slipway_protocol::{ErrorCode, Stage};
 
 use super::secrets::KEY_SECRET;
 use crate::env::plan::image_name;
-use crate::lines::Said;
+use crate::lines::ScriptOutput;
 use crate::script::{GATE, PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
@@ -122,6 +122,6 @@ impl Attempt {
     }
 }
 
-fn told(said: &Said, key: &str) -> Vec<Value> {
+fn told(said: &ScriptOutput, key: &str) -> Vec<Value> {
     said.values(key).iter().map(|value| Value::from(value.as_str())).collect()
 }

@@ -17,8 +17,8 @@ pub(crate) mod secrets;
 pub(crate) mod verify;
 mod version;
 
-pub use put_back::Settled;
-pub use resume::Done;
+pub use put_back::RestoreOutcome;
+pub use resume::CompletedStages;
 pub use secrets::KEY_SECRET;
 use slipway_protocol::ProjectReady;
 use slipway_protocol::names::Port;

@@ -3,8 +3,8 @@
 use slipway_protocol::ErrorCode;
 use slipway_protocol::names::Slug;
 
-use super::preflight::Defect;
-use crate::lines::Said;
+use super::preflight::PreflightDefect;
+use crate::lines::ScriptOutput;
 
 /// A container that was started with one of the ports: `PORT NAME STATE PROJECT`, as it was told.
 struct Holder<'a> {
@@ -15,7 +15,7 @@ struct Holder<'a> {
 }
 
 /// Those of others: what the project itself holds is the version that runs now.
-fn others<'a>(said: &'a Said, slug: &'a Slug) -> impl Iterator<Item = Holder<'a>> {
+fn others<'a>(said: &'a ScriptOutput, slug: &'a Slug) -> impl Iterator<Item = Holder<'a>> {
     let holders = said.values("container").iter().filter_map(|line| {
         let mut words = line.split(' ');
         let (port, name, state) = (words.next()?, words.next()?, words.next()?);
@@ -45,7 +45,7 @@ impl std::fmt::Display for Holder<'_> {
 }
 
 /// The ports that the project can't have.
-pub(super) fn occupied(said: &Said, slug: &Slug) -> Vec<Defect> {
+pub(super) fn occupied(said: &ScriptOutput, slug: &Slug) -> Vec<PreflightDefect> {
     let containers = others(said, slug)
         .filter(Holder::holds)
         .map(|holder| format!("port {} is held by {holder}", holder.port))
@@ -59,7 +59,7 @@ pub(super) fn occupied(said: &Said, slug: &Slug) -> Vec<Defect> {
 }
 
 /// Stopped containers of others hold nothing, but can't be started any more once the project has the port.
-pub(super) fn stopped(said: &Said, slug: &Slug) -> Vec<serde_json::Value> {
+pub(super) fn stopped(said: &ScriptOutput, slug: &Slug) -> Vec<serde_json::Value> {
     let stopped = others(said, slug).filter(|holder| !holder.holds());
     stopped.map(|holder| format!("port {}: {holder}", holder.port).into()).collect()
 }

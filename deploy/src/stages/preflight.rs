@@ -6,7 +6,7 @@ use slipway_protocol::names::Slug;
 use slipway_protocol::{ErrorCode, Stage};
 
 use super::ports::{occupied, stopped};
-use crate::lines::Said;
+use crate::lines::ScriptOutput;
 use crate::script::Script;
 use crate::{Attempt, StageError, StageReport};
 
@@ -41,7 +41,7 @@ struct Place<'a> {
 }
 
 /// Turns what the server told into facts, or into an error that tells everything that is in the way.
-fn judge(said: &Said, slug: &Slug, place: &Place<'_>, now: u64) -> Result<StageReport, StageError> {
+fn judge(said: &ScriptOutput, slug: &Slug, place: &Place<'_>, now: u64) -> Result<StageReport, StageError> {
     let mut defects = system(said, place);
     match rights(said) {
         Some(defect) => defects.push(defect),
@@ -74,9 +74,9 @@ fn judge(said: &Said, slug: &Slug, place: &Place<'_>, now: u64) -> Result<StageR
 }
 
 /// Something that is in the way of a deployment.
-pub(super) type Defect = (ErrorCode, String);
+pub(super) type PreflightDefect = (ErrorCode, String);
 
-fn system(said: &Said, place: &Place<'_>) -> Vec<Defect> {
+fn system(said: &ScriptOutput, place: &Place<'_>) -> Vec<PreflightDefect> {
     let mut defects = Vec::new();
     let system = said.value("system").unwrap_or_default();
     if !matches!(system, "Linux x86_64" | "Linux aarch64") {
@@ -93,7 +93,7 @@ fn system(said: &Said, place: &Place<'_>) -> Vec<Defect> {
 }
 
 /// What a user without root's rights can't do has one reason, and so one remedy.
-fn rights(said: &Said) -> Option<Defect> {
+fn rights(said: &ScriptOutput) -> Option<PreflightDefect> {
     if said.value("root").is_some() {
         return None;
     }
@@ -110,13 +110,13 @@ fn rights(said: &Said) -> Option<Defect> {
     (!missing.is_empty()).then_some((ErrorCode::SudoMissing, message))
 }
 
-fn root(said: &Said, place: &Place<'_>) -> Option<Defect> {
+fn root(said: &ScriptOutput, place: &Place<'_>) -> Option<PreflightDefect> {
     let message = format!("{} can't be written", place.root);
     said.value("writable").is_none().then_some((ErrorCode::ProjectRootNotWritable, message))
 }
 
 /// One at most: without a client nothing can be said of the daemon, without a daemon nothing of Compose.
-fn engine(said: &Said) -> Option<Defect> {
+fn engine(said: &ScriptOutput) -> Option<PreflightDefect> {
     if said.value("docker_client").is_none() {
         return Some((ErrorCode::DockerMissing, "there is no docker on the server".to_owned()));
     }
@@ -133,7 +133,7 @@ fn engine(said: &Said) -> Option<Defect> {
         .then(|| (ErrorCode::ComposeTooOld, format!("the server has Docker Compose {compose}; 2.24 is needed")))
 }
 
-fn room(said: &Said, now: u64) -> Vec<Defect> {
+fn room(said: &ScriptOutput, now: u64) -> Vec<PreflightDefect> {
     let mut defects = Vec::new();
     let below = |name, least| smallest(said, name).filter(|v| *v < least);
     if let Some(free) = below("disk_kb", MIN_DISK_KB) {
@@ -153,7 +153,7 @@ fn room(said: &Said, now: u64) -> Vec<Defect> {
 }
 
 /// The smallest of the numbers told under `name`; file systems without a count (`-`) tell none.
-fn smallest(said: &Said, name: &str) -> Option<u64> {
+fn smallest(said: &ScriptOutput, name: &str) -> Option<u64> {
     said.values(name).iter().filter_map(|v| v.parse().ok()).min()
 }
 
@@ -174,7 +174,7 @@ mod tests {
         docker_client present\ndocker 26.1.5+dfsg1\ncompose 2.26.1-4\nwritable yes\ndisk_kb 9000000\ninodes -\nufw inactive";
 
     fn verdict(change: impl Fn(&str) -> String) -> Result<StageReport, StageError> {
-        let mut said = Said::default();
+        let mut said = ScriptOutput::default();
         for line in change(FIT).lines() {
             assert_eq!(said.take("m", format!("m {line}").as_bytes()), None);
         }

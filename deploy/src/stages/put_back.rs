@@ -6,13 +6,13 @@ use slipway_protocol::{ServiceReport, Serving, Stage};
 use tokio_util::sync::CancellationToken;
 
 use super::compose::services;
-use crate::lines::Said;
+use crate::lines::ScriptOutput;
 use crate::script::{GATE, PROJECT, Script};
-use crate::{Attempt, Detail, StageError};
+use crate::{Attempt, ErrorDetail, StageError};
 
 /// What came of putting back.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Settled {
+pub enum RestoreOutcome {
     /// There was nothing to put back.
     Nothing,
     /// Nothing served before, and what had been started was stopped.
@@ -48,7 +48,7 @@ pub enum Settled {
     Unknown(StageError),
 }
 
-impl Settled {
+impl RestoreOutcome {
     /// What serves now, in words that follow the reason; `None` when there's nothing to say.
     #[must_use]
     pub fn words(&self) -> Option<String> {
@@ -111,7 +111,7 @@ impl Settled {
         let seen = self.services();
         let services = if seen.is_empty() { error.services } else { seen.into() };
         let serving = self.serving().or(error.detail.serving);
-        StageError { message, services, detail: Box::new(Detail { serving, ..*error.detail }), ..error }
+        StageError { message, services, detail: Box::new(ErrorDetail { serving, ..*error.detail }), ..error }
     }
 }
 
@@ -120,17 +120,17 @@ impl Attempt {
     /// served before, so that somebody can look at it) or was cancelled. A round trip that changes nothing when
     /// nothing was touched. Whether what was put back answers is tried from outside. May be called again while the
     /// server can't be reached. `cancel` takes the place of the attempt's own, which may be used up.
-    pub async fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Settled {
+    pub async fn settle(&mut self, keep: bool, cancel: CancellationToken) -> RestoreOutcome {
         self.cancel = cancel;
         if self.settled {
-            return Settled::Nothing;
+            return RestoreOutcome::Nothing;
         }
         match self.settle_now(Stage::Compose, keep).await {
-            Settled::Unknown(error) => {
+            RestoreOutcome::Unknown(error) => {
                 if error.code.is_connection_failure() {
                     self.drop_session();
                 }
-                Settled::Unknown(self.redacted_error(error))
+                RestoreOutcome::Unknown(self.redacted_error(error))
             }
             known => known,
         }
@@ -142,7 +142,7 @@ impl Attempt {
         self.settle_now(stage, true).await.told_in(error)
     }
 
-    async fn settle_now(&mut self, stage: Stage, keep: bool) -> Settled {
+    async fn settle_now(&mut self, stage: Stage, keep: bool) -> RestoreOutcome {
         let script = Script::new("put back", &[PROJECT, GATE, include_str!("../scripts/put_back.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
@@ -159,23 +159,27 @@ impl Attempt {
                 let stable = outcome.is_ok();
                 let (Ok(said) | Err(said)) = outcome;
                 let mut settled = read(&said, stable);
-                if let Settled::Untouched { serving, .. } | Settled::PutBack { serving, .. } = &mut settled {
+                if let RestoreOutcome::Untouched { serving, .. } | RestoreOutcome::PutBack { serving, .. } =
+                    &mut settled
+                {
                     *serving = self.proven(stage).await;
                 }
                 settled
             }
-            Err(error) => Settled::Unknown(error),
+            Err(error) => RestoreOutcome::Unknown(error),
         }
     }
 }
 
-fn read(said: &Said, stable: bool) -> Settled {
+fn read(said: &ScriptOutput, stable: bool) -> RestoreOutcome {
     let services = services(said);
     match said.value("served").map(str::to_owned) {
-        Some(commit) if said.value("stopped").is_some() => Settled::StaysStopped { commit, services },
-        Some(commit) if said.value("untouched").is_some() => Settled::Untouched { commit, services, serving: None },
-        Some(commit) => Settled::PutBack { commit, stable, services, serving: None },
-        None if said.value("stopped").is_some() => Settled::Stopped,
-        None => Settled::Nothing,
+        Some(commit) if said.value("stopped").is_some() => RestoreOutcome::StaysStopped { commit, services },
+        Some(commit) if said.value("untouched").is_some() => {
+            RestoreOutcome::Untouched { commit, services, serving: None }
+        }
+        Some(commit) => RestoreOutcome::PutBack { commit, stable, services, serving: None },
+        None if said.value("stopped").is_some() => RestoreOutcome::Stopped,
+        None => RestoreOutcome::Nothing,
     }
 }

@@ -10,13 +10,13 @@ use slipway_protocol::Stage;
 
 use super::compose::services;
 use crate::script::{GATE, PROJECT, Script};
-use crate::{Attempt, Deployer, StageError, StageReport, Work};
+use crate::{Attempt, Deployer, DeploymentWork, StageError, StageReport};
 
 /// The fact by which a stage's end is recognised later.
 const PROOF: &str = "proof";
 
 /// What the journal tells of stages that are done: their facts.
-pub type Done = BTreeMap<Stage, Map<String, Value>>;
+pub type CompletedStages = BTreeMap<Stage, Map<String, Value>>;
 
 impl Attempt {
     /// Of the stages that are `done` by the journal, reports of those that the server proves to be done still. Those are
@@ -24,7 +24,7 @@ impl Attempt {
     ///
     /// # Errors
     /// Those of the connection; then nothing is proven.
-    pub async fn resume(&mut self, done: &Done) -> Result<BTreeMap<Stage, StageReport>, StageError> {
+    pub async fn resume(&mut self, done: &CompletedStages) -> Result<BTreeMap<Stage, StageReport>, StageError> {
         if !done.contains_key(&Stage::Clone) {
             return Ok(BTreeMap::new());
         }
@@ -54,7 +54,7 @@ impl Deployer {
     /// A keyed digest of everything that the outcome of the resumable stages depends on: what was asked for, the
     /// secrets' values, and the credential for images.
     #[must_use]
-    pub fn input_hash(&self, work: &Work) -> Vec<u8> {
+    pub fn input_hash(&self, work: &DeploymentWork) -> Vec<u8> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.config.digest_key.expose_secret().as_bytes());
         let mut hmac = hmac::Context::with_key(&key);
         let mut part = |bytes: &[u8]| {
@@ -86,7 +86,7 @@ pub(super) mod tests {
     use slipway_protocol::{Action, DeploymentId};
 
     use super::*;
-    use crate::{DeployerConfig, GithubCredential, Hold, HostKeyPolicy, RegistryCredential, Target};
+    use crate::{DeployerConfig, GithubCredential, HostKeyPolicy, LeaseGuard, RegistryCredential, Target};
 
     fn secret(text: &str) -> SecretString {
         SecretString::from(text.to_owned())
@@ -112,7 +112,7 @@ pub(super) mod tests {
         Deployer::new(config).expect("a deployer")
     }
 
-    pub(crate) fn work() -> Work {
+    pub(crate) fn work() -> DeploymentWork {
         let request = serde_json::json!({
             "project": { "id": "0f9e2c4a-1c57-4c55-9a0e-6d7f0a6b2c11", "slug": "shop" },
             "repository": {
@@ -123,7 +123,7 @@ pub(super) mod tests {
             "modules": ["backend"],
             "variables": { "GREETING": "hello" }
         });
-        Work {
+        DeploymentWork {
             deployment: DeploymentId(uuid::Uuid::nil()),
             action: Action::Deploy,
             remove_volumes: false,
@@ -139,14 +139,14 @@ pub(super) mod tests {
             },
             secrets: [(VariableName::new("PAGER").expect("a name"), secret("x-7c1d"))].into(),
             github_digests: BTreeMap::new(),
-            hold: Hold::endless(1),
+            hold: LeaseGuard::endless(1),
         }
     }
 
     #[test]
     fn the_same_commit_with_anything_else_changed_is_other_input() {
         let deployer = deployer("p");
-        let hash = |edit: fn(&mut Work)| {
+        let hash = |edit: fn(&mut DeploymentWork)| {
             let mut work = work();
             edit(&mut work);
             deployer.input_hash(&work)

@@ -12,7 +12,7 @@ use crate::env::dotenv;
 use crate::env::plan::REGISTRY_AUTH;
 use crate::github::secrets::MAX_VALUE_BYTES;
 use crate::keys::DeployKey;
-use crate::lines::Said;
+use crate::lines::ScriptOutput;
 use crate::quote::quote;
 use crate::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
@@ -107,7 +107,7 @@ impl Attempt {
         Ok(key)
     }
 
-    async fn install(&mut self, key: Option<&DeployKey>) -> Result<Said, StageError> {
+    async fn install(&mut self, key: Option<&DeployKey>) -> Result<ScriptOutput, StageError> {
         let forced = self.forced_command();
         let line = key.map_or("", |key| key.public.trim());
         let script = Script::new("deploy key", &[PROJECT, include_str!("../scripts/deploy_key.sh")])

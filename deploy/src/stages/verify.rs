@@ -8,7 +8,7 @@ use slipway_protocol::names::{CommitSha, Port, ServiceName};
 use slipway_protocol::{Allocation, ErrorCode, HealthCheck, ProjectReady, Stage};
 use tokio::time::Instant;
 
-use super::version::{Version, told};
+use super::version::{ServedCommit, told};
 use crate::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
@@ -220,8 +220,8 @@ async fn probe(client: &reqwest::Client, url: &str, check: &HealthCheck, commit:
         }
     }
     match told(&body, commit) {
-        Version::Same => Seen::Healthy(status, true),
-        Version::Other(commit) => Seen::OtherVersion(commit),
-        Version::Untold => Seen::Healthy(status, false),
+        ServedCommit::Same => Seen::Healthy(status, true),
+        ServedCommit::Other(commit) => Seen::OtherVersion(commit),
+        ServedCommit::Untold => Seen::Healthy(status, false),
     }
 }

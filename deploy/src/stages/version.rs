@@ -12,7 +12,7 @@ const KEYS: [&str; 6] = ["commit", "commit_sha", "git_commit", "git_sha", "revis
 
 /// What a page says about its commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum ServedCommit {
     /// It's the expected one.
     Same,
     /// It's this one.
@@ -22,12 +22,12 @@ pub(super) enum Version {
 }
 
 /// What `body` says, where `commit` is expected.
-pub(super) fn told(body: &[u8], commit: &CommitSha) -> Version {
+pub(super) fn told(body: &[u8], commit: &CommitSha) -> ServedCommit {
     let text = String::from_utf8_lossy(body).to_ascii_lowercase();
     let Some(named) = named(&text) else {
-        return if text.contains(commit.as_str()) { Version::Same } else { Version::Untold };
+        return if text.contains(commit.as_str()) { ServedCommit::Same } else { ServedCommit::Untold };
     };
-    if commit.as_str().starts_with(&named) { Version::Same } else { Version::Other(named) }
+    if commit.as_str().starts_with(&named) { ServedCommit::Same } else { ServedCommit::Other(named) }
 }
 
 fn named(text: &str) -> Option<String> {
@@ -55,23 +55,23 @@ mod tests {
     fn a_page_that_names_its_commit_is_understood_and_any_other_says_nothing() {
         let commit = CommitSha::new("0123456789abcdef0123456789abcdef01234567").expect("a commit");
         let other = "fedcba9876543210fedcba9876543210fedcba98";
-        let wrong = |text: &str| Version::Other(text.to_owned());
+        let wrong = |text: &str| ServedCommit::Other(text.to_owned());
         let pages = [
-            (r#"{"status":"ok","commit":"0123456789abcdef0123456789abcdef01234567"}"#.to_owned(), Version::Same),
-            (r#"{"revision":"0123456"}"#.to_owned(), Version::Same),
-            (r#"{"sha":"0123456789ABCDEF0123456789ABCDEF01234567"}"#.to_owned(), Version::Same),
-            (r#"{"version":"0123456789abcdef0123456789abcdef01234567"}"#.to_owned(), Version::Same),
-            (format!("{commit}\n"), Version::Same),
-            (format!("<html>built from {commit}</html>"), Version::Same),
+            (r#"{"status":"ok","commit":"0123456789abcdef0123456789abcdef01234567"}"#.to_owned(), ServedCommit::Same),
+            (r#"{"revision":"0123456"}"#.to_owned(), ServedCommit::Same),
+            (r#"{"sha":"0123456789ABCDEF0123456789ABCDEF01234567"}"#.to_owned(), ServedCommit::Same),
+            (r#"{"version":"0123456789abcdef0123456789abcdef01234567"}"#.to_owned(), ServedCommit::Same),
+            (format!("{commit}\n"), ServedCommit::Same),
+            (format!("<html>built from {commit}</html>"), ServedCommit::Same),
             (format!(r#"{{"commit":"{other}"}}"#), wrong(other)),
             (r#"{"commit":"fedcba9"}"#.to_owned(), wrong("fedcba9")),
             (format!("{other}\n"), wrong(other)),
             (format!(r#"{{"version":"{other}"}}"#), wrong(other)),
-            (r#"{"status":"ok","version":"20240101"}"#.to_owned(), Version::Untold),
-            (r#"{"commit":"unknown","version":"1.4.2"}"#.to_owned(), Version::Untold),
-            (r#"{"commit":"012345"}"#.to_owned(), Version::Untold),
-            (format!("<html>with assets of {other}</html>"), Version::Untold),
-            (String::new(), Version::Untold),
+            (r#"{"status":"ok","version":"20240101"}"#.to_owned(), ServedCommit::Untold),
+            (r#"{"commit":"unknown","version":"1.4.2"}"#.to_owned(), ServedCommit::Untold),
+            (r#"{"commit":"012345"}"#.to_owned(), ServedCommit::Untold),
+            (format!("<html>with assets of {other}</html>"), ServedCommit::Untold),
+            (String::new(), ServedCommit::Untold),
         ];
         for (page, version) in pages {
             assert_eq!(told(page.as_bytes(), &commit), version, "{page}");

@@ -4,21 +4,21 @@ use serde_json::json;
 use slipway_worker::store::{DeadLetterFilter, DeadLetterState, Operator};
 use uuid::Uuid;
 
-use super::choice::{Choice, Consent, Doer, by_prefix, consent};
-use crate::memory::Memory;
+use super::choice::{BulkConsent, OperatorArgs, Selection, by_prefix, consent};
+use crate::memory::Database;
 use crate::print::Printer;
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 
 /// Dead letters that are changed in one transaction.
 const BATCH: u32 = 500;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ArchiveArgs {
     #[command(flatten)]
-    choice: Choice,
+    choice: Selection,
 
     #[command(flatten)]
-    doer: Doer,
+    doer: OperatorArgs,
 
     /// Only say how many it would be
     #[arg(long)]
@@ -34,7 +34,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Note {
+pub(crate) struct NoteArgs {
     /// Its id, or a beginning of it that no other has
     id: String,
 
@@ -42,17 +42,17 @@ pub(crate) struct Note {
     text: String,
 
     #[command(flatten)]
-    doer: Doer,
+    doer: OperatorArgs,
 }
 
 /// Which way.
 #[derive(Clone, Copy)]
-enum Way {
+enum ArchiveAction {
     Archive,
     Restore,
 }
 
-impl Way {
+impl ArchiveAction {
     fn from(self) -> DeadLetterState {
         match self {
             Self::Archive => DeadLetterState::Open,
@@ -69,16 +69,22 @@ impl Way {
     }
 }
 
-pub(super) async fn archive(args: Args, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+pub(super) async fn archive(args: ArchiveArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let operator = if args.dry_run { args.doer.operator() } else { args.doer.with_reason("archiving")? };
-    step(Way::Archive, &args, &operator, memory, printer).await
+    step(ArchiveAction::Archive, &args, &operator, memory, printer).await
 }
 
-pub(super) async fn restore(args: Args, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
-    step(Way::Restore, &args, &args.doer.operator(), memory, printer).await
+pub(super) async fn restore(args: ArchiveArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+    step(ArchiveAction::Restore, &args, &args.doer.operator(), memory, printer).await
 }
 
-async fn step(way: Way, args: &Args, operator: &Operator, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+async fn step(
+    way: ArchiveAction,
+    args: &ArchiveArgs,
+    operator: &Operator,
+    memory: &Database,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
     let chosen = args.choice.find(Some(way.from()), memory).await?;
     let fit = DeadLetterFilter { state: Some(way.from()), ..chosen.clone() };
     let groups = memory.store.dead_letter_groups(&fit, false).await.map_err(|e| memory.trouble(&e))?;
@@ -92,7 +98,7 @@ async fn step(way: Way, args: &Args, operator: &Operator, memory: &Memory, print
         } else {
             printer.note(&format!("Would {} {count}", verb.to_lowercase()));
         }
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     let ids = match count {
         0 => Vec::new(),
@@ -111,19 +117,19 @@ async fn step(way: Way, args: &Args, operator: &Operator, memory: &Memory, print
 }
 
 async fn batches(
-    way: Way,
+    way: ArchiveAction,
     fit: &DeadLetterFilter,
     operator: &Operator,
     max: u32,
-    _: &Consent,
-    memory: &Memory,
-) -> Result<Vec<Uuid>, Trouble> {
+    _: &BulkConsent,
+    memory: &Database,
+) -> Result<Vec<Uuid>, CliError> {
     let mut ids: Vec<Uuid> = Vec::new();
     loop {
         let limit = BATCH.min(max.saturating_sub(u32::try_from(ids.len()).unwrap_or(u32::MAX)));
         let done = match way {
-            Way::Archive => memory.store.archive_dead_letters(fit, operator, limit).await,
-            Way::Restore => memory.store.restore_dead_letters(fit, operator, limit).await,
+            ArchiveAction::Archive => memory.store.archive_dead_letters(fit, operator, limit).await,
+            ArchiveAction::Restore => memory.store.restore_dead_letters(fit, operator, limit).await,
         };
         let done = done.map_err(|e| memory.trouble(&e))?;
         if done.is_empty() {
@@ -134,22 +140,31 @@ async fn batches(
 }
 
 /// Says of each that was named and stays as it is, what it is.
-async fn left(way: Way, named: &[Uuid], done: &[Uuid], memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
-    let mut exit = Exit::Success;
+async fn left(
+    way: ArchiveAction,
+    named: &[Uuid],
+    done: &[Uuid],
+    memory: &Database,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let mut exit = CommandExit::Success;
     for id in named.iter().filter(|id| !done.contains(id)) {
         let letter = memory.store.dead_letter(*id).await.map_err(|e| memory.trouble(&e))?;
         let is = letter.map_or("gone", |letter| letter.state.as_str());
-        printer.trouble(&Trouble::new(Exit::Failed, format!("dead letter {id} isn't {}: {is}", way.from().as_str())));
-        exit = Exit::Failed;
+        printer.trouble(&CliError::new(
+            CommandExit::Failed,
+            format!("dead letter {id} isn't {}: {is}", way.from().as_str()),
+        ));
+        exit = CommandExit::Failed;
     }
     Ok(exit)
 }
 
-pub(super) async fn note(args: Note, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+pub(super) async fn note(args: NoteArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let id = by_prefix(&args.id, memory).await?;
     let text = args.text.trim();
     if text.is_empty() {
-        return Err(Trouble::usage("an empty note says nothing"));
+        return Err(CliError::usage("an empty note says nothing"));
     }
     let text = text.replace('\n', " ");
     memory.store.note_dead_letter(id, &text, &args.doer.operator()).await.map_err(|e| memory.trouble(&e))?;
@@ -158,5 +173,5 @@ pub(super) async fn note(args: Note, memory: &Memory, printer: &Printer) -> Resu
     } else {
         printer.note(&format!("Noted beside {id}"));
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }

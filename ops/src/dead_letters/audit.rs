@@ -7,13 +7,13 @@ use slipway_worker::store::{AuditEntry, AuditFilter};
 
 use super::choice::{by_prefix, moment};
 use crate::deployments::{dash, short_id};
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::{Printer, Table};
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 use crate::watch::line::clock;
 
 #[derive(Debug, Args)]
-pub(crate) struct Audit {
+pub(crate) struct AuditArgs {
     /// Only about this one: its id, or a beginning of it that no other has
     id: Option<String>,
 
@@ -34,7 +34,7 @@ pub(crate) struct Audit {
     limit: u32,
 }
 
-pub(super) async fn run(args: &Audit, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+pub(super) async fn run(args: &AuditArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let dead_letter = match &args.id {
         Some(id) => Some(by_prefix(id, memory).await?),
         None => None,
@@ -43,7 +43,7 @@ pub(super) async fn run(args: &Audit, memory: &Memory, printer: &Printer) -> Res
     let found = memory.store.dead_letter_audit(&filter, args.limit).await.map_err(|e| memory.trouble(&e))?;
     if printer.is_json() {
         printer.json(&found.iter().map(as_json).collect::<Vec<_>>());
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     let mut table = Table::new(&["WHEN", "WHO", "ACTION", "LETTER", "WHY", "WHAT"]);
     for entry in &found {
@@ -60,7 +60,7 @@ pub(super) async fn run(args: &Audit, memory: &Memory, printer: &Printer) -> Res
     if table.is_empty() {
         printer.note("Nothing was done");
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
 /// One line of a dead letter's history.

@@ -8,13 +8,13 @@ use slipway_worker::store::{DeadLetter, DeadLetterFilter, DeadLetterState, Opera
 use uuid::Uuid;
 
 use crate::explain;
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::{Printer, clean};
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 
 /// Conditions that all must hold.
 #[derive(Debug, Args)]
-pub(super) struct Filter {
+pub(super) struct FilterArgs {
     /// Only with this error code
     #[arg(long, value_parser = code)]
     code: Option<ErrorCode>,
@@ -40,7 +40,7 @@ pub(super) struct Filter {
     until: Option<Timestamp>,
 }
 
-impl Filter {
+impl FilterArgs {
     /// As the store has it.
     pub(super) fn of(&self, state: Option<DeadLetterState>) -> DeadLetterFilter {
         DeadLetterFilter {
@@ -62,7 +62,7 @@ impl Filter {
 
 /// In which state.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum Which {
+pub(super) enum StateArg {
     /// Those that wait for somebody
     Open,
     /// Those that were sent again
@@ -73,7 +73,7 @@ pub(super) enum Which {
     All,
 }
 
-impl Which {
+impl StateArg {
     pub(super) fn state(self) -> Option<DeadLetterState> {
         match self {
             Self::Open => Some(DeadLetterState::Open),
@@ -86,7 +86,7 @@ impl Which {
 
 /// Dead letters by name or by what they have in common.
 #[derive(Debug, Args)]
-pub(super) struct Choice {
+pub(super) struct Selection {
     /// Which ones: ids, or beginnings of them that no other has
     #[arg(value_name = "ID")]
     pub(super) ids: Vec<String>,
@@ -96,23 +96,23 @@ pub(super) struct Choice {
     all: bool,
 
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterArgs,
 }
 
-impl Choice {
+impl Selection {
     /// The dead letters that are meant: by name in any state, so that it can be told why one isn't fit; by conditions
     /// in `state` only.
     pub(super) async fn find(
         &self,
         state: Option<DeadLetterState>,
-        memory: &Memory,
-    ) -> Result<DeadLetterFilter, Trouble> {
+        memory: &Database,
+    ) -> Result<DeadLetterFilter, CliError> {
         match (self.ids.is_empty(), self.filter.is_empty()) {
             (true, true) if !self.all => {
-                Err(Trouble::usage("which dead letters?").hint("give ids, conditions such as --code, or --all"))
+                Err(CliError::usage("which dead letters?").hint("give ids, conditions such as --code, or --all"))
             }
             (true, _) => Ok(self.filter.of(state)),
-            (false, false) => Err(Trouble::usage("either ids or conditions choose dead letters, not both")),
+            (false, false) => Err(CliError::usage("either ids or conditions choose dead letters, not both")),
             (false, true) => {
                 let mut ids = Vec::new();
                 for id in &self.ids {
@@ -128,7 +128,7 @@ impl Choice {
 
 /// Who does it, and why.
 #[derive(Debug, Args)]
-pub(super) struct Doer {
+pub(super) struct OperatorArgs {
     /// Who does it, for the record; `user@host` when left out
     #[arg(long = "as", alias = "by", value_name = "NAME")]
     who: Option<String>,
@@ -138,7 +138,7 @@ pub(super) struct Doer {
     why: Option<String>,
 }
 
-impl Doer {
+impl OperatorArgs {
     /// For the record.
     pub(super) fn operator(&self) -> Operator {
         let why = self.why.as_deref().map(str::trim).filter(|why| !why.is_empty()).map(str::to_owned);
@@ -146,10 +146,10 @@ impl Doer {
     }
 
     /// For the record of what nobody will understand later without a reason.
-    pub(super) fn with_reason(&self, what: &str) -> Result<Operator, Trouble> {
+    pub(super) fn with_reason(&self, what: &str) -> Result<Operator, CliError> {
         let operator = self.operator();
         if operator.why.is_none() {
-            return Err(Trouble::usage(format!("{what} needs a reason")).hint("say why with --why TEXT"));
+            return Err(CliError::usage(format!("{what} needs a reason")).hint("say why with --why TEXT"));
         }
         Ok(operator)
     }
@@ -165,7 +165,7 @@ pub(crate) fn at_the_keyboard() -> String {
 }
 
 /// The right to change what somebody chose without naming each; only [`consent`] gives it.
-pub(super) struct Consent(());
+pub(super) struct BulkConsent(());
 
 /// Consent to do `what` with `count` dead letters: given by naming each of them, by `--yes`, or by a person who is
 /// asked.
@@ -175,24 +175,24 @@ pub(super) fn consent(
     what: &str,
     count: u64,
     printer: &Printer,
-) -> Result<Consent, Trouble> {
+) -> Result<BulkConsent, CliError> {
     if yes || !filter.ids.is_empty() {
-        return Ok(Consent(()));
+        return Ok(BulkConsent(()));
     }
     let question = format!("{what} {count} dead letters?");
     match printer.ask(&question) {
-        Some(true) => Ok(Consent(())),
-        Some(false) => Err(Trouble::new(Exit::Failed, "nothing was done")),
-        None => Err(Trouble::usage(format!("{question} Nobody is there to be asked"))
+        Some(true) => Ok(BulkConsent(())),
+        Some(false) => Err(CliError::new(CommandExit::Failed, "nothing was done")),
+        None => Err(CliError::usage(format!("{question} Nobody is there to be asked"))
             .hint("look at what is meant with `slipway dead-letters list`, then give --yes")),
     }
 }
 
 /// The id of the one dead letter whose id begins with `prefix`.
-pub(super) async fn by_prefix(prefix: &str, memory: &Memory) -> Result<Uuid, Trouble> {
+pub(super) async fn by_prefix(prefix: &str, memory: &Database) -> Result<Uuid, CliError> {
     let prefix = prefix.to_ascii_lowercase();
     let unknown = || {
-        Trouble::usage(format!("there is no dead letter {}", clean(&prefix)))
+        CliError::usage(format!("there is no dead letter {}", clean(&prefix)))
             .hint("`slipway dead-letters list --state all` shows them")
     };
     if prefix.len() < 4 {
@@ -202,17 +202,17 @@ pub(super) async fn by_prefix(prefix: &str, memory: &Memory) -> Result<Uuid, Tro
     match found.as_slice() {
         [id] => Ok(*id),
         [] => Err(unknown()),
-        several => Err(Trouble::usage(format!("several dead letters begin with {prefix}"))
+        several => Err(CliError::usage(format!("several dead letters begin with {prefix}"))
             .details(several.iter().map(ToString::to_string).collect())
             .hint("give more digits")),
     }
 }
 
 /// The one dead letter whose id begins with `prefix`, in full.
-pub(super) async fn one(prefix: &str, memory: &Memory) -> Result<DeadLetter, Trouble> {
+pub(super) async fn one(prefix: &str, memory: &Database) -> Result<DeadLetter, CliError> {
     let id = by_prefix(prefix, memory).await?;
     let letter = memory.store.dead_letter(id).await.map_err(|e| memory.trouble(&e))?;
-    letter.ok_or_else(|| Trouble::usage(format!("dead letter {id} has just gone")))
+    letter.ok_or_else(|| CliError::usage(format!("dead letter {id} has just gone")))
 }
 
 fn code(text: &str) -> Result<ErrorCode, String> {

@@ -11,19 +11,19 @@ use std::process::Command;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use slipway_protocol::{CONTENT_TYPE, Metadata, Request, decode};
-use slipway_worker::store::{DeadLetter, DeadLetterFilter, Replay, Verdict};
+use slipway_worker::store::{DeadLetter, DeadLetterFilter, Replay, ReplayVerdict};
 use uuid::Uuid;
 
-use super::replay::{Args, refusal};
+use super::replay::{ReplayArgs, refusal};
 use super::{choice, view};
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::Printer;
 use crate::submit;
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 
-pub(super) async fn run(args: &Args, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+pub(super) async fn run(args: &ReplayArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let [id] = args.choice.ids.as_slice() else {
-        return Err(Trouble::usage("one dead letter at a time can be edited").hint("give one id"));
+        return Err(CliError::usage("one dead letter at a time can be edited").hint("give one id"));
     };
     let letter = choice::one(id, memory).await?;
     let operator = if args.dry_run { args.doer.operator() } else { args.doer.with_reason("editing")? };
@@ -43,12 +43,12 @@ pub(super) async fn run(args: &Args, memory: &Memory, printer: &Printer) -> Resu
         } else {
             printer.note(&format!("Would send the edited event as {}", request.event.id));
         }
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     let sent = memory.store.replay_edited(letter.id, request, body, args.force, &operator).await;
     if !sent.map_err(|e| memory.trouble(&e))? {
-        return Err(Trouble::new(
-            Exit::Failed,
+        return Err(CliError::new(
+            CommandExit::Failed,
             format!("dead letter {} has changed meanwhile; nothing was sent", letter.id),
         )
         .hint(format!("`slipway dead-letters show {}` says what became of it", letter.id)));
@@ -60,15 +60,15 @@ pub(super) async fn run(args: &Args, memory: &Memory, printer: &Printer) -> Resu
         printer.note("Sent the edited event; a worker's relay publishes it");
         printer.hint(&format!("run `slipway watch {deployment}`"));
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
 /// An edited event may be sent though the original has expired or isn't kept.
-async fn fit(letter: &DeadLetter, args: &Args, memory: &Memory) -> Result<(), Trouble> {
+async fn fit(letter: &DeadLetter, args: &ReplayArgs, memory: &Database) -> Result<(), CliError> {
     let only = DeadLetterFilter { ids: vec![letter.id], ..DeadLetterFilter::default() };
     let planned = memory.store.plan_replay(&only, 1).await.map_err(|e| memory.trouble(&e))?;
     let replay = Replay { from_start: true, force: args.force };
-    let refused = planned.iter().find(|one| !matches!(one.verdict, Verdict::Expired | Verdict::Withheld));
+    let refused = planned.iter().find(|one| !matches!(one.verdict, ReplayVerdict::Expired | ReplayVerdict::Withheld));
     if let Some(trouble) = refused.and_then(|one| refusal(one, replay)) {
         return Err(trouble);
     }
@@ -79,22 +79,22 @@ async fn fit(letter: &DeadLetter, args: &Args, memory: &Memory) -> Result<(), Tr
 }
 
 /// A new event, as it will be published.
-struct Ready {
+struct EditedRequest {
     request: Request,
     body: Vec<u8>,
 }
 
-fn prepare(letter: &DeadLetter, edited: &[u8]) -> Result<Ready, Trouble> {
+fn prepare(letter: &DeadLetter, edited: &[u8]) -> Result<EditedRequest, CliError> {
     let original = event(letter);
     let value: Value = serde_json::from_slice(edited).map_err(|e| {
-        Trouble::usage(format!("the edited event isn't JSON (line {}, column {})", e.line(), e.column()))
+        CliError::usage(format!("the edited event isn't JSON (line {}, column {})", e.line(), e.column()))
     })?;
     if original.as_ref() == Some(&value) {
         return Err(
-            Trouble::usage("nothing was changed, and nothing was sent").hint("without --edit it's sent as it is")
+            CliError::usage("nothing was changed, and nothing was sent").hint("without --edit it's sent as it is")
         );
     }
-    let Value::Object(mut event) = value else { return Err(Trouble::usage("the edited event isn't a JSON object")) };
+    let Value::Object(mut event) = value else { return Err(CliError::usage("the edited event isn't a JSON object")) };
     let cause = original.as_ref().and_then(|o| o.get("id")).filter(|id| id.as_str().is_some_and(|id| !id.is_empty()));
     match cause {
         Some(id) => event.insert("causationid".to_owned(), id.clone()),
@@ -106,16 +106,16 @@ fn prepare(letter: &DeadLetter, edited: &[u8]) -> Result<Ready, Trouble> {
         event.insert("time".to_owned(), Timestamp::now().to_string().into());
     }
     let body = serde_json::to_vec(&Value::Object(event))
-        .map_err(|e| Trouble::usage(format!("the edited event can't be written: {e}")))?;
+        .map_err(|e| CliError::usage(format!("the edited event can't be written: {e}")))?;
     let metadata = Metadata { content_type: Some(CONTENT_TYPE.to_owned()), ..Metadata::default() };
     let request = decode(&body, &metadata).map_err(|rejection| {
-        Trouble::usage(format!("the workers would refuse the edited event: {}", rejection.message))
+        CliError::usage(format!("the workers would refuse the edited event: {}", rejection.message))
             .hint(rejection.code.next_action())
     })?;
     if request.event.data.expires_at.is_some_and(|expiry| expiry <= Timestamp::now()) {
-        return Err(Trouble::usage("the workers would refuse the edited event: /data/expires_at is over"));
+        return Err(CliError::usage("the workers would refuse the edited event: /data/expires_at is over"));
     }
-    Ok(Ready { request, body })
+    Ok(EditedRequest { request, body })
 }
 
 /// The event as one JSON object, whichever way it came; `None` when it's no JSON, or not kept.
@@ -134,7 +134,7 @@ fn event(letter: &DeadLetter) -> Option<Value> {
     Some(Value::Object(attributes))
 }
 
-fn in_editor(letter: &DeadLetter) -> Result<Vec<u8>, Trouble> {
+fn in_editor(letter: &DeadLetter) -> Result<Vec<u8>, CliError> {
     let text = match event(letter) {
         Some(event) => serde_json::to_string_pretty(&event).unwrap_or_default(),
         None => String::from_utf8_lossy(letter.body.as_deref().unwrap_or_default()).into_owned(),
@@ -146,27 +146,27 @@ fn in_editor(letter: &DeadLetter) -> Result<Vec<u8>, Trouble> {
 }
 
 /// Runs the editor as git does: it may have arguments of its own.
-fn edit(file: &Path) -> Result<(), Trouble> {
+fn edit(file: &Path) -> Result<(), CliError> {
     let editor = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|e| !e.trim().is_empty()));
     let editor = editor.unwrap_or_else(|| "vi".to_owned());
     let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(file).status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Trouble::usage(format!("the editor `{editor}` ended with {status}; nothing was sent"))),
-        Err(error) => Err(Trouble::usage(format!("the editor can't be started: {error}"))
+        Ok(status) => Err(CliError::usage(format!("the editor `{editor}` ended with {status}; nothing was sent"))),
+        Err(error) => Err(CliError::usage(format!("the editor can't be started: {error}"))
             .hint("set EDITOR, or give the edited event with --with FILE")),
     }
 }
 
 /// An event holds values of variables: the file is for nobody else's eyes.
-fn private_file(id: Uuid, content: &[u8]) -> Result<PathBuf, Trouble> {
+fn private_file(id: Uuid, content: &[u8]) -> Result<PathBuf, CliError> {
     let dir = std::env::temp_dir().join(format!("slipway-edit-{}", Uuid::new_v4()));
     let file = dir.join(format!("{id}.json"));
     let made = DirBuilder::new()
         .mode(0o700)
         .create(&dir)
         .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?.write_all(content));
-    made.map_err(|e| Trouble::new(Exit::Failed, format!("{} can't be written: {e}", file.display())))?;
+    made.map_err(|e| CliError::new(CommandExit::Failed, format!("{} can't be written: {e}", file.display())))?;
     Ok(file)
 }
 
@@ -178,7 +178,7 @@ fn remove(file: &Path) {
 }
 
 /// What somebody typed isn't thrown away because of a mistake in it.
-fn keep(trouble: Trouble, letter: &DeadLetter, edited: &[u8], typed: bool) -> Trouble {
+fn keep(trouble: CliError, letter: &DeadLetter, edited: &[u8], typed: bool) -> CliError {
     if !typed || serde_json::from_slice::<Value>(edited).ok() == event(letter) {
         return trouble;
     }

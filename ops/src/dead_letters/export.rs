@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use slipway_worker::store::{DeadLetter, DeadLetterFilter, Operator};
 use uuid::Uuid;
 
-use super::choice::{Choice, Doer, Which};
+use super::choice::{OperatorArgs, Selection, StateArg};
 use super::view;
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::Printer;
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 
 /// Messages that are in memory at once; each has at most 16 MiB, and usually a few KiB.
 const PAGE: usize = 50;
@@ -25,13 +25,13 @@ const PAGE: usize = 50;
 const LIMIT: u32 = 1_000_000;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ExportArgs {
     #[command(flatten)]
-    choice: Choice,
+    choice: Selection,
 
     /// Which of those that are chosen by conditions
-    #[arg(long, value_enum, default_value_t = Which::Open)]
-    state: Which,
+    #[arg(long, value_enum, default_value_t = StateArg::Open)]
+    state: StateArg,
 
     /// Write each as ID.body and ID.json into this directory, which is made; else one JSON line each on stdout
     #[arg(long, value_name = "DIR")]
@@ -42,10 +42,10 @@ pub(crate) struct Args {
     max: u32,
 
     #[command(flatten)]
-    doer: Doer,
+    doer: OperatorArgs,
 }
 
-pub(super) async fn run(args: Args, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+pub(super) async fn run(args: ExportArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let filter = args.choice.find(args.state.state(), memory).await?;
     let ids = memory.store.dead_letter_ids(&filter, args.max).await.map_err(|e| memory.trouble(&e))?;
     let place = args.out.as_ref().map_or_else(|| "stdout".to_owned(), |dir| dir.display().to_string());
@@ -67,10 +67,10 @@ pub(super) async fn run(args: Args, memory: &Memory, printer: &Printer) -> Resul
     }
     let without = if withheld == 0 { String::new() } else { format!("; {withheld} without their withheld bodies") };
     printer.note(&format!("Exported {} to {place}{without}", ids.len()));
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
-async fn read(page: &[Uuid], place: &str, operator: &Operator, memory: &Memory) -> Result<Vec<DeadLetter>, Trouble> {
+async fn read(page: &[Uuid], place: &str, operator: &Operator, memory: &Database) -> Result<Vec<DeadLetter>, CliError> {
     let filter = DeadLetterFilter { ids: page.to_vec(), ..DeadLetterFilter::default() };
     let letters = memory.store.dead_letters(&filter, u32::MAX).await.map_err(|e| memory.trouble(&e))?;
     memory.store.record_export(page, place, operator).await.map_err(|e| memory.trouble(&e))?;
@@ -96,17 +96,17 @@ fn line(letter: &DeadLetter) -> Value {
     value
 }
 
-fn files(dir: &Path, letter: &DeadLetter) -> Result<(), Trouble> {
+fn files(dir: &Path, letter: &DeadLetter) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(&about(letter)).unwrap_or_default();
     file(&dir.join(format!("{}.json", letter.id)), text.as_bytes())?;
     letter.body.as_ref().map_or(Ok(()), |body| file(&dir.join(format!("{}.body", letter.id)), body))
 }
 
-fn file(path: &Path, content: &[u8]) -> Result<(), Trouble> {
+fn file(path: &Path, content: &[u8]) -> Result<(), CliError> {
     let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     open.and_then(|mut file| file.write_all(content)).map_err(|e| unwritable(path, &e))
 }
 
-fn unwritable(path: &Path, error: &std::io::Error) -> Trouble {
-    Trouble::new(Exit::Failed, format!("{} can't be written: {error}", path.display()))
+fn unwritable(path: &Path, error: &std::io::Error) -> CliError {
+    CliError::new(CommandExit::Failed, format!("{} can't be written: {error}", path.display()))
 }

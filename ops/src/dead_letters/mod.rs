@@ -12,35 +12,39 @@ mod view;
 pub(crate) use choice::at_the_keyboard;
 use clap::Subcommand;
 
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::Printer;
-use crate::settings::Settings;
-use crate::trouble::{Exit, Trouble};
+use crate::settings::ConnectionSettings;
+use crate::trouble::{CliError, CommandExit};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLetters {
     /// Count those that failed alike, the largest group first
-    Groups(view::Groups),
+    Groups(view::ListGroups),
     /// List dead letters, the latest first
-    List(view::List),
+    List(view::ListDeadLetters),
     /// Show one in full: why, where, its headers, its body without secrets, and what was done with it
-    Show(view::Show),
+    Show(view::ShowDeadLetter),
     /// Send dead letters again, byte for byte or edited; each becomes a deployment of its own
-    Replay(Box<replay::Args>),
+    Replay(Box<replay::ReplayArgs>),
     /// Put dead letters aside: nothing is to be done about them
-    Archive(aside::Args),
+    Archive(aside::ArchiveArgs),
     /// Take archived dead letters up again
-    Restore(aside::Args),
+    Restore(aside::ArchiveArgs),
     /// Write a line beside a dead letter, for whoever looks at it next
-    Note(aside::Note),
+    Note(aside::NoteArgs),
     /// Write dead letters out as they came, for a bug report or another system
-    Export(export::Args),
+    Export(export::ExportArgs),
     /// Show what was done with dead letters, by whom and why, the latest first
-    Audit(audit::Audit),
+    Audit(audit::AuditArgs),
 }
 
-pub(crate) async fn run(command: DeadLetters, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let memory = Memory::new(settings)?;
+pub(crate) async fn run(
+    command: DeadLetters,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let memory = Database::new(settings)?;
     match command {
         DeadLetters::Groups(args) => view::groups(&args, &memory, printer).await,
         DeadLetters::List(args) => view::list(&args, &memory, printer).await,

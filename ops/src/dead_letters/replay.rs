@@ -8,15 +8,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use slipway_protocol::{Class, ErrorCode, Stage};
 use slipway_worker::store::{
-    DeadLetterFilter, DeadLetterState, Operator, Planned, Replay, Replayed, StoreError, Verdict,
+    DeadLetterFilter, DeadLetterState, Operator, PlannedReplay, Replay, ReplayVerdict, SentReplay, StoreError,
 };
 
-use super::choice::{Choice, Consent, Doer, consent};
+use super::choice::{BulkConsent, OperatorArgs, Selection, consent};
 use super::{edit, view};
 use crate::deployments::{dash, short_id};
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::{Printer, Table};
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 
 /// Dead letters that are sent in one transaction.
 const BATCH: u32 = 500;
@@ -26,9 +26,9 @@ const SHOWN: usize = 50;
 const LIMIT: u32 = 1_000_000;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ReplayArgs {
     #[command(flatten)]
-    pub(super) choice: Choice,
+    pub(super) choice: Selection,
 
     /// Only say what would be sent
     #[arg(long)]
@@ -59,14 +59,14 @@ pub(crate) struct Args {
     pub(super) with: Option<PathBuf>,
 
     #[command(flatten)]
-    pub(super) doer: Doer,
+    pub(super) doer: OperatorArgs,
 
     /// Don't ask, though they are chosen by conditions
     #[arg(long)]
     yes: bool,
 }
 
-pub(super) async fn run(args: Args, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+pub(super) async fn run(args: ReplayArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     if args.edit || args.with.is_some() {
         return edit::run(&args, memory, printer).await;
     }
@@ -83,7 +83,7 @@ pub(super) async fn run(args: Args, memory: &Memory, printer: &Printer) -> Resul
     let mut broken = None;
     if count > 0 {
         let token = consent(&filter, args.yes, "Replay", count, printer)?;
-        let sending = Sending { filter: &filter, replay, operator: &operator, max: args.max, rate: args.rate, count };
+        let sending = ReplayRun { filter: &filter, replay, operator: &operator, max: args.max, rate: args.rate, count };
         broken = sending.run(&mut sent, &token, memory, printer).await.err();
     }
     let failed = if broken.is_some() { Vec::new() } else { refusals(&filter, &sent, replay, memory).await? };
@@ -91,11 +91,11 @@ pub(super) async fn run(args: Args, memory: &Memory, printer: &Printer) -> Resul
     if let Some(error) = broken {
         return Err(memory.trouble(&error).hint("give the same command again: what was sent isn't sent twice"));
     }
-    Ok(if failed.is_empty() { Exit::Success } else { Exit::Failed })
+    Ok(if failed.is_empty() { CommandExit::Success } else { CommandExit::Failed })
 }
 
 /// A replay under way.
-struct Sending<'a> {
+struct ReplayRun<'a> {
     filter: &'a DeadLetterFilter,
     replay: Replay,
     operator: &'a Operator,
@@ -105,12 +105,12 @@ struct Sending<'a> {
     count: u64,
 }
 
-impl Sending<'_> {
+impl ReplayRun<'_> {
     async fn run(
         &self,
-        sent: &mut Vec<Replayed>,
-        _: &Consent,
-        memory: &Memory,
+        sent: &mut Vec<SentReplay>,
+        _: &BulkConsent,
+        memory: &Database,
         printer: &Printer,
     ) -> Result<(), StoreError> {
         let begun = memory.store.clock().await?;
@@ -139,21 +139,21 @@ impl Sending<'_> {
     }
 }
 
-fn deployment(one: &Replayed) -> String {
+fn deployment(one: &SentReplay) -> String {
     one.deployment.map_or_else(|| "-".to_owned(), |id| id.to_string())
 }
 
-fn is_sent(verdict: Verdict, replay: Replay) -> bool {
-    verdict == Verdict::Ready || (replay.force && verdict == Verdict::Superseded)
+fn is_sent(verdict: ReplayVerdict, replay: Replay) -> bool {
+    verdict == ReplayVerdict::Ready || (replay.force && verdict == ReplayVerdict::Superseded)
 }
 
 /// Why those that were named and not sent can't be.
 async fn refusals(
     filter: &DeadLetterFilter,
-    sent: &[Replayed],
+    sent: &[SentReplay],
     replay: Replay,
-    memory: &Memory,
-) -> Result<Vec<Trouble>, Trouble> {
+    memory: &Database,
+) -> Result<Vec<CliError>, CliError> {
     let ids: Vec<_> = filter.ids.iter().copied().filter(|id| sent.iter().all(|one| one.id != *id)).collect();
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -164,46 +164,46 @@ async fn refusals(
 }
 
 /// Why this one can't be sent.
-pub(super) fn refusal(one: &Planned, replay: Replay) -> Option<Trouble> {
+pub(super) fn refusal(one: &PlannedReplay, replay: Replay) -> Option<CliError> {
     let id = one.id;
-    let failed = |message: String| Trouble::new(Exit::Failed, message);
+    let failed = |message: String| CliError::new(CommandExit::Failed, message);
     match one.verdict {
         verdict if is_sent(verdict, replay) => None,
-        Verdict::Ready => None,
-        Verdict::Withheld => Some(view::withheld(id)),
-        Verdict::NotOpen => Some(
+        ReplayVerdict::Ready => None,
+        ReplayVerdict::Withheld => Some(view::withheld(id)),
+        ReplayVerdict::NotOpen => Some(
             failed(format!("dead letter {id} isn't open any more"))
                 .hint(format!("`slipway dead-letters show {id}` says what became of it")),
         ),
-        Verdict::Superseded => Some(
+        ReplayVerdict::Superseded => Some(
             failed(format!("dead letter {id} is superseded: its project has the newer deployment {}", newer(one)))
                 .hint("--force deploys it all the same, as the newest"),
         ),
-        Verdict::Expired => Some(
+        ReplayVerdict::Expired => Some(
             failed(format!("the request of dead letter {id} has expired and would be refused"))
                 .hint("have it emitted anew, or change `expires_at` with --edit"),
         ),
     }
 }
 
-fn newer(one: &Planned) -> String {
+fn newer(one: &PlannedReplay) -> String {
     one.newer.map_or_else(|| "-".to_owned(), |id| short_id(&id.to_string()))
 }
 
 /// What a replay would do with it.
-pub(super) fn words(one: &Planned, replay: Replay) -> String {
+pub(super) fn words(one: &PlannedReplay, replay: Replay) -> String {
     let resumes = one.stage.parse::<Stage>().is_ok() && !replay.from_start;
     match one.verdict {
         verdict if is_sent(verdict, replay) && resumes => format!("resumes at {}", one.stage),
         verdict if is_sent(verdict, replay) => "runs every stage".to_owned(),
-        Verdict::Superseded => format!("not without --force: {} is newer", newer(one)),
-        Verdict::Expired => "not: expired".to_owned(),
-        Verdict::Withheld => "not: its body is withheld".to_owned(),
-        Verdict::NotOpen | Verdict::Ready => format!("not: {}", one.state),
+        ReplayVerdict::Superseded => format!("not without --force: {} is newer", newer(one)),
+        ReplayVerdict::Expired => "not: expired".to_owned(),
+        ReplayVerdict::Withheld => "not: its body is withheld".to_owned(),
+        ReplayVerdict::NotOpen | ReplayVerdict::Ready => format!("not: {}", one.state),
     }
 }
 
-pub(super) fn as_json(one: &Planned, replay: Replay) -> Value {
+pub(super) fn as_json(one: &PlannedReplay, replay: Replay) -> Value {
     json!({
         "id": one.id,
         "project": one.project,
@@ -221,10 +221,10 @@ async fn preview(
     filter: &DeadLetterFilter,
     replay: Replay,
     count: u64,
-    counts: &[(Verdict, u64)],
-    memory: &Memory,
+    counts: &[(ReplayVerdict, u64)],
+    memory: &Database,
     printer: &Printer,
-) -> Result<Exit, Trouble> {
+) -> Result<CommandExit, CliError> {
     let limit = if printer.is_json() { LIMIT } else { u32::try_from(SHOWN).unwrap_or(LIMIT) };
     let planned = memory.store.plan_replay(filter, limit).await.map_err(|e| memory.trouble(&e))?;
     if printer.is_json() {
@@ -232,7 +232,7 @@ async fn preview(
             counts.iter().map(|(verdict, count)| (verdict.as_str().to_owned(), json!(count))).collect();
         let letters: Vec<_> = planned.iter().map(|one| as_json(one, replay)).collect();
         printer.json(&json!({ "would_replay": count, "counts": by_verdict, "dead_letters": letters }));
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     let mut table = Table::new(&["DEPLOYMENT", "PROJECT", "STAGE", "CODE", "A REPLAY"]);
     for one in &planned {
@@ -257,11 +257,11 @@ async fn preview(
             "{code} is permanent: a replay will fail in the same way unless Slipway itself was changed, or it's edited"
         ));
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
 /// `, 3 not: 2 superseded, 1 withheld`
-fn not_sent(counts: &[(Verdict, u64)], replay: Replay) -> String {
+fn not_sent(counts: &[(ReplayVerdict, u64)], replay: Replay) -> String {
     let left: Vec<_> = counts.iter().filter(|(verdict, _)| !is_sent(*verdict, replay)).collect();
     if left.is_empty() {
         return String::new();
@@ -270,9 +270,15 @@ fn not_sent(counts: &[(Verdict, u64)], replay: Replay) -> String {
     format!(", {} not: {}", left.iter().map(|(_, count)| count).sum::<u64>(), reasons.join(", "))
 }
 
-fn report(sent: &[Replayed], failed: &[Trouble], counts: &[(Verdict, u64)], replay: Replay, printer: &Printer) {
+fn report(
+    sent: &[SentReplay],
+    failed: &[CliError],
+    counts: &[(ReplayVerdict, u64)],
+    replay: Replay,
+    printer: &Printer,
+) {
     if printer.is_json() {
-        let row = |s: &Replayed| json!({ "id": s.id, "replay_id": s.replay, "deployment_id": s.deployment });
+        let row = |s: &SentReplay| json!({ "id": s.id, "replay_id": s.replay, "deployment_id": s.deployment });
         let errors: Vec<Value> = failed.iter().map(|t| json!(t.message)).collect();
         printer.json(&json!({ "replayed": sent.iter().map(row).collect::<Vec<_>>(), "errors": errors }));
     } else if !sent.is_empty() || failed.is_empty() {

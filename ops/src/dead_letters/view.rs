@@ -3,28 +3,28 @@
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use slipway_deploy::retry::Policy;
+use slipway_deploy::retry::RetryPolicy;
 use slipway_protocol::ErrorCode;
 use slipway_worker::store::{AuditFilter, DeadLetter, DeadLetterFilter, DeadLetterGroup, Replay};
 use uuid::Uuid;
 
-use super::choice::{Filter, Which, one};
+use super::choice::{FilterArgs, StateArg, one};
 use super::{audit, replay};
 use crate::deployments::{dash, short_id};
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::{Printer, Table};
 use crate::redact;
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 use crate::watch::line::{between, clock, duration};
 
 #[derive(Debug, Args)]
-pub(crate) struct Groups {
+pub(crate) struct ListGroups {
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterArgs,
 
     /// Which ones
-    #[arg(long, value_enum, default_value_t = Which::Open)]
-    state: Which,
+    #[arg(long, value_enum, default_value_t = StateArg::Open)]
+    state: StateArg,
 
     /// Tell projects apart, too
     #[arg(long)]
@@ -32,25 +32,25 @@ pub(crate) struct Groups {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct List {
+pub(crate) struct ListDeadLetters {
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterArgs,
 
     /// Which ones
-    #[arg(long, value_enum, default_value_t = Which::Open)]
-    state: Which,
+    #[arg(long, value_enum, default_value_t = StateArg::Open)]
+    state: StateArg,
 
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
 
     /// The workers' limit of attempts, for the column ATTEMPTS
-    #[arg(long, value_name = "N", env = "SLIPWAY_MAX_ATTEMPTS", default_value_t = Policy::ATTEMPTS.attempts)]
+    #[arg(long, value_name = "N", env = "SLIPWAY_MAX_ATTEMPTS", default_value_t = RetryPolicy::ATTEMPTS.attempts)]
     max_attempts: u32,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Show {
+pub(crate) struct ShowDeadLetter {
     /// Its id, or a beginning of it that no other has
     id: String,
 
@@ -59,7 +59,7 @@ pub(crate) struct Show {
     raw: bool,
 }
 
-pub(super) async fn groups(args: &Groups, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+pub(super) async fn groups(args: &ListGroups, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let filter = args.filter.of(args.state.state());
     let found = memory.store.dead_letter_groups(&filter, args.by_project).await.map_err(|e| memory.trouble(&e))?;
     if printer.is_json() {
@@ -68,7 +68,7 @@ pub(super) async fn groups(args: &Groups, memory: &Memory, printer: &Printer) ->
                     "oldest": g.oldest, "newest": g.newest })
         };
         printer.json(&found.iter().map(row).collect::<Vec<_>>());
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     let now = Timestamp::now();
     let mut headings = vec!["COUNT", "CODE", "CLASS", "STAGE"];
@@ -87,22 +87,26 @@ pub(super) async fn groups(args: &Groups, memory: &Memory, printer: &Printer) ->
         }
         None => printer.note("No such dead letters"),
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
-pub(super) async fn list(args: &List, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+pub(super) async fn list(
+    args: &ListDeadLetters,
+    memory: &Database,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
     let filter = args.filter.of(args.state.state());
     let found = memory.store.dead_letters(&filter, args.limit).await.map_err(|e| memory.trouble(&e))?;
     if printer.is_json() {
         printer.json(&found.iter().map(as_json).collect::<Vec<_>>());
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     printer.table(&table(&found, args.max_attempts));
     match commonest(&found) {
         Some(code) => printer.hint(&format!("run `slipway explain {code}`")),
         None => printer.note("No such dead letters"),
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
 fn table(letters: &[DeadLetter], max_attempts: u32) -> Table {
@@ -126,12 +130,12 @@ fn commonest(letters: &[DeadLetter]) -> Option<&str> {
     letters.iter().map(|l| l.code.as_str()).max_by_key(|code| (count(code), std::cmp::Reverse(*code)))
 }
 
-pub(super) async fn show(args: &Show, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+pub(super) async fn show(args: &ShowDeadLetter, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let letter = one(&args.id, memory).await?;
     if args.raw {
         let Some(body) = &letter.body else { return Err(withheld(letter.id)) };
         printer.bytes(body);
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     let only = DeadLetterFilter { ids: vec![letter.id], ..DeadLetterFilter::default() };
     let planned = memory.store.plan_replay(&only, 1).await.map_err(|e| memory.trouble(&e))?;
@@ -142,7 +146,7 @@ pub(super) async fn show(args: &Show, memory: &Memory, printer: &Printer) -> Res
         value["replay"] = planned.first().map(|p| replay::as_json(p, Replay::default())).into();
         value["audit"] = history.iter().map(audit::as_json).collect();
         printer.json(&value);
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     fields(&letter, printer);
     if let Some(planned) = planned.first() {
@@ -164,7 +168,7 @@ pub(super) async fn show(args: &Show, memory: &Memory, printer: &Printer) -> Res
     if let Ok(code) = letter.code.parse::<ErrorCode>() {
         printer.hint(code.next_action());
     }
-    Ok(Exit::Success)
+    Ok(CommandExit::Success)
 }
 
 fn fields(letter: &DeadLetter, printer: &Printer) {
@@ -190,8 +194,8 @@ fn fields(letter: &DeadLetter, printer: &Printer) {
     }
 }
 
-pub(super) fn withheld(id: Uuid) -> Trouble {
-    Trouble::new(Exit::Failed, format!("the body of {id} held a secret in plain text and isn't kept"))
+pub(super) fn withheld(id: Uuid) -> CliError {
+    CliError::new(CommandExit::Failed, format!("the body of {id} held a secret in plain text and isn't kept"))
         .hint("have the secret replaced and the event emitted anew")
 }
 

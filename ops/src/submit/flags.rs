@@ -12,11 +12,11 @@ use slipway_protocol::names::{
 use slipway_protocol::{Allocation, Correlation, Project, ProjectId, ProjectReady, Repository, SecretSource, Server};
 
 use super::secrets::{self, SealTo};
-use crate::trouble::Trouble;
+use crate::trouble::CliError;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Request (instead of FILE)")]
-pub(super) struct Flags {
+pub(super) struct RequestFlags {
     /// The project's slug
     #[arg(long, value_name = "SLUG", conflicts_with = "file",
           requires_all = ["project_id", "repository", "commit", "server", "allocate", "modules"])]
@@ -96,16 +96,16 @@ pub(super) struct Flags {
     correlation: Vec<(String, Value)>,
 }
 
-impl Flags {
+impl RequestFlags {
     /// The request that the flags describe.
-    pub(super) fn request(&self) -> Result<ProjectReady, Trouble> {
+    pub(super) fn request(&self) -> Result<ProjectReady, CliError> {
         let mut secrets = secrets::sealed(&self.secrets, self.seal_to.as_ref())?;
         for (name, reference) in &self.references {
             once(secrets.insert(name.clone(), SecretSource::Reference(reference.clone())).is_none(), "secret", name)?;
         }
         let mut variables = BTreeMap::new();
         for argument in &self.variables {
-            let (name, value) = pair(argument).map_err(|e| Trouble::usage(format!("--variable {e}")))?;
+            let (name, value) = pair(argument).map_err(|e| CliError::usage(format!("--variable {e}")))?;
             once(variables.insert(name.clone(), value.to_owned()).is_none(), "variable", &name)?;
         }
         Ok(ProjectReady {
@@ -137,16 +137,16 @@ impl Flags {
 }
 
 /// Clap asks for these flags already; a value that is absent all the same is reported, not guessed.
-fn given<T>(value: Option<T>, flag: &str) -> Result<T, Trouble> {
-    value.ok_or_else(|| Trouble::usage(format!("{flag} is missing")))
+fn given<T>(value: Option<T>, flag: &str) -> Result<T, CliError> {
+    value.ok_or_else(|| CliError::usage(format!("{flag} is missing")))
 }
 
-fn once(is_new: bool, what: &str, name: &VariableName) -> Result<(), Trouble> {
-    if is_new { Ok(()) } else { Err(Trouble::usage(format!("the {what} {name} is given twice"))) }
+fn once(is_new: bool, what: &str, name: &VariableName) -> Result<(), CliError> {
+    if is_new { Ok(()) } else { Err(CliError::usage(format!("the {what} {name} is given twice"))) }
 }
 
-fn from_now(duration: SignedDuration) -> Result<Timestamp, Trouble> {
-    Timestamp::now().checked_add(duration).map_err(|e| Trouble::usage(format!("--expires-in is too long: {e}")))
+fn from_now(duration: SignedDuration) -> Result<Timestamp, CliError> {
+    Timestamp::now().checked_add(duration).map_err(|e| CliError::usage(format!("--expires-in is too long: {e}")))
 }
 
 pub(crate) fn port(text: &str) -> Result<Port, String> {

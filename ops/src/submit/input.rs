@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 use slipway_protocol::{CloudEvent, EventType, MAX_MESSAGE_BYTES, ProjectReady, Request};
 
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 
 /// The bytes of `file`, and its name as it's shown; `-` is stdin.
-pub(crate) fn read(file: &Path) -> Result<(String, Vec<u8>), Trouble> {
+pub(crate) fn read(file: &Path) -> Result<(String, Vec<u8>), CliError> {
     let stdin = file == Path::new("-");
     let name = if stdin { "stdin".to_owned() } else { file.display().to_string() };
     let mut bytes = Vec::new();
@@ -23,13 +23,13 @@ pub(crate) fn read(file: &Path) -> Result<(String, Vec<u8>), Trouble> {
     };
     match done {
         Ok(_) => Ok((name, bytes)),
-        Err(error) => Err(Trouble::usage(format!("{name} can't be read: {error}"))
+        Err(error) => Err(CliError::usage(format!("{name} can't be read: {error}"))
             .hint("give a file with a CloudEvent or its `data`, or `-` for stdin")),
     }
 }
 
 /// The event in `bytes`: untouched when it's an envelope, wrapped in one when it's only the `data`.
-pub(super) fn event(name: &str, bytes: Vec<u8>, source: &str, id: &str) -> Result<Vec<u8>, Trouble> {
+pub(super) fn event(name: &str, bytes: Vec<u8>, source: &str, id: &str) -> Result<Vec<u8>, CliError> {
     let Ok(Value::Object(map)) = serde_json::from_slice::<Value>(&bytes) else { return Ok(bytes) };
     let is_data = !map.contains_key("specversion") && (map.contains_key("project") || map.contains_key("repository"));
     if !is_data {
@@ -37,14 +37,14 @@ pub(super) fn event(name: &str, bytes: Vec<u8>, source: &str, id: &str) -> Resul
     }
     let slug = map.get("project").and_then(|p| p.get("slug")).and_then(Value::as_str).map(str::to_owned);
     envelope(Value::Object(map), slug, source, id)
-        .map_err(|e| Trouble::new(Exit::Failed, format!("{name} can't be wrapped into an event: {e}")))
+        .map_err(|e| CliError::new(CommandExit::Failed, format!("{name} can't be wrapped into an event: {e}")))
 }
 
 /// The event that asks for `request`.
-pub(super) fn wrap(request: ProjectReady, source: &str, id: &str) -> Result<Vec<u8>, Trouble> {
+pub(super) fn wrap(request: ProjectReady, source: &str, id: &str) -> Result<Vec<u8>, CliError> {
     let slug = Some(request.project.slug.to_string());
     envelope(request, slug, source, id)
-        .map_err(|e| Trouble::new(Exit::Failed, format!("the event can't be written as JSON: {e}")))
+        .map_err(|e| CliError::new(CommandExit::Failed, format!("the event can't be written as JSON: {e}")))
 }
 
 fn envelope<T: serde::Serialize>(
@@ -58,13 +58,13 @@ fn envelope<T: serde::Serialize>(
 }
 
 /// Refuses fields of `data` that nobody would read: the workers tolerate them, but in a person's file they are typos.
-pub(super) fn known_fields(name: &str, body: &[u8], request: &Request) -> Result<(), Trouble> {
+pub(super) fn known_fields(name: &str, body: &[u8], request: &Request) -> Result<(), CliError> {
     let sent: Value = serde_json::from_slice(body).unwrap_or_default();
     let read = serde_json::to_value(&request.event.data).unwrap_or_default();
     let Some(sent) = sent.get("data") else { return Ok(()) };
     match unread(sent, &read, "/data") {
         None => Ok(()),
-        Some(pointer) => Err(Trouble::usage(format!("{name}: {pointer} isn't a field of this event")).hint(
+        Some(pointer) => Err(CliError::usage(format!("{name}: {pointer} isn't a field of this event")).hint(
             "compare it with the JSON Schema of slipway.project.ready.v1; opaque ids belong into /data/correlation",
         )),
     }

@@ -15,10 +15,10 @@ use jiff::Timestamp;
 use serde_json::json;
 use slipway_protocol::{CONTENT_TYPE, ErrorCode, Metadata, Rejection, Request, decode, topology};
 
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::Printer;
-use crate::settings::Settings;
-use crate::trouble::{Exit, Trouble};
+use crate::settings::ConnectionSettings;
+use crate::trouble::{CliError, CommandExit};
 use crate::watch;
 
 /// `source` of the events that this command makes.
@@ -26,7 +26,7 @@ pub(crate) const SOURCE: &str = "/slipway/cli";
 
 /// A request, from a file or from flags.
 #[derive(Debug, Args)]
-pub(crate) struct Asked {
+pub(crate) struct Submission {
     /// A CloudEvent of type slipway.project.ready.v1, or only its `data`, as JSON; `-` reads stdin
     #[arg(value_name = "FILE", required_unless_present = "project")]
     file: Option<PathBuf>,
@@ -40,11 +40,11 @@ pub(crate) struct Asked {
     event_id: Option<String>,
 
     #[command(flatten)]
-    flags: flags::Flags,
+    flags: flags::RequestFlags,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Submit {
+pub(crate) struct SubmitArgs {
     /// Validate, and print the event as it would be sent; nothing is published
     #[arg(long)]
     dry_run: bool,
@@ -54,19 +54,23 @@ pub(crate) struct Submit {
     watch: bool,
 
     #[command(flatten)]
-    how: watch::How,
+    how: watch::WatchOptions,
 
     #[command(flatten)]
-    asked: Asked,
+    asked: Submission,
 }
 
 /// A request that is valid, and the bytes that ask for it.
-pub(crate) struct Ready {
+pub(crate) struct PreparedRequest {
     body: Vec<u8>,
     pub(crate) request: Request,
 }
 
-pub(crate) async fn run(args: Submit, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
+pub(crate) async fn run(
+    args: SubmitArgs,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
     let ready = args.asked.prepare()?;
     let id = ready.request.deployment_id();
     let event = &ready.request.event;
@@ -77,10 +81,10 @@ pub(crate) async fn run(args: Submit, settings: &Settings, printer: &Printer) ->
             printer.pretty_json(event);
         }
         printer.note(&format!("Valid, not published: it would be deployment {id}"));
-        return Ok(Exit::Success);
+        return Ok(CommandExit::Success);
     }
     // Before anything is published: who wants to watch must be able to.
-    let memory = args.watch.then(|| Memory::new(settings)).transpose()?;
+    let memory = args.watch.then(|| Database::new(settings)).transpose()?;
     let correlation_id = event.data.correlation.get("correlation_id").and_then(|id| id.as_str());
     send::publish(&send::message(event, correlation_id, ready.body.clone()), settings).await?;
     if printer.is_json() {
@@ -103,14 +107,14 @@ pub(crate) async fn run(args: Submit, settings: &Settings, printer: &Printer) ->
             if !printer.is_json() {
                 printer.hint(&format!("run `slipway watch {id}`"));
             }
-            Ok(Exit::Success)
+            Ok(CommandExit::Success)
         }
     }
 }
 
-impl Asked {
+impl Submission {
     /// Reads and validates it, as the workers will.
-    pub(crate) fn prepare(&self) -> Result<Ready, Trouble> {
+    pub(crate) fn prepare(&self) -> Result<PreparedRequest, CliError> {
         let event_id = self.event_id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
         let (name, body) = match &self.file {
             Some(file) => {
@@ -124,14 +128,14 @@ impl Asked {
         let request = decode(&body, &metadata).map_err(|rejection| refused(&name, &rejection))?;
         if let Some(at) = request.event.data.expires_at.filter(|at| *at <= Timestamp::now()) {
             let trouble =
-                Trouble::usage(format!("{name}: /data/expires_at is over ({at}): {}", ErrorCode::ExpiredEvent));
+                CliError::usage(format!("{name}: /data/expires_at is over ({at}): {}", ErrorCode::ExpiredEvent));
             return Err(trouble.hint("set a later expiry time, or none"));
         }
         input::known_fields(&name, &body, &request)?;
-        Ok(Ready { body, request })
+        Ok(PreparedRequest { body, request })
     }
 }
 
-fn refused(name: &str, rejection: &Rejection) -> Trouble {
-    Trouble::usage(format!("{name}: {}: {}", rejection.code, rejection.message)).hint(rejection.code.next_action())
+fn refused(name: &str, rejection: &Rejection) -> CliError {
+    CliError::usage(format!("{name}: {}: {}", rejection.code, rejection.message)).hint(rejection.code.next_action())
 }

@@ -14,7 +14,7 @@ use slipway_protocol::names::VariableName;
 use slipway_protocol::{SealedSecret, SecretSource};
 
 use super::flags::pair;
-use crate::trouble::Trouble;
+use crate::trouble::CliError;
 
 /// The largest value, as the workers accept it.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -53,24 +53,24 @@ impl SealTo {
 pub(super) fn sealed(
     arguments: &[String],
     seal_to: Option<&SealTo>,
-) -> Result<BTreeMap<VariableName, SecretSource>, Trouble> {
+) -> Result<BTreeMap<VariableName, SecretSource>, CliError> {
     let mut secrets = BTreeMap::new();
     let mut stdin_read = false;
     for argument in arguments {
-        let (name, from) = pair(argument).map_err(|e| Trouble::usage(format!("--secret {e}")).hint(FORM))?;
+        let (name, from) = pair(argument).map_err(|e| CliError::usage(format!("--secret {e}")).hint(FORM))?;
         let Some(key) = seal_to else {
-            return Err(Trouble::usage(format!("--secret {name} needs --seal-to, the workers' public key"))
+            return Err(CliError::usage(format!("--secret {name} needs --seal-to, the workers' public key"))
                 .hint("ask whoever runs the workers for what `slipway keys public` prints"));
         };
         if from == "-" && std::mem::replace(&mut stdin_read, true) {
-            return Err(Trouble::usage(format!("--secret {name}: only one value can come from stdin")).hint(FORM));
+            return Err(CliError::usage(format!("--secret {name}: only one value can come from stdin")).hint(FORM));
         }
         let value = value(&name, from)?;
         let sealed_box = seal::seal(&key.public_key, &value)
-            .map_err(|e| Trouble::usage(format!("--seal-to: the key {} is {e}", key.key_id)).hint(FORM))?;
+            .map_err(|e| CliError::usage(format!("--seal-to: the key {} is {e}", key.key_id)).hint(FORM))?;
         let source = SecretSource::Sealed(SealedSecret { key_id: key.key_id.clone(), sealed_box });
         if secrets.insert(name.clone(), source).is_some() {
-            return Err(Trouble::usage(format!("the secret {name} is given twice")));
+            return Err(CliError::usage(format!("the secret {name} is given twice")));
         }
     }
     Ok(secrets)
@@ -78,7 +78,7 @@ pub(super) fn sealed(
 
 const FORM: &str = "give --secret NAME=@FILE, or NAME=- for stdin, with --seal-to KEY_ID:PUBLIC";
 
-fn value(name: &VariableName, from: &str) -> Result<SecretString, Trouble> {
+fn value(name: &VariableName, from: &str) -> Result<SecretString, CliError> {
     let mut text = String::new();
     let done = match from.strip_prefix('@') {
         Some(path) => {
@@ -86,17 +86,17 @@ fn value(name: &VariableName, from: &str) -> Result<SecretString, Trouble> {
         }
         None if from == "-" => std::io::stdin().lock().take(MAX_BYTES + 2).read_to_string(&mut text),
         None => {
-            return Err(Trouble::usage(format!("--secret {name}: a value in an argument can be read by others"))
+            return Err(CliError::usage(format!("--secret {name}: a value in an argument can be read by others"))
                 .hint(FORM.to_owned() + "; treat the value that you gave as leaked"));
         }
     };
-    done.map_err(|e| Trouble::usage(format!("--secret {name}: its value can't be read: {e}")).hint(FORM))?;
+    done.map_err(|e| CliError::usage(format!("--secret {name}: its value can't be read: {e}")).hint(FORM))?;
     // Editors and `echo` end a file with a newline that isn't meant; the workers do the same for mounted secrets.
     if text.ends_with('\n') {
         text.pop();
     }
     if text.is_empty() || text.len() as u64 > MAX_BYTES {
-        return Err(Trouble::usage(format!("--secret {name}: its value must have 1 byte to 64 KiB")));
+        return Err(CliError::usage(format!("--secret {name}: its value must have 1 byte to 64 KiB")));
     }
     Ok(SecretString::from(text))
 }

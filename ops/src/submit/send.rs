@@ -6,27 +6,28 @@ use slipway_protocol::{CONTENT_TYPE, CloudEvent, topology};
 use slipway_worker::amqp::{PublishError, Publisher};
 use slipway_worker::message::Outgoing;
 
-use crate::broker::Bus;
-use crate::settings::Settings;
-use crate::trouble::{Exit, Trouble};
+use crate::broker::BrokerClient;
+use crate::settings::ConnectionSettings;
+use crate::trouble::{CliError, CommandExit};
 
-pub(crate) async fn publish(message: &Outgoing, settings: &Settings) -> Result<(), Trouble> {
-    let bus = Bus::connect(settings).await?;
+pub(crate) async fn publish(message: &Outgoing, settings: &ConnectionSettings) -> Result<(), CliError> {
+    let bus = BrokerClient::connect(settings).await?;
     let publisher = Publisher::open(&bus.link).await.map_err(|e| bus.trouble(&e))?;
     let done = publisher.publish(message).await;
     bus.link.close().await;
     done.map_err(|error| match error {
         PublishError::Returned { .. } | PublishError::Nacked => {
-            Trouble::new(Exit::Failed, format!("the request isn't published: {error}"))
+            CliError::new(CommandExit::Failed, format!("the request isn't published: {error}"))
                 .hint("run `slipway topology check`: no queue takes requests, or it's full")
         }
-        PublishError::Broken(e) if is_no_exchange(&e) => Trouble::new(
-            Exit::Failed,
+        PublishError::Broken(e) if is_no_exchange(&e) => CliError::new(
+            CommandExit::Failed,
             format!("the request isn't published: there is no exchange {}", topology::REQUESTS),
         )
         .hint("run `slipway topology apply`, or start a worker"),
         PublishError::Broken(e) => {
-            let trouble = Trouble::new(Exit::Unavailable, format!("whether the request is published isn't known: {e}"));
+            let trouble =
+                CliError::new(CommandExit::Unavailable, format!("whether the request is published isn't known: {e}"));
             trouble.hint("submit it again with the same source and id: a duplicate is recognised")
         }
     })

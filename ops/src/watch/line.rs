@@ -5,7 +5,7 @@ use slipway_protocol::{Change, Failure, ProgressKind};
 
 /// An event as a line.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct EventLine {
     /// A stage's name, or `attempt`, or empty.
     pub(crate) about: String,
     /// What happened.
@@ -13,8 +13,8 @@ pub(crate) struct Line {
 }
 
 /// The line of an event, or nothing for log lines, which have a form of their own.
-pub(crate) fn of(kind: &ProgressKind) -> Option<Line> {
-    let line = |about: &str, text: String| Some(Line { about: about.to_owned(), text });
+pub(crate) fn of(kind: &ProgressKind) -> Option<EventLine> {
+    let line = |about: &str, text: String| Some(EventLine { about: about.to_owned(), text });
     match kind {
         ProgressKind::Accepted => line("", "accepted".to_owned()),
         ProgressKind::AttemptStarted { attempt } => line("attempt", format!("{attempt} started")),

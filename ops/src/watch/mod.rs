@@ -16,12 +16,12 @@ use clap::Args;
 use jiff::SignedDuration;
 use slipway_protocol::{DeploymentId, DeploymentResult};
 
-use crate::memory::Memory;
+use crate::memory::Database;
 use crate::print::Printer;
-use crate::settings::Settings;
-use crate::trouble::{Exit, Trouble};
-use told::{Said, Told};
-use view::View;
+use crate::settings::ConnectionSettings;
+use crate::trouble::{CliError, CommandExit};
+use told::{Event, EventBody};
+use view::EventView;
 
 /// How long it waits at most before it asks again.
 const POLL: Duration = Duration::from_secs(1);
@@ -29,18 +29,18 @@ const POLL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
-pub(crate) struct Watch {
+pub(crate) struct WatchArgs {
     /// The deployment's id, or a beginning of it that no other has
     #[arg(value_name = "DEPLOYMENT")]
     id: String,
 
     #[command(flatten)]
-    pub(crate) how: How,
+    pub(crate) how: WatchOptions,
 }
 
 /// How to watch; shared with `submit --watch`.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct How {
+pub(crate) struct WatchOptions {
     /// Show what remote commands write, too
     #[arg(long)]
     logs: bool,
@@ -50,8 +50,12 @@ pub(crate) struct How {
     appear_within: SignedDuration,
 }
 
-pub(crate) async fn run(args: &Watch, settings: &Settings, printer: &Printer) -> Result<Exit, Trouble> {
-    let memory = Memory::new(settings)?;
+pub(crate) async fn run(
+    args: &WatchArgs,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let memory = Database::new(settings)?;
     // A full id may be that of a request which no worker has accepted yet.
     let id = match args.id.parse() {
         Ok(id) => id,
@@ -61,9 +65,14 @@ pub(crate) async fn run(args: &Watch, settings: &Settings, printer: &Printer) ->
 }
 
 /// Watches one deployment to its end.
-pub(crate) async fn follow(id: DeploymentId, how: &How, memory: &Memory, printer: &Printer) -> Result<Exit, Trouble> {
+pub(crate) async fn follow(
+    id: DeploymentId,
+    how: &WatchOptions,
+    memory: &Database,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
     let wakeups = memory.store.listen();
-    let mut view = View::new(*printer, how.logs);
+    let mut view = EventView::new(*printer, how.logs);
     view.waiting("for a worker to accept the request");
     appear(id, how, memory, &wakeups).await?;
     let mut seen = 0;
@@ -90,14 +99,14 @@ pub(crate) async fn follow(id: DeploymentId, how: &How, memory: &Memory, printer
 async fn step(
     id: DeploymentId,
     seen: &mut u64,
-    memory: &Memory,
-    view: &mut View,
+    memory: &Database,
+    view: &mut EventView,
 ) -> Result<Option<DeploymentResult>, slipway_worker::store::StoreError> {
     for event in memory.store.events(id, *seen).await? {
         *seen = event.sequence;
-        let told = Told::read(event.event);
+        let told = Event::read(event.event);
         view.event(&told);
-        if let Said::Result(result) = told.said {
+        if let EventBody::Result(result) = told.said {
             return Ok(Some(*result));
         }
     }
@@ -114,17 +123,17 @@ async fn step(
 /// Waits until the deployment is known.
 async fn appear(
     id: DeploymentId,
-    how: &How,
-    memory: &Memory,
+    how: &WatchOptions,
+    memory: &Database,
     wakeups: &slipway_worker::store::Wakeups,
-) -> Result<(), Trouble> {
+) -> Result<(), CliError> {
     let patience = Duration::try_from(how.appear_within).unwrap_or_default();
     let began = Instant::now();
     while memory.store.deployment(id).await.map_err(|e| memory.trouble(&e))?.is_none() {
         let left = patience.saturating_sub(began.elapsed());
         if left.is_zero() {
             let message = format!("no worker has accepted deployment {id} within {}", line::duration(millis(patience)));
-            return Err(Trouble::new(Exit::Failed, message)
+            return Err(CliError::new(CommandExit::Failed, message)
                 .hint("check the id, that a worker runs, and `slipway topology check`"));
         }
         wakeups.outbox(POLL.min(left)).await;

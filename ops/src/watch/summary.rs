@@ -4,13 +4,13 @@ use slipway_protocol::{Action, DeploymentResult, Outcome};
 
 use super::line::{between, change_word, duration, short};
 use crate::print::{Printer, Table};
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{CliError, CommandExit};
 
 /// Prints the end of a deployment.
 ///
 /// # Errors
 /// The failure as it's shown to a person, when that is how it ended.
-pub(crate) fn print(result: &DeploymentResult, printer: &Printer) -> Result<Exit, Trouble> {
+pub(crate) fn print(result: &DeploymentResult, printer: &Printer) -> Result<CommandExit, CliError> {
     let took = duration(between(result.accepted_at, result.finished_at));
     tables(result, printer);
     let what = what(result);
@@ -52,11 +52,11 @@ fn findings(result: &DeploymentResult, printer: &Printer) {
 }
 
 /// The exit code of an outcome.
-pub(crate) fn exit(outcome: Outcome) -> Exit {
+pub(crate) fn exit(outcome: Outcome) -> CommandExit {
     match outcome {
-        Outcome::Succeeded | Outcome::AlreadyDeployed => Exit::Success,
-        Outcome::Failed | Outcome::MissingSecret => Exit::Failed,
-        Outcome::Cancelled | Outcome::Superseded => Exit::Overtaken,
+        Outcome::Succeeded | Outcome::AlreadyDeployed => CommandExit::Success,
+        Outcome::Failed | Outcome::MissingSecret => CommandExit::Failed,
+        Outcome::Cancelled | Outcome::Superseded => CommandExit::Overtaken,
     }
 }
 
@@ -80,15 +80,15 @@ pub(crate) fn tables(result: &DeploymentResult, printer: &Printer) {
     printer.line("");
 }
 
-fn failed(result: &DeploymentResult) -> Trouble {
+fn failed(result: &DeploymentResult) -> CliError {
     let Some(failure) = &result.failure else {
-        return Trouble::new(Exit::Failed, format!("{} failed, and its result doesn't say why", what(result)));
+        return CliError::new(CommandExit::Failed, format!("{} failed, and its result doesn't say why", what(result)));
     };
     let message = match &result.missing_secret {
         Some(name) => format!("{} ({name})", short(failure)),
         None => short(failure),
     };
-    Trouble::new(Exit::Failed, message).details(failure.tail.clone()).hint(failure.next_action.clone())
+    CliError::new(CommandExit::Failed, message).details(failure.tail.clone()).hint(failure.next_action.clone())
 }
 
 /// The project and its commit.

@@ -5,17 +5,17 @@ use serde_json::Value;
 use slipway_protocol::{CloudEvent, DeploymentResult, EventType, Progress};
 
 /// An event that was told to everybody.
-pub(crate) struct Told {
+pub(crate) struct Event {
     /// When it happened.
     pub(crate) time: Option<Timestamp>,
     /// What it says.
-    pub(crate) said: Said,
+    pub(crate) said: EventBody,
     /// The event as it was sent.
     pub(crate) event: Value,
 }
 
 /// What an event says.
-pub(crate) enum Said {
+pub(crate) enum EventBody {
     /// How it's getting on.
     Progress(Box<Progress>),
     /// How it ended.
@@ -24,16 +24,16 @@ pub(crate) enum Said {
     Unknown,
 }
 
-impl Told {
+impl Event {
     /// Reads an event.
     pub(crate) fn read(event: Value) -> Self {
         let of_type = |t: EventType| event.get("type").and_then(Value::as_str) == Some(t.as_str());
         let said = if of_type(EventType::Progress) {
-            data(&event).map_or(Said::Unknown, |progress| Said::Progress(Box::new(progress)))
+            data(&event).map_or(EventBody::Unknown, |progress| EventBody::Progress(Box::new(progress)))
         } else if of_type(EventType::Result) {
-            data(&event).map_or(Said::Unknown, |result| Said::Result(Box::new(result)))
+            data(&event).map_or(EventBody::Unknown, |result| EventBody::Result(Box::new(result)))
         } else {
-            Said::Unknown
+            EventBody::Unknown
         };
         let time = event.get("time").and_then(Value::as_str).and_then(|t| t.parse().ok());
         Self { time, said, event }

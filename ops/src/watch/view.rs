@@ -9,18 +9,18 @@ use jiff::Timestamp;
 use slipway_protocol::{Action, ProgressKind, Stage};
 
 use super::line;
-use super::told::{Said, Told};
+use super::told::{Event, EventBody};
 use crate::print::{Printer, clean};
 
 /// Shows the events of one deployment as they come.
-pub(crate) struct View {
+pub(crate) struct EventView {
     printer: Printer,
     with_logs: bool,
     since: Option<Timestamp>,
     spinner: Option<ProgressBar>,
 }
 
-impl View {
+impl EventView {
     pub(crate) fn new(printer: Printer, with_logs: bool) -> Self {
         let spinner = printer.is_live().then(spinner);
         Self { printer, with_logs, since: None, spinner }
@@ -43,11 +43,11 @@ impl View {
     }
 
     /// Shows one event.
-    pub(crate) fn event(&mut self, told: &Told) {
+    pub(crate) fn event(&mut self, told: &Event) {
         if self.printer.is_json() {
             return self.printer.json(&told.event);
         }
-        let Said::Progress(progress) = &told.said else { return };
+        let EventBody::Progress(progress) = &told.said else { return };
         let time = told.time.unwrap_or_else(Timestamp::now);
         let since = *self.since.get_or_insert(time);
         self.spin(progress.action, &progress.kind, time);
@@ -111,7 +111,7 @@ impl View {
     }
 }
 
-impl Drop for View {
+impl Drop for EventView {
     fn drop(&mut self) {
         self.end();
     }

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_inventory_changes_only_what_is_given_and_keeps_keys_encrypted() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let operator = || operator(Some(&database), None);
@@ -44,7 +44,7 @@ async fn the_inventory_changes_only_what_is_given_and_keeps_keys_encrypted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_cannot_be_checked_says_why_and_what_to_do() {
-    let (database, _store) = Database::migrated("w").await;
+    let (database, _store) = TestDatabase::migrated("w").await;
     let dir = tempfile::tempdir().unwrap();
     let operator = || operator(Some(&database), None);
     let key = dir.path().join("key");

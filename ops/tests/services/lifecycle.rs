@@ -5,19 +5,19 @@ use slipway_protocol::Action;
 
 /// A running system with one deployed version after the other of `corner-shop` on `vps-267179`.
 struct Shop {
-    database: Database,
+    database: TestDatabase,
     amqp: SecretString,
-    outside: Outside,
-    worker: Worker,
+    outside: TestClient,
+    worker: TestWorker,
 }
 
 impl Shop {
     async fn new(commits: &[&str]) -> Self {
-        let (database, store) = Database::migrated("w").await;
+        let (database, store) = TestDatabase::migrated("w").await;
         let amqp = vhost();
-        let outside = Outside::new(&amqp).await;
-        let pipeline = Scripted::new(|_| async { Ok(report(Change::Changed)) });
-        let worker = Worker::start(store, &amqp, pipeline, Options::default());
+        let outside = TestClient::new(&amqp).await;
+        let pipeline = ScriptedStages::new(|_| async { Ok(report(Change::Changed)) });
+        let worker = TestWorker::start(store, &amqp, pipeline, WorkerOptions::default());
         let mut shop = Self { database, amqp, outside, worker };
         for commit in commits {
             shop.deploy(commit, "vps-267179").await;

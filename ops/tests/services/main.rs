@@ -19,17 +19,17 @@ use std::time::Duration;
 use it::{sample, slipway, transcript};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
-use services::rig::{Options, Outside, Scripted, Worker, incoming, report, request};
-use services::{Database, broker, vhost};
+use services::rig::{ScriptedStages, TestClient, TestWorker, WorkerOptions, incoming, report, request};
+use services::{TestDatabase, broker, vhost};
 use slipway_deploy::StageError;
 use slipway_protocol::names::ServiceName;
 use slipway_protocol::{
     Change, DeploymentId, ErrorCode, Failure, ProgressKind, ServiceReport, Stage, StageSummary, decode,
 };
-use slipway_worker::store::{End, StageEnd, Store};
+use slipway_worker::store::{AttemptSummary, DeploymentEnd, Store};
 
 /// The binary as an operator of this database and broker runs it.
-fn operator(database: Option<&Database>, amqp: Option<&SecretString>) -> assert_cmd::Command {
+fn operator(database: Option<&TestDatabase>, amqp: Option<&SecretString>) -> assert_cmd::Command {
     let mut command = slipway();
     command.env("USER", "ada").timeout(Duration::from_secs(60));
     if let Some(database) = database {
@@ -104,8 +104,8 @@ async fn succeed(store: &Store) {
         image: "ghcr.io/acme/shop-backend:sha-0123456".to_owned(),
         restarts: 0,
     };
-    let seen = StageEnd { services: vec![service], stages, round_trips: Some(9), ..StageEnd::default() };
-    let end = End::Succeeded { url: Some("http://203.0.113.10:8080".to_owned()) };
+    let seen = AttemptSummary { services: vec![service], stages, round_trips: Some(9), ..AttemptSummary::default() };
+    let end = DeploymentEnd::Succeeded { url: Some("http://203.0.113.10:8080".to_owned()) };
     store.finish(&claim.lease, &end, &seen).await.unwrap();
 }
 
@@ -116,13 +116,13 @@ async fn fail(store: &Store, code: ErrorCode) {
     let failure = Failure::new(code, Some(Stage::Preflight), "port 8080 is held by process nginx (pid 77)");
     let failure = Failure { tail: vec!["LISTEN 0.0.0.0:8080".to_owned()], ..failure };
     store.stage_failed(&claim.lease, Stage::Preflight, &failure, Duration::from_millis(700), true).await.unwrap();
-    let end = End::Failed { failure, missing_secret: None, reason: "permanent" };
-    store.finish(&claim.lease, &end, &StageEnd::default()).await.unwrap();
+    let end = DeploymentEnd::Failed { failure, missing_secret: None, reason: "permanent" };
+    store.finish(&claim.lease, &end, &AttemptSummary::default()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deployments_are_listed_filtered_and_shown_without_any_secret() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let operator = || operator(Some(&database), None);
     snapshot("deployments-none", &run(operator(), &["deployments", "list"]).await);
     let good = accept(&store, &with_secrets("corner-shop")).await;
@@ -153,7 +153,7 @@ async fn deployments_are_listed_filtered_and_shown_without_any_secret() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_origins_of_a_projects_variables_are_shown_without_values() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let operator = || operator(Some(&database), None);
     let id = accept(&store, &with_secrets("corner-shop")).await;
     let early = run(operator(), &["deployments", "show", "--env", &id.to_string()]).await;
@@ -172,17 +172,17 @@ async fn the_origins_of_a_projects_variables_are_shown_without_values() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_listed_shown_and_replayed_into_a_new_deployment() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let amqp = vhost();
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     // What is in the way goes away after the first attempt.
-    let pipeline = Scripted::new(|call| async move {
+    let pipeline = ScriptedStages::new(|call| async move {
         match call.attempt {
             1 => Err(StageError::new(ErrorCode::PortOccupied, "port 8080 is held by process nginx (pid 77)")),
             _ => Ok(report(Change::Changed)),
         }
     });
-    let worker = Worker::start(store.clone(), &amqp, pipeline, Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline, WorkerOptions::default());
     let body = request(|event| event["data"]["variables"] = json!({ "GREETING": "hunter2" }));
     outside.publish(&body).await;
     outside.dead_letter().await;
@@ -224,6 +224,6 @@ async fn a_dead_letter_is_listed_shown_and_replayed_into_a_new_deployment() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_schema_the_operator_is_told_to_start_a_worker() {
-    let database = Database::new().await;
+    let database = TestDatabase::new().await;
     snapshot("no-schema", &run(operator(Some(&database), None), &["deployments", "list"]).await);
 }

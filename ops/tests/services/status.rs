@@ -7,7 +7,7 @@ use slipway_worker::message::Outgoing;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_tells_who_works_and_what_waits_and_exits_with_1_when_something_needs_a_look() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let amqp = vhost();
     let operator = || operator(Some(&database), Some(&amqp));
     let nothing = json_of(operator(), &["status"]).await;
@@ -15,11 +15,11 @@ async fn status_tells_who_works_and_what_waits_and_exits_with_1_when_something_n
     assert!(nothing["problems"][0].as_str().unwrap().contains("no worker"), "{nothing}");
     assert!(nothing["problems"].to_string().contains("slipway topology apply"), "{nothing}");
 
-    let worker = Worker::start(
+    let worker = TestWorker::start(
         store.clone(),
         &amqp,
-        Scripted::new(|_| async { Ok(report(Change::Changed)) }),
-        Options::default(),
+        ScriptedStages::new(|_| async { Ok(report(Change::Changed)) }),
+        WorkerOptions::default(),
     );
     assert!(worker.readiness.ready().await);
     let well = json_of(operator(), &["status"]).await;
@@ -59,7 +59,7 @@ async fn status_tells_who_works_and_what_waits_and_exits_with_1_when_something_n
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_without_rabbitmq_tells_the_rest_and_which_addresses_were_tried() {
-    let (database, _store) = Database::migrated("w").await;
+    let (database, _store) = TestDatabase::migrated("w").await;
     let nobody: SecretString = "amqp://me:hunter2@127.0.0.1:1,amqp://me:hunter2@127.0.0.1:2/v".to_owned().into();
     let shown = run(operator(Some(&database), Some(&nobody)), &["status"]).await;
     assert!(shown.starts_with("exit: 4\n") && shown.contains("deployments pending"), "{shown}");

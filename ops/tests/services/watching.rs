@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watching_tells_history_and_presence_once_each_and_in_order() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let id = accept(&store, &with_secrets("corner-shop")).await;
     let claim = store.claim(Duration::from_secs(60)).await.unwrap().unwrap();
     let first = stage(&store, &claim.lease, Stage::Preflight).await;
@@ -28,15 +28,15 @@ async fn watching_tells_history_and_presence_once_each_and_in_order() {
     }
     let second = stage(&store, &claim.lease, Stage::Clone).await;
     assert_eq!((lines.recv().await, lines.recv().await), (Some(5), Some(6)));
-    let seen = StageEnd { stages: vec![first, second], ..StageEnd::default() };
-    store.finish(&claim.lease, &End::Succeeded { url: None }, &seen).await.unwrap();
+    let seen = AttemptSummary { stages: vec![first, second], ..AttemptSummary::default() };
+    store.finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &seen).await.unwrap();
     assert_eq!((lines.recv().await, lines.recv().await), (Some(7), None));
     assert_eq!(tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap().code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_terminal_the_running_stage_shows_its_place_and_its_last_line() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let id = accept(&store, &with_secrets("corner-shop")).await;
     let claim = store.claim(Duration::from_secs(60)).await.unwrap().unwrap();
     let first = stage(&store, &claim.lease, Stage::Preflight).await;
@@ -70,7 +70,11 @@ async fn on_a_terminal_the_running_stage_shows_its_place_and_its_last_line() {
     }
     assert!(screen.contains("preflight  changed in 1.5 s"), "{screen}");
     store
-        .finish(&claim.lease, &End::Succeeded { url: None }, &StageEnd { stages: vec![first], ..StageEnd::default() })
+        .finish(
+            &claim.lease,
+            &DeploymentEnd::Succeeded { url: None },
+            &AttemptSummary { stages: vec![first], ..AttemptSummary::default() },
+        )
         .await
         .unwrap();
     while let Some(chunk) = chunks.recv().await {
@@ -82,7 +86,7 @@ async fn on_a_terminal_the_running_stage_shows_its_place_and_its_last_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exit_code_of_watching_is_the_outcome() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let operator = || operator(Some(&database), None);
     let good = accept(&store, &with_secrets("corner-shop")).await;
     succeed(&store).await;
@@ -102,7 +106,7 @@ async fn the_exit_code_of_watching_is_the_outcome() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_pruned_long_ago_still_ends_the_watch_with_its_result() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let id = accept(&store, &with_secrets("corner-shop")).await;
     succeed(&store).await;
     database.sql.execute("DELETE FROM outbox", &[]).await.unwrap();
@@ -112,11 +116,15 @@ async fn an_event_pruned_long_ago_still_ends_the_watch_with_its_result() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn submit_and_watch_together_end_with_the_outcome() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let amqp = vhost();
-    let _outside = Outside::new(&amqp).await;
-    let worker =
-        Worker::start(store, &amqp, Scripted::new(|_| async { Ok(report(Change::Changed)) }), Options::default());
+    let _outside = TestClient::new(&amqp).await;
+    let worker = TestWorker::start(
+        store,
+        &amqp,
+        ScriptedStages::new(|_| async { Ok(report(Change::Changed)) }),
+        WorkerOptions::default(),
+    );
     let mut submit = operator(Some(&database), Some(&amqp));
     submit.write_stdin(request(|_| {}));
     let told = run(submit, &["submit", "-", "--watch"]).await;

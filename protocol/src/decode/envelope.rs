@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::refusal::{PLAINTEXT_RULE, Refused, refuse, refuse_at, shown, unsupported};
-use super::request::{Known, Metadata};
+use super::refusal::{DecodeFailure, PLAINTEXT_RULE, refuse, refuse_at, shown, unsupported};
+use super::request::{Metadata, PartialEnvelope};
 use super::{MAX_MESSAGE_BYTES, plaintext, too_large};
 use crate::topology::REPLAY_HEADER;
 use crate::{CONTENT_TYPE, ErrorCode, EventType};
@@ -12,8 +12,8 @@ use crate::{CONTENT_TYPE, ErrorCode, EventType};
 pub(super) fn opened(
     body: &[u8],
     metadata: &Metadata,
-    known: &mut Known,
-) -> Result<(EventType, Map<String, Value>), Refused> {
+    known: &mut PartialEnvelope,
+) -> Result<(EventType, Map<String, Value>), DecodeFailure> {
     if let Some(replay) = metadata.headers.get(REPLAY_HEADER) {
         let malformed = |_| refuse(ErrorCode::InvalidField, format!("header {REPLAY_HEADER} must be a UUID"));
         known.replay = Some(replay.parse().map_err(malformed)?);
@@ -63,7 +63,7 @@ fn envelope(
     body: &[u8],
     binary: Option<Map<String, Value>>,
     metadata: &Metadata,
-) -> Result<Map<String, Value>, Refused> {
+) -> Result<Map<String, Value>, DecodeFailure> {
     let value: Value = serde_json::from_slice(body).map_err(|e| {
         refuse(ErrorCode::NotJson, format!("the body isn't JSON (line {}, column {})", e.line(), e.column()))
     })?;
@@ -84,7 +84,7 @@ fn envelope(
 }
 
 /// Keeps what can be read, so that even a refused request gets its result event.
-fn remember(envelope: &Map<String, Value>, known: &mut Known) {
+fn remember(envelope: &Map<String, Value>, known: &mut PartialEnvelope) {
     let text = |name: &str| envelope.get(name).and_then(Value::as_str).filter(|v| attribute(v)).map(str::to_owned);
     known.source = text("source");
     known.id = text("id");
@@ -109,7 +109,7 @@ fn attribute(value: &str) -> bool {
     !value.is_empty() && value.len() <= 200 && !value.chars().any(unprintable)
 }
 
-fn attributes(envelope: &Map<String, Value>) -> Result<(), Refused> {
+fn attributes(envelope: &Map<String, Value>) -> Result<(), DecodeFailure> {
     for name in ["specversion", "id", "source", "type"] {
         match envelope.get(name) {
             Some(Value::String(v)) if attribute(v) => {}
@@ -150,7 +150,7 @@ fn attributes(envelope: &Map<String, Value>) -> Result<(), Refused> {
 }
 
 /// The type of request of this name.
-fn request_type(name: &str) -> Result<EventType, Refused> {
+fn request_type(name: &str) -> Result<EventType, DecodeFailure> {
     let mut requests = EventType::ALL.into_iter().filter(|t| t.action().is_some());
     if let Some(found) = EventType::named(name).filter(|t| t.action().is_some()) {
         return Ok(found);

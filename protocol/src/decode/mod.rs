@@ -17,8 +17,8 @@ use crate::{
     ProjectStop, ProjectUndeploy,
 };
 use envelope::opened;
-use refusal::{Refused, broken, from_serde, pointer, refuse_at, unsupported};
-pub use request::{Known, Message, Metadata, Rejection, Request};
+use refusal::{DecodeFailure, broken, from_serde, pointer, refuse_at, unsupported};
+pub use request::{Message, Metadata, PartialEnvelope, Rejection, Request};
 
 /// The largest message that is read, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
@@ -50,13 +50,17 @@ pub fn decode(body: &[u8], metadata: &Metadata) -> Result<Request, Rejection> {
     })
 }
 
-fn with_known<T>(read: impl FnOnce(&mut Known) -> Result<T, Refused>) -> Result<T, Rejection> {
-    let mut known = Known::default();
+fn with_known<T>(read: impl FnOnce(&mut PartialEnvelope) -> Result<T, DecodeFailure>) -> Result<T, Rejection> {
+    let mut known = PartialEnvelope::default();
     read(&mut known).map_err(|(code, pointer, message)| Rejection { code, pointer, message, known: Box::new(known) })
 }
 
-fn message(event_type: EventType, envelope: Map<String, Value>, replay: Option<Uuid>) -> Result<Message, Refused> {
-    fn event<T: DeserializeOwned>(envelope: Map<String, Value>) -> Result<CloudEvent<T>, Refused> {
+fn message(
+    event_type: EventType,
+    envelope: Map<String, Value>,
+    replay: Option<Uuid>,
+) -> Result<Message, DecodeFailure> {
+    fn event<T: DeserializeOwned>(envelope: Map<String, Value>) -> Result<CloudEvent<T>, DecodeFailure> {
         serde_path_to_error::deserialize(Value::Object(envelope)).map_err(|e| {
             let pointer = pointer(e.path());
             from_serde(&pointer, &e.into_inner().to_string())
@@ -65,7 +69,7 @@ fn message(event_type: EventType, envelope: Map<String, Value>, replay: Option<U
     fn command<T: DeserializeOwned + Into<ProjectCommand>>(
         envelope: Map<String, Value>,
         replay: Option<Uuid>,
-    ) -> Result<Message, Refused> {
+    ) -> Result<Message, DecodeFailure> {
         let event = event::<T>(envelope)?.map(Into::into);
         event.data.check().map_err(broken)?;
         Ok(Message::Command(Box::new(Request { event, replay })))

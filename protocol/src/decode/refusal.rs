@@ -4,21 +4,21 @@ use crate::ErrorCode;
 use crate::secret::PLAINTEXT;
 
 /// A code, the JSON pointer of the field where there is one, and the message.
-pub(super) type Refused = (ErrorCode, Option<String>, String);
+pub(super) type DecodeFailure = (ErrorCode, Option<String>, String);
 
-pub(super) fn refuse(code: ErrorCode, message: impl Into<String>) -> Refused {
+pub(super) fn refuse(code: ErrorCode, message: impl Into<String>) -> DecodeFailure {
     (code, None, message.into())
 }
 
-pub(super) fn refuse_at(code: ErrorCode, pointer: &str, rule: &str) -> Refused {
+pub(super) fn refuse_at(code: ErrorCode, pointer: &str, rule: &str) -> DecodeFailure {
     (code, Some(pointer.to_owned()), format!("{pointer} {rule}"))
 }
 
-pub(super) fn broken((pointer, rule): (String, String)) -> Refused {
+pub(super) fn broken((pointer, rule): (String, String)) -> DecodeFailure {
     refuse_at(ErrorCode::InvalidField, &pointer, &rule)
 }
 
-pub(super) fn unsupported() -> Refused {
+pub(super) fn unsupported() -> DecodeFailure {
     refuse_at(ErrorCode::UnsupportedType, "/type", "isn't a type of request that is handled here")
 }
 
@@ -43,7 +43,7 @@ pub(super) fn pointer(path: &serde_path_to_error::Path) -> String {
 }
 
 /// Serde's messages repeat the offending value; this keeps the rule and drops the value.
-pub(super) fn from_serde(pointer: &str, message: &str) -> Refused {
+pub(super) fn from_serde(pointer: &str, message: &str) -> DecodeFailure {
     if let Some(field) = message.strip_prefix("missing field `").and_then(|m| m.split('`').next()) {
         return refuse_at(ErrorCode::MissingField, &format!("{pointer}/{field}"), "is required");
     }

@@ -58,12 +58,12 @@ pub struct Rejection {
     /// What is wrong; never repeats a value.
     pub message: String,
     /// What could be read all the same.
-    pub known: Box<Known>,
+    pub known: Box<PartialEnvelope>,
 }
 
 /// What could be read of a message that was refused.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Known {
+pub struct PartialEnvelope {
     /// CloudEvents `source`.
     pub source: Option<String>,
     /// CloudEvents `id`.
@@ -86,7 +86,7 @@ pub struct Known {
     pub correlation: Correlation,
 }
 
-impl Known {
+impl PartialEnvelope {
     /// What was asked for, as far as the type tells; else a deployment.
     #[must_use]
     pub fn action(&self) -> Action {

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Row, Violation};
-use crate::model::{Effect, What};
+use super::{DeploymentRow, Violation};
+use crate::model::{Effect, EffectKind};
 
 /// Who acts on a project, and the newest fence that was seen there.
 #[derive(Default)]
@@ -13,19 +13,19 @@ struct Project<'e> {
 }
 
 /// Goes through the log; gives how many stages were refused.
-pub(super) fn check(log: &[Effect], deployments: &[Row], found: &mut Vec<Violation>) -> usize {
+pub(super) fn check(log: &[Effect], deployments: &[DeploymentRow], found: &mut Vec<Violation>) -> usize {
     let mut projects: HashMap<&str, Project<'_>> = HashMap::new();
     let mut done = HashSet::new();
     let mut refused = 0;
     for effect in log {
-        if effect.what == What::Died {
+        if effect.what == EffectKind::Died {
             let theirs = projects.values_mut().filter(|p| p.acting.is_some_and(|acting| acting.pid == effect.pid));
             theirs.for_each(|project| project.acting = None);
             continue;
         }
         let project = projects.entry(&effect.project).or_default();
         match effect.what {
-            What::Begun => {
+            EffectKind::Begun => {
                 if let Some(acting) = project.acting {
                     found.push(Violation::Concurrent(acting.clone(), effect.clone()));
                 }
@@ -35,11 +35,11 @@ pub(super) fn check(log: &[Effect], deployments: &[Row], found: &mut Vec<Violati
                 project.newest = project.newest.max(effect.fence);
                 project.acting = Some(effect);
             }
-            What::Done | What::Failed | What::Cut => {
+            EffectKind::Done | EffectKind::Failed | EffectKind::Cut => {
                 if effect.fence < project.newest {
                     found.push(Violation::OldFence { effect: effect.clone(), newest: project.newest });
                 }
-                if effect.what == What::Done {
+                if effect.what == EffectKind::Done {
                     done.insert((effect.deployment.map(|id| id.0), effect.stage));
                 }
                 if project.acting.is_some_and(|a| (a.pid, a.fence, a.stage) == (effect.pid, effect.fence, effect.stage))
@@ -47,8 +47,8 @@ pub(super) fn check(log: &[Effect], deployments: &[Row], found: &mut Vec<Violati
                     project.acting = None;
                 }
             }
-            What::Refused => refused += 1,
-            What::Died => {}
+            EffectKind::Refused => refused += 1,
+            EffectKind::Died => {}
         }
     }
     for (name, project) in projects {

@@ -8,20 +8,20 @@ use slipway_protocol::{Action, DeploymentId};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::bus::Message;
+use crate::bus::ReceivedMessage;
 use crate::model::Effect;
 
 /// All that a verdict needs.
 #[derive(Debug, Clone, Default)]
-pub struct History {
+pub struct RunHistory {
     /// Messages that were published, or were tried to be.
-    pub requests: Vec<Request>,
+    pub requests: Vec<SentRequest>,
     /// The deployments at the end.
-    pub deployments: Vec<Row>,
+    pub deployments: Vec<DeploymentRow>,
     /// Progress and results as a subscriber got them, in that order, duplicates included.
-    pub events: Vec<Event>,
+    pub events: Vec<ObservedEvent>,
     /// The dead letters at the end.
-    pub dead_letters: Vec<DeadLetter>,
+    pub dead_letters: Vec<ObservedDeadLetter>,
     /// What was in the dead-letter queue: message id and body.
     pub queued: Vec<(Option<String>, Vec<u8>)>,
     /// What was done on servers, in order; absent where nobody took note.
@@ -32,7 +32,7 @@ pub struct History {
 
 /// A message to the workers.
 #[derive(Debug, Clone, Default)]
-pub struct Request {
+pub struct SentRequest {
     /// The deployment that it asks for; absent when its ids can't be read.
     pub deployment: Option<DeploymentId>,
     /// Whether the broker confirmed it, at least once.
@@ -43,7 +43,7 @@ pub struct Request {
 
 /// A deployment at the end.
 #[derive(Debug, Clone, Default)]
-pub struct Row {
+pub struct DeploymentRow {
     /// Its id.
     pub id: Uuid,
     /// Its project; absent when a refused request didn't tell.
@@ -68,7 +68,7 @@ pub struct Row {
 
 /// An event as received.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Event {
+pub struct ObservedEvent {
     /// Its id.
     pub id: String,
     /// Whether it's a result.
@@ -85,7 +85,7 @@ pub struct Event {
 
 /// A dead letter at the end.
 #[derive(Debug, Clone, Default)]
-pub struct DeadLetter {
+pub struct ObservedDeadLetter {
     /// Its id.
     pub id: Uuid,
     /// The deployment that failed.
@@ -98,12 +98,12 @@ pub struct DeadLetter {
     pub replayed_as: Option<Uuid>,
 }
 
-impl Event {
+impl ObservedEvent {
     /// Reads a received message.
     ///
     /// # Errors
     /// When it's no event of a deployment.
-    pub fn read(message: &Message) -> Result<Self> {
+    pub fn read(message: &ReceivedMessage) -> Result<Self> {
         let event = message.json()?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         Ok(Self {
@@ -117,7 +117,7 @@ impl Event {
     }
 }
 
-impl History {
+impl RunHistory {
     /// Reads what the database holds. The caller adds what it asked for, received and saw done.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl History {
             )
             .await?;
         let letters = sql.query("SELECT id, deployment_id, body, code, replayed_as FROM dead_letters", &[]).await?;
-        let row = |row: &tokio_postgres::Row| Row {
+        let row = |row: &tokio_postgres::Row| DeploymentRow {
             id: row.get("id"),
             project: row.get("project_id"),
             order: (row.get("producer_sequence"), row.get("event_time"), row.get("arrival")),
@@ -144,7 +144,7 @@ impl History {
             interruptions: row.get("interruptions"),
             refused: row.get("refused"),
         };
-        let letter = |row: &tokio_postgres::Row| DeadLetter {
+        let letter = |row: &tokio_postgres::Row| ObservedDeadLetter {
             id: row.get("id"),
             deployment: row.get("deployment_id"),
             body: row.get("body"),

@@ -14,12 +14,12 @@ use std::fmt;
 use slipway_protocol::DeploymentId;
 use uuid::Uuid;
 
-pub use history::{DeadLetter, Event, History, Request, Row};
+pub use history::{DeploymentRow, ObservedDeadLetter, ObservedEvent, RunHistory, SentRequest};
 pub use violation::Violation;
 
 /// What a history amounts to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct HistoryVerdict {
     /// Messages that were published or tried to be.
     pub attempted: usize,
     /// Those that the broker confirmed.
@@ -42,7 +42,7 @@ pub struct Verdict {
     pub violations: Vec<Violation>,
 }
 
-impl Verdict {
+impl HistoryVerdict {
     /// Passes a history without violations.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for HistoryVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { attempted, confirmed, events, results, duplicates, interruptions, refused, .. } = self;
         let listed = |counts: &BTreeMap<String, usize>| {
@@ -74,7 +74,7 @@ impl fmt::Display for Verdict {
 
 /// Judges a history; failures with a code outside of `explained` count as unexplained.
 #[must_use]
-pub fn check(history: &History, explained: &[&str]) -> Verdict {
+pub fn check(history: &RunHistory, explained: &[&str]) -> HistoryVerdict {
     let mut verdict = counted(history);
     let found = &mut verdict.violations;
     requests(history, found);
@@ -89,15 +89,15 @@ pub fn check(history: &History, explained: &[&str]) -> Verdict {
     verdict
 }
 
-fn counted(history: &History) -> Verdict {
+fn counted(history: &RunHistory) -> HistoryVerdict {
     let distinct: HashMap<&str, bool> = history.events.iter().map(|e| (e.id.as_str(), e.result)).collect();
-    let mut verdict = Verdict {
+    let mut verdict = HistoryVerdict {
         attempted: history.requests.len(),
         confirmed: history.requests.iter().filter(|request| request.confirmed).count(),
         events: distinct.len(),
         results: distinct.values().filter(|result| **result).count(),
         duplicates: history.events.len() - distinct.len(),
-        ..Verdict::default()
+        ..HistoryVerdict::default()
     };
     for row in &history.deployments {
         *verdict.states.entry(row.state.clone()).or_default() += 1;
@@ -114,7 +114,7 @@ fn is_failure(state: &str) -> bool {
 }
 
 /// Nothing confirmed is lost, and nothing is done that nobody asked for.
-fn requests(history: &History, found: &mut Vec<Violation>) {
+fn requests(history: &RunHistory, found: &mut Vec<Violation>) {
     let rows: HashSet<Uuid> = history.deployments.iter().map(|row| row.id).collect();
     let mut asked = HashSet::new();
     for request in &history.requests {
@@ -147,8 +147,8 @@ fn requests(history: &History, found: &mut Vec<Violation>) {
 }
 
 /// Every deployment has ended, once, with one result that says the same, and with a reason that is known.
-fn ends(history: &History, explained: &[&str], found: &mut Vec<Violation>) {
-    let mut results: HashMap<Uuid, BTreeMap<&str, &Event>> = HashMap::new();
+fn ends(history: &RunHistory, explained: &[&str], found: &mut Vec<Violation>) {
+    let mut results: HashMap<Uuid, BTreeMap<&str, &ObservedEvent>> = HashMap::new();
     for event in history.events.iter().filter(|event| event.result) {
         results.entry(event.deployment).or_default().insert(&event.id, event);
     }
@@ -177,9 +177,9 @@ fn ends(history: &History, explained: &[&str], found: &mut Vec<Violation>) {
 
 /// Events are numbered from 1 without gaps, come in that order the first time, stay what they were, and end with the
 /// result.
-fn order(history: &History, found: &mut Vec<Violation>) {
-    let mut bodies: HashMap<&str, &Event> = HashMap::new();
-    let mut firsts: BTreeMap<Uuid, Vec<&Event>> = BTreeMap::new();
+fn order(history: &RunHistory, found: &mut Vec<Violation>) {
+    let mut bodies: HashMap<&str, &ObservedEvent> = HashMap::new();
+    let mut firsts: BTreeMap<Uuid, Vec<&ObservedEvent>> = BTreeMap::new();
     for event in &history.events {
         match bodies.get(event.id.as_str()) {
             Some(first) if *first != event => found.push(Violation::Contradiction(event.id.clone())),
@@ -202,16 +202,17 @@ fn order(history: &History, found: &mut Vec<Violation>) {
         let there: BTreeSet<u64> = events.iter().map(|event| event.sequence).collect();
         let last = there.last().copied().unwrap_or(0);
         found.extend((1..=last).filter(|n| !there.contains(n)).map(|missing| Violation::Gap { deployment, missing }));
-        let derived = |event: &&Event| DeploymentId(deployment).event_id(event.sequence).to_string();
+        let derived = |event: &&ObservedEvent| DeploymentId(deployment).event_id(event.sequence).to_string();
         found.extend(events.iter().filter(|e| derived(e) != e.id).map(|e| Violation::WrongId(e.id.clone())));
     }
 }
 
 /// Every failure left one dead letter with the request's own bytes, and nothing else did.
-fn letters(history: &History, found: &mut Vec<Violation>) {
+fn letters(history: &RunHistory, found: &mut Vec<Violation>) {
     let bodies: HashMap<Uuid, &[u8]> =
         history.requests.iter().filter_map(|r| Some((r.deployment?.0, r.body.as_slice()))).collect();
-    let letters: HashMap<Uuid, &DeadLetter> = history.dead_letters.iter().map(|letter| (letter.id, letter)).collect();
+    let letters: HashMap<Uuid, &ObservedDeadLetter> =
+        history.dead_letters.iter().map(|letter| (letter.id, letter)).collect();
     let of: HashSet<Uuid> = history.dead_letters.iter().filter_map(|letter| letter.deployment).collect();
     for row in &history.deployments {
         match (is_failure(&row.state), of.contains(&row.id)) {
@@ -239,8 +240,8 @@ fn letters(history: &History, found: &mut Vec<Violation>) {
 }
 
 /// The latest request of a project isn't superseded: there is nothing newer that could have been deployed instead.
-fn latest(history: &History, found: &mut Vec<Violation>) {
-    let mut latest: HashMap<Uuid, &Row> = HashMap::new();
+fn latest(history: &RunHistory, found: &mut Vec<Violation>) {
+    let mut latest: HashMap<Uuid, &DeploymentRow> = HashMap::new();
     for row in history.deployments.iter().filter(|row| !row.refused && row.state != "cancelled") {
         let Some(project) = row.project else { continue };
         let newest = latest.entry(project).or_insert(row);

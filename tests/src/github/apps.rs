@@ -14,7 +14,7 @@ use super::caller::{Caller, Level, Permissions, Token, TokenKind, suspended};
 use super::error::{ApiError, Reply};
 use super::repos;
 use super::route::RepoRef;
-use super::state::{Installation, State, random};
+use super::state::{GithubState, Installation, random};
 
 const TOKEN_LIFETIME_SECS: i64 = 3600;
 
@@ -35,7 +35,7 @@ fn require_app(caller: &Caller) -> Result<(), ApiError> {
     }
 }
 
-impl State {
+impl GithubState {
     /// `GET /app`
     pub(super) fn get_app(&self, caller: &Caller) -> Result<Reply, ApiError> {
         require_app(caller)?;

@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::jwt::Verifier;
 use super::limits::Bucket;
 use super::route::{Needs, RepoRef};
-use super::state::{Repository, State};
+use super::state::{GithubState, HostedRepository};
 
 /// How far a permission goes; writing includes reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,7 +149,7 @@ fn basic(encoded: &str) -> Option<String> {
     Some(token.to_owned())
 }
 
-impl State {
+impl GithubState {
     /// Who sent a request to the API with these headers.
     pub(super) fn authenticate(&self, credential: Credential, peer: IpAddr) -> Result<Caller, ApiError> {
         match credential {
@@ -182,7 +182,7 @@ impl State {
     }
 
     /// Whether the caller's token was given this repository, apart from what anybody may see.
-    fn covers(&self, caller: &Caller, repository: &Repository) -> bool {
+    fn covers(&self, caller: &Caller, repository: &HostedRepository) -> bool {
         let Caller::Token { token, .. } = caller else {
             return false;
         };
@@ -216,7 +216,12 @@ impl State {
     }
 
     /// The repository, if the caller may do this to it: 404 when it mayn't even know of it, 403 when it may.
-    pub(super) fn authorize(&self, caller: &Caller, name: &RepoRef, needs: Needs) -> Result<&Repository, ApiError> {
+    pub(super) fn authorize(
+        &self,
+        caller: &Caller,
+        name: &RepoRef,
+        needs: Needs,
+    ) -> Result<&HostedRepository, ApiError> {
         let repository = self.repository(name).ok_or_else(ApiError::not_found)?;
         let covered = self.covers(caller, repository);
         if repository.private && !covered {
@@ -248,7 +253,7 @@ pub(super) fn suspended() -> ApiError {
 }
 
 /// Nothing can be written to an archived repository.
-pub(super) fn ensure_writable(repository: &Repository) -> Result<(), ApiError> {
+pub(super) fn ensure_writable(repository: &HostedRepository) -> Result<(), ApiError> {
     if repository.archived {
         return Err(ApiError::new(StatusCode::FORBIDDEN, "Repository was archived so is read-only."));
     }

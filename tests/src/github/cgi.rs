@@ -25,7 +25,7 @@ const CONFIG: [(&str, &str); 5] = [
 ];
 
 /// One CGI call.
-pub(super) struct Call<'a> {
+pub(super) struct CgiCall<'a> {
     pub git_root: &'a Path,
     /// Below the root, beginning with a slash.
     pub path_info: &'a str,
@@ -37,7 +37,7 @@ pub(super) struct Call<'a> {
     pub protocol: Option<&'a str>,
 }
 
-impl Call<'_> {
+impl CgiCall<'_> {
     /// Runs to the end of the header; the answer's body goes on as git writes it.
     ///
     /// # Errors

@@ -11,15 +11,15 @@ use super::caller::{Caller, ensure_writable};
 use super::error::{ApiError, Reply, required};
 use super::references::Found;
 use super::route::{Needs, RepoRef};
-use super::secrets::Page;
-use super::state::{Repository, State};
+use super::secrets::ListPage;
+use super::state::{GithubState, HostedRepository};
 
 const STATES: [&str; 7] = ["error", "failure", "inactive", "in_progress", "queued", "pending", "success"];
 const MAX_DESCRIPTION: usize = 140;
 
 /// A deployment that was created through the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deployment {
+pub struct CreatedDeployment {
     /// GitHub's number of it.
     pub id: u64,
     /// The commit that the reference was then.
@@ -63,7 +63,7 @@ pub(super) struct CommitStatus {
     pub state: String,
 }
 
-impl State {
+impl GithubState {
     /// `GET …/deployments`, newest first
     pub(super) fn list_deployments(
         &self,
@@ -81,7 +81,7 @@ impl State {
                 && filter("ref", &deployment.reference)
                 && filter("environment", &deployment.environment)
         });
-        Ok(Reply::ok(&Page::of(query).of_items(matching.map(|one| describe(repository, one))).into()))
+        Ok(Reply::ok(&ListPage::of(query).of_items(matching.map(|one| describe(repository, one))).into()))
     }
 
     /// `GET …/deployments/{id}`
@@ -118,7 +118,7 @@ impl State {
 
         let repository_id = repository.id;
         let environment = body["environment"].as_str().unwrap_or("production").to_owned();
-        let deployment = Deployment {
+        let deployment = CreatedDeployment {
             id: self.next_id(),
             sha,
             reference: reference.to_owned(),
@@ -146,7 +146,7 @@ impl State {
         let repository = self.authorize(caller, repo, needs)?;
         let deployment = find(repository, id)?;
         let statuses = deployment.statuses.iter().rev().map(|status| describe_status(deployment, status));
-        Ok(Reply::ok(&Page::of(query).of_items(statuses).into()))
+        Ok(Reply::ok(&ListPage::of(query).of_items(statuses).into()))
     }
 
     /// `POST …/deployments/{id}/statuses`
@@ -182,7 +182,7 @@ impl State {
     }
 }
 
-fn find(repository: &Repository, id: u64) -> Result<&Deployment, ApiError> {
+fn find(repository: &HostedRepository, id: u64) -> Result<&CreatedDeployment, ApiError> {
     repository.deployments.iter().find(|deployment| deployment.id == id).ok_or_else(ApiError::not_found)
 }
 
@@ -196,7 +196,7 @@ fn text(body: &Value, field: &str, max_chars: usize) -> Result<String, ApiError>
 }
 
 /// Absent: every check that has reported must have passed. A list: those must. An empty list: none need.
-fn check_contexts(repository: &Repository, sha: &str, reference: &str, wanted: &Value) -> Result<(), ApiError> {
+fn check_contexts(repository: &HostedRepository, sha: &str, reference: &str, wanted: &Value) -> Result<(), ApiError> {
     let reported: Vec<_> = repository.statuses.iter().filter(|status| status.sha == sha).collect();
     let state_of = |context: &str| {
         reported.iter().rev().find(|status| status.context == context).map_or("pending", |status| status.state.as_str())
@@ -217,7 +217,7 @@ fn check_contexts(repository: &Repository, sha: &str, reference: &str, wanted: &
     Err(ApiError { errors: vec![error], ..ApiError::new(StatusCode::CONFLICT, message) })
 }
 
-fn describe(repository: &Repository, deployment: &Deployment) -> Value {
+fn describe(repository: &HostedRepository, deployment: &CreatedDeployment) -> Value {
     let url = format!("https://api.github.com/repos/{}/deployments/{}", repository.full_name(), deployment.id);
     json!({
         "id": deployment.id,
@@ -233,7 +233,7 @@ fn describe(repository: &Repository, deployment: &Deployment) -> Value {
     })
 }
 
-fn describe_status(deployment: &Deployment, status: &DeploymentStatus) -> Value {
+fn describe_status(deployment: &CreatedDeployment, status: &DeploymentStatus) -> Value {
     json!({
         "id": status.id,
         "state": status.state,

@@ -6,12 +6,17 @@ use super::Shared;
 use super::apps::TokenForm;
 use super::caller::Caller;
 use super::error::{ApiError, Reply, parse_body};
-use super::gate::Asked;
+use super::gate::ApiRequest;
 use super::references::{self, Found};
 use super::route::{Endpoint, Route};
-use super::secrets::Page;
+use super::secrets::ListPage;
 
-pub(super) async fn dispatch(shared: &Shared, asked: &Asked, caller: &Caller, route: Route) -> Result<Reply, ApiError> {
+pub(super) async fn dispatch(
+    shared: &Shared,
+    asked: &ApiRequest,
+    caller: &Caller,
+    route: Route,
+) -> Result<Reply, ApiError> {
     let body = parse_body(&asked.body);
     let (repo, endpoint) = match route {
         Route::App => return shared.state().get_app(caller),
@@ -51,7 +56,9 @@ pub(super) async fn dispatch(shared: &Shared, asked: &Asked, caller: &Caller, ro
         Endpoint::Get => state.get_repository(caller, &repo, needs),
         Endpoint::Commit { reference } => state.get_commit(caller, &repo, needs, &reference, found.sha.as_deref()),
         Endpoint::PublicKey => state.public_key(caller, &repo, needs),
-        Endpoint::ListSecrets => state.list_secrets(caller, &repo, needs, Page::of(query), &format!("{base}{path}")),
+        Endpoint::ListSecrets => {
+            state.list_secrets(caller, &repo, needs, ListPage::of(query), &format!("{base}{path}"))
+        }
         Endpoint::GetSecret { name } => state.get_secret(caller, &repo, needs, &name),
         Endpoint::PutSecret { name } => state.put_secret(caller, &repo, needs, &name, &body?),
         Endpoint::DeleteSecret { name } => state.delete_secret(caller, &repo, needs, &name),

@@ -8,7 +8,7 @@ use axum::http::Method;
 
 /// Which of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Server {
+pub enum StandInServer {
     /// api.github.com
     Api,
     /// github.com
@@ -17,7 +17,7 @@ pub enum Server {
 
 /// What happens to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub enum FaultEffect {
     /// Answered with this status and what GitHub's edge says with it; nothing is carried out.
     Status(u16),
     /// Carried out and answered, but only after this long.
@@ -39,18 +39,18 @@ pub enum Effect {
 
 /// One planted fault.
 #[derive(Debug, Clone)]
-pub struct Fault {
-    server: Server,
+pub struct PlantedFault {
+    server: StandInServer,
     method: Option<Method>,
     path_prefix: String,
     times: usize,
-    effect: Effect,
+    effect: FaultEffect,
 }
 
-impl Fault {
+impl PlantedFault {
     /// Hits the next request of that server whose path begins with `path_prefix`; GitHub's paths ignore case.
     #[must_use]
-    pub fn next(server: Server, path_prefix: &str, effect: Effect) -> Self {
+    pub fn next(server: StandInServer, path_prefix: &str, effect: FaultEffect) -> Self {
         Self { server, method: None, path_prefix: path_prefix.to_ascii_lowercase(), times: 1, effect }
     }
 
@@ -68,7 +68,7 @@ impl Fault {
         self
     }
 
-    fn matches(&self, server: Server, method: &Method, path: &str) -> bool {
+    fn matches(&self, server: StandInServer, method: &Method, path: &str) -> bool {
         self.server == server
             && self.method.as_ref().is_none_or(|wanted| wanted == method)
             && path.to_ascii_lowercase().starts_with(&self.path_prefix)
@@ -77,10 +77,10 @@ impl Fault {
 
 /// The faults still to come, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Vec<Fault>);
+pub(super) struct Faults(Vec<PlantedFault>);
 
 impl Faults {
-    pub(super) fn plant(&mut self, fault: Fault) {
+    pub(super) fn plant(&mut self, fault: PlantedFault) {
         self.0.push(fault);
     }
 
@@ -89,7 +89,7 @@ impl Faults {
     }
 
     /// Uses up one hit of the oldest fault that matches.
-    pub(super) fn hit(&mut self, server: Server, method: &Method, path: &str) -> Option<Effect> {
+    pub(super) fn hit(&mut self, server: StandInServer, method: &Method, path: &str) -> Option<FaultEffect> {
         let fault = self.0.iter_mut().find(|fault| fault.times > 0 && fault.matches(server, method, path))?;
         if fault.times != usize::MAX {
             fault.times -= 1;

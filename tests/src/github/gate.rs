@@ -16,11 +16,11 @@ use super::caller::{Caller, Credential};
 use super::cgi;
 use super::dispatch::dispatch;
 use super::error::{ApiError, DOCS, Reply};
-use super::faults::{Effect, Server};
+use super::faults::{FaultEffect, StandInServer};
 use super::limits::{Usage, secondary};
-use super::listener::Accepted;
+use super::listener::PeerInfo;
 use super::route::Route;
-use super::state::{Request, random};
+use super::state::{RestRequest, random};
 
 const DEFAULT_VERSION: &str = "2022-11-28";
 const LATEST_VERSION: &str = "2026-03-10";
@@ -30,21 +30,21 @@ const NO_USER_AGENT: &str = "Request forbidden by administrative rules. Please m
     https://developer.github.com for other possible causes.";
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    Router::new().fallback(move |ConnectInfo(accepted): ConnectInfo<Accepted>, request: axum::extract::Request| {
+    Router::new().fallback(move |ConnectInfo(accepted): ConnectInfo<PeerInfo>, request: axum::extract::Request| {
         let shared = Arc::clone(&shared);
         async move { answer(&shared, &accepted, request).await }
     })
 }
 
 /// One request as its handlers see it.
-pub(super) struct Asked {
+pub(super) struct ApiRequest {
     pub method: Method,
     pub uri: Uri,
     headers: HeaderMap,
     pub body: Bytes,
 }
 
-impl Asked {
+impl ApiRequest {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -61,38 +61,38 @@ struct Told {
     headers: Vec<(&'static str, String)>,
 }
 
-async fn answer(shared: &Shared, accepted: &Accepted, request: axum::extract::Request) -> Response {
+async fn answer(shared: &Shared, accepted: &PeerInfo, request: axum::extract::Request) -> Response {
     let (parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    let effect = shared.state().faults.hit(Server::Api, &method, &path);
+    let effect = shared.state().faults.hit(StandInServer::Api, &method, &path);
     let mut told = Told { caller: "refused".to_owned(), usage: None, headers: Vec::new() };
 
     let mut response = match to_bytes(body, MAX_BODY_BYTES).await {
-        _ if effect == Some(Effect::Cut) => Response::new(Body::empty()),
+        _ if effect == Some(FaultEffect::Cut) => Response::new(Body::empty()),
         Err(_) => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large").into_response(DOCS),
         Ok(body) => {
-            let asked = Asked { method: parts.method, uri: parts.uri, headers: parts.headers, body };
+            let asked = ApiRequest { method: parts.method, uri: parts.uri, headers: parts.headers, body };
             process(shared, accepted, &asked, effect.as_ref(), &mut told).await
         }
     };
     finish_headers(response.headers_mut(), &told);
 
-    let cut = matches!(effect, Some(Effect::Cut | Effect::LostAnswer));
+    let cut = matches!(effect, Some(FaultEffect::Cut | FaultEffect::LostAnswer));
     let status = if cut { 0 } else { response.status().as_u16() };
     {
         let mut state = shared.state();
         let at = state.timestamp();
-        state.requests.push(Request { at, method: method.to_string(), path, status, caller: told.caller });
+        state.requests.push(RestRequest { at, method: method.to_string(), path, status, caller: told.caller });
     }
     spoil(response, effect, accepted).await
 }
 
 /// What a planted fault does to an answer on its way out, of the API as of git.
-pub(super) async fn spoil(response: Response, effect: Option<Effect>, accepted: &Accepted) -> Response {
+pub(super) async fn spoil(response: Response, effect: Option<FaultEffect>, accepted: &PeerInfo) -> Response {
     match effect {
-        Some(Effect::Slow(delay)) => tokio::time::sleep(delay).await,
-        Some(Effect::Cut | Effect::LostAnswer) => accepted.cut(),
-        Some(Effect::CutBody(bytes)) => return cgi::cut_body(response, bytes),
+        Some(FaultEffect::Slow(delay)) => tokio::time::sleep(delay).await,
+        Some(FaultEffect::Cut | FaultEffect::LostAnswer) => accepted.cut(),
+        Some(FaultEffect::CutBody(bytes)) => return cgi::cut_body(response, bytes),
         _ => {}
     }
     response
@@ -100,12 +100,12 @@ pub(super) async fn spoil(response: Response, effect: Option<Effect>, accepted: 
 
 async fn process(
     shared: &Shared,
-    accepted: &Accepted,
-    asked: &Asked,
-    effect: Option<&Effect>,
+    accepted: &PeerInfo,
+    asked: &ApiRequest,
+    effect: Option<&FaultEffect>,
     told: &mut Told,
 ) -> Response {
-    if let Some(Effect::Status(status)) = effect {
+    if let Some(FaultEffect::Status(status)) = effect {
         return outage(*status);
     }
     if asked.header("user-agent").is_none_or(|agent| agent.trim().is_empty()) {
@@ -134,9 +134,9 @@ async fn process(
 /// Version, accepted type, credentials and limits, in the order in which GitHub refuses.
 fn admit(
     shared: &Shared,
-    accepted: &Accepted,
-    asked: &Asked,
-    effect: Option<&Effect>,
+    accepted: &PeerInfo,
+    asked: &ApiRequest,
+    effect: Option<&FaultEffect>,
     told: &mut Told,
 ) -> Result<Caller, ApiError> {
     let version = asked.header("x-github-api-version").unwrap_or(DEFAULT_VERSION);
@@ -176,7 +176,7 @@ fn admit(
         }
     }
     counted?;
-    if let Some(Effect::SecondaryLimit { status, retry_after }) = effect {
+    if let Some(FaultEffect::SecondaryLimit { status, retry_after }) = effect {
         return Err(secondary(StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN), *retry_after));
     }
     Ok(caller)

@@ -13,12 +13,12 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::Shared;
 use super::caller::{Caller, Credential, Level};
-use super::cgi::Call;
+use super::cgi::CgiCall;
 use super::error::ApiError;
-use super::faults::{Effect, Server};
-use super::listener::Accepted;
+use super::faults::{FaultEffect, StandInServer};
+use super::listener::PeerInfo;
 use super::route::{Needs, RepoRef};
-use super::state::{GitRequest, State};
+use super::state::{GitRequest, GithubState};
 
 const NO_CREDENTIALS: &str = "Repository not found.";
 const BAD_CREDENTIALS: &str = "Invalid username or token. Password authentication is not supported for Git operations.";
@@ -26,7 +26,7 @@ const NOT_GRANTED: &str = "Write access to repository not granted.";
 const ARCHIVED: &str = "This repository was archived so it is read-only.";
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    Router::new().fallback(move |ConnectInfo(accepted): ConnectInfo<Accepted>, request: axum::extract::Request| {
+    Router::new().fallback(move |ConnectInfo(accepted): ConnectInfo<PeerInfo>, request: axum::extract::Request| {
         let shared = Arc::clone(&shared);
         async move { answer(&shared, &accepted, request).await }
     })
@@ -66,22 +66,22 @@ impl Wanted {
     }
 }
 
-async fn answer(shared: &Shared, accepted: &Accepted, request: axum::extract::Request) -> Response {
+async fn answer(shared: &Shared, accepted: &PeerInfo, request: axum::extract::Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
-    let effect = shared.state().faults.hit(Server::Git, &parts.method, path);
+    let effect = shared.state().faults.hit(StandInServer::Git, &parts.method, path);
     let Some(wanted) = Wanted::parse(&parts.method, path, parts.uri.query().unwrap_or_default()) else {
         return plain(StatusCode::NOT_FOUND, "Not Found");
     };
     let mut caller = "refused".to_owned();
     let response = match effect {
-        Some(Effect::Cut) => Response::new(Body::empty()),
-        Some(Effect::Status(status)) => super::gate::outage(status),
-        Some(Effect::SecondaryLimit { status, retry_after }) => limited(status, retry_after),
+        Some(FaultEffect::Cut) => Response::new(Body::empty()),
+        Some(FaultEffect::Status(status)) => super::gate::outage(status),
+        Some(FaultEffect::SecondaryLimit { status, retry_after }) => limited(status, retry_after),
         _ => serve(shared, accepted, &parts, &wanted, body, &mut caller).await,
     };
 
-    let cut = matches!(effect, Some(Effect::Cut | Effect::LostAnswer));
+    let cut = matches!(effect, Some(FaultEffect::Cut | FaultEffect::LostAnswer));
     {
         let mut state = shared.state();
         let request = GitRequest {
@@ -99,7 +99,7 @@ async fn answer(shared: &Shared, accepted: &Accepted, request: axum::extract::Re
 
 async fn serve(
     shared: &Shared,
-    accepted: &Accepted,
+    accepted: &PeerInfo,
     parts: &Parts,
     wanted: &Wanted,
     body: Body,
@@ -132,7 +132,7 @@ async fn serve(
         }
         Err(refusal) => return refusal,
     };
-    let call = Call {
+    let call = CgiCall {
         git_root: &shared.git_root,
         path_info: &format!("/{full_name}.git/{}", wanted.action),
         method: parts.method.as_str(),
@@ -155,7 +155,7 @@ enum Place {
 }
 
 #[expect(clippy::result_large_err, reason = "the refusal is the answer and is sent at once")]
-fn admit(state: &State, caller: &Caller, wanted: &Wanted) -> Result<Place, Response> {
+fn admit(state: &GithubState, caller: &Caller, wanted: &Wanted) -> Result<Place, Response> {
     let anonymous = matches!(caller, Caller::Anonymous(_));
     let missing = || {
         if anonymous { challenge(NO_CREDENTIALS) } else { plain(StatusCode::NOT_FOUND, "Repository not found.") }

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::GitHub;
-use super::deployments::Deployment;
-use super::state::{GitRequest, Repository, Request, SecretWrite};
+use super::deployments::CreatedDeployment;
+use super::state::{GitRequest, HostedRepository, RestRequest, SecretWrite};
 
 /// Methods that take `owner/name` panic on a repository that was never added: that is a mistake in the test.
 impl GitHub {
@@ -20,7 +20,7 @@ impl GitHub {
 
     /// The deployments of a repository, oldest first.
     #[must_use]
-    pub fn deployments(&self, full_name: &str) -> Vec<Deployment> {
+    pub fn deployments(&self, full_name: &str) -> Vec<CreatedDeployment> {
         self.read(full_name, |repository| repository.deployments.clone())
     }
 
@@ -32,7 +32,7 @@ impl GitHub {
 
     /// Every request to the API, oldest first.
     #[must_use]
-    pub fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<RestRequest> {
         self.shared.state().requests.clone()
     }
 
@@ -54,7 +54,7 @@ impl GitHub {
         self.shared.state().tokens_minted.clone()
     }
 
-    fn read<T>(&self, full_name: &str, read: impl FnOnce(&Repository) -> T) -> T {
+    fn read<T>(&self, full_name: &str, read: impl FnOnce(&HostedRepository) -> T) -> T {
         let state = self.shared.state();
         let Some(repository) = state.by_full_name(full_name) else {
             panic!("the test added no repository {full_name}")

@@ -17,7 +17,7 @@ const SECONDARY_DOCS: &str =
 
 /// How much GitHub allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct RateLimits {
     /// Requests an hour of one installation or user: 5000.
     pub hourly: u64,
     /// Requests an hour of one address without credentials: 60.
@@ -26,7 +26,7 @@ pub struct Limits {
     pub writes_per_minute: usize,
 }
 
-impl Default for Limits {
+impl Default for RateLimits {
     fn default() -> Self {
         Self { hourly: 5000, hourly_anonymous: 60, writes_per_minute: 80 }
     }
@@ -91,7 +91,7 @@ impl Counters {
     /// Counts one request. The usage is for the headers, whatever the verdict.
     pub(super) fn count(
         &mut self,
-        limits: Limits,
+        limits: RateLimits,
         bucket: &Bucket,
         method: &Method,
         now: i64,
@@ -117,7 +117,7 @@ impl Counters {
     }
 
     /// Takes up all that is left in the present window, or begins a window with nothing left.
-    pub(super) fn exhaust(&mut self, limits: Limits, bucket: Bucket, now: i64) {
+    pub(super) fn exhaust(&mut self, limits: RateLimits, bucket: Bucket, now: i64) {
         let count = self.0.entry(bucket).or_default();
         count.used = limits.hourly;
         count.reset = count.reset.max(now + 60);
@@ -125,7 +125,7 @@ impl Counters {
 }
 
 impl Count {
-    fn write(&mut self, limits: Limits, method: &Method, now: i64) -> Result<(), ApiError> {
+    fn write(&mut self, limits: RateLimits, method: &Method, now: i64) -> Result<(), ApiError> {
         if method.is_safe() {
             return Ok(());
         }

@@ -38,19 +38,19 @@ pub(super) fn server_config(files: &TlsFiles) -> anyhow::Result<Arc<rustls::Serv
 
 /// What a handler knows of its connection.
 #[derive(Debug, Clone)]
-pub(super) struct Accepted {
+pub(super) struct PeerInfo {
     pub peer: IpAddr,
     cut: Arc<AtomicBool>,
 }
 
-impl Accepted {
+impl PeerInfo {
     /// From here on nothing more is written to the peer: it sees the connection end.
     pub(super) fn cut(&self) {
         self.cut.store(true, Ordering::Release);
     }
 }
 
-impl Connected<IncomingStream<'_, Acceptor>> for Accepted {
+impl Connected<IncomingStream<'_, Acceptor>> for PeerInfo {
     fn connect_info(stream: IncomingStream<'_, Acceptor>) -> Self {
         Self { peer: stream.remote_addr().ip(), cut: Arc::clone(&stream.io().cut) }
     }

@@ -39,14 +39,14 @@ use axum::Router;
 use tokio::sync::oneshot;
 
 pub use caller::Level;
-pub use deployments::{Deployment, DeploymentStatus};
-pub use faults::{Effect, Fault, Server};
-pub use limits::Limits;
-pub use state::{GitRequest, Request, SecretWrite};
+pub use deployments::{CreatedDeployment, DeploymentStatus};
+pub use faults::{FaultEffect, PlantedFault, StandInServer};
+pub use limits::RateLimits;
+pub use state::{GitRequest, RestRequest, SecretWrite};
 pub use steer::{NewRepository, NewToken};
 
-use listener::{Accepted, Acceptor};
-use state::State;
+use listener::{Acceptor, PeerInfo};
+use state::GithubState;
 
 use crate::world::Cache;
 
@@ -88,14 +88,14 @@ impl GitHubOptions {
 
 /// What both servers and the test's own thread share.
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<GithubState>,
     git_root: PathBuf,
     scheme: &'static str,
 }
 
 impl Shared {
     /// A test that panicked while steering has failed already; the servers go on for its clean-up.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, GithubState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -127,7 +127,7 @@ impl GitHub {
         let (api, api_addr) = bind(options.api_addr)?;
         let (git, git_addr) = bind(options.git_addr)?;
         let shared = Arc::new(Shared {
-            state: Mutex::new(State::new(app_key.public_der().to_vec())),
+            state: Mutex::new(GithubState::new(app_key.public_der().to_vec())),
             git_root: options.git_root,
             scheme: if tls.is_some() { "https" } else { "http" },
         });
@@ -195,5 +195,5 @@ async fn serve(listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>, ro
         return;
     };
     // Runs until it is dropped; axum's server has no error of its own.
-    let _ = axum::serve(acceptor, router.into_make_service_with_connect_info::<Accepted>()).await;
+    let _ = axum::serve(acceptor, router.into_make_service_with_connect_info::<PeerInfo>()).await;
 }

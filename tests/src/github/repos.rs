@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::error::{ApiError, Reply};
 use super::route::{Endpoint, Needs, RepoRef};
-use super::state::{Repository, State};
+use super::state::{GithubState, HostedRepository};
 
 /// GitHub's JSON of a repository.
-pub(super) fn describe(repository: &Repository) -> Value {
+pub(super) fn describe(repository: &HostedRepository) -> Value {
     let full_name = repository.full_name();
     json!({
         "id": repository.id,
@@ -29,7 +29,7 @@ pub(super) fn describe(repository: &Repository) -> Value {
     })
 }
 
-impl State {
+impl GithubState {
     /// `GET /repos/{owner}/{repo}`
     pub(super) fn get_repository(&self, caller: &Caller, repo: &RepoRef, needs: Needs) -> Result<Reply, ApiError> {
         Ok(Reply::ok(&describe(self.authorize(caller, repo, needs)?)))

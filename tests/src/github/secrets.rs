@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::caller::{Caller, ensure_writable};
 use super::error::{ApiError, Reply, required};
 use super::route::{Needs, RepoRef};
-use super::state::{Repository, SecretWrite, State, StoredSecret};
+use super::state::{GithubState, HostedRepository, SecretWrite, StoredSecret};
 
 const MAX_VALUE_BYTES: usize = 48 * 1024;
 const MAX_SECRETS: usize = 100;
@@ -21,12 +21,12 @@ const NOT_SEALED: &str = "Bad request - validation failed due to an improperly e
 
 /// Which part of a list is wanted.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Page {
+pub(super) struct ListPage {
     number: usize,
     size: usize,
 }
 
-impl Page {
+impl ListPage {
     /// Out of a query; GitHub forgives nonsense and takes at most 100 a page.
     pub(super) fn of(query: &str) -> Self {
         let value = |name: &str| {
@@ -61,7 +61,7 @@ impl Page {
     }
 }
 
-impl State {
+impl GithubState {
     /// `GET …/actions/secrets/public-key`
     pub(super) fn public_key(&self, caller: &Caller, repo: &RepoRef, needs: Needs) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
@@ -74,7 +74,7 @@ impl State {
         caller: &Caller,
         repo: &RepoRef,
         needs: Needs,
-        page: Page,
+        page: ListPage,
         url: &str,
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
@@ -168,7 +168,7 @@ fn check_name(name: &str) -> Result<(), ApiError> {
 }
 
 /// The plain value, if it was sealed for this repository's present key.
-fn open(repository: &Repository, body: &Value) -> Result<String, ApiError> {
+fn open(repository: &HostedRepository, body: &Value) -> Result<String, ApiError> {
     let encrypted = required(body, "encrypted_value")?;
     let key_id = required(body, "key_id")?;
     let sealed = STANDARD

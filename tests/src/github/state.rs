@@ -13,14 +13,14 @@ use jiff::Timestamp;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::caller::{Level, Permissions, Token};
-use super::deployments::{CommitStatus, Deployment};
+use super::deployments::{CommitStatus, CreatedDeployment};
 use super::faults::Faults;
-use super::limits::{Counters, Limits};
+use super::limits::{Counters, RateLimits};
 use super::route::RepoRef;
 
 /// One request to the REST API, in the order of their answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct RestRequest {
     /// By the stand-in's clock.
     pub at: Timestamp,
     /// In capitals.
@@ -46,7 +46,7 @@ pub struct GitRequest {
     pub exchange: bool,
     /// The answer's; 0 when the connection was cut instead.
     pub status: u16,
-    /// As in [`Request::caller`].
+    /// As in [`RestRequest::caller`].
     pub caller: String,
 }
 
@@ -64,7 +64,7 @@ pub struct SecretWrite {
 }
 
 /// The GitHub App under test.
-pub(super) struct App {
+pub(super) struct RegisteredApp {
     pub id: u64,
     pub client_id: String,
     pub slug: String,
@@ -89,7 +89,7 @@ pub(super) struct StoredSecret {
 }
 
 /// A repository and what hangs on it.
-pub(super) struct Repository {
+pub(super) struct HostedRepository {
     pub id: u64,
     pub owner: String,
     pub name: String,
@@ -100,10 +100,10 @@ pub(super) struct Repository {
     pub key_id: String,
     pub secrets: BTreeMap<String, StoredSecret>,
     pub statuses: Vec<CommitStatus>,
-    pub deployments: Vec<Deployment>,
+    pub deployments: Vec<CreatedDeployment>,
 }
 
-impl Repository {
+impl HostedRepository {
     pub(super) fn full_name(&self) -> String {
         format!("{}/{}", self.owner, self.name)
     }
@@ -120,17 +120,17 @@ impl Repository {
 }
 
 /// Everything, behind one lock.
-pub(super) struct State {
-    pub app: App,
+pub(super) struct GithubState {
+    pub app: RegisteredApp,
     pub installations: BTreeMap<u64, Installation>,
     pub tokens: HashMap<String, Token>,
-    pub repositories: BTreeMap<u64, Repository>,
+    pub repositories: BTreeMap<u64, HostedRepository>,
     /// Lower-case full names that repositories had before.
     pub former_names: BTreeMap<String, u64>,
-    pub limits: Limits,
+    pub limits: RateLimits,
     pub counters: Counters,
     pub faults: Faults,
-    pub requests: Vec<Request>,
+    pub requests: Vec<RestRequest>,
     pub git_requests: Vec<GitRequest>,
     pub secret_writes: Vec<SecretWrite>,
     /// Oldest first, the revoked ones too.
@@ -140,17 +140,21 @@ pub(super) struct State {
     last_id: u64,
 }
 
-impl State {
+impl GithubState {
     pub(super) fn new(public_der: Vec<u8>) -> Self {
-        let app =
-            App { id: 420_017, client_id: "Iv23liSlipwayStandIn".to_owned(), slug: "slipway".to_owned(), public_der };
+        let app = RegisteredApp {
+            id: 420_017,
+            client_id: "Iv23liSlipwayStandIn".to_owned(),
+            slug: "slipway".to_owned(),
+            public_der,
+        };
         Self {
             app,
             installations: BTreeMap::new(),
             tokens: HashMap::new(),
             repositories: BTreeMap::new(),
             former_names: BTreeMap::new(),
-            limits: Limits::default(),
+            limits: RateLimits::default(),
             counters: Counters::default(),
             faults: Faults::default(),
             requests: Vec::new(),
@@ -180,7 +184,7 @@ impl State {
 
     pub(super) fn add_repository(&mut self, owner: &str, name: &str, default_branch: &str, private: bool) -> u64 {
         let id = self.next_id();
-        let mut repository = Repository {
+        let mut repository = HostedRepository {
             id,
             owner: owner.to_owned(),
             name: name.to_owned(),
@@ -199,24 +203,24 @@ impl State {
     }
 
     /// The repository of that name, in whatever case.
-    pub(super) fn by_name(&self, owner: &str, name: &str) -> Option<&Repository> {
+    pub(super) fn by_name(&self, owner: &str, name: &str) -> Option<&HostedRepository> {
         self.repositories.values().find(|repository| {
             repository.owner.eq_ignore_ascii_case(owner) && repository.name.eq_ignore_ascii_case(name)
         })
     }
 
-    pub(super) fn by_full_name(&self, full_name: &str) -> Option<&Repository> {
+    pub(super) fn by_full_name(&self, full_name: &str) -> Option<&HostedRepository> {
         let (owner, name) = full_name.split_once('/')?;
         self.by_name(owner, name)
     }
 
     /// The repository that had that name before it was renamed; a new one of that name hides it.
-    pub(super) fn by_former_name(&self, owner: &str, name: &str) -> Option<&Repository> {
+    pub(super) fn by_former_name(&self, owner: &str, name: &str) -> Option<&HostedRepository> {
         let former = format!("{owner}/{name}").to_ascii_lowercase();
         self.repositories.get(self.former_names.get(&former)?)
     }
 
-    pub(super) fn repository(&self, reference: &RepoRef) -> Option<&Repository> {
+    pub(super) fn repository(&self, reference: &RepoRef) -> Option<&HostedRepository> {
         match reference {
             RepoRef::Id(id) => self.repositories.get(id),
             RepoRef::Name(owner, name) => self.by_name(owner, name),

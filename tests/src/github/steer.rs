@@ -12,9 +12,9 @@ use super::apps::alphanumeric;
 use super::caller::{Level, Token, TokenKind, permissions};
 use super::cgi::clean_git;
 use super::deployments::CommitStatus;
-use super::faults::Fault;
-use super::limits::{Bucket, Limits};
-use super::state::{Installation, Repository, State};
+use super::faults::PlantedFault;
+use super::limits::{Bucket, RateLimits};
+use super::state::{GithubState, HostedRepository, Installation};
 
 /// How a repository is to be.
 #[derive(Debug, Clone)]
@@ -117,7 +117,7 @@ impl GitHub {
 
     /// Replaces the key that secrets are sealed for: what was sealed for the old one is refused.
     pub fn rotate_public_key(&self, full_name: &str) {
-        self.change(full_name, Repository::rotate_key);
+        self.change(full_name, HostedRepository::rotate_key);
     }
 
     /// Lets a check report on a commit: `success`, `failure`, `error` or `pending`.
@@ -199,7 +199,7 @@ impl GitHub {
     }
 
     /// Changes how much GitHub allows, from the next request on.
-    pub fn set_limits(&self, limits: Limits) {
+    pub fn set_limits(&self, limits: RateLimits) {
         self.shared.state().limits = limits;
     }
 
@@ -211,7 +211,7 @@ impl GitHub {
     }
 
     /// Plants a fault; the oldest that matches a request hits it.
-    pub fn plant(&self, fault: Fault) {
+    pub fn plant(&self, fault: PlantedFault) {
         self.shared.state().faults.plant(fault);
     }
 
@@ -220,12 +220,12 @@ impl GitHub {
         self.shared.state().faults.clear();
     }
 
-    fn change(&self, full_name: &str, change: impl FnOnce(&mut Repository)) {
+    fn change(&self, full_name: &str, change: impl FnOnce(&mut HostedRepository)) {
         change(named(&mut self.shared.state(), full_name));
     }
 }
 
-fn named<'a>(state: &'a mut State, full_name: &str) -> &'a mut Repository {
+fn named<'a>(state: &'a mut GithubState, full_name: &str) -> &'a mut HostedRepository {
     let id = state.by_full_name(full_name).map(|repository| repository.id);
     let Some(repository) = id.and_then(|id| state.repositories.get_mut(&id)) else {
         panic!("the test added no repository {full_name}")
@@ -233,6 +233,6 @@ fn named<'a>(state: &'a mut State, full_name: &str) -> &'a mut Repository {
     repository
 }
 
-fn id_of(state: &mut State, full_name: &str) -> u64 {
+fn id_of(state: &mut GithubState, full_name: &str) -> u64 {
     named(state, full_name).id
 }

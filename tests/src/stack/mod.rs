@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::github::{GitHub, GitHubOptions, Level, NewRepository, TlsFiles};
 use crate::world::{Commit, Sample, Variant, World, WorldOptions, eventually, net};
-pub use worker::Worker;
+pub use worker::WorkerProcess;
 
 /// Id of the key that secrets are sealed to.
 pub const SEALING_KEY: &str = "stack";
@@ -28,7 +28,7 @@ const ADMIN_PORT: u16 = 9090;
 /// A world with Slipway in it. Workers end with it.
 #[derive(Debug)]
 pub struct Stack {
-    workers: Vec<Worker>,
+    workers: Vec<WorkerProcess>,
     /// GitHub's stand-in.
     pub github: GitHub,
     /// The world.
@@ -167,7 +167,7 @@ impl Stack {
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log)?)
             .spawn()?;
-        self.workers.push(Worker { child, log: log.clone(), admin });
+        self.workers.push(WorkerProcess { child, log: log.clone(), admin });
         eventually("a worker that is ready", Duration::from_secs(30), || {
             match self.world.get(&format!("http://{admin}/readyz")) {
                 Ok(answer) if answer.status == 200 => Ok(()),
@@ -180,7 +180,7 @@ impl Stack {
     }
 
     /// Worker `number`.
-    pub fn running(&mut self, number: usize) -> &mut Worker {
+    pub fn running(&mut self, number: usize) -> &mut WorkerProcess {
         &mut self.workers[number]
     }
 

@@ -9,13 +9,13 @@ use anyhow::Result;
 
 /// A worker's process. Killed when dropped.
 #[derive(Debug)]
-pub struct Worker {
+pub struct WorkerProcess {
     pub(super) child: Child,
     pub(super) log: PathBuf,
     pub(super) admin: SocketAddr,
 }
 
-impl Worker {
+impl WorkerProcess {
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -71,7 +71,7 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

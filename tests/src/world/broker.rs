@@ -10,7 +10,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-use super::holder::Holder;
+use super::holder::MountHolder;
 use super::probe;
 use super::service::Service;
 
@@ -28,7 +28,7 @@ const PATH: &str = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 /// RabbitMQ's nodes, one or three. Dropping it ends them.
 #[derive(Debug)]
 pub struct Broker {
-    holder: Arc<Holder>,
+    holder: Arc<MountHolder>,
     nodes: Vec<Service>,
     urls: String,
     // Outlives the nodes: it's how they find each other, and no node's own.
@@ -37,7 +37,7 @@ pub struct Broker {
 
 impl Broker {
     /// `count` nodes in their own folders, not started yet.
-    pub(super) fn new(holder: &Arc<Holder>, count: usize) -> Result<Self> {
+    pub(super) fn new(holder: &Arc<MountHolder>, count: usize) -> Result<Self> {
         ensure!(count == 1 || count == CLUSTER, "RabbitMQ has one node or {CLUSTER}, not {count}");
         let command = ["epmd", "-address", "127.0.0.1", "-port", &EPMD.to_string()].map(str::to_owned);
         let mapper = Service::new("epmd", holder, command.into(), |holder| {
@@ -195,7 +195,7 @@ cluster_formation.randomized_startup_delay_range.max = 1
 }
 
 /// Node `index` of `count`, not started yet.
-fn node(holder: &Arc<Holder>, index: usize, count: usize) -> Result<Service> {
+fn node(holder: &Arc<MountHolder>, index: usize, count: usize) -> Result<Service> {
     let folder = holder.folder().join(NAMES[index]);
     fs::create_dir_all(folder.join("home"))?;
     let cookie = folder.join("home/.erlang.cookie");

@@ -15,12 +15,12 @@ use super::wait;
 
 /// The tree: `outer` is our own child, the machine's side of it; `init` is its PID 1, as the machine numbers it.
 #[derive(Debug)]
-pub(super) struct Cell {
+pub(super) struct ProcessTree {
     outer: Child,
     init: i32,
 }
 
-impl Cell {
+impl ProcessTree {
     /// Starts `command`, which sooner or later makes a new PID namespace, and finds the first process of it: the first
     /// one that lives in none of the `known` namespaces.
     pub(super) fn spawn(command: &mut Command, known: &[String], log: &Path) -> Result<Self> {
@@ -115,7 +115,7 @@ impl Cell {
     }
 }
 
-impl Drop for Cell {
+impl Drop for ProcessTree {
     fn drop(&mut self) {
         self.end();
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::cache::Cache;
-use super::holder::Holder;
+use super::holder::MountHolder;
 use super::service::Service;
 
 /// Where Postgres listens, inside the world.
@@ -16,7 +16,7 @@ pub(super) const URL: &str = "postgres://slipway:slipway@127.0.0.1:5432/slipway"
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 /// A Postgres on its own copy of the cluster, not started yet.
-pub(super) fn database(holder: &Arc<Holder>, cache: &Cache) -> Result<Service> {
+pub(super) fn database(holder: &Arc<MountHolder>, cache: &Cache) -> Result<Service> {
     let data = holder.folder().join("database");
     let copied = Command::new("cp").arg("-a").arg(cache.part("cluster")).arg(&data).status().context("starting cp")?;
     ensure!(copied.success(), "copying the prepared cluster: {copied}");

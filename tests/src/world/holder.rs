@@ -11,22 +11,22 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::cell::{self, Cell};
+use super::cell::{self, ProcessTree};
 use super::{net, wait};
 
 /// The PATH of everything that runs inside.
 pub(super) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 #[derive(Debug)]
-pub(super) struct Holder {
+pub(super) struct MountHolder {
     folder: PathBuf,
-    cell: Mutex<Option<(Cell, Option<ChildStdin>)>>,
+    cell: Mutex<Option<(ProcessTree, Option<ChildStdin>)>>,
     init: i32,
     /// PID namespaces in which a cell's first process does not live: the machine's and the holder's.
     known: Vec<String>,
 }
 
-impl Holder {
+impl MountHolder {
     /// Starts the holder in `folder`, its network up and its names in place.
     pub(super) fn start(folder: &Path) -> Result<Self> {
         fs::write(folder.join("hosts"), net::hosts())?;
@@ -43,7 +43,7 @@ impl Holder {
             .stdout(Stdio::piped())
             .stderr(File::create(&log)?);
         let machine = cell::pid_namespace(i32::try_from(std::process::id())?).context("reading our PID namespace")?;
-        let mut cell = Cell::spawn(&mut command, std::slice::from_ref(&machine), &log)?;
+        let mut cell = ProcessTree::spawn(&mut command, std::slice::from_ref(&machine), &log)?;
         cell.hear("ready").map_err(|error| anyhow!("the world does not hold: {error}\n{}", wait::tail(&log)))?;
         let stdin = cell.take_stdin();
         let init = cell.init();
@@ -71,7 +71,7 @@ impl Holder {
     }
 
     /// Starts a cell: `program` runs inside the world and makes the new PID namespace. Its output goes to `log`.
-    pub(super) fn cell(&self, program: &[&str], log: &Path) -> Result<Cell> {
+    pub(super) fn cell(&self, program: &[&str], log: &Path) -> Result<ProcessTree> {
         let output = File::options().create(true).append(true).open(log)?;
         let mut command = Command::new("nsenter");
         command
@@ -83,7 +83,7 @@ impl Holder {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
-        Cell::spawn(&mut command, &self.known, log)
+        ProcessTree::spawn(&mut command, &self.known, log)
     }
 
     /// Moves the current thread, and all that it starts from now on, into the world's network.
@@ -113,7 +113,7 @@ impl Holder {
     }
 }
 
-impl Drop for Holder {
+impl Drop for MountHolder {
     fn drop(&mut self) {
         self.end();
     }

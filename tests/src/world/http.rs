@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 /// What a server answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// The HTTP status code.
     pub status: u16,
     /// The body.
@@ -15,7 +15,7 @@ pub struct Answer {
 }
 
 /// `curl` is a command that runs it inside the world.
-pub(super) fn get(mut curl: Command, ca: &Path, url: &str) -> Result<Answer> {
+pub(super) fn get(mut curl: Command, ca: &Path, url: &str) -> Result<HttpAnswer> {
     let output = curl
         .args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "5", "--write-out", "\n%{http_code}"])
         .arg("--cacert")
@@ -26,5 +26,5 @@ pub(super) fn get(mut curl: Command, ca: &Path, url: &str) -> Result<Answer> {
     ensure!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr).trim_end());
     let text = String::from_utf8(output.stdout)?;
     let (body, status) = text.rsplit_once('\n').context("curl writes the status last")?;
-    Ok(Answer { status: status.parse()?, body: body.to_owned() })
+    Ok(HttpAnswer { status: status.parse()?, body: body.to_owned() })
 }

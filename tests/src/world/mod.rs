@@ -46,13 +46,13 @@ pub use broker::{Broker, CLUSTER};
 pub use cache::Cache;
 use folder::Folder;
 pub use git::{Commit, Git};
-use holder::Holder;
-pub use http::Answer;
+use holder::MountHolder;
+pub use http::HttpAnswer;
 pub use image::{Image, Module, Variant};
-pub use registry::{Registry, RegistryCredential};
+pub use registry::{Registry, RegistryLogin};
 pub use sample::{Generation, Sample};
 pub use service::Service;
-pub use target::Target;
+pub use target::TargetServer;
 pub use wait::{ended, eventually, interrupt, is_interrupted, was_interrupted};
 
 /// What a world shall have besides its network and its registries.
@@ -70,14 +70,14 @@ pub struct WorldOptions {
 #[derive(Debug)]
 pub struct World {
     // Dropped in this order: servers and services, then what holds them, then the folder.
-    targets: Vec<Target>,
+    targets: Vec<TargetServer>,
     broker: Option<Broker>,
     database: Option<Service>,
     ghcr: Registry,
     docker_hub: Registry,
-    credential: RegistryCredential,
+    credential: RegistryLogin,
     git: Git,
-    holder: Arc<Holder>,
+    holder: Arc<MountHolder>,
     cache: Arc<Cache>,
     folder: Folder,
 }
@@ -90,10 +90,12 @@ impl World {
     pub fn start(options: WorldOptions) -> Result<Self> {
         let cache = Arc::new(Cache::open()?);
         let folder = Folder::create()?;
-        let holder = Arc::new(Holder::start(folder.path())?);
+        let holder = Arc::new(MountHolder::start(folder.path())?);
         let (ghcr, credential) = Registry::ghcr(&holder, &cache)?;
         let world = Self {
-            targets: (0..options.targets).map(|index| Target::new(&holder, &cache, index)).collect::<Result<_>>()?,
+            targets: (0..options.targets)
+                .map(|index| TargetServer::new(&holder, &cache, index))
+                .collect::<Result<_>>()?,
             broker: (options.nodes > 0).then(|| Broker::new(&holder, options.nodes)).transpose()?,
             database: options.database.then(|| database::database(&holder, &cache)).transpose()?,
             docker_hub: Registry::docker_hub(&holder, &cache)?,
@@ -126,13 +128,13 @@ impl World {
     /// # Panics
     /// When the world was started with fewer.
     #[must_use]
-    pub fn target(&self, index: usize) -> &Target {
+    pub fn target(&self, index: usize) -> &TargetServer {
         &self.targets[index]
     }
 
     /// All target servers.
     #[must_use]
-    pub fn targets(&self) -> &[Target] {
+    pub fn targets(&self) -> &[TargetServer] {
         &self.targets
     }
 
@@ -178,7 +180,7 @@ impl World {
 
     /// The login that ghcr.io accepts.
     #[must_use]
-    pub fn registry_credential(&self) -> &RegistryCredential {
+    pub fn registry_credential(&self) -> &RegistryLogin {
         &self.credential
     }
 
@@ -230,7 +232,7 @@ impl World {
     ///
     /// # Errors
     /// When there is no answer.
-    pub fn get(&self, url: &str) -> Result<Answer> {
+    pub fn get(&self, url: &str) -> Result<HttpAnswer> {
         http::get(self.command("curl"), &self.ca_pem(), url)
     }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::cache::Cache;
-use super::holder::Holder;
+use super::holder::MountHolder;
 use super::image::Image;
 use super::net;
 use super::probe;
@@ -25,7 +25,7 @@ const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
 /// A login for ghcr.io that may pull: not a GitHub token, which the real one refuses for private packages.
 #[derive(Debug, Clone)]
-pub struct RegistryCredential {
+pub struct RegistryLogin {
     /// The user's name.
     pub username: String,
     /// The password, another one in every world.
@@ -42,8 +42,8 @@ pub struct Registry {
 
 impl Registry {
     /// ghcr.io, not started yet, and the login that it accepts.
-    pub(super) fn ghcr(holder: &Arc<Holder>, cache: &Arc<Cache>) -> Result<(Self, RegistryCredential)> {
-        let credential = RegistryCredential {
+    pub(super) fn ghcr(holder: &Arc<MountHolder>, cache: &Arc<Cache>) -> Result<(Self, RegistryLogin)> {
+        let credential = RegistryLogin {
             username: "slipway-puller".to_owned(),
             password: format!("ghp_{}", Uuid::new_v4().simple()),
         };
@@ -54,7 +54,7 @@ impl Registry {
     }
 
     /// Docker Hub, not started yet, with the base images that projects name.
-    pub(super) fn docker_hub(holder: &Arc<Holder>, cache: &Arc<Cache>) -> Result<Self> {
+    pub(super) fn docker_hub(holder: &Arc<MountHolder>, cache: &Arc<Cache>) -> Result<Self> {
         let registry = Self::new("docker-hub", net::DOCKER_HUB, None, holder, cache)?;
         for tag in ["7-alpine", "7"] {
             registry.put("library/redis", tag, &Image::redis())?;
@@ -69,7 +69,7 @@ impl Registry {
         name: &'static str,
         address: Ipv4Addr,
         login: Option<serde_json::Value>,
-        holder: &Arc<Holder>,
+        holder: &Arc<MountHolder>,
         cache: &Arc<Cache>,
     ) -> Result<Self> {
         let storage = holder.folder().join(name);
@@ -103,7 +103,7 @@ impl Registry {
     ///
     /// # Errors
     /// When its password file can't be written.
-    pub fn accept_only(&self, credential: &RegistryCredential) -> Result<()> {
+    pub fn accept_only(&self, credential: &RegistryLogin) -> Result<()> {
         replace(&self.storage.with_extension("htpasswd"), &hashed(credential)?)
     }
 
@@ -205,7 +205,7 @@ fn sha256(data: &[u8]) -> String {
 }
 
 /// The registry's password file: bcrypt at its cheapest. The password goes by stdin.
-fn hashed(credential: &RegistryCredential) -> Result<Vec<u8>> {
+fn hashed(credential: &RegistryLogin) -> Result<Vec<u8>> {
     let mut child = Command::new("htpasswd")
         .args(["-niB", "-C", "4", &credential.username])
         .stdin(Stdio::piped())

@@ -8,30 +8,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
-use super::cell::Cell;
-use super::holder::Holder;
+use super::cell::ProcessTree;
+use super::holder::MountHolder;
 use super::wait;
 
-type Ready = Box<dyn Fn(&Holder) -> Result<bool> + Send + Sync>;
+type Ready = Box<dyn Fn(&MountHolder) -> Result<bool> + Send + Sync>;
 
 /// One service, with its own PID namespace: killing it takes its whole process tree, as a power cut does.
 pub struct Service {
     name: &'static str,
-    holder: Arc<Holder>,
+    holder: Arc<MountHolder>,
     log: PathBuf,
     command: Vec<String>,
     ready: Ready,
     stop: Signal,
-    cell: Mutex<Option<Cell>>,
+    cell: Mutex<Option<ProcessTree>>,
 }
 
 impl Service {
     /// A service that runs `command` and serves once `ready` says so. Not started yet.
     pub(super) fn new(
         name: &'static str,
-        holder: &Arc<Holder>,
+        holder: &Arc<MountHolder>,
         command: Vec<String>,
-        ready: impl Fn(&Holder) -> Result<bool> + Send + Sync + 'static,
+        ready: impl Fn(&MountHolder) -> Result<bool> + Send + Sync + 'static,
     ) -> Self {
         let log = holder.folder().join(format!("{name}.log"));
         Self {
@@ -123,11 +123,11 @@ impl Service {
         self.cell().as_ref().with_context(|| format!("{} does not run", self.name))?.signal_all(signal)
     }
 
-    fn take(&self) -> Result<Cell> {
+    fn take(&self) -> Result<ProcessTree> {
         self.cell().take().with_context(|| format!("{} does not run", self.name))
     }
 
-    fn cell(&self) -> MutexGuard<'_, Option<Cell>> {
+    fn cell(&self) -> MutexGuard<'_, Option<ProcessTree>> {
         self.cell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

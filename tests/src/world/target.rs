@@ -10,24 +10,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::cache::Cache;
-use super::cell::Cell;
-use super::holder::{Holder, PATH};
+use super::cell::ProcessTree;
+use super::holder::{MountHolder, PATH};
 use super::{net, probe, wait};
 
 /// A server that the project's workers deploy to.
 #[derive(Debug)]
-pub struct Target {
-    holder: Arc<Holder>,
+pub struct TargetServer {
+    holder: Arc<MountHolder>,
     cache: Arc<Cache>,
     index: u8,
     folder: PathBuf,
     host_key: String,
-    cell: Mutex<Option<Cell>>,
+    cell: Mutex<Option<ProcessTree>>,
 }
 
-impl Target {
+impl TargetServer {
     /// The server's disk and keys; it is off.
-    pub(super) fn new(holder: &Arc<Holder>, cache: &Arc<Cache>, index: u8) -> Result<Self> {
+    pub(super) fn new(holder: &Arc<MountHolder>, cache: &Arc<Cache>, index: u8) -> Result<Self> {
         let folder = holder.folder().join(format!("target-{index}"));
         let ssh = folder.join("upper/etc/ssh");
         fs::create_dir_all(&ssh)?;
@@ -143,7 +143,7 @@ impl Target {
     /// Off and on again, as after a power cut.
     ///
     /// # Errors
-    /// As [`Target::stop`] and [`Target::start`].
+    /// As [`TargetServer::stop`] and [`TargetServer::start`].
     pub fn reboot(&self) -> Result<()> {
         self.stop()?;
         self.start()
@@ -202,7 +202,7 @@ impl Target {
         Ok(command)
     }
 
-    /// Runs `argv` on the server, see [`Target::command`].
+    /// Runs `argv` on the server, see [`TargetServer::command`].
     ///
     /// # Errors
     /// When it is off or the program can't be started; not when the program fails.
@@ -289,11 +289,11 @@ impl Target {
         Ok(())
     }
 
-    fn cell(&self) -> MutexGuard<'_, Option<Cell>> {
+    fn cell(&self) -> MutexGuard<'_, Option<ProcessTree>> {
         self.cell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn root_of(cell: &Cell) -> PathBuf {
+fn root_of(cell: &ProcessTree) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root", cell.init()))
 }

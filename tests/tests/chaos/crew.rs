@@ -13,10 +13,10 @@ use slipway_tests::model::Model;
 use slipway_tests::stack::Stack;
 use slipway_tests::world::Service;
 
-use crate::plan::{Act, Part};
+use crate::plan::{ChaosService, Disturbance};
 
 /// A worker's post: the processes that hold it, one after the other.
-struct Post {
+struct WorkerPost {
     child: Option<Child>,
     incarnation: u32,
     /// Whether its end was asked for.
@@ -24,11 +24,11 @@ struct Post {
 }
 
 /// Everybody at work.
-pub struct Crew<'a> {
+pub struct ChaosWorkers<'a> {
     stack: &'a Stack,
     program: &'static str,
     environment: Vec<(String, String)>,
-    posts: Vec<Post>,
+    posts: Vec<WorkerPost>,
     publisher: Sender<usize>,
     /// Where deaths are noted, for plays on a model.
     model: Option<Model>,
@@ -36,7 +36,7 @@ pub struct Crew<'a> {
     pub deserters: Vec<String>,
 }
 
-impl<'a> Crew<'a> {
+impl<'a> ChaosWorkers<'a> {
     /// Nobody works yet.
     pub fn new(
         stack: &'a Stack,
@@ -46,47 +46,49 @@ impl<'a> Crew<'a> {
         publisher: Sender<usize>,
         model: Option<Model>,
     ) -> Self {
-        let post = || Post { child: None, incarnation: 0, ending: false };
+        let post = || WorkerPost { child: None, incarnation: 0, ending: false };
         let posts = (0..workers).map(|_| post()).collect();
         Self { stack, program, environment, posts, publisher, model, deserters: Vec::new() }
     }
 
     /// Does one thing.
-    pub fn act(&mut self, act: Act) -> Result<()> {
+    pub fn act(&mut self, act: Disturbance) -> Result<()> {
         self.muster()?;
         match act {
-            Act::Publish(number) => Ok(self.publisher.send(number)?),
-            Act::Kill(number) => self.kill(number),
-            Act::Pause(number) => self.signal(number, Signal::STOP),
-            Act::Resume(number) => self.signal(number, Signal::CONT),
-            Act::Stop(number) => {
+            Disturbance::Publish(number) => Ok(self.publisher.send(number)?),
+            Disturbance::Kill(number) => self.kill(number),
+            Disturbance::Pause(number) => self.signal(number, Signal::STOP),
+            Disturbance::Resume(number) => self.signal(number, Signal::CONT),
+            Disturbance::Stop(number) => {
                 self.posts[number].ending = true;
                 self.signal(number, Signal::TERM)
             }
-            Act::Start(number) => {
+            Disturbance::Start(number) => {
                 self.wait(number)?;
                 self.start(number)
             }
-            Act::Down(Part::Git) => self.git(github::Effect::Cut),
-            Act::Freeze(Part::Git) => self.git(github::Effect::Slow(std::time::Duration::from_secs(30))),
-            Act::Up(Part::Git) | Act::Thaw(Part::Git) => {
+            Disturbance::Down(ChaosService::Git) => self.git(github::FaultEffect::Cut),
+            Disturbance::Freeze(ChaosService::Git) => {
+                self.git(github::FaultEffect::Slow(std::time::Duration::from_secs(30)))
+            }
+            Disturbance::Up(ChaosService::Git) | Disturbance::Thaw(ChaosService::Git) => {
                 self.stack.github.clear_faults();
                 Ok(())
             }
-            Act::Down(Part::Broker) => self.stack.world.broker()?.kill(),
-            Act::Up(Part::Broker) => self.stack.world.broker()?.start(),
-            Act::Freeze(Part::Broker) => self.stack.world.broker()?.pause(),
-            Act::Thaw(Part::Broker) => self.stack.world.broker()?.resume(),
-            Act::Down(part) => self.service(part)?.kill(),
-            Act::Up(part) => self.service(part)?.start(),
-            Act::Freeze(part) => self.service(part)?.pause(),
-            Act::Thaw(part) => self.service(part)?.resume(),
-            Act::Cut(number) => self.stack.world.target(number).cut(),
-            Act::Heal(number) => self.stack.world.target(number).heal(),
-            Act::Throttle(number) => self.stack.world.target(number).throttle(),
-            Act::Release(number) => self.stack.world.target(number).release(),
-            Act::Reboot(number) => self.stack.world.target(number).reboot(),
-            Act::Sever(number) => self.sever(number),
+            Disturbance::Down(ChaosService::Broker) => self.stack.world.broker()?.kill(),
+            Disturbance::Up(ChaosService::Broker) => self.stack.world.broker()?.start(),
+            Disturbance::Freeze(ChaosService::Broker) => self.stack.world.broker()?.pause(),
+            Disturbance::Thaw(ChaosService::Broker) => self.stack.world.broker()?.resume(),
+            Disturbance::Down(part) => self.service(part)?.kill(),
+            Disturbance::Up(part) => self.service(part)?.start(),
+            Disturbance::Freeze(part) => self.service(part)?.pause(),
+            Disturbance::Thaw(part) => self.service(part)?.resume(),
+            Disturbance::Cut(number) => self.stack.world.target(number).cut(),
+            Disturbance::Heal(number) => self.stack.world.target(number).heal(),
+            Disturbance::Throttle(number) => self.stack.world.target(number).throttle(),
+            Disturbance::Release(number) => self.stack.world.target(number).release(),
+            Disturbance::Reboot(number) => self.stack.world.target(number).reboot(),
+            Disturbance::Sever(number) => self.sever(number),
         }
     }
 
@@ -180,18 +182,18 @@ impl<'a> Crew<'a> {
         }
     }
 
-    fn service(&self, part: Part) -> Result<&Service> {
+    fn service(&self, part: ChaosService) -> Result<&Service> {
         match part {
-            Part::Database => self.stack.world.database(),
-            Part::Node(index) => Ok(self.stack.world.broker()?.node(index)),
-            Part::Registry => Ok(self.stack.world.ghcr().service()),
-            Part::Broker | Part::Git => anyhow::bail!("{part:?} is no process"),
+            ChaosService::Database => self.stack.world.database(),
+            ChaosService::Node(index) => Ok(self.stack.world.broker()?.node(index)),
+            ChaosService::Registry => Ok(self.stack.world.ghcr().service()),
+            ChaosService::Broker | ChaosService::Git => anyhow::bail!("{part:?} is no process"),
         }
     }
 
-    fn git(&self, effect: github::Effect) -> Result<()> {
-        for server in [github::Server::Git, github::Server::Api] {
-            self.stack.github.plant(github::Fault::next(server, "/", effect.clone()).times(usize::MAX));
+    fn git(&self, effect: github::FaultEffect) -> Result<()> {
+        for server in [github::StandInServer::Git, github::StandInServer::Api] {
+            self.stack.github.plant(github::PlantedFault::next(server, "/", effect.clone()).times(usize::MAX));
         }
         Ok(())
     }

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use slipway_protocol::{ErrorCode, Stage};
-use slipway_tests::script::{Act, MODEL, Rule, SCRIPT};
+use slipway_tests::script::{MODEL, Rule, SCRIPT, StageAct};
 use slipway_tests::world::CLUSTER;
 
-use plan::Settings;
-use play::Play;
+use plan::ChaosSettings;
+use play::ChaosRun;
 
 /// The seed that the environment names, or one that nobody has chosen.
 fn seed() -> Result<u64> {
@@ -35,16 +35,16 @@ fn number(name: &str, default: usize) -> Result<usize> {
 }
 
 /// Workers on a model: the whole engine, with real processes, database and broker.
-fn on_a_model(settings: &Settings) -> Result<()> {
-    let play = Play::start(seed()?, settings)?;
-    let slow = |stage, ms| Rule::at(stage, Act::Delay(ms));
+fn on_a_model(settings: &ChaosSettings) -> Result<()> {
+    let play = ChaosRun::start(seed()?, settings)?;
+    let slow = |stage, ms| Rule::at(stage, StageAct::Delay(ms));
     let rules = [
         slow(Stage::Clone, 40),
         slow(Stage::Compose, 400),
         slow(Stage::Verify, 100),
-        Rule::at(Stage::Compose, Act::Say(5)),
-        Rule::at(Stage::Clone, Act::Fail(ErrorCode::GitUnavailable)).of("project-1").until(1),
-        Rule::at(Stage::Compose, Act::Fail(ErrorCode::CrashLoop)).of("project-2"),
+        Rule::at(Stage::Compose, StageAct::Say(5)),
+        Rule::at(Stage::Clone, StageAct::Fail(ErrorCode::GitUnavailable)).of("project-1").until(1),
+        Rule::at(Stage::Compose, StageAct::Fail(ErrorCode::CrashLoop)).of("project-2"),
     ];
     let folder = play.stack.world.folder().join("model");
     std::fs::create_dir_all(&folder)?;
@@ -60,7 +60,7 @@ fn on_a_model(settings: &Settings) -> Result<()> {
 
 #[test]
 fn whatever_breaks_nothing_is_lost_or_done_twice_on_a_model_of_servers() -> Result<()> {
-    on_a_model(&Settings {
+    on_a_model(&ChaosSettings {
         deployments: 40,
         projects: 8,
         workers: 3,
@@ -76,7 +76,7 @@ fn whatever_breaks_nothing_is_lost_or_done_twice_on_a_model_of_servers() -> Resu
 #[ignore = "takes minutes: ./tests/soak"]
 fn soak_chaos_on_a_model() -> Result<()> {
     let minutes = u64::try_from(number("SLIPWAY_CHAOS_MINUTES", 5)?)?;
-    on_a_model(&Settings {
+    on_a_model(&ChaosSettings {
         deployments: number("SLIPWAY_CHAOS_DEPLOYMENTS", 600)?,
         projects: 40,
         workers: 3,
@@ -95,7 +95,7 @@ fn soak_chaos_on_real_servers() -> Result<()> {
     let targets = number("SLIPWAY_CHAOS_TARGETS", 5)?;
     let seconds = number("SLIPWAY_CHAOS_SECONDS", 3 * deployments)?;
     ensure!(targets > 0, "SLIPWAY_CHAOS_TARGETS must be at least 1");
-    let settings = Settings {
+    let settings = ChaosSettings {
         deployments,
         projects: deployments.div_ceil(5),
         workers: 3,
@@ -114,5 +114,5 @@ fn soak_chaos_on_real_servers() -> Result<()> {
         ("SLIPWAY_CONCURRENCY", "4".to_owned()),
         ("SLIPWAY_COMMAND_TIMEOUT", "120s".to_owned()),
     ];
-    Play::start(seed()?, &settings)?.on_real_servers(&environment)
+    ChaosRun::start(seed()?, &settings)?.on_real_servers(&environment)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// How much chaos.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct ChaosSettings {
     pub deployments: usize,
     pub projects: usize,
     pub workers: usize,
@@ -22,7 +22,7 @@ pub struct Settings {
 
 /// What is done at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Act {
+pub enum Disturbance {
     /// Asks for a deployment, by its number.
     Publish(usize),
     /// Worker: SIGKILL.
@@ -36,11 +36,11 @@ pub enum Act {
     /// Worker: another process in its place.
     Start(usize),
     /// Power cut of a service.
-    Down(Part),
-    Up(Part),
+    Down(ChaosService),
+    Up(ChaosService),
     /// Connections hang.
-    Freeze(Part),
-    Thaw(Part),
+    Freeze(ChaosService),
+    Thaw(ChaosService),
     /// Target: its cable unplugged.
     Cut(usize),
     Heal(usize),
@@ -55,7 +55,7 @@ pub enum Act {
 
 /// A service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Part {
+pub enum ChaosService {
     Database,
     /// All of RabbitMQ.
     Broker,
@@ -69,16 +69,16 @@ pub enum Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Subject {
     Worker(usize),
-    Part(Part),
+    Part(ChaosService),
     Target(usize),
 }
 
 /// A seed's plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct ChaosPlan {
     pub seed: u64,
     /// In the order of time.
-    pub acts: Vec<(Duration, Act)>,
+    pub acts: Vec<(Duration, Disturbance)>,
 }
 
 /// SplitMix64: small, good enough to choose faults, and the same everywhere.
@@ -104,13 +104,13 @@ impl Random {
     }
 }
 
-impl Plan {
+impl ChaosPlan {
     /// The plan of a seed.
-    pub fn new(seed: u64, settings: &Settings) -> Self {
+    pub fn new(seed: u64, settings: &ChaosSettings) -> Self {
         let mut random = Random(seed);
-        let mut acts: Vec<(Duration, Act)> = (0..settings.deployments)
+        let mut acts: Vec<(Duration, Disturbance)> = (0..settings.deployments)
             .map(|number| (random.within(Duration::ZERO, settings.length), number))
-            .map(|(at, number)| (at, Act::Publish(number)))
+            .map(|(at, number)| (at, Disturbance::Publish(number)))
             .collect();
         // Of one project, the requests come in their order more often than not.
         acts.sort_by_key(|(at, _)| *at);
@@ -120,7 +120,7 @@ impl Plan {
                 numbers.swap(index - 1, index);
             }
         }
-        acts.iter_mut().zip(numbers).for_each(|((_, act), number)| *act = Act::Publish(number));
+        acts.iter_mut().zip(numbers).for_each(|((_, act), number)| *act = Disturbance::Publish(number));
 
         let mut busy: HashMap<Subject, Vec<(Duration, Duration)>> = HashMap::new();
         let mut kinds = Vec::new();
@@ -146,56 +146,61 @@ impl Plan {
 
 struct Fault {
     subject: Subject,
-    breaks: Act,
-    mends: Option<Act>,
+    breaks: Disturbance,
+    mends: Option<Disturbance>,
 }
 
-type Kind = fn(&mut Random, &Settings) -> Fault;
+type Kind = fn(&mut Random, &ChaosSettings) -> Fault;
 
-fn worker(random: &mut Random, settings: &Settings, breaks: fn(usize) -> Act, mends: fn(usize) -> Act) -> Fault {
+fn worker(
+    random: &mut Random,
+    settings: &ChaosSettings,
+    breaks: fn(usize) -> Disturbance,
+    mends: fn(usize) -> Disturbance,
+) -> Fault {
     let number = random.below(settings.workers);
     Fault { subject: Subject::Worker(number), breaks: breaks(number), mends: Some(mends(number)) }
 }
 
 fn target(
     random: &mut Random,
-    settings: &Settings,
-    breaks: fn(usize) -> Act,
-    mends: Option<fn(usize) -> Act>,
+    settings: &ChaosSettings,
+    breaks: fn(usize) -> Disturbance,
+    mends: Option<fn(usize) -> Disturbance>,
 ) -> Fault {
     let number = random.below(settings.targets);
     Fault { subject: Subject::Target(number), breaks: breaks(number), mends: mends.map(|mends| mends(number)) }
 }
 
 /// A cluster lives on while one of its nodes is away, so that no two of them are at a time.
-fn part(part: Part) -> Subject {
-    Subject::Part(if let Part::Node(_) = part { Part::Broker } else { part })
+fn part(part: ChaosService) -> Subject {
+    Subject::Part(if let ChaosService::Node(_) = part { ChaosService::Broker } else { part })
 }
 
-fn down(broken: Part) -> Fault {
-    Fault { subject: part(broken), breaks: Act::Down(broken), mends: Some(Act::Up(broken)) }
+fn down(broken: ChaosService) -> Fault {
+    Fault { subject: part(broken), breaks: Disturbance::Down(broken), mends: Some(Disturbance::Up(broken)) }
 }
 
-fn freeze(broken: Part) -> Fault {
-    Fault { subject: part(broken), breaks: Act::Freeze(broken), mends: Some(Act::Thaw(broken)) }
+fn freeze(broken: ChaosService) -> Fault {
+    Fault { subject: part(broken), breaks: Disturbance::Freeze(broken), mends: Some(Disturbance::Thaw(broken)) }
 }
 
-fn node(random: &mut Random, settings: &Settings) -> Part {
-    Part::Node(random.below(settings.nodes))
+fn node(random: &mut Random, settings: &ChaosSettings) -> ChaosService {
+    ChaosService::Node(random.below(settings.nodes))
 }
 
 /// Every kind of fault that these settings have something for; workers suffer most.
-fn kinds_of(settings: &Settings) -> Vec<Kind> {
+fn kinds_of(settings: &ChaosSettings) -> Vec<Kind> {
     let mut kinds: Vec<Kind> = vec![
-        |r, s| worker(r, s, Act::Kill, Act::Start),
-        |r, s| worker(r, s, Act::Kill, Act::Start),
-        |r, s| worker(r, s, Act::Pause, Act::Resume),
-        |r, s| worker(r, s, Act::Pause, Act::Resume),
-        |r, s| worker(r, s, Act::Stop, Act::Start),
-        |_, _| down(Part::Database),
-        |_, _| freeze(Part::Database),
-        |_, _| down(Part::Broker),
-        |_, _| freeze(Part::Broker),
+        |r, s| worker(r, s, Disturbance::Kill, Disturbance::Start),
+        |r, s| worker(r, s, Disturbance::Kill, Disturbance::Start),
+        |r, s| worker(r, s, Disturbance::Pause, Disturbance::Resume),
+        |r, s| worker(r, s, Disturbance::Pause, Disturbance::Resume),
+        |r, s| worker(r, s, Disturbance::Stop, Disturbance::Start),
+        |_, _| down(ChaosService::Database),
+        |_, _| freeze(ChaosService::Database),
+        |_, _| down(ChaosService::Broker),
+        |_, _| freeze(ChaosService::Broker),
     ];
     if settings.nodes > 1 {
         kinds.extend([
@@ -207,15 +212,15 @@ fn kinds_of(settings: &Settings) -> Vec<Kind> {
     }
     if settings.targets > 0 {
         kinds.extend([
-            (|_, _| down(Part::Registry)) as Kind,
-            |_, _| freeze(Part::Registry),
-            |_, _| down(Part::Git),
-            |_, _| freeze(Part::Git),
-            |r, s| target(r, s, Act::Cut, Some(Act::Heal)),
-            |r, s| target(r, s, Act::Throttle, Some(Act::Release)),
-            |r, s| target(r, s, Act::Reboot, None),
-            |r, s| target(r, s, Act::Sever, None),
-            |r, s| target(r, s, Act::Sever, None),
+            (|_, _| down(ChaosService::Registry)) as Kind,
+            |_, _| freeze(ChaosService::Registry),
+            |_, _| down(ChaosService::Git),
+            |_, _| freeze(ChaosService::Git),
+            |r, s| target(r, s, Disturbance::Cut, Some(Disturbance::Heal)),
+            |r, s| target(r, s, Disturbance::Throttle, Some(Disturbance::Release)),
+            |r, s| target(r, s, Disturbance::Reboot, None),
+            |r, s| target(r, s, Disturbance::Sever, None),
+            |r, s| target(r, s, Disturbance::Sever, None),
         ]);
     }
     kinds
@@ -227,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    const SETTINGS: Settings = Settings {
+    const SETTINGS: ChaosSettings = ChaosSettings {
         deployments: 100,
         projects: 20,
         workers: 3,
@@ -240,19 +245,22 @@ mod tests {
 
     #[test]
     fn a_seed_gives_one_plan_and_another_seed_another() {
-        assert_eq!(Plan::new(7, &SETTINGS), Plan::new(7, &SETTINGS));
-        assert_ne!(Plan::new(7, &SETTINGS), Plan::new(8, &SETTINGS));
+        assert_eq!(ChaosPlan::new(7, &SETTINGS), ChaosPlan::new(7, &SETTINGS));
+        assert_ne!(ChaosPlan::new(7, &SETTINGS), ChaosPlan::new(8, &SETTINGS));
     }
 
     #[test]
     fn every_request_is_made_once_and_every_kind_of_fault_occurs() {
-        let plan = Plan::new(1, &SETTINGS);
-        let published: HashSet<_> = plan.acts.iter().filter(|(_, act)| matches!(act, Act::Publish(_))).collect();
+        let plan = ChaosPlan::new(1, &SETTINGS);
+        let published: HashSet<_> =
+            plan.acts.iter().filter(|(_, act)| matches!(act, Disturbance::Publish(_))).collect();
         assert_eq!(published.len(), SETTINGS.deployments);
         let kinds: HashSet<_> = plan.acts.iter().map(|(_, act)| std::mem::discriminant(act)).collect();
         assert_eq!(kinds.len(), 16, "all of them");
         let nodes = plan.acts.iter().filter_map(|(_, act)| match act {
-            Act::Down(Part::Node(index)) | Act::Freeze(Part::Node(index)) => Some(index),
+            Disturbance::Down(ChaosService::Node(index)) | Disturbance::Freeze(ChaosService::Node(index)) => {
+                Some(index)
+            }
             _ => None,
         });
         assert_eq!(nodes.collect::<HashSet<_>>().len(), SETTINGS.nodes, "every node");
@@ -262,16 +270,26 @@ mod tests {
     fn what_is_broken_is_mended_before_it_breaks_again() {
         for seed in 0..50 {
             let mut broken = HashSet::new();
-            for (_, act) in Plan::new(seed, &SETTINGS).acts {
+            for (_, act) in ChaosPlan::new(seed, &SETTINGS).acts {
                 match act {
-                    Act::Kill(n) | Act::Pause(n) | Act::Stop(n) => assert!(broken.insert(Subject::Worker(n)), "{seed}"),
-                    Act::Resume(n) | Act::Start(n) => assert!(broken.remove(&Subject::Worker(n)), "{seed}"),
-                    Act::Down(p) | Act::Freeze(p) => assert!(broken.insert(part(p)), "{seed}"),
-                    Act::Up(p) | Act::Thaw(p) => assert!(broken.remove(&part(p)), "{seed}"),
-                    Act::Cut(n) | Act::Throttle(n) => assert!(broken.insert(Subject::Target(n)), "{seed}"),
-                    Act::Heal(n) | Act::Release(n) => assert!(broken.remove(&Subject::Target(n)), "{seed}"),
-                    Act::Reboot(n) | Act::Sever(n) => assert!(!broken.contains(&Subject::Target(n)), "{seed}"),
-                    Act::Publish(_) => {}
+                    Disturbance::Kill(n) | Disturbance::Pause(n) | Disturbance::Stop(n) => {
+                        assert!(broken.insert(Subject::Worker(n)), "{seed}")
+                    }
+                    Disturbance::Resume(n) | Disturbance::Start(n) => {
+                        assert!(broken.remove(&Subject::Worker(n)), "{seed}")
+                    }
+                    Disturbance::Down(p) | Disturbance::Freeze(p) => assert!(broken.insert(part(p)), "{seed}"),
+                    Disturbance::Up(p) | Disturbance::Thaw(p) => assert!(broken.remove(&part(p)), "{seed}"),
+                    Disturbance::Cut(n) | Disturbance::Throttle(n) => {
+                        assert!(broken.insert(Subject::Target(n)), "{seed}")
+                    }
+                    Disturbance::Heal(n) | Disturbance::Release(n) => {
+                        assert!(broken.remove(&Subject::Target(n)), "{seed}")
+                    }
+                    Disturbance::Reboot(n) | Disturbance::Sever(n) => {
+                        assert!(!broken.contains(&Subject::Target(n)), "{seed}")
+                    }
+                    Disturbance::Publish(_) => {}
                 }
             }
             assert!(broken.is_empty(), "{seed}: {broken:?}");

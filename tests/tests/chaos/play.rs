@@ -9,23 +9,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use slipway_protocol::{ErrorCode, topology};
-use slipway_tests::checker::{self, History, Request, Verdict};
+use slipway_tests::checker::{self, HistoryVerdict, RunHistory, SentRequest};
 use slipway_tests::model::Model;
 use slipway_tests::observer::Observer;
 use slipway_tests::stack::Stack;
 
-use crate::crew::Crew;
-use crate::plan::{Plan, Settings};
-use crate::requests::{self, Order};
+use crate::crew::ChaosWorkers;
+use crate::plan::{ChaosPlan, ChaosSettings};
+use crate::requests::{self, ChaosRequest};
 
 /// How long the end may take once nothing breaks any more.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A stack, and what is going to happen to it.
-pub struct Play {
+pub struct ChaosRun {
     pub stack: Stack,
-    plan: Plan,
-    settings: Settings,
+    plan: ChaosPlan,
+    settings: ChaosSettings,
 }
 
 /// A line for whoever watches.
@@ -33,10 +33,10 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-impl Play {
+impl ChaosRun {
     /// Starts the world. The seed is said before anything can go wrong.
-    pub fn start(seed: u64, settings: &Settings) -> Result<Self> {
-        let plan = Plan::new(seed, settings);
+    pub fn start(seed: u64, settings: &ChaosSettings) -> Result<Self> {
+        let plan = ChaosPlan::new(seed, settings);
         let faults = plan.acts.len() - settings.deployments;
         say(&format!("SLIPWAY_SEED={seed}: {} requests, {faults} acts of chaos", settings.deployments));
         let stack = Stack::with_nodes(settings.nodes, u8::try_from(settings.targets)?)?;
@@ -104,14 +104,15 @@ impl Play {
         &self,
         program: &'static str,
         environment: &[(&str, String)],
-        orders: &[Order],
+        orders: &[ChaosRequest],
         model: Option<&Model>,
-    ) -> Result<History> {
+    ) -> Result<RunHistory> {
         let world = &self.stack.world;
         world.block_on(Observer::connect(world.amqp_url()))??;
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         let (publisher, numbers) = mpsc::channel();
-        let mut crew = Crew::new(&self.stack, program, environment, self.settings.workers, publisher, model.cloned());
+        let mut crew =
+            ChaosWorkers::new(&self.stack, program, environment, self.settings.workers, publisher, model.cloned());
         let published = thread::scope(|scope| {
             let publishing = scope.spawn(|| world.block_on(requests::publish(world.amqp_url(), orders, numbers)));
             let acted = self.act(&mut crew);
@@ -129,7 +130,7 @@ impl Play {
         world.block_on(self.history(published))?
     }
 
-    fn act(&self, crew: &mut Crew<'_>) -> Result<()> {
+    fn act(&self, crew: &mut ChaosWorkers<'_>) -> Result<()> {
         let begun = Instant::now();
         // A reboot takes its time: what follows is put off, so that faults don't come all at once.
         let mut late = Duration::ZERO;
@@ -144,7 +145,7 @@ impl Play {
     }
 
     /// Waits until everything that was asked for has ended and was told.
-    fn settle(&self, crew: &mut Crew<'_>, requests: usize, publisher_gone: &dyn Fn() -> bool) -> Result<()> {
+    fn settle(&self, crew: &mut ChaosWorkers<'_>, requests: usize, publisher_gone: &dyn Fn() -> bool) -> Result<()> {
         let begun = Instant::now();
         loop {
             ensure!(!publisher_gone(), "the publisher ended before everything was published");
@@ -162,11 +163,11 @@ impl Play {
         }
     }
 
-    async fn history(&self, published: Vec<Request>) -> Result<History> {
+    async fn history(&self, published: Vec<SentRequest>) -> Result<RunHistory> {
         let (sql, connection) = tokio_postgres::connect(self.stack.world.database_url(), tokio_postgres::NoTls).await?;
         tokio::spawn(connection);
         let observer = Observer::connect(self.stack.world.amqp_url()).await?;
-        let mut history = History::of_database(&sql).await?;
+        let mut history = RunHistory::of_database(&sql).await?;
         observer.read(&mut history).await?;
         history.requests = published;
         let waiting = observer.waiting(topology::DEPLOYMENTS_QUEUE).await?;
@@ -176,7 +177,7 @@ impl Play {
         Ok(history)
     }
 
-    fn judge(&self, history: &History, explained: &[&str]) -> Result<Verdict> {
+    fn judge(&self, history: &RunHistory, explained: &[&str]) -> Result<HistoryVerdict> {
         let verdict = checker::check(history, explained);
         say(&format!("SLIPWAY_SEED={}\n{verdict}", self.plan.seed));
         verdict.pass()
@@ -200,7 +201,7 @@ async fn open(database: &str, requests: usize) -> Result<String> {
 }
 
 /// The latest success of each project: what it has to serve.
-fn newest<'o>(history: &History, orders: &'o [Order]) -> Vec<&'o Order> {
+fn newest<'o>(history: &RunHistory, orders: &'o [ChaosRequest]) -> Vec<&'o ChaosRequest> {
     let succeeded = history.deployments.iter().filter(|r| matches!(r.state.as_str(), "succeeded" | "already_deployed"));
     let succeeded: Vec<_> = succeeded.map(|row| row.id).collect();
     let mut newest = BTreeMap::new();

@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use slipway_tests::checker::Request;
+use slipway_tests::checker::SentRequest;
 use slipway_tests::observer::{self, Observer};
 use slipway_tests::stack::Stack;
 use slipway_tests::world::{Generation, Sample, Variant};
 
-use crate::plan::Settings;
+use crate::plan::ChaosSettings;
 
 /// How long a confirm is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One request, and where its project would answer.
 #[derive(Debug, Clone)]
-pub struct Order {
+pub struct ChaosRequest {
     pub body: Vec<u8>,
     pub slug: String,
     pub commit: String,
@@ -55,7 +55,7 @@ services:
       - "${BACKEND_PORT:?Set BACKEND_PORT}:8000"
 "#;
 
-fn order(number: usize, settings: &Settings, data: &Value) -> Order {
+fn order(number: usize, settings: &ChaosSettings, data: &Value) -> ChaosRequest {
     let project = number % settings.projects;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let event = json!({
@@ -66,7 +66,7 @@ fn order(number: usize, settings: &Settings, data: &Value) -> Order {
         "datacontenttype": "application/json",
         "data": data,
     });
-    Order {
+    ChaosRequest {
         body: event.to_string().into_bytes(),
         slug: text(&data["project"]["slug"]),
         commit: text(&data["repository"]["commit"]),
@@ -96,7 +96,7 @@ fn data(project: usize, number: usize, commit: &str, server: &Value, repository:
 }
 
 /// Requests for projects that exist on a model only.
-pub fn imagined(settings: &Settings) -> Vec<Order> {
+pub fn imagined(settings: &ChaosSettings) -> Vec<ChaosRequest> {
     let order = |number| {
         let project = number % settings.projects;
         let server = json!({ "handle": format!("model-{}", project % 5), "address": "203.0.113.10" });
@@ -107,7 +107,7 @@ pub fn imagined(settings: &Settings) -> Vec<Order> {
 }
 
 /// Projects in the world's git server and registry, and the requests for their commits.
-pub fn real(stack: &Stack, settings: &Settings) -> Result<Vec<Order>> {
+pub fn real(stack: &Stack, settings: &ChaosSettings) -> Result<Vec<ChaosRequest>> {
     let mut samples: BTreeMap<usize, Sample> = BTreeMap::new();
     let mut orders = Vec::new();
     for number in 0..settings.deployments {
@@ -128,7 +128,7 @@ pub fn real(stack: &Stack, settings: &Settings) -> Result<Vec<Order>> {
 }
 
 /// Publishes what the numbers name, each until it's confirmed; gives what was attempted. To be run inside the world.
-pub async fn publish(urls: &str, orders: &[Order], numbers: Receiver<usize>) -> Result<Vec<Request>> {
+pub async fn publish(urls: &str, orders: &[ChaosRequest], numbers: Receiver<usize>) -> Result<Vec<SentRequest>> {
     let numbers = Arc::new(std::sync::Mutex::new(numbers));
     let mut observer: Option<Observer> = None;
     let mut requests = Vec::new();
@@ -150,7 +150,7 @@ pub async fn publish(urls: &str, orders: &[Order], numbers: Receiver<usize>) -> 
             };
             if let Ok(Ok(())) = tokio::time::timeout(PATIENCE, connected.publish(body)).await {
                 observer = Some(connected);
-                requests.push(Request { confirmed: true, ..observer::request(body)? });
+                requests.push(SentRequest { confirmed: true, ..observer::request(body)? });
                 break;
             }
         }

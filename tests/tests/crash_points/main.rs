@@ -17,13 +17,13 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use secrecy::ExposeSecret as _;
 use slipway_tests::observer::Observer;
-use slipway_tests::rig::Rig;
-use slipway_worker::crash::Point;
+use slipway_tests::rig::ScriptedWorld;
+use slipway_worker::crash::CrashPoint;
 
-use matrix::{Case, Passing, cases};
+use matrix::{CrashCase, Passing, cases};
 use scenario::Scenario;
-use scene::{Played, Scene};
-use services::{Database, broker, vhost};
+use scene::{CrashScene, Played};
+use services::{TestDatabase, broker, vhost};
 
 /// Plays at once; they wait more than they compute.
 const LANES: usize = 10;
@@ -33,14 +33,14 @@ const TRIES: u32 = 3;
 /// Where plays take place: a virtual host that all plays of a lane use one after the other, and databases made from one
 /// that has its tables.
 struct Lane<'a> {
-    template: &'a Database,
+    template: &'a TestDatabase,
     amqp: String,
     observer: Observer,
     admin: tokio_postgres::Client,
 }
 
 impl<'a> Lane<'a> {
-    async fn new(template: &'a Database) -> Result<Self> {
+    async fn new(template: &'a TestDatabase) -> Result<Self> {
         let url = vhost();
         let link = broker(&url, "observer").connect("test").await?;
         slipway_worker::amqp::declare(&link.channel().await?).await?;
@@ -56,8 +56,8 @@ impl<'a> Lane<'a> {
         self.admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {}", self.template.name)).await?;
         let database = self.template.url.expose_secret().replace(&self.template.name, &name);
         let program = Path::new(env!("CARGO_BIN_EXE_slipway-scripted"));
-        let rig = Rig::new(folder.path(), program, &database, &self.amqp)?;
-        let played = Scene::new(rig, &self.observer, scenario, at).await?.play().await;
+        let rig = ScriptedWorld::new(folder.path(), program, &database, &self.amqp)?;
+        let played = CrashScene::new(rig, &self.observer, scenario, at).await?.play().await;
         self.admin.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await?;
         played
     }
@@ -65,7 +65,7 @@ impl<'a> Lane<'a> {
 
 /// Does all of `work` on lanes side by side; what it gives comes in no order.
 fn on_lanes<T: Send, R: Send>(
-    template: &Database,
+    template: &TestDatabase,
     work: Vec<T>,
     play: impl AsyncFn(&Lane<'_>, T) -> R + Sync,
 ) -> Result<Vec<R>> {
@@ -99,7 +99,7 @@ enum Outcome {
     Broken(String),
 }
 
-async fn try_case(lane: &Lane<'_>, case: &Case<'_>) -> Outcome {
+async fn try_case(lane: &Lane<'_>, case: &CrashCase<'_>) -> Outcome {
     for _ in 0..TRIES {
         let played = match lane.play(case.scenario, Some(&case.at)).await {
             Ok(played) => played,
@@ -131,7 +131,7 @@ fn matrix(every: bool) -> Result<()> {
     let begun = Instant::now();
     let runtime = tokio::runtime::Runtime::new()?;
     let template = runtime.block_on(async {
-        let (mut database, store) = Database::migrated("template").await;
+        let (mut database, store) = TestDatabase::migrated("template").await;
         drop(store);
         // A database that somebody is connected to can't be copied.
         let (idle, connection) = tokio_postgres::connect(&other(&database), tokio_postgres::NoTls).await?;
@@ -151,14 +151,14 @@ fn matrix(every: bool) -> Result<()> {
     ensure!(broken.is_empty(), "{} scenarios went wrong without harm:\n{}", broken.len(), broken.join("\n\n"));
     let mut traces: BTreeMap<_, _> = traces.into_iter().flatten().collect();
     let traces: Vec<_> = scenarios.iter().map(|s| (s, traces.remove(s.name).unwrap_or_default())).collect();
-    let points: BTreeSet<String> = Point::all().map(|point| point.to_string()).collect();
+    let points: BTreeSet<String> = CrashPoint::all().map(|point| point.to_string()).collect();
     let passed: BTreeSet<String> = traces.iter().flat_map(|(_, passed)| passed).map(|p| p.point.clone()).collect();
     let never: Vec<_> = points.difference(&passed).collect();
     ensure!(never.is_empty(), "no scenario passes {never:?}: add one to tests/crash_points/scenario.rs");
 
     let cases = cases(&traces, every);
     let (plays, over) = (cases.len(), AtomicUsize::new(0));
-    let outcomes = on_lanes(&template, cases, async |lane, case: Case<'_>| {
+    let outcomes = on_lanes(&template, cases, async |lane, case: CrashCase<'_>| {
         let outcome = try_case(lane, &case).await;
         let over = over.fetch_add(1, Ordering::Relaxed) + 1;
         if over.is_multiple_of(100) {
@@ -183,6 +183,6 @@ fn matrix(every: bool) -> Result<()> {
 }
 
 /// The server's own database.
-fn other(database: &Database) -> String {
+fn other(database: &TestDatabase) -> String {
     database.url.expose_secret().replace(&database.name, "postgres")
 }

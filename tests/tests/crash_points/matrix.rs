@@ -69,13 +69,13 @@ enum Part {
 }
 
 /// A scenario and where somebody dies in it.
-pub struct Case<'a> {
+pub struct CrashCase<'a> {
     pub scenario: &'a Scenario,
     pub at: Passing,
 }
 
 /// The cases that the traces call for: all of them when `every`, else one of each kind.
-pub fn cases<'a>(traces: &[(&'a Scenario, Vec<Passing>)], every: bool) -> Vec<Case<'a>> {
+pub fn cases<'a>(traces: &[(&'a Scenario, Vec<Passing>)], every: bool) -> Vec<CrashCase<'a>> {
     let mut kinds = HashSet::new();
     let mut cases = Vec::new();
     for (index, (scenario, passed)) in traces.iter().enumerate() {
@@ -88,7 +88,7 @@ pub fn cases<'a>(traces: &[(&'a Scenario, Vec<Passing>)], every: bool) -> Vec<Ca
             let new = kinds.insert((at.point.clone(), before, own));
             let mark = index == 0 && is_mark(at, passed);
             if every || new || mark {
-                cases.push(Case { scenario, at: at.clone() });
+                cases.push(CrashCase { scenario, at: at.clone() });
             }
         }
     }

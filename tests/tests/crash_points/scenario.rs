@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use slipway_protocol::{DeploymentId, ErrorCode, Stage};
-use slipway_tests::script::{Act, Rule};
+use slipway_tests::script::{Rule, StageAct};
 
 /// A life.
 pub struct Scenario {
@@ -16,15 +16,15 @@ pub struct Scenario {
     /// things.
     pub own: &'static [&'static str],
     /// What happens before the first worker starts.
-    pub before: Vec<Step>,
-    pub steps: Vec<Step>,
+    pub before: Vec<ScenarioStep>,
+    pub steps: Vec<ScenarioStep>,
     /// How many deployments there are in the end, and dead letters without one.
     pub deployments: i64,
     pub strays: i64,
 }
 
 /// A step of somebody outside.
-pub enum Step {
+pub enum ScenarioStep {
     /// Publishes a message.
     Publish(Vec<u8>),
     /// Publishes a message that expires at once, and waits until the broker has given it up.
@@ -69,41 +69,43 @@ fn event(commit: &str) -> Value {
     event
 }
 
-fn publish(commit: &str) -> Step {
-    Step::Publish(event(commit).to_string().into_bytes())
+fn publish(commit: &str) -> ScenarioStep {
+    ScenarioStep::Publish(event(commit).to_string().into_bytes())
 }
 
-fn publish_stop() -> Step {
-    Step::Publish(read(include_bytes!("../../../protocol/samples/project-stop.v1.json")).to_string().into_bytes())
+fn publish_stop() -> ScenarioStep {
+    ScenarioStep::Publish(
+        read(include_bytes!("../../../protocol/samples/project-stop.v1.json")).to_string().into_bytes(),
+    )
 }
 
-fn wish_to_cancel(commit: &str) -> Step {
+fn wish_to_cancel(commit: &str) -> ScenarioStep {
     let mut event = read(include_bytes!("../../../protocol/samples/deployment-cancel.v1.json"));
     event["data"]["deployment_id"] = deployment(commit).into();
-    Step::Wish(event.to_string().into_bytes())
+    ScenarioStep::Wish(event.to_string().into_bytes())
 }
 
 pub fn deployment(commit: &str) -> String {
     DeploymentId::of(SOURCE, commit, None).to_string()
 }
 
-fn cli(words: &[&str]) -> Step {
-    Step::Cli(words.iter().map(|word| (*word).to_owned()).collect())
+fn cli(words: &[&str]) -> ScenarioStep {
+    ScenarioStep::Cli(words.iter().map(|word| (*word).to_owned()).collect())
 }
 
-fn scenario(name: &'static str, rules: Vec<Rule>, steps: Vec<Step>) -> Scenario {
-    let deployments = steps.iter().filter(|step| matches!(step, Step::Publish(_))).count();
+fn scenario(name: &'static str, rules: Vec<Rule>, steps: Vec<ScenarioStep>) -> Scenario {
+    let deployments = steps.iter().filter(|step| matches!(step, ScenarioStep::Publish(_))).count();
     let deployments = i64::try_from(deployments).unwrap_or(i64::MAX);
     Scenario { name, rules, environment: &[], own: &[], before: vec![], steps, deployments, strays: 0 }
 }
 
 /// A rule for the older commit's first stage.
-fn old(act: Act) -> Rule {
+fn old(act: StageAct) -> Rule {
     Rule::at(Stage::Preflight, act).for_commit(OLD)
 }
 
-fn hold() -> Act {
-    Act::Hold("go".to_owned())
+fn hold() -> StageAct {
+    StageAct::Hold("go".to_owned())
 }
 
 /// The delay is drawn evenly from zero on: of a day's, next to none ends while a play lasts.
@@ -112,40 +114,52 @@ const SLOW_RETRY: &[(&str, &str)] =
 
 /// All of them; the first one is the life that most deployments lead.
 pub fn all() -> Vec<Scenario> {
-    let begun = || Step::Begun(OLD, Stage::Preflight);
-    let unreachable = || Act::Fail(ErrorCode::ServerUnreachable);
+    let begun = || ScenarioStep::Begun(OLD, Stage::Preflight);
+    let unreachable = || StageAct::Fail(ErrorCode::ServerUnreachable);
     let mut refused = event(OLD);
     refused["data"]["project"]["slug"] = json!("../etc");
     vec![
-        scenario("success", vec![Rule::at(Stage::Compose, Act::Say(3))], vec![publish(OLD)]),
+        scenario("success", vec![Rule::at(Stage::Compose, StageAct::Say(3))], vec![publish(OLD)]),
         scenario("retry", vec![old(unreachable()).until(1)], vec![publish(OLD)]),
-        scenario("permanent failure", vec![old(Act::Fail(ErrorCode::CrashLoop))], vec![publish(OLD)]),
-        scenario("refused", vec![], vec![Step::Publish(refused.to_string().into_bytes())]),
+        scenario("permanent failure", vec![old(StageAct::Fail(ErrorCode::CrashLoop))], vec![publish(OLD)]),
+        scenario("refused", vec![], vec![ScenarioStep::Publish(refused.to_string().into_bytes())]),
         Scenario {
             deployments: 0,
             strays: 1,
-            ..scenario("unreadable", vec![], vec![Step::Publish(b"not json".to_vec())])
+            ..scenario("unreadable", vec![], vec![ScenarioStep::Publish(b"not json".to_vec())])
         },
-        scenario("duplicate", vec![], vec![publish(OLD), Step::Becomes(OLD, "true"), publish(OLD)]).of(1),
+        scenario("duplicate", vec![], vec![publish(OLD), ScenarioStep::Becomes(OLD, "true"), publish(OLD)]).of(1),
         scenario(
             "superseded while it runs",
             vec![old(hold())],
-            vec![publish(OLD), begun(), publish(NEW), Step::Becomes(OLD, "superseded_by IS NOT NULL"), Step::Open],
+            vec![
+                publish(OLD),
+                begun(),
+                publish(NEW),
+                ScenarioStep::Becomes(OLD, "superseded_by IS NOT NULL"),
+                ScenarioStep::Open,
+            ],
         ),
         Scenario {
             environment: SLOW_RETRY,
             ..scenario(
                 "superseded while it waits",
                 vec![old(unreachable())],
-                vec![publish(OLD), Step::Becomes(OLD, "state = 'pending' AND attempt = 1"), publish(NEW)],
+                vec![publish(OLD), ScenarioStep::Becomes(OLD, "state = 'pending' AND attempt = 1"), publish(NEW)],
             )
         },
         scenario(
             "superseded at a retry",
             vec![old(hold()), old(unreachable())],
-            vec![publish(OLD), begun(), publish(NEW), Step::Becomes(OLD, "superseded_by IS NOT NULL"), Step::Open],
+            vec![
+                publish(OLD),
+                begun(),
+                publish(NEW),
+                ScenarioStep::Becomes(OLD, "superseded_by IS NOT NULL"),
+                ScenarioStep::Open,
+            ],
         ),
-        scenario("stale", vec![], vec![publish(NEW), Step::Becomes(NEW, "true"), publish(OLD)]),
+        scenario("stale", vec![], vec![publish(NEW), ScenarioStep::Becomes(NEW, "true"), publish(OLD)]),
         scenario(
             "cancelled while it runs",
             vec![old(hold())],
@@ -158,35 +172,39 @@ pub fn all() -> Vec<Scenario> {
                 vec![old(unreachable())],
                 vec![
                     publish(OLD),
-                    Step::Becomes(OLD, "state = 'pending' AND attempt = 1"),
+                    ScenarioStep::Becomes(OLD, "state = 'pending' AND attempt = 1"),
                     cli(&["deployments", "cancel", &deployment(OLD)]),
                 ],
             )
         },
         Scenario {
             environment: &[("SLIPWAY_DRAIN_TIMEOUT", "0s")],
-            ..scenario("drained", vec![old(hold())], vec![publish(OLD), begun(), Step::Drain, Step::Open])
+            ..scenario(
+                "drained",
+                vec![old(hold())],
+                vec![publish(OLD), begun(), ScenarioStep::Drain, ScenarioStep::Open],
+            )
         },
         Scenario {
-            before: vec![publish(OLD), Step::Orphan("stage:before#2")],
+            before: vec![publish(OLD), ScenarioStep::Orphan("stage:before#2")],
             ..scenario("orphaned", vec![], vec![]).of(1)
         },
         scenario(
             "replayed",
-            vec![old(Act::Fail(ErrorCode::CrashLoop))],
+            vec![old(StageAct::Fail(ErrorCode::CrashLoop))],
             vec![
                 publish(OLD),
-                Step::Becomes(OLD, "finished_at IS NOT NULL"),
+                ScenarioStep::Becomes(OLD, "finished_at IS NOT NULL"),
                 cli(&["dead-letters", "replay", &deployment(OLD)]),
             ],
         )
         .of(2),
         scenario(
             "archived",
-            vec![old(Act::Fail(ErrorCode::CrashLoop))],
+            vec![old(StageAct::Fail(ErrorCode::CrashLoop))],
             vec![
                 publish(OLD),
-                Step::Becomes(OLD, "finished_at IS NOT NULL"),
+                ScenarioStep::Becomes(OLD, "finished_at IS NOT NULL"),
                 cli(&["dead-letters", "archive", &deployment(OLD), "--why", "known"]),
             ],
         ),
@@ -196,7 +214,7 @@ pub fn all() -> Vec<Scenario> {
             ..scenario("given up", vec![old(unreachable())], vec![publish(OLD)])
         },
         Scenario {
-            before: vec![Step::Expire(event(OLD).to_string().into_bytes())],
+            before: vec![ScenarioStep::Expire(event(OLD).to_string().into_bytes())],
             ..scenario("expired in the queue", vec![], vec![]).of(1)
         },
         Scenario {
@@ -204,13 +222,18 @@ pub fn all() -> Vec<Scenario> {
             ..scenario(
                 "stopped",
                 vec![],
-                vec![publish(OLD), Step::Becomes(OLD, "finished_at IS NOT NULL"), publish_stop()],
+                vec![publish(OLD), ScenarioStep::Becomes(OLD, "finished_at IS NOT NULL"), publish_stop()],
             )
         },
         scenario(
             "cancelled by an event",
             vec![old(hold())],
-            vec![publish(OLD), begun(), wish_to_cancel(OLD), Step::Becomes(OLD, "cancel_requested_at IS NOT NULL")],
+            vec![
+                publish(OLD),
+                begun(),
+                wish_to_cancel(OLD),
+                ScenarioStep::Becomes(OLD, "cancel_requested_at IS NOT NULL"),
+            ],
         ),
     ]
 }

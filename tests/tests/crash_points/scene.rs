@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 use slipway_protocol::topology;
-use slipway_tests::checker::{self, History, Request, Verdict};
-use slipway_tests::model::What;
+use slipway_tests::checker::{self, HistoryVerdict, RunHistory, SentRequest};
+use slipway_tests::model::EffectKind;
 use slipway_tests::observer::{self, Observer};
-use slipway_tests::rig::{Rig, ScriptedWorker, was_killed};
+use slipway_tests::rig::{ScriptedWorker, ScriptedWorld, was_killed};
 
 use crate::matrix::{Actor, Passing};
-use crate::scenario::{Scenario, Step};
+use crate::scenario::{Scenario, ScenarioStep};
 
 /// Codes that the scenarios' own rules call for.
 const EXPLAINED: &[&str] = &["crash-loop", "expired-in-queue", "invalid-field", "server-unreachable"];
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(40);
 
 /// What came of it.
 pub struct Played {
-    pub verdict: Verdict,
+    pub verdict: HistoryVerdict,
     /// What the first worker and the command line passed, in order.
     pub passed: Vec<Passing>,
     /// Whether somebody died at the boundary.
@@ -35,21 +35,21 @@ pub struct Played {
 }
 
 /// A play under way.
-pub struct Scene<'a> {
+pub struct CrashScene<'a> {
     scenario: &'a Scenario,
     at: Option<&'a Passing>,
-    rig: Rig,
+    rig: ScriptedWorld,
     sql: tokio_postgres::Client,
     observer: &'a Observer,
-    requests: Vec<Request>,
+    requests: Vec<SentRequest>,
     worker: Option<ScriptedWorker>,
     workers: u32,
     died: bool,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> CrashScene<'a> {
     pub async fn new(
-        rig: Rig,
+        rig: ScriptedWorld,
         observer: &'a Observer,
         scenario: &'a Scenario,
         at: Option<&'a Passing>,
@@ -64,7 +64,7 @@ impl<'a> Scene<'a> {
         let played = self.steps().await;
         let tail = self.worker.as_ref().map(ScriptedWorker::tail).unwrap_or_default();
         played.with_context(|| tail)?;
-        let mut history = History::of_database(&self.sql).await?;
+        let mut history = RunHistory::of_database(&self.sql).await?;
         self.observer.read(&mut history).await?;
         history.requests = self.requests;
         history.effects = Some(self.rig.model().effects()?);
@@ -88,13 +88,13 @@ impl<'a> Scene<'a> {
         self.settle().await
     }
 
-    async fn step(&mut self, step: &Step) -> Result<()> {
+    async fn step(&mut self, step: &ScenarioStep) -> Result<()> {
         match step {
-            Step::Publish(body) => {
+            ScenarioStep::Publish(body) => {
                 self.observer.publish(body).await?;
                 self.asked(body)
             }
-            Step::Expire(body) => {
+            ScenarioStep::Expire(body) => {
                 self.observer.publish_expiring(body).await?;
                 self.asked(body)?;
                 let begun = Instant::now();
@@ -104,19 +104,22 @@ impl<'a> Scene<'a> {
                 }
                 Ok(())
             }
-            Step::Wish(body) => self.observer.publish(body).await,
-            Step::Orphan(at) => self.orphan(at).await,
-            Step::Begun(commit, stage) => {
+            ScenarioStep::Wish(body) => self.observer.publish(body).await,
+            ScenarioStep::Orphan(at) => self.orphan(at).await,
+            ScenarioStep::Begun(commit, stage) => {
                 let model = self.rig.model();
                 let begun = || {
-                    let begun = |e: &slipway_tests::model::Effect| e.what == What::Begun && e.stage == Some(*stage);
+                    let begun =
+                        |e: &slipway_tests::model::Effect| e.what == EffectKind::Begun && e.stage == Some(*stage);
                     model.effects().is_ok_and(|effects| effects.iter().any(begun))
                 };
                 self.until("a stage that has begun", Some((commit, "false")), &begun).await
             }
-            Step::Becomes(commit, condition) => self.until(condition, Some((commit, condition)), &|| false).await,
-            Step::Open => self.rig.model().open("go"),
-            Step::Drain => {
+            ScenarioStep::Becomes(commit, condition) => {
+                self.until(condition, Some((commit, condition)), &|| false).await
+            }
+            ScenarioStep::Open => self.rig.model().open("go"),
+            ScenarioStep::Drain => {
                 self.signal(Signal::TERM)?;
                 while let Some(worker) = self.worker.as_mut() {
                     match worker.ended()? {
@@ -127,13 +130,13 @@ impl<'a> Scene<'a> {
                 }
                 if self.worker.is_none() { self.next() } else { self.bury().await }
             }
-            Step::Cli(words) => self.cli(words).await,
+            ScenarioStep::Cli(words) => self.cli(words).await,
         }
     }
 
     /// The broker has confirmed it.
     fn asked(&mut self, body: &[u8]) -> Result<()> {
-        self.requests.push(Request { confirmed: true, ..observer::request(body)? });
+        self.requests.push(SentRequest { confirmed: true, ..observer::request(body)? });
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use slipway_tests::world::{Generation, Variant, eventually};
 
 use crate::environment;
-use crate::scene::Scene;
+use crate::scene::ProjectScene;
 
 /// How often `kind` is told.
 fn count(events: &[Value], kind: &str) -> usize {
@@ -16,7 +16,7 @@ fn count(events: &[Value], kind: &str) -> usize {
 }
 
 /// Asks worker `number` to stop while stage compose runs.
-fn drain_during_compose(scene: &mut Scene, number: usize, deployment: &str) -> Result<()> {
+fn drain_during_compose(scene: &mut ProjectScene, number: usize, deployment: &str) -> Result<()> {
     let compose = |e: &Value| e["data"]["kind"] == "stage_started" && e["data"]["stage"] == "compose";
     scene.listener.until(deployment, compose)?;
     let code = scene.stack.running(number).drain()?;
@@ -26,7 +26,7 @@ fn drain_during_compose(scene: &mut Scene, number: usize, deployment: &str) -> R
 
 #[test]
 fn a_worker_that_is_asked_to_stop_hands_its_deployment_on_to_another() -> Result<()> {
-    let mut scene = Scene::new(Generation::Two, &[("SLIPWAY_DRAIN_TIMEOUT", "500ms")])?;
+    let mut scene = ProjectScene::new(Generation::Two, &[("SLIPWAY_DRAIN_TIMEOUT", "500ms")])?;
     let commit = scene.stack.publish(&scene.sample, Variant::Healthy)?;
     let deployment = scene.request(&scene.ready(&commit)?)?;
     drain_during_compose(&mut scene, 0, &deployment)?;

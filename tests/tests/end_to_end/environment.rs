@@ -8,13 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use slipway_tests::stack::BOT_TOKEN;
 use slipway_tests::world::{Commit, Generation, Module};
 
-use crate::scene::{DIRECTORY, PORT, SLUG, Scene};
+use crate::scene::{DIRECTORY, PORT, ProjectScene, SLUG};
 
 /// What the request gives as a plain variable; see `Stack::ready`.
 const GREETING: &str = "it's $5 \"now\" \\";
 
 /// The file's bytes.
-pub fn file(scene: &Scene) -> Result<String> {
+pub fn file(scene: &ProjectScene) -> Result<String> {
     scene.server().sh(&format!("cat {DIRECTORY}/.env"))
 }
 
@@ -35,7 +35,7 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>> {
 }
 
 /// Checks names, values and access rights, and gives the variables.
-pub fn check(scene: &Scene, commit: &Commit) -> Result<BTreeMap<String, String>> {
+pub fn check(scene: &ProjectScene, commit: &Commit) -> Result<BTreeMap<String, String>> {
     let variables = parse(&file(scene)?)?;
     let expected = expected(scene, commit);
     let generated = ["APP_SECRET_KEY", "POSTGRES_PASSWORD", "DATABASE_URL"];
@@ -56,7 +56,7 @@ pub fn check(scene: &Scene, commit: &Commit) -> Result<BTreeMap<String, String>>
 }
 
 /// All but what is drawn at random.
-fn expected(scene: &Scene, commit: &Commit) -> BTreeMap<&'static str, String> {
+fn expected(scene: &ProjectScene, commit: &Commit) -> BTreeMap<&'static str, String> {
     let image = |module| format!("ghcr.io/{}:{}", scene.sample.image(module), commit.tag());
     let login = scene.stack.world.registry_credential();
     let text = str::to_owned;
@@ -81,7 +81,7 @@ fn expected(scene: &Scene, commit: &Commit) -> BTreeMap<&'static str, String> {
 }
 
 /// 0600 and root's, under every name by which a compose call may find it.
-fn rights(scene: &Scene) -> Result<()> {
+fn rights(scene: &ProjectScene) -> Result<()> {
     let names: &[&str] = match scene.sample.generation() {
         Generation::One => &[".env", "infra/.env", "infra/.env.prod"],
         Generation::Two => &[".env", "infra/.env"],
@@ -95,7 +95,7 @@ fn rights(scene: &Scene) -> Result<()> {
 }
 
 /// Checks that the containers got what the file says, whatever compose makes of quoting.
-pub fn reaches_the_containers(scene: &Scene, variables: &BTreeMap<String, String>) -> Result<()> {
+pub fn reaches_the_containers(scene: &ProjectScene, variables: &BTreeMap<String, String>) -> Result<()> {
     for service in ["backend", "tg_bot"] {
         let told = scene.server().sh(&format!(
             "docker ps -q --filter label=com.docker.compose.service={service} | \

@@ -10,13 +10,13 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use slipway_protocol::{EventType, Stage, schema, topology};
 use slipway_tests::world::World;
-use slipway_worker::amqp::{Broker, Publisher, subscribe};
+use slipway_worker::amqp::{BrokerEndpoints, Publisher, subscribe};
 use slipway_worker::message::Outgoing;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A connection to the world's broker under this name.
-fn broker(world: &World, name: &str) -> Result<Broker> {
-    Ok(Broker::new(&SecretString::from(world.amqp_url()), None, name)?)
+fn broker(world: &World, name: &str) -> Result<BrokerEndpoints> {
+    Ok(BrokerEndpoints::new(&SecretString::from(world.amqp_url()), None, name)?)
 }
 
 /// Publishes one message from inside the world, confirmed.
@@ -120,7 +120,11 @@ impl Listener {
     }
 }
 
-async fn listen(broker: Broker, outgoing: mpsc::Sender<Value>, ready: &mpsc::Sender<Result<()>>) -> Result<()> {
+async fn listen(
+    broker: BrokerEndpoints,
+    outgoing: mpsc::Sender<Value>,
+    ready: &mpsc::Sender<Result<()>>,
+) -> Result<()> {
     let link = broker.connect("events").await?;
     let mut subscription = subscribe(&link, &["#"]).await?;
     let _ = ready.send(Ok(()));

@@ -7,7 +7,7 @@ use slipway_tests::world::{Generation, Sample, Variant};
 
 use crate::environment;
 use crate::leaks;
-use crate::scene::{DIRECTORY, Scene};
+use crate::scene::{DIRECTORY, ProjectScene};
 
 #[test]
 fn a_commit_that_keeps_crashing_fails_and_the_version_before_it_serves_on() -> Result<()> {
@@ -26,7 +26,7 @@ fn fails_and_the_version_before_it_serves_on(
     stage: &str,
     code: &str,
 ) -> Result<()> {
-    let mut scene = Scene::new(generation, &[])?;
+    let mut scene = ProjectScene::new(generation, &[])?;
     let good = scene.stack.publish(&scene.sample, Variant::Healthy)?;
     let first = scene.request(&scene.ready(&good)?)?;
     ensure!(scene.story(&first)?.result()["outcome"] == "succeeded", "the first deployment");
@@ -96,7 +96,7 @@ fn talkative(sample: &Sample) -> Result<Sample> {
 }
 
 /// Compares the services of a failed deployment's result with those of the server, and both with who answers outside.
-fn services_are_told_truly(scene: &Scene, result: &Value, previous: &str) -> Result<()> {
+fn services_are_told_truly(scene: &ProjectScene, result: &Value, previous: &str) -> Result<()> {
     let format = r#"{{index .Config.Labels "com.docker.compose.service"}} {{.Config.Image}}"#;
     let runs = scene.server().sh(&format!("docker ps -aq | xargs docker inspect --format '{format}' | sort"))?;
     let told = result["services"].as_array().into_iter().flatten();
@@ -115,7 +115,7 @@ fn services_are_told_truly(scene: &Scene, result: &Value, previous: &str) -> Res
 
 #[test]
 fn a_missing_secret_is_named_and_a_replay_deploys_once_it_is_there() -> Result<()> {
-    let mut scene = Scene::new(Generation::One, &[])?;
+    let mut scene = ProjectScene::new(Generation::One, &[])?;
     let commit = scene.stack.publish(&scene.sample, Variant::Healthy)?;
     let mut data = scene.ready(&commit)?;
     data["secrets"] = json!({});
@@ -150,7 +150,7 @@ fn a_missing_secret_is_named_and_a_replay_deploys_once_it_is_there() -> Result<(
 }
 
 /// Checks that `deployment` is the one open dead letter, replays it, and that this deploys anew, once.
-fn replay_succeeds(scene: &mut Scene, deployment: &str, code: &str) -> Result<()> {
+fn replay_succeeds(scene: &mut ProjectScene, deployment: &str, code: &str) -> Result<()> {
     let letters = scene.dead_letters()?;
     let [letter] = letters.as_slice() else { anyhow::bail!("one dead letter, not {letters:?}") };
     ensure!(letter["deployment_id"] == deployment && letter["code"] == code, "{letter}");

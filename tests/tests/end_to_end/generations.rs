@@ -12,7 +12,7 @@ use slipway_tests::world::{Generation, Variant};
 use crate::environment;
 use crate::events::Story;
 use crate::leaks::{self, Sampler};
-use crate::scene::{DIRECTORY, PORT, SLUG, Scene};
+use crate::scene::{DIRECTORY, PORT, ProjectScene, SLUG};
 
 /// What an unattended deployment may cost, in sequential SSH round trips.
 const FIRST_ROUND_TRIPS: u64 = 30;
@@ -29,7 +29,7 @@ fn a_project_of_generation_2_deploys_stays_and_moves_on() -> Result<()> {
 }
 
 fn deploys_stays_and_moves_on(generation: Generation) -> Result<()> {
-    let mut scene = Scene::new(generation, &[])?;
+    let mut scene = ProjectScene::new(generation, &[])?;
     let commit = scene.stack.publish(&scene.sample, Variant::Healthy)?;
 
     // The first deployment.
@@ -48,7 +48,7 @@ fn deploys_stays_and_moves_on(generation: Generation) -> Result<()> {
     leaks::on_disk(scene.server(), &secrets)?;
 
     // The same again changes nothing.
-    let state = |scene: &Scene| -> Result<_> {
+    let state = |scene: &ProjectScene| -> Result<_> {
         let keys = scene.server().sh("cat /root/.ssh/authorized_keys")?;
         let writes = scene.stack.github.secret_writes().len();
         Ok((environment::file(scene)?, scene.containers()?, keys, writes))
@@ -94,7 +94,7 @@ fn deploys_stays_and_moves_on(generation: Generation) -> Result<()> {
 }
 
 /// Checks the outcome, the URL and who answers there.
-fn succeeded(story: &Story, scene: &Scene, outcome: &str, sha: &str) -> Result<()> {
+fn succeeded(story: &Story, scene: &ProjectScene, outcome: &str, sha: &str) -> Result<()> {
     let result = story.result();
     ensure!(result["outcome"] == outcome, "{result}");
     ensure!(result["commit"] == sha, "{result}");
@@ -107,7 +107,7 @@ fn succeeded(story: &Story, scene: &Scene, outcome: &str, sha: &str) -> Result<(
 }
 
 /// Checks the Actions secrets: every name that the project's workflow reads, and every value.
-fn github_has_what_ci_reads(scene: &Scene, variables: &BTreeMap<String, String>) -> Result<()> {
+fn github_has_what_ci_reads(scene: &ProjectScene, variables: &BTreeMap<String, String>) -> Result<()> {
     let mut secrets = scene.stack.github.secrets(&scene.repository());
     let workflow = scene.server().sh(&format!("cat {DIRECTORY}/.github/workflows/ci.yml"))?;
     let reads = workflow
@@ -143,7 +143,7 @@ fn github_has_what_ci_reads(scene: &Scene, variables: &BTreeMap<String, String>)
 }
 
 /// Checks that the key is the one behind the project's restricted line in `authorized_keys`.
-fn only_the_projects_own(scene: &Scene, key: &str) -> Result<()> {
+fn only_the_projects_own(scene: &ProjectScene, key: &str) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let file = scene.stack.world.folder().join("deploy-key");
     std::fs::write(&file, key)?;
@@ -160,7 +160,7 @@ fn only_the_projects_own(scene: &Scene, key: &str) -> Result<()> {
 }
 
 /// What the worker recorded; at most `limit`.
-fn round_trips(scene: &Scene, deployment: &str, limit: u64) -> Result<u64> {
+fn round_trips(scene: &ProjectScene, deployment: &str, limit: u64) -> Result<u64> {
     let count = scene.shown(deployment)?["ssh_round_trips"].as_u64().context("the number of round trips")?;
     ensure!(count > 0 && count <= limit, "{count} SSH round trips; {limit} are allowed");
     Ok(count)

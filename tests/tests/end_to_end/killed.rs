@@ -9,7 +9,7 @@ use slipway_tests::rig::was_killed;
 use slipway_tests::world::{Generation, Variant, eventually};
 
 use crate::environment;
-use crate::scene::{DIRECTORY, Scene};
+use crate::scene::{DIRECTORY, ProjectScene};
 use crate::traps;
 
 /// Short, so that the next worker needn't wait long.
@@ -30,13 +30,13 @@ enum Death {
 
 /// A play on one scene: deployment after deployment, each with a worker that dies in it.
 struct Play {
-    scene: Scene,
+    scene: ProjectScene,
     rounds: u32,
 }
 
 impl Play {
     fn new() -> Result<Self> {
-        let mut scene = Scene::new(Generation::Two, &[LEASE])?;
+        let mut scene = ProjectScene::new(Generation::Two, &[LEASE])?;
         scene.listener.expect_repeats();
         scene.stack.running(0).drain()?;
         traps::lay(scene.server())?;
@@ -104,7 +104,7 @@ impl Play {
 }
 
 /// Whether a script of ours is a process of the server; its watchdog and what it started count as well.
-fn script_runs(scene: &Scene) -> Result<bool> {
+fn script_runs(scene: &ProjectScene) -> Result<bool> {
     Ok(scene.server().processes()?.iter().flatten().any(|argument| argument.contains("read -r mark size")))
 }
 

@@ -15,9 +15,9 @@ use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use slipway_tests::stack::BOT_TOKEN;
-use slipway_tests::world::{Target, World};
+use slipway_tests::world::{TargetServer, World};
 
-use crate::scene::{DIRECTORY, Scene};
+use crate::scene::{DIRECTORY, ProjectScene};
 
 /// Where people, tools and Slipway write.
 const PLACES: [&str; 9] = ["/root", "/home", "/opt", "/etc", "/tmp", "/var/tmp", "/var/log", "/run", "/dev/shm"];
@@ -33,7 +33,7 @@ pub struct Secret {
 }
 
 /// Everything secret that the deployments of `scene` have had to do with so far.
-pub fn secrets(scene: &Scene, password: &str) -> Result<Vec<Secret>> {
+pub fn secrets(scene: &ProjectScene, password: &str) -> Result<Vec<Secret>> {
     let secret = |name: &str, value: &str| Secret {
         name: name.to_owned(),
         value: value.to_owned(),
@@ -67,7 +67,7 @@ fn middle(key: &str) -> Result<&str> {
 }
 
 /// Checks that each secret is in the project's `.env` or in no file at all.
-pub fn on_disk(server: &Target, secrets: &[Secret]) -> Result<()> {
+pub fn on_disk(server: &TargetServer, secrets: &[Secret]) -> Result<()> {
     for secret in secrets {
         let found = search(server, &secret.value)?;
         let expected: &[String] = if secret.in_env { &[format!("{DIRECTORY}/.env")] } else { &[] };
@@ -76,7 +76,7 @@ pub fn on_disk(server: &Target, secrets: &[Secret]) -> Result<()> {
     Ok(())
 }
 
-fn search(server: &Target, value: &str) -> Result<Vec<String>> {
+fn search(server: &TargetServer, value: &str) -> Result<Vec<String>> {
     // What is sought comes over stdin, or else the search would find itself.
     let mut grep = server
         .command("grep")?
@@ -154,7 +154,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    pub fn start(server: &Target) -> Result<Self> {
+    pub fn start(server: &TargetServer) -> Result<Self> {
         let proc = server.root()?.join("proc");
         let own = fs::read_link(proc.join("1/ns/pid"))?;
         let (stop, stopped) = mpsc::channel::<()>();

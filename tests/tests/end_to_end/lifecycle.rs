@@ -12,10 +12,10 @@ use slipway_worker::message::Outgoing;
 
 use crate::environment;
 use crate::events::{Story, publish};
-use crate::scene::{DIRECTORY, SLUG, Scene};
+use crate::scene::{DIRECTORY, ProjectScene, SLUG};
 
 /// Runs a command of the command line about the project, and waits for its result.
-fn command(scene: &mut Scene, arguments: &[&str]) -> Result<Story> {
+fn command(scene: &mut ProjectScene, arguments: &[&str]) -> Result<Story> {
     let (action, rest) = arguments.split_first().context("an action")?;
     let said = scene.stack.slipway(&[&["--json", action, SLUG, "--why", "a test"], rest].concat())?;
     let said: Value = serde_json::from_str(&said)?;
@@ -30,14 +30,14 @@ fn command(scene: &mut Scene, arguments: &[&str]) -> Result<Story> {
 }
 
 /// As [`command`], with something to do and success.
-fn changes(scene: &mut Scene, arguments: &[&str]) -> Result<Story> {
+fn changes(scene: &mut ProjectScene, arguments: &[&str]) -> Result<Story> {
     let story = command(scene, arguments)?;
     ensure!(story.result()["outcome"] == "succeeded", "{arguments:?}: {}", story.result());
     Ok(story)
 }
 
 /// Publishes a request of any type, as an orchestrator does.
-fn send(scene: &Scene, event_type: EventType, data: &Value) -> Result<String> {
+fn send(scene: &ProjectScene, event_type: EventType, data: &Value) -> Result<String> {
     let id = uuid::Uuid::new_v4().to_string();
     let event = CloudEvent::new(event_type, "/orchestrator", &id, data);
     let message = Outgoing {
@@ -54,7 +54,7 @@ fn send(scene: &Scene, event_type: EventType, data: &Value) -> Result<String> {
     Ok(DeploymentId::of("/orchestrator", &id, None).to_string())
 }
 
-fn deploy(scene: &mut Scene, data: &Value) -> Result<String> {
+fn deploy(scene: &mut ProjectScene, data: &Value) -> Result<String> {
     let id = scene.request(data)?;
     let story = scene.story(&id)?;
     ensure!(story.result()["outcome"] == "succeeded", "{}", story.result());
@@ -62,14 +62,14 @@ fn deploy(scene: &mut Scene, data: &Value) -> Result<String> {
 }
 
 /// Checks which commit answers.
-fn answers(scene: &Scene, sha: &str) -> Result<()> {
+fn answers(scene: &ProjectScene, sha: &str) -> Result<()> {
     let (status, body) = scene.health()?;
     ensure!(status == 200 && body.contains(sha), "{status}: {body}; {sha} should answer");
     Ok(())
 }
 
 /// What the server has of the project besides its directory, by kind.
-fn traces(scene: &Scene) -> Result<BTreeMap<&'static str, String>> {
+fn traces(scene: &ProjectScene) -> Result<BTreeMap<&'static str, String>> {
     let of_project = format!("--filter label=com.docker.compose.project={SLUG}");
     let looks = [
         ("containers", format!("docker ps -aq {of_project}")),
@@ -90,14 +90,14 @@ fn traces(scene: &Scene) -> Result<BTreeMap<&'static str, String>> {
 }
 
 /// When the project's database was set up, told by a login with the project's own password.
-fn founded(scene: &Scene) -> Result<String> {
+fn founded(scene: &ProjectScene) -> Result<String> {
     let query = "PATH=/usr/lib/postgresql/15/bin:$PATH PGPASSWORD=$POSTGRES_PASSWORD psql -h 127.0.0.1 -U postgres -d service -Atc 'select applied_at from migrations'";
     scene.server().sh(&format!("docker exec {SLUG}-db-1 sh -c \"{}\"", query.replace('$', "\\$")))
 }
 
 #[test]
 fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back() -> Result<()> {
-    let mut scene = Scene::new(Generation::One, &[])?;
+    let mut scene = ProjectScene::new(Generation::One, &[])?;
     let first = scene.stack.publish(&scene.sample, Variant::Healthy)?;
     let second = scene.stack.publish(&scene.sample.clone().with_file("README.md", "second\n"), Variant::Healthy)?;
     let data = scene.ready(&first)?;
@@ -147,7 +147,7 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     // With its data this time.
     changes(&mut scene, &["undeploy", "--remove-volumes", "--yes"])?;
     ensure!(traces(&scene)?.is_empty(), "{:?}", traces(&scene)?);
-    let left = |scene: &Scene| scene.server().sh("cd /opt/services; find . -type f");
+    let left = |scene: &ProjectScene| scene.server().sh("cd /opt/services; find . -type f");
     let fence = format!("./.slipway-kept/{SLUG}/fence\n");
     ensure!(left(&scene)? == fence, "more than the last claim's number is left below /opt/services");
     let nothing = command(&mut scene, &["undeploy", "--remove-volumes", "--yes"])?;
@@ -165,8 +165,8 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
 }
 
 /// Another key opens the server's door for CI, and only the one that GitHub holds.
-fn the_key_is_made_anew(scene: &mut Scene) -> Result<()> {
-    let accepted = |scene: &Scene| scene.server().sh(&format!("grep slipway:{SLUG} /root/.ssh/authorized_keys"));
+fn the_key_is_made_anew(scene: &mut ProjectScene) -> Result<()> {
+    let accepted = |scene: &ProjectScene| scene.server().sh(&format!("grep slipway:{SLUG} /root/.ssh/authorized_keys"));
     let old = accepted(scene)?;
     let said: Value = serde_json::from_str(&scene.stack.slipway(&["--json", "projects", "rotate-key", SLUG])?)?;
     let story = scene.listener.story(said["deployment_id"].as_str().context("the id")?)?;
@@ -184,7 +184,7 @@ fn the_key_is_made_anew(scene: &mut Scene) -> Result<()> {
 }
 
 /// Taken off the server without its data, with an eye on somebody else's; then deployed anew.
-fn undeployed_and_back(scene: &mut Scene, data: &Value, password: &str, since: &str) -> Result<()> {
+fn undeployed_and_back(scene: &mut ProjectScene, data: &Value, password: &str, since: &str) -> Result<()> {
     let others = "docker volume create others >&2; ufw allow 9999/tcp comment 'not ours' >&2; docker ps -q | wc -l";
     scene.server().sh(others)?;
     let unconfirmed = scene.stack.slipway(&["undeploy", SLUG]).err().context("it must be confirmed")?.to_string();

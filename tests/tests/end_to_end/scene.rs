@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use slipway_protocol::{CONTENT_TYPE, CloudEvent, DeploymentId, EventType, topology};
-use slipway_tests::github::Deployment;
+use slipway_tests::github::CreatedDeployment;
 use slipway_tests::stack::Stack;
-use slipway_tests::world::{Commit, Generation, Sample, Target, eventually};
+use slipway_tests::world::{Commit, Generation, Sample, TargetServer, eventually};
 use slipway_worker::message::Outgoing;
 
 use crate::events::{Listener, Story, is_result, publish};
@@ -23,13 +23,13 @@ pub const DIRECTORY: &str = "/opt/services/corner-shop";
 pub const PORT: u16 = 8080;
 
 /// A stack with worker 0, its server in the inventory, and a project.
-pub struct Scene {
+pub struct ProjectScene {
     pub listener: Listener,
     pub sample: Sample,
     pub stack: Stack,
 }
 
-impl Scene {
+impl ProjectScene {
     /// `environment` is for the worker.
     pub fn new(generation: Generation, environment: &[(&str, &str)]) -> Result<Self> {
         let mut stack = Stack::start(1)?;
@@ -40,7 +40,7 @@ impl Scene {
         Ok(Self { listener, sample: Sample::new(generation, "Acme-Org", "Corner.Shop"), stack })
     }
 
-    pub fn server(&self) -> &Target {
+    pub fn server(&self) -> &TargetServer {
         self.stack.world.target(0)
     }
 
@@ -108,7 +108,7 @@ impl Scene {
     pub fn github_shows(&self, expected: &[(&str, &str)]) -> Result<()> {
         eventually("what GitHub's pages show", Duration::from_secs(20), || {
             let shown = self.stack.github.deployments(&self.repository());
-            let last = |d: &Deployment| d.statuses.last().map(|s| s.state.clone()).unwrap_or_default();
+            let last = |d: &CreatedDeployment| d.statuses.last().map(|s| s.state.clone()).unwrap_or_default();
             let said: Vec<_> = shown.iter().map(|d| (d.sha.clone(), last(d))).collect();
             let said: Vec<_> = said.iter().map(|(sha, state)| (sha.as_str(), state.as_str())).collect();
             ensure!(said == expected, "{said:?}");

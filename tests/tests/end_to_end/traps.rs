@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::Value;
 use slipway_protocol::Stage;
-use slipway_tests::world::{Target, eventually};
+use slipway_tests::world::{TargetServer, eventually};
 
-use crate::scene::Scene;
+use crate::scene::ProjectScene;
 
 /// Programs that can be made to hang: the first call whose arguments match a token does, until it's told to go on.
 const TRAPS: &str = r#"
@@ -43,18 +43,18 @@ fn call(stage: Stage) -> (&'static str, &'static str) {
 }
 
 /// Puts the traps on a server, none of them set.
-pub fn lay(server: &Target) -> Result<()> {
+pub fn lay(server: &TargetServer) -> Result<()> {
     server.sh(TRAPS).map(drop)
 }
 
 /// Sets the stage's trap, and no other.
-pub fn set(server: &Target, stage: Stage) -> Result<()> {
+pub fn set(server: &TargetServer, stage: Stage) -> Result<()> {
     let (program, arguments) = call(stage);
     server.sh(&format!("rm -f /run/trap/*; printf %s {arguments:?} >/run/trap/{program}")).map(drop)
 }
 
 /// Waits until the deployment is held in the stage.
-pub fn sprung(scene: &mut Scene, stage: Stage, deployment: &str) -> Result<()> {
+pub fn sprung(scene: &mut ProjectScene, stage: Stage, deployment: &str) -> Result<()> {
     eventually("the stage is under way", Duration::from_secs(90), || {
         scene.server().sh("[ -e /run/trap/sprung ]").map(drop)
     })?;
@@ -67,7 +67,7 @@ pub fn sprung(scene: &mut Scene, stage: Stage, deployment: &str) -> Result<()> {
 }
 
 /// Holds nobody who comes later; whoever was caught by a program stays so.
-pub fn let_others_pass(server: &Target, stage: Stage) -> Result<()> {
+pub fn let_others_pass(server: &TargetServer, stage: Stage) -> Result<()> {
     if stage == Stage::Verify {
         server.sh("docker unpause $(docker ps -q --filter name=backend)")?;
     }

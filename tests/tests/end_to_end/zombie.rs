@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use slipway_protocol::Stage;
-use slipway_tests::world::{Commit, Generation, Target, Variant, eventually};
+use slipway_tests::world::{Commit, Generation, TargetServer, Variant, eventually};
 
-use crate::scene::{DIRECTORY, Scene};
+use crate::scene::{DIRECTORY, ProjectScene};
 use crate::traps;
 
 /// Everything that a worker could change on the server, down to inodes and times: the same content, written anew,
@@ -38,7 +38,7 @@ fn soak_a_frozen_worker_that_wakes_after_its_lease_changes_nothing_in_any_stage(
 
 fn zombies(stages: &[Stage]) -> Result<()> {
     let environment = [("SLIPWAY_LEASE", "4s"), ("SLIPWAY_DRAIN_TIMEOUT", "60s")];
-    let mut scene = Scene::new(Generation::Two, &environment)?;
+    let mut scene = ProjectScene::new(Generation::Two, &environment)?;
     scene.listener.expect_repeats();
     scene.stack.worker(&environment)?;
     let first = scene.stack.publish(&scene.sample, Variant::Healthy)?;
@@ -54,7 +54,7 @@ fn zombies(stages: &[Stage]) -> Result<()> {
     scene.end(0)
 }
 
-fn zombie(scene: &mut Scene, stage: Stage, round: usize, commit: &Commit) -> Result<()> {
+fn zombie(scene: &mut ProjectScene, stage: Stage, round: usize, commit: &Commit) -> Result<()> {
     traps::set(scene.server(), stage)?;
     let mut data = scene.ready(commit)?;
     data["variables"]["ROUND"] = round.to_string().into();
@@ -90,11 +90,11 @@ fn zombie(scene: &mut Scene, stage: Stage, round: usize, commit: &Commit) -> Res
     })
 }
 
-fn signal(scene: &mut Scene, worker: usize, signal: Signal) -> Result<()> {
+fn signal(scene: &mut ProjectScene, worker: usize, signal: Signal) -> Result<()> {
     let pid = i32::try_from(scene.stack.running(worker).pid())?;
     Ok(kill_process(Pid::from_raw(pid).context("a process id")?, signal)?)
 }
 
-fn state(server: &Target) -> Result<String> {
+fn state(server: &TargetServer) -> Result<String> {
     server.sh(&format!("cd {DIRECTORY}\n{STATE}"))
 }

@@ -8,7 +8,7 @@ mod scripts;
 use std::thread;
 
 use slipway_deploy::script::{GATE, PROJECT};
-use slipway_tests::world::{Target, World, WorldOptions};
+use slipway_tests::world::{TargetServer, World, WorldOptions};
 
 /// A project's containers, how many seconds the gate may wait and the whole script take, and what it's to say of which
 /// service.
@@ -90,7 +90,7 @@ const CASES: [Case; 8] = [
     Case { slug: "none", containers: &[], patience: 60, limit: 120, verdict: "wait" },
 ];
 
-fn judge(target: &Target, case: &Case) -> (String, String) {
+fn judge(target: &TargetServer, case: &Case) -> (String, String) {
     let slug = case.slug;
     for (service, options, program) in case.containers {
         target

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use slipway_deploy::script::{GATE, PROJECT};
-use slipway_tests::world::Target;
+use slipway_tests::world::TargetServer;
 
 const UNDEPLOY: &str = include_str!("../../../deploy/src/scripts/undeploy.sh");
 const ENV_WRITE: &str = include_str!("../../../deploy/src/scripts/env_write.sh");
@@ -11,7 +11,7 @@ const UNDEPLOY_ACCESS: &str = include_str!("../../../deploy/src/scripts/undeploy
 const UNDEPLOY_CONTAINERS: &str = include_str!("../../../deploy/src/scripts/undeploy_containers.sh");
 
 /// Runs a script as the server's `sh` does behind the bootstrap; gives its exit code and all that it said.
-fn run(target: &Target, data: &str, parts: &[&str]) -> Result<(i32, String)> {
+fn run(target: &TargetServer, data: &str, parts: &[&str]) -> Result<(i32, String)> {
     let bootstrap = "set -eu\numask 077\nexec 2>&1\ntell() { echo \"$1 $2\"; }\ndie() { tell failed \"$1 $2\"; exit 3; }\n\
                      root=/srv/projects slug=shop fence=1\n";
     let script = format!("{bootstrap}{data}\n{}", parts.concat());
@@ -23,7 +23,7 @@ fn run(target: &Target, data: &str, parts: &[&str]) -> Result<(i32, String)> {
 }
 
 /// All of it, on a project without compose files on a small disk.
-pub fn hold_on_to_what_they_can_not_replace(target: &Target) {
+pub fn hold_on_to_what_they_can_not_replace(target: &TargetServer) {
     let files = "cat /srv/projects/shop/.env /root/.ssh/authorized_keys";
     target
         .sh("mkdir -p /srv/projects /root/.ssh; mount -t tmpfs -o size=48k projects /srv/projects

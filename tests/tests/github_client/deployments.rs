@@ -1,16 +1,16 @@
 //! Deployments on commits' pages, as the worker's announcer makes them.
 
-use slipway_deploy::github::DeploymentStatus;
+use slipway_deploy::github::GithubDeploymentState;
 use slipway_protocol::{DeploymentId, ErrorCode};
 use slipway_tests::github::Level;
 
-use crate::support::{SHOP, World, shop};
+use crate::support::{ClientWorld, SHOP, shop};
 
 const GRANTED: [(&str, Level); 2] = [("contents", Level::Read), ("deployments", Level::Write)];
 
 #[tokio::test]
 async fn a_deployment_is_made_once_and_told_in_githubs_words() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = ClientWorld::start()?;
     world.github.delete_installation(world.installation);
     world.github.install_app("acme", &[SHOP], &GRANTED);
     let client = world.client(world.app())?;
@@ -22,9 +22,9 @@ async fn a_deployment_is_made_once_and_told_in_githubs_words() -> anyhow::Result
     let other = DeploymentId(uuid::Uuid::new_v4());
     assert_ne!(client.create_deployment(&shop(), &commit, "vps-1", other, true).await?, number, "that one is another");
 
-    client.tell_deployment(&shop(), number, DeploymentStatus::InProgress, "at it", None).await?;
+    client.tell_deployment(&shop(), number, GithubDeploymentState::InProgress, "at it", None).await?;
     let url = "http://[fd18::10]:8080";
-    client.tell_deployment(&shop(), number, DeploymentStatus::Success, "done", Some(url)).await?;
+    client.tell_deployment(&shop(), number, GithubDeploymentState::Success, "done", Some(url)).await?;
     let deployments = world.github.deployments(SHOP);
     assert_eq!(deployments.len(), 2);
     assert_eq!((&deployments[0].sha[..], &deployments[0].environment[..]), (commit.as_str(), "vps-1"));
@@ -35,7 +35,7 @@ async fn a_deployment_is_made_once_and_told_in_githubs_words() -> anyhow::Result
 
 #[tokio::test]
 async fn without_the_permission_it_is_named() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = ClientWorld::start()?;
     let client = world.client(world.app())?;
     let id = DeploymentId(uuid::Uuid::new_v4());
     let error = client.create_deployment(&shop(), &world.commit()?, "vps-1", id, false).await.err();

@@ -6,16 +6,16 @@ use anyhow::{Context as _, ensure};
 use reqwest::Method;
 use slipway_deploy::GithubCredential;
 use slipway_protocol::ErrorCode;
-use slipway_tests::github::{Effect, Fault, Level, NewToken, Server};
+use slipway_tests::github::{FaultEffect, Level, NewToken, PlantedFault, StandInServer};
 
-use crate::support::{OTHER, SECRETS, SHOP, World, put, put_into};
+use crate::support::{ClientWorld, OTHER, SECRETS, SHOP, put, put_into};
 
 /// One way in which GitHub can refuse.
 struct Refusal {
     name: &'static str,
-    credential: fn(&World) -> GithubCredential,
+    credential: fn(&ClientWorld) -> GithubCredential,
     /// Before the first request.
-    arrange: fn(&World),
+    arrange: fn(&ClientWorld),
     code: ErrorCode,
     says: &'static str,
     /// Seconds, from and to.
@@ -25,7 +25,7 @@ struct Refusal {
 const REFUSALS: &[Refusal] = &[
     Refusal {
         name: "the App isn't installed",
-        credential: World::app,
+        credential: ClientWorld::app,
         arrange: |world| world.github.delete_installation(world.installation),
         code: ErrorCode::GithubNotInstalled,
         says: "find the App's installation on acme/Shop.Front (404): Not Found",
@@ -33,7 +33,7 @@ const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         name: "the installation is suspended",
-        credential: World::app,
+        credential: ClientWorld::app,
         arrange: |world| world.github.suspend_installation(world.installation, true),
         code: ErrorCode::GithubSuspended,
         says: "suspended",
@@ -41,7 +41,7 @@ const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         name: "the installation lacks a permission",
-        credential: World::app,
+        credential: ClientWorld::app,
         arrange: |world| {
             world.github.delete_installation(world.installation);
             world.github.install_app("acme", &[SHOP], &[("contents", Level::Read), ("secrets", Level::Read)]);
@@ -63,7 +63,7 @@ const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         name: "the worker's clock is an hour behind",
-        credential: World::app,
+        credential: ClientWorld::app,
         arrange: |world| world.github.set_clock_offset(3600),
         code: ErrorCode::GithubCredentialRefused,
         says: "'Expiration time' claim ('exp')",
@@ -95,7 +95,7 @@ const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         name: "the repository is archived",
-        credential: World::app,
+        credential: ClientWorld::app,
         arrange: |world| world.github.archive(SHOP, true),
         code: ErrorCode::GithubArchived,
         says: "write the secret KEY of acme/Shop.Front (403): Repository was archived",
@@ -103,7 +103,7 @@ const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         name: "the hourly limit is used up",
-        credential: World::app,
+        credential: ClientWorld::app,
         arrange: |world| world.github.exhaust_installation(world.installation),
         code: ErrorCode::GithubRateLimited,
         says: "GitHub's rate limit is used up",
@@ -111,7 +111,7 @@ const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         name: "a secondary limit says how long to wait",
-        credential: World::app,
+        credential: ClientWorld::app,
         arrange: |world| plant_limit(world, 403, Some(7)),
         code: ErrorCode::GithubRateLimited,
         says: "it allows more in 7 s",
@@ -119,7 +119,7 @@ const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         name: "a secondary limit doesn't say how long to wait",
-        credential: World::app,
+        credential: ClientWorld::app,
         arrange: |world| plant_limit(world, 403, None),
         code: ErrorCode::GithubRateLimited,
         says: "it allows more in 60 s",
@@ -127,7 +127,7 @@ const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         name: "a secondary limit comes as 429",
-        credential: World::app,
+        credential: ClientWorld::app,
         arrange: |world| plant_limit(world, 429, None),
         code: ErrorCode::GithubRateLimited,
         says: "it allows more in 60 s",
@@ -135,25 +135,25 @@ const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         name: "GitHub is down",
-        credential: World::app,
-        arrange: |world| plant(world, Effect::Status(503)),
+        credential: ClientWorld::app,
+        arrange: |world| plant(world, FaultEffect::Status(503)),
         code: ErrorCode::GithubUnavailable,
         says: "(tried 3 times): 503 Service Unavailable",
         wait: None,
     },
     Refusal {
         name: "GitHub can't be reached",
-        credential: World::app,
-        arrange: |world| plant(world, Effect::Cut),
+        credential: ClientWorld::app,
+        arrange: |world| plant(world, FaultEffect::Cut),
         code: ErrorCode::GithubUnavailable,
         says: "(tried 3 times): ",
         wait: None,
     },
     Refusal {
         name: "GitHub finds a request invalid",
-        credential: World::app,
+        credential: ClientWorld::app,
         arrange: |world| {
-            let fault = Fault::next(Server::Api, SECRETS, Effect::Status(422)).method(Method::PUT);
+            let fault = PlantedFault::next(StandInServer::Api, SECRETS, FaultEffect::Status(422)).method(Method::PUT);
             world.github.plant(fault.times(usize::MAX));
         },
         code: ErrorCode::GithubRefused,
@@ -162,18 +162,22 @@ const REFUSALS: &[Refusal] = &[
     },
 ];
 
-fn plant(world: &World, effect: Effect) {
-    world.github.plant(Fault::next(Server::Api, "/", effect).times(usize::MAX));
+fn plant(world: &ClientWorld, effect: FaultEffect) {
+    world.github.plant(PlantedFault::next(StandInServer::Api, "/", effect).times(usize::MAX));
 }
 
-fn plant_limit(world: &World, status: u16, retry_after: Option<u64>) {
-    world.github.plant(Fault::next(Server::Api, SECRETS, Effect::SecondaryLimit { status, retry_after }));
+fn plant_limit(world: &ClientWorld, status: u16, retry_after: Option<u64>) {
+    world.github.plant(PlantedFault::next(
+        StandInServer::Api,
+        SECRETS,
+        FaultEffect::SecondaryLimit { status, retry_after },
+    ));
 }
 
 #[tokio::test]
 async fn every_refusal_has_its_code_and_says_what_happened() -> anyhow::Result<()> {
     for row in REFUSALS {
-        let world = World::start()?;
+        let world = ClientWorld::start()?;
         let client = world.client((row.credential)(&world))?;
         (row.arrange)(&world);
         let mut digests = BTreeMap::from([("KEY".to_owned(), "of an older value".to_owned())]);
@@ -195,12 +199,12 @@ async fn every_refusal_has_its_code_and_says_what_happened() -> anyhow::Result<(
 
 #[tokio::test]
 async fn a_permission_or_installation_that_is_withdrawn_later_is_noticed_with_a_token_in_hand() -> anyhow::Result<()> {
-    type Withdraw = fn(&World);
+    type Withdraw = fn(&ClientWorld);
     let suspend: Withdraw = |world| world.github.suspend_installation(world.installation, true);
     let uninstall: Withdraw = |world| world.github.delete_installation(world.installation);
     let withdrawals = [(suspend, ErrorCode::GithubSuspended), (uninstall, ErrorCode::GithubNotInstalled)];
     for (withdraw, code) in withdrawals {
-        let world = World::start()?;
+        let world = ClientWorld::start()?;
         let client = world.client(world.app())?;
         put(&client, &[("KEY", "1")], &mut BTreeMap::new()).await?;
         withdraw(&world);
@@ -212,7 +216,7 @@ async fn a_permission_or_installation_that_is_withdrawn_later_is_noticed_with_a_
 
 #[tokio::test]
 async fn a_refusal_that_cannot_pass_is_asked_for_once() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = ClientWorld::start()?;
     let unknown = GithubCredential::Token("ghp_000000000000000000000000000000000000".into());
     put(&world.client(unknown)?, &[("KEY", "x")], &mut BTreeMap::new()).await.err().context("unknown")?;
     assert_eq!(world.github.requests().len(), 1);
@@ -221,7 +225,7 @@ async fn a_refusal_that_cannot_pass_is_asked_for_once() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_repository_outside_the_installation_is_not_installed() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = ClientWorld::start()?;
     let client = world.client(world.app())?;
     let error = put_into(&client, OTHER, &[("KEY", "x")], &mut BTreeMap::new()).await.err().context("outside")?;
     assert_eq!(error.code, ErrorCode::GithubNotInstalled);

@@ -17,7 +17,7 @@ pub const OTHER: &str = "acme/other";
 pub const SECRETS: &str = "/repos/acme/Shop.Front/actions/secrets/";
 pub const GRANTED: [(&str, Level); 2] = [("contents", Level::Read), ("secrets", Level::Write)];
 
-pub struct World {
+pub struct ClientWorld {
     pub github: GitHub,
     pub installation: u64,
     /// The repositories; removed with the world.
@@ -25,7 +25,7 @@ pub struct World {
     pub ca_file: Option<PathBuf>,
 }
 
-impl World {
+impl ClientWorld {
     pub fn start() -> anyhow::Result<Self> {
         let directory = TempDir::new()?;
         Self::start_in(directory, None)

@@ -12,13 +12,13 @@ use secrecy::ExposeSecret as _;
 use slipway_deploy::github::GithubClient;
 use slipway_deploy::{DeployerConfig, GithubCredential};
 use slipway_protocol::ErrorCode;
-use slipway_tests::github::{Effect, Fault, Level, NewToken, Server};
+use slipway_tests::github::{FaultEffect, Level, NewToken, PlantedFault, StandInServer};
 
-use crate::support::{GRANTED, OTHER, SECRETS, SHOP, World, put, shop};
+use crate::support::{ClientWorld, GRANTED, OTHER, SECRETS, SHOP, put, shop};
 
 #[tokio::test]
 async fn only_secrets_whose_value_changed_are_written() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = ClientWorld::start()?;
     let client = world.client(world.app())?;
     let mut digests = BTreeMap::new();
     let first = put(&client, &[("HOST", "192.0.2.1"), ("KEY", "hunter2")], &mut digests).await?;
@@ -41,7 +41,7 @@ async fn only_secrets_whose_value_changed_are_written() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn every_kind_of_credential_writes_secrets() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = ClientWorld::start()?;
     let fine = NewToken::fine_grained(&[SHOP], &[("secrets", Level::Write)]);
     for credential in [world.app(), world.token(&NewToken::classic(&["repo"])), world.token(&fine)] {
         let client = world.client(credential)?;
@@ -53,7 +53,7 @@ async fn every_kind_of_credential_writes_secrets() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn the_token_that_goes_to_a_server_fetches_this_repository_and_can_do_nothing_else() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = ClientWorld::start()?;
     world.github.install_app("acme", &[OTHER], &GRANTED);
     let token = world.client(world.app())?.repository_token(&shop()).await?;
     let fetch = |repository: &str| {
@@ -77,7 +77,7 @@ async fn the_token_that_goes_to_a_server_fetches_this_repository_and_can_do_noth
 
 #[tokio::test]
 async fn a_refused_installation_token_is_replaced_once() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = ClientWorld::start()?;
     let client = world.client(world.app())?;
     put(&client, &[("KEY", "1")], &mut BTreeMap::new()).await?;
     // Installed anew: the token at hand stops working.
@@ -91,10 +91,10 @@ async fn a_refused_installation_token_is_replaced_once() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_public_key_that_changes_between_two_writes_is_fetched_again() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = ClientWorld::start()?;
     let client = world.client(world.app())?;
-    let slow = Effect::Slow(Duration::from_secs(2));
-    world.github.plant(Fault::next(Server::Api, &format!("{SECRETS}A"), slow).method(Method::PUT));
+    let slow = FaultEffect::Slow(Duration::from_secs(2));
+    world.github.plant(PlantedFault::next(StandInServer::Api, &format!("{SECRETS}A"), slow).method(Method::PUT));
     let mut digests = BTreeMap::new();
     let rotate = async {
         while world.github.secret_writes().is_empty() {
@@ -112,7 +112,7 @@ async fn a_public_key_that_changes_between_two_writes_is_fetched_again() -> anyh
 
 #[tokio::test]
 async fn a_renamed_repository_is_found_by_its_old_name() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = ClientWorld::start()?;
     world.github.rename(SHOP, "New.Shop")?;
     let client = world.client(world.token(&NewToken::classic(&["repo"])))?;
     put(&client, &[("KEY", "value")], &mut BTreeMap::new()).await?;
@@ -124,18 +124,18 @@ async fn a_renamed_repository_is_found_by_its_old_name() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_short_fault_is_ridden_out_wherever_it_hits() -> anyhow::Result<()> {
     let faults = [
-        Effect::Status(500),
-        Effect::Status(502),
-        Effect::Status(503),
-        Effect::Cut,
-        Effect::LostAnswer,
-        Effect::CutBody(5),
+        FaultEffect::Status(500),
+        FaultEffect::Status(502),
+        FaultEffect::Status(503),
+        FaultEffect::Cut,
+        FaultEffect::LostAnswer,
+        FaultEffect::CutBody(5),
     ];
     let places = ["/repos/acme/Shop.Front/installation", "/app/installations", SECRETS];
     let runs = faults.iter().flat_map(|effect| places.map(|place| (effect.clone(), place)));
     let runs = runs.map(|(effect, place)| async move {
-        let world = World::start()?;
-        world.github.plant(Fault::next(Server::Api, place, effect.clone()));
+        let world = ClientWorld::start()?;
+        world.github.plant(PlantedFault::next(StandInServer::Api, place, effect.clone()));
         let client = world.client(world.app())?;
         put(&client, &[("KEY", "value")], &mut BTreeMap::new()).await.context(format!("{effect:?} at {place}"))?;
         ensure!(world.github.secrets(SHOP)["KEY"] == "value");
@@ -147,9 +147,9 @@ async fn a_short_fault_is_ridden_out_wherever_it_hits() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn what_was_written_before_a_failure_is_not_written_again() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = ClientWorld::start()?;
     let client = world.client(world.app())?;
-    let outage = Fault::next(Server::Api, &format!("{SECRETS}C"), Effect::Status(503)).times(3);
+    let outage = PlantedFault::next(StandInServer::Api, &format!("{SECRETS}C"), FaultEffect::Status(503)).times(3);
     world.github.plant(outage);
     let desired = [("A", "1"), ("B", "2"), ("C", "3"), ("D", "4")];
     let mut digests = BTreeMap::new();
@@ -163,11 +163,13 @@ async fn what_was_written_before_a_failure_is_not_written_again() -> anyhow::Res
 
 #[tokio::test]
 async fn a_write_whose_answer_was_lost_is_not_mistaken_for_the_old_value() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = ClientWorld::start()?;
     let client = world.client(world.app())?;
     let mut digests = BTreeMap::new();
     put(&client, &[("KEY", "old")], &mut digests).await?;
-    world.github.plant(Fault::next(Server::Api, SECRETS, Effect::LostAnswer).method(Method::PUT).times(3));
+    world
+        .github
+        .plant(PlantedFault::next(StandInServer::Api, SECRETS, FaultEffect::LostAnswer).method(Method::PUT).times(3));
     put(&client, &[("KEY", "new")], &mut digests).await.err().context("lost answers")?;
     // Back to the old value, which GitHub has no more.
     put(&client, &[("KEY", "old")], &mut digests).await?;
@@ -177,7 +179,7 @@ async fn a_write_whose_answer_was_lost_is_not_mistaken_for_the_old_value() -> an
 
 #[tokio::test]
 async fn a_private_authority_is_trusted_when_its_file_is_given_and_only_then() -> anyhow::Result<()> {
-    let world = World::start_with_tls()?;
+    let world = ClientWorld::start_with_tls()?;
     put(&world.client(world.app())?, &[("KEY", "value")], &mut BTreeMap::new()).await?;
     let config = DeployerConfig { ca_file: None, ..world.config(world.app()) };
     let error = put(&GithubClient::new(&config)?, &[("KEY", "value")], &mut BTreeMap::new()).await;

@@ -6,12 +6,12 @@ use reqwest::Method;
 use serde_json::json;
 use slipway_tests::github::{Level, NewRepository, NewToken};
 
-use crate::support::{Answer, OTHER, SHOP, World};
+use crate::support::{ApiAnswer, OTHER, SHOP, StandInWorld};
 
 #[tokio::test]
 async fn a_request_without_a_user_agent_is_forbidden_and_not_in_json() -> anyhow::Result<()> {
-    let world = World::start()?;
-    let answer = Answer::read(world.bare_request(Method::GET, "/app").send().await?).await?;
+    let world = StandInWorld::start()?;
+    let answer = ApiAnswer::read(world.bare_request(Method::GET, "/app").send().await?).await?;
     assert_eq!(answer.status, 403);
     assert!(answer.text.contains("User-Agent header"), "{answer:?}");
     assert!(answer.body.is_null());
@@ -20,11 +20,11 @@ async fn a_request_without_a_user_agent_is_forbidden_and_not_in_json() -> anyhow
 
 #[tokio::test]
 async fn an_unknown_api_version_is_a_bad_request_and_a_known_one_is_confirmed() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     for (version, status) in [("2026-03-10", 200), ("2022-11-28", 200), ("2019-01-01", 400)] {
         let request = world.request(Method::GET, &format!("/repos/{SHOP}")).bearer_auth(&token);
-        let answer = Answer::read(request.header("x-github-api-version", version).send().await?).await?;
+        let answer = ApiAnswer::read(request.header("x-github-api-version", version).send().await?).await?;
         assert_eq!(answer.status, status, "{version}");
         assert_eq!(answer.header("x-github-api-version-selected") == version, status == 200);
     }
@@ -33,7 +33,7 @@ async fn an_unknown_api_version_is_a_bad_request_and_a_known_one_is_confirmed() 
 
 #[tokio::test]
 async fn an_error_has_githubs_three_fields_and_a_request_id() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let answer = world.get(&format!("/repos/{SHOP}"), "ghp_nobody").await?;
     answer.is(401, "Bad credentials")?;
     assert_eq!(answer.body["status"], "401");
@@ -44,7 +44,7 @@ async fn an_error_has_githubs_three_fields_and_a_request_id() -> anyhow::Result<
 
 #[tokio::test]
 async fn an_unknown_path_and_a_wrong_method_are_not_found() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     world.get("/repos", &token).await?.is(404, "Not Found")?;
     world.send(Method::PATCH, &format!("/repos/{SHOP}"), &token, &json!({})).await?.is(404, "Not Found")?;
@@ -53,21 +53,21 @@ async fn an_unknown_path_and_a_wrong_method_are_not_found() -> anyhow::Result<()
 
 #[tokio::test]
 async fn only_json_can_be_asked_for_and_sent() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     let request = world.request(Method::GET, &format!("/repos/{SHOP}")).bearer_auth(&token);
     assert_eq!(request.header("accept", "text/plain").send().await?.status(), 415);
 
     let path = format!("/repos/{SHOP}/deployments");
     let request = world.request(Method::POST, &path).bearer_auth(&token).body("ref=main");
-    Answer::read(request.send().await?).await?.is(400, "Problems parsing JSON")?;
+    ApiAnswer::read(request.send().await?).await?.is(400, "Problems parsing JSON")?;
     world.send(Method::POST, &path, &token, &json!([])).await?.is(400, "Body should be a JSON object")?;
     Ok(())
 }
 
 #[tokio::test]
 async fn names_of_repositories_ignore_case() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     let answer = world.get("/repos/ACME/shop.FRONT", &token).await?;
     assert_eq!(answer.status, 200);
@@ -77,7 +77,7 @@ async fn names_of_repositories_ignore_case() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_renamed_repository_redirects_those_who_may_see_it() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     world.github.rename(SHOP, "store")?;
 
@@ -97,7 +97,7 @@ async fn a_renamed_repository_redirects_those_who_may_see_it() -> anyhow::Result
 
 #[tokio::test]
 async fn a_private_repository_is_not_found_for_strangers_and_a_public_one_is_read_by_all() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let public = NewRepository { private: false, ..NewRepository::default() };
     world.github.add_repository("acme", "public", &public)?;
     let anonymous = |path: &str| world.request(Method::GET, path).send();
@@ -109,7 +109,7 @@ async fn a_private_repository_is_not_found_for_strangers_and_a_public_one_is_rea
 
 #[tokio::test]
 async fn a_fine_grained_token_reaches_its_repositories_with_its_permissions() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.github.add_token(&NewToken::fine_grained(&[SHOP], &[("contents", Level::Read)]));
     assert!(token.starts_with("github_pat_"));
     assert_eq!(world.get(&format!("/repos/{SHOP}"), &token).await?.status, 200);
@@ -122,7 +122,7 @@ async fn a_fine_grained_token_reaches_its_repositories_with_its_permissions() ->
 
 #[tokio::test]
 async fn a_classic_token_shows_its_scopes_and_its_end() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = NewToken::classic(&["repo", "workflow"]).expires_in(Duration::from_secs(60));
     let token = world.github.add_token(&token);
     let answer = world.get(&format!("/repos/{SHOP}"), &token).await?;
@@ -139,7 +139,7 @@ async fn a_classic_token_shows_its_scopes_and_its_end() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn the_log_tells_who_asked_and_never_a_token() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     world.get(&format!("/repos/{SHOP}"), &token).await?;
     world.get(&format!("/repos/{SHOP}"), "ghp_nobody").await?;
@@ -152,7 +152,7 @@ async fn the_log_tells_who_asked_and_never_a_token() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn dropping_the_stand_in_frees_its_addresses() -> anyhow::Result<()> {
-    let World { github, .. } = World::start()?;
+    let StandInWorld { github, .. } = StandInWorld::start()?;
     let addresses = [github.api_addr(), github.git_addr()];
     drop(github);
     for address in addresses {

@@ -4,20 +4,20 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use slipway_tests::github::{GitHub, GitHubOptions, Level, NewRepository};
 
-use crate::support::{Answer, OTHER, SHOP, World, now, sign};
+use crate::support::{ApiAnswer, OTHER, SHOP, StandInWorld, now, sign};
 
 const EXPIRED: &str = "'Expiration time' claim ('exp') must be a numeric value representing the future time at which \
                        the assertion expires";
 const ISSUED_AT: &str =
     "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued";
 
-async fn ask_with(world: &World, claims: Value) -> anyhow::Result<Answer> {
+async fn ask_with(world: &StandInWorld, claims: Value) -> anyhow::Result<ApiAnswer> {
     world.get("/app", &world.jwt(&claims)?).await
 }
 
 #[tokio::test]
 async fn the_app_is_known_by_its_id_and_by_its_client_id() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let (id, client_id) = (world.github.app_id(), world.github.app_client_id());
     for issuer in [json!(id), json!(id.to_string()), json!(client_id)] {
         let answer = ask_with(&world, json!({ "iss": issuer, "iat": now() - 60, "exp": now() + 600 })).await?;
@@ -29,14 +29,14 @@ async fn the_app_is_known_by_its_id_and_by_its_client_id() -> anyhow::Result<()>
 
 #[tokio::test]
 async fn a_json_web_token_that_lives_too_long_is_refused() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let answer = ask_with(&world, json!({ "iss": world.github.app_id(), "iat": now(), "exp": now() + 660 })).await?;
     answer.is(401, "'Expiration time' claim ('exp') is too far in the future")
 }
 
 #[tokio::test]
 async fn a_json_web_token_that_has_expired_is_refused() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let id = world.github.app_id();
     ask_with(&world, json!({ "iss": id, "iat": now() - 660, "exp": now() - 60 })).await?.is(401, EXPIRED)?;
     ask_with(&world, json!({ "iss": id, "iat": now() - 60 })).await?.is(401, EXPIRED)?;
@@ -49,7 +49,7 @@ async fn a_json_web_token_that_has_expired_is_refused() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_json_web_token_from_the_future_is_refused() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let id = world.github.app_id();
     ask_with(&world, json!({ "iss": id, "iat": now() + 30, "exp": now() + 300 })).await?.is(401, ISSUED_AT)?;
     ask_with(&world, json!({ "iss": id, "iat": "now", "exp": now() + 300 })).await?.is(401, ISSUED_AT)
@@ -57,7 +57,7 @@ async fn a_json_web_token_from_the_future_is_refused() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_json_web_token_signed_by_another_key_can_not_be_decoded() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let elsewhere = GitHubOptions::loopback(world.directory.path().join("elsewhere"))?;
     let other = GitHub::start(GitHubOptions { app_key: None, ..elsewhere })?;
     let claims = json!({ "iss": world.github.app_id(), "iat": now() - 60, "exp": now() + 540 });
@@ -70,7 +70,7 @@ async fn a_json_web_token_signed_by_another_key_can_not_be_decoded() -> anyhow::
 
 #[tokio::test]
 async fn the_installation_is_found_by_a_repository_of_it_alone() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     world.github.add_repository("acme", "without-the-app", &NewRepository::default())?;
     let jwt = world.good_jwt()?;
     let found = world.get(&format!("/repos/{SHOP}/installation"), &jwt).await?;
@@ -81,7 +81,7 @@ async fn the_installation_is_found_by_a_repository_of_it_alone() -> anyhow::Resu
 
 #[tokio::test]
 async fn a_token_for_one_repository_reads_no_other() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let minted = world.mint(&json!({ "repositories": ["shop.front"], "permissions": { "contents": "read" } })).await?;
     assert_eq!(minted.status, 201);
     assert_eq!(minted.body["repositories"][0]["full_name"], SHOP);
@@ -98,7 +98,7 @@ async fn a_token_for_one_repository_reads_no_other() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn no_token_reaches_further_than_its_installation() -> anyhow::Result<()> {
-    let world = World::start_with(&[("contents", Level::Read)])?;
+    let world = StandInWorld::start_with(&[("contents", Level::Read)])?;
     let foreign = world.github.add_repository("acme", "foreign", &NewRepository::default())?;
     let repositories = "There is at least one repository that does not exist or is not accessible to the parent \
                         installation.";
@@ -120,7 +120,7 @@ async fn no_token_reaches_further_than_its_installation() -> anyhow::Result<()> 
 
 #[tokio::test]
 async fn an_empty_list_of_repositories_is_all_of_them() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({ "repositories": [] })).await?;
     assert_eq!(world.get(&format!("/repos/{OTHER}"), &token).await?.status, 200);
     Ok(())
@@ -128,7 +128,7 @@ async fn an_empty_list_of_repositories_is_all_of_them() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn an_installation_token_ends_after_an_hour() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     world.github.set_clock_offset(3590);
     assert_eq!(world.get(&format!("/repos/{SHOP}"), &token).await?.status, 200);
@@ -138,7 +138,7 @@ async fn an_installation_token_ends_after_an_hour() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_revoked_token_is_a_bad_credential() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     assert_eq!(world.send(Method::DELETE, "/installation/token", &token, &json!({})).await?.status, 204);
     world.get(&format!("/repos/{SHOP}"), &token).await?.is(401, "Bad credentials")
@@ -146,7 +146,7 @@ async fn a_revoked_token_is_a_bad_credential() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_suspended_installation_gives_no_token_and_honours_none() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     world.github.suspend_installation(world.installation, true);
     world.mint(&json!({})).await?.is(403, "This installation has been suspended")?;
@@ -158,7 +158,7 @@ async fn a_suspended_installation_gives_no_token_and_honours_none() -> anyhow::R
 
 #[tokio::test]
 async fn a_deleted_installation_is_not_found_and_its_tokens_are_void() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     world.github.delete_installation(world.installation);
     world.mint(&json!({})).await?.is(404, "Not Found")?;
@@ -167,13 +167,13 @@ async fn a_deleted_installation_is_not_found_and_its_tokens_are_void() -> anyhow
 
 #[tokio::test]
 async fn installation_tokens_are_long_unless_the_short_form_is_asked_for() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let long = world.token(&json!({})).await?;
     assert!(long.starts_with("ghs_") && long.len() > 400 && long.matches('.').count() == 2, "{long}");
 
     let path = format!("/app/installations/{}/access_tokens", world.installation);
     let request = world.request(Method::POST, &path).bearer_auth(world.good_jwt()?);
-    let answer = Answer::read(request.header("x-github-stateless-s2s-token", "disabled").send().await?).await?;
+    let answer = ApiAnswer::read(request.header("x-github-stateless-s2s-token", "disabled").send().await?).await?;
     let short = answer.body["token"].as_str().unwrap_or_default();
     assert!(short.len() == 40 && !short.contains('.'), "{short}");
     assert_eq!(world.get(&format!("/repos/{SHOP}"), short).await?.status, 200);

@@ -4,19 +4,19 @@ use reqwest::Method;
 use serde_json::json;
 use slipway_tests::github::Level;
 
-use crate::support::{Answer, SHOP, World};
+use crate::support::{ApiAnswer, SHOP, StandInWorld};
 
 fn path() -> String {
     format!("/repos/{SHOP}/deployments")
 }
 
-async fn create(world: &World, token: &str, body: serde_json::Value) -> anyhow::Result<Answer> {
+async fn create(world: &StandInWorld, token: &str, body: serde_json::Value) -> anyhow::Result<ApiAnswer> {
     world.send(Method::POST, &path(), token, &body).await
 }
 
 #[tokio::test]
 async fn a_deployment_of_a_branch_names_its_commit() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let sha = world.commit(SHOP, "main", "one")?;
     let token = world.token(&json!({})).await?;
     let answer = create(&world, &token, json!({ "ref": "main", "environment": "production" })).await?;
@@ -36,7 +36,7 @@ async fn a_deployment_of_a_branch_names_its_commit() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_deployment_needs_a_reference_that_exists() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     world.commit(SHOP, "main", "one")?;
     world.commit(SHOP, "main", "two")?;
     let token = world.token(&json!({})).await?;
@@ -49,7 +49,7 @@ async fn a_deployment_needs_a_reference_that_exists() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_reference_behind_the_default_branch_conflicts_unless_merging_is_declined() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let old = world.commit(SHOP, "main", "one")?;
     world.commit(SHOP, "main", "two")?;
     let token = world.token(&json!({})).await?;
@@ -61,7 +61,7 @@ async fn a_reference_behind_the_default_branch_conflicts_unless_merging_is_decli
 
 #[tokio::test]
 async fn checks_that_have_not_passed_conflict_unless_none_is_required() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let sha = world.commit(SHOP, "main", "one")?;
     world.github.report_check(SHOP, &sha, "ci", "pending");
     let token = world.token(&json!({})).await?;
@@ -76,7 +76,7 @@ async fn checks_that_have_not_passed_conflict_unless_none_is_required() -> anyho
 
 #[tokio::test]
 async fn a_status_has_one_of_githubs_states_and_a_short_description() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     world.commit(SHOP, "main", "one")?;
     let token = world.token(&json!({})).await?;
     let id = create(&world, &token, json!({ "ref": "main" })).await?.body["id"].clone();
@@ -90,7 +90,7 @@ async fn a_status_has_one_of_githubs_states_and_a_short_description() -> anyhow:
 
 #[tokio::test]
 async fn deploying_needs_the_permission() -> anyhow::Result<()> {
-    let world = World::start_with(&[("contents", Level::Read), ("deployments", Level::Read)])?;
+    let world = StandInWorld::start_with(&[("contents", Level::Read), ("deployments", Level::Read)])?;
     let sha = world.commit(SHOP, "main", "one")?;
     let token = world.token(&json!({})).await?;
     let refused = create(&world, &token, json!({ "ref": "main" })).await?;

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::json;
-use slipway_tests::github::{Effect, Fault, GitHub, GitHubOptions, Level, NewRepository, NewToken, Server, TlsFiles};
+use slipway_tests::github::{
+    FaultEffect, GitHub, GitHubOptions, Level, NewRepository, NewToken, PlantedFault, StandInServer, TlsFiles,
+};
 
-use crate::support::{OTHER, SHOP, World, basic, git};
+use crate::support::{OTHER, SHOP, StandInWorld, basic, git};
 
 fn refusal(fetched: anyhow::Result<String>) -> String {
     fetched.map_or_else(|error| error.to_string(), |sha| format!("fetched {sha}"))
@@ -26,7 +28,7 @@ fn raw_status(addr: SocketAddr, target: &str, token: &str) -> anyhow::Result<Str
 
 #[tokio::test]
 async fn an_exact_commit_is_fetched_with_a_token_and_not_without() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let first = world.commit(SHOP, "main", "one")?;
     world.commit(SHOP, "main", "two")?;
     let token = world.token(&json!({ "repositories": ["Shop.Front"] })).await?;
@@ -47,7 +49,7 @@ async fn an_exact_commit_is_fetched_with_a_token_and_not_without() -> anyhow::Re
 
 #[tokio::test]
 async fn a_commit_that_no_branch_reaches_by_its_tip_is_fetched_by_the_old_protocol_too() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let first = world.commit(SHOP, "main", "one")?;
     world.commit(SHOP, "main", "two")?;
     let token = world.token(&json!({})).await?;
@@ -61,7 +63,7 @@ async fn a_commit_that_no_branch_reaches_by_its_tip_is_fetched_by_the_old_protoc
 
 #[tokio::test]
 async fn a_request_so_long_that_git_packs_it_is_understood() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     world.commit(SHOP, "main", "one")?;
     let work = world.directory.path().join("work").join(SHOP);
     // A want for each takes 50 bytes, and git packs what is longer than 1024.
@@ -83,7 +85,7 @@ async fn a_request_so_long_that_git_packs_it_is_understood() -> anyhow::Result<(
 
 #[tokio::test]
 async fn the_token_may_stand_at_either_place_of_the_credentials() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let sha = world.commit(SHOP, "main", "one")?;
     let token = world.github.add_token(&NewToken::classic(&["repo"]));
     for (user, password) in [("anybody", token.as_str()), (&token, ""), (&token, "x-oauth-basic")] {
@@ -94,7 +96,7 @@ async fn the_token_may_stand_at_either_place_of_the_credentials() -> anyhow::Res
 
 #[tokio::test]
 async fn paths_work_with_and_without_dot_git_and_in_any_case_and_lead_nowhere_else() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let sha = world.commit(SHOP, "main", "one")?;
     let token = world.token(&json!({})).await?;
     for name in ["acme/Shop.Front", "acme/Shop.Front.git", "ACME/shop.front"] {
@@ -116,7 +118,7 @@ async fn paths_work_with_and_without_dot_git_and_in_any_case_and_lead_nowhere_el
 
 #[tokio::test]
 async fn a_token_without_access_is_told_that_there_is_no_repository() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let sha = world.commit(SHOP, "main", "one")?;
     let token = world.token(&json!({ "repositories": ["other"] })).await?;
     let refused = refusal(world.fetch(SHOP, &sha, Some(("x-access-token", &token))));
@@ -126,7 +128,7 @@ async fn a_token_without_access_is_told_that_there_is_no_repository() -> anyhow:
 
 #[tokio::test]
 async fn an_expired_or_suspended_or_revoked_token_fetches_nothing() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let sha = world.commit(SHOP, "main", "one")?;
     let token = world.token(&json!({})).await?;
     let fetch = || world.fetch(SHOP, &sha, Some(("x-access-token", &token)));
@@ -150,7 +152,7 @@ async fn an_expired_or_suspended_or_revoked_token_fetches_nothing() -> anyhow::R
 
 #[tokio::test]
 async fn pushing_needs_write_and_a_repository_that_is_not_archived() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     world.commit(OTHER, "main", "one")?;
     let work = world.directory.path().join("work").join(OTHER);
     // Large enough that git sends the pack in chunks.
@@ -180,7 +182,7 @@ async fn pushing_needs_write_and_a_repository_that_is_not_archived() -> anyhow::
 
 #[tokio::test]
 async fn a_public_repository_is_fetched_by_anybody_and_a_renamed_one_is_found() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     world.github.add_repository("acme", "public", &NewRepository { private: false, ..NewRepository::default() })?;
     let sha = world.commit("acme/public", "main", "one")?;
     assert_eq!(world.fetch("acme/public", &sha, None)?, sha);
@@ -191,23 +193,23 @@ async fn a_public_repository_is_fetched_by_anybody_and_a_renamed_one_is_found() 
 
 #[tokio::test]
 async fn the_git_server_can_be_down_or_break_off() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let sha = world.commit(SHOP, "main", "one")?;
     let token = world.token(&json!({})).await?;
     let fetch = || world.fetch(SHOP, &sha, Some(("x-access-token", &token)));
     let exchange = format!("/{SHOP}/git-upload-pack");
     for (path, effect) in [
-        ("/acme", Effect::Status(500)),
-        ("/acme", Effect::Cut),
-        ("/acme", Effect::CutBody(20)),
-        (exchange.as_str(), Effect::CutBody(40)),
-        (exchange.as_str(), Effect::LostAnswer),
+        ("/acme", FaultEffect::Status(500)),
+        ("/acme", FaultEffect::Cut),
+        ("/acme", FaultEffect::CutBody(20)),
+        (exchange.as_str(), FaultEffect::CutBody(40)),
+        (exchange.as_str(), FaultEffect::LostAnswer),
     ] {
-        world.github.plant(Fault::next(Server::Git, path, effect.clone()).times(8));
+        world.github.plant(PlantedFault::next(StandInServer::Git, path, effect.clone()).times(8));
         assert!(fetch().is_err(), "{effect:?}");
         world.github.clear_faults();
     }
-    world.github.plant(Fault::next(Server::Git, "/acme", Effect::Slow(Duration::from_millis(200))));
+    world.github.plant(PlantedFault::next(StandInServer::Git, "/acme", FaultEffect::Slow(Duration::from_millis(200))));
     assert_eq!(fetch()?, sha);
     Ok(())
 }

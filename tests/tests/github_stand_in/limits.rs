@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use slipway_tests::github::{Effect, Fault, Limits, Server};
+use slipway_tests::github::{FaultEffect, PlantedFault, RateLimits, StandInServer};
 
-use crate::support::{Answer, SHOP, World, now};
+use crate::support::{ApiAnswer, SHOP, StandInWorld, now};
 
 fn repository() -> String {
     format!("/repos/{SHOP}")
@@ -14,7 +14,7 @@ fn repository() -> String {
 
 #[tokio::test]
 async fn the_rate_limit_counts_down_in_the_headers() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     for remaining in ["4999", "4998", "4997"] {
         let answer = world.get(&repository(), &token).await?;
@@ -29,9 +29,9 @@ async fn the_rate_limit_counts_down_in_the_headers() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn an_exhausted_limit_refuses_until_its_window_ends() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
-    world.github.set_limits(Limits { hourly: 2, ..Limits::default() });
+    world.github.set_limits(RateLimits { hourly: 2, ..RateLimits::default() });
     for _ in 0..2 {
         assert_eq!(world.get(&repository(), &token).await?.status, 200);
     }
@@ -48,7 +48,7 @@ async fn an_exhausted_limit_refuses_until_its_window_ends() -> anyhow::Result<()
 
 #[tokio::test]
 async fn an_installation_can_be_left_with_no_requests() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     world.github.exhaust_installation(world.installation);
     assert_eq!(world.get(&repository(), &token).await?.status, 403);
@@ -61,11 +61,11 @@ async fn an_installation_can_be_left_with_no_requests() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_secondary_limit_says_when_to_come_again() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     for (status, retry_after) in [(429, Some(7)), (403, None)] {
-        let effect = Effect::SecondaryLimit { status, retry_after };
-        world.github.plant(Fault::next(Server::Api, "/repos/acme", effect));
+        let effect = FaultEffect::SecondaryLimit { status, retry_after };
+        world.github.plant(PlantedFault::next(StandInServer::Api, "/repos/acme", effect));
         let answer = world.get(&repository(), &token).await?;
         assert_eq!(answer.status, status);
         assert!(answer.message().starts_with("You have exceeded a secondary rate limit"), "{answer:?}");
@@ -78,9 +78,9 @@ async fn a_secondary_limit_says_when_to_come_again() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn too_many_writes_in_a_minute_hit_the_secondary_limit() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
-    world.github.set_limits(Limits { writes_per_minute: 2, ..Limits::default() });
+    world.github.set_limits(RateLimits { writes_per_minute: 2, ..RateLimits::default() });
     assert_eq!(world.put_secret(SHOP, "A", "1", &token).await?.status, 201);
     assert_eq!(world.put_secret(SHOP, "B", "2", &token).await?.status, 201);
     let refused = world.put_secret(SHOP, "C", "3", &token).await?;
@@ -92,9 +92,10 @@ async fn too_many_writes_in_a_minute_hit_the_secondary_limit() -> anyhow::Result
 
 #[tokio::test]
 async fn a_fault_hits_as_often_as_told_and_only_what_it_matches() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
-    let fault = Fault::next(Server::Api, "/repos/", Effect::Status(502)).method(Method::GET).times(2);
+    let fault =
+        PlantedFault::next(StandInServer::Api, "/repos/", FaultEffect::Status(502)).method(Method::GET).times(2);
     world.github.plant(fault);
     let secret = json!({});
     assert_eq!(
@@ -105,7 +106,7 @@ async fn a_fault_hits_as_often_as_told_and_only_what_it_matches() -> anyhow::Res
     assert_eq!(world.get(&repository(), &token).await?.status, 502);
     assert_eq!(world.get(&repository(), &token).await?.status, 200);
 
-    world.github.plant(Fault::next(Server::Api, "/", Effect::Status(503)).times(usize::MAX));
+    world.github.plant(PlantedFault::next(StandInServer::Api, "/", FaultEffect::Status(503)).times(usize::MAX));
     let page = world.get(&repository(), &token).await?;
     assert_eq!(page.status, 503);
     assert_eq!(page.body, Value::Null);
@@ -116,11 +117,11 @@ async fn a_fault_hits_as_often_as_told_and_only_what_it_matches() -> anyhow::Res
 
 #[tokio::test]
 async fn a_cut_connection_does_nothing_and_a_lost_answer_has_done_it() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     let path = format!("{}/actions/secrets/", repository());
-    for (effect, stored) in [(Effect::Cut, 0), (Effect::LostAnswer, 1)] {
-        world.github.plant(Fault::next(Server::Api, &path, effect).method(Method::PUT));
+    for (effect, stored) in [(FaultEffect::Cut, 0), (FaultEffect::LostAnswer, 1)] {
+        world.github.plant(PlantedFault::next(StandInServer::Api, &path, effect).method(Method::PUT));
         assert!(world.put_secret(SHOP, "NAME", "value", &token).await.is_err());
         assert_eq!(world.github.secrets(SHOP).len(), stored);
         assert_eq!(world.github.requests().last().map(|request| request.status), Some(0));
@@ -130,18 +131,18 @@ async fn a_cut_connection_does_nothing_and_a_lost_answer_has_done_it() -> anyhow
 
 #[tokio::test]
 async fn an_answer_can_break_off_or_be_slow() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
-    world.github.plant(Fault::next(Server::Api, "/repos/", Effect::CutBody(10)));
+    world.github.plant(PlantedFault::next(StandInServer::Api, "/repos/", FaultEffect::CutBody(10)));
     let response = world.request(Method::GET, &repository()).bearer_auth(&token).send().await;
     let read = match response {
-        Ok(response) => Answer::read(response).await,
+        Ok(response) => ApiAnswer::read(response).await,
         Err(error) => Err(error.into()),
     };
     assert!(read.is_err(), "{read:?}");
 
     let delay = Duration::from_millis(300);
-    world.github.plant(Fault::next(Server::Api, "/repos/", Effect::Slow(delay)));
+    world.github.plant(PlantedFault::next(StandInServer::Api, "/repos/", FaultEffect::Slow(delay)));
     let began = Instant::now();
     assert_eq!(world.get(&repository(), &token).await?.status, 200);
     assert!(began.elapsed() >= delay);

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use slipway_tests::github::Level;
 
-use crate::support::{Answer, OTHER, SHOP, World, seal};
+use crate::support::{ApiAnswer, OTHER, SHOP, StandInWorld, seal};
 
 const NOT_SEALED: &str = "Bad request - validation failed due to an improperly encrypted secret";
 
@@ -13,18 +13,18 @@ fn path(name: &str) -> String {
     format!("/repos/{SHOP}/actions/secrets/{name}")
 }
 
-async fn key(world: &World, repository: &str, token: &str) -> anyhow::Result<Value> {
+async fn key(world: &StandInWorld, repository: &str, token: &str) -> anyhow::Result<Value> {
     Ok(world.get(&format!("/repos/{repository}/actions/secrets/public-key"), token).await?.body)
 }
 
-async fn put(world: &World, token: &str, encrypted: &str, key_id: &Value) -> anyhow::Result<Answer> {
+async fn put(world: &StandInWorld, token: &str, encrypted: &str, key_id: &Value) -> anyhow::Result<ApiAnswer> {
     let body = json!({ "encrypted_value": encrypted, "key_id": key_id });
     world.send(Method::PUT, &path("NAME"), token, &body).await
 }
 
 #[tokio::test]
 async fn a_sealed_value_is_created_then_updated() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     assert_eq!(world.put_secret(SHOP, "deploy_host", "192.0.2.1", &token).await?.status, 201);
     assert_eq!(world.put_secret(SHOP, "DEPLOY_HOST", "192.0.2.2", &token).await?.status, 204);
@@ -38,7 +38,7 @@ async fn a_sealed_value_is_created_then_updated() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_box_sealed_for_another_key_is_refused() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     let (ours, other) = (key(&world, SHOP, &token).await?, key(&world, OTHER, &token).await?);
     let sealed = seal(other["key"].as_str().context("a key")?, b"value")?;
@@ -50,7 +50,7 @@ async fn a_box_sealed_for_another_key_is_refused() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_plain_value_is_refused() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     let key = key(&world, SHOP, &token).await?;
     put(&world, &token, "cGxhaW4=", &key["key_id"]).await?.is(422, NOT_SEALED)?;
@@ -62,7 +62,7 @@ async fn a_plain_value_is_refused() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn the_key_must_be_named_and_be_the_present_one() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     let old = key(&world, SHOP, &token).await?;
     let sealed = seal(old["key"].as_str().context("a key")?, b"value")?;
@@ -76,7 +76,7 @@ async fn the_key_must_be_named_and_be_the_present_one() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn names_follow_githubs_rule() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     for name in ["1ST", "WITH-HYPHEN", "WITH%20SPACE", "GITHUB_TOKEN", "github_token"] {
         assert_eq!(world.put_secret(SHOP, name, "value", &token).await?.status, 422, "{name}");
@@ -87,7 +87,7 @@ async fn names_follow_githubs_rule() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_value_has_at_most_48_kilobytes() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     let largest = "x".repeat(48 * 1024);
     assert_eq!(world.put_secret(SHOP, "LARGE", &largest, &token).await?.status, 201);
@@ -97,7 +97,7 @@ async fn a_value_has_at_most_48_kilobytes() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn writing_needs_the_permission_to_write() -> anyhow::Result<()> {
-    let world = World::start_with(&[("secrets", Level::Read)])?;
+    let world = StandInWorld::start_with(&[("secrets", Level::Read)])?;
     let token = world.token(&json!({})).await?;
     let answer = world.put_secret(SHOP, "NAME", "value", &token).await?;
     answer.is(403, "Resource not accessible by integration")?;
@@ -107,7 +107,7 @@ async fn writing_needs_the_permission_to_write() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn an_archived_repository_is_read_only() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     world.github.archive(SHOP, true);
     assert_eq!(world.get(&format!("/repos/{SHOP}"), &token).await?.body["archived"], true);
@@ -117,7 +117,7 @@ async fn an_archived_repository_is_read_only() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn secrets_are_listed_in_pages_without_their_values() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     for name in ["A", "B", "C"] {
         world.put_secret(SHOP, name, "hidden-value", &token).await?;
@@ -134,7 +134,7 @@ async fn secrets_are_listed_in_pages_without_their_values() -> anyhow::Result<()
 
 #[tokio::test]
 async fn a_deleted_secret_is_gone() -> anyhow::Result<()> {
-    let world = World::start()?;
+    let world = StandInWorld::start()?;
     let token = world.token(&json!({})).await?;
     world.put_secret(SHOP, "NAME", "value", &token).await?;
     let delete = || world.send(Method::DELETE, "/repos/acme/shop.front/actions/secrets/name", &token, &Value::Null);

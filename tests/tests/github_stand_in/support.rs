@@ -23,14 +23,14 @@ use tempfile::TempDir;
 pub const SHOP: &str = "acme/Shop.Front";
 pub const OTHER: &str = "acme/other";
 
-pub struct World {
+pub struct StandInWorld {
     pub github: GitHub,
     pub installation: u64,
     pub directory: TempDir,
     http: Client,
 }
 
-impl World {
+impl StandInWorld {
     /// Both repositories are private; the app may read contents and write secrets and deployments.
     pub fn start() -> anyhow::Result<Self> {
         Self::start_with(&[("contents", Level::Read), ("secrets", Level::Write), ("deployments", Level::Write)])
@@ -54,12 +54,12 @@ impl World {
         self.http.request(method, format!("http://{}{path}", self.github.api_addr()))
     }
 
-    pub async fn get(&self, path: &str, token: &str) -> anyhow::Result<Answer> {
-        Answer::read(self.request(Method::GET, path).bearer_auth(token).send().await?).await
+    pub async fn get(&self, path: &str, token: &str) -> anyhow::Result<ApiAnswer> {
+        ApiAnswer::read(self.request(Method::GET, path).bearer_auth(token).send().await?).await
     }
 
-    pub async fn send(&self, method: Method, path: &str, token: &str, body: &Value) -> anyhow::Result<Answer> {
-        Answer::read(self.request(method, path).bearer_auth(token).body(body.to_string()).send().await?).await
+    pub async fn send(&self, method: Method, path: &str, token: &str, body: &Value) -> anyhow::Result<ApiAnswer> {
+        ApiAnswer::read(self.request(method, path).bearer_auth(token).body(body.to_string()).send().await?).await
     }
 
     /// Signed by the app's key.
@@ -72,7 +72,7 @@ impl World {
         self.jwt(&json!({ "iss": self.github.app_client_id(), "iat": now() - 60, "exp": now() + 540 }))
     }
 
-    pub async fn mint(&self, body: &Value) -> anyhow::Result<Answer> {
+    pub async fn mint(&self, body: &Value) -> anyhow::Result<ApiAnswer> {
         let path = format!("/app/installations/{}/access_tokens", self.installation);
         self.send(Method::POST, &path, &self.good_jwt()?, body).await
     }
@@ -85,7 +85,13 @@ impl World {
     }
 
     /// Puts a secret as a correct client does.
-    pub async fn put_secret(&self, repository: &str, name: &str, value: &str, token: &str) -> anyhow::Result<Answer> {
+    pub async fn put_secret(
+        &self,
+        repository: &str,
+        name: &str,
+        value: &str,
+        token: &str,
+    ) -> anyhow::Result<ApiAnswer> {
         let path = format!("/repos/{repository}/actions/secrets");
         let key = self.get(&format!("{path}/public-key"), token).await?.body;
         let sealed = seal(key["key"].as_str().context("a key")?, value.as_bytes())?;
@@ -146,7 +152,7 @@ impl World {
 
 /// An answer with its body read.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ApiAnswer {
     pub status: StatusCode,
     pub headers: reqwest::header::HeaderMap,
     pub text: String,
@@ -154,7 +160,7 @@ pub struct Answer {
     pub body: Value,
 }
 
-impl Answer {
+impl ApiAnswer {
     pub async fn read(response: Response) -> anyhow::Result<Self> {
         let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await?;

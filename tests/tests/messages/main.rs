@@ -8,18 +8,18 @@ mod transport;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rows::{Row, SOURCE, TRACE, event};
+use rows::{BadMessage, SOURCE, TRACE, event};
 use serde_json::{Value, json};
 use slipway_protocol::{DeploymentId, ErrorCode, EventType, schema};
-use slipway_tests::bus::{Bus, Message};
+use slipway_tests::bus::{EventBus, ReceivedMessage};
 use slipway_tests::stack::Stack;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What came of the messages.
 struct Seen {
-    dead_letters: Vec<Message>,
-    events: Vec<Message>,
+    dead_letters: Vec<ReceivedMessage>,
+    events: Vec<ReceivedMessage>,
 }
 
 impl Seen {
@@ -31,10 +31,10 @@ impl Seen {
 
 /// Publishes everything at once, waits for all that is to come of it, and then for a last message: whatever is told
 /// before that one and isn't expected has been told for nothing.
-async fn play(url: &str, stack: &Stack, rows: &[Row], good: &Message) -> Seen {
-    let mut bus = Bus::connect(url).await.unwrap();
-    let bad: Vec<&Message> = rows.iter().map(|row| &row.message).collect();
-    let all: Vec<&Message> =
+async fn play(url: &str, stack: &Stack, rows: &[BadMessage], good: &ReceivedMessage) -> Seen {
+    let mut bus = EventBus::connect(url).await.unwrap();
+    let bad: Vec<&ReceivedMessage> = rows.iter().map(|row| &row.message).collect();
+    let all: Vec<&ReceivedMessage> =
         [good, good].into_iter().chain(bad.iter().copied()).chain([bad[0], bad[20], good]).collect();
     bus.publish(&all).await.unwrap();
     let mut seen = Seen { dead_letters: Vec::new(), events: Vec::new() };
@@ -47,7 +47,7 @@ async fn play(url: &str, stack: &Stack, rows: &[Row], good: &Message) -> Seen {
     }
     let mut last = event(stack, "the last");
     last["data"]["modules"] = json!([]);
-    let last = Message::structured(last.to_string());
+    let last = ReceivedMessage::structured(last.to_string());
     bus.publish(&[&last]).await.unwrap();
     loop {
         let letter = bus.dead_letter(PATIENCE).await.unwrap();
@@ -65,17 +65,17 @@ async fn play(url: &str, stack: &Stack, rows: &[Row], good: &Message) -> Seen {
     }
 }
 
-fn missing<'r>(rows: &'r [Row], seen: &Seen) -> Vec<&'r str> {
-    let came = |row: &&Row| !seen.dead_letters.iter().any(|letter| letter.body == row.message.body);
+fn missing<'r>(rows: &'r [BadMessage], seen: &Seen) -> Vec<&'r str> {
+    let came = |row: &&BadMessage| !seen.dead_letters.iter().any(|letter| letter.body == row.message.body);
     rows.iter().filter(came).map(|row| row.name.as_str()).collect()
 }
 
-fn deployment(row: &Row) -> Option<String> {
+fn deployment(row: &BadMessage) -> Option<String> {
     row.id.as_ref().map(|id| DeploymentId::of(SOURCE, id, None).to_string())
 }
 
 /// The dead letter in the queue.
-fn check_dead_letter(row: &Row, seen: &Seen, listed: &[Value]) {
+fn check_dead_letter(row: &BadMessage, seen: &Seen, listed: &[Value]) {
     let name = &row.name;
     let letters: Vec<_> = seen.dead_letters.iter().filter(|letter| letter.body == row.message.body).collect();
     assert_eq!(letters.len(), 1, "{name}");
@@ -117,7 +117,7 @@ fn check_dead_letter(row: &Row, seen: &Seen, listed: &[Value]) {
 }
 
 /// The dead letter's row, as the command line shows it.
-fn check_listed(row: &Row, letter: &Message, listed: &[Value]) {
+fn check_listed(row: &BadMessage, letter: &ReceivedMessage, listed: &[Value]) {
     let name = &row.name;
     let header = |header: &str| letter.headers.get(header).map(String::as_str);
     let row_id = letter.message_id.as_deref().unwrap();
@@ -130,7 +130,7 @@ fn check_listed(row: &Row, letter: &Message, listed: &[Value]) {
 }
 
 /// The one result event of a row whose ids could be read.
-fn check_result(row: &Row, results: &[Value], schema: &jsonschema::Validator) {
+fn check_result(row: &BadMessage, results: &[Value], schema: &jsonschema::Validator) {
     let name = &row.name;
     let Some(id) = &row.id else { return };
     let of_row: Vec<_> = results.iter().filter(|event| event["causationid"] == id.as_str()).collect();
@@ -153,7 +153,7 @@ fn every_bad_message_ends_in_a_dead_letter_and_a_result_and_tells_no_secret() {
     assert!(rows.len() >= 45, "{}", rows.len());
     let distinct: BTreeMap<&[u8], &str> = rows.iter().map(|r| (r.message.body.as_slice(), r.name.as_str())).collect();
     assert_eq!(distinct.len(), rows.len(), "two rows have one body");
-    let good = Message::structured(event(&stack, "good").to_string());
+    let good = ReceivedMessage::structured(event(&stack, "good").to_string());
     let seen = stack.world.block_on(play(stack.world.amqp_url(), &stack, &rows, &good)).unwrap();
 
     let listed = stack.slipway(&["dead-letters", "list", "--json", "--limit", "1000"]).unwrap();
@@ -176,7 +176,7 @@ fn every_bad_message_ends_in_a_dead_letter_and_a_result_and_tells_no_secret() {
 
 /// No secret is in what was told. What was recognised as one is in no table and in no list either; a secret that stood
 /// where a name belongs can't be recognised, and its message is kept.
-fn check_secrets(stack: &mut Stack, rows: &[Row], seen: &Seen, listed: &str) {
+fn check_secrets(stack: &mut Stack, rows: &[BadMessage], seen: &Seen, listed: &str) {
     let log = stack.running(0).log().unwrap();
     let told: String = seen.events.iter().map(|event| String::from_utf8_lossy(&event.body).into_owned()).collect();
     let headers: String = seen.dead_letters.iter().map(|letter| format!("{:?}", letter.headers)).collect();
@@ -194,7 +194,7 @@ fn check_secrets(stack: &mut Stack, rows: &[Row], seen: &Seen, listed: &str) {
 }
 
 /// It was taken in once, tried until its server's circuit opened, and given up with its reason.
-fn check_good(seen: &Seen, good: &Message, results: &[Value]) {
+fn check_good(seen: &Seen, good: &ReceivedMessage, results: &[Value]) {
     let letters: Vec<_> = seen.dead_letters.iter().filter(|letter| letter.body == good.body).collect();
     assert_eq!(letters.len(), 1);
     let header = |name: &str| letters[0].headers[name].as_str();
@@ -230,9 +230,9 @@ async fn kept(url: &str, secrets: &[&str]) -> Vec<String> {
 
 fn ready_and_working(stack: &Stack) {
     assert_eq!(stack.world.get("http://127.0.1.1:9090/readyz").unwrap().status, 200);
-    let next = Message::structured(event(stack, "after all that").to_string());
+    let next = ReceivedMessage::structured(event(stack, "after all that").to_string());
     let accepted = stack.world.block_on(async {
-        let mut bus = Bus::connect(stack.world.amqp_url()).await.unwrap();
+        let mut bus = EventBus::connect(stack.world.amqp_url()).await.unwrap();
         bus.publish(&[&next]).await.unwrap();
         loop {
             let event = bus.event(PATIENCE).await.unwrap().json().unwrap();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use slipway_protocol::ErrorCode::{self, *};
 use slipway_protocol::MAX_MESSAGE_BYTES;
-use slipway_tests::bus::Message;
+use slipway_tests::bus::ReceivedMessage;
 use slipway_tests::stack::Stack;
 
 /// `source` of every event here.
@@ -16,19 +16,19 @@ const SHELL: &str = "x;$(touch /tmp/owned)`id`|&>/tmp/x '\"\\ ${HOME} {{.}} %s";
 const SECRET: &str = "hunter2-correct-horse-battery";
 
 /// A bad message.
-pub struct Row {
+pub struct BadMessage {
     pub name: String,
-    pub message: Message,
+    pub message: ReceivedMessage,
     pub code: ErrorCode,
     /// `id` of the event, when it and the source can be read.
     pub id: Option<String>,
     pub secrets: Vec<String>,
 }
 
-impl Row {
+impl BadMessage {
     /// A body whose ids can't be read.
     fn opaque(name: &str, code: ErrorCode, body: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.to_owned(), message: Message::structured(body), code, id: None, secrets: Vec::new() }
+        Self { name: name.to_owned(), message: ReceivedMessage::structured(body), code, id: None, secrets: Vec::new() }
     }
 
     /// An event that `edit` makes bad.
@@ -75,7 +75,7 @@ pub fn event(stack: &Stack, id: &str) -> Value {
 }
 
 /// All of them.
-pub fn all(stack: &Stack) -> Vec<Row> {
+pub fn all(stack: &Stack) -> Vec<BadMessage> {
     let mut rows = unreadable();
     rows.extend(envelopes(stack));
     rows.extend(fields(stack));
@@ -85,27 +85,27 @@ pub fn all(stack: &Stack) -> Vec<Row> {
     rows
 }
 
-fn unreadable() -> Vec<Row> {
+fn unreadable() -> Vec<BadMessage> {
     let deep = "[".repeat(100_000);
     vec![
-        Row::opaque("empty", NotJson, ""),
-        Row::opaque("text", NotJson, "hello"),
-        Row::opaque("not UTF-8", NotJson, b"\xff\xfe{\x00}".to_vec()),
-        Row::opaque("cut off", NotJson, r#"{"specversion":"1.0","id":"#),
-        Row::opaque("a lone surrogate", NotJson, r#"{"id":"\ud800"}"#),
-        Row::opaque("nested deeply", NotJson, deep),
-        Row::opaque("an array", NotACloudEvent, "[1, 2]"),
-        Row::opaque("a number", NotACloudEvent, "42"),
-        Row::opaque("no CloudEvent", NotACloudEvent, r#"{"project": "shop"}"#),
-        Row::opaque("5 MB", MessageTooLarge, vec![b'x'; 5_000_000]),
-        Row::opaque("1 byte too large", MessageTooLarge, vec![b' '; MAX_MESSAGE_BYTES + 1]),
+        BadMessage::opaque("empty", NotJson, ""),
+        BadMessage::opaque("text", NotJson, "hello"),
+        BadMessage::opaque("not UTF-8", NotJson, b"\xff\xfe{\x00}".to_vec()),
+        BadMessage::opaque("cut off", NotJson, r#"{"specversion":"1.0","id":"#),
+        BadMessage::opaque("a lone surrogate", NotJson, r#"{"id":"\ud800"}"#),
+        BadMessage::opaque("nested deeply", NotJson, deep),
+        BadMessage::opaque("an array", NotACloudEvent, "[1, 2]"),
+        BadMessage::opaque("a number", NotACloudEvent, "42"),
+        BadMessage::opaque("no CloudEvent", NotACloudEvent, r#"{"project": "shop"}"#),
+        BadMessage::opaque("5 MB", MessageTooLarge, vec![b'x'; 5_000_000]),
+        BadMessage::opaque("1 byte too large", MessageTooLarge, vec![b' '; MAX_MESSAGE_BYTES + 1]),
     ]
 }
 
-fn envelopes(stack: &Stack) -> Vec<Row> {
+fn envelopes(stack: &Stack) -> Vec<BadMessage> {
     let missing = ["specversion", "id", "source", "type", "data"].map(|name| {
         let code = if name == "data" { MissingField } else { NotACloudEvent };
-        Row::event(stack, &format!("no {name}"), code, |event| {
+        BadMessage::event(stack, &format!("no {name}"), code, |event| {
             event.as_object_mut().expect("an object").remove(name);
         })
     });
@@ -127,9 +127,9 @@ fn envelopes(stack: &Stack) -> Vec<Row> {
     missing.into_iter().chain(edits(stack, edited)).collect()
 }
 
-fn edits<const N: usize>(stack: &Stack, table: [(&str, &str, Value, ErrorCode); N]) -> Vec<Row> {
+fn edits<const N: usize>(stack: &Stack, table: [(&str, &str, Value, ErrorCode); N]) -> Vec<BadMessage> {
     let row = |(name, pointer, value, code): (&str, &str, Value, ErrorCode)| {
-        Row::event(stack, name, code, |event| {
+        BadMessage::event(stack, name, code, |event| {
             let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
             event.pointer_mut(parent).expect("the parent is there")[field] = value;
         })
@@ -137,7 +137,7 @@ fn edits<const N: usize>(stack: &Stack, table: [(&str, &str, Value, ErrorCode); 
     table.into_iter().map(row).collect()
 }
 
-fn fields(stack: &Stack) -> Vec<Row> {
+fn fields(stack: &Stack) -> Vec<BadMessage> {
     const REQUIRED: [&str; 14] = [
         "/data/project",
         "/data/project/id",
@@ -170,14 +170,14 @@ fn fields(stack: &Stack) -> Vec<Row> {
     let mut rows = Vec::new();
     for pointer in REQUIRED {
         let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
-        rows.push(Row::event(stack, &format!("no {pointer}"), MissingField, |event| {
+        rows.push(BadMessage::event(stack, &format!("no {pointer}"), MissingField, |event| {
             event.pointer_mut(parent).and_then(Value::as_object_mut).expect("an object").remove(field);
         }));
     }
     for pointer in TEXTS {
         for (kind, bad) in [("shell", SHELL), ("path", "../../../etc/cron.d/x"), ("option", "--privileged")] {
             let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
-            rows.push(Row::event(stack, &format!("{kind} in {pointer}"), InvalidField, |event| {
+            rows.push(BadMessage::event(stack, &format!("{kind} in {pointer}"), InvalidField, |event| {
                 let parent = event.pointer_mut(parent).expect("the parent is there");
                 match parent {
                     Value::Array(items) => items[0] = json!(bad),
@@ -207,7 +207,7 @@ fn fields(stack: &Stack) -> Vec<Row> {
     rows
 }
 
-fn secrets(stack: &Stack) -> Vec<Row> {
+fn secrets(stack: &Stack) -> Vec<BadMessage> {
     let token = "ghp_0123456789abcdefghij0123456789abcdef";
     let url = format!("postgres://shop:{SECRET}@db/shop");
     let bot = "987654321:AAGxyzTcvCH1vGWJxfSeofSAs0K5PALDsaw1";
@@ -228,12 +228,12 @@ fn secrets(stack: &Stack) -> Vec<Row> {
         let texts = [SECRET, token, bot, "c3RvbGVu"].into_iter().filter(|text| value.to_string().contains(text));
         let texts: Vec<&str> = texts.collect();
         let [row] = edits(stack, [(name, pointer, value.clone(), PlaintextSecret)]).try_into().ok().expect("one");
-        rows.push(texts.into_iter().fold(row, Row::holding));
+        rows.push(texts.into_iter().fold(row, BadMessage::holding));
     }
     // Whatever else is wrong with the event: what matters is that the secret has leaked.
     let also: [(&str, &str); 3] = [("a bad slug", "/data/project/slug"), ("a bad type", "/type"), ("no id", "/id")];
     for (name, pointer) in also {
-        let row = Row::event(stack, &format!("plain text and {name}"), PlaintextSecret, |event| {
+        let row = BadMessage::event(stack, &format!("plain text and {name}"), PlaintextSecret, |event| {
             event["data"]["secrets"] = json!({ "BOT_TOKEN": { "value": SECRET } });
             *event.pointer_mut(pointer).expect("it is there") = json!("");
         });
@@ -250,7 +250,7 @@ fn secrets(stack: &Stack) -> Vec<Row> {
     rows
 }
 
-fn circumstances(stack: &Stack) -> Vec<Row> {
+fn circumstances(stack: &Stack) -> Vec<BadMessage> {
     let sealed = stack.sealed(SECRET).expect("it can be sealed");
     let box_text = sealed["sealed"]["sealed_box"].as_str().expect("text").to_owned();
     let other = json!({ "A": { "sealed": { "key_id": "retired", "sealed_box": box_text } } });

@@ -10,11 +10,11 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::ensure;
-use slipway_deploy::Work;
+use slipway_deploy::DeploymentWork;
 use slipway_protocol::Stage;
 use slipway_tests::world::{Generation, Sample, Variant, eventually};
 
-use crate::scene::{PORT, Scene};
+use crate::scene::{AttemptScene, PORT};
 
 const OPTIONS: [&str; 10] = [
     "-F",
@@ -31,13 +31,13 @@ const OPTIONS: [&str; 10] = [
 
 /// GitHub's runner, with the secrets of one repository.
 struct Runner<'a> {
-    scene: &'a Scene,
+    scene: &'a AttemptScene,
     secrets: BTreeMap<String, String>,
     key: PathBuf,
 }
 
 impl<'a> Runner<'a> {
-    fn new(scene: &'a Scene, repository: &str) -> Self {
+    fn new(scene: &'a AttemptScene, repository: &str) -> Self {
         let secrets = scene.github.secrets(repository);
         let key = scene.world.folder().join(format!("ci-{}", uuid::Uuid::new_v4()));
         fs::write(&key, &secrets["DEPLOY_SSH_KEY"]).unwrap();
@@ -118,7 +118,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn the_unmodified_job_of_either_generation_deploys_with_the_projects_own_key_and_can_do_nothing_else() {
-    let mut scene = Scene::new();
+    let mut scene = AttemptScene::new();
     scene.world.target(0).add_user("deployer", &["sudo"]).unwrap();
     for (generation, user, slug, port) in
         [(Generation::One, "root", "shop", PORT), (Generation::Two, "deployer", "bakery", PORT + 1)]
@@ -190,7 +190,7 @@ fn what_somebody_has_stopped_stays_so(runner: &Runner<'_>, sample: &Sample) {
 }
 
 /// A key whose digest is forgotten is replaced, and the old one is worth nothing.
-fn rotated(scene: &Scene, old: &Runner<'_>, sample: &Sample, mut work: Work) {
+fn rotated(scene: &AttemptScene, old: &Runner<'_>, sample: &Sample, mut work: DeploymentWork) {
     work.github_digests.remove("DEPLOY_SSH_KEY").unwrap();
     let done = scene.run_stages(work, &[Stage::Secrets]).unwrap();
     assert_eq!(done.reports[&Stage::Secrets].facts["new_deploy_key"], true);
@@ -203,7 +203,7 @@ fn rotated(scene: &Scene, old: &Runner<'_>, sample: &Sample, mut work: Work) {
     }
 }
 
-fn is_the_fleets(scene: &Scene, value: &str) -> bool {
+fn is_the_fleets(scene: &AttemptScene, value: &str) -> bool {
     let key = fs::read_to_string(scene.world.ssh_key()).unwrap();
     key.lines().filter(|line| line.len() > 60).skip(1).any(|line| value.contains(line))
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use slipway_deploy::{Done, Hold, Settled, Work};
+use slipway_deploy::{CompletedStages, DeploymentWork, LeaseGuard, RestoreOutcome};
 use slipway_protocol::{Action, Change, ErrorCode, Stage};
-use slipway_tests::github::{Effect, Fault, Server};
+use slipway_tests::github::{FaultEffect, PlantedFault, StandInServer};
 use slipway_tests::world::{Commit, Generation, Sample, Variant};
 use tokio_util::sync::CancellationToken;
 
-use crate::scene::Scene;
+use crate::scene::AttemptScene;
 
 /// What an attempt could change, down to inodes and times: a file that is written anew with the same content counts.
 const STATE: &str = "cd /opt/services/shop; find . -path ./.git -prune -o -path ./.slipway -prune -o -printf '%p %i %T@\\n' | sort; \
@@ -18,7 +18,7 @@ const STATE: &str = "cd /opt/services/shop; find . -path ./.git -prune -o -path 
 
 #[test]
 fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_from_then_on() {
-    let scene = Scene::new();
+    let scene = AttemptScene::new();
     let server = scene.world.target(0);
     let sample = Sample::new(Generation::Two, "acme", "shop");
     let commit = scene.publish(&sample, Variant::Healthy);
@@ -28,7 +28,10 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_from_t
              while :; do sleep 1000; done; fi' 'exec /usr/bin/docker \"$@\"' >/usr/local/bin/docker; \
              chmod 755 /usr/local/bin/docker; touch /run/hold")
         .unwrap();
-    let of = |fence| Work { hold: Hold::endless(fence), ..scene.work(&sample, &commit, "shop", &BTreeMap::new()) };
+    let of = |fence| DeploymentWork {
+        hold: LeaseGuard::endless(fence),
+        ..scene.work(&sample, &commit, "shop", &BTreeMap::new())
+    };
     let (deployer, heard) = (scene.deployer.clone(), scene.heard.clone());
     let (older, newer) = (of(7), of(8));
     scene
@@ -65,14 +68,18 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_from_t
                 assert_eq!(zombie.run(stage).await.unwrap_err().code, ErrorCode::StaleFence, "{stage}");
             }
             let settled = zombie.settle(false, CancellationToken::new()).await;
-            assert!(matches!(&settled, Settled::Unknown(e) if e.code == ErrorCode::StaleFence), "{settled:?}");
+            assert!(matches!(&settled, RestoreOutcome::Unknown(e) if e.code == ErrorCode::StaleFence), "{settled:?}");
             assert_eq!(server.sh(&all).unwrap(), before);
 
             // Not even what was undeployed is forgotten.
-            let undeployed = Work { action: Action::Undeploy, ..of(9) };
+            let undeployed = DeploymentWork { action: Action::Undeploy, ..of(9) };
             let mut attempt = deployer.begin(undeployed, heard, CancellationToken::new());
             // That GitHub lets nobody in any more is a reason to undeploy.
-            scene.github.plant(Fault::next(Server::Api, "/repos/acme/shop/actions", Effect::Status(403)));
+            scene.github.plant(PlantedFault::next(
+                StandInServer::Api,
+                "/repos/acme/shop/actions",
+                FaultEffect::Status(403),
+            ));
             for &stage in Action::Undeploy.stages() {
                 let report = attempt.run(stage).await.unwrap();
                 let left = report.facts.get("github").map(ToString::to_string);
@@ -86,14 +93,14 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_from_t
 
 #[test]
 fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back() {
-    let scene = Scene::new();
+    let scene = AttemptScene::new();
     let server = scene.world.target(0);
     let sample = Sample::new(Generation::Two, "acme", "shop");
     let commit = scene.publish(&sample, Variant::Healthy);
     let work = |commit: &Commit| scene.work(&sample, commit, "shop", &BTreeMap::new());
     let first = scene.run(work(&commit)).unwrap();
-    let done: Done = first.reports.into_iter().map(|(stage, report)| (stage, report.facts)).collect();
-    let resumed = |done: &Done| -> Vec<Stage> {
+    let done: CompletedStages = first.reports.into_iter().map(|(stage, report)| (stage, report.facts)).collect();
+    let resumed = |done: &CompletedStages| -> Vec<Stage> {
         let (deployer, heard, work) = (scene.deployer.clone(), scene.heard.clone(), work(&commit));
         let resume = async {
             let mut attempt = deployer.begin(work, heard, CancellationToken::new());
@@ -108,8 +115,8 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
     assert_eq!(resumed(&done), [Stage::Clone, Stage::Env, Stage::Compose]);
     assert_eq!(server.sh(STATE).unwrap(), before, "looking changes nothing");
     // Nothing is resumed on the journal's word alone.
-    assert_eq!(resumed(&Done::new()), []);
-    let unproven: Done = done.keys().map(|stage| (*stage, serde_json::Map::new())).collect();
+    assert_eq!(resumed(&CompletedStages::new()), []);
+    let unproven: CompletedStages = done.keys().map(|stage| (*stage, serde_json::Map::new())).collect();
     server.sh("mkdir /opt/services/shop/.slipway/served").unwrap();
     assert_eq!(resumed(&unproven), [Stage::Clone]);
     server.sh("docker restart -t 0 $(docker ps -q --filter name=backend)").unwrap();
@@ -150,7 +157,7 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
     };
     let settled = scene.world.block_on(fail).unwrap();
     assert!(settled.serving().is_some_and(|serving| serving.proven), "{settled:?}");
-    let Settled::Untouched { commit: serves, services, .. } = settled else { panic!("{settled:?}") };
+    let RestoreOutcome::Untouched { commit: serves, services, .. } = settled else { panic!("{settled:?}") };
     assert_eq!((serves.as_str(), services.len()), (commit.sha.as_str(), 4));
     assert_eq!(server.sh(files).unwrap(), serving);
     assert_eq!(server.sh("cd /opt/services/shop/infra; [ ! -L .env ] && cat .env").unwrap(), "BY_HAND=\"x\"\n");
@@ -159,7 +166,11 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
 
 /// Whatever state the repository is in: the commit is checked out, and what serves can be put back. For locks it isn't
 /// even fetched again.
-fn what_a_killed_git_or_a_lost_power_left_is_made_anew(scene: &Scene, serving: Work, next: Work) {
+fn what_a_killed_git_or_a_lost_power_left_is_made_anew(
+    scene: &AttemptScene,
+    serving: DeploymentWork,
+    next: DeploymentWork,
+) {
     let server = scene.world.target(0);
     let checked_out = "cd /opt/services/shop; git() { command git -c safe.directory='*' \"$@\"; }; git rev-parse HEAD; \
                        git diff-index HEAD --; git fsck --no-dangling 2>&1";
@@ -197,9 +208,10 @@ fn what_a_killed_git_or_a_lost_power_left_is_made_anew(scene: &Scene, serving: W
 }
 
 /// Stopping in the middle of a deployment, and a deployment that fails in the middle of a stop.
-fn what_somebody_stopped_stays_so_and_starts_as_it_served(scene: &Scene, sample: &Sample, commit: &Commit) {
+fn what_somebody_stopped_stays_so_and_starts_as_it_served(scene: &AttemptScene, sample: &Sample, commit: &Commit) {
     let server = scene.world.target(0);
-    let to = |action, commit: &Commit| Work { action, ..scene.work(sample, commit, "shop", &BTreeMap::new()) };
+    let to =
+        |action, commit: &Commit| DeploymentWork { action, ..scene.work(sample, commit, "shop", &BTreeMap::new()) };
     let is_stopped = "cd /opt/services/shop; [ -f .slipway/stopped ] && [ ! -e .slipway/served ] && [ -z \"$(docker ps -q)\" ] \
                       && git -c safe.directory='*' rev-parse HEAD";
     let unproven = scene.publish(&sample.clone().with_file("README.md", "unproven"), Variant::Healthy);

@@ -6,14 +6,14 @@ use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use slipway_deploy::{Settled, Work};
+use slipway_deploy::{DeploymentWork, RestoreOutcome};
 use slipway_protocol::names::Port;
 use slipway_protocol::{ErrorCode, Stage};
-use slipway_tests::github::Limits;
+use slipway_tests::github::RateLimits;
 use slipway_tests::world::{Generation, Sample, Variant};
 use tokio_util::sync::CancellationToken;
 
-use crate::scene::{PORT, Scene};
+use crate::scene::{AttemptScene, PORT};
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/src/scripts");
 
@@ -36,7 +36,7 @@ done
 "#;
 
 /// Puts [`COUNTER`] before every program of the server whose name is a word of the scripts.
-fn count_commands(scene: &Scene) {
+fn count_commands(scene: &AttemptScene) {
     let mut words = std::collections::BTreeSet::new();
     for script in std::fs::read_dir(SCRIPTS).unwrap() {
         let text = std::fs::read_to_string(script.unwrap().path()).unwrap();
@@ -57,7 +57,7 @@ fn count_commands(scene: &Scene) {
 /// which `whole` must hold. All three are given the command's number; `act` tries again by itself. Gives how often it
 /// died.
 fn dies_before_each_command(
-    scene: &Scene,
+    scene: &AttemptScene,
     before: impl Fn(usize),
     act: impl Fn(usize) -> Result<(), String>,
     whole: impl Fn(usize),
@@ -83,12 +83,12 @@ fn dies_before_each_command(
 }
 
 /// One stage, which the attempt itself tries again.
-fn stage(scene: &Scene, stage: Stage, work: Work) -> Result<(), String> {
+fn stage(scene: &AttemptScene, stage: Stage, work: DeploymentWork) -> Result<(), String> {
     scene.run_stages(work, &[stage]).map(drop).map_err(|e| format!("{e:?}"))
 }
 
 /// What an attempt has touched is put back, by one that begins anew after each death.
-fn put_back(scene: &Scene, work: &Work) -> Result<(), String> {
+fn put_back(scene: &AttemptScene, work: &DeploymentWork) -> Result<(), String> {
     let settle = async || {
         let mut attempt = scene.deployer.begin(work.clone(), scene.heard.clone(), CancellationToken::new());
         let settled = attempt.settle(true, CancellationToken::new()).await;
@@ -96,7 +96,7 @@ fn put_back(scene: &Scene, work: &Work) -> Result<(), String> {
         settled
     };
     let again = async || match settle().await {
-        Settled::Unknown(error) if error.code == ErrorCode::ServerConnectionLost => settle().await,
+        RestoreOutcome::Unknown(error) if error.code == ErrorCode::ServerConnectionLost => settle().await,
         settled => settled,
     };
     let settled = scene.world.block_on(again()).map_err(|e| format!("{e:#}"))?;
@@ -107,8 +107,8 @@ const README: [&str; 2] = ["one\n", "two\n"];
 
 /// A server and two commits of one project, whose scripts' commands are counted once the first one is deployed up to
 /// that stage.
-fn scene(stages: &[Stage]) -> (Scene, [Work; 2]) {
-    let scene = Scene::new();
+fn scene(stages: &[Stage]) -> (AttemptScene, [DeploymentWork; 2]) {
+    let scene = AttemptScene::new();
     let sample = Sample::new(Generation::One, "acme", "shop");
     let before = "ufw allow 22/tcp; ufw --force enable; echo 'ssh-ed25519 AAAA somebody' >>/root/.ssh/authorized_keys";
     scene.world.target(0).sh(before).unwrap();
@@ -118,12 +118,12 @@ fn scene(stages: &[Stage]) -> (Scene, [Work; 2]) {
     count_commands(&scene);
     let digests =
         done.reports.get(&Stage::Secrets).and_then(|report| report.github_digests.clone()).unwrap_or_default();
-    let works = [first, second].map(|work| Work { github_digests: digests.clone(), ..work });
+    let works = [first, second].map(|work| DeploymentWork { github_digests: digests.clone(), ..work });
     (scene, works)
 }
 
 /// A command in the project's directory.
-fn sh(scene: &Scene, script: &str) -> String {
+fn sh(scene: &AttemptScene, script: &str) -> String {
     scene.world.target(0).sh(&format!("PATH=/usr/sbin:/usr/bin:/sbin:/bin; cd /opt/services/shop; {script}")).unwrap()
 }
 
@@ -196,7 +196,7 @@ fn soak_wherever_the_script_of_clone_env_firewall_or_secrets_is_killed_the_next_
     assert!(deaths > 20, "firewall: {deaths}");
 
     // With a key that nobody knows of, and all else as GitHub has it. Deaths come faster than anybody may write there.
-    scene.github.set_limits(Limits { writes_per_minute: usize::MAX, ..Limits::default() });
+    scene.github.set_limits(RateLimits { writes_per_minute: usize::MAX, ..RateLimits::default() });
     let mut work = plain.clone();
     work.github_digests.remove("DEPLOY_SSH_KEY");
     let deaths = dies_before_each_command(
@@ -219,7 +219,7 @@ fn soak_wherever_the_script_of_clone_env_firewall_or_secrets_is_killed_the_next_
 }
 
 /// That commit's release answers, and nothing of a rehearsal or of what was put back is left beside it.
-fn serves(scene: &Scene, work: &Work) {
+fn serves(scene: &AttemptScene, work: &DeploymentWork) {
     let health = scene.get("/health");
     assert!(health.contains(work.request.repository.commit.as_str()), "{health}");
     let left = sh(scene, "docker ps -a --format '{{.Names}}' | grep -v '^shop-[a-z_]*-1$' || :; ls -A /dev/shm");

@@ -11,16 +11,16 @@ mod servers;
 
 use std::collections::BTreeMap;
 
-use slipway_deploy::{HostKeyPolicy, Work};
+use slipway_deploy::{DeploymentWork, HostKeyPolicy};
 use slipway_protocol::names::{HostKey, Port};
 use slipway_protocol::{Change, ErrorCode, Stage};
 use slipway_tests::world::{Commit, Generation, Image, Module, Sample, Variant};
 
-use scene::Scene;
+use scene::AttemptScene;
 
 #[test]
 fn a_host_key_is_pinned_learned_or_refused() {
-    let mut scene = Scene::new();
+    let mut scene = AttemptScene::new();
     let sample = Sample::new(Generation::Two, "acme", "shop");
     let commit = scene.publish(&sample, Variant::Healthy);
     scene.policy = Some(HostKeyPolicy::Refuse);
@@ -41,7 +41,7 @@ fn a_host_key_is_pinned_learned_or_refused() {
 
 #[test]
 fn a_new_port_replaces_the_old_one_in_compose_and_in_ufw() {
-    let scene = Scene::new();
+    let scene = AttemptScene::new();
     let server = scene.world.target(0);
     server.sh("ufw allow 22/tcp; ufw allow 9999/tcp comment 'not ours'; ufw --force enable").unwrap();
     let sample = Sample::new(Generation::One, "acme", "shop");
@@ -100,12 +100,12 @@ fn a_new_port_replaces_the_old_one_in_compose_and_in_ufw() {
 
 #[test]
 fn what_can_not_be_deployed_is_told_before_anything_runs() {
-    let scene = Scene::new();
+    let scene = AttemptScene::new();
     let server = scene.world.target(0);
     let sample = Sample::new(Generation::Two, "acme", "shop");
     let commit = scene.publish(&sample, Variant::Healthy);
     let work = |sample: &Sample, commit: &Commit| scene.work(sample, commit, "shop", &BTreeMap::new());
-    let refused = |work: Work| {
+    let refused = |work: DeploymentWork| {
         let (stage, error) = *scene.run(work).err().unwrap();
         (stage, error.code, error)
     };
@@ -161,7 +161,7 @@ fn what_can_not_be_deployed_is_told_before_anything_runs() {
 }
 
 /// The backend is fine, the bot exits again and again.
-fn half_of_a_first_release_is_told_service_by_service(scene: &Scene, sample: &Sample, commit: &Commit) {
+fn half_of_a_first_release_is_told_service_by_service(scene: &AttemptScene, sample: &Sample, commit: &Commit) {
     let bot = Image::module(Module::TgBot, Variant::CrashLoop, Some(&commit.sha));
     scene.world.push_image(&sample.image(Module::TgBot), &commit.tag(), &bot).unwrap();
     let (_, error) = *scene.run(scene.work(sample, commit, "shop", &BTreeMap::new())).err().unwrap();
@@ -174,10 +174,10 @@ fn half_of_a_first_release_is_told_service_by_service(scene: &Scene, sample: &Sa
 }
 
 /// What only a look at a real server shows.
-fn unfit_in_other_ways(scene: &Scene, work: &Work) {
+fn unfit_in_other_ways(scene: &AttemptScene, work: &DeploymentWork) {
     let server = scene.world.target(0);
-    let preflight = |work: Work| scene.run_stages(work, &[Stage::Preflight]);
-    let refused = |work: Work| preflight(work).err().unwrap().1;
+    let preflight = |work: DeploymentWork| scene.run_stages(work, &[Stage::Preflight]);
+    let refused = |work: DeploymentWork| preflight(work).err().unwrap().1;
     // Of somebody else's, and between two starts: nobody listens at the moment.
     server.sh("docker run -d --name flaky --restart always -p 8080:80 redis:7-alpine false").unwrap();
     server.sh("until [ \"$(docker inspect -f '{{.State.Status}}' flaky)\" = restarting ]; do :; done").unwrap();

@@ -6,11 +6,11 @@ use serde_json::json;
 use slipway_protocol::{ErrorCode, Stage};
 use slipway_tests::world::{Generation, Sample, Variant};
 
-use crate::scene::Scene;
+use crate::scene::AttemptScene;
 
 #[test]
 fn a_release_that_exits_or_stays_unhealthy_is_refused_without_touching_the_one_that_serves() {
-    let scene = Scene::new();
+    let scene = AttemptScene::new();
     let sample = Sample::new(Generation::Two, "acme", "shop");
     let good = scene.publish(&sample, Variant::Healthy);
     let first = scene.run(scene.work(&sample, &good, "shop", &BTreeMap::new())).unwrap();
@@ -22,7 +22,7 @@ fn a_release_that_exits_or_stays_unhealthy_is_refused_without_touching_the_one_t
         scene.world.target(0).sh(&format!("docker ps -aq | xargs docker inspect --format '{format}' | sort")).unwrap()
     };
     let before = containers();
-    let refused = |variant, kept: &str, edit: fn(&mut slipway_deploy::Work)| {
+    let refused = |variant, kept: &str, edit: fn(&mut slipway_deploy::DeploymentWork)| {
         let bad = scene.publish(&sample.clone().with_file("README.md", &format!("{variant:?}")), variant);
         let mut work = scene.work(&sample, &bad, "shop", &BTreeMap::new());
         edit(&mut work);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use slipway_deploy::{
-    Deployer, DeployerConfig, GithubCredential, Hold, HostKeyPolicy, RegistryCredential, Reporter, StageError,
-    StageReport, Target, Work,
+    Deployer, DeployerConfig, DeploymentWork, GithubCredential, HostKeyPolicy, LeaseGuard, RegistryCredential,
+    Reporter, StageError, StageReport, Target,
 };
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, Failure, ProjectReady, Stage};
@@ -17,7 +17,7 @@ use slipway_tests::world::{Commit, Sample, Variant, World, WorldOptions, net};
 use tokio_util::sync::CancellationToken;
 
 pub const BOT_TOKEN: &str = "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw0";
-/// The host port of the backend in [`Scene::work`].
+/// The host port of the backend in [`AttemptScene::work`].
 pub const PORT: u16 = 8080;
 
 /// Remembers what an attempt tells.
@@ -40,7 +40,7 @@ impl Reporter for Heard {
 }
 
 /// A world with one server, a stand-in for GitHub and a deployer.
-pub struct Scene {
+pub struct AttemptScene {
     pub world: World,
     pub github: GitHub,
     pub deployer: Deployer,
@@ -50,12 +50,12 @@ pub struct Scene {
 }
 
 /// An attempt that came to its end.
-pub struct Done {
+pub struct FinishedAttempt {
     pub reports: BTreeMap<Stage, StageReport>,
     pub round_trips: u32,
 }
 
-impl Scene {
+impl AttemptScene {
     pub fn new() -> Self {
         Self::with(1)
     }
@@ -101,7 +101,13 @@ impl Scene {
     }
 
     /// To deploy `commit` to target 0.
-    pub fn work(&self, sample: &Sample, commit: &Commit, slug: &str, digests: &BTreeMap<String, String>) -> Work {
+    pub fn work(
+        &self,
+        sample: &Sample,
+        commit: &Commit,
+        slug: &str,
+        digests: &BTreeMap<String, String>,
+    ) -> DeploymentWork {
         self.work_on((0, PORT), sample, commit, slug, digests)
     }
 
@@ -113,7 +119,7 @@ impl Scene {
         commit: &Commit,
         slug: &str,
         digests: &BTreeMap<String, String>,
-    ) -> Work {
+    ) -> DeploymentWork {
         let target = self.world.target(index);
         let request: ProjectReady = serde_json::from_value(serde_json::json!({
             "project": { "id": uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, slug.as_bytes()), "slug": slug },
@@ -131,7 +137,7 @@ impl Scene {
             "variables": { "GREETING": "it's $5 \"now\" \\" },
         }))
         .unwrap();
-        Work {
+        DeploymentWork {
             deployment: DeploymentId(uuid::Uuid::new_v4()),
             action: Action::Deploy,
             remove_volumes: false,
@@ -151,15 +157,19 @@ impl Scene {
             secrets: [(VariableName::new("TELEGRAM_BOT_TOKEN").unwrap(), SecretString::from(BOT_TOKEN.to_owned()))]
                 .into(),
             github_digests: digests.clone(),
-            hold: Hold::endless(1),
+            hold: LeaseGuard::endless(1),
         }
     }
 
-    pub fn run(&self, work: Work) -> Result<Done, Box<(Stage, StageError)>> {
+    pub fn run(&self, work: DeploymentWork) -> Result<FinishedAttempt, Box<(Stage, StageError)>> {
         self.run_stages(work, &Stage::ALL)
     }
 
-    pub fn run_stages(&self, work: Work, stages: &[Stage]) -> Result<Done, Box<(Stage, StageError)>> {
+    pub fn run_stages(
+        &self,
+        work: DeploymentWork,
+        stages: &[Stage],
+    ) -> Result<FinishedAttempt, Box<(Stage, StageError)>> {
         let heard = self.heard.clone();
         let deployer = self.deployer.clone();
         self.world
@@ -174,7 +184,7 @@ impl Scene {
                 }
                 let round_trips = attempt.round_trips();
                 attempt.close().await;
-                Ok(Done { reports, round_trips })
+                Ok(FinishedAttempt { reports, round_trips })
             })
             .unwrap()
     }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::json;
-use slipway_deploy::Work;
+use slipway_deploy::DeploymentWork;
 use slipway_protocol::names::{Host, Port, UrlPath};
 use slipway_protocol::{ErrorCode, HealthCheck, Stage};
 use slipway_tests::world::{Generation, Sample, Variant};
 
-use crate::scene::{PORT, Scene};
+use crate::scene::{AttemptScene, PORT};
 
 /// The sample with a database that everybody can reach.
 fn careless() -> Sample {
@@ -24,7 +24,7 @@ fn careless() -> Sample {
 
 #[test]
 fn a_server_with_ipv6_and_another_ssh_port_is_deployed_to_and_what_it_exposes_and_answers_is_told() {
-    let scene = Scene::new();
+    let scene = AttemptScene::new();
     let server = scene.world.target(0);
     // Its environment has variables of the project's, too, as if by /etc/environment.
     let sshd =
@@ -69,7 +69,7 @@ fn a_server_with_ipv6_and_another_ssh_port_is_deployed_to_and_what_it_exposes_an
 }
 
 /// Its rehearsal and Docker see nothing wrong: the program runs, and Docker itself listens on the server's port.
-fn a_release_that_listens_elsewhere_is_taken_back(scene: &Scene, sample: &Sample, mut work: Work) {
+fn a_release_that_listens_elsewhere_is_taken_back(scene: &AttemptScene, sample: &Sample, mut work: DeploymentWork) {
     let next = scene.publish(&sample.clone().with_file("README.md", "elsewhere"), Variant::Healthy);
     let serving = std::mem::replace(&mut work.request.repository.commit, next.sha.parse().unwrap());
     work.request.allocations[1].container_port = Port::new(9999).unwrap();
@@ -81,8 +81,8 @@ fn a_release_that_listens_elsewhere_is_taken_back(scene: &Scene, sample: &Sample
 }
 
 /// What is healthy, listens and is reachable, each with an answer of its own; the project runs all the while.
-fn verifies_as_told(scene: &Scene, work: &Work) {
-    let verify = |health: HealthCheck, edit: fn(&mut Work)| {
+fn verifies_as_told(scene: &AttemptScene, work: &DeploymentWork) {
+    let verify = |health: HealthCheck, edit: fn(&mut DeploymentWork)| {
         let mut work = work.clone();
         work.request.allocations[1].health = Some(HealthCheck { timeout_seconds: Some(1), ..health });
         edit(&mut work);
@@ -93,7 +93,7 @@ fn verifies_as_told(scene: &Scene, work: &Work) {
         let (_, error) = *verify(health, edit).err().unwrap();
         (error.code, error.message)
     };
-    let unchanged: fn(&mut Work) = |_| {};
+    let unchanged: fn(&mut DeploymentWork) = |_| {};
 
     let facts = verify(at("/?deep=1"), unchanged).unwrap();
     assert_eq!(
@@ -150,7 +150,7 @@ fn verifies_as_told(scene: &Scene, work: &Work) {
 
 #[test]
 fn projects_share_a_server_and_a_project_that_moves_serves_on_where_it_was() {
-    let scene = Scene::with(2);
+    let scene = AttemptScene::with(2);
     for index in [0, 1] {
         scene.world.target(index).sh("ufw allow 22/tcp; ufw --force enable").unwrap();
     }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use slipway_tests::github::{Effect, Fault as GitFault, Server};
+use slipway_tests::github::{FaultEffect, PlantedFault, StandInServer};
 use slipway_tests::stack::Stack;
-use slipway_tests::world::{Commit, Generation, Module, RegistryCredential, Sample, Variant, eventually, net};
+use slipway_tests::world::{Commit, Generation, Module, RegistryLogin, Sample, Variant, eventually, net};
 
-use crate::server::{Poll, Project};
+use crate::server::{DeployedProject, Poll};
 
 /// What fails, and when.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,10 +82,10 @@ fn soak_what_a_deployment_needs_may_fail_and_the_version_before_answers() -> Res
     })
 }
 
-fn life<'a>(stack: &'a Stack, target: usize, rows: &[Fault]) -> Result<(Project<'a>, Commit)> {
+fn life<'a>(stack: &'a Stack, target: usize, rows: &[Fault]) -> Result<(DeployedProject<'a>, Commit)> {
     let sample = Sample::new(Generation::Two, &format!("Owner-{target}"), "Shop").of(&[Module::Backend]);
     let slug = format!("shop-{target}");
-    let project = Project { stack, target, slug, sample, port: 8100, variables: json!({}) };
+    let project = DeployedProject { stack, target, slug, sample, port: 8100, variables: json!({}) };
     let mut good = stack.publish(&project.sample, Variant::Healthy)?;
     let first = project.deploy(&good)?;
     ensure!(first.result()["outcome"] == "succeeded", "first: {}", first.result());
@@ -99,7 +99,7 @@ fn tell(row: &str) {
 }
 
 /// Deploys the next commit with `fault` on its way, and again if it failed once that has passed.
-fn outlives(project: &Project<'_>, good: &mut Commit, fault: Fault) -> Result<()> {
+fn outlives(project: &DeployedProject<'_>, good: &mut Commit, fault: Fault) -> Result<()> {
     let begun = Instant::now();
     let sample = project.sample.clone().with_file("README.md", &format!("{fault:?}\n"));
     let next = project.stack.publish(&sample, Variant::Healthy)?;
@@ -142,7 +142,7 @@ fn outlives(project: &Project<'_>, good: &mut Commit, fault: Fault) -> Result<()
 }
 
 /// Sends the dead letter of deployment `id` again and checks that `commit` serves then.
-fn replayed(project: &Project<'_>, id: &str, commit: &Commit) -> Result<()> {
+fn replayed(project: &DeployedProject<'_>, id: &str, commit: &Commit) -> Result<()> {
     let said: Value = serde_json::from_str(&project.stack.slipway(&["--json", "dead-letters", "replay", id])?)?;
     let again = said["replayed"][0]["deployment_id"].as_str().context("the replay's deployment")?;
     let ended = project.ended(again)?;
@@ -151,7 +151,7 @@ fn replayed(project: &Project<'_>, id: &str, commit: &Commit) -> Result<()> {
 }
 
 /// Deploys `commit` with `fault` on its way; what failed works again when this returns the deployment's id.
-fn strike(project: &Project<'_>, commit: &Commit, fault: Fault) -> Result<String> {
+fn strike(project: &DeployedProject<'_>, commit: &Commit, fault: Fault) -> Result<String> {
     let (stack, server, data) = (project.stack, project.server(), project.data(commit)?);
     let (ghcr, world) = (stack.world.ghcr(), &stack.world);
     let begun = |id: &str, stage: &str| {
@@ -185,7 +185,7 @@ fn strike(project: &Project<'_>, commit: &Commit, fault: Fault) -> Result<String
                 project.ended(&id)?;
             } else {
                 let real = world.registry_credential();
-                ghcr.accept_only(&RegistryCredential { password: "another".to_owned(), ..real.clone() })?;
+                ghcr.accept_only(&RegistryLogin { password: "another".to_owned(), ..real.clone() })?;
                 server.sh(&format!("iptables -D {rule}"))?;
                 project.ended(&id)?;
                 ghcr.accept_only(real)?;
@@ -194,7 +194,7 @@ fn strike(project: &Project<'_>, commit: &Commit, fault: Fault) -> Result<String
         }
         Fault::GitDown => {
             let path = format!("/{}/{}", project.sample.owner(), project.sample.repository());
-            stack.github.plant(GitFault::next(Server::Git, &path, Effect::Cut).times(usize::MAX));
+            stack.github.plant(PlantedFault::next(StandInServer::Git, &path, FaultEffect::Cut).times(usize::MAX));
             let id = project.submit(&data)?;
             project.ended(&id)?;
             stack.github.clear_faults();
@@ -202,7 +202,11 @@ fn strike(project: &Project<'_>, commit: &Commit, fault: Fault) -> Result<String
         }
         Fault::DiskFull => {
             let path = format!("/{}/{}", project.sample.owner(), project.sample.repository());
-            stack.github.plant(GitFault::next(Server::Git, &path, Effect::Slow(Duration::from_secs(4))));
+            stack.github.plant(PlantedFault::next(
+                StandInServer::Git,
+                &path,
+                FaultEffect::Slow(Duration::from_secs(4)),
+            ));
             let id = project.submit(&data)?;
             begun(&id, "clone")?;
             // Somebody may write between the look and the mount, which then refuses to make it smaller than what's used.

@@ -9,7 +9,7 @@ use slipway_tests::stack::Stack;
 use slipway_tests::world::Module::{self, Backend, Frontend, NotificationsWorker, TgBot};
 use slipway_tests::world::{Commit, Generation, Sample, Variant};
 
-use crate::server::{Ended, Poll, Project, State, one_bot_at_a_time, watch_bots};
+use crate::server::{DeployedProject, EndedDeployment, Poll, ProjectOnServer, one_bot_at_a_time, watch_bots};
 
 const BACKEND: &[Module] = &[Backend];
 const WITH_BOT: &[Module] = &[Backend, TgBot];
@@ -160,8 +160,14 @@ fn life(stack: &Stack, number: u16, row: &Row) -> Result<()> {
         sample = sample.with_one_shot();
     }
     let (slug, port) = (format!("shop-{number}"), 8100 + 10 * number);
-    let mut project =
-        Project { stack, target: 0, slug, sample, port, variables: json!({ "GREETING": "it's $5 \"now\" \\" }) };
+    let mut project = DeployedProject {
+        stack,
+        target: 0,
+        slug,
+        sample,
+        port,
+        variables: json!({ "GREETING": "it's $5 \"now\" \\" }),
+    };
     let bot = row.modules.contains(&TgBot);
     let mut commit = stack.publish(&project.sample, Variant::Healthy)?;
     let first = project.deploy(&commit).context("first")?;
@@ -192,7 +198,7 @@ fn life(stack: &Stack, number: u16, row: &Row) -> Result<()> {
 }
 
 /// Checks that the result tells every service, and that each of them runs; the one-shot has exited with 0.
-fn all_run(project: &Project<'_>, ended: &Ended) -> Result<()> {
+fn all_run(project: &DeployedProject<'_>, ended: &EndedDeployment) -> Result<()> {
     let told = ended.result()["services"].as_array().context("services")?;
     let runs = |name: &str, state: &str| told.iter().any(|s| s["service"] == name && s["state"] == state);
     for module in project.sample.modules() {
@@ -203,7 +209,7 @@ fn all_run(project: &Project<'_>, ended: &Ended) -> Result<()> {
     Ok(())
 }
 
-fn same(project: &Project<'_>, commit: Commit, before: &State) -> Result<Commit> {
+fn same(project: &DeployedProject<'_>, commit: Commit, before: &ProjectOnServer) -> Result<Commit> {
     let ended = project.deploy(&commit)?;
     ensure!(ended.result()["outcome"] == "already_deployed", "{}", ended.result());
     ended.serves(&commit)?;
@@ -212,7 +218,12 @@ fn same(project: &Project<'_>, commit: Commit, before: &State) -> Result<Commit>
     Ok(commit)
 }
 
-fn environment(project: &mut Project<'_>, commit: Commit, before: &State, turn: usize) -> Result<Commit> {
+fn environment(
+    project: &mut DeployedProject<'_>,
+    commit: Commit,
+    before: &ProjectOnServer,
+    turn: usize,
+) -> Result<Commit> {
     let greeting = format!("number {turn}");
     project.variables["GREETING"] = greeting.as_str().into();
     let ended = project.deploy(&commit)?;
@@ -230,7 +241,7 @@ fn environment(project: &mut Project<'_>, commit: Commit, before: &State, turn: 
     Ok(commit)
 }
 
-fn next(project: &Project<'_>, before: &State, turn: usize) -> Result<Commit> {
+fn next(project: &DeployedProject<'_>, before: &ProjectOnServer, turn: usize) -> Result<Commit> {
     let sample = project.sample.clone().with_file("README.md", &format!("step {turn}\n"));
     let commit = project.stack.publish(&sample, Variant::Healthy)?;
     let ended = project.deploy(&commit)?;
@@ -243,7 +254,13 @@ fn next(project: &Project<'_>, before: &State, turn: usize) -> Result<Commit> {
     Ok(commit)
 }
 
-fn fails(project: &Project<'_>, good: Commit, before: &State, why: Why, turn: usize) -> Result<Commit> {
+fn fails(
+    project: &DeployedProject<'_>,
+    good: Commit,
+    before: &ProjectOnServer,
+    why: Why,
+    turn: usize,
+) -> Result<Commit> {
     let mut sample = project.sample.clone().with_file("README.md", &format!("step {turn} fails\n"));
     if why == Why::MissingVariable {
         let folder = tempfile::tempdir()?;
@@ -278,20 +295,20 @@ fn fails(project: &Project<'_>, good: Commit, before: &State, why: Why, turn: us
 }
 
 /// Checks that the server has what it had.
-fn restored(project: &Project<'_>, before: &State, why: Why) -> Result<()> {
+fn restored(project: &DeployedProject<'_>, before: &ProjectOnServer, why: Why) -> Result<()> {
     let after = project.state()?;
     if why.is_early() {
         ensure!(after.containers == before.containers, "containers were touched: {:?}", after.containers);
     }
     after.keeps(before, &["db", "redis"])?;
-    let images = |state: &State| -> Vec<_> {
+    let images = |state: &ProjectOnServer| -> Vec<_> {
         state.containers.iter().map(|(name, c)| (name.clone(), c.split(' ').nth(1).map(str::to_owned))).collect()
     };
     ensure!(images(&after) == images(before), "other images run: {:?}", after.containers);
     ensure!(after.images.is_superset(&before.images), "images are gone: {:?}", after.images);
     ensure!(after.volumes == before.volumes, "{:?}", after.volumes);
     // Until somebody puts the code back, too, a failure before anything was touched leaves the new commit's files.
-    let own = |state: &State| -> Vec<_> {
+    let own = |state: &ProjectOnServer| -> Vec<_> {
         let early = |line: &&String| !why.is_early() || line.contains(".env") || line.contains("=\"");
         state.files.iter().filter(early).cloned().collect()
     };

@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use slipway_tests::stack::Stack;
-use slipway_tests::world::{Commit, Module, Sample, Target, eventually};
+use slipway_tests::world::{Commit, Module, Sample, TargetServer, eventually};
 
 /// A project, where it lives and what is asked for.
-pub struct Project<'a> {
+pub struct DeployedProject<'a> {
     pub stack: &'a Stack,
     /// Number of its server.
     pub target: usize,
@@ -25,9 +25,9 @@ pub struct Project<'a> {
 }
 
 /// A deployment that has ended, as the command line shows it.
-pub struct Ended(pub Value);
+pub struct EndedDeployment(pub Value);
 
-impl Ended {
+impl EndedDeployment {
     pub fn result(&self) -> &Value {
         &self.0["result"]
     }
@@ -46,8 +46,8 @@ impl Ended {
     }
 }
 
-impl Project<'_> {
-    pub fn server(&self) -> &Target {
+impl DeployedProject<'_> {
+    pub fn server(&self) -> &TargetServer {
         self.stack.world.target(self.target)
     }
 
@@ -61,7 +61,7 @@ impl Project<'_> {
     }
 
     /// Asks for `commit` and waits for the end.
-    pub fn deploy(&self, commit: &Commit) -> Result<Ended> {
+    pub fn deploy(&self, commit: &Commit) -> Result<EndedDeployment> {
         self.ask(&self.data(commit)?)
     }
 
@@ -82,7 +82,7 @@ impl Project<'_> {
     }
 
     /// As [`Self::deploy`], with other data.
-    pub fn ask(&self, data: &Value) -> Result<Ended> {
+    pub fn ask(&self, data: &Value) -> Result<EndedDeployment> {
         self.ended(&self.submit(data)?)
     }
 
@@ -101,7 +101,7 @@ impl Project<'_> {
     }
 
     /// Waits for a deployment's end.
-    pub fn ended(&self, id: &str) -> Result<Ended> {
+    pub fn ended(&self, id: &str) -> Result<EndedDeployment> {
         let mut shown = Value::Null;
         eventually("the deployment has ended", Duration::from_secs(240), || {
             // Its exit code is the outcome's, or tells that it can't watch just now.
@@ -110,11 +110,11 @@ impl Project<'_> {
             ensure!(!shown["result"].is_null(), "{} is {}", self.slug, shown["state"]);
             Ok(())
         })?;
-        Ok(Ended(shown))
+        Ok(EndedDeployment(shown))
     }
 
     /// The project's state on the server.
-    pub fn state(&self) -> Result<State> {
+    pub fn state(&self) -> Result<ProjectOnServer> {
         let label = format!("label=com.docker.compose.project={}", self.slug);
         let server = self.server();
         let lines =
@@ -135,7 +135,7 @@ impl Project<'_> {
             "cd {} && sha256sum .env infra/compose.*.yml && stat -c '%a %U %n' .env && git rev-parse HEAD && cat .env",
             self.directory()
         );
-        Ok(State {
+        Ok(ProjectOnServer {
             containers: containers.collect::<Result<_>>()?,
             images: lines(&format!("{images} | {{ grep -F {}- || :; }} | sort", self.sample.image_prefix()))?
                 .into_iter()
@@ -148,7 +148,7 @@ impl Project<'_> {
 
 /// What there is of a project on its server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct ProjectOnServer {
     /// Id, image and start of the container of each service.
     pub containers: BTreeMap<String, String>,
     /// Its images.
@@ -159,7 +159,7 @@ pub struct State {
     pub files: Vec<String>,
 }
 
-impl State {
+impl ProjectOnServer {
     /// Checks that the containers of these services are the very same as before.
     pub fn keeps(&self, before: &Self, services: &[&str]) -> Result<()> {
         for service in services {
@@ -177,7 +177,11 @@ pub struct Poll<'scope> {
 
 impl<'scope> Poll<'scope> {
     /// Counts an answer as one when it is 200 and names one of `commits`.
-    pub fn start<'env>(scope: &'scope Scope<'scope, 'env>, project: &'env Project<'_>, commits: &[&Commit]) -> Self {
+    pub fn start<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        project: &'env DeployedProject<'_>,
+        commits: &[&Commit],
+    ) -> Self {
         let address = SocketAddr::from((project.server().ip(), project.web_port()));
         let (stop, stopped) = mpsc::channel::<()>();
         let world = &project.stack.world;
@@ -214,7 +218,7 @@ fn answer(address: SocketAddr) -> Result<String> {
 }
 
 /// Notes the project's bot that runs, and starts to note every start and end, for as long as the world lasts.
-pub fn watch_bots(project: &Project<'_>) -> Result<()> {
+pub fn watch_bots(project: &DeployedProject<'_>) -> Result<()> {
     let slug = &project.slug;
     let of_bot =
         format!("--filter label=com.docker.compose.project={slug} --filter label=com.docker.compose.service=tg_bot");
@@ -227,7 +231,7 @@ pub fn watch_bots(project: &Project<'_>) -> Result<()> {
 }
 
 /// Checks that no bot started while another one ran, and gives how many there were.
-pub fn one_bot_at_a_time(project: &Project<'_>) -> Result<usize> {
+pub fn one_bot_at_a_time(project: &DeployedProject<'_>) -> Result<usize> {
     let told = project.server().sh(&format!("cat /tmp/bots-{}", project.slug))?;
     let (mut running, mut started) = (BTreeSet::new(), 0);
     for line in told.lines() {

@@ -11,17 +11,17 @@ use serde_json::json;
 use slipway_tests::stack::{BOT_TOKEN, Stack};
 use slipway_tests::world::{Commit, Generation, Image, Module, Sample, Variant, eventually};
 
-use crate::server::Project;
+use crate::server::DeployedProject;
 
 /// Where an image tells its commit.
 const REVISION: &str = "org.opencontainers.image.revision";
 
-fn project<'a>(stack: &'a Stack, owner: &str, slug: &str, port: u16) -> Project<'a> {
+fn project<'a>(stack: &'a Stack, owner: &str, slug: &str, port: u16) -> DeployedProject<'a> {
     let sample = Sample::new(Generation::Two, owner, "Shop").of(&[Module::Backend]);
-    Project { stack, target: 0, slug: slug.to_owned(), sample, port, variables: json!({}) }
+    DeployedProject { stack, target: 0, slug: slug.to_owned(), sample, port, variables: json!({}) }
 }
 
-fn next(project: &Project<'_>, turn: &str) -> Result<Commit> {
+fn next(project: &DeployedProject<'_>, turn: &str) -> Result<Commit> {
     project.stack.publish(&project.sample.clone().with_file("README.md", turn), Variant::Healthy)
 }
 
@@ -116,7 +116,7 @@ fn superseded_images_go_and_those_that_anybody_needs_stay(stack: &Stack) -> Resu
 }
 
 /// The commit that serves is on no branch any more when the next one fails.
-fn the_way_back_outlives_a_history_that_is_rewritten(shop: &Project<'_>, serving: &Commit) -> Result<()> {
+fn the_way_back_outlives_a_history_that_is_rewritten(shop: &DeployedProject<'_>, serving: &Commit) -> Result<()> {
     let stack = shop.stack;
     shop.server().sh(&format!("echo mine >{}/notes.txt", shop.directory()))?;
     let forced = shop.sample.clone().with_file("README.md", "rewritten");
@@ -143,7 +143,7 @@ fn the_way_back_outlives_a_history_that_is_rewritten(shop: &Project<'_>, serving
 }
 
 /// Does as soon as `commit` is checked out what git does by itself after some weeks.
-fn collect_what_no_branch_knows(shop: &Project<'_>, commit: &Commit) -> Result<()> {
+fn collect_what_no_branch_knows(shop: &DeployedProject<'_>, commit: &Commit) -> Result<()> {
     let run = |git: &str| shop.server().sh(&format!("cd {} && git {git}", shop.directory()));
     eventually("the commit is checked out", Duration::from_secs(60), || {
         ensure!(run("rev-parse HEAD")?.trim() == commit.sha, "another one is");

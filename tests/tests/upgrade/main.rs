@@ -14,11 +14,11 @@ use rustix::process::Signal;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use slipway_protocol::{DeploymentId, topology};
-use slipway_tests::checker::{self, History, Request};
+use slipway_tests::checker::{self, RunHistory, SentRequest};
 use slipway_tests::observer::{self, Observer};
-use slipway_tests::rig::{Rig, ScriptedWorker};
+use slipway_tests::rig::{ScriptedWorker, ScriptedWorld};
 
-use services::{Database, vhost};
+use services::{TestDatabase, vhost};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,7 +27,7 @@ fn deployment(id: &str) -> String {
 }
 
 /// The command line's answer.
-fn slipway(rig: &Rig, words: &[&str]) -> Result<Value> {
+fn slipway(rig: &ScriptedWorld, words: &[&str]) -> Result<Value> {
     let output = Command::new(slipway_tests::stack::binaries()?.join("slipway"))
         .args(["--json"])
         .args(words)
@@ -43,7 +43,7 @@ fn slipway(rig: &Rig, words: &[&str]) -> Result<Value> {
 }
 
 /// Waits until a query says yes.
-async fn until(database: &Database, worker: &mut ScriptedWorker, what: &str, sql: &str) -> Result<()> {
+async fn until(database: &TestDatabase, worker: &mut ScriptedWorker, what: &str, sql: &str) -> Result<()> {
     let begun = Instant::now();
     while !database.sql.query_one(sql, &[]).await.is_ok_and(|row| row.get(0)) {
         ensure!(worker.ended()?.is_none(), "the worker ended\n{}", worker.tail());
@@ -55,13 +55,13 @@ async fn until(database: &Database, worker: &mut ScriptedWorker, what: &str, sql
 
 #[tokio::test]
 async fn what_version_0_1_left_is_carried_out_told_and_can_be_replayed() -> Result<()> {
-    let (database, amqp) = (Database::new().await, vhost().expose_secret().to_owned());
+    let (database, amqp) = (TestDatabase::new().await, vhost().expose_secret().to_owned());
     old::database(&database.sql).await?;
     old::broker(&amqp).await?;
     let observer = Observer::connect(&amqp).await?;
     let folder = tempfile::tempdir()?;
     let program = Path::new(env!("CARGO_BIN_EXE_slipway-scripted"));
-    let rig = Rig::new(folder.path(), program, database.url.expose_secret(), &amqp)?;
+    let rig = ScriptedWorld::new(folder.path(), program, database.url.expose_secret(), &amqp)?;
 
     // A queue that can't be declared any more, or a schema that can't be migrated, would end this here.
     let mut worker = rig.worker("today", &[], &[("SLIPWAY_LEASE", "4s")])?;
@@ -85,11 +85,11 @@ async fn what_version_0_1_left_is_carried_out_told_and_can_be_replayed() -> Resu
     }
     ensure!(observer.waiting(topology::DEPLOYMENTS_QUEUE).await? == 0, "messages are left in the queue");
 
-    let mut history = History::of_database(&database.sql).await?;
+    let mut history = RunHistory::of_database(&database.sql).await?;
     history.events = old::events()?;
     observer.read(&mut history).await?;
     for body in old::requests()? {
-        history.requests.push(Request { confirmed: true, ..observer::request(body.as_bytes())? });
+        history.requests.push(SentRequest { confirmed: true, ..observer::request(body.as_bytes())? });
     }
     let verdict = checker::check(&history, &["crash-loop", "invalid-field", "missing-secret"]).pass()?;
     ensure!(verdict.attempted == 16, "{verdict}");

@@ -7,8 +7,8 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
 use serde_json::Value;
-use slipway_tests::bus::Message;
-use slipway_tests::checker::Event;
+use slipway_tests::bus::ReceivedMessage;
+use slipway_tests::checker::ObservedEvent;
 
 const DATABASE: &str = include_str!("../../fixtures/v0.1/database.sql");
 const TOPOLOGY: &str = include_str!("../../fixtures/v0.1/topology.json");
@@ -109,9 +109,9 @@ pub fn requests() -> Result<Vec<String>> {
 }
 
 /// Everything that was told.
-pub fn events() -> Result<Vec<Event>> {
-    let body = |event: &Value| Message { body: event.to_string().into_bytes(), ..Message::default() };
-    list(EVENTS)?.iter().map(|event| Event::read(&body(event))).collect()
+pub fn events() -> Result<Vec<ObservedEvent>> {
+    let body = |event: &Value| ReceivedMessage { body: event.to_string().into_bytes(), ..ReceivedMessage::default() };
+    list(EVENTS)?.iter().map(|event| ObservedEvent::read(&body(event))).collect()
 }
 
 fn list(text: &str) -> Result<Vec<Value>> {

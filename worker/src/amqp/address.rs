@@ -8,7 +8,7 @@ use reqwest::Url;
 
 /// A broker's address with its login. No `Debug`: it holds a password.
 #[derive(Clone)]
-pub struct Address {
+pub struct BrokerAddress {
     /// As the client library takes it.
     pub(super) uri: AMQPUri,
     url: Url,
@@ -18,7 +18,7 @@ pub struct Address {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAnAddress(pub usize);
 
-impl Address {
+impl BrokerAddress {
     /// The addresses in `list`, which commas or white space separate; at least one.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Address {
 }
 
 /// Scheme, host and virtual host.
-impl fmt::Display for Address {
+impl fmt::Display for BrokerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
         write!(f, "{}://{}{port}{}", self.url.scheme(), self.url.host_str().unwrap_or_default(), self.url.path())
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_list_is_separated_by_commas_or_white_space_and_shown_without_logins() {
-        let list = Address::list("amqp://u:p@a:1/v, amqps://u:p@b/%2f\namqp://u:p@[::1]:3?heartbeat=7").unwrap();
+        let list = BrokerAddress::list("amqp://u:p@a:1/v, amqps://u:p@b/%2f\namqp://u:p@[::1]:3?heartbeat=7").unwrap();
         let shown: Vec<_> = list.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["amqp://a:1/v", "amqps://b/%2f", "amqp://[::1]:3"]);
         assert_eq!(list[0].with_user(), "amqp://u:***@a:1/v");
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn the_one_that_is_no_address_is_named_by_its_place() {
-        let refused = |list| Address::list(list).err();
+        let refused = |list| BrokerAddress::list(list).err();
         assert_eq!(refused("amqp://u:p@a,http://u:p@b"), Some(NotAnAddress(2)));
         assert_eq!(refused("amqp://u:p@"), Some(NotAnAddress(1)));
         assert_eq!(refused(" ,"), Some(NotAnAddress(1)));

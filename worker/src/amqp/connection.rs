@@ -8,11 +8,11 @@ use futures_util::StreamExt as _;
 use lapin::tcp::OwnedTLSConfig;
 use lapin::{Channel, Connection, ConnectionProperties, Event};
 use secrecy::{ExposeSecret as _, SecretString};
-use slipway_deploy::retry::Policy;
+use slipway_deploy::retry::RetryPolicy;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Address, AmqpError, CONNECT, NotAnAddress, answer, answer_within, inbound};
+use super::{AmqpError, BrokerAddress, CONNECT, NotAnAddress, answer, answer_within, inbound};
 use crate::store::is_mistrust;
 
 /// Seconds between heartbeats. A connection that is dead without a word is given up after five seconds here and after
@@ -29,20 +29,20 @@ const REMIND: Duration = Duration::from_secs(300);
 
 /// Where the broker is and how to log in. No `Debug`: the addresses hold passwords.
 #[derive(Clone)]
-pub struct Broker {
-    addresses: Arc<[Address]>,
+pub struct BrokerEndpoints {
+    addresses: Arc<[BrokerAddress]>,
     tls: OwnedTLSConfig,
     name: String,
 }
 
-impl Broker {
+impl BrokerEndpoints {
     /// The broker at one of `urls` (`amqp://` or `amqps://`, separated by commas or white space) for the process
     /// `name`; `ca_file` (PEM) is trusted beside the system's roots.
     ///
     /// # Errors
     /// [`AmqpError::Url`] when a URL or the CA file can't be used.
     pub fn new(urls: &SecretString, ca_file: Option<&Path>, name: &str) -> Result<Self, AmqpError> {
-        let mut addresses = Address::list(urls.expose_secret()).map_err(|NotAnAddress(place)| {
+        let mut addresses = BrokerAddress::list(urls.expose_secret()).map_err(|NotAnAddress(place)| {
             AmqpError::Url(format!("address {place} of it isn't amqp:// or amqps:// with host and credentials"))
         })?;
         for address in &mut addresses {
@@ -64,7 +64,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`AmqpError::Unreachable`] when none can be reached in time or all refuse the login.
-    pub async fn connect(&self, purpose: &str) -> Result<Link, AmqpError> {
+    pub async fn connect(&self, purpose: &str) -> Result<BrokerConnection, AmqpError> {
         let (mut refused, first) = (Vec::new(), self.any());
         for turn in 0..self.addresses.len() {
             let address = self.address(first + turn);
@@ -76,18 +76,18 @@ impl Broker {
         Err(AmqpError::Unreachable(refused))
     }
 
-    async fn connect_to(&self, address: &Address, purpose: &str) -> Result<Link, AmqpError> {
+    async fn connect_to(&self, address: &BrokerAddress, purpose: &str) -> Result<BrokerConnection, AmqpError> {
         let properties =
             ConnectionProperties::default().with_connection_name(format!("{} {purpose}", self.name).into());
         let connect = inbound::connect(address.uri.clone(), properties, self.tls.clone());
         match answer_within(CONNECT, "a connection", connect).await {
-            Ok(connection) => Ok(Link::watch(connection)),
+            Ok(connection) => Ok(BrokerConnection::watch(connection)),
             Err(AmqpError::Broker { source, .. }) if is_mistrust(&source) => Err(AmqpError::Certificate(source)),
             Err(error) => Err(error),
         }
     }
 
-    fn address(&self, turn: usize) -> &Address {
+    fn address(&self, turn: usize) -> &BrokerAddress {
         &self.addresses[turn % self.addresses.len()]
     }
 
@@ -98,14 +98,23 @@ impl Broker {
 
     /// An endless supply of connections for `purpose`.
     #[must_use]
-    pub fn generations(&self, purpose: &'static str) -> Generations {
+    pub fn generations(&self, purpose: &'static str) -> ConnectionGenerations {
         let turn = self.any();
-        Generations { broker: self.clone(), purpose, turn, tried: 0, number: 0, since: None, told: None, ended: None }
+        ConnectionGenerations {
+            broker: self.clone(),
+            purpose,
+            turn,
+            tried: 0,
+            number: 0,
+            since: None,
+            told: None,
+            ended: None,
+        }
     }
 }
 
 /// Every address, without logins.
-impl std::fmt::Display for Broker {
+impl std::fmt::Display for BrokerEndpoints {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
         f.write_str(&shown.join(", "))
@@ -113,8 +122,8 @@ impl std::fmt::Display for Broker {
 }
 
 /// Connections one after the other; the next one is built when the last has failed.
-pub struct Generations {
-    broker: Broker,
+pub struct ConnectionGenerations {
+    broker: BrokerEndpoints,
     purpose: &'static str,
     turn: usize,
     tried: u32,
@@ -126,7 +135,7 @@ pub struct Generations {
     ended: Option<(String, Instant)>,
 }
 
-impl Generations {
+impl ConnectionGenerations {
     /// Lets the next connection come without a delay: the last one didn't fail for want of a broker.
     pub fn at_once(&mut self) {
         self.tried = 0;
@@ -147,7 +156,7 @@ impl Generations {
 
     /// The next connection, however long it takes; `None` once `stop` is cancelled. Goes from address to address, and
     /// waits after each round.
-    pub async fn next(&mut self, stop: &CancellationToken) -> Option<Link> {
+    pub async fn next(&mut self, stop: &CancellationToken) -> Option<BrokerConnection> {
         if self.since.is_some_and(|since| since.elapsed() > SETTLED) {
             self.tried = 0;
         }
@@ -155,7 +164,7 @@ impl Generations {
         let mut failed = 0;
         loop {
             if self.tried > 0 && failed % round == 0 {
-                let delay = Policy::RECONNECT.delay(self.tried).unwrap_or(Policy::RECONNECT.max);
+                let delay = RetryPolicy::RECONNECT.delay(self.tried).unwrap_or(RetryPolicy::RECONNECT.max);
                 tokio::select! {
                     () = stop.cancelled() => return None,
                     () = tokio::time::sleep(delay) => {}
@@ -190,7 +199,7 @@ impl Generations {
     }
 
     /// Tells a failure when it's new, and again now and then.
-    fn tell(&mut self, address: &Address, error: AmqpError) {
+    fn tell(&mut self, address: &BrokerAddress, error: AmqpError) {
         let error = format!("{address}: {:#}", anyhow::Error::from(error));
         if is_known(&self.told, &error) {
             tracing::debug!(purpose = self.purpose, tries = self.tried, error, "waiting for the broker");
@@ -208,7 +217,7 @@ fn is_known(told: &Option<(String, Instant)>, error: &str) -> bool {
 
 /// How a connection is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkState {
+pub enum ConnectionState {
     /// It works.
     Up,
     /// The broker is in alarm and takes no messages, for this reason.
@@ -218,31 +227,31 @@ pub enum LinkState {
 }
 
 /// One connection: one generation.
-pub struct Link {
+pub struct BrokerConnection {
     connection: Connection,
-    state: watch::Receiver<LinkState>,
+    state: watch::Receiver<ConnectionState>,
 }
 
-impl Link {
+impl BrokerConnection {
     /// Takes the connection's one stream of events (two would steal each other's) and shows it to everybody.
     fn watch(connection: Connection) -> Self {
-        let (sender, state) = watch::channel(LinkState::Up);
+        let (sender, state) = watch::channel(ConnectionState::Up);
         let mut events = Box::pin(connection.events_listener());
         tokio::spawn(async move {
             loop {
-                // The stream needn't end with the connection: whoever waits is let go with the last `Link`.
+                // The stream needn't end with the connection: whoever waits is let go with the last `BrokerConnection`.
                 let event = tokio::select! {
                     () = sender.closed() => return,
                     event = events.next() => event,
                 };
                 let state = match event {
-                    Some(Event::ConnectionBlocked(reason)) => LinkState::Blocked(reason),
-                    Some(Event::ConnectionUnblocked) => LinkState::Up,
-                    Some(Event::Error(error)) => LinkState::Down(error.to_string()),
+                    Some(Event::ConnectionBlocked(reason)) => ConnectionState::Blocked(reason),
+                    Some(Event::ConnectionUnblocked) => ConnectionState::Up,
+                    Some(Event::Error(error)) => ConnectionState::Down(error.to_string()),
                     Some(_) => continue,
-                    None => LinkState::Down("the connection ended".to_owned()),
+                    None => ConnectionState::Down("the connection ended".to_owned()),
                 };
-                let down = matches!(state, LinkState::Down(_));
+                let down = matches!(state, ConnectionState::Down(_));
                 tracing::debug!(?state, "broker connection");
                 sender.send_replace(state);
                 if down {
@@ -255,12 +264,12 @@ impl Link {
 
     /// How it is now.
     #[must_use]
-    pub fn state(&self) -> LinkState {
+    pub fn state(&self) -> ConnectionState {
         self.state.borrow().clone()
     }
 
     /// Waits until it's in another state than `known`.
-    pub async fn changed(&self, known: &LinkState) {
+    pub async fn changed(&self, known: &ConnectionState) {
         // Fails only when nobody tells any more, which is after the last state.
         let _ = self.state.clone().wait_for(|state| state != known).await;
     }
@@ -268,8 +277,8 @@ impl Link {
     /// Waits until it's gone, and says why.
     pub async fn down(&self) -> String {
         let mut state = self.state.clone();
-        match state.wait_for(|s| matches!(s, LinkState::Down(_))).await.map(|s| s.clone()) {
-            Ok(LinkState::Down(reason)) => reason,
+        match state.wait_for(|s| matches!(s, ConnectionState::Down(_))).await.map(|s| s.clone()) {
+            Ok(ConnectionState::Down(reason)) => reason,
             _ => "the connection ended".to_owned(),
         }
     }
@@ -283,13 +292,13 @@ impl Link {
     }
 
     /// How it is, to be watched.
-    pub(super) fn states(&self) -> watch::Receiver<LinkState> {
+    pub(super) fn states(&self) -> watch::Receiver<ConnectionState> {
         self.state.clone()
     }
 
     /// Says goodbye to a broker that listens; the connection is gone afterwards in any case.
     pub async fn close(self) {
-        if self.state() == LinkState::Up {
+        if self.state() == ConnectionState::Up {
             let _ = answer_within(GOODBYE, "a goodbye", self.connection.close(200, "bye".into())).await;
         }
     }

@@ -5,7 +5,7 @@ use lapin::types::{AMQPValue, FieldTable};
 /// Why a queue gave a message up. A producer can invent entries of `x-death`, but the broker always puts its own before
 /// them; only place and key may then be the producer's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Death {
+pub struct XDeath {
     /// The queue that gave it up.
     pub queue: String,
     /// `rejected`, `expired`, `maxlen` or `delivery_limit`.
@@ -14,7 +14,7 @@ pub struct Death {
     pub exchange: String,
 }
 
-impl Death {
+impl XDeath {
     /// The newest entry; `None` for a message that no queue ever gave up.
     pub(super) fn read(headers: &FieldTable) -> Option<Self> {
         let Some(AMQPValue::FieldArray(entries)) = headers.inner().get("x-death") else { return None };
@@ -49,12 +49,12 @@ mod tests {
     #[test]
     fn the_newest_entry_counts() {
         let entries = vec![entry("slipway.deployments", "delivery_limit"), entry("invented", "rejected")];
-        let death = Death {
+        let death = XDeath {
             queue: "slipway.deployments".to_owned(),
             reason: "delivery_limit".to_owned(),
             exchange: "slipway.requests".to_owned(),
         };
-        assert_eq!(Death::read(&headers(entries)), Some(death));
+        assert_eq!(XDeath::read(&headers(entries)), Some(death));
     }
 
     #[test]
@@ -62,7 +62,7 @@ mod tests {
         let mut text = FieldTable::default();
         text.insert("x-death".into(), AMQPValue::LongString("delivery_limit".into()));
         for headers in [FieldTable::default(), text, headers(vec![]), headers(vec![AMQPValue::Boolean(true)])] {
-            assert_eq!(Death::read(&headers), None);
+            assert_eq!(XDeath::read(&headers), None);
         }
     }
 }

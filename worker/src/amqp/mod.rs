@@ -18,12 +18,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub use address::{Address, NotAnAddress};
-pub use connection::{Broker, Generations, Link, LinkState};
-pub use death::Death;
+pub use address::{BrokerAddress, NotAnAddress};
+pub use connection::{BrokerConnection, BrokerEndpoints, ConnectionGenerations, ConnectionState};
+pub use death::XDeath;
 pub use publisher::{PendingConfirm, PublishError, Publisher};
 pub use subscription::{Delivered, Subscription, consume, subscribe};
-pub use topology::{Problem, QueueState, check, declare, queues};
+pub use topology::{QueueState, TopologyProblem, check, declare, queues};
 
 /// Longest time for any one answer of the broker.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -106,11 +106,11 @@ async fn answer_within<T>(
 
 /// As [`answer`], with a clock that stands still while the broker is in alarm: then it does answer, later.
 async fn answer_when_unblocked<T>(
-    mut state: watch::Receiver<LinkState>,
+    mut state: watch::Receiver<ConnectionState>,
     what: &'static str,
     work: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, AmqpError> {
-    let is_blocked = |state: &LinkState| matches!(state, LinkState::Blocked(_));
+    let is_blocked = |state: &ConnectionState| matches!(state, ConnectionState::Blocked(_));
     let overdue = async {
         loop {
             let alarm = tokio::time::timeout(TIMEOUT, state.wait_for(is_blocked)).await;
@@ -133,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_ends_is_told_by_what_was_asked_and_is_no_late_answer() {
-        for last in [LinkState::Up, LinkState::Blocked("memory".to_owned())] {
+        for last in [ConnectionState::Up, ConnectionState::Blocked("memory".to_owned())] {
             let (told, state) = watch::channel(last);
             drop(told);
             let refused = async {

@@ -13,7 +13,7 @@ use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{AmqpError, Link, LinkState, answer, answer_when_unblocked};
+use super::{AmqpError, BrokerConnection, ConnectionState, answer, answer_when_unblocked};
 use crate::message::Outgoing;
 
 /// Property `app-id` of everything that is published.
@@ -42,14 +42,14 @@ pub enum PublishError {
 pub struct Publisher {
     channel: Channel,
     turn: Arc<Semaphore>,
-    state: watch::Receiver<LinkState>,
+    state: watch::Receiver<ConnectionState>,
     refused: Arc<AtomicBool>,
 }
 
 /// A message that was sent and not yet confirmed; until then its channel takes no other.
 pub struct PendingConfirm {
     confirm: PublisherConfirm,
-    state: watch::Receiver<LinkState>,
+    state: watch::Receiver<ConnectionState>,
     refused: Arc<AtomicBool>,
     _turn: OwnedSemaphorePermit,
 }
@@ -59,7 +59,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When the broker refuses, is gone or doesn't answer.
-    pub async fn open(link: &Link) -> Result<Self, AmqpError> {
+    pub async fn open(link: &BrokerConnection) -> Result<Self, AmqpError> {
         let channel = link.channel().await?;
         answer("confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(Self { channel, turn: Arc::new(Semaphore::new(1)), state: link.states(), refused: Arc::default() })
@@ -71,8 +71,8 @@ impl Publisher {
     ///
     /// # Errors
     /// As [`Publisher::open`].
-    pub async fn renew(&mut self, link: &Link) -> Result<(), AmqpError> {
-        if self.refused.load(Ordering::Relaxed) && link.state() == LinkState::Up {
+    pub async fn renew(&mut self, link: &BrokerConnection) -> Result<(), AmqpError> {
+        if self.refused.load(Ordering::Relaxed) && link.state() == ConnectionState::Up {
             let refused = std::mem::replace(self, Self::open(link).await?);
             // It would last as long as its connection.
             let _ = answer("a channel's end", refused.channel.close(200, "refused".into())).await;

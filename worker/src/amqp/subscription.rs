@@ -10,7 +10,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Consumer};
 use slipway_protocol::topology;
 
-use super::{AmqpError, Death, Link, answer};
+use super::{AmqpError, BrokerConnection, XDeath, answer};
 use crate::message::Incoming;
 
 /// A message that waits to be acknowledged; unacknowledged, it comes again once the channel is gone.
@@ -18,7 +18,7 @@ pub struct Delivered {
     /// The message.
     pub incoming: Incoming,
     /// Why the broker made it a dead letter, if it did.
-    pub death: Option<Death>,
+    pub death: Option<XDeath>,
     acker: lapin::Acker,
 }
 
@@ -81,7 +81,7 @@ impl Subscription {
 ///
 /// # Errors
 /// When the broker refuses (there is no such queue), is gone or doesn't answer.
-pub async fn consume(link: &Link, queue: &str, prefetch: u16) -> Result<Subscription, AmqpError> {
+pub async fn consume(link: &BrokerConnection, queue: &str, prefetch: u16) -> Result<Subscription, AmqpError> {
     let channel = link.channel().await?;
     start(channel, queue, prefetch, BasicConsumeOptions::default()).await
 }
@@ -91,7 +91,7 @@ pub async fn consume(link: &Link, queue: &str, prefetch: u16) -> Result<Subscrip
 ///
 /// # Errors
 /// When the broker refuses (the topology isn't declared), is gone or doesn't answer.
-pub async fn subscribe(link: &Link, patterns: &[&str]) -> Result<Subscription, AmqpError> {
+pub async fn subscribe(link: &BrokerConnection, patterns: &[&str]) -> Result<Subscription, AmqpError> {
     let channel = link.channel().await?;
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     let queue = answer("a queue", channel.queue_declare("".into(), options, FieldTable::default())).await?;
@@ -139,7 +139,7 @@ fn delivered(delivery: Delivery) -> Delivered {
             exchange: delivery.exchange.to_string(),
             routing_key: delivery.routing_key.to_string(),
         },
-        death: delivery.properties.headers().as_ref().and_then(Death::read),
+        death: delivery.properties.headers().as_ref().and_then(XDeath::read),
         acker: delivery.acker,
     }
 }

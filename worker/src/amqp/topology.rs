@@ -6,11 +6,11 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 use slipway_protocol::topology::{Argument, BINDINGS, EXCHANGES, Exchange, QUEUES, Queue};
 
-use super::{AmqpError, Link, answer};
+use super::{AmqpError, BrokerConnection, answer};
 
 /// Something of the topology that isn't as the table says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct TopologyProblem {
     /// `exchange slipway.events`, `queue slipway.deployments`.
     pub what: String,
     /// The broker's words.
@@ -58,14 +58,14 @@ fn differing(kind: &str, name: &str, error: AmqpError) -> AmqpError {
 ///
 /// # Errors
 /// When the connection is gone or the broker doesn't answer.
-pub async fn check(link: &Link) -> Result<Vec<Problem>, AmqpError> {
+pub async fn check(link: &BrokerConnection) -> Result<Vec<TopologyProblem>, AmqpError> {
     let mut problems = Vec::new();
     for exchange in EXCHANGES {
         // A passive declaration looks for the name only, an active one compares; each refusal closes its channel.
         for passive in [true, false] {
             let outcome = declare_exchange(&link.channel().await?, exchange, passive).await;
             if let Some(reason) = refusal(outcome)? {
-                problems.push(Problem { what: format!("exchange {}", exchange.name), reason });
+                problems.push(TopologyProblem { what: format!("exchange {}", exchange.name), reason });
                 break;
             }
         }
@@ -74,7 +74,7 @@ pub async fn check(link: &Link) -> Result<Vec<Problem>, AmqpError> {
         for passive in [true, false] {
             let outcome = declare_queue(&link.channel().await?, queue, passive).await;
             if let Some(reason) = refusal(outcome)? {
-                problems.push(Problem { what: format!("queue {}", queue.name), reason });
+                problems.push(TopologyProblem { what: format!("queue {}", queue.name), reason });
                 break;
             }
         }
@@ -97,7 +97,7 @@ pub struct QueueState {
 ///
 /// # Errors
 /// When the connection is gone or the broker doesn't answer.
-pub async fn queues(link: &Link) -> Result<Vec<QueueState>, AmqpError> {
+pub async fn queues(link: &BrokerConnection) -> Result<Vec<QueueState>, AmqpError> {
     let mut states = Vec::new();
     for queue in QUEUES {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };

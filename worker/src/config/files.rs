@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::parse::Fault;
+use super::parse::ParseError;
 
 /// No secret is larger, in bytes; a wrong path to something huge isn't read into memory.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -33,14 +33,14 @@ pub struct SecretFile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaFile(pub PathBuf);
 
-pub(super) fn secret_file(value: &str) -> Result<SecretFile, Fault> {
+pub(super) fn secret_file(value: &str) -> Result<SecretFile, ParseError> {
     let path = Path::new(value);
     let (content, metadata) = read(path)?;
     let warning = exposure(&metadata).map(|how| format!("{} {how}", path.display()));
     Ok(SecretFile { content, warning })
 }
 
-pub(super) fn digest_key_file(value: &str) -> Result<SecretFile, Fault> {
+pub(super) fn digest_key_file(value: &str) -> Result<SecretFile, ParseError> {
     let file = secret_file(value)?;
     let length = file.content.expose_secret().chars().count();
     if length < 32 {
@@ -49,20 +49,20 @@ pub(super) fn digest_key_file(value: &str) -> Result<SecretFile, Fault> {
     Ok(file)
 }
 
-pub(super) fn ssh_key_file(value: &str) -> Result<SecretFile, Fault> {
+pub(super) fn ssh_key_file(value: &str) -> Result<SecretFile, ParseError> {
     private_key(value, "a private key", |key| key.starts_with("-----BEGIN ") && key.contains("PRIVATE KEY-----"))
 }
 
-pub(super) fn app_key_file(value: &str) -> Result<SecretFile, Fault> {
+pub(super) fn app_key_file(value: &str) -> Result<SecretFile, ParseError> {
     const KINDS: [&str; 2] = ["-----BEGIN RSA PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----"];
     private_key(value, "a GitHub App's private key", |key| KINDS.iter().any(|kind| key.starts_with(kind)))
 }
 
-pub(super) fn age_identity_file(value: &str) -> Result<SecretFile, Fault> {
+pub(super) fn age_identity_file(value: &str) -> Result<SecretFile, ParseError> {
     private_key(value, "an age identity", |key| key.lines().any(|line| line.starts_with("AGE-SECRET-KEY-1")))
 }
 
-fn private_key(value: &str, what: &str, valid: fn(&str) -> bool) -> Result<SecretFile, Fault> {
+fn private_key(value: &str, what: &str, valid: fn(&str) -> bool) -> Result<SecretFile, ParseError> {
     let content = private_content(Path::new(value))?;
     if !valid(content.expose_secret()) {
         return Err(because(format!("names {}, which doesn't hold {what}", shown(value))));
@@ -70,7 +70,7 @@ fn private_key(value: &str, what: &str, valid: fn(&str) -> bool) -> Result<Secre
     Ok(SecretFile { content, warning: None })
 }
 
-fn private_content(path: &Path) -> Result<SecretString, Fault> {
+fn private_content(path: &Path) -> Result<SecretString, ParseError> {
     let (content, metadata) = read(path)?;
     match exposure(&metadata) {
         None => Ok(content),
@@ -78,7 +78,7 @@ fn private_content(path: &Path) -> Result<SecretString, Fault> {
     }
 }
 
-pub(super) fn sealing_keys_dir(value: &str) -> Result<SealingKeys, Fault> {
+pub(super) fn sealing_keys_dir(value: &str) -> Result<SealingKeys, ParseError> {
     let unreadable = |error: std::io::Error| because(format!("names {}, which can't be read: {error}", shown(value)));
     let mut keys = SealingKeys::new();
     for entry in std::fs::read_dir(value).map_err(unreadable)? {
@@ -101,14 +101,14 @@ pub(super) fn sealing_keys_dir(value: &str) -> Result<SealingKeys, Fault> {
     Ok(keys)
 }
 
-pub(super) fn directory(value: &str) -> Result<PathBuf, Fault> {
+pub(super) fn directory(value: &str) -> Result<PathBuf, ParseError> {
     match std::fs::read_dir(value) {
         Ok(_) => Ok(value.into()),
         Err(error) => Err(because(format!("names {}, which can't be read: {error}", shown(value)))),
     }
 }
 
-pub(super) fn ca_file(value: &str) -> Result<CaFile, Fault> {
+pub(super) fn ca_file(value: &str) -> Result<CaFile, ParseError> {
     let refuse = |why: String| because(format!("names {}, which {why}", shown(value)));
     let certificates =
         CertificateDer::pem_file_iter(value).map_err(|error| refuse(format!("can't be read: {error}")))?;
@@ -119,7 +119,7 @@ pub(super) fn ca_file(value: &str) -> Result<CaFile, Fault> {
     }
 }
 
-fn read(path: &Path) -> Result<(SecretString, Metadata), Fault> {
+fn read(path: &Path) -> Result<(SecretString, Metadata), ParseError> {
     let shown = shown(&path.to_string_lossy());
     let unreadable = |error: std::io::Error| because(format!("names {shown}, which can't be read: {error}"));
     let file = std::fs::File::open(path).map_err(unreadable)?;
@@ -155,6 +155,6 @@ fn shown(value: &str) -> String {
     }
 }
 
-fn because(text: String) -> Fault {
-    Fault::Because(text)
+fn because(text: String) -> ParseError {
+    ParseError::Because(text)
 }

@@ -17,16 +17,16 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use slipway_deploy::DeployerConfig;
-use slipway_deploy::retry::{Deadlines, Policy};
+use slipway_deploy::retry::{Deadlines, RetryPolicy};
 
 use crate::scheduler::Limits;
 pub use files::SealingKeys;
 pub use parse::LogFormat;
-use reader::Reader;
-pub use reader::{Mistake, Mistakes};
+use reader::VariableReader;
+pub use reader::{ConfigMistake, ConfigMistakes};
 pub use url::ConnectionUrl;
 use variables as var;
-pub use variables::{Entry, GROUPS, Group, Unset};
+pub use variables::{GROUPS, Unset, VariableDoc, VariableGroup};
 
 /// Everything that the worker is told at its start. `Debug` shows no secret.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ pub struct WorkerConfig {
     /// How long a lease lasts without a renewal.
     pub lease: Duration,
     /// Delays between whole attempts, and how many there are.
-    pub attempts: Policy,
+    pub attempts: RetryPolicy,
     /// To how many versions of a project one may roll back.
     pub versions: u32,
     /// Limits over all workers.
@@ -137,7 +137,7 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake, without any value that may be a secret.
-    pub fn from_env() -> Result<Self, Mistakes> {
+    pub fn from_env() -> Result<Self, ConfigMistakes> {
         // A name that isn't UTF-8 is none of ours.
         Self::from_map(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))))
     }
@@ -148,9 +148,9 @@ impl Config {
     /// Every mistake, without any value that may be a secret.
     pub fn from_map<K: Into<String>, V: Into<OsString>>(
         variables: impl IntoIterator<Item = (K, V)>,
-    ) -> Result<Self, Mistakes> {
+    ) -> Result<Self, ConfigMistakes> {
         let variables: BTreeMap<_, _> = variables.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        let mut reader = Reader::new(variables);
+        let mut reader = VariableReader::new(variables);
         let worker = sections::worker(&mut reader);
         let broker = reader.take(&var::AMQP_URL).map(|url| BrokerConfig { url });
         let database = reader.take(&var::DATABASE_URL).map(|url| DatabaseConfig { url });

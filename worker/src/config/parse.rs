@@ -10,7 +10,7 @@ pub(super) use super::url::{amqp_url, base_url, database_url, otlp_endpoint};
 
 /// Why a value is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ParseError {
     /// It isn't what the variable's entry expects.
     Unexpected,
     /// Something that needs words of its own, without a secret in it.
@@ -26,112 +26,112 @@ pub enum LogFormat {
     Text,
 }
 
-fn accept<T>(value: T, valid: bool) -> Result<T, Fault> {
-    if valid { Ok(value) } else { Err(Fault::Unexpected) }
+fn accept<T>(value: T, valid: bool) -> Result<T, ParseError> {
+    if valid { Ok(value) } else { Err(ParseError::Unexpected) }
 }
 
-fn number<T: FromStr + PartialOrd>(value: &str, least: T, most: T) -> Result<T, Fault> {
-    let number = value.parse::<T>().map_err(|_| Fault::Unexpected)?;
+fn number<T: FromStr + PartialOrd>(value: &str, least: T, most: T) -> Result<T, ParseError> {
+    let number = value.parse::<T>().map_err(|_| ParseError::Unexpected)?;
     let valid = (least..=most).contains(&number);
     accept(number, valid)
 }
 
 /// Durations such as `25s`, `1m 30s`, `500ms` or `PT10M`; a number without a unit is refused as ambiguous.
-fn duration(value: &str, least: Duration, most: Duration) -> Result<Duration, Fault> {
-    let duration = value.parse::<jiff::SignedDuration>().map_err(|_| Fault::Unexpected)?;
-    let duration = Duration::try_from(duration).map_err(|_| Fault::Unexpected)?;
+fn duration(value: &str, least: Duration, most: Duration) -> Result<Duration, ParseError> {
+    let duration = value.parse::<jiff::SignedDuration>().map_err(|_| ParseError::Unexpected)?;
+    let duration = Duration::try_from(duration).map_err(|_| ParseError::Unexpected)?;
     accept(duration, (least..=most).contains(&duration))
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 
-pub(super) fn drain_timeout(value: &str) -> Result<Duration, Fault> {
+pub(super) fn drain_timeout(value: &str) -> Result<Duration, ParseError> {
     duration(value, Duration::ZERO, HOUR)
 }
 
-pub(super) fn lease(value: &str) -> Result<Duration, Fault> {
+pub(super) fn lease(value: &str) -> Result<Duration, ParseError> {
     duration(value, SECOND, HOUR / 6)
 }
 
-pub(super) fn retry(value: &str) -> Result<Duration, Fault> {
+pub(super) fn retry(value: &str) -> Result<Duration, ParseError> {
     duration(value, Duration::from_millis(1), 24 * HOUR)
 }
 
-pub(super) fn work_timeout(value: &str) -> Result<Duration, Fault> {
+pub(super) fn work_timeout(value: &str) -> Result<Duration, ParseError> {
     duration(value, SECOND, 6 * HOUR)
 }
 
-pub(super) fn patience(value: &str) -> Result<Duration, Fault> {
+pub(super) fn patience(value: &str) -> Result<Duration, ParseError> {
     duration(value, SECOND, 168 * HOUR)
 }
 
-pub(super) fn limit(value: &str) -> Result<u32, Fault> {
+pub(super) fn limit(value: &str) -> Result<u32, ParseError> {
     number(value, 1, 1000)
 }
 
-pub(super) fn long(value: &str) -> Result<Duration, Fault> {
+pub(super) fn long(value: &str) -> Result<Duration, ParseError> {
     duration(value, SECOND, 30 * 24 * HOUR)
 }
 
-pub(super) fn concurrency(value: &str) -> Result<usize, Fault> {
+pub(super) fn concurrency(value: &str) -> Result<usize, ParseError> {
     number(value, 1, 256)
 }
 
-pub(super) fn attempts(value: &str) -> Result<u32, Fault> {
+pub(super) fn attempts(value: &str) -> Result<u32, ParseError> {
     number(value, 1, 100)
 }
 
-pub(super) fn versions(value: &str) -> Result<u32, Fault> {
+pub(super) fn versions(value: &str) -> Result<u32, ParseError> {
     number(value, 1, 100)
 }
 
-pub(super) fn socket_address(value: &str) -> Result<SocketAddr, Fault> {
-    value.parse().map_err(|_| Fault::Unexpected)
+pub(super) fn socket_address(value: &str) -> Result<SocketAddr, ParseError> {
+    value.parse().map_err(|_| ParseError::Unexpected)
 }
 
-pub(super) fn switch(value: &str) -> Result<bool, Fault> {
-    value.parse().map_err(|_| Fault::Unexpected)
+pub(super) fn switch(value: &str) -> Result<bool, ParseError> {
+    value.parse().map_err(|_| ParseError::Unexpected)
 }
 
-pub(super) fn worker_name(value: &str) -> Result<String, Fault> {
+pub(super) fn worker_name(value: &str) -> Result<String, ParseError> {
     accept(value.to_owned(), value.len() <= 128 && value.bytes().all(|b| b.is_ascii_graphic()))
 }
 
-pub(super) fn app_id(value: &str) -> Result<String, Fault> {
+pub(super) fn app_id(value: &str) -> Result<String, ParseError> {
     accept(value.to_owned(), value.len() <= 64 && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.'))
 }
 
-pub(super) fn text(value: &str) -> Result<String, Fault> {
+pub(super) fn text(value: &str) -> Result<String, ParseError> {
     accept(value.to_owned(), value.len() <= 256 && !value.chars().any(char::is_control) && value.trim() == value)
 }
 
 /// Strict, since the path is part of commands on servers.
-pub(super) fn project_root(value: &str) -> Result<String, Fault> {
+pub(super) fn project_root(value: &str) -> Result<String, ParseError> {
     let byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let part = |p: &str| !p.is_empty() && !matches!(p, "." | "..") && !p.starts_with('-') && p.bytes().all(byte);
     let valid = value.len() <= 200 && value.strip_prefix('/').is_some_and(|path| path.split('/').all(part));
     accept(value.to_owned(), valid)
 }
 
-pub(super) fn registry(value: &str) -> Result<String, Fault> {
+pub(super) fn registry(value: &str) -> Result<String, ParseError> {
     let (host, port) = value.split_once(':').map_or((value, None), |(host, port)| (host, Some(port)));
     let host = slipway_protocol::names::Host::new(host).is_ok() && !host.bytes().any(|b| b.is_ascii_uppercase());
     let port = port.is_none_or(|port| number::<u16>(port, 1, u16::MAX).is_ok());
     accept(value.to_owned(), host && port)
 }
 
-pub(super) fn log_filter(value: &str) -> Result<String, Fault> {
+pub(super) fn log_filter(value: &str) -> Result<String, ParseError> {
     EnvFilter::builder()
         .parse(value)
         .map(|_| value.to_owned())
-        .map_err(|error| Fault::Because(format!("is {value:?}, which can't be read: {error}")))
+        .map_err(|error| ParseError::Because(format!("is {value:?}, which can't be read: {error}")))
 }
 
-pub(super) fn log_format(value: &str) -> Result<LogFormat, Fault> {
+pub(super) fn log_format(value: &str) -> Result<LogFormat, ParseError> {
     match value {
         "json" => Ok(LogFormat::Json),
         "text" => Ok(LogFormat::Text),
-        _ => Err(Fault::Unexpected),
+        _ => Err(ParseError::Unexpected),
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use super::files::SecretFile;
-use super::parse::Fault;
-use super::variables::{Entry, GROUPS, Unset, Variable};
+use super::parse::ParseError;
+use super::variables::{GROUPS, Unset, Variable, VariableDoc};
 
 /// One mistake: the variable, and what is wrong with it. Never repeats a value that may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub struct ConfigMistake {
     /// The variable.
     pub variable: &'static str,
     /// What is wrong and what it should be, worded to follow the name.
@@ -18,13 +18,13 @@ pub struct Mistake {
 
 /// Every mistake of a configuration, in the order of `--help`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct Mistakes(pub Vec<Mistake>);
+pub struct ConfigMistakes(pub Vec<ConfigMistake>);
 
-impl std::fmt::Display for Mistakes {
+impl std::fmt::Display for ConfigMistakes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let noun = if self.0.len() == 1 { "mistake" } else { "mistakes" };
         writeln!(f, "{} {noun} in the configuration\n", self.0.len())?;
-        for Mistake { variable, problem } in &self.0 {
+        for ConfigMistake { variable, problem } in &self.0 {
             writeln!(f, "  {variable} {problem}")?;
         }
         write!(f, "\nhint: `slipway-worker --help` describes every variable")
@@ -32,14 +32,14 @@ impl std::fmt::Display for Mistakes {
 }
 
 /// Reads variables by their table entries.
-pub(super) struct Reader {
+pub(super) struct VariableReader {
     values: BTreeMap<String, OsString>,
-    mistakes: Vec<Mistake>,
+    mistakes: Vec<ConfigMistake>,
     /// What an operator should know though it's no mistake.
     pub(super) warnings: Vec<String>,
 }
 
-impl Reader {
+impl VariableReader {
     pub(super) fn new(values: BTreeMap<String, OsString>) -> Self {
         let mut reader = Self { values, mistakes: Vec::new(), warnings: Vec::new() };
         reader.warnings = reader.misspelt();
@@ -52,7 +52,7 @@ impl Reader {
         let Some(raw) = self.values.get(entry.name).filter(|raw| !raw.is_empty()) else {
             return self.unset(variable);
         };
-        let parsed = raw.to_str().ok_or(Fault::Because("isn't UTF-8".into())).and_then(variable.parse);
+        let parsed = raw.to_str().ok_or(ParseError::Because("isn't UTF-8".into())).and_then(variable.parse);
         match parsed {
             Ok(value) => Some(value),
             Err(fault) => {
@@ -90,15 +90,15 @@ impl Reader {
         self.values.get(variable.entry.name).is_some_and(|raw| !raw.is_empty())
     }
 
-    pub(super) fn mistake(&mut self, entry: &Entry, problem: String) {
-        self.mistakes.push(Mistake { variable: entry.name, problem });
+    pub(super) fn mistake(&mut self, entry: &VariableDoc, problem: String) {
+        self.mistakes.push(ConfigMistake { variable: entry.name, problem });
     }
 
     /// All mistakes, sorted as in the table.
-    pub(super) fn mistakes(mut self) -> Mistakes {
+    pub(super) fn mistakes(mut self) -> ConfigMistakes {
         let order: Vec<&str> = GROUPS.iter().flat_map(|group| group.entries).map(|entry| entry.name).collect();
         self.mistakes.sort_by_key(|mistake| order.iter().position(|name| *name == mistake.variable));
-        Mistakes(self.mistakes)
+        ConfigMistakes(self.mistakes)
     }
 
     /// Only near misses: Kubernetes itself sets `SLIPWAY_…_SERVICE_HOST` and the like in every container.
@@ -112,13 +112,13 @@ impl Reader {
     }
 }
 
-fn describe(entry: &Entry, value: &str, fault: Fault) -> String {
+fn describe(entry: &VariableDoc, value: &str, fault: ParseError) -> String {
     // '@' may follow a password, and what is long or has control characters may be a key.
     let shown = !entry.secret && value.len() <= 80 && !value.contains('@') && !value.chars().any(char::is_control);
     match fault {
-        Fault::Because(problem) => format!("{problem}; it must be {}", entry.expected),
-        Fault::Unexpected if shown => format!("is {value:?}, but must be {}", entry.expected),
-        Fault::Unexpected => format!("isn't valid (its value isn't repeated here); it must be {}", entry.expected),
+        ParseError::Because(problem) => format!("{problem}; it must be {}", entry.expected),
+        ParseError::Unexpected if shown => format!("is {value:?}, but must be {}", entry.expected),
+        ParseError::Unexpected => format!("isn't valid (its value isn't repeated here); it must be {}", entry.expected),
     }
 }
 

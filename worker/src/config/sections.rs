@@ -1,14 +1,14 @@
 //! The configuration section by section: what its variables say together.
 
-use slipway_deploy::retry::{Deadlines, Policy};
+use slipway_deploy::retry::{Deadlines, RetryPolicy};
 use slipway_deploy::{DeployerConfig, GithubCredential, RegistryCredential};
 
-use super::reader::Reader;
+use super::reader::VariableReader;
 use super::variables as var;
 use super::{ServersConfig, TelemetryConfig, WorkerConfig};
 use crate::scheduler::Limits;
 
-pub(super) fn worker(reader: &mut Reader) -> Option<WorkerConfig> {
+pub(super) fn worker(reader: &mut VariableReader) -> Option<WorkerConfig> {
     let name = if reader.is_set(&var::WORKER_NAME) { reader.take(&var::WORKER_NAME) } else { Some(own_name()) };
     let (concurrency, drain) = (reader.take(&var::CONCURRENCY), reader.take(&var::DRAIN_TIMEOUT));
     let (lease, attempts) = (reader.take(&var::LEASE), attempts(reader));
@@ -30,7 +30,7 @@ pub(super) fn worker(reader: &mut Reader) -> Option<WorkerConfig> {
     })
 }
 
-fn deadlines(reader: &mut Reader) -> Option<Deadlines> {
+fn deadlines(reader: &mut VariableReader) -> Option<Deadlines> {
     let (stage, deployment) = (reader.take(&var::STAGE_TIMEOUT), reader.take(&var::DEPLOYMENT_TIMEOUT));
     let request = reader.take(&var::REQUEST_MAX_AGE);
     Some(Deadlines { stage: stage?, deployment: deployment?, request: request?, ..Deadlines::DEFAULT })
@@ -46,7 +46,7 @@ fn own_name() -> String {
     format!("{host}-{}", std::process::id())
 }
 
-fn attempts(reader: &mut Reader) -> Option<Policy> {
+fn attempts(reader: &mut VariableReader) -> Option<RetryPolicy> {
     let attempts = reader.take(&var::MAX_ATTEMPTS);
     let (initial, max) = (reader.take(&var::RETRY_INITIAL), reader.take(&var::RETRY_MAX));
     let (initial, max) = (initial?, max?);
@@ -55,10 +55,10 @@ fn attempts(reader: &mut Reader) -> Option<Policy> {
             format!("is {max:?}, shorter than SLIPWAY_RETRY_INITIAL ({initial:?}); raise it or lower the other");
         reader.mistake(&var::RETRY_MAX.entry, problem);
     }
-    Some(Policy { initial, max, attempts: attempts?, ..Policy::ATTEMPTS })
+    Some(RetryPolicy { initial, max, attempts: attempts?, ..RetryPolicy::ATTEMPTS })
 }
 
-pub(super) fn servers(reader: &mut Reader) -> Option<ServersConfig> {
+pub(super) fn servers(reader: &mut VariableReader) -> Option<ServersConfig> {
     if !reader.is_set(&var::SSH_KEY_FILE) && !reader.is_set(&var::AGE_IDENTITY_FILE) {
         let problem =
             "is missing, and so is SLIPWAY_AGE_IDENTITY_FILE; without one of them no server can be logged in to";
@@ -69,7 +69,7 @@ pub(super) fn servers(reader: &mut Reader) -> Option<ServersConfig> {
     Some(ServersConfig { ssh_key, age_identity, age_identity_file, trust_new: reader.take(&var::TRUST_NEW_SERVERS)? })
 }
 
-pub(super) fn deployer(reader: &mut Reader) -> Option<DeployerConfig> {
+pub(super) fn deployer(reader: &mut VariableReader) -> Option<DeployerConfig> {
     let github = github(reader);
     let image_registry = reader.take(&var::REGISTRY);
     let registry = registry(reader, image_registry.as_deref().unwrap_or_default());
@@ -92,7 +92,7 @@ pub(super) fn deployer(reader: &mut Reader) -> Option<DeployerConfig> {
     })
 }
 
-fn github(reader: &mut Reader) -> Option<GithubCredential> {
+fn github(reader: &mut VariableReader) -> Option<GithubCredential> {
     let set = (
         reader.is_set(&var::GITHUB_APP_ID),
         reader.is_set(&var::GITHUB_APP_KEY_FILE),
@@ -115,7 +115,7 @@ fn github(reader: &mut Reader) -> Option<GithubCredential> {
     None
 }
 
-fn registry(reader: &mut Reader, registry: &str) -> Option<RegistryCredential> {
+fn registry(reader: &mut VariableReader, registry: &str) -> Option<RegistryCredential> {
     let set = (reader.is_set(&var::REGISTRY_USERNAME), reader.is_set(&var::REGISTRY_PASSWORD_FILE));
     let username = reader.take(&var::REGISTRY_USERNAME);
     let password = reader.secret(&var::REGISTRY_PASSWORD_FILE);
@@ -128,7 +128,7 @@ fn registry(reader: &mut Reader, registry: &str) -> Option<RegistryCredential> {
     None
 }
 
-pub(super) fn telemetry(reader: &mut Reader, worker: Option<&WorkerConfig>) -> Option<TelemetryConfig> {
+pub(super) fn telemetry(reader: &mut VariableReader, worker: Option<&WorkerConfig>) -> Option<TelemetryConfig> {
     let (filter, format) = (reader.take(&var::LOG), reader.take(&var::LOG_FORMAT));
     let export = reader.take(&var::OTLP_ENDPOINT).is_some();
     let instance = worker.map(|worker| worker.name.clone()).unwrap_or_default();

@@ -4,8 +4,8 @@ use reqwest::Url;
 use secrecy::SecretString;
 use tokio_postgres::config::Host;
 
-use super::parse::Fault;
-use crate::amqp::{Address, NotAnAddress};
+use super::parse::ParseError;
+use crate::amqp::{BrokerAddress, NotAnAddress};
 
 /// A URL that holds a password. `Debug` and `Display` leave password and query out.
 #[derive(Clone)]
@@ -34,27 +34,30 @@ impl std::fmt::Debug for ConnectionUrl {
     }
 }
 
-/// One URL or a list of them, as [`Address::list`] reads it.
-pub(super) fn amqp_url(value: &str) -> Result<ConnectionUrl, Fault> {
-    let addresses = Address::list(value).map_err(|NotAnAddress(place)| match value.trim().contains([',', ' ']) {
-        false => Fault::Unexpected,
-        true => Fault::Because(format!("holds an address (number {place}) that isn't amqp:// or amqps:// with a host")),
-    })?;
-    let shown: Vec<_> = addresses.iter().map(Address::with_user).collect();
+/// One URL or a list of them, as [`BrokerAddress::list`] reads it.
+pub(super) fn amqp_url(value: &str) -> Result<ConnectionUrl, ParseError> {
+    let addresses =
+        BrokerAddress::list(value).map_err(|NotAnAddress(place)| match value.trim().contains([',', ' ']) {
+            false => ParseError::Unexpected,
+            true => ParseError::Because(format!(
+                "holds an address (number {place}) that isn't amqp:// or amqps:// with a host"
+            )),
+        })?;
+    let shown: Vec<_> = addresses.iter().map(BrokerAddress::with_user).collect();
     Ok(ConnectionUrl { url: value.into(), shown: shown.join(", ") })
 }
 
 /// The client library's own parser decides, so that nothing passes here that fails later. Its error isn't repeated: of
 /// a badly encoded URL it may quote a part of the password. The shown form is put together from the parsed parts, since
 /// several hosts aren't a WHATWG URL.
-pub(super) fn database_url(value: &str) -> Result<ConnectionUrl, Fault> {
+pub(super) fn database_url(value: &str) -> Result<ConnectionUrl, ParseError> {
     if !value.starts_with("postgres://") && !value.starts_with("postgresql://") {
-        return Err(Fault::Unexpected);
+        return Err(ParseError::Unexpected);
     }
-    let config = value.parse::<tokio_postgres::Config>().map_err(|_| Fault::Unexpected)?;
+    let config = value.parse::<tokio_postgres::Config>().map_err(|_| ParseError::Unexpected)?;
     let hosts: Vec<String> = config.get_hosts().iter().zip(ports(&config)).map(|(host, port)| at(host, port)).collect();
     let (Some(user), Some(database), false) = (config.get_user(), config.get_dbname(), hosts.is_empty()) else {
-        return Err(Fault::Unexpected);
+        return Err(ParseError::Unexpected);
     };
     let password = if config.get_password().is_some() { ":***" } else { "" };
     let shown = format!("postgresql://{user}{password}@{}/{database}", hosts.join(","));
@@ -75,23 +78,23 @@ fn at(host: &Host, port: u16) -> String {
 }
 
 /// An HTTP(S) URL that others are appended to: without credentials, query and final slash.
-pub(super) fn base_url(value: &str) -> Result<String, Fault> {
+pub(super) fn base_url(value: &str) -> Result<String, ParseError> {
     let url = http_url(value)?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Fault::Because("holds a user or a password, which belong into files of their own".into()));
+        return Err(ParseError::Because("holds a user or a password, which belong into files of their own".into()));
     }
     Ok(value.trim_end_matches('/').to_owned())
 }
 
-pub(super) fn otlp_endpoint(value: &str) -> Result<String, Fault> {
+pub(super) fn otlp_endpoint(value: &str) -> Result<String, ParseError> {
     base_url(value)
 }
 
-fn http_url(value: &str) -> Result<Url, Fault> {
-    let url = Url::parse(value).map_err(|_| Fault::Unexpected)?;
+fn http_url(value: &str) -> Result<Url, ParseError> {
+    let url = Url::parse(value).map_err(|_| ParseError::Unexpected)?;
     let valid = matches!(url.scheme(), "http" | "https")
         && url.host_str().is_some_and(|host| !host.is_empty())
         && url.query().is_none()
         && url.fragment().is_none();
-    if valid { Ok(url) } else { Err(Fault::Unexpected) }
+    if valid { Ok(url) } else { Err(ParseError::Unexpected) }
 }

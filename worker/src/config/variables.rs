@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::files::{self, CaFile, SealingKeys, SecretFile};
-use super::parse::{self, Fault, LogFormat};
+use super::parse::{self, LogFormat, ParseError};
 use super::url::ConnectionUrl;
 
 /// What applies when a variable is unset. An empty variable counts as unset.
@@ -24,7 +24,7 @@ pub enum Unset {
 
 /// What a reader of `--help` learns about a variable.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry {
+pub struct VariableDoc {
     /// The variable's name.
     pub name: &'static str,
     /// What applies when it's unset.
@@ -41,8 +41,8 @@ pub struct Entry {
 #[derive(Debug, Clone, Copy)]
 pub struct Variable<T> {
     /// Its documentation.
-    pub entry: Entry,
-    pub(super) parse: fn(&str) -> Result<T, Fault>,
+    pub entry: VariableDoc,
+    pub(super) parse: fn(&str) -> Result<T, ParseError>,
 }
 
 impl<T> Variable<T> {
@@ -57,11 +57,11 @@ impl<T> Variable<T> {
 
 /// Variables that belong together, under a heading of `--help`.
 #[derive(Debug, Clone, Copy)]
-pub struct Group {
+pub struct VariableGroup {
     /// The heading.
     pub title: &'static str,
     /// The variables, in reading order.
-    pub entries: &'static [Entry],
+    pub entries: &'static [VariableDoc],
 }
 
 macro_rules! variables {
@@ -70,13 +70,13 @@ macro_rules! variables {
         $($(
             #[doc = $about]
             pub const $id: Variable<$type> = Variable {
-                entry: Entry { name: $name, unset: $unset, about: $about, expected: $expected, secret: $secret },
+                entry: VariableDoc { name: $name, unset: $unset, about: $about, expected: $expected, secret: $secret },
                 parse: $parse,
             };
         )*)*
 
         /// The whole table, in the order of `--help`.
-        pub const GROUPS: &[Group] = &[$(Group { title: $title, entries: &[$($id.entry,)*] },)*];
+        pub const GROUPS: &[VariableGroup] = &[$(VariableGroup { title: $title, entries: &[$($id.entry,)*] },)*];
 
         /// Names of variables whose default doesn't pass their own parser; always empty, as a test proves.
         #[cfg(test)]

@@ -10,19 +10,19 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use slipway_deploy::retry::Policy;
+use slipway_deploy::retry::RetryPolicy;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::amqp::{self, AmqpError, Broker, Link, LinkState, PublishError, Publisher};
+use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, ConnectionState, PublishError, Publisher};
 use crate::message::Outgoing;
 use crate::metrics::Metrics;
 use crate::readiness::{Condition, Readiness};
 use crate::store::{RelayLease, Store, StoreError, Wakeups};
-use crate::trouble::Trouble;
-use page::Resting;
+use crate::trouble::OutageLog;
+use page::RestingLines;
 
 /// Messages that are read and marked at once.
 const PAGE: u32 = 200;
@@ -43,15 +43,19 @@ const MEASURE: Duration = Duration::from_secs(5);
 pub(crate) const PASS: Duration = Duration::from_secs(2);
 /// How long a message rests that the broker returned or refused, before it's sent again: nobody has bound a queue for
 /// it, a subscriber's queue is full, or a queue's leader is just elected.
-pub(crate) const REST: Policy =
-    Policy { initial: Duration::from_millis(500), max: Duration::from_secs(30), multiplier: 2.0, attempts: u32::MAX };
+pub(crate) const REST: RetryPolicy = RetryPolicy {
+    initial: Duration::from_millis(500),
+    max: Duration::from_secs(30),
+    multiplier: 2.0,
+    attempts: u32::MAX,
+};
 
 /// Publishes what the outbox holds.
 pub struct Relay {
     /// The outbox.
     pub store: Store,
     /// Where it goes.
-    pub broker: Broker,
+    pub broker: BrokerEndpoints,
     /// Told whether the broker takes messages.
     pub readiness: Readiness,
     /// Where the intake wants canaries.
@@ -61,7 +65,7 @@ pub struct Relay {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum RelayError {
     #[error(transparent)]
     Broker(#[from] AmqpError),
     #[error(transparent)]
@@ -69,14 +73,14 @@ enum Failed {
 }
 
 /// What is remembered between generations.
-struct Memory {
+struct RelayState {
     lease: Option<RelayLease>,
     /// When; `None` calls for a renewal before anything else is sent. As long as the lease's fence is the newest, nobody
     /// else was the relay meanwhile.
     renewed: Option<Instant>,
-    resting: Resting,
+    resting: RestingLines,
     canary_sent: Option<(String, Instant)>,
-    database: Trouble,
+    database: OutageLog,
 }
 
 impl Relay {
@@ -92,8 +96,8 @@ impl Relay {
     /// Generation after generation.
     async fn relay(&self) {
         let wakeups = self.store.listen();
-        let (resting, database) = (Resting::new(), Trouble::of("relay"));
-        let mut memory = Memory { lease: None, renewed: None, resting, canary_sent: None, database };
+        let (resting, database) = (RestingLines::new(), OutageLog::of("relay"));
+        let mut memory = RelayState { lease: None, renewed: None, resting, canary_sent: None, database };
         let mut generations = self.broker.generations("publish");
         // A broker that can't be reached at the end isn't waited for: the next relay goes on.
         while let Some(link) = generations.next(&self.finish).await {
@@ -114,7 +118,12 @@ impl Relay {
     }
 
     /// One connection's life; `Ok` when all was sent after the end was asked for, or when it can't be.
-    async fn generation(&self, link: &Link, wakeups: &Wakeups, memory: &mut Memory) -> Result<(), AmqpError> {
+    async fn generation(
+        &self,
+        link: &BrokerConnection,
+        wakeups: &Wakeups,
+        memory: &mut RelayState,
+    ) -> Result<(), AmqpError> {
         amqp::declare(&link.channel().await?).await?;
         let mut publishers = try_join_all((0..CHANNELS).map(|_| Publisher::open(link))).await?;
         tokio::select! {
@@ -125,28 +134,28 @@ impl Relay {
     }
 
     /// Tells whether the broker takes messages until the connection is gone, and gives the reason of that.
-    async fn watch(&self, link: &Link) -> String {
+    async fn watch(&self, link: &BrokerConnection) -> String {
         loop {
             let state = link.state();
             match &state {
-                LinkState::Up => self.readiness.met(Condition::BrokerPublisher),
-                LinkState::Blocked(reason) => {
+                ConnectionState::Up => self.readiness.met(Condition::BrokerPublisher),
+                ConnectionState::Blocked(reason) => {
                     tracing::warn!(reason, "the broker is in alarm and takes no messages: what is to be told waits");
                     let why = format!("the broker is in alarm and takes no messages: {reason}");
                     self.readiness.unmet(Condition::BrokerPublisher, why);
                 }
-                LinkState::Down(reason) => return reason.clone(),
+                ConnectionState::Down(reason) => return reason.clone(),
             }
             link.changed(&state).await;
         }
     }
 
     /// A broker in alarm isn't waited for at the end: the next relay goes on.
-    async fn stuck_at_the_end(&self, link: &Link) {
+    async fn stuck_at_the_end(&self, link: &BrokerConnection) {
         self.finish.cancelled().await;
         loop {
             let state = link.state();
-            if matches!(state, LinkState::Blocked(_)) {
+            if matches!(state, ConnectionState::Blocked(_)) {
                 return;
             }
             link.changed(&state).await;
@@ -156,10 +165,10 @@ impl Relay {
     /// Publishes until a channel breaks. A database that fails is waited for: the broker isn't to blame.
     async fn publish(
         &self,
-        link: &Link,
+        link: &BrokerConnection,
         publishers: &mut [Publisher],
         wakeups: &Wakeups,
-        memory: &mut Memory,
+        memory: &mut RelayState,
     ) -> Result<(), AmqpError> {
         loop {
             let finishing = self.finish.is_cancelled();
@@ -172,14 +181,14 @@ impl Relay {
                     memory.database.note(Ok(()));
                     through
                 }
-                Err(Failed::Broker(error)) => return Err(error),
-                Err(Failed::Database(_)) if finishing => return Ok(()),
-                Err(Failed::Database(error @ StoreError::LeaseLost)) => {
+                Err(RelayError::Broker(error)) => return Err(error),
+                Err(RelayError::Database(_)) if finishing => return Ok(()),
+                Err(RelayError::Database(error @ StoreError::LeaseLost)) => {
                     memory.renewed = None;
                     tracing::warn!(%error, "whoever relays now publishes again what this worker has just published");
                     continue;
                 }
-                Err(Failed::Database(error)) => {
+                Err(RelayError::Database(error)) => {
                     memory.renewed = None;
                     memory.database.note(Err(error));
                     tokio::time::sleep(POLL).await;
@@ -197,7 +206,7 @@ impl Relay {
         }
     }
 
-    async fn keep_lease(&self, memory: &mut Memory) -> Result<Option<RelayLease>, StoreError> {
+    async fn keep_lease(&self, memory: &mut RelayState) -> Result<Option<RelayLease>, StoreError> {
         if memory.lease.is_none() || memory.renewed.is_none_or(|at| at.elapsed() >= LEASE / 3) {
             let held = memory.lease;
             let (asked, taken) = (Instant::now(), self.store.lease_relay(held, LEASE).await?);
@@ -213,7 +222,7 @@ impl Relay {
 
     /// Sends what waits, if this is the relay; false when there is more. What the broker didn't take rests and waits
     /// for another time, perhaps for another relay.
-    async fn pass(&self, publishers: &[Publisher], memory: &mut Memory) -> Result<bool, Failed> {
+    async fn pass(&self, publishers: &[Publisher], memory: &mut RelayState) -> Result<bool, RelayError> {
         let Some(lease) = self.keep_lease(memory).await? else { return Ok(true) };
         tokio::select! {
             through = self.send_pages(publishers, lease, &mut memory.resting) => through,
@@ -238,7 +247,7 @@ impl Relay {
     }
 
     /// A message to the worker itself, to see that what is published arrives.
-    async fn send_canary(&self, publishers: &[Publisher], memory: &mut Memory) -> Result<(), AmqpError> {
+    async fn send_canary(&self, publishers: &[Publisher], memory: &mut RelayState) -> Result<(), AmqpError> {
         let (Some(queue), Some(publisher)) = (self.canary.borrow().clone(), publishers.first()) else { return Ok(()) };
         if memory.canary_sent.as_ref().is_some_and(|(to, at)| *to == queue && at.elapsed() < CANARY) {
             return Ok(());

@@ -7,20 +7,20 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::{Failed, PAGE, PAGE_BYTES, PASS, REST, Relay};
+use super::{PAGE, PAGE_BYTES, PASS, REST, Relay, RelayError};
 use crate::amqp::{PublishError, Publisher};
-use crate::crash::{self, Step};
+use crate::crash::{self, Failpoint};
 use crate::metrics::Metrics;
-use crate::store::{Line, OutboxRow, Page, RelayLease, Sent};
+use crate::store::{OrderingKey, OutboxPage, OutboxRow, PublishOutcome, RelayLease};
 use crate::telemetry;
 
 /// Lines that the broker took no message of: when to try again, and how often it was tried.
-pub(super) type Resting = HashMap<Line, (Instant, u32)>;
+pub(super) type RestingLines = HashMap<OrderingKey, (Instant, u32)>;
 
 /// What became of a line's messages in a page.
 #[derive(Default)]
-struct Went {
-    sent: Vec<Sent>,
+struct SendOutcome {
+    sent: Vec<PublishOutcome>,
     stopped: Option<PublishError>,
 }
 
@@ -30,15 +30,15 @@ impl Relay {
         &self,
         publishers: &[Publisher],
         lease: RelayLease,
-        resting: &mut Resting,
-    ) -> Result<bool, Failed> {
+        resting: &mut RestingLines,
+    ) -> Result<bool, RelayError> {
         let begun = Instant::now();
         let mut through = false;
         while !through && begun.elapsed() < PASS {
             let now = Instant::now();
-            let held: Vec<Line> =
+            let held: Vec<OrderingKey> =
                 resting.iter().filter(|(_, (until, _))| *until > now).map(|(line, _)| *line).collect();
-            let Page { rows, more } = self.store.waiting_messages(&held, PAGE, PAGE_BYTES).await?;
+            let OutboxPage { rows, more } = self.store.waiting_messages(&held, PAGE, PAGE_BYTES).await?;
             through = !more;
             if !rows.is_empty() {
                 let span = span(&rows);
@@ -55,10 +55,10 @@ impl Relay {
         publishers: &[Publisher],
         lease: RelayLease,
         rows: Vec<OutboxRow>,
-        resting: &mut Resting,
-    ) -> Result<(), Failed> {
+        resting: &mut RestingLines,
+    ) -> Result<(), RelayError> {
         let mut lines: BTreeMap<i64, Vec<OutboxRow>> = BTreeMap::new();
-        let mut first: HashMap<Line, i64> = HashMap::new();
+        let mut first: HashMap<OrderingKey, i64> = HashMap::new();
         for row in rows {
             let position = *first.entry(row.line).or_insert(row.position);
             lines.entry(position).or_default().push(row);
@@ -92,16 +92,16 @@ impl Relay {
 }
 
 /// Sends the messages of one line, each when the one before is confirmed, up to the first that the broker doesn't take.
-async fn send_line(publisher: &Publisher, line: &[OutboxRow]) -> Went {
-    let mut went = Went::default();
+async fn send_line(publisher: &Publisher, line: &[OutboxRow]) -> SendOutcome {
+    let mut went = SendOutcome::default();
     for row in line {
         match send(publisher, row).await {
             Ok(()) => {
-                went.sent.push(Sent { position: row.position, routed: true });
+                went.sent.push(PublishOutcome { position: row.position, routed: true });
                 Metrics::get().published("routed");
             }
             Err(PublishError::Returned { .. }) if !row.must_route => {
-                went.sent.push(Sent { position: row.position, routed: false });
+                went.sent.push(PublishOutcome { position: row.position, routed: false });
                 Metrics::get().published("unrouted");
             }
             Err(error) => {
@@ -114,8 +114,8 @@ async fn send_line(publisher: &Publisher, line: &[OutboxRow]) -> Went {
 }
 
 async fn send(publisher: &Publisher, row: &OutboxRow) -> Result<(), PublishError> {
-    let confirm = crash::around(Step::Publish, publisher.send(&row.message)).await?;
-    crash::around(Step::Confirm, confirm.wait()).await
+    let confirm = crash::around(Failpoint::Publish, publisher.send(&row.message)).await?;
+    crash::around(Failpoint::Confirm, confirm.wait()).await
 }
 
 fn span(rows: &[OutboxRow]) -> tracing::Span {
@@ -133,7 +133,7 @@ fn span(rows: &[OutboxRow]) -> tracing::Span {
     span
 }
 
-fn rest(resting: &mut Resting, row: &OutboxRow, error: &PublishError) {
+fn rest(resting: &mut RestingLines, row: &OutboxRow, error: &PublishError) {
     let tried = resting.get(&row.line).map_or(0, |(_, tried)| *tried) + 1;
     let delay = REST.delay(tried).unwrap_or(REST.max);
     resting.insert(row.line, (Instant::now() + delay, tried));

@@ -8,12 +8,12 @@ use slipway_deploy::StageError;
 use slipway_deploy::retry::Deadlines;
 use slipway_protocol::{CloudEvent, ErrorCode, ProjectReady};
 
-use crate::store::History;
+use crate::store::DeploymentHistory;
 
 /// Why nothing of it may be done any more, if that's so.
 pub(super) fn too_old(
     deadlines: &Deadlines,
-    past: &History,
+    past: &DeploymentHistory,
     event: &CloudEvent<ProjectReady>,
 ) -> Result<(), StageError> {
     if past.begun {
@@ -37,7 +37,7 @@ pub(super) fn too_old(
 }
 
 /// How long the deployment may still take.
-pub(super) fn left(deadlines: &Deadlines, past: &History) -> Duration {
+pub(super) fn left(deadlines: &Deadlines, past: &DeploymentHistory) -> Duration {
     deadlines.deployment.saturating_sub(since(past.now, past.started_at))
 }
 
@@ -66,8 +66,8 @@ mod tests {
         Deadlines { deployment: Duration::from_secs(100), request: Duration::from_secs(1000), ..Deadlines::DEFAULT }
     }
 
-    fn past(now: i64) -> History {
-        History {
+    fn past(now: i64) -> DeploymentHistory {
+        DeploymentHistory {
             now: at(now),
             accepted_at: at(5000),
             started_at: at(5000),
@@ -84,7 +84,7 @@ mod tests {
         event
     }
 
-    fn code(past: &History, event: &CloudEvent<ProjectReady>) -> Option<ErrorCode> {
+    fn code(past: &DeploymentHistory, event: &CloudEvent<ProjectReady>) -> Option<ErrorCode> {
         too_old(&limits(), past, event).err().map(|error| error.code)
     }
 
@@ -96,13 +96,13 @@ mod tests {
         assert_eq!(code(&past(5001), &event(Some(4001), None)), expired, "in RabbitMQ");
         assert_eq!(code(&past(5001), &event(Some(9000), None)), None, "a producer whose clock is ahead");
         assert_eq!(code(&past(5001), &event(None, Some(5001))), expired, "by its own word");
-        let replayed = History { replayed: true, ..past(5001) };
+        let replayed = DeploymentHistory { replayed: true, ..past(5001) };
         assert_eq!(code(&replayed, &event(Some(1), None)), None, "an operator knows how old it is");
     }
 
     #[test]
     fn what_has_begun_is_bounded_by_the_deployments_deadline_alone() {
-        let begun = |now| History { begun: true, ..past(now) };
+        let begun = |now| DeploymentHistory { begun: true, ..past(now) };
         assert_eq!(code(&begun(5099), &event(Some(1), Some(5001))), None);
         assert_eq!(left(&limits(), &begun(5099)), Duration::from_secs(1));
         assert_eq!(code(&begun(5100), &event(None, None)), Some(ErrorCode::DeploymentOverdue));

@@ -4,22 +4,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_deploy::{Hold, StageError, Work};
+use slipway_deploy::{DeploymentWork, LeaseGuard, StageError};
 use slipway_protocol::{DeploymentId, ErrorCode, Stage};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::brake::{Brake, WIND_UP, Why};
-use super::keep::{Prepared, keep, persist, prepare, sure_until};
-use super::reporter::{self, Teller};
+use super::brake::{Canceller, StopReason, WIND_UP};
+use super::keep::{PreparedWork, keep, persist, prepare, sure_until};
+use super::reporter::{self, ProgressSender};
 use super::{Runner, age};
 use crate::scheduler::MAX_INTERRUPTIONS;
-use crate::store::{Boundary, Claim, ServerRecord, StageEnd, StoreError};
+use crate::store::{AttemptSummary, Boundary, Claim, ServerRecord, StoreError};
 use crate::telemetry;
 
 /// How an attempt came to its end.
-pub(super) enum Ended {
+pub(super) enum AttemptEnd {
     /// Every stage is done.
     Done { url: Option<String> },
     /// A stage failed; `open` is how long the server's circuit is open since.
@@ -36,7 +36,7 @@ pub(super) enum Ended {
     Lost,
 }
 
-impl From<StoreError> for Ended {
+impl From<StoreError> for AttemptEnd {
     fn from(error: StoreError) -> Self {
         let error = format!("{:#}", anyhow::Error::from(error));
         tracing::warn!(error, "the attempt ends without a word; whoever claims it next goes on");
@@ -51,14 +51,14 @@ pub(super) fn mistrust() -> StageError {
 }
 
 /// An attempt under way.
-pub(super) struct Run<'a> {
+pub(super) struct RunningAttempt<'a> {
     pub runner: &'a Runner,
     pub claim: &'a Claim,
-    pub brake: &'a Brake,
-    pub hold: Hold,
+    pub brake: &'a Canceller,
+    pub hold: LeaseGuard,
     /// Absent until it's begun.
-    pub pipeline: Option<Begun>,
-    pub seen: StageEnd,
+    pub pipeline: Option<RunningPipeline>,
+    pub seen: AttemptSummary,
     /// Whether a release was begun on the project, by this attempt or any before, that hasn't proven itself.
     pub unsettled: bool,
     /// When the deployment as a whole has taken too long.
@@ -66,9 +66,9 @@ pub(super) struct Run<'a> {
 }
 
 /// The pipeline's side of an attempt.
-pub(super) struct Begun {
-    pub attempt: Box<dyn super::Attempt>,
-    pub teller: Arc<Teller>,
+pub(super) struct RunningPipeline {
+    pub attempt: Box<dyn super::PipelineAttempt>,
+    pub teller: Arc<ProgressSender>,
     pub input_hash: Vec<u8>,
     writer: tokio::task::JoinHandle<()>,
 }
@@ -96,8 +96,8 @@ pub(super) async fn carry_out(runner: &Runner, claim: Claim, asked: Instant, wis
         tracing::info!("attempt begins");
         let (sure, until) = watch::channel(sure_until(asked, runner.settings.lease));
         let fence = u64::try_from(lease.fence.get()).unwrap_or_default();
-        let brake = Brake::new();
-        let mut run = Run::new(runner, &claim, &brake, Hold::new(fence, until));
+        let brake = Canceller::new();
+        let mut run = RunningAttempt::new(runner, &claim, &brake, LeaseGuard::new(fence, until));
         let written = {
             let work = run.whole();
             tokio::pin!(work);
@@ -106,7 +106,7 @@ pub(super) async fn carry_out(runner: &Runner, claim: Claim, asked: Instant, wis
                 () = keep(runner, &lease, &sure, &brake, wishes) => {
                     // The running command must be dead before anybody may take this for over; what hangs beside it, a
                     // write that no database answers among it, isn't waited for.
-                    brake.pull(Why::LeaseLost);
+                    brake.pull(StopReason::LeaseLost);
                     let wound_up = tokio::time::timeout(WIND_UP, work).await;
                     wound_up.unwrap_or(Err(StoreError::LeaseLost))
                 }
@@ -140,15 +140,15 @@ fn pipeline_result(ended: &str) -> &'static str {
     }
 }
 
-impl<'a> Run<'a> {
-    fn new(runner: &'a Runner, claim: &'a Claim, brake: &'a Brake, hold: Hold) -> Self {
+impl<'a> RunningAttempt<'a> {
+    fn new(runner: &'a Runner, claim: &'a Claim, brake: &'a Canceller, hold: LeaseGuard) -> Self {
         Self {
             runner,
             claim,
             brake,
             hold,
             pipeline: None,
-            seen: StageEnd::default(),
+            seen: AttemptSummary::default(),
             unsettled: false,
             overdue_at: Instant::now() + runner.settings.deadlines.deployment,
         }
@@ -164,7 +164,7 @@ impl<'a> Run<'a> {
     }
 
     async fn close(mut self) {
-        let Some(Begun { attempt, teller, writer, .. }) = self.pipeline.take() else { return };
+        let Some(RunningPipeline { attempt, teller, writer, .. }) = self.pipeline.take() else { return };
         let closed = async {
             attempt.close().await;
             drop(teller);
@@ -177,35 +177,35 @@ impl<'a> Run<'a> {
 
     /// Begins what the pipeline does. Whatever stands against it, it gets as far as this where that can be, so that
     /// what was touched before can be put back.
-    async fn begin(&mut self) -> Result<(), Ended> {
+    async fn begin(&mut self) -> Result<(), AttemptEnd> {
         let Self { runner, claim, .. } = *self;
         let past = persist(|| runner.store.history(&claim.lease)).await?;
         self.unsettled = past.unsettled;
         self.overdue_at = Instant::now() + age::left(&runner.settings.deadlines, &past);
         let prepared = prepare(runner, claim, self.hold.clone()).await?;
         let refused = match prepared {
-            Ok(Prepared { work, server, refused }) => {
+            Ok(PreparedWork { work, server, refused }) => {
                 self.begin_with(work, server);
                 refused.or_else(|| age::too_old(&runner.settings.deadlines, &past, &claim.event).err())
             }
             Err(error) => Some(error),
         };
         match (claim.boundary, refused) {
-            (Boundary::Cancelled, _) => Err(Ended::Cancelled),
-            (Boundary::Superseded(by), _) => Err(Ended::Superseded(by)),
-            (Boundary::GoOn, _) if claim.interruptions > MAX_INTERRUPTIONS => Err(Ended::GivenUp),
-            (Boundary::GoOn, Some(error)) => Err(Ended::Failed { error, stage: None, open: None }),
+            (Boundary::Cancelled, _) => Err(AttemptEnd::Cancelled),
+            (Boundary::Superseded(by), _) => Err(AttemptEnd::Superseded(by)),
+            (Boundary::GoOn, _) if claim.interruptions > MAX_INTERRUPTIONS => Err(AttemptEnd::GivenUp),
+            (Boundary::GoOn, Some(error)) => Err(AttemptEnd::Failed { error, stage: None, open: None }),
             (Boundary::GoOn, None) => Ok(()),
         }
     }
 
-    fn begin_with(&mut self, work: Work, server: ServerRecord) {
+    fn begin_with(&mut self, work: DeploymentWork, server: ServerRecord) {
         let Self { runner, claim, .. } = *self;
         let (teller, writer) =
             reporter::channel(runner.store.clone(), claim.lease.clone(), claim.attempt, server, self.brake.clone());
         let writer = tokio::spawn(writer.run().in_current_span());
         let input_hash = runner.pipeline.input_hash(&work);
         let attempt = runner.pipeline.begin(work, teller.clone(), self.brake.stop());
-        self.pipeline = Some(Begun { attempt, teller, input_hash, writer });
+        self.pipeline = Some(RunningPipeline { attempt, teller, input_hash, writer });
     }
 }

@@ -13,7 +13,7 @@ pub(crate) const WIND_UP: Duration = bounds::KILL_GRACE.saturating_add(Duration:
 
 /// Why an attempt is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum StopReason {
     /// Another worker may act on the project.
     LeaseLost,
     /// Somebody asked to cancel the deployment.
@@ -31,14 +31,14 @@ pub(super) enum Why {
 /// Pulled once: the first reason counts. What is put back afterwards ends only when the lease is lost, or when the
 /// server may be another one.
 #[derive(Debug, Clone)]
-pub(super) struct Brake {
-    why: Arc<OnceLock<Why>>,
+pub(super) struct Canceller {
+    why: Arc<OnceLock<StopReason>>,
     stop: CancellationToken,
     hands_off: CancellationToken,
     lost: CancellationToken,
 }
 
-impl Brake {
+impl Canceller {
     pub(super) fn new() -> Self {
         let lost = CancellationToken::new();
         let hands_off = lost.child_token();
@@ -46,17 +46,17 @@ impl Brake {
     }
 
     /// Ends the running command.
-    pub(super) fn pull(&self, why: Why) {
+    pub(super) fn pull(&self, why: StopReason) {
         let _ = self.why.set(why);
         match why {
-            Why::LeaseLost => self.lost.cancel(),
-            Why::Mistrust => self.hands_off.cancel(),
+            StopReason::LeaseLost => self.lost.cancel(),
+            StopReason::Mistrust => self.hands_off.cancel(),
             _ => self.stop.cancel(),
         }
     }
 
     /// Why it was pulled, if it was.
-    pub(super) fn pulled(&self) -> Option<Why> {
+    pub(super) fn pulled(&self) -> Option<StopReason> {
         self.why.get().copied()
     }
 
@@ -87,15 +87,18 @@ mod tests {
 
     #[test]
     fn the_first_reason_counts_but_a_lost_lease_and_another_server_stop_what_comes_after_it_too() {
-        for worse in [Why::LeaseLost, Why::Mistrust] {
-            let brake = Brake::new();
-            brake.pull(Why::Cancelled);
+        for worse in [StopReason::LeaseLost, StopReason::Mistrust] {
+            let brake = Canceller::new();
+            brake.pull(StopReason::Cancelled);
             let settling = brake.hands_off();
             assert!(brake.stop().is_cancelled() && !settling.is_cancelled());
             brake.pull(worse);
             assert!(settling.is_cancelled());
-            assert_eq!((brake.is_lost(), brake.is_mistrusted()), (worse == Why::LeaseLost, worse == Why::Mistrust));
-            assert_eq!(brake.pulled(), Some(Why::Cancelled));
+            assert_eq!(
+                (brake.is_lost(), brake.is_mistrusted()),
+                (worse == StopReason::LeaseLost, worse == StopReason::Mistrust)
+            );
+            assert_eq!(brake.pulled(), Some(StopReason::Cancelled));
         }
     }
 }

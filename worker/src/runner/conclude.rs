@@ -8,36 +8,38 @@ use slipway_protocol::{DeploymentId, ErrorCode, Outcome, Stage};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::attempt::{Ended, Run};
+use super::attempt::{AttemptEnd, RunningAttempt};
 use super::keep::persist;
 use crate::metrics::Metrics;
-use crate::scheduler::{MAX_INTERRUPTIONS, Next, Tries, after_failure};
-use crate::store::{End, INTERRUPTED, Scheduled, StoreError, too_often};
+use crate::scheduler::{AttemptCounts, MAX_INTERRUPTIONS, RetryDecision, after_failure};
+use crate::store::{DeploymentEnd, INTERRUPTED, RetryOutcome, StoreError, too_often};
 
-impl Run<'_> {
+impl RunningAttempt<'_> {
     /// Writes what follows from the end; gives a word for it.
-    pub(super) async fn conclude(&mut self, ended: Ended) -> Result<&'static str, StoreError> {
+    pub(super) async fn conclude(&mut self, ended: AttemptEnd) -> Result<&'static str, StoreError> {
         match ended {
-            Ended::Done { url } => self.finish(End::Succeeded { url }).await,
-            Ended::Cancelled => self.cancelled().await,
-            Ended::Superseded(by) => self.superseded(by).await,
-            Ended::GivenUp => {
+            AttemptEnd::Done { url } => self.finish(DeploymentEnd::Succeeded { url }).await,
+            AttemptEnd::Cancelled => self.cancelled().await,
+            AttemptEnd::Superseded(by) => self.superseded(by).await,
+            AttemptEnd::GivenUp => {
                 let error = StageError::new(ErrorCode::InterruptedTooOften, too_often(self.claim.interruptions));
                 tracing::Span::current().record("error.type", error.code.as_str());
                 self.failed_for_good(error, None, INTERRUPTED).await
             }
-            Ended::Drained => self.interrupt().await,
-            Ended::Lost => Err(StoreError::LeaseLost),
-            Ended::Failed { error, stage, open } => {
+            AttemptEnd::Drained => self.interrupt().await,
+            AttemptEnd::Lost => Err(StoreError::LeaseLost),
+            AttemptEnd::Failed { error, stage, open } => {
                 tracing::Span::current().record("error.type", error.code.as_str());
-                let tries = Tries { attempt: self.claim.attempt, waits: self.claim.waits };
+                let tries = AttemptCounts { attempt: self.claim.attempt, waits: self.claim.waits };
                 let in_time = |delay: Duration| Instant::now() + delay < self.overdue_at;
                 let reason = match after_failure(&self.runner.settings.attempts, tries, &error, open) {
-                    Next::Retry(delay) if in_time(delay) => return self.again(&error, stage, delay, true).await,
-                    Next::Wait(open) if in_time(open) => return self.again(&error, stage, open, false).await,
-                    Next::Retry(_) | Next::Wait(_) => "overdue",
-                    Next::Permanent => "permanent",
-                    Next::Exhausted => "exhausted",
+                    RetryDecision::Retry(delay) if in_time(delay) => {
+                        return self.again(&error, stage, delay, true).await;
+                    }
+                    RetryDecision::Wait(open) if in_time(open) => return self.again(&error, stage, open, false).await,
+                    RetryDecision::Retry(_) | RetryDecision::Wait(_) => "overdue",
+                    RetryDecision::Permanent => "permanent",
+                    RetryDecision::Exhausted => "exhausted",
                 };
                 self.failed_for_good(error, stage, reason).await
             }
@@ -60,18 +62,18 @@ impl Run<'_> {
             }
         };
         match persist(schedule).await? {
-            Scheduled::At(_) => {
+            RetryOutcome::At(_) => {
                 Metrics::get().retried(error.code.as_str());
                 Ok("retry")
             }
-            Scheduled::Superseded(by) => self.superseded(by).await,
-            Scheduled::Cancelled => self.cancelled().await,
+            RetryOutcome::Superseded(by) => self.superseded(by).await,
+            RetryOutcome::Cancelled => self.cancelled().await,
         }
     }
 
     async fn cancelled(&mut self) -> Result<&'static str, StoreError> {
         match self.settle(false).await {
-            Ok(_) => self.finish(End::Cancelled).await,
+            Ok(_) => self.finish(DeploymentEnd::Cancelled).await,
             Err(cut) => self.cut_short(cut).await,
         }
     }
@@ -85,12 +87,12 @@ impl Run<'_> {
                 Err(cut) => return self.cut_short(cut).await,
             }
         }
-        self.finish(End::Superseded { by: Some(by) }).await
+        self.finish(DeploymentEnd::Superseded { by: Some(by) }).await
     }
 
-    async fn cut_short(&mut self, cut: Ended) -> Result<&'static str, StoreError> {
+    async fn cut_short(&mut self, cut: AttemptEnd) -> Result<&'static str, StoreError> {
         match cut {
-            Ended::Drained => self.interrupt().await,
+            AttemptEnd::Drained => self.interrupt().await,
             _ => Err(StoreError::LeaseLost),
         }
     }
@@ -107,7 +109,7 @@ impl Run<'_> {
         };
         let error = settled.told_in(error);
         let (failure, missing_secret) = (error.failure(stage), error.missing_secret);
-        self.finish(End::Failed { failure, missing_secret, reason }).await
+        self.finish(DeploymentEnd::Failed { failure, missing_secret, reason }).await
     }
 
     async fn interrupt(&mut self) -> Result<&'static str, StoreError> {
@@ -117,7 +119,7 @@ impl Run<'_> {
         Ok(became.outcome().map_or("interrupted", Outcome::as_str))
     }
 
-    async fn finish(&mut self, end: End) -> Result<&'static str, StoreError> {
+    async fn finish(&mut self, end: DeploymentEnd) -> Result<&'static str, StoreError> {
         // Nothing is told after the result.
         self.flush().await;
         if self.brake.is_lost() {
@@ -133,7 +135,7 @@ impl Run<'_> {
         );
         let (store, lease, seen) = (&self.runner.store, &self.claim.lease, &self.seen);
         let ended = match end {
-            End::Superseded { .. } => persist(|| store.give_way(lease, seen)).instrument(span).await?,
+            DeploymentEnd::Superseded { .. } => persist(|| store.give_way(lease, seen)).instrument(span).await?,
             end => Some(persist(|| store.finish(lease, &end, seen)).instrument(span).await?),
         };
         // The newer one was called off: this one is the newest again.

@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use slipway_deploy::{Hold, StageError, Target, Work};
+use slipway_deploy::{DeploymentWork, LeaseGuard, StageError, Target};
 use slipway_protocol::Action;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Runner;
-use super::brake::{Brake, Why};
-use crate::store::{Claim, Course, Lease, ServerRecord, StoreError};
-use crate::trouble::Trouble;
+use super::brake::{Canceller, StopReason};
+use crate::store::{Claim, Lease, RenewOutcome, ServerRecord, StoreError};
+use crate::trouble::OutageLog;
 
 /// Until when a lease that was asked for at `asked` is certain: the database's clock starts no earlier.
 pub(super) fn sure_until(asked: Instant, span: Duration) -> Instant {
@@ -25,7 +25,7 @@ pub(super) async fn keep(
     runner: &Runner,
     lease: &Lease,
     sure: &watch::Sender<Instant>,
-    brake: &Brake,
+    brake: &Canceller,
     mut wishes: watch::Receiver<()>,
 ) {
     let span = runner.settings.lease;
@@ -35,8 +35,8 @@ pub(super) async fn keep(
         match renewal {
             Ok(Ok(wish)) => {
                 sure.send_replace(sure_until(asked, span));
-                if wish == Course::Cancel {
-                    brake.pull(Why::Cancelled);
+                if wish == RenewOutcome::Cancel {
+                    brake.pull(StopReason::Cancelled);
                 }
             }
             Ok(Err(StoreError::LeaseLost)) => break,
@@ -61,7 +61,7 @@ pub(super) async fn persist<T, F>(write: impl Fn() -> F) -> Result<T, StoreError
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    let mut database = Trouble::of("attempt");
+    let mut database = OutageLog::of("attempt");
     loop {
         match write().await {
             Err(error) if error.is_transient() => {
@@ -77,8 +77,8 @@ where
 }
 
 /// What the pipeline is given.
-pub(super) struct Prepared {
-    pub work: Work,
+pub(super) struct PreparedWork {
+    pub work: DeploymentWork,
     /// The server as it enters the inventory when its key is learned.
     pub server: ServerRecord,
     /// Why no stage can be run with it. It's enough to put something back.
@@ -89,14 +89,14 @@ pub(super) struct Prepared {
 pub(super) async fn prepare(
     runner: &Runner,
     claim: &Claim,
-    hold: Hold,
-) -> Result<Result<Prepared, StageError>, StoreError> {
+    hold: LeaseGuard,
+) -> Result<Result<PreparedWork, StageError>, StoreError> {
     let request = &claim.event.data;
     let known = persist(|| runner.store.server(&request.server.handle)).await?;
     let digests = persist(|| runner.store.github_digests(request.project.id, &claim.lease.server)).await?;
     let shares_repository = claim.action == Action::Undeploy
         && persist(|| runner.store.shares_repository(request.project.id, &claim.lease.server)).await?;
-    let ready = || -> Result<Prepared, StageError> {
+    let ready = || -> Result<PreparedWork, StageError> {
         let work = runner.credentials.work(claim.lease.deployment, request, known, digests, hold)?;
         let server = record(&work.target);
         // Whoever only stops a project must not need the key that its secrets were sealed to years ago.
@@ -105,8 +105,8 @@ pub(super) async fn prepare(
             Err(error) => (BTreeMap::new(), Some(error).filter(|_| claim.action.deploys())),
         };
         let (action, remove_volumes) = (claim.action, claim.remove_volumes);
-        let work = Work { action, remove_volumes, shares_repository, secrets, ..work };
-        Ok(Prepared { work, server, refused })
+        let work = DeploymentWork { action, remove_volumes, shares_repository, secrets, ..work };
+        Ok(PreparedWork { work, server, refused })
     };
     Ok(ready())
 }

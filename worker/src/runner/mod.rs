@@ -14,34 +14,34 @@ mod stages;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_deploy::retry::{Deadlines, Policy};
+use slipway_deploy::retry::{Deadlines, RetryPolicy};
 use slipway_protocol::Outcome;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub(crate) use brake::WIND_UP;
-pub use pipeline::{Attempt, Pipeline};
+pub use pipeline::{Pipeline, PipelineAttempt};
 
 use crate::credentials::Credentials;
 use crate::lifecycle::Drain;
 use crate::metrics::Metrics;
 use crate::scheduler::{Limits, MAX_INTERRUPTIONS};
-use crate::store::{Claim, Store, StoreError, Terms};
-use crate::trouble::Trouble;
+use crate::store::{Claim, ClaimOptions, Store, StoreError};
+use crate::trouble::OutageLog;
 
 /// How often due deployments are looked for without a wake-up.
 pub(crate) const POLL: Duration = Duration::from_secs(1);
 
 /// How the runner runs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
+pub struct RunnerSettings {
     /// Deployments at once.
     pub concurrency: usize,
     /// How long a lease lasts without a renewal.
     pub lease: Duration,
     /// How often and how far apart whole attempts are made.
-    pub attempts: Policy,
+    pub attempts: RetryPolicy,
     /// What is never exceeded by all workers together.
     pub limits: Limits,
     /// Where images are pulled from.
@@ -50,9 +50,9 @@ pub struct Settings {
     pub deadlines: Deadlines,
 }
 
-impl Settings {
-    fn terms(&self) -> Terms {
-        Terms { lease: self.lease, limits: self.limits, registry: self.registry.clone() }
+impl RunnerSettings {
+    fn terms(&self) -> ClaimOptions {
+        ClaimOptions { lease: self.lease, limits: self.limits, registry: self.registry.clone() }
     }
 }
 
@@ -65,7 +65,7 @@ pub struct Runner {
     /// Keys of servers and secrets.
     pub credentials: Arc<Credentials>,
     /// Limits.
-    pub settings: Settings,
+    pub settings: RunnerSettings,
     /// When to stop.
     pub drain: Drain,
 }
@@ -77,7 +77,7 @@ impl Runner {
         let wakeups = runner.store.listen();
         let mut attempts = JoinSet::new();
         let mut reaped = Instant::now();
-        let mut database = Trouble::of("runner");
+        let mut database = OutageLog::of("runner");
         while !runner.drain.has_begun() {
             if reaped.elapsed() >= runner.settings.lease / 4 {
                 reaped = Instant::now();

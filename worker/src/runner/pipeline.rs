@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use slipway_deploy::{Deployer, Done, Reporter, Settled, StageError, StageReport, Work};
+use slipway_deploy::{CompletedStages, Deployer, DeploymentWork, Reporter, RestoreOutcome, StageError, StageReport};
 use slipway_protocol::Stage;
 use tokio_util::sync::CancellationToken;
 
@@ -13,29 +13,37 @@ type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
 /// Begins attempts.
 pub trait Pipeline: Send + Sync {
     /// Begins an attempt; see [`Deployer::begin`].
-    fn begin(&self, work: Work, reporter: Arc<dyn Reporter>, cancel: CancellationToken) -> Box<dyn Attempt>;
+    fn begin(
+        &self,
+        work: DeploymentWork,
+        reporter: Arc<dyn Reporter>,
+        cancel: CancellationToken,
+    ) -> Box<dyn PipelineAttempt>;
 
     /// What tells one input of the stages from another; see [`Deployer::input_hash`]. The request alone, unless the
     /// stages depend on more.
-    fn input_hash(&self, work: &Work) -> Vec<u8> {
+    fn input_hash(&self, work: &DeploymentWork) -> Vec<u8> {
         let request = serde_json::to_vec(&work.request).unwrap_or_default();
         ring::digest::digest(&ring::digest::SHA256, &request).as_ref().to_vec()
     }
 }
 
 /// An attempt under way.
-pub trait Attempt: Send {
+pub trait PipelineAttempt: Send {
     /// Runs one stage; see [`slipway_deploy::Attempt::run`].
     fn run(&mut self, stage: Stage) -> Future<'_, Result<StageReport, StageError>>;
     /// Proves which of the stages that the journal calls done are so still; see [`slipway_deploy::Attempt::resume`].
     /// None, unless the attempt has a way to look.
-    fn resume<'a>(&'a mut self, _done: &'a Done) -> Future<'a, Result<BTreeMap<Stage, StageReport>, StageError>> {
+    fn resume<'a>(
+        &'a mut self,
+        _done: &'a CompletedStages,
+    ) -> Future<'a, Result<BTreeMap<Stage, StageReport>, StageError>> {
         Box::pin(std::future::ready(Ok(BTreeMap::new())))
     }
     /// Puts back what the deployment has touched; see [`slipway_deploy::Attempt::settle`]. Nothing, unless the attempt
     /// touches something.
-    fn settle(&mut self, _keep: bool, _cancel: CancellationToken) -> Future<'_, Settled> {
-        Box::pin(std::future::ready(Settled::Nothing))
+    fn settle(&mut self, _keep: bool, _cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
+        Box::pin(std::future::ready(RestoreOutcome::Nothing))
     }
     /// Sequential SSH round trips so far.
     fn round_trips(&self) -> u32;
@@ -44,25 +52,33 @@ pub trait Attempt: Send {
 }
 
 impl Pipeline for Deployer {
-    fn begin(&self, work: Work, reporter: Arc<dyn Reporter>, cancel: CancellationToken) -> Box<dyn Attempt> {
+    fn begin(
+        &self,
+        work: DeploymentWork,
+        reporter: Arc<dyn Reporter>,
+        cancel: CancellationToken,
+    ) -> Box<dyn PipelineAttempt> {
         Box::new(Self::begin(self, work, reporter, cancel))
     }
 
-    fn input_hash(&self, work: &Work) -> Vec<u8> {
+    fn input_hash(&self, work: &DeploymentWork) -> Vec<u8> {
         Self::input_hash(self, work)
     }
 }
 
-impl Attempt for slipway_deploy::Attempt {
+impl PipelineAttempt for slipway_deploy::Attempt {
     fn run(&mut self, stage: Stage) -> Future<'_, Result<StageReport, StageError>> {
         Box::pin(Self::run(self, stage))
     }
 
-    fn resume<'a>(&'a mut self, done: &'a Done) -> Future<'a, Result<BTreeMap<Stage, StageReport>, StageError>> {
+    fn resume<'a>(
+        &'a mut self,
+        done: &'a CompletedStages,
+    ) -> Future<'a, Result<BTreeMap<Stage, StageReport>, StageError>> {
         Box::pin(Self::resume(self, done))
     }
 
-    fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Future<'_, Settled> {
+    fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
         Box::pin(Self::settle(self, keep, cancel))
     }
 

@@ -11,7 +11,7 @@ use slipway_protocol::{Failure, ProgressKind, Stage};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::brake::{Brake, Why};
+use super::brake::{Canceller, StopReason};
 use crate::store::{Lease, ServerRecord, Store, StoreError};
 
 /// Lines of one log event.
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Lines that wait to be written.
 const BUFFER: usize = 2000;
 
-enum Told {
+enum ProgressMessage {
     Line(Stage, String),
     Retrying(Stage, Failure, Duration),
     HostKey(HostKey),
@@ -29,13 +29,13 @@ enum Told {
 }
 
 /// The stage's end of it.
-pub(super) struct Teller {
-    sender: mpsc::Sender<Told>,
+pub(super) struct ProgressSender {
+    sender: mpsc::Sender<ProgressMessage>,
     dropped: Arc<AtomicU64>,
 }
 
-impl Teller {
-    fn tell(&self, told: Told) {
+impl ProgressSender {
+    fn tell(&self, told: ProgressMessage) {
         if self.sender.try_send(told).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -44,35 +44,35 @@ impl Teller {
     /// Waits until everything told so far is written, or can't be.
     pub(super) async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
-        if self.sender.send(Told::Flush(done)).await.is_ok() {
+        if self.sender.send(ProgressMessage::Flush(done)).await.is_ok() {
             let _ = flushed.await;
         }
     }
 }
 
-impl Reporter for Teller {
+impl Reporter for ProgressSender {
     fn line(&self, stage: Stage, line: &str) {
-        self.tell(Told::Line(stage, line.to_owned()));
+        self.tell(ProgressMessage::Line(stage, line.to_owned()));
     }
 
     fn retrying(&self, stage: Stage, failure: &Failure, delay: Duration) {
-        self.tell(Told::Retrying(stage, failure.clone(), delay));
+        self.tell(ProgressMessage::Retrying(stage, failure.clone(), delay));
     }
 
     fn host_key_learned(&self, key: &HostKey) {
-        self.tell(Told::HostKey(key.clone()));
+        self.tell(ProgressMessage::HostKey(key.clone()));
     }
 }
 
-/// The outbox's end of it; [`Writer::run`] ends when the [`Teller`] is dropped.
-pub(super) struct Writer {
-    receiver: mpsc::Receiver<Told>,
+/// The outbox's end of it; [`ProgressWriter::run`] ends when the [`ProgressSender`] is dropped.
+pub(super) struct ProgressWriter {
+    receiver: mpsc::Receiver<ProgressMessage>,
     dropped: Arc<AtomicU64>,
     store: Store,
     lease: Lease,
     attempt: u32,
     server: ServerRecord,
-    brake: Brake,
+    brake: Canceller,
     lines: Option<(Stage, Vec<String>, Instant)>,
 }
 
@@ -82,15 +82,15 @@ pub(super) fn channel(
     lease: Lease,
     attempt: u32,
     server: ServerRecord,
-    brake: Brake,
-) -> (Arc<Teller>, Writer) {
+    brake: Canceller,
+) -> (Arc<ProgressSender>, ProgressWriter) {
     let (sender, receiver) = mpsc::channel(BUFFER);
     let dropped = Arc::new(AtomicU64::new(0));
-    let teller = Teller { sender, dropped: dropped.clone() };
-    (Arc::new(teller), Writer { receiver, dropped, store, lease, attempt, server, brake, lines: None })
+    let teller = ProgressSender { sender, dropped: dropped.clone() };
+    (Arc::new(teller), ProgressWriter { receiver, dropped, store, lease, attempt, server, brake, lines: None })
 }
 
-impl Writer {
+impl ProgressWriter {
     pub(super) async fn run(mut self) {
         loop {
             let due = self.lines.as_ref().map(|(_, _, since)| *since + PATIENCE);
@@ -102,14 +102,14 @@ impl Writer {
                 }
             };
             match told {
-                Some(Told::Line(stage, line)) => self.line(stage, line).await,
-                Some(Told::Retrying(stage, failure, delay)) => {
+                Some(ProgressMessage::Line(stage, line)) => self.line(stage, line).await,
+                Some(ProgressMessage::Retrying(stage, failure, delay)) => {
                     let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                     let attempt = self.attempt;
                     self.write(Some(ProgressKind::StageRetrying { stage, attempt, failure, delay_ms })).await;
                 }
-                Some(Told::HostKey(key)) => self.learn(&key).await,
-                Some(Told::Flush(done)) => {
+                Some(ProgressMessage::HostKey(key)) => self.learn(&key).await,
+                Some(ProgressMessage::Flush(done)) => {
                     self.write(None).await;
                     let _ = done.send(());
                 }
@@ -148,7 +148,7 @@ impl Writer {
             Ok(true) => tracing::info!(server.handle = %self.server.handle, "host key pinned at first sight"),
             Ok(false) => {
                 tracing::error!(server.handle = %self.server.handle, "another host key is pinned already");
-                self.brake.pull(Why::Mistrust);
+                self.brake.pull(StopReason::Mistrust);
             }
             Err(error) => lost(&error, &self.server),
         }

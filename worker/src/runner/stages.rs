@@ -4,22 +4,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use slipway_deploy::{Done, StageError, StageReport};
+use slipway_deploy::{CompletedStages, StageError, StageReport};
 use slipway_protocol::{Change, ErrorCode, Stage, StageSummary};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::attempt::{Ended, Run, mistrust};
-use super::brake::{Brake, WIND_UP, Why};
+use super::attempt::{AttemptEnd, RunningAttempt, mistrust};
+use super::brake::{Canceller, StopReason, WIND_UP};
 use super::keep::persist;
 use super::{Runner, age};
-use crate::crash::{self, Step};
+use crate::crash::{self, Failpoint};
 use crate::metrics::Metrics;
 use crate::store::{Boundary, StoreError, unsettles};
 
-impl Run<'_> {
+impl RunningAttempt<'_> {
     /// All that the attempt does; when the brake is pulled the running command dies and this ends soon after.
-    pub(super) async fn stages(&mut self) -> Ended {
+    pub(super) async fn stages(&mut self) -> AttemptEnd {
         let mut url = None;
         let mut proven = BTreeMap::new();
         for &stage in self.claim.action.stages() {
@@ -43,17 +43,17 @@ impl Run<'_> {
                 Err(ended) => return ended,
             }
         }
-        Ended::Done { url }
+        AttemptEnd::Done { url }
     }
 
     /// Notes the intent to run `stage`, unless the attempt is to stop here.
-    async fn boundary(&mut self, stage: Stage) -> Result<(), Ended> {
+    async fn boundary(&mut self, stage: Stage) -> Result<(), AttemptEnd> {
         let Self { runner, claim, .. } = *self;
         if let Some(why) = self.brake.pulled() {
             return Err(self.stopped(why));
         }
         if runner.drain.has_begun() {
-            return Err(Ended::Drained);
+            return Err(AttemptEnd::Drained);
         }
         let input = self.pipeline.as_ref().map(|begun| begun.input_hash.clone()).unwrap_or_default();
         match persist(|| runner.store.stage_started(&claim.lease, stage, &input)).await? {
@@ -61,8 +61,8 @@ impl Run<'_> {
                 self.unsettled |= unsettles(claim.action, stage);
                 Ok(())
             }
-            Boundary::Superseded(by) => Err(Ended::Superseded(by)),
-            Boundary::Cancelled => Err(Ended::Cancelled),
+            Boundary::Superseded(by) => Err(AttemptEnd::Superseded(by)),
+            Boundary::Cancelled => Err(AttemptEnd::Cancelled),
         }
     }
 
@@ -71,7 +71,7 @@ impl Run<'_> {
     async fn proven(&mut self) -> Result<BTreeMap<Stage, StageReport>, StoreError> {
         let Self { runner, claim, .. } = *self;
         let Some(begun) = self.pipeline.as_mut() else { return Ok(BTreeMap::new()) };
-        let done: Done = persist(|| runner.store.done_stages(&claim.lease, &begun.input_hash)).await?;
+        let done: CompletedStages = persist(|| runner.store.done_stages(&claim.lease, &begun.input_hash)).await?;
         if done.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -85,7 +85,7 @@ impl Run<'_> {
         Ok(proven)
     }
 
-    async fn one_stage(&mut self, stage: Stage) -> Result<StageReport, Ended> {
+    async fn one_stage(&mut self, stage: Stage) -> Result<StageReport, AttemptEnd> {
         let lease = &self.claim.lease;
         let span = tracing::info_span!(
             "stage",
@@ -99,7 +99,7 @@ impl Run<'_> {
         );
         async {
             let began = Instant::now();
-            let result = crash::around(Step::Stage, self.braked(stage)).await;
+            let result = crash::around(Failpoint::Stage, self.braked(stage)).await;
             let took = began.elapsed();
             self.flush().await;
             // What a server says that may be another one is worth nothing.
@@ -129,7 +129,7 @@ impl Run<'_> {
     }
 
     /// Notes a stage's failure. One whose reason is the brake is the brake's.
-    async fn failed(&mut self, stage: Stage, error: StageError, took: Duration) -> Result<Ended, StoreError> {
+    async fn failed(&mut self, stage: Stage, error: StageError, took: Duration) -> Result<AttemptEnd, StoreError> {
         let Self { runner, claim, .. } = *self;
         // Whyever it failed: GitHub has what it has.
         if let Some(digests) = &error.detail.github_digests {
@@ -137,11 +137,11 @@ impl Run<'_> {
         }
         let error = match self.brake.pulled() {
             None => error,
-            Some(Why::StageOverdue) => self.stage_overdue().with_tail(error.tail),
+            Some(StopReason::StageOverdue) => self.stage_overdue().with_tail(error.tail),
             Some(why) => return Ok(self.stopped(why)),
         };
         if error.code == ErrorCode::StaleFence && self.is_lost().await? {
-            return Ok(Ended::Lost);
+            return Ok(AttemptEnd::Lost);
         }
         let code = error.code.as_str();
         Metrics::get().stage(stage, code, took);
@@ -154,7 +154,7 @@ impl Run<'_> {
             self.seen.services = error.services.to_vec();
         }
         self.seen.serving.clone_from(&error.detail.serving);
-        Ok(Ended::Failed { error, stage: Some(stage), open })
+        Ok(AttemptEnd::Failed { error, stage: Some(stage), open })
     }
 
     /// Whether a server that refuses our fence is right. It isn't when the database still knows ours as the newest:
@@ -171,16 +171,16 @@ impl Run<'_> {
         }
     }
 
-    fn stopped(&self, why: Why) -> Ended {
+    fn stopped(&self, why: StopReason) -> AttemptEnd {
         match why {
-            Why::LeaseLost => Ended::Lost,
-            Why::Cancelled => Ended::Cancelled,
-            Why::Drained => Ended::Drained,
-            Why::Mistrust => Ended::Failed { error: mistrust(), stage: None, open: None },
+            StopReason::LeaseLost => AttemptEnd::Lost,
+            StopReason::Cancelled => AttemptEnd::Cancelled,
+            StopReason::Drained => AttemptEnd::Drained,
+            StopReason::Mistrust => AttemptEnd::Failed { error: mistrust(), stage: None, open: None },
             // It came to its end all the same, but what follows it can't run any more.
-            Why::StageOverdue => Ended::Failed { error: self.stage_overdue(), stage: None, open: None },
-            Why::Overdue => {
-                Ended::Failed { error: age::overdue(&self.runner.settings.deadlines), stage: None, open: None }
+            StopReason::StageOverdue => AttemptEnd::Failed { error: self.stage_overdue(), stage: None, open: None },
+            StopReason::Overdue => {
+                AttemptEnd::Failed { error: age::overdue(&self.runner.settings.deadlines), stage: None, open: None }
             }
         }
     }
@@ -190,7 +190,7 @@ impl Run<'_> {
         StageError::new(ErrorCode::DeadlineExceeded, format!("the stage took longer than {limit} s"))
     }
 
-    async fn finished(&mut self, stage: Stage, report: &StageReport, took: Duration) -> Result<(), Ended> {
+    async fn finished(&mut self, stage: Stage, report: &StageReport, took: Duration) -> Result<(), AttemptEnd> {
         let Self { runner, claim, .. } = *self;
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let summary = StageSummary { stage, change: report.change, duration_ms };
@@ -221,7 +221,7 @@ impl Run<'_> {
 /// deadline, at a stage's or at the deployment's. `None` when it doesn't end even then.
 async fn until_braked<T>(
     runner: &Runner,
-    brake: &Brake,
+    brake: &Canceller,
     overdue_at: Instant,
     work: impl Future<Output = T>,
 ) -> Option<T> {
@@ -230,9 +230,9 @@ async fn until_braked<T>(
     let why = tokio::select! {
         outcome = &mut work => return Some(outcome),
         () = stop.cancelled() => None,
-        () = runner.drain.overdue(Duration::ZERO) => Some(Why::Drained),
-        () = tokio::time::sleep(runner.settings.deadlines.stage) => Some(Why::StageOverdue),
-        () = tokio::time::sleep_until(overdue_at) => Some(Why::Overdue),
+        () = runner.drain.overdue(Duration::ZERO) => Some(StopReason::Drained),
+        () = tokio::time::sleep(runner.settings.deadlines.stage) => Some(StopReason::StageOverdue),
+        () = tokio::time::sleep_until(overdue_at) => Some(StopReason::Overdue),
     };
     if let Some(why) = why {
         brake.pull(why);

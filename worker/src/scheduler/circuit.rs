@@ -7,15 +7,19 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use slipway_deploy::retry::Policy;
+use slipway_deploy::retry::RetryPolicy;
 
 /// Connection failures in a row, of any deployments, that open a server's circuit.
 pub const FAILURES: u32 = 3;
 
 /// How long an open circuit lets nobody through. Short at most: a probe costs one connection, and a server that is back
 /// shouldn't be kept waiting.
-pub const COOL_DOWN: Policy =
-    Policy { initial: Duration::from_secs(10), max: Duration::from_secs(120), multiplier: 2.0, attempts: u32::MAX };
+pub const COOL_DOWN: RetryPolicy = RetryPolicy {
+    initial: Duration::from_secs(10),
+    max: Duration::from_secs(120),
+    multiplier: 2.0,
+    attempts: u32::MAX,
+};
 
 /// A server to which connections have failed since the last one that was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +34,7 @@ pub struct Circuit {
 
 /// Whom a circuit lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gate {
+pub enum CircuitState {
     /// Everybody: too little has failed.
     Closed,
     /// Nobody before that moment.
@@ -42,11 +46,11 @@ pub enum Gate {
 impl Circuit {
     /// Whom it lets through at `now`.
     #[must_use]
-    pub fn gate(&self, now: Timestamp) -> Gate {
+    pub fn gate(&self, now: Timestamp) -> CircuitState {
         match self.open_until {
-            None => Gate::Closed,
-            Some(until) if now < until => Gate::Open(until),
-            Some(_) => Gate::HalfOpen,
+            None => CircuitState::Closed,
+            Some(until) if now < until => CircuitState::Open(until),
+            Some(_) => CircuitState::HalfOpen,
         }
     }
 
@@ -55,7 +59,7 @@ impl Circuit {
     #[must_use]
     pub fn failed(known: Option<Self>, now: Timestamp, luck: f64) -> Self {
         let known = known.unwrap_or(Self { failures: 0, since: now, open_until: None });
-        if matches!(known.gate(now), Gate::Open(_)) {
+        if matches!(known.gate(now), CircuitState::Open(_)) {
             return known;
         }
         let failures = known.failures.saturating_add(1);
@@ -68,7 +72,7 @@ impl Circuit {
     /// has just found that it goes on. Time in which nobody probed proves nothing.
     #[must_use]
     pub fn exhausts(&self, now: Timestamp, patience: Duration) -> bool {
-        matches!(self.gate(now), Gate::Open(_)) && self.since + patience <= now
+        matches!(self.gate(now), CircuitState::Open(_)) && self.since + patience <= now
     }
 }
 
@@ -87,12 +91,12 @@ mod tests {
     fn it_opens_with_the_third_failure_in_a_row_and_lets_one_through_after_its_cool_down() {
         let first = Circuit::failed(None, at(100), 0.0);
         assert_eq!(first, Circuit { failures: 1, since: at(100), open_until: None });
-        assert_eq!(first.gate(at(100)), Gate::Closed);
+        assert_eq!(first.gate(at(100)), CircuitState::Closed);
         let second = Circuit::failed(Some(first), at(101), 0.0);
-        assert_eq!(second.gate(at(101)), Gate::Closed);
+        assert_eq!(second.gate(at(101)), CircuitState::Closed);
         let third = Circuit::failed(Some(second), at(102), 0.0);
         assert_eq!(third, Circuit { failures: 3, since: at(100), open_until: Some(at(107)) });
-        assert_eq!((third.gate(at(106)), third.gate(at(107))), (Gate::Open(at(107)), Gate::HalfOpen));
+        assert_eq!((third.gate(at(106)), third.gate(at(107))), (CircuitState::Open(at(107)), CircuitState::HalfOpen));
         assert_eq!(Circuit::failed(Some(third), at(105), 0.0), third, "a late failure adds nothing");
         let fourth = Circuit::failed(Some(third), at(110), 1.0);
         assert_eq!(fourth, Circuit { failures: 4, since: at(100), open_until: Some(at(130)) });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Circuit, Gate};
+use super::{Circuit, CircuitState};
 
 /// Limits over all workers; each worker's own is its number of deployments at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +48,9 @@ impl<S: Ord + Clone> Load<S> {
     pub fn left_out(&self, limits: &Limits, now: Timestamp) -> Vec<S> {
         let full = |server: &&S| {
             let most = match self.circuits.get(*server).map(|circuit| circuit.gate(now)) {
-                None | Some(Gate::Closed) => limits.per_server,
-                Some(Gate::HalfOpen) => limits.per_server.min(1),
-                Some(Gate::Open(_)) => 0,
+                None | Some(CircuitState::Closed) => limits.per_server,
+                Some(CircuitState::HalfOpen) => limits.per_server.min(1),
+                Some(CircuitState::Open(_)) => 0,
             };
             self.attempts.get(*server).copied().unwrap_or(0) >= most
         };

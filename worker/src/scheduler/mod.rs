@@ -9,7 +9,7 @@ mod model;
 mod order;
 mod retry;
 
-pub use circuit::{COOL_DOWN, Circuit, FAILURES, Gate};
+pub use circuit::{COOL_DOWN, Circuit, CircuitState, FAILURES};
 pub use limits::{Limits, Load};
-pub use order::{Arrival, Order, Rival, arrive};
-pub use retry::{MAX_INTERRUPTIONS, MAX_WAITS, Next, Tries, after_failure, after_interruption};
+pub use order::{Contender, Order, Precedence, arrive};
+pub use retry::{AttemptCounts, MAX_INTERRUPTIONS, MAX_WAITS, RetryDecision, after_failure, after_interruption};

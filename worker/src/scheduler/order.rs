@@ -20,7 +20,7 @@ pub struct Order {
 impl Order {
     /// The place of a request that an operator forced: the newest of all that are here, and older than what comes.
     #[must_use]
-    pub fn above(self, rivals: &[Rival]) -> Self {
+    pub fn above(self, rivals: &[Contender]) -> Self {
         let newest = rivals.iter().map(|rival| rival.order).chain([self]).max().unwrap_or(self);
         Self { arrival: self.arrival, ..newest }
     }
@@ -28,7 +28,7 @@ impl Order {
 
 /// Another deployment of the same project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rival {
+pub struct Contender {
     /// Which one.
     pub id: DeploymentId,
     /// Its place.
@@ -39,7 +39,7 @@ pub struct Rival {
 
 /// What follows from a request's arrival: the latest wins.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Arrival {
+pub struct Precedence {
     /// The newest deployment, when that is newer than the request.
     pub superseded_by: Option<DeploymentId>,
     /// Older deployments that haven't ended and give way to the request.
@@ -48,14 +48,14 @@ pub struct Arrival {
 
 /// Places a request among its rivals.
 #[must_use]
-pub fn arrive(order: &Order, rivals: &[Rival]) -> Arrival {
+pub fn arrive(order: &Order, rivals: &[Contender]) -> Precedence {
     let newer = rivals.iter().filter(|rival| rival.order > *order);
     let superseded_by = newer.max_by_key(|rival| rival.order).map(|rival| rival.id);
     let supersedes = match superseded_by {
         Some(_) => Vec::new(),
         None => rivals.iter().filter(|r| r.open).map(|r| r.id).collect(),
     };
-    Arrival { superseded_by, supersedes }
+    Precedence { superseded_by, supersedes }
 }
 
 #[cfg(test)]
@@ -68,8 +68,8 @@ mod tests {
         Order { sequence, time: Timestamp::from_second(second).expect("small"), arrival }
     }
 
-    fn rival(name: &str, order: Order, open: bool) -> Rival {
-        Rival { id: DeploymentId::of("test", name, None), order, open }
+    fn rival(name: &str, order: Order, open: bool) -> Contender {
+        Contender { id: DeploymentId::of("test", name, None), order, open }
     }
 
     fn orders() -> impl Strategy<Value = Order> {
@@ -92,9 +92,9 @@ mod tests {
             rival("b", order(Some(6), 0, 3), true),
         ];
         let arrival = arrive(&order(Some(4), 0, 4), &rivals);
-        assert_eq!(arrival, Arrival { superseded_by: Some(rivals[1].id), supersedes: vec![] });
+        assert_eq!(arrival, Precedence { superseded_by: Some(rivals[1].id), supersedes: vec![] });
         let arrival = arrive(&order(Some(8), 0, 4), &rivals);
-        assert_eq!(arrival, Arrival { superseded_by: None, supersedes: vec![rivals[0].id, rivals[2].id] });
+        assert_eq!(arrival, Precedence { superseded_by: None, supersedes: vec![rivals[0].id, rivals[2].id] });
     }
 
     proptest! {
@@ -113,12 +113,12 @@ mod tests {
         fn whatever_the_order_in_which_they_come_the_newest_of_all_is_what_remains(
             places in prop::collection::vec(orders(), 1..8)
         ) {
-            let mut here: Vec<Rival> = Vec::new();
+            let mut here: Vec<Contender> = Vec::new();
             for (i, place) in places.iter().enumerate() {
                 let new = rival(&i.to_string(), Order { arrival: i as i64, ..*place }, true);
                 let arrival = arrive(&new.order, &here);
                 here.iter_mut().filter(|r| arrival.supersedes.contains(&r.id)).for_each(|r| r.open = false);
-                here.push(Rival { open: arrival.superseded_by.is_none(), ..new });
+                here.push(Contender { open: arrival.superseded_by.is_none(), ..new });
             }
             let newest = here.iter().max_by_key(|r| r.order).map(|r| r.id);
             let open: Vec<_> = here.iter().filter(|r| r.open).map(|r| r.id).collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use slipway_deploy::StageError;
-use slipway_deploy::retry::Policy;
+use slipway_deploy::retry::RetryPolicy;
 
 /// How often a deployment may be interrupted by workers that stop or die before it's given up.
 pub const MAX_INTERRUPTIONS: u32 = 10;
@@ -14,7 +14,7 @@ pub const MAX_WAITS: u32 = 50;
 
 /// How often a deployment was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tries {
+pub struct AttemptCounts {
     /// Number of the attempt, from 1.
     pub attempt: u32,
     /// Attempts that weren't counted, since the server's circuit was open after them.
@@ -23,7 +23,7 @@ pub struct Tries {
 
 /// What follows from an attempt that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum RetryDecision {
     /// Another attempt, after this delay.
     Retry(Duration),
     /// The same attempt once more, when the server's circuit lets somebody through: not before this delay.
@@ -37,20 +37,25 @@ pub enum Next {
 /// Decides after an attempt failed with `error`; `open` is how long the server's circuit is open from now, if it is.
 /// The delay is drawn with full jitter and is never shorter than what the other side asked for.
 #[must_use]
-pub fn after_failure(policy: &Policy, tries: Tries, error: &StageError, open: Option<Duration>) -> Next {
+pub fn after_failure(
+    policy: &RetryPolicy,
+    tries: AttemptCounts,
+    error: &StageError,
+    open: Option<Duration>,
+) -> RetryDecision {
     if !error.code.class().retries() {
-        return Next::Permanent;
+        return RetryDecision::Permanent;
     }
     // A dead server says nothing about the deployment: it waits with all others. How long, patience decides.
     if let Some(open) = open
         && error.code.is_connection_failure()
         && tries.waits < MAX_WAITS
     {
-        return Next::Wait(open);
+        return RetryDecision::Wait(open);
     }
     match policy.delay(tries.attempt) {
-        Some(delay) => Next::Retry(delay.max(error.retry_after.unwrap_or_default())),
-        None => Next::Exhausted,
+        Some(delay) => RetryDecision::Retry(delay.max(error.retry_after.unwrap_or_default())),
+        None => RetryDecision::Exhausted,
     }
 }
 
@@ -71,20 +76,20 @@ mod tests {
     proptest! {
         #[test]
         fn retries_end_and_never_come_before_they_are_welcome(attempts in 1..8u32, after in prop::option::of(0..900u64)) {
-            let policy = Policy { attempts, ..Policy::ATTEMPTS };
+            let policy = RetryPolicy { attempts, ..RetryPolicy::ATTEMPTS };
             for code in ErrorCode::ALL {
                 let after = after.map(Duration::from_secs);
                 let error = StageError { retry_after: after, ..StageError::new(*code, "") };
                 for attempt in 1..=attempts {
-                    match after_failure(&policy, Tries { attempt, waits: 0 }, &error, None) {
-                        Next::Permanent => prop_assert!(!code.class().retries()),
-                        Next::Exhausted => prop_assert!(code.class().retries() && attempt == attempts),
-                        Next::Retry(delay) => {
+                    match after_failure(&policy, AttemptCounts { attempt, waits: 0 }, &error, None) {
+                        RetryDecision::Permanent => prop_assert!(!code.class().retries()),
+                        RetryDecision::Exhausted => prop_assert!(code.class().retries() && attempt == attempts),
+                        RetryDecision::Retry(delay) => {
                             prop_assert!(code.class().retries() && attempt < attempts);
                             prop_assert!(delay >= after.unwrap_or_default());
                             prop_assert!(delay <= policy.max.max(after.unwrap_or_default()));
                         }
-                        Next::Wait(_) => prop_assert!(false, "no circuit is open"),
+                        RetryDecision::Wait(_) => prop_assert!(false, "no circuit is open"),
                     }
                 }
             }
@@ -97,10 +102,10 @@ mod tests {
             let open = Duration::from_secs(7);
             for code in ErrorCode::ALL {
                 let next = after_failure(
-                    &Policy::ATTEMPTS, Tries { attempt, waits }, &StageError::new(*code, ""), Some(open)
+                    &RetryPolicy::ATTEMPTS, AttemptCounts { attempt, waits }, &StageError::new(*code, ""), Some(open)
                 );
                 let spared = code.is_connection_failure() && waits < MAX_WAITS;
-                prop_assert_eq!(next == Next::Wait(open), spared, "{}: {:?}", code, next);
+                prop_assert_eq!(next == RetryDecision::Wait(open), spared, "{}: {:?}", code, next);
             }
         }
     }

@@ -8,8 +8,8 @@ use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use super::dead_letters::MATCHES;
-use super::{DeadLetterFilter, DeadLetterState, Result, Store, Tx, commit, deadline};
-use crate::crash::Write;
+use super::{DeadLetterFilter, DeadLetterState, Result, Store, StoreTransaction, commit, deadline};
+use crate::crash::TransactionKind;
 
 /// Who does something, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Store {
     ) -> Result<Vec<Uuid>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let sql = format!(
                 "WITH picked AS (
                      SELECT l.id FROM dead_letters l WHERE {MATCHES} ORDER BY l.last_failed_at, l.id LIMIT $9 FOR UPDATE)
@@ -96,7 +96,7 @@ impl Store {
             let rows = tx.query(&sql, &filter.parameters(&from, &[&limit, &to])).await?;
             let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
             record(&tx, &ids, action, operator, &json!({})).await?;
-            commit(tx, Write::DeadLetters).await?;
+            commit(tx, TransactionKind::DeadLetters).await?;
             Ok(ids)
         })
         .await
@@ -109,7 +109,7 @@ impl Store {
     pub async fn note_dead_letter(&self, id: Uuid, text: &str, operator: &Operator) -> Result<bool> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let line = format!("{} {}: {text}", Timestamp::now().strftime("%Y-%m-%d %H:%M:%SZ"), operator.who);
             let sql =
                 "UPDATE dead_letters SET note = concat_ws(E'\\n', note, $2::text), updated_at = now() WHERE id = $1";
@@ -117,7 +117,7 @@ impl Store {
                 return Ok(false);
             }
             record(&tx, &[id], "note", operator, &json!({ "text": text })).await?;
-            commit(tx, Write::DeadLetters).await?;
+            commit(tx, TransactionKind::DeadLetters).await?;
             Ok(true)
         })
         .await
@@ -130,9 +130,9 @@ impl Store {
     pub async fn record_export(&self, ids: &[Uuid], place: &str, operator: &Operator) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             record(&tx, ids, "export", operator, &json!({ "to": place })).await?;
-            commit(tx, Write::DeadLetters).await
+            commit(tx, TransactionKind::DeadLetters).await
         })
         .await
     }

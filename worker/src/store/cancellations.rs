@@ -5,16 +5,16 @@ use slipway_protocol::{DeploymentCancel, DeploymentId, Request};
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
-use super::ending::{End, StageEnd};
+use super::ending::{AttemptSummary, DeploymentEnd};
 use super::error::readable;
-use super::ledger::Ledger;
+use super::ledger::LockedDeployment;
 use super::state::State;
-use super::{Result, Store, Tx, commit, deadline, wakeups};
-use crate::crash::Write;
+use super::{Result, Store, StoreTransaction, commit, deadline, wakeups};
+use crate::crash::TransactionKind;
 
 /// Somebody's wish to cancel a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct CancelRequest {
     /// Unique for it; a second one of the same id changes nothing.
     pub id: Uuid,
     /// Which deployment.
@@ -27,7 +27,7 @@ pub struct Wish {
     pub reason: Option<String>,
 }
 
-impl Wish {
+impl CancelRequest {
     /// A person's wish.
     #[must_use]
     pub fn of_operator(deployment: DeploymentId, who: &str, reason: Option<String>) -> Self {
@@ -50,7 +50,7 @@ impl Wish {
 
 /// What a wish met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cancelled {
+pub struct CancelOutcome {
     /// The state that the deployment was in: a pending one has ended now, a running one was asked to stop, one that
     /// had ended stays as it is. `None` for a deployment that isn't known; should its request come, it ends at once.
     pub found: Option<State>,
@@ -81,23 +81,23 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn cancel(&self, id: DeploymentId) -> Result<Option<State>> {
-        Ok(self.heed(&Wish::of_operator(id, self.name(), None)).await?.found)
+        Ok(self.heed(&CancelRequest::of_operator(id, self.name(), None)).await?.found)
     }
 
     /// Heeds a wish to cancel and remembers it.
     ///
     /// # Errors
     /// When the database fails; then nothing was written.
-    pub async fn heed(&self, wish: &Wish) -> Result<Cancelled> {
+    pub async fn heed(&self, wish: &CancelRequest) -> Result<CancelOutcome> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             // A request that arrives at this very moment sees the wish, or is seen.
             lock(&tx, wish.deployment).await?;
             if let Some(found) = known(&tx, wish).await? {
-                return Ok(Cancelled { found, duplicate: true });
+                return Ok(CancelOutcome { found, duplicate: true });
             }
-            let ledger = Ledger::lock(&tx, wish.deployment).await?;
+            let ledger = LockedDeployment::lock(&tx, wish.deployment).await?;
             let found = match &ledger {
                 Some(ledger) => Some(met(ledger).await?),
                 None => None,
@@ -105,7 +105,7 @@ impl Store {
             remember(&tx, wish, found).await?;
             match ledger {
                 Some(mut ledger) if found == Some(State::Pending) => {
-                    ledger.finish(self, &End::Cancelled, &StageEnd::default()).await?;
+                    ledger.finish(self, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await?;
                 }
                 Some(_) if found == Some(State::Running) => {
                     tx.execute(
@@ -118,8 +118,8 @@ impl Store {
                 }
                 Some(_) | None => {}
             }
-            commit(tx, Write::Cancel).await?;
-            Ok(Cancelled { found, duplicate: false })
+            commit(tx, TransactionKind::Cancel).await?;
+            Ok(CancelOutcome { found, duplicate: false })
         })
         .await
     }
@@ -156,7 +156,7 @@ impl Store {
 
 /// The state that a wish meets. What waits counts as running when there is something to be put back: it gets an attempt
 /// now, for that and nothing else. What was to give way to it, and hasn't yet, goes on.
-async fn met(ledger: &Ledger<'_>) -> Result<State> {
+async fn met(ledger: &LockedDeployment<'_>) -> Result<State> {
     let head = &ledger.head;
     if head.state != State::Pending {
         return Ok(head.state);
@@ -183,12 +183,12 @@ pub(super) async fn foreseen(tx: &Transaction<'_>, deployment: DeploymentId) -> 
 }
 
 /// What the same wish met when it came first.
-async fn known(tx: &Transaction<'_>, wish: &Wish) -> Result<Option<Option<State>>> {
+async fn known(tx: &Transaction<'_>, wish: &CancelRequest) -> Result<Option<Option<State>>> {
     let row = tx.query_opt("SELECT found FROM cancellations WHERE id = $1", &[&wish.id]).await?;
     row.map(|row| state(row.get("found"))).transpose()
 }
 
-async fn remember(tx: &Transaction<'_>, wish: &Wish, found: Option<State>) -> Result<()> {
+async fn remember(tx: &Transaction<'_>, wish: &CancelRequest, found: Option<State>) -> Result<()> {
     tx.execute(
         "INSERT INTO cancellations (id, deployment_id, source, event_id, reason, found) VALUES ($1, $2, $3, $4, $5, $6)",
         &[

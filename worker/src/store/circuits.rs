@@ -10,19 +10,19 @@ use tokio_postgres::types::{Json, ToSql};
 use tokio_postgres::{GenericClient, Row, Transaction};
 
 use super::claims::seconds;
-use super::ending::{End, StageEnd};
+use super::ending::{AttemptSummary, DeploymentEnd};
 use super::error::readable;
-use super::ledger::{HEAD, Ledger, first_readable, number};
-use super::{Result, Store, Tx, commit, deadline, wakeups};
-use crate::crash::Write;
-use crate::scheduler::{Circuit, Gate, Limits, Load};
+use super::ledger::{HEAD, LockedDeployment, first_readable, number};
+use super::{Result, Store, StoreTransaction, commit, deadline, wakeups};
+use crate::crash::TransactionKind;
+use crate::scheduler::{Circuit, CircuitState, Limits, Load};
 
 impl Store {
     /// The servers to which the last connection failed, and whom their circuits let through now.
     ///
     /// # Errors
     /// When the database fails, or holds what can't be read.
-    pub async fn circuits(&self) -> Result<BTreeMap<ServerHandle, (Circuit, Gate)>> {
+    pub async fn circuits(&self) -> Result<BTreeMap<ServerHandle, (Circuit, CircuitState)>> {
         deadline(async {
             let client = self.client().await?;
             let now: Timestamp = client.query_one("SELECT now()", &[]).await?.get(0);
@@ -43,7 +43,7 @@ impl Store {
     pub async fn give_up(&self, limits: &Limits) -> Result<Option<DeploymentId>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let now: Timestamp = tx.query_one("SELECT now()", &[]).await?.get(0);
             let load = Load { attempts: BTreeMap::new(), in_registry: 0, circuits: all(&**tx).await? };
             let servers = load.given_up(limits, now);
@@ -58,11 +58,12 @@ impl Store {
             let more: [&(dyn ToSql + Sync); 2] = [&servers, &seconds(limits.patience)];
             let Some((head, row)) = first_readable(&tx, &sql, &more).await? else { return Ok(None) };
             let last = row.try_get::<_, Option<Json<Failure>>>("failure").ok().flatten().map(|Json(failure)| failure);
-            let mut ledger = Ledger { tx: &tx, head };
+            let mut ledger = LockedDeployment { tx: &tx, head };
             let id = ledger.head.id;
-            let end = End::Failed { failure: unreachable(limits, last), missing_secret: None, reason: "exhausted" };
-            ledger.finish(self, &end, &StageEnd::default()).await?;
-            commit(tx, Write::GiveUp).await?;
+            let end =
+                DeploymentEnd::Failed { failure: unreachable(limits, last), missing_secret: None, reason: "exhausted" };
+            ledger.finish(self, &end, &AttemptSummary::default()).await?;
+            commit(tx, TransactionKind::GiveUp).await?;
             Ok(Some(id))
         })
         .await
@@ -129,7 +130,7 @@ pub(super) async fn contact_failed(tx: &Transaction<'_>, server: &ServerHandle, 
         )
         .await?;
     }
-    let Gate::Open(until) = circuit.gate(now) else { return Ok(None) };
+    let CircuitState::Open(until) = circuit.gate(now) else { return Ok(None) };
     if circuit != known {
         tracing::warn!(
             server.handle = %server,

@@ -8,13 +8,13 @@ use slipway_protocol::{Action, CloudEvent, DeploymentId, ErrorCode, Failure, Pro
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
 
-use super::ending::{End, StageEnd};
-use super::ledger::{Head, Ledger, number};
+use super::ending::{AttemptSummary, DeploymentEnd};
+use super::ledger::{DeploymentHead, LockedDeployment, number};
 use super::progress::Boundary;
-use super::queue::{self, Terms};
+use super::queue::{self, ClaimOptions};
 use super::state::State;
-use super::{Result, Store, StoreError, Tx, commit, deadline};
-use crate::crash::Write;
+use super::{Result, Store, StoreError, StoreTransaction, commit, deadline};
+use crate::crash::TransactionKind;
 
 /// The number of a claim, growing for ever: of two that act on one project, the higher one is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +66,7 @@ pub struct Claim {
 
 /// What people want of a running attempt, in the middle of whatever it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Course {
+pub enum RenewOutcome {
     /// Nothing but its end.
     GoOn,
     /// That it's cancelled.
@@ -83,13 +83,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn claim(&self, terms: impl Into<Terms>) -> Result<Option<Claim>> {
+    pub async fn claim(&self, terms: impl Into<ClaimOptions>) -> Result<Option<Claim>> {
         let terms = terms.into();
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let Some((head, row)) = queue::next(&tx, &terms).await? else { return Ok(None) };
-            let mut ledger = Ledger { tx: &tx, head };
+            let mut ledger = LockedDeployment { tx: &tx, head };
             let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request");
             let Some(lease) = self.take(&tx, &ledger.head, terms.lease).await? else { return Ok(None) };
             let attempt = ledger.head.attempt + 1;
@@ -105,16 +105,16 @@ impl Store {
                 // Left where it is, it would be claimed again and again, before all others.
                 let message = "the stored request can't be read by this version of the worker";
                 let failure = Failure::new(ErrorCode::InternalError, None, message);
-                let end = End::Failed { failure, missing_secret: None, reason: "permanent" };
-                ledger.finish(self, &end, &StageEnd::default()).await?;
-                commit(tx, Write::Claim).await?;
+                let end = DeploymentEnd::Failed { failure, missing_secret: None, reason: "permanent" };
+                ledger.finish(self, &end, &AttemptSummary::default()).await?;
+                commit(tx, TransactionKind::Claim).await?;
                 return Ok(None);
             };
             ledger.progress(ProgressKind::AttemptStarted { attempt }).await?;
             let (action, remove_volumes) = (ledger.head.action, ledger.head.remove_volumes);
             let (interruptions, boundary) = (ledger.head.interruptions, ledger.head.boundary());
             let (waits, traceparent) = (number(&row, "waits"), ledger.head.traceparent);
-            commit(tx, Write::Claim).await?;
+            commit(tx, TransactionKind::Claim).await?;
             let claim =
                 Claim { lease, action, remove_volumes, event, attempt, interruptions, waits, traceparent, boundary };
             Ok(Some(claim))
@@ -127,7 +127,7 @@ impl Store {
     /// Servers remember the highest fence that they have seen and refuse lower ones. A database that was restored from
     /// a backup, or begun anew, has forgotten what it gave away since: fences therefore follow the clock as well, so
     /// that its next one is higher than any that a server may remember. Claims of one project come seconds apart.
-    async fn take(&self, tx: &Transaction<'_>, head: &Head, span: Duration) -> Result<Option<Lease>> {
+    async fn take(&self, tx: &Transaction<'_>, head: &DeploymentHead, span: Duration) -> Result<Option<Lease>> {
         let (Some(project), Some(server)) = (head.project.clone(), head.server.clone()) else { return Ok(None) };
         let row = tx
             .query_opt(
@@ -149,7 +149,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`], or when the database fails.
-    pub async fn renew(&self, lease: &Lease, span: Duration) -> Result<Course> {
+    pub async fn renew(&self, lease: &Lease, span: Duration) -> Result<RenewOutcome> {
         deadline(async {
             let renewed = self
                 .client()
@@ -169,8 +169,8 @@ impl Store {
                 )
                 .await?;
             match renewed {
-                Some(row) if row.get(0) => Ok(Course::Cancel),
-                Some(_) => Ok(Course::GoOn),
+                Some(row) if row.get(0) => Ok(RenewOutcome::Cancel),
+                Some(_) => Ok(RenewOutcome::GoOn),
                 None => Err(StoreError::LeaseLost),
             }
         })
@@ -178,7 +178,7 @@ impl Store {
     }
 }
 
-impl Ledger<'_> {
+impl LockedDeployment<'_> {
     /// Gives the project's lease back, if it's still this deployment's.
     pub(super) async fn release(&self) -> Result<(), StoreError> {
         let (Some(project), Some(server), Some(fence)) = (&self.head.project, &self.head.server, self.head.fence)

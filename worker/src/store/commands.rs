@@ -6,16 +6,16 @@ use slipway_protocol::{Action, DeploymentId, ErrorCode, Failure, Project, Projec
 use tokio_postgres::Transaction;
 
 use super::error::readable;
-use super::intake::{Accepted, Newcomer};
+use super::intake::{Admission, IncomingRequest};
 use super::new_deployment::NewDeployment;
 use super::replays::replay_of;
 use super::versions::{CONTENT, GONE, TOUCHED, choose, versions};
-use super::{Result, Store, Tx, commit, deadline};
-use crate::crash::Write;
+use super::{Result, Store, StoreTransaction, commit, deadline};
+use crate::crash::TransactionKind;
 use crate::message::Incoming;
 
 /// What a command acts with.
-struct Base {
+struct CommandBasis {
     server: ServerHandle,
     deployment: DeploymentId,
     repository: RepositoryName,
@@ -35,16 +35,16 @@ impl Store {
         request: &Request<ProjectCommand>,
         incoming: &Incoming,
         versions: u32,
-    ) -> Result<Result<Accepted, Failure>> {
+    ) -> Result<Result<Admission, Failure>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let data = &request.event.data;
-            let newcomer = Newcomer::lock(&tx, request.deployment_id(), data.project.id, data.action).await?;
+            let newcomer = IncomingRequest::lock(&tx, request.deployment_id(), data.project.id, data.action).await?;
             // Before anything is looked up: what a command means may be another thing by the time of its duplicate.
             let known = tx.query_opt("SELECT 1 FROM deployments WHERE id = $1", &[&newcomer.id.0]).await?;
             if known.is_some() {
-                return Ok(Ok(Accepted::Duplicate));
+                return Ok(Ok(Admission::Duplicate));
             }
             let base = match base(&tx, data, versions).await? {
                 Ok(base) => base,
@@ -63,9 +63,9 @@ impl Store {
                 acts_on: Some(base.deployment),
                 reason: data.reason.as_deref(),
             };
-            let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Ok(Accepted::Duplicate)) };
+            let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Ok(Admission::Duplicate)) };
             let accepted = self.place(&tx, &newcomer, &base.server, order, replay_of(request)).await?;
-            commit(tx, Write::Accept).await?;
+            commit(tx, TransactionKind::Accept).await?;
             Ok(Ok(accepted))
         })
         .await
@@ -76,7 +76,7 @@ fn refuse<T>(code: ErrorCode, message: String) -> Result<Result<T, Failure>> {
     Ok(Err(Failure::new(code, None, message)))
 }
 
-async fn base(tx: &Transaction<'_>, command: &ProjectCommand, limit: u32) -> Result<Result<Base, Failure>> {
+async fn base(tx: &Transaction<'_>, command: &ProjectCommand, limit: u32) -> Result<Result<CommandBasis, Failure>> {
     let project = &command.project;
     let server = match server(tx, command).await? {
         Ok(server) => server,
@@ -107,14 +107,14 @@ async fn base(tx: &Transaction<'_>, command: &ProjectCommand, limit: u32) -> Res
     }
 }
 
-async fn acting_with(tx: &Transaction<'_>, server: ServerHandle, deployment: DeploymentId) -> Result<Base> {
+async fn acting_with(tx: &Transaction<'_>, server: ServerHandle, deployment: DeploymentId) -> Result<CommandBasis> {
     const TABLE: &str = "deployments";
     let sql = "SELECT repository, commit_sha,
                    request #- '{data,sequence}' #- '{data,expires_at}' #- '{data,correlation}' AS acting
                FROM deployments WHERE id = $1";
     let row = tx.query_one(sql, &[&deployment.0]).await?;
     let text = |column: &str| row.get::<_, Option<String>>(column).unwrap_or_default();
-    Ok(Base {
+    Ok(CommandBasis {
         server,
         deployment,
         repository: readable(TABLE, "repository", RepositoryName::new(text("repository")))?,

@@ -112,12 +112,16 @@ pub(super) const MATCHES: &str =
      AND ($7::timestamptz IS NULL OR l.last_failed_at >= $7) AND ($8::timestamptz IS NULL OR l.last_failed_at <= $8)";
 
 /// One parameter of a statement.
-pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
+pub(super) type StatementParameter<'a> = &'a (dyn ToSql + Sync);
 
 impl DeadLetterFilter {
     /// The parameters of [`MATCHES`], and `more` from $9 on; `state` as the table has it.
-    pub(super) fn parameters<'a>(&'a self, state: &'a Option<&str>, more: &[Parameter<'a>]) -> Vec<Parameter<'a>> {
-        let own: [Parameter<'a>; 8] =
+    pub(super) fn parameters<'a>(
+        &'a self,
+        state: &'a Option<&str>,
+        more: &[StatementParameter<'a>],
+    ) -> Vec<StatementParameter<'a>> {
+        let own: [StatementParameter<'a>; 8] =
             [&self.ids, state, &self.project, &self.stage, &self.code, &self.class, &self.since, &self.until];
         own.into_iter().chain(more.iter().copied()).collect()
     }

@@ -6,9 +6,9 @@ use slipway_protocol::names::ServerHandle;
 use slipway_protocol::{Project, ProjectId, Stage};
 use tokio_postgres::Transaction;
 
-use super::ledger::Ledger;
-use super::{Lease, Result, Store, Tx, commit, deadline};
-use crate::crash::Write;
+use super::ledger::LockedDeployment;
+use super::{Lease, Result, Store, StoreTransaction, commit, deadline};
+use crate::crash::TransactionKind;
 
 impl Store {
     /// Keyed digests of the GitHub secrets that were written for this project and server, by name. One that is empty:
@@ -65,17 +65,17 @@ impl Store {
     ) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
-            Ledger::held(&tx, lease).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            LockedDeployment::held(&tx, lease).await?;
             save_digests(&tx, project, &lease.server, digests).await?;
-            commit(tx, Write::Tell).await?;
+            commit(tx, TransactionKind::Tell).await?;
             Ok(())
         })
         .await
     }
 }
 
-impl Ledger<'_> {
+impl LockedDeployment<'_> {
     /// From the intent to write on, nobody knows what GitHub holds until the stage has ended.
     pub(super) async fn doubt_digests(&self, stage: Stage) -> Result<()> {
         let (Stage::Secrets, Some(project)) = (stage, &self.head.project) else { return Ok(()) };

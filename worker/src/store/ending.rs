@@ -11,16 +11,16 @@ use tokio_postgres::types::Json;
 
 use super::announcements::withdraw;
 use super::history::LINEAGE;
-use super::ledger::{Head, Ledger};
+use super::ledger::{DeploymentHead, LockedDeployment};
 use super::new_dead_letter::NewDeadLetter;
 use super::state::State;
 use super::versions::places;
-use super::{Lease, Result, Store, StoreError, Tx, commit, deadline};
-use crate::crash::Write;
+use super::{Lease, Result, Store, StoreError, StoreTransaction, commit, deadline};
+use crate::crash::TransactionKind;
 
 /// How a deployment ended.
 #[derive(Debug, Clone, PartialEq)]
-pub enum End {
+pub enum DeploymentEnd {
     /// Everything is done. Whether anything was changed for it, the journal knows.
     Succeeded {
         /// Where the project answers, if it's to.
@@ -46,7 +46,7 @@ pub enum End {
 
 /// What an attempt saw, for the result.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct StageEnd {
+pub struct AttemptSummary {
     /// What runs, as seen last.
     pub services: Vec<ServiceReport>,
     /// What serves, after a failure.
@@ -65,16 +65,16 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::LeaseLost`], or when the database fails.
-    pub async fn finish(&self, lease: &Lease, end: &End, seen: &StageEnd) -> Result<Outcome> {
+    pub async fn finish(&self, lease: &Lease, end: &DeploymentEnd, seen: &AttemptSummary) -> Result<Outcome> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
-            let mut ledger = match Ledger::held(&tx, lease).await {
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let mut ledger = match LockedDeployment::held(&tx, lease).await {
                 Err(StoreError::LeaseLost) => return ended(&tx, lease).await,
                 held => held?,
             };
             let outcome = ledger.finish(self, end, seen).await?;
-            commit(tx, Write::Finish).await?;
+            commit(tx, TransactionKind::Finish).await?;
             Ok(outcome)
         })
         .await
@@ -85,17 +85,17 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::finish`].
-    pub async fn give_way(&self, lease: &Lease, seen: &StageEnd) -> Result<Option<Outcome>> {
+    pub async fn give_way(&self, lease: &Lease, seen: &AttemptSummary) -> Result<Option<Outcome>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
-            let mut ledger = match Ledger::held(&tx, lease).await {
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let mut ledger = match LockedDeployment::held(&tx, lease).await {
                 Err(StoreError::LeaseLost) => return ended(&tx, lease).await.map(Some),
                 held => held?,
             };
             let Some(by) = ledger.head.superseded_by else { return Ok(None) };
-            let outcome = ledger.finish(self, &End::Superseded { by: Some(by) }, seen).await?;
-            commit(tx, Write::Finish).await?;
+            let outcome = ledger.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, seen).await?;
+            commit(tx, TransactionKind::Finish).await?;
             Ok(Some(outcome))
         })
         .await
@@ -103,18 +103,25 @@ impl Store {
 }
 
 /// How the deployment ended under this very claim, if it did.
-async fn ended(tx: &Tx<'_>, lease: &Lease) -> Result<Outcome> {
-    match Ledger::lock(tx, lease.deployment).await? {
-        Some(Ledger { head: Head { state: State::Ended(outcome), fence, .. }, .. }) if fence == Some(lease.fence.0) => {
+async fn ended(tx: &StoreTransaction<'_>, lease: &Lease) -> Result<Outcome> {
+    match LockedDeployment::lock(tx, lease.deployment).await? {
+        Some(LockedDeployment { head: DeploymentHead { state: State::Ended(outcome), fence, .. }, .. })
+            if fence == Some(lease.fence.0) =>
+        {
             Ok(outcome)
         }
         _ => Err(StoreError::LeaseLost),
     }
 }
 
-impl Ledger<'_> {
+impl LockedDeployment<'_> {
     /// The one way to a terminal state.
-    pub(super) async fn finish(&mut self, store: &Store, end: &End, seen: &StageEnd) -> Result<Outcome> {
+    pub(super) async fn finish(
+        &mut self,
+        store: &Store,
+        end: &DeploymentEnd,
+        seen: &AttemptSummary,
+    ) -> Result<Outcome> {
         // A stage that was cancelled in its midst has no outcome of its own.
         self.tx
             .execute(
@@ -124,17 +131,17 @@ impl Ledger<'_> {
             )
             .await?;
         let outcome = match end {
-            End::Succeeded { .. } if self.changed_something().await? => Outcome::Succeeded,
-            End::Succeeded { .. } => Outcome::AlreadyDeployed,
-            End::Failed { missing_secret: Some(_), .. } => Outcome::MissingSecret,
-            End::Failed { .. } => Outcome::Failed,
-            End::Superseded { .. } => Outcome::Superseded,
-            End::Cancelled => Outcome::Cancelled,
+            DeploymentEnd::Succeeded { .. } if self.changed_something().await? => Outcome::Succeeded,
+            DeploymentEnd::Succeeded { .. } => Outcome::AlreadyDeployed,
+            DeploymentEnd::Failed { missing_secret: Some(_), .. } => Outcome::MissingSecret,
+            DeploymentEnd::Failed { .. } => Outcome::Failed,
+            DeploymentEnd::Superseded { .. } => Outcome::Superseded,
+            DeploymentEnd::Cancelled => Outcome::Cancelled,
         };
         self.step(State::Ended(outcome)).await?;
         let mut result = self.result(outcome, end, seen);
         result.exposed = self.exposed().await?;
-        if matches!(end, End::Succeeded { .. }) && self.head.action.deploys() {
+        if matches!(end, DeploymentEnd::Succeeded { .. }) && self.head.action.deploys() {
             result.also_on = self.elsewhere().await?;
         }
         let round_trips = seen.round_trips.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
@@ -150,13 +157,13 @@ impl Ledger<'_> {
                     &result.failure.as_ref().map(Json),
                     &result.superseded_by.map(|id| id.0),
                     &round_trips,
-                    &matches!(end, End::Failed { .. }),
+                    &matches!(end, DeploymentEnd::Failed { .. }),
                 ],
             )
             .await?;
         let key = topology::result_key(self.head.project.as_ref().map(|p| &p.slug), outcome);
         self.event(EventType::Result, key, result).await?;
-        if let End::Failed { failure, reason, .. } = end {
+        if let DeploymentEnd::Failed { failure, reason, .. } = end {
             NewDeadLetter::of_deployment(self.tx, &self.head, failure, reason).await?.insert(self.tx, store).await?;
         }
         // From here on the dead letter has the message, where there is one; kept with each deployment it would fill the
@@ -213,23 +220,23 @@ impl Ledger<'_> {
         Ok(others.map(|place| place.server).collect())
     }
 
-    fn result(&self, outcome: Outcome, end: &End, seen: &StageEnd) -> DeploymentResult {
+    fn result(&self, outcome: Outcome, end: &DeploymentEnd, seen: &AttemptSummary) -> DeploymentResult {
         let head = &self.head;
         let (mut url, mut failure, mut missing_secret, mut superseded_by) = (None, None, None, None);
         let mut serving = seen.serving.clone();
         match end {
-            End::Succeeded { url: at } => {
+            DeploymentEnd::Succeeded { url: at } => {
                 url.clone_from(at);
                 // Stopping and undeploying succeed, and nothing serves.
                 let serves = head.action.deploys() || head.action == Action::Start;
                 serving = serves.then(|| Serving { commit: head.commit.clone(), proven: true });
             }
-            End::Failed { failure: why, missing_secret: which, .. } => {
+            DeploymentEnd::Failed { failure: why, missing_secret: which, .. } => {
                 failure = Some(why.clone());
                 missing_secret.clone_from(which);
             }
-            End::Superseded { by } => superseded_by = *by,
-            End::Cancelled => {}
+            DeploymentEnd::Superseded { by } => superseded_by = *by,
+            DeploymentEnd::Cancelled => {}
         }
         DeploymentResult {
             deployment_id: head.id,

@@ -1,7 +1,7 @@
 //! What a deployment has behind it when it's claimed: how old it is, and which of its stages are done.
 
 use jiff::Timestamp;
-use slipway_deploy::Done;
+use slipway_deploy::CompletedStages;
 use tokio_postgres::types::Json;
 
 use super::error::readable;
@@ -13,7 +13,7 @@ pub(super) const LINEAGE: &str = "WITH RECURSIVE lineage (id) AS (SELECT $1::uui
 
 /// A deployment's past, by the database's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct History {
+pub struct DeploymentHistory {
     /// The present.
     pub now: Timestamp,
     /// When it was accepted.
@@ -34,7 +34,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn history(&self, lease: &Lease) -> Result<History> {
+    pub async fn history(&self, lease: &Lease) -> Result<DeploymentHistory> {
         deadline(async {
             let row = self
                 .client()
@@ -49,7 +49,7 @@ impl Store {
                     &[&lease.deployment.0],
                 )
                 .await?;
-            Ok(History {
+            Ok(DeploymentHistory {
                 now: row.get("now"),
                 accepted_at: row.get("accepted_at"),
                 started_at: row.get("started_at"),
@@ -67,7 +67,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails, or holds what can't be read.
-    pub async fn done_stages(&self, lease: &Lease, input_hash: &[u8]) -> Result<Done> {
+    pub async fn done_stages(&self, lease: &Lease, input_hash: &[u8]) -> Result<CompletedStages> {
         deadline(async {
             let client = self.client().await?;
             let rows = client

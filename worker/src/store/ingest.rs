@@ -3,17 +3,17 @@
 
 use uuid::Uuid;
 
-use super::intake::{Refusal, end_refused};
+use super::intake::{RefusedMessage, end_refused};
 use super::new_dead_letter::NewDeadLetter;
-use super::{Result, Store, Tx, commit, deadline};
-use crate::crash::Write;
+use super::{Result, Store, StoreTransaction, commit, deadline};
+use crate::crash::TransactionKind;
 use crate::message::Incoming;
 
 /// A message from the dead-letter exchange.
 #[derive(Debug, Clone, PartialEq)]
-pub struct GivenUp {
+pub struct BrokerDeadLetter {
     /// Why it was given up, and what could be read of it.
-    pub refusal: Refusal,
+    pub refusal: RefusedMessage,
     /// The dead letter's reason.
     pub reason: &'static str,
     /// The message as it was published.
@@ -24,7 +24,7 @@ pub struct GivenUp {
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ingested {
+pub enum StoredGivenUp {
     /// It's a dead letter; when its ids could be read, its request has failed, too.
     DeadLetter,
     /// Its deployment is here: only the acknowledgement was lost, and nothing is given up. Nothing was written.
@@ -38,20 +38,20 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails; then nothing was written and the message must not be acknowledged.
-    pub async fn ingest(&self, given_up: &GivenUp) -> Result<Ingested> {
+    pub async fn ingest(&self, given_up: &BrokerDeadLetter) -> Result<StoredGivenUp> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let known = "SELECT 1 FROM dead_letters WHERE id = ANY($1) LIMIT 1";
             if tx.query_opt(known, &[&given_up.published_as]).await?.is_some() {
-                return Ok(Ingested::Known);
+                return Ok(StoredGivenUp::Known);
             }
             if !end_refused(&tx, &given_up.refusal).await? {
-                return Ok(Ingested::Settled);
+                return Ok(StoredGivenUp::Settled);
             }
             NewDeadLetter::of_given_up(given_up).keep(&tx, self).await?;
-            commit(tx, Write::Ingest).await?;
-            Ok(Ingested::DeadLetter)
+            commit(tx, TransactionKind::Ingest).await?;
+            Ok(StoredGivenUp::DeadLetter)
         })
         .await
     }

@@ -4,29 +4,29 @@
 use jiff::Timestamp;
 use slipway_protocol::names::ServerHandle;
 use slipway_protocol::{
-    Action, DeploymentId, DeploymentResult, EventType, Failure, Known, Outcome, ProgressKind, ProjectId, Request,
-    topology,
+    Action, DeploymentId, DeploymentResult, EventType, Failure, Outcome, PartialEnvelope, ProgressKind, ProjectId,
+    Request, topology,
 };
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::cancellations::foreseen;
-use super::ending::{End, StageEnd};
+use super::ending::{AttemptSummary, DeploymentEnd};
 use super::error::readable;
-use super::ledger::Ledger;
+use super::ledger::LockedDeployment;
 use super::new_dead_letter::NewDeadLetter;
 use super::new_deployment::{NewDeployment, order, place_of};
 use super::replays::{replay_of, replayed};
 use super::state::State;
-use super::{Result, Store, Tx, commit, deadline};
-use crate::crash::Write;
+use super::{Result, Store, StoreTransaction, commit, deadline};
+use crate::crash::TransactionKind;
 use crate::message::Incoming;
-use crate::scheduler::{Order, Rival, arrive};
+use crate::scheduler::{Contender, Order, arrive};
 
 /// What became of a valid request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Accepted {
+pub enum Admission {
     /// It's a new deployment.
     New,
     /// It's a deployment that ended at once, since this newer one is here already.
@@ -38,13 +38,13 @@ pub enum Accepted {
 }
 
 /// A request that is about to be stored. Of two requests for one project, one is placed after the other.
-pub(super) struct Newcomer {
+pub(super) struct IncomingRequest {
     pub id: DeploymentId,
     pub project: ProjectId,
     pub action: Action,
 }
 
-impl Newcomer {
+impl IncomingRequest {
     pub(super) async fn lock(
         tx: &Transaction<'_>,
         id: DeploymentId,
@@ -59,11 +59,11 @@ impl Newcomer {
 
 /// A message that can't become a deployment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Refusal {
+pub struct RefusedMessage {
     /// Why.
     pub failure: Failure,
     /// What could be read of it.
-    pub known: Known,
+    pub known: PartialEnvelope,
     /// Whether its body holds a secret in plain text, which no table may keep.
     pub withhold: bool,
 }
@@ -74,12 +74,12 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails; then nothing was written and the message must not be acknowledged.
-    pub async fn accept(&self, request: &Request, incoming: &Incoming) -> Result<Accepted> {
+    pub async fn accept(&self, request: &Request, incoming: &Incoming) -> Result<Admission> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let data = &request.event.data;
-            let newcomer = Newcomer::lock(&tx, request.deployment_id(), data.project.id, Action::Deploy).await?;
+            let newcomer = IncomingRequest::lock(&tx, request.deployment_id(), data.project.id, Action::Deploy).await?;
             let new = NewDeployment {
                 project: &data.project,
                 repository: &data.repository.name,
@@ -93,10 +93,10 @@ impl Store {
                 acts_on: None,
                 reason: None,
             };
-            let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Accepted::Duplicate) };
+            let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Admission::Duplicate) };
             let replay = replay_of(request);
             let accepted = self.place(&tx, &newcomer, &data.server.handle, order, replay).await?;
-            commit(tx, Write::Accept).await?;
+            commit(tx, TransactionKind::Accept).await?;
             Ok(accepted)
         })
         .await
@@ -105,37 +105,43 @@ impl Store {
     /// Gives a request that was just inserted its place among the project's others.
     pub(super) async fn place(
         &self,
-        tx: &Tx<'_>,
-        newcomer: &Newcomer,
+        tx: &StoreTransaction<'_>,
+        newcomer: &IncomingRequest,
         server: &ServerHandle,
         order: Order,
         replay: Option<Uuid>,
-    ) -> Result<Accepted> {
+    ) -> Result<Admission> {
         let id = newcomer.id;
-        let Some(mut ledger) = Ledger::lock(tx, id).await? else { return Ok(Accepted::Duplicate) };
+        let Some(mut ledger) = LockedDeployment::lock(tx, id).await? else { return Ok(Admission::Duplicate) };
         ledger.progress(ProgressKind::Accepted).await?;
         if foreseen(tx, id).await? {
-            ledger.finish(self, &End::Cancelled, &StageEnd::default()).await?;
-            return Ok(Accepted::Cancelled);
+            ledger.finish(self, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await?;
+            return Ok(Admission::Cancelled);
         }
         let rivals = rivals(tx, newcomer, server).await?;
-        let orders: Vec<Rival> = rivals.iter().map(|(rival, _)| *rival).collect();
+        let orders: Vec<Contender> = rivals.iter().map(|(rival, _)| *rival).collect();
         let order = replayed(tx, id, replay, order, &orders).await?;
         let verdict = arrive(&order, &orders);
         if let Some(by) = verdict.superseded_by {
-            ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
-            return Ok(Accepted::Superseded(by));
+            ledger.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, &AttemptSummary::default()).await?;
+            return Ok(Admission::Superseded(by));
         }
         for (older, action) in rivals.iter().filter(|(rival, _)| verdict.supersedes.contains(&rival.id)) {
             self.supersede(tx, older.id, *action, newcomer).await?;
         }
         tx.execute("SELECT pg_notify($1, '')", &[&super::wakeups::DEPLOYMENTS]).await?;
-        Ok(Accepted::New)
+        Ok(Admission::New)
     }
 
-    async fn supersede(&self, tx: &Tx<'_>, older: DeploymentId, action: Action, newer: &Newcomer) -> Result<()> {
+    async fn supersede(
+        &self,
+        tx: &StoreTransaction<'_>,
+        older: DeploymentId,
+        action: Action,
+        newer: &IncomingRequest,
+    ) -> Result<()> {
         let by = newer.id;
-        let Some(mut ledger) = Ledger::lock(tx, older).await? else { return Ok(()) };
+        let Some(mut ledger) = LockedDeployment::lock(tx, older).await? else { return Ok(()) };
         match ledger.head.state {
             // It's claimed once more, for nothing but that.
             State::Pending if ledger.settles_before(by).await? => {
@@ -143,7 +149,7 @@ impl Store {
                 tx.execute(settle, &[&older.0, &by.0]).await?;
             }
             State::Pending if ledger.head.fence.is_none() || action.gives_way_to(newer.action) => {
-                ledger.finish(self, &End::Superseded { by: Some(by) }, &StageEnd::default()).await?;
+                ledger.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, &AttemptSummary::default()).await?;
             }
             // Its worker reads this at the next boundary between stages.
             State::Running if action.gives_way_to(newer.action) => {
@@ -160,15 +166,15 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails; then nothing was written and the message must not be acknowledged.
-    pub async fn refuse(&self, refusal: &Refusal, incoming: &Incoming) -> Result<bool> {
+    pub async fn refuse(&self, refusal: &RefusedMessage, incoming: &Incoming) -> Result<bool> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             if !end_refused(&tx, refusal).await? {
                 return Ok(false);
             }
             let new = NewDeadLetter::of_refused(refusal, incoming).insert(&tx, self).await?;
-            commit(tx, Write::Refuse).await?;
+            commit(tx, TransactionKind::Refuse).await?;
             Ok(new)
         })
         .await
@@ -177,13 +183,13 @@ impl Store {
 
 /// Stores the end of a request that never was a deployment, and its result, when its ids could be read; false when its
 /// deployment is here already.
-pub(super) async fn end_refused(tx: &Tx<'_>, refusal: &Refusal) -> Result<bool> {
+pub(super) async fn end_refused(tx: &StoreTransaction<'_>, refusal: &RefusedMessage) -> Result<bool> {
     let known = &refusal.known;
     let Some(id) = known.deployment_id() else { return Ok(true) };
     if !insert_refused(tx, id, refusal).await? {
         return Ok(false);
     }
-    let Some(mut ledger) = Ledger::lock(tx, id).await? else { return Ok(false) };
+    let Some(mut ledger) = LockedDeployment::lock(tx, id).await? else { return Ok(false) };
     let result = refused_result(id, refusal, ledger.head.accepted_at);
     tx.execute("UPDATE deployments SET result = $2 WHERE id = $1", &[&id.0, &Json(&result)]).await?;
     let key = topology::result_key(known.project.as_ref().map(|p| &p.slug), Outcome::Failed);
@@ -194,7 +200,11 @@ pub(super) async fn end_refused(tx: &Tx<'_>, refusal: &Refusal) -> Result<bool> 
 /// Of the project's other requests that were accepted and that the newcomer stands against, the newest and all that
 /// haven't ended. Where a project is to be deployed has one answer only, whatever the server; anything else is about
 /// one server.
-async fn rivals(tx: &Transaction<'_>, newcomer: &Newcomer, server: &ServerHandle) -> Result<Vec<(Rival, Action)>> {
+async fn rivals(
+    tx: &Transaction<'_>,
+    newcomer: &IncomingRequest,
+    server: &ServerHandle,
+) -> Result<Vec<(Contender, Action)>> {
     const THEM: &str = "project_id = $1 AND id <> $2 AND request IS NOT NULL AND state <> 'cancelled'
                         AND (server = $3 OR (action = 'deploy' AND $4))";
     let place = place_of("d");
@@ -207,14 +217,14 @@ async fn rivals(tx: &Transaction<'_>, newcomer: &Newcomer, server: &ServerHandle
     let deploys = newcomer.action == Action::Deploy;
     let rows = tx.query(&sql, &[&newcomer.project.0, &newcomer.id.0, &server.as_str(), &deploys]).await?;
     let rival = |row: &tokio_postgres::Row| {
-        let rival = Rival { id: DeploymentId(row.get("id")), order: order(row), open: row.get("open") };
+        let rival = Contender { id: DeploymentId(row.get("id")), order: order(row), open: row.get("open") };
         Ok((rival, readable("deployments", "action", row.get::<_, &str>("action").parse())?))
     };
     rows.iter().map(rival).collect()
 }
 
 /// Inserts a refused request as failed, so that its duplicate is recognised; false when it exists.
-async fn insert_refused(tx: &Tx<'_>, id: DeploymentId, refusal: &Refusal) -> Result<bool> {
+async fn insert_refused(tx: &StoreTransaction<'_>, id: DeploymentId, refusal: &RefusedMessage) -> Result<bool> {
     let known = &refusal.known;
     let inserted = tx
         .execute(
@@ -245,7 +255,7 @@ async fn insert_refused(tx: &Tx<'_>, id: DeploymentId, refusal: &Refusal) -> Res
     Ok(inserted == 1)
 }
 
-fn refused_result(id: DeploymentId, refusal: &Refusal, accepted_at: Timestamp) -> DeploymentResult {
+fn refused_result(id: DeploymentId, refusal: &RefusedMessage, accepted_at: Timestamp) -> DeploymentResult {
     let known = &refusal.known;
     DeploymentResult {
         deployment_id: id,

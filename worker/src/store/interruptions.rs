@@ -3,24 +3,24 @@
 use slipway_protocol::names::ServerHandle;
 use slipway_protocol::{DeploymentId, ErrorCode, Failure, Outcome, ProgressKind};
 
-use super::ending::{End, StageEnd};
-use super::ledger::{HEAD, Ledger, first_readable};
+use super::ending::{AttemptSummary, DeploymentEnd};
+use super::ledger::{HEAD, LockedDeployment, first_readable};
 use super::progress::Boundary;
 use super::state::State;
-use super::{Lease, Result, Store, Tx, commit, deadline};
-use crate::crash::Write;
+use super::{Lease, Result, Store, StoreTransaction, commit, deadline};
+use crate::crash::TransactionKind;
 use crate::scheduler::after_interruption;
 
 /// What an interrupted deployment became.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Interrupted {
+pub enum InterruptOutcome {
     /// It waits for another worker.
     Released,
     /// It has ended: as superseded or cancelled if it was called off, and otherwise since it was interrupted too often.
     Ended(Outcome),
 }
 
-impl Interrupted {
+impl InterruptOutcome {
     /// How it has ended, if it has.
     #[must_use]
     pub fn outcome(self) -> Option<Outcome> {
@@ -36,13 +36,13 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::LeaseLost`], or when the database fails.
-    pub async fn interrupt(&self, lease: &Lease, limit: u32) -> Result<Interrupted> {
+    pub async fn interrupt(&self, lease: &Lease, limit: u32) -> Result<InterruptOutcome> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
-            let ledger = Ledger::held(&tx, lease).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let ledger = LockedDeployment::held(&tx, lease).await?;
             let became = interrupted(self, ledger, limit).await?;
-            commit(tx, Write::Interrupt).await?;
+            commit(tx, TransactionKind::Interrupt).await?;
             Ok(became)
         })
         .await
@@ -53,10 +53,10 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn reap(&self, limit: u32) -> Result<Option<(DeploymentId, Interrupted)>> {
+    pub async fn reap(&self, limit: u32) -> Result<Option<(DeploymentId, InterruptOutcome)>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let sql = format!(
                 "SELECT {HEAD} FROM deployments d WHERE state = 'running' AND id <> ALL ($1)
                    AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
@@ -81,8 +81,8 @@ impl Store {
                 return Ok(None);
             }
             let id = head.id;
-            let became = interrupted(self, Ledger { tx: &tx, head }, limit).await?;
-            commit(tx, Write::Reap).await?;
+            let became = interrupted(self, LockedDeployment { tx: &tx, head }, limit).await?;
+            commit(tx, TransactionKind::Reap).await?;
             Ok(Some((id, became)))
         })
         .await
@@ -99,7 +99,7 @@ pub(crate) fn too_often(interruptions: u32) -> String {
 
 /// Back to pending, or to its end: when a newer request takes over what it touched, or when it happens for more than
 /// the `limit`th time. One that is to be called off is claimed once more, to put back what it touched.
-async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Result<Interrupted> {
+async fn interrupted(store: &Store, mut ledger: LockedDeployment<'_>, limit: u32) -> Result<InterruptOutcome> {
     let (id, attempt) = (ledger.head.id, ledger.head.attempt);
     ledger
         .tx
@@ -114,20 +114,20 @@ async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Resul
     if let Boundary::Superseded(by) = ledger.head.boundary()
         && !ledger.settles_before(by).await?
     {
-        let end = End::Superseded { by: Some(by) };
-        return ledger.finish(store, &end, &StageEnd::default()).await.map(Interrupted::Ended);
+        let end = DeploymentEnd::Superseded { by: Some(by) };
+        return ledger.finish(store, &end, &AttemptSummary::default()).await.map(InterruptOutcome::Ended);
     }
     let before = ledger.head.interruptions;
     if !after_interruption(before, limit, ledger.is_orphaned().await?) {
         let end = match ledger.head.boundary() {
             Boundary::GoOn => {
                 let failure = Failure::new(ErrorCode::InterruptedTooOften, None, too_often(before + 1));
-                End::Failed { failure, missing_secret: None, reason: INTERRUPTED }
+                DeploymentEnd::Failed { failure, missing_secret: None, reason: INTERRUPTED }
             }
-            Boundary::Superseded(by) => End::Superseded { by: Some(by) },
-            Boundary::Cancelled => End::Cancelled,
+            Boundary::Superseded(by) => DeploymentEnd::Superseded { by: Some(by) },
+            Boundary::Cancelled => DeploymentEnd::Cancelled,
         };
-        return ledger.finish(store, &end, &StageEnd::default()).await.map(Interrupted::Ended);
+        return ledger.finish(store, &end, &AttemptSummary::default()).await.map(InterruptOutcome::Ended);
     }
     ledger
         .tx
@@ -135,5 +135,5 @@ async fn interrupted(store: &Store, mut ledger: Ledger<'_>, limit: u32) -> Resul
         .await?;
     ledger.release().await?;
     ledger.step(State::Pending).await?;
-    Ok(Interrupted::Released)
+    Ok(InterruptOutcome::Released)
 }

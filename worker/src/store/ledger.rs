@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::error::readable;
 use super::state::State;
-use super::{Lease, Result, StoreError, Tx, wakeups};
+use super::{Lease, Result, StoreError, StoreTransaction, wakeups};
 use crate::message::Outgoing;
 
 /// CloudEvents `source` of what Slipway tells.
@@ -25,7 +25,7 @@ const SOURCE: &str = "/slipway";
 
 /// What a row says about its deployment.
 #[derive(Debug, Clone)]
-pub(super) struct Head {
+pub(super) struct DeploymentHead {
     pub id: DeploymentId,
     pub event_id: String,
     pub replay: Option<Uuid>,
@@ -52,7 +52,7 @@ pub(super) const HEAD: &str = "id, event_id, replay_id, action, remove_volumes, 
      correlation, state, attempt, interruptions, fence, next_sequence, traceparent, superseded_by, \
      cancel_requested_at IS NOT NULL AS cancel_requested, accepted_at, first_failed_at";
 
-impl Head {
+impl DeploymentHead {
     pub(super) fn read(row: &Row) -> Result<Self> {
         const TABLE: &str = "deployments";
         let text = |column: &str| row.get::<_, Option<String>>(column);
@@ -95,13 +95,13 @@ pub(super) async fn first_readable(
     tx: &Transaction<'_>,
     sql: &str,
     more: &[&(dyn ToSql + Sync)],
-) -> Result<Option<(Head, Row)>> {
+) -> Result<Option<(DeploymentHead, Row)>> {
     let mut unreadable: Vec<Uuid> = Vec::new();
     loop {
         let parameters: Vec<&(dyn ToSql + Sync)> =
             std::iter::once(&unreadable as &(dyn ToSql + Sync)).chain(more.iter().copied()).collect();
         let Some(row) = tx.query_opt(sql, &parameters).await? else { return Ok(None) };
-        match Head::read(&row) {
+        match DeploymentHead::read(&row) {
             Ok(head) => return Ok(Some((head, row))),
             Err(error) => {
                 let id = row.get("id");
@@ -121,21 +121,21 @@ pub(super) fn passed_over(id: Uuid, error: &StoreError) {
 }
 
 /// A deployment's row, locked until the transaction ends.
-pub(super) struct Ledger<'t> {
-    pub tx: &'t Tx<'t>,
-    pub head: Head,
+pub(super) struct LockedDeployment<'t> {
+    pub tx: &'t StoreTransaction<'t>,
+    pub head: DeploymentHead,
 }
 
-impl<'t> Ledger<'t> {
+impl<'t> LockedDeployment<'t> {
     /// Locks the deployment `id`; `None` when there is none.
-    pub(super) async fn lock(tx: &'t Tx<'t>, id: DeploymentId) -> Result<Option<Self>> {
+    pub(super) async fn lock(tx: &'t StoreTransaction<'t>, id: DeploymentId) -> Result<Option<Self>> {
         let sql = format!("SELECT {HEAD} FROM deployments WHERE id = $1 FOR UPDATE");
         let row = tx.query_opt(&sql, &[&id.0]).await?;
-        row.as_ref().map(Head::read).transpose().map(|head| head.map(|head| Self { tx, head }))
+        row.as_ref().map(DeploymentHead::read).transpose().map(|head| head.map(|head| Self { tx, head }))
     }
 
     /// Locks the deployment of a running attempt, if its lease is still the newest.
-    pub(super) async fn held(tx: &'t Tx<'t>, lease: &Lease) -> Result<Self> {
+    pub(super) async fn held(tx: &'t StoreTransaction<'t>, lease: &Lease) -> Result<Self> {
         let ledger = Self::lock(tx, lease.deployment).await?.ok_or(StoreError::LeaseLost)?;
         let newest = tx
             .query_opt(

@@ -45,29 +45,29 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub use actions::{AuditEntry, AuditFilter, Operator};
 pub(crate) use announcements::AT_IT;
 pub use announcements::Announcement;
-pub use cancellations::{Cancellation, Cancelled, Wish};
-pub use claims::{Claim, Course, Fence, Lease};
+pub use cancellations::{CancelOutcome, CancelRequest, Cancellation};
+pub use claims::{Claim, Fence, Lease, RenewOutcome};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterGroup, DeadLetterState};
 pub use deployments::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};
-pub use ending::{End, StageEnd};
+pub use ending::{AttemptSummary, DeploymentEnd};
 pub use error::StoreError;
 pub(crate) use error::is_mistrust;
-pub use history::History;
-pub use ingest::{GivenUp, Ingested};
-pub use intake::{Accepted, Refusal};
-pub use interruptions::Interrupted;
+pub use history::DeploymentHistory;
+pub use ingest::{BrokerDeadLetter, StoredGivenUp};
+pub use intake::{Admission, RefusedMessage};
+pub use interruptions::InterruptOutcome;
 pub(crate) use interruptions::{INTERRUPTED, too_often};
-pub use outbox::{Backlog, Line, OutboxRow, Page, RelayLease, Sent};
-pub use progress::{Boundary, Scheduled};
-pub use queue::Terms;
-pub use replay_plans::{Planned, Verdict};
-pub use replays::{Replay, Replayed};
+pub use outbox::{OrderingKey, OutboxBacklog, OutboxPage, OutboxRow, PublishOutcome, RelayLease};
+pub use progress::{Boundary, RetryOutcome};
+pub use queue::ClaimOptions;
+pub use replay_plans::{PlannedReplay, ReplayVerdict};
+pub use replays::{Replay, SentReplay};
 pub use servers::ServerRecord;
 pub(crate) use settling::unsettles;
 pub use state::{IllegalTransition, State, UnknownState};
-pub use status::{Counts, WorkerSeen};
-use transaction::{Tx, commit};
-pub use versions::{Place, Recorded, VERSIONS};
+pub use status::{StatusCounts, WorkerSeen};
+use transaction::{StoreTransaction, commit};
+pub use versions::{ProjectServer, RecordedVersion, VERSIONS};
 pub use wakeups::Wakeups;
 
 /// Result of a call of the store.
@@ -88,7 +88,7 @@ mod embedded {
 pub struct Store {
     pool: Pool,
     config: tokio_postgres::Config,
-    tls: tls::Connector,
+    tls: tls::TlsConnector,
     name: String,
 }
 

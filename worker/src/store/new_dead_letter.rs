@@ -7,9 +7,9 @@ use tokio_postgres::types::Json;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use super::ingest::GivenUp;
-use super::intake::Refusal;
-use super::ledger::{Head, enqueue, number};
+use super::ingest::BrokerDeadLetter;
+use super::intake::RefusedMessage;
+use super::ledger::{DeploymentHead, enqueue, number};
 use super::{Result, Store};
 use crate::message::{Incoming, Outgoing};
 
@@ -34,7 +34,7 @@ impl NewDeadLetter {
     /// Of a deployment that has failed.
     pub(super) async fn of_deployment(
         tx: &Transaction<'_>,
-        head: &Head,
+        head: &DeploymentHead,
         failure: &Failure,
         reason: &'static str,
     ) -> Result<Self> {
@@ -68,12 +68,12 @@ impl NewDeadLetter {
     }
 
     /// Of a message that the broker gave up.
-    pub(super) fn of_given_up(given_up: &GivenUp) -> Self {
+    pub(super) fn of_given_up(given_up: &BrokerDeadLetter) -> Self {
         Self { reason: given_up.reason, ..Self::of_refused(&given_up.refusal, &given_up.incoming) }
     }
 
     /// Of a message that was refused at the door.
-    pub(super) fn of_refused(refusal: &Refusal, incoming: &Incoming) -> Self {
+    pub(super) fn of_refused(refusal: &RefusedMessage, incoming: &Incoming) -> Self {
         let known = &refusal.known;
         let deployment = known.deployment_id();
         Self {

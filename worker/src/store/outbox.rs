@@ -9,8 +9,8 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::claims::seconds;
-use super::{Result, Store, StoreError, Tx, commit, deadline};
-use crate::crash::Write;
+use super::{Result, Store, StoreError, StoreTransaction, commit, deadline};
+use crate::crash::TransactionKind;
 use crate::message::Outgoing;
 
 /// The right to publish what the outbox holds.
@@ -21,7 +21,7 @@ pub struct RelayLease {
 
 /// Messages of which none may overtake another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Line {
+pub enum OrderingKey {
     /// A deployment's events.
     Events(DeploymentId),
     /// A message that stands for itself, by its position: a dead letter, a replay.
@@ -34,7 +34,7 @@ pub struct OutboxRow {
     /// Its place; rows of one line are in order.
     pub position: i64,
     /// What it belongs to.
-    pub line: Line,
+    pub line: OrderingKey,
     /// Which deployment it's about.
     pub deployment: Option<DeploymentId>,
     /// Whether the broker's returning it means that it has to be sent again.
@@ -45,7 +45,7 @@ pub struct OutboxRow {
 
 /// What is read of the outbox at once.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Page {
+pub struct OutboxPage {
     /// The messages.
     pub rows: Vec<OutboxRow>,
     /// Whether more may wait.
@@ -54,7 +54,7 @@ pub struct Page {
 
 /// What became of a message that was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sent {
+pub struct PublishOutcome {
     /// Its place in the outbox.
     pub position: i64,
     /// Whether it reached a queue.
@@ -63,7 +63,7 @@ pub struct Sent {
 
 /// How much waits in the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Backlog {
+pub struct OutboxBacklog {
     /// How many messages.
     pub depth: u64,
     /// How long the oldest has waited.
@@ -124,11 +124,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn waiting_messages(&self, held: &[Line], limit: u32, bytes: u32) -> Result<Page> {
+    pub async fn waiting_messages(&self, held: &[OrderingKey], limit: u32, bytes: u32) -> Result<OutboxPage> {
         let deployments: Vec<Uuid> =
-            held.iter().filter_map(|line| if let Line::Events(id) = line { Some(id.0) } else { None }).collect();
+            held.iter().filter_map(|line| if let OrderingKey::Events(id) = line { Some(id.0) } else { None }).collect();
         let alone: Vec<i64> =
-            held.iter().filter_map(|line| if let Line::Alone(at) = line { Some(*at) } else { None }).collect();
+            held.iter().filter_map(|line| if let OrderingKey::Alone(at) = line { Some(*at) } else { None }).collect();
         deadline(async {
             let rows = self
                 .client()
@@ -150,7 +150,7 @@ impl Store {
                 .await?;
             let waiting = rows.first().map_or(0, |row| row.get::<_, i64>("waiting"));
             let more = waiting >= i64::from(limit) || usize::try_from(waiting).is_ok_and(|n| n > rows.len());
-            Ok(Page { rows: rows.iter().map(row).collect(), more })
+            Ok(OutboxPage { rows: rows.iter().map(row).collect(), more })
         })
         .await
     }
@@ -159,10 +159,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when another process is the relay by now; then nothing was marked.
-    pub async fn mark_published(&self, lease: RelayLease, sent: &[Sent]) -> Result<()> {
+    pub async fn mark_published(&self, lease: RelayLease, sent: &[PublishOutcome]) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let held =
                 tx.query_opt("SELECT 1 FROM relay_lease WHERE fence = $1 FOR SHARE", &[&lease.fence]).await?.is_some();
             if !held {
@@ -176,7 +176,7 @@ impl Store {
                 &[&positions, &unrouted],
             )
             .await?;
-            commit(tx, Write::MarkPublished).await?;
+            commit(tx, TransactionKind::MarkPublished).await?;
             Ok(())
         })
         .await
@@ -186,7 +186,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn backlog(&self) -> Result<Backlog> {
+    pub async fn backlog(&self) -> Result<OutboxBacklog> {
         deadline(async {
             let row = self
                 .client()
@@ -197,7 +197,7 @@ impl Store {
                     &[],
                 )
                 .await?;
-            Ok(Backlog {
+            Ok(OutboxBacklog {
                 depth: u64::try_from(row.get::<_, i64>(0)).unwrap_or(0),
                 oldest: Duration::try_from_secs_f64(row.get::<_, f64>(1)).unwrap_or_default(),
             })
@@ -236,7 +236,7 @@ fn row(row: &tokio_postgres::Row) -> OutboxRow {
     let sequence: Option<i64> = row.get("sequence");
     OutboxRow {
         position,
-        line: deployment.filter(|_| sequence.is_some()).map_or(Line::Alone(position), Line::Events),
+        line: deployment.filter(|_| sequence.is_some()).map_or(OrderingKey::Alone(position), OrderingKey::Events),
         deployment,
         must_route: row.get("must_route"),
         message: Outgoing {

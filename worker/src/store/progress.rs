@@ -10,11 +10,11 @@ use tokio_postgres::types::Json;
 
 use super::claims::seconds;
 use super::digests::save_digests;
-use super::ledger::Ledger;
+use super::ledger::LockedDeployment;
 use super::settling::unsettles;
 use super::state::State;
-use super::{Lease, Result, Store, Tx, circuits, commit, deadline};
-use crate::crash::Write;
+use super::{Lease, Result, Store, StoreTransaction, circuits, commit, deadline};
+use crate::crash::TransactionKind;
 
 /// Whether an attempt may go on; asked at every boundary between stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Boundary {
 
 /// What became of an attempt that failed and is to be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheduled {
+pub enum RetryOutcome {
     /// The next one may begin then.
     At(Timestamp),
     /// A newer request for the same project waits. Nothing was written.
@@ -46,8 +46,8 @@ impl Store {
     pub async fn stage_started(&self, lease: &Lease, stage: Stage, input_hash: &[u8]) -> Result<Boundary> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
-            let mut ledger = Ledger::held(&tx, lease).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let mut ledger = LockedDeployment::held(&tx, lease).await?;
             let attempt = ledger.head.attempt;
             match ledger.head.boundary() {
                 Boundary::GoOn => {}
@@ -74,7 +74,7 @@ impl Store {
             if unsettles(ledger.head.action, stage) {
                 ledger.note_settled(false).await?;
             }
-            commit(tx, Write::StageStarted).await?;
+            commit(tx, TransactionKind::StageStarted).await?;
             Ok(Boundary::GoOn)
         })
         .await
@@ -93,8 +93,8 @@ impl Store {
     ) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
-            let mut ledger = Ledger::held(&tx, lease).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let mut ledger = LockedDeployment::held(&tx, lease).await?;
             let attempt = ledger.head.attempt;
             let change = match summary.change {
                 Change::Changed => "changed",
@@ -129,7 +129,7 @@ impl Store {
                 })
                 .await?;
             circuits::contact_made(&**tx, &lease.server).await?;
-            commit(tx, Write::StageFinished).await?;
+            commit(tx, TransactionKind::StageFinished).await?;
             Ok(())
         })
         .await
@@ -151,8 +151,8 @@ impl Store {
     ) -> Result<Option<Duration>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
-            Ledger::held(&tx, lease).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            LockedDeployment::held(&tx, lease).await?;
             let new = tx
                 .execute(
                     "UPDATE stage_journal SET outcome = 'failed', outcome_at = now(), failure = $4, duration_ms = $5
@@ -171,7 +171,7 @@ impl Store {
                 false if reached => circuits::contact_made(&**tx, &lease.server).await.map(|()| None)?,
                 false => None,
             };
-            commit(tx, Write::StageFailed).await?;
+            commit(tx, TransactionKind::StageFailed).await?;
             Ok(open)
         })
         .await
@@ -184,12 +184,12 @@ impl Store {
     pub async fn tell(&self, lease: &Lease, kinds: Vec<ProgressKind>) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
-            let mut ledger = Ledger::held(&tx, lease).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let mut ledger = LockedDeployment::held(&tx, lease).await?;
             for kind in kinds {
                 ledger.progress(kind).await?;
             }
-            commit(tx, Write::Tell).await?;
+            commit(tx, TransactionKind::Tell).await?;
             Ok(())
         })
         .await
@@ -199,7 +199,7 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::LeaseLost`], or when the database fails.
-    pub async fn retry(&self, lease: &Lease, failure: Failure, delay: Duration) -> Result<Scheduled> {
+    pub async fn retry(&self, lease: &Lease, failure: Failure, delay: Duration) -> Result<RetryOutcome> {
         self.again(lease, failure, delay, true).await
     }
 
@@ -208,19 +208,19 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::retry`].
-    pub async fn wait(&self, lease: &Lease, failure: Failure, open: Duration) -> Result<Scheduled> {
+    pub async fn wait(&self, lease: &Lease, failure: Failure, open: Duration) -> Result<RetryOutcome> {
         self.again(lease, failure, open, false).await
     }
 
-    async fn again(&self, lease: &Lease, failure: Failure, delay: Duration, counts: bool) -> Result<Scheduled> {
+    async fn again(&self, lease: &Lease, failure: Failure, delay: Duration, counts: bool) -> Result<RetryOutcome> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
-            let mut ledger = Ledger::held(&tx, lease).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let mut ledger = LockedDeployment::held(&tx, lease).await?;
             match ledger.head.boundary() {
                 Boundary::GoOn => {}
-                Boundary::Superseded(by) => return Ok(Scheduled::Superseded(by)),
-                Boundary::Cancelled => return Ok(Scheduled::Cancelled),
+                Boundary::Superseded(by) => return Ok(RetryOutcome::Superseded(by)),
+                Boundary::Cancelled => return Ok(RetryOutcome::Cancelled),
             }
             let run_at: Timestamp = tx
                 .query_one(
@@ -238,8 +238,8 @@ impl Store {
             ledger.progress(ProgressKind::AttemptScheduled { attempt, run_at, failure }).await?;
             ledger.release().await?;
             ledger.step(State::Pending).await?;
-            commit(tx, Write::Retry).await?;
-            Ok(Scheduled::At(run_at))
+            commit(tx, TransactionKind::Retry).await?;
+            Ok(RetryOutcome::At(run_at))
         })
         .await
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use super::ledger::{HEAD, Head, passed_over};
+use super::ledger::{DeploymentHead, HEAD, passed_over};
 use super::{Result, circuits};
 use crate::scheduler::{Limits, Load};
 
@@ -17,7 +17,7 @@ const LOCK: i64 = 0x63_6c_61_69_6d;
 
 /// On which terms a worker claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Terms {
+pub struct ClaimOptions {
     /// How long the lease lasts at first.
     pub lease: Duration,
     /// What all workers together never exceed.
@@ -27,7 +27,7 @@ pub struct Terms {
 }
 
 /// A lease under the default limits, from no registry in particular.
-impl From<Duration> for Terms {
+impl From<Duration> for ClaimOptions {
     fn from(lease: Duration) -> Self {
         Self { lease, limits: Limits::default(), registry: String::new() }
     }
@@ -57,7 +57,7 @@ const HEAD_OF_ALL: &str = "
     WHERE q.server <> ALL ($1) ORDER BY head.run_at, head.arrival LIMIT 1";
 
 /// Locks the deployment whose turn it is; none other is claimed before this transaction ends.
-pub(super) async fn next(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<(Head, Row)>> {
+pub(super) async fn next(tx: &Transaction<'_>, terms: &ClaimOptions) -> Result<Option<(DeploymentHead, Row)>> {
     let (mut left_out, may_pull) = room(tx, terms).await?;
     let mut unreadable: Vec<Uuid> = Vec::new();
     let lock = format!(
@@ -70,7 +70,7 @@ pub(super) async fn next(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<(
             left_out.push(head.get("server"));
             continue;
         };
-        match Head::read(&row) {
+        match DeploymentHead::read(&row) {
             Ok(head) => return Ok(Some((head, row))),
             Err(error) => {
                 passed_over(id, &error);
@@ -82,7 +82,7 @@ pub(super) async fn next(tx: &Transaction<'_>, terms: &Terms) -> Result<Option<(
 }
 
 /// The servers on which nothing may be claimed now, and whether anything may that pulls images.
-async fn room(tx: &Transaction<'_>, terms: &Terms) -> Result<(Vec<String>, bool)> {
+async fn room(tx: &Transaction<'_>, terms: &ClaimOptions) -> Result<(Vec<String>, bool)> {
     // Whoever is stopped in here holds up all claims: the database then ends its transaction. After a burst of requests
     // its statistics are old, and it would read the whole table for each server.
     let locked = tx

@@ -10,7 +10,7 @@ use super::{DeadLetterFilter, Result, Store, deadline};
 
 /// Whether a dead letter can be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
+pub enum ReplayVerdict {
     /// It can.
     Ready,
     /// Only by force: a newer deployment of its project is here.
@@ -23,7 +23,7 @@ pub enum Verdict {
     NotOpen,
 }
 
-impl Verdict {
+impl ReplayVerdict {
     const ALL: [Self; 5] = [Self::Ready, Self::Superseded, Self::Expired, Self::Withheld, Self::NotOpen];
 
     /// The name, as in the statements and in what operators read.
@@ -46,7 +46,7 @@ impl Verdict {
 
 /// A dead letter and what a replay would do with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
+pub struct PlannedReplay {
     /// The dead letter.
     pub id: Uuid,
     /// Its project.
@@ -58,7 +58,7 @@ pub struct Planned {
     /// Its state.
     pub state: String,
     /// Whether it can be sent again.
-    pub verdict: Verdict,
+    pub verdict: ReplayVerdict,
     /// The newer deployment of its project.
     pub newer: Option<DeploymentId>,
 }
@@ -90,7 +90,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn plan_replay(&self, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<Planned>> {
+    pub async fn plan_replay(&self, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<PlannedReplay>> {
         deadline(async {
             let rivals = rivals();
             let sql = format!(
@@ -99,13 +99,13 @@ impl Store {
             );
             let (state, limit) = (filter.state(), i64::from(limit));
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
-            let planned = |row: &Row| Planned {
+            let planned = |row: &Row| PlannedReplay {
                 id: row.get("id"),
                 project: row.get("project_slug"),
                 stage: row.get("stage"),
                 code: row.get("code"),
                 state: row.get("state"),
-                verdict: Verdict::read(row),
+                verdict: ReplayVerdict::read(row),
                 newer: row.get::<_, Option<Uuid>>("newer").map(DeploymentId),
             };
             Ok(rows.iter().map(planned).collect())
@@ -117,14 +117,14 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn count_replay(&self, filter: &DeadLetterFilter) -> Result<Vec<(Verdict, u64)>> {
+    pub async fn count_replay(&self, filter: &DeadLetterFilter) -> Result<Vec<(ReplayVerdict, u64)>> {
         deadline(async {
             let rivals = rivals();
             let sql =
                 format!("SELECT {VERDICT} AS verdict, count(*) AS count FROM {rivals} WHERE {MATCHES} GROUP BY 1");
             let state = filter.state();
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[])).await?;
-            let count = |row: &Row| (Verdict::read(row), u64::try_from(row.get::<_, i64>("count")).unwrap_or(0));
+            let count = |row: &Row| (ReplayVerdict::read(row), u64::try_from(row.get::<_, i64>("count")).unwrap_or(0));
             let mut counts: Vec<_> = rows.iter().map(count).collect();
             counts.sort();
             Ok(counts)

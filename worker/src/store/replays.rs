@@ -11,10 +11,10 @@ use super::actions::record;
 use super::dead_letters::MATCHES;
 use super::ledger::enqueue;
 use super::replay_plans::{VERDICT, rivals};
-use super::{DeadLetterFilter, Operator, Result, Store, Tx, commit, deadline, wakeups};
-use crate::crash::Write;
+use super::{DeadLetterFilter, Operator, Result, Store, StoreTransaction, commit, deadline, wakeups};
+use crate::crash::TransactionKind;
 use crate::message::Outgoing;
-use crate::scheduler::{Order, Rival};
+use crate::scheduler::{Contender, Order};
 
 /// What a replay is to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Replay {
 
 /// A dead letter that was sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Replayed {
+pub struct SentReplay {
     /// The dead letter.
     pub id: Uuid,
     /// The replay's id.
@@ -56,15 +56,15 @@ impl Store {
         replay: Replay,
         operator: &Operator,
         limit: u32,
-    ) -> Result<Vec<Replayed>> {
+    ) -> Result<Vec<SentReplay>> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let rows = send(&tx, filter, replay, operator, limit).await?;
             if !rows.is_empty() {
                 tx.execute("SELECT pg_notify($1, '')", &[&wakeups::OUTBOX]).await?;
             }
-            commit(tx, Write::Replay).await?;
+            commit(tx, TransactionKind::Replay).await?;
             Ok(rows.iter().map(replayed_row).collect())
         })
         .await
@@ -85,7 +85,7 @@ impl Store {
     ) -> Result<bool> {
         deadline(async {
             let mut client = self.client().await?;
-            let tx = Tx::begin(&mut client).await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let rivals = rivals();
             let sql = format!(
                 "WITH picked AS (SELECT l.id FROM {rivals} WHERE l.id = $1 AND l.state = 'open' AND ($2 OR n.id IS NULL)
@@ -110,7 +110,7 @@ impl Store {
             enqueue(&tx, None, &message, event.traceparent.clone(), true).await?;
             let details = json!({ "event_id": event.id, "deployment_id": request.deployment_id(), "forced": force });
             record(&tx, &[id], "edit", operator, &details).await?;
-            commit(tx, Write::Replay).await?;
+            commit(tx, TransactionKind::Replay).await?;
             Ok(true)
         })
         .await
@@ -154,16 +154,16 @@ async fn send(
     let Replay { from_start, force } = replay;
     let (exchange, header) = (topology::REQUESTS, topology::REPLAY_HEADER);
     let key = EventType::ProjectReady.as_str();
-    let own: [super::dead_letters::Parameter<'_>; 8] =
+    let own: [super::dead_letters::StatementParameter<'_>; 8] =
         [&force, &limit, &from_start, &exchange, &header, &key, &operator.who, &operator.why];
     Ok(tx.query(&sql, &filter.parameters(&state, &own)).await?)
 }
 
-fn replayed_row(row: &Row) -> Replayed {
+fn replayed_row(row: &Row) -> SentReplay {
     let replay: Uuid = row.get("replayed_as");
     let text = |column: &str| row.get::<_, Option<String>>(column).filter(|text| !text.is_empty());
     let deployment = text("source").zip(text("event_id"));
-    Replayed {
+    SentReplay {
         id: row.get("id"),
         replay,
         deployment: deployment.map(|(source, id)| DeploymentId::of(&source, &id, Some(replay))),
@@ -182,7 +182,7 @@ pub(super) async fn replayed(
     id: DeploymentId,
     replay: Option<Uuid>,
     order: Order,
-    rivals: &[Rival],
+    rivals: &[Contender],
 ) -> Result<Order> {
     let Some(replay) = replay else { return Ok(order) };
     let sql = "SELECT CASE WHEN NOT replay_from_start AND stage <> 'intake' THEN deployment_id END AS resumes,

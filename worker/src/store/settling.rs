@@ -4,7 +4,7 @@
 
 use slipway_protocol::{Action, DeploymentId, Stage};
 
-use super::ledger::{Head, Ledger};
+use super::ledger::{DeploymentHead, LockedDeployment};
 use super::progress::Boundary;
 use super::{Lease, Result, Store, deadline};
 
@@ -13,7 +13,7 @@ pub(crate) fn unsettles(action: Action, stage: Stage) -> bool {
     action.deploys() && stage != Stage::Preflight
 }
 
-impl Head {
+impl DeploymentHead {
     /// Whether it may go on.
     pub(super) fn boundary(&self) -> Boundary {
         match self.superseded_by {
@@ -24,7 +24,7 @@ impl Head {
     }
 }
 
-impl Ledger<'_> {
+impl LockedDeployment<'_> {
     /// Notes whether the project is settled.
     pub(super) async fn note_settled(&self, settled: bool) -> Result<()> {
         let Some((slug, server)) = self.place() else { return Ok(()) };

@@ -21,7 +21,7 @@ pub struct WorkerSeen {
 
 /// What waits and what runs.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Counts {
+pub struct StatusCounts {
     /// Deployments that wait, those between two attempts included.
     pub pending: u64,
     /// How long the oldest of those that are due has waited for a worker; zero when none is due.
@@ -97,7 +97,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn counts(&self) -> Result<Counts> {
+    pub async fn counts(&self) -> Result<StatusCounts> {
         deadline(async {
             let sql = "SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'running'),
                            coalesce(extract(epoch FROM now() - min(greatest(run_at, accepted_at))
@@ -106,7 +106,7 @@ impl Store {
                        FROM deployments WHERE state IN ('pending', 'running')";
             let row = self.client().await?.query_one(sql, &[]).await?;
             let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
-            Ok(Counts {
+            Ok(StatusCounts {
                 pending: count(0),
                 running: count(1),
                 oldest_due: span(row.get(2)),

@@ -12,9 +12,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Result, StoreError};
 
-pub(super) type Connector = MakeRustlsConnect;
+pub(super) type TlsConnector = MakeRustlsConnect;
 
-pub(super) fn connector(config: &tokio_postgres::Config, ca_file: Option<&Path>) -> Result<Connector> {
+pub(super) fn connector(config: &tokio_postgres::Config, ca_file: Option<&Path>) -> Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     if config.get_ssl_mode() != SslMode::Disable {
         // A broken certificate in the system's store must not keep the others from being used.

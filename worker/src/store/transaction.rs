@@ -6,23 +6,23 @@ use deadpool_postgres::{Object, Transaction};
 use slipway_protocol::Outcome;
 
 use super::Result;
-use crate::crash::{self, Step, Write};
+use crate::crash::{self, Failpoint, TransactionKind};
 use crate::metrics::Metrics;
 
 /// A transaction under way; dropped, nothing of it has happened.
-pub(super) struct Tx<'c> {
+pub(super) struct StoreTransaction<'c> {
     inner: Transaction<'c>,
     ended: Mutex<Vec<Outcome>>,
 }
 
-impl<'c> std::ops::Deref for Tx<'c> {
+impl<'c> std::ops::Deref for StoreTransaction<'c> {
     type Target = Transaction<'c>;
     fn deref(&self) -> &Self::Target {
         &self.inner
     }
 }
 
-impl<'c> Tx<'c> {
+impl<'c> StoreTransaction<'c> {
     pub(super) async fn begin(client: &'c mut Object) -> Result<Self> {
         Ok(Self { inner: client.transaction().await?, ended: Mutex::default() })
     }
@@ -36,9 +36,9 @@ impl<'c> Tx<'c> {
 /// Commits `tx`; the only place that does, so that every write is a boundary at which tests let a worker die, and every
 /// end is counted. One whose commit is never answered isn't: whether it came about, only the database knows.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-pub(super) async fn commit(tx: Tx<'_>, write: Write) -> Result<()> {
+pub(super) async fn commit(tx: StoreTransaction<'_>, write: TransactionKind) -> Result<()> {
     let ended = tx.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
-    crash::around(Step::Commit(write), tx.inner.commit()).await?;
+    crash::around(Failpoint::Commit(write), tx.inner.commit()).await?;
     ended.into_iter().for_each(|outcome| Metrics::get().ended(outcome));
     Ok(())
 }

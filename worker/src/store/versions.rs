@@ -15,7 +15,7 @@ pub const VERSIONS: u32 = 10;
 
 /// A deployment with success, as something to go back to.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recorded {
+pub struct RecordedVersion {
     /// The deployment that made it.
     pub deployment: DeploymentId,
     /// How it came about: deployed, or rolled back to.
@@ -30,7 +30,7 @@ pub struct Recorded {
 
 /// A server that a project is or was on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ProjectServer {
     /// The project; a slug may have belonged to several.
     pub project: Project,
     /// The server.
@@ -52,14 +52,14 @@ pub(super) const GONE: &str = "coalesce((SELECT max(u.arrival) FROM deployments 
        AND u.action = 'undeploy' AND u.state IN ('succeeded', 'already_deployed')), 0)";
 
 /// As [`Store::places`].
-pub(super) async fn places(client: &impl GenericClient, slug: &Slug) -> Result<Vec<Place>> {
+pub(super) async fn places(client: &impl GenericClient, slug: &Slug) -> Result<Vec<ProjectServer>> {
     let sql = format!(
         "SELECT project_id, server, max(arrival) <= max({GONE}) AS gone FROM deployments d
          WHERE project_slug = $1 AND {TOUCHED} GROUP BY project_id, server ORDER BY server, project_id"
     );
     let rows = client.query(&sql, &[&slug.as_str()]).await?;
     let place = |row: &Row| {
-        Ok(Place {
+        Ok(ProjectServer {
             project: Project { id: ProjectId(row.get("project_id")), slug: slug.clone() },
             server: readable("deployments", "server", ServerHandle::new(row.get::<_, String>("server")))?,
             gone: row.get("gone"),
@@ -73,7 +73,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails, or holds what can't be read.
-    pub async fn places(&self, slug: &Slug) -> Result<Vec<Place>> {
+    pub async fn places(&self, slug: &Slug) -> Result<Vec<ProjectServer>> {
         deadline(async { places(&**self.client().await?, slug).await }).await
     }
 
@@ -81,7 +81,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails, or holds what can't be read.
-    pub async fn versions(&self, project: &Project, server: &ServerHandle, limit: u32) -> Result<Vec<Recorded>> {
+    pub async fn versions(&self, project: &Project, server: &ServerHandle, limit: u32) -> Result<Vec<RecordedVersion>> {
         deadline(async {
             let client = self.client().await?;
             versions(&**client, project, server, limit).await
@@ -121,7 +121,7 @@ pub(super) async fn versions(
     project: &Project,
     server: &ServerHandle,
     limit: u32,
-) -> Result<Vec<Recorded>> {
+) -> Result<Vec<RecordedVersion>> {
     let sql = format!(
         "SELECT id, action, commit_sha, finished_at, {CONTENT} AS content FROM deployments d
          WHERE project_id = $1 AND project_slug = $2 AND server = $3
@@ -133,9 +133,9 @@ pub(super) async fn versions(
     rows.iter().map(recorded).collect()
 }
 
-fn recorded(row: &Row) -> Result<Recorded> {
+fn recorded(row: &Row) -> Result<RecordedVersion> {
     const TABLE: &str = "deployments";
-    Ok(Recorded {
+    Ok(RecordedVersion {
         deployment: DeploymentId(row.get::<_, Uuid>("id")),
         action: readable(TABLE, "action", row.get::<_, &str>("action").parse())?,
         commit: readable(TABLE, "commit_sha", CommitSha::new(row.get::<_, String>("commit_sha")))?,
@@ -148,9 +148,9 @@ fn recorded(row: &Row) -> Result<Recorded> {
 /// deployed right now, or else what was deployed last.
 pub(super) fn choose<'v>(
     to: Option<&Version>,
-    versions: &'v [Recorded],
+    versions: &'v [RecordedVersion],
     present: Option<&serde_json::Value>,
-) -> Option<&'v Recorded> {
+) -> Option<&'v RecordedVersion> {
     match to {
         Some(Version::Deployment(id)) => versions.iter().find(|v| v.deployment == *id),
         Some(Version::Commit(commit)) => versions.iter().find(|v| v.commit == *commit),
@@ -167,8 +167,8 @@ mod tests {
     use super::*;
 
     /// Versions by their contents, the latest first.
-    fn recorded(contents: &str) -> Vec<Recorded> {
-        let of = |(place, content): (usize, char)| Recorded {
+    fn recorded(contents: &str) -> Vec<RecordedVersion> {
+        let of = |(place, content): (usize, char)| RecordedVersion {
             deployment: DeploymentId::of("test", &place.to_string(), None),
             action: Action::Deploy,
             commit: CommitSha::new(format!("{:040x}", u32::from(content))).unwrap(),

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_deploy::retry::Policy;
+use slipway_deploy::retry::RetryPolicy;
 use tokio::sync::{Notify, watch};
 use tokio_postgres::AsyncMessage;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -66,7 +66,7 @@ impl Store {
                         }
                     }
                 }
-                let delay = Policy::RECONNECT.delay(tried).unwrap_or(Policy::RECONNECT.max);
+                let delay = RetryPolicy::RECONNECT.delay(tried).unwrap_or(RetryPolicy::RECONNECT.max);
                 tokio::select! {
                     () = token.cancelled() => return,
                     () = tokio::time::sleep(delay) => {}

@@ -34,10 +34,10 @@ const NAME: &str = env!("CARGO_PKG_NAME");
 /// Targets whose logs would cause more of themselves when exported.
 const EXPORTERS_OWN: [&str; 6] = ["opentelemetry", "reqwest", "hyper", "hyper_util", "h2", "rustls"];
 
-/// Keeps telemetry going; [`Guard::shutdown`] flushes it.
+/// Keeps telemetry going; [`TelemetryGuard::shutdown`] flushes it.
 #[must_use = "telemetry is flushed through the guard"]
 #[derive(Debug)]
-pub struct Guard {
+pub struct TelemetryGuard {
     providers: Providers,
     exports: bool,
 }
@@ -53,7 +53,7 @@ struct Providers {
 ///
 /// # Errors
 /// When it was set up before. What is wrong with the collector's settings is logged, not returned.
-pub fn init(config: &TelemetryConfig) -> anyhow::Result<Guard> {
+pub fn init(config: &TelemetryConfig) -> anyhow::Result<TelemetryGuard> {
     // reqwest is built without a TLS provider of its own and panics without a default one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (providers, problem) = match exporting(config) {
@@ -75,7 +75,7 @@ pub fn init(config: &TelemetryConfig) -> anyhow::Result<Guard> {
     if let Some(error) = problem {
         tracing::warn!(error = %error, "telemetry isn't exported: the OTEL_ variables can't be used");
     }
-    Ok(Guard { providers, exports })
+    Ok(TelemetryGuard { providers, exports })
 }
 
 fn written(config: &TelemetryConfig) -> impl Layer<Registry> + use<> {
@@ -130,7 +130,7 @@ fn local(config: &TelemetryConfig) -> Providers {
     }
 }
 
-impl Guard {
+impl TelemetryGuard {
     /// Sends what is left, for at most `bound`. Blocks; not to be called on an event loop.
     pub fn shutdown(self, bound: Duration) {
         if !self.exports {

@@ -1,6 +1,6 @@
 //! The span of a message that is taken from a queue, below the trace of whoever sent it.
 
-use slipway_protocol::Known;
+use slipway_protocol::PartialEnvelope;
 use tracing::Span;
 use tracing::field::Empty;
 
@@ -8,7 +8,7 @@ use super::continue_trace;
 use crate::message::Incoming;
 
 /// Begins to process a message of `queue`, of which `known` could be read.
-pub(crate) fn processing(queue: &str, known: &Known, tracestate: Option<&str>, incoming: &Incoming) -> Span {
+pub(crate) fn processing(queue: &str, known: &PartialEnvelope, tracestate: Option<&str>, incoming: &Incoming) -> Span {
     let span = tracing::info_span!(
         "process",
         otel.name = format!("process {queue}"),

@@ -10,22 +10,24 @@ use slipway_worker::store::State;
 use tokio::sync::Notify;
 
 use super::{SECOND, id_of, stuck_in};
-use crate::services::rig::{Options, Outside, Scripted, Worker, eventually, migrated, report, request};
+use crate::services::rig::{
+    ScriptedStages, TestClient, TestWorker, WorkerOptions, eventually, migrated, report, request,
+};
 use crate::services::vhost;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_never_ends_holds_up_no_drain() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let outside = Outside::new(&amqp).await;
-    let failing_once = Scripted::new(|call| async move {
+    let outside = TestClient::new(&amqp).await;
+    let failing_once = ScriptedStages::new(|call| async move {
         match (call.stage, call.attempt) {
             (Stage::Compose, 1) => Err(StageError::new(ErrorCode::RegistryUnavailable, "it's away for a moment")),
             _ => Ok(report(Change::Changed).fact("proof", "ab12")),
         }
     });
     let pipeline = failing_once.never_resuming();
-    let options = Options { drain: Duration::from_millis(50), ..Options::default() };
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), options);
+    let options = WorkerOptions { drain: Duration::from_millis(50), ..WorkerOptions::default() };
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), options);
     let body = request(|_| {});
     outside.publish(&body).await;
     eventually("the second attempt asks what is proven", || async { !pipeline.offered.lock().unwrap().is_empty() })
@@ -38,12 +40,12 @@ async fn what_never_ends_holds_up_no_drain() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stage_that_takes_too_long_is_ended_and_so_is_a_deployment() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let reached = Arc::new(Notify::new());
     let pipeline = stuck_in(Stage::Clone, &reached);
     let deadlines = Deadlines { stage: Duration::from_millis(50), ..Deadlines::DEFAULT };
-    let options = Options { deadlines, ..Options::default() };
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), options);
+    let options = WorkerOptions { deadlines, ..WorkerOptions::default() };
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), options);
     outside.publish(&request(|_| {})).await;
     let result = outside.result().await;
     let failure = &result["data"]["failure"];
@@ -53,7 +55,8 @@ async fn a_stage_that_takes_too_long_is_ended_and_so_is_a_deployment() {
 
     let pipeline = stuck_in(Stage::Clone, &reached);
     let deadlines = Deadlines { deployment: SECOND, ..Deadlines::DEFAULT };
-    let worker = Worker::start(store, &amqp, pipeline.clone(), Options { deadlines, ..Options::default() });
+    let worker =
+        TestWorker::start(store, &amqp, pipeline.clone(), WorkerOptions { deadlines, ..WorkerOptions::default() });
     outside.publish(&request(|_| {})).await;
     let result = outside.result().await;
     assert_eq!(result["data"]["failure"]["code"], "deployment-overdue", "{result}");
@@ -65,9 +68,9 @@ async fn a_stage_that_takes_too_long_is_ended_and_so_is_a_deployment() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_waited_for_too_long_is_not_begun() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
-    let pipeline = Scripted::new(|_| async { Ok(report(Change::Changed)) });
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let mut outside = TestClient::new(&amqp).await;
+    let pipeline = ScriptedStages::new(|_| async { Ok(report(Change::Changed)) });
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), WorkerOptions::default());
     outside.publish(&request(|e| e["time"] = "2020-01-01T00:00:00Z".into())).await;
     let result = outside.result().await;
     assert_eq!(

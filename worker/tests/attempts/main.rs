@@ -12,7 +12,7 @@ mod trust;
 use std::sync::Arc;
 use std::time::Duration;
 
-use services::rig::{Scripted, report};
+use services::rig::{ScriptedStages, report};
 use slipway_deploy::StageError;
 use slipway_protocol::{Change, DeploymentId, ErrorCode, Stage};
 use tokio::sync::Notify;
@@ -25,9 +25,9 @@ fn id_of(body: &[u8]) -> DeploymentId {
 }
 
 /// A pipeline that waits in stage `stage` for its cancellation.
-fn stuck_in(stage: Stage, reached: &Arc<Notify>) -> Scripted {
+fn stuck_in(stage: Stage, reached: &Arc<Notify>) -> ScriptedStages {
     let reached = reached.clone();
-    Scripted::new(move |call| {
+    ScriptedStages::new(move |call| {
         let reached = reached.clone();
         async move {
             if call.stage == stage {

@@ -4,20 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use slipway_deploy::{Settled, StageError};
+use slipway_deploy::{RestoreOutcome, StageError};
 use slipway_protocol::{Change, ErrorCode, Stage};
 use slipway_worker::store::{State, Store};
 use tokio::sync::Notify;
 
 use super::{SECOND, id_of, stuck_in};
-use crate::services::rig::{Options, Outside, Scripted, Worker, eventually, migrated, report, request};
-use crate::services::{Database, vhost};
+use crate::services::rig::{
+    ScriptedStages, TestClient, TestWorker, WorkerOptions, eventually, migrated, report, request,
+};
+use crate::services::{TestDatabase, vhost};
 
 /// A pipeline whose first attempt waits in stage compose, whatever comes, until it's told to go on; deployments of
 /// commit `unfit` fail in preflight.
-fn held_in_compose(reached: &Arc<Notify>, proceed: &Arc<Notify>, unfit: char) -> Scripted {
+fn held_in_compose(reached: &Arc<Notify>, proceed: &Arc<Notify>, unfit: char) -> ScriptedStages {
     let (reached, proceed) = (reached.clone(), proceed.clone());
-    Scripted::new(move |call| {
+    ScriptedStages::new(move |call| {
         let (reached, proceed) = (reached.clone(), proceed.clone());
         async move {
             if call.attempt == 1 && call.stage == Stage::Compose {
@@ -32,17 +34,17 @@ fn held_in_compose(reached: &Arc<Notify>, proceed: &Arc<Notify>, unfit: char) ->
     })
 }
 
-fn put_back() -> Settled {
-    Settled::PutBack { commit: "c0ffee".to_owned(), stable: true, services: Vec::new(), serving: None }
+fn put_back() -> RestoreOutcome {
+    RestoreOutcome::PutBack { commit: "c0ffee".to_owned(), stable: true, services: Vec::new(), serving: None }
 }
 
 /// A worker whose first deployment, of commit `a` on server `one`, is held in stage compose.
 struct Held {
-    database: Database,
+    database: TestDatabase,
     store: Store,
-    outside: Outside,
-    pipeline: Scripted,
-    worker: Worker,
+    outside: TestClient,
+    pipeline: ScriptedStages,
+    worker: TestWorker,
     proceed: Arc<Notify>,
     project: uuid::Uuid,
 }
@@ -50,10 +52,10 @@ struct Held {
 impl Held {
     async fn new(unfit: char) -> Self {
         let ((database, store), amqp) = (migrated("w").await, vhost());
-        let outside = Outside::new(&amqp).await;
+        let outside = TestClient::new(&amqp).await;
         let (reached, proceed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let pipeline = held_in_compose(&reached, &proceed, unfit).settling(put_back());
-        let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+        let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), WorkerOptions::default());
         let held = Self { database, store, outside, pipeline, worker, proceed, project: uuid::Uuid::new_v4() };
         let first = held.request('a', "one");
         held.outside.publish(&first).await;
@@ -81,12 +83,12 @@ impl Held {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_reaches_the_running_command_at_once_and_what_it_touched_is_put_back() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let reached = Arc::new(Notify::new());
     let pipeline = stuck_in(Stage::Compose, &reached).settling(put_back());
     // Renewals are minutes apart: it's the notification that brings the wish.
-    let options = Options { lease: 600 * SECOND, ..Options::default() };
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), options);
+    let options = WorkerOptions { lease: 600 * SECOND, ..WorkerOptions::default() };
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), options);
     let body = request(|_| {});
     outside.publish(&body).await;
     reached.notified().await;
@@ -105,8 +107,8 @@ async fn a_cancel_reaches_the_running_command_at_once_and_what_it_touched_is_put
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelling_between_two_attempts_puts_back_before_it_ends() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
-    let failing = Scripted::new(|call| async move {
+    let mut outside = TestClient::new(&amqp).await;
+    let failing = ScriptedStages::new(|call| async move {
         match call.stage {
             Stage::Compose => Err(StageError {
                 retry_after: Some(600 * SECOND),
@@ -116,7 +118,7 @@ async fn cancelling_between_two_attempts_puts_back_before_it_ends() {
         }
     });
     let pipeline = failing.settling(put_back());
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), WorkerOptions::default());
     let body = request(|_| {});
     outside.publish(&body).await;
     eventually("it waits for its second attempt", || async {
@@ -135,8 +137,8 @@ async fn cancelling_between_two_attempts_puts_back_before_it_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_for_good_is_settled_once_and_says_what_serves() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
-    let failing = Scripted::new(|call| async move {
+    let mut outside = TestClient::new(&amqp).await;
+    let failing = ScriptedStages::new(|call| async move {
         match (call.stage, call.work.request.project.slug.as_str()) {
             (Stage::Preflight, "unfit") => Err(StageError::new(ErrorCode::DockerMissing, "there is no docker")),
             (Stage::Compose, _) => Err(StageError::new(ErrorCode::PullFailed, "the pull broke off")),
@@ -144,7 +146,7 @@ async fn a_failure_for_good_is_settled_once_and_says_what_serves() {
         }
     });
     let pipeline = failing.settling(put_back());
-    let worker = Worker::start(store, &amqp, pipeline.clone(), Options::default());
+    let worker = TestWorker::start(store, &amqp, pipeline.clone(), WorkerOptions::default());
     outside.publish(&request(|_| {})).await;
     let result = outside.result().await;
     let failure = &result["data"]["failure"];
@@ -225,9 +227,9 @@ async fn a_stop_sees_to_an_unproven_release_by_itself_and_leaves_nothing_to_be_p
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_interrupted_too_often_puts_back_before_it_fails() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let reached = Arc::new(Notify::new());
-    let worker = Worker::start(store.clone(), &amqp, stuck_in(Stage::Compose, &reached), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, stuck_in(Stage::Compose, &reached), WorkerOptions::default());
     let body = request(|_| {});
     outside.publish(&body).await;
     reached.notified().await;
@@ -238,7 +240,7 @@ async fn what_was_interrupted_too_often_puts_back_before_it_fails() {
     database.sql.batch_execute(died).await.unwrap();
     assert!(store.reap(10).await.unwrap().is_some());
     let pipeline = stuck_in(Stage::Compose, &reached).settling(put_back());
-    let worker = Worker::start(store, &amqp, pipeline.clone(), Options::default());
+    let worker = TestWorker::start(store, &amqp, pipeline.clone(), WorkerOptions::default());
     let failure = outside.result().await["data"]["failure"].clone();
     assert_eq!(failure["code"], "interrupted-too-often", "{failure}");
     assert!(failure["message"].as_str().unwrap().ends_with("was put back and is stable"), "{failure}");
@@ -250,7 +252,7 @@ async fn what_was_interrupted_too_often_puts_back_before_it_fails() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_written_once_the_lease_is_lost_while_something_is_put_back() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let outside = Outside::new(&amqp).await;
+    let outside = TestClient::new(&amqp).await;
     let (reached, settling) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let begun = settling.clone();
     let pipeline = stuck_in(Stage::Compose, &reached).settling_with(move |cancel| {
@@ -258,11 +260,11 @@ async fn nothing_is_written_once_the_lease_is_lost_while_something_is_put_back()
         async move {
             begun.notify_one();
             cancel.cancelled().await;
-            Settled::Unknown(StageError::new(ErrorCode::DeadlineExceeded, "the command was cancelled"))
+            RestoreOutcome::Unknown(StageError::new(ErrorCode::DeadlineExceeded, "the command was cancelled"))
         }
     });
-    let options = Options { lease: 600 * SECOND, drain: 60 * SECOND, ..Options::default() };
-    let worker = Worker::start(store.clone(), &amqp, pipeline, options);
+    let options = WorkerOptions { lease: 600 * SECOND, drain: 60 * SECOND, ..WorkerOptions::default() };
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline, options);
     let body = request(|_| {});
     outside.publish(&body).await;
     reached.notified().await;
@@ -278,8 +280,8 @@ async fn nothing_is_written_once_the_lease_is_lost_while_something_is_put_back()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_restarts_is_waited_for_until_what_served_is_back() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
-    let failing = Scripted::new(|call| async move {
+    let mut outside = TestClient::new(&amqp).await;
+    let failing = ScriptedStages::new(|call| async move {
         match call.stage {
             Stage::Compose => Err(StageError::new(ErrorCode::DockerMissing, "docker is gone")),
             _ => Ok(report(Change::Changed)),
@@ -289,9 +291,9 @@ async fn a_server_that_restarts_is_waited_for_until_what_served_is_back() {
     let pipeline = failing.settling_with(move |_| {
         let away = tries.fetch_add(1, Ordering::SeqCst) < 2;
         let error = StageError::new(ErrorCode::ServerConnectionLost, "sshd closed the connection");
-        std::future::ready(if away { Settled::Unknown(error) } else { put_back() })
+        std::future::ready(if away { RestoreOutcome::Unknown(error) } else { put_back() })
     });
-    let worker = Worker::start(store, &amqp, pipeline.clone(), Options::default());
+    let worker = TestWorker::start(store, &amqp, pipeline.clone(), WorkerOptions::default());
     outside.publish(&request(|_| {})).await;
     let message = outside.result().await["data"]["failure"]["message"].clone();
     assert_eq!(message, "docker is gone; commit c0ffee, which served before, was put back and is stable");

@@ -9,16 +9,16 @@ use slipway_worker::store::{ServerRecord, State};
 use tokio::sync::Notify;
 
 use super::id_of;
-use crate::services::rig::{Options, Outside, Scripted, Worker, migrated, report, request};
+use crate::services::rig::{ScriptedStages, TestClient, TestWorker, WorkerOptions, migrated, report, request};
 use crate::services::vhost;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_shows_another_key_than_the_one_that_was_just_pinned_is_left_at_once() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let key = |name: &str| HostKey::new(format!("ssh-ed25519 {name}")).unwrap();
     let pinning = store.clone();
-    let pipeline = Scripted::new(move |call| {
+    let pipeline = ScriptedStages::new(move |call| {
         let pinning = pinning.clone();
         async move {
             if call.stage == Stage::Clone {
@@ -41,7 +41,7 @@ async fn a_server_that_shows_another_key_than_the_one_that_was_just_pinned_is_le
             Ok(report(Change::Changed))
         }
     });
-    let worker = Worker::start(store, &amqp, pipeline.clone(), Options::default());
+    let worker = TestWorker::start(store, &amqp, pipeline.clone(), WorkerOptions::default());
     outside.publish(&request(|_| {})).await;
     let result = outside.result().await;
     let failure = &result["data"]["failure"];
@@ -54,8 +54,8 @@ async fn a_server_that_shows_another_key_than_the_one_that_was_just_pinned_is_le
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resumed_attempt_skips_what_is_proven_and_the_deployment_has_still_changed_something() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
-    let failing_once = Scripted::new(|call| async move {
+    let mut outside = TestClient::new(&amqp).await;
+    let failing_once = ScriptedStages::new(|call| async move {
         match (call.stage, call.attempt) {
             (Stage::Verify, 1) => Err(StageError::new(ErrorCode::ServerUnreachable, "it's away for a moment")),
             (Stage::Clone | Stage::Env, 1) => Ok(report(Change::Changed).fact("proof", "ab12")),
@@ -63,7 +63,7 @@ async fn a_resumed_attempt_skips_what_is_proven_and_the_deployment_has_still_cha
         }
     });
     let pipeline = failing_once.proving(&[Stage::Clone, Stage::Env]);
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), WorkerOptions::default());
     let body = request(|_| {});
     outside.publish(&body).await;
     let result = outside.result().await;
@@ -88,13 +88,13 @@ async fn a_resumed_attempt_skips_what_is_proven_and_the_deployment_has_still_cha
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_fence_is_a_lost_lease_only_if_the_database_says_so() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let refused = || StageError::new(ErrorCode::StaleFence, "claim 9 has acted on the project");
-    let pipeline = Scripted::new(move |call| async move {
+    let pipeline = ScriptedStages::new(move |call| async move {
         assert!(call.work.hold.is_sure() && call.work.hold.fence() > 1_700_000_000, "epoch seconds at least");
         if call.stage == Stage::Clone { Err(refused()) } else { Ok(report(Change::Unchanged)) }
     });
-    let worker = Worker::start(store.clone(), &amqp, pipeline, Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline, WorkerOptions::default());
     outside.publish(&request(|_| {})).await;
     let result = outside.result().await;
     // Nobody else holds the lease: somebody has to hear that this server has another master.
@@ -104,7 +104,7 @@ async fn a_stale_fence_is_a_lost_lease_only_if_the_database_says_so() {
 
     let (reached, proceed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (r, p) = (reached.clone(), proceed.clone());
-    let pipeline = Scripted::new(move |call| {
+    let pipeline = ScriptedStages::new(move |call| {
         let (reached, proceed) = (r.clone(), p.clone());
         async move {
             if call.attempt == 1 && call.stage == Stage::Clone {
@@ -115,7 +115,7 @@ async fn a_stale_fence_is_a_lost_lease_only_if_the_database_says_so() {
             Ok(report(Change::Unchanged))
         }
     });
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), WorkerOptions::default());
     let body = request(|_| {});
     outside.publish(&body).await;
     reached.notified().await;

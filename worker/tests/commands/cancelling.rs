@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use slipway_protocol::{Change, Outcome, Stage};
-use slipway_worker::store::{Accepted, State};
+use slipway_worker::store::{Admission, State};
 
 use super::{Shop, id_of};
-use crate::services::rig::{Options, Outside, Scripted, Worker, migrated, report, request};
+use crate::services::rig::{ScriptedStages, TestClient, TestWorker, WorkerOptions, migrated, report, request};
 use crate::services::vhost;
 
 fn cancel(data: Value) -> Vec<u8> {
@@ -25,10 +25,10 @@ fn cancel(data: Value) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_event_ends_what_waits_is_remembered_and_may_overtake_its_request() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let held = Arc::new(tokio::sync::Notify::new());
     let hold = held.clone();
-    let pipeline = Scripted::new(move |call| {
+    let pipeline = ScriptedStages::new(move |call| {
         let hold = hold.clone();
         async move {
             if call.stage == Stage::Clone {
@@ -37,7 +37,7 @@ async fn a_cancel_event_ends_what_waits_is_remembered_and_may_overtake_its_reque
             Ok(report(Change::Changed))
         }
     });
-    let worker = Worker::start(store.clone(), &amqp, pipeline, Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline, WorkerOptions::default());
 
     // Running: it ends as cancelled. The wish is named by the event that asked for the deployment.
     let running = request(|_| {});
@@ -95,7 +95,7 @@ async fn a_cancelled_request_takes_nobodys_place() {
     let waiting = shop.deploy('a', "one").await;
     let called_off = shop.ready('b', "one");
     assert_eq!(shop.store.cancel(id_of(&called_off)).await.unwrap(), None);
-    assert_eq!(shop.take_in(&called_off).await, Ok(Accepted::Cancelled));
+    assert_eq!(shop.take_in(&called_off).await, Ok(Admission::Cancelled));
     assert_eq!(shop.state(waiting).await, State::Pending);
     assert_eq!(shop.store.cancel(waiting).await.unwrap(), Some(State::Pending));
     assert_eq!(shop.store.cancel(waiting).await.unwrap(), Some(State::Ended(Outcome::Cancelled)));

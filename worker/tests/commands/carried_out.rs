@@ -4,23 +4,23 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use slipway_protocol::{Action, Change, Exposed, Project, Stage};
-use slipway_worker::store::{End, StageEnd};
+use slipway_worker::store::{AttemptSummary, DeploymentEnd};
 
 use super::{Shop, command, id_of};
-use crate::services::rig::{Options, Outside, Scripted, Worker, migrated, report, request};
+use crate::services::rig::{ScriptedStages, TestClient, TestWorker, WorkerOptions, migrated, report, request};
 use crate::services::vhost;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_run_their_own_stages_and_tell_what_they_are() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let works = Arc::new(Mutex::new(Vec::new()));
     let seen = works.clone();
-    let pipeline = Scripted::new(move |call| {
+    let pipeline = ScriptedStages::new(move |call| {
         seen.lock().unwrap().push((call.work.action, call.stage, call.work.remove_volumes));
         async { Ok(report(Change::Changed)) }
     });
-    let worker = Worker::start(store, &amqp, pipeline, Options::default());
+    let worker = TestWorker::start(store, &amqp, pipeline, WorkerOptions::default());
     let ready = request(|_| {});
     outside.publish(&ready).await;
     let deployed = outside.result().await;
@@ -79,7 +79,10 @@ async fn the_github_secrets_of_a_repository_that_another_deployment_uses_are_sha
         let summary = slipway_protocol::StageSummary { stage: Stage::Secrets, change: Change::Changed, duration_ms: 1 };
         let saved = Some((shop.project.id, &digests));
         shop.store.stage_finished(&claim.lease, &summary, &serde_json::Map::new(), saved).await.unwrap();
-        shop.store.finish(&claim.lease, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+        shop.store
+            .finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default())
+            .await
+            .unwrap();
     };
     deploy("one").await;
     let shared =
@@ -93,19 +96,19 @@ async fn the_github_secrets_of_a_repository_that_another_deployment_uses_are_sha
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_names_what_is_reachable_and_where_else_the_project_may_run() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let found = json!([
         { "port": 5432, "service": "db", "answers": true, "asked_for": false },
         { "port": 8080, "service": "backend", "answers": true, "asked_for": true },
     ]);
     let told = found.clone();
-    let pipeline = Scripted::new(move |call| {
+    let pipeline = ScriptedStages::new(move |call| {
         let firewall = call.stage == Stage::Firewall && call.work.action == Action::Deploy;
         let report = report(Change::Changed);
         let report = if firewall { report.fact(Exposed::FACT, told.clone()) } else { report };
         async { Ok(report) }
     });
-    let worker = Worker::start(store, &amqp, pipeline, Options::default());
+    let worker = TestWorker::start(store, &amqp, pipeline, WorkerOptions::default());
     let id = uuid::Uuid::new_v4();
     let on = |server: &str| {
         request(|event| {

@@ -13,10 +13,10 @@ mod services;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use services::Database;
+use services::TestDatabase;
 use services::rig::{incoming, request};
 use slipway_protocol::{Action, Change, DeploymentId, Failure, Message, Outcome, Project, read};
-use slipway_worker::store::{Accepted, Claim, End, StageEnd, State, Store};
+use slipway_worker::store::{Admission, AttemptSummary, Claim, DeploymentEnd, State, Store};
 
 const LONG: Duration = Duration::from_secs(60);
 /// How many versions are offered.
@@ -26,12 +26,12 @@ const VERSIONS: u32 = 3;
 struct Shop {
     store: Store,
     project: Project,
-    _database: Database,
+    _database: TestDatabase,
 }
 
 impl Shop {
     async fn new() -> Self {
-        let (database, store) = Database::migrated("w").await;
+        let (database, store) = TestDatabase::migrated("w").await;
         let project = json!({ "id": uuid::Uuid::new_v4(), "slug": "corner-shop" });
         Self { store, project: serde_json::from_value(project).unwrap(), _database: database }
     }
@@ -53,12 +53,12 @@ impl Shop {
 
     async fn deploy(&self, commit: char, server: &str) -> DeploymentId {
         let body = self.ready(commit, server);
-        assert_eq!(self.take_in(&body).await, Ok(Accepted::New));
+        assert_eq!(self.take_in(&body).await, Ok(Admission::New));
         id_of(&body)
     }
 
     /// Takes any request in, as the intake does.
-    async fn take_in(&self, body: &[u8]) -> Result<Accepted, Failure> {
+    async fn take_in(&self, body: &[u8]) -> Result<Admission, Failure> {
         let incoming = incoming(body);
         match read(body, &incoming.metadata()).unwrap() {
             Message::Ready(request) => Ok(self.store.accept(&request, &incoming).await.unwrap()),
@@ -83,7 +83,10 @@ impl Shop {
         self.store.stage_started(&claim.lease, stage, b"x").await.unwrap();
         let summary = slipway_protocol::StageSummary { stage, change: Change::Changed, duration_ms: 1 };
         self.store.stage_finished(&claim.lease, &summary, &serde_json::Map::new(), None).await.unwrap();
-        self.store.finish(&claim.lease, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+        self.store
+            .finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default())
+            .await
+            .unwrap();
     }
 
     /// Deploys one version after the other.

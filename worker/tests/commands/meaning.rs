@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use slipway_protocol::{Action, ErrorCode, Failure, Stage};
-use slipway_worker::store::{Accepted, End, StageEnd};
+use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd};
 
 use super::{COMMANDS, LONG, SUPERSEDED, Shop, command, id_of};
 
@@ -14,8 +14,8 @@ async fn a_command_acts_with_the_version_that_it_means() {
     shop.deploy('f', "one").await;
     let failing = shop.claim().await;
     let failure = Failure::new(ErrorCode::CrashLoop, Some(Stage::Compose), "it keeps exiting");
-    let failed = End::Failed { failure, missing_secret: None, reason: "permanent" };
-    shop.store.finish(&failing.lease, &failed, &StageEnd::default()).await.unwrap();
+    let failed = DeploymentEnd::Failed { failure, missing_secret: None, reason: "permanent" };
+    shop.store.finish(&failing.lease, &failed, &AttemptSummary::default()).await.unwrap();
 
     let commit = |letter: char| json!({ "to": { "commit": letter.to_string().repeat(40) } });
     let rows = [
@@ -28,7 +28,7 @@ async fn a_command_acts_with_the_version_that_it_means() {
     ];
     for (action, data, version) in rows {
         let body = shop.command(action, data.clone());
-        assert_eq!(shop.take_in(&body).await, Ok(Accepted::New), "{action} {data}");
+        assert_eq!(shop.take_in(&body).await, Ok(Admission::New), "{action} {data}");
         let claim = shop.claim().await;
         let of = shop.store.deployment(version).await.unwrap().unwrap();
         assert_eq!(claim.lease.deployment, id_of(&body));
@@ -37,7 +37,7 @@ async fn a_command_acts_with_the_version_that_it_means() {
         let stored = shop.store.deployment(id_of(&body)).await.unwrap().unwrap();
         assert_eq!((stored.acts_on, stored.reason.as_deref()), (Some(version), data["reason"].as_str()));
         shop.store.cancel(id_of(&body)).await.unwrap();
-        shop.store.finish(&claim.lease, &End::Cancelled, &StageEnd::default()).await.unwrap();
+        shop.store.finish(&claim.lease, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await.unwrap();
     }
     // Back, and forth again; the same commit once more is no other version.
     shop.take_in(&shop.command(Action::Rollback, json!({}))).await.unwrap();
@@ -91,18 +91,18 @@ async fn what_can_not_be_meant_is_refused_with_its_code_and_writes_nothing() {
     // Once it's undeployed, only undeploying again has a meaning, for its volumes' sake.
     shop.take_in(&on(Action::Undeploy, "one")).await.unwrap();
     shop.carry_out().await;
-    assert_eq!(shop.take_in(&shop.command(Action::Stop, json!({}))).await, Ok(Accepted::New), "it's on one only");
+    assert_eq!(shop.take_in(&shop.command(Action::Stop, json!({}))).await, Ok(Admission::New), "it's on one only");
     shop.carry_out().await;
     for action in [Action::Stop, Action::Start, Action::Rollback] {
         assert_eq!(refused(on(action, "one")).await, ErrorCode::NotDeployed, "{action}");
     }
-    assert_eq!(shop.take_in(&on(Action::Undeploy, "one")).await, Ok(Accepted::New));
+    assert_eq!(shop.take_in(&on(Action::Undeploy, "one")).await, Ok(Admission::New));
     shop.carry_out().await;
     let server = "one".parse().unwrap();
     assert!(shop.store.versions(&shop.project, &server, 10).await.unwrap().is_empty());
     shop.history("a").await;
     assert_eq!(shop.store.versions(&shop.project, &server, 10).await.unwrap().len(), 1);
-    assert_eq!(shop.take_in(&on(Action::Stop, "one")).await, Ok(Accepted::New));
+    assert_eq!(shop.take_in(&on(Action::Stop, "one")).await, Ok(Admission::New));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +116,7 @@ async fn a_duplicate_of_a_command_means_what_its_original_meant() {
     shop.take_in(&undeploy).await.unwrap();
     shop.carry_out().await;
     for body in [&rollback, &undeploy] {
-        assert_eq!(shop.take_in(body).await, Ok(Accepted::Duplicate), "though it would be refused by now");
+        assert_eq!(shop.take_in(body).await, Ok(Admission::Duplicate), "though it would be refused by now");
     }
     assert_eq!(shop.store.claim(LONG).await.unwrap(), None);
 }

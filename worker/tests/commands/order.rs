@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use slipway_protocol::{Action, ErrorCode, Failure, Stage};
-use slipway_worker::store::{Accepted, Boundary, DeadLetterFilter, End, StageEnd, State, Verdict};
+use slipway_worker::store::{
+    Admission, AttemptSummary, Boundary, DeadLetterFilter, DeploymentEnd, ReplayVerdict, State,
+};
 
 use super::{COMMANDS, LONG, SUPERSEDED, Shop, id_of};
 
@@ -18,7 +20,7 @@ async fn of_every_pair_of_requests_the_newer_one_wins_whether_the_older_one_wait
                     Action::Deploy => shop.ready(commit, "one"),
                     action => shop.command(action, json!({})),
                 };
-                assert_eq!(shop.take_in(&body).await, Ok(Accepted::New), "{older} {newer}");
+                assert_eq!(shop.take_in(&body).await, Ok(Admission::New), "{older} {newer}");
                 id_of(&body)
             };
             // The older one waits.
@@ -49,7 +51,7 @@ async fn an_undeployment_that_waits_for_its_next_attempt_goes_on_before_what_cam
     let shop = Shop::new().await;
     shop.history("a").await;
     let undeploy = shop.command(Action::Undeploy, json!({}));
-    assert_eq!(shop.take_in(&undeploy).await, Ok(Accepted::New));
+    assert_eq!(shop.take_in(&undeploy).await, Ok(Admission::New));
     let again = async |delay: Duration| {
         let claim = shop.claim().await;
         assert_eq!(claim.lease.deployment, id_of(&undeploy));
@@ -60,7 +62,7 @@ async fn an_undeployment_that_waits_for_its_next_attempt_goes_on_before_what_cam
     again(Duration::ZERO).await;
     again(LONG).await;
     for action in [Action::Stop, Action::Start] {
-        assert_eq!(shop.take_in(&shop.command(action, json!({}))).await, Ok(Accepted::New));
+        assert_eq!(shop.take_in(&shop.command(action, json!({}))).await, Ok(Admission::New));
         assert_eq!(shop.state(id_of(&undeploy)).await, State::Pending, "{action}");
         assert_eq!(shop.store.claim(LONG).await.unwrap(), None, "{action} waits");
     }
@@ -82,13 +84,13 @@ async fn a_stale_request_is_superseded_at_once_whatever_it_asks_for() {
     shop.carry_out().await;
     let stop = numbered(shop.command(Action::Stop, json!({})), 9);
     shop.take_in(&stop).await.unwrap();
-    let superseded = Ok(Accepted::Superseded(id_of(&stop)));
+    let superseded = Ok(Admission::Superseded(id_of(&stop)));
     assert_eq!(shop.take_in(&numbered(shop.ready('b', "one"), 8)).await, superseded);
     shop.carry_out().await;
     for action in COMMANDS.into_iter().filter(|action| *action != Action::Rollback) {
         let stale = numbered(shop.command(action, json!({})), 7);
         assert_eq!(shop.take_in(&stale).await, superseded, "{action}");
-        assert_eq!(shop.take_in(&stale).await, Ok(Accepted::Duplicate), "{action}");
+        assert_eq!(shop.take_in(&stale).await, Ok(Admission::Duplicate), "{action}");
     }
 }
 
@@ -98,7 +100,7 @@ async fn a_command_leaves_the_projects_deployments_on_other_servers_alone() {
     shop.history("a").await;
     let moved = shop.deploy('b', "two").await;
     let stop = shop.command(Action::Stop, json!({ "server": "one" }));
-    assert_eq!(shop.take_in(&stop).await, Ok(Accepted::New));
+    assert_eq!(shop.take_in(&stop).await, Ok(Admission::New));
     assert_eq!(shop.state(moved).await, State::Pending);
     let moved_again = shop.deploy('b', "three").await;
     assert_eq!((shop.state(moved).await, shop.state(id_of(&stop)).await), (SUPERSEDED, State::Pending));
@@ -116,15 +118,15 @@ async fn a_dead_letter_of_a_command_stands_behind_what_came_later_for_its_own_se
     shop.take_in(&stop).await.unwrap();
     let claim = shop.claim().await;
     let failure = Failure::new(ErrorCode::CrashLoop, Some(Stage::Compose), "it exits");
-    let end = End::Failed { failure, missing_secret: None, reason: "permanent" };
-    shop.store.finish(&claim.lease, &end, &StageEnd::default()).await.unwrap();
+    let end = DeploymentEnd::Failed { failure, missing_secret: None, reason: "permanent" };
+    shop.store.finish(&claim.lease, &end, &AttemptSummary::default()).await.unwrap();
     let verdict = async || {
         let only = DeadLetterFilter { ids: vec![id_of(&stop).0], ..DeadLetterFilter::default() };
         shop.store.plan_replay(&only, 1).await.unwrap()[0].verdict
     };
     shop.deploy('b', "two").await;
     shop.carry_out().await;
-    assert_eq!(verdict().await, Verdict::Ready, "a deployment to another server stands in no command's way");
+    assert_eq!(verdict().await, ReplayVerdict::Ready, "a deployment to another server stands in no command's way");
     shop.take_in(&shop.command(Action::Start, json!({ "server": "one" }))).await.unwrap();
-    assert_eq!(verdict().await, Verdict::Superseded);
+    assert_eq!(verdict().await, ReplayVerdict::Superseded);
 }

@@ -9,21 +9,23 @@ use slipway_protocol::{Change, ErrorCode, Stage};
 use tokio::sync::Notify;
 
 use super::{id_of, unchanged};
-use crate::services::rig::{Options, Outside, Scripted, Worker, eventually, migrated, report, request};
+use crate::services::rig::{
+    ScriptedStages, TestClient, TestWorker, WorkerOptions, eventually, migrated, report, request,
+};
 use crate::services::vhost;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_becomes_events_in_order_and_one_result() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
-    let pipeline = Scripted::new(|call| async move {
+    let mut outside = TestClient::new(&amqp).await;
+    let pipeline = ScriptedStages::new(|call| async move {
         if call.stage == Stage::Compose {
             (0..120).for_each(|i| call.reporter.line(Stage::Compose, &format!("line {i}")));
         }
         let url = (call.stage == Stage::Verify).then(|| "http://203.0.113.10:8080".to_owned());
         Ok(slipway_deploy::StageReport { url, ..report(Change::Changed) })
     });
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), WorkerOptions::default());
     let body = request(|_| {});
     outside.publish(&body).await;
     let (mut kinds, mut lines) = (Vec::new(), Vec::new());
@@ -58,8 +60,8 @@ async fn a_request_becomes_events_in_order_and_one_result() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_to_do_is_told_apart_from_success() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
-    let worker = Worker::start(store, &amqp, unchanged(), Options::default());
+    let mut outside = TestClient::new(&amqp).await;
+    let worker = TestWorker::start(store, &amqp, unchanged(), WorkerOptions::default());
     outside.publish(&request(|_| {})).await;
     assert_eq!(outside.result().await["data"]["outcome"], "already_deployed");
     worker.stop().await;
@@ -68,8 +70,8 @@ async fn nothing_to_do_is_told_apart_from_success() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transient_failure_is_retried_with_delay_and_ends_in_a_dead_letter() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
-    let pipeline = Scripted::new(|call| async move {
+    let mut outside = TestClient::new(&amqp).await;
+    let pipeline = ScriptedStages::new(|call| async move {
         match call.stage {
             Stage::Compose => Err(StageError {
                 retry_after: Some(Duration::from_millis(300)),
@@ -78,7 +80,7 @@ async fn a_transient_failure_is_retried_with_delay_and_ends_in_a_dead_letter() {
             _ => Ok(report(Change::Changed)),
         }
     });
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), WorkerOptions::default());
     let body = request(|_| {});
     outside.publish(&body).await;
     let mut scheduled = Vec::new();
@@ -107,14 +109,14 @@ async fn a_transient_failure_is_retried_with_delay_and_ends_in_a_dead_letter() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_permanent_failure_is_not_retried_and_a_missing_secret_is_named() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
-    let pipeline = Scripted::new(|_| async {
+    let mut outside = TestClient::new(&amqp).await;
+    let pipeline = ScriptedStages::new(|_| async {
         Err(StageError {
             missing_secret: Some("BOT_TOKEN".parse().unwrap()),
             ..StageError::new(ErrorCode::MissingSecret, "BOT_TOKEN is required and nobody has given it")
         })
     });
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), WorkerOptions::default());
     outside.publish(&request(|_| {})).await;
     let result = outside.result().await;
     let data = &result["data"];
@@ -127,10 +129,10 @@ async fn a_permanent_failure_is_not_retried_and_a_missing_secret_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_whose_lease_is_taken_away_is_cancelled() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let (reached, cancelled) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (r, c) = (reached.clone(), cancelled.clone());
-    let pipeline = Scripted::new(move |call| {
+    let pipeline = ScriptedStages::new(move |call| {
         let (reached, cancelled) = (r.clone(), c.clone());
         async move {
             if call.attempt == 1 {
@@ -141,8 +143,8 @@ async fn an_attempt_whose_lease_is_taken_away_is_cancelled() {
             Ok(report(Change::Changed))
         }
     });
-    let options = Options { lease: Duration::from_secs(1), ..Options::default() };
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), options);
+    let options = WorkerOptions { lease: Duration::from_secs(1), ..WorkerOptions::default() };
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), options);
     let body = request(|_| {});
     outside.publish(&body).await;
     reached.notified().await;
@@ -158,10 +160,10 @@ async fn an_attempt_whose_lease_is_taken_away_is_cancelled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_github_took_before_a_stage_failed_is_known_to_the_next_attempt() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let known = Arc::new(Mutex::new(Vec::new()));
     let seen = known.clone();
-    let pipeline = Scripted::new(move |call| {
+    let pipeline = ScriptedStages::new(move |call| {
         let seen = seen.clone();
         async move {
             if call.stage != Stage::Secrets {
@@ -176,7 +178,7 @@ async fn what_github_took_before_a_stage_failed_is_known_to_the_next_attempt() {
             Err(error)
         }
     });
-    let worker = Worker::start(store.clone(), &amqp, pipeline, Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline, WorkerOptions::default());
     outside.publish(&request(|_| {})).await;
     assert_eq!(outside.result().await["data"]["outcome"], "succeeded");
     let halfway = BTreeMap::from([("DOTENV".to_owned(), "new".to_owned())]);

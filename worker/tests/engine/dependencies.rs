@@ -11,12 +11,12 @@ use slipway_worker::{amqp, engine};
 
 use super::{changed, id_of, unchanged};
 use crate::services::proxy::Proxy;
-use crate::services::rig::{Options, Outside, Worker, eventually, migrated, request};
+use crate::services::rig::{TestClient, TestWorker, WorkerOptions, eventually, migrated, request};
 use crate::services::{broker, vhost};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_engine_waits_for_database_and_broker_and_ends_with_its_drain() {
-    let (database, amqp) = (crate::services::Database::new().await, vhost());
+    let (database, amqp) = (crate::services::TestDatabase::new().await, vhost());
     // Where they'll be: nobody is there yet.
     let later = [crate::services::free_port(), crate::services::free_port()];
     let moved = |url: &secrecy::SecretString, port: u16| {
@@ -54,7 +54,7 @@ async fn the_whole_engine_waits_for_database_and_broker_and_ends_with_its_drain(
     assert!(waits.is_err() && !engine.is_finished());
     let _broker = Proxy::listen(later[0], amqp_port).await;
     assert!(tokio::time::timeout(Duration::from_secs(30), readiness.ready()).await.unwrap());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     outside.publish(&request(|_| {})).await;
     assert_eq!(outside.result().await["data"]["outcome"], "succeeded");
     drain.begin();
@@ -80,8 +80,8 @@ async fn open(admin: &tokio_postgres::Client, database: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_database_consuming_stops_and_goes_on_later() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
-    let worker = Worker::start(store.clone(), &amqp, changed(), Options::default());
+    let mut outside = TestClient::new(&amqp).await;
+    let worker = TestWorker::start(store.clone(), &amqp, changed(), WorkerOptions::default());
     outside.publish(&request(|_| {})).await;
     outside.result().await;
     // Cut off before it's marked as published, the result would be told twice.
@@ -92,7 +92,7 @@ async fn without_the_database_consuming_stops_and_goes_on_later() {
     shut(&admin, &database.name).await;
     let body = request(|_| {});
     outside.publish(&body).await;
-    let unready = |worker: &Worker| {
+    let unready = |worker: &TestWorker| {
         let report = serde_json::to_value(worker.readiness.report()).unwrap();
         report["conditions"].as_array().unwrap().iter().any(|c| c["name"] == "broker-consumer" && c["met"] == false)
     };
@@ -107,8 +107,8 @@ async fn without_the_database_consuming_stops_and_goes_on_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_intake_waits_for_a_lock_says_that_it_takes_nothing_in() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
-    let worker = Worker::start(store, &amqp, changed(), Options::default());
+    let mut outside = TestClient::new(&amqp).await;
+    let worker = TestWorker::start(store, &amqp, changed(), WorkerOptions::default());
     assert!(worker.readiness.ready().await);
     let project = uuid::Uuid::new_v4().to_string();
     let body = request(|event| event["data"]["project"]["id"] = project.as_str().into());
@@ -180,7 +180,7 @@ fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
 async fn that_the_database_is_away_is_told_once_by_whoever_misses_it_and_once_that_it_is_back() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
     let (log, _guard) = logged();
-    let worker = Worker::start(store, &amqp, changed(), Options::default());
+    let worker = TestWorker::start(store, &amqp, changed(), WorkerOptions::default());
     assert!(worker.readiness.ready().await);
     let admin = database.outside().await;
     shut(&admin, &database.name).await;
@@ -205,7 +205,7 @@ async fn a_queue_with_other_settings_is_told_once_with_what_to_do() {
     channel.queue_declare(queue.into(), durable, Default::default()).await.unwrap();
 
     let (log, _guard) = logged();
-    let worker = Worker::start(store, &amqp, unchanged(), Options::default());
+    let worker = TestWorker::start(store, &amqp, unchanged(), WorkerOptions::default());
     eventually("it has tried again and again", || async { log.lines("DEBUG", "the consumer ended") >= 3 }).await;
     for purpose in ["consume", "publish", "ingest"] {
         let purpose = format!("purpose=\"{purpose}\"");

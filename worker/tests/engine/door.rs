@@ -9,17 +9,17 @@ use slipway_protocol::{ErrorCode, topology};
 use slipway_worker::credentials::Credentials;
 
 use super::{changed, id_of};
-use crate::services::rig::{Options, Outside, Worker, eventually, migrated, request};
+use crate::services::rig::{TestClient, TestWorker, WorkerOptions, eventually, migrated, request};
 use crate::services::{broker, vhost};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn duplicates_make_one_deployment() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let pipeline = changed();
     let workers = [
-        Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default()),
-        Worker::start(database.store("v"), &amqp, pipeline.clone(), Options::default()),
+        TestWorker::start(store.clone(), &amqp, pipeline.clone(), WorkerOptions::default()),
+        TestWorker::start(database.store("v"), &amqp, pipeline.clone(), WorkerOptions::default()),
     ];
     let valid = request(|_| {});
     let refused = request(|e| e["data"]["modules"] = serde_json::json!([]));
@@ -51,9 +51,9 @@ const FULL: &str = "CREATE SEQUENCE tries;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_the_database_fails_at_is_kept_in_hand_and_delivered_once() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     database.sql.batch_execute(FULL).await.unwrap();
-    let worker = Worker::start(store.clone(), &amqp, changed(), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, changed(), WorkerOptions::default());
     let body = request(|_| {});
     outside.publish(&body).await;
     eventually("it's tried again and again", || async { database.count("SELECT last_value FROM tries").await >= 4 })
@@ -75,7 +75,7 @@ async fn a_message_that_the_database_fails_at_is_kept_in_hand_and_delivered_once
     link.close().await;
     let mend = "DROP TRIGGER refuse ON deployments; UPDATE relay_lease SET expires_at = now()";
     database.sql.batch_execute(mend).await.unwrap();
-    let worker = Worker::start(database.store("v"), &amqp, changed(), Options::default());
+    let worker = TestWorker::start(database.store("v"), &amqp, changed(), WorkerOptions::default());
     assert_eq!(outside.result().await["data"]["deployment_id"], id_of(&body).to_string());
     worker.stop().await;
 }
@@ -83,11 +83,11 @@ async fn a_message_that_the_database_fails_at_is_kept_in_hand_and_delivered_once
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_acknowledged_only_once_it_is_committed() {
     let ((mut database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let body = request(|_| {});
     let lock = database.sql.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE deployments IN SHARE MODE").await.unwrap();
-    let worker = Worker::start(store.clone(), &amqp, changed(), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, changed(), WorkerOptions::default());
     outside.publish(&body).await;
     eventually("the intake waits for the lock", || async {
         let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
@@ -98,7 +98,7 @@ async fn a_message_is_acknowledged_only_once_it_is_committed() {
     worker.kill().await;
     lock.rollback().await.unwrap();
     // What wasn't acknowledged comes again, to another worker.
-    let worker = Worker::start(database.store("v"), &amqp, changed(), Options::default());
+    let worker = TestWorker::start(database.store("v"), &amqp, changed(), WorkerOptions::default());
     assert_eq!(outside.result().await["data"]["deployment_id"], id_of(&body).to_string());
     assert_eq!(database.count("SELECT count(*) FROM deployments").await, 1);
     worker.stop().await;
@@ -143,8 +143,9 @@ async fn every_refusal_is_a_dead_letter_byte_by_byte_and_a_result() {
     };
 
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
-    let worker = Worker::start(store.clone(), &amqp, changed(), Options { credentials, ..Options::default() });
+    let mut outside = TestClient::new(&amqp).await;
+    let worker =
+        TestWorker::start(store.clone(), &amqp, changed(), WorkerOptions { credentials, ..WorkerOptions::default() });
     for (code, edit) in refused {
         let body = request(edit);
         outside.publish(&body).await;

@@ -10,16 +10,18 @@ use slipway_worker::store::State;
 use tokio::sync::Notify;
 
 use super::{changed, id_of};
-use crate::services::rig::{Options, Outside, Scripted, Worker, eventually, migrated, outgoing, report, request};
+use crate::services::rig::{
+    ScriptedStages, TestClient, TestWorker, WorkerOptions, eventually, migrated, outgoing, report, request,
+};
 use crate::services::{broker, vhost};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_stops_at_a_boundary_and_another_worker_finishes() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let (reached, proceed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (r, p) = (reached.clone(), proceed.clone());
-    let pipeline = Scripted::new(move |call| {
+    let pipeline = ScriptedStages::new(move |call| {
         let (reached, proceed) = (r.clone(), p.clone());
         async move {
             if call.stage == Stage::Clone {
@@ -29,7 +31,7 @@ async fn a_drain_stops_at_a_boundary_and_another_worker_finishes() {
             Ok(report(Change::Changed))
         }
     });
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), WorkerOptions::default());
     let body = request(|_| {});
     outside.publish(&body).await;
     reached.notified().await;
@@ -42,7 +44,7 @@ async fn a_drain_stops_at_a_boundary_and_another_worker_finishes() {
     assert_eq!(database.count("SELECT count(*) FROM project_leases WHERE expires_at > now()").await, 0);
     assert_eq!(database.count("SELECT count(*) FROM outbox WHERE published_at IS NULL").await, 0, "flushed");
 
-    let worker = Worker::start(database.store("v"), &amqp, changed(), Options::default());
+    let worker = TestWorker::start(database.store("v"), &amqp, changed(), WorkerOptions::default());
     let result = outside.result().await;
     assert_eq!((&result["data"]["outcome"], &result["data"]["attempts"]), (&"succeeded".into(), &1.into()));
     worker.stop().await;
@@ -51,10 +53,10 @@ async fn a_drain_stops_at_a_boundary_and_another_worker_finishes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_drains_deadline_the_running_command_is_cancelled() {
     let ((_database, store), amqp) = (migrated("w").await, vhost());
-    let outside = Outside::new(&amqp).await;
+    let outside = TestClient::new(&amqp).await;
     let reached = Arc::new(Notify::new());
     let r = reached.clone();
-    let pipeline = Scripted::new(move |call| {
+    let pipeline = ScriptedStages::new(move |call| {
         let reached = r.clone();
         async move {
             reached.notify_one();
@@ -62,8 +64,8 @@ async fn at_the_drains_deadline_the_running_command_is_cancelled() {
             Err(StageError::new(ErrorCode::ServerConnectionLost, "cancelled"))
         }
     });
-    let options = Options { drain: Duration::from_millis(200), ..Options::default() };
-    let worker = Worker::start(store.clone(), &amqp, pipeline, options);
+    let options = WorkerOptions { drain: Duration::from_millis(200), ..WorkerOptions::default() };
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline, options);
     let body = request(|_| {});
     outside.publish(&body).await;
     reached.notified().await;
@@ -79,7 +81,7 @@ async fn a_result_that_nobody_is_bound_for_waits_until_somebody_is() {
     let outside = broker(&amqp, "outside").connect("test").await.unwrap();
     amqp::declare(&outside.channel().await.unwrap()).await.unwrap();
     let publisher = amqp::Publisher::open(&outside).await.unwrap();
-    let worker = Worker::start(store.clone(), &amqp, changed(), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, changed(), WorkerOptions::default());
     let body = request(|_| {});
     publisher.publish(&outgoing(&body, &[])).await.unwrap();
     eventually("only the result waits", || async {
@@ -101,7 +103,7 @@ async fn a_result_that_nobody_is_bound_for_does_not_hold_up_a_drain() {
     let outside = broker(&amqp, "outside").connect("test").await.unwrap();
     amqp::declare(&outside.channel().await.unwrap()).await.unwrap();
     let publisher = amqp::Publisher::open(&outside).await.unwrap();
-    let worker = Worker::start(store.clone(), &amqp, changed(), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, changed(), WorkerOptions::default());
     publisher.publish(&outgoing(&request(|_| {}), &[])).await.unwrap();
     eventually("only the result waits", || async {
         let ended =

@@ -9,15 +9,15 @@ mod draining;
 #[path = "../services/mod.rs"]
 mod services;
 
-use services::rig::{Scripted, report};
+use services::rig::{ScriptedStages, report};
 use slipway_protocol::{Change, DeploymentId};
 
-fn unchanged() -> Scripted {
-    Scripted::new(|_| async { Ok(report(Change::Unchanged)) })
+fn unchanged() -> ScriptedStages {
+    ScriptedStages::new(|_| async { Ok(report(Change::Unchanged)) })
 }
 
-fn changed() -> Scripted {
-    Scripted::new(|_| async { Ok(report(Change::Changed)) })
+fn changed() -> ScriptedStages {
+    ScriptedStages::new(|_| async { Ok(report(Change::Changed)) })
 }
 
 fn id_of(body: &[u8]) -> DeploymentId {

@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use scene::{Scene, UnderWay, allowed, breakable, measured, postgres};
-use services::book::Book;
-use services::rig::{Options, Scripted, Worker, report, request};
+use scene::{FaultScene, UnderWay, allowed, breakable, measured, postgres};
+use services::book::TestLedger;
+use services::rig::{ScriptedStages, TestWorker, WorkerOptions, report, request};
 use services::{Postgres, Rabbit, vhost};
 use slipway_protocol::Change;
 use slipway_worker::readiness::Condition;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use world::World;
+use world::FaultWorld;
 
 use Fault::*;
 
@@ -92,13 +92,13 @@ async fn go_through(faults: &[(Fault, Option<Condition>)]) {
     let start = || Rabbit::with(|_| "consumer_timeout = 3000\n".to_owned());
     let rabbit = tokio::task::spawn_blocking(start).await.unwrap();
     let port = rabbit.port();
-    let world = World { rabbit: Arc::new(tokio::sync::Mutex::new(rabbit)) };
+    let world = FaultWorld { rabbit: Arc::new(tokio::sync::Mutex::new(rabbit)) };
     let under_way = [UnderWay::Nothing, UnderWay::TakingIn, UnderWay::Publishing];
-    let scenes = under_way.into_iter().enumerate().map(|(vhost, under_way)| Scene::set(under_way, vhost, port));
+    let scenes = under_way.into_iter().enumerate().map(|(vhost, under_way)| FaultScene::set(under_way, vhost, port));
     let mut scenes = join_all(scenes).await;
     for (fault, said) in faults {
-        join_all(scenes.iter_mut().map(Scene::prepare)).await;
-        join_all(scenes.iter_mut().map(Scene::begin)).await;
+        join_all(scenes.iter_mut().map(FaultScene::prepare)).await;
+        join_all(scenes.iter_mut().map(FaultScene::begin)).await;
         let struck = Instant::now();
         world.strike(*fault, &mut scenes).await;
         if let Some(condition) = said {
@@ -110,12 +110,12 @@ async fn go_through(faults: &[(Fault, Option<Condition>)]) {
             measured(format!("{fault:?}: noticed within {:?}", struck.elapsed()));
         }
         if matches!(fault, MemoryAlarm | DiskAlarm) {
-            join_all(scenes.iter().map(Scene::go_on_unheard)).await;
+            join_all(scenes.iter().map(FaultScene::go_on_unheard)).await;
         }
         world.heal(*fault, &mut scenes).await;
         let usable = Instant::now();
         join_all(scenes.iter_mut().map(|scene| scene.is_back(usable, *fault))).await;
-        join_all(scenes.iter_mut().map(Scene::balance)).await;
+        join_all(scenes.iter_mut().map(FaultScene::balance)).await;
     }
     for scene in scenes {
         scene.worker.stop().await;
@@ -128,7 +128,7 @@ async fn an_attempt_stops_while_the_database_is_frozen_and_is_made_again_afterwa
     let amqp = vhost();
     let (reached, stopped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (r, s) = (reached.clone(), stopped.clone());
-    let pipeline = Scripted::new(move |call| {
+    let pipeline = ScriptedStages::new(move |call| {
         let (reached, stopped) = (r.clone(), s.clone());
         async move {
             if call.attempt == 1 {
@@ -139,9 +139,9 @@ async fn an_attempt_stops_while_the_database_is_frozen_and_is_made_again_afterwa
             Ok(report(Change::Changed))
         }
     });
-    let mut book = Book::open(amqp.clone()).await;
-    let options = Options { lease: Duration::from_secs(5), ..Options::default() };
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), options);
+    let mut book = TestLedger::open(amqp.clone()).await;
+    let options = WorkerOptions { lease: Duration::from_secs(5), ..WorkerOptions::default() };
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), options);
     book.publish(vec![request(|_| {})]).await;
     reached.notified().await;
     let freeze = |act: fn(&mut Postgres)| tokio::task::spawn_blocking(move || act(&mut postgres()));

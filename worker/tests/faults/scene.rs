@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::Fault::{self, QueueDeleted};
 use super::{BACK, BURST, PATIENCE};
-use crate::services::book::Book;
+use crate::services::book::TestLedger;
 use crate::services::proxy::Proxy;
-use crate::services::rig::{Options, Scripted, Worker, report, request};
-use crate::services::{Database, Postgres, url};
+use crate::services::rig::{ScriptedStages, TestWorker, WorkerOptions, report, request};
+use crate::services::{Postgres, TestDatabase, url};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnderWay {
@@ -24,22 +24,22 @@ pub(super) enum UnderWay {
 }
 
 /// A worker with a database, a virtual host and a network of its own.
-pub(super) struct Scene {
+pub(super) struct FaultScene {
     pub(super) under_way: UnderWay,
-    pub(super) database: Database,
+    pub(super) database: TestDatabase,
     pub(super) store: Store,
     pub(super) proxy: Proxy,
-    pub(super) worker: Worker,
-    pub(super) book: Book,
+    pub(super) worker: TestWorker,
+    pub(super) book: TestLedger,
 }
 
-impl Scene {
+impl FaultScene {
     pub(super) async fn set(under_way: UnderWay, vhost: usize, broker_port: u16) -> Self {
         let (database, store) = breakable().await;
         let proxy = Proxy::start(broker_port).await;
-        let book = Book::open(url(broker_port, vhost)).await;
-        let pipeline = Scripted::new(|_| async { Ok(report(Change::Changed)) });
-        let worker = Worker::start(store.clone(), &url(proxy.port(), vhost), pipeline, Options::default());
+        let book = TestLedger::open(url(broker_port, vhost)).await;
+        let pipeline = ScriptedStages::new(|_| async { Ok(report(Change::Changed)) });
+        let worker = TestWorker::start(store.clone(), &url(proxy.port(), vhost), pipeline, WorkerOptions::default());
         Self { under_way, database, store, proxy, worker, book }
     }
 
@@ -180,9 +180,9 @@ pub(super) fn postgres() -> MutexGuard<'static, Postgres> {
     SERVER.get_or_init(|| Mutex::new(Postgres::start(|_| Vec::new()))).lock().unwrap()
 }
 
-pub(super) async fn breakable() -> (Database, Store) {
+pub(super) async fn breakable() -> (TestDatabase, Store) {
     let port = tokio::task::spawn_blocking(|| postgres().port()).await.unwrap();
-    Database::at(port).await.with_schema("w").await
+    TestDatabase::at(port).await.with_schema("w").await
 }
 
 /// What a limit comes to on a machine that has more to do than it can: as much longer as programs wait for a processor.

@@ -7,16 +7,16 @@ use lapin::options::QueueDeleteOptions;
 use slipway_protocol::topology;
 
 use super::Fault::{self, *};
-use super::scene::{Scene, UnderWay, postgres};
+use super::scene::{FaultScene, UnderWay, postgres};
 use crate::services::{Postgres, Rabbit};
 
 /// The broker, and what can be done to it and to everything else.
 #[derive(Clone)]
-pub(super) struct World {
+pub(super) struct FaultWorld {
     pub(super) rabbit: Arc<tokio::sync::Mutex<Rabbit>>,
 }
 
-impl World {
+impl FaultWorld {
     pub(super) async fn rabbit(&self, act: impl FnOnce(&mut Rabbit) + Send + 'static) {
         let mut rabbit = self.rabbit.clone().lock_owned().await;
         tokio::task::spawn_blocking(move || act(&mut rabbit)).await.unwrap();
@@ -30,7 +30,7 @@ impl World {
         tokio::task::spawn_blocking(move || act(&mut postgres())).await.unwrap();
     }
 
-    pub(super) async fn strike(&self, fault: Fault, scenes: &mut [Scene]) {
+    pub(super) async fn strike(&self, fault: Fault, scenes: &mut [FaultScene]) {
         match fault {
             QueueDeleted => {
                 for scene in scenes {
@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    pub(super) async fn heal(&self, fault: Fault, scenes: &mut [Scene]) {
+    pub(super) async fn heal(&self, fault: Fault, scenes: &mut [FaultScene]) {
         match fault {
             BrokerTerminated | BrokerKilled => self.rabbit(Rabbit::restart).await,
             BrokerFrozen => self.rabbit(Rabbit::thaw).await,
@@ -80,7 +80,7 @@ impl World {
 }
 
 /// Keeps a commit waiting until the broker has taken the consumer's channel away.
-async fn overdue(scene: &mut Scene) {
+async fn overdue(scene: &mut FaultScene) {
     let mut sql = scene.database.another().await;
     let lock = sql.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE deployments IN SHARE MODE").await.unwrap();

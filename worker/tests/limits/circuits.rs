@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use slipway_deploy::StageError;
 use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, Outcome, Stage};
-use slipway_worker::scheduler::{Circuit, FAILURES, Gate, Limits, MAX_WAITS};
+use slipway_worker::scheduler::{Circuit, CircuitState, FAILURES, Limits, MAX_WAITS};
 use slipway_worker::store::{Lease, State, Store};
 
 use super::{LONG, accept, body, claimed_by_eight, succeed, terms};
-use crate::services::rig::{Options, Outside, Scripted, Worker, eventually, migrated, report};
-use crate::services::{Database, vhost};
+use crate::services::rig::{ScriptedStages, TestClient, TestWorker, WorkerOptions, eventually, migrated, report};
+use crate::services::{TestDatabase, vhost};
 
 /// The first stage of an attempt finds nobody there; gives how long the circuit is open.
 async fn no_contact(store: &Store, lease: &Lease) -> Option<Duration> {
@@ -27,12 +27,12 @@ async fn no_contact(store: &Store, lease: &Lease) -> Option<Duration> {
     open
 }
 
-async fn circuit(store: &Store, server: &str) -> Option<(Circuit, Gate)> {
+async fn circuit(store: &Store, server: &str) -> Option<(Circuit, CircuitState)> {
     store.circuits().await.unwrap().get(&server.parse().unwrap()).copied()
 }
 
 /// Lets the cool-down of every circuit pass.
-async fn cool_down(database: &Database) {
+async fn cool_down(database: &TestDatabase) {
     database.sql.execute("UPDATE server_circuits SET open_until = now()", &[]).await.unwrap();
 }
 
@@ -58,7 +58,7 @@ async fn a_dead_server_is_probed_by_one_attempt_at_a_time_until_it_answers() {
         no_contact(&store, &claim.lease).await;
     }
     let (opened, gate) = circuit(&store, "vps-dead").await.unwrap();
-    assert!(opened.failures == FAILURES && matches!(gate, Gate::Open(_)), "{opened:?}");
+    assert!(opened.failures == FAILURES && matches!(gate, CircuitState::Open(_)), "{opened:?}");
     let other = accept(&store, "vps-well").await;
     let claims = claimed_by_eight(&database, &terms(2, 99, "")).await;
     assert_eq!(claims.iter().map(|c| c.lease.deployment).collect::<Vec<_>>(), [other], "others go on");
@@ -74,7 +74,7 @@ async fn a_dead_server_is_probed_by_one_attempt_at_a_time_until_it_answers() {
     assert_eq!(probes.len(), 1);
     no_contact(&store, &probes[0].lease).await;
     let (longer, gate) = circuit(&store, "vps-dead").await.unwrap();
-    assert!(longer.failures == FAILURES + 1 && matches!(gate, Gate::Open(_)), "{longer:?}");
+    assert!(longer.failures == FAILURES + 1 && matches!(gate, CircuitState::Open(_)), "{longer:?}");
     assert_eq!(longer.since, opened.since);
 
     cool_down(&database).await;
@@ -190,10 +190,10 @@ async fn a_claim_stays_quick_behind_ten_thousand_deployments_of_dead_servers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_refuses_connections_is_left_alone_while_others_go_on_and_is_back_soon() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = Outside::new(&amqp).await;
+    let mut outside = TestClient::new(&amqp).await;
     let up = Arc::new(AtomicBool::new(false));
     let is_up = up.clone();
-    let pipeline = Scripted::new(move |call| {
+    let pipeline = ScriptedStages::new(move |call| {
         let dead = call.work.request.server.handle.as_str() == "vps-dead" && !is_up.load(Ordering::SeqCst);
         async move {
             match dead {
@@ -202,12 +202,12 @@ async fn a_server_that_refuses_connections_is_left_alone_while_others_go_on_and_
             }
         }
     });
-    let worker = Worker::start(store.clone(), &amqp, pipeline.clone(), Options::default());
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), WorkerOptions::default());
     for _ in 0..3 {
         outside.publish(&body("vps-dead")).await;
     }
     eventually("the circuit is open", || async {
-        matches!(circuit(&store, "vps-dead").await, Some((_, Gate::Open(_))))
+        matches!(circuit(&store, "vps-dead").await, Some((_, CircuitState::Open(_))))
     })
     .await;
     let on_dead =
@@ -227,7 +227,7 @@ async fn a_server_that_refuses_connections_is_left_alone_while_others_go_on_and_
     assert_eq!(on_dead().await, tried, "nobody tries while it's open");
     cool_down(&database).await;
     eventually("a probe has failed", || async {
-        matches!(circuit(&store, "vps-dead").await, Some((c, Gate::Open(_))) if c.failures > FAILURES)
+        matches!(circuit(&store, "vps-dead").await, Some((c, CircuitState::Open(_))) if c.failures > FAILURES)
     })
     .await;
     assert!(on_dead().await > tried);

@@ -9,17 +9,17 @@ mod services;
 
 use std::time::Duration;
 
-use services::Database;
+use services::TestDatabase;
 use services::rig::{incoming, request};
 use slipway_protocol::{DeploymentId, decode};
 use slipway_worker::scheduler::Limits;
-use slipway_worker::store::{Claim, End, Lease, StageEnd, Store, Terms};
+use slipway_worker::store::{AttemptSummary, Claim, ClaimOptions, DeploymentEnd, Lease, Store};
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn terms(per_server: u32, per_registry: u32, registry: &str) -> Terms {
+fn terms(per_server: u32, per_registry: u32, registry: &str) -> ClaimOptions {
     let limits = Limits { per_server, per_registry, ..Limits::default() };
-    Terms { lease: LONG, limits, registry: registry.to_owned() }
+    ClaimOptions { lease: LONG, limits, registry: registry.to_owned() }
 }
 
 /// A request for a project of its own on `server`.
@@ -39,11 +39,11 @@ async fn accept(store: &Store, server: &str) -> DeploymentId {
 }
 
 async fn succeed(store: &Store, lease: &Lease) {
-    store.finish(lease, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+    store.finish(lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await.unwrap();
 }
 
 /// Claims by eight workers at once, until none of them gets one.
-async fn claimed_by_eight(database: &Database, terms: &Terms) -> Vec<Claim> {
+async fn claimed_by_eight(database: &TestDatabase, terms: &ClaimOptions) -> Vec<Claim> {
     let workers = (0..8).map(|i| {
         let (store, terms) = (database.store(&format!("w{i}")), terms.clone());
         tokio::spawn(async move {

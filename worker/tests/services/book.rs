@@ -8,7 +8,7 @@ use lapin::options::{QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use secrecy::SecretString;
 use slipway_protocol::{DeploymentId, EventType, topology};
-use slipway_worker::amqp::{self, Link, PublishError, Publisher};
+use slipway_worker::amqp::{self, BrokerConnection, PublishError, Publisher};
 use slipway_worker::message::Outgoing;
 use tokio::time::Instant;
 
@@ -28,14 +28,14 @@ struct Told {
 }
 
 /// The books of one virtual host.
-pub struct Book {
+pub struct TestLedger {
     url: SecretString,
     confirmed: BTreeMap<String, Vec<u8>>,
     told: BTreeMap<String, Told>,
     excused: BTreeSet<(String, u64)>,
 }
 
-impl Book {
+impl TestLedger {
     /// Declares the topology and the queue.
     pub async fn open(url: SecretString) -> Self {
         let link = broker(&url, "book").connect("open").await.unwrap();
@@ -53,7 +53,7 @@ impl Book {
     }
 
     /// A connection of the producer's, however often it has to try.
-    pub async fn connect(&self) -> Link {
+    pub async fn connect(&self) -> BrokerConnection {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match broker(&self.url, "book").connect("publish").await {

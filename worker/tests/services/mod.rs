@@ -20,22 +20,22 @@ pub use postgres::Postgres;
 pub use rabbit::{Rabbit, url, vhost};
 use secrecy::SecretString;
 pub use server::free_port;
-use slipway_worker::amqp::Broker;
+use slipway_worker::amqp::BrokerEndpoints;
 use slipway_worker::store::Store;
 
-pub fn broker(url: &SecretString, name: &str) -> Broker {
-    Broker::new(url, None, name).unwrap()
+pub fn broker(url: &SecretString, name: &str) -> BrokerEndpoints {
+    BrokerEndpoints::new(url, None, name).unwrap()
 }
 
 /// A fresh database; its name and a plain connection for looking around.
-pub struct Database {
+pub struct TestDatabase {
     pub name: String,
     port: u16,
     pub url: SecretString,
     pub sql: tokio_postgres::Client,
 }
 
-impl Database {
+impl TestDatabase {
     pub async fn new() -> Self {
         Self::at(tokio::task::spawn_blocking(postgres::shared).await.unwrap()).await
     }

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::server::{Server, Shared, folder, free_port, until};
+use super::server::{ServerProcess, Shared, folder, free_port, until};
 
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 
 /// A PostgreSQL of its own, which can be frozen and restarted.
 pub struct Postgres {
-    server: Server,
+    server: ServerProcess,
 }
 
 impl Postgres {
@@ -18,7 +18,7 @@ impl Postgres {
         let folder = folder();
         let settings = prepare(&folder);
         let (script, port) = script(&folder, &settings);
-        let postgres = Self { server: Server::keep(&folder, &script, port) };
+        let postgres = Self { server: ServerProcess::keep(&folder, &script, port) };
         postgres.wait();
         postgres
     }

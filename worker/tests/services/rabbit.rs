@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::server::{Server, Shared, folder, free_port, until};
+use super::server::{ServerProcess, Shared, folder, free_port, until};
 
 const PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
@@ -22,7 +22,7 @@ const MANY: usize = 80;
 
 /// A RabbitMQ of its own, which can be stopped, frozen and started.
 pub struct Rabbit {
-    server: Server,
+    server: ServerProcess,
     environment: String,
     node: String,
 }
@@ -37,7 +37,7 @@ impl Rabbit {
         let folder = folder();
         let configuration = prepare(&folder);
         let Setup { script, port, environment, node } = setup(&folder, FEW, &configuration);
-        let rabbit = Self { server: Server::keep(&folder, &script, port), environment, node };
+        let rabbit = Self { server: ServerProcess::keep(&folder, &script, port), environment, node };
         rabbit.wait();
         rabbit
     }

@@ -5,26 +5,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
-use slipway_deploy::retry::{Deadlines, Policy};
+use slipway_deploy::retry::{Deadlines, RetryPolicy};
 use slipway_protocol::CONTENT_TYPE;
-use slipway_worker::amqp::{self, Link, Publisher, Subscription};
+use slipway_worker::amqp::{self, BrokerConnection, Publisher, Subscription};
 use slipway_worker::credentials::Credentials;
-use slipway_worker::ingest::Ingest;
+use slipway_worker::ingest::DeadLetterConsumer;
 use slipway_worker::intake::Intake;
 use slipway_worker::lifecycle::Drain;
 use slipway_worker::message::{Incoming, Outgoing};
-use slipway_worker::presence::Presence;
+use slipway_worker::presence::WorkerHeartbeat;
 use slipway_worker::readiness::{Condition, Readiness};
 use slipway_worker::relay::Relay;
-use slipway_worker::runner::{Runner, Settings};
+use slipway_worker::runner::{Runner, RunnerSettings};
 use slipway_worker::scheduler::Limits;
 use slipway_worker::store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use super::scripted::{Call, Offer, Scripted, report};
-use super::{Database, broker};
+pub use super::scripted::{Offer, ScriptedStages, StageCall, report};
+use super::{TestDatabase, broker};
 
 /// A valid request without secrets, for an own server; `edit` changes it.
 pub fn request(edit: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
@@ -67,7 +67,7 @@ pub fn credentials() -> Credentials {
 }
 
 /// A worker: intake, runner and relay as tasks.
-pub struct Worker {
+pub struct TestWorker {
     pub drain: Drain,
     pub readiness: Readiness,
     intake: JoinHandle<()>,
@@ -78,21 +78,21 @@ pub struct Worker {
     finish: CancellationToken,
 }
 
-pub struct Options {
+pub struct WorkerOptions {
     pub credentials: Credentials,
-    pub attempts: Policy,
+    pub attempts: RetryPolicy,
     pub limits: Limits,
     pub lease: Duration,
     pub drain: Duration,
     pub deadlines: Deadlines,
 }
 
-impl Default for Options {
+impl Default for WorkerOptions {
     fn default() -> Self {
         let soon = Duration::from_millis(50);
         Self {
             credentials: credentials(),
-            attempts: Policy { initial: soon, max: soon, multiplier: 1.0, attempts: 3 },
+            attempts: RetryPolicy { initial: soon, max: soon, multiplier: 1.0, attempts: 3 },
             limits: Limits::default(),
             lease: Duration::from_secs(30),
             drain: Duration::from_secs(5),
@@ -101,8 +101,8 @@ impl Default for Options {
     }
 }
 
-impl Worker {
-    pub fn start(store: Store, amqp: &SecretString, pipeline: Scripted, options: Options) -> Self {
+impl TestWorker {
+    pub fn start(store: Store, amqp: &SecretString, pipeline: ScriptedStages, options: WorkerOptions) -> Self {
         let drain = Drain::new(options.drain);
         let readiness = Readiness::new(&drain);
         let credentials = Arc::new(options.credentials);
@@ -110,7 +110,8 @@ impl Worker {
         let finish = CancellationToken::new();
         let broker = broker(amqp, store.name());
         readiness.met(Condition::Database);
-        let presence = Presence { store: store.clone(), readiness: readiness.clone(), stop: drain.token().clone() };
+        let presence =
+            WorkerHeartbeat { store: store.clone(), readiness: readiness.clone(), stop: drain.token().clone() };
         let relay = Relay {
             store: store.clone(),
             broker: broker.clone(),
@@ -118,7 +119,7 @@ impl Worker {
             canary: canaries,
             finish: finish.clone(),
         };
-        let ingest = Ingest { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
+        let ingest = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
         let intake = Intake {
             store: store.clone(),
             broker,
@@ -129,7 +130,7 @@ impl Worker {
             versions: 3,
             canary,
         };
-        let settings = Settings {
+        let settings = RunnerSettings {
             concurrency: 4,
             lease: options.lease,
             attempts: options.attempts,
@@ -171,14 +172,14 @@ impl Worker {
 }
 
 /// The world outside: publishes requests and follows events and dead letters.
-pub struct Outside {
-    _link: Link,
+pub struct TestClient {
+    _link: BrokerConnection,
     pub publisher: Publisher,
     pub events: Subscription,
     pub dead: Subscription,
 }
 
-impl Outside {
+impl TestClient {
     pub async fn new(amqp: &SecretString) -> Self {
         let link = broker(amqp, "outside").connect("test").await.unwrap();
         amqp::declare(&link.channel().await.unwrap()).await.unwrap();
@@ -226,6 +227,6 @@ pub async fn eventually<F: std::future::Future<Output = bool>>(what: &str, mut h
     }
 }
 
-pub async fn migrated(worker: &str) -> (Database, Store) {
-    Database::migrated(worker).await
+pub async fn migrated(worker: &str) -> (TestDatabase, Store) {
+    TestDatabase::migrated(worker).await
 }

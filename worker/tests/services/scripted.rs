@@ -4,32 +4,32 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use slipway_deploy::{Done, Reporter, Settled, StageError, StageReport, Work};
+use slipway_deploy::{CompletedStages, DeploymentWork, Reporter, RestoreOutcome, StageError, StageReport};
 use slipway_protocol::{Change, Stage};
-use slipway_worker::runner::{Attempt, Pipeline};
+use slipway_worker::runner::{Pipeline, PipelineAttempt};
 use tokio_util::sync::CancellationToken;
 
 type Future<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
 
 /// A stage being run.
-pub struct Call {
+pub struct StageCall {
     pub stage: Stage,
     /// Which attempt, from 1, counted over all deployments.
     pub attempt: u32,
-    pub work: Work,
+    pub work: DeploymentWork,
     pub reporter: Arc<dyn Reporter>,
     pub cancel: CancellationToken,
 }
 
-type Settling = dyn Fn(CancellationToken) -> Future<'static, Settled> + Send + Sync;
-type Script = dyn Fn(Call) -> Future<'static, Result<StageReport, StageError>> + Send + Sync;
+type Settling = dyn Fn(CancellationToken) -> Future<'static, RestoreOutcome> + Send + Sync;
+type Script = dyn Fn(StageCall) -> Future<'static, Result<StageReport, StageError>> + Send + Sync;
 
 /// An attempt and the stages that it was offered.
 pub type Offer = (u32, Vec<Stage>);
 
 /// A pipeline whose stages do what the test says.
 #[derive(Clone)]
-pub struct Scripted {
+pub struct ScriptedStages {
     script: Arc<Script>,
     attempts: Arc<AtomicU32>,
     /// Stages that were run, with their attempt.
@@ -46,8 +46,8 @@ pub struct Scripted {
     resumes: bool,
 }
 
-impl Scripted {
-    pub fn new<F>(script: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
+impl ScriptedStages {
+    pub fn new<F>(script: impl Fn(StageCall) -> F + Send + Sync + 'static) -> Self
     where
         F: std::future::Future<Output = Result<StageReport, StageError>> + Send + 'static,
     {
@@ -56,7 +56,7 @@ impl Scripted {
             attempts: Arc::default(),
             calls: Arc::default(),
             settled: Arc::default(),
-            settling: Arc::new(|_| Box::pin(std::future::ready(Settled::Nothing))),
+            settling: Arc::new(|_| Box::pin(std::future::ready(RestoreOutcome::Nothing))),
             offered: Arc::default(),
             proves: &[],
             resumes: true,
@@ -64,14 +64,14 @@ impl Scripted {
     }
 
     /// The same, and this is what comes of putting back.
-    pub fn settling(self, settling: Settled) -> Self {
+    pub fn settling(self, settling: RestoreOutcome) -> Self {
         self.settling_with(move |_| std::future::ready(settling.clone()))
     }
 
     /// The same, and this is how it puts back.
     pub fn settling_with<F>(self, settle: impl Fn(CancellationToken) -> F + Send + Sync + 'static) -> Self
     where
-        F: std::future::Future<Output = Settled> + Send + 'static,
+        F: std::future::Future<Output = RestoreOutcome> + Send + 'static,
     {
         Self { settling: Arc::new(move |cancel| Box::pin(settle(cancel))), ..self }
     }
@@ -92,24 +92,29 @@ impl Scripted {
 }
 
 struct ScriptedAttempt {
-    pipeline: Scripted,
+    pipeline: ScriptedStages,
     number: u32,
-    work: Work,
+    work: DeploymentWork,
     reporter: Arc<dyn Reporter>,
     cancel: CancellationToken,
 }
 
-impl Pipeline for Scripted {
-    fn begin(&self, work: Work, reporter: Arc<dyn Reporter>, cancel: CancellationToken) -> Box<dyn Attempt> {
+impl Pipeline for ScriptedStages {
+    fn begin(
+        &self,
+        work: DeploymentWork,
+        reporter: Arc<dyn Reporter>,
+        cancel: CancellationToken,
+    ) -> Box<dyn PipelineAttempt> {
         let number = self.attempts.fetch_add(1, Ordering::SeqCst) + 1;
         Box::new(ScriptedAttempt { pipeline: self.clone(), number, work, reporter, cancel })
     }
 }
 
-impl Attempt for ScriptedAttempt {
+impl PipelineAttempt for ScriptedAttempt {
     fn run(&mut self, stage: Stage) -> Future<'_, Result<StageReport, StageError>> {
         self.pipeline.calls.lock().unwrap().push((self.number, stage));
-        (self.pipeline.script)(Call {
+        (self.pipeline.script)(StageCall {
             stage,
             attempt: self.number,
             work: self.work.clone(),
@@ -118,7 +123,10 @@ impl Attempt for ScriptedAttempt {
         })
     }
 
-    fn resume<'a>(&'a mut self, done: &'a Done) -> Future<'a, Result<BTreeMap<Stage, StageReport>, StageError>> {
+    fn resume<'a>(
+        &'a mut self,
+        done: &'a CompletedStages,
+    ) -> Future<'a, Result<BTreeMap<Stage, StageReport>, StageError>> {
         self.pipeline.offered.lock().unwrap().push((self.number, done.keys().copied().collect()));
         if !self.pipeline.resumes {
             return Box::pin(std::future::pending());
@@ -130,7 +138,7 @@ impl Attempt for ScriptedAttempt {
         Box::pin(std::future::ready(Ok(proven.collect())))
     }
 
-    fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Future<'_, Settled> {
+    fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
         self.pipeline.settled.lock().unwrap().push((self.number, keep));
         (self.pipeline.settling)(cancel)
     }

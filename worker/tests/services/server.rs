@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 const KEEPER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../worker/tests/services/run.sh");
 
 /// A server process of one test, which takes orders.
-pub struct Server {
+pub struct ServerProcess {
     keeper: Child,
     answers: BufReader<ChildStdout>,
     pub port: u16,
 }
 
-impl Server {
+impl ServerProcess {
     pub fn keep(folder: &Path, script: &str, port: u16) -> Self {
         std::fs::write(folder.join("server"), script).unwrap();
         let mut keeper = Command::new("setsid")
@@ -39,7 +39,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use slipway_protocol::{Change, ErrorCode, Outcome, ProgressKind, Stage, StageSummary};
-use slipway_worker::store::{Boundary, Claim, End, Interrupted, StageEnd, State, StoreError};
+use slipway_worker::store::{AttemptSummary, Boundary, Claim, DeploymentEnd, InterruptOutcome, State, StoreError};
 
 use super::{LONG, accept, claimed, ended_failed, failure, held_back, somebody_waits, state};
-use crate::services::Database;
+use crate::services::TestDatabase;
 use crate::services::rig::{eventually, request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_claims_at_once_one_gets_the_project() {
-    let (_database, store) = Database::migrated("w").await;
+    let (_database, store) = TestDatabase::migrated("w").await;
     accept(&store, &request(|_| {})).await;
     // Another project by its id, but the same directory on the same server.
     accept(&store, &request(|_| {})).await;
@@ -25,7 +25,7 @@ async fn of_many_claims_at_once_one_gets_the_project() {
     }
     assert_eq!(won.len(), 1, "{won:?}");
     let claim = won.remove(0);
-    store.finish(&claim.lease, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+    store.finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await.unwrap();
     let next = store.claim(LONG).await.unwrap().unwrap();
     assert_ne!(next.lease.deployment, claim.lease.deployment);
     assert!(next.lease.fence > claim.lease.fence);
@@ -33,7 +33,7 @@ async fn of_many_claims_at_once_one_gets_the_project() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_lease_writes_nothing() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     accept(&store, &request(|_| {})).await;
     let old = store.claim(Duration::from_millis(100)).await.unwrap().unwrap();
     assert_eq!(store.stage_started(&old.lease, Stage::Preflight, b"x").await.unwrap(), Boundary::GoOn);
@@ -60,8 +60,8 @@ async fn a_lost_lease_writes_nothing() {
         store.tell(lease, vec![ProgressKind::Interrupted { attempt: 1 }]).await.unwrap_err(),
         store.retry(lease, failure(), LONG).await.unwrap_err(),
         store.interrupt(lease, 10).await.unwrap_err(),
-        store.finish(lease, &ended_failed(), &StageEnd::default()).await.unwrap_err(),
-        store.give_way(lease, &StageEnd::default()).await.unwrap_err(),
+        store.finish(lease, &ended_failed(), &AttemptSummary::default()).await.unwrap_err(),
+        store.give_way(lease, &AttemptSummary::default()).await.unwrap_err(),
     ];
     for error in lost {
         assert!(matches!(error, StoreError::LeaseLost), "{error:?}");
@@ -72,7 +72,7 @@ async fn a_lost_lease_writes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zombie_can_not_write_once_another_deployment_holds_the_project() {
-    let (_database, store) = Database::migrated("w").await;
+    let (_database, store) = TestDatabase::migrated("w").await;
     accept(&store, &request(|_| {})).await;
     accept(&store, &request(|_| {})).await;
     let zombie = store.claim(Duration::from_millis(100)).await.unwrap().unwrap();
@@ -83,13 +83,14 @@ async fn a_zombie_can_not_write_once_another_deployment_holds_the_project() {
     assert_ne!(next.unwrap().lease.deployment, zombie.lease.deployment);
     // Not reaped yet: its own row still says that it runs.
     assert_eq!(state(&store, zombie.lease.deployment).await, State::Running);
-    let finished = store.finish(&zombie.lease, &End::Succeeded { url: None }, &StageEnd::default()).await;
+    let finished =
+        store.finish(&zombie.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await;
     assert!(matches!(finished, Err(StoreError::LeaseLost)), "{finished:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fences_grow_with_every_claim_and_are_never_behind_the_clock() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     accept(&store, &request(|_| {})).await;
     let first = store.claim(LONG).await.unwrap().unwrap().lease;
     let epoch = database.count("SELECT extract(epoch FROM now())::bigint").await;
@@ -111,7 +112,7 @@ async fn fences_grow_with_every_claim_and_are_never_behind_the_clock() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewed_lease_is_not_reaped() {
-    let (_database, store) = Database::migrated("w").await;
+    let (_database, store) = TestDatabase::migrated("w").await;
     let claim = claimed(&store).await;
     store.renew(&claim.lease, LONG).await.unwrap();
     assert_eq!(store.reap(10).await.unwrap(), None);
@@ -120,7 +121,7 @@ async fn a_renewed_lease_is_not_reaped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_comes_late_does_not_revive_a_lease_that_was_given_back() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let lease = claimed(&store).await.lease;
     let gate = held_back(&database, "project_leases", "%cancel_requested_at%").await;
     let late = tokio::spawn({
@@ -128,7 +129,7 @@ async fn a_renewal_that_comes_late_does_not_revive_a_lease_that_was_given_back()
         async move { store.renew(&lease, LONG).await }
     });
     somebody_waits(&database).await;
-    store.finish(&lease, &ended_failed(), &StageEnd::default()).await.unwrap();
+    store.finish(&lease, &ended_failed(), &AttemptSummary::default()).await.unwrap();
     drop(gate);
     let renewed = late.await.unwrap();
     assert!(matches!(renewed, Err(StoreError::LeaseLost)), "{renewed:?}");
@@ -137,13 +138,14 @@ async fn a_renewal_that_comes_late_does_not_revive_a_lease_that_was_given_back()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interruption_costs_no_attempt_but_ten_are_the_limit() {
-    let (_database, store) = Database::migrated("w").await;
+    let (_database, store) = TestDatabase::migrated("w").await;
     let (id, _) = accept(&store, &request(|_| {})).await;
     for interruption in 1..=11 {
         let claim = store.claim(LONG).await.unwrap().unwrap();
         assert_eq!(claim.attempt, 1);
         let became = store.interrupt(&claim.lease, 10).await.unwrap();
-        let expected = if interruption <= 10 { Interrupted::Released } else { Interrupted::Ended(Outcome::Failed) };
+        let expected =
+            if interruption <= 10 { InterruptOutcome::Released } else { InterruptOutcome::Ended(Outcome::Failed) };
         assert_eq!(became, expected, "{interruption}");
     }
     let deployment = store.deployment(id).await.unwrap().unwrap();
@@ -156,30 +158,30 @@ async fn an_interruption_costs_no_attempt_but_ten_are_the_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_interrupted_too_often_is_claimed_once_more_if_it_left_something_to_be_put_back() {
-    let (_database, store) = Database::migrated("w").await;
+    let (_database, store) = TestDatabase::migrated("w").await;
     for cancelled in [false, true] {
         let (id, _) = accept(&store, &request(|_| {})).await;
         let claim = store.claim(LONG).await.unwrap().unwrap();
         store.stage_started(&claim.lease, Stage::Clone, b"x").await.unwrap();
-        assert_eq!(store.interrupt(&claim.lease, 0).await.unwrap(), Interrupted::Released);
+        assert_eq!(store.interrupt(&claim.lease, 0).await.unwrap(), InterruptOutcome::Released);
         let claim = store.claim(LONG).await.unwrap().unwrap();
         assert_eq!((claim.attempt, claim.interruptions), (1, 1));
         if cancelled {
             store.cancel(id).await.unwrap();
         }
         let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Failed };
-        assert_eq!(store.interrupt(&claim.lease, 0).await.unwrap(), Interrupted::Ended(outcome), "but no oftener");
+        assert_eq!(store.interrupt(&claim.lease, 0).await.unwrap(), InterruptOutcome::Ended(outcome), "but no oftener");
         assert_eq!(state(&store, id).await, State::Ended(outcome));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_whose_answer_was_lost_is_written_once_and_answered_again() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let Claim { lease, .. } = claimed(&store).await;
     for _ in 0..2 {
-        assert_eq!(store.finish(&lease, &ended_failed(), &StageEnd::default()).await.unwrap(), Outcome::Failed);
-        assert_eq!(store.give_way(&lease, &StageEnd::default()).await.unwrap(), Some(Outcome::Failed));
+        assert_eq!(store.finish(&lease, &ended_failed(), &AttemptSummary::default()).await.unwrap(), Outcome::Failed);
+        assert_eq!(store.give_way(&lease, &AttemptSummary::default()).await.unwrap(), Some(Outcome::Failed));
     }
     let results = "SELECT count(*) FROM outbox WHERE type = 'slipway.deployment.result.v1'";
     assert_eq!(database.count(results).await, 1);

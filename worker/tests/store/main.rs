@@ -11,14 +11,14 @@ mod superseding;
 
 use std::time::Duration;
 
-use services::Database;
+use services::TestDatabase;
 use services::rig::{eventually, incoming, request};
 use slipway_protocol::{DeploymentId, ErrorCode, Failure, Stage, decode};
-use slipway_worker::store::{Accepted, Claim, End, State, Store};
+use slipway_worker::store::{Admission, Claim, DeploymentEnd, State, Store};
 
 const LONG: Duration = Duration::from_secs(60);
 
-async fn accept(store: &Store, body: &[u8]) -> (DeploymentId, Accepted) {
+async fn accept(store: &Store, body: &[u8]) -> (DeploymentId, Admission) {
     let incoming = incoming(body);
     let request = decode(body, &incoming.metadata()).unwrap();
     (request.deployment_id(), store.accept(&request, &incoming).await.unwrap())
@@ -31,7 +31,7 @@ async fn claimed(store: &Store) -> Claim {
 
 /// Holds the next statement on `table` that looks like `query`, once its `now()` stands and before it looks for its rows,
 /// as a machine does that is short of time; it goes on when the connection that is given is dropped.
-async fn held_back(database: &Database, table: &str, query: &str) -> tokio_postgres::Client {
+async fn held_back(database: &TestDatabase, table: &str, query: &str) -> tokio_postgres::Client {
     let gate = database.another().await;
     let trap = format!(
         "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -46,7 +46,7 @@ async fn held_back(database: &Database, table: &str, query: &str) -> tokio_postg
 }
 
 /// Waits until a statement is held.
-async fn somebody_waits(database: &Database) {
+async fn somebody_waits(database: &TestDatabase) {
     let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
                    WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()";
     eventually("a statement is held", || async { database.count(waiting).await == 1 }).await;
@@ -60,6 +60,6 @@ fn failure() -> Failure {
     Failure::new(ErrorCode::PullFailed, Some(Stage::Compose), "the registry hung up")
 }
 
-fn ended_failed() -> End {
-    End::Failed { failure: failure(), missing_secret: None, reason: "exhausted" }
+fn ended_failed() -> DeploymentEnd {
+    DeploymentEnd::Failed { failure: failure(), missing_secret: None, reason: "exhausted" }
 }

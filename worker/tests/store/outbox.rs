@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use slipway_protocol::{ProgressKind, Stage};
-use slipway_worker::store::{End, StageEnd, StoreError};
+use slipway_worker::store::{AttemptSummary, DeploymentEnd, StoreError};
 
 use super::{LONG, claimed, ended_failed, failure, held_back, somebody_waits};
-use crate::services::Database;
+use crate::services::TestDatabase;
 use crate::services::rig::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sequences_have_no_gaps_and_ids_are_derived_even_when_many_write_at_once() {
-    let (_database, store) = Database::migrated("w").await;
+    let (_database, store) = TestDatabase::migrated("w").await;
     let claim = claimed(&store).await;
     let id = claim.lease.deployment;
     let tellers = (0..10).map(|i| {
@@ -26,7 +26,7 @@ async fn sequences_have_no_gaps_and_ids_are_derived_even_when_many_write_at_once
     }
     store.retry(&claim.lease, failure(), Duration::ZERO).await.unwrap();
     let claim = store.claim(LONG).await.unwrap().unwrap();
-    store.finish(&claim.lease, &ended_failed(), &StageEnd::default()).await.unwrap();
+    store.finish(&claim.lease, &ended_failed(), &AttemptSummary::default()).await.unwrap();
     let events = store.events(id, 0).await.unwrap();
     let sequences: Vec<u64> = events.iter().map(|e| e.sequence).collect();
     assert_eq!(sequences, (1..=events.len() as u64).collect::<Vec<_>>());
@@ -41,7 +41,7 @@ async fn sequences_have_no_gaps_and_ids_are_derived_even_when_many_write_at_once
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_relays_lease_has_one_holder_and_a_stale_one_marks_nothing() {
-    let (_database, first) = Database::migrated("a").await;
+    let (_database, first) = TestDatabase::migrated("a").await;
     let second = first.clone();
     let old = first.lease_relay(None, Duration::from_millis(50)).await.unwrap().unwrap();
     eventually("the second takes over", || async { second.lease_relay(None, LONG).await.unwrap().is_some() }).await;
@@ -52,7 +52,7 @@ async fn the_relays_lease_has_one_holder_and_a_stale_one_marks_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_comes_late_does_not_keep_the_relays_lease_that_was_given_back() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let lease = store.lease_relay(None, LONG).await.unwrap().unwrap();
     let gate = held_back(&database, "relay_lease", "INSERT%").await;
     let late = tokio::spawn({
@@ -68,7 +68,7 @@ async fn a_renewal_that_comes_late_does_not_keep_the_relays_lease_that_was_given
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_the_outbox_is_bounded_in_bytes_and_says_whether_more_waits() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let letters = "INSERT INTO outbox (message_id, type, exchange, routing_key, body, must_route)
                    SELECT i::text, '', '', '', convert_to(repeat('x', size), 'UTF8'), true
                    FROM unnest(ARRAY[10, 700, 600, 9000, 1]) WITH ORDINALITY AS l(size, i) ORDER BY i";
@@ -87,9 +87,9 @@ async fn a_page_of_the_outbox_is_bounded_in_bytes_and_says_whether_more_waits() 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_events_are_removed_in_batches_and_wait_for_nobody() {
     const MANY: u64 = 100_000;
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let ended = claimed(&store).await.lease;
-    store.finish(&ended, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+    store.finish(&ended, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await.unwrap();
     let running = claimed(&store).await.lease;
     let old = "INSERT INTO outbox (deployment_id, sequence, message_id, type, exchange, routing_key, body, must_route,
                    published_at)

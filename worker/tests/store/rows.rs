@@ -1,15 +1,18 @@
 //! The schema and its rows: made once, read by every version, and rid of what no table may keep.
 
 use slipway_protocol::{Failure, Outcome, decode};
-use slipway_worker::store::{Accepted, DeadLetterFilter, End, Interrupted, Operator, Refusal, Replay, StageEnd, State};
+use slipway_worker::store::{
+    Admission, AttemptSummary, DeadLetterFilter, DeploymentEnd, InterruptOutcome, Operator, RefusedMessage, Replay,
+    State,
+};
 
 use super::{LONG, accept, claimed, ended_failed, state};
-use crate::services::Database;
+use crate::services::TestDatabase;
 use crate::services::rig::{eventually, incoming, request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn migrations_from_several_processes_at_once_all_succeed() {
-    let database = Database::new().await;
+    let database = TestDatabase::new().await;
     let migrations = (0..8).map(|i| {
         let store = database.store(&format!("w{i}"));
         tokio::spawn(async move { store.migrate().await })
@@ -26,7 +29,7 @@ async fn migrations_from_several_processes_at_once_all_succeed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_that_is_not_promoted_yet_is_waited_for() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let (id, _) = accept(&store, &request(|_| {})).await;
     let standby = format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name);
     database.outside().await.batch_execute(&standby).await.unwrap();
@@ -36,12 +39,12 @@ async fn a_standby_that_is_not_promoted_yet_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plaintext_secret_stays_in_no_table_once_its_dead_letter_is_published() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let body = request(|e| e["data"]["secrets"] = serde_json::json!({ "API_TOKEN": "s3cret-value" }));
     let incoming = incoming(&body);
     let rejection = decode(&body, &incoming.metadata()).unwrap_err();
     let failure = Failure::new(rejection.code, None, rejection.message);
-    let refusal = Refusal { failure, known: *rejection.known, withhold: true };
+    let refusal = RefusedMessage { failure, known: *rejection.known, withhold: true };
     assert!(store.refuse(&refusal, &incoming).await.unwrap());
     assert!(!store.refuse(&refusal, &incoming).await.unwrap(), "its duplicate is recognised");
     let waiting = store.waiting_messages(&[], 10, u32::MAX).await.unwrap().rows;
@@ -49,8 +52,10 @@ async fn a_plaintext_secret_stays_in_no_table_once_its_dead_letter_is_published(
     assert_eq!(letter.message.body, body);
     assert_eq!(letter.message.headers["dlq-error-code"], "plaintext-secret");
     let lease = store.lease_relay(None, LONG).await.unwrap().unwrap();
-    let sent: Vec<_> =
-        waiting.iter().map(|row| slipway_worker::store::Sent { position: row.position, routed: true }).collect();
+    let sent: Vec<_> = waiting
+        .iter()
+        .map(|row| slipway_worker::store::PublishOutcome { position: row.position, routed: true })
+        .collect();
     store.mark_published(lease, &sent).await.unwrap();
     for table in ["deployments", "outbox", "dead_letters", "stage_journal"] {
         let found = format!(
@@ -63,9 +68,9 @@ async fn a_plaintext_secret_stays_in_no_table_once_its_dead_letter_is_published(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replayed_dead_letter_counts_its_replays() {
-    let (_database, store) = Database::migrated("w").await;
+    let (_database, store) = TestDatabase::migrated("w").await;
     let claim = claimed(&store).await;
-    store.finish(&claim.lease, &ended_failed(), &StageEnd::default()).await.unwrap();
+    store.finish(&claim.lease, &ended_failed(), &AttemptSummary::default()).await.unwrap();
     let letter = store.dead_letter(claim.lease.deployment.0).await.unwrap().unwrap();
     assert_eq!(letter.replay_count, 0);
     let only = DeadLetterFilter { ids: vec![letter.id], ..DeadLetterFilter::default() };
@@ -78,16 +83,16 @@ async fn a_replayed_dead_letter_counts_its_replays() {
     let again = slipway_worker::message::Incoming { headers: sent.headers, ..incoming(&sent.body) };
     let replayed = decode(&again.body, &again.metadata()).unwrap();
     assert_eq!(replayed.replay, Some(replay));
-    assert_eq!(store.accept(&replayed, &again).await.unwrap(), Accepted::New);
+    assert_eq!(store.accept(&replayed, &again).await.unwrap(), Admission::New);
     let claim = store.claim(LONG).await.unwrap().unwrap();
-    store.finish(&claim.lease, &ended_failed(), &StageEnd::default()).await.unwrap();
+    store.finish(&claim.lease, &ended_failed(), &AttemptSummary::default()).await.unwrap();
     let second = store.dead_letter(claim.lease.deployment.0).await.unwrap().unwrap();
     assert_eq!(second.replay_count, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stored_request_that_can_not_be_read_fails_and_lets_others_pass() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let (poison, _) = accept(&store, &request(|_| {})).await;
     database.sql.execute("UPDATE deployments SET request = '{}'", &[]).await.unwrap();
     let (healthy, _) = accept(&store, &request(|_| {})).await;
@@ -98,7 +103,7 @@ async fn a_stored_request_that_can_not_be_read_fails_and_lets_others_pass() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_can_not_be_read_stands_in_nobodys_way() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     for spoil in ["correlation = '[]'", "commit_sha = 'x'"] {
         let (spoilt, _) = accept(&store, &request(|_| {})).await;
         let spoil = format!("UPDATE deployments SET {spoil} WHERE id = '{spoilt}'");
@@ -111,7 +116,7 @@ async fn a_row_that_can_not_be_read_stands_in_nobodys_way() {
     let died = "UPDATE deployments SET state = 'running', fence = coalesce(fence, 1), owner = 'w';
                 UPDATE project_leases SET expires_at = now()";
     database.sql.batch_execute(died).await.unwrap();
-    assert_eq!(store.reap(10).await.unwrap(), Some((healthy, Interrupted::Released)));
+    assert_eq!(store.reap(10).await.unwrap(), Some((healthy, InterruptOutcome::Released)));
     assert_eq!(store.reap(10).await.unwrap(), None);
     // Their server is dead: the others are given up.
     let dead = "UPDATE deployments SET state = 'pending', accepted_at = now() - interval '2 h';
@@ -125,9 +130,9 @@ async fn a_row_that_can_not_be_read_stands_in_nobodys_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_message_of_a_deployment_that_has_ended_is_kept_by_its_dead_letter_alone() {
-    let (database, store) = Database::migrated("w").await;
+    let (database, store) = TestDatabase::migrated("w").await;
     let kept = "SELECT count(*) FROM deployments WHERE body IS NOT NULL OR headers <> '{}'";
-    for end in [ended_failed(), End::Succeeded { url: None }] {
+    for end in [ended_failed(), DeploymentEnd::Succeeded { url: None }] {
         let body = request(|_| {});
         let incoming = slipway_worker::message::Incoming {
             headers: [("tenant".to_owned(), "a".to_owned())].into(),
@@ -137,10 +142,10 @@ async fn the_message_of_a_deployment_that_has_ended_is_kept_by_its_dead_letter_a
         store.accept(&request, &incoming).await.unwrap();
         let claim = store.claim(LONG).await.unwrap().unwrap();
         assert_eq!(database.count(kept).await, 1);
-        store.finish(&claim.lease, &end, &StageEnd::default()).await.unwrap();
+        store.finish(&claim.lease, &end, &AttemptSummary::default()).await.unwrap();
         assert_eq!(database.count(kept).await, 0);
         let letter = store.dead_letter(claim.lease.deployment.0).await.unwrap();
-        assert_eq!(letter.is_some(), matches!(end, End::Failed { .. }));
+        assert_eq!(letter.is_some(), matches!(end, DeploymentEnd::Failed { .. }));
         assert!(letter.is_none_or(|l| l.body == Some(body) && l.headers == incoming.headers));
     }
 }

@@ -10,18 +10,18 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint};
 use secrecy::ExposeSecret as _;
-use slipway_protocol::{ErrorCode, Failure, Known, decode};
+use slipway_protocol::{ErrorCode, Failure, PartialEnvelope, decode};
 use slipway_worker::lifecycle::Drain;
 use slipway_worker::readiness::Readiness;
 use slipway_worker::relay::Relay;
-use slipway_worker::store::{Accepted, End, Refusal, StageEnd, Store};
+use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd, RefusedMessage, Store};
 use slipway_worker::telemetry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Received, collector, config};
 use crate::services::rig::{incoming, request};
-use crate::services::{Database, broker, free_port};
+use crate::services::{TestDatabase, broker, free_port};
 
 /// Where the subject finds its database.
 const DATABASE: &str = "SUBJECTS_DATABASE";
@@ -50,7 +50,7 @@ fn outcome(point: &NumberDataPoint) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_end_is_counted_where_it_is_committed_and_what_waits_is_measured_without_a_broker() {
-    let (database, store) = Database::migrated("parent").await;
+    let (database, store) = TestDatabase::migrated("parent").await;
     let (address, mut received) = collector().await;
     let mut subject = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", "metrics::subject_that_ends_deployments"])
@@ -82,7 +82,7 @@ async fn every_end_is_counted_where_it_is_committed_and_what_waits_is_measured_w
     assert_eq!(depth, i64::try_from(store.backlog().await.unwrap().depth).ok());
 }
 
-async fn accept(store: &Store, body: &[u8]) -> Accepted {
+async fn accept(store: &Store, body: &[u8]) -> Admission {
     let incoming = incoming(body);
     store.accept(&decode(body, &incoming.metadata()).unwrap(), &incoming).await.unwrap()
 }
@@ -96,19 +96,23 @@ async fn end(store: &Store) {
             event["data"]["sequence"] = sequence.into();
         })
     };
-    assert_eq!(accept(store, &ordered(2)).await, Accepted::New);
-    assert!(matches!(accept(store, &ordered(1)).await, Accepted::Superseded(_)));
+    assert_eq!(accept(store, &ordered(2)).await, Admission::New);
+    assert!(matches!(accept(store, &ordered(1)).await, Admission::Superseded(_)));
     let claim = store.claim(Duration::from_secs(60)).await.unwrap().unwrap();
     for _ in 0..2 {
-        store.finish(&claim.lease, &End::Succeeded { url: None }, &StageEnd::default()).await.unwrap();
+        store.finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await.unwrap();
     }
     let body = request(|_| {});
     accept(store, &body).await;
     let waiting = decode(&body, &incoming(&body).metadata()).unwrap().deployment_id();
     store.cancel(waiting).await.unwrap();
-    let refusal = Refusal {
+    let refusal = RefusedMessage {
         failure: Failure::new(ErrorCode::InvalidField, None, "no"),
-        known: Known { source: Some("/tests".to_owned()), id: Some("1".to_owned()), ..Known::default() },
+        known: PartialEnvelope {
+            source: Some("/tests".to_owned()),
+            id: Some("1".to_owned()),
+            ..PartialEnvelope::default()
+        },
         withhold: false,
     };
     for new in [true, false] {

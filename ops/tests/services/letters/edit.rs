@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 use slipway_protocol::ErrorCode;
-use slipway_worker::store::Accepted;
+use slipway_worker::store::Admission;
 
 use super::{Night, begins, fail, operator, snapshot};
 
@@ -52,7 +52,7 @@ async fn an_edited_dead_letter_is_checked_and_goes_out_as_a_new_event_of_the_sam
     assert_eq!(body["data"]["allocations"][1]["container_port"], 9999);
     assert!(!sent[0].headers.contains_key("slipway-replay-id"), "it's an event, not a replay");
     let (id, verdict) = night.taken_in(&sent[0]).await;
-    assert_eq!((json!(id), verdict), (told["replayed"][0]["deployment_id"].clone(), Accepted::New));
+    assert_eq!((json!(id), verdict), (told["replayed"][0]["deployment_id"].clone(), Admission::New));
     assert_eq!(night.value(id, "resumes").await, None, "other inputs, another journal");
     let audit = night.json("audit").await;
     assert_eq!((&audit[0]["action"], &audit[0]["why"]), (&json!("edit"), &json!("wrong port")));

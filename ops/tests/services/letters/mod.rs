@@ -11,21 +11,21 @@ mod replay;
 use serde_json::Value;
 use slipway_protocol::{DeploymentId, ErrorCode, Metadata, decode};
 use slipway_worker::message::{Incoming, Outgoing};
-use slipway_worker::store::{Accepted, Store};
+use slipway_worker::store::{Admission, Store};
 
-use super::services::Database;
+use super::services::TestDatabase;
 use super::services::rig::{incoming, request};
 use super::{accept, fail, json_of, operator, run, snapshot};
 
 /// A night's work: the commands of one operator on one database.
 struct Night {
-    database: Database,
+    database: TestDatabase,
     store: Store,
 }
 
 impl Night {
     async fn new() -> Self {
-        let (database, store) = Database::migrated("w").await;
+        let (database, store) = TestDatabase::migrated("w").await;
         Self { database, store }
     }
 
@@ -57,7 +57,7 @@ impl Night {
     }
 
     /// What a worker makes of a message.
-    async fn taken_in(&self, message: &Outgoing) -> (DeploymentId, Accepted) {
+    async fn taken_in(&self, message: &Outgoing) -> (DeploymentId, Admission) {
         let incoming = Incoming { headers: message.headers.clone(), ..incoming(&message.body) };
         let metadata = Metadata { content_type: message.content_type.clone(), headers: message.headers.clone() };
         let request = decode(&message.body, &metadata).unwrap();

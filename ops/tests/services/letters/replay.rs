@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use slipway_protocol::{DeploymentId, ErrorCode};
-use slipway_worker::store::Accepted;
+use slipway_worker::store::Admission;
 
 use super::{Night, accept, begins, request, snapshot};
 
@@ -44,14 +44,14 @@ async fn a_replay_resumes_where_it_failed_and_what_is_superseded_needs_force() {
     assert_eq!((replayed["replayed"].as_array().unwrap().len(), night.open().await), (1, 1));
     let sent = night.sent().await;
     let (id, verdict) = night.taken_in(&sent[0]).await;
-    assert_eq!((json!(id), verdict), (replayed["replayed"][0]["deployment_id"].clone(), Accepted::New));
+    assert_eq!((json!(id), verdict), (replayed["replayed"][0]["deployment_id"].clone(), Admission::New));
     assert_eq!(night.value(id, "resumes").await, Some(newer.to_string()));
 
     // By force the older one takes the newer one's place, though its number is smaller, and from the start.
     let forced = night.json(&format!("replay {} --force --from-start --why rollback", begins(older))).await;
     let sent = night.sent().await;
     let (by_force, verdict) = night.taken_in(&sent[1]).await;
-    assert_eq!((json!(by_force), verdict), (forced["replayed"][0]["deployment_id"].clone(), Accepted::New));
+    assert_eq!((json!(by_force), verdict), (forced["replayed"][0]["deployment_id"].clone(), Admission::New));
     assert_eq!(night.value(id, "state").await.as_deref(), Some("superseded"));
     assert_eq!(night.value(by_force, "resumes").await, None);
     // Yet what is newer than all of them still is.

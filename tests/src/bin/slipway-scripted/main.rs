@@ -15,7 +15,7 @@ use slipway_worker::lifecycle::{self, Drain};
 use slipway_worker::readiness::Readiness;
 use slipway_worker::{cli, engine, telemetry};
 
-use pipeline::Scripted;
+use pipeline::ScriptedPipeline;
 
 fn main() -> ExitCode {
     match work() {
@@ -38,6 +38,6 @@ fn work() -> Result<()> {
     let drain = Drain::new(config.worker.drain_timeout);
     lifecycle::drain_on_signals(drain.clone())?;
     let readiness = Readiness::new(&drain);
-    let pipeline = Scripted::new(model, rules);
+    let pipeline = ScriptedPipeline::new(model, rules);
     tokio::runtime::Runtime::new()?.block_on(engine::run_with(config, Arc::new(pipeline), readiness, drain))
 }

@@ -4,43 +4,48 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_deploy::{Reporter, StageError, StageReport, Work};
+use slipway_deploy::{DeploymentWork, Reporter, StageError, StageReport};
 use slipway_protocol::{ErrorCode, Stage};
-use slipway_tests::model::{Barred, Held, Model, Place, What};
-use slipway_tests::script::{Act, Rule};
-use slipway_worker::runner::{Attempt, Pipeline};
+use slipway_tests::model::{Barred, EffectKind, HeldProject, Model, StagePlace};
+use slipway_tests::script::{Rule, StageAct};
+use slipway_worker::runner::{Pipeline, PipelineAttempt};
 use tokio_util::sync::CancellationToken;
 
 type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
 
 /// Attempts by a script.
 #[derive(Clone)]
-pub struct Scripted {
+pub struct ScriptedPipeline {
     model: Model,
     rules: Arc<Vec<Rule>>,
 }
 
-impl Scripted {
+impl ScriptedPipeline {
     /// By `rules`, on `model`.
     pub fn new(model: Model, rules: Vec<Rule>) -> Self {
         Self { model, rules: Arc::new(rules) }
     }
 }
 
-impl Pipeline for Scripted {
-    fn begin(&self, work: Work, reporter: Arc<dyn Reporter>, cancel: CancellationToken) -> Box<dyn Attempt> {
+impl Pipeline for ScriptedPipeline {
+    fn begin(
+        &self,
+        work: DeploymentWork,
+        reporter: Arc<dyn Reporter>,
+        cancel: CancellationToken,
+    ) -> Box<dyn PipelineAttempt> {
         Box::new(Scene { scripted: self.clone(), work, reporter, cancel })
     }
 }
 
 struct Scene {
-    scripted: Scripted,
-    work: Work,
+    scripted: ScriptedPipeline,
+    work: DeploymentWork,
     reporter: Arc<dyn Reporter>,
     cancel: CancellationToken,
 }
 
-impl Attempt for Scene {
+impl PipelineAttempt for Scene {
     fn run(&mut self, stage: Stage) -> Future<'_, Result<StageReport, StageError>> {
         Box::pin(async move {
             let cancel = self.cancel.clone();
@@ -55,12 +60,12 @@ impl Attempt for Scene {
             })?;
             tokio::select! {
                 outcome = self.act(&held, stage) => {
-                    let what = if outcome.is_ok() { What::Done } else { What::Failed };
+                    let what = if outcome.is_ok() { EffectKind::Done } else { EffectKind::Failed };
                     held.end(what).map_err(|e| broken(&e))?;
                     outcome
                 }
                 () = cancel.cancelled() => {
-                    held.end(What::Cut).map_err(|e| broken(&e))?;
+                    held.end(EffectKind::Cut).map_err(|e| broken(&e))?;
                     Err(cut())
                 }
             }
@@ -77,8 +82,8 @@ impl Attempt for Scene {
 }
 
 impl Scene {
-    fn place(&self, stage: Stage) -> Place {
-        Place {
+    fn place(&self, stage: Stage) -> StagePlace {
+        StagePlace {
             server: self.work.target.handle.to_string(),
             slug: self.work.request.project.slug.to_string(),
             deployment: self.work.deployment,
@@ -88,22 +93,22 @@ impl Scene {
     }
 
     /// The stage's work; the project is ours while it runs.
-    async fn act(&self, held: &Held, stage: Stage) -> Result<StageReport, StageError> {
+    async fn act(&self, held: &HeldProject, stage: Stage) -> Result<StageReport, StageError> {
         let request = &self.work.request;
         let (slug, commit) = (request.project.slug.as_str(), request.repository.commit.as_str());
         let effects = self.scripted.model.effects().map_err(|e| broken(&e))?;
         let own = |e: &&slipway_tests::model::Effect| {
-            e.what == What::Failed && e.deployment == Some(self.work.deployment) && e.stage == Some(stage)
+            e.what == EffectKind::Failed && e.deployment == Some(self.work.deployment) && e.stage == Some(stage)
         };
         let failed = u32::try_from(effects.iter().filter(own).count()).unwrap_or(u32::MAX);
         let rules = self.scripted.rules.iter().filter(|rule| rule.matches(slug, commit, stage, failed));
         for rule in rules {
             match &rule.act {
-                Act::Nothing => {}
-                Act::Fail(code) => return Err(StageError::new(*code, "the script says so")),
-                Act::Delay(ms) => tokio::time::sleep(Duration::from_millis(*ms)).await,
-                Act::Hold(gate) => self.scripted.model.pass(gate).await,
-                Act::Say(lines) => (1..=*lines).for_each(|n| self.reporter.line(stage, &format!("line {n}"))),
+                StageAct::Nothing => {}
+                StageAct::Fail(code) => return Err(StageError::new(*code, "the script says so")),
+                StageAct::Delay(ms) => tokio::time::sleep(Duration::from_millis(*ms)).await,
+                StageAct::Hold(gate) => self.scripted.model.pass(gate).await,
+                StageAct::Say(lines) => (1..=*lines).for_each(|n| self.reporter.line(stage, &format!("line {n}"))),
             }
         }
         let changed = held.converge(commit).map_err(|e| broken(&e))?;

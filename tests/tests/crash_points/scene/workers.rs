@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 use slipway_tests::rig::was_killed;
 
-use super::{PATIENCE, PAUSE, Scene, passings};
+use super::{CrashScene, PATIENCE, PAUSE, passings};
 use crate::matrix::{Actor, Passing};
 
-impl Scene<'_> {
+impl CrashScene<'_> {
     /// Starts the first worker, traced, and armed where it's the one to die.
     pub(super) fn armed(&mut self) -> Result<()> {
         let trace = self.rig.folder.join("trace-worker").display().to_string();

@@ -22,9 +22,9 @@ use lapin::tcp::{AMQPUriTcpExt as _, AsyncTcpStream, OwnedTLSConfig};
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 
-use stream::Repaired;
+use stream::RepairedStream;
 
-/// Connects as lapin itself does, TLS included, but reads through [`Repaired`].
+/// Connects as lapin itself does, TLS included, but reads through [`RepairedStream`].
 ///
 /// # Errors
 /// As [`Connection::connect_uri_with_config`].
@@ -34,20 +34,20 @@ pub(super) async fn connect(
     tls: OwnedTLSConfig,
 ) -> lapin::Result<Connection> {
     let plain = Runtime::new(Tokio::current());
-    let runtime = RuntimeParts::new(Tokio::current(), Repairing(Tokio::current()));
+    let runtime = RuntimeParts::new(Tokio::current(), RepairingReactor(Tokio::current()));
     let open = async move |uri: AMQPUri, _| {
         let stream = uri.connect_with_config_async(tls.as_ref(), &plain).await?;
-        Ok(AsyncTcpStream::Plain(Repaired::new(stream)))
+        Ok(AsyncTcpStream::Plain(RepairedStream::new(stream)))
     };
     Connection::connector(uri, runtime.into(), open, properties).await
 }
 
 /// Tokio's reactor, but for the type of its streams: lapin takes a stream of no other type than its reactor's.
 #[derive(Debug, Clone)]
-struct Repairing(Tokio);
+struct RepairingReactor(Tokio);
 
-impl Reactor for Repairing {
-    type TcpStream = Repaired<AsyncTcpStream<<Tokio as Reactor>::TcpStream>>;
+impl Reactor for RepairingReactor {
+    type TcpStream = RepairedStream<AsyncTcpStream<<Tokio as Reactor>::TcpStream>>;
     type Sleep = <Tokio as Reactor>::Sleep;
 
     fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(
@@ -69,7 +69,7 @@ impl Reactor for Repairing {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        self.0.tcp_connect_addr(address).map_ok(|stream| Repaired::new(AsyncTcpStream::Plain(stream)))
+        self.0.tcp_connect_addr(address).map_ok(|stream| RepairedStream::new(AsyncTcpStream::Plain(stream)))
     }
 }
 

@@ -15,12 +15,12 @@ use super::texts::{HEAD, HEADER, METHOD, repair};
 const LONGEST: usize = 1024 * 1024;
 
 /// A stream from a broker in which short strings are UTF-8.
-pub(super) struct Repaired<S> {
+pub(super) struct RepairedStream<S> {
     stream: S,
     frames: Frames,
 }
 
-impl<S> Repaired<S> {
+impl<S> RepairedStream<S> {
     pub(super) fn new(stream: S) -> Self {
         Self { stream, frames: Frames::default() }
     }
@@ -121,7 +121,7 @@ fn tell(repaired: bool) {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Repaired<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for RepairedStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let Self { stream, frames } = self.get_mut();
         loop {
@@ -159,7 +159,7 @@ fn keep<S: AsyncRead + Unpin>(
     read
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Repaired<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for RepairedStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buffer)
     }

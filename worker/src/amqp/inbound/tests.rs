@@ -8,7 +8,7 @@ use lapin::protocol::basic::parse_properties;
 use lapin::types::parsing::parse_field_table;
 use proptest::prelude::*;
 
-use super::stream::Repaired;
+use super::stream::RepairedStream;
 use super::*;
 
 const END: u8 = 0xCE;
@@ -70,7 +70,7 @@ impl AsyncRead for Pieces {
 /// What a reader with buffers of these sizes gets of `bytes`.
 fn read_in(bytes: &[u8], sizes: Vec<usize>, buffers: &[usize]) -> Vec<u8> {
     let pieces = Pieces { bytes: bytes.to_vec(), at: 0, sizes, turn: 0 };
-    let (mut stream, mut read, waker) = (Repaired::new(pieces), Vec::new(), noop_waker());
+    let (mut stream, mut read, waker) = (RepairedStream::new(pieces), Vec::new(), noop_waker());
     for size in buffers.iter().cycle() {
         let mut buffer = vec![0; *size];
         match Pin::new(&mut stream).poll_read(&mut Context::from_waker(&waker), &mut buffer) {

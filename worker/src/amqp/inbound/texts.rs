@@ -20,7 +20,7 @@ const DEEPEST: u8 = 16;
 /// formed stays as it is.
 pub(super) fn repair(frame: &mut [u8]) -> bool {
     let [kind, inner @ .., END] = &*frame else { return false };
-    let mut walk = Walk { bytes: inner, at: HEAD - 1, patches: Vec::new() };
+    let mut walk = FrameCursor { bytes: inner, at: HEAD - 1, patches: Vec::new() };
     let walked = match *kind {
         METHOD => walk.method(),
         HEADER => walk.header(),
@@ -36,14 +36,14 @@ pub(super) fn repair(frame: &mut [u8]) -> bool {
 }
 
 /// A way through a frame; each step is `None` where the frame ends too early.
-struct Walk<'f> {
+struct FrameCursor<'f> {
     bytes: &'f [u8],
     at: usize,
     /// What is to be put where.
     patches: Vec<(usize, u8)>,
 }
 
-impl<'f> Walk<'f> {
+impl<'f> FrameCursor<'f> {
     fn skip(&mut self, count: usize) -> Option<&'f [u8]> {
         let end = self.at.checked_add(count)?;
         let skipped = self.bytes.get(self.at..end)?;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use slipway_deploy::StageError;
 use slipway_protocol::{ErrorCode, Outcome};
 
-use super::super::{Circuit, Gate, Next, after_failure, after_interruption};
-use super::world::{ATTEMPTS, INTERRUPTIONS, World};
+use super::super::{Circuit, CircuitState, RetryDecision, after_failure, after_interruption};
+use super::world::{ATTEMPTS, INTERRUPTIONS, ModelWorld};
 use crate::store::State;
 
-impl World {
+impl ModelWorld {
     pub(super) fn stage(&mut self, which: usize, error: Option<ErrorCode>, last: bool) {
         let attempt = self.attempts[which];
         let this = attempt.deployment;
@@ -54,7 +54,7 @@ impl World {
         if error.code.is_connection_failure() {
             let circuit = Circuit::failed(self.circuits.get(&server).copied(), self.now, 0.5);
             self.circuits.insert(server, circuit);
-            if let Gate::Open(until) = circuit.gate(self.now) {
+            if let CircuitState::Open(until) = circuit.gate(self.now) {
                 open = Duration::try_from(until.duration_since(self.now)).ok();
             }
         } else if !self.down[server] {
@@ -62,14 +62,14 @@ impl World {
         }
         let d = &mut self.deployments[this];
         let next = after_failure(&ATTEMPTS, d.tries, error, open);
-        if matches!(next, Next::Permanent | Next::Exhausted) {
+        if matches!(next, RetryDecision::Permanent | RetryDecision::Exhausted) {
             return self.end(this, Outcome::Failed);
         }
         if let Some(outcome) = d.to_stop {
             return self.end(this, outcome);
         }
         match next {
-            Next::Wait(_) => {
+            RetryDecision::Wait(_) => {
                 d.run_at = self.now;
                 (d.tries.attempt, d.tries.waits) = (d.tries.attempt - 1, d.tries.waits + 1);
             }

@@ -3,10 +3,10 @@
 use slipway_protocol::Outcome;
 
 use super::super::MAX_WAITS;
-use super::world::{ATTEMPTS, Attempt, INTERRUPTIONS, World};
+use super::world::{ATTEMPTS, INTERRUPTIONS, ModelAttempt, ModelWorld};
 use crate::store::State;
 
-impl World {
+impl ModelWorld {
     /// Nobody who could have been claimed was due before, by rules that are written down here once more.
     pub(super) fn check_turn(&self, next: usize) {
         let room = |server: usize| {
@@ -48,7 +48,7 @@ impl World {
         }
         for attempt in self.attempts.iter().filter(|a| self.held(**a)) {
             let d = &self.deployments[attempt.deployment];
-            let rival = |a: &&Attempt| {
+            let rival = |a: &&ModelAttempt| {
                 let other = &self.deployments[a.deployment];
                 (other.project, other.server) == (d.project, d.server) && self.held(**a)
             };

@@ -9,11 +9,11 @@ mod world;
 
 use proptest::prelude::*;
 use slipway_protocol::{ErrorCode, Outcome};
-use world::{Event, PROJECTS, SERVERS, WORKERS, World};
+use world::{ModelEvent, ModelWorld, PROJECTS, SERVERS, WORKERS};
 
 use crate::store::State;
 
-fn events() -> impl Strategy<Value = Vec<Event>> {
+fn events() -> impl Strategy<Value = Vec<ModelEvent>> {
     let error = prop::option::weighted(
         0.4,
         prop::sample::select(vec![
@@ -26,16 +26,16 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     );
     let arrival = (0..PROJECTS, 0..SERVERS, prop::option::weighted(0.8, 0..6u64));
     let event = prop_oneof![
-        6 => arrival.prop_map(|(project, server, sequence)| Event::Arrive { project, server, sequence }),
-        12 => (0..WORKERS).prop_map(|worker| Event::Claim { worker }),
+        6 => arrival.prop_map(|(project, server, sequence)| ModelEvent::Arrive { project, server, sequence }),
+        12 => (0..WORKERS).prop_map(|worker| ModelEvent::Claim { worker }),
         16 => (0..64usize, error, prop::bool::weighted(0.3))
-            .prop_map(|(which, error, last)| Event::Stage { which, error, last }),
-        1 => (0..WORKERS).prop_map(|worker| Event::Drain { worker }),
-        1 => (0..WORKERS).prop_map(|worker| Event::Die { worker }),
-        2 => (0..WORKERS, any::<bool>()).prop_map(|(worker, frozen)| Event::Freeze { worker, frozen }),
-        1 => (0..64usize).prop_map(|which| Event::Cancel { which }),
-        3 => (0..SERVERS, prop::bool::weighted(0.4)).prop_map(|(server, up)| Event::Server { server, up }),
-        8 => (1..90i64).prop_map(|seconds| Event::Pass { seconds }),
+            .prop_map(|(which, error, last)| ModelEvent::Stage { which, error, last }),
+        1 => (0..WORKERS).prop_map(|worker| ModelEvent::Drain { worker }),
+        1 => (0..WORKERS).prop_map(|worker| ModelEvent::Die { worker }),
+        2 => (0..WORKERS, any::<bool>()).prop_map(|(worker, frozen)| ModelEvent::Freeze { worker, frozen }),
+        1 => (0..64usize).prop_map(|which| ModelEvent::Cancel { which }),
+        3 => (0..SERVERS, prop::bool::weighted(0.4)).prop_map(|(server, up)| ModelEvent::Server { server, up }),
+        8 => (1..90i64).prop_map(|seconds| ModelEvent::Pass { seconds }),
     ];
     prop::collection::vec(event, 1..160)
 }
@@ -45,7 +45,7 @@ proptest! {
 
     #[test]
     fn whatever_happens_every_request_ends_once_and_nothing_is_exceeded(events in events()) {
-        let mut world = World::default();
+        let mut world = ModelWorld::default();
         events.iter().for_each(|event| world.happens(*event));
         world.down = [false; SERVERS];
         world.run_out(60);
@@ -59,7 +59,7 @@ proptest! {
 
     #[test]
     fn without_servers_every_request_ends_too(events in events()) {
-        let mut world = World::default();
+        let mut world = ModelWorld::default();
         events.iter().for_each(|event| world.happens(*event));
         world.down = [true; SERVERS];
         world.run_out(100);
@@ -70,12 +70,12 @@ proptest! {
         mut events in events(), start in 10..20u64
     ) {
         for (i, event) in events.iter_mut().enumerate() {
-            if let Event::Arrive { sequence, .. } = event {
+            if let ModelEvent::Arrive { sequence, .. } = event {
                 // In any order, but each once.
                 *sequence = Some((i as u64 * 7919 + start) % 1009);
             }
         }
-        let mut world = World::default();
+        let mut world = ModelWorld::default();
         events.iter().for_each(|event| world.happens(*event));
         world.run_out(100);
         for project in 0..PROJECTS {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use slipway_deploy::retry::Policy;
+use slipway_deploy::retry::RetryPolicy;
 use slipway_protocol::{DeploymentId, ErrorCode, Outcome};
 
 use super::super::*;
@@ -17,14 +17,14 @@ pub(super) const WORKERS: usize = 3;
 /// Attempts at once of one worker.
 const CONCURRENCY: usize = 3;
 const LEASE: Duration = Duration::from_secs(30);
-pub(super) const ATTEMPTS: Policy =
-    Policy { initial: Duration::from_secs(4), max: Duration::from_secs(60), multiplier: 3.0, attempts: 3 };
+pub(super) const ATTEMPTS: RetryPolicy =
+    RetryPolicy { initial: Duration::from_secs(4), max: Duration::from_secs(60), multiplier: 3.0, attempts: 3 };
 /// How often a deployment may be interrupted.
 pub(super) const INTERRUPTIONS: u32 = 2;
 const LIMITS: Limits = Limits { per_server: 2, per_registry: 4, patience: Duration::from_secs(600) };
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Event {
+pub(super) enum ModelEvent {
     Arrive {
         project: usize,
         server: usize,
@@ -63,12 +63,12 @@ pub(super) enum Event {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Deployment {
+pub(super) struct ModelDeployment {
     pub(super) project: usize,
     pub(super) server: usize,
     pub(super) order: Order,
     pub(super) state: State,
-    pub(super) tries: Tries,
+    pub(super) tries: AttemptCounts,
     pub(super) interruptions: u32,
     pub(super) claims: u32,
     pub(super) run_at: Timestamp,
@@ -81,17 +81,17 @@ pub(super) struct Deployment {
 
 /// What a worker believes that it may do.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Attempt {
+pub(super) struct ModelAttempt {
     pub(super) deployment: usize,
     pub(super) worker: usize,
     pub(super) fence: u64,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct World {
+pub(super) struct ModelWorld {
     pub(super) now: Timestamp,
-    pub(super) deployments: Vec<Deployment>,
-    pub(super) attempts: Vec<Attempt>,
+    pub(super) deployments: Vec<ModelDeployment>,
+    pub(super) attempts: Vec<ModelAttempt>,
     /// Fence and end, by project and server.
     pub(super) leases: BTreeMap<(usize, usize), (u64, Timestamp)>,
     pub(super) circuits: BTreeMap<usize, Circuit>,
@@ -103,24 +103,24 @@ fn id(number: usize) -> DeploymentId {
     DeploymentId(uuid::Uuid::from_u128(number as u128))
 }
 
-impl World {
-    pub(super) fn happens(&mut self, event: Event) {
+impl ModelWorld {
+    pub(super) fn happens(&mut self, event: ModelEvent) {
         match event {
-            Event::Arrive { project, server, sequence } => self.arrive(project, server, sequence),
-            Event::Claim { worker } => self.claim(worker),
-            Event::Stage { which, error, last } if !self.attempts.is_empty() => {
+            ModelEvent::Arrive { project, server, sequence } => self.arrive(project, server, sequence),
+            ModelEvent::Claim { worker } => self.claim(worker),
+            ModelEvent::Stage { which, error, last } if !self.attempts.is_empty() => {
                 self.stage(which % self.attempts.len(), error, last);
             }
-            Event::Drain { worker } if !self.frozen[worker] => {
+            ModelEvent::Drain { worker } if !self.frozen[worker] => {
                 for attempt in self.attempts.extract_if(.., |a| a.worker == worker).collect::<Vec<_>>() {
                     if self.held(attempt) {
                         self.interrupt(attempt.deployment);
                     }
                 }
             }
-            Event::Die { worker } => self.attempts.retain(|a| a.worker != worker),
-            Event::Freeze { worker, frozen } => self.frozen[worker] = frozen,
-            Event::Cancel { which } if !self.deployments.is_empty() => {
+            ModelEvent::Die { worker } => self.attempts.retain(|a| a.worker != worker),
+            ModelEvent::Freeze { worker, frozen } => self.frozen[worker] = frozen,
+            ModelEvent::Cancel { which } if !self.deployments.is_empty() => {
                 let which = which % self.deployments.len();
                 match self.deployments[which].state {
                     State::Pending => self.end(which, Outcome::Cancelled),
@@ -128,8 +128,8 @@ impl World {
                     State::Ended(_) => {}
                 }
             }
-            Event::Server { server, up } => self.down[server] = !up,
-            Event::Pass { seconds } => self.pass(seconds),
+            ModelEvent::Server { server, up } => self.down[server] = !up,
+            ModelEvent::Pass { seconds } => self.pass(seconds),
             _ => {}
         }
         self.check();
@@ -143,14 +143,14 @@ impl World {
         let order = Order { sequence, time: self.now, arrival: this as i64 };
         let rivals: Vec<_> = of_project()
             .filter(|(_, d)| d.state != State::Ended(Outcome::Cancelled))
-            .map(|(i, d)| Rival { id: id(i), order: d.order, open: !d.state.is_terminal() })
+            .map(|(i, d)| Contender { id: id(i), order: d.order, open: !d.state.is_terminal() })
             .collect();
-        self.deployments.push(Deployment {
+        self.deployments.push(ModelDeployment {
             project,
             server,
             order,
             state: State::Pending,
-            tries: Tries { attempt: 0, waits: 0 },
+            tries: AttemptCounts { attempt: 0, waits: 0 },
             interruptions: 0,
             claims: 0,
             run_at: self.now,
@@ -181,22 +181,22 @@ impl World {
     }
 
     /// Deployments whose attempt holds a live lease.
-    pub(super) fn running(&self) -> impl Iterator<Item = &Deployment> {
+    pub(super) fn running(&self) -> impl Iterator<Item = &ModelDeployment> {
         self.deployments.iter().filter(|d| d.state == State::Running && self.lease_lives(d, d.fence))
     }
 
-    fn lease_lives(&self, d: &Deployment, fence: u64) -> bool {
+    fn lease_lives(&self, d: &ModelDeployment, fence: u64) -> bool {
         self.leases.get(&(d.project, d.server)).is_some_and(|(newest, end)| *newest == fence && *end > self.now)
     }
 
     /// As the ledger checks it at each write.
-    pub(super) fn held(&self, attempt: Attempt) -> bool {
+    pub(super) fn held(&self, attempt: ModelAttempt) -> bool {
         let d = &self.deployments[attempt.deployment];
         let newest = self.leases.get(&(d.project, d.server)).map(|(fence, _)| *fence);
         d.state == State::Running && d.fence == attempt.fence && newest == Some(attempt.fence)
     }
 
-    pub(super) fn waits_for_nothing(&self, d: &Deployment) -> bool {
+    pub(super) fn waits_for_nothing(&self, d: &ModelDeployment) -> bool {
         let leased = self.leases.get(&(d.project, d.server)).is_some_and(|(_, end)| *end > self.now);
         d.state == State::Pending && d.run_at <= self.now && !leased
     }
@@ -219,7 +219,7 @@ impl World {
         *lease = (lease.0 + 1, self.now + LEASE);
         d.state = d.state.step(State::Running).expect("legal");
         (d.fence, d.tries.attempt, d.claims) = (lease.0, d.tries.attempt + 1, d.claims + 1);
-        self.attempts.push(Attempt { deployment: next, worker, fence: d.fence });
+        self.attempts.push(ModelAttempt { deployment: next, worker, fence: d.fence });
     }
 
     /// Workers renew, take back what others lost, and give up what waits for too long.
@@ -256,12 +256,12 @@ impl World {
                 return;
             }
             for worker in (0..WORKERS).cycle().take(WORKERS * CONCURRENCY) {
-                self.happens(Event::Claim { worker });
+                self.happens(ModelEvent::Claim { worker });
             }
             for which in (0..self.attempts.len()).rev() {
-                self.happens(Event::Stage { which, error: None, last: true });
+                self.happens(ModelEvent::Stage { which, error: None, last: true });
             }
-            self.happens(Event::Pass { seconds: 31 });
+            self.happens(ModelEvent::Pass { seconds: 31 });
         }
         panic!("not everything ends: {self:#?}");
     }
