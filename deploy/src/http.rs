@@ -1,10 +1,17 @@
-//! How HTTP clients are built here: one TLS stack, perhaps a certificate authority of one's own. What is asked of whom
-//! stands with those who ask.
+//! How HTTP clients are built: one TLS stack, perhaps with a certificate authority of one's own. What is requested from
+//! whom is decided by those who use them.
 
 use std::error::Error;
 use std::path::Path;
+use std::time::Duration;
 
 use reqwest::{Certificate, Client, ClientBuilder};
+use slipway_protocol::ErrorCode;
+
+use crate::StageError;
+
+/// How long a project may take for one answer.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client that trusts the system's authorities and those in `ca_file`.
 ///
@@ -22,6 +29,22 @@ pub(crate) fn builder(ca_file: Option<&Path>) -> Result<ClientBuilder, String> {
         return Err(refuse("holds no certificate".to_owned()));
     }
     Ok(builder.tls_certs_merge(authorities))
+}
+
+/// A client for the projects' own pages. It follows no redirects and uses no proxy, so that it sees what anybody sees.
+///
+/// # Errors
+/// `internal-error` when TLS can't be set up.
+pub(crate) fn probe_client() -> Result<Client, StageError> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(PROBE_TIMEOUT)
+        // Shorter than the time-out above, so that no connection differs from no answer.
+        .connect_timeout(PROBE_TIMEOUT / 2)
+        .build()
+        .map_err(|e| StageError::new(ErrorCode::InternalError, format!("no HTTP client: {e}")))
 }
 
 /// An error with its sources, once each.

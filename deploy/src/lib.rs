@@ -1,38 +1,23 @@
 //! One project onto one host: stages, retry policies, commands for the server, SSH, the GitHub client, secrets.
 //!
-//! No AMQP and no SQL here: the worker decides when an attempt runs and remembers what came of it.
+//! No AMQP and no SQL here: the worker decides when an attempt runs and stores what came of it.
 
 mod attempt;
+pub mod backoff;
 pub mod bounds;
-mod compose;
-mod deployer;
-mod env;
-mod error;
 pub mod github;
-mod hold;
 mod http;
-pub mod keys;
-mod lines;
 pub mod plan;
-mod private_file;
-mod quote;
-#[cfg(test)]
-mod real_compose;
-pub mod redact;
-mod registry;
-pub mod retry;
-pub mod script;
-pub mod seal;
-pub mod ssh;
+mod project;
+pub mod remote;
+pub mod secrets;
 mod stages;
-mod target;
 
 pub use attempt::Attempt;
-pub use deployer::{Deployer, Reporter, StageReport};
-pub use error::{ErrorDetail, StageError};
-pub use hold::LeaseGuard;
-pub use private_file::KeyFileError;
+pub use attempt::deployer::{Deployer, Reporter, StageReport};
+pub use attempt::error::{ErrorDetail, StageError};
+pub use attempt::lease_guard::LeaseGuard;
+pub use attempt::work::{DeployerConfig, DeploymentWork, GithubCredential, HostKeyPolicy, RegistryCredential, Target};
+pub use remote::places::RemotePath;
+pub use secrets::private_file::KeyFileError;
 pub use stages::{CompletedStages, KEY_SECRET, RestoreOutcome};
-pub use target::{
-    DeployerConfig, DeploymentWork, GithubCredential, HostKeyPolicy, RegistryCredential, RemotePath, Target,
-};

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use secrecy::{ExposeSecret as _, SecretString};
-use slipway_deploy::seal::{KeyRing, generate, open_all, seal};
+use slipway_deploy::secrets::seal::{KeyRing, generate, open_all, seal};
 use slipway_protocol::names::{SecretReference, VariableName};
 use slipway_protocol::{ErrorCode, SealedSecret, SecretSource};
 use tempfile::TempDir;

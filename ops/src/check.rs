@@ -217,7 +217,7 @@ fn work(args: &CheckArgs, target: Target) -> Result<DeploymentWork, InvalidName>
         target,
         secrets: BTreeMap::new(),
         github_digests: BTreeMap::new(),
-        hold: LeaseGuard::endless(0),
+        lease: LeaseGuard::endless(0),
     })
 }
 

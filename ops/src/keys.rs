@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
-use slipway_deploy::{keys, seal};
+use slipway_deploy::secrets::{keys, seal};
 
 use crate::print::Printer;
 use crate::trouble::{CliError, CommandExit};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use slipway_deploy::retry::RetryPolicy as Retry;
+use slipway_deploy::backoff::RetryPolicy as Retry;
 use slipway_protocol::Class;
 use slipway_worker::policies::{self, PolicySetting, PolicyValue};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
-use slipway_deploy::keys;
+use slipway_deploy::secrets::keys;
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
 use slipway_worker::scheduler::{Circuit, CircuitState};
 use slipway_worker::store::ServerRecord;

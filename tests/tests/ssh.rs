@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
-use slipway_deploy::redact::Redactor;
-use slipway_deploy::script::Script;
-use slipway_deploy::ssh::{CommandOutput, ExecOptions, RemoteExit, Session};
+use slipway_deploy::remote::script::Script;
+use slipway_deploy::remote::ssh::{CommandOutput, ExecOptions, RemoteExit, Session};
+use slipway_deploy::secrets::redact::Redactor;
 use slipway_deploy::{HostKeyPolicy, StageError, Target};
 use slipway_protocol::ErrorCode;
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
@@ -124,7 +124,7 @@ fn every_end_of_a_command_is_told_apart() {
             let script = Script::new("test", &["echo out; echo err >&2; tell key 'some value'; exit 42\n"]);
             let hear = |line: &str| lines.lock().unwrap().push(line.to_owned());
             let done = exec(&mut session, &script, MINUTE, &never, &hear).await.unwrap();
-            assert_eq!((done.exit, done.said.value("key")), (RemoteExit::Exited(42), Some("some value")));
+            assert_eq!((done.exit, done.output.value("key")), (RemoteExit::Exited(42), Some("some value")));
             let mut heard = lines.into_inner().unwrap();
             heard.sort();
             assert_eq!(heard, ["err", "out"]);
@@ -225,8 +225,8 @@ fn a_flood_of_output_is_heard_in_bounded_memory() {
             let script = Script::new("test", &["yes 0123456789abcdef | head -c 50000000; tell end reached\n"]);
             let before = memory_kb();
             let done = exec(&mut session, &script, MINUTE, &CancellationToken::new(), &|_| {}).await.unwrap();
-            assert_eq!(done.said.value("end"), Some("reached"));
-            assert_eq!(done.said.tail().len(), 40);
+            assert_eq!(done.output.value("end"), Some("reached"));
+            assert_eq!(done.output.tail().len(), 40);
             assert!(memory_kb() - before < 30_000, "{} kB more", memory_kb() - before);
         })
         .unwrap();
@@ -251,7 +251,7 @@ fn secrets_show_in_no_argument_and_no_environment_on_the_server() {
                 tell length \"${#value}\"\n";
             let script = Script::new("test", &[text]).bytes("token", secret.as_bytes());
             let done = exec(&mut session, &script, MINUTE, &CancellationToken::new(), &|_| {}).await.unwrap();
-            assert_eq!(done.said.value("length"), Some("23"));
+            assert_eq!(done.output.value("length"), Some("23"));
         })
         .unwrap();
     let seen = world.target(0).sh("cat /tmp/seen").unwrap();

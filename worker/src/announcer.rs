@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use slipway_deploy::StageError;
+use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::github::{GithubClient, GithubDeploymentState};
-use slipway_deploy::retry::RetryPolicy;
 use slipway_protocol::Outcome;
 
 use crate::lifecycle::Drain;
@@ -76,7 +76,10 @@ impl Announcer {
             }
         };
         let description = description(news);
-        Ok(self.github.tell_deployment(&news.repository, number, status, description, news.url.as_deref()).await?)
+        Ok(self
+            .github
+            .add_deployment_status(&news.repository, number, status, description, news.url.as_deref())
+            .await?)
     }
 
     async fn failed(&self, news: &Announcement, error: &StageError) -> Result<(), StoreError> {

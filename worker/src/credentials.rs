@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
-use slipway_deploy::seal::{KeyRing, open_all};
-use slipway_deploy::{DeploymentWork, HostKeyPolicy, LeaseGuard, StageError, Target, keys};
+use slipway_deploy::secrets::keys;
+use slipway_deploy::secrets::seal::{KeyRing, open_all};
+use slipway_deploy::{DeploymentWork, HostKeyPolicy, LeaseGuard, StageError, Target};
 use slipway_protocol::names::{Port, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, ErrorCode, ProjectReady, Server};
 
@@ -58,7 +59,7 @@ impl Credentials {
             target: self.target(&request.server, known)?,
             secrets: BTreeMap::new(),
             github_digests: digests,
-            hold,
+            lease: hold,
         })
     }
 

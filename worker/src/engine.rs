@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use slipway_deploy::Deployer;
+use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::github::GithubClient;
-use slipway_deploy::retry::RetryPolicy;
-use slipway_deploy::seal::KeyRing;
+use slipway_deploy::secrets::seal::KeyRing;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;

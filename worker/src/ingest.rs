@@ -4,7 +4,7 @@
 //! One message at a time, on a connection of its own: dead letters hold up no request. One that no worker survives, the
 //! broker sets aside in `slipway.parked` at its delivery limit, which nothing here reads.
 
-use slipway_deploy::retry::RetryPolicy;
+use slipway_deploy::backoff::RetryPolicy;
 use slipway_protocol::{ErrorCode, Failure, read as read_event, topology};
 use tracing::Instrument as _;
 use uuid::Uuid;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_deploy::retry::RetryPolicy;
+use slipway_deploy::backoff::RetryPolicy;
 use slipway_protocol::{Message, Rejection, topology};
 use tokio::sync::watch;
 use tokio::time::Instant;

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use slipway_deploy::backoff::RetryPolicy as Retry;
 use slipway_deploy::bounds;
-use slipway_deploy::retry::{Deadlines, RetryPolicy as Retry};
+use slipway_deploy::bounds::Deadlines;
 use slipway_protocol::topology::{Argument, DEPLOYMENTS_QUEUE, QUEUES};
 
 use crate::config::variables::{self as var, Variable};
@@ -113,7 +114,7 @@ pub fn all() -> Vec<PolicyGroup> {
 #[rustfmt::skip]
 fn retries() -> Vec<PolicySetting> {
     vec![
-        fixed("within a stage", "retry::IN_STAGE", Retry::IN_STAGE,
+        fixed("within a stage", "backoff::IN_STAGE", Retry::IN_STAGE,
             "A reset connection or a 502 is over in seconds; starting the attempt anew would cost minutes"),
         count("attempts of a deployment", &var::MAX_ATTEMPTS, "attempts",
             "What failed that often won't heal by itself: it becomes a dead letter for people"),
@@ -121,13 +122,13 @@ fn retries() -> Vec<PolicySetting> {
             "Full jitter keeps what failed together from coming back together"),
         time("delay between attempts, at most", &var::RETRY_MAX,
             "An image that CI still builds or a registry's outage takes minutes, not hours"),
-        fixed("delays between attempts", "retry::ATTEMPTS", Retry::ATTEMPTS,
+        fixed("delays between attempts", "backoff::ATTEMPTS", Retry::ATTEMPTS,
             "The defaults of the three above together"),
-        fixed("connecting to a server", "retry::CONNECT", Retry::CONNECT,
+        fixed("connecting to a server", "backoff::CONNECT", Retry::CONNECT,
             "sshd resets connections at random while many come at once"),
-        fixed("reconnecting to RabbitMQ and PostgreSQL", "retry::RECONNECT", Retry::RECONNECT,
+        fixed("reconnecting to RabbitMQ and PostgreSQL", "backoff::RECONNECT", Retry::RECONNECT,
             "Without them there is nothing to do but wait, and be back soon"),
-        fixed("reaching a server to put a release back", "retry::PUT_BACK", Retry::PUT_BACK,
+        fixed("reaching a server to put a release back", "backoff::RESTORE", Retry::RESTORE,
             "A server that restarts is back within minutes, and without this the project stays down"),
         fixed("a message that nobody is bound for", "relay::REST", relay::REST,
             "A result is kept until somebody binds a queue, and doesn't hold up others meanwhile"),
@@ -199,15 +200,15 @@ fn deadlines() -> Vec<PolicySetting> {
             "From its first start, retries and waiting included; whoever waits for it should know by then"),
         time("a request that nobody began with", &var::REQUEST_MAX_AGE,
             "Stale requests of dead projects must not come to life after an outage; an operator can replay them"),
-        fixed("putting the version before back", "retry::DEFAULT", Deadlines::DEFAULT.settle,
+        fixed("putting the version before back", "bounds::DEFAULT", Deadlines::DEFAULT.restore,
             "As long as starting it may take; its failure is told and hides nothing"),
-        fixed("connecting over SSH", "ssh::CONNECT_TIMEOUT", bounds::SSH_CONNECT,
+        fixed("connecting over SSH", "remote::ssh::transport::CONNECT_TIMEOUT", bounds::SSH_CONNECT,
             "A firewall that drops packets never answers"),
-        fixed("ending a cancelled command", "ssh::KILL_GRACE", bounds::KILL_GRACE,
+        fixed("ending a cancelled command", "remote::ssh::session::KILL_GRACE", bounds::KILL_GRACE,
             "Its watchdog kills it after five seconds; the connection is given up after this"),
         fixed("ending an attempt's work", "runner::brake::WIND_UP", runner::WIND_UP,
             "What doesn't end by then mustn't hold up its worker's drain"),
-        fixed("one question to a project", "stages::verify::PROBE_TIMEOUT", bounds::PROBE_TIMEOUT,
+        fixed("one question to a project", "http::PROBE_TIMEOUT", bounds::PROBE_TIMEOUT,
             "Users don't wait longer either"),
         fixed("a project that answers badly", "stages::verify::WARM_UP", bounds::WARM_UP,
             "The first answers after a start may be errors"),
@@ -221,11 +222,11 @@ fn deadlines() -> Vec<PolicySetting> {
             "Its limits reset every hour; an answer that asks for more is wrong"),
         fixed("one call of the database", "store::DEADLINE", store::DEADLINE,
             "A frozen server keeps its connections open"),
-        fixed("one question to the registry", "registry::TIMEOUT", bounds::REGISTRY_TIMEOUT,
+        fixed("one question to the registry", "project::registry::TIMEOUT", bounds::REGISTRY_TIMEOUT,
             "An attempt later is better than a stage that hangs"),
         fixed("trying whether a port is open", "stages::firewall::CONNECT_TIMEOUT", bounds::PORT_CONNECT,
             "A firewall that drops packets never answers"),
-        fixed("a release that was put back", "stages::aftermath::WARM_UP", bounds::PUT_BACK_WARM_UP,
+        fixed("a release that was put back", "stages::serving::RESTORED_WARM_UP", bounds::RESTORED_WARM_UP,
             "So long it may take to answer before the result says that it doesn't"),
         fixed("connecting to the broker", "amqp::CONNECT", amqp::CONNECT,
             "Login included; then the next address is tried"),
@@ -244,7 +245,7 @@ fn heartbeats() -> Vec<PolicySetting> {
         fixed("heartbeat with RabbitMQ", "amqp::connection::HEARTBEAT",
             Duration::from_secs(amqp::connection::HEARTBEAT.into()),
             "A peer that misses two is gone, though TCP may not notice for hours"),
-        fixed("keepalive over SSH", "ssh::login::KEEPALIVE", bounds::SSH_KEEPALIVE,
+        fixed("keepalive over SSH", "remote::ssh::transport::KEEPALIVE", bounds::SSH_KEEPALIVE,
             "A server that misses three is gone"),
         fixed("canary", "relay::CANARY", relay::CANARY,
             "A message to the worker itself shows that what is published arrives"),

@@ -93,10 +93,10 @@ fn version_tells_name_and_version_and_an_address_in_use_is_named() {
 async fn a_dependency_is_waited_for_until_it_is_there_or_the_drain_begins() {
     let drain = Drain::new(Duration::from_secs(1));
     let soon = Duration::from_millis(2);
-    let policy = slipway_deploy::retry::RetryPolicy {
+    let policy = slipway_deploy::backoff::RetryPolicy {
         initial: soon,
         max: soon,
-        ..slipway_deploy::retry::RetryPolicy::RECONNECT
+        ..slipway_deploy::backoff::RetryPolicy::RECONNECT
     };
     let mut tries = 0;
     let connect = || {

@@ -74,8 +74,8 @@ fn a_complete_environment_becomes_a_configuration_with_the_documented_defaults()
     assert_eq!(config.worker.concurrency, 4);
     assert_eq!(config.worker.drain_timeout, Duration::from_secs(25));
     assert_eq!(config.worker.lease, Duration::from_secs(30));
-    assert_eq!(config.worker.attempts, slipway_deploy::retry::RetryPolicy::ATTEMPTS);
-    assert_eq!(config.worker.deadlines, slipway_deploy::retry::Deadlines::DEFAULT);
+    assert_eq!(config.worker.attempts, slipway_deploy::backoff::RetryPolicy::ATTEMPTS);
+    assert_eq!(config.worker.deadlines, slipway_deploy::bounds::Deadlines::DEFAULT);
     assert!(config.worker.name.ends_with(&format!("-{}", std::process::id())));
     assert_eq!(config.admin.address, "127.0.0.1:9090".parse().unwrap());
     assert_eq!(config.deployer.github_api, "https://api.github.com");

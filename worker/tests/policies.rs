@@ -22,8 +22,8 @@ const NO_POLICIES: &[&str] = &[
     "relay::PASS",
     "engine::BATCH",
     "announcer::POLL",
-    "stages::aftermath::INTERVAL",
-    "stages::aftermath::AT_ONCE",
+    "stages::serving::INTERVAL",
+    "stages::serving::UNTOUCHED_WARM_UP",
     "amqp::connection::GOODBYE",
     "amqp::connection::REMIND",
     "store::announcements::NEWS",
@@ -36,11 +36,11 @@ const NO_POLICIES: &[&str] = &[
     "main::TELEMETRY_FLUSH",
     "main::STUCK_AFTER",
     // What a script leaves of its own limit to tell how it ended.
-    "attempt::LAST_WORDS",
+    "attempt::REPORT_TIME",
     // Facts and bounds of parsers.
     "amqp::inbound::texts::BASIC",
     "amqp::topology::PRECONDITION_FAILED",
-    "ssh::HANDSHAKE_ROUND_TRIPS",
+    "remote::ssh::session::HANDSHAKE_ROUND_TRIPS",
     "stages::secrets::SSH_PORT",
     "config::parse::HOUR",
     "config::parse::SECOND",
@@ -64,7 +64,9 @@ fn constants(folder: &Path, module: &str, found: &mut BTreeSet<String>) {
                 continue;
             };
             let kind = rest.split([' ', '=']).next().unwrap();
-            if matches!(kind, "Duration" | "Policy" | "u16" | "u32") || (kind == "Self" && stem == "retry") {
+            if matches!(kind, "Duration" | "RetryPolicy" | "u16" | "u32")
+                || (kind == "Self" && matches!(stem, "backoff" | "bounds"))
+            {
                 found.insert(format!("{module}{name}"));
             }
         }

@@ -99,7 +99,7 @@ impl GithubResponse {
         Some(wait.clamp(Duration::from_secs(1), MAX_WAIT))
     }
 
-    /// By GitHub's own clock when it tells the time; a second more, since it cuts fractions off.
+    /// By GitHub's own clock when its answer has a date; one second more, since it cuts fractions off.
     fn until_reset(&self) -> Option<Duration> {
         let reset = i64::try_from(self.number("x-ratelimit-reset")?).ok()?;
         let date = self.headers.get(DATE).and_then(|date| date.to_str().ok());

@@ -1,6 +1,6 @@
-//! One request to GitHub's API: headers, time-outs, and another try after a short fault.
+//! One request to GitHub's API: its headers and time-outs.
 //!
-//! Deliberately not here: what a refusal means (`answer`) and where the token comes from.
+//! Deliberately not here: trying again (`retry`), what a refusal means (`answer`) and where the token comes from.
 
 use std::fmt;
 use std::path::Path;
@@ -16,7 +16,6 @@ use zeroize::Zeroizing;
 use super::answer::{CredentialKind, GithubResponse};
 use crate::StageError;
 use crate::http::{self, chain};
-use crate::retry::RetryPolicy;
 
 /// How long connecting may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,30 +65,11 @@ impl ApiClient {
         Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
     }
 
-    /// Sends, and sends again when the network or GitHub fails for a moment. Everything that is sent here may be sent
-    /// twice.
-    pub(super) async fn send(&self, call: &ApiCall<'_>) -> Result<GithubResponse, StageError> {
-        let mut tried = 1;
-        loop {
-            let failure = match self.send_once(call).await? {
-                Ok(answer) if !answer.status.is_server_error() => return answer.accept(call.asker, call.doing),
-                Ok(answer) => Failure { what: answer.status.to_string(), retry_after: answer.retry_after() },
-                Err(error) => Failure { what: chain(&error.without_url()), retry_after: None },
-            };
-            let Some(delay) = RetryPolicy::IN_STAGE.delay(tried) else {
-                let message =
-                    format!("GitHub's API doesn't answer to {} (tried {tried} times): {}", call.doing, failure.what);
-                let error = StageError::new(ErrorCode::GithubUnavailable, message);
-                return Err(StageError { retry_after: failure.retry_after, ..error });
-            };
-            tracing::debug!(github.doing = call.doing, failure = failure.what, tried, "GitHub is asked again");
-            tokio::time::sleep(delay).await;
-            tried += 1;
-        }
-    }
-
-    /// The outer error is one that no other try can help.
-    async fn send_once(&self, call: &ApiCall<'_>) -> Result<Result<GithubResponse, reqwest::Error>, StageError> {
+    /// Sends one request. The outer error is one that no other try can help.
+    pub(super) async fn send_once(
+        &self,
+        call: &ApiCall<'_>,
+    ) -> Result<Result<GithubResponse, reqwest::Error>, StageError> {
         let mut request = self.http.request(call.method.clone(), format!("{}{}", self.base, call.path));
         request = request.header(AUTHORIZATION, bearer(call.bearer)?);
         if let Some(body) = call.body {
@@ -114,11 +94,6 @@ impl ApiClient {
             }
         }
     }
-}
-
-struct Failure {
-    what: String,
-    retry_after: Option<Duration>,
 }
 
 fn default_headers() -> HeaderMap {

@@ -19,6 +19,7 @@ use slipway_protocol::names::RepositoryName;
 
 use super::answer::CredentialKind;
 use super::api::{ApiCall, ApiClient};
+use super::retry;
 use super::token::{IssuedToken, TokenScope};
 use crate::StageError;
 
@@ -78,7 +79,7 @@ impl GithubApp {
             doing: &doing,
             asker: CredentialKind::App,
         };
-        let answer = api.send(&call).await?;
+        let answer = retry::send(api, &call).await?;
         let installation: Installation = answer.read(&doing)?;
         if installation.suspended_at.is_some_and(|at| !at.is_null()) {
             let message = format!("the GitHub App's installation on {repository} is suspended");
@@ -95,7 +96,7 @@ impl GithubApp {
         let doing = format!("give out a token for {repository} ({permission}: {level})");
         let path = format!("/app/installations/{}/access_tokens", installation.id);
         let call = ApiCall { method: Method::POST, path: &path, body: Some(&body), doing: &doing, ..call };
-        let answer = api.send(&call).await.map_err(|error| grant_error(error, permission, level))?;
+        let answer = retry::send(api, &call).await.map_err(|error| grant_error(error, permission, level))?;
         let AccessToken { token, expires_at } = answer.read(&doing)?;
         Ok(IssuedToken { token: token.into(), expires_at })
     }

@@ -1,6 +1,6 @@
 //! Deployments as GitHub shows them on a commit's page.
 //!
-//! Deliberately not here: when something is told, and what becomes of a deployment that can't be.
+//! Deliberately not here: when a status is added, and what is done about one that GitHub doesn't take.
 
 use reqwest::Method;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use crate::StageError;
 /// The key of the payload under which GitHub keeps our own id.
 const OUR_ID: &str = "slipway_deployment";
 
-/// GitHub's words for how a deployment is getting on, as far as they are used.
+/// GitHub's states of a deployment, as far as they are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GithubDeploymentState {
     /// It runs.
@@ -24,12 +24,12 @@ pub enum GithubDeploymentState {
     Success,
     /// It couldn't be deployed.
     Failure,
-    /// Nobody wants it any more.
+    /// It is no longer wanted.
     Inactive,
 }
 
 impl GithubDeploymentState {
-    /// The word.
+    /// The name that GitHub uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -92,7 +92,7 @@ impl GithubClient {
     ///
     /// # Errors
     /// As [`Self::create_deployment`].
-    pub async fn tell_deployment(
+    pub async fn add_deployment_status(
         &self,
         repository: &RepositoryName,
         number: u64,

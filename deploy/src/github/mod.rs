@@ -1,5 +1,5 @@
-//! The GitHub client: tokens for one repository at a time, Actions secrets, and deployments as commits' pages show
-//! them.
+//! The GitHub client: tokens for one repository at a time, Actions secrets, and deployments as commits' pages show them.
+//! How often a request is tried is decided in `retry`.
 //!
 //! Deliberately not here: git itself (the server fetches with a token from here), packages (a registry credential of
 //! their own is needed), and any endpoint that no stage calls.
@@ -8,6 +8,7 @@ pub(crate) mod answer;
 pub(crate) mod api;
 mod app;
 mod deployments;
+mod retry;
 pub(crate) mod secrets;
 mod token;
 
@@ -119,17 +120,17 @@ impl GithubClient {
         body: Option<&Value>,
         doing: &str,
     ) -> Result<GithubResponse, StageError> {
-        let (asker, mut retry) = match self.shared.credential {
+        let (asker, mut fresh_token_left) = match self.shared.credential {
             Credential::App(_) => (CredentialKind::Installation, true),
             Credential::Token(_) => (CredentialKind::Token, false),
         };
         loop {
             let token = self.token(repository, scope).await?;
             let call = ApiCall { method: method.clone(), path, bearer: &token, body, doing, asker };
-            match self.shared.api.send(&call).await {
+            match retry::send(&self.shared.api, &call).await {
                 Err(error) if error.code == ErrorCode::GithubCredentialRefused => {
                     self.shared.tokens.forget(repository, scope, &token).await;
-                    if !std::mem::take(&mut retry) {
+                    if !std::mem::take(&mut fresh_token_left) {
                         return Err(error);
                     }
                 }

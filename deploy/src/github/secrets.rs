@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::GithubClient;
 use super::token::TokenScope;
-use crate::{StageError, seal};
+use crate::StageError;
+use crate::secrets::seal;
 
 /// GitHub's limit for a value.
 pub(crate) const MAX_VALUE_BYTES: usize = 48 * 1024;
@@ -118,7 +119,7 @@ impl GithubClient {
 
     /// Names of the `desired` secrets that [`GithubClient::put_secrets`] would write.
     #[must_use]
-    pub fn differing(
+    pub fn find_differing_secrets(
         &self,
         repository: &RepositoryName,
         desired: &BTreeMap<String, SecretString>,

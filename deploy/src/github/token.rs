@@ -51,7 +51,7 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// The token at hand, or a fresh one; whoever asks meanwhile waits for that one.
+    /// The token at hand, or a fresh one; other callers wait meanwhile for that one.
     pub(super) async fn get_or_mint<F>(
         &self,
         repository: &RepositoryName,

@@ -1,5 +1,4 @@
-//! What would become of each service, from what the server tells: what compose would make, and the containers that
-//! there are. No I/O.
+//! What would be done with each service, by comparing what compose would make with the containers that exist. No I/O.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use slipway_protocol::ErrorCode;
 
-use super::{ContainerAction, ServicePlan};
+use super::deployment_plan::{ContainerAction, ServicePlan};
 use crate::StageError;
-use crate::lines::ScriptOutput;
+use crate::remote::output::ScriptOutput;
 
 #[derive(Deserialize)]
 struct ComposeConfig {
@@ -31,16 +30,16 @@ struct RunningContainer<'a> {
     image: &'a str,
 }
 
-pub(super) fn services(said: &ScriptOutput) -> Result<Vec<ServicePlan>, StageError> {
+pub(super) fn plan_services(output: &ScriptOutput) -> Result<Vec<ServicePlan>, StageError> {
     let broken =
         || StageError::new(ErrorCode::InternalError, "the server told the project's services in a broken form");
-    let config = STANDARD.decode(said.value("config").unwrap_or_default()).map_err(|_| broken())?;
+    let config = STANDARD.decode(output.value("config").unwrap_or_default()).map_err(|_| broken())?;
     let config: ComposeConfig = serde_json::from_slice(&config).map_err(|_| broken())?;
-    let pairs = |key| said.values(key).iter().filter_map(|line| line.split_once(' '));
+    let pairs = |key| output.values(key).iter().filter_map(|line| line.split_once(' '));
     let hashes: BTreeMap<&str, &str> = pairs("hash").collect();
     let images: BTreeMap<&str, &str> = pairs("image").collect();
     let mut running: BTreeMap<&str, Vec<RunningContainer<'_>>> = BTreeMap::new();
-    for line in said.values("container") {
+    for line in output.values("container") {
         let mut words = line.split(' ');
         let mut word = || words.next().unwrap_or_default();
         let service = word();
@@ -81,12 +80,12 @@ pub(super) fn services(said: &ScriptOutput) -> Result<Vec<ServicePlan>, StageErr
 mod tests {
     use super::*;
 
-    fn said(values: &[&str]) -> ScriptOutput {
-        let mut said = ScriptOutput::default();
+    fn output(values: &[&str]) -> ScriptOutput {
+        let mut output = ScriptOutput::default();
         for value in values {
-            assert_eq!(said.take("m", format!("m {value}").as_bytes()), None);
+            assert_eq!(output.take_line("m", format!("m {value}").as_bytes()), None);
         }
-        said
+        output
     }
 
     #[test]
@@ -94,7 +93,7 @@ mod tests {
         let service = |name: &str| format!(r#""{name}":{{"image":"{name}:1"}}"#);
         let names = ["new", "same", "stopped", "other-hash", "other-image"].map(service).join(",");
         let config = format!("config {}", STANDARD.encode(format!(r#"{{"services":{{{names}}}}}"#)));
-        let told = [
+        let lines = [
             &config,
             "hash new h",
             "hash same h",
@@ -110,7 +109,7 @@ mod tests {
             "container other-image h running id other-image:0",
             "container gone h running id gone:1",
         ];
-        let plan = services(&said(&told)).unwrap_or_default();
+        let plan = plan_services(&output(&lines)).unwrap_or_default();
         let seen: Vec<_> = plan.iter().map(|s| (s.service.as_str(), s.action, s.pull)).collect();
         let expected = [
             ("new", ContainerAction::Create, true),

@@ -1,19 +1,22 @@
-//! Compose: images pulled, containers started, health proven.
+//! Compose: images pulled, containers started, health proven. The phrases by which docker's own errors are recognised
+//! are in `remote::failure_phrases`.
 
 use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 
-use crate::lines::ScriptOutput;
-use crate::script::{GATE, PROJECT, REHEARSE, Script};
+use crate::project::image_tag;
+use crate::remote::failure_phrases;
+use crate::remote::output::ScriptOutput;
+use crate::remote::script::{GATE, PROJECT, REHEARSE, Script};
 use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
     pub(crate) async fn compose(&mut self) -> Result<StageReport, StageError> {
         let env = self.known_env(Stage::Compose).await?;
         // A digest and the tag of a commit never move; any other tag may.
-        let fixed = |image: &String| image.contains(":sha-") || image.contains("@sha256:");
-        let fixed = env.iter().filter(|(name, _)| name.ends_with("_IMAGE")).all(|(_, image)| fixed(image));
-        // A module that isn't one of these may be a bot, with or without a port: two must not run with one token.
+        let mut images = env.iter().filter(|(name, _)| name.ends_with("_IMAGE"));
+        let fixed = images.all(|(_, image)| image_tag::is_fixed(image));
+        // Any other module may be a bot, with or without a port, and two bots must not run with one token.
         let web = |module: &&ServiceName| matches!(module.as_str(), "backend" | "frontend");
         let rehearsed: Vec<_> = self.work.request.modules.iter().filter(web).cloned().collect();
         let script = Script::new("compose", &[PROJECT, GATE, REHEARSE, include_str!("../scripts/compose.sh")])
@@ -22,22 +25,22 @@ impl Attempt {
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
             .word("policy", &if fixed { "missing" } else { "always" })
-            .number("limit", self.limit())
+            .number("limit", self.script_limit())
             .number("patience", self.config().health_timeout.as_secs());
         let outcome = self.exec(Stage::Compose, &script).await?;
-        let said = match &outcome {
-            Ok(said) | Err(said) => said,
+        let output = match &outcome {
+            Ok(output) | Err(output) => output,
         };
-        let services = services(said);
+        let services = parse_services(output);
         if outcome.is_err() {
-            let error = StageError { services: services.into(), ..explain(said) };
-            let touched = said.value("phase") != Some("pull");
-            return Err(if touched { self.put_back(Stage::Compose, error).await } else { error });
+            let error = StageError { services: services.into(), ..explain_failure(output) };
+            let touched = output.value("phase") != Some("pull");
+            return Err(if touched { self.restore_after(Stage::Compose, error).await } else { error });
         }
-        let mut report = StageReport::of(said.value("change") == Some("changed"))
+        let mut report = StageReport::of(output.value("change") == Some("changed"))
             .fact("services", services.len())
-            .fact("rehearsed", said.values("rehearsed"));
-        if let Some(proof) = said.value("proof") {
+            .fact("rehearsed", output.values("rehearsed"));
+        if let Some(proof) = output.value("proof") {
             report = report.fact("proof", proof);
         }
         report.services = services;
@@ -45,13 +48,13 @@ impl Attempt {
     }
 }
 
-/// The services as the gate tells them.
-pub(super) fn services(said: &ScriptOutput) -> Vec<ServiceReport> {
-    said.values("service").iter().filter_map(|line| service(line)).collect()
+/// The services as the gate script reports them.
+pub(super) fn parse_services(output: &ScriptOutput) -> Vec<ServiceReport> {
+    output.values("service").iter().filter_map(|line| parse_service(line)).collect()
 }
 
 /// `service state health restarts exit-code image`.
-fn service(line: &str) -> Option<ServiceReport> {
+fn parse_service(line: &str) -> Option<ServiceReport> {
     let mut words = line.split(' ');
     let service = ServiceName::new(words.next()?).ok()?;
     let state = words.next()?.to_owned();
@@ -61,17 +64,20 @@ fn service(line: &str) -> Option<ServiceReport> {
     Some(ServiceReport { service, state, health, image, restarts })
 }
 
-pub(super) fn explain(said: &ScriptOutput) -> StageError {
-    let fail = |code, message: String| StageError::new(code, message).with_tail(said.tail());
-    let mut verdict = said.value("verdict").unwrap_or_default().split(' ');
+/// The error for what the gate script found, or for a `docker compose` that failed.
+pub(super) fn explain_failure(output: &ScriptOutput) -> StageError {
+    let fail = |code, message: String| StageError::new(code, message).with_tail(output.tail());
+    let mut verdict = output.value("verdict").unwrap_or_default().split(' ');
     let (kind, name) = (verdict.next().unwrap_or_default(), verdict.next().unwrap_or_default());
-    let state = said.values("service").iter().find(|line| line.split(' ').next() == Some(name));
+    let state = output.values("service").iter().find(|line| line.split(' ').next() == Some(name));
     let state = state.map(|line| line.split(' ').skip(1).take(4).collect::<Vec<_>>().join(" ")).unwrap_or_default();
-    let full = said.tail().iter().any(|line| line.to_lowercase().contains("no space left on device"));
-    match (said.value("phase"), kind) {
-        _ if is_daemon_gone(said) => fail(ErrorCode::DockerNotRunning, "the docker daemon went away".to_owned()),
-        (Some("pull"), _) => pull(said),
-        (Some("rehearsal"), "unstartable") => start(said),
+    let full = failure_phrases::is_disk_full(output);
+    match (output.value("phase"), kind) {
+        _ if failure_phrases::is_docker_client_complaining(output) => {
+            fail(ErrorCode::DockerNotRunning, "the docker daemon went away".to_owned())
+        }
+        (Some("pull"), _) => failure_phrases::explain_pull(output),
+        (Some("rehearsal"), "unstartable") => failure_phrases::explain_start(output),
         (Some("rehearsal"), "crash-loop") => {
             fail(ErrorCode::CrashLoop, format!("service {name} exits when it's tried beside the running release"))
         }
@@ -93,87 +99,21 @@ pub(super) fn explain(said: &ScriptOutput) -> StageError {
             ErrorCode::Unhealthy,
             format!("service {name} didn't become stable in time (state, health, restarts, code: {state})"),
         ),
-        _ => start(said),
+        _ => failure_phrases::explain_start(output),
     }
-}
-
-/// Whether the client itself complains of the daemon: then no verdict about a container says anything of the project.
-fn is_daemon_gone(said: &ScriptOutput) -> bool {
-    let words = ["Cannot connect to the Docker daemon at ", "error during connect: "];
-    said.tail().iter().any(|line| words.iter().any(|words| line.starts_with(words)))
-}
-
-/// The same of a failed `up`.
-fn start(said: &ScriptOutput) -> StageError {
-    let text = said.tail().join("\n").to_lowercase();
-    let any = |words: &[&str]| words.iter().any(|w| text.contains(w));
-    let (code, what) = if any(&["no space left", "disk quota"]) {
-        (ErrorCode::DiskFull, "the server's disk is full")
-    } else if any(&["port is already allocated", "address already in use"]) {
-        (ErrorCode::PortOccupied, "something else has taken the project's port")
-    } else if any(&["address pool", "fully subnetted"]) {
-        (ErrorCode::NetworksExhausted, "docker has no address range left for the project's network")
-    } else if any(&["cannot connect to the docker daemon", "is the docker daemon running", "error during connect"]) {
-        // As part of another line.
-        (ErrorCode::DockerNotRunning, "the docker daemon went away")
-    } else if any(&["exec format error", "no matching manifest", "does not match the detected host platform"]) {
-        (ErrorCode::StartFailed, "an image is built for another architecture than the server's")
-    } else if any(&["executable file not found", "no such file or directory: unknown"]) {
-        (ErrorCode::StartFailed, "an image lacks the program that it's to start")
-    } else {
-        (ErrorCode::StartFailed, "docker compose up failed")
-    };
-    StageError::new(code, what).with_tail(said.tail())
-}
-
-/// Docker has no codes for a failed pull: its words decide.
-fn pull(said: &ScriptOutput) -> StageError {
-    let text = said.tail().join("\n").to_lowercase();
-    let any = |words: &[&str]| words.iter().any(|w| text.contains(w));
-    let (code, what) = if any(&["manifest unknown", "not found", "no such manifest"]) && !any(&["lookup"]) {
-        (ErrorCode::ImageNotFound, "an image isn't in the registry")
-    } else if any(&["unauthorized", "denied", "no basic auth credentials", "authentication required", "forbidden"]) {
-        (ErrorCode::RegistryCredentialRefused, "the registry refused the credential for an image")
-    } else if any(&["no space left", "disk quota"]) {
-        (ErrorCode::DiskFull, "the server's disk is full")
-    } else if any(&["toomanyrequests", "too many requests", "rate limit"]) {
-        (ErrorCode::RegistryRateLimited, "the registry allows no more pulls for now")
-    } else if any(&["cannot connect to the docker daemon", "is the docker daemon running"]) {
-        (ErrorCode::DockerNotRunning, "the docker daemon went away")
-    } else if any(&[
-        "connection refused",
-        "no such host",
-        "timeout",
-        "timed out",
-        "tls handshake",
-        "502 ",
-        "503 ",
-        "504 ",
-        "500 internal",
-        "eof",
-        "connection reset",
-        "network is unreachable",
-        "no route to host",
-        "temporary failure",
-    ]) {
-        (ErrorCode::RegistryUnavailable, "the registry doesn't answer")
-    } else {
-        (ErrorCode::PullFailed, "docker compose pull failed")
-    };
-    StageError::new(code, what).with_tail(said.tail())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn said(values: &[&str], tail: &[&str]) -> ScriptOutput {
-        let mut said = ScriptOutput::default();
+    fn output(values: &[&str], tail: &[&str]) -> ScriptOutput {
+        let mut output = ScriptOutput::default();
         for value in values {
-            assert_eq!(said.take("m", format!("m {value}").as_bytes()), None);
+            assert_eq!(output.take_line("m", format!("m {value}").as_bytes()), None);
         }
-        tail.iter().for_each(|line| said.keep((*line).to_owned()));
-        said
+        tail.iter().for_each(|line| output.push_tail((*line).to_owned()));
+        output
     }
 
     #[test]
@@ -188,7 +128,7 @@ mod tests {
             ("something else", ErrorCode::PullFailed),
         ];
         for (line, code) in words {
-            assert_eq!(explain(&said(&["phase pull"], &[line])).code, code, "{line}");
+            assert_eq!(explain_failure(&output(&["phase pull"], &[line])).code, code, "{line}");
         }
     }
 
@@ -200,11 +140,11 @@ mod tests {
         ];
         for tail in tails {
             for values in [["phase pull", "verdict ok"], ["phase rehearsal", "verdict crash-loop backend"]] {
-                assert_eq!(explain(&said(&values, &[tail])).code, ErrorCode::DockerNotRunning, "{values:?}");
+                assert_eq!(explain_failure(&output(&values, &[tail])).code, ErrorCode::DockerNotRunning, "{values:?}");
             }
         }
-        let other = said(&["phase rehearsal", "verdict crash-loop backend"], &["app: cannot connect"]);
-        assert_eq!(explain(&other).code, ErrorCode::CrashLoop);
+        let other = output(&["phase rehearsal", "verdict crash-loop backend"], &["app: cannot connect"]);
+        assert_eq!(explain_failure(&other).code, ErrorCode::CrashLoop);
     }
 
     #[test]
@@ -225,7 +165,7 @@ mod tests {
             for verdict in ["ok", "wait backend"] {
                 let values = ["phase failed".to_owned(), format!("verdict {verdict}")];
                 let values: Vec<&str> = values.iter().map(String::as_str).collect();
-                assert_eq!(explain(&said(&values, &[line])).code, code, "{line}");
+                assert_eq!(explain_failure(&output(&values, &[line])).code, code, "{line}");
             }
         }
     }
@@ -233,11 +173,11 @@ mod tests {
     #[test]
     fn the_gates_verdict_becomes_a_code_that_names_the_service() {
         let service = "service backend restarting - 4 1 ghcr.io/a/b:sha-1234567";
-        let error = explain(&said(&[service, "phase done", "verdict crash-loop backend"], &["boom"]));
+        let error = explain_failure(&output(&[service, "phase done", "verdict crash-loop backend"], &["boom"]));
         assert_eq!(error.code, ErrorCode::CrashLoop);
         assert!(error.message.contains("backend"), "{error}");
         assert_eq!(error.tail, ["boom"]);
-        let error = explain(&said(&["phase failed", "verdict ok"], &[]));
+        let error = explain_failure(&output(&["phase failed", "verdict ok"], &[]));
         assert_eq!(error.code, ErrorCode::StartFailed);
     }
 }

@@ -1,4 +1,5 @@
-//! Env: `.env` and the override file. One exec looks, the worker decides, a second one writes if anything differs.
+//! Env: `.env` and the override file. One exec reads them, then a second one writes them if anything differs. Which
+//! value each variable gets is decided in `project::env`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,22 +9,23 @@ use secrecy::SecretString;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, Stage};
 
-use crate::compose::{ComposeProject, deployment_of, render_override};
-use crate::env::plan::{ComposeVariable, EnvInputs, EnvPlan, REGISTRY_AUTH, image_variables, plan};
-use crate::env::{describe::describe, dotenv};
-use crate::error::unexpected;
-use crate::lines::{ScriptOutput, plain};
-use crate::script::{PROJECT, Script};
+use crate::project::compose::{ComposeProject, REGISTRY_AUTH, deployment_of, render_override};
+use crate::project::env::plan::{image_variables, plan_env};
+use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
+use crate::project::env::{describe::describe, dotenv};
+use crate::remote::failure_phrases::explain_unexpected;
+use crate::remote::output::{ScriptOutput, plain};
+use crate::remote::script::{PROJECT, Script};
 use crate::stages::images::Images;
 use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
     pub(crate) async fn env(&mut self) -> Result<StageReport, StageError> {
-        let seen = self.look(Stage::Env).await?;
+        let seen = self.read_env(Stage::Env).await?;
         let project = ComposeProject::parse(&seen.project)?;
         project.check(&self.work.request)?;
         let images = self.images(image_variables(&self.work.request, &seen.asked)).await?;
-        let plan = plan(&EnvInputs {
+        let plan = plan_env(&EnvInputs {
             request: &self.work.request,
             secrets: &self.work.secrets,
             kept: &seen.kept,
@@ -33,7 +35,7 @@ impl Attempt {
             registry: self.config().registry.as_ref(),
             database_exists: seen.database,
         })
-        .map_err(|error| described(error, &seen))?;
+        .map_err(|error| with_description(error, &seen))?;
         let values = plan.values();
         let sealed = plan.sealed(&seen.sealed);
         self.learn_all(&values, &sealed);
@@ -43,13 +45,13 @@ impl Attempt {
         let linked = |name: &str| seen.links.iter().any(|l| l == name);
         let same = seen.env == env && seen.private && linked("infra/.env") && (!prod_link || linked("infra/.env.prod"));
         let changed = !(same && seen.sealed == sealed && seen.overrides == overrides && seen.valid);
-        let proof = if changed { self.write(&env, &overrides, &sealed, prod_link).await? } else { seen.proof };
-        self.kept = Some(values);
-        Ok(report(changed, &plan, &images).fact("proof", proof))
+        let proof = if changed { self.write_env(&env, &overrides, &sealed, prod_link).await? } else { seen.proof };
+        self.env_on_server = Some(values);
+        Ok(env_report(changed, &plan, &images).fact("proof", proof))
     }
 
     /// The override file. Where only the deployment's id would differ, the one that is there stays.
-    fn overrides(&self, project: &ComposeProject, seen: &Seen) -> String {
+    fn overrides(&self, project: &ComposeProject, seen: &ServerEnv) -> String {
         let request = &self.work.request;
         if let Some(earlier) = deployment_of(&seen.overrides) {
             let unchanged = render_override(request, project, earlier);
@@ -61,7 +63,7 @@ impl Attempt {
     }
 
     /// Writes both files; gives the proof of what is there then.
-    async fn write(
+    async fn write_env(
         &mut self,
         env: &str,
         overrides: &str,
@@ -77,58 +79,58 @@ impl Attempt {
             .bytes("sealed", sealed.as_bytes())
             .number("prod_link", prod_link.into());
         let message = "the environment file or the override file couldn't be written";
-        let said = self.exec_or(Stage::Env, &script, ErrorCode::EnvWriteFailed, message).await?;
-        Ok(said.value("proof").unwrap_or_default().to_owned())
+        let output = self.exec_or(Stage::Env, &script, ErrorCode::EnvWriteFailed, message).await?;
+        Ok(output.value("proof").unwrap_or_default().to_owned())
     }
 
-    async fn look(&mut self, stage: Stage) -> Result<Seen, StageError> {
+    async fn read_env(&mut self, stage: Stage) -> Result<ServerEnv, StageError> {
         let script = Script::new("look at env", &[PROJECT, include_str!("../scripts/env_look.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug);
         let outcome = self.exec(stage, &script).await?;
         let failed = outcome.is_err();
-        let (Ok(said) | Err(said)) = &outcome;
-        let seen = Seen::read(said)?;
+        let (Ok(output) | Err(output)) = &outcome;
+        let seen = ServerEnv::parse(output)?;
         self.learn_all(&seen.kept, &seen.sealed);
         self.learn_all(&seen.served, &seen.sealed);
         if !seen.complaint.is_empty() {
-            return Err(self.refused(stage, said, &seen.complaint));
+            return Err(self.compose_refused(stage, output, &seen.complaint));
         }
         if failed {
-            return Err(unexpected(said, ErrorCode::InternalError, "the project's files couldn't be read"));
+            return Err(explain_unexpected(output, ErrorCode::InternalError, "the project's files couldn't be read"));
         }
         Ok(seen)
     }
 
-    /// What compose says against the project's files. It may quote lines of env files that make no sense, and so have
-    /// no name: all that stands behind a `=` there is masked.
-    fn refused(&self, stage: Stage, said: &ScriptOutput, complaint: &str) -> StageError {
+    /// Why compose refuses the project's files. It may quote lines of env files that it can't read, which have no name
+    /// that shows a secret: everything after a `=` is masked.
+    fn compose_refused(&self, stage: Stage, output: &ScriptOutput, complaint: &str) -> StageError {
         for name in ["env", "env_prod", "env_infra"] {
-            let text = file(said, name).unwrap_or_default();
+            let text = decode_file(output, name).unwrap_or_default();
             for value in String::from_utf8_lossy(&text).lines().filter_map(|line| Some(line.split_once('=')?.1)) {
                 self.learn(&SecretString::from(value.trim().trim_matches(['"', '\'']).to_owned()));
             }
         }
         let lines: Vec<String> = complaint.lines().map(|line| self.redactor.clean(&plain(line))).collect();
-        lines.iter().for_each(|line| self.say(stage, line));
+        lines.iter().for_each(|line| self.report_line(stage, line));
         StageError::new(ErrorCode::ComposeInvalid, "docker compose refuses the project's files").with_tail(lines)
     }
 
     /// The variables and the override file as they are on the server.
-    pub(crate) async fn env_now(&mut self) -> Result<(BTreeMap<String, String>, String), StageError> {
-        let seen = self.look(Stage::Env).await?;
+    pub(crate) async fn read_env_and_override(&mut self) -> Result<(BTreeMap<String, String>, String), StageError> {
+        let seen = self.read_env(Stage::Env).await?;
         Ok((seen.kept, seen.overrides))
     }
 
     /// The variables on the server, for stages that run without [`Stage::Env`] before them in this attempt.
     pub(crate) async fn known_env(&mut self, stage: Stage) -> Result<BTreeMap<String, String>, StageError> {
-        if self.kept.is_none() {
-            self.kept = Some(self.look(stage).await?.kept);
+        if self.env_on_server.is_none() {
+            self.env_on_server = Some(self.read_env(stage).await?.kept);
         }
-        Ok(self.kept.clone().unwrap_or_default())
+        Ok(self.env_on_server.clone().unwrap_or_default())
     }
 
-    /// From now on no secret of the project's environment leaves; `sealed` names those that don't sound like one.
+    /// Adds the secrets of the project's environment to the redactor; `sealed` names those whose name doesn't show it.
     fn learn_all(&self, values: &BTreeMap<String, String>, sealed: &BTreeSet<String>) {
         for (name, value) in values {
             let secret =
@@ -140,15 +142,15 @@ impl Attempt {
     }
 }
 
-/// What the server has.
-struct Seen {
+/// The project's environment as it is on the server.
+struct ServerEnv {
     env: String,
     kept: BTreeMap<String, String>,
-    /// The variables of the release that served before, whose containers may still talk.
+    /// The variables of the release that served before: its containers may still log them.
     served: BTreeMap<String, String>,
-    /// Names of variables that came as secrets, now or earlier.
+    /// Names of variables that came as secrets, in this deployment or an earlier one.
     sealed: BTreeSet<String>,
-    /// What compose says against the project's files, as it was said.
+    /// Why compose refuses the project's files, not redacted.
     complaint: String,
     /// The project's own example of a `.env`.
     example: String,
@@ -162,15 +164,15 @@ struct Seen {
     proof: String,
 }
 
-impl Seen {
-    fn read(said: &ScriptOutput) -> Result<Self, StageError> {
-        let text = |key| file(said, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+impl ServerEnv {
+    fn parse(output: &ScriptOutput) -> Result<Self, StageError> {
+        let text = |key| decode_file(output, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let env = text("env")?;
         // What is read from our links is .env itself; files by hand stand behind it.
         let mut kept = dotenv::parse(&text("env_infra")?);
         kept.extend(dotenv::parse(&text("env_prod")?));
         kept.extend(dotenv::parse(&env));
-        let asked = said.values("variable").iter().filter_map(|line| {
+        let asked = output.values("variable").iter().filter_map(|line| {
             let (name, required) = line.split_once(' ')?;
             Some(ComposeVariable { name: name.to_owned(), required: required == "true" })
         });
@@ -181,27 +183,27 @@ impl Seen {
             complaint: text("complaint")?,
             example: text("example")?,
             overrides: text("override")?,
-            project: file(said, "project")?,
+            project: decode_file(output, "project")?,
             asked: asked.collect(),
-            links: said.values("link").to_vec(),
-            private: said.value("private").is_some(),
-            database: said.value("database").is_some(),
-            valid: said.value("valid").is_some(),
-            proof: said.value("proof").unwrap_or_default().to_owned(),
+            links: output.values("link").to_vec(),
+            private: output.value("private").is_some(),
+            database: output.value("database").is_some(),
+            valid: output.value("valid").is_some(),
+            proof: output.value("proof").unwrap_or_default().to_owned(),
             env,
         })
     }
 }
 
-/// A file as it was told; empty when there is none.
-fn file(said: &ScriptOutput, key: &str) -> Result<Vec<u8>, StageError> {
+/// A file's content; empty when there is none.
+fn decode_file(output: &ScriptOutput, key: &str) -> Result<Vec<u8>, StageError> {
     STANDARD
-        .decode(said.value(key).unwrap_or_default())
+        .decode(output.value(key).unwrap_or_default())
         .map_err(|_| StageError::new(ErrorCode::InternalError, format!("the server told {key} in a broken form")))
 }
 
 /// Names only, never values.
-fn report(changed: bool, plan: &EnvPlan, images: &Images) -> StageReport {
+fn env_report(changed: bool, plan: &EnvPlan, images: &Images) -> StageReport {
     let origins = plan.origins().into_iter().map(|(origin, names)| (origin.to_owned(), names.into()));
     let digests = images.digests.iter().map(|(name, digest)| (name.clone(), digest.as_str().into()));
     StageReport::of(changed)
@@ -211,7 +213,7 @@ fn report(changed: bool, plan: &EnvPlan, images: &Images) -> StageReport {
 }
 
 /// A missing secret with what the project says about it.
-fn described(mut error: StageError, seen: &Seen) -> StageError {
+fn with_description(mut error: StageError, seen: &ServerEnv) -> StageError {
     let Some(name) = &error.missing_secret else { return error };
     let description = describe(name.as_str(), &seen.example, &String::from_utf8_lossy(&seen.project));
     if let Some(description) = &description {

@@ -1,6 +1,6 @@
-//! Firewall: the ufw rule of the project's ports, and what is open in truth. Ports that Docker publishes bypass ufw, so
-//! the rules say what shall be open rather than make it so: every published port is tried from here, and those that
-//! nobody asked for are told.
+//! Firewall: the ufw rule of the project's ports, and which ports are really open. Ports that Docker publishes bypass ufw,
+//! so the rules only document what should be open: every published port is tried from here, and one that nobody asked
+//! for is a warning. What else is allowed or denied on the server is left alone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::lines::ScriptOutput;
-use crate::script::{PROJECT, Script};
+use crate::remote::output::ScriptOutput;
+use crate::remote::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
 /// How long a port that drops packets is waited for.
@@ -21,21 +21,21 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Attempt {
     pub(crate) async fn firewall(&mut self) -> Result<StageReport, StageError> {
-        let asked_for = super::published(&self.work.request);
+        let asked_for = super::published_ports(&self.work.request);
         let script = Script::new("firewall", &[PROJECT, "enter\n", include_str!("../scripts/firewall.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .words("ports", &asked_for);
-        let said = self.exec_or(Stage::Firewall, &script, ErrorCode::FirewallFailed, "ufw failed").await?;
-        let numbers = |key| said.values(key).iter().map(|v| serde_json::Value::from(v.as_str())).collect::<Vec<_>>();
+        let output = self.exec_or(Stage::Firewall, &script, ErrorCode::FirewallFailed, "ufw failed").await?;
+        let numbers = |key| output.values(key).iter().map(|v| serde_json::Value::from(v.as_str())).collect::<Vec<_>>();
         let (added, removed) = (numbers("added"), numbers("removed"));
-        for port in said.values("others") {
+        for port in output.values("others") {
             let line = format!("port {port} has a ufw rule that Slipway hasn't made: it stays as it is");
-            self.say(Stage::Firewall, &line);
+            self.report_line(Stage::Firewall, &line);
         }
-        let exposed = exposed(&self.work.target.address, published(&said), &asked_for).await;
+        let exposed = try_ports(&self.work.target.address, parse_published(&output), &asked_for).await;
         for Exposed { port, service, .. } in exposed.iter().filter(|port| port.answers && !port.asked_for) {
-            self.say(
+            self.report_line(
                 Stage::Firewall,
                 &format!(
                     "warning: port {port} of service {service} answers from outside, though it wasn't asked for; \
@@ -45,7 +45,7 @@ impl Attempt {
             );
         }
         Ok(StageReport::of(!(added.is_empty() && removed.is_empty()))
-            .fact("ufw", said.value("ufw").unwrap_or("unknown"))
+            .fact("ufw", output.value("ufw").unwrap_or("unknown"))
             .fact("opened", added)
             .fact("closed", removed)
             .fact("ruled_by_others", numbers("others"))
@@ -54,9 +54,9 @@ impl Attempt {
 }
 
 /// From lines `SERVICE PORT/tcp ADDRESS HOST_PORT`; an IPv4 and an IPv6 one of the same port are one.
-fn published(said: &ScriptOutput) -> BTreeMap<Port, String> {
+fn parse_published(output: &ScriptOutput) -> BTreeMap<Port, String> {
     let mut ports = BTreeMap::new();
-    for line in said.values("published") {
+    for line in output.values("published") {
         let [service, port, address, number] = line.split(' ').collect::<Vec<_>>()[..] else { continue };
         let loopback = address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
         if let Some(number) = number.parse().ok().and_then(|number| Port::new(number).ok())
@@ -70,7 +70,7 @@ fn published(said: &ScriptOutput) -> BTreeMap<Port, String> {
 }
 
 /// Tries all of them at once.
-async fn exposed(host: &Host, ports: BTreeMap<Port, String>, asked_for: &[Port]) -> Vec<Exposed> {
+async fn try_ports(host: &Host, ports: BTreeMap<Port, String>, asked_for: &[Port]) -> Vec<Exposed> {
     let mut tries = JoinSet::new();
     for (port, service) in ports {
         let (host, asked_for) = (host.to_string(), asked_for.contains(&port));
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_others_may_reach_is_read_once_and_loopback_and_udp_are_not_part_of_it() {
-        let mut said = ScriptOutput::default();
+        let mut output = ScriptOutput::default();
         let lines = [
             "backend 8000/tcp 0.0.0.0 8080",
             "backend 8000/tcp :: 8080",
@@ -102,10 +102,10 @@ mod tests {
             "dns 53/udp 0.0.0.0 53",
         ];
         for line in lines {
-            assert_eq!(said.take("m", format!("m published {line}").as_bytes()), None);
+            assert_eq!(output.take_line("m", format!("m published {line}").as_bytes()), None);
         }
         let port = |number| Port::new(number).expect("a port");
         let expected = BTreeMap::from([(port(8080), "backend".to_owned()), (port(15432), "db".to_owned())]);
-        assert_eq!(published(&said), expected);
+        assert_eq!(parse_published(&output), expected);
     }
 }

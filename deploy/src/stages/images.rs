@@ -1,20 +1,21 @@
 //! Which image each module runs: asked of the registry with the credential that the server will pull with, before
-//! anything on the server is touched. A registry that doesn't answer decides nothing: the server's own pull will.
+//! anything on the server is touched. A registry that doesn't answer isn't an error here: the server's own pull decides then.
 
 use std::collections::BTreeMap;
 
 use slipway_protocol::ErrorCode;
 use tokio::task::JoinSet;
 
-use crate::registry::ReleaseImage;
+use crate::project::image_tag;
+use crate::project::registry::ReleaseImage;
 use crate::{Attempt, StageError};
 
 /// The images of a release.
 #[derive(Debug, Default)]
 pub(super) struct Images {
-    /// What stands in `.env`, by variable.
+    /// The references in `.env`, by variable.
     pub references: BTreeMap<String, String>,
-    /// Their digests, where the registry told them.
+    /// Their digests, where the registry gave them.
     pub digests: BTreeMap<String, String>,
 }
 
@@ -29,7 +30,7 @@ impl Attempt {
         let mut asking = JoinSet::new();
         let mut images = Images::default();
         for (name, image) in wanted {
-            let own = format!("{host}/{image}:sha-{}", repository.commit.short());
+            let own = format!("{host}/{image}:{}", image_tag::of_commit(&repository.commit));
             images.references.insert(name.clone(), own);
             let (registry, host) = (self.registry().clone(), host.to_owned());
             let (commit, branch) = (repository.commit.clone(), repository.branch.clone());

@@ -1,30 +1,33 @@
-//! The seven stages, a file for each: what is sent, and what is made of the answer; and what else than deploying is
-//! done in them (lifecycle). All of them are methods of [`crate::Attempt`]; the shell side stands in `scripts`.
+//! The seven stages, a file for each: which script is sent, and what its output means. Beside them: stopping, starting and
+//! undeploying, which run in these stages too; restoring the previous release; resuming; and what an attempt looks at in
+//! the end. All of them are methods of [`crate::Attempt`]; the shell side is in `scripts`, and the order of the stages in
+//! `slipway_protocol`.
 
-pub(crate) mod aftermath;
 mod clone;
 mod compose;
 mod env;
 pub(crate) mod firewall;
 mod images;
-mod lifecycle;
-mod lifecycle_undeploy;
-mod ports;
+mod leaks_and_prune;
+mod port_holders;
 mod preflight;
-mod put_back;
+mod restore_previous;
 mod resume;
 pub(crate) mod secrets;
+mod served_commit;
+pub(crate) mod serving;
+mod stop_start;
+mod undeploy;
 pub(crate) mod verify;
-mod version;
 
-pub use put_back::RestoreOutcome;
+pub use restore_previous::RestoreOutcome;
 pub use resume::CompletedStages;
 pub use secrets::KEY_SECRET;
 use slipway_protocol::ProjectReady;
 use slipway_protocol::names::Port;
 
 /// The host ports that are published: those of the modules. A database's allocated port isn't.
-pub(crate) fn published(request: &ProjectReady) -> Vec<Port> {
+pub(crate) fn published_ports(request: &ProjectReady) -> Vec<Port> {
     let modules = request.allocations.iter().filter(|a| request.modules.contains(&a.service));
     modules.map(|a| a.host_port).collect()
 }

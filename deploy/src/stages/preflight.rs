@@ -1,13 +1,13 @@
-//! Preflight: is the server fit, and is the port free or ours?
+//! Preflight: is the server fit, and is the port free or the project's own? Who holds a port is read in `port_holders`.
 
 use std::time::SystemTime;
 
 use slipway_protocol::names::Slug;
 use slipway_protocol::{ErrorCode, Stage};
 
-use super::ports::{occupied, stopped};
-use crate::lines::ScriptOutput;
-use crate::script::Script;
+use super::port_holders::{describe_occupied, describe_stopped};
+use crate::remote::output::ScriptOutput;
+use crate::remote::script::Script;
 use crate::{Attempt, StageError, StageReport};
 
 const MIN_DOCKER: (u32, u32) = (24, 0);
@@ -22,11 +22,11 @@ impl Attempt {
         let script = Script::new("preflight", &[include_str!("../scripts/preflight.sh")])
             .word("root", self.root())
             .word("registry", self.image_registry())
-            .words("ports", &super::published(&self.work.request));
+            .words("ports", &super::published_ports(&self.work.request));
         let message = "the preflight script failed on the server";
-        let said = self.exec_or(Stage::Preflight, &script, ErrorCode::InternalError, message).await?;
+        let output = self.exec_or(Stage::Preflight, &script, ErrorCode::InternalError, message).await?;
         let place = Place { root: self.root().as_str(), registry: self.image_registry().as_str() };
-        judge(&said, &self.work.request.project.slug, &place, now())
+        judge(&output, &self.work.request.project.slug, &place, now())
     }
 }
 
@@ -34,32 +34,32 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// What the server was asked about by name.
+/// The names that the script was given, for messages.
 struct Place<'a> {
     root: &'a str,
     registry: &'a str,
 }
 
-/// Turns what the server told into facts, or into an error that tells everything that is in the way.
-fn judge(said: &ScriptOutput, slug: &Slug, place: &Place<'_>, now: u64) -> Result<StageReport, StageError> {
-    let mut defects = system(said, place);
-    match rights(said) {
+/// Makes facts of the script's output, or one error that names every defect.
+fn judge(output: &ScriptOutput, slug: &Slug, place: &Place<'_>, now: u64) -> Result<StageReport, StageError> {
+    let mut defects = system_defects(output, place);
+    match rights_defect(output) {
         Some(defect) => defects.push(defect),
         None => {
-            defects.extend(root(said, place));
-            defects.extend(engine(said));
+            defects.extend(root_defect(output, place));
+            defects.extend(docker_defect(output));
         }
     }
-    defects.extend(room(said, now));
-    defects.extend(occupied(said, slug));
-    // A defect that needs a person decides: waiting for the others wouldn't help.
+    defects.extend(resource_defects(output, now));
+    defects.extend(describe_occupied(output, slug).into_iter().map(|message| (ErrorCode::PortOccupied, message)));
+    // A defect that needs a person comes first, since retrying can't help then.
     defects.sort_by_key(|(code, _)| code.class().retries());
     if let Some((code, _)) = defects.first() {
         let all: Vec<&str> = defects.iter().map(|(_, message)| message.as_str()).collect();
-        return Err(StageError::new(*code, all.join("; ")).with_tail(said.tail()));
+        return Err(StageError::new(*code, all.join("; ")).with_tail(output.tail()));
     }
-    let fact = |name: &str| said.value(name).unwrap_or("unknown").to_owned();
-    let number = |name: &str| smallest(said, name).map_or(serde_json::Value::Null, Into::into);
+    let fact = |name: &str| output.value(name).unwrap_or("unknown").to_owned();
+    let number = |name: &str| smallest(output, name).map_or(serde_json::Value::Null, Into::into);
     Ok(StageReport::of(false)
         .fact("os", fact("os"))
         .fact("system", fact("system"))
@@ -68,74 +68,74 @@ fn judge(said: &ScriptOutput, slug: &Slug, place: &Place<'_>, now: u64) -> Resul
         .fact("compose", fact("compose"))
         .fact("ufw", fact("ufw"))
         .fact("user", fact("user"))
-        .fact("stopped_containers_with_the_ports", stopped(said, slug))
+        .fact("stopped_containers_with_the_ports", describe_stopped(output, slug))
         .fact("disk_free_kb", number("disk_kb"))
         .fact("memory_available_kb", number("memory_kb")))
 }
 
-/// Something that is in the way of a deployment.
-pub(super) type PreflightDefect = (ErrorCode, String);
+/// Something that keeps the server from taking the deployment.
+type PreflightDefect = (ErrorCode, String);
 
-fn system(said: &ScriptOutput, place: &Place<'_>) -> Vec<PreflightDefect> {
+fn system_defects(output: &ScriptOutput, place: &Place<'_>) -> Vec<PreflightDefect> {
     let mut defects = Vec::new();
-    let system = said.value("system").unwrap_or_default();
+    let system = output.value("system").unwrap_or_default();
     if !matches!(system, "Linux x86_64" | "Linux aarch64") {
         defects.push((ErrorCode::UnsupportedOs, format!("the server runs {system}")));
     }
-    if said.value("git").is_none() {
+    if output.value("git").is_none() {
         defects.push((ErrorCode::GitMissing, "there is no git on the server".to_owned()));
     }
-    if said.value("resolves").is_none() {
+    if output.value("resolves").is_none() {
         let message = format!("the server can't resolve the registry's name, {}", place.registry);
         defects.push((ErrorCode::RegistryUnresolvable, message));
     }
     defects
 }
 
-/// What a user without root's rights can't do has one reason, and so one remedy.
-fn rights(said: &ScriptOutput) -> Option<PreflightDefect> {
-    if said.value("root").is_some() {
+/// Everything that a user without root's rights can't do is one defect: it has one reason and one remedy.
+fn rights_defect(output: &ScriptOutput) -> Option<PreflightDefect> {
+    if output.value("root").is_some() {
         return None;
     }
     let missing: Vec<_> = [
-        (said.value("writable").is_none(), "write the projects' directory"),
-        (said.value("docker_client").is_some() && said.value("docker").is_none(), "talk to Docker"),
-        (said.value("ufw") != Some("absent"), "see the firewall"),
+        (output.value("writable").is_none(), "write the projects' directory"),
+        (output.value("docker_client").is_some() && output.value("docker").is_none(), "talk to Docker"),
+        (output.value("ufw") != Some("absent"), "see the firewall"),
     ]
     .into_iter()
     .filter_map(|(lacks, what)| lacks.then_some(what))
     .collect();
-    let user = said.value("user").unwrap_or("unknown");
+    let user = output.value("user").unwrap_or("unknown");
     let message = format!("user {user} isn't root, has no passwordless sudo, and can't {} without", missing.join(", "));
     (!missing.is_empty()).then_some((ErrorCode::SudoMissing, message))
 }
 
-fn root(said: &ScriptOutput, place: &Place<'_>) -> Option<PreflightDefect> {
+fn root_defect(output: &ScriptOutput, place: &Place<'_>) -> Option<PreflightDefect> {
     let message = format!("{} can't be written", place.root);
-    said.value("writable").is_none().then_some((ErrorCode::ProjectRootNotWritable, message))
+    output.value("writable").is_none().then_some((ErrorCode::ProjectRootNotWritable, message))
 }
 
-/// One at most: without a client nothing can be said of the daemon, without a daemon nothing of Compose.
-fn engine(said: &ScriptOutput) -> Option<PreflightDefect> {
-    if said.value("docker_client").is_none() {
+/// One defect at most: without a client nothing is known of the daemon, without a daemon nothing of Compose.
+fn docker_defect(output: &ScriptOutput) -> Option<PreflightDefect> {
+    if output.value("docker_client").is_none() {
         return Some((ErrorCode::DockerMissing, "there is no docker on the server".to_owned()));
     }
-    let Some(docker) = said.value("docker") else {
+    let Some(docker) = output.value("docker") else {
         return Some((ErrorCode::DockerNotRunning, "docker is installed but its daemon doesn't answer".to_owned()));
     };
     if version(docker) < MIN_DOCKER {
         return Some((ErrorCode::DockerTooOld, format!("the server has Docker {docker}; 24 is needed")));
     }
-    let Some(compose) = said.value("compose") else {
+    let Some(compose) = output.value("compose") else {
         return Some((ErrorCode::ComposeMissing, "the server has no Docker Compose plugin".to_owned()));
     };
     (version(compose) < MIN_COMPOSE)
         .then(|| (ErrorCode::ComposeTooOld, format!("the server has Docker Compose {compose}; 2.24 is needed")))
 }
 
-fn room(said: &ScriptOutput, now: u64) -> Vec<PreflightDefect> {
+fn resource_defects(output: &ScriptOutput, now: u64) -> Vec<PreflightDefect> {
     let mut defects = Vec::new();
-    let below = |name, least| smallest(said, name).filter(|v| *v < least);
+    let below = |name, least| smallest(output, name).filter(|v| *v < least);
     if let Some(free) = below("disk_kb", MIN_DISK_KB) {
         defects.push((ErrorCode::DiskFull, format!("{} MiB are free on the server; 1 GiB is needed", free / 1024)));
     }
@@ -145,16 +145,16 @@ fn room(said: &ScriptOutput, now: u64) -> Vec<PreflightDefect> {
     if let Some(free) = below("memory_kb", MIN_MEMORY_KB) {
         defects.push((ErrorCode::MemoryLow, format!("{} MiB of memory are available; 64 are needed", free / 1024)));
     }
-    let skew = said.value("clock").and_then(|v| v.parse::<u64>().ok()).map_or(0, |clock| clock.abs_diff(now));
+    let skew = output.value("clock").and_then(|v| v.parse::<u64>().ok()).map_or(0, |clock| clock.abs_diff(now));
     if skew > MAX_SKEW_SECONDS {
         defects.push((ErrorCode::ClockSkewed, format!("the server's clock is {skew} s off")));
     }
     defects
 }
 
-/// The smallest of the numbers told under `name`; file systems without a count (`-`) tell none.
-fn smallest(said: &ScriptOutput, name: &str) -> Option<u64> {
-    said.values(name).iter().filter_map(|v| v.parse().ok()).min()
+/// The smallest of the numbers under `name`; a file system without a count has `-` there.
+fn smallest(output: &ScriptOutput, name: &str) -> Option<u64> {
+    output.values(name).iter().filter_map(|v| v.parse().ok()).min()
 }
 
 /// Major and minor, of `26.1.5+dfsg1`, `v2.24.0` and the like.
@@ -174,12 +174,12 @@ mod tests {
         docker_client present\ndocker 26.1.5+dfsg1\ncompose 2.26.1-4\nwritable yes\ndisk_kb 9000000\ninodes -\nufw inactive";
 
     fn verdict(change: impl Fn(&str) -> String) -> Result<StageReport, StageError> {
-        let mut said = ScriptOutput::default();
+        let mut output = ScriptOutput::default();
         for line in change(FIT).lines() {
-            assert_eq!(said.take("m", format!("m {line}").as_bytes()), None);
+            assert_eq!(output.take_line("m", format!("m {line}").as_bytes()), None);
         }
         let place = Place { root: "/opt/services", registry: "ghcr.io" };
-        judge(&said, &Slug::new("shop").expect("a slug"), &place, 1000)
+        judge(&output, &Slug::new("shop").expect("a slug"), &place, 1000)
     }
 
     #[test]

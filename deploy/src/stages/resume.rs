@@ -1,5 +1,6 @@
-//! Resuming: what an earlier attempt has done needn't be done again, if the server shows that it's done still. The
-//! journal says what to look for; the look is one script and one round trip for all stages.
+//! Resuming: a stage that an earlier attempt has done isn't run again, if the server proves that it's still done. The
+//! journal says what to look for; one script and one round trip are enough for all stages. Keeping the journal is the
+//! worker's task.
 
 use std::collections::BTreeMap;
 
@@ -8,41 +9,41 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value};
 use slipway_protocol::Stage;
 
-use super::compose::services;
-use crate::script::{GATE, PROJECT, Script};
+use super::compose::parse_services;
+use crate::remote::script::{GATE, PROJECT, Script};
 use crate::{Attempt, Deployer, DeploymentWork, StageError, StageReport};
 
 /// The fact by which a stage's end is recognised later.
 const PROOF: &str = "proof";
 
-/// What the journal tells of stages that are done: their facts.
+/// The stages that are done by the journal, with their facts.
 pub type CompletedStages = BTreeMap<Stage, Map<String, Value>>;
 
 impl Attempt {
-    /// Of the stages that are `done` by the journal, reports of those that the server proves to be done still. Those are
-    /// clone, env and compose, each only if those before it count; the others are cheap and run in every attempt.
+    /// Reports of those `completed` stages that the server proves to be still done. These can be clone, env and compose,
+    /// each only if those before it are proven; the others are cheap and run in every attempt.
     ///
     /// # Errors
     /// Those of the connection; then nothing is proven.
-    pub async fn resume(&mut self, done: &CompletedStages) -> Result<BTreeMap<Stage, StageReport>, StageError> {
-        if !done.contains_key(&Stage::Clone) {
+    pub async fn resume(&mut self, completed: &CompletedStages) -> Result<BTreeMap<Stage, StageReport>, StageError> {
+        if !completed.contains_key(&Stage::Clone) {
             return Ok(BTreeMap::new());
         }
-        let proof = |stage| done.get(&stage).and_then(|facts| facts.get(PROOF)).and_then(Value::as_str);
+        let proof = |stage| completed.get(&stage).and_then(|facts| facts.get(PROOF)).and_then(Value::as_str);
         let script = Script::new("resume", &[PROJECT, GATE, include_str!("../scripts/resume.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("commit", &self.work.request.repository.commit)
             .hex("env_was", proof(Stage::Env).unwrap_or_default())
             .hex("release_was", proof(Stage::Compose).unwrap_or_default());
-        let Ok(said) = self.exec(Stage::Clone, &script).await? else { return Ok(BTreeMap::new()) };
-        let proven = said.value("done").unwrap_or_default().split(' ').filter_map(|name| name.parse().ok());
+        let Ok(output) = self.exec(Stage::Clone, &script).await? else { return Ok(BTreeMap::new()) };
+        let proven = output.value("done").unwrap_or_default().split(' ').filter_map(|name| name.parse().ok());
         let reports = proven.filter_map(|stage: Stage| {
             let mut report = StageReport::of(false);
-            report.facts.clone_from(done.get(&stage)?);
+            report.facts.clone_from(completed.get(&stage)?);
             report = report.fact("resumed", true);
             if stage == Stage::Compose {
-                report.services = services(&said);
+                report.services = parse_services(&output);
             }
             Some((stage, self.redacted(report)))
         });
@@ -139,7 +140,7 @@ pub(super) mod tests {
             },
             secrets: [(VariableName::new("PAGER").expect("a name"), secret("x-7c1d"))].into(),
             github_digests: BTreeMap::new(),
-            hold: LeaseGuard::endless(1),
+            lease: LeaseGuard::endless(1),
         }
     }
 

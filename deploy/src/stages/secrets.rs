@@ -1,4 +1,5 @@
-//! Secrets: the project's deploy key on the server, and GitHub Actions secrets, so that the next push deploys itself.
+//! Secrets: the project's deploy key on the server, and GitHub Actions secrets, so that the next push deploys itself. How
+//! secrets are written is in `github::secrets`.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 use slipway_protocol::{ErrorCode, Stage};
 
-use crate::compose::FILES;
-use crate::env::dotenv;
-use crate::env::plan::REGISTRY_AUTH;
 use crate::github::secrets::MAX_VALUE_BYTES;
-use crate::keys::DeployKey;
-use crate::lines::ScriptOutput;
-use crate::quote::quote;
-use crate::script::{PROJECT, Script};
+use crate::project::compose::{FILES, REGISTRY_AUTH};
+use crate::project::env::dotenv;
+use crate::remote::output::ScriptOutput;
+use crate::remote::quote::quote;
+use crate::remote::script::{PROJECT, Script};
+use crate::secrets::keys::DeployKey;
 use crate::{Attempt, StageError, StageReport};
 
 /// Where the workflows of both template generations expect sshd.
@@ -30,8 +30,8 @@ impl Attempt {
         self.work.github_digests.get(KEY_SECRET).is_some_and(|digest| !digest.is_empty())
     }
 
-    /// Whatever becomes of it, what GitHub is known to hold then is told: what it has taken needn't be written again, and
-    /// before the first write it holds what it held.
+    /// The report, and the error as well, say what GitHub is known to hold by then: what was written isn't written again,
+    /// and what was known before the first write stays known.
     pub(crate) async fn secrets(&mut self) -> Result<StageReport, StageError> {
         let written = self.install_and_write().await;
         let digests = Some(self.work.github_digests.clone());
@@ -46,30 +46,30 @@ impl Attempt {
 
     async fn install_and_write(&mut self) -> Result<StageReport, StageError> {
         let env = self.known_env(Stage::Secrets).await?;
-        let mut key = if self.knows_deploy_key() { None } else { Some(self.new_key()?) };
-        let mut said = self.install(key.as_ref()).await?;
-        if key.is_none() && said.value("key").is_none() {
-            // Somebody took the key away, as undeploying does: nobody knows then what GitHub still holds. Whatever it is,
-            // the key that is installed now isn't its.
+        let mut key = if self.knows_deploy_key() { None } else { Some(self.generate_key()?) };
+        let mut output = self.install_key(key.as_ref()).await?;
+        if key.is_none() && output.value("key").is_none() {
+            // The key was removed from the server, as undeploying does. So it isn't known what GitHub still holds, and
+            // its key can't be the one that is installed now.
             self.work.github_digests.clear();
-            let new = self.new_key()?;
-            said = self.install(Some(&new)).await?;
+            let new = self.generate_key()?;
+            output = self.install_key(Some(&new)).await?;
             key = Some(new);
         }
-        let mut desired = self.desired(&env);
+        let mut desired = self.desired_secrets(&env);
         let new_key = key.is_some();
         if let Some(key) = key {
             desired.insert(KEY_SECRET.to_owned(), key.private);
         }
         let repository = &self.work.request.repository.name;
         let mut digests = self.work.github_digests.clone();
-        // GitHub compares no fences, so that here the clock has to do.
+        // GitHub can't compare fences, so only the lease's clock protects this.
         let writing = self.github().put_secrets(repository, &desired, &mut digests, &self.cancel);
-        let written = self.work.hold.during(writing).await;
+        let written = self.work.lease.run_while_held(writing).await;
         self.work.github_digests = digests;
         let written = written?;
         self.warn_of_ci(desired.contains_key(DOTENV_SECRET));
-        let server_changed = !said.values("changed").is_empty();
+        let server_changed = !output.values("changed").is_empty();
         let changed: Vec<_> = written.changed.into_iter().map(serde_json::Value::from).collect();
         Ok(StageReport::of(server_changed || !changed.is_empty())
             .fact("written", changed)
@@ -77,14 +77,14 @@ impl Attempt {
             .fact("new_deploy_key", new_key))
     }
 
-    /// Says why the project's own CI can't work with this server, where that's so: a secret is missing; its workflows
-    /// know no other port than 22; their actions take what follows a colon of the host for a port.
+    /// Warns where the project's own CI can't work with this server: a secret is missing, sshd isn't on port 22, which is
+    /// the only one that its workflows know, or the host is an IPv6 address, whose end their actions take for a port.
     fn warn_of_ci(&self, has_dotenv: bool) {
         let target = &self.work.target;
         if !has_dotenv {
             let line = "warning: .env is larger than what GitHub takes as a secret (48 KiB in base64): DOTENV was left as it \
                         is, and a workflow that writes .env from it must not be used";
-            self.say(Stage::Secrets, line);
+            self.report_line(Stage::Secrets, line);
         }
         if target.ssh_port.get() != SSH_PORT {
             let line = format!(
@@ -92,22 +92,22 @@ impl Attempt {
                  }}}}` to the ssh and scp steps of its workflow",
                 target.ssh_port
             );
-            self.say(Stage::Secrets, &line);
+            self.report_line(Stage::Secrets, &line);
         }
         if target.address.url_form() != target.address.as_str() {
             let line =
                 "warning: CI's job can't log in to an IPv6 address: give this server a DNS name in the inventory";
-            self.say(Stage::Secrets, line);
+            self.report_line(Stage::Secrets, line);
         }
     }
 
-    fn new_key(&self) -> Result<DeployKey, StageError> {
+    fn generate_key(&self) -> Result<DeployKey, StageError> {
         let key = DeployKey::generate(&format!("slipway:{}", self.work.request.project.slug))?;
         self.learn(&key.private);
         Ok(key)
     }
 
-    async fn install(&mut self, key: Option<&DeployKey>) -> Result<ScriptOutput, StageError> {
+    async fn install_key(&mut self, key: Option<&DeployKey>) -> Result<ScriptOutput, StageError> {
         let forced = self.forced_command();
         let line = key.map_or("", |key| key.public.trim());
         let script = Script::new("deploy key", &[PROJECT, include_str!("../scripts/deploy_key.sh")])
@@ -136,7 +136,7 @@ impl Attempt {
 
     /// The secrets that the CI of both template generations reads. Without `DOTENV` where that's larger than GitHub
     /// takes.
-    pub(crate) fn desired(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, SecretString> {
+    pub(crate) fn desired_secrets(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, SecretString> {
         let request = &self.work.request;
         let mut shared = env.clone();
         shared.remove(REGISTRY_AUTH);
@@ -182,9 +182,9 @@ mod tests {
     use super::KEY_SECRET;
     use crate::Reporter;
 
-    struct Deaf;
+    struct SilentReporter;
 
-    impl Reporter for Deaf {
+    impl Reporter for SilentReporter {
         fn line(&self, _: Stage, _: &str) {}
         fn retrying(&self, _: Stage, _: &Failure, _: Duration) {}
         fn host_key_learned(&self, _: &HostKey) {}
@@ -195,7 +195,7 @@ mod tests {
         let known = [(KEY_SECRET.to_owned(), "a digest".to_owned())].into();
         let mut work = work();
         work.github_digests.clone_from(&known);
-        let mut attempt = deployer("p").begin(work, Arc::new(Deaf), CancellationToken::new());
+        let mut attempt = deployer("p").begin(work, Arc::new(SilentReporter), CancellationToken::new());
         // Its SSH key can't be used.
         let error = attempt.run(Stage::Secrets).await.expect_err("no server to install a key on");
         assert_eq!(error.detail.github_digests, Some(known), "{error:?}");

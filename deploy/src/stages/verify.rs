@@ -1,6 +1,6 @@
-//! Verify: the project answers as told, seen from the worker. Listening, reachable and healthy are three things; a
-//! container's own health check can be green while the port isn't published. Which commit answers is a fourth, where
-//! the page says it.
+//! Verify: the project answers, seen from the worker. Listening, reachable and healthy are three things; a container's
+//! own health check can be green while the port isn't published. Which commit answers is a fourth, where the page says
+//! it: that is read in `served_commit`.
 
 use std::time::Duration;
 
@@ -8,33 +8,15 @@ use slipway_protocol::names::{CommitSha, Port, ServiceName};
 use slipway_protocol::{Allocation, ErrorCode, HealthCheck, ProjectReady, Stage};
 use tokio::time::Instant;
 
-use super::version::{ServedCommit, told};
-use crate::script::{PROJECT, Script};
+use super::served_commit::{ServedCommit, read_commit};
+use crate::remote::script::{PROJECT, Script};
 use crate::{Attempt, StageError, StageReport};
 
-/// How long one question may go unanswered.
-pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
-/// How long a project that answers, but not well, may take to change its mind.
+/// How long a project may go on answering badly before verify fails.
 pub const WARM_UP: Duration = Duration::from_secs(20);
-/// As much of a page as is read for its commit.
+/// How much of a page is read to find its commit.
 const MAX_PAGE_BYTES: usize = 64 * 1024;
-
-/// A client that follows no redirects and asks no proxy: it shall see what anybody sees.
-///
-/// # Errors
-/// `internal-error` when TLS can't be set up.
-pub(crate) fn client() -> Result<reqwest::Client, StageError> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .timeout(PROBE_TIMEOUT)
-        // Shorter, so that no connection is told from no answer.
-        .connect_timeout(PROBE_TIMEOUT / 2)
-        .build()
-        .map_err(|e| StageError::new(ErrorCode::InternalError, format!("no HTTP client: {e}")))
-}
 
 /// A page of a service, and what is expected of it.
 struct Page {
@@ -48,13 +30,13 @@ struct Page {
     check: HealthCheck,
 }
 
-enum Seen {
+enum ProbeResult {
     /// A healthy answer, and whether it names the deployed commit.
     Healthy(u16, bool),
     /// A healthy answer of this other commit.
     OtherVersion(String),
     Answers(u16),
-    /// Somebody takes the connection, and doesn't speak HTTP in time.
+    /// The connection is accepted, but no HTTP answer comes in time.
     Mute(&'static str),
     /// No connection.
     Unreachable,
@@ -69,7 +51,7 @@ impl Attempt {
         let (url, path) = (web.base.clone(), web.path.clone());
         let mut answers = Vec::new();
         for page in &pages {
-            let (status, commit_checked) = self.answer(page).await?;
+            let (status, commit_checked) = self.wait_until_healthy(page).await?;
             answers.push((page, status, commit_checked));
         }
         let services: Vec<_> = answers
@@ -94,7 +76,7 @@ impl Attempt {
     }
 
     /// Waits for a healthy answer; gives its status, and whether it named the deployed commit.
-    async fn answer(&mut self, page: &Page) -> Result<(u16, bool), StageError> {
+    async fn wait_until_healthy(&mut self, page: &Page) -> Result<(u16, bool), StageError> {
         let url = format!("{}{}", page.base, page.path);
         let configured = self.config().health_timeout;
         let own = page.check.timeout_seconds.map(|seconds| Duration::from_secs(seconds.into()));
@@ -110,37 +92,44 @@ impl Attempt {
             };
             let waited = started.elapsed();
             match seen {
-                Seen::Healthy(status, commit_checked) => return Ok((status, commit_checked)),
-                Seen::Answers(status) if waited >= until_it_agrees => {
+                ProbeResult::Healthy(status, commit_checked) => return Ok((status, commit_checked)),
+                ProbeResult::Answers(status) if waited >= until_it_agrees => {
                     let message = format!("{url} answers {status}; {} is healthy", expected(&page.check));
                     let error = StageError::new(ErrorCode::NotHealthy, message);
-                    return Err(self.put_back(Stage::Verify, error).await);
+                    return Err(self.restore_after(Stage::Verify, error).await);
                 }
-                Seen::OtherVersion(commit) if waited >= until_it_agrees => {
+                ProbeResult::OtherVersion(commit) if waited >= until_it_agrees => {
                     let message = format!("{url} answers as commit {commit}");
                     let error = StageError::new(ErrorCode::WrongVersion, message);
-                    return Err(self.put_back(Stage::Verify, error).await);
+                    return Err(self.restore_after(Stage::Verify, error).await);
                 }
-                Seen::Mute(why) if waited >= until_it_speaks => return Err(self.silent(page, Some(why)).await?),
-                Seen::Unreachable if waited >= until_it_speaks => return Err(self.silent(page, None).await?),
-                Seen::Answers(_) | Seen::OtherVersion(_) | Seen::Mute(_) | Seen::Unreachable => {
+                ProbeResult::Mute(why) if waited >= until_it_speaks => {
+                    return Err(self.explain_silence(page, Some(why)).await?);
+                }
+                ProbeResult::Unreachable if waited >= until_it_speaks => {
+                    return Err(self.explain_silence(page, None).await?);
+                }
+                ProbeResult::Answers(_)
+                | ProbeResult::OtherVersion(_)
+                | ProbeResult::Mute(_)
+                | ProbeResult::Unreachable => {
                     tokio::time::sleep(PROBE_INTERVAL).await;
                 }
             }
         }
     }
 
-    /// Tells apart a project that doesn't listen, one that listens and is `mute`, and one that the worker can't reach.
-    /// Only the last is no fault of the release.
-    async fn silent(&mut self, page: &Page, mute: Option<&str>) -> Result<StageError, StageError> {
+    /// The error for a project that doesn't listen, one that listens and is `mute`, or one that the worker can't reach.
+    /// Only the last isn't the release's fault.
+    async fn explain_silence(&mut self, page: &Page, mute: Option<&str>) -> Result<StageError, StageError> {
         let script = Script::new("listening", &[PROJECT, include_str!("../scripts/listening.sh")])
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("service", &page.service)
             .word("port", &page.port)
             .word("inner", &page.inner);
-        let said = self.exec(Stage::Verify, &script).await?;
-        let listening = said.is_ok_and(|said| said.value("listening").is_some());
+        let output = self.exec(Stage::Verify, &script).await?;
+        let listening = output.is_ok_and(|output| output.value("listening").is_some());
         let error = match mute {
             _ if !listening => {
                 let message = format!(
@@ -160,23 +149,23 @@ impl Attempt {
                 return Ok(StageError::new(ErrorCode::NotReachable, message));
             }
         };
-        Ok(self.put_back(Stage::Verify, error).await)
+        Ok(self.restore_after(Stage::Verify, error).await)
     }
 }
 
-/// What is asked of a service: the path, and what the request says about the answer.
-pub(super) fn asked_of(request: &ProjectReady, service: &str) -> (String, HealthCheck) {
+/// How a service is checked: the path to ask for, and what the request says about the answer.
+pub(super) fn health_check_of(request: &ProjectReady, service: &str) -> (String, HealthCheck) {
     let allocation = request.allocations.iter().find(|a| a.service.as_str() == service);
     let check = allocation.and_then(|a| a.health.clone()).unwrap_or_default();
-    // A backend tells its health; a frontend shows its page.
+    // A backend has a health page; a frontend is asked for its start page.
     let usual = if service == "backend" { "/health" } else { "/" };
     (check.path.as_ref().map_or(usual, |path| path.as_str()).to_owned(), check)
 }
 
-/// The web service's page first, then those of other modules that the request tells how to check.
+/// The web service's page first, then those of other modules for which the request has a check.
 fn pages(request: &ProjectReady, host: &str) -> Vec<Page> {
     let page = |allocation: &Allocation| {
-        let (path, check) = asked_of(request, allocation.service.as_str());
+        let (path, check) = health_check_of(request, allocation.service.as_str());
         Page {
             service: allocation.service.clone(),
             port: allocation.host_port,
@@ -201,16 +190,16 @@ fn expected(check: &HealthCheck) -> String {
     statuses.join(" or ")
 }
 
-async fn probe(client: &reqwest::Client, url: &str, check: &HealthCheck, commit: &CommitSha) -> Seen {
+async fn probe(client: &reqwest::Client, url: &str, check: &HealthCheck, commit: &CommitSha) -> ProbeResult {
     let mut response = match client.get(url).send().await {
         Ok(response) => response,
-        Err(e) if e.is_connect() => return Seen::Unreachable,
-        Err(e) if e.is_timeout() => return Seen::Mute("gives no answer in time"),
-        Err(_) => return Seen::Mute("what it answers isn't HTTP"),
+        Err(e) if e.is_connect() => return ProbeResult::Unreachable,
+        Err(e) if e.is_timeout() => return ProbeResult::Mute("gives no answer in time"),
+        Err(_) => return ProbeResult::Mute("what it answers isn't HTTP"),
     };
     let status = response.status().as_u16();
     if !check.accepts(status) {
-        return Seen::Answers(status);
+        return ProbeResult::Answers(status);
     }
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -219,9 +208,9 @@ async fn probe(client: &reqwest::Client, url: &str, check: &HealthCheck, commit:
             break;
         }
     }
-    match told(&body, commit) {
-        ServedCommit::Same => Seen::Healthy(status, true),
-        ServedCommit::Other(commit) => Seen::OtherVersion(commit),
-        ServedCommit::Untold => Seen::Healthy(status, false),
+    match read_commit(&body, commit) {
+        ServedCommit::Same => ProbeResult::Healthy(status, true),
+        ServedCommit::Other(commit) => ProbeResult::OtherVersion(commit),
+        ServedCommit::Unknown => ProbeResult::Healthy(status, false),
     }
 }

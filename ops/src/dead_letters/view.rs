@@ -3,7 +3,7 @@
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use slipway_deploy::retry::RetryPolicy;
+use slipway_deploy::backoff::RetryPolicy;
 use slipway_protocol::ErrorCode;
 use slipway_worker::store::{AuditFilter, DeadLetter, DeadLetterFilter, DeadLetterGroup, Replay};
 use uuid::Uuid;

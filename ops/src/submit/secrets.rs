@@ -9,7 +9,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
-use slipway_deploy::seal;
+use slipway_deploy::secrets::seal;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{SealedSecret, SecretSource};
 

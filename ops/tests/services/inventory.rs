@@ -8,7 +8,7 @@ async fn the_inventory_changes_only_what_is_given_and_keeps_keys_encrypted() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let operator = || operator(Some(&database), None);
-    let key = slipway_deploy::keys::DeployKey::generate("fleet").unwrap().private;
+    let key = slipway_deploy::secrets::keys::DeployKey::generate("fleet").unwrap().private;
     std::fs::write(path("key"), key.expose_secret()).unwrap();
     let host_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFake";
 
@@ -24,7 +24,7 @@ async fn the_inventory_changes_only_what_is_given_and_keeps_keys_encrypted() {
     let record = store.server(&"vps-1".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!((record.ssh_port.get(), record.host_key.unwrap().as_str()), (2222, host_key));
     let encrypted = record.ssh_key_enc.unwrap();
-    let opened = slipway_deploy::keys::decrypt_ssh_key(&encrypted, &dir.path().join("identity")).unwrap();
+    let opened = slipway_deploy::secrets::keys::decrypt_ssh_key(&encrypted, &dir.path().join("identity")).unwrap();
     assert_eq!(opened.expose_secret(), key.expose_secret());
     let listed = json_of(operator(), &["servers", "list"]).await;
     assert!(!listed.to_string().contains("AGE ENCRYPTED"), "{listed}");
@@ -48,7 +48,8 @@ async fn a_server_that_cannot_be_checked_says_why_and_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let operator = || operator(Some(&database), None);
     let key = dir.path().join("key");
-    std::fs::write(&key, slipway_deploy::keys::DeployKey::generate("fleet").unwrap().private.expose_secret()).unwrap();
+    std::fs::write(&key, slipway_deploy::secrets::keys::DeployKey::generate("fleet").unwrap().private.expose_secret())
+        .unwrap();
     // Taken and not listened on by anybody: a connection is refused at once.
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port().to_string();

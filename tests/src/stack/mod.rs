@@ -80,7 +80,7 @@ impl Stack {
         fs::create_dir_all(folder.join("sealing"))?;
         fs::create_dir_all(folder.join("secrets"))?;
         let key = base64::engine::general_purpose::STANDARD.encode(sealing.to_bytes());
-        let identity = slipway_deploy::keys::AgeIdentity::generate();
+        let identity = slipway_deploy::secrets::keys::AgeIdentity::generate();
         use secrecy::ExposeSecret as _;
         let files = [
             (format!("sealing/{SEALING_KEY}.key"), key),

@@ -7,7 +7,7 @@ mod scripts;
 
 use std::thread;
 
-use slipway_deploy::script::{GATE, PROJECT};
+use slipway_deploy::remote::script::{GATE, PROJECT};
 use slipway_tests::world::{TargetServer, World, WorldOptions};
 
 /// A project's containers, how many seconds the gate may wait and the whole script take, and what it's to say of which

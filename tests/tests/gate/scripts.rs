@@ -2,7 +2,7 @@
 //! was there before must be there afterwards, whole.
 
 use anyhow::Result;
-use slipway_deploy::script::{GATE, PROJECT};
+use slipway_deploy::remote::script::{GATE, PROJECT};
 use slipway_tests::world::TargetServer;
 
 const UNDEPLOY: &str = include_str!("../../../deploy/src/scripts/undeploy.sh");

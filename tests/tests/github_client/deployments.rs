@@ -22,9 +22,9 @@ async fn a_deployment_is_made_once_and_told_in_githubs_words() -> anyhow::Result
     let other = DeploymentId(uuid::Uuid::new_v4());
     assert_ne!(client.create_deployment(&shop(), &commit, "vps-1", other, true).await?, number, "that one is another");
 
-    client.tell_deployment(&shop(), number, GithubDeploymentState::InProgress, "at it", None).await?;
+    client.add_deployment_status(&shop(), number, GithubDeploymentState::InProgress, "at it", None).await?;
     let url = "http://[fd18::10]:8080";
-    client.tell_deployment(&shop(), number, GithubDeploymentState::Success, "done", Some(url)).await?;
+    client.add_deployment_status(&shop(), number, GithubDeploymentState::Success, "done", Some(url)).await?;
     let deployments = world.github.deployments(SHOP);
     assert_eq!(deployments.len(), 2);
     assert_eq!((&deployments[0].sha[..], &deployments[0].environment[..]), (commit.as_str(), "vps-1"));

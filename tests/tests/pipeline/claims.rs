@@ -29,7 +29,7 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_from_t
              chmod 755 /usr/local/bin/docker; touch /run/hold")
         .unwrap();
     let of = |fence| DeploymentWork {
-        hold: LeaseGuard::endless(fence),
+        lease: LeaseGuard::endless(fence),
         ..scene.work(&sample, &commit, "shop", &BTreeMap::new())
     };
     let (deployer, heard) = (scene.deployer.clone(), scene.heard.clone());
@@ -67,7 +67,7 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_from_t
             for stage in [Stage::Clone, Stage::Env, Stage::Compose, Stage::Firewall, Stage::Secrets] {
                 assert_eq!(zombie.run(stage).await.unwrap_err().code, ErrorCode::StaleFence, "{stage}");
             }
-            let settled = zombie.settle(false, CancellationToken::new()).await;
+            let settled = zombie.restore_previous(false, CancellationToken::new()).await;
             assert!(matches!(&settled, RestoreOutcome::Unknown(e) if e.code == ErrorCode::StaleFence), "{settled:?}");
             assert_eq!(server.sh(&all).unwrap(), before);
 
@@ -153,7 +153,7 @@ fn what_is_done_and_still_so_is_resumed_and_what_a_failure_touched_is_put_back()
             );
         }
         assert_eq!(attempt.run(Stage::Compose).await.unwrap_err().code, ErrorCode::ImageNotFound);
-        attempt.settle(true, CancellationToken::new()).await
+        attempt.restore_previous(true, CancellationToken::new()).await
     };
     let settled = scene.world.block_on(fail).unwrap();
     assert!(settled.serving().is_some_and(|serving| serving.proven), "{settled:?}");

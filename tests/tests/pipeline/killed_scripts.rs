@@ -91,7 +91,7 @@ fn stage(scene: &AttemptScene, stage: Stage, work: DeploymentWork) -> Result<(),
 fn put_back(scene: &AttemptScene, work: &DeploymentWork) -> Result<(), String> {
     let settle = async || {
         let mut attempt = scene.deployer.begin(work.clone(), scene.heard.clone(), CancellationToken::new());
-        let settled = attempt.settle(true, CancellationToken::new()).await;
+        let settled = attempt.restore_previous(true, CancellationToken::new()).await;
         attempt.close().await;
         settled
     };
@@ -100,7 +100,7 @@ fn put_back(scene: &AttemptScene, work: &DeploymentWork) -> Result<(), String> {
         settled => settled,
     };
     let settled = scene.world.block_on(again()).map_err(|e| format!("{e:#}"))?;
-    settled.is_settled().then_some(()).ok_or_else(|| format!("{settled:?}"))
+    settled.is_complete().then_some(()).ok_or_else(|| format!("{settled:?}"))
 }
 
 const README: [&str; 2] = ["one\n", "two\n"];

@@ -157,7 +157,7 @@ impl AttemptScene {
             secrets: [(VariableName::new("TELEGRAM_BOT_TOKEN").unwrap(), SecretString::from(BOT_TOKEN.to_owned()))]
                 .into(),
             github_digests: digests.clone(),
-            hold: LeaseGuard::endless(1),
+            lease: LeaseGuard::endless(1),
         }
     }
 

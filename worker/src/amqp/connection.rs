@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use lapin::tcp::OwnedTLSConfig;
 use lapin::{Channel, Connection, ConnectionProperties, Event};
 use secrecy::{ExposeSecret as _, SecretString};
-use slipway_deploy::retry::RetryPolicy;
+use slipway_deploy::backoff::RetryPolicy;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use slipway_deploy::DeployerConfig;
-use slipway_deploy::retry::{Deadlines, RetryPolicy};
+use slipway_deploy::backoff::RetryPolicy;
+use slipway_deploy::bounds::Deadlines;
 
 use crate::scheduler::Limits;
 pub use files::SealingKeys;

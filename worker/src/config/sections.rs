@@ -1,6 +1,7 @@
 //! The configuration section by section: what its variables say together.
 
-use slipway_deploy::retry::{Deadlines, RetryPolicy};
+use slipway_deploy::backoff::RetryPolicy;
+use slipway_deploy::bounds::Deadlines;
 use slipway_deploy::{DeployerConfig, GithubCredential, RegistryCredential};
 
 use super::reader::VariableReader;

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use slipway_deploy::retry::RetryPolicy;
+use slipway_deploy::backoff::RetryPolicy;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use slipway_deploy::StageError;
-use slipway_deploy::retry::Deadlines;
+use slipway_deploy::bounds::Deadlines;
 use slipway_protocol::{CloudEvent, ErrorCode, ProjectReady};
 
 use crate::store::DeploymentHistory;

@@ -107,7 +107,7 @@ impl RunningAttempt<'_> {
             Ok(settled) => settled,
             Err(cut) => return self.cut_short(cut).await,
         };
-        let error = settled.told_in(error);
+        let error = settled.add_to(error);
         let (failure, missing_secret) = (error.failure(stage), error.missing_secret);
         self.finish(DeploymentEnd::Failed { failure, missing_secret, reason }).await
     }

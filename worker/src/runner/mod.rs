@@ -14,7 +14,8 @@ mod stages;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_deploy::retry::{Deadlines, RetryPolicy};
+use slipway_deploy::backoff::RetryPolicy;
+use slipway_deploy::bounds::Deadlines;
 use slipway_protocol::Outcome;
 use tokio::sync::watch;
 use tokio::task::JoinSet;

@@ -40,7 +40,7 @@ pub trait PipelineAttempt: Send {
     ) -> Future<'a, Result<BTreeMap<Stage, StageReport>, StageError>> {
         Box::pin(std::future::ready(Ok(BTreeMap::new())))
     }
-    /// Puts back what the deployment has touched; see [`slipway_deploy::Attempt::settle`]. Nothing, unless the attempt
+    /// Puts back what the deployment has touched; see [`slipway_deploy::Attempt::restore_previous`]. Nothing, unless the attempt
     /// touches something.
     fn settle(&mut self, _keep: bool, _cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
         Box::pin(std::future::ready(RestoreOutcome::Nothing))
@@ -79,7 +79,7 @@ impl PipelineAttempt for slipway_deploy::Attempt {
     }
 
     fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
-        Box::pin(Self::settle(self, keep, cancel))
+        Box::pin(Self::restore_previous(self, keep, cancel))
     }
 
     fn round_trips(&self) -> u32 {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use slipway_deploy::retry::RetryPolicy;
+use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::{RestoreOutcome, StageError};
 use slipway_protocol::ErrorCode;
 use tokio_util::sync::CancellationToken;
@@ -28,9 +28,9 @@ impl RunningAttempt<'_> {
             return Err(AttemptEnd::Lost);
         }
         self.seen.round_trips = self.pipeline.as_ref().map(|begun| begun.attempt.round_trips());
-        self.seen.settled = settled.is_settled();
+        self.seen.settled = settled.is_complete();
         self.unsettled = !self.seen.settled;
-        if let Some(words) = settled.words() {
+        if let Some(words) = settled.describe() {
             tracing::info!("{words}");
         }
         self.seen.serving = settled.serving().or(self.seen.serving.take());
@@ -52,7 +52,7 @@ impl RunningAttempt<'_> {
             settled = &mut settling => return Ok(settled),
             () = stop.cancelled() => Ok(RestoreOutcome::Unknown(mistrust())),
             () = runner.drain.overdue(Duration::ZERO) => Err(AttemptEnd::Drained),
-            () = tokio::time::sleep(runner.settings.deadlines.settle) => {
+            () = tokio::time::sleep(runner.settings.deadlines.restore) => {
                 Ok(RestoreOutcome::Unknown(StageError::new(ErrorCode::DeadlineExceeded, "it took too long")))
             }
         };
@@ -69,7 +69,7 @@ async fn patiently(attempt: &mut dyn PipelineAttempt, keep: bool, stop: &Cancell
         let settled = attempt.settle(keep, stop.clone()).await;
         let RestoreOutcome::Unknown(error) = &settled else { return settled };
         let away = error.code.is_connection_failure() && !stop.is_cancelled();
-        let Some(delay) = RetryPolicy::PUT_BACK.delay(tried).filter(|_| away) else { return settled };
+        let Some(delay) = RetryPolicy::RESTORE.delay(tried).filter(|_| away) else { return settled };
         tracing::warn!(error.type = error.code.as_str(), "not put back yet, and tried again: {}", error.message);
         tokio::select! {
             () = tokio::time::sleep(delay) => {}

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use slipway_deploy::retry::RetryPolicy;
+use slipway_deploy::backoff::RetryPolicy;
 
 /// Connection failures in a row, of any deployments, that open a server's circuit.
 pub const FAILURES: u32 = 3;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use slipway_deploy::StageError;
-use slipway_deploy::retry::RetryPolicy;
+use slipway_deploy::backoff::RetryPolicy;
 
 /// How often a deployment may be interrupted by workers that stop or die before it's given up.
 pub const MAX_INTERRUPTIONS: u32 = 10;

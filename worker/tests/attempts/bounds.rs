@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_deploy::StageError;
-use slipway_deploy::retry::Deadlines;
+use slipway_deploy::bounds::Deadlines;
 use slipway_protocol::{Change, ErrorCode, Stage};
 use slipway_worker::store::State;
 use tokio::sync::Notify;

@@ -91,7 +91,7 @@ async fn a_stale_fence_is_a_lost_lease_only_if_the_database_says_so() {
     let mut outside = TestClient::new(&amqp).await;
     let refused = || StageError::new(ErrorCode::StaleFence, "claim 9 has acted on the project");
     let pipeline = ScriptedStages::new(move |call| async move {
-        assert!(call.work.hold.is_sure() && call.work.hold.fence() > 1_700_000_000, "epoch seconds at least");
+        assert!(call.work.lease.is_sure() && call.work.lease.fence() > 1_700_000_000, "epoch seconds at least");
         if call.stage == Stage::Clone { Err(refused()) } else { Ok(report(Change::Unchanged)) }
     });
     let worker = TestWorker::start(store.clone(), &amqp, pipeline, WorkerOptions::default());

@@ -3,8 +3,8 @@
 
 use std::sync::Mutex;
 
-use slipway_deploy::seal;
-use slipway_deploy::seal::KeyRing;
+use slipway_deploy::secrets::seal;
+use slipway_deploy::secrets::seal::KeyRing;
 use slipway_protocol::{ErrorCode, topology};
 use slipway_worker::credentials::Credentials;
 

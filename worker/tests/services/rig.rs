@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
-use slipway_deploy::retry::{Deadlines, RetryPolicy};
+use slipway_deploy::backoff::RetryPolicy;
+use slipway_deploy::bounds::Deadlines;
 use slipway_protocol::CONTENT_TYPE;
 use slipway_worker::amqp::{self, BrokerConnection, Publisher, Subscription};
 use slipway_worker::credentials::Credentials;

@@ -88,7 +88,7 @@ impl Scene {
             slug: self.work.request.project.slug.to_string(),
             deployment: self.work.deployment,
             stage,
-            fence: i64::try_from(self.work.hold.fence()).unwrap_or(i64::MAX),
+            fence: i64::try_from(self.work.lease.fence()).unwrap_or(i64::MAX),
         }
     }
 

@@ -1,0 +1,238 @@
+//! An attempt: one deployment, one SSH connection, the stages one by one. What a stage does is in `stages`, and how a
+//! script is run in `exec`; when an attempt begins and what is stored of it is decided by the worker.
+
+pub(crate) mod deployer;
+pub(crate) mod error;
+mod exec;
+pub(crate) mod lease_guard;
+pub(crate) mod work;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use slipway_protocol::{Action, ErrorCode, Stage};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::RetryPolicy;
+use crate::github::GithubClient;
+use crate::project::registry::RegistryClient;
+use crate::remote::places::{HttpsUrl, RegistryHost};
+use crate::remote::ssh::Session;
+use crate::secrets::redact::Redactor;
+use crate::{
+    Deployer, DeployerConfig, DeploymentWork, GithubCredential, RemotePath, Reporter, StageError, StageReport,
+};
+
+/// How long a script needs at most to report its result.
+const REPORT_TIME: Duration = Duration::from_secs(30);
+
+impl Deployer {
+    /// Begins an attempt; the SSH connection is made by the first stage that needs it. `cancel` ends the running
+    /// remote command, with its process group.
+    #[must_use]
+    pub fn begin(&self, work: DeploymentWork, reporter: Arc<dyn Reporter>, cancel: CancellationToken) -> Attempt {
+        let redactor = Redactor::default();
+        for secret in work.secrets.values().chain([&work.target.ssh_key]) {
+            redactor.learn(secret);
+        }
+        if let GithubCredential::Token(token) = &self.config.github {
+            redactor.learn(token);
+        }
+        if let Some(credential) = &self.config.registry {
+            redactor.learn(&credential.password);
+        }
+        redactor.learn(&self.config.digest_key);
+        Attempt {
+            deployer: self.clone(),
+            work,
+            reporter,
+            cancel,
+            redactor,
+            session: None,
+            round_trips: 0,
+            env_on_server: None,
+            layer: None,
+            restored: false,
+        }
+    }
+}
+
+/// One attempt of one deployment.
+pub struct Attempt {
+    deployer: Deployer,
+    pub(crate) work: DeploymentWork,
+    reporter: Arc<dyn Reporter>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) redactor: Redactor,
+    session: Option<Session>,
+    round_trips: u32,
+    /// The variables in `.env` on the server, once they are known.
+    pub(crate) env_on_server: Option<BTreeMap<String, String>>,
+    /// A directory that takes all writes to the project when nothing must change (a plan).
+    pub(crate) layer: Option<RemotePath>,
+    /// Whether the previous release has been restored.
+    pub(crate) restored: bool,
+}
+
+impl Attempt {
+    /// Runs one stage, with its in-stage retries; its span is the caller's. Stages are run in the order of
+    /// [`Action::stages`]; a stage that was done by an earlier attempt may be left out.
+    ///
+    /// # Errors
+    /// A redacted [`StageError`]; the code's class says whether another attempt can help.
+    pub async fn run(&mut self, stage: Stage) -> Result<StageReport, StageError> {
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let error = match self.run_once(stage).await {
+                Ok(report) => return Ok(self.redacted(report)),
+                Err(error) => self.redacted_error(error),
+            };
+            if error.code == ErrorCode::ServerConnectionLost {
+                self.drop_session();
+            }
+            let Some(delay) = self.retry_delay(&error, tried) else {
+                let error = self.after_failure(stage, error).await;
+                return Err(self.redacted_error(error));
+            };
+            self.reporter.retrying(stage, &error.failure(Some(stage)), delay);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = self.cancel.cancelled() => return Err(error),
+            }
+        }
+    }
+
+    async fn run_once(&mut self, stage: Stage) -> Result<StageReport, StageError> {
+        match self.work.action {
+            Action::Stop => return self.stop().await,
+            Action::Start if stage == Stage::Compose => return self.start().await,
+            Action::Undeploy => return self.undeploy(stage).await,
+            Action::Deploy | Action::Rollback | Action::Start | Action::Cancel => {}
+        }
+        match stage {
+            Stage::Preflight => self.preflight().await,
+            Stage::Clone => self.clone_commit().await,
+            Stage::Env => self.env().await,
+            Stage::Compose => self.compose().await,
+            Stage::Firewall => self.firewall().await,
+            Stage::Verify => self.verify().await,
+            Stage::Secrets => {
+                let report = self.secrets().await?;
+                Ok(self.after_success(report).await)
+            }
+        }
+    }
+
+    /// The delay before another try within the stage: for short faults only. An image that CI hasn't pushed yet and a
+    /// rate limit take longer: they are left to the next attempt. So is GitHub's API, since its client has tried three
+    /// times already: `github::retry`.
+    fn retry_delay(&self, error: &StageError, tried: u32) -> Option<Duration> {
+        let short = matches!(
+            error.code,
+            ErrorCode::ServerConnectionLost
+                | ErrorCode::GitUnavailable
+                | ErrorCode::RegistryUnavailable
+                | ErrorCode::PullFailed
+                | ErrorCode::GithubUnavailable
+        );
+        if !short || self.cancel.is_cancelled() || error.retry_after.is_some() {
+            return None;
+        }
+        RetryPolicy::IN_STAGE.delay(tried)
+    }
+
+    /// Sequential round trips over SSH so far, the ones of the handshake included.
+    #[must_use]
+    pub fn round_trips(&self) -> u32 {
+        self.round_trips + self.session.as_ref().map_or(0, Session::round_trips)
+    }
+
+    /// Closes the connection.
+    pub async fn close(mut self) {
+        if let Some(session) = self.session.take() {
+            session.close().await;
+        }
+    }
+
+    pub(crate) fn drop_session(&mut self) {
+        self.round_trips = self.round_trips();
+        self.session = None;
+    }
+
+    pub(crate) fn config(&self) -> &DeployerConfig {
+        &self.deployer.config
+    }
+
+    /// How long a script may take to reach its result, in seconds: less than the time after which it's killed.
+    pub(crate) fn script_limit(&self) -> u64 {
+        let all = self.config().command_timeout;
+        (all - (all / 4).min(REPORT_TIME)).as_secs()
+    }
+
+    /// Whether there is a connection to the server that isn't known to be broken.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.session.is_some()
+    }
+
+    pub(crate) fn registry(&self) -> &RegistryClient {
+        &self.deployer.registry
+    }
+
+    pub(crate) fn github(&self) -> &GithubClient {
+        &self.deployer.github
+    }
+
+    pub(crate) fn probe(&self) -> &reqwest::Client {
+        &self.deployer.probe
+    }
+
+    pub(crate) fn root(&self) -> &RemotePath {
+        &self.deployer.root
+    }
+
+    pub(crate) fn git_url(&self) -> &HttpsUrl {
+        &self.deployer.git_url
+    }
+
+    pub(crate) fn image_registry(&self) -> &RegistryHost {
+        &self.deployer.image_registry
+    }
+
+    /// Waits for `work`, which runs nothing on the server, unless the attempt is cancelled first.
+    pub(crate) async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T, StageError>>,
+    ) -> Result<T, StageError> {
+        let cancelled = || Err(StageError::new(ErrorCode::DeadlineExceeded, "the attempt was cancelled"));
+        self.cancel.run_until_cancelled(work).await.unwrap_or_else(cancelled)
+    }
+
+    /// Adds a secret to those that are masked from now on.
+    pub(crate) fn learn(&self, secret: &SecretString) {
+        self.redactor.learn(secret);
+    }
+
+    /// Reports a line of our own, beside those that programs on the server print.
+    pub(crate) fn report_line(&self, stage: Stage, line: &str) {
+        self.reporter.line(stage, &self.redactor.clean(line));
+    }
+
+    pub(crate) fn redacted(&self, mut report: StageReport) -> StageReport {
+        if let serde_json::Value::Object(facts) = self.redactor.clean_json(serde_json::Value::Object(report.facts)) {
+            report.facts = facts;
+        } else {
+            report.facts = serde_json::Map::new();
+        }
+        report
+    }
+
+    pub(crate) fn redacted_error(&self, mut error: StageError) -> StageError {
+        error.message = self.redactor.clean(&error.message);
+        error.detail.secret_description = error.detail.secret_description.map(|text| self.redactor.clean(&text));
+        error.tail = error.tail.iter().map(|line| self.redactor.clean(line)).collect();
+        error
+    }
+}

@@ -1,0 +1,95 @@
+//! What a plan says. How it's found out is in `rehearsal` and `services`.
+
+use serde::Serialize;
+
+/// What a deployment would change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeploymentPlan {
+    /// The commit that serves now; none where nothing does.
+    pub from: Option<String>,
+    /// The commit that would be deployed.
+    pub to: String,
+    /// Git's summary of the difference between the two.
+    pub files: Option<String>,
+    /// The variables of `.env` that would differ, without values.
+    pub variables: Vec<VariableDifference>,
+    /// Lines of the override file, as a difference: `-` goes, `+` comes.
+    pub overrides: Vec<String>,
+    /// Every service, by name.
+    pub services: Vec<ServicePlan>,
+    /// Ports whose ufw rule would be added.
+    pub open: Vec<u16>,
+    /// Ports whose ufw rule would be removed.
+    pub close: Vec<u16>,
+    /// GitHub Actions secrets that would be written.
+    pub secrets: Vec<String>,
+    /// Whether the project would get a new deploy key.
+    pub new_deploy_key: bool,
+}
+
+impl DeploymentPlan {
+    /// Whether nothing would change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.from.as_ref() == Some(&self.to)
+            && self.variables.is_empty()
+            && self.overrides.is_empty()
+            && self.services.iter().all(|s| s.action == ContainerAction::Keep)
+            && self.open.is_empty()
+            && self.close.is_empty()
+            && self.secrets.is_empty()
+            && !self.new_deploy_key
+    }
+}
+
+/// A variable that would differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VariableDifference {
+    /// The variable's name.
+    pub name: String,
+    /// How it would differ.
+    pub change: VariableChange,
+}
+
+/// How something would differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VariableChange {
+    /// It isn't there yet.
+    Added,
+    /// It's there with another value.
+    Changed,
+    /// It would go.
+    Removed,
+}
+
+/// What would become of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServicePlan {
+    /// The service's name.
+    pub service: String,
+    /// What would be done.
+    pub action: ContainerAction,
+    /// The image of its container now.
+    pub from: Option<String>,
+    /// The image that it would have.
+    pub to: Option<String>,
+    /// Whether that image would be pulled first.
+    pub pull: bool,
+}
+
+/// What would be done with a service's container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerAction {
+    /// It stays as it is.
+    Keep,
+    /// It's made.
+    Create,
+    /// It's replaced.
+    Recreate,
+    /// It's there and would be started.
+    Start,
+    /// It would go: the project doesn't have this service any more.
+    Remove,
+}

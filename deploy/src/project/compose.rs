@@ -1,0 +1,167 @@
+//! The project as Docker Compose sees it, and the override file that makes it fit for a server: host ports, profiles,
+//! replicas, restart policy, labels. How compose is called is decided by the
+//! scripts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+use slipway_protocol::names::ServiceName;
+use slipway_protocol::{DeploymentId, ErrorCode, ProjectReady};
+
+use crate::StageError;
+
+/// The variable that lets the project's own deploy key pull private images; containers get it empty.
+pub const REGISTRY_AUTH: &str = "SLIPWAY_REGISTRY_AUTH";
+/// The override file, relative to the project's directory.
+pub const OVERRIDE: &str = "infra/compose.slipway.yml";
+/// All compose files in the order in which they are given to compose.
+pub const FILES: [&str; 3] = ["infra/compose.base.yml", "infra/compose.prod.yml", OVERRIDE];
+
+/// The output of `compose config --no-interpolate --format json`, as far as it matters here.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ComposeProject {
+    #[serde(default)]
+    services: BTreeMap<String, Service>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Service {
+    profiles: Option<Vec<String>>,
+    restart: Option<String>,
+    deploy: Option<Deploy>,
+    depends_on: Option<BTreeMap<String, Dependency>>,
+    env_file: Option<Vec<EnvFile>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Deploy {
+    restart_policy: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Dependency {
+    condition: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum EnvFile {
+    Path(String),
+    Entry { path: String },
+}
+
+impl ComposeProject {
+    /// Reads compose's JSON.
+    ///
+    /// # Errors
+    /// `compose-invalid` when it isn't what compose prints.
+    pub fn parse(json: &[u8]) -> Result<Self, StageError> {
+        serde_json::from_slice(json)
+            .map_err(|e| StageError::new(ErrorCode::ComposeInvalid, format!("compose's own view of the project: {e}")))
+    }
+
+    /// Whether there is a service of this name.
+    #[must_use]
+    pub fn has(&self, service: &str) -> bool {
+        self.services.contains_key(service)
+    }
+
+    /// Whether a service reads a file of this name besides `.env`.
+    #[must_use]
+    pub fn reads(&self, file: &str) -> bool {
+        let files = self.services.values().filter_map(|s| s.env_file.as_ref()).flatten();
+        files
+            .map(|f| match f {
+                EnvFile::Path(path) | EnvFile::Entry { path } => path,
+            })
+            .any(|path| path.rsplit('/').next() == Some(file))
+    }
+
+    /// Checks that every module and the web service exist.
+    ///
+    /// # Errors
+    /// `service-missing` names the first that doesn't.
+    pub fn check(&self, request: &ProjectReady) -> Result<(), StageError> {
+        match request.modules.iter().find(|m| !self.has(m.as_str())) {
+            None => Ok(()),
+            Some(module) => Err(StageError::new(
+                ErrorCode::ServiceMissing,
+                format!("the compose files define no service {module}, which the event lists as a module"),
+            )),
+        }
+    }
+
+    /// Services that others wait for until they have exited with success: they run once and aren't restarted.
+    fn one_shots(&self) -> BTreeSet<&str> {
+        let dependencies = self.services.values().filter_map(|s| s.depends_on.as_ref()).flatten();
+        let done = dependencies.filter(|(_, d)| d.condition == "service_completed_successfully");
+        done.map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+/// The override file of a deployment. `!override` replaces where compose would append, `!reset` removes; scalars are
+/// JSON strings, which YAML reads alike.
+#[must_use]
+pub fn render_override(request: &ProjectReady, project: &ComposeProject, deployment: DeploymentId) -> String {
+    let mut text = String::from("# Written by Slipway at every deployment; changes are lost.\nservices:\n");
+    let one_shots = project.one_shots();
+    for (name, service) in &project.services {
+        let Ok(name) = ServiceName::new(name.clone()) else { continue };
+        let _ = writeln!(text, "  {name}:");
+        let module = request.modules.contains(&name);
+        if module {
+            module_keys(&mut text, request, &name, service);
+        }
+        let once = one_shots.contains(name.as_str()) || service.restart.as_deref() == Some("no");
+        let managed = service.restart.is_some() || service.deploy.as_ref().is_some_and(|d| d.restart_policy.is_some());
+        let restart = !once && (module || managed);
+        if restart {
+            text.push_str("    restart: unless-stopped\n");
+        }
+        if restart || module {
+            text.push_str("    deploy:\n");
+        }
+        if module {
+            text.push_str("      replicas: 1\n");
+        }
+        if restart {
+            text.push_str("      restart_policy: !reset null\n");
+        }
+        let _ = writeln!(text, "    environment:\n      {REGISTRY_AUTH}: \"\"");
+        let _ = writeln!(text, "    labels:\n      slipway.project: {}", scalar(request.project.slug.as_str()));
+        // Not on databases: a label that changes would recreate them at every release.
+        if module {
+            let _ = writeln!(text, "      slipway.commit: {}", scalar(request.repository.commit.as_str()));
+            let _ = writeln!(text, "      {DEPLOYMENT_LABEL}: {}", scalar(&deployment.to_string()));
+        }
+    }
+    text
+}
+
+const DEPLOYMENT_LABEL: &str = "slipway.deployment";
+
+/// Ports and profiles of a module.
+fn module_keys(text: &mut String, request: &ProjectReady, name: &ServiceName, service: &Service) {
+    if let Some(allocation) = request.allocations.iter().find(|a| a.service == *name) {
+        let published = format!("{}:{}", allocation.host_port, allocation.container_port);
+        let _ = writeln!(text, "    ports: !override\n      - {}", scalar(&published));
+    }
+    if service.profiles.as_ref().is_some_and(|p| !p.is_empty()) {
+        text.push_str("    profiles: !reset []\n");
+    }
+}
+
+fn scalar(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The deployment that an override file was written by. A deployment that changes nothing keeps that label, or else
+/// it would recreate every container for the label's sake.
+#[must_use]
+pub fn deployment_of(text: &str) -> Option<DeploymentId> {
+    let line = text.lines().find_map(|l| l.trim().strip_prefix(DEPLOYMENT_LABEL)?.strip_prefix(": "))?;
+    line.trim_matches('"').parse().ok()
+}

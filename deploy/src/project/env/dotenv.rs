@@ -1,0 +1,128 @@
+//! The `.env` format, as Docker Compose reads it: rendering any value so that it comes back unchanged, and parsing a
+//! file that Slipway, a person or CI has left on the server. Which values belong in it is [`super::plan`]'s job.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// First line of every file that Slipway writes.
+const HEADER: &str = "# Written by Slipway. Values that you add or change here are kept at the next deployment.\n";
+
+/// Renders variables, sorted by name. Every value is in double quotes, with `\`, `"`, `$` and line ends escaped:
+/// the one form that comes back from compose unchanged for all values.
+#[must_use]
+pub fn render(variables: &BTreeMap<String, String>) -> String {
+    let mut text = HEADER.to_owned();
+    for (name, value) in variables {
+        let _ = writeln!(text, "{name}=\"{}\"", escaped(value));
+    }
+    text
+}
+
+fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len() + 8);
+    for c in value.chars() {
+        match c {
+            '\\' | '"' | '$' => text.extend(['\\', c]),
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// Parses a file. Lines that make no sense to compose either are skipped: they are lost on the next write.
+#[must_use]
+pub fn parse(text: &str) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        let entry = line.trim_start().trim_start_matches("export ").trim_start();
+        let assignment = entry.split_once('=').map(|(name, value)| (name.trim(), value.trim_start()));
+        let Some((name, value)) = assignment.filter(|(name, _)| is_name(name)) else {
+            rest = after;
+            continue;
+        };
+        let from = line.len() - value.len();
+        let (value, used) = match value.chars().next() {
+            Some(quote @ ('"' | '\'')) => quoted(&rest[from + 1..], quote),
+            _ => (bare(value), value.len()),
+        };
+        variables.insert(name.to_owned(), value);
+        let end = (from + used).min(rest.len());
+        rest = rest[end..].split_once('\n').map_or("", |(_, after)| after);
+    }
+    variables
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.' || b == b'-')
+}
+
+/// An unquoted value ends at a comment.
+fn bare(value: &str) -> String {
+    let end = value.find(" #").unwrap_or(value.len());
+    value[..end].trim_end().to_owned()
+}
+
+/// A quoted value, which may span lines, and how much of `text` (after the opening quote) it takes, both quotes
+/// counted.
+fn quoted(text: &str, quote: char) -> (String, usize) {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        if c == quote {
+            return (value, at + 2);
+        }
+        if c != '\\' {
+            value.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some((_, 'n')) if quote == '"' => value.push('\n'),
+            Some((_, 'r')) if quote == '"' => value.push('\r'),
+            Some((_, 't')) if quote == '"' => value.push('\t'),
+            Some((_, c @ ('\\' | '"' | '$'))) if quote == '"' => value.push(c),
+            Some((_, c)) => value.extend(['\\', c]),
+            None => value.push('\\'),
+        }
+    }
+    (value, text.len() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_rendered_is_parsed_unchanged(
+            variables in prop::collection::btree_map("[A-Z_][A-Z0-9_]{0,12}", "[^\\x00]{0,60}", 0..12)
+        ) {
+            prop_assert_eq!(parse(&render(&variables)), variables);
+        }
+
+        #[test]
+        fn no_file_makes_the_parser_panic(text in "\\PC{0,80}|([A-Z]=['\"\\\\$# a\\n]{0,12}\\n?){0,6}") {
+            let _ = parse(&text);
+        }
+    }
+
+    #[test]
+    fn a_file_by_hand_is_understood() {
+        let text = "# comment\n\nA=1\nexport B = two words # comment\nC='single \\ $x'\nD=\"a\\\"b\\n\" # x\nE=\nbad line\nF=\"two\nlines\"\nG=x";
+        let read = parse(text);
+        let expected = [
+            ("A", "1"),
+            ("B", "two words"),
+            ("C", "single \\ $x"),
+            ("D", "a\"b\n"),
+            ("E", ""),
+            ("F", "two\nlines"),
+            ("G", "x"),
+        ];
+        assert_eq!(read, expected.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
+    }
+}

@@ -1,0 +1,8 @@
+//! The project's environment: which variables it gets and from where ([`plan`]), and how the file is written
+//! ([`dotenv`]). How the file gets onto the server is decided in `stages::env`.
+
+mod database;
+pub(crate) mod describe;
+pub(crate) mod dotenv;
+pub(crate) mod plan;
+pub(crate) mod variables;

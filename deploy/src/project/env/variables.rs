@@ -1,0 +1,143 @@
+//! The variables of a project's `.env`, each with where its value comes from. Which value a variable gets is decided in
+//! `plan`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use secrecy::SecretString;
+use slipway_protocol::names::VariableName;
+use slipway_protocol::{ErrorCode, ProjectReady};
+
+use crate::project::compose::ComposeProject;
+use crate::{RegistryCredential, StageError};
+
+/// Length of generated values: 32 letters and digits are 190 bits.
+const GENERATED_LENGTH: usize = 32;
+
+/// Where a variable's value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// A plain variable of the event.
+    Given,
+    /// A secret of the event.
+    Sealed,
+    /// An allocated port.
+    Allocation,
+    /// What this release is made of: image tags.
+    Release,
+    /// It was in the server's `.env` already.
+    Kept,
+    /// It follows from the event or the compose files.
+    Derived,
+    /// It was drawn at random, just now.
+    Generated,
+}
+
+impl Origin {
+    /// The name, as in events and tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Sealed => "sealed",
+            Self::Allocation => "allocation",
+            Self::Release => "release",
+            Self::Kept => "kept",
+            Self::Derived => "derived",
+            Self::Generated => "generated",
+        }
+    }
+}
+
+/// A variable as `compose config --variables` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComposeVariable {
+    pub name: String,
+    /// Whether compose refuses to go on without it.
+    pub required: bool,
+}
+
+/// What the plan is made from.
+pub struct EnvInputs<'a> {
+    /// The event.
+    pub request: &'a ProjectReady,
+    /// Its opened secrets.
+    pub secrets: &'a BTreeMap<VariableName, SecretString>,
+    /// The variables on the server.
+    pub kept: &'a BTreeMap<String, String>,
+    /// The variables in the compose files.
+    pub asked: &'a [ComposeVariable],
+    /// The compose files.
+    pub project: &'a ComposeProject,
+    /// The image of each variable that [`super::plan::image_variables`] names.
+    pub images: &'a BTreeMap<String, String>,
+    /// The credential for it.
+    pub registry: Option<&'a RegistryCredential>,
+    /// Whether the database's volume exists: then its password can't be chosen any more.
+    pub database_exists: bool,
+}
+
+/// The variables with their origins.
+#[derive(Default)]
+pub struct EnvPlan {
+    pub(super) variables: BTreeMap<String, (String, Origin)>,
+}
+
+impl EnvPlan {
+    /// Names and values.
+    #[must_use]
+    pub fn values(&self) -> BTreeMap<String, String> {
+        self.variables.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect()
+    }
+
+    /// Names of all variables by their origin, never values.
+    #[must_use]
+    pub fn origins(&self) -> BTreeMap<&'static str, Vec<&str>> {
+        let mut origins = BTreeMap::<_, Vec<_>>::new();
+        for (name, (_, origin)) in &self.variables {
+            origins.entry(origin.as_str()).or_default().push(name.as_str());
+        }
+        origins
+    }
+
+    /// Names of the variables that are secrets by their way here: sealed now, or `earlier` and kept since.
+    #[must_use]
+    pub fn sealed(&self, earlier: &BTreeSet<String>) -> BTreeSet<String> {
+        let is_sealed = |(name, (_, origin)): &(&String, &(String, Origin))| {
+            *origin == Origin::Sealed || (*origin == Origin::Kept && earlier.contains(*name))
+        };
+        self.variables.iter().filter(is_sealed).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// Sets a variable unless it's set: those who set earlier win.
+    pub(super) fn set(&mut self, name: &str, value: impl Into<String>, origin: Origin) {
+        self.variables.entry(name.to_owned()).or_insert_with(|| (value.into(), origin));
+    }
+}
+
+pub(super) fn missing_secret(name: &str, why: &str) -> StageError {
+    let mut error = StageError::new(ErrorCode::MissingSecret, format!("secret {name} is missing: {why}"));
+    error.missing_secret = VariableName::new(name).ok();
+    error
+}
+
+/// Letters and digits only: the value is pasted into URLs.
+pub(super) fn generate_secret() -> Result<String, StageError> {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut value = String::with_capacity(GENERATED_LENGTH);
+    let random = SystemRandom::new();
+    while value.len() < GENERATED_LENGTH {
+        let mut bytes = [0; 64];
+        random
+            .fill(&mut bytes)
+            .map_err(|_| StageError::new(ErrorCode::InternalError, "the system gives no random numbers"))?;
+        // 248 is the largest multiple of 62 in a byte: no letter is likelier than another.
+        let letters = bytes.iter().filter(|b| **b < 248).map(|b| char::from(ALPHABET[usize::from(*b) % 62]));
+        value.extend(letters.take(GENERATED_LENGTH - value.len()));
+    }
+    Ok(value)
+}

@@ -1,0 +1,9 @@
+//! The project itself, apart from any server: its compose files, its environment and its images. How the files get onto
+//! a server is decided in `stages`.
+
+pub(crate) mod compose;
+pub(crate) mod env;
+pub(crate) mod image_tag;
+#[cfg(test)]
+mod real_compose;
+pub(crate) mod registry;

@@ -1,0 +1,266 @@
+//! Tests only: what is written for Docker Compose, read by the real Docker Compose. Needs no daemon. The binary is
+//! SLIPWAY_TEST_COMPOSE, or the one that `tests/prepare` puts into the cache.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use proptest::prelude::*;
+use secrecy::SecretString;
+use serde_json::Value;
+use slipway_protocol::names::VariableName;
+use slipway_protocol::{DeploymentId, ErrorCode, ProjectReady};
+
+use crate::StageError;
+use crate::project::compose::{ComposeProject, FILES, OVERRIDE, deployment_of, render_override};
+use crate::project::env::dotenv;
+use crate::project::env::plan::{image_variables, plan_env};
+use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
+
+fn compose() -> PathBuf {
+    let var = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let cache = || {
+        var("SLIPWAY_CACHE").unwrap_or_else(|| {
+            let caches = var("XDG_CACHE_HOME").or_else(|| var("HOME").map(|home| home.join(".cache")));
+            caches.expect("HOME is set").join("slipway")
+        })
+    };
+    let path = var("SLIPWAY_TEST_COMPOSE").unwrap_or_else(|| cache().join("bin/docker-compose"));
+    assert!(path.exists(), "no docker-compose at {}: run tests/prepare or set SLIPWAY_TEST_COMPOSE", path.display());
+    path
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(compose())
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", folder)
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+fn request() -> ProjectReady {
+    serde_json::from_value(serde_json::json!({
+        "project": { "id": "0f9e2c4a-1c57-4c55-9a0e-6d7f0a6b2c11", "slug": "corner-shop" },
+        "repository": {
+            "name": "Acme-Org/Corner.Shop", "commit": "0123456789abcdef0123456789abcdef01234567", "branch": "main"
+        },
+        "server": { "handle": "one" },
+        "allocations": [
+            { "service": "db", "host_port": 15432, "container_port": 5432 },
+            { "service": "backend", "host_port": 8080, "container_port": 8000 }
+        ],
+        "modules": ["backend", "tg_bot"],
+        "variables": { "APP_NAME": "Corner Shop" }
+    }))
+    .unwrap()
+}
+
+/// A copy of a sample project, as it lies on a server before the env stage.
+struct OnDisk {
+    folder: tempfile::TempDir,
+    project: ComposeProject,
+    asked: Vec<ComposeVariable>,
+}
+
+impl OnDisk {
+    fn sample(generation: u8) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/samples/generation-{generation}"));
+        std::fs::create_dir(folder.path().join("infra")).unwrap();
+        for file in &FILES[..2] {
+            std::fs::copy(sample.join(file), folder.path().join(file)).unwrap();
+        }
+        let prefix = ["--project-name", "corner-shop", "--env-file", "/dev/null", "-f", FILES[0], "-f", FILES[1]];
+        let view = |rest: &[&str]| run(folder.path(), &[&prefix[..], &["--profile", "*", "config"], rest].concat());
+        let project = ComposeProject::parse(&view(&["--no-interpolate", "--format", "json"])).unwrap();
+        let variables = String::from_utf8(view(&["--variables"])).unwrap();
+        let asked = variables.lines().skip(1).map(|line| {
+            let mut words = line.split_whitespace();
+            ComposeVariable { name: words.next().unwrap().to_owned(), required: words.next() == Some("true") }
+        });
+        Self { asked: asked.collect(), project, folder }
+    }
+
+    fn plan(&self, kept: &[(&str, &str)], secrets: &[(&str, &str)], database: bool) -> Result<EnvPlan, StageError> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let secret =
+            |(name, value): &(&str, &str)| (VariableName::new(*name).unwrap(), SecretString::from((*value).to_owned()));
+        let images = image_variables(&request(), &self.asked);
+        let images = images.into_iter().map(|(name, image)| (name, format!("ghcr.io/{image}:sha-0123456"))).collect();
+        plan_env(&EnvInputs {
+            request: &request(),
+            secrets: &secrets.iter().map(secret).collect(),
+            kept: &kept.iter().map(owned).collect(),
+            asked: &self.asked,
+            project: &self.project,
+            images: &images,
+            registry: None,
+            database_exists: database,
+        })
+    }
+
+    fn resolved(&self, env: &BTreeMap<String, String>, overrides: &str) -> Value {
+        let at = |file: &str| self.folder.path().join(file);
+        for file in [".env", "infra/.env.prod"] {
+            std::fs::write(at(file), dotenv::render(env)).unwrap();
+        }
+        std::fs::write(at(OVERRIDE), overrides).unwrap();
+        let mut arguments = vec!["--project-name", "corner-shop", "--env-file", ".env"];
+        arguments.extend(FILES.iter().flat_map(|file| ["-f", file]));
+        arguments.extend(["config", "--format", "json"]);
+        serde_json::from_slice(&run(self.folder.path(), &arguments)).unwrap()
+    }
+}
+
+const BOT: (&str, &str) = ("TELEGRAM_BOT_TOKEN", "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw0");
+
+#[test]
+fn the_override_makes_both_generations_fit_for_a_server() {
+    for generation in [1, 2] {
+        let disk = OnDisk::sample(generation);
+        let env = disk.plan(&[], &[BOT], false).unwrap().values();
+        let overrides = render_override(&request(), &disk.project, DeploymentId(uuid::Uuid::nil()));
+        let config = disk.resolved(&env, &overrides);
+        assert_eq!(config["name"], "corner-shop");
+        let backend = &config["services"]["backend"];
+        assert_eq!(backend["ports"].as_array().unwrap().len(), 1, "{backend}");
+        assert_eq!(backend["ports"][0]["published"], "8080");
+        assert_eq!(backend["ports"][0]["target"], 8000);
+        assert_eq!(backend["deploy"]["replicas"], 1);
+        assert_eq!(backend["image"], "ghcr.io/acme-org/corner.shop-backend:sha-0123456");
+        assert_eq!(backend["labels"]["slipway.project"], "corner-shop");
+        for (name, service) in config["services"].as_object().unwrap() {
+            assert_eq!(service["restart"], "unless-stopped", "{name}");
+            assert!(service["deploy"].get("restart_policy").is_none(), "{name}");
+        }
+        assert_eq!(config["services"].as_object().unwrap().len(), 4, "the bot has no profile any more");
+        assert_eq!(config["services"]["tg_bot"]["image"], "ghcr.io/acme-org/corner.shop-tg-bot:sha-0123456");
+        assert_eq!(backend["environment"]["POSTGRES_PASSWORD"], env["POSTGRES_PASSWORD"].as_str());
+        assert!(env["DATABASE_URL"].contains(&env["POSTGRES_PASSWORD"]));
+    }
+}
+
+#[test]
+fn the_override_file_looks_as_it_always_did() {
+    let disk = OnDisk::sample(1);
+    let text = render_override(&request(), &disk.project, DeploymentId(uuid::Uuid::nil()));
+    assert_eq!(deployment_of(&text), Some(DeploymentId(uuid::Uuid::nil())));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn what_is_on_the_server_wins_over_what_would_be_drawn_and_the_given_wins_over_both() {
+    let disk = OnDisk::sample(1);
+    let kept = [
+        ("POSTGRES_PASSWORD", "old"),
+        ("APP_NAME", "before"),
+        ("BY_HAND", "x"),
+        ("BACKEND_IMAGE", "ghcr.io/acme-org/corner.shop-backend:sha-7654321"),
+        ("PORT", "9000"),
+    ];
+    let values = disk.plan(&kept, &[BOT], true).unwrap().values();
+    assert_eq!(values["POSTGRES_PASSWORD"], "old");
+    assert_eq!(values["BY_HAND"], "x");
+    assert_eq!(values["APP_NAME"], "Corner Shop");
+    assert_eq!(values["BACKEND_IMAGE"], "ghcr.io/acme-org/corner.shop-backend:sha-0123456");
+    assert!(!values.contains_key("PORT"));
+    let again: Vec<_> = values.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    assert_eq!(disk.plan(&again, &[BOT], true).unwrap().values(), values, "a second deployment changes nothing");
+    let given = disk.plan(&kept, &[BOT, ("POSTGRES_PASSWORD", "new")], true).unwrap().values();
+    assert!(given["POSTGRES_PASSWORD"] == "new" && given["DATABASE_URL"].contains(":new@"));
+}
+
+#[test]
+fn a_variable_that_came_as_a_secret_stays_one_until_it_is_given_openly() {
+    let disk = OnDisk::sample(2);
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let none = names(&[]);
+    let first = disk.plan(&[], &[BOT, ("PAGER", "x-7c1d")], false).unwrap();
+    assert_eq!(first.sealed(&none), names(&["PAGER", BOT.0]));
+    let kept = disk.plan(&[("PAGER", "x-7c1d"), ("BY_HAND", "y"), ("APP_NAME", "z")], &[BOT], false).unwrap();
+    assert_eq!(
+        kept.sealed(&names(&["PAGER", "APP_NAME", "GONE"])),
+        names(&["PAGER", BOT.0]),
+        "APP_NAME is given openly"
+    );
+}
+
+#[test]
+fn a_secret_that_nobody_gave_is_named() {
+    let disk = OnDisk::sample(2);
+    let error = disk.plan(&[], &[], false).err().unwrap();
+    assert_eq!((error.code, error.missing_secret.unwrap().as_str()), (ErrorCode::MissingSecret, "TELEGRAM_BOT_TOKEN"));
+    let mut disk = OnDisk::sample(2);
+    disk.asked.push(ComposeVariable { name: "PAYMENT_API_KEY".to_owned(), required: true });
+    let error = disk.plan(&[], &[BOT], false).err().unwrap();
+    assert_eq!((error.code, error.missing_secret.unwrap().as_str()), (ErrorCode::MissingSecret, "PAYMENT_API_KEY"));
+    let mut disk = OnDisk::sample(2);
+    disk.asked.push(ComposeVariable { name: "REGION".to_owned(), required: true });
+    assert_eq!(disk.plan(&[], &[BOT], false).err().unwrap().code, ErrorCode::ComposeInvalid);
+}
+
+#[test]
+fn a_databases_url_that_holds_its_password_stays_and_an_older_one_is_made_anew() {
+    let disk = OnDisk::sample(2);
+    let password = ("POSTGRES_PASSWORD", "p@ss/w0rd+x");
+    let url = |kept: &str| {
+        disk.plan(&[password, ("DATABASE_URL", kept)], &[BOT], true).unwrap().values()["DATABASE_URL"].clone()
+    };
+    for kept in [
+        "postgresql://postgres:p%40ss%2fw0rd%2Bx@db:5432/service?sslmode=disable",
+        "postgresql+asyncpg://postgres:p%40ss/w0rd+x@db/service",
+        "postgres://postgres:p@ss/w0rd+x@db/service",
+        "postgresql://somebody:else@elsewhere:5432/service",
+        "sqlite:///data/db",
+    ] {
+        assert_eq!(url(kept), kept);
+    }
+    let login = "postgres:p%40ss%2Fw0rd%2Bx@db:5432/service";
+    assert_eq!(url("postgresql+asyncpg://postgres:old@db/service"), format!("postgresql+asyncpg://{login}"));
+    assert_eq!(url("postgres://postgres:old@db/service"), format!("postgres://{login}"));
+    let fresh = disk.plan(&[password], &[BOT], true).unwrap().values();
+    assert_eq!(fresh["DATABASE_URL"], format!("postgresql://{login}"));
+}
+
+#[test]
+fn a_password_is_never_drawn_for_a_database_that_exists() {
+    let error = OnDisk::sample(1).plan(&[], &[BOT], true).err().unwrap();
+    assert_eq!(error.missing_secret.unwrap().as_str(), "POSTGRES_PASSWORD");
+    let values = OnDisk::sample(2).plan(&[], &[BOT], true).unwrap().values();
+    assert!(!values.contains_key("POSTGRES_PASSWORD"), "generation 2 keeps its default");
+}
+
+proptest! {
+    // Many values a call: a call takes longer than all of its values.
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_value_comes_back_from_compose_unchanged(
+        values in prop::collection::vec(
+            prop_oneof!["[^\\x00]{0,40}", "[\\\\\"'$#{} \\n\\r\\tab=]{0,12}", "[a#]{0,3}\\\\{1,4}"], 1..60
+        )
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let env: BTreeMap<String, String> =
+            values.into_iter().enumerate().map(|(i, v)| (format!("V{i:03}"), v)).collect();
+        std::fs::write(folder.path().join(".env"), dotenv::render(&env)).unwrap();
+        // Both ways in which compose reads the file: for a container, and for its own interpolation.
+        let uses: BTreeMap<String, String> = env.keys().map(|n| (format!("I_{n}"), format!("${{{n}}}"))).collect();
+        let file = serde_json::json!({ "services": { "s": { "image": "i", "env_file": ".env", "environment": uses } } });
+        std::fs::write(folder.path().join("c.yml"), file.to_string()).unwrap();
+        let config = run(folder.path(), &["-p", "p", "--env-file", ".env", "-f", "c.yml", "config", "--format", "json"]);
+        let config: Value = serde_json::from_slice(&config).unwrap();
+        for (name, value) in &env {
+            // `config` doubles every dollar, so that its output can be read by compose again.
+            let shown = Value::from(value.replace('$', "$$"));
+            prop_assert_eq!(&config["services"]["s"]["environment"][name], &shown);
+            prop_assert_eq!(&config["services"]["s"]["environment"][format!("I_{name}")], &shown);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The phrases by which errors of git, Docker and the server's disk are recognised: these programs have no error codes,
+//! so their text decides. All of it is English, since every script runs with `LC_ALL=C`. This is the only file that
+//! knows such phrases; what a stage does about an error is decided there.
+
+use slipway_protocol::ErrorCode;
+
+use super::output::ScriptOutput;
+use crate::StageError;
+
+/// As git and Docker say it, who shorten or reword the kernel's text.
+const DISK_FULL: [&str; 2] = ["no space left", "disk quota"];
+/// The kernel's own text, for output that may also hold a project's log: that may speak of any quota.
+const KERNEL_DISK_FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
+const DOCKER_GONE: [&str; 3] =
+    ["cannot connect to the docker daemon", "is the docker daemon running", "error during connect"];
+
+/// The end of a program's output, to be searched for phrases.
+struct Text(String);
+
+impl Text {
+    fn of(output: &ScriptOutput) -> Self {
+        Self(output.tail().join("\n").to_lowercase())
+    }
+
+    fn has(&self, phrases: &[&str]) -> bool {
+        phrases.iter().any(|phrase| self.0.contains(phrase))
+    }
+}
+
+/// Whether a project's log says that the disk is full.
+pub(crate) fn is_disk_full(output: &ScriptOutput) -> bool {
+    Text::of(output).has(&KERNEL_DISK_FULL)
+}
+
+/// Whether Docker's client itself says that the daemon is gone: then no state of a container is the project's fault. A
+/// project's own log may hold the same phrase, but not at the beginning of a line.
+pub(crate) fn is_docker_client_complaining(output: &ScriptOutput) -> bool {
+    let beginnings = ["Cannot connect to the Docker daemon at ", "error during connect: "];
+    output.tail().iter().any(|line| beginnings.iter().any(|beginning| line.starts_with(beginning)))
+}
+
+/// `failed CODE MESSAGE`, as a script's `die` reports it.
+pub(crate) fn read_explained(output: &ScriptOutput) -> Option<StageError> {
+    let (code, message) = output.value("failed")?.split_once(' ')?;
+    Some(StageError::new(code.parse().ok()?, message).with_tail(output.tail()))
+}
+
+/// A failure that the script didn't explain: `code`, unless the disk is full or Docker is gone.
+pub(crate) fn explain_unexpected(output: &ScriptOutput, code: ErrorCode, message: &str) -> StageError {
+    let text = Text::of(output);
+    let code = if text.has(&KERNEL_DISK_FULL) {
+        ErrorCode::DiskFull
+    } else if text.has(&DOCKER_GONE) {
+        ErrorCode::DockerNotRunning
+    } else {
+        code
+    };
+    StageError::new(code, message).with_tail(output.tail())
+}
+
+/// A failed fetch or checkout of `url`.
+pub(crate) fn explain_fetch(output: &ScriptOutput, url: &str) -> StageError {
+    let text = Text::of(output);
+    let (code, what) = if output.value("fetch").is_none() {
+        (ErrorCode::CheckoutFailed, "checking out the commit failed".to_owned())
+    } else if text.has(&["not our ref", "couldn't find remote ref", "unadvertised object", "no such remote ref"]) {
+        (ErrorCode::CommitNotFound, format!("{url} doesn't have the commit"))
+    } else if text.has(&["repository not found", "not found", "error: 404", "does not exist"]) {
+        (ErrorCode::RepositoryNotFound, format!("{url} wasn't found"))
+    } else if text.has(&[
+        "authentication failed",
+        "could not read username",
+        "error: 403",
+        "error: 401",
+        "invalid username",
+    ]) {
+        (ErrorCode::GitCredentialRefused, format!("{url} refused the credential"))
+    } else if text.has(&DISK_FULL) {
+        (ErrorCode::DiskFull, "the server's disk is full".to_owned())
+    } else if text.has(&["read-only file system", "permission denied"]) {
+        (ErrorCode::CheckoutFailed, "the fetched code couldn't be written".to_owned())
+    } else {
+        (ErrorCode::GitUnavailable, format!("fetching from {url} failed"))
+    };
+    StageError::new(code, what).with_tail(output.tail())
+}
+
+/// A failed `docker compose pull`.
+pub(crate) fn explain_pull(output: &ScriptOutput) -> StageError {
+    let text = Text::of(output);
+    let (code, what) = if text.has(&["manifest unknown", "not found", "no such manifest"]) && !text.has(&["lookup"]) {
+        (ErrorCode::ImageNotFound, "an image isn't in the registry")
+    } else if text.has(&["unauthorized", "denied", "no basic auth credentials", "authentication required", "forbidden"])
+    {
+        (ErrorCode::RegistryCredentialRefused, "the registry refused the credential for an image")
+    } else if text.has(&DISK_FULL) {
+        (ErrorCode::DiskFull, "the server's disk is full")
+    } else if text.has(&["toomanyrequests", "too many requests", "rate limit"]) {
+        (ErrorCode::RegistryRateLimited, "the registry allows no more pulls for now")
+    } else if text.has(&DOCKER_GONE) {
+        (ErrorCode::DockerNotRunning, "the docker daemon went away")
+    } else if text.has(&[
+        "connection refused",
+        "no such host",
+        "timeout",
+        "timed out",
+        "tls handshake",
+        "502 ",
+        "503 ",
+        "504 ",
+        "500 internal",
+        "eof",
+        "connection reset",
+        "network is unreachable",
+        "no route to host",
+        "temporary failure",
+    ]) {
+        (ErrorCode::RegistryUnavailable, "the registry doesn't answer")
+    } else {
+        (ErrorCode::PullFailed, "docker compose pull failed")
+    };
+    StageError::new(code, what).with_tail(output.tail())
+}
+
+/// A failed `docker compose up`.
+pub(crate) fn explain_start(output: &ScriptOutput) -> StageError {
+    let text = Text::of(output);
+    let (code, what) = if text.has(&DISK_FULL) {
+        (ErrorCode::DiskFull, "the server's disk is full")
+    } else if text.has(&["port is already allocated", "address already in use"]) {
+        (ErrorCode::PortOccupied, "something else has taken the project's port")
+    } else if text.has(&["address pool", "fully subnetted"]) {
+        (ErrorCode::NetworksExhausted, "docker has no address range left for the project's network")
+    } else if text.has(&DOCKER_GONE) {
+        (ErrorCode::DockerNotRunning, "the docker daemon went away")
+    } else if text.has(&["exec format error", "no matching manifest", "does not match the detected host platform"]) {
+        (ErrorCode::StartFailed, "an image is built for another architecture than the server's")
+    } else if text.has(&["executable file not found", "no such file or directory: unknown"]) {
+        (ErrorCode::StartFailed, "an image lacks the program that it's to start")
+    } else {
+        (ErrorCode::StartFailed, "docker compose up failed")
+    };
+    StageError::new(code, what).with_tail(output.tail())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_docker_that_is_gone_are_recognised_in_every_script() {
+        let tails = [
+            ("cat: write error: No space left on device", ErrorCode::DiskFull),
+            ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", ErrorCode::DockerNotRunning),
+            ("ERROR: problem running iptables", ErrorCode::FirewallFailed),
+        ];
+        for (line, code) in tails {
+            let mut output = ScriptOutput::default();
+            output.push_tail(line.to_owned());
+            let error = explain_unexpected(&output, ErrorCode::FirewallFailed, "ufw failed");
+            assert_eq!((error.code, error.tail), (code, vec![line.to_owned()]));
+        }
+    }
+
+    #[test]
+    fn gits_words_become_codes() {
+        let words = [
+            ("fatal: remote error: upload-pack: not our ref 0123", ErrorCode::CommitNotFound),
+            ("remote: Repository not found.", ErrorCode::RepositoryNotFound),
+            (
+                "fatal: unable to access 'https://x/': The requested URL returned error: 404",
+                ErrorCode::RepositoryNotFound,
+            ),
+            ("fatal: Authentication failed for 'https://github.com/a/b.git/'", ErrorCode::GitCredentialRefused),
+            ("fatal: unable to access 'https://x/': The requested URL returned error: 503", ErrorCode::GitUnavailable),
+            ("fatal: unable to access 'https://x/': Could not resolve host: github.com", ErrorCode::GitUnavailable),
+            ("error: file write error: No space left on device", ErrorCode::DiskFull),
+            ("error: file write error: Read-only file system", ErrorCode::CheckoutFailed),
+        ];
+        for (line, code) in words {
+            let mut output = ScriptOutput::default();
+            assert_eq!(output.take_line("m", b"m fetch failed"), None);
+            output.push_tail(line.to_owned());
+            assert_eq!(explain_fetch(&output, "https://x").code, code, "{line}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! From the bytes of a remote command to lines: marked ones, which are values for us, and all others, which are for people
+//! and of which a bounded tail is kept. Redacting them is not done here.
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// Longest line of a program that is reported; the rest of it is cut off, after redaction.
+const MAX_LINE: usize = 4 * 1024;
+/// Longest line of a program that is read.
+const MAX_TEXT: usize = 64 * 1024;
+/// Longest line of ours: a whole file in base64.
+const MAX_VALUE: usize = 4 * 1024 * 1024;
+/// Lines kept for an error's tail.
+pub const TAIL: usize = 40;
+
+/// Cuts a stream into lines; memory is bounded by [`MAX_VALUE`].
+#[derive(Default)]
+pub struct LineSplitter {
+    rest: Vec<u8>,
+}
+
+impl LineSplitter {
+    /// Feeds bytes and hands every complete line to `line`. A carriage return ends a line too (progress bars).
+    pub fn feed(&mut self, bytes: &[u8], mut line: impl FnMut(&[u8])) {
+        for part in bytes.split_inclusive(|b| matches!(b, b'\n' | b'\r')) {
+            let (text, complete) = match part.split_last() {
+                Some((b'\n' | b'\r', text)) => (text, true),
+                _ => (part, false),
+            };
+            let room = MAX_VALUE.saturating_sub(self.rest.len());
+            self.rest.extend_from_slice(&text[..text.len().min(room)]);
+            if complete {
+                line(&std::mem::take(&mut self.rest));
+            }
+        }
+    }
+
+    /// The last line, if it had no end.
+    pub fn finish(&mut self, mut line: impl FnMut(&[u8])) {
+        if !self.rest.is_empty() {
+            line(&std::mem::take(&mut self.rest));
+        }
+    }
+}
+
+/// What a script printed: values for us, and the end of what is for people.
+#[derive(Debug, Default)]
+pub struct ScriptOutput {
+    values: BTreeMap<String, Vec<String>>,
+    tail: VecDeque<String>,
+}
+
+impl ScriptOutput {
+    /// Stores a line that is a value. Returns any other as text without control characters, not redacted yet.
+    pub fn take_line(&mut self, mark: &str, line: &[u8]) -> Option<String> {
+        let line = String::from_utf8_lossy(line);
+        let ours = line.strip_prefix(mark).and_then(|rest| rest.strip_prefix(' '));
+        if let Some((key, value)) = ours.map(|rest| rest.split_once(' ').unwrap_or((rest, ""))) {
+            self.values.entry(key.to_owned()).or_default().push(value.to_owned());
+            return None;
+        }
+        let text = plain(line[..line.floor_char_boundary(MAX_TEXT)].trim_end());
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// Adds a line to the tail; it must be redacted already.
+    pub fn push_tail(&mut self, line: String) {
+        if self.tail.len() == TAIL {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line);
+    }
+
+    /// The last value under `key`.
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.values(key).last().map(String::as_str)
+    }
+
+    /// All values under `key`, in order.
+    #[must_use]
+    pub fn values(&self, key: &str) -> &[String] {
+        self.values.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The end of what was printed.
+    #[must_use]
+    pub fn tail(&self) -> Vec<String> {
+        self.tail.iter().cloned().collect()
+    }
+}
+
+/// A redacted line as it's reported: at most [`MAX_LINE`] bytes.
+#[must_use]
+pub fn cut(mut line: String) -> String {
+    if line.len() > MAX_LINE {
+        line.truncate(line.floor_char_boundary(MAX_LINE));
+        line.push('…');
+    }
+    line
+}
+
+/// Without terminal sequences and control characters.
+pub(crate) fn plain(line: &str) -> String {
+    let mut text = String::new();
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // CSI sequences end with a byte from @ to ~.
+            if chars.next() == Some('[') {
+                let _ = chars.find(|c| ('@'..='~').contains(c));
+            }
+        } else if c == '\t' || !c.is_control() {
+            text.push(c);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marked_line_is_a_value_and_any_other_is_text() {
+        let mut output = ScriptOutput::default();
+        let mut lines = Vec::new();
+        let mut splitter = LineSplitter::default();
+        for chunk in ["ab12 hea", "d 42\nother ab12 head 43\n\u{1b}[32mgreen\u{1b}[0m\rab12 flag\n", "no end"] {
+            splitter.feed(chunk.as_bytes(), |l| lines.extend(output.take_line("ab12", l)));
+        }
+        splitter.finish(|l| lines.extend(output.take_line("ab12", l)));
+        assert_eq!(output.value("head"), Some("42"));
+        assert_eq!(output.value("flag"), Some(""));
+        assert_eq!(lines, ["other ab12 head 43", "green", "no end"]);
+    }
+
+    #[test]
+    fn endless_output_without_a_newline_is_cut_off() {
+        let mut splitter = LineSplitter::default();
+        let chunk = vec![b'x'; 1024 * 1024];
+        for _ in 0..20 {
+            splitter.feed(&chunk, |_| {});
+        }
+        assert!(splitter.rest.len() <= MAX_VALUE);
+        let mut output = ScriptOutput::default();
+        splitter.finish(|l| assert!(output.take_line("m", l).is_some_and(|t| cut(t).len() <= MAX_LINE + 8)));
+    }
+}

@@ -1,0 +1,9 @@
+//! SSH: connecting to a server, its pinned host key, and running scripts. The only folder that imports the SSH crates.
+
+mod host_key;
+mod login;
+mod output_collector;
+pub(crate) mod session;
+pub(crate) mod transport;
+
+pub use session::{CommandOutput, ExecOptions, RemoteExit, Session};

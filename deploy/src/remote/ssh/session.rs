@@ -1,0 +1,248 @@
+//! The session of an attempt: one connection, one script an exec. Connecting is in `login`.
+//!
+//! Sequential round trips, as [`Session::round_trips`] counts them: seven for the handshake (TCP, versions, key
+//! exchange offers, key exchange, service request, offer of the public key, signature), one to open the first channel,
+//! one for each exec. The channel of the next exec is opened while the current one runs, so it costs none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_ssh2_tokio::{Client, Error as SshError};
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg};
+use secrecy::ExposeSecret;
+use slipway_protocol::ErrorCode;
+use slipway_protocol::names::{Host, HostKey, Port};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::login;
+use super::output_collector::OutputCollector;
+use super::transport::CONNECT_TIMEOUT;
+use crate::remote::output::ScriptOutput;
+use crate::remote::script::Script;
+use crate::secrets::redact::Redactor;
+use crate::{StageError, Target};
+
+const HANDSHAKE_ROUND_TRIPS: u32 = 7;
+/// How long a cancelled script may take to end; the watchdog kills it after five seconds.
+pub const KILL_GRACE: Duration = Duration::from_secs(8);
+
+/// How a remote command ended. A lost connection is neither success nor failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemoteExit {
+    /// It exited with this code.
+    Exited(u32),
+    /// A signal from somewhere else ended it: the server restarts, lacks memory, or somebody wanted it.
+    Signalled,
+    /// The connection broke; it may still have ended either way.
+    Lost,
+}
+
+impl RemoteExit {
+    /// A shell exits with 128 plus the number of the signal that ended its command; KILL and TERM come from outside.
+    /// `setsid`, which every script runs under, exits with the bare number. That may also be a program's own status: a
+    /// script that ran to its end says so with `ended`.
+    fn of(status: u32, output: &ScriptOutput) -> Self {
+        match status {
+            137 | 143 => Self::Signalled,
+            9 | 15 if output.value("ended").is_none() => Self::Signalled,
+            status => Self::Exited(status),
+        }
+    }
+}
+
+/// A remote command that has ended.
+#[derive(Debug)]
+pub struct CommandOutput {
+    /// How it ended.
+    pub exit: RemoteExit,
+    /// What it printed.
+    pub output: ScriptOutput,
+}
+
+/// One connection to one server.
+pub struct Session {
+    client: Client,
+    spare: Option<JoinHandle<Result<Channel<Msg>, SshError>>>,
+    round_trips: u32,
+    address: String,
+    host: Host,
+    port: Port,
+}
+
+/// Limits of one exec, and who gets its output.
+pub struct ExecOptions<'a> {
+    /// Longest time it may take.
+    pub deadline: Duration,
+    /// Ends it, with its process group.
+    pub cancel: &'a CancellationToken,
+    /// Redacts every line before anybody sees it.
+    pub redactor: &'a Redactor,
+    /// Gets every line that programs print, redacted.
+    pub on_line: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Session {
+    /// Connects and logs in. `learned` is called with a host key that was trusted on first use.
+    ///
+    /// # Errors
+    /// `host-key-unknown` and `host-key-mismatch` (before authentication, naming the fingerprint shown),
+    /// `ssh-key-refused`, `ssh-key-unusable`, `server-unreachable`.
+    pub async fn connect(target: &Target, learned: &(dyn Fn(&HostKey) + Sync)) -> Result<Self, StageError> {
+        let address = format!("{}:{}", target.address.url_form(), target.ssh_port);
+        let span = tracing::info_span!(
+            "ssh connect",
+            otel.kind = "client",
+            server.address = %target.address,
+            server.port = target.ssh_port.get(),
+        );
+        async {
+            let client = login::connect(target, &address, learned).await?;
+            let (host, port) = (target.address.clone(), target.ssh_port);
+            let mut session = Self { client, spare: None, round_trips: HANDSHAKE_ROUND_TRIPS, address, host, port };
+            session.open_spare();
+            session.round_trips += 1;
+            Ok(session)
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// Sequential round trips so far.
+    #[must_use]
+    pub fn round_trips(&self) -> u32 {
+        self.round_trips
+    }
+
+    fn open_spare(&mut self) {
+        let client = self.client.clone();
+        self.spare = Some(tokio::spawn(async move { client.get_channel().await }));
+    }
+
+    async fn channel(&mut self) -> Result<Channel<Msg>, StageError> {
+        let opened = match self.spare.take() {
+            Some(spare) => timeout(CONNECT_TIMEOUT, spare).await,
+            None => return Err(lost("opening a channel", &self.address)),
+        };
+        match opened {
+            Ok(Ok(Ok(channel))) => Ok(channel),
+            _ => Err(lost("opening a channel", &self.address)),
+        }
+    }
+
+    /// Runs one script to its end.
+    ///
+    /// # Errors
+    /// `server-connection-lost` when no channel can be opened, `deadline-exceeded` after the deadline or a cancel. By
+    /// then the remote process group has ended, or it got the signal to end and hasn't within [`KILL_GRACE`]: then the
+    /// next command finds that it holds the project's lock, and ends it.
+    pub async fn exec(&mut self, script: &Script, options: &ExecOptions<'_>) -> Result<CommandOutput, StageError> {
+        let span = tracing::info_span!(
+            "ssh exec",
+            otel.kind = "client",
+            process.command = script.name(),
+            server.address = %self.host,
+            server.port = self.port.get(),
+            process.exit.code = tracing::field::Empty,
+        );
+        let result = self.run(script, options).instrument(span.clone()).await;
+        if let Ok(CommandOutput { exit: RemoteExit::Exited(code), .. }) = &result {
+            span.record("process.exit.code", code);
+        }
+        result
+    }
+
+    async fn run(&mut self, script: &Script, options: &ExecOptions<'_>) -> Result<CommandOutput, StageError> {
+        let channel = self.channel().await?;
+        self.open_spare();
+        self.round_trips += 1;
+        let mark = uuid::Uuid::new_v4().simple().to_string();
+        let (mut reader, writer) = channel.split();
+        let writer = Arc::new(writer);
+        let (command, frame, sender) = (script.command(), script.frame(&mark), writer.clone());
+        // A remote that exits without reading would block the writer for ever: it's aborted with the reader's end.
+        let writing = tokio::spawn(async move {
+            if sender.exec(true, command).await.is_ok() {
+                let _ = sender.data(frame.expose_secret()).await;
+            }
+        });
+        let mut collector = OutputCollector::new(mark, options.redactor, options.on_line);
+        let mut exit = RemoteExit::Lost;
+        let started = Instant::now();
+        let mut ends = started + options.deadline;
+        let mut stopped: Option<&str> = None;
+        loop {
+            let message = tokio::select! {
+                message = reader.wait() => message,
+                () = options.cancel.cancelled(), if stopped.is_none() => {
+                    (stopped, ends) = (Some("was cancelled"), Instant::now() + KILL_GRACE);
+                    let _ = writer.eof().await;
+                    continue;
+                }
+                () = tokio::time::sleep_until(ends) => {
+                    if stopped.is_some() {
+                        break;
+                    }
+                    (stopped, ends) = (Some("took too long"), Instant::now() + KILL_GRACE);
+                    let _ = writer.eof().await;
+                    continue;
+                }
+            };
+            match message {
+                Some(ChannelMsg::Data { data }) => collector.feed_stdout(&data),
+                Some(ChannelMsg::ExtendedData { data, .. }) => collector.feed_stderr(&data),
+                Some(ChannelMsg::ExitStatus { exit_status }) => exit = RemoteExit::Exited(exit_status),
+                Some(ChannelMsg::ExitSignal { .. }) => exit = RemoteExit::Signalled,
+                Some(ChannelMsg::Close) | None => break,
+                Some(_) => {}
+            }
+        }
+        writing.abort();
+        let _ = timeout(Duration::from_secs(1), writer.close()).await;
+        let output = collector.finish();
+        if let RemoteExit::Exited(status) = exit {
+            exit = RemoteExit::of(status, &output);
+        }
+        match stopped {
+            Some(why) => Err(StageError::new(
+                ErrorCode::DeadlineExceeded,
+                format!("{} on {} {why} after {} s", script.name(), self.address, started.elapsed().as_secs()),
+            )
+            .with_tail(output.tail())),
+            None => Ok(CommandOutput { exit, output }),
+        }
+    }
+
+    /// Logs out and closes the connection.
+    pub async fn close(mut self) {
+        if let Some(spare) = self.spare.take() {
+            spare.abort();
+        }
+        let _ = timeout(Duration::from_secs(2), self.client.disconnect()).await;
+    }
+
+    /// The error for a connection that broke during `what`.
+    #[must_use]
+    pub fn lost(&self, what: &str) -> StageError {
+        lost(what, &self.address)
+    }
+
+    /// The error for a script that a signal ended. Its last output doesn't explain that, whatever it is.
+    #[must_use]
+    pub fn signalled(&self, script: &str) -> StageError {
+        StageError::new(
+            ErrorCode::ServerConnectionLost,
+            format!(
+                "{script} was ended on {} by a signal: the server restarts, has no memory left, or somebody has sent it",
+                self.address
+            ),
+        )
+    }
+}
+
+fn lost(what: &str, address: &str) -> StageError {
+    StageError::new(ErrorCode::ServerConnectionLost, format!("the connection to {address} broke while {what}"))
+}

@@ -1,0 +1,207 @@
+//! Sealed boxes (X25519, XSalsa20-Poly1305), as PyNaCl's `SealedBox` and GitHub use them. The only file that seals or
+//! opens one.
+//!
+//! Deliberately not here: what the values are for, and the event's shape, which `protocol` checks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use crypto_box::aead::OsRng;
+use crypto_box::{PublicKey, SecretKey};
+use ring::agreement::{self, UnparsedPublicKey, X25519};
+use ring::rand::SystemRandom;
+use secrecy::{ExposeSecret as _, SecretString};
+use slipway_protocol::names::{InvalidName, SecretReference, VariableName};
+use slipway_protocol::{ErrorCode, SealedSecret, SecretSource};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::private_file::{self, KeyFileError};
+use crate::StageError;
+
+/// A mounted secret is at most this large, like a sealed one.
+const MAX_MOUNTED_BYTES: u64 = 64 * 1024;
+
+/// A public key that nothing may be sealed to: not 32 bytes, or of low order, so that anybody could open the box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a usable X25519 public key")]
+pub struct UnusablePublicKey;
+
+/// The workers' private keys, by key id. Several at once, so that a key can be rotated while old events are about.
+#[derive(Default)]
+pub struct KeyRing {
+    keys: BTreeMap<String, SecretKey>,
+}
+
+impl std::fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyRing").field("ids", &self.keys.keys()).finish_non_exhaustive()
+    }
+}
+
+impl KeyRing {
+    /// Reads every `<key_id>.key` of a directory: base64 of 32 bytes. Other files are left alone.
+    ///
+    /// # Errors
+    /// [`KeyFileError`] when there is none, or one has a name, content or mode that it shouldn't have.
+    pub fn load(directory: &Path) -> Result<Self, KeyFileError> {
+        let unreadable = |error: std::io::Error| KeyFileError::new(directory, format!("can't be read: {error}"));
+        let mut keys = BTreeMap::new();
+        for entry in fs::read_dir(directory).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            // Kubernetes keeps `..data` and the like beside what it mounts.
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let Some(id) = name.strip_suffix(".key").filter(|_| !name.starts_with('.')) else { continue };
+            check_key_id(id).map_err(|error| KeyFileError::new(&path, error.to_string()))?;
+            keys.insert(id.to_owned(), read_key(&path)?);
+        }
+        if keys.is_empty() {
+            return Err(KeyFileError::new(directory, "holds no .key file; make one with `slipway keys generate`"));
+        }
+        Ok(Self { keys })
+    }
+
+    /// Opens a box with the key that it names.
+    ///
+    /// # Errors
+    /// `unknown-sealing-key` when that key isn't here, `sealed-secret-unreadable` when it doesn't fit or the content
+    /// isn't UTF-8.
+    pub fn open(&self, sealed: &SealedSecret) -> Result<SecretString, StageError> {
+        let Some(key) = self.keys.get(&sealed.key_id) else {
+            // The id came from outside: shown only when it looks like one.
+            let id = check_key_id(&sealed.key_id).map_or("with an odd name", |()| &sealed.key_id);
+            let held: Vec<&str> = self.keys.keys().map(String::as_str).collect();
+            let message = format!("sealed to the key {id}, but the workers hold [{}]", held.join(", "));
+            return Err(StageError::new(ErrorCode::UnknownSealingKey, message));
+        };
+        let unreadable = |why: &str| {
+            let message = format!("the box doesn't open with the key {}: {why}", sealed.key_id);
+            StageError::new(ErrorCode::SealedSecretUnreadable, message)
+        };
+        let sealed_box = sealed.bytes().ok_or_else(|| unreadable("it isn't base64 of a sealed box"))?;
+        let opened = key.unseal(&sealed_box).map_err(|_| unreadable("it was sealed to another key or was changed"))?;
+        secret_text(opened).ok_or_else(|| unreadable("its content isn't UTF-8"))
+    }
+
+    /// The public keys in base64, by key id: what producers seal to.
+    #[must_use]
+    pub fn public_keys(&self) -> BTreeMap<String, String> {
+        self.keys.iter().map(|(id, key)| (id.clone(), STANDARD.encode(key.public_key().as_bytes()))).collect()
+    }
+}
+
+/// A fresh key pair, both halves in base64: the content of `<key_id>.key`, and what producers seal to.
+///
+/// # Errors
+/// [`InvalidName`] when the id can't name a key.
+pub fn generate(key_id: &str) -> Result<(SecretString, String), InvalidName> {
+    check_key_id(key_id)?;
+    let key = SecretKey::generate(&mut OsRng);
+    let bytes = Zeroizing::new(key.to_bytes());
+    Ok((STANDARD.encode(*bytes).into(), STANDARD.encode(key.public_key().as_bytes())))
+}
+
+/// Seals `value` to a public key; the box in base64.
+///
+/// # Errors
+/// [`UnusablePublicKey`] for a key of the wrong length, of zeros, or otherwise of low order.
+pub fn seal(public_key: &[u8], value: &SecretString) -> Result<String, UnusablePublicKey> {
+    check_public_key(public_key)?;
+    let key = PublicKey::from_slice(public_key).map_err(|_| UnusablePublicKey)?;
+    let sealed = key.seal(&mut OsRng, value.expose_secret().as_bytes()).map_err(|_| UnusablePublicKey)?;
+    Ok(STANDARD.encode(sealed))
+}
+
+/// Opens every secret of a request: boxes with `ring`, references from the files below `secrets_dir`, of which one
+/// trailing newline is left out.
+///
+/// # Errors
+/// Those of [`KeyRing::open`], and `unknown-secret-reference`; the message names the variable.
+pub fn open_all(
+    sources: &BTreeMap<VariableName, SecretSource>,
+    ring: &KeyRing,
+    secrets_dir: Option<&Path>,
+) -> Result<BTreeMap<VariableName, SecretString>, StageError> {
+    let mut opened = BTreeMap::new();
+    for (variable, source) in sources {
+        let secret = match source {
+            SecretSource::Sealed(sealed) => ring.open(sealed),
+            SecretSource::Reference(reference) => read_mounted(secrets_dir, reference),
+        };
+        let secret = secret.map_err(|e| StageError { message: format!("secret {variable}: {}", e.message), ..e })?;
+        opened.insert(variable.clone(), secret);
+    }
+    Ok(opened)
+}
+
+/// The file that a reference names. The error never repeats the reference: it may be a secret in the wrong field.
+fn read_mounted(secrets_dir: Option<&Path>, reference: &SecretReference) -> Result<SecretString, StageError> {
+    let unknown = |why: &str| StageError::new(ErrorCode::UnknownSecretReference, why);
+    let dir = secrets_dir.ok_or_else(|| unknown("the workers have no directory of mounted secrets"))?;
+    let dir = dir.canonicalize().map_err(|e| unknown(&format!("the directory of mounted secrets: {e}")))?;
+    let path = dir.join(reference.as_str());
+    // Kubernetes mounts through links, which is fine as long as they end below the directory.
+    let path = path.canonicalize().map_err(|e| unknown(&format!("its reference isn't mounted: {e}")))?;
+    if !path.starts_with(&dir) {
+        return Err(unknown("its reference leads out of the directory of mounted secrets"));
+    }
+    let metadata = fs::metadata(&path).map_err(|e| unknown(&format!("the mounted file: {e}")))?;
+    if !metadata.is_file() || metadata.len() > MAX_MOUNTED_BYTES {
+        return Err(unknown("what is mounted isn't a regular file of at most 64 KiB"));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+    let read = fs::File::open(&path).and_then(|file| file.take(MAX_MOUNTED_BYTES).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        bytes.zeroize();
+        return Err(unknown(&format!("the mounted file can't be read: {error}")));
+    }
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    secret_text(bytes).ok_or_else(|| unknown("the mounted file isn't UTF-8"))
+}
+
+/// The bytes as a secret, or nothing and no trace of them when they aren't UTF-8.
+fn secret_text(bytes: Vec<u8>) -> Option<SecretString> {
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(text.into()),
+        Err(error) => {
+            error.into_bytes().zeroize();
+            None
+        }
+    }
+}
+
+fn read_key(path: &Path) -> Result<SecretKey, KeyFileError> {
+    let refuse = |why| KeyFileError::new(path, why);
+    let text = private_file::read(path)?;
+    let decoded = STANDARD.decode(text.trim()).map_err(|_| refuse("isn't base64"))?;
+    let decoded = Zeroizing::new(decoded);
+    if decoded.iter().all(|byte| *byte == 0) {
+        return Err(refuse("is a key of zeros; make one with `slipway keys generate`"));
+    }
+    SecretKey::from_slice(&decoded).map_err(|_| refuse("must be base64 of 32 bytes"))
+}
+
+/// `crypto_box` seals to any 32 bytes, zeros among them. An agreement with a point of low order gives zeros, which
+/// ring refuses.
+fn check_public_key(public_key: &[u8]) -> Result<(), UnusablePublicKey> {
+    let ours =
+        agreement::EphemeralPrivateKey::generate(&X25519, &SystemRandom::new()).map_err(|_| UnusablePublicKey)?;
+    let theirs = UnparsedPublicKey::new(&X25519, public_key);
+    agreement::agree_ephemeral(ours, &theirs, |_| ()).map_err(|_| UnusablePublicKey)
+}
+
+/// A key id names a file and is part of every event that was sealed to it.
+fn check_key_id(id: &str) -> Result<(), InvalidName> {
+    let first = id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let rest = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if first && rest && id.len() <= 64 {
+        Ok(())
+    } else {
+        Err(InvalidName { what: "sealing key id", rule: "match ^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" })
+    }
+}

@@ -1,0 +1,46 @@
+//! At the end of an attempt: secrets that were left where they don't belong, and images that nobody needs any more. A
+//! finding is a warning and never fails the deployment. What serves then is read in `serving`.
+
+use secrecy::ExposeSecret as _;
+use slipway_protocol::{ErrorCode, Stage};
+
+use crate::remote::output::ScriptOutput;
+use crate::remote::script::{PROJECT, Script};
+use crate::{Attempt, StageReport};
+
+impl Attempt {
+    /// Looks for leaked secrets and prunes images after a success.
+    pub(crate) async fn after_success(&mut self, report: StageReport) -> StageReport {
+        let Some(output) = self.find_leaks_and_prune(Stage::Secrets).await else { return report };
+        report
+            .fact("leaks", output.values("leak").to_vec())
+            .fact("leaks_sought_everywhere", output.value("sweep").is_none())
+            .fact("images_removed", output.values("pruned").len())
+    }
+
+    /// Runs the script and warns of secrets that it finds; gives its output, which also says what runs. Its own failure
+    /// is only logged.
+    pub(super) async fn find_leaks_and_prune(&mut self, stage: Stage) -> Option<ScriptOutput> {
+        let repository = &self.work.request.repository.name;
+        let prefix = format!("{}/{repository}-", self.image_registry().as_str()).to_ascii_lowercase();
+        let script = Script::new("aftermath", &[PROJECT, include_str!("../scripts/aftermath.sh")])
+            .word("root", self.root())
+            .word("slug", &self.work.request.project.slug)
+            .bytes("prefix", prefix.as_bytes())
+            .bytes("needles", self.redactor.searchable_values().expose_secret().as_bytes());
+        let output = match self.exec(stage, &script).await {
+            Ok(Ok(output)) => output,
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!("what the attempt left on the server couldn't be looked at");
+                return None;
+            }
+        };
+        for place in output.values("leak") {
+            let code = ErrorCode::SecretLeaked.as_str();
+            let place = self.redactor.clean(place);
+            tracing::warn!(error.type = code, place, "a known secret is in a place where it doesn't belong");
+            self.report_line(stage, &format!("warning: {code}: a known secret stands in {place}"));
+        }
+        Some(output)
+    }
+}

@@ -1,0 +1,64 @@
+//! Who holds the project's ports on the server, read from the output of preflight's script. No I/O; what that means for
+//! the deployment is decided in `preflight`.
+
+use slipway_protocol::names::Slug;
+
+use crate::remote::output::ScriptOutput;
+
+/// A container that was started with one of the ports: `PORT NAME STATE PROJECT`.
+struct PortHolder<'a> {
+    port: &'a str,
+    name: &'a str,
+    state: &'a str,
+    project: &'a str,
+}
+
+/// A port that the project itself holds is the running release's, and so no conflict.
+fn holders_of_others<'a>(output: &'a ScriptOutput, slug: &'a Slug) -> impl Iterator<Item = PortHolder<'a>> {
+    let holders = output.values("container").iter().filter_map(|line| {
+        let mut words = line.split(' ');
+        let (port, name, state) = (words.next()?, words.next()?, words.next()?);
+        Some(PortHolder { port, name, state, project: words.next().unwrap_or_default() })
+    });
+    holders.filter(move |holder| holder.project != slug.as_str())
+}
+
+impl PortHolder<'_> {
+    /// Whether it holds its port now, or will again in a moment.
+    fn holds(&self) -> bool {
+        matches!(self.state, "running" | "restarting" | "paused")
+    }
+}
+
+impl std::fmt::Display for PortHolder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "container {}", self.name)?;
+        if !self.project.is_empty() {
+            write!(f, " of project {}", self.project)?;
+        }
+        if self.state != "running" {
+            write!(f, " ({})", self.state)?;
+        }
+        Ok(())
+    }
+}
+
+/// A sentence for each port that the project can't have.
+pub(super) fn describe_occupied(output: &ScriptOutput, slug: &Slug) -> Vec<String> {
+    let containers = holders_of_others(output, slug)
+        .filter(PortHolder::holds)
+        .map(|holder| format!("port {} is held by {holder}", holder.port))
+        .collect::<Vec<_>>();
+    let processes = output.values("process").iter().map(|holder| {
+        let mut words = holder.split(' ').chain(std::iter::repeat("unknown"));
+        let mut word = || words.next().unwrap_or_default();
+        format!("port {} is held by process {} (pid {})", word(), word(), word())
+    });
+    containers.into_iter().chain(processes).collect()
+}
+
+/// Stopped containers of others hold nothing, but can't be started any more once the project has the port.
+pub(super) fn describe_stopped(output: &ScriptOutput, slug: &Slug) -> Vec<serde_json::Value> {
+    let stopped = holders_of_others(output, slug).filter(|holder| !holder.holds());
+    stopped.map(|holder| format!("port {}: {holder}", holder.port).into()).collect()
+}

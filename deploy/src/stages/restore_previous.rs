@@ -1,0 +1,186 @@
+//! Restoring the previous release: after a release that failed or was cancelled, the one that served before serves
+//! again, with its checkout, its `.env` and its override. Stage clone records on the server which one that is, and the
+//! record goes once a release has proven itself; without it there is nothing to restore. When to restore is decided by
+//! the worker, and within an attempt by the stages.
+
+use slipway_protocol::{ServiceReport, Serving, Stage};
+use tokio_util::sync::CancellationToken;
+
+use super::compose::parse_services;
+use crate::remote::output::ScriptOutput;
+use crate::remote::script::{GATE, PROJECT, Script};
+use crate::{Attempt, ErrorDetail, StageError};
+
+/// How restoring ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RestoreOutcome {
+    /// There was nothing to restore.
+    Nothing,
+    /// Nothing served before, and what had been started was stopped.
+    Stopped,
+    /// This commit was stopped before, and is so again, or still.
+    StaysStopped {
+        /// The commit.
+        commit: String,
+        /// What there is of it.
+        services: Vec<ServiceReport>,
+    },
+    /// This commit serves on: only files had been touched, and they are as before.
+    Untouched {
+        /// The commit.
+        commit: String,
+        /// What runs.
+        services: Vec<ServiceReport>,
+        /// What answers from outside; `None`: nobody could look.
+        serving: Option<Serving>,
+    },
+    /// This commit was restored.
+    Restored {
+        /// The commit.
+        commit: String,
+        /// Whether all of it runs and stays.
+        stable: bool,
+        /// What runs.
+        services: Vec<ServiceReport>,
+        /// What answers from outside; `None`: nobody could look.
+        serving: Option<Serving>,
+    },
+    /// It isn't known how it ended.
+    Unknown(StageError),
+}
+
+impl RestoreOutcome {
+    /// What serves now, in words that follow the reason; `None` when there's nothing to say.
+    #[must_use]
+    pub fn describe(&self) -> Option<String> {
+        let answers = match self.serving() {
+            Some(serving) if serving.proven => ", and answers",
+            Some(_) => ", and doesn't answer",
+            None => "",
+        };
+        Some(match self {
+            Self::Nothing => return None,
+            Self::Stopped => "nothing served before, and what had been started was stopped".to_owned(),
+            Self::StaysStopped { commit, .. } => {
+                format!("commit {commit}, which was deployed before, is stopped, as it was")
+            }
+            Self::Untouched { commit, .. } => format!("commit {commit}, which served before, serves on{answers}"),
+            Self::Restored { commit, stable: true, .. } => {
+                format!("commit {commit}, which served before, was put back and is stable{answers}")
+            }
+            Self::Restored { commit, stable: false, .. } => {
+                format!("commit {commit}, which served before, was put back, but doesn't become stable{answers}")
+            }
+            Self::Unknown(error) => {
+                format!("whether the release before it was put back isn't known: {}", error.message)
+            }
+        })
+    }
+
+    /// What serves now, for the result; `None` where there was nothing to restore or nobody could look.
+    #[must_use]
+    pub fn serving(&self) -> Option<Serving> {
+        match self {
+            Self::Untouched { serving, .. } | Self::Restored { serving, .. } => serving.clone(),
+            Self::Stopped | Self::StaysStopped { .. } => Some(Serving { commit: None, proven: false }),
+            Self::Nothing | Self::Unknown(_) => None,
+        }
+    }
+
+    /// Whether nothing is left to be restored.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        !matches!(self, Self::Unknown(_) | Self::Restored { stable: false, .. })
+    }
+
+    /// What runs, where that was seen.
+    #[must_use]
+    pub fn services(&self) -> &[ServiceReport] {
+        match self {
+            Self::StaysStopped { services, .. }
+            | Self::Untouched { services, .. }
+            | Self::Restored { services, .. } => services,
+            Self::Nothing | Self::Stopped | Self::Unknown(_) => &[],
+        }
+    }
+
+    /// `error` with what serves now added to it.
+    #[must_use]
+    pub fn add_to(&self, error: StageError) -> StageError {
+        let Some(words) = self.describe() else { return error };
+        let message = format!("{}; {words}", error.message);
+        let seen = self.services();
+        let services = if seen.is_empty() { error.services } else { seen.into() };
+        let serving = self.serving().or(error.detail.serving);
+        StageError { message, services, detail: Box::new(ErrorDetail { serving, ..*error.detail }), ..error }
+    }
+}
+
+impl Attempt {
+    /// Restores what this deployment has touched, when it has failed for good or was cancelled. `keep_first`: where
+    /// nothing served before, what runs is left running, so that somebody can look at it. One round trip that changes
+    /// nothing when nothing was touched. Whether the restored release answers is tried from outside. May be called again
+    /// while the server can't be reached. `cancel` replaces the attempt's own token, which may be cancelled already.
+    pub async fn restore_previous(&mut self, keep_first: bool, cancel: CancellationToken) -> RestoreOutcome {
+        self.cancel = cancel;
+        if self.restored {
+            return RestoreOutcome::Nothing;
+        }
+        match self.restore_in(Stage::Compose, keep_first).await {
+            RestoreOutcome::Unknown(error) => {
+                if error.code.is_connection_failure() {
+                    self.drop_session();
+                }
+                RestoreOutcome::Unknown(self.redacted_error(error))
+            }
+            known => known,
+        }
+    }
+
+    /// Restores the previous release after `error` of the new one, and adds to the error what serves then. Where nothing
+    /// served before, the error stays as it is.
+    pub(crate) async fn restore_after(&mut self, stage: Stage, error: StageError) -> StageError {
+        self.restore_in(stage, true).await.add_to(error)
+    }
+
+    async fn restore_in(&mut self, stage: Stage, keep_first: bool) -> RestoreOutcome {
+        let script = Script::new("put back", &[PROJECT, GATE, include_str!("../scripts/put_back.sh")])
+            .word("root", self.root())
+            .word("slug", &self.work.request.project.slug)
+            .word("registry", self.image_registry())
+            .word("first", &if keep_first { "keep" } else { "stop" })
+            .number("limit", self.script_limit())
+            .number("patience", self.config().health_timeout.as_secs());
+        let outcome = self.exec(stage, &script).await;
+        // The .env may be another one now.
+        self.env_on_server = None;
+        match outcome {
+            Ok(outcome) => {
+                self.restored = true;
+                let stable = outcome.is_ok();
+                let (Ok(output) | Err(output)) = outcome;
+                let mut outcome = read_outcome(&output, stable);
+                if let RestoreOutcome::Untouched { serving, .. } | RestoreOutcome::Restored { serving, .. } =
+                    &mut outcome
+                {
+                    *serving = self.find_serving(stage).await;
+                }
+                outcome
+            }
+            Err(error) => RestoreOutcome::Unknown(error),
+        }
+    }
+}
+
+fn read_outcome(output: &ScriptOutput, stable: bool) -> RestoreOutcome {
+    let services = parse_services(output);
+    match output.value("served").map(str::to_owned) {
+        Some(commit) if output.value("stopped").is_some() => RestoreOutcome::StaysStopped { commit, services },
+        Some(commit) if output.value("untouched").is_some() => {
+            RestoreOutcome::Untouched { commit, services, serving: None }
+        }
+        Some(commit) => RestoreOutcome::Restored { commit, stable, services, serving: None },
+        None if output.value("stopped").is_some() => RestoreOutcome::Stopped,
+        None => RestoreOutcome::Nothing,
+    }
+}
