@@ -136,7 +136,6 @@ impl Attempt {
                 | ErrorCode::GitUnavailable
                 | ErrorCode::RegistryUnavailable
                 | ErrorCode::PullFailed
-                | ErrorCode::GithubUnavailable
         );
         if !short || self.cancel.is_cancelled() || error.retry_after.is_some() {
             return None;
