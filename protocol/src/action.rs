@@ -1,9 +1,7 @@
-//! What is done to a project, and which stages of the pipeline that takes.
+//! What is done to a project. Which stages that takes, in which order, is in `stage`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::Stage;
 
 /// What a request asks for. All but [`Action::Cancel`] are carried out by the same engine, under the same lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
@@ -39,19 +37,6 @@ impl Action {
             Self::Rollback => "rollback",
             Self::Undeploy => "undeploy",
             Self::Cancel => "cancel",
-        }
-    }
-
-    /// The stages that it takes, in the order in which they run. Undeploying is deploying backwards: first nobody else
-    /// can start the project any more, last its directory goes, which holds the lock.
-    #[must_use]
-    pub fn stages(self) -> &'static [Stage] {
-        match self {
-            Self::Deploy | Self::Rollback => &Stage::ALL,
-            Self::Stop => &[Stage::Compose],
-            Self::Start => &[Stage::Compose, Stage::Verify],
-            Self::Undeploy => &[Stage::Secrets, Stage::Firewall, Stage::Compose, Stage::Clone],
-            Self::Cancel => &[],
         }
     }
 
@@ -102,11 +87,5 @@ mod tests {
             assert_eq!(serde_json::to_value(action).ok(), Some(action.as_str().into()));
         }
         assert!("restart".parse::<Action>().is_err());
-    }
-
-    #[test]
-    fn undeploying_takes_back_what_deploying_did_in_the_opposite_order() {
-        let place = |stage: &Stage| Stage::ALL.iter().position(|s| s == stage);
-        assert!(Action::Undeploy.stages().windows(2).all(|pair| place(&pair[0]) > place(&pair[1])));
     }
 }

@@ -14,10 +14,10 @@
 //! ```
 
 mod action;
-mod code;
 mod command;
 mod decode;
 mod envelope;
+mod error_code;
 mod ids;
 pub mod names;
 mod progress;
@@ -29,13 +29,13 @@ mod stage;
 pub mod topology;
 
 pub use action::Action;
-pub use code::{Class, ErrorCode};
 pub use command::{
     DeploymentCancel, EventReference, MAX_REASON, ProjectCommand, ProjectRollback, ProjectStart, ProjectStop,
     ProjectUndeploy, Version,
 };
 pub use decode::{MAX_MESSAGE_BYTES, Message, Metadata, PartialEnvelope, Rejection, Request, decode, read};
 pub use envelope::{CONTENT_TYPE, CloudEvent, EventType};
+pub use error_code::{Class, ErrorCode};
 pub use ids::{DeploymentId, ProjectId};
 pub use progress::{Progress, ProgressKind};
 pub use ready::{Allocation, HealthCheck, Project, ProjectReady, Repository, Server};

@@ -1,7 +1,9 @@
-//! The seven stages of the pipeline, in their order.
+//! The seven stages of the pipeline, and their order in each action.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::Action;
 
 /// A stage of the pipeline. Every stage converges: run twice, it ends in the same state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +45,21 @@ impl Stage {
     }
 }
 
+impl Action {
+    /// The stages that it takes, in the order in which they run. Undeploying is deploying backwards: first nobody else
+    /// can start the project any more, last its directory goes, which holds the lock.
+    #[must_use]
+    pub fn stages(self) -> &'static [Stage] {
+        match self {
+            Self::Deploy | Self::Rollback => &Stage::ALL,
+            Self::Stop => &[Stage::Compose],
+            Self::Start => &[Stage::Compose, Stage::Verify],
+            Self::Undeploy => &[Stage::Secrets, Stage::Firewall, Stage::Compose, Stage::Clone],
+            Self::Cancel => &[],
+        }
+    }
+}
+
 impl std::fmt::Display for Stage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())
@@ -67,4 +84,15 @@ pub enum Change {
     Changed,
     /// Everything was as asked already.
     Unchanged,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn undeploying_removes_what_deploying_did_in_the_opposite_order() {
+        let place = |stage: &Stage| Stage::ALL.iter().position(|s| s == stage);
+        assert!(Action::Undeploy.stages().windows(2).all(|pair| place(&pair[0]) > place(&pair[1])));
+    }
 }

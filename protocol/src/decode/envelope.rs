@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
+use super::plaintext;
 use super::refusal::{DecodeFailure, PLAINTEXT_RULE, refuse, refuse_at, shown, unsupported};
 use super::request::{Metadata, PartialEnvelope};
-use super::{MAX_MESSAGE_BYTES, plaintext, too_large};
+use super::size_limit::{self, MAX_MESSAGE_BYTES};
 use crate::topology::REPLAY_HEADER;
 use crate::{CONTENT_TYPE, ErrorCode, EventType};
 
@@ -24,7 +25,7 @@ pub(super) fn opened(
         remember(attributes, known);
     }
     if body.len() > MAX_MESSAGE_BYTES {
-        if let Some(ids) = too_large::ids(body, binary) {
+        if let Some(ids) = size_limit::read_ids(body, binary) {
             remember(&ids, known);
         }
         return Err(refuse(

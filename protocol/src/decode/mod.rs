@@ -6,7 +6,7 @@ mod envelope;
 mod plaintext;
 mod refusal;
 mod request;
-mod too_large;
+mod size_limit;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -19,9 +19,7 @@ use crate::{
 use envelope::opened;
 use refusal::{DecodeFailure, broken, from_serde, pointer, refuse_at, unsupported};
 pub use request::{Message, Metadata, PartialEnvelope, Rejection, Request};
-
-/// The largest message that is read, in bytes.
-pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+pub use size_limit::MAX_MESSAGE_BYTES;
 
 /// Reads one message, whatever it asks for.
 ///

@@ -1,12 +1,14 @@
-//! What is still read of a message that is too large to be taken: the ids that its result event needs. Everything else
-//! is skipped without being stored.
+//! The size limit of a message, and what is still read of one that is too large: the ids that its result event needs.
+//! Everything else is skipped without being stored. Refusing the message is done in `envelope`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// The largest message that is read, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// Beyond this, in bytes, not even the ids are read.
 const MAX_SCANNED_BYTES: usize = 16 * 1024 * 1024;
-/// Correlation that takes more than this, in bytes, isn't echoed: it's what made the message too large.
+/// Correlation that takes more than this, in bytes, isn't echoed, since it made the message too large.
 const MAX_CORRELATION_BYTES: usize = 64 * 1024;
 
 #[derive(Default, Serialize, Deserialize)]
@@ -30,7 +32,7 @@ struct Data {
 }
 
 /// The ids of an event, as an envelope that holds nothing else; `binary` has the attributes of one in binary mode.
-pub(super) fn ids(body: &[u8], binary: Option<Map<String, Value>>) -> Option<Map<String, Value>> {
+pub(super) fn read_ids(body: &[u8], binary: Option<Map<String, Value>>) -> Option<Map<String, Value>> {
     if body.len() > MAX_SCANNED_BYTES {
         return None;
     }
