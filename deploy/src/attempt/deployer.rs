@@ -23,18 +23,18 @@ pub trait Reporter: Send + Sync {
     fn host_key_learned(&self, key: &HostKey);
 }
 
-/// What came of a stage.
+/// The result of a stage that succeeded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StageReport {
-    /// Whether it had something to do.
+    /// Whether it changed anything.
     pub change: Change,
-    /// What it found or did.
+    /// What it found or did, for events and the journal.
     pub facts: serde_json::Map<String, serde_json::Value>,
-    /// What runs, as seen last (compose, verify).
+    /// The services, as seen last (compose).
     pub services: Vec<ServiceReport>,
     /// Digests of the GitHub secrets as they are now (secrets), to be remembered for the next deployment.
     pub github_digests: Option<BTreeMap<String, String>>,
-    /// Where the project answers (verify).
+    /// The URL at which the project answers (verify).
     pub url: Option<String>,
 }
 

@@ -19,18 +19,18 @@ pub struct StageError {
     pub tail: Vec<String>,
     /// The earliest moment at which trying again makes sense, counted from now (`Retry-After`, rate limits).
     pub retry_after: Option<Duration>,
-    /// For `missing-secret`: which one.
+    /// For `missing-secret`: the variable that lacks its value.
     pub missing_secret: Option<VariableName>,
-    /// What runs in spite of it, as seen last (compose).
+    /// The services that run although the stage failed, as seen last (compose).
     pub services: Box<[ServiceReport]>,
-    /// What only some failures have; apart, since every result carries the room for an error.
+    /// What only some failures have. Boxed, to keep every `Result` small.
     pub detail: Box<ErrorDetail>,
 }
 
 /// What only some failures have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ErrorDetail {
-    /// What serves in spite of it, when somebody could look.
+    /// What serves although the stage failed; none where that couldn't be seen.
     pub serving: Option<Serving>,
     /// For `missing-secret`: what the project says about it.
     pub secret_description: Option<String>,

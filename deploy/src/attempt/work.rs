@@ -25,15 +25,15 @@ pub enum HostKeyPolicy {
 /// A server to deploy to, as the inventory (or, for an unknown server, the event) describes it.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Its name in the inventory.
+    /// The name in the inventory.
     pub handle: ServerHandle,
-    /// Where it answers.
+    /// Host name or IP address.
     pub address: Host,
-    /// SSH port.
+    /// The port of sshd.
     pub ssh_port: Port,
-    /// SSH user.
+    /// The user that Slipway logs in as.
     pub ssh_user: UserName,
-    /// How it proves itself.
+    /// Which host key the server must show.
     pub host_key: HostKeyPolicy,
     /// The private key to log in with, in OpenSSH or PEM form.
     pub ssh_key: SecretString,
@@ -42,23 +42,23 @@ pub struct Target {
 /// One deployment to be carried out.
 #[derive(Debug, Clone)]
 pub struct DeploymentWork {
-    /// Its id.
+    /// The deployment's id, which doesn't change from attempt to attempt.
     pub deployment: DeploymentId,
-    /// What to do.
+    /// What is done; it decides which stages run.
     pub action: Action,
-    /// Undeploy: with all data.
+    /// Undeploy: whether the volumes, which hold the project's data, are removed as well.
     pub remove_volumes: bool,
     /// Undeploy: whether the repository's secrets at GitHub serve another deployment as well, and have to stay.
     pub shares_repository: bool,
     /// What was asked for; for anything but a deployment, the version that it's done with.
     pub request: ProjectReady,
-    /// Where to.
+    /// The server that it's done on.
     pub target: Target,
     /// The opened secrets of the request.
     pub secrets: BTreeMap<VariableName, SecretString>,
     /// Keyed digests of the GitHub secrets written by earlier deployments of this project to this target, by name.
     pub github_digests: BTreeMap<String, String>,
-    /// The right to do so.
+    /// The right to act on the project, and until when.
     pub lease: LeaseGuard,
 }
 

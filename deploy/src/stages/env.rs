@@ -152,7 +152,7 @@ struct ServerEnv {
     sealed: BTreeSet<String>,
     /// Why compose refuses the project's files, not redacted.
     complaint: String,
-    /// The project's own example of a `.env`.
+    /// The project's `.env.example`.
     example: String,
     overrides: String,
     project: Vec<u8>,

@@ -20,27 +20,27 @@ pub enum RestoreOutcome {
     Stopped,
     /// This commit was stopped before, and is so again, or still.
     StaysStopped {
-        /// The commit.
+        /// The commit that was deployed before.
         commit: String,
-        /// What there is of it.
+        /// Its stopped services.
         services: Vec<ServiceReport>,
     },
     /// This commit serves on: only files had been touched, and they are as before.
     Untouched {
-        /// The commit.
+        /// The commit that was deployed before.
         commit: String,
-        /// What runs.
+        /// Its services, as seen last.
         services: Vec<ServiceReport>,
         /// What answers from outside; `None`: nobody could look.
         serving: Option<Serving>,
     },
     /// This commit was restored.
     Restored {
-        /// The commit.
+        /// The commit that was deployed before.
         commit: String,
         /// Whether all of it runs and stays.
         stable: bool,
-        /// What runs.
+        /// Its services, as seen last.
         services: Vec<ServiceReport>,
         /// What answers from outside; `None`: nobody could look.
         serving: Option<Serving>,

@@ -22,7 +22,7 @@ const MAX_PAGE_BYTES: usize = 64 * 1024;
 struct Page {
     service: ServiceName,
     port: Port,
-    /// Without path.
+    /// The URL without a path.
     base: String,
     /// The port inside the service's container.
     inner: Port,

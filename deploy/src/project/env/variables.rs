@@ -57,21 +57,19 @@ pub struct ComposeVariable {
     pub required: bool,
 }
 
-/// What the plan is made from.
+/// What the variables are decided from.
 pub struct EnvInputs<'a> {
-    /// The event.
     pub request: &'a ProjectReady,
-    /// Its opened secrets.
+    /// The request's secrets, opened.
     pub secrets: &'a BTreeMap<VariableName, SecretString>,
-    /// The variables on the server.
+    /// The variables in `.env` on the server.
     pub kept: &'a BTreeMap<String, String>,
     /// The variables in the compose files.
     pub asked: &'a [ComposeVariable],
-    /// The compose files.
     pub project: &'a ComposeProject,
     /// The image of each variable that [`super::plan::image_variables`] names.
     pub images: &'a BTreeMap<String, String>,
-    /// The credential for it.
+    /// The credential for images, which the project's deploy key needs too.
     pub registry: Option<&'a RegistryCredential>,
     /// Whether the database's volume exists: then its password can't be chosen any more.
     pub database_exists: bool,
@@ -84,7 +82,6 @@ pub struct EnvPlan {
 }
 
 impl EnvPlan {
-    /// Names and values.
     #[must_use]
     pub fn values(&self) -> BTreeMap<String, String> {
         self.variables.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect()
