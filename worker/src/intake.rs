@@ -83,7 +83,7 @@ impl Intake {
             // What is delivered beside a message that fails again and again counts as delivered as often as that.
             failed = matches!(ended, ConsumerEnd::Database(_));
             if matches!(ended, ConsumerEnd::Cleared | ConsumerEnd::NoDatabase) {
-                generations.at_once();
+                generations.skip_delay();
             }
             // Closing gives back what isn't acknowledged.
             link.close().await;

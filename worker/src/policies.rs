@@ -227,9 +227,9 @@ fn deadlines() -> Vec<PolicySetting> {
             "A firewall that drops packets never answers"),
         fixed("a release that was put back", "stages::aftermath::WARM_UP", bounds::PUT_BACK_WARM_UP,
             "So long it may take to answer before the result says that it doesn't"),
-        fixed("connecting to the broker", "amqp::CONNECT", amqp::CONNECT,
+        fixed("connecting to the broker", "amqp::answer::CONNECT", amqp::CONNECT,
             "Login included; then the next address is tried"),
-        fixed("one call of the broker", "amqp::TIMEOUT", amqp::TIMEOUT,
+        fixed("one call of the broker", "amqp::answer::TIMEOUT", amqp::TIMEOUT,
             "A blocked broker answers neither publish nor confirm"),
     ]
 }
