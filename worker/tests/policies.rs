@@ -12,16 +12,16 @@ use slipway_worker::policies::{self, PolicyValue};
 const NO_POLICIES: &[&str] = &[
     // Paces and sizes of loops that nobody has to know.
     "stages::verify::PROBE_INTERVAL",
-    "relay::PAGE",
-    "relay::PAGE_BYTES",
-    "relay::POLL",
-    "relay::MEASURE",
-    "runner::reporter::PATIENCE",
-    "engine::HOUSEKEEPING",
+    "publish::batch::BATCH",
+    "publish::batch::BATCH_BYTES",
+    "publish::relay::POLL",
+    "publish::relay::MEASURE",
+    "run::progress::PATIENCE",
+    "engine::HOUSEKEEPING_INTERVAL",
     "amqp::generations::STABLE_AFTER",
-    "relay::PASS",
-    "engine::BATCH",
-    "announcer::POLL",
+    "publish::batch::SEND_WINDOW",
+    "engine::PRUNE_BATCH",
+    "publish::github_status::POLL",
     "stages::aftermath::INTERVAL",
     "stages::aftermath::AT_ONCE",
     "amqp::connection::CLOSE_TIMEOUT",
@@ -30,9 +30,9 @@ const NO_POLICIES: &[&str] = &[
     // The default of a setting.
     "store::versions::VERSIONS",
     // How a message is met that the database failed at.
-    "intake::CAREFUL",
+    "intake::consumer::SERIAL_WINDOW",
     // The process's own end and its liveness.
-    "main::GRACE",
+    "main::DRAIN_GRACE",
     "main::TELEMETRY_FLUSH",
     "main::STUCK_AFTER",
     // What a script leaves of its own limit to tell how it ended.
@@ -64,7 +64,7 @@ fn constants(folder: &Path, module: &str, found: &mut BTreeSet<String>) {
                 continue;
             };
             let kind = rest.split([' ', '=']).next().unwrap();
-            if matches!(kind, "Duration" | "Policy" | "u16" | "u32") || (kind == "Self" && stem == "retry") {
+            if matches!(kind, "Duration" | "RetryPolicy" | "u16" | "u32") || (kind == "Self" && stem == "retry") {
                 found.insert(format!("{module}{name}"));
             }
         }

@@ -1,5 +1,8 @@
-//! One attempt: its lease kept beside it, from the claim to an end that is written or to a lost lease. What it does
-//! meanwhile stands in `stages`, what follows from it in `conclude`.
+//! One attempt, from the claim to an end that is written or to a lost lease; the lease is renewed beside it. The stages
+//! are in `stages`, what follows from them in `conclude`.
+//!
+//! [`RunningAttempt`] is the worker's side: lease, deadlines and journal. What acts on the server is a
+//! [`PipelineAttempt`], in production `slipway_deploy::Attempt`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +13,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::brake::{Canceller, StopReason, WIND_UP};
-use super::keep::{PreparedWork, keep, persist, prepare, sure_until};
-use super::reporter::{self, ProgressSender};
-use super::{Runner, age};
+use super::cancellation::{Canceller, SHUTDOWN_GRACE, StopReason};
+use super::lease_keeper::{certain_until, keep_lease};
+use super::persist::persist;
+use super::prepare::{PreparedWork, prepare};
+use super::progress::{self, ProgressSender};
+use super::{PipelineAttempt, Runner, deadlines};
 use crate::scheduler::MAX_INTERRUPTIONS;
 use crate::store::{AttemptSummary, Boundary, Claim, ServerRecord, StoreError};
 use crate::telemetry;
@@ -22,11 +27,11 @@ use crate::telemetry;
 pub(super) enum AttemptEnd {
     /// Every stage is done.
     Done { url: Option<String> },
-    /// A stage failed; `open` is how long the server's circuit is open since.
+    /// A stage failed; `open` is for how long the server's circuit is open because of that.
     Failed { error: StageError, stage: Option<Stage>, open: Option<Duration> },
     /// It's cancelled.
     Cancelled,
-    /// A newer request waits.
+    /// A newer request for the same project waits.
     Superseded(DeploymentId),
     /// It was interrupted too often.
     GivenUp,
@@ -39,13 +44,13 @@ pub(super) enum AttemptEnd {
 impl From<StoreError> for AttemptEnd {
     fn from(error: StoreError) -> Self {
         let error = format!("{:#}", anyhow::Error::from(error));
-        tracing::warn!(error, "the attempt ends without a word; whoever claims it next goes on");
+        tracing::warn!(error, "the attempt ends here, and its end isn't written; the next claim continues it");
         Self::Lost
     }
 }
 
-/// What ends an attempt on a server that may be another one.
-pub(super) fn mistrust() -> StageError {
+/// The error of an attempt on a server that may be another one.
+pub(super) fn host_key_mismatch() -> StageError {
     let message = "the server showed a host key that was unknown, and meanwhile another one is pinned for it";
     StageError::new(ErrorCode::HostKeyMismatch, message)
 }
@@ -54,27 +59,27 @@ pub(super) fn mistrust() -> StageError {
 pub(super) struct RunningAttempt<'a> {
     pub runner: &'a Runner,
     pub claim: &'a Claim,
-    pub brake: &'a Canceller,
-    pub hold: LeaseGuard,
-    /// Absent until it's begun.
+    pub canceller: &'a Canceller,
+    pub lease_guard: LeaseGuard,
+    /// Absent until it has begun.
     pub pipeline: Option<RunningPipeline>,
-    pub seen: AttemptSummary,
-    /// Whether a release was begun on the project, by this attempt or any before, that hasn't proven itself.
-    pub unsettled: bool,
+    pub summary: AttemptSummary,
+    /// Whether this attempt, or one before it, has begun a release on the project that hasn't proven itself.
+    pub unproven: bool,
     /// When the deployment as a whole has taken too long.
     pub overdue_at: Instant,
 }
 
-/// The pipeline's side of an attempt.
+/// What acts on the server, and what reports its progress.
 pub(super) struct RunningPipeline {
-    pub attempt: Box<dyn super::PipelineAttempt>,
-    pub teller: Arc<ProgressSender>,
+    pub attempt: Box<dyn PipelineAttempt>,
+    pub progress: Arc<ProgressSender>,
     pub input_hash: Vec<u8>,
     writer: tokio::task::JoinHandle<()>,
 }
 
-/// Carries out a claim that was asked for at `asked`.
-pub(super) async fn carry_out(runner: &Runner, claim: Claim, asked: Instant, wishes: watch::Receiver<()>) {
+/// Executes a claim that was asked for at `asked`.
+pub(super) async fn execute_claim(runner: &Runner, claim: Claim, asked: Instant, cancel_requests: watch::Receiver<()>) {
     let lease = claim.lease.clone();
     let span = tracing::info_span!(
         "attempt",
@@ -94,26 +99,25 @@ pub(super) async fn carry_out(runner: &Runner, claim: Claim, asked: Instant, wis
     telemetry::continue_trace(&span, claim.traceparent.as_deref(), None);
     async {
         tracing::info!("attempt begins");
-        let (sure, until) = watch::channel(sure_until(asked, runner.settings.lease));
+        let (held_until, until) = watch::channel(certain_until(asked, runner.settings.lease));
         let fence = u64::try_from(lease.fence.get()).unwrap_or_default();
-        let brake = Canceller::new();
-        let mut run = RunningAttempt::new(runner, &claim, &brake, LeaseGuard::new(fence, until));
+        let canceller = Canceller::new();
+        let mut attempt = RunningAttempt::new(runner, &claim, &canceller, LeaseGuard::new(fence, until));
         let written = {
-            let work = run.whole();
+            let work = attempt.execute();
             tokio::pin!(work);
             tokio::select! {
                 written = &mut work => written,
-                () = keep(runner, &lease, &sure, &brake, wishes) => {
-                    // The running command must be dead before anybody may take this for over; what hangs beside it, a
-                    // write that no database answers among it, isn't waited for.
-                    brake.pull(StopReason::LeaseLost);
-                    let wound_up = tokio::time::timeout(WIND_UP, work).await;
-                    wound_up.unwrap_or(Err(StoreError::LeaseLost))
+                () = keep_lease(runner, &lease, &held_until, &canceller, cancel_requests) => {
+                    // The running command must be dead before this counts as ended. A write that no database answers
+                    // isn't waited for.
+                    canceller.cancel(StopReason::LeaseLost);
+                    let ended = tokio::time::timeout(SHUTDOWN_GRACE, work).await;
+                    ended.unwrap_or(Err(StoreError::LeaseLost))
                 }
             }
         };
-        // Its lease is over, or lost.
-        run.close().await;
+        attempt.close().await;
         match written {
             Ok(result) => {
                 tracing::Span::current()
@@ -121,7 +125,7 @@ pub(super) async fn carry_out(runner: &Runner, claim: Claim, asked: Instant, wis
                     .record("deployment.outcome", result);
                 tracing::info!(result, "attempt ended");
             }
-            Err(error) => tracing::warn!(%error, "the attempt's end couldn't be written; its lease expires"),
+            Err(error) => tracing::warn!(%error, "the attempt's end couldn't be written; its lease will expire"),
         }
     }
     .instrument(span)
@@ -141,52 +145,52 @@ fn pipeline_result(ended: &str) -> &'static str {
 }
 
 impl<'a> RunningAttempt<'a> {
-    fn new(runner: &'a Runner, claim: &'a Claim, brake: &'a Canceller, hold: LeaseGuard) -> Self {
+    fn new(runner: &'a Runner, claim: &'a Claim, canceller: &'a Canceller, lease_guard: LeaseGuard) -> Self {
         Self {
             runner,
             claim,
-            brake,
-            hold,
+            canceller,
+            lease_guard,
             pipeline: None,
-            seen: AttemptSummary::default(),
-            unsettled: false,
+            summary: AttemptSummary::default(),
+            unproven: false,
             overdue_at: Instant::now() + runner.settings.deadlines.deployment,
         }
     }
 
-    /// All of it; gives a word for the end that was written.
-    async fn whole(&mut self) -> Result<&'static str, StoreError> {
+    /// Runs the attempt to its end; gives the name of the outcome that was written.
+    async fn execute(&mut self) -> Result<&'static str, StoreError> {
         let ended = match self.begin().await {
-            Ok(()) => self.stages().await,
+            Ok(()) => self.run_stages().await,
             Err(ended) => ended,
         };
         self.conclude(ended).await
     }
 
     async fn close(mut self) {
-        let Some(RunningPipeline { attempt, teller, writer, .. }) = self.pipeline.take() else { return };
+        let Some(RunningPipeline { attempt, progress, writer, .. }) = self.pipeline.take() else { return };
         let closed = async {
             attempt.close().await;
-            drop(teller);
-            // The writer ends with the last teller.
+            drop(progress);
+            // The writer ends with the last sender.
             let _ = writer.await;
         };
-        // What holds one for longer must not hold up the end.
+        // An end that is written must not wait for a sender that is still held somewhere.
         let _ = tokio::time::timeout(Duration::from_secs(5), closed).await;
     }
 
-    /// Begins what the pipeline does. Whatever stands against it, it gets as far as this where that can be, so that
-    /// what was touched before can be put back.
+    /// Begins the pipeline's attempt. That is done before a reason not to run any stage is heeded, since restoring the
+    /// previous release needs it, too.
     async fn begin(&mut self) -> Result<(), AttemptEnd> {
         let Self { runner, claim, .. } = *self;
-        let past = persist(|| runner.store.history(&claim.lease)).await?;
-        self.unsettled = past.unsettled;
-        self.overdue_at = Instant::now() + age::left(&runner.settings.deadlines, &past);
-        let prepared = prepare(runner, claim, self.hold.clone()).await?;
+        let history = persist(|| runner.store.history(&claim.lease)).await?;
+        self.unproven = history.unsettled;
+        self.overdue_at = Instant::now() + deadlines::remaining(&runner.settings.deadlines, &history);
+        let prepared = prepare(runner, claim, self.lease_guard.clone()).await?;
         let refused = match prepared {
             Ok(PreparedWork { work, server, refused }) => {
                 self.begin_with(work, server);
-                refused.or_else(|| age::too_old(&runner.settings.deadlines, &past, &claim.event).err())
+                refused.or_else(|| deadlines::check_age(&runner.settings.deadlines, &history, &claim.event).err())
             }
             Err(error) => Some(error),
         };
@@ -201,11 +205,11 @@ impl<'a> RunningAttempt<'a> {
 
     fn begin_with(&mut self, work: DeploymentWork, server: ServerRecord) {
         let Self { runner, claim, .. } = *self;
-        let (teller, writer) =
-            reporter::channel(runner.store.clone(), claim.lease.clone(), claim.attempt, server, self.brake.clone());
+        let (progress, writer) =
+            progress::channel(runner.store.clone(), claim.lease.clone(), claim.attempt, server, self.canceller.clone());
         let writer = tokio::spawn(writer.run().in_current_span());
         let input_hash = runner.pipeline.input_hash(&work);
-        let attempt = runner.pipeline.begin(work, teller.clone(), self.brake.stop());
-        self.pipeline = Some(RunningPipeline { attempt, teller, input_hash, writer });
+        let attempt = runner.pipeline.begin(work, progress.clone(), self.canceller.stop_token());
+        self.pipeline = Some(RunningPipeline { attempt, progress, input_hash, writer });
     }
 }

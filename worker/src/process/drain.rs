@@ -1,5 +1,4 @@
-//! Start, drain and end of the process: signals, the drain and its deadline, exit codes.
-//! What is drained is the engine's matter.
+//! The drain: the signals that begin it, its deadline, and the exit codes. What is drained is decided in `engine`.
 
 use std::future::Future;
 use std::io;
@@ -23,7 +22,7 @@ pub mod exit {
     pub const INTERNAL: u8 = 70;
 }
 
-/// The one decision to stop, shared by all. Once begun it can't be taken back.
+/// The decision to stop, shared by all parts of the worker. A drain that has begun can't be undone.
 #[derive(Debug, Clone)]
 pub struct Drain {
     timeout: Duration,
@@ -33,7 +32,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// A drain that, once begun, grants running work `timeout`.
+    /// A drain that gives running work `timeout` to end.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
         Self { timeout, token: CancellationToken::new(), created_at: Timestamp::now(), begun: Arc::default() }
@@ -69,13 +68,13 @@ impl Drain {
         self.begun.get().map(|(began, _)| *began)
     }
 
-    /// When the worker started to count on not draining.
+    /// When the worker started.
     #[must_use]
     pub fn created_at(&self) -> Timestamp {
         self.created_at
     }
 
-    /// Waits for the drain and then until `grace` after its deadline: whoever still runs by then is stuck.
+    /// Waits for the drain to begin, and then until `grace` after its deadline: work that still runs by then is stuck.
     pub async fn overdue(&self, grace: Duration) {
         self.token.cancelled().await;
         let deadline = self.deadline().unwrap_or_else(Instant::now);
@@ -97,10 +96,10 @@ pub fn drain_on_signals(drain: Drain) -> io::Result<()> {
     };
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async {
-            let name = next(&mut signals).await;
+            let name = next_signal(&mut signals).await;
             info!(signal = name, timeout_ms = millis(drain.timeout), "draining; a second signal exits at once");
             drain.begin();
-            let name = next(&mut signals).await;
+            let name = next_signal(&mut signals).await;
             error!(signal = name, "second signal: exiting without a drain; leases of running deployments will expire");
             std::process::exit(i32::from(exit::ABORTED));
         });
@@ -108,12 +107,12 @@ pub fn drain_on_signals(drain: Drain) -> io::Result<()> {
     Ok(())
 }
 
-/// For log fields: 128 bits would be written as text.
+/// A `u64` for log fields: a `u128` would be logged as text.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn next((terminate, interrupt): &mut (Signal, Signal)) -> &'static str {
+async fn next_signal((terminate, interrupt): &mut (Signal, Signal)) -> &'static str {
     tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
@@ -153,7 +152,7 @@ where
     None
 }
 
-/// As [`wait_for`], with a first try that a drain doesn't cut off: what is in hand is most often done in no time.
+/// As [`wait_for`], but a drain doesn't interrupt the first try: most often that succeeds at once.
 pub async fn do_or_wait_for<T, E, F>(
     what: &str,
     policy: RetryPolicy,

@@ -1,4 +1,5 @@
-//! Whether this worker takes on work, condition by condition. Components set the conditions; `admin` shows them.
+//! Whether this worker is ready, condition by condition. The parts of the worker set the conditions, `admin_server` shows
+//! them. Nothing is stopped or started here.
 
 use std::sync::Arc;
 
@@ -6,20 +7,20 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::lifecycle::Drain;
+use super::drain::Drain;
 
 /// What must hold before a worker is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
-    /// The database has the expected schema, and has taken this worker's latest sign of life.
+    /// The database has the expected schema, and has taken this worker's latest heartbeat.
     Database,
     /// The broker has registered this worker's consumer.
     BrokerConsumer,
-    /// The broker takes what this worker publishes. Without that a worker still takes requests in and carries them out,
-    /// and isn't ready all the same: nobody would hear of it, and an alarm of the broker is for people to see.
+    /// The broker takes what this worker publishes. Without that a worker still takes requests in and carries them out.
+    /// It isn't ready all the same: its results reach nobody, and people must see that the broker is in alarm.
     BrokerPublisher,
-    /// A message of its own has come back to it through the broker.
+    /// A message that it sent to itself has come back through the broker.
     Canary,
     /// It isn't draining.
     NotDraining,
@@ -28,7 +29,7 @@ pub enum Condition {
 /// One condition as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConditionStatus {
-    /// Which one.
+    /// Which condition.
     pub name: Condition,
     /// Whether it holds.
     pub met: bool,
@@ -67,13 +68,13 @@ impl Readiness {
         Self { conditions: Arc::new(watch::Sender::new(conditions)), drain: drain.clone() }
     }
 
-    /// Says that `condition` holds.
-    pub fn met(&self, condition: Condition) {
+    /// Sets that `condition` holds.
+    pub fn set_met(&self, condition: Condition) {
         self.set(condition, true, None);
     }
 
-    /// Says that `condition` doesn't hold (any more), and why; the reason is shown to whoever asks.
-    pub fn unmet(&self, condition: Condition, reason: impl Into<String>) {
+    /// Records that `condition` doesn't hold (any more); the reason is shown in `/readyz`.
+    pub fn set_unmet(&self, condition: Condition, reason: impl Into<String>) {
         self.set(condition, false, Some(reason.into()));
     }
 
@@ -91,7 +92,7 @@ impl Readiness {
         });
     }
 
-    /// The conditions now.
+    /// All conditions as they are now.
     #[must_use]
     pub fn report(&self) -> ReadinessReport {
         let mut conditions = self.conditions.borrow().clone();
@@ -100,19 +101,19 @@ impl Readiness {
     }
 
     fn draining(&self) -> ConditionStatus {
-        let begun = self.drain.began_at();
+        let began_at = self.drain.began_at();
         ConditionStatus {
             name: Condition::NotDraining,
-            met: begun.is_none(),
-            reason: begun.map(|_| "draining: running work ends, nothing new is taken".into()),
-            since: begun.unwrap_or_else(|| self.drain.created_at()),
+            met: began_at.is_none(),
+            reason: began_at.map(|_| "draining: running work ends, nothing new is taken".into()),
+            since: began_at.unwrap_or_else(|| self.drain.created_at()),
         }
     }
 
     /// Waits until `condition` holds (`met`) or doesn't; not for [`Condition::NotDraining`].
     pub async fn until(&self, condition: Condition, met: bool) {
         let is = |conditions: &Vec<ConditionStatus>| conditions.iter().any(|s| s.name == condition && s.met == met);
-        // Fails only without a sender, and this is one.
+        // Fails only when every sender is gone, and `self` holds one.
         let _ = self.conditions.subscribe().wait_for(is).await;
     }
 

@@ -1,4 +1,5 @@
-//! The engine's metrics, made once from the process's meter. Without a collector they cost next to nothing.
+//! The worker's metrics. They cost next to nothing where no collector is configured; how they are exported is set up in
+//! the parent module.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use opentelemetry::{KeyValue, global};
 use slipway_protocol::{Outcome, Stage};
 
 /// Instruments; [`Metrics::get`] after telemetry was set up.
-pub struct Metrics {
+pub(crate) struct Metrics {
     deployments: Counter<u64>,
     intake: Counter<u64>,
     retries: Counter<u64>,
@@ -22,7 +23,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// The process's instruments.
-    pub fn get() -> &'static Self {
+    pub(crate) fn get() -> &'static Self {
         static METRICS: OnceLock<Metrics> = OnceLock::new();
         METRICS.get_or_init(|| {
             let meter = global::meter(env!("CARGO_PKG_NAME"));
@@ -57,44 +58,44 @@ impl Metrics {
     }
 
     /// A deployment ended.
-    pub fn ended(&self, outcome: Outcome) {
+    pub(crate) fn ended(&self, outcome: Outcome) {
         self.deployments.add(1, &[KeyValue::new("deployment.outcome", outcome.as_str())]);
     }
 
     /// A message was taken in: `accepted`, `superseded`, `duplicate` or an error code.
-    pub fn taken_in(&self, verdict: &'static str) {
+    pub(crate) fn taken_in(&self, verdict: &'static str) {
         self.intake.add(1, &[KeyValue::new("result", verdict)]);
     }
 
     /// An attempt failed and another one is scheduled.
-    pub fn retried(&self, code: &'static str) {
+    pub(crate) fn retried(&self, code: &'static str) {
         self.retries.add(1, &[KeyValue::new("error.type", code)]);
     }
 
     /// An attempt was interrupted.
-    pub fn interrupted(&self) {
+    pub(crate) fn interrupted(&self) {
         self.interruptions.add(1, &[]);
     }
 
     /// A message was sent: `routed`, `unrouted`, `returned` or `failed`.
-    pub fn published(&self, result: &'static str) {
+    pub(crate) fn published(&self, result: &'static str) {
         self.published.add(1, &[KeyValue::new("result", result)]);
     }
 
     /// The dead-letter exchange gave a message: an error code when it's the broker's, `settled` when its deployment
     /// exists all the same, `known` when a worker published it.
-    pub fn given_up(&self, result: &'static str) {
+    pub(crate) fn given_up(&self, result: &'static str) {
         self.given_up.add(1, &[KeyValue::new("result", result)]);
     }
 
     /// A stage ended: `changed`, `unchanged` or an error code.
-    pub fn stage(&self, stage: Stage, result: &'static str, took: Duration) {
+    pub(crate) fn stage(&self, stage: Stage, result: &'static str, took: Duration) {
         let attributes = [KeyValue::new("stage.name", stage.as_str()), KeyValue::new("result", result)];
         self.stages.record(took.as_secs_f64(), &attributes);
     }
 
     /// What waits in the outbox.
-    pub fn backlog(&self, depth: u64, oldest: Duration) {
+    pub(crate) fn backlog(&self, depth: u64, oldest: Duration) {
         self.outbox_depth.record(depth, &[]);
         self.outbox_age.record(oldest.as_secs_f64(), &[]);
     }

@@ -1,30 +1,29 @@
-//! From the dead-letter exchange into the database: what the broker itself gave up becomes a dead letter like any
-//! other, with a result where its ids can be read. What workers gave up is there already and is passed over.
+//! From the dead-letter exchange into the database: a message that the broker itself gave up becomes a dead letter like
+//! any other, with a result where its ids can be read. Dead letters that workers published are stored already, and are
+//! skipped.
 //!
-//! One message at a time, on a connection of its own: dead letters hold up no request. One that no worker survives, the
-//! broker sets aside in `slipway.parked` at its delivery limit, which nothing here reads.
+//! One message at a time, on a connection of its own, so that dead letters don't delay requests. One that crashes every
+//! worker is moved by the broker to `slipway.parked` at its delivery limit; nothing here reads that queue.
 
 use slipway_deploy::retry::RetryPolicy;
 use slipway_protocol::{ErrorCode, Failure, read as read_event, topology};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::admission::{holds_nul, told};
+use super::admission::{holds_nul, read_envelope};
 use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, Delivered, XDeath};
-use crate::crash::{self, Failpoint};
-use crate::intake::storable;
-use crate::lifecycle::{Drain, do_or_wait_for};
+use crate::failpoint::{self, Failpoint};
 use crate::message::Incoming;
-use crate::metrics::Metrics;
+use crate::process::{Drain, do_or_wait_for};
 use crate::store::{BrokerDeadLetter, RefusedMessage, Store, StoreError, StoredGivenUp};
-use crate::telemetry;
+use crate::telemetry::{self, Metrics};
 
 /// Headers that the broker adds to what it gives up.
 const BROKERS_HEADERS: [&str; 2] = ["x-first-death-", "x-last-death-"];
 
-/// Ingests until the drain begins.
+/// Stores dead letters of the broker until the drain begins.
 pub struct DeadLetterConsumer {
-    /// Where dead letters go.
+    /// Where dead letters are stored.
     pub store: Store,
     /// Where they come from.
     pub broker: BrokerEndpoints,
@@ -32,7 +31,7 @@ pub struct DeadLetterConsumer {
     pub drain: Drain,
 }
 
-/// Why a generation of the consumer ended.
+/// Why consuming over one connection ended.
 #[derive(Debug, thiserror::Error)]
 enum ConsumerEnd {
     #[error("draining")]
@@ -48,11 +47,11 @@ enum ConsumerEnd {
 }
 
 impl DeadLetterConsumer {
-    /// Consumes, generation after generation.
+    /// Consumes over one connection after the other.
     pub async fn run(self) {
         let mut generations = self.broker.generations("ingest");
         while let Some(link) = generations.next(self.drain.token()).await {
-            let ended = match self.generation(&link).await {
+            let ended = match self.consume(&link).await {
                 Ok(never) => match never {},
                 Err(ended) => ended,
             };
@@ -65,7 +64,7 @@ impl DeadLetterConsumer {
         }
     }
 
-    async fn generation(&self, link: &BrokerConnection) -> Result<std::convert::Infallible, ConsumerEnd> {
+    async fn consume(&self, link: &BrokerConnection) -> Result<std::convert::Infallible, ConsumerEnd> {
         amqp::declare(&link.channel().await?).await?;
         let mut subscription = amqp::consume(link, topology::DEAD_LETTERS_INGEST_QUEUE, 1).await?;
         loop {
@@ -78,41 +77,43 @@ impl DeadLetterConsumer {
     }
 
     async fn handle(&self, delivered: &Delivered) -> Result<(), ConsumerEnd> {
-        let given_up = read(delivered);
+        let given_up = classify(delivered);
         let BrokerDeadLetter { refusal, incoming, .. } = &given_up;
-        let span = telemetry::processing(topology::DEAD_LETTERS_INGEST_QUEUE, &refusal.known, None, incoming);
-        self.ingest(&given_up).instrument(span).await?;
-        if !crash::around(Failpoint::AckDeadLetter, delivered.ack()).await? {
-            tracing::warn!("the acknowledgement came too late; the dead letter will come again and be known");
+        let span = telemetry::processing_span(topology::DEAD_LETTERS_INGEST_QUEUE, &refusal.known, None, incoming);
+        self.store_given_up(&given_up).instrument(span).await?;
+        if !failpoint::around(Failpoint::AckDeadLetter, delivered.ack()).await? {
+            tracing::warn!("the acknowledgement came too late; the dead letter will come again and be recognised");
         }
         Ok(())
     }
 
-    /// Commits it; when this returns, the message may be acknowledged. An absent database is waited for with the
-    /// message in hand, since giving it back would count towards its delivery limit.
-    async fn ingest(&self, given_up: &BrokerDeadLetter) -> Result<(), ConsumerEnd> {
-        let once = || async {
+    /// Commits it; when this returns, the message may be acknowledged. An absent database is waited for without giving
+    /// the message back, since giving it back would count towards its delivery limit.
+    async fn store_given_up(&self, given_up: &BrokerDeadLetter) -> Result<(), ConsumerEnd> {
+        let store_once = || async {
             match self.store.ingest(given_up).await {
                 Err(error) if error.is_transient() => Err(error),
-                settled => Ok(settled),
+                final_outcome => Ok(final_outcome),
             }
         };
-        let done = do_or_wait_for("database", RetryPolicy::RECONNECT, &self.drain, once)
+        let stored = do_or_wait_for("database", RetryPolicy::RECONNECT, &self.drain, store_once)
             .await
             .ok_or(ConsumerEnd::Drained)??;
         let failure = &given_up.refusal.failure;
-        let result = match done {
+        let result = match stored {
             StoredGivenUp::Known => "known",
             StoredGivenUp::Settled => "settled",
             StoredGivenUp::DeadLetter => failure.code.as_str(),
         };
         Metrics::get().given_up(result);
         let deployment = given_up.refusal.known.deployment_id().map(|id| id.to_string());
-        match done {
-            StoredGivenUp::Known => tracing::debug!("a worker's own dead letter"),
+        match stored {
+            StoredGivenUp::Known => {
+                tracing::debug!("a dead letter that a worker published, and that is stored already")
+            }
             StoredGivenUp::Settled => tracing::info!(
                 deployment.id = deployment,
-                "the broker gave up a message whose deployment is here all the same: {}",
+                "the broker gave up a message, but its deployment is in the database: {}",
                 failure.message
             ),
             StoredGivenUp::DeadLetter => {
@@ -124,17 +125,17 @@ impl DeadLetterConsumer {
     }
 }
 
-/// What came, told apart by the one thing that no producer can take away: a queue that gives a message up says so.
-fn read(delivered: &Delivered) -> BrokerDeadLetter {
-    let mut incoming = storable(&delivered.incoming);
+/// Who gave the message up: the broker, which then says so in `x-death` whatever the producer has set; or somebody else.
+fn classify(delivered: &Delivered) -> BrokerDeadLetter {
+    let mut incoming = delivered.incoming.without_nul();
     incoming.headers.retain(|name, _| !BROKERS_HEADERS.iter().any(|prefix| name.starts_with(prefix)));
     match delivered.death.as_ref().filter(|death| death.queue == topology::DEPLOYMENTS_QUEUE) {
-        Some(death) => by_broker(death, incoming),
-        None => by_somebody(incoming),
+        Some(death) => from_broker(death, incoming),
+        None => from_anybody(incoming),
     }
 }
 
-fn by_broker(death: &XDeath, mut incoming: Incoming) -> BrokerDeadLetter {
+fn from_broker(death: &XDeath, mut incoming: Incoming) -> BrokerDeadLetter {
     incoming.exchange = death.exchange.replace('\0', "");
     let (code, reason, what) = match death.reason.as_str() {
         "delivery_limit" => (
@@ -148,34 +149,34 @@ fn by_broker(death: &XDeath, mut incoming: Incoming) -> BrokerDeadLetter {
         _ => (ErrorCode::UnexplainedDeadLetter, "unexplained", "the broker gives a reason that isn't known here"),
     };
     let message = format!("RabbitMQ took the message from {}: {what}", topology::DEPLOYMENTS_QUEUE);
-    BrokerDeadLetter { refusal: refusal(code, message, &incoming), reason, incoming, published_as: Vec::new() }
+    BrokerDeadLetter { refusal: refuse(code, message, &incoming), reason, incoming, published_as: Vec::new() }
 }
 
-/// A worker published it, and then it's known by its id; or somebody else did, or the database has forgotten it.
-fn by_somebody(incoming: Incoming) -> BrokerDeadLetter {
-    let told = incoming.headers.get("dlq-deployment-id").and_then(|id| id.parse().ok());
-    let unread = Uuid::new_v5(&Uuid::NAMESPACE_OID, &incoming.body);
+/// A worker published it, and then its id is in the database; or somebody else did, or the row has been removed.
+fn from_anybody(incoming: Incoming) -> BrokerDeadLetter {
+    let deployment = incoming.headers.get("dlq-deployment-id").and_then(|id| id.parse().ok());
+    let from_body = Uuid::new_v5(&Uuid::NAMESPACE_OID, &incoming.body);
     let message = format!("it lay in the exchange {} without any reason", topology::DEAD_LETTER_EXCHANGE);
-    let mut refusal = refusal(ErrorCode::UnexplainedDeadLetter, message, &incoming);
-    // It never passed the door, so that no deployment answers for it.
+    let mut refusal = refuse(ErrorCode::UnexplainedDeadLetter, message, &incoming);
+    // It was never accepted as a request, so no deployment belongs to it.
     (refusal.known.source, refusal.known.id) = (None, None);
     BrokerDeadLetter {
         refusal,
         reason: "unexplained",
         incoming,
-        published_as: told.into_iter().chain([unread]).collect(),
+        published_as: deployment.into_iter().chain([from_body]).collect(),
     }
 }
 
-fn refusal(code: ErrorCode, message: String, incoming: &Incoming) -> RefusedMessage {
+fn refuse(code: ErrorCode, message: String, incoming: &Incoming) -> RefusedMessage {
     let read = read_event(&incoming.body, &incoming.metadata());
-    let (mut known, _) = told(&read);
+    let (mut known, _) = read_envelope(&read);
     let rejection = read.err().map(|rejection| (rejection.code, rejection.message));
     if holds_nul(&serde_json::Value::Object(known.correlation.clone())) {
         known.correlation.clear();
     }
     let (code, message, withhold) = match rejection {
-        // That a secret has leaked must be told, whatever else happened.
+        // That a secret has leaked is more important than why the broker gave the message up.
         Some((ErrorCode::PlaintextSecret, why)) => (ErrorCode::PlaintextSecret, format!("{why}; {message}"), true),
         Some((_, why)) => (code, format!("{message}; a worker would have refused it: {why}"), false),
         None => (code, message, false),

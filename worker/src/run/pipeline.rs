@@ -1,4 +1,6 @@
-//! The seam between engine and pipeline: what the runner needs of an attempt, so that tests can drive it with a script.
+//! The interface between the worker and the pipeline of `slipway-deploy`: what the runner needs of an attempt, so that
+//! tests can replace the pipeline by a script. `slipway_deploy::Deployer` is the [`Pipeline`] in production, and
+//! `slipway_deploy::Attempt` its [`PipelineAttempt`].
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -20,7 +22,7 @@ pub trait Pipeline: Send + Sync {
         cancel: CancellationToken,
     ) -> Box<dyn PipelineAttempt>;
 
-    /// What tells one input of the stages from another; see [`Deployer::input_hash`]. The request alone, unless the
+    /// A hash of all that the stages depend on; see [`Deployer::input_hash`]. Of the request alone, unless the
     /// stages depend on more.
     fn input_hash(&self, work: &DeploymentWork) -> Vec<u8> {
         let request = serde_json::to_vec(&work.request).unwrap_or_default();
@@ -28,21 +30,21 @@ pub trait Pipeline: Send + Sync {
     }
 }
 
-/// An attempt under way.
+/// An attempt as far as it acts on the server. The runner holds it inside its own `RunningAttempt`, which has the lease,
+/// the deadlines and the journal.
 pub trait PipelineAttempt: Send {
     /// Runs one stage; see [`slipway_deploy::Attempt::run`].
     fn run(&mut self, stage: Stage) -> Future<'_, Result<StageReport, StageError>>;
-    /// Proves which of the stages that the journal calls done are so still; see [`slipway_deploy::Attempt::resume`].
-    /// None, unless the attempt has a way to look.
+    /// Proves which of the stages that the journal calls done are still done; see [`slipway_deploy::Attempt::resume`].
+    /// By default none is proven.
     fn resume<'a>(
         &'a mut self,
         _done: &'a CompletedStages,
     ) -> Future<'a, Result<BTreeMap<Stage, StageReport>, StageError>> {
         Box::pin(std::future::ready(Ok(BTreeMap::new())))
     }
-    /// Puts back what the deployment has touched; see [`slipway_deploy::Attempt::settle`]. Nothing, unless the attempt
-    /// touches something.
-    fn settle(&mut self, _keep: bool, _cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
+    /// Goes back to the previous release; see [`slipway_deploy::Attempt::settle`]. By default there is nothing to restore.
+    fn restore_previous(&mut self, _keep: bool, _cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
         Box::pin(std::future::ready(RestoreOutcome::Nothing))
     }
     /// Sequential SSH round trips so far.
@@ -78,7 +80,7 @@ impl PipelineAttempt for slipway_deploy::Attempt {
         Box::pin(Self::resume(self, done))
     }
 
-    fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
+    fn restore_previous(&mut self, keep: bool, cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
         Box::pin(Self::settle(self, keep, cancel))
     }
 

@@ -1,7 +1,7 @@
-//! The admin server: `/healthz`, `/readyz` and `/version` for supervisors and operators. It only shows; nothing can be
-//! changed through it, and metrics go out by OTLP (see `telemetry`).
+//! The admin server: `/healthz`, `/readyz` and `/version` for supervisors and operators. Nothing can be changed through
+//! it, and metrics aren't here: they are exported by OTLP (see `telemetry`).
 //!
-//! It runs on a thread and an event loop of its own, so that it can tell that the worker's event loop is stuck.
+//! It runs on a thread and an event loop of its own, so that it can report that the worker's event loop is stuck.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -17,9 +17,9 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::readiness::{Readiness, ReadinessReport};
+use super::readiness::{Readiness, ReadinessReport};
 
-/// Proof that an event loop still turns: it beats as long as its timer fires.
+/// Shows that an event loop isn't stuck: its timer fires again and again.
 #[derive(Debug, Clone)]
 pub struct LivenessProbe {
     origin: Instant,
@@ -28,14 +28,14 @@ pub struct LivenessProbe {
 }
 
 impl LivenessProbe {
-    /// A heart that counts as stopped after `limit` without a beat; now is its first beat.
+    /// A probe that counts as stuck when its timer hasn't fired for `limit`.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
         Self { origin: Instant::now(), last_ms: Arc::default(), limit }
     }
 
-    /// Beats on the current event loop, four times within the limit, for ever.
-    pub async fn keep(self) {
+    /// Runs the timer on the current event loop for ever, four times within the limit.
+    pub async fn run(self) {
         let mut timer = tokio::time::interval(self.limit / 4);
         loop {
             timer.tick().await;
@@ -47,8 +47,8 @@ impl LivenessProbe {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// How long it has been silent, when that is too long.
-    fn stopped_for(&self) -> Option<Duration> {
+    /// How long the timer hasn't fired, when that is too long.
+    fn stuck_for(&self) -> Option<Duration> {
         let silent = Duration::from_millis(self.now_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed)));
         (silent > self.limit).then_some(silent)
     }
@@ -66,7 +66,7 @@ impl AdminServer {
     ///
     /// # Errors
     /// When the address can't be bound.
-    pub fn start(address: SocketAddr, readiness: Readiness, heartbeat: LivenessProbe) -> anyhow::Result<Self> {
+    pub fn start(address: SocketAddr, readiness: Readiness, liveness: LivenessProbe) -> anyhow::Result<Self> {
         let listener = bind(address)
             .with_context(|| format!("can't listen on {address} (SLIPWAY_ADMIN_ADDR); is another worker there?"))?;
         let address = listener.local_addr()?;
@@ -76,7 +76,7 @@ impl AdminServer {
         std::thread::Builder::new().name("admin".into()).spawn(move || {
             runtime.block_on(async move {
                 tokio::select! {
-                    outcome = serve(listener, router(readiness, heartbeat)) => {
+                    outcome = serve(listener, router(readiness, liveness)) => {
                         if let Err(error) = outcome {
                             tracing::error!(error = %error, "the admin server failed");
                         }
@@ -111,17 +111,17 @@ async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
     axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
 }
 
-fn router(readiness: Readiness, heartbeat: LivenessProbe) -> Router {
+fn router(readiness: Readiness, liveness: LivenessProbe) -> Router {
     Router::new()
-        .route("/healthz", get(healthz).with_state(heartbeat))
+        .route("/healthz", get(healthz).with_state(liveness))
         .route("/readyz", get(readyz).with_state(readiness))
         .route("/version", get(version))
 }
 
 /// Alive as long as the worker's event loop turns; absent dependencies are `/readyz`'s matter, since a restart
 /// doesn't bring them back.
-async fn healthz(State(heartbeat): State<LivenessProbe>) -> (StatusCode, Json<Value>) {
-    match heartbeat.stopped_for() {
+async fn healthz(State(liveness): State<LivenessProbe>) -> (StatusCode, Json<Value>) {
+    match liveness.stuck_for() {
         None => (StatusCode::OK, Json(json!({ "status": "alive" }))),
         Some(silent) => {
             let body = json!({ "status": "stuck", "reason": format!("the event loop hasn't turned for {silent:?}") });

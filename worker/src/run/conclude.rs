@@ -1,5 +1,5 @@
-//! What follows from an attempt: another one, or the deployment's end. Before an end that leaves the new release
-//! unproven, what served before is put back; see `settle`.
+//! What follows from an attempt: another attempt, or the deployment's end. Before an end that would leave the new
+//! release unproven, the previous one is restored; see `restore_previous`.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::attempt::{AttemptEnd, RunningAttempt};
-use super::keep::persist;
-use crate::metrics::Metrics;
+use super::persist::persist;
 use crate::scheduler::{AttemptCounts, MAX_INTERRUPTIONS, RetryDecision, after_failure};
 use crate::store::{DeploymentEnd, INTERRUPTED, RetryOutcome, StoreError, too_often};
+use crate::telemetry::Metrics;
 
 impl RunningAttempt<'_> {
-    /// Writes what follows from the end; gives a word for it.
+    /// Writes what follows from the end; gives the name of the outcome.
     pub(super) async fn conclude(&mut self, ended: AttemptEnd) -> Result<&'static str, StoreError> {
         match ended {
             AttemptEnd::Done { url } => self.finish(DeploymentEnd::Succeeded { url }).await,
-            AttemptEnd::Cancelled => self.cancelled().await,
-            AttemptEnd::Superseded(by) => self.superseded(by).await,
+            AttemptEnd::Cancelled => self.finish_cancelled().await,
+            AttemptEnd::Superseded(by) => self.finish_superseded(by).await,
             AttemptEnd::GivenUp => {
                 let error = StageError::new(ErrorCode::InterruptedTooOften, too_often(self.claim.interruptions));
                 tracing::Span::current().record("error.type", error.code.as_str());
-                self.failed_for_good(error, None, INTERRUPTED).await
+                self.fail_permanently(error, None, INTERRUPTED).await
             }
             AttemptEnd::Drained => self.interrupt().await,
             AttemptEnd::Lost => Err(StoreError::LeaseLost),
@@ -34,28 +34,30 @@ impl RunningAttempt<'_> {
                 let in_time = |delay: Duration| Instant::now() + delay < self.overdue_at;
                 let reason = match after_failure(&self.runner.settings.attempts, tries, &error, open) {
                     RetryDecision::Retry(delay) if in_time(delay) => {
-                        return self.again(&error, stage, delay, true).await;
+                        return self.schedule_retry(&error, stage, delay, true).await;
                     }
-                    RetryDecision::Wait(open) if in_time(open) => return self.again(&error, stage, open, false).await,
+                    RetryDecision::Wait(open) if in_time(open) => {
+                        return self.schedule_retry(&error, stage, open, false).await;
+                    }
                     RetryDecision::Retry(_) | RetryDecision::Wait(_) => "overdue",
                     RetryDecision::Permanent => "permanent",
                     RetryDecision::Exhausted => "exhausted",
                 };
-                self.failed_for_good(error, stage, reason).await
+                self.fail_permanently(error, stage, reason).await
             }
         }
     }
 
-    async fn again(
+    async fn schedule_retry(
         &mut self,
         error: &StageError,
         stage: Option<Stage>,
         delay: Duration,
-        counts: bool,
+        counts_as_attempt: bool,
     ) -> Result<&'static str, StoreError> {
         let (store, lease, failure) = (&self.runner.store, &self.claim.lease, error.failure(stage));
         let schedule = || async {
-            if counts {
+            if counts_as_attempt {
                 store.retry(lease, failure.clone(), delay).await
             } else {
                 store.wait(lease, failure.clone(), delay).await
@@ -66,48 +68,48 @@ impl RunningAttempt<'_> {
                 Metrics::get().retried(error.code.as_str());
                 Ok("retry")
             }
-            RetryOutcome::Superseded(by) => self.superseded(by).await,
-            RetryOutcome::Cancelled => self.cancelled().await,
+            RetryOutcome::Superseded(by) => self.finish_superseded(by).await,
+            RetryOutcome::Cancelled => self.finish_cancelled().await,
         }
     }
 
-    async fn cancelled(&mut self) -> Result<&'static str, StoreError> {
-        match self.settle(false).await {
+    async fn finish_cancelled(&mut self) -> Result<&'static str, StoreError> {
+        match self.restore_previous(false).await {
             Ok(_) => self.finish(DeploymentEnd::Cancelled).await,
-            Err(cut) => self.cut_short(cut).await,
+            Err(aborted) => self.conclude_aborted_restore(aborted).await,
         }
     }
 
-    /// What it touched is taken over by a newer request for the same server, whose end settles it.
-    async fn superseded(&mut self, by: DeploymentId) -> Result<&'static str, StoreError> {
+    /// Restores the previous release unless the newer request is for the same server: then the end of that one decides.
+    async fn finish_superseded(&mut self, by: DeploymentId) -> Result<&'static str, StoreError> {
         let (store, lease) = (&self.runner.store, &self.claim.lease);
-        if self.unsettled && !persist(|| store.takes_over(by, lease)).await? {
-            match self.settle(false).await {
+        if self.unproven && !persist(|| store.takes_over(by, lease)).await? {
+            match self.restore_previous(false).await {
                 Ok(_) => {}
-                Err(cut) => return self.cut_short(cut).await,
+                Err(aborted) => return self.conclude_aborted_restore(aborted).await,
             }
         }
         self.finish(DeploymentEnd::Superseded { by: Some(by) }).await
     }
 
-    async fn cut_short(&mut self, cut: AttemptEnd) -> Result<&'static str, StoreError> {
-        match cut {
+    async fn conclude_aborted_restore(&mut self, aborted: AttemptEnd) -> Result<&'static str, StoreError> {
+        match aborted {
             AttemptEnd::Drained => self.interrupt().await,
             _ => Err(StoreError::LeaseLost),
         }
     }
 
-    async fn failed_for_good(
+    async fn fail_permanently(
         &mut self,
         error: StageError,
         stage: Option<Stage>,
         reason: &'static str,
     ) -> Result<&'static str, StoreError> {
-        let settled = match self.settle(true).await {
-            Ok(settled) => settled,
-            Err(cut) => return self.cut_short(cut).await,
+        let restored = match self.restore_previous(true).await {
+            Ok(restored) => restored,
+            Err(aborted) => return self.conclude_aborted_restore(aborted).await,
         };
-        let error = settled.told_in(error);
+        let error = restored.told_in(error);
         let (failure, missing_secret) = (error.failure(stage), error.missing_secret);
         self.finish(DeploymentEnd::Failed { failure, missing_secret, reason }).await
     }
@@ -120,9 +122,9 @@ impl RunningAttempt<'_> {
     }
 
     async fn finish(&mut self, end: DeploymentEnd) -> Result<&'static str, StoreError> {
-        // Nothing is told after the result.
+        // No event may follow the result.
         self.flush().await;
-        if self.brake.is_lost() {
+        if self.canceller.is_lease_lost() {
             return Err(StoreError::LeaseLost);
         }
         let span = tracing::info_span!(
@@ -133,12 +135,12 @@ impl RunningAttempt<'_> {
             messaging.operation.name = "create",
             messaging.destination.name = slipway_protocol::topology::EVENTS,
         );
-        let (store, lease, seen) = (&self.runner.store, &self.claim.lease, &self.seen);
+        let (store, lease, summary) = (&self.runner.store, &self.claim.lease, &self.summary);
         let ended = match end {
-            DeploymentEnd::Superseded { .. } => persist(|| store.give_way(lease, seen)).instrument(span).await?,
-            end => Some(persist(|| store.finish(lease, &end, seen)).instrument(span).await?),
+            DeploymentEnd::Superseded { .. } => persist(|| store.give_way(lease, summary)).instrument(span).await?,
+            end => Some(persist(|| store.finish(lease, &end, summary)).instrument(span).await?),
         };
-        // The newer one was called off: this one is the newest again.
+        // The newer request was cancelled: this deployment is the newest again.
         let Some(outcome) = ended else { return self.interrupt().await };
         Ok(outcome.as_str())
     }

@@ -1,6 +1,6 @@
-//! Tells the commits' pages on GitHub how deployments are getting on, through its Deployments API. It follows what the
-//! database says and holds nothing up: a deployment succeeds whether or not GitHub hears of it. A worker that dies is
-//! followed by another; then a status may be told twice, but never a second deployment.
+//! Shows the state of deployments on the commits' pages on GitHub, through its Deployments API. It follows the database
+//! and delays nothing: a deployment succeeds whether or not GitHub can be reached. When a worker dies, another one
+//! continues; then a status may be sent twice, but a deployment is never created twice.
 
 use std::time::Duration;
 
@@ -9,33 +9,35 @@ use slipway_deploy::github::{GithubClient, GithubDeploymentState};
 use slipway_deploy::retry::RetryPolicy;
 use slipway_protocol::Outcome;
 
-use crate::lifecycle::Drain;
+use crate::process::Drain;
 use crate::store::{Announcement, State, Store, StoreError};
 
-/// How often the database is asked.
+/// How often the database is asked for something to send.
 const POLL: Duration = Duration::from_secs(1);
-/// How often and how far apart one announcement is tried: about two hours in all.
-pub(crate) const TRIES: RetryPolicy =
+/// How often and how far apart one status is tried: for about two hours.
+pub(crate) const STATUS_RETRIES: RetryPolicy =
     RetryPolicy { initial: Duration::from_secs(5), max: Duration::from_secs(600), multiplier: 2.0, attempts: 20 };
 
-/// Tells GitHub.
-pub struct Announcer {
-    /// What is to be told.
+/// Sends the state of deployments to GitHub.
+pub struct GithubStatusPublisher {
+    /// Where it's read what GitHub doesn't know yet.
     pub store: Store,
-    /// Who is told.
+    /// The client of its API.
     pub github: GithubClient,
     /// When to stop.
     pub drain: Drain,
 }
 
-impl Announcer {
-    /// Tells until the drain begins; what ends after that is told by another worker, or at the next start.
+impl GithubStatusPublisher {
+    /// Works until the drain begins; what ends after that is sent by another worker, or after the next start.
     pub async fn run(self) {
         while !self.drain.has_begun() {
-            match self.next().await {
+            match self.publish_next().await {
                 Ok(true) => continue,
                 Ok(false) => {}
-                Err(error) => tracing::debug!(%error, "what GitHub is to be told isn't known now"),
+                Err(error) => {
+                    tracing::debug!(%error, "the database couldn't be asked for what GitHub doesn't know yet")
+                }
             }
             tokio::select! {
                 () = self.drain.token().cancelled() => {}
@@ -44,24 +46,24 @@ impl Announcer {
         }
     }
 
-    /// Whether there was something to tell.
-    async fn next(&self) -> Result<bool, StoreError> {
+    /// Sends the next status; false when there is none.
+    async fn publish_next(&self) -> Result<bool, StoreError> {
         let Some(news) = self.store.next_announcement().await? else { return Ok(false) };
-        let (status, end) = status(&news);
-        match self.tell(&news, status).await {
-            Ok(()) => self.store.told(news.deployment, status.as_str(), end).await?,
+        let (status, is_last) = github_state(&news);
+        match self.send_status(&news, status).await {
+            Ok(()) => self.store.told(news.deployment, status.as_str(), is_last).await?,
             Err(AnnounceError::Store(error)) => return Err(error),
-            Err(AnnounceError::Github(error)) => self.failed(&news, &error).await?,
+            Err(AnnounceError::Github(error)) => self.schedule_retry(&news, &error).await?,
         }
         Ok(true)
     }
 
-    async fn tell(&self, news: &Announcement, status: GithubDeploymentState) -> Result<(), AnnounceError> {
-        let known = news.github_id.and_then(|id| u64::try_from(id).ok());
-        let number = match known {
+    async fn send_status(&self, news: &Announcement, status: GithubDeploymentState) -> Result<(), AnnounceError> {
+        let existing = news.github_id.and_then(|id| u64::try_from(id).ok());
+        let number = match existing {
             Some(number) => number,
             None => {
-                // One that was tried before may have arrived.
+                // An earlier try may have created it, though its answer got lost.
                 let again = news.tries > 1;
                 let create = self.github.create_deployment(
                     &news.repository,
@@ -79,8 +81,8 @@ impl Announcer {
         Ok(self.github.tell_deployment(&news.repository, number, status, description, news.url.as_deref()).await?)
     }
 
-    async fn failed(&self, news: &Announcement, error: &StageError) -> Result<(), StoreError> {
-        let delay = TRIES.delay(news.tries).filter(|_| error.code.class().retries());
+    async fn schedule_retry(&self, news: &Announcement, error: &StageError) -> Result<(), StoreError> {
+        let delay = STATUS_RETRIES.delay(news.tries).filter(|_| error.code.class().retries());
         let again = delay.map(|delay| error.retry_after.unwrap_or_default().max(delay));
         if again.is_none() {
             tracing::warn!(
@@ -112,8 +114,8 @@ impl From<StageError> for AnnounceError {
     }
 }
 
-/// GitHub's word for how a deployment is getting on, and whether it's the last one.
-fn status(news: &Announcement) -> (GithubDeploymentState, bool) {
+/// A deployment's state in GitHub's words, and whether it's the last one.
+fn github_state(news: &Announcement) -> (GithubDeploymentState, bool) {
     match news.state {
         State::Ended(_) if news.gone => (GithubDeploymentState::Inactive, true),
         State::Pending | State::Running => (GithubDeploymentState::InProgress, false),
@@ -125,7 +127,7 @@ fn status(news: &Announcement) -> (GithubDeploymentState, bool) {
     }
 }
 
-/// At most 140 characters, as GitHub asks.
+/// The text beside the state; GitHub allows 140 characters.
 fn description(news: &Announcement) -> &'static str {
     match news.state {
         State::Ended(_) if news.gone => "Taken off the server",

@@ -1,9 +1,9 @@
-//! Crash points: every boundary at which a worker may die, by name. A program that is built with the feature
-//! `crash-points`, which only tests ask for, kills itself at the one that its environment names; in any other build
-//! they are nothing. What must hold after each of them stands in the tests.
+//! Failpoints: every place at which a test may kill a worker, by name. A program that is built with the feature
+//! `crash-points`, which only tests use, kills itself at the point that its environment names; in any other build the
+//! points do nothing. What must hold after each of them is checked in the tests.
 //!
-//! `SLIPWAY_CRASH_AT=commit-claim:after#2` dies at the second passing of that point; `SLIPWAY_CRASH_TRACE=FILE` appends
-//! every passing to a file, as `commit-claim:after#2`.
+//! `SLIPWAY_CRASH_AT=commit-claim:after#2` kills the worker when it reaches that point for the second time;
+//! `SLIPWAY_CRASH_TRACE=FILE` appends every point that is reached to a file, as `commit-claim:after#2`.
 
 /// A transaction of the [store](crate::store), by what it writes. There is no commit without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,21 +26,21 @@ pub enum TransactionKind {
     StageFailed,
     /// Progress within a stage, and what it leaves at GitHub when it fails.
     Tell,
-    /// The end of a wait for a server that can't be reached.
+    /// Giving up on a server that can't be reached.
     GiveUp,
     /// The next attempt's time.
     Retry,
     /// The end and its result.
     Finish,
-    /// An operator's or a producer's wish to stop.
+    /// The request of an operator or a producer to cancel.
     Cancel,
     /// What the broker has confirmed.
     MarkPublished,
     /// What the broker gave up.
     Ingest,
-    /// Dead letters on their way back.
+    /// Dead letters that are replayed.
     Replay,
-    /// Dead letters put aside, taken up again, noted or exported.
+    /// Dead letters archived, reopened, commented or exported.
     DeadLetters,
 }
 
@@ -88,7 +88,7 @@ impl TransactionKind {
     }
 }
 
-/// What a worker passes over on its way.
+/// A step of the worker that has a point before and one after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failpoint {
     /// A transaction's commit.
@@ -105,16 +105,16 @@ pub enum Failpoint {
     Confirm,
 }
 
-/// Which side of a step.
+/// Before or after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailpointSide {
-    /// It's about to be taken.
+    /// Just before the step.
     Before,
-    /// It was taken, and nothing else since.
+    /// Just after the step, with nothing in between.
     After,
 }
 
-/// A boundary.
+/// A place at which a worker can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CrashPoint(pub FailpointSide, pub Failpoint);
 
@@ -151,22 +151,22 @@ impl std::fmt::Display for CrashPoint {
     }
 }
 
-/// Takes `step` with its two points around it.
-pub async fn around<T>(step: Failpoint, work: impl Future<Output = T>) -> T {
-    pass(CrashPoint(FailpointSide::Before, step));
+/// Runs `work`, the step, between its two points.
+pub(crate) async fn around<T>(step: Failpoint, work: impl Future<Output = T>) -> T {
+    reach(CrashPoint(FailpointSide::Before, step));
     let outcome = work.await;
-    pass(CrashPoint(FailpointSide::After, step));
+    reach(CrashPoint(FailpointSide::After, step));
     outcome
 }
 
-/// Passes a point, or dies at it.
+/// Kills the worker if it's told to die at this point.
 #[cfg(not(feature = "crash-points"))]
-pub fn pass(_: CrashPoint) {}
+pub(crate) fn reach(_: CrashPoint) {}
 
-/// Passes a point, or dies at it.
+/// Kills the worker if it's told to die at this point.
 #[cfg(feature = "crash-points")]
-pub fn pass(point: CrashPoint) {
-    armed::pass(point);
+pub(crate) fn reach(point: CrashPoint) {
+    armed::reach(point);
 }
 
 #[cfg(feature = "crash-points")]
@@ -181,30 +181,30 @@ mod armed {
     struct Armed {
         at: Option<String>,
         trace: Option<String>,
-        passed: Mutex<HashMap<CrashPoint, u32>>,
+        counts: Mutex<HashMap<CrashPoint, u32>>,
     }
 
     static ARMED: OnceLock<Armed> = OnceLock::new();
 
-    pub(super) fn pass(point: CrashPoint) {
+    pub(super) fn reach(point: CrashPoint) {
         let armed = ARMED.get_or_init(|| Armed {
             at: var("SLIPWAY_CRASH_AT").ok(),
             trace: var("SLIPWAY_CRASH_TRACE").ok(),
-            passed: Mutex::default(),
+            counts: Mutex::default(),
         });
         if armed.at.is_none() && armed.trace.is_none() {
             return;
         }
-        let mut passed = armed.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = passed.entry(point).or_default();
+        let mut counts = armed.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(point).or_default();
         *count += 1;
-        let passing = format!("{point}#{count}");
+        let reached = format!("{point}#{count}");
         if let Some(path) = &armed.trace
             && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
         {
-            let _ = writeln!(file, "{passing}");
+            let _ = writeln!(file, "{reached}");
         }
-        if armed.at.as_ref() == Some(&passing) {
+        if armed.at.as_ref() == Some(&reached) {
             // As abruptly as a power cut: no destructor, no flush, no signal handler.
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }

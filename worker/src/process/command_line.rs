@@ -1,5 +1,5 @@
-//! The command line of the worker: three flags, and the help that is generated from the table of variables. Everything
-//! else is configured by the environment. The only file that prints to standard output.
+//! The command line of the worker: three flags, and the help that is generated from the table of variables. Settings come
+//! from the environment and are read in `config`. This is the only file that prints to standard output.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -13,13 +13,13 @@ pub enum WorkerCommand {
     Run,
     /// Validate the configuration only.
     Check,
-    /// Explain itself.
+    /// Print the help.
     Help,
-    /// Tell its version.
+    /// Print its version.
     Version,
 }
 
-/// An argument that isn't understood.
+/// An argument that isn't known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown argument {0:?}\n\nhint: `slipway-worker --help` lists the flags and every variable")]
 pub struct UnknownArgument(pub String);
@@ -28,7 +28,7 @@ impl WorkerCommand {
     /// Reads the arguments after the program's name.
     ///
     /// # Errors
-    /// The first argument that isn't understood.
+    /// The first argument that isn't known.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, UnknownArgument> {
         let mut command = Self::Run;
         for argument in arguments {
@@ -71,18 +71,18 @@ pub fn help() -> String {
     for group in GROUPS {
         let _ = write!(text, "\n{}\n", group.title);
         for entry in group.entries {
-            describe(&mut text, entry);
+            write_variable(&mut text, entry);
         }
     }
     text
 }
 
-fn describe(text: &mut String, entry: &VariableDoc) {
+fn write_variable(text: &mut String, entry: &VariableDoc) {
     let unset = match entry.unset {
         Unset::Required => "required".to_owned(),
         Unset::Optional => "optional".to_owned(),
         Unset::Default(value) => format!("default {value}"),
-        Unset::Derived(words) => format!("default: {words}"),
+        Unset::Derived(description) => format!("default: {description}"),
     };
     let _ = writeln!(text, "  {} ({unset})", entry.name);
     wrap(text, &format!("{}.", entry.about));
@@ -118,11 +118,11 @@ pub fn print(text: &str) {
 }
 
 /// Prints a message for a person, before logging works.
-pub fn complain(text: impl std::fmt::Display) {
+pub fn print_error(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "error: {text}");
 }
 
 /// Prints a warning for a person, before logging works.
-pub fn warn(text: impl std::fmt::Display) {
+pub fn print_warning(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "warning: {text}");
 }

@@ -1,5 +1,5 @@
-//! What a deployment needs from this process beside the request: opened secrets and the server with its SSH key.
-//! Opening is `deploy`'s code; which key and which server, is decided here.
+//! What a deployment needs from this process beside the request: opened secrets, and the server with its SSH key. How a
+//! secret is opened is the matter of `slipway-deploy`; which key and which server are used is decided here.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use slipway_deploy::seal::{KeyRing, open_all};
 use slipway_deploy::{DeploymentWork, HostKeyPolicy, LeaseGuard, StageError, Target, keys};
-use slipway_protocol::names::{Port, UserName, VariableName};
+use slipway_protocol::names::{HostKey, Port, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, ErrorCode, ProjectReady, Server};
 
 use crate::store::ServerRecord;
@@ -32,16 +32,16 @@ impl Credentials {
     ///
     /// # Errors
     /// `unknown-sealing-key`, `sealed-secret-unreadable` or `unknown-secret-reference`.
-    pub fn secrets(&self, request: &ProjectReady) -> Result<BTreeMap<VariableName, SecretString>, StageError> {
+    pub fn open_secrets(&self, request: &ProjectReady) -> Result<BTreeMap<VariableName, SecretString>, StageError> {
         open_all(&request.secrets, &self.sealing, self.mounted_dir.as_deref())
     }
 
-    /// What the pipeline is given to deploy `request`, but for its secrets; `known` and `digests` are what the store
-    /// has of its server and of GitHub.
+    /// What the pipeline is given to deploy `request`, without its secrets; `known` is what the inventory has of its
+    /// server, and `digests` are those of the secrets at GitHub.
     ///
     /// # Errors
-    /// As [`Credentials::target`].
-    pub fn work(
+    /// As [`Credentials::resolve_target`].
+    pub fn assemble_work(
         &self,
         deployment: DeploymentId,
         request: &ProjectReady,
@@ -55,7 +55,7 @@ impl Credentials {
             remove_volumes: false,
             shares_repository: false,
             request: request.clone(),
-            target: self.target(&request.server, known)?,
+            target: self.resolve_target(&request.server, known)?,
             secrets: BTreeMap::new(),
             github_digests: digests,
             hold,
@@ -66,14 +66,14 @@ impl Credentials {
     ///
     /// # Errors
     /// `unknown-server` or `ssh-key-unusable`.
-    pub fn target(&self, server: &Server, known: Option<ServerRecord>) -> Result<Target, StageError> {
+    pub fn resolve_target(&self, server: &Server, known: Option<ServerRecord>) -> Result<Target, StageError> {
         let (record, policy) = match known {
             Some(record) => {
                 let pinned = record.host_key.clone().or_else(|| server.host_key.clone());
-                let policy = policy(pinned, record.trust_on_first_use);
+                let policy = host_key_policy(pinned, record.trust_on_first_use);
                 (record, policy)
             }
-            None => (described(server)?, policy(server.host_key.clone(), self.trust_new_servers)),
+            None => (server_from_event(server)?, host_key_policy(server.host_key.clone(), self.trust_new_servers)),
         };
         let ssh_key = self.ssh_key(&record)?;
         Ok(Target {
@@ -87,8 +87,8 @@ impl Credentials {
     }
 
     fn ssh_key(&self, record: &ServerRecord) -> Result<SecretString, StageError> {
-        let unusable = |why: &str| {
-            StageError::new(ErrorCode::SshKeyUnusable, format!("no SSH key for the server {}: {why}", record.handle))
+        let unusable = |reason: &str| {
+            StageError::new(ErrorCode::SshKeyUnusable, format!("no SSH key for the server {}: {reason}", record.handle))
         };
         match (&record.ssh_key_enc, &self.age_identity_file, &self.ssh_key) {
             (Some(encrypted), Some(identity), _) => keys::decrypt_ssh_key(encrypted, identity),
@@ -101,7 +101,7 @@ impl Credentials {
     }
 }
 
-fn policy(pinned: Option<slipway_protocol::names::HostKey>, trust: bool) -> HostKeyPolicy {
+fn host_key_policy(pinned: Option<HostKey>, trust: bool) -> HostKeyPolicy {
     match pinned {
         Some(key) => HostKeyPolicy::Pinned(key),
         None if trust => HostKeyPolicy::TrustOnFirstUse,
@@ -109,11 +109,11 @@ fn policy(pinned: Option<slipway_protocol::names::HostKey>, trust: bool) -> Host
     }
 }
 
-/// A server that only the event describes.
+/// The server as the event describes it, when the inventory doesn't know it.
 ///
 /// # Errors
 /// `unknown-server` when it gives no address.
-pub fn described(server: &Server) -> Result<ServerRecord, StageError> {
+pub(crate) fn server_from_event(server: &Server) -> Result<ServerRecord, StageError> {
     let Some(address) = server.address.clone() else {
         let message = format!("the inventory doesn't know {}, and the event gives no address", server.handle);
         return Err(StageError::new(ErrorCode::UnknownServer, message));

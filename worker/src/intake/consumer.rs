@@ -1,9 +1,8 @@
 //! From the queue into the database: decode, commit, and only then acknowledge. What a message calls for is decided in
-//! the module `admission`. Never a negative acknowledgement: what the database can't take is kept in hand until it can,
+//! `admission`. There is never a negative acknowledgement: a message that the database can't take is held until it can,
 //! since giving it back would count towards its delivery limit. When the database is away altogether, the consumer is
-//! given up, and what it held goes back to the queue once.
+//! closed, and the messages that it held go back to the queue once.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_deploy::retry::RetryPolicy;
@@ -12,48 +11,42 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::admission;
+use super::admission::{Admitter, read_envelope};
 use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, Delivered, Subscription};
-use crate::crash::{self, Failpoint};
-use crate::credentials::Credentials;
-use crate::lifecycle::{Drain, do_or_wait_for};
+use crate::failpoint::{self, Failpoint};
 use crate::message::Incoming;
-use crate::readiness::{Condition, Readiness};
-use crate::store::{Store, StoreError};
+use crate::process::{Condition, Drain, Readiness, do_or_wait_for};
+use crate::store::StoreError;
 use crate::telemetry;
 
-/// How long after its last canary a worker still counts as connected through.
-pub(crate) const CANARY_PATIENCE: Duration = Duration::from_secs(10);
-/// How long one message at a time is taken after one that the database failed at.
-const CAREFUL: Duration = Duration::from_secs(10);
+/// How long a worker stays ready after its last canary came back.
+pub(crate) const CANARY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long messages are taken one at a time after one that the database couldn't commit.
+const SERIAL_WINDOW: Duration = Duration::from_secs(10);
 
 /// Takes requests in until the drain begins.
-pub struct Intake {
-    /// Where deployments go.
-    pub store: Store,
+pub struct RequestConsumer {
+    /// Decides what a message calls for, and commits it.
+    pub admitter: Admitter,
     /// Where messages come from.
     pub broker: BrokerEndpoints,
-    /// Opens secrets, to see that it can be done.
-    pub credentials: Arc<Credentials>,
-    /// Told about consumer, canary and database.
+    /// Where the state of consumer, canary and database is shown.
     pub readiness: Readiness,
     /// When to stop.
     pub drain: Drain,
-    /// Messages under way at once.
+    /// Messages that are delivered before the first is acknowledged.
     pub prefetch: u16,
-    /// To how many versions of a project one may roll back.
-    pub versions: u32,
-    /// Where the relay is told the queue to send canaries to.
+    /// The queue that the relay sends canaries to; `None` while there is none.
     pub canary: watch::Sender<Option<String>>,
 }
 
-/// Why a generation of the consumer ended.
+/// Why consuming over one connection ended.
 #[derive(Debug, thiserror::Error)]
 enum ConsumerEnd {
     #[error("draining")]
     Drained,
     #[error("nothing fails any more: several messages at once are taken again")]
-    Cleared,
+    SerialWindowOver,
     #[error("the broker cancelled the consumer or lost its queue")]
     Cancelled,
     #[error("the connection is gone: {0}")]
@@ -66,23 +59,23 @@ enum ConsumerEnd {
     Database(#[from] StoreError),
 }
 
-impl Intake {
-    /// Consumes, generation after generation.
+impl RequestConsumer {
+    /// Consumes over one connection after the other.
     pub async fn run(self) {
         let mut generations = self.broker.generations("consume");
         let mut failed = false;
         while let Some(link) = generations.next(self.drain.token()).await {
-            let ended = match self.generation(&link, failed).await {
+            let ended = match self.consume(&link, failed).await {
                 Ok(never) => match never {},
                 Err(ended) => ended,
             };
             self.canary.send_replace(None);
             let reason = ended.to_string();
-            self.readiness.unmet(Condition::BrokerConsumer, &reason);
-            self.readiness.unmet(Condition::Canary, &reason);
-            // What is delivered beside a message that fails again and again counts as delivered as often as that.
+            self.readiness.set_unmet(Condition::BrokerConsumer, &reason);
+            self.readiness.set_unmet(Condition::Canary, &reason);
+            // The messages delivered beside one that fails again and again would come nearer to their delivery limit, too.
             failed = matches!(ended, ConsumerEnd::Database(_));
-            if matches!(ended, ConsumerEnd::Cleared | ConsumerEnd::NoDatabase) {
+            if matches!(ended, ConsumerEnd::SerialWindowOver | ConsumerEnd::NoDatabase) {
                 generations.skip_delay();
             }
             // Closing gives back what isn't acknowledged.
@@ -92,7 +85,7 @@ impl Intake {
                 ConsumerEnd::NoDatabase => self.wait_for_database().await,
                 ConsumerEnd::Database(error) => {
                     let error = format!("{:#}", anyhow::Error::from(error));
-                    self.readiness.unmet(Condition::Database, format!("the database fails: {error}"));
+                    self.readiness.set_unmet(Condition::Database, format!("the database fails: {error}"));
                     self.wait_for_database().await;
                 }
                 other => generations.give_up("the consumer ended and is rebuilt", other),
@@ -100,37 +93,38 @@ impl Intake {
         }
     }
 
-    async fn generation(
+    async fn consume(
         &self,
         link: &BrokerConnection,
-        careful: bool,
+        one_at_a_time: bool,
     ) -> Result<std::convert::Infallible, ConsumerEnd> {
         amqp::declare(&link.channel().await?).await?;
         let mut canary = amqp::subscribe(link, &[]).await?;
-        let prefetch = if careful { 1 } else { self.prefetch };
+        let prefetch = if one_at_a_time { 1 } else { self.prefetch };
         let mut subscription = amqp::consume(link, topology::DEPLOYMENTS_QUEUE, prefetch).await?;
         self.canary.send_replace(Some(canary.queue()));
-        self.readiness.met(Condition::BrokerConsumer);
-        let mut quiet = Instant::now() + CANARY_PATIENCE;
-        let cleared = Instant::now() + CAREFUL;
+        self.readiness.set_met(Condition::BrokerConsumer);
+        let mut canary_due = Instant::now() + CANARY_TIMEOUT;
+        let window_end = Instant::now() + SERIAL_WINDOW;
         loop {
             tokio::select! {
-                () = self.drain.token().cancelled() => return Err(self.cancel(&mut subscription).await),
+                () = self.drain.token().cancelled() => return Err(self.stop_deliveries(&mut subscription).await),
                 reason = link.down() => return Err(ConsumerEnd::Down(reason)),
-                came = canary.next() => {
-                    came?.ok_or(ConsumerEnd::Cancelled)?;
-                    self.readiness.met(Condition::Canary);
-                    quiet = Instant::now() + CANARY_PATIENCE;
+                arrived = canary.next() => {
+                    arrived?.ok_or(ConsumerEnd::Cancelled)?;
+                    self.readiness.set_met(Condition::Canary);
+                    canary_due = Instant::now() + CANARY_TIMEOUT;
                 }
-                () = tokio::time::sleep_until(cleared), if careful => return Err(ConsumerEnd::Cleared),
-                () = tokio::time::sleep_until(quiet) => {
-                    self.readiness.unmet(Condition::Canary, format!("no canary came back for {CANARY_PATIENCE:?}"));
-                    quiet = Instant::now() + CANARY_PATIENCE;
+                () = tokio::time::sleep_until(window_end), if one_at_a_time => return Err(ConsumerEnd::SerialWindowOver),
+                () = tokio::time::sleep_until(canary_due) => {
+                    self.readiness.set_unmet(Condition::Canary, format!("no canary came back for {CANARY_TIMEOUT:?}"));
+                    canary_due = Instant::now() + CANARY_TIMEOUT;
                 }
                 () = self.readiness.until(Condition::Database, false) => return Err(ConsumerEnd::NoDatabase),
                 delivered = subscription.next() => {
                     let delivered = delivered?.ok_or(ConsumerEnd::Cancelled)?;
-                    // Left in the middle of a commit, it comes again and is a duplicate if that succeeded.
+                    // When this is left in the middle of a commit, the message comes again, as a duplicate if the
+                    // commit has succeeded.
                     tokio::select! {
                         handled = self.handle(&delivered) => handled?,
                         () = self.readiness.until(Condition::Database, false) => return Err(ConsumerEnd::NoDatabase),
@@ -141,15 +135,15 @@ impl Intake {
         }
     }
 
-    /// No more messages, please; those that are here already go back with the connection.
-    async fn cancel(&self, subscription: &mut Subscription) -> ConsumerEnd {
+    /// Stops the deliveries; messages that are here already go back to the queue with the connection.
+    async fn stop_deliveries(&self, subscription: &mut Subscription) -> ConsumerEnd {
         if let Err(error) = subscription.cancel().await {
-            tracing::debug!(%error, "cancelling the consumer");
+            tracing::debug!(%error, "the consumer couldn't be cancelled; it ends with its connection");
         }
         ConsumerEnd::Drained
     }
 
-    /// Until the next sign of life that the database takes: a write, since one that answers may still refuse those.
+    /// Waits for the next heartbeat that the database takes: a write, since a database that answers may still refuse those.
     async fn wait_for_database(&self) {
         tracing::error!("the database fails: consuming stops until it takes writes again");
         tokio::select! {
@@ -159,55 +153,44 @@ impl Intake {
     }
 
     async fn handle(&self, delivered: &Delivered) -> Result<(), ConsumerEnd> {
-        let incoming = storable(&delivered.incoming);
+        let incoming = delivered.incoming.without_nul();
         let read = slipway_protocol::read(&incoming.body, &incoming.metadata());
-        let (told, tracestate) = admission::told(&read);
-        let span = telemetry::processing(topology::DEPLOYMENTS_QUEUE, &told, tracestate.as_deref(), &incoming);
-        self.patiently(self.commit(&read, &incoming)).instrument(span).await?;
-        if !crash::around(Failpoint::Ack, delivered.ack()).await? {
+        let (envelope, tracestate) = read_envelope(&read);
+        let span = telemetry::processing_span(topology::DEPLOYMENTS_QUEUE, &envelope, tracestate.as_deref(), &incoming);
+        self.report_if_slow(self.commit(&read, &incoming)).instrument(span).await?;
+        if !failpoint::around(Failpoint::Ack, delivered.ack()).await? {
             tracing::warn!("the acknowledgement came too late; the message will come again and be a duplicate");
         }
         Ok(())
     }
-}
 
-impl Intake {
-    /// Says so when a message is long in hand, by a lock for one: no other is taken in meanwhile. The next canary tells
-    /// that it's over.
-    async fn patiently(&self, committing: impl Future<Output = Result<(), ConsumerEnd>>) -> Result<(), ConsumerEnd> {
+    /// Makes the worker unready when one message takes long to commit, for example because of a lock: no other message is
+    /// taken in meanwhile. The next canary makes it ready again.
+    async fn report_if_slow(
+        &self,
+        committing: impl Future<Output = Result<(), ConsumerEnd>>,
+    ) -> Result<(), ConsumerEnd> {
         tokio::pin!(committing);
         tokio::select! {
             committed = &mut committing => return committed,
-            () = tokio::time::sleep(CANARY_PATIENCE) => {}
+            () = tokio::time::sleep(CANARY_TIMEOUT) => {}
         }
-        let reason = format!("a message has waited for the database for {CANARY_PATIENCE:?}, and the others for it");
+        let reason = format!("a message has waited for the database for {CANARY_TIMEOUT:?}, and the others for it");
         tracing::warn!("{reason}; ops/runbook.md tells under Postgres how to find who holds a lock");
-        self.readiness.unmet(Condition::Canary, reason);
+        self.readiness.set_unmet(Condition::Canary, reason);
         committing.await
     }
 
     /// Commits what the message calls for, however often that takes.
     async fn commit(&self, read: &Result<Message, Rejection>, incoming: &Incoming) -> Result<(), ConsumerEnd> {
-        let once = || async {
-            match self.take_in(read, incoming).await {
+        let admit_once = || async {
+            match self.admitter.admit(read, incoming).await {
                 Err(error) if error.is_transient() => Err(error),
-                settled => Ok(settled),
+                final_outcome => Ok(final_outcome),
             }
         };
-        Ok(do_or_wait_for("database", RetryPolicy::RECONNECT, &self.drain, once)
+        Ok(do_or_wait_for("database", RetryPolicy::RECONNECT, &self.drain, admit_once)
             .await
             .ok_or(ConsumerEnd::Drained)??)
-    }
-}
-
-/// The message with nothing in it but the body that the database couldn't hold.
-pub(crate) fn storable(incoming: &Incoming) -> Incoming {
-    let clean = |text: &str| text.replace('\0', "");
-    Incoming {
-        body: incoming.body.clone(),
-        content_type: incoming.content_type.as_deref().map(clean),
-        headers: incoming.headers.iter().map(|(name, value)| (clean(name), clean(value))).collect(),
-        exchange: clean(&incoming.exchange),
-        routing_key: clean(&incoming.routing_key),
     }
 }
