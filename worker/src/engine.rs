@@ -1,5 +1,5 @@
-//! The engine: starts intake, runner and relay, and ends them in the right order when the drain begins. What each of them
-//! does is in its own module.
+//! The engine: starts intake, runner and relay, and ends them in the right order when the drain begins. What each of
+//! them does is in its own module.
 
 use std::sync::Arc;
 use std::time::Duration;

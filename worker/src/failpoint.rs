@@ -159,11 +159,11 @@ pub(crate) async fn around<T>(step: Failpoint, work: impl Future<Output = T>) ->
     outcome
 }
 
-/// Kills the worker if it's told to die at this point.
+/// Kills the worker if the environment names this point.
 #[cfg(not(feature = "crash-points"))]
 pub(crate) fn reach(_: CrashPoint) {}
 
-/// Kills the worker if it's told to die at this point.
+/// Kills the worker if the environment names this point.
 #[cfg(feature = "crash-points")]
 pub(crate) fn reach(point: CrashPoint) {
     armed::reach(point);

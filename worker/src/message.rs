@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use slipway_protocol::Metadata;
 
-/// How much of a message's headers is kept, in bytes. AMQP wants all of them in one frame (128 KiB unless the broker says
-/// otherwise), and a dead letter or a replay adds headers of its own: without room for those it couldn't be published.
+/// How much of a message's headers is kept, in bytes. AMQP wants all of them in one frame (128 KiB unless the broker
+/// says otherwise), and a dead letter or a replay adds headers of its own: without room for those it couldn't be
+/// published.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 /// A message as the broker delivered it.

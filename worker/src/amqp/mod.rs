@@ -1,6 +1,6 @@
-//! RabbitMQ through lapin, without its automatic recovery: a connection that fails is closed, and a new one is built from
-//! nothing (`generations`). Consumers and publishers use separate connections, since a broker in alarm stops reading from
-//! those that publish.
+//! RabbitMQ through lapin, without its automatic recovery: a connection that fails is closed, and a new one is built
+//! from nothing (`generations`). Consumers and publishers use separate connections, since a broker in alarm stops
+//! reading from those that publish.
 //!
 //! Not everything that lapin calls success is one: see [`Publisher`] for returned messages and [`Subscription`] for
 //! streams that end or hang. Bytes that lapin can't read are repaired before they reach it: see `inbound`. Nothing here

@@ -1,7 +1,8 @@
 //! Publishes with confirms: each message is mandatory and persistent, and has a time-out that stands still while the
 //! broker is in alarm. A message counts as published only when the broker acknowledged it and didn't return it. lapin
-//! reports a returned message as acknowledged, too, and attaches it to whichever confirm comes next. So a channel has one
-//! message under way; more messages at a time need more channels. Which message is sent when is decided in `publish`.
+//! reports a returned message as acknowledged, too, and attaches it to whichever confirm comes next. So a channel has
+//! one message under way; more messages at a time need more channels. Which message is sent when is decided in
+//! `publish`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

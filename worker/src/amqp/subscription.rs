@@ -1,5 +1,5 @@
-//! Consumers. A stream that ends with `None` was cancelled by the broker or lost its queue. Polling it again would hang for
-//! ever, though the channel still counts as connected; so [`Subscription::next`] gives `None` from then on.
+//! Consumers. A stream that ends with `None` was cancelled by the broker or lost its queue. Polling it again would hang
+//! for ever, though the channel still counts as connected; so [`Subscription::next`] gives `None` from then on.
 
 use futures_util::StreamExt as _;
 use lapin::message::Delivery;

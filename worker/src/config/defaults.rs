@@ -1,5 +1,5 @@
-//! The default of every setting that has one, as it would be written in the environment: it goes through the parser of its
-//! variable. Which variable it is for is in `variables`. `slipway-worker --help` prints these values.
+//! The default of every setting that has one, as it would be written in the environment: it goes through the parser of
+//! its variable. Which variable it is for is in `variables`. `slipway-worker --help` prints these values.
 
 pub(super) const ADMIN_ADDR: &str = "127.0.0.1:9090";
 pub(super) const CONCURRENCY: &str = "4";

@@ -149,7 +149,8 @@ fn describe_exposure(metadata: &Metadata) -> Option<String> {
     (mode & !allowed != 0).then(|| format!("other users of this machine may open (mode {mode:04o})"))
 }
 
-/// A path for a message. A value that doesn't look like a path isn't repeated: it may be a secret in the wrong variable.
+/// A path for a message. A value that doesn't look like a path isn't repeated: it may be a secret in the wrong
+/// variable.
 fn path_for_message(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
     if value.starts_with(['/', '.']) && value.len() <= 200 && value.chars().all(plain) {

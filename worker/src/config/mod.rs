@@ -1,7 +1,7 @@
 //! The worker's configuration, as the other modules see it. Everything comes from the environment and is parsed before
 //! anything starts; all mistakes are reported at once (`load`). Every variable is in `variables`, every default in
-//! `defaults`. Nothing is read again later, and nothing outside this folder reads the environment, except OpenTelemetry's
-//! own SDK.
+//! `defaults`. Nothing is read again later, and nothing outside this folder reads the environment, except
+//! OpenTelemetry's own SDK.
 
 mod defaults;
 mod files;

@@ -1,5 +1,5 @@
-//! Every environment variable of the worker, in one table: its parser, its documentation (`--help`) and what a mistake is
-//! compared with. The defaults are in `defaults`; what several variables mean together is decided in `sections`.
+//! Every environment variable of the worker, in one table: its parser, its documentation (`--help`) and what a mistake
+//! is compared with. The defaults are in `defaults`; what several variables mean together is decided in `sections`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -112,7 +112,8 @@ variables! {
             "1 to 128 visible ASCII characters";
         CONCURRENCY: usize = "SLIPWAY_CONCURRENCY", Default(defaults::CONCURRENCY), false, parse::concurrency,
             "Deployments at once", "a number from 1 to 256";
-        DRAIN_TIMEOUT: Duration = "SLIPWAY_DRAIN_TIMEOUT", Default(defaults::DRAIN_TIMEOUT), false, parse::drain_timeout,
+        DRAIN_TIMEOUT: Duration = "SLIPWAY_DRAIN_TIMEOUT",
+            Default(defaults::DRAIN_TIMEOUT), false, parse::drain_timeout,
             "How long running deployments may go on after SIGTERM; shorter than what the supervisor grants",
             "a duration from 0s to 1h";
         LEASE: Duration = "SLIPWAY_LEASE", Default(defaults::LEASE), false, parse::lease,
@@ -122,11 +123,14 @@ variables! {
             "To how many of its last versions a project may be rolled back", "a number from 1 to 100";
     }
     "All workers together" {
-        SERVER_CONCURRENCY: u32 = "SLIPWAY_SERVER_CONCURRENCY", Default(defaults::SERVER_CONCURRENCY), false, parse::limit,
+        SERVER_CONCURRENCY: u32 = "SLIPWAY_SERVER_CONCURRENCY",
+            Default(defaults::SERVER_CONCURRENCY), false, parse::limit,
             "Deployments at once on one server; the same for all workers", "a number from 1 to 1000";
-        REGISTRY_CONCURRENCY: u32 = "SLIPWAY_REGISTRY_CONCURRENCY", Default(defaults::REGISTRY_CONCURRENCY), false, parse::limit,
+        REGISTRY_CONCURRENCY: u32 = "SLIPWAY_REGISTRY_CONCURRENCY",
+            Default(defaults::REGISTRY_CONCURRENCY), false, parse::limit,
             "Deployments at once that pull from one registry; the same for all workers", "a number from 1 to 1000";
-        SERVER_PATIENCE: Duration = "SLIPWAY_SERVER_PATIENCE", Default(defaults::SERVER_PATIENCE), false, parse::patience,
+        SERVER_PATIENCE: Duration = "SLIPWAY_SERVER_PATIENCE",
+            Default(defaults::SERVER_PATIENCE), false, parse::patience,
             "How long deployments wait for a server that can't be reached, before they go to the dead letters",
             "a duration from 1s to 168h";
     }
@@ -138,15 +142,18 @@ variables! {
             "a duration from 1ms to 24h";
         RETRY_MAX: Duration = "SLIPWAY_RETRY_MAX", Default(defaults::RETRY_MAX), false, parse::retry,
             "Upper bound of any delay between attempts", "a duration from 1ms to 24h";
-        COMMAND_TIMEOUT: Duration = "SLIPWAY_COMMAND_TIMEOUT", Default(defaults::COMMAND_TIMEOUT), false, parse::work_timeout,
+        COMMAND_TIMEOUT: Duration = "SLIPWAY_COMMAND_TIMEOUT",
+            Default(defaults::COMMAND_TIMEOUT), false, parse::work_timeout,
             "Longest time for one command on a server", "a duration from 1s to 6h";
-        HEALTH_TIMEOUT: Duration = "SLIPWAY_HEALTH_TIMEOUT", Default(defaults::HEALTH_TIMEOUT), false, parse::work_timeout,
+        HEALTH_TIMEOUT: Duration = "SLIPWAY_HEALTH_TIMEOUT",
+            Default(defaults::HEALTH_TIMEOUT), false, parse::work_timeout,
             "Longest time for a project to become healthy", "a duration from 1s to 6h";
     }
     "Deadlines" {
         STAGE_TIMEOUT: Duration = "SLIPWAY_STAGE_TIMEOUT", Default(defaults::STAGE_TIMEOUT), false, parse::work_timeout,
             "Longest time for one stage of an attempt, its short retries included", "a duration from 1s to 6h";
-        DEPLOYMENT_TIMEOUT: Duration = "SLIPWAY_DEPLOYMENT_TIMEOUT", Default(defaults::DEPLOYMENT_TIMEOUT), false, parse::long,
+        DEPLOYMENT_TIMEOUT: Duration = "SLIPWAY_DEPLOYMENT_TIMEOUT",
+            Default(defaults::DEPLOYMENT_TIMEOUT), false, parse::long,
             "Longest time for a deployment from its first attempt's start, all retries included",
             "a duration from 1s to 30 days";
         REQUEST_MAX_AGE: Duration = "SLIPWAY_REQUEST_MAX_AGE", Default(defaults::REQUEST_MAX_AGE), false, parse::long,
@@ -160,7 +167,8 @@ variables! {
         AGE_IDENTITY_FILE: SecretFile = "SLIPWAY_AGE_IDENTITY_FILE", Optional, false, files::age_identity_file,
             "age identity that opens the servers' keys in the inventory",
             "the path of an age identity (AGE-SECRET-KEY-1…), readable by the worker's user only";
-        TRUST_NEW_SERVERS: bool = "SLIPWAY_TRUST_NEW_SERVERS", Default(defaults::TRUST_NEW_SERVERS), false, parse::switch,
+        TRUST_NEW_SERVERS: bool = "SLIPWAY_TRUST_NEW_SERVERS",
+            Default(defaults::TRUST_NEW_SERVERS), false, parse::switch,
             "Record the first host key of servers that the inventory doesn't know", "true or false";
         PROJECT_ROOT: String = "SLIPWAY_PROJECT_ROOT", Default(defaults::PROJECT_ROOT), false, parse::project_root,
             "Directory on the servers below which projects live",
@@ -187,7 +195,8 @@ variables! {
             "GitHub's REST API", "an http:// or https:// URL without credentials and query";
         GITHUB_GIT_URL: String = "SLIPWAY_GITHUB_GIT_URL", Default(defaults::GITHUB_GIT_URL), false, parse::base_url,
             "GitHub's git server", "an http:// or https:// URL without credentials and query";
-        GITHUB_DEPLOYMENTS: bool = "SLIPWAY_GITHUB_DEPLOYMENTS", Default(defaults::GITHUB_DEPLOYMENTS), false, parse::switch,
+        GITHUB_DEPLOYMENTS: bool = "SLIPWAY_GITHUB_DEPLOYMENTS",
+            Default(defaults::GITHUB_DEPLOYMENTS), false, parse::switch,
             "Show deployments on the commits' pages on GitHub; needs the permission deployments: write",
             "true or false";
     }
@@ -201,7 +210,8 @@ variables! {
     }
     "Telemetry" {
         LOG: String = "SLIPWAY_LOG", Default(defaults::LOG), false, parse::log_filter,
-            "What is logged, to standard error; without lapin, since the worker itself tells what becomes of connections", "a level or tracing directives, such as info,slipway_deploy=debug";
+            "What is logged, to standard error; without lapin, since the worker itself tells what becomes of connections",
+            "a level or tracing directives, such as info,slipway_deploy=debug";
         LOG_FORMAT: LogFormat = "SLIPWAY_LOG_FORMAT", Default(defaults::LOG_FORMAT), false, parse::log_format,
             "How it's logged", "json or text";
         OTLP_ENDPOINT: String = "OTEL_EXPORTER_OTLP_ENDPOINT", Optional, true, parse::otlp_endpoint,

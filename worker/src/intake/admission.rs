@@ -1,5 +1,5 @@
-//! Decides what a message calls for: a deployment, a command, a cancellation, or a refusal. Each is one transaction of the
-//! store; when that is committed, the message may be acknowledged. Acknowledging it is the consumer's task.
+//! Decides what a message calls for: a deployment, a command, a cancellation, or a refusal. Each is one transaction of
+//! the store; when that is committed, the message may be acknowledged. Acknowledging it is the consumer's task.
 
 use std::sync::Arc;
 

@@ -73,7 +73,8 @@ impl RequestConsumer {
             let reason = ended.to_string();
             self.readiness.set_unmet(Condition::BrokerConsumer, &reason);
             self.readiness.set_unmet(Condition::Canary, &reason);
-            // The messages delivered beside one that fails again and again would come nearer to their delivery limit, too.
+            // The messages delivered beside one that fails again and again would come nearer to their delivery limit,
+            // too.
             failed = matches!(ended, ConsumerEnd::Database(_));
             if matches!(ended, ConsumerEnd::SerialWindowOver | ConsumerEnd::NoDatabase) {
                 generations.skip_delay();
@@ -143,7 +144,8 @@ impl RequestConsumer {
         ConsumerEnd::Drained
     }
 
-    /// Waits for the next heartbeat that the database takes: a write, since a database that answers may still refuse those.
+    /// Waits for the next heartbeat that the database takes: a write, since a database that answers may still refuse
+    /// those.
     async fn wait_for_database(&self) {
         tracing::error!("the database fails: consuming stops until it takes writes again");
         tokio::select! {
@@ -164,8 +166,8 @@ impl RequestConsumer {
         Ok(())
     }
 
-    /// Makes the worker unready when one message takes long to commit, for example because of a lock: no other message is
-    /// taken in meanwhile. The next canary makes it ready again.
+    /// Makes the worker unready when one message takes long to commit, for example because of a lock: no other message
+    /// is taken in meanwhile. The next canary makes it ready again.
     async fn report_if_slow(
         &self,
         committing: impl Future<Output = Result<(), ConsumerEnd>>,

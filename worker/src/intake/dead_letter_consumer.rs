@@ -125,7 +125,8 @@ impl DeadLetterConsumer {
     }
 }
 
-/// Who gave the message up: the broker, which then says so in `x-death` whatever the producer has set; or somebody else.
+/// Who gave the message up: the broker, which then says so in `x-death` whatever the producer has set; or somebody
+/// else.
 fn classify(delivered: &Delivered) -> BrokerDeadLetter {
     let mut incoming = delivered.incoming.without_nul();
     incoming.headers.retain(|name, _| !BROKERS_HEADERS.iter().any(|prefix| name.starts_with(prefix)));

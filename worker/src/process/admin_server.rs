@@ -88,7 +88,7 @@ impl AdminServer {
         Ok(Self { address, stop })
     }
 
-    /// Where it listens; tells the port when the configured one was 0.
+    /// Where it listens, with the real port when the configured one was 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -1,5 +1,5 @@
-//! The command line of the worker: three flags, and the help that is generated from the table of variables. Settings come
-//! from the environment and are read in `config`. This is the only file that prints to standard output.
+//! The command line of the worker: three flags, and the help that is generated from the table of variables. Settings
+//! come from the environment and are read in `config`. This is the only file that prints to standard output.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

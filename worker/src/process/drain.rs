@@ -28,19 +28,19 @@ pub struct Drain {
     timeout: Duration,
     token: CancellationToken,
     created_at: Timestamp,
-    begun: Arc<OnceLock<(Timestamp, Instant)>>,
+    began: Arc<OnceLock<(Timestamp, Instant)>>,
 }
 
 impl Drain {
     /// A drain that gives running work `timeout` to end.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, token: CancellationToken::new(), created_at: Timestamp::now(), begun: Arc::default() }
+        Self { timeout, token: CancellationToken::new(), created_at: Timestamp::now(), began: Arc::default() }
     }
 
     /// Begins to drain; later calls change nothing.
     pub fn begin(&self) {
-        self.begun.get_or_init(|| (Timestamp::now(), Instant::now() + self.timeout));
+        self.began.get_or_init(|| (Timestamp::now(), Instant::now() + self.timeout));
         self.token.cancel();
     }
 
@@ -59,13 +59,13 @@ impl Drain {
     /// When running work has to be at a boundary; `None` until the drain begins.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.begun.get().map(|(_, deadline)| *deadline)
+        self.began.get().map(|(_, deadline)| *deadline)
     }
 
     /// When it began.
     #[must_use]
     pub fn began_at(&self) -> Option<Timestamp> {
-        self.begun.get().map(|(began, _)| *began)
+        self.began.get().map(|(began, _)| *began)
     }
 
     /// When the worker started.

@@ -1,6 +1,6 @@
-//! The worker's heartbeat: a row in the database that is written every few seconds. `slipway status` shows which workers
-//! live, and the worker learns whether the database takes writes, which a ping doesn't show. Nothing is decided by these
-//! rows: whose deployment a worker may take over is decided by leases.
+//! The worker's heartbeat: a row in the database that is written every few seconds. `slipway status` shows which
+//! workers live, and the worker learns whether the database takes writes, which a ping doesn't show. Nothing is decided
+//! by these rows: whose deployment a worker may take over is decided by leases.
 
 use std::time::Duration;
 

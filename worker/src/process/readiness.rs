@@ -1,5 +1,5 @@
-//! Whether this worker is ready, condition by condition. The parts of the worker set the conditions, `admin_server` shows
-//! them. Nothing is stopped or started here.
+//! Whether this worker is ready, condition by condition. The parts of the worker set the conditions, `admin_server`
+//! shows them. Nothing is stopped or started here.
 
 use std::sync::Arc;
 

@@ -17,8 +17,8 @@ use crate::telemetry::{self, Metrics};
 
 /// Messages that are read and marked at once.
 const BATCH: u32 = 200;
-/// The bodies of a batch, without the last one: a dead letter may be as large as the broker allows, and a whole batch is
-/// in memory at once.
+/// The bodies of a batch, without the last one: a dead letter may be as large as the broker allows, and a whole batch
+/// is in memory at once.
 const BATCH_BYTES: u32 = 16 * 1024 * 1024;
 /// How long batches are sent before the relay looks at anything else, while many messages wait.
 pub(crate) const SEND_WINDOW: Duration = Duration::from_secs(2);
@@ -114,7 +114,8 @@ async fn send_batch(
     broken.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// Sends the messages of one ordering key, each when the one before is confirmed, up to the first that the broker doesn't take.
+/// Sends the messages of one ordering key, each when the one before is confirmed, up to the first that the broker
+/// doesn't take.
 async fn send_in_order(publisher: &Publisher, group: &[OutboxRow]) -> SendOutcome {
     let mut outcome = SendOutcome::default();
     for row in group {

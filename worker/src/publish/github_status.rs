@@ -48,52 +48,59 @@ impl GithubStatusPublisher {
 
     /// Sends the next status; false when there is none.
     async fn publish_next(&self) -> Result<bool, StoreError> {
-        let Some(news) = self.store.next_announcement().await? else { return Ok(false) };
-        let (status, is_last) = github_state(&news);
-        match self.send_status(&news, status).await {
-            Ok(()) => self.store.told(news.deployment, status.as_str(), is_last).await?,
+        let Some(announcement) = self.store.next_announcement().await? else { return Ok(false) };
+        let (status, is_last) = github_state(&announcement);
+        match self.send_status(&announcement, status).await {
+            Ok(()) => self.store.told(announcement.deployment, status.as_str(), is_last).await?,
             Err(AnnounceError::Store(error)) => return Err(error),
-            Err(AnnounceError::Github(error)) => self.schedule_retry(&news, &error).await?,
+            Err(AnnounceError::Github(error)) => self.schedule_retry(&announcement, &error).await?,
         }
         Ok(true)
     }
 
-    async fn send_status(&self, news: &Announcement, status: GithubDeploymentState) -> Result<(), AnnounceError> {
-        let existing = news.github_id.and_then(|id| u64::try_from(id).ok());
+    async fn send_status(
+        &self,
+        announcement: &Announcement,
+        status: GithubDeploymentState,
+    ) -> Result<(), AnnounceError> {
+        let existing = announcement.github_id.and_then(|id| u64::try_from(id).ok());
         let number = match existing {
             Some(number) => number,
             None => {
                 // An earlier try may have created it, though its answer got lost.
-                let again = news.tries > 1;
+                let may_exist = announcement.tries > 1;
                 let create = self.github.create_deployment(
-                    &news.repository,
-                    &news.commit,
-                    news.server.as_str(),
-                    news.deployment,
-                    again,
+                    &announcement.repository,
+                    &announcement.commit,
+                    announcement.server.as_str(),
+                    announcement.deployment,
+                    may_exist,
                 );
                 let number = create.await?;
-                self.store.announced(news.deployment, i64::try_from(number).unwrap_or(i64::MAX)).await?;
+                self.store.announced(announcement.deployment, i64::try_from(number).unwrap_or(i64::MAX)).await?;
                 number
             }
         };
-        let description = description(news);
-        Ok(self.github.tell_deployment(&news.repository, number, status, description, news.url.as_deref()).await?)
+        let description = description(announcement);
+        Ok(self
+            .github
+            .tell_deployment(&announcement.repository, number, status, description, announcement.url.as_deref())
+            .await?)
     }
 
-    async fn schedule_retry(&self, news: &Announcement, error: &StageError) -> Result<(), StoreError> {
-        let delay = STATUS_RETRIES.delay(news.tries).filter(|_| error.code.class().retries());
-        let again = delay.map(|delay| error.retry_after.unwrap_or_default().max(delay));
-        if again.is_none() {
+    async fn schedule_retry(&self, announcement: &Announcement, error: &StageError) -> Result<(), StoreError> {
+        let delay = STATUS_RETRIES.delay(announcement.tries).filter(|_| error.code.class().retries());
+        let next_try = delay.map(|delay| error.retry_after.unwrap_or_default().max(delay));
+        if next_try.is_none() {
             tracing::warn!(
-                deployment.id = %news.deployment,
+                deployment.id = %announcement.deployment,
                 error.type = error.code.as_str(),
                 "GitHub's page of the commit doesn't show the deployment: {}; give the GitHub App the permission \
                  deployments: write, or set SLIPWAY_GITHUB_DEPLOYMENTS=false",
                 error.message
             );
         }
-        self.store.not_told(news.deployment, &format!("{}: {}", error.code, error.message), again).await
+        self.store.not_told(announcement.deployment, &format!("{}: {}", error.code, error.message), next_try).await
     }
 }
 
@@ -115,9 +122,9 @@ impl From<StageError> for AnnounceError {
 }
 
 /// A deployment's state in GitHub's words, and whether it's the last one.
-fn github_state(news: &Announcement) -> (GithubDeploymentState, bool) {
-    match news.state {
-        State::Ended(_) if news.gone => (GithubDeploymentState::Inactive, true),
+fn github_state(announcement: &Announcement) -> (GithubDeploymentState, bool) {
+    match announcement.state {
+        State::Ended(_) if announcement.gone => (GithubDeploymentState::Inactive, true),
         State::Pending | State::Running => (GithubDeploymentState::InProgress, false),
         State::Ended(outcome) => match outcome {
             Outcome::Succeeded | Outcome::AlreadyDeployed => (GithubDeploymentState::Success, true),
@@ -128,9 +135,9 @@ fn github_state(news: &Announcement) -> (GithubDeploymentState, bool) {
 }
 
 /// The text beside the state; GitHub allows 140 characters.
-fn description(news: &Announcement) -> &'static str {
-    match news.state {
-        State::Ended(_) if news.gone => "Taken off the server",
+fn description(announcement: &Announcement) -> &'static str {
+    match announcement.state {
+        State::Ended(_) if announcement.gone => "Taken off the server",
         State::Pending | State::Running => "Slipway is deploying",
         State::Ended(outcome) => match outcome {
             Outcome::Succeeded => "Deployed by Slipway",

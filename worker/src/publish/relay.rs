@@ -2,8 +2,8 @@
 //! order, and are marked as published only when the broker has confirmed them and not returned them. A message may go
 //! out twice, with the same id, but is never lost.
 //!
-//! The next event of a deployment is sent when the last one is confirmed, so that no event overtakes one that the broker
-//! refused. How messages are sent is in `batch`.
+//! The next event of a deployment is sent when the last one is confirmed, so that no event overtakes one that the
+//! broker refused. How messages are sent is in `batch`.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -159,7 +159,7 @@ impl Relay {
                 Err(RelayError::Database(_)) if finishing => return Ok(()),
                 Err(RelayError::Database(error @ StoreError::LeaseLost)) => {
                     state.renewed_at = None;
-                    tracing::warn!(%error, "the relay's lease is lost; the new relay publishes again what this worker couldn't mark as published");
+                    tracing::warn!(%error, "the new relay publishes again what this worker couldn't mark as published");
                     continue;
                 }
                 Err(RelayError::Database(error)) => {
@@ -194,8 +194,8 @@ impl Relay {
         Ok(state.lease)
     }
 
-    /// Sends what waits, if this is the relay; false when there is more. What the broker didn't take is delayed, and may
-    /// then be sent by another relay.
+    /// Sends what waits, if this is the relay; false when there is more. What the broker didn't take is delayed, and
+    /// may then be sent by another relay.
     async fn send_waiting(&self, publishers: &[Publisher], state: &mut RelayState) -> Result<bool, RelayError> {
         let Some(lease) = self.renew_lease_if_due(state).await? else { return Ok(true) };
         tokio::select! {
@@ -208,7 +208,8 @@ impl Relay {
         }
     }
 
-    /// Renews the lease while a batch is under way, for as long as an alarm of the broker may last; gives why it's lost.
+    /// Renews the lease while a batch is under way, for as long as an alarm of the broker may last; gives why it's
+    /// lost.
     async fn keep_lease(&self, lease: RelayLease) -> StoreError {
         loop {
             tokio::time::sleep(LEASE / 3).await;

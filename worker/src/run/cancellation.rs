@@ -8,9 +8,9 @@ use slipway_deploy::bounds;
 use tokio_util::sync::CancellationToken;
 
 /// How long what runs may take to end once it's cancelled, for whatever reason: its commands are killed within
-/// [`bounds::KILL_GRACE`], and what doesn't end even then is no longer waited for. That may be longer than the rest of a
-/// lease that couldn't be renewed: whoever claims next finds the running command by the project's lock on the server, and
-/// ends it there.
+/// [`bounds::KILL_GRACE`], and what doesn't end even then is no longer waited for. That may be longer than the rest of
+/// a lease that couldn't be renewed: whoever claims next finds the running command by the project's lock on the server,
+/// and ends it there.
 pub(crate) const SHUTDOWN_GRACE: Duration = bounds::KILL_GRACE.saturating_add(Duration::from_secs(5));
 
 /// Why an attempt is stopped.
@@ -30,8 +30,8 @@ pub(super) enum StopReason {
     HostKeyMismatch,
 }
 
-/// Cancels an attempt; the first reason counts. Restoring the previous release, which may follow, is ended only by a lost
-/// lease or by a wrong host key.
+/// Cancels an attempt; the first reason counts. Restoring the previous release, which may follow, is ended only by a
+/// lost lease or by a wrong host key.
 #[derive(Debug, Clone)]
 pub(super) struct Canceller {
     reason: Arc<OnceLock<StopReason>>,

@@ -1,5 +1,6 @@
 //! Whether a claimed deployment is too old: a request that waited for too long isn't begun, and a deployment that has
-//! taken too long isn't continued. Pure; all times are the database's. How long one stage may take is checked in `stages`.
+//! taken too long isn't continued. Pure; all times are the database's. How long one stage may take is checked in
+//! `stages`.
 
 use std::time::Duration;
 

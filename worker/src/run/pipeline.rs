@@ -30,8 +30,8 @@ pub trait Pipeline: Send + Sync {
     }
 }
 
-/// An attempt as far as it acts on the server. The runner holds it inside its own `RunningAttempt`, which has the lease,
-/// the deadlines and the journal.
+/// An attempt as far as it acts on the server. The runner holds it inside its own `RunningAttempt`, which has the
+/// lease, the deadlines and the journal.
 pub trait PipelineAttempt: Send {
     /// Runs one stage; see [`slipway_deploy::Attempt::run`].
     fn run(&mut self, stage: Stage) -> Future<'_, Result<StageReport, StageError>>;
@@ -43,7 +43,8 @@ pub trait PipelineAttempt: Send {
     ) -> Future<'a, Result<BTreeMap<Stage, StageReport>, StageError>> {
         Box::pin(std::future::ready(Ok(BTreeMap::new())))
     }
-    /// Goes back to the previous release; see [`slipway_deploy::Attempt::settle`]. By default there is nothing to restore.
+    /// Goes back to the previous release; see [`slipway_deploy::Attempt::settle`]. By default there is nothing to
+    /// restore.
     fn restore_previous(&mut self, _keep: bool, _cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
         Box::pin(std::future::ready(RestoreOutcome::Nothing))
     }

@@ -1,5 +1,5 @@
-//! What a stage reports while it runs, on its way into the outbox: in batches, and without making the stage wait. A stage
-//! that reports faster than the database writes loses lines; the last one of a log event says how many.
+//! What a stage reports while it runs, on its way into the outbox: in batches, and without making the stage wait. A
+//! stage that reports faster than the database writes loses lines; the last one of a log event says how many.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

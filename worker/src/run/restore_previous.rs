@@ -1,6 +1,6 @@
-//! Goes back to the previous release when the new one hasn't proven itself, whichever attempt had begun it. A server that
-//! can't be reached for the moment may be restarting, and is waited for. What is done on the server is the matter of
-//! `slipway-deploy`.
+//! Goes back to the previous release when the new one hasn't proven itself, whichever attempt had begun it. A server
+//! that can't be reached for the moment may be restarting, and is waited for. What is done on the server is the matter
+//! of `slipway-deploy`.
 
 use std::time::Duration;
 

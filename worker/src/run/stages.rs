@@ -1,5 +1,5 @@
-//! The stages of an attempt, one by one; the intent and the outcome of each are written to the journal. The attempt may be
-//! stopped between two stages, and the running command can be cancelled within one. What a stage does is in
+//! The stages of an attempt, one by one; the intent and the outcome of each are written to the journal. The attempt may
+//! be stopped between two stages, and the running command can be cancelled within one. What a stage does is in
 //! `slipway-deploy`.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Logs to standard error, and traces, metrics and logs to an OTLP collector where one is set. When a collector is down,
-//! telemetry is lost and nothing else: there is no error, and no waiting apart from the bounded flush at the end.
+//! Logs to standard error, and traces, metrics and logs to an OTLP collector where one is set. When a collector is
+//! down, telemetry is lost and nothing else: there is no error, and no waiting apart from the bounded flush at the end.
 //!
 //! Without a collector spans still get ids, so that the trace of a request goes through this worker.
 

@@ -1,7 +1,7 @@
-//! Repairs bytes from the broker that the client library can't read. AMQP's short strings (names of headers, properties,
-//! routing keys) are UTF-8 for the library and plain bytes for RabbitMQ; so one message of a careless producer would end
-//! the connection at every delivery, for ever. The stream here repairs exactly that; a frame that is wrong in another way
-//! is still refused by the library.
+//! Repairs bytes from the broker that the client library can't read. AMQP's short strings (names of headers,
+//! properties, routing keys) are UTF-8 for the library and plain bytes for RabbitMQ; so one message of a careless
+//! producer would end the connection at every delivery, for ever. The stream here repairs exactly that; a frame that is
+//! wrong in another way is still refused by the library.
 //!
 //! Bodies aren't touched. Nothing here knows which message is whose.
 
