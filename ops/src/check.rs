@@ -16,7 +16,7 @@ use slipway_protocol::names::{BranchName, CommitSha, HostKey, InvalidName, Port,
 use slipway_protocol::{
     Action, Allocation, Correlation, DeploymentId, Failure, Project, ProjectId, ProjectReady, Repository, Server, Stage,
 };
-use slipway_worker::credentials::Credentials;
+use slipway_worker::run::Credentials;
 use slipway_worker::store::ServerRecord;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -121,7 +121,7 @@ fn target(args: &CheckArgs, record: &ServerRecord) -> Result<Target, CliError> {
     };
     let server =
         Server { handle: record.handle.clone(), address: None, ssh_port: None, ssh_user: None, host_key: None };
-    credentials.target(&server, Some(record.clone())).map_err(|error| {
+    credentials.resolve_target(&server, Some(record.clone())).map_err(|error| {
         CliError::usage(error.message)
             .hint("give --ssh-key-file or --age-identity-file, or set the workers' variables that are named")
     })

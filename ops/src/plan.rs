@@ -70,12 +70,13 @@ async fn work(request: &Request, config: &Config, memory: &Database) -> Result<D
     let trouble = |e| memory.trouble(&e);
     let known = memory.store.server(&data.server.handle).await.map_err(trouble)?;
     let digests = memory.store.github_digests(data.project.id, &data.server.handle).await.map_err(trouble)?;
-    let credentials = slipway_worker::engine::credentials(config).map_err(|e| CliError::usage(format!("{e:#}")))?;
+    let credentials =
+        slipway_worker::engine::load_credentials(config).map_err(|e| CliError::usage(format!("{e:#}")))?;
     // Not the id of the request: two plans of one request mustn't meet on the server. And it acts on nothing, so that it
     // needs no claim.
     let (id, hold) = (DeploymentId(Uuid::now_v7()), LeaseGuard::endless(0));
-    let work = credentials.work(id, data, known, digests, hold).map_err(refused)?;
-    Ok(DeploymentWork { secrets: credentials.secrets(data).map_err(refused)?, ..work })
+    let work = credentials.assemble_work(id, data, known, digests, hold).map_err(refused)?;
+    Ok(DeploymentWork { secrets: credentials.open_secrets(data).map_err(refused)?, ..work })
 }
 
 fn refused(error: StageError) -> CliError {

@@ -1,4 +1,5 @@
-//! The engine: intake, runner and relay put together, from the first connection to the end of the drain.
+//! The engine: starts intake, runner and relay, and ends them in the right order when the drain begins. What each of
+//! them does is in its own module.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,27 +14,23 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::amqp::BrokerEndpoints;
-use crate::announcer::Announcer;
 use crate::config::Config;
-use crate::credentials::Credentials;
-use crate::ingest::DeadLetterConsumer;
-use crate::intake::Intake;
-use crate::lifecycle::{Drain, wait_for};
-use crate::presence::WorkerHeartbeat;
-use crate::readiness::{Condition, Readiness};
-use crate::relay::Relay;
-use crate::runner::{Pipeline, Runner, RunnerSettings};
+use crate::intake::{Admitter, DeadLetterConsumer, RequestConsumer};
+use crate::process::{Condition, Drain, Readiness, WorkerHeartbeat, wait_for};
+use crate::publish::Relay;
+use crate::publish::github_status::GithubStatusPublisher;
+use crate::run::{Credentials, Pipeline, Runner, RunnerSettings};
 use crate::store::{Store, StoreError};
 
 /// How long published events of ended deployments are kept for `slipway show` and `slipway watch`.
-pub(crate) const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long a worker that fell silent is shown as such.
-pub(crate) const KEEP_WORKERS: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const EVENT_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a worker without a heartbeat is still shown.
+pub(crate) const WORKER_RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// How often old events are removed.
-const HOUSEKEEPING: Duration = Duration::from_secs(600);
-/// How many of them in one statement: a fraction of a second's work.
-const BATCH: u32 = 5_000;
-/// Messages under way between broker and database at once.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(600);
+/// How many events one statement removes; that takes a fraction of a second.
+const PRUNE_BATCH: u32 = 5_000;
+/// Messages that the broker delivers before the first is acknowledged.
 pub(crate) const PREFETCH: u16 = 32;
 
 /// Works until the drain has ended.
@@ -46,7 +43,7 @@ pub async fn run(config: Config, readiness: Readiness, drain: Drain) -> anyhow::
     work(config, Arc::new(deployer), github, readiness, drain).await
 }
 
-/// As [`run`], with another pipeline; GitHub isn't told of anything.
+/// As [`run`], with another pipeline; nothing is sent to GitHub.
 ///
 /// # Errors
 /// As [`run`].
@@ -69,11 +66,11 @@ async fn work(
     let (name, ca_file) = (config.worker.name.as_str(), config.deployer.ca_file.as_deref());
     let store = Store::new(config.database.url.secret(), ca_file, name)?;
     let broker = BrokerEndpoints::new(config.broker.url.secret(), ca_file, name)?;
-    let credentials = Arc::new(credentials(&config)?);
+    let credentials = Arc::new(load_credentials(&config)?);
     let Some(()) = wait_for("database", RetryPolicy::RECONNECT, &drain, || store.migrate()).await else {
         return Ok(());
     };
-    readiness.met(Condition::Database);
+    readiness.set_met(Condition::Database);
 
     let (canary, canary_queue) = watch::channel(None);
     let flushed = CancellationToken::new();
@@ -85,18 +82,11 @@ async fn work(
         finish: flushed.clone(),
     };
     let relay = tokio::spawn(relay.run());
-    let presence = WorkerHeartbeat { store: store.clone(), readiness: readiness.clone(), stop: drain.token().clone() };
-    let ingest = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
-    let intake = Intake {
-        store: store.clone(),
-        broker,
-        credentials: credentials.clone(),
-        readiness,
-        drain: drain.clone(),
-        prefetch: PREFETCH,
-        versions: config.worker.versions,
-        canary,
-    };
+    let heartbeat = WorkerHeartbeat { store: store.clone(), readiness: readiness.clone(), stop: drain.token().clone() };
+    let dead_letters = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
+    let admitter =
+        Admitter { store: store.clone(), credentials: credentials.clone(), versions: config.worker.versions };
+    let requests = RequestConsumer { admitter, broker, readiness, drain: drain.clone(), prefetch: PREFETCH, canary };
     let settings = RunnerSettings {
         concurrency: config.worker.concurrency,
         lease: config.worker.lease,
@@ -107,20 +97,20 @@ async fn work(
     };
     let runner = Runner { store: store.clone(), pipeline, credentials, settings, drain: drain.clone() };
     let mut parts = JoinSet::new();
-    parts.spawn(presence.run());
-    parts.spawn(intake.run());
-    parts.spawn(ingest.run());
+    parts.spawn(heartbeat.run());
+    parts.spawn(requests.run());
+    parts.spawn(dead_letters.run());
     parts.spawn(runner.run());
     if let Some(github) = github {
-        parts.spawn(Announcer { store: store.clone(), github, drain: drain.clone() }.run());
+        parts.spawn(GithubStatusPublisher { store: store.clone(), github, drain: drain.clone() }.run());
     }
-    parts.spawn(keep_house(store, drain.clone()));
-    until_drained(parts, relay, flushed, &drain).await
+    parts.spawn(remove_old_rows(store, drain.clone()));
+    wait_until_drained(parts, relay, flushed, &drain).await
 }
 
 /// Waits for all parts to end and then for the relay to publish what they wrote last. A part that ends too early is an
-/// error: the process is better begun anew than half alive.
-async fn until_drained(
+/// error: a process that restarts is better than one that does half of its work.
+async fn wait_until_drained(
     mut parts: JoinSet<()>,
     relay: JoinHandle<()>,
     flushed: CancellationToken,
@@ -131,26 +121,26 @@ async fn until_drained(
         tokio::select! {
             ended = parts.join_next() => match ended {
                 Some(ended) => {
-                    ended.context("a part of the engine broke off")?;
+                    ended.context("a part of the engine panicked")?;
                     anyhow::ensure!(drain.has_begun(), "a part of the engine ended though nothing asked it to");
                 }
                 None => break,
             },
             ended = &mut relay => {
-                ended.context("the relay broke off")?;
+                ended.context("the relay panicked")?;
                 anyhow::bail!("the relay ended though nothing asked it to");
             }
         }
     }
     flushed.cancel();
-    relay.await.context("the relay broke off")
+    relay.await.context("the relay panicked")
 }
 
-/// What a deployment needs from this process, as configured.
+/// Loads what a deployment needs from this process, as configured.
 ///
 /// # Errors
 /// When the sealing keys can't be read.
-pub fn credentials(config: &Config) -> anyhow::Result<Credentials> {
+pub fn load_credentials(config: &Config) -> anyhow::Result<Credentials> {
     let sealing = config.secrets.sealing_keys_dir.as_deref().map(KeyRing::load).transpose();
     Ok(Credentials {
         sealing: sealing.context("SLIPWAY_SEALING_KEYS_DIR")?.unwrap_or_default(),
@@ -161,14 +151,14 @@ pub fn credentials(config: &Config) -> anyhow::Result<Credentials> {
     })
 }
 
-/// Removes old events now and then.
-async fn keep_house(store: Store, drain: Drain) {
+/// Removes old events and worker rows now and then.
+async fn remove_old_rows(store: Store, drain: Drain) {
     loop {
         tokio::select! {
             () = drain.token().cancelled() => return,
-            () = tokio::time::sleep(HOUSEKEEPING) => {}
+            () = tokio::time::sleep(HOUSEKEEPING_INTERVAL) => {}
         }
-        match clean(&store, &drain).await {
+        match remove_batches(&store, &drain).await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "old events were removed"),
             Err(error) => tracing::warn!(%error, "old events couldn't be removed yet"),
@@ -176,13 +166,13 @@ async fn keep_house(store: Store, drain: Drain) {
     }
 }
 
-async fn clean(store: &Store, drain: &Drain) -> Result<u64, StoreError> {
-    store.forget_workers(KEEP_WORKERS).await?;
+async fn remove_batches(store: &Store, drain: &Drain) -> Result<u64, StoreError> {
+    store.forget_workers(WORKER_RETENTION).await?;
     let mut removed = 0;
     loop {
-        let batch = store.prune_events(KEEP_EVENTS, BATCH).await?;
+        let batch = store.prune_events(EVENT_RETENTION, PRUNE_BATCH).await?;
         removed += batch;
-        if batch < u64::from(BATCH) || drain.has_begun() {
+        if batch < u64::from(PRUNE_BATCH) || drain.has_begun() {
             return Ok(removed);
         }
     }

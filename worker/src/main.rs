@@ -1,36 +1,34 @@
-//! The worker's process: configuration, telemetry, admin server, engine, and the way out. What it does between start
-//! and end is the library's matter.
+//! The worker's process: reads the configuration, starts telemetry, admin server and engine, and exits. What the worker
+//! does is in the library.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use slipway_worker::admin::{AdminServer, LivenessProbe};
-use slipway_worker::cli::{self, WorkerCommand};
 use slipway_worker::config::Config;
-use slipway_worker::lifecycle::{self, Drain, exit};
-use slipway_worker::readiness::Readiness;
+use slipway_worker::process::command_line::{self, WorkerCommand};
+use slipway_worker::process::{AdminServer, Drain, LivenessProbe, Readiness, drain_on_signals, exit};
 use slipway_worker::{engine, telemetry};
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
-/// How long after the drain's deadline the engine may take to flush and let go.
-const GRACE: Duration = Duration::from_secs(2);
-/// How long the last telemetry may take; a collector that is down costs no more.
+/// How long after the drain's deadline the engine may take to publish what is left and to close its connections.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// How long sending the last telemetry may take, also when the collector is down.
 const TELEMETRY_FLUSH: Duration = Duration::from_secs(1);
-/// How long the event loop may stand still before `/healthz` says so.
+/// How long the event loop may be stuck before `/healthz` reports it.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let command = match WorkerCommand::parse(std::env::args().skip(1)) {
         Ok(command) => command,
-        Err(unknown) => return refuse(unknown),
+        Err(unknown) => return exit_with_usage_error(unknown),
     };
     match command {
-        WorkerCommand::Help => cli::print(&cli::help()),
-        WorkerCommand::Version => cli::print(&cli::version()),
+        WorkerCommand::Help => command_line::print(&command_line::help()),
+        WorkerCommand::Version => command_line::print(&command_line::version()),
         WorkerCommand::Check | WorkerCommand::Run => match Config::from_env() {
-            Err(mistakes) => return refuse(mistakes),
+            Err(mistakes) => return exit_with_usage_error(mistakes),
             Ok(config) if command == WorkerCommand::Run => return start(config),
             Ok(config) => report_valid(&config),
         },
@@ -38,29 +36,29 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn refuse(why: impl std::fmt::Display) -> ExitCode {
-    cli::complain(why);
+fn exit_with_usage_error(problem: impl std::fmt::Display) -> ExitCode {
+    command_line::print_error(problem);
     ExitCode::from(exit::USAGE)
 }
 
 fn report_valid(config: &Config) {
     for warning in &config.warnings {
-        cli::warn(warning);
+        command_line::print_warning(warning);
     }
-    cli::print("the configuration is valid");
+    command_line::print("the configuration is valid");
 }
 
-/// Telemetry spans the whole life of the event loop: its exporters must neither start nor end on it.
+/// Starts telemetry before the event loop and ends it after: its exporters must neither start nor end on the loop.
 fn start(config: Config) -> ExitCode {
     let guard = match telemetry::init(&config.telemetry) {
         Ok(guard) => guard,
         Err(error) => {
-            cli::complain(format!("{error:#}"));
+            command_line::print_error(format!("{error:#}"));
             return ExitCode::from(exit::INTERNAL);
         }
     };
     log_panics();
-    let code = match work(config) {
+    let code = match run_worker(config) {
         Ok(()) => {
             info!("stopped");
             ExitCode::SUCCESS
@@ -74,7 +72,7 @@ fn start(config: Config) -> ExitCode {
     code
 }
 
-/// A panic is a line of the log like any other, and not raw text that no log pipeline reads.
+/// Makes a panic a line of the log, since a log pipeline can't read the raw text.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
@@ -82,9 +80,9 @@ fn log_panics() {
     }));
 }
 
-fn work(config: Config) -> anyhow::Result<()> {
+fn run_worker(config: Config) -> anyhow::Result<()> {
     let drain = Drain::new(config.worker.drain_timeout);
-    lifecycle::drain_on_signals(drain.clone()).context("can't handle signals")?;
+    drain_on_signals(drain.clone()).context("can't handle signals")?;
     for warning in &config.warnings {
         warn!("{warning}");
     }
@@ -97,13 +95,13 @@ fn work(config: Config) -> anyhow::Result<()> {
         "starting"
     );
     let readiness = Readiness::new(&drain);
-    let heartbeat = LivenessProbe::new(STUCK_AFTER);
-    let admin = AdminServer::start(config.admin.address, readiness.clone(), heartbeat.clone())?;
+    let liveness = LivenessProbe::new(STUCK_AFTER);
+    let admin = AdminServer::start(config.admin.address, readiness.clone(), liveness.clone())?;
     info!(address = %admin.address(), "admin server listening");
     let runtime = Runtime::new().context("can't start the event loop")?;
-    runtime.spawn(heartbeat.keep());
+    runtime.spawn(liveness.run());
     let outcome = runtime.block_on(supervise(config, readiness, drain));
-    // Tasks that are left belong to work that was dropped; nothing is waited for twice.
+    // Tasks that are left belong to work that was dropped; they aren't waited for.
     runtime.shutdown_background();
     outcome
 }
@@ -117,9 +115,9 @@ async fn supervise(config: Config, readiness: Readiness, drain: Drain) -> anyhow
             Ok(Ok(())) if drain.has_begun() => Ok(()),
             Ok(Ok(())) => bail!("the engine ended though nothing asked it to"),
             Ok(Err(error)) => Err(error),
-            Err(panic) => Err(panic).context("the engine broke off"),
+            Err(panic) => Err(panic).context("the engine panicked"),
         },
-        () = drain.overdue(GRACE) => {
+        () = drain.overdue(DRAIN_GRACE) => {
             engine.abort();
             bail!("the drain didn't end in time; leases of running deployments will expire, and other workers go on")
         }

@@ -1,13 +1,13 @@
-//! A message as it came and a message as it is to go: plain values between the broker ([`crate::amqp`]) and the
-//! database ([`crate::store`]), which don't know each other.
+//! A message that came from the broker and a message that is to be published: plain values between the broker
+//! ([`crate::amqp`]) and the database ([`crate::store`]), which don't use each other.
 
 use std::collections::BTreeMap;
 
 use slipway_protocol::Metadata;
 
-/// How much of a message's headers is carried on, in bytes. AMQP wants all of them in one frame (128 KiB unless the
-/// broker says otherwise), and what is carried on gets headers of its own: without room for those nothing could be
-/// published any more.
+/// How much of a message's headers is kept, in bytes. AMQP wants all of them in one frame (128 KiB unless the broker
+/// says otherwise), and a dead letter or a replay adds headers of its own: without room for those it couldn't be
+/// published.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 /// A message as the broker delivered it.
@@ -32,7 +32,20 @@ impl Incoming {
         Metadata { content_type: self.content_type.clone(), headers: self.headers.clone() }
     }
 
-    /// Leaves out the largest headers, until what is left can be carried on; gives their names.
+    /// A copy that PostgreSQL's text can hold: without NUL, but in the body, which is stored as bytes.
+    #[must_use]
+    pub(crate) fn without_nul(&self) -> Self {
+        let clean = |text: &str| text.replace('\0', "");
+        Self {
+            body: self.body.clone(),
+            content_type: self.content_type.as_deref().map(clean),
+            headers: self.headers.iter().map(|(name, value)| (clean(name), clean(value))).collect(),
+            exchange: clean(&self.exchange),
+            routing_key: clean(&self.routing_key),
+        }
+    }
+
+    /// Leaves out the largest headers, until the rest can be published again; gives their names.
     pub fn fit_headers(&mut self) -> Vec<String> {
         let size = |name: &str, value: &str| name.len() + value.len();
         let mut total: usize = self.headers.iter().map(|(name, value)| size(name, value)).sum();

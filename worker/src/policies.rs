@@ -1,6 +1,6 @@
-//! Every policy in one table: what is tried how often, how long things may take, how much happens at once. The values
-//! are the very constants and defaults that the engine uses; here they get a name, a unit and a reason. What a stage
-//! asks of a server (free disk, a clock) isn't a policy but a check, and stands with its stage.
+//! Every policy in one table: what is tried how often, how long things may take, how much happens at once. This only
+//! prints them: constants are defined where they are used, and the defaults of settings in `config/defaults.rs`. What a
+//! stage asks of a server (free disk, a clock) isn't a policy but a check, and is with its stage.
 //!
 //! A new setting or constant is one more line in [`all`]; a test names those that are missing.
 
@@ -12,7 +12,11 @@ use slipway_deploy::bounds::Deadlines;
 use slipway_protocol::topology::{Argument, DEPLOYMENTS_QUEUE, QUEUES};
 
 use crate::config::variables::{self as var, Variable};
-use crate::{amqp, announcer, engine, intake, presence, relay, runner, scheduler, store};
+use crate::intake::consumer;
+use crate::process::heartbeat;
+use crate::publish::{batch, github_status, relay};
+use crate::run::{self, claim_loop};
+use crate::{amqp, engine, scheduler, store};
 
 /// A policy's value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -130,9 +134,9 @@ fn retries() -> Vec<PolicySetting> {
             "Without them there is nothing to do but wait, and be back soon"),
         fixed("reaching a server to put a release back", "backoff::RESTORE", Retry::RESTORE,
             "A server that restarts is back within minutes, and without this the project stays down"),
-        fixed("a message that nobody is bound for", "relay::REST", relay::REST,
+        fixed("a message that nobody is bound for", "publish::batch::REPUBLISH_BACKOFF", batch::REPUBLISH_BACKOFF,
             "A result is kept until somebody binds a queue, and doesn't hold up others meanwhile"),
-        fixed("telling GitHub of a deployment", "announcer::TRIES", announcer::TRIES,
+        fixed("telling GitHub of a deployment", "publish::github_status::STATUS_RETRIES", github_status::STATUS_RETRIES,
             "A page on GitHub holds nothing up, and after hours it's nobody's news"),
     ]
 }
@@ -147,11 +151,11 @@ fn leases() -> Vec<PolicySetting> {
             "A stop or crash of a worker costs no attempt, but a deployment that kills workers must end"),
         time("drain", &var::DRAIN_TIMEOUT,
             "Running stages may end in this time; then they are cut off and taken over"),
-        fixed("lease of the relay", "relay::LEASE", relay::LEASE,
+        fixed("lease of the relay", "publish::relay::LEASE", relay::LEASE,
             "One worker publishes, so that events stay in order; another follows when it falls silent"),
         fixed("an announcement to GitHub", "store::announcements::AT_IT", store::AT_IT,
             "So long one worker has for it before another takes it over; longer than its requests together"),
-        fixed("search for due deployments", "runner::POLL", runner::POLL,
+        fixed("search for due deployments", "run::claim_loop::POLL", claim_loop::POLL,
             "Notifications wake workers at once; this finds what no notification told"),
     ]
 }
@@ -206,7 +210,7 @@ fn deadlines() -> Vec<PolicySetting> {
             "A firewall that drops packets never answers"),
         fixed("ending a cancelled command", "remote::ssh::session::KILL_GRACE", bounds::KILL_GRACE,
             "Its watchdog kills it after five seconds; the connection is given up after this"),
-        fixed("ending an attempt's work", "runner::brake::WIND_UP", runner::WIND_UP,
+        fixed("ending an attempt's work", "run::cancellation::SHUTDOWN_GRACE", run::SHUTDOWN_GRACE,
             "What doesn't end by then mustn't hold up its worker's drain"),
         fixed("one question to a project", "http::PROBE_TIMEOUT", bounds::PROBE_TIMEOUT,
             "Users don't wait longer either"),
@@ -228,9 +232,9 @@ fn deadlines() -> Vec<PolicySetting> {
             "A firewall that drops packets never answers"),
         fixed("a release that was put back", "stages::serving::RESTORED_WARM_UP", bounds::RESTORED_WARM_UP,
             "So long it may take to answer before the result says that it doesn't"),
-        fixed("connecting to the broker", "amqp::CONNECT", amqp::CONNECT,
+        fixed("connecting to the broker", "amqp::answer::CONNECT", amqp::CONNECT,
             "Login included; then the next address is tried"),
-        fixed("one call of the broker", "amqp::TIMEOUT", amqp::TIMEOUT,
+        fixed("one call of the broker", "amqp::answer::TIMEOUT", amqp::TIMEOUT,
             "A blocked broker answers neither publish nor confirm"),
     ]
 }
@@ -238,18 +242,18 @@ fn deadlines() -> Vec<PolicySetting> {
 #[rustfmt::skip]
 fn heartbeats() -> Vec<PolicySetting> {
     vec![
-        fixed("a worker's sign of life", "presence::BEAT", presence::BEAT,
+        fixed("a worker's sign of life", "process::heartbeat::HEARTBEAT_INTERVAL", heartbeat::HEARTBEAT_INTERVAL,
             "Written to the database, it shows that commits go through; without it nothing is consumed"),
-        fixed("patience with the database", "presence::PATIENCE", presence::PATIENCE,
+        fixed("patience with the database", "process::heartbeat::HEARTBEAT_TIMEOUT", heartbeat::HEARTBEAT_TIMEOUT,
             "After this without a commit a worker isn't ready"),
         fixed("heartbeat with RabbitMQ", "amqp::connection::HEARTBEAT",
             Duration::from_secs(amqp::connection::HEARTBEAT.into()),
             "A peer that misses two is gone, though TCP may not notice for hours"),
         fixed("keepalive over SSH", "remote::ssh::transport::KEEPALIVE", bounds::SSH_KEEPALIVE,
             "A server that misses three is gone"),
-        fixed("canary", "relay::CANARY", relay::CANARY,
+        fixed("canary", "publish::relay::CANARY", relay::CANARY,
             "A message to the worker itself shows that what is published arrives"),
-        fixed("patience with the canary", "intake::CANARY_PATIENCE", intake::CANARY_PATIENCE,
+        fixed("patience with the canary", "intake::consumer::CANARY_TIMEOUT", consumer::CANARY_TIMEOUT,
             "After this without one the worker isn't ready"),
     ]
 }
@@ -266,9 +270,9 @@ fn memory() -> Vec<PolicySetting> {
             "A message that no worker survives becomes a dead letter in the end"),
         count("versions of a project to roll back to", &var::VERSIONS, "versions",
             "Older ones can be deployed by their commit; their images may be gone from the registry"),
-        fixed("workers shown after they fell silent", "engine::KEEP_WORKERS", engine::KEEP_WORKERS,
+        fixed("workers shown after they fell silent", "engine::WORKER_RETENTION", engine::WORKER_RETENTION,
             "Whoever looks in the morning sees which one died at night"),
-        fixed("events kept after the end", "engine::KEEP_EVENTS", engine::KEEP_EVENTS,
+        fixed("events kept after the end", "engine::EVENT_RETENTION", engine::EVENT_RETENTION,
             "For `slipway deployments show` and `slipway watch`"),
     ]
 }

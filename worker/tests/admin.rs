@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use slipway_worker::admin::{AdminServer, LivenessProbe};
-use slipway_worker::lifecycle::{Drain, drain_on_signals, wait_for};
-use slipway_worker::readiness::{Condition, Readiness};
+use slipway_worker::process::{AdminServer, LivenessProbe};
+use slipway_worker::process::{Condition, Readiness};
+use slipway_worker::process::{Drain, drain_on_signals, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -39,18 +39,18 @@ fn readyz_is_200_only_while_every_condition_is_met_and_names_the_one_that_is_not
     let (server, _) = server(&readiness, PATIENCE);
     for condition in [Condition::Database, Condition::BrokerConsumer, Condition::BrokerPublisher, Condition::Canary] {
         assert_eq!(get(server.address(), "/readyz").0, 503);
-        readiness.met(condition);
+        readiness.set_met(condition);
     }
     let (status, body) = get(server.address(), "/readyz");
     assert_eq!((status, &body["ready"]), (200, &Value::Bool(true)));
 
-    readiness.unmet(Condition::BrokerConsumer, "the consumer was cancelled");
+    readiness.set_unmet(Condition::BrokerConsumer, "the consumer was cancelled");
     let (status, body) = get(server.address(), "/readyz");
     assert_eq!(status, 503);
     let consumer = body["conditions"].as_array().unwrap().iter().find(|c| c["name"] == "broker-consumer").unwrap();
     assert_eq!((&consumer["met"], &consumer["reason"]), (&false.into(), &"the consumer was cancelled".into()));
 
-    readiness.met(Condition::BrokerConsumer);
+    readiness.set_met(Condition::BrokerConsumer);
     drain.begin();
     let (status, body) = get(server.address(), "/readyz");
     assert_eq!((status, &body["conditions"][4]["name"]), (503, &"not-draining".into()));
@@ -68,7 +68,7 @@ fn healthz_follows_the_event_loop_and_not_the_dependencies() {
     };
     until(503);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.spawn(heartbeat.keep());
+    runtime.spawn(heartbeat.run());
     until(200);
     let (release, blocked) = std::sync::mpsc::channel::<()>();
     runtime.spawn(async move {

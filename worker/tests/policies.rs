@@ -12,27 +12,27 @@ use slipway_worker::policies::{self, PolicyValue};
 const NO_POLICIES: &[&str] = &[
     // Paces and sizes of loops that nobody has to know.
     "stages::verify::PROBE_INTERVAL",
-    "relay::PAGE",
-    "relay::PAGE_BYTES",
-    "relay::POLL",
-    "relay::MEASURE",
-    "runner::reporter::PATIENCE",
-    "engine::HOUSEKEEPING",
-    "amqp::connection::SETTLED",
-    "relay::PASS",
-    "engine::BATCH",
-    "announcer::POLL",
+    "publish::batch::BATCH",
+    "publish::batch::BATCH_BYTES",
+    "publish::relay::POLL",
+    "publish::relay::MEASURE",
+    "run::progress::PATIENCE",
+    "engine::HOUSEKEEPING_INTERVAL",
+    "amqp::generations::STABLE_AFTER",
+    "publish::batch::SEND_WINDOW",
+    "engine::PRUNE_BATCH",
+    "publish::github_status::POLL",
     "stages::serving::INTERVAL",
     "stages::serving::UNTOUCHED_WARM_UP",
-    "amqp::connection::GOODBYE",
-    "amqp::connection::REMIND",
+    "amqp::connection::CLOSE_TIMEOUT",
+    "amqp::generations::REMIND_INTERVAL",
     "store::announcements::NEWS",
     // The default of a setting.
     "store::versions::VERSIONS",
     // How a message is met that the database failed at.
-    "intake::CAREFUL",
+    "intake::consumer::SERIAL_WINDOW",
     // The process's own end and its liveness.
-    "main::GRACE",
+    "main::DRAIN_GRACE",
     "main::TELEMETRY_FLUSH",
     "main::STUCK_AFTER",
     // What a script leaves of its own limit to tell how it ended.
@@ -64,9 +64,7 @@ fn constants(folder: &Path, module: &str, found: &mut BTreeSet<String>) {
                 continue;
             };
             let kind = rest.split([' ', '=']).next().unwrap();
-            if matches!(kind, "Duration" | "RetryPolicy" | "u16" | "u32")
-                || (kind == "Self" && matches!(stem, "backoff" | "bounds"))
-            {
+            if matches!(kind, "Duration" | "RetryPolicy" | "u16" | "u32") || (kind == "Self" && matches!(stem, "backoff" | "bounds")) {
                 found.insert(format!("{module}{name}"));
             }
         }

@@ -18,7 +18,7 @@ use anyhow::{Result, ensure};
 use secrecy::ExposeSecret as _;
 use slipway_tests::observer::Observer;
 use slipway_tests::rig::ScriptedWorld;
-use slipway_worker::crash::CrashPoint;
+use slipway_worker::failpoint::CrashPoint;
 
 use matrix::{CrashCase, Passing, cases};
 use scenario::Scenario;

@@ -1,36 +1,33 @@
-//! Connections: one generation after the other, for ever, with jitter in between.
+//! Where the broker is, and one connection to it. When the next connection is tried is decided in `generations`.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lapin::tcp::OwnedTLSConfig;
 use lapin::{Channel, Connection, ConnectionProperties, Event};
 use secrecy::{ExposeSecret as _, SecretString};
-use slipway_deploy::backoff::RetryPolicy;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use super::{AmqpError, BrokerAddress, CONNECT, NotAnAddress, answer, answer_within, inbound};
+use super::address::{BrokerAddress, NotAnAddress};
+use super::answer::{CONNECT, answer, answer_within};
+use super::connection_state::ConnectionState;
+use super::error::AmqpError;
+use super::inbound;
 use crate::store::is_mistrust;
 
-/// Seconds between heartbeats. A connection that is dead without a word is given up after five seconds here and after
-/// six by the broker, which then delivers again what was under way: work goes on within ten. RabbitMQ advises against
+/// Seconds between heartbeats. A connection that died silently is given up after five seconds here and after six by the
+/// broker, which then delivers its unacknowledged messages again: work continues within ten. RabbitMQ advises against
 /// less than five, since a slow network is then taken for a dead one; here that costs a reconnect and a few duplicates,
 /// which are recognised.
 pub(crate) const HEARTBEAT: u16 = 2;
-/// A connection that lived this long has earned a quick reconnect.
-const SETTLED: Duration = Duration::from_secs(30);
-/// How long the goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(1);
-/// How often a failure that stays the same is told.
-const REMIND: Duration = Duration::from_secs(300);
-
+/// How long closing a connection may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Where the broker is and how to log in. No `Debug`: the addresses hold passwords.
 #[derive(Clone)]
 pub struct BrokerEndpoints {
-    addresses: Arc<[BrokerAddress]>,
+    pub(super) addresses: Arc<[BrokerAddress]>,
     tls: OwnedTLSConfig,
     name: String,
 }
@@ -65,7 +62,7 @@ impl BrokerEndpoints {
     /// # Errors
     /// [`AmqpError::Unreachable`] when none can be reached in time or all refuse the login.
     pub async fn connect(&self, purpose: &str) -> Result<BrokerConnection, AmqpError> {
-        let (mut refused, first) = (Vec::new(), self.any());
+        let (mut refused, first) = (Vec::new(), self.random_turn());
         for turn in 0..self.addresses.len() {
             let address = self.address(first + turn);
             match self.connect_to(address, purpose).await {
@@ -76,7 +73,11 @@ impl BrokerEndpoints {
         Err(AmqpError::Unreachable(refused))
     }
 
-    async fn connect_to(&self, address: &BrokerAddress, purpose: &str) -> Result<BrokerConnection, AmqpError> {
+    pub(super) async fn connect_to(
+        &self,
+        address: &BrokerAddress,
+        purpose: &str,
+    ) -> Result<BrokerConnection, AmqpError> {
         let properties =
             ConnectionProperties::default().with_connection_name(format!("{} {purpose}", self.name).into());
         let connect = inbound::connect(address.uri.clone(), properties, self.tls.clone());
@@ -87,29 +88,13 @@ impl BrokerEndpoints {
         }
     }
 
-    fn address(&self, turn: usize) -> &BrokerAddress {
+    pub(super) fn address(&self, turn: usize) -> &BrokerAddress {
         &self.addresses[turn % self.addresses.len()]
     }
 
-    /// Some address, so that many workers spread over a cluster.
-    fn any(&self) -> usize {
+    /// A random address to begin with, so that many workers spread over a cluster.
+    pub(super) fn random_turn(&self) -> usize {
         usize::from(uuid::Uuid::new_v4().into_bytes()[0])
-    }
-
-    /// An endless supply of connections for `purpose`.
-    #[must_use]
-    pub fn generations(&self, purpose: &'static str) -> ConnectionGenerations {
-        let turn = self.any();
-        ConnectionGenerations {
-            broker: self.clone(),
-            purpose,
-            turn,
-            tried: 0,
-            number: 0,
-            since: None,
-            told: None,
-            ended: None,
-        }
     }
 }
 
@@ -121,111 +106,6 @@ impl std::fmt::Display for BrokerEndpoints {
     }
 }
 
-/// Connections one after the other; the next one is built when the last has failed.
-pub struct ConnectionGenerations {
-    broker: BrokerEndpoints,
-    purpose: &'static str,
-    turn: usize,
-    tried: u32,
-    number: u64,
-    since: Option<Instant>,
-    /// The last failure to connect that was told.
-    told: Option<(String, Instant)>,
-    /// The last end of a connection that was told.
-    ended: Option<(String, Instant)>,
-}
-
-impl ConnectionGenerations {
-    /// Lets the next connection come without a delay: the last one didn't fail for want of a broker.
-    pub fn at_once(&mut self) {
-        self.tried = 0;
-    }
-
-    /// Gives up the last connection, for `error`, which `what` puts into words; that is told when it's new, and again
-    /// now and then.
-    pub fn give_up(&mut self, what: &'static str, error: impl Into<anyhow::Error>) {
-        let error = format!("{:#}", error.into());
-        let settled = self.since.is_some_and(|since| since.elapsed() > SETTLED);
-        if !settled && is_known(&self.ended, &error) {
-            tracing::debug!(purpose = self.purpose, error, "{what}");
-            return;
-        }
-        tracing::warn!(purpose = self.purpose, error, "{what}");
-        self.ended = Some((error, Instant::now()));
-    }
-
-    /// The next connection, however long it takes; `None` once `stop` is cancelled. Goes from address to address, and
-    /// waits after each round.
-    pub async fn next(&mut self, stop: &CancellationToken) -> Option<BrokerConnection> {
-        if self.since.is_some_and(|since| since.elapsed() > SETTLED) {
-            self.tried = 0;
-        }
-        let round = self.broker.addresses.len();
-        let mut failed = 0;
-        loop {
-            if self.tried > 0 && failed % round == 0 {
-                let delay = RetryPolicy::RECONNECT.delay(self.tried).unwrap_or(RetryPolicy::RECONNECT.max);
-                tokio::select! {
-                    () = stop.cancelled() => return None,
-                    () = tokio::time::sleep(delay) => {}
-                }
-            }
-            self.tried = self.tried.saturating_add(1);
-            let address = self.broker.address(self.turn).clone();
-            let connected = tokio::select! {
-                () = stop.cancelled() => return None,
-                connected = self.broker.connect_to(&address, self.purpose) => connected,
-            };
-            // Also after a success: the connection that follows is needed when this address has failed.
-            self.turn += 1;
-            match connected {
-                Ok(link) => {
-                    self.number += 1;
-                    let (purpose, generation) = (self.purpose, self.number);
-                    // One connection after the other that comes to nothing isn't news.
-                    let settled = self.since.is_none_or(|since| since.elapsed() > SETTLED);
-                    if settled || self.told.is_some() {
-                        tracing::info!(purpose, generation, address = %address, "connected to the broker");
-                    } else {
-                        tracing::debug!(purpose, generation, address = %address, "connected to the broker");
-                    }
-                    (self.since, self.told) = (Some(Instant::now()), None);
-                    return Some(link);
-                }
-                Err(error) => self.tell(&address, error),
-            }
-            failed += 1;
-        }
-    }
-
-    /// Tells a failure when it's new, and again now and then.
-    fn tell(&mut self, address: &BrokerAddress, error: AmqpError) {
-        let error = format!("{address}: {:#}", anyhow::Error::from(error));
-        if is_known(&self.told, &error) {
-            tracing::debug!(purpose = self.purpose, tries = self.tried, error, "waiting for the broker");
-            return;
-        }
-        tracing::warn!(purpose = self.purpose, tries = self.tried, error, "waiting for the broker");
-        self.told = Some((error, Instant::now()));
-    }
-}
-
-/// Whether a failure was told not long ago.
-fn is_known(told: &Option<(String, Instant)>, error: &str) -> bool {
-    told.as_ref().is_some_and(|(told, at)| told == error && at.elapsed() < REMIND)
-}
-
-/// How a connection is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ConnectionState {
-    /// It works.
-    Up,
-    /// The broker is in alarm and takes no messages, for this reason.
-    Blocked(String),
-    /// It's gone, for this reason.
-    Down(String),
-}
-
 /// One connection: one generation.
 pub struct BrokerConnection {
     connection: Connection,
@@ -233,13 +113,13 @@ pub struct BrokerConnection {
 }
 
 impl BrokerConnection {
-    /// Takes the connection's one stream of events (two would steal each other's) and shows it to everybody.
+    /// Reads the connection's only stream of events (two readers would each miss some) and shares the state.
     fn watch(connection: Connection) -> Self {
         let (sender, state) = watch::channel(ConnectionState::Up);
         let mut events = Box::pin(connection.events_listener());
         tokio::spawn(async move {
             loop {
-                // The stream needn't end with the connection: whoever waits is let go with the last `BrokerConnection`.
+                // The stream may not end with the connection; so this task ends with the last `BrokerConnection`.
                 let event = tokio::select! {
                     () = sender.closed() => return,
                     event = events.next() => event,
@@ -270,7 +150,7 @@ impl BrokerConnection {
 
     /// Waits until it's in another state than `known`.
     pub async fn changed(&self, known: &ConnectionState) {
-        // Fails only when nobody tells any more, which is after the last state.
+        // Fails only when the sender is gone, which is after the last state.
         let _ = self.state.clone().wait_for(|state| state != known).await;
     }
 
@@ -296,10 +176,10 @@ impl BrokerConnection {
         self.state.clone()
     }
 
-    /// Says goodbye to a broker that listens; the connection is gone afterwards in any case.
+    /// Closes the connection in order where the broker still answers; it's gone afterwards in any case.
     pub async fn close(self) {
         if self.state() == ConnectionState::Up {
-            let _ = answer_within(GOODBYE, "a goodbye", self.connection.close(200, "bye".into())).await;
+            let _ = answer_within(CLOSE_TIMEOUT, "a goodbye", self.connection.close(200, "bye".into())).await;
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Publishing: mandatory, persistent, confirmed, each with a time-out, which an alarm of the broker suspends. A message
-//! counts as published only when the broker acknowledged it and didn't return it: lapin calls a returned one
-//! acknowledged, too, and gives what is returned to whichever confirm comes next. So a channel has one message under
-//! way; who wants more opens more.
+//! Publishes with confirms: each message is mandatory and persistent, and has a time-out that stands still while the
+//! broker is in alarm. A message counts as published only when the broker acknowledged it and didn't return it. lapin
+//! reports a returned message as acknowledged, too, and attaches it to whichever confirm comes next. So a channel has
+//! one message under way; more messages at a time need more channels. Which message is sent when is decided in
+//! `publish`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,8 @@ use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{AmqpError, BrokerConnection, ConnectionState, answer, answer_when_unblocked};
+use super::answer::{answer, answer_when_unblocked};
+use super::{AmqpError, BrokerConnection, ConnectionState};
 use crate::message::Outgoing;
 
 /// Property `app-id` of everything that is published.
@@ -80,7 +82,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Sends a message when the last one is settled; whether it's published, [`PendingConfirm::wait`] tells.
+    /// Sends a message when the last one is settled; [`PendingConfirm::wait`] shows whether it's published.
     ///
     /// # Errors
     /// When the connection is gone; the channel can't be used any more then.
@@ -109,7 +111,7 @@ impl Publisher {
 }
 
 impl PendingConfirm {
-    /// Waits for the broker's word.
+    /// Waits for the broker's confirm.
     ///
     /// # Errors
     /// A [`PublishError`]; after [`PublishError::Broken`] the channel can't be used any more.
@@ -119,7 +121,7 @@ impl PendingConfirm {
             Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
                 Err(PublishError::Returned { code: returned.reply_code, text: returned.reply_text.to_string() })
             }
-            // Without confirms nothing is known, which must not pass for success.
+            // Without confirms nothing is known, and that must not count as success.
             Confirmation::Nack(None) | Confirmation::NotRequested => {
                 self.refused.store(true, Ordering::Relaxed);
                 Err(PublishError::Nacked)

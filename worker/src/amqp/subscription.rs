@@ -1,5 +1,5 @@
-//! Consuming. A stream that ends with `None` was cancelled by the broker or lost its queue; polling it again would hang
-//! for ever while the channel still says that it's connected, so that [`Subscription::next`] ends for good instead.
+//! Consumers. A stream that ends with `None` was cancelled by the broker or lost its queue. Polling it again would hang
+//! for ever, though the channel still counts as connected; so [`Subscription::next`] gives `None` from then on.
 
 use futures_util::StreamExt as _;
 use lapin::message::Delivery;
@@ -10,7 +10,8 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Consumer};
 use slipway_protocol::topology;
 
-use super::{AmqpError, BrokerConnection, XDeath, answer};
+use super::answer::answer;
+use super::{AmqpError, BrokerConnection, XDeath};
 use crate::message::Incoming;
 
 /// A message that waits to be acknowledged; unacknowledged, it comes again once the channel is gone.
@@ -49,7 +50,7 @@ impl Subscription {
             return Ok(None);
         }
         match self.consumer.next().await {
-            Some(Ok(delivery)) => Ok(Some(delivered(delivery))),
+            Some(Ok(delivery)) => Ok(Some(convert_delivery(delivery))),
             Some(Err(source)) => {
                 self.ended = true;
                 Err(AmqpError::Broker { what: "a consumer", source })
@@ -77,7 +78,7 @@ impl Subscription {
     }
 }
 
-/// Consumes `queue` with at most `prefetch` messages unacknowledged: the only brake there is.
+/// Consumes `queue` with at most `prefetch` messages unacknowledged, which is the only limit to the rate of deliveries.
 ///
 /// # Errors
 /// When the broker refuses (there is no such queue), is gone or doesn't answer.
@@ -87,7 +88,7 @@ pub async fn consume(link: &BrokerConnection, queue: &str, prefetch: u16) -> Res
 }
 
 /// Follows the events whose routing keys match `patterns`, through a queue that ends with the connection. With no
-/// pattern it's a queue that only its name leads to.
+/// pattern, only messages that are sent to the queue by its name arrive.
 ///
 /// # Errors
 /// When the broker refuses (the topology isn't declared), is gone or doesn't answer.
@@ -121,9 +122,9 @@ async fn start(
     Ok(Subscription { channel, consumer, ended: false })
 }
 
-fn delivered(delivery: Delivery) -> Delivered {
+fn convert_delivery(delivery: Delivery) -> Delivered {
     let headers = delivery.properties.headers().as_ref().map(|table| {
-        // With U+FFFD for what isn't UTF-8, which no id may have.
+        // Bytes that aren't UTF-8 become U+FFFD, which no id contains.
         let text = |value: &AMQPValue| match value {
             AMQPValue::LongString(v) => Some(v.to_string()),
             AMQPValue::ShortString(v) => Some(v.to_string()),

@@ -6,7 +6,8 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 use slipway_protocol::topology::{Argument, BINDINGS, EXCHANGES, Exchange, QUEUES, Queue};
 
-use super::{AmqpError, BrokerConnection, answer};
+use super::answer::answer;
+use super::{AmqpError, BrokerConnection};
 
 /// Something of the topology that isn't as the table says.
 #[derive(Debug, Clone, PartialEq, Eq)]

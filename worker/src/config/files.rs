@@ -36,7 +36,7 @@ pub struct CaFile(pub PathBuf);
 pub(super) fn secret_file(value: &str) -> Result<SecretFile, ParseError> {
     let path = Path::new(value);
     let (content, metadata) = read(path)?;
-    let warning = exposure(&metadata).map(|how| format!("{} {how}", path.display()));
+    let warning = describe_exposure(&metadata).map(|how| format!("{} {how}", path.display()));
     Ok(SecretFile { content, warning })
 }
 
@@ -44,7 +44,10 @@ pub(super) fn digest_key_file(value: &str) -> Result<SecretFile, ParseError> {
     let file = secret_file(value)?;
     let length = file.content.expose_secret().chars().count();
     if length < 32 {
-        return Err(because(format!("names {}, which holds {length} characters, fewer than 32", shown(value))));
+        return Err(because(format!(
+            "names {}, which holds {length} characters, fewer than 32",
+            path_for_message(value)
+        )));
     }
     Ok(file)
 }
@@ -65,21 +68,22 @@ pub(super) fn age_identity_file(value: &str) -> Result<SecretFile, ParseError> {
 fn private_key(value: &str, what: &str, valid: fn(&str) -> bool) -> Result<SecretFile, ParseError> {
     let content = private_content(Path::new(value))?;
     if !valid(content.expose_secret()) {
-        return Err(because(format!("names {}, which doesn't hold {what}", shown(value))));
+        return Err(because(format!("names {}, which doesn't hold {what}", path_for_message(value))));
     }
     Ok(SecretFile { content, warning: None })
 }
 
 fn private_content(path: &Path) -> Result<SecretString, ParseError> {
     let (content, metadata) = read(path)?;
-    match exposure(&metadata) {
+    match describe_exposure(&metadata) {
         None => Ok(content),
         Some(how) => Err(because(format!("names {0}, which {how}; run `chmod 600 {0}`", path.display()))),
     }
 }
 
 pub(super) fn sealing_keys_dir(value: &str) -> Result<SealingKeys, ParseError> {
-    let unreadable = |error: std::io::Error| because(format!("names {}, which can't be read: {error}", shown(value)));
+    let unreadable =
+        |error: std::io::Error| because(format!("names {}, which can't be read: {error}", path_for_message(value)));
     let mut keys = SealingKeys::new();
     for entry in std::fs::read_dir(value).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
@@ -96,7 +100,7 @@ pub(super) fn sealing_keys_dir(value: &str) -> Result<SealingKeys, ParseError> {
         keys.insert(id.to_owned(), key);
     }
     if keys.is_empty() {
-        return Err(because(format!("names {}, which holds no <key_id>.key file", shown(value))));
+        return Err(because(format!("names {}, which holds no <key_id>.key file", path_for_message(value))));
     }
     Ok(keys)
 }
@@ -104,12 +108,12 @@ pub(super) fn sealing_keys_dir(value: &str) -> Result<SealingKeys, ParseError> {
 pub(super) fn directory(value: &str) -> Result<PathBuf, ParseError> {
     match std::fs::read_dir(value) {
         Ok(_) => Ok(value.into()),
-        Err(error) => Err(because(format!("names {}, which can't be read: {error}", shown(value)))),
+        Err(error) => Err(because(format!("names {}, which can't be read: {error}", path_for_message(value)))),
     }
 }
 
 pub(super) fn ca_file(value: &str) -> Result<CaFile, ParseError> {
-    let refuse = |why: String| because(format!("names {}, which {why}", shown(value)));
+    let refuse = |why: String| because(format!("names {}, which {why}", path_for_message(value)));
     let certificates =
         CertificateDer::pem_file_iter(value).map_err(|error| refuse(format!("can't be read: {error}")))?;
     match certificates.collect::<Result<Vec<_>, _>>() {
@@ -120,7 +124,7 @@ pub(super) fn ca_file(value: &str) -> Result<CaFile, ParseError> {
 }
 
 fn read(path: &Path) -> Result<(SecretString, Metadata), ParseError> {
-    let shown = shown(&path.to_string_lossy());
+    let shown = path_for_message(&path.to_string_lossy());
     let unreadable = |error: std::io::Error| because(format!("names {shown}, which can't be read: {error}"));
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
@@ -138,15 +142,16 @@ fn read(path: &Path) -> Result<(SecretString, Metadata), ParseError> {
 
 /// PostgreSQL's rule for key files: nobody but the owner, except that a group may read what root owns, which is how
 /// Kubernetes hands secrets to a process that isn't root.
-fn exposure(metadata: &Metadata) -> Option<String> {
+fn describe_exposure(metadata: &Metadata) -> Option<String> {
     let mode = metadata.mode() & 0o777;
     let own = metadata.uid() == rustix::process::geteuid().as_raw();
     let allowed = if metadata.uid() == 0 && !own { 0o740 } else { 0o700 };
     (mode & !allowed != 0).then(|| format!("other users of this machine may open (mode {mode:04o})"))
 }
 
-/// A path as it may stand in a message: what doesn't look like one may be a secret in the wrong variable.
-fn shown(value: &str) -> String {
+/// A path for a message. A value that doesn't look like a path isn't repeated: it may be a secret in the wrong
+/// variable.
+fn path_for_message(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
     if value.starts_with(['/', '.']) && value.len() <= 200 && value.chars().all(plain) {
         value.to_owned()

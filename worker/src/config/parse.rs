@@ -1,4 +1,4 @@
-//! Parsers of single values. Files are read by `files`; what values mean together is `super`'s job.
+//! Parsers of single values. Files are read by `files`; what several values mean together is decided in `sections`.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ pub(super) use super::url::{amqp_url, base_url, database_url, otlp_endpoint};
 pub(super) enum ParseError {
     /// It isn't what the variable's entry expects.
     Unexpected,
-    /// Something that needs words of its own, without a secret in it.
+    /// This problem, described without any secret.
     Because(String),
 }
 

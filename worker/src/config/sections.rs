@@ -1,4 +1,4 @@
-//! The configuration section by section: what its variables say together.
+//! The sections of the configuration: what several variables mean together. A single variable is parsed in `parse`.
 
 use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::bounds::Deadlines;
@@ -10,7 +10,8 @@ use super::{ServersConfig, TelemetryConfig, WorkerConfig};
 use crate::scheduler::Limits;
 
 pub(super) fn worker(reader: &mut VariableReader) -> Option<WorkerConfig> {
-    let name = if reader.is_set(&var::WORKER_NAME) { reader.take(&var::WORKER_NAME) } else { Some(own_name()) };
+    let name =
+        if reader.is_set(&var::WORKER_NAME) { reader.take(&var::WORKER_NAME) } else { Some(default_worker_name()) };
     let (concurrency, drain) = (reader.take(&var::CONCURRENCY), reader.take(&var::DRAIN_TIMEOUT));
     let (lease, attempts) = (reader.take(&var::LEASE), attempts(reader));
     let versions = reader.take(&var::VERSIONS);
@@ -38,7 +39,7 @@ fn deadlines(reader: &mut VariableReader) -> Option<Deadlines> {
 }
 
 /// The host's name is read where the kernel shows it: `HOSTNAME` is a shell's variable, often not exported.
-fn own_name() -> String {
+fn default_worker_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = match host.trim() {
         "" => "worker",

@@ -1,10 +1,11 @@
-//! Every environment variable of the worker, in one table: it parses them, documents them (`--help`) and names what
-//! is wrong with them. What they become together is `super`'s job.
+//! Every environment variable of the worker, in one table: its parser, its documentation (`--help`) and what a mistake
+//! is compared with. The defaults are in `defaults`; what several variables mean together is decided in `sections`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::defaults;
 use super::files::{self, CaFile, SealingKeys, SecretFile};
 use super::parse::{self, LogFormat, ParseError};
 use super::url::ConnectionUrl;
@@ -14,7 +15,7 @@ use super::url::ConnectionUrl;
 pub enum Unset {
     /// The configuration is incomplete without it.
     Required,
-    /// The feature is off, or another variable stands in for it.
+    /// The feature is off, or another variable replaces it.
     Optional,
     /// This value, which goes through the same parser.
     Default(&'static str),
@@ -46,7 +47,7 @@ pub struct Variable<T> {
 }
 
 impl<T> Variable<T> {
-    /// What applies when it's unset.
+    /// Its default, parsed; `None` when it has none.
     pub(crate) fn default(&self) -> Option<T> {
         match self.entry.unset {
             Unset::Default(value) => (self.parse)(value).ok(),
@@ -100,7 +101,7 @@ variables! {
         DATABASE_URL: ConnectionUrl = "SLIPWAY_DATABASE_URL", Required, true, parse::database_url,
             "PostgreSQL",
             "a URL such as postgresql://user:password@host:5432/database, with special characters percent-encoded";
-        ADMIN_ADDR: SocketAddr = "SLIPWAY_ADMIN_ADDR", Default("127.0.0.1:9090"), false, parse::socket_address,
+        ADMIN_ADDR: SocketAddr = "SLIPWAY_ADMIN_ADDR", Default(defaults::ADMIN_ADDR), false, parse::socket_address,
             "Where /healthz, /readyz and /version are served", "an IP address and a port, such as 0.0.0.0:9090";
         CA_FILE: CaFile = "SLIPWAY_CA_FILE", Optional, false, files::ca_file,
             "Certificate authorities to trust for HTTPS beside the system's", "the path of a PEM file";
@@ -109,46 +110,53 @@ variables! {
         WORKER_NAME: String = "SLIPWAY_WORKER_NAME", Derived("host name and process id"), false, parse::worker_name,
             "Name of this process in leases, logs and dead letters; unique among all workers",
             "1 to 128 visible ASCII characters";
-        CONCURRENCY: usize = "SLIPWAY_CONCURRENCY", Default("4"), false, parse::concurrency,
+        CONCURRENCY: usize = "SLIPWAY_CONCURRENCY", Default(defaults::CONCURRENCY), false, parse::concurrency,
             "Deployments at once", "a number from 1 to 256";
-        DRAIN_TIMEOUT: Duration = "SLIPWAY_DRAIN_TIMEOUT", Default("25s"), false, parse::drain_timeout,
+        DRAIN_TIMEOUT: Duration = "SLIPWAY_DRAIN_TIMEOUT",
+            Default(defaults::DRAIN_TIMEOUT), false, parse::drain_timeout,
             "How long running deployments may go on after SIGTERM; shorter than what the supervisor grants",
             "a duration from 0s to 1h";
-        LEASE: Duration = "SLIPWAY_LEASE", Default("30s"), false, parse::lease,
+        LEASE: Duration = "SLIPWAY_LEASE", Default(defaults::LEASE), false, parse::lease,
             "How long a silent worker keeps its deployments before another takes them over",
             "a duration from 1s to 10m";
-        VERSIONS: u32 = "SLIPWAY_VERSIONS", Default("10"), false, parse::versions,
+        VERSIONS: u32 = "SLIPWAY_VERSIONS", Default(defaults::VERSIONS), false, parse::versions,
             "To how many of its last versions a project may be rolled back", "a number from 1 to 100";
     }
     "All workers together" {
-        SERVER_CONCURRENCY: u32 = "SLIPWAY_SERVER_CONCURRENCY", Default("2"), false, parse::limit,
+        SERVER_CONCURRENCY: u32 = "SLIPWAY_SERVER_CONCURRENCY",
+            Default(defaults::SERVER_CONCURRENCY), false, parse::limit,
             "Deployments at once on one server; the same for all workers", "a number from 1 to 1000";
-        REGISTRY_CONCURRENCY: u32 = "SLIPWAY_REGISTRY_CONCURRENCY", Default("8"), false, parse::limit,
+        REGISTRY_CONCURRENCY: u32 = "SLIPWAY_REGISTRY_CONCURRENCY",
+            Default(defaults::REGISTRY_CONCURRENCY), false, parse::limit,
             "Deployments at once that pull from one registry; the same for all workers", "a number from 1 to 1000";
-        SERVER_PATIENCE: Duration = "SLIPWAY_SERVER_PATIENCE", Default("1h"), false, parse::patience,
+        SERVER_PATIENCE: Duration = "SLIPWAY_SERVER_PATIENCE",
+            Default(defaults::SERVER_PATIENCE), false, parse::patience,
             "How long deployments wait for a server that can't be reached, before they go to the dead letters",
             "a duration from 1s to 168h";
     }
     "Attempts" {
-        MAX_ATTEMPTS: u32 = "SLIPWAY_MAX_ATTEMPTS", Default("5"), false, parse::attempts,
+        MAX_ATTEMPTS: u32 = "SLIPWAY_MAX_ATTEMPTS", Default(defaults::MAX_ATTEMPTS), false, parse::attempts,
             "Attempts of one deployment, before it goes to the dead letters", "a number from 1 to 100";
-        RETRY_INITIAL: Duration = "SLIPWAY_RETRY_INITIAL", Default("10s"), false, parse::retry,
+        RETRY_INITIAL: Duration = "SLIPWAY_RETRY_INITIAL", Default(defaults::RETRY_INITIAL), false, parse::retry,
             "Upper bound of the delay before the second attempt; it triples from one attempt to the next",
             "a duration from 1ms to 24h";
-        RETRY_MAX: Duration = "SLIPWAY_RETRY_MAX", Default("600s"), false, parse::retry,
+        RETRY_MAX: Duration = "SLIPWAY_RETRY_MAX", Default(defaults::RETRY_MAX), false, parse::retry,
             "Upper bound of any delay between attempts", "a duration from 1ms to 24h";
-        COMMAND_TIMEOUT: Duration = "SLIPWAY_COMMAND_TIMEOUT", Default("600s"), false, parse::work_timeout,
+        COMMAND_TIMEOUT: Duration = "SLIPWAY_COMMAND_TIMEOUT",
+            Default(defaults::COMMAND_TIMEOUT), false, parse::work_timeout,
             "Longest time for one command on a server", "a duration from 1s to 6h";
-        HEALTH_TIMEOUT: Duration = "SLIPWAY_HEALTH_TIMEOUT", Default("180s"), false, parse::work_timeout,
+        HEALTH_TIMEOUT: Duration = "SLIPWAY_HEALTH_TIMEOUT",
+            Default(defaults::HEALTH_TIMEOUT), false, parse::work_timeout,
             "Longest time for a project to become healthy", "a duration from 1s to 6h";
     }
     "Deadlines" {
-        STAGE_TIMEOUT: Duration = "SLIPWAY_STAGE_TIMEOUT", Default("30m"), false, parse::work_timeout,
+        STAGE_TIMEOUT: Duration = "SLIPWAY_STAGE_TIMEOUT", Default(defaults::STAGE_TIMEOUT), false, parse::work_timeout,
             "Longest time for one stage of an attempt, its short retries included", "a duration from 1s to 6h";
-        DEPLOYMENT_TIMEOUT: Duration = "SLIPWAY_DEPLOYMENT_TIMEOUT", Default("3h"), false, parse::long,
+        DEPLOYMENT_TIMEOUT: Duration = "SLIPWAY_DEPLOYMENT_TIMEOUT",
+            Default(defaults::DEPLOYMENT_TIMEOUT), false, parse::long,
             "Longest time for a deployment from its first attempt's start, all retries included",
             "a duration from 1s to 30 days";
-        REQUEST_MAX_AGE: Duration = "SLIPWAY_REQUEST_MAX_AGE", Default("24h"), false, parse::long,
+        REQUEST_MAX_AGE: Duration = "SLIPWAY_REQUEST_MAX_AGE", Default(defaults::REQUEST_MAX_AGE), false, parse::long,
             "Age of a request, by its event's time, at which no deployment of it is begun any more; replays are exempt",
             "a duration from 1s to 30 days";
     }
@@ -159,9 +167,10 @@ variables! {
         AGE_IDENTITY_FILE: SecretFile = "SLIPWAY_AGE_IDENTITY_FILE", Optional, false, files::age_identity_file,
             "age identity that opens the servers' keys in the inventory",
             "the path of an age identity (AGE-SECRET-KEY-1…), readable by the worker's user only";
-        TRUST_NEW_SERVERS: bool = "SLIPWAY_TRUST_NEW_SERVERS", Default("false"), false, parse::switch,
+        TRUST_NEW_SERVERS: bool = "SLIPWAY_TRUST_NEW_SERVERS",
+            Default(defaults::TRUST_NEW_SERVERS), false, parse::switch,
             "Record the first host key of servers that the inventory doesn't know", "true or false";
-        PROJECT_ROOT: String = "SLIPWAY_PROJECT_ROOT", Default("/opt/services"), false, parse::project_root,
+        PROJECT_ROOT: String = "SLIPWAY_PROJECT_ROOT", Default(defaults::PROJECT_ROOT), false, parse::project_root,
             "Directory on the servers below which projects live",
             "an absolute path of letters, digits, '.', '_' and '-', without '..'";
     }
@@ -182,16 +191,17 @@ variables! {
             "The GitHub App's private key", "the path of a PEM private key, readable by the worker's user only";
         GITHUB_TOKEN_FILE: SecretFile = "SLIPWAY_GITHUB_TOKEN_FILE", Optional, false, files::secret_file,
             "A token instead of a GitHub App", "the path of a file that holds the token";
-        GITHUB_API_URL: String = "SLIPWAY_GITHUB_API_URL", Default("https://api.github.com"), false, parse::base_url,
+        GITHUB_API_URL: String = "SLIPWAY_GITHUB_API_URL", Default(defaults::GITHUB_API_URL), false, parse::base_url,
             "GitHub's REST API", "an http:// or https:// URL without credentials and query";
-        GITHUB_GIT_URL: String = "SLIPWAY_GITHUB_GIT_URL", Default("https://github.com"), false, parse::base_url,
+        GITHUB_GIT_URL: String = "SLIPWAY_GITHUB_GIT_URL", Default(defaults::GITHUB_GIT_URL), false, parse::base_url,
             "GitHub's git server", "an http:// or https:// URL without credentials and query";
-        GITHUB_DEPLOYMENTS: bool = "SLIPWAY_GITHUB_DEPLOYMENTS", Default("true"), false, parse::switch,
+        GITHUB_DEPLOYMENTS: bool = "SLIPWAY_GITHUB_DEPLOYMENTS",
+            Default(defaults::GITHUB_DEPLOYMENTS), false, parse::switch,
             "Show deployments on the commits' pages on GitHub; needs the permission deployments: write",
             "true or false";
     }
     "Registry" {
-        REGISTRY: String = "SLIPWAY_REGISTRY", Default("ghcr.io"), false, parse::registry,
+        REGISTRY: String = "SLIPWAY_REGISTRY", Default(defaults::REGISTRY), false, parse::registry,
             "Registry of the projects' images", "a host in lower case, with a port where needed";
         REGISTRY_USERNAME: String = "SLIPWAY_REGISTRY_USERNAME", Optional, false, parse::text,
             "User of a credential that may read packages; unset for public images", "visible characters on one line";
@@ -199,9 +209,10 @@ variables! {
             "That user's password or token", "the path of a file that holds the password";
     }
     "Telemetry" {
-        LOG: String = "SLIPWAY_LOG", Default("info,lapin=off"), false, parse::log_filter,
-            "What is logged, to standard error; without lapin, since the worker itself tells what becomes of connections", "a level or tracing directives, such as info,slipway_deploy=debug";
-        LOG_FORMAT: LogFormat = "SLIPWAY_LOG_FORMAT", Default("json"), false, parse::log_format,
+        LOG: String = "SLIPWAY_LOG", Default(defaults::LOG), false, parse::log_filter,
+            "What is logged, to standard error; without lapin, since the worker itself tells what becomes of connections",
+            "a level or tracing directives, such as info,slipway_deploy=debug";
+        LOG_FORMAT: LogFormat = "SLIPWAY_LOG_FORMAT", Default(defaults::LOG_FORMAT), false, parse::log_format,
             "How it's logged", "json or text";
         OTLP_ENDPOINT: String = "OTEL_EXPORTER_OTLP_ENDPOINT", Optional, true, parse::otlp_endpoint,
             "Collector of traces, metrics and logs (http/protobuf); unset: none. \

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::dead_letters::MATCHES;
 use super::{DeadLetterFilter, DeadLetterState, Result, Store, StoreTransaction, commit, deadline};
-use crate::crash::TransactionKind;
+use crate::failpoint::TransactionKind;
 
 /// Who does something, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::error::readable;
 use super::ledger::LockedDeployment;
 use super::state::State;
 use super::{Result, Store, StoreTransaction, commit, deadline, wakeups};
-use crate::crash::TransactionKind;
+use crate::failpoint::TransactionKind;
 
 /// Somebody's wish to cancel a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::ending::{AttemptSummary, DeploymentEnd};
 use super::error::readable;
 use super::ledger::{HEAD, LockedDeployment, first_readable, number};
 use super::{Result, Store, StoreTransaction, commit, deadline, wakeups};
-use crate::crash::TransactionKind;
+use crate::failpoint::TransactionKind;
 use crate::scheduler::{Circuit, CircuitState, Limits, Load};
 
 impl Store {

@@ -14,7 +14,7 @@ use super::progress::Boundary;
 use super::queue::{self, ClaimOptions};
 use super::state::State;
 use super::{Result, Store, StoreError, StoreTransaction, commit, deadline};
-use crate::crash::TransactionKind;
+use crate::failpoint::TransactionKind;
 
 /// The number of a claim, growing for ever: of two that act on one project, the higher one is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

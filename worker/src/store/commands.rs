@@ -11,7 +11,7 @@ use super::new_deployment::NewDeployment;
 use super::replays::replay_of;
 use super::versions::{CONTENT, GONE, TOUCHED, choose, versions};
 use super::{Result, Store, StoreTransaction, commit, deadline};
-use crate::crash::TransactionKind;
+use crate::failpoint::TransactionKind;
 use crate::message::Incoming;
 
 /// What a command acts with.

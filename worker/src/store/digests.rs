@@ -8,7 +8,7 @@ use tokio_postgres::Transaction;
 
 use super::ledger::LockedDeployment;
 use super::{Lease, Result, Store, StoreTransaction, commit, deadline};
-use crate::crash::TransactionKind;
+use crate::failpoint::TransactionKind;
 
 impl Store {
     /// Keyed digests of the GitHub secrets that were written for this project and server, by name. One that is empty:

@@ -16,7 +16,7 @@ use super::new_dead_letter::NewDeadLetter;
 use super::state::State;
 use super::versions::places;
 use super::{Lease, Result, Store, StoreError, StoreTransaction, commit, deadline};
-use crate::crash::TransactionKind;
+use crate::failpoint::TransactionKind;
 
 /// How a deployment ended.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::intake::{RefusedMessage, end_refused};
 use super::new_dead_letter::NewDeadLetter;
 use super::{Result, Store, StoreTransaction, commit, deadline};
-use crate::crash::TransactionKind;
+use crate::failpoint::TransactionKind;
 use crate::message::Incoming;
 
 /// A message from the dead-letter exchange.

@@ -20,7 +20,7 @@ use super::new_deployment::{NewDeployment, order, place_of};
 use super::replays::{replay_of, replayed};
 use super::state::State;
 use super::{Result, Store, StoreTransaction, commit, deadline};
-use crate::crash::TransactionKind;
+use crate::failpoint::TransactionKind;
 use crate::message::Incoming;
 use crate::scheduler::{Contender, Order, arrive};
 

@@ -8,7 +8,7 @@ use super::ledger::{HEAD, LockedDeployment, first_readable};
 use super::progress::Boundary;
 use super::state::State;
 use super::{Lease, Result, Store, StoreTransaction, commit, deadline};
-use crate::crash::TransactionKind;
+use crate::failpoint::TransactionKind;
 use crate::scheduler::after_interruption;
 
 /// What an interrupted deployment became.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::claims::seconds;
 use super::{Result, Store, StoreError, StoreTransaction, commit, deadline};
-use crate::crash::TransactionKind;
+use crate::failpoint::TransactionKind;
 use crate::message::Outgoing;
 
 /// The right to publish what the outbox holds.

@@ -14,7 +14,7 @@ use super::ledger::LockedDeployment;
 use super::settling::unsettles;
 use super::state::State;
 use super::{Lease, Result, Store, StoreTransaction, circuits, commit, deadline};
-use crate::crash::TransactionKind;
+use crate::failpoint::TransactionKind;
 
 /// Whether an attempt may go on; asked at every boundary between stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

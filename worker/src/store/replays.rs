@@ -12,7 +12,7 @@ use super::dead_letters::MATCHES;
 use super::ledger::enqueue;
 use super::replay_plans::{VERDICT, rivals};
 use super::{DeadLetterFilter, Operator, Result, Store, StoreTransaction, commit, deadline, wakeups};
-use crate::crash::TransactionKind;
+use crate::failpoint::TransactionKind;
 use crate::message::Outgoing;
 use crate::scheduler::{Contender, Order};
 

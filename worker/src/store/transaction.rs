@@ -6,8 +6,8 @@ use deadpool_postgres::{Object, Transaction};
 use slipway_protocol::Outcome;
 
 use super::Result;
-use crate::crash::{self, Failpoint, TransactionKind};
-use crate::metrics::Metrics;
+use crate::failpoint::{self, Failpoint, TransactionKind};
+use crate::telemetry::Metrics;
 
 /// A transaction under way; dropped, nothing of it has happened.
 pub(super) struct StoreTransaction<'c> {
@@ -38,7 +38,7 @@ impl<'c> StoreTransaction<'c> {
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(super) async fn commit(tx: StoreTransaction<'_>, write: TransactionKind) -> Result<()> {
     let ended = tx.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
-    crash::around(Failpoint::Commit(write), tx.inner.commit()).await?;
+    failpoint::around(Failpoint::Commit(write), tx.inner.commit()).await?;
     ended.into_iter().for_each(|outcome| Metrics::get().ended(outcome));
     Ok(())
 }

@@ -1,8 +1,10 @@
-//! Logs to standard error, and traces, metrics and logs to an OTLP collector where one is set. A collector that is
-//! down costs telemetry and nothing else: no error, no waiting but the bound of the last flush.
+//! Logs to standard error, and traces, metrics and logs to an OTLP collector where one is set. When a collector is
+//! down, telemetry is lost and nothing else: there is no error, and no waiting apart from the bounded flush at the end.
 //!
 //! Without a collector spans still get ids, so that the trace of a request goes through this worker.
 
+mod metrics;
+mod outage_log;
 mod propagation;
 mod spans;
 
@@ -25,13 +27,15 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::config::{LogFormat, TelemetryConfig};
+pub(crate) use metrics::Metrics;
+pub(crate) use outage_log::OutageLog;
 pub use propagation::{continue_trace, current_traceparent, link, remote_parent};
-pub(crate) use spans::processing;
+pub(crate) use spans::processing_span;
 
 /// Name of the tracer, the meter and the service.
 const NAME: &str = env!("CARGO_PKG_NAME");
 
-/// Targets whose logs would cause more of themselves when exported.
+/// Targets whose logs aren't exported, since exporting them would cause more of them.
 const EXPORTERS_OWN: [&str; 6] = ["opentelemetry", "reqwest", "hyper", "hyper_util", "h2", "rustls"];
 
 /// Keeps telemetry going; [`TelemetryGuard::shutdown`] flushes it.
@@ -109,7 +113,7 @@ fn exporting(config: &TelemetryConfig) -> Result<Providers, ExporterBuildError> 
     if !config.export {
         return Ok(local(config));
     }
-    // The protocol is said out loud, since OTEL_EXPORTER_OTLP_PROTOCOL may ask for gRPC, which isn't built in.
+    // The protocol is set here, since OTEL_EXPORTER_OTLP_PROTOCOL may ask for gRPC, which isn't built in.
     let spans = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).build()?;
     let metrics = MetricExporter::builder().with_http().with_protocol(Protocol::HttpBinary).build()?;
     let logs = LogExporter::builder().with_http().with_protocol(Protocol::HttpBinary).build()?;

@@ -7,8 +7,13 @@ use tracing::field::Empty;
 use super::continue_trace;
 use crate::message::Incoming;
 
-/// Begins to process a message of `queue`, of which `known` could be read.
-pub(crate) fn processing(queue: &str, known: &PartialEnvelope, tracestate: Option<&str>, incoming: &Incoming) -> Span {
+/// The span of a message of `queue`, of which `envelope` could be read.
+pub(crate) fn processing_span(
+    queue: &str,
+    envelope: &PartialEnvelope,
+    tracestate: Option<&str>,
+    incoming: &Incoming,
+) -> Span {
     let span = tracing::info_span!(
         "process",
         otel.name = format!("process {queue}"),
@@ -18,15 +23,15 @@ pub(crate) fn processing(queue: &str, known: &PartialEnvelope, tracestate: Optio
         messaging.operation.name = "process",
         messaging.destination.name = queue,
         messaging.rabbitmq.destination.routing_key = incoming.routing_key,
-        messaging.message.id = known.id,
-        messaging.message.conversation_id = known.correlation.get("correlation_id").and_then(|id| id.as_str()),
+        messaging.message.id = envelope.id,
+        messaging.message.conversation_id = envelope.correlation.get("correlation_id").and_then(|id| id.as_str()),
         messaging.message.body.size = incoming.body.len(),
-        cloudevents.event_id = known.id,
-        cloudevents.event_source = known.source,
-        cloudevents.event_type = known.event_type,
+        cloudevents.event_id = envelope.id,
+        cloudevents.event_source = envelope.source,
+        cloudevents.event_type = envelope.event_type,
         deployment.id = Empty,
         error.type = Empty,
     );
-    continue_trace(&span, known.traceparent.as_deref(), tracestate);
+    continue_trace(&span, envelope.traceparent.as_deref(), tracestate);
     span
 }

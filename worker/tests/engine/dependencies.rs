@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use slipway_protocol::topology;
 use slipway_worker::config::Config;
-use slipway_worker::lifecycle::Drain;
-use slipway_worker::readiness::{Condition, Readiness};
+use slipway_worker::process::Drain;
+use slipway_worker::process::{Condition, Readiness};
 use slipway_worker::{amqp, engine};
 
 use super::{changed, id_of, unchanged};

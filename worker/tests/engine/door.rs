@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use slipway_deploy::secrets::seal;
 use slipway_deploy::secrets::seal::KeyRing;
 use slipway_protocol::{ErrorCode, topology};
-use slipway_worker::credentials::Credentials;
+use slipway_worker::run::Credentials;
 
 use super::{changed, id_of};
 use crate::services::rig::{TestClient, TestWorker, WorkerOptions, eventually, migrated, request};

@@ -17,7 +17,7 @@ use services::book::TestLedger;
 use services::rig::{ScriptedStages, TestWorker, WorkerOptions, report, request};
 use services::{Postgres, Rabbit, vhost};
 use slipway_protocol::Change;
-use slipway_worker::readiness::Condition;
+use slipway_worker::process::Condition;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use world::FaultWorld;

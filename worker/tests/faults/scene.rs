@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use slipway_protocol::{Change, topology};
 use slipway_worker::amqp;
-use slipway_worker::readiness::Condition;
+use slipway_worker::process::Condition;
 use slipway_worker::store::Store;
 use tokio::time::Instant;
 

@@ -9,15 +9,15 @@ use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::bounds::Deadlines;
 use slipway_protocol::CONTENT_TYPE;
 use slipway_worker::amqp::{self, BrokerConnection, Publisher, Subscription};
-use slipway_worker::credentials::Credentials;
-use slipway_worker::ingest::DeadLetterConsumer;
-use slipway_worker::intake::Intake;
-use slipway_worker::lifecycle::Drain;
+use slipway_worker::intake::DeadLetterConsumer;
+use slipway_worker::intake::{Admitter, RequestConsumer};
 use slipway_worker::message::{Incoming, Outgoing};
-use slipway_worker::presence::WorkerHeartbeat;
-use slipway_worker::readiness::{Condition, Readiness};
-use slipway_worker::relay::Relay;
-use slipway_worker::runner::{Runner, RunnerSettings};
+use slipway_worker::process::Drain;
+use slipway_worker::process::WorkerHeartbeat;
+use slipway_worker::process::{Condition, Readiness};
+use slipway_worker::publish::Relay;
+use slipway_worker::run::Credentials;
+use slipway_worker::run::{Runner, RunnerSettings};
 use slipway_worker::scheduler::Limits;
 use slipway_worker::store::Store;
 use tokio::sync::watch;
@@ -110,7 +110,7 @@ impl TestWorker {
         let (canary, canaries) = watch::channel(None);
         let finish = CancellationToken::new();
         let broker = broker(amqp, store.name());
-        readiness.met(Condition::Database);
+        readiness.set_met(Condition::Database);
         let presence =
             WorkerHeartbeat { store: store.clone(), readiness: readiness.clone(), stop: drain.token().clone() };
         let relay = Relay {
@@ -121,14 +121,12 @@ impl TestWorker {
             finish: finish.clone(),
         };
         let ingest = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
-        let intake = Intake {
-            store: store.clone(),
+        let intake = RequestConsumer {
+            admitter: Admitter { store: store.clone(), credentials: credentials.clone(), versions: 3 },
             broker,
-            credentials: credentials.clone(),
             readiness: readiness.clone(),
             drain: drain.clone(),
             prefetch: 8,
-            versions: 3,
             canary,
         };
         let settings = RunnerSettings {

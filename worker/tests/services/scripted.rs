@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use slipway_deploy::{CompletedStages, DeploymentWork, Reporter, RestoreOutcome, StageError, StageReport};
 use slipway_protocol::{Change, Stage};
-use slipway_worker::runner::{Pipeline, PipelineAttempt};
+use slipway_worker::run::{Pipeline, PipelineAttempt};
 use tokio_util::sync::CancellationToken;
 
 type Future<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
@@ -69,11 +69,11 @@ impl ScriptedStages {
     }
 
     /// The same, and this is how it puts back.
-    pub fn settling_with<F>(self, settle: impl Fn(CancellationToken) -> F + Send + Sync + 'static) -> Self
+    pub fn settling_with<F>(self, restore_previous: impl Fn(CancellationToken) -> F + Send + Sync + 'static) -> Self
     where
         F: std::future::Future<Output = RestoreOutcome> + Send + 'static,
     {
-        Self { settling: Arc::new(move |cancel| Box::pin(settle(cancel))), ..self }
+        Self { settling: Arc::new(move |cancel| Box::pin(restore_previous(cancel))), ..self }
     }
 
     /// The same, and whoever asks what is proven gets no answer.
@@ -138,7 +138,7 @@ impl PipelineAttempt for ScriptedAttempt {
         Box::pin(std::future::ready(Ok(proven.collect())))
     }
 
-    fn settle(&mut self, keep: bool, cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
+    fn restore_previous(&mut self, keep: bool, cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
         self.pipeline.settled.lock().unwrap().push((self.number, keep));
         (self.pipeline.settling)(cancel)
     }

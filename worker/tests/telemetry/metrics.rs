@@ -11,9 +11,9 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint};
 use secrecy::ExposeSecret as _;
 use slipway_protocol::{ErrorCode, Failure, PartialEnvelope, decode};
-use slipway_worker::lifecycle::Drain;
-use slipway_worker::readiness::Readiness;
-use slipway_worker::relay::Relay;
+use slipway_worker::process::Drain;
+use slipway_worker::process::Readiness;
+use slipway_worker::publish::Relay;
 use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd, RefusedMessage, Store};
 use slipway_worker::telemetry;
 use tokio::sync::watch;
@@ -147,7 +147,7 @@ fn subject_that_ends_deployments() {
 
 #[test]
 fn every_metric_has_its_place_in_the_readme() {
-    let (made, readme) = (include_str!("../../src/metrics.rs"), include_str!("../../../README.md"));
+    let (made, readme) = (include_str!("../../src/telemetry/metrics.rs"), include_str!("../../../README.md"));
     let names: Vec<_> = made.split('"').filter(|text| text.starts_with("slipway.")).collect();
     assert!(names.len() > 8, "{names:?}");
     for name in names {

@@ -11,9 +11,8 @@ use anyhow::{Context as _, Result};
 use slipway_tests::model::Model;
 use slipway_tests::script::{MODEL, Rule, SCRIPT};
 use slipway_worker::config::Config;
-use slipway_worker::lifecycle::{self, Drain};
-use slipway_worker::readiness::Readiness;
-use slipway_worker::{cli, engine, telemetry};
+use slipway_worker::process::{Drain, Readiness, command_line, drain_on_signals};
+use slipway_worker::{engine, telemetry};
 
 use pipeline::ScriptedPipeline;
 
@@ -21,7 +20,7 @@ fn main() -> ExitCode {
     match work() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            cli::complain(format!("{error:#}"));
+            command_line::print_error(format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -36,7 +35,7 @@ fn work() -> Result<()> {
         Err(_) => Vec::new(),
     };
     let drain = Drain::new(config.worker.drain_timeout);
-    lifecycle::drain_on_signals(drain.clone())?;
+    drain_on_signals(drain.clone())?;
     let readiness = Readiness::new(&drain);
     let pipeline = ScriptedPipeline::new(model, rules);
     tokio::runtime::Runtime::new()?.block_on(engine::run_with(config, Arc::new(pipeline), readiness, drain))

@@ -8,7 +8,7 @@ use slipway_deploy::{DeploymentWork, Reporter, StageError, StageReport};
 use slipway_protocol::{ErrorCode, Stage};
 use slipway_tests::model::{Barred, EffectKind, HeldProject, Model, StagePlace};
 use slipway_tests::script::{Rule, StageAct};
-use slipway_worker::runner::{Pipeline, PipelineAttempt};
+use slipway_worker::run::{Pipeline, PipelineAttempt};
 use tokio_util::sync::CancellationToken;
 
 type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;

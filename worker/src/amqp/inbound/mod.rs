@@ -1,7 +1,7 @@
-//! What comes from the broker, made readable for the client library. AMQP's short strings (names of headers,
-//! properties, routing keys) are UTF-8 to it and mere bytes to RabbitMQ, so that one message of a careless producer
-//! would end the connection at every delivery, for ever. Here a stream stands between the two that repairs exactly
-//! that; whatever else is wrong with a frame is still the library's to refuse.
+//! Repairs bytes from the broker that the client library can't read. AMQP's short strings (names of headers,
+//! properties, routing keys) are UTF-8 for the library and plain bytes for RabbitMQ; so one message of a careless
+//! producer would end the connection at every delivery, for ever. The stream here repairs exactly that; a frame that is
+//! wrong in another way is still refused by the library.
 //!
 //! Bodies aren't touched. Nothing here knows which message is whose.
 

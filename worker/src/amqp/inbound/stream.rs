@@ -68,7 +68,7 @@ impl Frames {
             match Frame::of(rest) {
                 Frame::Passes(length) => self.passing = length,
                 Frame::Whole(length) if length <= rest.len() => {
-                    tell(repair(&mut rest[..length]));
+                    log_repair(repair(&mut rest[..length]));
                     at += length;
                 }
                 Frame::Whole(_) | Frame::Unknown => {
@@ -85,7 +85,7 @@ impl Frames {
             Frame::Unknown => HEAD - self.kept.len(),
             Frame::Whole(length) if length > self.kept.len() => length - self.kept.len(),
             Frame::Whole(_) => {
-                tell(repair(&mut self.kept));
+                log_repair(repair(&mut self.kept));
                 self.given = Some(0);
                 0
             }
@@ -112,7 +112,7 @@ impl Frames {
     }
 }
 
-fn tell(repaired: bool) {
+fn log_repair(repaired: bool) {
     if repaired {
         tracing::warn!(
             "the next message's AMQP properties aren't UTF-8 or are nested too deep: `?` stands for each byte that can't \

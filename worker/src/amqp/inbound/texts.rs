@@ -15,7 +15,7 @@ const BASIC: u16 = 60;
 /// thousands of levels, which fit into a frame, would overflow its stack and end the process.
 const DEEPEST: u8 = 16;
 
-/// Makes a frame readable, and tells whether anything had to be changed. Lengths stay as they are: `?` stands for each
+/// Makes a frame readable, and says whether anything had to be changed. Lengths stay as they are: `?` stands for each
 /// byte that isn't UTF-8, and tables and lists that are nested too deep become arrays of bytes. A frame that isn't well
 /// formed stays as it is.
 pub(super) fn repair(frame: &mut [u8]) -> bool {

@@ -1,0 +1,60 @@
+//! What can go wrong with the broker. Why a single message isn't published is in `publisher`.
+
+use std::time::Duration;
+
+/// A failure of the broker or of the connection to it. `Display` never repeats its source.
+#[derive(Debug, thiserror::Error)]
+pub enum AmqpError {
+    /// The connection URL or the CA file can't be used.
+    #[error("SLIPWAY_AMQP_URL can't be used: {0}")]
+    Url(String),
+    /// None of the addresses could be connected to; each with its reason.
+    #[error("no connection to {}", reasons(.0))]
+    Unreachable(Vec<(String, AmqpError)>),
+    /// The broker's certificate isn't trusted.
+    #[error("the broker's certificate isn't trusted; SLIPWAY_CA_FILE names authorities to trust beside the system's")]
+    Certificate(#[source] lapin::Error),
+    /// The broker refused something, or the connection broke.
+    #[error("the broker refused {what} or went away")]
+    Broker {
+        /// What was being done.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: lapin::Error,
+    },
+    /// Something of the topology is there with other settings than the table's.
+    #[error("{what} is on the broker with other settings than Slipway's; `slipway topology check` says what to do")]
+    Differs {
+        /// `queue slipway.deployments`.
+        what: String,
+        /// The broker's words.
+        #[source]
+        source: lapin::Error,
+    },
+    /// The broker didn't answer in time.
+    #[error("the broker didn't answer to {what} within {limit:?}")]
+    TimedOut {
+        /// What was being done.
+        what: &'static str,
+        /// The time it had.
+        limit: Duration,
+    },
+    /// The connection broke.
+    #[error("the connection to the broker is gone: {0}")]
+    Down(String),
+}
+
+/// The addresses with the reasons, sources included: several chains can't be one.
+fn reasons(refused: &[(String, AmqpError)]) -> String {
+    let reason = |(address, error): &(String, AmqpError)| {
+        let mut reason = format!("{address}: {error}");
+        let mut source = std::error::Error::source(error);
+        while let Some(error) = source {
+            reason.push_str(&format!(": {error}"));
+            source = error.source();
+        }
+        reason
+    };
+    refused.iter().map(reason).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,67 @@
+//! Reads the environment into a [`Config`]. What the variables of one section mean together is decided in `sections`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use super::reader::{ConfigMistakes, VariableReader};
+use super::variables as var;
+use super::{AdminConfig, BrokerConfig, Config, DatabaseConfig, SecretsConfig, sections};
+
+impl Config {
+    /// Reads the environment of this process and the files that it names.
+    ///
+    /// # Errors
+    /// Every mistake, without any value that may be a secret.
+    pub fn from_env() -> Result<Self, ConfigMistakes> {
+        // A name that isn't UTF-8 is none of ours.
+        Self::from_map(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))))
+    }
+
+    /// As [`Config::from_env`], from the given variables.
+    ///
+    /// # Errors
+    /// Every mistake, without any value that may be a secret.
+    pub fn from_map<K: Into<String>, V: Into<OsString>>(
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, ConfigMistakes> {
+        let variables: BTreeMap<_, _> = variables.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let mut reader = VariableReader::new(variables);
+        let worker = sections::worker(&mut reader);
+        let broker = reader.take(&var::AMQP_URL).map(|url| BrokerConfig { url });
+        let database = reader.take(&var::DATABASE_URL).map(|url| DatabaseConfig { url });
+        let admin = reader.take(&var::ADMIN_ADDR).map(|address| AdminConfig { address });
+        let servers = sections::servers(&mut reader);
+        let secrets = SecretsConfig {
+            sealing_keys: reader.take(&var::SEALING_KEYS_DIR).unwrap_or_default(),
+            sealing_keys_dir: reader.path(&var::SEALING_KEYS_DIR),
+            mounted_dir: reader.take(&var::SECRETS_DIR),
+        };
+        let deployer = sections::deployer(&mut reader);
+        let telemetry = sections::telemetry(&mut reader, worker.as_ref());
+        let warnings = std::mem::take(&mut reader.warnings);
+        let mistakes = reader.mistakes();
+        let parts = (worker, broker, database, admin, servers, deployer, telemetry);
+        match parts {
+            (
+                Some(worker),
+                Some(broker),
+                Some(database),
+                Some(admin),
+                Some(servers),
+                Some(deployer),
+                Some(telemetry),
+            ) if mistakes.0.is_empty() => {
+                Ok(Self { worker, broker, database, admin, servers, secrets, deployer, telemetry, warnings })
+            }
+            _ => Err(mistakes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_default_passes_the_parser_of_its_own_variable() {
+        assert_eq!(crate::config::variables::refused_defaults(), Vec::<&str>::new());
+    }
+}

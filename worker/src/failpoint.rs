@@ -1,0 +1,212 @@
+//! Failpoints: every place at which a test may kill a worker, by name. A program that is built with the feature
+//! `crash-points`, which only tests use, kills itself at the point that its environment names; in any other build the
+//! points do nothing. What must hold after each of them is checked in the tests.
+//!
+//! `SLIPWAY_CRASH_AT=commit-claim:after#2` kills the worker when it reaches that point for the second time;
+//! `SLIPWAY_CRASH_TRACE=FILE` appends every point that is reached to a file, as `commit-claim:after#2`.
+
+/// A transaction of the [store](crate::store), by what it writes. There is no commit without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TransactionKind {
+    /// A valid request.
+    Accept,
+    /// A refused one.
+    Refuse,
+    /// An attempt's lease.
+    Claim,
+    /// An attempt given back.
+    Interrupt,
+    /// An attempt taken back from a worker that died.
+    Reap,
+    /// A stage's intent.
+    StageStarted,
+    /// A stage's outcome.
+    StageFinished,
+    /// A stage's failure.
+    StageFailed,
+    /// Progress within a stage, and what it leaves at GitHub when it fails.
+    Tell,
+    /// Giving up on a server that can't be reached.
+    GiveUp,
+    /// The next attempt's time.
+    Retry,
+    /// The end and its result.
+    Finish,
+    /// The request of an operator or a producer to cancel.
+    Cancel,
+    /// What the broker has confirmed.
+    MarkPublished,
+    /// What the broker gave up.
+    Ingest,
+    /// Dead letters that are replayed.
+    Replay,
+    /// Dead letters archived, reopened, commented or exported.
+    DeadLetters,
+}
+
+impl TransactionKind {
+    const ALL: [Self; 17] = [
+        Self::Accept,
+        Self::Refuse,
+        Self::Claim,
+        Self::Interrupt,
+        Self::Reap,
+        Self::StageStarted,
+        Self::StageFinished,
+        Self::StageFailed,
+        Self::Tell,
+        Self::GiveUp,
+        Self::Retry,
+        Self::Finish,
+        Self::Cancel,
+        Self::MarkPublished,
+        Self::Ingest,
+        Self::Replay,
+        Self::DeadLetters,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Refuse => "refuse",
+            Self::Claim => "claim",
+            Self::Interrupt => "interrupt",
+            Self::Reap => "reap",
+            Self::StageStarted => "stage-started",
+            Self::StageFinished => "stage-finished",
+            Self::StageFailed => "stage-failed",
+            Self::Tell => "tell",
+            Self::GiveUp => "give-up",
+            Self::Retry => "retry",
+            Self::Finish => "finish",
+            Self::Cancel => "cancel",
+            Self::MarkPublished => "mark-published",
+            Self::Ingest => "ingest",
+            Self::Replay => "replay",
+            Self::DeadLetters => "dead-letters",
+        }
+    }
+}
+
+/// A step of the worker that has a point before and one after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Failpoint {
+    /// A transaction's commit.
+    Commit(TransactionKind),
+    /// The acknowledgement of a request.
+    Ack,
+    /// The acknowledgement of what lay among the dead letters.
+    AckDeadLetter,
+    /// A stage's work on the server.
+    Stage,
+    /// Handing a message to the broker.
+    Publish,
+    /// The broker's confirm.
+    Confirm,
+}
+
+/// Before or after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailpointSide {
+    /// Just before the step.
+    Before,
+    /// Just after the step, with nothing in between.
+    After,
+}
+
+/// A place at which a worker can be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CrashPoint(pub FailpointSide, pub Failpoint);
+
+impl CrashPoint {
+    /// Every point that there is.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let commits = TransactionKind::ALL.into_iter().map(Failpoint::Commit);
+        let steps = commits.chain([
+            Failpoint::Ack,
+            Failpoint::AckDeadLetter,
+            Failpoint::Stage,
+            Failpoint::Publish,
+            Failpoint::Confirm,
+        ]);
+        steps.flat_map(|step| [Self(FailpointSide::Before, step), Self(FailpointSide::After, step)])
+    }
+}
+
+impl std::fmt::Display for CrashPoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(side, step) = self;
+        match step {
+            Failpoint::Commit(write) => write!(f, "commit-{}", write.as_str())?,
+            Failpoint::Ack => f.write_str("ack")?,
+            Failpoint::AckDeadLetter => f.write_str("ack-dead-letter")?,
+            Failpoint::Stage => f.write_str("stage")?,
+            Failpoint::Publish => f.write_str("publish")?,
+            Failpoint::Confirm => f.write_str("confirm")?,
+        }
+        f.write_str(match side {
+            FailpointSide::Before => ":before",
+            FailpointSide::After => ":after",
+        })
+    }
+}
+
+/// Runs `work`, the step, between its two points.
+pub(crate) async fn around<T>(step: Failpoint, work: impl Future<Output = T>) -> T {
+    reach(CrashPoint(FailpointSide::Before, step));
+    let outcome = work.await;
+    reach(CrashPoint(FailpointSide::After, step));
+    outcome
+}
+
+/// Kills the worker if the environment names this point.
+#[cfg(not(feature = "crash-points"))]
+pub(crate) fn reach(_: CrashPoint) {}
+
+/// Kills the worker if the environment names this point.
+#[cfg(feature = "crash-points")]
+pub(crate) fn reach(point: CrashPoint) {
+    armed::reach(point);
+}
+
+#[cfg(feature = "crash-points")]
+mod armed {
+    use std::collections::HashMap;
+    use std::env::var;
+    use std::io::Write as _;
+    use std::sync::{Mutex, OnceLock, PoisonError};
+
+    use super::CrashPoint;
+
+    struct Armed {
+        at: Option<String>,
+        trace: Option<String>,
+        counts: Mutex<HashMap<CrashPoint, u32>>,
+    }
+
+    static ARMED: OnceLock<Armed> = OnceLock::new();
+
+    pub(super) fn reach(point: CrashPoint) {
+        let armed = ARMED.get_or_init(|| Armed {
+            at: var("SLIPWAY_CRASH_AT").ok(),
+            trace: var("SLIPWAY_CRASH_TRACE").ok(),
+            counts: Mutex::default(),
+        });
+        if armed.at.is_none() && armed.trace.is_none() {
+            return;
+        }
+        let mut counts = armed.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(point).or_default();
+        *count += 1;
+        let reached = format!("{point}#{count}");
+        if let Some(path) = &armed.trace
+            && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
+        {
+            let _ = writeln!(file, "{reached}");
+        }
+        if armed.at.as_ref() == Some(&reached) {
+            // As abruptly as a power cut: no destructor, no flush, no signal handler.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+}

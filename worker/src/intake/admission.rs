@@ -1,0 +1,216 @@
+//! Decides what a message calls for: a deployment, a command, a cancellation, or a refusal. Each is one transaction of
+//! the store; when that is committed, the message may be acknowledged. Acknowledging it is the consumer's task.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use slipway_protocol::{
+    CloudEvent, DeploymentCancel, ErrorCode, Failure, Message, PartialEnvelope, ProjectCommand, Rejection, Request,
+};
+
+use crate::message::Incoming;
+use crate::run::{Credentials, server_from_event};
+use crate::store::{Admission, CancelRequest, RefusedMessage, State, Store, StoreError};
+use crate::telemetry::Metrics;
+
+/// What is known of a message, whether it could be decoded or not, and its W3C trace state.
+pub(super) fn read_envelope(read: &Result<Message, Rejection>) -> (PartialEnvelope, Option<String>) {
+    match read {
+        Ok(Message::Ready(request)) => (ready_envelope(request), request.event.tracestate.clone()),
+        Ok(Message::Command(request)) => (command_envelope(request), request.event.tracestate.clone()),
+        Ok(Message::Cancel(request)) => (cancel_envelope(request), request.event.tracestate.clone()),
+        Err(rejection) => ((*rejection.known).clone(), None),
+    }
+}
+
+/// Decides what a message calls for, and commits it.
+pub struct Admitter {
+    /// Where deployments, cancellations and refusals are written.
+    pub store: Store,
+    /// Opens the secrets of a request once, to refuse it at once where that can't be done.
+    pub credentials: Arc<Credentials>,
+    /// To how many versions of a project one may roll back.
+    pub versions: u32,
+}
+
+impl Admitter {
+    /// Commits what the message calls for; when this returns, it may be acknowledged.
+    pub(super) async fn admit(&self, read: &Result<Message, Rejection>, incoming: &Incoming) -> Result<(), StoreError> {
+        let refusal = match read {
+            Ok(Message::Ready(request)) => match self.check(request).await? {
+                None => return self.accept(request, incoming).await,
+                Some(failure) => RefusedMessage { failure, known: ready_envelope(request), withhold: false },
+            },
+            Ok(Message::Command(request)) => match self.accept_command(request, incoming).await? {
+                None => return Ok(()),
+                Some(failure) => RefusedMessage { failure, known: command_envelope(request), withhold: false },
+            },
+            Ok(Message::Cancel(request)) => match self.cancel_deployment(request).await? {
+                None => return Ok(()),
+                Some(failure) => RefusedMessage { failure, known: cancel_envelope(request), withhold: false },
+            },
+            Err(rejection) => RefusedMessage {
+                failure: Failure::new(rejection.code, None, rejection.message.clone()),
+                known: (*rejection.known).clone(),
+                withhold: rejection.code == ErrorCode::PlaintextSecret,
+            },
+        };
+        self.refuse(refusal, incoming).await
+    }
+
+    async fn accept(&self, request: &Request, incoming: &Incoming) -> Result<(), StoreError> {
+        let accepted = self.store.accept(request, incoming).await?;
+        log_admission(&accepted, request, "deploy", request.event.data.project.slug.as_str());
+        Ok(())
+    }
+
+    /// Accepts a command, or gives the failure with which it must be refused.
+    async fn accept_command(
+        &self,
+        request: &Request<ProjectCommand>,
+        incoming: &Incoming,
+    ) -> Result<Option<Failure>, StoreError> {
+        let data = &request.event.data;
+        let failure = expiry_failure(data.expires_at).or_else(|| nul_failure(&request.event, &data.correlation));
+        if failure.is_some() {
+            return Ok(failure);
+        }
+        match self.store.command(request, incoming, self.versions).await? {
+            Ok(accepted) => {
+                log_admission(&accepted, request, data.action.as_str(), data.project.slug.as_str());
+                Ok(None)
+            }
+            Err(failure) => Ok(Some(failure)),
+        }
+    }
+
+    /// Cancels the deployment that the event names, or gives the failure with which the event must be refused.
+    async fn cancel_deployment(&self, request: &Request<DeploymentCancel>) -> Result<Option<Failure>, StoreError> {
+        let failure = nul_failure(&request.event, &request.event.data.correlation);
+        let Some(cancel) = CancelRequest::of_event(request).filter(|_| failure.is_none()) else { return Ok(failure) };
+        let id = cancel.deployment;
+        tracing::Span::current().record("deployment.id", id.to_string());
+        let outcome = self.store.heed(&cancel).await?;
+        let Some(found) = outcome.found else {
+            // A duplicate is refused, too: the first refusal may not have been written.
+            let message = format!("there is no deployment {id}");
+            return Ok(Some(Failure::new(ErrorCode::UnknownDeployment, None, message)));
+        };
+        let effect = match found {
+            _ if outcome.duplicate => "none: it came before",
+            state if state.is_terminal() => "none: the deployment had ended",
+            State::Pending => "the deployment has ended as cancelled",
+            _ => "the running attempt is asked to stop",
+        };
+        Metrics::get().taken_in(if outcome.duplicate { "duplicate" } else { "accepted" });
+        tracing::info!(deployment.id = %id, deployment.state = %found, effect, reason = cancel.reason, "cancel event taken in");
+        Ok(None)
+    }
+
+    async fn refuse(&self, mut refusal: RefusedMessage, incoming: &Incoming) -> Result<(), StoreError> {
+        if holds_nul(&Value::Object(refusal.known.correlation.clone())) {
+            refusal.known.correlation.clear();
+        }
+        let code = refusal.failure.code.as_str();
+        tracing::Span::current().record("error.type", code);
+        let new = self.store.refuse(&refusal, incoming).await?;
+        Metrics::get().taken_in(if new { code } else { "duplicate" });
+        let deployment = refusal.known.deployment_id().map(|id| id.to_string());
+        tracing::warn!(deployment.id = deployment, error.type = code, new, "request refused: {}", refusal.failure.message);
+        Ok(())
+    }
+
+    /// Checks what only this process can check; gives the failure, if there is one.
+    async fn check(&self, request: &Request) -> Result<Option<Failure>, StoreError> {
+        let data = &request.event.data;
+        if let Some(failure) = expiry_failure(data.expires_at) {
+            return Ok(Some(failure));
+        }
+        if serde_json::to_value(&request.event).is_ok_and(|event| holds_nul(&event)) {
+            return Ok(Some(contains_nul()));
+        }
+        let known = self.store.server(&data.server.handle).await?.is_some();
+        let problem = match server_from_event(&data.server) {
+            Err(error) if !known => Some(error),
+            _ => self.credentials.open_secrets(data).err(),
+        };
+        Ok(problem.map(|error| error.failure(None)))
+    }
+}
+
+fn log_admission<T>(accepted: &Admission, request: &Request<T>, action: &str, slug: &str) {
+    let id = request.deployment_id();
+    tracing::Span::current().record("deployment.id", id.to_string());
+    let verdict = match accepted {
+        Admission::New => "accepted",
+        Admission::Superseded(_) => "superseded",
+        Admission::Cancelled => "cancelled",
+        Admission::Duplicate => "duplicate",
+    };
+    Metrics::get().taken_in(verdict);
+    tracing::info!(deployment.id = %id, deployment.action = action, project.slug = slug, verdict, "request taken in");
+}
+
+fn expiry_failure(at: Option<Timestamp>) -> Option<Failure> {
+    let expiry = at.filter(|expiry| *expiry <= Timestamp::now())?;
+    Some(Failure::new(ErrorCode::ExpiredEvent, None, format!("the request expired at {expiry}")))
+}
+
+/// PostgreSQL's text can't hold NUL.
+fn contains_nul() -> Failure {
+    Failure::new(ErrorCode::InvalidField, None, "a text of the event must not hold the character NUL")
+}
+
+/// Looks for NUL in those fields of a command that may hold any text; decoding has checked the others.
+fn nul_failure<T>(event: &CloudEvent<T>, correlation: &slipway_protocol::Correlation) -> Option<Failure> {
+    let trace = event.traceparent.as_deref().is_some_and(|text| text.contains('\0'));
+    (trace || holds_nul(&Value::Object(correlation.clone()))).then(contains_nul)
+}
+
+pub(super) fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(holds_nul),
+        Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn common_envelope<T>(request: &Request<T>) -> PartialEnvelope {
+    let event = &request.event;
+    PartialEnvelope {
+        source: Some(event.source.clone()),
+        id: Some(event.id.clone()),
+        replay: request.replay,
+        event_type: Some(event.event_type.clone()),
+        traceparent: event.traceparent.clone().filter(|t| !t.contains('\0')),
+        ..PartialEnvelope::default()
+    }
+}
+
+fn ready_envelope(request: &Request) -> PartialEnvelope {
+    let data = &request.event.data;
+    PartialEnvelope {
+        project: Some(data.project.clone()),
+        repository: Some(data.repository.name.clone()),
+        commit: Some(data.repository.commit.clone()),
+        server: Some(data.server.handle.clone()),
+        correlation: data.correlation.clone(),
+        ..common_envelope(request)
+    }
+}
+
+fn command_envelope(request: &Request<ProjectCommand>) -> PartialEnvelope {
+    let data = &request.event.data;
+    PartialEnvelope {
+        project: Some(data.project.clone()),
+        server: data.server.clone(),
+        correlation: data.correlation.clone(),
+        ..common_envelope(request)
+    }
+}
+
+fn cancel_envelope(request: &Request<DeploymentCancel>) -> PartialEnvelope {
+    PartialEnvelope { correlation: request.event.data.correlation.clone(), ..common_envelope(request) }
+}

@@ -1,0 +1,198 @@
+//! From the queue into the database: decode, commit, and only then acknowledge. What a message calls for is decided in
+//! `admission`. There is never a negative acknowledgement: a message that the database can't take is held until it can,
+//! since giving it back would count towards its delivery limit. When the database is away altogether, the consumer is
+//! closed, and the messages that it held go back to the queue once.
+
+use std::time::Duration;
+
+use slipway_deploy::backoff::RetryPolicy;
+use slipway_protocol::{Message, Rejection, topology};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::admission::{Admitter, read_envelope};
+use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, Delivered, Subscription};
+use crate::failpoint::{self, Failpoint};
+use crate::message::Incoming;
+use crate::process::{Condition, Drain, Readiness, do_or_wait_for};
+use crate::store::StoreError;
+use crate::telemetry;
+
+/// How long a worker stays ready after its last canary came back.
+pub(crate) const CANARY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long messages are taken one at a time after one that the database couldn't commit.
+const SERIAL_WINDOW: Duration = Duration::from_secs(10);
+
+/// Takes requests in until the drain begins.
+pub struct RequestConsumer {
+    /// Decides what a message calls for, and commits it.
+    pub admitter: Admitter,
+    /// Where messages come from.
+    pub broker: BrokerEndpoints,
+    /// Where the state of consumer, canary and database is shown.
+    pub readiness: Readiness,
+    /// When to stop.
+    pub drain: Drain,
+    /// Messages that are delivered before the first is acknowledged.
+    pub prefetch: u16,
+    /// The queue that the relay sends canaries to; `None` while there is none.
+    pub canary: watch::Sender<Option<String>>,
+}
+
+/// Why consuming over one connection ended.
+#[derive(Debug, thiserror::Error)]
+enum ConsumerEnd {
+    #[error("draining")]
+    Drained,
+    #[error("nothing fails any more: several messages at once are taken again")]
+    SerialWindowOver,
+    #[error("the broker cancelled the consumer or lost its queue")]
+    Cancelled,
+    #[error("the connection is gone: {0}")]
+    Down(String),
+    #[error(transparent)]
+    Broker(#[from] AmqpError),
+    #[error("the database doesn't answer")]
+    NoDatabase,
+    #[error(transparent)]
+    Database(#[from] StoreError),
+}
+
+impl RequestConsumer {
+    /// Consumes over one connection after the other.
+    pub async fn run(self) {
+        let mut generations = self.broker.generations("consume");
+        let mut failed = false;
+        while let Some(link) = generations.next(self.drain.token()).await {
+            let ended = match self.consume(&link, failed).await {
+                Ok(never) => match never {},
+                Err(ended) => ended,
+            };
+            self.canary.send_replace(None);
+            let reason = ended.to_string();
+            self.readiness.set_unmet(Condition::BrokerConsumer, &reason);
+            self.readiness.set_unmet(Condition::Canary, &reason);
+            // The messages delivered beside one that fails again and again would come nearer to their delivery limit,
+            // too.
+            failed = matches!(ended, ConsumerEnd::Database(_));
+            if matches!(ended, ConsumerEnd::SerialWindowOver | ConsumerEnd::NoDatabase) {
+                generations.skip_delay();
+            }
+            // Closing gives back what isn't acknowledged.
+            link.close().await;
+            match ended {
+                ConsumerEnd::Drained => return,
+                ConsumerEnd::NoDatabase => self.wait_for_database().await,
+                ConsumerEnd::Database(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    self.readiness.set_unmet(Condition::Database, format!("the database fails: {error}"));
+                    self.wait_for_database().await;
+                }
+                other => generations.give_up("the consumer ended and is rebuilt", other),
+            }
+        }
+    }
+
+    async fn consume(
+        &self,
+        link: &BrokerConnection,
+        one_at_a_time: bool,
+    ) -> Result<std::convert::Infallible, ConsumerEnd> {
+        amqp::declare(&link.channel().await?).await?;
+        let mut canary = amqp::subscribe(link, &[]).await?;
+        let prefetch = if one_at_a_time { 1 } else { self.prefetch };
+        let mut subscription = amqp::consume(link, topology::DEPLOYMENTS_QUEUE, prefetch).await?;
+        self.canary.send_replace(Some(canary.queue()));
+        self.readiness.set_met(Condition::BrokerConsumer);
+        let mut canary_due = Instant::now() + CANARY_TIMEOUT;
+        let window_end = Instant::now() + SERIAL_WINDOW;
+        loop {
+            tokio::select! {
+                () = self.drain.token().cancelled() => return Err(self.stop_deliveries(&mut subscription).await),
+                reason = link.down() => return Err(ConsumerEnd::Down(reason)),
+                arrived = canary.next() => {
+                    arrived?.ok_or(ConsumerEnd::Cancelled)?;
+                    self.readiness.set_met(Condition::Canary);
+                    canary_due = Instant::now() + CANARY_TIMEOUT;
+                }
+                () = tokio::time::sleep_until(window_end), if one_at_a_time => return Err(ConsumerEnd::SerialWindowOver),
+                () = tokio::time::sleep_until(canary_due) => {
+                    self.readiness.set_unmet(Condition::Canary, format!("no canary came back for {CANARY_TIMEOUT:?}"));
+                    canary_due = Instant::now() + CANARY_TIMEOUT;
+                }
+                () = self.readiness.until(Condition::Database, false) => return Err(ConsumerEnd::NoDatabase),
+                delivered = subscription.next() => {
+                    let delivered = delivered?.ok_or(ConsumerEnd::Cancelled)?;
+                    // When this is left in the middle of a commit, the message comes again, as a duplicate if the
+                    // commit has succeeded.
+                    tokio::select! {
+                        handled = self.handle(&delivered) => handled?,
+                        () = self.readiness.until(Condition::Database, false) => return Err(ConsumerEnd::NoDatabase),
+                        reason = link.down() => return Err(ConsumerEnd::Down(reason)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops the deliveries; messages that are here already go back to the queue with the connection.
+    async fn stop_deliveries(&self, subscription: &mut Subscription) -> ConsumerEnd {
+        if let Err(error) = subscription.cancel().await {
+            tracing::debug!(%error, "the consumer couldn't be cancelled; it ends with its connection");
+        }
+        ConsumerEnd::Drained
+    }
+
+    /// Waits for the next heartbeat that the database takes: a write, since a database that answers may still refuse
+    /// those.
+    async fn wait_for_database(&self) {
+        tracing::error!("the database fails: consuming stops until it takes writes again");
+        tokio::select! {
+            () = self.readiness.until(Condition::Database, true) => tracing::info!("the database is back"),
+            () = self.drain.token().cancelled() => {}
+        }
+    }
+
+    async fn handle(&self, delivered: &Delivered) -> Result<(), ConsumerEnd> {
+        let incoming = delivered.incoming.without_nul();
+        let read = slipway_protocol::read(&incoming.body, &incoming.metadata());
+        let (envelope, tracestate) = read_envelope(&read);
+        let span = telemetry::processing_span(topology::DEPLOYMENTS_QUEUE, &envelope, tracestate.as_deref(), &incoming);
+        self.report_if_slow(self.commit(&read, &incoming)).instrument(span).await?;
+        if !failpoint::around(Failpoint::Ack, delivered.ack()).await? {
+            tracing::warn!("the acknowledgement came too late; the message will come again and be a duplicate");
+        }
+        Ok(())
+    }
+
+    /// Makes the worker unready when one message takes long to commit, for example because of a lock: no other message
+    /// is taken in meanwhile. The next canary makes it ready again.
+    async fn report_if_slow(
+        &self,
+        committing: impl Future<Output = Result<(), ConsumerEnd>>,
+    ) -> Result<(), ConsumerEnd> {
+        tokio::pin!(committing);
+        tokio::select! {
+            committed = &mut committing => return committed,
+            () = tokio::time::sleep(CANARY_TIMEOUT) => {}
+        }
+        let reason = format!("a message has waited for the database for {CANARY_TIMEOUT:?}, and the others for it");
+        tracing::warn!("{reason}; ops/runbook.md tells under Postgres how to find who holds a lock");
+        self.readiness.set_unmet(Condition::Canary, reason);
+        committing.await
+    }
+
+    /// Commits what the message calls for, however often that takes.
+    async fn commit(&self, read: &Result<Message, Rejection>, incoming: &Incoming) -> Result<(), ConsumerEnd> {
+        let admit_once = || async {
+            match self.admitter.admit(read, incoming).await {
+                Err(error) if error.is_transient() => Err(error),
+                final_outcome => Ok(final_outcome),
+            }
+        };
+        Ok(do_or_wait_for("database", RetryPolicy::RECONNECT, &self.drain, admit_once)
+            .await
+            .ok_or(ConsumerEnd::Drained)??)
+    }
+}

@@ -1,0 +1,11 @@
+//! From the broker into the database: requests (`consumer`), what each of them calls for (`admission`), and what the
+//! broker gave up (`dead_letter_consumer`). A message is acknowledged only after its row is committed. Carrying a
+//! deployment out is the matter of `run`.
+
+mod admission;
+pub(crate) mod consumer;
+mod dead_letter_consumer;
+
+pub use admission::Admitter;
+pub use consumer::RequestConsumer;
+pub use dead_letter_consumer::DeadLetterConsumer;

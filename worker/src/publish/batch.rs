@@ -1,0 +1,173 @@
+//! Sends a batch of the outbox: the messages of one ordering key one after the other, different keys at the same time.
+//! Whether this worker may send at all is decided in `relay`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use slipway_deploy::backoff::RetryPolicy;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use crate::amqp::{AmqpError, PublishError, Publisher};
+use crate::failpoint::{self, Failpoint};
+use crate::store::{OrderingKey, OutboxPage, OutboxRow, PublishOutcome, RelayLease, Store, StoreError};
+use crate::telemetry::{self, Metrics};
+
+/// Messages that are read and marked at once.
+const BATCH: u32 = 200;
+/// The bodies of a batch, without the last one: a dead letter may be as large as the broker allows, and a whole batch
+/// is in memory at once.
+const BATCH_BYTES: u32 = 16 * 1024 * 1024;
+/// How long batches are sent before the relay looks at anything else, while many messages wait.
+pub(crate) const SEND_WINDOW: Duration = Duration::from_secs(2);
+/// The delay before a message is sent again that the broker returned or refused: nobody has bound a queue for it, a
+/// subscriber's queue is full, or a queue's leader is just elected.
+pub(crate) const REPUBLISH_BACKOFF: RetryPolicy = RetryPolicy {
+    initial: Duration::from_millis(500),
+    max: Duration::from_secs(30),
+    multiplier: 2.0,
+    attempts: u32::MAX,
+};
+
+/// The ordering keys whose next message the broker didn't take: when to try again, and how often it was tried.
+pub(super) type DelayedKeys = HashMap<OrderingKey, (Instant, u32)>;
+
+/// Why sending ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RelayError {
+    #[error(transparent)]
+    Broker(#[from] AmqpError),
+    #[error(transparent)]
+    Database(#[from] StoreError),
+}
+
+/// What became of the messages of one ordering key in a batch.
+#[derive(Default)]
+struct SendOutcome {
+    sent: Vec<PublishOutcome>,
+    stopped: Option<PublishError>,
+}
+
+/// Sends batch after batch for at most [`SEND_WINDOW`]; false when more messages wait.
+pub(super) async fn send_batches(
+    store: &Store,
+    publishers: &[Publisher],
+    lease: RelayLease,
+    delayed: &mut DelayedKeys,
+) -> Result<bool, RelayError> {
+    let started_at = Instant::now();
+    let mut all_sent = false;
+    while !all_sent && started_at.elapsed() < SEND_WINDOW {
+        let now = Instant::now();
+        let delayed_keys: Vec<OrderingKey> =
+            delayed.iter().filter(|(_, (until, _))| *until > now).map(|(key, _)| *key).collect();
+        let OutboxPage { rows, more } = store.waiting_messages(&delayed_keys, BATCH, BATCH_BYTES).await?;
+        all_sent = !more;
+        if !rows.is_empty() {
+            let span = batch_span(&rows);
+            send_batch(store, publishers, lease, rows, delayed).instrument(span).await?;
+        }
+    }
+    Ok(all_sent)
+}
+
+/// Sends a batch and marks what the broker confirmed, also when the connection breaks in the middle.
+async fn send_batch(
+    store: &Store,
+    publishers: &[Publisher],
+    lease: RelayLease,
+    rows: Vec<OutboxRow>,
+    delayed: &mut DelayedKeys,
+) -> Result<(), RelayError> {
+    let mut groups: BTreeMap<i64, Vec<OutboxRow>> = BTreeMap::new();
+    let mut first: HashMap<OrderingKey, i64> = HashMap::new();
+    for row in rows {
+        let position = *first.entry(row.line).or_insert(row.position);
+        groups.entry(position).or_default().push(row);
+    }
+    let mut under_way: FuturesUnordered<_> = groups
+        .values()
+        .zip(publishers.iter().cycle())
+        .map(|(group, publisher)| async move { (group, send_in_order(publisher, group).await) })
+        .collect();
+    let (mut sent, mut broken) = (Vec::new(), None);
+    while let Some((group, outcome)) = under_way.next().await {
+        sent.extend(&outcome.sent);
+        match (outcome.stopped, group.get(outcome.sent.len())) {
+            (Some(PublishError::Broken(error)), _) => broken = broken.or(Some(error)),
+            (Some(error), Some(row)) => {
+                if !outcome.sent.is_empty() {
+                    delayed.remove(&row.line);
+                }
+                delay_key(delayed, row, &error);
+            }
+            _ => {
+                group.first().map(|row| delayed.remove(&row.line));
+            }
+        }
+    }
+    if !sent.is_empty() {
+        store.mark_published(lease, &sent).await?;
+    }
+    broken.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Sends the messages of one ordering key, each when the one before is confirmed, up to the first that the broker
+/// doesn't take.
+async fn send_in_order(publisher: &Publisher, group: &[OutboxRow]) -> SendOutcome {
+    let mut outcome = SendOutcome::default();
+    for row in group {
+        match send(publisher, row).await {
+            Ok(()) => {
+                outcome.sent.push(PublishOutcome { position: row.position, routed: true });
+                Metrics::get().published("routed");
+            }
+            Err(PublishError::Returned { .. }) if !row.must_route => {
+                outcome.sent.push(PublishOutcome { position: row.position, routed: false });
+                Metrics::get().published("unrouted");
+            }
+            Err(error) => {
+                outcome.stopped = Some(error);
+                break;
+            }
+        }
+    }
+    outcome
+}
+
+async fn send(publisher: &Publisher, row: &OutboxRow) -> Result<(), PublishError> {
+    let confirm = failpoint::around(Failpoint::Publish, publisher.send(&row.message)).await?;
+    failpoint::around(Failpoint::Confirm, confirm.wait()).await
+}
+
+fn batch_span(rows: &[OutboxRow]) -> tracing::Span {
+    let span = tracing::info_span!(
+        "send slipway outbox",
+        otel.kind = "producer",
+        messaging.system = "rabbitmq",
+        messaging.operation.type = "send",
+        messaging.operation.name = "send",
+        messaging.batch.message_count = rows.len(),
+    );
+    let traces: HashSet<&str> =
+        rows.iter().filter_map(|row| row.message.headers.get("traceparent")).map(String::as_str).collect();
+    traces.into_iter().for_each(|traceparent| telemetry::link(&span, traceparent));
+    span
+}
+
+fn delay_key(delayed: &mut DelayedKeys, row: &OutboxRow, error: &PublishError) {
+    let tried = delayed.get(&row.line).map_or(0, |(_, tried)| *tried) + 1;
+    let delay = REPUBLISH_BACKOFF.delay(tried).unwrap_or(REPUBLISH_BACKOFF.max);
+    delayed.insert(row.line, (Instant::now() + delay, tried));
+    Metrics::get().published(if matches!(error, PublishError::Returned { .. }) { "returned" } else { "failed" });
+    let deployment = row.deployment.map(|id| id.to_string());
+    tracing::warn!(
+        deployment.id = deployment,
+        messaging.destination.name = row.message.exchange,
+        messaging.rabbitmq.destination.routing_key = row.message.routing_key,
+        retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+        "not published: {error}"
+    );
+}

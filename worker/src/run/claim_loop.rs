@@ -1,0 +1,81 @@
+//! Claims what is due and starts an attempt for each claim, a bounded number at once. Which deployment is due, and in
+//! which order, is decided by the store and the scheduler.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use slipway_protocol::Outcome;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::{Runner, attempt};
+use crate::scheduler::MAX_INTERRUPTIONS;
+use crate::store::{ClaimOptions, StoreError};
+use crate::telemetry::{Metrics, OutageLog};
+
+/// How often due deployments are looked for without a wake-up.
+pub(crate) const POLL: Duration = Duration::from_secs(1);
+
+impl Runner {
+    /// Works until the drain begins, and then until every attempt is at an end or at a boundary.
+    pub async fn run(self) {
+        let runner = Arc::new(self);
+        let wakeups = runner.store.listen();
+        let mut attempts = JoinSet::new();
+        let mut reaped_at = Instant::now();
+        let mut outages = OutageLog::new("runner");
+        while !runner.drain.has_begun() {
+            if reaped_at.elapsed() >= runner.settings.lease / 4 {
+                reaped_at = Instant::now();
+                outages.record(runner.reap().await);
+            }
+            if attempts.len() < runner.settings.concurrency {
+                let asked = Instant::now();
+                match runner.store.claim(runner.claim_options()).await {
+                    Ok(Some(claim)) => {
+                        outages.record(Ok::<_, StoreError>(()));
+                        let (runner, cancel_requests) = (runner.clone(), wakeups.wishes());
+                        attempts.spawn(async move {
+                            attempt::execute_claim(&runner, claim, asked, cancel_requests).await;
+                        });
+                        continue;
+                    }
+                    none_due => outages.record(none_due.map(drop)),
+                }
+            }
+            tokio::select! {
+                () = runner.drain.token().cancelled() => {}
+                () = wakeups.deployment(POLL) => {}
+                Some(ended) = attempts.join_next() => log_panic(ended),
+            }
+        }
+        while let Some(ended) = attempts.join_next().await {
+            log_panic(ended);
+        }
+    }
+
+    fn claim_options(&self) -> ClaimOptions {
+        let settings = &self.settings;
+        ClaimOptions { lease: settings.lease, limits: settings.limits, registry: settings.registry.clone() }
+    }
+
+    /// Takes back what crashed workers left, and gives up what waits for dead servers.
+    async fn reap(&self) -> Result<(), StoreError> {
+        while let Some((id, became)) = self.store.reap(MAX_INTERRUPTIONS).await? {
+            Metrics::get().interrupted();
+            let ended = became.outcome().map(Outcome::as_str);
+            tracing::warn!(deployment.id = %id, ended, "the worker of this deployment let its lease expire");
+        }
+        while let Some(id) = self.store.give_up(&self.settings.limits).await? {
+            tracing::warn!(deployment.id = %id, "the deployment is given up: its server couldn't be reached for too long");
+        }
+        Ok(())
+    }
+}
+
+/// The panic itself has been logged by its hook; the lease expires and another attempt follows.
+fn log_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "an attempt panicked");
+    }
+}

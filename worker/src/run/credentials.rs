@@ -1,0 +1,136 @@
+//! What a deployment needs from this process beside the request: opened secrets, and the server with its SSH key. How a
+//! secret is opened is the matter of `slipway-deploy`; which key and which server are used is decided here.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use slipway_deploy::secrets::keys;
+use slipway_deploy::secrets::seal::{KeyRing, open_all};
+use slipway_deploy::{DeploymentWork, HostKeyPolicy, LeaseGuard, StageError, Target};
+use slipway_protocol::names::{HostKey, Port, UserName, VariableName};
+use slipway_protocol::{Action, DeploymentId, ErrorCode, ProjectReady, Server};
+
+use crate::store::ServerRecord;
+
+/// The keys that this process holds.
+#[derive(Default)]
+pub struct Credentials {
+    /// Opens sealed secrets.
+    pub sealing: KeyRing,
+    /// Where mounted secrets are.
+    pub mounted_dir: Option<PathBuf>,
+    /// SSH key for servers that have none of their own in the inventory.
+    pub ssh_key: Option<SecretString>,
+    /// File of the age identity that opens the inventory's SSH keys.
+    pub age_identity_file: Option<PathBuf>,
+    /// Whether a server that the inventory doesn't know may be trusted at first sight.
+    pub trust_new_servers: bool,
+}
+
+impl Credentials {
+    /// The secrets of a request, opened.
+    ///
+    /// # Errors
+    /// `unknown-sealing-key`, `sealed-secret-unreadable` or `unknown-secret-reference`.
+    pub fn open_secrets(&self, request: &ProjectReady) -> Result<BTreeMap<VariableName, SecretString>, StageError> {
+        open_all(&request.secrets, &self.sealing, self.mounted_dir.as_deref())
+    }
+
+    /// What the pipeline is given to deploy `request`, without its secrets; `known` is what the inventory has of its
+    /// server, and `digests` are those of the secrets at GitHub.
+    ///
+    /// # Errors
+    /// As [`Credentials::resolve_target`].
+    pub fn assemble_work(
+        &self,
+        deployment: DeploymentId,
+        request: &ProjectReady,
+        known: Option<ServerRecord>,
+        digests: BTreeMap<String, String>,
+        lease: LeaseGuard,
+    ) -> Result<DeploymentWork, StageError> {
+        Ok(DeploymentWork {
+            deployment,
+            action: Action::Deploy,
+            remove_volumes: false,
+            shares_repository: false,
+            request: request.clone(),
+            target: self.resolve_target(&request.server, known)?,
+            secrets: BTreeMap::new(),
+            github_digests: digests,
+            lease,
+        })
+    }
+
+    /// The server of a request as something to connect to; what the inventory knows wins.
+    ///
+    /// # Errors
+    /// `unknown-server` or `ssh-key-unusable`.
+    pub fn resolve_target(&self, server: &Server, known: Option<ServerRecord>) -> Result<Target, StageError> {
+        let (record, policy) = match known {
+            Some(record) => {
+                let pinned = record.host_key.clone().or_else(|| server.host_key.clone());
+                let policy = host_key_policy(pinned, record.trust_on_first_use);
+                (record, policy)
+            }
+            None => (server_from_event(server)?, host_key_policy(server.host_key.clone(), self.trust_new_servers)),
+        };
+        let ssh_key = self.ssh_key(&record)?;
+        Ok(Target {
+            handle: record.handle,
+            address: record.address,
+            ssh_port: record.ssh_port,
+            ssh_user: record.ssh_user,
+            host_key: policy,
+            ssh_key,
+        })
+    }
+
+    fn ssh_key(&self, record: &ServerRecord) -> Result<SecretString, StageError> {
+        let unusable = |reason: &str| {
+            StageError::new(ErrorCode::SshKeyUnusable, format!("no SSH key for the server {}: {reason}", record.handle))
+        };
+        match (&record.ssh_key_enc, &self.age_identity_file, &self.ssh_key) {
+            (Some(encrypted), Some(identity), _) => keys::decrypt_ssh_key(encrypted, identity),
+            (Some(_), None, _) => {
+                Err(unusable("the inventory's is encrypted, and SLIPWAY_AGE_IDENTITY_FILE isn't set"))
+            }
+            (None, _, Some(mounted)) => Ok(mounted.clone()),
+            (None, _, None) => Err(unusable("the inventory has none, and SLIPWAY_SSH_KEY_FILE isn't set")),
+        }
+    }
+}
+
+fn host_key_policy(pinned: Option<HostKey>, trust: bool) -> HostKeyPolicy {
+    match pinned {
+        Some(key) => HostKeyPolicy::Pinned(key),
+        None if trust => HostKeyPolicy::TrustOnFirstUse,
+        None => HostKeyPolicy::Refuse,
+    }
+}
+
+/// The server as the event describes it, when the inventory doesn't know it.
+///
+/// # Errors
+/// `unknown-server` when it gives no address.
+pub(crate) fn server_from_event(server: &Server) -> Result<ServerRecord, StageError> {
+    let Some(address) = server.address.clone() else {
+        let message = format!("the inventory doesn't know {}, and the event gives no address", server.handle);
+        return Err(StageError::new(ErrorCode::UnknownServer, message));
+    };
+    let defaults = (Port::new(22), UserName::new("root"));
+    let (Ok(port), Ok(user)) = defaults else {
+        return Err(StageError::new(ErrorCode::InternalError, "the defaults of SSH port and user are invalid"));
+    };
+    Ok(ServerRecord {
+        handle: server.handle.clone(),
+        address,
+        ssh_port: server.ssh_port.unwrap_or(port),
+        ssh_user: server.ssh_user.clone().unwrap_or(user),
+        host_key: server.host_key.clone(),
+        trust_on_first_use: false,
+        ssh_key_enc: None,
+        notes: None,
+    })
+}

@@ -1,0 +1,63 @@
+//! From a claimed deployment to its written end. This file holds what every attempt may use; the loop that claims is in
+//! `claim_loop`, one attempt in `attempt`, its stages in `stages`, and what follows from it in `conclude`. What a stage
+//! does on a server is the matter of `slipway-deploy`, behind the interface in `pipeline`.
+
+mod attempt;
+mod cancellation;
+pub(crate) mod claim_loop;
+mod conclude;
+mod credentials;
+mod deadlines;
+mod lease_keeper;
+mod persist;
+mod pipeline;
+mod prepare;
+mod progress;
+mod restore_previous;
+mod stages;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use slipway_deploy::backoff::RetryPolicy;
+use slipway_deploy::bounds::Deadlines;
+
+pub(crate) use cancellation::SHUTDOWN_GRACE;
+pub use credentials::Credentials;
+pub(crate) use credentials::server_from_event;
+pub use pipeline::{Pipeline, PipelineAttempt};
+
+use crate::process::Drain;
+use crate::scheduler::Limits;
+use crate::store::Store;
+
+/// How the runner runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunnerSettings {
+    /// Deployments at once.
+    pub concurrency: usize,
+    /// How long a lease lasts without a renewal.
+    pub lease: Duration,
+    /// How often and how far apart whole attempts are made.
+    pub attempts: RetryPolicy,
+    /// What is never exceeded by all workers together.
+    pub limits: Limits,
+    /// Where images are pulled from.
+    pub registry: String,
+    /// How long everything may take.
+    pub deadlines: Deadlines,
+}
+
+/// Carries out deployments until the drain has ended them.
+pub struct Runner {
+    /// Where due deployments are claimed and their progress and end are written.
+    pub store: Store,
+    /// Runs the stages of an attempt.
+    pub pipeline: Arc<dyn Pipeline>,
+    /// Keys of servers and secrets.
+    pub credentials: Arc<Credentials>,
+    /// Limits, leases and deadlines.
+    pub settings: RunnerSettings,
+    /// When to stop.
+    pub drain: Drain,
+}

@@ -1,0 +1,59 @@
+//! Collects what the pipeline needs for a claimed deployment: its server, its opened secrets, and what the database
+//! remembers of earlier deployments.
+
+use std::collections::BTreeMap;
+
+use slipway_deploy::{DeploymentWork, LeaseGuard, StageError, Target};
+use slipway_protocol::Action;
+
+use super::Runner;
+use super::persist::persist;
+use crate::store::{Claim, ServerRecord, StoreError};
+
+/// What the pipeline is given.
+pub(super) struct PreparedWork {
+    pub work: DeploymentWork,
+    /// The server as it enters the inventory when its key is learned.
+    pub server: ServerRecord,
+    /// Why no stage can be run with it. Restoring the previous release needs no more than what is here.
+    pub refused: Option<StageError>,
+}
+
+/// Collects what the pipeline is given. The outer error is the database's, the inner one the deployment's.
+pub(super) async fn prepare(
+    runner: &Runner,
+    claim: &Claim,
+    lease_guard: LeaseGuard,
+) -> Result<Result<PreparedWork, StageError>, StoreError> {
+    let request = &claim.event.data;
+    let known = persist(|| runner.store.server(&request.server.handle)).await?;
+    let digests = persist(|| runner.store.github_digests(request.project.id, &claim.lease.server)).await?;
+    let shares_repository = claim.action == Action::Undeploy
+        && persist(|| runner.store.shares_repository(request.project.id, &claim.lease.server)).await?;
+    let assemble = || -> Result<PreparedWork, StageError> {
+        let work = runner.credentials.assemble_work(claim.lease.deployment, request, known, digests, lease_guard)?;
+        let server = inventory_record(&work.target);
+        // Whoever only stops a project must not need the key that its secrets were sealed to years ago.
+        let (secrets, refused) = match runner.credentials.open_secrets(request) {
+            Ok(secrets) => (secrets, None),
+            Err(error) => (BTreeMap::new(), Some(error).filter(|_| claim.action.deploys())),
+        };
+        let (action, remove_volumes) = (claim.action, claim.remove_volumes);
+        let work = DeploymentWork { action, remove_volumes, shares_repository, secrets, ..work };
+        Ok(PreparedWork { work, server, refused })
+    };
+    Ok(assemble())
+}
+
+fn inventory_record(target: &Target) -> ServerRecord {
+    ServerRecord {
+        handle: target.handle.clone(),
+        address: target.address.clone(),
+        ssh_port: target.ssh_port,
+        ssh_user: target.ssh_user.clone(),
+        host_key: None,
+        trust_on_first_use: false,
+        ssh_key_enc: None,
+        notes: None,
+    }
+}
