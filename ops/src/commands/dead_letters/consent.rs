@@ -1,0 +1,31 @@
+//! Consent to change many dead letters at once. Whatever changes them asks for a [`BulkConsent`], and only this file makes
+//! one.
+
+use slipway_worker::store::DeadLetterFilter;
+
+use crate::terminal::error::{CliError, CommandExit};
+use crate::terminal::print::Printer;
+
+/// The right to change what somebody chose without naming each; only [`consent`] gives it.
+pub(super) struct BulkConsent(());
+
+/// Consent to do `what` with `count` dead letters: given by naming each of them, by `--yes`, or by a person who is
+/// asked.
+pub(super) fn consent(
+    filter: &DeadLetterFilter,
+    yes: bool,
+    what: &str,
+    count: u64,
+    printer: &Printer,
+) -> Result<BulkConsent, CliError> {
+    if yes || !filter.ids.is_empty() {
+        return Ok(BulkConsent(()));
+    }
+    let question = format!("{what} {count} dead letters?");
+    match printer.ask(&question) {
+        Some(true) => Ok(BulkConsent(())),
+        Some(false) => Err(CliError::new(CommandExit::Failed, "nothing was done")),
+        None => Err(CliError::usage(format!("{question} Nobody is there to be asked"))
+            .hint("look at what is meant with `slipway dead-letters list`, then give --yes")),
+    }
+}

@@ -1,0 +1,67 @@
+//! Whether dead letters can be sent again, and if not, why. The store decides it; here it's put into words.
+
+use slipway_protocol::Stage;
+use slipway_worker::store::{PlannedReplay, Replay, ReplayVerdict};
+use uuid::Uuid;
+
+use crate::terminal::error::{CliError, CommandExit};
+use crate::terminal::format::short_id;
+
+pub(super) fn is_sent(verdict: ReplayVerdict, replay: Replay) -> bool {
+    verdict == ReplayVerdict::Ready || (replay.force && verdict == ReplayVerdict::Superseded)
+}
+
+/// Why this one can't be sent.
+pub(super) fn refusal(one: &PlannedReplay, replay: Replay) -> Option<CliError> {
+    let id = one.id;
+    let failed = |message: String| CliError::new(CommandExit::Failed, message);
+    match one.verdict {
+        verdict if is_sent(verdict, replay) => None,
+        ReplayVerdict::Ready => None,
+        ReplayVerdict::Withheld => Some(withheld(id)),
+        ReplayVerdict::NotOpen => Some(
+            failed(format!("dead letter {id} isn't open any more"))
+                .hint(format!("`slipway dead-letters show {id}` says what became of it")),
+        ),
+        ReplayVerdict::Superseded => Some(
+            failed(format!("dead letter {id} is superseded: its project has the newer deployment {}", newer(one)))
+                .hint("--force deploys it all the same, as the newest"),
+        ),
+        ReplayVerdict::Expired => Some(
+            failed(format!("the request of dead letter {id} has expired and would be refused"))
+                .hint("have it emitted anew, or change `expires_at` with --edit"),
+        ),
+    }
+}
+
+fn newer(one: &PlannedReplay) -> String {
+    one.newer.map_or_else(|| "-".to_owned(), |id| short_id(&id.to_string()))
+}
+
+/// What a replay would do with it.
+pub(super) fn words(one: &PlannedReplay, replay: Replay) -> String {
+    let resumes = one.stage.parse::<Stage>().is_ok() && !replay.from_start;
+    match one.verdict {
+        verdict if is_sent(verdict, replay) && resumes => format!("resumes at {}", one.stage),
+        verdict if is_sent(verdict, replay) => "runs every stage".to_owned(),
+        ReplayVerdict::Superseded => format!("not without --force: {} is newer", newer(one)),
+        ReplayVerdict::Expired => "not: expired".to_owned(),
+        ReplayVerdict::Withheld => "not: its body is withheld".to_owned(),
+        ReplayVerdict::NotOpen | ReplayVerdict::Ready => format!("not: {}", one.state),
+    }
+}
+
+/// `, 3 not: 2 superseded, 1 withheld`
+pub(super) fn not_sent(counts: &[(ReplayVerdict, u64)], replay: Replay) -> String {
+    let left: Vec<_> = counts.iter().filter(|(verdict, _)| !is_sent(*verdict, replay)).collect();
+    if left.is_empty() {
+        return String::new();
+    }
+    let reasons: Vec<String> = left.iter().map(|(verdict, count)| format!("{count} {}", verdict.as_str())).collect();
+    format!(", {} not: {}", left.iter().map(|(_, count)| count).sum::<u64>(), reasons.join(", "))
+}
+
+pub(super) fn withheld(id: Uuid) -> CliError {
+    CliError::new(CommandExit::Failed, format!("the body of {id} held a secret in plain text and isn't kept"))
+        .hint("have the secret replaced and the event emitted anew")
+}

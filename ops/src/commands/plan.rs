@@ -1,0 +1,146 @@
+//! `slipway plan`: what a request would change on its server, found out by the pipeline itself in a rehearsal. It has
+//! to be run where the workers' environment is: it needs their keys and their credentials for GitHub.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use slipway_deploy::plan::{ContainerAction, DeploymentPlan, ServicePlan, VariableChange};
+use slipway_deploy::{Deployer, DeploymentWork, LeaseGuard, Reporter, StageError};
+use slipway_protocol::names::HostKey;
+use slipway_protocol::{DeploymentId, Failure, Request, Stage};
+use slipway_worker::config::Config;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::commands::submit::Submission;
+use crate::connect::settings::ConnectionSettings;
+use crate::connect::store::Database;
+use crate::terminal::error::{CliError, CommandExit};
+use crate::terminal::print::Printer;
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    asked: Submission,
+}
+
+/// A plan tells its result only.
+struct SilentReporter;
+
+impl Reporter for SilentReporter {
+    fn line(&self, _: Stage, _: &str) {}
+    fn retrying(&self, _: Stage, _: &Failure, _: Duration) {}
+    // Nothing is pinned by looking; the next deployment will see the key again.
+    fn host_key_learned(&self, _: &HostKey) {}
+}
+
+pub(crate) async fn run(
+    args: PlanArgs,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let ready = args.asked.prepare()?;
+    let config = Config::from_env().map_err(|mistakes| {
+        CliError::usage("a plan needs the workers' settings".to_owned())
+            .details(mistakes.to_string().lines().map(str::to_owned).collect())
+            .hint("run it where a worker runs, with the same environment; `slipway-worker --check` must be content")
+    })?;
+    let work = work(&ready.request, &config, &Database::new(settings)?).await?;
+    let place = format!("{} on {}", work.request.project.slug, work.target.handle);
+    let deployer = Deployer::new(config.deployer).map_err(refused)?;
+    let cancel = CancellationToken::new();
+    let interrupted = cancel.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupted.cancel();
+        }
+    });
+    let plan = deployer.plan(work, Arc::new(SilentReporter), cancel).await.map_err(refused)?;
+    if printer.is_json() {
+        printer.json(&plan);
+        return Ok(CommandExit::Success);
+    }
+    show(&place, &plan, printer);
+    Ok(CommandExit::Success)
+}
+
+async fn work(request: &Request, config: &Config, memory: &Database) -> Result<DeploymentWork, CliError> {
+    let data = &request.event.data;
+    let trouble = |e| memory.trouble(&e);
+    let known = memory.store.server(&data.server.handle).await.map_err(trouble)?;
+    let digests = memory.store.github_digests(data.project.id, &data.server.handle).await.map_err(trouble)?;
+    let credentials = slipway_worker::engine::credentials(config).map_err(|e| CliError::usage(format!("{e:#}")))?;
+    // Not the id of the request: two plans of one request mustn't meet on the server. And it acts on nothing, so that it
+    // needs no claim.
+    let (id, hold) = (DeploymentId(Uuid::now_v7()), LeaseGuard::endless(0));
+    let work = credentials.work(id, data, known, digests, hold).map_err(refused)?;
+    Ok(DeploymentWork { secrets: credentials.secrets(data).map_err(refused)?, ..work })
+}
+
+fn refused(error: StageError) -> CliError {
+    CliError::new(CommandExit::Failed, format!("{}: {}", error.code, error.message))
+        .details(error.tail.clone())
+        .hint(error.code.next_action())
+}
+
+fn show(place: &str, plan: &DeploymentPlan, printer: &Printer) {
+    let short = |commit: &str| commit.chars().take(7).collect::<String>();
+    let to = short(&plan.to);
+    let files = plan.files.as_ref().map(|files| format!(" ({files})")).unwrap_or_default();
+    match plan.from.as_deref().map(short) {
+        None => printer.line(&format!("{place}: {to}, for the first time")),
+        Some(from) if from == to => printer.line(&format!("{place}: {to}, as it is")),
+        Some(from) => printer.line(&format!("{place}: {from} -> {to}{files}")),
+    }
+    let variables = plan.variables.iter().map(|v| format!("{} {}", sign(v.change), v.name));
+    section(printer, ".env", variables);
+    section(printer, "override file", plan.overrides.iter().map(|line| spaced(line)));
+    section(printer, "services", plan.services.iter().map(service));
+    let rules = plan.open.iter().map(|port| format!("+ {port}/tcp"));
+    section(printer, "ufw", rules.chain(plan.close.iter().map(|port| format!("- {port}/tcp"))));
+    section(printer, "GitHub secrets", plan.secrets.iter().map(|name| format!("~ {name}")));
+    if plan.new_deploy_key {
+        section(printer, "deploy key", ["+ a new one".to_owned()].into_iter());
+    }
+    printer.note(if plan.is_empty() { "Nothing would change" } else { "Nothing was changed" });
+}
+
+fn section(printer: &Printer, title: &str, lines: impl Iterator<Item = String>) {
+    let mut lines = lines.peekable();
+    if lines.peek().is_some() {
+        printer.line(title);
+        lines.for_each(|line| printer.line(&format!("  {line}")));
+    }
+}
+
+fn sign(change: VariableChange) -> char {
+    match change {
+        VariableChange::Added => '+',
+        VariableChange::Changed => '~',
+        VariableChange::Removed => '-',
+    }
+}
+
+/// `+line` as `+ line`.
+fn spaced(line: &str) -> String {
+    let (sign, rest) = line.split_at(line.len().min(1));
+    format!("{sign} {rest}")
+}
+
+fn service(service: &ServicePlan) -> String {
+    let (sign, what) = match service.action {
+        ContainerAction::Keep => ('=', "stays"),
+        ContainerAction::Create => ('+', "is made"),
+        ContainerAction::Recreate => ('~', "is replaced"),
+        ContainerAction::Start => ('~', "is started"),
+        ContainerAction::Remove => ('-', "is removed"),
+    };
+    let images = match (&service.from, &service.to) {
+        (Some(from), Some(to)) if from != to => format!(": {from} -> {to}"),
+        (None, Some(to)) => format!(": {to}"),
+        _ => String::new(),
+    };
+    let pull = if service.pull { ", pulled first" } else { "" };
+    format!("{sign} {} {what}{images}{pull}", service.service)
+}

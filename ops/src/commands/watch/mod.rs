@@ -1,0 +1,147 @@
+//! `slipway watch`: what happened to a deployment so far, then what happens, then how it ended.
+//!
+//! Events are read from the outbox in Postgres, not from a subscription to RabbitMQ. They are written there in the same
+//! transaction as what they tell, numbered without gaps, before anybody publishes them: asking for "all after number n"
+//! gives history and presence alike, and can miss nothing, whoever was disconnected for however long. LISTEN only makes
+//! it fast; every [`POLL`] it's asked anyway.
+
+pub(crate) mod event;
+pub(crate) mod event_line;
+pub(crate) mod summary;
+mod view;
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use jiff::SignedDuration;
+use slipway_protocol::{DeploymentId, DeploymentResult};
+
+use crate::connect::settings::ConnectionSettings;
+use crate::connect::store::Database;
+use crate::terminal::error::{CliError, CommandExit};
+use crate::terminal::format::duration;
+use crate::terminal::print::Printer;
+use event::{Event, EventBody};
+use view::EventView;
+
+/// How long it waits at most before it asks again.
+const POLL: Duration = Duration::from_secs(1);
+/// How long Postgres may be away before watching ends.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// The deployment's id, or a beginning of it that no other has
+    #[arg(value_name = "DEPLOYMENT")]
+    id: String,
+
+    #[command(flatten)]
+    pub(crate) how: WatchOptions,
+}
+
+/// How to watch; shared with `submit --watch`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WatchOptions {
+    /// Show what remote commands write, too
+    #[arg(long)]
+    logs: bool,
+
+    /// How long to wait for workers to accept a request that they don't know yet
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    appear_within: SignedDuration,
+}
+
+pub(crate) async fn run(
+    args: &WatchArgs,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let memory = Database::new(settings)?;
+    // A full id may be that of a request which no worker has accepted yet.
+    let id = match args.id.parse() {
+        Ok(id) => id,
+        Err(_) => memory.find(&args.id).await?,
+    };
+    follow(id, &args.how, &memory, printer).await
+}
+
+/// Watches one deployment to its end.
+pub(crate) async fn follow(
+    id: DeploymentId,
+    how: &WatchOptions,
+    memory: &Database,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let wakeups = memory.store.listen();
+    let mut view = EventView::new(*printer, how.logs);
+    view.waiting("for a worker to accept the request");
+    appear(id, how, memory, &wakeups).await?;
+    let mut seen = 0;
+    let mut away: Option<Instant> = None;
+    let result = loop {
+        match step(id, &mut seen, memory, &mut view).await {
+            Ok(Some(result)) => break result,
+            Ok(None) => away = None,
+            Err(error) if error.is_transient() && away.get_or_insert_with(Instant::now).elapsed() < PATIENCE => {
+                view.waiting("for Postgres, which doesn't answer");
+            }
+            Err(error) => return Err(memory.trouble(&error)),
+        }
+        wakeups.outbox(POLL).await;
+    };
+    view.end();
+    if printer.is_json() {
+        return Ok(summary::exit(result.outcome));
+    }
+    summary::print(&result, printer)
+}
+
+/// Shows what is new; gives the result once it's there.
+async fn step(
+    id: DeploymentId,
+    seen: &mut u64,
+    memory: &Database,
+    view: &mut EventView,
+) -> Result<Option<DeploymentResult>, slipway_worker::store::StoreError> {
+    for event in memory.store.events(id, *seen).await? {
+        *seen = event.sequence;
+        let told = Event::read(event.event);
+        view.event(&told);
+        if let EventBody::Result(result) = told.said {
+            return Ok(Some(*result));
+        }
+    }
+    // Events of old deployments are pruned; the result stays.
+    let ended = memory.store.deployment(id).await?.filter(|d| d.state.is_terminal());
+    let Some(ended) = ended else { return Ok(None) };
+    // It may have ended between the two questions: its last events come first.
+    match memory.store.events(id, *seen).await? {
+        more if more.is_empty() => Ok(ended.result),
+        _ => Ok(None),
+    }
+}
+
+/// Waits until the deployment is known.
+async fn appear(
+    id: DeploymentId,
+    how: &WatchOptions,
+    memory: &Database,
+    wakeups: &slipway_worker::store::Wakeups,
+) -> Result<(), CliError> {
+    let patience = Duration::try_from(how.appear_within).unwrap_or_default();
+    let began = Instant::now();
+    while memory.store.deployment(id).await.map_err(|e| memory.trouble(&e))?.is_none() {
+        let left = patience.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            let message = format!("no worker has accepted deployment {id} within {}", duration(millis(patience)));
+            return Err(CliError::new(CommandExit::Failed, message)
+                .hint("check the id, that a worker runs, and `slipway topology check`"));
+        }
+        wakeups.outbox(POLL.min(left)).await;
+    }
+    Ok(())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,64 @@
+//! The way to Postgres, which is asked through the worker's store; failures in words for people.
+
+use slipway_protocol::DeploymentId;
+use slipway_worker::store::{Store, StoreError};
+
+use crate::connect::settings::{ConnectionSettings, shown};
+use crate::terminal::error::{CliError, CommandExit, chain};
+use crate::terminal::print::clean;
+
+/// The store, and the words for its failures.
+pub(crate) struct Database {
+    pub(crate) store: Store,
+    place: String,
+}
+
+impl Database {
+    /// Prepares the connection, which is made when something is asked.
+    pub(crate) fn new(settings: &ConnectionSettings) -> Result<Self, CliError> {
+        let url = settings.database_url()?;
+        let store = Store::new(url, settings.ca_file.as_deref(), "slipway-cli").map_err(|e| {
+            CliError::usage(chain(&e)).hint("set SLIPWAY_DATABASE_URL to postgres://user:password@host:port/database")
+        })?;
+        Ok(Self { store, place: shown(url) })
+    }
+
+    /// The one deployment whose id begins with `prefix`.
+    pub(crate) async fn find(&self, prefix: &str) -> Result<DeploymentId, CliError> {
+        let prefix = prefix.to_ascii_lowercase();
+        if prefix.len() < 4 || !prefix.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+            return Err(CliError::usage(format!(
+                "`{}` is neither a deployment's id nor its beginning",
+                clean(&prefix)
+            ))
+            .hint("give at least 4 digits of an id that `slipway deployments list` shows"));
+        }
+        let found = self.store.deployments_like(&prefix).await.map_err(|e| self.trouble(&e))?;
+        match found.as_slice() {
+            [id] => Ok(*id),
+            [] => Err(CliError::usage(format!("there is no deployment {prefix}…"))
+                .hint("`slipway deployments list` shows the latest")),
+            many => Err(CliError::usage(format!("{} or more deployments begin with {prefix}", many.len()))
+                .details(many.iter().map(ToString::to_string).collect())
+                .hint("give more digits")),
+        }
+    }
+
+    /// What a failure of the store means for the person who asked.
+    pub(crate) fn trouble(&self, error: &StoreError) -> CliError {
+        let text = chain(error);
+        if text.contains("relation \"") && text.contains("does not exist") {
+            return CliError::new(
+                CommandExit::Unavailable,
+                format!("Postgres at {} has no tables of Slipway's yet", self.place),
+            )
+            .hint("start a worker once: it creates them");
+        }
+        let trouble = CliError::new(CommandExit::Unavailable, format!("Postgres at {}: {text}", self.place));
+        match error {
+            StoreError::Unreadable { .. } => trouble.hint("use the `slipway` of the workers' version"),
+            _ => trouble
+                .hint("check that Postgres runs, that SLIPWAY_DATABASE_URL is right and that this machine may connect"),
+        }
+    }
+}
