@@ -38,9 +38,9 @@ pub fn run(cli: Cli) -> ExitCode {
         .and_then(|runtime| runtime.block_on(dispatch(cli, &printer)));
     match done {
         Ok(exit) => exit.into(),
-        Err(trouble) => {
-            printer.trouble(&trouble);
-            trouble.exit.into()
+        Err(error) => {
+            printer.error(&error);
+            error.exit.into()
         }
     }
 }

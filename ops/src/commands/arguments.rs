@@ -5,19 +5,19 @@ use jiff::{Span, SpanRelativeTo, Timestamp};
 use slipway_protocol::MAX_REASON;
 use slipway_protocol::names::{Port, VariableName};
 
-pub(crate) fn port(text: &str) -> Result<Port, String> {
+pub(crate) fn parse_port(text: &str) -> Result<Port, String> {
     let number: u16 = text.parse().map_err(|_| "a port must be a number from 1 to 65535".to_owned())?;
     Port::new(number).map_err(|e| e.to_string())
 }
 
 /// `NAME=…`, split; the error doesn't repeat what may be a secret.
-pub(crate) fn pair(text: &str) -> Result<(VariableName, &str), String> {
+pub(crate) fn parse_assignment(text: &str) -> Result<(VariableName, &str), String> {
     let (name, value) = text.split_once('=').ok_or("must look like NAME=VALUE")?;
     Ok((name.parse().map_err(|e: slipway_protocol::names::InvalidName| e.to_string())?, value))
 }
 
 /// One line that fits an event.
-pub(crate) fn reason(text: &str) -> Result<String, String> {
+pub(crate) fn parse_reason(text: &str) -> Result<String, String> {
     if text.is_empty() || text.chars().count() > MAX_REASON || text.chars().any(char::is_control) {
         return Err(format!("a reason must be one line of 1 to {MAX_REASON} printable characters"));
     }
@@ -25,7 +25,7 @@ pub(crate) fn reason(text: &str) -> Result<String, String> {
 }
 
 /// A time, or an age before now.
-pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn parse_time_or_age(text: &str) -> Result<Timestamp, String> {
     if let Ok(at) = text.parse() {
         return Ok(at);
     }
@@ -41,14 +41,14 @@ mod tests {
 
     #[test]
     fn an_age_counts_back_from_now_and_a_time_stands_for_itself() {
-        assert_eq!(moment("2026-11-20T09:30:00Z").unwrap().to_string(), "2026-11-20T09:30:00Z");
+        assert_eq!(parse_time_or_age("2026-11-20T09:30:00Z").unwrap().to_string(), "2026-11-20T09:30:00Z");
         for (age, seconds) in [("90m", 5400), ("2h", 7200), ("3d", 259_200), ("1w", 604_800), ("1h 30m", 5400)] {
-            let at = moment(age).unwrap();
+            let at = parse_time_or_age(age).unwrap();
             let back = Timestamp::now().duration_since(at).as_secs();
             assert!((seconds..seconds + 60).contains(&back), "{age}: {back}");
         }
         for nonsense in ["", "yesterday", "2", "h"] {
-            assert!(moment(nonsense).is_err(), "{nonsense}");
+            assert!(parse_time_or_age(nonsense).is_err(), "{nonsense}");
         }
     }
 }

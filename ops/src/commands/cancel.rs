@@ -5,8 +5,8 @@ use clap::Args;
 use serde_json::json;
 use slipway_worker::store::{CancelRequest, State};
 
-use crate::commands::arguments::reason;
-use crate::commands::operator::at_the_keyboard;
+use crate::commands::arguments::parse_reason;
+use crate::commands::operator::user_at_host;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
@@ -19,7 +19,7 @@ pub(crate) struct CancelArgs {
     id: String,
 
     /// Why, for the record
-    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     why: Option<String>,
 
     /// Who asks for it, for the record; `user@host` when left out
@@ -32,21 +32,21 @@ pub(crate) async fn run(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let memory = Database::new(settings)?;
-    let id = memory.find(&args.id).await?;
-    let who = args.by.unwrap_or_else(at_the_keyboard);
-    let wish = CancelRequest::of_operator(id, &who, args.why);
-    let met = memory.store.heed(&wish).await.map_err(|e| memory.trouble(&e))?;
-    let Some(was) = met.found else { return Err(CliError::usage(format!("there is no deployment {id}"))) };
+    let database = Database::new(settings)?;
+    let id = database.find_deployment(&args.id).await?;
+    let who = args.by.unwrap_or_else(user_at_host);
+    let request = CancelRequest::of_operator(id, &who, args.why);
+    let outcome = database.store.heed(&request).await.map_err(|e| database.cli_error(&e))?;
+    let Some(was) = outcome.found else { return Err(CliError::usage(format!("there is no deployment {id}"))) };
     if was.is_terminal() {
         return Err(CliError::new(CommandExit::Failed, format!("deployment {id} has ended already: {was}")));
     }
     if printer.is_json() {
         printer.json(&json!({ "deployment_id": id, "was": was.as_str(), "cancel_requested": true }));
     } else if was == State::Pending {
-        printer.note(&format!("Cancelled {id}, which hadn't begun"));
+        printer.message(&format!("Cancelled {id}, which hadn't begun"));
     } else {
-        printer.note(&format!("Asked {id} to stop; what served before goes on serving"));
+        printer.message(&format!("Asked {id} to stop; what served before goes on serving"));
     }
     Ok(CommandExit::Success)
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use slipway_protocol::ErrorCode;
 
-use crate::commands::policies::{self, class_meaning};
+use crate::commands::policies::{self, describe_class};
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::print::{Printer, Table};
 
@@ -18,36 +18,36 @@ pub(crate) struct ExplainArgs {
 pub(crate) fn run(args: &ExplainArgs, printer: &Printer) -> Result<CommandExit, CliError> {
     match &args.code {
         Some(word) if word == "policies" => policies::run(printer),
-        Some(code) => one(parse(code)?, printer),
-        None => all(printer),
+        Some(code) => print_code(parse_code(code)?, printer),
+        None => print_codes(printer),
     }
     Ok(CommandExit::Success)
 }
 
 /// A code by its name, or the nearest names.
-pub(crate) fn parse(code: &str) -> Result<ErrorCode, CliError> {
+pub(crate) fn parse_code(code: &str) -> Result<ErrorCode, CliError> {
     code.parse().map_err(|_| {
-        let trouble = CliError::usage(format!("there is no error code `{code}`"));
-        match nearest(code) {
-            Some(near) => trouble.hint(format!("did you mean `{near}`? `slipway explain` lists all codes")),
-            None => trouble.hint("`slipway explain` lists all codes"),
+        let error = CliError::usage(format!("there is no error code `{code}`"));
+        match find_nearest(code) {
+            Some(near) => error.hint(format!("did you mean `{near}`? `slipway explain` lists all codes")),
+            None => error.hint("`slipway explain` lists all codes"),
         }
     })
 }
 
-fn one(code: ErrorCode, printer: &Printer) {
+fn print_code(code: ErrorCode, printer: &Printer) {
     if printer.is_json() {
-        return printer.json(&as_json(code));
+        return printer.json(&code_json(code));
     }
     printer.line(&format!("{code}: {}", code.meaning()));
     printer.line("");
-    printer.line(&format!("Class:  {} ({})", code.class(), class_meaning(code.class())));
+    printer.line(&format!("Class:  {} ({})", code.class(), describe_class(code.class())));
     printer.line(&format!("Next:   {}", code.next_action()));
 }
 
-fn all(printer: &Printer) {
+fn print_codes(printer: &Printer) {
     if printer.is_json() {
-        return printer.json(&ErrorCode::ALL.iter().copied().map(as_json).collect::<Vec<_>>());
+        return printer.json(&ErrorCode::ALL.iter().copied().map(code_json).collect::<Vec<_>>());
     }
     let mut table = Table::new(&["CODE", "CLASS", "MEANING"]);
     for code in ErrorCode::ALL {
@@ -57,7 +57,7 @@ fn all(printer: &Printer) {
     printer.hint("run `slipway explain CODE` for what to do");
 }
 
-fn as_json(code: ErrorCode) -> Value {
+fn code_json(code: ErrorCode) -> Value {
     json!({
         "code": code,
         "class": code.class(),
@@ -68,7 +68,7 @@ fn as_json(code: ErrorCode) -> Value {
 }
 
 /// The code that shares most pairs of letters with `typed`, if it shares at least half of them.
-fn nearest(typed: &str) -> Option<ErrorCode> {
+fn find_nearest(typed: &str) -> Option<ErrorCode> {
     let pairs = |text: &str| -> Vec<(char, char)> {
         let text = text.to_lowercase().replace(['_', ' '], "-");
         text.chars().zip(text.chars().skip(1)).collect()
@@ -95,8 +95,8 @@ mod tests {
 
     #[test]
     fn a_misspelt_code_finds_its_neighbour_and_nonsense_finds_none() {
-        assert_eq!(nearest("port_occupied"), Some(ErrorCode::PortOccupied));
-        assert_eq!(nearest("port-ocupied"), Some(ErrorCode::PortOccupied));
-        assert_eq!(nearest("xyzzy"), None);
+        assert_eq!(find_nearest("port_occupied"), Some(ErrorCode::PortOccupied));
+        assert_eq!(find_nearest("port-ocupied"), Some(ErrorCode::PortOccupied));
+        assert_eq!(find_nearest("xyzzy"), None);
     }
 }

@@ -58,17 +58,17 @@ pub(crate) struct Public {
 
 pub(crate) fn run(command: &Keys, printer: &Printer) -> Result<CommandExit, CliError> {
     match command {
-        Keys::Generate(Generate::Sealing(args)) => sealing(args, printer),
-        Keys::Generate(Generate::Age(args)) => age(args, printer),
-        Keys::Public(args) => public(args, printer),
+        Keys::Generate(Generate::Sealing(args)) => generate_sealing(args, printer),
+        Keys::Generate(Generate::Age(args)) => generate_age(args, printer),
+        Keys::Public(args) => print_public(args, printer),
     }?;
     Ok(CommandExit::Success)
 }
 
-fn sealing(args: &Sealing, printer: &Printer) -> Result<(), CliError> {
+fn generate_sealing(args: &Sealing, printer: &Printer) -> Result<(), CliError> {
     let id = &args.key_id;
     let (private, public) = seal::generate(id).map_err(|e| CliError::usage(format!("--key-id: {e}")))?;
-    private_directory(&args.out)?;
+    create_private_directory(&args.out)?;
     let file = args.out.join(format!("{id}.key"));
     write_private(&file, &private)?;
     if printer.is_json() {
@@ -76,13 +76,13 @@ fn sealing(args: &Sealing, printer: &Printer) -> Result<(), CliError> {
         return Ok(());
     }
     printer.line(&format!("{id}:{public}"));
-    printer.note(&format!("Wrote the private key to {}", file.display()));
+    printer.message(&format!("Wrote the private key to {}", file.display()));
     printer
         .hint("give the workers the file and producers the line; keep older keys until nothing sealed to them is left");
     Ok(())
 }
 
-fn age(args: &AgeArgs, printer: &Printer) -> Result<(), CliError> {
+fn generate_age(args: &AgeArgs, printer: &Printer) -> Result<(), CliError> {
     let made = keys::AgeIdentity::generate();
     let text = format!("# public key: {}\n{}\n", made.recipient, made.identity.expose_secret());
     write_private(&args.out, &SecretString::from(text))?;
@@ -91,12 +91,12 @@ fn age(args: &AgeArgs, printer: &Printer) -> Result<(), CliError> {
         return Ok(());
     }
     printer.line(&made.recipient);
-    printer.note(&format!("Wrote the identity to {}", args.out.display()));
+    printer.message(&format!("Wrote the identity to {}", args.out.display()));
     printer.hint("encrypt a server's SSH key with `slipway servers add --key-file FILE --recipient` and this line");
     Ok(())
 }
 
-fn public(args: &Public, printer: &Printer) -> Result<(), CliError> {
+fn print_public(args: &Public, printer: &Printer) -> Result<(), CliError> {
     let ring = seal::KeyRing::load(&args.dir).map_err(|e| CliError::usage(e.to_string()))?;
     let keys = ring.public_keys();
     if printer.is_json() {
@@ -110,7 +110,7 @@ fn public(args: &Public, printer: &Printer) -> Result<(), CliError> {
 }
 
 /// Makes a directory for its owner alone; one that exists stays as it is.
-fn private_directory(path: &Path) -> Result<(), CliError> {
+fn create_private_directory(path: &Path) -> Result<(), CliError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -13,7 +13,7 @@ use slipway_protocol::{
 };
 use slipway_worker::store::ProjectServer;
 
-use crate::commands::arguments::reason;
+use crate::commands::arguments::parse_reason;
 use crate::commands::submit::{self, publish};
 use crate::commands::watch;
 use crate::connect::settings::ConnectionSettings;
@@ -38,7 +38,7 @@ pub(crate) struct LifecycleArgs {
     project_id: Option<ProjectId>,
 
     /// Why, for the record
-    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     why: Option<String>,
 
     /// Your number of this request within the project; the highest wins
@@ -50,7 +50,7 @@ pub(crate) struct LifecycleArgs {
     watch: bool,
 
     #[command(flatten)]
-    how: watch::WatchOptions,
+    watch_options: watch::WatchOptions,
 }
 
 #[derive(Debug, Args)]
@@ -83,11 +83,11 @@ pub(crate) async fn stop(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let asker = LifecycleCommand::new(&args, Action::Stop, settings).await?;
-    let (project, server, reason, sequence) = asker.parts();
+    let target = LifecycleCommand::new(&args, Action::Stop, settings).await?;
+    let (project, server, reason, sequence) = target.event_fields();
     let correlation = Correlation::new();
     let data = ProjectStop { project, server, reason, sequence, expires_at: None, correlation };
-    asker.publish(EventType::ProjectStop, data, printer).await
+    target.publish(EventType::ProjectStop, data, printer).await
 }
 
 pub(crate) async fn start(
@@ -95,11 +95,11 @@ pub(crate) async fn start(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let asker = LifecycleCommand::new(&args, Action::Start, settings).await?;
-    let (project, server, reason, sequence) = asker.parts();
+    let target = LifecycleCommand::new(&args, Action::Start, settings).await?;
+    let (project, server, reason, sequence) = target.event_fields();
     let correlation = Correlation::new();
     let data = ProjectStart { project, server, reason, sequence, expires_at: None, correlation };
-    asker.publish(EventType::ProjectStart, data, printer).await
+    target.publish(EventType::ProjectStart, data, printer).await
 }
 
 pub(crate) async fn rollback(
@@ -107,15 +107,15 @@ pub(crate) async fn rollback(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let asker = LifecycleCommand::new(&args.command, Action::Rollback, settings).await?;
+    let target = LifecycleCommand::new(&args.command, Action::Rollback, settings).await?;
     let to = match &args.to {
-        Some(text) => Some(asker.version(text).await?),
+        Some(text) => Some(target.find_version(text).await?),
         None => None,
     };
-    let (project, server, reason, sequence) = asker.parts();
+    let (project, server, reason, sequence) = target.event_fields();
     let correlation = Correlation::new();
     let data = ProjectRollback { project, server, to, reason, sequence, expires_at: None, correlation };
-    asker.publish(EventType::ProjectRollback, data, printer).await
+    target.publish(EventType::ProjectRollback, data, printer).await
 }
 
 pub(crate) async fn undeploy(
@@ -123,13 +123,13 @@ pub(crate) async fn undeploy(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let asker = LifecycleCommand::new(&args.command, Action::Undeploy, settings).await?;
-    let (slug, server) = (&asker.place.project.slug, &asker.place.server);
+    let target = LifecycleCommand::new(&args.command, Action::Undeploy, settings).await?;
+    let (slug, server) = (&target.place.project.slug, &target.place.server);
     let data = if args.remove_volumes { "with all its data" } else { "keeping its volumes" };
     let what = format!("taking {slug} off {server}, {data},");
     let confirmed = confirm::ask(&what, slug.as_str(), args.yes, printer)?;
-    let data = destruction(&asker, args.remove_volumes, confirmed);
-    asker.publish(EventType::ProjectUndeploy, data, printer).await
+    let data = build_undeploy(&target, args.remove_volumes, confirmed);
+    target.publish(EventType::ProjectUndeploy, data, printer).await
 }
 
 /// Has the last version deployed again without knowing the deploy key that GitHub holds, so that a new one is made.
@@ -139,9 +139,9 @@ pub(crate) async fn rotate_key(
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
     args.why.get_or_insert_with(|| "the deploy key is made anew".to_owned());
-    let asker = LifecycleCommand::new(&args, Action::Rollback, settings).await?;
-    let (memory, ProjectServer { project, server, .. }) = (&asker.memory, &asker.place);
-    let versions = memory.store.versions(project, server, 1).await.map_err(|e| memory.trouble(&e))?;
+    let target = LifecycleCommand::new(&args, Action::Rollback, settings).await?;
+    let (database, ProjectServer { project, server, .. }) = (&target.database, &target.place);
+    let versions = database.store.versions(project, server, 1).await.map_err(|e| database.cli_error(&e))?;
     let Some(version) = versions.first() else {
         return Err(CliError::new(
             CommandExit::Failed,
@@ -150,8 +150,8 @@ pub(crate) async fn rotate_key(
         .hint("its first deployment makes its key"));
     };
     let to = Some(Version::Deployment(version.deployment));
-    let forgotten = memory.store.forget_github_digest(project, server, KEY_SECRET).await;
-    if !forgotten.map_err(|e| memory.trouble(&e))? {
+    let forgotten = database.store.forget_github_digest(project, server, KEY_SECRET).await;
+    if !forgotten.map_err(|e| database.cli_error(&e))? {
         let slug = &project.slug;
         return Err(CliError::new(
             CommandExit::Failed,
@@ -159,15 +159,15 @@ pub(crate) async fn rotate_key(
         )
         .hint(format!("`slipway deployments list --project {slug}` shows it; try again when it has ended")));
     }
-    let (project, server, reason, sequence) = asker.parts();
+    let (project, server, reason, sequence) = target.event_fields();
     let correlation = Correlation::new();
     let data = ProjectRollback { project, server, to, reason, sequence, expires_at: None, correlation };
-    asker.publish(EventType::ProjectRollback, data, printer).await
+    target.publish(EventType::ProjectRollback, data, printer).await
 }
 
 /// The one place where something destructive is put into words.
-fn destruction(asker: &LifecycleCommand<'_>, remove_volumes: bool, _: Confirmed) -> ProjectUndeploy {
-    let (project, server, reason, sequence) = asker.parts();
+fn build_undeploy(target: &LifecycleCommand<'_>, remove_volumes: bool, _: Confirmed) -> ProjectUndeploy {
+    let (project, server, reason, sequence) = target.event_fields();
     let correlation = Correlation::new();
     ProjectUndeploy { project, server, remove_volumes, reason, sequence, expires_at: None, correlation }
 }
@@ -176,35 +176,35 @@ fn destruction(asker: &LifecycleCommand<'_>, remove_volumes: bool, _: Confirmed)
 struct LifecycleCommand<'a> {
     args: &'a LifecycleArgs,
     settings: &'a ConnectionSettings,
-    memory: Database,
+    database: Database,
     place: ProjectServer,
 }
 
 impl<'a> LifecycleCommand<'a> {
     async fn new(args: &'a LifecycleArgs, action: Action, settings: &'a ConnectionSettings) -> Result<Self, CliError> {
-        let memory = Database::new(settings)?;
-        let places = memory.store.places(&args.project).await.map_err(|e| memory.trouble(&e))?;
-        let place = one(places, args, action)?;
-        Ok(Self { args, settings, memory, place })
+        let database = Database::new(settings)?;
+        let places = database.store.places(&args.project).await.map_err(|e| database.cli_error(&e))?;
+        let place = choose_place(places, args, action)?;
+        Ok(Self { args, settings, database, place })
     }
 
-    fn parts(&self) -> (Project, Option<ServerHandle>, Option<String>, Option<u64>) {
+    fn event_fields(&self) -> (Project, Option<ServerHandle>, Option<String>, Option<u64>) {
         let (project, server) = (self.place.project.clone(), self.place.server.clone());
         (project, Some(server), self.args.why.clone(), self.args.sequence)
     }
 
     /// A version as a person names it.
-    async fn version(&self, text: &str) -> Result<Version, CliError> {
+    async fn find_version(&self, text: &str) -> Result<Version, CliError> {
         if let Ok(commit) = CommitSha::new(text) {
             return Ok(Version::Commit(commit));
         }
         if let Ok(id) = text.parse() {
             return Ok(Version::Deployment(id));
         }
-        let (store, place) = (&self.memory.store, &self.place);
+        let (store, place) = (&self.database.store, &self.place);
         // More than the workers offer: they decide, and say how many that are.
         let versions = store.versions(&place.project, &place.server, 100).await;
-        let versions = versions.map_err(|e| self.memory.trouble(&e))?;
+        let versions = versions.map_err(|e| self.database.cli_error(&e))?;
         let text = text.to_ascii_lowercase();
         let named = |id: &str| text.len() >= 4 && id.starts_with(&text);
         let mut of_id = versions.iter().filter(|v| named(&v.deployment.to_string()));
@@ -232,7 +232,7 @@ impl<'a> LifecycleCommand<'a> {
         let id = DeploymentId::of(source, &event.id, None);
         let body = serde_json::to_vec(&event)
             .map_err(|e| CliError::new(CommandExit::Failed, format!("the event can't be written as JSON: {e}")))?;
-        publish::publish(&publish::message(&event, None, body), self.settings).await?;
+        publish::publish(&publish::build_message(&event, None, body), self.settings).await?;
         if printer.is_json() {
             printer.json(&json!({ "deployment_id": id, "published": true, "source": source, "event_id": event.id }));
         } else {
@@ -240,9 +240,9 @@ impl<'a> LifecycleCommand<'a> {
         }
         let action = event_type.action().unwrap_or_default();
         let (slug, server) = (&self.place.project.slug, &self.place.server);
-        printer.note(&format!("Published {action} {slug} on {server} to {}", topology::REQUESTS));
+        printer.message(&format!("Published {action} {slug} on {server} to {}", topology::REQUESTS));
         if self.args.watch {
-            return watch::follow(id, &self.args.how, &self.memory, printer).await;
+            return watch::follow(id, &self.args.watch_options, &self.database, printer).await;
         }
         if !printer.is_json() {
             printer.hint(&format!("run `slipway watch {id}`"));
@@ -252,7 +252,7 @@ impl<'a> LifecycleCommand<'a> {
 }
 
 /// The one place that can be meant; the workers would refuse any other question.
-fn one(places: Vec<ProjectServer>, args: &LifecycleArgs, action: Action) -> Result<ProjectServer, CliError> {
+fn choose_place(places: Vec<ProjectServer>, args: &LifecycleArgs, action: Action) -> Result<ProjectServer, CliError> {
     let slug = &args.project;
     let meant = |p: &ProjectServer| {
         args.server.as_ref().is_none_or(|s| *s == p.server) && args.project_id.is_none_or(|id| id == p.project.id)

@@ -19,14 +19,14 @@ pub(crate) struct OperatorArgs {
 
 impl OperatorArgs {
     /// For the record.
-    pub(crate) fn operator(&self) -> Operator {
+    pub(crate) fn to_operator(&self) -> Operator {
         let why = self.why.as_deref().map(str::trim).filter(|why| !why.is_empty()).map(str::to_owned);
-        Operator { who: self.who.clone().unwrap_or_else(at_the_keyboard), why }
+        Operator { who: self.who.clone().unwrap_or_else(user_at_host), why }
     }
 
     /// For the record of what nobody will understand later without a reason.
-    pub(crate) fn with_reason(&self, what: &str) -> Result<Operator, CliError> {
-        let operator = self.operator();
+    pub(crate) fn require_reason(&self, what: &str) -> Result<Operator, CliError> {
+        let operator = self.to_operator();
         if operator.why.is_none() {
             return Err(CliError::usage(format!("{what} needs a reason")).hint("say why with --why TEXT"));
         }
@@ -35,7 +35,7 @@ impl OperatorArgs {
 }
 
 /// Who is at the keyboard, as far as the system knows.
-pub(crate) fn at_the_keyboard() -> String {
+pub(crate) fn user_at_host() -> String {
     let user =
         ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -22,7 +22,7 @@ use crate::terminal::print::Printer;
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
-    asked: Submission,
+    submission: Submission,
 }
 
 /// A plan tells its result only.
@@ -40,15 +40,15 @@ pub(crate) async fn run(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let ready = args.asked.prepare()?;
+    let prepared = args.submission.prepare()?;
     let config = Config::from_env().map_err(|mistakes| {
         CliError::usage("a plan needs the workers' settings".to_owned())
             .details(mistakes.to_string().lines().map(str::to_owned).collect())
             .hint("run it where a worker runs, with the same environment; `slipway-worker --check` must be content")
     })?;
-    let work = work(&ready.request, &config, &Database::new(settings)?).await?;
+    let work = build_work(&prepared.request, &config, &Database::new(settings)?).await?;
     let place = format!("{} on {}", work.request.project.slug, work.target.handle);
-    let deployer = Deployer::new(config.deployer).map_err(refused)?;
+    let deployer = Deployer::new(config.deployer).map_err(to_cli_error)?;
     let cancel = CancellationToken::new();
     let interrupted = cancel.clone();
     tokio::spawn(async move {
@@ -56,35 +56,35 @@ pub(crate) async fn run(
             interrupted.cancel();
         }
     });
-    let plan = deployer.plan(work, Arc::new(SilentReporter), cancel).await.map_err(refused)?;
+    let plan = deployer.plan(work, Arc::new(SilentReporter), cancel).await.map_err(to_cli_error)?;
     if printer.is_json() {
         printer.json(&plan);
         return Ok(CommandExit::Success);
     }
-    show(&place, &plan, printer);
+    print_plan(&place, &plan, printer);
     Ok(CommandExit::Success)
 }
 
-async fn work(request: &Request, config: &Config, memory: &Database) -> Result<DeploymentWork, CliError> {
+async fn build_work(request: &Request, config: &Config, database: &Database) -> Result<DeploymentWork, CliError> {
     let data = &request.event.data;
-    let trouble = |e| memory.trouble(&e);
-    let known = memory.store.server(&data.server.handle).await.map_err(trouble)?;
-    let digests = memory.store.github_digests(data.project.id, &data.server.handle).await.map_err(trouble)?;
+    let cli_error = |e| database.cli_error(&e);
+    let known = database.store.server(&data.server.handle).await.map_err(cli_error)?;
+    let digests = database.store.github_digests(data.project.id, &data.server.handle).await.map_err(cli_error)?;
     let credentials = slipway_worker::engine::credentials(config).map_err(|e| CliError::usage(format!("{e:#}")))?;
     // Not the id of the request: two plans of one request mustn't meet on the server. And it acts on nothing, so that it
     // needs no claim.
     let (id, hold) = (DeploymentId(Uuid::now_v7()), LeaseGuard::endless(0));
-    let work = credentials.work(id, data, known, digests, hold).map_err(refused)?;
-    Ok(DeploymentWork { secrets: credentials.secrets(data).map_err(refused)?, ..work })
+    let work = credentials.work(id, data, known, digests, hold).map_err(to_cli_error)?;
+    Ok(DeploymentWork { secrets: credentials.secrets(data).map_err(to_cli_error)?, ..work })
 }
 
-fn refused(error: StageError) -> CliError {
+fn to_cli_error(error: StageError) -> CliError {
     CliError::new(CommandExit::Failed, format!("{}: {}", error.code, error.message))
         .details(error.tail.clone())
         .hint(error.code.next_action())
 }
 
-fn show(place: &str, plan: &DeploymentPlan, printer: &Printer) {
+fn print_plan(place: &str, plan: &DeploymentPlan, printer: &Printer) {
     let short = |commit: &str| commit.chars().take(7).collect::<String>();
     let to = short(&plan.to);
     let files = plan.files.as_ref().map(|files| format!(" ({files})")).unwrap_or_default();
@@ -93,20 +93,20 @@ fn show(place: &str, plan: &DeploymentPlan, printer: &Printer) {
         Some(from) if from == to => printer.line(&format!("{place}: {to}, as it is")),
         Some(from) => printer.line(&format!("{place}: {from} -> {to}{files}")),
     }
-    let variables = plan.variables.iter().map(|v| format!("{} {}", sign(v.change), v.name));
-    section(printer, ".env", variables);
-    section(printer, "override file", plan.overrides.iter().map(|line| spaced(line)));
-    section(printer, "services", plan.services.iter().map(service));
+    let variables = plan.variables.iter().map(|v| format!("{} {}", sign_of(v.change), v.name));
+    print_section(printer, ".env", variables);
+    print_section(printer, "override file", plan.overrides.iter().map(|line| space_sign(line)));
+    print_section(printer, "services", plan.services.iter().map(describe_service));
     let rules = plan.open.iter().map(|port| format!("+ {port}/tcp"));
-    section(printer, "ufw", rules.chain(plan.close.iter().map(|port| format!("- {port}/tcp"))));
-    section(printer, "GitHub secrets", plan.secrets.iter().map(|name| format!("~ {name}")));
+    print_section(printer, "ufw", rules.chain(plan.close.iter().map(|port| format!("- {port}/tcp"))));
+    print_section(printer, "GitHub secrets", plan.secrets.iter().map(|name| format!("~ {name}")));
     if plan.new_deploy_key {
-        section(printer, "deploy key", ["+ a new one".to_owned()].into_iter());
+        print_section(printer, "deploy key", ["+ a new one".to_owned()].into_iter());
     }
-    printer.note(if plan.is_empty() { "Nothing would change" } else { "Nothing was changed" });
+    printer.message(if plan.is_empty() { "Nothing would change" } else { "Nothing was changed" });
 }
 
-fn section(printer: &Printer, title: &str, lines: impl Iterator<Item = String>) {
+fn print_section(printer: &Printer, title: &str, lines: impl Iterator<Item = String>) {
     let mut lines = lines.peekable();
     if lines.peek().is_some() {
         printer.line(title);
@@ -114,7 +114,7 @@ fn section(printer: &Printer, title: &str, lines: impl Iterator<Item = String>) 
     }
 }
 
-fn sign(change: VariableChange) -> char {
+fn sign_of(change: VariableChange) -> char {
     match change {
         VariableChange::Added => '+',
         VariableChange::Changed => '~',
@@ -123,12 +123,12 @@ fn sign(change: VariableChange) -> char {
 }
 
 /// `+line` as `+ line`.
-fn spaced(line: &str) -> String {
+fn space_sign(line: &str) -> String {
     let (sign, rest) = line.split_at(line.len().min(1));
     format!("{sign} {rest}")
 }
 
-fn service(service: &ServicePlan) -> String {
+fn describe_service(service: &ServicePlan) -> String {
     let (sign, what) = match service.action {
         ContainerAction::Keep => ('=', "stays"),
         ContainerAction::Create => ('+', "is made"),

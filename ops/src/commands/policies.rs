@@ -13,47 +13,47 @@ const CLASSES: [Class; 4] = [Class::Transient, Class::Infrastructure, Class::Use
 
 pub(crate) fn run(printer: &Printer) {
     if printer.is_json() {
-        return printer.json(&as_json());
+        return printer.json(&policies_json());
     }
     for group in policies::all() {
         let heading = group.title.to_uppercase();
         let mut table = Table::new(&[heading.as_str(), "DEFAULT", "SET BY", "WHY"]);
         for policy in group.policies {
             let variable = policy.variable.unwrap_or("-").to_owned();
-            table.row([policy.name.to_owned(), words(&policy.value), variable, policy.why.to_owned()]);
+            table.row([policy.name.to_owned(), describe_value(&policy.value), variable, policy.why.to_owned()]);
         }
         printer.table(&table);
         printer.line("");
     }
     let mut table = Table::new(&["CLASS OF AN ERROR", "WHAT FOLLOWS"]);
     for class in CLASSES {
-        table.row([class.to_string(), class_meaning(class).to_owned()]);
+        table.row([class.to_string(), describe_class(class).to_owned()]);
     }
     printer.table(&table);
     printer
         .hint("`slipway-worker --help` says what the variables take; `slipway explain` lists the codes of each class");
 }
 
-fn words(value: &PolicyValue) -> String {
+fn describe_value(value: &PolicyValue) -> String {
     match value {
-        PolicyValue::Time(time) => span(*time),
+        PolicyValue::Time(time) => format_span(*time),
         PolicyValue::Count(n, of) => format!("{n} {of}"),
         PolicyValue::Retry(Retry { initial, max, multiplier, attempts }) => {
-            let delays = format!("up to {}, then x{multiplier} up to {}", span(*initial), span(*max));
+            let delays = format!("up to {}, then x{multiplier} up to {}", format_span(*initial), format_span(*max));
             if *attempts == u32::MAX { delays } else { format!("{attempts} times, delays {delays}") }
         }
     }
 }
 
 /// In the one unit that says it best, as settings take it.
-fn span(time: Duration) -> String {
+fn format_span(time: Duration) -> String {
     let ms = time.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"), (1, "ms")];
     let best = units.into_iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit));
     best.map_or_else(|| format!("{ms} ms"), |(unit, name)| format!("{} {name}", ms / unit))
 }
 
-fn as_json() -> Json {
+fn policies_json() -> Json {
     let policy = |group: &'static str, p: &PolicySetting| {
         let (value, unit) = match p.value {
             PolicyValue::Time(time) => (json!(time.as_secs_f64()), "s"),
@@ -78,12 +78,12 @@ fn as_json() -> Json {
         table.iter().flat_map(|group| group.policies.iter().map(|p| policy(group.title, p))).collect();
     let classes: Vec<Json> = CLASSES
         .into_iter()
-        .map(|class| json!({ "class": class, "retried": class.retries(), "meaning": class_meaning(class) }))
+        .map(|class| json!({ "class": class, "retried": class.retries(), "meaning": describe_class(class) }))
         .collect();
     json!({ "policies": policies, "classes": classes })
 }
 
-pub(crate) fn class_meaning(class: Class) -> &'static str {
+pub(crate) fn describe_class(class: Class) -> &'static str {
     match class {
         Class::Transient => "may pass by itself, so it's retried",
         Class::Permanent => "the same request can never succeed, so it isn't retried",
@@ -98,9 +98,9 @@ mod tests {
 
     #[test]
     fn times_are_told_in_the_unit_that_says_them_best() {
-        let told = [200, 500, 1000, 5000, 60_000, 90_000, 600_000, 3_600_000, 3_660_000, 2_592_000_000];
-        let told = told.map(|ms| span(Duration::from_millis(ms)));
+        let shown = [200, 500, 1000, 5000, 60_000, 90_000, 600_000, 3_600_000, 3_660_000, 2_592_000_000];
+        let shown = shown.map(|ms| format_span(Duration::from_millis(ms)));
         let expected = ["200 ms", "500 ms", "1 s", "5 s", "1 min", "90 s", "10 min", "1 h", "61 min", "30 d"];
-        assert_eq!(told, expected);
+        assert_eq!(shown, expected);
     }
 }

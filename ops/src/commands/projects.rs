@@ -10,7 +10,7 @@ use crate::commands::lifecycle;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::{between, duration, short_id};
+use crate::terminal::format::{format_duration, millis_between, short_id};
 use crate::terminal::print::{Printer, Table};
 
 #[derive(Debug, Subcommand)]
@@ -43,24 +43,24 @@ pub(crate) async fn run(
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
     match command {
-        Projects::Versions(args) => versions(&args, &Database::new(settings)?, printer).await,
+        Projects::Versions(args) => list_versions(&args, &Database::new(settings)?, printer).await,
         Projects::RotateKey(args) => lifecycle::rotate_key(args, settings, printer).await,
     }
 }
 
-async fn versions(args: &VersionsArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    let places = memory.store.places(&args.project).await.map_err(|e| memory.trouble(&e))?;
+async fn list_versions(args: &VersionsArgs, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+    let places = database.store.places(&args.project).await.map_err(|e| database.cli_error(&e))?;
     let (mut rows, now) = (Vec::new(), Timestamp::now());
     let mut table = Table::new(&["DEPLOYMENT", "COMMIT", "SERVER", "BY", "AGE"]);
     for place in places.iter().filter(|p| args.server.as_ref().is_none_or(|s| *s == p.server)) {
-        let versions = memory.store.versions(&place.project, &place.server, args.limit).await;
-        for version in versions.map_err(|e| memory.trouble(&e))? {
+        let versions = database.store.versions(&place.project, &place.server, args.limit).await;
+        for version in versions.map_err(|e| database.cli_error(&e))? {
             table.row([
                 short_id(&version.deployment.to_string()),
                 version.commit.short().to_owned(),
                 place.server.to_string(),
                 version.action.to_string(),
-                version.finished_at.map_or_else(|| "-".to_owned(), |at| duration(between(at, now))),
+                version.finished_at.map_or_else(|| "-".to_owned(), |at| format_duration(millis_between(at, now))),
             ]);
             rows.push(json!({
                 "deployment_id": version.deployment,
@@ -78,7 +78,7 @@ async fn versions(args: &VersionsArgs, memory: &Database, printer: &Printer) -> 
     }
     printer.table(&table);
     if table.is_empty() {
-        printer.note(&format!("No version of {} is recorded", args.project));
+        printer.message(&format!("No version of {} is recorded", args.project));
     } else {
         printer.hint(&format!("run `slipway rollback {} --to DEPLOYMENT`", args.project));
     }

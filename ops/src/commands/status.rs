@@ -13,7 +13,7 @@ use crate::connect::broker::BrokerClient;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::duration;
+use crate::terminal::format::format_duration;
 use crate::terminal::print::{Printer, Table};
 
 /// After so long without a sign of life a worker counts as silent; it gives one every two seconds.
@@ -40,71 +40,71 @@ pub(crate) async fn run(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let memory = Database::new(settings)?;
+    let database = Database::new(settings)?;
     settings.amqp_url()?;
-    let (queues, workers) = tokio::join!(queues(settings), memory.store.workers());
-    let trouble = |e| memory.trouble(&e);
+    let (queues, workers) = tokio::join!(read_queues(settings), database.store.workers());
+    let cli_error = |e| database.cli_error(&e);
     let found = StatusReport {
-        workers: workers.map_err(trouble)?,
-        counts: memory.store.counts().await.map_err(trouble)?,
-        outbox: memory.store.backlog().await.map_err(trouble)?,
+        workers: workers.map_err(cli_error)?,
+        counts: database.store.counts().await.map_err(cli_error)?,
+        outbox: database.store.backlog().await.map_err(cli_error)?,
         queues,
     };
-    let problems = problems(&found, Duration::from_secs(args.max_wait));
+    let problems = find_problems(&found, Duration::from_secs(args.max_wait));
     if printer.is_json() {
-        printer.json(&as_json(&found, &problems));
+        printer.json(&status_json(&found, &problems));
     } else {
-        show(&found, printer);
-        problems.iter().for_each(|problem| printer.note(&format!("problem: {problem}")));
+        print_status(&found, printer);
+        problems.iter().for_each(|problem| printer.message(&format!("problem: {problem}")));
         match &found.queues {
-            Err(trouble) => trouble.hint.iter().for_each(|hint| printer.hint(hint)),
-            Ok(_) if problems.is_empty() => printer.note("All is well"),
+            Err(error) => error.hint.iter().for_each(|hint| printer.hint(hint)),
+            Ok(_) if problems.is_empty() => printer.message("All is well"),
             Ok(_) => {}
         }
     }
     Ok(match &found.queues {
-        Err(trouble) => trouble.exit,
+        Err(error) => error.exit,
         Ok(_) if problems.is_empty() => CommandExit::Success,
         Ok(_) => CommandExit::Failed,
     })
 }
 
-async fn queues(settings: &ConnectionSettings) -> Result<Vec<QueueState>, CliError> {
-    let bus = BrokerClient::connect(settings).await?;
-    let queues = amqp::queues(&bus.link).await.map_err(|e| bus.trouble(&e));
-    bus.link.close().await;
+async fn read_queues(settings: &ConnectionSettings) -> Result<Vec<QueueState>, CliError> {
+    let broker = BrokerClient::connect(settings).await?;
+    let queues = amqp::queues(&broker.connection).await.map_err(|e| broker.cli_error(&e));
+    broker.connection.close().await;
     queues
 }
 
 /// What somebody should look at, in words; what is merely busy isn't here.
-fn problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
+fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
     let mut problems = Vec::new();
     let living = found.workers.iter().filter(|worker| worker.silent < SILENT).count();
     if living == 0 {
         problems.push("no worker has given a sign of life lately".to_owned());
     }
     for worker in found.workers.iter().filter(|worker| worker.silent >= SILENT) {
-        problems.push(format!("worker {} has been silent for {}", worker.name, age(worker.silent)));
+        problems.push(format!("worker {} has been silent for {}", worker.name, format_age(worker.silent)));
     }
     if found.outbox.oldest > max_wait {
-        let (depth, oldest) = (found.outbox.depth, age(found.outbox.oldest));
+        let (depth, oldest) = (found.outbox.depth, format_age(found.outbox.oldest));
         problems.push(format!("events wait to be published ({depth}), the oldest for {oldest}"));
     }
     if found.counts.oldest_due > max_wait {
-        problems.push(format!("a deployment has been due for {}", age(found.counts.oldest_due)));
+        problems.push(format!("a deployment has been due for {}", format_age(found.counts.oldest_due)));
     }
     if found.counts.open_dead_letters > 0 {
         let open = found.counts.open_dead_letters;
         problems.push(format!("dead letters are open ({open}): see `slipway dead-letters groups`"));
     }
     match &found.queues {
-        Err(trouble) => problems.push(trouble.message.clone()),
-        Ok(queues) => problems.extend(queue_problems(queues)),
+        Err(error) => problems.push(error.message.clone()),
+        Ok(queues) => problems.extend(find_queue_problems(queues)),
     }
     problems
 }
 
-fn queue_problems(queues: &[QueueState]) -> Vec<String> {
+fn find_queue_problems(queues: &[QueueState]) -> Vec<String> {
     let mut problems = Vec::new();
     for name in [DEPLOYMENTS_QUEUE, DEAD_LETTERS_QUEUE, PARKED_QUEUE] {
         match queues.iter().find(|queue| queue.name == name) {
@@ -125,9 +125,9 @@ fn queue_problems(queues: &[QueueState]) -> Vec<String> {
     problems
 }
 
-fn show(found: &StatusReport, printer: &Printer) {
+fn print_status(found: &StatusReport, printer: &Printer) {
     let mut table = Table::new(&["WHAT", "COUNT", "OLDEST"]);
-    let waits = |depth: u64, oldest: Duration| if depth == 0 { "-".to_owned() } else { age(oldest) };
+    let waits = |depth: u64, oldest: Duration| if depth == 0 { "-".to_owned() } else { format_age(oldest) };
     let counts = &found.counts;
     table.row(["deployments pending".to_owned(), counts.pending.to_string(), waits(counts.pending, counts.oldest_due)]);
     table.row(["deployments running".to_owned(), counts.running.to_string(), "-".to_owned()]);
@@ -143,7 +143,7 @@ fn show(found: &StatusReport, printer: &Printer) {
     printer.table(&table);
     let mut table = Table::new(&["WORKER", "VERSION", "SEEN"]);
     for worker in &found.workers {
-        table.row([worker.name.clone(), worker.version.clone(), format!("{} ago", age(worker.silent))]);
+        table.row([worker.name.clone(), worker.version.clone(), format!("{} ago", format_age(worker.silent))]);
     }
     if !table.is_empty() {
         printer.line("");
@@ -151,7 +151,7 @@ fn show(found: &StatusReport, printer: &Printer) {
     }
 }
 
-fn as_json(found: &StatusReport, problems: &[String]) -> Value {
+fn status_json(found: &StatusReport, problems: &[String]) -> Value {
     let worker = |w: &WorkerSeen| {
         let silent = w.silent.as_secs_f64();
         json!({ "name": w.name, "version": w.version, "started_at": w.started_at, "silent_s": silent })
@@ -173,6 +173,6 @@ fn as_json(found: &StatusReport, problems: &[String]) -> Value {
     })
 }
 
-fn age(span: Duration) -> String {
-    duration(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+fn format_age(span: Duration) -> String {
+    format_duration(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }

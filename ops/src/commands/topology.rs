@@ -23,52 +23,52 @@ pub(crate) async fn run(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let bus = BrokerClient::connect(settings).await?;
-    let problems = amqp::check(&bus.link).await.map_err(|e| bus.trouble(&e))?;
+    let broker = BrokerClient::connect(settings).await?;
+    let problems = amqp::check(&broker.connection).await.map_err(|e| broker.cli_error(&e))?;
     let exit = match command {
-        Topology::Apply => apply(&bus, &problems, printer).await,
+        Topology::Apply => apply(&broker, &problems, printer).await,
         Topology::Check => Ok(check(&problems, printer)),
     };
-    bus.link.close().await;
+    broker.connection.close().await;
     exit
 }
 
-async fn apply(bus: &BrokerClient, found: &[TopologyProblem], printer: &Printer) -> Result<CommandExit, CliError> {
+async fn apply(broker: &BrokerClient, found: &[TopologyProblem], printer: &Printer) -> Result<CommandExit, CliError> {
     let differing: Vec<TopologyProblem> = found.iter().filter(|p| !is_missing(p)).cloned().collect();
     if !differing.is_empty() {
-        report(&differing, printer);
+        print_problems(&differing, printer);
         return Ok(CommandExit::Failed);
     }
-    let channel = bus.link.channel().await.map_err(|e| bus.trouble(&e))?;
-    amqp::declare(&channel).await.map_err(|e| bus.trouble(&e))?;
+    let channel = broker.connection.channel().await.map_err(|e| broker.cli_error(&e))?;
+    amqp::declare(&channel).await.map_err(|e| broker.cli_error(&e))?;
     let declared: Vec<&str> = found.iter().map(|p| p.what.as_str()).collect();
     if printer.is_json() {
         printer.json(&json!({ "declared": declared, "problems": [] }));
     } else if declared.is_empty() {
-        printer.note(&format!("Nothing was missing: {}", size()));
+        printer.message(&format!("Nothing was missing: {}", describe_size()));
     } else {
-        printer.note(&format!("Declared {}; complete: {}", declared.join(", "), size()));
+        printer.message(&format!("Declared {}; complete: {}", declared.join(", "), describe_size()));
     }
     Ok(CommandExit::Success)
 }
 
 fn check(problems: &[TopologyProblem], printer: &Printer) -> CommandExit {
     if !problems.is_empty() {
-        report(problems, printer);
+        print_problems(problems, printer);
         return CommandExit::Failed;
     }
     if printer.is_json() {
         printer.json(&json!({ "problems": [] }));
     } else {
         let queues_and_exchanges = format!("{} exchanges and {} queues", EXCHANGES.len(), QUEUES.len());
-        printer.note(&format!(
+        printer.message(&format!(
             "{queues_and_exchanges} are as they should be; bindings can only be made sure of by `apply`"
         ));
     }
     CommandExit::Success
 }
 
-fn report(problems: &[TopologyProblem], printer: &Printer) {
+fn print_problems(problems: &[TopologyProblem], printer: &Printer) {
     if printer.is_json() {
         let problem = |p: &TopologyProblem| json!({ "what": p.what, "missing": is_missing(p), "reason": p.reason });
         return printer.json(&json!({ "problems": problems.iter().map(problem).collect::<Vec<_>>() }));
@@ -97,6 +97,6 @@ fn is_missing(problem: &TopologyProblem) -> bool {
     reason.contains("NOT_FOUND")
 }
 
-fn size() -> String {
+fn describe_size() -> String {
     format!("{} exchanges, {} queues, {} bindings", EXCHANGES.len(), QUEUES.len(), BINDINGS.len())
 }

@@ -20,7 +20,7 @@ pub(crate) struct ConnectionSettings {
         env = "SLIPWAY_AMQP_URL",
         hide_env_values = true,
         value_name = "URL",
-        value_parser = secret
+        value_parser = parse_secret
     )]
     amqp_url: Option<SecretString>,
 
@@ -31,7 +31,7 @@ pub(crate) struct ConnectionSettings {
         env = "SLIPWAY_DATABASE_URL",
         hide_env_values = true,
         value_name = "URL",
-        value_parser = secret
+        value_parser = parse_secret
     )]
     database_url: Option<SecretString>,
 
@@ -43,16 +43,16 @@ pub(crate) struct ConnectionSettings {
 impl ConnectionSettings {
     /// The broker's URL.
     pub(crate) fn amqp_url(&self) -> Result<&SecretString, CliError> {
-        required(self.amqp_url.as_ref(), "RabbitMQ", "SLIPWAY_AMQP_URL", "--amqp-url")
+        require(self.amqp_url.as_ref(), "RabbitMQ", "SLIPWAY_AMQP_URL", "--amqp-url")
     }
 
     /// The database's URL.
     pub(crate) fn database_url(&self) -> Result<&SecretString, CliError> {
-        required(self.database_url.as_ref(), "Postgres", "SLIPWAY_DATABASE_URL", "--database-url")
+        require(self.database_url.as_ref(), "Postgres", "SLIPWAY_DATABASE_URL", "--database-url")
     }
 }
 
-fn required<'a>(
+fn require<'a>(
     url: Option<&'a SecretString>,
     what: &str,
     variable: &str,
@@ -65,12 +65,12 @@ fn required<'a>(
 }
 
 /// Takes any text: a parser that could fail would print the password.
-fn secret(value: &str) -> Result<SecretString, Infallible> {
+fn parse_secret(value: &str) -> Result<SecretString, Infallible> {
     Ok(SecretString::from(value))
 }
 
 /// A URL as it may be shown: scheme, host and path, without user, password and query.
-pub(crate) fn shown(url: &SecretString) -> String {
+pub(crate) fn redact_url(url: &SecretString) -> String {
     let url = url.expose_secret();
     let Some((scheme, rest)) = url.split_once("://") else { return "(not a URL)".to_owned() };
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_shown_url_holds_neither_user_nor_password() {
-        let of = |url: &str| shown(&SecretString::from(url));
+        let of = |url: &str| redact_url(&SecretString::from(url));
         assert_eq!(of("postgres://me:pa@ss/w@db:5432/slipway?password=x"), "postgres://db:5432/slipway");
         assert_eq!(of("amqp://localhost"), "amqp://localhost");
         assert_eq!(of("host=db password=x"), "(not a URL)");

@@ -3,8 +3,8 @@
 use slipway_protocol::DeploymentId;
 use slipway_worker::store::{Store, StoreError};
 
-use crate::connect::settings::{ConnectionSettings, shown};
-use crate::terminal::error::{CliError, CommandExit, chain};
+use crate::connect::settings::{ConnectionSettings, redact_url};
+use crate::terminal::error::{CliError, CommandExit, join_sources};
 use crate::terminal::print::clean;
 
 /// The store, and the words for its failures.
@@ -18,13 +18,14 @@ impl Database {
     pub(crate) fn new(settings: &ConnectionSettings) -> Result<Self, CliError> {
         let url = settings.database_url()?;
         let store = Store::new(url, settings.ca_file.as_deref(), "slipway-cli").map_err(|e| {
-            CliError::usage(chain(&e)).hint("set SLIPWAY_DATABASE_URL to postgres://user:password@host:port/database")
+            CliError::usage(join_sources(&e))
+                .hint("set SLIPWAY_DATABASE_URL to postgres://user:password@host:port/database")
         })?;
-        Ok(Self { store, place: shown(url) })
+        Ok(Self { store, place: redact_url(url) })
     }
 
     /// The one deployment whose id begins with `prefix`.
-    pub(crate) async fn find(&self, prefix: &str) -> Result<DeploymentId, CliError> {
+    pub(crate) async fn find_deployment(&self, prefix: &str) -> Result<DeploymentId, CliError> {
         let prefix = prefix.to_ascii_lowercase();
         if prefix.len() < 4 || !prefix.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
             return Err(CliError::usage(format!(
@@ -33,7 +34,7 @@ impl Database {
             ))
             .hint("give at least 4 digits of an id that `slipway deployments list` shows"));
         }
-        let found = self.store.deployments_like(&prefix).await.map_err(|e| self.trouble(&e))?;
+        let found = self.store.deployments_like(&prefix).await.map_err(|e| self.cli_error(&e))?;
         match found.as_slice() {
             [id] => Ok(*id),
             [] => Err(CliError::usage(format!("there is no deployment {prefix}…"))
@@ -44,9 +45,9 @@ impl Database {
         }
     }
 
-    /// What a failure of the store means for the person who asked.
-    pub(crate) fn trouble(&self, error: &StoreError) -> CliError {
-        let text = chain(error);
+    /// The error that a person sees for a failure of the store, with what to do.
+    pub(crate) fn cli_error(&self, error: &StoreError) -> CliError {
+        let text = join_sources(error);
         if text.contains("relation \"") && text.contains("does not exist") {
             return CliError::new(
                 CommandExit::Unavailable,
@@ -54,10 +55,10 @@ impl Database {
             )
             .hint("start a worker once: it creates them");
         }
-        let trouble = CliError::new(CommandExit::Unavailable, format!("Postgres at {}: {text}", self.place));
+        let shown = CliError::new(CommandExit::Unavailable, format!("Postgres at {}: {text}", self.place));
         match error {
-            StoreError::Unreadable { .. } => trouble.hint("use the `slipway` of the workers' version"),
-            _ => trouble
+            StoreError::Unreadable { .. } => shown.hint("use the `slipway` of the workers' version"),
+            _ => shown
                 .hint("check that Postgres runs, that SLIPWAY_DATABASE_URL is right and that this machine may connect"),
         }
     }

@@ -22,7 +22,7 @@ pub(crate) fn ask(what: &str, word: &str, yes: bool, printer: &Printer) -> Resul
         return Err(CliError::usage(format!("{what} must be confirmed, and there is nobody to ask"))
             .hint("give --yes if you are sure"));
     }
-    printer.note(&format!("{what} must be confirmed. Type `{word}` to go on:"));
+    printer.message(&format!("{what} must be confirmed. Type `{word}` to go on:"));
     let mut answer = String::new();
     match stdin.lock().read_line(&mut answer) {
         Ok(_) if answer.trim() == word => Ok(Confirmed(())),

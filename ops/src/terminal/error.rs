@@ -60,7 +60,7 @@ impl CliError {
 }
 
 /// An error with its sources in one line; no `Display` of ours repeats its source.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn join_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
@@ -86,6 +86,6 @@ mod tests {
     #[test]
     fn a_chain_names_every_source_once() {
         let error = Outer(std::io::Error::other("refused"));
-        assert_eq!(chain(&error), "can't connect: refused");
+        assert_eq!(join_sources(&error), "can't connect: refused");
     }
 }

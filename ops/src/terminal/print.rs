@@ -38,40 +38,40 @@ impl Printer {
 
     /// One line of data.
     pub(crate) fn line(&self, text: &str) {
-        put(&mut std::io::stdout(), format!("{}\n", clean(text)));
+        write_or_exit(&mut std::io::stdout(), format!("{}\n", clean(text)));
     }
 
     /// One JSON value on one line.
     pub(crate) fn json(&self, value: &impl Serialize) {
-        put(&mut std::io::stdout(), format!("{}\n", json_text(value, false)));
+        write_or_exit(&mut std::io::stdout(), format!("{}\n", json_text(value, false)));
     }
 
     /// One JSON value, laid out for people and for files.
     pub(crate) fn pretty_json(&self, value: &impl Serialize) {
-        put(&mut std::io::stdout(), format!("{}\n", json_text(value, true)));
+        write_or_exit(&mut std::io::stdout(), format!("{}\n", json_text(value, true)));
     }
 
     /// Bytes as they are, for a file or another program.
     pub(crate) fn bytes(&self, bytes: &[u8]) {
-        put(&mut std::io::stdout(), bytes);
+        write_or_exit(&mut std::io::stdout(), bytes);
     }
 
     /// A table; an empty one prints nothing.
     pub(crate) fn table(&self, table: &Table) {
-        put(&mut std::io::stdout(), table.text());
+        write_or_exit(&mut std::io::stdout(), table.text());
     }
 
     /// A message beside the data.
-    pub(crate) fn note(&self, text: &str) {
-        put(&mut std::io::stderr(), format!("{}\n", clean(text)));
+    pub(crate) fn message(&self, text: &str) {
+        write_or_exit(&mut std::io::stderr(), format!("{}\n", clean(text)));
     }
 
     /// Asks the person at the terminal; `None` when there is none. Anything but a clear yes is a no.
-    pub(crate) fn ask(&self, question: &str) -> Option<bool> {
+    pub(crate) fn ask_yes_no(&self, question: &str) -> Option<bool> {
         if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             return None;
         }
-        put(&mut std::io::stderr(), format!("{} [y/N] ", clean(question)));
+        write_or_exit(&mut std::io::stderr(), format!("{} [y/N] ", clean(question)));
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).ok()?;
         Some(matches!(answer.trim(), "y" | "Y" | "yes"))
@@ -80,17 +80,17 @@ impl Printer {
     /// What could be done next, after an empty line.
     pub(crate) fn hint(&self, text: &str) {
         let label = self.paint("hint:", AnsiColor::Cyan);
-        put(&mut std::io::stderr(), format!("\n{label} {}\n", clean(text)));
+        write_or_exit(&mut std::io::stderr(), format!("\n{label} {}\n", clean(text)));
     }
 
     /// What went wrong, and its hint.
-    pub(crate) fn trouble(&self, trouble: &CliError) {
+    pub(crate) fn error(&self, error: &CliError) {
         let label = self.paint("error:", AnsiColor::Red);
-        put(&mut std::io::stderr(), format!("{label} {}\n", clean(&trouble.message)));
-        for line in &trouble.details {
-            put(&mut std::io::stderr(), format!("  {}\n", clean(line)));
+        write_or_exit(&mut std::io::stderr(), format!("{label} {}\n", clean(&error.message)));
+        for line in &error.details {
+            write_or_exit(&mut std::io::stderr(), format!("  {}\n", clean(line)));
         }
-        if let Some(hint) = &trouble.hint {
+        if let Some(hint) = &error.hint {
             self.hint(hint);
         }
     }
@@ -150,7 +150,7 @@ fn json_text(value: &impl Serialize, pretty: bool) -> String {
     text.unwrap_or_else(|e| format!("{{\"error\":\"this can't be written as JSON: {e}\"}}"))
 }
 
-fn put(to: &mut impl Write, text: impl AsRef<[u8]>) {
+fn write_or_exit(to: &mut impl Write, text: impl AsRef<[u8]>) {
     if let Err(error) = to.write_all(text.as_ref()).and_then(|()| to.flush())
         && error.kind() == ErrorKind::BrokenPipe
     {

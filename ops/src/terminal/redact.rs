@@ -8,14 +8,14 @@ use serde_json::Value;
 const WITHHELD: &str = "(withheld)";
 
 /// The body, or nothing when it isn't JSON.
-pub(crate) fn body(bytes: &[u8]) -> Option<Value> {
+pub(crate) fn redact_body(bytes: &[u8]) -> Option<Value> {
     let mut value: Value = serde_json::from_slice(bytes).ok()?;
-    redact(&mut value);
+    redact_value(&mut value);
     Some(value)
 }
 
 /// Headers as they may be shown: those of CloudEvents, of tracing and of Slipway in full, the names of others.
-pub(crate) fn headers(headers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub(crate) fn redact_headers(headers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     const KNOWN: [&str; 7] = ["cloudEvents_", "cloudEvents:", "ce-", "trace", "slipway-", "dlq-", "x-"];
     let shown = |name: &str, value: &str| {
         if KNOWN.iter().any(|known| name.starts_with(known)) { value.to_owned() } else { WITHHELD.to_owned() }
@@ -23,25 +23,25 @@ pub(crate) fn headers(headers: &BTreeMap<String, String>) -> BTreeMap<String, St
     headers.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect()
 }
 
-fn redact(value: &mut Value) {
+fn redact_value(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
                 match (name.as_str(), value) {
-                    ("secrets", Value::Object(secrets)) => secrets.values_mut().for_each(secret),
+                    ("secrets", Value::Object(secrets)) => secrets.values_mut().for_each(redact_secret),
                     ("variables", Value::Object(variables)) => variables.values_mut().for_each(withhold),
                     ("secrets" | "variables", other) => withhold(other),
-                    (_, other) => redact(other),
+                    (_, other) => redact_value(other),
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(redact),
+        Value::Array(items) => items.iter_mut().for_each(redact_value),
         _ => {}
     }
 }
 
 /// A sealed box and a reference say nothing; whatever else stands in their place may.
-fn secret(value: &mut Value) {
+fn redact_secret(value: &mut Value) {
     let is_source = serde_json::from_value::<slipway_protocol::SecretSource>(value.clone()).is_ok();
     if !is_source {
         withhold(value);
@@ -65,7 +65,7 @@ mod tests {
             "variables": { "APP_NAME": "hunter2" },
             "secrets": { "A": sealed, "B": { "reference": "shop.b" }, "C": "hunter2", "D": { "value": "hunter2" } },
         } });
-        let shown = body(event.to_string().as_bytes()).unwrap_or_default();
+        let shown = redact_body(event.to_string().as_bytes()).unwrap_or_default();
         assert!(!shown.to_string().contains("hunter2"), "{shown}");
         assert_eq!(shown["data"]["secrets"]["A"], sealed);
         assert_eq!(shown["data"]["secrets"]["B"]["reference"], "shop.b");
@@ -74,6 +74,6 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_json_is_not_shown() {
-        assert_eq!(body(b"password=hunter2"), None);
+        assert_eq!(redact_body(b"password=hunter2"), None);
     }
 }

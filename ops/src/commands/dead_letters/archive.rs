@@ -4,7 +4,7 @@ use serde_json::json;
 use slipway_worker::store::{DeadLetterFilter, DeadLetterState, Operator};
 use uuid::Uuid;
 
-use super::consent::{BulkConsent, consent};
+use super::consent::{BulkConsent, require_consent};
 use super::selection::Selection;
 use crate::commands::operator::OperatorArgs;
 use crate::connect::store::Database;
@@ -17,10 +17,10 @@ const BATCH: u32 = 500;
 #[derive(Debug, clap::Args)]
 pub(crate) struct ArchiveArgs {
     #[command(flatten)]
-    choice: Selection,
+    selection: Selection,
 
     #[command(flatten)]
-    doer: OperatorArgs,
+    operator: OperatorArgs,
 
     /// Only say how many it would be
     #[arg(long)]
@@ -43,7 +43,7 @@ enum ArchiveAction {
 }
 
 impl ArchiveAction {
-    fn from(self) -> DeadLetterState {
+    fn required_state(self) -> DeadLetterState {
         match self {
             Self::Archive => DeadLetterState::Open,
             Self::Restore => DeadLetterState::Archived,
@@ -51,7 +51,7 @@ impl ArchiveAction {
     }
 
     /// What is to be done, and what was done.
-    fn words(self) -> (&'static str, &'static str) {
+    fn verbs(self) -> (&'static str, &'static str) {
         match self {
             Self::Archive => ("Archive", "Archived"),
             Self::Restore => ("Restore", "Restored"),
@@ -59,69 +59,78 @@ impl ArchiveAction {
     }
 }
 
-pub(super) async fn archive(args: ArchiveArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    let operator = if args.dry_run { args.doer.operator() } else { args.doer.with_reason("archiving")? };
-    step(ArchiveAction::Archive, &args, &operator, memory, printer).await
-}
-
-pub(super) async fn restore(args: ArchiveArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    step(ArchiveAction::Restore, &args, &args.doer.operator(), memory, printer).await
-}
-
-async fn step(
-    way: ArchiveAction,
-    args: &ArchiveArgs,
-    operator: &Operator,
-    memory: &Database,
+pub(super) async fn archive(
+    args: ArchiveArgs,
+    database: &Database,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let chosen = args.choice.find(Some(way.from()), memory).await?;
-    let fit = DeadLetterFilter { state: Some(way.from()), ..chosen.clone() };
-    let groups = memory.store.dead_letter_groups(&fit, false).await.map_err(|e| memory.trouble(&e))?;
+    let operator =
+        if args.dry_run { args.operator.to_operator() } else { args.operator.require_reason("archiving")? };
+    archive_or_restore(ArchiveAction::Archive, &args, &operator, database, printer).await
+}
+
+pub(super) async fn restore(
+    args: ArchiveArgs,
+    database: &Database,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    archive_or_restore(ArchiveAction::Restore, &args, &args.operator.to_operator(), database, printer).await
+}
+
+async fn archive_or_restore(
+    action: ArchiveAction,
+    args: &ArchiveArgs,
+    operator: &Operator,
+    database: &Database,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let chosen = args.selection.resolve(Some(action.required_state()), database).await?;
+    let fit = DeadLetterFilter { state: Some(action.required_state()), ..chosen.clone() };
+    let groups = database.store.dead_letter_groups(&fit, false).await.map_err(|e| database.cli_error(&e))?;
     let there: u64 = groups.iter().map(|group| group.count).sum();
     let max = args.max.unwrap_or(u32::MAX);
     let count = there.min(u64::from(max));
-    let (verb, done) = way.words();
+    let (verb, done) = action.verbs();
     if args.dry_run {
         if printer.is_json() {
             printer.json(&json!({ format!("would_{}", verb.to_lowercase()): count }));
         } else {
-            printer.note(&format!("Would {} {count}", verb.to_lowercase()));
+            printer.message(&format!("Would {} {count}", verb.to_lowercase()));
         }
         return Ok(CommandExit::Success);
     }
     let ids = match count {
         0 => Vec::new(),
         _ => {
-            let token = consent(&chosen, args.yes, verb, count, printer)?;
-            batches(way, &fit, operator, max, &token, memory).await?
+            let token = require_consent(&chosen, args.yes, verb, count, printer)?;
+            change_in_batches(action, &fit, operator, max, &token, database).await?
         }
     };
     if printer.is_json() {
         printer.json(&json!({ done.to_lowercase(): ids }));
     } else {
         ids.iter().for_each(|id| printer.line(&id.to_string()));
-        printer.note(&format!("{done} {}", ids.len()));
+        printer.message(&format!("{done} {}", ids.len()));
     }
-    left(way, &chosen.ids, &ids, memory, printer).await
+    report_unchanged(action, &chosen.ids, &ids, database, printer).await
 }
 
-async fn batches(
-    way: ArchiveAction,
+async fn change_in_batches(
+    action: ArchiveAction,
     fit: &DeadLetterFilter,
     operator: &Operator,
     max: u32,
     _: &BulkConsent,
-    memory: &Database,
+    database: &Database,
 ) -> Result<Vec<Uuid>, CliError> {
     let mut ids: Vec<Uuid> = Vec::new();
     loop {
         let limit = BATCH.min(max.saturating_sub(u32::try_from(ids.len()).unwrap_or(u32::MAX)));
-        let done = match way {
-            ArchiveAction::Archive => memory.store.archive_dead_letters(fit, operator, limit).await,
-            ArchiveAction::Restore => memory.store.restore_dead_letters(fit, operator, limit).await,
+        let done = match action {
+            ArchiveAction::Archive => database.store.archive_dead_letters(fit, operator, limit).await,
+            ArchiveAction::Restore => database.store.restore_dead_letters(fit, operator, limit).await,
         };
-        let done = done.map_err(|e| memory.trouble(&e))?;
+        let done = done.map_err(|e| database.cli_error(&e))?;
         if done.is_empty() {
             return Ok(ids);
         }
@@ -130,20 +139,20 @@ async fn batches(
 }
 
 /// Says of each that was named and stays as it is, what it is.
-async fn left(
-    way: ArchiveAction,
+async fn report_unchanged(
+    action: ArchiveAction,
     named: &[Uuid],
     done: &[Uuid],
-    memory: &Database,
+    database: &Database,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
     let mut exit = CommandExit::Success;
     for id in named.iter().filter(|id| !done.contains(id)) {
-        let letter = memory.store.dead_letter(*id).await.map_err(|e| memory.trouble(&e))?;
+        let letter = database.store.dead_letter(*id).await.map_err(|e| database.cli_error(&e))?;
         let is = letter.map_or("gone", |letter| letter.state.as_str());
-        printer.trouble(&CliError::new(
+        printer.error(&CliError::new(
             CommandExit::Failed,
-            format!("dead letter {id} isn't {}: {is}", way.from().as_str()),
+            format!("dead letter {id} isn't {}: {is}", action.required_state().as_str()),
         ));
         exit = CommandExit::Failed;
     }

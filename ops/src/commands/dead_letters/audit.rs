@@ -6,11 +6,11 @@ use serde_json::json;
 use slipway_worker::store::{AuditEntry, AuditFilter};
 
 use super::json;
-use super::selection::by_prefix;
-use crate::commands::arguments::moment;
+use super::selection::find_id_by_prefix;
+use crate::commands::arguments::parse_time_or_age;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::{clock, dash, short_id};
+use crate::terminal::format::{format_time, short_id, text_or_dash};
 use crate::terminal::print::{Printer, Table};
 
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub(crate) struct AuditArgs {
     action: Option<String>,
 
     /// Only what was done after this: an age such as `2h` or `3d`, or a time as RFC 3339 writes it
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time_or_age)]
     since: Option<Timestamp>,
 
     /// At most so many
@@ -35,13 +35,13 @@ pub(crate) struct AuditArgs {
     limit: u32,
 }
 
-pub(super) async fn run(args: &AuditArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+pub(super) async fn run(args: &AuditArgs, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let dead_letter = match &args.id {
-        Some(id) => Some(by_prefix(id, memory).await?),
+        Some(id) => Some(find_id_by_prefix(id, database).await?),
         None => None,
     };
     let filter = AuditFilter { dead_letter, who: args.who.clone(), action: args.action.clone(), since: args.since };
-    let found = memory.store.dead_letter_audit(&filter, args.limit).await.map_err(|e| memory.trouble(&e))?;
+    let found = database.store.dead_letter_audit(&filter, args.limit).await.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
         printer.json(&found.iter().map(json::audit_json).collect::<Vec<_>>());
         return Ok(CommandExit::Success);
@@ -49,29 +49,29 @@ pub(super) async fn run(args: &AuditArgs, memory: &Database, printer: &Printer) 
     let mut table = Table::new(&["WHEN", "WHO", "ACTION", "LETTER", "WHY", "WHAT"]);
     for entry in &found {
         table.row([
-            clock(entry.at),
+            format_time(entry.at),
             entry.operator.who.clone(),
             entry.action.clone(),
             short_id(&entry.dead_letter.to_string()),
-            dash(entry.operator.why.as_deref()),
-            details(entry),
+            text_or_dash(entry.operator.why.as_deref()),
+            describe_details(entry),
         ]);
     }
     printer.table(&table);
     if table.is_empty() {
-        printer.note("Nothing was done");
+        printer.message("Nothing was done");
     }
     Ok(CommandExit::Success)
 }
 
 /// One line of a dead letter's history.
-pub(super) fn words(entry: &AuditEntry) -> String {
+pub(super) fn describe_entry(entry: &AuditEntry) -> String {
     let why = entry.operator.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{} {} by {}{why}", clock(entry.at), entry.action, entry.operator.who)
+    format!("{} {} by {}{why}", format_time(entry.at), entry.action, entry.operator.who)
 }
 
 /// What exactly, without what says nothing.
-fn details(entry: &AuditEntry) -> String {
+fn describe_details(entry: &AuditEntry) -> String {
     let fields = entry.details.as_object().into_iter().flatten().filter(|(_, value)| **value != json!(false));
     let shown = fields.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or(&value.to_string())));
     shown.collect::<Vec<_>>().join(" ")

@@ -11,7 +11,7 @@ pub(super) struct BulkConsent(());
 
 /// Consent to do `what` with `count` dead letters: given by naming each of them, by `--yes`, or by a person who is
 /// asked.
-pub(super) fn consent(
+pub(super) fn require_consent(
     filter: &DeadLetterFilter,
     yes: bool,
     what: &str,
@@ -22,7 +22,7 @@ pub(super) fn consent(
         return Ok(BulkConsent(()));
     }
     let question = format!("{what} {count} dead letters?");
-    match printer.ask(&question) {
+    match printer.ask_yes_no(&question) {
         Some(true) => Ok(BulkConsent(())),
         Some(false) => Err(CliError::new(CommandExit::Failed, "nothing was done")),
         None => Err(CliError::usage(format!("{question} Nobody is there to be asked"))

@@ -16,38 +16,39 @@ use uuid::Uuid;
 
 use super::replay_args::ReplayArgs;
 use super::selection;
-use super::verdict::{refusal, withheld};
+use super::verdict::{explain_refusal, withheld_error};
 use crate::commands::submit;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::print::Printer;
 
-pub(super) async fn run(args: &ReplayArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    let [id] = args.choice.ids.as_slice() else {
+pub(super) async fn run(args: &ReplayArgs, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+    let [id] = args.selection.ids.as_slice() else {
         return Err(CliError::usage("one dead letter at a time can be edited").hint("give one id"));
     };
-    let letter = selection::one(id, memory).await?;
-    let operator = if args.dry_run { args.doer.operator() } else { args.doer.with_reason("editing")? };
-    fit(&letter, args, memory).await?;
+    let letter = selection::load_by_prefix(id, database).await?;
+    let operator = if args.dry_run { args.operator.to_operator() } else { args.operator.require_reason("editing")? };
+    require_sendable(&letter, args, database).await?;
     let edited = match &args.with {
-        Some(file) => submit::read(file)?.1,
-        None => in_editor(&letter)?,
+        Some(file) => submit::read_input(file)?.1,
+        None => edit_in_editor(&letter)?,
     };
-    let ready = prepare(&letter, &edited).map_err(|trouble| keep(trouble, &letter, &edited, args.with.is_none()))?;
+    let ready = build_edited_request(&letter, &edited)
+        .map_err(|error| save_edited_text(error, &letter, &edited, args.with.is_none()))?;
     let (request, body) = (&ready.request, ready.body);
     let deployment = request.deployment_id();
-    let told = json!({ "id": letter.id, "event_id": request.event.id, "causationid": request.event.causationid,
+    let sent_json = json!({ "id": letter.id, "event_id": request.event.id, "causationid": request.event.causationid,
                        "deployment_id": deployment });
     if args.dry_run {
         if printer.is_json() {
-            printer.json(&json!({ "would_replay": 1, "edited": told }));
+            printer.json(&json!({ "would_replay": 1, "edited": sent_json }));
         } else {
-            printer.note(&format!("Would send the edited event as {}", request.event.id));
+            printer.message(&format!("Would send the edited event as {}", request.event.id));
         }
         return Ok(CommandExit::Success);
     }
-    let sent = memory.store.replay_edited(letter.id, request, body, args.force, &operator).await;
-    if !sent.map_err(|e| memory.trouble(&e))? {
+    let sent = database.store.replay_edited(letter.id, request, body, args.force, &operator).await;
+    if !sent.map_err(|e| database.cli_error(&e))? {
         return Err(CliError::new(
             CommandExit::Failed,
             format!("dead letter {} has changed meanwhile; nothing was sent", letter.id),
@@ -55,26 +56,26 @@ pub(super) async fn run(args: &ReplayArgs, memory: &Database, printer: &Printer)
         .hint(format!("`slipway dead-letters show {}` says what became of it", letter.id)));
     }
     if printer.is_json() {
-        printer.json(&json!({ "replayed": [told], "errors": [] }));
+        printer.json(&json!({ "replayed": [sent_json], "errors": [] }));
     } else {
         printer.line(&deployment.to_string());
-        printer.note("Sent the edited event; a worker's relay publishes it");
+        printer.message("Sent the edited event; a worker's relay publishes it");
         printer.hint(&format!("run `slipway watch {deployment}`"));
     }
     Ok(CommandExit::Success)
 }
 
 /// An edited event may be sent though the original has expired or isn't kept.
-async fn fit(letter: &DeadLetter, args: &ReplayArgs, memory: &Database) -> Result<(), CliError> {
+async fn require_sendable(letter: &DeadLetter, args: &ReplayArgs, database: &Database) -> Result<(), CliError> {
     let only = DeadLetterFilter { ids: vec![letter.id], ..DeadLetterFilter::default() };
-    let planned = memory.store.plan_replay(&only, 1).await.map_err(|e| memory.trouble(&e))?;
+    let planned = database.store.plan_replay(&only, 1).await.map_err(|e| database.cli_error(&e))?;
     let replay = Replay { from_start: true, force: args.force };
     let refused = planned.iter().find(|one| !matches!(one.verdict, ReplayVerdict::Expired | ReplayVerdict::Withheld));
-    if let Some(trouble) = refused.and_then(|one| refusal(one, replay)) {
-        return Err(trouble);
+    if let Some(error) = refused.and_then(|one| explain_refusal(one, replay)) {
+        return Err(error);
     }
     if letter.body.is_none() && args.with.is_none() {
-        return Err(withheld(letter.id).hint("give the whole event, without that secret, with --with FILE"));
+        return Err(withheld_error(letter.id).hint("give the whole event, without that secret, with --with FILE"));
     }
     Ok(())
 }
@@ -85,8 +86,8 @@ struct EditedRequest {
     body: Vec<u8>,
 }
 
-fn prepare(letter: &DeadLetter, edited: &[u8]) -> Result<EditedRequest, CliError> {
-    let original = event(letter);
+fn build_edited_request(letter: &DeadLetter, edited: &[u8]) -> Result<EditedRequest, CliError> {
+    let original = structured_event(letter);
     let value: Value = serde_json::from_slice(edited).map_err(|e| {
         CliError::usage(format!("the edited event isn't JSON (line {}, column {})", e.line(), e.column()))
     })?;
@@ -120,7 +121,7 @@ fn prepare(letter: &DeadLetter, edited: &[u8]) -> Result<EditedRequest, CliError
 }
 
 /// The event as one JSON object, whichever way it came; `None` when it's no JSON, or not kept.
-fn event(letter: &DeadLetter) -> Option<Value> {
+fn structured_event(letter: &DeadLetter) -> Option<Value> {
     let body: Value = serde_json::from_slice(letter.body.as_deref()?).ok()?;
     let attribute = |(name, value): (&String, &String)| {
         let name = ["cloudEvents_", "cloudEvents:", "ce-"].iter().find_map(|prefix| name.strip_prefix(prefix))?;
@@ -135,19 +136,19 @@ fn event(letter: &DeadLetter) -> Option<Value> {
     Some(Value::Object(attributes))
 }
 
-fn in_editor(letter: &DeadLetter) -> Result<Vec<u8>, CliError> {
-    let text = match event(letter) {
+fn edit_in_editor(letter: &DeadLetter) -> Result<Vec<u8>, CliError> {
+    let text = match structured_event(letter) {
         Some(event) => serde_json::to_string_pretty(&event).unwrap_or_default(),
         None => String::from_utf8_lossy(letter.body.as_deref().unwrap_or_default()).into_owned(),
     };
-    let file = private_file(letter.id, text.as_bytes())?;
-    let edited = edit(&file).and_then(|()| Ok(submit::read(&file)?.1));
-    remove(&file);
+    let file = write_private_file(letter.id, text.as_bytes())?;
+    let edited = run_editor(&file).and_then(|()| Ok(submit::read_input(&file)?.1));
+    remove_private_file(&file);
     edited
 }
 
 /// Runs the editor as git does: it may have arguments of its own.
-fn edit(file: &Path) -> Result<(), CliError> {
+fn run_editor(file: &Path) -> Result<(), CliError> {
     let editor = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|e| !e.trim().is_empty()));
     let editor = editor.unwrap_or_else(|| "vi".to_owned());
     let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(file).status();
@@ -160,7 +161,7 @@ fn edit(file: &Path) -> Result<(), CliError> {
 }
 
 /// An event holds values of variables: the file is for nobody else's eyes.
-fn private_file(id: Uuid, content: &[u8]) -> Result<PathBuf, CliError> {
+fn write_private_file(id: Uuid, content: &[u8]) -> Result<PathBuf, CliError> {
     let dir = std::env::temp_dir().join(format!("slipway-edit-{}", Uuid::new_v4()));
     let file = dir.join(format!("{id}.json"));
     let made = DirBuilder::new()
@@ -171,7 +172,7 @@ fn private_file(id: Uuid, content: &[u8]) -> Result<PathBuf, CliError> {
     Ok(file)
 }
 
-fn remove(file: &Path) {
+fn remove_private_file(file: &Path) {
     let _ = std::fs::remove_file(file);
     if let Some(dir) = file.parent() {
         let _ = std::fs::remove_dir(dir);
@@ -179,15 +180,15 @@ fn remove(file: &Path) {
 }
 
 /// What somebody typed isn't thrown away because of a mistake in it.
-fn keep(trouble: CliError, letter: &DeadLetter, edited: &[u8], typed: bool) -> CliError {
-    if !typed || serde_json::from_slice::<Value>(edited).ok() == event(letter) {
-        return trouble;
+fn save_edited_text(error: CliError, letter: &DeadLetter, edited: &[u8], typed: bool) -> CliError {
+    if !typed || serde_json::from_slice::<Value>(edited).ok() == structured_event(letter) {
+        return error;
     }
-    match private_file(letter.id, edited) {
+    match write_private_file(letter.id, edited) {
         Ok(file) => {
             let details = vec![format!("the edited text is kept in {}", file.display())];
-            trouble.details(details).hint("correct it there, and give it with --with FILE")
+            error.details(details).hint("correct it there, and give it with --with FILE")
         }
-        Err(_) => trouble,
+        Err(_) => error,
     }
 }

@@ -28,7 +28,7 @@ const LIMIT: u32 = 1_000_000;
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
-    choice: Selection,
+    selection: Selection,
 
     /// Which of those that are chosen by conditions
     #[arg(long, value_enum, default_value_t = StateArg::Open)]
@@ -43,23 +43,23 @@ pub(crate) struct ExportArgs {
     max: u32,
 
     #[command(flatten)]
-    doer: OperatorArgs,
+    operator: OperatorArgs,
 }
 
-pub(super) async fn run(args: ExportArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    let filter = args.choice.find(args.state.state(), memory).await?;
-    let ids = memory.store.dead_letter_ids(&filter, args.max).await.map_err(|e| memory.trouble(&e))?;
+pub(super) async fn run(args: ExportArgs, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+    let filter = args.selection.resolve(args.state.to_state(), database).await?;
+    let ids = database.store.dead_letter_ids(&filter, args.max).await.map_err(|e| database.cli_error(&e))?;
     let place = args.out.as_ref().map_or_else(|| "stdout".to_owned(), |dir| dir.display().to_string());
     if let Some(dir) = &args.out {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| unwritable(dir, &e))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| write_error(dir, &e))?;
     }
-    let (operator, mut withheld) = (args.doer.operator(), 0);
+    let (operator, mut withheld) = (args.operator.to_operator(), 0);
     for page in ids.chunks(PAGE) {
-        for letter in read(page, &place, &operator, memory).await? {
+        for letter in record_and_load(page, &place, &operator, database).await? {
             withheld += usize::from(letter.body.is_none());
             match &args.out {
-                None => printer.json(&line(&letter)),
-                Some(dir) => files(dir, &letter)?,
+                None => printer.json(&letter_json(&letter)),
+                Some(dir) => write_letter(dir, &letter)?,
             }
         }
     }
@@ -67,28 +67,33 @@ pub(super) async fn run(args: ExportArgs, memory: &Database, printer: &Printer) 
         printer.json(&json!({ "exported": ids.len(), "withheld": withheld, "to": place }));
     }
     let without = if withheld == 0 { String::new() } else { format!("; {withheld} without their withheld bodies") };
-    printer.note(&format!("Exported {} to {place}{without}", ids.len()));
+    printer.message(&format!("Exported {} to {place}{without}", ids.len()));
     Ok(CommandExit::Success)
 }
 
-async fn read(page: &[Uuid], place: &str, operator: &Operator, memory: &Database) -> Result<Vec<DeadLetter>, CliError> {
+async fn record_and_load(
+    page: &[Uuid],
+    place: &str,
+    operator: &Operator,
+    database: &Database,
+) -> Result<Vec<DeadLetter>, CliError> {
     let filter = DeadLetterFilter { ids: page.to_vec(), ..DeadLetterFilter::default() };
-    let letters = memory.store.dead_letters(&filter, u32::MAX).await.map_err(|e| memory.trouble(&e))?;
-    memory.store.record_export(page, place, operator).await.map_err(|e| memory.trouble(&e))?;
+    let letters = database.store.dead_letters(&filter, u32::MAX).await.map_err(|e| database.cli_error(&e))?;
+    database.store.record_export(page, place, operator).await.map_err(|e| database.cli_error(&e))?;
     Ok(letters)
 }
 
 /// All about it but the body.
-fn about(letter: &DeadLetter) -> Value {
-    let mut value = json::facts(letter);
+fn metadata_json(letter: &DeadLetter) -> Value {
+    let mut value = json::facts_json(letter);
     value["headers"] = json!(letter.headers);
     value["withheld"] = letter.body.is_none().into();
     value
 }
 
 /// With the body as text where it is text, and in Base64 where it isn't.
-fn line(letter: &DeadLetter) -> Value {
-    let mut value = about(letter);
+fn letter_json(letter: &DeadLetter) -> Value {
+    let mut value = metadata_json(letter);
     match letter.body.as_deref().map(|body| std::str::from_utf8(body).map_err(|_| body)) {
         Some(Ok(text)) => value["body"] = text.into(),
         Some(Err(bytes)) => value["body_base64"] = STANDARD.encode(bytes).into(),
@@ -97,17 +102,17 @@ fn line(letter: &DeadLetter) -> Value {
     value
 }
 
-fn files(dir: &Path, letter: &DeadLetter) -> Result<(), CliError> {
-    let text = serde_json::to_string_pretty(&about(letter)).unwrap_or_default();
-    file(&dir.join(format!("{}.json", letter.id)), text.as_bytes())?;
-    letter.body.as_ref().map_or(Ok(()), |body| file(&dir.join(format!("{}.body", letter.id)), body))
+fn write_letter(dir: &Path, letter: &DeadLetter) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(&metadata_json(letter)).unwrap_or_default();
+    write_file(&dir.join(format!("{}.json", letter.id)), text.as_bytes())?;
+    letter.body.as_ref().map_or(Ok(()), |body| write_file(&dir.join(format!("{}.body", letter.id)), body))
 }
 
-fn file(path: &Path, content: &[u8]) -> Result<(), CliError> {
+fn write_file(path: &Path, content: &[u8]) -> Result<(), CliError> {
     let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    open.and_then(|mut file| file.write_all(content)).map_err(|e| unwritable(path, &e))
+    open.and_then(|mut file| file.write_all(content)).map_err(|e| write_error(path, &e))
 }
 
-fn unwritable(path: &Path, error: &std::io::Error) -> CliError {
+fn write_error(path: &Path, error: &std::io::Error) -> CliError {
     CliError::new(CommandExit::Failed, format!("{} can't be written: {error}", path.display()))
 }

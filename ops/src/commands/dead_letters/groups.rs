@@ -8,7 +8,7 @@ use slipway_worker::store::DeadLetterGroup;
 use super::selection::{FilterArgs, StateArg};
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::{between, dash, duration};
+use crate::terminal::format::{format_duration, millis_between, text_or_dash};
 use crate::terminal::print::{Printer, Table};
 
 #[derive(Debug, Args)]
@@ -25,9 +25,10 @@ pub(crate) struct ListGroups {
     by_project: bool,
 }
 
-pub(super) async fn run(args: &ListGroups, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    let filter = args.filter.of(args.state.state());
-    let found = memory.store.dead_letter_groups(&filter, args.by_project).await.map_err(|e| memory.trouble(&e))?;
+pub(super) async fn run(args: &ListGroups, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+    let filter = args.filter.to_filter(args.state.to_state());
+    let found =
+        database.store.dead_letter_groups(&filter, args.by_project).await.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
         let row = |g: &DeadLetterGroup| {
             json!({ "code": g.code, "class": g.class, "stage": g.stage, "project": g.project, "count": g.count,
@@ -42,8 +43,8 @@ pub(super) async fn run(args: &ListGroups, memory: &Database, printer: &Printer)
     let mut table = Table::new(&[&headings[..], &["OLDEST", "NEWEST"]].concat());
     for g in &found {
         let mut cells = vec![g.count.to_string(), g.code.clone(), g.class.clone(), g.stage.clone()];
-        cells.extend(args.by_project.then(|| dash(g.project.as_deref())));
-        cells.extend([g.oldest, g.newest].map(|at| duration(between(at, now))));
+        cells.extend(args.by_project.then(|| text_or_dash(g.project.as_deref())));
+        cells.extend([g.oldest, g.newest].map(|at| format_duration(millis_between(at, now))));
         table.row(cells);
     }
     printer.table(&table);
@@ -51,7 +52,7 @@ pub(super) async fn run(args: &ListGroups, memory: &Database, printer: &Printer)
         Some(group) => {
             printer.hint(&format!("run `slipway explain {0}`, then `slipway dead-letters list --code {0}`", group.code))
         }
-        None => printer.note("No such dead letters"),
+        None => printer.message("No such dead letters"),
     }
     Ok(CommandExit::Success)
 }

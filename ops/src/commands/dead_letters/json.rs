@@ -4,18 +4,18 @@ use serde_json::{Value, json};
 use slipway_protocol::{ErrorCode, Stage};
 use slipway_worker::store::{AuditEntry, DeadLetter, PlannedReplay, Replay};
 
-use super::verdict::is_sent;
+use super::verdict::would_be_sent;
 use crate::terminal::redact;
 
 pub(super) fn dead_letter_json(letter: &DeadLetter) -> Value {
-    let mut value = facts(letter);
-    value["headers"] = json!(redact::headers(&letter.headers));
-    value["body"] = letter.body.as_deref().and_then(redact::body).into();
+    let mut value = facts_json(letter);
+    value["headers"] = json!(redact::redact_headers(&letter.headers));
+    value["body"] = letter.body.as_deref().and_then(redact::redact_body).into();
     value
 }
 
 /// All about it but its headers and its body.
-pub(super) fn facts(letter: &DeadLetter) -> Value {
+pub(super) fn facts_json(letter: &DeadLetter) -> Value {
     json!({
         "id": letter.id,
         "deployment_id": letter.deployment,
@@ -47,7 +47,7 @@ pub(super) fn replay_json(one: &PlannedReplay, replay: Replay) -> Value {
         "stage": one.stage,
         "code": one.code,
         "state": one.state,
-        "replayable": is_sent(one.verdict, replay),
+        "replayable": would_be_sent(one.verdict, replay),
         "verdict": one.verdict.as_str(),
         "resumes_at": one.stage.parse::<Stage>().ok().filter(|_| !replay.from_start),
         "newer_deployment": one.newer,

@@ -9,7 +9,7 @@ use super::json;
 use super::selection::{FilterArgs, StateArg};
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::{between, dash, duration, short_id};
+use crate::terminal::format::{format_duration, millis_between, short_id, text_or_dash};
 use crate::terminal::print::{Printer, Table};
 
 #[derive(Debug, Args)]
@@ -30,38 +30,42 @@ pub(crate) struct ListDeadLetters {
     max_attempts: u32,
 }
 
-pub(super) async fn run(args: &ListDeadLetters, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    let filter = args.filter.of(args.state.state());
-    let found = memory.store.dead_letters(&filter, args.limit).await.map_err(|e| memory.trouble(&e))?;
+pub(super) async fn run(
+    args: &ListDeadLetters,
+    database: &Database,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let filter = args.filter.to_filter(args.state.to_state());
+    let found = database.store.dead_letters(&filter, args.limit).await.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
         printer.json(&found.iter().map(json::dead_letter_json).collect::<Vec<_>>());
         return Ok(CommandExit::Success);
     }
-    printer.table(&table(&found, args.max_attempts));
-    match commonest(&found) {
+    printer.table(&build_table(&found, args.max_attempts));
+    match most_common_code(&found) {
         Some(code) => printer.hint(&format!("run `slipway explain {code}`")),
-        None => printer.note("No such dead letters"),
+        None => printer.message("No such dead letters"),
     }
     Ok(CommandExit::Success)
 }
 
-fn table(letters: &[DeadLetter], max_attempts: u32) -> Table {
+fn build_table(letters: &[DeadLetter], max_attempts: u32) -> Table {
     let now = Timestamp::now();
     let mut table = Table::new(&["DEPLOYMENT", "PROJECT", "STAGE", "CODE", "ATTEMPTS", "AGE"]);
     for letter in letters {
         table.row([
             short_id(&letter.id.to_string()),
-            dash(letter.project.as_deref()),
+            text_or_dash(letter.project.as_deref()),
             letter.stage.clone(),
             letter.code.clone(),
             format!("{}/{max_attempts}", letter.attempts),
-            duration(between(letter.last_failed_at, now)),
+            format_duration(millis_between(letter.last_failed_at, now)),
         ]);
     }
     table
 }
 
-fn commonest(letters: &[DeadLetter]) -> Option<&str> {
+fn most_common_code(letters: &[DeadLetter]) -> Option<&str> {
     let count = |code: &str| letters.iter().filter(|l| l.code == code).count();
     letters.iter().map(|l| l.code.as_str()).max_by_key(|code| (count(code), std::cmp::Reverse(*code)))
 }

@@ -50,16 +50,16 @@ pub(crate) async fn run(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let memory = Database::new(settings)?;
+    let database = Database::new(settings)?;
     match command {
-        DeadLetters::Groups(args) => groups::run(&args, &memory, printer).await,
-        DeadLetters::List(args) => list::run(&args, &memory, printer).await,
-        DeadLetters::Show(args) => show::run(&args, &memory, printer).await,
-        DeadLetters::Replay(args) => replay::run(*args, &memory, printer).await,
-        DeadLetters::Archive(args) => archive::archive(args, &memory, printer).await,
-        DeadLetters::Restore(args) => archive::restore(args, &memory, printer).await,
-        DeadLetters::Note(args) => note::run(args, &memory, printer).await,
-        DeadLetters::Export(args) => export::run(args, &memory, printer).await,
-        DeadLetters::Audit(args) => audit::run(&args, &memory, printer).await,
+        DeadLetters::Groups(args) => groups::run(&args, &database, printer).await,
+        DeadLetters::List(args) => list::run(&args, &database, printer).await,
+        DeadLetters::Show(args) => show::run(&args, &database, printer).await,
+        DeadLetters::Replay(args) => replay::run(*args, &database, printer).await,
+        DeadLetters::Archive(args) => archive::archive(args, &database, printer).await,
+        DeadLetters::Restore(args) => archive::restore(args, &database, printer).await,
+        DeadLetters::Note(args) => note::run(args, &database, printer).await,
+        DeadLetters::Export(args) => export::run(args, &database, printer).await,
+        DeadLetters::Audit(args) => audit::run(&args, &database, printer).await,
     }
 }

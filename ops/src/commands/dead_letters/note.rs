@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::selection::by_prefix;
+use super::selection::find_id_by_prefix;
 use crate::commands::operator::OperatorArgs;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
@@ -17,21 +17,25 @@ pub(crate) struct NoteArgs {
     text: String,
 
     #[command(flatten)]
-    doer: OperatorArgs,
+    operator: OperatorArgs,
 }
 
-pub(super) async fn run(args: NoteArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    let id = by_prefix(&args.id, memory).await?;
+pub(super) async fn run(args: NoteArgs, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+    let id = find_id_by_prefix(&args.id, database).await?;
     let text = args.text.trim();
     if text.is_empty() {
         return Err(CliError::usage("an empty note says nothing"));
     }
     let text = text.replace('\n', " ");
-    memory.store.note_dead_letter(id, &text, &args.doer.operator()).await.map_err(|e| memory.trouble(&e))?;
+    database
+        .store
+        .note_dead_letter(id, &text, &args.operator.to_operator())
+        .await
+        .map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
         printer.json(&json!({ "id": id, "noted": text }));
     } else {
-        printer.note(&format!("Noted beside {id}"));
+        printer.message(&format!("Noted beside {id}"));
     }
     Ok(CommandExit::Success)
 }

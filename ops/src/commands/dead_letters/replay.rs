@@ -10,43 +10,43 @@ use slipway_worker::store::{
     DeadLetterFilter, DeadLetterState, Operator, Replay, ReplayVerdict, SentReplay, StoreError,
 };
 
-use super::consent::{BulkConsent, consent};
+use super::consent::{BulkConsent, require_consent};
 use super::replay_args::{LIMIT, ReplayArgs};
-use super::verdict::{is_sent, not_sent, refusal, words};
+use super::verdict::{describe_replay, describe_unsent, explain_refusal, would_be_sent};
 use super::{edit, json};
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::{dash, short_id};
+use crate::terminal::format::{short_id, text_or_dash};
 use crate::terminal::print::{Printer, Table};
 
 /// Dead letters that are sent in one transaction.
 const BATCH: u32 = 500;
 /// Dead letters that a dry run shows one by one to a person.
 const SHOWN: usize = 50;
-pub(super) async fn run(args: ReplayArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+pub(super) async fn run(args: ReplayArgs, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     if args.edit || args.with.is_some() {
-        return edit::run(&args, memory, printer).await;
+        return edit::run(&args, database, printer).await;
     }
-    let filter = args.choice.find(Some(DeadLetterState::Open), memory).await?;
+    let filter = args.selection.resolve(Some(DeadLetterState::Open), database).await?;
     let replay = Replay { from_start: args.from_start, force: args.force };
-    let counts = memory.store.count_replay(&filter).await.map_err(|e| memory.trouble(&e))?;
-    let fit = counts.iter().filter(|(verdict, _)| is_sent(*verdict, replay)).map(|(_, count)| count).sum::<u64>();
+    let counts = database.store.count_replay(&filter).await.map_err(|e| database.cli_error(&e))?;
+    let fit = counts.iter().filter(|(verdict, _)| would_be_sent(*verdict, replay)).map(|(_, count)| count).sum::<u64>();
     let count = fit.min(u64::from(args.max));
     if args.dry_run {
-        return preview(&filter, replay, count, &counts, memory, printer).await;
+        return print_preview(&filter, replay, count, &counts, database, printer).await;
     }
-    let operator = if args.force { args.doer.with_reason("forcing")? } else { args.doer.operator() };
+    let operator = if args.force { args.operator.require_reason("forcing")? } else { args.operator.to_operator() };
     let mut sent = Vec::new();
-    let mut broken = None;
+    let mut failure = None;
     if count > 0 {
-        let token = consent(&filter, args.yes, "Replay", count, printer)?;
+        let token = require_consent(&filter, args.yes, "Replay", count, printer)?;
         let sending = ReplayRun { filter: &filter, replay, operator: &operator, max: args.max, rate: args.rate, count };
-        broken = sending.run(&mut sent, &token, memory, printer).await.err();
+        failure = sending.run(&mut sent, &token, database, printer).await.err();
     }
-    let failed = if broken.is_some() { Vec::new() } else { refusals(&filter, &sent, replay, memory).await? };
-    report(&sent, &failed, &counts, replay, printer);
-    if let Some(error) = broken {
-        return Err(memory.trouble(&error).hint("give the same command again: what was sent isn't sent twice"));
+    let failed = if failure.is_some() { Vec::new() } else { find_refusals(&filter, &sent, replay, database).await? };
+    print_report(&sent, &failed, &counts, replay, printer);
+    if let Some(error) = failure {
+        return Err(database.cli_error(&error).hint("give the same command again: what was sent isn't sent twice"));
     }
     Ok(if failed.is_empty() { CommandExit::Success } else { CommandExit::Failed })
 }
@@ -67,10 +67,10 @@ impl ReplayRun<'_> {
         &self,
         sent: &mut Vec<SentReplay>,
         _: &BulkConsent,
-        memory: &Database,
+        database: &Database,
         printer: &Printer,
     ) -> Result<(), StoreError> {
-        let begun = memory.store.clock().await?;
+        let begun = database.store.clock().await?;
         // What fails again meanwhile is another night's work, else this might never end.
         let until = Some(self.filter.until.map_or(begun, |until| until.min(begun)));
         let filter = DeadLetterFilter { until, ..self.filter.clone() };
@@ -81,51 +81,51 @@ impl ReplayRun<'_> {
         loop {
             ticks.tick().await;
             let limit = batch.min(self.max.saturating_sub(u32::try_from(sent.len()).unwrap_or(u32::MAX)));
-            let done = memory.store.replay_dead_letters(&filter, self.replay, self.operator, limit).await?;
+            let done = database.store.replay_dead_letters(&filter, self.replay, self.operator, limit).await?;
             if done.is_empty() {
                 return Ok(());
             }
             if !printer.is_json() {
-                done.iter().for_each(|one| printer.line(&deployment(one)));
+                done.iter().for_each(|one| printer.line(&deployment_id_or_dash(one)));
             }
             sent.extend(done);
             if self.count > u64::from(batch) {
-                printer.note(&format!("{} of {}", sent.len(), self.count));
+                printer.message(&format!("{} of {}", sent.len(), self.count));
             }
         }
     }
 }
 
-fn deployment(one: &SentReplay) -> String {
+fn deployment_id_or_dash(one: &SentReplay) -> String {
     one.deployment.map_or_else(|| "-".to_owned(), |id| id.to_string())
 }
 
 /// Why those that were named and not sent can't be.
-async fn refusals(
+async fn find_refusals(
     filter: &DeadLetterFilter,
     sent: &[SentReplay],
     replay: Replay,
-    memory: &Database,
+    database: &Database,
 ) -> Result<Vec<CliError>, CliError> {
     let ids: Vec<_> = filter.ids.iter().copied().filter(|id| sent.iter().all(|one| one.id != *id)).collect();
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let left = DeadLetterFilter { ids, ..DeadLetterFilter::default() };
-    let planned = memory.store.plan_replay(&left, LIMIT).await.map_err(|e| memory.trouble(&e))?;
-    Ok(planned.iter().filter_map(|one| refusal(one, replay)).collect())
+    let planned = database.store.plan_replay(&left, LIMIT).await.map_err(|e| database.cli_error(&e))?;
+    Ok(planned.iter().filter_map(|one| explain_refusal(one, replay)).collect())
 }
 
-async fn preview(
+async fn print_preview(
     filter: &DeadLetterFilter,
     replay: Replay,
     count: u64,
     counts: &[(ReplayVerdict, u64)],
-    memory: &Database,
+    database: &Database,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
     let limit = if printer.is_json() { LIMIT } else { u32::try_from(SHOWN).unwrap_or(LIMIT) };
-    let planned = memory.store.plan_replay(filter, limit).await.map_err(|e| memory.trouble(&e))?;
+    let planned = database.store.plan_replay(filter, limit).await.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
         let by_verdict: serde_json::Map<_, _> =
             counts.iter().map(|(verdict, count)| (verdict.as_str().to_owned(), json!(count))).collect();
@@ -137,20 +137,21 @@ async fn preview(
     for one in &planned {
         table.row([
             short_id(&one.id.to_string()),
-            dash(one.project.as_deref()),
+            text_or_dash(one.project.as_deref()),
             one.stage.clone(),
             one.code.clone(),
-            words(one, replay),
+            describe_replay(one, replay),
         ]);
     }
     printer.table(&table);
     let there: u64 = counts.iter().map(|(_, count)| count).sum();
     let more = there.saturating_sub(planned.len() as u64);
     if more > 0 {
-        printer.note(&format!("and {more} more"));
+        printer.message(&format!("and {more} more"));
     }
-    printer.note(&format!("{count} would be sent again{}", not_sent(counts, replay)));
-    let permanent = planned.iter().filter(|one| is_sent(one.verdict, replay)).filter_map(|one| one.code.parse().ok());
+    printer.message(&format!("{count} would be sent again{}", describe_unsent(counts, replay)));
+    let permanent =
+        planned.iter().filter(|one| would_be_sent(one.verdict, replay)).filter_map(|one| one.code.parse().ok());
     if let Some(code) = permanent.into_iter().find(|code: &ErrorCode| code.class() == Class::Permanent) {
         printer.hint(&format!(
             "{code} is permanent: a replay will fail in the same way unless Slipway itself was changed, or it's edited"
@@ -159,7 +160,7 @@ async fn preview(
     Ok(CommandExit::Success)
 }
 
-fn report(
+fn print_report(
     sent: &[SentReplay],
     failed: &[CliError],
     counts: &[(ReplayVerdict, u64)],
@@ -172,10 +173,10 @@ fn report(
         printer.json(&json!({ "replayed": sent.iter().map(row).collect::<Vec<_>>(), "errors": errors }));
     } else if !sent.is_empty() || failed.is_empty() {
         let relay = if sent.is_empty() { "" } else { "; a worker's relay publishes them" };
-        printer.note(&format!("Sent {} again{}{relay}", sent.len(), not_sent(counts, replay)));
+        printer.message(&format!("Sent {} again{}{relay}", sent.len(), describe_unsent(counts, replay)));
     }
-    for trouble in failed {
-        printer.trouble(trouble);
+    for error in failed {
+        printer.error(error);
     }
     if let (false, Some(id)) = (printer.is_json(), sent.iter().find_map(|s| s.deployment)) {
         printer.hint(&format!("run `slipway watch {id}`"));

@@ -11,7 +11,7 @@ pub(super) const LIMIT: u32 = 1_000_000;
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
-    pub(super) choice: Selection,
+    pub(super) selection: Selection,
 
     /// Only say what would be sent
     #[arg(long)]
@@ -22,7 +22,7 @@ pub(crate) struct ReplayArgs {
     pub(super) max: u32,
 
     /// At most so many a second
-    #[arg(long, value_name = "N", value_parser = rate)]
+    #[arg(long, value_name = "N", value_parser = parse_rate)]
     pub(super) rate: Option<u32>,
 
     /// Run every stage again, not only from the one that failed
@@ -42,7 +42,7 @@ pub(crate) struct ReplayArgs {
     pub(super) with: Option<PathBuf>,
 
     #[command(flatten)]
-    pub(super) doer: OperatorArgs,
+    pub(super) operator: OperatorArgs,
 
     /// Don't ask, though they are chosen by conditions
     #[arg(long)]
@@ -50,7 +50,7 @@ pub(crate) struct ReplayArgs {
 }
 
 /// `20` or `20/s`.
-fn rate(text: &str) -> Result<u32, String> {
+fn parse_rate(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix("/s").unwrap_or(text).parse::<u32>();
     number.ok().filter(|n| *n > 0).ok_or_else(|| "must be a number a second, such as 20 or 20/s".to_owned())
 }

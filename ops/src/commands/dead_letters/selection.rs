@@ -7,7 +7,7 @@ use slipway_protocol::{Class, ErrorCode};
 use slipway_worker::store::{DeadLetter, DeadLetterFilter, DeadLetterState};
 use uuid::Uuid;
 
-use crate::commands::arguments::moment;
+use crate::commands::arguments::parse_time_or_age;
 use crate::commands::explain;
 use crate::connect::store::Database;
 use crate::terminal::error::CliError;
@@ -17,11 +17,11 @@ use crate::terminal::print::clean;
 #[derive(Debug, Args)]
 pub(super) struct FilterArgs {
     /// Only with this error code
-    #[arg(long, value_parser = code)]
+    #[arg(long, value_parser = parse_code)]
     code: Option<ErrorCode>,
 
     /// Only with codes of this class: transient, permanent, user_action or infrastructure
-    #[arg(long, value_parser = class)]
+    #[arg(long, value_parser = parse_class)]
     class: Option<Class>,
 
     /// Only of this project
@@ -29,21 +29,21 @@ pub(super) struct FilterArgs {
     project: Option<Slug>,
 
     /// Only from this stage: one of the seven, `intake` or `engine`
-    #[arg(long, value_name = "STAGE", value_parser = stage)]
+    #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
     stage: Option<String>,
 
     /// Only what failed last after this: an age such as `2h` or `3d`, or a time as RFC 3339 writes it
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time_or_age)]
     since: Option<Timestamp>,
 
     /// Only what failed last before this: an age or a time
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time_or_age)]
     until: Option<Timestamp>,
 }
 
 impl FilterArgs {
     /// As the store has it.
-    pub(super) fn of(&self, state: Option<DeadLetterState>) -> DeadLetterFilter {
+    pub(super) fn to_filter(&self, state: Option<DeadLetterState>) -> DeadLetterFilter {
         DeadLetterFilter {
             ids: Vec::new(),
             state,
@@ -57,7 +57,7 @@ impl FilterArgs {
     }
 
     fn is_empty(&self) -> bool {
-        self.of(None) == DeadLetterFilter::default()
+        self.to_filter(None) == DeadLetterFilter::default()
     }
 }
 
@@ -75,7 +75,7 @@ pub(super) enum StateArg {
 }
 
 impl StateArg {
-    pub(super) fn state(self) -> Option<DeadLetterState> {
+    pub(super) fn to_state(self) -> Option<DeadLetterState> {
         match self {
             Self::Open => Some(DeadLetterState::Open),
             Self::Replayed => Some(DeadLetterState::Replayed),
@@ -103,21 +103,21 @@ pub(super) struct Selection {
 impl Selection {
     /// The dead letters that are meant: by name in any state, so that it can be told why one isn't fit; by conditions
     /// in `state` only.
-    pub(super) async fn find(
+    pub(super) async fn resolve(
         &self,
         state: Option<DeadLetterState>,
-        memory: &Database,
+        database: &Database,
     ) -> Result<DeadLetterFilter, CliError> {
         match (self.ids.is_empty(), self.filter.is_empty()) {
             (true, true) if !self.all => {
                 Err(CliError::usage("which dead letters?").hint("give ids, conditions such as --code, or --all"))
             }
-            (true, _) => Ok(self.filter.of(state)),
+            (true, _) => Ok(self.filter.to_filter(state)),
             (false, false) => Err(CliError::usage("either ids or conditions choose dead letters, not both")),
             (false, true) => {
                 let mut ids = Vec::new();
                 for id in &self.ids {
-                    ids.push(by_prefix(id, memory).await?);
+                    ids.push(find_id_by_prefix(id, database).await?);
                 }
                 ids.sort();
                 ids.dedup();
@@ -128,7 +128,7 @@ impl Selection {
 }
 
 /// The id of the one dead letter whose id begins with `prefix`.
-pub(super) async fn by_prefix(prefix: &str, memory: &Database) -> Result<Uuid, CliError> {
+pub(super) async fn find_id_by_prefix(prefix: &str, database: &Database) -> Result<Uuid, CliError> {
     let prefix = prefix.to_ascii_lowercase();
     let unknown = || {
         CliError::usage(format!("there is no dead letter {}", clean(&prefix)))
@@ -137,7 +137,7 @@ pub(super) async fn by_prefix(prefix: &str, memory: &Database) -> Result<Uuid, C
     if prefix.len() < 4 {
         return Err(unknown());
     }
-    let found = memory.store.dead_letters_like(&prefix).await.map_err(|e| memory.trouble(&e))?;
+    let found = database.store.dead_letters_like(&prefix).await.map_err(|e| database.cli_error(&e))?;
     match found.as_slice() {
         [id] => Ok(*id),
         [] => Err(unknown()),
@@ -148,22 +148,22 @@ pub(super) async fn by_prefix(prefix: &str, memory: &Database) -> Result<Uuid, C
 }
 
 /// The one dead letter whose id begins with `prefix`, in full.
-pub(super) async fn one(prefix: &str, memory: &Database) -> Result<DeadLetter, CliError> {
-    let id = by_prefix(prefix, memory).await?;
-    let letter = memory.store.dead_letter(id).await.map_err(|e| memory.trouble(&e))?;
+pub(super) async fn load_by_prefix(prefix: &str, database: &Database) -> Result<DeadLetter, CliError> {
+    let id = find_id_by_prefix(prefix, database).await?;
+    let letter = database.store.dead_letter(id).await.map_err(|e| database.cli_error(&e))?;
     letter.ok_or_else(|| CliError::usage(format!("dead letter {id} has just gone")))
 }
 
-fn code(text: &str) -> Result<ErrorCode, String> {
-    explain::parse(text).map_err(|trouble| trouble.message)
+fn parse_code(text: &str) -> Result<ErrorCode, String> {
+    explain::parse_code(text).map_err(|error| error.message)
 }
 
-fn class(text: &str) -> Result<Class, String> {
+fn parse_class(text: &str) -> Result<Class, String> {
     serde_json::from_value(text.into())
         .map_err(|_| "must be transient, permanent, user_action or infrastructure".to_owned())
 }
 
-fn stage(text: &str) -> Result<String, String> {
+fn parse_stage(text: &str) -> Result<String, String> {
     let known = matches!(text, "intake" | "engine") || text.parse::<slipway_protocol::Stage>().is_ok();
     known.then(|| text.to_owned()).ok_or_else(|| "must be one of the seven stages, `intake` or `engine`".to_owned())
 }

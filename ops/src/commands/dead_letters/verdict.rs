@@ -7,25 +7,28 @@ use uuid::Uuid;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::format::short_id;
 
-pub(super) fn is_sent(verdict: ReplayVerdict, replay: Replay) -> bool {
+pub(super) fn would_be_sent(verdict: ReplayVerdict, replay: Replay) -> bool {
     verdict == ReplayVerdict::Ready || (replay.force && verdict == ReplayVerdict::Superseded)
 }
 
 /// Why this one can't be sent.
-pub(super) fn refusal(one: &PlannedReplay, replay: Replay) -> Option<CliError> {
+pub(super) fn explain_refusal(one: &PlannedReplay, replay: Replay) -> Option<CliError> {
     let id = one.id;
     let failed = |message: String| CliError::new(CommandExit::Failed, message);
     match one.verdict {
-        verdict if is_sent(verdict, replay) => None,
+        verdict if would_be_sent(verdict, replay) => None,
         ReplayVerdict::Ready => None,
-        ReplayVerdict::Withheld => Some(withheld(id)),
+        ReplayVerdict::Withheld => Some(withheld_error(id)),
         ReplayVerdict::NotOpen => Some(
             failed(format!("dead letter {id} isn't open any more"))
                 .hint(format!("`slipway dead-letters show {id}` says what became of it")),
         ),
         ReplayVerdict::Superseded => Some(
-            failed(format!("dead letter {id} is superseded: its project has the newer deployment {}", newer(one)))
-                .hint("--force deploys it all the same, as the newest"),
+            failed(format!(
+                "dead letter {id} is superseded: its project has the newer deployment {}",
+                describe_newer(one)
+            ))
+            .hint("--force deploys it all the same, as the newest"),
         ),
         ReplayVerdict::Expired => Some(
             failed(format!("the request of dead letter {id} has expired and would be refused"))
@@ -34,17 +37,17 @@ pub(super) fn refusal(one: &PlannedReplay, replay: Replay) -> Option<CliError> {
     }
 }
 
-fn newer(one: &PlannedReplay) -> String {
+fn describe_newer(one: &PlannedReplay) -> String {
     one.newer.map_or_else(|| "-".to_owned(), |id| short_id(&id.to_string()))
 }
 
 /// What a replay would do with it.
-pub(super) fn words(one: &PlannedReplay, replay: Replay) -> String {
+pub(super) fn describe_replay(one: &PlannedReplay, replay: Replay) -> String {
     let resumes = one.stage.parse::<Stage>().is_ok() && !replay.from_start;
     match one.verdict {
-        verdict if is_sent(verdict, replay) && resumes => format!("resumes at {}", one.stage),
-        verdict if is_sent(verdict, replay) => "runs every stage".to_owned(),
-        ReplayVerdict::Superseded => format!("not without --force: {} is newer", newer(one)),
+        verdict if would_be_sent(verdict, replay) && resumes => format!("resumes at {}", one.stage),
+        verdict if would_be_sent(verdict, replay) => "runs every stage".to_owned(),
+        ReplayVerdict::Superseded => format!("not without --force: {} is newer", describe_newer(one)),
         ReplayVerdict::Expired => "not: expired".to_owned(),
         ReplayVerdict::Withheld => "not: its body is withheld".to_owned(),
         ReplayVerdict::NotOpen | ReplayVerdict::Ready => format!("not: {}", one.state),
@@ -52,8 +55,8 @@ pub(super) fn words(one: &PlannedReplay, replay: Replay) -> String {
 }
 
 /// `, 3 not: 2 superseded, 1 withheld`
-pub(super) fn not_sent(counts: &[(ReplayVerdict, u64)], replay: Replay) -> String {
-    let left: Vec<_> = counts.iter().filter(|(verdict, _)| !is_sent(*verdict, replay)).collect();
+pub(super) fn describe_unsent(counts: &[(ReplayVerdict, u64)], replay: Replay) -> String {
+    let left: Vec<_> = counts.iter().filter(|(verdict, _)| !would_be_sent(*verdict, replay)).collect();
     if left.is_empty() {
         return String::new();
     }
@@ -61,7 +64,7 @@ pub(super) fn not_sent(counts: &[(ReplayVerdict, u64)], replay: Replay) -> Strin
     format!(", {} not: {}", left.iter().map(|(_, count)| count).sum::<u64>(), reasons.join(", "))
 }
 
-pub(super) fn withheld(id: Uuid) -> CliError {
+pub(super) fn withheld_error(id: Uuid) -> CliError {
     CliError::new(CommandExit::Failed, format!("the body of {id} held a secret in plain text and isn't kept"))
         .hint("have the secret replaced and the event emitted anew")
 }

@@ -5,7 +5,7 @@ use slipway_protocol::{ProjectReady, SecretSource};
 use slipway_worker::store::{Cancellation, Deployment, JournalEntry, State};
 
 /// A deployment as JSON, without the values of variables and secrets.
-pub(super) fn as_json(d: &Deployment) -> Value {
+pub(super) fn deployment_json(d: &Deployment) -> Value {
     json!({
         "deployment_id": d.id,
         "action": d.action,
@@ -38,8 +38,11 @@ pub(super) fn as_json(d: &Deployment) -> Value {
 }
 
 fn request_json(request: &ProjectReady) -> Value {
-    let secrets: serde_json::Map<String, Value> =
-        request.secrets.iter().map(|(name, source)| (name.to_string(), json!(source_words(source)))).collect();
+    let secrets: serde_json::Map<String, Value> = request
+        .secrets
+        .iter()
+        .map(|(name, source)| (name.to_string(), json!(describe_secret_source(source))))
+        .collect();
     json!({
         "project": request.project,
         "repository": request.repository,
@@ -55,20 +58,20 @@ fn request_json(request: &ProjectReady) -> Value {
 }
 
 /// Where a secret comes from, without the box.
-pub(super) fn source_words(source: &SecretSource) -> String {
+pub(super) fn describe_secret_source(source: &SecretSource) -> String {
     match source {
         SecretSource::Sealed(sealed) => format!("sealed to {}", sealed.key_id),
         SecretSource::Reference(name) => format!("mounted as {name}"),
     }
 }
 
-pub(super) fn wish_json(wish: &Cancellation) -> Value {
+pub(super) fn cancellation_json(cancellation: &Cancellation) -> Value {
     json!({
-        "source": wish.source,
-        "event_id": wish.event_id,
-        "reason": wish.reason,
-        "found": wish.found.map(State::as_str),
-        "requested_at": wish.requested_at,
+        "source": cancellation.source,
+        "event_id": cancellation.event_id,
+        "reason": cancellation.reason,
+        "found": cancellation.found.map(State::as_str),
+        "requested_at": cancellation.requested_at,
     })
 }
 

@@ -8,7 +8,7 @@ use slipway_worker::store::{DeploymentFilter, State};
 use super::json;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::{between, dash, duration, short_id};
+use crate::terminal::format::{format_duration, millis_between, short_id, text_or_dash};
 use crate::terminal::print::{Printer, Table};
 
 #[derive(Debug, Args)]
@@ -30,15 +30,19 @@ pub(crate) struct ListDeployments {
     limit: u32,
 }
 
-pub(super) async fn run(args: ListDeployments, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+pub(super) async fn run(
+    args: ListDeployments,
+    database: &Database,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
     let filter = DeploymentFilter {
         state: args.state,
         project: args.project.map(Into::into),
         server: args.server.map(Into::into),
     };
-    let found = memory.store.deployments(&filter, args.limit).await.map_err(|e| memory.trouble(&e))?;
+    let found = database.store.deployments(&filter, args.limit).await.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
-        printer.json(&found.iter().map(json::as_json).collect::<Vec<_>>());
+        printer.json(&found.iter().map(json::deployment_json).collect::<Vec<_>>());
         return Ok(CommandExit::Success);
     }
     let now = Timestamp::now();
@@ -46,22 +50,22 @@ pub(super) async fn run(args: ListDeployments, memory: &Database, printer: &Prin
         Table::new(&["DEPLOYMENT", "PROJECT", "ACTION", "COMMIT", "SERVER", "STATE", "ATTEMPT", "TOOK", "AGE"]);
     for d in &found {
         let commit: String = d.commit.as_deref().unwrap_or("-").chars().take(7).collect();
-        let took = d.started_at.map(|from| duration(between(from, d.finished_at.unwrap_or(now))));
+        let took = d.started_at.map(|from| format_duration(millis_between(from, d.finished_at.unwrap_or(now))));
         table.row([
             short_id(&d.id.to_string()),
-            dash(d.project.as_deref()),
+            text_or_dash(d.project.as_deref()),
             d.action.to_string(),
             commit,
-            dash(d.server.as_deref()),
+            text_or_dash(d.server.as_deref()),
             d.state.to_string(),
             d.attempt.to_string(),
             took.unwrap_or_else(|| "-".to_owned()),
-            duration(between(d.accepted_at, now)),
+            format_duration(millis_between(d.accepted_at, now)),
         ]);
     }
     printer.table(&table);
     if table.is_empty() {
-        printer.note("No such deployments");
+        printer.message("No such deployments");
     } else if let Some(failed) = found.iter().find(|d| d.failure.is_some() && d.state.is_terminal()) {
         printer.hint(&format!("run `slipway deployments show {}`", short_id(&failed.id.to_string())));
     }

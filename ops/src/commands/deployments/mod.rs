@@ -35,11 +35,15 @@ pub(crate) async fn run(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let memory = Database::new(settings)?;
+    let database = Database::new(settings)?;
     match command {
-        Deployments::List(args) => list::run(args, &memory, printer).await,
-        Deployments::Show { id, env: true } => show::environment(memory.find(&id).await?, &memory, printer).await,
-        Deployments::Show { id, env: false } => show::run(memory.find(&id).await?, &memory, printer).await,
+        Deployments::List(args) => list::run(args, &database, printer).await,
+        Deployments::Show { id, env: true } => {
+            show::print_environment(database.find_deployment(&id).await?, &database, printer).await
+        }
+        Deployments::Show { id, env: false } => {
+            show::run(database.find_deployment(&id).await?, &database, printer).await
+        }
         Deployments::Cancel(args) => cancel::run(args, settings, printer).await,
     }
 }

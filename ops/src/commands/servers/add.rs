@@ -9,7 +9,7 @@ use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
 use slipway_worker::store::ServerRecord;
 
 use super::json::server_json;
-use crate::commands::arguments::port;
+use crate::commands::arguments::parse_port;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::print::Printer;
@@ -24,7 +24,7 @@ pub(crate) struct AddServer {
     address: Option<Host>,
 
     /// SSH port [default: 22]
-    #[arg(long, value_name = "PORT", value_parser = port)]
+    #[arg(long, value_name = "PORT", value_parser = parse_port)]
     port: Option<Port>,
 
     /// SSH user [default: root]
@@ -56,16 +56,16 @@ pub(crate) struct AddServer {
     note: Option<String>,
 }
 
-pub(super) async fn run(args: AddServer, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    let key = args.key_file.as_deref().map(|file| encrypted(file, &args)).transpose()?;
-    let known = memory.store.server(&args.handle).await.map_err(|e| memory.trouble(&e))?;
+pub(super) async fn run(args: AddServer, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+    let key = args.key_file.as_deref().map(|file| encrypt_key_file(file, &args)).transpose()?;
+    let known = database.store.server(&args.handle).await.map_err(|e| database.cli_error(&e))?;
     let is_new = known.is_none();
-    let record = merged(args, known, key)?;
-    memory.store.put_server(&record).await.map_err(|e| memory.trouble(&e))?;
+    let record = merge(args, known, key)?;
+    database.store.put_server(&record).await.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
         printer.json(&server_json(&record));
     } else {
-        printer.note(&format!("{} {}", if is_new { "Added" } else { "Changed" }, record.handle));
+        printer.message(&format!("{} {}", if is_new { "Added" } else { "Changed" }, record.handle));
     }
     if record.host_key.is_none() && !record.trust_on_first_use {
         printer.hint(&format!(
@@ -78,7 +78,7 @@ pub(super) async fn run(args: AddServer, memory: &Database, printer: &Printer) -
 }
 
 /// What is given, over what is known.
-fn merged(args: AddServer, known: Option<ServerRecord>, key: Option<String>) -> Result<ServerRecord, CliError> {
+fn merge(args: AddServer, known: Option<ServerRecord>, key: Option<String>) -> Result<ServerRecord, CliError> {
     let fixed = |e: slipway_protocol::names::InvalidName| CliError::new(CommandExit::Failed, e.to_string());
     let mut record = match (known, &args.address) {
         (Some(known), _) => known,
@@ -112,7 +112,7 @@ fn merged(args: AddServer, known: Option<ServerRecord>, key: Option<String>) -> 
 }
 
 /// The private key of `file`, encrypted to the recipient that was given, or else to the workers' identity.
-fn encrypted(file: &Path, args: &AddServer) -> Result<String, CliError> {
+fn encrypt_key_file(file: &Path, args: &AddServer) -> Result<String, CliError> {
     let text = std::fs::read_to_string(file)
         .map_err(|e| CliError::usage(format!("--key-file {} can't be read: {e}", file.display())))?;
     let key = SecretString::from(text);
@@ -127,7 +127,7 @@ fn encrypted(file: &Path, args: &AddServer) -> Result<String, CliError> {
         return Err(CliError::usage("--key-file needs an age recipient to encrypt the key to")
             .hint("give --recipient age1…, or set SLIPWAY_AGE_IDENTITY_FILE"));
     };
-    let armored = encrypt(&recipient_of(identity)?)?;
+    let armored = encrypt(&read_recipient(identity)?)?;
     // The recipient is read from a comment, which may lie: proven by opening it.
     let opened = keys::decrypt_ssh_key(&armored, identity).map_err(|e| CliError::usage(e.message))?;
     if opened.expose_secret() == key.expose_secret() {
@@ -138,7 +138,7 @@ fn encrypted(file: &Path, args: &AddServer) -> Result<String, CliError> {
 }
 
 /// The recipient that age-keygen, and `slipway keys generate age`, note in an identity file.
-fn recipient_of(identity: &Path) -> Result<String, CliError> {
+fn read_recipient(identity: &Path) -> Result<String, CliError> {
     let refuse = |why: String| {
         CliError::usage(format!("the age identity file {} {why}", identity.display())).hint("give --recipient age1…")
     };

@@ -21,10 +21,10 @@ use slipway_worker::store::ServerRecord;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::commands::arguments::port;
+use crate::commands::arguments::parse_port;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::duration;
+use crate::terminal::format::format_duration;
 use crate::terminal::print::{Printer, Table};
 
 /// Longest time for the one command that preflight runs.
@@ -36,7 +36,7 @@ pub(crate) struct CheckArgs {
     handle: ServerHandle,
 
     /// A port that has to be free; repeatable
-    #[arg(long = "free-port", value_name = "PORT", value_parser = port)]
+    #[arg(long = "free-port", value_name = "PORT", value_parser = parse_port)]
     ports: Vec<Port>,
 
     /// The workers' SSH key, for a server that has none of its own
@@ -78,19 +78,19 @@ impl Reporter for HostKeyRecorder {
     }
 }
 
-pub(crate) async fn run(args: CheckArgs, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    let known = memory.store.server(&args.handle).await.map_err(|e| memory.trouble(&e))?;
+pub(crate) async fn run(args: CheckArgs, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+    let known = database.store.server(&args.handle).await.map_err(|e| database.cli_error(&e))?;
     let Some(record) = known else {
         return Err(CliError::usage(format!("{} isn't in the inventory", args.handle))
             .hint("`slipway servers list` shows it, `slipway servers add` adds to it"));
     };
-    let target = target(&args, &record)?;
-    let ears = Arc::new(HostKeyRecorder::default());
+    let target = build_target(&args, &record)?;
+    let recorder = Arc::new(HostKeyRecorder::default());
     let began = Instant::now();
-    let (found, round_trips) = preflight(&args, target, ears.clone()).await?;
+    let (found, round_trips) = run_preflight(&args, target, recorder.clone()).await?;
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    pin(&ears, &record, memory, printer).await?;
-    let report = found.map_err(|error| unfit(&record, &error))?;
+    pin_host_key(&recorder, &record, database, printer).await?;
+    let report = found.map_err(|error| unfit_error(&record, &error))?;
     if printer.is_json() {
         printer.json(&json!({
             "handle": record.handle, "fit": true, "facts": report.facts, "ssh_round_trips": round_trips, "duration_ms": took,
@@ -103,12 +103,12 @@ pub(crate) async fn run(args: CheckArgs, memory: &Database, printer: &Printer) -
     }
     printer.table(&table);
     let place = format!("{} ({}:{})", record.handle, record.address, record.ssh_port);
-    printer.note(&format!("{place} is fit; asked in {} with {round_trips} round trips", duration(took)));
+    printer.message(&format!("{place} is fit; asked in {} with {round_trips} round trips", format_duration(took)));
     Ok(CommandExit::Success)
 }
 
 /// The server as the workers would connect to it.
-fn target(args: &CheckArgs, record: &ServerRecord) -> Result<Target, CliError> {
+fn build_target(args: &CheckArgs, record: &ServerRecord) -> Result<Target, CliError> {
     let read = |file: &PathBuf| {
         std::fs::read_to_string(file)
             .map(SecretString::from)
@@ -127,14 +127,14 @@ fn target(args: &CheckArgs, record: &ServerRecord) -> Result<Target, CliError> {
     })
 }
 
-async fn preflight(
+async fn run_preflight(
     args: &CheckArgs,
     target: Target,
-    ears: Arc<HostKeyRecorder>,
+    recorder: Arc<HostKeyRecorder>,
 ) -> Result<(Result<StageReport, StageError>, u32), CliError> {
-    let work = work(args, target).map_err(|e| CliError::new(CommandExit::Failed, e.to_string()))?;
-    let deployer = Deployer::new(config(args)).map_err(|e| CliError::usage(e.message))?;
-    let mut attempt = deployer.begin(work, ears, CancellationToken::new());
+    let work = build_work(args, target).map_err(|e| CliError::new(CommandExit::Failed, e.to_string()))?;
+    let deployer = Deployer::new(build_config(args)).map_err(|e| CliError::usage(e.message))?;
+    let mut attempt = deployer.begin(work, recorder, CancellationToken::new());
     let found = attempt.run(Stage::Preflight).await;
     let round_trips = attempt.round_trips();
     attempt.close().await;
@@ -142,29 +142,29 @@ async fn preflight(
 }
 
 /// The key that a server showed first is pinned now, as a deployment would have done.
-async fn pin(
-    ears: &HostKeyRecorder,
+async fn pin_host_key(
+    recorder: &HostKeyRecorder,
     record: &ServerRecord,
-    memory: &Database,
+    database: &Database,
     printer: &Printer,
 ) -> Result<(), CliError> {
-    let Some(key) = ears.learned.lock().ok().and_then(|mut learned| learned.take()) else { return Ok(()) };
-    if memory.store.learn_host_key(record, &key).await.map_err(|e| memory.trouble(&e))? {
-        printer.note(&format!("Pinned the host key that {} showed: {key}", record.handle));
+    let Some(key) = recorder.learned.lock().ok().and_then(|mut learned| learned.take()) else { return Ok(()) };
+    if database.store.learn_host_key(record, &key).await.map_err(|e| database.cli_error(&e))? {
+        printer.message(&format!("Pinned the host key that {} showed: {key}", record.handle));
         return Ok(());
     }
     Err(CliError::new(CommandExit::Failed, format!("{} showed {key}, and another key is pinned by now", record.handle))
         .hint("run the check again; if it fails, don't deploy before you know why"))
 }
 
-fn unfit(record: &ServerRecord, error: &StageError) -> CliError {
+fn unfit_error(record: &ServerRecord, error: &StageError) -> CliError {
     CliError::new(CommandExit::Failed, format!("{}: {}: {}", record.handle, error.code, error.message))
         .details(error.tail.clone())
         .hint(error.code.next_action())
 }
 
 /// Preflight asks neither GitHub nor a registry: what stands here as a credential is never sent anywhere.
-fn config(args: &CheckArgs) -> DeployerConfig {
+fn build_config(args: &CheckArgs) -> DeployerConfig {
     DeployerConfig {
         github_api: "https://api.github.com".to_owned(),
         github_git: "https://github.com".to_owned(),
@@ -180,7 +180,7 @@ fn config(args: &CheckArgs) -> DeployerConfig {
 }
 
 /// The request of no project: its ports must be free, since nobody's container may hold them.
-fn work(args: &CheckArgs, target: Target) -> Result<DeploymentWork, InvalidName> {
+fn build_work(args: &CheckArgs, target: Target) -> Result<DeploymentWork, InvalidName> {
     let mut allocations = Vec::new();
     for (i, port) in args.ports.iter().enumerate() {
         allocations.push(Allocation {

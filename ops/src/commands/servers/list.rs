@@ -7,12 +7,12 @@ use slipway_worker::store::ServerRecord;
 use super::json::server_json;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::clock;
+use crate::terminal::format::format_time;
 use crate::terminal::print::{Printer, Table};
 
-pub(super) async fn run(memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    let servers = memory.store.servers().await.map_err(|e| memory.trouble(&e))?;
-    let circuits = memory.store.circuits().await.map_err(|e| memory.trouble(&e))?;
+pub(super) async fn run(database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+    let servers = database.store.servers().await.map_err(|e| database.cli_error(&e))?;
+    let circuits = database.store.circuits().await.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
         let with_circuit = |server: &ServerRecord| {
             let mut value = server_json(server);
@@ -29,16 +29,16 @@ pub(super) async fn run(memory: &Database, printer: &Printer) -> Result<CommandE
             s.address.to_string(),
             s.ssh_port.to_string(),
             s.ssh_user.to_string(),
-            host_key(s).to_owned(),
-            ssh_key(s).to_owned(),
-            connection(circuits.get(&s.handle)),
+            describe_host_key(s).to_owned(),
+            describe_ssh_key(s).to_owned(),
+            describe_connection(circuits.get(&s.handle)),
             s.notes.clone().unwrap_or_default(),
         ]);
     }
     printer.table(&table);
     // A server that only events describe can be out of reach, too.
     for (handle, circuit) in circuits.iter().filter(|(handle, _)| servers.iter().all(|s| s.handle != **handle)) {
-        printer.note(&format!("{handle}, which isn't in the inventory: {}", connection(Some(circuit))));
+        printer.message(&format!("{handle}, which isn't in the inventory: {}", describe_connection(Some(circuit))));
     }
     if circuits.values().any(|(_, gate)| *gate != CircuitState::Closed) {
         printer.hint(
@@ -47,13 +47,13 @@ pub(super) async fn run(memory: &Database, printer: &Printer) -> Result<CommandE
         );
     }
     if table.is_empty() {
-        printer.note("The inventory is empty");
+        printer.message("The inventory is empty");
         printer.hint("add a server with `slipway servers add HANDLE --address HOST --host-key KEY`");
     }
     Ok(CommandExit::Success)
 }
 
-fn host_key(server: &ServerRecord) -> &'static str {
+fn describe_host_key(server: &ServerRecord) -> &'static str {
     match (&server.host_key, server.trust_on_first_use) {
         (Some(_), _) => "pinned",
         (None, true) => "trusted on first use",
@@ -61,17 +61,17 @@ fn host_key(server: &ServerRecord) -> &'static str {
     }
 }
 
-fn ssh_key(server: &ServerRecord) -> &'static str {
+fn describe_ssh_key(server: &ServerRecord) -> &'static str {
     if server.ssh_key_enc.is_some() { "its own" } else { "the workers'" }
 }
 
 /// How the last connections went.
-fn connection(circuit: Option<&(Circuit, CircuitState)>) -> String {
+fn describe_connection(circuit: Option<&(Circuit, CircuitState)>) -> String {
     match circuit {
         None => "-".to_owned(),
         Some((circuit, CircuitState::Closed)) => format!("{} failed", circuit.failures),
         Some((circuit, CircuitState::Open(until))) => {
-            format!("{} failed, none before {}", circuit.failures, clock(*until))
+            format!("{} failed, none before {}", circuit.failures, format_time(*until))
         }
         Some((circuit, CircuitState::HalfOpen)) => format!("{} failed, one may try", circuit.failures),
     }

@@ -34,23 +34,23 @@ pub(crate) async fn run(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let memory = Database::new(settings)?;
+    let database = Database::new(settings)?;
     match command {
-        Servers::Add(args) => add::run(*args, &memory, printer).await,
-        Servers::List => list::run(&memory, printer).await,
-        Servers::Check(args) => check::run(*args, &memory, printer).await,
-        Servers::Remove { handle } => remove(&handle, &memory, printer).await,
+        Servers::Add(args) => add::run(*args, &database, printer).await,
+        Servers::List => list::run(&database, printer).await,
+        Servers::Check(args) => check::run(*args, &database, printer).await,
+        Servers::Remove { handle } => remove(&handle, &database, printer).await,
     }
 }
 
-async fn remove(handle: &ServerHandle, memory: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    if !memory.store.remove_server(handle).await.map_err(|e| memory.trouble(&e))? {
+async fn remove(handle: &ServerHandle, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+    if !database.store.remove_server(handle).await.map_err(|e| database.cli_error(&e))? {
         return Err(CliError::usage(format!("{handle} isn't in the inventory")).hint("`slipway servers list` shows it"));
     }
     if printer.is_json() {
         printer.json(&json!({ "handle": handle, "removed": true }));
     } else {
-        printer.note(&format!("Removed {handle} from the inventory; what runs on it stays"));
+        printer.message(&format!("Removed {handle} from the inventory; what runs on it stays"));
     }
     Ok(CommandExit::Success)
 }

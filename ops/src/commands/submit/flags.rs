@@ -12,7 +12,7 @@ use slipway_protocol::names::{
 use slipway_protocol::{Allocation, Correlation, Project, ProjectId, ProjectReady, Repository, SecretSource, Server};
 
 use super::secrets::{self, SealTo};
-use crate::commands::arguments::{pair, port};
+use crate::commands::arguments::{parse_assignment, parse_port};
 use crate::terminal::error::CliError;
 
 #[derive(Debug, Args)]
@@ -48,7 +48,7 @@ pub(super) struct RequestFlags {
     address: Option<Host>,
 
     /// SSH port of such a server
-    #[arg(long, value_name = "PORT", requires = "project", value_parser = port)]
+    #[arg(long, value_name = "PORT", requires = "project", value_parser = parse_port)]
     ssh_port: Option<Port>,
 
     /// SSH user of such a server
@@ -60,7 +60,7 @@ pub(super) struct RequestFlags {
     host_key: Option<HostKey>,
 
     /// A service's port on the server and in its container; repeatable
-    #[arg(long, value_name = "SERVICE=PORT:PORT", requires = "project", value_parser = allocation)]
+    #[arg(long, value_name = "SERVICE=PORT:PORT", requires = "project", value_parser = parse_allocation)]
     allocate: Vec<Allocation>,
 
     /// A service that must run; repeatable
@@ -81,7 +81,7 @@ pub(super) struct RequestFlags {
     seal_to: Option<SealTo>,
 
     /// A secret that is mounted into the workers; repeatable
-    #[arg(long = "secret-ref", value_name = "NAME=REFERENCE", requires = "project", value_parser = reference)]
+    #[arg(long = "secret-ref", value_name = "NAME=REFERENCE", requires = "project", value_parser = parse_secret_reference)]
     references: Vec<(VariableName, SecretReference)>,
 
     /// Your number of this request within the project; the highest wins
@@ -93,34 +93,38 @@ pub(super) struct RequestFlags {
     expires_in: Option<SignedDuration>,
 
     /// An opaque id to be echoed in every event; JSON values keep their type; repeatable
-    #[arg(long, value_name = "KEY=VALUE", requires = "project", value_parser = correlation)]
+    #[arg(long, value_name = "KEY=VALUE", requires = "project", value_parser = parse_correlation)]
     correlation: Vec<(String, Value)>,
 }
 
 impl RequestFlags {
     /// The request that the flags describe.
-    pub(super) fn request(&self) -> Result<ProjectReady, CliError> {
-        let mut secrets = secrets::sealed(&self.secrets, self.seal_to.as_ref())?;
+    pub(super) fn build_request(&self) -> Result<ProjectReady, CliError> {
+        let mut secrets = secrets::seal_all(&self.secrets, self.seal_to.as_ref())?;
         for (name, reference) in &self.references {
-            once(secrets.insert(name.clone(), SecretSource::Reference(reference.clone())).is_none(), "secret", name)?;
+            require_new(
+                secrets.insert(name.clone(), SecretSource::Reference(reference.clone())).is_none(),
+                "secret",
+                name,
+            )?;
         }
         let mut variables = BTreeMap::new();
         for argument in &self.variables {
-            let (name, value) = pair(argument).map_err(|e| CliError::usage(format!("--variable {e}")))?;
-            once(variables.insert(name.clone(), value.to_owned()).is_none(), "variable", &name)?;
+            let (name, value) = parse_assignment(argument).map_err(|e| CliError::usage(format!("--variable {e}")))?;
+            require_new(variables.insert(name.clone(), value.to_owned()).is_none(), "variable", &name)?;
         }
         Ok(ProjectReady {
             project: Project {
-                id: given(self.project_id, "--project-id")?,
-                slug: given(self.project.clone(), "--project")?,
+                id: require(self.project_id, "--project-id")?,
+                slug: require(self.project.clone(), "--project")?,
             },
             repository: Repository {
-                name: given(self.repository.clone(), "--repository")?,
-                commit: given(self.commit.clone(), "--commit")?,
+                name: require(self.repository.clone(), "--repository")?,
+                commit: require(self.commit.clone(), "--commit")?,
                 branch: self.branch.clone(),
             },
             server: Server {
-                handle: given(self.server.clone(), "--server")?,
+                handle: require(self.server.clone(), "--server")?,
                 address: self.address.clone(),
                 ssh_port: self.ssh_port,
                 ssh_user: self.ssh_user.clone(),
@@ -131,43 +135,43 @@ impl RequestFlags {
             variables,
             secrets,
             sequence: self.sequence,
-            expires_at: self.expires_in.map(from_now).transpose()?,
+            expires_at: self.expires_in.map(add_to_now).transpose()?,
             correlation: self.correlation.iter().cloned().collect::<Correlation>(),
         })
     }
 }
 
 /// Clap asks for these flags already; a value that is absent all the same is reported, not guessed.
-fn given<T>(value: Option<T>, flag: &str) -> Result<T, CliError> {
+fn require<T>(value: Option<T>, flag: &str) -> Result<T, CliError> {
     value.ok_or_else(|| CliError::usage(format!("{flag} is missing")))
 }
 
-fn once(is_new: bool, what: &str, name: &VariableName) -> Result<(), CliError> {
+fn require_new(is_new: bool, what: &str, name: &VariableName) -> Result<(), CliError> {
     if is_new { Ok(()) } else { Err(CliError::usage(format!("the {what} {name} is given twice"))) }
 }
 
-fn from_now(duration: SignedDuration) -> Result<Timestamp, CliError> {
+fn add_to_now(duration: SignedDuration) -> Result<Timestamp, CliError> {
     Timestamp::now().checked_add(duration).map_err(|e| CliError::usage(format!("--expires-in is too long: {e}")))
 }
 
-fn allocation(text: &str) -> Result<Allocation, String> {
+fn parse_allocation(text: &str) -> Result<Allocation, String> {
     const FORM: &str = "must look like backend=8080:8000, the port on the server first";
     let (service, ports) = text.split_once('=').ok_or(FORM)?;
     let (host, container) = ports.split_once(':').ok_or(FORM)?;
     Ok(Allocation {
         service: service.parse().map_err(|e: slipway_protocol::names::InvalidName| e.to_string())?,
-        host_port: port(host)?,
-        container_port: port(container)?,
+        host_port: parse_port(host)?,
+        container_port: parse_port(container)?,
         health: None,
     })
 }
 
-fn reference(text: &str) -> Result<(VariableName, SecretReference), String> {
-    let (name, value) = pair(text)?;
+fn parse_secret_reference(text: &str) -> Result<(VariableName, SecretReference), String> {
+    let (name, value) = parse_assignment(text)?;
     Ok((name, value.parse().map_err(|e: slipway_protocol::names::InvalidName| e.to_string())?))
 }
 
-fn correlation(text: &str) -> Result<(String, Value), String> {
+fn parse_correlation(text: &str) -> Result<(String, Value), String> {
     let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("must look like KEY=VALUE")?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
     Ok((key.to_owned(), value))

@@ -5,7 +5,7 @@ mod input;
 pub(crate) mod publish;
 mod secrets;
 
-pub(crate) use input::read;
+pub(crate) use input::read_input;
 
 use std::path::PathBuf;
 
@@ -53,10 +53,10 @@ pub(crate) struct SubmitArgs {
     watch: bool,
 
     #[command(flatten)]
-    how: watch::WatchOptions,
+    watch_options: watch::WatchOptions,
 
     #[command(flatten)]
-    asked: Submission,
+    submission: Submission,
 }
 
 /// A request that is valid, and the bytes that ask for it.
@@ -70,22 +70,22 @@ pub(crate) async fn run(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let ready = args.asked.prepare()?;
-    let id = ready.request.deployment_id();
-    let event = &ready.request.event;
+    let prepared = args.submission.prepare()?;
+    let id = prepared.request.deployment_id();
+    let event = &prepared.request.event;
     if args.dry_run {
         if printer.is_json() {
             printer.json(&json!({ "deployment_id": id, "published": false, "event": event }));
         } else {
             printer.pretty_json(event);
         }
-        printer.note(&format!("Valid, not published: it would be deployment {id}"));
+        printer.message(&format!("Valid, not published: it would be deployment {id}"));
         return Ok(CommandExit::Success);
     }
     // Before anything is published: who wants to watch must be able to.
-    let memory = args.watch.then(|| Database::new(settings)).transpose()?;
+    let database = args.watch.then(|| Database::new(settings)).transpose()?;
     let correlation_id = event.data.correlation.get("correlation_id").and_then(|id| id.as_str());
-    publish::publish(&publish::message(event, correlation_id, ready.body.clone()), settings).await?;
+    publish::publish(&publish::build_message(event, correlation_id, prepared.body.clone()), settings).await?;
     if printer.is_json() {
         let published = json!({ "deployment_id": id, "published": true, "source": event.source, "event_id": event.id });
         printer.json(&published);
@@ -93,15 +93,15 @@ pub(crate) async fn run(
         printer.line(&id.to_string());
     }
     let data = &event.data;
-    printer.note(&format!(
+    printer.message(&format!(
         "Published {} {} for {} to {}",
         data.project.slug,
         data.repository.commit.short(),
         data.server.handle,
         topology::REQUESTS
     ));
-    match memory {
-        Some(memory) => watch::follow(id, &args.how, &memory, printer).await,
+    match database {
+        Some(database) => watch::follow(id, &args.watch_options, &database, printer).await,
         None => {
             if !printer.is_json() {
                 printer.hint(&format!("run `slipway watch {id}`"));
@@ -117,24 +117,26 @@ impl Submission {
         let event_id = self.event_id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
         let (name, body) = match &self.file {
             Some(file) => {
-                let (name, bytes) = input::read(file)?;
-                let body = input::event(&name, bytes, &self.source, &event_id)?;
+                let (name, bytes) = input::read_input(file)?;
+                let body = input::wrap_bare_data(&name, bytes, &self.source, &event_id)?;
                 (name, body)
             }
-            None => ("the flags".to_owned(), input::wrap(self.flags.request()?, &self.source, &event_id)?),
+            None => {
+                ("the flags".to_owned(), input::wrap_request(self.flags.build_request()?, &self.source, &event_id)?)
+            }
         };
         let metadata = Metadata { content_type: Some(CONTENT_TYPE.to_owned()), ..Metadata::default() };
-        let request = decode(&body, &metadata).map_err(|rejection| refused(&name, &rejection))?;
+        let request = decode(&body, &metadata).map_err(|rejection| rejection_error(&name, &rejection))?;
         if let Some(at) = request.event.data.expires_at.filter(|at| *at <= Timestamp::now()) {
-            let trouble =
+            let error =
                 CliError::usage(format!("{name}: /data/expires_at is over ({at}): {}", ErrorCode::ExpiredEvent));
-            return Err(trouble.hint("set a later expiry time, or none"));
+            return Err(error.hint("set a later expiry time, or none"));
         }
-        input::known_fields(&name, &body, &request)?;
+        input::refuse_unread_fields(&name, &body, &request)?;
         Ok(PreparedRequest { body, request })
     }
 }
 
-fn refused(name: &str, rejection: &Rejection) -> CliError {
+fn rejection_error(name: &str, rejection: &Rejection) -> CliError {
     CliError::usage(format!("{name}: {}: {}", rejection.code, rejection.message)).hint(rejection.code.next_action())
 }

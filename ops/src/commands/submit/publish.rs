@@ -11,34 +11,34 @@ use crate::connect::settings::ConnectionSettings;
 use crate::terminal::error::{CliError, CommandExit};
 
 pub(crate) async fn publish(message: &Outgoing, settings: &ConnectionSettings) -> Result<(), CliError> {
-    let bus = BrokerClient::connect(settings).await?;
-    let publisher = Publisher::open(&bus.link).await.map_err(|e| bus.trouble(&e))?;
+    let broker = BrokerClient::connect(settings).await?;
+    let publisher = Publisher::open(&broker.connection).await.map_err(|e| broker.cli_error(&e))?;
     let done = publisher.publish(message).await;
-    bus.link.close().await;
+    broker.connection.close().await;
     done.map_err(|error| match error {
         PublishError::Returned { .. } | PublishError::Nacked => {
             CliError::new(CommandExit::Failed, format!("the request isn't published: {error}"))
                 .hint("run `slipway topology check`: no queue takes requests, or it's full")
         }
-        PublishError::Broken(e) if is_no_exchange(&e) => CliError::new(
+        PublishError::Broken(e) if is_missing_exchange(&e) => CliError::new(
             CommandExit::Failed,
             format!("the request isn't published: there is no exchange {}", topology::REQUESTS),
         )
         .hint("run `slipway topology apply`, or start a worker"),
         PublishError::Broken(e) => {
-            let trouble =
+            let error =
                 CliError::new(CommandExit::Unavailable, format!("whether the request is published isn't known: {e}"));
-            trouble.hint("submit it again with the same source and id: a duplicate is recognised")
+            error.hint("submit it again with the same source and id: a duplicate is recognised")
         }
     })
 }
 
-fn is_no_exchange(error: &slipway_worker::amqp::AmqpError) -> bool {
-    crate::terminal::error::chain(error).to_ascii_uppercase().replace(['-', ' '], "_").contains("NOT_FOUND")
+fn is_missing_exchange(error: &slipway_worker::amqp::AmqpError) -> bool {
+    crate::terminal::error::join_sources(error).to_ascii_uppercase().replace(['-', ' '], "_").contains("NOT_FOUND")
 }
 
 /// An event as a message; `correlation_id` is the request's own.
-pub(crate) fn message<T>(event: &CloudEvent<T>, correlation_id: Option<&str>, body: Vec<u8>) -> Outgoing {
+pub(crate) fn build_message<T>(event: &CloudEvent<T>, correlation_id: Option<&str>, body: Vec<u8>) -> Outgoing {
     let mut headers = BTreeMap::new();
     if let Some(traceparent) = &event.traceparent {
         headers.insert("traceparent".to_owned(), traceparent.clone());

@@ -13,7 +13,7 @@ use slipway_deploy::seal;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{SealedSecret, SecretSource};
 
-use crate::commands::arguments::pair;
+use crate::commands::arguments::parse_assignment;
 use crate::terminal::error::CliError;
 
 /// The largest value, as the workers accept it.
@@ -31,18 +31,18 @@ impl FromStr for SealTo {
 
     /// `KEY_ID:PUBLIC`, or the path of a file whose first line is that.
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(key) = Self::inline(text) {
+        if let Some(key) = Self::parse_inline(text) {
             return Ok(key);
         }
         let file = std::fs::read_to_string(text)
             .map_err(|e| format!("neither KEY_ID:PUBLIC in base64 nor a file that can be read ({e})"))?;
         let line = file.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#')).unwrap_or_default();
-        Self::inline(line).ok_or_else(|| "the file's first line must be KEY_ID:PUBLIC in base64".to_owned())
+        Self::parse_inline(line).ok_or_else(|| "the file's first line must be KEY_ID:PUBLIC in base64".to_owned())
     }
 }
 
 impl SealTo {
-    fn inline(text: &str) -> Option<Self> {
+    fn parse_inline(text: &str) -> Option<Self> {
         let (key_id, public) = text.split_once(':')?;
         let public_key = STANDARD.decode(public.trim()).ok().filter(|k| k.len() == 32)?;
         (!key_id.is_empty() && key_id.len() <= 64).then(|| Self { key_id: key_id.to_owned(), public_key })
@@ -50,14 +50,15 @@ impl SealTo {
 }
 
 /// Every `NAME=@FILE` and `NAME=-` of `arguments`, sealed.
-pub(super) fn sealed(
+pub(super) fn seal_all(
     arguments: &[String],
     seal_to: Option<&SealTo>,
 ) -> Result<BTreeMap<VariableName, SecretSource>, CliError> {
     let mut secrets = BTreeMap::new();
     let mut stdin_read = false;
     for argument in arguments {
-        let (name, from) = pair(argument).map_err(|e| CliError::usage(format!("--secret {e}")).hint(FORM))?;
+        let (name, from) =
+            parse_assignment(argument).map_err(|e| CliError::usage(format!("--secret {e}")).hint(FORM))?;
         let Some(key) = seal_to else {
             return Err(CliError::usage(format!("--secret {name} needs --seal-to, the workers' public key"))
                 .hint("ask whoever runs the workers for what `slipway keys public` prints"));
@@ -65,7 +66,7 @@ pub(super) fn sealed(
         if from == "-" && std::mem::replace(&mut stdin_read, true) {
             return Err(CliError::usage(format!("--secret {name}: only one value can come from stdin")).hint(FORM));
         }
-        let value = value(&name, from)?;
+        let value = read_value(&name, from)?;
         let sealed_box = seal::seal(&key.public_key, &value)
             .map_err(|e| CliError::usage(format!("--seal-to: the key {} is {e}", key.key_id)).hint(FORM))?;
         let source = SecretSource::Sealed(SealedSecret { key_id: key.key_id.clone(), sealed_box });
@@ -78,7 +79,7 @@ pub(super) fn sealed(
 
 const FORM: &str = "give --secret NAME=@FILE, or NAME=- for stdin, with --seal-to KEY_ID:PUBLIC";
 
-fn value(name: &VariableName, from: &str) -> Result<SecretString, CliError> {
+fn read_value(name: &VariableName, from: &str) -> Result<SecretString, CliError> {
     let mut text = String::new();
     let done = match from.strip_prefix('@') {
         Some(path) => {
@@ -116,7 +117,7 @@ mod tests {
         std::fs::write(&file, "123:abc\n\n").unwrap();
 
         let key: SealTo = format!("2026-11:{public}").parse().unwrap();
-        let secrets = sealed(&[format!("TELEGRAM_BOT_TOKEN=@{}", file.display())], Some(&key)).unwrap();
+        let secrets = seal_all(&[format!("TELEGRAM_BOT_TOKEN=@{}", file.display())], Some(&key)).unwrap();
         let SecretSource::Sealed(sealed) = secrets.values().next().unwrap() else { panic!("a reference") };
         assert_eq!(secrecy::ExposeSecret::expose_secret(&ring.open(sealed).unwrap()), "123:abc\n");
     }
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn a_value_in_an_argument_is_refused_without_repeating_it() {
         let key = SealTo { key_id: "k".to_owned(), public_key: vec![9; 32] };
-        let trouble = sealed(&["TELEGRAM_BOT_TOKEN=hunter2".to_owned()], Some(&key)).unwrap_err();
-        assert!(!format!("{trouble:?}").contains("hunter2"), "{trouble:?}");
+        let error = seal_all(&["TELEGRAM_BOT_TOKEN=hunter2".to_owned()], Some(&key)).unwrap_err();
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 }

@@ -9,9 +9,9 @@ pub(crate) struct Event {
     /// When it happened.
     pub(crate) time: Option<Timestamp>,
     /// What it says.
-    pub(crate) said: EventBody,
+    pub(crate) body: EventBody,
     /// The event as it was sent.
-    pub(crate) event: Value,
+    pub(crate) json: Value,
 }
 
 /// What an event says.
@@ -28,18 +28,18 @@ impl Event {
     /// Reads an event.
     pub(crate) fn read(event: Value) -> Self {
         let of_type = |t: EventType| event.get("type").and_then(Value::as_str) == Some(t.as_str());
-        let said = if of_type(EventType::Progress) {
-            data(&event).map_or(EventBody::Unknown, |progress| EventBody::Progress(Box::new(progress)))
+        let body = if of_type(EventType::Progress) {
+            parse_data(&event).map_or(EventBody::Unknown, |progress| EventBody::Progress(Box::new(progress)))
         } else if of_type(EventType::Result) {
-            data(&event).map_or(EventBody::Unknown, |result| EventBody::Result(Box::new(result)))
+            parse_data(&event).map_or(EventBody::Unknown, |result| EventBody::Result(Box::new(result)))
         } else {
             EventBody::Unknown
         };
         let time = event.get("time").and_then(Value::as_str).and_then(|t| t.parse().ok());
-        Self { time, said, event }
+        Self { time, body, json: event }
     }
 }
 
-fn data<T: serde::de::DeserializeOwned>(event: &Value) -> Option<T> {
+fn parse_data<T: serde::de::DeserializeOwned>(event: &Value) -> Option<T> {
     serde_json::from_value::<CloudEvent<T>>(event.clone()).ok().map(|event| event.data)
 }

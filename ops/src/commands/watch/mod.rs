@@ -19,7 +19,7 @@ use slipway_protocol::{DeploymentId, DeploymentResult};
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::duration;
+use crate::terminal::format::format_duration;
 use crate::terminal::print::Printer;
 use event::{Event, EventBody};
 use view::EventView;
@@ -36,7 +36,7 @@ pub(crate) struct WatchArgs {
     id: String,
 
     #[command(flatten)]
-    pub(crate) how: WatchOptions,
+    pub(crate) options: WatchOptions,
 }
 
 /// How to watch; shared with `submit --watch`.
@@ -56,84 +56,85 @@ pub(crate) async fn run(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let memory = Database::new(settings)?;
+    let database = Database::new(settings)?;
     // A full id may be that of a request which no worker has accepted yet.
     let id = match args.id.parse() {
         Ok(id) => id,
-        Err(_) => memory.find(&args.id).await?,
+        Err(_) => database.find_deployment(&args.id).await?,
     };
-    follow(id, &args.how, &memory, printer).await
+    follow(id, &args.options, &database, printer).await
 }
 
 /// Watches one deployment to its end.
 pub(crate) async fn follow(
     id: DeploymentId,
-    how: &WatchOptions,
-    memory: &Database,
+    options: &WatchOptions,
+    database: &Database,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    let wakeups = memory.store.listen();
-    let mut view = EventView::new(*printer, how.logs);
-    view.waiting("for a worker to accept the request");
-    appear(id, how, memory, &wakeups).await?;
+    let wakeups = database.store.listen();
+    let mut view = EventView::new(*printer, options.logs);
+    view.show_waiting("for a worker to accept the request");
+    wait_until_known(id, options, database, &wakeups).await?;
     let mut seen = 0;
     let mut away: Option<Instant> = None;
     let result = loop {
-        match step(id, &mut seen, memory, &mut view).await {
+        match show_new_events(id, &mut seen, database, &mut view).await {
             Ok(Some(result)) => break result,
             Ok(None) => away = None,
             Err(error) if error.is_transient() && away.get_or_insert_with(Instant::now).elapsed() < PATIENCE => {
-                view.waiting("for Postgres, which doesn't answer");
+                view.show_waiting("for Postgres, which doesn't answer");
             }
-            Err(error) => return Err(memory.trouble(&error)),
+            Err(error) => return Err(database.cli_error(&error)),
         }
         wakeups.outbox(POLL).await;
     };
-    view.end();
+    view.remove_spinner();
     if printer.is_json() {
-        return Ok(summary::exit(result.outcome));
+        return Ok(summary::exit_of(result.outcome));
     }
-    summary::print(&result, printer)
+    summary::print_result(&result, printer)
 }
 
 /// Shows what is new; gives the result once it's there.
-async fn step(
+async fn show_new_events(
     id: DeploymentId,
     seen: &mut u64,
-    memory: &Database,
+    database: &Database,
     view: &mut EventView,
 ) -> Result<Option<DeploymentResult>, slipway_worker::store::StoreError> {
-    for event in memory.store.events(id, *seen).await? {
+    for event in database.store.events(id, *seen).await? {
         *seen = event.sequence;
-        let told = Event::read(event.event);
-        view.event(&told);
-        if let EventBody::Result(result) = told.said {
+        let event = Event::read(event.event);
+        view.show_event(&event);
+        if let EventBody::Result(result) = event.body {
             return Ok(Some(*result));
         }
     }
     // Events of old deployments are pruned; the result stays.
-    let ended = memory.store.deployment(id).await?.filter(|d| d.state.is_terminal());
+    let ended = database.store.deployment(id).await?.filter(|d| d.state.is_terminal());
     let Some(ended) = ended else { return Ok(None) };
     // It may have ended between the two questions: its last events come first.
-    match memory.store.events(id, *seen).await? {
+    match database.store.events(id, *seen).await? {
         more if more.is_empty() => Ok(ended.result),
         _ => Ok(None),
     }
 }
 
 /// Waits until the deployment is known.
-async fn appear(
+async fn wait_until_known(
     id: DeploymentId,
-    how: &WatchOptions,
-    memory: &Database,
+    options: &WatchOptions,
+    database: &Database,
     wakeups: &slipway_worker::store::Wakeups,
 ) -> Result<(), CliError> {
-    let patience = Duration::try_from(how.appear_within).unwrap_or_default();
+    let patience = Duration::try_from(options.appear_within).unwrap_or_default();
     let began = Instant::now();
-    while memory.store.deployment(id).await.map_err(|e| memory.trouble(&e))?.is_none() {
+    while database.store.deployment(id).await.map_err(|e| database.cli_error(&e))?.is_none() {
         let left = patience.saturating_sub(began.elapsed());
         if left.is_zero() {
-            let message = format!("no worker has accepted deployment {id} within {}", duration(millis(patience)));
+            let message =
+                format!("no worker has accepted deployment {id} within {}", format_duration(millis(patience)));
             return Err(CliError::new(CommandExit::Failed, message)
                 .hint("check the id, that a worker runs, and `slipway topology check`"));
         }

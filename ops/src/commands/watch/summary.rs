@@ -2,31 +2,35 @@
 
 use slipway_protocol::{Action, DeploymentResult, Outcome};
 
-use super::event_line::{change_word, short};
+use super::event_line::{describe_change, describe_failure};
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::{between, duration};
+use crate::terminal::format::{format_duration, millis_between};
 use crate::terminal::print::{Printer, Table};
 
 /// Prints the end of a deployment.
 ///
 /// # Errors
 /// The failure as it's shown to a person, when that is how it ended.
-pub(crate) fn print(result: &DeploymentResult, printer: &Printer) -> Result<CommandExit, CliError> {
-    let took = duration(between(result.accepted_at, result.finished_at));
-    tables(result, printer);
-    let what = what(result);
+pub(crate) fn print_result(result: &DeploymentResult, printer: &Printer) -> Result<CommandExit, CliError> {
+    let took = format_duration(millis_between(result.accepted_at, result.finished_at));
+    print_tables(result, printer);
+    let what = describe_subject(result);
     match result.outcome {
         Outcome::Succeeded | Outcome::AlreadyDeployed => {
             let verb = if result.outcome == Outcome::Succeeded { "answers" } else { "answered as asked already" };
             if let Some(url) = &result.url {
-                printer.line(&format!("{} {verb} at {url}", version(result)));
+                printer.line(&format!("{} {verb} at {url}", describe_version(result)));
             }
-            findings(result, printer);
+            print_findings(result, printer);
             printer.line(&format!("Finished all in {took}"));
         }
         Outcome::Failed | Outcome::MissingSecret => {
-            printer.line(&format!("Failed after {took}, in {} {}", result.attempts, plural(result.attempts)));
-            return Err(failed(result));
+            printer.line(&format!(
+                "Failed after {took}, in {} {}",
+                result.attempts,
+                attempt_or_attempts(result.attempts)
+            ));
+            return Err(failure_error(result));
         }
         Outcome::Cancelled => printer.line(&format!("{what} was cancelled after {took}")),
         Outcome::Superseded => printer.line(&match result.superseded_by {
@@ -34,11 +38,11 @@ pub(crate) fn print(result: &DeploymentResult, printer: &Printer) -> Result<Comm
             None => format!("{what} was superseded by a newer request after {took}"),
         }),
     }
-    Ok(exit(result.outcome))
+    Ok(exit_of(result.outcome))
 }
 
 /// What is well and yet may not be meant.
-fn findings(result: &DeploymentResult, printer: &Printer) {
+fn print_findings(result: &DeploymentResult, printer: &Printer) {
     for found in result.exposed.iter().filter(|port| port.answers && !port.asked_for) {
         let (port, service) = (found.port, &found.service);
         printer.line(&format!(
@@ -53,7 +57,7 @@ fn findings(result: &DeploymentResult, printer: &Printer) {
 }
 
 /// The exit code of an outcome.
-pub(crate) fn exit(outcome: Outcome) -> CommandExit {
+pub(crate) fn exit_of(outcome: Outcome) -> CommandExit {
     match outcome {
         Outcome::Succeeded | Outcome::AlreadyDeployed => CommandExit::Success,
         Outcome::Failed | Outcome::MissingSecret => CommandExit::Failed,
@@ -62,10 +66,10 @@ pub(crate) fn exit(outcome: Outcome) -> CommandExit {
 }
 
 /// Stages and services.
-pub(crate) fn tables(result: &DeploymentResult, printer: &Printer) {
+pub(crate) fn print_tables(result: &DeploymentResult, printer: &Printer) {
     let mut stages = Table::new(&["STAGE", "CHANGE", "TIME"]);
     for s in &result.stages {
-        stages.row([s.stage.to_string(), change_word(s.change).to_owned(), duration(s.duration_ms)]);
+        stages.row([s.stage.to_string(), describe_change(s.change).to_owned(), format_duration(s.duration_ms)]);
     }
     let mut services = Table::new(&["SERVICE", "STATE", "HEALTH", "RESTARTS", "IMAGE"]);
     for s in &result.services {
@@ -81,23 +85,26 @@ pub(crate) fn tables(result: &DeploymentResult, printer: &Printer) {
     printer.line("");
 }
 
-fn failed(result: &DeploymentResult) -> CliError {
+fn failure_error(result: &DeploymentResult) -> CliError {
     let Some(failure) = &result.failure else {
-        return CliError::new(CommandExit::Failed, format!("{} failed, and its result doesn't say why", what(result)));
+        return CliError::new(
+            CommandExit::Failed,
+            format!("{} failed, and its result doesn't say why", describe_subject(result)),
+        );
     };
     let message = match &result.missing_secret {
-        Some(name) => format!("{} ({name})", short(failure)),
-        None => short(failure),
+        Some(name) => format!("{} ({name})", describe_failure(failure)),
+        None => describe_failure(failure),
     };
     CliError::new(CommandExit::Failed, message).details(failure.tail.clone()).hint(failure.next_action.clone())
 }
 
 /// The project and its commit.
-fn version(result: &DeploymentResult) -> String {
-    what(&DeploymentResult { action: Action::Deploy, ..result.clone() })
+fn describe_version(result: &DeploymentResult) -> String {
+    describe_subject(&DeploymentResult { action: Action::Deploy, ..result.clone() })
 }
 
-fn what(result: &DeploymentResult) -> String {
+fn describe_subject(result: &DeploymentResult) -> String {
     let slug = result.project.as_ref().map_or("the project", |p| p.slug.as_str());
     let of = match result.action {
         Action::Deploy => String::new(),
@@ -109,6 +116,6 @@ fn what(result: &DeploymentResult) -> String {
     }
 }
 
-fn plural(attempts: u32) -> &'static str {
+fn attempt_or_attempts(attempts: u32) -> &'static str {
     if attempts == 1 { "attempt" } else { "attempts" }
 }

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use slipway_protocol::{Action, ProgressKind, Stage};
 
 use super::event::{Event, EventBody};
-use super::event_line as line;
-use crate::terminal::format::{between, clock, duration};
+use super::event_line::{describe_event, describe_failure};
+use crate::terminal::format::{format_duration, format_time, millis_between};
 use crate::terminal::print::{Printer, clean};
 
 /// Shows the events of one deployment as they come.
@@ -23,12 +23,12 @@ pub(crate) struct EventView {
 
 impl EventView {
     pub(crate) fn new(printer: Printer, with_logs: bool) -> Self {
-        let spinner = printer.is_live().then(spinner);
+        let spinner = printer.is_live().then(new_spinner);
         Self { printer, with_logs, since: None, spinner }
     }
 
     /// Shows what the deployment waits for.
-    pub(crate) fn waiting(&self, text: &str) {
+    pub(crate) fn show_waiting(&self, text: &str) {
         if let Some(spinner) = &self.spinner {
             spinner.set_prefix("waiting");
             spinner.set_message(clean(text));
@@ -36,7 +36,7 @@ impl EventView {
     }
 
     /// Prints something beside the spinner.
-    pub(crate) fn beside(&self, print: impl FnOnce(&Printer)) {
+    pub(crate) fn print_beside(&self, print: impl FnOnce(&Printer)) {
         match &self.spinner {
             Some(spinner) => spinner.suspend(|| print(&self.printer)),
             None => print(&self.printer),
@@ -44,23 +44,23 @@ impl EventView {
     }
 
     /// Shows one event.
-    pub(crate) fn event(&mut self, told: &Event) {
+    pub(crate) fn show_event(&mut self, event: &Event) {
         if self.printer.is_json() {
-            return self.printer.json(&told.event);
+            return self.printer.json(&event.json);
         }
-        let EventBody::Progress(progress) = &told.said else { return };
-        let time = told.time.unwrap_or_else(Timestamp::now);
+        let EventBody::Progress(progress) = &event.body else { return };
+        let time = event.time.unwrap_or_else(Timestamp::now);
         let since = *self.since.get_or_insert(time);
-        self.spin(progress.action, &progress.kind, time);
-        let elapsed = duration(between(since, time));
-        if let Some(line) = line::of(&progress.kind) {
+        self.update_spinner(progress.action, &progress.kind, time);
+        let elapsed = format_duration(millis_between(since, time));
+        if let Some(line) = describe_event(&progress.kind) {
             let told_by_spinner = self.spinner.is_some() && matches!(progress.kind, ProgressKind::StageStarted { .. });
             if !told_by_spinner {
-                self.beside(|p| p.line(&format!("{elapsed:>10}  {:<9}  {}", line.about, line.text)));
+                self.print_beside(|p| p.line(&format!("{elapsed:>10}  {:<9}  {}", line.about, line.text)));
             }
         }
         if let (true, ProgressKind::Log { stage, lines }) = (self.with_logs, &progress.kind) {
-            self.beside(|p| {
+            self.print_beside(|p| {
                 for text in lines {
                     p.line(&format!("{elapsed:>10}  {:<9}  | {text}", stage.as_str()));
                 }
@@ -69,13 +69,13 @@ impl EventView {
     }
 
     /// Takes the spinner away.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn remove_spinner(&mut self) {
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
         }
     }
 
-    fn spin(&mut self, action: Action, kind: &ProgressKind, time: Timestamp) {
+    fn update_spinner(&mut self, action: Action, kind: &ProgressKind, time: Timestamp) {
         let Some(spinner) = &mut self.spinner else { return };
         match kind {
             ProgressKind::StageStarted { stage, .. } => {
@@ -86,7 +86,7 @@ impl EventView {
                 spinner.set_message("");
                 spinner.set_position(position as u64 + 1);
                 spinner.reset_elapsed();
-                let gone = Duration::from_millis(between(time, Timestamp::now()));
+                let gone = Duration::from_millis(millis_between(time, Timestamp::now()));
                 *spinner = std::mem::replace(spinner, ProgressBar::hidden()).with_elapsed(gone);
             }
             ProgressKind::Log { lines, .. } => {
@@ -100,13 +100,13 @@ impl EventView {
             }
             ProgressKind::AttemptScheduled { run_at, .. } => {
                 spinner.set_prefix("waiting");
-                spinner.set_message(format!("for the next attempt at {}", clock(*run_at)));
+                spinner.set_message(format!("for the next attempt at {}", format_time(*run_at)));
             }
             ProgressKind::Interrupted { .. } => {
                 spinner.set_prefix("waiting");
                 spinner.set_message("for another worker");
             }
-            ProgressKind::StageRetrying { failure, .. } => spinner.set_message(clean(&line::short(failure))),
+            ProgressKind::StageRetrying { failure, .. } => spinner.set_message(clean(&describe_failure(failure))),
             ProgressKind::AttemptStarted { .. } | ProgressKind::StageFinished { .. } => spinner.set_message(""),
         }
     }
@@ -114,11 +114,11 @@ impl EventView {
 
 impl Drop for EventView {
     fn drop(&mut self) {
-        self.end();
+        self.remove_spinner();
     }
 }
 
-fn spinner() -> ProgressBar {
+fn new_spinner() -> ProgressBar {
     let spinner = ProgressBar::new(Stage::ALL.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{spinner} [{pos}/{len}] {prefix:9} {elapsed:>4}  {wide_msg}") {
         spinner.set_style(style);
