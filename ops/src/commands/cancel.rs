@@ -1,5 +1,5 @@
-//! `slipway cancel`: straight into the database, so that it works while RabbitMQ is away. Who asked, when and why is
-//! kept.
+//! `slipway cancel`: the request is written into the database, so that it works while RabbitMQ is away. Who asked, when
+//! and why is recorded there.
 
 use clap::Args;
 use serde_json::json;

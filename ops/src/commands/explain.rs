@@ -77,7 +77,7 @@ fn find_nearest(typed: &str) -> Option<ErrorCode> {
     let shared = |code: ErrorCode| {
         let own = pairs(code.as_str());
         let common = wanted.iter().filter(|p| own.contains(p)).count();
-        // Dice's coefficient, in percent, to be comparable.
+        // Dice's coefficient in percent: integers can be compared with `max_by_key`.
         200 * common / (wanted.len() + own.len()).max(1)
     };
     ErrorCode::ALL

@@ -1,5 +1,5 @@
 //! `slipway stop`, `start`, `rollback`, `undeploy`, `projects rotate-key`: each publishes the same event as an
-//! orchestrator would, so that it's carried out by the workers, under the project's lock, and told to everybody.
+//! orchestrator would, so that it's carried out by the workers, under the project's lock, and reported in events.
 
 use clap::Args;
 use jiff::Timestamp;
@@ -165,7 +165,7 @@ pub(crate) async fn rotate_key(
     target.publish(EventType::ProjectRollback, data, printer).await
 }
 
-/// The one place where something destructive is put into words.
+/// The only function that builds a request to undeploy: it takes the proof that a person confirmed it.
 fn build_undeploy(target: &LifecycleCommand<'_>, remove_volumes: bool, _: Confirmed) -> ProjectUndeploy {
     let (project, server, reason, sequence) = target.event_fields();
     let correlation = Correlation::new();
@@ -193,7 +193,7 @@ impl<'a> LifecycleCommand<'a> {
         (project, Some(server), self.args.why.clone(), self.args.sequence)
     }
 
-    /// A version as a person names it.
+    /// The version that a person named by an id, a commit, or the beginning of either.
     async fn find_version(&self, text: &str) -> Result<Version, CliError> {
         if let Ok(commit) = CommitSha::new(text) {
             return Ok(Version::Commit(commit));
@@ -202,7 +202,7 @@ impl<'a> LifecycleCommand<'a> {
             return Ok(Version::Deployment(id));
         }
         let (store, place) = (&self.database.store, &self.place);
-        // More than the workers offer: they decide, and say how many that are.
+        // More versions than the workers keep: they decide which of them can be rolled back to, and their refusal says so.
         let versions = store.versions(&place.project, &place.server, 100).await;
         let versions = versions.map_err(|e| self.database.cli_error(&e))?;
         let text = text.to_ascii_lowercase();
@@ -251,7 +251,7 @@ impl<'a> LifecycleCommand<'a> {
     }
 }
 
-/// The one place that can be meant; the workers would refuse any other question.
+/// The only server and project that can be meant; workers refuse a request that may mean several.
 fn choose_place(places: Vec<ProjectServer>, args: &LifecycleArgs, action: Action) -> Result<ProjectServer, CliError> {
     let slug = &args.project;
     let meant = |p: &ProjectServer| {

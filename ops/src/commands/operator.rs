@@ -18,13 +18,12 @@ pub(crate) struct OperatorArgs {
 }
 
 impl OperatorArgs {
-    /// For the record.
     pub(crate) fn to_operator(&self) -> Operator {
         let why = self.why.as_deref().map(str::trim).filter(|why| !why.is_empty()).map(str::to_owned);
         Operator { who: self.who.clone().unwrap_or_else(user_at_host), why }
     }
 
-    /// For the record of what nobody will understand later without a reason.
+    /// As [`Self::to_operator`], for changes that nobody will understand later without a reason.
     pub(crate) fn require_reason(&self, what: &str) -> Result<Operator, CliError> {
         let operator = self.to_operator();
         if operator.why.is_none() {
@@ -34,7 +33,7 @@ impl OperatorArgs {
     }
 }
 
-/// Who is at the keyboard, as far as the system knows.
+/// The user and the host, as far as the system knows them; behind `sudo`, the user who called it.
 pub(crate) fn user_at_host() -> String {
     let user =
         ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));

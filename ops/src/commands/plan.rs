@@ -1,5 +1,5 @@
-//! `slipway plan`: what a request would change on its server, found out by the pipeline itself in a rehearsal. It has
-//! to be run where the workers' environment is: it needs their keys and their credentials for GitHub.
+//! `slipway plan`: what a request would change on its server, found out by a rehearsal of the pipeline itself. It has to
+//! be run where the workers' environment is: it needs their keys and their credentials for GitHub.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) struct PlanArgs {
     submission: Submission,
 }
 
-/// A plan tells its result only.
+/// A plan prints its result only, and no progress.
 struct SilentReporter;
 
 impl Reporter for SilentReporter {
@@ -71,8 +71,8 @@ async fn build_work(request: &Request, config: &Config, database: &Database) -> 
     let known = database.store.server(&data.server.handle).await.map_err(cli_error)?;
     let digests = database.store.github_digests(data.project.id, &data.server.handle).await.map_err(cli_error)?;
     let credentials = slipway_worker::engine::credentials(config).map_err(|e| CliError::usage(format!("{e:#}")))?;
-    // Not the id of the request: two plans of one request mustn't meet on the server. And it acts on nothing, so that it
-    // needs no claim.
+    // A new id and not the request's: two plans of one request must not use the same files on the server. A plan changes
+    // nothing, so it needs no lease.
     let (id, hold) = (DeploymentId(Uuid::now_v7()), LeaseGuard::endless(0));
     let work = credentials.work(id, data, known, digests, hold).map_err(to_cli_error)?;
     Ok(DeploymentWork { secrets: credentials.secrets(data).map_err(to_cli_error)?, ..work })

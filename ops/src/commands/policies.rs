@@ -45,7 +45,7 @@ fn describe_value(value: &PolicyValue) -> String {
     }
 }
 
-/// In the one unit that says it best, as settings take it.
+/// The time in the largest unit that gives a whole number, as settings take it.
 fn format_span(time: Duration) -> String {
     let ms = time.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"), (1, "ms")];

@@ -1,5 +1,5 @@
-//! `slipway status`: how things stand, for a person at night and for a monitoring system: who works, what waits, what
-//! can't be told, how full the queues are. Only reads.
+//! `slipway status`: the state of workers, deployments, events, dead letters and queues, for people and for a monitoring
+//! system. It only reads.
 
 use std::time::Duration;
 
@@ -26,7 +26,6 @@ pub(crate) struct StatusArgs {
     max_wait: u64,
 }
 
-/// Everything that was found out.
 struct StatusReport {
     workers: Vec<WorkerSeen>,
     counts: StatusCounts,

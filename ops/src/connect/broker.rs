@@ -1,18 +1,18 @@
-//! The way to RabbitMQ, which is asked through the worker's `amqp`; failures in words for people.
+//! The connection to RabbitMQ, made by the worker's `amqp`. Its failures become errors that say what to do.
 
 use slipway_worker::amqp::{AmqpError, BrokerConnection, BrokerEndpoints};
 
 use crate::connect::settings::ConnectionSettings;
 use crate::terminal::error::{CliError, CommandExit, join_sources};
 
-/// A connection, and the words for its failures.
+/// A connection, and where it leads to, for error messages.
 pub(crate) struct BrokerClient {
     pub(crate) connection: BrokerConnection,
     place: String,
 }
 
 impl BrokerClient {
-    /// Connects once: a person waits, who can try again.
+    /// Connects, and doesn't retry: a person waits and can run the command again.
     pub(crate) async fn connect(settings: &ConnectionSettings) -> Result<Self, CliError> {
         let url = settings.amqp_url()?;
         let endpoints =
@@ -21,7 +21,7 @@ impl BrokerClient {
         Ok(Self { connection, place: endpoints.to_string() })
     }
 
-    /// What a failure of the broker means for the person who asked.
+    /// The error that a person sees for a failure of the broker, with what to do.
     pub(crate) fn cli_error(&self, error: &AmqpError) -> CliError {
         cli_error(Some(&self.place), error)
     }

@@ -41,12 +41,10 @@ pub(crate) struct ConnectionSettings {
 }
 
 impl ConnectionSettings {
-    /// The broker's URL.
     pub(crate) fn amqp_url(&self) -> Result<&SecretString, CliError> {
         require(self.amqp_url.as_ref(), "RabbitMQ", "SLIPWAY_AMQP_URL", "--amqp-url")
     }
 
-    /// The database's URL.
     pub(crate) fn database_url(&self) -> Result<&SecretString, CliError> {
         require(self.database_url.as_ref(), "Postgres", "SLIPWAY_DATABASE_URL", "--database-url")
     }

@@ -1,4 +1,4 @@
-//! The way to Postgres, which is asked through the worker's store; failures in words for people.
+//! The connection to Postgres, made by the worker's store. Its failures become errors that say what to do.
 
 use slipway_protocol::DeploymentId;
 use slipway_worker::store::{Store, StoreError};
@@ -7,14 +7,14 @@ use crate::connect::settings::{ConnectionSettings, redact_url};
 use crate::terminal::error::{CliError, CommandExit, join_sources};
 use crate::terminal::print::clean;
 
-/// The store, and the words for its failures.
+/// The store, and where it is, for error messages.
 pub(crate) struct Database {
     pub(crate) store: Store,
     place: String,
 }
 
 impl Database {
-    /// Prepares the connection, which is made when something is asked.
+    /// Prepares the connection. The first query makes it.
     pub(crate) fn new(settings: &ConnectionSettings) -> Result<Self, CliError> {
         let url = settings.database_url()?;
         let store = Store::new(url, settings.ca_file.as_deref(), "slipway-cli").map_err(|e| {

@@ -32,7 +32,6 @@ pub(crate) struct CliError {
     pub details: Vec<String>,
     /// What to do next, without a full stop.
     pub hint: Option<String>,
-    /// How the command ends.
     pub exit: CommandExit,
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::terminal::error::CliError;
 
-/// Writes for one command.
+/// Prints for one command, as text or as JSON.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {
     json: bool,

@@ -40,7 +40,7 @@ fn redact_value(value: &mut Value) {
     }
 }
 
-/// A sealed box and a reference say nothing; whatever else stands in their place may.
+/// A sealed box and a reference reveal nothing. Any other value may be a secret in plain text.
 fn redact_secret(value: &mut Value) {
     let is_source = serde_json::from_value::<slipway_protocol::SecretSource>(value.clone()).is_ok();
     if !is_source {

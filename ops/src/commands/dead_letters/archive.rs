@@ -35,7 +35,6 @@ pub(crate) struct ArchiveArgs {
     yes: bool,
 }
 
-/// Which way.
 #[derive(Clone, Copy)]
 enum ArchiveAction {
     Archive,
@@ -50,7 +49,7 @@ impl ArchiveAction {
         }
     }
 
-    /// What is to be done, and what was done.
+    /// The verb before it is done, and after.
     fn verbs(self) -> (&'static str, &'static str) {
         match self {
             Self::Archive => ("Archive", "Archived"),
@@ -138,7 +137,7 @@ async fn change_in_batches(
     }
 }
 
-/// Says of each that was named and stays as it is, what it is.
+/// Reports the state of each dead letter that was named and could not be changed.
 async fn report_unchanged(
     action: ArchiveAction,
     named: &[Uuid],

@@ -70,7 +70,7 @@ pub(super) fn describe_entry(entry: &AuditEntry) -> String {
     format!("{} {} by {}{why}", format_time(entry.at), entry.action, entry.operator.who)
 }
 
-/// What exactly, without what says nothing.
+/// The details of an entry as `name=value`, without those that are false.
 fn describe_details(entry: &AuditEntry) -> String {
     let fields = entry.details.as_object().into_iter().flatten().filter(|(_, value)| **value != json!(false));
     let shown = fields.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or(&value.to_string())));

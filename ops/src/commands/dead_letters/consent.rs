@@ -6,7 +6,7 @@ use slipway_worker::store::DeadLetterFilter;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::print::Printer;
 
-/// The right to change what somebody chose without naming each; only [`consent`] gives it.
+/// Permission to change dead letters that were chosen by conditions; only [`require_consent`] gives it.
 pub(super) struct BulkConsent(());
 
 /// Consent to do `what` with `count` dead letters: given by naming each of them, by `--yes`, or by a person who is

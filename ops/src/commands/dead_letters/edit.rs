@@ -103,7 +103,7 @@ fn build_edited_request(letter: &DeadLetter, edited: &[u8]) -> Result<EditedRequ
         None => event.remove("causationid"),
     };
     event.insert("id".to_owned(), Uuid::now_v7().to_string().into());
-    // It happens now, unless the person says otherwise: with the old time it might be too old to be begun.
+    // A person who left the time as it was gets the present time: workers might refuse the old one as too old.
     if event.get("time") == original.as_ref().and_then(|o| o.get("time")) {
         event.insert("time".to_owned(), Timestamp::now().to_string().into());
     }
@@ -120,7 +120,8 @@ fn build_edited_request(letter: &DeadLetter, edited: &[u8]) -> Result<EditedRequ
     Ok(EditedRequest { request, body })
 }
 
-/// The event as one JSON object, whichever way it came; `None` when it's no JSON, or not kept.
+/// The event as one JSON object, whether it came structured or with attributes as headers. `None` when the body isn't
+/// JSON, or isn't kept.
 fn structured_event(letter: &DeadLetter) -> Option<Value> {
     let body: Value = serde_json::from_slice(letter.body.as_deref()?).ok()?;
     let attribute = |(name, value): (&String, &String)| {
@@ -160,7 +161,7 @@ fn run_editor(file: &Path) -> Result<(), CliError> {
     }
 }
 
-/// An event holds values of variables: the file is for nobody else's eyes.
+/// The file can be read by its owner only, because an event holds values of variables.
 fn write_private_file(id: Uuid, content: &[u8]) -> Result<PathBuf, CliError> {
     let dir = std::env::temp_dir().join(format!("slipway-edit-{}", Uuid::new_v4()));
     let file = dir.join(format!("{id}.json"));
@@ -179,7 +180,7 @@ fn remove_private_file(file: &Path) {
     }
 }
 
-/// What somebody typed isn't thrown away because of a mistake in it.
+/// Saves the text that somebody typed when it is refused, so that a mistake doesn't cost the whole text.
 fn save_edited_text(error: CliError, letter: &DeadLetter, edited: &[u8], typed: bool) -> CliError {
     if !typed || serde_json::from_slice::<Value>(edited).ok() == structured_event(letter) {
         return error;

@@ -83,7 +83,7 @@ async fn record_and_load(
     Ok(letters)
 }
 
-/// All about it but the body.
+/// Everything about a dead letter except its body.
 fn metadata_json(letter: &DeadLetter) -> Value {
     let mut value = json::facts_json(letter);
     value["headers"] = json!(letter.headers);
@@ -91,7 +91,7 @@ fn metadata_json(letter: &DeadLetter) -> Value {
     value
 }
 
-/// With the body as text where it is text, and in Base64 where it isn't.
+/// The body is a string when it is UTF-8, and Base64 otherwise.
 fn letter_json(letter: &DeadLetter) -> Value {
     let mut value = metadata_json(letter);
     match letter.body.as_deref().map(|body| std::str::from_utf8(body).map_err(|_| body)) {

@@ -1,4 +1,4 @@
-//! Dead letters, their replays and their history as JSON. An export, which holds the very bytes, adds them itself.
+//! Dead letters, their replays and their history as JSON. The bytes of an exported message are added by `export`.
 
 use serde_json::{Value, json};
 use slipway_protocol::{ErrorCode, Stage};
@@ -14,7 +14,7 @@ pub(super) fn dead_letter_json(letter: &DeadLetter) -> Value {
     value
 }
 
-/// All about it but its headers and its body.
+/// Everything about a dead letter except its headers and its body.
 pub(super) fn facts_json(letter: &DeadLetter) -> Value {
     json!({
         "id": letter.id,

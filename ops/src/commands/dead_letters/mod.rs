@@ -1,5 +1,5 @@
-//! `slipway dead-letters`: what couldn't be done, why, and what is to become of it. Which ones are meant
-//! is in `selection`; the store records everything that is done.
+//! `slipway dead-letters`: requests that couldn't be carried out. Which of them a command means is worked out in
+//! `selection`; the store records everything that is done.
 
 mod archive;
 mod audit;

@@ -58,7 +58,7 @@ struct ReplayRun<'a> {
     operator: &'a Operator,
     max: u32,
     rate: Option<u32>,
-    /// How many it will be, as counted before.
+    /// How many will be sent, as counted before the first one.
     count: u64,
 }
 
@@ -71,7 +71,7 @@ impl ReplayRun<'_> {
         printer: &Printer,
     ) -> Result<(), StoreError> {
         let begun = database.store.clock().await?;
-        // What fails again meanwhile is another night's work, else this might never end.
+        // A dead letter that fails again while this runs isn't sent a second time, or it might never end.
         let until = Some(self.filter.until.map_or(begun, |until| until.min(begun)));
         let filter = DeadLetterFilter { until, ..self.filter.clone() };
         let batch = self.rate.map_or(BATCH, |rate| rate.min(BATCH));
@@ -100,7 +100,7 @@ fn deployment_id_or_dash(one: &SentReplay) -> String {
     one.deployment.map_or_else(|| "-".to_owned(), |id| id.to_string())
 }
 
-/// Why those that were named and not sent can't be.
+/// The errors for dead letters that were named and were not sent.
 async fn find_refusals(
     filter: &DeadLetterFilter,
     sent: &[SentReplay],

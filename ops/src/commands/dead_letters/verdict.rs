@@ -1,4 +1,4 @@
-//! Whether dead letters can be sent again, and if not, why. The store decides it; here it's put into words.
+//! Whether dead letters can be sent again, and if not, why. The store decides it; this file words it.
 
 use slipway_protocol::Stage;
 use slipway_worker::store::{PlannedReplay, Replay, ReplayVerdict};
@@ -11,7 +11,7 @@ pub(super) fn would_be_sent(verdict: ReplayVerdict, replay: Replay) -> bool {
     verdict == ReplayVerdict::Ready || (replay.force && verdict == ReplayVerdict::Superseded)
 }
 
-/// Why this one can't be sent.
+/// The error for a dead letter that can't be sent; `None` for one that can.
 pub(super) fn explain_refusal(one: &PlannedReplay, replay: Replay) -> Option<CliError> {
     let id = one.id;
     let failed = |message: String| CliError::new(CommandExit::Failed, message);
@@ -41,7 +41,6 @@ fn describe_newer(one: &PlannedReplay) -> String {
     one.newer.map_or_else(|| "-".to_owned(), |id| short_id(&id.to_string()))
 }
 
-/// What a replay would do with it.
 pub(super) fn describe_replay(one: &PlannedReplay, replay: Replay) -> String {
     let resumes = one.stage.parse::<Stage>().is_ok() && !replay.from_start;
     match one.verdict {

@@ -105,7 +105,7 @@ fn merge(args: AddServer, known: Option<ServerRecord>, key: Option<String>) -> R
     if args.host_key.is_some() {
         (record.host_key, record.trust_on_first_use) = (args.host_key, false);
     } else if args.trust_on_first_use {
-        // Said about a server whose key is pinned, this means: it was reinstalled, learn its key anew.
+        // For a server whose key is pinned this means that it was reinstalled: its new key is learned.
         (record.host_key, record.trust_on_first_use) = (None, true);
     }
     Ok(record)
@@ -128,7 +128,7 @@ fn encrypt_key_file(file: &Path, args: &AddServer) -> Result<String, CliError> {
             .hint("give --recipient age1…, or set SLIPWAY_AGE_IDENTITY_FILE"));
     };
     let armored = encrypt(&read_recipient(identity)?)?;
-    // The recipient is read from a comment, which may lie: proven by opening it.
+    // The recipient comes from a comment in the file, which may be wrong. Decrypting the key proves that it is right.
     let opened = keys::decrypt_ssh_key(&armored, identity).map_err(|e| CliError::usage(e.message))?;
     if opened.expose_secret() == key.expose_secret() {
         Ok(armored)

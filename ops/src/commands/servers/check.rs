@@ -62,7 +62,7 @@ pub(crate) struct CheckArgs {
     registry: String,
 }
 
-/// Remembers what the connection learned; preflight's lines are in its report.
+/// Records the host key that the connection learned. Progress lines are dropped: the report has what preflight found.
 #[derive(Default)]
 struct HostKeyRecorder {
     learned: std::sync::Mutex<Option<HostKey>>,
@@ -163,7 +163,7 @@ fn unfit_error(record: &ServerRecord, error: &StageError) -> CliError {
         .hint(error.code.next_action())
 }
 
-/// Preflight asks neither GitHub nor a registry: what stands here as a credential is never sent anywhere.
+/// Preflight asks neither GitHub nor a registry: what is given here as a credential is never sent anywhere.
 fn build_config(args: &CheckArgs) -> DeployerConfig {
     DeployerConfig {
         github_api: "https://api.github.com".to_owned(),
@@ -191,7 +191,7 @@ fn build_work(args: &CheckArgs, target: Target) -> Result<DeploymentWork, Invali
         });
     }
     let request = ProjectReady {
-        // A slug may not be longer than this one, so that no real project is likely to have it.
+        // As long as a slug may be, so that no real project is likely to have it.
         project: Project { id: ProjectId(Uuid::nil()), slug: Slug::new("slipway-servers-check-of-no-project-0000")? },
         repository: Repository {
             name: RepositoryName::new("slipway/check")?,

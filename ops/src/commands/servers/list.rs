@@ -36,7 +36,7 @@ pub(super) async fn run(database: &Database, printer: &Printer) -> Result<Comman
         ]);
     }
     printer.table(&table);
-    // A server that only events describe can be out of reach, too.
+    // Servers that only events name have connections, too.
     for (handle, circuit) in circuits.iter().filter(|(handle, _)| servers.iter().all(|s| s.handle != **handle)) {
         printer.message(&format!("{handle}, which isn't in the inventory: {}", describe_connection(Some(circuit))));
     }

@@ -141,7 +141,7 @@ impl RequestFlags {
     }
 }
 
-/// Clap asks for these flags already; a value that is absent all the same is reported, not guessed.
+/// Clap already requires these flags. If one is missing nevertheless, that is reported, and no value is guessed.
 fn require<T>(value: Option<T>, flag: &str) -> Result<T, CliError> {
     value.ok_or_else(|| CliError::usage(format!("{flag} is missing")))
 }

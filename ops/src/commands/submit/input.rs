@@ -14,7 +14,7 @@ pub(crate) fn read_input(file: &Path) -> Result<(String, Vec<u8>), CliError> {
     let stdin = file == Path::new("-");
     let name = if stdin { "stdin".to_owned() } else { file.display().to_string() };
     let mut bytes = Vec::new();
-    // One byte more than is allowed tells that there is more, whatever the size of the file.
+    // One byte above the limit is enough to see that a file is too large, whatever its size.
     let limit = MAX_MESSAGE_BYTES as u64 + 1;
     let done = if stdin {
         std::io::stdin().lock().take(limit).read_to_end(&mut bytes)

@@ -82,7 +82,7 @@ pub(crate) async fn run(
         printer.message(&format!("Valid, not published: it would be deployment {id}"));
         return Ok(CommandExit::Success);
     }
-    // Before anything is published: who wants to watch must be able to.
+    // Checked before anything is published: `--watch` needs the database.
     let database = args.watch.then(|| Database::new(settings)).transpose()?;
     let correlation_id = event.data.correlation.get("correlation_id").and_then(|id| id.as_str());
     publish::publish(&publish::build_message(event, correlation_id, prepared.body.clone()), settings).await?;

@@ -1,31 +1,26 @@
-//! One event of a deployment, read from the outbox. What this version doesn't know is kept as JSON and passed over.
+//! One event of a deployment, read from the outbox. An event that this version doesn't know is kept as JSON and
+//! not shown to people.
 
 use jiff::Timestamp;
 use serde_json::Value;
 use slipway_protocol::{CloudEvent, DeploymentResult, EventType, Progress};
 
-/// An event that was told to everybody.
+/// An event that was published, or waits for it.
 pub(crate) struct Event {
-    /// When it happened.
     pub(crate) time: Option<Timestamp>,
-    /// What it says.
     pub(crate) body: EventBody,
     /// The event as it was sent.
     pub(crate) json: Value,
 }
 
-/// What an event says.
 pub(crate) enum EventBody {
-    /// How it's getting on.
     Progress(Box<Progress>),
-    /// How it ended.
     Result(Box<DeploymentResult>),
-    /// Something that a later version tells.
+    /// A type of event that only a later version knows.
     Unknown,
 }
 
 impl Event {
-    /// Reads an event.
     pub(crate) fn read(event: Value) -> Self {
         let of_type = |t: EventType| event.get("type").and_then(Value::as_str) == Some(t.as_str());
         let body = if of_type(EventType::Progress) {

@@ -4,12 +4,10 @@ use slipway_protocol::{Change, Failure, ProgressKind};
 
 use crate::terminal::format::{format_duration, format_time};
 
-/// An event as a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct EventLine {
     /// A stage's name, or `attempt`, or empty.
     pub(crate) about: String,
-    /// What happened.
     pub(crate) text: String,
 }
 
@@ -42,7 +40,6 @@ pub(crate) fn describe_failure(failure: &Failure) -> String {
     }
 }
 
-/// The word for a change, as people read it.
 pub(crate) fn describe_change(change: Change) -> &'static str {
     match change {
         Change::Changed => "changed",

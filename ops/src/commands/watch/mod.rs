@@ -1,9 +1,9 @@
 //! `slipway watch`: what happened to a deployment so far, then what happens, then how it ended.
 //!
 //! Events are read from the outbox in Postgres, not from a subscription to RabbitMQ. They are written there in the same
-//! transaction as what they tell, numbered without gaps, before anybody publishes them: asking for "all after number n"
-//! gives history and presence alike, and can miss nothing, whoever was disconnected for however long. LISTEN only makes
-//! it fast; every [`POLL`] it's asked anyway.
+//! transaction as the change that they report, numbered without gaps, before they are published. So one query, "all after
+//! number n", gives both old and new events and misses none, however long the connection was lost. LISTEN only makes it
+//! faster: the query is repeated every [`POLL`] anyway.
 
 pub(crate) mod event;
 pub(crate) mod event_line;
@@ -114,7 +114,7 @@ async fn show_new_events(
     // Events of old deployments are pruned; the result stays.
     let ended = database.store.deployment(id).await?.filter(|d| d.state.is_terminal());
     let Some(ended) = ended else { return Ok(None) };
-    // It may have ended between the two questions: its last events come first.
+    // It may have ended between the two queries: then its last events are shown before its result.
     match database.store.events(id, *seen).await? {
         more if more.is_empty() => Ok(ended.result),
         _ => Ok(None),

@@ -10,7 +10,7 @@ use crate::terminal::print::{Printer, Table};
 /// Prints the end of a deployment.
 ///
 /// # Errors
-/// The failure as it's shown to a person, when that is how it ended.
+/// The failure, as a person is shown it, when the deployment failed.
 pub(crate) fn print_result(result: &DeploymentResult, printer: &Printer) -> Result<CommandExit, CliError> {
     let took = format_duration(millis_between(result.accepted_at, result.finished_at));
     print_tables(result, printer);
@@ -41,7 +41,7 @@ pub(crate) fn print_result(result: &DeploymentResult, printer: &Printer) -> Resu
     Ok(exit_of(result.outcome))
 }
 
-/// What is well and yet may not be meant.
+/// What worked and yet may not be intended.
 fn print_findings(result: &DeploymentResult, printer: &Printer) {
     for found in result.exposed.iter().filter(|port| port.answers && !port.asked_for) {
         let (port, service) = (found.port, &found.service);
@@ -65,7 +65,6 @@ pub(crate) fn exit_of(outcome: Outcome) -> CommandExit {
     }
 }
 
-/// Stages and services.
 pub(crate) fn print_tables(result: &DeploymentResult, printer: &Printer) {
     let mut stages = Table::new(&["STAGE", "CHANGE", "TIME"]);
     for s in &result.stages {

@@ -35,7 +35,7 @@ impl EventView {
         }
     }
 
-    /// Prints something beside the spinner.
+    /// Prints without a broken line where the spinner is drawn.
     pub(crate) fn print_beside(&self, print: impl FnOnce(&Printer)) {
         match &self.spinner {
             Some(spinner) => spinner.suspend(|| print(&self.printer)),
@@ -43,7 +43,6 @@ impl EventView {
         }
     }
 
-    /// Shows one event.
     pub(crate) fn show_event(&mut self, event: &Event) {
         if self.printer.is_json() {
             return self.printer.json(&event.json);
@@ -68,7 +67,6 @@ impl EventView {
         }
     }
 
-    /// Takes the spinner away.
     pub(crate) fn remove_spinner(&mut self) {
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
