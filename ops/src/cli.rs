@@ -1,19 +1,19 @@
-//! The commands and the flags that all of them have. Each command's own arguments stand in its module.
+//! The commands and the flags that all of them have. Each command's own arguments are in its file in `commands`.
 
 use clap::{Parser, Subcommand};
 
-use crate::cancel::CancelArgs;
-use crate::dead_letters::DeadLetters;
-use crate::deployments::Deployments;
-use crate::plan::PlanArgs;
-use crate::projects::Projects;
-use crate::servers::Servers;
-use crate::settings::ConnectionSettings;
-use crate::status::StatusArgs;
-use crate::submit::SubmitArgs;
-use crate::topology::Topology;
-use crate::watch::WatchArgs;
-use crate::{explain, keys, lifecycle};
+use crate::commands::cancel::CancelArgs;
+use crate::commands::dead_letters::DeadLetters;
+use crate::commands::deployments::Deployments;
+use crate::commands::plan::PlanArgs;
+use crate::commands::projects::Projects;
+use crate::commands::servers::Servers;
+use crate::commands::status::StatusArgs;
+use crate::commands::submit::SubmitArgs;
+use crate::commands::topology::Topology;
+use crate::commands::watch::WatchArgs;
+use crate::commands::{explain, keys, lifecycle};
+use crate::connect::settings::ConnectionSettings;
 
 /// Deploy finished projects, watch deployments, and repair what went wrong
 #[derive(Debug, Parser)]

@@ -11,37 +11,21 @@
 //! | 3 | a watched deployment was cancelled or superseded |
 //! | 4 | RabbitMQ or Postgres can't be asked, so nothing is known |
 
-mod broker;
-mod cancel;
-mod check;
 mod cli;
-mod confirm;
-mod dead_letters;
-mod deployments;
-mod explain;
-mod keys;
-mod lifecycle;
-mod memory;
-mod plan;
-mod policies;
-mod print;
-mod projects;
-mod redact;
-mod servers;
-mod settings;
-mod show;
-mod status;
-mod submit;
-mod topology;
-mod trouble;
-mod watch;
+mod commands;
+mod connect;
+mod terminal;
 
 use std::process::ExitCode;
 
 pub use cli::Cli;
 use cli::Command;
-use print::Printer;
-use trouble::{CliError, CommandExit};
+use commands::{
+    cancel, dead_letters, deployments, explain, keys, lifecycle, plan, projects, servers, status, submit, topology,
+    watch,
+};
+use terminal::error::{CliError, CommandExit};
+use terminal::print::Printer;
 
 /// Runs one command to its end; what it says is printed already.
 #[must_use]
@@ -54,9 +38,9 @@ pub fn run(cli: Cli) -> ExitCode {
         .and_then(|runtime| runtime.block_on(dispatch(cli, &printer)));
     match done {
         Ok(exit) => exit.into(),
-        Err(trouble) => {
-            printer.trouble(&trouble);
-            trouble.exit.into()
+        Err(error) => {
+            printer.error(&error);
+            error.exit.into()
         }
     }
 }

@@ -1,0 +1,19 @@
+//! One file or folder per command, named as on the command line; `stop`, `start`, `rollback`, `undeploy` and
+//! `projects rotate-key` share `lifecycle`. Connections are in `connect`, printing is in `terminal`.
+
+pub(crate) mod arguments;
+pub(crate) mod cancel;
+pub(crate) mod dead_letters;
+pub(crate) mod deployments;
+pub(crate) mod explain;
+pub(crate) mod keys;
+pub(crate) mod lifecycle;
+mod operator;
+pub(crate) mod plan;
+mod policies;
+pub(crate) mod projects;
+pub(crate) mod servers;
+pub(crate) mod status;
+pub(crate) mod submit;
+pub(crate) mod topology;
+pub(crate) mod watch;

@@ -1,0 +1,56 @@
+//! `slipway servers`: the inventory of servers. What is known there wins over what an event says.
+
+mod add;
+mod check;
+mod json;
+mod list;
+
+use clap::Subcommand;
+use serde_json::json;
+use slipway_protocol::names::ServerHandle;
+
+use crate::connect::settings::ConnectionSettings;
+use crate::connect::store::Database;
+use crate::terminal::error::{CliError, CommandExit};
+use crate::terminal::print::Printer;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Servers {
+    /// Add a server, or change what is given of one that is known
+    Add(Box<add::AddServer>),
+    /// List the servers
+    List,
+    /// Connect to a server as the workers do, and show whether it's fit
+    Check(Box<check::CheckArgs>),
+    /// Take a server out of the inventory; what runs on it stays
+    Remove {
+        /// The server's name
+        handle: ServerHandle,
+    },
+}
+
+pub(crate) async fn run(
+    command: Servers,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let database = Database::new(settings)?;
+    match command {
+        Servers::Add(args) => add::run(*args, &database, printer).await,
+        Servers::List => list::run(&database, printer).await,
+        Servers::Check(args) => check::run(*args, &database, printer).await,
+        Servers::Remove { handle } => remove(&handle, &database, printer).await,
+    }
+}
+
+async fn remove(handle: &ServerHandle, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
+    if !database.store.remove_server(handle).await.map_err(|e| database.cli_error(&e))? {
+        return Err(CliError::usage(format!("{handle} isn't in the inventory")).hint("`slipway servers list` shows it"));
+    }
+    if printer.is_json() {
+        printer.json(&json!({ "handle": handle, "removed": true }));
+    } else {
+        printer.message(&format!("Removed {handle} from the inventory; what runs on it stays"));
+    }
+    Ok(CommandExit::Success)
+}

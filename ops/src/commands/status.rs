@@ -1,0 +1,177 @@
+//! `slipway status`: the state of workers, deployments, events, dead letters and queues, for people and for a monitoring
+//! system. It only reads.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+use slipway_protocol::topology::{DEAD_LETTERS_QUEUE, DEPLOYMENTS_QUEUE, PARKED_QUEUE};
+use slipway_worker::amqp::{self, QueueState};
+use slipway_worker::store::{OutboxBacklog, StatusCounts, WorkerSeen};
+
+use crate::connect::broker::BrokerClient;
+use crate::connect::settings::ConnectionSettings;
+use crate::connect::store::Database;
+use crate::terminal::error::{CliError, CommandExit};
+use crate::terminal::format::format_duration;
+use crate::terminal::print::{Printer, Table};
+
+/// After so long without a sign of life a worker counts as silent; it gives one every two seconds.
+const SILENT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// How long the oldest event or due deployment may have waited before that counts as a problem
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    max_wait: u64,
+}
+
+struct StatusReport {
+    workers: Vec<WorkerSeen>,
+    counts: StatusCounts,
+    outbox: OutboxBacklog,
+    /// The queues, or why RabbitMQ couldn't be asked.
+    queues: Result<Vec<QueueState>, CliError>,
+}
+
+pub(crate) async fn run(
+    args: &StatusArgs,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let database = Database::new(settings)?;
+    settings.amqp_url()?;
+    let (queues, workers) = tokio::join!(read_queues(settings), database.store.workers());
+    let cli_error = |e| database.cli_error(&e);
+    let found = StatusReport {
+        workers: workers.map_err(cli_error)?,
+        counts: database.store.counts().await.map_err(cli_error)?,
+        outbox: database.store.backlog().await.map_err(cli_error)?,
+        queues,
+    };
+    let problems = find_problems(&found, Duration::from_secs(args.max_wait));
+    if printer.is_json() {
+        printer.json(&status_json(&found, &problems));
+    } else {
+        print_status(&found, printer);
+        problems.iter().for_each(|problem| printer.message(&format!("problem: {problem}")));
+        match &found.queues {
+            Err(error) => error.hint.iter().for_each(|hint| printer.hint(hint)),
+            Ok(_) if problems.is_empty() => printer.message("All is well"),
+            Ok(_) => {}
+        }
+    }
+    Ok(match &found.queues {
+        Err(error) => error.exit,
+        Ok(_) if problems.is_empty() => CommandExit::Success,
+        Ok(_) => CommandExit::Failed,
+    })
+}
+
+async fn read_queues(settings: &ConnectionSettings) -> Result<Vec<QueueState>, CliError> {
+    let broker = BrokerClient::connect(settings).await?;
+    let queues = amqp::queues(&broker.connection).await.map_err(|e| broker.cli_error(&e));
+    broker.connection.close().await;
+    queues
+}
+
+/// What somebody should look at, in words; what is merely busy isn't here.
+fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
+    let mut problems = Vec::new();
+    let living = found.workers.iter().filter(|worker| worker.silent < SILENT).count();
+    if living == 0 {
+        problems.push("no worker has given a sign of life lately".to_owned());
+    }
+    for worker in found.workers.iter().filter(|worker| worker.silent >= SILENT) {
+        problems.push(format!("worker {} has been silent for {}", worker.name, format_age(worker.silent)));
+    }
+    if found.outbox.oldest > max_wait {
+        let (depth, oldest) = (found.outbox.depth, format_age(found.outbox.oldest));
+        problems.push(format!("events wait to be published ({depth}), the oldest for {oldest}"));
+    }
+    if found.counts.oldest_due > max_wait {
+        problems.push(format!("a deployment has been due for {}", format_age(found.counts.oldest_due)));
+    }
+    if found.counts.open_dead_letters > 0 {
+        let open = found.counts.open_dead_letters;
+        problems.push(format!("dead letters are open ({open}): see `slipway dead-letters groups`"));
+    }
+    match &found.queues {
+        Err(error) => problems.push(error.message.clone()),
+        Ok(queues) => problems.extend(find_queue_problems(queues)),
+    }
+    problems
+}
+
+fn find_queue_problems(queues: &[QueueState]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for name in [DEPLOYMENTS_QUEUE, DEAD_LETTERS_QUEUE, PARKED_QUEUE] {
+        match queues.iter().find(|queue| queue.name == name) {
+            None => problems.push(format!("queue {name} doesn't exist: run `slipway topology apply`")),
+            Some(queue) if name == DEPLOYMENTS_QUEUE && queue.consumers == 0 => {
+                problems.push(format!("nobody consumes queue {name}"));
+            }
+            Some(queue) if name == PARKED_QUEUE && queue.messages > 0 => {
+                problems.push(format!(
+                    "queue {name}, which no program reads, isn't empty ({}): no queue was bound for these messages' \
+                     routing keys, or no worker survived them as dead letters; see \"Parked messages\" in the runbook",
+                    queue.messages
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    problems
+}
+
+fn print_status(found: &StatusReport, printer: &Printer) {
+    let mut table = Table::new(&["WHAT", "COUNT", "OLDEST"]);
+    let waits = |depth: u64, oldest: Duration| if depth == 0 { "-".to_owned() } else { format_age(oldest) };
+    let counts = &found.counts;
+    table.row(["deployments pending".to_owned(), counts.pending.to_string(), waits(counts.pending, counts.oldest_due)]);
+    table.row(["deployments running".to_owned(), counts.running.to_string(), "-".to_owned()]);
+    table.row([
+        "events to publish".to_owned(),
+        found.outbox.depth.to_string(),
+        waits(found.outbox.depth, found.outbox.oldest),
+    ]);
+    table.row(["dead letters open".to_owned(), counts.open_dead_letters.to_string(), "-".to_owned()]);
+    for queue in found.queues.iter().flatten() {
+        table.row([format!("queue {}", queue.name), queue.messages.to_string(), "-".to_owned()]);
+    }
+    printer.table(&table);
+    let mut table = Table::new(&["WORKER", "VERSION", "SEEN"]);
+    for worker in &found.workers {
+        table.row([worker.name.clone(), worker.version.clone(), format!("{} ago", format_age(worker.silent))]);
+    }
+    if !table.is_empty() {
+        printer.line("");
+        printer.table(&table);
+    }
+}
+
+fn status_json(found: &StatusReport, problems: &[String]) -> Value {
+    let worker = |w: &WorkerSeen| {
+        let silent = w.silent.as_secs_f64();
+        json!({ "name": w.name, "version": w.version, "started_at": w.started_at, "silent_s": silent })
+    };
+    let queue = |q: &QueueState| json!({ "name": q.name, "messages": q.messages, "consumers": q.consumers });
+    json!({
+        "ok": problems.is_empty(),
+        "problems": problems,
+        "workers": found.workers.iter().map(worker).collect::<Vec<_>>(),
+        "deployments": {
+            "pending": found.counts.pending,
+            "oldest_due_s": found.counts.oldest_due.as_secs_f64(),
+            "running": found.counts.running,
+        },
+        "outbox": { "depth": found.outbox.depth, "oldest_s": found.outbox.oldest.as_secs_f64() },
+        "dead_letters": { "open": found.counts.open_dead_letters },
+        // Null when RabbitMQ can't be asked.
+        "queues": found.queues.as_ref().ok().map(|queues| queues.iter().map(queue).collect::<Vec<_>>()),
+    })
+}
+
+fn format_age(span: Duration) -> String {
+    format_duration(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}

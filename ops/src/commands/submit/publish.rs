@@ -1,0 +1,57 @@
+//! Publishes a request: mandatory and confirmed, so that "published" means that RabbitMQ has stored it in a queue.
+
+use std::collections::BTreeMap;
+
+use slipway_protocol::{CONTENT_TYPE, CloudEvent, topology};
+use slipway_worker::amqp::{PublishError, Publisher};
+use slipway_worker::message::Outgoing;
+
+use crate::connect::broker::BrokerClient;
+use crate::connect::settings::ConnectionSettings;
+use crate::terminal::error::{CliError, CommandExit};
+
+pub(crate) async fn publish(message: &Outgoing, settings: &ConnectionSettings) -> Result<(), CliError> {
+    let broker = BrokerClient::connect(settings).await?;
+    let publisher = Publisher::open(&broker.connection).await.map_err(|e| broker.cli_error(&e))?;
+    let done = publisher.publish(message).await;
+    broker.connection.close().await;
+    done.map_err(|error| match error {
+        PublishError::Returned { .. } | PublishError::Nacked => {
+            CliError::new(CommandExit::Failed, format!("the request isn't published: {error}"))
+                .hint("run `slipway topology check`: no queue takes requests, or it's full")
+        }
+        PublishError::Broken(e) if is_missing_exchange(&e) => CliError::new(
+            CommandExit::Failed,
+            format!("the request isn't published: there is no exchange {}", topology::REQUESTS),
+        )
+        .hint("run `slipway topology apply`, or start a worker"),
+        PublishError::Broken(e) => {
+            let error =
+                CliError::new(CommandExit::Unavailable, format!("whether the request is published isn't known: {e}"));
+            error.hint("submit it again with the same source and id: a duplicate is recognised")
+        }
+    })
+}
+
+fn is_missing_exchange(error: &slipway_worker::amqp::AmqpError) -> bool {
+    crate::terminal::error::join_sources(error).to_ascii_uppercase().replace(['-', ' '], "_").contains("NOT_FOUND")
+}
+
+/// An event as a message; `correlation_id` is the request's own.
+pub(crate) fn build_message<T>(event: &CloudEvent<T>, correlation_id: Option<&str>, body: Vec<u8>) -> Outgoing {
+    let mut headers = BTreeMap::new();
+    if let Some(traceparent) = &event.traceparent {
+        headers.insert("traceparent".to_owned(), traceparent.clone());
+    }
+    Outgoing {
+        exchange: topology::REQUESTS.to_owned(),
+        routing_key: event.event_type.clone(),
+        // AMQP's short strings end at 255 bytes; an event's id has 200 at most.
+        message_id: event.id.clone(),
+        event_type: event.event_type.clone(),
+        correlation_id: correlation_id.filter(|id| id.len() <= 255).map(str::to_owned),
+        content_type: Some(CONTENT_TYPE.to_owned()),
+        headers,
+        body,
+    }
+}

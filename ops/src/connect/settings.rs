@@ -1,0 +1,91 @@
+//! Where RabbitMQ and Postgres are, from flags or the environment. URLs hold passwords and are never shown whole.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+
+use clap::Args;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::terminal::error::CliError;
+
+/// The connection settings, the same as the workers'.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connections")]
+pub(crate) struct ConnectionSettings {
+    /// RabbitMQ, amqp(s)://…, or several of a cluster, separated by commas; prefer the environment, since others can
+    /// read a running program's flags
+    #[arg(
+        long,
+        global = true,
+        env = "SLIPWAY_AMQP_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = parse_secret
+    )]
+    amqp_url: Option<SecretString>,
+
+    /// Postgres, postgres://…; prefer the environment
+    #[arg(
+        long,
+        global = true,
+        env = "SLIPWAY_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = parse_secret
+    )]
+    database_url: Option<SecretString>,
+
+    /// PEM file with an extra certificate authority for both
+    #[arg(long, global = true, env = "SLIPWAY_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+impl ConnectionSettings {
+    pub(crate) fn amqp_url(&self) -> Result<&SecretString, CliError> {
+        require(self.amqp_url.as_ref(), "RabbitMQ", "SLIPWAY_AMQP_URL", "--amqp-url")
+    }
+
+    pub(crate) fn database_url(&self) -> Result<&SecretString, CliError> {
+        require(self.database_url.as_ref(), "Postgres", "SLIPWAY_DATABASE_URL", "--database-url")
+    }
+}
+
+fn require<'a>(
+    url: Option<&'a SecretString>,
+    what: &str,
+    variable: &str,
+    flag: &str,
+) -> Result<&'a SecretString, CliError> {
+    url.filter(|u| !u.expose_secret().is_empty()).ok_or_else(|| {
+        CliError::usage(format!("{variable} isn't set, so {what} can't be asked"))
+            .hint(format!("set it, or give {flag}"))
+    })
+}
+
+/// Takes any text: a parser that could fail would print the password.
+fn parse_secret(value: &str) -> Result<SecretString, Infallible> {
+    Ok(SecretString::from(value))
+}
+
+/// A URL as it may be shown: scheme, host and path, without user, password and query.
+pub(crate) fn redact_url(url: &SecretString) -> String {
+    let url = url.expose_secret();
+    let Some((scheme, rest)) = url.split_once("://") else { return "(not a URL)".to_owned() };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    // From the last `@`: a password may hold one, and even a slash.
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}://{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shown_url_holds_neither_user_nor_password() {
+        let of = |url: &str| redact_url(&SecretString::from(url));
+        assert_eq!(of("postgres://me:pa@ss/w@db:5432/slipway?password=x"), "postgres://db:5432/slipway");
+        assert_eq!(of("amqp://localhost"), "amqp://localhost");
+        assert_eq!(of("host=db password=x"), "(not a URL)");
+    }
+}

@@ -1,0 +1,178 @@
+//! The only module that prints. Data goes to stdout, messages to stderr; everything can be understood without colour.
+//!
+//! Text that came from elsewhere (log lines, server names in errors) can't steer the terminal: control characters are
+//! replaced. A reader that went away (`| head`) ends the program quietly. Live progress bars are drawn by
+//! `watch::view`, on stderr, through indicatif.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, IsTerminal as _, Write};
+
+use clap::builder::styling::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::terminal::error::CliError;
+
+/// Prints for one command, as text or as JSON.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Printer {
+    json: bool,
+    /// Whether stderr understands colour and wants it.
+    colour: bool,
+}
+
+impl Printer {
+    pub(crate) fn new(json: bool) -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        Self { json, colour: wanted && std::io::stderr().is_terminal() }
+    }
+
+    /// Whether data is asked for as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether a person watches: both streams are terminals, and no JSON is asked for.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.json && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
+    }
+
+    /// One line of data.
+    pub(crate) fn line(&self, text: &str) {
+        write_or_exit(&mut std::io::stdout(), format!("{}\n", clean(text)));
+    }
+
+    /// One JSON value on one line.
+    pub(crate) fn json(&self, value: &impl Serialize) {
+        write_or_exit(&mut std::io::stdout(), format!("{}\n", json_text(value, false)));
+    }
+
+    /// One JSON value, laid out for people and for files.
+    pub(crate) fn pretty_json(&self, value: &impl Serialize) {
+        write_or_exit(&mut std::io::stdout(), format!("{}\n", json_text(value, true)));
+    }
+
+    /// Bytes as they are, for a file or another program.
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        write_or_exit(&mut std::io::stdout(), bytes);
+    }
+
+    /// A table; an empty one prints nothing.
+    pub(crate) fn table(&self, table: &Table) {
+        write_or_exit(&mut std::io::stdout(), table.text());
+    }
+
+    /// A message beside the data.
+    pub(crate) fn message(&self, text: &str) {
+        write_or_exit(&mut std::io::stderr(), format!("{}\n", clean(text)));
+    }
+
+    /// Asks the person at the terminal; `None` when there is none. Anything but a clear yes is a no.
+    pub(crate) fn ask_yes_no(&self, question: &str) -> Option<bool> {
+        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return None;
+        }
+        write_or_exit(&mut std::io::stderr(), format!("{} [y/N] ", clean(question)));
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).ok()?;
+        Some(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+
+    /// What could be done next, after an empty line.
+    pub(crate) fn hint(&self, text: &str) {
+        let label = self.paint("hint:", AnsiColor::Cyan);
+        write_or_exit(&mut std::io::stderr(), format!("\n{label} {}\n", clean(text)));
+    }
+
+    /// What went wrong, and its hint.
+    pub(crate) fn error(&self, error: &CliError) {
+        let label = self.paint("error:", AnsiColor::Red);
+        write_or_exit(&mut std::io::stderr(), format!("{label} {}\n", clean(&error.message)));
+        for line in &error.details {
+            write_or_exit(&mut std::io::stderr(), format!("  {}\n", clean(line)));
+        }
+        if let Some(hint) = &error.hint {
+            self.hint(hint);
+        }
+    }
+
+    fn paint(&self, text: &str, colour: AnsiColor) -> String {
+        let style: Style = if self.colour { colour.on_default().bold() } else { Style::new() };
+        format!("{style}{text}{style:#}")
+    }
+}
+
+/// Columns of text, aligned to the left; the last one isn't padded.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(headings: &[&str]) -> Self {
+        Self { rows: vec![headings.iter().map(|h| (*h).to_owned()).collect()] }
+    }
+
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| clean(&cell).replace('\n', " ")).collect());
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.len() == 1
+    }
+
+    fn text(&self) -> String {
+        if self.is_empty() {
+            return String::new();
+        }
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
+        let widths: Vec<usize> = (0..columns)
+            .map(|i| self.rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or_default())
+            .collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                let _ = write!(line, "{cell:<width$}  ");
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// `text` without what could steer a terminal; tabs and line feeds stay.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+}
+
+fn json_text(value: &impl Serialize, pretty: bool) -> String {
+    let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    text.unwrap_or_else(|e| format!("{{\"error\":\"this can't be written as JSON: {e}\"}}"))
+}
+
+fn write_or_exit(to: &mut impl Write, text: impl AsRef<[u8]>) {
+    if let Err(error) = to.write_all(text.as_ref()).and_then(|()| to.flush())
+        && error.kind() == ErrorKind::BrokenPipe
+    {
+        // The reader has what it wanted; 141 is what a shell shows for a process that SIGPIPE ended.
+        std::process::exit(141);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_lines_have_no_trailing_spaces() {
+        let mut table = Table::new(&["A", "LONGER"]);
+        table.row(["wide cell".to_owned(), String::new()]);
+        table.row(["x".to_owned(), "y".to_owned()]);
+        assert_eq!(table.text(), "A          LONGER\nwide cell\nx          y\n");
+    }
+
+    #[test]
+    fn foreign_text_cannot_steer_the_terminal() {
+        assert_eq!(clean("a\u{1b}[2Jb\r\u{9b}c\td\n"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c\td\n");
+    }
+}
