@@ -173,10 +173,10 @@ fn limits() -> Vec<PolicySetting> {
 #[rustfmt::skip]
 fn circuit() -> Vec<PolicySetting> {
     vec![
-        fixed("failures that open a server's circuit", "scheduler::circuit::FAILURES",
-            PolicyValue::Count(scheduler::FAILURES.into(), "connection failures in a row"),
+        fixed("failures that open a server's circuit", "scheduler::circuit_breaker::FAILURES_TO_OPEN",
+            PolicyValue::Count(scheduler::FAILURES_TO_OPEN.into(), "connection failures in a row"),
             "A server that refuses several in a row refuses the next one too"),
-        fixed("cool-down", "scheduler::circuit::COOL_DOWN", scheduler::COOL_DOWN,
+        fixed("cool-down", "scheduler::circuit_breaker::COOL_DOWN", scheduler::COOL_DOWN,
             "Nobody tries so long, half of it at least; then one attempt at a time, until one connects"),
         fixed("attempts that aren't counted", "scheduler::retry::MAX_WAITS",
             PolicyValue::Count(scheduler::MAX_WAITS.into(), "attempts"),

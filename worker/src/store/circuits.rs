@@ -28,7 +28,10 @@ impl Store {
             let now: Timestamp = client.query_one("SELECT now()", &[]).await?.get(0);
             let circuits = all(&**client).await?.into_iter();
             let read = |(server, circuit): (String, Circuit)| {
-                Ok((readable("server_circuits", "server", ServerHandle::new(server))?, (circuit, circuit.gate(now))))
+                Ok((
+                    readable("server_circuits", "server", ServerHandle::new(server))?,
+                    (circuit, circuit.state_at(now)),
+                ))
             };
             circuits.map(read).collect()
         })
@@ -46,7 +49,7 @@ impl Store {
             let tx = StoreTransaction::begin(&mut client).await?;
             let now: Timestamp = tx.query_one("SELECT now()", &[]).await?.get(0);
             let load = Load { attempts: BTreeMap::new(), in_registry: 0, circuits: all(&**tx).await? };
-            let servers = load.given_up(limits, now);
+            let servers = load.unreachable_servers(limits, now);
             if servers.is_empty() {
                 return Ok(None);
             }
@@ -130,7 +133,7 @@ pub(super) async fn contact_failed(tx: &Transaction<'_>, server: &ServerHandle, 
         )
         .await?;
     }
-    let CircuitState::Open(until) = circuit.gate(now) else { return Ok(None) };
+    let CircuitState::Open(until) = circuit.state_at(now) else { return Ok(None) };
     if circuit != known {
         tracing::warn!(
             server.handle = %server,

@@ -22,7 +22,7 @@ use super::state::State;
 use super::{Result, Store, StoreTransaction, commit, deadline};
 use crate::crash::TransactionKind;
 use crate::message::Incoming;
-use crate::scheduler::{Contender, Order, arrive};
+use crate::scheduler::{Contender, GiveWay, OlderDeployment, Order, resolve};
 
 /// What became of a valid request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl Store {
         let rivals = rivals(tx, newcomer, server).await?;
         let orders: Vec<Contender> = rivals.iter().map(|(rival, _)| *rival).collect();
         let order = replayed(tx, id, replay, order, &orders).await?;
-        let verdict = arrive(&order, &orders);
+        let verdict = resolve(&order, &orders);
         if let Some(by) = verdict.superseded_by {
             ledger.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, &AttemptSummary::default()).await?;
             return Ok(Admission::Superseded(by));
@@ -142,21 +142,28 @@ impl Store {
     ) -> Result<()> {
         let by = newer.id;
         let Some(mut ledger) = LockedDeployment::lock(tx, older).await? else { return Ok(()) };
-        match ledger.head.state {
-            // It's claimed once more, for nothing but that.
-            State::Pending if ledger.settles_before(by).await? => {
-                let settle = "UPDATE deployments SET superseded_by = $2, run_at = least(run_at, now()) WHERE id = $1";
-                tx.execute(settle, &[&older.0, &by.0]).await?;
+        let running = match ledger.head.state {
+            State::Pending => false,
+            State::Running => true,
+            State::Ended(_) => return Ok(()),
+        };
+        let claimed = ledger.head.fence.is_some();
+        let must_restore = !running && ledger.settles_before(by).await?;
+        let standing = OlderDeployment { action, running, claimed, must_restore };
+        match standing.give_way_to(newer.action) {
+            GiveWay::RestoreFirst => {
+                let claim_again =
+                    "UPDATE deployments SET superseded_by = $2, run_at = least(run_at, now()) WHERE id = $1";
+                tx.execute(claim_again, &[&older.0, &by.0]).await?;
             }
-            State::Pending if ledger.head.fence.is_none() || action.gives_way_to(newer.action) => {
+            GiveWay::EndNow => {
                 ledger.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, &AttemptSummary::default()).await?;
             }
             // Its worker reads this at the next boundary between stages.
-            State::Running if action.gives_way_to(newer.action) => {
+            GiveWay::AtNextStage => {
                 tx.execute("UPDATE deployments SET superseded_by = $2 WHERE id = $1", &[&older.0, &by.0]).await?;
             }
-            // What is half undone is undone to its end first.
-            State::Pending | State::Running | State::Ended(_) => {}
+            GiveWay::GoOn => {}
         }
         Ok(())
     }

@@ -58,16 +58,16 @@ const HEAD_OF_ALL: &str = "
 
 /// Locks the deployment whose turn it is; none other is claimed before this transaction ends.
 pub(super) async fn next(tx: &Transaction<'_>, terms: &ClaimOptions) -> Result<Option<(DeploymentHead, Row)>> {
-    let (mut left_out, may_pull) = room(tx, terms).await?;
+    let (mut closed_servers, may_pull) = room(tx, terms).await?;
     let mut unreadable: Vec<Uuid> = Vec::new();
     let lock = format!(
         "SELECT {HEAD}, request, waits FROM deployments WHERE id = $1 AND state = 'pending' FOR UPDATE SKIP LOCKED"
     );
-    while let Some(head) = tx.query_opt(HEAD_OF_ALL, &[&left_out, &unreadable, &may_pull]).await? {
+    while let Some(head) = tx.query_opt(HEAD_OF_ALL, &[&closed_servers, &unreadable, &may_pull]).await? {
         let id: Uuid = head.get("id");
         let Some(row) = tx.query_opt(&lock, &[&id]).await? else {
             // It's being cancelled or superseded: nobody waits for that.
-            left_out.push(head.get("server"));
+            closed_servers.push(head.get("server"));
             continue;
         };
         match DeploymentHead::read(&row) {
@@ -94,7 +94,7 @@ async fn room(tx: &Transaction<'_>, terms: &ClaimOptions) -> Result<(Vec<String>
         )
         .await?;
     let load = load(tx, &terms.registry).await?;
-    Ok((load.left_out(&terms.limits, locked.get::<_, Timestamp>("now")), load.may_pull(&terms.limits)))
+    Ok((load.closed_servers(&terms.limits, locked.get::<_, Timestamp>("now")), load.may_pull(&terms.limits)))
 }
 
 async fn load(tx: &Transaction<'_>, registry: &str) -> Result<Load<String>> {

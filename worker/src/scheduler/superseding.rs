@@ -1,10 +1,12 @@
-//! Which of two requests is the newer one, and what gives way to it.
+//! Superseding: which of two requests for a project is the newer one, and how the older one gives way to it. All of the
+//! rule is here; the store only fetches what is asked for and writes down what is answered. Which deployments stand
+//! against each other at all is the selection of the store's query, since a project may have thousands of them.
 
 use jiff::Timestamp;
-use slipway_protocol::DeploymentId;
+use slipway_protocol::{Action, DeploymentId};
 
 /// A request's place in the order of its project, fixed when it arrives: by number, else by time, else by arrival.
-/// Every two places can be told apart, and no three of them go round in a circle.
+/// No two places are equal, and the order is total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
     /// The producer's own number. What has none takes the highest one of what happened before it, and so stands right
@@ -20,8 +22,8 @@ pub struct Order {
 impl Order {
     /// The place of a request that an operator forced: the newest of all that are here, and older than what comes.
     #[must_use]
-    pub fn above(self, rivals: &[Contender]) -> Self {
-        let newest = rivals.iter().map(|rival| rival.order).chain([self]).max().unwrap_or(self);
+    pub fn above(self, contenders: &[Contender]) -> Self {
+        let newest = contenders.iter().map(|contender| contender.order).chain([self]).max().unwrap_or(self);
         Self { arrival: self.arrival, ..newest }
     }
 }
@@ -46,16 +48,56 @@ pub struct Precedence {
     pub supersedes: Vec<DeploymentId>,
 }
 
-/// Places a request among its rivals.
+/// Decides between a request that arrives with the place `order` and the deployments that it stands against.
 #[must_use]
-pub fn arrive(order: &Order, rivals: &[Contender]) -> Precedence {
-    let newer = rivals.iter().filter(|rival| rival.order > *order);
-    let superseded_by = newer.max_by_key(|rival| rival.order).map(|rival| rival.id);
+pub fn resolve(order: &Order, contenders: &[Contender]) -> Precedence {
+    let newer = contenders.iter().filter(|contender| contender.order > *order);
+    let superseded_by = newer.max_by_key(|contender| contender.order).map(|contender| contender.id);
     let supersedes = match superseded_by {
         Some(_) => Vec::new(),
-        None => rivals.iter().filter(|r| r.open).map(|r| r.id).collect(),
+        None => contenders.iter().filter(|c| c.open).map(|c| c.id).collect(),
     };
     Precedence { superseded_by, supersedes }
+}
+
+/// A deployment that hasn't ended and is older than the request that arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OlderDeployment {
+    /// What it does.
+    pub action: Action,
+    /// Whether an attempt of it runs; otherwise it waits.
+    pub running: bool,
+    /// Whether any attempt of it has ever begun.
+    pub claimed: bool,
+    /// Whether it waits, and the previous release has to be restored before it may end.
+    pub must_restore: bool,
+}
+
+/// How an older deployment gives way to a newer request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GiveWay {
+    /// It ends now.
+    EndNow,
+    /// It is claimed once more, only to restore the previous release, and ends then.
+    RestoreFirst,
+    /// Its worker ends it at the next boundary between two stages.
+    AtNextStage,
+    /// It doesn't: what is half undone is undone to its end first.
+    GoOn,
+}
+
+impl OlderDeployment {
+    /// Decides how this deployment gives way to a request that does `newer`.
+    #[must_use]
+    pub fn give_way_to(self, newer: Action) -> GiveWay {
+        let gives_way = self.action.gives_way_to(newer);
+        match self.running {
+            false if self.must_restore => GiveWay::RestoreFirst,
+            false if !self.claimed || gives_way => GiveWay::EndNow,
+            true if gives_way => GiveWay::AtNextStage,
+            _ => GiveWay::GoOn,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -91,10 +133,27 @@ mod tests {
             rival("c", order(Some(7), 0, 2), false),
             rival("b", order(Some(6), 0, 3), true),
         ];
-        let arrival = arrive(&order(Some(4), 0, 4), &rivals);
+        let arrival = resolve(&order(Some(4), 0, 4), &rivals);
         assert_eq!(arrival, Precedence { superseded_by: Some(rivals[1].id), supersedes: vec![] });
-        let arrival = arrive(&order(Some(8), 0, 4), &rivals);
+        let arrival = resolve(&order(Some(8), 0, 4), &rivals);
         assert_eq!(arrival, Precedence { superseded_by: None, supersedes: vec![rivals[0].id, rivals[2].id] });
+    }
+
+    #[test]
+    fn an_older_deployment_gives_way_unless_it_is_half_undone() {
+        let waiting = OlderDeployment { action: Action::Deploy, running: false, claimed: false, must_restore: false };
+        let running = OlderDeployment { running: true, claimed: true, ..waiting };
+        let undeploying = OlderDeployment { action: Action::Undeploy, ..running };
+        assert_eq!(waiting.give_way_to(Action::Deploy), GiveWay::EndNow);
+        assert_eq!(running.give_way_to(Action::Deploy), GiveWay::AtNextStage);
+        assert_eq!(undeploying.give_way_to(Action::Deploy), GiveWay::AtNextStage);
+        assert_eq!(undeploying.give_way_to(Action::Stop), GiveWay::GoOn);
+        let between_attempts = OlderDeployment { running: false, ..undeploying };
+        assert_eq!(between_attempts.give_way_to(Action::Deploy), GiveWay::EndNow);
+        assert_eq!(between_attempts.give_way_to(Action::Stop), GiveWay::GoOn);
+        assert_eq!(OlderDeployment { claimed: false, ..between_attempts }.give_way_to(Action::Stop), GiveWay::EndNow);
+        let unproven = OlderDeployment { must_restore: true, ..between_attempts };
+        assert_eq!(unproven.give_way_to(Action::Stop), GiveWay::RestoreFirst);
     }
 
     proptest! {
@@ -116,7 +175,7 @@ mod tests {
             let mut here: Vec<Contender> = Vec::new();
             for (i, place) in places.iter().enumerate() {
                 let new = rival(&i.to_string(), Order { arrival: i as i64, ..*place }, true);
-                let arrival = arrive(&new.order, &here);
+                let arrival = resolve(&new.order, &here);
                 here.iter_mut().filter(|r| arrival.supersedes.contains(&r.id)).for_each(|r| r.open = false);
                 here.push(Contender { open: arrival.superseded_by.is_none(), ..new });
             }
@@ -131,7 +190,7 @@ mod tests {
         ) {
             let rivals: Vec<_> =
                 rivals.into_iter().enumerate().map(|(i, (o, open))| rival(&i.to_string(), o, open)).collect();
-            let arrival = arrive(&new, &rivals);
+            let arrival = resolve(&new, &rivals);
             prop_assert!(arrival.superseded_by.is_none() || arrival.supersedes.is_empty());
             prop_assert_eq!(
                 arrival.superseded_by.is_some(),
@@ -147,7 +206,7 @@ mod tests {
             let rivals: Vec<_> =
                 rivals.into_iter().enumerate().map(|(i, o)| rival(&i.to_string(), o, true)).collect();
             let forced = Order { arrival: 1000, ..forced }.above(&rivals);
-            prop_assert_eq!(arrive(&forced, &rivals).superseded_by, None);
+            prop_assert_eq!(resolve(&forced, &rivals).superseded_by, None);
             let next = Order { sequence: forced.sequence.map(|s| s + 1), time: forced.time, arrival: 1001 };
             prop_assert!(next > forced);
         }

@@ -1,4 +1,4 @@
-//! The circuit of a server: after some connection failures in a row nobody tries for a while, then one attempt does.
+//! The circuit breaker of a server: after some connection failures in a row nobody tries for a while, then one attempt does.
 //!
 //! There is no circuit for a server to which the last connection was made: making one forgets it. The one attempt that
 //! is let through needs no mark of its own, since it's whatever acts on the server then ([`super::Limits`]): when its
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use slipway_deploy::retry::RetryPolicy;
 
 /// Connection failures in a row, of any deployments, that open a server's circuit.
-pub const FAILURES: u32 = 3;
+pub const FAILURES_TO_OPEN: u32 = 3;
 
 /// How long an open circuit lets nobody through. Short at most: a probe costs one connection, and a server that is back
 /// shouldn't be kept waiting.
@@ -44,9 +44,9 @@ pub enum CircuitState {
 }
 
 impl Circuit {
-    /// Whom it lets through at `now`.
+    /// Whom this circuit lets through at `now`.
     #[must_use]
-    pub fn gate(&self, now: Timestamp) -> CircuitState {
+    pub fn state_at(&self, now: Timestamp) -> CircuitState {
         match self.open_until {
             None => CircuitState::Closed,
             Some(until) if now < until => CircuitState::Open(until),
@@ -59,11 +59,11 @@ impl Circuit {
     #[must_use]
     pub fn failed(known: Option<Self>, now: Timestamp, luck: f64) -> Self {
         let known = known.unwrap_or(Self { failures: 0, since: now, open_until: None });
-        if matches!(known.gate(now), CircuitState::Open(_)) {
+        if matches!(known.state_at(now), CircuitState::Open(_)) {
             return known;
         }
         let failures = known.failures.saturating_add(1);
-        let openings = (failures + 1).saturating_sub(FAILURES);
+        let openings = (failures + 1).saturating_sub(FAILURES_TO_OPEN);
         let cool_down = COOL_DOWN.bound(openings).mul_f64(0.5 + luck.clamp(0.0, 1.0) / 2.0);
         Self { failures, open_until: (openings > 0).then(|| now + cool_down), ..known }
     }
@@ -71,8 +71,8 @@ impl Circuit {
     /// Whether deployments that have waited for `patience` are given up: the outage has lasted that long, and a probe
     /// has just found that it goes on. Time in which nobody probed proves nothing.
     #[must_use]
-    pub fn exhausts(&self, now: Timestamp, patience: Duration) -> bool {
-        matches!(self.gate(now), CircuitState::Open(_)) && self.since + patience <= now
+    pub fn exhausts_patience(&self, now: Timestamp, patience: Duration) -> bool {
+        matches!(self.state_at(now), CircuitState::Open(_)) && self.since + patience <= now
     }
 }
 
@@ -91,12 +91,15 @@ mod tests {
     fn it_opens_with_the_third_failure_in_a_row_and_lets_one_through_after_its_cool_down() {
         let first = Circuit::failed(None, at(100), 0.0);
         assert_eq!(first, Circuit { failures: 1, since: at(100), open_until: None });
-        assert_eq!(first.gate(at(100)), CircuitState::Closed);
+        assert_eq!(first.state_at(at(100)), CircuitState::Closed);
         let second = Circuit::failed(Some(first), at(101), 0.0);
-        assert_eq!(second.gate(at(101)), CircuitState::Closed);
+        assert_eq!(second.state_at(at(101)), CircuitState::Closed);
         let third = Circuit::failed(Some(second), at(102), 0.0);
         assert_eq!(third, Circuit { failures: 3, since: at(100), open_until: Some(at(107)) });
-        assert_eq!((third.gate(at(106)), third.gate(at(107))), (CircuitState::Open(at(107)), CircuitState::HalfOpen));
+        assert_eq!(
+            (third.state_at(at(106)), third.state_at(at(107))),
+            (CircuitState::Open(at(107)), CircuitState::HalfOpen)
+        );
         assert_eq!(Circuit::failed(Some(third), at(105), 0.0), third, "a late failure adds nothing");
         let fourth = Circuit::failed(Some(third), at(110), 1.0);
         assert_eq!(fourth, Circuit { failures: 4, since: at(100), open_until: Some(at(130)) });
@@ -106,16 +109,16 @@ mod tests {
     fn an_outage_exhausts_patience_only_once_a_probe_has_confirmed_it() {
         let patience = Duration::from_secs(60);
         let circuit = Circuit { failures: 3, since: at(0), open_until: Some(at(50)) };
-        assert!(!circuit.exhausts(at(49), patience), "not long enough");
-        assert!(!circuit.exhausts(at(5000), patience), "nobody has tried for long");
+        assert!(!circuit.exhausts_patience(at(49), patience), "not long enough");
+        assert!(!circuit.exhausts_patience(at(5000), patience), "nobody has tried for long");
         let probed = Circuit::failed(Some(circuit), at(5000), 0.5);
-        assert!(probed.exhausts(at(5001), patience));
+        assert!(probed.exhausts_patience(at(5001), patience));
     }
 
     proptest! {
         #[test]
         fn cool_downs_grow_and_stay_within_their_bounds(failures in 0..80u32, luck in 0.0..1.0f64) {
-            let known = Circuit { failures: FAILURES - 1 + failures, since: at(0), open_until: None };
+            let known = Circuit { failures: FAILURES_TO_OPEN - 1 + failures, since: at(0), open_until: None };
             let until = Circuit::failed(Some(known), at(0), luck).open_until.unwrap();
             let cool_down = Duration::try_from(until.duration_since(at(0))).unwrap();
             let bound = COOL_DOWN.bound(failures + 1);
