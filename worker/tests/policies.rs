@@ -26,9 +26,9 @@ const NO_POLICIES: &[&str] = &[
     "stages::aftermath::AT_ONCE",
     "amqp::connection::GOODBYE",
     "amqp::connection::REMIND",
-    "store::announcements::NEWS",
+    "store::outbox::github_status::NEWS",
     // The default of a setting.
-    "store::versions::VERSIONS",
+    "store::deployment::versions::VERSIONS",
     // How a message is met that the database failed at.
     "intake::CAREFUL",
     // The process's own end and its liveness.
@@ -64,7 +64,7 @@ fn constants(folder: &Path, module: &str, found: &mut BTreeSet<String>) {
                 continue;
             };
             let kind = rest.split([' ', '=']).next().unwrap();
-            if matches!(kind, "Duration" | "Policy" | "u16" | "u32") || (kind == "Self" && stem == "retry") {
+            if matches!(kind, "Duration" | "RetryPolicy" | "u16" | "u32") || (kind == "Self" && stem == "retry") {
                 found.insert(format!("{module}{name}"));
             }
         }

@@ -1,0 +1,142 @@
+//! Attempts that didn't come to an end: given back by a worker that stops, or taken back from one that died.
+
+use slipway_protocol::names::ServerHandle;
+use slipway_protocol::{DeploymentId, ErrorCode, Failure, Outcome, ProgressKind};
+
+use crate::crash::TransactionKind;
+use crate::scheduler::after_interruption;
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::{StoreTransaction, commit};
+use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
+use crate::store::deployment::head::{HEAD, first_readable};
+use crate::store::deployment::lease::Lease;
+use crate::store::deployment::locked::LockedDeployment;
+use crate::store::deployment::state::{Boundary, State};
+use crate::store::{Result, Store};
+
+/// What an interrupted deployment became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InterruptOutcome {
+    /// It waits for another worker.
+    Released,
+    /// It has ended: as superseded or cancelled if it was called off, and otherwise since it was interrupted too often.
+    Ended(Outcome),
+}
+
+impl InterruptOutcome {
+    /// How it has ended, if it has.
+    #[must_use]
+    pub fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::Released => None,
+            Self::Ended(outcome) => Some(outcome),
+        }
+    }
+}
+
+impl Store {
+    /// Gives a deployment back that this process can't finish; costs it no attempt, but at most `limit` times.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
+    pub async fn interrupt(&self, lease: &Lease, limit: u32) -> Result<InterruptOutcome> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let ledger = LockedDeployment::held(&tx, lease).await?;
+            let became = interrupted(self, ledger, limit).await?;
+            commit(tx, TransactionKind::Interrupt).await?;
+            Ok(became)
+        })
+        .await
+    }
+
+    /// Takes back one deployment whose worker let its lease expire: a crash, or a machine that is gone. `None` when
+    /// there is no such deployment.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn reap(&self, limit: u32) -> Result<Option<(DeploymentId, InterruptOutcome)>> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let sql = format!(
+                "SELECT {HEAD} FROM deployments d WHERE state = 'running' AND id <> ALL ($1)
+                   AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
+                                   AND l.server = d.server AND l.fence = d.fence AND l.expires_at > now())
+                 ORDER BY arrival LIMIT 1 FOR UPDATE OF d SKIP LOCKED"
+            );
+            let Some((head, _)) = first_readable(&tx, &sql, &[]).await? else { return Ok(None) };
+            // Under its lock the lease is looked at again: a renewal may just have been committed.
+            let alive = tx
+                .query_opt(
+                    "SELECT expires_at > now() FROM project_leases
+                     WHERE project_slug = $1 AND server = $2 AND fence = $3 FOR UPDATE",
+                    &[
+                        &head.project.as_ref().map(|p| p.slug.as_str()),
+                        &head.server.as_ref().map(ServerHandle::as_str),
+                        &head.fence,
+                    ],
+                )
+                .await?
+                .is_some_and(|row| row.get(0));
+            if alive {
+                return Ok(None);
+            }
+            let id = head.id;
+            let became = interrupted(self, LockedDeployment { tx: &tx, head }, limit).await?;
+            commit(tx, TransactionKind::Reap).await?;
+            Ok(Some((id, became)))
+        })
+        .await
+    }
+}
+
+/// The reason of a dead letter that was interrupted too often.
+pub(crate) const INTERRUPTED: &str = "interrupted";
+
+/// Why a deployment that was interrupted so often is given up.
+pub(crate) fn too_often(interruptions: u32) -> String {
+    format!("{interruptions} attempts were interrupted by workers that stopped or died")
+}
+
+/// Back to pending, or to its end: when a newer request takes over what it touched, or when it happens for more than
+/// the `limit`th time. One that is to be called off is claimed once more, to put back what it touched.
+async fn interrupted(store: &Store, mut ledger: LockedDeployment<'_>, limit: u32) -> Result<InterruptOutcome> {
+    let (id, attempt) = (ledger.head.id, ledger.head.attempt);
+    ledger
+        .tx
+        .execute(
+            "UPDATE stage_journal SET outcome = 'interrupted', outcome_at = now()
+             WHERE deployment_id = $1 AND fence = $2 AND outcome IS NULL",
+            &[&id.0, &ledger.head.fence],
+        )
+        .await?;
+    ledger.tx.execute("UPDATE deployments SET interruptions = interruptions + 1 WHERE id = $1", &[&id.0]).await?;
+    ledger.progress(ProgressKind::Interrupted { attempt }).await?;
+    if let Boundary::Superseded(by) = ledger.head.boundary()
+        && !ledger.settles_before(by).await?
+    {
+        let end = DeploymentEnd::Superseded { by: Some(by) };
+        return ledger.finish(store, &end, &AttemptSummary::default()).await.map(InterruptOutcome::Ended);
+    }
+    let before = ledger.head.interruptions;
+    if !after_interruption(before, limit, ledger.is_orphaned().await?) {
+        let end = match ledger.head.boundary() {
+            Boundary::GoOn => {
+                let failure = Failure::new(ErrorCode::InterruptedTooOften, None, too_often(before + 1));
+                DeploymentEnd::Failed { failure, missing_secret: None, reason: INTERRUPTED }
+            }
+            Boundary::Superseded(by) => DeploymentEnd::Superseded { by: Some(by) },
+            Boundary::Cancelled => DeploymentEnd::Cancelled,
+        };
+        return ledger.finish(store, &end, &AttemptSummary::default()).await.map(InterruptOutcome::Ended);
+    }
+    ledger
+        .tx
+        .execute("UPDATE deployments SET attempt = greatest(attempt - 1, 0), run_at = now() WHERE id = $1", &[&id.0])
+        .await?;
+    ledger.release().await?;
+    ledger.step(State::Pending).await?;
+    Ok(InterruptOutcome::Released)
+}

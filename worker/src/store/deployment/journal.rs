@@ -1,0 +1,177 @@
+//! What a running attempt writes: the journal of its stages, and its progress. Every call names the lease and writes
+//! nothing when that is lost.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use slipway_protocol::{Change, Failure, ProgressKind, ProjectId, Stage, StageSummary};
+use tokio_postgres::types::Json;
+
+use crate::crash::TransactionKind;
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::{StoreTransaction, commit};
+use crate::store::deployment::github_digests::save_digests;
+use crate::store::deployment::lease::Lease;
+use crate::store::deployment::locked::LockedDeployment;
+use crate::store::deployment::state::Boundary;
+use crate::store::deployment::unproven::unsettles;
+use crate::store::server::circuit_breaker;
+use crate::store::{Result, Store};
+
+impl Store {
+    /// Notes the intent to run a stage and tells it, unless the deployment is to stop at this boundary.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
+    pub async fn stage_started(&self, lease: &Lease, stage: Stage, input_hash: &[u8]) -> Result<Boundary> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let mut ledger = LockedDeployment::held(&tx, lease).await?;
+            let attempt = ledger.head.attempt;
+            match ledger.head.boundary() {
+                Boundary::GoOn => {}
+                stop => return Ok(stop),
+            }
+            // A call that is repeated since its answer was lost changes nothing.
+            let new = tx
+                .execute(
+                    "INSERT INTO stage_journal (deployment_id, fence, attempt, stage, input_hash)
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+                    &[
+                        &lease.deployment.0,
+                        &lease.fence.0,
+                        &i32::try_from(attempt).unwrap_or(i32::MAX),
+                        &stage.as_str(),
+                        &input_hash,
+                    ],
+                )
+                .await?;
+            if new == 1 {
+                ledger.progress(ProgressKind::StageStarted { stage, attempt }).await?;
+                ledger.doubt_digests(stage).await?;
+            }
+            if unsettles(ledger.head.action, stage) {
+                ledger.note_settled(false).await?;
+            }
+            commit(tx, TransactionKind::StageStarted).await?;
+            Ok(Boundary::GoOn)
+        })
+        .await
+    }
+
+    /// Notes that a stage is done and tells it.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
+    pub async fn stage_finished(
+        &self,
+        lease: &Lease,
+        summary: &StageSummary,
+        facts: &serde_json::Map<String, serde_json::Value>,
+        digests: Option<(ProjectId, &BTreeMap<String, String>)>,
+    ) -> Result<()> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let mut ledger = LockedDeployment::held(&tx, lease).await?;
+            let attempt = ledger.head.attempt;
+            let change = match summary.change {
+                Change::Changed => "changed",
+                Change::Unchanged => "unchanged",
+            };
+            let new = tx.execute(
+                "UPDATE stage_journal SET outcome = 'done', outcome_at = now(), change = $4, facts = $5, duration_ms = $6
+                 WHERE deployment_id = $1 AND fence = $2 AND stage = $3 AND outcome IS NULL",
+                &[
+                    &lease.deployment.0,
+                    &lease.fence.0,
+                    &summary.stage.as_str(),
+                    &change,
+                    &Json(facts),
+                    &i64::try_from(summary.duration_ms).unwrap_or(i64::MAX),
+                ],
+            )
+            .await?;
+            if new == 0 {
+                return Ok(());
+            }
+            if let Some((project, digests)) = digests {
+                save_digests(&tx, project, &lease.server, digests).await?;
+            }
+            ledger
+                .progress(ProgressKind::StageFinished {
+                    stage: summary.stage,
+                    attempt,
+                    change: summary.change,
+                    duration_ms: summary.duration_ms,
+                    facts: facts.clone(),
+                })
+                .await?;
+            circuit_breaker::contact_made(&**tx, &lease.server).await?;
+            commit(tx, TransactionKind::StageFinished).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes that a stage failed; what follows from it is told by [`Store::retry`] or [`Store::finish`]. Gives how long
+    /// the server's circuit is open from now, when the failure was one to connect and the circuit is open. Any other
+    /// failure of an attempt that has `reached` the server closes the circuit: the connection was made.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
+    pub async fn stage_failed(
+        &self,
+        lease: &Lease,
+        stage: Stage,
+        failure: &Failure,
+        took: Duration,
+        reached: bool,
+    ) -> Result<Option<Duration>> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            LockedDeployment::held(&tx, lease).await?;
+            let new = tx
+                .execute(
+                    "UPDATE stage_journal SET outcome = 'failed', outcome_at = now(), failure = $4, duration_ms = $5
+                 WHERE deployment_id = $1 AND fence = $2 AND stage = $3 AND outcome IS NULL",
+                    &[
+                        &lease.deployment.0,
+                        &lease.fence.0,
+                        &stage.as_str(),
+                        &Json(failure),
+                        &i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
+                    ],
+                )
+                .await?;
+            let open = match failure.code.is_connection_failure() {
+                true => circuit_breaker::contact_failed(&tx, &lease.server, new == 1).await?,
+                false if reached => circuit_breaker::contact_made(&**tx, &lease.server).await.map(|()| None)?,
+                false => None,
+            };
+            commit(tx, TransactionKind::StageFailed).await?;
+            Ok(open)
+        })
+        .await
+    }
+
+    /// Tells what happened within an attempt: log lines, in-stage retries.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
+    pub async fn tell(&self, lease: &Lease, kinds: Vec<ProgressKind>) -> Result<()> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let mut ledger = LockedDeployment::held(&tx, lease).await?;
+            for kind in kinds {
+                ledger.progress(kind).await?;
+            }
+            commit(tx, TransactionKind::Tell).await?;
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,146 @@
+//! Superseding as SQL carries it out: the deployments that a new one stands against are fetched, and what follows for
+//! each is written. What follows is decided in [`crate::scheduler`].
+
+use slipway_protocol::names::ServerHandle;
+use slipway_protocol::{Action, DeploymentId, ProgressKind, ProjectId};
+use tokio_postgres::Transaction;
+use uuid::Uuid;
+
+use crate::scheduler::{Contender, GiveWay, OlderDeployment, Order, resolve};
+use crate::store::connection::transaction::StoreTransaction;
+use crate::store::connection::value::readable;
+use crate::store::connection::wakeups;
+use crate::store::dead_letter::replay::replayed;
+use crate::store::deployment::cancel::{foreseen, lock_cancellation};
+use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
+use crate::store::deployment::locked::LockedDeployment;
+use crate::store::deployment::order::{order, place_of};
+use crate::store::deployment::state::State;
+use crate::store::{Result, Store};
+
+/// What became of a valid request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// It's a new deployment.
+    New,
+    /// It's a deployment that ended at once, since this newer one is here already.
+    Superseded(DeploymentId),
+    /// It's a deployment that ended at once, since somebody had cancelled it before it came.
+    Cancelled,
+    /// It was here before; nothing was written.
+    Duplicate,
+}
+
+/// A request that is about to be stored. Of two requests for one project, one is placed after the other.
+pub(in crate::store) struct IncomingRequest {
+    pub id: DeploymentId,
+    pub project: ProjectId,
+    pub action: Action,
+}
+
+impl IncomingRequest {
+    pub(in crate::store) async fn lock(
+        tx: &Transaction<'_>,
+        id: DeploymentId,
+        project: ProjectId,
+        action: Action,
+    ) -> Result<Self> {
+        tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&project.to_string()]).await?;
+        lock_cancellation(tx, id).await?;
+        Ok(Self { id, project, action })
+    }
+}
+
+impl Store {
+    /// Gives a request that was just inserted its place among the project's others.
+    pub(in crate::store) async fn place(
+        &self,
+        tx: &StoreTransaction<'_>,
+        newcomer: &IncomingRequest,
+        server: &ServerHandle,
+        order: Order,
+        replay: Option<Uuid>,
+    ) -> Result<Admission> {
+        let id = newcomer.id;
+        let Some(mut ledger) = LockedDeployment::lock(tx, id).await? else { return Ok(Admission::Duplicate) };
+        ledger.progress(ProgressKind::Accepted).await?;
+        if foreseen(tx, id).await? {
+            ledger.finish(self, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await?;
+            return Ok(Admission::Cancelled);
+        }
+        let rivals = rivals(tx, newcomer, server).await?;
+        let orders: Vec<Contender> = rivals.iter().map(|(rival, _)| *rival).collect();
+        let order = replayed(tx, id, replay, order, &orders).await?;
+        let verdict = resolve(&order, &orders);
+        if let Some(by) = verdict.superseded_by {
+            ledger.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, &AttemptSummary::default()).await?;
+            return Ok(Admission::Superseded(by));
+        }
+        for (older, action) in rivals.iter().filter(|(rival, _)| verdict.supersedes.contains(&rival.id)) {
+            self.supersede(tx, older.id, *action, newcomer).await?;
+        }
+        tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
+        Ok(Admission::New)
+    }
+
+    async fn supersede(
+        &self,
+        tx: &StoreTransaction<'_>,
+        older: DeploymentId,
+        action: Action,
+        newer: &IncomingRequest,
+    ) -> Result<()> {
+        let by = newer.id;
+        let Some(mut ledger) = LockedDeployment::lock(tx, older).await? else { return Ok(()) };
+        let running = match ledger.head.state {
+            State::Pending => false,
+            State::Running => true,
+            State::Ended(_) => return Ok(()),
+        };
+        let claimed = ledger.head.fence.is_some();
+        let must_restore = !running && ledger.settles_before(by).await?;
+        let standing = OlderDeployment { action, running, claimed, must_restore };
+        match standing.give_way_to(newer.action) {
+            GiveWay::RestoreFirst => {
+                let claim_again =
+                    "UPDATE deployments SET superseded_by = $2, run_at = least(run_at, now()) WHERE id = $1";
+                tx.execute(claim_again, &[&older.0, &by.0]).await?;
+            }
+            GiveWay::EndNow => {
+                ledger.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, &AttemptSummary::default()).await?;
+            }
+            // Its worker reads this at the next boundary between stages.
+            GiveWay::AtNextStage => {
+                tx.execute("UPDATE deployments SET superseded_by = $2 WHERE id = $1", &[&older.0, &by.0]).await?;
+            }
+            GiveWay::GoOn => {}
+        }
+        Ok(())
+    }
+}
+
+/// Of the project's other requests that were accepted and that the newcomer stands against, the newest and all that
+/// haven't ended. Where a project is to be deployed has one answer only, whatever the server; anything else is about
+/// one server.
+async fn rivals(
+    tx: &Transaction<'_>,
+    newcomer: &IncomingRequest,
+    server: &ServerHandle,
+) -> Result<Vec<(Contender, Action)>> {
+    const THEM: &str = "project_id = $1 AND id <> $2 AND request IS NOT NULL AND state <> 'cancelled'
+                        AND (server = $3 OR (action = 'deploy' AND $4))";
+    let place = place_of("d");
+    let sql = format!(
+        "SELECT id, producer_sequence, coalesce(event_time, accepted_at) AS event_time, arrival, action,
+             state IN ('pending', 'running') AS open
+         FROM deployments WHERE {THEM} AND (state IN ('pending', 'running')
+             OR id = (SELECT id FROM deployments d WHERE {THEM} ORDER BY {place} DESC LIMIT 1))"
+    );
+    let deploys = newcomer.action == Action::Deploy;
+    let rows = tx.query(&sql, &[&newcomer.project.0, &newcomer.id.0, &server.as_str(), &deploys]).await?;
+    let rival = |row: &tokio_postgres::Row| {
+        let rival = Contender { id: DeploymentId(row.get("id")), order: order(row), open: row.get("open") };
+        Ok((rival, readable("deployments", "action", row.get::<_, &str>("action").parse())?))
+    };
+    rows.iter().map(rival).collect()
+}

@@ -1,0 +1,74 @@
+//! Whether a project is settled on its server: from the first stage of a release that touches it until that release has
+//! proven itself, or until what served before is back, it isn't. A flag beside the project's lease says so, whichever
+//! deployments come and go meanwhile: the end of any of them may be the one that has to settle what another one left.
+
+use slipway_protocol::{Action, DeploymentId, Stage};
+
+use crate::store::connection::deadline::deadline;
+use crate::store::deployment::lease::Lease;
+use crate::store::deployment::locked::LockedDeployment;
+use crate::store::{Result, Store};
+
+/// Whether `stage` is one that begins to change what serves, by `action`.
+pub(crate) fn unsettles(action: Action, stage: Stage) -> bool {
+    action.deploys() && stage != Stage::Preflight
+}
+
+impl LockedDeployment<'_> {
+    /// Notes whether the project is settled.
+    pub(in crate::store) async fn note_settled(&self, settled: bool) -> Result<()> {
+        let Some((slug, server)) = self.place() else { return Ok(()) };
+        self.tx
+            .execute(
+                "UPDATE project_leases SET unsettled = NOT $3
+                 WHERE project_slug = $1 AND server = $2 AND unsettled = $3",
+                &[&slug, &server, &settled],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Whether the project isn't settled and none but this deployment is at it.
+    pub(in crate::store) async fn is_orphaned(&self) -> Result<bool> {
+        let Some((slug, server)) = self.place() else { return Ok(false) };
+        let row = self
+            .tx
+            .query_one(
+                "SELECT EXISTS (SELECT 1 FROM project_leases WHERE project_slug = $1 AND server = $2 AND unsettled)
+                    AND NOT EXISTS (SELECT 1 FROM deployments
+                                    WHERE state = 'running' AND project_slug = $1 AND server = $2 AND id <> $3)",
+                &[&slug, &server, &self.head.id.0],
+            )
+            .await?;
+        Ok(row.get(0))
+    }
+
+    /// Whether this deployment has to settle the project before it ends for the sake of `by`.
+    pub(in crate::store) async fn settles_before(&self, by: DeploymentId) -> Result<bool> {
+        let Some((slug, server)) = self.place() else { return Ok(false) };
+        Ok(!self.tx.query_one(TAKES_OVER, &[&by.0, &slug, &server]).await?.get::<_, bool>(0)
+            && self.is_orphaned().await?)
+    }
+
+    fn place(&self) -> Option<(&str, &str)> {
+        Some((self.head.project.as_ref()?.slug.as_str(), self.head.server.as_ref()?.as_str()))
+    }
+}
+
+const TAKES_OVER: &str =
+    "SELECT EXISTS (SELECT 1 FROM deployments WHERE id = $1 AND project_slug = $2 AND server = $3)";
+
+impl Store {
+    /// Whether deployment `by` will act on the project that `lease` is for, on the same server, and so takes over what
+    /// was left there.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn takes_over(&self, by: DeploymentId, lease: &Lease) -> Result<bool> {
+        deadline(async {
+            let (slug, server) = (lease.slug.as_str(), lease.server.as_str());
+            Ok(self.client().await?.query_one(TAKES_OVER, &[&by.0, &slug, &server]).await?.get(0))
+        })
+        .await
+    }
+}
