@@ -44,7 +44,7 @@ pub(crate) async fn run(
     let id = memory.find(&args.id).await?;
     let who = args.by.unwrap_or_else(at_the_keyboard);
     let wish = CancelRequest::of_operator(id, &who, args.why);
-    let met = memory.store.heed(&wish).await.map_err(|e| memory.trouble(&e))?;
+    let met = memory.store.request_cancel(&wish).await.map_err(|e| memory.trouble(&e))?;
     let Some(was) = met.found else { return Err(CliError::usage(format!("there is no deployment {id}"))) };
     if was.is_terminal() {
         return Err(CliError::new(CommandExit::Failed, format!("deployment {id} has ended already: {was}")));

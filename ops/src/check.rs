@@ -149,7 +149,7 @@ async fn pin(
     printer: &Printer,
 ) -> Result<(), CliError> {
     let Some(key) = ears.learned.lock().ok().and_then(|mut learned| learned.take()) else { return Ok(()) };
-    if memory.store.learn_host_key(record, &key).await.map_err(|e| memory.trouble(&e))? {
+    if memory.store.pin_host_key(record, &key).await.map_err(|e| memory.trouble(&e))? {
         printer.note(&format!("Pinned the host key that {} showed: {key}", record.handle));
         return Ok(());
     }

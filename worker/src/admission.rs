@@ -69,7 +69,7 @@ impl Intake {
         if unfit.is_some() {
             return Ok(unfit);
         }
-        match self.store.command(request, incoming, self.versions).await? {
+        match self.store.accept_command(request, incoming, self.versions).await? {
             Ok(accepted) => {
                 note(&accepted, request, data.action.as_str(), data.project.slug.as_str());
                 Ok(None)
@@ -84,7 +84,7 @@ impl Intake {
         let Some(wish) = CancelRequest::of_event(request).filter(|_| unfit.is_none()) else { return Ok(unfit) };
         let id = wish.deployment;
         tracing::Span::current().record("deployment.id", id.to_string());
-        let met = self.store.heed(&wish).await?;
+        let met = self.store.request_cancel(&wish).await?;
         let Some(found) = met.found else {
             // Also of a duplicate: its refusal may not have been written.
             let message = format!("there is no deployment {id}");

@@ -49,7 +49,7 @@ impl Announcer {
         let Some(news) = self.store.next_announcement().await? else { return Ok(false) };
         let (status, end) = status(&news);
         match self.tell(&news, status).await {
-            Ok(()) => self.store.told(news.deployment, status.as_str(), end).await?,
+            Ok(()) => self.store.mark_announced(news.deployment, status.as_str(), end).await?,
             Err(AnnounceError::Store(error)) => return Err(error),
             Err(AnnounceError::Github(error)) => self.failed(&news, &error).await?,
         }
@@ -71,7 +71,7 @@ impl Announcer {
                     again,
                 );
                 let number = create.await?;
-                self.store.announced(news.deployment, i64::try_from(number).unwrap_or(i64::MAX)).await?;
+                self.store.record_github_id(news.deployment, i64::try_from(number).unwrap_or(i64::MAX)).await?;
                 number
             }
         };
@@ -91,7 +91,9 @@ impl Announcer {
                 error.message
             );
         }
-        self.store.not_told(news.deployment, &format!("{}: {}", error.code, error.message), again).await
+        self.store
+            .record_announcement_failure(news.deployment, &format!("{}: {}", error.code, error.message), again)
+            .await
     }
 }
 

@@ -177,7 +177,7 @@ async fn keep_house(store: Store, drain: Drain) {
 }
 
 async fn clean(store: &Store, drain: &Drain) -> Result<u64, StoreError> {
-    store.forget_workers(KEEP_WORKERS).await?;
+    store.prune_workers(KEEP_WORKERS).await?;
     let mut removed = 0;
     loop {
         let batch = store.prune_events(KEEP_EVENTS, BATCH).await?;

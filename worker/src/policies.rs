@@ -148,7 +148,7 @@ fn leases() -> Vec<PolicySetting> {
             "Running stages may end in this time; then they are cut off and taken over"),
         fixed("lease of the relay", "relay::LEASE", relay::LEASE,
             "One worker publishes, so that events stay in order; another follows when it falls silent"),
-        fixed("an announcement to GitHub", "store::outbox::github_status::AT_IT", store::AT_IT,
+        fixed("an announcement to GitHub", "store::outbox::github_status::ANNOUNCEMENT_LEASE", store::ANNOUNCEMENT_LEASE,
             "So long one worker has for it before another takes it over; longer than its requests together"),
         fixed("search for due deployments", "runner::POLL", runner::POLL,
             "Notifications wake workers at once; this finds what no notification told"),

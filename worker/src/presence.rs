@@ -39,13 +39,13 @@ impl WorkerHeartbeat {
                 () = tokio::time::sleep(BEAT) => {}
             }
         }
-        if let Err(error) = self.store.sign_off().await {
+        if let Err(error) = self.store.remove_heartbeat().await {
             tracing::debug!(%error, "this worker's last sign of life stays");
         }
     }
 
     async fn sign(&self) -> Result<(), StoreError> {
-        let sign = self.store.sign_on(env!("CARGO_PKG_VERSION"));
+        let sign = self.store.record_heartbeat(env!("CARGO_PKG_VERSION"));
         tokio::time::timeout(PATIENCE, sign).await.map_err(|_| StoreError::TimedOut(PATIENCE))?
     }
 }

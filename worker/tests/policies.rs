@@ -26,7 +26,7 @@ const NO_POLICIES: &[&str] = &[
     "stages::aftermath::AT_ONCE",
     "amqp::connection::GOODBYE",
     "amqp::connection::REMIND",
-    "store::outbox::github_status::NEWS",
+    "store::outbox::github_status::ANNOUNCEMENT_MAX_AGE",
     // The default of a setting.
     "store::deployment::versions::VERSIONS",
     // How a message is met that the database failed at.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{AmqpError, BrokerAddress, CONNECT, NotAnAddress, answer, answer_within, inbound};
-use crate::store::is_mistrust;
+use crate::store::is_untrusted_certificate;
 
 /// Seconds between heartbeats. A connection that is dead without a word is given up after five seconds here and after
 /// six by the broker, which then delivers again what was under way: work goes on within ten. RabbitMQ advises against
@@ -82,7 +82,9 @@ impl BrokerEndpoints {
         let connect = inbound::connect(address.uri.clone(), properties, self.tls.clone());
         match answer_within(CONNECT, "a connection", connect).await {
             Ok(connection) => Ok(BrokerConnection::watch(connection)),
-            Err(AmqpError::Broker { source, .. }) if is_mistrust(&source) => Err(AmqpError::Certificate(source)),
+            Err(AmqpError::Broker { source, .. }) if is_untrusted_certificate(&source) => {
+                Err(AmqpError::Certificate(source))
+            }
             Err(error) => Err(error),
         }
     }

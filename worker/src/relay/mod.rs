@@ -111,7 +111,7 @@ impl Relay {
             }
         }
         if let Some(lease) = memory.lease
-            && let Err(error) = self.store.release_relay(lease).await
+            && let Err(error) = self.store.release_relay_lease(lease).await
         {
             tracing::debug!(%error, "the relay's lease expires by itself");
         }
@@ -209,7 +209,7 @@ impl Relay {
     async fn keep_lease(&self, memory: &mut RelayState) -> Result<Option<RelayLease>, StoreError> {
         if memory.lease.is_none() || memory.renewed.is_none_or(|at| at.elapsed() >= LEASE / 3) {
             let held = memory.lease;
-            let (asked, taken) = (Instant::now(), self.store.lease_relay(held, LEASE).await?);
+            let (asked, taken) = (Instant::now(), self.store.take_or_renew_relay_lease(held, LEASE).await?);
             if taken.is_some() != held.is_some() {
                 tracing::info!(relay = taken.is_some(), "who relays has changed");
                 // What rested may have been published by another one.
@@ -238,7 +238,7 @@ impl Relay {
     async fn hold(&self, lease: RelayLease) -> StoreError {
         loop {
             tokio::time::sleep(LEASE / 3).await;
-            match self.store.lease_relay(Some(lease), LEASE).await {
+            match self.store.take_or_renew_relay_lease(Some(lease), LEASE).await {
                 Ok(Some(held)) if held == lease => {}
                 Ok(_) => return StoreError::LeaseLost,
                 Err(error) => return error,

@@ -60,7 +60,7 @@ impl Relay {
         let mut lines: BTreeMap<i64, Vec<OutboxRow>> = BTreeMap::new();
         let mut first: HashMap<OrderingKey, i64> = HashMap::new();
         for row in rows {
-            let position = *first.entry(row.line).or_insert(row.position);
+            let position = *first.entry(row.ordering_key).or_insert(row.position);
             lines.entry(position).or_default().push(row);
         }
         let mut under_way: FuturesUnordered<_> = lines
@@ -75,12 +75,12 @@ impl Relay {
                 (Some(PublishError::Broken(error)), _) => broken = broken.or(Some(error)),
                 (Some(error), Some(row)) => {
                     if !went.sent.is_empty() {
-                        resting.remove(&row.line);
+                        resting.remove(&row.ordering_key);
                     }
                     rest(resting, row, &error);
                 }
                 _ => {
-                    line.first().map(|row| resting.remove(&row.line));
+                    line.first().map(|row| resting.remove(&row.ordering_key));
                 }
             }
         }
@@ -134,9 +134,9 @@ fn span(rows: &[OutboxRow]) -> tracing::Span {
 }
 
 fn rest(resting: &mut RestingLines, row: &OutboxRow, error: &PublishError) {
-    let tried = resting.get(&row.line).map_or(0, |(_, tried)| *tried) + 1;
+    let tried = resting.get(&row.ordering_key).map_or(0, |(_, tried)| *tried) + 1;
     let delay = REST.delay(tried).unwrap_or(REST.max);
-    resting.insert(row.line, (Instant::now() + delay, tried));
+    resting.insert(row.ordering_key, (Instant::now() + delay, tried));
     Metrics::get().published(if matches!(error, PublishError::Returned { .. }) { "returned" } else { "failed" });
     let deployment = row.deployment.map(|id| id.to_string());
     tracing::warn!(

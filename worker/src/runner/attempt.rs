@@ -180,7 +180,7 @@ impl<'a> RunningAttempt<'a> {
     async fn begin(&mut self) -> Result<(), AttemptEnd> {
         let Self { runner, claim, .. } = *self;
         let past = persist(|| runner.store.history(&claim.lease)).await?;
-        self.unsettled = past.unsettled;
+        self.unsettled = past.unproven;
         self.overdue_at = Instant::now() + age::left(&runner.settings.deadlines, &past);
         let prepared = prepare(runner, claim, self.hold.clone()).await?;
         let refused = match prepared {

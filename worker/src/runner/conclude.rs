@@ -12,7 +12,7 @@ use super::attempt::{AttemptEnd, RunningAttempt};
 use super::keep::persist;
 use crate::metrics::Metrics;
 use crate::scheduler::{AttemptCounts, MAX_INTERRUPTIONS, RetryDecision, after_failure};
-use crate::store::{DeploymentEnd, INTERRUPTED, RetryOutcome, StoreError, too_often};
+use crate::store::{DeploymentEnd, INTERRUPTED, RetryOutcome, StoreError, interrupted_too_often};
 
 impl RunningAttempt<'_> {
     /// Writes what follows from the end; gives a word for it.
@@ -22,7 +22,8 @@ impl RunningAttempt<'_> {
             AttemptEnd::Cancelled => self.cancelled().await,
             AttemptEnd::Superseded(by) => self.superseded(by).await,
             AttemptEnd::GivenUp => {
-                let error = StageError::new(ErrorCode::InterruptedTooOften, too_often(self.claim.interruptions));
+                let error =
+                    StageError::new(ErrorCode::InterruptedTooOften, interrupted_too_often(self.claim.interruptions));
                 tracing::Span::current().record("error.type", error.code.as_str());
                 self.failed_for_good(error, None, INTERRUPTED).await
             }
@@ -58,7 +59,7 @@ impl RunningAttempt<'_> {
             if counts {
                 store.retry(lease, failure.clone(), delay).await
             } else {
-                store.wait(lease, failure.clone(), delay).await
+                store.wait_for_server(lease, failure.clone(), delay).await
             }
         };
         match persist(schedule).await? {
@@ -135,7 +136,9 @@ impl RunningAttempt<'_> {
         );
         let (store, lease, seen) = (&self.runner.store, &self.claim.lease, &self.seen);
         let ended = match end {
-            DeploymentEnd::Superseded { .. } => persist(|| store.give_way(lease, seen)).instrument(span).await?,
+            DeploymentEnd::Superseded { .. } => {
+                persist(|| store.finish_superseded(lease, seen)).instrument(span).await?
+            }
             end => Some(persist(|| store.finish(lease, &end, seen)).instrument(span).await?),
         };
         // The newer one was called off: this one is the newest again.

@@ -88,7 +88,7 @@ impl Runner {
                 match runner.store.claim(runner.settings.terms()).await {
                     Ok(Some(claim)) => {
                         database.note(Ok(()));
-                        attempts.spawn(runner.clone().carry_out(claim, asked, wakeups.wishes()));
+                        attempts.spawn(runner.clone().carry_out(claim, asked, wakeups.cancel_requests()));
                         continue;
                     }
                     none_due => database.note(none_due.map(drop)),
@@ -112,7 +112,7 @@ impl Runner {
             let ended = became.outcome().map(Outcome::as_str);
             tracing::warn!(deployment.id = %id, ended, "its worker let the lease expire");
         }
-        while let Some(id) = self.store.give_up(&self.settings.limits).await? {
+        while let Some(id) = self.store.give_up_unreachable(&self.settings.limits).await? {
             tracing::warn!(deployment.id = %id, "its server couldn't be reached for too long");
         }
         Ok(())

@@ -28,8 +28,8 @@ impl RunningAttempt<'_> {
             return Err(AttemptEnd::Lost);
         }
         self.seen.round_trips = self.pipeline.as_ref().map(|begun| begun.attempt.round_trips());
-        self.seen.settled = settled.is_settled();
-        self.unsettled = !self.seen.settled;
+        self.seen.restored = settled.is_settled();
+        self.unsettled = !self.seen.restored;
         if let Some(words) = settled.words() {
             tracing::info!("{words}");
         }

@@ -15,7 +15,7 @@ use super::keep::persist;
 use super::{Runner, age};
 use crate::crash::{self, Failpoint};
 use crate::metrics::Metrics;
-use crate::store::{Boundary, StoreError, unsettles};
+use crate::store::{Boundary, StoreError, leaves_unproven};
 
 impl RunningAttempt<'_> {
     /// All that the attempt does; when the brake is pulled the running command dies and this ends soon after.
@@ -58,7 +58,7 @@ impl RunningAttempt<'_> {
         let input = self.pipeline.as_ref().map(|begun| begun.input_hash.clone()).unwrap_or_default();
         match persist(|| runner.store.stage_started(&claim.lease, stage, &input)).await? {
             Boundary::GoOn => {
-                self.unsettled |= unsettles(claim.action, stage);
+                self.unsettled |= leaves_unproven(claim.action, stage);
                 Ok(())
             }
             Boundary::Superseded(by) => Err(AttemptEnd::Superseded(by)),
@@ -71,7 +71,7 @@ impl RunningAttempt<'_> {
     async fn proven(&mut self) -> Result<BTreeMap<Stage, StageReport>, StoreError> {
         let Self { runner, claim, .. } = *self;
         let Some(begun) = self.pipeline.as_mut() else { return Ok(BTreeMap::new()) };
-        let done: CompletedStages = persist(|| runner.store.done_stages(&claim.lease, &begun.input_hash)).await?;
+        let done: CompletedStages = persist(|| runner.store.completed_stages(&claim.lease, &begun.input_hash)).await?;
         if done.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -133,7 +133,7 @@ impl RunningAttempt<'_> {
         let Self { runner, claim, .. } = *self;
         // Whyever it failed: GitHub has what it has.
         if let Some(digests) = &error.detail.github_digests {
-            persist(|| runner.store.keep_digests(&claim.lease, claim.event.data.project.id, digests)).await?;
+            persist(|| runner.store.record_digests(&claim.lease, claim.event.data.project.id, digests)).await?;
         }
         let error = match self.brake.pulled() {
             None => error,

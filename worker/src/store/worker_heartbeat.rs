@@ -26,7 +26,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn sign_on(&self, version: &str) -> Result<()> {
+    pub async fn record_heartbeat(&self, version: &str) -> Result<()> {
         deadline(async {
             let client = self.client().await?;
             let sql = "INSERT INTO workers (name, version) VALUES ($1, $2)
@@ -41,7 +41,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn sign_off(&self) -> Result<()> {
+    pub async fn remove_heartbeat(&self) -> Result<()> {
         deadline(async {
             self.client().await?.execute("DELETE FROM workers WHERE name = $1", &[&self.name]).await?;
             Ok(())
@@ -53,7 +53,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn forget_workers(&self, age: Duration) -> Result<u64> {
+    pub async fn prune_workers(&self, age: Duration) -> Result<u64> {
         deadline(async {
             let client = self.client().await?;
             let sql = "DELETE FROM workers WHERE seen_at < now() - $1 * interval '1 second'";

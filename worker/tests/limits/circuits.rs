@@ -21,7 +21,7 @@ async fn no_contact(store: &Store, lease: &Lease) -> Option<Duration> {
     let repeated = store.stage_failed(lease, Stage::Preflight, &failure, LONG, false).await.unwrap();
     assert_eq!(open.is_some(), repeated.is_some(), "a call that is repeated counts once");
     match open {
-        Some(open) => store.wait(lease, failure, open).await.unwrap(),
+        Some(open) => store.wait_for_server(lease, failure, open).await.unwrap(),
         None => store.retry(lease, failure, Duration::ZERO).await.unwrap(),
     };
     open
@@ -129,14 +129,18 @@ async fn what_has_waited_for_too_long_is_given_up_once_a_probe_has_failed_again(
     let untried = accept(&store, "vps-dead").await;
     let well = accept(&store, "vps-well").await;
     let limits = Limits::default();
-    assert_eq!(store.give_up(&limits).await.unwrap(), None);
+    assert_eq!(store.give_up_unreachable(&limits).await.unwrap(), None);
     database.sql.execute("UPDATE deployments SET accepted_at = now() - interval '61 min'", &[]).await.unwrap();
     let fresh = accept(&store, "vps-dead").await;
-    assert_eq!(store.give_up(&limits).await.unwrap(), None, "the outage is short");
+    assert_eq!(store.give_up_unreachable(&limits).await.unwrap(), None, "the outage is short");
     database.sql.execute("UPDATE server_circuits SET since = now() - interval '61 min'", &[]).await.unwrap();
-    assert_eq!(store.give_up(&limits).await.unwrap(), Some(tried));
-    assert_eq!(store.give_up(&limits).await.unwrap(), Some(untried));
-    assert_eq!(store.give_up(&limits).await.unwrap(), None, "{fresh} has waited for a moment, {well} needn't");
+    assert_eq!(store.give_up_unreachable(&limits).await.unwrap(), Some(tried));
+    assert_eq!(store.give_up_unreachable(&limits).await.unwrap(), Some(untried));
+    assert_eq!(
+        store.give_up_unreachable(&limits).await.unwrap(),
+        None,
+        "{fresh} has waited for a moment, {well} needn't"
+    );
     for (id, attempts, stage) in [(tried, FAILURES_TO_OPEN - 1, "preflight"), (untried, 0, "engine")] {
         let deployment = store.deployment(id).await.unwrap().unwrap();
         assert_eq!(deployment.state, State::Ended(Outcome::Failed));
@@ -148,7 +152,7 @@ async fn what_has_waited_for_too_long_is_given_up_once_a_probe_has_failed_again(
     }
     database.sql.execute("UPDATE deployments SET accepted_at = now() - interval '61 min'", &[]).await.unwrap();
     cool_down(&database).await;
-    assert_eq!(store.give_up(&limits).await.unwrap(), None, "somebody probes first");
+    assert_eq!(store.give_up_unreachable(&limits).await.unwrap(), None, "somebody probes first");
 }
 
 /// The median time of 30 claims, all on `server`.

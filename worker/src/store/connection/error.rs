@@ -49,21 +49,23 @@ pub enum StoreError {
 
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
-        if is_mistrust(&error) { Self::Certificate(error) } else { Self::Database(error) }
+        if is_untrusted_certificate(&error) { Self::Certificate(error) } else { Self::Database(error) }
     }
 }
 
 impl From<deadpool_postgres::PoolError> for StoreError {
     fn from(error: deadpool_postgres::PoolError) -> Self {
         match error {
-            deadpool_postgres::PoolError::Backend(error) if is_mistrust(&error) => Self::Certificate(error),
+            deadpool_postgres::PoolError::Backend(error) if is_untrusted_certificate(&error) => {
+                Self::Certificate(error)
+            }
             error => Self::Pool(error),
         }
     }
 }
 
 /// Whether a certificate was refused, somewhere down the chain of sources.
-pub(crate) fn is_mistrust(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn is_untrusted_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         // An io::Error shows the error in it as itself, and not as its source.
@@ -71,7 +73,7 @@ pub(crate) fn is_mistrust(error: &(dyn std::error::Error + 'static)) -> bool {
         let of = |e: &(dyn std::error::Error + 'static)| {
             matches!(e.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
         };
-        if of(error) || inner.is_some_and(|inner| of(inner) || is_mistrust(inner)) {
+        if of(error) || inner.is_some_and(|inner| of(inner) || is_untrusted_certificate(inner)) {
             return true;
         }
         next = error.source();

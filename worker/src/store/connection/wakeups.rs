@@ -12,10 +12,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::store::{Result, Store};
 
-/// Channel that tells of deployments that may be claimed and, with [`WISH`], of those that somebody wants to stop.
+/// Channel that tells of deployments that may be claimed and, with [`CANCEL_REQUESTED`], of those that somebody wants to stop.
 pub(in crate::store) const DEPLOYMENTS: &str = "slipway_deployments";
 /// What [`DEPLOYMENTS`] carries when a running attempt is to look for wishes.
-pub(in crate::store) const WISH: &str = "wish";
+pub(in crate::store) const CANCEL_REQUESTED: &str = "wish";
 /// Channel that tells of new rows in the outbox.
 pub(in crate::store) const OUTBOX: &str = "slipway_outbox";
 
@@ -23,7 +23,7 @@ pub(in crate::store) const OUTBOX: &str = "slipway_outbox";
 pub struct Wakeups {
     deployments: Arc<Notify>,
     outbox: Arc<Notify>,
-    wishes: Arc<watch::Sender<()>>,
+    cancel_requests: Arc<watch::Sender<()>>,
     _listening: DropGuard,
 }
 
@@ -40,8 +40,8 @@ impl Wakeups {
 
     /// Changes whenever somebody may have wished something of a running attempt.
     #[must_use]
-    pub fn wishes(&self) -> watch::Receiver<()> {
-        self.wishes.subscribe()
+    pub fn cancel_requests(&self) -> watch::Receiver<()> {
+        self.cancel_requests.subscribe()
     }
 }
 
@@ -50,10 +50,10 @@ impl Store {
     #[must_use]
     pub fn listen(&self) -> Wakeups {
         let (deployments, outbox) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let wishes = Arc::new(watch::Sender::new(()));
+        let cancel_requests = Arc::new(watch::Sender::new(()));
         let stop = CancellationToken::new();
         let store = self.clone();
-        let (d, o, w, token) = (deployments.clone(), outbox.clone(), wishes.clone(), stop.clone());
+        let (d, o, w, token) = (deployments.clone(), outbox.clone(), cancel_requests.clone(), stop.clone());
         tokio::spawn(async move {
             let mut tried = 0;
             while !token.is_cancelled() {
@@ -73,7 +73,7 @@ impl Store {
                 }
             }
         });
-        Wakeups { deployments, outbox, wishes, _listening: stop.drop_guard() }
+        Wakeups { deployments, outbox, cancel_requests, _listening: stop.drop_guard() }
     }
 
     /// One connection's life; resets `tried` once it listens.
@@ -81,7 +81,7 @@ impl Store {
         &self,
         deployments: &Notify,
         outbox: &Notify,
-        wishes: &watch::Sender<()>,
+        cancel_requests: &watch::Sender<()>,
         tried: &mut u32,
     ) -> Result<()> {
         let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
@@ -91,7 +91,7 @@ impl Store {
             // What was told before this connection listened.
             deployments.notify_one();
             outbox.notify_one();
-            wishes.send_replace(());
+            cancel_requests.send_replace(());
             std::future::pending::<Result<()>>().await
         };
         let receive = async {
@@ -99,8 +99,8 @@ impl Store {
                 if let AsyncMessage::Notification(n) = message? {
                     match n.channel() {
                         DEPLOYMENTS => {
-                            if n.payload() == WISH {
-                                wishes.send_replace(());
+                            if n.payload() == CANCEL_REQUESTED {
+                                cancel_requests.send_replace(());
                             }
                             deployments.notify_one();
                         }

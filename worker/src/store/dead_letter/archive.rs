@@ -8,7 +8,7 @@ use crate::crash::TransactionKind;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::dead_letter::audit::{Operator, record};
-use crate::store::dead_letter::list::{DeadLetterFilter, DeadLetterState, MATCHES};
+use crate::store::dead_letter::list::{DeadLetterFilter, DeadLetterState, FILTER_CONDITION};
 use crate::store::{Result, Store};
 
 impl Store {
@@ -51,7 +51,7 @@ impl Store {
             let tx = StoreTransaction::begin(&mut client).await?;
             let sql = format!(
                 "WITH picked AS (
-                     SELECT l.id FROM dead_letters l WHERE {MATCHES} ORDER BY l.last_failed_at, l.id LIMIT $9 FOR UPDATE)
+                     SELECT l.id FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at, l.id LIMIT $9 FOR UPDATE)
                  UPDATE dead_letters l SET state = $10, updated_at = now() FROM picked WHERE l.id = picked.id
                  RETURNING l.id"
             );

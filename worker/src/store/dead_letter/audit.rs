@@ -2,9 +2,8 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio_postgres::Row;
-use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use crate::crash::TransactionKind;

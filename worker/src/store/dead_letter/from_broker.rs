@@ -36,7 +36,7 @@ impl Store {
             if !end_refused(&tx, &given_up.refusal).await? {
                 return Ok(StoredGivenUp::Settled);
             }
-            NewDeadLetter::of_given_up(given_up).keep(&tx, self).await?;
+            NewDeadLetter::of_given_up(given_up).insert_unpublished(&tx, self).await?;
             commit(tx, TransactionKind::Ingest).await?;
             Ok(StoredGivenUp::DeadLetter)
         })

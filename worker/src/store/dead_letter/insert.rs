@@ -3,9 +3,8 @@
 
 use jiff::Timestamp;
 use slipway_protocol::{DeploymentId, Failure, topology};
-use tokio_postgres::Row;
-use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use crate::message::{Incoming, Outgoing};
@@ -108,7 +107,7 @@ impl NewDeadLetter {
     }
 
     /// Writes what has been published already.
-    pub(in crate::store) async fn keep(mut self, tx: &Transaction<'_>, store: &Store) -> Result<()> {
+    pub(in crate::store) async fn insert_unpublished(mut self, tx: &Transaction<'_>, store: &Store) -> Result<()> {
         self.write(tx, store).await.map(drop)
     }
 

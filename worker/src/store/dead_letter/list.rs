@@ -106,7 +106,7 @@ pub struct DeadLetterFilter {
 }
 
 /// The condition of a [`DeadLetterFilter`] on `dead_letters l`, with the parameters $1 to $8.
-pub(in crate::store) const MATCHES: &str =
+pub(in crate::store) const FILTER_CONDITION: &str =
     "(cardinality($1::uuid[]) = 0 OR l.id = ANY($1)) AND ($2::text IS NULL OR l.state = $2)
      AND ($3::text IS NULL OR l.project_slug = $3) AND ($4::text IS NULL OR l.stage = $4)
      AND ($5::text IS NULL OR l.code = $5) AND ($6::text IS NULL OR l.class = $6)
@@ -116,7 +116,7 @@ pub(in crate::store) const MATCHES: &str =
 pub(in crate::store) type StatementParameter<'a> = &'a (dyn ToSql + Sync);
 
 impl DeadLetterFilter {
-    /// The parameters of [`MATCHES`], and `more` from $9 on; `state` as the table has it.
+    /// The parameters of [`FILTER_CONDITION`], and `more` from $9 on; `state` as the table has it.
     pub(in crate::store) fn parameters<'a>(
         &'a self,
         state: &'a Option<&str>,
@@ -158,8 +158,9 @@ impl Store {
     /// When the database fails.
     pub async fn dead_letters(&self, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<DeadLetter>> {
         deadline(async {
-            let sql =
-                format!("SELECT l.* FROM dead_letters l WHERE {MATCHES} ORDER BY l.last_failed_at DESC, l.id LIMIT $9");
+            let sql = format!(
+                "SELECT l.* FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at DESC, l.id LIMIT $9"
+            );
             let (state, limit) = (filter.state(), i64::from(limit));
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
             Ok(rows.iter().map(read).collect())
@@ -174,7 +175,7 @@ impl Store {
     pub async fn dead_letter_ids(&self, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<Uuid>> {
         deadline(async {
             let sql = format!(
-                "SELECT l.id FROM dead_letters l WHERE {MATCHES} ORDER BY l.last_failed_at DESC, l.id LIMIT $9"
+                "SELECT l.id FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at DESC, l.id LIMIT $9"
             );
             let (state, limit) = (filter.state(), i64::from(limit));
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
@@ -192,7 +193,7 @@ impl Store {
             let sql = format!(
                 "SELECT code, class, stage, CASE WHEN $9 THEN project_slug END AS project, count(*) AS count,
                         min(last_failed_at) AS oldest, max(last_failed_at) AS newest
-                 FROM dead_letters l WHERE {MATCHES} GROUP BY 1, 2, 3, 4 ORDER BY count DESC, 1, 3, 4"
+                 FROM dead_letters l WHERE {FILTER_CONDITION} GROUP BY 1, 2, 3, 4 ORDER BY count DESC, 1, 3, 4"
             );
             let state = filter.state();
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&projects])).await?;

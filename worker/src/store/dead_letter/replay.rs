@@ -3,8 +3,7 @@
 
 use serde_json::json;
 use slipway_protocol::{CONTENT_TYPE, DeploymentId, EventType, Request, topology};
-use tokio_postgres::Row;
-use tokio_postgres::Transaction;
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use crate::crash::TransactionKind;
@@ -14,8 +13,8 @@ use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::wakeups;
 use crate::store::dead_letter::audit::{Operator, record};
-use crate::store::dead_letter::list::{DeadLetterFilter, MATCHES, StatementParameter};
-use crate::store::dead_letter::replay_plan::{VERDICT, rivals};
+use crate::store::dead_letter::list::{DeadLetterFilter, FILTER_CONDITION, StatementParameter};
+use crate::store::dead_letter::replay_plan::{VERDICT_CASE, rivals};
 use crate::store::outbox::enqueue::enqueue;
 use crate::store::{Result, Store};
 
@@ -123,8 +122,8 @@ async fn send(
     let rivals = rivals();
     let sql = format!(
         "WITH picked AS (
-             SELECT l.id, d.arrival FROM {rivals} WHERE {MATCHES} AND l.state = 'open'
-               AND ({VERDICT} = 'ready' OR ($9 AND {VERDICT} = 'superseded'))
+             SELECT l.id, d.arrival FROM {rivals} WHERE {FILTER_CONDITION} AND l.state = 'open'
+               AND ({VERDICT_CASE} = 'ready' OR ($9 AND {VERDICT_CASE} = 'superseded'))
              ORDER BY d.arrival NULLS FIRST, l.last_failed_at, l.id LIMIT $10 FOR UPDATE OF l),
          moved AS (
              UPDATE dead_letters l SET state = 'replayed', replayed_as = gen_random_uuid(), replay_from_start = $11,

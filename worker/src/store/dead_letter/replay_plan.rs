@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
-use crate::store::dead_letter::list::{DeadLetterFilter, MATCHES};
+use crate::store::dead_letter::list::{DeadLetterFilter, FILTER_CONDITION};
 use crate::store::deployment::order::place_of;
 use crate::store::{Result, Store};
 
@@ -81,7 +81,7 @@ pub(in crate::store) fn rivals() -> String {
 
 /// What expired by its own word would be refused again. What waited for too long wouldn't: whoever sends it again knows
 /// how old it is.
-pub(in crate::store) const VERDICT: &str =
+pub(in crate::store) const VERDICT_CASE: &str =
     "CASE WHEN l.state <> 'open' THEN 'not-open' WHEN l.body IS NULL THEN 'withheld'
          WHEN (d.request IS NULL AND l.code = 'expired-event')
            OR (d.request #>> '{data,expires_at}')::timestamptz <= now() THEN 'expired'
@@ -96,8 +96,8 @@ impl Store {
         deadline(async {
             let rivals = rivals();
             let sql = format!(
-                "SELECT l.id, l.project_slug, l.stage, l.code, l.state, {VERDICT} AS verdict, n.id AS newer
-                 FROM {rivals} WHERE {MATCHES} ORDER BY d.arrival NULLS FIRST, l.last_failed_at, l.id LIMIT $9"
+                "SELECT l.id, l.project_slug, l.stage, l.code, l.state, {VERDICT_CASE} AS verdict, n.id AS newer
+                 FROM {rivals} WHERE {FILTER_CONDITION} ORDER BY d.arrival NULLS FIRST, l.last_failed_at, l.id LIMIT $9"
             );
             let (state, limit) = (filter.state(), i64::from(limit));
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
@@ -122,8 +122,9 @@ impl Store {
     pub async fn count_replay(&self, filter: &DeadLetterFilter) -> Result<Vec<(ReplayVerdict, u64)>> {
         deadline(async {
             let rivals = rivals();
-            let sql =
-                format!("SELECT {VERDICT} AS verdict, count(*) AS count FROM {rivals} WHERE {MATCHES} GROUP BY 1");
+            let sql = format!(
+                "SELECT {VERDICT_CASE} AS verdict, count(*) AS count FROM {rivals} WHERE {FILTER_CONDITION} GROUP BY 1"
+            );
             let state = filter.state();
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[])).await?;
             let count = |row: &Row| (ReplayVerdict::read(row), u64::try_from(row.get::<_, i64>("count")).unwrap_or(0));

@@ -24,7 +24,7 @@ impl Store {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let data = &request.event.data;
-            let newcomer = IncomingRequest::lock(&tx, request.deployment_id(), data.project.id, Action::Deploy).await?;
+            let arriving = IncomingRequest::lock(&tx, request.deployment_id(), data.project.id, Action::Deploy).await?;
             let new = NewDeployment {
                 project: &data.project,
                 repository: &data.repository.name,
@@ -40,7 +40,7 @@ impl Store {
             };
             let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Admission::Duplicate) };
             let replay = replay_of(request);
-            let accepted = self.place(&tx, &newcomer, &data.server.handle, order, replay).await?;
+            let accepted = self.place_among_contenders(&tx, &arriving, &data.server.handle, order, replay).await?;
             commit(tx, TransactionKind::Accept).await?;
             Ok(accepted)
         })

@@ -84,40 +84,41 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn cancel(&self, id: DeploymentId) -> Result<Option<State>> {
-        Ok(self.heed(&CancelRequest::of_operator(id, self.name(), None)).await?.found)
+        Ok(self.request_cancel(&CancelRequest::of_operator(id, self.name(), None)).await?.found)
     }
 
     /// Heeds a wish to cancel and remembers it.
     ///
     /// # Errors
     /// When the database fails; then nothing was written.
-    pub async fn heed(&self, wish: &CancelRequest) -> Result<CancelOutcome> {
+    pub async fn request_cancel(&self, request: &CancelRequest) -> Result<CancelOutcome> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             // A request that arrives at this very moment sees the wish, or is seen.
-            lock_cancellation(&tx, wish.deployment).await?;
-            if let Some(found) = known(&tx, wish).await? {
+            lock_cancellation(&tx, request.deployment).await?;
+            if let Some(found) = recorded_outcome(&tx, request).await? {
                 return Ok(CancelOutcome { found, duplicate: true });
             }
-            let ledger = LockedDeployment::lock(&tx, wish.deployment).await?;
-            let found = match &ledger {
-                Some(ledger) => Some(met(ledger).await?),
+            let locked = LockedDeployment::lock(&tx, request.deployment).await?;
+            let found = match &locked {
+                Some(locked) => Some(state_at_request(locked).await?),
                 None => None,
             };
-            remember(&tx, wish, found).await?;
-            match ledger {
-                Some(mut ledger) if found == Some(State::Pending) => {
-                    ledger.finish(self, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await?;
+            insert_cancellation(&tx, request, found).await?;
+            match locked {
+                Some(mut locked) if found == Some(State::Pending) => {
+                    locked.finish(self, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await?;
                 }
                 Some(_) if found == Some(State::Running) => {
                     tx.execute(
                         "UPDATE deployments SET cancel_requested_at = coalesce(cancel_requested_at, now()),
                              run_at = least(run_at, now()) WHERE id = $1",
-                        &[&wish.deployment.0],
+                        &[&request.deployment.0],
                     )
                     .await?;
-                    tx.execute("SELECT pg_notify($1, $2)", &[&wakeups::DEPLOYMENTS, &wakeups::WISH]).await?;
+                    tx.execute("SELECT pg_notify($1, $2)", &[&wakeups::DEPLOYMENTS, &wakeups::CANCEL_REQUESTED])
+                        .await?;
                 }
                 Some(_) | None => {}
             }
@@ -159,8 +160,8 @@ impl Store {
 
 /// The state that a wish meets. What waits counts as running when there is something to be put back: it gets an attempt
 /// now, for that and nothing else. What was to give way to it, and hasn't yet, goes on.
-async fn met(ledger: &LockedDeployment<'_>) -> Result<State> {
-    let head = &ledger.head;
+async fn state_at_request(locked: &LockedDeployment<'_>) -> Result<State> {
+    let head = &locked.head;
     if head.state != State::Pending {
         return Ok(head.state);
     }
@@ -169,8 +170,8 @@ async fn met(ledger: &LockedDeployment<'_>) -> Result<State> {
     }
     let goes_on = "UPDATE deployments SET superseded_by = NULL
                    WHERE superseded_by = $1 AND project_id = $2 AND state IN ('pending', 'running')";
-    ledger.tx.execute(goes_on, &[&head.id.0, &head.project.as_ref().map(|p| p.id.0)]).await?;
-    Ok(if ledger.is_orphaned().await? { State::Running } else { State::Pending })
+    locked.tx.execute(goes_on, &[&head.id.0, &head.project.as_ref().map(|p| p.id.0)]).await?;
+    Ok(if locked.is_left_unproven().await? { State::Running } else { State::Pending })
 }
 
 /// A cancel event and the request that it's about may arrive at once: one of them is first.
@@ -180,26 +181,26 @@ pub(in crate::store) async fn lock_cancellation(tx: &Transaction<'_>, deployment
 }
 
 /// Whether somebody cancelled the deployment before it was there.
-pub(in crate::store) async fn foreseen(tx: &Transaction<'_>, deployment: DeploymentId) -> Result<bool> {
+pub(in crate::store) async fn is_precancelled(tx: &Transaction<'_>, deployment: DeploymentId) -> Result<bool> {
     let sql = "SELECT 1 FROM cancellations WHERE deployment_id = $1 LIMIT 1";
     Ok(tx.query_opt(sql, &[&deployment.0]).await?.is_some())
 }
 
 /// What the same wish met when it came first.
-async fn known(tx: &Transaction<'_>, wish: &CancelRequest) -> Result<Option<Option<State>>> {
-    let row = tx.query_opt("SELECT found FROM cancellations WHERE id = $1", &[&wish.id]).await?;
+async fn recorded_outcome(tx: &Transaction<'_>, request: &CancelRequest) -> Result<Option<Option<State>>> {
+    let row = tx.query_opt("SELECT found FROM cancellations WHERE id = $1", &[&request.id]).await?;
     row.map(|row| state(row.get("found"))).transpose()
 }
 
-async fn remember(tx: &Transaction<'_>, wish: &CancelRequest, found: Option<State>) -> Result<()> {
+async fn insert_cancellation(tx: &Transaction<'_>, request: &CancelRequest, found: Option<State>) -> Result<()> {
     tx.execute(
         "INSERT INTO cancellations (id, deployment_id, source, event_id, reason, found) VALUES ($1, $2, $3, $4, $5, $6)",
         &[
-            &wish.id,
-            &wish.deployment.0,
-            &wish.source,
-            &wish.event_id,
-            &wish.reason,
+            &request.id,
+            &request.deployment.0,
+            &request.source,
+            &request.event_id,
+            &request.reason,
             &found.map_or(UNKNOWN, State::as_str),
         ],
     )

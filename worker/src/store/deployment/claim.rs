@@ -49,31 +49,31 @@ impl Store {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let Some((head, row)) = lock_next_due(&tx, &terms).await? else { return Ok(None) };
-            let mut ledger = LockedDeployment { tx: &tx, head };
+            let mut locked = LockedDeployment { tx: &tx, head };
             let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request");
-            let Some(lease) = self.acquire(&tx, &ledger.head, terms.lease).await? else { return Ok(None) };
-            let attempt = ledger.head.attempt + 1;
+            let Some(lease) = self.acquire(&tx, &locked.head, terms.lease).await? else { return Ok(None) };
+            let attempt = locked.head.attempt + 1;
             tx.execute(
                 "UPDATE deployments SET fence = $2, owner = $3, registry = $4, attempt = attempt + 1,
                      started_at = coalesce(started_at, now()) WHERE id = $1",
                 &[&lease.deployment.0, &lease.fence.0, &self.name, &terms.registry],
             )
             .await?;
-            (ledger.head.fence, ledger.head.attempt) = (Some(lease.fence.0), attempt);
-            ledger.step(State::Running).await?;
+            (locked.head.fence, locked.head.attempt) = (Some(lease.fence.0), attempt);
+            locked.step(State::Running).await?;
             let Ok(Json(event)) = event else {
                 // Left where it is, it would be claimed again and again, before all others.
                 let message = "the stored request can't be read by this version of the worker";
                 let failure = Failure::new(ErrorCode::InternalError, None, message);
                 let end = DeploymentEnd::Failed { failure, missing_secret: None, reason: "permanent" };
-                ledger.finish(self, &end, &AttemptSummary::default()).await?;
+                locked.finish(self, &end, &AttemptSummary::default()).await?;
                 commit(tx, TransactionKind::Claim).await?;
                 return Ok(None);
             };
-            ledger.progress(ProgressKind::AttemptStarted { attempt }).await?;
-            let (action, remove_volumes) = (ledger.head.action, ledger.head.remove_volumes);
-            let (interruptions, boundary) = (ledger.head.interruptions, ledger.head.boundary());
-            let (waits, traceparent) = (number(&row, "waits"), ledger.head.traceparent);
+            locked.progress(ProgressKind::AttemptStarted { attempt }).await?;
+            let (action, remove_volumes) = (locked.head.action, locked.head.remove_volumes);
+            let (interruptions, boundary) = (locked.head.interruptions, locked.head.boundary());
+            let (waits, traceparent) = (number(&row, "waits"), locked.head.traceparent);
             commit(tx, TransactionKind::Claim).await?;
             let claim =
                 Claim { lease, action, remove_volumes, event, attempt, interruptions, waits, traceparent, boundary };

@@ -13,7 +13,7 @@ use crate::store::connection::value::readable;
 use crate::store::dead_letter::replay::replay_of;
 use crate::store::deployment::insert::NewDeployment;
 use crate::store::deployment::superseding::{Admission, IncomingRequest};
-use crate::store::deployment::versions::{CONTENT, GONE, TOUCHED, choose, versions};
+use crate::store::deployment::versions::{LAST_UNDEPLOYMENT, MAY_BE_ON_SERVER, VERSION_CONTENT, choose, versions};
 use crate::store::{Result, Store};
 
 /// What a command acts with.
@@ -32,7 +32,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails; then nothing was written and the message must not be acknowledged.
-    pub async fn command(
+    pub async fn accept_command(
         &self,
         request: &Request<ProjectCommand>,
         incoming: &Incoming,
@@ -42,9 +42,9 @@ impl Store {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let data = &request.event.data;
-            let newcomer = IncomingRequest::lock(&tx, request.deployment_id(), data.project.id, data.action).await?;
+            let arriving = IncomingRequest::lock(&tx, request.deployment_id(), data.project.id, data.action).await?;
             // Before anything is looked up: what a command means may be another thing by the time of its duplicate.
-            let known = tx.query_opt("SELECT 1 FROM deployments WHERE id = $1", &[&newcomer.id.0]).await?;
+            let known = tx.query_opt("SELECT 1 FROM deployments WHERE id = $1", &[&arriving.id.0]).await?;
             if known.is_some() {
                 return Ok(Ok(Admission::Duplicate));
             }
@@ -66,7 +66,7 @@ impl Store {
                 reason: data.reason.as_deref(),
             };
             let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Ok(Admission::Duplicate)) };
-            let accepted = self.place(&tx, &newcomer, &base.server, order, replay_of(request)).await?;
+            let accepted = self.place_among_contenders(&tx, &arriving, &base.server, order, replay_of(request)).await?;
             commit(tx, TransactionKind::Accept).await?;
             Ok(Ok(accepted))
         })
@@ -129,8 +129,8 @@ async fn acting_with(tx: &Transaction<'_>, server: ServerHandle, deployment: Dep
 async fn server(tx: &Transaction<'_>, command: &ProjectCommand) -> Result<Result<ServerHandle, Failure>> {
     let (project, named) = (&command.project, command.server.as_ref().map(ServerHandle::as_str));
     let sql = format!(
-        "SELECT server, max(arrival) > max({GONE}) AS present FROM deployments d
-         WHERE project_id = $1 AND project_slug = $2 AND ($3::text IS NULL OR server = $3) AND {TOUCHED}
+        "SELECT server, max(arrival) > max({LAST_UNDEPLOYMENT}) AS present FROM deployments d
+         WHERE project_id = $1 AND project_slug = $2 AND ($3::text IS NULL OR server = $3) AND {MAY_BE_ON_SERVER}
          GROUP BY server ORDER BY server"
     );
     let rows = tx.query(&sql, &[&project.id.0, &project.slug.as_str(), &named]).await?;
@@ -159,8 +159,8 @@ async fn server(tx: &Transaction<'_>, command: &ProjectCommand) -> Result<Result
 /// The deployment that says best what is on the server: the last one with success, or else the last one that began.
 async fn latest(tx: &Transaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<DeploymentId>> {
     let sql = format!(
-        "SELECT id FROM deployments d WHERE project_id = $1 AND project_slug = $2 AND server = $3 AND {TOUCHED}
-         ORDER BY state IN ('succeeded', 'already_deployed') AND arrival > {GONE} DESC, arrival DESC LIMIT 1"
+        "SELECT id FROM deployments d WHERE project_id = $1 AND project_slug = $2 AND server = $3 AND {MAY_BE_ON_SERVER}
+         ORDER BY state IN ('succeeded', 'already_deployed') AND arrival > {LAST_UNDEPLOYMENT} DESC, arrival DESC LIMIT 1"
     );
     let row = tx.query_opt(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str()]).await?;
     Ok(row.map(|row| DeploymentId(row.get(0))))
@@ -169,7 +169,7 @@ async fn latest(tx: &Transaction<'_>, project: &Project, server: &ServerHandle) 
 /// What is being deployed, if anything is.
 async fn present(tx: &Transaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<serde_json::Value>> {
     let sql = format!(
-        "SELECT {CONTENT} FROM deployments WHERE project_id = $1 AND project_slug = $2 AND server = $3
+        "SELECT {VERSION_CONTENT} FROM deployments WHERE project_id = $1 AND project_slug = $2 AND server = $3
             AND action IN ('deploy', 'rollback') AND state IN ('pending', 'running') ORDER BY arrival DESC LIMIT 1"
     );
     let row = tx.query_opt(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str()]).await?;

@@ -19,7 +19,7 @@ use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::state::State;
 use crate::store::deployment::versions::places;
-use crate::store::outbox::github_status::withdraw;
+use crate::store::outbox::github_status::announce_undeployment;
 use crate::store::{Result, Store, StoreError};
 
 /// How a deployment ended.
@@ -60,7 +60,7 @@ pub struct AttemptSummary {
     /// Sequential SSH round trips of the attempt.
     pub round_trips: Option<u32>,
     /// Whether what served before serves again, or nothing had to be done for it.
-    pub settled: bool,
+    pub restored: bool,
 }
 
 impl Store {
@@ -73,11 +73,11 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let mut ledger = match LockedDeployment::held(&tx, lease).await {
+            let mut locked = match LockedDeployment::lock_leased(&tx, lease).await {
                 Err(StoreError::LeaseLost) => return ended(&tx, lease).await,
                 held => held?,
             };
-            let outcome = ledger.finish(self, end, seen).await?;
+            let outcome = locked.finish(self, end, seen).await?;
             commit(tx, TransactionKind::Finish).await?;
             Ok(outcome)
         })
@@ -89,16 +89,16 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::finish`].
-    pub async fn give_way(&self, lease: &Lease, seen: &AttemptSummary) -> Result<Option<Outcome>> {
+    pub async fn finish_superseded(&self, lease: &Lease, seen: &AttemptSummary) -> Result<Option<Outcome>> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let mut ledger = match LockedDeployment::held(&tx, lease).await {
+            let mut locked = match LockedDeployment::lock_leased(&tx, lease).await {
                 Err(StoreError::LeaseLost) => return ended(&tx, lease).await.map(Some),
                 held => held?,
             };
-            let Some(by) = ledger.head.superseded_by else { return Ok(None) };
-            let outcome = ledger.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, seen).await?;
+            let Some(by) = locked.head.superseded_by else { return Ok(None) };
+            let outcome = locked.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, seen).await?;
             commit(tx, TransactionKind::Finish).await?;
             Ok(Some(outcome))
         })
@@ -176,12 +176,12 @@ impl LockedDeployment<'_> {
         self.tx.execute(forget, &[&self.head.id.0]).await?;
         let well = matches!(outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
         // Stopping and starting see to what they find themselves.
-        if seen.settled || well {
-            self.note_settled(true).await?;
+        if seen.restored || well {
+            self.set_unproven(false).await?;
         }
         let undeployed = well && self.head.action == Action::Undeploy;
         if let (true, Some(project), Some(server)) = (undeployed, &self.head.project, &self.head.server) {
-            withdraw(self.tx, project.id, server).await?;
+            announce_undeployment(self.tx, project.id, server).await?;
         }
         self.release().await?;
         Ok(outcome)

@@ -60,7 +60,7 @@ impl Store {
     ///
     /// # Errors
     /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
-    pub async fn keep_digests(
+    pub async fn record_digests(
         &self,
         lease: &Lease,
         project: ProjectId,
@@ -69,7 +69,7 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            LockedDeployment::held(&tx, lease).await?;
+            LockedDeployment::lock_leased(&tx, lease).await?;
             save_digests(&tx, project, &lease.server, digests).await?;
             commit(tx, TransactionKind::Tell).await?;
             Ok(())
@@ -80,7 +80,7 @@ impl Store {
 
 impl LockedDeployment<'_> {
     /// From the intent to write on, nobody knows what GitHub holds until the stage has ended.
-    pub(in crate::store) async fn doubt_digests(&self, stage: Stage) -> Result<()> {
+    pub(in crate::store) async fn invalidate_digests(&self, stage: Stage) -> Result<()> {
         let (Stage::Secrets, Some(project)) = (stage, &self.head.project) else { return Ok(()) };
         self.tx.execute("UPDATE github_digests SET digest = '' WHERE project_id = $1", &[&project.id.0]).await?;
         Ok(())

@@ -6,9 +6,8 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{Action, Correlation, DeploymentId, Project, ProjectId};
-use tokio_postgres::Row;
-use tokio_postgres::Transaction;
 use tokio_postgres::types::{Json, ToSql};
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use crate::store::connection::value::{number, readable};
@@ -40,7 +39,7 @@ pub(in crate::store) struct DeploymentHead {
     pub first_failed_at: Option<Timestamp>,
 }
 
-pub(in crate::store) const HEAD: &str = "id, event_id, replay_id, action, remove_volumes, project_id, project_slug, repository, commit_sha, server, \
+pub(in crate::store) const HEAD_COLUMNS: &str = "id, event_id, replay_id, action, remove_volumes, project_id, project_slug, repository, commit_sha, server, \
      correlation, state, attempt, interruptions, fence, next_sequence, traceparent, superseded_by, \
      cancel_requested_at IS NOT NULL AS cancel_requested, accepted_at, first_failed_at";
 
@@ -87,7 +86,7 @@ impl DeploymentHead {
     }
 }
 
-/// The first row that `sql` selects and that this version can read, with the columns of [`HEAD`]. The rows that it
+/// The first row that `sql` selects and that this version can read, with the columns of [`HEAD_COLUMNS`]. The rows that it
 /// can't read are passed over, so that one of them doesn't stand in everybody's way: their ids are the parameter $1, to
 /// be left out; `more` are those from $2 on.
 pub(in crate::store) async fn first_readable(
@@ -104,7 +103,7 @@ pub(in crate::store) async fn first_readable(
             Ok(head) => return Ok(Some((head, row))),
             Err(error) => {
                 let id = row.get("id");
-                passed_over(id, &error);
+                log_unreadable_once(id, &error);
                 unreadable.push(id);
             }
         }
@@ -112,9 +111,9 @@ pub(in crate::store) async fn first_readable(
 }
 
 /// Says so once for each row, since it's met again every second.
-pub(in crate::store) fn passed_over(id: Uuid, error: &StoreError) {
-    static TOLD: Mutex<BTreeSet<Uuid>> = Mutex::new(BTreeSet::new());
-    if TOLD.lock().is_ok_and(|mut told| told.insert(id)) {
+pub(in crate::store) fn log_unreadable_once(id: Uuid, error: &StoreError) {
+    static LOGGED: Mutex<BTreeSet<Uuid>> = Mutex::new(BTreeSet::new());
+    if LOGGED.lock().is_ok_and(|mut told| told.insert(id)) {
         tracing::error!(deployment.id = %id, "a deployment is passed over until its row is mended: {error}");
     }
 }

@@ -28,7 +28,7 @@ pub struct DeploymentHistory {
     pub begun: bool,
     /// Whether a release was begun on the project that has neither proven itself nor been put back: this deployment's
     /// own or one before it.
-    pub unsettled: bool,
+    pub unproven: bool,
 }
 
 impl Store {
@@ -57,7 +57,7 @@ impl Store {
                 started_at: row.get("started_at"),
                 replayed: row.get("replayed"),
                 begun: row.get("begun"),
-                unsettled: row.get("unsettled"),
+                unproven: row.get("unsettled"),
             })
         })
         .await
@@ -69,7 +69,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails, or holds what can't be read.
-    pub async fn done_stages(&self, lease: &Lease, input_hash: &[u8]) -> Result<CompletedStages> {
+    pub async fn completed_stages(&self, lease: &Lease, input_hash: &[u8]) -> Result<CompletedStages> {
         deadline(async {
             let client = self.client().await?;
             let rows = client

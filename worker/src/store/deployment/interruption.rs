@@ -8,7 +8,7 @@ use crate::scheduler::after_interruption;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
-use crate::store::deployment::head::{HEAD, first_readable};
+use crate::store::deployment::head::{HEAD_COLUMNS, first_readable};
 use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::state::{Boundary, State};
@@ -43,8 +43,8 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let ledger = LockedDeployment::held(&tx, lease).await?;
-            let became = interrupted(self, ledger, limit).await?;
+            let locked = LockedDeployment::lock_leased(&tx, lease).await?;
+            let became = interrupted(self, locked, limit).await?;
             commit(tx, TransactionKind::Interrupt).await?;
             Ok(became)
         })
@@ -61,7 +61,7 @@ impl Store {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let sql = format!(
-                "SELECT {HEAD} FROM deployments d WHERE state = 'running' AND id <> ALL ($1)
+                "SELECT {HEAD_COLUMNS} FROM deployments d WHERE state = 'running' AND id <> ALL ($1)
                    AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
                                    AND l.server = d.server AND l.fence = d.fence AND l.expires_at > now())
                  ORDER BY arrival LIMIT 1 FOR UPDATE OF d SKIP LOCKED"
@@ -96,47 +96,47 @@ impl Store {
 pub(crate) const INTERRUPTED: &str = "interrupted";
 
 /// Why a deployment that was interrupted so often is given up.
-pub(crate) fn too_often(interruptions: u32) -> String {
+pub(crate) fn interrupted_too_often(interruptions: u32) -> String {
     format!("{interruptions} attempts were interrupted by workers that stopped or died")
 }
 
 /// Back to pending, or to its end: when a newer request takes over what it touched, or when it happens for more than
 /// the `limit`th time. One that is to be called off is claimed once more, to put back what it touched.
-async fn interrupted(store: &Store, mut ledger: LockedDeployment<'_>, limit: u32) -> Result<InterruptOutcome> {
-    let (id, attempt) = (ledger.head.id, ledger.head.attempt);
-    ledger
+async fn interrupted(store: &Store, mut locked: LockedDeployment<'_>, limit: u32) -> Result<InterruptOutcome> {
+    let (id, attempt) = (locked.head.id, locked.head.attempt);
+    locked
         .tx
         .execute(
             "UPDATE stage_journal SET outcome = 'interrupted', outcome_at = now()
              WHERE deployment_id = $1 AND fence = $2 AND outcome IS NULL",
-            &[&id.0, &ledger.head.fence],
+            &[&id.0, &locked.head.fence],
         )
         .await?;
-    ledger.tx.execute("UPDATE deployments SET interruptions = interruptions + 1 WHERE id = $1", &[&id.0]).await?;
-    ledger.progress(ProgressKind::Interrupted { attempt }).await?;
-    if let Boundary::Superseded(by) = ledger.head.boundary()
-        && !ledger.settles_before(by).await?
+    locked.tx.execute("UPDATE deployments SET interruptions = interruptions + 1 WHERE id = $1", &[&id.0]).await?;
+    locked.progress(ProgressKind::Interrupted { attempt }).await?;
+    if let Boundary::Superseded(by) = locked.head.boundary()
+        && !locked.must_restore_before(by).await?
     {
         let end = DeploymentEnd::Superseded { by: Some(by) };
-        return ledger.finish(store, &end, &AttemptSummary::default()).await.map(InterruptOutcome::Ended);
+        return locked.finish(store, &end, &AttemptSummary::default()).await.map(InterruptOutcome::Ended);
     }
-    let before = ledger.head.interruptions;
-    if !after_interruption(before, limit, ledger.is_orphaned().await?) {
-        let end = match ledger.head.boundary() {
+    let before = locked.head.interruptions;
+    if !after_interruption(before, limit, locked.is_left_unproven().await?) {
+        let end = match locked.head.boundary() {
             Boundary::GoOn => {
-                let failure = Failure::new(ErrorCode::InterruptedTooOften, None, too_often(before + 1));
+                let failure = Failure::new(ErrorCode::InterruptedTooOften, None, interrupted_too_often(before + 1));
                 DeploymentEnd::Failed { failure, missing_secret: None, reason: INTERRUPTED }
             }
             Boundary::Superseded(by) => DeploymentEnd::Superseded { by: Some(by) },
             Boundary::Cancelled => DeploymentEnd::Cancelled,
         };
-        return ledger.finish(store, &end, &AttemptSummary::default()).await.map(InterruptOutcome::Ended);
+        return locked.finish(store, &end, &AttemptSummary::default()).await.map(InterruptOutcome::Ended);
     }
-    ledger
+    locked
         .tx
         .execute("UPDATE deployments SET attempt = greatest(attempt - 1, 0), run_at = now() WHERE id = $1", &[&id.0])
         .await?;
-    ledger.release().await?;
-    ledger.step(State::Pending).await?;
+    locked.release().await?;
+    locked.step(State::Pending).await?;
     Ok(InterruptOutcome::Released)
 }

@@ -14,7 +14,7 @@ use crate::store::deployment::github_digests::save_digests;
 use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::state::Boundary;
-use crate::store::deployment::unproven::unsettles;
+use crate::store::deployment::unproven::leaves_unproven;
 use crate::store::server::circuit_breaker;
 use crate::store::{Result, Store};
 
@@ -27,9 +27,9 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let mut ledger = LockedDeployment::held(&tx, lease).await?;
-            let attempt = ledger.head.attempt;
-            match ledger.head.boundary() {
+            let mut locked = LockedDeployment::lock_leased(&tx, lease).await?;
+            let attempt = locked.head.attempt;
+            match locked.head.boundary() {
                 Boundary::GoOn => {}
                 stop => return Ok(stop),
             }
@@ -48,11 +48,11 @@ impl Store {
                 )
                 .await?;
             if new == 1 {
-                ledger.progress(ProgressKind::StageStarted { stage, attempt }).await?;
-                ledger.doubt_digests(stage).await?;
+                locked.progress(ProgressKind::StageStarted { stage, attempt }).await?;
+                locked.invalidate_digests(stage).await?;
             }
-            if unsettles(ledger.head.action, stage) {
-                ledger.note_settled(false).await?;
+            if leaves_unproven(locked.head.action, stage) {
+                locked.set_unproven(true).await?;
             }
             commit(tx, TransactionKind::StageStarted).await?;
             Ok(Boundary::GoOn)
@@ -74,8 +74,8 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let mut ledger = LockedDeployment::held(&tx, lease).await?;
-            let attempt = ledger.head.attempt;
+            let mut locked = LockedDeployment::lock_leased(&tx, lease).await?;
+            let attempt = locked.head.attempt;
             let change = match summary.change {
                 Change::Changed => "changed",
                 Change::Unchanged => "unchanged",
@@ -99,7 +99,7 @@ impl Store {
             if let Some((project, digests)) = digests {
                 save_digests(&tx, project, &lease.server, digests).await?;
             }
-            ledger
+            locked
                 .progress(ProgressKind::StageFinished {
                     stage: summary.stage,
                     attempt,
@@ -108,7 +108,7 @@ impl Store {
                     facts: facts.clone(),
                 })
                 .await?;
-            circuit_breaker::contact_made(&**tx, &lease.server).await?;
+            circuit_breaker::close_circuit(&**tx, &lease.server).await?;
             commit(tx, TransactionKind::StageFinished).await?;
             Ok(())
         })
@@ -132,7 +132,7 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            LockedDeployment::held(&tx, lease).await?;
+            LockedDeployment::lock_leased(&tx, lease).await?;
             let new = tx
                 .execute(
                     "UPDATE stage_journal SET outcome = 'failed', outcome_at = now(), failure = $4, duration_ms = $5
@@ -147,8 +147,8 @@ impl Store {
                 )
                 .await?;
             let open = match failure.code.is_connection_failure() {
-                true => circuit_breaker::contact_failed(&tx, &lease.server, new == 1).await?,
-                false if reached => circuit_breaker::contact_made(&**tx, &lease.server).await.map(|()| None)?,
+                true => circuit_breaker::record_connection_failure(&tx, &lease.server, new == 1).await?,
+                false if reached => circuit_breaker::close_circuit(&**tx, &lease.server).await.map(|()| None)?,
                 false => None,
             };
             commit(tx, TransactionKind::StageFailed).await?;
@@ -161,13 +161,13 @@ impl Store {
     ///
     /// # Errors
     /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
-    pub async fn tell(&self, lease: &Lease, kinds: Vec<ProgressKind>) -> Result<()> {
+    pub async fn record_progress(&self, lease: &Lease, kinds: Vec<ProgressKind>) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let mut ledger = LockedDeployment::held(&tx, lease).await?;
+            let mut locked = LockedDeployment::lock_leased(&tx, lease).await?;
             for kind in kinds {
-                ledger.progress(kind).await?;
+                locked.progress(kind).await?;
             }
             commit(tx, TransactionKind::Tell).await?;
             Ok(())

@@ -115,16 +115,16 @@ impl Store {
 
 impl<'t> LockedDeployment<'t> {
     /// Locks the deployment of a running attempt, if its lease is still the newest.
-    pub(in crate::store) async fn held(tx: &'t StoreTransaction<'t>, lease: &Lease) -> Result<Self> {
-        let ledger = LockedDeployment::lock(tx, lease.deployment).await?.ok_or(StoreError::LeaseLost)?;
+    pub(in crate::store) async fn lock_leased(tx: &'t StoreTransaction<'t>, lease: &Lease) -> Result<Self> {
+        let locked = LockedDeployment::lock(tx, lease.deployment).await?.ok_or(StoreError::LeaseLost)?;
         let newest = tx
             .query_opt(
                 "SELECT 1 FROM project_leases WHERE project_slug = $1 AND server = $2 AND fence = $3 FOR SHARE",
                 &[&lease.slug.as_str(), &lease.server.as_str(), &lease.fence.0],
             )
             .await?;
-        let ours = ledger.head.state == State::Running && ledger.head.fence == Some(lease.fence.0);
-        if ours && newest.is_some() { Ok(ledger) } else { Err(StoreError::LeaseLost) }
+        let ours = locked.head.state == State::Running && locked.head.fence == Some(lease.fence.0);
+        if ours && newest.is_some() { Ok(locked) } else { Err(StoreError::LeaseLost) }
     }
 }
 

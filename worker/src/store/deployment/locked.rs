@@ -6,7 +6,7 @@ use slipway_protocol::DeploymentId;
 use crate::store::Result;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::wakeups;
-use crate::store::deployment::head::{DeploymentHead, HEAD};
+use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS};
 use crate::store::deployment::state::State;
 
 /// A deployment's row, locked until the transaction ends.
@@ -18,7 +18,7 @@ pub(in crate::store) struct LockedDeployment<'t> {
 impl<'t> LockedDeployment<'t> {
     /// Locks the deployment `id`; `None` when there is none.
     pub(in crate::store) async fn lock(tx: &'t StoreTransaction<'t>, id: DeploymentId) -> Result<Option<Self>> {
-        let sql = format!("SELECT {HEAD} FROM deployments WHERE id = $1 FOR UPDATE");
+        let sql = format!("SELECT {HEAD_COLUMNS} FROM deployments WHERE id = $1 FOR UPDATE");
         let row = tx.query_opt(&sql, &[&id.0]).await?;
         row.as_ref().map(DeploymentHead::read).transpose().map(|head| head.map(|head| Self { tx, head }))
     }

@@ -5,17 +5,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio_postgres::Row;
-use tokio_postgres::Transaction;
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use crate::scheduler::{Limits, Load};
 use crate::store::Result;
-use crate::store::deployment::head::{DeploymentHead, HEAD, passed_over};
+use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS, log_unreadable_once};
 use crate::store::server::circuit_breaker;
 
 /// Key of the advisory lock under which claims decide ("claim" in ASCII).
-const LOCK: i64 = 0x63_6c_61_69_6d;
+const CLAIM_LOCK: i64 = 0x63_6c_61_69_6d;
 
 /// On which terms a worker claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +37,7 @@ impl From<Duration> for ClaimOptions {
 /// The head of the queue of each server that isn't left out, and of these the one that has been due for longest. What
 /// came after an undeployment that is half done waits for it, also while that waits for its next attempt. The
 /// recursion steps from server to server through the index, so that the length of their queues doesn't matter.
-const HEAD_OF_ALL: &str = "
+const NEXT_DUE: &str = "
     WITH RECURSIVE queue (server) AS (
         SELECT min(server) FROM deployments WHERE state = 'pending'
         UNION ALL
@@ -63,12 +62,12 @@ pub(in crate::store) async fn lock_next_due(
     tx: &Transaction<'_>,
     terms: &ClaimOptions,
 ) -> Result<Option<(DeploymentHead, Row)>> {
-    let (mut closed_servers, may_pull) = room(tx, terms).await?;
+    let (mut closed_servers, may_pull) = capacity(tx, terms).await?;
     let mut unreadable: Vec<Uuid> = Vec::new();
     let lock = format!(
-        "SELECT {HEAD}, request, waits FROM deployments WHERE id = $1 AND state = 'pending' FOR UPDATE SKIP LOCKED"
+        "SELECT {HEAD_COLUMNS}, request, waits FROM deployments WHERE id = $1 AND state = 'pending' FOR UPDATE SKIP LOCKED"
     );
-    while let Some(head) = tx.query_opt(HEAD_OF_ALL, &[&closed_servers, &unreadable, &may_pull]).await? {
+    while let Some(head) = tx.query_opt(NEXT_DUE, &[&closed_servers, &unreadable, &may_pull]).await? {
         let id: Uuid = head.get("id");
         let Some(row) = tx.query_opt(&lock, &[&id]).await? else {
             // It's being cancelled or superseded: nobody waits for that.
@@ -78,7 +77,7 @@ pub(in crate::store) async fn lock_next_due(
         match DeploymentHead::read(&row) {
             Ok(head) => return Ok(Some((head, row))),
             Err(error) => {
-                passed_over(id, &error);
+                log_unreadable_once(id, &error);
                 unreadable.push(id);
             }
         }
@@ -87,7 +86,7 @@ pub(in crate::store) async fn lock_next_due(
 }
 
 /// The servers on which nothing may be claimed now, and whether anything may that pulls images.
-async fn room(tx: &Transaction<'_>, terms: &ClaimOptions) -> Result<(Vec<String>, bool)> {
+async fn capacity(tx: &Transaction<'_>, terms: &ClaimOptions) -> Result<(Vec<String>, bool)> {
     // Whoever is stopped in here holds up all claims: the database then ends its transaction. After a burst of requests
     // its statistics are old, and it would read the whole table for each server.
     let locked = tx
@@ -95,7 +94,7 @@ async fn room(tx: &Transaction<'_>, terms: &ClaimOptions) -> Result<(Vec<String>
             "SELECT set_config('idle_in_transaction_session_timeout', '5s', true),
                     set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
                     pg_advisory_xact_lock($1), clock_timestamp() AS now",
-            &[&LOCK],
+            &[&CLAIM_LOCK],
         )
         .await?;
     let load = load(tx, &terms.registry).await?;
@@ -114,7 +113,8 @@ async fn load(tx: &Transaction<'_>, registry: &str) -> Result<Load<String>> {
         )
         .await?;
     let count = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
-    let mut load = Load { attempts: BTreeMap::new(), in_registry: 0, circuits: circuit_breaker::all(tx).await? };
+    let mut load =
+        Load { attempts: BTreeMap::new(), in_registry: 0, circuits: circuit_breaker::read_circuits(tx).await? };
     for row in &rows {
         load.attempts.insert(row.get("server"), count(row.get("attempts")));
         load.in_registry += count(row.get("pulling"));

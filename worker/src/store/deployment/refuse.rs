@@ -42,11 +42,11 @@ pub(in crate::store) async fn end_refused(tx: &StoreTransaction<'_>, refusal: &R
     if !insert_refused(tx, id, refusal).await? {
         return Ok(false);
     }
-    let Some(mut ledger) = LockedDeployment::lock(tx, id).await? else { return Ok(false) };
-    let result = refused_result(id, refusal, ledger.head.accepted_at);
+    let Some(mut locked) = LockedDeployment::lock(tx, id).await? else { return Ok(false) };
+    let result = refused_result(id, refusal, locked.head.accepted_at);
     tx.execute("UPDATE deployments SET result = $2 WHERE id = $1", &[&id.0, &Json(&result)]).await?;
     let key = topology::result_key(known.project.as_ref().map(|p| &p.slug), Outcome::Failed);
-    ledger.event(EventType::Result, key, result).await?;
+    locked.event(EventType::Result, key, result).await?;
     Ok(true)
 }
 

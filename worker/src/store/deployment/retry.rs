@@ -32,7 +32,7 @@ impl Store {
     /// # Errors
     /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
     pub async fn retry(&self, lease: &Lease, failure: Failure, delay: Duration) -> Result<RetryOutcome> {
-        self.again(lease, failure, delay, true).await
+        self.schedule_attempt(lease, failure, delay, true).await
     }
 
     /// As [`Store::retry`], without counting the attempt that failed: its server's circuit is `open` for so long. The
@@ -40,16 +40,22 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::retry`].
-    pub async fn wait(&self, lease: &Lease, failure: Failure, open: Duration) -> Result<RetryOutcome> {
-        self.again(lease, failure, open, false).await
+    pub async fn wait_for_server(&self, lease: &Lease, failure: Failure, open: Duration) -> Result<RetryOutcome> {
+        self.schedule_attempt(lease, failure, open, false).await
     }
 
-    async fn again(&self, lease: &Lease, failure: Failure, delay: Duration, counts: bool) -> Result<RetryOutcome> {
+    async fn schedule_attempt(
+        &self,
+        lease: &Lease,
+        failure: Failure,
+        delay: Duration,
+        counts: bool,
+    ) -> Result<RetryOutcome> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let mut ledger = LockedDeployment::held(&tx, lease).await?;
-            match ledger.head.boundary() {
+            let mut locked = LockedDeployment::lock_leased(&tx, lease).await?;
+            match locked.head.boundary() {
                 Boundary::GoOn => {}
                 Boundary::Superseded(by) => return Ok(RetryOutcome::Superseded(by)),
                 Boundary::Cancelled => return Ok(RetryOutcome::Cancelled),
@@ -66,10 +72,10 @@ impl Store {
                 )
                 .await?
                 .get(0);
-            let attempt = ledger.head.attempt + u32::from(counts);
-            ledger.progress(ProgressKind::AttemptScheduled { attempt, run_at, failure }).await?;
-            ledger.release().await?;
-            ledger.step(State::Pending).await?;
+            let attempt = locked.head.attempt + u32::from(counts);
+            locked.progress(ProgressKind::AttemptScheduled { attempt, run_at, failure }).await?;
+            locked.release().await?;
+            locked.step(State::Pending).await?;
             commit(tx, TransactionKind::Retry).await?;
             Ok(RetryOutcome::At(run_at))
         })

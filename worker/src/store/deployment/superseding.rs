@@ -11,7 +11,7 @@ use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::readable;
 use crate::store::connection::wakeups;
 use crate::store::dead_letter::replay::replayed;
-use crate::store::deployment::cancel::{foreseen, lock_cancellation};
+use crate::store::deployment::cancel::{is_precancelled, lock_cancellation};
 use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::order::{order, place_of};
@@ -53,31 +53,31 @@ impl IncomingRequest {
 
 impl Store {
     /// Gives a request that was just inserted its place among the project's others.
-    pub(in crate::store) async fn place(
+    pub(in crate::store) async fn place_among_contenders(
         &self,
         tx: &StoreTransaction<'_>,
-        newcomer: &IncomingRequest,
+        arriving: &IncomingRequest,
         server: &ServerHandle,
         order: Order,
         replay: Option<Uuid>,
     ) -> Result<Admission> {
-        let id = newcomer.id;
-        let Some(mut ledger) = LockedDeployment::lock(tx, id).await? else { return Ok(Admission::Duplicate) };
-        ledger.progress(ProgressKind::Accepted).await?;
-        if foreseen(tx, id).await? {
-            ledger.finish(self, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await?;
+        let id = arriving.id;
+        let Some(mut locked) = LockedDeployment::lock(tx, id).await? else { return Ok(Admission::Duplicate) };
+        locked.progress(ProgressKind::Accepted).await?;
+        if is_precancelled(tx, id).await? {
+            locked.finish(self, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await?;
             return Ok(Admission::Cancelled);
         }
-        let rivals = rivals(tx, newcomer, server).await?;
+        let rivals = rivals(tx, arriving, server).await?;
         let orders: Vec<Contender> = rivals.iter().map(|(rival, _)| *rival).collect();
         let order = replayed(tx, id, replay, order, &orders).await?;
         let verdict = resolve(&order, &orders);
         if let Some(by) = verdict.superseded_by {
-            ledger.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, &AttemptSummary::default()).await?;
+            locked.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, &AttemptSummary::default()).await?;
             return Ok(Admission::Superseded(by));
         }
         for (older, action) in rivals.iter().filter(|(rival, _)| verdict.supersedes.contains(&rival.id)) {
-            self.supersede(tx, older.id, *action, newcomer).await?;
+            self.supersede(tx, older.id, *action, arriving).await?;
         }
         tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
         Ok(Admission::New)
@@ -91,14 +91,14 @@ impl Store {
         newer: &IncomingRequest,
     ) -> Result<()> {
         let by = newer.id;
-        let Some(mut ledger) = LockedDeployment::lock(tx, older).await? else { return Ok(()) };
-        let running = match ledger.head.state {
+        let Some(mut locked) = LockedDeployment::lock(tx, older).await? else { return Ok(()) };
+        let running = match locked.head.state {
             State::Pending => false,
             State::Running => true,
             State::Ended(_) => return Ok(()),
         };
-        let claimed = ledger.head.fence.is_some();
-        let must_restore = !running && ledger.settles_before(by).await?;
+        let claimed = locked.head.fence.is_some();
+        let must_restore = !running && locked.must_restore_before(by).await?;
         let standing = OlderDeployment { action, running, claimed, must_restore };
         match standing.give_way_to(newer.action) {
             GiveWay::RestoreFirst => {
@@ -107,7 +107,7 @@ impl Store {
                 tx.execute(claim_again, &[&older.0, &by.0]).await?;
             }
             GiveWay::EndNow => {
-                ledger.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, &AttemptSummary::default()).await?;
+                locked.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, &AttemptSummary::default()).await?;
             }
             // Its worker reads this at the next boundary between stages.
             GiveWay::AtNextStage => {
@@ -124,7 +124,7 @@ impl Store {
 /// one server.
 async fn rivals(
     tx: &Transaction<'_>,
-    newcomer: &IncomingRequest,
+    arriving: &IncomingRequest,
     server: &ServerHandle,
 ) -> Result<Vec<(Contender, Action)>> {
     const THEM: &str = "project_id = $1 AND id <> $2 AND request IS NOT NULL AND state <> 'cancelled'
@@ -136,8 +136,8 @@ async fn rivals(
          FROM deployments WHERE {THEM} AND (state IN ('pending', 'running')
              OR id = (SELECT id FROM deployments d WHERE {THEM} ORDER BY {place} DESC LIMIT 1))"
     );
-    let deploys = newcomer.action == Action::Deploy;
-    let rows = tx.query(&sql, &[&newcomer.project.0, &newcomer.id.0, &server.as_str(), &deploys]).await?;
+    let deploys = arriving.action == Action::Deploy;
+    let rows = tx.query(&sql, &[&arriving.project.0, &arriving.id.0, &server.as_str(), &deploys]).await?;
     let rival = |row: &tokio_postgres::Row| {
         let rival = Contender { id: DeploymentId(row.get("id")), order: order(row), open: row.get("open") };
         Ok((rival, readable("deployments", "action", row.get::<_, &str>("action").parse())?))

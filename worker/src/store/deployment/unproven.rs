@@ -10,27 +10,27 @@ use crate::store::deployment::locked::LockedDeployment;
 use crate::store::{Result, Store};
 
 /// Whether `stage` is one that begins to change what serves, by `action`.
-pub(crate) fn unsettles(action: Action, stage: Stage) -> bool {
+pub(crate) fn leaves_unproven(action: Action, stage: Stage) -> bool {
     action.deploys() && stage != Stage::Preflight
 }
 
 impl LockedDeployment<'_> {
-    /// Notes whether the project is settled.
-    pub(in crate::store) async fn note_settled(&self, settled: bool) -> Result<()> {
-        let Some((slug, server)) = self.place() else { return Ok(()) };
+    /// Sets whether the release on the server is unproven.
+    pub(in crate::store) async fn set_unproven(&self, unproven: bool) -> Result<()> {
+        let Some((slug, server)) = self.slug_and_server() else { return Ok(()) };
         self.tx
             .execute(
                 "UPDATE project_leases SET unsettled = NOT $3
                  WHERE project_slug = $1 AND server = $2 AND unsettled = $3",
-                &[&slug, &server, &settled],
+                &[&slug, &server, &!unproven],
             )
             .await?;
         Ok(())
     }
 
     /// Whether the project isn't settled and none but this deployment is at it.
-    pub(in crate::store) async fn is_orphaned(&self) -> Result<bool> {
-        let Some((slug, server)) = self.place() else { return Ok(false) };
+    pub(in crate::store) async fn is_left_unproven(&self) -> Result<bool> {
+        let Some((slug, server)) = self.slug_and_server() else { return Ok(false) };
         let row = self
             .tx
             .query_one(
@@ -44,13 +44,13 @@ impl LockedDeployment<'_> {
     }
 
     /// Whether this deployment has to settle the project before it ends for the sake of `by`.
-    pub(in crate::store) async fn settles_before(&self, by: DeploymentId) -> Result<bool> {
-        let Some((slug, server)) = self.place() else { return Ok(false) };
+    pub(in crate::store) async fn must_restore_before(&self, by: DeploymentId) -> Result<bool> {
+        let Some((slug, server)) = self.slug_and_server() else { return Ok(false) };
         Ok(!self.tx.query_one(TAKES_OVER, &[&by.0, &slug, &server]).await?.get::<_, bool>(0)
-            && self.is_orphaned().await?)
+            && self.is_left_unproven().await?)
     }
 
-    fn place(&self) -> Option<(&str, &str)> {
+    fn slug_and_server(&self) -> Option<(&str, &str)> {
         Some((self.head.project.as_ref()?.slug.as_str(), self.head.server.as_ref()?.as_str()))
     }
 }

@@ -12,9 +12,9 @@ use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::seconds;
 use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
-use crate::store::deployment::head::{HEAD, first_readable};
+use crate::store::deployment::head::{HEAD_COLUMNS, first_readable};
 use crate::store::deployment::locked::LockedDeployment;
-use crate::store::server::circuit_breaker::all;
+use crate::store::server::circuit_breaker::read_circuits;
 use crate::store::{Result, Store};
 
 impl Store {
@@ -23,29 +23,29 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn give_up(&self, limits: &Limits) -> Result<Option<DeploymentId>> {
+    pub async fn give_up_unreachable(&self, limits: &Limits) -> Result<Option<DeploymentId>> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let now: Timestamp = tx.query_one("SELECT now()", &[]).await?.get(0);
-            let load = Load { attempts: BTreeMap::new(), in_registry: 0, circuits: all(&**tx).await? };
+            let load = Load { attempts: BTreeMap::new(), in_registry: 0, circuits: read_circuits(&**tx).await? };
             let servers = load.unreachable_servers(limits, now);
             if servers.is_empty() {
                 return Ok(None);
             }
             let sql = format!(
-                "SELECT {HEAD}, failure FROM deployments WHERE state = 'pending' AND id <> ALL ($1)
+                "SELECT {HEAD_COLUMNS}, failure FROM deployments WHERE state = 'pending' AND id <> ALL ($1)
                    AND server = ANY ($2) AND accepted_at <= now() - $3 * interval '1 second'
                  ORDER BY arrival LIMIT 1 FOR UPDATE SKIP LOCKED"
             );
             let more: [&(dyn ToSql + Sync); 2] = [&servers, &seconds(limits.patience)];
             let Some((head, row)) = first_readable(&tx, &sql, &more).await? else { return Ok(None) };
             let last = row.try_get::<_, Option<Json<Failure>>>("failure").ok().flatten().map(|Json(failure)| failure);
-            let mut ledger = LockedDeployment { tx: &tx, head };
-            let id = ledger.head.id;
+            let mut locked = LockedDeployment { tx: &tx, head };
+            let id = locked.head.id;
             let end =
                 DeploymentEnd::Failed { failure: unreachable(limits, last), missing_secret: None, reason: "exhausted" };
-            ledger.finish(self, &end, &AttemptSummary::default()).await?;
+            locked.finish(self, &end, &AttemptSummary::default()).await?;
             commit(tx, TransactionKind::GiveUp).await?;
             Ok(Some(id))
         })

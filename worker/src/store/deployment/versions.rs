@@ -41,22 +41,22 @@ pub struct ProjectServer {
 }
 
 /// What makes a request another version than another: all but its number, its time and its opaque ids.
-pub(in crate::store) const CONTENT: &str = "(request -> 'data') - 'sequence' - 'expires_at' - 'correlation'";
+pub(in crate::store) const VERSION_CONTENT: &str = "(request -> 'data') - 'sequence' - 'expires_at' - 'correlation'";
 
 /// A deployment that may have left something on its server.
-pub(in crate::store) const TOUCHED: &str =
+pub(in crate::store) const MAY_BE_ON_SERVER: &str =
     "request IS NOT NULL AND action IN ('deploy', 'rollback') AND (started_at IS NOT NULL OR state = 'pending')";
 
 /// Arrival of the last deployment that took project `d` off its server, or 0.
-pub(in crate::store) const GONE: &str = "coalesce((SELECT max(u.arrival) FROM deployments u
+pub(in crate::store) const LAST_UNDEPLOYMENT: &str = "coalesce((SELECT max(u.arrival) FROM deployments u
      WHERE u.project_id = d.project_id AND u.project_slug = d.project_slug AND u.server = d.server
        AND u.action = 'undeploy' AND u.state IN ('succeeded', 'already_deployed')), 0)";
 
 /// As [`Store::places`].
 pub(in crate::store) async fn places(client: &impl GenericClient, slug: &Slug) -> Result<Vec<ProjectServer>> {
     let sql = format!(
-        "SELECT project_id, server, max(arrival) <= max({GONE}) AS gone FROM deployments d
-         WHERE project_slug = $1 AND {TOUCHED} GROUP BY project_id, server ORDER BY server, project_id"
+        "SELECT project_id, server, max(arrival) <= max({LAST_UNDEPLOYMENT}) AS gone FROM deployments d
+         WHERE project_slug = $1 AND {MAY_BE_ON_SERVER} GROUP BY project_id, server ORDER BY server, project_id"
     );
     let rows = client.query(&sql, &[&slug.as_str()]).await?;
     let place = |row: &Row| {
@@ -124,9 +124,9 @@ pub(in crate::store) async fn versions(
     limit: u32,
 ) -> Result<Vec<RecordedVersion>> {
     let sql = format!(
-        "SELECT id, action, commit_sha, finished_at, {CONTENT} AS content FROM deployments d
+        "SELECT id, action, commit_sha, finished_at, {VERSION_CONTENT} AS content FROM deployments d
          WHERE project_id = $1 AND project_slug = $2 AND server = $3
-           AND state = 'succeeded' AND action IN ('deploy', 'rollback') AND arrival > {GONE}
+           AND state = 'succeeded' AND action IN ('deploy', 'rollback') AND arrival > {LAST_UNDEPLOYMENT}
          ORDER BY arrival DESC LIMIT $4"
     );
     let rows =

@@ -5,19 +5,18 @@ use std::time::Duration;
 
 use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle};
 use slipway_protocol::{DeploymentId, ProjectId};
-use tokio_postgres::Row;
-use tokio_postgres::Transaction;
+use tokio_postgres::{Row, Transaction};
 
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::{readable, seconds};
 use crate::store::deployment::state::State;
-use crate::store::deployment::versions::GONE;
+use crate::store::deployment::versions::LAST_UNDEPLOYMENT;
 use crate::store::{Result, Store};
 
 /// How long a worker has for one announcement before another takes it over; longer than all its requests together.
-pub(crate) const AT_IT: Duration = Duration::from_secs(300);
+pub(crate) const ANNOUNCEMENT_LEASE: Duration = Duration::from_secs(300);
 /// Deployments that came or ended before that are nobody's news any more: an upgrade, or a long time without GitHub.
-const NEWS: Duration = Duration::from_secs(24 * 3600);
+const ANNOUNCEMENT_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Something to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +59,7 @@ impl Store {
                        AND coalesce(finished_at, now()) > now() - interval '1 hour'
                        AND NOT EXISTS (SELECT 1 FROM github_deployments g WHERE g.deployment_id = d.id)
                      ON CONFLICT DO NOTHING",
-                    &[&seconds(NEWS)],
+                    &[&seconds(ANNOUNCEMENT_MAX_AGE)],
                 )
                 .await?;
             let row = client
@@ -74,9 +73,9 @@ impl Store {
                      FROM due, deployments d WHERE g.deployment_id = due.deployment_id AND d.id = due.deployment_id
                      RETURNING d.id, d.repository, d.commit_sha, d.server, d.state, d.result ->> 'url' AS url,
                                g.github_id, g.tries,
-                               d.arrival < {GONE} AS gone"
+                               d.arrival < {LAST_UNDEPLOYMENT} AS gone"
                     ),
-                    &[&seconds(AT_IT)],
+                    &[&seconds(ANNOUNCEMENT_LEASE)],
                 )
                 .await?;
             row.as_ref().map(announcement).transpose()
@@ -88,8 +87,8 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn announced(&self, deployment: DeploymentId, github_id: i64) -> Result<()> {
-        self.note_announcement(
+    pub async fn record_github_id(&self, deployment: DeploymentId, github_id: i64) -> Result<()> {
+        self.update_announcement(
             "UPDATE github_deployments SET github_id = $2 WHERE deployment_id = $1",
             &[&deployment.0, &github_id],
         )
@@ -100,11 +99,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn told(&self, deployment: DeploymentId, word: &str, end: bool) -> Result<()> {
-        self.note_announcement(
+    pub async fn mark_announced(&self, deployment: DeploymentId, status: &str, end: bool) -> Result<()> {
+        self.update_announcement(
             "UPDATE github_deployments SET told = $2, done = $3, problem = NULL, tries = 0, next_try_at = now()
              WHERE deployment_id = $1",
-            &[&deployment.0, &word, &end],
+            &[&deployment.0, &status, &end],
         )
         .await
     }
@@ -113,9 +112,14 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn not_told(&self, deployment: DeploymentId, problem: &str, again: Option<Duration>) -> Result<()> {
+    pub async fn record_announcement_failure(
+        &self,
+        deployment: DeploymentId,
+        problem: &str,
+        again: Option<Duration>,
+    ) -> Result<()> {
         let delay = again.map(seconds);
-        self.note_announcement(
+        self.update_announcement(
             "UPDATE github_deployments SET problem = $2, done = $3::float8 IS NULL,
                  next_try_at = now() + coalesce($3, 0) * interval '1 second' WHERE deployment_id = $1",
             &[&deployment.0, &problem, &delay],
@@ -123,7 +127,11 @@ impl Store {
         .await
     }
 
-    async fn note_announcement(&self, sql: &str, values: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> Result<()> {
+    async fn update_announcement(
+        &self,
+        sql: &str,
+        values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<()> {
         deadline(async {
             self.client().await?.execute(sql, values).await?;
             Ok(())
@@ -134,7 +142,11 @@ impl Store {
 
 /// Has GitHub told that what it shows of a project on a server is gone from there. GitHub itself knows that of all but
 /// the latest version.
-pub(in crate::store) async fn withdraw(tx: &Transaction<'_>, project: ProjectId, server: &ServerHandle) -> Result<()> {
+pub(in crate::store) async fn announce_undeployment(
+    tx: &Transaction<'_>,
+    project: ProjectId,
+    server: &ServerHandle,
+) -> Result<()> {
     tx.execute(
         "UPDATE github_deployments SET done = false, next_try_at = now() WHERE told = 'success' AND deployment_id = (
              SELECT id FROM deployments WHERE project_id = $1 AND server = $2

@@ -17,7 +17,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn lease_relay(&self, held: Option<RelayLease>, span: Duration) -> Result<Option<RelayLease>> {
+    pub async fn take_or_renew_relay_lease(
+        &self,
+        held: Option<RelayLease>,
+        span: Duration,
+    ) -> Result<Option<RelayLease>> {
         deadline(async {
             let held = held.map_or(0, |l| l.fence);
             // A renewal keeps its fence; whoever takes the lease, or gives it back, raises it.
@@ -44,7 +48,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn release_relay(&self, lease: RelayLease) -> Result<()> {
+    pub async fn release_relay_lease(&self, lease: RelayLease) -> Result<()> {
         deadline(async {
             self.client()
                 .await?

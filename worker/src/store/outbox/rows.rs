@@ -31,7 +31,7 @@ pub struct OutboxRow {
     /// Its place; rows of one line are in order.
     pub position: i64,
     /// What it belongs to.
-    pub line: OrderingKey,
+    pub ordering_key: OrderingKey,
     /// Which deployment it's about.
     pub deployment: Option<DeploymentId>,
     /// Whether the broker's returning it means that it has to be sent again.
@@ -185,7 +185,9 @@ fn row(row: &tokio_postgres::Row) -> OutboxRow {
     let sequence: Option<i64> = row.get("sequence");
     OutboxRow {
         position,
-        line: deployment.filter(|_| sequence.is_some()).map_or(OrderingKey::Alone(position), OrderingKey::Events),
+        ordering_key: deployment
+            .filter(|_| sequence.is_some())
+            .map_or(OrderingKey::Alone(position), OrderingKey::Events),
         deployment,
         must_route: row.get("must_route"),
         message: Outgoing {

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use slipway_protocol::names::ServerHandle;
-use tokio_postgres::Transaction;
-use tokio_postgres::{GenericClient, Row};
+use tokio_postgres::{GenericClient, Row, Transaction};
 
 use crate::scheduler::{Circuit, CircuitState};
 use crate::store::connection::deadline::deadline;
@@ -23,7 +22,7 @@ impl Store {
         deadline(async {
             let client = self.client().await?;
             let now: Timestamp = client.query_one("SELECT now()", &[]).await?.get(0);
-            let circuits = all(&**client).await?.into_iter();
+            let circuits = read_circuits(&**client).await?.into_iter();
             let read = |(server, circuit): (String, Circuit)| {
                 Ok((
                     readable("server_circuits", "server", ServerHandle::new(server))?,
@@ -37,7 +36,7 @@ impl Store {
 }
 
 /// All circuits, by the server's handle.
-pub(in crate::store) async fn all(client: &impl GenericClient) -> Result<BTreeMap<String, Circuit>> {
+pub(in crate::store) async fn read_circuits(client: &impl GenericClient) -> Result<BTreeMap<String, Circuit>> {
     let rows = client.query("SELECT server, failures, since, open_until FROM server_circuits", &[]).await?;
     Ok(rows.iter().map(|row| (row.get("server"), circuit(row))).collect())
 }
@@ -47,7 +46,7 @@ fn circuit(row: &Row) -> Circuit {
 }
 
 /// Notes that a connection was made: whatever failed before is forgotten, and who waits may go on.
-pub(in crate::store) async fn contact_made(client: &impl GenericClient, server: &ServerHandle) -> Result<()> {
+pub(in crate::store) async fn close_circuit(client: &impl GenericClient, server: &ServerHandle) -> Result<()> {
     let forgotten = "DELETE FROM server_circuits WHERE server = $1 RETURNING open_until IS NOT NULL";
     let row = client.query_opt(forgotten, &[&server.as_str()]).await?;
     if row.is_some_and(|row| row.get(0)) {
@@ -58,7 +57,7 @@ pub(in crate::store) async fn contact_made(client: &impl GenericClient, server: 
 }
 
 /// Notes that no connection could be made, if that is `new`. Gives how long the circuit is open from now, if it is.
-pub(in crate::store) async fn contact_failed(
+pub(in crate::store) async fn record_connection_failure(
     tx: &Transaction<'_>,
     server: &ServerHandle,
     new: bool,

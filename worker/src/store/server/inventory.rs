@@ -88,7 +88,7 @@ impl Store {
                 )
                 .await?;
             // What is known now may well be reachable: no cool-down stands in its way.
-            circuit_breaker::contact_made(&**client, &server.handle).await
+            circuit_breaker::close_circuit(&**client, &server.handle).await
         })
         .await
     }
@@ -101,7 +101,7 @@ impl Store {
         deadline(async {
             let client = self.client().await?;
             let removed = client.execute("DELETE FROM servers WHERE handle = $1", &[&handle.as_str()]).await? == 1;
-            circuit_breaker::contact_made(&**client, handle).await?;
+            circuit_breaker::close_circuit(&**client, handle).await?;
             Ok(removed)
         })
         .await
@@ -112,7 +112,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn learn_host_key(&self, server: &ServerRecord, key: &HostKey) -> Result<bool> {
+    pub async fn pin_host_key(&self, server: &ServerRecord, key: &HostKey) -> Result<bool> {
         deadline(async {
             let pinned = self
                 .client()
