@@ -8,7 +8,7 @@ use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::duration;
 use crate::store::{Result, Store};
 
-/// A worker and its latest sign of life.
+/// A worker and its latest heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerSeen {
     /// Its name.
@@ -22,7 +22,7 @@ pub struct WorkerSeen {
 }
 
 impl Store {
-    /// Gives a sign of life of this process, of version `version`.
+    /// Writes a heartbeat of this process, which is of version `version`.
     ///
     /// # Errors
     /// When the database fails.
@@ -37,7 +37,7 @@ impl Store {
         .await
     }
 
-    /// Removes this process from those that live.
+    /// Removes the heartbeat of this process, which stops.
     ///
     /// # Errors
     /// When the database fails.
@@ -49,7 +49,7 @@ impl Store {
         .await
     }
 
-    /// Forgets workers that have been silent for longer than `age`.
+    /// Removes workers that have been silent for longer than `age`.
     ///
     /// # Errors
     /// When the database fails.

@@ -26,7 +26,7 @@ impl ModelWorld {
             return self.end(this, outcome);
         }
         if d.interruptions > INTERRUPTIONS {
-            // It was claimed only to put back what it touched.
+            // It was claimed only to restore the previous release.
             self.attempts.remove(which);
             return self.end(this, Outcome::Failed);
         }

@@ -141,7 +141,7 @@ impl ModelWorld {
         // Time only passes here: all that is known happened before.
         let sequence = sequence.or_else(|| of_project().filter_map(|(_, d)| d.order.sequence).max());
         let order = Order { sequence, time: self.now, arrival: this as i64 };
-        let rivals: Vec<_> = of_project()
+        let contenders: Vec<_> = of_project()
             .filter(|(_, d)| d.state != State::Ended(Outcome::Cancelled))
             .map(|(i, d)| Contender { id: id(i), order: d.order, open: !d.state.is_terminal() })
             .collect();
@@ -159,7 +159,7 @@ impl ModelWorld {
             to_stop: None,
             touched: false,
         });
-        let verdict = resolve(&order, &rivals);
+        let verdict = resolve(&order, &contenders);
         if verdict.superseded_by.is_some() {
             return self.end(this, Outcome::Superseded);
         }
@@ -193,7 +193,7 @@ impl ModelWorld {
         self.leases.get(&(d.project, d.server)).is_some_and(|(newest, end)| *newest == fence && *end > self.now)
     }
 
-    /// As the ledger checks it at each write.
+    /// As the store checks it at each write.
     pub(super) fn held(&self, attempt: ModelAttempt) -> bool {
         let d = &self.deployments[attempt.deployment];
         let newest = self.leases.get(&(d.project, d.server)).map(|(fence, _)| *fence);

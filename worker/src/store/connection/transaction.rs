@@ -28,8 +28,8 @@ impl<'c> StoreTransaction<'c> {
         Ok(Self { inner: client.transaction().await?, ended: Mutex::default() })
     }
 
-    /// Notes that it brings a deployment to its end.
-    pub(in crate::store) fn ends(&self, outcome: Outcome) {
+    /// Has the end of a deployment counted once this transaction is committed.
+    pub(in crate::store) fn count_end(&self, outcome: Outcome) {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
     }
 }

@@ -12,11 +12,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::store::{Result, Store};
 
-/// Channel that tells of deployments that may be claimed and, with [`CANCEL_REQUESTED`], of those that somebody wants to stop.
+/// Channel of deployments that may be claimed and, with [`CANCEL_REQUESTED`], of those that somebody wants to stop.
 pub(in crate::store) const DEPLOYMENTS: &str = "slipway_deployments";
-/// What [`DEPLOYMENTS`] carries when a running attempt is to look for wishes.
+/// Payload of [`DEPLOYMENTS`] when running attempts are to look for requests to cancel.
 pub(in crate::store) const CANCEL_REQUESTED: &str = "wish";
-/// Channel that tells of new rows in the outbox.
+/// Channel of new rows in the outbox.
 pub(in crate::store) const OUTBOX: &str = "slipway_outbox";
 
 /// Wake-ups from the database; listens until dropped.
@@ -38,7 +38,7 @@ impl Wakeups {
         let _ = tokio::time::timeout(poll, self.outbox.notified()).await;
     }
 
-    /// Changes whenever somebody may have wished something of a running attempt.
+    /// Changes whenever somebody may have asked to cancel a running attempt.
     #[must_use]
     pub fn cancel_requests(&self) -> watch::Receiver<()> {
         self.cancel_requests.subscribe()
@@ -88,7 +88,7 @@ impl Store {
         let listen = async {
             client.batch_execute(&format!("LISTEN {DEPLOYMENTS}; LISTEN {OUTBOX}")).await?;
             *tried = 0;
-            // What was told before this connection listened.
+            // Something may have happened before this connection listened.
             deployments.notify_one();
             outbox.notify_one();
             cancel_requests.send_replace(());

@@ -1,5 +1,5 @@
-//! What lay among the dead letters without a worker having put it there: one transaction that makes it a dead letter
-//! like any other, and ends its request where that hasn't become a deployment after all.
+//! Messages in the dead-letter exchange that no worker published there: one transaction makes each a dead letter like any
+//! other, and ends its request unless that became a deployment after all.
 
 use crate::crash::TransactionKind;
 use crate::store::connection::deadline::deadline;

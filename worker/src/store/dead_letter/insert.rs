@@ -73,7 +73,7 @@ impl NewDeadLetter {
         Self { reason: given_up.reason, ..Self::of_refused(&given_up.refusal, &given_up.incoming) }
     }
 
-    /// Of a message that was refused at the door.
+    /// Of a message that a worker refused.
     pub(in crate::store) fn of_refused(refusal: &RefusedMessage, incoming: &Incoming) -> Self {
         let known = &refusal.known;
         let deployment = known.deployment_id();

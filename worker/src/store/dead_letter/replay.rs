@@ -1,5 +1,5 @@
-//! Sending dead letters again: the messages through the outbox in the same transaction as their
-//! new state, and what the worker that accepts one does about it. Bodies never leave the database on this way.
+//! Replaying dead letters: their messages are put into the outbox in the transaction of their new state, and the worker
+//! that accepts one finds here what it resumes. A body never leaves the database on this way.
 
 use serde_json::json;
 use slipway_protocol::{CONTENT_TYPE, DeploymentId, EventType, Request, topology};
@@ -14,7 +14,7 @@ use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::wakeups;
 use crate::store::dead_letter::audit::{Operator, record};
 use crate::store::dead_letter::list::{DeadLetterFilter, FILTER_CONDITION, StatementParameter};
-use crate::store::dead_letter::replay_plan::{VERDICT_CASE, rivals};
+use crate::store::dead_letter::replay_plan::{VERDICT_CASE, joined_with_newer};
 use crate::store::outbox::enqueue::enqueue;
 use crate::store::{Result, Store};
 
@@ -39,8 +39,8 @@ pub struct SentReplay {
 }
 
 impl Store {
-    /// Sends those again that are meant and can be, the oldest first, at most `limit`: their state, their messages and
-    /// the record in one transaction. Of two callers, one sends each.
+    /// Replays the dead letters that match and can be replayed, the oldest first, at most `limit`: their state, their
+    /// messages and the record are one transaction. When two callers ask at once, each dead letter is sent once.
     ///
     /// # Errors
     /// When the database fails; then nothing was written.
@@ -54,7 +54,7 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let rows = send(&tx, filter, replay, operator, limit).await?;
+            let rows = send_batch(&tx, filter, replay, operator, limit).await?;
             if !rows.is_empty() {
                 tx.execute("SELECT pg_notify($1, '')", &[&wakeups::OUTBOX]).await?;
             }
@@ -80,9 +80,9 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let rivals = rivals();
+            let joined_with_newer = joined_with_newer();
             let sql = format!(
-                "WITH picked AS (SELECT l.id FROM {rivals} WHERE l.id = $1 AND l.state = 'open' AND ($2 OR n.id IS NULL)
+                "WITH picked AS (SELECT l.id FROM {joined_with_newer} WHERE l.id = $1 AND l.state = 'open' AND ($2 OR n.id IS NULL)
                                  FOR UPDATE OF l)
                  UPDATE dead_letters l SET state = 'replayed', replayed_as = $3, replay_from_start = true,
                      replay_forced = $2, updated_at = now()
@@ -112,17 +112,17 @@ impl Store {
 }
 
 /// The one statement of a batch.
-async fn send(
+async fn send_batch(
     tx: &Transaction<'_>,
     filter: &DeadLetterFilter,
     replay: Replay,
     operator: &Operator,
     limit: u32,
 ) -> Result<Vec<Row>> {
-    let rivals = rivals();
+    let joined_with_newer = joined_with_newer();
     let sql = format!(
         "WITH picked AS (
-             SELECT l.id, d.arrival FROM {rivals} WHERE {FILTER_CONDITION} AND l.state = 'open'
+             SELECT l.id, d.arrival FROM {joined_with_newer} WHERE {FILTER_CONDITION} AND l.state = 'open'
                AND ({VERDICT_CASE} = 'ready' OR ($9 AND {VERDICT_CASE} = 'superseded'))
              ORDER BY d.arrival NULLS FIRST, l.last_failed_at, l.id LIMIT $10 FOR UPDATE OF l),
          moved AS (
@@ -169,20 +169,20 @@ pub(in crate::store) fn replay_of<T>(request: &Request<T>) -> Option<Uuid> {
     request.replay.or_else(|| request.event.id.parse().ok())
 }
 
-/// Does what was asked for with the replay that deployment `id` is, if it's one: notes what it resumes and, when
-/// forced, gives it the newest place among its rivals.
-pub(in crate::store) async fn replayed(
+/// When deployment `id` is a replay: writes down what it resumes and, when the operator forced it, gives it the newest
+/// place among its contenders.
+pub(in crate::store) async fn apply_replay(
     tx: &Transaction<'_>,
     id: DeploymentId,
     replay: Option<Uuid>,
     order: Order,
-    rivals: &[Contender],
+    contenders: &[Contender],
 ) -> Result<Order> {
     let Some(replay) = replay else { return Ok(order) };
     let sql = "SELECT CASE WHEN NOT replay_from_start AND stage <> 'intake' THEN deployment_id END AS resumes,
                       replay_forced FROM dead_letters WHERE replayed_as = $1";
     let Some(row) = tx.query_opt(sql, &[&replay]).await? else { return Ok(order) };
-    let order = if row.get("replay_forced") { order.above(rivals) } else { order };
+    let order = if row.get("replay_forced") { order.above(contenders) } else { order };
     tx.execute(
         "UPDATE deployments SET resumes = $2, producer_sequence = $3, event_time = $4 WHERE id = $1",
         &[

@@ -1,4 +1,4 @@
-//! Which dead letters can be sent again: the same words for those who ask and for those who send.
+//! Which dead letters can be replayed: the same condition serves those who ask and those who replay.
 
 use slipway_protocol::DeploymentId;
 use tokio_postgres::Row;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
 use crate::store::dead_letter::list::{DeadLetterFilter, FILTER_CONDITION};
-use crate::store::deployment::order::place_of;
+use crate::store::deployment::order::{order_sql, stands_against};
 use crate::store::{Result, Store};
 
 /// Whether a dead letter can be sent again.
@@ -64,23 +64,22 @@ pub struct PlannedReplay {
     pub newer: Option<DeploymentId>,
 }
 
-/// Joins a dead letter `l` with its deployment `d` and with the newest one `n` of the same project that it would stand
-/// against at the door, by the order in which the scheduler has them. What was refused has no place, but an arrival.
-pub(in crate::store) fn rivals() -> String {
-    let (newer, own) = (place_of("n"), place_of("d"));
+/// Joins a dead letter `l` with its deployment `d` and with the newest deployment `n` that a replay of it would stand
+/// against. A refused message has no place of its own, and is compared by its arrival.
+pub(in crate::store) fn joined_with_newer() -> String {
+    let (newer, own) = (order_sql("n"), order_sql("d"));
+    let against = stands_against("n", "d.server", "d.action = 'deploy'");
     format!(
         "dead_letters l LEFT JOIN deployments d ON d.id = l.deployment_id LEFT JOIN LATERAL (
              SELECT n.id FROM deployments n
-             WHERE n.project_id = d.project_id AND n.request IS NOT NULL AND n.state <> 'cancelled'
-               AND (n.source, n.event_id) <> (d.source, d.event_id)
-               AND (n.server = d.server OR (n.action = 'deploy' AND d.action = 'deploy'))
+             WHERE n.project_id = d.project_id AND (n.source, n.event_id) <> (d.source, d.event_id) AND {against}
                AND CASE WHEN d.request IS NULL THEN n.arrival > d.arrival ELSE {newer} > {own} END
              ORDER BY {newer} DESC LIMIT 1) n ON true"
     )
 }
 
-/// What expired by its own word would be refused again. What waited for too long wouldn't: whoever sends it again knows
-/// how old it is.
+/// A message whose own expiry has passed would be refused again. One that only waited for too long wouldn't: the operator
+/// who replays it knows how old it is.
 pub(in crate::store) const VERDICT_CASE: &str =
     "CASE WHEN l.state <> 'open' THEN 'not-open' WHEN l.body IS NULL THEN 'withheld'
          WHEN (d.request IS NULL AND l.code = 'expired-event')
@@ -94,10 +93,10 @@ impl Store {
     /// When the database fails.
     pub async fn plan_replay(&self, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<PlannedReplay>> {
         deadline(async {
-            let rivals = rivals();
+            let joined_with_newer = joined_with_newer();
             let sql = format!(
                 "SELECT l.id, l.project_slug, l.stage, l.code, l.state, {VERDICT_CASE} AS verdict, n.id AS newer
-                 FROM {rivals} WHERE {FILTER_CONDITION} ORDER BY d.arrival NULLS FIRST, l.last_failed_at, l.id LIMIT $9"
+                 FROM {joined_with_newer} WHERE {FILTER_CONDITION} ORDER BY d.arrival NULLS FIRST, l.last_failed_at, l.id LIMIT $9"
             );
             let (state, limit) = (filter.state(), i64::from(limit));
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
@@ -121,9 +120,9 @@ impl Store {
     /// When the database fails.
     pub async fn count_replay(&self, filter: &DeadLetterFilter) -> Result<Vec<(ReplayVerdict, u64)>> {
         deadline(async {
-            let rivals = rivals();
+            let joined_with_newer = joined_with_newer();
             let sql = format!(
-                "SELECT {VERDICT_CASE} AS verdict, count(*) AS count FROM {rivals} WHERE {FILTER_CONDITION} GROUP BY 1"
+                "SELECT {VERDICT_CASE} AS verdict, count(*) AS count FROM {joined_with_newer} WHERE {FILTER_CONDITION} GROUP BY 1"
             );
             let state = filter.state();
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[])).await?;

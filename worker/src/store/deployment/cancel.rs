@@ -1,4 +1,4 @@
-//! Cancelling: who asked for it, when and why is kept, whatever comes of it.
+//! Cancelling a deployment. Who asked for it, when and why is stored, whatever comes of it.
 
 use jiff::Timestamp;
 use slipway_protocol::{DeploymentCancel, DeploymentId, Request};
@@ -15,30 +15,30 @@ use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::state::State;
 use crate::store::{Result, Store};
 
-/// Somebody's wish to cancel a deployment.
+/// A request to cancel a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CancelRequest {
-    /// Unique for it; a second one of the same id changes nothing.
+    /// Identifies the request; a second one with the same id changes nothing.
     pub id: Uuid,
     /// Which deployment.
     pub deployment: DeploymentId,
     /// Who asks: CloudEvents `source`, or the person.
     pub source: String,
-    /// CloudEvents `id`; for a person's wish the same as `id`.
+    /// CloudEvents `id`; for a person's request the same as `id`.
     pub event_id: String,
     /// Why.
     pub reason: Option<String>,
 }
 
 impl CancelRequest {
-    /// A person's wish.
+    /// The request of a person.
     #[must_use]
     pub fn of_operator(deployment: DeploymentId, who: &str, reason: Option<String>) -> Self {
         let id = Uuid::now_v7();
         Self { id, deployment, source: who.to_owned(), event_id: id.to_string(), reason }
     }
 
-    /// The wish of a cancel event; `None` for one that names no deployment, which is never read.
+    /// The request of a cancel event; `None` when the event names no deployment, which the decoder never lets through.
     #[must_use]
     pub fn of_event(request: &Request<DeploymentCancel>) -> Option<Self> {
         Some(Self {
@@ -51,22 +51,22 @@ impl CancelRequest {
     }
 }
 
-/// What a wish met.
+/// What a request to cancel found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CancelOutcome {
     /// The state that the deployment was in: a pending one has ended now, a running one was asked to stop, one that
     /// had ended stays as it is. `None` for a deployment that isn't known; should its request come, it ends at once.
     pub found: Option<State>,
-    /// Whether the wish was known already, and so nothing was written.
+    /// Whether the same request came before, and so nothing was written.
     pub duplicate: bool,
 }
 
-/// A wish as it's remembered.
+/// A request to cancel, as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cancellation {
     /// Who asked.
     pub source: String,
-    /// CloudEvents `id` of the wish.
+    /// CloudEvents `id` of the request to cancel.
     pub event_id: String,
     /// Why.
     pub reason: Option<String>,
@@ -79,7 +79,7 @@ pub struct Cancellation {
 const UNKNOWN: &str = "unknown";
 
 impl Store {
-    /// Cancels a deployment in the name of this process; see [`Store::heed`]. `None` when there is no such deployment.
+    /// Cancels a deployment in the name of this process; see [`Store::request_cancel`]. `None` when there is no such deployment.
     ///
     /// # Errors
     /// When the database fails.
@@ -87,7 +87,7 @@ impl Store {
         Ok(self.request_cancel(&CancelRequest::of_operator(id, self.name(), None)).await?.found)
     }
 
-    /// Heeds a wish to cancel and remembers it.
+    /// Stores a request to cancel and carries it out: a waiting deployment ends, a running attempt is asked to stop.
     ///
     /// # Errors
     /// When the database fails; then nothing was written.
@@ -95,7 +95,7 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            // A request that arrives at this very moment sees the wish, or is seen.
+            // The deployment's own request may arrive at the same moment: whichever is second sees the other.
             lock_cancellation(&tx, request.deployment).await?;
             if let Some(found) = recorded_outcome(&tx, request).await? {
                 return Ok(CancelOutcome { found, duplicate: true });
@@ -158,8 +158,9 @@ impl Store {
     }
 }
 
-/// The state that a wish meets. What waits counts as running when there is something to be put back: it gets an attempt
-/// now, for that and nothing else. What was to give way to it, and hasn't yet, goes on.
+/// The state that a request to cancel finds. A waiting deployment counts as running when the previous release has to be
+/// restored: it gets an attempt now, for that and nothing else. Deployments that were to give way to the cancelled one,
+/// and haven't ended yet, go on.
 async fn state_at_request(locked: &LockedDeployment<'_>) -> Result<State> {
     let head = &locked.head;
     if head.state != State::Pending {
@@ -174,19 +175,19 @@ async fn state_at_request(locked: &LockedDeployment<'_>) -> Result<State> {
     Ok(if locked.is_left_unproven().await? { State::Running } else { State::Pending })
 }
 
-/// A cancel event and the request that it's about may arrive at once: one of them is first.
+/// Locks a deployment's cancellations: a cancel event and the request that it is about may arrive at the same moment.
 pub(in crate::store) async fn lock_cancellation(tx: &Transaction<'_>, deployment: DeploymentId) -> Result<()> {
     tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", &[&deployment.to_string()]).await?;
     Ok(())
 }
 
-/// Whether somebody cancelled the deployment before it was there.
+/// Whether the deployment was cancelled before its request arrived.
 pub(in crate::store) async fn is_precancelled(tx: &Transaction<'_>, deployment: DeploymentId) -> Result<bool> {
     let sql = "SELECT 1 FROM cancellations WHERE deployment_id = $1 LIMIT 1";
     Ok(tx.query_opt(sql, &[&deployment.0]).await?.is_some())
 }
 
-/// What the same wish met when it came first.
+/// What the same request found when it came first.
 async fn recorded_outcome(tx: &Transaction<'_>, request: &CancelRequest) -> Result<Option<Option<State>>> {
     let row = tx.query_opt("SELECT found FROM cancellations WHERE id = $1", &[&request.id]).await?;
     row.map(|row| state(row.get("found"))).transpose()

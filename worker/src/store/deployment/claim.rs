@@ -33,7 +33,7 @@ pub struct Claim {
     pub waits: u32,
     /// Trace context of the request's intake.
     pub traceparent: Option<String>,
-    /// Whether it's to be carried out. Otherwise it was claimed so that somebody settles the project, and nothing else.
+    /// Whether it's to be carried out. Otherwise it was claimed only to restore the previous release.
     pub boundary: Boundary,
 }
 
@@ -43,20 +43,20 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn claim(&self, terms: impl Into<ClaimOptions>) -> Result<Option<Claim>> {
-        let terms = terms.into();
+    pub async fn claim(&self, options: impl Into<ClaimOptions>) -> Result<Option<Claim>> {
+        let options = options.into();
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let Some((head, row)) = lock_next_due(&tx, &terms).await? else { return Ok(None) };
+            let Some((head, row)) = lock_next_due(&tx, &options).await? else { return Ok(None) };
             let mut locked = LockedDeployment { tx: &tx, head };
             let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request");
-            let Some(lease) = self.acquire(&tx, &locked.head, terms.lease).await? else { return Ok(None) };
+            let Some(lease) = self.acquire(&tx, &locked.head, options.lease).await? else { return Ok(None) };
             let attempt = locked.head.attempt + 1;
             tx.execute(
                 "UPDATE deployments SET fence = $2, owner = $3, registry = $4, attempt = attempt + 1,
                      started_at = coalesce(started_at, now()) WHERE id = $1",
-                &[&lease.deployment.0, &lease.fence.0, &self.name, &terms.registry],
+                &[&lease.deployment.0, &lease.fence.0, &self.name, &options.registry],
             )
             .await?;
             (locked.head.fence, locked.head.attempt) = (Some(lease.fence.0), attempt);
@@ -70,7 +70,7 @@ impl Store {
                 commit(tx, TransactionKind::Claim).await?;
                 return Ok(None);
             };
-            locked.progress(ProgressKind::AttemptStarted { attempt }).await?;
+            locked.enqueue_progress(ProgressKind::AttemptStarted { attempt }).await?;
             let (action, remove_volumes) = (locked.head.action, locked.head.remove_volumes);
             let (interruptions, boundary) = (locked.head.interruptions, locked.head.boundary());
             let (waits, traceparent) = (number(&row, "waits"), locked.head.traceparent);

@@ -1,5 +1,5 @@
-//! Commands about a project at the door: which server and which version they mean is decided here, once, when they
-//! arrive. From then on each is a deployment like any other, with the request of the version that it acts with.
+//! Accepting a command about a project: which server and which version it means is decided here, once, when it arrives.
+//! From then on it is a deployment like any other, with the request of the version that it acts with.
 
 use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle};
 use slipway_protocol::{Action, DeploymentId, ErrorCode, Failure, Project, ProjectCommand, Request};
@@ -13,7 +13,9 @@ use crate::store::connection::value::readable;
 use crate::store::dead_letter::replay::replay_of;
 use crate::store::deployment::insert::NewDeployment;
 use crate::store::deployment::superseding::{Admission, IncomingRequest};
-use crate::store::deployment::versions::{LAST_UNDEPLOYMENT, MAY_BE_ON_SERVER, VERSION_CONTENT, choose, versions};
+use crate::store::deployment::versions::{
+    LAST_UNDEPLOYMENT, MAY_BE_ON_SERVER, VERSION_CONTENT, choose_version, versions,
+};
 use crate::store::{Result, Store};
 
 /// What a command acts with.
@@ -48,25 +50,26 @@ impl Store {
             if known.is_some() {
                 return Ok(Ok(Admission::Duplicate));
             }
-            let base = match base(&tx, data, versions).await? {
-                Ok(base) => base,
+            let basis = match basis(&tx, data, versions).await? {
+                Ok(basis) => basis,
                 Err(failure) => return Ok(Err(failure)),
             };
             let new = NewDeployment {
                 project: &data.project,
-                repository: &base.repository,
-                commit: &base.commit,
-                server: &base.server,
-                acting: base.acting,
+                repository: &basis.repository,
+                commit: &basis.commit,
+                server: &basis.server,
+                acting: basis.acting,
                 correlation: &data.correlation,
                 sequence: data.sequence,
                 action: data.action,
                 remove_volumes: data.remove_volumes,
-                acts_on: Some(base.deployment),
+                acts_on: Some(basis.deployment),
                 reason: data.reason.as_deref(),
             };
             let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Ok(Admission::Duplicate)) };
-            let accepted = self.place_among_contenders(&tx, &arriving, &base.server, order, replay_of(request)).await?;
+            let accepted =
+                self.place_among_contenders(&tx, &arriving, &basis.server, order, replay_of(request)).await?;
             commit(tx, TransactionKind::Accept).await?;
             Ok(Ok(accepted))
         })
@@ -78,7 +81,7 @@ fn refuse<T>(code: ErrorCode, message: String) -> Result<Result<T, Failure>> {
     Ok(Err(Failure::new(code, None, message)))
 }
 
-async fn base(tx: &Transaction<'_>, command: &ProjectCommand, limit: u32) -> Result<Result<CommandBasis, Failure>> {
+async fn basis(tx: &Transaction<'_>, command: &ProjectCommand, limit: u32) -> Result<Result<CommandBasis, Failure>> {
     let project = &command.project;
     let server = match server(tx, command).await? {
         Ok(server) => server,
@@ -88,7 +91,7 @@ async fn base(tx: &Transaction<'_>, command: &ProjectCommand, limit: u32) -> Res
         Action::Rollback => {
             let recorded = versions(tx, project, &server, limit).await?;
             let present = present(tx, project, &server).await?;
-            let chosen = choose(command.to.as_ref(), &recorded, present.as_ref()).map(|v| v.deployment);
+            let chosen = choose_version(command.to.as_ref(), &recorded, present.as_ref()).map(|v| v.deployment);
             if chosen.is_none() {
                 let which =
                     if command.to.is_some() { "the version that the request names" } else { "a version before" };
@@ -104,12 +107,12 @@ async fn base(tx: &Transaction<'_>, command: &ProjectCommand, limit: u32) -> Res
         _ => latest(tx, project, &server).await?,
     };
     match deployment {
-        Some(deployment) => Ok(Ok(acting_with(tx, server, deployment).await?)),
+        Some(deployment) => Ok(Ok(read_basis(tx, server, deployment).await?)),
         None => refuse(ErrorCode::UnknownProject, format!("nothing of {} was ever on {server}", project.slug)),
     }
 }
 
-async fn acting_with(tx: &Transaction<'_>, server: ServerHandle, deployment: DeploymentId) -> Result<CommandBasis> {
+async fn read_basis(tx: &Transaction<'_>, server: ServerHandle, deployment: DeploymentId) -> Result<CommandBasis> {
     const TABLE: &str = "deployments";
     let sql = "SELECT repository, commit_sha,
                    request #- '{data,sequence}' #- '{data,expires_at}' #- '{data,correlation}' AS acting

@@ -59,7 +59,7 @@ pub struct AttemptSummary {
     pub stages: Vec<StageSummary>,
     /// Sequential SSH round trips of the attempt.
     pub round_trips: Option<u32>,
-    /// Whether what served before serves again, or nothing had to be done for it.
+    /// Whether the previous release serves again, or nothing had to be restored.
     pub restored: bool,
 }
 
@@ -74,7 +74,7 @@ impl Store {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let mut locked = match LockedDeployment::lock_leased(&tx, lease).await {
-                Err(StoreError::LeaseLost) => return ended(&tx, lease).await,
+                Err(StoreError::LeaseLost) => return outcome_under_lease(&tx, lease).await,
                 held => held?,
             };
             let outcome = locked.finish(self, end, seen).await?;
@@ -94,7 +94,7 @@ impl Store {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let mut locked = match LockedDeployment::lock_leased(&tx, lease).await {
-                Err(StoreError::LeaseLost) => return ended(&tx, lease).await.map(Some),
+                Err(StoreError::LeaseLost) => return outcome_under_lease(&tx, lease).await.map(Some),
                 held => held?,
             };
             let Some(by) = locked.head.superseded_by else { return Ok(None) };
@@ -107,7 +107,7 @@ impl Store {
 }
 
 /// How the deployment ended under this very claim, if it did.
-async fn ended(tx: &StoreTransaction<'_>, lease: &Lease) -> Result<Outcome> {
+async fn outcome_under_lease(tx: &StoreTransaction<'_>, lease: &Lease) -> Result<Outcome> {
     match LockedDeployment::lock(tx, lease.deployment).await? {
         Some(LockedDeployment { head: DeploymentHead { state: State::Ended(outcome), fence, .. }, .. })
             if fence == Some(lease.fence.0) =>
@@ -146,7 +146,7 @@ impl LockedDeployment<'_> {
         let mut result = self.result(outcome, end, seen);
         result.exposed = self.exposed().await?;
         if matches!(end, DeploymentEnd::Succeeded { .. }) && self.head.action.deploys() {
-            result.also_on = self.elsewhere().await?;
+            result.also_on = self.other_servers().await?;
         }
         let round_trips = seen.round_trips.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
         self.tx
@@ -166,7 +166,7 @@ impl LockedDeployment<'_> {
             )
             .await?;
         let key = topology::result_key(self.head.project.as_ref().map(|p| &p.slug), outcome);
-        self.event(EventType::Result, key, result).await?;
+        self.enqueue_event(EventType::Result, key, result).await?;
         if let DeploymentEnd::Failed { failure, reason, .. } = end {
             NewDeadLetter::of_deployment(self.tx, &self.head, failure, reason).await?.insert(self.tx, store).await?;
         }
@@ -217,7 +217,7 @@ impl LockedDeployment<'_> {
     }
 
     /// The other servers that the project was deployed to and not taken off since.
-    async fn elsewhere(&self) -> Result<Vec<ServerHandle>> {
+    async fn other_servers(&self) -> Result<Vec<ServerHandle>> {
         let (Some(project), Some(server)) = (&self.head.project, &self.head.server) else { return Ok(Vec::new()) };
         let places = places(&***self.tx, &project.slug).await?.into_iter();
         let others = places.filter(|place| place.project == *project && place.server != *server && !place.gone);

@@ -14,8 +14,8 @@ use crate::store::deployment::locked::LockedDeployment;
 use crate::store::{Result, Store};
 
 impl Store {
-    /// Keyed digests of the GitHub secrets that were written for this project and server, by name. One that is empty:
-    /// an attempt that began to write has never told how far it came.
+    /// Keyed digests of the GitHub secrets that were written for this project and server, by name. An
+    /// empty one: an attempt began to write and never said how far it came.
     ///
     /// # Errors
     /// When the database fails.
@@ -55,8 +55,8 @@ impl Store {
         .await
     }
 
-    /// Keeps what GitHub holds since a stage that failed, by [`Store::github_digests`]: forgotten, a value that GitHub
-    /// doesn't hold any more could be taken for its present one.
+    /// Stores the digests of what GitHub holds after a stage that failed. Without them, a value that GitHub no longer
+    /// holds could be taken for its present one.
     ///
     /// # Errors
     /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
@@ -79,7 +79,7 @@ impl Store {
 }
 
 impl LockedDeployment<'_> {
-    /// From the intent to write on, nobody knows what GitHub holds until the stage has ended.
+    /// Marks the digests as unknown: from the intent to write until the end of the stage, nobody knows what GitHub holds.
     pub(in crate::store) async fn invalidate_digests(&self, stage: Stage) -> Result<()> {
         let (Stage::Secrets, Some(project)) = (stage, &self.head.project) else { return Ok(()) };
         self.tx.execute("UPDATE github_digests SET digest = '' WHERE project_id = $1", &[&project.id.0]).await?;

@@ -86,9 +86,9 @@ impl DeploymentHead {
     }
 }
 
-/// The first row that `sql` selects and that this version can read, with the columns of [`HEAD_COLUMNS`]. The rows that it
-/// can't read are passed over, so that one of them doesn't stand in everybody's way: their ids are the parameter $1, to
-/// be left out; `more` are those from $2 on.
+/// The first row that `sql` selects and that this version can read, with the columns of [`HEAD_COLUMNS`]. Rows that it
+/// can't read are skipped, so that one of them doesn't block all others: their ids are the parameter $1, which the
+/// statement leaves out; `more` are the parameters from $2 on.
 pub(in crate::store) async fn first_readable(
     tx: &Transaction<'_>,
     sql: &str,
@@ -110,10 +110,10 @@ pub(in crate::store) async fn first_readable(
     }
 }
 
-/// Says so once for each row, since it's met again every second.
+/// Logs an unreadable row once, since it is found again every second.
 pub(in crate::store) fn log_unreadable_once(id: Uuid, error: &StoreError) {
     static LOGGED: Mutex<BTreeSet<Uuid>> = Mutex::new(BTreeSet::new());
-    if LOGGED.lock().is_ok_and(|mut told| told.insert(id)) {
-        tracing::error!(deployment.id = %id, "a deployment is passed over until its row is mended: {error}");
+    if LOGGED.lock().is_ok_and(|mut logged| logged.insert(id)) {
+        tracing::error!(deployment.id = %id, "a deployment is skipped until its row is repaired: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a deployment has behind it when it's claimed: how old it is, and which of its stages are done.
+//! The history of a deployment that is claimed: how old it is, and which of its stages are done.
 
 use jiff::Timestamp;
 use slipway_deploy::CompletedStages;
@@ -26,8 +26,7 @@ pub struct DeploymentHistory {
     pub replayed: bool,
     /// Whether any stage of it has ever begun.
     pub begun: bool,
-    /// Whether a release was begun on the project that has neither proven itself nor been put back: this deployment's
-    /// own or one before it.
+    /// Whether the release on the server is unproven, be it of this deployment or of one before it.
     pub unproven: bool,
 }
 

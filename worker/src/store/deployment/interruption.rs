@@ -1,4 +1,4 @@
-//! Attempts that didn't come to an end: given back by a worker that stops, or taken back from one that died.
+//! Attempts that were interrupted: released by a worker that stops, or taken from one that died.
 
 use slipway_protocol::names::ServerHandle;
 use slipway_protocol::{DeploymentId, ErrorCode, Failure, Outcome, ProgressKind};
@@ -44,7 +44,7 @@ impl Store {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let locked = LockedDeployment::lock_leased(&tx, lease).await?;
-            let became = interrupted(self, locked, limit).await?;
+            let became = end_or_release(self, locked, limit).await?;
             commit(tx, TransactionKind::Interrupt).await?;
             Ok(became)
         })
@@ -84,7 +84,7 @@ impl Store {
                 return Ok(None);
             }
             let id = head.id;
-            let became = interrupted(self, LockedDeployment { tx: &tx, head }, limit).await?;
+            let became = end_or_release(self, LockedDeployment { tx: &tx, head }, limit).await?;
             commit(tx, TransactionKind::Reap).await?;
             Ok(Some((id, became)))
         })
@@ -100,9 +100,9 @@ pub(crate) fn interrupted_too_often(interruptions: u32) -> String {
     format!("{interruptions} attempts were interrupted by workers that stopped or died")
 }
 
-/// Back to pending, or to its end: when a newer request takes over what it touched, or when it happens for more than
-/// the `limit`th time. One that is to be called off is claimed once more, to put back what it touched.
-async fn interrupted(store: &Store, mut locked: LockedDeployment<'_>, limit: u32) -> Result<InterruptOutcome> {
+/// Releases an interrupted deployment, or ends it: when a newer request takes over what it touched, or when it was
+/// interrupted more than `limit` times. A cancelled one is claimed once more, to restore the previous release.
+async fn end_or_release(store: &Store, mut locked: LockedDeployment<'_>, limit: u32) -> Result<InterruptOutcome> {
     let (id, attempt) = (locked.head.id, locked.head.attempt);
     locked
         .tx
@@ -113,7 +113,7 @@ async fn interrupted(store: &Store, mut locked: LockedDeployment<'_>, limit: u32
         )
         .await?;
     locked.tx.execute("UPDATE deployments SET interruptions = interruptions + 1 WHERE id = $1", &[&id.0]).await?;
-    locked.progress(ProgressKind::Interrupted { attempt }).await?;
+    locked.enqueue_progress(ProgressKind::Interrupted { attempt }).await?;
     if let Boundary::Superseded(by) = locked.head.boundary()
         && !locked.must_restore_before(by).await?
     {

@@ -19,7 +19,7 @@ use crate::store::server::circuit_breaker;
 use crate::store::{Result, Store};
 
 impl Store {
-    /// Notes the intent to run a stage and tells it, unless the deployment is to stop at this boundary.
+    /// Writes the intent to run a stage and its event, unless the deployment is to stop at this boundary.
     ///
     /// # Errors
     /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
@@ -48,7 +48,7 @@ impl Store {
                 )
                 .await?;
             if new == 1 {
-                locked.progress(ProgressKind::StageStarted { stage, attempt }).await?;
+                locked.enqueue_progress(ProgressKind::StageStarted { stage, attempt }).await?;
                 locked.invalidate_digests(stage).await?;
             }
             if leaves_unproven(locked.head.action, stage) {
@@ -60,7 +60,7 @@ impl Store {
         .await
     }
 
-    /// Notes that a stage is done and tells it.
+    /// Writes that a stage is done, and its event.
     ///
     /// # Errors
     /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
@@ -100,7 +100,7 @@ impl Store {
                 save_digests(&tx, project, &lease.server, digests).await?;
             }
             locked
-                .progress(ProgressKind::StageFinished {
+                .enqueue_progress(ProgressKind::StageFinished {
                     stage: summary.stage,
                     attempt,
                     change: summary.change,
@@ -115,8 +115,8 @@ impl Store {
         .await
     }
 
-    /// Notes that a stage failed; what follows from it is told by [`Store::retry`] or [`Store::finish`]. Gives how long
-    /// the server's circuit is open from now, when the failure was one to connect and the circuit is open. Any other
+    /// Writes that a stage failed; the event of what follows is [`Store::retry`]'s or [`Store::finish`]'s. Returns how
+    /// long the server's circuit is open from now, when the failure was one to connect and the circuit is open. Any other
     /// failure of an attempt that has `reached` the server closes the circuit: the connection was made.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ impl Store {
         .await
     }
 
-    /// Tells what happened within an attempt: log lines, in-stage retries.
+    /// Writes events of what happened within an attempt: log lines, retries within a stage.
     ///
     /// # Errors
     /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
@@ -167,7 +167,7 @@ impl Store {
             let tx = StoreTransaction::begin(&mut client).await?;
             let mut locked = LockedDeployment::lock_leased(&tx, lease).await?;
             for kind in kinds {
-                locked.progress(kind).await?;
+                locked.enqueue_progress(kind).await?;
             }
             commit(tx, TransactionKind::Tell).await?;
             Ok(())

@@ -42,12 +42,12 @@ pub struct Lease {
     pub fence: Fence,
 }
 
-/// What people want of a running attempt, in the middle of whatever it does.
+/// What a renewal of the lease tells its attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RenewOutcome {
-    /// Nothing but its end.
+    /// Nothing: it goes on.
     GoOn,
-    /// That it's cancelled.
+    /// Somebody asked to cancel it.
     Cancel,
 }
 
@@ -78,9 +78,9 @@ impl Store {
         Ok(row.map(|row| Lease { deployment: head.id, slug: project.slug, server, fence: Fence(row.get(0)) }))
     }
 
-    /// Keeps the lease for `span` from now, and says whether somebody wishes to cancel the deployment. A lease that has
-    /// expired or was given back isn't revived, not even by a renewal that began before and met its row only afterwards:
-    /// hence the clock as it is then, and not `now()`, which stands still from the beginning.
+    /// Renews the lease for `span` from now, and tells whether somebody asked to cancel the deployment. An expired or
+    /// released lease isn't revived, not even by a renewal that began in time and waited for the row's lock: hence
+    /// `clock_timestamp()`, and not `now()`, which is the time at which the transaction began.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`], or when the database fails.

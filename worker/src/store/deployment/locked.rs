@@ -37,7 +37,7 @@ impl<'t> LockedDeployment<'t> {
                 self.tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
             }
             State::Running => {}
-            State::Ended(outcome) => self.tx.ends(outcome),
+            State::Ended(outcome) => self.tx.count_end(outcome),
         }
         Ok(())
     }

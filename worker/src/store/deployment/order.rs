@@ -1,14 +1,24 @@
-//! A deployment's place among the others of its project, as columns and as SQL; what it means is in
-//! [`crate::scheduler::Order`].
+//! A deployment's place among the others of its project, and which of them it stands against, as SQL. How two places
+//! compare is defined by [`crate::scheduler::Order`].
 
 use tokio_postgres::Row;
 
 use crate::scheduler::Order;
 
-/// A row's place as SQL, to be compared as a whole; as [`Order`] has it.
-pub(in crate::store) fn place_of(alias: &str) -> String {
+/// A row's place as SQL, to be compared as one value, in the order of [`Order`]'s fields.
+pub(in crate::store) fn order_sql(alias: &str) -> String {
     format!(
         "(coalesce({alias}.producer_sequence, -1), coalesce({alias}.event_time, {alias}.accepted_at), {alias}.arrival)"
+    )
+}
+
+/// The condition that the accepted deployment `alias` stands against another one of the same project, which is for
+/// `server` and, as `deploys` says, deploys. A project is deployed to one place only, so that two deployments stand
+/// against each other on whatever servers; any other command is about one server.
+pub(in crate::store) fn stands_against(alias: &str, server: &str, deploys: &str) -> String {
+    format!(
+        "{alias}.request IS NOT NULL AND {alias}.state <> 'cancelled'
+         AND ({alias}.server = {server} OR ({alias}.action = 'deploy' AND {deploys}))"
     )
 }
 

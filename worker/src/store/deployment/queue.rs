@@ -60,9 +60,9 @@ const NEXT_DUE: &str = "
 /// Locks the deployment whose turn it is; none other is claimed before this transaction ends.
 pub(in crate::store) async fn lock_next_due(
     tx: &Transaction<'_>,
-    terms: &ClaimOptions,
+    options: &ClaimOptions,
 ) -> Result<Option<(DeploymentHead, Row)>> {
-    let (mut closed_servers, may_pull) = capacity(tx, terms).await?;
+    let (mut closed_servers, may_pull) = capacity(tx, options).await?;
     let mut unreadable: Vec<Uuid> = Vec::new();
     let lock = format!(
         "SELECT {HEAD_COLUMNS}, request, waits FROM deployments WHERE id = $1 AND state = 'pending' FOR UPDATE SKIP LOCKED"
@@ -86,7 +86,7 @@ pub(in crate::store) async fn lock_next_due(
 }
 
 /// The servers on which nothing may be claimed now, and whether anything may that pulls images.
-async fn capacity(tx: &Transaction<'_>, terms: &ClaimOptions) -> Result<(Vec<String>, bool)> {
+async fn capacity(tx: &Transaction<'_>, options: &ClaimOptions) -> Result<(Vec<String>, bool)> {
     // Whoever is stopped in here holds up all claims: the database then ends its transaction. After a burst of requests
     // its statistics are old, and it would read the whole table for each server.
     let locked = tx
@@ -97,8 +97,8 @@ async fn capacity(tx: &Transaction<'_>, terms: &ClaimOptions) -> Result<(Vec<Str
             &[&CLAIM_LOCK],
         )
         .await?;
-    let load = load(tx, &terms.registry).await?;
-    Ok((load.closed_servers(&terms.limits, locked.get::<_, Timestamp>("now")), load.may_pull(&terms.limits)))
+    let load = load(tx, &options.registry).await?;
+    Ok((load.closed_servers(&options.limits, locked.get::<_, Timestamp>("now")), load.may_pull(&options.limits)))
 }
 
 async fn load(tx: &Transaction<'_>, registry: &str) -> Result<Load<String>> {

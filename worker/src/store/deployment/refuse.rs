@@ -46,7 +46,7 @@ pub(in crate::store) async fn end_refused(tx: &StoreTransaction<'_>, refusal: &R
     let result = refused_result(id, refusal, locked.head.accepted_at);
     tx.execute("UPDATE deployments SET result = $2 WHERE id = $1", &[&id.0, &Json(&result)]).await?;
     let key = topology::result_key(known.project.as_ref().map(|p| &p.slug), Outcome::Failed);
-    locked.event(EventType::Result, key, result).await?;
+    locked.enqueue_event(EventType::Result, key, result).await?;
     Ok(true)
 }
 
@@ -77,7 +77,7 @@ async fn insert_refused(tx: &StoreTransaction<'_>, id: DeploymentId, refusal: &R
         )
         .await?;
     if inserted == 1 {
-        tx.ends(Outcome::Failed);
+        tx.count_end(Outcome::Failed);
     }
     Ok(inserted == 1)
 }

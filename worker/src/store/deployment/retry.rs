@@ -22,7 +22,7 @@ pub enum RetryOutcome {
     At(Timestamp),
     /// A newer request for the same project waits. Nothing was written.
     Superseded(DeploymentId),
-    /// An operator asked to cancel it. Nothing was written: what it touched is to be put back first.
+    /// An operator asked to cancel it. Nothing was written: the previous release is to be restored first.
     Cancelled,
 }
 
@@ -73,7 +73,7 @@ impl Store {
                 .await?
                 .get(0);
             let attempt = locked.head.attempt + u32::from(counts);
-            locked.progress(ProgressKind::AttemptScheduled { attempt, run_at, failure }).await?;
+            locked.enqueue_progress(ProgressKind::AttemptScheduled { attempt, run_at, failure }).await?;
             locked.release().await?;
             locked.step(State::Pending).await?;
             commit(tx, TransactionKind::Retry).await?;

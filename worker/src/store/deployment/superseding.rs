@@ -1,5 +1,5 @@
-//! Superseding as SQL carries it out: the deployments that a new one stands against are fetched, and what follows for
-//! each is written. What follows is decided in [`crate::scheduler`].
+//! Superseding as SQL carries it out: the deployments that a new one stands against are read, and what follows for each
+//! is written. What follows is decided in `scheduler/superseding.rs`.
 
 use slipway_protocol::names::ServerHandle;
 use slipway_protocol::{Action, DeploymentId, ProgressKind, ProjectId};
@@ -10,11 +10,11 @@ use crate::scheduler::{Contender, GiveWay, OlderDeployment, Order, resolve};
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::readable;
 use crate::store::connection::wakeups;
-use crate::store::dead_letter::replay::replayed;
+use crate::store::dead_letter::replay::apply_replay;
 use crate::store::deployment::cancel::{is_precancelled, lock_cancellation};
 use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::locked::LockedDeployment;
-use crate::store::deployment::order::{order, place_of};
+use crate::store::deployment::order::{order, order_sql, stands_against};
 use crate::store::deployment::state::State;
 use crate::store::{Result, Store};
 
@@ -31,7 +31,7 @@ pub enum Admission {
     Duplicate,
 }
 
-/// A request that is about to be stored. Of two requests for one project, one is placed after the other.
+/// A request that is about to be stored. Its locks let two requests for one project be placed one after the other.
 pub(in crate::store) struct IncomingRequest {
     pub id: DeploymentId,
     pub project: ProjectId,
@@ -63,20 +63,20 @@ impl Store {
     ) -> Result<Admission> {
         let id = arriving.id;
         let Some(mut locked) = LockedDeployment::lock(tx, id).await? else { return Ok(Admission::Duplicate) };
-        locked.progress(ProgressKind::Accepted).await?;
+        locked.enqueue_progress(ProgressKind::Accepted).await?;
         if is_precancelled(tx, id).await? {
             locked.finish(self, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await?;
             return Ok(Admission::Cancelled);
         }
-        let rivals = rivals(tx, arriving, server).await?;
-        let orders: Vec<Contender> = rivals.iter().map(|(rival, _)| *rival).collect();
-        let order = replayed(tx, id, replay, order, &orders).await?;
+        let contenders = contenders(tx, arriving, server).await?;
+        let orders: Vec<Contender> = contenders.iter().map(|(contender, _)| *contender).collect();
+        let order = apply_replay(tx, id, replay, order, &orders).await?;
         let verdict = resolve(&order, &orders);
         if let Some(by) = verdict.superseded_by {
             locked.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, &AttemptSummary::default()).await?;
             return Ok(Admission::Superseded(by));
         }
-        for (older, action) in rivals.iter().filter(|(rival, _)| verdict.supersedes.contains(&rival.id)) {
+        for (older, action) in contenders.iter().filter(|(contender, _)| verdict.supersedes.contains(&contender.id)) {
             self.supersede(tx, older.id, *action, arriving).await?;
         }
         tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
@@ -119,28 +119,29 @@ impl Store {
     }
 }
 
-/// Of the project's other requests that were accepted and that the newcomer stands against, the newest and all that
-/// haven't ended. Where a project is to be deployed has one answer only, whatever the server; anything else is about
-/// one server.
-async fn rivals(
+/// Of the deployments that the arriving one stands against, the newest and all that haven't ended.
+async fn contenders(
     tx: &Transaction<'_>,
     arriving: &IncomingRequest,
     server: &ServerHandle,
 ) -> Result<Vec<(Contender, Action)>> {
-    const THEM: &str = "project_id = $1 AND id <> $2 AND request IS NOT NULL AND state <> 'cancelled'
-                        AND (server = $3 OR (action = 'deploy' AND $4))";
-    let place = place_of("d");
+    let against = |alias: &str| {
+        let condition = stands_against(alias, "$3", "$4");
+        format!("{alias}.project_id = $1 AND {alias}.id <> $2 AND {condition}")
+    };
+    let (any, newest) = (against("c"), against("d"));
+    let place = order_sql("d");
     let sql = format!(
         "SELECT id, producer_sequence, coalesce(event_time, accepted_at) AS event_time, arrival, action,
              state IN ('pending', 'running') AS open
-         FROM deployments WHERE {THEM} AND (state IN ('pending', 'running')
-             OR id = (SELECT id FROM deployments d WHERE {THEM} ORDER BY {place} DESC LIMIT 1))"
+         FROM deployments c WHERE {any} AND (state IN ('pending', 'running')
+             OR id = (SELECT id FROM deployments d WHERE {newest} ORDER BY {place} DESC LIMIT 1))"
     );
     let deploys = arriving.action == Action::Deploy;
     let rows = tx.query(&sql, &[&arriving.project.0, &arriving.id.0, &server.as_str(), &deploys]).await?;
-    let rival = |row: &tokio_postgres::Row| {
-        let rival = Contender { id: DeploymentId(row.get("id")), order: order(row), open: row.get("open") };
-        Ok((rival, readable("deployments", "action", row.get::<_, &str>("action").parse())?))
+    let contender = |row: &tokio_postgres::Row| {
+        let contender = Contender { id: DeploymentId(row.get("id")), order: order(row), open: row.get("open") };
+        Ok((contender, readable("deployments", "action", row.get::<_, &str>("action").parse())?))
     };
-    rows.iter().map(rival).collect()
+    rows.iter().map(contender).collect()
 }

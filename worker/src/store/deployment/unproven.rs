@@ -1,6 +1,6 @@
-//! Whether a project is settled on its server: from the first stage of a release that touches it until that release has
-//! proven itself, or until what served before is back, it isn't. A flag beside the project's lease says so, whichever
-//! deployments come and go meanwhile: the end of any of them may be the one that has to settle what another one left.
+//! Whether the release on a server is unproven: it is from the first stage that touches the server until the release has
+//! proven itself or the previous one is restored. A flag beside the project's lease says so and outlives deployments:
+//! each that ends may be the one that has to restore what another one left.
 
 use slipway_protocol::{Action, DeploymentId, Stage};
 
@@ -9,7 +9,7 @@ use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::{Result, Store};
 
-/// Whether `stage` is one that begins to change what serves, by `action`.
+/// Whether the release is unproven once `action` has begun `stage`.
 pub(crate) fn leaves_unproven(action: Action, stage: Stage) -> bool {
     action.deploys() && stage != Stage::Preflight
 }
@@ -28,7 +28,7 @@ impl LockedDeployment<'_> {
         Ok(())
     }
 
-    /// Whether the project isn't settled and none but this deployment is at it.
+    /// Whether the release is unproven and no other deployment acts on the project.
     pub(in crate::store) async fn is_left_unproven(&self) -> Result<bool> {
         let Some((slug, server)) = self.slug_and_server() else { return Ok(false) };
         let row = self
@@ -43,7 +43,7 @@ impl LockedDeployment<'_> {
         Ok(row.get(0))
     }
 
-    /// Whether this deployment has to settle the project before it ends for the sake of `by`.
+    /// Whether the previous release has to be restored before this deployment ends for the sake of `by`.
     pub(in crate::store) async fn must_restore_before(&self, by: DeploymentId) -> Result<bool> {
         let Some((slug, server)) = self.slug_and_server() else { return Ok(false) };
         Ok(!self.tx.query_one(TAKES_OVER, &[&by.0, &slug, &server]).await?.get::<_, bool>(0)
@@ -59,8 +59,7 @@ const TAKES_OVER: &str =
     "SELECT EXISTS (SELECT 1 FROM deployments WHERE id = $1 AND project_slug = $2 AND server = $3)";
 
 impl Store {
-    /// Whether deployment `by` will act on the project that `lease` is for, on the same server, and so takes over what
-    /// was left there.
+    /// Whether deployment `by` will act on the same project and server as `lease`, and so takes over what was left there.
     ///
     /// # Errors
     /// When the database fails.

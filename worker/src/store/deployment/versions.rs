@@ -11,7 +11,7 @@ use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::readable;
 use crate::store::{Result, Store};
 
-/// How many versions of a project are offered for a rollback, unless the workers are told otherwise.
+/// How many versions of a project are offered for a rollback, unless the workers' setting says otherwise.
 pub const VERSIONS: u32 = 10;
 
 /// A deployment with success, as something to go back to.
@@ -147,7 +147,7 @@ fn recorded(row: &Row) -> Result<RecordedVersion> {
 
 /// The version that a rollback means. Without `to` that is the latest one that differs from `present`: what is being
 /// deployed right now, or else what was deployed last.
-pub(in crate::store) fn choose<'v>(
+pub(in crate::store) fn choose_version<'v>(
     to: Option<&Version>,
     versions: &'v [RecordedVersion],
     present: Option<&serde_json::Value>,
@@ -183,7 +183,7 @@ mod tests {
     fn chosen(to: Option<&Version>, contents: &str, present: Option<&str>) -> Option<usize> {
         let versions = recorded(contents);
         let present = present.map(serde_json::Value::from);
-        let chosen = choose(to, &versions, present.as_ref())?.deployment;
+        let chosen = choose_version(to, &versions, present.as_ref())?.deployment;
         versions.iter().position(|v| v.deployment == chosen)
     }
 

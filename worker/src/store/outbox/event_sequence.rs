@@ -15,22 +15,22 @@ use crate::store::connection::value::readable;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::outbox::enqueue::enqueue;
 
-/// CloudEvents `source` of what Slipway tells.
+/// CloudEvents `source` of Slipway's own events.
 const SOURCE: &str = "/slipway";
 
 impl LockedDeployment<'_> {
-    /// Tells a step of the deployment.
-    pub(in crate::store) async fn progress(&mut self, kind: ProgressKind) -> Result<()> {
+    /// Puts an event of the deployment's progress into the outbox.
+    pub(in crate::store) async fn enqueue_progress(&mut self, kind: ProgressKind) -> Result<()> {
         // Only a refused request has no project, and it makes no progress.
         let Some(project) = self.head.project.clone() else { return Ok(()) };
         let key = topology::progress_key(&project.slug, kind.stage());
         let (deployment_id, action) = (self.head.id, self.head.action);
         let progress = Progress { deployment_id, project, action, kind, correlation: self.head.correlation.clone() };
-        self.event(EventType::Progress, key, progress).await
+        self.enqueue_event(EventType::Progress, key, progress).await
     }
 
     /// Puts an event into the outbox with the next sequence number.
-    pub(in crate::store) async fn event<T: Serialize>(
+    pub(in crate::store) async fn enqueue_event<T: Serialize>(
         &mut self,
         kind: EventType,
         routing_key: String,

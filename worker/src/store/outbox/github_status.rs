@@ -1,5 +1,5 @@
-//! What is still to be told to GitHub about deployments. Nothing here decides about a deployment: it's read, and told
-//! by whichever worker finds it due.
+//! Which deployments' states have still to be announced to GitHub. Nothing here decides about a deployment: any worker
+//! that finds an announcement due makes it.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::store::{Result, Store};
 
 /// How long a worker has for one announcement before another takes it over; longer than all its requests together.
 pub(crate) const ANNOUNCEMENT_LEASE: Duration = Duration::from_secs(300);
-/// Deployments that came or ended before that are nobody's news any more: an upgrade, or a long time without GitHub.
+/// Older deployments aren't announced any more: after an upgrade, or after a long time without GitHub.
 const ANNOUNCEMENT_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
-/// Something to be told.
+/// A deployment's state that GitHub has to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
     /// Of which deployment.
@@ -83,7 +83,7 @@ impl Store {
         .await
     }
 
-    /// Notes GitHub's number of a deployment, before anything is told about it.
+    /// Stores GitHub's number of a deployment, before any status is announced.
     ///
     /// # Errors
     /// When the database fails.
@@ -95,7 +95,7 @@ impl Store {
         .await
     }
 
-    /// Notes what was told; after the `end` nothing follows.
+    /// Marks `status` as announced; after the `end` nothing follows.
     ///
     /// # Errors
     /// When the database fails.
@@ -108,7 +108,7 @@ impl Store {
         .await
     }
 
-    /// Notes why it couldn't be told; without a delay it isn't tried again.
+    /// Stores why the announcement failed; without a delay it isn't tried again.
     ///
     /// # Errors
     /// When the database fails.
@@ -140,8 +140,7 @@ impl Store {
     }
 }
 
-/// Has GitHub told that what it shows of a project on a server is gone from there. GitHub itself knows that of all but
-/// the latest version.
+/// Has it announced that a project was taken off a server. GitHub knows that of all but the latest version by itself.
 pub(in crate::store) async fn announce_undeployment(
     tx: &Transaction<'_>,
     project: ProjectId,

@@ -1,5 +1,4 @@
-//! The outbox as the relay reads it: one relay at a time by a fenced lease, rows in order, marked once the broker has
-//! confirmed them. A dead letter's row is removed then, since its body may hold what no table keeps.
+//! The rows of the outbox as the relay reads them: in order, and marked once the broker has confirmed them. A dead letter's row is removed then, since its body may hold what no table keeps.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,14 +20,14 @@ use crate::store::{Result, Store, StoreError};
 pub enum OrderingKey {
     /// A deployment's events.
     Events(DeploymentId),
-    /// A message that stands for itself, by its position: a dead letter, a replay.
+    /// A message that no order binds, by its position: a dead letter, a replay.
     Alone(i64),
 }
 
 /// A message that waits to be published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxRow {
-    /// Its place; rows of one line are in order.
+    /// Its place; rows with one ordering key are in order.
     pub position: i64,
     /// What it belongs to.
     pub ordering_key: OrderingKey,
@@ -68,7 +67,7 @@ pub struct OutboxBacklog {
 }
 
 impl Store {
-    /// Waiting messages in order, without the lines that `held` names: at most `limit`, and no more once their bodies
+    /// Waiting messages in order, without those whose ordering key is in `held`: at most `limit`, and no more once their bodies
     /// come to `bytes`; one at least, however large it is.
     ///
     /// There is no "after that position": positions are given before the commit, so that a row may become visible after

@@ -45,7 +45,7 @@ fn circuit(row: &Row) -> Circuit {
     Circuit { failures: number(row, "failures"), since: row.get("since"), open_until: row.get("open_until") }
 }
 
-/// Notes that a connection was made: whatever failed before is forgotten, and who waits may go on.
+/// Closes the circuit after a connection was made: failures before it are forgotten, and who waits may go on.
 pub(in crate::store) async fn close_circuit(client: &impl GenericClient, server: &ServerHandle) -> Result<()> {
     let forgotten = "DELETE FROM server_circuits WHERE server = $1 RETURNING open_until IS NOT NULL";
     let row = client.query_opt(forgotten, &[&server.as_str()]).await?;
@@ -56,7 +56,7 @@ pub(in crate::store) async fn close_circuit(client: &impl GenericClient, server:
     Ok(())
 }
 
-/// Notes that no connection could be made, if that is `new`. Gives how long the circuit is open from now, if it is.
+/// Counts a failure to connect, if it is `new`. Returns how long the circuit is open from now, if it is.
 pub(in crate::store) async fn record_connection_failure(
     tx: &Transaction<'_>,
     server: &ServerHandle,

@@ -87,7 +87,7 @@ impl Store {
                     ],
                 )
                 .await?;
-            // What is known now may well be reachable: no cool-down stands in its way.
+            // The server may be reachable with its new data, so that no cool-down applies.
             circuit_breaker::close_circuit(&**client, &server.handle).await
         })
         .await
