@@ -1,4 +1,5 @@
-//! The circuit breaker of a server: after some connection failures in a row nobody tries for a while, then one attempt does.
+//! The circuit breaker of a server: after some connection failures in a row nobody tries for a while, then one attempt
+//! does.
 //!
 //! There is no circuit for a server to which the last connection was made: making one forgets it. The one attempt that
 //! is let through needs no mark of its own, since it's whatever acts on the server then ([`super::Limits`]): when its

@@ -1,5 +1,5 @@
-//! Messages in the dead-letter exchange that no worker published there: one transaction makes each a dead letter like any
-//! other, and ends its request unless that became a deployment after all.
+//! Messages in the dead-letter exchange that no worker published there: one transaction makes each a dead letter like
+//! any other, and ends its request unless that became a deployment after all.
 
 use crate::crash::TransactionKind;
 use crate::store::connection::deadline::deadline;

@@ -78,8 +78,8 @@ pub(in crate::store) fn joined_with_newer() -> String {
     )
 }
 
-/// A message whose own expiry has passed would be refused again. One that only waited for too long wouldn't: the operator
-/// who replays it knows how old it is.
+/// A message whose own expiry has passed would be refused again. One that only waited for too long wouldn't: the
+/// operator who replays it knows how old it is.
 pub(in crate::store) const VERDICT_CASE: &str =
     "CASE WHEN l.state <> 'open' THEN 'not-open' WHEN l.body IS NULL THEN 'withheld'
          WHEN (d.request IS NULL AND l.code = 'expired-event')

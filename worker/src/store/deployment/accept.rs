@@ -1,5 +1,5 @@
-//! Accepting a valid request to deploy, in one transaction: it becomes one deployment, or it was here before. Commands are
-//! accepted in `command`, and what can't be accepted goes to `refuse`.
+//! Accepting a valid request to deploy, in one transaction: it becomes one deployment, or it was here before. Commands
+//! are accepted in `command`, and what can't be accepted goes to `refuse`.
 
 use slipway_protocol::{Action, Request};
 

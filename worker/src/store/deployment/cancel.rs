@@ -79,7 +79,8 @@ pub struct Cancellation {
 const UNKNOWN: &str = "unknown";
 
 impl Store {
-    /// Cancels a deployment in the name of this process; see [`Store::request_cancel`]. `None` when there is no such deployment.
+    /// Cancels a deployment in the name of this process; see [`Store::request_cancel`]. `None` when there is no such
+    /// deployment.
     ///
     /// # Errors
     /// When the database fails.

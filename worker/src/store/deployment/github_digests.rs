@@ -79,7 +79,8 @@ impl Store {
 }
 
 impl LockedDeployment<'_> {
-    /// Marks the digests as unknown: from the intent to write until the end of the stage, nobody knows what GitHub holds.
+    /// Marks the digests as unknown: from the intent to write until the end of the stage, nobody knows what GitHub
+    /// holds.
     pub(in crate::store) async fn invalidate_digests(&self, stage: Stage) -> Result<()> {
         let (Stage::Secrets, Some(project)) = (stage, &self.head.project) else { return Ok(()) };
         self.tx.execute("UPDATE github_digests SET digest = '' WHERE project_id = $1", &[&project.id.0]).await?;

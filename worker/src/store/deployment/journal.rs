@@ -116,8 +116,8 @@ impl Store {
     }
 
     /// Writes that a stage failed; the event of what follows is [`Store::retry`]'s or [`Store::finish`]'s. Returns how
-    /// long the server's circuit is open from now, when the failure was one to connect and the circuit is open. Any other
-    /// failure of an attempt that has `reached` the server closes the circuit: the connection was made.
+    /// long the server's circuit is open from now, when the failure was one to connect and the circuit is open. Any
+    /// other failure of an attempt that has `reached` the server closes the circuit: the connection was made.
     ///
     /// # Errors
     /// [`crate::store::StoreError::LeaseLost`], or when the database fails.

@@ -1,5 +1,5 @@
-//! What is remembered of a deployment from its request to its end: its state, its lease, its journal and its place among
-//! the others of its project. The events that tell of it are in the outbox.
+//! What is remembered of a deployment from its request to its end: its state, its lease, its journal and its place
+//! among the others of its project. The events that tell of it are in the outbox.
 
 pub(super) mod accept;
 pub(super) mod cancel;

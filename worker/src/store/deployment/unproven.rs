@@ -1,6 +1,6 @@
-//! Whether the release on a server is unproven: it is from the first stage that touches the server until the release has
-//! proven itself or the previous one is restored. A flag beside the project's lease says so and outlives deployments:
-//! each that ends may be the one that has to restore what another one left.
+//! Whether the release on a server is unproven: it is from the first stage that touches the server until the release
+//! has proven itself or the previous one is restored. A flag beside the project's lease says so and outlives
+//! deployments: each that ends may be the one that has to restore what another one left.
 
 use slipway_protocol::{Action, DeploymentId, Stage};
 
@@ -59,7 +59,8 @@ const TAKES_OVER: &str =
     "SELECT EXISTS (SELECT 1 FROM deployments WHERE id = $1 AND project_slug = $2 AND server = $3)";
 
 impl Store {
-    /// Whether deployment `by` will act on the same project and server as `lease`, and so takes over what was left there.
+    /// Whether deployment `by` will act on the same project and server as `lease`, and so takes over what was left
+    /// there.
     ///
     /// # Errors
     /// When the database fails.

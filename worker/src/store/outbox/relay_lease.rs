@@ -43,8 +43,8 @@ impl Store {
         .await
     }
 
-    /// Gives the relay's lease back, so that another process needn't wait for its end. A renewal that is still under way
-    /// finds another fence.
+    /// Gives the relay's lease back, so that another process needn't wait for its end. A renewal that is still under
+    /// way finds another fence.
     ///
     /// # Errors
     /// When the database fails.

@@ -1,4 +1,5 @@
-//! The rows of the outbox as the relay reads them: in order, and marked once the broker has confirmed them. A dead letter's row is removed then, since its body may hold what no table keeps.
+//! The rows of the outbox as the relay reads them: in order, and marked once the broker has confirmed them. A dead
+//! letter's row is removed then, since its body may hold what no table keeps.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -67,8 +68,8 @@ pub struct OutboxBacklog {
 }
 
 impl Store {
-    /// Waiting messages in order, without those whose ordering key is in `held`: at most `limit`, and no more once their bodies
-    /// come to `bytes`; one at least, however large it is.
+    /// Waiting messages in order, without those whose ordering key is in `held`: at most `limit`, and no more once
+    /// their bodies come to `bytes`; one at least, however large it is.
     ///
     /// There is no "after that position": positions are given before the commit, so that a row may become visible after
     /// one with a higher number, and of one deployment even the first after the second.
