@@ -167,7 +167,7 @@ async fn remove_old_rows(store: Store, drain: Drain) {
 }
 
 async fn remove_batches(store: &Store, drain: &Drain) -> Result<u64, StoreError> {
-    store.forget_workers(WORKER_RETENTION).await?;
+    store.prune_workers(WORKER_RETENTION).await?;
     let mut removed = 0;
     loop {
         let batch = store.prune_events(EVENT_RETENTION, PRUNE_BATCH).await?;

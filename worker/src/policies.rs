@@ -153,7 +153,7 @@ fn leases() -> Vec<PolicySetting> {
             "Running stages may end in this time; then they are cut off and taken over"),
         fixed("lease of the relay", "publish::relay::LEASE", relay::LEASE,
             "One worker publishes, so that events stay in order; another follows when it falls silent"),
-        fixed("an announcement to GitHub", "store::announcements::AT_IT", store::AT_IT,
+        fixed("an announcement to GitHub", "store::outbox::github_status::ANNOUNCEMENT_LEASE", store::ANNOUNCEMENT_LEASE,
             "So long one worker has for it before another takes it over; longer than its requests together"),
         fixed("search for due deployments", "run::claim_loop::POLL", claim_loop::POLL,
             "Notifications wake workers at once; this finds what no notification told"),
@@ -178,10 +178,10 @@ fn limits() -> Vec<PolicySetting> {
 #[rustfmt::skip]
 fn circuit() -> Vec<PolicySetting> {
     vec![
-        fixed("failures that open a server's circuit", "scheduler::circuit::FAILURES",
-            PolicyValue::Count(scheduler::FAILURES.into(), "connection failures in a row"),
+        fixed("failures that open a server's circuit", "scheduler::circuit_breaker::FAILURES_TO_OPEN",
+            PolicyValue::Count(scheduler::FAILURES_TO_OPEN.into(), "connection failures in a row"),
             "A server that refuses several in a row refuses the next one too"),
-        fixed("cool-down", "scheduler::circuit::COOL_DOWN", scheduler::COOL_DOWN,
+        fixed("cool-down", "scheduler::circuit_breaker::COOL_DOWN", scheduler::COOL_DOWN,
             "Nobody tries so long, half of it at least; then one attempt at a time, until one connects"),
         fixed("attempts that aren't counted", "scheduler::retry::MAX_WAITS",
             PolicyValue::Count(scheduler::MAX_WAITS.into(), "attempts"),
@@ -224,7 +224,7 @@ fn deadlines() -> Vec<PolicySetting> {
             "What GitHub's documentation asks for where its answer names no time"),
         fixed("GitHub's longest wait", "github::answer::MAX_WAIT", bounds::GITHUB_MAX_WAIT,
             "Its limits reset every hour; an answer that asks for more is wrong"),
-        fixed("one call of the database", "store::DEADLINE", store::DEADLINE,
+        fixed("one call of the database", "store::connection::deadline::DEADLINE", store::DEADLINE,
             "A frozen server keeps its connections open"),
         fixed("one question to the registry", "project::registry::TIMEOUT", bounds::REGISTRY_TIMEOUT,
             "An attempt later is better than a stage that hangs"),

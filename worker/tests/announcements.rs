@@ -41,8 +41,8 @@ async fn a_deployment_is_announced_by_one_worker_when_it_begins_and_when_it_ends
     };
     assert_eq!((news.deployment, news.state, news.github_id), (claim.lease.deployment, State::Running, None));
     assert_eq!((&news.commit, news.tries), (&claim.event.data.repository.commit, 1));
-    store.announced(news.deployment, 4711).await.unwrap();
-    store.told(news.deployment, "in_progress", false).await.unwrap();
+    store.record_github_id(news.deployment, 4711).await.unwrap();
+    store.mark_announced(news.deployment, "in_progress", false).await.unwrap();
     assert_eq!(store.next_announcement().await.unwrap(), None, "nothing is new");
 
     let failure = Failure::new(ErrorCode::CrashLoop, Some(Stage::Compose), "it exits");
@@ -51,18 +51,21 @@ async fn a_deployment_is_announced_by_one_worker_when_it_begins_and_when_it_ends
     let news = store.next_announcement().await.unwrap().unwrap();
     assert_eq!((news.state, news.github_id), (State::Ended(Outcome::Failed), Some(4711)));
     // GitHub is away: again, but not at once.
-    store.not_told(news.deployment, "github-unavailable: 503", Some(LONG)).await.unwrap();
+    store.record_announcement_failure(news.deployment, "github-unavailable: 503", Some(LONG)).await.unwrap();
     assert_eq!(store.next_announcement().await.unwrap(), None);
-    store.not_told(news.deployment, "github-unavailable: 503", Some(Duration::ZERO)).await.unwrap();
+    store.record_announcement_failure(news.deployment, "github-unavailable: 503", Some(Duration::ZERO)).await.unwrap();
     let again = store.next_announcement().await.unwrap().unwrap();
     assert_eq!((again.deployment, again.tries), (news.deployment, 2));
-    store.told(news.deployment, "failure", true).await.unwrap();
+    store.mark_announced(news.deployment, "failure", true).await.unwrap();
     assert_eq!(store.next_announcement().await.unwrap(), None, "the end is told");
 
     // A refusal is final.
     let claim = claimed(&store, |event| event["data"]["project"]["slug"] = "other".into()).await;
     let news = store.next_announcement().await.unwrap().unwrap();
-    store.not_told(news.deployment, "github-forbidden: it needs deployments: write", None).await.unwrap();
+    store
+        .record_announcement_failure(news.deployment, "github-forbidden: it needs deployments: write", None)
+        .await
+        .unwrap();
     store.finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await.unwrap();
     assert_eq!(store.next_announcement().await.unwrap(), None);
     assert_eq!(database.count("SELECT count(*) FROM github_deployments WHERE NOT done").await, 0);
@@ -77,7 +80,7 @@ async fn commanded(store: &Store, event_type: &str, claim: &Claim) -> Claim {
     let body = body.to_string().into_bytes();
     let incoming = incoming(&body);
     let Message::Command(command) = read(&body, &incoming.metadata()).unwrap() else { panic!("it's a command") };
-    store.command(&command, &incoming, 3).await.unwrap().unwrap();
+    store.accept_command(&command, &incoming, 3).await.unwrap().unwrap();
     store.claim(LONG).await.unwrap().unwrap()
 }
 
@@ -100,7 +103,7 @@ async fn only_what_changes_the_version_is_announced_and_undeploying_takes_it_bac
         end(&claim).await;
         let news = store.next_announcement().await.unwrap().unwrap();
         assert_eq!((news.deployment, news.gone), (claim.lease.deployment, false));
-        store.told(news.deployment, "success", true).await.unwrap();
+        store.mark_announced(news.deployment, "success", true).await.unwrap();
         versions.push(claim);
     }
     let stop = commanded(&store, "slipway.project.stop.v1", &versions[1]).await;
@@ -110,7 +113,7 @@ async fn only_what_changes_the_version_is_announced_and_undeploying_takes_it_bac
     end(&undeploy).await;
     let news = store.next_announcement().await.unwrap().unwrap();
     assert_eq!((news.deployment, news.gone), (versions[1].lease.deployment, true), "the version that was there");
-    store.told(news.deployment, "inactive", true).await.unwrap();
+    store.mark_announced(news.deployment, "inactive", true).await.unwrap();
     assert_eq!(store.next_announcement().await.unwrap(), None);
 }
 
@@ -166,12 +169,12 @@ async fn digests_are_of_the_server_that_wrote_last_and_one_can_be_forgotten() {
     store.stage_started(&third.lease, Stage::Secrets, b"x").await.unwrap();
     let doubted = BTreeMap::from([("DEPLOY_HOST".to_owned(), String::new())]);
     assert_eq!(known(&third).await, doubted, "whoever dies while it writes leaves nothing that counts as written");
-    store.keep_digests(&third.lease, id, &secrets("halfway")).await.unwrap();
+    store.record_digests(&third.lease, id, &secrets("halfway")).await.unwrap();
     assert_eq!(known(&third).await, secrets("halfway"));
     assert!(!forget(&third).await, "whoever acts on it would remember it again");
     assert_eq!(known(&third).await, secrets("halfway"));
     store.finish(&third.lease, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await.unwrap();
-    let lost = store.keep_digests(&third.lease, id, &secrets("too late")).await.unwrap_err();
+    let lost = store.record_digests(&third.lease, id, &secrets("too late")).await.unwrap_err();
     assert!(matches!(lost, StoreError::LeaseLost), "{lost}");
     assert!(forget(&third).await);
 }

@@ -26,9 +26,9 @@ const NO_POLICIES: &[&str] = &[
     "stages::serving::UNTOUCHED_WARM_UP",
     "amqp::connection::CLOSE_TIMEOUT",
     "amqp::generations::REMIND_INTERVAL",
-    "store::announcements::NEWS",
+    "store::outbox::github_status::ANNOUNCEMENT_MAX_AGE",
     // The default of a setting.
-    "store::versions::VERSIONS",
+    "store::deployment::versions::VERSIONS",
     // How a message is met that the database failed at.
     "intake::consumer::SERIAL_WINDOW",
     // The process's own end and its liveness.

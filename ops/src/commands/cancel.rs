@@ -36,7 +36,7 @@ pub(crate) async fn run(
     let id = database.find_deployment(&args.id).await?;
     let who = args.by.unwrap_or_else(user_at_host);
     let request = CancelRequest::of_operator(id, &who, args.why);
-    let outcome = database.store.heed(&request).await.map_err(|e| database.cli_error(&e))?;
+    let outcome = database.store.request_cancel(&request).await.map_err(|e| database.cli_error(&e))?;
     let Some(was) = outcome.found else { return Err(CliError::usage(format!("there is no deployment {id}"))) };
     if was.is_terminal() {
         return Err(CliError::new(CommandExit::Failed, format!("deployment {id} has ended already: {was}")));

@@ -15,7 +15,7 @@ use super::answer::{CONNECT, answer, answer_within};
 use super::connection_state::ConnectionState;
 use super::error::AmqpError;
 use super::inbound;
-use crate::store::is_mistrust;
+use crate::store::is_untrusted_certificate;
 
 /// Seconds between heartbeats. A connection that died silently is given up after five seconds here and after six by the
 /// broker, which then delivers its unacknowledged messages again: work continues within ten. RabbitMQ advises against
@@ -83,7 +83,9 @@ impl BrokerEndpoints {
         let connect = inbound::connect(address.uri.clone(), properties, self.tls.clone());
         match answer_within(CONNECT, "a connection", connect).await {
             Ok(connection) => Ok(BrokerConnection::watch(connection)),
-            Err(AmqpError::Broker { source, .. }) if is_mistrust(&source) => Err(AmqpError::Certificate(source)),
+            Err(AmqpError::Broker { source, .. }) if is_untrusted_certificate(&source) => {
+                Err(AmqpError::Certificate(source))
+            }
             Err(error) => Err(error),
         }
     }

@@ -76,7 +76,7 @@ impl Admitter {
         if failure.is_some() {
             return Ok(failure);
         }
-        match self.store.command(request, incoming, self.versions).await? {
+        match self.store.accept_command(request, incoming, self.versions).await? {
             Ok(accepted) => {
                 log_admission(&accepted, request, data.action.as_str(), data.project.slug.as_str());
                 Ok(None)
@@ -91,7 +91,7 @@ impl Admitter {
         let Some(cancel) = CancelRequest::of_event(request).filter(|_| failure.is_none()) else { return Ok(failure) };
         let id = cancel.deployment;
         tracing::Span::current().record("deployment.id", id.to_string());
-        let outcome = self.store.heed(&cancel).await?;
+        let outcome = self.store.request_cancel(&cancel).await?;
         let Some(found) = outcome.found else {
             // A duplicate is refused, too: the first refusal may not have been written.
             let message = format!("there is no deployment {id}");

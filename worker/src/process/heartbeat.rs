@@ -40,13 +40,13 @@ impl WorkerHeartbeat {
                 () = tokio::time::sleep(HEARTBEAT_INTERVAL) => {}
             }
         }
-        if let Err(error) = self.store.sign_off().await {
+        if let Err(error) = self.store.remove_heartbeat().await {
             tracing::debug!(%error, "the end of this worker couldn't be written beside its heartbeat");
         }
     }
 
     async fn beat(&self) -> Result<(), StoreError> {
-        let write = self.store.sign_on(env!("CARGO_PKG_VERSION"));
+        let write = self.store.record_heartbeat(env!("CARGO_PKG_VERSION"));
         tokio::time::timeout(HEARTBEAT_TIMEOUT, write).await.map_err(|_| StoreError::TimedOut(HEARTBEAT_TIMEOUT))?
     }
 }

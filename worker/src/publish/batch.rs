@@ -84,7 +84,7 @@ async fn send_batch(
     let mut groups: BTreeMap<i64, Vec<OutboxRow>> = BTreeMap::new();
     let mut first: HashMap<OrderingKey, i64> = HashMap::new();
     for row in rows {
-        let position = *first.entry(row.line).or_insert(row.position);
+        let position = *first.entry(row.ordering_key).or_insert(row.position);
         groups.entry(position).or_default().push(row);
     }
     let mut under_way: FuturesUnordered<_> = groups
@@ -99,12 +99,12 @@ async fn send_batch(
             (Some(PublishError::Broken(error)), _) => broken = broken.or(Some(error)),
             (Some(error), Some(row)) => {
                 if !outcome.sent.is_empty() {
-                    delayed.remove(&row.line);
+                    delayed.remove(&row.ordering_key);
                 }
                 delay_key(delayed, row, &error);
             }
             _ => {
-                group.first().map(|row| delayed.remove(&row.line));
+                group.first().map(|row| delayed.remove(&row.ordering_key));
             }
         }
     }
@@ -158,9 +158,9 @@ fn batch_span(rows: &[OutboxRow]) -> tracing::Span {
 }
 
 fn delay_key(delayed: &mut DelayedKeys, row: &OutboxRow, error: &PublishError) {
-    let tried = delayed.get(&row.line).map_or(0, |(_, tried)| *tried) + 1;
+    let tried = delayed.get(&row.ordering_key).map_or(0, |(_, tried)| *tried) + 1;
     let delay = REPUBLISH_BACKOFF.delay(tried).unwrap_or(REPUBLISH_BACKOFF.max);
-    delayed.insert(row.line, (Instant::now() + delay, tried));
+    delayed.insert(row.ordering_key, (Instant::now() + delay, tried));
     Metrics::get().published(if matches!(error, PublishError::Returned { .. }) { "returned" } else { "failed" });
     let deployment = row.deployment.map(|id| id.to_string());
     tracing::warn!(

@@ -51,7 +51,7 @@ impl GithubStatusPublisher {
         let Some(announcement) = self.store.next_announcement().await? else { return Ok(false) };
         let (status, is_last) = github_state(&announcement);
         match self.send_status(&announcement, status).await {
-            Ok(()) => self.store.told(announcement.deployment, status.as_str(), is_last).await?,
+            Ok(()) => self.store.mark_announced(announcement.deployment, status.as_str(), is_last).await?,
             Err(AnnounceError::Store(error)) => return Err(error),
             Err(AnnounceError::Github(error)) => self.schedule_retry(&announcement, &error).await?,
         }
@@ -77,7 +77,7 @@ impl GithubStatusPublisher {
                     may_exist,
                 );
                 let number = create.await?;
-                self.store.announced(announcement.deployment, i64::try_from(number).unwrap_or(i64::MAX)).await?;
+                self.store.record_github_id(announcement.deployment, i64::try_from(number).unwrap_or(i64::MAX)).await?;
                 number
             }
         };
@@ -100,7 +100,7 @@ impl GithubStatusPublisher {
                 error.message
             );
         }
-        self.store.not_told(announcement.deployment, &format!("{}: {}", error.code, error.message), next_try).await
+        self.store.record_announcement_failure(announcement.deployment, &format!("{}: {}", error.code, error.message), next_try).await
     }
 }
 

@@ -85,7 +85,7 @@ impl Relay {
             }
         }
         if let Some(lease) = state.lease
-            && let Err(error) = self.store.release_relay(lease).await
+            && let Err(error) = self.store.release_relay_lease(lease).await
         {
             tracing::debug!(%error, "the relay's lease couldn't be released; it will expire");
         }
@@ -183,7 +183,7 @@ impl Relay {
     async fn renew_lease_if_due(&self, state: &mut RelayState) -> Result<Option<RelayLease>, StoreError> {
         if state.lease.is_none() || state.renewed_at.is_none_or(|at| at.elapsed() >= LEASE / 3) {
             let held = state.lease;
-            let (asked_at, taken) = (Instant::now(), self.store.lease_relay(held, LEASE).await?);
+            let (asked_at, taken) = (Instant::now(), self.store.take_or_renew_relay_lease(held, LEASE).await?);
             if taken.is_some() != held.is_some() {
                 tracing::info!(relay = taken.is_some(), "this worker has become the relay, or has stopped being it");
                 // Another relay may have published the delayed messages.
@@ -213,7 +213,7 @@ impl Relay {
     async fn keep_lease(&self, lease: RelayLease) -> StoreError {
         loop {
             tokio::time::sleep(LEASE / 3).await;
-            match self.store.lease_relay(Some(lease), LEASE).await {
+            match self.store.take_or_renew_relay_lease(Some(lease), LEASE).await {
                 Ok(Some(held)) if held == lease => {}
                 Ok(_) => return StoreError::LeaseLost,
                 Err(error) => return error,

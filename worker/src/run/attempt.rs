@@ -184,7 +184,7 @@ impl<'a> RunningAttempt<'a> {
     async fn begin(&mut self) -> Result<(), AttemptEnd> {
         let Self { runner, claim, .. } = *self;
         let history = persist(|| runner.store.history(&claim.lease)).await?;
-        self.unproven = history.unsettled;
+        self.unproven = history.unproven;
         self.overdue_at = Instant::now() + deadlines::remaining(&runner.settings.deadlines, &history);
         let prepared = prepare(runner, claim, self.lease_guard.clone()).await?;
         let refused = match prepared {

@@ -34,7 +34,7 @@ impl Runner {
                 match runner.store.claim(runner.claim_options()).await {
                     Ok(Some(claim)) => {
                         outages.record(Ok::<_, StoreError>(()));
-                        let (runner, cancel_requests) = (runner.clone(), wakeups.wishes());
+                        let (runner, cancel_requests) = (runner.clone(), wakeups.cancel_requests());
                         attempts.spawn(async move {
                             attempt::execute_claim(&runner, claim, asked, cancel_requests).await;
                         });
@@ -66,7 +66,7 @@ impl Runner {
             let ended = became.outcome().map(Outcome::as_str);
             tracing::warn!(deployment.id = %id, ended, "the worker of this deployment let its lease expire");
         }
-        while let Some(id) = self.store.give_up(&self.settings.limits).await? {
+        while let Some(id) = self.store.give_up_unreachable(&self.settings.limits).await? {
             tracing::warn!(deployment.id = %id, "the deployment is given up: its server couldn't be reached for too long");
         }
         Ok(())

@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 use super::attempt::{AttemptEnd, RunningAttempt};
 use super::persist::persist;
 use crate::scheduler::{AttemptCounts, MAX_INTERRUPTIONS, RetryDecision, after_failure};
-use crate::store::{DeploymentEnd, INTERRUPTED, RetryOutcome, StoreError, too_often};
+use crate::store::{DeploymentEnd, INTERRUPTED, RetryOutcome, StoreError, interrupted_too_often};
 use crate::telemetry::Metrics;
 
 impl RunningAttempt<'_> {
@@ -22,7 +22,8 @@ impl RunningAttempt<'_> {
             AttemptEnd::Cancelled => self.finish_cancelled().await,
             AttemptEnd::Superseded(by) => self.finish_superseded(by).await,
             AttemptEnd::GivenUp => {
-                let error = StageError::new(ErrorCode::InterruptedTooOften, too_often(self.claim.interruptions));
+                let error =
+                    StageError::new(ErrorCode::InterruptedTooOften, interrupted_too_often(self.claim.interruptions));
                 tracing::Span::current().record("error.type", error.code.as_str());
                 self.fail_permanently(error, None, INTERRUPTED).await
             }
@@ -60,7 +61,7 @@ impl RunningAttempt<'_> {
             if counts_as_attempt {
                 store.retry(lease, failure.clone(), delay).await
             } else {
-                store.wait(lease, failure.clone(), delay).await
+                store.wait_for_server(lease, failure.clone(), delay).await
             }
         };
         match persist(schedule).await? {
@@ -137,7 +138,7 @@ impl RunningAttempt<'_> {
         );
         let (store, lease, summary) = (&self.runner.store, &self.claim.lease, &self.summary);
         let ended = match end {
-            DeploymentEnd::Superseded { .. } => persist(|| store.give_way(lease, summary)).instrument(span).await?,
+            DeploymentEnd::Superseded { .. } => persist(|| store.finish_superseded(lease, summary)).instrument(span).await?,
             end => Some(persist(|| store.finish(lease, &end, summary)).instrument(span).await?),
         };
         // The newer request was cancelled: this deployment is the newest again.

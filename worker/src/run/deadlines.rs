@@ -75,7 +75,7 @@ mod tests {
             started_at: at(5000),
             replayed: false,
             begun: false,
-            unsettled: false,
+            unproven: false,
         }
     }
 

@@ -137,14 +137,14 @@ impl ProgressWriter {
         }
         kinds.extend(next);
         if !kinds.is_empty()
-            && let Err(error) = self.store.tell(&self.lease, kinds).await
+            && let Err(error) = self.store.record_progress(&self.lease, kinds).await
         {
             tracing::warn!(%error, deployment.id = %self.lease.deployment, "progress of this deployment is lost, since it couldn't be written");
         }
     }
 
     async fn pin_host_key(&self, key: &HostKey) {
-        match self.store.learn_host_key(&self.server, key).await {
+        match self.store.pin_host_key(&self.server, key).await {
             Ok(true) => tracing::info!(server.handle = %self.server.handle, "host key pinned at first sight"),
             Ok(false) => {
                 tracing::error!(server.handle = %self.server.handle, "another host key is pinned already; the attempt is cancelled");

@@ -29,8 +29,8 @@ impl RunningAttempt<'_> {
             return Err(AttemptEnd::Lost);
         }
         self.summary.round_trips = self.pipeline.as_ref().map(|pipeline| pipeline.attempt.round_trips());
-        self.summary.settled = restored.is_complete();
-        self.unproven = !self.summary.settled;
+        self.summary.restored = restored.is_complete();
+        self.unproven = !self.summary.restored;
         if let Some(description) = restored.describe() {
             tracing::info!("{description}");
         }

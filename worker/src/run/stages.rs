@@ -15,7 +15,7 @@ use super::cancellation::{Canceller, SHUTDOWN_GRACE, StopReason};
 use super::persist::persist;
 use super::{Runner, deadlines};
 use crate::failpoint::{self, Failpoint};
-use crate::store::{Boundary, StoreError, unsettles};
+use crate::store::{Boundary, StoreError, leaves_unproven};
 use crate::telemetry::Metrics;
 
 impl RunningAttempt<'_> {
@@ -59,7 +59,7 @@ impl RunningAttempt<'_> {
         let input = self.pipeline.as_ref().map(|pipeline| pipeline.input_hash.clone()).unwrap_or_default();
         match persist(|| runner.store.stage_started(&claim.lease, stage, &input)).await? {
             Boundary::GoOn => {
-                self.unproven |= unsettles(claim.action, stage);
+                self.unproven |= leaves_unproven(claim.action, stage);
                 Ok(())
             }
             Boundary::Superseded(by) => Err(AttemptEnd::Superseded(by)),
@@ -72,7 +72,7 @@ impl RunningAttempt<'_> {
     async fn prove_completed(&mut self) -> Result<BTreeMap<Stage, StageReport>, StoreError> {
         let Self { runner, claim, .. } = *self;
         let Some(pipeline) = self.pipeline.as_mut() else { return Ok(BTreeMap::new()) };
-        let done: CompletedStages = persist(|| runner.store.done_stages(&claim.lease, &pipeline.input_hash)).await?;
+        let done: CompletedStages = persist(|| runner.store.completed_stages(&claim.lease, &pipeline.input_hash)).await?;
         if done.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -140,7 +140,7 @@ impl RunningAttempt<'_> {
         let Self { runner, claim, .. } = *self;
         // For whatever reason it failed: these secrets are at GitHub.
         if let Some(digests) = &error.detail.github_digests {
-            persist(|| runner.store.keep_digests(&claim.lease, claim.event.data.project.id, digests)).await?;
+            persist(|| runner.store.record_digests(&claim.lease, claim.event.data.project.id, digests)).await?;
         }
         let error = match self.canceller.reason() {
             None => error,

@@ -45,9 +45,9 @@ impl<S: Ord + Clone> Load<S> {
     /// The servers on which nothing may begin now. Among all others whoever has been due for longest comes first, so
     /// that neither a full nor a dead server holds up the rest.
     #[must_use]
-    pub fn left_out(&self, limits: &Limits, now: Timestamp) -> Vec<S> {
+    pub fn closed_servers(&self, limits: &Limits, now: Timestamp) -> Vec<S> {
         let full = |server: &&S| {
-            let most = match self.circuits.get(*server).map(|circuit| circuit.gate(now)) {
+            let most = match self.circuits.get(*server).map(|circuit| circuit.state_at(now)) {
                 None | Some(CircuitState::Closed) => limits.per_server,
                 Some(CircuitState::HalfOpen) => limits.per_server.min(1),
                 Some(CircuitState::Open(_)) => 0,
@@ -60,8 +60,8 @@ impl<S: Ord + Clone> Load<S> {
 
     /// The servers that have been out of reach for so long that deployments of that age are given up.
     #[must_use]
-    pub fn given_up(&self, limits: &Limits, now: Timestamp) -> Vec<S> {
-        let lasting = self.circuits.iter().filter(|(_, circuit)| circuit.exhausts(now, limits.patience));
+    pub fn unreachable_servers(&self, limits: &Limits, now: Timestamp) -> Vec<S> {
+        let lasting = self.circuits.iter().filter(|(_, circuit)| circuit.exhausts_patience(now, limits.patience));
         lasting.map(|(server, _)| server.clone()).collect()
     }
 }
@@ -86,9 +86,12 @@ mod tests {
             circuits: [("dead", circuit(1001)), ("probed", circuit(999)), ("back", circuit(1000)), ("shaky", few)]
                 .into(),
         };
-        assert_eq!(load.left_out(&Limits::default(), now), ["full", "probed", "dead"]);
-        assert_eq!(load.given_up(&Limits::default(), now), Vec::<&str>::new());
-        assert_eq!(load.given_up(&Limits { patience: Duration::from_secs(9), ..Limits::default() }, now), ["dead"]);
+        assert_eq!(load.closed_servers(&Limits::default(), now), ["full", "probed", "dead"]);
+        assert_eq!(load.unreachable_servers(&Limits::default(), now), Vec::<&str>::new());
+        assert_eq!(
+            load.unreachable_servers(&Limits { patience: Duration::from_secs(9), ..Limits::default() }, now),
+            ["dead"]
+        );
         assert!(load.may_pull(&Limits::default()));
         load.in_registry = 8;
         assert!(!load.may_pull(&Limits::default()));

@@ -2,14 +2,14 @@
 //! that failed, which servers take no more for now. No clock, no chance and no database: they are passed in. The store
 //! fetches what is asked here and writes what is answered, under its locks.
 
-mod circuit;
+mod circuit_breaker;
 mod limits;
 #[cfg(test)]
 mod model;
-mod order;
 mod retry;
+mod superseding;
 
-pub use circuit::{COOL_DOWN, Circuit, CircuitState, FAILURES};
+pub use circuit_breaker::{COOL_DOWN, Circuit, CircuitState, FAILURES_TO_OPEN};
 pub use limits::{Limits, Load};
-pub use order::{Contender, Order, Precedence, arrive};
 pub use retry::{AttemptCounts, MAX_INTERRUPTIONS, MAX_WAITS, RetryDecision, after_failure, after_interruption};
+pub use superseding::{Contender, GiveWay, OlderDeployment, Order, Precedence, resolve};

@@ -59,11 +59,11 @@ pub fn after_failure(
     }
 }
 
-/// Whether a deployment that was interrupted `before` times, and is so once more, may be claimed again. What it left
-/// `unsettled` is worth one claim more, for putting that back and nothing else.
+/// Whether a deployment that was interrupted `before` times, and is so once more, may be claimed again. A release that
+/// it left `unproven` is worth one claim more, only to restore the previous one.
 #[must_use]
-pub fn after_interruption(before: u32, limit: u32, unsettled: bool) -> bool {
-    before < limit || (unsettled && before == limit)
+pub fn after_interruption(before: u32, limit: u32, unproven: bool) -> bool {
+    before < limit || (unproven && before == limit)
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ async fn a_server_that_shows_another_key_than_the_one_that_was_just_pinned_is_le
                     ssh_key_enc: None,
                     notes: None,
                 };
-                assert!(pinning.learn_host_key(&server, &key("pinned")).await.unwrap());
+                assert!(pinning.pin_host_key(&server, &key("pinned")).await.unwrap());
                 call.reporter.host_key_learned(&key("another"));
                 call.cancel.cancelled().await;
             }

@@ -62,7 +62,7 @@ impl Shop {
         let incoming = incoming(body);
         match read(body, &incoming.metadata()).unwrap() {
             Message::Ready(request) => Ok(self.store.accept(&request, &incoming).await.unwrap()),
-            Message::Command(request) => self.store.command(&request, &incoming, VERSIONS).await.unwrap(),
+            Message::Command(request) => self.store.accept_command(&request, &incoming, VERSIONS).await.unwrap(),
             Message::Cancel(_) => panic!("no request about a project"),
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use slipway_deploy::StageError;
 use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, Outcome, Stage};
-use slipway_worker::scheduler::{Circuit, CircuitState, FAILURES, Limits, MAX_WAITS};
+use slipway_worker::scheduler::{Circuit, CircuitState, FAILURES_TO_OPEN, Limits, MAX_WAITS};
 use slipway_worker::store::{Lease, State, Store};
 
 use super::{LONG, accept, body, claimed_by_eight, succeed, terms};
@@ -21,7 +21,7 @@ async fn no_contact(store: &Store, lease: &Lease) -> Option<Duration> {
     let repeated = store.stage_failed(lease, Stage::Preflight, &failure, LONG, false).await.unwrap();
     assert_eq!(open.is_some(), repeated.is_some(), "a call that is repeated counts once");
     match open {
-        Some(open) => store.wait(lease, failure, open).await.unwrap(),
+        Some(open) => store.wait_for_server(lease, failure, open).await.unwrap(),
         None => store.retry(lease, failure, Duration::ZERO).await.unwrap(),
     };
     open
@@ -39,10 +39,10 @@ async fn cool_down(database: &TestDatabase) {
 /// Opens the circuit of `server` by the attempts of one deployment.
 async fn open_circuit(store: &Store, server: &str) -> DeploymentId {
     let id = accept(store, server).await;
-    for failure in 1..=FAILURES {
+    for failure in 1..=FAILURES_TO_OPEN {
         let claim = store.claim(LONG).await.unwrap().unwrap();
         assert_eq!(claim.lease.deployment, id);
-        assert_eq!(no_contact(store, &claim.lease).await.is_some(), failure == FAILURES);
+        assert_eq!(no_contact(store, &claim.lease).await.is_some(), failure == FAILURES_TO_OPEN);
     }
     id
 }
@@ -53,12 +53,12 @@ async fn a_dead_server_is_probed_by_one_attempt_at_a_time_until_it_answers() {
     for _ in 0..3 {
         accept(&store, "vps-dead").await;
     }
-    for _ in 0..FAILURES {
+    for _ in 0..FAILURES_TO_OPEN {
         let claim = store.claim(LONG).await.unwrap().unwrap();
         no_contact(&store, &claim.lease).await;
     }
     let (opened, gate) = circuit(&store, "vps-dead").await.unwrap();
-    assert!(opened.failures == FAILURES && matches!(gate, CircuitState::Open(_)), "{opened:?}");
+    assert!(opened.failures == FAILURES_TO_OPEN && matches!(gate, CircuitState::Open(_)), "{opened:?}");
     let other = accept(&store, "vps-well").await;
     let claims = claimed_by_eight(&database, &terms(2, 99, "")).await;
     assert_eq!(claims.iter().map(|c| c.lease.deployment).collect::<Vec<_>>(), [other], "others go on");
@@ -74,7 +74,7 @@ async fn a_dead_server_is_probed_by_one_attempt_at_a_time_until_it_answers() {
     assert_eq!(probes.len(), 1);
     no_contact(&store, &probes[0].lease).await;
     let (longer, gate) = circuit(&store, "vps-dead").await.unwrap();
-    assert!(longer.failures == FAILURES + 1 && matches!(gate, CircuitState::Open(_)), "{longer:?}");
+    assert!(longer.failures == FAILURES_TO_OPEN + 1 && matches!(gate, CircuitState::Open(_)), "{longer:?}");
     assert_eq!(longer.since, opened.since);
 
     cool_down(&database).await;
@@ -101,10 +101,10 @@ async fn waiting_for_a_dead_server_costs_no_attempt_and_others_take_their_turn()
     }
     // Two failures before the circuit opened were attempts, all others were not.
     let deployment = store.deployment(first).await.unwrap().unwrap();
-    assert_eq!((deployment.state, deployment.attempt), (State::Pending, FAILURES - 1));
+    assert_eq!((deployment.state, deployment.attempt), (State::Pending, FAILURES_TO_OPEN - 1));
     let scheduled = store.events(first, 0).await.unwrap();
     let scheduled = &scheduled.last().unwrap().event["data"];
-    assert_eq!((&scheduled["kind"], &scheduled["attempt"]), (&"attempt_scheduled".into(), &FAILURES.into()));
+    assert_eq!((&scheduled["kind"], &scheduled["attempt"]), (&"attempt_scheduled".into(), &FAILURES_TO_OPEN.into()));
     let waits = database.count("SELECT sum(waits) FROM deployments").await;
     assert!((1..i64::from(MAX_WAITS)).contains(&waits));
     // Somebody corrects the inventory.
@@ -129,15 +129,19 @@ async fn what_has_waited_for_too_long_is_given_up_once_a_probe_has_failed_again(
     let untried = accept(&store, "vps-dead").await;
     let well = accept(&store, "vps-well").await;
     let limits = Limits::default();
-    assert_eq!(store.give_up(&limits).await.unwrap(), None);
+    assert_eq!(store.give_up_unreachable(&limits).await.unwrap(), None);
     database.sql.execute("UPDATE deployments SET accepted_at = now() - interval '61 min'", &[]).await.unwrap();
     let fresh = accept(&store, "vps-dead").await;
-    assert_eq!(store.give_up(&limits).await.unwrap(), None, "the outage is short");
+    assert_eq!(store.give_up_unreachable(&limits).await.unwrap(), None, "the outage is short");
     database.sql.execute("UPDATE server_circuits SET since = now() - interval '61 min'", &[]).await.unwrap();
-    assert_eq!(store.give_up(&limits).await.unwrap(), Some(tried));
-    assert_eq!(store.give_up(&limits).await.unwrap(), Some(untried));
-    assert_eq!(store.give_up(&limits).await.unwrap(), None, "{fresh} has waited for a moment, {well} needn't");
-    for (id, attempts, stage) in [(tried, FAILURES - 1, "preflight"), (untried, 0, "engine")] {
+    assert_eq!(store.give_up_unreachable(&limits).await.unwrap(), Some(tried));
+    assert_eq!(store.give_up_unreachable(&limits).await.unwrap(), Some(untried));
+    assert_eq!(
+        store.give_up_unreachable(&limits).await.unwrap(),
+        None,
+        "{fresh} has waited for a moment, {well} needn't"
+    );
+    for (id, attempts, stage) in [(tried, FAILURES_TO_OPEN - 1, "preflight"), (untried, 0, "engine")] {
         let deployment = store.deployment(id).await.unwrap().unwrap();
         assert_eq!(deployment.state, State::Ended(Outcome::Failed));
         let failure = deployment.result.unwrap().failure.unwrap();
@@ -148,7 +152,7 @@ async fn what_has_waited_for_too_long_is_given_up_once_a_probe_has_failed_again(
     }
     database.sql.execute("UPDATE deployments SET accepted_at = now() - interval '61 min'", &[]).await.unwrap();
     cool_down(&database).await;
-    assert_eq!(store.give_up(&limits).await.unwrap(), None, "somebody probes first");
+    assert_eq!(store.give_up_unreachable(&limits).await.unwrap(), None, "somebody probes first");
 }
 
 /// The median time of 30 claims, all on `server`.
@@ -218,7 +222,7 @@ async fn a_server_that_refuses_connections_is_left_alone_while_others_go_on_and_
     })
     .await;
     let tried = on_dead().await;
-    assert!(tried >= i64::from(FAILURES), "{tried}");
+    assert!(tried >= i64::from(FAILURES_TO_OPEN), "{tried}");
     for _ in 0..4 {
         outside.publish(&body("vps-well")).await;
         let result = outside.result().await;
@@ -227,7 +231,7 @@ async fn a_server_that_refuses_connections_is_left_alone_while_others_go_on_and_
     assert_eq!(on_dead().await, tried, "nobody tries while it's open");
     cool_down(&database).await;
     eventually("a probe has failed", || async {
-        matches!(circuit(&store, "vps-dead").await, Some((c, CircuitState::Open(_))) if c.failures > FAILURES)
+        matches!(circuit(&store, "vps-dead").await, Some((c, CircuitState::Open(_))) if c.failures > FAILURES_TO_OPEN)
     })
     .await;
     assert!(on_dead().await > tried);

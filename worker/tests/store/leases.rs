@@ -57,11 +57,11 @@ async fn a_lost_lease_writes_nothing() {
         store.stage_started(lease, Stage::Clone, b"x").await.unwrap_err(),
         store.stage_finished(lease, &summary, &facts, Some((project, &digests))).await.unwrap_err(),
         store.stage_failed(lease, Stage::Preflight, &failure(), LONG, true).await.unwrap_err(),
-        store.tell(lease, vec![ProgressKind::Interrupted { attempt: 1 }]).await.unwrap_err(),
+        store.record_progress(lease, vec![ProgressKind::Interrupted { attempt: 1 }]).await.unwrap_err(),
         store.retry(lease, failure(), LONG).await.unwrap_err(),
         store.interrupt(lease, 10).await.unwrap_err(),
         store.finish(lease, &ended_failed(), &AttemptSummary::default()).await.unwrap_err(),
-        store.give_way(lease, &AttemptSummary::default()).await.unwrap_err(),
+        store.finish_superseded(lease, &AttemptSummary::default()).await.unwrap_err(),
     ];
     for error in lost {
         assert!(matches!(error, StoreError::LeaseLost), "{error:?}");
@@ -181,7 +181,7 @@ async fn an_end_whose_answer_was_lost_is_written_once_and_answered_again() {
     let Claim { lease, .. } = claimed(&store).await;
     for _ in 0..2 {
         assert_eq!(store.finish(&lease, &ended_failed(), &AttemptSummary::default()).await.unwrap(), Outcome::Failed);
-        assert_eq!(store.give_way(&lease, &AttemptSummary::default()).await.unwrap(), Some(Outcome::Failed));
+        assert_eq!(store.finish_superseded(&lease, &AttemptSummary::default()).await.unwrap(), Some(Outcome::Failed));
     }
     let results = "SELECT count(*) FROM outbox WHERE type = 'slipway.deployment.result.v1'";
     assert_eq!(database.count(results).await, 1);

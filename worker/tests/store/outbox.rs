@@ -18,7 +18,7 @@ async fn sequences_have_no_gaps_and_ids_are_derived_even_when_many_write_at_once
         let (store, lease) = (store.clone(), claim.lease.clone());
         tokio::spawn(async move {
             let lines = vec![format!("line {i}")];
-            store.tell(&lease, vec![ProgressKind::Log { stage: Stage::Clone, lines }]).await.unwrap();
+            store.record_progress(&lease, vec![ProgressKind::Log { stage: Stage::Clone, lines }]).await.unwrap();
         })
     });
     for teller in tellers.collect::<Vec<_>>() {
@@ -43,9 +43,12 @@ async fn sequences_have_no_gaps_and_ids_are_derived_even_when_many_write_at_once
 async fn the_relays_lease_has_one_holder_and_a_stale_one_marks_nothing() {
     let (_database, first) = TestDatabase::migrated("a").await;
     let second = first.clone();
-    let old = first.lease_relay(None, Duration::from_millis(50)).await.unwrap().unwrap();
-    eventually("the second takes over", || async { second.lease_relay(None, LONG).await.unwrap().is_some() }).await;
-    assert_eq!(first.lease_relay(Some(old), LONG).await.unwrap(), None);
+    let old = first.take_or_renew_relay_lease(None, Duration::from_millis(50)).await.unwrap().unwrap();
+    eventually("the second takes over", || async {
+        second.take_or_renew_relay_lease(None, LONG).await.unwrap().is_some()
+    })
+    .await;
+    assert_eq!(first.take_or_renew_relay_lease(Some(old), LONG).await.unwrap(), None);
     let marked = first.mark_published(old, &[]).await;
     assert!(matches!(marked, Err(StoreError::LeaseLost)), "{marked:?}");
 }
@@ -53,17 +56,17 @@ async fn the_relays_lease_has_one_holder_and_a_stale_one_marks_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_comes_late_does_not_keep_the_relays_lease_that_was_given_back() {
     let (database, store) = TestDatabase::migrated("w").await;
-    let lease = store.lease_relay(None, LONG).await.unwrap().unwrap();
+    let lease = store.take_or_renew_relay_lease(None, LONG).await.unwrap().unwrap();
     let gate = held_back(&database, "relay_lease", "INSERT%").await;
     let late = tokio::spawn({
         let store = store.clone();
-        async move { store.lease_relay(Some(lease), LONG).await }
+        async move { store.take_or_renew_relay_lease(Some(lease), LONG).await }
     });
     somebody_waits(&database).await;
-    store.release_relay(lease).await.unwrap();
+    store.release_relay_lease(lease).await.unwrap();
     drop(gate);
     assert_eq!(late.await.unwrap().unwrap(), None);
-    assert!(store.lease_relay(None, LONG).await.unwrap().is_some(), "nobody needs to wait for its end");
+    assert!(store.take_or_renew_relay_lease(None, LONG).await.unwrap().is_some(), "nobody needs to wait for its end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +81,7 @@ async fn a_page_of_the_outbox_is_bounded_in_bytes_and_says_whether_more_waits() 
         let page = store.waiting_messages(&held, 10, 1000).await.unwrap();
         assert_eq!(page.rows.iter().map(|row| row.message.body.len()).collect::<Vec<_>>(), sizes);
         assert_eq!(page.more, more);
-        held.extend(page.rows.iter().map(|row| row.line));
+        held.extend(page.rows.iter().map(|row| row.ordering_key));
     }
     let page = store.waiting_messages(&[], 2, 1000).await.unwrap();
     assert_eq!((page.rows.len(), page.more), (2, true));

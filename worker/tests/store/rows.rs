@@ -51,7 +51,7 @@ async fn a_plaintext_secret_stays_in_no_table_once_its_dead_letter_is_published(
     let letter = waiting.iter().find(|row| row.message.exchange == "slipway.dead-letters").unwrap();
     assert_eq!(letter.message.body, body);
     assert_eq!(letter.message.headers["dlq-error-code"], "plaintext-secret");
-    let lease = store.lease_relay(None, LONG).await.unwrap().unwrap();
+    let lease = store.take_or_renew_relay_lease(None, LONG).await.unwrap().unwrap();
     let sent: Vec<_> = waiting
         .iter()
         .map(|row| slipway_worker::store::PublishOutcome { position: row.position, routed: true })
@@ -124,8 +124,8 @@ async fn a_row_that_can_not_be_read_stands_in_nobodys_way() {
                     FROM deployments";
     database.sql.batch_execute(dead).await.unwrap();
     let limits = slipway_worker::scheduler::Limits::default();
-    assert_eq!(store.give_up(&limits).await.unwrap(), Some(healthy));
-    assert_eq!(store.give_up(&limits).await.unwrap(), None);
+    assert_eq!(store.give_up_unreachable(&limits).await.unwrap(), Some(healthy));
+    assert_eq!(store.give_up_unreachable(&limits).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,7 +31,10 @@ async fn the_latest_request_wins() {
     let boundary = store.stage_started(&running.lease, Stage::Clone, b"x").await.unwrap();
     assert_eq!(boundary, Boundary::Superseded(fifth));
     assert_eq!(store.retry(&running.lease, failure(), LONG).await.unwrap(), RetryOutcome::Superseded(fifth));
-    assert_eq!(store.give_way(&running.lease, &AttemptSummary::default()).await.unwrap(), Some(Outcome::Superseded));
+    assert_eq!(
+        store.finish_superseded(&running.lease, &AttemptSummary::default()).await.unwrap(),
+        Some(Outcome::Superseded)
+    );
     assert_eq!(state(&store, second).await, State::Ended(Outcome::Superseded));
 }
 
@@ -76,13 +79,13 @@ async fn a_cancelled_request_that_never_began_is_claimed_only_to_settle_what_oth
     let older = store.claim(LONG).await.unwrap().unwrap();
     store.stage_started(&older.lease, Stage::Clone, b"x").await.unwrap();
     let (second, _) = accept(&store, &of("one", 2)).await;
-    assert_eq!(store.give_way(&older.lease, &seen).await.unwrap(), Some(Outcome::Superseded));
+    assert_eq!(store.finish_superseded(&older.lease, &seen).await.unwrap(), Some(Outcome::Superseded));
     assert_eq!(store.cancel(second).await.unwrap(), Some(State::Running));
     let claim = store.claim(LONG).await.unwrap().unwrap();
     assert_eq!((claim.lease.deployment, claim.boundary), (second, Boundary::Cancelled));
-    assert!(store.history(&claim.lease).await.unwrap().unsettled);
-    let settled = AttemptSummary { settled: true, ..seen.clone() };
-    assert_eq!(store.finish(&claim.lease, &DeploymentEnd::Cancelled, &settled).await.unwrap(), Outcome::Cancelled);
+    assert!(store.history(&claim.lease).await.unwrap().unproven);
+    let restored = AttemptSummary { restored: true, ..seen.clone() };
+    assert_eq!(store.finish(&claim.lease, &DeploymentEnd::Cancelled, &restored).await.unwrap(), Outcome::Cancelled);
     let (third, _) = accept(&store, &of("one", 3)).await;
     assert_eq!(store.cancel(third).await.unwrap(), Some(State::Pending), "nothing is left");
 
@@ -93,7 +96,7 @@ async fn a_cancelled_request_that_never_began_is_claimed_only_to_settle_what_oth
     let (fifth, _) = accept(&store, &of("one", 5)).await;
     assert_eq!(store.stage_started(&running, Stage::Env, b"x").await.unwrap(), Boundary::Superseded(fifth));
     assert_eq!(store.cancel(fifth).await.unwrap(), Some(State::Pending));
-    assert_eq!(store.give_way(&running, &seen).await.unwrap(), None, "the newer one was called off meanwhile");
+    assert_eq!(store.finish_superseded(&running, &seen).await.unwrap(), None, "the newer one was called off meanwhile");
     assert_eq!(store.stage_started(&running, Stage::Env, b"x").await.unwrap(), Boundary::GoOn);
     store.finish(&running, &DeploymentEnd::Succeeded { url: None }, &seen).await.unwrap();
     let (sixth, _) = accept(&store, &of("one", 6)).await;
@@ -120,10 +123,10 @@ async fn what_was_touched_on_another_server_than_the_newer_requests_is_settled_b
         let settling = claims.iter().find(|claim| claim.lease.deployment == older).unwrap();
         assert_eq!(settling.boundary, Boundary::Superseded(newer));
         assert!(!store.takes_over(newer, &settling.lease).await.unwrap());
-        let settled = AttemptSummary { settled: true, ..AttemptSummary::default() };
-        assert_eq!(store.give_way(&settling.lease, &settled).await.unwrap(), Some(Outcome::Superseded));
+        let restored = AttemptSummary { restored: true, ..AttemptSummary::default() };
+        assert_eq!(store.finish_superseded(&settling.lease, &restored).await.unwrap(), Some(Outcome::Superseded));
         let newer = claims.iter().find(|claim| claim.lease.deployment == newer).unwrap();
-        store.finish(&newer.lease, &DeploymentEnd::Cancelled, &settled).await.unwrap();
+        store.finish(&newer.lease, &DeploymentEnd::Cancelled, &restored).await.unwrap();
     }
 }
 

@@ -149,7 +149,7 @@ async fn pin_host_key(
     printer: &Printer,
 ) -> Result<(), CliError> {
     let Some(key) = recorder.learned.lock().ok().and_then(|mut learned| learned.take()) else { return Ok(()) };
-    if database.store.learn_host_key(record, &key).await.map_err(|e| database.cli_error(&e))? {
+    if database.store.pin_host_key(record, &key).await.map_err(|e| database.cli_error(&e))? {
         printer.message(&format!("Pinned the host key that {} showed: {key}", record.handle));
         return Ok(());
     }

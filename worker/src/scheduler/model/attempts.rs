@@ -26,7 +26,7 @@ impl ModelWorld {
             return self.end(this, outcome);
         }
         if d.interruptions > INTERRUPTIONS {
-            // It was claimed only to put back what it touched.
+            // It was claimed only to restore the previous release.
             self.attempts.remove(which);
             return self.end(this, Outcome::Failed);
         }
@@ -54,7 +54,7 @@ impl ModelWorld {
         if error.code.is_connection_failure() {
             let circuit = Circuit::failed(self.circuits.get(&server).copied(), self.now, 0.5);
             self.circuits.insert(server, circuit);
-            if let CircuitState::Open(until) = circuit.gate(self.now) {
+            if let CircuitState::Open(until) = circuit.state_at(self.now) {
                 open = Duration::try_from(until.duration_since(self.now)).ok();
             }
         } else if !self.down[server] {

@@ -39,7 +39,7 @@ impl ModelWorld {
     pub(super) fn check(&self) {
         for (i, d) in self.deployments.iter().enumerate() {
             assert!(d.tries.attempt <= ATTEMPTS.attempts && d.tries.waits <= MAX_WAITS, "{i}: {d:?}");
-            // What is to be put back is worth one claim more.
+            // Restoring the previous release is worth one claim more.
             let most = INTERRUPTIONS + u32::from(d.touched);
             assert!(d.interruptions <= most + 1, "{i}: {d:?}");
             // The interruption that ends a deployment leaves it the attempt.

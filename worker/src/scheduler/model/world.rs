@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use slipway_deploy::backoff::RetryPolicy;
-use slipway_protocol::{DeploymentId, ErrorCode, Outcome};
+use slipway_protocol::{Action, DeploymentId, ErrorCode, Outcome};
 
 use super::super::*;
 use crate::store::State;
@@ -141,7 +141,7 @@ impl ModelWorld {
         // Time only passes here: all that is known happened before.
         let sequence = sequence.or_else(|| of_project().filter_map(|(_, d)| d.order.sequence).max());
         let order = Order { sequence, time: self.now, arrival: this as i64 };
-        let rivals: Vec<_> = of_project()
+        let contenders: Vec<_> = of_project()
             .filter(|(_, d)| d.state != State::Ended(Outcome::Cancelled))
             .map(|(i, d)| Contender { id: id(i), order: d.order, open: !d.state.is_terminal() })
             .collect();
@@ -159,15 +159,19 @@ impl ModelWorld {
             to_stop: None,
             touched: false,
         });
-        let verdict = arrive(&order, &rivals);
+        let verdict = resolve(&order, &contenders);
         if verdict.superseded_by.is_some() {
             return self.end(this, Outcome::Superseded);
         }
         for older in verdict.supersedes {
             let older = older.0.as_u128() as usize;
-            match self.deployments[older].state {
-                State::Pending => self.end(older, Outcome::Superseded),
-                _ => self.deployments[older].to_stop = Some(Outcome::Superseded),
+            let d = &mut self.deployments[older];
+            let (running, claimed) = (d.state == State::Running, d.claims > 0);
+            let standing = OlderDeployment { action: Action::Deploy, running, claimed, must_restore: false };
+            match standing.give_way_to(Action::Deploy) {
+                GiveWay::EndNow => self.end(older, Outcome::Superseded),
+                GiveWay::AtNextStage => d.to_stop = Some(Outcome::Superseded),
+                GiveWay::RestoreFirst | GiveWay::GoOn => panic!("a deployment always gives way to another: {self:#?}"),
             }
         }
     }
@@ -189,7 +193,7 @@ impl ModelWorld {
         self.leases.get(&(d.project, d.server)).is_some_and(|(newest, end)| *newest == fence && *end > self.now)
     }
 
-    /// As the ledger checks it at each write.
+    /// As the store checks it at each write.
     pub(super) fn held(&self, attempt: ModelAttempt) -> bool {
         let d = &self.deployments[attempt.deployment];
         let newest = self.leases.get(&(d.project, d.server)).map(|(fence, _)| *fence);
@@ -209,9 +213,9 @@ impl ModelWorld {
         if !load.may_pull(&LIMITS) {
             return;
         }
-        let left_out = load.left_out(&LIMITS, self.now);
+        let closed_servers = load.closed_servers(&LIMITS, self.now);
         let due = self.deployments.iter().enumerate().filter(|(_, d)| self.waits_for_nothing(d));
-        let free = due.filter(|(_, d)| !left_out.contains(&d.server));
+        let free = due.filter(|(_, d)| !closed_servers.contains(&d.server));
         let Some((next, _)) = free.min_by_key(|(i, d)| (d.run_at, *i)) else { return };
         self.check_turn(next);
         let d = &mut self.deployments[next];
@@ -237,7 +241,7 @@ impl ModelWorld {
                 self.interrupt(this);
             }
         }
-        for server in self.load().given_up(&LIMITS, self.now) {
+        for server in self.load().unreachable_servers(&LIMITS, self.now) {
             assert!(self.circuits[&server].since + LIMITS.patience <= self.now, "given up too early: {self:#?}");
             for this in 0..self.deployments.len() {
                 let d = self.deployments[this];

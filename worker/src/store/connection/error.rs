@@ -1,0 +1,103 @@
+//! What the store fails with.
+
+use crate::store::deployment::state::IllegalTransition;
+
+/// Result of a call of the store.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// A failure of the store. `Display` never repeats its source: print the chain once, where it's handled.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The connection URL can't be used.
+    #[error("SLIPWAY_DATABASE_URL can't be used: {0}")]
+    Url(String),
+    /// No connection could be had.
+    #[error("no connection to the database; is it up, and SLIPWAY_DATABASE_URL right?")]
+    Pool(#[source] deadpool_postgres::PoolError),
+    /// Its certificate isn't trusted.
+    #[error("the database's certificate isn't trusted; SLIPWAY_CA_FILE names authorities to trust beside the system's")]
+    Certificate(#[source] tokio_postgres::Error),
+    /// A statement failed.
+    #[error("the database refused a statement or went away; if it does so again, PostgreSQL's log says more")]
+    Database(#[source] tokio_postgres::Error),
+    /// The database didn't answer in time.
+    #[error("the database didn't answer within {0:?}")]
+    TimedOut(std::time::Duration),
+    /// The schema couldn't be brought up to date.
+    #[error("the database's schema can't be brought up to date")]
+    Migration(#[source] Box<refinery::Error>),
+    /// The lease belongs to somebody else by now: nothing was written.
+    #[error(
+        "the lease is lost, nothing was written, and whoever holds it now goes on; if that happens often, this worker or \
+         the database is too slow to renew it: see SLIPWAY_LEASE"
+    )]
+    LeaseLost,
+    /// The state doesn't allow it.
+    #[error(transparent)]
+    Transition(#[from] IllegalTransition),
+    /// A row holds what this version can't read.
+    #[error("column {column} of {table} holds what this version can't read: {reason}")]
+    Unreadable {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// Why, without the value.
+        reason: String,
+    },
+}
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if is_untrusted_certificate(&error) { Self::Certificate(error) } else { Self::Database(error) }
+    }
+}
+
+impl From<deadpool_postgres::PoolError> for StoreError {
+    fn from(error: deadpool_postgres::PoolError) -> Self {
+        match error {
+            deadpool_postgres::PoolError::Backend(error) if is_untrusted_certificate(&error) => {
+                Self::Certificate(error)
+            }
+            error => Self::Pool(error),
+        }
+    }
+}
+
+/// Whether a certificate was refused, somewhere down the chain of sources.
+pub(crate) fn is_untrusted_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An io::Error shows the error in it as itself, and not as its source.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref());
+        let of = |e: &(dyn std::error::Error + 'static)| {
+            matches!(e.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+        };
+        if of(error) || inner.is_some_and(|inner| of(inner) || is_untrusted_certificate(inner)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody's doing: the database was away, slow or busy.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        use tokio_postgres::error::SqlState;
+        match self {
+            Self::Pool(_) | Self::Certificate(_) | Self::TimedOut(_) => true,
+            Self::Database(e) => {
+                e.is_closed()
+                    || e.code().is_none_or(|code| {
+                        // Classes 08 connection, 25 transaction state (a standby that isn't promoted yet, a transaction
+                        // that was idle for too long), 40 rollback, 53 resources, 57 operator intervention, 58 system.
+                        ["08", "25", "40", "53", "57", "58"].iter().any(|class| code.code().starts_with(class))
+                            || *code == SqlState::LOCK_NOT_AVAILABLE
+                    })
+            }
+            _ => false,
+        }
+    }
+}

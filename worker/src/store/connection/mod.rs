@@ -1,0 +1,10 @@
+//! The connection to PostgreSQL: the pool, TLS, transactions, deadlines, migrations and wake-ups.
+
+pub(super) mod deadline;
+pub(super) mod error;
+pub(super) mod migrations;
+pub(super) mod pool;
+pub(super) mod tls;
+pub(super) mod transaction;
+pub(super) mod value;
+pub(super) mod wakeups;

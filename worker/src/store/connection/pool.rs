@@ -1,0 +1,77 @@
+//! The pool of connections to PostgreSQL, and its settings.
+
+use std::path::Path;
+use std::time::Duration;
+
+use deadpool_postgres::{ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::tls::{TlsConnector, connector};
+use crate::store::{Result, StoreError};
+
+/// The database; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+    pub(in crate::store) config: tokio_postgres::Config,
+    pub(in crate::store) tls: TlsConnector,
+    pub(in crate::store) name: String,
+}
+
+impl Store {
+    /// A store on the database at `url` for the process `name`, which signs leases and dead letters. Connects when
+    /// first used. TLS is used as `sslmode` in the URL says; `ca_file` (PEM) is trusted beside the system's roots.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] when the URL or the CA file can't be used.
+    pub fn new(url: &SecretString, ca_file: Option<&Path>, name: &str) -> Result<Self> {
+        // The parser's message may repeat parts of the URL, which holds a password.
+        let mut config: tokio_postgres::Config = url
+            .expose_secret()
+            .parse()
+            .map_err(|_| StoreError::Url("it isn't a PostgreSQL connection string".to_owned()))?;
+        config
+            .application_name(name)
+            .connect_timeout(Duration::from_secs(5))
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3)
+            .tcp_user_timeout(Duration::from_secs(20))
+            .options("-c statement_timeout=14s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s");
+        let tls = connector(&config, ca_file)?;
+        let manager = deadpool_postgres::Manager::from_config(
+            config.clone(),
+            tls.clone(),
+            ManagerConfig { recycling_method: RecyclingMethod::Verified },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(16)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(Duration::from_secs(5)))
+            .create_timeout(Some(Duration::from_secs(5)))
+            .recycle_timeout(Some(Duration::from_secs(5)))
+            .build()
+            .map_err(|e| StoreError::Url(e.to_string()))?;
+        Ok(Self { pool, config, tls, name: name.to_owned() })
+    }
+
+    /// The name of this process, as in leases and dead letters.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(in crate::store) async fn client(&self) -> Result<Object> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// The database's clock.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn clock(&self) -> Result<Timestamp> {
+        deadline(async { Ok(self.client().await?.query_one("SELECT now()", &[]).await?.get(0)) }).await
+    }
+}

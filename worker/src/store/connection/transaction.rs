@@ -1,0 +1,45 @@
+//! Transactions, and the ends of deployments in them: whoever commits an end counts it, once.
+
+use std::sync::{Mutex, PoisonError};
+
+use deadpool_postgres::{Object, Transaction};
+use slipway_protocol::Outcome;
+
+use crate::failpoint;
+use crate::failpoint::{Failpoint, TransactionKind};
+use crate::telemetry::Metrics;
+use crate::store::Result;
+
+/// A transaction under way; dropped, nothing of it has happened.
+pub(in crate::store) struct StoreTransaction<'c> {
+    inner: Transaction<'c>,
+    ended: Mutex<Vec<Outcome>>,
+}
+
+impl<'c> std::ops::Deref for StoreTransaction<'c> {
+    type Target = Transaction<'c>;
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}
+
+impl<'c> StoreTransaction<'c> {
+    pub(in crate::store) async fn begin(client: &'c mut Object) -> Result<Self> {
+        Ok(Self { inner: client.transaction().await?, ended: Mutex::default() })
+    }
+
+    /// Has the end of a deployment counted once this transaction is committed.
+    pub(in crate::store) fn count_end(&self, outcome: Outcome) {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+    }
+}
+
+/// Commits `tx`; the only place that does, so that every write is a boundary at which tests let a worker die, and every
+/// end is counted. One whose commit is never answered isn't: whether it came about, only the database knows.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub(in crate::store) async fn commit(tx: StoreTransaction<'_>, write: TransactionKind) -> Result<()> {
+    let ended = tx.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failpoint::around(Failpoint::Commit(write), tx.inner.commit()).await?;
+    ended.into_iter().for_each(|outcome| Metrics::get().ended(outcome));
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! LISTEN: who waits for work is woken when there is some. A wake-up may be lost with its connection, so that everybody
+//! who waits polls as well.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slipway_deploy::backoff::RetryPolicy;
+use tokio::sync::{Notify, watch};
+use tokio_postgres::AsyncMessage;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::store::{Result, Store};
+
+/// Channel of deployments that may be claimed and, with [`CANCEL_REQUESTED`], of those that somebody wants to stop.
+pub(in crate::store) const DEPLOYMENTS: &str = "slipway_deployments";
+/// Payload of [`DEPLOYMENTS`] when running attempts are to look for requests to cancel.
+pub(in crate::store) const CANCEL_REQUESTED: &str = "wish";
+/// Channel of new rows in the outbox.
+pub(in crate::store) const OUTBOX: &str = "slipway_outbox";
+
+/// Wake-ups from the database; listens until dropped.
+pub struct Wakeups {
+    deployments: Arc<Notify>,
+    outbox: Arc<Notify>,
+    cancel_requests: Arc<watch::Sender<()>>,
+    _listening: DropGuard,
+}
+
+impl Wakeups {
+    /// Waits until there may be a deployment to claim, at most `poll`.
+    pub async fn deployment(&self, poll: Duration) {
+        let _ = tokio::time::timeout(poll, self.deployments.notified()).await;
+    }
+
+    /// Waits until there may be something to publish or to read in the outbox, at most `poll`.
+    pub async fn outbox(&self, poll: Duration) {
+        let _ = tokio::time::timeout(poll, self.outbox.notified()).await;
+    }
+
+    /// Changes whenever somebody may have asked to cancel a running attempt.
+    #[must_use]
+    pub fn cancel_requests(&self) -> watch::Receiver<()> {
+        self.cancel_requests.subscribe()
+    }
+}
+
+impl Store {
+    /// Starts listening, and goes on through every loss of the connection.
+    #[must_use]
+    pub fn listen(&self) -> Wakeups {
+        let (deployments, outbox) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let cancel_requests = Arc::new(watch::Sender::new(()));
+        let stop = CancellationToken::new();
+        let store = self.clone();
+        let (d, o, w, token) = (deployments.clone(), outbox.clone(), cancel_requests.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut tried = 0;
+            while !token.is_cancelled() {
+                tried += 1;
+                tokio::select! {
+                    () = token.cancelled() => return,
+                    ended = store.listen_once(&d, &o, &w, &mut tried) => {
+                        if let Err(error) = ended {
+                            tracing::debug!(%error, "listening to the database ended");
+                        }
+                    }
+                }
+                let delay = RetryPolicy::RECONNECT.delay(tried).unwrap_or(RetryPolicy::RECONNECT.max);
+                tokio::select! {
+                    () = token.cancelled() => return,
+                    () = tokio::time::sleep(delay) => {}
+                }
+            }
+        });
+        Wakeups { deployments, outbox, cancel_requests, _listening: stop.drop_guard() }
+    }
+
+    /// One connection's life; resets `tried` once it listens.
+    async fn listen_once(
+        &self,
+        deployments: &Notify,
+        outbox: &Notify,
+        cancel_requests: &watch::Sender<()>,
+        tried: &mut u32,
+    ) -> Result<()> {
+        let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
+        let listen = async {
+            client.batch_execute(&format!("LISTEN {DEPLOYMENTS}; LISTEN {OUTBOX}")).await?;
+            *tried = 0;
+            // Something may have happened before this connection listened.
+            deployments.notify_one();
+            outbox.notify_one();
+            cancel_requests.send_replace(());
+            std::future::pending::<Result<()>>().await
+        };
+        let receive = async {
+            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notification(n) = message? {
+                    match n.channel() {
+                        DEPLOYMENTS => {
+                            if n.payload() == CANCEL_REQUESTED {
+                                cancel_requests.send_replace(());
+                            }
+                            deployments.notify_one();
+                        }
+                        OUTBOX => outbox.notify_one(),
+                        _ => {}
+                    }
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            ended = listen => ended,
+            ended = receive => ended,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Which dead letters can be replayed: the same condition serves those who ask and those who replay.
+
+use slipway_protocol::DeploymentId;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::store::connection::deadline::deadline;
+use crate::store::dead_letter::list::{DeadLetterFilter, FILTER_CONDITION};
+use crate::store::deployment::order::{order_sql, stands_against};
+use crate::store::{Result, Store};
+
+/// Whether a dead letter can be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReplayVerdict {
+    /// It can.
+    Ready,
+    /// Only by force: a newer deployment of its project is here.
+    Superseded,
+    /// No: its time is over, and it would be refused.
+    Expired,
+    /// No: it held a secret in plain text, and isn't kept.
+    Withheld,
+    /// No: it was sent again or archived.
+    NotOpen,
+}
+
+impl ReplayVerdict {
+    const ALL: [Self; 5] = [Self::Ready, Self::Superseded, Self::Expired, Self::Withheld, Self::NotOpen];
+
+    /// The name, as in the statements and in what operators read.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Superseded => "superseded",
+            Self::Expired => "expired",
+            Self::Withheld => "withheld",
+            Self::NotOpen => "not-open",
+        }
+    }
+
+    fn read(row: &Row) -> Self {
+        let name: &str = row.get("verdict");
+        Self::ALL.into_iter().find(|v| v.as_str() == name).unwrap_or(Self::NotOpen)
+    }
+}
+
+/// A dead letter and what a replay would do with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedReplay {
+    /// The dead letter.
+    pub id: Uuid,
+    /// Its project.
+    pub project: Option<String>,
+    /// Its stage: where a replay resumes, if it's one of the pipeline.
+    pub stage: String,
+    /// Its error code.
+    pub code: String,
+    /// Its state.
+    pub state: String,
+    /// Whether it can be sent again.
+    pub verdict: ReplayVerdict,
+    /// The newer deployment of its project.
+    pub newer: Option<DeploymentId>,
+}
+
+/// Joins a dead letter `l` with its deployment `d` and with the newest deployment `n` that a replay of it would stand
+/// against. A refused message has no place of its own, and is compared by its arrival.
+pub(in crate::store) fn joined_with_newer() -> String {
+    let (newer, own) = (order_sql("n"), order_sql("d"));
+    let against = stands_against("n", "d.server", "d.action = 'deploy'");
+    format!(
+        "dead_letters l LEFT JOIN deployments d ON d.id = l.deployment_id LEFT JOIN LATERAL (
+             SELECT n.id FROM deployments n
+             WHERE n.project_id = d.project_id AND (n.source, n.event_id) <> (d.source, d.event_id) AND {against}
+               AND CASE WHEN d.request IS NULL THEN n.arrival > d.arrival ELSE {newer} > {own} END
+             ORDER BY {newer} DESC LIMIT 1) n ON true"
+    )
+}
+
+/// A message whose own expiry has passed would be refused again. One that only waited for too long wouldn't: the
+/// operator who replays it knows how old it is.
+pub(in crate::store) const VERDICT_CASE: &str =
+    "CASE WHEN l.state <> 'open' THEN 'not-open' WHEN l.body IS NULL THEN 'withheld'
+         WHEN (d.request IS NULL AND l.code = 'expired-event')
+           OR (d.request #>> '{data,expires_at}')::timestamptz <= now() THEN 'expired'
+         WHEN n.id IS NOT NULL THEN 'superseded' ELSE 'ready' END";
+
+impl Store {
+    /// What a replay would do with each dead letter that is meant, in the order in which they would be sent.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn plan_replay(&self, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<PlannedReplay>> {
+        deadline(async {
+            let joined_with_newer = joined_with_newer();
+            let sql = format!(
+                "SELECT l.id, l.project_slug, l.stage, l.code, l.state, {VERDICT_CASE} AS verdict, n.id AS newer
+                 FROM {joined_with_newer} WHERE {FILTER_CONDITION} ORDER BY d.arrival NULLS FIRST, l.last_failed_at, l.id LIMIT $9"
+            );
+            let (state, limit) = (filter.state(), i64::from(limit));
+            let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
+            let planned = |row: &Row| PlannedReplay {
+                id: row.get("id"),
+                project: row.get("project_slug"),
+                stage: row.get("stage"),
+                code: row.get("code"),
+                state: row.get("state"),
+                verdict: ReplayVerdict::read(row),
+                newer: row.get::<_, Option<Uuid>>("newer").map(DeploymentId),
+            };
+            Ok(rows.iter().map(planned).collect())
+        })
+        .await
+    }
+
+    /// How many of those that are meant can be sent again, and how many can't for which reason.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_replay(&self, filter: &DeadLetterFilter) -> Result<Vec<(ReplayVerdict, u64)>> {
+        deadline(async {
+            let joined_with_newer = joined_with_newer();
+            let sql = format!(
+                "SELECT {VERDICT_CASE} AS verdict, count(*) AS count FROM {joined_with_newer} WHERE {FILTER_CONDITION} GROUP BY 1"
+            );
+            let state = filter.state();
+            let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[])).await?;
+            let count = |row: &Row| (ReplayVerdict::read(row), u64::try_from(row.get::<_, i64>("count")).unwrap_or(0));
+            let mut counts: Vec<_> = rows.iter().map(count).collect();
+            counts.sort();
+            Ok(counts)
+        })
+        .await
+    }
+}

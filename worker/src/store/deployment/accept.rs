@@ -1,0 +1,49 @@
+//! Accepting a valid request to deploy, in one transaction: it becomes one deployment, or it was here before. Commands
+//! are accepted in `command`, and what can't be accepted goes to `refuse`.
+
+use slipway_protocol::{Action, Request};
+
+use crate::failpoint::TransactionKind;
+use crate::message::Incoming;
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::{StoreTransaction, commit};
+use crate::store::connection::value::readable;
+use crate::store::dead_letter::replay::replay_of;
+use crate::store::deployment::insert::NewDeployment;
+use crate::store::deployment::superseding::{Admission, IncomingRequest};
+use crate::store::{Result, Store};
+
+impl Store {
+    /// Stores a valid request to deploy. An older request for the same project that still waits is superseded, one that
+    /// runs is asked to stop; a request that is older than what is here is superseded at once.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was written and the message must not be acknowledged.
+    pub async fn accept(&self, request: &Request, incoming: &Incoming) -> Result<Admission> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let data = &request.event.data;
+            let arriving = IncomingRequest::lock(&tx, request.deployment_id(), data.project.id, Action::Deploy).await?;
+            let new = NewDeployment {
+                project: &data.project,
+                repository: &data.repository.name,
+                commit: &data.repository.commit,
+                server: &data.server.handle,
+                acting: readable("deployments", "request", serde_json::to_value(&request.event))?,
+                correlation: &data.correlation,
+                sequence: data.sequence,
+                action: Action::Deploy,
+                remove_volumes: false,
+                acts_on: None,
+                reason: None,
+            };
+            let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Admission::Duplicate) };
+            let replay = replay_of(request);
+            let accepted = self.place_among_contenders(&tx, &arriving, &data.server.handle, order, replay).await?;
+            commit(tx, TransactionKind::Accept).await?;
+            Ok(accepted)
+        })
+        .await
+    }
+}

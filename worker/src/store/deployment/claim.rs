@@ -1,0 +1,84 @@
+//! Claiming a deployment: it becomes running under a new lease. Whose turn it is, is in `queue`.
+
+use slipway_protocol::{Action, CloudEvent, ErrorCode, Failure, ProgressKind, ProjectReady};
+use tokio_postgres::types::Json;
+
+use crate::failpoint::TransactionKind;
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::{StoreTransaction, commit};
+use crate::store::connection::value::number;
+use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
+use crate::store::deployment::lease::Lease;
+use crate::store::deployment::locked::LockedDeployment;
+use crate::store::deployment::queue::{ClaimOptions, lock_next_due};
+use crate::store::deployment::state::{Boundary, State};
+use crate::store::{Result, Store};
+
+/// A deployment that this process has to carry out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claim {
+    /// The right to do so.
+    pub lease: Lease,
+    /// What to do.
+    pub action: Action,
+    /// Undeploy: with all data.
+    pub remove_volumes: bool,
+    /// The request as it was accepted; for a command the one of the version that it acts with.
+    pub event: CloudEvent<ProjectReady>,
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+    /// How often attempts of it were interrupted.
+    pub interruptions: u32,
+    /// How often an attempt wasn't counted, since its server couldn't be reached.
+    pub waits: u32,
+    /// Trace context of the request's intake.
+    pub traceparent: Option<String>,
+    /// Whether it's to be carried out. Otherwise it was claimed only to restore the previous release.
+    pub boundary: Boundary,
+}
+
+impl Store {
+    /// Claims the deployment that has been due for longest, of those whose project nobody acts on and whose server has
+    /// room. A bare time stands for a lease under the default limits.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn claim(&self, options: impl Into<ClaimOptions>) -> Result<Option<Claim>> {
+        let options = options.into();
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let Some((head, row)) = lock_next_due(&tx, &options).await? else { return Ok(None) };
+            let mut locked = LockedDeployment { tx: &tx, head };
+            let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request");
+            let Some(lease) = self.acquire(&tx, &locked.head, options.lease).await? else { return Ok(None) };
+            let attempt = locked.head.attempt + 1;
+            tx.execute(
+                "UPDATE deployments SET fence = $2, owner = $3, registry = $4, attempt = attempt + 1,
+                     started_at = coalesce(started_at, now()) WHERE id = $1",
+                &[&lease.deployment.0, &lease.fence.0, &self.name, &options.registry],
+            )
+            .await?;
+            (locked.head.fence, locked.head.attempt) = (Some(lease.fence.0), attempt);
+            locked.step(State::Running).await?;
+            let Ok(Json(event)) = event else {
+                // Left where it is, it would be claimed again and again, before all others.
+                let message = "the stored request can't be read by this version of the worker";
+                let failure = Failure::new(ErrorCode::InternalError, None, message);
+                let end = DeploymentEnd::Failed { failure, missing_secret: None, reason: "permanent" };
+                locked.finish(self, &end, &AttemptSummary::default()).await?;
+                commit(tx, TransactionKind::Claim).await?;
+                return Ok(None);
+            };
+            locked.enqueue_progress(ProgressKind::AttemptStarted { attempt }).await?;
+            let (action, remove_volumes) = (locked.head.action, locked.head.remove_volumes);
+            let (interruptions, boundary) = (locked.head.interruptions, locked.head.boundary());
+            let (waits, traceparent) = (number(&row, "waits"), locked.head.traceparent);
+            commit(tx, TransactionKind::Claim).await?;
+            let claim =
+                Claim { lease, action, remove_volumes, event, attempt, interruptions, waits, traceparent, boundary };
+            Ok(Some(claim))
+        })
+        .await
+    }
+}

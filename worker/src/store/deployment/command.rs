@@ -1,0 +1,180 @@
+//! Accepting a command about a project: which server and which version it means is decided here, once, when it arrives.
+//! From then on it is a deployment like any other, with the request of the version that it acts with.
+
+use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle};
+use slipway_protocol::{Action, DeploymentId, ErrorCode, Failure, Project, ProjectCommand, Request};
+use tokio_postgres::Transaction;
+
+use crate::failpoint::TransactionKind;
+use crate::message::Incoming;
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::{StoreTransaction, commit};
+use crate::store::connection::value::readable;
+use crate::store::dead_letter::replay::replay_of;
+use crate::store::deployment::insert::NewDeployment;
+use crate::store::deployment::superseding::{Admission, IncomingRequest};
+use crate::store::deployment::versions::{
+    LAST_UNDEPLOYMENT, MAY_BE_ON_SERVER, VERSION_CONTENT, choose_version, versions,
+};
+use crate::store::{Result, Store};
+
+/// What a command acts with.
+struct CommandBasis {
+    server: ServerHandle,
+    deployment: DeploymentId,
+    repository: RepositoryName,
+    commit: CommitSha,
+    /// That version's request, without what belonged to its own event.
+    acting: serde_json::Value,
+}
+
+impl Store {
+    /// Stores a valid command, as [`Store::accept`] does a request to deploy; a rollback goes to one of the last
+    /// `versions` versions at most. The inner error is the command's: nothing was written, it's to be refused.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was written and the message must not be acknowledged.
+    pub async fn accept_command(
+        &self,
+        request: &Request<ProjectCommand>,
+        incoming: &Incoming,
+        versions: u32,
+    ) -> Result<Result<Admission, Failure>> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let data = &request.event.data;
+            let arriving = IncomingRequest::lock(&tx, request.deployment_id(), data.project.id, data.action).await?;
+            // Before anything is looked up: what a command means may be another thing by the time of its duplicate.
+            let known = tx.query_opt("SELECT 1 FROM deployments WHERE id = $1", &[&arriving.id.0]).await?;
+            if known.is_some() {
+                return Ok(Ok(Admission::Duplicate));
+            }
+            let basis = match basis(&tx, data, versions).await? {
+                Ok(basis) => basis,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            let new = NewDeployment {
+                project: &data.project,
+                repository: &basis.repository,
+                commit: &basis.commit,
+                server: &basis.server,
+                acting: basis.acting,
+                correlation: &data.correlation,
+                sequence: data.sequence,
+                action: data.action,
+                remove_volumes: data.remove_volumes,
+                acts_on: Some(basis.deployment),
+                reason: data.reason.as_deref(),
+            };
+            let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Ok(Admission::Duplicate)) };
+            let accepted =
+                self.place_among_contenders(&tx, &arriving, &basis.server, order, replay_of(request)).await?;
+            commit(tx, TransactionKind::Accept).await?;
+            Ok(Ok(accepted))
+        })
+        .await
+    }
+}
+
+fn refuse<T>(code: ErrorCode, message: String) -> Result<Result<T, Failure>> {
+    Ok(Err(Failure::new(code, None, message)))
+}
+
+async fn basis(tx: &Transaction<'_>, command: &ProjectCommand, limit: u32) -> Result<Result<CommandBasis, Failure>> {
+    let project = &command.project;
+    let server = match server(tx, command).await? {
+        Ok(server) => server,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let deployment = match command.action {
+        Action::Rollback => {
+            let recorded = versions(tx, project, &server, limit).await?;
+            let present = present(tx, project, &server).await?;
+            let chosen = choose_version(command.to.as_ref(), &recorded, present.as_ref()).map(|v| v.deployment);
+            if chosen.is_none() {
+                let which =
+                    if command.to.is_some() { "the version that the request names" } else { "a version before" };
+                let message = format!(
+                    "{which} isn't among the {} recorded of {} on {server} (the last {limit} are kept)",
+                    recorded.len(),
+                    project.slug
+                );
+                return refuse(ErrorCode::UnknownVersion, message);
+            }
+            chosen
+        }
+        _ => latest(tx, project, &server).await?,
+    };
+    match deployment {
+        Some(deployment) => Ok(Ok(read_basis(tx, server, deployment).await?)),
+        None => refuse(ErrorCode::UnknownProject, format!("nothing of {} was ever on {server}", project.slug)),
+    }
+}
+
+async fn read_basis(tx: &Transaction<'_>, server: ServerHandle, deployment: DeploymentId) -> Result<CommandBasis> {
+    const TABLE: &str = "deployments";
+    let sql = "SELECT repository, commit_sha,
+                   request #- '{data,sequence}' #- '{data,expires_at}' #- '{data,correlation}' AS acting
+               FROM deployments WHERE id = $1";
+    let row = tx.query_one(sql, &[&deployment.0]).await?;
+    let text = |column: &str| row.get::<_, Option<String>>(column).unwrap_or_default();
+    Ok(CommandBasis {
+        server,
+        deployment,
+        repository: readable(TABLE, "repository", RepositoryName::new(text("repository")))?,
+        commit: readable(TABLE, "commit_sha", CommitSha::new(text("commit_sha")))?,
+        acting: row.get("acting"),
+    })
+}
+
+/// The one server that the command can mean.
+async fn server(tx: &Transaction<'_>, command: &ProjectCommand) -> Result<Result<ServerHandle, Failure>> {
+    let (project, named) = (&command.project, command.server.as_ref().map(ServerHandle::as_str));
+    let sql = format!(
+        "SELECT server, max(arrival) > max({LAST_UNDEPLOYMENT}) AS present FROM deployments d
+         WHERE project_id = $1 AND project_slug = $2 AND ($3::text IS NULL OR server = $3) AND {MAY_BE_ON_SERVER}
+         GROUP BY server ORDER BY server"
+    );
+    let rows = tx.query(&sql, &[&project.id.0, &project.slug.as_str(), &named]).await?;
+    let on = |only_present: bool| {
+        let rows = rows.iter().filter(|row| !only_present || row.get::<_, bool>("present"));
+        rows.map(|row| row.get::<_, String>("server")).collect::<Vec<_>>()
+    };
+    let (all, present) = (on(false), on(true));
+    // What was taken off its server may be taken off again: perhaps with its volumes this time.
+    let candidates = if present.is_empty() && command.action == Action::Undeploy { &all } else { &present };
+    let slug = &project.slug;
+    match candidates.as_slice() {
+        [one] => Ok(Ok(readable("deployments", "server", ServerHandle::new(one.clone()))?)),
+        [] if all.is_empty() => {
+            let place = named.map(|server| format!(" on {server}")).unwrap_or_default();
+            refuse(
+                ErrorCode::UnknownProject,
+                format!("no deployment of project {} as {slug}{place} is known", project.id),
+            )
+        }
+        [] => refuse(ErrorCode::NotDeployed, format!("{slug} was undeployed from {}", all.join(", "))),
+        many => refuse(ErrorCode::AmbiguousServer, format!("{slug} is on {}; the request names none", many.join(", "))),
+    }
+}
+
+/// The deployment that says best what is on the server: the last one with success, or else the last one that began.
+async fn latest(tx: &Transaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<DeploymentId>> {
+    let sql = format!(
+        "SELECT id FROM deployments d WHERE project_id = $1 AND project_slug = $2 AND server = $3 AND {MAY_BE_ON_SERVER}
+         ORDER BY state IN ('succeeded', 'already_deployed') AND arrival > {LAST_UNDEPLOYMENT} DESC, arrival DESC LIMIT 1"
+    );
+    let row = tx.query_opt(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str()]).await?;
+    Ok(row.map(|row| DeploymentId(row.get(0))))
+}
+
+/// What is being deployed, if anything is.
+async fn present(tx: &Transaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<serde_json::Value>> {
+    let sql = format!(
+        "SELECT {VERSION_CONTENT} FROM deployments WHERE project_id = $1 AND project_slug = $2 AND server = $3
+            AND action IN ('deploy', 'rollback') AND state IN ('pending', 'running') ORDER BY arrival DESC LIMIT 1"
+    );
+    let row = tx.query_opt(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str()]).await?;
+    Ok(row.map(|row| row.get(0)))
+}

@@ -1,0 +1,108 @@
+//! What GitHub is known to hold of a project's secrets, as keyed digests: no value can be read from them.
+
+use std::collections::BTreeMap;
+
+use slipway_protocol::names::ServerHandle;
+use slipway_protocol::{Project, ProjectId, Stage};
+use tokio_postgres::Transaction;
+
+use crate::failpoint::TransactionKind;
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::{StoreTransaction, commit};
+use crate::store::deployment::lease::Lease;
+use crate::store::deployment::locked::LockedDeployment;
+use crate::store::{Result, Store};
+
+impl Store {
+    /// Keyed digests of the GitHub secrets that were written for this project and server, by name. An
+    /// empty one: an attempt began to write and never said how far it came.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn github_digests(&self, project: ProjectId, server: &ServerHandle) -> Result<BTreeMap<String, String>> {
+        deadline(async {
+            let client = self.client().await?;
+            let rows = client
+                .query(
+                    "SELECT name, digest FROM github_digests WHERE project_id = $1 AND server = $2",
+                    &[&project.0, &server.as_str()],
+                )
+                .await?;
+            Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+        })
+        .await
+    }
+
+    /// Forgets what GitHub holds under `name`, so that the project's next deployment to `server` writes it anew; false,
+    /// and nothing is forgotten, while somebody acts on the project there, who would only remember it again. Without
+    /// the digest of `DEPLOY_SSH_KEY` that deployment makes a new deploy key, and the old one is refused from then on.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_github_digest(&self, project: &Project, server: &ServerHandle, name: &str) -> Result<bool> {
+        deadline(async {
+            // A claim needs the lease's row as well, and so comes before this or after it.
+            let sql = "WITH free AS (
+                           SELECT 1 FROM project_leases
+                           WHERE project_slug = $1 AND server = $2 AND expires_at <= now() FOR UPDATE),
+                       forgotten AS (
+                           DELETE FROM github_digests WHERE project_id = $3 AND name = $4 AND EXISTS (SELECT FROM free))
+                       SELECT EXISTS (SELECT FROM free)";
+            let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+                [&project.slug.as_str(), &server.as_str(), &project.id.0, &name];
+            Ok(self.client().await?.query_one(sql, &values).await?.get(0))
+        })
+        .await
+    }
+
+    /// Stores the digests of what GitHub holds after a stage that failed. Without them, a value that GitHub no longer
+    /// holds could be taken for its present one.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
+    pub async fn record_digests(
+        &self,
+        lease: &Lease,
+        project: ProjectId,
+        digests: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            LockedDeployment::lock_leased(&tx, lease).await?;
+            save_digests(&tx, project, &lease.server, digests).await?;
+            commit(tx, TransactionKind::Tell).await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl LockedDeployment<'_> {
+    /// Marks the digests as unknown: from the intent to write until the end of the stage, nobody knows what GitHub
+    /// holds.
+    pub(in crate::store) async fn invalidate_digests(&self, stage: Stage) -> Result<()> {
+        let (Stage::Secrets, Some(project)) = (stage, &self.head.project) else { return Ok(()) };
+        self.tx.execute("UPDATE github_digests SET digest = '' WHERE project_id = $1", &[&project.id.0]).await?;
+        Ok(())
+    }
+}
+
+pub(in crate::store) async fn save_digests(
+    tx: &Transaction<'_>,
+    project: ProjectId,
+    server: &ServerHandle,
+    digests: &BTreeMap<String, String>,
+) -> Result<()> {
+    // A repository has one set of secrets, and it's this server's now: to go back to another, all must be written anew.
+    tx.execute("DELETE FROM github_digests WHERE project_id = $1", &[&project.0]).await?;
+    let names: Vec<&str> = digests.keys().map(String::as_str).collect();
+    let values: Vec<&str> = digests.values().map(String::as_str).collect();
+    tx.execute(
+        "INSERT INTO github_digests (project_id, server, name, digest)
+         SELECT $1, $2, * FROM unnest($3::text[], $4::text[])",
+        &[&project.0, &server.as_str(), &names, &values],
+    )
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,273 @@
+//! Deployments as operators read them: lists, one in full, its journal and its events.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use slipway_protocol::{Action, DeploymentId, DeploymentResult, Failure, ProjectReady};
+use tokio_postgres::Row;
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::value::{number, readable};
+use crate::store::deployment::state::State;
+use crate::store::{Result, Store};
+
+/// A deployment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployment {
+    /// Its id.
+    pub id: DeploymentId,
+    /// CloudEvents `source` of its request.
+    pub source: String,
+    /// CloudEvents `id` of its request.
+    pub event_id: String,
+    /// The replay that asked for it.
+    pub replay: Option<Uuid>,
+    /// What was asked for.
+    pub action: Action,
+    /// The deployment whose version a command acts with.
+    pub acts_on: Option<DeploymentId>,
+    /// Whether an undeployment removes the project's volumes.
+    pub remove_volumes: bool,
+    /// Why a command was given.
+    pub reason: Option<String>,
+    /// The project's slug; absent when a refused request didn't tell, and so are the next four.
+    pub project: Option<String>,
+    /// The repository.
+    pub repository: Option<String>,
+    /// The commit.
+    pub commit: Option<String>,
+    /// The server's handle.
+    pub server: Option<String>,
+    /// The request that it acts with; absent for a refused one.
+    pub request: Option<ProjectReady>,
+    /// Where it stands.
+    pub state: State,
+    /// The attempt that runs or ran last, from 1; 0 before the first.
+    pub attempt: u32,
+    /// How often attempts were interrupted.
+    pub interruptions: u32,
+    /// When its next attempt may begin.
+    pub run_at: Timestamp,
+    /// The worker that runs it or ran it last.
+    pub owner: Option<String>,
+    /// The deployment that took its place, or is to take it.
+    pub superseded_by: Option<DeploymentId>,
+    /// Whether somebody asked to cancel it.
+    pub cancel_requested: bool,
+    /// Why its last attempt failed.
+    pub failure: Option<Failure>,
+    /// How it ended.
+    pub result: Option<DeploymentResult>,
+    /// Sequential SSH round trips of its last attempt.
+    pub ssh_round_trips: Option<u32>,
+    /// Its trace.
+    pub traceparent: Option<String>,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// When its first attempt began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// Which deployments to list; all conditions must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeploymentFilter {
+    /// In this state.
+    pub state: Option<State>,
+    /// Of this project's slug.
+    pub project: Option<String>,
+    /// On this server.
+    pub server: Option<String>,
+}
+
+/// A stage's entry in the journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JournalEntry {
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// Number of the claim.
+    pub fence: i64,
+    /// The stage.
+    pub stage: String,
+    /// When it began.
+    pub intent_at: Timestamp,
+    /// `done`, `failed` or `interrupted`; absent while it runs.
+    pub outcome: Option<String>,
+    /// `changed` or `unchanged`, when done.
+    pub change: Option<String>,
+    /// What it found or did, when done.
+    pub facts: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// How long it took.
+    pub duration: Option<Duration>,
+}
+
+/// An event of a deployment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredEvent {
+    /// Its place among the deployment's events, from 1 without gaps.
+    pub sequence: u64,
+    /// Its type.
+    pub event_type: String,
+    /// The whole CloudEvent, as published.
+    pub event: serde_json::Value,
+    /// When it was written.
+    pub created_at: Timestamp,
+    /// When the broker confirmed it.
+    pub published_at: Option<Timestamp>,
+}
+
+const COLUMNS: &str = "id, source, event_id, replay_id, action, acts_on, remove_volumes, reason, project_slug, repository, commit_sha, server, \
+     request -> 'data' AS data, state, attempt, interruptions, run_at, owner, superseded_by, \
+     cancel_requested_at IS NOT NULL AS cancel_requested, failure, result, ssh_round_trips, traceparent, accepted_at, \
+     started_at, finished_at";
+
+impl Store {
+    /// The deployment `id`.
+    ///
+    /// # Errors
+    /// When the database fails, or holds what can't be read.
+    pub async fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>> {
+        deadline(async {
+            let client = self.client().await?;
+            let sql = format!("SELECT {COLUMNS} FROM deployments WHERE id = $1");
+            client.query_opt(&sql, &[&id.0]).await?.as_ref().map(read).transpose()
+        })
+        .await
+    }
+
+    /// Ids that begin with `prefix`, as people type them: at most ten.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn deployments_like(&self, prefix: &str) -> Result<Vec<DeploymentId>> {
+        deadline(async {
+            let client = self.client().await?;
+            let rows = client
+                .query("SELECT id FROM deployments WHERE starts_with(id::text, $1) ORDER BY id LIMIT 10", &[&prefix])
+                .await?;
+            Ok(rows.iter().map(|row| DeploymentId(row.get(0))).collect())
+        })
+        .await
+    }
+
+    /// Deployments, the latest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database fails, or holds what can't be read.
+    pub async fn deployments(&self, filter: &DeploymentFilter, limit: u32) -> Result<Vec<Deployment>> {
+        deadline(async {
+            let client = self.client().await?;
+            let sql = format!(
+                "SELECT {COLUMNS} FROM deployments WHERE ($1::text IS NULL OR state = $1)
+                   AND ($2::text IS NULL OR project_slug = $2) AND ($3::text IS NULL OR server = $3)
+                 ORDER BY accepted_at DESC, arrival DESC LIMIT $4"
+            );
+            let state = filter.state.map(State::as_str);
+            let rows = client.query(&sql, &[&state, &filter.project, &filter.server, &i64::from(limit)]).await?;
+            rows.iter().map(read).collect()
+        })
+        .await
+    }
+
+    /// The journal of a deployment's stages, in the order in which they began.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn journal(&self, id: DeploymentId) -> Result<Vec<JournalEntry>> {
+        deadline(async {
+            let client = self.client().await?;
+            let rows = client
+                .query("SELECT * FROM stage_journal WHERE deployment_id = $1 ORDER BY intent_at, fence", &[&id.0])
+                .await?;
+            Ok(rows.iter().map(entry).collect())
+        })
+        .await
+    }
+
+    /// The events of a deployment after `sequence`, in order.
+    ///
+    /// # Errors
+    /// When the database fails, or holds what can't be read.
+    pub async fn events(&self, id: DeploymentId, after: u64) -> Result<Vec<StoredEvent>> {
+        deadline(async {
+            let after = i64::try_from(after).unwrap_or(i64::MAX);
+            let client = self.client().await?;
+            let rows = client
+                .query(
+                    "SELECT sequence, type, body, created_at, published_at FROM outbox
+                     WHERE deployment_id = $1 AND sequence > $2 ORDER BY sequence",
+                    &[&id.0, &after],
+                )
+                .await?;
+            let event = |row: &Row| {
+                Ok(StoredEvent {
+                    sequence: u64::try_from(row.get::<_, i64>("sequence")).unwrap_or(0),
+                    event_type: row.get("type"),
+                    event: readable("outbox", "body", serde_json::from_slice(row.get("body")))?,
+                    created_at: row.get("created_at"),
+                    published_at: row.get("published_at"),
+                })
+            };
+            rows.iter().map(event).collect()
+        })
+        .await
+    }
+}
+
+fn read(row: &Row) -> Result<Deployment> {
+    const TABLE: &str = "deployments";
+    fn json<T: serde::de::DeserializeOwned + 'static>(row: &Row, column: &'static str) -> Result<Option<T>> {
+        Ok(readable(TABLE, column, row.try_get::<_, Option<Json<T>>>(column))?.map(|Json(value)| value))
+    }
+    Ok(Deployment {
+        id: DeploymentId(row.get("id")),
+        source: row.get("source"),
+        event_id: row.get("event_id"),
+        replay: row.get("replay_id"),
+        action: readable(TABLE, "action", row.get::<_, &str>("action").parse())?,
+        acts_on: row.get::<_, Option<Uuid>>("acts_on").map(DeploymentId),
+        remove_volumes: row.get("remove_volumes"),
+        reason: row.get("reason"),
+        project: row.get("project_slug"),
+        repository: row.get("repository"),
+        commit: row.get("commit_sha"),
+        server: row.get("server"),
+        request: json(row, "data")?,
+        state: readable(TABLE, "state", row.get::<_, &str>("state").parse())?,
+        attempt: number(row, "attempt"),
+        interruptions: number(row, "interruptions"),
+        run_at: row.get("run_at"),
+        owner: row.get("owner"),
+        superseded_by: row.get::<_, Option<Uuid>>("superseded_by").map(DeploymentId),
+        cancel_requested: row.get("cancel_requested"),
+        failure: json(row, "failure")?,
+        result: json(row, "result")?,
+        ssh_round_trips: row.get::<_, Option<i32>>("ssh_round_trips").and_then(|n| u32::try_from(n).ok()),
+        traceparent: row.get("traceparent"),
+        accepted_at: row.get("accepted_at"),
+        started_at: row.get("started_at"),
+        finished_at: row.get("finished_at"),
+    })
+}
+
+fn entry(row: &Row) -> JournalEntry {
+    JournalEntry {
+        attempt: number(row, "attempt"),
+        fence: row.get("fence"),
+        stage: row.get("stage"),
+        intent_at: row.get("intent_at"),
+        outcome: row.get("outcome"),
+        change: row.get("change"),
+        facts: row.get::<_, Option<Json<_>>>("facts").map(|Json(facts)| facts),
+        failure: row.get::<_, Option<Json<_>>>("failure").map(|Json(failure)| failure),
+        duration: row
+            .get::<_, Option<i64>>("duration_ms")
+            .and_then(|ms| u64::try_from(ms).ok())
+            .map(Duration::from_millis),
+    }
+}

@@ -1,0 +1,109 @@
+//! The end of a message that can't become a deployment: one dead letter and, when its ids could be read, one result.
+
+use jiff::Timestamp;
+use slipway_protocol::{DeploymentId, DeploymentResult, EventType, Outcome, topology};
+use tokio_postgres::types::Json;
+
+use crate::failpoint::TransactionKind;
+use crate::message::Incoming;
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::{StoreTransaction, commit};
+use crate::store::dead_letter::insert::NewDeadLetter;
+use crate::store::dead_letter::refusal::RefusedMessage;
+use crate::store::deployment::locked::LockedDeployment;
+use crate::store::{Result, Store};
+
+impl Store {
+    /// Stores a refused message: its dead letter and, when its ids could be read, its result. False when it was here
+    /// before; then nothing was written.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was written and the message must not be acknowledged.
+    pub async fn refuse(&self, refusal: &RefusedMessage, incoming: &Incoming) -> Result<bool> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            if !end_refused(&tx, refusal).await? {
+                return Ok(false);
+            }
+            let new = NewDeadLetter::of_refused(refusal, incoming).insert(&tx, self).await?;
+            commit(tx, TransactionKind::Refuse).await?;
+            Ok(new)
+        })
+        .await
+    }
+}
+
+/// Stores the end of a request that never was a deployment, and its result, when its ids could be read; false when its
+/// deployment is here already.
+pub(in crate::store) async fn end_refused(tx: &StoreTransaction<'_>, refusal: &RefusedMessage) -> Result<bool> {
+    let known = &refusal.known;
+    let Some(id) = known.deployment_id() else { return Ok(true) };
+    if !insert_refused(tx, id, refusal).await? {
+        return Ok(false);
+    }
+    let Some(mut locked) = LockedDeployment::lock(tx, id).await? else { return Ok(false) };
+    let result = refused_result(id, refusal, locked.head.accepted_at);
+    tx.execute("UPDATE deployments SET result = $2 WHERE id = $1", &[&id.0, &Json(&result)]).await?;
+    let key = topology::result_key(known.project.as_ref().map(|p| &p.slug), Outcome::Failed);
+    locked.enqueue_event(EventType::Result, key, result).await?;
+    Ok(true)
+}
+
+/// Inserts a refused request as failed, so that its duplicate is recognised; false when it exists.
+async fn insert_refused(tx: &StoreTransaction<'_>, id: DeploymentId, refusal: &RefusedMessage) -> Result<bool> {
+    let known = &refusal.known;
+    let inserted = tx
+        .execute(
+            "INSERT INTO deployments (id, source, event_id, replay_id, project_id, project_slug, repository, commit_sha,
+                 server, correlation, state, failure, traceparent, first_failed_at, last_failed_at, finished_at, action)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'failed', $11, $12, now(), now(), now(), $13)
+             ON CONFLICT (id) DO NOTHING",
+            &[
+                &id.0,
+                &known.source.clone().unwrap_or_default(),
+                &known.id.clone().unwrap_or_default(),
+                &known.replay,
+                &known.project.as_ref().map(|p| p.id.0),
+                &known.project.as_ref().map(|p| p.slug.as_str()),
+                &known.repository.as_ref().map(|r| r.as_str()),
+                &known.commit.as_ref().map(|c| c.as_str()),
+                &known.server.as_ref().map(|s| s.as_str()),
+                &Json(&known.correlation),
+                &Json(&refusal.failure),
+                &crate::telemetry::current_traceparent().or_else(|| known.traceparent.clone()),
+                &known.action().as_str(),
+            ],
+        )
+        .await?;
+    if inserted == 1 {
+        tx.count_end(Outcome::Failed);
+    }
+    Ok(inserted == 1)
+}
+
+fn refused_result(id: DeploymentId, refusal: &RefusedMessage, accepted_at: Timestamp) -> DeploymentResult {
+    let known = &refusal.known;
+    DeploymentResult {
+        deployment_id: id,
+        action: known.action(),
+        outcome: Outcome::Failed,
+        project: known.project.clone(),
+        repository: known.repository.clone(),
+        commit: known.commit.clone(),
+        server: known.server.clone(),
+        url: None,
+        failure: Some(refusal.failure.clone()),
+        missing_secret: None,
+        superseded_by: None,
+        serving: None,
+        also_on: Vec::new(),
+        exposed: Vec::new(),
+        services: Vec::new(),
+        stages: Vec::new(),
+        attempts: 0,
+        accepted_at,
+        finished_at: accepted_at,
+        correlation: known.correlation.clone(),
+    }
+}

@@ -1,0 +1,84 @@
+//! The next attempt of a deployment: when it is due, and whether the one that failed counts.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use slipway_protocol::{DeploymentId, Failure, ProgressKind};
+use tokio_postgres::types::Json;
+
+use crate::failpoint::TransactionKind;
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::{StoreTransaction, commit};
+use crate::store::connection::value::seconds;
+use crate::store::deployment::lease::Lease;
+use crate::store::deployment::locked::LockedDeployment;
+use crate::store::deployment::state::{Boundary, State};
+use crate::store::{Result, Store};
+
+/// What became of an attempt that failed and is to be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryOutcome {
+    /// The next one may begin then.
+    At(Timestamp),
+    /// A newer request for the same project waits. Nothing was written.
+    Superseded(DeploymentId),
+    /// An operator asked to cancel it. Nothing was written: the previous release is to be restored first.
+    Cancelled,
+}
+
+impl Store {
+    /// Schedules the next attempt `delay` from now and gives the lease back, unless the deployment is to stop.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
+    pub async fn retry(&self, lease: &Lease, failure: Failure, delay: Duration) -> Result<RetryOutcome> {
+        self.schedule_attempt(lease, failure, delay, true).await
+    }
+
+    /// As [`Store::retry`], without counting the attempt that failed: its server's circuit is `open` for so long. The
+    /// deployment is due at once, behind all others, and the circuit decides who of them is let through.
+    ///
+    /// # Errors
+    /// As [`Store::retry`].
+    pub async fn wait_for_server(&self, lease: &Lease, failure: Failure, open: Duration) -> Result<RetryOutcome> {
+        self.schedule_attempt(lease, failure, open, false).await
+    }
+
+    async fn schedule_attempt(
+        &self,
+        lease: &Lease,
+        failure: Failure,
+        delay: Duration,
+        counts: bool,
+    ) -> Result<RetryOutcome> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let mut locked = LockedDeployment::lock_leased(&tx, lease).await?;
+            match locked.head.boundary() {
+                Boundary::GoOn => {}
+                Boundary::Superseded(by) => return Ok(RetryOutcome::Superseded(by)),
+                Boundary::Cancelled => return Ok(RetryOutcome::Cancelled),
+            }
+            let run_at: Timestamp = tx
+                .query_one(
+                    "UPDATE deployments SET failure = $3,
+                         run_at = now() + CASE WHEN $4 THEN $2 * interval '1 second' ELSE interval '0' END,
+                         attempt = attempt - CASE WHEN $4 THEN 0 ELSE 1 END,
+                         waits = waits + CASE WHEN $4 THEN 0 ELSE 1 END,
+                         first_failed_at = coalesce(first_failed_at, now()), last_failed_at = now()
+                     WHERE id = $1 RETURNING now() + $2 * interval '1 second'",
+                    &[&lease.deployment.0, &seconds(delay), &Json(&failure), &counts],
+                )
+                .await?
+                .get(0);
+            let attempt = locked.head.attempt + u32::from(counts);
+            locked.enqueue_progress(ProgressKind::AttemptScheduled { attempt, run_at, failure }).await?;
+            locked.release().await?;
+            locked.step(State::Pending).await?;
+            commit(tx, TransactionKind::Retry).await?;
+            Ok(RetryOutcome::At(run_at))
+        })
+        .await
+    }
+}

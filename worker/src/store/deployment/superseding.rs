@@ -1,0 +1,147 @@
+//! Superseding as SQL carries it out: the deployments that a new one stands against are read, and what follows for each
+//! is written. What follows is decided in `scheduler/superseding.rs`.
+
+use slipway_protocol::names::ServerHandle;
+use slipway_protocol::{Action, DeploymentId, ProgressKind, ProjectId};
+use tokio_postgres::Transaction;
+use uuid::Uuid;
+
+use crate::scheduler::{Contender, GiveWay, OlderDeployment, Order, resolve};
+use crate::store::connection::transaction::StoreTransaction;
+use crate::store::connection::value::readable;
+use crate::store::connection::wakeups;
+use crate::store::dead_letter::replay::apply_replay;
+use crate::store::deployment::cancel::{is_precancelled, lock_cancellation};
+use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
+use crate::store::deployment::locked::LockedDeployment;
+use crate::store::deployment::order::{order, order_sql, stands_against};
+use crate::store::deployment::state::State;
+use crate::store::{Result, Store};
+
+/// What became of a valid request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// It's a new deployment.
+    New,
+    /// It's a deployment that ended at once, since this newer one is here already.
+    Superseded(DeploymentId),
+    /// It's a deployment that ended at once, since somebody had cancelled it before it came.
+    Cancelled,
+    /// It was here before; nothing was written.
+    Duplicate,
+}
+
+/// A request that is about to be stored. Its locks let two requests for one project be placed one after the other.
+pub(in crate::store) struct IncomingRequest {
+    pub id: DeploymentId,
+    pub project: ProjectId,
+    pub action: Action,
+}
+
+impl IncomingRequest {
+    pub(in crate::store) async fn lock(
+        tx: &Transaction<'_>,
+        id: DeploymentId,
+        project: ProjectId,
+        action: Action,
+    ) -> Result<Self> {
+        tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&project.to_string()]).await?;
+        lock_cancellation(tx, id).await?;
+        Ok(Self { id, project, action })
+    }
+}
+
+impl Store {
+    /// Gives a request that was just inserted its place among the project's others.
+    pub(in crate::store) async fn place_among_contenders(
+        &self,
+        tx: &StoreTransaction<'_>,
+        arriving: &IncomingRequest,
+        server: &ServerHandle,
+        order: Order,
+        replay: Option<Uuid>,
+    ) -> Result<Admission> {
+        let id = arriving.id;
+        let Some(mut locked) = LockedDeployment::lock(tx, id).await? else { return Ok(Admission::Duplicate) };
+        locked.enqueue_progress(ProgressKind::Accepted).await?;
+        if is_precancelled(tx, id).await? {
+            locked.finish(self, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await?;
+            return Ok(Admission::Cancelled);
+        }
+        let contenders = contenders(tx, arriving, server).await?;
+        let orders: Vec<Contender> = contenders.iter().map(|(contender, _)| *contender).collect();
+        let order = apply_replay(tx, id, replay, order, &orders).await?;
+        let verdict = resolve(&order, &orders);
+        if let Some(by) = verdict.superseded_by {
+            locked.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, &AttemptSummary::default()).await?;
+            return Ok(Admission::Superseded(by));
+        }
+        for (older, action) in contenders.iter().filter(|(contender, _)| verdict.supersedes.contains(&contender.id)) {
+            self.supersede(tx, older.id, *action, arriving).await?;
+        }
+        tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
+        Ok(Admission::New)
+    }
+
+    async fn supersede(
+        &self,
+        tx: &StoreTransaction<'_>,
+        older: DeploymentId,
+        action: Action,
+        newer: &IncomingRequest,
+    ) -> Result<()> {
+        let by = newer.id;
+        let Some(mut locked) = LockedDeployment::lock(tx, older).await? else { return Ok(()) };
+        let running = match locked.head.state {
+            State::Pending => false,
+            State::Running => true,
+            State::Ended(_) => return Ok(()),
+        };
+        let claimed = locked.head.fence.is_some();
+        let must_restore = !running && locked.must_restore_before(by).await?;
+        let standing = OlderDeployment { action, running, claimed, must_restore };
+        match standing.give_way_to(newer.action) {
+            GiveWay::RestoreFirst => {
+                let claim_again =
+                    "UPDATE deployments SET superseded_by = $2, run_at = least(run_at, now()) WHERE id = $1";
+                tx.execute(claim_again, &[&older.0, &by.0]).await?;
+            }
+            GiveWay::EndNow => {
+                locked.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, &AttemptSummary::default()).await?;
+            }
+            // Its worker reads this at the next boundary between stages.
+            GiveWay::AtNextStage => {
+                tx.execute("UPDATE deployments SET superseded_by = $2 WHERE id = $1", &[&older.0, &by.0]).await?;
+            }
+            GiveWay::GoOn => {}
+        }
+        Ok(())
+    }
+}
+
+/// Of the deployments that the arriving one stands against, the newest and all that haven't ended.
+async fn contenders(
+    tx: &Transaction<'_>,
+    arriving: &IncomingRequest,
+    server: &ServerHandle,
+) -> Result<Vec<(Contender, Action)>> {
+    let against = |alias: &str| {
+        let condition = stands_against(alias, "$3", "$4");
+        format!("{alias}.project_id = $1 AND {alias}.id <> $2 AND {condition}")
+    };
+    let (any, newest) = (against("c"), against("d"));
+    let place = order_sql("d");
+    let sql = format!(
+        "SELECT id, producer_sequence, coalesce(event_time, accepted_at) AS event_time, arrival, action,
+             state IN ('pending', 'running') AS open
+         FROM deployments c WHERE {any} AND (state IN ('pending', 'running')
+             OR id = (SELECT id FROM deployments d WHERE {newest} ORDER BY {place} DESC LIMIT 1))"
+    );
+    let deploys = arriving.action == Action::Deploy;
+    let rows = tx.query(&sql, &[&arriving.project.0, &arriving.id.0, &server.as_str(), &deploys]).await?;
+    let contender = |row: &tokio_postgres::Row| {
+        let contender = Contender { id: DeploymentId(row.get("id")), order: order(row), open: row.get("open") };
+        Ok((contender, readable("deployments", "action", row.get::<_, &str>("action").parse())?))
+    };
+    rows.iter().map(contender).collect()
+}

@@ -1,0 +1,210 @@
+//! The versions of a project: what was deployed on a server with success, the latest first. They are what a command
+//! acts with and what a rollback goes back to.
+
+use jiff::Timestamp;
+use slipway_protocol::names::{CommitSha, ServerHandle, Slug};
+use slipway_protocol::{Action, DeploymentId, Project, ProjectId, Version};
+use tokio_postgres::{GenericClient, Row};
+use uuid::Uuid;
+
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::value::readable;
+use crate::store::{Result, Store};
+
+/// How many versions of a project are offered for a rollback, unless the workers' setting says otherwise.
+pub const VERSIONS: u32 = 10;
+
+/// A deployment with success, as something to go back to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedVersion {
+    /// The deployment that made it.
+    pub deployment: DeploymentId,
+    /// How it came about: deployed, or rolled back to.
+    pub action: Action,
+    /// Its commit.
+    pub commit: CommitSha,
+    /// When it was reached.
+    pub finished_at: Option<Timestamp>,
+    /// All that decides what is deployed.
+    pub(in crate::store) content: serde_json::Value,
+}
+
+/// A server that a project is or was on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectServer {
+    /// The project; a slug may have belonged to several.
+    pub project: Project,
+    /// The server.
+    pub server: ServerHandle,
+    /// Whether the project was undeployed from it since its last deployment.
+    pub gone: bool,
+}
+
+/// What makes a request another version than another: all but its number, its time and its opaque ids.
+pub(in crate::store) const VERSION_CONTENT: &str = "(request -> 'data') - 'sequence' - 'expires_at' - 'correlation'";
+
+/// A deployment that may have left something on its server.
+pub(in crate::store) const MAY_BE_ON_SERVER: &str =
+    "request IS NOT NULL AND action IN ('deploy', 'rollback') AND (started_at IS NOT NULL OR state = 'pending')";
+
+/// Arrival of the last deployment that took project `d` off its server, or 0.
+pub(in crate::store) const LAST_UNDEPLOYMENT: &str = "coalesce((SELECT max(u.arrival) FROM deployments u
+     WHERE u.project_id = d.project_id AND u.project_slug = d.project_slug AND u.server = d.server
+       AND u.action = 'undeploy' AND u.state IN ('succeeded', 'already_deployed')), 0)";
+
+/// As [`Store::places`].
+pub(in crate::store) async fn places(client: &impl GenericClient, slug: &Slug) -> Result<Vec<ProjectServer>> {
+    let sql = format!(
+        "SELECT project_id, server, max(arrival) <= max({LAST_UNDEPLOYMENT}) AS gone FROM deployments d
+         WHERE project_slug = $1 AND {MAY_BE_ON_SERVER} GROUP BY project_id, server ORDER BY server, project_id"
+    );
+    let rows = client.query(&sql, &[&slug.as_str()]).await?;
+    let place = |row: &Row| {
+        Ok(ProjectServer {
+            project: Project { id: ProjectId(row.get("project_id")), slug: slug.clone() },
+            server: readable("deployments", "server", ServerHandle::new(row.get::<_, String>("server")))?,
+            gone: row.get("gone"),
+        })
+    };
+    rows.iter().map(place).collect()
+}
+
+impl Store {
+    /// Where the projects of this slug are and were.
+    ///
+    /// # Errors
+    /// When the database fails, or holds what can't be read.
+    pub async fn places(&self, slug: &Slug) -> Result<Vec<ProjectServer>> {
+        deadline(async { places(&**self.client().await?, slug).await }).await
+    }
+
+    /// The versions of a project on a server since it was last taken off it, the latest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database fails, or holds what can't be read.
+    pub async fn versions(&self, project: &Project, server: &ServerHandle, limit: u32) -> Result<Vec<RecordedVersion>> {
+        deadline(async {
+            let client = self.client().await?;
+            versions(&**client, project, server, limit).await
+        })
+        .await
+    }
+
+    /// Whether another project, or this one on another server, lets CI of the same repository deploy: then GitHub's
+    /// secrets aren't this one's alone.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn shares_repository(&self, project: ProjectId, server: &ServerHandle) -> Result<bool> {
+        deadline(async {
+            let row = self
+                .client()
+                .await?
+                .query_one(
+                    "SELECT EXISTS (
+                         SELECT 1 FROM github_digests g
+                         JOIN deployments o ON o.project_id = g.project_id AND o.server = g.server
+                         JOIN deployments d ON d.repository = o.repository
+                         WHERE d.project_id = $1 AND d.server = $2
+                           AND (g.project_id, g.server) IS DISTINCT FROM (d.project_id, d.server))",
+                    &[&project.0, &server.as_str()],
+                )
+                .await?;
+            Ok(row.get(0))
+        })
+        .await
+    }
+}
+
+/// As [`Store::versions`], wherever it's asked.
+pub(in crate::store) async fn versions(
+    client: &impl tokio_postgres::GenericClient,
+    project: &Project,
+    server: &ServerHandle,
+    limit: u32,
+) -> Result<Vec<RecordedVersion>> {
+    let sql = format!(
+        "SELECT id, action, commit_sha, finished_at, {VERSION_CONTENT} AS content FROM deployments d
+         WHERE project_id = $1 AND project_slug = $2 AND server = $3
+           AND state = 'succeeded' AND action IN ('deploy', 'rollback') AND arrival > {LAST_UNDEPLOYMENT}
+         ORDER BY arrival DESC LIMIT $4"
+    );
+    let rows =
+        client.query(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str(), &i64::from(limit)]).await?;
+    rows.iter().map(recorded).collect()
+}
+
+fn recorded(row: &Row) -> Result<RecordedVersion> {
+    const TABLE: &str = "deployments";
+    Ok(RecordedVersion {
+        deployment: DeploymentId(row.get::<_, Uuid>("id")),
+        action: readable(TABLE, "action", row.get::<_, &str>("action").parse())?,
+        commit: readable(TABLE, "commit_sha", CommitSha::new(row.get::<_, String>("commit_sha")))?,
+        finished_at: row.get("finished_at"),
+        content: row.get("content"),
+    })
+}
+
+/// The version that a rollback means. Without `to` that is the latest one that differs from `present`: what is being
+/// deployed right now, or else what was deployed last.
+pub(in crate::store) fn choose_version<'v>(
+    to: Option<&Version>,
+    versions: &'v [RecordedVersion],
+    present: Option<&serde_json::Value>,
+) -> Option<&'v RecordedVersion> {
+    match to {
+        Some(Version::Deployment(id)) => versions.iter().find(|v| v.deployment == *id),
+        Some(Version::Commit(commit)) => versions.iter().find(|v| v.commit == *commit),
+        None => {
+            let present = present.or_else(|| versions.first().map(|v| &v.content))?;
+            versions.iter().find(|v| v.content != *present)
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Versions by their contents, the latest first.
+    fn recorded(contents: &str) -> Vec<RecordedVersion> {
+        let of = |(place, content): (usize, char)| RecordedVersion {
+            deployment: DeploymentId::of("test", &place.to_string(), None),
+            action: Action::Deploy,
+            commit: CommitSha::new(format!("{:040x}", u32::from(content))).unwrap(),
+            finished_at: None,
+            content: content.to_string().into(),
+        };
+        contents.chars().enumerate().map(of).collect()
+    }
+
+    /// Place of the chosen version.
+    fn chosen(to: Option<&Version>, contents: &str, present: Option<&str>) -> Option<usize> {
+        let versions = recorded(contents);
+        let present = present.map(serde_json::Value::from);
+        let chosen = choose_version(to, &versions, present.as_ref())?.deployment;
+        versions.iter().position(|v| v.deployment == chosen)
+    }
+
+    #[test]
+    fn without_a_name_a_rollback_goes_to_the_latest_version_that_differs() {
+        assert_eq!(chosen(None, "ba", None), Some(1));
+        assert_eq!(chosen(None, "bbba", None), Some(3), "the same again isn't another version");
+        assert_eq!(chosen(None, "aba", None), Some(1), "after a rollback, the next one goes forth again");
+        assert_eq!(chosen(None, "ba", Some("c")), Some(0), "what is being deployed is what is gone back from");
+        assert_eq!(chosen(None, "ba", Some("b")), Some(1));
+        assert_eq!(chosen(None, "aa", None), None);
+        assert_eq!(chosen(None, "", Some("a")), None);
+    }
+
+    #[test]
+    fn a_named_version_must_be_among_the_recorded_ones() {
+        let versions = recorded("cbab");
+        let commit = |n: usize| Version::Commit(versions[n].commit.clone());
+        assert_eq!(chosen(Some(&commit(1)), "cbab", None), Some(1), "the latest of that commit");
+        assert_eq!(chosen(Some(&Version::Deployment(versions[3].deployment)), "cbab", None), Some(3));
+        assert_eq!(chosen(Some(&Version::Deployment(versions[3].deployment)), "cba", None), None, "too long ago");
+        assert_eq!(chosen(Some(&commit(0)), "ba", None), None);
+    }
+}

@@ -1,0 +1,7 @@
+//! The outbox: messages that are written in the transaction of what they are about, and published afterwards.
+
+pub(super) mod enqueue;
+pub(super) mod event_sequence;
+pub(super) mod github_status;
+pub(super) mod relay_lease;
+pub(super) mod rows;

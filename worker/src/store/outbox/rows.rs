@@ -1,0 +1,204 @@
+//! The rows of the outbox as the relay reads them: in order, and marked once the broker has confirmed them. A dead
+//! letter's row is removed then, since its body may hold what no table keeps.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use slipway_protocol::DeploymentId;
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+use crate::failpoint::TransactionKind;
+use crate::message::Outgoing;
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::{StoreTransaction, commit};
+use crate::store::connection::value::{duration, seconds};
+use crate::store::outbox::relay_lease::RelayLease;
+use crate::store::{Result, Store, StoreError};
+
+/// Messages of which none may overtake another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OrderingKey {
+    /// A deployment's events.
+    Events(DeploymentId),
+    /// A message that no order binds, by its position: a dead letter, a replay.
+    Alone(i64),
+}
+
+/// A message that waits to be published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutboxRow {
+    /// Its place; rows with one ordering key are in order.
+    pub position: i64,
+    /// What it belongs to.
+    pub ordering_key: OrderingKey,
+    /// Which deployment it's about.
+    pub deployment: Option<DeploymentId>,
+    /// Whether the broker's returning it means that it has to be sent again.
+    pub must_route: bool,
+    /// The message.
+    pub message: Outgoing,
+}
+
+/// What is read of the outbox at once.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OutboxPage {
+    /// The messages.
+    pub rows: Vec<OutboxRow>,
+    /// Whether more may wait.
+    pub more: bool,
+}
+
+/// What became of a message that was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublishOutcome {
+    /// Its place in the outbox.
+    pub position: i64,
+    /// Whether it reached a queue.
+    pub routed: bool,
+}
+
+/// How much waits in the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct OutboxBacklog {
+    /// How many messages.
+    pub depth: u64,
+    /// How long the oldest has waited.
+    pub oldest: Duration,
+}
+
+impl Store {
+    /// Waiting messages in order, without those whose ordering key is in `held`: at most `limit`, and no more once
+    /// their bodies come to `bytes`; one at least, however large it is.
+    ///
+    /// There is no "after that position": positions are given before the commit, so that a row may become visible after
+    /// one with a higher number, and of one deployment even the first after the second.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn waiting_messages(&self, held: &[OrderingKey], limit: u32, bytes: u32) -> Result<OutboxPage> {
+        let deployments: Vec<Uuid> =
+            held.iter().filter_map(|line| if let OrderingKey::Events(id) = line { Some(id.0) } else { None }).collect();
+        let alone: Vec<i64> =
+            held.iter().filter_map(|line| if let OrderingKey::Alone(at) = line { Some(*at) } else { None }).collect();
+        deadline(async {
+            let rows = self
+                .client()
+                .await?
+                .query(
+                    "WITH waiting AS (
+                         SELECT position, octet_length(body) AS size
+                         FROM outbox WHERE published_at IS NULL AND position <> ALL($2)
+                           AND (sequence IS NULL OR deployment_id <> ALL($1))
+                         ORDER BY position LIMIT $3),
+                     page AS (
+                         SELECT position, count(*) OVER () AS waiting, sum(size) OVER (ORDER BY position) - size AS before
+                         FROM waiting)
+                     SELECT position, waiting, deployment_id, sequence, must_route, message_id, type, exchange,
+                            routing_key, correlation_id, content_type, headers, traceparent, body
+                     FROM page JOIN outbox USING (position) WHERE before < $4 ORDER BY position",
+                    &[&deployments, &alone, &i64::from(limit), &i64::from(bytes)],
+                )
+                .await?;
+            let waiting = rows.first().map_or(0, |row| row.get::<_, i64>("waiting"));
+            let more = waiting >= i64::from(limit) || usize::try_from(waiting).is_ok_and(|n| n > rows.len());
+            Ok(OutboxPage { rows: rows.iter().map(row).collect(), more })
+        })
+        .await
+    }
+
+    /// Marks messages as published.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when another process is the relay by now; then nothing was marked.
+    pub async fn mark_published(&self, lease: RelayLease, sent: &[PublishOutcome]) -> Result<()> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let held =
+                tx.query_opt("SELECT 1 FROM relay_lease WHERE fence = $1 FOR SHARE", &[&lease.fence]).await?.is_some();
+            if !held {
+                return Err(StoreError::LeaseLost);
+            }
+            let positions: Vec<i64> = sent.iter().map(|s| s.position).collect();
+            let unrouted: Vec<i64> = sent.iter().filter(|s| !s.routed).map(|s| s.position).collect();
+            tx.execute("DELETE FROM outbox WHERE position = ANY($1) AND sequence IS NULL", &[&positions]).await?;
+            tx.execute(
+                "UPDATE outbox SET published_at = now(), unrouted = position = ANY($2) WHERE position = ANY($1)",
+                &[&positions, &unrouted],
+            )
+            .await?;
+            commit(tx, TransactionKind::MarkPublished).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// How much waits to be published.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn backlog(&self) -> Result<OutboxBacklog> {
+        deadline(async {
+            let row = self
+                .client()
+                .await?
+                .query_one(
+                    "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+                     FROM outbox WHERE published_at IS NULL",
+                    &[],
+                )
+                .await?;
+            Ok(OutboxBacklog { depth: u64::try_from(row.get::<_, i64>(0)).unwrap_or(0), oldest: duration(row.get(1)) })
+        })
+        .await
+    }
+
+    /// Removes at most `limit` events that were published more than `age` ago and whose deployment has ended; gives
+    /// their number. Nobody waits for it: rows that somebody has locked are left for another time.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune_events(&self, age: Duration, limit: u32) -> Result<u64> {
+        deadline(async {
+            let client = self.client().await?;
+            Ok(client
+                .execute(
+                    "DELETE FROM outbox WHERE position = ANY(ARRAY(
+                        SELECT o.position FROM outbox o JOIN deployments d ON d.id = o.deployment_id
+                        WHERE o.published_at < now() - $1 * interval '1 second' AND d.finished_at IS NOT NULL
+                        ORDER BY o.published_at LIMIT $2 FOR UPDATE OF o SKIP LOCKED))",
+                    &[&seconds(age), &i64::from(limit)],
+                )
+                .await?)
+        })
+        .await
+    }
+}
+
+fn row(row: &tokio_postgres::Row) -> OutboxRow {
+    let Json(mut headers) = row.get::<_, Json<BTreeMap<String, String>>>("headers");
+    if let Some(traceparent) = row.get("traceparent") {
+        headers.insert("traceparent".to_owned(), traceparent);
+    }
+    let (position, deployment) = (row.get("position"), row.get::<_, Option<Uuid>>("deployment_id").map(DeploymentId));
+    let sequence: Option<i64> = row.get("sequence");
+    OutboxRow {
+        position,
+        ordering_key: deployment
+            .filter(|_| sequence.is_some())
+            .map_or(OrderingKey::Alone(position), OrderingKey::Events),
+        deployment,
+        must_route: row.get("must_route"),
+        message: Outgoing {
+            exchange: row.get("exchange"),
+            routing_key: row.get("routing_key"),
+            message_id: row.get("message_id"),
+            event_type: row.get("type"),
+            correlation_id: row.get("correlation_id"),
+            content_type: row.get("content_type"),
+            headers,
+            body: row.get("body"),
+        },
+    }
+}

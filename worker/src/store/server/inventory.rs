@@ -1,0 +1,156 @@
+//! The inventory: the servers that projects are deployed to, and how to log in to them.
+
+use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
+use tokio_postgres::Row;
+
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::value::readable;
+use crate::store::server::circuit_breaker;
+use crate::store::{Result, Store};
+
+/// A server of the inventory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerRecord {
+    /// Its name.
+    pub handle: ServerHandle,
+    /// Where it answers.
+    pub address: Host,
+    /// SSH port.
+    pub ssh_port: Port,
+    /// SSH user.
+    pub ssh_user: UserName,
+    /// Its pinned host key.
+    pub host_key: Option<HostKey>,
+    /// Whether the first host key shown is to be pinned, as long as none is.
+    pub trust_on_first_use: bool,
+    /// Its private SSH key, encrypted to the workers' age identity (armored); the mounted key where there is none.
+    pub ssh_key_enc: Option<String>,
+    /// What operators noted about it, its capacity for one.
+    pub notes: Option<String>,
+}
+
+const COLUMNS: &str = "handle, address, ssh_port, ssh_user, host_key, trust_on_first_use, ssh_key_enc, notes";
+
+impl Store {
+    /// The server `handle`, if the inventory has it.
+    ///
+    /// # Errors
+    /// When the database fails, or holds what can't be read.
+    pub async fn server(&self, handle: &ServerHandle) -> Result<Option<ServerRecord>> {
+        deadline(async {
+            let client = self.client().await?;
+            let sql = format!("SELECT {COLUMNS} FROM servers WHERE handle = $1");
+            client.query_opt(&sql, &[&handle.as_str()]).await?.as_ref().map(record).transpose()
+        })
+        .await
+    }
+
+    /// All servers, by name.
+    ///
+    /// # Errors
+    /// When the database fails, or holds what can't be read.
+    pub async fn servers(&self) -> Result<Vec<ServerRecord>> {
+        deadline(async {
+            let client = self.client().await?;
+            let sql = format!("SELECT {COLUMNS} FROM servers ORDER BY handle");
+            client.query(&sql, &[]).await?.iter().map(record).collect()
+        })
+        .await
+    }
+
+    /// Adds a server or replaces all that is known about it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn put_server(&self, server: &ServerRecord) -> Result<()> {
+        deadline(async {
+            let port = i32::from(server.ssh_port.get());
+            let sql = format!(
+                "INSERT INTO servers ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                 ON CONFLICT (handle) DO UPDATE SET address = $2, ssh_port = $3, ssh_user = $4, host_key = $5,
+                     trust_on_first_use = $6, ssh_key_enc = $7, notes = $8, updated_at = now()"
+            );
+            let host_key = server.host_key.as_ref().map(HostKey::as_str);
+            let client = self.client().await?;
+            client
+                .execute(
+                    &sql,
+                    &[
+                        &server.handle.as_str(),
+                        &server.address.as_str(),
+                        &port,
+                        &server.ssh_user.as_str(),
+                        &host_key,
+                        &server.trust_on_first_use,
+                        &server.ssh_key_enc,
+                        &server.notes,
+                    ],
+                )
+                .await?;
+            // The server may be reachable with its new data, so that no cool-down applies.
+            circuit_breaker::close_circuit(&**client, &server.handle).await
+        })
+        .await
+    }
+
+    /// Removes a server from the inventory; false when it wasn't there. What is deployed on it stays.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn remove_server(&self, handle: &ServerHandle) -> Result<bool> {
+        deadline(async {
+            let client = self.client().await?;
+            let removed = client.execute("DELETE FROM servers WHERE handle = $1", &[&handle.as_str()]).await? == 1;
+            circuit_breaker::close_circuit(&**client, handle).await?;
+            Ok(removed)
+        })
+        .await
+    }
+
+    /// Pins the host key that a server showed first. A server that only the event described enters the inventory with
+    /// it, so that the next deployment is held to this key. False when another key is pinned already.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pin_host_key(&self, server: &ServerRecord, key: &HostKey) -> Result<bool> {
+        deadline(async {
+            let pinned = self
+                .client()
+                .await?
+                .execute(
+                    "INSERT INTO servers (handle, address, ssh_port, ssh_user, host_key) VALUES ($1, $2, $3, $4, $5)
+                     ON CONFLICT (handle) DO UPDATE SET host_key = $5, updated_at = now()
+                         WHERE servers.host_key IS NULL OR servers.host_key = $5",
+                    &[
+                        &server.handle.as_str(),
+                        &server.address.as_str(),
+                        &i32::from(server.ssh_port.get()),
+                        &server.ssh_user.as_str(),
+                        &key.as_str(),
+                    ],
+                )
+                .await?;
+            Ok(pinned == 1)
+        })
+        .await
+    }
+}
+
+fn record(row: &Row) -> Result<ServerRecord> {
+    let text = |column: &str| row.get::<_, String>(column);
+    let port = u16::try_from(row.get::<_, i32>("ssh_port")).unwrap_or(0);
+    Ok(ServerRecord {
+        handle: readable("servers", "handle", ServerHandle::new(text("handle")))?,
+        address: readable("servers", "address", Host::new(text("address")))?,
+        ssh_port: readable("servers", "ssh_port", Port::new(port))?,
+        ssh_user: readable("servers", "ssh_user", UserName::new(text("ssh_user")))?,
+        host_key: readable(
+            "servers",
+            "host_key",
+            row.get::<_, Option<String>>("host_key").map(HostKey::new).transpose(),
+        )?,
+        trust_on_first_use: row.get("trust_on_first_use"),
+        ssh_key_enc: row.get("ssh_key_enc"),
+        notes: row.get("notes"),
+    })
+}

@@ -1,0 +1,4 @@
+//! What is remembered of servers: how to log in to them, and whether they can be reached.
+
+pub(super) mod circuit_breaker;
+pub(super) mod inventory;
