@@ -39,7 +39,7 @@ pub struct ScriptedWorker {
 }
 
 impl ScriptedWorld {
-    /// A rig in an empty folder.
+    /// A scripted world in an empty folder.
     ///
     /// # Errors
     /// When the folder can't be written.

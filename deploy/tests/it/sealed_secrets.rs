@@ -1,4 +1,5 @@
 //! Sealed boxes, the key ring and mounted secrets, through files and through PyNaCl, the other side's library.
+
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::Write as _;

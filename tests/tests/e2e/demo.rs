@@ -1,4 +1,5 @@
 //! `ops/demo` as a newcomer runs it: what it prints, how it ends, and that nothing of it is left.
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,6 @@
 //! The inventory as operators use it: keys that lie encrypted in it, host keys that are learned, a server that is
 //! checked.
+
 use serde_json::Value;
 use slipway_tests::stack::Stack;
 use slipway_tests::world::{Generation, Sample, Variant};

@@ -1,4 +1,5 @@
 //! `slipway plan` against a real server: what it says comes true, and it changes nothing.
+
 use serde_json::{Value, json};
 use slipway_tests::stack::Stack;
 use slipway_tests::world::{Generation, Module, Sample, Variant};

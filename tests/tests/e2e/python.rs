@@ -1,5 +1,6 @@
 //! The orchestrator's side as its authors write it: Python programs with pika, PyNaCl and the contract file that they
 //! vendor. What the events mean is tested elsewhere.
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

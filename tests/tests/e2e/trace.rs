@@ -1,5 +1,6 @@
 //! One deployment as a collector sees it: a single trace from the producer's span to the result, with metrics and logs
 //! beside it.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

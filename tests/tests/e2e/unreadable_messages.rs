@@ -1,6 +1,7 @@
 //! Messages whose AMQP properties aren't UTF-8, or are nested deeper than a stack. RabbitMQ doesn't check, other
-//! producers can send them, and no strict client can read them. Their bodies are as good as any: each passes the normal
-//! door.
+//! producers can send them, and no strict client can read them. Their bodies are as good as any: each is
+//! taken in as usual.
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;

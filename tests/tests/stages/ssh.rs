@@ -1,5 +1,6 @@
 //! The SSH session against a real sshd: exits, lost connections, cancellation, floods of output, and what others on
 //! the server can see.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! Whether the sample projects and their images are what the field has: they deploy by hand and fail as told.
+
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! Whether the test world itself is what the scenarios take it for. No scenario of Slipway's is here.
+
 use std::fs;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};

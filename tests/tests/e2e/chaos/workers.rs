@@ -1,4 +1,4 @@
-//! The hands that carry a plan out: workers as processes, services and servers of the world. What is broken by a plan
+//! Carries a plan out: workers as processes, services and servers of the world. What is broken by a plan
 //! is mended by it, and at its end everything is.
 
 use std::fs;

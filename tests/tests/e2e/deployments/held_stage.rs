@@ -10,7 +10,7 @@ use slipway_tests::world::{TargetServer, eventually};
 use crate::deployments::scene::ProjectScene;
 
 /// Programs that can be made to hang: the first call whose arguments match a token does, until it's told to go on.
-const TRAPS: &str = r#"
+const HOLDS: &str = r#"
 mkdir -p /run/trap
 for program in git docker ufw getent; do
     path=$(command -v "$program")
@@ -42,9 +42,9 @@ fn call(stage: Stage) -> (&'static str, &'static str) {
     }
 }
 
-/// Puts the traps on a server, none of them set.
+/// Prepares a server, so that any stage can be held; none is yet.
 pub fn install(server: &TargetServer) -> Result<()> {
-    server.sh(TRAPS).map(drop)
+    server.sh(HOLDS).map(drop)
 }
 
 /// Sets the stage's trap, and no other.

@@ -164,7 +164,7 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     scene.end(0)
 }
 
-/// Another key opens the server's door for CI, and only the one that GitHub holds.
+/// CI gets into the server with another key, and only the one that GitHub holds.
 fn the_key_is_made_anew(scene: &mut ProjectScene) -> Result<()> {
     let accepted = |scene: &ProjectScene| scene.server().sh(&format!("grep slipway:{SLUG} /root/.ssh/authorized_keys"));
     let old = accepted(scene)?;

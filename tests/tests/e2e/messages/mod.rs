@@ -1,5 +1,6 @@
 //! What becomes of bad messages, from the queue to everybody who is told: each gets its code, none is lost, none
 //! disturbs the others, and no secret is seen again.
+
 mod rows;
 mod transport;
 

@@ -1,6 +1,7 @@
 //! The gate alone, on containers that begin in every way that projects know: what it says, whatever a single look would
 //! have seen; and, on the same server, single scripts under which something fails. Whole deployments stand in
 //! `projects`.
+
 mod scripts;
 
 use std::thread;

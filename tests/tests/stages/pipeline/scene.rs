@@ -1,4 +1,4 @@
-//! The rig: a world, a stand-in for GitHub, a deployer, and attempts that are run stage by stage.
+//! What the tests share: a world, a stand-in for GitHub, a deployer, and attempts that are run stage by stage.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
