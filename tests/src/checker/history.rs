@@ -62,7 +62,7 @@ pub struct DeploymentRow {
     pub superseded_by: Option<Uuid>,
     /// How often its attempts were interrupted.
     pub interruptions: i32,
-    /// Whether it was refused at the door.
+    /// Whether intake refused it.
     pub refused: bool,
 }
 

@@ -24,8 +24,8 @@ mod references;
 mod repos;
 mod route;
 mod secrets;
+mod setup;
 mod state;
-mod steer;
 
 use std::fmt;
 use std::fs;
@@ -42,8 +42,8 @@ pub use caller::Level;
 pub use deployments::{CreatedDeployment, DeploymentStatus};
 pub use faults::{FaultEffect, PlantedFault, StandInServer};
 pub use limits::RateLimits;
+pub use setup::{NewRepository, NewToken};
 pub use state::{GitRequest, RestRequest, SecretWrite};
-pub use steer::{NewRepository, NewToken};
 
 use listener::{Acceptor, PeerInfo};
 use state::GithubState;

@@ -11,7 +11,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::cell::{self, ProcessTree};
+use super::process_tree::{self, ProcessTree};
 use super::{net, wait};
 
 /// The PATH of everything that runs inside.
@@ -20,7 +20,7 @@ pub(super) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 #[derive(Debug)]
 pub(super) struct MountHolder {
     folder: PathBuf,
-    cell: Mutex<Option<(ProcessTree, Option<ChildStdin>)>>,
+    tree: Mutex<Option<(ProcessTree, Option<ChildStdin>)>>,
     init: i32,
     /// PID namespaces in which a cell's first process does not live: the machine's and the holder's.
     known: Vec<String>,
@@ -42,13 +42,14 @@ impl MountHolder {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log)?);
-        let machine = cell::pid_namespace(i32::try_from(std::process::id())?).context("reading our PID namespace")?;
-        let mut cell = ProcessTree::spawn(&mut command, std::slice::from_ref(&machine), &log)?;
-        cell.hear("ready").map_err(|error| anyhow!("the world does not hold: {error}\n{}", wait::tail(&log)))?;
-        let stdin = cell.take_stdin();
-        let init = cell.init();
-        let own = cell::pid_namespace(init).context("reading the world's PID namespace")?;
-        Ok(Self { folder: folder.to_owned(), cell: Mutex::new(Some((cell, stdin))), init, known: vec![machine, own] })
+        let machine =
+            process_tree::pid_namespace(i32::try_from(std::process::id())?).context("reading our PID namespace")?;
+        let mut tree = ProcessTree::spawn(&mut command, std::slice::from_ref(&machine), &log)?;
+        tree.hear("ready").map_err(|error| anyhow!("the world does not hold: {error}\n{}", wait::tail(&log)))?;
+        let stdin = tree.take_stdin();
+        let init = tree.init();
+        let own = process_tree::pid_namespace(init).context("reading the world's PID namespace")?;
+        Ok(Self { folder: folder.to_owned(), tree: Mutex::new(Some((tree, stdin))), init, known: vec![machine, own] })
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -71,7 +72,7 @@ impl MountHolder {
     }
 
     /// Starts a cell: `program` runs inside the world and makes the new PID namespace. Its output goes to `log`.
-    pub(super) fn cell(&self, program: &[&str], log: &Path) -> Result<ProcessTree> {
+    pub(super) fn tree(&self, program: &[&str], log: &Path) -> Result<ProcessTree> {
         let output = File::options().create(true).append(true).open(log)?;
         let mut command = Command::new("nsenter");
         command
@@ -106,9 +107,9 @@ impl MountHolder {
 
     /// Ends the world: every process in it is gone when this returns.
     pub(super) fn end(&self) {
-        let held = self.cell.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((cell, _stdin)) = held {
-            cell.kill();
+        let held = self.tree.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((tree, _stdin)) = held {
+            tree.kill();
         }
     }
 }

@@ -17,7 +17,6 @@
 
 mod broker;
 mod cache;
-mod cell;
 mod database;
 mod folder;
 mod git;
@@ -27,6 +26,7 @@ mod image;
 mod modules;
 pub mod net;
 mod probe;
+mod process_tree;
 mod publish;
 mod registry;
 mod sample;

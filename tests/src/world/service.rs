@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
-use super::cell::ProcessTree;
 use super::holder::MountHolder;
+use super::process_tree::ProcessTree;
 use super::wait;
 
 type Ready = Box<dyn Fn(&MountHolder) -> Result<bool> + Send + Sync>;
@@ -22,7 +22,7 @@ pub struct Service {
     command: Vec<String>,
     ready: Ready,
     stop: Signal,
-    cell: Mutex<Option<ProcessTree>>,
+    tree: Mutex<Option<ProcessTree>>,
 }
 
 impl Service {
@@ -41,7 +41,7 @@ impl Service {
             command,
             ready: Box::new(ready),
             stop: Signal::TERM,
-            cell: Mutex::new(None),
+            tree: Mutex::new(None),
         }
     }
 
@@ -56,16 +56,16 @@ impl Service {
     /// # Errors
     /// When it runs already, ends early or does not serve in time; with the tail of its log.
     pub fn start(&self) -> Result<()> {
-        let mut slot = self.cell();
+        let mut slot = self.tree();
         ensure!(slot.is_none(), "{} runs already", self.name);
         let mut program = vec!["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
         program.extend(self.command.iter().map(String::as_str));
-        let mut cell = self.holder.cell(&program, &self.log)?;
+        let mut tree = self.holder.tree(&program, &self.log)?;
         wait::until(&format!("{} serves", self.name), wait::START, &self.log, || {
-            ensure!(cell.is_running(), "{} has ended", self.name);
+            ensure!(tree.is_running(), "{} has ended", self.name);
             (self.ready)(&self.holder)
         })?;
-        *slot = Some(cell);
+        *slot = Some(tree);
         Ok(())
     }
 
@@ -74,9 +74,9 @@ impl Service {
     /// # Errors
     /// When it does not run, or not stop in time.
     pub fn stop(&self) -> Result<()> {
-        let cell = self.take()?;
-        cell.signal(self.stop)?;
-        cell.wait(&self.log)
+        let tree = self.take()?;
+        tree.signal(self.stop)?;
+        tree.wait(&self.log)
     }
 
     /// Kills it without warning; nothing of it is left when this returns.
@@ -120,15 +120,15 @@ impl Service {
     }
 
     fn signal_all(&self, signal: Signal) -> Result<()> {
-        self.cell().as_ref().with_context(|| format!("{} does not run", self.name))?.signal_all(signal)
+        self.tree().as_ref().with_context(|| format!("{} does not run", self.name))?.signal_all(signal)
     }
 
     fn take(&self) -> Result<ProcessTree> {
-        self.cell().take().with_context(|| format!("{} does not run", self.name))
+        self.tree().take().with_context(|| format!("{} does not run", self.name))
     }
 
-    fn cell(&self) -> MutexGuard<'_, Option<ProcessTree>> {
-        self.cell.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tree(&self) -> MutexGuard<'_, Option<ProcessTree>> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

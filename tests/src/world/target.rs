@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::cache::Cache;
-use super::cell::ProcessTree;
 use super::holder::{MountHolder, PATH};
+use super::process_tree::ProcessTree;
 use super::{net, probe, wait};
 
 /// A server that the project's workers deploy to.
@@ -22,7 +22,7 @@ pub struct TargetServer {
     index: u8,
     folder: PathBuf,
     host_key: String,
-    cell: Mutex<Option<ProcessTree>>,
+    tree: Mutex<Option<ProcessTree>>,
 }
 
 impl TargetServer {
@@ -45,7 +45,7 @@ impl TargetServer {
             index,
             folder,
             host_key,
-            cell: Mutex::new(None),
+            tree: Mutex::new(None),
         })
     }
 
@@ -84,7 +84,7 @@ impl TargetServer {
     /// # Errors
     /// When it is on already or does not come up; with the tail of the log that tells why.
     pub fn start(&self) -> Result<()> {
-        let mut slot = self.cell();
+        let mut slot = self.tree();
         ensure!(slot.is_none(), "{} is on already", self.name());
         let console = self.folder.join("console.log");
         let (folder, rootfs) = (self.folder.display().to_string(), self.cache.part("rootfs").display().to_string());
@@ -105,26 +105,26 @@ impl TargetServer {
             &gateway,
             &ip_v6,
         ];
-        let mut cell = self.holder.cell(&program, &console)?;
+        let mut tree = self.holder.tree(&program, &console)?;
         self.link(&format!(
             "link add {name} type veth peer name eth0 netns {}\nlink set {name} master br0 up\n",
-            cell.init()
+            tree.init()
         ))?;
         wait::until(&format!("{name}: sshd answers"), wait::START, &console, || {
-            ensure!(cell.is_running(), "the server went off");
+            ensure!(tree.is_running(), "the server went off");
             self.holder.inside(|| Ok(probe::ssh(self.ip())))
         })?;
-        let socket = root_of(&cell).join("run/docker.sock");
+        let socket = root_of(&tree).join("run/docker.sock");
         wait::until(
             &format!("{name}: dockerd answers"),
             wait::START,
             &self.folder.join("upper/var/log/dockerd.log"),
             || {
-                ensure!(cell.is_running(), "the server went off");
+                ensure!(tree.is_running(), "the server went off");
                 Ok(probe::docker(&socket))
             },
         )?;
-        *slot = Some(cell);
+        *slot = Some(tree);
         Ok(())
     }
 
@@ -133,10 +133,10 @@ impl TargetServer {
     /// # Errors
     /// When it is off already.
     pub fn stop(&self) -> Result<()> {
-        let cell = self.cell().take().with_context(|| format!("{} is off", self.name()))?;
+        let tree = self.tree().take().with_context(|| format!("{} is off", self.name()))?;
         // Before the namespace goes: its links linger for a while, and would hold the name.
         self.link(&format!("link del {}\n", self.name()))?;
-        cell.kill();
+        tree.kill();
         Ok(())
     }
 
@@ -266,7 +266,7 @@ impl TargetServer {
     }
 
     fn init(&self) -> Result<i32> {
-        Ok(self.cell().as_ref().with_context(|| format!("{} is off", self.name()))?.init())
+        Ok(self.tree().as_ref().with_context(|| format!("{} is off", self.name()))?.init())
     }
 
     /// Runs `ip` commands on the world's side of the cable.
@@ -289,11 +289,11 @@ impl TargetServer {
         Ok(())
     }
 
-    fn cell(&self) -> MutexGuard<'_, Option<ProcessTree>> {
-        self.cell.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tree(&self) -> MutexGuard<'_, Option<ProcessTree>> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn root_of(cell: &ProcessTree) -> PathBuf {
-    PathBuf::from(format!("/proc/{}/root", cell.init()))
+fn root_of(tree: &ProcessTree) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/root", tree.init()))
 }

@@ -6,13 +6,13 @@
 #![allow(unused_imports, reason = "as above")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-pub mod book;
+pub mod ledger;
 pub mod postgres;
 pub mod proxy;
 pub mod rabbit;
-pub mod rig;
 pub mod scripted;
 mod server;
+pub mod test_worker;
 
 use std::time::{Duration, Instant};
 

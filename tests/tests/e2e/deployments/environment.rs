@@ -1,0 +1,112 @@
+//! The project's `.env` on the server: every variable that the template's two generations read, and its access rights.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use slipway_tests::stack::BOT_TOKEN;
+use slipway_tests::world::{Commit, Generation, Module};
+
+use crate::deployments::scene::{DIRECTORY, PORT, ProjectScene, SLUG};
+
+/// What the request gives as a plain variable; see `Stack::ready`.
+const GREETING: &str = "it's $5 \"now\" \\";
+
+/// The file's bytes.
+pub fn file(scene: &ProjectScene) -> Result<String> {
+    scene.server().sh(&format!("cat {DIRECTORY}/.env"))
+}
+
+/// Reads what Slipway writes: `NAME="value"` with `\`, `"` and `$` escaped. A reader of the test's own.
+pub fn parse(text: &str) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (name, quoted) = line.split_once('=').with_context(|| format!("no variable: {line}"))?;
+        let inner = quoted.strip_prefix('"').and_then(|q| q.strip_suffix('"')).context("a value in double quotes")?;
+        let mut value = String::new();
+        let mut letters = inner.chars();
+        while let Some(letter) = letters.next() {
+            value.push(if letter == '\\' { letters.next().context("a letter after the backslash")? } else { letter });
+        }
+        ensure!(found.insert(name.to_owned(), value).is_none(), "{name} stands there twice");
+    }
+    Ok(found)
+}
+
+/// Checks names, values and access rights, and gives the variables.
+pub fn check(scene: &ProjectScene, commit: &Commit) -> Result<BTreeMap<String, String>> {
+    let variables = parse(&file(scene)?)?;
+    let expected = expected(scene, commit);
+    let generated = ["APP_SECRET_KEY", "POSTGRES_PASSWORD", "DATABASE_URL"];
+    let names: Vec<_> = variables.keys().map(String::as_str).filter(|n| !generated.contains(n)).collect();
+    ensure!(names == expected.keys().copied().collect::<Vec<_>>(), "{names:?}");
+    for (name, value) in expected {
+        ensure!(variables[name] == value, "{name} is {:?} and not {value:?}", variables[name]);
+    }
+    for name in ["APP_SECRET_KEY", "POSTGRES_PASSWORD"] {
+        let value = &variables[name];
+        ensure!(value.len() >= 32 && value.chars().all(|c| c.is_ascii_alphanumeric()), "{name} isn't fit for a URL");
+    }
+    ensure!(variables["APP_SECRET_KEY"] != variables["POSTGRES_PASSWORD"], "one value for two purposes");
+    let url = format!("postgresql://postgres:{}@db:5432/service", variables["POSTGRES_PASSWORD"]);
+    ensure!(variables["DATABASE_URL"] == url, "DATABASE_URL and POSTGRES_PASSWORD disagree");
+    rights(scene)?;
+    Ok(variables)
+}
+
+/// All but what is drawn at random.
+fn expected(scene: &ProjectScene, commit: &Commit) -> BTreeMap<&'static str, String> {
+    let image = |module| format!("ghcr.io/{}:{}", scene.sample.image(module), commit.tag());
+    let login = scene.stack.world.registry_credential();
+    let text = str::to_owned;
+    BTreeMap::from([
+        ("API_BASE_URL", text("http://backend:8000")),
+        ("APP_ENV", text("production")),
+        ("APP_NAME", text(SLUG)),
+        ("BACKEND_API_URL", text("http://backend:8000")),
+        ("BACKEND_IMAGE", image(Module::Backend)),
+        ("BACKEND_PORT", PORT.to_string()),
+        ("ENVIRONMENT", text("production")),
+        ("GREETING", text(GREETING)),
+        ("POSTGRES_DB", text("service")),
+        ("POSTGRES_HOST", text("db")),
+        ("POSTGRES_PORT", text("5432")),
+        ("POSTGRES_USER", text("postgres")),
+        ("REDIS_URL", text("redis://redis:6379")),
+        ("SLIPWAY_REGISTRY_AUTH", STANDARD.encode(format!("{}:{}", login.username, login.password))),
+        ("TELEGRAM_BOT_TOKEN", text(BOT_TOKEN)),
+        ("TG_BOT_IMAGE", image(Module::TgBot)),
+    ])
+}
+
+/// 0600 and root's, under every name by which a compose call may find it.
+fn rights(scene: &ProjectScene) -> Result<()> {
+    let names: &[&str] = match scene.sample.generation() {
+        Generation::One => &[".env", "infra/.env", "infra/.env.prod"],
+        Generation::Two => &[".env", "infra/.env"],
+    };
+    for name in names {
+        let told =
+            scene.server().sh(&format!("stat -Lc '%a %U' {DIRECTORY}/{name}; cmp {DIRECTORY}/{{.env,{name}}}"))?;
+        ensure!(told == "600 root\n", "{name}: {told}");
+    }
+    Ok(())
+}
+
+/// Checks that the containers got what the file says, whatever compose makes of quoting.
+pub fn reaches_the_containers(scene: &ProjectScene, variables: &BTreeMap<String, String>) -> Result<()> {
+    for service in ["backend", "tg_bot"] {
+        let told = scene.server().sh(&format!(
+            "docker ps -q --filter label=com.docker.compose.service={service} | \
+             xargs docker inspect --format '{{{{json .Config.Env}}}}'"
+        ))?;
+        let env: Vec<String> = serde_json::from_str(&told).with_context(|| format!("one {service}: {told}"))?;
+        for (name, value) in variables {
+            // Only Slipway needs this one.
+            let value = if name == "SLIPWAY_REGISTRY_AUTH" { "" } else { value };
+            ensure!(env.contains(&format!("{name}={value}")), "{service} doesn't have {name}={value:?}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! From a `ProjectReady` in RabbitMQ to a project that answers: real workers as processes, a real server, both
+//! generations of the template. What goes wrong on the way and is put right stands in `failures` and `drain`, workers
+//! that die in `killed`; parts that are cut are not here.
+
+mod drain;
+mod environment;
+mod events;
+mod failures;
+mod generations;
+mod held_stage;
+mod killed;
+mod leaks;
+mod lifecycle;
+mod scene;
+mod zombie;

@@ -1,0 +1,59 @@
+//! Single scripts where something fails under them in the middle: on a full disk, without an answer of Docker's. What
+//! was there before must be there afterwards, whole.
+
+use anyhow::Result;
+use slipway_deploy::remote::script::{GATE, PROJECT};
+use slipway_tests::world::TargetServer;
+
+const UNDEPLOY: &str = include_str!("../../../../deploy/src/scripts/undeploy.sh");
+const ENV_WRITE: &str = include_str!("../../../../deploy/src/scripts/env_write.sh");
+const UNDEPLOY_ACCESS: &str = include_str!("../../../../deploy/src/scripts/undeploy_access.sh");
+const UNDEPLOY_CONTAINERS: &str = include_str!("../../../../deploy/src/scripts/undeploy_containers.sh");
+
+/// Runs a script as the server's `sh` does behind the bootstrap; gives its exit code and all that it said.
+fn run(target: &TargetServer, data: &str, parts: &[&str]) -> Result<(i32, String)> {
+    let bootstrap = "set -eu\numask 077\nexec 2>&1\ntell() { echo \"$1 $2\"; }\ndie() { tell failed \"$1 $2\"; exit 3; }\n\
+                     root=/srv/projects slug=shop fence=1\n";
+    let script = format!("{bootstrap}{data}\n{}", parts.concat());
+    let said = target.sh(&format!(
+        "file=$(mktemp); cat >$file <<'END OF SCRIPT'\n{script}\nEND OF SCRIPT\nsh $file && echo 0 || echo $?; rm $file"
+    ))?;
+    let (text, code) = said.trim_end().rsplit_once('\n').unwrap_or(("", said.trim_end()));
+    Ok((code.parse()?, text.to_owned()))
+}
+
+/// All of it, on a project without compose files on a small disk.
+pub fn hold_on_to_what_they_can_not_replace(target: &TargetServer) {
+    let files = "cat /srv/projects/shop/.env /root/.ssh/authorized_keys";
+    target
+        .sh("mkdir -p /srv/projects /root/.ssh; mount -t tmpfs -o size=48k projects /srv/projects
+             mount -t tmpfs -o size=64k,mode=700 keys /root/.ssh; mkdir -p /srv/projects/shop/.slipway
+             cd /srv/projects/shop; echo POSTGRES_PASSWORD=$(seq 5000 | tr '\\n' -) >.env
+             { seq 9000; echo 'restrict ssh-ed25519 AAAA slipway:shop'; } >/root/.ssh/authorized_keys")
+        .unwrap();
+    let before = target.sh(files).unwrap();
+
+    let data = "env=$(seq 9000 | base64 -w 0) overrides= sealed= prod_link=0";
+    let (code, said) = run(target, data, &[PROJECT, ENV_WRITE]).unwrap();
+    assert!(code != 0 && said.contains("No space left on device"), "{code}: {said}");
+    let (code, said) = run(target, "", &[PROJECT, UNDEPLOY, UNDEPLOY_ACCESS]).unwrap();
+    assert!(code != 0 && !said.contains("changed key"), "{code}: {said}");
+    assert_eq!(target.sh(files).unwrap(), before);
+
+    // A docker that fails when it's asked for volumes, and a disk without room for what the data need.
+    let containers = &[PROJECT, GATE, UNDEPLOY, UNDEPLOY_CONTAINERS];
+    let volume = |answer: &str| {
+        format!("prefix= repositories= remove_volumes=0\ndocker() {{ case $1 in volume) {answer} ;; esac; }}\n")
+    };
+    target.sh("cd /srv/projects; mkdir -p .slipway-kept/shop; : >.slipway-kept/shop/volumes").unwrap();
+    let (code, said) = run(target, &volume("return 1"), containers).unwrap();
+    assert!(code != 0 && !said.contains("kept"), "{code}: {said}");
+    target.sh("[ -f /srv/projects/.slipway-kept/shop/volumes ]").unwrap();
+    let (code, said) = run(target, &volume("echo shop_db_data"), containers).unwrap();
+    assert!(code != 0 && said.contains("kept shop_db_data"), "{code}: {said}");
+    target.sh("mount -o remount,size=256k /srv/projects").unwrap();
+    let (code, said) = run(target, &volume("echo shop_db_data"), containers).unwrap();
+    assert_eq!(code, 0, "{said}");
+    target.sh("cmp /srv/projects/shop/.env /srv/projects/.slipway-kept/shop/env").unwrap();
+    target.sh("umount /srv/projects /root/.ssh").unwrap();
+}

@@ -1,0 +1,166 @@
+//! Every fault of broker, network and database, while three workers are at it: one idle, one taking requests in, one
+//! publishing events. Afterwards each of them consumes again within ten seconds, and the books balance.
+
+mod scene;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::scene::{FaultScene, UnderWay, allowed, breakable, measured, postgres};
+use self::world::FaultWorld;
+use crate::services::ledger::TestLedger;
+use crate::services::test_worker::{ScriptedStages, TestWorker, WorkerOptions, report, request};
+use crate::services::{Postgres, Rabbit, vhost};
+use futures_util::future::join_all;
+use slipway_protocol::Change;
+use slipway_worker::process::Condition;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use Fault::*;
+
+/// Within this a worker consumes again, once what it needs is usable; on a machine that has time for it.
+const BACK: Duration = Duration::from_secs(10);
+/// Within this it says that it isn't ready: five seconds of silence, and then a look at it.
+const NOTICED: Duration = Duration::from_secs(12);
+/// For what has no deadline of its own.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Requests in a burst.
+const BURST: usize = 12;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// An operator deletes the queue; the broker cancels its consumers.
+    QueueDeleted,
+    /// An operator closes every connection.
+    ConnectionsClosed,
+    /// The broker closes the consumer's channel, since an acknowledgement is overdue.
+    AckOverdue,
+    /// The broker is shut down, and started again.
+    BrokerTerminated,
+    /// The broker dies, and is started again.
+    BrokerKilled,
+    /// The broker freezes: everything stays open, and nothing answers.
+    BrokerFrozen,
+    /// A firewall forgets the connections: nothing comes through them any more, and nobody says so.
+    ConnectionsForgotten,
+    /// No packet comes through for a while.
+    NetworkCut,
+    /// The broker is out of memory and takes no messages.
+    MemoryAlarm,
+    /// The broker is out of disk space and takes no messages.
+    DiskAlarm,
+    /// The broker refuses the login for a while.
+    LoginRefused,
+    /// The database freezes.
+    DatabaseFrozen,
+    /// The database is restarted.
+    DatabaseRestarted,
+}
+
+/// Each fault with what a worker says of it as long as it lasts; nothing when it's over at once.
+const REFUSALS: &[(Fault, Option<Condition>)] = &[
+    (LoginRefused, Some(Condition::BrokerConsumer)),
+    (QueueDeleted, None),
+    (ConnectionsClosed, None),
+    (AckOverdue, None),
+];
+const SILENCES: &[(Fault, Option<Condition>)] = &[
+    (BrokerTerminated, Some(Condition::BrokerConsumer)),
+    (BrokerKilled, Some(Condition::BrokerConsumer)),
+    (BrokerFrozen, Some(Condition::BrokerConsumer)),
+    (NetworkCut, Some(Condition::BrokerConsumer)),
+    (ConnectionsForgotten, None),
+];
+const SHORTAGES: &[(Fault, Option<Condition>)] = &[
+    (MemoryAlarm, Some(Condition::BrokerPublisher)),
+    (DiskAlarm, Some(Condition::BrokerPublisher)),
+    (DatabaseFrozen, Some(Condition::Database)),
+    (DatabaseRestarted, None),
+];
+
+async fn go_through(faults: &[(Fault, Option<Condition>)]) {
+    // Shown when it fails.
+    let logged = tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr);
+    logged.with_env_filter("warn,lapin=off").init();
+    // An acknowledgement is overdue after three seconds rather than after half an hour.
+    let start = || Rabbit::with(|_| "consumer_timeout = 3000\n".to_owned());
+    let rabbit = tokio::task::spawn_blocking(start).await.unwrap();
+    let port = rabbit.port();
+    let world = FaultWorld { rabbit: Arc::new(tokio::sync::Mutex::new(rabbit)) };
+    let under_way = [UnderWay::Nothing, UnderWay::TakingIn, UnderWay::Publishing];
+    let scenes = under_way.into_iter().enumerate().map(|(vhost, under_way)| FaultScene::set(under_way, vhost, port));
+    let mut scenes = join_all(scenes).await;
+    for (fault, said) in faults {
+        join_all(scenes.iter_mut().map(FaultScene::prepare)).await;
+        join_all(scenes.iter_mut().map(FaultScene::begin)).await;
+        let struck = Instant::now();
+        world.strike(*fault, &mut scenes).await;
+        if let Some(condition) = said {
+            for scene in &scenes {
+                let noticed =
+                    tokio::time::timeout(allowed(NOTICED), scene.worker.readiness.until(*condition, false)).await;
+                assert!(noticed.is_ok(), "{fault:?} / {:?}: {:?}", scene.under_way, scene.worker.readiness.report());
+            }
+            measured(format!("{fault:?}: noticed within {:?}", struck.elapsed()));
+        }
+        if matches!(fault, MemoryAlarm | DiskAlarm) {
+            join_all(scenes.iter().map(FaultScene::go_on_unheard)).await;
+        }
+        world.heal(*fault, &mut scenes).await;
+        let usable = Instant::now();
+        join_all(scenes.iter_mut().map(|scene| scene.is_back(usable, *fault))).await;
+        join_all(scenes.iter_mut().map(FaultScene::balance)).await;
+    }
+    for scene in scenes {
+        scene.worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_stops_while_the_database_is_frozen_and_is_made_again_afterwards() {
+    let (_database, store) = breakable().await;
+    let amqp = vhost();
+    let (reached, stopped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (r, s) = (reached.clone(), stopped.clone());
+    let pipeline = ScriptedStages::new(move |call| {
+        let (reached, stopped) = (r.clone(), s.clone());
+        async move {
+            if call.attempt == 1 {
+                reached.notify_one();
+                call.cancel.cancelled().await;
+                stopped.notify_one();
+            }
+            Ok(report(Change::Changed))
+        }
+    });
+    let mut ledger = TestLedger::open(amqp.clone()).await;
+    let options = WorkerOptions { lease: Duration::from_secs(5), ..WorkerOptions::default() };
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), options);
+    ledger.publish(vec![request(|_| {})]).await;
+    reached.notified().await;
+    let freeze = |act: fn(&mut Postgres)| tokio::task::spawn_blocking(move || act(&mut postgres()));
+    freeze(Postgres::freeze).await.unwrap();
+    let is_stopped = tokio::time::timeout(PATIENCE, stopped.notified()).await;
+    freeze(Postgres::thaw).await.unwrap();
+    is_stopped.unwrap();
+    ledger.balance().await;
+    assert_eq!(pipeline.attempts(), 2);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_broker_refuses_or_hangs_up_work_goes_on_and_the_books_balance() {
+    go_through(REFUSALS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_broker_falls_silent_work_goes_on_and_the_books_balance() {
+    go_through(SILENCES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_memory_disk_or_database_give_out_work_goes_on_and_the_books_balance() {
+    go_through(SHORTAGES).await;
+}

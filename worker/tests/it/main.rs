@@ -1,0 +1,26 @@
+//! The worker on a real PostgreSQL and a real RabbitMQ, with a scripted pipeline: a module for each subject, in one binary,
+//! since each binary costs a link at every change.
+//!
+//! Deliberately not here: workers as processes on real servers; the `tests` package has those.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod admin;
+mod announcements;
+mod attempts;
+mod broker_restart;
+mod commands;
+mod config;
+mod dead_letters;
+mod engine;
+mod faults;
+mod intake;
+mod limits;
+mod order;
+mod policies;
+mod relay;
+#[path = "../services/mod.rs"]
+mod services;
+mod store;
+mod telemetry;
+mod tls;

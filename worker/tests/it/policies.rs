@@ -1,0 +1,104 @@
+//! The table of policies holds all of them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use slipway_worker::config::GROUPS;
+use slipway_worker::policies::{self, PolicyValue};
+
+/// Constants that look like policies and are none, by what they are.
+const NO_POLICIES: &[&str] = &[
+    // Paces and sizes of loops that nobody has to know.
+    "stages::verify::PROBE_INTERVAL",
+    "publish::batch::BATCH",
+    "publish::batch::BATCH_BYTES",
+    "publish::relay::POLL",
+    "publish::relay::MEASURE",
+    "run::progress::PATIENCE",
+    "engine::HOUSEKEEPING_INTERVAL",
+    "amqp::generations::STABLE_AFTER",
+    "publish::batch::SEND_WINDOW",
+    "engine::PRUNE_BATCH",
+    "publish::github_status::POLL",
+    "stages::serving::INTERVAL",
+    "stages::serving::UNTOUCHED_WARM_UP",
+    "amqp::connection::CLOSE_TIMEOUT",
+    "amqp::generations::REMIND_INTERVAL",
+    "store::outbox::github_status::ANNOUNCEMENT_MAX_AGE",
+    // The default of a setting.
+    "store::deployment::versions::VERSIONS",
+    // How a message is met that the database failed at.
+    "intake::consumer::SERIAL_WINDOW",
+    // The process's own end and its liveness.
+    "main::DRAIN_GRACE",
+    "main::TELEMETRY_FLUSH",
+    "main::STUCK_AFTER",
+    // What a script leaves of its own limit to tell how it ended.
+    "attempt::REPORT_TIME",
+    // Facts and bounds of parsers.
+    "amqp::inbound::texts::BASIC",
+    "amqp::topology::PRECONDITION_FAILED",
+    "remote::ssh::session::HANDSHAKE_ROUND_TRIPS",
+    "stages::secrets::SSH_PORT",
+    "config::parse::HOUR",
+    "config::parse::SECOND",
+];
+
+/// `ssh::login::KEEPALIVE` and the like: the constants below `folder` whose type can be a policy's.
+fn constants(folder: &Path, module: &str, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
+        if path.is_dir() && name != "model" {
+            constants(&path, &format!("{module}{name}::"), found);
+        }
+        let Some(stem) = name.strip_suffix(".rs") else { continue };
+        let module = if stem == "mod" { module.to_owned() } else { format!("{module}{stem}::") };
+        let text = std::fs::read_to_string(path).unwrap();
+        let tests = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
+        for line in text[..tests].lines() {
+            let line = line.trim_start();
+            let line = ["pub(crate) ", "pub(super) ", "pub "].iter().find_map(|p| line.strip_prefix(p)).unwrap_or(line);
+            let Some((name, rest)) = line.strip_prefix("const ").and_then(|rest| rest.split_once(": ")) else {
+                continue;
+            };
+            let kind = rest.split([' ', '=']).next().unwrap();
+            if matches!(kind, "Duration" | "RetryPolicy" | "u16" | "u32") || (kind == "Self" && matches!(stem, "backoff" | "bounds")) {
+                found.insert(format!("{module}{name}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_constant_that_is_a_policy_is_in_the_table() {
+    let mut found = BTreeSet::new();
+    for folder in ["src", "../deploy/src"] {
+        constants(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), "", &mut found);
+    }
+    assert!(found.len() > 30, "{found:?}");
+    let table = policies::all();
+    let listed: BTreeSet<&str> = table.iter().flat_map(|group| &group.policies).filter_map(|p| p.constant).collect();
+    let missing: Vec<_> =
+        found.iter().filter(|c| !listed.contains(c.as_str()) && !NO_POLICIES.contains(&c.as_str())).collect();
+    assert!(missing.is_empty(), "add them to worker/src/policies.rs, or say in this test what they are: {missing:?}");
+    let gone = |name: &&&str| !name.starts_with("protocol::") && !found.contains(**name);
+    let stale: Vec<_> = listed.iter().chain(NO_POLICIES).filter(gone).collect();
+    assert!(stale.is_empty(), "no such constants: {stale:?}");
+}
+
+#[test]
+fn every_setting_of_time_and_number_is_in_the_table_with_its_default() {
+    let table = policies::all();
+    let listed: Vec<_> = table.iter().flat_map(|group| &group.policies).collect();
+    for group in GROUPS.iter().filter(|g| ["This worker", "All workers together", "Attempts"].contains(&g.title)) {
+        for entry in group.entries.iter().filter(|entry| entry.name != "SLIPWAY_WORKER_NAME") {
+            assert!(listed.iter().any(|p| p.variable == Some(entry.name)), "{} isn't in the table", entry.name);
+        }
+    }
+    for policy in listed {
+        assert!(policy.variable.is_some() != policy.constant.is_some(), "{policy:?}");
+        let nothing =
+            matches!(policy.value, PolicyValue::Count(0, _)) || policy.value == PolicyValue::Time(Default::default());
+        assert!(!nothing && !policy.why.is_empty() && !policy.why.ends_with('.'), "{policy:?}");
+    }
+}

@@ -1,0 +1,120 @@
+//! The relay against brokers that refuse, return and hang up: of each deployment every event goes out, in order, and
+//! none before the one before it.
+
+use crate::services::ledger::{TOLD, TestLedger};
+use crate::services::test_worker::{ScriptedStages, TestWorker, WorkerOptions, eventually, migrated, report, request};
+use crate::services::vhost;
+use futures_util::future::join_all;
+use lapin::ExchangeKind;
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use secrecy::SecretString;
+use slipway_protocol::{Change, Stage, topology};
+use slipway_worker::amqp::BrokerConnection;
+use slipway_worker::store::Store;
+
+/// Deployments at once, with a dozen and more events each.
+const BURST: usize = 4;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// A subscriber's queue is full now and then, and the broker refuses what it can't put there.
+    FullQueue,
+    /// Nobody is bound for results, for a while.
+    NobodyBound,
+    /// The exchange is deleted, which ends the relay's channel, and made again.
+    ExchangeGone,
+}
+
+const ALL: [Refusal; 3] = [Refusal::FullQueue, Refusal::NobodyBound, Refusal::ExchangeGone];
+
+async fn bind(link: &BrokerConnection, queue: &str, pattern: &str) {
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    let channel = link.channel().await.unwrap();
+    channel.queue_bind(queue.into(), topology::EVENTS.into(), pattern.into(), options, arguments).await.unwrap();
+}
+
+async fn unbind_all(link: &BrokerConnection) {
+    let channel = link.channel().await.unwrap();
+    channel.queue_unbind(TOLD.into(), topology::EVENTS.into(), "#".into(), FieldTable::default()).await.unwrap();
+}
+
+/// A queue of four that refuses a fifth.
+async fn narrow(link: &BrokerConnection) {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(4));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let channel = link.channel().await.unwrap();
+    channel.queue_declare("narrow".into(), QueueDeclareOptions::default(), arguments).await.unwrap();
+    bind(link, "narrow", "#").await;
+}
+
+/// Whether all has happened and `waiting` events wait to be told; in between as many may wait, too.
+async fn is_told_but(waiting: usize, store: &Store) -> bool {
+    let deployments = store.deployments(&Default::default(), 100).await.unwrap();
+    let ended = deployments.iter().filter(|deployment| deployment.state.is_terminal()).count();
+    ended == BURST && store.backlog().await.unwrap().depth == waiting as u64
+}
+
+/// Empties the narrow queue, again and again.
+async fn widen(link: &BrokerConnection, store: &Store) {
+    let channel = link.channel().await.unwrap();
+    eventually("everything is told", || async {
+        channel.queue_purge("narrow".into(), Default::default()).await.unwrap();
+        is_told_but(0, store).await
+    })
+    .await;
+}
+
+async fn goes_through(refusal: Refusal, url: SecretString) {
+    let (database, store) = migrated("w").await;
+    let mut ledger = TestLedger::open(url.clone()).await;
+    let link = ledger.connect().await;
+    match refusal {
+        Refusal::FullQueue => narrow(&link).await,
+        Refusal::NobodyBound => {
+            unbind_all(&link).await;
+            bind(&link, TOLD, "progress.#").await;
+        }
+        Refusal::ExchangeGone => {}
+    }
+    let pipeline = ScriptedStages::new(|call| async move {
+        (0..10).for_each(|i| call.reporter.line(Stage::Compose, &format!("line {i}")));
+        Ok(report(Change::Changed))
+    });
+    let worker = TestWorker::start(store.clone(), &url, pipeline, WorkerOptions::default());
+    let bodies = (0..BURST).map(|i| request(|event| event["data"]["project"]["slug"] = format!("p{i}").into()));
+    ledger.publish(bodies.collect()).await;
+    let told = async || database.count("SELECT count(*) FROM outbox WHERE published_at IS NOT NULL").await;
+    match refusal {
+        Refusal::FullQueue => widen(&link, &store).await,
+        Refusal::NobodyBound => {
+            eventually("only results wait", || is_told_but(BURST, &store)).await;
+            bind(&link, TOLD, "result.#").await;
+        }
+        Refusal::ExchangeGone => {
+            eventually("some is told", || async { told().await > 10 }).await;
+            let channel = link.channel().await.unwrap();
+            channel.exchange_delete(topology::EVENTS.into(), Default::default()).await.unwrap();
+            let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+            let (name, none) = (topology::EVENTS.into(), FieldTable::default());
+            channel.exchange_declare(name, ExchangeKind::Topic, options, none).await.unwrap();
+            bind(&link, TOLD, "#").await;
+        }
+    }
+    eventually("everything is told", || is_told_but(0, &store)).await;
+    // What the broker said it had no queue for may be missing, and nothing else.
+    let unrouted =
+        database.sql.query("SELECT deployment_id::text, sequence FROM outbox WHERE unrouted", &[]).await.unwrap();
+    ledger.excuse(unrouted.iter().map(|row| (row.get(0), u64::try_from(row.get::<_, i64>(1)).unwrap())));
+    if refusal != Refusal::ExchangeGone {
+        assert_eq!(unrouted.len(), 0);
+    }
+    ledger.balance().await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_event_goes_out_in_order_whatever_the_broker_refuses() {
+    join_all(ALL.map(|refusal| goes_through(refusal, vhost()))).await;
+}

@@ -1,0 +1,131 @@
+//! What is to be told: in order, without gaps, in pages, and not kept for ever.
+
+use std::time::Duration;
+
+use slipway_protocol::{ProgressKind, Stage};
+use slipway_worker::store::{AttemptSummary, DeploymentEnd, StoreError};
+
+use super::{LONG, claimed, ended_failed, failure, held_back, somebody_waits};
+use crate::services::TestDatabase;
+use crate::services::test_worker::eventually;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sequences_have_no_gaps_and_ids_are_derived_even_when_many_write_at_once() {
+    let (_database, store) = TestDatabase::migrated("w").await;
+    let claim = claimed(&store).await;
+    let id = claim.lease.deployment;
+    let tellers = (0..10).map(|i| {
+        let (store, lease) = (store.clone(), claim.lease.clone());
+        tokio::spawn(async move {
+            let lines = vec![format!("line {i}")];
+            store.record_progress(&lease, vec![ProgressKind::Log { stage: Stage::Clone, lines }]).await.unwrap();
+        })
+    });
+    for teller in tellers.collect::<Vec<_>>() {
+        teller.await.unwrap();
+    }
+    store.retry(&claim.lease, failure(), Duration::ZERO).await.unwrap();
+    let claim = store.claim(LONG).await.unwrap().unwrap();
+    store.finish(&claim.lease, &ended_failed(), &AttemptSummary::default()).await.unwrap();
+    let events = store.events(id, 0).await.unwrap();
+    let sequences: Vec<u64> = events.iter().map(|e| e.sequence).collect();
+    assert_eq!(sequences, (1..=events.len() as u64).collect::<Vec<_>>());
+    // accepted, started, ten lines, scheduled, started, result
+    assert_eq!(events.len(), 15);
+    for event in &events {
+        assert_eq!(event.event["sequence"], format!("{:010}", event.sequence));
+        assert_eq!(event.event["id"], id.event_id(event.sequence).to_string());
+    }
+    assert_eq!(events.last().unwrap().event_type, "slipway.deployment.result.v1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relays_lease_has_one_holder_and_a_stale_one_marks_nothing() {
+    let (_database, first) = TestDatabase::migrated("a").await;
+    let second = first.clone();
+    let old = first.take_or_renew_relay_lease(None, Duration::from_millis(50)).await.unwrap().unwrap();
+    eventually("the second takes over", || async {
+        second.take_or_renew_relay_lease(None, LONG).await.unwrap().is_some()
+    })
+    .await;
+    assert_eq!(first.take_or_renew_relay_lease(Some(old), LONG).await.unwrap(), None);
+    let marked = first.mark_published(old, &[]).await;
+    assert!(matches!(marked, Err(StoreError::LeaseLost)), "{marked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_comes_late_does_not_keep_the_relays_lease_that_was_given_back() {
+    let (database, store) = TestDatabase::migrated("w").await;
+    let lease = store.take_or_renew_relay_lease(None, LONG).await.unwrap().unwrap();
+    let gate = held_back(&database, "relay_lease", "INSERT%").await;
+    let late = tokio::spawn({
+        let store = store.clone();
+        async move { store.take_or_renew_relay_lease(Some(lease), LONG).await }
+    });
+    somebody_waits(&database).await;
+    store.release_relay_lease(lease).await.unwrap();
+    drop(gate);
+    assert_eq!(late.await.unwrap().unwrap(), None);
+    assert!(store.take_or_renew_relay_lease(None, LONG).await.unwrap().is_some(), "nobody needs to wait for its end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_the_outbox_is_bounded_in_bytes_and_says_whether_more_waits() {
+    let (database, store) = TestDatabase::migrated("w").await;
+    let letters = "INSERT INTO outbox (message_id, type, exchange, routing_key, body, must_route)
+                   SELECT i::text, '', '', '', convert_to(repeat('x', size), 'UTF8'), true
+                   FROM unnest(ARRAY[10, 700, 600, 9000, 1]) WITH ORDINALITY AS l(size, i) ORDER BY i";
+    database.sql.execute(letters, &[]).await.unwrap();
+    let mut held = Vec::new();
+    for (sizes, more) in [(&[10, 700, 600][..], true), (&[9000], true), (&[1], false), (&[], false)] {
+        let page = store.waiting_messages(&held, 10, 1000).await.unwrap();
+        assert_eq!(page.rows.iter().map(|row| row.message.body.len()).collect::<Vec<_>>(), sizes);
+        assert_eq!(page.more, more);
+        held.extend(page.rows.iter().map(|row| row.ordering_key));
+    }
+    let page = store.waiting_messages(&[], 2, 1000).await.unwrap();
+    assert_eq!((page.rows.len(), page.more), (2, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_events_are_removed_in_batches_and_wait_for_nobody() {
+    const MANY: u64 = 100_000;
+    let (database, store) = TestDatabase::migrated("w").await;
+    let ended = claimed(&store).await.lease;
+    store.finish(&ended, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await.unwrap();
+    let running = claimed(&store).await.lease;
+    let old = "INSERT INTO outbox (deployment_id, sequence, message_id, type, exchange, routing_key, body, must_route,
+                   published_at)
+               SELECT $1, s, s::text, 't', 'e', 'k', 'body', false, now() - interval '40 days'
+               FROM generate_series(1000, 999 + $2::bigint) s";
+    database.sql.execute(old, &[&ended.deployment.0, &i64::try_from(MANY).unwrap()]).await.unwrap();
+    database.sql.execute(old, &[&running.deployment.0, &7_i64]).await.unwrap();
+    database
+        .sql
+        .batch_execute("UPDATE outbox SET published_at = now() WHERE sequence < 1000; ANALYZE outbox")
+        .await
+        .unwrap();
+    let mut other = database.another().await;
+    let lock = other.transaction().await.unwrap();
+    lock.execute("SELECT 1 FROM outbox WHERE sequence < 1003 AND sequence >= 1000 FOR UPDATE", &[]).await.unwrap();
+
+    let month = Duration::from_secs(30 * 24 * 3600);
+    let (mut removed, mut longest) = (0, Duration::ZERO);
+    loop {
+        let begun = std::time::Instant::now();
+        let batch = store.prune_events(month, 5_000).await.unwrap();
+        longest = longest.max(begun.elapsed());
+        assert!(batch <= 5_000);
+        removed += batch;
+        if batch == 0 {
+            break;
+        }
+    }
+    // Three are locked; a locked row is somebody's work, and a running deployment's events are still read.
+    assert_eq!(removed, MANY - 3);
+    lock.rollback().await.unwrap();
+    assert_eq!(store.prune_events(month, 5_000).await.unwrap(), 3);
+    assert_eq!(database.count("SELECT count(*) FROM outbox WHERE published_at < now() - interval '30 days'").await, 7);
+    assert!(longest < Duration::from_secs(5), "one batch took {longest:?}");
+    assert!(store.backlog().await.unwrap().depth == 0);
+}
