@@ -22,6 +22,7 @@ pub mod redact;
 mod registry;
 pub mod retry;
 pub mod script;
+pub mod scripts;
 pub mod seal;
 pub mod ssh;
 mod stages;

@@ -12,7 +12,8 @@ use slipway_protocol::{ErrorCode, Stage};
 use tokio_util::sync::CancellationToken;
 
 use self::services::services;
-use crate::script::{PROJECT, Script};
+use crate::script::Script;
+use crate::scripts;
 use crate::{Attempt, Deployer, DeploymentWork, RemotePath, Reporter, StageError};
 
 /// What a deployment would change.
@@ -125,7 +126,7 @@ impl Deployer {
         attempt.layer = Some(scratch.clone());
         let plan = attempt.rehearse().await.map_err(|error| attempt.redacted_error(error));
         attempt.layer = None;
-        let forget = Script::new("forget", &[include_str!("scripts/forget.sh")]).word("scratch", &scratch);
+        let forget = Script::new("forget", scripts::OVERLAY_REMOVE).word("scratch", &scratch);
         let forgotten = attempt.exec(Stage::Preflight, &forget).await;
         attempt.close().await;
         if let Err(error) = forgotten {
@@ -142,7 +143,7 @@ impl Attempt {
         let (before, overrides_before) = self.env_now().await?;
         self.run(Stage::Env).await?;
         let (after, overrides_after) = self.env_now().await?;
-        let script = Script::new("plan", &[PROJECT, include_str!("scripts/plan.sh")])
+        let script = Script::new("plan", scripts::PLAN)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .words("ports", &crate::stages::published(&self.work.request));

@@ -8,7 +8,8 @@ use slipway_protocol::{ErrorCode, HealthCheck, Serving, Stage};
 use tokio::time::Instant;
 
 use crate::lines::ScriptOutput;
-use crate::script::{PROJECT, Script};
+use crate::script::Script;
+use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
 
 /// Another look at a project that doesn't answer.
@@ -84,7 +85,7 @@ impl Attempt {
     async fn aftermath(&mut self, stage: Stage) -> Option<ScriptOutput> {
         let repository = &self.work.request.repository.name;
         let prefix = format!("{}/{repository}-", self.image_registry().as_str()).to_ascii_lowercase();
-        let script = Script::new("aftermath", &[PROJECT, include_str!("../scripts/aftermath.sh")])
+        let script = Script::new("aftermath", scripts::LEAKS_AND_PRUNE)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .bytes("prefix", prefix.as_bytes())

@@ -4,7 +4,8 @@ use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 
 use crate::lines::ScriptOutput;
-use crate::script::{GATE, PROJECT, REHEARSE, Script};
+use crate::script::Script;
+use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
@@ -16,7 +17,7 @@ impl Attempt {
         // A module that isn't one of these may be a bot, with or without a port: two must not run with one token.
         let web = |module: &&ServiceName| matches!(module.as_str(), "backend" | "frontend");
         let rehearsed: Vec<_> = self.work.request.modules.iter().filter(web).cloned().collect();
-        let script = Script::new("compose", &[PROJECT, GATE, REHEARSE, include_str!("../scripts/compose.sh")])
+        let script = Script::new("compose", scripts::COMPOSE)
             .words("rehearsed", &rehearsed)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)

@@ -13,7 +13,8 @@ use crate::env::plan::{ComposeVariable, EnvInputs, EnvPlan, REGISTRY_AUTH, image
 use crate::env::{describe::describe, dotenv};
 use crate::error::unexpected;
 use crate::lines::{ScriptOutput, plain};
-use crate::script::{PROJECT, Script};
+use crate::script::Script;
+use crate::scripts;
 use crate::stages::images::Images;
 use crate::{Attempt, StageError, StageReport};
 
@@ -69,7 +70,7 @@ impl Attempt {
         prod_link: bool,
     ) -> Result<String, StageError> {
         let sealed: String = sealed.iter().map(|name| format!("{name}\n")).collect();
-        let script = Script::new("write env", &[PROJECT, include_str!("../scripts/env_write.sh")])
+        let script = Script::new("write env", scripts::ENV_WRITE)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .bytes("env", env.as_bytes())
@@ -82,7 +83,7 @@ impl Attempt {
     }
 
     async fn look(&mut self, stage: Stage) -> Result<Seen, StageError> {
-        let script = Script::new("look at env", &[PROJECT, include_str!("../scripts/env_look.sh")])
+        let script = Script::new("look at env", scripts::ENV_READ)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug);
         let outcome = self.exec(stage, &script).await?;

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::compose::services;
 use crate::lines::ScriptOutput;
-use crate::script::{GATE, PROJECT, Script};
+use crate::script::Script;
+use crate::scripts;
 use crate::{Attempt, ErrorDetail, StageError};
 
 /// What came of putting back.
@@ -143,7 +144,7 @@ impl Attempt {
     }
 
     async fn settle_now(&mut self, stage: Stage, keep: bool) -> RestoreOutcome {
-        let script = Script::new("put back", &[PROJECT, GATE, include_str!("../scripts/put_back.sh")])
+        let script = Script::new("put back", scripts::RESTORE_PREVIOUS)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())

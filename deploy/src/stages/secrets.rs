@@ -14,7 +14,8 @@ use crate::github::secrets::MAX_VALUE_BYTES;
 use crate::keys::DeployKey;
 use crate::lines::ScriptOutput;
 use crate::quote::quote;
-use crate::script::{PROJECT, Script};
+use crate::script::Script;
+use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
 
 /// Where the workflows of both template generations expect sshd.
@@ -110,7 +111,7 @@ impl Attempt {
     async fn install(&mut self, key: Option<&DeployKey>) -> Result<ScriptOutput, StageError> {
         let forced = self.forced_command();
         let line = key.map_or("", |key| key.public.trim());
-        let script = Script::new("deploy key", &[PROJECT, include_str!("../scripts/deploy_key.sh")])
+        let script = Script::new("deploy key", scripts::DEPLOY_KEY)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .bytes("forced", forced.as_bytes())
@@ -124,13 +125,12 @@ impl Attempt {
         let modules: Vec<String> = self.work.request.modules.iter().map(quote).collect();
         format!(
             "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\nregistry={}\n\
-             pull_modules() {{ project_compose pull -q {}; }}\n{PROJECT}\n{}\n{}",
+             pull_modules() {{ project_compose pull -q {}; }}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
             quote(self.image_registry()),
             modules.join(" "),
-            include_str!("../scripts/ci_door.sh"),
-            include_str!("../scripts/ci_deploy.sh"),
+            scripts::FORCED_COMMAND.concat(),
         )
     }
 

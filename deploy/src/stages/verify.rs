@@ -9,7 +9,8 @@ use slipway_protocol::{Allocation, ErrorCode, HealthCheck, ProjectReady, Stage};
 use tokio::time::Instant;
 
 use super::version::{ServedCommit, told};
-use crate::script::{PROJECT, Script};
+use crate::script::Script;
+use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
 
 /// How long one question may go unanswered.
@@ -133,8 +134,7 @@ impl Attempt {
     /// Tells apart a project that doesn't listen, one that listens and is `mute`, and one that the worker can't reach.
     /// Only the last is no fault of the release.
     async fn silent(&mut self, page: &Page, mute: Option<&str>) -> Result<StageError, StageError> {
-        let script = Script::new("listening", &[PROJECT, include_str!("../scripts/listening.sh")])
-            .word("root", self.root())
+        let script = Script::new("listening", scripts::LISTENING)
             .word("slug", &self.work.request.project.slug)
             .word("service", &page.service)
             .word("port", &page.port)
