@@ -1,4 +1,5 @@
 # Parameters: slug. The project's line in the authorized_keys of the SSH user.
+
 # find_keys: sets $login, $home and $keys, the one authorized_keys of all projects of this server.
 find_keys() {
     login=${SUDO_USER:-$(id -un)}
@@ -17,7 +18,8 @@ lock_keys() {
 # key_line: the project's line in authorized_keys, if it has one; after find_keys.
 key_line() { grep " slipway:$slug\$" "$keys" 2>/dev/null || :; }
 
-# replace_key LINE: that line becomes LINE, or goes if LINE is empty. The others stay, and so does the whole file if any step fails.
+# replace_key LINE: that line becomes LINE, or goes if LINE is empty. The others stay, and so does
+# the whole file if any step fails.
 replace_key() {
     others=$(grep -v " slipway:$slug\$" "$keys") || [ $? -eq 1 ]
     for line in "$others" "$1"; do

@@ -1,4 +1,5 @@
 # Parameters: slug; after project_files.sh. How compose is called, the same for every script.
+
 # project_compose ARGUMENTS: with the project's compose files; run in $dir.
 project_compose() {
     if [ -f "$override" ]; then set -- -f "$override" "$@"; fi

@@ -1,4 +1,5 @@
 # Parameters: slug. Which containers belong to the project.
+
 # project_ps OPTIONS: docker's list of all containers of the project; service_ps: without those that are only tried.
 project_ps() { docker ps --no-trunc --filter "label=com.docker.compose.project=$slug" "$@"; }
 service_ps() { project_ps --filter label=com.docker.compose.oneoff=False "$@"; }

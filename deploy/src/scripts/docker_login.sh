@@ -1,4 +1,5 @@
 # Parameters: slug registry; after project_files.sh. The login to the image registry.
+
 # docker_login: a DOCKER_CONFIG in memory for this process only, from the credential in .env.
 docker_login() {
     # Left by one that was killed.

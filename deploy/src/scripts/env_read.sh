@@ -1,4 +1,5 @@
-# After project_files.sh, compose_call.sh, containers.sh, lock.sh, proofs.sh. Tells what the worker needs to decide about .env and the override file; changes nothing.
+# After project_files.sh, compose_call.sh, containers.sh, lock.sh, proofs.sh. Tells what the worker needs to decide
+# about .env and the override file; changes nothing.
 enter
 for file in "$base" "$prod"; do
     [ -f "$file" ] || die compose-file-missing "the repository has no $file"

@@ -1,7 +1,6 @@
-# Parameters: slug ports; after project_files.sh, containers.sh, lock.sh, ufw_rules.sh. Nobody else's rules are touched, nor made ours.
-# Rules are kept right in an inactive ufw too: they count once somebody switches it on. What Docker publishes is told,
-# since it bypasses ufw.
-# An undeployment may make the project's directory for the lock's sake.
+# Parameters: slug ports; after project_files.sh, containers.sh, lock.sh, ufw_rules.sh. Nobody else's rules are touched,
+# nor made ours. Rules are kept right in an inactive ufw too: they count once somebody switches it on. What Docker
+# publishes is told, since it bypasses ufw. An undeployment may make the project's directory for the lock's sake.
 if command -v enter_ours >/dev/null; then enter_ours; else enter; fi
 running=$(project_ps -q)
 published="\

@@ -1,4 +1,5 @@
 # After project_files.sh. How git is called.
+
 # repo_git ARGUMENTS: git in the project, without hooks and without questions.
 repo_git() {
     GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_TERMINAL_PROMPT=0 git -c safe.directory="$dir" \

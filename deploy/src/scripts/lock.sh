@@ -1,5 +1,5 @@
-# Parameters: fence? scratch? ci_patience?; after project_files.sh. One command at a time works on a project, and none of an
-# older claim.
+# Parameters: fence? scratch? ci_patience?; after project_files.sh. One command at a time works on a project, and none
+# of an older claim.
 
 # enter: into the project's directory, alone. The lock is the kernel's: it ends with its holder.
 enter() {

@@ -1,6 +1,6 @@
-//! The shell scripts for the server: which parts each of them is sent as. Later parts use the functions of earlier ones.
-//! Each part's head declares its parameters and the parts it needs, and the tests compare that with what callers give.
-//! How a script and its data are sent stands elsewhere: [`crate::script`].
+//! The shell scripts for servers, and of which parts each one is made. Later parts use the functions of earlier ones.
+//! Each part's head declares its parameters and the parts it needs; the tests compare that with what callers give.
+//! How a script and its data are sent isn't here: that is [`crate::script`]'s job.
 
 #[cfg(test)]
 mod tests;

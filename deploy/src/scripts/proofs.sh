@@ -1,4 +1,5 @@
 # After project_files.sh, containers.sh. Digests by which a later attempt sees that a stage is still done.
+
 # env_proof: a digest of what stage env leaves behind. It is told and kept elsewhere, so that it's salted: nobody shall
 # guess a password with it.
 env_proof() {

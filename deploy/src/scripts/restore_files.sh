@@ -1,4 +1,5 @@
 # After project_files.sh, git.sh. Writes the files of the previous release again.
+
 # restore_files: the code, .env and overrides of the previous release, as stage clone has saved them.
 restore_files() {
     (umask 022 && check_out "$(cat .slipway/served/commit)") ||

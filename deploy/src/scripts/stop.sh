@@ -1,6 +1,6 @@
 # After project_files.sh, require_project.sh, compose_call.sh, containers.sh, lock.sh, git.sh, restore_files.sh,
-# service_report.sh. Stops the project's containers. Docker remembers that they were stopped by hand: they
-# stay so when the server reboots. The mark keeps CI's deploy key from starting them.
+# service_report.sh. Stops the project's containers. Docker remembers that they were stopped by hand: they stay so when
+# the server reboots. The mark keeps CI's deploy key from starting them.
 enter
 : >.slipway/stopped
 if [ -n "$(any_running)" ]; then

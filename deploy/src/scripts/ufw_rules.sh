@@ -1,4 +1,5 @@
 # Parameters: slug. Which ufw rules are ours.
+
 # our_rules ADDED: the ports of our ufw rules, from what ufw says was added: ours carry the comment slipway:<slug>.
 our_rules() { printf '%s\n' "$1" | sed -n "s|^ufw allow \([0-9]*\)/tcp comment 'slipway:$slug'\$|\1|p"; }
 
