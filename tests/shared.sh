@@ -1,6 +1,6 @@
 # What tests/run and tests/soak begin with, sourced by them: the folder, the environment, --help, how steps are told,
 # and the tools that cargo installs.
-cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." || exit
 export SLIPWAY_CACHE=${SLIPWAY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/slipway}
 export PATH=$SLIPWAY_CACHE/tools/bin:$PATH
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}

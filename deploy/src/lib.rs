@@ -10,6 +10,7 @@ mod http;
 pub mod plan;
 mod project;
 pub mod remote;
+pub mod scripts;
 pub mod secrets;
 mod stages;
 

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::deployment_plan::{DeploymentPlan, VariableChange, VariableDifference};
 use super::services::plan_services;
-use crate::remote::script::{PROJECT, Script};
+use crate::remote::script::Script;
+use crate::scripts;
 use crate::{Attempt, Deployer, DeploymentWork, RemotePath, Reporter, StageError};
 
 impl Deployer {
@@ -30,7 +31,7 @@ impl Deployer {
         attempt.layer = Some(scratch.clone());
         let plan = attempt.rehearse().await.map_err(|error| attempt.redacted_error(error));
         attempt.layer = None;
-        let remove_layer = Script::new("forget", &[include_str!("../scripts/forget.sh")]).word("scratch", &scratch);
+        let remove_layer = Script::new("forget", scripts::OVERLAY_REMOVE).word("scratch", &scratch);
         let removed = attempt.exec(Stage::Preflight, &remove_layer).await;
         attempt.close().await;
         if let Err(error) = removed {
@@ -47,7 +48,7 @@ impl Attempt {
         let (before, overrides_before) = self.read_env_and_override().await?;
         self.run(Stage::Env).await?;
         let (after, overrides_after) = self.read_env_and_override().await?;
-        let script = Script::new("plan", &[PROJECT, include_str!("../scripts/plan.sh")])
+        let script = Script::new("plan", scripts::PLAN)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .words("ports", &crate::stages::published_ports(&self.work.request));

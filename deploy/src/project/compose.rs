@@ -1,6 +1,5 @@
 //! The project as Docker Compose sees it, and the override file that makes it fit for a server: host ports, profiles,
-//! replicas, restart policy, labels. How compose is called is decided by the
-//! scripts.
+//! replicas, restart policy, labels. The one prefix of every compose call stands in `scripts/compose_call.sh`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

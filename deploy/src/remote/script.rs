@@ -9,20 +9,12 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use crate::RemotePath;
 use crate::remote::quote::{ShellWord, quote};
+use crate::scripts;
 
 /// What the SSH user's login shell runs: becomes root where it may, in a process group of its own.
 const LAUNCHER: &str = include_str!("../scripts/launch.sh");
 /// Reads the script and its data from stdin, starts the watchdog, runs the script.
 const BOOTSTRAP: &str = include_str!("../scripts/bootstrap.sh");
-/// The project's directory, its lock and the one prefix of every compose call.
-pub const PROJECT: &str = include_str!("../scripts/project.sh");
-/// Whether the project's containers run and stay.
-pub const GATE: &str = include_str!("../scripts/gate.sh");
-
-/// Whether the new release runs beside the one that serves.
-pub(crate) const REHEARSE: &str = include_str!("../scripts/rehearse.sh");
-/// Lays a layer over the projects' directory that takes up whatever is written.
-const LAYER: &str = include_str!("../scripts/layer.sh");
 
 /// A script and its data.
 pub struct Script {
@@ -94,7 +86,7 @@ impl Script {
     /// same `scratch` only, a directory in the server's memory.
     #[must_use]
     pub(crate) fn layered(&self, root: &RemotePath, scratch: &RemotePath) -> Self {
-        let parts = [&[LAYER], self.parts.as_slice()].concat();
+        let parts = [scripts::OVERLAY, self.parts.as_slice()].concat();
         let script = Self { name: self.name, layered: true, parts, data: self.data.clone() };
         script.word("root", root).word("scratch", scratch)
     }

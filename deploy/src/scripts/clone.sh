@@ -1,5 +1,5 @@
-# Parameters: commit url token; after project.sh. The token is known to this shell and to the git processes that ask
-# for it over a pipe: it isn't in argv, in the environment, in a URL or in a file.
+# Parameters: commit url token; after project_files.sh, containers.sh, lock.sh, git.sh. The token is known to this shell
+# and to the git processes that ask for it over a pipe: not in argv, the environment, a URL or a file.
 umask 022
 [ ! -L "$dir" ] || die checkout-failed "$dir is a symbolic link"
 mkdir -p "$dir"
@@ -13,7 +13,7 @@ fi
 
 head=$(repo_git rev-parse -q --verify HEAD 2>/dev/null || cat .slipway/commit 2>/dev/null || :)
 
-# What serves now, noted until the new release has proven itself: a failure puts it back. Empty: nothing served before.
+# The previous release is saved until the new one has proven itself: a failure restores it. Empty: there was none.
 if [ ! -d .slipway/served ]; then
     rm -rf .slipway/note
     mkdir -m 700 .slipway/note
@@ -27,7 +27,7 @@ if [ ! -d .slipway/served ]; then
         [ ! -f .slipway/stopped ] || : >.slipway/note/stopped
         printf '%s\n' "$head" >.slipway/note/commit
     fi
-    # Half a note would be worse than none: it says what to put back, also after the power was lost.
+    # It must be complete or missing, also after the power was lost: it says what to restore.
     find .slipway/note -exec sync {} +
     mv -T .slipway/note .slipway/served
 fi

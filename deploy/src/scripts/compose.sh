@@ -1,12 +1,13 @@
-# Parameters: registry policy patience limit; after project.sh, gate.sh and rehearse.sh. Pulls, rehearses, starts, and
-# waits until everything is stable.
+# Parameters: registry policy rehearsed patience limit; after project_files.sh, compose_call.sh, containers.sh, lock.sh,
+# git.sh, docker_login.sh, proofs.sh, service_report.sh, stability_gate.sh, start_outcome.sh, rehearse.sh. Pulls,
+# rehearses, starts, and waits until everything is stable.
 enter
-end_rehearsals
+remove_rehearsals
 cleanup() {
-    registry_logout
+    docker_logout
     if [ -n "${trial:-}" ]; then docker rm -fv "$trial" >/dev/null 2>&1 || :; fi
 }
-registry_login
+docker_login
 
 before=$(containers | sort)
 
@@ -14,7 +15,7 @@ if ! project_compose pull -q --policy "$policy" >&2; then
     tell phase pull
     exit 4
 fi
-registry_logout
+docker_logout
 rehearse || exit 4
 rm -f .slipway/stopped
 # A container that was made to replace another one when compose, or the daemon under it, died: it takes the other's
@@ -22,21 +23,7 @@ rm -f .slipway/stopped
 project_ps -a --filter status=created --filter 'name=^/?[0-9a-f]{12}_' --format '{{.Names}}' | while read -r name; do
     docker rename "$name" "${name#*_}" 2>/dev/null || docker rm -f "$name" >/dev/null
 done
-if project_compose up -d --no-build --remove-orphans >&2; then
-    up=done
-else
-    # Nothing more will start: what is there shows soon why.
-    up=failed
-    patience=10
-fi
-
-if [ "$before" = "$(containers | sort)" ]; then tell change unchanged; else tell change changed; fi
-gate
-if [ "$answer" = ok ] && [ "$up" = "done" ]; then
-    tell proof "$(release_proof)"
-    exit 0
-fi
-tell phase "$up"
-tell verdict "${answer% *}"
-case $answer in *' '*) docker logs --tail 30 "${answer##* }" >&2 || : ;; esac
-exit 4
+up=done
+project_compose up -d --no-build --remove-orphans >&2 || up=failed
+judge_start "$before" "$(containers | sort)"
+tell proof "$(release_proof)"

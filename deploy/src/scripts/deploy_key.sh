@@ -1,8 +1,14 @@
-# Parameters: forced key; after project.sh. Installs the command that CI may run and, with a key, the one line in
-# authorized_keys that may run it. Without a key it tells whether such a line is there.
+# Parameters: forced key; after project_files.sh, lock.sh, authorized_keys.sh. Installs the command that CI may run and,
+# with a key, the one line in authorized_keys that may run it. Without a key it tells whether such a line is there.
 enter
-# The new release has been verified: from now on it is what serves.
-retire
+# The new release has been verified. The images of the previous one are kept as long as it's the one before this; its
+# secrets aren't.
+drop_previous() {
+    before=$(images .slipway/served/env)
+    if [ -n "$before" ] && [ "$before" != "$(images .env)" ]; then printf '%s\n' "$before" | put .slipway/previous 600; fi
+    rm -rf .slipway/served
+}
+drop_previous
 command=$dir/.slipway/ci-deploy
 # What CI asks for comes as a variable, which sudo takes away unless told.
 if [ -n "${SUDO_USER:-}" ]; then command="sudo -n --preserve-env=SSH_ORIGINAL_COMMAND $command"; fi

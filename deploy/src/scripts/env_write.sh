@@ -1,5 +1,6 @@
-# Parameters: env overrides sealed prod_link; after project.sh. Writes both files, each at once or not at all; first the
-# names of the variables that came as secrets, whichever deployment they came with.
+# Parameters: env overrides sealed prod_link; after project_files.sh, compose_call.sh, containers.sh, lock.sh,
+# proofs.sh. Writes both files, each at once or not at all; before them the names of all variables that ever came as
+# secrets.
 enter
 printf '%s' "$sealed" | base64 -d | put .slipway/sealed 600
 printf '%s' "$env" | base64 -d | put .env 600

@@ -1,8 +1,13 @@
-# Parameters: slug ports; after project.sh, with the project locked. Nobody else's rules are touched, nor made ours.
-# Rules are kept right in an inactive ufw too: they count once somebody switches it on. What Docker publishes is told,
-# since it bypasses ufw.
+# Parameters: slug ports; after project_files.sh, containers.sh, lock.sh, ufw_rules.sh. Nobody else's rules are touched,
+# nor made ours. Rules are kept right in an inactive ufw too: they count once somebody switches it on. What Docker
+# publishes is told, since it bypasses ufw. An undeployment may make the project's directory for the lock's sake.
+if command -v enter_ours >/dev/null; then enter_ours; else enter; fi
 running=$(project_ps -q)
-published='{{$service := index .Config.Labels "com.docker.compose.service"}}{{range $port, $bindings := .NetworkSettings.Ports}}{{range $bindings}}{{$service}} {{$port}} {{.HostIp}} {{.HostPort}}{{"\n"}}{{end}}{{end}}'
+published="\
+{{\$service := index .Config.Labels \"com.docker.compose.service\"}}\
+{{range \$port, \$bindings := .NetworkSettings.Ports}}{{range \$bindings}}\
+{{\$service}} {{\$port}} {{.HostIp}} {{.HostPort}}{{\"\\n\"}}\
+{{end}}{{end}}"
 [ -z "$running" ] || docker inspect --format "$published" $running | while read -r binding; do
     [ -z "$binding" ] || tell published "$binding"
 done

@@ -1,6 +1,6 @@
-# Parameters: service port inner; after project.sh. Whether the project listens on the server's port, and not only on a
-# loopback. For a container Docker holds the port, whatever becomes of the program: what counts is whether that listens
-# inside.
+# Parameters: service port inner; after containers.sh. Whether the project listens on the server's port, and not only on
+# a loopback. For a container Docker holds the port, whatever becomes of the program: what counts is whether that
+# listens inside.
 container=$(service_ps -q --filter "label=com.docker.compose.service=$service" --filter "publish=$port/tcp" | head -n 1)
 if [ -n "$container" ]; then
     pid=$(docker inspect --format '{{.State.Pid}}' "$container")

@@ -1,5 +1,6 @@
-# Parameters: ports; after layer.sh and project.sh, when the stages before compose were rehearsed. Tells how what they
-# made differs from what runs.
+# Parameters: ports; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh, ufw_rules.sh,
+# authorized_keys.sh. Runs on the overlay on which the stages before compose were rehearsed. Tells how what they made
+# differs from what runs.
 enter
 if [ -f .slipway/served/commit ]; then
     tell serving "$(cat .slipway/served/commit)"
@@ -15,7 +16,10 @@ wanted=$(project_compose config --images)
 printf '%s\n' "$wanted" | sort -u | while read -r image; do
     if id=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null); then tell image "$image $id"; fi
 done
-format='{{index .Config.Labels "com.docker.compose.service"}} {{index .Config.Labels "com.docker.compose.config-hash"}} {{.State.Status}} {{.Image}} {{.Config.Image}}'
+format="\
+{{index .Config.Labels \"com.docker.compose.service\"}} \
+{{index .Config.Labels \"com.docker.compose.config-hash\"}} \
+{{.State.Status}} {{.Image}} {{.Config.Image}}"
 found=$(service_ps -aq)
 for container in $found; do tell container "$(docker inspect --format "$format" "$container")"; done
 if command -v ufw >/dev/null 2>&1; then

@@ -1,4 +1,4 @@
-# Parameters: root registry ports. Looks, changes nothing but the creation of $root; the worker judges what is told.
+# Parameters: root registry ports. Changes nothing but makes $root; the worker judges what is told.
 tell system "$(uname -s) $(uname -m)"
 tell os "$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null || :)"
 tell clock "$(date +%s)"
@@ -37,9 +37,12 @@ else
     tell ufw "$(ufw status | sed -n 's/^Status: //p')"
 fi
 
-# Who holds the ports. Containers are asked first: what listens for one is Docker's proxy, and one that restarts again
-# and again doesn't listen all the time.
-bindings='{{$it := .}}{{range .HostConfig.PortBindings}}{{range .}}{{.HostPort}} {{$it.Name}} {{$it.State.Status}} {{index $it.Config.Labels "com.docker.compose.project"}}{{"\n"}}{{end}}{{end}}'
+# Who holds the ports. Containers first: for one, Docker's proxy listens, and not while it restarts.
+bindings="\
+{{\$it := .}}{{range .HostConfig.PortBindings}}{{range .}}\
+{{.HostPort}} {{\$it.Name}} {{\$it.State.Status}} \
+{{index \$it.Config.Labels \"com.docker.compose.project\"}}{{\"\\n\"}}\
+{{end}}{{end}}"
 all=$(docker ps -aq 2>/dev/null || :)
 held=
 if [ -n "$all" ]; then held=$(docker inspect --format "$bindings" $all 2>/dev/null || :); fi

@@ -1,8 +1,12 @@
-# Parameters: rehearsed patience limit; after project.sh and gate.sh. Starts the new release of each web service beside
-# the one that serves, without its port and unknown to the others, before anything that runs is touched. What exits or
-# turns unhealthy there never takes the place of what works; whether it listens shows only in that place. Nothing else
-# is rehearsed: it may be a bot, and two must not run with one token.
-# Where a service bears no second one of itself, the variable SLIPWAY_REHEARSAL="off" in .env leaves it out.
+# Parameters: rehearsed? patience?; after project_files.sh, compose_call.sh, containers.sh, git.sh, service_report.sh,
+# stability_gate.sh. Starts the new release of each web service beside the one that serves, without its port and unknown
+# to the others, before anything that runs is touched. What exits or turns unhealthy there never takes the place of what
+# works; whether it listens shows only in that place. Nothing else is rehearsed: it may be a bot, and two must not run
+# with one token. Where a service bears no second one of itself, the variable SLIPWAY_REHEARSAL="off" in .env leaves it
+# out.
+
+trial_format="{{.State.Status}} {{.State.ExitCode}} \
+{{if index .State \"Health\"}}{{.State.Health.Status}}{{else}}-{{end}}"
 
 # rehearsal SERVICE: sets $answer to a verdict, as gate does. Five seconds, or until its health check has spoken.
 rehearsal() {
@@ -15,7 +19,7 @@ rehearsal() {
     ends=$(in_time "$patience")
     calm=$(($(date +%s) + 5))
     while :; do
-        state=$(docker inspect --format '{{.State.Status}} {{.State.ExitCode}} {{if index .State "Health"}}{{.State.Health.Status}}{{else}}-{{end}}' "$trial")
+        state=$(docker inspect --format "$trial_format" "$trial")
         case $state in
         'exited 0 '*) answer=ok ;;
         exited* | dead*) answer="crash-loop $1 $trial" ;;

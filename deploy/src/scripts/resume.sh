@@ -1,5 +1,6 @@
-# Parameters: commit env_was release_was; after project.sh and gate.sh. Tells which of the stages that the journal calls
-# done are so still, up to the first that isn't; changes nothing.
+# Parameters: commit env_was release_was; after project_files.sh, containers.sh, lock.sh, git.sh, proofs.sh,
+# service_report.sh, stability_gate.sh. Tells which of the stages that the journal calls done still are, up to the first
+# that isn't; changes nothing.
 [ -d "$dir/.git" ] || exit 0
 enter
 [ "$(repo_git rev-parse -q --verify HEAD)" = "$commit" ] && repo_git diff-index --quiet HEAD -- || exit 0
@@ -12,5 +13,5 @@ if [ -n "$env_was" ] && [ "$(env_proof)" = "$env_was" ]; then
         if [ "$answer" = ok ]; then found="$found compose"; fi
     fi
 fi
-# Clone notes what serves. Without that note nothing but a release that is up completely may be built on.
+# Clone saves the previous release. Without that, only a release that is up completely may be built on.
 if [ -d .slipway/served ] || [ "$found" = "clone env compose" ]; then tell "done" "$found"; fi

@@ -1,6 +1,6 @@
-# After project.sh and gate.sh. Stops the project's containers. Docker remembers that they were stopped by hand: they
-# stay so when the server reboots. The mark keeps CI's deploy key from starting them.
-[ -d "$dir/.slipway" ] || die not-deployed "there is no project in $dir"
+# After project_files.sh, require_project.sh, compose_call.sh, containers.sh, lock.sh, git.sh, restore_files.sh,
+# service_report.sh. Stops the project's containers. Docker remembers that they were stopped by hand: they stay so when
+# the server reboots. The mark keeps CI's deploy key from starting them.
 enter
 : >.slipway/stopped
 if [ -n "$(any_running)" ]; then
@@ -12,9 +12,9 @@ if [ -n "$(any_running)" ]; then
     tell change changed
 fi
 if [ -f .slipway/served/commit ]; then
-    # A deployment that hasn't proven itself was cut short. What will be started is what served before it; where that
-    # can't be made ready now, the note stays, and starting does it.
-    restore
+    # A deployment was interrupted and its release is unproven. The previous one will be started; where its containers
+    # can't be made now, what was saved stays, and starting makes them.
+    restore_files
     tell change changed
     if project_compose create --no-build --remove-orphans --pull never >&2; then rm -rf .slipway/served; fi
 fi

@@ -1,7 +1,8 @@
-# Parameters: prefix repositories remove_volumes; after project.sh, gate.sh and undeploy.sh. Containers, networks,
-# images and, if asked for, volumes. All are found by their labels and names: the compose files may be gone or broken.
+# Parameters: prefix repositories remove_volumes; after project_files.sh, compose_call.sh, containers.sh, lock.sh,
+# undeploy_enter.sh. Removes containers, networks, images and, if asked for, volumes. All are found by their labels and
+# names: the compose files may be gone or broken.
 enter_ours
-# There is nothing to put back any more.
+# There is no previous release to restore any more.
 rm -rf .slipway/served
 label=label=com.docker.compose.project=$slug
 mkdir -p "$kept"

@@ -1,5 +1,5 @@
-# After project.sh and undeploy.sh. The directory, in one step: what is left of it after a crash isn't taken for a
-# project.
+# After project_files.sh, lock.sh, undeploy_enter.sh. Moves the directory away in one step and removes it then: what is
+# left of it after a crash isn't taken for a project.
 gone=$root/.slipway-gone.$slug
 if [ -e "$gone" ]; then
     rm -rf "$gone"

@@ -4,7 +4,8 @@ use secrecy::ExposeSecret as _;
 use slipway_protocol::{ErrorCode, Stage};
 
 use crate::remote::failure_phrases::explain_fetch;
-use crate::remote::script::{PROJECT, Script};
+use crate::remote::script::Script;
+use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
@@ -13,7 +14,7 @@ impl Attempt {
         let token = self.unless_cancelled(self.github().repository_token(&repository.name)).await?;
         self.learn(&token);
         let url = self.git_url().of_repository(&repository.name);
-        let script = Script::new("clone", &[PROJECT, include_str!("../scripts/clone.sh")])
+        let script = Script::new("clone", scripts::CLONE)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("commit", &repository.commit)

@@ -7,7 +7,8 @@ use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 use crate::project::image_tag;
 use crate::remote::failure_phrases;
 use crate::remote::output::ScriptOutput;
-use crate::remote::script::{GATE, PROJECT, REHEARSE, Script};
+use crate::remote::script::Script;
+use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
@@ -19,7 +20,7 @@ impl Attempt {
         // Any other module may be a bot, with or without a port, and two bots must not run with one token.
         let web = |module: &&ServiceName| matches!(module.as_str(), "backend" | "frontend");
         let rehearsed: Vec<_> = self.work.request.modules.iter().filter(web).cloned().collect();
-        let script = Script::new("compose", &[PROJECT, GATE, REHEARSE, include_str!("../scripts/compose.sh")])
+        let script = Script::new("compose", scripts::COMPOSE)
             .words("rehearsed", &rehearsed)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)

@@ -15,7 +15,8 @@ use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
 use crate::project::env::{describe::describe, dotenv};
 use crate::remote::failure_phrases::explain_unexpected;
 use crate::remote::output::{ScriptOutput, plain};
-use crate::remote::script::{PROJECT, Script};
+use crate::remote::script::Script;
+use crate::scripts;
 use crate::stages::images::Images;
 use crate::{Attempt, StageError, StageReport};
 
@@ -71,7 +72,7 @@ impl Attempt {
         prod_link: bool,
     ) -> Result<String, StageError> {
         let sealed: String = sealed.iter().map(|name| format!("{name}\n")).collect();
-        let script = Script::new("write env", &[PROJECT, include_str!("../scripts/env_write.sh")])
+        let script = Script::new("write env", scripts::ENV_WRITE)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .bytes("env", env.as_bytes())
@@ -84,7 +85,7 @@ impl Attempt {
     }
 
     async fn read_env(&mut self, stage: Stage) -> Result<ServerEnv, StageError> {
-        let script = Script::new("look at env", &[PROJECT, include_str!("../scripts/env_look.sh")])
+        let script = Script::new("look at env", scripts::ENV_READ)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug);
         let outcome = self.exec(stage, &script).await?;

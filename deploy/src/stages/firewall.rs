@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::remote::output::ScriptOutput;
-use crate::remote::script::{PROJECT, Script};
+use crate::remote::script::Script;
+use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
 
 /// How long a port that drops packets is waited for.
@@ -22,7 +23,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 impl Attempt {
     pub(crate) async fn firewall(&mut self) -> Result<StageReport, StageError> {
         let asked_for = super::published_ports(&self.work.request);
-        let script = Script::new("firewall", &[PROJECT, "enter\n", include_str!("../scripts/firewall.sh")])
+        let script = Script::new("firewall", scripts::FIREWALL)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .words("ports", &asked_for);

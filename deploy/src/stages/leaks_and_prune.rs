@@ -5,7 +5,8 @@ use secrecy::ExposeSecret as _;
 use slipway_protocol::{ErrorCode, Stage};
 
 use crate::remote::output::ScriptOutput;
-use crate::remote::script::{PROJECT, Script};
+use crate::remote::script::Script;
+use crate::scripts;
 use crate::{Attempt, StageReport};
 
 impl Attempt {
@@ -23,7 +24,7 @@ impl Attempt {
     pub(super) async fn find_leaks_and_prune(&mut self, stage: Stage) -> Option<ScriptOutput> {
         let repository = &self.work.request.repository.name;
         let prefix = format!("{}/{repository}-", self.image_registry().as_str()).to_ascii_lowercase();
-        let script = Script::new("aftermath", &[PROJECT, include_str!("../scripts/aftermath.sh")])
+        let script = Script::new("aftermath", scripts::LEAKS_AND_PRUNE)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .bytes("prefix", prefix.as_bytes())

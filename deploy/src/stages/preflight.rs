@@ -8,6 +8,7 @@ use slipway_protocol::{ErrorCode, Stage};
 use super::port_holders::{describe_occupied, describe_stopped};
 use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
+use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
 
 const MIN_DOCKER: (u32, u32) = (24, 0);
@@ -19,7 +20,7 @@ const MAX_SKEW_SECONDS: u64 = 120;
 
 impl Attempt {
     pub(crate) async fn preflight(&mut self) -> Result<StageReport, StageError> {
-        let script = Script::new("preflight", &[include_str!("../scripts/preflight.sh")])
+        let script = Script::new("preflight", scripts::PREFLIGHT)
             .word("root", self.root())
             .word("registry", self.image_registry())
             .words("ports", &super::published_ports(&self.work.request));

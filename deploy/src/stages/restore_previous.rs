@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::compose::parse_services;
 use crate::remote::output::ScriptOutput;
-use crate::remote::script::{GATE, PROJECT, Script};
+use crate::remote::script::Script;
+use crate::scripts;
 use crate::{Attempt, ErrorDetail, StageError};
 
 /// How restoring ended.
@@ -144,7 +145,7 @@ impl Attempt {
     }
 
     async fn restore_in(&mut self, stage: Stage, keep_first: bool) -> RestoreOutcome {
-        let script = Script::new("put back", &[PROJECT, GATE, include_str!("../scripts/put_back.sh")])
+        let script = Script::new("put back", scripts::RESTORE_PREVIOUS)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use slipway_protocol::Stage;
 
 use super::compose::parse_services;
-use crate::remote::script::{GATE, PROJECT, Script};
+use crate::remote::script::Script;
+use crate::scripts;
 use crate::{Attempt, Deployer, DeploymentWork, StageError, StageReport};
 
 /// The fact by which a stage's end is recognised later.
@@ -30,7 +31,7 @@ impl Attempt {
             return Ok(BTreeMap::new());
         }
         let proof = |stage| completed.get(&stage).and_then(|facts| facts.get(PROOF)).and_then(Value::as_str);
-        let script = Script::new("resume", &[PROJECT, GATE, include_str!("../scripts/resume.sh")])
+        let script = Script::new("resume", scripts::RESUME)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("commit", &self.work.request.repository.commit)

@@ -13,7 +13,8 @@ use crate::project::compose::{FILES, REGISTRY_AUTH};
 use crate::project::env::dotenv;
 use crate::remote::output::ScriptOutput;
 use crate::remote::quote::quote;
-use crate::remote::script::{PROJECT, Script};
+use crate::remote::script::Script;
+use crate::scripts;
 use crate::secrets::keys::DeployKey;
 use crate::{Attempt, StageError, StageReport};
 
@@ -110,7 +111,7 @@ impl Attempt {
     async fn install_key(&mut self, key: Option<&DeployKey>) -> Result<ScriptOutput, StageError> {
         let forced = self.forced_command();
         let line = key.map_or("", |key| key.public.trim());
-        let script = Script::new("deploy key", &[PROJECT, include_str!("../scripts/deploy_key.sh")])
+        let script = Script::new("deploy key", scripts::DEPLOY_KEY)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .bytes("forced", forced.as_bytes())
@@ -124,13 +125,12 @@ impl Attempt {
         let modules: Vec<String> = self.work.request.modules.iter().map(quote).collect();
         format!(
             "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\nregistry={}\n\
-             pull_modules() {{ project_compose pull -q {}; }}\n{PROJECT}\n{}\n{}",
+             pull_modules() {{ project_compose pull -q {}; }}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
             quote(self.image_registry()),
             modules.join(" "),
-            include_str!("../scripts/ci_door.sh"),
-            include_str!("../scripts/ci_deploy.sh"),
+            scripts::FORCED_COMMAND.concat(),
         )
     }
 

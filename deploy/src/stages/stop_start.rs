@@ -3,14 +3,14 @@
 use slipway_protocol::{ErrorCode, Stage};
 
 use super::compose::{explain_failure, parse_services};
-use crate::remote::script::{GATE, PROJECT, Script};
+use crate::remote::script::Script;
+use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
     pub(crate) async fn stop(&mut self) -> Result<StageReport, StageError> {
-        let script = Script::new("stop", &[PROJECT, GATE, include_str!("../scripts/stop.sh")])
-            .word("root", self.root())
-            .word("slug", &self.work.request.project.slug);
+        let script =
+            Script::new("stop", scripts::STOP).word("root", self.root()).word("slug", &self.work.request.project.slug);
         let message = "the containers couldn't be stopped";
         let output = self.exec_or(Stage::Compose, &script, ErrorCode::StopFailed, message).await?;
         let services = parse_services(&output);
@@ -20,7 +20,7 @@ impl Attempt {
     }
 
     pub(crate) async fn start(&mut self) -> Result<StageReport, StageError> {
-        let script = Script::new("start", &[PROJECT, GATE, include_str!("../scripts/start.sh")])
+        let script = Script::new("start", scripts::START)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .number("limit", self.script_limit())
@@ -43,8 +43,7 @@ impl Attempt {
 
     /// Refuses a project whose directory is gone.
     async fn check_deployed(&mut self) -> Result<(), StageError> {
-        let look = "[ -d \"$dir/.slipway\" ] || die not-deployed \"there is no project in $dir\"\n";
-        let script = Script::new("look for project", &[PROJECT, look])
+        let script = Script::new("look for project", scripts::REQUIRE_PROJECT)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug);
         let message = "the project couldn't be found";

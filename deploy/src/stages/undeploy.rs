@@ -10,11 +10,9 @@ use slipway_protocol::{ErrorCode, Stage};
 use super::secrets::KEY_SECRET;
 use crate::project::image_tag::image_name;
 use crate::remote::output::ScriptOutput;
-use crate::remote::script::{GATE, PROJECT, Script};
+use crate::remote::script::Script;
+use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
-
-/// Enters the directory of a project that is to be removed.
-const UNDEPLOY: &str = include_str!("../scripts/undeploy.sh");
 
 impl Attempt {
     pub(crate) async fn undeploy(&mut self, stage: Stage) -> Result<StageReport, StageError> {
@@ -31,8 +29,7 @@ impl Attempt {
 
     /// The deploy key's line on the server, then the secrets at GitHub.
     async fn undeploy_access(&mut self) -> Result<StageReport, StageError> {
-        let script =
-            self.project_script("undeploy access", &[PROJECT, UNDEPLOY, include_str!("../scripts/undeploy_access.sh")]);
+        let script = self.project_script("undeploy access", scripts::UNDEPLOY_ACCESS);
         let output = self
             .exec_or(Stage::Secrets, &script, ErrorCode::UndeployFailed, "the deploy key couldn't be removed")
             .await?;
@@ -75,8 +72,7 @@ impl Attempt {
 
     async fn undeploy_firewall(&mut self) -> Result<StageReport, StageError> {
         let none: [Port; 0] = [];
-        let parts = &[PROJECT, UNDEPLOY, "enter_ours\n", include_str!("../scripts/firewall.sh")];
-        let script = self.project_script("close ports", parts).words("ports", &none);
+        let script = self.project_script("close ports", scripts::UNDEPLOY_FIREWALL).words("ports", &none);
         let output = self.exec_or(Stage::Firewall, &script, ErrorCode::FirewallFailed, "ufw failed").await?;
         let closed = json_values(&output, "removed");
         Ok(StageReport::of(!closed.is_empty())
@@ -91,10 +87,7 @@ impl Attempt {
         };
         let repositories: String = request.modules.iter().map(|m| of(m.as_str()) + "\n").collect();
         let script = self
-            .project_script(
-                "undeploy containers",
-                &[PROJECT, GATE, UNDEPLOY, include_str!("../scripts/undeploy_containers.sh")],
-            )
+            .project_script("undeploy containers", scripts::UNDEPLOY_CONTAINERS)
             .bytes("prefix", of("").as_bytes())
             .bytes("repositories", repositories.as_bytes())
             .number("remove_volumes", self.work.remove_volumes.into());
@@ -110,8 +103,7 @@ impl Attempt {
     }
 
     async fn undeploy_directory(&mut self) -> Result<StageReport, StageError> {
-        let parts = &[PROJECT, UNDEPLOY, include_str!("../scripts/undeploy_directory.sh")];
-        let script = self.project_script("undeploy directory", parts);
+        let script = self.project_script("undeploy directory", scripts::UNDEPLOY_DIRECTORY);
         let output =
             self.exec_or(Stage::Clone, &script, ErrorCode::UndeployFailed, "the directory couldn't be removed").await?;
         Ok(StageReport::of(output.value("change").is_some()))

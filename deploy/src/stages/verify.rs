@@ -9,7 +9,8 @@ use slipway_protocol::{Allocation, ErrorCode, HealthCheck, ProjectReady, Stage};
 use tokio::time::Instant;
 
 use super::served_commit::{ServedCommit, read_commit};
-use crate::remote::script::{PROJECT, Script};
+use crate::remote::script::Script;
+use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
 
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
@@ -122,8 +123,7 @@ impl Attempt {
     /// The error for a project that doesn't listen, one that listens and is `mute`, or one that the worker can't reach.
     /// Only the last isn't the release's fault.
     async fn explain_silence(&mut self, page: &Page, mute: Option<&str>) -> Result<StageError, StageError> {
-        let script = Script::new("listening", &[PROJECT, include_str!("../scripts/listening.sh")])
-            .word("root", self.root())
+        let script = Script::new("listening", scripts::LISTENING)
             .word("slug", &self.work.request.project.slug)
             .word("service", &page.service)
             .word("port", &page.port)

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use slipway_deploy::StageError;
-use slipway_deploy::github::{GithubClient, GithubDeploymentState};
 use slipway_deploy::backoff::RetryPolicy;
+use slipway_deploy::github::{GithubClient, GithubDeploymentState};
 use slipway_protocol::Outcome;
 
 use crate::process::Drain;
@@ -100,7 +100,13 @@ impl GithubStatusPublisher {
                 error.message
             );
         }
-        self.store.record_announcement_failure(announcement.deployment, &format!("{}: {}", error.code, error.message), next_try).await
+        self.store
+            .record_announcement_failure(
+                announcement.deployment,
+                &format!("{}: {}", error.code, error.message),
+                next_try,
+            )
+            .await
     }
 }
 

@@ -138,7 +138,9 @@ impl RunningAttempt<'_> {
         );
         let (store, lease, summary) = (&self.runner.store, &self.claim.lease, &self.summary);
         let ended = match end {
-            DeploymentEnd::Superseded { .. } => persist(|| store.finish_superseded(lease, summary)).instrument(span).await?,
+            DeploymentEnd::Superseded { .. } => {
+                persist(|| store.finish_superseded(lease, summary)).instrument(span).await?
+            }
             end => Some(persist(|| store.finish(lease, &end, summary)).instrument(span).await?),
         };
         // The newer request was cancelled: this deployment is the newest again.

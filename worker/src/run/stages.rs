@@ -72,7 +72,8 @@ impl RunningAttempt<'_> {
     async fn prove_completed(&mut self) -> Result<BTreeMap<Stage, StageReport>, StoreError> {
         let Self { runner, claim, .. } = *self;
         let Some(pipeline) = self.pipeline.as_mut() else { return Ok(BTreeMap::new()) };
-        let done: CompletedStages = persist(|| runner.store.completed_stages(&claim.lease, &pipeline.input_hash)).await?;
+        let done: CompletedStages =
+            persist(|| runner.store.completed_stages(&claim.lease, &pipeline.input_hash)).await?;
         if done.is_empty() {
             return Ok(BTreeMap::new());
         }

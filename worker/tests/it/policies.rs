@@ -62,7 +62,9 @@ fn constants(folder: &Path, module: &str, found: &mut BTreeSet<String>) {
                 continue;
             };
             let kind = rest.split([' ', '=']).next().unwrap();
-            if matches!(kind, "Duration" | "RetryPolicy" | "u16" | "u32") || (kind == "Self" && matches!(stem, "backoff" | "bounds")) {
+            if matches!(kind, "Duration" | "RetryPolicy" | "u16" | "u32")
+                || (kind == "Self" && matches!(stem, "backoff" | "bounds"))
+            {
                 found.insert(format!("{module}{name}"));
             }
         }

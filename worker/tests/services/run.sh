@@ -27,7 +27,7 @@ while read -r word signal; do
     freeze) freeze "$server" ;;
     thaw) thaw "$server" ;;
     esac 2>/dev/null
-    echo done
+    echo 'done'
 done
 thaw "$server" 2>/dev/null
 kill -9 -"$server"

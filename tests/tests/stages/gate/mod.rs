@@ -6,8 +6,14 @@ mod scripts;
 
 use std::thread;
 
-use slipway_deploy::remote::script::{GATE, PROJECT};
 use slipway_tests::world::{TargetServer, World, WorldOptions};
+
+/// The gate with what it needs of the other scripts.
+const GATE: &str = concat!(
+    include_str!("../../../../deploy/src/scripts/containers.sh"),
+    include_str!("../../../../deploy/src/scripts/service_report.sh"),
+    include_str!("../../../../deploy/src/scripts/stability_gate.sh"),
+);
 
 /// A project's containers, how many seconds the gate may wait and the whole script take, and what it's to say of which
 /// service.
@@ -100,7 +106,7 @@ fn judge(target: &TargetServer, case: &Case) -> (String, String) {
             .unwrap();
     }
     let script = format!(
-        "exec 2>&1\nroot=/srv slug={slug} patience={} limit={}\ntell() {{ echo \"$1 $2\"; }}\n{PROJECT}\n{GATE}\ngate\necho \"${{answer% *}}\"\n",
+        "exec 2>&1\nroot=/srv slug={slug} patience={} limit={}\ntell() {{ echo \"$1 $2\"; }}\n{GATE}\ngate\necho \"${{answer% *}}\"\n",
         case.patience, case.limit,
     );
     let said = target.sh(&script).unwrap();

@@ -2,13 +2,8 @@
 //! was there before must be there afterwards, whole.
 
 use anyhow::Result;
-use slipway_deploy::remote::script::{GATE, PROJECT};
+use slipway_deploy::scripts::{ENV_WRITE, UNDEPLOY_ACCESS, UNDEPLOY_CONTAINERS};
 use slipway_tests::world::TargetServer;
-
-const UNDEPLOY: &str = include_str!("../../../../deploy/src/scripts/undeploy.sh");
-const ENV_WRITE: &str = include_str!("../../../../deploy/src/scripts/env_write.sh");
-const UNDEPLOY_ACCESS: &str = include_str!("../../../../deploy/src/scripts/undeploy_access.sh");
-const UNDEPLOY_CONTAINERS: &str = include_str!("../../../../deploy/src/scripts/undeploy_containers.sh");
 
 /// Runs a script as the server's `sh` does behind the bootstrap; gives its exit code and all that it said.
 fn run(target: &TargetServer, data: &str, parts: &[&str]) -> Result<(i32, String)> {
@@ -34,25 +29,24 @@ pub fn hold_on_to_what_they_can_not_replace(target: &TargetServer) {
     let before = target.sh(files).unwrap();
 
     let data = "env=$(seq 9000 | base64 -w 0) overrides= sealed= prod_link=0";
-    let (code, said) = run(target, data, &[PROJECT, ENV_WRITE]).unwrap();
+    let (code, said) = run(target, data, ENV_WRITE).unwrap();
     assert!(code != 0 && said.contains("No space left on device"), "{code}: {said}");
-    let (code, said) = run(target, "", &[PROJECT, UNDEPLOY, UNDEPLOY_ACCESS]).unwrap();
+    let (code, said) = run(target, "", UNDEPLOY_ACCESS).unwrap();
     assert!(code != 0 && !said.contains("changed key"), "{code}: {said}");
     assert_eq!(target.sh(files).unwrap(), before);
 
     // A docker that fails when it's asked for volumes, and a disk without room for what the data need.
-    let containers = &[PROJECT, GATE, UNDEPLOY, UNDEPLOY_CONTAINERS];
     let volume = |answer: &str| {
         format!("prefix= repositories= remove_volumes=0\ndocker() {{ case $1 in volume) {answer} ;; esac; }}\n")
     };
     target.sh("cd /srv/projects; mkdir -p .slipway-kept/shop; : >.slipway-kept/shop/volumes").unwrap();
-    let (code, said) = run(target, &volume("return 1"), containers).unwrap();
+    let (code, said) = run(target, &volume("return 1"), UNDEPLOY_CONTAINERS).unwrap();
     assert!(code != 0 && !said.contains("kept"), "{code}: {said}");
     target.sh("[ -f /srv/projects/.slipway-kept/shop/volumes ]").unwrap();
-    let (code, said) = run(target, &volume("echo shop_db_data"), containers).unwrap();
+    let (code, said) = run(target, &volume("echo shop_db_data"), UNDEPLOY_CONTAINERS).unwrap();
     assert!(code != 0 && said.contains("kept shop_db_data"), "{code}: {said}");
     target.sh("mount -o remount,size=256k /srv/projects").unwrap();
-    let (code, said) = run(target, &volume("echo shop_db_data"), containers).unwrap();
+    let (code, said) = run(target, &volume("echo shop_db_data"), UNDEPLOY_CONTAINERS).unwrap();
     assert_eq!(code, 0, "{said}");
     target.sh("cmp /srv/projects/shop/.env /srv/projects/.slipway-kept/shop/env").unwrap();
     target.sh("umount /srv/projects /root/.ssh").unwrap();

@@ -39,7 +39,11 @@ done
 fn count_commands(scene: &AttemptScene) {
     let mut words = std::collections::BTreeSet::new();
     for script in std::fs::read_dir(SCRIPTS).unwrap() {
-        let text = std::fs::read_to_string(script.unwrap().path()).unwrap();
+        let path = script.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "sh") {
+            continue;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
         let word = |c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-';
         words.extend(text.split(word).filter(|word| !word.is_empty() && *word != "sh").map(str::to_owned));
     }

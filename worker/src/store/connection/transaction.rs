@@ -7,8 +7,8 @@ use slipway_protocol::Outcome;
 
 use crate::failpoint;
 use crate::failpoint::{Failpoint, TransactionKind};
-use crate::telemetry::Metrics;
 use crate::store::Result;
+use crate::telemetry::Metrics;
 
 /// A transaction under way; dropped, nothing of it has happened.
 pub(in crate::store) struct StoreTransaction<'c> {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The part of the official image's contract that projects lean on: POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB make
 # the cluster when the volume is empty, and are ignored ever after.
-export PATH=/usr/lib/postgresql/15/bin:$PATH PGDATA=${PGDATA:-/var/lib/postgresql/data}
+export PATH="/usr/lib/postgresql/15/bin:$PATH" PGDATA="${PGDATA:-/var/lib/postgresql/data}"
 [ "$1" = postgres ] || exec "$@"
 user=${POSTGRES_USER:-postgres} database=${POSTGRES_DB:-${POSTGRES_USER:-postgres}}
 as_postgres() { su -s /bin/sh postgres -c "$1"; }

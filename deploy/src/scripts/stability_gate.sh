@@ -1,5 +1,5 @@
-# Parameters: patience limit; after project.sh. Whether the project's containers run and stay: the one judgement of
-# that.
+# Parameters: patience? limit?; after containers.sh, service_report.sh. Samples the project's containers until it shows
+# whether they run and stay.
 begun=$(date +%s)
 
 # in_time SECONDS: the moment that far from now, unless the whole script must come to its end before, $limit seconds
@@ -9,31 +9,6 @@ in_time() {
     if [ -n "${limit:-}" ] && [ "$moment" -gt $((begun + limit)) ]; then moment=$((begun + limit)); fi
     printf '%s\n' "$moment"
 }
-
-containers() { service_ps -aq; }
-
-# any_running: the project's containers that run or would run again, one-offs included.
-any_running() { project_ps -q; }
-
-# tell_services: tells the worker of each container, from lines in $format.
-tell_services() {
-    while read -r service state health restarts code _ image _; do
-        [ -z "$service" ] || tell service "$service $state $health $restarts $code $image"
-    done
-}
-
-# tell_all: tells the worker of the project's containers as they are.
-tell_all() {
-    ids=$(containers)
-    if [ -n "$ids" ]; then docker inspect --format "$format" $ids | tell_services; fi
-}
-
-# release_proof: a digest of the containers and their starts.
-release_proof() {
-    docker inspect --format '{{.Id}} {{.RestartCount}} {{.State.StartedAt}}' $(containers) | sort | sha256sum | cut -c -64
-}
-
-format='{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{if index .State "Health"}}{{.State.Health.Status}}{{else}}-{{end}} {{.RestartCount}} {{.State.ExitCode}} {{.State.StartedAt}} {{.Config.Image}} {{.HostConfig.RestartPolicy.Name}} {{.Id}}'
 
 # verdict: ok, or wait, crash-loop or unhealthy with the service and its container. Seconds a service must have run:
 # 5, or 15 once it has restarted.
@@ -65,14 +40,15 @@ gate() {
     ids=$(containers)
     # `up` has failed before it made any: its own words say why.
     if [ -z "$ids" ]; then
-        answer=wait
+        answer='wait'
         return 0
     fi
     baseline=$(docker inspect --format '{{.Id}} {{.RestartCount}}' $ids || :)
     # The project's own word on a slow start counts on top; once `up` has failed there's nothing to wait for.
     slow=0
     if [ "${up:-done}" = "done" ]; then
-        slow=$(docker inspect --format '{{if .Config.Healthcheck}}{{printf "%d" .Config.Healthcheck.StartPeriod}}{{else}}0{{end}}' $ids | sort -n | tail -n 1 || :)
+        period='{{if .Config.Healthcheck}}{{printf "%d" .Config.Healthcheck.StartPeriod}}{{else}}0{{end}}'
+        slow=$(docker inspect --format "$period" $ids | sort -n | tail -n 1 || :)
         slow=$((${slow:-0} / 1000000000))
         if [ "$slow" -gt 600 ]; then slow=600; fi
     fi

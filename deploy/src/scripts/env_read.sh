@@ -1,4 +1,5 @@
-# After project.sh. Tells what the worker needs to decide about .env and the override file; changes nothing.
+# After project_files.sh, compose_call.sh, containers.sh, lock.sh, proofs.sh. Tells what the worker needs to decide
+# about .env and the override file; changes nothing.
 enter
 for file in "$base" "$prod"; do
     [ -f "$file" ] || die compose-file-missing "the repository has no $file"
@@ -18,6 +19,8 @@ done
 # Compose quotes values of the .env that it complains of. Which of them are secrets is known once all of this was told,
 # so that its words are told too, rather than printed.
 own_view() { (
+    # For this subshell only: the project's own files without ours.
+    # shellcheck disable=SC2030
     override=/nonexistent
     project_compose --profile '*' config "$@"
 ); }
@@ -32,5 +35,7 @@ printf '%s\n' "$variables" | while read -r name required _; do
     case $required in true | false) tell variable "$name $required" ;; esac
 done
 if docker volume inspect "${slug}_db_data" >/dev/null 2>&1; then tell database yes; fi
+# Out here it's the real one: see own_view.
+# shellcheck disable=SC2031
 if [ -f .env ] && [ -f "$override" ] && project_compose config -q 2>/dev/null; then tell valid yes; fi
 tell proof "$(env_proof)"

@@ -1,19 +1,22 @@
-# Parameters: needles prefix; after project.sh. What is left of an attempt: what runs, which images nobody needs any
-# more, and where known secrets stand that don't belong there. Of secrets it tells places, never what.
+# Parameters: needles prefix; after project_files.sh, containers.sh, lock.sh. After an attempt: tells what runs, removes
+# images that nobody needs any more, and tells in which places known secrets stand that shouldn't, never the secrets.
 [ -d "$dir" ] || exit 0
-described='{{index .Config.Labels "com.docker.compose.service"}} {{.Config.Image}} {{with index .Config.Labels "slipway.commit"}}{{.}}{{else}}-{{end}}{{range $_, $on := .HostConfig.PortBindings}}{{range $on}} {{.HostPort}}{{end}}{{end}}'
+described="\
+{{index .Config.Labels \"com.docker.compose.service\"}} {{.Config.Image}} \
+{{with index .Config.Labels \"slipway.commit\"}}{{.}}{{else}}-{{end}}\
+{{range \$_, \$on := .HostConfig.PortBindings}}{{range \$on}} {{.HostPort}}{{end}}{{end}}"
 for id in $(project_ps -q); do
     tell runs "$(docker inspect --format "$described" "$id" 2>/dev/null || :)"
 done
 
-# A full disk takes not even the note of who holds the project: what runs was told, the rest can wait.
+# On a full disk the project can't even be locked: what runs is told already, the rest can wait.
 [ "$(df -k --output=avail "$dir" | tail -n 1)" -ge 64 ] || exit 0
 enter
 # Left by a command that was killed.
 rm -rf .slipway/put .slipway/link .slipway/note
 
-# prune: images of this project's own repository that no container names, no project's .env, and none of the releases
-# that may be put back. Others deploy meanwhile: a container that goes in between is no failure.
+# prune: removes images of this project's own repository that no container names, no project's .env, and no release that
+# may be restored. Others deploy meanwhile: a container that goes in between is no failure.
 prune() {
     own=$(printf '%s' "$prefix" | base64 -d)
     keep="
@@ -40,11 +43,11 @@ prune
 
 # The patterns come through a pipe, from a builtin: they're in nobody's arguments and in no file.
 sought() { printf '%s' "$needles" | base64 -d; }
-# A file that goes away meanwhile is no trouble, too much of them is told.
+# A file that goes away meanwhile doesn't matter; that there were too many to read in time is told.
 exec 4>&1
 holding() { sought | timeout 30 grep -laF "$@" 2>/dev/null || [ $? -ne 124 ] || tell sweep incomplete >&4; }
 
-# Not what git packs away, and not the project's own env files with the copies of them that a failure puts back.
+# Not what git packs away, and not the project's own env files with the copies of them that a failure restores.
 set --
 for entry in * .[!.]* .git/config .git/FETCH_HEAD .git/packed-refs .git/logs .git/hooks; do
     case $entry in .git | .env) ;; *) if [ -e "$entry" ]; then set -- "$@" "$entry"; fi ;; esac

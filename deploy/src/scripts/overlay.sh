@@ -1,5 +1,5 @@
-# Parameters: root scratch; before all else, in a mount namespace of its own. Lays a layer over the projects' directory:
-# what is written from here on goes into $scratch, in memory, and is seen by nobody else.
+# Parameters: root scratch. First, in a mount namespace of its own. Lays an overlay over the projects' directory: what
+# is written from here on goes into $scratch, in memory, and is seen by nobody else.
 place=$root
 while [ ! -d "$place" ]; do place=$(dirname "$place"); done
 find /dev/shm -maxdepth 1 -name 'slipway-plan.*' -mmin +60 -exec rm -rf {} +

@@ -1,6 +1,6 @@
-# Parameters: dir; what the client asks for stands in SSH_ORIGINAL_COMMAND, or on stdin. It is compared with what CI's
-# jobs send, and never run: the job of either template generation is let in, the steps with which it copies files first
-# are answered without effect, and all else is refused.
+# After project_files.sh. What the client asks for is in SSH_ORIGINAL_COMMAND or comes over stdin. It is compared with
+# what CI's jobs send, and never run: the job of either template generation is let in, the steps with which it copies
+# files before that are answered without effect, and everything else is refused.
 die() {
     printf 'slipway: %s (%s)\n' "$2" "$1" >&2
     exit 1

@@ -1,4 +1,4 @@
-# After project.sh. What all steps of an undeployment begin with.
+# After project_files.sh, lock.sh. What all steps of an undeployment begin with.
 
 # enter_ours: into the project's directory, which must be one that a deployment made. One that is gone already is made
 # again for the lock's sake: there may be more to undo elsewhere.

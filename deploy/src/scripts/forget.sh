@@ -1,2 +1,0 @@
-# Parameters: scratch. Throws the layer away.
-rm -rf "$scratch"

@@ -1,0 +1,69 @@
+# Parameters: fence? scratch? ci_patience?; after project_files.sh. One command at a time works on a project, and none
+# of an older claim.
+
+# enter: into the project's directory, alone. The lock is the kernel's: it ends with its holder.
+enter() {
+    cd "$dir"
+    mkdir -p -m 700 .slipway
+    # The overlay of a plan is its own: there is nobody to wait for, and nobody to end.
+    if [ -z "${scratch:-}" ]; then
+        exec 9>>.slipway/lock
+        if [ -n "${fence:-}" ]; then enter_with_fence; else enter_for_ci; fi
+    fi
+    # Locks of a git that was killed: whoever is in here is alone.
+    if [ -d .git ]; then find .git -name '*.lock' -delete; fi
+}
+
+# A claim's command. One of an older claim that holds the lock is ended rather than waited for: its worker has lost the
+# project and may be frozen, with a connection that looks alive for ever. One of the same claim is an earlier command
+# whose connection broke.
+enter_with_fence() {
+    lock_until=$(($(date +%s) + 120))
+    signal=TERM
+    until flock -n 9; do
+        [ "$(date +%s)" -lt "$lock_until" ] || die project-busy "$(describe_lock_holder) works in $dir and doesn't end"
+        if kill_lock_holder "$signal"; then signal=KILL; fi
+        if flock -w 2 9; then break; fi
+    done
+    newest=$(cat .slipway/fence "$kept/fence" 2>/dev/null | sort -n | tail -n 1)
+    case $newest in *[!0-9]*) die internal-error "$dir/.slipway/fence or $kept/fence holds no number" ;; esac
+    [ "$fence" -ge "${newest:-0}" ] || die stale-fence "claim $newest has acted on $dir: claim $fence may not any more"
+    write_lock_holder "$fence"
+    if [ "$fence" != "$newest" ]; then printf '%s\n' "$fence" | put .slipway/fence 600; fi
+}
+
+# CI's job has no claim. It doesn't touch a release that is unproven: it waits for the deployment's end, then gives up.
+enter_for_ci() {
+    lock_until=$(($(date +%s) + ${ci_patience:-300}))
+    until flock -w 2 9 && [ ! -d .slipway/served ]; do
+        flock -u 9
+        [ "$(date +%s)" -lt "$lock_until" ] ||
+            die project-busy "a deployment by Slipway is under way here, or has stopped halfway: run this job again once it has ended"
+        sleep 1
+    done
+    write_lock_holder ci
+}
+
+# proc_start_time PID: in the kernel's ticks. It tells a process from a later one that was given the same number.
+proc_start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
+
+# write_lock_holder CLAIM: writes down who has the lock. The bootstrap leads its process group.
+write_lock_holder() {
+    printf '%s %s %s\n' "$$" "$(proc_start_time $$)" "$1" >.slipway/holder.new
+    mv -fT .slipway/holder.new .slipway/holder
+}
+describe_lock_holder() {
+    read -r group _ claim <.slipway/holder || :
+    case ${claim:-} in
+    ci) echo "CI's job, process $group," ;;
+    *) echo "process group ${group:-unknown}" ;;
+    esac
+}
+
+# kill_lock_holder SIGNAL: ends the process group that has the lock, unless its claim is newer than ours.
+kill_lock_holder() {
+    { read -r group since claim <.slipway/holder; } 2>/dev/null || return 1
+    case ${claim:-} in '' | *[!0-9]*) return 1 ;; esac
+    if [ "$claim" -gt "$fence" ] || [ "$(proc_start_time "$group")" != "$since" ]; then return 1; fi
+    kill -s "$1" -- "-$group" 2>/dev/null
+}

@@ -1,0 +1,70 @@
+//! The shell scripts for servers, and of which parts each one is made. Later parts use the functions of earlier ones.
+//! Each part's head declares its parameters and the parts it needs; the tests compare that with what callers give.
+//! How a script and its data are sent isn't here: that is [`crate::remote::script`]'s job.
+
+#[cfg(test)]
+mod tests;
+
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $name:ident = $($file:literal)+;)+) => {
+        $($(#[$doc])* pub const $name: &[&str] = &[$(include_str!($file)),+];)+
+
+        #[cfg(test)]
+        const TABLE: &[(&str, &[&str])] = &[$((stringify!($name), &[$($file),+])),+];
+    };
+}
+
+scripts! {
+    /// Looks at the server before anything is changed.
+    PREFLIGHT = "preflight.sh";
+    /// Tells which stages of an earlier attempt are still done.
+    RESUME = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh" "service_report.sh"
+        "stability_gate.sh" "resume.sh";
+    /// Checks out the commit.
+    CLONE = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "clone.sh";
+    /// Tells what the worker needs to decide about the environment file.
+    ENV_READ = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "proofs.sh" "env_read.sh";
+    /// Writes the environment file and the override file.
+    ENV_WRITE = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "proofs.sh" "env_write.sh";
+    /// Pulls, rehearses and starts the release.
+    COMPOSE = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "docker_login.sh" "proofs.sh"
+        "service_report.sh" "stability_gate.sh" "start_outcome.sh" "rehearse.sh" "compose.sh";
+    /// Opens and closes ports in ufw.
+    FIREWALL = "project_files.sh" "containers.sh" "lock.sh" "ufw_rules.sh" "firewall.sh";
+    /// Whether the project listens on a port of the server.
+    LISTENING = "containers.sh" "listening.sh";
+    /// Installs CI's deploy key and what it may run.
+    DEPLOY_KEY = "project_files.sh" "lock.sh" "authorized_keys.sh" "deploy_key.sh";
+    /// What CI's deploy key runs.
+    FORCED_COMMAND = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "docker_login.sh"
+        "forced_command.sh" "ci_deploy.sh";
+    /// Goes back to the previous release.
+    RESTORE_PREVIOUS = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "restore_files.sh"
+        "docker_login.sh" "service_report.sh" "stability_gate.sh" "restore_previous.sh";
+    /// Looks for leaked secrets after an attempt, and removes images that nobody needs.
+    LEAKS_AND_PRUNE = "project_files.sh" "containers.sh" "lock.sh" "leaks_and_prune.sh";
+    /// Goes first where nothing below the projects' directory may change.
+    OVERLAY = "overlay.sh";
+    /// Removes what that has written.
+    OVERLAY_REMOVE = "overlay_remove.sh";
+    /// Compares a rehearsed deployment with what runs.
+    PLAN = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "ufw_rules.sh"
+        "authorized_keys.sh" "plan.sh";
+    /// Whether the project is there.
+    REQUIRE_PROJECT = "project_files.sh" "require_project.sh";
+    /// Stops the project's containers.
+    STOP = "project_files.sh" "require_project.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
+        "restore_files.sh" "service_report.sh" "stop.sh";
+    /// Starts what was stopped.
+    START = "project_files.sh" "require_project.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
+        "restore_files.sh" "service_report.sh" "stability_gate.sh" "start_outcome.sh" "start.sh";
+    /// Takes CI's access away.
+    UNDEPLOY_ACCESS = "project_files.sh" "lock.sh" "authorized_keys.sh" "undeploy_enter.sh" "undeploy_access.sh";
+    /// Closes the project's ports.
+    UNDEPLOY_FIREWALL = "project_files.sh" "containers.sh" "lock.sh" "ufw_rules.sh" "undeploy_enter.sh" "firewall.sh";
+    /// Removes containers, networks, images and perhaps volumes.
+    UNDEPLOY_CONTAINERS = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "undeploy_enter.sh"
+        "undeploy_containers.sh";
+    /// Removes the project's directory.
+    UNDEPLOY_DIRECTORY = "project_files.sh" "lock.sh" "undeploy_enter.sh" "undeploy_directory.sh";
+}

@@ -1,0 +1,2 @@
+# Parameters: scratch. Removes the overlay.
+rm -rf "$scratch"

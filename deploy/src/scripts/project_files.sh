@@ -1,0 +1,22 @@
+# Parameters: root slug. Where a project lies on disk, and how its files are written.
+dir=$root/$slug
+base=infra/compose.base.yml
+prod=infra/compose.prod.yml
+override=infra/compose.slipway.yml
+# What an undeployment leaves: the number of its claim and, as long as there are volumes, the settings that their data
+# need.
+kept=$root/.slipway-kept/$slug
+
+# put FILE MODE: stdin becomes FILE. Made in .slipway, on the same file system: a crash leaves no secret elsewhere.
+# Chained, since a caller's `||` would let it go on after a step that failed, with half a file.
+put() {
+    cat >.slipway/put && chmod "$2" .slipway/put && sync .slipway/put && mv -fT .slipway/put "$1" && return
+    rm -f .slipway/put
+    return 1
+}
+
+# by_hand FILE: whether it's an env file that somebody has made; ours are links to .env.
+by_hand() { [ -f "$1" ] && [ ! -L "$1" ]; }
+
+# images FILE: the images that an .env names.
+images() { sed -n "s/^[A-Za-z0-9_]*_IMAGE=[\"']\{0,1\}\([^\"' ]*\).*/\1/p" "$@" 2>/dev/null || :; }

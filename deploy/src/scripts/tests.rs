@@ -1,0 +1,161 @@
+//! Compares the head of each script with the table of parts, and with what the Rust code around gives. What the scripts
+//! do isn't tried here.
+#![expect(clippy::expect_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::TABLE;
+
+/// Given to scripts without any part: what starts all others.
+const STARTERS: [&str; 2] = ["bootstrap.sh", "launch.sh"];
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn script(name: &str) -> String {
+    fs::read_to_string(source().join("scripts").join(name)).expect("a script")
+}
+
+/// What a script's head says: `Parameters: a b?; after x.sh, y.sh.`, where `?` marks what may be missing.
+#[derive(Default)]
+struct Head {
+    required: BTreeSet<String>,
+    optional: BTreeSet<String>,
+    after: Vec<String>,
+}
+
+impl Head {
+    fn read(text: &str) -> Self {
+        let comment: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("# ")).collect();
+        let comment = comment.join(" ");
+        let mut head = Self::default();
+        let mut rest = comment.as_str();
+        if let Some(parameters) = rest.strip_prefix("Parameters: ") {
+            let (names, others) = parameters.split_once(['.', ';']).expect("the parameters' end");
+            for name in names.split(' ') {
+                match name.strip_suffix('?') {
+                    Some(name) => head.optional.insert(name.to_owned()),
+                    None => head.required.insert(name.to_owned()),
+                };
+            }
+            rest = others.trim_start();
+        }
+        if let Some(parts) = rest.strip_prefix("after ").or_else(|| rest.strip_prefix("After ")) {
+            for part in parts.split(' ') {
+                head.after.push(part.trim_end_matches([',', '.']).to_owned());
+                if part.ends_with('.') {
+                    break;
+                }
+            }
+        }
+        head
+    }
+}
+
+/// Whether the text has that constant of the table, and not only one whose name begins with it.
+fn mentions(text: &str, name: &str) -> bool {
+    let mention = format!("scripts::{name}");
+    text.split(mention.as_str()).skip(1).any(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+}
+
+/// All functions of the crate that send a script of the table, with its name.
+fn callers() -> Vec<(&'static str, String)> {
+    let mut folders = vec![source()];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "rs") {
+                let text = fs::read_to_string(path).expect("a file");
+                for function in text.split("fn ").skip(1) {
+                    let sent: Vec<_> = TABLE.iter().filter(|(name, _)| mentions(function, name)).collect();
+                    assert!(sent.len() < 2, "one function sends more than one script: {function}");
+                    found.extend(sent.iter().map(|(name, _)| (*name, function.to_owned())));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The variables that a function gives to the script that it sends.
+fn given(function: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for method in ["word", "words", "number", "hex", "bytes"] {
+        let call = format!(".{method}(\"");
+        let calls = function.split(call.as_str()).skip(1);
+        names.extend(calls.filter_map(|rest| Some(rest.split_once("\",")?.0.to_owned())));
+    }
+    // The program for CI's key has them in its text.
+    names.extend(function.split("={}").filter_map(|text| Some(text.rsplit_once("\\n")?.1.to_owned())));
+    if function.contains(".project_script(\"") {
+        names.extend(["root", "slug"].map(str::to_owned));
+    }
+    names.retain(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+    names
+}
+
+#[test]
+fn the_head_of_each_script_names_the_parts_before_it() {
+    for (name, files) in TABLE {
+        let (last, parts) = files.split_last().expect("a part");
+        for (at, part) in parts.iter().enumerate() {
+            let head = Head::read(&script(part));
+            for needed in &head.after {
+                assert!(parts[..at].contains(&needed.as_str()), "{name}: {part} is to come after {needed}");
+            }
+        }
+        let after = Head::read(&script(last)).after;
+        // One script serves two callers; the other one puts the entering of a project that is to go before it.
+        let enters = |part: &str| *name == "UNDEPLOY_FIREWALL" && part == "undeploy_enter.sh";
+        let parts: Vec<_> = parts.iter().copied().filter(|part| !enters(part)).collect();
+        assert_eq!(after, parts, "{name}: what {last} says that it comes after");
+    }
+}
+
+#[test]
+fn callers_give_each_script_the_parameters_that_its_parts_declare() {
+    let callers = callers();
+    for (name, files) in TABLE {
+        let (mut required, mut declared) = (BTreeSet::new(), BTreeSet::new());
+        for file in *files {
+            let head = Head::read(&script(file));
+            declared.extend(head.required.iter().chain(&head.optional).cloned());
+            required.extend(head.required);
+        }
+        let functions: Vec<_> = callers.iter().filter(|(caller, _)| caller == name).collect();
+        assert!(!functions.is_empty(), "nobody sends {name}");
+        for (_, function) in functions {
+            let given = given(function);
+            let missing: Vec<_> = required.difference(&given).collect();
+            let undeclared: Vec<_> = given.difference(&declared).collect();
+            assert!(
+                missing.is_empty() && undeclared.is_empty(),
+                "{name}: {missing:?} missing, {undeclared:?} undeclared"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_script_is_sent_and_uses_the_parameters_that_it_declares() {
+    for entry in fs::read_dir(source().join("scripts")).expect("the scripts") {
+        let name = entry.expect("an entry").file_name().into_string().expect("a name");
+        if !name.ends_with(".sh") || STARTERS.contains(&name.as_str()) {
+            continue;
+        }
+        assert!(TABLE.iter().any(|(_, files)| files.contains(&name.as_str())), "nobody sends {name}");
+        let mut text = script(&name);
+        let head = Head::read(&text);
+        text.extend(head.after.iter().map(|part| script(part)));
+        for parameter in head.required.iter().chain(&head.optional) {
+            let uses = [format!("${parameter}"), format!("${{{parameter}")];
+            assert!(uses.iter().any(|used| text.contains(used)), "{name} doesn't use {parameter}");
+        }
+    }
+}

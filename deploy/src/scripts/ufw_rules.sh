@@ -1,0 +1,10 @@
+# Parameters: slug. Which ufw rules are ours.
+
+# our_rules ADDED: the ports of our ufw rules, from what ufw says was added: ours carry the comment slipway:<slug>.
+our_rules() { printf '%s\n' "$1" | sed -n "s|^ufw allow \([0-9]*\)/tcp comment 'slipway:$slug'\$|\1|p"; }
+
+# rule_of_others ADDED PORT: whether somebody else has a rule of exactly that port. Ufw would give it our comment, or
+# turn it round, if one of ours were added.
+rule_of_others() {
+    printf '%s\n' "$1" | grep -E "^ufw (allow|deny|reject|limit) $2/tcp( |\$)" | grep -qv " comment 'slipway:$slug'\$"
+}
