@@ -1,9 +1,4 @@
-//! The worker: takes requests in, carries deployments out under leases, and publishes what came of them.
-//!
-//! RabbitMQ is the door, PostgreSQL is the memory. A message is acknowledged once its row is committed ([`intake`]); a
-//! row that is due is claimed and its pipeline run ([`runner`]); whatever is to be told leaves through an outbox that
-//! is written in the same transaction as every change ([`store`]) and published in order ([`relay`]). What a stage does
-//! on a server isn't here: that's `slipway-deploy`. What the broker itself gives up is ingested beside it ([`ingest`]).
+#![doc = include_str!("../README.md")]
 
 pub mod admin;
 mod admission;
