@@ -1,6 +1,4 @@
-//! One project onto one host: stages, retry policies, commands for the server, SSH, the GitHub client, secrets.
-//!
-//! No AMQP and no SQL here: the worker decides when an attempt runs and stores what came of it.
+#![doc = include_str!("../README.md")]
 
 mod attempt;
 pub mod backoff;

@@ -1,15 +1,4 @@
-//! Slipway's command line: submits projects, watches deployments, and helps the operator who was paged.
-//!
-//! It keeps no state of its own and repeats no logic: requests are validated by `slipway-protocol`, servers are
-//! examined by `slipway-deploy`, and whatever touches Postgres or RabbitMQ goes through `slipway-worker`.
-//!
-//! | exit code | meaning |
-//! | --- | --- |
-//! | 0 | done; a watched deployment succeeded |
-//! | 1 | a deployment failed or lacks a secret; or the command found what it was asked about unfit |
-//! | 2 | the arguments or an input file are wrong |
-//! | 3 | a watched deployment was cancelled or superseded |
-//! | 4 | RabbitMQ or Postgres can't be asked, so nothing is known |
+#![doc = include_str!("../README.md")]
 
 mod cli;
 mod commands;

@@ -1,17 +1,4 @@
-//! What Slipway says and hears: pure data, no I/O.
-//!
-//! An orchestrator publishes [`ProjectReady`] as a CloudEvent, or a command such as [`ProjectStop`]; Slipway answers
-//! with [`Progress`] and exactly one [`DeploymentResult`] for each. Everything that two programs have to agree on
-//! stands here once: names that are valid by construction ([`names`]), error codes with their class ([`ErrorCode`]),
-//! the RabbitMQ topology ([`topology`]) and the JSON Schemas generated from the types ([`schema`]).
-//!
-//! ```
-//! use slipway_protocol::{DeploymentId, decode};
-//!
-//! let body = include_bytes!("../samples/project-ready.v1.json");
-//! let event = decode(body, &Default::default()).expect("the sample is valid");
-//! assert_eq!(event.deployment_id(), DeploymentId::of("/orchestrator", "5f0c7f0e-6f58-4f0e-9f5b-6a1f0f3a9c11", None));
-//! ```
+#![doc = include_str!("../README.md")]
 
 mod action;
 mod command;

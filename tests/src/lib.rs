@@ -1,4 +1,4 @@
-//! The test world, a stand-in for GitHub, and what the scenarios share.
+#![doc = include_str!("../README.md")]
 
 pub mod bus;
 pub mod checker;
