@@ -12,7 +12,7 @@ mod ready;
 mod result;
 pub mod schema;
 mod secret;
-mod stage;
+mod stage_order;
 pub mod topology;
 
 pub use action::Action;
@@ -28,7 +28,7 @@ pub use progress::{Progress, ProgressKind};
 pub use ready::{Allocation, HealthCheck, Project, ProjectReady, Repository, Server};
 pub use result::{DeploymentResult, Exposed, Failure, Outcome, ServiceReport, Serving, StageSummary};
 pub use secret::{SealedSecret, SecretSource};
-pub use stage::{Change, Stage};
+pub use stage_order::{Change, Stage};
 
 /// Opaque correlation ids of a request (`correlation_id`, `task_id`, a chat to report to…), echoed untouched.
 pub type Correlation = serde_json::Map<String, serde_json::Value>;

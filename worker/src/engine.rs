@@ -22,7 +22,7 @@ use crate::publish::github_status::GithubStatusPublisher;
 use crate::run::{Credentials, Pipeline, Runner, RunnerSettings};
 use crate::store::{Store, StoreError};
 
-/// How long published events of ended deployments are kept for `slipway show` and `slipway watch`.
+/// How long published events of ended deployments are kept for `slipway deployments show` and `slipway watch`.
 pub(crate) const EVENT_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a worker without a heartbeat is still shown.
 pub(crate) const WORKER_RETENTION: Duration = Duration::from_secs(24 * 3600);

@@ -1,5 +1,6 @@
 //! Trying a request to GitHub's API again after a short fault. This is the only place that does: a stage isn't tried again
-//! for GitHub's sake, so that one attempt of a deployment makes at most three requests of a kind. A rate limit takes longer
+//! for GitHub's sake, so that one attempt of a deployment makes at most three requests of a kind, and three more with a new
+//! token where GitHub has withdrawn the old one. A rate limit takes longer
 //! than that and is left to the next attempt.
 
 use std::time::Duration;

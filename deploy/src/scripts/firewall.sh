@@ -32,11 +32,11 @@ $port
         tell others "$port"
         continue
     fi
-    ufw allow "$port/tcp" comment "slipway:$slug" >&2
+    allow_port "$port"
     tell added "$port"
 done
 for port in $have; do
     case " $ports " in *" $port "*) continue ;; esac
-    ufw delete allow "$port/tcp" >&2
+    close_port "$port"
     tell removed "$port"
 done

@@ -1,4 +1,8 @@
-# Parameters: slug. Which ufw rules are ours.
+# Parameters: slug. Our ufw rules: how they are made and removed, and how they are told from others'.
+
+# allow_port PORT, close_port PORT: our rule of that port comes, or goes.
+allow_port() { ufw allow "$1/tcp" comment "slipway:$slug" >&2; }
+close_port() { ufw delete allow "$1/tcp" >&2; }
 
 # our_rules ADDED: the ports of our ufw rules, from what ufw says was added: ours carry the comment slipway:<slug>.
 our_rules() { printf '%s\n' "$1" | sed -n "s|^ufw allow \([0-9]*\)/tcp comment 'slipway:$slug'\$|\1|p"; }

@@ -1,7 +1,8 @@
 //! Restoring the previous release: after a release that failed or was cancelled, the one that served before serves
 //! again, with its checkout, its `.env` and its override. Stage clone records on the server which one that is, and the
-//! record goes once a release has proven itself; without it there is nothing to restore. When to restore is decided by
-//! the worker, and within an attempt by the stages.
+//! record goes once a release has proven itself; without it there is nothing to restore. What is done in which case is
+//! decided on the server, in `scripts/restore_previous.sh`; when to restore is decided by the worker, and within an
+//! attempt by the stages.
 
 use slipway_protocol::{ServiceReport, Serving, Stage};
 use tokio_util::sync::CancellationToken;

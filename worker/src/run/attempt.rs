@@ -125,7 +125,7 @@ pub(super) async fn execute_claim(runner: &Runner, claim: Claim, asked: Instant,
                     .record("deployment.outcome", result);
                 tracing::info!(result, "attempt ended");
             }
-            Err(error) => tracing::warn!(%error, "the attempt's end couldn't be written; its lease will expire"),
+            Err(error) => tracing::warn!(%error, "the attempt's end couldn't be written; its lease expires"),
         }
     }
     .instrument(span)

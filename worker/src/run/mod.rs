@@ -10,7 +10,7 @@ mod credentials;
 mod deadlines;
 mod lease_keeper;
 mod persist;
-mod pipeline;
+mod pipeline_traits;
 mod prepare;
 mod progress;
 mod restore_previous;
@@ -25,7 +25,7 @@ use slipway_deploy::bounds::Deadlines;
 pub(crate) use cancellation::SHUTDOWN_GRACE;
 pub use credentials::Credentials;
 pub(crate) use credentials::server_from_event;
-pub use pipeline::{Pipeline, PipelineAttempt};
+pub use pipeline_traits::{Pipeline, PipelineAttempt};
 
 use crate::process::Drain;
 use crate::scheduler::Limits;

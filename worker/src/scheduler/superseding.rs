@@ -1,6 +1,7 @@
-//! Superseding: which of two requests for a project is the newer one, and how the older one gives way to it. All of the
-//! rule is here; the store only fetches what is asked for and writes down what is answered. Which deployments stand
-//! against each other at all is the selection of the store's query, since a project may have thousands of them.
+//! Superseding: which of two requests for a project is the newer one, and how the older one gives way to it. The
+//! store only fetches what is asked for and writes down what is answered. Two parts of the rule stand elsewhere: which
+//! action gives way to which is [`Action::gives_way_to`], and which deployments stand against each other is the selection
+//! of a query (`store/deployment/order.rs`), since a project may have thousands of them.
 
 use jiff::Timestamp;
 use slipway_protocol::{Action, DeploymentId};

@@ -4,15 +4,32 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_ssh2_tokio::ServerCheckMethod;
 use russh::client::Handler;
 use russh::keys::{HashAlg, PublicKey};
+use slipway_protocol::ErrorCode;
 use slipway_protocol::names::HostKey;
 use tokio::time::timeout;
 
 use super::transport::{CONNECT_TIMEOUT, config, unreachable};
 use crate::StageError;
 
-/// Accepts the pinned host key only.
+/// How a login checks that the server shows the pinned key.
+pub(super) fn pinned_check(pinned: &HostKey) -> ServerCheckMethod {
+    ServerCheckMethod::with_public_key(pinned.as_str().split(' ').nth(1).unwrap_or_default())
+}
+
+/// The error for a server that shows another key than the pinned one; the server is asked for that key.
+pub(super) async fn mismatch(peers: &[SocketAddr], address: &str, pinned: &HostKey) -> StageError {
+    let shown = match ask_host_key(peers, address).await {
+        Ok(key) => fingerprint(&key),
+        Err(_) => "of another kind".to_owned(),
+    };
+    let message = format!("{address} shows host key {shown}, but {} is pinned", fingerprint(pinned));
+    StageError::new(ErrorCode::HostKeyMismatch, message)
+}
+
+/// Accepts the pinned host key only, where the question is asked without the SSH crate's client.
 pub(super) struct PinnedHostKey(pub HostKey);
 
 impl Handler for PinnedHostKey {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use async_ssh2_tokio::{AuthMethod, Client, Error as SshError, ServerCheckMethod};
+use async_ssh2_tokio::{AuthMethod, Client, Error as SshError};
 use russh::client::AuthResult;
 use russh::keys::PrivateKeyWithHashAlg;
 use secrecy::ExposeSecret as _;
@@ -11,7 +11,7 @@ use slipway_protocol::ErrorCode;
 use slipway_protocol::names::HostKey;
 use tokio::time::timeout;
 
-use super::host_key::{PinnedHostKey, ask_host_key, fingerprint};
+use super::host_key::{PinnedHostKey, ask_host_key, fingerprint, mismatch, pinned_check};
 use super::transport::{CONNECT_TIMEOUT, config, unreachable};
 use crate::backoff::RetryPolicy;
 use crate::{HostKeyPolicy, StageError, Target};
@@ -51,13 +51,12 @@ async fn resolve(target: &Target, address: &str) -> Result<Vec<SocketAddr>, Stag
 }
 
 async fn log_in(target: &Target, peers: &[SocketAddr], address: &str, pinned: &HostKey) -> Result<Client, StageError> {
-    let check = pinned.as_str().split(' ').nth(1).unwrap_or_default();
     let mut tried = 0;
     loop {
         tried += 1;
         let auth = AuthMethod::with_key(target.ssh_key.expose_secret(), None);
-        let check = ServerCheckMethod::with_public_key(check);
         let user = target.ssh_user.as_str();
+        let check = pinned_check(pinned);
         let connecting = Client::connect_with_config(peers, user, auth, check, config(Some(pinned)));
         let error = match timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(client)) => return Ok(client),
@@ -92,12 +91,7 @@ async fn explain_refusal(
     match error {
         SshError::ServerCheckFailed
         | SshError::SshError(russh::Error::UnknownKey | russh::Error::NoCommonAlgo { .. }) => {
-            let shown = match ask_host_key(peers, address).await {
-                Ok(key) => fingerprint(&key),
-                Err(_) => "of another kind".to_owned(),
-            };
-            let message = format!("{address} shows host key {shown}, but {} is pinned", fingerprint(pinned));
-            StageError::new(ErrorCode::HostKeyMismatch, message)
+            mismatch(peers, address, pinned).await
         }
         SshError::KeyAuthFailed if !is_key_refused(target, peers, pinned).await => {
             unreachable(address, &"the connection broke while logging in")
