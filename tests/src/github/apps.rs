@@ -10,11 +10,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::caller::{Caller, Level, Permissions, Token, TokenKind, suspended};
+use super::caller::{Caller, suspended};
 use super::error::{ApiError, Reply};
+use super::hosted_repository::RepoRef;
+use super::permissions::{Level, Permissions};
+use super::random::{alphanumeric, random};
 use super::repos;
-use super::route::RepoRef;
-use super::state::{GithubState, Installation, random};
+use super::state::{GithubState, Installation};
+use super::tokens::{Token, TokenKind};
 
 const TOKEN_LIFETIME_SECS: i64 = 3600;
 
@@ -201,10 +204,4 @@ fn new_installation_token(form: TokenForm, app: u64, installation: u64, expires_
             format!("ghs_{app}_{header}.{claims}.{}", URL_SAFE_NO_PAD.encode(random::<256>()))
         }
     }
-}
-
-/// The alphabet of GitHub's opaque tokens.
-pub(super) fn alphanumeric<const N: usize>() -> String {
-    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    random::<N>().iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
 }

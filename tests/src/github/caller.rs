@@ -1,8 +1,7 @@
-//! Who asks, and what they may do: credentials, tokens, permissions.
+//! Who asks, and what they may do.
 //!
 //! Deliberately not here: organisations' policies, SAML, IP allow lists, OAuth apps.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use axum::http::{HeaderMap, StatusCode, header};
@@ -10,73 +9,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::ApiError;
+use super::hosted_repository::{HostedRepository, RepoRef};
 use super::jwt::Verifier;
 use super::limits::Bucket;
-use super::route::{Needs, RepoRef};
-use super::state::{GithubState, HostedRepository};
-
-/// How far a permission goes; writing includes reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// `read`
-    Read,
-    /// `write`
-    Write,
-}
-
-impl Level {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-        }
-    }
-
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        match name {
-            "read" => Some(Self::Read),
-            "write" => Some(Self::Write),
-            _ => None,
-        }
-    }
-}
-
-/// By GitHub's name of the permission, such as `contents`.
-pub(super) type Permissions = BTreeMap<String, Level>;
-
-pub(super) fn permissions(given: &[(&str, Level)]) -> Permissions {
-    let mut permissions: Permissions = given.iter().map(|(name, level)| ((*name).to_owned(), *level)).collect();
-    // Comes with every other permission and can't be declined.
-    permissions.entry("metadata".to_owned()).or_insert(Level::Read);
-    permissions
-}
-
-/// The kinds of token, told apart by their prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TokenKind {
-    /// `ghs_`, of the installation with this id.
-    Installation(u64),
-    /// `ghp_`
-    Classic,
-    /// `github_pat_`
-    FineGrained,
-}
-
-/// A token that was handed out. The secret itself is its key in the state.
-#[derive(Debug, Clone)]
-pub(super) struct Token {
-    pub kind: TokenKind,
-    /// Whose requests are counted together; the installation or the user.
-    pub account: u64,
-    /// `None`: every repository its owner can reach.
-    pub repositories: Option<BTreeSet<u64>>,
-    /// Of a classic token: none.
-    pub permissions: Permissions,
-    /// Of a classic token only.
-    pub scopes: Vec<String>,
-    /// Unix seconds.
-    pub expires_at: Option<i64>,
-}
+use super::permissions::{Level, Needs};
+use super::state::GithubState;
+use super::tokens::{Token, TokenKind};
 
 /// Who sent a request.
 #[derive(Debug, Clone)]
@@ -250,12 +188,4 @@ impl GithubState {
 /// GitHub's answer to anything in the name of a suspended installation.
 pub(super) fn suspended() -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "This installation has been suspended")
-}
-
-/// Nothing can be written to an archived repository.
-pub(super) fn ensure_writable(repository: &HostedRepository) -> Result<(), ApiError> {
-    if repository.archived {
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "Repository was archived so is read-only."));
-    }
-    Ok(())
 }

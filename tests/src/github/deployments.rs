@@ -4,64 +4,18 @@
 //! conflict), `auto_inactive`, and environments' protection rules.
 
 use axum::http::StatusCode;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::caller::{Caller, ensure_writable};
+use super::caller::Caller;
 use super::error::{ApiError, Reply, required};
+use super::hosted_repository::{CreatedDeployment, DeploymentStatus, HostedRepository, RepoRef};
+use super::permissions::Needs;
 use super::references::Found;
-use super::route::{Needs, RepoRef};
 use super::secrets::ListPage;
-use super::state::{GithubState, HostedRepository};
+use super::state::GithubState;
 
 const STATES: [&str; 7] = ["error", "failure", "inactive", "in_progress", "queued", "pending", "success"];
 const MAX_DESCRIPTION: usize = 140;
-
-/// A deployment that was created through the API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CreatedDeployment {
-    /// GitHub's number of it.
-    pub id: u64,
-    /// The commit that the reference was then.
-    pub sha: String,
-    /// Branch, tag or commit as asked for.
-    pub reference: String,
-    /// `production` unless asked otherwise.
-    pub environment: String,
-    /// Empty unless given.
-    pub description: String,
-    /// As given; `{}` unless it was.
-    pub payload: Value,
-    /// By the stand-in's clock.
-    pub created_at: Timestamp,
-    /// Oldest first; GitHub lists them newest first.
-    pub statuses: Vec<DeploymentStatus>,
-}
-
-/// One report on a deployment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeploymentStatus {
-    /// GitHub's number of it.
-    pub id: u64,
-    /// One of GitHub's seven.
-    pub state: String,
-    /// Empty unless given.
-    pub description: String,
-    /// Empty unless given.
-    pub log_url: String,
-    /// Empty unless given.
-    pub environment_url: String,
-    /// By the stand-in's clock.
-    pub created_at: Timestamp,
-}
-
-/// A check that reported on a commit.
-#[derive(Debug, Clone)]
-pub(super) struct CommitStatus {
-    pub sha: String,
-    pub context: String,
-    pub state: String,
-}
 
 impl GithubState {
     /// `GET …/deployments`, newest first
@@ -106,7 +60,7 @@ impl GithubState {
         found: Found,
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
-        ensure_writable(repository)?;
+        repository.ensure_writable()?;
         let reference = required(body, "ref")?;
         let description = text(body, "description", MAX_DESCRIPTION)?;
         let sha = found.sha.ok_or_else(|| ApiError::invalid(format!("No ref found for: {reference}")))?;
@@ -159,7 +113,7 @@ impl GithubState {
         body: &Value,
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
-        ensure_writable(repository)?;
+        repository.ensure_writable()?;
         find(repository, id)?;
         let state = required(body, "state")?;
         if !STATES.contains(&state) {

@@ -2,17 +2,17 @@
 //!
 //! Deliberately not here: who is admitted; `gate` decides that.
 
-use super::Shared;
 use super::apps::TokenForm;
 use super::caller::Caller;
 use super::error::{ApiError, Reply, parse_body};
-use super::gate::ApiRequest;
 use super::references::{self, Found};
+use super::request::ApiRequest;
 use super::route::{Endpoint, Route};
 use super::secrets::ListPage;
+use super::shared::SharedGithub;
 
 pub(super) async fn dispatch(
-    shared: &Shared,
+    shared: &SharedGithub,
     asked: &ApiRequest,
     caller: &Caller,
     route: Route,

@@ -5,13 +5,12 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
 
-use super::Shared;
 use super::caller::{Caller, Credential};
 use super::cgi;
 use super::dispatch::dispatch;
@@ -19,8 +18,11 @@ use super::error::{ApiError, DOCS, Reply};
 use super::faults::{FaultEffect, StandInServer};
 use super::limits::{Usage, secondary};
 use super::listener::PeerInfo;
+use super::random::random;
+use super::request::ApiRequest;
 use super::route::Route;
-use super::state::{RestRequest, random};
+use super::shared::SharedGithub;
+use super::state::RestRequest;
 
 const DEFAULT_VERSION: &str = "2022-11-28";
 const LATEST_VERSION: &str = "2026-03-10";
@@ -29,29 +31,11 @@ const NO_USER_AGENT: &str = "Request forbidden by administrative rules. Please m
     header (https://docs.github.com/en/rest/overview/resources-in-the-rest-api#user-agent-required). Check \
     https://developer.github.com for other possible causes.";
 
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(super) fn router(shared: Arc<SharedGithub>) -> Router {
     Router::new().fallback(move |ConnectInfo(accepted): ConnectInfo<PeerInfo>, request: axum::extract::Request| {
         let shared = Arc::clone(&shared);
         async move { answer(&shared, &accepted, request).await }
     })
-}
-
-/// One request as its handlers see it.
-pub(super) struct ApiRequest {
-    pub method: Method,
-    pub uri: Uri,
-    headers: HeaderMap,
-    pub body: Bytes,
-}
-
-impl ApiRequest {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    pub(super) fn query(&self) -> &str {
-        self.uri.query().unwrap_or_default()
-    }
 }
 
 /// What the answer's headers and the log tell of a request beside the answer.
@@ -61,7 +45,7 @@ struct Told {
     headers: Vec<(&'static str, String)>,
 }
 
-async fn answer(shared: &Shared, accepted: &PeerInfo, request: axum::extract::Request) -> Response {
+async fn answer(shared: &SharedGithub, accepted: &PeerInfo, request: axum::extract::Request) -> Response {
     let (parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let effect = shared.state().faults.hit(StandInServer::Api, &method, &path);
@@ -99,7 +83,7 @@ pub(super) async fn spoil(response: Response, effect: Option<FaultEffect>, accep
 }
 
 async fn process(
-    shared: &Shared,
+    shared: &SharedGithub,
     accepted: &PeerInfo,
     asked: &ApiRequest,
     effect: Option<&FaultEffect>,
@@ -133,7 +117,7 @@ async fn process(
 
 /// Version, accepted type, credentials and limits, in the order in which GitHub refuses.
 fn admit(
-    shared: &Shared,
+    shared: &SharedGithub,
     accepted: &PeerInfo,
     asked: &ApiRequest,
     effect: Option<&FaultEffect>,

@@ -11,13 +11,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
-use super::Shared;
-use super::caller::{Caller, Credential, Level};
+use super::caller::{Caller, Credential};
 use super::cgi::CgiCall;
 use super::error::ApiError;
 use super::faults::{FaultEffect, StandInServer};
+use super::hosted_repository::RepoRef;
 use super::listener::PeerInfo;
-use super::route::{Needs, RepoRef};
+use super::permissions::{Level, Needs};
+use super::shared::SharedGithub;
 use super::state::{GitRequest, GithubState};
 
 const NO_CREDENTIALS: &str = "Repository not found.";
@@ -25,7 +26,7 @@ const BAD_CREDENTIALS: &str = "Invalid username or token. Password authenticatio
 const NOT_GRANTED: &str = "Write access to repository not granted.";
 const ARCHIVED: &str = "This repository was archived so it is read-only.";
 
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(super) fn router(shared: Arc<SharedGithub>) -> Router {
     Router::new().fallback(move |ConnectInfo(accepted): ConnectInfo<PeerInfo>, request: axum::extract::Request| {
         let shared = Arc::clone(&shared);
         async move { answer(&shared, &accepted, request).await }
@@ -66,7 +67,7 @@ impl Wanted {
     }
 }
 
-async fn answer(shared: &Shared, accepted: &PeerInfo, request: axum::extract::Request) -> Response {
+async fn answer(shared: &SharedGithub, accepted: &PeerInfo, request: axum::extract::Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let effect = shared.state().faults.hit(StandInServer::Git, &parts.method, path);
@@ -98,7 +99,7 @@ async fn answer(shared: &Shared, accepted: &PeerInfo, request: axum::extract::Re
 }
 
 async fn serve(
-    shared: &Shared,
+    shared: &SharedGithub,
     accepted: &PeerInfo,
     parts: &Parts,
     wanted: &Wanted,

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::GitHub;
-use super::deployments::CreatedDeployment;
-use super::state::{GitRequest, HostedRepository, RestRequest, SecretWrite};
+use super::hosted_repository::{CreatedDeployment, HostedRepository};
+use super::state::{GitRequest, RestRequest, SecretWrite};
 
 /// Methods that take `owner/name` panic on a repository that was never added: that is a mistake in the test.
 impl GitHub {

@@ -16,48 +16,48 @@ mod error;
 mod faults;
 mod gate;
 mod git;
+mod hosted_repository;
 mod inspect;
 mod jwt;
 mod limits;
 mod listener;
+mod permissions;
+mod random;
 mod references;
 mod repos;
+mod request;
 mod route;
 mod secrets;
 mod setup;
+mod shared;
 mod state;
+mod tls;
+mod tokens;
 
 use std::fmt;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
 use axum::Router;
 use tokio::sync::oneshot;
 
-pub use caller::Level;
-pub use deployments::{CreatedDeployment, DeploymentStatus};
 pub use faults::{FaultEffect, PlantedFault, StandInServer};
+pub use hosted_repository::{CreatedDeployment, DeploymentStatus};
 pub use limits::RateLimits;
+pub use permissions::Level;
 pub use setup::{NewRepository, NewToken};
 pub use state::{GitRequest, RestRequest, SecretWrite};
+pub use tls::TlsFiles;
 
 use listener::{Acceptor, PeerInfo};
+use shared::SharedGithub;
 use state::GithubState;
 
 use crate::world::Cache;
-
-/// PEM files of the certificate that both servers present: it must name `api.github.com` and `github.com`.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// The certificate chain, leaf first.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
 
 /// Where the stand-in listens and where its repositories are.
 #[derive(Debug, Clone)]
@@ -86,23 +86,9 @@ impl GitHubOptions {
     }
 }
 
-/// What both servers and the test's own thread share.
-struct Shared {
-    state: Mutex<GithubState>,
-    git_root: PathBuf,
-    scheme: &'static str,
-}
-
-impl Shared {
-    /// A test that panicked while steering has failed already; the servers go on for its clean-up.
-    fn state(&self) -> MutexGuard<'_, GithubState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The running stand-in. Dropping it closes both servers and every connection to them.
 pub struct GitHub {
-    shared: Arc<Shared>,
+    shared: Arc<SharedGithub>,
     app_key: jwt::AppKey,
     api_addr: SocketAddr,
     git_addr: SocketAddr,
@@ -123,14 +109,14 @@ impl GitHub {
             }
             None => jwt::AppKey::generate()?,
         };
-        let tls = options.tls.as_ref().map(listener::server_config).transpose()?;
+        let tls = options.tls.as_ref().map(tls::server_config).transpose()?;
         let (api, api_addr) = bind(options.api_addr)?;
         let (git, git_addr) = bind(options.git_addr)?;
-        let shared = Arc::new(Shared {
-            state: Mutex::new(GithubState::new(app_key.public_der().to_vec())),
-            git_root: options.git_root,
-            scheme: if tls.is_some() { "https" } else { "http" },
-        });
+        let shared = Arc::new(SharedGithub::new(
+            GithubState::new(app_key.public_der().to_vec()),
+            options.git_root,
+            if tls.is_some() { "https" } else { "http" },
+        ));
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();

@@ -7,9 +7,9 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::Shared;
 use super::cgi;
-use super::route::RepoRef;
+use super::hosted_repository::RepoRef;
+use super::shared::SharedGithub;
 
 /// What a reference is in the bare repository.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(super) struct Found {
 }
 
 /// Looks a branch, tag or commit up. Expressions such as `main~1` are no references to GitHub.
-pub(super) async fn find(shared: &Shared, repo: &RepoRef, reference: &str) -> Found {
+pub(super) async fn find(shared: &SharedGithub, repo: &RepoRef, reference: &str) -> Found {
     let located = shared.state().repository(repo).map(|found| (found.full_name(), found.default_branch.clone()));
     let Some((full_name, default_branch)) = located else {
         return Found::default();

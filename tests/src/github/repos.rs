@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::error::{ApiError, Reply};
-use super::route::{Endpoint, Needs, RepoRef};
-use super::state::{GithubState, HostedRepository};
+use super::hosted_repository::{HostedRepository, RepoRef};
+use super::permissions::Needs;
+use super::route::Endpoint;
+use super::state::GithubState;
 
 /// GitHub's JSON of a repository.
 pub(super) fn describe(repository: &HostedRepository) -> Value {

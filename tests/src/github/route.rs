@@ -4,22 +4,8 @@
 
 use axum::http::Method;
 
-use super::caller::Level;
-
-/// A repository as a path names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum RepoRef {
-    /// `/repositories/{id}`, where GitHub redirects to after a rename.
-    Id(u64),
-    Name(String, String),
-}
-
-/// A permission and how much of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Needs {
-    pub permission: &'static str,
-    pub level: Level,
-}
+use super::hosted_repository::RepoRef;
+use super::permissions::{Level, Needs};
 
 const fn read(permission: &'static str) -> Needs {
     Needs { permission, level: Level::Read }

@@ -7,10 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::caller::{Caller, ensure_writable};
+use super::caller::Caller;
 use super::error::{ApiError, Reply, required};
-use super::route::{Needs, RepoRef};
-use super::state::{GithubState, HostedRepository, SecretWrite, StoredSecret};
+use super::hosted_repository::{HostedRepository, RepoRef, StoredSecret};
+use super::permissions::Needs;
+use super::state::{GithubState, SecretWrite};
 
 const MAX_VALUE_BYTES: usize = 48 * 1024;
 const MAX_SECRETS: usize = 100;
@@ -111,7 +112,7 @@ impl GithubState {
         body: &Value,
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
-        ensure_writable(repository)?;
+        repository.ensure_writable()?;
         check_name(name)?;
         let value = open(repository, body)?;
         let (id, full_name, at) = (repository.id, repository.full_name(), self.timestamp());
@@ -139,7 +140,7 @@ impl GithubState {
         name: &str,
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
-        ensure_writable(repository)?;
+        repository.ensure_writable()?;
         let id = repository.id;
         let repository = self.repositories.get_mut(&id).ok_or_else(ApiError::not_found)?;
         repository.secrets.remove(&name.to_ascii_uppercase()).ok_or_else(ApiError::not_found)?;

@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use super::GitHub;
-use super::apps::alphanumeric;
-use super::caller::{Level, Token, TokenKind, permissions};
 use super::cgi::clean_git;
-use super::deployments::CommitStatus;
 use super::faults::PlantedFault;
+use super::hosted_repository::{CommitStatus, HostedRepository};
 use super::limits::{Bucket, RateLimits};
-use super::state::{GithubState, HostedRepository, Installation};
+use super::permissions::{Level, permissions};
+use super::random::alphanumeric;
+use super::state::{GithubState, Installation};
+use super::tokens::{Token, TokenKind};
 
 /// How a repository is to be.
 #[derive(Debug, Clone)]

@@ -5,18 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::SystemTime;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use crypto_box::SecretKey;
 use crypto_box::aead::OsRng;
 use jiff::Timestamp;
-use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::caller::{Level, Permissions, Token};
-use super::deployments::{CommitStatus, CreatedDeployment};
 use super::faults::Faults;
+use super::hosted_repository::{HostedRepository, RepoRef};
 use super::limits::{Counters, RateLimits};
-use super::route::RepoRef;
+use super::permissions::{Level, Permissions};
+use super::tokens::Token;
 
 /// One request to the REST API, in the order of their answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,44 +76,6 @@ pub(super) struct Installation {
     pub repositories: BTreeSet<u64>,
     pub permissions: Permissions,
     pub suspended_at: Option<Timestamp>,
-}
-
-/// A stored Actions secret.
-pub(super) struct StoredSecret {
-    pub value: String,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
-}
-
-/// A repository and what hangs on it.
-pub(super) struct HostedRepository {
-    pub id: u64,
-    pub owner: String,
-    pub name: String,
-    pub private: bool,
-    pub default_branch: String,
-    pub archived: bool,
-    pub key: SecretKey,
-    pub key_id: String,
-    pub secrets: BTreeMap<String, StoredSecret>,
-    pub statuses: Vec<CommitStatus>,
-    pub deployments: Vec<CreatedDeployment>,
-}
-
-impl HostedRepository {
-    pub(super) fn full_name(&self) -> String {
-        format!("{}/{}", self.owner, self.name)
-    }
-
-    pub(super) fn rotate_key(&mut self) {
-        self.key = SecretKey::generate(&mut OsRng);
-        // GitHub's are decimal numbers too large for 53 bits, written as strings.
-        self.key_id = (u64::from_be_bytes(random()) >> 1).to_string();
-    }
-
-    pub(super) fn public_key_base64(&self) -> String {
-        STANDARD.encode(self.key.public_key().as_bytes())
-    }
 }
 
 /// Everything, behind one lock.
@@ -232,12 +191,4 @@ impl GithubState {
         let granted = *self.installations.get(&installation)?.permissions.get(permission)?;
         Some(granted.min(*token.permissions.get(permission)?))
     }
-}
-
-/// Bytes that nobody guesses.
-pub(super) fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    // ring's generator fails only where the kernel has none.
-    SystemRandom::new().fill(&mut bytes).unwrap_or_else(|_| unreachable!("the system has random numbers"));
-    bytes
 }

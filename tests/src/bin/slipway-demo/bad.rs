@@ -8,8 +8,8 @@ use slipway_protocol::{ErrorCode, Outcome};
 use slipway_tests::stack::Stack;
 use slipway_tests::world::{Commit, Sample, Variant, World};
 
+use crate::request::{BAD_EVENT, PORT, SLUG, result, submit};
 use crate::say;
-use crate::{BAD_EVENT, PORT, SLUG, result, submit};
 
 /// Between two requests.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use slipway_tests::stack::Stack;
 use slipway_tests::world::is_interrupted;
 
+use crate::request::deployment;
 use crate::say;
 
 /// Prints the way around and waits. `url` is where the project answers, if it does.
@@ -61,7 +62,7 @@ fn write_settings(stack: &mut Stack) -> Result<PathBuf> {
     text.push_str("export no_proxy='*' NO_PROXY='*'\n");
     text.push_str(&format!("PATH={}:$PATH\n", word(&programs.display().to_string())));
     text.push_str(&format!("WORLD={}\n", word(&stack.world.folder().display().to_string())));
-    text.push_str(&format!("DEPLOYMENT={}\n", crate::deployment()));
+    text.push_str(&format!("DEPLOYMENT={}\n", deployment()));
     text.push_str(&format!("inside() {{ nsenter --target={pid} --net --mount --wd=. -- \"$@\"; }}\n"));
     let folder = stack.world.folder().join("slipway");
     let target = stack.world.target(0);

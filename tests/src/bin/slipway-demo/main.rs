@@ -4,31 +4,23 @@
 
 mod bad;
 mod guide;
+mod request;
 mod say;
 mod signals;
 
-use std::fs;
-use std::os::fd::AsFd as _;
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Parser;
-use serde_json::{Value, json};
-use slipway_protocol::{DeploymentId, DeploymentResult, EventType};
 use slipway_tests::stack::Stack;
-use slipway_tests::world::{Generation, Sample, Variant, ended, is_interrupted, was_interrupted};
+use slipway_tests::world::{Generation, Sample, Variant, is_interrupted, was_interrupted};
 
+use request::{EVENT, PORT, SLUG, result, submit};
 use say::Laps;
 
 /// Exit code for wrong arguments, as in sysexits.h.
 const USAGE: u8 = 64;
-const SOURCE: &str = "/slipway/demo";
-const EVENT: &str = "demo-1";
-/// The event that asks for the bad commit.
-const BAD_EVENT: &str = "demo-2";
-const SLUG: &str = "corner-shop";
-const PORT: u16 = 8080;
 /// How much of the worker's log is shown when a deployment fails; its file goes with the world.
 const TAIL: usize = 12;
 
@@ -133,40 +125,6 @@ fn deploy(stack: &mut Stack, options: &Options, laps: &mut Laps) -> Result<Strin
         laps.end("bad commit");
     }
     Ok(url)
-}
-
-/// Publishes the request with the command line and lets it show the deployment on this terminal.
-fn submit(stack: &Stack, event_id: &str, ready: &Value) -> Result<ExitStatus> {
-    let event = json!({
-        "specversion": "1.0",
-        "type": EventType::ProjectReady.as_str(),
-        "source": SOURCE,
-        "id": event_id,
-        "data": ready,
-    });
-    let file = stack.world.folder().join("slipway/project-ready.json");
-    fs::write(&file, serde_json::to_vec_pretty(&event)?)?;
-    say::message(&format!("slipway submit --watch {}", file.display()));
-    let mut command = stack.program("slipway")?;
-    // The demo's own stdout carries the URL and the answer, nothing else.
-    let stdout = std::io::stderr().as_fd().try_clone_to_owned()?;
-    command.args(["submit", "--watch"]).arg(&file).stdin(Stdio::null()).stdout(stdout);
-    for name in ["TERM", "NO_COLOR"] {
-        command.envs(std::env::var_os(name).map(|value| (name, value)));
-    }
-    ended(&mut command.spawn().context("starting slipway")?)
-}
-
-/// The deployment that the demo's event asks for.
-fn deployment() -> DeploymentId {
-    DeploymentId::of(SOURCE, EVENT, None)
-}
-
-/// How the deployment that `event_id` asked for ended.
-fn result(stack: &Stack, event_id: &str) -> Result<DeploymentResult> {
-    let id = DeploymentId::of(SOURCE, event_id, None).to_string();
-    let mut shown: Value = serde_json::from_str(&stack.slipway(&["deployments", "show", &id, "--json"])?)?;
-    Ok(serde_json::from_value(shown["result"].take())?)
 }
 
 fn generation(text: &str) -> Result<Generation> {

@@ -1,13 +1,14 @@
 //! What becomes of bad messages, from the queue to everybody who is told: each gets its code, none is lost, none
 //! disturbs the others, and no secret is seen again.
 
+mod message;
 mod rows;
 mod transport;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use self::rows::{BadMessage, SOURCE, TRACE, event};
+use self::message::{BadMessage, SOURCE, TRACE, event};
 use serde_json::{Value, json};
 use slipway_protocol::{DeploymentId, ErrorCode, EventType, schema};
 use slipway_tests::bus::{EventBus, ReceivedMessage};

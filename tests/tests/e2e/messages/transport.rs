@@ -8,7 +8,7 @@ use slipway_protocol::{CONTENT_TYPE, MAX_MESSAGE_BYTES};
 use slipway_tests::bus::ReceivedMessage;
 use slipway_tests::stack::Stack;
 
-use super::rows::{BadMessage, SOURCE, event};
+use super::message::{BadMessage, SOURCE, event};
 
 /// All of them.
 pub fn all(stack: &Stack) -> Vec<BadMessage> {

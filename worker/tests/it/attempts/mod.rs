@@ -2,6 +2,7 @@
 //! server. A real PostgreSQL and a real RabbitMQ, with a scripted pipeline.
 
 mod bounds;
+mod giving_way;
 mod restore_previous;
 mod trust;
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::services::test_worker::{ScriptedStages, report};
-use slipway_deploy::StageError;
+use slipway_deploy::{RestoreOutcome, StageError};
 use slipway_protocol::{Change, DeploymentId, ErrorCode, Stage};
 use tokio::sync::Notify;
 
@@ -34,4 +35,9 @@ fn stuck_in(stage: Stage, reached: &Arc<Notify>) -> ScriptedStages {
             Ok(report(Change::Changed))
         }
     })
+}
+
+/// What served before was restored and is stable.
+fn put_back() -> RestoreOutcome {
+    RestoreOutcome::Restored { commit: "c0ffee".to_owned(), stable: true, services: Vec::new(), serving: None }
 }

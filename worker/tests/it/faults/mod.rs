@@ -1,13 +1,15 @@
 //! Every fault of broker, network and database, while three workers are at it: one idle, one taking requests in, one
 //! publishing events. Afterwards each of them consumes again within ten seconds, and the books balance.
 
+mod fault;
 mod scene;
 mod world;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::scene::{FaultScene, UnderWay, allowed, breakable, measured, postgres};
+use self::fault::Fault::{self, *};
+use self::scene::{FaultScene, PATIENCE, UnderWay, allowed, breakable, measured, postgres};
 use self::world::FaultWorld;
 use crate::services::ledger::TestLedger;
 use crate::services::test_worker::{ScriptedStages, TestWorker, WorkerOptions, report, request};
@@ -18,47 +20,8 @@ use slipway_worker::process::Condition;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use Fault::*;
-
-/// Within this a worker consumes again, once what it needs is usable; on a machine that has time for it.
-const BACK: Duration = Duration::from_secs(10);
 /// Within this it says that it isn't ready: five seconds of silence, and then a look at it.
 const NOTICED: Duration = Duration::from_secs(12);
-/// For what has no deadline of its own.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Requests in a burst.
-const BURST: usize = 12;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    /// An operator deletes the queue; the broker cancels its consumers.
-    QueueDeleted,
-    /// An operator closes every connection.
-    ConnectionsClosed,
-    /// The broker closes the consumer's channel, since an acknowledgement is overdue.
-    AckOverdue,
-    /// The broker is shut down, and started again.
-    BrokerTerminated,
-    /// The broker dies, and is started again.
-    BrokerKilled,
-    /// The broker freezes: everything stays open, and nothing answers.
-    BrokerFrozen,
-    /// A firewall forgets the connections: nothing comes through them any more, and nobody says so.
-    ConnectionsForgotten,
-    /// No packet comes through for a while.
-    NetworkCut,
-    /// The broker is out of memory and takes no messages.
-    MemoryAlarm,
-    /// The broker is out of disk space and takes no messages.
-    DiskAlarm,
-    /// The broker refuses the login for a while.
-    LoginRefused,
-    /// The database freezes.
-    DatabaseFrozen,
-    /// The database is restarted.
-    DatabaseRestarted,
-}
-
 /// Each fault with what a worker says of it as long as it lasts; nothing when it's over at once.
 const REFUSALS: &[(Fault, Option<Condition>)] = &[
     (LoginRefused, Some(Condition::BrokerConsumer)),

@@ -9,12 +9,18 @@ use slipway_worker::process::Condition;
 use slipway_worker::store::Store;
 use tokio::time::Instant;
 
-use super::Fault::{self, QueueDeleted};
-use super::{BACK, BURST, PATIENCE};
+use super::fault::Fault::{self, QueueDeleted};
 use crate::services::ledger::TestLedger;
 use crate::services::proxy::Proxy;
 use crate::services::test_worker::{ScriptedStages, TestWorker, WorkerOptions, report, request};
 use crate::services::{Postgres, TestDatabase, url};
+
+/// Within this a worker consumes again, once what it needs is usable; on a machine that has time for it.
+const BACK: Duration = Duration::from_secs(10);
+/// For what has no deadline of its own.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// Requests in a burst.
+const BURST: usize = 12;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnderWay {

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use lapin::options::QueueDeleteOptions;
 use slipway_protocol::topology;
 
-use super::Fault::{self, *};
+use super::fault::Fault::{self, *};
 use super::scene::{FaultScene, UnderWay, postgres};
 use crate::services::{Postgres, Rabbit};
 

@@ -1,120 +1,18 @@
 //! The life of a project, step by step, from one table: both generations of the template, all sets of modules. After a
 //! commit that can't be deployed the server has what it had before, and the version before answers.
 
+mod table;
+
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use slipway_tests::stack::Stack;
-use slipway_tests::world::Module::{self, Backend, Frontend, NotificationsWorker, TgBot};
-use slipway_tests::world::{Commit, Generation, Sample, Variant};
+use slipway_tests::world::Module::{Backend, TgBot};
+use slipway_tests::world::{Commit, Sample, Variant};
 
+use self::table::{Row, Step, Why, covering, product};
 use crate::projects::server::{DeployedProject, EndedDeployment, Poll, ProjectOnServer, one_bot_at_a_time, watch_bots};
-
-const BACKEND: &[Module] = &[Backend];
-const WITH_BOT: &[Module] = &[Backend, TgBot];
-const ALL: &[Module] = &[Backend, TgBot, NotificationsWorker, Frontend];
-
-/// What happens to a project after its first deployment.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Step {
-    /// The same request again.
-    Same,
-    /// The same commit with another value of a variable.
-    Environment,
-    /// The next commit.
-    Commit,
-    /// A commit that can't be deployed.
-    Fails(Why),
-}
-
-/// What is wrong with a commit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Why {
-    /// Its image isn't in the registry.
-    NoImage,
-    /// Its image can't be started.
-    BadImage,
-    CrashLoop,
-    /// Its health check fails, or what people see where it has none.
-    Unhealthy,
-    FailingMigration,
-    /// It requires a variable that nobody gives.
-    MissingVariable,
-}
-
-impl Why {
-    const ALL: [Self; 6] = [
-        Self::NoImage,
-        Self::BadImage,
-        Self::CrashLoop,
-        Self::Unhealthy,
-        Self::FailingMigration,
-        Self::MissingVariable,
-    ];
-
-    fn variant(self) -> Variant {
-        match self {
-            Self::NoImage | Self::MissingVariable => Variant::Healthy,
-            Self::BadImage => Variant::NoProgram,
-            Self::CrashLoop => Variant::CrashLoop,
-            Self::Unhealthy => Variant::Unhealthy,
-            Self::FailingMigration => Variant::FailingMigration,
-        }
-    }
-
-    fn code(self, generation: Generation) -> &'static str {
-        match self {
-            Self::NoImage => "image-not-found",
-            Self::BadImage => "start-failed",
-            Self::CrashLoop | Self::FailingMigration => "crash-loop",
-            // Generation 1 has no health check: the look from outside finds out.
-            Self::Unhealthy if generation == Generation::One => "not-healthy",
-            Self::Unhealthy => "unhealthy",
-            Self::MissingVariable => "missing-secret",
-        }
-    }
-
-    /// Whether it's found out before anything that runs is touched.
-    fn is_early(self) -> bool {
-        matches!(self, Self::NoImage | Self::MissingVariable)
-    }
-}
-
-struct Row {
-    generation: Generation,
-    modules: &'static [Module],
-    steps: Vec<Step>,
-}
-
-/// Each generation with each set of modules, each step, and each way to fail that isn't told elsewhere; the full
-/// product below has every step for every kind.
-fn covering() -> Vec<Row> {
-    use Generation::{One, Two};
-    use Step::{Commit, Environment, Fails, Same};
-    let row = |generation, modules, steps: &[Step]| Row { generation, modules, steps: steps.to_vec() };
-    vec![
-        row(One, WITH_BOT, &[Fails(Why::Unhealthy), Fails(Why::FailingMigration)]),
-        row(One, ALL, &[Environment, Fails(Why::MissingVariable)]),
-        row(Two, BACKEND, &[Fails(Why::Unhealthy), Fails(Why::BadImage)]),
-        row(Two, ALL, &[Fails(Why::NoImage), Commit, Same]),
-    ]
-}
-
-fn product() -> Vec<Row> {
-    let mut rows = Vec::new();
-    for generation in Generation::ALL {
-        for modules in [BACKEND, WITH_BOT, ALL] {
-            let mut steps = vec![Step::Same, Step::Environment, Step::Same, Step::Commit];
-            // A frontend answers though its backend is ill, and generation 1 has no other check.
-            let fits = |why: &Why| *why != Why::Unhealthy || generation == Generation::Two || modules.len() < 4;
-            steps.extend(Why::ALL.into_iter().filter(fits).map(Step::Fails));
-            steps.push(Step::Commit);
-            rows.push(Row { generation, modules, steps });
-        }
-    }
-    rows
-}
 
 #[test]
 fn every_kind_of_project_lives_through_good_and_bad_commits() -> Result<()> {
