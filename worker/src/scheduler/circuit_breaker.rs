@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_with_the_third_failure_in_a_row_and_lets_one_through_after_its_cool_down() {
+    fn it_opens_with_the_third_failure_in_a_row_and_lets_one_through_when_cooled_down() {
         let first = Circuit::failed(None, at(100), 0.0);
         assert_eq!(first, Circuit { failures: 1, since: at(100), open_until: None });
         assert_eq!(first.state_at(at(100)), CircuitState::Closed);

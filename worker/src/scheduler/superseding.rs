@@ -200,7 +200,7 @@ mod tests {
         }
 
         #[test]
-        fn a_forced_request_is_newer_than_all_that_came_before_and_older_than_the_next_number(
+        fn a_forced_request_is_newer_than_all_before_it_and_older_than_the_next_number(
             forced in orders(), rivals in prop::collection::vec(orders(), 0..6)
         ) {
             let rivals: Vec<_> =
