@@ -22,7 +22,6 @@ struct ConfigService {
     image: Option<String>,
 }
 
-/// A container as it is.
 struct RunningContainer<'a> {
     hash: &'a str,
     state: &'a str,

@@ -61,7 +61,7 @@ fn request() -> ProjectReady {
     .unwrap()
 }
 
-/// A copy of a sample project, as it lies on a server before the env stage.
+/// A copy of a sample project, as it is on a server before the env stage.
 struct OnDisk {
     folder: tempfile::TempDir,
     project: ComposeProject,

@@ -169,7 +169,7 @@ impl ServerEnv {
     fn parse(output: &ScriptOutput) -> Result<Self, StageError> {
         let text = |key| decode_file(output, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let env = text("env")?;
-        // What is read from our links is .env itself; files by hand stand behind it.
+        // The last one wins. Where ours are links, all three are .env; files made by hand only add to it.
         let mut kept = dotenv::parse(&text("env_infra")?);
         kept.extend(dotenv::parse(&text("env_prod")?));
         kept.extend(dotenv::parse(&env));

@@ -22,7 +22,7 @@ pub(super) enum ParseError {
 pub enum LogFormat {
     /// One JSON object a line.
     Json,
-    /// For people.
+    /// Plain lines for a person who reads along.
     Text,
 }
 

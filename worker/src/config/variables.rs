@@ -41,7 +41,7 @@ pub struct VariableDoc {
 /// A variable and its parser.
 #[derive(Debug, Clone, Copy)]
 pub struct Variable<T> {
-    /// Its documentation.
+    /// Name, default and help text.
     pub entry: VariableDoc,
     pub(super) parse: fn(&str) -> Result<T, ParseError>,
 }
@@ -59,7 +59,7 @@ impl<T> Variable<T> {
 /// Variables that belong together, under a heading of `--help`.
 #[derive(Debug, Clone, Copy)]
 pub struct VariableGroup {
-    /// The heading.
+    /// The heading in `--help`.
     pub title: &'static str,
     /// The variables, in reading order.
     pub entries: &'static [VariableDoc],

@@ -20,7 +20,7 @@ pub struct WorkerHeartbeat {
     pub store: Store,
     /// Where it's shown whether the database takes writes.
     pub readiness: Readiness,
-    /// When to stop.
+    /// Cancelled when the worker stops.
     pub stop: CancellationToken,
 }
 

@@ -38,9 +38,9 @@ pub struct Circuit {
 pub enum CircuitState {
     /// Everybody: too little has failed.
     Closed,
-    /// Nobody before that moment.
+    /// Nobody until this time.
     Open(Timestamp),
-    /// One at a time.
+    /// One attempt at a time, to find out whether the server is back.
     HalfOpen,
 }
 
@@ -55,7 +55,7 @@ impl Circuit {
         }
     }
 
-    /// What one more connection failure makes of it. `luck` (from 0 to 1) spreads the cool-down over the upper half of
+    /// What one more connection failure makes of it. `jitter` (from 0 to 1) spreads the cool-down over the upper half of
     /// its bound. A failure while it's open says nothing new: that attempt began before.
     #[must_use]
     pub fn failed(known: Option<Self>, now: Timestamp, luck: f64) -> Self {

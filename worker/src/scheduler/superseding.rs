@@ -1,6 +1,6 @@
 //! Superseding: which of two requests for a project is the newer one, and how the older one gives way to it. All of the
-//! rule is here; the store only fetches what is asked for and writes down what is answered. Which deployments stand
-//! against each other at all is the selection of the store's query, since a project may have thousands of them.
+//! rule is here; the store only fetches what is asked for and writes down what is answered. Which deployments contend
+//! with each other at all is the selection of the store's query, since a project may have thousands of them.
 
 use jiff::Timestamp;
 use slipway_protocol::{Action, DeploymentId};
@@ -31,9 +31,9 @@ impl Order {
 /// Another deployment of the same project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contender {
-    /// Which one.
+    /// The deployment's id, as what follows for it is written under it.
     pub id: DeploymentId,
-    /// Its place.
+    /// Its place in the order of the project.
     pub order: Order,
     /// Whether it hasn't ended.
     pub open: bool,
@@ -48,7 +48,7 @@ pub struct Precedence {
     pub supersedes: Vec<DeploymentId>,
 }
 
-/// Decides between a request that arrives with the place `order` and the deployments that it stands against.
+/// Decides between a request that arrives with the place `order` and the deployments that it contends with.
 #[must_use]
 pub fn resolve(order: &Order, contenders: &[Contender]) -> Precedence {
     let newer = contenders.iter().filter(|contender| contender.order > *order);

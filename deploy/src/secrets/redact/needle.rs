@@ -27,7 +27,7 @@ pub(super) struct TextView<'a> {
 
 impl<'a> TextView<'a> {
     /// The text itself and, where it has several lines, what is left of it without white space: a program may have
-    /// broken a line anywhere, indented the rest, and eaten the blank that stood there.
+    /// broken a line anywhere, indented the rest, and dropped the space between them.
     pub(super) fn all(text: &'a str) -> Vec<Self> {
         let mut views = vec![Self { original: text, squeezed: None }];
         if text.contains('\n') {
@@ -203,7 +203,7 @@ impl Needle {
     }
 }
 
-/// Tells `meaning` how long each escape at the beginning of `text` is, and what it may stand for.
+/// Calls `meaning` with the length of each escape at the beginning of `text`, and with the bytes that it may mean.
 fn escapes(text: &[u8], meaning: &mut dyn FnMut(usize, &[u8])) {
     match text {
         [b'%', a, b, ..] => {

@@ -41,7 +41,7 @@ struct Frames {
 enum Frame {
     /// Its head isn't there yet.
     Unknown,
-    /// It passes as it is.
+    /// It's passed on unread: it holds no short strings, or is too long.
     Passes(usize),
     /// It must be there as a whole.
     Whole(usize),
@@ -79,7 +79,7 @@ impl Frames {
         }
     }
 
-    /// How many more bytes must be kept before it's known what to do; 0 when what is kept may be given.
+    /// How many more bytes must be there before it is known what to do; 0 when the buffer may be given away.
     fn missing(&mut self) -> usize {
         match Frame::of(&self.kept) {
             Frame::Unknown => HEAD - self.kept.len(),
@@ -97,7 +97,7 @@ impl Frames {
         }
     }
 
-    /// Gives to the reader what may be given of what is kept.
+    /// Gives the reader what is buffered, from `given` on.
     fn give(&mut self, given: usize, buffer: &mut [u8]) -> usize {
         let rest = &self.kept[given..];
         let count = rest.len().min(buffer.len());

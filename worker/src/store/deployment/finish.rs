@@ -22,7 +22,7 @@ use crate::store::deployment::versions::places;
 use crate::store::outbox::github_status::announce_undeployment;
 use crate::store::{Result, Store, StoreError};
 
-/// How a deployment ended.
+/// The outcome of a deployment, with what only its result and its dead letter need.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DeploymentEnd {
     /// Everything is done. Whether anything was changed for it, the journal knows.
@@ -32,19 +32,19 @@ pub enum DeploymentEnd {
     },
     /// It failed for good.
     Failed {
-        /// Why.
+        /// The code, class and message, for the result and the dead letter.
         failure: Failure,
-        /// Which secret is missing, for `missing-secret`.
+        /// For `missing-secret`: the variable that lacks its value.
         missing_secret: Option<VariableName>,
         /// The dead letter's reason: `permanent`, `exhausted`, `overdue` or `interrupted`.
         reason: &'static str,
     },
     /// A newer request took its place.
     Superseded {
-        /// The newer one.
+        /// The deployment of the newer request, where it's known.
         by: Option<DeploymentId>,
     },
-    /// It was cancelled.
+    /// Somebody asked to cancel it.
     Cancelled,
 }
 

@@ -1,4 +1,4 @@
-//! A deployment's place among the others of its project, and which of them it stands against, as SQL. How two places
+//! A deployment's place among the others of its project, and which of them it contends with, as SQL. How two places
 //! compare is defined by [`crate::scheduler::Order`].
 
 use tokio_postgres::Row;

@@ -1,4 +1,4 @@
-//! Superseding as SQL carries it out: the deployments that a new one stands against are read, and what follows for each
+//! Superseding as SQL carries it out: the deployments that a new one contends with are read, and what follows for each
 //! is written. What follows is decided in `scheduler/superseding.rs`.
 
 use slipway_protocol::names::ServerHandle;
@@ -119,7 +119,7 @@ impl Store {
     }
 }
 
-/// Of the deployments that the arriving one stands against, the newest and all that haven't ended.
+/// Of the deployments that the arriving one contends with, the newest and all that haven't ended.
 async fn contenders(
     tx: &Transaction<'_>,
     arriving: &IncomingRequest,
