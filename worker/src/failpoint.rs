@@ -25,7 +25,7 @@ pub enum TransactionKind {
     /// A stage's failure.
     StageFailed,
     /// Progress within a stage, and what it leaves at GitHub when it fails.
-    Tell,
+    RecordProgress,
     /// Giving up on a server that can't be reached.
     GiveUp,
     /// The next attempt's time.
@@ -54,7 +54,7 @@ impl TransactionKind {
         Self::StageStarted,
         Self::StageFinished,
         Self::StageFailed,
-        Self::Tell,
+        Self::RecordProgress,
         Self::GiveUp,
         Self::Retry,
         Self::Finish,
@@ -75,7 +75,7 @@ impl TransactionKind {
             Self::StageStarted => "stage-started",
             Self::StageFinished => "stage-finished",
             Self::StageFailed => "stage-failed",
-            Self::Tell => "tell",
+            Self::RecordProgress => "tell",
             Self::GiveUp => "give-up",
             Self::Retry => "retry",
             Self::Finish => "finish",

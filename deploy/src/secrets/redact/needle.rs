@@ -179,7 +179,7 @@ impl Needle {
                         }
                     });
                 }
-                if !self.same(needle[done], text[at]) {
+                if !self.matches_byte(needle[done], text[at]) {
                     break;
                 }
                 (at, done) = (at + 1, done + 1);
@@ -189,11 +189,11 @@ impl Needle {
     }
 
     fn begins(&self, needle: &[u8], bytes: &[u8]) -> bool {
-        needle.len() >= bytes.len() && bytes.iter().zip(needle).all(|(b, n)| self.same(*n, *b))
+        needle.len() >= bytes.len() && bytes.iter().zip(needle).all(|(b, n)| self.matches_byte(*n, *b))
     }
 
     /// Whether a byte is the one sought; base64 has two alphabets.
-    fn same(&self, needle: u8, byte: u8) -> bool {
+    fn matches_byte(&self, needle: u8, byte: u8) -> bool {
         let standard = match byte {
             b'-' if self.base64 => b'+',
             b'_' if self.base64 => b'/',

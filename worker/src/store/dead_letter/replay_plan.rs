@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
 use crate::store::dead_letter::list::{DeadLetterFilter, FILTER_CONDITION};
-use crate::store::deployment::order::{order_sql, stands_against};
+use crate::store::deployment::order::{contends_with, order_sql};
 use crate::store::{Result, Store};
 
 /// Whether a dead letter can be sent again.
@@ -68,7 +68,7 @@ pub struct PlannedReplay {
 /// contend with. A refused message has no place of its own, and is compared by its arrival.
 pub(in crate::store) fn joined_with_newer() -> String {
     let (newer, own) = (order_sql("n"), order_sql("d"));
-    let against = stands_against("n", "d.server", "d.action = 'deploy'");
+    let against = contends_with("n", "d.server", "d.action = 'deploy'");
     format!(
         "dead_letters l LEFT JOIN deployments d ON d.id = l.deployment_id LEFT JOIN LATERAL (
              SELECT n.id FROM deployments n

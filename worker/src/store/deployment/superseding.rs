@@ -14,7 +14,7 @@ use crate::store::dead_letter::replay::apply_replay;
 use crate::store::deployment::cancel::{is_precancelled, lock_cancellation};
 use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::locked::LockedDeployment;
-use crate::store::deployment::order::{order, order_sql, stands_against};
+use crate::store::deployment::order::{contends_with, order, order_sql};
 use crate::store::deployment::state::State;
 use crate::store::{Result, Store};
 
@@ -126,7 +126,7 @@ async fn contenders(
     server: &ServerHandle,
 ) -> Result<Vec<(Contender, Action)>> {
     let against = |alias: &str| {
-        let condition = stands_against(alias, "$3", "$4");
+        let condition = contends_with(alias, "$3", "$4");
         format!("{alias}.project_id = $1 AND {alias}.id <> $2 AND {condition}")
     };
     let (any, newest) = (against("c"), against("d"));
