@@ -8,15 +8,15 @@
 /// A transaction of the [store](crate::store), by what it writes. There is no commit without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TransactionKind {
-    /// A valid request.
+    /// A valid request becomes a deployment.
     Accept,
-    /// A refused one.
+    /// A message that can't become a deployment becomes a dead letter.
     Refuse,
-    /// An attempt's lease.
+    /// A deployment gets an attempt and its lease.
     Claim,
-    /// An attempt given back.
+    /// A worker gives back an attempt that it can't finish.
     Interrupt,
-    /// An attempt taken back from a worker that died.
+    /// An attempt whose lease expired is taken from its worker, which died.
     Reap,
     /// A stage's intent.
     StageStarted,
@@ -25,7 +25,7 @@ pub enum TransactionKind {
     /// A stage's failure.
     StageFailed,
     /// Progress within a stage, and what it leaves at GitHub when it fails.
-    Tell,
+    RecordProgress,
     /// Giving up on a server that can't be reached.
     GiveUp,
     /// The next attempt's time.
@@ -54,7 +54,7 @@ impl TransactionKind {
         Self::StageStarted,
         Self::StageFinished,
         Self::StageFailed,
-        Self::Tell,
+        Self::RecordProgress,
         Self::GiveUp,
         Self::Retry,
         Self::Finish,
@@ -75,7 +75,7 @@ impl TransactionKind {
             Self::StageStarted => "stage-started",
             Self::StageFinished => "stage-finished",
             Self::StageFailed => "stage-failed",
-            Self::Tell => "tell",
+            Self::RecordProgress => "tell",
             Self::GiveUp => "give-up",
             Self::Retry => "retry",
             Self::Finish => "finish",
@@ -95,7 +95,7 @@ pub enum Failpoint {
     Commit(TransactionKind),
     /// The acknowledgement of a request.
     Ack,
-    /// The acknowledgement of what lay among the dead letters.
+    /// The acknowledgement of a message from the dead-letter exchange.
     AckDeadLetter,
     /// A stage's work on the server.
     Stage,

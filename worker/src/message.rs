@@ -21,7 +21,7 @@ pub struct Incoming {
     pub headers: BTreeMap<String, String>,
     /// The exchange it was published to.
     pub exchange: String,
-    /// Its routing key.
+    /// The routing key of its delivery.
     pub routing_key: String,
 }
 
@@ -66,7 +66,7 @@ impl Incoming {
 pub struct Outgoing {
     /// Exchange to publish to.
     pub exchange: String,
-    /// Its routing key.
+    /// The routing key, by which the exchange finds the queues.
     pub routing_key: String,
     /// Property `message-id`; a duplicate has the same.
     pub message_id: String,

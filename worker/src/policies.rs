@@ -18,10 +18,10 @@ use crate::publish::{batch, github_status, relay};
 use crate::run::{self, claim_loop};
 use crate::{amqp, engine, scheduler, store};
 
-/// A policy's value.
+/// What a policy sets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum PolicyValue {
-    /// A time.
+    /// How long something lasts or may last.
     Time(Duration),
     /// A number of what the text says.
     Count(u64, &'static str),
@@ -29,7 +29,7 @@ pub enum PolicyValue {
     Retry(Retry),
 }
 
-/// A policy.
+/// One limit, time or number of tries, and the reason for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicySetting {
     /// What it's called.
@@ -47,7 +47,7 @@ pub struct PolicySetting {
 /// Policies that belong together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicyGroup {
-    /// The heading.
+    /// The heading in `slipway explain policies`.
     pub title: &'static str,
     /// The policies, in reading order.
     pub policies: Vec<PolicySetting>,
@@ -65,7 +65,7 @@ impl From<Retry> for PolicyValue {
     }
 }
 
-/// A constant.
+/// A policy that no setting changes; `constant` is its path in the code.
 fn fixed(
     name: &'static str,
     constant: &'static str,
@@ -75,7 +75,6 @@ fn fixed(
     PolicySetting { name, value: value.into(), variable: None, why, constant: Some(constant) }
 }
 
-/// A setting that is a time.
 fn time(name: &'static str, variable: &Variable<Duration>, why: &'static str) -> PolicySetting {
     set(name, variable, PolicyValue::Time, why)
 }

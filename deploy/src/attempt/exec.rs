@@ -51,7 +51,7 @@ impl Attempt {
         let output = finished.output;
         match finished.exit {
             RemoteExit::Exited(0) => Ok(Ok(output)),
-            RemoteExit::Lost => Err(session.lost(script.name()).with_tail(output.tail())),
+            RemoteExit::Lost => Err(session.lost_during(script.name()).with_tail(output.tail())),
             RemoteExit::Signalled => Err(session.signalled(script.name()).with_tail(output.tail())),
             RemoteExit::Exited(_) => match read_explained(&output) {
                 Some(error) => Err(error),

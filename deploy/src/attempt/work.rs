@@ -81,7 +81,7 @@ pub enum GithubCredential {
 pub struct RegistryCredential {
     /// Registry host, such as `ghcr.io`.
     pub registry: String,
-    /// User name.
+    /// The user that the token or password belongs to.
     pub username: String,
     /// Password or token.
     pub password: SecretString,

@@ -60,13 +60,13 @@ impl GithubResponse {
     }
 
     fn refusal(&self, asker: CredentialKind, doing: &str) -> StageError {
-        let said = self.message();
-        if let Some(wait) = self.rate_limit(&said) {
+        let reason = self.message();
+        if let Some(wait) = self.rate_limit(&reason) {
             let seconds = wait.as_secs();
             let message = format!("GitHub's rate limit is used up (to {doing}); it allows more in {seconds} s");
             return StageError { retry_after: Some(wait), ..StageError::new(ErrorCode::GithubRateLimited, message) };
         }
-        let lower = said.to_ascii_lowercase();
+        let lower = reason.to_ascii_lowercase();
         let (code, hint) = match self.status.as_u16() {
             401 => (ErrorCode::GithubCredentialRefused, String::new()),
             404 if asker == CredentialKind::App && lower.contains("integration not found") => {
@@ -79,11 +79,11 @@ impl GithubResponse {
             403 => (ErrorCode::GithubForbidden, self.needed_permission()),
             _ => (ErrorCode::GithubRefused, String::new()),
         };
-        StageError::new(code, format!("GitHub refuses to {doing} ({}): {said}{hint}", self.status.as_u16()))
+        StageError::new(code, format!("GitHub refuses to {doing} ({}): {reason}{hint}", self.status.as_u16()))
     }
 
     /// The wait, when this is a rate limit: both kinds come as 403 and as 429.
-    fn rate_limit(&self, said: &str) -> Option<Duration> {
+    fn rate_limit(&self, reason: &str) -> Option<Duration> {
         if !matches!(self.status.as_u16(), 403 | 429) {
             return None;
         }
@@ -91,7 +91,7 @@ impl GithubResponse {
             asked
         } else if self.number("x-ratelimit-remaining") == Some(0) {
             self.until_reset().unwrap_or(SECONDARY_WAIT)
-        } else if self.status == StatusCode::TOO_MANY_REQUESTS || said.to_ascii_lowercase().contains("rate limit") {
+        } else if self.status == StatusCode::TOO_MANY_REQUESTS || reason.to_ascii_lowercase().contains("rate limit") {
             SECONDARY_WAIT
         } else {
             return None;

@@ -18,7 +18,7 @@ const OUR_ID: &str = "slipway_deployment";
 /// GitHub's states of a deployment, as far as they are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GithubDeploymentState {
-    /// It runs.
+    /// The deployment has begun and not ended.
     InProgress,
     /// The commit serves.
     Success,

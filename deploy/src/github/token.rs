@@ -37,7 +37,7 @@ pub(super) struct IssuedToken {
 }
 
 impl IssuedToken {
-    fn lasts(&self) -> bool {
+    fn is_fresh(&self) -> bool {
         self.expires_at.duration_since(Timestamp::now()) > MARGIN
     }
 }
@@ -63,7 +63,7 @@ impl Tokens {
     {
         let slot = self.slot(repository, scope);
         let mut held = slot.lock().await;
-        if let Some(minted) = held.as_ref().filter(|minted| minted.lasts()) {
+        if let Some(minted) = held.as_ref().filter(|minted| minted.is_fresh()) {
             return Ok(minted.token.clone());
         }
         *held = None;
@@ -87,7 +87,7 @@ impl Tokens {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|_, slot| {
             let unused = Arc::strong_count(slot) == 1;
-            !unused || slot.try_lock().is_ok_and(|held| held.as_ref().is_some_and(IssuedToken::lasts))
+            !unused || slot.try_lock().is_ok_and(|held| held.as_ref().is_some_and(IssuedToken::is_fresh))
         });
         Arc::clone(slots.entry((repository.clone(), scope)).or_default())
     }

@@ -59,7 +59,7 @@ pub enum VariableChange {
     Added,
     /// It's there with another value.
     Changed,
-    /// It would go.
+    /// It's there, and would be removed.
     Removed,
 }
 
@@ -84,9 +84,9 @@ pub struct ServicePlan {
 pub enum ContainerAction {
     /// It stays as it is.
     Keep,
-    /// It's made.
+    /// There is none, and one would be made.
     Create,
-    /// It's replaced.
+    /// It would be replaced: its configuration or its image differs.
     Recreate,
     /// It's there and would be started.
     Start,

@@ -22,7 +22,6 @@ struct ConfigService {
     image: Option<String>,
 }
 
-/// A container as it is.
 struct RunningContainer<'a> {
     hash: &'a str,
     state: &'a str,
@@ -40,10 +39,10 @@ pub(super) fn plan_services(output: &ScriptOutput) -> Result<Vec<ServicePlan>, S
     let images: BTreeMap<&str, &str> = pairs("image").collect();
     let mut running: BTreeMap<&str, Vec<RunningContainer<'_>>> = BTreeMap::new();
     for line in output.values("container") {
-        let mut words = line.split(' ');
-        let mut word = || words.next().unwrap_or_default();
-        let service = word();
-        let container = RunningContainer { hash: word(), state: word(), image_id: word(), image: word() };
+        let mut columns = line.split(' ');
+        let mut column = || columns.next().unwrap_or_default();
+        let service = column();
+        let container = RunningContainer { hash: column(), state: column(), image_id: column(), image: column() };
         running.entry(service).or_default().push(container);
     }
     let wanted = config.services.iter().map(|(name, service)| {

@@ -1,5 +1,5 @@
 //! The project as Docker Compose sees it, and the override file that makes it fit for a server: host ports, profiles,
-//! replicas, restart policy, labels. The one prefix of every compose call stands in `scripts/compose_call.sh`.
+//! replicas, restart policy, labels. The one prefix of every compose call is in `scripts/compose_call.sh`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

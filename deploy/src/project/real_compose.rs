@@ -61,11 +61,11 @@ fn request() -> ProjectReady {
     .unwrap()
 }
 
-/// A copy of a sample project, as it lies on a server before the env stage.
+/// A copy of a sample project, as it is on a server before the env stage.
 struct OnDisk {
     folder: tempfile::TempDir,
     project: ComposeProject,
-    asked: Vec<ComposeVariable>,
+    compose_variables: Vec<ComposeVariable>,
 }
 
 impl OnDisk {
@@ -80,24 +80,24 @@ impl OnDisk {
         let view = |rest: &[&str]| run(folder.path(), &[&prefix[..], &["--profile", "*", "config"], rest].concat());
         let project = ComposeProject::parse(&view(&["--no-interpolate", "--format", "json"])).unwrap();
         let variables = String::from_utf8(view(&["--variables"])).unwrap();
-        let asked = variables.lines().skip(1).map(|line| {
+        let compose_variables = variables.lines().skip(1).map(|line| {
             let mut words = line.split_whitespace();
             ComposeVariable { name: words.next().unwrap().to_owned(), required: words.next() == Some("true") }
         });
-        Self { asked: asked.collect(), project, folder }
+        Self { compose_variables: compose_variables.collect(), project, folder }
     }
 
     fn plan(&self, kept: &[(&str, &str)], secrets: &[(&str, &str)], database: bool) -> Result<EnvPlan, StageError> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let secret =
             |(name, value): &(&str, &str)| (VariableName::new(*name).unwrap(), SecretString::from((*value).to_owned()));
-        let images = image_variables(&request(), &self.asked);
+        let images = image_variables(&request(), &self.compose_variables);
         let images = images.into_iter().map(|(name, image)| (name, format!("ghcr.io/{image}:sha-0123456"))).collect();
         plan_env(&EnvInputs {
             request: &request(),
             secrets: &secrets.iter().map(secret).collect(),
             kept: &kept.iter().map(owned).collect(),
-            asked: &self.asked,
+            compose_variables: &self.compose_variables,
             project: &self.project,
             images: &images,
             registry: None,
@@ -197,11 +197,11 @@ fn a_secret_that_nobody_gave_is_named() {
     let error = disk.plan(&[], &[], false).err().unwrap();
     assert_eq!((error.code, error.missing_secret.unwrap().as_str()), (ErrorCode::MissingSecret, "TELEGRAM_BOT_TOKEN"));
     let mut disk = OnDisk::sample(2);
-    disk.asked.push(ComposeVariable { name: "PAYMENT_API_KEY".to_owned(), required: true });
+    disk.compose_variables.push(ComposeVariable { name: "PAYMENT_API_KEY".to_owned(), required: true });
     let error = disk.plan(&[], &[BOT], false).err().unwrap();
     assert_eq!((error.code, error.missing_secret.unwrap().as_str()), (ErrorCode::MissingSecret, "PAYMENT_API_KEY"));
     let mut disk = OnDisk::sample(2);
-    disk.asked.push(ComposeVariable { name: "REGION".to_owned(), required: true });
+    disk.compose_variables.push(ComposeVariable { name: "REGION".to_owned(), required: true });
     assert_eq!(disk.plan(&[], &[BOT], false).err().unwrap().code, ErrorCode::ComposeInvalid);
 }
 

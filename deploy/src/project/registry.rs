@@ -107,9 +107,9 @@ impl RegistryClient {
 
     /// The commit that an image says it was made from.
     async fn revision(&self, repository: &str, digest: &str) -> Result<Option<String>, StageError> {
-        let noted = |value: &Value| value[REVISION].as_str().map(str::to_owned);
+        let revision_in = |value: &Value| value[REVISION].as_str().map(str::to_owned);
         let mut manifest = self.json(repository, &format!("{repository}/manifests/{digest}")).await?;
-        if let Some(revision) = noted(&manifest["annotations"]) {
+        if let Some(revision) = revision_in(&manifest["annotations"]) {
             return Ok(Some(revision));
         }
         if let Some(first) = manifest["manifests"][0]["digest"].as_str().map(str::to_owned) {
@@ -117,7 +117,7 @@ impl RegistryClient {
         }
         let Some(config) = manifest["config"]["digest"].as_str() else { return Ok(None) };
         let config = self.json(repository, &format!("{repository}/blobs/{config}")).await?;
-        Ok(noted(&config["config"]["Labels"]))
+        Ok(revision_in(&config["config"]["Labels"]))
     }
 
     async fn json(&self, repository: &str, path: &str) -> Result<Value, StageError> {

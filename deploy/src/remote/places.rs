@@ -56,7 +56,7 @@ impl RegistryHost {
 pub struct HttpsUrl(String);
 
 impl HttpsUrl {
-    /// Checks `value`.
+    /// Checks that `value` is such a URL.
     #[must_use]
     pub fn new(value: &str) -> Option<Self> {
         let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"))?;

@@ -17,12 +17,12 @@ macro_rules! scripts {
 scripts! {
     /// Looks at the server before anything is changed.
     PREFLIGHT = "preflight.sh";
-    /// Tells which stages of an earlier attempt are still done.
+    /// Finds out which stages of an earlier attempt are still done.
     RESUME = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh" "service_report.sh"
         "stability_gate.sh" "resume.sh";
     /// Checks out the commit.
     CLONE = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "clone.sh";
-    /// Tells what the worker needs to decide about the environment file.
+    /// Reads what the worker needs to decide about the environment file.
     ENV_READ = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "proofs.sh" "env_read.sh";
     /// Writes the environment file and the override file.
     ENV_WRITE = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "proofs.sh" "env_write.sh";
@@ -43,9 +43,9 @@ scripts! {
         "docker_login.sh" "service_report.sh" "stability_gate.sh" "restore_previous.sh";
     /// Looks for leaked secrets after an attempt, and removes images that nobody needs.
     LEAKS_AND_PRUNE = "project_files.sh" "containers.sh" "lock.sh" "leaks_and_prune.sh";
-    /// Goes first where nothing below the projects' directory may change.
+    /// Lays a layer over the projects' directory that takes all writes, for a plan, which must change nothing.
     OVERLAY = "overlay.sh";
-    /// Removes what that has written.
+    /// Removes that layer with all that was written.
     OVERLAY_REMOVE = "overlay_remove.sh";
     /// Compares a rehearsed deployment with what runs.
     PLAN = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "ufw_rules.sh"

@@ -124,12 +124,12 @@ fn put_length(out: &mut Vec<u8>, length: usize) {
 pub struct AgeIdentity {
     /// `AGE-SECRET-KEY-1…`: the content of the identity file.
     pub identity: SecretString,
-    /// `age1…`
+    /// The public half, `age1…`, to which servers' keys are encrypted.
     pub recipient: String,
 }
 
 impl AgeIdentity {
-    /// A fresh one.
+    /// Draws a new identity at random.
     #[must_use]
     pub fn generate() -> Self {
         let identity = age::x25519::Identity::generate();

@@ -30,7 +30,8 @@ const MAX_MOUNTED_BYTES: u64 = 64 * 1024;
 #[error("not a usable X25519 public key")]
 pub struct UnusablePublicKey;
 
-/// The workers' private keys, by key id. Several at once, so that a key can be rotated while old events are about.
+/// The workers' private keys, by key id. Several at once, so that a key can be rotated while events that were sealed to
+/// the old one still wait.
 #[derive(Default)]
 pub struct KeyRing {
     keys: BTreeMap<String, SecretKey>,

@@ -56,12 +56,12 @@ pub(super) fn parse_services(output: &ScriptOutput) -> Vec<ServiceReport> {
 
 /// `service state health restarts exit-code image`.
 fn parse_service(line: &str) -> Option<ServiceReport> {
-    let mut words = line.split(' ');
-    let service = ServiceName::new(words.next()?).ok()?;
-    let state = words.next()?.to_owned();
-    let health = words.next().filter(|h| *h != "-").map(str::to_owned);
-    let restarts = words.next()?.parse().ok()?;
-    let image = words.nth(1)?.to_owned();
+    let mut columns = line.split(' ');
+    let service = ServiceName::new(columns.next()?).ok()?;
+    let state = columns.next()?.to_owned();
+    let health = columns.next().filter(|h| *h != "-").map(str::to_owned);
+    let restarts = columns.next()?.parse().ok()?;
+    let image = columns.nth(1)?.to_owned();
     Some(ServiceReport { service, state, health, image, restarts })
 }
 

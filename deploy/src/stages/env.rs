@@ -25,12 +25,12 @@ impl Attempt {
         let seen = self.read_env(Stage::Env).await?;
         let project = ComposeProject::parse(&seen.project)?;
         project.check(&self.work.request)?;
-        let images = self.images(image_variables(&self.work.request, &seen.asked)).await?;
+        let images = self.images(image_variables(&self.work.request, &seen.compose_variables)).await?;
         let plan = plan_env(&EnvInputs {
             request: &self.work.request,
             secrets: &self.work.secrets,
             kept: &seen.kept,
-            asked: &seen.asked,
+            compose_variables: &seen.compose_variables,
             project: &project,
             images: &images.references,
             registry: self.config().registry.as_ref(),
@@ -93,7 +93,7 @@ impl Attempt {
         let (Ok(output) | Err(output)) = &outcome;
         let seen = ServerEnv::parse(output)?;
         self.learn_all(&seen.kept, &seen.sealed);
-        self.learn_all(&seen.served, &seen.sealed);
+        self.learn_all(&seen.previous, &seen.sealed);
         if !seen.complaint.is_empty() {
             return Err(self.compose_refused(stage, output, &seen.complaint));
         }
@@ -147,8 +147,8 @@ impl Attempt {
 struct ServerEnv {
     env: String,
     kept: BTreeMap<String, String>,
-    /// The variables of the release that served before: its containers may still log them.
-    served: BTreeMap<String, String>,
+    /// The variables of the previous release: its containers may still log them.
+    previous: BTreeMap<String, String>,
     /// Names of variables that came as secrets, in this deployment or an earlier one.
     sealed: BTreeSet<String>,
     /// Why compose refuses the project's files, not redacted.
@@ -157,7 +157,7 @@ struct ServerEnv {
     example: String,
     overrides: String,
     project: Vec<u8>,
-    asked: Vec<ComposeVariable>,
+    compose_variables: Vec<ComposeVariable>,
     links: Vec<String>,
     private: bool,
     database: bool,
@@ -169,23 +169,23 @@ impl ServerEnv {
     fn parse(output: &ScriptOutput) -> Result<Self, StageError> {
         let text = |key| decode_file(output, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let env = text("env")?;
-        // What is read from our links is .env itself; files by hand stand behind it.
+        // The last one wins. Where ours are links, all three are .env; files made by hand only add to it.
         let mut kept = dotenv::parse(&text("env_infra")?);
         kept.extend(dotenv::parse(&text("env_prod")?));
         kept.extend(dotenv::parse(&env));
-        let asked = output.values("variable").iter().filter_map(|line| {
+        let variables = output.values("variable").iter().filter_map(|line| {
             let (name, required) = line.split_once(' ')?;
             Some(ComposeVariable { name: name.to_owned(), required: required == "true" })
         });
         Ok(Self {
             kept,
-            served: dotenv::parse(&text("served")?),
+            previous: dotenv::parse(&text("served")?),
             sealed: text("sealed")?.lines().map(str::to_owned).collect(),
             complaint: text("complaint")?,
             example: text("example")?,
             overrides: text("override")?,
             project: decode_file(output, "project")?,
-            asked: asked.collect(),
+            compose_variables: variables.collect(),
             links: output.values("link").to_vec(),
             private: output.value("private").is_some(),
             database: output.value("database").is_some(),

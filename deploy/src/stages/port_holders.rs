@@ -16,9 +16,9 @@ struct PortHolder<'a> {
 /// A port that the project itself holds is the running release's, and so no conflict.
 fn holders_of_others<'a>(output: &'a ScriptOutput, slug: &'a Slug) -> impl Iterator<Item = PortHolder<'a>> {
     let holders = output.values("container").iter().filter_map(|line| {
-        let mut words = line.split(' ');
-        let (port, name, state) = (words.next()?, words.next()?, words.next()?);
-        Some(PortHolder { port, name, state, project: words.next().unwrap_or_default() })
+        let mut columns = line.split(' ');
+        let (port, name, state) = (columns.next()?, columns.next()?, columns.next()?);
+        Some(PortHolder { port, name, state, project: columns.next().unwrap_or_default() })
     });
     holders.filter(move |holder| holder.project != slug.as_str())
 }
@@ -50,9 +50,9 @@ pub(super) fn describe_occupied(output: &ScriptOutput, slug: &Slug) -> Vec<Strin
         .map(|holder| format!("port {} is held by {holder}", holder.port))
         .collect::<Vec<_>>();
     let processes = output.values("process").iter().map(|holder| {
-        let mut words = holder.split(' ').chain(std::iter::repeat("unknown"));
-        let mut word = || words.next().unwrap_or_default();
-        format!("port {} is held by process {} (pid {})", word(), word(), word())
+        let mut columns = holder.split(' ').chain(std::iter::repeat("unknown"));
+        let mut column = || columns.next().unwrap_or_default();
+        format!("port {} is held by process {} (pid {})", column(), column(), column())
     });
     containers.into_iter().chain(processes).collect()
 }

@@ -109,8 +109,8 @@ impl RestoreOutcome {
     /// `error` with what serves now added to it.
     #[must_use]
     pub fn add_to(&self, error: StageError) -> StageError {
-        let Some(words) = self.describe() else { return error };
-        let message = format!("{}; {words}", error.message);
+        let Some(description) = self.describe() else { return error };
+        let message = format!("{}; {description}", error.message);
         let seen = self.services();
         let services = if seen.is_empty() { error.services } else { seen.into() };
         let serving = self.serving().or(error.detail.serving);

@@ -13,11 +13,11 @@ const KEYS: [&str; 6] = ["commit", "commit_sha", "git_commit", "git_sha", "revis
 /// What a page says about its commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ServedCommit {
-    /// It's the expected one.
+    /// The expected commit.
     Same,
-    /// It's this one.
+    /// Another commit, which it names.
     Other(String),
-    /// Nothing.
+    /// It names none.
     Unknown,
 }
 

@@ -73,10 +73,10 @@ impl Attempt {
 impl RunningService {
     /// `service image commit port…`; a commit that isn't known is `-`.
     fn parse(line: &str) -> Option<Self> {
-        let mut words = line.split(' ');
-        let mut word = || words.next().map(str::to_owned);
-        let (service, image, commit) = (word()?, word()?, word()?);
-        let port = words.next().and_then(|p| p.parse().ok());
+        let mut columns = line.split(' ');
+        let mut column = || columns.next().map(str::to_owned);
+        let (service, image, commit) = (column()?, column()?, column()?);
+        let port = columns.next().and_then(|p| p.parse().ok());
         Some(Self { service, image, commit: (commit != "-").then_some(commit), port })
     }
 

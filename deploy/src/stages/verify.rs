@@ -39,7 +39,7 @@ enum ProbeResult {
     Answers(u16),
     /// The connection is accepted, but no HTTP answer comes in time.
     Mute(&'static str),
-    /// No connection.
+    /// The connection is refused, or not accepted in time.
     Unreachable,
 }
 

@@ -259,11 +259,13 @@ fn choose_place(places: Vec<ProjectServer>, args: &LifecycleArgs, action: Action
     };
     let all: Vec<ProjectServer> = places.into_iter().filter(meant).collect();
     let present: Vec<ProjectServer> = all.iter().filter(|p| !p.gone).cloned().collect();
-    let gone = present.is_empty() && !all.is_empty();
-    let mut candidates = if gone && action == Action::Undeploy { all } else { present };
+    let is_undeployed = present.is_empty() && !all.is_empty();
+    let mut candidates = if is_undeployed && action == Action::Undeploy { all } else { present };
     match candidates.len() {
         1 => Ok(candidates.remove(0)),
-        0 if gone => Err(CliError::new(CommandExit::Failed, format!("{slug} was undeployed")).hint("submit it anew")),
+        0 if is_undeployed => {
+            Err(CliError::new(CommandExit::Failed, format!("{slug} was undeployed")).hint("submit it anew"))
+        }
         0 => Err(CliError::usage(format!("no deployment of {slug} is known"))
             .hint("`slipway deployments list` shows what is")),
         _ => {

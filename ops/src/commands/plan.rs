@@ -123,7 +123,7 @@ fn sign_of(change: VariableChange) -> char {
     }
 }
 
-/// `+line` as `+ line`.
+/// Sets the sign of a changed line apart from its text.
 fn space_sign(line: &str) -> String {
     let (sign, rest) = line.split_at(line.len().min(1));
     format!("{sign} {rest}")

@@ -77,8 +77,8 @@ fn print_problems(problems: &[TopologyProblem], printer: &Printer) {
     for p in problems {
         let problem = if is_missing(p) { "missing" } else { "differs" };
         // lapin repeats the code before the broker's words.
-        let words = p.reason.split_once(" - ").map_or(p.reason.as_str(), |(_, words)| words);
-        table.row([p.what.clone(), problem.to_owned(), words.to_owned()]);
+        let reason = p.reason.split_once(" - ").map_or(p.reason.as_str(), |(_, text)| text);
+        table.row([p.what.clone(), problem.to_owned(), reason.to_owned()]);
     }
     printer.table(&table);
     if problems.iter().all(is_missing) {

@@ -16,9 +16,13 @@ pub(crate) fn redact_body(bytes: &[u8]) -> Option<Value> {
 
 /// Headers as they may be shown: those of CloudEvents, of tracing and of Slipway in full, the names of others.
 pub(crate) fn redact_headers(headers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    const KNOWN: [&str; 7] = ["cloudEvents_", "cloudEvents:", "ce-", "trace", "slipway-", "dlq-", "x-"];
+    const SHOWN_PREFIXES: [&str; 7] = ["cloudEvents_", "cloudEvents:", "ce-", "trace", "slipway-", "dlq-", "x-"];
     let shown = |name: &str, value: &str| {
-        if KNOWN.iter().any(|known| name.starts_with(known)) { value.to_owned() } else { WITHHELD.to_owned() }
+        if SHOWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+            value.to_owned()
+        } else {
+            WITHHELD.to_owned()
+        }
     };
     headers.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect()
 }

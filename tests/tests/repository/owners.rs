@@ -93,6 +93,8 @@ fn what_is_done_beside_its_owner_is_found() {
         ("ops/src/b.rs", "// io::stderr\nfn b() { std::io::stdout(); let backoff = 1; crate::backoff::c(); }"),
         ("deploy/src/lib.rs", "mod backoff; pub use backoff::delay;"),
         ("worker/src/d.rs", "use slipway_deploy::backoff; fn d() { backoff::delay() }"),
+        ("worker/src/e.rs", "fn e() { vec![fixed(\"backoff::IN_STAGE\"), format!(\"{}\", \"lapin::Error\")]; }"),
+        ("worker/src/f.rs", "#[serde(with = \"lapin::types\")] struct F(u8); m! { #[serde(with = \"russh::a\")] G }"),
         ("worker/tests/c.rs", "use russh::Error;"),
     ];
     let files = made.map(|(path, text)| (path.to_owned(), text.to_owned())).into();
@@ -103,6 +105,8 @@ fn what_is_done_beside_its_owner_is_found() {
         "deploy/src/a.rs: uses the crate backoff",
         r#"deploy/src/backoff.rs: holds "'\''""#,
         "ops/src/b.rs: holds io::stdout",
+        "worker/src/f.rs: uses the crate russh",
+        "worker/src/f.rs: uses the crate lapin",
     ];
     assert_eq!(found, expected);
 }

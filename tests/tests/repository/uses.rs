@@ -1,9 +1,9 @@
 //! What a piece of code takes from elsewhere: its `use` lines and every path in it, also those in macros, whose tokens
-//! are read as they are.
+//! are read as they are. A string is a path in an attribute only; anywhere else it's text.
 
 use std::collections::BTreeSet;
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, ImplItem, Item, ItemUse, Macro, Meta, Path, UseTree, Visibility};
 
@@ -27,6 +27,13 @@ pub fn is_test(attributes: &[Attribute]) -> bool {
         Meta::Path(path) => path.is_ident("test"),
         _ => false,
     })
+}
+
+/// Where tokens are: this decides what a string among them is.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Attribute,
+    Macro,
 }
 
 /// Gathers while it visits.
@@ -60,15 +67,19 @@ impl PathCollector {
     }
 
     /// Paths among tokens. A single word counts where it looks like a call, a macro or a type: others are mostly variables.
-    fn add_tokens(&mut self, tokens: TokenStream) {
+    fn add_tokens(&mut self, place: Place, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let is_colon = |at: usize| matches!(tokens.get(at), Some(TokenTree::Punct(mark)) if mark.as_char() == ':');
+        let is_hash = |at: usize| matches!(tokens.get(at), Some(TokenTree::Punct(mark)) if mark.as_char() == '#');
         let mut at = 0;
         while let Some(token) = tokens.get(at) {
             at += 1;
             match token {
-                TokenTree::Group(group) => self.add_tokens(group.stream()),
-                TokenTree::Literal(literal) => self.add_text(&literal.to_string()),
+                TokenTree::Group(group) if at > 1 && is_hash(at - 2) && group.delimiter() == Delimiter::Bracket => {
+                    self.add_tokens(Place::Attribute, group.stream());
+                }
+                TokenTree::Group(group) => self.add_tokens(place, group.stream()),
+                TokenTree::Literal(literal) if place == Place::Attribute => self.add_text(&literal.to_string()),
                 TokenTree::Ident(first) => {
                     let mut path = vec![first.to_string()];
                     while is_colon(at) && is_colon(at + 1) {
@@ -85,7 +96,7 @@ impl PathCollector {
                         self.mentioned.insert(path);
                     }
                 }
-                TokenTree::Punct(_) => {}
+                TokenTree::Literal(_) | TokenTree::Punct(_) => {}
             }
         }
     }
@@ -136,12 +147,12 @@ impl<'ast> Visit<'ast> for PathCollector {
 
     fn visit_macro(&mut self, invoked: &'ast Macro) {
         self.visit_path(&invoked.path);
-        self.add_tokens(invoked.tokens.clone());
+        self.add_tokens(Place::Macro, invoked.tokens.clone());
     }
 
     fn visit_attribute(&mut self, attribute: &'ast Attribute) {
         if let Meta::List(list) = &attribute.meta {
-            self.add_tokens(list.tokens.clone());
+            self.add_tokens(Place::Attribute, list.tokens.clone());
         }
     }
 

@@ -144,7 +144,7 @@ impl BrokerConnection {
         Self { connection, state }
     }
 
-    /// How it is now.
+    /// Its state at this moment.
     #[must_use]
     pub fn state(&self) -> ConnectionState {
         self.state.borrow().clone()
@@ -173,7 +173,7 @@ impl BrokerConnection {
         answer("a channel", self.connection.create_channel()).await
     }
 
-    /// How it is, to be watched.
+    /// Its state as a receiver, which is woken by every change.
     pub(super) fn states(&self) -> watch::Receiver<ConnectionState> {
         self.state.clone()
     }

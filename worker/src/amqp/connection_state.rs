@@ -1,9 +1,9 @@
 //! The state of a connection, as its owner and everybody who waits for an answer see it.
 
-/// How a connection is.
+/// Whether a connection to the broker can be used, and if not, why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectionState {
-    /// It works.
+    /// It's open, and the broker takes messages.
     Up,
     /// The broker is in alarm and takes no messages, for this reason.
     Blocked(String),

@@ -19,7 +19,7 @@ pub enum AmqpError {
     Broker {
         /// What was being done.
         what: &'static str,
-        /// Why.
+        /// The client library's error, with the broker's reply code where there is one.
         #[source]
         source: lapin::Error,
     },

@@ -82,7 +82,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Sends a message when the last one is settled; [`PendingConfirm::wait`] shows whether it's published.
+    /// Sends a message when the broker has answered the last one; [`PendingConfirm::wait`] shows whether it's published.
     ///
     /// # Errors
     /// When the connection is gone; the channel can't be used any more then.

@@ -16,7 +16,7 @@ use crate::message::Incoming;
 
 /// A message that waits to be acknowledged; unacknowledged, it comes again once the channel is gone.
 pub struct Delivered {
-    /// The message.
+    /// What was delivered.
     pub incoming: Incoming,
     /// Why the broker made it a dead letter, if it did.
     pub death: Option<XDeath>,

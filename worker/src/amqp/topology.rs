@@ -44,7 +44,7 @@ pub async fn declare(channel: &Channel) -> Result<(), AmqpError> {
     Ok(())
 }
 
-/// Tells what is there with other settings from all else that may fail.
+/// Makes the refusal of other settings (406) an error of its own; all others stay as they are.
 fn differing(kind: &str, name: &str, error: AmqpError) -> AmqpError {
     const PRECONDITION_FAILED: u16 = 406;
     match error {
@@ -86,7 +86,7 @@ pub async fn check(link: &BrokerConnection) -> Result<Vec<TopologyProblem>, Amqp
 /// A queue of the table as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueState {
-    /// Its name.
+    /// The queue's name, as the broker and operators know it.
     pub name: &'static str,
     /// Messages that wait to be delivered; those under way don't count.
     pub messages: u32,

@@ -23,7 +23,7 @@ pub type SealingKeys = BTreeMap<String, SecretString>;
 /// The content of a secret file, without the line break at its end.
 #[derive(Debug, Clone)]
 pub struct SecretFile {
-    /// The secret.
+    /// The text; `Debug` doesn't show it.
     pub content: SecretString,
     /// Set when other users of this machine may read the file.
     pub warning: Option<String>,

@@ -33,11 +33,11 @@ pub use variables::{GROUPS, Unset, VariableDoc, VariableGroup};
 pub struct Config {
     /// This process among its peers, and its limits.
     pub worker: WorkerConfig,
-    /// RabbitMQ.
+    /// How RabbitMQ is connected to.
     pub broker: BrokerConfig,
-    /// PostgreSQL.
+    /// How PostgreSQL is connected to.
     pub database: DatabaseConfig,
-    /// The admin server.
+    /// Where probes and operators ask for the worker's health.
     pub admin: AdminConfig,
     /// How servers are logged in to.
     pub servers: ServersConfig,
@@ -56,7 +56,7 @@ pub struct Config {
 pub struct WorkerConfig {
     /// Its unique name.
     pub name: String,
-    /// Deployments at once.
+    /// How many deployments it runs at once.
     pub concurrency: usize,
     /// How long running deployments may go on after SIGTERM.
     pub drain_timeout: Duration,
@@ -74,24 +74,24 @@ pub struct WorkerConfig {
     pub deadlines: Deadlines,
 }
 
-/// RabbitMQ.
+/// How RabbitMQ is connected to.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
-    /// Where it is.
+    /// `amqp://` or `amqps://`, password included; of a cluster's nodes all, separated by commas or spaces.
     pub url: ConnectionUrl,
 }
 
-/// PostgreSQL.
+/// How PostgreSQL is connected to.
 #[derive(Debug, Clone)]
 pub struct DatabaseConfig {
-    /// Where it is.
+    /// `postgresql://`, password included.
     pub url: ConnectionUrl,
 }
 
-/// The admin server.
+/// Where `/healthz`, `/readyz` and `/version` are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdminConfig {
-    /// Where it listens.
+    /// The address to bind.
     pub address: SocketAddr,
 }
 

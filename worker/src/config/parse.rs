@@ -22,7 +22,7 @@ pub(super) enum ParseError {
 pub enum LogFormat {
     /// One JSON object a line.
     Json,
-    /// For people.
+    /// Plain lines for a person who reads along.
     Text,
 }
 
@@ -70,7 +70,7 @@ pub(super) fn limit(value: &str) -> Result<u32, ParseError> {
     number(value, 1, 1000)
 }
 
-pub(super) fn long(value: &str) -> Result<Duration, ParseError> {
+pub(super) fn long_duration(value: &str) -> Result<Duration, ParseError> {
     duration(value, SECOND, 30 * 24 * HOUR)
 }
 

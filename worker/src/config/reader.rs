@@ -10,7 +10,7 @@ use super::variables::{GROUPS, Unset, Variable, VariableDoc};
 /// One mistake: the variable, and what is wrong with it. Never repeats a value that may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigMistake {
-    /// The variable.
+    /// The environment variable's name.
     pub variable: &'static str,
     /// What is wrong and what it should be, worded to follow the name.
     pub problem: String,

@@ -55,7 +55,8 @@ pub(super) fn database_url(value: &str) -> Result<ConnectionUrl, ParseError> {
         return Err(ParseError::Unexpected);
     }
     let config = value.parse::<tokio_postgres::Config>().map_err(|_| ParseError::Unexpected)?;
-    let hosts: Vec<String> = config.get_hosts().iter().zip(ports(&config)).map(|(host, port)| at(host, port)).collect();
+    let hosts: Vec<String> =
+        config.get_hosts().iter().zip(ports(&config)).map(|(host, port)| with_port(host, port)).collect();
     let (Some(user), Some(database), false) = (config.get_user(), config.get_dbname(), hosts.is_empty()) else {
         return Err(ParseError::Unexpected);
     };
@@ -70,7 +71,7 @@ fn ports(config: &tokio_postgres::Config) -> impl Iterator<Item = u16> {
     (0..).map(move |i| ports.get(i).or(ports.first()).copied().unwrap_or(5432))
 }
 
-fn at(host: &Host, port: u16) -> String {
+fn with_port(host: &Host, port: u16) -> String {
     match host {
         Host::Tcp(name) => format!("{name}:{port}"),
         Host::Unix(path) => format!("{}:{port}", path.display()),

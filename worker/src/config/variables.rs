@@ -41,7 +41,7 @@ pub struct VariableDoc {
 /// A variable and its parser.
 #[derive(Debug, Clone, Copy)]
 pub struct Variable<T> {
-    /// Its documentation.
+    /// Name, default and help text.
     pub entry: VariableDoc,
     pub(super) parse: fn(&str) -> Result<T, ParseError>,
 }
@@ -59,7 +59,7 @@ impl<T> Variable<T> {
 /// Variables that belong together, under a heading of `--help`.
 #[derive(Debug, Clone, Copy)]
 pub struct VariableGroup {
-    /// The heading.
+    /// The heading in `--help`.
     pub title: &'static str,
     /// The variables, in reading order.
     pub entries: &'static [VariableDoc],
@@ -153,10 +153,11 @@ variables! {
         STAGE_TIMEOUT: Duration = "SLIPWAY_STAGE_TIMEOUT", Default(defaults::STAGE_TIMEOUT), false, parse::work_timeout,
             "Longest time for one stage of an attempt, its short retries included", "a duration from 1s to 6h";
         DEPLOYMENT_TIMEOUT: Duration = "SLIPWAY_DEPLOYMENT_TIMEOUT",
-            Default(defaults::DEPLOYMENT_TIMEOUT), false, parse::long,
+            Default(defaults::DEPLOYMENT_TIMEOUT), false, parse::long_duration,
             "Longest time for a deployment from its first attempt's start, all retries included",
             "a duration from 1s to 30 days";
-        REQUEST_MAX_AGE: Duration = "SLIPWAY_REQUEST_MAX_AGE", Default(defaults::REQUEST_MAX_AGE), false, parse::long,
+        REQUEST_MAX_AGE: Duration = "SLIPWAY_REQUEST_MAX_AGE",
+            Default(defaults::REQUEST_MAX_AGE), false, parse::long_duration,
             "Age of a request, by its event's time, at which no deployment of it is begun any more; replays are exempt",
             "a duration from 1s to 30 days";
     }

@@ -28,11 +28,11 @@ const SERIAL_WINDOW: Duration = Duration::from_secs(10);
 pub struct RequestConsumer {
     /// Decides what a message calls for, and commits it.
     pub admitter: Admitter,
-    /// Where messages come from.
+    /// The broker whose queue of requests is consumed.
     pub broker: BrokerEndpoints,
     /// Where the state of consumer, canary and database is shown.
     pub readiness: Readiness,
-    /// When to stop.
+    /// Ends the intake as soon as it begins.
     pub drain: Drain,
     /// Messages that are delivered before the first is acknowledged.
     pub prefetch: u16,

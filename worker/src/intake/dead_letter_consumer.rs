@@ -25,9 +25,9 @@ const BROKERS_HEADERS: [&str; 2] = ["x-first-death-", "x-last-death-"];
 pub struct DeadLetterConsumer {
     /// Where dead letters are stored.
     pub store: Store,
-    /// Where they come from.
+    /// The broker that gave them up.
     pub broker: BrokerEndpoints,
-    /// When to stop.
+    /// Ends the consuming as soon as it begins.
     pub drain: Drain,
 }
 

@@ -62,7 +62,7 @@ impl Drain {
         self.began.get().map(|(_, deadline)| *deadline)
     }
 
-    /// When it began.
+    /// When it began, by this machine's clock; `None` before.
     #[must_use]
     pub fn began_at(&self) -> Option<Timestamp> {
         self.began.get().map(|(began, _)| *began)

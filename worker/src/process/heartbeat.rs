@@ -20,7 +20,7 @@ pub struct WorkerHeartbeat {
     pub store: Store,
     /// Where it's shown whether the database takes writes.
     pub readiness: Readiness,
-    /// When to stop.
+    /// Cancelled when the worker stops.
     pub stop: CancellationToken,
 }
 
@@ -28,7 +28,7 @@ impl WorkerHeartbeat {
     /// Runs until it's stopped; then the worker counts as gone at once.
     pub async fn run(self) {
         while !self.stop.is_cancelled() {
-            match self.beat().await {
+            match self.write_heartbeat().await {
                 Ok(()) => self.readiness.set_met(Condition::Database),
                 Err(error) => {
                     let error = format!("{:#}", anyhow::Error::from(error));
@@ -45,7 +45,7 @@ impl WorkerHeartbeat {
         }
     }
 
-    async fn beat(&self) -> Result<(), StoreError> {
+    async fn write_heartbeat(&self) -> Result<(), StoreError> {
         let write = self.store.record_heartbeat(env!("CARGO_PKG_VERSION"));
         tokio::time::timeout(HEARTBEAT_TIMEOUT, write).await.map_err(|_| StoreError::TimedOut(HEARTBEAT_TIMEOUT))?
     }

@@ -45,7 +45,7 @@ pub struct ConditionStatus {
 pub struct ReadinessReport {
     /// Whether every condition holds.
     pub ready: bool,
-    /// Each condition.
+    /// Every condition, met or not.
     pub conditions: Vec<ConditionStatus>,
 }
 

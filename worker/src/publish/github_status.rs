@@ -24,7 +24,7 @@ pub struct GithubStatusPublisher {
     pub store: Store,
     /// The client of its API.
     pub github: GithubClient,
-    /// When to stop.
+    /// Ends the publishing as soon as it begins.
     pub drain: Drain,
 }
 

@@ -34,9 +34,9 @@ const MEASURE: Duration = Duration::from_secs(5);
 
 /// Publishes what the outbox holds.
 pub struct Relay {
-    /// The outbox.
+    /// Holds the outbox and the relay's lease.
     pub store: Store,
-    /// Where its messages go.
+    /// The broker that its messages are published to.
     pub broker: BrokerEndpoints,
     /// Where it's shown whether the broker takes messages.
     pub readiness: Readiness,

@@ -29,7 +29,7 @@ pub(super) enum AttemptEnd {
     Done { url: Option<String> },
     /// A stage failed; `open` is for how long the server's circuit is open because of that.
     Failed { error: StageError, stage: Option<Stage>, open: Option<Duration> },
-    /// It's cancelled.
+    /// Somebody asked to cancel the deployment.
     Cancelled,
     /// A newer request for the same project waits.
     Superseded(DeploymentId),
@@ -179,8 +179,8 @@ impl<'a> RunningAttempt<'a> {
         let _ = tokio::time::timeout(Duration::from_secs(5), closed).await;
     }
 
-    /// Begins the pipeline's attempt. That is done before a reason not to run any stage is heeded, since restoring the
-    /// previous release needs it, too.
+    /// Begins the pipeline's attempt, even when there is a reason not to run any stage: restoring the previous release
+    /// needs it, too.
     async fn begin(&mut self) -> Result<(), AttemptEnd> {
         let Self { runner, claim, .. } = *self;
         let history = persist(|| runner.store.history(&claim.lease)).await?;

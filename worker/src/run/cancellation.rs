@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_reason_counts_but_a_lost_lease_and_another_server_stop_what_comes_after_it_too() {
+    fn the_first_reason_counts_and_a_lost_lease_or_another_server_ends_a_restore_too() {
         for worse in [StopReason::LeaseLost, StopReason::HostKeyMismatch] {
             let canceller = Canceller::new();
             canceller.cancel(StopReason::Cancelled);

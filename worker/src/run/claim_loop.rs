@@ -59,7 +59,7 @@ impl Runner {
         ClaimOptions { lease: settings.lease, limits: settings.limits, registry: settings.registry.clone() }
     }
 
-    /// Takes back what crashed workers left, and gives up what waits for dead servers.
+    /// Releases the deployments of workers that died, and fails those whose servers have been unreachable for too long.
     async fn reap(&self) -> Result<(), StoreError> {
         while let Some((id, became)) = self.store.reap(MAX_INTERRUPTIONS).await? {
             Metrics::get().interrupted();

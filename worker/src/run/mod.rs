@@ -31,10 +31,10 @@ use crate::process::Drain;
 use crate::scheduler::Limits;
 use crate::store::Store;
 
-/// How the runner runs.
+/// The limits and times of the runner, from the worker's settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunnerSettings {
-    /// Deployments at once.
+    /// How many deployments this worker runs at once.
     pub concurrency: usize,
     /// How long a lease lasts without a renewal.
     pub lease: Duration,
@@ -58,6 +58,6 @@ pub struct Runner {
     pub credentials: Arc<Credentials>,
     /// Limits, leases and deadlines.
     pub settings: RunnerSettings,
-    /// When to stop.
+    /// Ends the claiming as soon as it begins, and running attempts at its deadline.
     pub drain: Drain,
 }

@@ -45,7 +45,7 @@ pub trait PipelineAttempt: Send {
     }
     /// Goes back to the previous release; see [`slipway_deploy::Attempt::restore_previous`]. By default there is nothing to
     /// restore.
-    fn restore_previous(&mut self, _keep: bool, _cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
+    fn restore_previous(&mut self, _keep_first: bool, _cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
         Box::pin(std::future::ready(RestoreOutcome::Nothing))
     }
     /// Sequential SSH round trips so far.
@@ -81,8 +81,8 @@ impl PipelineAttempt for slipway_deploy::Attempt {
         Box::pin(Self::resume(self, done))
     }
 
-    fn restore_previous(&mut self, keep: bool, cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
-        Box::pin(Self::restore_previous(self, keep, cancel))
+    fn restore_previous(&mut self, keep_first: bool, cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
+        Box::pin(Self::restore_previous(self, keep_first, cancel))
     }
 
     fn round_trips(&self) -> u32 {

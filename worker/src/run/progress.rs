@@ -17,7 +17,7 @@ use crate::store::{Lease, ServerRecord, Store};
 /// Lines of one log event.
 const BATCH: usize = 50;
 /// How long a line waits for others.
-const PATIENCE: Duration = Duration::from_millis(500);
+const FLUSH_DELAY: Duration = Duration::from_millis(500);
 /// Lines that wait to be written.
 const BUFFER: usize = 2000;
 
@@ -93,7 +93,7 @@ pub(super) fn channel(
 impl ProgressWriter {
     pub(super) async fn run(mut self) {
         loop {
-            let due = self.lines.as_ref().map(|(_, _, since)| *since + PATIENCE);
+            let due = self.lines.as_ref().map(|(_, _, since)| *since + FLUSH_DELAY);
             let message = tokio::select! {
                 message = self.receiver.recv() => message,
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {

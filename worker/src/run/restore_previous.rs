@@ -14,16 +14,17 @@ use super::attempt::{AttemptEnd, RunningAttempt, host_key_mismatch};
 use super::cancellation::SHUTDOWN_GRACE;
 
 impl RunningAttempt<'_> {
-    /// Restores the previous release if the new one is unproven; `keep` as for [`PipelineAttempt::restore_previous`]. A
-    /// restore that fails doesn't change the deployment's outcome. An error says why the restore was aborted.
-    pub(super) async fn restore_previous(&mut self, keep: bool) -> Result<RestoreOutcome, AttemptEnd> {
+    /// Restores the previous release if the new one is unproven; `keep_first` as for
+    /// [`PipelineAttempt::restore_previous`]. A restore that fails doesn't change the deployment's outcome. An error says
+    /// why the restore was aborted.
+    pub(super) async fn restore_previous(&mut self, keep_first: bool) -> Result<RestoreOutcome, AttemptEnd> {
         if !self.unproven {
             return Ok(RestoreOutcome::Nothing);
         }
         if self.canceller.has_host_key_mismatch() {
             return Ok(RestoreOutcome::Unknown(host_key_mismatch()));
         }
-        let restored = self.restore_within_deadline(keep).await?;
+        let restored = self.restore_within_deadline(keep_first).await?;
         // Whatever came of it: without the lease nothing may be written.
         if self.canceller.is_lease_lost() {
             return Err(AttemptEnd::Lost);
@@ -41,13 +42,13 @@ impl RunningAttempt<'_> {
         Ok(restored)
     }
 
-    async fn restore_within_deadline(&mut self, keep: bool) -> Result<RestoreOutcome, AttemptEnd> {
+    async fn restore_within_deadline(&mut self, keep_first: bool) -> Result<RestoreOutcome, AttemptEnd> {
         let (runner, abort) = (self.runner, self.canceller.abort_token());
         let Some(pipeline) = self.pipeline.as_mut() else {
             let error = StageError::new(ErrorCode::InternalError, "there was nothing to reach the server with");
             return Ok(RestoreOutcome::Unknown(error));
         };
-        let restore = restore_with_retries(pipeline.attempt.as_mut(), keep, &abort);
+        let restore = restore_with_retries(pipeline.attempt.as_mut(), keep_first, &abort);
         tokio::pin!(restore);
         let aborted = tokio::select! {
             restored = &mut restore => return Ok(restored),
@@ -65,13 +66,13 @@ impl RunningAttempt<'_> {
 
 async fn restore_with_retries(
     attempt: &mut dyn PipelineAttempt,
-    keep: bool,
+    keep_first: bool,
     abort: &CancellationToken,
 ) -> RestoreOutcome {
     let mut tried = 0;
     loop {
         tried += 1;
-        let restored = attempt.restore_previous(keep, abort.clone()).await;
+        let restored = attempt.restore_previous(keep_first, abort.clone()).await;
         let RestoreOutcome::Unknown(error) = &restored else { return restored };
         let is_unreachable = error.code.is_connection_failure() && !abort.is_cancelled();
         let Some(delay) = RetryPolicy::RESTORE.delay(tried).filter(|_| is_unreachable) else { return restored };

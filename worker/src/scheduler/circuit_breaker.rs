@@ -38,9 +38,9 @@ pub struct Circuit {
 pub enum CircuitState {
     /// Everybody: too little has failed.
     Closed,
-    /// Nobody before that moment.
+    /// Nobody until this time.
     Open(Timestamp),
-    /// One at a time.
+    /// One attempt at a time, to find out whether the server is back.
     HalfOpen,
 }
 
@@ -55,17 +55,17 @@ impl Circuit {
         }
     }
 
-    /// What one more connection failure makes of it. `luck` (from 0 to 1) spreads the cool-down over the upper half of
+    /// What one more connection failure makes of it. `jitter` (from 0 to 1) spreads the cool-down over the upper half of
     /// its bound. A failure while it's open says nothing new: that attempt began before.
     #[must_use]
-    pub fn failed(known: Option<Self>, now: Timestamp, luck: f64) -> Self {
+    pub fn failed(known: Option<Self>, now: Timestamp, jitter: f64) -> Self {
         let known = known.unwrap_or(Self { failures: 0, since: now, open_until: None });
         if matches!(known.state_at(now), CircuitState::Open(_)) {
             return known;
         }
         let failures = known.failures.saturating_add(1);
         let openings = (failures + 1).saturating_sub(FAILURES_TO_OPEN);
-        let cool_down = COOL_DOWN.bound(openings).mul_f64(0.5 + luck.clamp(0.0, 1.0) / 2.0);
+        let cool_down = COOL_DOWN.bound(openings).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
         Self { failures, open_until: (openings > 0).then(|| now + cool_down), ..known }
     }
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_with_the_third_failure_in_a_row_and_lets_one_through_after_its_cool_down() {
+    fn it_opens_with_the_third_failure_in_a_row_and_lets_one_through_when_cooled_down() {
         let first = Circuit::failed(None, at(100), 0.0);
         assert_eq!(first, Circuit { failures: 1, since: at(100), open_until: None });
         assert_eq!(first.state_at(at(100)), CircuitState::Closed);
@@ -118,9 +118,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cool_downs_grow_and_stay_within_their_bounds(failures in 0..80u32, luck in 0.0..1.0f64) {
+        fn cool_downs_grow_and_stay_within_their_bounds(failures in 0..80u32, jitter in 0.0..1.0f64) {
             let known = Circuit { failures: FAILURES_TO_OPEN - 1 + failures, since: at(0), open_until: None };
-            let until = Circuit::failed(Some(known), at(0), luck).open_until.unwrap();
+            let until = Circuit::failed(Some(known), at(0), jitter).open_until.unwrap();
             let cool_down = Duration::try_from(until.duration_since(at(0))).unwrap();
             let bound = COOL_DOWN.bound(failures + 1);
             prop_assert!(bound <= COOL_DOWN.max && bound >= COOL_DOWN.initial);

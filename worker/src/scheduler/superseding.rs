@@ -32,9 +32,9 @@ impl Order {
 /// Another deployment of the same project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contender {
-    /// Which one.
+    /// The deployment's id, as what follows for it is written under it.
     pub id: DeploymentId,
-    /// Its place.
+    /// Its place in the order of the project.
     pub order: Order,
     /// Whether it hasn't ended.
     pub open: bool,
@@ -49,7 +49,7 @@ pub struct Precedence {
     pub supersedes: Vec<DeploymentId>,
 }
 
-/// Decides between a request that arrives with the place `order` and the deployments that it stands against.
+/// Decides between a request that arrives with the place `order` and the deployments that it contends with.
 #[must_use]
 pub fn resolve(order: &Order, contenders: &[Contender]) -> Precedence {
     let newer = contenders.iter().filter(|contender| contender.order > *order);
@@ -201,7 +201,7 @@ mod tests {
         }
 
         #[test]
-        fn a_forced_request_is_newer_than_all_that_came_before_and_older_than_the_next_number(
+        fn a_forced_request_is_newer_than_all_before_it_and_older_than_the_next_number(
             forced in orders(), rivals in prop::collection::vec(orders(), 0..6)
         ) {
             let rivals: Vec<_> =

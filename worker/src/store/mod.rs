@@ -10,7 +10,7 @@ mod deployment;
 mod outbox;
 mod server;
 mod status;
-mod worker_heartbeat;
+mod workers;
 
 pub use connection::deadline::DEADLINE;
 pub(crate) use connection::error::is_untrusted_certificate;
@@ -43,4 +43,4 @@ pub use outbox::relay_lease::RelayLease;
 pub use outbox::rows::{OrderingKey, OutboxBacklog, OutboxPage, OutboxRow, PublishOutcome};
 pub use server::inventory::ServerRecord;
 pub use status::StatusCounts;
-pub use worker_heartbeat::WorkerSeen;
+pub use workers::WorkerSeen;

@@ -14,7 +14,7 @@ const NO_POLICIES: &[&str] = &[
     "publish::batch::BATCH_BYTES",
     "publish::relay::POLL",
     "publish::relay::MEASURE",
-    "run::progress::PATIENCE",
+    "run::progress::FLUSH_DELAY",
     "engine::HOUSEKEEPING_INTERVAL",
     "amqp::generations::STABLE_AFTER",
     "publish::batch::SEND_WINDOW",

@@ -19,7 +19,7 @@ pub(super) fn set_database(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) -> Result
     if plan.value("POSTGRES_PASSWORD").is_none() {
         if !inputs.database_exists {
             plan.set("POSTGRES_PASSWORD", generate_secret()?, Origin::Generated);
-        } else if inputs.asked.iter().any(|a| a.name == "POSTGRES_PASSWORD" && a.required) {
+        } else if inputs.compose_variables.iter().any(|a| a.name == "POSTGRES_PASSWORD" && a.required) {
             return Err(missing_secret(
                 "POSTGRES_PASSWORD",
                 "the database exists already, and its password isn't in .env",
@@ -32,8 +32,8 @@ pub(super) fn set_database(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) -> Result
     let password = part("POSTGRES_PASSWORD");
     let url = format!(
         "postgresql://{}:{}@{}:{}/{}",
-        in_url(&part("POSTGRES_USER")),
-        in_url(&password),
+        percent_encoded(&part("POSTGRES_USER")),
+        percent_encoded(&password),
         part("POSTGRES_HOST"),
         part("POSTGRES_PORT"),
         part("POSTGRES_DB")
@@ -62,7 +62,7 @@ fn stale_scheme<'a>(url: &'a str, host: &str, password: &str) -> Option<&'a str>
 }
 
 /// As part of a URL's login: all but letters, digits and `-._~` encoded (RFC 3986).
-fn in_url(text: &str) -> String {
+fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

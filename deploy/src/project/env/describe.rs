@@ -9,12 +9,12 @@ const LONGEST: usize = 300;
 /// The description of `name`; `compose` is the project as compose prints it without interpolation.
 #[must_use]
 pub fn describe(name: &str, example: &str, compose: &str) -> Option<String> {
-    let text = in_example(name, example).or_else(|| in_compose(name, compose))?;
+    let text = example_comment(name, example).or_else(|| compose_message(name, compose))?;
     let text: String = plain(&text).split_whitespace().collect::<Vec<_>>().join(" ").chars().take(LONGEST).collect();
     (!text.is_empty()).then_some(text)
 }
 
-fn in_example(name: &str, example: &str) -> Option<String> {
+fn example_comment(name: &str, example: &str) -> Option<String> {
     let mut comment = Vec::new();
     for line in example.lines().map(str::trim) {
         let assignment = line.trim_start_matches('#').trim_start().strip_prefix(name).map(str::trim_start);
@@ -31,7 +31,7 @@ fn in_example(name: &str, example: &str) -> Option<String> {
     None
 }
 
-fn in_compose(name: &str, compose: &str) -> Option<String> {
+fn compose_message(name: &str, compose: &str) -> Option<String> {
     let mut found = ["${NAME:?", "${NAME?"].iter().filter_map(|form| {
         let (_, rest) = compose.split_once(&form.replace("NAME", name))?;
         Some(rest.split('}').next()?.replace('\\', ""))

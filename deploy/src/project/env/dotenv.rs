@@ -47,7 +47,7 @@ pub fn parse(text: &str) -> BTreeMap<String, String> {
         let from = line.len() - value.len();
         let (value, used) = match value.chars().next() {
             Some(quote @ ('"' | '\'')) => quoted(&rest[from + 1..], quote),
-            _ => (bare(value), value.len()),
+            _ => (unquoted(value), value.len()),
         };
         variables.insert(name.to_owned(), value);
         let end = (from + used).min(rest.len());
@@ -61,7 +61,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// An unquoted value ends at a comment.
-fn bare(value: &str) -> String {
+fn unquoted(value: &str) -> String {
     let end = value.find(" #").unwrap_or(value.len());
     value[..end].trim_end().to_owned()
 }

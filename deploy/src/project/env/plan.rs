@@ -63,11 +63,11 @@ fn set_release(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) {
 /// (`<owner>/<repository>-<module>` in lower case): one for each module, and what the compose files require beside.
 /// Variables are underscored, image names hyphenated.
 #[must_use]
-pub fn image_variables(request: &ProjectReady, asked: &[ComposeVariable]) -> BTreeMap<String, String> {
+pub fn image_variables(request: &ProjectReady, variables: &[ComposeVariable]) -> BTreeMap<String, String> {
     let modules = request.modules.iter().map(|m| m.as_str().to_ascii_uppercase().replace('-', "_"));
-    let asked = asked.iter().filter(|a| a.required).filter_map(|a| a.name.strip_suffix("_IMAGE"));
+    let required = variables.iter().filter(|a| a.required).filter_map(|a| a.name.strip_suffix("_IMAGE"));
     let given = |name: &String| request.variables.keys().any(|given| given.as_str() == name);
-    let all = modules.chain(asked.map(str::to_owned));
+    let all = modules.chain(required.map(str::to_owned));
     let all = all.map(|module| (format!("{module}_IMAGE"), image_name(&request.repository.name, &module)));
     all.filter(|(name, _)| !given(name)).collect()
 }
@@ -97,7 +97,8 @@ fn check_complete(inputs: &EnvInputs<'_>, plan: &EnvPlan) -> Result<(), StageErr
     if bot && empty("TELEGRAM_BOT_TOKEN") {
         return Err(missing_secret("TELEGRAM_BOT_TOKEN", "module tg_bot needs it"));
     }
-    let Some(ComposeVariable { name, .. }) = inputs.asked.iter().find(|a| a.required && empty(&a.name)) else {
+    let Some(ComposeVariable { name, .. }) = inputs.compose_variables.iter().find(|a| a.required && empty(&a.name))
+    else {
         return Ok(());
     };
     if VariableName::new(name.clone()).is_ok_and(|name| name.names_a_secret()) {

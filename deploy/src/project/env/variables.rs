@@ -65,7 +65,7 @@ pub struct EnvInputs<'a> {
     /// The variables in `.env` on the server.
     pub kept: &'a BTreeMap<String, String>,
     /// The variables in the compose files.
-    pub asked: &'a [ComposeVariable],
+    pub compose_variables: &'a [ComposeVariable],
     pub project: &'a ComposeProject,
     /// The image of each variable that [`super::plan::image_variables`] names.
     pub images: &'a BTreeMap<String, String>,

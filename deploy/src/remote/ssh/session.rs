@@ -125,11 +125,11 @@ impl Session {
     async fn channel(&mut self) -> Result<Channel<Msg>, StageError> {
         let opened = match self.spare.take() {
             Some(spare) => timeout(CONNECT_TIMEOUT, spare).await,
-            None => return Err(lost("opening a channel", &self.address)),
+            None => return Err(connection_lost("opening a channel", &self.address)),
         };
         match opened {
             Ok(Ok(Ok(channel))) => Ok(channel),
-            _ => Err(lost("opening a channel", &self.address)),
+            _ => Err(connection_lost("opening a channel", &self.address)),
         }
     }
 
@@ -226,8 +226,8 @@ impl Session {
 
     /// The error for a connection that broke during `what`.
     #[must_use]
-    pub fn lost(&self, what: &str) -> StageError {
-        lost(what, &self.address)
+    pub fn lost_during(&self, what: &str) -> StageError {
+        connection_lost(what, &self.address)
     }
 
     /// The error for a script that a signal ended. Its last output doesn't explain that, whatever it is.
@@ -243,6 +243,6 @@ impl Session {
     }
 }
 
-fn lost(what: &str, address: &str) -> StageError {
+fn connection_lost(what: &str, address: &str) -> StageError {
     StageError::new(ErrorCode::ServerConnectionLost, format!("the connection to {address} broke while {what}"))
 }

@@ -27,7 +27,7 @@ pub(super) struct TextView<'a> {
 
 impl<'a> TextView<'a> {
     /// The text itself and, where it has several lines, what is left of it without white space: a program may have
-    /// broken a line anywhere, indented the rest, and eaten the blank that stood there.
+    /// broken a line anywhere, indented the rest, and dropped the space between them.
     pub(super) fn all(text: &'a str) -> Vec<Self> {
         let mut views = vec![Self { original: text, squeezed: None }];
         if text.contains('\n') {
@@ -179,7 +179,7 @@ impl Needle {
                         }
                     });
                 }
-                if !self.same(needle[done], text[at]) {
+                if !self.matches_byte(needle[done], text[at]) {
                     break;
                 }
                 (at, done) = (at + 1, done + 1);
@@ -189,11 +189,11 @@ impl Needle {
     }
 
     fn begins(&self, needle: &[u8], bytes: &[u8]) -> bool {
-        needle.len() >= bytes.len() && bytes.iter().zip(needle).all(|(b, n)| self.same(*n, *b))
+        needle.len() >= bytes.len() && bytes.iter().zip(needle).all(|(b, n)| self.matches_byte(*n, *b))
     }
 
     /// Whether a byte is the one sought; base64 has two alphabets.
-    fn same(&self, needle: u8, byte: u8) -> bool {
+    fn matches_byte(&self, needle: u8, byte: u8) -> bool {
         let standard = match byte {
             b'-' if self.base64 => b'+',
             b'_' if self.base64 => b'/',
@@ -203,7 +203,7 @@ impl Needle {
     }
 }
 
-/// Tells `meaning` how long each escape at the beginning of `text` is, and what it may stand for.
+/// Calls `meaning` with the length of each escape at the beginning of `text`, and with the bytes that it may mean.
 fn escapes(text: &[u8], meaning: &mut dyn FnMut(usize, &[u8])) {
     match text {
         [b'%', a, b, ..] => {

@@ -86,9 +86,9 @@ async fn archive_or_restore(
     let chosen = args.selection.resolve(Some(action.required_state()), database).await?;
     let fit = DeadLetterFilter { state: Some(action.required_state()), ..chosen.clone() };
     let groups = database.store.dead_letter_groups(&fit, false).await.map_err(|e| database.cli_error(&e))?;
-    let there: u64 = groups.iter().map(|group| group.count).sum();
+    let matching: u64 = groups.iter().map(|group| group.count).sum();
     let max = args.max.unwrap_or(u32::MAX);
-    let count = there.min(u64::from(max));
+    let count = matching.min(u64::from(max));
     let (verb, done) = action.verbs();
     if args.dry_run {
         if printer.is_json() {

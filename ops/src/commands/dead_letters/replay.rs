@@ -144,8 +144,8 @@ async fn print_preview(
         ]);
     }
     printer.table(&table);
-    let there: u64 = counts.iter().map(|(_, count)| count).sum();
-    let more = there.saturating_sub(planned.len() as u64);
+    let matching: u64 = counts.iter().map(|(_, count)| count).sum();
+    let more = matching.saturating_sub(planned.len() as u64);
     if more > 0 {
         printer.message(&format!("and {more} more"));
     }

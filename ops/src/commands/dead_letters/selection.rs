@@ -61,7 +61,6 @@ impl FilterArgs {
     }
 }
 
-/// In which state.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum StateArg {
     /// Those that wait for somebody

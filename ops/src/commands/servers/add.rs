@@ -144,6 +144,6 @@ fn read_recipient(identity: &Path) -> Result<String, CliError> {
     };
     let text =
         SecretString::from(std::fs::read_to_string(identity).map_err(|e| refuse(format!("can't be read: {e}")))?);
-    let noted = text.expose_secret().lines().find_map(|line| line.trim().strip_prefix("# public key:"));
-    noted.map(|r| r.trim().to_owned()).ok_or_else(|| refuse("doesn't note its public key".to_owned()))
+    let recipient = text.expose_secret().lines().find_map(|line| line.trim().strip_prefix("# public key:"));
+    recipient.map(|r| r.trim().to_owned()).ok_or_else(|| refuse("doesn't note its public key".to_owned()))
 }

@@ -27,7 +27,7 @@ use view::EventView;
 /// How long it waits at most before it asks again.
 const POLL: Duration = Duration::from_secs(1);
 /// How long Postgres may be away before watching ends.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_OUTAGE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
@@ -82,7 +82,7 @@ pub(crate) async fn follow(
         match show_new_events(id, &mut seen, database, &mut view).await {
             Ok(Some(result)) => break result,
             Ok(None) => away = None,
-            Err(error) if error.is_transient() && away.get_or_insert_with(Instant::now).elapsed() < PATIENCE => {
+            Err(error) if error.is_transient() && away.get_or_insert_with(Instant::now).elapsed() < MAX_OUTAGE => {
                 view.show_waiting("for Postgres, which doesn't answer");
             }
             Err(error) => return Err(database.cli_error(&error)),

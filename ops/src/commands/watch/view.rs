@@ -53,8 +53,8 @@ impl EventView {
         self.update_spinner(progress.action, &progress.kind, time);
         let elapsed = format_duration(millis_between(since, time));
         if let Some(line) = describe_event(&progress.kind) {
-            let told_by_spinner = self.spinner.is_some() && matches!(progress.kind, ProgressKind::StageStarted { .. });
-            if !told_by_spinner {
+            let is_on_spinner = self.spinner.is_some() && matches!(progress.kind, ProgressKind::StageStarted { .. });
+            if !is_on_spinner {
                 self.print_beside(|p| p.line(&format!("{elapsed:>10}  {:<9}  {}", line.about, line.text)));
             }
         }
@@ -84,8 +84,8 @@ impl EventView {
                 spinner.set_message("");
                 spinner.set_position(position as u64 + 1);
                 spinner.reset_elapsed();
-                let gone = Duration::from_millis(millis_between(time, Timestamp::now()));
-                *spinner = std::mem::replace(spinner, ProgressBar::hidden()).with_elapsed(gone);
+                let elapsed = Duration::from_millis(millis_between(time, Timestamp::now()));
+                *spinner = std::mem::replace(spinner, ProgressBar::hidden()).with_elapsed(elapsed);
             }
             ProgressKind::Log { lines, .. } => {
                 if let Some(last) = lines.iter().rev().find(|l| !l.trim().is_empty()) {

@@ -32,8 +32,8 @@ struct Frames {
     /// What is still to come of a frame that passes as it is.
     passing: usize,
     /// The beginning of a frame, kept back.
-    kept: Vec<u8>,
-    /// How much of what is kept was given to the reader, once that may be given.
+    buffered: Vec<u8>,
+    /// How much of it was given to the reader, once it may be given.
     given: Option<usize>,
 }
 
@@ -41,7 +41,7 @@ struct Frames {
 enum Frame {
     /// Its head isn't there yet.
     Unknown,
-    /// It passes as it is.
+    /// It's passed on unread: it holds no short strings, or is too long.
     Passes(usize),
     /// It must be there as a whole.
     Whole(usize),
@@ -72,38 +72,38 @@ impl Frames {
                     at += length;
                 }
                 Frame::Whole(_) | Frame::Unknown => {
-                    self.kept.extend_from_slice(rest);
+                    self.buffered.extend_from_slice(rest);
                     return at;
                 }
             }
         }
     }
 
-    /// How many more bytes must be kept before it's known what to do; 0 when what is kept may be given.
+    /// How many more bytes must be there before it is known what to do; 0 when the buffer may be given away.
     fn missing(&mut self) -> usize {
-        match Frame::of(&self.kept) {
-            Frame::Unknown => HEAD - self.kept.len(),
-            Frame::Whole(length) if length > self.kept.len() => length - self.kept.len(),
+        match Frame::of(&self.buffered) {
+            Frame::Unknown => HEAD - self.buffered.len(),
+            Frame::Whole(length) if length > self.buffered.len() => length - self.buffered.len(),
             Frame::Whole(_) => {
-                log_repair(repair(&mut self.kept));
+                log_repair(repair(&mut self.buffered));
                 self.given = Some(0);
                 0
             }
             Frame::Passes(length) => {
-                self.passing = length - self.kept.len();
+                self.passing = length - self.buffered.len();
                 self.given = Some(0);
                 0
             }
         }
     }
 
-    /// Gives to the reader what may be given of what is kept.
+    /// Gives the reader what is buffered, from `given` on.
     fn give(&mut self, given: usize, buffer: &mut [u8]) -> usize {
-        let rest = &self.kept[given..];
+        let rest = &self.buffered[given..];
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
         if count == rest.len() {
-            self.kept.clear();
+            self.buffered.clear();
             self.given = None;
         } else {
             self.given = Some(given + count);
@@ -128,7 +128,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RepairedStream<S> {
             if let Some(given) = frames.given {
                 return Poll::Ready(Ok(frames.give(given, buffer)));
             }
-            if frames.kept.is_empty() {
+            if frames.buffered.is_empty() {
                 let read = ready!(Pin::new(&mut *stream).poll_read(cx, buffer))?;
                 let ready = frames.take(&mut buffer[..read]);
                 if ready > 0 || read == 0 {
@@ -136,7 +136,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RepairedStream<S> {
                 }
             }
             let missing = frames.missing();
-            if missing > 0 && ready!(keep(frames, stream, missing, cx))? == 0 {
+            if missing > 0 && ready!(buffer_more(frames, stream, missing, cx))? == 0 {
                 // The stream ends in the middle of a frame, which is the reader's to judge.
                 frames.given = Some(0);
             }
@@ -144,18 +144,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for RepairedStream<S> {
     }
 }
 
-/// Keeps up to `missing` more bytes.
-fn keep<S: AsyncRead + Unpin>(
+/// Reads up to `missing` more bytes into the buffer.
+fn buffer_more<S: AsyncRead + Unpin>(
     frames: &mut Frames,
     stream: &mut S,
     missing: usize,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
-    let before = frames.kept.len();
-    frames.kept.resize(before + missing, 0);
-    let read = Pin::new(stream).poll_read(cx, &mut frames.kept[before..]);
+    let before = frames.buffered.len();
+    frames.buffered.resize(before + missing, 0);
+    let read = Pin::new(stream).poll_read(cx, &mut frames.buffered[before..]);
     let more = if let Poll::Ready(Ok(more)) = &read { *more } else { 0 };
-    frames.kept.truncate(before + more);
+    frames.buffered.truncate(before + more);
     read
 }
 

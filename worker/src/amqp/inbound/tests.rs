@@ -238,7 +238,7 @@ proptest! {
     }
 
     #[test]
-    fn what_lapin_can_read_passes_byte_for_byte_and_what_it_cant_for_texts_alone_it_can_then(
+    fn what_lapin_reads_stays_the_same_and_what_only_texts_spoil_becomes_readable(
         text in text(), key in text(), value in value(),
     ) {
         let came = header(&text, &[short(&key), value].concat());

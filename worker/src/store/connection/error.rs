@@ -17,7 +17,7 @@ pub enum StoreError {
     /// Its certificate isn't trusted.
     #[error("the database's certificate isn't trusted; SLIPWAY_CA_FILE names authorities to trust beside the system's")]
     Certificate(#[source] tokio_postgres::Error),
-    /// A statement failed.
+    /// PostgreSQL refused a statement, or the connection broke.
     #[error("the database refused a statement or went away; if it does so again, PostgreSQL's log says more")]
     Database(#[source] tokio_postgres::Error),
     /// The database didn't answer in time.
@@ -38,9 +38,9 @@ pub enum StoreError {
     /// A row holds what this version can't read.
     #[error("column {column} of {table} holds what this version can't read: {reason}")]
     Unreadable {
-        /// The table.
+        /// The table that was read.
         table: &'static str,
-        /// The column.
+        /// The column whose value makes no sense.
         column: &'static str,
         /// Why, without the value.
         reason: String,

@@ -23,7 +23,7 @@ pub struct Operator {
 /// Something that was done with a dead letter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditEntry {
-    /// The dead letter.
+    /// The id of the dead letter.
     pub dead_letter: Uuid,
     /// `replay`, `edit`, `archive`, `restore`, `note` or `export`.
     pub action: String,
@@ -31,7 +31,7 @@ pub struct AuditEntry {
     pub operator: Operator,
     /// When, by the database's clock.
     pub at: Timestamp,
-    /// What exactly.
+    /// The particulars, whose keys depend on the action: a note's text, a replay's options.
     pub details: Value,
 }
 
@@ -42,7 +42,7 @@ pub struct AuditFilter {
     pub dead_letter: Option<Uuid>,
     /// Done by this operator.
     pub who: Option<String>,
-    /// This action.
+    /// Of this action, named as in [`AuditEntry::action`].
     pub action: Option<String>,
     /// At this time or later.
     pub since: Option<Timestamp>,

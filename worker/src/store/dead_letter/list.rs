@@ -36,7 +36,7 @@ impl DeadLetterState {
     }
 }
 
-/// A dead letter.
+/// A message that couldn't be carried out: as it came, why it failed, and what became of it since.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLetter {
     /// Its id: the deployment's, or one derived from the body where there is none.
@@ -47,7 +47,7 @@ pub struct DeadLetter {
     pub project: Option<String>,
     /// The message as it came; `None` when it holds a secret in plain text.
     pub body: Option<Vec<u8>>,
-    /// Its content type.
+    /// Property `content-type`.
     pub content_type: Option<String>,
     /// Its text headers.
     pub headers: BTreeMap<String, String>,
@@ -64,9 +64,9 @@ pub struct DeadLetter {
     pub message: String,
     /// Attempts that were made.
     pub attempts: u32,
-    /// When it failed first.
+    /// When its first attempt failed, or when it was refused, by the database's clock.
     pub first_failed_at: Timestamp,
-    /// When it failed last.
+    /// When it failed last, by the database's clock.
     pub last_failed_at: Timestamp,
     /// The exchange it was published to.
     pub original_exchange: String,
@@ -89,7 +89,7 @@ pub struct DeadLetter {
 pub struct DeadLetterFilter {
     /// One of these; any, when there are none.
     pub ids: Vec<Uuid>,
-    /// In this state.
+    /// In this state; absent: in any, as with the conditions below.
     pub state: Option<DeadLetterState>,
     /// Of this project's slug.
     pub project: Option<String>,
@@ -112,7 +112,6 @@ pub(in crate::store) const FILTER_CONDITION: &str =
      AND ($5::text IS NULL OR l.code = $5) AND ($6::text IS NULL OR l.class = $6)
      AND ($7::timestamptz IS NULL OR l.last_failed_at >= $7) AND ($8::timestamptz IS NULL OR l.last_failed_at <= $8)";
 
-/// One parameter of a statement.
 pub(in crate::store) type StatementParameter<'a> = &'a (dyn ToSql + Sync);
 
 impl DeadLetterFilter {
@@ -143,7 +142,7 @@ pub struct DeadLetterGroup {
     pub stage: String,
     /// The project; `None` when projects aren't told apart, and where it couldn't be read.
     pub project: Option<String>,
-    /// How many.
+    /// How many dead letters the group has.
     pub count: u64,
     /// When the first of them failed last.
     pub oldest: Timestamp,

@@ -8,7 +8,7 @@ use crate::message::Incoming;
 /// A message that can't become a deployment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RefusedMessage {
-    /// Why.
+    /// The code, class and message, as in the result.
     pub failure: Failure,
     /// What could be read of it.
     pub known: PartialEnvelope,

@@ -6,13 +6,13 @@ use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
 use crate::store::dead_letter::list::{DeadLetterFilter, FILTER_CONDITION};
-use crate::store::deployment::order::{order_sql, stands_against};
+use crate::store::deployment::order::{contends_with, order_sql};
 use crate::store::{Result, Store};
 
 /// Whether a dead letter can be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReplayVerdict {
-    /// It can.
+    /// Yes: it's open, and nothing newer is here.
     Ready,
     /// Only by force: a newer deployment of its project is here.
     Superseded,
@@ -50,13 +50,13 @@ impl ReplayVerdict {
 pub struct PlannedReplay {
     /// The dead letter.
     pub id: Uuid,
-    /// Its project.
+    /// The project's slug; absent where it couldn't be read.
     pub project: Option<String>,
     /// Its stage: where a replay resumes, if it's one of the pipeline.
     pub stage: String,
     /// Its error code.
     pub code: String,
-    /// Its state.
+    /// `open`, `replayed` or `archived`.
     pub state: String,
     /// Whether it can be sent again.
     pub verdict: ReplayVerdict,
@@ -64,11 +64,11 @@ pub struct PlannedReplay {
     pub newer: Option<DeploymentId>,
 }
 
-/// Joins a dead letter `l` with its deployment `d` and with the newest deployment `n` that a replay of it would stand
-/// against. A refused message has no place of its own, and is compared by its arrival.
+/// Joins a dead letter `l` with its deployment `d` and with the newest deployment `n` that a replay of it would
+/// contend with. A refused message has no place of its own, and is compared by its arrival.
 pub(in crate::store) fn joined_with_newer() -> String {
     let (newer, own) = (order_sql("n"), order_sql("d"));
-    let against = stands_against("n", "d.server", "d.action = 'deploy'");
+    let against = contends_with("n", "d.server", "d.action = 'deploy'");
     format!(
         "dead_letters l LEFT JOIN deployments d ON d.id = l.deployment_id LEFT JOIN LATERAL (
              SELECT n.id FROM deployments n

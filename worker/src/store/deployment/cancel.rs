@@ -20,13 +20,13 @@ use crate::store::{Result, Store};
 pub struct CancelRequest {
     /// Identifies the request; a second one with the same id changes nothing.
     pub id: Uuid,
-    /// Which deployment.
+    /// The deployment to be cancelled; its own request may not have come yet.
     pub deployment: DeploymentId,
     /// Who asks: CloudEvents `source`, or the person.
     pub source: String,
     /// CloudEvents `id`; for a person's request the same as `id`.
     pub event_id: String,
-    /// Why.
+    /// The reason that was given, for the record.
     pub reason: Option<String>,
 }
 
@@ -64,15 +64,15 @@ pub struct CancelOutcome {
 /// A request to cancel, as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cancellation {
-    /// Who asked.
+    /// Who asked: CloudEvents `source`, or the person.
     pub source: String,
     /// CloudEvents `id` of the request to cancel.
     pub event_id: String,
-    /// Why.
+    /// The reason that was given.
     pub reason: Option<String>,
     /// The state that the deployment was in; `None` when it wasn't known.
     pub found: Option<State>,
-    /// When it came.
+    /// When it was stored, by the database's clock.
     pub requested_at: Timestamp,
 }
 

@@ -19,7 +19,7 @@ use crate::store::{Result, Store};
 pub struct Claim {
     /// The right to do so.
     pub lease: Lease,
-    /// What to do.
+    /// What is to be done; it decides which stages are run.
     pub action: Action,
     /// Undeploy: with all data.
     pub remove_volumes: bool,
@@ -39,7 +39,7 @@ pub struct Claim {
 
 impl Store {
     /// Claims the deployment that has been due for longest, of those whose project nobody acts on and whose server has
-    /// room. A bare time stands for a lease under the default limits.
+    /// room. `options` may be the lease's duration alone: the limits are the default ones then.
     ///
     /// # Errors
     /// When the database fails.

@@ -45,7 +45,7 @@ impl Store {
             let tx = StoreTransaction::begin(&mut client).await?;
             let data = &request.event.data;
             let arriving = IncomingRequest::lock(&tx, request.deployment_id(), data.project.id, data.action).await?;
-            // Before anything is looked up: what a command means may be another thing by the time of its duplicate.
+            // Before anything else: when a duplicate comes, the same command might mean another server or version.
             let known = tx.query_opt("SELECT 1 FROM deployments WHERE id = $1", &[&arriving.id.0]).await?;
             if known.is_some() {
                 return Ok(Ok(Admission::Duplicate));

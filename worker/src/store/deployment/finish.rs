@@ -22,7 +22,7 @@ use crate::store::deployment::versions::places;
 use crate::store::outbox::github_status::announce_undeployment;
 use crate::store::{Result, Store, StoreError};
 
-/// How a deployment ended.
+/// The outcome of a deployment, with what only its result and its dead letter need.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DeploymentEnd {
     /// Everything is done. Whether anything was changed for it, the journal knows.
@@ -32,19 +32,19 @@ pub enum DeploymentEnd {
     },
     /// It failed for good.
     Failed {
-        /// Why.
+        /// The code, class and message, for the result and the dead letter.
         failure: Failure,
-        /// Which secret is missing, for `missing-secret`.
+        /// For `missing-secret`: the variable that lacks its value.
         missing_secret: Option<VariableName>,
         /// The dead letter's reason: `permanent`, `exhausted`, `overdue` or `interrupted`.
         reason: &'static str,
     },
     /// A newer request took its place.
     Superseded {
-        /// The newer one.
+        /// The deployment of the newer request, where it's known.
         by: Option<DeploymentId>,
     },
-    /// It was cancelled.
+    /// Somebody asked to cancel it.
     Cancelled,
 }
 
@@ -69,7 +69,7 @@ impl Store {
     ///
     /// # Errors
     /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
-    pub async fn finish(&self, lease: &Lease, end: &DeploymentEnd, seen: &AttemptSummary) -> Result<Outcome> {
+    pub async fn finish(&self, lease: &Lease, end: &DeploymentEnd, summary: &AttemptSummary) -> Result<Outcome> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
@@ -77,7 +77,7 @@ impl Store {
                 Err(StoreError::LeaseLost) => return outcome_under_lease(&tx, lease).await,
                 held => held?,
             };
-            let outcome = locked.finish(self, end, seen).await?;
+            let outcome = locked.finish(self, end, summary).await?;
             commit(tx, TransactionKind::Finish).await?;
             Ok(outcome)
         })
@@ -89,7 +89,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::finish`].
-    pub async fn finish_superseded(&self, lease: &Lease, seen: &AttemptSummary) -> Result<Option<Outcome>> {
+    pub async fn finish_superseded(&self, lease: &Lease, summary: &AttemptSummary) -> Result<Option<Outcome>> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
@@ -98,7 +98,7 @@ impl Store {
                 held => held?,
             };
             let Some(by) = locked.head.superseded_by else { return Ok(None) };
-            let outcome = locked.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, seen).await?;
+            let outcome = locked.finish(self, &DeploymentEnd::Superseded { by: Some(by) }, summary).await?;
             commit(tx, TransactionKind::Finish).await?;
             Ok(Some(outcome))
         })
@@ -124,7 +124,7 @@ impl LockedDeployment<'_> {
         &mut self,
         store: &Store,
         end: &DeploymentEnd,
-        seen: &AttemptSummary,
+        summary: &AttemptSummary,
     ) -> Result<Outcome> {
         // A stage that was cancelled in its midst has no outcome of its own.
         self.tx
@@ -143,12 +143,12 @@ impl LockedDeployment<'_> {
             DeploymentEnd::Cancelled => Outcome::Cancelled,
         };
         self.step(State::Ended(outcome)).await?;
-        let mut result = self.result(outcome, end, seen);
+        let mut result = self.result(outcome, end, summary);
         result.exposed = self.exposed().await?;
         if matches!(end, DeploymentEnd::Succeeded { .. }) && self.head.action.deploys() {
             result.also_on = self.other_servers().await?;
         }
-        let round_trips = seen.round_trips.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+        let round_trips = summary.round_trips.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
         self.tx
             .execute(
                 "UPDATE deployments SET result = $2, failure = $3, superseded_by = $4, ssh_round_trips = $5,
@@ -174,12 +174,12 @@ impl LockedDeployment<'_> {
         // disk.
         let forget = "UPDATE deployments SET body = NULL, headers = '{}' WHERE id = $1";
         self.tx.execute(forget, &[&self.head.id.0]).await?;
-        let well = matches!(outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
-        // Stopping and starting see to what they find themselves.
-        if seen.restored || well {
+        let has_succeeded = matches!(outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
+        // Also after a stop or a start: their scripts restore the previous release where that is needed.
+        if summary.restored || has_succeeded {
             self.set_unproven(false).await?;
         }
-        let undeployed = well && self.head.action == Action::Undeploy;
+        let undeployed = has_succeeded && self.head.action == Action::Undeploy;
         if let (true, Some(project), Some(server)) = (undeployed, &self.head.project, &self.head.server) {
             announce_undeployment(self.tx, project.id, server).await?;
         }
@@ -224,10 +224,10 @@ impl LockedDeployment<'_> {
         Ok(others.map(|place| place.server).collect())
     }
 
-    fn result(&self, outcome: Outcome, end: &DeploymentEnd, seen: &AttemptSummary) -> DeploymentResult {
+    fn result(&self, outcome: Outcome, end: &DeploymentEnd, summary: &AttemptSummary) -> DeploymentResult {
         let head = &self.head;
         let (mut url, mut failure, mut missing_secret, mut superseded_by) = (None, None, None, None);
-        let mut serving = seen.serving.clone();
+        let mut serving = summary.serving.clone();
         match end {
             DeploymentEnd::Succeeded { url: at } => {
                 url.clone_from(at);
@@ -257,8 +257,8 @@ impl LockedDeployment<'_> {
             serving,
             also_on: Vec::new(),
             exposed: Vec::new(),
-            services: seen.services.clone(),
-            stages: seen.stages.clone(),
+            services: summary.services.clone(),
+            stages: summary.stages.clone(),
             attempts: head.attempt,
             accepted_at: head.accepted_at,
             finished_at: Timestamp::now().max(head.accepted_at),

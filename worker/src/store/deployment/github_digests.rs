@@ -71,7 +71,7 @@ impl Store {
             let tx = StoreTransaction::begin(&mut client).await?;
             LockedDeployment::lock_leased(&tx, lease).await?;
             save_digests(&tx, project, &lease.server, digests).await?;
-            commit(tx, TransactionKind::Tell).await?;
+            commit(tx, TransactionKind::RecordProgress).await?;
             Ok(())
         })
         .await

@@ -16,9 +16,9 @@ pub(in crate::store) const LINEAGE: &str = "WITH RECURSIVE lineage (id) AS (SELE
 /// A deployment's past, by the database's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeploymentHistory {
-    /// The present.
+    /// When this was read; ages count up to here.
     pub now: Timestamp,
-    /// When it was accepted.
+    /// When its request was stored.
     pub accepted_at: Timestamp,
     /// When its first attempt began.
     pub started_at: Timestamp,

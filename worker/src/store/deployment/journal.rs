@@ -169,7 +169,7 @@ impl Store {
             for kind in kinds {
                 locked.enqueue_progress(kind).await?;
             }
-            commit(tx, TransactionKind::Tell).await?;
+            commit(tx, TransactionKind::RecordProgress).await?;
             Ok(())
         })
         .await

@@ -22,7 +22,7 @@ use crate::store::{Result, Store, StoreError};
 pub struct Fence(pub(in crate::store) i64);
 
 impl Fence {
-    /// The number.
+    /// The number, as it's stored and as servers compare it.
     #[must_use]
     pub fn get(self) -> i64 {
         self.0
@@ -32,11 +32,11 @@ impl Fence {
 /// The right to act on one project on one server, as long as it's renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// For which deployment.
+    /// The deployment that claimed it.
     pub deployment: DeploymentId,
     /// The project's directory.
     pub slug: Slug,
-    /// The server.
+    /// The server that it's valid for; on another one the project has another lease.
     pub server: ServerHandle,
     /// The number of the claim.
     pub fence: Fence,

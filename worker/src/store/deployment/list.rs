@@ -13,10 +13,10 @@ use crate::store::connection::value::{number, readable};
 use crate::store::deployment::state::State;
 use crate::store::{Result, Store};
 
-/// A deployment.
+/// All that is stored of a deployment but its journal and its events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deployment {
-    /// Its id.
+    /// The id, derived from `source` and `id` of its request, or from the replay.
     pub id: DeploymentId,
     /// CloudEvents `source` of its request.
     pub source: String,
@@ -34,15 +34,15 @@ pub struct Deployment {
     pub reason: Option<String>,
     /// The project's slug; absent when a refused request didn't tell, and so are the next four.
     pub project: Option<String>,
-    /// The repository.
+    /// The repository at GitHub, as `owner/name`.
     pub repository: Option<String>,
-    /// The commit.
+    /// The commit, 40 hexadecimal digits.
     pub commit: Option<String>,
     /// The server's handle.
     pub server: Option<String>,
     /// The request that it acts with; absent for a refused one.
     pub request: Option<ProjectReady>,
-    /// Where it stands.
+    /// Its state: it waits, it runs, or how it ended.
     pub state: State,
     /// The attempt that runs or ran last, from 1; 0 before the first.
     pub attempt: u32,
@@ -58,28 +58,28 @@ pub struct Deployment {
     pub cancel_requested: bool,
     /// Why its last attempt failed.
     pub failure: Option<Failure>,
-    /// How it ended.
+    /// What its result says; absent until it has ended.
     pub result: Option<DeploymentResult>,
     /// Sequential SSH round trips of its last attempt.
     pub ssh_round_trips: Option<u32>,
-    /// Its trace.
+    /// W3C trace context of its request's intake.
     pub traceparent: Option<String>,
-    /// When it was accepted.
+    /// When its request was stored, by the database's clock like all times here.
     pub accepted_at: Timestamp,
     /// When its first attempt began.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When its result was written; absent until then.
     pub finished_at: Option<Timestamp>,
 }
 
 /// Which deployments to list; all conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeploymentFilter {
-    /// In this state.
+    /// In this state; absent: in any, as with the conditions below.
     pub state: Option<State>,
     /// Of this project's slug.
     pub project: Option<String>,
-    /// On this server.
+    /// On the server with this handle.
     pub server: Option<String>,
 }
 
@@ -88,11 +88,11 @@ pub struct DeploymentFilter {
 pub struct JournalEntry {
     /// Number of the attempt.
     pub attempt: u32,
-    /// Number of the claim.
+    /// Number of the claim, which a lease's fence is.
     pub fence: i64,
-    /// The stage.
+    /// The stage's name, as in events.
     pub stage: String,
-    /// When it began.
+    /// When the intent to run it was written, before anything was done.
     pub intent_at: Timestamp,
     /// `done`, `failed` or `interrupted`; absent while it runs.
     pub outcome: Option<String>,
@@ -100,7 +100,7 @@ pub struct JournalEntry {
     pub change: Option<String>,
     /// What it found or did, when done.
     pub facts: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Why it failed.
+    /// The code, class and message, when failed.
     pub failure: Option<Failure>,
     /// How long it took.
     pub duration: Option<Duration>,
@@ -111,7 +111,7 @@ pub struct JournalEntry {
 pub struct StoredEvent {
     /// Its place among the deployment's events, from 1 without gaps.
     pub sequence: u64,
-    /// Its type.
+    /// CloudEvents `type`.
     pub event_type: String,
     /// The whole CloudEvent, as published.
     pub event: serde_json::Value,

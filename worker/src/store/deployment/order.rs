@@ -1,4 +1,4 @@
-//! A deployment's place among the others of its project, and which of them it stands against, as SQL. How two places
+//! A deployment's place among the others of its project, and which of them it contends with, as SQL. How two places
 //! compare is defined by [`crate::scheduler::Order`].
 
 use tokio_postgres::Row;
@@ -12,10 +12,10 @@ pub(in crate::store) fn order_sql(alias: &str) -> String {
     )
 }
 
-/// The condition that the accepted deployment `alias` stands against another one of the same project, which is for
-/// `server` and, as `deploys` says, deploys. A project is deployed to one place only, so that two deployments stand
-/// against each other on whatever servers; any other command is about one server.
-pub(in crate::store) fn stands_against(alias: &str, server: &str, deploys: &str) -> String {
+/// The condition that the accepted deployment `alias` contends with another one of the same project, which is for
+/// `server` and, as `deploys` says, deploys. A project is deployed to one place only, so that two deployments
+/// contend with each other on whatever servers; any other command is about one server.
+pub(in crate::store) fn contends_with(alias: &str, server: &str, deploys: &str) -> String {
     format!(
         "{alias}.request IS NOT NULL AND {alias}.state <> 'cancelled'
          AND ({alias}.server = {server} OR ({alias}.action = 'deploy' AND {deploys}))"

@@ -16,7 +16,7 @@ use crate::store::server::circuit_breaker;
 /// Key of the advisory lock under which claims decide ("claim" in ASCII).
 const CLAIM_LOCK: i64 = 0x63_6c_61_69_6d;
 
-/// On which terms a worker claims.
+/// What a worker asks for when it claims, and what it must not exceed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimOptions {
     /// How long the lease lasts at first.
@@ -27,7 +27,7 @@ pub struct ClaimOptions {
     pub registry: String,
 }
 
-/// A lease under the default limits, from no registry in particular.
+/// The duration of the lease alone: with the default limits, and no registry that they apply to.
 impl From<Duration> for ClaimOptions {
     fn from(lease: Duration) -> Self {
         Self { lease, limits: Limits::default(), registry: String::new() }
@@ -87,8 +87,8 @@ pub(in crate::store) async fn lock_next_due(
 
 /// The servers on which nothing may be claimed now, and whether anything may that pulls images.
 async fn capacity(tx: &Transaction<'_>, options: &ClaimOptions) -> Result<(Vec<String>, bool)> {
-    // Whoever is stopped in here holds up all claims: the database then ends its transaction. After a burst of requests
-    // its statistics are old, and it would read the whole table for each server.
+    // A worker that is frozen in here delays all claims: the database then ends its transaction. After a burst of
+    // requests its statistics are old, and it would read the whole table for each server.
     let locked = tx
         .query_one(
             "SELECT set_config('idle_in_transaction_session_timeout', '5s', true),

@@ -2,19 +2,19 @@
 
 use slipway_protocol::{DeploymentId, Outcome};
 
-/// Where a deployment stands.
+/// A deployment's state, from its request to its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// It waits for its turn or for its next attempt.
     Pending,
     /// A worker holds its lease.
     Running,
-    /// It has ended.
+    /// It has ended with this outcome, and nothing follows.
     Ended(Outcome),
 }
 
 impl State {
-    /// Every state.
+    /// Every state: the two of a deployment under way, then each outcome.
     pub const ALL: [Self; 8] = [
         Self::Pending,
         Self::Running,
@@ -80,7 +80,7 @@ pub struct UnknownState;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a {from} deployment can't become {to}")]
 pub struct IllegalTransition {
-    /// The state it is in.
+    /// The state that the row has.
     pub from: State,
     /// The state that was asked for.
     pub to: State,
@@ -89,7 +89,7 @@ pub struct IllegalTransition {
 /// Whether an attempt may go on; asked at every boundary between stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Boundary {
-    /// It may.
+    /// Yes: nothing asks it to stop.
     GoOn,
     /// A newer request for the same project waits.
     Superseded(DeploymentId),

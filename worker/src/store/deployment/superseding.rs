@@ -1,4 +1,4 @@
-//! Superseding as SQL carries it out: the deployments that a new one stands against are read, and what follows for each
+//! Superseding as SQL carries it out: the deployments that a new one contends with are read, and what follows for each
 //! is written. What follows is decided in `scheduler/superseding.rs`.
 
 use slipway_protocol::names::ServerHandle;
@@ -14,7 +14,7 @@ use crate::store::dead_letter::replay::apply_replay;
 use crate::store::deployment::cancel::{is_precancelled, lock_cancellation};
 use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::locked::LockedDeployment;
-use crate::store::deployment::order::{order, order_sql, stands_against};
+use crate::store::deployment::order::{contends_with, order, order_sql};
 use crate::store::deployment::state::State;
 use crate::store::{Result, Store};
 
@@ -119,14 +119,14 @@ impl Store {
     }
 }
 
-/// Of the deployments that the arriving one stands against, the newest and all that haven't ended.
+/// Of the deployments that the arriving one contends with, the newest and all that haven't ended.
 async fn contenders(
     tx: &Transaction<'_>,
     arriving: &IncomingRequest,
     server: &ServerHandle,
 ) -> Result<Vec<(Contender, Action)>> {
     let against = |alias: &str| {
-        let condition = stands_against(alias, "$3", "$4");
+        let condition = contends_with(alias, "$3", "$4");
         format!("{alias}.project_id = $1 AND {alias}.id <> $2 AND {condition}")
     };
     let (any, newest) = (against("c"), against("d"));

@@ -21,7 +21,7 @@ pub struct RecordedVersion {
     pub deployment: DeploymentId,
     /// How it came about: deployed, or rolled back to.
     pub action: Action,
-    /// Its commit.
+    /// The commit that it deploys.
     pub commit: CommitSha,
     /// When it was reached.
     pub finished_at: Option<Timestamp>,
@@ -29,12 +29,12 @@ pub struct RecordedVersion {
     pub(in crate::store) content: serde_json::Value,
 }
 
-/// A server that a project is or was on.
+/// Where a project is, or was until it was undeployed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectServer {
     /// The project; a slug may have belonged to several.
     pub project: Project,
-    /// The server.
+    /// The server's handle.
     pub server: ServerHandle,
     /// Whether the project was undeployed from it since its last deployment.
     pub gone: bool,

@@ -21,13 +21,13 @@ const ANNOUNCEMENT_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// A deployment's state that GitHub has to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
-    /// Of which deployment.
+    /// The deployment's id here; GitHub keeps it in its payload.
     pub deployment: DeploymentId,
-    /// Of which repository.
+    /// The repository that shows it.
     pub repository: RepositoryName,
-    /// Of which commit.
+    /// The commit on whose page it's shown.
     pub commit: CommitSha,
-    /// To which server.
+    /// The server it's deployed to, which GitHub shows as the environment.
     pub server: ServerHandle,
     /// How it's getting on, or how it ended.
     pub state: State,

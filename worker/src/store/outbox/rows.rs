@@ -36,14 +36,14 @@ pub struct OutboxRow {
     pub deployment: Option<DeploymentId>,
     /// Whether the broker's returning it means that it has to be sent again.
     pub must_route: bool,
-    /// The message.
+    /// What is published.
     pub message: Outgoing,
 }
 
 /// What is read of the outbox at once.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct OutboxPage {
-    /// The messages.
+    /// The messages in the order of their positions, however many keys they have.
     pub rows: Vec<OutboxRow>,
     /// Whether more may wait.
     pub more: bool,

@@ -11,13 +11,13 @@ use crate::store::{Result, Store};
 /// A server of the inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerRecord {
-    /// Its name.
+    /// The name by which events and operators refer to it.
     pub handle: ServerHandle,
     /// Where it answers.
     pub address: Host,
-    /// SSH port.
+    /// The port of sshd.
     pub ssh_port: Port,
-    /// SSH user.
+    /// The user that Slipway logs in as.
     pub ssh_user: UserName,
     /// Its pinned host key.
     pub host_key: Option<HostKey>,

@@ -11,11 +11,11 @@ use crate::store::{Result, Store};
 /// A worker and its latest heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerSeen {
-    /// Its name.
+    /// The worker's name, unique among all workers.
     pub name: String,
-    /// Its version.
+    /// The version that it announced with its latest heartbeat.
     pub version: String,
-    /// When it started.
+    /// When its row was made, with its first heartbeat; a row that outlives a crash keeps this time.
     pub started_at: Timestamp,
     /// How long it has been silent, by the database's clock.
     pub silent: Duration,
