@@ -109,8 +109,8 @@ fn succeeded(story: &Story, scene: &ProjectScene, outcome: &str, sha: &str) -> R
 /// Checks the Actions secrets: every name that the project's workflow reads, and every value.
 fn github_has_what_ci_reads(scene: &ProjectScene, variables: &BTreeMap<String, String>) -> Result<()> {
     let mut secrets = scene.stack.github.secrets(&scene.repository());
-    let workflow = scene.server().sh(&format!("cat {DIRECTORY}/.github/workflows/ci.yml"))?;
-    let reads = workflow
+    let workflows = scene.server().sh(&format!("cat {DIRECTORY}/.github/workflows/*.yml"))?;
+    let reads = workflows
         .split("secrets.")
         .skip(1)
         .map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default());

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use slipway_deploy::DeploymentWork;
 use slipway_protocol::Stage;
+use slipway_tests::workflow::WorkflowRunner;
 use slipway_tests::world::{Generation, Sample, Variant, eventually};
 
 use crate::pipeline::scene::{AttemptScene, PORT};
@@ -75,14 +76,8 @@ impl<'a> Runner<'a> {
 
     /// What `appleboy/ssh-action` sends for the sample's workflow: the variables in `envs`, then the script.
     fn job(&self, sample: &Sample) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        sample.write(folder.path()).unwrap();
-        let workflow = fs::read_to_string(folder.path().join(".github/workflows/ci.yml")).unwrap();
-        let envs = workflow.lines().find_map(|line| line.trim().strip_prefix("envs: ")).unwrap();
-        let exports = envs.split(',').map(|name| format!("export {name}='{}'\n", self.secrets[name]));
-        let script = workflow.split_once("script: |\n").unwrap().1;
-        let lines = script.lines().take_while(|line| line.starts_with("            "));
-        exports.chain(lines.map(|line| format!("{}\n", &line[12..]))).collect()
+        let player = WorkflowRunner::new(&self.scene.world, self.secrets.clone()).unwrap();
+        player.remote_command(sample, sample.generation().deploying_workflow(), "deploy").unwrap()
     }
 
     /// What `appleboy/scp-action` does with the tar file that it has made.
