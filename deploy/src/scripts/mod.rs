@@ -34,7 +34,7 @@ scripts! {
     /// Whether the project listens on a port of the server.
     LISTENING = "containers.sh" "listening.sh";
     /// Installs CI's deploy key and what it may run.
-    DEPLOY_KEY = "project_files.sh" "lock.sh" "authorized_keys.sh" "deploy_key.sh";
+    DEPLOY_KEY = "project_files.sh" "lock.sh" "git.sh" "workflows.sh" "authorized_keys.sh" "deploy_key.sh";
     /// What CI's deploy key runs.
     FORCED_COMMAND = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "docker_login.sh"
         "forced_command.sh" "ci_deploy.sh";
@@ -48,7 +48,7 @@ scripts! {
     /// Removes what that has written.
     OVERLAY_REMOVE = "overlay_remove.sh";
     /// Compares a rehearsed deployment with what runs.
-    PLAN = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "ufw_rules.sh"
+    PLAN = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "workflows.sh" "ufw_rules.sh"
         "authorized_keys.sh" "plan.sh";
     /// Whether the project is there.
     REQUIRE_PROJECT = "project_files.sh" "require_project.sh";
