@@ -1,5 +1,5 @@
 # Parameters: registry; after project_files.sh, compose_call.sh, containers.sh, lock.sh, docker_login.sh,
-# forced_command.sh. The one thing that the project's deploy key may do: pull this project's images and start them. CI
+# take_files.sh, forced_command.sh. The one thing that the project's deploy key may do: pull this project's images and start them. CI
 # tags every build `latest`, or after its branch; from here on that tag is what the project runs, until Slipway deploys
 # a commit.
 enter

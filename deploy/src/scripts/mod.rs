@@ -37,7 +37,7 @@ scripts! {
     DEPLOY_KEY = "project_files.sh" "lock.sh" "git.sh" "workflows.sh" "authorized_keys.sh" "deploy_key.sh";
     /// What CI's deploy key runs.
     FORCED_COMMAND = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "docker_login.sh"
-        "forced_command.sh" "ci_deploy.sh";
+        "take_files.sh" "forced_command.sh" "ci_deploy.sh";
     /// Goes back to the previous release.
     RESTORE_PREVIOUS = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "restore_files.sh"
         "docker_login.sh" "service_report.sh" "stability_gate.sh" "restore_previous.sh";

@@ -236,6 +236,7 @@ fn refuses_all_else(runner: &Runner<'_>) {
     let mut scp = runner.client("scp");
     let output = scp.arg("-O").arg(format!("{}:/etc/shadow", runner.place())).arg(&into).output().unwrap();
     assert!(!output.status.success() && !into.exists(), "scp");
+    takes_files_and_keeps_none(runner);
     let output = runner.ssh(&["-W", "127.0.0.1:22"], "");
     assert!(!output.status.success() && output.stdout.is_empty(), "forwarding to the server's side");
     let output = runner.ssh(&["-o", "ExitOnForwardFailure=yes", "-R", "9999:127.0.0.1:22"], "docker compose pull");
@@ -248,6 +249,26 @@ fn refuses_all_else(runner: &Runner<'_>) {
     let (host, port) = (&runner.secrets["DEPLOY_HOST"], &runner.secrets["DEPLOY_PORT"]);
     let answer = runner.scene.world.get(&format!("http://{host}:{port}/health")).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// By SFTP, which OpenSSH's scp speaks: names in the project take files, and nothing else is answered.
+fn takes_files_and_keeps_none(runner: &Runner<'_>) {
+    let path = &runner.secrets["DEPLOY_PROJECT_PATH"];
+    let (file, into) = (runner.scene.world.folder().join("intruder"), runner.scene.world.folder().join("loot"));
+    fs::write(&file, vec![b'x'; 200_000]).unwrap();
+    let scp = |from: &str, to: &str| runner.client("scp").args(["-s", from, to]).output().unwrap();
+    let (file, loot) = (file.display().to_string(), into.display().to_string());
+    let output = scp(&file, &format!("{}:{path}/infra/", runner.place()));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for place in ["/tmp/".to_owned(), format!("{path}/../"), "/root/.ssh/authorized_keys".to_owned(), ".".to_owned()] {
+        assert!(!scp(&file, &format!("{}:{place}", runner.place())).status.success(), "written to {place}");
+    }
+    for place in ["/etc/shadow".to_owned(), format!("{path}/.env"), format!("{path}/infra/compose.base.yml")] {
+        let output = scp(&format!("{}:{place}", runner.place()), &loot);
+        assert!(!output.status.success() && !into.exists(), "{place} was read");
+    }
+    let kept = runner.scene.world.target(0).sh("find /opt /tmp /root /home -name 'intruder*'").unwrap();
+    assert_eq!(kept, "", "kept");
 }
 
 fn no_agent_is_forwarded(runner: &Runner<'_>) {
