@@ -21,7 +21,7 @@ scripts! {
     RESUME = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh" "service_report.sh"
         "stability_gate.sh" "resume.sh";
     /// Checks out the commit.
-    CLONE = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "clone.sh";
+    CLONE = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "save_release.sh" "clone.sh";
     /// Tells what the worker needs to decide about the environment file.
     ENV_READ = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "proofs.sh" "env_read.sh";
     /// Writes the environment file and the override file.
@@ -36,7 +36,8 @@ scripts! {
     /// Installs CI's deploy key and what it may run.
     DEPLOY_KEY = "project_files.sh" "lock.sh" "git.sh" "workflows.sh" "authorized_keys.sh" "deploy_key.sh";
     /// What CI's deploy key runs.
-    FORCED_COMMAND = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "docker_login.sh"
+    FORCED_COMMAND = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "docker_login.sh"
+        "service_report.sh" "stability_gate.sh" "start_outcome.sh" "rehearse.sh" "save_release.sh" "restore_files.sh"
         "take_files.sh" "forced_command.sh" "ci_deploy.sh";
     /// Goes back to the previous release.
     RESTORE_PREVIOUS = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "restore_files.sh"

@@ -123,15 +123,19 @@ impl Attempt {
         self.exec_or(Stage::Secrets, &script, ErrorCode::DeployKeyFailed, message).await
     }
 
-    /// The program behind the deploy key: our own functions with this project's parameters in front.
+    /// The program behind the deploy key: our own functions with this project's parameters in front. The services that are
+    /// rehearsed are one word, of quoted ones and quoted spaces.
     fn forced_command(&self) -> String {
         let modules: Vec<String> = self.work.request.modules.iter().map(quote).collect();
+        let rehearsed: Vec<String> = self.rehearsed_services().iter().map(quote).collect();
         format!(
-            "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\nregistry={}\n\
-             pull_modules() {{ project_compose pull -q {}; }}\n{}",
+            "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\
+             \nregistry={}\nrehearsed={}\npatience={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
             quote(self.image_registry()),
+            rehearsed.join("' '"),
+            self.config().health_timeout.as_secs(),
             modules.join(" "),
             scripts::FORCED_COMMAND.concat(),
         )
