@@ -9,4 +9,5 @@ pub mod observer;
 pub mod script;
 pub mod scripted_world;
 pub mod stack;
+pub mod workflow;
 pub mod world;

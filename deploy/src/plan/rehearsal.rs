@@ -11,6 +11,7 @@ use super::deployment_plan::{DeploymentPlan, VariableChange, VariableDifference}
 use super::services::plan_services;
 use crate::remote::script::Script;
 use crate::scripts;
+use crate::stages::secrets::deploy_port_of;
 use crate::{Attempt, Deployer, DeploymentWork, RemotePath, Reporter, StageError};
 
 impl Deployer {
@@ -59,7 +60,7 @@ impl Attempt {
         let numbers = |key| output.values(key).iter().filter_map(|port| port.parse().ok()).collect::<BTreeSet<u16>>();
         let (rules, others) = (numbers("rule"), numbers("others"));
         let firewall = output.value("firewall").is_some();
-        let desired = self.desired_secrets(&after);
+        let desired = self.desired_secrets(&after, deploy_port_of(&output).ssh);
         let new_deploy_key = output.value("key").is_none() || !self.knows_deploy_key();
         let mut secrets = self.github().find_differing_secrets(
             &self.work.request.repository.name,

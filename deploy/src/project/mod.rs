@@ -7,3 +7,4 @@ pub(crate) mod image_tag;
 #[cfg(test)]
 mod real_compose;
 pub(crate) mod registry;
+pub(crate) mod workflows;

@@ -1,23 +1,148 @@
-# Parameters: registry; after project_files.sh, compose_call.sh, containers.sh, lock.sh, docker_login.sh,
-# forced_command.sh. The one thing that the project's deploy key may do: pull this project's images and start them. CI
-# tags every build `latest`, or after its branch; from here on that tag is what the project runs, until Slipway deploys
-# a commit.
-enter
-trap docker_logout EXIT
-trap 'exit 1' TERM HUP INT
-docker_login
-sed -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\):sha-[0-9a-f]\{7\}\(@sha256:[0-9a-f]\{64\}\)\{0,1\}"$/\1:latest"/' \
-    -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\)@sha256:[0-9a-f]\{64\}"$/\1"/' .env >.slipway/put
-chmod 600 .slipway/put
-env_file=.slipway/put
-pull_modules
-sync .slipway/put
-mv -fT .slipway/put .env
-env_file=.env
-if [ -f .slipway/stopped ]; then
-    # Somebody has stopped the project: the new version is ready for when it's started again.
-    project_compose create --no-build --remove-orphans
-else
-    project_compose up -d --no-build --remove-orphans
-fi
-project_ps --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'
+# Parameters: registry rehearsed patience; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh,
+# docker_login.sh, service_report.sh, stability_gate.sh, start_outcome.sh, rehearse.sh, save_release.sh, restore_files.sh,
+# take_files.sh, forced_command.sh. The one thing that the project's deploy key may do: pull this project's images,
+# rehearse and start them, and go back to the release before where they fail. CI tags every build `latest`, or after its
+# branch; from here on that tag is what the project runs, until Slipway deploys a commit.
+
+# tell KEY VALUE: the parts above tell a worker; here, the job's log. What has failed goes into .slipway/reason: a code
+# and a sentence.
+phase=
+tell() {
+    case "$1 $2" in
+    'rehearsed '*) echo "slipway: $2 is tried beside the release that serves" ;;
+    'phase '*) phase=$2 ;;
+    'verdict crash-loop '*) reason crash-loop "service ${2#* } exits" ;;
+    'verdict unhealthy '*) reason unhealthy "the health check of service ${2#* } doesn't pass" ;;
+    'verdict wait '*)
+        if [ "$phase" = failed ]; then
+            reason start-failed "docker compose couldn't start the new images"
+        else
+            reason unhealthy "service ${2#* } didn't become stable in time"
+        fi
+        ;;
+    'verdict '*) reason start-failed "docker compose couldn't start the new images" ;;
+    esac
+}
+reason() { printf '%s %s\n' "$1" "$2" >.slipway/reason; }
+
+# docker ARGUMENTS: docker, whose logs show no secret of .env: nobody masks it in the job's log.
+docker() {
+    if [ "$1" = logs ]; then
+        command docker "$@" 2>&1 | without_secrets
+    else
+        command docker "$@"
+    fi
+}
+without_secrets() {
+    touch .slipway/sealed
+    awk '
+        FILENAME == ".slipway/sealed" { sealed[$0] = 1; next }
+        FILENAME == ".env" {
+            name = substr($0, 1, index($0, "=") - 1)
+            if (!(name in sealed) && name !~ /PASS|SECRET|TOKEN|KEY|AUTH|CREDENTIAL|PRIVATE|DSN|DATABASE_URL/) next
+            value = substr($0, index($0, "=") + 1)
+            gsub(/^"|"$/, "", value)
+            gsub(/\\\\/, "\001", value)
+            gsub(/\\/, "", value)
+            gsub(/\001/, "\\\\", value)
+            if (length(value) >= 6) values[++count] = value
+            next
+        }
+        {
+            for (i = 1; i <= count; i++) {
+                clean = ""
+                while (at = index($0, values[i])) {
+                    clean = clean substr($0, 1, at - 1) "[redacted]"
+                    $0 = substr($0, at + length(values[i]))
+                }
+                $0 = clean $0
+            }
+            print
+        }' .slipway/sealed .env -
+}
+
+# pull_latest: the images under the tags that CI moves; .env names them from then on.
+pull_latest() {
+    sed -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\):sha-[0-9a-f]\{7\}\(@sha256:[0-9a-f]\{64\}\)\{0,1\}"$/\1:latest"/' \
+        -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\)@sha256:[0-9a-f]\{64\}"$/\1"/' .env >.slipway/put || return 1
+    env_file=.slipway/put
+    docker_login
+    pulled=yes
+    pull_modules || pulled=no
+    docker_logout
+    env_file=.env
+    if [ "$pulled" = no ]; then
+        reason pull-failed "the images can't be pulled"
+        return 1
+    fi
+    sync .slipway/put && mv -fT .slipway/put .env
+}
+
+# start_new: starts the new images, and judges what comes of it.
+start_new() (
+    up=done
+    before=$(containers | sort)
+    project_compose up -d --no-build --remove-orphans || up=failed
+    judge_start "$before" "$(containers | sort)"
+)
+
+# go_back: the release that was saved serves again, or still.
+go_back() {
+    restore_files
+    if [ "$(running)" != "$(cat .slipway/served/running)" ]; then
+        project_compose up -d --no-build --remove-orphans || return 1
+        gate
+        [ "$answer" = ok ] || return 1
+    fi
+    rm -rf .slipway/served
+}
+
+ci_job() {
+    enter
+    trap docker_logout EXIT
+    trap 'exit 1' TERM HUP INT
+    remove_rehearsals
+    rm -f .slipway/reason
+    save_release "$(repo_git rev-parse HEAD)" ci
+    if [ -f .slipway/stopped ]; then
+        # Somebody has stopped the project: the new version is ready for when it's started again.
+        if pull_latest && project_compose create --no-build --remove-orphans; then
+            rm -rf .slipway/served
+            return 0
+        fi
+        restore_files
+        project_compose create --no-build --remove-orphans
+        rm -rf .slipway/served
+        die start-failed "the new images can't be pulled, or no containers be made of them: the release before is ready to be started, as it was"
+    fi
+    if pull_latest && rehearse && start_new; then
+        rm -rf .slipway/served
+        project_ps --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'
+        return 0
+    fi
+    read -r code why <.slipway/reason || code=start-failed why="the new images can't be started"
+    rm -f .slipway/reason
+    if go_back; then
+        die "$code" "$why: the release before serves on; mend what the lines above tell, and push again"
+    fi
+    die "$code" "$why, and the release before, which was put back, doesn't become stable: look at the project's containers on the server"
+}
+
+# relay: what the job prints, also when nobody reads it any more: a runner that is gone must not leave it halfway.
+relay() {
+    trap '' PIPE
+    while IFS= read -r line || [ -n "$line" ]; do printf '%s\n' "$line" || :; done 2>/dev/null
+}
+
+exec 4>&1
+code=$({
+    {
+        set +e
+        (
+            set -e
+            ci_job
+        ) 2>&1 3>&- 4>&-
+        echo $? >&3
+    } | relay >&4
+} 3>&1)
+exit "$code"

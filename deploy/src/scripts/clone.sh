@@ -1,5 +1,6 @@
-# Parameters: commit url token; after project_files.sh, containers.sh, lock.sh, git.sh. The token is known to this shell
-# and to the git processes that ask for it over a pipe: not in argv, the environment, a URL or a file.
+# Parameters: commit url token; after project_files.sh, containers.sh, lock.sh, git.sh, save_release.sh. The
+# token is known to this shell and to the git processes that ask for it over a pipe: not in argv, the environment, a URL
+# or a file.
 umask 022
 [ ! -L "$dir" ] || die checkout-failed "$dir is a symbolic link"
 mkdir -p "$dir"
@@ -13,24 +14,8 @@ fi
 
 head=$(repo_git rev-parse -q --verify HEAD 2>/dev/null || cat .slipway/commit 2>/dev/null || :)
 
-# The previous release is saved until the new one has proven itself: a failure restores it. Empty: there was none.
-if [ ! -d .slipway/served ]; then
-    rm -rf .slipway/note
-    mkdir -m 700 .slipway/note
-    if [ -n "$head" ] && [ -f .env ]; then
-        install -m 600 .env .slipway/note/env
-        if [ -f "$override" ]; then install -m 600 "$override" .slipway/note/override; fi
-        for file in .env .env.prod; do
-            if by_hand "infra/$file"; then install -m 600 "infra/$file" ".slipway/note/$file"; fi
-        done
-        running >.slipway/note/running
-        [ ! -f .slipway/stopped ] || : >.slipway/note/stopped
-        printf '%s\n' "$head" >.slipway/note/commit
-    fi
-    # It must be complete or missing, also after the power was lost: it says what to restore.
-    find .slipway/note -exec sync {} +
-    mv -T .slipway/note .slipway/served
-fi
+# A failure restores it. Empty: there was none.
+save_release "$head" deployment
 
 # A git that was killed, or a server that lost its power, may have left what isn't a sound repository.
 if ! repo_git fsck --connectivity-only --no-dangling --no-progress >/dev/null 2>&1; then

@@ -1,6 +1,8 @@
-# Parameters: forced key; after project_files.sh, lock.sh, authorized_keys.sh. Installs the command that CI may run and,
-# with a key, the one line in authorized_keys that may run it. Without a key it tells whether such a line is there.
+# Parameters: forced key; after project_files.sh, lock.sh, git.sh, workflows.sh, authorized_keys.sh. Installs the command
+# that CI may run and, with a key, the one line in authorized_keys that may run it. Without a key it tells whether such a
+# line is there.
 enter
+tell_workflows
 # The new release has been verified. The images of the previous one are kept as long as it's the one before this; its
 # secrets aren't.
 drop_previous() {

@@ -1,6 +1,6 @@
-# After project_files.sh. What the client asks for is in SSH_ORIGINAL_COMMAND or comes over stdin. It is compared with
-# what CI's jobs send, and never run: the job of either template generation is let in, the steps with which it copies
-# files before that are answered without effect, and everything else is refused.
+# After project_files.sh, take_files.sh. What the client asks for is in SSH_ORIGINAL_COMMAND or comes over stdin. It is
+# compared with what CI's jobs send, and never run: the job of either template generation is let in, the steps with which
+# it copies files before that are answered without effect, and everything else is refused.
 die() {
     printf 'slipway: %s (%s)\n' "$2" "$1" >&2
     exit 1
@@ -16,25 +16,6 @@ deploys() {
     return 1
 }
 
-# swallow: the receiving end of scp's own protocol; what is sent goes nowhere.
-swallow() {
-    printf '\0'
-    while IFS= read -r line; do
-        case $line in
-        C[0-7]*' '[0-9]*' '*)
-            size=${line#* }
-            size=${size%% *}
-            case $size in *[!0-9]*) die refused "this isn't scp" ;; esac
-            printf '\0'
-            head -c "$((size + 1))" >/dev/null
-            ;;
-        [DTE]*) ;;
-        *) die refused "this isn't scp" ;;
-        esac
-        printf '\0'
-    done
-}
-
 # A shell is asked for: the script is what comes over stdin.
 case $asked in
 '' | sh | bash | 'sh -'* | 'bash -'*) deploys || asked=$(timeout 10 head -c 65536) ;;
@@ -44,11 +25,26 @@ if ! deploys; then
     *[\;\&\|\$\`\<\>\(\)]* | *'
 '*) ;;
     'scp '*' -t '* | 'scp -t '* | 'scp -tr '*)
-        swallow
+        take_scp
+        exit 0
+        ;;
+    # For the subsystem sftp, sshd names the program that its configuration has for it.
+    internal-sftp | 'internal-sftp '* | sftp-server | */sftp-server | */'sftp-server '*)
+        take_sftp
         exit 0
         ;;
     # A word on stderr would fail the copying step here.
-    "mkdir -p $dir" | "mkdir -p '$dir'" | 'rm -rf '*.tar | 'rm -rf '*.tar.gz | "rm -rf '"*".tar'" | "rm -rf '"*".tar.gz'") exit 0 ;;
+    'rm -rf '*.tar | 'rm -rf '*.tar.gz | "rm -rf '"*".tar'" | "rm -rf '"*".tar.gz'") exit 0 ;;
+    'mkdir -p '*)
+        folder=${asked#mkdir -p }
+        case $folder in
+        "'"*"'")
+            folder=${folder#?}
+            folder=${folder%?}
+            ;;
+        esac
+        if ours "$folder"; then exit 0; fi
+        ;;
     'tar '*" -C $dir" | 'tar '*" -C '$dir'")
         echo "slipway: the files that were copied aren't used: Slipway deploys the project's files with its commits"
         exit 0

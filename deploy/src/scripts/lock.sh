@@ -32,10 +32,11 @@ enter_with_fence() {
     if [ "$fence" != "$newest" ]; then printf '%s\n' "$fence" | put .slipway/fence 600; fi
 }
 
-# CI's job has no claim. It doesn't touch a release that is unproven: it waits for the deployment's end, then gives up.
+# CI's job has no claim. It doesn't touch a deployment's release that is unproven: it waits for the deployment's end, then
+# gives up. Where an earlier job was killed, this one goes on.
 enter_for_ci() {
     lock_until=$(($(date +%s) + ${ci_patience:-300}))
-    until flock -w 2 9 && [ ! -d .slipway/served ]; do
+    until flock -w 2 9 && { [ ! -d .slipway/served ] || [ -f .slipway/served/by-ci ]; }; do
         flock -u 9
         [ "$(date +%s)" -lt "$lock_until" ] ||
             die project-busy "a deployment by Slipway is under way here, or has stopped halfway: run this job again once it has ended"

@@ -21,9 +21,9 @@ scripts! {
     RESUME = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh" "service_report.sh"
         "stability_gate.sh" "resume.sh";
     /// Checks out the commit.
-    CLONE = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "clone.sh";
+    CLONE = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "save_release.sh" "clone.sh";
     /// Reads what the worker needs to decide about the environment file.
-    ENV_READ = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "proofs.sh" "env_read.sh";
+    ENV_READ = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh" "env_read.sh";
     /// Writes the environment file and the override file.
     ENV_WRITE = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "proofs.sh" "env_write.sh";
     /// Pulls, rehearses and starts the release.
@@ -34,10 +34,11 @@ scripts! {
     /// Whether the project listens on a port of the server.
     LISTENING = "containers.sh" "listening.sh";
     /// Installs CI's deploy key and what it may run.
-    DEPLOY_KEY = "project_files.sh" "lock.sh" "authorized_keys.sh" "deploy_key.sh";
+    DEPLOY_KEY = "project_files.sh" "lock.sh" "git.sh" "workflows.sh" "authorized_keys.sh" "deploy_key.sh";
     /// What CI's deploy key runs.
-    FORCED_COMMAND = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "docker_login.sh"
-        "forced_command.sh" "ci_deploy.sh";
+    FORCED_COMMAND = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "docker_login.sh"
+        "service_report.sh" "stability_gate.sh" "start_outcome.sh" "rehearse.sh" "save_release.sh" "restore_files.sh"
+        "take_files.sh" "forced_command.sh" "ci_deploy.sh";
     /// Goes back to the previous release.
     RESTORE_PREVIOUS = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "restore_files.sh"
         "docker_login.sh" "service_report.sh" "stability_gate.sh" "restore_previous.sh";
@@ -48,7 +49,7 @@ scripts! {
     /// Removes that layer with all that was written.
     OVERLAY_REMOVE = "overlay_remove.sh";
     /// Compares a rehearsed deployment with what runs.
-    PLAN = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "ufw_rules.sh"
+    PLAN = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "workflows.sh" "ufw_rules.sh"
         "authorized_keys.sh" "plan.sh";
     /// Whether the project is there.
     REQUIRE_PROJECT = "project_files.sh" "require_project.sh";

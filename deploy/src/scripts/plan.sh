@@ -1,7 +1,8 @@
-# Parameters: ports; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh, ufw_rules.sh,
+# Parameters: ports; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh, workflows.sh, ufw_rules.sh,
 # authorized_keys.sh. Runs on the overlay on which the stages before compose were rehearsed. Tells how what they made
 # differs from what runs.
 enter
+tell_workflows
 if [ -f .slipway/served/commit ]; then
     tell serving "$(cat .slipway/served/commit)"
     tell files "$(repo_git diff --shortstat "$(cat .slipway/served/commit)" HEAD)"

@@ -1,9 +1,11 @@
 # After project_files.sh, git.sh. Writes the files of the previous release again.
 
-# restore_files: the code, .env and overrides of the previous release, as stage clone has saved them.
+# restore_files: the code, .env, overrides and moved tags of the previous release, as save_release has saved them.
 restore_files() {
-    (umask 022 && check_out "$(cat .slipway/served/commit)") ||
-        die checkout-failed "the code that served before couldn't be put back in $dir"
+    if [ ! -f .slipway/served/by-ci ]; then
+        (umask 022 && check_out "$(cat .slipway/served/commit)") ||
+            die checkout-failed "the code that served before couldn't be put back in $dir"
+    fi
     put .env 600 <.slipway/served/env || die env-write-failed "the .env that served before couldn't be put back in $dir"
     if [ ! -f .slipway/served/override ]; then
         rm -f "$override"
@@ -15,4 +17,10 @@ restore_files() {
             put "infra/$file" 600 <".slipway/served/$file" || die env-write-failed "$dir/infra/$file couldn't be put back"
         fi
     done
+    # CI pulls `latest` again and again: the image that ran under that name has lost it.
+    if [ -f .slipway/served/tags ]; then
+        while read -r id tag; do
+            docker tag "$id" "$tag" || echo "warning: image $id, which ran as $tag, is gone" >&2
+        done <.slipway/served/tags
+    fi
 }

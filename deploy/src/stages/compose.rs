@@ -17,9 +17,7 @@ impl Attempt {
         // A digest and the tag of a commit never move; any other tag may.
         let mut images = env.iter().filter(|(name, _)| name.ends_with("_IMAGE"));
         let fixed = images.all(|(_, image)| image_tag::is_fixed(image));
-        // Any other module may be a bot, with or without a port, and two bots must not run with one token.
-        let web = |module: &&ServiceName| matches!(module.as_str(), "backend" | "frontend");
-        let rehearsed: Vec<_> = self.work.request.modules.iter().filter(web).cloned().collect();
+        let rehearsed = self.rehearsed_services();
         let script = Script::new("compose", scripts::COMPOSE)
             .words("rehearsed", &rehearsed)
             .word("root", self.root())
@@ -46,6 +44,14 @@ impl Attempt {
         }
         report.services = services;
         Ok(report)
+    }
+}
+
+impl Attempt {
+    /// The web services. Any other module may be a bot, with or without a port, and two bots must not run with one token.
+    pub(super) fn rehearsed_services(&self) -> Vec<ServiceName> {
+        let web = |module: &&ServiceName| matches!(module.as_str(), "backend" | "frontend");
+        self.work.request.modules.iter().filter(web).cloned().collect()
     }
 }
 

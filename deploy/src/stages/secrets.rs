@@ -11,6 +11,7 @@ use slipway_protocol::{ErrorCode, Stage};
 use crate::github::secrets::MAX_VALUE_BYTES;
 use crate::project::compose::{FILES, REGISTRY_AUTH};
 use crate::project::env::dotenv;
+use crate::project::workflows::{DeployPortUse, read_deploy_port};
 use crate::remote::output::ScriptOutput;
 use crate::remote::quote::quote;
 use crate::remote::script::Script;
@@ -18,7 +19,7 @@ use crate::scripts;
 use crate::secrets::keys::DeployKey;
 use crate::{Attempt, StageError, StageReport};
 
-/// Where the workflows of both template generations expect sshd.
+/// Where workflows that name no port expect sshd.
 const SSH_PORT: u16 = 22;
 /// The secret that holds the private half of the deploy key.
 pub const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
@@ -57,7 +58,8 @@ impl Attempt {
             output = self.install_key(Some(&new)).await?;
             key = Some(new);
         }
-        let mut desired = self.desired_secrets(&env);
+        let port_use = deploy_port_of(&output);
+        let mut desired = self.desired_secrets(&env, port_use.ssh);
         let new_key = key.is_some();
         if let Some(key) = key {
             desired.insert(KEY_SECRET.to_owned(), key.private);
@@ -69,7 +71,7 @@ impl Attempt {
         let written = self.work.lease.run_while_held(writing).await;
         self.work.github_digests = digests;
         let written = written?;
-        self.warn_of_ci(desired.contains_key(DOTENV_SECRET));
+        self.warn_of_ci(desired.contains_key(DOTENV_SECRET), &port_use);
         let server_changed = !output.values("changed").is_empty();
         let changed: Vec<_> = written.changed.into_iter().map(serde_json::Value::from).collect();
         Ok(StageReport::of(server_changed || !changed.is_empty())
@@ -78,16 +80,17 @@ impl Attempt {
             .fact("new_deploy_key", new_key))
     }
 
-    /// Warns where the project's own CI can't work with this server: a secret is missing, sshd isn't on port 22, which is
-    /// the only one that its workflows know, or the host is an IPv6 address, whose end their actions take for a port.
-    fn warn_of_ci(&self, has_dotenv: bool) {
+    /// Warns where the project's own CI can't work with this server: a secret is missing, sshd isn't on port 22 and its
+    /// workflows know no other one, or the host is an IPv6 address, whose end their actions take for a port.
+    fn warn_of_ci(&self, has_dotenv: bool, port_use: &DeployPortUse) {
         let target = &self.work.target;
+        port_use.warnings().iter().for_each(|line| self.report_line(Stage::Secrets, line));
         if !has_dotenv {
             let line = "warning: .env is larger than what GitHub takes as a secret (48 KiB in base64): DOTENV was left as it \
                         is, and a workflow that writes .env from it must not be used";
             self.report_line(Stage::Secrets, line);
         }
-        if target.ssh_port.get() != SSH_PORT {
+        if target.ssh_port.get() != SSH_PORT && !port_use.ssh {
             let line = format!(
                 "warning: CI's job logs in on port 22, and sshd listens on {}: add `port: ${{{{ secrets.DEPLOY_SSH_PORT \
                  }}}}` to the ssh and scp steps of its workflow",
@@ -120,27 +123,36 @@ impl Attempt {
         self.exec_or(Stage::Secrets, &script, ErrorCode::DeployKeyFailed, message).await
     }
 
-    /// The program behind the deploy key: our own functions with this project's parameters in front.
+    /// The program behind the deploy key: our own functions with this project's parameters in front. The services that are
+    /// rehearsed are one word, of quoted ones and quoted spaces.
     fn forced_command(&self) -> String {
         let modules: Vec<String> = self.work.request.modules.iter().map(quote).collect();
+        let rehearsed: Vec<String> = self.rehearsed_services().iter().map(quote).collect();
         format!(
-            "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\nregistry={}\n\
-             pull_modules() {{ project_compose pull -q {}; }}\n{}",
+            "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\
+             \nregistry={}\nrehearsed={}\npatience={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
             quote(self.image_registry()),
+            rehearsed.join("' '"),
+            self.config().health_timeout.as_secs(),
             modules.join(" "),
             scripts::FORCED_COMMAND.concat(),
         )
     }
 
-    /// The secrets that the CI of both template generations reads. Without `DOTENV` where that's larger than GitHub
-    /// takes.
-    pub(crate) fn desired_secrets(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, SecretString> {
+    /// The secrets that the CI of both template generations reads. `ssh_port`: whether the workflows log in on the port in
+    /// `DEPLOY_PORT`. Without `DOTENV` where that's larger than GitHub takes.
+    pub(crate) fn desired_secrets(
+        &self,
+        env: &BTreeMap<String, String>,
+        ssh_port: bool,
+    ) -> BTreeMap<String, SecretString> {
         let request = &self.work.request;
         let mut shared = env.clone();
         shared.remove(REGISTRY_AUTH);
-        let port = request.web().map(|web| web.host_port.to_string()).unwrap_or_default();
+        let app_port = request.web().map(|web| web.host_port.to_string()).unwrap_or_default();
+        let port = if ssh_port { self.work.target.ssh_port.to_string() } else { app_port };
         let mut desired: BTreeMap<String, SecretString> = [
             ("DEPLOY_HOST", self.work.target.address.to_string()),
             ("DEPLOY_USER", self.work.target.ssh_user.to_string()),
@@ -167,6 +179,17 @@ impl Attempt {
         }
         desired
     }
+}
+
+/// What `DEPLOY_PORT` is to the workflows that a script has told.
+pub(crate) fn deploy_port_of(output: &ScriptOutput) -> DeployPortUse {
+    let told = output.values("workflow").iter().filter_map(|line| line.split_once(' '));
+    let workflows: Vec<_> = told
+        .map(|(path, content)| {
+            (path, String::from_utf8_lossy(&STANDARD.decode(content).unwrap_or_default()).into_owned())
+        })
+        .collect();
+    read_deploy_port(workflows.iter().map(|(path, text)| (*path, text.as_str())))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl Attempt {
         if self.work.shares_repository {
             return Ok((Vec::new(), "left alone: another deployment of this repository uses them"));
         }
-        let mut names: BTreeSet<String> = self.desired_secrets(&BTreeMap::new()).into_keys().collect();
+        let mut names: BTreeSet<String> = self.desired_secrets(&BTreeMap::new(), false).into_keys().collect();
         names.extend(self.work.github_digests.keys().cloned());
         names.insert(KEY_SECRET.to_owned());
         let repository = &self.work.request.repository.name;

@@ -23,6 +23,15 @@ impl Generation {
     /// Both.
     pub const ALL: [Self; 2] = [Self::One, Self::Two];
 
+    /// The file of the workflow whose job `deploy` goes to the server.
+    #[must_use]
+    pub fn deploying_workflow(self) -> &'static str {
+        match self {
+            Self::One => "main.yml",
+            Self::Two => "deploy.yml",
+        }
+    }
+
     fn folder(self) -> PathBuf {
         let name = match self {
             Self::One => "generation-1",

@@ -109,8 +109,8 @@ fn succeeded(story: &Story, scene: &ProjectScene, outcome: &str, sha: &str) -> R
 /// Checks the Actions secrets: every name that the project's workflow reads, and every value.
 fn github_has_what_ci_reads(scene: &ProjectScene, variables: &BTreeMap<String, String>) -> Result<()> {
     let mut secrets = scene.stack.github.secrets(&scene.repository());
-    let workflow = scene.server().sh(&format!("cat {DIRECTORY}/.github/workflows/ci.yml"))?;
-    let reads = workflow
+    let workflows = scene.server().sh(&format!("cat {DIRECTORY}/.github/workflows/*.yml"))?;
+    let reads = workflows
         .split("secrets.")
         .skip(1)
         .map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default());
@@ -126,10 +126,15 @@ fn github_has_what_ci_reads(scene: &ProjectScene, variables: &BTreeMap<String, S
     ensure!(environment::parse(&String::from_utf8(dotenv)?)? == shared, "DOTENV isn't what .env holds");
 
     let login = scene.stack.world.registry_credential();
+    // SSH's port to the workflow of generation 1, the app's to that of generation 2.
+    let deploy_port = match scene.sample.generation() {
+        Generation::One => "22".to_owned(),
+        Generation::Two => PORT.to_string(),
+    };
     let expected = [
         ("DEPLOY_COMPOSE_FILES", "infra/compose.base.yml infra/compose.prod.yml infra/compose.slipway.yml"),
         ("DEPLOY_HOST", &scene.server().ip().to_string()),
-        ("DEPLOY_PORT", &PORT.to_string()),
+        ("DEPLOY_PORT", &deploy_port),
         ("DEPLOY_PROJECT_PATH", DIRECTORY),
         ("DEPLOY_USER", "root"),
         ("PROJECT_NAME", SLUG),

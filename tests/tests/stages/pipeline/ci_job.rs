@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use slipway_deploy::DeploymentWork;
 use slipway_protocol::Stage;
+use slipway_tests::workflow::WorkflowRunner;
 use slipway_tests::world::{Generation, Sample, Variant, eventually};
 
 use crate::pipeline::scene::{AttemptScene, PORT};
@@ -75,14 +76,8 @@ impl<'a> Runner<'a> {
 
     /// What `appleboy/ssh-action` sends for the sample's workflow: the variables in `envs`, then the script.
     fn job(&self, sample: &Sample) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        sample.write(folder.path()).unwrap();
-        let workflow = fs::read_to_string(folder.path().join(".github/workflows/ci.yml")).unwrap();
-        let envs = workflow.lines().find_map(|line| line.trim().strip_prefix("envs: ")).unwrap();
-        let exports = envs.split(',').map(|name| format!("export {name}='{}'\n", self.secrets[name]));
-        let script = workflow.split_once("script: |\n").unwrap().1;
-        let lines = script.lines().take_while(|line| line.starts_with("            "));
-        exports.chain(lines.map(|line| format!("{}\n", &line[12..]))).collect()
+        let player = WorkflowRunner::new(&self.scene.world, self.secrets.clone()).unwrap();
+        player.remote_command(sample, sample.generation().deploying_workflow(), "deploy").unwrap()
     }
 
     /// What `appleboy/scp-action` does with the tar file that it has made.
@@ -141,7 +136,10 @@ fn either_generations_job_deploys_with_the_projects_key_and_can_do_nothing_else(
         let before =
             scene.world.target(0).sh(&format!("cd {path} && git status --porcelain && cat infra/*.yml")).unwrap();
         runner.copies(path);
-        let health = || scene.world.get(&format!("http://{host}:{}/health", runner.secrets["DEPLOY_PORT"]));
+        // To generation 1's workflow it's the port of SSH.
+        let deploy_port = if generation == Generation::One { 22 } else { port };
+        assert_eq!(runner.secrets["DEPLOY_PORT"], deploy_port.to_string());
+        let health = || scene.world.get(&format!("http://{host}:{port}/health"));
         assert!(health().unwrap().body.contains(&commit.sha), "copying alone deployed");
 
         let output = runner.ssh(&[], &runner.job(&sample));
@@ -238,6 +236,7 @@ fn refuses_all_else(runner: &Runner<'_>) {
     let mut scp = runner.client("scp");
     let output = scp.arg("-O").arg(format!("{}:/etc/shadow", runner.place())).arg(&into).output().unwrap();
     assert!(!output.status.success() && !into.exists(), "scp");
+    takes_files_and_keeps_none(runner);
     let output = runner.ssh(&["-W", "127.0.0.1:22"], "");
     assert!(!output.status.success() && output.stdout.is_empty(), "forwarding to the server's side");
     let output = runner.ssh(&["-o", "ExitOnForwardFailure=yes", "-R", "9999:127.0.0.1:22"], "docker compose pull");
@@ -250,6 +249,26 @@ fn refuses_all_else(runner: &Runner<'_>) {
     let (host, port) = (&runner.secrets["DEPLOY_HOST"], &runner.secrets["DEPLOY_PORT"]);
     let answer = runner.scene.world.get(&format!("http://{host}:{port}/health")).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// By SFTP, which OpenSSH's scp speaks: names in the project take files, and nothing else is answered.
+fn takes_files_and_keeps_none(runner: &Runner<'_>) {
+    let path = &runner.secrets["DEPLOY_PROJECT_PATH"];
+    let (file, into) = (runner.scene.world.folder().join("intruder"), runner.scene.world.folder().join("loot"));
+    fs::write(&file, vec![b'x'; 200_000]).unwrap();
+    let scp = |from: &str, to: &str| runner.client("scp").args(["-s", from, to]).output().unwrap();
+    let (file, loot) = (file.display().to_string(), into.display().to_string());
+    let output = scp(&file, &format!("{}:{path}/infra/", runner.place()));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for place in ["/tmp/".to_owned(), format!("{path}/../"), "/root/.ssh/authorized_keys".to_owned(), ".".to_owned()] {
+        assert!(!scp(&file, &format!("{}:{place}", runner.place())).status.success(), "written to {place}");
+    }
+    for place in ["/etc/shadow".to_owned(), format!("{path}/.env"), format!("{path}/infra/compose.base.yml")] {
+        let output = scp(&format!("{}:{place}", runner.place()), &loot);
+        assert!(!output.status.success() && !into.exists(), "{place} was read");
+    }
+    let kept = runner.scene.world.target(0).sh("find /opt /tmp /root /home -name 'intruder*'").unwrap();
+    assert_eq!(kept, "", "kept");
 }
 
 fn no_agent_is_forwarded(runner: &Runner<'_>) {
