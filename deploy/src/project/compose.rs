@@ -32,6 +32,7 @@ struct Service {
     deploy: Option<Deploy>,
     depends_on: Option<BTreeMap<String, Dependency>>,
     env_file: Option<Vec<EnvFile>>,
+    environment: Option<Environment>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -45,11 +46,37 @@ struct Dependency {
     condition: String,
 }
 
+/// Without interpolation, compose prints it as the files have it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Environment {
+    Map(BTreeMap<String, serde_json::Value>),
+    List(Vec<String>),
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum EnvFile {
     Path(String),
     Entry { path: String },
+}
+
+impl Environment {
+    fn sets(&self, name: &str) -> bool {
+        match self {
+            Self::Map(variables) => variables.contains_key(name),
+            Self::List(lines) => lines.iter().any(|line| line.split('=').next() == Some(name)),
+        }
+    }
+}
+
+impl Service {
+    fn reads(&self, file: &str) -> bool {
+        let mut paths = self.env_file.iter().flatten().map(|f| match f {
+            EnvFile::Path(path) | EnvFile::Entry { path } => path,
+        });
+        paths.any(|path| path.rsplit('/').next() == Some(file))
+    }
 }
 
 impl ComposeProject {
@@ -71,12 +98,24 @@ impl ComposeProject {
     /// Whether a service reads a file of this name besides `.env`.
     #[must_use]
     pub fn reads(&self, file: &str) -> bool {
-        let files = self.services.values().filter_map(|s| s.env_file.as_ref()).flatten();
-        files
-            .map(|f| match f {
-                EnvFile::Path(path) | EnvFile::Entry { path } => path,
-            })
-            .any(|path| path.rsplit('/').next() == Some(file))
+        self.services.values().any(|service| service.reads(file))
+    }
+
+    /// Names of all services.
+    pub fn services(&self) -> impl Iterator<Item = &str> {
+        self.services.keys().map(String::as_str)
+    }
+
+    /// Whether this service reads a file of this name.
+    #[must_use]
+    pub fn service_reads(&self, service: &str, file: &str) -> bool {
+        self.services.get(service).is_some_and(|s| s.reads(file))
+    }
+
+    /// Whether the compose files themselves set this variable for the service.
+    #[must_use]
+    pub fn service_sets(&self, service: &str, name: &str) -> bool {
+        self.services.get(service).and_then(|s| s.environment.as_ref()).is_some_and(|e| e.sets(name))
     }
 
     /// Checks that every module and the web service exist.
@@ -101,10 +140,18 @@ impl ComposeProject {
     }
 }
 
+/// Variables that the override file sets for a service, beside what the project's own files set.
+pub type ServiceVariables = BTreeMap<String, BTreeMap<String, String>>;
+
 /// The override file of a deployment. `!override` replaces where compose would append, `!reset` removes; scalars are
 /// JSON strings, which YAML reads alike.
 #[must_use]
-pub fn render_override(request: &ProjectReady, project: &ComposeProject, deployment: DeploymentId) -> String {
+pub fn render_override(
+    request: &ProjectReady,
+    project: &ComposeProject,
+    variables: &ServiceVariables,
+    deployment: DeploymentId,
+) -> String {
     let mut text = String::from("# Written by Slipway at every deployment; changes are lost.\nservices:\n");
     let one_shots = project.one_shots();
     for (name, service) in &project.services {
@@ -130,6 +177,9 @@ pub fn render_override(request: &ProjectReady, project: &ComposeProject, deploym
             text.push_str("      restart_policy: !reset null\n");
         }
         let _ = writeln!(text, "    environment:\n      {REGISTRY_AUTH}: \"\"");
+        for (name, value) in variables.get(name.as_str()).into_iter().flatten() {
+            let _ = writeln!(text, "      {name}: {}", scalar(value));
+        }
         let _ = writeln!(text, "    labels:\n      slipway.project: {}", scalar(request.project.slug.as_str()));
         // Not on databases: a label that changes would recreate them at every release.
         if module {

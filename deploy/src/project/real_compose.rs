@@ -14,6 +14,7 @@ use slipway_protocol::{DeploymentId, ErrorCode, ProjectReady};
 
 use crate::StageError;
 use crate::project::compose::{ComposeProject, FILES, OVERRIDE, deployment_of, render_override};
+use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::dotenv;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
@@ -91,14 +92,16 @@ impl OnDisk {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let secret =
             |(name, value): &(&str, &str)| (VariableName::new(*name).unwrap(), SecretString::from((*value).to_owned()));
-        let images = image_variables(&request(), &self.asked);
+        let images = image_variables(&request(), &self.asked, &EnvContract::default());
         let images = images.into_iter().map(|(name, image)| (name, format!("ghcr.io/{image}:sha-0123456"))).collect();
         plan_env(&EnvInputs {
             request: &request(),
             secrets: &secrets.iter().map(secret).collect(),
             kept: &kept.iter().map(owned).collect(),
+            literals: &BTreeMap::new(),
             asked: &self.asked,
             project: &self.project,
+            contract: &EnvContract::default(),
             images: &images,
             registry: None,
             database_exists: database,
@@ -125,7 +128,7 @@ fn the_override_makes_both_generations_fit_for_a_server() {
     for generation in [1, 2] {
         let disk = OnDisk::sample(generation);
         let env = disk.plan(&[], &[BOT], false).unwrap().values();
-        let overrides = render_override(&request(), &disk.project, DeploymentId(uuid::Uuid::nil()));
+        let overrides = render_override(&request(), &disk.project, &BTreeMap::new(), DeploymentId(uuid::Uuid::nil()));
         let config = disk.resolved(&env, &overrides);
         assert_eq!(config["name"], "corner-shop");
         let backend = &config["services"]["backend"];
@@ -149,7 +152,7 @@ fn the_override_makes_both_generations_fit_for_a_server() {
 #[test]
 fn the_override_file_looks_as_it_always_did() {
     let disk = OnDisk::sample(1);
-    let text = render_override(&request(), &disk.project, DeploymentId(uuid::Uuid::nil()));
+    let text = render_override(&request(), &disk.project, &BTreeMap::new(), DeploymentId(uuid::Uuid::nil()));
     assert_eq!(deployment_of(&text), Some(DeploymentId(uuid::Uuid::nil())));
     insta::assert_snapshot!(text);
 }

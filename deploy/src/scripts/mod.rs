@@ -23,7 +23,7 @@ scripts! {
     /// Checks out the commit.
     CLONE = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "clone.sh";
     /// Tells what the worker needs to decide about the environment file.
-    ENV_READ = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "proofs.sh" "env_read.sh";
+    ENV_READ = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh" "env_read.sh";
     /// Writes the environment file and the override file.
     ENV_WRITE = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "proofs.sh" "env_write.sh";
     /// Pulls, rehearses and starts the release.

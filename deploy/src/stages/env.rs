@@ -9,7 +9,9 @@ use secrecy::SecretString;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, Stage};
 
-use crate::project::compose::{ComposeProject, REGISTRY_AUTH, deployment_of, render_override};
+use crate::project::compose::{ComposeProject, REGISTRY_AUTH, ServiceVariables, deployment_of, render_override};
+use crate::project::consumers::withheld;
+use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
 use crate::project::env::{describe::describe, dotenv};
@@ -25,23 +27,28 @@ impl Attempt {
         let seen = self.read_env(Stage::Env).await?;
         let project = ComposeProject::parse(&seen.project)?;
         project.check(&self.work.request)?;
-        let images = self.images(image_variables(&self.work.request, &seen.asked)).await?;
+        let contract = EnvContract::read(seen.contracts.iter().map(|(file, yaml)| (file.as_str(), yaml.as_slice())))?;
+        let images = self.images(image_variables(&self.work.request, &seen.asked, &contract)).await?;
         let plan = plan_env(&EnvInputs {
             request: &self.work.request,
             secrets: &self.work.secrets,
             kept: &seen.kept,
+            literals: &dotenv::read_notes(&seen.env),
             asked: &seen.asked,
             project: &project,
+            contract: &contract,
             images: &images.references,
             registry: self.config().registry.as_ref(),
             database_exists: seen.database,
         })
         .map_err(|error| with_description(error, &seen))?;
         let values = plan.values();
-        let sealed = plan.sealed(&seen.sealed);
+        let mut sealed = plan.sealed(&seen.sealed);
+        let secret = contract.in_production().filter(|(name, d, _)| d.is_secret() && plan.get(name).is_some());
+        sealed.extend(secret.map(|(name, ..)| name.to_owned()));
         self.learn_all(&values, &sealed);
-        let env = dotenv::render(&values);
-        let overrides = self.overrides(&project, &seen);
+        let env = dotenv::render_with_notes(&values, &plan.literals());
+        let overrides = self.overrides(&project, &withheld(&project, &contract, &plan), &seen);
         let prod_link = project.reads(".env.prod");
         let linked = |name: &str| seen.links.iter().any(|l| l == name);
         let same = seen.env == env && seen.private && linked("infra/.env") && (!prod_link || linked("infra/.env.prod"));
@@ -52,15 +59,15 @@ impl Attempt {
     }
 
     /// The override file. Where only the deployment's id would differ, the one that is there stays.
-    fn overrides(&self, project: &ComposeProject, seen: &ServerEnv) -> String {
+    fn overrides(&self, project: &ComposeProject, variables: &ServiceVariables, seen: &ServerEnv) -> String {
         let request = &self.work.request;
         if let Some(earlier) = deployment_of(&seen.overrides) {
-            let unchanged = render_override(request, project, earlier);
+            let unchanged = render_override(request, project, variables, earlier);
             if unchanged == seen.overrides {
                 return unchanged;
             }
         }
-        render_override(request, project, self.work.deployment)
+        render_override(request, project, variables, self.work.deployment)
     }
 
     /// Writes both files; gives the proof of what is there then.
@@ -153,6 +160,8 @@ struct ServerEnv {
     sealed: BTreeSet<String>,
     /// Why compose refuses the project's files, not redacted.
     complaint: String,
+    /// The files of the project's contract, with their paths.
+    contracts: Vec<(String, Vec<u8>)>,
     /// The project's `.env.example`.
     example: String,
     overrides: String,
@@ -177,7 +186,10 @@ impl ServerEnv {
             let (name, required) = line.split_once(' ')?;
             Some(ComposeVariable { name: name.to_owned(), required: required == "true" })
         });
+        let contracts = output.values("contract").iter().filter_map(|line| line.split_once(' '));
+        let contracts = contracts.map(|(file, path)| Ok((path.to_owned(), decode("contract", file)?)));
         Ok(Self {
+            contracts: contracts.collect::<Result<_, StageError>>()?,
             kept,
             served: dotenv::parse(&text("served")?),
             sealed: text("sealed")?.lines().map(str::to_owned).collect(),
@@ -198,8 +210,12 @@ impl ServerEnv {
 
 /// A file's content; empty when there is none.
 fn decode_file(output: &ScriptOutput, key: &str) -> Result<Vec<u8>, StageError> {
+    decode(key, output.value(key).unwrap_or_default())
+}
+
+fn decode(key: &str, text: &str) -> Result<Vec<u8>, StageError> {
     STANDARD
-        .decode(output.value(key).unwrap_or_default())
+        .decode(text)
         .map_err(|_| StageError::new(ErrorCode::InternalError, format!("the server told {key} in a broken form")))
 }
 
@@ -216,7 +232,9 @@ fn env_report(changed: bool, plan: &EnvPlan, images: &Images) -> StageReport {
 /// A missing secret with what the project says about it.
 fn with_description(mut error: StageError, seen: &ServerEnv) -> StageError {
     let Some(name) = &error.missing_secret else { return error };
-    let description = describe(name.as_str(), &seen.example, &String::from_utf8_lossy(&seen.project));
+    let description = error.detail.secret_description.take();
+    let description =
+        description.or_else(|| describe(name.as_str(), &seen.example, &String::from_utf8_lossy(&seen.project)));
     if let Some(description) = &description {
         error.message = format!("{} ({description})", error.message);
     }

@@ -14,7 +14,7 @@ pub(super) fn set_database(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) -> Result
     for (name, value) in
         [("POSTGRES_USER", "postgres"), ("POSTGRES_DB", "service"), ("POSTGRES_HOST", "db"), ("POSTGRES_PORT", "5432")]
     {
-        plan.set(name, value, Origin::Derived);
+        plan.derive(inputs.contract, name, value);
     }
     if plan.value("POSTGRES_PASSWORD").is_none() {
         if !inputs.database_exists {
@@ -45,7 +45,7 @@ pub(super) fn set_database(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) -> Result
         let url = format!("{scheme}{}", url.trim_start_matches("postgresql"));
         plan.variables.insert("DATABASE_URL".to_owned(), (url, Origin::Derived));
     }
-    plan.set("DATABASE_URL", url, Origin::Derived);
+    plan.derive(inputs.contract, "DATABASE_URL", url);
     Ok(())
 }
 
