@@ -102,6 +102,7 @@ impl OnDisk {
             asked: &self.asked,
             project: &self.project,
             contract: &EnvContract::default(),
+            example: "",
             images: &images,
             registry: None,
             database_exists: database,

@@ -37,6 +37,7 @@ impl Attempt {
             asked: &seen.asked,
             project: &project,
             contract: &contract,
+            example: &seen.example,
             images: &images.references,
             registry: self.config().registry.as_ref(),
             database_exists: seen.database,

@@ -16,6 +16,7 @@ use super::contract::declaration::ValueSource;
 use super::contract::merged::EnvContract;
 use super::contract::values::{LISTENER, check_declared, is_outdated, set_declared, set_generated};
 use super::database::set_database;
+use super::dotenv;
 use super::variables::{ComposeVariable, EnvInputs, EnvPlan, Origin, generate_secret, missing_secret};
 use crate::StageError;
 use crate::project::compose::REGISTRY_AUTH;
@@ -98,7 +99,9 @@ fn set_derived(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) {
     if inputs.contract.declared("ENABLED_MODULES").is_some() {
         plan.derive(inputs.contract, "ENABLED_MODULES", modules.join(","));
     }
-    if inputs.project.has("redis") {
+    // A backend may need it to be imported, though there is nobody to talk to.
+    let example = || dotenv::parse(inputs.example).contains_key("REDIS_URL");
+    if inputs.project.has("redis") || inputs.contract.declared("REDIS_URL").is_some() || example() {
         plan.derive(inputs.contract, "REDIS_URL", "redis://redis:6379");
     }
     let backend = inputs.request.allocations.iter().find(|a| a.service.as_str() == "backend");

@@ -76,6 +76,8 @@ pub struct EnvInputs<'a> {
     pub project: &'a ComposeProject,
     /// What the project declares.
     pub contract: &'a EnvContract,
+    /// Its `.env.example`.
+    pub example: &'a str,
     /// The image of each variable that [`super::plan::image_variables`] names.
     pub images: &'a BTreeMap<String, String>,
     /// The credential for images, which the project's deploy key needs too.

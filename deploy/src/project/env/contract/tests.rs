@@ -48,6 +48,7 @@ struct Scene {
     literals: BTreeMap<String, String>,
     secrets: BTreeMap<VariableName, SecretString>,
     database: bool,
+    example: &'static str,
 }
 
 impl Scene {
@@ -55,7 +56,7 @@ impl Scene {
         let contract = EnvContract::read([("services/backend/env.contract.yaml", yaml.as_bytes())]).unwrap();
         let secret = |name: &str| (VariableName::new(name).unwrap(), SecretString::from(format!("given {name}")));
         let secrets = [secret("PAY_KEY"), secret("TELEGRAM_BOT_TOKEN")].into();
-        Self { contract, kept: BTreeMap::new(), literals: BTreeMap::new(), secrets, database: false }
+        Self { contract, kept: BTreeMap::new(), literals: BTreeMap::new(), secrets, database: false, example: "" }
     }
 
     fn plan(&self) -> Result<EnvPlan, StageError> {
@@ -79,6 +80,7 @@ impl Scene {
             asked: &[],
             project: &ComposeProject::parse(COMPOSE.as_bytes()).unwrap(),
             contract: &self.contract,
+            example: self.example,
             images: &images,
             registry: None,
             database_exists: self.database,
@@ -218,4 +220,24 @@ fn what_users_gave_is_withheld_from_services_that_do_not_consume_it() {
     let known = Scene::new(&format!("{BACKEND}{more}{bot}"));
     let found = withheld(&project, &known.contract, &known.plan().unwrap());
     assert!(!found.contains_key("tg_bot"), "compose itself gives the bot its PAY_KEY: {found:?}");
+}
+
+#[test]
+fn a_backend_without_redis_gets_its_url_where_the_project_asks_for_it() {
+    let mut scene = Scene::new(BACKEND);
+    let url = |scene: &Scene| value(&scene.plan().unwrap(), "REDIS_URL");
+    assert_eq!(url(&scene), None, "compose has no redis here");
+    scene.example = "# REDIS_URL=redis://elsewhere\n";
+    assert_eq!(url(&scene), None, "a comment asks for nothing");
+    scene.example = "APP_NAME=x\nREDIS_URL=redis://localhost:6379\n";
+    assert_eq!(url(&scene).as_deref(), Some("redis://redis:6379"));
+    scene.example = "";
+    let entry = "  REDIS_URL: {source: derived, environments: [production], required: true}\n";
+    scene.contract = Scene::new(&format!("{BACKEND}{entry}")).contract;
+    assert_eq!(url(&scene).as_deref(), Some("redis://redis:6379"));
+    let given = "  REDIS_URL: {source: user_secret, environments: [production], consumers: [backend], \
+                 required: false, description: A queue}\n";
+    scene.contract = Scene::new(&format!("{BACKEND}{given}")).contract;
+    scene.example = "REDIS_URL=redis://localhost:6379\n";
+    assert_eq!(url(&scene), None, "the user's affair");
 }
