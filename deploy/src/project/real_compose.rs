@@ -102,6 +102,7 @@ impl OnDisk {
             asked: &self.asked,
             project: &self.project,
             contract: &EnvContract::default(),
+            directory: self.folder.path().to_str().unwrap(),
             example: "",
             images: &images,
             registry: None,

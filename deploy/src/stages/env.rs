@@ -37,6 +37,7 @@ impl Attempt {
             asked: &seen.asked,
             project: &project,
             contract: &contract,
+            directory: self.root().of_project(&self.work.request.project.slug).as_str(),
             example: &seen.example,
             images: &images.references,
             registry: self.config().registry.as_ref(),

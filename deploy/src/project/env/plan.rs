@@ -19,7 +19,7 @@ use super::database::set_database;
 use super::dotenv;
 use super::variables::{ComposeVariable, EnvInputs, EnvPlan, Origin, generate_secret, missing_secret};
 use crate::StageError;
-use crate::project::compose::REGISTRY_AUTH;
+use crate::project::compose::{FILES, REGISTRY_AUTH};
 use crate::project::image_tag::image_name;
 
 /// Decides all variables.
@@ -29,6 +29,8 @@ use crate::project::image_tag::image_name;
 /// that isn't one.
 pub fn plan_env(inputs: &EnvInputs<'_>) -> Result<EnvPlan, StageError> {
     let mut plan = EnvPlan::default();
+    // Compose by hand finds this project by it, and takes no other for it. Nobody may choose another.
+    plan.set("COMPOSE_PROJECT_NAME", inputs.request.project.slug.as_str(), Origin::Derived);
     for (name, value) in &inputs.request.variables {
         plan.set(name.as_str(), value, Origin::Given);
     }
@@ -93,9 +95,10 @@ fn set_derived(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) {
     plan.derive(inputs.contract, "APP_NAME", inputs.request.project.slug.as_str());
     plan.derive(inputs.contract, "APP_ENV", "production");
     plan.derive(inputs.contract, "ENVIRONMENT", "production");
-    if inputs.contract.declared("COMPOSE_PROJECT_NAME").is_some() {
-        plan.derive(inputs.contract, "COMPOSE_PROJECT_NAME", inputs.request.project.slug.as_str());
-    }
+    // For compose by hand as well: its own names for files aren't those of the project. Whoever gives `-f` isn't
+    // concerned.
+    let files = FILES.map(|file| format!("{}/{file}", inputs.directory)).join(":");
+    plan.derive(inputs.contract, "COMPOSE_FILE", files);
     if inputs.contract.declared("ENABLED_MODULES").is_some() {
         plan.derive(inputs.contract, "ENABLED_MODULES", modules.join(","));
     }

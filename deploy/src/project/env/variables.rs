@@ -76,6 +76,8 @@ pub struct EnvInputs<'a> {
     pub project: &'a ComposeProject,
     /// What the project declares.
     pub contract: &'a EnvContract,
+    /// Where it lies on the server.
+    pub directory: &'a str,
     /// Its `.env.example`.
     pub example: &'a str,
     /// The image of each variable that [`super::plan::image_variables`] names.

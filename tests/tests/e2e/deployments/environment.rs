@@ -60,6 +60,7 @@ fn expected(scene: &ProjectScene, commit: &Commit) -> BTreeMap<&'static str, Str
     let image = |module| format!("ghcr.io/{}:{}", scene.sample.image(module), commit.tag());
     let login = scene.stack.world.registry_credential();
     let text = str::to_owned;
+    let files = ["base", "prod", "slipway"].map(|name| format!("{DIRECTORY}/infra/compose.{name}.yml"));
     BTreeMap::from([
         ("API_BASE_URL", text("http://backend:8000")),
         ("APP_ENV", text("production")),
@@ -67,6 +68,8 @@ fn expected(scene: &ProjectScene, commit: &Commit) -> BTreeMap<&'static str, Str
         ("BACKEND_API_URL", text("http://backend:8000")),
         ("BACKEND_IMAGE", image(Module::Backend)),
         ("BACKEND_PORT", PORT.to_string()),
+        ("COMPOSE_FILE", files.join(":")),
+        ("COMPOSE_PROJECT_NAME", text(SLUG)),
         ("ENVIRONMENT", text("production")),
         ("GREETING", text(GREETING)),
         ("POSTGRES_DB", text("service")),

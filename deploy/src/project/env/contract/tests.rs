@@ -80,6 +80,7 @@ impl Scene {
             asked: &[],
             project: &ComposeProject::parse(COMPOSE.as_bytes()).unwrap(),
             contract: &self.contract,
+            directory: "/opt/services/corner-shop",
             example: self.example,
             images: &images,
             registry: None,
