@@ -27,6 +27,7 @@ pub struct ComposeProject {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct Service {
+    image: Option<String>,
     profiles: Option<Vec<String>>,
     restart: Option<String>,
     deploy: Option<Deploy>,
@@ -106,6 +107,12 @@ impl ComposeProject {
         self.services.keys().map(String::as_str)
     }
 
+    /// The service's image as the compose files have it, variables included.
+    #[must_use]
+    pub fn image(&self, service: &str) -> &str {
+        self.services.get(service).and_then(|s| s.image.as_deref()).unwrap_or_default()
+    }
+
     /// Whether this service reads a file of this name.
     #[must_use]
     pub fn service_reads(&self, service: &str, file: &str) -> bool {
@@ -140,8 +147,17 @@ impl ComposeProject {
     }
 }
 
-/// Variables that the override file sets for a service, beside what the project's own files set.
-pub type ServiceVariables = BTreeMap<String, BTreeMap<String, String>>;
+/// What the override file changes in a service's environment, by service.
+pub type ServiceVariables = BTreeMap<String, ServiceEnvironment>;
+
+/// What the override file changes in one service's environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceEnvironment {
+    /// Variables beside those that the project's own files set.
+    pub variables: BTreeMap<String, String>,
+    /// Whether it reads `.env` as well.
+    pub reads_env: bool,
+}
 
 /// The override file of a deployment. `!override` replaces where compose would append, `!reset` removes; scalars are
 /// JSON strings, which YAML reads alike.
@@ -176,8 +192,12 @@ pub fn render_override(
         if restart {
             text.push_str("      restart_policy: !reset null\n");
         }
+        let changes = variables.get(name.as_str());
+        if changes.is_some_and(|c| c.reads_env) {
+            text.push_str("    env_file:\n      - ../.env\n");
+        }
         let _ = writeln!(text, "    environment:\n      {REGISTRY_AUTH}: \"\"");
-        for (name, value) in variables.get(name.as_str()).into_iter().flatten() {
+        for (name, value) in changes.iter().flat_map(|c| &c.variables) {
             let _ = writeln!(text, "      {name}: {}", scalar(value));
         }
         let _ = writeln!(text, "    labels:\n      slipway.project: {}", scalar(request.project.slug.as_str()));

@@ -12,9 +12,7 @@ if [ -f .slipway/sealed ]; then tell_file sealed .slipway/sealed; fi
 if [ -f .slipway/served/env ]; then tell_file served .slipway/served/env; fi
 if [ -f .env.example ] && [ ! -L .env.example ]; then tell example "$(head -c 65536 .env.example | base64 -w 0)"; fi
 if [ "$(stat -c %a .env 2>/dev/null)" = 600 ]; then tell private yes; fi
-for link in infra/.env infra/.env.prod; do
-    if [ "$(readlink "$link" || :)" = ../.env ]; then tell link "$link"; fi
-done
+if [ "$(readlink infra/.env || :)" = ../.env ]; then tell linked yes; fi
 
 # What the project declares about its variables, as the commit itself has it: neither a link nor what somebody has put
 # beside counts. Each has the whole of its bytes or none.

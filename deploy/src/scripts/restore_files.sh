@@ -15,4 +15,5 @@ restore_files() {
             put "infra/$file" 600 <".slipway/served/$file" || die env-write-failed "$dir/infra/$file couldn't be put back"
         fi
     done
+    if [ -f .slipway/served/prod_link ]; then point_at_env infra/.env.prod; fi
 }

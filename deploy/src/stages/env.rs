@@ -10,7 +10,7 @@ use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, Stage};
 
 use crate::project::compose::{ComposeProject, REGISTRY_AUTH, ServiceVariables, deployment_of, render_override};
-use crate::project::consumers::withheld;
+use crate::project::consumers::{ENV_PROD, render_env_prod, service_variables};
 use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
@@ -50,12 +50,14 @@ impl Attempt {
         sealed.extend(secret.map(|(name, ..)| name.to_owned()));
         self.learn_all(&values, &sealed);
         let env = dotenv::render_with_notes(&values, &plan.literals());
-        let overrides = self.overrides(&project, &withheld(&project, &contract, &plan), &seen);
-        let prod_link = project.reads(".env.prod");
-        let linked = |name: &str| seen.links.iter().any(|l| l == name);
-        let same = seen.env == env && seen.private && linked("infra/.env") && (!prod_link || linked("infra/.env.prod"));
+        let variables = service_variables(&project, &contract, &plan, &images.references);
+        let overrides = self.overrides(&project, &variables, &seen);
+        let env_prod = project.reads(ENV_PROD).then(|| render_env_prod(&seen.env_prod, &plan, &sealed));
+        let same_prod = env_prod.as_ref().is_none_or(|text| *text == seen.env_prod);
+        let same = seen.env == env && same_prod && seen.private && seen.linked;
         let changed = !(same && seen.sealed == sealed && seen.overrides == overrides && seen.valid);
-        let proof = if changed { self.write_env(&env, &overrides, &sealed, prod_link).await? } else { seen.proof };
+        let proof =
+            if changed { self.write_env(&env, &overrides, &sealed, env_prod.as_deref()).await? } else { seen.proof };
         self.env_on_server = Some(values);
         Ok(env_report(changed, &plan, &images).fact("proof", proof))
     }
@@ -78,7 +80,7 @@ impl Attempt {
         env: &str,
         overrides: &str,
         sealed: &BTreeSet<String>,
-        prod_link: bool,
+        env_prod: Option<&str>,
     ) -> Result<String, StageError> {
         let sealed: String = sealed.iter().map(|name| format!("{name}\n")).collect();
         let script = Script::new("write env", scripts::ENV_WRITE)
@@ -87,7 +89,8 @@ impl Attempt {
             .bytes("env", env.as_bytes())
             .bytes("overrides", overrides.as_bytes())
             .bytes("sealed", sealed.as_bytes())
-            .number("prod_link", prod_link.into());
+            .bytes("env_prod", env_prod.unwrap_or_default().as_bytes())
+            .number("has_prod", env_prod.is_some().into());
         let message = "the environment file or the override file couldn't be written";
         let output = self.exec_or(Stage::Env, &script, ErrorCode::EnvWriteFailed, message).await?;
         Ok(output.value("proof").unwrap_or_default().to_owned())
@@ -169,7 +172,10 @@ struct ServerEnv {
     overrides: String,
     project: Vec<u8>,
     asked: Vec<ComposeVariable>,
-    links: Vec<String>,
+    /// The `.env.prod` beside the compose files, unless it's a link.
+    env_prod: String,
+    /// Whether the `.env` beside the compose files is this one.
+    linked: bool,
     private: bool,
     database: bool,
     valid: bool,
@@ -180,9 +186,10 @@ impl ServerEnv {
     fn parse(output: &ScriptOutput) -> Result<Self, StageError> {
         let text = |key| decode_file(output, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let env = text("env")?;
-        // What is read from our links is .env itself; files by hand stand behind it.
+        // What somebody has put beside the compose files stands behind .env.
         let mut kept = dotenv::parse(&text("env_infra")?);
-        kept.extend(dotenv::parse(&text("env_prod")?));
+        let env_prod = text("env_prod")?;
+        kept.extend(dotenv::parse(&env_prod));
         kept.extend(dotenv::parse(&env));
         let asked = output.values("variable").iter().filter_map(|line| {
             let (name, required) = line.split_once(' ')?;
@@ -200,7 +207,8 @@ impl ServerEnv {
             overrides: text("override")?,
             project: decode_file(output, "project")?,
             asked: asked.collect(),
-            links: output.values("link").to_vec(),
+            env_prod,
+            linked: output.value("linked").is_some(),
             private: output.value("private").is_some(),
             database: output.value("database").is_some(),
             valid: output.value("valid").is_some(),

@@ -85,14 +85,15 @@ fn expected(scene: &ProjectScene, commit: &Commit) -> BTreeMap<&'static str, Str
 
 /// 0600 and root's, under every name by which a compose call may find it.
 fn rights(scene: &ProjectScene) -> Result<()> {
-    let names: &[&str] = match scene.sample.generation() {
-        Generation::One => &[".env", "infra/.env", "infra/.env.prod"],
-        Generation::Two => &[".env", "infra/.env"],
-    };
-    for name in names {
+    for name in [".env", "infra/.env"] {
         let told =
             scene.server().sh(&format!("stat -Lc '%a %U' {DIRECTORY}/{name}; cmp {DIRECTORY}/{{.env,{name}}}"))?;
         ensure!(told == "600 root\n", "{name}: {told}");
+    }
+    if scene.sample.generation() == Generation::One {
+        let told =
+            scene.server().sh(&format!("cd {DIRECTORY}/infra; stat -c '%a %U %F' .env.prod; grep = .env.prod || :"))?;
+        ensure!(told == "600 root regular file\n", "somebody's own variables, and here are none: {told}");
     }
     Ok(())
 }

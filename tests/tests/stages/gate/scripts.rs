@@ -28,7 +28,7 @@ pub fn hold_on_to_what_they_can_not_replace(target: &TargetServer) {
         .unwrap();
     let before = target.sh(files).unwrap();
 
-    let data = "env=$(seq 9000 | base64 -w 0) overrides= sealed= prod_link=0";
+    let data = "env=$(seq 9000 | base64 -w 0) overrides= sealed= env_prod= has_prod=0";
     let (code, said) = run(target, data, ENV_WRITE).unwrap();
     assert!(code != 0 && said.contains("No space left on device"), "{code}: {said}");
     let (code, said) = run(target, "", UNDEPLOY_ACCESS).unwrap();

@@ -9,7 +9,7 @@ use slipway_protocol::{ErrorCode, ProjectReady};
 
 use crate::StageError;
 use crate::project::compose::ComposeProject;
-use crate::project::consumers::withheld;
+use crate::project::consumers::{render_env_prod, service_variables};
 use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{EnvInputs, EnvPlan, Origin};
@@ -208,19 +208,57 @@ fn no_password_is_drawn_for_a_database_that_exists_whatever_the_contract_says() 
     assert!(error.message.contains("the database exists already"), "{}", error.message);
 }
 
+/// What each service gets beside what its compose files say.
+fn variables(scene: &Scene, compose: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+    let project = ComposeProject::parse(compose.as_bytes()).unwrap();
+    let images = ["BACKEND_IMAGE", "TG_BOT_IMAGE", "FRONTEND_IMAGE"].map(|name| (name.to_owned(), "x".to_owned()));
+    let found = service_variables(&project, &scene.contract, &scene.plan().unwrap(), &images.into());
+    found.into_iter().map(|(service, changes)| (service, changes.variables)).collect()
+}
+
 #[test]
 fn what_users_gave_is_withheld_from_services_that_do_not_consume_it() {
     let more =
         "  CDN: {source: literal, environments: [production], consumers: [frontend], required: true, value: x}\n";
     let scene = Scene::new(&format!("{BACKEND}{more}"));
-    let project = ComposeProject::parse(COMPOSE.as_bytes()).unwrap();
-    let found = withheld(&project, &scene.contract, &scene.plan().unwrap());
-    let expected = BTreeMap::from([("PAY_KEY".to_owned(), String::new())]);
-    assert_eq!(found, BTreeMap::from([("frontend".to_owned(), expected)]));
+    let found = variables(&scene, COMPOSE);
+    assert_eq!(found["frontend"], BTreeMap::from([("PAY_KEY".to_owned(), String::new())]));
+    assert!(!found.contains_key("backend") && !found["extra"].contains_key("PAY_KEY"), "{found:?}");
     let bot = "  BOT: {source: derived, environments: [production], consumers: [tg_bot], required: false}\n";
-    let known = Scene::new(&format!("{BACKEND}{more}{bot}"));
-    let found = withheld(&project, &known.contract, &known.plan().unwrap());
+    let found = variables(&Scene::new(&format!("{BACKEND}{more}{bot}")), COMPOSE);
     assert!(!found.contains_key("tg_bot"), "compose itself gives the bot its PAY_KEY: {found:?}");
+}
+
+#[test]
+fn a_database_gets_its_own_variables_and_nothing_that_changes_with_a_release() {
+    let scene = Scene::new(BACKEND);
+    let found = variables(&scene, COMPOSE);
+    assert_eq!(found["extra"].get("BACKEND_IMAGE").map(String::as_str), Some(""));
+    assert!(!found.contains_key("db"), "it reads no file: {found:?}");
+    let prod = r#"{ "services": { "db": { "image": "docker.io/library/postgres:16", "env_file": ["./.env.prod"],
+        "environment": { "POSTGRES_USER": "x" } }, "redis": { "image": "redis", "env_file": ["./.env.prod"] } } }"#;
+    let found = variables(&scene, prod);
+    let names: Vec<_> = found["db"].keys().map(String::as_str).collect();
+    let own = ["POSTGRES_DB", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_REQUIRE_SSL"];
+    assert_eq!(names, own, "a secret only for its consumers");
+    assert_eq!(found["db"]["POSTGRES_DB"], "${POSTGRES_DB}");
+    assert!(!found.contains_key("redis"), "{found:?}");
+    let uncontracted = Scene { contract: EnvContract::default(), ..Scene::new(BACKEND) };
+    let prod = prod.replace("POSTGRES_USER", "A");
+    assert!(variables(&uncontracted, &prod)["db"].contains_key("POSTGRES_PASSWORD"));
+}
+
+#[test]
+fn an_env_file_of_its_own_keeps_only_what_somebody_has_put_there() {
+    let mut scene = Scene::new(BACKEND);
+    let by_hand = "PGTZ=UTC\nPAY_KEY=old\nTG_BOT_IMAGE=x\nTOKEN=t\nAPP_SECRET_KEY=k\n";
+    for name in ["PGTZ", "PAY_KEY", "TG_BOT_IMAGE", "TOKEN"] {
+        scene.kept.insert(name.to_owned(), "in .env".to_owned());
+    }
+    let sealed = ["TOKEN".to_owned()].into();
+    let text = render_env_prod(by_hand, &scene.plan().unwrap(), &sealed);
+    assert_eq!(crate::project::env::dotenv::parse(&text), BTreeMap::from([("PGTZ".to_owned(), "in .env".to_owned())]));
+    assert_eq!(render_env_prod(&text, &scene.plan().unwrap(), &sealed), text);
 }
 
 #[test]
