@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::contract::declaration::ValueSource;
 use super::variables::{EnvInputs, EnvPlan, Origin, generate_secret, missing_secret};
 use crate::StageError;
 
@@ -17,6 +18,9 @@ pub(super) fn set_database(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) -> Result
         plan.derive(inputs.contract, name, value);
     }
     if plan.value("POSTGRES_PASSWORD").is_none() {
+        if inputs.contract.declared("POSTGRES_PASSWORD").is_some_and(|d| d.source == ValueSource::UserSecret) {
+            return Ok(());
+        }
         if !inputs.database_exists {
             plan.set("POSTGRES_PASSWORD", generate_secret()?, Origin::Generated);
         } else if inputs.asked.iter().any(|a| a.name == "POSTGRES_PASSWORD" && a.required) {

@@ -47,7 +47,7 @@ pub fn plan_env(inputs: &EnvInputs<'_>) -> Result<EnvPlan, StageError> {
     set_derived(inputs, &mut plan);
     set_database(inputs, &mut plan)?;
     set_generated(inputs, &mut plan)?;
-    if plan.value("APP_SECRET_KEY").is_none() {
+    if plan.value("APP_SECRET_KEY").is_none() && inputs.contract.declared("APP_SECRET_KEY").is_none() {
         plan.set("APP_SECRET_KEY", generate_secret()?, Origin::Generated);
     }
     check_complete(inputs, &plan)?;

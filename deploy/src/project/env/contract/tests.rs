@@ -208,6 +208,16 @@ fn no_password_is_drawn_for_a_database_that_exists_whatever_the_contract_says() 
     assert!(error.message.contains("the database exists already"), "{}", error.message);
 }
 
+#[test]
+fn what_a_user_is_to_give_is_not_drawn_in_the_users_place() {
+    let user = "source: user_secret, environments: [production], consumers: [backend], required: true, description: D";
+    for name in ["APP_SECRET_KEY", "POSTGRES_PASSWORD"] {
+        let drawn = BACKEND.lines().find(|line| line.trim().starts_with(name)).unwrap();
+        let error = Scene::new(&BACKEND.replace(drawn, &format!("  {name}: {{{user}}}"))).fails();
+        assert_eq!((error.code, error.missing_secret.unwrap().as_str()), (ErrorCode::MissingSecret, name));
+    }
+}
+
 /// What each service gets beside what its compose files say.
 fn variables(scene: &Scene, compose: &str) -> BTreeMap<String, BTreeMap<String, String>> {
     let project = ComposeProject::parse(compose.as_bytes()).unwrap();
