@@ -49,7 +49,7 @@ impl Attempt {
         let secret = contract.in_production().filter(|(name, d, _)| d.is_secret() && plan.get(name).is_some());
         sealed.extend(secret.map(|(name, ..)| name.to_owned()));
         self.learn_all(&values, &sealed);
-        let env = dotenv::render_with_notes(&values, &plan.literals());
+        let env = dotenv::render_with_notes(&values, &plan.literals(), &contract.drawn(&values));
         let variables = service_variables(&project, &contract, &plan, &images.references);
         let overrides = self.overrides(&project, &variables, &seen);
         let env_prod = project.reads(ENV_PROD).then(|| render_env_prod(&seen.env_prod, &plan, &sealed));

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::declaration::Declaration;
+use super::declaration::{Declaration, ValueSource};
 use super::fragment::{Fragment, invalid};
 use crate::StageError;
 
@@ -53,6 +53,12 @@ impl EnvContract {
     /// What is declared about this variable on a server.
     pub(crate) fn declared(&self, name: &str) -> Option<&Declaration> {
         self.entries.get(name).map(|(declaration, _)| declaration).filter(|d| d.is_for_production())
+    }
+
+    /// Which of these variables are to be generated.
+    pub(crate) fn drawn(&self, values: &BTreeMap<String, String>) -> BTreeSet<String> {
+        let drawn = self.in_production().filter(|(_, d, _)| d.source == ValueSource::GeneratedSecret);
+        drawn.map(|(name, ..)| name.to_owned()).filter(|name| values.contains_key(name)).collect()
     }
 
     /// The services that a contract has a word on. Others, which the project has added to compose alone, can't be
