@@ -164,6 +164,9 @@ class ErrorCode(StrEnum):
     MISSING_SECRET = "missing-secret", ErrorClass.USER_ACTION
     SERVICE_MISSING = "service-missing", ErrorClass.PERMANENT
     COMPOSE_INVALID = "compose-invalid", ErrorClass.PERMANENT
+    ENV_CONTRACT_INVALID = "env-contract-invalid", ErrorClass.PERMANENT
+    ENV_CONTRACT_VERSION = "env-contract-version", ErrorClass.PERMANENT
+    VARIABLE_UNRESOLVED = "variable-unresolved", ErrorClass.USER_ACTION
     ENV_WRITE_FAILED = "env-write-failed", ErrorClass.INFRASTRUCTURE
     DIRECTORY_NOT_OURS = "directory-not-ours", ErrorClass.USER_ACTION
     UNDEPLOY_FAILED = "undeploy-failed", ErrorClass.INFRASTRUCTURE

@@ -150,6 +150,9 @@ codes! {
     MissingSecret "missing-secret" UserAction "The project requires a secret that nobody has given" "Ask the user for the secret that the message names, and emit the event again";
     ServiceMissing "service-missing" Permanent "The compose files don't define a service that the event asks for" "Correct the modules or allocations of the event, or the compose files";
     ComposeInvalid "compose-invalid" Permanent "Docker Compose refuses the project's files" "Correct the compose files; the tail shows what it refused";
+    EnvContractInvalid "env-contract-invalid" Permanent "The project's env.contract.yaml can't be used" "Correct the file and the entry that the message names, and push a commit";
+    EnvContractVersion "env-contract-version" Permanent "The project's env.contract.yaml is of a version that isn't known here" "Upgrade the workers, or write the contract in version \"1\"";
+    VariableUnresolved "variable-unresolved" UserAction "The project's env.contract.yaml requires a variable whose value can't be found" "Give the variable or allocate the port in the event, or make the entry that the message names optional";
     EnvWriteFailed "env-write-failed" Infrastructure "The environment file couldn't be written" "Check disk and permissions of the project's directory";
     // Undeploy
     DirectoryNotOurs "directory-not-ours" UserAction "The project's directory on the server isn't one that Slipway made" "Look at the directory, and move or remove it by hand";

@@ -27,11 +27,13 @@ pub struct ComposeProject {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct Service {
+    image: Option<String>,
     profiles: Option<Vec<String>>,
     restart: Option<String>,
     deploy: Option<Deploy>,
     depends_on: Option<BTreeMap<String, Dependency>>,
     env_file: Option<Vec<EnvFile>>,
+    environment: Option<Environment>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -45,11 +47,37 @@ struct Dependency {
     condition: String,
 }
 
+/// Without interpolation, compose prints it as the files have it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Environment {
+    Map(BTreeMap<String, serde_json::Value>),
+    List(Vec<String>),
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum EnvFile {
     Path(String),
     Entry { path: String },
+}
+
+impl Environment {
+    fn sets(&self, name: &str) -> bool {
+        match self {
+            Self::Map(variables) => variables.contains_key(name),
+            Self::List(lines) => lines.iter().any(|line| line.split('=').next() == Some(name)),
+        }
+    }
+}
+
+impl Service {
+    fn reads(&self, file: &str) -> bool {
+        let mut paths = self.env_file.iter().flatten().map(|f| match f {
+            EnvFile::Path(path) | EnvFile::Entry { path } => path,
+        });
+        paths.any(|path| path.rsplit('/').next() == Some(file))
+    }
 }
 
 impl ComposeProject {
@@ -71,12 +99,30 @@ impl ComposeProject {
     /// Whether a service reads a file of this name besides `.env`.
     #[must_use]
     pub fn reads(&self, file: &str) -> bool {
-        let files = self.services.values().filter_map(|s| s.env_file.as_ref()).flatten();
-        files
-            .map(|f| match f {
-                EnvFile::Path(path) | EnvFile::Entry { path } => path,
-            })
-            .any(|path| path.rsplit('/').next() == Some(file))
+        self.services.values().any(|service| service.reads(file))
+    }
+
+    /// Names of all services.
+    pub fn services(&self) -> impl Iterator<Item = &str> {
+        self.services.keys().map(String::as_str)
+    }
+
+    /// The service's image as the compose files have it, variables included.
+    #[must_use]
+    pub fn image(&self, service: &str) -> &str {
+        self.services.get(service).and_then(|s| s.image.as_deref()).unwrap_or_default()
+    }
+
+    /// Whether this service reads a file of this name.
+    #[must_use]
+    pub fn service_reads(&self, service: &str, file: &str) -> bool {
+        self.services.get(service).is_some_and(|s| s.reads(file))
+    }
+
+    /// Whether the compose files themselves set this variable for the service.
+    #[must_use]
+    pub fn service_sets(&self, service: &str, name: &str) -> bool {
+        self.services.get(service).and_then(|s| s.environment.as_ref()).is_some_and(|e| e.sets(name))
     }
 
     /// Checks that every module and the web service exist.
@@ -101,10 +147,27 @@ impl ComposeProject {
     }
 }
 
+/// What the override file changes in a service's environment, by service.
+pub type ServiceVariables = BTreeMap<String, ServiceEnvironment>;
+
+/// What the override file changes in one service's environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceEnvironment {
+    /// Variables beside those that the project's own files set.
+    pub variables: BTreeMap<String, String>,
+    /// Whether it reads `.env` as well.
+    pub reads_env: bool,
+}
+
 /// The override file of a deployment. `!override` replaces where compose would append, `!reset` removes; scalars are
 /// JSON strings, which YAML reads alike.
 #[must_use]
-pub fn render_override(request: &ProjectReady, project: &ComposeProject, deployment: DeploymentId) -> String {
+pub fn render_override(
+    request: &ProjectReady,
+    project: &ComposeProject,
+    variables: &ServiceVariables,
+    deployment: DeploymentId,
+) -> String {
     let mut text = String::from("# Written by Slipway at every deployment; changes are lost.\nservices:\n");
     let one_shots = project.one_shots();
     for (name, service) in &project.services {
@@ -129,7 +192,14 @@ pub fn render_override(request: &ProjectReady, project: &ComposeProject, deploym
         if restart {
             text.push_str("      restart_policy: !reset null\n");
         }
+        let changes = variables.get(name.as_str());
+        if changes.is_some_and(|c| c.reads_env) {
+            text.push_str("    env_file:\n      - ../.env\n");
+        }
         let _ = writeln!(text, "    environment:\n      {REGISTRY_AUTH}: \"\"");
+        for (name, value) in changes.iter().flat_map(|c| &c.variables) {
+            let _ = writeln!(text, "      {name}: {}", scalar(value));
+        }
         let _ = writeln!(text, "    labels:\n      slipway.project: {}", scalar(request.project.slug.as_str()));
         // Not on databases: a label that changes would recreate them at every release.
         if module {

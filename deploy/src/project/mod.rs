@@ -2,6 +2,7 @@
 //! a server is decided in `stages`.
 
 pub(crate) mod compose;
+pub(crate) mod consumers;
 pub(crate) mod env;
 pub(crate) mod image_tag;
 #[cfg(test)]

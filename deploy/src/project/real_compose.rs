@@ -14,6 +14,8 @@ use slipway_protocol::{DeploymentId, ErrorCode, ProjectReady};
 
 use crate::StageError;
 use crate::project::compose::{ComposeProject, FILES, OVERRIDE, deployment_of, render_override};
+use crate::project::consumers::service_variables;
+use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::dotenv;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
@@ -91,25 +93,36 @@ impl OnDisk {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let secret =
             |(name, value): &(&str, &str)| (VariableName::new(*name).unwrap(), SecretString::from((*value).to_owned()));
-        let images = image_variables(&request(), &self.compose_variables);
-        let images = images.into_iter().map(|(name, image)| (name, format!("ghcr.io/{image}:sha-0123456"))).collect();
         plan_env(&EnvInputs {
             request: &request(),
             secrets: &secrets.iter().map(secret).collect(),
             kept: &kept.iter().map(owned).collect(),
+            literals: &BTreeMap::new(),
             compose_variables: &self.compose_variables,
             project: &self.project,
-            images: &images,
+            contract: &EnvContract::default(),
+            directory: self.folder.path().to_str().unwrap(),
+            example: "",
+            images: &self.images(),
             registry: None,
             database_exists: database,
         })
     }
 
+    fn overrides(&self, plan: &EnvPlan) -> String {
+        let variables = service_variables(&self.project, &EnvContract::default(), plan, &self.images());
+        render_override(&request(), &self.project, &variables, DeploymentId(uuid::Uuid::nil()))
+    }
+
+    fn images(&self) -> BTreeMap<String, String> {
+        let images = image_variables(&request(), &self.compose_variables, &EnvContract::default());
+        images.into_iter().map(|(name, image)| (name, format!("ghcr.io/{image}:sha-0123456"))).collect()
+    }
+
     fn resolved(&self, env: &BTreeMap<String, String>, overrides: &str) -> Value {
         let at = |file: &str| self.folder.path().join(file);
-        for file in [".env", "infra/.env.prod"] {
-            std::fs::write(at(file), dotenv::render(env)).unwrap();
-        }
+        std::fs::write(at(".env"), dotenv::render(env)).unwrap();
+        std::fs::write(at("infra/.env.prod"), "").unwrap();
         std::fs::write(at(OVERRIDE), overrides).unwrap();
         let mut arguments = vec!["--project-name", "corner-shop", "--env-file", ".env"];
         arguments.extend(FILES.iter().flat_map(|file| ["-f", file]));
@@ -124,8 +137,8 @@ const BOT: (&str, &str) = ("TELEGRAM_BOT_TOKEN", "123456789:AAHdqTcvCH1vGWJxfSeo
 fn the_override_makes_both_generations_fit_for_a_server() {
     for generation in [1, 2] {
         let disk = OnDisk::sample(generation);
-        let env = disk.plan(&[], &[BOT], false).unwrap().values();
-        let overrides = render_override(&request(), &disk.project, DeploymentId(uuid::Uuid::nil()));
+        let plan = disk.plan(&[], &[BOT], false).unwrap();
+        let (env, overrides) = (plan.values(), disk.overrides(&plan));
         let config = disk.resolved(&env, &overrides);
         assert_eq!(config["name"], "corner-shop");
         let backend = &config["services"]["backend"];
@@ -143,13 +156,20 @@ fn the_override_makes_both_generations_fit_for_a_server() {
         assert_eq!(config["services"]["tg_bot"]["image"], "ghcr.io/acme-org/corner.shop-tg-bot:sha-0123456");
         assert_eq!(backend["environment"]["POSTGRES_PASSWORD"], env["POSTGRES_PASSWORD"].as_str());
         assert!(env["DATABASE_URL"].contains(&env["POSTGRES_PASSWORD"]));
+        for helper in ["db", "redis"] {
+            let environment = config["services"][helper]["environment"].to_string();
+            for foreign in ["_IMAGE", BOT.1, "APP_SECRET_KEY"] {
+                assert!(!environment.contains(foreign), "{helper}: {environment}");
+            }
+            assert_eq!(environment.contains("POSTGRES_"), helper == "db", "{helper}: {environment}");
+        }
     }
 }
 
 #[test]
 fn the_override_file_looks_as_it_always_did() {
     let disk = OnDisk::sample(1);
-    let text = render_override(&request(), &disk.project, DeploymentId(uuid::Uuid::nil()));
+    let text = disk.overrides(&disk.plan(&[], &[BOT], false).unwrap());
     assert_eq!(deployment_of(&text), Some(DeploymentId(uuid::Uuid::nil())));
     insta::assert_snapshot!(text);
 }

@@ -1,5 +1,5 @@
-# After project_files.sh, compose_call.sh, containers.sh, lock.sh, proofs.sh. Tells what the worker needs to decide
-# about .env and the override file; changes nothing.
+# After project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh, proofs.sh. Tells what the worker needs to
+# decide about .env and the override file; changes nothing.
 enter
 for file in "$base" "$prod"; do
     [ -f "$file" ] || die compose-file-missing "the repository has no $file"
@@ -12,9 +12,29 @@ if [ -f .slipway/sealed ]; then tell_file sealed .slipway/sealed; fi
 if [ -f .slipway/served/env ]; then tell_file served .slipway/served/env; fi
 if [ -f .env.example ] && [ ! -L .env.example ]; then tell example "$(head -c 65536 .env.example | base64 -w 0)"; fi
 if [ "$(stat -c %a .env 2>/dev/null)" = 600 ]; then tell private yes; fi
-for link in infra/.env infra/.env.prod; do
-    if [ "$(readlink "$link" || :)" = ../.env ]; then tell link "$link"; fi
-done
+if [ "$(readlink infra/.env || :)" = ../.env ]; then tell linked yes; fi
+
+# What the project declares about its variables, as the commit itself has it: neither a link nor what somebody has put
+# beside counts. Each has the whole of its bytes or none.
+contracts=
+if repo_git rev-parse -q --verify 'HEAD^{tree}' >/dev/null 2>&1; then
+    contracts=$(repo_git ls-tree -r -l --full-tree HEAD infra services)
+fi
+contract_room=262144
+while read -r filemode _ object size path; do
+    case $path in
+    infra/env.contract.yaml) ;;
+    services/*/*/*) continue ;;
+    services/*/env.contract.yaml) ;;
+    *) continue ;;
+    esac
+    [ "$filemode" != 120000 ] || die env-contract-invalid "$path is a symbolic link, and must be a file"
+    contract_room=$((contract_room - 4096 - size))
+    [ "$contract_room" -ge 0 ] || die env-contract-invalid "$path and those before it are more than 256 KiB, or too many"
+    tell contract "$(repo_git cat-file blob "$object" | base64 -w 0) $path"
+done <<END
+$contracts
+END
 
 # Compose quotes values of the .env that it complains of. Which of them are secrets is known once all of this was told,
 # so that its words are told too, rather than printed.

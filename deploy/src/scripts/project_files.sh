@@ -15,8 +15,15 @@ put() {
     return 1
 }
 
-# by_hand FILE: whether it's an env file that somebody has made; ours are links to .env.
+# by_hand FILE: whether it's an env file that isn't a link to .env. In .env.prod, nothing but what somebody has put there
+# is of any weight.
 by_hand() { [ -f "$1" ] && [ ! -L "$1" ]; }
+
+# point_at_env FILE: makes it a link to .env.
+point_at_env() {
+    ln -sfn ../.env .slipway/link
+    mv -fT .slipway/link "$1"
+}
 
 # images FILE: the images that an .env names.
 images() { sed -n "s/^[A-Za-z0-9_]*_IMAGE=[\"']\{0,1\}\([^\"' ]*\).*/\1/p" "$@" 2>/dev/null || :; }

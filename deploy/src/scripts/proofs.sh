@@ -8,7 +8,8 @@ env_proof() {
         cat .slipway/salt
         sha256sum .env "$override"
         stat -c %a .env
-        readlink infra/.env infra/.env.prod || :
+        readlink infra/.env || :
+        [ ! -f infra/.env.prod ] || sha256sum infra/.env.prod
     } 2>/dev/null | sha256sum | cut -c -64
 }
 

@@ -17,6 +17,7 @@ restore_files() {
             put "infra/$file" 600 <".slipway/served/$file" || die env-write-failed "$dir/infra/$file couldn't be put back"
         fi
     done
+    if [ -f .slipway/served/prod_link ]; then point_at_env infra/.env.prod; fi
     # CI pulls `latest` again and again: the image that ran under that name has lost it.
     if [ -f .slipway/served/tags ]; then
         while read -r id tag; do

@@ -16,6 +16,8 @@ save_release() {
         for file in .env .env.prod; do
             if by_hand "infra/$file"; then install -m 600 "infra/$file" ".slipway/note/$file"; fi
         done
+        # As earlier releases of Slipway left it.
+        if [ -L infra/.env.prod ]; then : >.slipway/note/prod_link; fi
         running >.slipway/note/running
         [ ! -f .slipway/stopped ] || : >.slipway/note/stopped
         if [ "$2" = ci ]; then

@@ -68,6 +68,7 @@ else
     for volume in $left; do tell kept "$volume"; done
     # What the data can't be read without; a new deployment begins with it.
     if [ -f .env ]; then
-        { grep -E '^(POSTGRES_[A-Z_]*|DATABASE_URL|APP_SECRET_KEY)=' .env || [ $? -eq 1 ]; } | put "$kept/env" 600
+        drawn=$(sed -n 's/^# generated \([A-Za-z0-9_]*\)$/|\1/p' .env | tr -d '\n')
+        { grep -E "^(POSTGRES_[A-Z_]*|DATABASE_URL|APP_SECRET_KEY$drawn)=" .env || [ $? -eq 1 ]; } | put "$kept/env" 600
     fi
 fi

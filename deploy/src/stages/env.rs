@@ -9,7 +9,9 @@ use secrecy::SecretString;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, Stage};
 
-use crate::project::compose::{ComposeProject, REGISTRY_AUTH, deployment_of, render_override};
+use crate::project::compose::{ComposeProject, REGISTRY_AUTH, ServiceVariables, deployment_of, render_override};
+use crate::project::consumers::{ENV_PROD, render_env_prod, service_variables};
+use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
 use crate::project::env::{describe::describe, dotenv};
@@ -25,42 +27,51 @@ impl Attempt {
         let seen = self.read_env(Stage::Env).await?;
         let project = ComposeProject::parse(&seen.project)?;
         project.check(&self.work.request)?;
-        let images = self.images(image_variables(&self.work.request, &seen.compose_variables)).await?;
+        let contract = EnvContract::read(seen.contracts.iter().map(|(file, yaml)| (file.as_str(), yaml.as_slice())))?;
+        let images = self.images(image_variables(&self.work.request, &seen.compose_variables, &contract)).await?;
         let plan = plan_env(&EnvInputs {
             request: &self.work.request,
             secrets: &self.work.secrets,
             kept: &seen.kept,
+            literals: &dotenv::read_notes(&seen.env),
             compose_variables: &seen.compose_variables,
             project: &project,
+            contract: &contract,
+            directory: self.root().of_project(&self.work.request.project.slug).as_str(),
+            example: &seen.example,
             images: &images.references,
             registry: self.config().registry.as_ref(),
             database_exists: seen.database,
         })
         .map_err(|error| with_description(error, &seen))?;
         let values = plan.values();
-        let sealed = plan.sealed(&seen.sealed);
+        let mut sealed = plan.sealed(&seen.sealed);
+        let secret = contract.in_production().filter(|(name, d, _)| d.is_secret() && plan.get(name).is_some());
+        sealed.extend(secret.map(|(name, ..)| name.to_owned()));
         self.learn_all(&values, &sealed);
-        let env = dotenv::render(&values);
-        let overrides = self.overrides(&project, &seen);
-        let prod_link = project.reads(".env.prod");
-        let linked = |name: &str| seen.links.iter().any(|l| l == name);
-        let same = seen.env == env && seen.private && linked("infra/.env") && (!prod_link || linked("infra/.env.prod"));
+        let env = dotenv::render_with_notes(&values, &plan.literals(), &contract.drawn(&values));
+        let variables = service_variables(&project, &contract, &plan, &images.references);
+        let overrides = self.overrides(&project, &variables, &seen);
+        let env_prod = project.reads(ENV_PROD).then(|| render_env_prod(&seen.env_prod, &plan, &sealed));
+        let same_prod = env_prod.as_ref().is_none_or(|text| *text == seen.env_prod);
+        let same = seen.env == env && same_prod && seen.private && seen.linked;
         let changed = !(same && seen.sealed == sealed && seen.overrides == overrides && seen.valid);
-        let proof = if changed { self.write_env(&env, &overrides, &sealed, prod_link).await? } else { seen.proof };
+        let proof =
+            if changed { self.write_env(&env, &overrides, &sealed, env_prod.as_deref()).await? } else { seen.proof };
         self.env_on_server = Some(values);
         Ok(env_report(changed, &plan, &images).fact("proof", proof))
     }
 
     /// The override file. Where only the deployment's id would differ, the one that is there stays.
-    fn overrides(&self, project: &ComposeProject, seen: &ServerEnv) -> String {
+    fn overrides(&self, project: &ComposeProject, variables: &ServiceVariables, seen: &ServerEnv) -> String {
         let request = &self.work.request;
         if let Some(earlier) = deployment_of(&seen.overrides) {
-            let unchanged = render_override(request, project, earlier);
+            let unchanged = render_override(request, project, variables, earlier);
             if unchanged == seen.overrides {
                 return unchanged;
             }
         }
-        render_override(request, project, self.work.deployment)
+        render_override(request, project, variables, self.work.deployment)
     }
 
     /// Writes both files; gives the proof of what is there then.
@@ -69,7 +80,7 @@ impl Attempt {
         env: &str,
         overrides: &str,
         sealed: &BTreeSet<String>,
-        prod_link: bool,
+        env_prod: Option<&str>,
     ) -> Result<String, StageError> {
         let sealed: String = sealed.iter().map(|name| format!("{name}\n")).collect();
         let script = Script::new("write env", scripts::ENV_WRITE)
@@ -78,7 +89,8 @@ impl Attempt {
             .bytes("env", env.as_bytes())
             .bytes("overrides", overrides.as_bytes())
             .bytes("sealed", sealed.as_bytes())
-            .number("prod_link", prod_link.into());
+            .bytes("env_prod", env_prod.unwrap_or_default().as_bytes())
+            .number("has_prod", env_prod.is_some().into());
         let message = "the environment file or the override file couldn't be written";
         let output = self.exec_or(Stage::Env, &script, ErrorCode::EnvWriteFailed, message).await?;
         Ok(output.value("proof").unwrap_or_default().to_owned())
@@ -153,12 +165,17 @@ struct ServerEnv {
     sealed: BTreeSet<String>,
     /// Why compose refuses the project's files, not redacted.
     complaint: String,
+    /// The files of the project's contract, with their paths.
+    contracts: Vec<(String, Vec<u8>)>,
     /// The project's `.env.example`.
     example: String,
     overrides: String,
     project: Vec<u8>,
     compose_variables: Vec<ComposeVariable>,
-    links: Vec<String>,
+    /// The `.env.prod` beside the compose files, unless it's a link.
+    env_prod: String,
+    /// Whether the `.env` beside the compose files is this one.
+    linked: bool,
     private: bool,
     database: bool,
     valid: bool,
@@ -169,15 +186,19 @@ impl ServerEnv {
     fn parse(output: &ScriptOutput) -> Result<Self, StageError> {
         let text = |key| decode_file(output, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let env = text("env")?;
-        // The last one wins. Where ours are links, all three are .env; files made by hand only add to it.
+        // What somebody has put beside the compose files stands behind .env.
         let mut kept = dotenv::parse(&text("env_infra")?);
-        kept.extend(dotenv::parse(&text("env_prod")?));
+        let env_prod = text("env_prod")?;
+        kept.extend(dotenv::parse(&env_prod));
         kept.extend(dotenv::parse(&env));
         let variables = output.values("variable").iter().filter_map(|line| {
             let (name, required) = line.split_once(' ')?;
             Some(ComposeVariable { name: name.to_owned(), required: required == "true" })
         });
+        let contracts = output.values("contract").iter().filter_map(|line| line.split_once(' '));
+        let contracts = contracts.map(|(file, path)| Ok((path.to_owned(), decode("contract", file)?)));
         Ok(Self {
+            contracts: contracts.collect::<Result<_, StageError>>()?,
             kept,
             previous: dotenv::parse(&text("served")?),
             sealed: text("sealed")?.lines().map(str::to_owned).collect(),
@@ -186,7 +207,8 @@ impl ServerEnv {
             overrides: text("override")?,
             project: decode_file(output, "project")?,
             compose_variables: variables.collect(),
-            links: output.values("link").to_vec(),
+            env_prod,
+            linked: output.value("linked").is_some(),
             private: output.value("private").is_some(),
             database: output.value("database").is_some(),
             valid: output.value("valid").is_some(),
@@ -198,8 +220,12 @@ impl ServerEnv {
 
 /// A file's content; empty when there is none.
 fn decode_file(output: &ScriptOutput, key: &str) -> Result<Vec<u8>, StageError> {
+    decode(key, output.value(key).unwrap_or_default())
+}
+
+fn decode(key: &str, text: &str) -> Result<Vec<u8>, StageError> {
     STANDARD
-        .decode(output.value(key).unwrap_or_default())
+        .decode(text)
         .map_err(|_| StageError::new(ErrorCode::InternalError, format!("the server told {key} in a broken form")))
 }
 
@@ -216,7 +242,9 @@ fn env_report(changed: bool, plan: &EnvPlan, images: &Images) -> StageReport {
 /// A missing secret with what the project says about it.
 fn with_description(mut error: StageError, seen: &ServerEnv) -> StageError {
     let Some(name) = &error.missing_secret else { return error };
-    let description = describe(name.as_str(), &seen.example, &String::from_utf8_lossy(&seen.project));
+    let description = error.detail.secret_description.take();
+    let description =
+        description.or_else(|| describe(name.as_str(), &seen.example, &String::from_utf8_lossy(&seen.project)));
     if let Some(description) = &description {
         error.message = format!("{} ({description})", error.message);
     }

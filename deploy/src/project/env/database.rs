@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::contract::declaration::ValueSource;
 use super::variables::{EnvInputs, EnvPlan, Origin, generate_secret, missing_secret};
 use crate::StageError;
 
@@ -14,9 +15,12 @@ pub(super) fn set_database(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) -> Result
     for (name, value) in
         [("POSTGRES_USER", "postgres"), ("POSTGRES_DB", "service"), ("POSTGRES_HOST", "db"), ("POSTGRES_PORT", "5432")]
     {
-        plan.set(name, value, Origin::Derived);
+        plan.derive(inputs.contract, name, value);
     }
     if plan.value("POSTGRES_PASSWORD").is_none() {
+        if inputs.contract.declared("POSTGRES_PASSWORD").is_some_and(|d| d.source == ValueSource::UserSecret) {
+            return Ok(());
+        }
         if !inputs.database_exists {
             plan.set("POSTGRES_PASSWORD", generate_secret()?, Origin::Generated);
         } else if inputs.compose_variables.iter().any(|a| a.name == "POSTGRES_PASSWORD" && a.required) {
@@ -45,7 +49,7 @@ pub(super) fn set_database(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) -> Result
         let url = format!("{scheme}{}", url.trim_start_matches("postgresql"));
         plan.variables.insert("DATABASE_URL".to_owned(), (url, Origin::Derived));
     }
-    plan.set("DATABASE_URL", url, Origin::Derived);
+    plan.derive(inputs.contract, "DATABASE_URL", url);
     Ok(())
 }
 

@@ -1,6 +1,8 @@
-//! The project's environment: which variables it gets and from where ([`plan`]), and how the file is written
-//! ([`dotenv`]). How the file gets onto the server is decided in `stages::env`.
+//! The project's environment: which variables it gets and from where ([`plan`]), what the project itself declares about
+//! them ([`contract`]), and how the file is written ([`dotenv`]). How the file gets onto the server is decided in
+//! `stages::env`.
 
+pub(crate) mod contract;
 mod database;
 pub(crate) mod describe;
 pub(crate) mod dotenv;

@@ -1,28 +1,36 @@
 //! Decides the value of every variable in a project's `.env`. No I/O; the types are in `variables`.
 //!
 //! What is given for this deployment wins; what belongs to the release (image tags, the host port) follows; then what
-//! is on the server already; then what can be derived; generated values come last and are kept from then on.
+//! the project's contract says, then what is on the server already; then what can be derived; generated values come
+//! last and are kept from then on.
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret as _;
-use slipway_protocol::names::VariableName;
+use slipway_protocol::names::{ServiceName, VariableName};
 use slipway_protocol::{ErrorCode, ProjectReady};
 
+use super::contract::declaration::ValueSource;
+use super::contract::merged::EnvContract;
+use super::contract::values::{LISTENER, check_declared, is_outdated, set_declared, set_generated};
 use super::database::set_database;
+use super::dotenv;
 use super::variables::{ComposeVariable, EnvInputs, EnvPlan, Origin, generate_secret, missing_secret};
 use crate::StageError;
-use crate::project::compose::REGISTRY_AUTH;
+use crate::project::compose::{FILES, REGISTRY_AUTH};
 use crate::project::image_tag::image_name;
 
 /// Decides all variables.
 ///
 /// # Errors
-/// `missing-secret` names a secret that nobody has given; `compose-invalid` a required variable that isn't one.
+/// `missing-secret` names a secret that nobody has given; `compose-invalid` and `variable-unresolved` a required variable
+/// that isn't one.
 pub fn plan_env(inputs: &EnvInputs<'_>) -> Result<EnvPlan, StageError> {
     let mut plan = EnvPlan::default();
+    // Compose by hand finds this project by it, and takes no other for it. Nobody may choose another.
+    plan.set("COMPOSE_PROJECT_NAME", inputs.request.project.slug.as_str(), Origin::Derived);
     for (name, value) in &inputs.request.variables {
         plan.set(name.as_str(), value, Origin::Given);
     }
@@ -30,12 +38,16 @@ pub fn plan_env(inputs: &EnvInputs<'_>) -> Result<EnvPlan, StageError> {
         plan.set(name.as_str(), value.expose_secret(), Origin::Sealed);
     }
     set_release(inputs, &mut plan);
-    for (name, value) in inputs.kept.iter().filter(|(name, _)| *name != REGISTRY_AUTH && *name != "PORT") {
-        plan.set(name, value, Origin::Kept);
+    set_declared(inputs, &mut plan);
+    for (name, value) in inputs.kept.iter().filter(|(name, _)| *name != REGISTRY_AUTH && *name != LISTENER) {
+        if !is_outdated(inputs, name, value) {
+            plan.set(name, value, Origin::Kept);
+        }
     }
     set_derived(inputs, &mut plan);
     set_database(inputs, &mut plan)?;
-    if plan.value("APP_SECRET_KEY").is_none() {
+    set_generated(inputs, &mut plan)?;
+    if plan.value("APP_SECRET_KEY").is_none() && inputs.contract.declared("APP_SECRET_KEY").is_none() {
         plan.set("APP_SECRET_KEY", generate_secret()?, Origin::Generated);
     }
     check_complete(inputs, &plan)?;
@@ -60,12 +72,18 @@ fn set_release(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) {
 }
 
 /// The variables that name images of this release, each with the image's name in the registry
-/// (`<owner>/<repository>-<module>` in lower case): one for each module, and what the compose files require beside.
-/// Variables are underscored, image names hyphenated.
+/// (`<owner>/<repository>-<module>` in lower case): one for each module, and what the compose files or the contract
+/// require beside. Variables are underscored, image names hyphenated.
 #[must_use]
-pub fn image_variables(request: &ProjectReady, variables: &[ComposeVariable]) -> BTreeMap<String, String> {
+pub fn image_variables(
+    request: &ProjectReady,
+    variables: &[ComposeVariable],
+    contract: &EnvContract,
+) -> BTreeMap<String, String> {
     let modules = request.modules.iter().map(|m| m.as_str().to_ascii_uppercase().replace('-', "_"));
-    let required = variables.iter().filter(|a| a.required).filter_map(|a| a.name.strip_suffix("_IMAGE"));
+    let required = variables.iter().filter(|a| a.required).map(|a| a.name.as_str());
+    let declared = contract.in_production().filter(|(_, d, _)| d.required && d.source == ValueSource::Derived);
+    let required = required.chain(declared.map(|(name, ..)| name)).filter_map(|name| name.strip_suffix("_IMAGE"));
     let given = |name: &String| request.variables.keys().any(|given| given.as_str() == name);
     let all = modules.chain(required.map(str::to_owned));
     let all = all.map(|module| (format!("{module}_IMAGE"), image_name(&request.repository.name, &module)));
@@ -73,19 +91,27 @@ pub fn image_variables(request: &ProjectReady, variables: &[ComposeVariable]) ->
 }
 
 fn set_derived(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) {
-    for (name, value) in
-        [("APP_NAME", inputs.request.project.slug.as_str()), ("APP_ENV", "production"), ("ENVIRONMENT", "production")]
-    {
-        plan.set(name, value, Origin::Derived);
+    let modules: Vec<_> = inputs.request.modules.iter().map(ServiceName::as_str).collect();
+    plan.derive(inputs.contract, "APP_NAME", inputs.request.project.slug.as_str());
+    plan.derive(inputs.contract, "APP_ENV", "production");
+    plan.derive(inputs.contract, "ENVIRONMENT", "production");
+    // For compose by hand as well: its own names for files aren't those of the project. Whoever gives `-f` isn't
+    // concerned.
+    let files = FILES.map(|file| format!("{}/{file}", inputs.directory)).join(":");
+    plan.derive(inputs.contract, "COMPOSE_FILE", files);
+    if inputs.contract.declared("ENABLED_MODULES").is_some() {
+        plan.derive(inputs.contract, "ENABLED_MODULES", modules.join(","));
     }
-    if inputs.project.has("redis") {
-        plan.set("REDIS_URL", "redis://redis:6379", Origin::Derived);
+    // A backend may need it to be imported, though there is nobody to talk to.
+    let example = || dotenv::parse(inputs.example).contains_key("REDIS_URL");
+    if inputs.project.has("redis") || inputs.contract.declared("REDIS_URL").is_some() || example() {
+        plan.derive(inputs.contract, "REDIS_URL", "redis://redis:6379");
     }
     let backend = inputs.request.allocations.iter().find(|a| a.service.as_str() == "backend");
     if backend.is_some() || inputs.project.has("backend") {
         let url = format!("http://backend:{}", backend.map_or(8000, |b| b.container_port.get()));
         for name in ["BACKEND_API_URL", "API_BASE_URL"] {
-            plan.set(name, &url, Origin::Derived);
+            plan.derive(inputs.contract, name, &url);
         }
     }
 }
@@ -93,7 +119,9 @@ fn set_derived(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) {
 /// Refuses a plan that the project can't run with.
 fn check_complete(inputs: &EnvInputs<'_>, plan: &EnvPlan) -> Result<(), StageError> {
     let empty = |name: &str| plan.value(name).is_none_or(str::is_empty);
+    check_declared(inputs, plan)?;
     let bot = inputs.request.modules.iter().any(|m| m.as_str() == "tg_bot");
+    let bot = bot && inputs.contract.declared("TELEGRAM_BOT_TOKEN").is_none();
     if bot && empty("TELEGRAM_BOT_TOKEN") {
         return Err(missing_secret("TELEGRAM_BOT_TOKEN", "module tg_bot needs it"));
     }

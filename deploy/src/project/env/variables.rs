@@ -8,6 +8,8 @@ use secrecy::SecretString;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, ProjectReady};
 
+use super::contract::declaration::{Declaration, ValueSource};
+use super::contract::merged::EnvContract;
 use crate::project::compose::ComposeProject;
 use crate::{RegistryCredential, StageError};
 
@@ -25,6 +27,8 @@ pub enum Origin {
     Allocation,
     /// What this release is made of: image tags.
     Release,
+    /// The project's contract says it.
+    Literal,
     /// It was in the server's `.env` already.
     Kept,
     /// It follows from the event or the compose files.
@@ -42,6 +46,7 @@ impl Origin {
             Self::Sealed => "sealed",
             Self::Allocation => "allocation",
             Self::Release => "release",
+            Self::Literal => "literal",
             Self::Kept => "kept",
             Self::Derived => "derived",
             Self::Generated => "generated",
@@ -64,9 +69,17 @@ pub struct EnvInputs<'a> {
     pub secrets: &'a BTreeMap<VariableName, SecretString>,
     /// The variables in `.env` on the server.
     pub kept: &'a BTreeMap<String, String>,
+    /// Those of them that an earlier deployment wrote because a contract said so, as it wrote them.
+    pub literals: &'a BTreeMap<String, String>,
     /// The variables in the compose files.
     pub compose_variables: &'a [ComposeVariable],
     pub project: &'a ComposeProject,
+    /// What the project declares.
+    pub contract: &'a EnvContract,
+    /// Where it lies on the server.
+    pub directory: &'a str,
+    /// Its `.env.example`.
+    pub example: &'a str,
     /// The image of each variable that [`super::plan::image_variables`] names.
     pub images: &'a BTreeMap<String, String>,
     /// The credential for images, which the project's deploy key needs too.
@@ -82,9 +95,22 @@ pub struct EnvPlan {
 }
 
 impl EnvPlan {
+    /// The value and its origin.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<(&str, Origin)> {
+        self.variables.get(name).map(|(value, origin)| (value.as_str(), *origin))
+    }
+
     #[must_use]
     pub fn values(&self) -> BTreeMap<String, String> {
         self.variables.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect()
+    }
+
+    /// The literals of the contract, by which a later deployment sees which of them are still as Slipway wrote them.
+    #[must_use]
+    pub fn literals(&self) -> BTreeMap<String, String> {
+        let literals = self.variables.iter().filter(|(_, (_, origin))| *origin == Origin::Literal);
+        literals.map(|(name, (value, _))| (name.clone(), value.clone())).collect()
     }
 
     /// Names of all variables by their origin, never values.
@@ -108,6 +134,14 @@ impl EnvPlan {
 
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// Sets what Slipway would choose by itself, unless the project declares that it comes from elsewhere.
+    pub(super) fn derive(&mut self, contract: &EnvContract, name: &str, value: impl Into<String>) {
+        let elsewhere = |d: &Declaration| d.is_secret() || matches!(d.source, ValueSource::Allocation(_));
+        if !contract.declared(name).is_some_and(elsewhere) {
+            self.set(name, value, Origin::Derived);
+        }
     }
 
     /// Sets a variable unless it's set: those who set earlier win.

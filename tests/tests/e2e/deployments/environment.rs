@@ -60,6 +60,7 @@ fn expected(scene: &ProjectScene, commit: &Commit) -> BTreeMap<&'static str, Str
     let image = |module| format!("ghcr.io/{}:{}", scene.sample.image(module), commit.tag());
     let login = scene.stack.world.registry_credential();
     let text = str::to_owned;
+    let files = ["base", "prod", "slipway"].map(|name| format!("{DIRECTORY}/infra/compose.{name}.yml"));
     BTreeMap::from([
         ("API_BASE_URL", text("http://backend:8000")),
         ("APP_ENV", text("production")),
@@ -67,6 +68,8 @@ fn expected(scene: &ProjectScene, commit: &Commit) -> BTreeMap<&'static str, Str
         ("BACKEND_API_URL", text("http://backend:8000")),
         ("BACKEND_IMAGE", image(Module::Backend)),
         ("BACKEND_PORT", PORT.to_string()),
+        ("COMPOSE_FILE", files.join(":")),
+        ("COMPOSE_PROJECT_NAME", text(SLUG)),
         ("ENVIRONMENT", text("production")),
         ("GREETING", text(GREETING)),
         ("POSTGRES_DB", text("service")),
@@ -82,14 +85,15 @@ fn expected(scene: &ProjectScene, commit: &Commit) -> BTreeMap<&'static str, Str
 
 /// 0600 and root's, under every name by which a compose call may find it.
 fn rights(scene: &ProjectScene) -> Result<()> {
-    let names: &[&str] = match scene.sample.generation() {
-        Generation::One => &[".env", "infra/.env", "infra/.env.prod"],
-        Generation::Two => &[".env", "infra/.env"],
-    };
-    for name in names {
+    for name in [".env", "infra/.env"] {
         let told =
             scene.server().sh(&format!("stat -Lc '%a %U' {DIRECTORY}/{name}; cmp {DIRECTORY}/{{.env,{name}}}"))?;
         ensure!(told == "600 root\n", "{name}: {told}");
+    }
+    if scene.sample.generation() == Generation::One {
+        let told =
+            scene.server().sh(&format!("cd {DIRECTORY}/infra; stat -c '%a %U %F' .env.prod; grep = .env.prod || :"))?;
+        ensure!(told == "600 root regular file\n", "somebody's own variables, and here are none: {told}");
     }
     Ok(())
 }

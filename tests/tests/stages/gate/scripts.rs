@@ -28,7 +28,7 @@ pub fn hold_on_to_what_they_can_not_replace(target: &TargetServer) {
         .unwrap();
     let before = target.sh(files).unwrap();
 
-    let data = "env=$(seq 9000 | base64 -w 0) overrides= sealed= prod_link=0";
+    let data = "env=$(seq 9000 | base64 -w 0) overrides= sealed= env_prod= has_prod=0";
     let (code, said) = run(target, data, ENV_WRITE).unwrap();
     assert!(code != 0 && said.contains("No space left on device"), "{code}: {said}");
     let (code, said) = run(target, "", UNDEPLOY_ACCESS).unwrap();
@@ -49,5 +49,11 @@ pub fn hold_on_to_what_they_can_not_replace(target: &TargetServer) {
     let (code, said) = run(target, &volume("echo shop_db_data"), UNDEPLOY_CONTAINERS).unwrap();
     assert_eq!(code, 0, "{said}");
     target.sh("cmp /srv/projects/shop/.env /srv/projects/.slipway-kept/shop/env").unwrap();
+    // What the contract has had generated is kept, too.
+    target.sh("printf 'QUEUE_KEY=\"k\"\\nA=\"b\"\\n# generated QUEUE_KEY\\n' >>/srv/projects/shop/.env").unwrap();
+    let (code, said) = run(target, &volume("echo shop_db_data"), UNDEPLOY_CONTAINERS).unwrap();
+    assert_eq!(code, 0, "{said}");
+    let kept = target.sh("tail -n 1 /srv/projects/.slipway-kept/shop/env").unwrap();
+    assert_eq!(kept, "QUEUE_KEY=\"k\"\n");
     target.sh("umount /srv/projects /root/.ssh").unwrap();
 }

@@ -3,6 +3,7 @@
 
 mod ci_job;
 mod claims;
+mod environment;
 mod killed_scripts;
 mod rehearsal;
 mod scene;

@@ -1,0 +1,94 @@
+//! Which variables a service gets and doesn't get beside what the project's own compose files say. No I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::compose::{ComposeProject, ServiceVariables};
+use super::env::contract::declaration::ValueSource;
+use super::env::contract::merged::EnvContract;
+use super::env::dotenv;
+use super::env::variables::{EnvPlan, Origin};
+
+/// The second env file of the template's first generation.
+pub const ENV_PROD: &str = ".env.prod";
+
+/// The variables of each service: what is withheld from it, and what it needs although it doesn't read `.env`. `images`
+/// are those of the release, by variable.
+#[must_use]
+pub fn service_variables(
+    project: &ComposeProject,
+    contract: &EnvContract,
+    plan: &EnvPlan,
+    images: &BTreeMap<String, String>,
+) -> ServiceVariables {
+    let mut found = ServiceVariables::new();
+    withhold_secrets(project, contract, plan, &mut found);
+    for service in project.services() {
+        let own = images.keys().any(|variable| project.image(service).contains(&format!("${{{variable}")));
+        let only_prod = project.service_reads(service, ENV_PROD) && !project.service_reads(service, ".env");
+        if own && only_prod {
+            found.entry(service.to_owned()).or_default().reads_env = true;
+        } else if only_prod {
+            give_its_own(service, project, contract, plan, images, &mut found);
+        } else if !own && project.service_reads(service, ".env") {
+            // They change with each release, and would have it made anew.
+            for name in images.keys().filter(|name| !project.service_sets(service, name)) {
+                found.entry(service.to_owned()).or_default().variables.insert(name.clone(), String::new());
+            }
+        }
+    }
+    found
+}
+
+/// What users have given is empty for those that don't consume it. Only for services that the contract knows: one that
+/// the project has added to its compose files alone is named by no contract, and gets what it always got. What the
+/// compose files themselves set for a service stays.
+fn withhold_secrets(project: &ComposeProject, contract: &EnvContract, plan: &EnvPlan, found: &mut ServiceVariables) {
+    let secrets = contract.in_production().filter(|(_, d, _)| d.source == ValueSource::UserSecret);
+    for (name, declaration, _) in secrets.filter(|(name, ..)| plan.get(name).is_some()) {
+        for service in project.services().filter(|s| contract.knows(s) && project.service_reads(s, ".env")) {
+            let consumes = declaration.consumers.iter().any(|c| c == service);
+            if !consumes && !project.service_sets(service, name) {
+                found.entry(service.to_owned()).or_default().variables.insert(name.to_owned(), String::new());
+            }
+        }
+    }
+}
+
+/// A database or cache that reads `.env.prod` alone: from `.env` it gets what is named after it or after its image, and
+/// what the contract says that it consumes. By interpolation, so that `.env` stays the one place for values.
+fn give_its_own(
+    service: &str,
+    project: &ComposeProject,
+    contract: &EnvContract,
+    plan: &EnvPlan,
+    images: &BTreeMap<String, String>,
+    found: &mut ServiceVariables,
+) {
+    let image = project.image(service).rsplit('/').next().unwrap_or_default();
+    let image = image.split([':', '@']).next().unwrap_or_default();
+    let prefixes = [service, image].map(|name| format!("{}_", name.to_ascii_uppercase().replace(['-', '.'], "_")));
+    for name in plan.values().keys() {
+        let consumers = contract.declared(name).map(|d| (d.consumers.iter().any(|c| c == service), d.is_secret()));
+        let its_own = match consumers {
+            Some((true, _)) => true,
+            Some((false, true)) => false,
+            _ => prefixes.iter().any(|prefix| name.starts_with(prefix)) && !images.contains_key(name),
+        };
+        if its_own && !project.service_sets(service, name) {
+            let reference = format!("${{{name}}}");
+            found.entry(service.to_owned()).or_default().variables.insert(name.clone(), reference);
+        }
+    }
+}
+
+/// The text of `.env.prod`: of what is in it now, what somebody has put there by hand and nothing else decides. All else
+/// is in `.env`, which the project's own services read too, and doesn't reach databases.
+#[must_use]
+pub fn render_env_prod(now: &str, plan: &EnvPlan, sealed: &BTreeSet<String>) -> String {
+    let by_hand = dotenv::parse(now).into_keys().filter(|name| !sealed.contains(name) && !name.ends_with("_IMAGE"));
+    let kept = by_hand.filter_map(|name| match plan.get(&name) {
+        Some((value, Origin::Kept)) => Some((name.clone(), value.to_owned())),
+        _ => None,
+    });
+    dotenv::render(&kept.collect())
+}
