@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::expression::Scope;
-use super::steps::{Job, Step, Values, Workflow};
+use super::steps::{Job, Values, Workflow, WorkflowStep};
 use crate::world::{Sample, World};
 
 const CLIENTS: [&str; 2] = ["ssh", "scp"];
@@ -122,7 +122,7 @@ impl<'a> WorkflowRunner<'a> {
     }
 
     /// The variables of a step: those of the workflow, then the job's, then its own.
-    fn environment(&self, sample: &Sample, workflow: &Workflow, job: &Job, step: &Step) -> Result<Values> {
+    fn environment(&self, sample: &Sample, workflow: &Workflow, job: &Job, step: &WorkflowStep) -> Result<Values> {
         let mut env = Values::new();
         for values in [&workflow.env, &job.env, &step.env] {
             let scope = self.scope(sample, &env, false);
@@ -136,7 +136,7 @@ impl<'a> WorkflowRunner<'a> {
     fn step(
         &self,
         sample: &Sample,
-        step: &Step,
+        step: &WorkflowStep,
         scope: &Scope,
         env: &Values,
         workspace: &Path,
@@ -184,7 +184,7 @@ fn is_ssh_action(uses: &str) -> bool {
 }
 
 /// The variables that `envs` names, exported, and the script behind them: one exec request.
-fn ssh_request(step: &Step, scope: &Scope, env: &Values) -> Result<SshRequest> {
+fn ssh_request(step: &WorkflowStep, scope: &Scope, env: &Values) -> Result<SshRequest> {
     let input = |name: &str| scope.fill(&step.inputs.get(name).map(text_of).unwrap_or_default());
     let mut command = String::new();
     for name in input("envs")?.split(',').filter(|name| !name.is_empty()) {

@@ -23,12 +23,12 @@ pub(super) struct Job {
     pub condition: Option<String>,
     #[serde(default)]
     pub env: Values,
-    pub steps: Vec<Step>,
+    pub steps: Vec<WorkflowStep>,
 }
 
 /// One step: a script, or an action with its inputs.
 #[derive(Debug, Deserialize)]
-pub(super) struct Step {
+pub(super) struct WorkflowStep {
     pub name: Option<String>,
     #[serde(rename = "if")]
     pub condition: Option<String>,
@@ -40,7 +40,7 @@ pub(super) struct Step {
     pub inputs: Values,
 }
 
-impl Step {
+impl WorkflowStep {
     /// What the log calls it.
     pub fn title(&self) -> &str {
         let own = self.name.as_deref().or(self.uses.as_deref());
