@@ -7,6 +7,7 @@ mod killed_scripts;
 mod rehearsal;
 mod scene;
 mod servers;
+mod serving;
 
 use std::collections::BTreeMap;
 

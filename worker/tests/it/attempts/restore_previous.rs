@@ -35,7 +35,7 @@ fn held_in_compose(reached: &Arc<Notify>, proceed: &Arc<Notify>, unfit: char) ->
 }
 
 fn put_back() -> RestoreOutcome {
-    RestoreOutcome::Restored { commit: "c0ffee".to_owned(), stable: true, services: Vec::new(), serving: None }
+    RestoreOutcome::Restored { commit: Some("c0ffee".to_owned()), stable: true, services: Vec::new(), serving: None }
 }
 
 /// A worker whose first deployment, of commit `a` on server `one`, is held in stage compose.
