@@ -14,7 +14,7 @@ use super::cgi::clean_git;
 use super::deployments::CommitStatus;
 use super::faults::PlantedFault;
 use super::limits::{Bucket, RateLimits};
-use super::state::{GithubState, HostedRepository, Installation};
+use super::state::{GithubState, HostedRepository, Installation, StoredSecret};
 
 /// How a repository is to be.
 #[derive(Debug, Clone)]
@@ -118,6 +118,13 @@ impl GitHub {
     /// Replaces the key that secrets are sealed for: what was sealed for the old one is refused.
     pub fn rotate_public_key(&self, full_name: &str) {
         self.change(full_name, HostedRepository::rotate_key);
+    }
+
+    /// Writes a secret as somebody with the right to does on GitHub's pages.
+    pub fn set_secret(&self, full_name: &str, name: &str, value: &str) {
+        let at = self.shared.state().timestamp();
+        let secret = StoredSecret { value: value.to_owned(), created_at: at, updated_at: at };
+        self.change(full_name, |repository| drop(repository.secrets.insert(name.to_owned(), secret)));
     }
 
     /// Lets a check report on a commit: `success`, `failure`, `error` or `pending`.

@@ -79,7 +79,9 @@ impl<'a> Runner<'a> {
         sample.write(folder.path()).unwrap();
         let workflow = fs::read_to_string(folder.path().join(".github/workflows/ci.yml")).unwrap();
         let envs = workflow.lines().find_map(|line| line.trim().strip_prefix("envs: ")).unwrap();
-        let exports = envs.split(',').map(|name| format!("export {name}='{}'\n", self.secrets[name]));
+        // As on GitHub, a secret that isn't there is empty.
+        let secret = |name: &str| self.secrets.get(name).cloned().unwrap_or_default();
+        let exports = envs.split(',').map(|name| format!("export {name}='{}'\n", secret(name)));
         let script = workflow.split_once("script: |\n").unwrap().1;
         let lines = script.lines().take_while(|line| line.starts_with("            "));
         exports.chain(lines.map(|line| format!("{}\n", &line[12..]))).collect()

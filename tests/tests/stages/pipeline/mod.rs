@@ -4,6 +4,7 @@
 mod ci_job;
 mod claims;
 mod killed_scripts;
+mod registry_secrets;
 mod rehearsal;
 mod scene;
 mod servers;
