@@ -548,7 +548,7 @@ class Serving(_Read):
     """What answers on the project's port once a deployment has ended."""
 
     commit: str | None = None
-    """Absent when none runs, or one that CI has started by itself since."""
+    """Absent when none runs, or when nothing proves which one does."""
     proven: bool
     """Whether it gave a worker a healthy answer, asked from outside the server."""
 

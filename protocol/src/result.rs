@@ -119,7 +119,8 @@ pub struct DeploymentResult {
 /// What answers on the project's port once a deployment has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Serving {
-    /// The commit that its web service runs; absent when none runs, or one that CI has started by itself since.
+    /// The commit that its web service is proven to run, by its image or its page; absent when none runs, or when nothing
+    /// proves which one, as after a push by CI whose image doesn't say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<CommitSha>,
     /// Whether it gave a worker a healthy answer, asked from outside the server.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_protocol::names::HostKey;
-use slipway_protocol::{Change, ErrorCode, Failure, ServiceReport, Stage};
+use slipway_protocol::{Change, ErrorCode, Failure, ServiceReport, Serving, Stage};
 
 use crate::github::GithubClient;
 use crate::project::registry::RegistryClient;
@@ -36,6 +36,8 @@ pub struct StageReport {
     pub github_digests: Option<BTreeMap<String, String>>,
     /// The URL at which the project answers (verify).
     pub url: Option<String>,
+    /// What serves, where that isn't the request's own commit (verify, of a start).
+    pub serving: Option<Serving>,
 }
 
 impl StageReport {
@@ -48,6 +50,7 @@ impl StageReport {
             services: Vec::new(),
             github_digests: None,
             url: None,
+            serving: None,
         }
     }
 

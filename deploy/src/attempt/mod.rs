@@ -118,7 +118,10 @@ impl Attempt {
             Stage::Env => self.env().await,
             Stage::Compose => self.compose().await,
             Stage::Firewall => self.firewall().await,
-            Stage::Verify => self.verify().await,
+            Stage::Verify => {
+                let report = self.verify().await?;
+                Ok(self.after_start(report).await)
+            }
             Stage::Secrets => {
                 let report = self.secrets().await?;
                 Ok(self.after_success(report).await)

@@ -5,11 +5,13 @@ use serde::Serialize;
 /// What a deployment would change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeploymentPlan {
-    /// The commit that serves now; none where nothing does.
+    /// The commit that is there now, running or stopped; none where nothing is, or where nothing proves which one.
     pub from: Option<String>,
+    /// The commit whose files are there; none where nothing is deployed. CI's job changes images alone.
+    pub checkout: Option<String>,
     /// The commit that would be deployed.
     pub to: String,
-    /// Git's summary of the difference between the two.
+    /// Git's summary of the difference between the files.
     pub files: Option<String>,
     /// The variables of `.env` that would differ, without values.
     pub variables: Vec<VariableDifference>,
@@ -31,7 +33,8 @@ impl DeploymentPlan {
     /// Whether nothing would change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.from.as_ref() == Some(&self.to)
+        self.checkout.as_ref() == Some(&self.to)
+            && self.from.as_ref().is_none_or(|from| *from == self.to)
             && self.variables.is_empty()
             && self.overrides.is_empty()
             && self.services.iter().all(|s| s.action == ContainerAction::Keep)

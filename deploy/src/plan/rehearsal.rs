@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use slipway_protocol::{ErrorCode, Stage};
 use tokio_util::sync::CancellationToken;
@@ -71,8 +72,10 @@ impl Attempt {
             secrets.push(crate::KEY_SECRET.to_owned());
             secrets.sort();
         }
+        let present = self.look(&output, Duration::ZERO).await;
         Ok(DeploymentPlan {
-            from: output.value("serving").map(str::to_owned),
+            from: present.commit.map(|commit| commit.to_string()),
+            checkout: output.value("checkout").map(str::to_owned),
             to: self.work.request.repository.commit.to_string(),
             files: output.value("files").map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()),
             variables: find_differences(&before, &after),

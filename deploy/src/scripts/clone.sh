@@ -51,7 +51,7 @@ fi
 if [ -f .slipway/served/commit ]; then
     served=$(cat .slipway/served/commit)
     has "$served" || fetch "$served" ||
-        echo "warning: commit $served, which serves, can't be fetched again: this deployment can't be taken back" >&2
+        echo "warning: commit $served, whose files were here, can't be fetched again: this deployment can't be taken back" >&2
     if has "$served"; then repo_git update-ref refs/slipway/served "$served"; fi
 fi
 unset password

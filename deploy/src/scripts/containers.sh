@@ -10,6 +10,25 @@ running() { service_ps -q | sort; }
 # containers: the ids of all of them, stopped ones included.
 containers() { service_ps -aq; }
 
+# tell_origins: tells of each container, stopped ones included, what Slipway has written upon it, and of their images
+# what these say of themselves: CI's job changes the second alone. In JSON, since an image may say anything.
+container_origin="\
+[{{json (index .Config.Labels \"com.docker.compose.service\")}},{{.State.Running}},{{json .Image}},{{json .Config.Image}},\
+{{json (index .Config.Labels \"slipway.commit\")}},\
+[{{range \$_, \$on := .HostConfig.PortBindings}}{{range \$on}}{{json .HostPort}},{{end}}{{end}}\"\"]]"
+image_origin="\
+[{{json .Id}},{{json (index .Config.Labels \"org.opencontainers.image.revision\")}},\
+{{json (index .Config.Labels \"org.opencontainers.image.source\")}}]"
+tell_origins() {
+    ids=$(containers)
+    [ -n "$ids" ] || return 0
+    docker inspect --format "$container_origin" $ids 2>/dev/null |
+        while IFS= read -r line; do [ -z "$line" ] || tell container_origin "$line"; done
+    docker inspect --format '{{.Image}}' $ids 2>/dev/null | sort -u |
+        xargs -r docker image inspect --format "$image_origin" 2>/dev/null |
+        while IFS= read -r line; do [ -z "$line" ] || tell image_origin "$line"; done
+}
+
 # any_running: the project's containers that run or would run again, one-offs included.
 any_running() { project_ps -q; }
 

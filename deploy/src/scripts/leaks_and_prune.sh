@@ -1,13 +1,7 @@
 # Parameters: needles prefix; after project_files.sh, containers.sh, lock.sh. After an attempt: tells what runs, removes
 # images that nobody needs any more, and tells in which places known secrets stand that shouldn't, never the secrets.
 [ -d "$dir" ] || exit 0
-described="\
-{{index .Config.Labels \"com.docker.compose.service\"}} {{.Config.Image}} \
-{{with index .Config.Labels \"slipway.commit\"}}{{.}}{{else}}-{{end}}\
-{{range \$_, \$on := .HostConfig.PortBindings}}{{range \$on}} {{.HostPort}}{{end}}{{end}}"
-for id in $(project_ps -q); do
-    tell runs "$(docker inspect --format "$described" "$id" 2>/dev/null || :)"
-done
+tell_origins
 
 # On a full disk the project can't even be locked: what runs is told already, the rest can wait.
 [ "$(df -k --output=avail "$dir" | tail -n 1)" -ge 64 ] || exit 0

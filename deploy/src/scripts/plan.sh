@@ -4,9 +4,10 @@
 enter
 tell_workflows
 if [ -f .slipway/served/commit ]; then
-    tell serving "$(cat .slipway/served/commit)"
+    tell checkout "$(cat .slipway/served/commit)"
     tell files "$(repo_git diff --shortstat "$(cat .slipway/served/commit)" HEAD)"
 fi
+tell_origins
 config=$(project_compose config --format json) || die compose-invalid "docker compose refuses the project's files"
 tell config "$(printf '%s' "$config" | base64 -w 0)"
 # Of the resolved configuration: of files, compose tells hashes without what env files add, unlike those it labels with.

@@ -16,7 +16,7 @@ if [ ! -f .slipway/served/commit ]; then
     fi
     exit 0
 fi
-tell served "$(cat .slipway/served/commit)"
+tell served yes
 restore_files
 cleanup() { docker_logout; }
 if [ -f .slipway/served/stopped ]; then

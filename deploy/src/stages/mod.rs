@@ -9,6 +9,7 @@ mod env;
 pub(crate) mod firewall;
 mod images;
 mod leaks_and_prune;
+mod origin;
 mod port_holders;
 mod preflight;
 mod restore_previous;

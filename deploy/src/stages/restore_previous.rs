@@ -20,26 +20,26 @@ pub enum RestoreOutcome {
     Nothing,
     /// Nothing served before, and what had been started was stopped.
     Stopped,
-    /// This commit was stopped before, and is so again, or still.
+    /// What was deployed was stopped before, and is so again, or still.
     StaysStopped {
-        /// The commit that was deployed before.
-        commit: String,
+        /// The commit that it's proven to be.
+        commit: Option<String>,
         /// Its stopped services.
         services: Vec<ServiceReport>,
     },
-    /// This commit serves on: only files had been touched, and they are as before.
+    /// What served before serves on: only files had been touched, and they are as before.
     Untouched {
-        /// The commit that was deployed before.
-        commit: String,
+        /// The commit that it's proven to be.
+        commit: Option<String>,
         /// Its services, as seen last.
         services: Vec<ServiceReport>,
         /// What answers from outside; `None`: nobody could look.
         serving: Option<Serving>,
     },
-    /// This commit was restored.
+    /// What served before was restored.
     Restored {
-        /// The commit that was deployed before.
-        commit: String,
+        /// The commit that it's proven to be.
+        commit: Option<String>,
         /// Whether all of it runs and stays.
         stable: bool,
         /// Its services, as seen last.
@@ -60,18 +60,20 @@ impl RestoreOutcome {
             Some(_) => ", and doesn't answer",
             None => "",
         };
+        let name = |commit: &Option<String>, was: &str| match commit {
+            Some(commit) => format!("commit {commit}, which {was} before,"),
+            None => format!("what {was} before"),
+        };
         Some(match self {
             Self::Nothing => return None,
             Self::Stopped => "nothing served before, and what had been started was stopped".to_owned(),
-            Self::StaysStopped { commit, .. } => {
-                format!("commit {commit}, which was deployed before, is stopped, as it was")
-            }
-            Self::Untouched { commit, .. } => format!("commit {commit}, which served before, serves on{answers}"),
+            Self::StaysStopped { commit, .. } => format!("{} is stopped, as it was", name(commit, "was deployed")),
+            Self::Untouched { commit, .. } => format!("{} serves on{answers}", name(commit, "served")),
             Self::Restored { commit, stable: true, .. } => {
-                format!("commit {commit}, which served before, was put back and is stable{answers}")
+                format!("{} was put back and is stable{answers}", name(commit, "served"))
             }
             Self::Restored { commit, stable: false, .. } => {
-                format!("commit {commit}, which served before, was put back, but doesn't become stable{answers}")
+                format!("{} was put back, but doesn't become stable{answers}", name(commit, "served"))
             }
             Self::Unknown(error) => {
                 format!("whether the release before it was put back isn't known: {}", error.message)
@@ -161,28 +163,39 @@ impl Attempt {
                 self.restored = true;
                 let stable = outcome.is_ok();
                 let (Ok(output) | Err(output)) = outcome;
-                let mut outcome = read_outcome(&output, stable);
-                if let RestoreOutcome::Untouched { serving, .. } | RestoreOutcome::Restored { serving, .. } =
-                    &mut outcome
-                {
-                    *serving = self.find_serving(stage).await;
-                }
-                outcome
+                self.add_present(stage, read_outcome(&output, stable)).await
             }
             Err(error) => RestoreOutcome::Unknown(error),
         }
+    }
+
+    /// Adds what is there now. It may not be the commit that was deployed last: CI's job changes images alone.
+    async fn add_present(&mut self, stage: Stage, mut outcome: RestoreOutcome) -> RestoreOutcome {
+        let (RestoreOutcome::StaysStopped { commit, .. }
+        | RestoreOutcome::Untouched { commit, .. }
+        | RestoreOutcome::Restored { commit, .. }) = &mut outcome
+        else {
+            return outcome;
+        };
+        let Some(present) = self.find_present(stage).await else { return outcome };
+        *commit = present.commit.map(|commit| commit.to_string());
+        if let RestoreOutcome::Untouched { serving, .. } | RestoreOutcome::Restored { serving, .. } = &mut outcome {
+            *serving = Some(present.serving);
+        }
+        outcome
     }
 }
 
 fn read_outcome(output: &ScriptOutput, stable: bool) -> RestoreOutcome {
     let services = parse_services(output);
-    match output.value("served").map(str::to_owned) {
-        Some(commit) if output.value("stopped").is_some() => RestoreOutcome::StaysStopped { commit, services },
-        Some(commit) if output.value("untouched").is_some() => {
-            RestoreOutcome::Untouched { commit, services, serving: None }
+    let (served, stopped) = (output.value("served").is_some(), output.value("stopped").is_some());
+    match (served, stopped) {
+        (true, true) => RestoreOutcome::StaysStopped { commit: None, services },
+        (true, false) if output.value("untouched").is_some() => {
+            RestoreOutcome::Untouched { commit: None, services, serving: None }
         }
-        Some(commit) => RestoreOutcome::Restored { commit, stable, services, serving: None },
-        None if output.value("stopped").is_some() => RestoreOutcome::Stopped,
-        None => RestoreOutcome::Nothing,
+        (true, false) => RestoreOutcome::Restored { commit: None, stable, services, serving: None },
+        (false, true) => RestoreOutcome::Stopped,
+        (false, false) => RestoreOutcome::Nothing,
     }
 }

@@ -25,6 +25,9 @@ const SSH_PORT: u16 = 22;
 pub const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
 /// The secret that holds the whole `.env`, in base64.
 const DOTENV_SECRET: &str = "DOTENV";
+/// What CI pushes images with. They are the repository's own: what the workers have may only read, and isn't one
+/// project's alone.
+pub(super) const REGISTRY_SECRETS: [&str; 3] = ["REGISTRY_PASSWORD", "REGISTRY_URL", "REGISTRY_USER"];
 
 impl Attempt {
     /// Whether GitHub is known to hold a deploy key: the server never keeps a private half to compare with.
@@ -48,6 +51,7 @@ impl Attempt {
 
     async fn install_and_write(&mut self) -> Result<StageReport, StageError> {
         let env = self.known_env(Stage::Secrets).await?;
+        self.leave_registry_secrets();
         let mut key = if self.knows_deploy_key() { None } else { Some(self.generate_key()?) };
         let mut output = self.install_key(key.as_ref()).await?;
         if key.is_none() && output.value("key").is_none() {
@@ -78,6 +82,21 @@ impl Attempt {
             .fact("written", changed)
             .fact("unchanged", written.unchanged)
             .fact("new_deploy_key", new_key))
+    }
+
+    /// Forgets the registry's secrets that a version of Slipway before has written: CI may have others there by now, and
+    /// pushes with them, so that they are neither written nor removed.
+    fn leave_registry_secrets(&mut self) {
+        let digests = &mut self.work.github_digests;
+        let written: Vec<_> = REGISTRY_SECRETS.into_iter().filter(|name| digests.remove(*name).is_some()).collect();
+        if !written.is_empty() {
+            let line = format!(
+                "warning: {} were once written by Slipway, with a credential that may only read, and are left as they are: \
+                 put one in their place that may push, or delete them",
+                written.join(", ")
+            );
+            self.report_line(Stage::Secrets, &line);
+        }
     }
 
     /// Warns where the project's own CI can't work with this server: a secret is missing, sshd isn't on port 22 and its
@@ -141,7 +160,7 @@ impl Attempt {
         )
     }
 
-    /// The secrets that the CI of both template generations reads. `ssh_port`: whether the workflows log in on the port in
+    /// The secrets with which the CI of both template generations deploys. `ssh_port`: whether the workflows log in on the port in
     /// `DEPLOY_PORT`. Without `DOTENV` where that's larger than GitHub takes.
     pub(crate) fn desired_secrets(
         &self,
@@ -171,11 +190,6 @@ impl Attempt {
         if self.work.target.ssh_port.get() != SSH_PORT {
             let port = self.work.target.ssh_port.to_string();
             desired.insert("DEPLOY_SSH_PORT".to_owned(), SecretString::from(port));
-        }
-        if let Some(credential) = &self.config().registry {
-            desired.insert("REGISTRY_URL".to_owned(), SecretString::from(credential.registry.clone()));
-            desired.insert("REGISTRY_USER".to_owned(), SecretString::from(credential.username.clone()));
-            desired.insert("REGISTRY_PASSWORD".to_owned(), credential.password.clone());
         }
         desired
     }

@@ -30,6 +30,11 @@ pub(super) fn read_commit(body: &[u8], commit: &CommitSha) -> ServedCommit {
     if commit.as_str().starts_with(&named) { ServedCommit::Same } else { ServedCommit::Other(named) }
 }
 
+/// The commit that `body` names, in full or its beginning.
+pub(super) fn find_commit(body: &[u8]) -> Option<String> {
+    find_named(&String::from_utf8_lossy(body).to_ascii_lowercase())
+}
+
 fn find_named(text: &str) -> Option<String> {
     if is_hex(text.trim(), 40) {
         return Some(text.trim().to_owned());

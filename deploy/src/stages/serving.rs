@@ -1,13 +1,16 @@
 //! What serves at the end of an attempt: which commit runs, and whether it answers from outside. The script that reads it
-//! on the server is run by `leaks_and_prune`.
+//! on the server is run by `leaks_and_prune`; which commit is proven is decided in `origin`.
 
 use std::time::Duration;
 
-use slipway_protocol::{HealthCheck, Serving, Stage};
+use slipway_protocol::names::CommitSha;
+use slipway_protocol::{Action, HealthCheck, Serving, Stage};
 use tokio::time::Instant;
 
-use crate::project::image_tag;
-use crate::{Attempt, StageError};
+use super::origin::{ContainerOrigin, join_proofs, read_origins};
+use super::served_commit::find_commit;
+use crate::remote::output::ScriptOutput;
+use crate::{Attempt, StageError, StageReport};
 
 /// Between two requests to a project that doesn't answer.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -15,14 +18,16 @@ const INTERVAL: Duration = Duration::from_millis(500);
 pub const RESTORED_WARM_UP: Duration = Duration::from_secs(20);
 /// How long one that nobody touched may take.
 const UNTOUCHED_WARM_UP: Duration = Duration::from_secs(2);
+/// How much of a page is read to find its commit.
+const MAX_PAGE_BYTES: usize = 64 * 1024;
 
-/// A service of the project that runs.
+/// What is on the server of the project.
 #[derive(Debug, PartialEq, Eq)]
-struct RunningService {
-    service: String,
-    image: String,
-    commit: Option<String>,
-    port: Option<u16>,
+pub(crate) struct Present {
+    /// What answers.
+    pub serving: Serving,
+    /// The commit that its web service has, running or not; none where nothing proves one.
+    pub commit: Option<CommitSha>,
 }
 
 impl Attempt {
@@ -31,77 +36,66 @@ impl Attempt {
         // A plan must change nothing, and the script prunes images, which no layer prevents.
         let looks = self.is_connected() && !self.cancel.is_cancelled() && self.layer.is_none();
         if error.detail.serving.is_none() && looks {
-            error.detail.serving = self.find_serving_within(stage, UNTOUCHED_WARM_UP).await;
+            let present = self.find_present_within(stage, UNTOUCHED_WARM_UP).await;
+            error.detail.serving = present.map(|present| present.serving);
         }
         error
     }
 
-    /// What serves now, where a release was just restored. `None`: nobody could look.
-    pub(crate) async fn find_serving(&mut self, stage: Stage) -> Option<Serving> {
-        self.find_serving_within(stage, RESTORED_WARM_UP).await
+    /// Adds what serves to the report of a start, which doesn't choose the version itself.
+    pub(crate) async fn after_start(&mut self, mut report: StageReport) -> StageReport {
+        if self.work.action == Action::Start {
+            let present = self.find_present_within(Stage::Verify, UNTOUCHED_WARM_UP).await;
+            report.serving = present.map(|present| present.serving);
+        }
+        report
     }
 
-    async fn find_serving_within(&mut self, stage: Stage, patience: Duration) -> Option<Serving> {
+    /// What is there now, where a release was just restored. `None`: nobody could look.
+    pub(crate) async fn find_present(&mut self, stage: Stage) -> Option<Present> {
+        self.find_present_within(stage, RESTORED_WARM_UP).await
+    }
+
+    async fn find_present_within(&mut self, stage: Stage, patience: Duration) -> Option<Present> {
         let output = self.find_leaks_and_prune(stage).await?;
-        let all: Vec<RunningService> =
-            output.values("runs").iter().filter_map(|line| RunningService::parse(line)).collect();
-        let of = |name: &str| all.iter().find(|r| r.service == name && r.port.is_some());
-        let Some(web) = of("frontend").or_else(|| of("backend")) else {
-            return Some(Serving { commit: None, proven: false });
-        };
-        let (path, check) = super::verify::health_check_of(&self.work.request, &web.service);
-        let page = format!("http://{}:{}{path}", self.work.target.address.url_form(), web.port.unwrap_or_default());
-        let proven = self.answers(&page, &check, patience.min(self.config().health_timeout)).await;
-        Some(Serving { commit: web.commit().and_then(|c| c.parse().ok()), proven })
+        Some(self.look(&output, patience).await)
     }
 
-    async fn answers(&self, page: &str, check: &HealthCheck, patience: Duration) -> bool {
+    /// What is there, out of what `tell_origins` has told; what runs is asked for its page.
+    pub(crate) async fn look(&self, output: &ScriptOutput, patience: Duration) -> Present {
+        let origins = read_origins(output, &self.work.request.repository.name);
+        let of = |name: &str, runs| origins.iter().find(|o| o.service == name && o.runs == runs && o.port.is_some());
+        let web = |runs| of("frontend", runs).or_else(|| of("backend", runs));
+        let Some(ContainerOrigin { service, port: Some(port), commit, .. }) = web(true) else {
+            let commit = web(false).and_then(|origin| origin.commit.clone());
+            return Present { serving: Serving { commit: None, proven: false }, commit };
+        };
+        let (path, check) = super::verify::health_check_of(&self.work.request, service);
+        let page = format!("http://{}:{port}{path}", self.work.target.address.url_form());
+        let answer = self.ask(&page, &check, patience.min(self.config().health_timeout)).await;
+        let named = answer.as_deref().and_then(find_commit);
+        let commit = join_proofs(commit.clone(), named.as_deref());
+        Present { serving: Serving { commit: commit.clone(), proven: answer.is_some() }, commit }
+    }
+
+    /// The beginning of the page's healthy answer; `None` when there was none in time.
+    async fn ask(&self, page: &str, check: &HealthCheck, patience: Duration) -> Option<Vec<u8>> {
         let ends = Instant::now() + patience;
         loop {
-            let answer = self.probe().get(page).send().await;
-            if answer.is_ok_and(|a| check.accepts(a.status().as_u16())) {
-                return true;
+            let answer = self.probe().get(page).send().await.ok();
+            if let Some(mut answer) = answer.filter(|answer| check.accepts(answer.status().as_u16())) {
+                let mut body = Vec::new();
+                while body.len() < MAX_PAGE_BYTES
+                    && let Ok(Some(chunk)) = answer.chunk().await
+                {
+                    body.extend_from_slice(&chunk);
+                }
+                return Some(body);
             }
             if Instant::now() >= ends || self.cancel.is_cancelled() {
-                return false;
+                return None;
             }
             tokio::time::sleep(INTERVAL).await;
         }
-    }
-}
-
-impl RunningService {
-    /// `service image commit port…`; a commit that isn't known is `-`.
-    fn parse(line: &str) -> Option<Self> {
-        let mut columns = line.split(' ');
-        let mut column = || columns.next().map(str::to_owned);
-        let (service, image, commit) = (column()?, column()?, column()?);
-        let port = columns.next().and_then(|p| p.parse().ok());
-        Some(Self { service, image, commit: (commit != "-").then_some(commit), port })
-    }
-
-    /// The commit that its label names, unless CI has put another image in its place since.
-    fn commit(&self) -> Option<&str> {
-        let commit = self.commit.as_deref()?;
-        (image_tag::is_of_commit(&self.image, commit) || image_tag::is_pinned(&self.image)).then_some(commit)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_commit_is_known_unless_ci_has_replaced_the_image() {
-        let commit = "0123456789abcdef0123456789abcdef01234567";
-        let of = |image: &str| {
-            let running = RunningService::parse(&format!("backend {image} {commit} 8080"));
-            running.and_then(|r| r.commit().map(str::to_owned))
-        };
-        assert_eq!(of("ghcr.io/a/b-backend:sha-0123456").as_deref(), Some(commit));
-        assert_eq!(of("ghcr.io/a/b-backend:main@sha256:ab").as_deref(), Some(commit));
-        assert_eq!(of("ghcr.io/a/b-backend:latest"), None);
-        let unlabelled = RunningService::parse("redis redis:7-alpine -");
-        assert_eq!(unlabelled.and_then(|r| r.port), None);
     }
 }

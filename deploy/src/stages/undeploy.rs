@@ -7,7 +7,7 @@ use serde_json::Value;
 use slipway_protocol::names::Port;
 use slipway_protocol::{ErrorCode, Stage};
 
-use super::secrets::KEY_SECRET;
+use super::secrets::{KEY_SECRET, REGISTRY_SECRETS};
 use crate::project::image_tag::image_name;
 use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
@@ -49,6 +49,7 @@ impl Attempt {
         let mut names: BTreeSet<String> = self.desired_secrets(&BTreeMap::new(), false).into_keys().collect();
         names.extend(self.work.github_digests.keys().cloned());
         names.insert(KEY_SECRET.to_owned());
+        names.retain(|name| !REGISTRY_SECRETS.contains(&name.as_str()));
         let repository = &self.work.request.repository.name;
         match self.github().delete_secrets(repository, &names, &self.cancel).await {
             Ok(deleted) => Ok((deleted, "deleted")),

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use slipway_protocol::names::{CommitSha, Port, ServiceName};
-use slipway_protocol::{Allocation, ErrorCode, HealthCheck, ProjectReady, Stage};
+use slipway_protocol::{Action, Allocation, ErrorCode, HealthCheck, ProjectReady, Stage};
 use tokio::time::Instant;
 
 use super::served_commit::{ServedCommit, read_commit};
@@ -34,8 +34,8 @@ struct Page {
 enum ProbeResult {
     /// A healthy answer, and whether it names the deployed commit.
     Healthy(u16, bool),
-    /// A healthy answer of this other commit.
-    OtherVersion(String),
+    /// A healthy answer of this other commit, and its status.
+    OtherVersion(String, u16),
     Answers(u16),
     /// The connection is accepted, but no HTTP answer comes in time.
     Mute(&'static str),
@@ -94,12 +94,16 @@ impl Attempt {
             let waited = started.elapsed();
             match seen {
                 ProbeResult::Healthy(status, commit_checked) => return Ok((status, commit_checked)),
+                // A start starts what is there, which may have come by CI since.
+                ProbeResult::OtherVersion(_, status) if self.work.action == Action::Start => {
+                    return Ok((status, false));
+                }
                 ProbeResult::Answers(status) if waited >= until_it_agrees => {
                     let message = format!("{url} answers {status}; {} is healthy", expected(&page.check));
                     let error = StageError::new(ErrorCode::NotHealthy, message);
                     return Err(self.restore_after(Stage::Verify, error).await);
                 }
-                ProbeResult::OtherVersion(commit) if waited >= until_it_agrees => {
+                ProbeResult::OtherVersion(commit, _) if waited >= until_it_agrees => {
                     let message = format!("{url} answers as commit {commit}");
                     let error = StageError::new(ErrorCode::WrongVersion, message);
                     return Err(self.restore_after(Stage::Verify, error).await);
@@ -111,7 +115,7 @@ impl Attempt {
                     return Err(self.explain_silence(page, None).await?);
                 }
                 ProbeResult::Answers(_)
-                | ProbeResult::OtherVersion(_)
+                | ProbeResult::OtherVersion(..)
                 | ProbeResult::Mute(_)
                 | ProbeResult::Unreachable => {
                     tokio::time::sleep(PROBE_INTERVAL).await;
@@ -210,7 +214,7 @@ async fn probe(client: &reqwest::Client, url: &str, check: &HealthCheck, commit:
     }
     match read_commit(&body, commit) {
         ServedCommit::Same => ProbeResult::Healthy(status, true),
-        ServedCommit::Other(commit) => ProbeResult::OtherVersion(commit),
+        ServedCommit::Other(commit) => ProbeResult::OtherVersion(commit, status),
         ServedCommit::Unknown => ProbeResult::Healthy(status, false),
     }
 }

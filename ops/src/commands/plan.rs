@@ -89,10 +89,12 @@ fn print_plan(place: &str, plan: &DeploymentPlan, printer: &Printer) {
     let short = |commit: &str| commit.chars().take(7).collect::<String>();
     let to = short(&plan.to);
     let files = plan.files.as_ref().map(|files| format!(" ({files})")).unwrap_or_default();
-    match plan.from.as_deref().map(short) {
+    let from = plan.from.as_deref().map_or("an unknown commit".to_owned(), short);
+    match plan.checkout.as_deref().map(short) {
         None => printer.line(&format!("{place}: {to}, for the first time")),
-        Some(from) if from == to => printer.line(&format!("{place}: {to}, as it is")),
-        Some(from) => printer.line(&format!("{place}: {from} -> {to}{files}")),
+        Some(checkout) if from == to && checkout == to => printer.line(&format!("{place}: {to}, as it is")),
+        Some(checkout) if from == checkout => printer.line(&format!("{place}: {from} -> {to}{files}")),
+        Some(checkout) => printer.line(&format!("{place}: {from} -> {to}; files {checkout} -> {to}{files}")),
     }
     let variables = plan.variables.iter().map(|v| format!("{} {}", sign_of(v.change), v.name));
     print_section(printer, ".env", variables);

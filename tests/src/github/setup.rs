@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use super::GitHub;
 use super::cgi::clean_git;
 use super::faults::PlantedFault;
-use super::hosted_repository::{CommitStatus, HostedRepository};
+use super::hosted_repository::{CommitStatus, HostedRepository, StoredSecret};
 use super::limits::{Bucket, RateLimits};
 use super::permissions::{Level, permissions};
 use super::random::alphanumeric;
@@ -119,6 +119,13 @@ impl GitHub {
     /// Replaces the key that secrets are sealed for: what was sealed for the old one is refused.
     pub fn rotate_public_key(&self, full_name: &str) {
         self.change(full_name, HostedRepository::rotate_key);
+    }
+
+    /// Writes a secret as somebody with the right to does on GitHub's pages.
+    pub fn set_secret(&self, full_name: &str, name: &str, value: &str) {
+        let at = self.shared.state().timestamp();
+        let secret = StoredSecret { value: value.to_owned(), created_at: at, updated_at: at };
+        self.change(full_name, |repository| drop(repository.secrets.insert(name.to_owned(), secret)));
     }
 
     /// Lets a check report on a commit: `success`, `failure`, `error` or `pending`.

@@ -13,7 +13,8 @@ impl World {
         self.ghcr.put(repository, tag, image)
     }
 
-    /// What the project's CI would leave: a commit, and working images of it tagged `sha-<7 hex>` and `latest`.
+    /// What the project's CI would leave: a commit, and working images of it tagged `sha-<7 hex>` and `latest`, with the
+    /// labels of `docker/metadata-action`.
     ///
     /// # Errors
     /// When git or the registry's storage fails.
@@ -27,9 +28,12 @@ impl World {
     /// As [`World::publish`].
     pub fn publish_variant(&self, sample: &Sample, variant: Variant) -> Result<Commit> {
         let commit = self.git.publish(sample)?;
+        let source = format!("https://github.com/{}/{}", sample.owner(), sample.repository());
         for &module in sample.modules() {
             let variant = if module == Module::Backend { variant } else { Variant::Healthy };
-            let image = Image::module(module, variant, Some(&commit.sha));
+            let image = Image::module(module, variant, Some(&commit.sha))
+                .label("org.opencontainers.image.source", &source)
+                .label("org.opencontainers.image.revision", &commit.sha);
             for tag in [commit.tag().as_str(), "latest"] {
                 self.push_image(&sample.image(module), tag, &image)?;
             }

@@ -217,6 +217,9 @@ impl RunningAttempt<'_> {
         if !report.services.is_empty() {
             self.summary.services.clone_from(&report.services);
         }
+        if report.serving.is_some() {
+            self.summary.serving.clone_from(&report.serving);
+        }
         Ok(())
     }
 

@@ -154,5 +154,5 @@ impl PipelineAttempt for ScriptedAttempt {
 
 /// What a stage reports that had something to do.
 pub fn report(change: Change) -> StageReport {
-    StageReport { change, facts: serde_json::Map::new(), services: Vec::new(), github_digests: None, url: None }
+    StageReport::of(change == Change::Changed)
 }

@@ -5,9 +5,11 @@ mod ci_job;
 mod claims;
 mod environment;
 mod killed_scripts;
+mod registry_secrets;
 mod rehearsal;
 mod scene;
 mod servers;
+mod serving;
 mod workflows;
 
 use std::collections::BTreeMap;

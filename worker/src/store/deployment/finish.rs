@@ -53,7 +53,7 @@ pub enum DeploymentEnd {
 pub struct AttemptSummary {
     /// What runs, as seen last.
     pub services: Vec<ServiceReport>,
-    /// What serves, after a failure.
+    /// What serves, after a failure or a start.
     pub serving: Option<Serving>,
     /// The stages that ran to their end, in order.
     pub stages: Vec<StageSummary>,
@@ -231,9 +231,14 @@ impl LockedDeployment<'_> {
         match end {
             DeploymentEnd::Succeeded { url: at } => {
                 url.clone_from(at);
-                // Stopping and undeploying succeed, and nothing serves.
-                let serves = head.action.deploys() || head.action == Action::Start;
-                serving = serves.then(|| Serving { commit: head.commit.clone(), proven: true });
+                let proven = |commit| Some(Serving { commit, proven: true });
+                serving = match head.action {
+                    action if action.deploys() => proven(head.commit.clone()),
+                    // What is started isn't always what was deployed last: CI may have replaced it.
+                    Action::Start => proven(serving.and_then(|serving| serving.commit)),
+                    // Stopping and undeploying succeed, and nothing serves.
+                    _ => None,
+                };
             }
             DeploymentEnd::Failed { failure: why, missing_secret: which, .. } => {
                 failure = Some(why.clone());

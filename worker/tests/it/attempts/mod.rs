@@ -39,5 +39,5 @@ fn stuck_in(stage: Stage, reached: &Arc<Notify>) -> ScriptedStages {
 
 /// What served before was restored and is stable.
 fn put_back() -> RestoreOutcome {
-    RestoreOutcome::Restored { commit: "c0ffee".to_owned(), stable: true, services: Vec::new(), serving: None }
+    RestoreOutcome::Restored { commit: Some("c0ffee".to_owned()), stable: true, services: Vec::new(), serving: None }
 }

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
-use slipway_protocol::{Action, Change, Exposed, Project, Stage};
+use slipway_deploy::StageReport;
+use slipway_protocol::{Action, Change, Exposed, Project, Serving, Stage};
 use slipway_worker::store::{AttemptSummary, DeploymentEnd};
 
 use super::{Shop, command, id_of};
@@ -18,7 +19,10 @@ async fn commands_run_their_own_stages_and_tell_what_they_are() {
     let seen = works.clone();
     let pipeline = ScriptedStages::new(move |call| {
         seen.lock().unwrap().push((call.work.action, call.stage, call.work.remove_volumes));
-        async { Ok(report(Change::Changed)) }
+        let started = (call.work.action, call.stage) == (Action::Start, Stage::Verify);
+        let commit = Some(call.work.request.repository.commit);
+        let serving = started.then_some(Serving { commit, proven: true });
+        async { Ok(StageReport { serving, ..report(Change::Changed) }) }
     });
     let worker = TestWorker::start(store, &amqp, pipeline, WorkerOptions::default());
     let ready = request(|_| {});
@@ -64,6 +68,32 @@ async fn commands_run_their_own_stages_and_tell_what_they_are() {
         assert_eq!(result["data"]["action"], json!(action));
         let letter = outside.dead_letter().await;
         assert_eq!((letter.body, letter.headers["dlq-error-code"].as_str()), (body, code));
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_names_the_commit_that_was_seen_and_not_the_one_deployed_last() {
+    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = TestClient::new(&amqp).await;
+    let pushed = "c".repeat(40);
+    let seen = Arc::new(Mutex::new(Some(pushed.parse().unwrap())));
+    let answers = seen.clone();
+    let pipeline = ScriptedStages::new(move |call| {
+        let serving = (call.stage == Stage::Verify && call.work.action == Action::Start)
+            .then(|| Serving { commit: answers.lock().unwrap().clone(), proven: true });
+        async { Ok(StageReport { serving, ..report(Change::Changed) }) }
+    });
+    let worker = TestWorker::start(store, &amqp, pipeline, WorkerOptions::default());
+    outside.publish(&request(|_| {})).await;
+    let deployed = outside.result().await;
+    assert_eq!(deployed["data"]["serving"], json!({ "commit": deployed["data"]["commit"], "proven": true }));
+    let project: Project = serde_json::from_value(deployed["data"]["project"].clone()).unwrap();
+    for named in [json!({ "commit": pushed, "proven": true }), json!({ "proven": true })] {
+        outside.publish(&command(&project, Action::Start, json!({}))).await;
+        let result = outside.result().await;
+        assert_eq!((&result["data"]["outcome"], &result["data"]["serving"]), (&"succeeded".into(), &named), "{result}");
+        *seen.lock().unwrap() = None;
     }
     worker.stop().await;
 }
