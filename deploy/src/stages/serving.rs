@@ -49,7 +49,7 @@ impl Attempt {
         let Some(web) = of("frontend").or_else(|| of("backend")) else {
             return Some(Serving { commit: None, proven: false });
         };
-        let (path, check) = super::verify::health_check_of(&self.work.request, &web.service);
+        let (path, check) = super::service_check::health_check_of(&self.work.request, &web.service);
         let page = format!("http://{}:{}{path}", self.work.target.address.url_form(), web.port.unwrap_or_default());
         let proven = self.answers(&page, &check, patience.min(self.config().health_timeout)).await;
         Some(Serving { commit: web.commit().and_then(|c| c.parse().ok()), proven })

@@ -1,6 +1,7 @@
 //! The seven stages against a real target server, without AMQP and without a database: what one attempt does and what
 //! a second one finds.
 
+mod answering;
 mod ci_job;
 mod claims;
 mod killed_scripts;

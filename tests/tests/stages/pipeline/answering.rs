@@ -1,0 +1,79 @@
+//! Whoever is allocated a port must answer there.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use slipway_deploy::DeploymentWork;
+use slipway_protocol::names::Port;
+use slipway_protocol::{ErrorCode, HealthCheck, Stage};
+use slipway_tests::world::Module::{Backend, Frontend};
+use slipway_tests::world::{Commit, Generation, Sample, Variant};
+
+use crate::pipeline::scene::{AttemptScene, PORT};
+
+/// The port of the frontend on the server.
+const FRONTEND: u16 = PORT + 1;
+
+fn to(scene: &AttemptScene, sample: &Sample, commit: &Commit) -> DeploymentWork {
+    let mut work = scene.work(sample, commit, "shop", &BTreeMap::new());
+    work.request.modules = sample.modules().iter().map(|module| module.service().parse().unwrap()).collect();
+    if sample.modules().contains(&Frontend) {
+        let mut frontend = work.request.allocations[1].clone();
+        frontend.service = "frontend".parse().unwrap();
+        frontend.host_port = Port::new(FRONTEND).unwrap();
+        frontend.container_port = Port::new(4321).unwrap();
+        work.request.allocations.push(frontend);
+    }
+    work
+}
+
+#[test]
+fn each_allocated_module_must_answer_on_its_port_and_who_does_not_is_named() {
+    let scene = AttemptScene::new();
+    let sample = Sample::new(Generation::One, "acme", "shop").of(&[Backend, Frontend]);
+    let deaf = scene.publish(&sample, Variant::Deaf);
+    // Everything runs, the frontend answers, and nobody has a health check.
+    let (stage, error) = *scene.run(to(&scene, &sample, &deaf)).err().unwrap();
+    assert_eq!((stage, error.code), (Stage::Verify, ErrorCode::NotListening), "{error}");
+    assert!(error.message.contains("service backend doesn't listen"), "{error}");
+
+    let good = scene.publish(&sample.clone().with_file("README.md", "good"), Variant::Healthy);
+    let done = scene.run(to(&scene, &sample, &good)).unwrap();
+    let verified = &done.reports[&Stage::Verify];
+    let asked: Vec<_> = verified.facts["services"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| (s["service"].as_str().unwrap(), s["path"].as_str().unwrap()))
+        .collect();
+    assert_eq!(asked, [("frontend", "/"), ("backend", "/health")]);
+    assert_eq!(verified.url, Some(format!("http://{}:{FRONTEND}", scene.world.target(0).ip())));
+    // Seen once all of them answer, which stage firewall comes too early for.
+    let exposed = json!([
+        { "port": PORT, "service": "backend", "answers": true, "asked_for": true },
+        { "port": FRONTEND, "service": "frontend", "answers": true, "asked_for": true },
+    ]);
+    assert_eq!(verified.facts["exposed"], exposed);
+
+    // A module of any other name must take connections; a worker that polls needs not.
+    let verify = |service: &str, port: u16| {
+        let mut work = to(&scene, &sample, &good);
+        let mut other = work.request.allocations[1].clone();
+        other.service = service.parse().unwrap();
+        other.host_port = Port::new(port).unwrap();
+        work.request.modules.insert(other.service.clone());
+        work.request.allocations[1].health = Some(HealthCheck { timeout_seconds: Some(2), ..HealthCheck::default() });
+        work.request.allocations.push(other);
+        scene.run_stages(work, &[Stage::Verify]).map(|mut done| done.reports.remove(&Stage::Verify).unwrap())
+    };
+    let report = verify("tg_bot", 9001).unwrap();
+    assert_eq!(report.facts["services"].as_array().unwrap().len(), 2, "{report:?}");
+    let (_, error) = *verify("admin", 9001).err().unwrap();
+    assert_eq!(error.code, ErrorCode::NotListening, "{error}");
+    assert!(error.message.contains("service admin doesn't listen"), "{error}");
+    let mute = "setsid python3 -c 'import socket, time; s = socket.create_server((\"\", 9003)); time.sleep(1000)' \
+                >/dev/null 2>&1 </dev/null & until ss -Hltn | grep -q :9003; do :; done";
+    scene.world.target(0).sh(mute).unwrap();
+    let report = verify("admin", 9003).unwrap();
+    assert_eq!(report.facts["services"][2], json!({ "service": "admin", "port": 9003, "accepts": true }));
+}
