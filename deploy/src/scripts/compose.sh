@@ -1,6 +1,6 @@
 # Parameters: registry policy rehearsed patience limit; after project_files.sh, compose_call.sh, containers.sh, lock.sh,
-# git.sh, docker_login.sh, proofs.sh, service_report.sh, stability_gate.sh, start_outcome.sh, rehearse.sh. Pulls,
-# rehearses, starts, and waits until everything is stable.
+# git.sh, docker_login.sh, proofs.sh, service_report.sh, stability_gate.sh, start_outcome.sh, sockets.sh, rehearse.sh.
+# Pulls, rehearses, starts, and waits until everything is stable.
 enter
 remove_rehearsals
 cleanup() {

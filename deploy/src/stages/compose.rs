@@ -4,6 +4,8 @@
 use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 
+use super::service_check::{CheckedService, ServiceCheck, checked_services, is_web};
+use super::verify::warm_up;
 use crate::project::image_tag;
 use crate::remote::failure_phrases;
 use crate::remote::output::ScriptOutput;
@@ -17,11 +19,10 @@ impl Attempt {
         // A digest and the tag of a commit never move; any other tag may.
         let mut images = env.iter().filter(|(name, _)| name.ends_with("_IMAGE"));
         let fixed = images.all(|(_, image)| image_tag::is_fixed(image));
-        // Any other module may be a bot, with or without a port, and two bots must not run with one token.
-        let web = |module: &&ServiceName| matches!(module.as_str(), "backend" | "frontend");
-        let rehearsed: Vec<_> = self.work.request.modules.iter().filter(web).cloned().collect();
+        let rehearsed: Vec<_> = self.work.request.modules.iter().filter(|module| is_web(module)).cloned().collect();
         let script = Script::new("compose", scripts::COMPOSE)
             .words("rehearsed", &rehearsed)
+            .bytes("checks", self.rehearsal_checks().as_bytes())
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
@@ -46,6 +47,20 @@ impl Attempt {
         }
         report.services = services;
         Ok(report)
+    }
+
+    /// What `rehearse.sh` asks each service for: lines `SERVICE PORT HOST WARM_UP STATUSES PATH`.
+    fn rehearsal_checks(&self) -> String {
+        let checked = checked_services(&self.work.request, &self.work.target.address.url_form());
+        let line = |checked: &CheckedService| {
+            let ServiceCheck::Page { path, health } = &checked.check else { return None };
+            let statuses: Vec<String> = health.statuses.iter().map(u16::to_string).collect();
+            let statuses = if statuses.is_empty() { "-".to_owned() } else { statuses.join(",") };
+            let warm_up = warm_up(health, self.config().health_timeout).as_secs();
+            let CheckedService { service, authority, inner, .. } = checked;
+            Some(format!("{service} {inner} {authority} {warm_up} {statuses} {path}\n"))
+        };
+        checked.iter().filter_map(line).collect()
     }
 }
 
@@ -81,6 +96,23 @@ pub(super) fn explain_failure(output: &ScriptOutput) -> StageError {
         (Some("rehearsal"), "unstartable") => failure_phrases::explain_start(output),
         (Some("rehearsal"), "crash-loop") => {
             fail(ErrorCode::CrashLoop, format!("service {name} exits when it's tried beside the running release"))
+        }
+        (Some("rehearsal"), "deaf") => {
+            let port = output.value("asked").unwrap_or_default().split(' ').next().unwrap_or_default();
+            let message = format!(
+                "service {name} doesn't listen on port {port} of its container when it's tried beside the running \
+                 release: it must, on all addresses"
+            );
+            fail(ErrorCode::NotListening, message)
+        }
+        (Some("rehearsal"), "ill") => {
+            let answer = match output.value("answered") {
+                Some("mute") | None => "gives no answer over HTTP",
+                Some(status) => &format!("answers {status}"),
+            };
+            let path = output.value("asked").unwrap_or_default().rsplit(' ').next().unwrap_or_default();
+            let message = format!("service {name} {answer} at {path} when it's tried beside the running release");
+            fail(ErrorCode::NotHealthy, message)
         }
         (Some("rehearsal"), _) => {
             let message = format!("service {name} doesn't become healthy when it's tried beside the running release");

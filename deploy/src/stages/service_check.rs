@@ -28,7 +28,7 @@ pub(super) struct CheckedService {
 
 /// Whether a module serves the web. Any other may be a bot, with or without a port, and two bots must not run with one
 /// token.
-fn is_web(module: &ServiceName) -> bool {
+pub(super) fn is_web(module: &ServiceName) -> bool {
     matches!(module.as_str(), "backend" | "frontend")
 }
 

@@ -177,12 +177,12 @@ fn patience(check: &HealthCheck, configured: Duration) -> Duration {
 }
 
 /// How long it may go on answering badly.
-fn warm_up(check: &HealthCheck, configured: Duration) -> Duration {
+pub(super) fn warm_up(check: &HealthCheck, configured: Duration) -> Duration {
     patience(check, WARM_UP.min(configured))
 }
 
 /// The statuses of a healthy answer, in words.
-fn expected(check: &HealthCheck) -> String {
+pub(super) fn expected(check: &HealthCheck) -> String {
     if check.statuses.is_empty() {
         return "200 to 399".to_owned();
     }

@@ -1,14 +1,17 @@
-//! Whoever is allocated a port must answer there.
+//! Whoever is allocated a port must answer there, and what can fail is tried before anything that serves is touched:
+//! seen by somebody who asks all the while.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde_json::json;
-use slipway_deploy::DeploymentWork;
+use slipway_deploy::{DeploymentWork, StageError};
 use slipway_protocol::names::Port;
 use slipway_protocol::{ErrorCode, HealthCheck, Stage};
 use slipway_tests::world::Module::{Backend, Frontend};
 use slipway_tests::world::{Commit, Generation, Sample, Variant};
 
+use crate::pipeline::prober::{Answers, Prober};
 use crate::pipeline::scene::{AttemptScene, PORT};
 
 /// The port of the frontend on the server.
@@ -25,6 +28,15 @@ fn to(scene: &AttemptScene, sample: &Sample, commit: &Commit) -> DeploymentWork 
         work.request.allocations.push(frontend);
     }
     work
+}
+
+/// A deployment that fails while somebody asks the backend.
+fn fails(scene: &AttemptScene, work: DeploymentWork) -> (Stage, StageError, Answers) {
+    let prober = Prober::start(SocketAddr::from((scene.world.target(0).ip(), PORT)), "/health");
+    let outcome = scene.run(work);
+    let answers = prober.stop();
+    let (stage, error) = *outcome.err().unwrap();
+    (stage, error, answers)
 }
 
 #[test]
@@ -76,4 +88,30 @@ fn each_allocated_module_must_answer_on_its_port_and_who_does_not_is_named() {
     scene.world.target(0).sh(mute).unwrap();
     let report = verify("admin", 9003).unwrap();
     assert_eq!(report.facts["services"][2], json!({ "service": "admin", "port": 9003, "accepts": true }));
+}
+
+#[test]
+fn a_release_is_rehearsed_until_it_answers_or_exits_and_the_other_one_serves() {
+    let scene = AttemptScene::new();
+    let sample = Sample::new(Generation::One, "acme", "shop");
+    let good = scene.publish(&sample, Variant::Healthy);
+    scene.run(to(&scene, &sample, &good)).unwrap();
+    for (variant, code, words) in [
+        (Variant::LateExit, ErrorCode::CrashLoop, "service backend exits when it's tried beside the running release"),
+        (Variant::NotFound, ErrorCode::NotHealthy, "service backend answers 404 at /health when it's tried beside"),
+        (Variant::Deaf, ErrorCode::NotListening, "service backend doesn't listen on port 8000 of its container when"),
+    ] {
+        let bad = scene.publish(&sample.clone().with_file("README.md", &format!("{variant:?}")), variant);
+        let (stage, error, answers) = fails(&scene, to(&scene, &sample, &bad));
+        assert_eq!((stage, error.code), (Stage::Compose, code), "{variant:?}: {error}");
+        assert!(error.message.contains(words), "{error}");
+        assert!(error.message.ends_with("which served before, serves on, and answers"), "{error}");
+        assert_eq!(answers.failed, 0, "{variant:?}: {answers:?}");
+        assert!(answers.asked > 50 && scene.get("/health").contains(&good.sha), "{answers:?}");
+    }
+    // One that takes its time is waited for, and only then takes the other one's place.
+    let late = scene.publish(&sample.clone().with_file("README.md", "late"), Variant::Late);
+    let done = scene.run(to(&scene, &sample, &late)).unwrap();
+    assert_eq!(done.reports[&Stage::Compose].facts["rehearsed"], json!(["backend"]));
+    assert!(scene.get("/health").contains(&late.sha));
 }

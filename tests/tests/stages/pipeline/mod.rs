@@ -5,6 +5,7 @@ mod answering;
 mod ci_job;
 mod claims;
 mod killed_scripts;
+mod prober;
 mod rehearsal;
 mod scene;
 mod servers;
