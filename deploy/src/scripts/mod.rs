@@ -28,7 +28,7 @@ scripts! {
     ENV_WRITE = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "proofs.sh" "env_write.sh";
     /// Pulls, rehearses and starts the release.
     COMPOSE = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "docker_login.sh" "proofs.sh"
-        "service_report.sh" "stability_gate.sh" "start_outcome.sh" "sockets.sh" "rehearse.sh"
+        "service_report.sh" "stability_gate.sh" "start_outcome.sh" "sockets.sh" "rehearse.sh" "bots_first.sh"
         "compose.sh";
     /// Opens and closes ports in ufw.
     FIREWALL = "project_files.sh" "containers.sh" "lock.sh" "ufw_rules.sh" "firewall.sh";

@@ -19,9 +19,10 @@ impl Attempt {
         // A digest and the tag of a commit never move; any other tag may.
         let mut images = env.iter().filter(|(name, _)| name.ends_with("_IMAGE"));
         let fixed = images.all(|(_, image)| image_tag::is_fixed(image));
-        let rehearsed: Vec<_> = self.work.request.modules.iter().filter(|module| is_web(module)).cloned().collect();
+        let (rehearsed, bots): (Vec<_>, Vec<_>) = self.work.request.modules.iter().cloned().partition(is_web);
         let script = Script::new("compose", scripts::COMPOSE)
             .words("rehearsed", &rehearsed)
+            .words("bots", &bots)
             .bytes("checks", self.rehearsal_checks().as_bytes())
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
@@ -121,6 +122,13 @@ pub(super) fn explain_failure(output: &ScriptOutput) -> StageError {
         (_, "crash-loop") if full => {
             fail(ErrorCode::DiskFull, format!("service {name} exits, and its log says that the disk is full"))
         }
+        (Some("bots"), "crash-loop") => fail(
+            ErrorCode::CrashLoop,
+            format!(
+                "service {name} exits when it's started before the web services are replaced (state, health, restarts, \
+                 code: {state}); where it can't do without the new ones, set the variable SLIPWAY_REHEARSAL to off"
+            ),
+        ),
         (_, "crash-loop") if state.starts_with("exited") => {
             fail(ErrorCode::CrashLoop, format!("service {name} has exited (state, health, restarts, code: {state})"))
         }
@@ -128,7 +136,7 @@ pub(super) fn explain_failure(output: &ScriptOutput) -> StageError {
             fail(ErrorCode::CrashLoop, format!("service {name} keeps exiting (state, health, restarts, code: {state})"))
         }
         (_, "unhealthy") => fail(ErrorCode::Unhealthy, format!("the health check of service {name} doesn't pass")),
-        (Some("done"), "wait") => fail(
+        (Some("done" | "bots"), "wait") => fail(
             ErrorCode::Unhealthy,
             format!("service {name} didn't become stable in time (state, health, restarts, code: {state})"),
         ),

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use serde_json::json;
 use slipway_deploy::{DeploymentWork, StageError};
 use slipway_protocol::names::Port;
-use slipway_protocol::{ErrorCode, HealthCheck, Stage};
-use slipway_tests::world::Module::{Backend, Frontend};
-use slipway_tests::world::{Commit, Generation, Sample, Variant};
+use slipway_protocol::{Change, ErrorCode, HealthCheck, Stage};
+use slipway_tests::world::Module::{self, Backend, Frontend, TgBot};
+use slipway_tests::world::{Commit, Generation, Image, Sample, Variant};
 
 use crate::pipeline::prober::{Answers, Prober};
 use crate::pipeline::scene::{AttemptScene, PORT};
@@ -114,4 +114,56 @@ fn a_release_is_rehearsed_until_it_answers_or_exits_and_the_other_one_serves() {
     let done = scene.run(to(&scene, &sample, &late)).unwrap();
     assert_eq!(done.reports[&Stage::Compose].facts["rehearsed"], json!(["backend"]));
     assert!(scene.get("/health").contains(&late.sha));
+}
+
+/// The containers of these services, with their starts.
+fn containers(scene: &AttemptScene, services: &str) -> String {
+    let format = "{{.Name}} {{.Id}} {{.State.StartedAt}} {{.RestartCount}}";
+    let names = format!("docker ps --format '{{{{.Names}}}}' | grep -E '^shop-({services})-1$' | sort");
+    scene.world.target(0).sh(&format!("docker inspect --format '{format}' $({names})")).unwrap()
+}
+
+#[test]
+fn a_bot_that_crashes_costs_the_web_service_nothing_and_is_put_back_alone() {
+    let scene = AttemptScene::new();
+    for generation in Generation::ALL {
+        let slug = if generation == Generation::One { "One" } else { "Two" };
+        let sample = Sample::new(generation, "acme", slug).of(&[Backend, TgBot]);
+        let good = scene.publish(&sample, Variant::Healthy);
+        scene.run(to(&scene, &sample, &good)).unwrap();
+        let (web, bot) = (containers(&scene, "backend|db|redis"), containers(&scene, "tg_bot"));
+
+        let bad = scene.publish(&sample.clone().with_file("README.md", "bad"), Variant::Healthy);
+        let crashing = Image::module(TgBot, Variant::CrashLoop, Some(&bad.sha));
+        scene.world.push_image(&sample.image(Module::TgBot), &bad.tag(), &crashing).unwrap();
+        let (stage, error, answers) = fails(&scene, to(&scene, &sample, &bad));
+        assert_eq!((stage, error.code), (Stage::Compose, ErrorCode::CrashLoop), "{error}");
+        assert!(error.message.starts_with("service tg_bot "), "{error}");
+        assert!(error.message.ends_with("which served before, was put back and is stable, and answers"), "{error}");
+        assert!(error.tail.iter().any(|line| line.contains("nothing to live for")), "{:?}", error.tail);
+        assert_eq!((answers.failed, answers.longest.as_millis()), (0, 0), "{answers:?}");
+        assert_eq!(containers(&scene, "backend|db|redis"), web, "the others were touched");
+        let restored = containers(&scene, "tg_bot");
+        assert!(!restored.is_empty() && restored != bot, "{restored}");
+        assert!(scene.get("/health").contains(&good.sha));
+
+        // The bot that was put back is what a deployment of the same commit asks for.
+        let again = scene.run(to(&scene, &sample, &good)).unwrap();
+        assert_eq!(again.reports[&Stage::Compose].change, Change::Unchanged);
+        assert_eq!(containers(&scene, "backend|db|redis|tg_bot"), format!("{web}{restored}"));
+
+        let next = scene.publish(&sample.clone().with_file("README.md", "next"), Variant::Healthy);
+        let prober = Prober::start(SocketAddr::from((scene.world.target(0).ip(), PORT)), "/health");
+        scene.run(to(&scene, &sample, &next)).unwrap();
+        tell(generation, &prober.stop());
+        assert_ne!(containers(&scene, "tg_bot"), restored);
+        let gone = "docker rm -fv $(docker ps -aq); docker volume prune -af; rm -r /opt/services/shop";
+        scene.world.target(0).sh(gone).unwrap();
+    }
+}
+
+/// How long replacing a release that works takes.
+#[expect(clippy::print_stderr, reason = "shown when the test is asked to")]
+fn tell(generation: Generation, answers: &Answers) {
+    eprintln!("{generation:?}: {answers:?}");
 }
