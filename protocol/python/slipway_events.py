@@ -271,7 +271,9 @@ class Allocation(_Written):
     host_port: Port
     container_port: Port
     health: HealthCheck | None = None
-    """How the service shows that it's healthy. Without it only the web service is asked."""
+    """How a module shows that it's healthy. Without it a backend is asked for `/health` and a frontend for `/`; any other
+    must at least take connections, but for `tg_bot` and `notifications_worker`, which needn't listen. A service that is no
+    module, such as a database, isn't asked."""
 
 
 class SealedBox(_Written):

@@ -94,8 +94,9 @@ pub struct Allocation {
     pub host_port: Port,
     /// The port that the service listens on inside its container.
     pub container_port: Port,
-    /// How the service shows that it's healthy. Without it only the web service is asked: a backend for `/health`, any
-    /// other for `/`.
+    /// How a module shows that it's healthy. Without it a backend is asked for `/health` and a frontend for `/`; any
+    /// other must at least take connections, but for `tg_bot` and `notifications_worker`, which needn't listen. A service
+    /// that is no module, such as a database, isn't asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
 }

@@ -141,7 +141,7 @@ pub struct Exposed {
 }
 
 impl Exposed {
-    /// The fact of stage firewall that lists them.
+    /// The fact of the stages firewall and verify that lists them.
     pub const FACT: &'static str = "exposed";
 }
 

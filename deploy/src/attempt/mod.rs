@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use slipway_protocol::names::Port;
 use slipway_protocol::{Action, ErrorCode, Stage};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +56,7 @@ impl Deployer {
             env_on_server: None,
             layer: None,
             restored: false,
+            published: None,
         }
     }
 }
@@ -74,6 +76,8 @@ pub struct Attempt {
     pub(crate) layer: Option<RemotePath>,
     /// Whether the previous release has been restored.
     pub(crate) restored: bool,
+    /// The ports that Docker publishes for the project, with their services, once stage firewall has seen them.
+    pub(crate) published: Option<BTreeMap<Port, String>>,
 }
 
 impl Attempt {

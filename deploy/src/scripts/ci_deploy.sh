@@ -1,6 +1,6 @@
-# Parameters: registry rehearsed patience; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh,
-# docker_login.sh, service_report.sh, stability_gate.sh, start_outcome.sh, rehearse.sh, save_release.sh, restore_files.sh,
-# take_files.sh, forced_command.sh. The one thing that the project's deploy key may do: pull this project's images,
+# Parameters: registry rehearsed checks patience; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh,
+# docker_login.sh, service_report.sh, stability_gate.sh, start_outcome.sh, sockets.sh, rehearse.sh, save_release.sh,
+# restore_files.sh, take_files.sh, forced_command.sh. The one thing that the project's deploy key may do: pull this project's images,
 # rehearse and start them, and go back to the release before where they fail. CI tags every build `latest`, or after its
 # branch; from here on that tag is what the project runs, until Slipway deploys a commit.
 
@@ -13,6 +13,8 @@ tell() {
     'phase '*) phase=$2 ;;
     'verdict crash-loop '*) reason crash-loop "service ${2#* } exits" ;;
     'verdict unhealthy '*) reason unhealthy "the health check of service ${2#* } doesn't pass" ;;
+    'verdict deaf '*) reason not-listening "service ${2#* } doesn't listen on its port" ;;
+    'verdict ill '*) reason not-healthy "service ${2#* } doesn't answer as it must" ;;
     'verdict wait '*)
         if [ "$phase" = failed ]; then
             reason start-failed "docker compose couldn't start the new images"

@@ -1,6 +1,6 @@
 # Parameters: registry policy rehearsed patience limit; after project_files.sh, compose_call.sh, containers.sh, lock.sh,
-# git.sh, docker_login.sh, proofs.sh, service_report.sh, stability_gate.sh, start_outcome.sh, rehearse.sh. Pulls,
-# rehearses, starts, and waits until everything is stable.
+# git.sh, docker_login.sh, proofs.sh, service_report.sh, stability_gate.sh, start_outcome.sh, sockets.sh, rehearse.sh,
+# bots_first.sh. Pulls, rehearses, starts, and waits until everything is stable.
 enter
 remove_rehearsals
 cleanup() {
@@ -23,6 +23,7 @@ rm -f .slipway/stopped
 project_ps -a --filter status=created --filter 'name=^/?[0-9a-f]{12}_' --format '{{.Names}}' | while read -r name; do
     docker rename "$name" "${name#*_}" 2>/dev/null || docker rm -f "$name" >/dev/null
 done
+replace_bots || exit 4
 up=done
 project_compose up -d --no-build --remove-orphans >&2 || up=failed
 judge_start "$before" "$(containers | sort)"

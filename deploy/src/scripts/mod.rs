@@ -28,17 +28,18 @@ scripts! {
     ENV_WRITE = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "proofs.sh" "env_write.sh";
     /// Pulls, rehearses and starts the release.
     COMPOSE = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "docker_login.sh" "proofs.sh"
-        "service_report.sh" "stability_gate.sh" "start_outcome.sh" "rehearse.sh" "compose.sh";
+        "service_report.sh" "stability_gate.sh" "start_outcome.sh" "sockets.sh" "rehearse.sh" "bots_first.sh"
+        "compose.sh";
     /// Opens and closes ports in ufw.
     FIREWALL = "project_files.sh" "containers.sh" "lock.sh" "ufw_rules.sh" "firewall.sh";
     /// Whether the project listens on a port of the server.
-    LISTENING = "containers.sh" "listening.sh";
+    LISTENING = "containers.sh" "sockets.sh" "listening.sh";
     /// Installs CI's deploy key and what it may run.
     DEPLOY_KEY = "project_files.sh" "lock.sh" "git.sh" "workflows.sh" "authorized_keys.sh" "deploy_key.sh";
     /// What CI's deploy key runs.
     FORCED_COMMAND = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "docker_login.sh"
-        "service_report.sh" "stability_gate.sh" "start_outcome.sh" "rehearse.sh" "save_release.sh" "restore_files.sh"
-        "take_files.sh" "forced_command.sh" "ci_deploy.sh";
+        "service_report.sh" "stability_gate.sh" "start_outcome.sh" "sockets.sh" "rehearse.sh" "save_release.sh"
+        "restore_files.sh" "take_files.sh" "forced_command.sh" "ci_deploy.sh";
     /// Goes back to the previous release.
     RESTORE_PREVIOUS = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "restore_files.sh"
         "docker_login.sh" "service_report.sh" "stability_gate.sh" "restore_previous.sh";

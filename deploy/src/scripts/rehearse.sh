@@ -1,14 +1,15 @@
-# Parameters: rehearsed? patience?; after project_files.sh, compose_call.sh, containers.sh, git.sh, service_report.sh,
-# stability_gate.sh. Starts the new release of each web service beside the one that serves, without its port and unknown
-# to the others, before anything that runs is touched. What exits or turns unhealthy there never takes the place of what
-# works; whether it listens shows only in that place. Nothing else is rehearsed: it may be a bot, and two must not run
-# with one token. Where a service bears no second one of itself, the variable SLIPWAY_REHEARSAL="off" in .env leaves it
-# out.
+# Parameters: rehearsed? checks? patience?; after project_files.sh, compose_call.sh, containers.sh, git.sh,
+# service_report.sh, stability_gate.sh, sockets.sh. Starts the new release of each web service beside the one that serves,
+# without its port and unknown to the others, before anything that runs is touched. What exits, turns unhealthy or doesn't
+# answer there never takes the place of what works. Nothing else is rehearsed: it may be a bot, and two must not run with
+# one token. Where a service bears no second one of itself, the variable SLIPWAY_REHEARSAL="off" in .env leaves it out.
 
 trial_format="{{.State.Status}} {{.State.ExitCode}} \
-{{if index .State \"Health\"}}{{.State.Health.Status}}{{else}}-{{end}}"
+{{if index .State \"Health\"}}{{.State.Health.Status}}{{else}}-{{end}} \
+{{.State.Pid}}{{range .NetworkSettings.Networks}} {{.IPAddress}}{{end}}"
 
-# rehearsal SERVICE: sets $answer to a verdict, as gate does. Five seconds, or until its health check has spoken.
+# rehearsal SERVICE: sets $answer to a verdict, as gate does. Until its port answers as it must or, where it has none,
+# until its health check has spoken or five seconds have passed.
 rehearsal() {
     trial=$slug-rehearsal-$1
     docker rm -fv "$trial" >/dev/null 2>&1 || :
@@ -16,39 +17,110 @@ rehearsal() {
         answer="unstartable $1 $trial"
         return
     fi
-    ends=$(in_time "$patience")
+    check=$(printf '%s' "${checks:-}" | base64 -d | sed -n "s/^$1 //p")
+    ends=$(in_time $((patience + $(start_period "$trial"))))
     calm=$(($(date +%s) + 5))
+    ill_since=
+    unreached=0
+    heard=
     while :; do
         state=$(docker inspect --format "$trial_format" "$trial")
+        answer=
         case $state in
-        'exited 0 '*) answer=ok ;;
+        'exited 0 '*) if [ -z "$check" ]; then answer=ok; else answer="crash-loop $1 $trial"; fi ;;
         exited* | dead*) answer="crash-loop $1 $trial" ;;
-        *' unhealthy') answer="unhealthy $1 $trial" ;;
-        *' healthy') answer=ok ;;
-        *' starting') answer= ;;
-        *) if [ "$(date +%s)" -ge "$calm" ]; then answer=ok; else answer=; fi ;;
+        *' unhealthy '*) answer="unhealthy $1 $trial" ;;
+        *' starting '*) ;;
+        *)
+            # A path may hold what would be a pattern.
+            set -f
+            if [ -n "$check" ]; then listen_to_trial "$1" $state $check; else heard=ok; fi
+            set +f
+            # Without a health check a program that answers at once may still exit at once.
+            case $state in *' healthy '*) calm=0 ;; esac
+            if [ "$heard" = ok ] && [ "$(date +%s)" -ge "$calm" ]; then answer=ok; fi
+            ;;
         esac
-        if [ -z "$answer" ] && [ "$(date +%s)" -ge "$ends" ]; then answer="wait $1 $trial"; fi
+        if [ -z "$answer" ] && [ "$(date +%s)" -ge "$ends" ]; then
+            case $heard in
+            '' | ok) answer="wait $1 $trial" ;;
+            deaf) answer="deaf $1 $trial" ;;
+            *) answer="ill $1 $trial" ;;
+            esac
+        fi
         [ -z "$answer" ] || break
         sleep 0.5
     done
+    if [ -n "$check" ]; then
+        tell asked "$check"
+        tell answered "${heard:-nothing}"
+    fi
 }
 
-# rehearse: rehearses each web service that runs, where files, variables or its image aren't those that serve; stops at
-# the first that fails, with its log, and tells the verdict.
+# listen_to_trial SERVICE STATE EXIT_CODE HEALTH PID [ADDRESS] PORT HOST WARM_UP STATUSES PATH: sets $heard to ok, deaf,
+# mute or the status of a bad answer, and $answer once that has lasted for as long as a service may take to warm up.
+listen_to_trial() {
+    name=$1
+    pid=$5
+    shift 5
+    # Some networks have no address that can be asked.
+    address=
+    if [ $# -gt 5 ]; then address=$1; fi
+    while [ $# -gt 5 ]; do shift; done
+    status=
+    if [ -n "$address" ]; then status=$(ask "$address" "$1" "$2" "$5"); fi
+    case $status in
+    '')
+        if listens_inside "$pid" "$1"; then
+            # It can't be asked from here, unless it has only just begun to listen.
+            unreached=$((unreached + 1))
+            if [ "$unreached" -ge 4 ]; then heard=ok; fi
+        else
+            heard=deaf
+        fi
+        ;;
+    mute) heard=mute ;;
+    *)
+        heard=$status
+        case $4 in
+        -) if [ "$status" -ge 200 ] && [ "$status" -lt 400 ]; then heard=ok; fi ;;
+        *) case ",$4," in *",$status,"*) heard=ok ;; esac ;;
+        esac
+        ;;
+    esac
+    case $heard in
+    ok | deaf | mute | '') ill_since= ;;
+    *)
+        ill_since=${ill_since:-$(date +%s)}
+        if [ $(($(date +%s) - ill_since)) -ge "$3" ]; then answer="ill $name $trial"; fi
+        ;;
+    esac
+}
+
+# protects: whether something serves that mustn't be touched before the new release is proven as far as it can be.
+protects() {
+    [ -f .slipway/served/commit ] && ! grep -q '^SLIPWAY_REHEARSAL="off"$' .env
+}
+
+# keeps SERVICE: whether files, variables and image of a service that runs are those that serve.
+keeps() {
+    cmp -s .env .slipway/served/env && cmp -s "$override" .slipway/served/override || return 1
+    [ "$(repo_git rev-parse HEAD)" = "$(cat .slipway/served/commit)" ] || return 1
+    serving=$(service_ps -q --filter "label=com.docker.compose.service=$1" | head -n 1)
+    [ -n "$serving" ] || return 1
+    image=$(docker inspect --format '{{.Config.Image}}' "$serving")
+    image=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || :)
+    [ "$(docker inspect --format '{{.Image}}' "$serving")" = "$image" ]
+}
+
+# rehearse: rehearses each web service that runs and isn't kept; stops at the first that fails, with its log, and tells
+# the verdict.
 rehearse() {
-    if [ ! -f .slipway/served/commit ] || grep -q '^SLIPWAY_REHEARSAL="off"$' .env; then return 0; fi
-    same=no
-    if cmp -s .env .slipway/served/env && cmp -s "$override" .slipway/served/override &&
-        [ "$(repo_git rev-parse HEAD)" = "$(cat .slipway/served/commit)" ]; then
-        same=yes
-    fi
+    protects || return 0
     for service in $rehearsed; do
-        serving=$(service_ps -q --filter "label=com.docker.compose.service=$service" | head -n 1)
-        [ -n "$serving" ] || continue
-        image=$(docker inspect --format '{{.Config.Image}}' "$serving")
-        image=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || :)
-        if [ "$same" = yes ] && [ "$(docker inspect --format '{{.Image}}' "$serving")" = "$image" ]; then continue; fi
+        if [ -z "$(service_ps -q --filter "label=com.docker.compose.service=$service")" ] || keeps "$service"; then
+            continue
+        fi
         tell rehearsed "$service"
         rehearsal "$service"
         if [ "$answer" != ok ]; then

@@ -34,28 +34,26 @@ verdict() {
     printf '%s\n' "$result"
 }
 
-# gate: waits until everything is stable, at most $patience seconds; sets $answer to the verdict, a bare `wait` where
-# there is no container, and tells the services.
-gate() {
-    ids=$(containers)
-    # `up` has failed before it made any: its own words say why.
-    if [ -z "$ids" ]; then
-        answer='wait'
-        return 0
-    fi
-    baseline=$(docker inspect --format '{{.Id}} {{.RestartCount}}' $ids || :)
+# start_period IDS: the longest one that these containers' health checks declare, in seconds; ten minutes at most.
+start_period() {
+    period='{{if .Config.Healthcheck}}{{printf "%d" .Config.Healthcheck.StartPeriod}}{{else}}0{{end}}'
+    longest=$(docker inspect --format "$period" "$@" | sort -n | tail -n 1 || :)
+    longest=$((${longest:-0} / 1000000000))
+    if [ "$longest" -gt 600 ]; then longest=600; fi
+    printf '%s\n' "$longest"
+}
+
+# settle IDS: waits until these containers are stable, at most $patience seconds; sets $answer to the verdict and
+# $sample to how they were last.
+settle() {
+    baseline=$(docker inspect --format '{{.Id}} {{.RestartCount}}' "$@" || :)
     # The project's own word on a slow start counts on top; once `up` has failed there's nothing to wait for.
     slow=0
-    if [ "${up:-done}" = "done" ]; then
-        period='{{if .Config.Healthcheck}}{{printf "%d" .Config.Healthcheck.StartPeriod}}{{else}}0{{end}}'
-        slow=$(docker inspect --format "$period" $ids | sort -n | tail -n 1 || :)
-        slow=$((${slow:-0} / 1000000000))
-        if [ "$slow" -gt 600 ]; then slow=600; fi
-    fi
+    if [ "${up:-done}" = "done" ]; then slow=$(start_period "$@"); fi
     deadline=$(in_time $((patience + slow)))
     bad=0
     while :; do
-        sample=$(docker inspect --format "$format" $ids || :)
+        sample=$(docker inspect --format "$format" "$@" || :)
         answer=$(printf '%s\n' "$sample" | verdict)
         case $answer in
         ok) break ;;
@@ -66,6 +64,16 @@ gate() {
         if [ "$bad" -ge 5 ] || [ "$(date +%s)" -ge "$deadline" ]; then break; fi
         sleep 1
     done
+}
 
+# gate: settles all of the project's containers and tells the services; a bare `wait` where there is none.
+gate() {
+    ids=$(containers)
+    # `up` has failed before it made any: its own words say why.
+    if [ -z "$ids" ]; then
+        answer='wait'
+        return 0
+    fi
+    settle $ids
     printf '%s\n' "$sample" | tell_services
 }

@@ -4,6 +4,8 @@
 use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 
+use super::service_check::{CheckedService, ServiceCheck, checked_services, is_web};
+use super::verify::warm_up;
 use crate::project::image_tag;
 use crate::remote::failure_phrases;
 use crate::remote::output::ScriptOutput;
@@ -17,9 +19,11 @@ impl Attempt {
         // A digest and the tag of a commit never move; any other tag may.
         let mut images = env.iter().filter(|(name, _)| name.ends_with("_IMAGE"));
         let fixed = images.all(|(_, image)| image_tag::is_fixed(image));
-        let rehearsed = self.rehearsed_services();
+        let (rehearsed, bots): (Vec<_>, Vec<_>) = self.work.request.modules.iter().cloned().partition(is_web);
         let script = Script::new("compose", scripts::COMPOSE)
             .words("rehearsed", &rehearsed)
+            .words("bots", &bots)
+            .bytes("checks", self.rehearsal_checks().as_bytes())
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
@@ -45,13 +49,26 @@ impl Attempt {
         report.services = services;
         Ok(report)
     }
+
+    /// What `rehearse.sh` asks each service for: lines `SERVICE PORT HOST WARM_UP STATUSES PATH`.
+    pub(super) fn rehearsal_checks(&self) -> String {
+        let checked = checked_services(&self.work.request, &self.work.target.address.url_form());
+        let line = |checked: &CheckedService| {
+            let ServiceCheck::Page { path, health } = &checked.check else { return None };
+            let statuses: Vec<String> = health.statuses.iter().map(u16::to_string).collect();
+            let statuses = if statuses.is_empty() { "-".to_owned() } else { statuses.join(",") };
+            let warm_up = warm_up(health, self.config().health_timeout).as_secs();
+            let CheckedService { service, authority, inner, .. } = checked;
+            Some(format!("{service} {inner} {authority} {warm_up} {statuses} {path}\n"))
+        };
+        checked.iter().filter_map(line).collect()
+    }
 }
 
 impl Attempt {
     /// The web services. Any other module may be a bot, with or without a port, and two bots must not run with one token.
     pub(super) fn rehearsed_services(&self) -> Vec<ServiceName> {
-        let web = |module: &&ServiceName| matches!(module.as_str(), "backend" | "frontend");
-        self.work.request.modules.iter().filter(web).cloned().collect()
+        self.work.request.modules.iter().filter(|module| is_web(module)).cloned().collect()
     }
 }
 
@@ -88,6 +105,23 @@ pub(super) fn explain_failure(output: &ScriptOutput) -> StageError {
         (Some("rehearsal"), "crash-loop") => {
             fail(ErrorCode::CrashLoop, format!("service {name} exits when it's tried beside the running release"))
         }
+        (Some("rehearsal"), "deaf") => {
+            let port = output.value("asked").unwrap_or_default().split(' ').next().unwrap_or_default();
+            let message = format!(
+                "service {name} doesn't listen on port {port} of its container when it's tried beside the running \
+                 release: it must, on all addresses"
+            );
+            fail(ErrorCode::NotListening, message)
+        }
+        (Some("rehearsal"), "ill") => {
+            let answer = match output.value("answered") {
+                Some("mute") | None => "gives no answer over HTTP",
+                Some(status) => &format!("answers {status}"),
+            };
+            let path = output.value("asked").unwrap_or_default().rsplit(' ').next().unwrap_or_default();
+            let message = format!("service {name} {answer} at {path} when it's tried beside the running release");
+            fail(ErrorCode::NotHealthy, message)
+        }
         (Some("rehearsal"), _) => {
             let message = format!("service {name} doesn't become healthy when it's tried beside the running release");
             fail(ErrorCode::Unhealthy, message)
@@ -95,6 +129,13 @@ pub(super) fn explain_failure(output: &ScriptOutput) -> StageError {
         (_, "crash-loop") if full => {
             fail(ErrorCode::DiskFull, format!("service {name} exits, and its log says that the disk is full"))
         }
+        (Some("bots"), "crash-loop") => fail(
+            ErrorCode::CrashLoop,
+            format!(
+                "service {name} exits when it's started before the web services are replaced (state, health, restarts, \
+                 code: {state}); where it can't do without the new ones, set the variable SLIPWAY_REHEARSAL to off"
+            ),
+        ),
         (_, "crash-loop") if state.starts_with("exited") => {
             fail(ErrorCode::CrashLoop, format!("service {name} has exited (state, health, restarts, code: {state})"))
         }
@@ -102,7 +143,7 @@ pub(super) fn explain_failure(output: &ScriptOutput) -> StageError {
             fail(ErrorCode::CrashLoop, format!("service {name} keeps exiting (state, health, restarts, code: {state})"))
         }
         (_, "unhealthy") => fail(ErrorCode::Unhealthy, format!("the health check of service {name} doesn't pass")),
-        (Some("done"), "wait") => fail(
+        (Some("done" | "bots"), "wait") => fail(
             ErrorCode::Unhealthy,
             format!("service {name} didn't become stable in time (state, health, restarts, code: {state})"),
         ),

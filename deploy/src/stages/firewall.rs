@@ -34,7 +34,8 @@ impl Attempt {
             let line = format!("port {port} has a ufw rule that Slipway hasn't made: it stays as it is");
             self.report_line(Stage::Firewall, &line);
         }
-        let exposed = try_ports(&self.work.target.address, parse_published(&output), &asked_for).await;
+        self.published = Some(parse_published(&output));
+        let exposed = self.look_at_published_ports().await.unwrap_or_default();
         for Exposed { port, service, .. } in exposed.iter().filter(|port| port.answers && !port.asked_for) {
             self.report_line(
                 Stage::Firewall,
@@ -51,6 +52,13 @@ impl Attempt {
             .fact("closed", removed)
             .fact("ruled_by_others", numbers("others"))
             .fact(Exposed::FACT, json!(exposed)))
+    }
+
+    /// Tries each port that Docker publishes, from here; `None` before stage firewall has found out which.
+    pub(super) async fn look_at_published_ports(&self) -> Option<Vec<Exposed>> {
+        let published = self.published.clone()?;
+        let asked_for = super::published_ports(&self.work.request);
+        Some(try_ports(&self.work.target.address, published, &asked_for).await)
     }
 }
 

@@ -16,6 +16,7 @@ mod restore_previous;
 mod resume;
 pub(crate) mod secrets;
 mod served_commit;
+mod service_check;
 pub(crate) mod serving;
 mod stop_start;
 mod undeploy;

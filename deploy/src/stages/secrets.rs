@@ -149,11 +149,12 @@ impl Attempt {
         let rehearsed: Vec<String> = self.rehearsed_services().iter().map(quote).collect();
         format!(
             "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\
-             \nregistry={}\nrehearsed={}\npatience={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
+             \nregistry={}\nrehearsed={}\nchecks={}\npatience={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
             quote(self.image_registry()),
             rehearsed.join("' '"),
+            STANDARD.encode(self.rehearsal_checks()),
             self.config().health_timeout.as_secs(),
             modules.join(" "),
             scripts::FORCED_COMMAND.concat(),

@@ -70,7 +70,7 @@ impl Attempt {
             let commit = web(false).and_then(|origin| origin.commit.clone());
             return Present { serving: Serving { commit: None, proven: false }, commit };
         };
-        let (path, check) = super::verify::health_check_of(&self.work.request, service);
+        let (path, check) = super::service_check::health_check_of(&self.work.request, service);
         let page = format!("http://{}:{port}{path}", self.work.target.address.url_form());
         let answer = self.ask(&page, &check, patience.min(self.config().health_timeout)).await;
         let named = answer.as_deref().and_then(find_commit);

@@ -1,14 +1,19 @@
 //! Verify: the project answers, seen from the worker. Listening, reachable and healthy are three things; a container's
 //! own health check can be green while the port isn't published. Which commit answers is a fourth, where the page says
-//! it: that is read in `served_commit`.
+//! it: that is read in `served_commit`. Who is asked for what is decided in `service_check`.
 
 use std::time::Duration;
 
-use slipway_protocol::names::{CommitSha, Port, ServiceName};
-use slipway_protocol::{Action, Allocation, ErrorCode, HealthCheck, ProjectReady, Stage};
-use tokio::time::Instant;
+use serde_json::{Value, json};
+use slipway_protocol::names::CommitSha;
+use slipway_protocol::{Action, ErrorCode, Exposed, HealthCheck, Stage};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 
 use super::served_commit::{ServedCommit, read_commit};
+use super::service_check::{CheckedService, ServiceCheck, checked_services};
+use crate::http::PROBE_TIMEOUT;
 use crate::remote::script::Script;
 use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
@@ -18,18 +23,8 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 pub const WARM_UP: Duration = Duration::from_secs(20);
 /// How much of a page is read to find its commit.
 const MAX_PAGE_BYTES: usize = 64 * 1024;
-
-/// A page of a service, and what is expected of it.
-struct Page {
-    service: ServiceName,
-    port: Port,
-    /// The URL without a path.
-    base: String,
-    /// The port inside the service's container.
-    inner: Port,
-    path: String,
-    check: HealthCheck,
-}
+/// How long a connection must last: Docker's proxy takes one for a program that doesn't listen, and ends it at once.
+const CONNECTION_LASTS: Duration = Duration::from_millis(500);
 
 enum ProbeResult {
     /// A healthy answer, and whether it names the deployed commit.
@@ -37,6 +32,8 @@ enum ProbeResult {
     /// A healthy answer of this other commit, and its status.
     OtherVersion(String, u16),
     Answers(u16),
+    /// The connection is accepted, and no more is asked.
+    Accepts,
     /// The connection is accepted, but no HTTP answer comes in time.
     Mute(&'static str),
     /// The connection is refused, or not accepted in time.
@@ -45,46 +42,52 @@ enum ProbeResult {
 
 impl Attempt {
     pub(crate) async fn verify(&mut self) -> Result<StageReport, StageError> {
-        let pages = pages(&self.work.request, &self.work.target.address.url_form());
-        let Some(web) = pages.first() else {
+        let checked = checked_services(&self.work.request, &self.work.target.address.url_form());
+        let Some(web) = checked.first() else {
             return Err(StageError::new(ErrorCode::InternalError, "the request has no web service"));
         };
-        let (url, path) = (web.base.clone(), web.path.clone());
+        let url = format!("http://{}", web.authority);
         let mut answers = Vec::new();
-        for page in &pages {
-            let (status, commit_checked) = self.wait_until_healthy(page).await?;
-            answers.push((page, status, commit_checked));
+        for service in &checked {
+            answers.push(self.wait_until_healthy(service).await?);
         }
-        let services: Vec<_> = answers
-            .iter()
-            .map(|(page, status, commit_checked)| {
-                serde_json::json!({
-                    "service": page.service.as_str(), "port": page.port, "path": page.path, "status": status,
-                    "commit_checked": commit_checked,
-                })
-            })
-            .collect();
+        let first = |name: &str| answers.first().map_or(Value::Null, |answer| answer[name].clone());
         let mut report = StageReport::of(false)
             .fact("listening", true)
             .fact("reachable", true)
             .fact("healthy", true)
-            .fact("path", path)
-            .fact("status", answers.first().map_or(0, |(_, status, _)| *status))
-            .fact("commit_checked", answers.iter().any(|(_, _, checked)| *checked))
-            .fact("services", services);
+            .fact("path", first("path"))
+            .fact("status", first("status"))
+            .fact("commit_checked", answers.iter().any(|answer| answer["commit_checked"] == true))
+            .fact("services", answers);
+        // Stage firewall has looked too early for what had just been started.
+        if let Some(exposed) = self.look_at_published_ports().await {
+            report = report.fact(Exposed::FACT, json!(exposed));
+        }
         report.url = Some(url);
         Ok(report)
     }
 
-    /// Waits for a healthy answer; gives its status, and whether it named the deployed commit.
-    async fn wait_until_healthy(&mut self, page: &Page) -> Result<(u16, bool), StageError> {
-        let url = format!("{}{}", page.base, page.path);
+    /// Waits until a service answers as it must; gives what is reported of it.
+    async fn wait_until_healthy(&mut self, checked: &CheckedService) -> Result<Value, StageError> {
+        let (service, port) = (checked.service.as_str(), checked.port);
+        let (path, health) = match &checked.check {
+            ServiceCheck::Page { path, health } => (path.as_str(), health.clone()),
+            ServiceCheck::Connection => ("", HealthCheck::default()),
+        };
+        let url = format!("http://{}{path}", checked.authority);
         let configured = self.config().health_timeout;
-        let own = page.check.timeout_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        let (until_it_speaks, until_it_agrees) = (own.unwrap_or(configured), own.unwrap_or(WARM_UP.min(configured)));
+        let (until_it_speaks, until_it_agrees) = (patience(&health, configured), warm_up(&health, configured));
         let started = Instant::now();
         loop {
-            let probing = probe(self.probe(), &url, &page.check, &self.work.request.repository.commit);
+            let probing = async {
+                match &checked.check {
+                    ServiceCheck::Page { .. } => {
+                        probe(self.probe(), &url, &health, &self.work.request.repository.commit).await
+                    }
+                    ServiceCheck::Connection => try_connection(&checked.authority).await,
+                }
+            };
             let seen = tokio::select! {
                 seen = probing => seen,
                 () = self.cancel.cancelled() => {
@@ -93,26 +96,35 @@ impl Attempt {
             };
             let waited = started.elapsed();
             match seen {
-                ProbeResult::Healthy(status, commit_checked) => return Ok((status, commit_checked)),
+                ProbeResult::Healthy(status, commit_checked) => {
+                    return Ok(json!({
+                        "service": service, "port": port, "path": path, "status": status,
+                        "commit_checked": commit_checked,
+                    }));
+                }
                 // A start starts what is there, which may have come by CI since.
                 ProbeResult::OtherVersion(_, status) if self.work.action == Action::Start => {
-                    return Ok((status, false));
+                    return Ok(json!({
+                        "service": service, "port": port, "path": path, "status": status, "commit_checked": false,
+                    }));
                 }
+                ProbeResult::Accepts => return Ok(json!({ "service": service, "port": port, "accepts": true })),
                 ProbeResult::Answers(status) if waited >= until_it_agrees => {
-                    let message = format!("{url} answers {status}; {} is healthy", expected(&page.check));
+                    let message =
+                        format!("service {service}: {url} answers {status}; {} is healthy", expected(&health));
                     let error = StageError::new(ErrorCode::NotHealthy, message);
                     return Err(self.restore_after(Stage::Verify, error).await);
                 }
                 ProbeResult::OtherVersion(commit, _) if waited >= until_it_agrees => {
-                    let message = format!("{url} answers as commit {commit}");
+                    let message = format!("service {service}: {url} answers as commit {commit}");
                     let error = StageError::new(ErrorCode::WrongVersion, message);
                     return Err(self.restore_after(Stage::Verify, error).await);
                 }
                 ProbeResult::Mute(why) if waited >= until_it_speaks => {
-                    return Err(self.explain_silence(page, Some(why)).await?);
+                    return Err(self.explain_silence(checked, Some(why)).await?);
                 }
                 ProbeResult::Unreachable if waited >= until_it_speaks => {
-                    return Err(self.explain_silence(page, None).await?);
+                    return Err(self.explain_silence(checked, None).await?);
                 }
                 ProbeResult::Answers(_)
                 | ProbeResult::OtherVersion(..)
@@ -126,12 +138,16 @@ impl Attempt {
 
     /// The error for a project that doesn't listen, one that listens and is `mute`, or one that the worker can't reach.
     /// Only the last isn't the release's fault.
-    async fn explain_silence(&mut self, page: &Page, mute: Option<&str>) -> Result<StageError, StageError> {
+    async fn explain_silence(
+        &mut self,
+        checked: &CheckedService,
+        mute: Option<&str>,
+    ) -> Result<StageError, StageError> {
         let script = Script::new("listening", scripts::LISTENING)
             .word("slug", &self.work.request.project.slug)
-            .word("service", &page.service)
-            .word("port", &page.port)
-            .word("inner", &page.inner);
+            .word("service", &checked.service)
+            .word("port", &checked.port)
+            .word("inner", &checked.inner);
         let output = self.exec(Stage::Verify, &script).await?;
         let listening = output.is_ok_and(|output| output.value("listening").is_some());
         let error = match mute {
@@ -139,17 +155,21 @@ impl Attempt {
                 let message = format!(
                     "service {} doesn't listen where port {} of the server leads: it must on port {} of its container, \
                      on all addresses",
-                    page.service, page.port, page.inner
+                    checked.service, checked.port, checked.inner
                 );
                 StageError::new(ErrorCode::NotListening, message)
             }
             Some(why) => {
-                let message = format!("{} takes connections, but {why}", page.base);
+                let message =
+                    format!("service {} takes connections at {}, but {why}", checked.service, checked.authority);
                 StageError::new(ErrorCode::NotHealthy, message)
             }
             None => {
                 // The release before it wouldn't be reached either.
-                let message = format!("{} listens on the server, but no connection can be made from here", page.base);
+                let message = format!(
+                    "service {} listens on the server, but no connection to {} can be made from here",
+                    checked.service, checked.authority
+                );
                 return Ok(StageError::new(ErrorCode::NotReachable, message));
             }
         };
@@ -157,36 +177,18 @@ impl Attempt {
     }
 }
 
-/// How a service is checked: the path to ask for, and what the request says about the answer.
-pub(super) fn health_check_of(request: &ProjectReady, service: &str) -> (String, HealthCheck) {
-    let allocation = request.allocations.iter().find(|a| a.service.as_str() == service);
-    let check = allocation.and_then(|a| a.health.clone()).unwrap_or_default();
-    // A backend has a health page; a frontend is asked for its start page.
-    let usual = if service == "backend" { "/health" } else { "/" };
-    (check.path.as_ref().map_or(usual, |path| path.as_str()).to_owned(), check)
+/// How long a service may take until it speaks.
+fn patience(check: &HealthCheck, configured: Duration) -> Duration {
+    check.timeout_seconds.map_or(configured, |seconds| Duration::from_secs(seconds.into()))
 }
 
-/// The web service's page first, then those of other modules for which the request has a check.
-fn pages(request: &ProjectReady, host: &str) -> Vec<Page> {
-    let page = |allocation: &Allocation| {
-        let (path, check) = health_check_of(request, allocation.service.as_str());
-        Page {
-            service: allocation.service.clone(),
-            port: allocation.host_port,
-            base: format!("http://{host}:{}", allocation.host_port),
-            inner: allocation.container_port,
-            path,
-            check,
-        }
-    };
-    let web = request.web();
-    let others = request.allocations.iter().filter(|a| {
-        a.health.is_some() && request.modules.contains(&a.service) && web.is_none_or(|web| web.service != a.service)
-    });
-    web.into_iter().chain(others).map(page).collect()
+/// How long it may go on answering badly.
+pub(super) fn warm_up(check: &HealthCheck, configured: Duration) -> Duration {
+    patience(check, WARM_UP.min(configured))
 }
 
-fn expected(check: &HealthCheck) -> String {
+/// The statuses of a healthy answer, in words.
+pub(super) fn expected(check: &HealthCheck) -> String {
     if check.statuses.is_empty() {
         return "200 to 399".to_owned();
     }
@@ -216,5 +218,17 @@ async fn probe(client: &reqwest::Client, url: &str, check: &HealthCheck, commit:
         ServedCommit::Same => ProbeResult::Healthy(status, true),
         ServedCommit::Other(commit) => ProbeResult::OtherVersion(commit, status),
         ServedCommit::Unknown => ProbeResult::Healthy(status, false),
+    }
+}
+
+/// Whether a connection is accepted and kept.
+async fn try_connection(authority: &str) -> ProbeResult {
+    let Ok(Ok(mut stream)) = timeout(PROBE_TIMEOUT / 2, TcpStream::connect(authority)).await else {
+        return ProbeResult::Unreachable;
+    };
+    match timeout(CONNECTION_LASTS, stream.read_u8()).await {
+        Ok(Err(_)) => ProbeResult::Mute("ends them at once"),
+        // It speaks, or it waits for us to speak.
+        Ok(Ok(_)) | Err(_) => ProbeResult::Accepts,
     }
 }

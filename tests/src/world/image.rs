@@ -60,6 +60,12 @@ pub enum Variant {
     NotFound,
     /// Can't be started: the program that it names isn't in it.
     NoProgram,
+    /// Runs, and never listens.
+    Deaf,
+    /// Listens twelve seconds late.
+    Late,
+    /// Exits with 1 after twelve seconds, in which it doesn't listen.
+    LateExit,
 }
 
 impl Variant {
@@ -71,6 +77,21 @@ impl Variant {
             Self::FailingMigration => "failing-migration",
             Self::NotFound => "not-found",
             Self::NoProgram => "no-program",
+            Self::Deaf => "deaf",
+            Self::Late => "late",
+            Self::LateExit => "late-exit",
+        }
+    }
+
+    /// What a container of `program` runs.
+    fn command(self, program: &str) -> Value {
+        let shell = |script: &str| json!(["/bin/sh", "-c", format!("trap 'exit 0' TERM; {script}")]);
+        match self {
+            Self::NoProgram => json!(["/app/missing"]),
+            Self::Deaf => shell("echo 'waits for nothing'; sleep 100000 & wait $!"),
+            Self::Late => shell(&format!("sleep 12 & wait $!; exec /app/{program}")),
+            Self::LateExit => shell("sleep 12 & wait $!; echo 'fatal: the licence has expired' >&2; exit 1"),
+            _ => json!([format!("/app/{program}")]),
         }
     }
 }
@@ -93,11 +114,9 @@ impl Image {
             Module::Frontend => json!({"4321/tcp": {}}),
             Module::TgBot | Module::NotificationsWorker => json!({}),
         };
-        let program = if variant == Variant::NoProgram { "missing" } else { module.service() };
-        let command = format!("/app/{program}");
         Self {
             layer: "app",
-            config: json!({"Env": env, "Cmd": [command], "ExposedPorts": ports, "WorkingDir": "/app"}),
+            config: json!({"Env": env, "Cmd": variant.command(module.service()), "ExposedPorts": ports, "WorkingDir": "/app"}),
         }
     }
 

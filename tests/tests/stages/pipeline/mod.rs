@@ -1,10 +1,12 @@
 //! The seven stages against a real target server, without AMQP and without a database: what one attempt does and what
 //! a second one finds.
 
+mod answering;
 mod ci_job;
 mod claims;
 mod environment;
 mod killed_scripts;
+mod prober;
 mod registry_secrets;
 mod rehearsal;
 mod scene;

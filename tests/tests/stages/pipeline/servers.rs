@@ -68,10 +68,11 @@ fn a_server_with_ipv6_and_another_ssh_port_is_deployed_to_and_its_exposure_repor
     a_release_that_listens_elsewhere_is_taken_back(&scene, &sample, work);
 }
 
-/// Its rehearsal and Docker see nothing wrong: the program runs, and Docker itself listens on the server's port.
+/// Without a rehearsal Docker sees nothing wrong: the program runs, and Docker itself listens on the server's port.
 fn a_release_that_listens_elsewhere_is_taken_back(scene: &AttemptScene, sample: &Sample, mut work: DeploymentWork) {
     let next = scene.publish(&sample.clone().with_file("README.md", "elsewhere"), Variant::Healthy);
     let serving = std::mem::replace(&mut work.request.repository.commit, next.sha.parse().unwrap());
+    work.request.variables.insert("SLIPWAY_REHEARSAL".parse().unwrap(), "off".to_owned());
     work.request.allocations[1].container_port = Port::new(9999).unwrap();
     work.request.allocations[1].health = Some(HealthCheck { timeout_seconds: Some(1), ..HealthCheck::default() });
     let (stage, error) = *scene.run(work).err().unwrap();

@@ -204,12 +204,13 @@ impl LockedDeployment<'_> {
         Ok(row.get(0))
     }
 
-    /// What stage firewall found to be reachable, in this deployment or one that it resumes. Facts that can't be read
-    /// are no reason not to end.
+    /// What was found to be reachable, by stage verify if it came that far, in this deployment or one that it resumes.
+    /// Facts that can't be read are no reason not to end.
     async fn exposed(&self) -> Result<Vec<Exposed>> {
         let found = format!(
             "SELECT facts -> $2 AS exposed FROM stage_journal
-             WHERE deployment_id IN ({LINEAGE}) AND stage = 'firewall' AND facts ? $2 ORDER BY outcome_at DESC LIMIT 1"
+             WHERE deployment_id IN ({LINEAGE}) AND stage IN ('firewall', 'verify') AND facts ? $2
+             ORDER BY outcome_at DESC LIMIT 1"
         );
         let row = self.tx.query_opt(&found, &[&self.head.id.0, &Exposed::FACT]).await?;
         let read = |row: Row| row.try_get("exposed").map(|Json(exposed)| exposed);

@@ -133,9 +133,18 @@ async fn a_result_names_what_is_reachable_and_where_else_the_project_may_run() {
     ]);
     let told = found.clone();
     let pipeline = ScriptedStages::new(move |call| {
-        let firewall = call.stage == Stage::Firewall && call.work.action == Action::Deploy;
         let report = report(Change::Changed);
-        let report = if firewall { report.fact(Exposed::FACT, told.clone()) } else { report };
+        let report = match call.stage {
+            _ if call.work.action != Action::Deploy => report,
+            // Too early for what has just been started: what verify sees counts.
+            Stage::Firewall => {
+                let mut early = told.clone();
+                early[1]["answers"] = false.into();
+                report.fact(Exposed::FACT, early)
+            }
+            Stage::Verify => report.fact(Exposed::FACT, told.clone()),
+            _ => report,
+        };
         async { Ok(report) }
     });
     let worker = TestWorker::start(store, &amqp, pipeline, WorkerOptions::default());
