@@ -24,8 +24,9 @@ tell_origins() {
     [ -n "$ids" ] || return 0
     docker inspect --format "$container_origin" $ids 2>/dev/null |
         while IFS= read -r line; do [ -z "$line" ] || tell container_origin "$line"; done
-    docker inspect --format '{{.Image}}' $ids 2>/dev/null | sort -u |
-        xargs -r docker image inspect --format "$image_origin" 2>/dev/null |
+    images_of_ids=$(docker inspect --format '{{.Image}}' $ids 2>/dev/null | sort -u || :)
+    [ -n "$images_of_ids" ] || return 0
+    docker image inspect --format "$image_origin" $images_of_ids 2>/dev/null |
         while IFS= read -r line; do [ -z "$line" ] || tell image_origin "$line"; done
 }
 
