@@ -48,12 +48,12 @@ fn count_commands(scene: &AttemptScene) {
         words.extend(text.split(word).filter(|word| !word.is_empty() && *word != "sh").map(str::to_owned));
     }
     let mut setup = format!("cat >/root/counter <<'END'\n{COUNTER}END\nchmod 755 /root/counter\n");
-    for word in words {
-        let _ = writeln!(
-            setup,
-            "[ ! -x /usr/bin/{word} ] && [ ! -x /usr/sbin/{word} ] || ln -s /root/counter /usr/local/bin/{word}"
-        );
-    }
+    // One loop: a line for each word would be longer than an argument may be.
+    let words = words.into_iter().collect::<Vec<_>>().join(" ");
+    let _ = writeln!(
+        setup,
+        "for word in {words}; do\n    [ ! -x /usr/bin/$word ] && [ ! -x /usr/sbin/$word ] || ln -s /root/counter /usr/local/bin/$word\ndone"
+    );
     scene.world.target(0).sh(&setup).unwrap();
 }
 
