@@ -10,6 +10,7 @@ use slipway_worker::policies::{self, PolicyValue};
 const NO_POLICIES: &[&str] = &[
     // Paces and sizes of loops that nobody has to know.
     "stages::verify::PROBE_INTERVAL",
+    "stages::verify::CONNECTION_LASTS",
     "publish::batch::BATCH",
     "publish::batch::BATCH_BYTES",
     "publish::relay::POLL",

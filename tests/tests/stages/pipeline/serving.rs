@@ -52,10 +52,12 @@ impl DeployedShop {
         self.push_by_ci();
     }
 
-    /// A deployment that fails where `variant` shows, and what is told of it.
-    fn fails(&self, what: &str, variant: Variant) -> StageError {
+    /// A deployment that fails where `variant` shows, with or without a rehearsal, and what is told of it.
+    fn fails(&self, what: &str, variant: Variant, rehearsal: &str) -> StageError {
         let bad = self.publish(what, variant);
-        let (_, error) = *self.scene.run(self.work(&bad)).err().unwrap();
+        let mut work = self.work(&bad);
+        work.request.variables.insert("SLIPWAY_REHEARSAL".parse().unwrap(), rehearsal.to_owned());
+        let (_, error) = *self.scene.run(work).err().unwrap();
         assert!(!error.message.contains(&self.first.sha), "{} doesn't serve any more: {error}", self.first.sha);
         error
     }
@@ -85,8 +87,10 @@ fn after_cis_push_a_failed_deployment_names_cis_commit_as_serving() {
     assert_eq!(shop.planned_from(&pushed), Some(pushed.sha.clone()));
 
     // In its rehearsal; in the place of what served; before anything is touched.
-    for (variant, kept) in [(Variant::CrashLoop, "serves on"), (Variant::NotFound, "was put back and is stable")] {
-        let error = shop.fails(&format!("{variant:?}"), variant);
+    for (variant, rehearsal, kept) in
+        [(Variant::CrashLoop, "on", "serves on"), (Variant::NotFound, "off", "was put back and is stable")]
+    {
+        let error = shop.fails(&format!("{variant:?}"), variant, rehearsal);
         assert_eq!(error.detail.serving, serves(Some(&pushed)), "{error}");
         let words = format!("commit {}, which served before, {kept}, and answers", pushed.sha);
         assert!(error.message.ends_with(&words), "{error}");
