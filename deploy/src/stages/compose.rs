@@ -63,9 +63,7 @@ impl Attempt {
         };
         checked.iter().filter_map(line).collect()
     }
-}
 
-impl Attempt {
     /// The web services. Any other module may be a bot, with or without a port, and two bots must not run with one token.
     pub(super) fn rehearsed_services(&self) -> Vec<ServiceName> {
         self.work.request.modules.iter().filter(|module| is_web(module)).cloned().collect()
