@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 use serde_json::json;
 use slipway_deploy::{DeploymentWork, StageError};
 use slipway_protocol::names::Port;
-use slipway_protocol::{Change, ErrorCode, HealthCheck, Stage};
+use slipway_protocol::{Change, ErrorCode, Stage};
 use slipway_tests::world::Module::{self, Backend, Frontend, TgBot};
 use slipway_tests::world::{Commit, Generation, Image, Sample, Variant};
 
 use crate::pipeline::prober::{Answers, Prober};
-use crate::pipeline::scene::{AttemptScene, PORT};
+use crate::pipeline::scene::{AttemptScene, PATIENCE, PORT};
 
 /// The port of the frontend on the server.
 const FRONTEND: u16 = PORT + 1;
@@ -41,7 +41,8 @@ fn fails(scene: &AttemptScene, work: DeploymentWork) -> (Stage, StageError, Answ
 
 #[test]
 fn each_allocated_module_must_answer_on_its_port_and_who_does_not_is_named() {
-    let scene = AttemptScene::new();
+    let mut scene = AttemptScene::new();
+    scene.wait_for(8);
     let sample = Sample::new(Generation::One, "acme", "shop").of(&[Backend, Frontend]);
     let deaf = scene.publish(&sample, Variant::Deaf);
     // Everything runs, the frontend answers, and nobody has a health check.
@@ -49,6 +50,7 @@ fn each_allocated_module_must_answer_on_its_port_and_who_does_not_is_named() {
     assert_eq!((stage, error.code), (Stage::Verify, ErrorCode::NotListening), "{error}");
     assert!(error.message.contains("service backend doesn't listen"), "{error}");
 
+    scene.wait_for(PATIENCE);
     let good = scene.publish(&sample.clone().with_file("README.md", "good"), Variant::Healthy);
     let done = scene.run(to(&scene, &sample, &good)).unwrap();
     let verified = &done.reports[&Stage::Verify];
@@ -68,13 +70,13 @@ fn each_allocated_module_must_answer_on_its_port_and_who_does_not_is_named() {
     assert_eq!(verified.facts["exposed"], exposed);
 
     // A module of any other name must take connections; a worker that polls needs not.
+    scene.wait_for(2);
     let verify = |service: &str, port: u16| {
         let mut work = to(&scene, &sample, &good);
         let mut other = work.request.allocations[1].clone();
         other.service = service.parse().unwrap();
         other.host_port = Port::new(port).unwrap();
         work.request.modules.insert(other.service.clone());
-        work.request.allocations[1].health = Some(HealthCheck { timeout_seconds: Some(2), ..HealthCheck::default() });
         work.request.allocations.push(other);
         scene.run_stages(work, &[Stage::Verify]).map(|mut done| done.reports.remove(&Stage::Verify).unwrap())
     };
@@ -92,7 +94,7 @@ fn each_allocated_module_must_answer_on_its_port_and_who_does_not_is_named() {
 
 #[test]
 fn a_release_is_rehearsed_until_it_answers_or_exits_and_the_other_one_serves() {
-    let scene = AttemptScene::new();
+    let mut scene = AttemptScene::new();
     let sample = Sample::new(Generation::One, "acme", "shop");
     let good = scene.publish(&sample, Variant::Healthy);
     scene.run(to(&scene, &sample, &good)).unwrap();
@@ -102,6 +104,7 @@ fn a_release_is_rehearsed_until_it_answers_or_exits_and_the_other_one_serves() {
         (Variant::Deaf, ErrorCode::NotListening, "service backend doesn't listen on port 8000 of its container when"),
     ] {
         let bad = scene.publish(&sample.clone().with_file("README.md", &format!("{variant:?}")), variant);
+        scene.wait_for(if variant == Variant::Deaf { 8 } else { PATIENCE });
         let (stage, error, answers) = fails(&scene, to(&scene, &sample, &bad));
         assert_eq!((stage, error.code), (Stage::Compose, code), "{variant:?}: {error}");
         assert!(error.message.contains(words), "{error}");
@@ -109,6 +112,7 @@ fn a_release_is_rehearsed_until_it_answers_or_exits_and_the_other_one_serves() {
         assert_eq!(answers.failed, 0, "{variant:?}: {answers:?}");
         assert!(answers.asked > 50 && scene.get("/health").contains(&good.sha), "{answers:?}");
     }
+    scene.wait_for(PATIENCE);
     // One that takes its time is waited for, and only then takes the other one's place.
     let late = scene.publish(&sample.clone().with_file("README.md", "late"), Variant::Late);
     let done = scene.run(to(&scene, &sample, &late)).unwrap();

@@ -17,6 +17,8 @@ use slipway_tests::world::{Commit, Sample, Variant, World, WorldOptions, net};
 use tokio_util::sync::CancellationToken;
 
 pub const BOT_TOKEN: &str = "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw0";
+/// How many seconds an attempt waits until a project is healthy.
+pub const PATIENCE: u64 = 40;
 /// The host port of the backend in [`AttemptScene::work`].
 pub const PORT: u16 = 8080;
 
@@ -44,6 +46,7 @@ pub struct AttemptScene {
     pub world: World,
     pub github: GitHub,
     pub deployer: Deployer,
+    config: DeployerConfig,
     pub heard: Arc<Heard>,
     pub user: &'static str,
     pub policy: Option<HostKeyPolicy>,
@@ -73,7 +76,7 @@ impl AttemptScene {
         .unwrap();
         let token = github.add_token(&NewToken::classic(&["repo"]));
         let registry = world.registry_credential();
-        let deployer = Deployer::new(DeployerConfig {
+        let config = DeployerConfig {
             github_api: format!("http://{}", net::GITHUB_API),
             github_git: "http://github.com".to_owned(),
             github: GithubCredential::Token(SecretString::from(token)),
@@ -87,10 +90,16 @@ impl AttemptScene {
             ca_file: None,
             project_root: "/opt/services".to_owned(),
             command_timeout: Duration::from_secs(120),
-            health_timeout: Duration::from_secs(40),
-        })
-        .unwrap();
-        Self { world, github, deployer, heard: Arc::default(), user: "root", policy: None }
+            health_timeout: Duration::from_secs(PATIENCE),
+        };
+        let deployer = Deployer::new(config.clone()).unwrap();
+        Self { world, github, deployer, config, heard: Arc::default(), user: "root", policy: None }
+    }
+
+    /// How long attempts wait from now on until a project is healthy: less for one that never will be.
+    pub fn wait_for(&mut self, seconds: u64) {
+        let health_timeout = Duration::from_secs(seconds);
+        self.deployer = Deployer::new(DeployerConfig { health_timeout, ..self.config.clone() }).unwrap();
     }
 
     pub fn publish(&self, sample: &Sample, variant: Variant) -> Commit {
