@@ -74,11 +74,14 @@ fn what_the_contract_declares_reaches_the_server_and_follows_the_commit() {
         let sample = sample.clone().with_file("infra/env.contract.yaml", &infra);
         sample.with_file("services/backend/env.contract.yaml", &backend)
     };
-    deploy(&with("6"), None).unwrap();
+    deploy(&with("6"), Some("pay-7c1d")).unwrap();
     assert_eq!((env("LIMIT"), env("QUEUE_KEY")), ("LIMIT=\"6\"\n".to_owned(), drawn), "a literal follows its commit");
     server.sh("sed -i 's/^LIMIT=.*/LIMIT=99/' /opt/services/shop/.env").unwrap();
-    deploy(&with("7"), None).unwrap();
+    deploy(&with("7"), Some("pay-7c1d")).unwrap();
     assert_eq!(env("LIMIT"), "LIMIT=\"99\"\n", "changed by hand");
+    let error = deploy(&with("7"), None).err().unwrap();
+    assert_eq!(error.code, ErrorCode::MissingSecret, "what a request leaves out isn't kept");
+    assert!(error.message.contains("an earlier request gave PAY_KEY"), "{error}");
 
     let bad = |yaml: &str| deploy(&sample.clone().with_file("infra/env.contract.yaml", yaml), None).err().unwrap();
     assert_eq!(bad(&INFRA.replace("\"1\"", "\"2\"")).code, ErrorCode::EnvContractVersion);
