@@ -22,7 +22,7 @@ use crate::remote::output::{ScriptOutput, plain};
 use crate::remote::script::Script;
 use crate::scripts;
 use crate::stages::images::Images;
-use crate::{Attempt, StageError, StageReport};
+use crate::{Attempt, EarlierRequests, StageError, StageReport};
 
 impl Attempt {
     pub(crate) async fn env(&mut self) -> Result<StageReport, StageError> {
@@ -30,7 +30,8 @@ impl Attempt {
         let project = ComposeProject::parse(&seen.project)?;
         project.check(&self.work.request)?;
         let contract = EnvContract::read(seen.contracts.iter().map(|(file, yaml)| (file.as_str(), yaml.as_slice())))?;
-        let images = self.images(image_variables(&self.work.request, &seen.compose_variables, &contract)).await?;
+        let wanted = image_variables(&self.work.request, &seen.compose_variables, &contract);
+        let images = self.images(wanted, &seen.local_images).await?;
         let plan = plan_env(&EnvInputs {
             request: &self.work.request,
             secrets: &self.work.secrets,
@@ -104,11 +105,12 @@ impl Attempt {
     async fn read_env(&mut self, stage: Stage) -> Result<ServerEnv, StageError> {
         let script = Script::new("look at env", scripts::ENV_READ)
             .word("root", self.root())
-            .word("slug", &self.work.request.project.slug);
+            .word("slug", &self.work.request.project.slug)
+            .bytes("recorded", self.recorded_images().as_bytes());
         let outcome = self.exec(stage, &script).await?;
         let failed = outcome.is_err();
         let (Ok(output) | Err(output)) = &outcome;
-        let seen = ServerEnv::parse(output)?;
+        let seen = ServerEnv::parse(output, &self.work.earlier)?;
         for values in [&seen.kept.values, &seen.kept.notes.covered, &seen.previous, &seen.previous_covered] {
             self.learn_all(values, &seen.sealed);
         }
@@ -168,6 +170,8 @@ struct ServerEnv {
     /// The variables of the previous release: its containers may still log them.
     previous: BTreeMap<String, String>,
     previous_covered: BTreeMap<String, String>,
+    /// The images of the version rolled back to that the server has.
+    local_images: BTreeSet<String>,
     /// Names of variables that came as secrets, in this deployment or an earlier one.
     sealed: BTreeSet<String>,
     /// Why compose refuses the project's files, not redacted.
@@ -190,7 +194,7 @@ struct ServerEnv {
 }
 
 impl ServerEnv {
-    fn parse(output: &ScriptOutput) -> Result<Self, StageError> {
+    fn parse(output: &ScriptOutput, earlier: &EarlierRequests) -> Result<Self, StageError> {
         let text = |key| decode_file(output, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let env = text("env")?;
         let (env_prod, served) = (text("env_prod")?, text("served")?);
@@ -203,9 +207,10 @@ impl ServerEnv {
         let contracts = contracts.map(|(file, path)| Ok((path.to_owned(), decode("contract", file)?)));
         Ok(Self {
             contracts: contracts.collect::<Result<_, StageError>>()?,
-            kept: KeptVariables::read(&env, &env_prod, &text("env_infra")?, database),
+            kept: KeptVariables::read(&env, &env_prod, &text("env_infra")?, database, earlier),
             previous: dotenv::parse(&served),
             previous_covered: EnvNotes::read(&served).covered,
+            local_images: output.values("local").iter().cloned().collect(),
             sealed: text("sealed")?.lines().map(str::to_owned).collect(),
             complaint: text("complaint")?,
             example: text("example")?,

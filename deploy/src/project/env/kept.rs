@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::dotenv::parse;
-use super::notes::EnvNotes;
+use super::notes::{EnvNotes, digest_of};
+use crate::EarlierRequests;
 
 /// What Postgres takes on an empty volume only.
 const OF_DATABASE: [&str; 3] = ["POSTGRES_DB", "POSTGRES_PASSWORD", "POSTGRES_USER"];
@@ -24,13 +25,19 @@ pub struct KeptVariables {
 }
 
 impl KeptVariables {
-    /// Of the texts of `.env`, and of `.env.prod` and `.env` beside the compose files where somebody has put such.
+    /// Of the texts of `.env`, and of `.env.prod` and `.env` beside the compose files where somebody has put such. Where
+    /// `.env` doesn't tell what requests gave, `earlier` ones do.
     #[must_use]
-    pub fn read(env: &str, env_prod: &str, env_infra: &str, database_exists: bool) -> Self {
+    pub fn read(env: &str, env_prod: &str, env_infra: &str, database_exists: bool, earlier: &EarlierRequests) -> Self {
         let mut beside = parse(env_infra);
         beside.extend(EnvNotes::read(env_prod).covered);
         beside.extend(parse(env_prod));
-        Self::new(parse(env), EnvNotes::read(env), &beside, database_exists)
+        let (env, mut notes) = (parse(env), EnvNotes::read(env));
+        if notes.of_unknown_origin {
+            let given = env.iter().filter(|(name, value)| earlier.gave(name, value));
+            notes.given.extend(given.map(|(name, value)| (name.clone(), digest_of(value))));
+        }
+        Self::new(env, notes, &beside, database_exists)
     }
 
     /// Of the variables of `.env` and its notes, and of those in files `beside` it, which it beats.
@@ -81,8 +88,11 @@ impl KeptVariables {
 
 #[cfg(test)]
 mod tests {
-    use super::super::notes::digest_of;
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    const NONE: EarlierRequests = EarlierRequests { variables: BTreeSet::new(), secrets: BTreeSet::new() };
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -101,13 +111,13 @@ mod tests {
             &[("GIVEN", "2"), ("CHANGED", "given"), ("OVER", "3"), ("POSTGRES_PASSWORD", "p")],
             &[("OVER", "own"), ("CHANGED", "older")],
         );
-        let kept = KeptVariables::read(&env, "", "", false);
+        let kept = KeptVariables::read(&env, "", "", false, &NONE);
         let own = map(&[("BY_HAND", "1"), ("CHANGED", "by hand"), ("OVER", "own")]);
         assert_eq!((&kept.own, &kept.to_cover), (&own, &own));
         assert_eq!(kept.values.len(), 5);
         assert!(kept.goes_unless_given("GIVEN") && !kept.goes_unless_given("OVER"));
 
-        let kept = KeptVariables::read(&env, "", "", true);
+        let kept = KeptVariables::read(&env, "", "", true, &NONE);
         assert_eq!(kept.own.get("POSTGRES_PASSWORD").map(String::as_str), Some("p"), "the database was made with it");
         assert_eq!(kept.to_cover, own, "that a request gives it again changes nothing");
     }
@@ -117,7 +127,7 @@ mod tests {
         let prod =
             EnvNotes { covered: map(&[("NOTED", "own")]), ..EnvNotes::default() }.render_with(&map(&[("A", "1")]));
         let env = file(&[("A", "2"), ("B", "2"), ("NOTED", "2")], &[("A", "2"), ("B", "2"), ("NOTED", "2")], &[]);
-        let kept = KeptVariables::read(&env, &prod, "C=1\nA=0\n", false);
+        let kept = KeptVariables::read(&env, &prod, "C=1\nA=0\n", false, &NONE);
         assert_eq!(kept.own, map(&[("A", "1"), ("C", "1"), ("NOTED", "own")]));
         assert_eq!(kept.values["A"], "2");
     }
@@ -126,9 +136,20 @@ mod tests {
     fn in_a_file_without_notes_everything_stays_and_only_what_was_drawn_is_covered() {
         let all = map(&[("APP_SECRET_KEY", "k"), ("LIMIT", "1"), ("QUEUE_KEY", "q")]);
         let env = super::super::dotenv::render(&all) + "# generated QUEUE_KEY\n";
-        let kept = KeptVariables::read(&env, "", "", false);
+        let kept = KeptVariables::read(&env, "", "", false, &NONE);
         assert_eq!(kept.own, all);
         assert_eq!(kept.to_cover, map(&[("APP_SECRET_KEY", "k"), ("QUEUE_KEY", "q")]));
-        assert_eq!(KeptVariables::read("LIMIT=1\n", "", "", false).to_cover, map(&[("LIMIT", "1")]), "by hand");
+        assert_eq!(KeptVariables::read("LIMIT=1\n", "", "", false, &NONE).to_cover, map(&[("LIMIT", "1")]), "by hand");
+        // Unless somebody else knows what requests gave.
+        let earlier = EarlierRequests {
+            variables: [("LIMIT", "0"), ("LIMIT", "1"), ("APP_SECRET_KEY", "x")]
+                .map(|(n, v)| (n.into(), v.into()))
+                .into(),
+            secrets: ["QUEUE_KEY".to_owned()].into(),
+        };
+        let kept = KeptVariables::read(&env, "", "", false, &earlier);
+        assert_eq!(kept.own, map(&[("APP_SECRET_KEY", "k")]));
+        let noted = EnvNotes::default().render_with(&all);
+        assert_eq!(KeptVariables::read(&noted, "", "", false, &earlier).own, all, "the file itself knows it better");
     }
 }

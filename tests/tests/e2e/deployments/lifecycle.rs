@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use slipway_protocol::{CONTENT_TYPE, CloudEvent, DeploymentId, EventType, topology};
-use slipway_tests::world::{Generation, Variant, eventually};
+use slipway_tests::world::{Commit, Generation, Image, Module, Variant, eventually};
 use slipway_worker::message::Outgoing;
 
 use crate::deployments::environment;
@@ -137,12 +137,14 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     ensure!(story.result()["url"].as_str().is_some_and(|url| url.ends_with(":8080")), "{}", story.result());
     answers(&scene, &second.sha)?;
 
-    // Back, and to a version by its name.
+    // Back, though the commit's tag means another image by now, and to a version by its name.
+    move_tag(&scene, &first, Variant::CrashLoop)?;
     let story = changes(&mut scene, &["rollback"])?;
     story.is_complete()?;
     ensure!(story.result()["commit"] == first.sha.as_str(), "{}", story.result());
     answers(&scene, &first.sha)?;
     is_as_then(&scene, &then)?;
+    move_tag(&scene, &first, Variant::Healthy)?;
     changes(&mut scene, &["rollback", "--to", &made[..8]])?;
     answers(&scene, &second.sha)?;
     ensure!(environment::parse(&environment::file(&scene)?)?["BROKEN"] == "yes");
@@ -171,6 +173,15 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     let refused = scene.stack.slipway(&["stop", "nowhere"]).err().context("it must be refused")?.to_string();
     ensure!(refused.contains("no deployment of nowhere is known"), "{refused}");
     scene.end(0)
+}
+
+/// Gives the tag of `commit` to another image of the backend, which the server has to pull.
+fn move_tag(scene: &ProjectScene, commit: &Commit, variant: Variant) -> Result<()> {
+    let repository = scene.sample.image(Module::Backend);
+    let image = Image::module(Module::Backend, variant, Some(&commit.sha));
+    scene.stack.world.push_image(&repository, &commit.tag(), &image)?;
+    scene.server().sh(&format!("docker image rm ghcr.io/{repository}:{} || :", commit.tag()))?;
+    Ok(())
 }
 
 /// The first version's variables are there again, everywhere, and so is what no request gave.
