@@ -138,14 +138,18 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     answers(&scene, &second.sha)?;
 
     // Back, though the commit's tag means another image by now, and to a version by its name.
-    move_tag(&scene, &first, Variant::CrashLoop)?;
+    move_tag(&scene, &first, &backend(&first, Variant::CrashLoop))?;
     let story = changes(&mut scene, &["rollback"])?;
     story.is_complete()?;
     ensure!(story.result()["commit"] == first.sha.as_str(), "{}", story.result());
     answers(&scene, &first.sha)?;
     is_as_then(&scene, &then)?;
-    move_tag(&scene, &first, Variant::Healthy)?;
-    changes(&mut scene, &["rollback", "--to", &made[..8]])?;
+    move_tag(&scene, &first, &backend(&first, Variant::Healthy))?;
+    let gone = move_tag(&scene, &second, &backend(&second, Variant::Healthy))?;
+    scene.stack.world.ghcr().remove_manifest(&scene.sample.image(Module::Backend), &gone)?;
+    let story = changes(&mut scene, &["rollback", "--to", &made[..8]])?;
+    let warning = format!("warning: {gone}, which ran as BACKEND_IMAGE in the version rolled back to, is gone");
+    ensure!(json!(story.0).to_string().contains(&warning), "nobody is told that another image runs");
     answers(&scene, &second.sha)?;
     ensure!(environment::parse(&environment::file(&scene)?)?["BROKEN"] == "yes");
     let versions: Value = serde_json::from_str(&scene.stack.slipway(&["--json", "projects", "versions", SLUG])?)?;
@@ -175,13 +179,20 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     scene.end(0)
 }
 
-/// Gives the tag of `commit` to another image of the backend, which the server has to pull.
-fn move_tag(scene: &ProjectScene, commit: &Commit, variant: Variant) -> Result<()> {
+fn backend(commit: &Commit, variant: Variant) -> Image {
+    Image::module(Module::Backend, variant, Some(&commit.sha))
+}
+
+/// Gives the tag of `commit` to another image of the backend, which the server has to pull; gives the digest of
+/// the one that the server had.
+fn move_tag(scene: &ProjectScene, commit: &Commit, image: &Image) -> Result<String> {
     let repository = scene.sample.image(Module::Backend);
-    let image = Image::module(Module::Backend, variant, Some(&commit.sha));
-    scene.stack.world.push_image(&repository, &commit.tag(), &image)?;
-    scene.server().sh(&format!("docker image rm ghcr.io/{repository}:{} || :", commit.tag()))?;
-    Ok(())
+    let name = format!("ghcr.io/{repository}:{}", commit.tag());
+    let had =
+        scene.server().sh(&format!("docker image inspect --format '{{{{index .RepoDigests 0}}}}' {name} || :"))?;
+    scene.server().sh(&format!("docker image rm {name} || :"))?;
+    scene.stack.world.push_image(&repository, &commit.tag(), image)?;
+    Ok(had.trim().rsplit('@').next().unwrap_or_default().to_owned())
 }
 
 /// The first version's variables are there again, everywhere, and so is what no request gave.
