@@ -62,10 +62,10 @@ impl Attempt {
         let changed = !(same && seen.sealed == sealed && seen.overrides == overrides && seen.valid);
         let proof =
             if changed { self.write_env(&env, &overrides, &sealed, env_prod.as_deref()).await? } else { seen.proof };
-        let left_out: Vec<_> = seen.kept.values.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
+        let removed: Vec<_> = seen.kept.values.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
         self.env_on_server = Some(values);
         let report = env_report(changed, &plan, &images).fact("proof", proof);
-        Ok(if left_out.is_empty() { report } else { report.fact("left_out", left_out) })
+        Ok(if removed.is_empty() { report } else { report.fact("removed", removed) })
     }
 
     /// The override file. Where only the deployment's id would differ, the one that is there stays.

@@ -8,7 +8,7 @@ use super::notes::{EnvNotes, digest_of};
 use crate::EarlierRequests;
 
 /// What Postgres takes on an empty volume only.
-const OF_DATABASE: [&str; 3] = ["POSTGRES_DB", "POSTGRES_PASSWORD", "POSTGRES_USER"];
+pub(super) const OF_DATABASE: [&str; 3] = ["POSTGRES_DB", "POSTGRES_PASSWORD", "POSTGRES_USER"];
 /// What Slipway draws without being asked.
 const DRAWN: [&str; 2] = ["APP_SECRET_KEY", "POSTGRES_PASSWORD"];
 

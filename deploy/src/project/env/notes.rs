@@ -15,7 +15,7 @@ const DRAWN: &str = "# generated ";
 const GIVEN: &str = "# given ";
 const COVERED: &str = "# before ";
 /// In every file whose notes tell all that requests have given, even where that's nothing.
-const ABOUT_GIVEN: &str = "# Given by a request, with a digest. A variable above that still has this value goes, or is again what it was before, once a request leaves it out.\n";
+const ABOUT_GIVEN: &str = "# From a request, with a digest. A variable above that still has this value goes, or is again what it was before, once a request leaves it out.\n";
 
 /// The notes in an `.env`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct EnvNotes {
     pub literals: BTreeMap<String, String>,
     /// What the contract wants generated.
     pub drawn: BTreeSet<String>,
-    /// What came with a request, each with its value's digest: somebody may have changed it by hand since.
+    /// What came from a request, each with its value's digest: somebody may have changed it by hand since.
     pub given: BTreeMap<String, String>,
     /// What a given value has covered: a value by hand, or one that was drawn.
     pub covered: BTreeMap<String, String>,

@@ -10,9 +10,9 @@ use slipway_protocol::{ErrorCode, ProjectReady};
 
 use super::contract::declaration::{Declaration, ValueSource};
 use super::contract::merged::EnvContract;
-use super::kept::KeptVariables;
+use super::kept::{KeptVariables, OF_DATABASE};
 use super::notes::{EnvNotes, digest_of};
-use crate::project::compose::ComposeProject;
+use crate::project::compose::{ComposeProject, REGISTRY_AUTH};
 use crate::{RegistryCredential, StageError};
 
 /// Length of generated values: 32 letters and digits are 190 bits.
@@ -43,6 +43,17 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Whether a value comes from the request, its modules and allocations included, and goes with it. What a database was
+    /// made with doesn't, though it was derived.
+    fn is_the_requests(self, name: &str) -> bool {
+        match self {
+            Self::Given | Self::Sealed => true,
+            Self::Allocation | Self::Derived => !OF_DATABASE.contains(&name),
+            Self::Release => name != REGISTRY_AUTH,
+            Self::Literal | Self::Kept | Self::Generated => false,
+        }
+    }
+
     /// The name, as in events and tables.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -114,14 +125,12 @@ impl EnvPlan {
     /// What the file says about itself, by which a later deployment sees what is still as Slipway wrote it.
     #[must_use]
     pub fn notes(&self, contract: &EnvContract) -> EnvNotes {
-        let of = |wanted: &'static [Origin]| {
-            let all = self.variables.iter().filter(move |(_, (_, origin))| wanted.contains(origin));
-            all.map(|(name, (value, _))| (name.clone(), value.clone()))
-        };
+        let literals = self.variables.iter().filter(|(_, (_, origin))| *origin == Origin::Literal);
+        let given = self.variables.iter().filter(|(name, (_, origin))| origin.is_the_requests(name));
         EnvNotes {
-            literals: of(&[Origin::Literal]).collect(),
+            literals: literals.map(|(name, (value, _))| (name.clone(), value.clone())).collect(),
             drawn: contract.drawn(&self.values()),
-            given: of(GIVEN).map(|(name, value)| (name, digest_of(&value))).collect(),
+            given: given.map(|(name, (value, _))| (name.clone(), digest_of(value))).collect(),
             covered: self.covered.clone(),
             of_unknown_origin: false,
         }

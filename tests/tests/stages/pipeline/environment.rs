@@ -105,7 +105,7 @@ fn a_version_without_a_variable_removes_it_and_runs_the_image_of_then() {
         work.images.extend(digest.map(|digest| ("BACKEND_IMAGE".to_owned(), digest.to_owned())));
         let mut done = scene.run_stages(work, &[Stage::Preflight, Stage::Clone, Stage::Env]).unwrap();
         let report = done.reports.remove(&Stage::Env).unwrap();
-        (report.change, report.facts.get("left_out").cloned())
+        (report.change, report.facts.get("removed").cloned())
     };
     let written = || scene.world.target(0).sh("grep -oE '^(ADDED|BACKEND_IMAGE)=.*' /opt/services/shop/.env").unwrap();
     env(false, None);

@@ -51,6 +51,7 @@ struct Scene {
     kept: BTreeMap<String, String>,
     notes: EnvNotes,
     variables: BTreeMap<VariableName, String>,
+    modules: Vec<&'static str>,
     secrets: BTreeMap<VariableName, SecretString>,
     database: bool,
     example: &'static str,
@@ -65,6 +66,7 @@ impl Scene {
             contract,
             kept: BTreeMap::new(),
             notes: EnvNotes::default(),
+            modules: vec!["backend", "tg_bot"],
             variables: [(VariableName::new("POSTGRES_USER").unwrap(), "given".to_owned())].into(),
             secrets,
             database: false,
@@ -80,7 +82,7 @@ impl Scene {
             },
             "server": { "handle": "one" },
             "allocations": [{ "service": "backend", "host_port": 8080, "container_port": 8000 }],
-            "modules": ["backend", "tg_bot"],
+            "modules": self.modules,
             "variables": self.variables
         }))
         .unwrap();

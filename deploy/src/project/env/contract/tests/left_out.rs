@@ -95,3 +95,19 @@ fn an_env_file_of_its_own_keeps_only_what_somebody_has_put_there() {
     scene.variables.remove(&name);
     assert_eq!(render_env_prod(&covered, &scene.plan().unwrap(), &sealed), text);
 }
+
+#[test]
+fn what_follows_from_modules_and_images_follows_each_request() {
+    let mut scene = Scene::new(BACKEND);
+    scene.keep(&scene.plan().unwrap());
+    let before = scene.plan().unwrap();
+    scene.modules.push("frontend");
+    let plan = scene.plan().unwrap();
+    assert_eq!(value(&plan, "ENABLED_MODULES").as_deref(), Some("backend,frontend,tg_bot"));
+    assert!(value(&plan, "FRONTEND_IMAGE").is_some());
+    scene.keep(&plan);
+    scene.modules.pop();
+    assert_eq!(scene.plan().unwrap().values(), before.values());
+    scene.kept.insert("ENABLED_MODULES".to_owned(), "by hand".to_owned());
+    assert_eq!(value(&scene.plan().unwrap(), "ENABLED_MODULES").as_deref(), Some("by hand"));
+}
