@@ -16,7 +16,9 @@ pub use attempt::Attempt;
 pub use attempt::deployer::{Deployer, Reporter, StageReport};
 pub use attempt::error::{ErrorDetail, StageError};
 pub use attempt::lease_guard::LeaseGuard;
-pub use attempt::work::{DeployerConfig, DeploymentWork, GithubCredential, HostKeyPolicy, RegistryCredential, Target};
+pub use attempt::work::{
+    DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, HostKeyPolicy, RegistryCredential, Target,
+};
 pub use remote::places::RemotePath;
 pub use secrets::private_file::KeyFileError;
 pub use stages::{CompletedStages, KEY_SECRET, RestoreOutcome};

@@ -306,8 +306,9 @@ class ProjectReady(_Written):
     allocations: Annotated[list[Allocation], Field(min_length=1, max_length=32)]
     modules: Annotated[list[ServiceName], Field(min_length=1, max_length=32)]
     variables: dict[VariableName, str] = {}
-    """Plain variables; never a secret."""
+    """Plain variables; never a secret. What an earlier request gave and this one leaves out is removed."""
     secrets: dict[VariableName, Sealed | Reference] = {}
+    """As with variables, what this request leaves out is removed."""
     sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
     """Your number of this request within the project: the highest wins. Without it the event's time decides."""
     expires_at: AwareDatetime | None = None

@@ -27,10 +27,12 @@ pub struct ProjectReady {
     /// The services that must run; databases and caches come with them through compose.
     #[schemars(length(min = 1, max = 32))]
     pub modules: BTreeSet<ServiceName>,
-    /// Plain variables for the project's `.env`; none of them may be a secret. Each value: 32 KiB at most.
+    /// Plain variables for the project's `.env`; none of them may be a secret. Each value: 32 KiB at most. What an earlier
+    /// request gave and this one leaves out is removed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<VariableName, String>,
-    /// Secrets for the project's `.env`, sealed or by reference.
+    /// Secrets for the project's `.env`, sealed or by reference. What an earlier request gave and this one leaves out is
+    /// removed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<VariableName, SecretSource>,
     /// The producer's number of this request within the project; the highest wins. Without it the event's time decides.

@@ -1,7 +1,7 @@
 //! What an attempt is given: the server, the credentials and the work. Plain values; nothing is fetched here, and what a
 //! stage finds or does is in `stages`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -56,10 +56,30 @@ pub struct DeploymentWork {
     pub target: Target,
     /// The opened secrets of the request.
     pub secrets: BTreeMap<VariableName, SecretString>,
+    /// The digests of the images that the recorded version ran, by variable; empty for anything but a rollback.
+    pub images: BTreeMap<String, String>,
+    /// What the requests before a rollback gave, for an `.env` that doesn't tell it; empty for anything else.
+    pub earlier: EarlierRequests,
     /// Keyed digests of the GitHub secrets written by earlier deployments of this project to this target, by name.
     pub github_digests: BTreeMap<String, String>,
     /// The right to act on the project, and until when.
     pub lease: LeaseGuard,
+}
+
+/// What earlier requests gave, whatever became of it since.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EarlierRequests {
+    /// Plain variables: name and value.
+    pub variables: BTreeSet<(String, String)>,
+    /// Names of secrets.
+    pub secrets: BTreeSet<String>,
+}
+
+impl EarlierRequests {
+    /// Whether one of them may have given `name` this value.
+    pub(crate) fn gave(&self, name: &str, value: &str) -> bool {
+        self.secrets.contains(name) || self.variables.contains(&(name.to_owned(), value.to_owned()))
+    }
 }
 
 /// How Slipway logs in to GitHub.

@@ -6,6 +6,7 @@ use super::compose::{ComposeProject, ServiceVariables};
 use super::env::contract::declaration::ValueSource;
 use super::env::contract::merged::EnvContract;
 use super::env::dotenv;
+use super::env::notes::EnvNotes;
 use super::env::variables::{EnvPlan, Origin};
 
 /// The second env file of the template's first generation.
@@ -82,13 +83,24 @@ fn give_its_own(
 }
 
 /// The text of `.env.prod`: of what is in it now, what somebody has put there by hand and nothing else decides. All else
-/// is in `.env`, which the project's own services read too, and doesn't reach databases.
+/// is in `.env`, which the project's own services read too, and doesn't reach databases. What a request covers for now is
+/// noted.
 #[must_use]
 pub fn render_env_prod(now: &str, plan: &EnvPlan, sealed: &BTreeSet<String>) -> String {
-    let by_hand = dotenv::parse(now).into_keys().filter(|name| !sealed.contains(name) && !name.ends_with("_IMAGE"));
-    let kept = by_hand.filter_map(|name| match plan.get(&name) {
-        Some((value, Origin::Kept)) => Some((name.clone(), value.to_owned())),
-        _ => None,
-    });
-    dotenv::render(&kept.collect())
+    let mut by_hand = EnvNotes::read(now).covered;
+    by_hand.extend(dotenv::parse(now));
+    by_hand.retain(|name, _| !sealed.contains(name) && !name.ends_with("_IMAGE"));
+    let (mut kept, mut covered) = (BTreeMap::new(), BTreeMap::new());
+    for (name, value) in by_hand {
+        match plan.get(&name) {
+            Some((value, Origin::Kept)) => kept.insert(name, value.to_owned()),
+            Some((_, Origin::Given)) => covered.insert(name, value),
+            _ => None,
+        };
+    }
+    if covered.is_empty() {
+        dotenv::render(&kept)
+    } else {
+        EnvNotes { covered, ..EnvNotes::default() }.render_with(&kept)
+    }
 }

@@ -17,6 +17,8 @@ use crate::project::compose::{ComposeProject, FILES, OVERRIDE, deployment_of, re
 use crate::project::consumers::service_variables;
 use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::dotenv;
+use crate::project::env::kept::KeptVariables;
+use crate::project::env::notes::EnvNotes;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
 
@@ -96,8 +98,12 @@ impl OnDisk {
         plan_env(&EnvInputs {
             request: &request(),
             secrets: &secrets.iter().map(secret).collect(),
-            kept: &kept.iter().map(owned).collect(),
-            literals: &BTreeMap::new(),
+            kept: &KeptVariables::new(
+                kept.iter().map(owned).collect(),
+                EnvNotes::default(),
+                &BTreeMap::new(),
+                database,
+            ),
             compose_variables: &self.compose_variables,
             project: &self.project,
             contract: &EnvContract::default(),
@@ -206,8 +212,8 @@ fn a_variable_that_came_as_a_secret_stays_one_until_it_is_given_openly() {
     let kept = disk.plan(&[("PAGER", "x-7c1d"), ("BY_HAND", "y"), ("APP_NAME", "z")], &[BOT], false).unwrap();
     assert_eq!(
         kept.sealed(&names(&["PAGER", "APP_NAME", "GONE"])),
-        names(&["PAGER", BOT.0]),
-        "APP_NAME is given openly"
+        names(&["GONE", "PAGER", BOT.0]),
+        "APP_NAME is given openly, and containers that are older may still log what is gone"
     );
 }
 

@@ -40,6 +40,15 @@ pub(crate) struct ReleaseImage {
     pub digest: String,
 }
 
+/// An image that a recorded version ran.
+#[derive(Debug)]
+pub(crate) struct RecordedImage {
+    /// The manifest's digest.
+    pub digest: String,
+    /// Whether the server has it: then the registry needn't.
+    pub on_server: bool,
+}
+
 impl RegistryClient {
     /// Builds the client; nothing is sent.
     ///
@@ -92,6 +101,33 @@ impl RegistryClient {
             }
             _ => Ok(ReleaseImage { reference: format!("{host}/{repository}:{tag}@{digest}"), digest }),
         }
+    }
+
+    /// As [`Self::find`], but the `recorded` image as long as it can be had, whatever its tag means by now. It's named as it
+    /// was then where that still means it.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub(crate) async fn find_recorded(
+        &self,
+        host: &str,
+        repository: &str,
+        commit: &CommitSha,
+        branch: &BranchName,
+        recorded: &RecordedImage,
+    ) -> Result<ReleaseImage, StageError> {
+        let RecordedImage { digest, on_server } = recorded;
+        let own = image_tag::of_commit(commit);
+        let now = self.digest(repository, &own).await?;
+        let tag = if now.is_some() { own } else { image_tag::of_branch(branch) };
+        let reference = match now {
+            Some(now) if now == *digest => format!("{host}/{repository}:{tag}"),
+            _ if *on_server || self.digest(repository, digest).await?.is_some() => {
+                format!("{host}/{repository}:{tag}@{digest}")
+            }
+            _ => return self.find(host, repository, commit, branch).await,
+        };
+        Ok(ReleaseImage { reference, digest: digest.clone() })
     }
 
     async fn digest(&self, repository: &str, tag: &str) -> Result<Option<String>, StageError> {

@@ -114,6 +114,11 @@ async fn ask(stand_in: StandIn, password: &str) -> RecordedRequest {
 }
 
 async fn find(host: &str, password: &str) -> Result<ReleaseImage, StageError> {
+    let (commit, branch) = (COMMIT.parse().unwrap(), "feature/pay".parse().unwrap());
+    client(host, password).find(host, REPOSITORY, &commit, &branch).await
+}
+
+fn client(host: &str, password: &str) -> RegistryClient {
     let secret = |text: &str| SecretString::from(text.to_owned());
     let credential =
         RegistryCredential { registry: host.to_owned(), username: "robot".to_owned(), password: secret(password) };
@@ -129,8 +134,7 @@ async fn find(host: &str, password: &str) -> Result<ReleaseImage, StageError> {
         command_timeout: Duration::from_secs(1),
         health_timeout: Duration::from_secs(1),
     };
-    let (commit, branch) = (COMMIT.parse().unwrap(), "feature/pay".parse().unwrap());
-    RegistryClient::new(&config).unwrap().find(host, REPOSITORY, &commit, &branch).await
+    RegistryClient::new(&config).unwrap()
 }
 
 fn stand_in(bearer: bool, tags: &[&'static str]) -> StandIn {
@@ -171,6 +175,33 @@ async fn the_branchs_image_of_another_commit_is_not_taken_for_this_one() {
     assert!(error.message.contains(other), "{error}");
     let error = ask(stand_in(false, &["latest"]), "s3cret-pass").await.found.unwrap_err();
     assert_eq!(error.code, ErrorCode::ImageNotFound, "latest may be any commit's");
+}
+
+#[tokio::test]
+async fn the_image_of_a_recorded_version_is_taken_wherever_its_tag_points_by_now() {
+    const OTHER: &str = "sha256:ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
+    let now = digest();
+    for (tags, on_server, recorded, found) in [
+        (&["sha-0123456"][..], false, now.as_str(), Some(":sha-0123456".to_owned())),
+        (&["sha-0123456", OTHER], false, OTHER, Some(format!(":sha-0123456@{OTHER}"))),
+        (&["sha-0123456"], true, OTHER, Some(format!(":sha-0123456@{OTHER}"))),
+        (&["feature-pay", OTHER], false, OTHER, Some(format!(":feature-pay@{OTHER}"))),
+        (&[], true, OTHER, Some(format!(":feature-pay@{OTHER}"))),
+        (&["sha-0123456"], false, OTHER, Some(":sha-0123456".to_owned())),
+        (&[], false, OTHER, None),
+    ] {
+        let server = MockServer::start().await;
+        let host = server.address().to_string();
+        Mock::given(any()).respond_with(StandIn { base: server.uri(), ..stand_in(false, tags) }).mount(&server).await;
+        let (commit, branch) = (COMMIT.parse().unwrap(), "feature/pay".parse().unwrap());
+        let recorded = RecordedImage { digest: recorded.to_owned(), on_server };
+        let client = client(&host, "s3cret-pass");
+        let image = client.find_recorded(&host, REPOSITORY, &commit, &branch, &recorded).await;
+        let reference = image.as_ref().ok().map(|image| image.reference.clone());
+        assert_eq!(reference, found.map(|tag| format!("{host}/{REPOSITORY}{tag}")), "{tags:?}, {recorded:?}");
+        let gone = tags == ["sha-0123456"] && !on_server;
+        assert!(image.is_err() || image.is_ok_and(|image| gone || image.digest == OTHER), "{tags:?}");
+    }
 }
 
 #[tokio::test]

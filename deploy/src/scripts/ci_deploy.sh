@@ -40,6 +40,7 @@ without_secrets() {
     awk '
         FILENAME == ".slipway/sealed" { sealed[$0] = 1; next }
         FILENAME == ".env" {
+            sub(/^# before /, "")
             name = substr($0, 1, index($0, "=") - 1)
             if (!(name in sealed) && name !~ /PASS|SECRET|TOKEN|KEY|AUTH|CREDENTIAL|PRIVATE|DSN|DATABASE_URL/) next
             value = substr($0, index($0, "=") + 1)

@@ -1,5 +1,5 @@
-# After project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh, proofs.sh. Tells what the worker needs to
-# decide about .env and the override file; changes nothing.
+# Parameters: recorded; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh, proofs.sh. Tells what the
+# worker needs to decide about .env and the override file; changes nothing.
 enter
 for file in "$base" "$prod"; do
     [ -f "$file" ] || die compose-file-missing "the repository has no $file"
@@ -53,6 +53,9 @@ tell project "$(printf '%s' "$project" | base64 -w 0)"
 variables=$(own_view --variables 2>/dev/null) || refused --variables
 printf '%s\n' "$variables" | while read -r name required _; do
     case $required in true | false) tell variable "$name $required" ;; esac
+done
+printf '%s' "$recorded" | base64 -d | while read -r image; do
+    if docker image inspect "$image" >/dev/null 2>&1; then tell local "$image"; fi
 done
 if docker volume inspect "${slug}_db_data" >/dev/null 2>&1; then tell database yes; fi
 # Out here it's the real one: see own_view.

@@ -159,3 +159,27 @@ fn each_script_is_sent_and_uses_the_parameters_that_it_declares() {
         }
     }
 }
+
+/// What CI's job shows of containers' logs goes to nobody who masks it.
+#[test]
+fn no_secret_of_the_env_file_and_none_that_it_covers_is_shown_to_ci() {
+    let text = script("ci_deploy.sh");
+    let from = text.find("without_secrets() {").expect("the function");
+    let function = &text[from..from + text[from..].find("\n}\n").expect("its end") + 3];
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join(".slipway")).expect("a folder");
+    fs::write(folder.path().join(".slipway/sealed"), "PAGER\n").expect("a file");
+    let env = "APP_SECRET_KEY=\"given \\\"1\\\"\"\nLIMIT=\"123456\"\n# before APP_SECRET_KEY=\"drawn-1\"\n\
+               # before PAGER=\"pager-1\"\n# before LIMIT=\"654321\"\n";
+    fs::write(folder.path().join(".env"), env).expect("a file");
+    let shell = format!("{function}\necho 'given \"1\" 123456 drawn-1 pager-1 654321' | without_secrets");
+    let output = std::process::Command::new("sh").args(["-euc", &shell]).current_dir(folder.path()).output();
+    let output = output.expect("a shell");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(
+        shown,
+        "[redacted] 123456 [redacted] [redacted] 654321\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -69,6 +69,8 @@ else
     # What the data can't be read without; a new deployment begins with it.
     if [ -f .env ]; then
         drawn=$(sed -n 's/^# generated \([A-Za-z0-9_]*\)$/|\1/p' .env | tr -d '\n')
-        { grep -E "^(POSTGRES_[A-Z_]*|DATABASE_URL|APP_SECRET_KEY$drawn)=" .env || [ $? -eq 1 ]; } | put "$kept/env" 600
+        names="POSTGRES_[A-Z_]*|DATABASE_URL|APP_SECRET_KEY$drawn"
+        # With what is noted of them: one that a request gave may cover what the data began with.
+        { grep -E "^((# before )?($names)=|# given ($names) )" .env || [ $? -eq 1 ]; } | put "$kept/env" 600
     fi
 fi

@@ -12,6 +12,8 @@ use slipway_protocol::{ErrorCode, Stage};
 use crate::project::compose::{ComposeProject, REGISTRY_AUTH, ServiceVariables, deployment_of, render_override};
 use crate::project::consumers::{ENV_PROD, render_env_prod, service_variables};
 use crate::project::env::contract::merged::EnvContract;
+use crate::project::env::kept::KeptVariables;
+use crate::project::env::notes::EnvNotes;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
 use crate::project::env::{describe::describe, dotenv};
@@ -20,7 +22,7 @@ use crate::remote::output::{ScriptOutput, plain};
 use crate::remote::script::Script;
 use crate::scripts;
 use crate::stages::images::Images;
-use crate::{Attempt, StageError, StageReport};
+use crate::{Attempt, EarlierRequests, StageError, StageReport};
 
 impl Attempt {
     pub(crate) async fn env(&mut self) -> Result<StageReport, StageError> {
@@ -28,12 +30,12 @@ impl Attempt {
         let project = ComposeProject::parse(&seen.project)?;
         project.check(&self.work.request)?;
         let contract = EnvContract::read(seen.contracts.iter().map(|(file, yaml)| (file.as_str(), yaml.as_slice())))?;
-        let images = self.images(image_variables(&self.work.request, &seen.compose_variables, &contract)).await?;
+        let wanted = image_variables(&self.work.request, &seen.compose_variables, &contract);
+        let images = self.images(wanted, &seen.local_images).await?;
         let plan = plan_env(&EnvInputs {
             request: &self.work.request,
             secrets: &self.work.secrets,
             kept: &seen.kept,
-            literals: &dotenv::read_notes(&seen.env),
             compose_variables: &seen.compose_variables,
             project: &project,
             contract: &contract,
@@ -49,7 +51,9 @@ impl Attempt {
         let secret = contract.in_production().filter(|(name, d, _)| d.is_secret() && plan.get(name).is_some());
         sealed.extend(secret.map(|(name, ..)| name.to_owned()));
         self.learn_all(&values, &sealed);
-        let env = dotenv::render_with_notes(&values, &plan.literals(), &contract.drawn(&values));
+        let notes = plan.notes(&contract);
+        self.learn_all(&notes.covered, &sealed);
+        let env = notes.render_with(&values);
         let variables = service_variables(&project, &contract, &plan, &images.references);
         let overrides = self.overrides(&project, &variables, &seen);
         let env_prod = project.reads(ENV_PROD).then(|| render_env_prod(&seen.env_prod, &plan, &sealed));
@@ -58,8 +62,10 @@ impl Attempt {
         let changed = !(same && seen.sealed == sealed && seen.overrides == overrides && seen.valid);
         let proof =
             if changed { self.write_env(&env, &overrides, &sealed, env_prod.as_deref()).await? } else { seen.proof };
+        let removed: Vec<_> = seen.kept.values.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
         self.env_on_server = Some(values);
-        Ok(env_report(changed, &plan, &images).fact("proof", proof))
+        let report = env_report(changed, &plan, &images).fact("proof", proof);
+        Ok(if removed.is_empty() { report } else { report.fact("removed", removed) })
     }
 
     /// The override file. Where only the deployment's id would differ, the one that is there stays.
@@ -99,13 +105,15 @@ impl Attempt {
     async fn read_env(&mut self, stage: Stage) -> Result<ServerEnv, StageError> {
         let script = Script::new("look at env", scripts::ENV_READ)
             .word("root", self.root())
-            .word("slug", &self.work.request.project.slug);
+            .word("slug", &self.work.request.project.slug)
+            .bytes("recorded", self.recorded_images().as_bytes());
         let outcome = self.exec(stage, &script).await?;
         let failed = outcome.is_err();
         let (Ok(output) | Err(output)) = &outcome;
-        let seen = ServerEnv::parse(output)?;
-        self.learn_all(&seen.kept, &seen.sealed);
-        self.learn_all(&seen.previous, &seen.sealed);
+        let seen = ServerEnv::parse(output, &self.work.earlier)?;
+        for values in [&seen.kept.values, &seen.kept.notes.covered, &seen.previous, &seen.previous_covered] {
+            self.learn_all(values, &seen.sealed);
+        }
         if !seen.complaint.is_empty() {
             return Err(self.compose_refused(stage, output, &seen.complaint));
         }
@@ -132,13 +140,13 @@ impl Attempt {
     /// The variables and the override file as they are on the server.
     pub(crate) async fn read_env_and_override(&mut self) -> Result<(BTreeMap<String, String>, String), StageError> {
         let seen = self.read_env(Stage::Env).await?;
-        Ok((seen.kept, seen.overrides))
+        Ok((seen.kept.values, seen.overrides))
     }
 
     /// The variables on the server, for stages that run without [`Stage::Env`] before them in this attempt.
     pub(crate) async fn known_env(&mut self, stage: Stage) -> Result<BTreeMap<String, String>, StageError> {
         if self.env_on_server.is_none() {
-            self.env_on_server = Some(self.read_env(stage).await?.kept);
+            self.env_on_server = Some(self.read_env(stage).await?.kept.values);
         }
         Ok(self.env_on_server.clone().unwrap_or_default())
     }
@@ -158,9 +166,12 @@ impl Attempt {
 /// The project's environment as it is on the server.
 struct ServerEnv {
     env: String,
-    kept: BTreeMap<String, String>,
+    kept: KeptVariables,
     /// The variables of the previous release: its containers may still log them.
     previous: BTreeMap<String, String>,
+    previous_covered: BTreeMap<String, String>,
+    /// The images of the version rolled back to that the server has.
+    local_images: BTreeSet<String>,
     /// Names of variables that came as secrets, in this deployment or an earlier one.
     sealed: BTreeSet<String>,
     /// Why compose refuses the project's files, not redacted.
@@ -183,14 +194,11 @@ struct ServerEnv {
 }
 
 impl ServerEnv {
-    fn parse(output: &ScriptOutput) -> Result<Self, StageError> {
+    fn parse(output: &ScriptOutput, earlier: &EarlierRequests) -> Result<Self, StageError> {
         let text = |key| decode_file(output, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let env = text("env")?;
-        // What somebody has put beside the compose files stands behind .env.
-        let mut kept = dotenv::parse(&text("env_infra")?);
-        let env_prod = text("env_prod")?;
-        kept.extend(dotenv::parse(&env_prod));
-        kept.extend(dotenv::parse(&env));
+        let (env_prod, served) = (text("env_prod")?, text("served")?);
+        let database = output.value("database").is_some();
         let variables = output.values("variable").iter().filter_map(|line| {
             let (name, required) = line.split_once(' ')?;
             Some(ComposeVariable { name: name.to_owned(), required: required == "true" })
@@ -199,8 +207,10 @@ impl ServerEnv {
         let contracts = contracts.map(|(file, path)| Ok((path.to_owned(), decode("contract", file)?)));
         Ok(Self {
             contracts: contracts.collect::<Result<_, StageError>>()?,
-            kept,
-            previous: dotenv::parse(&text("served")?),
+            kept: KeptVariables::read(&env, &env_prod, &text("env_infra")?, database, earlier),
+            previous: dotenv::parse(&served),
+            previous_covered: EnvNotes::read(&served).covered,
+            local_images: output.values("local").iter().cloned().collect(),
             sealed: text("sealed")?.lines().map(str::to_owned).collect(),
             complaint: text("complaint")?,
             example: text("example")?,
@@ -210,7 +220,7 @@ impl ServerEnv {
             env_prod,
             linked: output.value("linked").is_some(),
             private: output.value("private").is_some(),
-            database: output.value("database").is_some(),
+            database,
             valid: output.value("valid").is_some(),
             proof: output.value("proof").unwrap_or_default().to_owned(),
             env,

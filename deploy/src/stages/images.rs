@@ -1,13 +1,14 @@
 //! Which image each module runs: asked of the registry with the credential that the server will pull with, before
 //! anything on the server is touched. A registry that doesn't answer isn't an error here: the server's own pull decides then.
+//! A rollback runs the very images that its version ran, as long as they can be had.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use slipway_protocol::ErrorCode;
+use slipway_protocol::{ErrorCode, Stage};
 use tokio::task::JoinSet;
 
 use crate::project::image_tag;
-use crate::project::registry::ReleaseImage;
+use crate::project::registry::{RecordedImage, ReleaseImage};
 use crate::{Attempt, StageError};
 
 /// The images of a release.
@@ -20,26 +21,60 @@ pub(super) struct Images {
 }
 
 impl Attempt {
-    /// Finds the image of each variable; `wanted` gives the image's name in the registry.
+    /// Names of the images that the version rolled back to ran, one a line.
+    pub(super) fn recorded_images(&self) -> String {
+        let (host, repository) = (self.image_registry().as_str(), &self.work.request.repository.name);
+        let recorded = self.work.images.iter().filter_map(|(variable, digest)| {
+            let image = image_tag::image_name(repository, variable.strip_suffix("_IMAGE")?);
+            Some(format!("{host}/{image}@{digest}\n"))
+        });
+        recorded.collect()
+    }
+
+    /// Finds the image of each variable; `wanted` gives the image's name in the registry, `local` those of
+    /// [`Self::recorded_images`] that the server has.
     ///
     /// # Errors
     /// `image-not-found` or `registry-credential-refused`.
-    pub(super) async fn images(&self, wanted: BTreeMap<String, String>) -> Result<Images, StageError> {
+    pub(super) async fn images(
+        &self,
+        wanted: BTreeMap<String, String>,
+        local: &BTreeSet<String>,
+    ) -> Result<Images, StageError> {
         let repository = &self.work.request.repository;
         let host = self.image_registry().as_str();
         let mut asking = JoinSet::new();
         let mut images = Images::default();
         for (name, image) in wanted {
             let own = format!("{host}/{image}:{}", image_tag::of_commit(&repository.commit));
-            images.references.insert(name.clone(), own);
+            let recorded = self.work.images.get(&name).map(|digest| RecordedImage {
+                digest: digest.clone(),
+                on_server: local.contains(&format!("{host}/{image}@{digest}")),
+            });
+            // Where nobody answers, the image of then or none.
+            let digest = recorded.as_ref().map(|recorded| format!("@{}", recorded.digest)).unwrap_or_default();
+            images.references.insert(name.clone(), own + &digest);
             let (registry, host) = (self.registry().clone(), host.to_owned());
             let (commit, branch) = (repository.commit.clone(), repository.branch.clone());
-            asking.spawn(async move { (name, registry.find(&host, &image, &commit, &branch).await) });
+            asking.spawn(async move {
+                let found = match &recorded {
+                    Some(recorded) => registry.find_recorded(&host, &image, &commit, &branch, recorded).await,
+                    None => registry.find(&host, &image, &commit, &branch).await,
+                };
+                (name, found)
+            });
         }
         while let Some(answer) = asking.join_next().await {
             let (name, found) = answer.map_err(|_| StageError::new(ErrorCode::InternalError, "a look-up broke off"))?;
             match found {
                 Ok(ReleaseImage { reference, digest }) => {
+                    if let Some(recorded) = self.work.images.get(&name).filter(|recorded| **recorded != digest) {
+                        let line = format!(
+                            "warning: {recorded}, which ran as {name} in the version rolled back to, is gone from the \
+                             registry and the server: {reference} runs in its place"
+                        );
+                        self.report_line(Stage::Env, &line);
+                    }
                     images.references.insert(name.clone(), reference);
                     images.digests.insert(name, digest);
                 }

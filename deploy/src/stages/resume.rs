@@ -54,7 +54,7 @@ impl Attempt {
 
 impl Deployer {
     /// A keyed digest of everything that the outcome of the resumable stages depends on: what was asked for, the
-    /// secrets' values, and the credential for images.
+    /// secrets' values, the images of a recorded version, and the credential for images.
     #[must_use]
     pub fn input_hash(&self, work: &DeploymentWork) -> Vec<u8> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.config.digest_key.expose_secret().as_bytes());
@@ -67,6 +67,9 @@ impl Deployer {
         for (name, value) in &work.secrets {
             part(name.as_str().as_bytes());
             part(value.expose_secret().as_bytes());
+        }
+        for text in work.images.iter().flat_map(|(name, digest)| [name, digest]) {
+            part(text.as_bytes());
         }
         part(self.config.image_registry.as_bytes());
         if let Some(credential) = &self.config.registry {
@@ -88,7 +91,9 @@ pub(super) mod tests {
     use slipway_protocol::{Action, DeploymentId};
 
     use super::*;
-    use crate::{DeployerConfig, GithubCredential, HostKeyPolicy, LeaseGuard, RegistryCredential, Target};
+    use crate::{
+        DeployerConfig, EarlierRequests, GithubCredential, HostKeyPolicy, LeaseGuard, RegistryCredential, Target,
+    };
 
     fn secret(text: &str) -> SecretString {
         SecretString::from(text.to_owned())
@@ -140,6 +145,8 @@ pub(super) mod tests {
                 ssh_key: secret("a key"),
             },
             secrets: [(VariableName::new("PAGER").expect("a name"), secret("x-7c1d"))].into(),
+            images: BTreeMap::new(),
+            earlier: EarlierRequests::default(),
             github_digests: BTreeMap::new(),
             lease: LeaseGuard::endless(1),
         }
@@ -162,6 +169,7 @@ pub(super) mod tests {
             hash(|work| work.request.allocations[0].host_port = Port::new(8081).expect("a port")),
             hash(|work| work.secrets.values_mut().for_each(|value| *value = secret("x-7c1e"))),
             hash(|work| work.secrets.clear()),
+            hash(|work| drop(work.images.insert("BACKEND_IMAGE".to_owned(), "sha256:ab".to_owned()))),
             self::deployer("q").input_hash(&work()),
         ];
         for (number, other) in others.iter().enumerate() {

@@ -149,6 +149,16 @@ impl Registry {
         fs::remove_dir_all(&folder).with_context(|| format!("no {repository}:{tag} to remove"))
     }
 
+    /// Takes a manifest away: its image can't be had any more, under whatever name.
+    ///
+    /// # Errors
+    /// When there is no such manifest.
+    pub fn remove_manifest(&self, repository: &str, digest: &str) -> Result<()> {
+        let sum = digest.trim_start_matches("sha256:");
+        let folder = self.repository(repository).join("_manifests/revisions/sha256").join(sum);
+        fs::remove_dir_all(&folder).with_context(|| format!("no {repository}@{digest} to remove"))
+    }
+
     fn repository(&self, name: &str) -> PathBuf {
         self.storage.join("docker/registry/v2/repositories").join(name)
     }

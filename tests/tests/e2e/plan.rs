@@ -106,4 +106,7 @@ fn a_plan_comes_true_and_changes_nothing() {
         let became = if id(&old) == id(&new) { "keep" } else { "recreate" };
         assert_eq!(action, became, "{service}: {planned:#}");
     }
+    // What a request leaves out goes.
+    second["variables"].as_object_mut().unwrap().remove("ADDED");
+    assert_eq!(plan(&stack, &second)["variables"], json!([{ "name": "ADDED", "change": "removed" }]));
 }

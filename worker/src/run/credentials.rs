@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use slipway_deploy::secrets::keys;
 use slipway_deploy::secrets::seal::{KeyRing, open_all};
-use slipway_deploy::{DeploymentWork, HostKeyPolicy, LeaseGuard, StageError, Target};
+use slipway_deploy::{DeploymentWork, EarlierRequests, HostKeyPolicy, LeaseGuard, StageError, Target};
 use slipway_protocol::names::{HostKey, Port, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, ErrorCode, ProjectReady, Server};
 
@@ -58,6 +58,8 @@ impl Credentials {
             request: request.clone(),
             target: self.resolve_target(&request.server, known)?,
             secrets: BTreeMap::new(),
+            images: BTreeMap::new(),
+            earlier: EarlierRequests::default(),
             github_digests: digests,
             lease,
         })

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use slipway_deploy::{DeploymentWork, LeaseGuard, StageError, Target};
+use slipway_deploy::{DeploymentWork, EarlierRequests, LeaseGuard, StageError, Target};
 use slipway_protocol::Action;
 
 use super::Runner;
@@ -30,6 +30,11 @@ pub(super) async fn prepare(
     let digests = persist(|| runner.store.github_digests(request.project.id, &claim.lease.server)).await?;
     let shares_repository = claim.action == Action::Undeploy
         && persist(|| runner.store.shares_repository(request.project.id, &claim.lease.server)).await?;
+    let (mut images, mut earlier) = (BTreeMap::new(), EarlierRequests::default());
+    if claim.action == Action::Rollback {
+        images = persist(|| runner.store.recorded_images(claim.lease.deployment)).await?;
+        earlier = persist(|| runner.store.earlier_requests(&request.project, &claim.lease.server)).await?;
+    }
     let assemble = || -> Result<PreparedWork, StageError> {
         let work = runner.credentials.assemble_work(claim.lease.deployment, request, known, digests, lease_guard)?;
         let server = inventory_record(&work.target);
@@ -39,7 +44,7 @@ pub(super) async fn prepare(
             Err(error) => (BTreeMap::new(), Some(error).filter(|_| claim.action.deploys())),
         };
         let (action, remove_volumes) = (claim.action, claim.remove_volumes);
-        let work = DeploymentWork { action, remove_volumes, shares_repository, secrets, ..work };
+        let work = DeploymentWork { action, remove_volumes, shares_repository, secrets, images, earlier, ..work };
         Ok(PreparedWork { work, server, refused })
     };
     Ok(assemble())

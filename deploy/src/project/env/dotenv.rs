@@ -1,43 +1,13 @@
 //! The `.env` format, as Docker Compose reads it: rendering any value so that it comes back unchanged, and parsing a
-//! file that Slipway, a person or CI has left on the server. Which values belong in it is [`super::plan`]'s job.
+//! file that Slipway, a person or CI has left on the server. Which values belong in it is [`super::plan`]'s job, and what
+//! it says about them in comments that of [`super::notes`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Before what [`read_notes`] reads again.
-const NOTE: &str = "# literal ";
-const ABOUT_NOTES: &str = "# From env.contract.yaml, as Slipway wrote it. A variable above that still has this value follows later commits.\n";
-/// Before the name of what was drawn at random: an undeployment keeps it as long as there are volumes.
-const DRAWN: &str = "# generated ";
 /// First line of every file that Slipway writes.
-const HEADER: &str = "# Written by Slipway. Values that you add or change here are kept at the next deployment.\n";
-
-/// As [`render`], with a note for each of `literals`, what was written because the project's contract says so, and of
-/// `drawn`, what the contract wants generated. In the file itself, so that both are written, restored and lost together.
-#[must_use]
-pub fn render_with_notes(
-    variables: &BTreeMap<String, String>,
-    literals: &BTreeMap<String, String>,
-    drawn: &BTreeSet<String>,
-) -> String {
-    let mut text = render(variables);
-    for name in drawn {
-        let _ = writeln!(text, "{DRAWN}{name}");
-    }
-    if !literals.is_empty() {
-        text.push_str(ABOUT_NOTES);
-    }
-    for (name, value) in literals {
-        let _ = writeln!(text, "{NOTE}{name}=\"{}\"", escaped(value));
-    }
-    text
-}
-
-/// The literals that [`render_with_notes`] has noted.
-#[must_use]
-pub fn read_notes(text: &str) -> BTreeMap<String, String> {
-    text.lines().filter_map(|line| line.strip_prefix(NOTE)).flat_map(parse).collect()
-}
+pub(super) const HEADER: &str =
+    "# Written by Slipway. Values that you add or change here are kept at the next deployment.\n";
 
 /// Renders variables, sorted by name. Every value is in double quotes, with `\`, `"`, `$` and line ends escaped:
 /// the one form that comes back from compose unchanged for all values.
@@ -50,7 +20,7 @@ pub fn render(variables: &BTreeMap<String, String>) -> String {
     text
 }
 
-fn escaped(value: &str) -> String {
+pub(super) fn escaped(value: &str) -> String {
     let mut text = String::with_capacity(value.len() + 8);
     for c in value.chars() {
         match c {
@@ -134,9 +104,6 @@ mod tests {
             variables in prop::collection::btree_map("[A-Z_][A-Z0-9_]{0,12}", "[^\\x00]{0,60}", 0..12)
         ) {
             prop_assert_eq!(&parse(&render(&variables)), &variables);
-            let noted = render_with_notes(&variables, &variables, &variables.keys().cloned().collect());
-            prop_assert_eq!(&parse(&noted), &variables);
-            prop_assert_eq!(&read_notes(&noted), &variables);
         }
 
         #[test]

@@ -1,8 +1,8 @@
 //! Decides the value of every variable in a project's `.env`. No I/O; the types are in `variables`.
 //!
 //! What is given for this deployment wins; what belongs to the release (image tags, the host port) follows; then what
-//! the project's contract says, then what is on the server already; then what can be derived; generated values come
-//! last and are kept from then on.
+//! the project's contract says, then what is on the server already and came with no earlier request; then what can be
+//! derived; generated values come last and are kept from then on.
 
 use std::collections::BTreeMap;
 
@@ -28,6 +28,15 @@ use crate::project::image_tag::image_name;
 /// `missing-secret` names a secret that nobody has given; `compose-invalid` and `variable-unresolved` a required variable
 /// that isn't one.
 pub fn plan_env(inputs: &EnvInputs<'_>) -> Result<EnvPlan, StageError> {
+    decide(inputs).map_err(|mut error| {
+        if let Some(name) = error.missing_secret.as_ref().filter(|name| inputs.kept.goes_unless_given(name.as_str())) {
+            error.message += &format!("; an earlier request gave {name}, and what a request leaves out isn't kept");
+        }
+        error
+    })
+}
+
+fn decide(inputs: &EnvInputs<'_>) -> Result<EnvPlan, StageError> {
     let mut plan = EnvPlan::default();
     // Compose by hand finds this project by it, and takes no other for it. Nobody may choose another.
     plan.set("COMPOSE_PROJECT_NAME", inputs.request.project.slug.as_str(), Origin::Derived);
@@ -39,7 +48,7 @@ pub fn plan_env(inputs: &EnvInputs<'_>) -> Result<EnvPlan, StageError> {
     }
     set_release(inputs, &mut plan);
     set_declared(inputs, &mut plan);
-    for (name, value) in inputs.kept.iter().filter(|(name, _)| *name != REGISTRY_AUTH && *name != LISTENER) {
+    for (name, value) in inputs.kept.own.iter().filter(|(name, _)| *name != REGISTRY_AUTH && *name != LISTENER) {
         if !is_outdated(inputs, name, value) {
             plan.set(name, value, Origin::Kept);
         }
@@ -51,6 +60,7 @@ pub fn plan_env(inputs: &EnvInputs<'_>) -> Result<EnvPlan, StageError> {
         plan.set("APP_SECRET_KEY", generate_secret()?, Origin::Generated);
     }
     check_complete(inputs, &plan)?;
+    plan.note_covered(inputs.kept);
     Ok(plan)
 }
 

@@ -10,11 +10,16 @@ use slipway_protocol::{ErrorCode, ProjectReady};
 
 use super::contract::declaration::{Declaration, ValueSource};
 use super::contract::merged::EnvContract;
-use crate::project::compose::ComposeProject;
+use super::kept::{KeptVariables, OF_DATABASE};
+use super::notes::{EnvNotes, digest_of};
+use crate::project::compose::{ComposeProject, REGISTRY_AUTH};
 use crate::{RegistryCredential, StageError};
 
 /// Length of generated values: 32 letters and digits are 190 bits.
 const GENERATED_LENGTH: usize = 32;
+
+/// With the request, openly or sealed.
+const GIVEN: &[Origin] = &[Origin::Given, Origin::Sealed];
 
 /// Where a variable's value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +43,17 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Whether a value comes from the request, its modules and allocations included, and goes with it. What a database was
+    /// made with doesn't, though it was derived.
+    fn is_the_requests(self, name: &str) -> bool {
+        match self {
+            Self::Given | Self::Sealed => true,
+            Self::Allocation | Self::Derived => !OF_DATABASE.contains(&name),
+            Self::Release => name != REGISTRY_AUTH,
+            Self::Literal | Self::Kept | Self::Generated => false,
+        }
+    }
+
     /// The name, as in events and tables.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -67,10 +83,8 @@ pub struct EnvInputs<'a> {
     pub request: &'a ProjectReady,
     /// The request's secrets, opened.
     pub secrets: &'a BTreeMap<VariableName, SecretString>,
-    /// The variables in `.env` on the server.
-    pub kept: &'a BTreeMap<String, String>,
-    /// Those of them that an earlier deployment wrote because a contract said so, as it wrote them.
-    pub literals: &'a BTreeMap<String, String>,
+    /// The variables on the server.
+    pub kept: &'a KeptVariables,
     /// The variables in the compose files.
     pub compose_variables: &'a [ComposeVariable],
     pub project: &'a ComposeProject,
@@ -92,6 +106,8 @@ pub struct EnvInputs<'a> {
 #[derive(Default)]
 pub struct EnvPlan {
     pub(super) variables: BTreeMap<String, (String, Origin)>,
+    /// What given values cover.
+    pub(super) covered: BTreeMap<String, String>,
 }
 
 impl EnvPlan {
@@ -106,11 +122,18 @@ impl EnvPlan {
         self.variables.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect()
     }
 
-    /// The literals of the contract, by which a later deployment sees which of them are still as Slipway wrote them.
+    /// What the file says about itself, by which a later deployment sees what is still as Slipway wrote it.
     #[must_use]
-    pub fn literals(&self) -> BTreeMap<String, String> {
+    pub fn notes(&self, contract: &EnvContract) -> EnvNotes {
         let literals = self.variables.iter().filter(|(_, (_, origin))| *origin == Origin::Literal);
-        literals.map(|(name, (value, _))| (name.clone(), value.clone())).collect()
+        let given = self.variables.iter().filter(|(name, (_, origin))| origin.is_the_requests(name));
+        EnvNotes {
+            literals: literals.map(|(name, (value, _))| (name.clone(), value.clone())).collect(),
+            drawn: contract.drawn(&self.values()),
+            given: given.map(|(name, (value, _))| (name.clone(), digest_of(value))).collect(),
+            covered: self.covered.clone(),
+            of_unknown_origin: false,
+        }
     }
 
     /// Names of all variables by their origin, never values.
@@ -123,13 +146,20 @@ impl EnvPlan {
         origins
     }
 
-    /// Names of the variables that are secrets by their way here: sealed now, or `earlier` and kept since.
+    /// Names of the variables that are secrets by their way here: sealed now, or `earlier` and not given openly since.
+    /// Those that are gone stay among them: older containers still know their values.
     #[must_use]
     pub fn sealed(&self, earlier: &BTreeSet<String>) -> BTreeSet<String> {
         let is_sealed = |(name, (_, origin)): &(&String, &(String, Origin))| {
             *origin == Origin::Sealed || (*origin == Origin::Kept && earlier.contains(*name))
         };
-        self.variables.iter().filter(is_sealed).map(|(name, _)| name.clone()).collect()
+        let gone = earlier.iter().filter(|name| !self.variables.contains_key(*name));
+        self.variables.iter().filter(is_sealed).map(|(name, _)| name).chain(gone).cloned().collect()
+    }
+
+    pub(super) fn note_covered(&mut self, kept: &KeptVariables) {
+        let given = |name: &String| self.variables.get(name).is_some_and(|(_, origin)| GIVEN.contains(origin));
+        self.covered = kept.to_cover.clone().into_iter().filter(|(name, _)| given(name)).collect();
     }
 
     pub(super) fn value(&self, name: &str) -> Option<&str> {

@@ -10,7 +10,8 @@ use clap::Args;
 use secrecy::SecretString;
 use serde_json::json;
 use slipway_deploy::{
-    Deployer, DeployerConfig, DeploymentWork, GithubCredential, LeaseGuard, Reporter, StageError, StageReport, Target,
+    Deployer, DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, LeaseGuard, Reporter, StageError,
+    StageReport, Target,
 };
 use slipway_protocol::names::{BranchName, CommitSha, HostKey, InvalidName, Port, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{
@@ -216,6 +217,8 @@ fn build_work(args: &CheckArgs, target: Target) -> Result<DeploymentWork, Invali
         request,
         target,
         secrets: BTreeMap::new(),
+        images: BTreeMap::new(),
+        earlier: EarlierRequests::default(),
         github_digests: BTreeMap::new(),
         lease: LeaseGuard::endless(0),
     })

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use slipway_protocol::{CONTENT_TYPE, CloudEvent, DeploymentId, EventType, topology};
-use slipway_tests::world::{Generation, Variant, eventually};
+use slipway_tests::world::{Commit, Generation, Image, Module, Variant, eventually};
 use slipway_worker::message::Outgoing;
 
 use crate::deployments::environment;
@@ -100,7 +102,8 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     let mut scene = ProjectScene::new(Generation::One, &[])?;
     let first = scene.stack.publish(&scene.sample, Variant::Healthy)?;
     let second = scene.stack.publish(&scene.sample.clone().with_file("README.md", "second\n"), Variant::Healthy)?;
-    let data = scene.ready(&first)?;
+    let mut data = scene.ready(&first)?;
+    data["variables"]["LIMIT"] = "1".into();
 
     // Cancelled while it runs, by an event that names the request.
     let running = scene.request(&data)?;
@@ -111,7 +114,11 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     ensure!(scene.shown(&running)?["cancellations"][0]["reason"] == "too early");
 
     deploy(&mut scene, &data)?;
-    let next = scene.ready(&second)?;
+    scene.server().sh(&format!("echo 'BY_HAND=\"kept\"' >>{DIRECTORY}/.env"))?;
+    let then = environment::parse(&environment::file(&scene)?)?;
+    let mut next = scene.ready(&second)?;
+    next["variables"]["LIMIT"] = "2".into();
+    next["variables"]["BROKEN"] = "yes".into();
     let made = deploy(&mut scene, &next)?;
     answers(&scene, &second.sha)?;
     let password = environment::parse(&environment::file(&scene)?)?["POSTGRES_PASSWORD"].clone();
@@ -130,13 +137,21 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     ensure!(story.result()["url"].as_str().is_some_and(|url| url.ends_with(":8080")), "{}", story.result());
     answers(&scene, &second.sha)?;
 
-    // Back, and to a version by its name.
+    // Back, though the commit's tag means another image by now, and to a version by its name.
+    move_tag(&scene, &first, &backend(&first, Variant::CrashLoop))?;
     let story = changes(&mut scene, &["rollback"])?;
     story.is_complete()?;
     ensure!(story.result()["commit"] == first.sha.as_str(), "{}", story.result());
     answers(&scene, &first.sha)?;
-    changes(&mut scene, &["rollback", "--to", &made[..8]])?;
+    is_as_then(&scene, &then)?;
+    move_tag(&scene, &first, &backend(&first, Variant::Healthy))?;
+    let gone = move_tag(&scene, &second, &backend(&second, Variant::Healthy))?;
+    scene.stack.world.ghcr().remove_manifest(&scene.sample.image(Module::Backend), &gone)?;
+    let story = changes(&mut scene, &["rollback", "--to", &made[..8]])?;
+    let warning = format!("warning: {gone}, which ran as BACKEND_IMAGE in the version rolled back to, is gone");
+    ensure!(json!(story.0).to_string().contains(&warning), "nobody is told that another image runs");
     answers(&scene, &second.sha)?;
+    ensure!(environment::parse(&environment::file(&scene)?)?["BROKEN"] == "yes");
     let versions: Value = serde_json::from_str(&scene.stack.slipway(&["--json", "projects", "versions", SLUG])?)?;
     ensure!(versions.as_array().is_some_and(|versions| versions.len() == 4), "{versions}");
 
@@ -162,6 +177,36 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     let refused = scene.stack.slipway(&["stop", "nowhere"]).err().context("it must be refused")?.to_string();
     ensure!(refused.contains("no deployment of nowhere is known"), "{refused}");
     scene.end(0)
+}
+
+fn backend(commit: &Commit, variant: Variant) -> Image {
+    Image::module(Module::Backend, variant, Some(&commit.sha))
+}
+
+/// Gives the tag of `commit` to another image of the backend, which the server has to pull; gives the digest of
+/// the one that the server had.
+fn move_tag(scene: &ProjectScene, commit: &Commit, image: &Image) -> Result<String> {
+    let repository = scene.sample.image(Module::Backend);
+    let name = format!("ghcr.io/{repository}:{}", commit.tag());
+    let had =
+        scene.server().sh(&format!("docker image inspect --format '{{{{index .RepoDigests 0}}}}' {name} || :"))?;
+    scene.server().sh(&format!("docker image rm {name} || :"))?;
+    scene.stack.world.push_image(&repository, &commit.tag(), image)?;
+    Ok(had.trim().rsplit('@').next().unwrap_or_default().to_owned())
+}
+
+/// The first version's variables are there again, everywhere, and so is what no request gave.
+fn is_as_then(scene: &ProjectScene, then: &BTreeMap<String, String>) -> Result<()> {
+    let now = environment::parse(&environment::file(scene)?)?;
+    for name in ["LIMIT", "BROKEN", "BY_HAND", "APP_SECRET_KEY", "POSTGRES_PASSWORD", "TELEGRAM_BOT_TOKEN"] {
+        ensure!(now.get(name) == then.get(name), "{name} is another one than in the version rolled back to");
+    }
+    let runs = scene.server().sh(&format!("docker inspect --format '{{{{.Config.Env}}}}' {SLUG}-backend-1"))?;
+    let for_ci = STANDARD.decode(&scene.stack.github.secrets(&scene.repository())["DOTENV"])?;
+    for (place, text) in [("backend", runs), ("CI's DOTENV", String::from_utf8(for_ci)?)] {
+        ensure!(text.contains("BY_HAND") && !text.contains("BROKEN"), "{place} has another version's variables");
+    }
+    Ok(())
 }
 
 /// CI gets into the server with another key, and only the one that GitHub holds.

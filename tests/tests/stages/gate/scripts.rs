@@ -55,5 +55,12 @@ pub fn hold_on_to_what_they_can_not_replace(target: &TargetServer) {
     assert_eq!(code, 0, "{said}");
     let kept = target.sh("tail -n 1 /srv/projects/.slipway-kept/shop/env").unwrap();
     assert_eq!(kept, "QUEUE_KEY=\"k\"\n");
+    // Also where a request covers it.
+    let notes = "# given QUEUE_KEY 0f\\n# before QUEUE_KEY=\"d\"\\n";
+    target.sh(&format!("printf '{notes}# given A 1e\\n# before A=\"c\"\\n' >>/srv/projects/shop/.env")).unwrap();
+    let (code, said) = run(target, &volume("echo shop_db_data"), UNDEPLOY_CONTAINERS).unwrap();
+    assert_eq!(code, 0, "{said}");
+    let kept = target.sh("grep '^#' /srv/projects/.slipway-kept/shop/env").unwrap();
+    assert_eq!(kept, "# given QUEUE_KEY 0f\n# before QUEUE_KEY=\"d\"\n");
     target.sh("umount /srv/projects /root/.ssh").unwrap();
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use slipway_protocol::names::VariableName;
-use slipway_protocol::{ErrorCode, Stage};
+use slipway_protocol::{Change, ErrorCode, Stage};
 use slipway_tests::world::{Generation, Sample, Variant};
 
 use crate::pipeline::scene::{AttemptScene, BOT_TOKEN};
@@ -74,11 +74,14 @@ fn what_the_contract_declares_reaches_the_server_and_follows_the_commit() {
         let sample = sample.clone().with_file("infra/env.contract.yaml", &infra);
         sample.with_file("services/backend/env.contract.yaml", &backend)
     };
-    deploy(&with("6"), None).unwrap();
+    deploy(&with("6"), Some("pay-7c1d")).unwrap();
     assert_eq!((env("LIMIT"), env("QUEUE_KEY")), ("LIMIT=\"6\"\n".to_owned(), drawn), "a literal follows its commit");
     server.sh("sed -i 's/^LIMIT=.*/LIMIT=99/' /opt/services/shop/.env").unwrap();
-    deploy(&with("7"), None).unwrap();
+    deploy(&with("7"), Some("pay-7c1d")).unwrap();
     assert_eq!(env("LIMIT"), "LIMIT=\"99\"\n", "changed by hand");
+    let error = deploy(&with("7"), None).err().unwrap();
+    assert_eq!(error.code, ErrorCode::MissingSecret, "what a request leaves out isn't kept");
+    assert!(error.message.contains("an earlier request gave PAY_KEY"), "{error}");
 
     let bad = |yaml: &str| deploy(&sample.clone().with_file("infra/env.contract.yaml", yaml), None).err().unwrap();
     assert_eq!(bad(&INFRA.replace("\"1\"", "\"2\"")).code, ErrorCode::EnvContractVersion);
@@ -86,6 +89,37 @@ fn what_the_contract_declares_reaches_the_server_and_follows_the_commit() {
     assert_eq!(error.code, ErrorCode::EnvContractInvalid);
     assert!(error.message.contains("infra/env.contract.yaml declare LIMIT differently"), "{error}");
     assert_eq!(bad(&format!("{INFRA}#{}", "x".repeat(300_000))).code, ErrorCode::EnvContractInvalid);
+}
+
+#[test]
+fn a_version_without_a_variable_removes_it_and_runs_the_image_of_then() {
+    let scene = AttemptScene::new();
+    let sample = Sample::new(Generation::Two, "acme", "shop");
+    let commit = scene.publish(&sample, Variant::Healthy);
+    let work = scene.work(&sample, &commit, "shop", &BTreeMap::new());
+    let env = |added: bool, digest: Option<&str>| {
+        let mut work = work.clone();
+        if added {
+            work.request.variables.insert("ADDED".parse().unwrap(), "yes".to_owned());
+        }
+        work.images.extend(digest.map(|digest| ("BACKEND_IMAGE".to_owned(), digest.to_owned())));
+        let mut done = scene.run_stages(work, &[Stage::Preflight, Stage::Clone, Stage::Env]).unwrap();
+        let report = done.reports.remove(&Stage::Env).unwrap();
+        (report.change, report.facts.get("removed").cloned())
+    };
+    let written = || scene.world.target(0).sh("grep -oE '^(ADDED|BACKEND_IMAGE)=.*' /opt/services/shop/.env").unwrap();
+    env(false, None);
+    let before = written();
+    assert_eq!(env(true, None), (Change::Changed, None));
+    assert_eq!(written(), format!("ADDED=\"yes\"\n{before}"));
+    // Nothing but that differs: it isn't deployed already.
+    assert_eq!(env(false, None), (Change::Changed, Some(serde_json::json!(["ADDED"]))));
+    assert_eq!(written(), before);
+    assert_eq!(env(false, None), (Change::Unchanged, None));
+    // No registry answers here: the image of then, or none.
+    let digest = format!("sha256:{}", "0f".repeat(32));
+    assert_eq!(env(false, Some(&digest)), (Change::Changed, None));
+    assert_eq!(written(), before.replace("\"\n", &format!("@{digest}\"\n")));
 }
 
 #[test]

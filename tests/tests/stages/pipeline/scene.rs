@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use slipway_deploy::{
-    Deployer, DeployerConfig, DeploymentWork, GithubCredential, HostKeyPolicy, LeaseGuard, RegistryCredential,
-    Reporter, StageError, StageReport, Target,
+    Deployer, DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, HostKeyPolicy, LeaseGuard,
+    RegistryCredential, Reporter, StageError, StageReport, Target,
 };
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, Failure, ProjectReady, Stage};
@@ -165,6 +165,8 @@ impl AttemptScene {
             },
             secrets: [(VariableName::new("TELEGRAM_BOT_TOKEN").unwrap(), SecretString::from(BOT_TOKEN.to_owned()))]
                 .into(),
+            images: BTreeMap::new(),
+            earlier: EarlierRequests::default(),
             github_digests: digests.clone(),
             lease: LeaseGuard::endless(1),
         }

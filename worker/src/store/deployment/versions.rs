@@ -1,9 +1,12 @@
 //! The versions of a project: what was deployed on a server with success, the latest first. They are what a command
 //! acts with and what a rollback goes back to.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
+use slipway_deploy::EarlierRequests;
 use slipway_protocol::names::{CommitSha, ServerHandle, Slug};
-use slipway_protocol::{Action, DeploymentId, Project, ProjectId, Version};
+use slipway_protocol::{Action, DeploymentId, Project, ProjectId, Stage, Version};
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
@@ -88,6 +91,45 @@ impl Store {
             versions(&**client, project, server, limit).await
         })
         .await
+    }
+
+    /// The digests of the images that the version ran which this deployment acts with, by variable. Without those that the
+    /// registry didn't give then.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn recorded_images(&self, acting: DeploymentId) -> Result<BTreeMap<String, String>> {
+        deadline(async {
+            let rows = self
+                .client()
+                .await?
+                .query(
+                    "SELECT i.key, i.value FROM jsonb_each_text((
+                         SELECT j.facts -> 'images' FROM deployments d
+                         JOIN stage_journal j ON j.deployment_id = d.acts_on
+                         WHERE d.id = $1 AND j.stage = $2 AND j.outcome = 'done'
+                           AND jsonb_typeof(j.facts -> 'images') = 'object'
+                         ORDER BY j.fence DESC LIMIT 1)) i",
+                    &[&acting.0, &Stage::Env.as_str()],
+                )
+                .await?;
+            Ok(rows.iter().map(|row| (row.get("key"), row.get("value"))).collect())
+        })
+        .await
+    }
+
+    /// What the requests of the last [`VERSIONS`] versions gave, with the names of secrets alone.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn earlier_requests(&self, project: &Project, server: &ServerHandle) -> Result<EarlierRequests> {
+        let versions = self.versions(project, server, VERSIONS).await?;
+        let entries = |part: &'static str| versions.iter().filter_map(move |v| v.content[part].as_object()).flatten();
+        let plain = |(name, value): (&String, &serde_json::Value)| Some((name.clone(), value.as_str()?.to_owned()));
+        Ok(EarlierRequests {
+            variables: entries("variables").filter_map(plain).collect(),
+            secrets: entries("secrets").map(|(name, _)| name.clone()).collect(),
+        })
     }
 
     /// Whether another project, or this one on another server, lets CI of the same repository deploy: then GitHub's

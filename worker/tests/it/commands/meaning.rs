@@ -1,7 +1,8 @@
 //! Which server and which version a command means, decided when it arrives.
 
 use serde_json::{Value, json};
-use slipway_protocol::{Action, ErrorCode, Failure, Stage};
+use slipway_deploy::EarlierRequests;
+use slipway_protocol::{Action, Change, ErrorCode, Failure, Stage, StageSummary};
 use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd};
 
 use super::{COMMANDS, LONG, SUPERSEDED, Shop, command, id_of};
@@ -119,4 +120,31 @@ async fn a_duplicate_of_a_command_means_what_its_original_meant() {
         assert_eq!(shop.take_in(body).await, Ok(Admission::Duplicate), "though it would be refused by now");
     }
     assert_eq!(shop.store.claim(LONG).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_acts_with_its_versions_images_and_knows_what_was_given() {
+    let shop = Shop::new().await;
+    for (commit, image) in [('a', Some("sha256:aa")), ('b', None), ('c', Some("sha256:cc"))] {
+        let mut event: Value = serde_json::from_slice(&shop.ready(commit, "one")).unwrap();
+        event["data"]["variables"] = json!({ "LIMIT": commit.to_string() });
+        event["data"]["secrets"] = json!({ "PAY_KEY": { "reference": "pay" } });
+        shop.take_in(event.to_string().as_bytes()).await.unwrap();
+        let claim = shop.claim().await;
+        let images = image.map(|image| ("images".to_owned(), json!({ "BACKEND_IMAGE": image }))).into_iter().collect();
+        let summary = StageSummary { stage: Stage::Env, change: Change::Changed, duration_ms: 1 };
+        shop.store.stage_started(&claim.lease, Stage::Env, b"x").await.unwrap();
+        shop.store.stage_finished(&claim.lease, &summary, &images, None).await.unwrap();
+        shop.end(&claim).await;
+    }
+    for (commit, expected) in [("a", Some("sha256:aa")), ("b", None)] {
+        let body = shop.command(Action::Rollback, json!({ "to": { "commit": commit.repeat(40) } }));
+        shop.take_in(&body).await.unwrap();
+        let images = shop.store.recorded_images(id_of(&body)).await.unwrap();
+        assert_eq!(images.get("BACKEND_IMAGE").map(String::as_str), expected, "{images:?}");
+        assert_eq!(images.len(), usize::from(expected.is_some()));
+    }
+    let earlier = shop.store.earlier_requests(&shop.project, &"one".parse().unwrap()).await.unwrap();
+    let limits = ["a", "b", "c"].map(|value| ("LIMIT".to_owned(), value.to_owned()));
+    assert_eq!(earlier, EarlierRequests { variables: limits.into(), secrets: ["PAY_KEY".to_owned()].into() });
 }

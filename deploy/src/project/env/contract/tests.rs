@@ -9,8 +9,10 @@ use slipway_protocol::{ErrorCode, ProjectReady};
 
 use crate::StageError;
 use crate::project::compose::ComposeProject;
-use crate::project::consumers::{render_env_prod, service_variables};
+use crate::project::consumers::service_variables;
 use crate::project::env::contract::merged::EnvContract;
+use crate::project::env::kept::KeptVariables;
+use crate::project::env::notes::EnvNotes;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{EnvInputs, EnvPlan, Origin};
 
@@ -41,11 +43,15 @@ entries:
   QUEUE_KEY: {source: generated_secret, environments: [production], required: false}
 "#;
 
+mod left_out;
+
 /// A project on a server.
 struct Scene {
     contract: EnvContract,
     kept: BTreeMap<String, String>,
-    literals: BTreeMap<String, String>,
+    notes: EnvNotes,
+    variables: BTreeMap<VariableName, String>,
+    modules: Vec<&'static str>,
     secrets: BTreeMap<VariableName, SecretString>,
     database: bool,
     example: &'static str,
@@ -56,7 +62,16 @@ impl Scene {
         let contract = EnvContract::read([("services/backend/env.contract.yaml", yaml.as_bytes())]).unwrap();
         let secret = |name: &str| (VariableName::new(name).unwrap(), SecretString::from(format!("given {name}")));
         let secrets = [secret("PAY_KEY"), secret("TELEGRAM_BOT_TOKEN")].into();
-        Self { contract, kept: BTreeMap::new(), literals: BTreeMap::new(), secrets, database: false, example: "" }
+        Self {
+            contract,
+            kept: BTreeMap::new(),
+            notes: EnvNotes::default(),
+            modules: vec!["backend", "tg_bot"],
+            variables: [(VariableName::new("POSTGRES_USER").unwrap(), "given".to_owned())].into(),
+            secrets,
+            database: false,
+            example: "",
+        }
     }
 
     fn plan(&self) -> Result<EnvPlan, StageError> {
@@ -67,16 +82,15 @@ impl Scene {
             },
             "server": { "handle": "one" },
             "allocations": [{ "service": "backend", "host_port": 8080, "container_port": 8000 }],
-            "modules": ["backend", "tg_bot"],
-            "variables": { "POSTGRES_USER": "given" }
+            "modules": self.modules,
+            "variables": self.variables
         }))
         .unwrap();
         let images = image_variables(&request, &[], &self.contract);
         plan_env(&EnvInputs {
             request: &request,
             secrets: &self.secrets,
-            kept: &self.kept,
-            literals: &self.literals,
+            kept: &KeptVariables::new(self.kept.clone(), self.notes.clone(), &BTreeMap::new(), self.database),
             compose_variables: &[],
             project: &ComposeProject::parse(COMPOSE.as_bytes()).unwrap(),
             contract: &self.contract,
@@ -90,7 +104,7 @@ impl Scene {
 
     fn keep(&mut self, plan: &EnvPlan) {
         self.kept = plan.values();
-        self.literals = plan.literals();
+        self.notes = plan.notes(&self.contract);
         self.database = true;
     }
 
@@ -256,19 +270,6 @@ fn a_database_gets_its_own_variables_and_nothing_that_changes_with_a_release() {
     let uncontracted = Scene { contract: EnvContract::default(), ..Scene::new(BACKEND) };
     let prod = prod.replace("POSTGRES_USER", "A");
     assert!(variables(&uncontracted, &prod)["db"].contains_key("POSTGRES_PASSWORD"));
-}
-
-#[test]
-fn an_env_file_of_its_own_keeps_only_what_somebody_has_put_there() {
-    let mut scene = Scene::new(BACKEND);
-    let by_hand = "PGTZ=UTC\nPAY_KEY=old\nTG_BOT_IMAGE=x\nTOKEN=t\nAPP_SECRET_KEY=k\n";
-    for name in ["PGTZ", "PAY_KEY", "TG_BOT_IMAGE", "TOKEN"] {
-        scene.kept.insert(name.to_owned(), "in .env".to_owned());
-    }
-    let sealed = ["TOKEN".to_owned()].into();
-    let text = render_env_prod(by_hand, &scene.plan().unwrap(), &sealed);
-    assert_eq!(crate::project::env::dotenv::parse(&text), BTreeMap::from([("PGTZ".to_owned(), "in .env".to_owned())]));
-    assert_eq!(render_env_prod(&text, &scene.plan().unwrap(), &sealed), text);
 }
 
 #[test]

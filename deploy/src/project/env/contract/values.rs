@@ -21,7 +21,8 @@ pub(in crate::project::env) fn set_declared(inputs: &EnvInputs<'_>, plan: &mut E
             }
         }
         let Some(literal) = declaration.literal() else { continue };
-        let theirs = inputs.kept.get(name).is_some_and(|kept| *kept != literal && !is_ours(inputs, name, kept));
+        let own = inputs.kept.own.get(name);
+        let theirs = own.is_some_and(|kept| *kept != literal && !inputs.kept.is_literal(name, kept));
         if !theirs {
             plan.set(name, literal, Origin::Literal);
         }
@@ -33,11 +34,7 @@ pub(in crate::project::env) fn set_declared(inputs: &EnvInputs<'_>, plan: &mut E
 pub(in crate::project::env) fn is_outdated(inputs: &EnvInputs<'_>, name: &str, kept: &str) -> bool {
     let literal = inputs.contract.declared(name).and_then(Declaration::literal).is_some();
     let database = inputs.database_exists && name.starts_with("POSTGRES_");
-    !literal && !database && is_ours(inputs, name, kept)
-}
-
-fn is_ours(inputs: &EnvInputs<'_>, name: &str, kept: &str) -> bool {
-    inputs.literals.get(name).is_some_and(|written| written == kept)
+    !literal && !database && inputs.kept.is_literal(name, kept)
 }
 
 /// Draws what the contract wants generated and nobody has yet. A database's password is the database's affair.
