@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
+use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, Stage};
 
 use crate::github::secrets::MAX_VALUE_BYTES;
@@ -142,18 +143,20 @@ impl Attempt {
         self.exec_or(Stage::Secrets, &script, ErrorCode::DeployKeyFailed, message).await
     }
 
-    /// The program behind the deploy key: our own functions with this project's parameters in front. The services that are
-    /// rehearsed are one word, of quoted ones and quoted spaces.
+    /// The program behind the deploy key: our own functions with this project's parameters in front. Lists of services are
+    /// one word, of quoted ones and quoted spaces.
     fn forced_command(&self) -> String {
+        let quoted = |services: &[ServiceName]| services.iter().map(quote).collect::<Vec<String>>();
         let modules: Vec<String> = self.work.request.modules.iter().map(quote).collect();
-        let rehearsed: Vec<String> = self.rehearsed_services().iter().map(quote).collect();
+        let (rehearsed, bots) = self.rehearsed_and_bots();
         format!(
             "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\
-             \nregistry={}\nrehearsed={}\nchecks={}\npatience={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
+             \nregistry={}\nrehearsed={}\nbots={}\nchecks={}\npatience={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
             quote(self.image_registry()),
-            rehearsed.join("' '"),
+            quoted(&rehearsed).join("' '"),
+            quoted(&bots).join("' '"),
             STANDARD.encode(self.rehearsal_checks()),
             self.config().health_timeout.as_secs(),
             modules.join(" "),

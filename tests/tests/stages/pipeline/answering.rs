@@ -126,6 +126,7 @@ fn containers(scene: &AttemptScene, services: &str) -> String {
 #[test]
 fn a_bot_that_crashes_costs_the_web_service_nothing_and_is_put_back_alone() {
     let scene = AttemptScene::new();
+    scene.note_starts(0, "tg_bot");
     for generation in Generation::ALL {
         let slug = if generation == Generation::One { "One" } else { "Two" };
         let sample = Sample::new(generation, "acme", slug).of(&[Backend, TgBot]);
@@ -154,8 +155,10 @@ fn a_bot_that_crashes_costs_the_web_service_nothing_and_is_put_back_alone() {
 
         let next = scene.publish(&sample.clone().with_file("README.md", "next"), Variant::Healthy);
         let prober = Prober::start(SocketAddr::from((scene.world.target(0).ip(), PORT)), "/health");
+        scene.starts(0, "tg_bot");
         scene.run(to(&scene, &sample, &next)).unwrap();
         tell(generation, &prober.stop());
+        assert_eq!(scene.starts(0, "tg_bot"), 1, "the new bot was started more than once");
         assert_ne!(containers(&scene, "tg_bot"), restored);
         let gone = "docker rm -fv $(docker ps -aq); docker volume prune -af; rm -r /opt/services/shop";
         scene.world.target(0).sh(gone).unwrap();
