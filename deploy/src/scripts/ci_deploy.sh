@@ -1,4 +1,4 @@
-# Parameters: registry rehearsed bots checks patience; after project_files.sh, compose_call.sh, containers.sh,
+# Parameters: registry rehearsed bots checks patience hidden; after project_files.sh, compose_call.sh, containers.sh,
 # lock.sh, git.sh, docker_login.sh, service_report.sh, stability_gate.sh, start_outcome.sh, sockets.sh, rehearse.sh,
 # bots_first.sh, save_release.sh, restore_files.sh, take_files.sh, forced_command.sh. The one thing that the project's
 # deploy key may do: pull this project's images, rehearse and start them, the bots first, and go back to the release
@@ -38,11 +38,11 @@ docker() {
 }
 without_secrets() {
     touch .slipway/sealed
-    awk '
+    awk -v "hidden=$hidden" '
         FILENAME == ".slipway/sealed" { sealed[$0] = 1; next }
         FILENAME == ".env" {
             name = substr($0, 1, index($0, "=") - 1)
-            if (!(name in sealed) && name !~ /PASS|SECRET|TOKEN|KEY|AUTH|CREDENTIAL|PRIVATE|DSN|DATABASE_URL/) next
+            if (!(name in sealed) && name !~ hidden) next
             value = substr($0, index($0, "=") + 1)
             gsub(/^"|"$/, "", value)
             gsub(/\\\\/, "\001", value)

@@ -17,6 +17,7 @@ use crate::remote::output::ScriptOutput;
 use crate::remote::quote::quote;
 use crate::remote::script::Script;
 use crate::scripts;
+use crate::secrets::hidden_names::hidden_names;
 use crate::secrets::keys::DeployKey;
 use crate::{Attempt, StageError, StageReport};
 
@@ -151,7 +152,7 @@ impl Attempt {
         let (rehearsed, bots) = self.rehearsed_and_bots();
         format!(
             "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\
-             \nregistry={}\nrehearsed={}\nbots={}\nchecks={}\npatience={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
+             \nregistry={}\nrehearsed={}\nbots={}\nchecks={}\npatience={}\nhidden={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
             quote(self.image_registry()),
@@ -159,6 +160,7 @@ impl Attempt {
             quoted(&bots).join("' '"),
             STANDARD.encode(self.rehearsal_checks()),
             self.config().health_timeout.as_secs(),
+            hidden_names().replace('|', "'|'"),
             modules.join(" "),
             scripts::FORCED_COMMAND.concat(),
         )
