@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::image::Module;
+use super::image::{Module, Variant};
 use super::modules;
 
 /// Which generation of the project template; both are in the field.
@@ -50,6 +50,7 @@ pub struct Sample {
     branch: String,
     modules: Vec<Module>,
     migrates_once: bool,
+    variants: Vec<(Module, Variant)>,
     files: BTreeMap<String, Option<String>>,
 }
 
@@ -64,6 +65,7 @@ impl Sample {
             branch: "main".to_owned(),
             modules: vec![Module::Backend, Module::TgBot],
             migrates_once: false,
+            variants: Vec::new(),
             files: BTreeMap::new(),
         }
     }
@@ -79,6 +81,13 @@ impl Sample {
     #[must_use]
     pub fn with_one_shot(mut self) -> Self {
         self.migrates_once = true;
+        self
+    }
+
+    /// With a module that behaves like that, once the project's own CI has built its image.
+    #[must_use]
+    pub fn behaving(mut self, module: Module, variant: Variant) -> Self {
+        self.variants.push((module, variant));
         self
     }
 
@@ -161,6 +170,11 @@ impl Sample {
                 _ => text,
             };
             put(&folder.join(&path), &text)?;
+        }
+        for (module, variant) in &self.variants {
+            let path = folder.join(format!("services/{}/Dockerfile", module.service()));
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            put(&path, &format!("{text}ENV SAMPLE_VARIANT={}\n", variant.name()))?;
         }
         for (path, content) in &self.files {
             match content {
