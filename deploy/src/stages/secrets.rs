@@ -111,7 +111,7 @@ impl Attempt {
                         is, and a workflow that writes .env from it must not be used";
             self.report_line(Stage::Secrets, line);
         }
-        if target.ssh_port.get() != SSH_PORT && !port_use.ssh {
+        if target.ssh_port.get() != SSH_PORT && !port_use.ssh && !port_use.knows_ssh_port {
             let line = format!(
                 "warning: CI's job logs in on port 22, and sshd listens on {}: add `port: ${{{{ secrets.DEPLOY_SSH_PORT \
                  }}}}` to the ssh and scp steps of its workflow",

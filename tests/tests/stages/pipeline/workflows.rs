@@ -53,6 +53,8 @@ impl<'a> Pushes<'a> {
         let secrets = scene.github.secrets(&format!("acme/{name}"));
         let deploy_port = if generation == Generation::One { ssh_port } else { PORT.to_string() };
         assert_eq!(secrets["DEPLOY_PORT"], deploy_port);
+        let heard = scene.heard.lines.lock().unwrap().join("\n");
+        assert!(!heard.contains("CI's job logs in on port 22"), "each workflow here knows its port: {heard}");
         let [registry, user, password] = PUSHER.map(|(_, value)| value);
         let runner = WorkflowRunner::new(&scene.world, secrets).who_may_push(registry, user, password);
         scene.note_starts(target, "tg_bot");
