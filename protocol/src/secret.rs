@@ -69,13 +69,18 @@ impl VariableName {
     pub fn names_a_secret(&self) -> bool {
         names_a_secret(self.as_str())
     }
+
+    /// The words of [`Self::names_a_secret`]: a name without any of them isn't a secret's.
+    pub fn words_of_secrets() -> impl Iterator<Item = &'static str> {
+        WORDS.into_iter().chain(PAIRS)
+    }
 }
+
+const WORDS: [&str; 8] = ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS", "APIKEY"];
+const PAIRS: [&str; 5] = ["API_KEY", "SECRET_KEY", "PRIVATE_KEY", "ACCESS_KEY", "ENCRYPTION_KEY"];
 
 /// Whether `name` is one whose value must not travel as a plain variable.
 pub(crate) fn names_a_secret(name: &str) -> bool {
-    const WORDS: [&str; 8] =
-        ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS", "APIKEY"];
-    const PAIRS: [&str; 5] = ["API_KEY", "SECRET_KEY", "PRIVATE_KEY", "ACCESS_KEY", "ENCRYPTION_KEY"];
     name.split('_').any(|word| WORDS.contains(&word)) || PAIRS.iter().any(|pair| name.contains(pair))
 }
 

@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 
 /// The programs that log in over SSH, as an action's name or a script's command has them.
 const CLIENTS: [&str; 4] = ["ssh", "scp", "sftp", "rsync"];
-/// Stands for the secret in a script; no workflow can hold it.
+/// The secret.
+const SECRET: &str = "DEPLOY_PORT";
+/// Stands for it in a script; no workflow can hold it.
 const MARK: char = '\u{0}';
 
 /// For what the workflows of a commit use `DEPLOY_PORT`.
@@ -17,6 +19,8 @@ pub(crate) struct DeployPortUse {
     pub ssh: bool,
     /// It's used for something else, which can only be the app's port.
     pub app: bool,
+    /// The workflows know the secret `DEPLOY_SSH_PORT`, which is the port of SSH alone.
+    pub knows_ssh_port: bool,
     /// Workflows that can't be read as YAML.
     pub unreadable: Vec<String>,
 }
@@ -44,6 +48,7 @@ impl DeployPortUse {
 pub(crate) fn read_deploy_port<'a>(workflows: impl IntoIterator<Item = (&'a str, &'a str)>) -> DeployPortUse {
     let mut found = DeployPortUse::default();
     for (path, text) in workflows {
+        found.knows_ssh_port |= expressions(text).any(|expression| names_secret(expression, "DEPLOY_SSH_PORT"));
         match serde_saphyr::from_str::<Value>(text) {
             Ok(workflow) => read_workflow(&workflow, &mut found),
             Err(_) => found.unreadable.push(path.to_owned()),
@@ -116,7 +121,7 @@ impl Passed {
             marked.push_str(before);
             let by = self.names.iter().find(|name| has_word(expression, &format!("env.{name}")));
             names.extend(by.cloned());
-            marked.push(if by.is_some() || names_secret(expression) { MARK } else { '-' });
+            marked.push(if by.is_some() || names_secret(expression, SECRET) { MARK } else { '-' });
             rest = after;
         }
         marked.push_str(rest);
@@ -152,15 +157,18 @@ fn logs_in_on_it(marked: &str) -> bool {
 
 /// Whether a text has an expression that names the secret.
 fn mentions(text: &str) -> bool {
-    let expressions = text.split("${{").skip(1).filter_map(|rest| rest.split("}}").next());
-    expressions.into_iter().any(names_secret)
+    expressions(text).any(|expression| names_secret(expression, SECRET))
+}
+
+fn expressions(text: &str) -> impl Iterator<Item = &str> {
+    text.split("${{").skip(1).filter_map(|rest| rest.split("}}").next())
 }
 
 /// Names in expressions know no upper and lower case.
-fn names_secret(expression: &str) -> bool {
+fn names_secret(expression: &str, secret: &str) -> bool {
     let spaceless: String = expression.chars().filter(|c| !c.is_whitespace()).collect();
     let upper = spaceless.to_ascii_uppercase();
-    has_word(&upper, "SECRETS.DEPLOY_PORT") || upper.contains("SECRETS['DEPLOY_PORT']")
+    has_word(&upper, &format!("SECRETS.{secret}")) || upper.contains(&format!("SECRETS['{secret}']"))
 }
 
 fn has_word(text: &str, word: &str) -> bool {
@@ -194,7 +202,7 @@ mod tests {
     }
 
     fn uses(ssh: bool, app: bool) -> DeployPortUse {
-        DeployPortUse { ssh, app, unreadable: Vec::new() }
+        DeployPortUse { ssh, app, ..DeployPortUse::default() }
     }
 
     #[test]
@@ -242,6 +250,14 @@ mod tests {
         assert_eq!(both, uses(true, true));
         assert!(both.warnings().concat().contains("it is SSH's port"), "{:?}", both.warnings());
         assert!(uses(true, false).warnings().is_empty() && uses(false, true).warnings().is_empty());
+    }
+
+    #[test]
+    fn a_workflow_that_knows_the_port_of_ssh_by_its_own_name_is_told_apart() {
+        let by_name = of("      - run: ssh -o Port=${{ secrets.deploy_ssh_port }} host true\n");
+        assert_eq!(by_name, DeployPortUse { knows_ssh_port: true, ..DeployPortUse::default() });
+        assert!(!sample(1).knows_ssh_port && !sample(2).knows_ssh_port);
+        assert!(!of("      - run: echo DEPLOY_SSH_PORT # secrets.DEPLOY_SSH_PORT\n").knows_ssh_port);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-# Parameters: registry rehearsed checks patience; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh,
-# docker_login.sh, service_report.sh, stability_gate.sh, start_outcome.sh, sockets.sh, rehearse.sh, save_release.sh,
-# restore_files.sh, take_files.sh, forced_command.sh. The one thing that the project's deploy key may do: pull this project's images,
-# rehearse and start them, and go back to the release before where they fail. CI tags every build `latest`, or after its
-# branch; from here on that tag is what the project runs, until Slipway deploys a commit.
+# Parameters: registry rehearsed bots checks patience hidden; after project_files.sh, compose_call.sh, containers.sh,
+# lock.sh, git.sh, docker_login.sh, service_report.sh, stability_gate.sh, start_outcome.sh, sockets.sh, rehearse.sh,
+# bots_first.sh, save_release.sh, restore_files.sh, take_files.sh, forced_command.sh. The one thing that the project's
+# deploy key may do: pull this project's images, rehearse and start them, the bots first, and go back to the release
+# before where they fail. CI tags every build `latest`, or after its branch; from here on that tag is what the project
+# runs, until Slipway deploys a commit.
 
 # tell KEY VALUE: the parts above tell a worker; here, the job's log. What has failed goes into .slipway/reason: a code
 # and a sentence.
@@ -37,12 +38,12 @@ docker() {
 }
 without_secrets() {
     touch .slipway/sealed
-    awk '
+    awk -v "hidden=$hidden" '
         FILENAME == ".slipway/sealed" { sealed[$0] = 1; next }
         FILENAME == ".env" {
             sub(/^# before /, "")
             name = substr($0, 1, index($0, "=") - 1)
-            if (!(name in sealed) && name !~ /PASS|SECRET|TOKEN|KEY|AUTH|CREDENTIAL|PRIVATE|DSN|DATABASE_URL/) next
+            if (!(name in sealed) && name !~ hidden) next
             value = substr($0, index($0, "=") + 1)
             gsub(/^"|"$/, "", value)
             gsub(/\\\\/, "\001", value)
@@ -85,13 +86,14 @@ pull_latest() {
 start_new() (
     up=done
     before=$(containers | sort)
-    project_compose up -d --no-build --remove-orphans || up=failed
+    start_others || up=failed
     judge_start "$before" "$(containers | sort)"
 )
 
 # go_back: the release that was saved serves again, or still.
 go_back() {
     restore_files
+    up=done
     if [ "$(running)" != "$(cat .slipway/served/running)" ]; then
         project_compose up -d --no-build --remove-orphans || return 1
         gate
@@ -105,6 +107,7 @@ ci_job() {
     trap docker_logout EXIT
     trap 'exit 1' TERM HUP INT
     remove_rehearsals
+    end_replacements
     rm -f .slipway/reason
     save_release "$(repo_git rev-parse HEAD)" ci
     if [ -f .slipway/stopped ]; then
@@ -118,7 +121,7 @@ ci_job() {
         rm -rf .slipway/served
         die start-failed "the new images can't be pulled, or no containers be made of them: the release before is ready to be started, as it was"
     fi
-    if pull_latest && rehearse && start_new; then
+    if pull_latest && rehearse && replace_bots && start_new; then
         rm -rf .slipway/served
         project_ps --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'
         return 0

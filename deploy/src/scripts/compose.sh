@@ -18,13 +18,9 @@ fi
 docker_logout
 rehearse || exit 4
 rm -f .slipway/stopped
-# A container that was made to replace another one when compose, or the daemon under it, died: it takes the other's
-# place, or else it's in the way. Its volumes may be the other's.
-project_ps -a --filter status=created --filter 'name=^/?[0-9a-f]{12}_' --format '{{.Names}}' | while read -r name; do
-    docker rename "$name" "${name#*_}" 2>/dev/null || docker rm -f "$name" >/dev/null
-done
+end_replacements
 replace_bots || exit 4
 up=done
-project_compose up -d --no-build --remove-orphans >&2 || up=failed
+start_others >&2 || up=failed
 judge_start "$before" "$(containers | sort)"
 tell proof "$(release_proof)"

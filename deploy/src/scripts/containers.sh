@@ -38,3 +38,11 @@ remove_rehearsals() {
     left=$(project_ps -aq --filter label=com.docker.compose.oneoff=True --filter "name=^/?$slug-rehearsal-")
     if [ -n "$left" ]; then docker rm -fv $left >/dev/null; fi
 }
+
+# end_replacements: a container that was made to replace another one when compose, or the daemon under it, died, takes the
+# other's place, or else it's in the way. Its volumes may be the other's.
+end_replacements() {
+    project_ps -a --filter status=created --filter 'name=^/?[0-9a-f]{12}_' --format '{{.Names}}' | while read -r name; do
+        docker rename "$name" "${name#*_}" 2>/dev/null || docker rm -f "$name" >/dev/null
+    done
+}

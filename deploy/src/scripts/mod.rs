@@ -38,8 +38,8 @@ scripts! {
     DEPLOY_KEY = "project_files.sh" "lock.sh" "git.sh" "workflows.sh" "authorized_keys.sh" "deploy_key.sh";
     /// What CI's deploy key runs.
     FORCED_COMMAND = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "docker_login.sh"
-        "service_report.sh" "stability_gate.sh" "start_outcome.sh" "sockets.sh" "rehearse.sh" "save_release.sh"
-        "restore_files.sh" "take_files.sh" "forced_command.sh" "ci_deploy.sh";
+        "service_report.sh" "stability_gate.sh" "start_outcome.sh" "sockets.sh" "rehearse.sh" "bots_first.sh"
+        "save_release.sh" "restore_files.sh" "take_files.sh" "forced_command.sh" "ci_deploy.sh";
     /// Goes back to the previous release.
     RESTORE_PREVIOUS = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "restore_files.sh"
         "docker_login.sh" "service_report.sh" "stability_gate.sh" "restore_previous.sh";

@@ -1,6 +1,7 @@
 //! Secret values: opening and sealing them, SSH keys, reading files that hold keys, and keeping known values out of
 //! every text. Which secrets a project gets at GitHub is decided in `stages::secrets`.
 
+pub(crate) mod hidden_names;
 pub mod keys;
 pub(crate) mod private_file;
 pub mod redact;

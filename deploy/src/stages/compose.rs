@@ -19,7 +19,7 @@ impl Attempt {
         // A digest and the tag of a commit never move; any other tag may.
         let mut images = env.iter().filter(|(name, _)| name.ends_with("_IMAGE"));
         let fixed = images.all(|(_, image)| image_tag::is_fixed(image));
-        let (rehearsed, bots): (Vec<_>, Vec<_>) = self.work.request.modules.iter().cloned().partition(is_web);
+        let (rehearsed, bots) = self.rehearsed_and_bots();
         let script = Script::new("compose", scripts::COMPOSE)
             .words("rehearsed", &rehearsed)
             .words("bots", &bots)
@@ -64,9 +64,10 @@ impl Attempt {
         checked.iter().filter_map(line).collect()
     }
 
-    /// The web services. Any other module may be a bot, with or without a port, and two bots must not run with one token.
-    pub(super) fn rehearsed_services(&self) -> Vec<ServiceName> {
-        self.work.request.modules.iter().filter(|module| is_web(module)).cloned().collect()
+    /// The web services, and the other modules: each of these may be a bot, with or without a port, and two bots must not
+    /// run with one token.
+    pub(super) fn rehearsed_and_bots(&self) -> (Vec<ServiceName>, Vec<ServiceName>) {
+        self.work.request.modules.iter().cloned().partition(is_web)
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
+use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, Stage};
 
 use crate::github::secrets::MAX_VALUE_BYTES;
@@ -16,6 +17,7 @@ use crate::remote::output::ScriptOutput;
 use crate::remote::quote::quote;
 use crate::remote::script::Script;
 use crate::scripts;
+use crate::secrets::hidden_names::hidden_names;
 use crate::secrets::keys::DeployKey;
 use crate::{Attempt, StageError, StageReport};
 
@@ -109,7 +111,7 @@ impl Attempt {
                         is, and a workflow that writes .env from it must not be used";
             self.report_line(Stage::Secrets, line);
         }
-        if target.ssh_port.get() != SSH_PORT && !port_use.ssh {
+        if target.ssh_port.get() != SSH_PORT && !port_use.ssh && !port_use.knows_ssh_port {
             let line = format!(
                 "warning: CI's job logs in on port 22, and sshd listens on {}: add `port: ${{{{ secrets.DEPLOY_SSH_PORT \
                  }}}}` to the ssh and scp steps of its workflow",
@@ -142,20 +144,23 @@ impl Attempt {
         self.exec_or(Stage::Secrets, &script, ErrorCode::DeployKeyFailed, message).await
     }
 
-    /// The program behind the deploy key: our own functions with this project's parameters in front. The services that are
-    /// rehearsed are one word, of quoted ones and quoted spaces.
+    /// The program behind the deploy key: our own functions with this project's parameters in front. Lists of services are
+    /// one word, of quoted ones and quoted spaces.
     fn forced_command(&self) -> String {
+        let quoted = |services: &[ServiceName]| services.iter().map(quote).collect::<Vec<String>>();
         let modules: Vec<String> = self.work.request.modules.iter().map(quote).collect();
-        let rehearsed: Vec<String> = self.rehearsed_services().iter().map(quote).collect();
+        let (rehearsed, bots) = self.rehearsed_and_bots();
         format!(
             "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\
-             \nregistry={}\nrehearsed={}\nchecks={}\npatience={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
+             \nregistry={}\nrehearsed={}\nbots={}\nchecks={}\npatience={}\nhidden={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
             quote(self.image_registry()),
-            rehearsed.join("' '"),
+            quoted(&rehearsed).join("' '"),
+            quoted(&bots).join("' '"),
             STANDARD.encode(self.rehearsal_checks()),
             self.config().health_timeout.as_secs(),
+            hidden_names().replace('|', "'|'"),
             modules.join(" "),
             scripts::FORCED_COMMAND.concat(),
         )

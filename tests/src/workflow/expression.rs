@@ -7,13 +7,24 @@ use std::vec::IntoIter;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-/// What expressions may name, and whether a step before has failed.
+/// How it went so far: the steps before, or the jobs that are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobOutcome {
+    /// All have worked.
+    Passed,
+    /// One has failed.
+    Failed,
+    /// None has failed, and one was left out.
+    Skipped,
+}
+
+/// What expressions may name, and how it went so far.
 #[derive(Debug, Clone)]
 pub(super) struct Scope {
-    /// An object of contexts: `secrets`, `env`, `inputs`, `github`.
+    /// An object of contexts: `secrets`, `env`, `inputs`, `github`…
     pub contexts: Value,
-    /// A step has failed.
-    pub failed: bool,
+    /// What has ended before.
+    pub so_far: JobOutcome,
 }
 
 impl Scope {
@@ -33,11 +44,12 @@ impl Scope {
 
     /// Whether a job or step with this `if` runs. One that doesn't ask how it went so far runs after successes only.
     pub fn runs(&self, condition: Option<&str>) -> Result<bool> {
-        let Some(condition) = condition else { return Ok(!self.failed) };
+        let passed = self.so_far == JobOutcome::Passed;
+        let Some(condition) = condition else { return Ok(passed) };
         let text = condition.trim();
         let text = text.strip_prefix("${{").and_then(|text| text.strip_suffix("}}")).unwrap_or(text);
         let asks = ["success()", "failure()", "always()", "cancelled()"].iter().any(|function| text.contains(function));
-        Ok(is_true(&self.value(text)?) && (asks || !self.failed))
+        Ok(is_true(&self.value(text)?) && (asks || passed))
     }
 
     fn value(&self, expression: &str) -> Result<Value> {
@@ -135,8 +147,8 @@ impl Parser<'_> {
             Token::Name(name) if self.takes("(") => {
                 ensure!(self.takes(")"), "{name}(…) isn't known here");
                 match name.as_str() {
-                    "success" => Ok((!self.scope.failed).into()),
-                    "failure" => Ok(self.scope.failed.into()),
+                    "success" => Ok((self.scope.so_far == JobOutcome::Passed).into()),
+                    "failure" => Ok((self.scope.so_far == JobOutcome::Failed).into()),
                     "always" => Ok(true.into()),
                     "cancelled" => Ok(false.into()),
                     _ => bail!("the function {name} isn't known here"),
@@ -210,12 +222,12 @@ mod tests {
 
     use super::*;
 
-    fn scope(failed: bool) -> Scope {
+    fn scope(so_far: JobOutcome) -> Scope {
         let contexts = json!({
             "secrets": {"PORT": "2222", "EMPTY": ""}, "inputs": {"skip": true},
             "github": {"event_name": "push", "ref": "refs/heads/main"},
         });
-        Scope { contexts, failed }
+        Scope { contexts, so_far }
     }
 
     #[test]
@@ -230,25 +242,27 @@ mod tests {
             ("$PLAIN {{.State}} ${BRACED}", "$PLAIN {{.State}} ${BRACED}"),
         ];
         for (text, filled) in values {
-            assert_eq!(scope(false).fill(text).expect(text), filled);
+            assert_eq!(scope(JobOutcome::Passed).fill(text).expect(text), filled);
         }
         for text in ["${{ secrets.A", "${{ nowhere.a }}", "${{ hashFiles('a') }}", "${{ 'a' 'b' }}"] {
-            scope(false).fill(text).expect_err(text);
+            scope(JobOutcome::Passed).fill(text).expect_err(text);
         }
     }
 
     #[test]
-    fn a_step_runs_after_failures_only_where_it_asks_for_them() {
+    fn a_step_or_job_runs_after_failures_only_where_it_asks_for_them() {
+        use JobOutcome::{Failed, Passed, Skipped};
         let cases = [
-            (None, true, false),
-            (Some("always()"), true, true),
-            (Some("failure()"), false, true),
-            (Some("${{ success() || inputs.skip }}"), true, true),
-            (Some("github.event_name == 'push'"), true, false),
+            (None, [true, false, false]),
+            (Some("always()"), [true, true, true]),
+            (Some("failure()"), [false, true, false]),
+            (Some("${{ success() || inputs.skip }}"), [true, true, true]),
+            (Some("${{ success() && inputs.skip }}"), [true, false, false]),
+            (Some("github.event_name == 'push'"), [true, false, false]),
         ];
-        for (condition, after_success, after_failure) in cases {
-            assert_eq!(scope(false).runs(condition).expect("a condition"), after_success, "{condition:?}");
-            assert_eq!(scope(true).runs(condition).expect("a condition"), after_failure, "{condition:?}");
+        for (condition, expected) in cases {
+            let runs = [Passed, Failed, Skipped].map(|so_far| scope(so_far).runs(condition).expect("a condition"));
+            assert_eq!(runs, expected, "{condition:?}");
         }
     }
 }

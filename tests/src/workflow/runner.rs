@@ -1,96 +1,88 @@
-//! Plays a job. The runner has a home and a workspace of its own and nothing of the machine's environment; `ssh` and `scp`
-//! are OpenSSH's, kept from the machine's own configuration and known hosts.
+//! Plays whole workflows: the jobs in the order in which they need each other. How one job is played is in [`super::job`].
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Value};
 
-use super::expression::Scope;
-use super::steps::{Job, Values, Workflow, WorkflowStep};
-use crate::world::{Sample, World};
-
-const CLIENTS: [&str; 2] = ["ssh", "scp"];
+use super::expression::JobOutcome;
+use super::job::{JobRun, WorkflowEvent, read};
+use super::steps::Workflow;
+use crate::world::{Commit, Sample, World};
 
 /// A runner, with the secrets of one repository.
 pub struct WorkflowRunner<'a> {
     world: &'a World,
     secrets: BTreeMap<String, String>,
-    home: PathBuf,
+    may_push: Vec<[String; 3]>,
 }
 
-/// A job that came to its end.
+/// A workflow that came to its end.
 #[derive(Debug)]
-pub struct JobRun {
-    /// Whether it's green.
-    pub passed: bool,
-    /// What its steps printed.
-    pub log: String,
+pub struct WorkflowRun {
+    /// Its file.
+    pub file: String,
+    /// Its jobs' runs, in the order in which they were played.
+    pub jobs: Vec<JobRun>,
 }
 
-/// What the SSH action asks a server for.
-#[derive(Debug)]
-struct SshRequest {
-    place: String,
-    port: String,
-    key: String,
-    command: String,
+impl WorkflowRun {
+    /// Whether no job has failed, which GitHub shows in green.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.jobs.iter().all(|job| job.outcome != JobOutcome::Failed)
+    }
+
+    /// How a job has ended; with a matrix, all of its legs together.
+    #[must_use]
+    pub fn outcome(&self, job: &str) -> Option<JobOutcome> {
+        let leg = |name: &str| name.strip_prefix(job).is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("));
+        let legs: Vec<_> = self.jobs.iter().filter(|run| leg(&run.name)).map(|run| run.outcome).collect();
+        together(&legs)
+    }
+
+    /// What all of its jobs printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let job = |job: &JobRun| format!("# {}: {:?}\n{}", job.name, job.outcome, job.log);
+        self.jobs.iter().map(job).collect()
+    }
 }
 
 impl<'a> WorkflowRunner<'a> {
-    /// A runner whose files are in the world's folder.
-    ///
-    /// # Errors
-    /// When they can't be written.
-    pub fn new(world: &'a World, secrets: BTreeMap<String, String>) -> Result<Self> {
-        let home = world.folder().join(format!("runner-{}", uuid::Uuid::new_v4()));
-        for folder in ["bin", ".ssh", "work"] {
-            fs::create_dir_all(home.join(folder))?;
-        }
-        for client in CLIENTS {
-            // OpenSSH looks for `~` in the user's entry in /etc/passwd, which is the runner's home on GitHub's.
-            let shim = format!(
-                "#!/bin/bash\nexec /usr/bin/{client} -F none -o UserKnownHostsFile={0}/.ssh/known_hosts \
-                 \"${{@/#\\~\\//{0}/}}\"\n",
-                home.display()
-            );
-            write(&home.join("bin").join(client), &shim, 0o755)?;
-        }
-        Ok(Self { world, secrets, home })
+    /// A runner with these secrets.
+    #[must_use]
+    pub fn new(world: &'a World, secrets: BTreeMap<String, String>) -> Self {
+        Self { world, secrets, may_push: Vec::new() }
     }
 
-    /// Plays one job of a sample's workflow, as it runs for a push to the default branch.
+    /// With somebody whom a registry lets push images.
+    #[must_use]
+    pub fn who_may_push(mut self, registry: &str, user: &str, password: &str) -> Self {
+        self.may_push.push([registry, user, password].map(str::to_owned));
+        self
+    }
+
+    /// Plays every workflow that a push of `commit` to the sample's branch starts.
     ///
     /// # Errors
-    /// When the workflow has what this runner doesn't know. A step that fails is no error.
-    pub fn play(&self, sample: &Sample, file: &str, job: &str) -> Result<JobRun> {
-        let workspace = self.home.join("work").join(uuid::Uuid::new_v4().to_string());
-        fs::create_dir_all(&workspace)?;
-        let workflow = read(sample, file)?;
-        let job = workflow.jobs.get(job).with_context(|| format!("{file} has no job {job}"))?;
-        let mut run = JobRun { passed: true, log: String::new() };
-        if !self.scope(sample, &Values::new(), false).runs(job.condition.as_deref())? {
-            run.log.push_str("skipped\n");
-            return Ok(run);
-        }
-        for step in &job.steps {
-            let env = self.environment(sample, &workflow, job, step)?;
-            let scope = self.scope(sample, &env, !run.passed);
-            if !scope.runs(step.condition.as_deref())? {
-                continue;
-            }
-            run.log.push_str(&format!("== {}\n", step.title()));
-            if let Some(output) = self.step(sample, step, &scope, &env, &workspace)? {
-                run.log.push_str(&String::from_utf8_lossy(&output.stdout));
-                run.log.push_str(&String::from_utf8_lossy(&output.stderr));
-                run.passed &= output.status.success();
-            }
-        }
-        Ok(run)
+    /// When a workflow has what this runner doesn't know. A job that fails is no error.
+    pub fn push(&self, sample: &Sample, commit: &Commit) -> Result<Vec<WorkflowRun>> {
+        let workflows = workflows(sample)?;
+        let started = workflows.iter().filter(|(_, workflow)| workflow.runs_on_push(sample.branch()));
+        started.map(|(file, workflow)| run(file, &self.event(sample, commit, workflow, "push", Map::new()))).collect()
+    }
+
+    /// Plays a workflow that somebody starts by hand, without inputs.
+    ///
+    /// # Errors
+    /// As [`Self::push`], and when it can't be started by hand.
+    pub fn dispatch(&self, sample: &Sample, commit: &Commit, file: &str) -> Result<WorkflowRun> {
+        let workflows = workflows(sample)?;
+        let workflow = workflows.get(file).with_context(|| format!("there is no workflow {file}"))?;
+        let inputs = workflow.inputs_by_hand().with_context(|| format!("{file} can't be started by hand"))?;
+        run(file, &self.event(sample, commit, workflow, "workflow_dispatch", inputs))
     }
 
     /// The one command that the SSH action of a job sends, for other ways to send it.
@@ -98,118 +90,72 @@ impl<'a> WorkflowRunner<'a> {
     /// # Errors
     /// When the job has no such step.
     pub fn remote_command(&self, sample: &Sample, file: &str, job: &str) -> Result<String> {
-        let workflow = read(sample, file)?;
-        let job = workflow.jobs.get(job).with_context(|| format!("{file} has no job {job}"))?;
-        let step = job.steps.iter().find(|step| step.uses.as_deref().is_some_and(is_ssh_action));
-        let step = step.context("the job has no step over SSH")?;
-        let env = self.environment(sample, &workflow, job, step)?;
-        Ok(ssh_request(step, &self.scope(sample, &env, false), &env)?.command)
+        let workflows = workflows(sample)?;
+        let workflow = workflows.get(file).with_context(|| format!("there is no workflow {file}"))?;
+        let commit = Commit { sha: "0".repeat(40), branch: sample.branch().to_owned() };
+        Ok(self.event(sample, &commit, workflow, "push", Map::new()).ssh_request(job)?.command)
     }
 
-    fn scope(&self, sample: &Sample, env: &Values, failed: bool) -> Scope {
-        let contexts = json!({
-            "secrets": self.secrets,
-            "env": env,
-            "inputs": {},
-            "github": {
-                "event_name": "push",
-                "ref": format!("refs/heads/{}", sample.branch()),
-                "repository": format!("{}/{}", sample.owner(), sample.repository()),
-                "actor": sample.owner(),
-            },
-        });
-        Scope { contexts, failed }
-    }
-
-    /// The variables of a step: those of the workflow, then the job's, then its own.
-    fn environment(&self, sample: &Sample, workflow: &Workflow, job: &Job, step: &WorkflowStep) -> Result<Values> {
-        let mut env = Values::new();
-        for values in [&workflow.env, &job.env, &step.env] {
-            let scope = self.scope(sample, &env, false);
-            for (name, value) in values {
-                env.insert(name.clone(), scope.fill(&text_of(value))?.into());
-            }
-        }
-        Ok(env)
-    }
-
-    fn step(
-        &self,
-        sample: &Sample,
-        step: &WorkflowStep,
-        scope: &Scope,
-        env: &Values,
-        workspace: &Path,
-    ) -> Result<Option<Output>> {
-        match (&step.run, step.uses.as_deref()) {
-            (Some(script), None) => {
-                let file = self.home.join("script.sh");
-                write(&file, &scope.fill(script)?, 0o600)?;
-                let mut bash = self.command("bash");
-                bash.arg("-e").arg(&file).current_dir(workspace);
-                bash.envs(env.iter().map(|(name, value)| (name, text_of(value))));
-                Ok(Some(bash.output()?))
-            }
-            (None, Some(uses)) if uses.starts_with("actions/checkout@") => {
-                sample.write(workspace)?;
-                Ok(None)
-            }
-            (None, Some(uses)) if is_ssh_action(uses) => self.send(&ssh_request(step, scope, env)?).map(Some),
-            _ => bail!("this runner can't play the step {}", step.title()),
+    fn event<'e>(
+        &'e self,
+        sample: &'e Sample,
+        commit: &'e Commit,
+        workflow: &'e Workflow,
+        name: &'static str,
+        inputs: Map<String, Value>,
+    ) -> WorkflowEvent<'e> {
+        let mut secrets: Map<String, Value> =
+            self.secrets.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        secrets.insert("GITHUB_TOKEN".to_owned(), format!("ghs_{}", uuid::Uuid::new_v4().simple()).into());
+        WorkflowEvent {
+            world: self.world,
+            sample,
+            commit,
+            workflow,
+            name,
+            inputs,
+            secrets,
+            may_push: self.may_push.clone(),
         }
     }
-
-    fn send(&self, request: &SshRequest) -> Result<Output> {
-        let key = self.home.join(format!("key-{}", uuid::Uuid::new_v4()));
-        // Secrets at GitHub lose the line's end that the format needs.
-        write(&key, &format!("{}\n", request.key.trim_end()), 0o600)?;
-        let mut ssh = self.command("ssh");
-        ssh.args(["-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes", "-p", &request.port, "-i"]).arg(key);
-        Ok(ssh.arg(&request.place).arg(&request.command).output()?)
-    }
-
-    /// A program on the runner, without anything of the machine's environment.
-    fn command(&self, program: &str) -> Command {
-        let found = if CLIENTS.contains(&program) { self.home.join("bin").join(program) } else { program.into() };
-        let mut command = self.world.command(&found.to_string_lossy());
-        command.env_clear().stdin(Stdio::null());
-        command.env("HOME", &self.home).env("LANG", "C.UTF-8").env("CI", "true");
-        command.env("PATH", format!("{}/bin:/usr/local/bin:/usr/bin:/bin", self.home.display()));
-        command
-    }
 }
 
-fn is_ssh_action(uses: &str) -> bool {
-    uses.starts_with("appleboy/ssh-action@")
-}
-
-/// The variables that `envs` names, exported, and the script behind them: one exec request.
-fn ssh_request(step: &WorkflowStep, scope: &Scope, env: &Values) -> Result<SshRequest> {
-    let input = |name: &str| scope.fill(&step.inputs.get(name).map(text_of).unwrap_or_default());
-    let mut command = String::new();
-    for name in input("envs")?.split(',').filter(|name| !name.is_empty()) {
-        let value = env.get(name).map(text_of).unwrap_or_default();
-        ensure!(!value.contains('\''), "{name} would need quoting");
-        command.push_str(&format!("export {name}='{value}'\n"));
+/// Plays the jobs, each one once those that it needs have ended.
+fn run(file: &str, event: &WorkflowEvent<'_>) -> Result<WorkflowRun> {
+    let jobs = &event.workflow.jobs;
+    let mut ended: BTreeMap<&str, JobOutcome> = BTreeMap::new();
+    let mut run = WorkflowRun { file: file.to_owned(), jobs: Vec::new() };
+    while ended.len() < jobs.len() {
+        let is_next = |name: &str, needs: &[&str]| {
+            !ended.contains_key(name) && needs.iter().all(|needed| ended.contains_key(needed))
+        };
+        let next = jobs.iter().find(|(name, job)| is_next(name, &job.needs()));
+        let (name, job) = next.with_context(|| format!("{file}: a job needs one that never ends"))?;
+        let needed: Vec<_> = job.needs().into_iter().map(|needed| ended[needed]).collect();
+        let runs = event.play(name, together(&needed).unwrap_or(JobOutcome::Passed))?;
+        ensure!(!runs.is_empty(), "{file}: the matrix of {name} has no leg");
+        let legs: Vec<_> = runs.iter().map(|run| run.outcome).collect();
+        ended.insert(name, together(&legs).unwrap_or(JobOutcome::Passed));
+        run.jobs.extend(runs);
     }
-    command.push_str(&input("script")?);
-    let port = Some(input("port")?).filter(|port| !port.is_empty()).unwrap_or_else(|| "22".to_owned());
-    Ok(SshRequest { place: format!("{}@{}", input("username")?, input("host")?), port, key: input("key")?, command })
+    Ok(run)
 }
 
-fn read(sample: &Sample, file: &str) -> Result<Workflow> {
+/// How several have ended; `None` where there is none.
+fn together(outcomes: &[JobOutcome]) -> Option<JobOutcome> {
+    let of = |wanted: JobOutcome| outcomes.contains(&wanted).then_some(wanted);
+    of(JobOutcome::Failed).or_else(|| of(JobOutcome::Skipped)).or_else(|| of(JobOutcome::Passed))
+}
+
+/// The workflows of a sample, by file.
+fn workflows(sample: &Sample) -> Result<BTreeMap<String, Workflow>> {
     let folder = tempfile::tempdir()?;
     sample.write(folder.path())?;
-    let text =
-        fs::read_to_string(folder.path().join(".github/workflows").join(file)).with_context(|| file.to_owned())?;
-    serde_saphyr::from_str(&text).with_context(|| format!("{file} isn't a workflow"))
-}
-
-fn text_of(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
-    fs::write(path, text)?;
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
+    let files = fs::read_dir(folder.path().join(".github/workflows"))?;
+    files
+        .map(|entry| {
+            let entry = entry?;
+            Ok((entry.file_name().to_string_lossy().into_owned(), read(&entry.path())?))
+        })
+        .collect()
 }

@@ -69,7 +69,25 @@ pub enum Variant {
 }
 
 impl Variant {
-    fn name(self) -> &'static str {
+    const ALL: [Self; 9] = [
+        Self::Healthy,
+        Self::CrashLoop,
+        Self::Unhealthy,
+        Self::FailingMigration,
+        Self::NotFound,
+        Self::NoProgram,
+        Self::Deaf,
+        Self::Late,
+        Self::LateExit,
+    ];
+
+    /// The one that a Dockerfile's `SAMPLE_VARIANT` names.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|variant| variant.name() == name)
+    }
+
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Healthy => "",
             Self::CrashLoop => "crash-loop",

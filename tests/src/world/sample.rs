@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::image::Module;
-use super::modules;
+use super::image::{Module, Variant};
+use super::modules::ModuleSet;
 
 /// Which generation of the project template; both are in the field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,7 @@ pub struct Sample {
     branch: String,
     modules: Vec<Module>,
     migrates_once: bool,
+    variants: Vec<(Module, Variant)>,
     files: BTreeMap<String, Option<String>>,
 }
 
@@ -64,6 +65,7 @@ impl Sample {
             branch: "main".to_owned(),
             modules: vec![Module::Backend, Module::TgBot],
             migrates_once: false,
+            variants: Vec::new(),
             files: BTreeMap::new(),
         }
     }
@@ -79,6 +81,13 @@ impl Sample {
     #[must_use]
     pub fn with_one_shot(mut self) -> Self {
         self.migrates_once = true;
+        self
+    }
+
+    /// With a module that behaves like that, once the project's own CI has built its image.
+    #[must_use]
+    pub fn behaving(mut self, module: Module, variant: Variant) -> Self {
+        self.variants.push((module, variant));
         self
     }
 
@@ -150,17 +159,25 @@ impl Sample {
     /// When a file can't be read or written, or one to leave out isn't there.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let template = self.generation.folder();
+        let set = ModuleSet {
+            modules: &self.modules,
+            is_generation_1: self.generation == Generation::One,
+            migrates_once: self.migrates_once,
+        };
         for path in files(&template)? {
             let text = fs::read_to_string(template.join(&path)).with_context(|| path.display().to_string())?;
             let text = text.replace("sample_shop", &self.snake_name()).replace("sample-shop", &self.repository);
-            let text = match path.file_name().and_then(|name| name.to_str()) {
-                Some("compose.base.yml") => modules::base(&text, &self.modules),
-                Some("compose.prod.yml") => {
-                    modules::prod(&text, &self.modules, self.generation == Generation::One, self.migrates_once)
-                }
-                _ => text,
-            };
-            put(&folder.join(&path), &text)?;
+            if let Some(text) = set.file(&path.to_string_lossy(), text) {
+                put(&folder.join(&path), &text)?;
+            }
+        }
+        for (path, text) in set.additional_files() {
+            put(&folder.join(path), &text)?;
+        }
+        for (module, variant) in &self.variants {
+            let path = folder.join(format!("services/{}/Dockerfile", module.service()));
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            put(&path, &format!("{text}ENV SAMPLE_VARIANT={}\n", variant.name()))?;
         }
         for (path, content) in &self.files {
             match content {

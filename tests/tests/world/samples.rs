@@ -33,6 +33,40 @@ fn each_generation_requires_exactly_the_variables_that_the_field_knows() {
     }
 }
 
+#[test]
+fn every_set_of_modules_is_a_project_that_compose_can_read() {
+    for generation in Generation::ALL {
+        for set in 1..16 {
+            let has = |at: usize| set >> at & 1 == 1;
+            let modules: Vec<_> = (0..4).filter(|at| has(*at)).map(|at| Module::ALL[at]).collect();
+            let folder = tempfile::tempdir().unwrap();
+            Sample::new(generation, "acme", "shop").of(&modules).write(folder.path()).unwrap();
+            let at = |file: &str| folder.path().join(file);
+            fs::copy(at(".env.example"), at(".env")).unwrap();
+            if generation == Generation::One {
+                fs::write(at("infra/.env.prod"), "").unwrap();
+            }
+            let images = Module::ALL.map(|module| (format!("{}_IMAGE", module.service().to_uppercase()), "i"));
+            let output = Command::new(Cache::open().unwrap().compose())
+                .args(["--env-file", ".env", "--profile", "*", "-f", "infra/compose.base.yml"])
+                .args(["-f", "infra/compose.prod.yml", "config", "--services"])
+                .envs(images)
+                .current_dir(folder.path())
+                .output()
+                .unwrap();
+            let mut found: Vec<_> = std::str::from_utf8(&output.stdout).unwrap().lines().collect();
+            let mut expected: Vec<_> = modules.iter().map(|module| module.service()).collect();
+            let [backend, bot, _, worker] = [0, 1, 2, 3].map(has);
+            expected.extend(backend.then_some("db"));
+            // Where only generation 2's backend asks for it, it's in the base file alone.
+            expected.extend((bot || worker || backend && generation == Generation::Two).then_some("redis"));
+            found.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(found, expected, "{generation:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
 /// Puts a project on a server by hand, as its README would tell: what Slipway is to do by itself.
 fn deploy_by_hand(world: &World, sample: &Sample, env: &str) -> Result<()> {
     let target = world.target(0);
@@ -120,7 +154,10 @@ fn an_image_variant_fails_the_way_its_name_says() {
             .put("acme/shop-backend", "latest", &Image::module(Module::Backend, variant, None))
             .unwrap();
         target
-            .sh(&format!("docker run --detach --name v{port} --publish {port}:8000 acme/shop-backend@{digest}"))
+            .sh(&format!(
+                "docker run --detach --name v{port} --env REDIS_URL=redis://redis:6379 --publish {port}:8000 \
+                 acme/shop-backend@{digest}"
+            ))
             .unwrap();
     }
     for (port, status) in [(9001, 503), (9003, 404)] {

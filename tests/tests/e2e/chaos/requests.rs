@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use slipway_tests::checker::SentRequest;
 use slipway_tests::observer::{self, Observer};
 use slipway_tests::stack::Stack;
-use slipway_tests::world::{Generation, Sample, Variant};
+use slipway_tests::world::{Generation, Module, Sample, Variant};
 
 use crate::chaos::plan::ChaosSettings;
 
@@ -35,7 +35,7 @@ services:
     build:
       context: ..
       dockerfile: services/backend/Dockerfile
-    environment: { POSTGRES_HOST: "", DATABASE_URL: "", REDIS_URL: "" }
+    environment: { POSTGRES_HOST: "", DATABASE_URL: "" }
     healthcheck:
       test: ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:8000/health"]
       interval: 2s
@@ -114,6 +114,7 @@ pub fn real(stack: &Stack, settings: &ChaosSettings) -> Result<Vec<ChaosRequest>
         let project = number % settings.projects;
         let sample = samples.remove(&project).unwrap_or_else(|| {
             Sample::new(Generation::Two, "Acme", &slug(project))
+                .of(&[Module::Backend])
                 .with_file("infra/compose.base.yml", BASE)
                 .with_file("infra/compose.prod.yml", PROD)
         });

@@ -49,8 +49,10 @@ pub fn check(scene: &ProjectScene, commit: &Commit) -> Result<BTreeMap<String, S
         ensure!(value.len() >= 32 && value.chars().all(|c| c.is_ascii_alphanumeric()), "{name} isn't fit for a URL");
     }
     ensure!(variables["APP_SECRET_KEY"] != variables["POSTGRES_PASSWORD"], "one value for two purposes");
+    // Generation 2's contract leaves this one to the user.
     let url = format!("postgresql://postgres:{}@db:5432/service", variables["POSTGRES_PASSWORD"]);
-    ensure!(variables["DATABASE_URL"] == url, "DATABASE_URL and POSTGRES_PASSWORD disagree");
+    let url = (scene.sample.generation() == Generation::One).then_some(&url);
+    ensure!(variables.get("DATABASE_URL") == url, "DATABASE_URL and POSTGRES_PASSWORD disagree");
     rights(scene)?;
     Ok(variables)
 }
@@ -61,7 +63,14 @@ fn expected(scene: &ProjectScene, commit: &Commit) -> BTreeMap<&'static str, Str
     let login = scene.stack.world.registry_credential();
     let text = str::to_owned;
     let files = ["base", "prod", "slipway"].map(|name| format!("{DIRECTORY}/infra/compose.{name}.yml"));
-    BTreeMap::from([
+    let declared = [
+        ("BACKEND_REPLICAS", text("1")),
+        ("ENABLED_MODULES", text("backend,tg_bot")),
+        ("POSTGRES_REQUIRE_SSL", text("false")),
+        ("SQLALCHEMY_ASYNC_DRIVER", text("postgresql+asyncpg")),
+        ("SQLALCHEMY_SYNC_DRIVER", text("postgresql+psycopg")),
+    ];
+    let mut all = BTreeMap::from([
         ("API_BASE_URL", text("http://backend:8000")),
         ("APP_ENV", text("production")),
         ("APP_NAME", text(SLUG)),
@@ -80,7 +89,11 @@ fn expected(scene: &ProjectScene, commit: &Commit) -> BTreeMap<&'static str, Str
         ("SLIPWAY_REGISTRY_AUTH", STANDARD.encode(format!("{}:{}", login.username, login.password))),
         ("TELEGRAM_BOT_TOKEN", text(BOT_TOKEN)),
         ("TG_BOT_IMAGE", image(Module::TgBot)),
-    ])
+    ]);
+    if scene.sample.generation() == Generation::Two {
+        all.extend(declared);
+    }
+    all
 }
 
 /// 0600 and root's, under every name by which a compose call may find it.
@@ -107,8 +120,16 @@ pub fn reaches_the_containers(scene: &ProjectScene, variables: &BTreeMap<String,
         ))?;
         let env: Vec<String> = serde_json::from_str(&told).with_context(|| format!("one {service}: {told}"))?;
         for (name, value) in variables {
-            // Only Slipway needs this one.
-            let value = if name == "SLIPWAY_REGISTRY_AUTH" { "" } else { value };
+            let own = format!("postgresql+psycopg://postgres:{}@db:5432/service", variables["POSTGRES_PASSWORD"]);
+            let value = match (service, name.as_str()) {
+                // The compose files have one of their own.
+                ("backend", "DATABASE_URL") => &own,
+                // Only Slipway needs this one.
+                (_, "SLIPWAY_REGISTRY_AUTH") => "",
+                // What a user gives goes to those alone that generation 2's contract names.
+                ("backend", "TELEGRAM_BOT_TOKEN") if scene.sample.generation() == Generation::Two => "",
+                _ => value,
+            };
             ensure!(env.contains(&format!("{name}={value}")), "{service} doesn't have {name}={value:?}");
         }
     }

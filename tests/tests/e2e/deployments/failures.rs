@@ -83,7 +83,8 @@ fn fails_and_the_version_before_it_serves_on(
     scene.end(0)
 }
 
-/// The same project with a backend that shows its environment to everybody before it begins.
+/// The same project with a backend that knows the bot's token, too, and shows its environment to everybody before it
+/// begins.
 fn talkative(sample: &Sample) -> Result<Sample> {
     let folder = tempfile::tempdir()?;
     sample.write(folder.path())?;
@@ -91,7 +92,14 @@ fn talkative(sample: &Sample) -> Result<Sample> {
     let command = "  backend:\n    command: [\"/bin/sh\", \"-c\", \"env | grep -E 'TOKEN|PASSWORD|KEY|URL'; exec /app/backend\"]\n";
     let shown = base.replacen("  backend:\n", command, 1);
     ensure!(shown != base, "the base file has no backend");
-    Ok(sample.clone().with_file("infra/compose.base.yml", &shown))
+    let shown = sample.clone().with_file("infra/compose.base.yml", &shown);
+    if sample.generation() == Generation::One {
+        return Ok(shown);
+    }
+    let contract = std::fs::read_to_string(folder.path().join("services/tg_bot/env.contract.yaml"))?;
+    let for_both = contract.replace("    consumers: [tg_bot]\n", "    consumers: [backend, tg_bot]\n");
+    ensure!(for_both != contract, "the contract has no token for the bot alone");
+    Ok(shown.with_file("services/tg_bot/env.contract.yaml", &for_both))
 }
 
 /// Compares the services of a failed deployment's result with those of the server, and both with who answers outside.

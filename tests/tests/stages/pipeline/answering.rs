@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::json;
 use slipway_deploy::{DeploymentWork, StageError};
@@ -130,11 +131,20 @@ fn containers(scene: &AttemptScene, services: &str) -> String {
 #[test]
 fn a_bot_that_crashes_costs_the_web_service_nothing_and_is_put_back_alone() {
     let scene = AttemptScene::new();
+    scene.note_starts(0, "tg_bot");
     for generation in Generation::ALL {
         let slug = if generation == Generation::One { "One" } else { "Two" };
-        let sample = Sample::new(generation, "acme", slug).of(&[Backend, TgBot]);
+        let mut sample = Sample::new(generation, "acme", slug).of(&[Backend, TgBot]);
+        let keeps_notes = generation == Generation::One;
+        if keeps_notes {
+            sample = with_notes(sample);
+        }
         let good = scene.publish(&sample, Variant::Healthy);
         scene.run(to(&scene, &sample, &good)).unwrap();
+        let noted = |command: &str| scene.world.target(0).sh(&format!("docker exec shop-tg_bot-1 sh -c '{command}'"));
+        if keeps_notes {
+            noted("echo mine >/notes/one").unwrap();
+        }
         let (web, bot) = (containers(&scene, "backend|db|redis"), containers(&scene, "tg_bot"));
 
         let bad = scene.publish(&sample.clone().with_file("README.md", "bad"), Variant::Healthy);
@@ -158,16 +168,32 @@ fn a_bot_that_crashes_costs_the_web_service_nothing_and_is_put_back_alone() {
 
         let next = scene.publish(&sample.clone().with_file("README.md", "next"), Variant::Healthy);
         let prober = Prober::start(SocketAddr::from((scene.world.target(0).ip(), PORT)), "/health");
+        scene.starts(0, "tg_bot");
         scene.run(to(&scene, &sample, &next)).unwrap();
-        tell(generation, &prober.stop());
+        let answers = prober.stop();
+        tell(generation, &answers);
+        assert!(answers.longest < Duration::from_secs(30), "{answers:?}");
+        // Only compose hands on what has no name, and starts the bot once more for it.
+        assert_eq!(scene.starts(0, "tg_bot"), if keeps_notes { 2 } else { 1 }, "starts of the new bot");
+        assert!(!keeps_notes || noted("cat /notes/one").unwrap() == "mine\n");
         assert_ne!(containers(&scene, "tg_bot"), restored);
         let gone = "docker rm -fv $(docker ps -aq); docker volume prune -af; rm -r /opt/services/shop";
         scene.world.target(0).sh(gone).unwrap();
     }
 }
 
+/// With a bot that writes into a volume without a name.
+fn with_notes(sample: Sample) -> Sample {
+    let (folder, path) = (tempfile::tempdir().unwrap(), "infra/compose.base.yml");
+    sample.write(folder.path()).unwrap();
+    let base = std::fs::read_to_string(folder.path().join(path)).unwrap();
+    let noting = base.replace("  tg_bot:\n", "  tg_bot:\n    volumes: [\"/notes\"]\n");
+    assert_ne!(noting, base);
+    sample.with_file(path, &noting)
+}
+
 /// How long replacing a release that works takes.
 #[expect(clippy::print_stderr, reason = "shown when the test is asked to")]
 fn tell(generation: Generation, answers: &Answers) {
-    eprintln!("{generation:?}: {answers:?}");
+    eprintln!("a deployment, {generation:?}: {answers:?}");
 }

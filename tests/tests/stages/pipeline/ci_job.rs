@@ -76,7 +76,7 @@ impl<'a> Runner<'a> {
 
     /// What `appleboy/ssh-action` sends for the sample's workflow: the variables in `envs`, then the script.
     fn job(&self, sample: &Sample) -> String {
-        let player = WorkflowRunner::new(&self.scene.world, self.secrets.clone()).unwrap();
+        let player = WorkflowRunner::new(&self.scene.world, self.secrets.clone());
         player.remote_command(sample, sample.generation().deploying_workflow(), "deploy").unwrap()
     }
 

@@ -1,6 +1,7 @@
 //! A server's script is killed before each command that it runs, as a power cut or a lack of memory would: whatever is
 //! half done then, the next try makes it right.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
@@ -20,8 +21,8 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/src/script
 /// Stands before every program that a script may call: counts, and kills its process group when it's told to.
 const COUNTER: &str = r#"#!/bin/sh
 read -r _ _ _ _ group _ </proc/$$/stat
-# The scripts' launcher or bootstrap leads the group: sshd calls programs, too, when somebody logs in.
-if [ -e /run/die-at ] && /usr/bin/grep -q '^umask 077' "/proc/$group/cmdline"; then
+# The scripts' launcher or bootstrap leads the group, or CI's command: sshd calls programs, too, when somebody logs in.
+if [ -e /run/die-at ] && /usr/bin/grep -qE '^umask 077|/\.slipway/ci-deploy' "/proc/$group/cmdline"; then
     read -r at </run/die-at
     printf . >>/run/commands
     read -r commands </run/commands
@@ -257,4 +258,33 @@ fn soak_wherever_putting_back_is_killed_the_next_try_makes_it_right() {
         |_| serves(&scene, &served),
     );
     assert!(deaths > 30, "{deaths}");
+}
+
+#[test]
+#[ignore = "takes minutes: ./tests/soak"]
+fn soak_wherever_cis_job_is_killed_the_next_job_or_deployment_makes_it_right() {
+    let (scene, works) = scene(&Stage::ALL);
+    let sample = Sample::new(Generation::One, "acme", "shop");
+    let pushed = RefCell::new(works[1].clone());
+    let job = "SSH_ORIGINAL_COMMAND='docker compose pull; docker compose up -d' setsid -w \
+               /opt/services/shop/.slipway/ci-deploy";
+    let job = || scene.world.target(0).sh(job).map(drop).map_err(|e| format!("{e:#}"));
+    let deaths = dies_before_each_command(
+        &scene,
+        |at| {
+            let next = sample.clone().with_file("README.md", &format!("push {at}\n"));
+            let commit = scene.publish(&next, Variant::Healthy);
+            pushed.replace(scene.work(&sample, &commit, "shop", &works[1].github_digests));
+        },
+        |at| match job() {
+            Ok(()) => Ok(()),
+            Err(_) if at % 3 > 0 => job(),
+            Err(_) => scene.run(pushed.borrow().clone()).map(drop).map_err(|e| format!("{e:?}")),
+        },
+        |_| {
+            serves(&scene, &pushed.borrow());
+            sh(&scene, "[ ! -e .slipway/served ]");
+        },
+    );
+    assert!(deaths > 60, "{deaths}");
 }

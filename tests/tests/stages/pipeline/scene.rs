@@ -200,6 +200,23 @@ impl AttemptScene {
             .unwrap()
     }
 
+    /// Notes from now on each start of that service's containers on a target, but for those of a rehearsal.
+    pub fn note_starts(&self, target: usize, service: &str) {
+        let filters = format!(
+            "--filter type=container --filter event=start --filter label=com.docker.compose.oneoff=False --filter \
+             label=com.docker.compose.service={service}"
+        );
+        let noting = format!("docker events --since $(date +%s.%N) {filters} --format '{{{{.ID}}}}'");
+        let script = format!("setsid {noting} >>/root/{service}.starts 2>/dev/null </dev/null &");
+        self.world.target(target).sh(&script).unwrap();
+    }
+
+    /// How many starts [`Self::note_starts`] has noted since the last time.
+    pub fn starts(&self, target: usize, service: &str) -> usize {
+        let script = format!("cat /root/{service}.starts; : >/root/{service}.starts");
+        self.world.target(target).sh(&script).unwrap().lines().count()
+    }
+
     /// What target 0 answers on [`PORT`]; empty when nobody does.
     pub fn get(&self, path: &str) -> String {
         self.get_from((0, PORT), path)

@@ -87,6 +87,8 @@ pub(super) fn covering() -> Vec<Row> {
     use Step::{Commit, Environment, Fails, Same};
     let row = |generation, modules, steps: &[Step]| Row { generation, modules, steps: steps.to_vec() };
     vec![
+        // Without a Redis.
+        row(One, BACKEND, &[Same]),
         row(One, WITH_BOT, &[Fails(Why::Unhealthy), Fails(Why::FailingMigration)]),
         row(One, ALL, &[Environment, Fails(Why::MissingVariable)]),
         row(Two, BACKEND, &[Fails(Why::Unhealthy), Fails(Why::BadImage)]),

@@ -1,0 +1,1 @@
+"""The generators that the project was made with."""
