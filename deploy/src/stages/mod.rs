@@ -21,6 +21,7 @@ pub(crate) mod serving;
 mod stop_start;
 mod undeploy;
 pub(crate) mod verify;
+mod without_ci;
 
 pub use restore_previous::RestoreOutcome;
 pub use resume::CompletedStages;
