@@ -19,6 +19,18 @@ pub(super) struct Images {
     pub digests: BTreeMap<String, String>,
 }
 
+impl Images {
+    /// The same images under the references that `env` has for them.
+    pub(super) fn with_references(mut self, env: &BTreeMap<String, String>) -> Self {
+        for (name, reference) in &mut self.references {
+            if let Some(present) = env.get(name) {
+                reference.clone_from(present);
+            }
+        }
+        self
+    }
+}
+
 impl Attempt {
     /// Finds the image of each variable; `wanted` gives the image's name in the registry.
     ///

@@ -3,6 +3,7 @@
 //! the end. All of them are methods of [`crate::Attempt`]; the shell side is in `scripts`, and the order of the stages in
 //! `slipway_protocol`.
 
+mod after_ci;
 mod clone;
 mod compose;
 mod env;
