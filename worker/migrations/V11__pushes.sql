@@ -21,6 +21,8 @@ CREATE TABLE watched_branches (
     failures            integer NOT NULL DEFAULT 0,
     -- Grows when somebody says that there is something to see. A look that began before doesn't count for it.
     marks               bigint NOT NULL DEFAULT 0,
+    -- What it was at the last look.
+    marks_seen          bigint NOT NULL DEFAULT 0,
     -- Grows when a look begins: what an earlier one has seen is older, and isn't written any more.
     looks               bigint NOT NULL DEFAULT 0,
     -- Somebody is at it until `look_at`.

@@ -31,6 +31,8 @@ pub(crate) const WORKER_RETENTION: Duration = Duration::from_secs(24 * 3600);
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(600);
 /// How many events one statement removes; that takes a fraction of a second.
 const PRUNE_BATCH: u32 = 5_000;
+/// Without a heartbeat for so long no worker has taken webhooks.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Branches that a worker looks at at once: a slow answer mustn't hold up all others.
 const LOOKERS: usize = 2;
 /// Messages that the broker delivers before the first is acknowledged.
@@ -110,6 +112,10 @@ async fn work(
         let (wakeups, interval) = (Arc::new(store.listen()), config.pushes.interval);
         let looker =
             PushLooker { store: store.clone(), github: github.clone(), wakeups, interval, drain: drain.clone() };
+        match store.catch_up(SILENCE).await {
+            Ok(branches) => tracing::debug!(branches, "branches are looked at that nobody has watched for a while"),
+            Err(error) => tracing::warn!(%error, "what was pushed while no worker lived is found a little later"),
+        }
         (0..LOOKERS).for_each(|_| drop(parts.spawn(looker.clone().run())));
         if config.worker.announce {
             parts.spawn(GithubStatusPublisher { store: store.clone(), github, drain: drain.clone() }.run());

@@ -186,6 +186,8 @@ fn pushes() -> Vec<PolicySetting> {
             "All its requests together; a slow GitHub mustn't keep others from being looked at"),
         fixed("lease of a look", "store::pushes::look::LOOK_LEASE", store::LOOK_LEASE,
             "So long a worker has for it before another one begins; longer than the look may take"),
+        fixed("second look after a webhook", "store::pushes::look::SECOND_LOOK", store::SECOND_LOOK,
+            "GitHub may tell of a push before its own answers show it"),
         fixed("answering a webhook", "pushes::webhook_server::ANSWER_TIMEOUT", webhook_server::ANSWER_TIMEOUT,
             "GitHub gives up after ten seconds"),
         fixed("a webhook's connection", "pushes::connections::CONNECTION_LIFETIME", connections::CONNECTION_LIFETIME,

@@ -17,6 +17,7 @@ const NO_POLICIES: &[&str] = &[
     "publish::relay::MEASURE",
     "run::progress::FLUSH_DELAY",
     "engine::HOUSEKEEPING_INTERVAL",
+    "engine::SILENCE",
     "amqp::generations::STABLE_AFTER",
     "publish::batch::SEND_WINDOW",
     "engine::PRUNE_BATCH",

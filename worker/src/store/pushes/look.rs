@@ -21,6 +21,10 @@ use crate::store::{Result, Store};
 /// How long a worker has for one look before another one begins; longer than all its requests together may take.
 pub(crate) const LOOK_LEASE: Duration = Duration::from_secs(120);
 
+/// When to look again after a look that was asked for and has found nothing new: what GitHub tells may be older than what it
+/// has told of.
+pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(20);
+
 /// A branch to be looked at, and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BranchLook {
@@ -87,6 +91,20 @@ impl Store {
         .await
     }
 
+    /// Has every branch looked at soon, unless another worker has lived within `silence`: while nobody did, webhooks got
+    /// lost. Gives how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn catch_up(&self, silence: Duration) -> Result<u64> {
+        deadline(async {
+            let sql = "UPDATE watched_branches SET look_at = least(look_at, now()) WHERE NOT looking AND NOT EXISTS (
+                           SELECT FROM workers WHERE name <> $1 AND seen_at > now() - $2 * interval '1 second')";
+            Ok(self.client().await?.execute(sql, &[&self.name, &seconds(silence)]).await?)
+        })
+        .await
+    }
+
     /// How long it is until the next branch is due; `None` when none is watched.
     ///
     /// # Errors
@@ -116,6 +134,8 @@ impl Store {
                 return Ok(LookOutcome::Outdated);
             };
             let (outcome, pause) = self.follow(&tx, &row, seen).await?;
+            let told = row.get::<_, i64>("marks_seen") < look.marks;
+            let pause = pause.or_else(|| (told && outcome == LookOutcome::Nothing).then_some(SECOND_LOOK));
             let considered = !matches!(outcome, LookOutcome::Waits(_));
             let waits_for = if let LookOutcome::Waits(reason) = &outcome { Some(reason) } else { None };
             let deployed = i32::from(matches!(outcome, LookOutcome::Deployed(..)));
@@ -125,7 +145,7 @@ impl Store {
                     "UPDATE watched_branches SET head = $4, etag = $5,
                          head_since = CASE WHEN head IS DISTINCT FROM $4 THEN now() ELSE head_since END,
                          considered = CASE WHEN $6 THEN $4 ELSE considered END, waits_for = $7, problem = NULL,
-                         failures = 0, deployments = deployments + $8, looking = false, looked_at = now(),
+                         failures = 0, deployments = deployments + $8, marks_seen = $3, looking = false, looked_at = now(),
                          look_at = now() + CASE WHEN marks = $3 THEN $9::float8 ELSE 0 END * interval '1 second'
                      WHERE project_id = $1 AND looks = $2",
                     &[
