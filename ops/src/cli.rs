@@ -58,6 +58,8 @@ pub(crate) enum Command {
     /// List what a project can be rolled back to
     #[command(subcommand)]
     Projects(Projects),
+    /// List the branches whose pushes Slipway deploys itself, and what they wait for
+    Pushes,
     /// Show who works, what waits and what needs a look; exits with 1 when something does
     Status(StatusArgs),
     /// List, show and cancel deployments

@@ -53,6 +53,14 @@ class Action(StrEnum):
     CANCEL = "cancel"
 
 
+class PushDeployer(StrEnum):
+    """Who deploys what is pushed to a project's branch: its own CI, Slipway itself, or both; CI's job when left out."""
+
+    CI_JOB = "ci_job"
+    WEBHOOK = "webhook"
+    BOTH = "both"
+
+
 class Stage(StrEnum):
     """The stages of the pipeline, in their order; what isn't a deployment takes some of them, or goes backwards."""
 
@@ -236,11 +244,12 @@ class Project(_Written):
 
 
 class Repository(_Written):
-    """The code: `owner/name` on GitHub, the exact commit, the branch whose pushes deploy from then on."""
+    """The code: `owner/name` on GitHub, the exact commit, the branch whose pushes deploy from then on, and by whom."""
 
     name: RepositoryName
     commit: CommitSha
     branch: BranchName
+    pushes_deployed_by: PushDeployer | None = None
 
 
 class Server(_Written):

@@ -65,6 +65,51 @@ pub struct Repository {
     pub commit: CommitSha,
     /// The branch whose pushes deploy from then on.
     pub branch: BranchName,
+    /// Who deploys those pushes; the project's own CI when left out.
+    #[serde(default, skip_serializing_if = "PushDeployer::is_default")]
+    pub pushes_deployed_by: PushDeployer,
+}
+
+/// Who deploys what is pushed to a project's branch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PushDeployer {
+    /// A job of the project's own CI, with a deploy key and secrets that Slipway keeps in the repository.
+    #[default]
+    CiJob,
+    /// Slipway itself, once the runs of the pushed commit have succeeded. The repository gets no key and no secret.
+    Webhook,
+    /// CI's job; after it Slipway, which finds little or nothing left to do.
+    Both,
+}
+
+impl PushDeployer {
+    /// Its name in events.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CiJob => "ci_job",
+            Self::Webhook => "webhook",
+            Self::Both => "both",
+        }
+    }
+
+    /// Whether Slipway looks for pushes itself.
+    #[must_use]
+    pub fn watches(self) -> bool {
+        self != Self::CiJob
+    }
+
+    /// Whether CI's job gets what it deploys with.
+    #[must_use]
+    pub fn uses_ci(self) -> bool {
+        self != Self::Webhook
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The server to deploy to. All but the handle is for a server that the inventory doesn't know; what the inventory

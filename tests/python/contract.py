@@ -22,6 +22,7 @@ LEAST = {
 }
 MOST = {
     **LEAST,
+    "repository": {**CODE, "pushes_deployed_by": "both"},
     "server": {
         "handle": "vps-267179",
         "address": "203.0.113.10",
@@ -109,6 +110,7 @@ def main() -> None:
         {"project": {**PROJECT, "slug": "../x"}},
         {"sequence": -1},
         {"secrets": {"A": "plain text"}},
+        {"repository": {**CODE, "pushes_deployed_by": "nobody"}},
     ]
     bad_commands = [
         (slipway.ProjectStop, {"to": {"commit": CODE["commit"]}}),
@@ -130,6 +132,7 @@ def main() -> None:
             *(refused(change, slipway.DeploymentCancel, {}) for change in bad_cancels),
         ],
         "actions": list(slipway.Action),
+        "push_deployers": list(slipway.PushDeployer),
         "types": list(slipway.EventType),
         "stages": list(slipway.Stage),
         "outcomes": list(slipway.Outcome),

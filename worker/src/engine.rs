@@ -19,8 +19,9 @@ use crate::intake::{Admitter, DeadLetterConsumer, RequestConsumer};
 use crate::process::{Condition, Drain, Readiness, WorkerHeartbeat, wait_for};
 use crate::publish::Relay;
 use crate::publish::github_status::GithubStatusPublisher;
+use crate::pushes::{PushLooker, WebhookServer};
 use crate::run::{Credentials, Pipeline, Runner, RunnerSettings};
-use crate::store::{Store, StoreError};
+use crate::store::{DELIVERY_RETENTION, Store, StoreError};
 
 /// How long published events of ended deployments are kept for `slipway deployments show` and `slipway watch`.
 pub(crate) const EVENT_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -30,6 +31,10 @@ pub(crate) const WORKER_RETENTION: Duration = Duration::from_secs(24 * 3600);
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(600);
 /// How many events one statement removes; that takes a fraction of a second.
 const PRUNE_BATCH: u32 = 5_000;
+/// Without a heartbeat for so long no worker has taken webhooks.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Branches that a worker looks at at once: a slow answer mustn't hold up all others.
+const LOOKERS: usize = 2;
 /// Messages that the broker delivers before the first is acknowledged.
 pub(crate) const PREFETCH: u16 = 32;
 
@@ -39,11 +44,11 @@ pub(crate) const PREFETCH: u16 = 32;
 /// When the worker itself fails; absent dependencies are waited for.
 pub async fn run(config: Config, readiness: Readiness, drain: Drain) -> anyhow::Result<()> {
     let deployer = Deployer::new(config.deployer.clone()).context("can't set up the pipeline")?;
-    let github = config.worker.announce.then(|| GithubClient::new(&config.deployer)).transpose()?;
-    work(config, Arc::new(deployer), github, readiness, drain).await
+    let github = GithubClient::new(&config.deployer)?;
+    work(config, Arc::new(deployer), Some(github), readiness, drain).await
 }
 
-/// As [`run`], with another pipeline; nothing is sent to GitHub.
+/// As [`run`], with another pipeline; GitHub is neither told nor asked anything.
 ///
 /// # Errors
 /// As [`run`].
@@ -67,6 +72,8 @@ async fn work(
     let store = Store::new(config.database.url.secret(), ca_file, name)?;
     let broker = BrokerEndpoints::new(config.broker.url.secret(), ca_file, name)?;
     let credentials = Arc::new(load_credentials(&config)?);
+    let webhooks = config.pushes.webhooks.as_ref();
+    let webhooks = webhooks.map(|hooks| WebhookServer::bind(hooks.address, &hooks.secret)).transpose()?;
     let Some(()) = wait_for("database", RetryPolicy::RECONNECT, &drain, || store.migrate()).await else {
         return Ok(());
     };
@@ -102,7 +109,20 @@ async fn work(
     parts.spawn(dead_letters.run());
     parts.spawn(runner.run());
     if let Some(github) = github {
-        parts.spawn(GithubStatusPublisher { store: store.clone(), github, drain: drain.clone() }.run());
+        let (wakeups, interval) = (Arc::new(store.listen()), config.pushes.interval);
+        let looker =
+            PushLooker { store: store.clone(), github: github.clone(), wakeups, interval, drain: drain.clone() };
+        match store.catch_up(SILENCE).await {
+            Ok(branches) => tracing::debug!(branches, "branches are looked at that nobody has watched for a while"),
+            Err(error) => tracing::warn!(%error, "what was pushed while no worker lived is found a little later"),
+        }
+        (0..LOOKERS).for_each(|_| drop(parts.spawn(looker.clone().run())));
+        if config.worker.announce {
+            parts.spawn(GithubStatusPublisher { store: store.clone(), github, drain: drain.clone() }.run());
+        }
+    }
+    if let Some(webhooks) = webhooks {
+        parts.spawn(webhooks.run(store.clone(), drain.clone()));
     }
     parts.spawn(remove_old_rows(store, drain.clone()));
     wait_until_drained(parts, relay, flushed, &drain).await
@@ -168,6 +188,7 @@ async fn remove_old_rows(store: Store, drain: Drain) {
 
 async fn remove_batches(store: &Store, drain: &Drain) -> Result<u64, StoreError> {
     store.prune_workers(WORKER_RETENTION).await?;
+    store.prune_deliveries(DELIVERY_RETENTION).await?;
     let mut removed = 0;
     loop {
         let batch = store.prune_events(EVENT_RETENTION, PRUNE_BATCH).await?;

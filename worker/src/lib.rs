@@ -9,6 +9,7 @@ pub mod message;
 pub mod policies;
 pub mod process;
 pub mod publish;
+pub mod pushes;
 pub mod run;
 pub mod scheduler;
 pub mod store;

@@ -48,7 +48,7 @@ pub struct DeploymentWork {
     pub action: Action,
     /// Undeploy: whether the volumes, which hold the project's data, are removed as well.
     pub remove_volumes: bool,
-    /// Undeploy: whether the repository's secrets at GitHub serve another deployment as well, and have to stay.
+    /// Whether the repository's secrets at GitHub serve another deployment as well, and have to stay.
     pub shares_repository: bool,
     /// What was asked for; for anything but a deployment, the version that it's done with.
     pub request: ProjectReady,

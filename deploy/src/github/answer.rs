@@ -41,9 +41,14 @@ pub(super) struct GithubResponse {
 }
 
 impl GithubResponse {
-    /// Itself when it is a success.
+    /// Itself when it is a success, or says that an earlier answer still holds.
     pub(super) fn accept(self, asker: CredentialKind, doing: &str) -> Result<Self, StageError> {
-        if self.status.is_success() { Ok(self) } else { Err(self.refusal(asker, doing)) }
+        if self.status.is_success() || self.is_unchanged() { Ok(self) } else { Err(self.refusal(asker, doing)) }
+    }
+
+    /// Whether it says that an earlier answer still holds.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.status == StatusCode::NOT_MODIFIED
     }
 
     /// The body of a success.
@@ -129,7 +134,7 @@ impl GithubResponse {
 }
 
 /// Foreign text on one line, 200 characters at most.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").chars().filter(|c| !c.is_control()).take(200).collect()
 }

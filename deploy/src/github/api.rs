@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Client, Method, Url, redirect};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
@@ -36,6 +36,8 @@ pub(super) struct ApiCall<'a> {
     pub path: &'a str,
     pub bearer: &'a SecretString,
     pub body: Option<&'a Value>,
+    /// The mark of an earlier answer, which GitHub then doesn't repeat.
+    pub if_none_match: Option<&'a str>,
     /// For errors, worded to follow "to".
     pub doing: &'a str,
     pub asker: CredentialKind,
@@ -74,6 +76,9 @@ impl ApiClient {
         request = request.header(AUTHORIZATION, bearer(call.bearer)?);
         if let Some(body) = call.body {
             request = request.json(body);
+        }
+        if let Some(etag) = call.if_none_match {
+            request = request.header(IF_NONE_MATCH, etag);
         }
         let mut response = match request.send().await {
             Ok(response) => response,

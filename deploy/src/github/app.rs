@@ -76,6 +76,7 @@ impl GithubApp {
             path: &path,
             bearer: &jwt,
             body: None,
+            if_none_match: None,
             doing: &doing,
             asker: CredentialKind::App,
         };

@@ -1,4 +1,5 @@
-//! The GitHub client: tokens for one repository at a time, Actions secrets, and deployments as commits' pages show them.
+//! The GitHub client: tokens for one repository at a time, Actions secrets, branches with their workflow runs, and
+//! deployments as commits' pages show them.
 //! How often a request is tried is decided in `retry`.
 //!
 //! Deliberately not here: git itself (the server fetches with a token from here), packages (a registry credential of
@@ -7,6 +8,7 @@
 pub(crate) mod answer;
 pub(crate) mod api;
 mod app;
+mod branches;
 mod deployments;
 mod retry;
 pub(crate) mod secrets;
@@ -22,6 +24,7 @@ use serde_json::Value;
 use slipway_protocol::ErrorCode;
 use slipway_protocol::names::RepositoryName;
 
+pub use branches::{BranchHead, PushRuns};
 pub use deployments::GithubDeploymentState;
 pub use secrets::SecretsWritten;
 
@@ -44,6 +47,16 @@ struct Shared {
     digest_key: hmac::Key,
     /// GitHub asks clients to write one thing at a time; many at once meet the secondary rate limit.
     writing: tokio::sync::Mutex<()>,
+}
+
+/// What is asked about a repository.
+struct RepositoryQuestion<'a> {
+    method: Method,
+    path: &'a str,
+    body: Option<&'a Value>,
+    /// For errors, worded to follow "to".
+    doing: &'a str,
+    if_none_match: Option<&'a str>,
 }
 
 enum Credential {
@@ -110,7 +123,6 @@ impl GithubClient {
         }
     }
 
-    /// Asks something about a repository; once more with a fresh token when an App's was refused.
     async fn ask(
         &self,
         repository: &RepositoryName,
@@ -120,13 +132,33 @@ impl GithubClient {
         body: Option<&Value>,
         doing: &str,
     ) -> Result<GithubResponse, StageError> {
+        let question = RepositoryQuestion { method, path, body, doing, if_none_match: None };
+        self.ask_repository(repository, scope, &question).await
+    }
+
+    /// Asks something about a repository; once more with a fresh token when an App's was refused.
+    async fn ask_repository(
+        &self,
+        repository: &RepositoryName,
+        scope: TokenScope,
+        question: &RepositoryQuestion<'_>,
+    ) -> Result<GithubResponse, StageError> {
+        let RepositoryQuestion { method, path, body, doing, if_none_match } = question;
         let (asker, mut fresh_token_left) = match self.shared.credential {
             Credential::App(_) => (CredentialKind::Installation, true),
             Credential::Token(_) => (CredentialKind::Token, false),
         };
         loop {
             let token = self.token(repository, scope).await?;
-            let call = ApiCall { method: method.clone(), path, bearer: &token, body, doing, asker };
+            let call = ApiCall {
+                method: method.clone(),
+                path,
+                bearer: &token,
+                body: *body,
+                if_none_match: *if_none_match,
+                doing,
+                asker,
+            };
             match retry::send(&self.shared.api, &call).await {
                 Err(error) if error.code == ErrorCode::GithubCredentialRefused => {
                     self.shared.tokens.forget(repository, scope, &token).await;

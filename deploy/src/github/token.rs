@@ -18,6 +18,7 @@ pub(super) enum TokenScope {
     Contents,
     Secrets,
     Deployments,
+    Actions,
 }
 
 impl TokenScope {
@@ -26,6 +27,7 @@ impl TokenScope {
             Self::Contents => ("contents", "read"),
             Self::Secrets => ("secrets", "write"),
             Self::Deployments => ("deployments", "write"),
+            Self::Actions => ("actions", "read"),
         }
     }
 }

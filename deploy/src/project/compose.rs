@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::Deserialize;
-use slipway_protocol::names::ServiceName;
+use slipway_protocol::names::{CommitSha, ServiceName};
 use slipway_protocol::{DeploymentId, ErrorCode, ProjectReady};
 
 use crate::StageError;
@@ -203,13 +203,14 @@ pub fn render_override(
         let _ = writeln!(text, "    labels:\n      slipway.project: {}", scalar(request.project.slug.as_str()));
         // Not on databases: a label that changes would recreate them at every release.
         if module {
-            let _ = writeln!(text, "      slipway.commit: {}", scalar(request.repository.commit.as_str()));
+            let _ = writeln!(text, "      {COMMIT_LABEL}: {}", scalar(request.repository.commit.as_str()));
             let _ = writeln!(text, "      {DEPLOYMENT_LABEL}: {}", scalar(&deployment.to_string()));
         }
     }
     text
 }
 
+const COMMIT_LABEL: &str = "slipway.commit";
 const DEPLOYMENT_LABEL: &str = "slipway.deployment";
 
 /// Ports and profiles of a module.
@@ -231,6 +232,16 @@ fn scalar(text: &str) -> String {
 /// it would recreate every container for the label's sake.
 #[must_use]
 pub fn deployment_of(text: &str) -> Option<DeploymentId> {
-    let line = text.lines().find_map(|l| l.trim().strip_prefix(DEPLOYMENT_LABEL)?.strip_prefix(": "))?;
+    label(text, DEPLOYMENT_LABEL)
+}
+
+/// The commit that an override file was written for.
+#[must_use]
+pub fn commit_of(text: &str) -> Option<CommitSha> {
+    label(text, COMMIT_LABEL)
+}
+
+fn label<T: std::str::FromStr>(text: &str, name: &str) -> Option<T> {
+    let line = text.lines().find_map(|l| l.trim().strip_prefix(name)?.strip_prefix(": "))?;
     line.trim_matches('"').parse().ok()
 }

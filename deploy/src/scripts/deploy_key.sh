@@ -1,6 +1,6 @@
 # Parameters: forced key; after project_files.sh, lock.sh, git.sh, workflows.sh, authorized_keys.sh. Installs the command
 # that CI may run and, with a key, the one line in authorized_keys that may run it. Without a key it tells whether such a
-# line is there.
+# line is there; without a command it takes both away.
 enter
 tell_workflows
 # The new release has been verified. The images of the previous one are kept as long as it's the one before this; its
@@ -11,6 +11,18 @@ drop_previous() {
     rm -rf .slipway/served
 }
 drop_previous
+if [ -z "$forced" ]; then
+    lock_keys
+    if [ -n "$(key_line)" ]; then
+        replace_key ""
+        tell changed key
+    fi
+    if [ -e .slipway/ci-deploy ]; then
+        rm -f .slipway/ci-deploy
+        tell changed command
+    fi
+    exit 0
+fi
 command=$dir/.slipway/ci-deploy
 # What CI asks for comes as a variable, which sudo takes away unless told.
 if [ -n "${SUDO_USER:-}" ]; then command="sudo -n --preserve-env=SSH_ORIGINAL_COMMAND $command"; fi

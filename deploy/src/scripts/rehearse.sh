@@ -105,12 +105,26 @@ protects() {
 # keeps SERVICE: whether files, variables and image of a service that runs are those that serve.
 keeps() {
     cmp -s .env .slipway/served/env && cmp -s "$override" .slipway/served/override || return 1
-    [ "$(repo_git rev-parse HEAD)" = "$(cat .slipway/served/commit)" ] || return 1
     serving=$(service_ps -q --filter "label=com.docker.compose.service=$1" | head -n 1)
     [ -n "$serving" ] || return 1
+    sees_no_change "$serving" || return 1
     image=$(docker inspect --format '{{.Config.Image}}' "$serving")
     image=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || :)
     [ "$(docker inspect --format '{{.Image}}' "$serving")" = "$image" ]
+}
+
+# sees_no_change ID: whether the commit that serves and the new one have the same compose files and environment files, and
+# the same of what the container has mounted. So it is after a push whose images CI's job has put there already.
+sees_no_change() {
+    was=$(cat .slipway/served/commit)
+    [ "$(repo_git rev-parse HEAD)" != "$was" ] || return 0
+    docker inspect --format '{{range .Mounts}}{{if eq .Type "bind"}}{{println .Source}}{{end}}{{end}}' "$1" |
+        while read -r source; do
+            case $source in
+            "$dir"/*) repo_git diff --quiet "$was" HEAD -- "${source#"$dir"/}" || exit 1 ;;
+            "$dir") exit 1 ;;
+            esac
+        done && repo_git diff --quiet "$was" HEAD -- infra '*.yml' '*.yaml' '*.env' '*.env.*' 2>/dev/null
 }
 
 # rehearse: rehearses each web service that runs and isn't kept; stops at the first that fails, with its log, and tells

@@ -4,6 +4,7 @@
 use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 
+use super::after_ci::are_kept;
 use super::service_check::{CheckedService, ServiceCheck, checked_services, is_web};
 use super::verify::warm_up;
 use crate::project::image_tag;
@@ -17,8 +18,10 @@ impl Attempt {
     pub(crate) async fn compose(&mut self) -> Result<StageReport, StageError> {
         let env = self.known_env(Stage::Compose).await?;
         // A digest and the tag of a commit never move; any other tag may.
-        let mut images = env.iter().filter(|(name, _)| name.ends_with("_IMAGE"));
-        let fixed = images.all(|(_, image)| image_tag::is_fixed(image));
+        let images = || env.iter().filter(|(name, _)| name.ends_with("_IMAGE")).map(|(_, image)| image);
+        let (host, repository) = (self.image_registry().as_str(), &self.work.request.repository.name);
+        let own = format!("{host}/{}", image_tag::image_name(repository, ""));
+        let fixed = images().all(|image| image_tag::is_fixed(image)) || are_kept(&self.work.request, images(), &own);
         let (rehearsed, bots) = self.rehearsed_and_bots();
         let script = Script::new("compose", scripts::COMPOSE)
             .words("rehearsed", &rehearsed)

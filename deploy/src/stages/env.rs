@@ -9,7 +9,9 @@ use secrecy::SecretString;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, Stage};
 
-use crate::project::compose::{ComposeProject, REGISTRY_AUTH, ServiceVariables, deployment_of, render_override};
+use crate::project::compose::{
+    ComposeProject, REGISTRY_AUTH, ServiceVariables, commit_of, deployment_of, render_override,
+};
 use crate::project::consumers::{ENV_PROD, render_env_prod, service_variables};
 use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::kept::KeptVariables;
@@ -21,6 +23,7 @@ use crate::remote::failure_phrases::explain_unexpected;
 use crate::remote::output::{ScriptOutput, plain};
 use crate::remote::script::Script;
 use crate::scripts;
+use crate::stages::after_ci::{LocalImage, is_deployed};
 use crate::stages::images::Images;
 use crate::{Attempt, EarlierRequests, StageError, StageReport};
 
@@ -32,6 +35,9 @@ impl Attempt {
         let contract = EnvContract::read(seen.contracts.iter().map(|(file, yaml)| (file.as_str(), yaml.as_slice())))?;
         let wanted = image_variables(&self.work.request, &seen.compose_variables, &contract);
         let images = self.images(wanted, &seen.local_images).await?;
+        let present = dotenv::parse(&seen.env);
+        let deployed_by_ci = is_deployed(&self.work.request, &images, &present, &seen.local_of_env);
+        let images = if deployed_by_ci { images.with_references(&present) } else { images };
         let plan = plan_env(&EnvInputs {
             request: &self.work.request,
             secrets: &self.work.secrets,
@@ -55,7 +61,7 @@ impl Attempt {
         self.learn_all(&notes.covered, &sealed);
         let env = notes.render_with(&values);
         let variables = service_variables(&project, &contract, &plan, &images.references);
-        let overrides = self.overrides(&project, &variables, &seen);
+        let overrides = self.overrides(&project, &variables, &seen, deployed_by_ci);
         let env_prod = project.reads(ENV_PROD).then(|| render_env_prod(&seen.env_prod, &plan, &sealed));
         let same_prod = env_prod.as_ref().is_none_or(|text| *text == seen.env_prod);
         let same = seen.env == env && same_prod && seen.private && seen.linked;
@@ -68,11 +74,22 @@ impl Attempt {
         Ok(if removed.is_empty() { report } else { report.fact("removed", removed) })
     }
 
-    /// The override file. Where only the deployment's id would differ, the one that is there stays.
-    fn overrides(&self, project: &ComposeProject, variables: &ServiceVariables, seen: &ServerEnv) -> String {
+    /// The override file. Where only the deployment's id would differ, the one that is there stays. After CI's job that
+    /// goes for the commit as well: the images themselves tell it.
+    fn overrides(
+        &self,
+        project: &ComposeProject,
+        variables: &ServiceVariables,
+        seen: &ServerEnv,
+        deployed_by_ci: bool,
+    ) -> String {
         let request = &self.work.request;
         if let Some(earlier) = deployment_of(&seen.overrides) {
-            let unchanged = render_override(request, project, variables, earlier);
+            let mut written = request.clone();
+            if let Some(commit) = commit_of(&seen.overrides).filter(|_| deployed_by_ci) {
+                written.repository.commit = commit;
+            }
+            let unchanged = render_override(&written, project, variables, earlier);
             if unchanged == seen.overrides {
                 return unchanged;
             }
@@ -172,6 +189,8 @@ struct ServerEnv {
     previous_covered: BTreeMap<String, String>,
     /// The images of the version rolled back to that the server has.
     local_images: BTreeSet<String>,
+    /// The images that `.env` names, as far as the server has them.
+    local_of_env: Vec<LocalImage>,
     /// Names of variables that came as secrets, in this deployment or an earlier one.
     sealed: BTreeSet<String>,
     /// Why compose refuses the project's files, not redacted.
@@ -211,6 +230,7 @@ impl ServerEnv {
             previous: dotenv::parse(&served),
             previous_covered: EnvNotes::read(&served).covered,
             local_images: output.values("local").iter().cloned().collect(),
+            local_of_env: output.values("local_of_env").iter().filter_map(|line| LocalImage::read(line)).collect(),
             sealed: text("sealed")?.lines().map(str::to_owned).collect(),
             complaint: text("complaint")?,
             example: text("example")?,

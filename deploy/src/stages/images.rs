@@ -20,6 +20,18 @@ pub(super) struct Images {
     pub digests: BTreeMap<String, String>,
 }
 
+impl Images {
+    /// The same images under the references that `env` has for them.
+    pub(super) fn with_references(mut self, env: &BTreeMap<String, String>) -> Self {
+        for (name, reference) in &mut self.references {
+            if let Some(present) = env.get(name) {
+                reference.clone_from(present);
+            }
+        }
+        self
+    }
+}
+
 impl Attempt {
     /// Names of the images that the version rolled back to ran, one a line.
     pub(super) fn recorded_images(&self) -> String {

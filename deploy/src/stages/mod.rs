@@ -3,6 +3,7 @@
 //! the end. All of them are methods of [`crate::Attempt`]; the shell side is in `scripts`, and the order of the stages in
 //! `slipway_protocol`.
 
+mod after_ci;
 mod clone;
 mod compose;
 mod env;
@@ -21,6 +22,7 @@ pub(crate) mod serving;
 mod stop_start;
 mod undeploy;
 pub(crate) mod verify;
+mod without_ci;
 
 pub use restore_previous::RestoreOutcome;
 pub use resume::CompletedStages;

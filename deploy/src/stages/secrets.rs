@@ -52,16 +52,21 @@ impl Attempt {
     }
 
     async fn install_and_write(&mut self) -> Result<StageReport, StageError> {
-        let env = self.known_env(Stage::Secrets).await?;
         self.leave_registry_secrets();
+        if !self.work.request.repository.pushes_deployed_by.uses_ci() {
+            let output = self.install_key("", None).await?;
+            return self.delete_ci_secrets(!output.values("changed").is_empty()).await;
+        }
+        let env = self.known_env(Stage::Secrets).await?;
+        let forced = self.forced_command();
         let mut key = if self.knows_deploy_key() { None } else { Some(self.generate_key()?) };
-        let mut output = self.install_key(key.as_ref()).await?;
+        let mut output = self.install_key(&forced, key.as_ref()).await?;
         if key.is_none() && output.value("key").is_none() {
             // The key was removed from the server, as undeploying does. So it isn't known what GitHub still holds, and
             // its key can't be the one that is installed now.
             self.work.github_digests.clear();
             let new = self.generate_key()?;
-            output = self.install_key(Some(&new)).await?;
+            output = self.install_key(&forced, Some(&new)).await?;
             key = Some(new);
         }
         let port_use = deploy_port_of(&output);
@@ -132,8 +137,8 @@ impl Attempt {
         Ok(key)
     }
 
-    async fn install_key(&mut self, key: Option<&DeployKey>) -> Result<ScriptOutput, StageError> {
-        let forced = self.forced_command();
+    /// Installs what CI may run on the server and the key for it; an empty `forced` takes both away.
+    async fn install_key(&mut self, forced: &str, key: Option<&DeployKey>) -> Result<ScriptOutput, StageError> {
         let line = key.map_or("", |key| key.public.trim());
         let script = Script::new("deploy key", scripts::DEPLOY_KEY)
             .word("root", self.root())

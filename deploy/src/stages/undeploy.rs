@@ -46,9 +46,11 @@ impl Attempt {
         if self.work.shares_repository {
             return Ok((Vec::new(), "left alone: another deployment of this repository uses them"));
         }
-        let mut names: BTreeSet<String> = self.desired_secrets(&BTreeMap::new(), false).into_keys().collect();
-        names.extend(self.work.github_digests.keys().cloned());
-        names.insert(KEY_SECRET.to_owned());
+        let mut names: BTreeSet<String> = self.work.github_digests.keys().cloned().collect();
+        if self.work.request.repository.pushes_deployed_by.uses_ci() {
+            names.extend(self.desired_secrets(&BTreeMap::new(), false).into_keys());
+            names.insert(KEY_SECRET.to_owned());
+        }
         names.retain(|name| !REGISTRY_SECRETS.contains(&name.as_str()));
         let repository = &self.work.request.repository.name;
         match self.github().delete_secrets(repository, &names, &self.cancel).await {

@@ -12,6 +12,7 @@ mod operator;
 pub(crate) mod plan;
 mod policies;
 pub(crate) mod projects;
+pub(crate) mod pushes;
 pub(crate) mod servers;
 pub(crate) mod status;
 pub(crate) mod submit;

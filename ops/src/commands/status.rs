@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use slipway_protocol::topology::{DEAD_LETTERS_QUEUE, DEPLOYMENTS_QUEUE, PARKED_QUEUE};
 use slipway_worker::amqp::{self, QueueState};
-use slipway_worker::store::{OutboxBacklog, StatusCounts, WorkerSeen};
+use slipway_worker::store::{BranchCounts, OutboxBacklog, StatusCounts, WorkerSeen};
 
 use crate::connect::broker::BrokerClient;
 use crate::connect::settings::ConnectionSettings;
@@ -18,6 +18,9 @@ use crate::terminal::print::{Printer, Table};
 
 /// After so long without a sign of life a worker counts as silent; it gives one every two seconds.
 const SILENT: Duration = Duration::from_secs(30);
+
+/// After so many failed looks at a branch in a row, a person should know.
+const FAILED_LOOKS: u32 = 3;
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
@@ -30,6 +33,7 @@ struct StatusReport {
     workers: Vec<WorkerSeen>,
     counts: StatusCounts,
     outbox: OutboxBacklog,
+    branches: BranchCounts,
     /// The queues, or why RabbitMQ couldn't be asked.
     queues: Result<Vec<QueueState>, CliError>,
 }
@@ -43,13 +47,15 @@ pub(crate) async fn run(
     settings.amqp_url()?;
     let (queues, workers) = tokio::join!(read_queues(settings), database.store.workers());
     let cli_error = |e| database.cli_error(&e);
+    let max_wait = Duration::from_secs(args.max_wait);
     let found = StatusReport {
         workers: workers.map_err(cli_error)?,
         counts: database.store.counts().await.map_err(cli_error)?,
         outbox: database.store.backlog().await.map_err(cli_error)?,
+        branches: database.store.branch_counts(FAILED_LOOKS, max_wait).await.map_err(cli_error)?,
         queues,
     };
-    let problems = find_problems(&found, Duration::from_secs(args.max_wait));
+    let problems = find_problems(&found, max_wait);
     if printer.is_json() {
         printer.json(&status_json(&found, &problems));
     } else {
@@ -95,6 +101,15 @@ fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
     if found.counts.open_dead_letters > 0 {
         let open = found.counts.open_dead_letters;
         problems.push(format!("dead letters are open ({open}): see `slipway dead-letters groups`"));
+    }
+    if found.branches.unreadable > 0 {
+        let unreadable = found.branches.unreadable;
+        problems
+            .push(format!("branches can't be looked at ({unreadable}), and their pushes wait: see `slipway pushes`"));
+    }
+    if found.branches.overdue > 0 {
+        let overdue = found.branches.overdue;
+        problems.push(format!("branches should have been looked at long ago ({overdue}): see `slipway pushes`"));
     }
     match &found.queues {
         Err(error) => problems.push(error.message.clone()),
@@ -166,6 +181,11 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
             "running": found.counts.running,
         },
         "outbox": { "depth": found.outbox.depth, "oldest_s": found.outbox.oldest.as_secs_f64() },
+        "pushes": {
+            "watched": found.branches.watched,
+            "unreadable": found.branches.unreadable,
+            "overdue": found.branches.overdue,
+        },
         "dead_letters": { "open": found.counts.open_dead_letters },
         // Null when RabbitMQ can't be asked.
         "queues": found.queues.as_ref().ok().map(|queues| queues.iter().map(queue).collect::<Vec<_>>()),

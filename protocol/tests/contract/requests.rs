@@ -97,6 +97,7 @@ fn broken() -> Vec<(&'static str, Value, ErrorCode, &'static str)> {
         ),
         ("/data/modules", json!([]), invalid, "/data/modules"),
         ("/data/modules", json!(["tg_bot"]), invalid, "/data/allocations"),
+        ("/data/repository/pushes_deployed_by", json!("hunter2"), invalid, "/data/repository/pushes_deployed_by"),
         ("/data/variables", json!({"PORT": "80"}), invalid, "/data/variables"),
         ("/data/variables", json!({"LD_PRELOAD": "/x"}), invalid, "/data/variables"),
         ("/data/variables", json!({"lower": "x"}), invalid, "/data/variables"),

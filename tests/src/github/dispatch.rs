@@ -39,6 +39,7 @@ pub(super) async fn dispatch(
     // git runs before the lock is taken; whether the caller may see what it found is decided after.
     let found = match (&endpoint, &body) {
         (Endpoint::Commit { reference }, _) => references::find(shared, &repo, reference).await,
+        (Endpoint::Reference { reference }, _) => references::find(shared, &repo, &format!("refs/{reference}")).await,
         (Endpoint::CreateDeployment, Ok(body)) => match body["ref"].as_str() {
             Some(reference) => references::find(shared, &repo, reference).await,
             None => Found::default(),
@@ -55,6 +56,10 @@ pub(super) async fn dispatch(
         Endpoint::Installation => state.get_installation(caller, &repo),
         Endpoint::Get => state.get_repository(caller, &repo, needs),
         Endpoint::Commit { reference } => state.get_commit(caller, &repo, needs, &reference, found.sha.as_deref()),
+        Endpoint::Reference { reference } => {
+            state.get_reference(caller, &repo, needs, &reference, found.sha.as_deref())
+        }
+        Endpoint::ListRuns => state.list_runs(caller, &repo, needs, query),
         Endpoint::PublicKey => state.public_key(caller, &repo, needs),
         Endpoint::ListSecrets => {
             state.list_secrets(caller, &repo, needs, ListPage::of(query), &format!("{base}{path}"))

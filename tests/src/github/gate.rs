@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::caller::{Caller, Credential};
 use super::cgi;
+use super::conditional;
 use super::dispatch::dispatch;
 use super::error::{ApiError, DOCS, Reply};
 use super::faults::{FaultEffect, StandInServer};
@@ -107,7 +108,15 @@ async fn process(
                     told.headers.push(("x-accepted-github-permissions", accepted));
                 }
                 match dispatch(shared, asked, &caller, route).await {
-                    Ok(reply) => reply.into_response(),
+                    Ok(reply) => {
+                        let (reply, known) = conditional::mark(asked, &caller, reply);
+                        if known {
+                            let mut state = shared.state();
+                            let limits = state.limits;
+                            told.usage = Some(state.counters.take_back(limits, &caller.bucket()));
+                        }
+                        reply.into_response()
+                    }
                     Err(error) => error.into_response(&docs),
                 }
             }

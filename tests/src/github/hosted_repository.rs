@@ -1,4 +1,4 @@
-//! A repository as the stand-in keeps it, with its secrets, checks and deployments.
+//! A repository as the stand-in keeps it, with its secrets, checks, deployments and workflow runs.
 //!
 //! Deliberately not here: GitHub's JSON of any of it, and who may see it; the endpoints decide that.
 
@@ -36,6 +36,7 @@ pub(super) struct HostedRepository {
     pub secrets: BTreeMap<String, StoredSecret>,
     pub statuses: Vec<CommitStatus>,
     pub deployments: Vec<CreatedDeployment>,
+    pub runs: Vec<HostedRun>,
 }
 
 impl HostedRepository {
@@ -113,4 +114,17 @@ pub(super) struct CommitStatus {
     pub sha: String,
     pub context: String,
     pub state: String,
+}
+
+/// One run of a workflow.
+#[derive(Debug, Clone)]
+pub(super) struct HostedRun {
+    pub id: u64,
+    pub workflow: String,
+    pub branch: String,
+    pub sha: String,
+    /// What started it: `push` or another event.
+    pub event: String,
+    /// None as long as it goes on.
+    pub conclusion: Option<String>,
 }

@@ -116,6 +116,14 @@ impl Counters {
         (Usage { limit, used: count.used, reset: count.reset }, verdict)
     }
 
+    /// Takes back the last count of a request: an answer that says "as before" is free.
+    pub(super) fn take_back(&mut self, limits: RateLimits, bucket: &Bucket) -> Usage {
+        let limit = if matches!(bucket, Bucket::Address(_)) { limits.hourly_anonymous } else { limits.hourly };
+        let count = self.0.entry(bucket.clone()).or_default();
+        count.used = count.used.saturating_sub(1);
+        Usage { limit, used: count.used, reset: count.reset }
+    }
+
     /// Takes up all that is left in the present window, or begins a window with nothing left.
     pub(super) fn exhaust(&mut self, limits: RateLimits, bucket: Bucket, now: i64) {
         let count = self.0.entry(bucket).or_default();

@@ -4,12 +4,14 @@
 //! that the test inspects and steers through [`GitHub`]. The API refuses what GitHub refuses, with GitHub's status
 //! codes, bodies and headers; the git server is the real `git http-backend` behind GitHub's rules of access.
 //!
-//! Deliberately not here: GraphQL, webhooks, OAuth, packages (ghcr.io), conditional requests, and any endpoint that
-//! Slipway doesn't call. An unknown path is a 404, so a new call shows up as a failing test.
+//! It sends the App's webhooks when a test says that something happened.
+//!
+//! Deliberately not here: GraphQL, OAuth, packages (ghcr.io), and any endpoint that Slipway doesn't call. An unknown path is a 404, so a new call shows up as a failing test.
 
 mod apps;
 mod caller;
 mod cgi;
+mod conditional;
 mod deployments;
 mod dispatch;
 mod error;
@@ -27,12 +29,14 @@ mod references;
 mod repos;
 mod request;
 mod route;
+mod runs;
 mod secrets;
 mod setup;
 mod shared;
 mod state;
 mod tls;
 mod tokens;
+mod webhooks;
 
 use std::fmt;
 use std::fs;
@@ -52,6 +56,7 @@ pub use permissions::Level;
 pub use setup::{NewRepository, NewToken};
 pub use state::{GitRequest, RestRequest, SecretWrite};
 pub use tls::TlsFiles;
+pub use webhooks::{SentWebhook, sign};
 
 use listener::{Acceptor, PeerInfo};
 use shared::SharedGithub;
@@ -92,6 +97,8 @@ pub struct GitHub {
     app_key: jwt::AppKey,
     api_addr: SocketAddr,
     git_addr: SocketAddr,
+    /// The servers' event loop.
+    events: tokio::runtime::Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -119,6 +126,7 @@ impl GitHub {
         ));
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let events = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let for_servers = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("github".to_owned()).spawn(move || {
@@ -130,7 +138,7 @@ impl GitHub {
                 }
             });
         })?;
-        Ok(Self { shared, app_key, api_addr, git_addr, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { shared, app_key, api_addr, git_addr, events, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The address the REST API really listens on.

@@ -30,6 +30,8 @@ pub(super) enum Endpoint {
     Get,
     Installation,
     Commit { reference: String },
+    Reference { reference: String },
+    ListRuns,
     PublicKey,
     ListSecrets,
     GetSecret { name: String },
@@ -94,6 +96,10 @@ impl Endpoint {
             ("GET", ["commits", reference @ ..]) if !reference.is_empty() => {
                 Self::Commit { reference: reference.join("/") }
             }
+            ("GET", ["git", "ref", "heads", branch @ ..]) if !branch.is_empty() => {
+                Self::Reference { reference: format!("heads/{}", branch.join("/")) }
+            }
+            ("GET", ["actions", "runs"]) => Self::ListRuns,
             ("GET", ["actions", "secrets"]) => Self::ListSecrets,
             ("GET", ["actions", "secrets", "public-key"]) => Self::PublicKey,
             ("GET", ["actions", "secrets", name]) => Self::GetSecret { name: owned(name) },
@@ -113,7 +119,8 @@ impl Endpoint {
             // Asked by the app itself, which has no permissions of its own.
             Self::Installation => return None,
             Self::Get => read("metadata"),
-            Self::Commit { .. } => read("contents"),
+            Self::Commit { .. } | Self::Reference { .. } => read("contents"),
+            Self::ListRuns => read("actions"),
             Self::PublicKey | Self::ListSecrets | Self::GetSecret { .. } => read("secrets"),
             Self::PutSecret { .. } | Self::DeleteSecret { .. } => write("secrets"),
             Self::ListDeployments | Self::GetDeployment { .. } | Self::ListStatuses { .. } => read("deployments"),
@@ -126,6 +133,8 @@ impl Endpoint {
             Self::Get => "repos/repos#get-a-repository",
             Self::Installation => "apps/apps#get-a-repository-installation-for-the-authenticated-app",
             Self::Commit { .. } => "commits/commits#get-a-commit",
+            Self::Reference { .. } => "git/refs#get-a-reference",
+            Self::ListRuns => "actions/workflow-runs#list-workflow-runs-for-a-repository",
             Self::PublicKey => "actions/secrets#get-a-repository-public-key",
             Self::ListSecrets => "actions/secrets#list-repository-secrets",
             Self::GetSecret { .. } => "actions/secrets#get-a-repository-secret",

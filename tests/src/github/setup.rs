@@ -228,7 +228,7 @@ impl GitHub {
         self.shared.state().faults.clear();
     }
 
-    fn change(&self, full_name: &str, change: impl FnOnce(&mut HostedRepository)) {
+    pub(super) fn change(&self, full_name: &str, change: impl FnOnce(&mut HostedRepository)) {
         change(named(&mut self.shared.state(), full_name));
     }
 }

@@ -78,6 +78,14 @@ pub(super) struct Installation {
     pub suspended_at: Option<Timestamp>,
 }
 
+/// Where the App wants its webhooks, and whether they arrive.
+#[derive(Debug, Clone)]
+pub(super) struct WebhookTarget {
+    pub url: String,
+    pub secret: String,
+    pub lost: bool,
+}
+
 /// Everything, behind one lock.
 pub(super) struct GithubState {
     pub app: RegisteredApp,
@@ -89,6 +97,8 @@ pub(super) struct GithubState {
     pub limits: RateLimits,
     pub counters: Counters,
     pub faults: Faults,
+    /// Where the App wants its webhooks.
+    pub webhook: Option<WebhookTarget>,
     pub requests: Vec<RestRequest>,
     pub git_requests: Vec<GitRequest>,
     pub secret_writes: Vec<SecretWrite>,
@@ -116,6 +126,7 @@ impl GithubState {
             limits: RateLimits::default(),
             counters: Counters::default(),
             faults: Faults::default(),
+            webhook: None,
             requests: Vec::new(),
             git_requests: Vec::new(),
             secret_writes: Vec::new(),
@@ -155,6 +166,7 @@ impl GithubState {
             secrets: BTreeMap::new(),
             statuses: Vec::new(),
             deployments: Vec::new(),
+            runs: Vec::new(),
         };
         repository.rotate_key();
         self.repositories.insert(id, repository);

@@ -22,6 +22,8 @@ pub use worker::WorkerProcess;
 pub const SEALING_KEY: &str = "stack";
 /// The secrets' mounted name that every stack has, and its value.
 pub const MOUNTED_SECRET: (&str, &str) = ("stack.payment", "mounted-value-5d1f");
+/// What GitHub signs webhooks with; no worker takes any unless it's told where.
+pub const WEBHOOK_SECRET: &str = "stack webhook secret 0123456789abcdef";
 /// Where each worker's admin server listens: every worker has an address of its own in 127.0.0.0/8.
 const ADMIN_PORT: u16 = 9090;
 
@@ -87,6 +89,7 @@ impl Stack {
             (format!("secrets/{}", MOUNTED_SECRET.0), format!("{}\n", MOUNTED_SECRET.1)),
             ("github-app.pem".to_owned(), self.github.app_private_key_pem().to_owned()),
             ("registry-password".to_owned(), self.world.registry_credential().password.clone()),
+            ("webhook-secret".to_owned(), WEBHOOK_SECRET.to_owned()),
             ("digest-key".to_owned(), "stack digest key 0123456789abcdef0123456789".to_owned()),
             (
                 "age-identity".to_owned(),
@@ -118,6 +121,7 @@ impl Stack {
             ("SLIPWAY_REGISTRY_USERNAME", self.world.registry_credential().username.clone()),
             ("SLIPWAY_REGISTRY_PASSWORD_FILE", file("registry-password")),
             ("SLIPWAY_DIGEST_KEY_FILE", file("digest-key")),
+            ("SLIPWAY_WEBHOOK_SECRET_FILE", file("webhook-secret")),
             ("SLIPWAY_HEALTH_TIMEOUT", "60s".to_owned()),
             ("SLIPWAY_RETRY_INITIAL", "200ms".to_owned()),
             ("SLIPWAY_RETRY_MAX", "1s".to_owned()),
@@ -198,6 +202,7 @@ impl Stack {
             ("contents", Level::Read),
             ("secrets", Level::Write),
             ("deployments", Level::Write),
+            ("actions", Level::Read),
             ("metadata", Level::Read),
         ];
         self.github.install_app(sample.owner(), &[full.as_str()], &permissions);

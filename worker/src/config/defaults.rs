@@ -22,6 +22,7 @@ pub(super) const PROJECT_ROOT: &str = "/opt/services";
 pub(super) const GITHUB_API_URL: &str = "https://api.github.com";
 pub(super) const GITHUB_GIT_URL: &str = "https://github.com";
 pub(super) const GITHUB_DEPLOYMENTS: &str = "true";
+pub(super) const PUSH_INTERVAL: &str = "5m";
 pub(super) const REGISTRY: &str = "ghcr.io";
 pub(super) const LOG: &str = "info,lapin=off";
 pub(super) const LOG_FORMAT: &str = "json";

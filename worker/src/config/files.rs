@@ -41,11 +41,19 @@ pub(super) fn secret_file(value: &str) -> Result<SecretFile, ParseError> {
 }
 
 pub(super) fn digest_key_file(value: &str) -> Result<SecretFile, ParseError> {
+    long_secret(value, 32)
+}
+
+pub(super) fn webhook_secret_file(value: &str) -> Result<SecretFile, ParseError> {
+    long_secret(value, 16)
+}
+
+fn long_secret(value: &str, least: usize) -> Result<SecretFile, ParseError> {
     let file = secret_file(value)?;
     let length = file.content.expose_secret().chars().count();
-    if length < 32 {
+    if length < least {
         return Err(because(format!(
-            "names {}, which holds {length} characters, fewer than 32",
+            "names {}, which holds {length} characters, fewer than {least}",
             path_for_message(value)
         )));
     }

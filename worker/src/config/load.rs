@@ -37,10 +37,11 @@ impl Config {
             mounted_dir: reader.take(&var::SECRETS_DIR),
         };
         let deployer = sections::deployer(&mut reader);
+        let pushes = sections::pushes(&mut reader);
         let telemetry = sections::telemetry(&mut reader, worker.as_ref());
         let warnings = std::mem::take(&mut reader.warnings);
         let mistakes = reader.mistakes();
-        let parts = (worker, broker, database, admin, servers, deployer, telemetry);
+        let parts = (worker, broker, database, admin, servers, deployer, pushes, telemetry);
         match parts {
             (
                 Some(worker),
@@ -49,9 +50,10 @@ impl Config {
                 Some(admin),
                 Some(servers),
                 Some(deployer),
+                Some(pushes),
                 Some(telemetry),
             ) if mistakes.0.is_empty() => {
-                Ok(Self { worker, broker, database, admin, servers, secrets, deployer, telemetry, warnings })
+                Ok(Self { worker, broker, database, admin, servers, secrets, deployer, pushes, telemetry, warnings })
             }
             _ => Err(mistakes),
         }

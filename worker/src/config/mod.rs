@@ -45,6 +45,8 @@ pub struct Config {
     pub secrets: SecretsConfig,
     /// What all attempts share.
     pub deployer: DeployerConfig,
+    /// How pushes are noticed that Slipway deploys itself.
+    pub pushes: PushConfig,
     /// Logs, traces and metrics.
     pub telemetry: TelemetryConfig,
     /// What an operator should know though it's no mistake; to be logged once logging works.
@@ -117,6 +119,24 @@ pub struct SecretsConfig {
     pub sealing_keys_dir: Option<PathBuf>,
     /// Where mounted secrets are, one file for each reference.
     pub mounted_dir: Option<PathBuf>,
+}
+
+/// How pushes are noticed that Slipway deploys itself.
+#[derive(Debug, Clone)]
+pub struct PushConfig {
+    /// How long a branch isn't looked at when nothing happens.
+    pub interval: Duration,
+    /// Where webhooks are taken, if they are.
+    pub webhooks: Option<WebhookConfig>,
+}
+
+/// Where webhooks are taken.
+#[derive(Debug, Clone)]
+pub struct WebhookConfig {
+    /// The address to bind.
+    pub address: SocketAddr,
+    /// What they are signed with.
+    pub secret: SecretString,
 }
 
 /// Logs, traces and metrics.

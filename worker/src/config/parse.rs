@@ -66,6 +66,10 @@ pub(super) fn patience(value: &str) -> Result<Duration, ParseError> {
     duration(value, SECOND, 168 * HOUR)
 }
 
+pub(super) fn push_interval(value: &str) -> Result<Duration, ParseError> {
+    duration(value, 10 * SECOND, 24 * HOUR)
+}
+
 pub(super) fn limit(value: &str) -> Result<u32, ParseError> {
     number(value, 1, 1000)
 }

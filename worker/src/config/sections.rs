@@ -6,7 +6,7 @@ use slipway_deploy::{DeployerConfig, GithubCredential, RegistryCredential};
 
 use super::reader::VariableReader;
 use super::variables as var;
-use super::{ServersConfig, TelemetryConfig, WorkerConfig};
+use super::{PushConfig, ServersConfig, TelemetryConfig, WebhookConfig, WorkerConfig};
 use crate::scheduler::Limits;
 
 pub(super) fn worker(reader: &mut VariableReader) -> Option<WorkerConfig> {
@@ -128,6 +128,18 @@ fn registry(reader: &mut VariableReader, registry: &str) -> Option<RegistryCrede
     };
     reader.mistake(&entry, problem.into());
     None
+}
+
+pub(super) fn pushes(reader: &mut VariableReader) -> Option<PushConfig> {
+    let interval = reader.take(&var::PUSH_INTERVAL);
+    let takes_webhooks = reader.is_set(&var::WEBHOOK_ADDR);
+    if takes_webhooks && !reader.is_set(&var::WEBHOOK_SECRET_FILE) {
+        let problem = "is missing, though SLIPWAY_WEBHOOK_ADDR is set; without it anybody could send webhooks";
+        reader.mistake(&var::WEBHOOK_SECRET_FILE.entry, problem.into());
+    }
+    let (address, secret) = (reader.take(&var::WEBHOOK_ADDR), reader.secret(&var::WEBHOOK_SECRET_FILE));
+    let webhooks = address.zip(secret).map(|(address, secret)| WebhookConfig { address, secret });
+    (webhooks.is_some() || !takes_webhooks).then_some(PushConfig { interval: interval?, webhooks })
 }
 
 pub(super) fn telemetry(reader: &mut VariableReader, worker: Option<&WorkerConfig>) -> Option<TelemetryConfig> {

@@ -201,6 +201,17 @@ variables! {
             "Show deployments on the commits' pages on GitHub; needs the permission deployments: write",
             "true or false";
     }
+    "Pushes" {
+        PUSH_INTERVAL: Duration = "SLIPWAY_PUSH_INTERVAL", Default(defaults::PUSH_INTERVAL), false, parse::push_interval,
+            "How often the branches are looked at whose pushes Slipway deploys; webhooks have them looked at sooner",
+            "a duration from 10s to 24h";
+        WEBHOOK_ADDR: SocketAddr = "SLIPWAY_WEBHOOK_ADDR", Optional, false, parse::socket_address,
+            "Where POST /github takes GitHub's webhooks, behind something that speaks TLS; unset: nowhere",
+            "an IP address and a port, such as 0.0.0.0:8080";
+        WEBHOOK_SECRET_FILE: SecretFile = "SLIPWAY_WEBHOOK_SECRET_FILE", Optional, false, files::webhook_secret_file,
+            "The secret that GitHub signs webhooks with",
+            "the path of a file with at least 16 characters, such as `openssl rand -hex 32` makes";
+    }
     "Registry" {
         REGISTRY: String = "SLIPWAY_REGISTRY", Default(defaults::REGISTRY), false, parse::registry,
             "Registry of the projects' images", "a host in lower case, with a port where needed";

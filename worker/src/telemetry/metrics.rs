@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     interruptions: Counter<u64>,
     published: Counter<u64>,
     given_up: Counter<u64>,
+    webhooks: Counter<u64>,
     stages: Histogram<f64>,
     outbox_depth: Gauge<u64>,
     outbox_age: Gauge<f64>,
@@ -39,6 +40,7 @@ impl Metrics {
                 interruptions: counter("slipway.attempt.interruptions", "Attempts that a stop or a crash cut off"),
                 published: counter("slipway.outbox.published", "Messages published, by what the broker did with them"),
                 given_up: counter("slipway.ingest.messages", "What lay among the dead letters, by what became of it"),
+                webhooks: counter("slipway.webhooks", "Webhooks of GitHub, by what became of them"),
                 stages: meter
                     .f64_histogram("slipway.stage.duration")
                     .with_unit("s")
@@ -86,6 +88,12 @@ impl Metrics {
     /// exists all the same, `known` when a worker published it.
     pub(crate) fn given_up(&self, result: &'static str) {
         self.given_up.add(1, &[KeyValue::new("result", result)]);
+    }
+
+    /// A webhook came: `marked`, `unwatched`, `ignored`, `duplicate`, `ping`, `unsigned`, `malformed`, `timeout` or
+    /// `failed`.
+    pub(crate) fn webhook(&self, result: &'static str) {
+        self.webhooks.add(1, &[KeyValue::new("result", result)]);
     }
 
     /// A stage ended: `changed`, `unchanged` or an error code.

@@ -85,7 +85,21 @@ fn a_complete_environment_becomes_a_configuration_with_the_documented_defaults()
     assert!(config.deployer.registry.is_none());
     assert_eq!(config.telemetry.format, LogFormat::Json);
     assert!(!config.telemetry.export);
+    assert!(config.pushes.webhooks.is_none() && config.pushes.interval == Duration::from_secs(300));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn webhooks_need_a_secret_that_cant_be_guessed() {
+    let mut fixture = Fixture::new();
+    fixture.set("SLIPWAY_WEBHOOK_ADDR", "127.0.0.1:8080");
+    let secret = fixture.file("hook", "not long enough\n");
+    fixture.set("SLIPWAY_WEBHOOK_SECRET_FILE", secret.to_str().unwrap());
+    let mistakes = fixture.mistakes();
+    assert!(mistakes.len() == 1 && mistakes[0].contains("fewer than 16"), "{mistakes:?}");
+    fixture.file("hook", "it is long enough\n");
+    let webhooks = fixture.config().pushes.webhooks.unwrap();
+    assert_eq!(webhooks.secret.expose_secret(), "it is long enough");
 }
 
 #[test]
@@ -122,6 +136,8 @@ fn each_spoilt_variable_is_named_with_what_it_should_be() {
         ("SLIPWAY_PROJECT_ROOT", "/opt/../etc", "without '..'"),
         ("SLIPWAY_PROJECT_ROOT", "/opt/a b", "must be an absolute path"),
         ("SLIPWAY_GITHUB_API_URL", "api.github.com", "must be an http:// or https:// URL"),
+        ("SLIPWAY_WEBHOOK_ADDR", "0.0.0.0:8080", "SLIPWAY_WEBHOOK_SECRET_FILE is missing, though SLIPWAY_WEBHOOK_ADDR"),
+        ("SLIPWAY_PUSH_INTERVAL", "1s", "must be a duration from 10s to 24h"),
         ("SLIPWAY_GITHUB_APP_ID", "1", "SLIPWAY_GITHUB_TOKEN_FILE is set beside a GitHub App"),
         ("SLIPWAY_GITHUB_TOKEN_FILE", "", "set it with SLIPWAY_GITHUB_APP_KEY_FILE, or set SLIPWAY_GITHUB_TOKEN_FILE"),
         ("SLIPWAY_REGISTRY", "https://ghcr.io", "must be a host in lower case"),

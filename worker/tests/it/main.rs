@@ -24,3 +24,4 @@ mod services;
 mod store;
 mod telemetry;
 mod tls;
+mod webhooks;

@@ -15,7 +15,8 @@ use slipway_deploy::{
 };
 use slipway_protocol::names::{BranchName, CommitSha, HostKey, InvalidName, Port, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{
-    Action, Allocation, Correlation, DeploymentId, Failure, Project, ProjectId, ProjectReady, Repository, Server, Stage,
+    Action, Allocation, Correlation, DeploymentId, Failure, Project, ProjectId, ProjectReady, PushDeployer, Repository,
+    Server, Stage,
 };
 use slipway_worker::run::Credentials;
 use slipway_worker::store::ServerRecord;
@@ -198,6 +199,7 @@ fn build_work(args: &CheckArgs, target: Target) -> Result<DeploymentWork, Invali
             name: RepositoryName::new("slipway/check")?,
             commit: CommitSha::new("0".repeat(40))?,
             branch: BranchName::new("main")?,
+            pushes_deployed_by: PushDeployer::default(),
         },
         server: Server { handle: target.handle.clone(), address: None, ssh_port: None, ssh_user: None, host_key: None },
         modules: allocations.iter().map(|a| a.service.clone()).collect(),

@@ -9,7 +9,9 @@ use slipway_protocol::names::{
     BranchName, CommitSha, Host, HostKey, Port, RepositoryName, SecretReference, ServerHandle, ServiceName, Slug,
     UserName, VariableName,
 };
-use slipway_protocol::{Allocation, Correlation, Project, ProjectId, ProjectReady, Repository, SecretSource, Server};
+use slipway_protocol::{
+    Allocation, Correlation, Project, ProjectId, ProjectReady, PushDeployer, Repository, SecretSource, Server,
+};
 
 use super::secrets::{self, SealTo};
 use crate::commands::arguments::{parse_assignment, parse_port};
@@ -122,6 +124,7 @@ impl RequestFlags {
                 name: require(self.repository.clone(), "--repository")?,
                 commit: require(self.commit.clone(), "--commit")?,
                 branch: self.branch.clone(),
+                pushes_deployed_by: PushDeployer::default(),
             },
             server: Server {
                 handle: require(self.server.clone(), "--server")?,

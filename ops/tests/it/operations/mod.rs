@@ -4,6 +4,7 @@
 mod dead_letters;
 mod inventory;
 mod lifecycle;
+mod pushes;
 mod status;
 mod topology;
 mod watching;

@@ -11,5 +11,6 @@ mod held_stage;
 mod killed;
 mod leaks;
 mod lifecycle;
+mod pushes;
 mod scene;
 mod zombie;

@@ -7,5 +7,6 @@ mod apps;
 mod deployments;
 mod git;
 mod limits;
+mod pushes;
 mod secrets;
 mod support;

@@ -19,29 +19,43 @@ pub(in crate::store) const CANCEL_REQUESTED: &str = "wish";
 /// Channel of new rows in the outbox.
 pub(in crate::store) const OUTBOX: &str = "slipway_outbox";
 
-/// Wake-ups from the database; listens until dropped.
-pub struct Wakeups {
+/// Channel of branches that are to be looked at.
+pub(in crate::store) const PUSHES: &str = "slipway_pushes";
+
+#[derive(Clone, Default)]
+struct Heard {
     deployments: Arc<Notify>,
     outbox: Arc<Notify>,
+    pushes: Arc<Notify>,
     cancel_requests: Arc<watch::Sender<()>>,
+}
+
+/// Wake-ups from the database; listens until dropped.
+pub struct Wakeups {
+    heard: Heard,
     _listening: DropGuard,
 }
 
 impl Wakeups {
     /// Waits until there may be a deployment to claim, at most `poll`.
     pub async fn deployment(&self, poll: Duration) {
-        let _ = tokio::time::timeout(poll, self.deployments.notified()).await;
+        let _ = tokio::time::timeout(poll, self.heard.deployments.notified()).await;
     }
 
     /// Waits until there may be something to publish or to read in the outbox, at most `poll`.
     pub async fn outbox(&self, poll: Duration) {
-        let _ = tokio::time::timeout(poll, self.outbox.notified()).await;
+        let _ = tokio::time::timeout(poll, self.heard.outbox.notified()).await;
+    }
+
+    /// Waits until there may be a branch to look at, at most `poll`.
+    pub async fn push(&self, poll: Duration) {
+        let _ = tokio::time::timeout(poll, self.heard.pushes.notified()).await;
     }
 
     /// Changes whenever somebody may have asked to cancel a running attempt.
     #[must_use]
     pub fn cancel_requests(&self) -> watch::Receiver<()> {
-        self.cancel_requests.subscribe()
+        self.heard.cancel_requests.subscribe()
     }
 }
 
@@ -49,18 +63,16 @@ impl Store {
     /// Starts listening, and goes on through every loss of the connection.
     #[must_use]
     pub fn listen(&self) -> Wakeups {
-        let (deployments, outbox) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let cancel_requests = Arc::new(watch::Sender::new(()));
+        let heard = Heard::default();
         let stop = CancellationToken::new();
-        let store = self.clone();
-        let (d, o, w, token) = (deployments.clone(), outbox.clone(), cancel_requests.clone(), stop.clone());
+        let (store, listener, token) = (self.clone(), heard.clone(), stop.clone());
         tokio::spawn(async move {
             let mut tried = 0;
             while !token.is_cancelled() {
                 tried += 1;
                 tokio::select! {
                     () = token.cancelled() => return,
-                    ended = store.listen_once(&d, &o, &w, &mut tried) => {
+                    ended = store.listen_once(&listener, &mut tried) => {
                         if let Err(error) = ended {
                             tracing::debug!(%error, "listening to the database ended");
                         }
@@ -73,25 +85,20 @@ impl Store {
                 }
             }
         });
-        Wakeups { deployments, outbox, cancel_requests, _listening: stop.drop_guard() }
+        Wakeups { heard, _listening: stop.drop_guard() }
     }
 
     /// One connection's life; resets `tried` once it listens.
-    async fn listen_once(
-        &self,
-        deployments: &Notify,
-        outbox: &Notify,
-        cancel_requests: &watch::Sender<()>,
-        tried: &mut u32,
-    ) -> Result<()> {
+    async fn listen_once(&self, heard: &Heard, tried: &mut u32) -> Result<()> {
         let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
         let listen = async {
-            client.batch_execute(&format!("LISTEN {DEPLOYMENTS}; LISTEN {OUTBOX}")).await?;
+            client.batch_execute(&format!("LISTEN {DEPLOYMENTS}; LISTEN {OUTBOX}; LISTEN {PUSHES}")).await?;
             *tried = 0;
             // Something may have happened before this connection listened.
-            deployments.notify_one();
-            outbox.notify_one();
-            cancel_requests.send_replace(());
+            heard.deployments.notify_one();
+            heard.outbox.notify_one();
+            heard.pushes.notify_one();
+            heard.cancel_requests.send_replace(());
             std::future::pending::<Result<()>>().await
         };
         let receive = async {
@@ -100,11 +107,12 @@ impl Store {
                     match n.channel() {
                         DEPLOYMENTS => {
                             if n.payload() == CANCEL_REQUESTED {
-                                cancel_requests.send_replace(());
+                                heard.cancel_requests.send_replace(());
                             }
-                            deployments.notify_one();
+                            heard.deployments.notify_one();
                         }
-                        OUTBOX => outbox.notify_one(),
+                        OUTBOX => heard.outbox.notify_one(),
+                        PUSHES => heard.pushes.notify_one(),
                         _ => {}
                     }
                 }

@@ -11,6 +11,7 @@ use crate::store::connection::value::readable;
 use crate::store::dead_letter::replay::replay_of;
 use crate::store::deployment::insert::NewDeployment;
 use crate::store::deployment::superseding::{Admission, IncomingRequest};
+use crate::store::pushes::watch::watch;
 use crate::store::{Result, Store};
 
 impl Store {
@@ -23,27 +24,40 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let data = &request.event.data;
-            let arriving = IncomingRequest::lock(&tx, request.deployment_id(), data.project.id, Action::Deploy).await?;
-            let new = NewDeployment {
-                project: &data.project,
-                repository: &data.repository.name,
-                commit: &data.repository.commit,
-                server: &data.server.handle,
-                acting: readable("deployments", "request", serde_json::to_value(&request.event))?,
-                correlation: &data.correlation,
-                sequence: data.sequence,
-                action: Action::Deploy,
-                remove_volumes: false,
-                acts_on: None,
-                reason: None,
-            };
-            let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Admission::Duplicate) };
-            let replay = replay_of(request);
-            let accepted = self.place_among_contenders(&tx, &arriving, &data.server.handle, order, replay).await?;
+            let accepted = self.insert_request(&tx, request, incoming).await?;
+            if accepted == Admission::New {
+                watch(&tx, &request.event.data).await?;
+            }
             commit(tx, TransactionKind::Accept).await?;
             Ok(accepted)
         })
         .await
+    }
+
+    /// Stores a request to deploy and gives it its place among the project's others.
+    pub(in crate::store) async fn insert_request(
+        &self,
+        tx: &StoreTransaction<'_>,
+        request: &Request,
+        incoming: &Incoming,
+    ) -> Result<Admission> {
+        let data = &request.event.data;
+        let arriving = IncomingRequest::lock(tx, request.deployment_id(), data.project.id, Action::Deploy).await?;
+        let new = NewDeployment {
+            project: &data.project,
+            repository: &data.repository.name,
+            commit: &data.repository.commit,
+            server: &data.server.handle,
+            acting: readable("deployments", "request", serde_json::to_value(&request.event))?,
+            correlation: &data.correlation,
+            sequence: data.sequence,
+            action: Action::Deploy,
+            remove_volumes: false,
+            acts_on: None,
+            reason: None,
+        };
+        let Some(order) = new.insert(tx, request, incoming).await? else { return Ok(Admission::Duplicate) };
+        let replay = replay_of(request);
+        self.place_among_contenders(tx, &arriving, &data.server.handle, order, replay).await
     }
 }

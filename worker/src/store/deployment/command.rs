@@ -16,6 +16,7 @@ use crate::store::deployment::superseding::{Admission, IncomingRequest};
 use crate::store::deployment::versions::{
     LAST_UNDEPLOYMENT, MAY_BE_ON_SERVER, VERSION_CONTENT, choose_version, versions,
 };
+use crate::store::pushes::watch::heed_command;
 use crate::store::{Result, Store};
 
 /// What a command acts with.
@@ -70,6 +71,9 @@ impl Store {
             let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Ok(Admission::Duplicate)) };
             let accepted =
                 self.place_among_contenders(&tx, &arriving, &basis.server, order, replay_of(request)).await?;
+            if accepted == Admission::New {
+                heed_command(&tx, data.project.id, &basis.server, data.action).await?;
+            }
             commit(tx, TransactionKind::Accept).await?;
             Ok(Ok(accepted))
         })
@@ -114,9 +118,14 @@ async fn basis(tx: &Transaction<'_>, command: &ProjectCommand, limit: u32) -> Re
 
 async fn read_basis(tx: &Transaction<'_>, server: ServerHandle, deployment: DeploymentId) -> Result<CommandBasis> {
     const TABLE: &str = "deployments";
-    let sql = "SELECT repository, commit_sha,
-                   request #- '{data,sequence}' #- '{data,expires_at}' #- '{data,correlation}' AS acting
-               FROM deployments WHERE id = $1";
+    // Who deploys pushes is no part of a version: it stays as it is now.
+    let sql = "SELECT d.repository, d.commit_sha, CASE WHEN w.deployed_by IS NULL THEN plain.request
+                   ELSE jsonb_set(plain.request, '{data,repository,pushes_deployed_by}', to_jsonb(w.deployed_by))
+                   END AS acting
+               FROM deployments d LEFT JOIN watched_branches w USING (project_id), LATERAL (
+                   SELECT d.request #- '{data,sequence}' #- '{data,expires_at}' #- '{data,correlation}'
+                       #- '{data,repository,pushes_deployed_by}' AS request) plain
+               WHERE d.id = $1";
     let row = tx.query_one(sql, &[&deployment.0]).await?;
     let text = |column: &str| row.get::<_, Option<String>>(column).unwrap_or_default();
     Ok(CommandBasis {

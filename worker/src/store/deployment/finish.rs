@@ -20,6 +20,7 @@ use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::state::State;
 use crate::store::deployment::versions::places;
 use crate::store::outbox::github_status::announce_undeployment;
+use crate::store::pushes::watch::unwatch;
 use crate::store::{Result, Store, StoreError};
 
 /// The outcome of a deployment, with what only its result and its dead letter need.
@@ -182,6 +183,7 @@ impl LockedDeployment<'_> {
         let undeployed = has_succeeded && self.head.action == Action::Undeploy;
         if let (true, Some(project), Some(server)) = (undeployed, &self.head.project, &self.head.server) {
             announce_undeployment(self.tx, project.id, server).await?;
+            unwatch(self.tx, project.id, server).await?;
         }
         self.release().await?;
         Ok(outcome)

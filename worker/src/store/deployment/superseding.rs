@@ -45,10 +45,16 @@ impl IncomingRequest {
         project: ProjectId,
         action: Action,
     ) -> Result<Self> {
-        tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&project.to_string()]).await?;
+        lock_project(tx, project).await?;
         lock_cancellation(tx, id).await?;
         Ok(Self { id, project, action })
     }
+}
+
+/// Waits for whoever else stores a request for the project.
+pub(in crate::store) async fn lock_project(tx: &Transaction<'_>, project: ProjectId) -> Result<()> {
+    tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&project.to_string()]).await?;
+    Ok(())
 }
 
 impl Store {

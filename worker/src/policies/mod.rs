@@ -4,6 +4,8 @@
 //!
 //! A new setting or constant is one more line in [`all`]; a test names those that are missing.
 
+mod setting;
+
 use std::time::Duration;
 
 use slipway_deploy::backoff::RetryPolicy as Retry;
@@ -11,38 +13,16 @@ use slipway_deploy::bounds;
 use slipway_deploy::bounds::Deadlines;
 use slipway_protocol::topology::{Argument, DEPLOYMENTS_QUEUE, QUEUES};
 
-use crate::config::variables::{self as var, Variable};
+use crate::config::variables as var;
 use crate::intake::consumer;
 use crate::process::heartbeat;
 use crate::publish::{batch, github_status, relay};
+use crate::pushes::{connections, looker, webhook_server};
 use crate::run::{self, claim_loop};
 use crate::{amqp, engine, scheduler, store};
 
-/// What a policy sets.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum PolicyValue {
-    /// How long something lasts or may last.
-    Time(Duration),
-    /// A number of what the text says.
-    Count(u64, &'static str),
-    /// How often and how far apart something is tried.
-    Retry(Retry),
-}
-
-/// One limit, time or number of tries, and the reason for it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PolicySetting {
-    /// What it's called.
-    pub name: &'static str,
-    /// What applies unless its variable says otherwise.
-    pub value: PolicyValue,
-    /// The environment variable that sets it, if one does.
-    pub variable: Option<&'static str>,
-    /// Why there is such a thing.
-    pub why: &'static str,
-    /// The constant's place in the code, if it's one.
-    pub constant: Option<&'static str>,
-}
+pub use setting::{PolicySetting, PolicyValue};
+use setting::{count, fixed, set, time};
 
 /// Policies that belong together.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,52 +31,6 @@ pub struct PolicyGroup {
     pub title: &'static str,
     /// The policies, in reading order.
     pub policies: Vec<PolicySetting>,
-}
-
-impl From<Duration> for PolicyValue {
-    fn from(time: Duration) -> Self {
-        Self::Time(time)
-    }
-}
-
-impl From<Retry> for PolicyValue {
-    fn from(retry: Retry) -> Self {
-        Self::Retry(retry)
-    }
-}
-
-/// A policy that no setting changes; `constant` is its path in the code.
-fn fixed(
-    name: &'static str,
-    constant: &'static str,
-    value: impl Into<PolicyValue>,
-    why: &'static str,
-) -> PolicySetting {
-    PolicySetting { name, value: value.into(), variable: None, why, constant: Some(constant) }
-}
-
-fn time(name: &'static str, variable: &Variable<Duration>, why: &'static str) -> PolicySetting {
-    set(name, variable, PolicyValue::Time, why)
-}
-
-/// A setting that is a number of `unit`.
-fn count<T: Into<u64>>(
-    name: &'static str,
-    variable: &Variable<T>,
-    unit: &'static str,
-    why: &'static str,
-) -> PolicySetting {
-    set(name, variable, |n| PolicyValue::Count(n.into(), unit), why)
-}
-
-fn set<T>(
-    name: &'static str,
-    variable: &Variable<T>,
-    value: impl Fn(T) -> PolicyValue,
-    why: &'static str,
-) -> PolicySetting {
-    let value = variable.default().map_or(PolicyValue::Time(Duration::ZERO), value);
-    PolicySetting { name, value, variable: Some(variable.entry.name), why, constant: None }
 }
 
 /// The whole table.
@@ -109,6 +43,7 @@ pub fn all() -> Vec<PolicyGroup> {
         group("Limits", limits()),
         group("Servers that can't be reached", circuit()),
         group("Deadlines", deadlines()),
+        group("Pushes", pushes()),
         group("Signs of life", heartbeats()),
         group("RabbitMQ and memory", memory()),
     ]
@@ -235,6 +170,31 @@ fn deadlines() -> Vec<PolicySetting> {
             "Login included; then the next address is tried"),
         fixed("one call of the broker", "amqp::answer::TIMEOUT", amqp::TIMEOUT,
             "A blocked broker answers neither publish nor confirm"),
+    ]
+}
+
+#[rustfmt::skip]
+fn pushes() -> Vec<PolicySetting> {
+    vec![
+        time("looks at a branch", &var::PUSH_INTERVAL,
+            "Webhooks tell of a push at once; this finds those that got lost, and GitHub doesn't count what is unchanged"),
+        fixed("a branch that GitHub doesn't show", "scheduler::pushes::LOOK_RETRIES", scheduler::LOOK_RETRIES,
+            "A missing permission or a rate limit takes a person or an hour; pushes wait meanwhile and aren't lost"),
+        fixed("a push without workflow runs", "scheduler::pushes::NO_RUNS_GRACE", scheduler::NO_RUNS_GRACE,
+            "GitHub makes runs some seconds after the push; after this it's taken for one that starts none"),
+        fixed("one look at a branch", "pushes::looker::LOOK_TIMEOUT", looker::LOOK_TIMEOUT,
+            "All its requests together; a slow GitHub mustn't keep others from being looked at"),
+        fixed("lease of a look", "store::pushes::look::LOOK_LEASE", store::LOOK_LEASE,
+            "So long a worker has for it before another one begins; longer than the look may take"),
+        fixed("second look after a webhook", "store::pushes::look::SECOND_LOOK", store::SECOND_LOOK,
+            "GitHub may tell of a push before its own answers show it"),
+        fixed("answering a webhook", "pushes::webhook_server::ANSWER_TIMEOUT", webhook_server::ANSWER_TIMEOUT,
+            "GitHub gives up after ten seconds"),
+        fixed("a webhook's connection", "pushes::connections::CONNECTION_LIFETIME", connections::CONNECTION_LIFETIME,
+            "Whoever connects and sends nothing mustn't use up the worker's open files"),
+        fixed("webhooks that are recognised when sent again", "store::pushes::deliveries::DELIVERY_RETENTION",
+            store::DELIVERY_RETENTION,
+            "GitHub sends them again for three days"),
     ]
 }
 

@@ -1,0 +1,75 @@
+//! Workflow runs of a repository, and what a branch points to.
+//!
+//! Deliberately not here: jobs, checks and logs, and running anything. A test says how a run is getting on.
+
+use serde_json::{Value, json};
+
+use super::caller::Caller;
+use super::error::{ApiError, Reply};
+use super::hosted_repository::{HostedRepository, HostedRun, RepoRef};
+use super::permissions::Needs;
+use super::repos;
+use super::secrets::ListPage;
+use super::state::GithubState;
+
+/// GitHub's JSON of a run, as far as anybody here reads it.
+pub(super) fn describe(run: &HostedRun, repository: &HostedRepository) -> Value {
+    let status = if run.conclusion.is_some() { "completed" } else { "in_progress" };
+    json!({
+        "id": run.id,
+        "name": run.workflow,
+        "head_branch": run.branch,
+        "head_sha": run.sha,
+        "event": run.event,
+        "status": status,
+        "conclusion": run.conclusion,
+        "run_attempt": 1,
+        "url": format!("https://api.github.com/repos/{}/actions/runs/{}", repository.full_name(), run.id),
+        "repository": repos::describe(repository),
+    })
+}
+
+impl GithubState {
+    /// `GET …/git/ref/heads/{branch}`, where `sha` is what the branch was found to be.
+    pub(super) fn get_reference(
+        &self,
+        caller: &Caller,
+        repo: &RepoRef,
+        needs: Needs,
+        reference: &str,
+        sha: Option<&str>,
+    ) -> Result<Reply, ApiError> {
+        let repository = self.authorize(caller, repo, needs)?;
+        let sha = sha.ok_or_else(ApiError::not_found)?;
+        let url = format!("https://api.github.com/repos/{}/git", repository.full_name());
+        Ok(Reply::ok(&json!({
+            "ref": format!("refs/{reference}"),
+            "url": format!("{url}/refs/{reference}"),
+            "object": { "type": "commit", "sha": sha, "url": format!("{url}/commits/{sha}") },
+        })))
+    }
+
+    /// `GET …/actions/runs`, newest first
+    pub(super) fn list_runs(
+        &self,
+        caller: &Caller,
+        repo: &RepoRef,
+        needs: Needs,
+        query: &str,
+    ) -> Result<Reply, ApiError> {
+        let repository = self.authorize(caller, repo, needs)?;
+        let filter = |name: &str, value: &str| {
+            query.split('&').filter_map(|pair| pair.split_once('=')).all(|(key, wanted)| key != name || wanted == value)
+        };
+        let matching =
+            repository.runs.iter().rev().filter(|run| {
+                filter("head_sha", &run.sha) && filter("branch", &run.branch) && filter("event", &run.event)
+            });
+        let all: Vec<Value> = matching.map(|run| describe(run, repository)).collect();
+        let total = all.len();
+        Ok(Reply::ok(&json!({
+            "total_count": total,
+            "workflow_runs": ListPage::of(query).of_items(all.into_iter()),
+        })))
+    }
+}

@@ -1,0 +1,107 @@
+//! The deployment of a pushed commit: the project's newest request with that commit in place of its own, stored as if
+//! somebody had sent it.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use slipway_protocol::names::CommitSha;
+use slipway_protocol::{Action, CONTENT_TYPE, DeploymentId, EventType, PushDeployer, decode, topology};
+use tokio_postgres::Transaction;
+
+use crate::message::Incoming;
+use crate::store::connection::transaction::StoreTransaction;
+use crate::store::connection::value::readable;
+use crate::store::deployment::superseding::Admission;
+use crate::store::deployment::versions::LAST_UNDEPLOYMENT;
+use crate::store::{Result, Store};
+
+const TABLE: &str = "deployments";
+/// The newest place first, column by column as the index has them: a project may have thousands of deployments.
+const NEWEST_FIRST: &str = "ORDER BY coalesce(d.producer_sequence, -1) DESC, coalesce(d.event_time, d.accepted_at) DESC, \
+     d.arrival DESC LIMIT 1";
+/// The requests of project `$1` on server `$2` that weren't called off.
+const STANDING: &str = "FROM deployments d WHERE d.project_id = $1 AND d.server = $2 AND d.request IS NOT NULL \
+     AND d.state NOT IN ('cancelled', 'superseded')";
+
+/// A watched branch's place, and the number that its next deployment gets.
+pub(super) struct PushTarget {
+    pub project: uuid::Uuid,
+    pub server: String,
+    pub deployed_by: PushDeployer,
+    pub number: String,
+}
+
+/// The request that a push is deployed with.
+pub(super) struct PushBasis {
+    pub commit: CommitSha,
+    request: Value,
+    now: Timestamp,
+}
+
+impl PushTarget {
+    /// The newest request to deploy or to roll back, without what belonged to its own event.
+    pub(super) async fn basis(&self, tx: &Transaction<'_>) -> Result<Option<PushBasis>> {
+        let sql = format!(
+            "SELECT d.commit_sha, now() AS now,
+                 d.request #- '{{data,sequence}}' #- '{{data,expires_at}}' #- '{{data,correlation}}' AS request
+             {STANDING} AND d.action IN ('deploy', 'rollback') {NEWEST_FIRST}"
+        );
+        let Some(row) = tx.query_opt(&sql, &[&self.project, &self.server]).await? else { return Ok(None) };
+        let commit = row.get::<_, Option<String>>("commit_sha").unwrap_or_default();
+        let commit = readable(TABLE, "commit_sha", CommitSha::new(commit))?;
+        Ok(Some(PushBasis { commit, request: row.get("request"), now: row.get("now") }))
+    }
+
+    /// What the newest request asks for.
+    pub(super) async fn last_action(&self, tx: &Transaction<'_>) -> Result<Option<Action>> {
+        let sql = format!("SELECT d.action {STANDING} {NEWEST_FIRST}");
+        let row = tx.query_opt(&sql, &[&self.project, &self.server]).await?;
+        row.map(|row| readable(TABLE, "action", row.get::<_, &str>(0).parse())).transpose()
+    }
+
+    /// Whether a version was deployed with success since the project was last taken off the server.
+    pub(super) async fn has_succeeded(&self, tx: &Transaction<'_>) -> Result<bool> {
+        let sql = format!(
+            "SELECT EXISTS (SELECT 1 {STANDING} AND d.action IN ('deploy', 'rollback')
+                 AND d.state IN ('succeeded', 'already_deployed') AND d.arrival > {LAST_UNDEPLOYMENT})"
+        );
+        Ok(tx.query_one(&sql, &[&self.project, &self.server]).await?.get(0))
+    }
+}
+
+impl Store {
+    /// Stores the deployment of `commit`.
+    pub(super) async fn insert_push(
+        &self,
+        tx: &StoreTransaction<'_>,
+        target: &PushTarget,
+        basis: &PushBasis,
+        commit: &CommitSha,
+    ) -> Result<(DeploymentId, Admission)> {
+        let incoming = message(target, basis, commit)?;
+        let request = readable(TABLE, "request", decode(&incoming.body, &incoming.metadata()))?;
+        let admission = self.insert_request(tx, &request, &incoming).await?;
+        Ok((request.deployment_id(), admission))
+    }
+}
+
+/// The message with which an orchestrator would ask for it. A dead letter of it can be replayed like any other.
+fn message(target: &PushTarget, basis: &PushBasis, commit: &CommitSha) -> Result<Incoming> {
+    let mut event = basis.request.clone();
+    let own = ["traceparent", "tracestate", "causationid", "sequence"];
+    if let Some(attributes) = event.as_object_mut() {
+        attributes.retain(|name, _| !own.contains(&name.as_str()));
+    }
+    let repository = event["data"]["repository"]["name"].as_str().unwrap_or_default();
+    event["source"] = format!("/slipway/pushes/{repository}").into();
+    event["id"] = format!("{commit}-{}", target.number).into();
+    event["time"] = basis.now.to_string().into();
+    event["data"]["repository"]["commit"] = commit.as_str().into();
+    event["data"]["repository"]["pushes_deployed_by"] = target.deployed_by.as_str().into();
+    Ok(Incoming {
+        body: readable(TABLE, "request", serde_json::to_vec(&event))?,
+        content_type: Some(CONTENT_TYPE.to_owned()),
+        exchange: topology::REQUESTS.to_owned(),
+        routing_key: EventType::ProjectReady.as_str().to_owned(),
+        ..Incoming::default()
+    })
+}

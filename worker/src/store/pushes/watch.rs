@@ -1,0 +1,190 @@
+//! Which branches are watched: that follows from the requests that were accepted. The looks at them are in `look`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use slipway_protocol::names::{BranchName, CommitSha, RepositoryName, ServerHandle, Slug};
+use slipway_protocol::{Action, Project, ProjectId, ProjectReady, PushDeployer};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Transaction};
+
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::value::{number, readable, seconds};
+use crate::store::connection::wakeups;
+use crate::store::{Result, Store};
+
+pub(in crate::store) const TABLE: &str = "watched_branches";
+
+/// A branch whose pushes are deployed, and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchedBranch {
+    /// The project that its pushes go to.
+    pub project: Project,
+    /// The server that it's on.
+    pub server: ServerHandle,
+    /// Where the branch is.
+    pub repository: RepositoryName,
+    /// The branch itself.
+    pub branch: BranchName,
+    /// Whether CI's job deploys its pushes as well.
+    pub deployed_by: PushDeployer,
+    /// What it pointed to at the last look.
+    pub head: Option<CommitSha>,
+    /// The last commit about which it was decided whether it's deployed.
+    pub considered: Option<CommitSha>,
+    /// What has to happen before its head is deployed.
+    pub waits_for: Option<String>,
+    /// Why GitHub couldn't be asked at the last look.
+    pub problem: Option<String>,
+    /// How many looks have failed in a row.
+    pub failures: u32,
+    /// When it was looked at last.
+    pub looked_at: Option<Timestamp>,
+    /// When it's looked at again.
+    pub look_at: Timestamp,
+}
+
+/// How the branches are getting on that are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BranchCounts {
+    /// All of them.
+    pub watched: u64,
+    /// Those that GitHub hasn't shown, several times in a row.
+    pub unreadable: u64,
+    /// Those that should have been looked at long ago.
+    pub overdue: u64,
+}
+
+impl Store {
+    /// Every watched branch, by project.
+    ///
+    /// # Errors
+    /// When the database fails, or holds what can't be read.
+    pub async fn watched_branches(&self) -> Result<Vec<WatchedBranch>> {
+        deadline(async {
+            let sql = "SELECT * FROM watched_branches ORDER BY project_slug, project_id";
+            self.client().await?.query(sql, &[]).await?.iter().map(watched).collect()
+        })
+        .await
+    }
+
+    /// How many branches are watched. One counts as unreadable after `failures` failed looks, and as overdue when it
+    /// should have been looked at longer ago than `patience`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn branch_counts(&self, failures: u32, patience: Duration) -> Result<BranchCounts> {
+        deadline(async {
+            let sql = "SELECT count(*), count(*) FILTER (WHERE failures >= $1),
+                           count(*) FILTER (WHERE look_at < now() - $2 * interval '1 second')
+                       FROM watched_branches";
+            let failures = i32::try_from(failures).unwrap_or(i32::MAX);
+            let row = self.client().await?.query_one(sql, &[&failures, &seconds(patience)]).await?;
+            let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
+            Ok(BranchCounts { watched: count(0), unreadable: count(1), overdue: count(2) })
+        })
+        .await
+    }
+}
+
+/// Watches the branch of a request that was accepted, or no longer. A branch that was watched before keeps what is known
+/// of it.
+pub(in crate::store) async fn watch(tx: &Transaction<'_>, request: &ProjectReady) -> Result<()> {
+    let (project, repository) = (&request.project, &request.repository);
+    if !repository.pushes_deployed_by.watches() {
+        tx.execute("DELETE FROM watched_branches WHERE project_id = $1", &[&project.id.0]).await?;
+        return Ok(());
+    }
+    let kept = ["head", "head_since", "etag", "considered"]
+        .map(|column| format!("{column} = CASE WHEN w.repository = $4 AND w.branch = $5 THEN w.{column} END"))
+        .join(", ");
+    let sql = format!(
+        "INSERT INTO watched_branches AS w (project_id, project_slug, server, repository, branch, deployed_by)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (project_id) DO UPDATE SET project_slug = $2, server = $3, repository = $4, branch = $5,
+             deployed_by = $6, {kept}, waits_for = NULL, problem = NULL, failures = 0, marks = w.marks + 1,
+             looks = w.looks + 1, looking = false, look_at = now()"
+    );
+    let values: [&(dyn ToSql + Sync); 6] = [
+        &project.id.0,
+        &project.slug.as_str(),
+        &request.server.handle.as_str(),
+        &repository.name.as_str(),
+        &repository.branch.as_str(),
+        &repository.pushes_deployed_by.as_str(),
+    ];
+    tx.execute(&sql, &values).await?;
+    wake(tx).await
+}
+
+/// What a command means for the project's branch: after a rollback, no push from before it is deployed; after a start,
+/// what waited for it is.
+pub(in crate::store) async fn heed_command(
+    tx: &Transaction<'_>,
+    project: ProjectId,
+    server: &ServerHandle,
+    action: Action,
+) -> Result<()> {
+    let sql = match action {
+        Action::Rollback => {
+            "UPDATE watched_branches SET considered = coalesce(head, considered), waits_for = NULL
+             WHERE project_id = $1 AND server = $2"
+        }
+        Action::Start => {
+            "UPDATE watched_branches SET marks = marks + 1, look_at = CASE WHEN looking THEN look_at ELSE now() END
+             WHERE project_id = $1 AND server = $2"
+        }
+        _ => return Ok(()),
+    };
+    tx.execute(sql, &[&project.0, &server.as_str()]).await?;
+    wake(tx).await
+}
+
+/// Watches the branch no longer for a project that was taken off its server.
+pub(in crate::store) async fn unwatch(tx: &Transaction<'_>, project: ProjectId, server: &ServerHandle) -> Result<()> {
+    let sql = "DELETE FROM watched_branches WHERE project_id = $1 AND server = $2";
+    tx.execute(sql, &[&project.0, &server.as_str()]).await?;
+    Ok(())
+}
+
+/// Wakes who looks at branches, once the transaction is committed.
+pub(in crate::store) async fn wake(tx: &Transaction<'_>) -> Result<()> {
+    tx.execute("SELECT pg_notify($1, '')", &[&wakeups::PUSHES]).await?;
+    Ok(())
+}
+
+fn watched(row: &Row) -> Result<WatchedBranch> {
+    Ok(WatchedBranch {
+        project: Project {
+            id: ProjectId(row.get("project_id")),
+            slug: readable(TABLE, "project_slug", Slug::new(row.get::<_, String>("project_slug")))?,
+        },
+        server: readable(TABLE, "server", ServerHandle::new(row.get::<_, String>("server")))?,
+        repository: repository(row)?,
+        branch: branch(row)?,
+        deployed_by: deployed_by(row)?,
+        head: commit(row, "head")?,
+        considered: commit(row, "considered")?,
+        waits_for: row.get("waits_for"),
+        problem: row.get("problem"),
+        failures: number(row, "failures"),
+        looked_at: row.get("looked_at"),
+        look_at: row.get("look_at"),
+    })
+}
+
+pub(in crate::store) fn repository(row: &Row) -> Result<RepositoryName> {
+    readable(TABLE, "repository", RepositoryName::new(row.get::<_, String>("repository")))
+}
+
+pub(in crate::store) fn branch(row: &Row) -> Result<BranchName> {
+    readable(TABLE, "branch", BranchName::new(row.get::<_, String>("branch")))
+}
+
+pub(in crate::store) fn commit(row: &Row, column: &'static str) -> Result<Option<CommitSha>> {
+    row.get::<_, Option<String>>(column).map(|sha| readable(TABLE, column, CommitSha::new(sha))).transpose()
+}
+
+pub(in crate::store) fn deployed_by(row: &Row) -> Result<PushDeployer> {
+    readable(TABLE, "deployed_by", serde_json::from_value(row.get::<_, String>("deployed_by").into()))
+}
