@@ -89,6 +89,11 @@ fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
         let (depth, oldest) = (found.outbox.depth, format_age(found.outbox.oldest));
         problems.push(format!("events wait to be published ({depth}), the oldest for {oldest}"));
     }
+    if found.outbox.set_aside > 0 {
+        let aside = found.outbox.set_aside;
+        problems
+            .push(format!("messages are aside, since RabbitMQ can't take them ({aside}): see `slipway outbox list`"));
+    }
     if found.counts.oldest_due > max_wait {
         problems.push(format!("a deployment has been due for {}", format_age(found.counts.oldest_due)));
     }
@@ -165,7 +170,7 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
             "oldest_due_s": found.counts.oldest_due.as_secs_f64(),
             "running": found.counts.running,
         },
-        "outbox": { "depth": found.outbox.depth, "oldest_s": found.outbox.oldest.as_secs_f64() },
+        "outbox": { "depth": found.outbox.depth, "oldest_s": found.outbox.oldest.as_secs_f64(), "set_aside": found.outbox.set_aside },
         "dead_letters": { "open": found.counts.open_dead_letters },
         // Null when RabbitMQ can't be asked.
         "queues": found.queues.as_ref().ok().map(|queues| queues.iter().map(queue).collect::<Vec<_>>()),

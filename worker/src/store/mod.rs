@@ -41,6 +41,8 @@ pub(crate) use outbox::github_status::ANNOUNCEMENT_LEASE;
 pub use outbox::github_status::Announcement;
 pub use outbox::relay_lease::RelayLease;
 pub use outbox::rows::{OrderingKey, OutboxBacklog, OutboxPage, OutboxRow, PublishOutcome};
+pub(crate) use outbox::set_aside::MAX_BREAKS;
+pub use outbox::set_aside::{BlamedMessage, SetAsideMessage};
 pub use server::inventory::ServerRecord;
 pub use status::StatusCounts;
 pub use workers::WorkerSeen;
