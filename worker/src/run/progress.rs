@@ -1,11 +1,12 @@
 //! What a stage reports while it runs, on its way into the outbox: in batches, and without making the stage wait. A
 //! stage that reports faster than the database writes loses lines; the last one of a log event says how many.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use slipway_deploy::Reporter;
+use slipway_deploy::budget::{ATTEMPT_LINES, Budget};
 use slipway_protocol::names::HostKey;
 use slipway_protocol::{Failure, ProgressKind, Stage};
 use tokio::sync::{mpsc, oneshot};
@@ -32,6 +33,7 @@ enum ProgressMessage {
 pub(super) struct ProgressSender {
     sender: mpsc::Sender<ProgressMessage>,
     dropped: Arc<AtomicU64>,
+    budget: Mutex<Budget>,
 }
 
 impl ProgressSender {
@@ -52,7 +54,11 @@ impl ProgressSender {
 
 impl Reporter for ProgressSender {
     fn line(&self, stage: Stage, line: &str) {
-        self.send(ProgressMessage::Line(stage, line.to_owned()));
+        if self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(line.len()) {
+            self.send(ProgressMessage::Line(stage, line.to_owned()));
+        } else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn retrying(&self, stage: Stage, failure: &Failure, delay: Duration) {
@@ -86,7 +92,7 @@ pub(super) fn channel(
 ) -> (Arc<ProgressSender>, ProgressWriter) {
     let (sender, receiver) = mpsc::channel(BUFFER);
     let dropped = Arc::new(AtomicU64::new(0));
-    let sender = ProgressSender { sender, dropped: dropped.clone() };
+    let sender = ProgressSender { sender, dropped: dropped.clone(), budget: Mutex::new(ATTEMPT_LINES) };
     (Arc::new(sender), ProgressWriter { receiver, dropped, store, lease, attempt, server, canceller, lines: None })
 }
 
@@ -131,7 +137,9 @@ impl ProgressWriter {
         if let Some((stage, mut lines, _)) = self.lines.take() {
             match self.dropped.swap(0, Ordering::Relaxed) {
                 0 => {}
-                n => lines.push(format!("… {n} lines left out: they came faster than they could be written")),
+                n => lines.push(format!(
+                    "… {n} lines left out: they came faster than they could be written, or were too many"
+                )),
             }
             kinds.push(ProgressKind::Log { stage, lines });
         }
