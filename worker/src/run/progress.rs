@@ -22,6 +22,9 @@ const FLUSH_DELAY: Duration = Duration::from_millis(500);
 /// Lines that wait to be written.
 const BUFFER: usize = 2000;
 
+/// The last line of an attempt that has told as much as an attempt may.
+const NO_MORE: &str = "… this attempt has told as many lines as are kept; what follows is left out";
+
 enum ProgressMessage {
     Line(Stage, String),
     Retrying(Stage, Failure, Duration),
@@ -54,10 +57,12 @@ impl ProgressSender {
 
 impl Reporter for ProgressSender {
     fn line(&self, stage: Stage, line: &str) {
-        if self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(line.len()) {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_spent = budget.is_spent();
+        if budget.take(line.len()) {
             self.send(ProgressMessage::Line(stage, line.to_owned()));
-        } else {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        } else if !was_spent {
+            self.send(ProgressMessage::Line(stage, NO_MORE.to_owned()));
         }
     }
 
@@ -137,9 +142,7 @@ impl ProgressWriter {
         if let Some((stage, mut lines, _)) = self.lines.take() {
             match self.dropped.swap(0, Ordering::Relaxed) {
                 0 => {}
-                n => lines.push(format!(
-                    "… {n} lines left out: they came faster than they could be written, or were too many"
-                )),
+                n => lines.push(format!("… {n} lines left out: they came faster than they could be written")),
             }
             kinds.push(ProgressKind::Log { stage, lines });
         }
@@ -162,5 +165,22 @@ impl ProgressWriter {
                 tracing::warn!(%error, server.handle = %self.server.handle, "the host key couldn't be pinned");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_tells_so_many_lines_and_says_that_more_are_left_out() {
+        let (sender, mut receiver) = mpsc::channel(100_000);
+        let sender = ProgressSender { sender, dropped: Arc::default(), budget: Mutex::new(Budget::new(1000, 50)) };
+        (0..500).for_each(|_| sender.line(Stage::Compose, "line"));
+        let mut told = Vec::new();
+        while let Ok(ProgressMessage::Line(_, line)) = receiver.try_recv() {
+            told.push(line);
+        }
+        assert_eq!((told.len(), told.last().map(String::as_str)), (51, Some(NO_MORE)));
     }
 }
