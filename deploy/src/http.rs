@@ -5,10 +5,12 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, ClientBuilder};
+use reqwest::{Certificate, Client, ClientBuilder, Response};
 use slipway_protocol::ErrorCode;
+use zeroize::Zeroizing;
 
 use crate::StageError;
+use crate::budget::Budget;
 
 /// How long a project may take for one answer.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,6 +47,26 @@ pub(crate) fn probe_client() -> Result<Client, StageError> {
         .connect_timeout(PROBE_TIMEOUT / 2)
         .build()
         .map_err(|e| StageError::new(ErrorCode::InternalError, format!("no HTTP client: {e}")))
+}
+
+/// Why an answer couldn't be read.
+pub(crate) enum AnswerError {
+    /// It has more than the budget allows.
+    TooLarge,
+    /// The connection broke, or was too slow.
+    Broken(reqwest::Error),
+}
+
+/// The body of an answer, if it isn't larger than `budget` allows.
+pub(crate) async fn read_answer(answer: &mut Response, mut budget: Budget) -> Result<Zeroizing<Vec<u8>>, AnswerError> {
+    let mut body = Zeroizing::new(Vec::new());
+    while let Some(chunk) = answer.chunk().await.map_err(AnswerError::Broken)? {
+        if !budget.take(chunk.len()) {
+            return Err(AnswerError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// An error with its sources, once each.

@@ -3,6 +3,7 @@
 mod attempt;
 pub mod backoff;
 pub mod bounds;
+pub mod budget;
 pub mod github;
 mod http;
 pub mod plan;

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::cancel::CancelArgs;
 use crate::commands::dead_letters::DeadLetters;
 use crate::commands::deployments::Deployments;
+use crate::commands::outbox::Outbox;
 use crate::commands::plan::PlanArgs;
 use crate::commands::projects::Projects;
 use crate::commands::servers::Servers;
@@ -71,6 +72,9 @@ pub(crate) enum Command {
     /// Count, show, replay and archive what couldn't be done
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// List, resend and drop messages that RabbitMQ can't take
+    #[command(subcommand)]
+    Outbox(Outbox),
     /// Declare and check RabbitMQ's exchanges and queues
     #[command(subcommand)]
     Topology(Topology),

@@ -160,6 +160,7 @@ class ErrorCode(StrEnum):
     PROJECT_ROOT_NOT_WRITABLE = "project-root-not-writable", ErrorClass.USER_ACTION
     PORT_OCCUPIED = "port-occupied", ErrorClass.USER_ACTION
     REGISTRY_UNRESOLVABLE = "registry-unresolvable", ErrorClass.INFRASTRUCTURE
+    OUTPUT_TOO_LARGE = "output-too-large", ErrorClass.USER_ACTION
     SUDO_MISSING = "sudo-missing", ErrorClass.USER_ACTION
     REPOSITORY_NOT_FOUND = "repository-not-found", ErrorClass.USER_ACTION
     GIT_CREDENTIAL_REFUSED = "git-credential-refused", ErrorClass.USER_ACTION

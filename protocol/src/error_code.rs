@@ -136,6 +136,7 @@ codes! {
     ProjectRootNotWritable "project-root-not-writable" UserAction "The projects' directory on the server can't be written" "Give the SSH user the directory /opt/services, or passwordless sudo";
     PortOccupied "port-occupied" UserAction "Something else holds the project's port on the server" "Stop what the message names, or allocate another port";
     RegistryUnresolvable "registry-unresolvable" Infrastructure "The server can't resolve the registry's name" "Repair name resolution on the server (/etc/resolv.conf), then replay";
+    OutputTooLarge "output-too-large" UserAction "The server reported more than a deployment can need" "Look at what the message names on the server: a project with far too many files, or a program in another's place";
     SudoMissing "sudo-missing" UserAction "The SSH user is neither root nor may it become root" "Give the user passwordless sudo for all commands, or store root as the server's user with `slipway servers add`";
     // Clone
     RepositoryNotFound "repository-not-found" UserAction "The repository doesn't exist, or Slipway's GitHub credential may not see it" "Check the name, and install the GitHub App on that repository";

@@ -47,13 +47,17 @@ impl Incoming {
 
     /// Leaves out the largest headers, until the rest can be published again; gives their names.
     pub fn fit_headers(&mut self) -> Vec<String> {
-        let size = |name: &str, value: &str| name.len() + value.len();
-        let mut total: usize = self.headers.iter().map(|(name, value)| size(name, value)).sum();
+        // AMQP adds the lengths of both and the value's type.
+        let size = |name: &str, value: &str| name.len() + value.len() + 6;
+        let mut sizes: Vec<(usize, String)> =
+            self.headers.iter().map(|(name, value)| (size(name, value), name.clone())).collect();
+        let mut total: usize = sizes.iter().map(|(size, _)| size).sum();
+        sizes.sort();
         let mut left_out = Vec::new();
-        while total > MAX_HEADER_BYTES {
-            let largest = self.headers.iter().max_by_key(|(name, value)| size(name, value));
-            let Some((name, value)) = largest.map(|(name, value)| (name.clone(), value)) else { break };
-            total -= size(&name, value);
+        while total > MAX_HEADER_BYTES
+            && let Some((size, name)) = sizes.pop()
+        {
+            total -= size;
             self.headers.remove(&name);
             left_out.push(name);
         }
@@ -94,5 +98,13 @@ mod tests {
         assert_eq!(incoming.fit_headers(), ["c", "b"]);
         assert_eq!(incoming.headers.keys().collect::<Vec<_>>(), ["a", "d"]);
         assert!(incoming.fit_headers().is_empty());
+    }
+
+    #[test]
+    fn many_small_headers_are_as_large_as_amqp_makes_them() {
+        let headers = (0..20_000).map(|n| (format!("{n}"), String::new())).collect();
+        let mut incoming = Incoming { headers, ..Incoming::default() };
+        assert!(!incoming.fit_headers().is_empty());
+        assert!(incoming.headers.keys().map(|name| name.len() + 6).sum::<usize>() <= MAX_HEADER_BYTES);
     }
 }

@@ -15,14 +15,13 @@ use zeroize::Zeroizing;
 
 use super::answer::{CredentialKind, GithubResponse};
 use crate::StageError;
-use crate::http::{self, chain};
+use crate::budget::GITHUB_ANSWER;
+use crate::http::{self, AnswerError, chain, read_answer};
 
 /// How long connecting may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the first byte sent to the last one read.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// No answer that is read here comes near this size.
-const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 pub(super) struct ApiClient {
     http: Client,
@@ -86,16 +85,12 @@ impl ApiClient {
         };
         let (status, path) = (response.status(), response.url().path().to_owned());
         let headers = std::mem::take(response.headers_mut());
-        let mut body = Zeroizing::new(Vec::new());
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER_BYTES => body.extend_from_slice(&chunk),
-                Ok(Some(_)) => {
-                    let message = format!("GitHub's answer to {} is larger than 1 MiB", call.doing);
-                    return Err(StageError::new(ErrorCode::GithubUnavailable, message));
-                }
-                Ok(None) => return Ok(Ok(GithubResponse { status, headers, body, path })),
-                Err(error) => return Ok(Err(error)),
+        match read_answer(&mut response, GITHUB_ANSWER).await {
+            Ok(body) => Ok(Ok(GithubResponse { status, headers, body, path })),
+            Err(AnswerError::Broken(error)) => Ok(Err(error)),
+            Err(AnswerError::TooLarge) => {
+                let message = format!("GitHub's answer to {} is larger than 1 MiB", call.doing);
+                Err(StageError::new(ErrorCode::GithubUnavailable, message))
             }
         }
     }

@@ -13,7 +13,8 @@ use slipway_protocol::ErrorCode;
 use slipway_protocol::names::{BranchName, CommitSha};
 
 use super::image_tag;
-use crate::http::{builder, chain};
+use crate::budget::REGISTRY_ANSWER;
+use crate::http::{AnswerError, builder, chain, read_answer};
 use crate::{DeployerConfig, RegistryCredential, StageError};
 
 /// How long one question may go unanswered.
@@ -160,7 +161,15 @@ impl RegistryClient {
         let Some(answer) = self.ask(Method::GET, repository, path).await? else {
             return Err(self.broken("a manifest whose parts are missing"));
         };
-        answer.json().await.map_err(|e| self.silent(&e.without_url()))
+        self.read(answer).await
+    }
+
+    async fn read(&self, mut answer: Response) -> Result<Value, StageError> {
+        match read_answer(&mut answer, REGISTRY_ANSWER).await {
+            Ok(body) => serde_json::from_slice(&body).map_err(|_| self.broken("what isn't JSON")),
+            Err(AnswerError::Broken(error)) => Err(self.silent(&error.without_url())),
+            Err(AnswerError::TooLarge) => Err(self.broken("more than 4 MiB, where a manifest or a token has some KiB")),
+        }
     }
 
     /// Asks, and asks again with what the challenge wants. `None`: it isn't there.
@@ -199,7 +208,7 @@ impl RegistryClient {
         if !answer.status().is_success() {
             return Err(self.refusal(&answer, "a token"));
         }
-        let answer: Value = answer.json().await.map_err(|e| self.silent(&e.without_url()))?;
+        let answer = self.read(answer).await?;
         let token = answer["token"].as_str().or(answer["access_token"].as_str());
         token.map(SecretString::from).ok_or_else(|| self.broken("an answer without a token"))
     }

@@ -236,3 +236,16 @@ async fn what_a_registry_can_not_answer_now_is_told_apart() {
     let error = find("127.0.0.1:1", "p").await.unwrap_err();
     assert_eq!(error.code, ErrorCode::RegistryUnavailable);
 }
+
+#[tokio::test]
+async fn an_answer_that_is_far_too_large_is_not_read_to_its_end() {
+    let server = MockServer::start().await;
+    let manifest = ResponseTemplate::new(200).insert_header("Docker-Content-Digest", digest().as_str());
+    let endless = manifest.set_body_bytes(vec![b' '; 5 * 1024 * 1024]);
+    Mock::given(wiremock::matchers::method("GET")).respond_with(endless.clone()).mount(&server).await;
+    let branch = wiremock::matchers::path(format!("/v2/{REPOSITORY}/manifests/feature-pay"));
+    Mock::given(wiremock::matchers::method("HEAD")).and(branch).respond_with(endless).mount(&server).await;
+    let error = find(&server.address().to_string(), "p").await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::RegistryUnavailable);
+    assert!(error.message.contains("more than 4 MiB"), "{error}");
+}

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::budget::{Budget, SCRIPT_VALUES};
+
 /// Longest line of a program that is reported; the rest of it is cut off, after redaction.
 const MAX_LINE: usize = 4 * 1024;
 /// Longest line of a program that is read.
@@ -43,19 +45,37 @@ impl LineSplitter {
 }
 
 /// What a script printed: values for us, and the end of what is for people.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ScriptOutput {
     values: BTreeMap<String, Vec<String>>,
+    budget: Budget,
+    too_large: bool,
     tail: VecDeque<String>,
 }
 
+impl Default for ScriptOutput {
+    fn default() -> Self {
+        Self { values: BTreeMap::new(), budget: SCRIPT_VALUES, too_large: false, tail: VecDeque::new() }
+    }
+}
+
 impl ScriptOutput {
+    /// Whether there were more values than are kept; then none may be believed.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.too_large
+    }
+
     /// Stores a line that is a value. Returns any other as text without control characters, not redacted yet.
     pub fn take_line(&mut self, mark: &str, line: &[u8]) -> Option<String> {
         let line = String::from_utf8_lossy(line);
         let ours = line.strip_prefix(mark).and_then(|rest| rest.strip_prefix(' '));
         if let Some((key, value)) = ours.map(|rest| rest.split_once(' ').unwrap_or((rest, ""))) {
-            self.values.entry(key.to_owned()).or_default().push(value.to_owned());
+            if self.budget.take(line.len()) {
+                self.values.entry(key.to_owned()).or_default().push(value.to_owned());
+            } else {
+                self.too_large = true;
+            }
             return None;
         }
         let text = plain(line[..line.floor_char_boundary(MAX_TEXT)].trim_end());
@@ -132,6 +152,21 @@ mod tests {
         assert_eq!(output.value("head"), Some("42"));
         assert_eq!(output.value("flag"), Some(""));
         assert_eq!(lines, ["other ab12 head 43", "green", "no end"]);
+    }
+
+    #[test]
+    fn endless_values_are_not_kept() {
+        let mut output = ScriptOutput::default();
+        let long = format!("m key {}", "x".repeat(MAX_VALUE - 10));
+        for _ in 0..100 {
+            assert_eq!(output.take_line("m", long.as_bytes()), None);
+        }
+        assert!(output.is_too_large() && output.values("key").len() == 4, "{}", output.values("key").len());
+        let mut output = ScriptOutput::default();
+        for number in 0..150_000 {
+            output.take_line("m", format!("m {number}").as_bytes());
+        }
+        assert!(output.is_too_large() && output.values.len() == 100_000);
     }
 
     #[test]

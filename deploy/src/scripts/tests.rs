@@ -173,7 +173,8 @@ fn no_secret_of_the_env_file_and_none_that_it_covers_is_shown_to_ci() {
                # before PAGER=\"pager-1\"\n# before LIMIT=\"654321\"\n";
     fs::write(folder.path().join(".env"), env).expect("a file");
     let hidden = crate::secrets::hidden_names::hidden_names();
-    let shell = format!("hidden='{hidden}'\n{function}\necho 'given \"1\" 123456 drawn-1 pager-1 654321' | without_secrets");
+    let shell =
+        format!("hidden='{hidden}'\n{function}\necho 'given \"1\" 123456 drawn-1 pager-1 654321' | without_secrets");
     let output = std::process::Command::new("sh").args(["-euc", &shell]).current_dir(folder.path()).output();
     let output = output.expect("a shell");
     let shown = String::from_utf8_lossy(&output.stdout);

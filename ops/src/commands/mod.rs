@@ -9,6 +9,7 @@ pub(crate) mod explain;
 pub(crate) mod keys;
 pub(crate) mod lifecycle;
 mod operator;
+pub(crate) mod outbox;
 pub(crate) mod plan;
 mod policies;
 pub(crate) mod projects;

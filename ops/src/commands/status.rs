@@ -95,6 +95,11 @@ fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
         let (depth, oldest) = (found.outbox.depth, format_age(found.outbox.oldest));
         problems.push(format!("events wait to be published ({depth}), the oldest for {oldest}"));
     }
+    if found.outbox.set_aside > 0 {
+        let aside = found.outbox.set_aside;
+        problems
+            .push(format!("messages are aside, since RabbitMQ can't take them ({aside}): see `slipway outbox list`"));
+    }
     if found.counts.oldest_due > max_wait {
         problems.push(format!("a deployment has been due for {}", format_age(found.counts.oldest_due)));
     }
@@ -180,7 +185,7 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
             "oldest_due_s": found.counts.oldest_due.as_secs_f64(),
             "running": found.counts.running,
         },
-        "outbox": { "depth": found.outbox.depth, "oldest_s": found.outbox.oldest.as_secs_f64() },
+        "outbox": { "depth": found.outbox.depth, "oldest_s": found.outbox.oldest.as_secs_f64(), "set_aside": found.outbox.set_aside },
         "pushes": {
             "watched": found.branches.watched,
             "unreadable": found.branches.unreadable,

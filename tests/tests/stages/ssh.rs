@@ -227,6 +227,12 @@ fn a_flood_of_output_is_heard_in_bounded_memory() {
             assert_eq!(done.output.value("end"), Some("reached"));
             assert_eq!(done.output.tail().len(), 40);
             assert!(memory_kb() - before < 30_000, "{} kB more", memory_kb() - before);
+            // What is for us can't be cut off: it's refused, and whoever sends it is ended.
+            let endless = "long=$(head -c 2000000 /dev/zero | base64 -w0); while :; do tell endless \"$long\"; done\n";
+            let script = Script::new("test", &[endless]);
+            let done = exec(&mut session, &script, MINUTE, &CancellationToken::new(), &|_| {}).await;
+            assert_eq!(done.unwrap_err().code, ErrorCode::OutputTooLarge);
+            assert!(memory_kb() - before < 90_000, "{} kB more", memory_kb() - before);
         })
         .unwrap();
 }

@@ -173,6 +173,11 @@ impl BrokerConnection {
         answer("a channel", self.connection.create_channel()).await
     }
 
+    /// The largest frame that both ends take, in bytes.
+    pub(super) fn frame_max(&self) -> usize {
+        usize::try_from(self.connection.configuration().frame_max()).unwrap_or(usize::MAX)
+    }
+
     /// Its state as a receiver, which is woken by every change.
     pub(super) fn states(&self) -> watch::Receiver<ConnectionState> {
         self.state.clone()

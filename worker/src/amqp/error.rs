@@ -45,16 +45,35 @@ pub enum AmqpError {
     Down(String),
 }
 
-/// The addresses with the reasons, sources included: several chains can't be one.
-fn reasons(refused: &[(String, AmqpError)]) -> String {
-    let reason = |(address, error): &(String, AmqpError)| {
-        let mut reason = format!("{address}: {error}");
-        let mut source = std::error::Error::source(error);
+impl AmqpError {
+    /// The error and what caused it, in one line.
+    #[must_use]
+    pub fn with_sources(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
         while let Some(error) = source {
-            reason.push_str(&format!(": {error}"));
+            text.push_str(&format!(": {error}"));
             source = error.source();
         }
-        reason
-    };
+        text
+    }
+
+    /// Whether the broker, or its client, says that it can't take what was sent: too large, or against AMQP's rules.
+    /// Anything else may be better at the next try.
+    #[must_use]
+    pub fn blames_message(&self) -> bool {
+        let Self::Broker { source, .. } = self else { return false };
+        match source.kind() {
+            lapin::ErrorKind::SerialisationError(_) => true,
+            // Content too large, precondition failed, and errors of frame, syntax, command and order.
+            lapin::ErrorKind::ProtocolError(error) => matches!(error.get_id(), 311 | 406 | 501..=503 | 505),
+            _ => false,
+        }
+    }
+}
+
+/// The addresses with the reasons, sources included: several chains can't be one.
+fn reasons(refused: &[(String, AmqpError)]) -> String {
+    let reason = |(address, error): &(String, AmqpError)| format!("{address}: {}", error.with_sources());
     refused.iter().map(reason).collect::<Vec<_>>().join("; ")
 }

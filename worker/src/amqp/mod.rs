@@ -12,6 +12,7 @@ pub(crate) mod connection;
 mod connection_state;
 mod death;
 mod error;
+mod frame;
 mod generations;
 mod inbound;
 mod publisher;

@@ -15,7 +15,7 @@ use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::answer::{answer, answer_when_unblocked};
-use super::{AmqpError, BrokerConnection, ConnectionState};
+use super::{AmqpError, BrokerConnection, ConnectionState, frame};
 use crate::message::Outgoing;
 
 /// Property `app-id` of everything that is published.
@@ -35,6 +35,9 @@ pub enum PublishError {
     /// The broker couldn't store it: a full queue, or a leader that is just elected.
     #[error("the broker refused to store the message")]
     Nacked,
+    /// It was never sent, since it would break the connection.
+    #[error("it can't be sent: {0}")]
+    Unfit(String),
     /// Whether it arrived isn't known; publish again on a new channel.
     #[error(transparent)]
     Broken(#[from] AmqpError),
@@ -46,6 +49,7 @@ pub struct Publisher {
     turn: Arc<Semaphore>,
     state: watch::Receiver<ConnectionState>,
     refused: Arc<AtomicBool>,
+    frame_max: usize,
 }
 
 /// A message that was sent and not yet confirmed; until then its channel takes no other.
@@ -64,7 +68,8 @@ impl Publisher {
     pub async fn open(link: &BrokerConnection) -> Result<Self, AmqpError> {
         let channel = link.channel().await?;
         answer("confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Self { channel, turn: Arc::new(Semaphore::new(1)), state: link.states(), refused: Arc::default() })
+        let (turn, frame_max) = (Arc::new(Semaphore::new(1)), link.frame_max());
+        Ok(Self { channel, turn, state: link.states(), refused: Arc::default(), frame_max })
     }
 
     /// Takes another channel if the broker has refused a message on this one. RabbitMQ's channel looks for a quorum
@@ -85,8 +90,10 @@ impl Publisher {
     /// Sends a message when the broker has answered the last one; [`PendingConfirm::wait`] shows whether it's published.
     ///
     /// # Errors
-    /// When the connection is gone; the channel can't be used any more then.
-    pub async fn send(&self, message: &Outgoing) -> Result<PendingConfirm, AmqpError> {
+    /// [`PublishError::Unfit`], and nothing was sent; or when the connection is gone: the channel can't be used any more
+    /// then.
+    pub async fn send(&self, message: &Outgoing) -> Result<PendingConfirm, PublishError> {
+        frame::check(message, self.frame_max).map_err(PublishError::Unfit)?;
         let closed = |_| AmqpError::Down("its publisher is gone".to_owned());
         let turn = self.turn.clone().acquire_owned().await.map_err(closed)?;
         let options = BasicPublishOptions { mandatory: true, immediate: false };

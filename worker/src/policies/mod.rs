@@ -70,6 +70,9 @@ fn retries() -> Vec<PolicySetting> {
             "A server that restarts is back within minutes, and without this the project stays down"),
         fixed("a message that nobody is bound for", "publish::batch::REPUBLISH_BACKOFF", batch::REPUBLISH_BACKOFF,
             "A result is kept until somebody binds a queue, and doesn't hold up others meanwhile"),
+        fixed("a message that breaks its channel", "store::outbox::set_aside::MAX_BREAKS",
+            PolicyValue::Count(store::MAX_BREAKS.into(), "times"),
+            "What the broker can't take is put aside for people, and others go out"),
         fixed("telling GitHub of a deployment", "publish::github_status::STATUS_RETRIES", github_status::STATUS_RETRIES,
             "A page on GitHub holds nothing up, and after hours it's nobody's news"),
     ]
@@ -168,6 +171,8 @@ fn deadlines() -> Vec<PolicySetting> {
             "So long it may take to answer before the result says that it doesn't"),
         fixed("connecting to the broker", "amqp::answer::CONNECT", amqp::CONNECT,
             "Login included; then the next address is tried"),
+        fixed("learning why a connection broke", "publish::relay::BLAME_TIME", relay::BLAME_TIME,
+            "Which message the broker blames is known once it has failed"),
         fixed("one call of the broker", "amqp::answer::TIMEOUT", amqp::TIMEOUT,
             "A blocked broker answers neither publish nor confirm"),
     ]

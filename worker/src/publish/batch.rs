@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 
 use crate::amqp::{AmqpError, PublishError, Publisher};
 use crate::failpoint::{self, Failpoint};
-use crate::store::{OrderingKey, OutboxPage, OutboxRow, PublishOutcome, RelayLease, Store, StoreError};
+use crate::store::{BlamedMessage, OrderingKey, OutboxPage, OutboxRow, PublishOutcome, RelayLease, Store, StoreError};
 use crate::telemetry::{self, Metrics};
 
 /// Messages that are read and marked at once.
@@ -47,7 +47,9 @@ pub(super) enum RelayError {
 #[derive(Default)]
 struct SendOutcome {
     sent: Vec<PublishOutcome>,
-    stopped: Option<PublishError>,
+    blamed: Vec<BlamedMessage>,
+    /// The place in the group of the first that the broker didn't take.
+    stopped: Option<(usize, PublishError)>,
 }
 
 /// Sends batch after batch for at most [`SEND_WINDOW`]; false when more messages wait.
@@ -67,43 +69,82 @@ pub(super) async fn send_batches(
         all_sent = !more;
         if !rows.is_empty() {
             let span = batch_span(&rows);
-            send_batch(store, publishers, lease, rows, delayed).instrument(span).await?;
+            all_sent &= send_batch(store, publishers, lease, rows, delayed).instrument(span).await?;
         }
     }
     Ok(all_sent)
 }
 
-/// Sends a batch and marks what the broker confirmed, also when the connection breaks in the middle.
+/// Sends a batch and marks what the broker confirmed, also when the connection breaks in the middle. A message that was
+/// under way when a channel broke is sent alone from then on, so that the next time nobody else is blamed. False when
+/// some of the batch is left for the next one.
 async fn send_batch(
     store: &Store,
     publishers: &[Publisher],
     lease: RelayLease,
     rows: Vec<OutboxRow>,
     delayed: &mut DelayedKeys,
-) -> Result<(), RelayError> {
+) -> Result<bool, RelayError> {
     let mut groups: BTreeMap<i64, Vec<OutboxRow>> = BTreeMap::new();
     let mut first: HashMap<OrderingKey, i64> = HashMap::new();
     for row in rows {
         let position = *first.entry(row.ordering_key).or_insert(row.position);
         groups.entry(position).or_default().push(row);
     }
+    let (mut alone, mut complete) = (Vec::new(), true);
+    for group in groups.values_mut() {
+        if let Some(suspect) = group.iter().position(|row| row.breaks > 0) {
+            let mut rest = group.split_off(suspect);
+            complete &= suspect == 0 && rest.len() == 1;
+            if suspect == 0 {
+                rest.truncate(1);
+                alone.push(rest);
+            }
+        }
+    }
     let mut under_way: FuturesUnordered<_> = groups
         .values()
+        .filter(|group| !group.is_empty())
         .zip(publishers.iter().cycle())
         .map(|(group, publisher)| async move { (group, send_in_order(publisher, group).await) })
         .collect();
-    let (mut sent, mut broken) = (Vec::new(), None);
-    while let Some((group, outcome)) = under_way.next().await {
-        sent.extend(&outcome.sent);
-        match (outcome.stopped, group.get(outcome.sent.len())) {
-            (Some(PublishError::Broken(error)), _) => broken = broken.or(Some(error)),
-            (Some(error), Some(row)) => {
-                if !outcome.sent.is_empty() {
-                    delayed.remove(&row.ordering_key);
+    let mut outcomes = Vec::new();
+    while let Some(outcome) = under_way.next().await {
+        outcomes.push(outcome);
+    }
+    record_outcomes(store, lease, delayed, outcomes).await?;
+    for group in &alone {
+        if let Some(publisher) = publishers.first() {
+            let outcome = send_in_order(publisher, group).await;
+            record_outcomes(store, lease, delayed, vec![(group, outcome)]).await?;
+        }
+    }
+    Ok(complete)
+}
+
+/// Writes down what was sent and what is to blame, and delays what the broker didn't take.
+async fn record_outcomes(
+    store: &Store,
+    lease: RelayLease,
+    delayed: &mut DelayedKeys,
+    outcomes: Vec<(&Vec<OutboxRow>, SendOutcome)>,
+) -> Result<(), RelayError> {
+    let (mut sent, mut blamed, mut broken) = (Vec::new(), Vec::new(), None);
+    let rows: Vec<&OutboxRow> = outcomes.iter().flat_map(|(group, _)| group.iter()).collect();
+    for (group, mut outcome) in outcomes {
+        sent.append(&mut outcome.sent);
+        blamed.append(&mut outcome.blamed);
+        match outcome.stopped {
+            Some((_, PublishError::Broken(error))) => broken = broken.or(Some(error)),
+            Some((at, error)) => {
+                if let Some(row) = group.get(at) {
+                    if at > 0 {
+                        delayed.remove(&row.ordering_key);
+                    }
+                    delay_key(delayed, row, &error);
                 }
-                delay_key(delayed, row, &error);
             }
-            _ => {
+            None => {
                 group.first().map(|row| delayed.remove(&row.ordering_key));
             }
         }
@@ -111,14 +152,23 @@ async fn send_batch(
     if !sent.is_empty() {
         store.mark_published(lease, &sent).await?;
     }
+    if !blamed.is_empty() {
+        let aside = store.blame_messages(lease, &blamed).await?;
+        for (row, blame) in
+            rows.iter().filter_map(|row| Some((row, blamed.iter().find(|b| b.position == row.position)?)))
+        {
+            tell_blamed(row, &blame.reason, aside.contains(&row.position));
+        }
+    }
     broken.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Sends the messages of one ordering key, each when the one before is confirmed, up to the first that the broker
-/// doesn't take.
+/// doesn't take. One that can't be sent at all is left out.
 async fn send_in_order(publisher: &Publisher, group: &[OutboxRow]) -> SendOutcome {
     let mut outcome = SendOutcome::default();
-    for row in group {
+    for (at, row) in group.iter().enumerate() {
+        let blame = |reason: String, hopeless| BlamedMessage { position: row.position, reason, hopeless };
         match send(publisher, row).await {
             Ok(()) => {
                 outcome.sent.push(PublishOutcome { position: row.position, routed: true });
@@ -128,8 +178,14 @@ async fn send_in_order(publisher: &Publisher, group: &[OutboxRow]) -> SendOutcom
                 outcome.sent.push(PublishOutcome { position: row.position, routed: false });
                 Metrics::get().published("unrouted");
             }
+            Err(PublishError::Unfit(reason)) => outcome.blamed.push(blame(reason, true)),
             Err(error) => {
-                outcome.stopped = Some(error);
+                if let PublishError::Broken(broken) = &error
+                    && broken.blames_message()
+                {
+                    outcome.blamed.push(blame(broken.with_sources(), false));
+                }
+                outcome.stopped = Some((at, error));
                 break;
             }
         }
@@ -155,6 +211,28 @@ fn batch_span(rows: &[OutboxRow]) -> tracing::Span {
         rows.iter().filter_map(|row| row.message.headers.get("traceparent")).map(String::as_str).collect();
     traces.into_iter().for_each(|traceparent| telemetry::link(&span, traceparent));
     span
+}
+
+/// An operator has to know of a message that is aside; one that is tried again is worth a line.
+fn tell_blamed(row: &OutboxRow, reason: &str, aside: bool) {
+    let deployment = row.deployment.map(|id| id.to_string());
+    let key = &row.message.routing_key;
+    if aside {
+        Metrics::get().published("set_aside");
+        tracing::error!(
+            deployment.id = deployment,
+            messaging.rabbitmq.destination.routing_key = key,
+            "message {} is put aside: {reason}; `slipway outbox list` shows it",
+            row.position
+        );
+    } else {
+        tracing::warn!(
+            deployment.id = deployment,
+            messaging.rabbitmq.destination.routing_key = key,
+            "message {} may have broken its channel and is sent alone from now on: {reason}",
+            row.position
+        );
+    }
 }
 
 fn delay_key(delayed: &mut DelayedKeys, row: &OutboxRow, error: &PublishError) {

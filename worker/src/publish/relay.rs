@@ -32,6 +32,9 @@ pub(crate) const CANARY: Duration = Duration::from_secs(3);
 /// How often the number and age of waiting messages are measured.
 const MEASURE: Duration = Duration::from_secs(5);
 
+/// How long a broken connection is kept until what was under way has failed.
+pub(crate) const BLAME_TIME: Duration = Duration::from_secs(2);
+
 /// Publishes what the outbox holds.
 pub struct Relay {
     /// Holds the outbox and the relay's lease.
@@ -100,9 +103,17 @@ impl Relay {
     ) -> Result<(), AmqpError> {
         amqp::declare(&link.channel().await?).await?;
         let mut publishers = try_join_all((0..CHANNELS).map(|_| Publisher::open(link))).await?;
+        let publishing = self.publish(link, &mut publishers, wakeups, state);
+        tokio::pin!(publishing);
         tokio::select! {
-            ended = self.publish(link, &mut publishers, wakeups, state) => ended,
-            reason = self.watch_connection(link) => Err(AmqpError::Down(reason)),
+            ended = &mut publishing => ended,
+            reason = self.watch_connection(link) => {
+                // What was under way fails now, too; which message the broker blames has to be written down.
+                match tokio::time::timeout(BLAME_TIME, publishing).await {
+                    Ok(Err(error)) => Err(error),
+                    _ => Err(AmqpError::Down(reason)),
+                }
+            }
             () = self.stuck_at_the_end(link) => Ok(()),
         }
     }

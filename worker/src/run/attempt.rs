@@ -10,6 +10,7 @@ use std::time::Duration;
 use slipway_deploy::{DeploymentWork, LeaseGuard, StageError};
 use slipway_protocol::{DeploymentId, ErrorCode, Stage};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -104,11 +105,17 @@ pub(super) async fn execute_claim(runner: &Runner, claim: Claim, asked: Instant,
         let canceller = Canceller::new();
         let mut attempt = RunningAttempt::new(runner, &claim, &canceller, LeaseGuard::new(fence, until));
         let written = {
+            let lease_of = (runner.store.clone(), runner.settings.lease);
+            // Ends with this block.
+            let mut keeper = JoinSet::new();
+            keeper.spawn(
+                keep_lease(lease_of, lease.clone(), held_until, canceller.clone(), cancel_requests).in_current_span(),
+            );
             let work = attempt.execute();
             tokio::pin!(work);
             tokio::select! {
                 written = &mut work => written,
-                () = keep_lease(runner, &lease, &held_until, &canceller, cancel_requests) => {
+                _ = keeper.join_next() => {
                     // The running command must be dead before this counts as ended. A write that no database answers
                     // isn't waited for.
                     canceller.cancel(StopReason::LeaseLost);

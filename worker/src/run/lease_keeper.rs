@@ -6,9 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Runner;
 use super::cancellation::{Canceller, StopReason};
-use crate::store::{Lease, RenewOutcome, StoreError};
+use crate::store::{Lease, RenewOutcome, Store, StoreError};
 
 /// Until when a lease that was asked for at `asked` is certain: the database's clock starts no earlier.
 pub(super) fn certain_until(asked: Instant, span: Duration) -> Instant {
@@ -17,17 +16,19 @@ pub(super) fn certain_until(asked: Instant, span: Duration) -> Instant {
 
 /// Renews the lease, and cancels the attempt when somebody has asked for that; returns when the lease is lost, or when
 /// it may have expired without our knowing. `held_until` always says until when the lease is certain.
+///
+/// It's a task of its own, since an attempt that computes, or waits for something without giving way, would keep its own
+/// task from renewing.
 pub(super) async fn keep_lease(
-    runner: &Runner,
-    lease: &Lease,
-    held_until: &watch::Sender<Instant>,
-    canceller: &Canceller,
+    (store, span): (Store, Duration),
+    lease: Lease,
+    held_until: watch::Sender<Instant>,
+    canceller: Canceller,
     mut cancel_requests: watch::Receiver<()>,
 ) {
-    let span = runner.settings.lease;
     loop {
         let (asked, safe_until) = (Instant::now(), *held_until.borrow());
-        let renewal = tokio::time::timeout_at(safe_until, runner.store.renew(lease, span)).await;
+        let renewal = tokio::time::timeout_at(safe_until, store.renew(&lease, span)).await;
         match renewal {
             Ok(Ok(outcome)) => {
                 held_until.send_replace(certain_until(asked, span));
@@ -48,6 +49,8 @@ pub(super) async fn keep_lease(
             Ok(()) = cancel_requests.changed() => {}
         }
     }
+    // Here too, since the attempt may be busy.
+    canceller.cancel(StopReason::LeaseLost);
     // Only logged as information: the attempt may just have ended, and its lease with it.
     tracing::info!(deployment.id = %lease.deployment, "the lease can't be renewed any more: what still runs is cancelled");
 }

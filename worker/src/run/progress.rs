@@ -1,11 +1,12 @@
 //! What a stage reports while it runs, on its way into the outbox: in batches, and without making the stage wait. A
 //! stage that reports faster than the database writes loses lines; the last one of a log event says how many.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use slipway_deploy::Reporter;
+use slipway_deploy::budget::{ATTEMPT_LINES, Budget};
 use slipway_protocol::names::HostKey;
 use slipway_protocol::{Failure, ProgressKind, Stage};
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +22,9 @@ const FLUSH_DELAY: Duration = Duration::from_millis(500);
 /// Lines that wait to be written.
 const BUFFER: usize = 2000;
 
+/// The last line of an attempt that has told as much as an attempt may.
+const NO_MORE: &str = "… this attempt has told as many lines as are kept; what follows is left out";
+
 enum ProgressMessage {
     Line(Stage, String),
     Retrying(Stage, Failure, Duration),
@@ -32,6 +36,7 @@ enum ProgressMessage {
 pub(super) struct ProgressSender {
     sender: mpsc::Sender<ProgressMessage>,
     dropped: Arc<AtomicU64>,
+    budget: Mutex<Budget>,
 }
 
 impl ProgressSender {
@@ -52,7 +57,13 @@ impl ProgressSender {
 
 impl Reporter for ProgressSender {
     fn line(&self, stage: Stage, line: &str) {
-        self.send(ProgressMessage::Line(stage, line.to_owned()));
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_spent = budget.is_spent();
+        if budget.take(line.len()) {
+            self.send(ProgressMessage::Line(stage, line.to_owned()));
+        } else if !was_spent {
+            self.send(ProgressMessage::Line(stage, NO_MORE.to_owned()));
+        }
     }
 
     fn retrying(&self, stage: Stage, failure: &Failure, delay: Duration) {
@@ -86,7 +97,7 @@ pub(super) fn channel(
 ) -> (Arc<ProgressSender>, ProgressWriter) {
     let (sender, receiver) = mpsc::channel(BUFFER);
     let dropped = Arc::new(AtomicU64::new(0));
-    let sender = ProgressSender { sender, dropped: dropped.clone() };
+    let sender = ProgressSender { sender, dropped: dropped.clone(), budget: Mutex::new(ATTEMPT_LINES) };
     (Arc::new(sender), ProgressWriter { receiver, dropped, store, lease, attempt, server, canceller, lines: None })
 }
 
@@ -154,5 +165,22 @@ impl ProgressWriter {
                 tracing::warn!(%error, server.handle = %self.server.handle, "the host key couldn't be pinned");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_tells_so_many_lines_and_says_that_more_are_left_out() {
+        let (sender, mut receiver) = mpsc::channel(100_000);
+        let sender = ProgressSender { sender, dropped: Arc::default(), budget: Mutex::new(Budget::new(1000, 50)) };
+        (0..500).for_each(|_| sender.line(Stage::Compose, "line"));
+        let mut told = Vec::new();
+        while let Ok(ProgressMessage::Line(_, line)) = receiver.try_recv() {
+            told.push(line);
+        }
+        assert_eq!((told.len(), told.last().map(String::as_str)), (51, Some(NO_MORE)));
     }
 }

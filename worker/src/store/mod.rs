@@ -42,6 +42,8 @@ pub(crate) use outbox::github_status::ANNOUNCEMENT_LEASE;
 pub use outbox::github_status::Announcement;
 pub use outbox::relay_lease::RelayLease;
 pub use outbox::rows::{OrderingKey, OutboxBacklog, OutboxPage, OutboxRow, PublishOutcome};
+pub(crate) use outbox::set_aside::MAX_BREAKS;
+pub use outbox::set_aside::{BlamedMessage, SetAsideMessage};
 pub use pushes::deliveries::{DELIVERY_RETENTION, DeliveryOutcome, WebhookDelivery};
 pub use pushes::look::{BranchLook, BranchSeen, LookOutcome};
 pub(crate) use pushes::look::{LOOK_LEASE, SECOND_LOOK};

@@ -21,6 +21,7 @@ mod policies;
 mod relay;
 #[path = "../services/mod.rs"]
 mod services;
+mod set_aside;
 mod store;
 mod telemetry;
 mod tls;

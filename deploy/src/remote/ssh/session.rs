@@ -136,8 +136,8 @@ impl Session {
     /// Runs one script to its end.
     ///
     /// # Errors
-    /// `server-connection-lost` when no channel can be opened, `deadline-exceeded` after the deadline or a cancel. By
-    /// then the remote process group has ended, or it got the signal to end and hasn't within [`KILL_GRACE`]: then the
+    /// `server-connection-lost` when no channel can be opened, `deadline-exceeded` after the deadline or a cancel,
+    /// `output-too-large` when it reports too much. By then the remote process group has ended, or it got the signal to end and hasn't within [`KILL_GRACE`]: then the
     /// next command finds that it holds the project's lock, and ends it.
     pub async fn exec(&mut self, script: &Script, options: &ExecOptions<'_>) -> Result<CommandOutput, StageError> {
         let span = tracing::info_span!(
@@ -173,12 +173,13 @@ impl Session {
         let mut exit = RemoteExit::Lost;
         let started = Instant::now();
         let mut ends = started + options.deadline;
-        let mut stopped: Option<&str> = None;
+        let mut stopped: Option<(ErrorCode, &str)> = None;
         loop {
             let message = tokio::select! {
                 message = reader.wait() => message,
                 () = options.cancel.cancelled(), if stopped.is_none() => {
-                    (stopped, ends) = (Some("was cancelled"), Instant::now() + KILL_GRACE);
+                    stopped = Some((ErrorCode::DeadlineExceeded, "was cancelled"));
+                    ends = Instant::now() + KILL_GRACE;
                     let _ = writer.eof().await;
                     continue;
                 }
@@ -186,7 +187,8 @@ impl Session {
                     if stopped.is_some() {
                         break;
                     }
-                    (stopped, ends) = (Some("took too long"), Instant::now() + KILL_GRACE);
+                    stopped = Some((ErrorCode::DeadlineExceeded, "took too long"));
+                    ends = Instant::now() + KILL_GRACE;
                     let _ = writer.eof().await;
                     continue;
                 }
@@ -199,6 +201,11 @@ impl Session {
                 Some(ChannelMsg::Close) | None => break,
                 Some(_) => {}
             }
+            if collector.is_too_large() && stopped.is_none() {
+                stopped = Some((ErrorCode::OutputTooLarge, "reported more than a deployment can need and was ended"));
+                ends = Instant::now() + KILL_GRACE;
+                let _ = writer.eof().await;
+            }
         }
         writing.abort();
         let _ = timeout(Duration::from_secs(1), writer.close()).await;
@@ -207,8 +214,8 @@ impl Session {
             exit = RemoteExit::of(status, &output);
         }
         match stopped {
-            Some(why) => Err(StageError::new(
-                ErrorCode::DeadlineExceeded,
+            Some((code, why)) => Err(StageError::new(
+                code,
                 format!("{} on {} {why} after {} s", script.name(), self.address, started.elapsed().as_secs()),
             )
             .with_tail(output.tail())),

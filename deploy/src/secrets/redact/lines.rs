@@ -1,59 +1,93 @@
 //! The lines of one stream, cleaned together: a secret may begin on one line and end on the next. A line that may be
-//! the beginning of a secret waits for those that follow.
+//! the beginning of a secret waits for those that follow. Each line is searched once.
 
-use super::{Redactor, mask};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
 
-/// Lines that wait at most; a long key has no more.
+use super::search::Search;
+use super::{Redactor, mask, merge_overlapping};
+
+/// Lines that wait at most; more are no secret, or one whose beginning is masked already.
 const MAX_WAITING: usize = 64;
+/// How much of text waits at most, but for one line.
+const MAX_WAITING_BYTES: usize = 256 * 1024;
 
 /// The end of a stream that isn't emitted yet.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct RedactedLines {
-    waiting: Vec<String>,
+    search: Option<Search>,
+    waiting: VecDeque<(usize, String)>,
+    waiting_bytes: usize,
+    secrets: Vec<Range<usize>>,
+    /// Where the next line will stand in the stream.
+    next: usize,
 }
 
 impl RedactedLines {
     /// Takes a line, without its end; emits the lines that are clean now, in order.
-    pub fn push(&mut self, redactor: &Redactor, line: &str, mut emit: impl FnMut(String)) {
-        self.waiting.push(line.to_owned());
-        let text = self.waiting.join("\n");
-        let found = redactor.find(&text);
-        let Some((open, _)) = found.open else {
-            self.waiting.clear();
-            mask(&text, &found.secrets).split('\n').for_each(|line| emit(line.to_owned()));
-            return;
-        };
-        if self.waiting.len() > MAX_WAITING {
-            return self.finish(redactor, emit);
-        }
-        let line_of = |at: usize| text[..at].rfind('\n').map_or(0, |end| end + 1);
-        let mut cut = line_of(open);
-        // No secret may be cut in two by what is emitted now.
-        for secret in found.secrets.iter().rev().filter(|s| s.start <= open) {
-            if secret.end > cut {
-                cut = cut.min(line_of(secret.start));
+    pub fn push(&mut self, redactor: &Redactor, line: &str, emit: impl FnMut(String)) {
+        let automata = redactor.automata();
+        let known = self.search.take().filter(|search| search.seeks(&automata));
+        let mut search = known.unwrap_or_else(|| {
+            let mut search = Search::new(Arc::clone(&automata));
+            self.waiting.iter().for_each(|(start, line)| search.read_line(line, *start, &mut self.secrets));
+            search
+        });
+        search.read_line(line, self.next, &mut self.secrets);
+        self.waiting.push_back((self.next, line.to_owned()));
+        self.waiting_bytes += line.len();
+        self.next += line.len() + 1;
+        let open = search.open();
+        self.search = Some(search);
+        let too_many = self.waiting.len() > MAX_WAITING || self.waiting_bytes > MAX_WAITING_BYTES;
+        match open {
+            Some(open) if too_many => {
+                self.mask_cut_off(open);
+                self.emit_before(self.next, emit);
             }
-        }
-        let ready = text[..cut].matches('\n').count();
-        if ready > 0 {
-            let masked = mask(&text, &found.secrets);
-            masked.split('\n').take(ready).for_each(|line| emit(line.to_owned()));
-            self.waiting.drain(..ready);
+            open => self.emit_before(open.map_or(self.next, |(start, _)| start), emit),
         }
     }
 
     /// Emits what still waits, at the end of the stream. The beginning of a secret that was cut off is masked if it is half
     /// of the secret or more.
-    pub fn finish(&mut self, redactor: &Redactor, mut emit: impl FnMut(String)) {
-        let text = std::mem::take(&mut self.waiting).join("\n");
-        let found = redactor.find(&text);
-        let mut secrets = found.secrets;
-        if let Some((open, true)) = found.open {
-            secrets.push(open..text.len());
+    pub fn finish(&mut self, _redactor: &Redactor, emit: impl FnMut(String)) {
+        if let Some(mut search) = self.search.take() {
+            search.finish(&mut self.secrets);
+            if let Some(open) = search.open() {
+                self.mask_cut_off(open);
+            }
         }
-        if !text.is_empty() {
-            mask(&text, &super::merge_overlapping(secrets)).split('\n').for_each(|line| emit(line.to_owned()));
+        self.emit_before(self.next, emit);
+    }
+
+    fn mask_cut_off(&mut self, (start, half): (usize, bool)) {
+        // What follows a piece of a secret directly is the next piece.
+        if half || self.secrets.iter().any(|secret| secret.end <= start && self.is_white(secret.end..start)) {
+            self.secrets.push(start..self.next);
         }
+    }
+
+    fn is_white(&self, range: Range<usize>) -> bool {
+        let letters =
+            self.waiting.iter().flat_map(|(start, line)| line.char_indices().map(move |(at, c)| (start + at, c)));
+        letters.filter(|(at, _)| range.contains(at)).all(|(_, letter)| letter.is_whitespace())
+    }
+
+    /// Emits the lines that end before a place.
+    fn emit_before(&mut self, place: usize, mut emit: impl FnMut(String)) {
+        self.secrets = merge_overlapping(std::mem::take(&mut self.secrets));
+        while let Some((start, line)) = self.waiting.pop_front_if(|(start, line)| *start + line.len() <= place) {
+            let within = |secret: &Range<usize>| {
+                let clip = |at: usize| at.clamp(start, start + line.len()) - start;
+                Some(clip(secret.start)..clip(secret.end)).filter(|range| !range.is_empty())
+            };
+            emit(mask(&line, &self.secrets.iter().filter_map(within).collect::<Vec<_>>()));
+            self.waiting_bytes -= line.len();
+        }
+        let first = self.waiting.front().map_or(self.next, |(start, _)| *start);
+        self.secrets.retain(|secret| secret.end >= first);
     }
 }
 

@@ -1,16 +1,24 @@
 //! Redaction: no known secret value leaves this crate in a line, a message, a tail or a fact, be it as it is, escaped,
-//! URL-encoded, in base64 or split over lines. How a value is found in all these shapes is in `needle`.
+//! URL-encoded, in base64 or split over lines. How a value is found in all these shapes is in `needle` and
+//! `scanner`.
 //! Short values aren't secrets: replacing every `1` would only destroy the text.
 
+mod automaton;
+mod escape;
 mod lines;
+#[cfg(test)]
+mod naive;
 mod needle;
+mod scanner;
+mod search;
 
 use std::ops::Range;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use secrecy::SecretString;
 
-use needle::{Matches, NeedleIndex, TextView};
+use needle::{Automata, KnownSecrets};
+use search::Search;
 
 pub use lines::RedactedLines;
 
@@ -20,19 +28,29 @@ pub(crate) const MASK: &str = "[redacted]";
 /// The secrets known to an attempt; clones share them.
 #[derive(Clone, Default)]
 pub struct Redactor {
-    needles: Arc<RwLock<NeedleIndex>>,
+    known: Arc<RwLock<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    secrets: KnownSecrets,
+    /// Made of the secrets when a text is to be cleaned.
+    automata: Option<Arc<Automata>>,
 }
 
 impl Redactor {
     /// Remembers a secret in all the shapes in which it might turn up; each long line of a multi-line one for itself.
     pub fn learn(&self, secret: &SecretString) {
-        self.needles.write().unwrap_or_else(std::sync::PoisonError::into_inner).learn(secret);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.secrets.learn(secret) {
+            known.automata = None;
+        }
     }
 
     /// `text` without any known secret.
     #[must_use]
     pub fn clean(&self, text: &str) -> String {
-        mask(text, &self.find(text).secrets)
+        mask(text, &self.find(text))
     }
 
     /// A JSON value without any known secret, keys included.
@@ -50,22 +68,23 @@ impl Redactor {
     /// One line for each secret that is long enough to be sought in files: a search would find a short one, such as
     /// `postgres`, where nobody has put it as a secret.
     pub(crate) fn searchable_values(&self) -> SecretString {
-        self.needles.read().unwrap_or_else(std::sync::PoisonError::into_inner).searchable_values()
+        self.known.read().unwrap_or_else(PoisonError::into_inner).secrets.searchable_values()
     }
 
-    fn find(&self, text: &str) -> Matches {
-        let needles = self.needles.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut found = Matches::default();
-        for view in TextView::all(text) {
-            let seen = needles.scan(&view);
-            found.secrets.extend(seen.secrets);
-            found.open = match (found.open, seen.open) {
-                (Some((a, x)), Some((b, y))) => Some((a.min(b), x || y)),
-                (a, b) => a.or(b),
-            };
+    /// Where secrets stand; sorted, without overlaps.
+    fn find(&self, text: &str) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        Search::new(self.automata()).read_all(text, &mut found);
+        merge_overlapping(found)
+    }
+
+    fn automata(&self) -> Arc<Automata> {
+        if let Some(automata) = &self.known.read().unwrap_or_else(PoisonError::into_inner).automata {
+            return automata.clone();
         }
-        found.secrets = merge_overlapping(found.secrets);
-        found
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let Known { secrets, automata } = &mut *known;
+        automata.get_or_insert_with(|| Arc::new(secrets.automata())).clone()
     }
 }
 
@@ -87,6 +106,7 @@ fn mask(text: &str, ranges: &[Range<usize>]) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut from = 0;
     for range in ranges {
+        let range = text.floor_char_boundary(range.start).max(from)..text.ceil_char_boundary(range.end);
         masked.push_str(&text[from..range.start]);
         let lines = text[range.clone()].split('\n').map(|_| MASK).collect::<Vec<_>>();
         masked.push_str(&lines.join("\n"));

@@ -1,12 +1,13 @@
-//! One secret and the shapes in which it's found in a text: as it is, with the escapes of JSON, dotenv, shells and
-//! URLs, in base64 at any of the three offsets that neighbours can give it, and all of that across line breaks.
+//! The needles that a secret becomes: as it is, trimmed, without what terminals do, without white space, each of its long
+//! lines, and in base64 at any of the three offsets that neighbours can give it. Escapes are read by `scanner`.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use secrecy::{ExposeSecret as _, SecretString};
+
+use super::automaton::{Automaton, MAX_NEEDLE, Needle};
 
 /// Values shorter than this are left alone, in bytes.
 const MIN_LENGTH: usize = 6;
@@ -15,129 +16,81 @@ const MIN_LINE_LENGTH: usize = 16;
 /// What is sought in files has this length at least.
 const MIN_SEARCHABLE_LENGTH: usize = 12;
 
-/// Escapes at a text's end may be cut off: `\uXXXX`, in bytes.
-const MAX_ESCAPE_LENGTH: usize = 6;
-
-/// A text to search: as it is, or without any white space.
-pub(super) struct TextView<'a> {
-    original: &'a str,
-    /// The text to search, when it differs, and where each of its bytes is in the original.
-    squeezed: Option<(String, Vec<usize>)>,
-}
-
-impl<'a> TextView<'a> {
-    /// The text itself and, where it has several lines, what is left of it without white space: a program may have
-    /// broken a line anywhere, indented the rest, and dropped the space between them.
-    pub(super) fn all(text: &'a str) -> Vec<Self> {
-        let mut views = vec![Self { original: text, squeezed: None }];
-        if text.contains('\n') {
-            let letters = || text.char_indices().filter(|(_, c)| !c.is_whitespace());
-            let map = letters().flat_map(|(at, c)| at..at + c.len_utf8()).collect();
-            views.push(Self { original: text, squeezed: Some((letters().map(|(_, c)| c).collect(), map)) });
-        }
-        views
-    }
-
-    fn text(&self) -> &str {
-        self.squeezed.as_ref().map_or(self.original, |(text, _)| text)
-    }
-
-    fn position(&self, at: usize) -> usize {
-        self.squeezed.as_ref().map_or(at, |(_, map)| map.get(at).copied().unwrap_or(self.original.len()))
-    }
-
-    /// Without the white space that follows.
-    fn original(&self, range: &Range<usize>) -> Range<usize> {
-        self.position(range.start)..self.position(range.end.saturating_sub(1)) + 1
-    }
-}
-
-/// What was found in a text.
-#[derive(Debug, Default)]
-pub(super) struct Matches {
-    /// Where secrets stand; sorted, without overlaps.
-    pub secrets: Vec<Range<usize>>,
-    /// Where the text ends in the middle of what may become a secret, and whether half of it is there already.
-    pub open: Option<(usize, bool)>,
-}
-
-struct Needle {
-    value: SecretString,
-    base64: bool,
-}
-
-/// All needles, and which of them may begin with a given byte of a text.
+/// What is sought in texts: the needles that aren't in base64, and those that are.
 #[derive(Default)]
-pub(super) struct NeedleIndex {
-    needles: Vec<Needle>,
-    by_first: Vec<Vec<usize>>,
+pub(super) struct Automata {
+    pub plain: Automaton,
+    pub base64: Automaton,
 }
 
-impl NeedleIndex {
-    pub(super) fn learn(&mut self, secret: &SecretString) {
+/// All that is known.
+#[derive(Default)]
+pub(super) struct KnownSecrets {
+    plain: Vec<SecretString>,
+    base64: Vec<SecretString>,
+}
+
+impl KnownSecrets {
+    /// Whether it's new.
+    pub(super) fn learn(&mut self, secret: &SecretString) -> bool {
+        let before = self.plain.len() + self.base64.len();
         let value = secret.expose_secret();
         let shown = crate::remote::output::plain(value);
         let squeezed: String = shown.chars().filter(|c| !c.is_whitespace()).collect();
         let mut plain: BTreeSet<&str> = [value, value.trim(), shown.trim(), squeezed.as_str()].into();
         plain.extend(value.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE_LENGTH));
-        for text in plain {
-            self.add(text, false);
-        }
+        plain.into_iter().for_each(|text| add(&mut self.plain, text));
         for text in [value, value.trim()] {
-            for offset in 0..3 {
-                self.add(&encoded(text, offset), true);
-            }
+            (0..3).for_each(|offset| add(&mut self.base64, &encoded(text, offset)));
         }
+        self.plain.len() + self.base64.len() > before
     }
 
-    fn add(&mut self, text: &str, base64: bool) {
-        let known = |n: &Needle| n.base64 == base64 && n.value.expose_secret() == text;
-        if text.len() < MIN_LENGTH || self.needles.iter().any(known) {
-            return;
-        }
-        self.by_first.resize(256, Vec::new());
-        let first = text.as_bytes()[0];
-        let aliases: &[u8] = match first {
-            b'+' if base64 => b"+-",
-            b'/' if base64 => b"/_",
-            b' ' => b" +",
-            _ => &[first],
-        };
-        // Escapes begin with one of two characters, whatever they stand for.
-        for byte in aliases.iter().chain(b"%\\").collect::<BTreeSet<_>>() {
-            self.by_first[usize::from(*byte)].push(self.needles.len());
-        }
-        self.needles.push(Needle { value: SecretString::from(text.to_owned()), base64 });
-    }
-
+    /// One line for each that may be sought in files.
     pub(super) fn searchable_values(&self) -> SecretString {
-        let values = self.needles.iter().map(|n| n.value.expose_secret());
+        let values = self.plain.iter().chain(&self.base64).map(|value| value.expose_secret());
         let long = values.filter(|v| v.len() >= MIN_SEARCHABLE_LENGTH && !v.contains(['\n', '\r', '\0']));
         SecretString::from(long.map(|v| format!("{v}\n")).collect::<String>())
     }
 
-    /// Every secret in a view, in places of the original text.
-    pub(super) fn scan(&self, view: &TextView<'_>) -> Matches {
-        let text = view.text().as_bytes();
-        let mut found = Matches::default();
-        if self.needles.is_empty() {
-            return found;
-        }
-        for start in 0..text.len() {
-            for needle in &self.by_first[usize::from(text[start])] {
-                let needle = &self.needles[*needle];
-                let (end, open) = needle.follow(text, start);
-                if let Some(end) = end {
-                    found.secrets.push(view.original(&(start..end)));
-                } else if open > 0 {
-                    let half = open * 2 >= needle.value.expose_secret().len();
-                    let (at, known) = found.open.unwrap_or((view.position(start), false));
-                    found.open = Some((at, known || half));
-                }
-            }
-        }
-        found
+    /// All values, and whether each is in base64.
+    #[cfg(test)]
+    pub(super) fn values(&self) -> impl Iterator<Item = (&SecretString, bool)> {
+        self.plain.iter().map(|value| (value, false)).chain(self.base64.iter().map(|value| (value, true)))
     }
+
+    pub(super) fn automata(&self) -> Automata {
+        Automata { plain: automaton(&self.plain, false), base64: automaton(&self.base64, true) }
+    }
+}
+
+fn automaton(values: &[SecretString], base64: bool) -> Automaton {
+    Automaton::new(values.iter().flat_map(|value| pieces(value.expose_secret())), base64)
+}
+
+fn add(values: &mut Vec<SecretString>, text: &str) {
+    if text.len() >= MIN_LENGTH && !values.iter().any(|known| known.expose_secret() == text) {
+        values.push(SecretString::from(text.to_owned()));
+    }
+}
+
+/// A text that is too long for one needle, in pieces that together cover it; none begins or ends within a character.
+fn pieces(text: &str) -> impl Iterator<Item = Needle<'_>> + Clone {
+    let (mut rest, piece) = (text, text.len() > MAX_NEEDLE);
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let text = if rest.len() > MAX_NEEDLE {
+            let (first, others) = rest.split_at(rest.floor_char_boundary(MAX_NEEDLE));
+            rest = others;
+            first
+        } else {
+            rest = "";
+            &text[text.ceil_char_boundary(text.len().saturating_sub(MAX_NEEDLE))..]
+        };
+        Some(Needle { text: text.as_bytes(), piece })
+    })
 }
 
 /// What of a longer text in base64 a value at `offset` decides alone: the characters at its edges depend on its
@@ -149,106 +102,20 @@ fn encoded(value: &str, offset: usize) -> String {
     text.get(from..to).unwrap_or_default().to_owned()
 }
 
-impl Needle {
-    /// Compares from `start` on: where the needle ends in the text, or how much of it the text's end has cut off.
-    fn follow(&self, text: &[u8], start: usize) -> (Option<usize>, usize) {
-        let needle = self.value.expose_secret().as_bytes();
-        let (mut end, mut open) = (None, 0);
-        // Both what a character is and what it may stand for: pairs of places still to be compared.
-        let mut states = vec![(start, 0)];
-        let mut seen = Vec::new();
-        while let Some((mut at, mut done)) = states.pop() {
-            loop {
-                if done == needle.len() {
-                    end = end.max(Some(at));
-                    break;
-                }
-                if at == text.len() {
-                    open = open.max(done);
-                    break;
-                }
-                let special = matches!(text[at], b'%' | b'\\' | b'$' | b'\'' | b'+');
-                if special && !seen.contains(&(at, done)) {
-                    seen.push((at, done));
-                    if text.len() - at < MAX_ESCAPE_LENGTH && matches!(text[at], b'%' | b'\\') {
-                        open = open.max(done).max(1);
-                    }
-                    escapes(&text[at..], &mut |length, bytes| {
-                        if self.begins(&needle[done..], bytes) {
-                            states.push((at + length, done + bytes.len()));
-                        }
-                    });
-                }
-                if !self.matches_byte(needle[done], text[at]) {
-                    break;
-                }
-                (at, done) = (at + 1, done + 1);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pieces_of_a_long_secret_cover_it() {
+        for length in [1, 63, 64, 65, 128, 129, 1000] {
+            for letter in ["a", "é", "😀"] {
+                let text = letter.repeat(length);
+                let all: Vec<Needle<'_>> = pieces(&text).collect();
+                let covered: usize = all.iter().map(|needle| needle.text.len()).sum();
+                assert!(covered >= text.len() && all.len() <= text.len().div_ceil(60));
+                assert!(all.iter().all(|n| n.text.len() <= MAX_NEEDLE && std::str::from_utf8(n.text).is_ok()));
             }
         }
-        (end, open)
     }
-
-    fn begins(&self, needle: &[u8], bytes: &[u8]) -> bool {
-        needle.len() >= bytes.len() && bytes.iter().zip(needle).all(|(b, n)| self.matches_byte(*n, *b))
-    }
-
-    /// Whether a byte is the one sought; base64 has two alphabets.
-    fn matches_byte(&self, needle: u8, byte: u8) -> bool {
-        let standard = match byte {
-            b'-' if self.base64 => b'+',
-            b'_' if self.base64 => b'/',
-            other => other,
-        };
-        needle == standard
-    }
-}
-
-/// Calls `meaning` with the length of each escape at the beginning of `text`, and with the bytes that it may mean.
-fn escapes(text: &[u8], meaning: &mut dyn FnMut(usize, &[u8])) {
-    match text {
-        [b'%', a, b, ..] => {
-            if let Some(byte) = hex(&[*a, *b]) {
-                meaning(3, &[byte.to_le_bytes()[0]]);
-            }
-        }
-        [b'\\', b'u', rest @ ..] => unicode(rest, meaning),
-        [b'\\', b'x', a, b, ..] => {
-            if let Some(byte) = hex(&[*a, *b]) {
-                meaning(4, &[byte.to_le_bytes()[0]]);
-            }
-        }
-        [b'\\', c, ..] => {
-            let letter = match c {
-                b'n' => b'\n',
-                b'r' => b'\r',
-                b't' => b'\t',
-                b'b' => 0x08,
-                b'f' => 0x0c,
-                other => *other,
-            };
-            meaning(2, &[letter]);
-        }
-        [b'$', b'$', ..] => meaning(2, b"$"),
-        [b'\'', b'\\', b'\'', b'\'', ..] => meaning(4, b"'"),
-        [b'+', ..] => meaning(1, b" "),
-        _ => {}
-    }
-}
-
-/// `\uXXXX`, or a pair of them; `rest` is what follows the first `\u`.
-fn unicode(rest: &[u8], meaning: &mut dyn FnMut(usize, &[u8])) {
-    let unit = |at: usize| rest.get(at..at + 4).and_then(hex);
-    let Some(first) = unit(0) else { return };
-    let second = if rest.get(4..6) == Some(b"\\u") { unit(6) } else { None };
-    let units: Vec<u16> = [Some(first), second].into_iter().flatten().collect();
-    let Some(Ok(letter)) = char::decode_utf16(units).next() else { return };
-    let length = if letter.len_utf16() == 2 { 12 } else { 6 };
-    meaning(length, letter.encode_utf8(&mut [0; 4]).as_bytes());
-}
-
-fn hex(digits: &[u8]) -> Option<u16> {
-    digits.iter().try_fold(0u16, |value, digit| {
-        let digit = char::from(*digit).to_digit(16)?;
-        Some(value * 16 + u16::try_from(digit).ok()?)
-    })
 }

@@ -20,6 +20,8 @@ pub(crate) async fn publish(message: &Outgoing, settings: &ConnectionSettings) -
             CliError::new(CommandExit::Failed, format!("the request isn't published: {error}"))
                 .hint("run `slipway topology check`: no queue takes requests, or it's full")
         }
+        PublishError::Unfit(_) => CliError::new(CommandExit::Usage, format!("the request isn't published: {error}"))
+            .hint("shorten what the message names"),
         PublishError::Broken(e) if is_missing_exchange(&e) => CliError::new(
             CommandExit::Failed,
             format!("the request isn't published: there is no exchange {}", topology::REQUESTS),

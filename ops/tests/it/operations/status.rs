@@ -69,3 +69,34 @@ async fn status_without_rabbitmq_tells_the_rest_and_which_addresses_were_tried()
     assert!(shown.contains("amqp://127.0.0.1:1:") && shown.contains("amqp://127.0.0.1:2/v:"), "{shown}");
     assert!(!shown.contains("hunter2"), "{shown}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_cannot_take_needs_a_look_and_is_resent_or_dropped_by_number() {
+    let (database, store) = TestDatabase::migrated("w").await;
+    let nobody: SecretString = "amqp://me:hunter2@127.0.0.1:1".to_owned().into();
+    let operator = || operator(Some(&database), Some(&nobody));
+    let insert = "INSERT INTO outbox (message_id, type, exchange, routing_key, body, must_route, breaks, set_aside_at,
+                      set_aside_because)
+                  VALUES ('m', 'result', 'slipway.events', 'result.shop.failed', 'body', true, 3, now(), 'too large')
+                  RETURNING position";
+    let mut numbers = Vec::new();
+    for _ in 0..2 {
+        numbers.push(database.sql.query_one(insert, &[]).await.unwrap().get::<_, i64>(0).to_string());
+    }
+    let status = json_of(operator(), &["status"]).await;
+    assert_eq!((&status["outbox"]["set_aside"], &status["outbox"]["depth"]), (&json!(2), &json!(0)), "{status}");
+    assert!(status["problems"].to_string().contains("slipway outbox list"), "{status}");
+    snapshot("outbox-list", &run(operator(), &["outbox", "list"]).await);
+    let listed = json_of(operator(), &["outbox", "list"]).await;
+    assert_eq!((&listed[0]["why"], &listed[0]["body_bytes"]), (&json!("too large"), &json!(4)), "{listed}");
+
+    assert!(run(operator(), &["outbox", "resend", &numbers[0]]).await.starts_with("exit: 0\n"));
+    assert_eq!(store.backlog().await.unwrap().depth, 1);
+    let unexplained = run(operator(), &["outbox", "drop", &numbers[1]]).await;
+    assert!(unexplained.starts_with("exit: 2\n") && unexplained.contains("--why"), "{unexplained}");
+    let drop = ["outbox", "drop", &numbers[1], "--why", "nobody needs it"];
+    assert!(run(operator(), &drop).await.starts_with("exit: 0\n"));
+    let again = run(operator(), &drop).await;
+    assert!(again.starts_with("exit: 2\n") && again.contains("slipway outbox list"), "{again}");
+    assert_eq!(json_of(operator(), &["outbox", "list"]).await, json!([]));
+}

@@ -14,6 +14,10 @@ use crate::store::deployment::head::DeploymentHead;
 use crate::store::outbox::enqueue::enqueue;
 use crate::store::{Result, Store};
 
+/// How long the header `dlq-error-message` may be, in bytes; the database has all of it. With what is kept of the
+/// message's own headers it has to fit one frame.
+const MAX_ERROR_MESSAGE: usize = 8 * 1024;
+
 /// A dead letter to be written.
 pub(in crate::store) struct NewDeadLetter {
     id: Uuid,
@@ -157,7 +161,7 @@ impl NewDeadLetter {
         dlq("reason", self.reason.to_owned());
         dlq("stage", self.stage.to_owned());
         dlq("error-code", self.failure.code.as_str().to_owned());
-        dlq("error-message", self.failure.message);
+        dlq("error-message", cut(self.failure.message, MAX_ERROR_MESSAGE));
         dlq("attempts", self.attempts.to_string());
         dlq("first-failed-at", row.get::<_, Timestamp>("first_failed_at").to_string());
         dlq("last-failed-at", row.get::<_, Timestamp>("last_failed_at").to_string());
@@ -178,5 +182,26 @@ impl NewDeadLetter {
             headers,
             body: self.incoming.body,
         }
+    }
+}
+
+/// At most `limit` bytes and a mark that says so.
+fn cut(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        let left_out = text.len() - text.floor_char_boundary(limit);
+        text.truncate(text.floor_char_boundary(limit));
+        text.push_str(&format!("… ({left_out} bytes left out)"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_error_message_is_cut_and_says_so() {
+        assert_eq!(cut("ab".to_owned(), 2), "ab");
+        assert_eq!(cut("aéb".to_owned(), 2), "a… (3 bytes left out)");
     }
 }

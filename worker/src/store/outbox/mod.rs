@@ -5,3 +5,4 @@ pub(super) mod event_sequence;
 pub(super) mod github_status;
 pub(super) mod relay_lease;
 pub(super) mod rows;
+pub(super) mod set_aside;

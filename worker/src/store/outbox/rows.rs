@@ -12,7 +12,7 @@ use crate::failpoint::TransactionKind;
 use crate::message::Outgoing;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
-use crate::store::connection::value::{duration, seconds};
+use crate::store::connection::value::{duration, number, seconds};
 use crate::store::outbox::relay_lease::RelayLease;
 use crate::store::{Result, Store, StoreError};
 
@@ -34,6 +34,8 @@ pub struct OutboxRow {
     pub ordering_key: OrderingKey,
     /// Which deployment it's about.
     pub deployment: Option<DeploymentId>,
+    /// How often it broke its channel: if at all, it's sent alone.
+    pub breaks: u32,
     /// Whether the broker's returning it means that it has to be sent again.
     pub must_route: bool,
     /// What is published.
@@ -65,6 +67,8 @@ pub struct OutboxBacklog {
     pub depth: u64,
     /// How long the oldest has waited.
     pub oldest: Duration,
+    /// How many more are aside, since the broker can't take them.
+    pub set_aside: u64,
 }
 
 impl Store {
@@ -88,13 +92,13 @@ impl Store {
                 .query(
                     "WITH waiting AS (
                          SELECT position, octet_length(body) AS size
-                         FROM outbox WHERE published_at IS NULL AND position <> ALL($2)
+                         FROM outbox WHERE published_at IS NULL AND set_aside_at IS NULL AND position <> ALL($2)
                            AND (sequence IS NULL OR deployment_id <> ALL($1))
                          ORDER BY position LIMIT $3),
                      page AS (
                          SELECT position, count(*) OVER () AS waiting, sum(size) OVER (ORDER BY position) - size AS before
                          FROM waiting)
-                     SELECT position, waiting, deployment_id, sequence, must_route, message_id, type, exchange,
+                     SELECT position, waiting, deployment_id, sequence, breaks, must_route, message_id, type, exchange,
                             routing_key, correlation_id, content_type, headers, traceparent, body
                      FROM page JOIN outbox USING (position) WHERE before < $4 ORDER BY position",
                     &[&deployments, &alone, &i64::from(limit), &i64::from(bytes)],
@@ -144,12 +148,15 @@ impl Store {
                 .client()
                 .await?
                 .query_one(
-                    "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+                    "SELECT count(*) FILTER (WHERE set_aside_at IS NULL),
+                         coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE set_aside_at IS NULL)), 0)::float8,
+                         count(*) FILTER (WHERE set_aside_at IS NOT NULL)
                      FROM outbox WHERE published_at IS NULL",
                     &[],
                 )
                 .await?;
-            Ok(OutboxBacklog { depth: u64::try_from(row.get::<_, i64>(0)).unwrap_or(0), oldest: duration(row.get(1)) })
+            let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
+            Ok(OutboxBacklog { depth: count(0), oldest: duration(row.get(1)), set_aside: count(2) })
         })
         .await
     }
@@ -189,6 +196,7 @@ fn row(row: &tokio_postgres::Row) -> OutboxRow {
             .filter(|_| sequence.is_some())
             .map_or(OrderingKey::Alone(position), OrderingKey::Events),
         deployment,
+        breaks: number(row, "breaks"),
         must_route: row.get("must_route"),
         message: Outgoing {
             exchange: row.get("exchange"),

@@ -81,3 +81,27 @@ async fn a_request_that_waited_for_too_long_is_not_begun() {
     assert_eq!(outside.dead_letter().await.headers["dlq-error-code"], "expired-event");
     worker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_blocks_its_own_task_keeps_its_lease() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = TestClient::new(&amqp).await;
+    let pipeline = ScriptedStages::new(|call| async move {
+        if call.stage == Stage::Compose {
+            // Twice the lease, and without giving way.
+            std::thread::sleep(6 * SECOND);
+        }
+        Ok(report(Change::Changed))
+    });
+    let options = || WorkerOptions { lease: 3 * SECOND, ..WorkerOptions::default() };
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline.clone(), options());
+    // Another one would claim what nobody keeps.
+    let other = TestWorker::start(database.store("v"), &amqp, pipeline.clone(), options());
+    let body = request(|_| {});
+    outside.publish(&body).await;
+    assert_eq!(outside.result().await["data"]["outcome"], "succeeded");
+    let deployment = store.deployment(id_of(&body)).await.unwrap().unwrap();
+    assert_eq!((deployment.interruptions, pipeline.attempts()), (0, 1));
+    worker.stop().await;
+    other.stop().await;
+}
