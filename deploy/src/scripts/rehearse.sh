@@ -104,7 +104,8 @@ protects() {
 
 # keeps SERVICE: whether files, variables and image of a service that runs are those that serve.
 keeps() {
-    cmp -s .env .slipway/served/env && cmp -s "$override" .slipway/served/override || return 1
+    [ "$(variables_of .env)" = "$(variables_of .slipway/served/env)" ] || return 1
+    cmp -s "$override" .slipway/served/override || return 1
     serving=$(service_ps -q --filter "label=com.docker.compose.service=$1" | head -n 1)
     [ -n "$serving" ] || return 1
     sees_no_change "$serving" || return 1
@@ -112,6 +113,9 @@ keeps() {
     image=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || :)
     [ "$(docker inspect --format '{{.Image}}' "$serving")" = "$image" ]
 }
+
+# variables_of FILE: an .env without Slipway's notes, which no container sees.
+variables_of() { grep -vE '^# (given|before|generated|literal) ' "$1"; }
 
 # sees_no_change ID: whether the commit that serves and the new one have the same compose files and environment files, and
 # the same of what the container has mounted. So it is after a push whose images CI's job has put there already.
