@@ -14,6 +14,7 @@ use slipway_protocol::{
 use slipway_worker::store::ProjectServer;
 
 use crate::commands::arguments::parse_reason;
+use crate::commands::plan;
 use crate::commands::submit::{self, publish};
 use crate::commands::watch;
 use crate::connect::settings::ConnectionSettings;
@@ -62,6 +63,10 @@ pub(crate) struct RollbackArgs {
     /// the present one when left out
     #[arg(long, value_name = "VERSION")]
     to: Option<String>,
+
+    /// Show what it would change on the server, as `slipway plan` does, and where that has to be run; nothing is published
+    #[arg(long, conflicts_with = "watch")]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -115,6 +120,9 @@ pub(crate) async fn rollback(
     let (project, server, reason, sequence) = target.event_fields();
     let correlation = Correlation::new();
     let data = ProjectRollback { project, server, to, reason, sequence, expires_at: None, correlation };
+    if args.dry_run {
+        return plan::show_rollback(&data.into(), &target.database, printer).await;
+    }
     target.publish(EventType::ProjectRollback, data, printer).await
 }
 

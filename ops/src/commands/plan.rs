@@ -8,7 +8,7 @@ use clap::Args;
 use slipway_deploy::plan::{ContainerAction, DeploymentPlan, ServicePlan, VariableChange};
 use slipway_deploy::{Deployer, DeploymentWork, LeaseGuard, Reporter, StageError};
 use slipway_protocol::names::HostKey;
-use slipway_protocol::{DeploymentId, Failure, Request, Stage};
+use slipway_protocol::{Action, DeploymentId, Failure, ProjectCommand, ProjectReady, Stage};
 use slipway_worker::config::Config;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -41,12 +41,44 @@ pub(crate) async fn run(
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
     let prepared = args.submission.prepare()?;
-    let config = Config::from_env().map_err(|mistakes| {
+    let config = workers_config()?;
+    let work = build_work(&prepared.request.event.data, &config, &Database::new(settings)?).await?;
+    show(work, config, printer).await
+}
+
+/// Shows what a rollback would change.
+pub(crate) async fn show_rollback(
+    command: &ProjectCommand,
+    database: &Database,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let config = workers_config()?;
+    let cli_error = |e| database.cli_error(&e);
+    let store = &database.store;
+    let basis = store.rollback_basis(command, config.worker.versions).await.map_err(cli_error)?;
+    let basis = basis.map_err(|failure| {
+        CliError::new(CommandExit::Failed, format!("{}: {}", failure.code, failure.message))
+            .hint(failure.code.next_action())
+    })?;
+    let data = &basis.event.data;
+    let work = DeploymentWork {
+        action: Action::Rollback,
+        images: store.images_of_version(basis.version).await.map_err(cli_error)?,
+        earlier: store.earlier_requests(&data.project, &data.server.handle).await.map_err(cli_error)?,
+        ..build_work(data, &config, database).await?
+    };
+    show(work, config, printer).await
+}
+
+fn workers_config() -> Result<Config, CliError> {
+    Config::from_env().map_err(|mistakes| {
         CliError::usage("a plan needs the workers' settings".to_owned())
             .details(mistakes.to_string().lines().map(str::to_owned).collect())
             .hint("run it where a worker runs, with the same environment; `slipway-worker --check` must be content")
-    })?;
-    let work = build_work(&prepared.request, &config, &Database::new(settings)?).await?;
+    })
+}
+
+async fn show(work: DeploymentWork, config: Config, printer: &Printer) -> Result<CommandExit, CliError> {
     let place = format!("{} on {}", work.request.project.slug, work.target.handle);
     let deployer = Deployer::new(config.deployer).map_err(to_cli_error)?;
     let cancel = CancellationToken::new();
@@ -65,8 +97,7 @@ pub(crate) async fn run(
     Ok(CommandExit::Success)
 }
 
-async fn build_work(request: &Request, config: &Config, database: &Database) -> Result<DeploymentWork, CliError> {
-    let data = &request.event.data;
+async fn build_work(data: &ProjectReady, config: &Config, database: &Database) -> Result<DeploymentWork, CliError> {
     let cli_error = |e| database.cli_error(&e);
     let known = database.store.server(&data.server.handle).await.map_err(cli_error)?;
     let digests = database.store.github_digests(data.project.id, &data.server.handle).await.map_err(cli_error)?;

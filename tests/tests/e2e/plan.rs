@@ -106,6 +106,17 @@ fn a_plan_comes_true_and_changes_nothing() {
         let became = if id(&old) == id(&new) { "keep" } else { "recreate" };
         assert_eq!(action, became, "{service}: {planned:#}");
     }
+    // Back to the first one, as a rollback would go.
+    let before = state(&stack);
+    let back: Value =
+        serde_json::from_str(&stack.slipway(&["--json", "rollback", SLUG, "--dry-run"]).unwrap()).unwrap();
+    unchanged(&stack, &before);
+    assert_eq!((&back["from"], &back["to"]), (&json!(next.sha), &json!(commit.sha)));
+    assert!(
+        back["variables"].as_array().unwrap().contains(&json!({ "name": "ADDED", "change": "removed" })),
+        "{back:#}"
+    );
+
     // What a request leaves out goes.
     second["variables"].as_object_mut().unwrap().remove("ADDED");
     assert_eq!(plan(&stack, &second)["variables"], json!([{ "name": "ADDED", "change": "removed" }]));

@@ -26,6 +26,7 @@ pub use dead_letter::replay::{Replay, SentReplay};
 pub use dead_letter::replay_plan::{PlannedReplay, ReplayVerdict};
 pub use deployment::cancel::{CancelOutcome, CancelRequest, Cancellation};
 pub use deployment::claim::Claim;
+pub use deployment::command::RollbackBasis;
 pub use deployment::finish::{AttemptSummary, DeploymentEnd};
 pub use deployment::history::DeploymentHistory;
 pub use deployment::interruption::InterruptOutcome;

@@ -2,7 +2,9 @@
 //! From then on it is a deployment like any other, with the request of the version that it acts with.
 
 use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle};
-use slipway_protocol::{Action, DeploymentId, ErrorCode, Failure, Project, ProjectCommand, Request};
+use slipway_protocol::{
+    Action, CloudEvent, DeploymentId, ErrorCode, Failure, Project, ProjectCommand, ProjectReady, Request,
+};
 use tokio_postgres::Transaction;
 
 use crate::failpoint::TransactionKind;
@@ -76,6 +78,41 @@ impl Store {
             }
             commit(tx, TransactionKind::Accept).await?;
             Ok(Ok(accepted))
+        })
+        .await
+    }
+}
+
+/// What a rollback would act with, if it were asked for now.
+#[derive(Debug)]
+pub struct RollbackBasis {
+    /// The deployment whose version it would go back to.
+    pub version: DeploymentId,
+    /// That version's request.
+    pub event: CloudEvent<ProjectReady>,
+}
+
+impl Store {
+    /// What a rollback would act with; nothing is written. The inner error is the command's, as of
+    /// [`Store::accept_command`].
+    ///
+    /// # Errors
+    /// When the database fails, or holds what can't be read.
+    pub async fn rollback_basis(
+        &self,
+        command: &ProjectCommand,
+        versions: u32,
+    ) -> Result<Result<RollbackBasis, Failure>> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            match basis(&tx, command, versions).await? {
+                Ok(basis) => Ok(Ok(RollbackBasis {
+                    version: basis.deployment,
+                    event: readable("deployments", "request", serde_json::from_value(basis.acting))?,
+                })),
+                Err(failure) => Ok(Err(failure)),
+            }
         })
         .await
     }

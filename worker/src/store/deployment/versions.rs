@@ -101,20 +101,27 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn recorded_images(&self, acting: DeploymentId) -> Result<BTreeMap<String, String>> {
+        self.images_where("(SELECT acts_on FROM deployments WHERE id = $1)", acting).await
+    }
+
+    /// As [`Store::recorded_images`], of the version that this deployment made.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn images_of_version(&self, version: DeploymentId) -> Result<BTreeMap<String, String>> {
+        self.images_where("$1", version).await
+    }
+
+    async fn images_where(&self, deployment: &str, id: DeploymentId) -> Result<BTreeMap<String, String>> {
         deadline(async {
-            let rows = self
-                .client()
-                .await?
-                .query(
-                    "SELECT i.key, i.value FROM jsonb_each_text((
-                         SELECT j.facts -> 'images' FROM deployments d
-                         JOIN stage_journal j ON j.deployment_id = d.acts_on
-                         WHERE d.id = $1 AND j.stage = $2 AND j.outcome = 'done'
-                           AND jsonb_typeof(j.facts -> 'images') = 'object'
-                         ORDER BY j.fence DESC LIMIT 1)) i",
-                    &[&acting.0, &Stage::Env.as_str()],
-                )
-                .await?;
+            let sql = format!(
+                "SELECT i.key, i.value FROM jsonb_each_text((
+                     SELECT j.facts -> 'images' FROM stage_journal j
+                     WHERE j.deployment_id = {deployment} AND j.stage = $2 AND j.outcome = 'done'
+                       AND jsonb_typeof(j.facts -> 'images') = 'object'
+                     ORDER BY j.fence DESC LIMIT 1)) i"
+            );
+            let rows = self.client().await?.query(&sql, &[&id.0, &Stage::Env.as_str()]).await?;
             Ok(rows.iter().map(|row| (row.get("key"), row.get("value"))).collect())
         })
         .await

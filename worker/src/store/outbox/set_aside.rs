@@ -60,7 +60,7 @@ pub struct SetAsideMessage {
 
 impl Store {
     /// Counts against messages that they broke their channel; gives the positions of those that are aside from now on:
-    /// hopeless ones, and those that have done so [`MAX_BREAKS`] times.
+    /// hopeless ones, and those that have done so `MAX_BREAKS` times.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when another process is the relay by now; then nothing was written.

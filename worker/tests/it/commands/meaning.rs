@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use slipway_deploy::EarlierRequests;
-use slipway_protocol::{Action, Change, ErrorCode, Failure, Stage, StageSummary};
+use slipway_protocol::{
+    Action, Change, Correlation, ErrorCode, Failure, ProjectCommand, ProjectRollback, Stage, StageSummary, Version,
+};
 use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd};
 
 use super::{COMMANDS, LONG, SUPERSEDED, Shop, command, id_of};
@@ -122,6 +124,11 @@ async fn a_duplicate_of_a_command_means_what_its_original_meant() {
     assert_eq!(shop.store.claim(LONG).await.unwrap(), None);
 }
 
+fn back(shop: &Shop, to: Option<Version>) -> ProjectCommand {
+    let (project, correlation) = (shop.project.clone(), Correlation::new());
+    ProjectRollback { project, server: None, to, reason: None, sequence: None, expires_at: None, correlation }.into()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_acts_with_its_versions_images_and_knows_what_was_given() {
     let shop = Shop::new().await;
@@ -136,7 +143,14 @@ async fn a_rollback_acts_with_its_versions_images_and_knows_what_was_given() {
         shop.store.stage_started(&claim.lease, Stage::Env, b"x").await.unwrap();
         shop.store.stage_finished(&claim.lease, &summary, &images, None).await.unwrap();
         shop.end(&claim).await;
+        let own = shop.store.images_of_version(claim.lease.deployment).await.unwrap();
+        assert_eq!(own.into_values().next().as_deref(), image);
     }
+    let basis = shop.store.rollback_basis(&back(&shop, None), 10).await.unwrap().unwrap();
+    assert_eq!(basis.event.data.repository.commit.as_str(), "b".repeat(40), "the version before the present one");
+    let unknown = back(&shop, Some(Version::Commit("d".repeat(40).parse().unwrap())));
+    let refused = shop.store.rollback_basis(&unknown, 10).await.unwrap().unwrap_err();
+    assert_eq!(refused.code, ErrorCode::UnknownVersion);
     for (commit, expected) in [("a", Some("sha256:aa")), ("b", None)] {
         let body = shop.command(Action::Rollback, json!({ "to": { "commit": commit.repeat(40) } }));
         shop.take_in(&body).await.unwrap();
