@@ -29,8 +29,11 @@ pub struct BranchHead {
 /// How the workflow runs of a push are getting on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PushRuns {
-    /// There are none, or none yet: GitHub makes them some seconds after the push.
+    /// There are none, as for every push to the branch before.
     None,
+    /// There are none, or none yet, though pushes to the branch have started some: GitHub makes them some seconds after
+    /// the push.
+    NoneStarted,
     /// So many haven't ended.
     Unfinished(usize),
     /// All have ended, and at least this one not well.
@@ -103,18 +106,21 @@ impl GithubClient {
     ) -> Result<PushRuns, StageError> {
         let doing = format!("list the workflow runs of {repository}");
         let mut runs = Vec::new();
+        let list = async |filter: &str| -> Result<RunsAnswer, StageError> {
+            let path = format!("/repos/{repository}/actions/runs?branch={branch}&event=push&{filter}");
+            self.ask(repository, TokenScope::Actions, Method::GET, &path, None, &doing).await?.read(&doing)
+        };
         for page in 1..=RUN_PAGES {
-            let path = format!(
-                "/repos/{repository}/actions/runs?head_sha={commit}&branch={branch}&event=push&per_page={RUNS_PER_PAGE}\
-                 &page={page}"
-            );
-            let answer = self.ask(repository, TokenScope::Actions, Method::GET, &path, None, &doing).await?;
-            let RunsAnswer { total_count, workflow_runs } = answer.read(&doing)?;
+            let filter = format!("head_sha={commit}&per_page={RUNS_PER_PAGE}&page={page}");
+            let RunsAnswer { total_count, workflow_runs } = list(&filter).await?;
             let last = workflow_runs.is_empty();
             runs.extend(workflow_runs);
             if last || runs.len() >= total_count {
                 break;
             }
+        }
+        if runs.is_empty() && list("per_page=1").await?.total_count > 0 {
+            return Ok(PushRuns::NoneStarted);
         }
         Ok(summarize(&runs))
     }

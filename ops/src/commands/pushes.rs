@@ -1,8 +1,11 @@
 //! `slipway pushes`: the branches whose pushes Slipway deploys itself, and what each of them waits for. It only reads.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use slipway_protocol::names::CommitSha;
+use slipway_worker::scheduler::RUN_NEEDED;
 use slipway_worker::store::WatchedBranch;
 
 use crate::connect::settings::ConnectionSettings;
@@ -10,6 +13,9 @@ use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::format::{format_duration, millis_between, text_or_dash};
 use crate::terminal::print::{Printer, Table};
+
+/// A push that needs a workflow run for longer than this may have been forgotten.
+pub(super) const LONG_HELD: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn run(settings: &ConnectionSettings, printer: &Printer) -> Result<CommandExit, CliError> {
     let database = Database::new(settings)?;
@@ -36,6 +42,10 @@ pub(crate) async fn run(settings: &ConnectionSettings, printer: &Printer) -> Res
     }
     printer.table(&table);
     for branch in &branches {
+        if let Some(waited) = held_for(branch, now) {
+            let (project, waits_for) = (&branch.project.slug, text_or_dash(branch.waits_for.as_deref()));
+            printer.message(&format!("held back: {project} for {}: {waits_for}", format_duration(waited)));
+        }
         if let Some(problem) = &branch.problem {
             printer.message(&format!("problem: {} ({} looks failed): {problem}", branch.project.slug, branch.failures));
         }
@@ -46,6 +56,13 @@ pub(crate) async fn run(settings: &ConnectionSettings, printer: &Printer) -> Res
     Ok(CommandExit::Success)
 }
 
+/// For how many milliseconds its push has needed a workflow run, if that is long.
+fn held_for(branch: &WatchedBranch, now: Timestamp) -> Option<u64> {
+    let waits_for = branch.waits_for.as_deref()?;
+    let waited = millis_between(branch.head_since?, now);
+    (waits_for.starts_with(RUN_NEEDED) && u128::from(waited) > LONG_HELD.as_millis()).then_some(waited)
+}
+
 fn branch_json(branch: &WatchedBranch) -> Value {
     json!({
         "project": branch.project,
@@ -54,6 +71,7 @@ fn branch_json(branch: &WatchedBranch) -> Value {
         "branch": branch.branch,
         "deployed_by": branch.deployed_by,
         "head": branch.head,
+        "head_since": branch.head_since,
         "considered": branch.considered,
         "waits_for": branch.waits_for,
         "problem": branch.problem,

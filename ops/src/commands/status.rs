@@ -9,6 +9,7 @@ use slipway_protocol::topology::{DEAD_LETTERS_QUEUE, DEPLOYMENTS_QUEUE, PARKED_Q
 use slipway_worker::amqp::{self, QueueState};
 use slipway_worker::store::{BranchCounts, OutboxBacklog, StatusCounts, WorkerSeen};
 
+use crate::commands::pushes::LONG_HELD;
 use crate::connect::broker::BrokerClient;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
@@ -52,7 +53,7 @@ pub(crate) async fn run(
         workers: workers.map_err(cli_error)?,
         counts: database.store.counts().await.map_err(cli_error)?,
         outbox: database.store.backlog().await.map_err(cli_error)?,
-        branches: database.store.branch_counts(FAILED_LOOKS, max_wait).await.map_err(cli_error)?,
+        branches: database.store.branch_counts(FAILED_LOOKS, max_wait, LONG_HELD).await.map_err(cli_error)?,
         queues,
     };
     let problems = find_problems(&found, max_wait);
@@ -61,6 +62,12 @@ pub(crate) async fn run(
     } else {
         print_status(&found, printer);
         problems.iter().for_each(|problem| printer.message(&format!("problem: {problem}")));
+        if found.branches.held_back > 0 {
+            let held = found.branches.held_back;
+            printer.hint(&format!(
+                "pushes have waited for more than an hour for a workflow run that succeeds ({held}): see `slipway pushes`"
+            ));
+        }
         match &found.queues {
             Err(error) => error.hint.iter().for_each(|hint| printer.hint(hint)),
             Ok(_) if problems.is_empty() => printer.message("All is well"),
@@ -190,6 +197,7 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
             "watched": found.branches.watched,
             "unreadable": found.branches.unreadable,
             "overdue": found.branches.overdue,
+            "held_back": found.branches.held_back,
         },
         "dead_letters": { "open": found.counts.open_dead_letters },
         // Null when RabbitMQ can't be asked.

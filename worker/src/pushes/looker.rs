@@ -121,7 +121,7 @@ fn log_outcome(look: &BranchLook, seen: &BranchSeen, outcome: &LookOutcome) {
     match outcome {
         LookOutcome::Nothing | LookOutcome::Outdated => {}
         LookOutcome::Considered => {
-            tracing::info!(project.id = %look.project, %repository, %branch, %head, "the branch is watched from here on");
+            tracing::info!(project.id = %look.project, %repository, %branch, %head, "a head isn't deployed that was asked for, or is from before a rollback");
         }
         LookOutcome::Waits(reason) => {
             tracing::info!(project.id = %look.project, %repository, %branch, %head, "a push waits for {reason}");

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use futures_util::StreamExt as _;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
@@ -23,8 +24,11 @@ use crate::telemetry::Metrics;
 
 /// GitHub doesn't send larger ones.
 const MAX_BODY_BYTES: usize = 25 * 1024 * 1024;
-/// Bodies that are in memory at once.
-const BODIES: usize = 4;
+/// Almost all are smaller. What is larger needs a place, so that all of them together don't use up the memory; what is
+/// smaller needs none, so that nobody who sends slowly holds it up.
+const SMALL_BODY_BYTES: usize = 256 * 1024;
+/// Larger bodies that are in memory at once.
+const LARGE_BODIES: usize = 4;
 /// GitHub gives up after ten seconds.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// No id or name of GitHub's is longer, in bytes.
@@ -40,7 +44,7 @@ pub struct WebhookServer {
 struct Hooks {
     store: Store,
     key: SignatureKey,
-    bodies: Semaphore,
+    large_bodies: Semaphore,
 }
 
 /// The answer to a webhook: its status, and what became of it in one word for the metrics.
@@ -68,7 +72,7 @@ impl WebhookServer {
 
     /// Serves until the drain begins. GitHub shows what it couldn't send after that, and the next look finds it.
     pub async fn run(self, store: Store, drain: Drain) {
-        let hooks = Arc::new(Hooks { store, key: self.key, bodies: Semaphore::new(BODIES) });
+        let hooks = Arc::new(Hooks { store, key: self.key, large_bodies: Semaphore::new(LARGE_BODIES) });
         let router = Router::new().route("/github", post(take)).with_state(hooks);
         let listener = match tokio::net::TcpListener::from_std(self.listener) {
             Ok(listener) => BoundedListener::new(listener),
@@ -118,10 +122,18 @@ async fn take(State(hooks): State<Arc<Hooks>>, headers: HeaderMap, body: Body) -
 
 impl Hooks {
     async fn take(&self, signature: &[u8; 32], delivery: &str, event: &str, body: Body) -> HookAnswer {
-        let Ok(_room) = self.bodies.acquire().await else { return (StatusCode::SERVICE_UNAVAILABLE, "failed") };
-        let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
-            return (StatusCode::PAYLOAD_TOO_LARGE, "malformed");
-        };
+        let (mut pieces, mut read, mut place) = (body.into_data_stream(), Vec::new(), None);
+        while let Some(piece) = pieces.next().await {
+            let Some(piece) = piece.ok().filter(|piece| read.len() + piece.len() <= MAX_BODY_BYTES) else {
+                return (StatusCode::PAYLOAD_TOO_LARGE, "malformed");
+            };
+            if place.is_none() && read.len() + piece.len() > SMALL_BODY_BYTES {
+                // It's never closed.
+                place = self.large_bodies.acquire().await.ok();
+            }
+            read.extend_from_slice(&piece);
+        }
+        let body = read;
         if !self.key.accepts(signature, &body) {
             return (StatusCode::UNAUTHORIZED, "unsigned");
         }

@@ -11,6 +11,8 @@ use slipway_protocol::names::CommitSha;
 /// How long after a push without workflow runs it's taken for one that starts none: GitHub makes runs some seconds after
 /// the push.
 pub const NO_RUNS_GRACE: Duration = Duration::from_secs(60);
+/// How the reason begins for which a push waits that a person may have to help: a run of it has failed, or there is none.
+pub const RUN_NEEDED: &str = "a workflow run";
 /// How often and how far apart a branch is looked at that GitHub doesn't show. It goes on for ever.
 pub const LOOK_RETRIES: RetryPolicy = RetryPolicy {
     initial: Duration::from_secs(15),
@@ -28,12 +30,15 @@ pub struct PushView<'a> {
     pub head: &'a CommitSha,
     /// How the workflow runs of that commit are getting on; `None` if that wasn't asked.
     pub runs: Option<&'a PushRuns>,
-    /// The last commit that was considered; `None` until the first look.
+    /// The last commit that was considered; `None` when the project was just rolled back.
     pub considered: Option<&'a CommitSha>,
-    /// What the newest deployment or rollback of the project deploys; `None` when there is none.
+    /// What the newest deployment of the project deploys, or its newest rollback unless that failed; `None` when there is
+    /// none.
     pub requested: Option<&'a CommitSha>,
-    /// What the newest request asks for.
+    /// What the newest request asks for, of those that didn't come to nothing.
     pub last_action: Option<Action>,
+    /// Whether that is a rollback which hasn't ended.
+    pub rolling_back: bool,
     /// Whether a version of the project was ever deployed there with success.
     pub succeeded: bool,
     /// How long the head has been known.
@@ -45,7 +50,7 @@ pub struct PushView<'a> {
 pub enum PushDecision {
     /// It was considered before.
     Nothing,
-    /// It counts as considered, and isn't deployed: it was there before anybody watched, or is what was asked for.
+    /// It counts as considered, and isn't deployed: it's from before a rollback, or is what was asked for.
     Consider,
     /// It's deployed, and counts as considered.
     Deploy,
@@ -60,6 +65,10 @@ impl PushView<'_> {
         let wait = |reason: &str| PushDecision::Wait(reason.to_owned(), None);
         if self.considered == Some(self.head) {
             return PushDecision::Nothing;
+        }
+        if self.rolling_back {
+            // Only if it succeeds, nothing from before it is deployed.
+            return wait("a rollback is under way");
         }
         if self.considered.is_none() || self.requested == Some(self.head) {
             return PushDecision::Consider;
@@ -76,16 +85,18 @@ impl PushView<'_> {
             Some(PushRuns::Succeeded) => PushDecision::Deploy,
             Some(PushRuns::Failed { workflow, conclusion }) => {
                 // A person may run it again, and then it may succeed.
-                wait(&format!("a workflow run that succeeds: {workflow} ended with {conclusion}"))
+                wait(&format!("{RUN_NEEDED} that succeeds: {workflow} ended with {conclusion}"))
             }
             Some(PushRuns::Unfinished(runs)) => {
                 let pause = RUNS_PAUSE.max(self.known_for / 2);
                 PushDecision::Wait(format!("{runs} workflow runs"), Some(pause))
             }
-            Some(PushRuns::None) => match NO_RUNS_GRACE.checked_sub(self.known_for) {
+            Some(runs @ (PushRuns::None | PushRuns::NoneStarted)) => match NO_RUNS_GRACE.checked_sub(self.known_for) {
                 Some(rest) if !rest.is_zero() => {
                     PushDecision::Wait("workflow runs, if there are to be any".to_owned(), Some(rest))
                 }
+                // Nothing has tested it, nor built its images.
+                _ if *runs == PushRuns::NoneStarted => wait(&format!("{RUN_NEEDED}: this push has started none")),
                 _ => PushDecision::Deploy,
             },
         }
@@ -109,6 +120,7 @@ mod tests {
             considered: Some(a),
             requested: Some(a),
             last_action: Some(Action::Deploy),
+            rolling_back: false,
             succeeded: true,
             known_for: Duration::ZERO,
         };
@@ -162,6 +174,18 @@ mod tests {
     }
 
     #[test]
+    fn without_runs_where_others_had_some_a_head_isnt_deployed() {
+        let after = |seconds| {
+            decide(|view| {
+                view.runs = Some(&PushRuns::NoneStarted);
+                view.known_for = Duration::from_secs(seconds);
+            })
+        };
+        assert!(matches!(after(20), PushDecision::Wait(_, Some(rest)) if rest == Duration::from_secs(40)));
+        assert!(reason(after(60)).contains("has started none"));
+    }
+
+    #[test]
     fn a_head_that_was_considered_or_asked_for_isnt_deployed() {
         assert_eq!(decide(|view| view.considered = Some(view.head)), PushDecision::Nothing);
         assert_eq!(decide(|view| view.considered = None), PushDecision::Consider);
@@ -172,6 +196,14 @@ mod tests {
             view.considered = Some(view.head);
         });
         assert_eq!(rolled_back, PushDecision::Nothing);
+        for considered in [None, Some(commit('a'))] {
+            let rolling_back = decide(|view| {
+                view.rolling_back = true;
+                view.requested = Some(view.head);
+                view.considered = view.considered.filter(|_| considered.is_some());
+            });
+            assert!(reason(rolling_back).contains("under way"));
+        }
     }
 
     #[test]

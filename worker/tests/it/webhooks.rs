@@ -170,3 +170,28 @@ async fn who_sends_slowly_or_too_much_gets_an_answer_and_holds_nobody_up() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_webhook_needs_no_place_among_the_large_ones_that_come_slowly() {
+    let door = Door::open().await;
+    let head = format!(
+        "POST /github HTTP/1.1\r\nhost: h\r\nx-github-event: push\r\nx-github-delivery: 1\r\n\
+         x-hub-signature-256: sha256={}\r\n",
+        "0".repeat(64)
+    );
+    let mut slow = Vec::new();
+    for sent in [4, 4, 4, 4, 4, 4, 300_000, 300_000, 300_000, 300_000] {
+        let mut stream = TcpStream::connect(door.address).await.unwrap();
+        stream.write_all(format!("{head}content-length: 1000000\r\n\r\n").as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; sent]).await.unwrap();
+        slow.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let begun = Instant::now();
+    assert_eq!(door.hook("2", "push", &push()).await, 202);
+    assert!(begun.elapsed() < Duration::from_secs(4), "GitHub waited {:?} for others", begun.elapsed());
+    // All places for large ones are taken, and become free.
+    let mut large = push();
+    large["more"] = "x".repeat(300_000).into();
+    assert_eq!(door.hook("3", "push", &large).await, 202);
+}

@@ -1,6 +1,7 @@
 //! The GitHub client against answers made up for the purpose: web tokens, the keeping of tokens, cancellation and bad
 //! configuration. What GitHub itself refuses is tested against the stand-in, in the `tests` package.
 
+mod runs;
 mod secrets;
 mod tokens;
 

@@ -11,7 +11,10 @@ async fn watched_branches_are_listed_with_what_they_wait_for_and_what_is_wrong()
     let nobody: SecretString = "amqp://127.0.0.1:1".to_owned().into();
     let operator = || operator(Some(&database), Some(&nobody));
     snapshot("pushes-none", &run(operator(), &["pushes"]).await);
-    let body = request(|e| e["data"]["repository"]["pushes_deployed_by"] = "both".into());
+    let body = request(|e| {
+        e["data"]["repository"]["commit"] = "a".repeat(40).into();
+        e["data"]["repository"]["pushes_deployed_by"] = "both".into();
+    });
     accept(&store, &body).await;
     succeed(&store).await;
     let minute = Duration::from_secs(60);
@@ -30,6 +33,13 @@ async fn watched_branches_are_listed_with_what_they_wait_for_and_what_is_wrong()
     for _ in 0..3 {
         store.fail_look(&look().await, problem, minute).await.unwrap();
     }
+    let forgotten = "UPDATE watched_branches SET head_since = now() - interval '2 hours'";
+    database.sql.execute(forgotten, &[]).await.unwrap();
+    let status = json_of(operator(), &["status"]).await;
+    assert_eq!(status["pushes"]["held_back"], 1, "{status}");
+    assert!(!status["problems"].to_string().contains("workflow run"), "that's no problem of Slipway's: {status}");
+    let told = run(operator(), &["status"]).await;
+    assert!(told.contains("hint: pushes have waited for more than an hour"), "{told}");
     snapshot("pushes-problem", &run(operator(), &["pushes"]).await);
     let listed = &json_of(operator(), &["pushes"]).await[0];
     assert_eq!(

@@ -143,7 +143,7 @@ fn pushes_deploy_themselves_without_a_key_however_webhooks_come() -> Result<()> 
     scene.request(&first, "webhook")?;
     scene.answers(&first)?;
     ensure!(scene.ci_access()? == (false, Vec::new()), "CI could deploy: {:?}", scene.ci_access()?);
-    scene.branch_until("the first look", |branch| branch["considered"] == first.sha)?;
+    scene.branch_until("the first look", |branch| branch["considered"] == first.sha && branch["head"] == first.sha)?;
 
     // A push waits for its run, and is deployed when that has succeeded.
     let second = scene.push("two\n")?;

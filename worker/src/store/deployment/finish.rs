@@ -20,7 +20,7 @@ use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::state::State;
 use crate::store::deployment::versions::places;
 use crate::store::outbox::github_status::announce_undeployment;
-use crate::store::pushes::watch::unwatch;
+use crate::store::pushes::watch::heed_end;
 use crate::store::{Result, Store, StoreError};
 
 /// The outcome of a deployment, with what only its result and its dead letter need.
@@ -180,10 +180,11 @@ impl LockedDeployment<'_> {
         if summary.restored || has_succeeded {
             self.set_unproven(false).await?;
         }
-        let undeployed = has_succeeded && self.head.action == Action::Undeploy;
-        if let (true, Some(project), Some(server)) = (undeployed, &self.head.project, &self.head.server) {
-            announce_undeployment(self.tx, project.id, server).await?;
-            unwatch(self.tx, project.id, server).await?;
+        if let (Some(project), Some(server)) = (&self.head.project, &self.head.server) {
+            if has_succeeded && self.head.action == Action::Undeploy {
+                announce_undeployment(self.tx, project.id, server).await?;
+            }
+            heed_end(self.tx, project.id, server, self.head.action, has_succeeded).await?;
         }
         self.release().await?;
         Ok(outcome)

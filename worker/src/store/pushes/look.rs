@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use slipway_deploy::github::PushRuns;
 use slipway_protocol::names::{BranchName, CommitSha, RepositoryName};
-use slipway_protocol::{DeploymentId, ProjectId};
+use slipway_protocol::{Action, DeploymentId, ProjectId};
 use tokio_postgres::Row;
 
 use crate::failpoint::TransactionKind;
@@ -190,12 +190,14 @@ impl Store {
         };
         let basis = target.basis(tx).await?;
         let known = row.get::<_, Option<f64>>("known_for").map(duration).filter(|_| head.as_ref() == Some(&seen.head));
+        let last = target.last_action(tx).await?;
         let view = PushView {
             head: &seen.head,
             runs: seen.runs.as_ref(),
             considered: considered.as_ref(),
             requested: basis.as_ref().map(|basis| &basis.commit),
-            last_action: target.last_action(tx).await?,
+            last_action: last.map(|(action, _)| action),
+            rolling_back: last.is_some_and(|(action, ended)| action == Action::Rollback && !ended),
             succeeded: target.has_succeeded(tx).await?,
             known_for: known.unwrap_or_default(),
         };

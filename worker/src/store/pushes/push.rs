@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use slipway_protocol::names::CommitSha;
 use slipway_protocol::{Action, CONTENT_TYPE, DeploymentId, EventType, PushDeployer, decode, topology};
-use tokio_postgres::Transaction;
+use tokio_postgres::{Row, Transaction};
 
 use crate::message::Incoming;
 use crate::store::connection::transaction::StoreTransaction;
@@ -18,6 +18,8 @@ const TABLE: &str = "deployments";
 /// The newest place first, column by column as the index has them: a project may have thousands of deployments.
 const NEWEST_FIRST: &str = "ORDER BY coalesce(d.producer_sequence, -1) DESC, coalesce(d.event_time, d.accepted_at) DESC, \
      d.arrival DESC LIMIT 1";
+/// The states of what came to nothing: of a command, nothing stays then, and what served before serves again.
+const FAILED: &str = "('failed', 'missing_secret')";
 /// The requests of project `$1` on server `$2` that weren't called off.
 const STANDING: &str = "FROM deployments d WHERE d.project_id = $1 AND d.server = $2 AND d.request IS NOT NULL \
      AND d.state NOT IN ('cancelled', 'superseded')";
@@ -38,12 +40,12 @@ pub(super) struct PushBasis {
 }
 
 impl PushTarget {
-    /// The newest request to deploy or to roll back, without what belonged to its own event.
+    /// The newest request to deploy, or to roll back unless that failed, without what belonged to its own event.
     pub(super) async fn basis(&self, tx: &Transaction<'_>) -> Result<Option<PushBasis>> {
         let sql = format!(
             "SELECT d.commit_sha, now() AS now,
                  d.request #- '{{data,sequence}}' #- '{{data,expires_at}}' #- '{{data,correlation}}' AS request
-             {STANDING} AND d.action IN ('deploy', 'rollback') {NEWEST_FIRST}"
+             {STANDING} AND (d.action = 'deploy' OR (d.action = 'rollback' AND d.state NOT IN {FAILED})) {NEWEST_FIRST}"
         );
         let Some(row) = tx.query_opt(&sql, &[&self.project, &self.server]).await? else { return Ok(None) };
         let commit = row.get::<_, Option<String>>("commit_sha").unwrap_or_default();
@@ -51,11 +53,15 @@ impl PushTarget {
         Ok(Some(PushBasis { commit, request: row.get("request"), now: row.get("now") }))
     }
 
-    /// What the newest request asks for.
-    pub(super) async fn last_action(&self, tx: &Transaction<'_>) -> Result<Option<Action>> {
-        let sql = format!("SELECT d.action {STANDING} {NEWEST_FIRST}");
+    /// What the newest request asks for, of those to deploy and the commands that didn't fail, and whether it has ended.
+    pub(super) async fn last_action(&self, tx: &Transaction<'_>) -> Result<Option<(Action, bool)>> {
+        let sql = format!(
+            "SELECT d.action, d.state NOT IN ('pending', 'running') AS ended
+             {STANDING} AND (d.action = 'deploy' OR d.state NOT IN {FAILED}) {NEWEST_FIRST}"
+        );
         let row = tx.query_opt(&sql, &[&self.project, &self.server]).await?;
-        row.map(|row| readable(TABLE, "action", row.get::<_, &str>(0).parse())).transpose()
+        let read = |row: Row| Ok((readable(TABLE, "action", row.get::<_, &str>("action").parse())?, row.get("ended")));
+        row.map(read).transpose()
     }
 
     /// Whether a version was deployed with success since the project was last taken off the server.

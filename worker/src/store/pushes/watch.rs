@@ -8,6 +8,7 @@ use slipway_protocol::{Action, Project, ProjectId, ProjectReady, PushDeployer};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 
+use crate::scheduler::RUN_NEEDED;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::{number, readable, seconds};
 use crate::store::connection::wakeups;
@@ -30,7 +31,9 @@ pub struct WatchedBranch {
     pub deployed_by: PushDeployer,
     /// What it pointed to at the last look.
     pub head: Option<CommitSha>,
-    /// The last commit about which it was decided whether it's deployed.
+    /// Since when that is known.
+    pub head_since: Option<Timestamp>,
+    /// The last commit about which it was decided whether it's deployed; `None` when the project was just rolled back.
     pub considered: Option<CommitSha>,
     /// What has to happen before its head is deployed.
     pub waits_for: Option<String>,
@@ -53,6 +56,8 @@ pub struct BranchCounts {
     pub unreadable: u64,
     /// Those that should have been looked at long ago.
     pub overdue: u64,
+    /// Those whose push has waited for long for a workflow run that succeeds.
+    pub held_back: u64,
 }
 
 impl Store {
@@ -68,83 +73,108 @@ impl Store {
         .await
     }
 
-    /// How many branches are watched. One counts as unreadable after `failures` failed looks, and as overdue when it
-    /// should have been looked at longer ago than `patience`.
+    /// How many branches are watched. One counts as unreadable after `failures` failed looks, as overdue when it
+    /// should have been looked at longer ago than `patience`, and as held back when it needs a workflow run for longer
+    /// than `held`.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn branch_counts(&self, failures: u32, patience: Duration) -> Result<BranchCounts> {
+    pub async fn branch_counts(&self, failures: u32, patience: Duration, held: Duration) -> Result<BranchCounts> {
         deadline(async {
             let sql = "SELECT count(*), count(*) FILTER (WHERE failures >= $1),
-                           count(*) FILTER (WHERE look_at < now() - $2 * interval '1 second')
+                           count(*) FILTER (WHERE look_at < now() - $2 * interval '1 second'),
+                           count(*) FILTER (WHERE starts_with(waits_for, $3)
+                               AND head_since < now() - $4 * interval '1 second')
                        FROM watched_branches";
             let failures = i32::try_from(failures).unwrap_or(i32::MAX);
-            let row = self.client().await?.query_one(sql, &[&failures, &seconds(patience)]).await?;
+            let values: [&(dyn ToSql + Sync); 4] = [&failures, &seconds(patience), &RUN_NEEDED, &seconds(held)];
+            let row = self.client().await?.query_one(sql, &values).await?;
             let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
-            Ok(BranchCounts { watched: count(0), unreadable: count(1), overdue: count(2) })
+            Ok(BranchCounts { watched: count(0), unreadable: count(1), overdue: count(2), held_back: count(3) })
         })
         .await
     }
 }
 
 /// Watches the branch of a request that was accepted, or no longer. A branch that was watched before keeps what is known
-/// of it.
+/// of it; of another one, whatever isn't the request's commit is a push.
 pub(in crate::store) async fn watch(tx: &Transaction<'_>, request: &ProjectReady) -> Result<()> {
     let (project, repository) = (&request.project, &request.repository);
     if !repository.pushes_deployed_by.watches() {
         tx.execute("DELETE FROM watched_branches WHERE project_id = $1", &[&project.id.0]).await?;
         return Ok(());
     }
-    let kept = ["head", "head_since", "etag", "considered"]
-        .map(|column| format!("{column} = CASE WHEN w.repository = $4 AND w.branch = $5 THEN w.{column} END"))
+    let kept = [("head", ""), ("head_since", ""), ("etag", ""), ("considered", "ELSE $7")]
+        .map(|(column, new)| {
+            let same = "lower(w.repository) = lower($4) AND w.branch = $5";
+            format!("{column} = CASE WHEN {same} THEN w.{column} {new} END")
+        })
         .join(", ");
     let sql = format!(
-        "INSERT INTO watched_branches AS w (project_id, project_slug, server, repository, branch, deployed_by)
-         VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO watched_branches AS w (project_id, project_slug, server, repository, branch, deployed_by,
+             considered)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (project_id) DO UPDATE SET project_slug = $2, server = $3, repository = $4, branch = $5,
              deployed_by = $6, {kept}, waits_for = NULL, problem = NULL, failures = 0, marks = w.marks + 1,
              looks = w.looks + 1, looking = false, look_at = now()"
     );
-    let values: [&(dyn ToSql + Sync); 6] = [
+    let values: [&(dyn ToSql + Sync); 7] = [
         &project.id.0,
         &project.slug.as_str(),
         &request.server.handle.as_str(),
         &repository.name.as_str(),
         &repository.branch.as_str(),
         &repository.pushes_deployed_by.as_str(),
+        &repository.commit.as_str(),
     ];
     tx.execute(&sql, &values).await?;
     wake(tx).await
 }
 
-/// What a command means for the project's branch: after a rollback, no push from before it is deployed; after a start,
-/// what waited for it is.
+/// What a command that was accepted means for the project's branch: after a start, what waited for it is deployed.
 pub(in crate::store) async fn heed_command(
     tx: &Transaction<'_>,
     project: ProjectId,
     server: &ServerHandle,
     action: Action,
 ) -> Result<()> {
+    match action {
+        Action::Start => look_again(tx, project, server).await,
+        _ => Ok(()),
+    }
+}
+
+/// What the end of a deployment means for the project's branch. After a rollback nothing from before it is deployed:
+/// whatever the branch points to at the next look, a look that has begun doesn't count. A project that is gone isn't
+/// watched any more. Any other end may be what a push waited for.
+pub(in crate::store) async fn heed_end(
+    tx: &Transaction<'_>,
+    project: ProjectId,
+    server: &ServerHandle,
+    action: Action,
+    has_succeeded: bool,
+) -> Result<()> {
     let sql = match action {
-        Action::Rollback => {
-            "UPDATE watched_branches SET considered = coalesce(head, considered), waits_for = NULL
+        Action::Rollback if has_succeeded => {
+            "UPDATE watched_branches SET considered = NULL, waits_for = NULL, looks = looks + 1, looking = false,
+                 look_at = now()
              WHERE project_id = $1 AND server = $2"
         }
-        Action::Start => {
-            "UPDATE watched_branches SET marks = marks + 1, look_at = CASE WHEN looking THEN look_at ELSE now() END
-             WHERE project_id = $1 AND server = $2"
-        }
-        _ => return Ok(()),
+        Action::Undeploy if has_succeeded => "DELETE FROM watched_branches WHERE project_id = $1 AND server = $2",
+        _ => return look_again(tx, project, server).await,
     };
     tx.execute(sql, &[&project.0, &server.as_str()]).await?;
     wake(tx).await
 }
 
-/// Watches the branch no longer for a project that was taken off its server.
-pub(in crate::store) async fn unwatch(tx: &Transaction<'_>, project: ProjectId, server: &ServerHandle) -> Result<()> {
-    let sql = "DELETE FROM watched_branches WHERE project_id = $1 AND server = $2";
-    tx.execute(sql, &[&project.0, &server.as_str()]).await?;
-    Ok(())
+/// Has a branch looked at that has a push waiting, or may have one when the look is written that goes on.
+async fn look_again(tx: &Transaction<'_>, project: ProjectId, server: &ServerHandle) -> Result<()> {
+    let sql = "UPDATE watched_branches SET marks = marks + 1, look_at = CASE WHEN looking THEN look_at ELSE now() END
+               WHERE project_id = $1 AND server = $2 AND (looking OR waits_for IS NOT NULL)";
+    match tx.execute(sql, &[&project.0, &server.as_str()]).await? {
+        0 => Ok(()),
+        _ => wake(tx).await,
+    }
 }
 
 /// Wakes who looks at branches, once the transaction is committed.
@@ -164,6 +194,7 @@ fn watched(row: &Row) -> Result<WatchedBranch> {
         branch: branch(row)?,
         deployed_by: deployed_by(row)?,
         head: commit(row, "head")?,
+        head_since: row.get("head_since"),
         considered: commit(row, "considered")?,
         waits_for: row.get("waits_for"),
         problem: row.get("problem"),

@@ -2,6 +2,7 @@
 
 mod leases;
 mod outbox;
+mod push_histories;
 mod pushes;
 mod rows;
 mod superseding;

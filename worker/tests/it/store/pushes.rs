@@ -15,33 +15,33 @@ use super::{LONG, accept};
 use crate::services::TestDatabase;
 use crate::services::test_worker::{incoming, request};
 
-const INTERVAL: Duration = Duration::from_secs(300);
+pub(super) const INTERVAL: Duration = Duration::from_secs(300);
 
 /// A project whose pushes are deployed, and its database.
-struct Watched {
-    store: Store,
-    project: serde_json::Value,
-    database: TestDatabase,
+pub(super) struct Watched {
+    pub store: Store,
+    pub project: serde_json::Value,
+    pub database: TestDatabase,
 }
 
-fn commit(letter: char) -> CommitSha {
+pub(super) fn commit(letter: char) -> CommitSha {
     CommitSha::new(letter.to_string().repeat(40)).unwrap()
 }
 
-fn seen(head: char, runs: Option<PushRuns>) -> BranchSeen {
+pub(super) fn seen(head: char, runs: Option<PushRuns>) -> BranchSeen {
     BranchSeen { head: commit(head), etag: Some(format!("\"{head}\"")), runs }
 }
 
 impl Watched {
     /// Commit `a` is deployed, and it's the branch's head at the first look.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let watched = Self::requested().await;
         watched.end_next(true).await;
-        assert_eq!(watched.look(&seen('a', None)).await, LookOutcome::Considered);
+        assert_eq!(watched.look(&seen('a', None)).await, LookOutcome::Nothing);
         watched
     }
 
-    async fn requested() -> Self {
+    pub(super) async fn requested() -> Self {
         let (database, store) = TestDatabase::migrated("w").await;
         let project = json!({ "id": uuid::Uuid::new_v4(), "slug": "corner-shop" });
         let watched = Self { store, project, database };
@@ -49,7 +49,7 @@ impl Watched {
         watched
     }
 
-    async fn deploy(&self, commit: char, by: &str) -> DeploymentId {
+    pub(super) async fn deploy(&self, commit: char, by: &str) -> DeploymentId {
         let body = request(|e| {
             e["data"]["project"] = self.project.clone();
             e["data"]["repository"]["commit"] = commit.to_string().repeat(40).into();
@@ -63,7 +63,7 @@ impl Watched {
         id
     }
 
-    async fn command(&self, kind: &str, data: serde_json::Value) {
+    pub(super) async fn command(&self, kind: &str, data: serde_json::Value) -> DeploymentId {
         let mut event = json!({
             "specversion": "1.0", "id": uuid::Uuid::new_v4(), "source": "/test", "data": data,
             "type": format!("slipway.project.{kind}.v1"),
@@ -72,10 +72,11 @@ impl Watched {
         let incoming = incoming(event.to_string().as_bytes());
         let Message::Command(command) = read(&incoming.body, &incoming.metadata()).unwrap() else { panic!("{kind}") };
         assert_eq!(self.store.accept_command(&command, &incoming, 3).await.unwrap(), Ok(Admission::New));
+        command.deployment_id()
     }
 
     /// Ends the deployment that is due, with success or without.
-    async fn end_next(&self, well: bool) {
+    pub(super) async fn end_next(&self, well: bool) {
         let claim = self.store.claim(LONG).await.unwrap().unwrap();
         self.store.stage_started(&claim.lease, Stage::Compose, b"x").await.unwrap();
         let end = if well { DeploymentEnd::Succeeded { url: None } } else { super::ended_failed() };
@@ -83,22 +84,22 @@ impl Watched {
     }
 
     /// Makes the branch due and claims the look at it.
-    async fn begin(&self) -> BranchLook {
+    pub(super) async fn begin(&self) -> BranchLook {
         let due = "UPDATE watched_branches SET look_at = now()";
         self.database.sql.execute(due, &[]).await.unwrap();
         self.store.next_look().await.unwrap().unwrap()
     }
 
-    async fn look(&self, seen: &BranchSeen) -> LookOutcome {
+    pub(super) async fn look(&self, seen: &BranchSeen) -> LookOutcome {
         let look = self.begin().await;
         self.store.finish_look(&look, seen, INTERVAL).await.unwrap()
     }
 
-    async fn branch(&self) -> WatchedBranch {
+    pub(super) async fn branch(&self) -> WatchedBranch {
         self.store.watched_branches().await.unwrap().remove(0)
     }
 
-    async fn deployed(&self, head: char) -> DeploymentId {
+    pub(super) async fn deployed(&self, head: char) -> DeploymentId {
         match self.look(&seen(head, Some(PushRuns::Succeeded))).await {
             LookOutcome::Deployed(id, Admission::New) => id,
             other => panic!("{other:?}"),
@@ -168,12 +169,13 @@ async fn after_a_rollback_nothing_is_deployed_until_the_next_push() {
     // Pushed and seen, and waiting for its runs, when somebody goes back.
     watched.look(&seen('c', Some(PushRuns::Unfinished(1)))).await;
     watched.command("rollback", json!({})).await;
-    assert_eq!(watched.look(&seen('c', Some(PushRuns::Succeeded))).await, LookOutcome::Nothing);
+    assert!(matches!(watched.look(&seen('c', Some(PushRuns::Succeeded))).await, LookOutcome::Waits(_)));
     let rollback = watched.store.claim(LONG).await.unwrap().unwrap();
     assert_eq!(rollback.event.data.repository.commit, commit('a'));
     assert_eq!(rollback.event.data.repository.pushes_deployed_by, PushDeployer::Webhook);
     let end = DeploymentEnd::Succeeded { url: None };
     watched.store.finish(&rollback.lease, &end, &AttemptSummary::default()).await.unwrap();
+    assert_eq!(watched.look(&seen('c', Some(PushRuns::Succeeded))).await, LookOutcome::Considered);
     assert_eq!(watched.look(&seen('c', Some(PushRuns::Succeeded))).await, LookOutcome::Nothing);
     watched.deployed('d').await;
 }
@@ -194,7 +196,7 @@ async fn a_push_waits_while_the_project_is_stopped_and_is_deployed_after_its_sta
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_isnt_deployed_before_the_project_ever_worked() {
     let watched = Watched::requested().await;
-    assert_eq!(watched.look(&seen('a', None)).await, LookOutcome::Considered);
+    assert_eq!(watched.look(&seen('a', None)).await, LookOutcome::Nothing);
     let pushed = seen('b', Some(PushRuns::Succeeded));
     assert!(matches!(watched.look(&pushed).await, LookOutcome::Waits(_)));
     watched.end_next(false).await;
@@ -221,7 +223,7 @@ async fn what_is_watched_follows_from_the_latest_request_and_ends_with_the_proje
     watched.end_next(true).await;
     assert_eq!(watched.store.watched_branches().await.unwrap(), []);
     watched.deploy('a', "webhook").await;
-    assert_eq!(watched.branch().await.considered, None);
+    assert_eq!(watched.branch().await.considered, Some(commit('a')), "what was requested");
     watched.deploy('b', "ci_job").await;
     assert_eq!(watched.store.watched_branches().await.unwrap(), []);
     assert_eq!(watched.store.until_next_look().await.unwrap(), None);
