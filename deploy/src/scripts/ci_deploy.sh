@@ -47,9 +47,16 @@ without_secrets() {
             value = substr($0, index($0, "=") + 1)
             gsub(/^"|"$/, "", value)
             gsub(/\\\\/, "\001", value)
+            gsub(/\\[nr]/, "\n", value)
             gsub(/\\/, "", value)
             gsub(/\001/, "\\\\", value)
-            if (length(value) >= 6) values[++count] = value
+            # Each line of a longer text for itself, the longest first: one may be the beginning of another.
+            parts = split(value, part, "\n")
+            for (i = 1; i <= parts; i++) {
+                if (length(part[i]) < 6) continue
+                for (at = ++count; at > 1 && length(values[at - 1]) < length(part[i]); at--) values[at] = values[at - 1]
+                values[at] = part[i]
+            }
             next
         }
         {
