@@ -194,3 +194,23 @@ fn no_secret_of_the_env_file_and_none_that_it_covers_is_shown_to_ci() {
         assert_eq!(run_in_ci("without_secrets", &shell, &files).1, shown);
     }
 }
+
+/// A database under another name would be made anew.
+#[test]
+fn a_push_moves_the_projects_own_images_on_and_leaves_others_where_they_are() {
+    let digest = format!("@sha256:{}", "0123456789abcdef".repeat(4));
+    let env = |by_commit: &str, pinned: &str, by_digest: &str| {
+        format!(
+            "BACKEND_IMAGE=\"ghcr.io/acme/my.shop-backend{by_commit}\"\nBOT_IMAGE=\"ghcr.io/acme/my.shop-bot{pinned}\"\n\
+             WEB_IMAGE=\"ghcr.io/acme/my.shop-web{by_digest}\"\nCACHE_IMAGE=\"redis{digest}\"\n\
+             DB_IMAGE=\"postgres:16{digest}\"\nOTHER_IMAGE=\"ghcr.io/acme/my-shop-x:sha-0123456\"\n\
+             NOTE=\"ghcr.io/acme/my.shop-backend:sha-0123456\"\n# before DB_IMAGE=\"postgres:15{digest}\"\n"
+        )
+    };
+    let before = env(":sha-0123456", &format!(":sha-0123456{digest}"), &digest);
+    let shell = "own_images='ghcr.io/acme/my.shop-'\ndocker_login() { :; }\ndocker_logout() { :; }\n\
+                 pull_modules() { :; }\nFUNCTION\npull_latest";
+    let (folder, _) = run_in_ci("pull_latest", shell, &[(".env", &before)]);
+    let after = fs::read_to_string(folder.path().join(".env")).expect("the file");
+    assert_eq!(after, env(":latest", ":latest", ""));
+}
