@@ -21,6 +21,8 @@ pub struct KeptVariables {
     pub own: BTreeMap<String, String>,
     /// What a given value covers from now on, so that it comes back with the first request that leaves it out.
     pub to_cover: BTreeMap<String, String>,
+    /// What a request gave and the database was made with: only another value covers it.
+    pub of_database: BTreeMap<String, String>,
     pub notes: EnvNotes,
 }
 
@@ -63,7 +65,8 @@ impl KeptVariables {
         beside: &BTreeMap<String, String>,
         database_exists: bool,
     ) -> Self {
-        let mut kept = Self { values: beside.clone(), own: beside.clone(), to_cover: beside.clone(), notes };
+        let (values, own, to_cover) = (beside.clone(), beside.clone(), beside.clone());
+        let mut kept = Self { values, own, to_cover, of_database: BTreeMap::new(), notes };
         for (name, value) in env {
             let before = kept.notes.covered.get(&name).cloned();
             if !kept.notes.is_given(&name, &value) {
@@ -74,9 +77,10 @@ impl KeptVariables {
             } else if let Some(before) = before {
                 kept.own.insert(name.clone(), before.clone());
                 kept.to_cover.insert(name.clone(), before);
-            } else if database_exists && OF_DATABASE.contains(&name.as_str()) {
-                // The database was made with it: it stays with the database.
-                kept.own.entry(name.clone()).or_insert_with(|| value.clone());
+            } else if database_exists && OF_DATABASE.contains(&name.as_str()) && !kept.own.contains_key(&name) {
+                // It stays with the database.
+                kept.own.insert(name.clone(), value.clone());
+                kept.of_database.insert(name.clone(), value.clone());
             }
             kept.values.insert(name, value);
         }
