@@ -84,19 +84,28 @@ fn give_its_own(
 
 /// The text of `.env.prod`: of what is in it now, what somebody has put there by hand and nothing else decides. All else
 /// is in `.env`, which the project's own services read too, and doesn't reach databases. What a request covers for now is
-/// noted.
+/// noted; the note stays as long as the name is a secret's: by it, what was there before is told from a secret.
 #[must_use]
 pub fn render_env_prod(now: &str, plan: &EnvPlan, sealed: &BTreeSet<String>) -> String {
-    let mut by_hand = EnvNotes::read(now).covered;
+    let before = EnvNotes::read(now).covered;
+    let mut by_hand = before.clone();
     by_hand.extend(dotenv::parse(now));
-    by_hand.retain(|name, _| !sealed.contains(name) && !name.ends_with("_IMAGE"));
+    by_hand.retain(|name, _| !name.ends_with("_IMAGE"));
     let (mut kept, mut covered) = (BTreeMap::new(), BTreeMap::new());
     for (name, value) in by_hand {
         match plan.get(&name) {
-            Some((value, Origin::Kept)) => kept.insert(name, value.to_owned()),
-            Some((_, Origin::Given)) => covered.insert(name, value),
-            _ => None,
-        };
+            Some((value, Origin::Kept)) if !sealed.contains(&name) => {
+                kept.insert(name, value.to_owned());
+            }
+            Some((value, Origin::Kept)) if before.get(&name).is_some_and(|before| before == value) => {
+                kept.insert(name.clone(), value.to_owned());
+                covered.insert(name, value.to_owned());
+            }
+            Some((_, Origin::Given | Origin::Sealed)) => {
+                covered.insert(name, value);
+            }
+            _ => {}
+        }
     }
     if covered.is_empty() {
         dotenv::render(&kept)

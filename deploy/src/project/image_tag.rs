@@ -3,6 +3,9 @@
 
 use slipway_protocol::names::{BranchName, CommitSha, RepositoryName};
 
+use crate::remote::places::RegistryHost;
+use crate::remote::quote::ShellWord;
+
 const COMMIT_PREFIX: &str = "sha-";
 /// Between an image's name and its digest.
 const DIGEST: &str = "@sha256:";
@@ -22,6 +25,26 @@ pub(crate) fn of_branch(branch: &BranchName) -> String {
 /// The name of a module's images in the registry, in lower case. Variables are underscored, image names hyphenated.
 pub(crate) fn image_name(repository: &RepositoryName, module: &str) -> String {
     format!("{repository}-{}", module.replace('_', "-")).to_ascii_lowercase()
+}
+
+/// What the names of a repository's images begin with, and nobody else's.
+pub(crate) struct OwnImages(String);
+
+impl OwnImages {
+    pub(crate) fn new(registry: &RegistryHost, repository: &RepositoryName) -> Self {
+        Self(format!("{}/{}", registry.as_str(), image_name(repository, "")))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Made of validated names alone.
+impl ShellWord for OwnImages {
+    fn word(&self) -> String {
+        self.0.clone()
+    }
 }
 
 /// Whether a reference always means the same image: a digest and the tag of a commit never move, any other tag may.

@@ -1,9 +1,9 @@
-# Parameters: registry rehearsed bots checks patience hidden; after project_files.sh, compose_call.sh, containers.sh,
-# lock.sh, git.sh, docker_login.sh, service_report.sh, stability_gate.sh, start_outcome.sh, sockets.sh, rehearse.sh,
-# bots_first.sh, save_release.sh, restore_files.sh, take_files.sh, forced_command.sh. The one thing that the project's
-# deploy key may do: pull this project's images, rehearse and start them, the bots first, and go back to the release
-# before where they fail. CI tags every build `latest`, or after its branch; from here on that tag is what the project
-# runs, until Slipway deploys a commit.
+# Parameters: registry own_images rehearsed bots checks patience hidden; after project_files.sh, compose_call.sh,
+# containers.sh, lock.sh, git.sh, docker_login.sh, service_report.sh, stability_gate.sh, start_outcome.sh, sockets.sh,
+# rehearse.sh, bots_first.sh, save_release.sh, restore_files.sh, take_files.sh, forced_command.sh. The one thing that
+# the project's deploy key may do: pull this project's images, rehearse and start them, the bots first, and go back to
+# the release before where they fail. CI tags every build `latest`, or after its branch; from here on that tag is what
+# the project runs, until Slipway deploys a commit.
 
 # tell KEY VALUE: the parts above tell a worker; here, the job's log. What has failed goes into .slipway/reason: a code
 # and a sentence.
@@ -47,9 +47,16 @@ without_secrets() {
             value = substr($0, index($0, "=") + 1)
             gsub(/^"|"$/, "", value)
             gsub(/\\\\/, "\001", value)
+            gsub(/\\[nr]/, "\n", value)
             gsub(/\\/, "", value)
             gsub(/\001/, "\\\\", value)
-            if (length(value) >= 6) values[++count] = value
+            # Each line of a longer text for itself, the longest first: one may be the beginning of another.
+            parts = split(value, part, "\n")
+            for (i = 1; i <= parts; i++) {
+                if (length(part[i]) < 6) continue
+                for (at = ++count; at > 1 && length(values[at - 1]) < length(part[i]); at--) values[at] = values[at - 1]
+                values[at] = part[i]
+            }
             next
         }
         {
@@ -65,10 +72,12 @@ without_secrets() {
         }' .slipway/sealed .env -
 }
 
-# pull_latest: the images under the tags that CI moves; .env names them from then on.
+# pull_latest: the project's own images under the tags that CI moves; .env names them from then on. A database under
+# another name for its image would be made anew.
 pull_latest() {
-    sed -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\):sha-[0-9a-f]\{7\}\(@sha256:[0-9a-f]\{64\}\)\{0,1\}"$/\1:latest"/' \
-        -e 's/^\([A-Z0-9_]*_IMAGE="[^"@]*\)@sha256:[0-9a-f]\{64\}"$/\1"/' .env >.slipway/put || return 1
+    own=$(printf '%s' "$own_images" | sed 's/[.]/\\./g')
+    sed -e "s|^\([A-Z0-9_]*_IMAGE=\"${own}[^\"@]*\):sha-[0-9a-f]\{7\}\(@sha256:[0-9a-f]\{64\}\)\{0,1\}\"\$|\1:latest\"|" \
+        -e "s|^\([A-Z0-9_]*_IMAGE=\"${own}[^\"@]*\)@sha256:[0-9a-f]\{64\}\"\$|\1\"|" .env >.slipway/put || return 1
     env_file=.slipway/put
     docker_login
     pulled=yes

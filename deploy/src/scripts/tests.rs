@@ -160,28 +160,57 @@ fn each_script_is_sent_and_uses_the_parameters_that_it_declares() {
     }
 }
 
-/// What CI's job shows of containers' logs goes to nobody who masks it.
-#[test]
-fn no_secret_of_the_env_file_and_none_that_it_covers_is_shown_to_ci() {
+/// What the job of the project's CI does with one of its functions and these files, which are in its folder.
+fn run_in_ci(function: &str, shell: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, String) {
     let text = script("ci_deploy.sh");
-    let from = text.find("without_secrets() {").expect("the function");
+    let from = text.find(&format!("\n{function}() {{")).expect("the function");
     let function = &text[from..from + text[from..].find("\n}\n").expect("its end") + 3];
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join(".slipway")).expect("a folder");
-    fs::write(folder.path().join(".slipway/sealed"), "PAGER\n").expect("a file");
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).expect("a file");
+    }
+    let mut command = std::process::Command::new("sh");
+    command.args(["-euc", &shell.replace("FUNCTION", function)]).current_dir(folder.path());
+    let output = command.output().expect("a shell");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    (folder, String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// What CI's job shows of containers' logs goes to nobody who masks it.
+#[test]
+fn no_secret_of_the_env_file_and_none_that_it_covers_is_shown_to_ci() {
     let env = "APP_SECRET_KEY=\"given \\\"1\\\"\"\nLIMIT=\"123456\"\n# before APP_SECRET_KEY=\"drawn-1\"\n\
-               # before PAGER=\"pager-1\"\n# before LIMIT=\"654321\"\n";
-    fs::write(folder.path().join(".env"), env).expect("a file");
+               # before PAGER=\"pager-1\"\n# before LIMIT=\"654321\"\nA_TOKEN=\"secret\"\nB_TOKEN=\"secret-and-more\"\n\
+               TLS_KEY=\"-----BEGIN KEY-----\\r\\nMIIEvery\\\\nsecret\\r\\n-----END KEY-----\\n\"\n";
     let hidden = crate::secrets::hidden_names::hidden_names();
-    let shell =
-        format!("hidden='{hidden}'\n{function}\necho 'given \"1\" 123456 drawn-1 pager-1 654321' | without_secrets");
-    let output = std::process::Command::new("sh").args(["-euc", &shell]).current_dir(folder.path()).output();
-    let output = output.expect("a shell");
-    let shown = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(
-        shown,
-        "[redacted] 123456 [redacted] [redacted] 654321\n",
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let files = [(".slipway/sealed", "PAGER\nTLS_KEY\n"), (".env", env)];
+    for (told, shown) in [
+        ("given \"1\" 123456 drawn-1 pager-1 654321", "[redacted] 123456 [redacted] [redacted] 654321\n"),
+        ("x secret y secret-and-more z", "x [redacted] y [redacted] z\n"),
+        ("-----BEGIN KEY-----\nMIIEvery\\nsecret\n-----END KEY-----", "[redacted]\n[redacted]\n[redacted]\n"),
+    ] {
+        let shell = format!("hidden='{hidden}'\nFUNCTION\nprintf '%s\\n' '{told}' | without_secrets");
+        assert_eq!(run_in_ci("without_secrets", &shell, &files).1, shown);
+    }
+}
+
+/// A database under another name would be made anew.
+#[test]
+fn a_push_moves_the_projects_own_images_on_and_leaves_others_where_they_are() {
+    let digest = format!("@sha256:{}", "0123456789abcdef".repeat(4));
+    let env = |by_commit: &str, pinned: &str, by_digest: &str| {
+        format!(
+            "BACKEND_IMAGE=\"ghcr.io/acme/my.shop-backend{by_commit}\"\nBOT_IMAGE=\"ghcr.io/acme/my.shop-bot{pinned}\"\n\
+             WEB_IMAGE=\"ghcr.io/acme/my.shop-web{by_digest}\"\nCACHE_IMAGE=\"redis{digest}\"\n\
+             DB_IMAGE=\"postgres:16{digest}\"\nOTHER_IMAGE=\"ghcr.io/acme/my-shop-x:sha-0123456\"\n\
+             NOTE=\"ghcr.io/acme/my.shop-backend:sha-0123456\"\n# before DB_IMAGE=\"postgres:15{digest}\"\n"
+        )
+    };
+    let before = env(":sha-0123456", &format!(":sha-0123456{digest}"), &digest);
+    let shell = "own_images='ghcr.io/acme/my.shop-'\ndocker_login() { :; }\ndocker_logout() { :; }\n\
+                 pull_modules() { :; }\nFUNCTION\npull_latest";
+    let (folder, _) = run_in_ci("pull_latest", shell, &[(".env", &before)]);
+    let after = fs::read_to_string(folder.path().join(".env")).expect("the file");
+    assert_eq!(after, env(":latest", ":latest", ""));
 }

@@ -19,9 +19,9 @@ impl Attempt {
         let env = self.known_env(Stage::Compose).await?;
         // A digest and the tag of a commit never move; any other tag may.
         let images = || env.iter().filter(|(name, _)| name.ends_with("_IMAGE")).map(|(_, image)| image);
-        let (host, repository) = (self.image_registry().as_str(), &self.work.request.repository.name);
-        let own = format!("{host}/{}", image_tag::image_name(repository, ""));
-        let fixed = images().all(|image| image_tag::is_fixed(image)) || are_kept(&self.work.request, images(), &own);
+        let own = self.own_images();
+        let fixed =
+            images().all(|image| image_tag::is_fixed(image)) || are_kept(&self.work.request, images(), own.as_str());
         let (rehearsed, bots) = self.rehearsed_and_bots();
         let script = Script::new("compose", scripts::COMPOSE)
             .words("rehearsed", &rehearsed)

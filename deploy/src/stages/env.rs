@@ -127,7 +127,7 @@ impl Attempt {
         let outcome = self.exec(stage, &script).await?;
         let failed = outcome.is_err();
         let (Ok(output) | Err(output)) = &outcome;
-        let seen = ServerEnv::parse(output, &self.work.earlier)?;
+        let seen = ServerEnv::parse(output, &self.work.earlier, self.own_images().as_str())?;
         for values in [&seen.kept.values, &seen.kept.notes.covered, &seen.previous, &seen.previous_covered] {
             self.learn_all(values, &seen.sealed);
         }
@@ -213,7 +213,7 @@ struct ServerEnv {
 }
 
 impl ServerEnv {
-    fn parse(output: &ScriptOutput, earlier: &EarlierRequests) -> Result<Self, StageError> {
+    fn parse(output: &ScriptOutput, earlier: &EarlierRequests, own_images: &str) -> Result<Self, StageError> {
         let text = |key| decode_file(output, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let env = text("env")?;
         let (env_prod, served) = (text("env_prod")?, text("served")?);
@@ -226,7 +226,7 @@ impl ServerEnv {
         let contracts = contracts.map(|(file, path)| Ok((path.to_owned(), decode("contract", file)?)));
         Ok(Self {
             contracts: contracts.collect::<Result<_, StageError>>()?,
-            kept: KeptVariables::read(&env, &env_prod, &text("env_infra")?, database, earlier),
+            kept: KeptVariables::read(&env, &env_prod, &text("env_infra")?, database, earlier, own_images),
             previous: dotenv::parse(&served),
             previous_covered: EnvNotes::read(&served).covered,
             local_images: output.values("local").iter().cloned().collect(),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use slipway_protocol::{ErrorCode, Stage};
 use tokio::task::JoinSet;
 
-use crate::project::image_tag;
+use crate::project::image_tag::{self, OwnImages};
 use crate::project::registry::{RecordedImage, ReleaseImage};
 use crate::{Attempt, StageError};
 
@@ -33,6 +33,10 @@ impl Images {
 }
 
 impl Attempt {
+    pub(super) fn own_images(&self) -> OwnImages {
+        OwnImages::new(self.image_registry(), &self.work.request.repository.name)
+    }
+
     /// Names of the images that the version rolled back to ran, one a line.
     pub(super) fn recorded_images(&self) -> String {
         let (host, repository) = (self.image_registry().as_str(), &self.work.request.repository.name);

@@ -157,10 +157,11 @@ impl Attempt {
         let (rehearsed, bots) = self.rehearsed_and_bots();
         format!(
             "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\
-             \nregistry={}\nrehearsed={}\nbots={}\nchecks={}\npatience={}\nhidden={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
+             \nregistry={}\nown_images={}\nrehearsed={}\nbots={}\nchecks={}\npatience={}\nhidden={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
             quote(self.image_registry()),
+            quote(&self.own_images()),
             quoted(&rehearsed).join("' '"),
             quoted(&bots).join("' '"),
             STANDARD.encode(self.rehearsal_checks()),

@@ -45,9 +45,9 @@ pub(super) fn set_database(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) -> Result
     if let Some((kept, Origin::Kept)) = plan.variables.get("DATABASE_URL")
         && let Some(scheme) = stale_scheme(kept, &part("POSTGRES_HOST"), &password)
     {
-        // The driver that the project has chosen stays.
+        // The driver that somebody has chosen stays, and is theirs from then on as well.
         let url = format!("{scheme}{}", url.trim_start_matches("postgresql"));
-        plan.variables.insert("DATABASE_URL".to_owned(), (url, Origin::Derived));
+        plan.variables.insert("DATABASE_URL".to_owned(), (url, Origin::Kept));
     }
     plan.derive(inputs.contract, "DATABASE_URL", url);
     Ok(())

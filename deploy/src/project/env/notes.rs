@@ -43,7 +43,7 @@ impl EnvNotes {
             drawn: lines(DRAWN).map(str::to_owned).collect(),
             given: given.map(|(name, digest)| (name.to_owned(), digest.to_owned())).collect(),
             covered: lines(COVERED).flat_map(parse).collect(),
-            of_unknown_origin: text.starts_with(HEADER) && !text.contains(ABOUT_GIVEN),
+            of_unknown_origin: text.lines().any(|line| line == HEADER.trim_end()) && !text.lines().any(tells_given),
         }
     }
 
@@ -74,6 +74,11 @@ impl EnvNotes {
     pub(super) fn is_given(&self, name: &str, value: &str) -> bool {
         self.given.get(name).is_some_and(|noted| *noted == digest_of(value))
     }
+}
+
+/// Whether a line shows that a file tells what requests gave: somebody may have tidied its comments.
+fn tells_given(line: &str) -> bool {
+    line == ABOUT_GIVEN.trim_end() || line.starts_with(GIVEN) || line.starts_with(COVERED)
 }
 
 /// Short: it only has to tell a value from another one that somebody writes in its place.
@@ -115,5 +120,13 @@ mod tests {
         assert!(EnvNotes::read(&render(&variables)).of_unknown_origin);
         assert!(!EnvNotes::read("A=1\n").of_unknown_origin);
         assert!(!EnvNotes::read(&EnvNotes::default().render_with(&variables)).of_unknown_origin);
+        // Also after an editor of another system, or a line on top.
+        for by_hand in [|text: String| text.replace('\n', "\r\n"), |text: String| format!("# mine\n{text}")] {
+            let notes = EnvNotes { given: variables.clone(), covered: variables.clone(), ..EnvNotes::default() };
+            assert!(EnvNotes::read(&by_hand(render(&variables))).of_unknown_origin);
+            assert_eq!(EnvNotes::read(&by_hand(notes.render_with(&variables))), notes);
+        }
+        let quoting = render(&BTreeMap::from([("A".to_owned(), ABOUT_GIVEN.trim_end().to_owned())]));
+        assert!(EnvNotes::read(&quoting).of_unknown_origin, "a value that quotes it");
     }
 }

@@ -159,7 +159,9 @@ impl EnvPlan {
 
     pub(super) fn note_covered(&mut self, kept: &KeptVariables) {
         let given = |name: &String| self.variables.get(name).is_some_and(|(_, origin)| GIVEN.contains(origin));
-        self.covered = kept.to_cover.clone().into_iter().filter(|(name, _)| given(name)).collect();
+        let replaced = kept.of_database.iter().filter(|(name, value)| self.value(name) != Some(value));
+        let covered = kept.to_cover.iter().chain(replaced).filter(|(name, _)| given(name));
+        self.covered = covered.map(|(name, value)| (name.clone(), value.clone())).collect();
     }
 
     pub(super) fn value(&self, name: &str) -> Option<&str> {

@@ -43,12 +43,15 @@ entries:
   QUEUE_KEY: {source: generated_secret, environments: [production], required: false}
 "#;
 
+mod by_hand;
 mod left_out;
 
 /// A project on a server.
 struct Scene {
     contract: EnvContract,
     kept: BTreeMap<String, String>,
+    /// What `.env.prod` has.
+    beside: BTreeMap<String, String>,
     notes: EnvNotes,
     variables: BTreeMap<VariableName, String>,
     modules: Vec<&'static str>,
@@ -65,6 +68,7 @@ impl Scene {
         Self {
             contract,
             kept: BTreeMap::new(),
+            beside: BTreeMap::new(),
             notes: EnvNotes::default(),
             modules: vec!["backend", "tg_bot"],
             variables: [(VariableName::new("POSTGRES_USER").unwrap(), "given".to_owned())].into(),
@@ -90,7 +94,7 @@ impl Scene {
         plan_env(&EnvInputs {
             request: &request,
             secrets: &self.secrets,
-            kept: &KeptVariables::new(self.kept.clone(), self.notes.clone(), &BTreeMap::new(), self.database),
+            kept: &KeptVariables::new(self.kept.clone(), self.notes.clone(), &self.beside, self.database),
             compose_variables: &[],
             project: &ComposeProject::parse(COMPOSE.as_bytes()).unwrap(),
             contract: &self.contract,

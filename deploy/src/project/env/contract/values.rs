@@ -11,7 +11,7 @@ use crate::project::env::variables::{EnvInputs, EnvPlan, Origin, generate_secret
 pub(in crate::project::env) const LISTENER: &str = "PORT";
 
 /// Ports of allocations, and literals: of those that are on the server already, the ones that nobody has changed since
-/// Slipway wrote them.
+/// Slipway wrote them. What was by hand before there was a literal stays somebody's, also where both say the same.
 pub(in crate::project::env) fn set_declared(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) {
     for (name, declaration, _) in inputs.contract.in_production().filter(|(name, ..)| *name != LISTENER) {
         if let ValueSource::Allocation(named) = &declaration.source {
@@ -22,8 +22,8 @@ pub(in crate::project::env) fn set_declared(inputs: &EnvInputs<'_>, plan: &mut E
         }
         let Some(literal) = declaration.literal() else { continue };
         let own = inputs.kept.own.get(name);
-        let theirs = own.is_some_and(|kept| *kept != literal && !inputs.kept.is_literal(name, kept));
-        if !theirs {
+        let unknown = inputs.kept.notes.of_unknown_origin;
+        if own.is_none_or(|kept| inputs.kept.is_literal(name, kept) || (unknown && *kept == literal)) {
             plan.set(name, literal, Origin::Literal);
         }
     }

@@ -1,5 +1,6 @@
 //! What becomes of variables that a request gave and a later one leaves out.
 
+use super::by_hand::BARE;
 use super::*;
 use crate::project::consumers::render_env_prod;
 
@@ -73,6 +74,24 @@ fn a_databases_login_that_was_given_stays_with_the_database() {
     assert_eq!(value(&scene.plan().unwrap(), "POSTGRES_USER").as_deref(), Some("given"), "and not the literal");
     scene.database = false;
     assert_eq!(value(&scene.plan().unwrap(), "POSTGRES_USER").as_deref(), Some("app"));
+}
+
+#[test]
+fn what_a_databases_volume_was_made_with_is_back_after_another_login() {
+    let mut scene = Scene::new(BARE);
+    let name = VariableName::new("POSTGRES_PASSWORD").unwrap();
+    for given in ["1", "1", "2", "2", "3"] {
+        scene.variables.insert(name.clone(), given.to_owned());
+        scene.keep(&scene.plan().unwrap());
+        assert_eq!(scene.notes.covered.is_empty(), given == "1", "it's the database's own: {:?}", scene.notes.covered);
+    }
+    scene.variables.remove(&name);
+    for _ in 0..2 {
+        let plan = scene.plan().unwrap();
+        assert_eq!(value(&plan, "POSTGRES_PASSWORD").as_deref(), Some("1"));
+        assert_eq!(value(&plan, "DATABASE_URL").as_deref(), Some("postgresql://given:1@db:5432/service"));
+        scene.keep(&plan);
+    }
 }
 
 #[test]
