@@ -15,6 +15,7 @@ if ! command -v ufw >/dev/null 2>&1; then
     tell ufw absent
     exit 0
 fi
+lock_ufw
 # Not in a pipe: a ufw that fails must fail this.
 status=$(ufw status)
 tell ufw "$(printf '%s\n' "$status" | sed -n 's/^Status: //p')"

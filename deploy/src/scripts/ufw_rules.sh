@@ -12,3 +12,10 @@ our_rules() { printf '%s\n' "$1" | sed -n "s|^ufw allow \([0-9]*\)/tcp comment '
 rule_of_others() {
     printf '%s\n' "$1" | grep -E "^ufw (allow|deny|reject|limit) $2/tcp( |\$)" | grep -qv " comment 'slipway:$slug'\$"
 }
+
+# lock_ufw: alone with ufw until this script's end. It reads its rules before it takes its own lock, so that of two projects
+# at once one loses the rule that the other has added.
+lock_ufw() {
+    exec 8>>/run/slipway-ufw.lock
+    flock -w 60 8 || die firewall-failed "ufw has been in use by another project's command for a minute"
+}

@@ -20,6 +20,7 @@ use slipway_deploy::{DeploymentWork, HostKeyPolicy};
 use slipway_protocol::names::{HostKey, Port};
 use slipway_protocol::{Change, ErrorCode, Stage};
 use slipway_tests::world::{Commit, Generation, Image, Module, Sample, Variant};
+use tokio_util::sync::CancellationToken;
 
 use self::scene::AttemptScene;
 
@@ -101,6 +102,37 @@ fn a_new_port_replaces_the_old_one_in_compose_and_in_ufw() {
     let report = firewall(8083).unwrap();
     assert_eq!((&report.facts["ufw"], report.change), (&serde_json::json!("absent"), Change::Unchanged));
     server.sh("mv /root/ufw /usr/sbin/ufw").unwrap();
+    projects_that_open_their_ports_at_once_all_keep_their_rule(&scene, &sample, &commit);
+}
+
+/// Ufw itself forgets one rule of two that are added at once.
+fn projects_that_open_their_ports_at_once_all_keep_their_rule(scene: &AttemptScene, sample: &Sample, commit: &Commit) {
+    let server = scene.world.target(0);
+    let places: Vec<(String, u16)> = (0..6).map(|n| (format!("neighbour-{n}"), 8090 + n)).collect();
+    let attempts: Vec<_> = places
+        .iter()
+        .map(|(slug, port)| {
+            server.sh(&format!("mkdir -p /opt/services/{slug}")).unwrap();
+            let work = scene.work_on((0, *port), sample, commit, slug, &BTreeMap::new());
+            scene.deployer.begin(work, scene.heard.clone(), CancellationToken::new())
+        })
+        .collect();
+    let all = async {
+        let running = attempts.into_iter().map(|mut attempt| {
+            tokio::spawn(async move {
+                attempt.run(Stage::Firewall).await.unwrap();
+                attempt.close().await;
+            })
+        });
+        for attempt in running.collect::<Vec<_>>() {
+            attempt.await.unwrap();
+        }
+    };
+    scene.world.block_on(all).unwrap();
+    let rules = server.sh("ufw show added").unwrap();
+    for (slug, port) in places {
+        assert!(rules.contains(&format!("{port}/tcp comment 'slipway:{slug}'")), "{slug}: {rules}");
+    }
 }
 
 #[test]
