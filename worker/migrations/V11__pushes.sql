@@ -14,7 +14,7 @@ CREATE TABLE watched_branches (
     head                text,
     head_since          timestamptz,
     etag                text,
-    -- The last commit about which it was decided whether it's deployed. NULL until the first look.
+    -- The last commit about which it was decided whether it's deployed. NULL since a rollback, until the look after it.
     considered          text,
     waits_for           text,
     problem             text,
