@@ -30,3 +30,16 @@ replace_key() {
     sync "$keys.slipway"
     mv -fT "$keys.slipway" "$keys"
 }
+
+# remove_access: takes the project's line and the command behind it away; tells what was there.
+remove_access() {
+    lock_keys
+    if [ -n "$(key_line)" ]; then
+        replace_key ""
+        tell changed key
+    fi
+    if [ -e .slipway/ci-deploy ]; then
+        rm -f .slipway/ci-deploy
+        tell changed command
+    fi
+}

@@ -12,15 +12,7 @@ drop_previous() {
 }
 drop_previous
 if [ -z "$forced" ]; then
-    lock_keys
-    if [ -n "$(key_line)" ]; then
-        replace_key ""
-        tell changed key
-    fi
-    if [ -e .slipway/ci-deploy ]; then
-        rm -f .slipway/ci-deploy
-        tell changed command
-    fi
+    remove_access
     exit 0
 fi
 command=$dir/.slipway/ci-deploy
