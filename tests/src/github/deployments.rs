@@ -11,7 +11,7 @@ use super::error::{ApiError, Reply, required};
 use super::hosted_repository::{CreatedDeployment, DeploymentStatus, HostedRepository, RepoRef};
 use super::permissions::Needs;
 use super::references::Found;
-use super::secrets::ListPage;
+use super::secrets::{ListPage, is_wanted};
 use super::state::GithubState;
 
 const STATES: [&str; 7] = ["error", "failure", "inactive", "in_progress", "queued", "pending", "success"];
@@ -27,9 +27,7 @@ impl GithubState {
         query: &str,
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
-        let filter = |name: &str, value: &str| {
-            query.split('&').filter_map(|pair| pair.split_once('=')).all(|(key, wanted)| key != name || wanted == value)
-        };
+        let filter = |name: &str, value: &str| is_wanted(query, name, value);
         let matching = repository.deployments.iter().rev().filter(|deployment| {
             filter("sha", &deployment.sha)
                 && filter("ref", &deployment.reference)

@@ -9,7 +9,7 @@ use super::error::{ApiError, Reply};
 use super::hosted_repository::{HostedRepository, HostedRun, RepoRef};
 use super::permissions::Needs;
 use super::repos;
-use super::secrets::ListPage;
+use super::secrets::{ListPage, is_wanted};
 use super::state::GithubState;
 
 /// GitHub's JSON of a run, as far as anybody here reads it.
@@ -58,9 +58,7 @@ impl GithubState {
         query: &str,
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
-        let filter = |name: &str, value: &str| {
-            query.split('&').filter_map(|pair| pair.split_once('=')).all(|(key, wanted)| key != name || wanted == value)
-        };
+        let filter = |name: &str, value: &str| is_wanted(query, name, value);
         let matching =
             repository.runs.iter().rev().filter(|run| {
                 filter("head_sha", &run.sha) && filter("branch", &run.branch) && filter("event", &run.event)

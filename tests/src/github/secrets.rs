@@ -20,6 +20,11 @@ const NAME_RULE: &str = "Secret names can only contain alphanumeric characters (
 const BASE64_RULE: &str = "/^(?:[A-Za-z0-9+\\/]{4})*(?:[A-Za-z0-9+\\/]{2}==|[A-Za-z0-9+\\/]{3}=|[A-Za-z0-9+\\/]{4})$/";
 const NOT_SEALED: &str = "Bad request - validation failed due to an improperly encrypted secret";
 
+/// Whether a query names no other `value` than this one for `name`.
+pub(super) fn is_wanted(query: &str, name: &str, value: &str) -> bool {
+    query.split('&').filter_map(|pair| pair.split_once('=')).all(|(key, wanted)| key != name || wanted == value)
+}
+
 /// Which part of a list is wanted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ListPage {
