@@ -1,13 +1,15 @@
 //! A worker that is asked to stop in the middle of a deployment: it ends the running stage while there's time for that,
-//! kills it when there isn't, and hands the deployment on.
+//! kills it when there isn't, and hands the deployment on. After that, on the same server, one that dies there.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
+use slipway_protocol::Stage;
 use slipway_tests::world::{Generation, Variant, eventually};
 
 use crate::deployments::environment;
+use crate::deployments::killed::{Death, Play};
 use crate::deployments::scene::ProjectScene;
 
 /// How often `kind` is told.
@@ -25,7 +27,7 @@ fn drain_during_compose(scene: &mut ProjectScene, number: usize, deployment: &st
 }
 
 #[test]
-fn a_worker_that_is_asked_to_stop_hands_its_deployment_on_to_another() -> Result<()> {
+fn a_worker_that_is_asked_to_stop_or_dies_leaves_its_deployment_to_another() -> Result<()> {
     let mut scene = ProjectScene::new(Generation::Two, &[("SLIPWAY_DRAIN_TIMEOUT", "500ms")])?;
     let commit = scene.stack.publish(&scene.sample, Variant::Healthy)?;
     let deployment = scene.request(&scene.ready(&commit)?)?;
@@ -64,5 +66,6 @@ fn a_worker_that_is_asked_to_stop_hands_its_deployment_on_to_another() -> Result
     ensure!(changes == [Some("changed"), Some("unchanged")], "{changes:?}");
     ensure!(count(&story.0, "interrupted") == 1, "it's told once");
     ensure!(scene.health()?.1.contains(&next.sha), "{:?}", scene.health()?);
-    scene.end(third)
+    scene.stack.running(third).drain()?;
+    Play::on(scene)?.round(Stage::Compose, Death::Within)
 }

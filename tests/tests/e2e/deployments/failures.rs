@@ -1,37 +1,31 @@
 //! Deployments that can't succeed: what is told of them, and that they succeed once the cause is gone.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use slipway_tests::stack::BOT_TOKEN;
-use slipway_tests::world::{Generation, Sample, Variant};
+use slipway_tests::world::{Commit, Generation, Sample, Variant};
 
 use crate::deployments::environment;
 use crate::deployments::leaks;
 use crate::deployments::scene::{DIRECTORY, ProjectScene};
 
-#[test]
-fn a_commit_that_keeps_crashing_fails_and_the_version_before_it_serves_on() -> Result<()> {
-    fails_and_the_version_before_it_serves_on(Generation::Two, Variant::CrashLoop, "compose", "crash-loop")
+/// What a failure is told as.
+pub struct Expected {
+    pub variant: Variant,
+    pub stage: &'static str,
+    pub code: &'static str,
 }
 
-/// Generation 1 has no health check: the rehearsal asks for the page itself.
-#[test]
-fn a_commit_that_answers_404_fails_and_the_version_before_it_serves_on() -> Result<()> {
-    fails_and_the_version_before_it_serves_on(Generation::One, Variant::NotFound, "compose", "not-healthy")
-}
-
-fn fails_and_the_version_before_it_serves_on(
-    generation: Generation,
-    variant: Variant,
-    stage: &str,
-    code: &str,
-) -> Result<()> {
-    let mut scene = ProjectScene::new(generation, &[])?;
-    let good = scene.stack.publish(&scene.sample, Variant::Healthy)?;
-    let first = scene.request(&scene.ready(&good)?)?;
-    ensure!(scene.story(&first)?.result()["outcome"] == "succeeded", "the first deployment");
-    let variables = environment::check(&scene, &good)?;
-
+/// Deploys a bad commit over `good`, which serves on, and then a repaired one. Answers with both.
+pub fn fails_and_is_repaired(
+    scene: &mut ProjectScene,
+    good: &Commit,
+    variables: &BTreeMap<String, String>,
+    expected: &Expected,
+) -> Result<(Commit, Commit)> {
+    let Expected { variant, stage, code } = *expected;
     let bad = scene.stack.publish(&talkative(&scene.sample)?, variant)?;
     let failed = scene.request(&scene.ready(&bad)?)?;
     let story = scene.story(&failed)?;
@@ -53,8 +47,8 @@ fn fails_and_the_version_before_it_serves_on(
     ensure!(result["serving"] == json!({ "commit": good.sha, "proven": true }), "{result}");
     let (status, body) = scene.health()?;
     ensure!(status == 200 && body.contains(&good.sha), "{status}: {body}");
-    services_are_told_truly(&scene, result, &good.tag())?;
-    ensure!(environment::check(&scene, &good)? == variables, "the variables are those of before");
+    services_are_told_truly(scene, result, &good.tag())?;
+    ensure!(environment::check(scene, good)? == *variables, "the variables are those of before");
     ensure!(scene.server().sh(&format!("git -C {DIRECTORY} rev-parse HEAD"))?.trim() == good.sha, "so is the code");
 
     let letters = scene.dead_letters()?;
@@ -62,7 +56,7 @@ fn fails_and_the_version_before_it_serves_on(
     ensure!(letter["deployment_id"] == failed.as_str() && letter["code"] == code, "{letter}");
     ensure!(letter["stage"] == stage && letter["reason"] == "permanent", "{letter}");
     ensure!(letter["body"]["data"]["repository"]["commit"] == bad.sha.as_str(), "{letter}");
-    let secrets = leaks::secrets(&scene, &variables["POSTGRES_PASSWORD"])?;
+    let secrets = leaks::secrets(scene, &variables["POSTGRES_PASSWORD"])?;
     leaks::on_disk(scene.server(), &secrets)?;
 
     // The next commit is well again, and the database still opens with the first password.
@@ -72,15 +66,9 @@ fn fails_and_the_version_before_it_serves_on(
     let story = scene.story(&last)?;
     ensure!(story.result()["outcome"] == "succeeded", "{}", story.result());
     ensure!(scene.health()?.1.contains(&repaired.sha), "{:?}", scene.health()?);
-    scene.github_shows(&[(&good.sha, "success"), (&bad.sha, "failure"), (&repaired.sha, "success")])?;
-    let kept = environment::check(&scene, &repaired)?;
+    let kept = environment::check(scene, &repaired)?;
     ensure!(kept["POSTGRES_PASSWORD"] == variables["POSTGRES_PASSWORD"], "the password was drawn anew");
-    let secrets = leaks::secrets(&scene, &variables["POSTGRES_PASSWORD"])?;
-    let said: Vec<_> = scene.listener.all(&scene.stack.world)?.iter().map(ToString::to_string).collect();
-    leaks::in_text("the events", &said.join("\n"), &secrets)?;
-    leaks::in_text("the worker's log", &scene.stack.running(0).log()?, &secrets)?;
-    leaks::on_disk(scene.server(), &secrets)?;
-    scene.end(0)
+    Ok((bad, repaired))
 }
 
 /// The same project with a backend that knows the bot's token, too, and shows its environment to everybody before it

@@ -1,4 +1,4 @@
-//! A project's life when nothing goes wrong: the first deployment, the same again, the next commit. One body for both
+//! A project's life: the first deployment, the same again, the next commit, a bad one, a repaired one. One body for both
 //! generations of the template.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use slipway_tests::world::{Generation, Variant};
 
 use crate::deployments::environment;
 use crate::deployments::events::Story;
+use crate::deployments::failures::{self, Expected};
 use crate::deployments::leaks::{self, Sampler};
 use crate::deployments::scene::{DIRECTORY, PORT, ProjectScene, SLUG};
 
@@ -21,17 +22,20 @@ const UNCHANGED_ROUND_TRIPS: u64 = 20;
 const PUSHED_WITH: [(&str, &str); 3] =
     [("REGISTRY_PASSWORD", "may-push-7c1d"), ("REGISTRY_URL", "ghcr.io"), ("REGISTRY_USER", "acme-robot")];
 
+/// Generation 1 has no health check: the rehearsal asks for the page itself.
 #[test]
-fn a_project_of_generation_1_deploys_stays_and_moves_on() -> Result<()> {
-    deploys_stays_and_moves_on(Generation::One)
+fn a_project_of_generation_1_moves_on_and_outlives_a_commit_that_answers_404() -> Result<()> {
+    let bad = Expected { variant: Variant::NotFound, stage: "compose", code: "not-healthy" };
+    moves_on_and_outlives(Generation::One, &bad)
 }
 
 #[test]
-fn a_project_of_generation_2_deploys_stays_and_moves_on() -> Result<()> {
-    deploys_stays_and_moves_on(Generation::Two)
+fn a_project_of_generation_2_moves_on_and_outlives_a_commit_that_crashes() -> Result<()> {
+    let bad = Expected { variant: Variant::CrashLoop, stage: "compose", code: "crash-loop" };
+    moves_on_and_outlives(Generation::Two, &bad)
 }
 
-fn deploys_stays_and_moves_on(generation: Generation) -> Result<()> {
+fn moves_on_and_outlives(generation: Generation, bad: &Expected) -> Result<()> {
     let mut scene = ProjectScene::new(generation, &[])?;
     let commit = scene.stack.publish(&scene.sample, Variant::Healthy)?;
     for (name, value) in PUSHED_WITH {
@@ -87,7 +91,11 @@ fn deploys_stays_and_moves_on(generation: Generation) -> Result<()> {
     seen.check(&secrets)?;
     leaks::on_disk(scene.server(), &secrets)?;
 
-    scene.github_shows(&[(&commit.sha, "success"), (&commit.sha, "success"), (&next.sha, "success")])?;
+    let (failed, repaired) = failures::fails_and_is_repaired(&mut scene, &next, &kept, bad)?;
+
+    let shown = [&commit, &commit, &next, &failed, &repaired];
+    let ends = ["success", "success", "success", "failure", "success"];
+    scene.github_shows(&std::iter::zip(shown, ends).map(|(c, end)| (c.sha.as_str(), end)).collect::<Vec<_>>())?;
 
     let said: Vec<_> = scene.listener.all(&scene.stack.world)?.iter().map(ToString::to_string).collect();
     leaks::in_text("the events", &said.join("\n"), &secrets)?;

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where in a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Death {
+pub enum Death {
     /// Its intent is in the journal, nothing is done.
     Before,
     /// It is at work on the server, or at GitHub.
@@ -29,22 +29,21 @@ enum Death {
 }
 
 /// A play on one scene: deployment after deployment, each with a worker that dies in it.
-struct Play {
+pub struct Play {
     scene: ProjectScene,
     rounds: u32,
 }
 
 impl Play {
-    fn new() -> Result<Self> {
-        let mut scene = ProjectScene::new(Generation::Two, &[LEASE])?;
+    /// On a scene without a worker.
+    pub fn on(mut scene: ProjectScene) -> Result<Self> {
         scene.listener.expect_repeats();
-        scene.stack.running(0).drain()?;
         held_stage::install(scene.server())?;
         Ok(Self { scene, rounds: 0 })
     }
 
     /// A new commit; its worker dies, another one finishes.
-    fn round(&mut self, stage: Stage, death: Death) -> Result<()> {
+    pub fn round(&mut self, stage: Stage, death: Death) -> Result<()> {
         self.rounds += 1;
         let scene = &mut self.scene;
         let sample = scene.sample.clone().with_file("README.md", &format!("round {}\n", self.rounds));
@@ -109,14 +108,11 @@ fn script_runs(scene: &ProjectScene) -> Result<bool> {
 }
 
 #[test]
-fn a_worker_that_is_killed_while_compose_runs_is_followed_by_another_that_finishes() -> Result<()> {
-    Play::new()?.round(Stage::Compose, Death::Within)
-}
-
-#[test]
 #[ignore = "takes minutes: ./tests/soak"]
 fn soak_a_worker_dies_before_within_and_after_every_stage() -> Result<()> {
-    let mut play = Play::new()?;
+    let mut scene = ProjectScene::new(Generation::Two, &[LEASE])?;
+    scene.stack.running(0).drain()?;
+    let mut play = Play::on(scene)?;
     for stage in Stage::ALL {
         for death in [Death::Before, Death::Within, Death::After] {
             play.round(stage, death).with_context(|| format!("{death:?} {stage}"))?;
