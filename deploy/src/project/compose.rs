@@ -173,6 +173,8 @@ pub fn render_override(
     for (name, service) in &project.services {
         let Ok(name) = ServiceName::new(name.clone()) else { continue };
         let _ = writeln!(text, "  {name}:");
+        // Nothing is built on a server, not even by what has no option against it.
+        text.push_str("    build: !reset null\n");
         let module = request.modules.contains(&name);
         if module {
             module_keys(&mut text, request, &name, service);
@@ -213,11 +215,14 @@ pub fn render_override(
 const COMMIT_LABEL: &str = "slipway.commit";
 const DEPLOYMENT_LABEL: &str = "slipway.deployment";
 
-/// Ports and profiles of a module.
+/// Ports and profiles of a module: no port is published but an allocated one.
 fn module_keys(text: &mut String, request: &ProjectReady, name: &ServiceName, service: &Service) {
     if let Some(allocation) = request.allocations.iter().find(|a| a.service == *name) {
         let published = format!("{}:{}", allocation.host_port, allocation.container_port);
         let _ = writeln!(text, "    ports: !override\n      - {}", scalar(&published));
+    } else {
+        // The template's first generation publishes a frontend's port whether somebody has allocated it or not.
+        text.push_str("    ports: !reset []\n");
     }
     if service.profiles.as_ref().is_some_and(|p| !p.is_empty()) {
         text.push_str("    profiles: !reset []\n");

@@ -1,9 +1,9 @@
 # Parameters: registry own_images rehearsed bots checks patience hidden; after project_files.sh, compose_call.sh,
 # containers.sh, lock.sh, git.sh, docker_login.sh, service_report.sh, stability_gate.sh, start_outcome.sh, sockets.sh,
-# rehearse.sh, bots_first.sh, save_release.sh, restore_files.sh, take_files.sh, forced_command.sh. The one thing that
-# the project's deploy key may do: pull this project's images, rehearse and start them, the bots first, and go back to
-# the release before where they fail. CI tags every build `latest`, or after its branch; from here on that tag is what
-# the project runs, until Slipway deploys a commit.
+# rehearse.sh, bots_first.sh, save_release.sh, restore_files.sh, take_files.sh, judged.sh, forced_command.sh. The one
+# thing that the project's deploy key may do: pull this project's images, rehearse and start them, the bots first, and
+# go back to the release before where they fail. CI tags every build `latest`, or after its branch; from here on that
+# tag is what the project runs, until Slipway deploys a commit.
 
 # tell KEY VALUE: the parts above tell a worker; here, the job's log. What has failed goes into .slipway/reason: a code
 # and a sentence.
@@ -79,6 +79,7 @@ pull_latest() {
     sed -e "s|^\([A-Z0-9_]*_IMAGE=\"${own}[^\"@]*\):sha-[0-9a-f]\{7\}\(@sha256:[0-9a-f]\{64\}\)\{0,1\}\"\$|\1:latest\"|" \
         -e "s|^\([A-Z0-9_]*_IMAGE=\"${own}[^\"@]*\)@sha256:[0-9a-f]\{64\}\"\$|\1\"|" .env >.slipway/put || return 1
     env_file=.slipway/put
+    model=
     docker_login
     pulled=yes
     pull_modules || pulled=no
@@ -89,7 +90,11 @@ pull_latest() {
         return 1
     fi
     sync .slipway/put && mv -fT .slipway/put .env
+    model=
 }
+
+# still_judged: what is started is what was judged, whatever has become of the files meanwhile.
+still_judged() { is_judged || { reason compose-not-allowed "$unjudged" && return 1; }; }
 
 # start_new: starts the new images, and judges what comes of it.
 start_new() (
@@ -104,6 +109,7 @@ go_back() {
     restore_files
     up=done
     if [ "$(running)" != "$(cat .slipway/served/running)" ]; then
+        require_judged
         project_compose up -d --no-build --remove-orphans || return 1
         gate
         [ "$answer" = ok ] || return 1
@@ -118,10 +124,12 @@ ci_job() {
     remove_rehearsals
     end_replacements
     rm -f .slipway/reason
+    [ -f .slipway/judged ] || die compose-not-allowed "what this project asks for was never judged: deploy a commit"
+    require_judged
     save_release "$(repo_git rev-parse HEAD)" ci
     if [ -f .slipway/stopped ]; then
         # Somebody has stopped the project: the new version is ready for when it's started again.
-        if pull_latest && project_compose create --no-build --remove-orphans; then
+        if pull_latest && still_judged && project_compose create --no-build --remove-orphans; then
             rm -rf .slipway/served
             return 0
         fi
@@ -130,7 +138,7 @@ ci_job() {
         rm -rf .slipway/served
         die start-failed "the new images can't be pulled, or no containers be made of them: the release before is ready to be started, as it was"
     fi
-    if pull_latest && rehearse && replace_bots && start_new; then
+    if pull_latest && still_judged && rehearse && replace_bots && start_new; then
         rm -rf .slipway/served
         project_ps --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'
         return 0

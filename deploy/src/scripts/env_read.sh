@@ -1,9 +1,10 @@
-# Parameters: recorded; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh, proofs.sh. Tells what the
-# worker needs to decide about .env and the override file; changes nothing.
+# Parameters: recorded; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh, proofs.sh, judged.sh.
+# Tells what the worker needs to decide about .env and the override file; changes nothing.
 enter
 for file in "$base" "$prod"; do
     [ -f "$file" ] || die compose-file-missing "the repository has no $file"
 done
+for file in "$base" "$prod"; do tell_file compose_file "$file"; done
 if [ -f .env ]; then tell_file env .env; fi
 if by_hand infra/.env.prod; then tell_file env_prod infra/.env.prod; fi
 if by_hand infra/.env; then tell_file env_infra infra/.env; fi
@@ -42,7 +43,7 @@ own_view() { (
     # For this subshell only: the project's own files without ours.
     # shellcheck disable=SC2030
     override=/nonexistent
-    project_compose --profile '*' config "$@"
+    files_view --profile '*' config "$@"
 ); }
 refused() {
     tell complaint "$(own_view "$@" 2>&1 >/dev/null | base64 -w 0)"
@@ -60,7 +61,10 @@ done
 if docker volume inspect "${slug}_db_data" >/dev/null 2>&1; then tell database yes; fi
 # Out here it's the real one: see own_view.
 # shellcheck disable=SC2031
-if [ -f .env ] && [ -f "$override" ] && project_compose config -q 2>/dev/null; then tell valid yes; fi
+if [ -f .env ] && [ -f "$override" ] && resolve 2>/dev/null; then
+    tell valid yes
+    tell_model
+fi
 image_identity='{{with .Config.Labels}}{{index . "org.opencontainers.image.revision"}}{{end}} {{join .RepoDigests " "}}'
 images .env | sort -u | while read -r image; do
     if identity=$(docker image inspect --format "$image_identity" "$image" 2>/dev/null); then

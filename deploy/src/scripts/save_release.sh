@@ -18,6 +18,7 @@ save_release() {
         done
         # As earlier releases of Slipway left it.
         if [ -L infra/.env.prod ]; then : >.slipway/note/prod_link; fi
+        if [ -f .slipway/judged ]; then install -m 600 .slipway/judged .slipway/note/judged; fi
         running >.slipway/note/running
         [ ! -f .slipway/stopped ] || : >.slipway/note/stopped
         if [ "$2" = ci ]; then
@@ -25,6 +26,9 @@ save_release() {
             moving_tags >.slipway/note/tags
         fi
         printf '%s\n' "$1" >.slipway/note/commit
+    elif [ ! -f .slipway/judged ]; then
+        # Nothing here may be started before it was judged.
+        : >.slipway/judged
     fi
     # It must be complete or missing, also after the power was lost: it says what to restore.
     find .slipway/note -exec sync {} +

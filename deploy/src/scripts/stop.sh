@@ -1,5 +1,5 @@
 # After project_files.sh, require_project.sh, compose_call.sh, containers.sh, lock.sh, git.sh, restore_files.sh,
-# service_report.sh. Stops the project's containers. Docker remembers that they were stopped by hand: they stay so when
+# service_report.sh, judged.sh. Stops the project's containers. Docker remembers that they were stopped by hand: they stay so when
 # the server reboots. The mark keeps CI's deploy key from starting them.
 enter
 : >.slipway/stopped
@@ -16,6 +16,6 @@ if [ -f .slipway/served/commit ]; then
     # can't be made now, what was saved stays, and starting makes them.
     restore_files
     tell change changed
-    if project_compose create --no-build --remove-orphans --pull never >&2; then rm -rf .slipway/served; fi
+    if is_judged && project_compose create --no-build --remove-orphans --pull never >&2; then rm -rf .slipway/served; fi
 fi
 tell_all

@@ -25,11 +25,13 @@ use crate::remote::script::Script;
 use crate::scripts;
 use crate::stages::after_ci::{LocalImage, is_deployed};
 use crate::stages::images::Images;
+use crate::stages::judgement::ServerModel;
 use crate::{Attempt, EarlierRequests, StageError, StageReport};
 
 impl Attempt {
     pub(crate) async fn env(&mut self) -> Result<StageReport, StageError> {
         let seen = self.read_env(Stage::Env).await?;
+        self.judge_files(&seen.compose_files, &seen.project)?;
         let project = ComposeProject::parse(&seen.project)?;
         project.check(&self.work.request)?;
         let contract = EnvContract::read(seen.contracts.iter().map(|(file, yaml)| (file.as_str(), yaml.as_slice())))?;
@@ -66,10 +68,14 @@ impl Attempt {
         let same_prod = env_prod.as_ref().is_none_or(|text| *text == seen.env_prod);
         let same = seen.env == env && same_prod && seen.private && seen.linked;
         let changed = !(same && seen.sealed == sealed && seen.overrides == overrides && seen.valid);
-        let proof =
-            if changed { self.write_env(&env, &overrides, &sealed, env_prod.as_deref()).await? } else { seen.proof };
+        let (proof, model) = if changed {
+            self.write_env(&env, &overrides, &sealed, env_prod.as_deref()).await?
+        } else {
+            (seen.proof, seen.model)
+        };
         let removed: Vec<_> = seen.kept.values.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
         self.env_on_server = Some(values);
+        self.judged = Some(self.judge_model(Stage::Env, &model).await?);
         let report = env_report(changed, &plan, &images).fact("proof", proof);
         Ok(if removed.is_empty() { report } else { report.fact("removed", removed) })
     }
@@ -97,14 +103,14 @@ impl Attempt {
         render_override(request, project, variables, self.work.deployment)
     }
 
-    /// Writes both files; gives the proof of what is there then.
+    /// Writes both files; gives the proof of what is there then, and what compose makes of it.
     async fn write_env(
         &mut self,
         env: &str,
         overrides: &str,
         sealed: &BTreeSet<String>,
         env_prod: Option<&str>,
-    ) -> Result<String, StageError> {
+    ) -> Result<(String, ServerModel), StageError> {
         let sealed: String = sealed.iter().map(|name| format!("{name}\n")).collect();
         let script = Script::new("write env", scripts::ENV_WRITE)
             .word("root", self.root())
@@ -116,10 +122,11 @@ impl Attempt {
             .number("has_prod", env_prod.is_some().into());
         let message = "the environment file or the override file couldn't be written";
         let output = self.exec_or(Stage::Env, &script, ErrorCode::EnvWriteFailed, message).await?;
-        Ok(output.value("proof").unwrap_or_default().to_owned())
+        let model = ServerModel::parse(&output, decode_file(&output, "model")?);
+        Ok((output.value("proof").unwrap_or_default().to_owned(), model))
     }
 
-    async fn read_env(&mut self, stage: Stage) -> Result<ServerEnv, StageError> {
+    pub(super) async fn read_env(&mut self, stage: Stage) -> Result<ServerEnv, StageError> {
         let script = Script::new("look at env", scripts::ENV_READ)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
@@ -132,6 +139,7 @@ impl Attempt {
             self.learn_all(values, &seen.sealed);
         }
         if !seen.complaint.is_empty() {
+            self.judge_files(&seen.compose_files, &seen.project)?;
             return Err(self.compose_refused(stage, output, &seen.complaint));
         }
         if failed {
@@ -151,6 +159,11 @@ impl Attempt {
         }
         let lines: Vec<String> = complaint.lines().map(|line| self.redactor.clean(&plain(line))).collect();
         lines.iter().for_each(|line| self.report_line(stage, line));
+        if lines.iter().any(|line| line.starts_with(NO_ROOM)) {
+            let message =
+                "the server makes no mount namespace, so that the project's files can't be read apart from others'";
+            return StageError::new(ErrorCode::InternalError, message).with_tail(lines);
+        }
         StageError::new(ErrorCode::ComposeInvalid, "docker compose refuses the project's files").with_tail(lines)
     }
 
@@ -180,8 +193,11 @@ impl Attempt {
     }
 }
 
+/// How `compose_call.sh` begins to say that it couldn't keep compose apart.
+const NO_ROOM: &str = "slipway: the project files can not be read apart";
+
 /// The project's environment as it is on the server.
-struct ServerEnv {
+pub(super) struct ServerEnv {
     env: String,
     kept: KeptVariables,
     /// The variables of the previous release: its containers may still log them.
@@ -200,7 +216,10 @@ struct ServerEnv {
     /// The project's `.env.example`.
     example: String,
     overrides: String,
-    project: Vec<u8>,
+    /// The project's compose files as they are.
+    pub compose_files: Vec<Vec<u8>>,
+    pub model: ServerModel,
+    pub project: Vec<u8>,
     compose_variables: Vec<ComposeVariable>,
     /// The `.env.prod` beside the compose files, unless it's a link.
     env_prod: String,
@@ -235,6 +254,12 @@ impl ServerEnv {
             complaint: text("complaint")?,
             example: text("example")?,
             overrides: text("override")?,
+            compose_files: output
+                .values("compose_file")
+                .iter()
+                .map(|file| decode("compose_file", file))
+                .collect::<Result<_, _>>()?,
+            model: ServerModel::parse(output, decode_file(output, "model")?),
             project: decode_file(output, "project")?,
             compose_variables: variables.collect(),
             env_prod,

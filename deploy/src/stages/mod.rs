@@ -9,6 +9,7 @@ mod compose;
 mod env;
 pub(crate) mod firewall;
 mod images;
+mod judgement;
 mod leaks_and_prune;
 mod origin;
 mod port_holders;
