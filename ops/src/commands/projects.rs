@@ -4,8 +4,9 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
 use slipway_protocol::names::{ServerHandle, Slug};
-use slipway_worker::store::VERSIONS;
+use slipway_worker::store::{AllowanceScope, VERSIONS};
 
+use crate::commands::allowances::{self, AllowanceArgs};
 use crate::commands::lifecycle;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
@@ -17,6 +18,25 @@ use crate::terminal::print::{Printer, Table};
 pub(crate) enum Projects {
     /// List the versions that a project can be rolled back to, the latest first
     Versions(VersionsArgs),
+    /// Allow a project what no project gets otherwise
+    Allow {
+        /// The project's slug
+        project: Slug,
+        #[command(flatten)]
+        args: AllowanceArgs,
+    },
+    /// Take back what a project was allowed
+    Revoke {
+        /// The project's slug
+        project: Slug,
+        #[command(flatten)]
+        args: AllowanceArgs,
+    },
+    /// List what a project was ever allowed, by whom and why
+    Allowances {
+        /// The project's slug
+        project: Slug,
+    },
     /// Make a project's deploy key anew, by deploying its last version again: GitHub gets the new key, and its server
     /// refuses the old one from then on
     RotateKey(lifecycle::LifecycleArgs),
@@ -44,6 +64,15 @@ pub(crate) async fn run(
 ) -> Result<CommandExit, CliError> {
     match command {
         Projects::Versions(args) => list_versions(&args, &Database::new(settings)?, printer).await,
+        Projects::Allow { project, args } => {
+            allowances::allow(AllowanceScope::Project(project), args, &Database::new(settings)?, printer).await
+        }
+        Projects::Revoke { project, args } => {
+            allowances::revoke(AllowanceScope::Project(project), args, &Database::new(settings)?, printer).await
+        }
+        Projects::Allowances { project } => {
+            allowances::list(&AllowanceScope::Project(project), &Database::new(settings)?, printer).await
+        }
         Projects::RotateKey(args) => lifecycle::rotate_key(args, settings, printer).await,
     }
 }
