@@ -8,6 +8,7 @@ cleanup() {
     if [ -n "${trial:-}" ]; then docker rm -fv "$trial" >/dev/null 2>&1 || :; fi
 }
 # What was judged elsewhere is what is started here.
+shapes | put .slipway/judged_env 600
 {
     printf '%s\n' "$judged"
     printf '%s' "$paths" | base64 -d

@@ -2,8 +2,10 @@
 
 # files_view ARGUMENTS: compose over the project's files, with the variables of $env_file and no others. The files are a
 # stranger's and may name any file of the server, or the network's: compose reads them in a room of its own, in which there
-# is nothing but programs and the project's directory, without git's and Slipway's part of it.
+# is nothing but programs and the project's directory, without git's and Slipway's part of it, and with an empty file or
+# directory in the place of each one that $hidden has, a path a line.
 env_file=.env
+hidden=
 files_view() {
     if [ -f "$override" ]; then set -- -f "$dir/$override" "$@"; fi
     values=$env_file
@@ -17,7 +19,7 @@ files_view() {
         if [ -x "$plugin" ]; then break; fi
     done
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C \
-        unshare --mount --net --propagation private sh -c "$room" room "$dir" "$values" "$plugin" \
+        unshare --mount --net --propagation private sh -c "$room" room "$dir" "$values" "$plugin" "$hidden" \
         --project-name "$slug" --project-directory "$dir/infra" "$@" </dev/null
 }
 room='
@@ -35,13 +37,27 @@ furnish() {
     for part in .git .slipway; do
         if [ -d "$part" ]; then mount -t tmpfs -o size=4m tmpfs "$room$1/$part" || return; fi
     done
-    [ "$2" = .env ] || cat <&8 >"$room$1/.slipway/variables"
+    : >"$room/empty"
+    printf "%s\n" "$4" | while IFS= read -r part; do
+        case $part in "$1"/*) ;; *) continue ;; esac
+        if [ -L "$part" ]; then
+            continue
+        elif [ -d "$part" ]; then
+            mount -t tmpfs -o size=1k tmpfs "$room$part" || exit
+        elif [ -e "$part" ]; then
+            mount --bind "$room/empty" "$room$part" || exit
+        fi
+    done || return
+    if [ "$2" != .env ]; then
+        cat <&8 >"$room$1/.slipway/variables" || return
+        if [ -f .env ]; then mount --bind "$room$1/.slipway/variables" "$room$1/.env"; fi
+    fi
 }
 if ! furnish "$@"; then
     echo "slipway: the project files can not be read apart from those of the server" >&2
     exit 1
 fi
-shift 3
+shift 4
 exec 8<&-
 exec chroot "$room" /compose "$@"
 '

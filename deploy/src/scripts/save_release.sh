@@ -18,7 +18,9 @@ save_release() {
         done
         # As earlier releases of Slipway left it.
         if [ -L infra/.env.prod ]; then : >.slipway/note/prod_link; fi
-        if [ -f .slipway/judged ]; then install -m 600 .slipway/judged .slipway/note/judged; fi
+        for file in judged judged_env; do
+            if [ -f ".slipway/$file" ]; then install -m 600 ".slipway/$file" ".slipway/note/$file"; fi
+        done
         running >.slipway/note/running
         [ ! -f .slipway/stopped ] || : >.slipway/note/stopped
         if [ "$2" = ci ]; then

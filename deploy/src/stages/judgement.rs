@@ -33,7 +33,7 @@ impl ServerModel {
             model,
             digest: output.value("digest").unwrap_or_default().to_owned(),
             neighbours: output.values("neighbour").to_vec(),
-            writable: output.values("writable").iter().filter_map(|line| serde_json::from_str(line).ok()).collect(),
+            writable: output.values("writable").iter().cloned().collect(),
         }
     }
 }
