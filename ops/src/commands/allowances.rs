@@ -4,7 +4,10 @@
 use clap::Args;
 use serde_json::json;
 use slipway_deploy::Allowance;
+use slipway_protocol::names::Slug;
+use slipway_protocol::{Project, ProjectId};
 use slipway_worker::store::{AllowanceScope, RecordedAllowance};
+use uuid::Uuid;
 
 use crate::commands::operator::OperatorArgs;
 use crate::connect::store::Database;
@@ -20,6 +23,29 @@ pub(crate) struct AllowanceArgs {
 
     #[command(flatten)]
     operator: OperatorArgs,
+}
+
+/// Whose allowances they are: the one project of that slug or, where there are several or none yet, the one with `id`.
+pub(crate) async fn project_scope(
+    slug: Slug,
+    id: Option<Uuid>,
+    database: &Database,
+) -> Result<AllowanceScope, CliError> {
+    if let Some(id) = id {
+        return Ok(AllowanceScope::Project(Project { id: ProjectId(id), slug }));
+    }
+    let found = database.store.projects_called(&slug).await.map_err(|e| database.cli_error(&e))?;
+    match &found[..] {
+        [project] => Ok(AllowanceScope::Project(project.clone())),
+        [] => Err(CliError::usage(format!("no project {slug} was ever requested"))
+            .hint("allow it once its first deployment was refused, or give its id with --id")),
+        several => {
+            let ids = several.iter().map(|project| project.id.0.to_string()).collect();
+            Err(CliError::usage(format!("several projects are or were called {slug}"))
+                .details(ids)
+                .hint("say which one with --id"))
+        }
+    }
 }
 
 /// Allows it from the next deployment on.
@@ -105,7 +131,7 @@ fn allowance_json(recorded: &RecordedAllowance) -> serde_json::Value {
 fn describe(scope: &AllowanceScope) -> String {
     match scope {
         AllowanceScope::Server(handle) => format!("every project on {handle}"),
-        AllowanceScope::Project(slug) => format!("project {slug}"),
+        AllowanceScope::Project(project) => format!("project {}", project.slug),
     }
 }
 

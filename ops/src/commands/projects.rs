@@ -4,9 +4,10 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
 use slipway_protocol::names::{ServerHandle, Slug};
-use slipway_worker::store::{AllowanceScope, VERSIONS};
+use slipway_worker::store::VERSIONS;
+use uuid::Uuid;
 
-use crate::commands::allowances::{self, AllowanceArgs};
+use crate::commands::allowances::{self, AllowanceArgs, project_scope};
 use crate::commands::lifecycle;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
@@ -22,6 +23,9 @@ pub(crate) enum Projects {
     Allow {
         /// The project's slug
         project: Slug,
+        /// The project's id, where several have had that slug, or none has yet
+        #[arg(long, value_name = "UUID")]
+        id: Option<Uuid>,
         #[command(flatten)]
         args: AllowanceArgs,
     },
@@ -29,6 +33,9 @@ pub(crate) enum Projects {
     Revoke {
         /// The project's slug
         project: Slug,
+        /// The project's id, where several have had that slug, or none has yet
+        #[arg(long, value_name = "UUID")]
+        id: Option<Uuid>,
         #[command(flatten)]
         args: AllowanceArgs,
     },
@@ -36,6 +43,9 @@ pub(crate) enum Projects {
     Allowances {
         /// The project's slug
         project: Slug,
+        /// The project's id, where several have had that slug, or none has yet
+        #[arg(long, value_name = "UUID")]
+        id: Option<Uuid>,
     },
     /// Make a project's deploy key anew, by deploying its last version again: GitHub gets the new key, and its server
     /// refuses the old one from then on
@@ -64,14 +74,17 @@ pub(crate) async fn run(
 ) -> Result<CommandExit, CliError> {
     match command {
         Projects::Versions(args) => list_versions(&args, &Database::new(settings)?, printer).await,
-        Projects::Allow { project, args } => {
-            allowances::allow(AllowanceScope::Project(project), args, &Database::new(settings)?, printer).await
+        Projects::Allow { project, id, args } => {
+            let database = Database::new(settings)?;
+            allowances::allow(project_scope(project, id, &database).await?, args, &database, printer).await
         }
-        Projects::Revoke { project, args } => {
-            allowances::revoke(AllowanceScope::Project(project), args, &Database::new(settings)?, printer).await
+        Projects::Revoke { project, id, args } => {
+            let database = Database::new(settings)?;
+            allowances::revoke(project_scope(project, id, &database).await?, args, &database, printer).await
         }
-        Projects::Allowances { project } => {
-            allowances::list(&AllowanceScope::Project(project), &Database::new(settings)?, printer).await
+        Projects::Allowances { project, id } => {
+            let database = Database::new(settings)?;
+            allowances::list(&project_scope(project, id, &database).await?, &database, printer).await
         }
         Projects::RotateKey(args) => lifecycle::rotate_key(args, settings, printer).await,
     }

@@ -28,7 +28,7 @@ pub(super) async fn prepare(
     let request = &claim.event.data;
     let known = persist(|| runner.store.server(&request.server.handle)).await?;
     let digests = persist(|| runner.store.github_digests(request.project.id, &claim.lease.server)).await?;
-    let allowances = persist(|| runner.store.allowances(&claim.lease.server, &request.project.slug)).await?;
+    let allowances = persist(|| runner.store.allowances(&claim.lease.server, &request.project)).await?;
     let may_delete_secrets = claim.action == Action::Undeploy || !request.repository.pushes_deployed_by.uses_ci();
     let shares_repository = may_delete_secrets
         && persist(|| runner.store.shares_repository(request.project.id, &claim.lease.server)).await?;

@@ -4,7 +4,9 @@
 use jiff::Timestamp;
 use slipway_deploy::Allowance;
 use slipway_protocol::names::{ServerHandle, Slug};
+use slipway_protocol::{Project, ProjectId};
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
 use crate::store::dead_letter::audit::Operator;
@@ -16,14 +18,14 @@ pub enum AllowanceScope {
     /// All projects of a server.
     Server(ServerHandle),
     /// A project, on whichever server.
-    Project(Slug),
+    Project(Project),
 }
 
 impl AllowanceScope {
-    fn columns(&self) -> (Option<&str>, Option<&str>) {
+    fn columns(&self) -> (Option<&str>, Option<Uuid>, Option<&str>) {
         match self {
-            Self::Server(handle) => (Some(handle.as_str()), None),
-            Self::Project(slug) => (None, Some(slug.as_str())),
+            Self::Server(handle) => (Some(handle.as_str()), None, None),
+            Self::Project(project) => (None, Some(project.id.0), Some(project.slug.as_str())),
         }
     }
 }
@@ -47,12 +49,13 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn allow(&self, scope: &AllowanceScope, allowance: &Allowance, operator: &Operator) -> Result<bool> {
-        let ((server, project), why) = (scope.columns(), operator.why.as_deref().unwrap_or_default());
-        let sql = "INSERT INTO allowances (server, project_slug, allowance, who, why) VALUES ($1, $2, $3, $4, $5)
-                   ON CONFLICT DO NOTHING";
+        let ((server, id, slug), why) = (scope.columns(), operator.why.as_deref().unwrap_or_default());
+        let sql = "INSERT INTO allowances (server, project_id, project_slug, allowance, who, why)
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
         deadline(async {
             let client = self.client().await?;
-            let added = client.execute(sql, &[&server, &project, &allowance.to_string(), &operator.who, &why]).await?;
+            let allowance = allowance.to_string();
+            let added = client.execute(sql, &[&server, &id, &slug, &allowance, &operator.who, &why]).await?;
             Ok(added == 1)
         })
         .await
@@ -68,14 +71,15 @@ impl Store {
         allowance: &Allowance,
         operator: &Operator,
     ) -> Result<bool> {
-        let ((server, project), why) = (scope.columns(), operator.why.as_deref().unwrap_or_default());
-        let sql = "UPDATE allowances SET revoked_by = $4, revoked_why = $5, revoked_at = now()
-                   WHERE server IS NOT DISTINCT FROM $1 AND project_slug IS NOT DISTINCT FROM $2 AND allowance = $3
-                     AND revoked_at IS NULL";
+        let ((server, id, slug), why) = (scope.columns(), operator.why.as_deref().unwrap_or_default());
+        let sql = format!(
+            "UPDATE allowances SET revoked_by = $5, revoked_why = $6, revoked_at = now()
+             WHERE {OF_SCOPE} AND allowance = $4 AND revoked_at IS NULL"
+        );
         deadline(async {
             let client = self.client().await?;
-            let revoked =
-                client.execute(sql, &[&server, &project, &allowance.to_string(), &operator.who, &why]).await?;
+            let allowance = allowance.to_string();
+            let revoked = client.execute(&sql, &[&server, &id, &slug, &allowance, &operator.who, &why]).await?;
             Ok(revoked == 1)
         })
         .await
@@ -86,31 +90,52 @@ impl Store {
     /// # Errors
     /// When the database fails, or holds what can't be read.
     pub async fn recorded_allowances(&self, scope: &AllowanceScope) -> Result<Vec<RecordedAllowance>> {
-        let (server, project) = scope.columns();
-        let sql = "SELECT allowance, who, why, at, revoked_by, revoked_why, revoked_at FROM allowances
-                   WHERE server IS NOT DISTINCT FROM $1 AND project_slug IS NOT DISTINCT FROM $2 ORDER BY number";
+        let (server, id, slug) = scope.columns();
+        let sql = format!(
+            "SELECT allowance, who, why, at, revoked_by, revoked_why, revoked_at FROM allowances
+             WHERE {OF_SCOPE} ORDER BY number"
+        );
         deadline(async {
             let client = self.client().await?;
-            Ok(client.query(sql, &[&server, &project]).await?.iter().map(recorded).collect())
+            Ok(client.query(&sql, &[&server, &id, &slug]).await?.iter().map(recorded).collect())
         })
         .await
     }
 
-    /// What a project of this slug is allowed on this server. What this version doesn't know isn't allowed.
+    /// What this project is allowed on this server. What this version doesn't know isn't allowed.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn allowances(&self, server: &ServerHandle, project: &Slug) -> Result<Vec<Allowance>> {
-        let sql = "SELECT DISTINCT allowance FROM allowances
-                   WHERE revoked_at IS NULL AND (project_slug = $2 OR server = $1) ORDER BY allowance";
+    pub async fn allowances(&self, server: &ServerHandle, project: &Project) -> Result<Vec<Allowance>> {
+        let sql = "SELECT DISTINCT allowance FROM allowances WHERE revoked_at IS NULL
+                     AND (server = $1 OR (project_id = $2 AND project_slug = $3)) ORDER BY allowance";
         deadline(async {
             let client = self.client().await?;
-            let rows = client.query(sql, &[&server.as_str(), &project.as_str()]).await?;
+            let rows = client.query(sql, &[&server.as_str(), &project.id.0, &project.slug.as_str()]).await?;
             Ok(rows.iter().filter_map(|row| row.get::<_, String>(0).parse().ok()).collect())
         })
         .await
     }
+
+    /// The projects that were ever requested with this slug, the latest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn projects_called(&self, slug: &Slug) -> Result<Vec<Project>> {
+        let sql =
+            "SELECT project_id FROM deployments WHERE project_slug = $1 GROUP BY project_id ORDER BY max(arrival) DESC";
+        deadline(async {
+            let rows = self.client().await?.query(sql, &[&slug.as_str()]).await?;
+            let project = |row: &Row| Project { id: ProjectId(row.get(0)), slug: slug.clone() };
+            Ok(rows.iter().map(project).collect())
+        })
+        .await
+    }
 }
+
+/// Rows of a scope in $1 to $3.
+const OF_SCOPE: &str = "server IS NOT DISTINCT FROM $1 AND project_id IS NOT DISTINCT FROM $2
+                        AND project_slug IS NOT DISTINCT FROM $3";
 
 fn recorded(row: &Row) -> RecordedAllowance {
     let operator = |who: String, why: Option<String>| Operator { who, why: why.filter(|why| !why.is_empty()) };
