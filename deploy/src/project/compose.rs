@@ -31,6 +31,8 @@ struct Service {
     profiles: Option<Vec<String>>,
     restart: Option<String>,
     deploy: Option<Deploy>,
+    scale: Option<serde_json::Value>,
+    container_name: Option<String>,
     depends_on: Option<BTreeMap<String, Dependency>>,
     env_file: Option<Vec<EnvFile>>,
     environment: Option<Environment>,
@@ -40,6 +42,7 @@ struct Service {
 #[serde(default)]
 struct Deploy {
     restart_policy: Option<serde_json::Value>,
+    replicas: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -72,6 +75,12 @@ impl Environment {
 }
 
 impl Service {
+    /// Whether its containers get names of compose's, and there is one of them.
+    fn is_single_and_unnamed(&self) -> bool {
+        let several = self.scale.is_some() || self.deploy.as_ref().is_some_and(|d| d.replicas.is_some());
+        self.container_name.is_none() && !several
+    }
+
     fn reads(&self, file: &str) -> bool {
         let mut paths = self.env_file.iter().flatten().map(|f| match f {
             EnvFile::Path(path) | EnvFile::Entry { path } => path,
@@ -176,6 +185,10 @@ pub fn render_override(
         // Nothing is built on a server, not even by what has no option against it.
         text.push_str("    build: !reset null\n");
         let module = request.modules.contains(&name);
+        // Compose's own name for it could be that of a project whose slug is this one's with more behind a hyphen.
+        if name.as_str().contains('-') && service.is_single_and_unnamed() {
+            let _ = writeln!(text, "    container_name: {}_{name}", request.project.slug);
+        }
         if module {
             module_keys(&mut text, request, &name, service);
         }

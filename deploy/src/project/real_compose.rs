@@ -2,7 +2,7 @@
 //! SLIPWAY_TEST_COMPOSE, or the one that `tests/prepare` puts into the cache.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,7 +21,7 @@ use crate::project::env::kept::KeptVariables;
 use crate::project::env::notes::EnvNotes;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
-use crate::project::grants::{Grants, Verdict, judge};
+use crate::project::grants::{Grants, ServerFacts, Verdict, judge};
 
 fn compose() -> PathBuf {
     let var = |name: &str| std::env::var_os(name).map(PathBuf::from);
@@ -147,13 +147,11 @@ fn the_override_makes_both_generations_fit_for_a_server() {
         let plan = disk.plan(&[], &[BOT], false).unwrap();
         let (env, overrides) = (plan.values(), disk.overrides(&plan));
         let config = disk.resolved(&env, &overrides);
-        assert_eq!(config["name"], "corner-shop");
         let grants = Grants {
             request: &request(),
             directory: disk.folder.path().to_str().unwrap(),
             allowances: &[],
-            neighbours: &[],
-            writable: &BTreeSet::new(),
+            server: &ServerFacts::default(),
             withheld: None,
         };
         assert_eq!(judge(config.to_string().as_bytes(), &grants).unwrap(), Verdict::default());

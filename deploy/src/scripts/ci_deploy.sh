@@ -1,9 +1,9 @@
-# Parameters: registry own_images rehearsed bots checks patience hidden; after project_files.sh, compose_call.sh,
-# containers.sh, lock.sh, git.sh, docker_login.sh, service_report.sh, stability_gate.sh, start_outcome.sh, sockets.sh,
-# rehearse.sh, bots_first.sh, save_release.sh, restore_files.sh, take_files.sh, judged.sh, forced_command.sh. The one
-# thing that the project's deploy key may do: pull this project's images, rehearse and start them, the bots first, and
-# go back to the release before where they fail. CI tags every build `latest`, or after its branch; from here on that
-# tag is what the project runs, until Slipway deploys a commit.
+# Parameters: registry own_images rehearsed bots checks patience hidden; after project_files.sh, room.sh,
+# compose_call.sh, containers.sh, lock.sh, git.sh, docker_login.sh, service_report.sh, stability_gate.sh,
+# start_outcome.sh, sockets.sh, rehearse.sh, bots_first.sh, save_release.sh, restore_files.sh, take_files.sh,
+# judged.sh, forced_command.sh. The one thing that the project's deploy key may do: pull this project's images,
+# rehearse and start them, the bots first, and go back to the release before where they fail. CI tags every build
+# `latest`, or after its branch; from here on that tag is what the project runs, until Slipway deploys a commit.
 
 # tell KEY VALUE: the parts above tell a worker; here, the job's log. What has failed goes into .slipway/reason: a code
 # and a sentence.
@@ -134,7 +134,7 @@ ci_job() {
             return 0
         fi
         restore_files
-        project_compose create --no-build --remove-orphans
+        if is_judged; then project_compose create --no-build --remove-orphans; fi
         rm -rf .slipway/served
         die start-failed "the new images can't be pulled, or no containers be made of them: the release before is ready to be started, as it was"
     fi

@@ -1,11 +1,12 @@
-# Parameters: slug; after project_files.sh. How compose is called, the same for every script.
+# Parameters: slug; after project_files.sh, room.sh. How compose is called, the same for every script.
 
-# files_view ARGUMENTS: compose over the project's files, with the variables of $env_file and no others. The files are a
-# stranger's and may name any file of the server, or the network's: compose reads them in a room of its own, in which there
-# is nothing but programs and the project's directory, without git's and Slipway's part of it, and with an empty file or
-# directory in the place of each one that $hidden has, a path a line.
+# files_view ARGUMENTS: compose over the project's files, with the variables of $env_file and no others. The files may name
+# any file of the server, or the network's: compose reads them in the room, without git's and Slipway's part of the
+# directory, and with an empty file or directory in the place of each one that $unread has, a path a line. With $simpler, a
+# program for sed, it sees what that makes of the compose files.
 env_file=.env
-hidden=
+unread=
+simpler=
 files_view() {
     if [ -f "$override" ]; then set -- -f "$dir/$override" "$@"; fi
     values=$env_file
@@ -14,32 +15,20 @@ files_view() {
     .env) set -- --env-file "$dir/.env" -f "$dir/$base" -f "$dir/$prod" "$@" ;;
     *) set -- --env-file "$dir/.slipway/variables" -f "$dir/$base" -f "$dir/$prod" "$@" ;;
     esac
-    for plugin in "${HOME:-/root}/.docker" /usr/local/lib/docker /usr/local/libexec/docker /usr/lib/docker /usr/libexec/docker; do
-        plugin=$plugin/cli-plugins/docker-compose
-        if [ -x "$plugin" ]; then break; fi
-    done
-    env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C \
-        unshare --mount --net --propagation private sh -c "$room" room "$dir" "$values" "$plugin" "$hidden" \
-        --project-name "$slug" --project-directory "$dir/infra" "$@" </dev/null
+    in_room "$compose_room" "$values" "$(compose_program)" "$unread" "$simpler" \
+        --project-name "$slug" --project-directory "$dir/infra" "$@"
 }
-room='
-dir=$1 room=/dev/shm
+compose_room='
+values=$1 program=$2 unread=$3 simpler=$4
+shift 4
 furnish() {
-    cd "$1" && exec 8<"$2" && mount -t tmpfs -o mode=755,size=16k tmpfs "$room" || return
-    for part in /usr /lib /lib32 /lib64 /libx32; do
-        if [ -L "$part" ]; then
-            cp -P "$part" "$room$part" || return
-        elif [ -d "$part" ]; then
-            mkdir "$room$part" && mount --bind "$part" "$room$part" || return
-        fi
-    done
-    : >"$room/compose" && mount --bind "$3" "$room/compose" && mkdir -p "$room$1" && mount --bind "$1" "$room$1" || return
+    cd "$dir" && exec 8<"$values" && build 16k && : >"$room/compose" && mount --bind "$program" "$room/compose" || return
     for part in .git .slipway; do
-        if [ -d "$part" ]; then mount -t tmpfs -o size=4m tmpfs "$room$1/$part" || return; fi
+        if [ -d "$part" ]; then mount -t tmpfs -o size=4m tmpfs "$room$dir/$part" || return; fi
     done
     : >"$room/empty"
-    printf "%s\n" "$4" | while IFS= read -r part; do
-        case $part in "$1"/*) ;; *) continue ;; esac
+    printf "%s\n" "$unread" | while IFS= read -r part; do
+        case $part in "$dir"/*) ;; *) continue ;; esac
         if [ -L "$part" ]; then
             continue
         elif [ -d "$part" ]; then
@@ -48,19 +37,33 @@ furnish() {
             mount --bind "$room/empty" "$room$part" || exit
         fi
     done || return
-    if [ "$2" != .env ]; then
-        cat <&8 >"$room$1/.slipway/variables" || return
-        if [ -f .env ]; then mount --bind "$room$1/.slipway/variables" "$room$1/.env"; fi
+    if [ "$values" != .env ]; then
+        cat <&8 >"$room$dir/.slipway/variables" || return
+        if [ -f .env ]; then mount --bind "$room$dir/.slipway/variables" "$room$dir/.env"; fi || return
+    fi
+    if [ -n "$simpler" ]; then
+        for part in base prod; do
+            sed "$simpler" "infra/compose.$part.yml" >"$room$dir/.slipway/$part" || return
+            mount --bind "$room$dir/.slipway/$part" "$room$dir/infra/compose.$part.yml" || return
+        done
     fi
 }
-if ! furnish "$@"; then
-    echo "slipway: the project files can not be read apart from those of the server" >&2
-    exit 1
-fi
-shift 4
+furnish || no_room
 exec 8<&-
-exec chroot "$room" /compose "$@"
+exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C \
+    chroot "$room" /compose "$@"
 '
+
+# compose_program: the file behind `docker compose`.
+compose_program() {
+    for place in "${HOME:-/root}/.docker" /usr/local/lib/docker /usr/local/libexec/docker /usr/lib/docker /usr/libexec/docker; do
+        if [ -x "$place/cli-plugins/docker-compose" ]; then
+            echo "$place/cli-plugins/docker-compose"
+            return
+        fi
+    done
+    docker info --format '{{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Path}}{{end}}{{end}}' 2>/dev/null || :
+}
 
 # resolve: what compose makes of the project's files, once, in $model. It's what is judged, and what is started: whatever
 # becomes of the files meanwhile.

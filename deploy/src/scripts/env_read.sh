@@ -1,5 +1,5 @@
-# Parameters: recorded; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh, proofs.sh, judged.sh.
-# Tells what the worker needs to decide about .env and the override file; changes nothing.
+# Parameters: recorded; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh, git.sh, proofs.sh,
+# judged.sh. Tells what the worker needs to decide about .env and the override file; changes nothing.
 enter
 for file in "$base" "$prod"; do
     [ -f "$file" ] || die compose-file-missing "the repository has no $file"
@@ -49,9 +49,20 @@ refused() {
     tell complaint "$(own_view "$@" 2>&1 >/dev/null | base64 -w 0)"
     exit 4
 }
-project=$(own_view --no-interpolate --format json 2>/dev/null) || refused --no-interpolate --format json
+# Without the values, compose takes the colon in ${DATA:-./data}:/data:ro for one that divides, and no variable for a limit.
+# It means nothing else without it here, where nothing is started.
+own_project() { own_view --no-interpolate --format json 2>/dev/null; }
+if ! project=$(own_project); then
+    simpler='s/\(\${[A-Za-z_][A-Za-z0-9_]*\):\([-?+]\)/\1\2/g
+        s/\(no\(file\|proc\)\|memlock\|core\|stack\): *\(["'\''\]\{0,1\}\)\${[^}]*}\3/\1: 1/g'
+    if ! project=$(own_project); then
+        simpler=
+        refused --no-interpolate --format json
+    fi
+fi
 tell project "$(printf '%s' "$project" | base64 -w 0)"
 variables=$(own_view --variables 2>/dev/null) || refused --variables
+simpler=
 printf '%s\n' "$variables" | while read -r name required _; do
     case $required in true | false) tell variable "$name $required" ;; esac
 done

@@ -1,40 +1,15 @@
-# Parameters: root slug; after project_files.sh, compose_call.sh, containers.sh. What may be started is judged elsewhere, by
+# Parameters: root slug; after project_files.sh, room.sh, compose_call.sh, containers.sh. What may be started is judged elsewhere, by
 # all that compose makes of the files. Here is kept what was judged: its digest, the variables, and the paths that it
 # mounts. Nothing else is started, by whomever, but with other variables: those are root's, and CI's job changes tags alone.
 
 # model_digest FILE: of what compose makes of the files with the variables in FILE, in the place of those in .env, and none in
 # .env.prod. Both are written by root alone: what they hold now is for the model that is started.
 model_digest() (
-    env_file=$1 hidden="$hidden
+    env_file=$1 unread="$unread
 $dir/infra/.env.prod"
     seen=$(files_view config --format json) || exit
     printf '%s' "$seen" | sha256sum | cut -c -64
 )
-
-# shapes: the variables of .env with their shapes: what is secret, or holds something that is, keeps neither letters nor
-# digits. A change of the compose files shows with these as well, and they may be kept.
-shapes() {
-    [ -f .slipway/sealed ] || : >.slipway/sealed
-    awk '
-        FILENAME == ".slipway/sealed" { sealed[$0] = 1; next }
-        /^#/ || !/=/ { next }
-        {
-            names[++count] = substr($0, 1, index($0, "=") - 1)
-            values[count] = substr($0, index($0, "=") + 1)
-            if (!(names[count] in sealed) && names[count] !~ /PASS|SECRET|TOKEN|KEY|AUTH|CREDENTIAL|PRIVATE|DSN|DATABASE_URL/) next
-            secret[count] = 1
-            value = values[count]
-            gsub(/^"|"$/, "", value)
-            if (length(value) >= 6) known[++many] = value
-        }
-        END {
-            for (i = 1; i <= count; i++) {
-                for (j = 1; j <= many; j++) if (index(values[i], known[j])) secret[i] = 1
-                if (secret[i]) { gsub(/[A-Za-z]/, "x", values[i]); gsub(/[0-9]/, "1", values[i]) }
-                print names[i] "=" values[i]
-            }
-        }' .slipway/sealed .env
-}
 
 # writable_paths: where containers of the project's that are there may write, in its directory.
 writable_paths() {
@@ -47,13 +22,27 @@ writable_paths() {
 tell_model() {
     [ ${#model} -le 1048576 ] || die compose-not-allowed "the compose files amount to more than 1 MiB"
     tell model "$(printf '%s' "$model" | base64 -w 0)"
-    shapes >.slipway/shapes
-    tell digest "$(model_digest .slipway/shapes)"
-    rm -f .slipway/shapes
+    tell digest "$(model_digest .env)"
     for other in "$root/$slug"-*/; do
         if [ -d "$other/.slipway" ]; then tell neighbour "$(basename "$other")"; fi
     done
+    docker ps -a --format '{{.Names}} {{.Label "com.docker.compose.project"}}' | while read -r name project; do
+        case $name in "$slug"[_.-]*) [ "$project" = "$slug" ] || tell taken "$name" ;; esac
+    done
+    tell_routes
     writable_paths | while IFS= read -r path; do tell writable "$path"; done
+}
+
+# tell_routes: which addresses the server reaches by its networks, but the project's own, and those of its name servers: a
+# network of the project's with the same ones would cut them off.
+tell_routes() {
+    bridges=" $(docker network ls --format 'br-{{.ID}}' --filter "label=com.docker.compose.project=$slug" | tr '\n' ' ') "
+    { ip route && ip -6 route; } 2>/dev/null | sed -n 's/^\([0-9a-f.:/]\{1,\}\) .*dev \([^ ]*\).*/\1 \2/p' |
+        while read -r place device; do
+            case $bridges in *" $device "*) ;; *) tell route "$place" ;; esac
+        done
+    sed -n 's/^nameserver \([0-9a-f.:]\{1,\}\).*/\1/p' /etc/resolv.conf /run/systemd/resolve/resolv.conf 2>/dev/null |
+        while read -r place; do tell route "$place"; done || :
 }
 
 # bad_paths: of the paths on stdin, those that lead elsewhere through a link, or aren't plain files or directories.
@@ -75,7 +64,7 @@ is_judged() {
     unjudged=
     [ -f .slipway/judged ] || return 0
     # What a container could change between two looks isn't read at all.
-    hidden=$(writable_paths)
+    unread=$(writable_paths)
     if ! resolve; then
         unjudged="docker compose refuses the files of $dir"
     elif ! digest=$(model_digest .slipway/judged_env) || [ "$(head -n 1 .slipway/judged)" != "$digest" ]; then
@@ -86,3 +75,11 @@ is_judged() {
     [ -z "$unjudged" ]
 }
 require_judged() { is_judged || die compose-not-allowed "$unjudged"; }
+
+# stop_running: stops what runs, in the order of their dependencies where the files tell it that were judged: others may
+# name commands that compose runs before it stops something.
+stop_running() {
+    if is_judged; then project_compose stop >&2 || :; fi
+    left=$(any_running)
+    if [ -n "$left" ]; then docker stop $left >&2 || :; fi
+}

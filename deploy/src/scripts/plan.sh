@@ -1,6 +1,6 @@
-# Parameters: ports; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh, workflows.sh, ufw_rules.sh,
-# authorized_keys.sh. Runs on the overlay on which the stages before compose were rehearsed. Tells how what they made
-# differs from what runs.
+# Parameters: ports; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh, git.sh, workflows.sh,
+# ufw_rules.sh, authorized_keys.sh. Runs on the overlay on which the stages before compose were rehearsed. Tells how
+# what they made differs from what runs.
 enter
 tell_workflows
 if [ -f .slipway/served/commit ]; then

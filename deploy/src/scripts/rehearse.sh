@@ -11,7 +11,8 @@ trial_format="{{.State.Status}} {{.State.ExitCode}} \
 # rehearsal SERVICE: sets $answer to a verdict, as gate does. Until its port answers as it must or, where it has none,
 # until its health check has spoken or five seconds have passed.
 rehearsal() {
-    trial=$slug-rehearsal-$1
+    # No other project's container can have a name with an underscore there.
+    trial=${slug}_rehearsal_$1
     docker rm -fv "$trial" >/dev/null 2>&1 || :
     if ! project_compose run -d --no-deps --name "$trial" "$1" >/dev/null; then
         answer="unstartable $1 $trial"

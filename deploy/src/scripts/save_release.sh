@@ -6,8 +6,13 @@
 save_release() {
     if [ -d .slipway/served ]; then
         if [ "$2" != ci ]; then rm -f .slipway/served/by-ci; fi
-        return 0
+    else
+        note_release "$@"
     fi
+    # What comes now may not be started before it was judged.
+    [ -f .slipway/judged ] || : >.slipway/judged
+}
+note_release() {
     rm -rf .slipway/note
     mkdir -m 700 .slipway/note
     if [ -n "$1" ] && [ -f .env ]; then
@@ -28,9 +33,6 @@ save_release() {
             moving_tags >.slipway/note/tags
         fi
         printf '%s\n' "$1" >.slipway/note/commit
-    elif [ ! -f .slipway/judged ]; then
-        # Nothing here may be started before it was judged.
-        : >.slipway/judged
     fi
     # It must be complete or missing, also after the power was lost: it says what to restore.
     find .slipway/note -exec sync {} +

@@ -1,13 +1,10 @@
-# After project_files.sh, require_project.sh, compose_call.sh, containers.sh, lock.sh, git.sh, restore_files.sh,
-# service_report.sh, judged.sh. Stops the project's containers. Docker remembers that they were stopped by hand: they stay so when
-# the server reboots. The mark keeps CI's deploy key from starting them.
+# After project_files.sh, require_project.sh, room.sh, compose_call.sh, containers.sh, lock.sh, git.sh,
+# restore_files.sh, service_report.sh, judged.sh. Stops the project's containers. Docker remembers that they were
+# stopped by hand: they stay so when the server reboots. The mark keeps CI's deploy key from starting them.
 enter
 : >.slipway/stopped
 if [ -n "$(any_running)" ]; then
-    # In the order of their dependencies, where the files still tell it; then whatever is left.
-    project_compose stop >&2 || :
-    left=$(any_running)
-    if [ -n "$left" ]; then docker stop $left >&2 || :; fi
+    stop_running
     [ -z "$(any_running)" ] || die stop-failed "containers of $slug still run after they were stopped"
     tell change changed
 fi

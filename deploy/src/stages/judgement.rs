@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use slipway_protocol::{ErrorCode, Stage};
 
 use crate::project::compose::REGISTRY_AUTH;
-use crate::project::grants::paths::MountedPath;
+use crate::project::grants::paths::{MountedPath, read_where_written};
 use crate::project::grants::refusal::explain;
-use crate::project::grants::{Grants, JudgedModel, judge, judge_files};
+use crate::project::grants::{Grants, JudgedModel, ServerFacts, judge, judge_files};
 use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
 use crate::scripts;
@@ -21,10 +21,8 @@ pub(super) struct ServerModel {
     pub model: Vec<u8>,
     /// Of the model without what pushes by CI change.
     pub digest: String,
-    /// Slugs of other projects that begin as this one's does.
-    pub neighbours: Vec<String>,
-    /// Where containers that run may write.
-    pub writable: BTreeSet<String>,
+    /// What the server knows of others.
+    pub facts: ServerFacts,
 }
 
 impl ServerModel {
@@ -32,8 +30,12 @@ impl ServerModel {
         Self {
             model,
             digest: output.value("digest").unwrap_or_default().to_owned(),
-            neighbours: output.values("neighbour").to_vec(),
-            writable: output.values("writable").iter().cloned().collect(),
+            facts: ServerFacts {
+                neighbours: output.values("neighbour").to_vec(),
+                taken: output.values("taken").to_vec(),
+                routes: output.values("route").to_vec(),
+                writable: output.values("writable").iter().cloned().collect(),
+            },
         }
     }
 }
@@ -65,32 +67,47 @@ impl Attempt {
                 request: &request,
                 directory: directory.as_str(),
                 allowances: &allowances,
-                neighbours: &seen.neighbours,
-                writable: &seen.writable,
+                server: &seen.facts,
                 withheld: env.get(REGISTRY_AUTH).map(String::as_str).filter(|auth| !auth.is_empty()),
             },
         )?;
         explain(request.project.slug.as_str(), &verdict.refusals)?;
-        if !verdict.paths.is_empty() {
-            self.look_at_paths(stage, &verdict.paths).await?;
+        let of_release = verdict.paths.iter().filter(|mounted| mounted.writable).map(|mounted| &mounted.path);
+        let writable: BTreeSet<_> = of_release.chain(&seen.facts.writable).collect();
+        if !(verdict.paths.is_empty() && writable.is_empty()) {
+            self.look_at_paths(stage, &verdict.paths, &writable, &seen.digest).await?;
         }
         let paths = verdict.paths.into_iter().map(|mounted| mounted.path).collect();
         Ok(JudgedModel { digest: seen.digest.clone(), paths })
     }
 
-    /// A link in the repository, or one that a container has made, may lead anywhere.
-    async fn look_at_paths(&mut self, stage: Stage, mounted: &[MountedPath]) -> Result<(), StageError> {
+    /// A link in the repository, or one that a container has made, may lead anywhere. And what compose reads where a
+    /// container may write could be something else at each start.
+    async fn look_at_paths(
+        &mut self,
+        stage: Stage,
+        mounted: &[MountedPath],
+        writable: &BTreeSet<&String>,
+        digest: &str,
+    ) -> Result<(), StageError> {
         let lines: String = mounted.iter().map(|mounted| format!("{}\n", mounted.path)).collect();
+        let written: String = writable.iter().map(|path| format!("{path}\n")).collect();
         let script = Script::new("look at paths", scripts::LOOK_AT_PATHS)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
-            .bytes("paths", lines.as_bytes());
+            .bytes("paths", lines.as_bytes())
+            .bytes("writable", written.as_bytes())
+            .hex("judged", digest);
         let message = "the paths that the project mounts couldn't be looked up";
         let output = self.exec_or(stage, &script, ErrorCode::InternalError, message).await?;
         let refusals = ["linked", "special"].into_iter().flat_map(|what| {
             let told = output.values(what).iter();
             told.flat_map(move |path| mounted.iter().filter(move |m| m.path == *path).map(move |m| m.refused(what)))
         });
-        explain(self.work.request.project.slug.as_str(), &refusals.collect::<Vec<_>>())
+        let mut refusals: Vec<_> = refusals.collect();
+        if output.value("read").is_some() {
+            refusals.push(read_where_written(writable.iter().map(|path| path.as_str())));
+        }
+        explain(self.work.request.project.slug.as_str(), &refusals)
     }
 }

@@ -18,6 +18,7 @@ mod restore_previous;
 mod resume;
 pub(crate) mod secrets;
 mod served_commit;
+mod server_env;
 mod service_check;
 pub(crate) mod serving;
 mod stop_start;

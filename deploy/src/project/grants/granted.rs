@@ -8,6 +8,19 @@ use slipway_protocol::ProjectReady;
 use super::allowance::Allowance;
 use super::refusal::Refusals;
 
+/// The server's part of a judgement.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ServerFacts {
+    /// Slugs of other projects that begin as this one's does.
+    pub neighbours: Vec<String>,
+    /// Names of others' containers that begin so.
+    pub taken: Vec<String>,
+    /// Networks and addresses that the server reaches, and that aren't the project's own.
+    pub routes: Vec<String>,
+    /// Where containers of the project that run may write, as the server's paths.
+    pub writable: BTreeSet<String>,
+}
+
 /// What a project is granted.
 pub(crate) struct Grants<'a> {
     /// Slug, modules, commit and allocations.
@@ -16,10 +29,8 @@ pub(crate) struct Grants<'a> {
     pub directory: &'a str,
     /// What operators have allowed.
     pub allowances: &'a [Allowance],
-    /// Slugs of other projects of the server.
-    pub neighbours: &'a [String],
-    /// Where containers of the project that run may write, as the server's paths.
-    pub writable: &'a BTreeSet<String>,
+    /// What the server knows of others, and of what runs.
+    pub server: &'a ServerFacts,
     /// The workers' own credential in `.env`, that no container gets.
     pub withheld: Option<&'a str>,
 }

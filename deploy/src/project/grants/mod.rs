@@ -11,6 +11,7 @@ mod network;
 pub(crate) mod paths;
 pub(crate) mod refusal;
 mod service;
+mod subnets;
 #[cfg(test)]
 mod tests;
 mod top_level;
@@ -19,7 +20,7 @@ mod tricks;
 mod values;
 
 pub(crate) use files::judge_files;
-pub(crate) use granted::Grants;
+pub(crate) use granted::{Grants, ServerFacts};
 use serde_json::Value;
 use slipway_protocol::ErrorCode;
 
@@ -70,7 +71,7 @@ pub(crate) fn judge(model: &[u8], grants: &Grants<'_>) -> Result<Verdict, StageE
     for (name, service) in model["services"].as_object().into_iter().flatten() {
         service::judge(&mut refusals, grants, name, service, &mut paths);
     }
-    judge_nesting(&mut refusals, &paths, grants.writable);
+    judge_nesting(&mut refusals, &paths, &grants.server.writable);
     if let Some(secret) = grants.withheld {
         withhold(&mut refusals, "project", &model, secret);
     }

@@ -35,7 +35,8 @@ const OWN: &str = "git's and Slipway's own files can't be used";
 const ENV: &str = "a file of variables can't be mounted; use env_file or environment";
 const COMPOSE: &str =
     "the compose files decide what a project may do, and can't be mounted, nor the directories around them";
-const NESTED: &str = "a container may write in a directory above it, and could turn it into a link to anywhere";
+const NESTED: &str = "a container may write in a directory above it, and could turn it into a link to anywhere: mount that read-only, or, if only the release that runs does so, stop the project first";
+const READ: &str = "a container may write there, and compose reads a file there (env_file, label_file, extends or include): keep it elsewhere, or, if only the release that runs does so, stop the project first";
 
 /// What containers never get: files, and with them the directories above.
 const ENV_FILES: [&str; 3] = [".env", "infra/.env", "infra/.env.prod"];
@@ -55,6 +56,12 @@ pub(super) fn relative<'a>(directory: &str, path: &'a str) -> Result<&'a str, &'
         Some(".git" | ".slipway") => Err(OWN),
         _ => Ok(inside),
     }
+}
+
+/// Refused, since compose reads a file in one of these.
+pub(crate) fn read_where_written<'a>(writable: impl Iterator<Item = &'a str>) -> Refusal {
+    let places = writable.collect::<Vec<_>>().join(", ");
+    Refusal::new("project", "env_file", &Value::from(places), READ)
 }
 
 /// Whether a path may be mounted.

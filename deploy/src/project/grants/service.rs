@@ -143,7 +143,6 @@ pub(super) fn judge(
 
 /// Names of containers are the server's, and compose puts slug and service together with the hyphen that both may have.
 fn judge_name(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, name: &str, service: &Value) {
-    let slug = grants.request.project.slug.as_str();
     if ServiceName::new(name).is_err() {
         refusals.refuse(
             place,
@@ -152,24 +151,32 @@ fn judge_name(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, name: &
             "a service's name has small letters, digits, hyphens and underscores",
         );
     }
-    let own = |container: &str| {
-        let rest = container.strip_prefix(slug);
-        let is_ours = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_', '.']));
-        let of_neighbour = |other: &String| {
-            other.len() > slug.len() && container.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('-'))
-        };
-        is_ours && !grants.neighbours.iter().any(of_neighbour)
+    let slug = grants.request.project.slug.as_str();
+    let given = service["container_name"].as_str().filter(|container| !container.is_empty());
+    let container = given.map_or_else(|| format!("{slug}-{name}-1"), str::to_owned);
+    let rest = container.strip_prefix(slug).unwrap_or_default();
+    let is_ours = container == slug || rest.starts_with(['-', '_', '.']);
+    let of_neighbour = |other: &String| {
+        other.len() > slug.len() && container.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('-'))
     };
-    let named = &service["container_name"];
-    if named.as_str().is_some_and(|container| !container.is_empty() && !own(container)) {
-        const RULE: &str =
-            "a container's name begins with the project's slug, and isn't another project's; leave it out";
-        refusals.refuse(place, "container_name", named, RULE);
-    }
-    let container = format!("{slug}-{name}-1");
-    if !own(&container) {
-        refusals.refuse(place, "name", &Value::from(container), "its container would have a name of another project's");
-    }
+    let rule = if grants.server.taken.contains(&container) {
+        "a container of another project has this name"
+    } else if !is_ours || grants.server.neighbours.iter().any(of_neighbour) || (given.is_some() && looks_numbered(rest))
+    {
+        "a container's name begins with the project's slug, and isn't one that another project's could have; leave it out"
+    } else {
+        return;
+    };
+    let key = if given.is_some() { "container_name" } else { "name" };
+    refusals.refuse(place, key, &Value::from(container), rule);
+}
+
+/// Whether what follows the slug could be the end of another slug, a service and a number.
+fn looks_numbered(rest: &str) -> bool {
+    let parts: Vec<&str> = rest.trim_start_matches('-').split('-').collect();
+    rest.starts_with('-')
+        && parts.len() >= 3
+        && parts.last().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn judge_capabilities(refusals: &mut Refusals, place: &str, added: &Value) {

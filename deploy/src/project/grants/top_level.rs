@@ -1,13 +1,12 @@
 //! Networks, volumes, configs and secrets: made for the project, under its own name.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use serde_json::Value;
 
 use super::allowance::Allowance;
 use super::granted::{Grants, judge_labels};
 use super::paths::{MountedPath, check_mountable};
 use super::refusal::Refusals;
+use super::subnets::Subnet;
 use super::values::is_nothing;
 
 const NETWORK: &[&str] =
@@ -17,6 +16,7 @@ const NETWORK_OPTIONS: &[&str] = &[
     "com.docker.network.bridge.enable_icc",
     "com.docker.network.bridge.enable_ip_masquerade",
 ];
+const MAX_NETWORKS: usize = 6;
 const VOLUME: &[&str] = &["name", "driver", "labels"];
 const FILE: &[&str] = &["name", "file", "content", "labels"];
 
@@ -29,6 +29,11 @@ pub(super) fn judge(
     paths: &mut Vec<MountedPath>,
 ) {
     let slug = grants.request.project.slug.as_str();
+    let count = entries.as_object().map_or(0, serde_json::Map::len);
+    if section == "networks" && count > MAX_NETWORKS {
+        let rule = "a project has at most 6 networks: Docker has some thirty for all projects of a server";
+        refusals.refuse("project", section, &Value::from(count), rule);
+    }
     for (name, entry) in entries.as_object().into_iter().flatten() {
         let place = format!("{} {name}", &section[..section.len() - 1]);
         let external = !matches!(entry["external"], Value::Null | Value::Bool(false));
@@ -54,7 +59,7 @@ pub(super) fn judge(
         }
         judge_labels(refusals, grants, &place, &entry["labels"], false);
         match section {
-            "networks" => judge_network(refusals, &place, entry),
+            "networks" => judge_network(refusals, grants, &place, entry),
             "volumes" if !matches!(entry["driver"].as_str(), None | Some("" | "local")) => {
                 refusals.refuse(&place, "driver", &entry["driver"], "volumes lie on the server: the driver is local");
             }
@@ -78,7 +83,7 @@ fn judge_external(refusals: &mut Refusals, section: &str, place: &str, name: &st
     }
 }
 
-fn judge_network(refusals: &mut Refusals, place: &str, network: &Value) {
+fn judge_network(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, network: &Value) {
     if !matches!(network["driver"].as_str(), None | Some("" | "bridge")) {
         refusals.refuse(place, "driver", &network["driver"], "networks are the project's own: the driver is bridge");
     }
@@ -97,20 +102,21 @@ fn judge_network(refusals: &mut Refusals, place: &str, network: &Value) {
     }
     for config in ipam["config"].as_array().into_iter().flatten() {
         let subnet = &config["subnet"];
-        if !subnet.is_null() && !subnet.as_str().is_some_and(is_private) {
+        if subnet.is_null() {
+            continue;
+        }
+        let wanted = subnet.as_str().and_then(Subnet::parse).filter(Subnet::is_private);
+        let Some(wanted) = wanted else {
             let rule = "a subnet is a private one, at least /16 long (IPv6: fd00::/8, /48): the server would lose its way to others";
             refusals.refuse(place, "ipam.config.subnet", subnet, rule);
+            continue;
+        };
+        let mut routes = grants.server.routes.iter();
+        if let Some(used) = routes.find(|route| Subnet::parse(route).is_some_and(|route| route.overlaps(&wanted))) {
+            let shown = Value::from(format!("{} (over {used})", subnet.as_str().unwrap_or_default()));
+            let rule = "the server, or another project of its, uses these addresses: choose others, or leave it out";
+            refusals.refuse(place, "ipam.config.subnet", &shown, rule);
         }
-    }
-}
-
-/// Whether a subnet is one that only private networks use, and not a large part of them.
-fn is_private(subnet: &str) -> bool {
-    let Some((address, length)) = subnet.split_once('/') else { return false };
-    let (Ok(address), Ok(length)) = (address.parse::<IpAddr>(), length.parse::<u8>()) else { return false };
-    match address {
-        IpAddr::V4(address) => Ipv4Addr::is_private(&address) && (16..=32).contains(&length),
-        IpAddr::V6(address) => Ipv6Addr::is_unique_local(&address) && (48..=128).contains(&length),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use slipway_protocol::DeploymentId;
 
 use super::refusal::Refusal;
-use super::{Grants, judge};
+use super::{Grants, ServerFacts, judge};
 use crate::project::compose::{ComposeProject, FILES, OVERRIDE, render_override};
 use crate::project::real_compose::{request, run};
 
@@ -73,6 +73,9 @@ const TRICKS: &[(&str, &str)] = &[
     ("services: {backend: {container_name: other-db-1}}", "container_name"),
     ("services: {backend: {container_name: corner-shop-two-backend-1}}", "container_name"),
     ("services: {two-backend: {image: x}}", "name"),
+    ("services: {backend: {container_name: corner-shop-later-backend-1}}", "container_name"),
+    ("services: {backend: {container_name: corner-shop-proxy}}", "container_name"),
+    ("services: {proxy: {image: x}}", "name"),
     (
         "services: {backend: {logging: {driver: syslog, options: {syslog-address: 'tcp://10.0.0.1'}}}}",
         "logging logging",
@@ -146,6 +149,22 @@ const TRICKS: &[(&str, &str)] = &[
         "{services: {db: {networks: [n1]}}, networks: {n1: {ipam: {config: [{subnet: 10.0.0.0/8}]}}}}",
         "ipam.config.subnet",
     ),
+    (
+        "{services: {db: {networks: [n1]}}, networks: {n1: {ipam: {config: [{subnet: 10.77.0.0/16}]}}}}",
+        "ipam.config.subnet",
+    ),
+    (
+        "{services: {db: {networks: [n1]}}, networks: {n1: {ipam: {config: [{subnet: 192.168.9.0/28}]}}}}",
+        "ipam.config.subnet",
+    ),
+    (
+        "{services: {db: {networks: [n1]}}, networks: {n1: {enable_ipv6: true, ipam: {config: [{subnet: 'fd12:3456:789a::/48'}]}}}}",
+        "ipam.config.subnet",
+    ),
+    (
+        "{services: {db: {networks: [a, b, c, d, e, f]}}, networks: {a: {}, b: {}, c: {}, d: {}, e: {}, f: {}}}",
+        "networks",
+    ),
     ("{services: {db: {networks: [n1]}}, networks: {n1: {labels: {slipway.project: other}}}}", "labels"),
     ("{services: {db: {configs: [c1]}}, configs: {c1: {file: /etc/shadow}}}", "file"),
     ("{services: {db: {configs: [c1]}}, configs: {c1: {file: ../../other/.env}}}", "file"),
@@ -164,7 +183,7 @@ const TRICKS: &[(&str, &str)] = &[
 /// What projects may well have.
 const GOOD: &[&str] = &[
     "services: {backend: {volumes: ['${DATA_DIR:-./data}:/data:ro'], ulimits: {nofile: '${NOFILE:-1024}'}}}",
-    "services: {proxy: {image: 'nginx:1.27', volumes: ['./nginx.conf:/etc/nginx/nginx.conf:ro']}}",
+    "services: {web: {image: 'nginx:1.27', volumes: ['./nginx.conf:/etc/nginx/nginx.conf:ro']}}",
     "services: {adminer: {image: adminer, profiles: [debug], privileged: false}}",
     "services: {backend: {pull_policy: always}}",
     "{services: {backend: {networks: {n1: {ipv4_address: 172.28.0.9}}}}, networks: {n1: {ipam: {config: [{subnet: 172.28.0.0/24, gateway: 172.28.0.1}]}}}}",
@@ -179,7 +198,7 @@ const GOOD: &[&str] = &[
     "{services: {db: {volumes: ['more:/more', '/anonymous', {type: tmpfs, target: /t, tmpfs: {size: 1048576}}]}}, volumes: {more: {labels: {a: b}, driver: local}}}",
     "{services: {db: {networks: {back: {aliases: [database]}}}}, networks: {back: {internal: true, driver: bridge}}, x-common: {a: 1}}",
     "services: {db: {volumes_from: ['backend:ro'], links: ['backend:b'], pid: 'service:backend', ipc: shareable}}",
-    "services: {db: {ports: ['15432:5432']}}",
+    "services: {db: {ports: ['15432:5432']}, shop-proxy: {image: x, container_name: corner-shop_shop-proxy}}",
 ];
 
 static OVERRIDES: OnceLock<String> = OnceLock::new();
@@ -214,13 +233,19 @@ impl Tricked {
     pub(super) fn refusals(&self, allowances: &[&str]) -> Vec<Refusal> {
         let model = run(&self.directory, &arguments(&FILES, &["config"]));
         let allowances: Vec<_> = allowances.iter().map(|a| a.parse().unwrap()).collect();
-        let writable = BTreeSet::from([self.directory.join("uploads").to_str().unwrap().to_owned()]);
+        let server = ServerFacts {
+            neighbours: vec!["corner-shop-two".to_owned(), "other".to_owned(), "corner".to_owned()],
+            taken: vec!["corner-shop-proxy".to_owned(), "corner-shop-proxy-1".to_owned()],
+            routes: ["10.77.3.0/24", "192.168.9.9", "fd12:3456:789a::1", "fe80::/64", "odd"]
+                .map(str::to_owned)
+                .to_vec(),
+            writable: BTreeSet::from([self.directory.join("uploads").to_str().unwrap().to_owned()]),
+        };
         let grants = Grants {
             request: &request(),
             directory: self.directory.to_str().unwrap(),
             allowances: &allowances,
-            neighbours: &["corner-shop-two".to_owned(), "other".to_owned(), "corner".to_owned()],
-            writable: &writable,
+            server: &server,
             withheld: Some("cm9ib3Q6c2VjcmV0"),
         };
         judge(&model, &grants).unwrap().refusals

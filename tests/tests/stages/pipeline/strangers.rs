@@ -23,12 +23,16 @@ const STATE: &str = "cd /opt/services/shop && find . -type f ! -path './.slipway
 /// The stranger's sample with more in its production file.
 fn asking_for(service: &str, wish: &str) -> Sample {
     let sample = Sample::new(Generation::Two, "acme", "guest");
-    let folder = tempfile::tempdir().unwrap();
-    sample.write(folder.path()).unwrap();
-    let prod = fs::read_to_string(folder.path().join("infra/compose.prod.yml")).unwrap();
+    let prod = production_file(&sample);
     let more = prod.replacen(&format!("  {service}:\n"), &format!("  {service}:\n{wish}"), 1);
     assert_ne!(more, prod);
     sample.with_file("infra/compose.prod.yml", &more)
+}
+
+fn production_file(sample: &Sample) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    sample.write(folder.path()).unwrap();
+    fs::read_to_string(folder.path().join("infra/compose.prod.yml")).unwrap()
 }
 
 fn to(scene: &AttemptScene, sample: &Sample) -> DeploymentWork {
@@ -70,11 +74,10 @@ fn a_stranger_gets_nothing_of_the_server_or_of_its_neighbour_on_any_way() {
     ] {
         let mut sample = asking_for(service, wish);
         if wish.contains("theirs") {
-            let folder = tempfile::tempdir().unwrap();
-            sample.write(folder.path()).unwrap();
-            let prod = fs::read_to_string(folder.path().join("infra/compose.prod.yml")).unwrap();
+            let prod = production_file(&sample);
+            assert!(!prod.contains("\nvolumes:"), "{prod}");
             let volumes = "\nvolumes:\n  theirs: {external: true, name: shop_db_data}\n";
-            sample = sample.with_file("infra/compose.prod.yml", &prod.replacen("\nvolumes:\n", volumes, 1));
+            sample = sample.with_file("infra/compose.prod.yml", &format!("{prod}{volumes}"));
         }
         let error = refused(&scene, &sample);
         assert_eq!(error.code, ErrorCode::ComposeNotAllowed, "{wish}: {error}");
