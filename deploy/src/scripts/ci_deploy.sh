@@ -102,7 +102,21 @@ start_new() (
     before=$(containers | sort)
     start_others || up=failed
     judge_start "$before" "$(containers | sort)"
+    all_answer
 )
+
+# all_answer: asks each web service for what a deployment is asked for in the end, from inside its network.
+all_answer() {
+    for service in $(printf '%s' "$checks" | base64 -d | cut -d ' ' -f 1 | sort -u); do
+        for container in $(service_ps -q --filter "label=com.docker.compose.service=$service"); do
+            await_answer "$service" "$container"
+            [ "$answer" != ok ] || continue
+            tell verdict "${answer% *}"
+            docker logs --tail 30 "$container" >&2 || :
+            return 1
+        done
+    done
+}
 
 # go_back: the release that was saved serves again, or still.
 go_back() {
