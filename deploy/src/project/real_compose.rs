@@ -150,6 +150,7 @@ fn the_override_makes_both_generations_fit_for_a_server() {
         let grants = Grants {
             request: &request(),
             directory: disk.folder.path().to_str().unwrap(),
+            registry: "ghcr.io",
             allowances: &[],
             server: &ServerFacts::default(),
             withheld: None,

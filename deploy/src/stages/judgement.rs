@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use slipway_protocol::{ErrorCode, Stage};
 
 use crate::project::compose::REGISTRY_AUTH;
+use crate::project::grants::images::ForeignImage;
 use crate::project::grants::paths::{MountedPath, read_where_written};
 use crate::project::grants::refusal::explain;
 use crate::project::grants::{Grants, JudgedModel, ServerFacts, judge, judge_files};
@@ -66,12 +67,14 @@ impl Attempt {
             &Grants {
                 request: &request,
                 directory: directory.as_str(),
+                registry: self.image_registry().as_str(),
                 allowances: &allowances,
                 server: &seen.facts,
                 withheld: env.get(REGISTRY_AUTH).map(String::as_str).filter(|auth| !auth.is_empty()),
             },
         )?;
         explain(request.project.slug.as_str(), &verdict.refusals)?;
+        self.look_at_images(&verdict.images).await?;
         let of_release = verdict.paths.iter().filter(|mounted| mounted.writable).map(|mounted| &mounted.path);
         let writable: BTreeSet<_> = of_release.chain(&seen.facts.writable).collect();
         if !(verdict.paths.is_empty() && writable.is_empty()) {
@@ -79,6 +82,18 @@ impl Attempt {
         }
         let paths = verdict.paths.into_iter().map(|mounted| mounted.path).collect();
         Ok(JudgedModel { digest: seen.digest.clone(), paths })
+    }
+
+    /// Refuses those that the registry doesn't give to everybody.
+    async fn look_at_images(&self, images: &[ForeignImage]) -> Result<(), StageError> {
+        let mut refusals = Vec::new();
+        for image in images {
+            let registry = self.registry();
+            if !(image.is_plain() && registry.gives_to_everybody(&image.repository, &image.reference).await?) {
+                refusals.push(image.refused());
+            }
+        }
+        explain(self.work.request.project.slug.as_str(), &refusals)
     }
 
     /// A link in the repository, or one that a container has made, may lead anywhere. And what compose reads where a

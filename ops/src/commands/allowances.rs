@@ -18,7 +18,7 @@ use crate::terminal::print::{Printer, Table};
 #[derive(Debug, Args)]
 pub(crate) struct AllowanceArgs {
     /// privileged, network:host, pid:host, ipc:host, cap:NAME, device:/dev/…, bind:/PATH[:ro], port:NUMBER,
-    /// external-volume:NAME, external-network:NAME or sysctl:NAME
+    /// external-volume:NAME, external-network:NAME, sysctl:NAME or image:REGISTRY/OWNER/NAME
     allowance: Allowance,
 
     #[command(flatten)]

@@ -34,13 +34,15 @@ pub enum Allowance {
     ExternalNetwork(String),
     /// `sysctl:net.ipv4.ip_forward`
     Sysctl(String),
+    /// `image:ghcr.io/other/app`: all tags of an image that another owner keeps in the workers' registry.
+    Image(String),
 }
 
 /// A text that is no allowance, with the rule that it breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no allowance: it must be privileged, network:host, pid:host, ipc:host, cap:NAME, device:/dev/…, \
-     bind:/PATH[:ro], port:NUMBER, external-volume:NAME, external-network:NAME or sysctl:NAME"
+     bind:/PATH[:ro], port:NUMBER, external-volume:NAME, external-network:NAME, sysctl:NAME or image:REGISTRY/OWNER/NAME"
 )]
 pub struct InvalidAllowance(String);
 
@@ -68,6 +70,7 @@ impl FromStr for Allowance {
             "external-volume" => is_name(value, "_.-").then(|| Self::ExternalVolume(value.to_owned())),
             "external-network" => is_name(value, "_.-").then(|| Self::ExternalNetwork(value.to_owned())),
             "sysctl" => is_name(value, "_.-").then(|| Self::Sysctl(value.to_owned())),
+            "image" => is_name(value, "_.-/").then(|| Self::Image(value.to_owned())),
             _ => None,
         };
         allowance.ok_or_else(invalid)
@@ -88,6 +91,7 @@ impl fmt::Display for Allowance {
             Self::ExternalVolume(name) => write!(f, "external-volume:{name}"),
             Self::ExternalNetwork(name) => write!(f, "external-network:{name}"),
             Self::Sysctl(name) => write!(f, "sysctl:{name}"),
+            Self::Image(name) => write!(f, "image:{name}"),
         }
     }
 }
@@ -129,6 +133,7 @@ mod tests {
             "external-volume:shared.data",
             "external-network:traefik",
             "sysctl:net.ipv4.ip_forward",
+            "image:ghcr.io/other/app",
         ] {
             assert_eq!(text.parse::<Allowance>().map(|a| a.to_string()).as_deref(), Ok(text));
         }
@@ -147,6 +152,7 @@ mod tests {
             "port:0",
             "port:70000",
             "external-volume:a/b",
+            "image:ghcr.io/other/app:1",
         ] {
             assert!(text.parse::<Allowance>().is_err(), "{text}");
         }

@@ -27,6 +27,8 @@ pub(crate) struct Grants<'a> {
     pub request: &'a ProjectReady,
     /// The project's directory on the server.
     pub directory: &'a str,
+    /// The host of the workers' image registry.
+    pub registry: &'a str,
     /// What operators have allowed.
     pub allowances: &'a [Allowance],
     /// What the server knows of others, and of what runs.

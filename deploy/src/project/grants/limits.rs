@@ -19,7 +19,9 @@ pub(super) const KEYS: &[&str] = &[
     "memswap_limit",
     "oom_score_adj",
     "pids_limit",
+    "scale",
     "shm_size",
+    "stop_grace_period",
     "tmpfs",
 ];
 /// Limits of a process; those that let it run before all others, such as `rtprio` and `nice`, aren't among them.
@@ -40,8 +42,14 @@ const ULIMITS: &[&str] = &[
 ];
 /// Largest file system in memory, 8 GiB.
 const MAX_MEMORY: u64 = 8 << 30;
+/// Containers of one service.
+const MAX_REPLICAS: i64 = 10;
+/// Seconds that a container may take to stop.
+const MAX_GRACE: f64 = 600.0;
 /// What a container has that says nothing.
 const USUAL_SHARES: i64 = 1024;
+
+const REPLICAS: &str = "a service has at most 10 containers";
 
 const DEPLOY: &[&str] = &[
     "endpoint_mode",
@@ -64,6 +72,12 @@ pub(super) fn judge(refusals: &mut Refusals, place: &str, key: &str, value: &Val
         }
         "cpu_shares" if number(value).is_none_or(|shares| shares > USUAL_SHARES) => {
             refusals.refuse(place, key, value, "at most 1024, which is what everybody has");
+        }
+        "scale" if number(value).is_none_or(|count| count > MAX_REPLICAS) => {
+            refusals.refuse(place, key, value, REPLICAS);
+        }
+        "stop_grace_period" if seconds(value).is_none_or(|grace| grace > MAX_GRACE) => {
+            refusals.refuse(place, key, value, "at most ten minutes: it must be possible to stop it");
         }
         "shm_size" if bytes(value).is_none_or(|size| size > MAX_MEMORY) => {
             refusals.refuse(place, key, value, "at most 8 GiB");
@@ -115,6 +129,26 @@ fn number(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_f64().map(|n| n.ceil() as i64)).or_else(|| value.as_str()?.parse().ok())
 }
 
+/// A duration as compose prints it: `1m30s`.
+fn seconds(value: &Value) -> Option<f64> {
+    let (mut sum, mut number) = (0.0, String::new());
+    let mut rest = value.as_str()?;
+    while let Some(next) = rest.chars().next() {
+        if next.is_ascii_digit() || next == '.' {
+            number.push(next);
+            rest = &rest[1..];
+            continue;
+        }
+        let units =
+            [("ms", 0.001), ("us", 1e-6), ("\u{b5}s", 1e-6), ("ns", 1e-9), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
+        let (unit, factor) = units.into_iter().find(|(unit, _)| rest.starts_with(unit))?;
+        sum += number.parse::<f64>().ok()? * factor;
+        number.clear();
+        rest = &rest[unit.len()..];
+    }
+    number.is_empty().then_some(sum)
+}
+
 /// Judges the limits of processes.
 pub(super) fn judge_ulimits(refusals: &mut Refusals, place: &str, ulimits: &Value) {
     for (name, value) in ulimits.as_object().into_iter().flatten() {
@@ -128,6 +162,9 @@ pub(super) fn judge_ulimits(refusals: &mut Refusals, place: &str, ulimits: &Valu
 /// Judges `deploy`, of which compose takes replicas and resources.
 pub(super) fn judge_deploy(refusals: &mut Refusals, place: &str, deploy: &Value) {
     for (key, value) in deploy.as_object().into_iter().flatten() {
+        if key == "replicas" && number(value).is_none_or(|count| count > MAX_REPLICAS) {
+            refusals.refuse(place, "deploy.replicas", value, REPLICAS);
+        }
         if !DEPLOY.contains(&key.as_str()) && !key.starts_with("x-") {
             refusals.refuse(place, &format!("deploy.{key}"), value, "this isn't one of the keys that it may have");
         }

@@ -5,6 +5,7 @@
 pub(crate) mod allowance;
 mod files;
 mod granted;
+pub(crate) mod images;
 mod limits;
 mod mounts;
 mod network;
@@ -24,9 +25,13 @@ pub(crate) use granted::{Grants, ServerFacts};
 use serde_json::Value;
 use slipway_protocol::ErrorCode;
 
+use self::images::ForeignImage;
 use self::paths::{MountedPath, judge_nesting};
 use self::refusal::{Refusal, Refusals};
 use crate::StageError;
+
+/// More of them, and one project takes the server from all others.
+const MAX_SERVICES: usize = 40;
 
 /// What came of a judgement.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub(crate) struct Verdict {
     pub refusals: Vec<Refusal>,
     /// What is mounted from the project's directory: the server has to show that no link is among it.
     pub paths: Vec<MountedPath>,
+    /// Images of other owners: the registry has to say that everybody may have them.
+    pub images: Vec<ForeignImage>,
 }
 
 /// A judgement that nothing was refused by.
@@ -68,14 +75,21 @@ pub(crate) fn judge(model: &[u8], grants: &Grants<'_>) -> Result<Verdict, StageE
             _ => refusals.refuse("project", key, value, "this isn't one of what a project may have"),
         }
     }
+    let count = model["services"].as_object().map_or(0, serde_json::Map::len);
+    if count > MAX_SERVICES {
+        refusals.refuse("project", "services", &Value::from(count), "a project has at most 40 services");
+    }
+    let mut images = Vec::new();
     for (name, service) in model["services"].as_object().into_iter().flatten() {
+        let image = service["image"].as_str().unwrap_or_default();
+        images.extend(images::foreign(grants, &format!("service {name}"), image));
         service::judge(&mut refusals, grants, name, service, &mut paths);
     }
     judge_nesting(&mut refusals, &paths, &grants.server.writable);
     if let Some(secret) = grants.withheld {
         withhold(&mut refusals, "project", &model, secret);
     }
-    Ok(Verdict { refusals: refusals.into_found(), paths })
+    Ok(Verdict { refusals: refusals.into_found(), paths, images })
 }
 
 /// Refuses every text that holds `secret`, and doesn't repeat it.

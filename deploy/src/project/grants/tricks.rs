@@ -63,6 +63,9 @@ const TRICKS: &[(&str, &str)] = &[
     ("services: {backend: {volumes: [{type: tmpfs, target: /t, tmpfs: {size: 900gb}}]}}", "volumes.tmpfs.size"),
     ("services: {backend: {ulimits: {rtprio: 99}}}", "ulimits"),
     ("services: {backend: {ulimits: {nice: 40}}}", "ulimits"),
+    ("services: {db: {scale: 11}}", "scale"),
+    ("services: {db: {deploy: {replicas: 5000}}}", "deploy.replicas"),
+    ("services: {db: {stop_grace_period: 10h}}", "stop_grace_period"),
     ("services: {backend: {storage_opt: {size: 900G}}}", "storage_opt"),
     ("services: {backend: {annotations: {run.oci.keep_original_groups: '1'}}}", "annotations"),
     ("services: {backend: {credential_spec: {file: x.json}}}", "credential_spec"),
@@ -244,6 +247,7 @@ impl Tricked {
         let grants = Grants {
             request: &request(),
             directory: self.directory.to_str().unwrap(),
+            registry: "ghcr.io",
             allowances: &allowances,
             server: &server,
             withheld: Some("cm9ib3Q6c2VjcmV0"),

@@ -55,9 +55,10 @@ fn a_stranger_gets_nothing_of_the_server_or_of_its_neighbour_on_any_way() {
     let commit = scene.publish(&innocent, Variant::Healthy);
     scene.run(scene.work(&innocent, &commit, "shop", &BTreeMap::new())).unwrap();
     server.sh("echo 'a line that is nobodys else' >/opt/services/shop/notes").unwrap();
-    let harmless = Sample::new(Generation::Two, "acme", "guest");
+    // Without the variables' values compose itself can't read this.
+    let values = "    volumes: ['${DATA_DIR:-./data}:/data:ro']\n    ulimits: {nofile: '${NOFILE:-1024}'}\n";
+    let harmless = asking_for("backend", values);
     scene.run(to(&scene, &harmless)).unwrap();
-    server.sh("ln -s / /opt/services/guest/infra/everything").unwrap();
     let before = server.sh(STATE).unwrap();
 
     for (service, wish, told) in [
@@ -70,6 +71,7 @@ fn a_stranger_gets_nothing_of_the_server_or_of_its_neighbour_on_any_way() {
         ("db", "    volumes: ['/var/run/docker.sock:/s']\n", "service db: volumes: /var/run/docker.sock ("),
         ("db", "    env_file: ../../shop/.env\n", "service db: env_file: "),
         ("db", "    ports: ['15999:5432']\n", "service db: ports: 15999:5432 ("),
+        ("db", "    image: ghcr.io/other/private:1\n", "service db: image: ghcr.io/other/private:1 ("),
         ("db", "    volumes: ['theirs:/x']\n", "volume theirs: external: shop_db_data ("),
     ] {
         let mut sample = asking_for(service, wish);
@@ -79,7 +81,7 @@ fn a_stranger_gets_nothing_of_the_server_or_of_its_neighbour_on_any_way() {
             let volumes = "\nvolumes:\n  theirs: {external: true, name: shop_db_data}\n";
             sample = sample.with_file("infra/compose.prod.yml", &format!("{prod}{volumes}"));
         }
-        let error = refused(&scene, &sample);
+        let error = refused(&scene, &sample.with_link("infra/everything", "/"));
         assert_eq!(error.code, ErrorCode::ComposeNotAllowed, "{wish}: {error}");
         assert!(error.message.contains(told), "{wish}: {error}");
     }
@@ -89,19 +91,47 @@ fn a_stranger_gets_nothing_of_the_server_or_of_its_neighbour_on_any_way() {
         "    env_file: ['${HIDDEN:-/etc/shadow}']\n",
         "    env_file: ['${HIDDEN:-./everything/etc/shadow}']\n",
     ] {
-        let error = refused(&scene, &asking_for("db", wish));
+        let error = refused(&scene, &asking_for("db", wish).with_link("infra/everything", "/"));
         assert_eq!(error.code, ErrorCode::ComposeInvalid, "{wish}: {error}");
     }
     let lines = scene.heard.lines.lock().unwrap().join("\n");
     assert!(!lines.contains("nobodys else") && !lines.contains("root:"), "{lines}");
     assert_eq!(server.sh(STATE).unwrap(), before);
 
-    // What an operator allows is granted, and nothing is that was allowed to others.
     let open = asking_for("db", "    ports: ['15999:5432']\n");
+    let (deployer, heard, work) = (scene.deployer.clone(), scene.heard.clone(), to(&scene, &open));
+    let plan = async move { deployer.plan(work, heard, CancellationToken::new()).await };
+    let error = scene.world.block_on(plan).unwrap().unwrap_err();
+    assert_eq!(error.code, ErrorCode::ComposeNotAllowed, "{error}");
+    git_follows_no_link(&scene, &harmless);
+
+    // What an operator allows is granted, and nothing is that was allowed to others.
     let mut allowed = to(&scene, &open);
     allowed.allowances = vec!["port:15999".parse().unwrap()];
     scene.run(allowed).unwrap();
     nothing_is_started_that_was_not_judged(&scene, to(&scene, &harmless));
+}
+
+/// As if a container had put a link where git writes, between git's look and its write.
+fn git_follows_no_link(scene: &AttemptScene, sample: &Sample) {
+    let git = "#!/usr/bin/sh
+        for word; do
+            case $word in
+            read-tree | checkout | reset)
+                ln -sfnT /root /opt/services/guest/infra/way
+                echo written >/opt/services/guest/infra/way/written
+                echo tried >/opt/services/guest/infra/tried
+                ;;
+            esac
+        done
+        exec /usr/bin/git \"$@\"\n";
+    let server = scene.world.target(0);
+    let place = "/usr/local/bin/git";
+    server.sh(&format!("[ ! -e {place} ] && cat >{place} <<'END'\n{git}END\nchmod 755 {place}")).unwrap();
+    scene.run_stages(to(scene, sample), &[Stage::Preflight, Stage::Clone]).unwrap();
+    server
+        .sh(&format!("rm {place} && cd /opt/services/guest/infra && rm tried way && [ ! -e /root/written ]"))
+        .unwrap();
 }
 
 /// As if a container of the project's had a way to its files: what was judged is what is started, whoever starts it.
@@ -159,9 +189,9 @@ fn nothing_is_started_that_was_not_judged(scene: &AttemptScene, work: Deployment
     let outcome = put_back("cat /root/override >/opt/services/guest/.slipway/served/override");
     assert!(matches!(&outcome, RestoreOutcome::Restored { stable: true, .. }), "{outcome:?}");
 
-    // Started by hand.
-    scene.run_stages(DeploymentWork { action: Action::Stop, ..work.clone() }, &[Stage::Compose]).unwrap();
+    // Stopped and started by hand.
     server.sh(tamper).unwrap();
+    scene.run_stages(DeploymentWork { action: Action::Stop, ..work.clone() }, &[Stage::Compose]).unwrap();
     let start = DeploymentWork { action: Action::Start, ..work.clone() };
     let (_, error) = *scene.run_stages(start.clone(), &[Stage::Compose]).err().unwrap();
     assert_eq!(error.code, ErrorCode::ComposeNotAllowed, "{error}");
