@@ -43,6 +43,7 @@ furnish() {
     fi
     if [ -n "$simpler" ]; then
         for part in base prod; do
+            [ ! -L "infra/compose.$part.yml" ] || continue
             sed "$simpler" "infra/compose.$part.yml" >"$room$dir/.slipway/$part" || return
             mount --bind "$room$dir/.slipway/$part" "$room$dir/infra/compose.$part.yml" || return
         done

@@ -4,7 +4,8 @@ enter
 for file in "$base" "$prod"; do
     [ -f "$file" ] || die compose-file-missing "the repository has no $file"
 done
-for file in "$base" "$prod"; do tell_file compose_file "$file"; done
+# A link may lead anywhere here; where compose reads them it leads out of nothing.
+for file in "$base" "$prod"; do [ -L "$file" ] || tell_file compose_file "$file"; done
 if [ -f .env ]; then tell_file env .env; fi
 if by_hand infra/.env.prod; then tell_file env_prod infra/.env.prod; fi
 if by_hand infra/.env; then tell_file env_infra infra/.env; fi

@@ -106,6 +106,8 @@ const TRICKS: &[(&str, &str)] = &[
     ("services: {backend: {volumes: ['../../../../../../../../root/.ssh:/o:ro']}}", "volumes"),
     ("services: {backend: {volumes: ['${ELSEWHERE:-/etc}:/o:ro']}}", "volumes"),
     ("services: {backend: {volumes: ['..:/o']}}", "volumes"),
+    ("services: {backend: {volumes: ['./a$$b:/o:ro']}}", "volumes"),
+    ("{services: {db: {configs: [c1]}}, configs: {c1: {file: './a$$b'}}}", "file"),
     ("services: {backend: {volumes: ['.:/o']}}", "volumes"),
     ("services: {backend: {volumes: ['../.git:/o']}}", "volumes"),
     ("services: {backend: {volumes: ['../.slipway/served:/o:ro']}}", "volumes"),
