@@ -173,6 +173,7 @@ class ErrorCode(StrEnum):
     MISSING_SECRET = "missing-secret", ErrorClass.USER_ACTION
     SERVICE_MISSING = "service-missing", ErrorClass.PERMANENT
     COMPOSE_INVALID = "compose-invalid", ErrorClass.PERMANENT
+    COMPOSE_NOT_ALLOWED = "compose-not-allowed", ErrorClass.PERMANENT
     ENV_CONTRACT_INVALID = "env-contract-invalid", ErrorClass.PERMANENT
     ENV_CONTRACT_VERSION = "env-contract-version", ErrorClass.PERMANENT
     VARIABLE_UNRESOLVED = "variable-unresolved", ErrorClass.USER_ACTION

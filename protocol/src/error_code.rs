@@ -151,6 +151,7 @@ codes! {
     MissingSecret "missing-secret" UserAction "The project requires a secret that nobody has given" "Ask the user for the secret that the message names, and emit the event again";
     ServiceMissing "service-missing" Permanent "The compose files don't define a service that the event asks for" "Correct the modules or allocations of the event, or the compose files";
     ComposeInvalid "compose-invalid" Permanent "Docker Compose refuses the project's files" "Correct the compose files; the tail shows what it refused";
+    ComposeNotAllowed "compose-not-allowed" Permanent "The project's compose files ask for what no project gets: something of the server, or of another project" "Take out of the compose files what the message names, or have an operator allow it with `slipway projects allow`; then push a commit or replay";
     EnvContractInvalid "env-contract-invalid" Permanent "The project's env.contract.yaml can't be used" "Correct the file and the entry that the message names, and push a commit";
     EnvContractVersion "env-contract-version" Permanent "The project's env.contract.yaml is of a version that isn't known here" "Upgrade the workers, or write the contract in version \"1\"";
     VariableUnresolved "variable-unresolved" UserAction "The project's env.contract.yaml requires a variable whose value can't be found" "Give the variable or allocate the port in the event, or make the entry that the message names optional";

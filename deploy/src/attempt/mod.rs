@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::RetryPolicy;
 use crate::github::GithubClient;
+use crate::project::grants::JudgedModel;
 use crate::project::registry::RegistryClient;
 use crate::remote::places::{HttpsUrl, RegistryHost};
 use crate::remote::ssh::Session;
@@ -56,6 +57,7 @@ impl Deployer {
             env_on_server: None,
             layer: None,
             restored: false,
+            judged: None,
             published: None,
         }
     }
@@ -74,6 +76,8 @@ pub struct Attempt {
     pub(crate) env_on_server: Option<BTreeMap<String, String>>,
     /// A directory that takes all writes to the project when nothing must change (a plan).
     pub(crate) layer: Option<RemotePath>,
+    /// What stage env has judged and nothing was refused of.
+    pub(crate) judged: Option<JudgedModel>,
     /// Whether the previous release has been restored.
     pub(crate) restored: bool,
     /// The ports that Docker publishes for the project, with their services, once stage firewall has seen them.

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, ProjectReady};
 
-use crate::LeaseGuard;
+use crate::{Allowance, LeaseGuard};
 
 /// How the server proves itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct DeploymentWork {
     pub earlier: EarlierRequests,
     /// Keyed digests of the GitHub secrets written by earlier deployments of this project to this target, by name.
     pub github_digests: BTreeMap<String, String>,
+    /// What operators allow the project beyond what every project gets.
+    pub allowances: Vec<Allowance>,
     /// The right to act on the project, and until when.
     pub lease: LeaseGuard,
 }

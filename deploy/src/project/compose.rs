@@ -31,6 +31,8 @@ struct Service {
     profiles: Option<Vec<String>>,
     restart: Option<String>,
     deploy: Option<Deploy>,
+    scale: Option<serde_json::Value>,
+    container_name: Option<String>,
     depends_on: Option<BTreeMap<String, Dependency>>,
     env_file: Option<Vec<EnvFile>>,
     environment: Option<Environment>,
@@ -40,6 +42,7 @@ struct Service {
 #[serde(default)]
 struct Deploy {
     restart_policy: Option<serde_json::Value>,
+    replicas: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -72,6 +75,12 @@ impl Environment {
 }
 
 impl Service {
+    /// Whether its containers get names of compose's, and there is one of them.
+    fn is_single_and_unnamed(&self) -> bool {
+        let several = self.scale.is_some() || self.deploy.as_ref().is_some_and(|d| d.replicas.is_some());
+        self.container_name.is_none() && !several
+    }
+
     fn reads(&self, file: &str) -> bool {
         let mut paths = self.env_file.iter().flatten().map(|f| match f {
             EnvFile::Path(path) | EnvFile::Entry { path } => path,
@@ -173,7 +182,13 @@ pub fn render_override(
     for (name, service) in &project.services {
         let Ok(name) = ServiceName::new(name.clone()) else { continue };
         let _ = writeln!(text, "  {name}:");
+        // Nothing is built on a server, not even by what has no option against it.
+        text.push_str("    build: !reset null\n");
         let module = request.modules.contains(&name);
+        // Compose's own name for it could be that of a project whose slug is this one's with more behind a hyphen.
+        if name.as_str().contains('-') && service.is_single_and_unnamed() {
+            let _ = writeln!(text, "    container_name: {}_{name}", request.project.slug);
+        }
         if module {
             module_keys(&mut text, request, &name, service);
         }
@@ -213,11 +228,14 @@ pub fn render_override(
 const COMMIT_LABEL: &str = "slipway.commit";
 const DEPLOYMENT_LABEL: &str = "slipway.deployment";
 
-/// Ports and profiles of a module.
+/// Ports and profiles of a module: no port is published but an allocated one.
 fn module_keys(text: &mut String, request: &ProjectReady, name: &ServiceName, service: &Service) {
     if let Some(allocation) = request.allocations.iter().find(|a| a.service == *name) {
         let published = format!("{}:{}", allocation.host_port, allocation.container_port);
         let _ = writeln!(text, "    ports: !override\n      - {}", scalar(&published));
+    } else {
+        // The template's first generation publishes a frontend's port whether somebody has allocated it or not.
+        text.push_str("    ports: !reset []\n");
     }
     if service.profiles.as_ref().is_some_and(|p| !p.is_empty()) {
         text.push_str("    profiles: !reset []\n");

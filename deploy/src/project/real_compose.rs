@@ -21,6 +21,7 @@ use crate::project::env::kept::KeptVariables;
 use crate::project::env::notes::EnvNotes;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
+use crate::project::grants::{Grants, ServerFacts, Verdict, judge};
 
 fn compose() -> PathBuf {
     let var = |name: &str| std::env::var_os(name).map(PathBuf::from);
@@ -35,7 +36,7 @@ fn compose() -> PathBuf {
     path
 }
 
-fn run(folder: &Path, arguments: &[&str]) -> Vec<u8> {
+pub(super) fn run(folder: &Path, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(compose())
         .current_dir(folder)
         .env_clear()
@@ -48,7 +49,7 @@ fn run(folder: &Path, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-fn request() -> ProjectReady {
+pub(super) fn request() -> ProjectReady {
     serde_json::from_value(serde_json::json!({
         "project": { "id": "0f9e2c4a-1c57-4c55-9a0e-6d7f0a6b2c11", "slug": "corner-shop" },
         "repository": {
@@ -146,7 +147,15 @@ fn the_override_makes_both_generations_fit_for_a_server() {
         let plan = disk.plan(&[], &[BOT], false).unwrap();
         let (env, overrides) = (plan.values(), disk.overrides(&plan));
         let config = disk.resolved(&env, &overrides);
-        assert_eq!(config["name"], "corner-shop");
+        let grants = Grants {
+            request: &request(),
+            directory: disk.folder.path().to_str().unwrap(),
+            registry: "ghcr.io",
+            allowances: &[],
+            server: &ServerFacts::default(),
+            withheld: None,
+        };
+        assert_eq!(judge(config.to_string().as_bytes(), &grants).unwrap(), Verdict::default());
         let backend = &config["services"]["backend"];
         assert_eq!(backend["ports"].as_array().unwrap().len(), 1, "{backend}");
         assert_eq!(backend["ports"][0]["published"], "8080");

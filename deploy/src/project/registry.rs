@@ -131,6 +131,18 @@ impl RegistryClient {
         Ok(ReleaseImage { reference, digest: digest.clone() })
     }
 
+    /// Whether everybody may pull an image that a project names, by its tag or digest.
+    ///
+    /// # Errors
+    /// `registry-rate-limited`, `registry-unavailable`.
+    pub(crate) async fn gives_to_everybody(&self, repository: &str, reference: &str) -> Result<bool, StageError> {
+        let nobody = Self { credential: None, ..self.clone() };
+        match nobody.digest(repository, reference).await {
+            Err(error) if error.code == ErrorCode::RegistryCredentialRefused => Ok(false),
+            found => Ok(found?.is_some()),
+        }
+    }
+
     async fn digest(&self, repository: &str, tag: &str) -> Result<Option<String>, StageError> {
         let path = format!("{repository}/manifests/{tag}");
         let Some(answer) = self.ask(Method::HEAD, repository, &path).await? else { return Ok(None) };

@@ -216,6 +216,21 @@ async fn a_wrong_credential_is_refused_and_never_repeated() {
 }
 
 #[tokio::test]
+async fn what_the_credential_alone_may_pull_is_not_everybodys() {
+    for (password, tag, expected) in
+        [(None, "sha-0123456", true), (None, "sha-7654321", false), (Some("s3cret-pass"), "sha-0123456", false)]
+    {
+        for bearer in [false, true] {
+            let server = MockServer::start().await;
+            let stand_in = StandIn { base: server.uri(), password, ..stand_in(bearer, &["sha-0123456"]) };
+            Mock::given(any()).respond_with(stand_in).mount(&server).await;
+            let client = client(&server.address().to_string(), "s3cret-pass");
+            assert_eq!(client.gives_to_everybody(REPOSITORY, tag).await, Ok(expected), "{password:?} {bearer} {tag}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_public_image_needs_no_credential() {
     let asked = ask(StandIn { password: None, ..stand_in(true, &["sha-0123456"]) }, "").await;
     assert_eq!(asked.found.unwrap().digest, digest());

@@ -159,6 +159,28 @@ mod tests {
     }
 
     #[test]
+    fn compose_reads_a_projects_files_in_one_place_alone_and_starts_nothing_from_them() {
+        let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/src/scripts");
+        let mut views = 0;
+        for script in std::fs::read_dir(scripts).expect("the scripts") {
+            let script = script.expect("an entry").path();
+            let text = std::fs::read_to_string(&script).expect("a script");
+            let owner = script.ends_with("compose_call.sh");
+            for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+                // Files are named to compose in the room, and nowhere else.
+                assert!(owner || !line.contains("docker compose --"), "{}: {line}", script.display());
+                assert!(owner || !line.contains("compose -f"), "{}: {line}", script.display());
+                if let Some((_, arguments)) = line.split_once("files_view ") {
+                    views += 1;
+                    let looks = arguments.starts_with("config ") || arguments.starts_with("--profile '*' config ");
+                    assert!(looks, "{}: {line}", script.display());
+                }
+            }
+        }
+        assert!(views >= 3, "only {views} calls were found");
+    }
+
+    #[test]
     fn a_real_shell_gets_the_data_as_variables_that_are_not_exported() {
         let text = "printf '%s' \"$data\" | base64 -d >&2; env >&2; tell said \"$number\"; exit 7\n";
         let value = "a'b\"c\\d\n$e `f` \u{e4}";

@@ -1,9 +1,9 @@
-# Parameters: registry own_images rehearsed bots checks patience hidden; after project_files.sh, compose_call.sh,
-# containers.sh, lock.sh, git.sh, docker_login.sh, service_report.sh, stability_gate.sh, start_outcome.sh, sockets.sh,
-# rehearse.sh, bots_first.sh, save_release.sh, restore_files.sh, take_files.sh, forced_command.sh. The one thing that
-# the project's deploy key may do: pull this project's images, rehearse and start them, the bots first, and go back to
-# the release before where they fail. CI tags every build `latest`, or after its branch; from here on that tag is what
-# the project runs, until Slipway deploys a commit.
+# Parameters: registry own_images rehearsed bots checks patience hidden; after project_files.sh, room.sh,
+# compose_call.sh, containers.sh, lock.sh, git.sh, docker_login.sh, service_report.sh, stability_gate.sh,
+# start_outcome.sh, sockets.sh, rehearse.sh, bots_first.sh, save_release.sh, restore_files.sh, take_files.sh,
+# judged.sh, forced_command.sh. The one thing that the project's deploy key may do: pull this project's images,
+# rehearse and start them, the bots first, and go back to the release before where they fail. CI tags every build
+# `latest`, or after its branch; from here on that tag is what the project runs, until Slipway deploys a commit.
 
 # tell KEY VALUE: the parts above tell a worker; here, the job's log. What has failed goes into .slipway/reason: a code
 # and a sentence.
@@ -79,6 +79,7 @@ pull_latest() {
     sed -e "s|^\([A-Z0-9_]*_IMAGE=\"${own}[^\"@]*\):sha-[0-9a-f]\{7\}\(@sha256:[0-9a-f]\{64\}\)\{0,1\}\"\$|\1:latest\"|" \
         -e "s|^\([A-Z0-9_]*_IMAGE=\"${own}[^\"@]*\)@sha256:[0-9a-f]\{64\}\"\$|\1\"|" .env >.slipway/put || return 1
     env_file=.slipway/put
+    model=
     docker_login
     pulled=yes
     pull_modules || pulled=no
@@ -89,7 +90,11 @@ pull_latest() {
         return 1
     fi
     sync .slipway/put && mv -fT .slipway/put .env
+    model=
 }
+
+# still_judged: what is started is what was judged, whatever has become of the files meanwhile.
+still_judged() { is_judged || { reason compose-not-allowed "$unjudged" && return 1; }; }
 
 # start_new: starts the new images, and judges what comes of it.
 start_new() (
@@ -97,13 +102,28 @@ start_new() (
     before=$(containers | sort)
     start_others || up=failed
     judge_start "$before" "$(containers | sort)"
+    all_answer
 )
+
+# all_answer: asks each web service for what a deployment is asked for in the end, from inside its network.
+all_answer() {
+    for service in $(printf '%s' "$checks" | base64 -d | cut -d ' ' -f 1 | sort -u); do
+        for container in $(service_ps -q --filter "label=com.docker.compose.service=$service"); do
+            await_answer "$service" "$container"
+            [ "$answer" != ok ] || continue
+            tell verdict "${answer% *}"
+            docker logs --tail 30 "$container" >&2 || :
+            return 1
+        done
+    done
+}
 
 # go_back: the release that was saved serves again, or still.
 go_back() {
     restore_files
     up=done
     if [ "$(running)" != "$(cat .slipway/served/running)" ]; then
+        require_judged
         project_compose up -d --no-build --remove-orphans || return 1
         gate
         [ "$answer" = ok ] || return 1
@@ -118,19 +138,21 @@ ci_job() {
     remove_rehearsals
     end_replacements
     rm -f .slipway/reason
+    [ -f .slipway/judged ] || die compose-not-allowed "what this project asks for was never judged: deploy a commit"
+    require_judged
     save_release "$(repo_git rev-parse HEAD)" ci
     if [ -f .slipway/stopped ]; then
         # Somebody has stopped the project: the new version is ready for when it's started again.
-        if pull_latest && project_compose create --no-build --remove-orphans; then
+        if pull_latest && still_judged && project_compose create --no-build --remove-orphans; then
             rm -rf .slipway/served
             return 0
         fi
         restore_files
-        project_compose create --no-build --remove-orphans
+        if is_judged; then project_compose create --no-build --remove-orphans; fi
         rm -rf .slipway/served
         die start-failed "the new images can't be pulled, or no containers be made of them: the release before is ready to be started, as it was"
     fi
-    if pull_latest && rehearse && replace_bots && start_new; then
+    if pull_latest && still_judged && rehearse && replace_bots && start_new; then
         rm -rf .slipway/served
         project_ps --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'
         return 0

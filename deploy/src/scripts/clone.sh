@@ -1,6 +1,6 @@
-# Parameters: commit url token; after project_files.sh, containers.sh, lock.sh, git.sh, save_release.sh. The
-# token is known to this shell and to the git processes that ask for it over a pipe: not in argv, the environment, a URL
-# or a file.
+# Parameters: commit url token; after project_files.sh, room.sh, containers.sh, lock.sh, git.sh, save_release.sh. The
+# token is known to this shell and to the git processes that ask for it over a pipe: not in argv, the environment, a
+# URL or a file.
 umask 022
 [ ! -L "$dir" ] || die checkout-failed "$dir is a symbolic link"
 mkdir -p "$dir"

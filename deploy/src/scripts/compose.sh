@@ -1,12 +1,19 @@
-# Parameters: registry policy rehearsed patience limit; after project_files.sh, compose_call.sh, containers.sh, lock.sh,
-# git.sh, docker_login.sh, proofs.sh, service_report.sh, stability_gate.sh, start_outcome.sh, sockets.sh, rehearse.sh,
-# bots_first.sh. Pulls, rehearses, starts, and waits until everything is stable.
+# Parameters: judged paths registry policy rehearsed patience limit; after project_files.sh, room.sh, compose_call.sh,
+# containers.sh, lock.sh, git.sh, docker_login.sh, proofs.sh, service_report.sh, stability_gate.sh, start_outcome.sh,
+# sockets.sh, rehearse.sh, bots_first.sh, judged.sh. Pulls, rehearses, starts, and waits until everything is stable.
 enter
 remove_rehearsals
 cleanup() {
     docker_logout
     if [ -n "${trial:-}" ]; then docker rm -fv "$trial" >/dev/null 2>&1 || :; fi
 }
+# What was judged elsewhere is what is started here.
+put .slipway/judged_env 600 <.env
+{
+    printf '%s\n' "$judged"
+    printf '%s' "$paths" | base64 -d
+} | put .slipway/judged 600
+require_judged
 docker_login
 
 before=$(containers | sort)

@@ -35,7 +35,7 @@ any_running() { project_ps -q; }
 
 # remove_rehearsals: removes the containers of a rehearsal whose script was killed, or whose server lost its power.
 remove_rehearsals() {
-    left=$(project_ps -aq --filter label=com.docker.compose.oneoff=True --filter "name=^/?$slug-rehearsal-")
+    left=$(project_ps -aq --filter label=com.docker.compose.oneoff=True --filter "name=^/?${slug}[-_]rehearsal[-_]")
     if [ -n "$left" ]; then docker rm -fv $left >/dev/null; fi
 }
 

@@ -1,6 +1,6 @@
-# Parameters: forced key; after project_files.sh, lock.sh, git.sh, workflows.sh, authorized_keys.sh. Installs the command
-# that CI may run and, with a key, the one line in authorized_keys that may run it. Without a key it tells whether such a
-# line is there; without a command it takes both away.
+# Parameters: forced key; after project_files.sh, room.sh, lock.sh, git.sh, workflows.sh, authorized_keys.sh. Installs
+# the command that CI may run and, with a key, the one line in authorized_keys that may run it. Without a key it tells
+# whether such a line is there; without a command it takes both away.
 enter
 tell_workflows
 # The new release has been verified. The images of the previous one are kept as long as it's the one before this; its

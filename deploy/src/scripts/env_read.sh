@@ -1,9 +1,11 @@
-# Parameters: recorded; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh, proofs.sh. Tells what the
-# worker needs to decide about .env and the override file; changes nothing.
+# Parameters: recorded; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh, git.sh, proofs.sh,
+# judged.sh. Tells what the worker needs to decide about .env and the override file; changes nothing.
 enter
 for file in "$base" "$prod"; do
     [ -f "$file" ] || die compose-file-missing "the repository has no $file"
 done
+# A link may lead anywhere here; where compose reads them it leads out of nothing.
+for file in "$base" "$prod"; do [ -L "$file" ] || tell_file compose_file "$file"; done
 if [ -f .env ]; then tell_file env .env; fi
 if by_hand infra/.env.prod; then tell_file env_prod infra/.env.prod; fi
 if by_hand infra/.env; then tell_file env_infra infra/.env; fi
@@ -42,15 +44,26 @@ own_view() { (
     # For this subshell only: the project's own files without ours.
     # shellcheck disable=SC2030
     override=/nonexistent
-    project_compose --profile '*' config "$@"
+    files_view --profile '*' config "$@"
 ); }
 refused() {
     tell complaint "$(own_view "$@" 2>&1 >/dev/null | base64 -w 0)"
     exit 4
 }
-project=$(own_view --no-interpolate --format json 2>/dev/null) || refused --no-interpolate --format json
+# Without the values, compose takes the colon in ${DATA:-./data}:/data:ro for one that divides, and no variable for a limit.
+# It means nothing else without it here, where nothing is started.
+own_project() { own_view --no-interpolate --format json 2>/dev/null; }
+if ! project=$(own_project); then
+    simpler='s/\(\${[A-Za-z_][A-Za-z0-9_]*\):\([-?+]\)/\1\2/g
+        s/\(no\(file\|proc\)\|memlock\|core\|stack\): *\(["'\''\]\{0,1\}\)\${[^}]*}\3/\1: 1/g'
+    if ! project=$(own_project); then
+        simpler=
+        refused --no-interpolate --format json
+    fi
+fi
 tell project "$(printf '%s' "$project" | base64 -w 0)"
 variables=$(own_view --variables 2>/dev/null) || refused --variables
+simpler=
 printf '%s\n' "$variables" | while read -r name required _; do
     case $required in true | false) tell variable "$name $required" ;; esac
 done
@@ -60,7 +73,10 @@ done
 if docker volume inspect "${slug}_db_data" >/dev/null 2>&1; then tell database yes; fi
 # Out here it's the real one: see own_view.
 # shellcheck disable=SC2031
-if [ -f .env ] && [ -f "$override" ] && project_compose config -q 2>/dev/null; then tell valid yes; fi
+if [ -f .env ] && [ -f "$override" ] && resolve 2>/dev/null; then
+    tell valid yes
+    tell_model
+fi
 image_identity='{{with .Config.Labels}}{{index . "org.opencontainers.image.revision"}}{{end}} {{join .RepoDigests " "}}'
 images .env | sort -u | while read -r image; do
     if identity=$(docker image inspect --format "$image_identity" "$image" 2>/dev/null); then

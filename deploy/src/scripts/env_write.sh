@@ -1,6 +1,6 @@
-# Parameters: env overrides sealed env_prod has_prod; after project_files.sh, compose_call.sh, containers.sh, lock.sh,
-# proofs.sh. Writes the files, each at once or not at all; before them the names of all variables that ever came as
-# secrets.
+# Parameters: env overrides sealed env_prod has_prod; after project_files.sh, room.sh, compose_call.sh, containers.sh,
+# lock.sh, proofs.sh, judged.sh. Writes the files, each at once or not at all; before them the names of all variables
+# that ever came as secrets.
 enter
 printf '%s' "$sealed" | base64 -d | put .slipway/sealed 600
 printf '%s' "$env" | base64 -d | put .env 600
@@ -10,5 +10,6 @@ point_at_env infra/.env
 if [ "$has_prod" = 1 ]; then printf '%s' "$env_prod" | base64 -d | put infra/.env.prod 600; fi
 printf '%s' "$overrides" | base64 -d | put "$override" 644
 sync .
-project_compose config -q || die compose-invalid "docker compose refuses the project's files"
+resolve || die compose-invalid "docker compose refuses the project's files"
+tell_model
 tell proof "$(env_proof)"

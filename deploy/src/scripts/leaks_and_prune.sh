@@ -47,9 +47,9 @@ for entry in * .[!.]* .git/config .git/FETCH_HEAD .git/packed-refs .git/logs .gi
     case $entry in .git | .env) ;; *) if [ -e "$entry" ]; then set -- "$@" "$entry"; fi ;; esac
 done
 holding -r -D skip -f - -- "$@" | while read -r file; do
-    case $file in .slipway/served/* | infra/.env | infra/.env.prod) ;; *) tell leak "$dir/$file" ;; esac
+    case $file in .slipway/served/* | .slipway/judged_env | infra/.env | infra/.env.prod) ;; *) tell leak "$dir/$file" ;; esac
 done
-for file in .env .slipway/served/env infra/.env infra/.env.prod; do
+for file in .env .slipway/served/env .slipway/judged_env infra/.env infra/.env.prod; do
     case $(stat -Lc %a "$file" 2>/dev/null) in '' | 600 | 400) ;; *) tell leak "$dir/$file, which others may read" ;; esac
 done
 for place in /root/.docker /home/*/.docker /dev/shm/slipway."$slug".*; do

@@ -1,6 +1,6 @@
-# Parameters: ports; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh, workflows.sh, ufw_rules.sh,
-# authorized_keys.sh. Runs on the overlay on which the stages before compose were rehearsed. Tells how what they made
-# differs from what runs.
+# Parameters: ports; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh, git.sh, workflows.sh,
+# ufw_rules.sh, authorized_keys.sh. Runs on the overlay on which the stages before compose were rehearsed. Tells how
+# what they made differs from what runs.
 enter
 tell_workflows
 if [ -f .slipway/served/commit ]; then
@@ -8,11 +8,11 @@ if [ -f .slipway/served/commit ]; then
     tell files "$(repo_git diff --shortstat "$(cat .slipway/served/commit)" HEAD)"
 fi
 tell_origins
-config=$(project_compose config --format json) || die compose-invalid "docker compose refuses the project's files"
-tell config "$(printf '%s' "$config" | base64 -w 0)"
+resolve || die compose-invalid "docker compose refuses the project's files"
+tell config "$(printf '%s' "$model" | base64 -w 0)"
 # Of the resolved configuration: of files, compose tells hashes without what env files add, unlike those it labels with.
 # Not piped into the loops: a compose or docker that fails must fail the plan.
-hashes=$(printf '%s' "$config" | compose -f - config --hash '*')
+hashes=$(project_compose config --hash '*')
 printf '%s\n' "$hashes" | while read -r service hash; do tell hash "$service $hash"; done
 wanted=$(project_compose config --images)
 printf '%s\n' "$wanted" | sort -u | while read -r image; do

@@ -8,33 +8,40 @@ trial_format="{{.State.Status}} {{.State.ExitCode}} \
 {{if index .State \"Health\"}}{{.State.Health.Status}}{{else}}-{{end}} \
 {{.State.Pid}}{{range .NetworkSettings.Networks}} {{.IPAddress}}{{end}}"
 
-# rehearsal SERVICE: sets $answer to a verdict, as gate does. Until its port answers as it must or, where it has none,
-# until its health check has spoken or five seconds have passed.
+# rehearsal SERVICE: starts it beside the one that serves, as $trial, and sets $answer.
 rehearsal() {
-    trial=$slug-rehearsal-$1
+    # No other project's container can have a name with an underscore there.
+    trial=${slug}_rehearsal_$1
     docker rm -fv "$trial" >/dev/null 2>&1 || :
     if ! project_compose run -d --no-deps --name "$trial" "$1" >/dev/null; then
         answer="unstartable $1 $trial"
         return
     fi
+    await_answer "$1" "$trial"
+}
+
+# await_answer SERVICE CONTAINER: sets $answer to a verdict, as gate does. Until its port answers as it must or, where it has
+# none, until its health check has spoken or five seconds have passed.
+await_answer() {
+    asked_one=$2
     check=$(printf '%s' "${checks:-}" | base64 -d | sed -n "s/^$1 //p")
-    ends=$(in_time $((patience + $(start_period "$trial"))))
+    ends=$(in_time $((patience + $(start_period "$asked_one"))))
     calm=$(($(date +%s) + 5))
     ill_since=
     unreached=0
     heard=
     while :; do
-        state=$(docker inspect --format "$trial_format" "$trial")
+        state=$(docker inspect --format "$trial_format" "$asked_one")
         answer=
         case $state in
-        'exited 0 '*) if [ -z "$check" ]; then answer=ok; else answer="crash-loop $1 $trial"; fi ;;
-        exited* | dead*) answer="crash-loop $1 $trial" ;;
-        *' unhealthy '*) answer="unhealthy $1 $trial" ;;
+        'exited 0 '*) if [ -z "$check" ]; then answer=ok; else answer="crash-loop $1 $asked_one"; fi ;;
+        exited* | dead*) answer="crash-loop $1 $asked_one" ;;
+        *' unhealthy '*) answer="unhealthy $1 $asked_one" ;;
         *' starting '*) ;;
         *)
             # A path may hold what would be a pattern.
             set -f
-            if [ -n "$check" ]; then listen_to_trial "$1" $state $check; else heard=ok; fi
+            if [ -n "$check" ]; then listen_to_one "$1" $state $check; else heard=ok; fi
             set +f
             # Without a health check a program that answers at once may still exit at once.
             case $state in *' healthy '*) calm=0 ;; esac
@@ -43,9 +50,9 @@ rehearsal() {
         esac
         if [ -z "$answer" ] && [ "$(date +%s)" -ge "$ends" ]; then
             case $heard in
-            '' | ok) answer="wait $1 $trial" ;;
-            deaf) answer="deaf $1 $trial" ;;
-            *) answer="ill $1 $trial" ;;
+            '' | ok) answer="wait $1 $asked_one" ;;
+            deaf) answer="deaf $1 $asked_one" ;;
+            *) answer="ill $1 $asked_one" ;;
             esac
         fi
         [ -z "$answer" ] || break
@@ -57,9 +64,9 @@ rehearsal() {
     fi
 }
 
-# listen_to_trial SERVICE STATE EXIT_CODE HEALTH PID [ADDRESS] PORT HOST WARM_UP STATUSES PATH: sets $heard to ok, deaf,
+# listen_to_one SERVICE STATE EXIT_CODE HEALTH PID [ADDRESS] PORT HOST WARM_UP STATUSES PATH: sets $heard to ok, deaf,
 # mute or the status of a bad answer, and $answer once that has lasted for as long as a service may take to warm up.
-listen_to_trial() {
+listen_to_one() {
     name=$1
     pid=$5
     shift 5
@@ -92,7 +99,7 @@ listen_to_trial() {
     ok | deaf | mute | '') ill_since= ;;
     *)
         ill_since=${ill_since:-$(date +%s)}
-        if [ $(($(date +%s) - ill_since)) -ge "$3" ]; then answer="ill $name $trial"; fi
+        if [ $(($(date +%s) - ill_since)) -ge "$3" ]; then answer="ill $name $asked_one"; fi
         ;;
     esac
 }

@@ -17,6 +17,14 @@ restore_files() {
             put "infra/$file" 600 <".slipway/served/$file" || die env-write-failed "$dir/infra/$file couldn't be put back"
         fi
     done
+    for file in judged_env judged; do
+        if [ ! -f ".slipway/served/$file" ]; then
+            rm -f ".slipway/$file"
+        else
+            put ".slipway/$file" 600 <".slipway/served/$file" || die env-write-failed "$dir/.slipway/$file couldn't be put back"
+        fi
+    done
+    model=
     if [ -f .slipway/served/prod_link ]; then point_at_env infra/.env.prod; fi
     # CI pulls `latest` again and again: the image that ran under that name has lost it.
     if [ -f .slipway/served/tags ]; then

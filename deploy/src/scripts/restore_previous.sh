@@ -1,6 +1,7 @@
-# Parameters: registry patience limit first; after project_files.sh, compose_call.sh, containers.sh, lock.sh, git.sh,
-# restore_files.sh, docker_login.sh, service_report.sh, stability_gate.sh. Goes back to the previous release, and waits
-# until it is stable. Its images are still here; the login is for those that somebody has removed.
+# Parameters: registry patience limit first; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh,
+# git.sh, restore_files.sh, docker_login.sh, service_report.sh, stability_gate.sh, judged.sh. Goes back to the
+# previous release, and waits until it is stable. Its images are still here; the login is for those that somebody has
+# removed.
 [ -d "$dir/.slipway" ] || exit 0
 enter
 remove_rehearsals
@@ -21,6 +22,7 @@ restore_files
 cleanup() { docker_logout; }
 if [ -f .slipway/served/stopped ]; then
     # Somebody had stopped it, and it stays so.
+    require_judged
     docker_login
     project_compose create --no-build --remove-orphans >&2
     docker_logout
@@ -42,6 +44,7 @@ if [ -f .slipway/served/running ] && [ "$(running)" = "$(cat .slipway/served/run
     rm -rf .slipway/served
     exit 0
 fi
+require_judged
 docker_login
 project_compose up -d --no-build --remove-orphans >&2
 docker_logout

@@ -1,6 +1,6 @@
-# Parameters: commit env_was release_was; after project_files.sh, containers.sh, lock.sh, git.sh, proofs.sh,
-# service_report.sh, stability_gate.sh. Tells which of the stages that the journal calls done still are, up to the first
-# that isn't; changes nothing.
+# Parameters: commit env_was release_was; after project_files.sh, room.sh, containers.sh, lock.sh, git.sh, proofs.sh,
+# service_report.sh, stability_gate.sh. Tells which of the stages that the journal calls done still are, up to the
+# first that isn't; changes nothing.
 [ -d "$dir/.git" ] || exit 0
 enter
 [ "$(repo_git rev-parse -q --verify HEAD)" = "$commit" ] && repo_git diff-index --quiet HEAD -- || exit 0

@@ -6,8 +6,13 @@
 save_release() {
     if [ -d .slipway/served ]; then
         if [ "$2" != ci ]; then rm -f .slipway/served/by-ci; fi
-        return 0
+    else
+        note_release "$@"
     fi
+    # What comes now may not be started before it was judged.
+    [ -f .slipway/judged ] || : >.slipway/judged
+}
+note_release() {
     rm -rf .slipway/note
     mkdir -m 700 .slipway/note
     if [ -n "$1" ] && [ -f .env ]; then
@@ -18,6 +23,9 @@ save_release() {
         done
         # As earlier releases of Slipway left it.
         if [ -L infra/.env.prod ]; then : >.slipway/note/prod_link; fi
+        for file in judged judged_env; do
+            if [ -f ".slipway/$file" ]; then install -m 600 ".slipway/$file" ".slipway/note/$file"; fi
+        done
         running >.slipway/note/running
         [ ! -f .slipway/stopped ] || : >.slipway/note/stopped
         if [ "$2" = ci ]; then

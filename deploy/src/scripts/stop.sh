@@ -1,13 +1,10 @@
-# After project_files.sh, require_project.sh, compose_call.sh, containers.sh, lock.sh, git.sh, restore_files.sh,
-# service_report.sh. Stops the project's containers. Docker remembers that they were stopped by hand: they stay so when
-# the server reboots. The mark keeps CI's deploy key from starting them.
+# After project_files.sh, require_project.sh, room.sh, compose_call.sh, containers.sh, lock.sh, git.sh,
+# restore_files.sh, service_report.sh, judged.sh. Stops the project's containers. Docker remembers that they were
+# stopped by hand: they stay so when the server reboots. The mark keeps CI's deploy key from starting them.
 enter
 : >.slipway/stopped
 if [ -n "$(any_running)" ]; then
-    # In the order of their dependencies, where the files still tell it; then whatever is left.
-    project_compose stop >&2 || :
-    left=$(any_running)
-    if [ -n "$left" ]; then docker stop $left >&2 || :; fi
+    stop_running
     [ -z "$(any_running)" ] || die stop-failed "containers of $slug still run after they were stopped"
     tell change changed
 fi
@@ -16,6 +13,6 @@ if [ -f .slipway/served/commit ]; then
     # can't be made now, what was saved stays, and starting makes them.
     restore_files
     tell change changed
-    if project_compose create --no-build --remove-orphans --pull never >&2; then rm -rf .slipway/served; fi
+    if is_judged && project_compose create --no-build --remove-orphans --pull never >&2; then rm -rf .slipway/served; fi
 fi
 tell_all

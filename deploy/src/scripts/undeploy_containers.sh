@@ -1,6 +1,6 @@
-# Parameters: prefix repositories remove_volumes; after project_files.sh, compose_call.sh, containers.sh, lock.sh,
-# undeploy_enter.sh. Removes containers, networks, images and, if asked for, volumes. All are found by their labels and
-# names: the compose files may be gone or broken.
+# Parameters: prefix repositories remove_volumes; after project_files.sh, room.sh, compose_call.sh, containers.sh,
+# lock.sh, judged.sh, undeploy_enter.sh. Removes containers, networks, images and, if asked for, volumes. All are
+# found by their labels and names: the compose files may be gone or broken.
 enter_ours
 # There is no previous release to restore any more.
 rm -rf .slipway/served
@@ -17,7 +17,7 @@ if [ -n "$ids" ]; then
     } | sort -u | put "$kept/volumes" 600
     # A database shuts down in its own time before it's removed.
     if [ -n "$(any_running)" ]; then
-        project_compose stop >&2 || docker stop $(any_running) >&2 || :
+        stop_running
     fi
     docker rm -f $ids >&2 || die undeploy-failed "containers of $slug couldn't be removed"
     for id in $ids; do tell container "$id"; done

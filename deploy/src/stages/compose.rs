@@ -7,6 +7,7 @@ use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 use super::after_ci::are_kept;
 use super::service_check::{CheckedService, ServiceCheck, checked_services, is_web};
 use super::verify::warm_up;
+use crate::project::grants::JudgedModel;
 use crate::project::image_tag;
 use crate::remote::failure_phrases;
 use crate::remote::output::ScriptOutput;
@@ -23,7 +24,11 @@ impl Attempt {
         let fixed =
             images().all(|image| image_tag::is_fixed(image)) || are_kept(&self.work.request, images(), own.as_str());
         let (rehearsed, bots) = self.rehearsed_and_bots();
+        let judged = self.judged_model().await?;
+        let paths: String = judged.paths.iter().map(|path| format!("{path}\n")).collect();
         let script = Script::new("compose", scripts::COMPOSE)
+            .hex("judged", &judged.digest)
+            .bytes("paths", paths.as_bytes())
             .words("rehearsed", &rehearsed)
             .words("bots", &bots)
             .bytes("checks", self.rehearsal_checks().as_bytes())
@@ -51,6 +56,15 @@ impl Attempt {
         }
         report.services = services;
         Ok(report)
+    }
+
+    /// What stage env has judged, or else, where an earlier attempt has run it, what is there now.
+    async fn judged_model(&mut self) -> Result<JudgedModel, StageError> {
+        if let Some(judged) = &self.judged {
+            return Ok(judged.clone());
+        }
+        let seen = self.read_env(Stage::Compose).await?;
+        self.judge_model(Stage::Compose, &seen.model).await
     }
 
     /// What `rehearse.sh` asks each service for: lines `SERVICE PORT HOST WARM_UP STATUSES PATH`.

@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, Stage};
@@ -14,22 +12,23 @@ use crate::project::compose::{
 };
 use crate::project::consumers::{ENV_PROD, render_env_prod, service_variables};
 use crate::project::env::contract::merged::EnvContract;
-use crate::project::env::kept::KeptVariables;
-use crate::project::env::notes::EnvNotes;
 use crate::project::env::plan::{image_variables, plan_env};
-use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
+use crate::project::env::variables::{EnvInputs, EnvPlan};
 use crate::project::env::{describe::describe, dotenv};
 use crate::remote::failure_phrases::explain_unexpected;
 use crate::remote::output::{ScriptOutput, plain};
 use crate::remote::script::Script;
 use crate::scripts;
-use crate::stages::after_ci::{LocalImage, is_deployed};
+use crate::stages::after_ci::is_deployed;
 use crate::stages::images::Images;
-use crate::{Attempt, EarlierRequests, StageError, StageReport};
+use crate::stages::judgement::ServerModel;
+use crate::stages::server_env::{ServerEnv, decode_file};
+use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
     pub(crate) async fn env(&mut self) -> Result<StageReport, StageError> {
         let seen = self.read_env(Stage::Env).await?;
+        self.judge_files(&seen.compose_files, &seen.project)?;
         let project = ComposeProject::parse(&seen.project)?;
         project.check(&self.work.request)?;
         let contract = EnvContract::read(seen.contracts.iter().map(|(file, yaml)| (file.as_str(), yaml.as_slice())))?;
@@ -66,10 +65,14 @@ impl Attempt {
         let same_prod = env_prod.as_ref().is_none_or(|text| *text == seen.env_prod);
         let same = seen.env == env && same_prod && seen.private && seen.linked;
         let changed = !(same && seen.sealed == sealed && seen.overrides == overrides && seen.valid);
-        let proof =
-            if changed { self.write_env(&env, &overrides, &sealed, env_prod.as_deref()).await? } else { seen.proof };
+        let (proof, model) = if changed {
+            self.write_env(&env, &overrides, &sealed, env_prod.as_deref()).await?
+        } else {
+            (seen.proof, seen.model)
+        };
         let removed: Vec<_> = seen.kept.values.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
         self.env_on_server = Some(values);
+        self.judged = Some(self.judge_model(Stage::Env, &model).await?);
         let report = env_report(changed, &plan, &images).fact("proof", proof);
         Ok(if removed.is_empty() { report } else { report.fact("removed", removed) })
     }
@@ -97,14 +100,14 @@ impl Attempt {
         render_override(request, project, variables, self.work.deployment)
     }
 
-    /// Writes both files; gives the proof of what is there then.
+    /// Writes both files; gives the proof of what is there then, and what compose makes of it.
     async fn write_env(
         &mut self,
         env: &str,
         overrides: &str,
         sealed: &BTreeSet<String>,
         env_prod: Option<&str>,
-    ) -> Result<String, StageError> {
+    ) -> Result<(String, ServerModel), StageError> {
         let sealed: String = sealed.iter().map(|name| format!("{name}\n")).collect();
         let script = Script::new("write env", scripts::ENV_WRITE)
             .word("root", self.root())
@@ -116,10 +119,11 @@ impl Attempt {
             .number("has_prod", env_prod.is_some().into());
         let message = "the environment file or the override file couldn't be written";
         let output = self.exec_or(Stage::Env, &script, ErrorCode::EnvWriteFailed, message).await?;
-        Ok(output.value("proof").unwrap_or_default().to_owned())
+        let model = ServerModel::parse(&output, decode_file(&output, "model")?);
+        Ok((output.value("proof").unwrap_or_default().to_owned(), model))
     }
 
-    async fn read_env(&mut self, stage: Stage) -> Result<ServerEnv, StageError> {
+    pub(super) async fn read_env(&mut self, stage: Stage) -> Result<ServerEnv, StageError> {
         let script = Script::new("look at env", scripts::ENV_READ)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
@@ -132,6 +136,7 @@ impl Attempt {
             self.learn_all(values, &seen.sealed);
         }
         if !seen.complaint.is_empty() {
+            self.judge_files(&seen.compose_files, &seen.project)?;
             return Err(self.compose_refused(stage, output, &seen.complaint));
         }
         if failed {
@@ -151,6 +156,11 @@ impl Attempt {
         }
         let lines: Vec<String> = complaint.lines().map(|line| self.redactor.clean(&plain(line))).collect();
         lines.iter().for_each(|line| self.report_line(stage, line));
+        if lines.iter().any(|line| line.starts_with(NO_ROOM)) {
+            let message =
+                "the server makes no mount namespace, so that the project's files can't be read apart from others'";
+            return StageError::new(ErrorCode::InternalError, message).with_tail(lines);
+        }
         StageError::new(ErrorCode::ComposeInvalid, "docker compose refuses the project's files").with_tail(lines)
     }
 
@@ -180,84 +190,8 @@ impl Attempt {
     }
 }
 
-/// The project's environment as it is on the server.
-struct ServerEnv {
-    env: String,
-    kept: KeptVariables,
-    /// The variables of the previous release: its containers may still log them.
-    previous: BTreeMap<String, String>,
-    previous_covered: BTreeMap<String, String>,
-    /// The images of the version rolled back to that the server has.
-    local_images: BTreeSet<String>,
-    /// The images that `.env` names, as far as the server has them.
-    local_of_env: Vec<LocalImage>,
-    /// Names of variables that came as secrets, in this deployment or an earlier one.
-    sealed: BTreeSet<String>,
-    /// Why compose refuses the project's files, not redacted.
-    complaint: String,
-    /// The files of the project's contract, with their paths.
-    contracts: Vec<(String, Vec<u8>)>,
-    /// The project's `.env.example`.
-    example: String,
-    overrides: String,
-    project: Vec<u8>,
-    compose_variables: Vec<ComposeVariable>,
-    /// The `.env.prod` beside the compose files, unless it's a link.
-    env_prod: String,
-    /// Whether the `.env` beside the compose files is this one.
-    linked: bool,
-    private: bool,
-    database: bool,
-    valid: bool,
-    proof: String,
-}
-
-impl ServerEnv {
-    fn parse(output: &ScriptOutput, earlier: &EarlierRequests, own_images: &str) -> Result<Self, StageError> {
-        let text = |key| decode_file(output, key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let env = text("env")?;
-        let (env_prod, served) = (text("env_prod")?, text("served")?);
-        let database = output.value("database").is_some();
-        let variables = output.values("variable").iter().filter_map(|line| {
-            let (name, required) = line.split_once(' ')?;
-            Some(ComposeVariable { name: name.to_owned(), required: required == "true" })
-        });
-        let contracts = output.values("contract").iter().filter_map(|line| line.split_once(' '));
-        let contracts = contracts.map(|(file, path)| Ok((path.to_owned(), decode("contract", file)?)));
-        Ok(Self {
-            contracts: contracts.collect::<Result<_, StageError>>()?,
-            kept: KeptVariables::read(&env, &env_prod, &text("env_infra")?, database, earlier, own_images),
-            previous: dotenv::parse(&served),
-            previous_covered: EnvNotes::read(&served).covered,
-            local_images: output.values("local").iter().cloned().collect(),
-            local_of_env: output.values("local_of_env").iter().filter_map(|line| LocalImage::read(line)).collect(),
-            sealed: text("sealed")?.lines().map(str::to_owned).collect(),
-            complaint: text("complaint")?,
-            example: text("example")?,
-            overrides: text("override")?,
-            project: decode_file(output, "project")?,
-            compose_variables: variables.collect(),
-            env_prod,
-            linked: output.value("linked").is_some(),
-            private: output.value("private").is_some(),
-            database,
-            valid: output.value("valid").is_some(),
-            proof: output.value("proof").unwrap_or_default().to_owned(),
-            env,
-        })
-    }
-}
-
-/// A file's content; empty when there is none.
-fn decode_file(output: &ScriptOutput, key: &str) -> Result<Vec<u8>, StageError> {
-    decode(key, output.value(key).unwrap_or_default())
-}
-
-fn decode(key: &str, text: &str) -> Result<Vec<u8>, StageError> {
-    STANDARD
-        .decode(text)
-        .map_err(|_| StageError::new(ErrorCode::InternalError, format!("the server told {key} in a broken form")))
-}
+/// How `room.sh` begins to say that it couldn't keep compose apart.
+const NO_ROOM: &str = "slipway: the project files can not be kept apart";
 
 /// Names only, never values.
 fn env_report(changed: bool, plan: &EnvPlan, images: &Images) -> StageReport {

@@ -148,6 +148,7 @@ pub(super) mod tests {
             images: BTreeMap::new(),
             earlier: EarlierRequests::default(),
             github_digests: BTreeMap::new(),
+            allowances: Vec::new(),
             lease: LeaseGuard::endless(1),
         }
     }

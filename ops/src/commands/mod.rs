@@ -1,6 +1,7 @@
 //! One file or folder per command, named as on the command line; `stop`, `start`, `rollback`, `undeploy` and
 //! `projects rotate-key` share `lifecycle`. Connections are in `connect`, printing is in `terminal`.
 
+pub(crate) mod allowances;
 pub(crate) mod arguments;
 pub(crate) mod cancel;
 pub(crate) mod dead_letters;

@@ -101,13 +101,14 @@ async fn build_work(data: &ProjectReady, config: &Config, database: &Database) -
     let cli_error = |e| database.cli_error(&e);
     let known = database.store.server(&data.server.handle).await.map_err(cli_error)?;
     let digests = database.store.github_digests(data.project.id, &data.server.handle).await.map_err(cli_error)?;
+    let allowances = database.store.allowances(&data.server.handle, &data.project).await.map_err(cli_error)?;
     let credentials =
         slipway_worker::engine::load_credentials(config).map_err(|e| CliError::usage(format!("{e:#}")))?;
     // A new id and not the request's: two plans of one request must not use the same files on the server. A plan changes
     // nothing, so it needs no lease.
     let (id, lease) = (DeploymentId(Uuid::now_v7()), LeaseGuard::endless(0));
     let work = credentials.assemble_work(id, data, known, digests, lease).map_err(to_cli_error)?;
-    Ok(DeploymentWork { secrets: credentials.open_secrets(data).map_err(to_cli_error)?, ..work })
+    Ok(DeploymentWork { allowances, secrets: credentials.open_secrets(data).map_err(to_cli_error)?, ..work })
 }
 
 fn to_cli_error(error: StageError) -> CliError {

@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use serde_json::json;
 use slipway_protocol::names::{ServerHandle, Slug};
 use slipway_worker::store::VERSIONS;
+use uuid::Uuid;
 
+use crate::commands::allowances::{self, AllowanceArgs, project_scope};
 use crate::commands::lifecycle;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
@@ -17,6 +19,34 @@ use crate::terminal::print::{Printer, Table};
 pub(crate) enum Projects {
     /// List the versions that a project can be rolled back to, the latest first
     Versions(VersionsArgs),
+    /// Allow a project what no project gets otherwise
+    Allow {
+        /// The project's slug
+        project: Slug,
+        /// The project's id, where several have had that slug, or none has yet
+        #[arg(long, value_name = "UUID")]
+        id: Option<Uuid>,
+        #[command(flatten)]
+        args: AllowanceArgs,
+    },
+    /// Take back what a project was allowed
+    Revoke {
+        /// The project's slug
+        project: Slug,
+        /// The project's id, where several have had that slug, or none has yet
+        #[arg(long, value_name = "UUID")]
+        id: Option<Uuid>,
+        #[command(flatten)]
+        args: AllowanceArgs,
+    },
+    /// List what a project was ever allowed, by whom and why
+    Allowances {
+        /// The project's slug
+        project: Slug,
+        /// The project's id, where several have had that slug, or none has yet
+        #[arg(long, value_name = "UUID")]
+        id: Option<Uuid>,
+    },
     /// Make a project's deploy key anew, by deploying its last version again: GitHub gets the new key, and its server
     /// refuses the old one from then on
     RotateKey(lifecycle::LifecycleArgs),
@@ -44,6 +74,18 @@ pub(crate) async fn run(
 ) -> Result<CommandExit, CliError> {
     match command {
         Projects::Versions(args) => list_versions(&args, &Database::new(settings)?, printer).await,
+        Projects::Allow { project, id, args } => {
+            let database = Database::new(settings)?;
+            allowances::allow(project_scope(project, id, &database).await?, args, &database, printer).await
+        }
+        Projects::Revoke { project, id, args } => {
+            let database = Database::new(settings)?;
+            allowances::revoke(project_scope(project, id, &database).await?, args, &database, printer).await
+        }
+        Projects::Allowances { project, id } => {
+            let database = Database::new(settings)?;
+            allowances::list(&project_scope(project, id, &database).await?, &database, printer).await
+        }
         Projects::RotateKey(args) => lifecycle::rotate_key(args, settings, printer).await,
     }
 }

@@ -52,6 +52,7 @@ pub struct Sample {
     migrates_once: bool,
     variants: Vec<(Module, Variant)>,
     files: BTreeMap<String, Option<String>>,
+    links: BTreeMap<String, String>,
 }
 
 impl Sample {
@@ -67,6 +68,7 @@ impl Sample {
             migrates_once: false,
             variants: Vec::new(),
             files: BTreeMap::new(),
+            links: BTreeMap::new(),
         }
     }
 
@@ -95,6 +97,13 @@ impl Sample {
     #[must_use]
     pub fn with_file(mut self, path: &str, content: &str) -> Self {
         self.files.insert(path.to_owned(), Some(content.to_owned()));
+        self
+    }
+
+    /// With a symbolic link.
+    #[must_use]
+    pub fn with_link(mut self, path: &str, target: &str) -> Self {
+        self.links.insert(path.to_owned(), target.to_owned());
         self
     }
 
@@ -184,6 +193,9 @@ impl Sample {
                 Some(content) => put(&folder.join(path), content)?,
                 None => fs::remove_file(folder.join(path)).with_context(|| format!("the template has no {path}"))?,
             }
+        }
+        for (path, target) in &self.links {
+            std::os::unix::fs::symlink(target, folder.join(path)).with_context(|| path.clone())?;
         }
         Ok(())
     }

@@ -61,6 +61,7 @@ impl Credentials {
             images: BTreeMap::new(),
             earlier: EarlierRequests::default(),
             github_digests: digests,
+            allowances: Vec::new(),
             lease,
         })
     }

@@ -28,6 +28,7 @@ pub(super) async fn prepare(
     let request = &claim.event.data;
     let known = persist(|| runner.store.server(&request.server.handle)).await?;
     let digests = persist(|| runner.store.github_digests(request.project.id, &claim.lease.server)).await?;
+    let allowances = persist(|| runner.store.allowances(&claim.lease.server, &request.project)).await?;
     let may_delete_secrets = claim.action == Action::Undeploy || !request.repository.pushes_deployed_by.uses_ci();
     let shares_repository = may_delete_secrets
         && persist(|| runner.store.shares_repository(request.project.id, &claim.lease.server)).await?;
@@ -45,7 +46,8 @@ pub(super) async fn prepare(
             Err(error) => (BTreeMap::new(), Some(error).filter(|_| claim.action.deploys())),
         };
         let (action, remove_volumes) = (claim.action, claim.remove_volumes);
-        let work = DeploymentWork { action, remove_volumes, shares_repository, secrets, images, earlier, ..work };
+        let work =
+            DeploymentWork { action, remove_volumes, shares_repository, allowances, secrets, images, earlier, ..work };
         Ok(PreparedWork { work, server, refused })
     };
     Ok(assemble())

@@ -49,6 +49,7 @@ pub use pushes::deliveries::{DELIVERY_RETENTION, DeliveryOutcome, WebhookDeliver
 pub use pushes::look::{BranchLook, BranchSeen, LookOutcome};
 pub(crate) use pushes::look::{LOOK_LEASE, SECOND_LOOK};
 pub use pushes::watch::{BranchCounts, WatchedBranch};
+pub use server::allowances::{AllowanceScope, RecordedAllowance};
 pub use server::inventory::ServerRecord;
 pub use status::StatusCounts;
 pub use workers::WorkerSeen;

@@ -222,6 +222,7 @@ fn build_work(args: &CheckArgs, target: Target) -> Result<DeploymentWork, Invali
         images: BTreeMap::new(),
         earlier: EarlierRequests::default(),
         github_digests: BTreeMap::new(),
+        allowances: Vec::new(),
         lease: LeaseGuard::endless(0),
     })
 }

@@ -8,7 +8,9 @@ mod list;
 use clap::Subcommand;
 use serde_json::json;
 use slipway_protocol::names::ServerHandle;
+use slipway_worker::store::AllowanceScope;
 
+use crate::commands::allowances::{self, AllowanceArgs};
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
@@ -22,6 +24,25 @@ pub(crate) enum Servers {
     List,
     /// Connect to a server as the workers do, and show whether it's fit
     Check(Box<check::CheckArgs>),
+    /// Allow all projects on a server what no project gets otherwise
+    Allow {
+        /// The server's name
+        handle: ServerHandle,
+        #[command(flatten)]
+        args: AllowanceArgs,
+    },
+    /// Take back what all projects on a server were allowed
+    Revoke {
+        /// The server's name
+        handle: ServerHandle,
+        #[command(flatten)]
+        args: AllowanceArgs,
+    },
+    /// List what all projects on a server were ever allowed, by whom and why
+    Allowances {
+        /// The server's name
+        handle: ServerHandle,
+    },
     /// Take a server out of the inventory; what runs on it stays
     Remove {
         /// The server's name
@@ -39,6 +60,13 @@ pub(crate) async fn run(
         Servers::Add(args) => add::run(*args, &database, printer).await,
         Servers::List => list::run(&database, printer).await,
         Servers::Check(args) => check::run(*args, &database, printer).await,
+        Servers::Allow { handle, args } => {
+            allowances::allow(AllowanceScope::Server(handle), args, &database, printer).await
+        }
+        Servers::Revoke { handle, args } => {
+            allowances::revoke(AllowanceScope::Server(handle), args, &database, printer).await
+        }
+        Servers::Allowances { handle } => allowances::list(&AllowanceScope::Server(handle), &database, printer).await,
         Servers::Remove { handle } => remove(&handle, &database, printer).await,
     }
 }

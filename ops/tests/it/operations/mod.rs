@@ -1,6 +1,7 @@
 //! The command line against a real PostgreSQL and a real RabbitMQ, with the worker's engine where something has to run.
 //! Here: what the tests share, deployments and dead letters.
 
+mod allowances;
 mod dead_letters;
 mod inventory;
 mod lifecycle;

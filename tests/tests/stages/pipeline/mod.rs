@@ -12,6 +12,7 @@ mod rehearsal;
 mod scene;
 mod servers;
 mod serving;
+mod strangers;
 mod workflows;
 
 use std::collections::BTreeMap;

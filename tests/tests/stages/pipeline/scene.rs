@@ -168,6 +168,7 @@ impl AttemptScene {
             images: BTreeMap::new(),
             earlier: EarlierRequests::default(),
             github_digests: digests.clone(),
+            allowances: Vec::new(),
             lease: LeaseGuard::endless(1),
         }
     }

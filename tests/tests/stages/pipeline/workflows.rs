@@ -127,6 +127,18 @@ impl<'a> Pushes<'a> {
         log
     }
 
+    /// Without a rehearsal and without a health check it shows when the new release is there: it's asked as after a deployment.
+    fn goes_back_where_the_page_is_not_there(&self, serving: &Commit) {
+        let env = format!("/opt/services/{}/.env", self.sample.repository());
+        self.server().sh(&format!("echo 'SLIPWAY_REHEARSAL=\"off\"' >>{env}")).unwrap();
+        let (_, runs) = self.push(|sample| sample.behaving(Module::Backend, Variant::NotFound));
+        let log = log(&runs);
+        assert_eq!(runs.last().unwrap().outcome("deploy"), Some(JobOutcome::Failed), "{log}");
+        let told = "service backend doesn't answer as it must: the release before serves on";
+        assert!(log.contains(told) && log.contains("(not-healthy)"), "{log}");
+        self.serves(serving, "the release before");
+    }
+
     /// Where an image can't be built, nothing is pushed and nothing is deployed.
     fn stays_as_it_is_where_a_build_fails(&self) {
         let before = self.state("backend");
@@ -196,6 +208,7 @@ fn a_push_of_generation_1_is_built_and_deployed_and_a_bad_one_refused() {
         assert!(log.contains("service tg_bot exits"), "{log}");
         let unnamed = |state: &str| state.split_once(' ').map(|(_, rest)| rest.to_owned()).unwrap();
         assert_eq!(unnamed(&pushes.state("tg_bot")), unnamed(&bot), "the bot isn't what it was");
+        pushes.goes_back_where_the_page_is_not_there(&good);
     });
 }
 

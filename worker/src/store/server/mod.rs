@@ -1,4 +1,5 @@
 //! What is remembered of servers: how to log in to them, and whether they can be reached.
 
+pub(super) mod allowances;
 pub(super) mod circuit_breaker;
 pub(super) mod inventory;

@@ -1,0 +1,85 @@
+# Parameters: root slug; after project_files.sh, room.sh, compose_call.sh, containers.sh. What may be started is judged elsewhere, by
+# all that compose makes of the files. Here is kept what was judged: its digest, the variables, and the paths that it
+# mounts. Nothing else is started, by whomever, but with other variables: those are root's, and CI's job changes tags alone.
+
+# model_digest FILE: of what compose makes of the files with the variables in FILE, in the place of those in .env, and none in
+# .env.prod. Both are written by root alone: what they hold now is for the model that is started.
+model_digest() (
+    env_file=$1 unread="$unread
+$dir/infra/.env.prod"
+    seen=$(files_view config --format json) || exit
+    printf '%s' "$seen" | sha256sum | cut -c -64
+)
+
+# writable_paths: where containers of the project's that are there may write, in its directory.
+writable_paths() {
+    ids=$(project_ps -aq)
+    [ -n "$ids" ] || return 0
+    docker inspect --format '{{range .Mounts}}{{if .RW}}{{println .Source}}{{end}}{{end}}' $ids | grep -F "$dir/" | sort -u || :
+}
+
+# tell_model: tells what the judgement needs.
+tell_model() {
+    [ ${#model} -le 1048576 ] || die compose-not-allowed "the compose files amount to more than 1 MiB"
+    tell model "$(printf '%s' "$model" | base64 -w 0)"
+    tell digest "$(model_digest .env)"
+    for other in "$root/$slug"-*/; do
+        if [ -d "$other/.slipway" ]; then tell neighbour "$(basename "$other")"; fi
+    done
+    docker ps -a --format '{{.Names}} {{.Label "com.docker.compose.project"}}' | while read -r name project; do
+        case $name in "$slug"[_.-]*) [ "$project" = "$slug" ] || tell taken "$name" ;; esac
+    done
+    tell_routes
+    writable_paths | while IFS= read -r path; do tell writable "$path"; done
+}
+
+# tell_routes: which addresses the server reaches by its networks, but the project's own, and those of its name servers: a
+# network of the project's with the same ones would cut them off.
+tell_routes() {
+    bridges=" $(docker network ls --format 'br-{{.ID}}' --filter "label=com.docker.compose.project=$slug" | tr '\n' ' ') "
+    { ip route && ip -6 route; } 2>/dev/null | sed -n 's/^\([0-9a-f.:/]\{1,\}\) .*dev \([^ ]*\).*/\1 \2/p' |
+        while read -r place device; do
+            case $bridges in *" $device "*) ;; *) tell route "$place" ;; esac
+        done
+    sed -n 's/^nameserver \([0-9a-f.:]\{1,\}\).*/\1/p' /etc/resolv.conf /run/systemd/resolve/resolv.conf 2>/dev/null |
+        while read -r place; do tell route "$place"; done || :
+}
+
+# bad_paths: of the paths on stdin, those that lead elsewhere through a link, or aren't plain files or directories.
+bad_paths() {
+    place=$(readlink -f "$dir")
+    while IFS= read -r path; do
+        real=$(realpath -m -- "$path")
+        if [ "$real" != "$place${path#"$dir"}" ]; then
+            printf 'linked %s\n' "$path"
+        elif [ -e "$path" ] && [ ! -f "$path" ] && [ ! -d "$path" ]; then
+            printf 'special %s\n' "$path"
+        fi
+    done
+}
+
+# is_judged: whether the files are what was judged, and no path has become a link; else $unjudged says why not. Without a
+# record they were deployed before there were any, and may serve on.
+is_judged() {
+    unjudged=
+    [ -f .slipway/judged ] || return 0
+    # What a container could change between two looks isn't read at all.
+    unread=$(writable_paths)
+    if ! resolve; then
+        unjudged="docker compose refuses the files of $dir"
+    elif ! digest=$(model_digest .slipway/judged_env) || [ "$(head -n 1 .slipway/judged)" != "$digest" ]; then
+        unjudged="what the files of $dir ask for isn't what was deployed last: deploy a commit"
+    elif [ -n "$(tail -n +2 .slipway/judged | bad_paths)" ]; then
+        unjudged="a path in $dir that is mounted isn't a plain file or directory any more"
+    fi
+    [ -z "$unjudged" ]
+}
+require_judged() { is_judged || die compose-not-allowed "$unjudged"; }
+
+# stop_running: stops what runs, in the order of their dependencies where the files tell it that were judged: others may
+# name commands that compose runs before it stops something.
+stop_running() {
+    if is_judged; then project_compose stop >&2 || :; fi
+    left=$(any_running)
+    if [ -n "$left" ]; then docker stop $left >&2 || :; fi
+}
