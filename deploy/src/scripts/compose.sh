@@ -10,7 +10,7 @@ cleanup() {
 # What was judged elsewhere is what is started here.
 put .slipway/judged_env 600 <.env
 {
-    printf '%s\n' "$judged"
+    printf '%s %s %s %s\n' "$judged" "$(compose_version)" "$(repo_git rev-parse HEAD)" "$(override_digest)"
     printf '%s' "$paths" | base64 -d
 } | put .slipway/judged 600
 require_judged

@@ -1,6 +1,7 @@
-# Parameters: root slug; after project_files.sh, room.sh, compose_call.sh, containers.sh. What may be started is judged elsewhere, by
-# all that compose makes of the files. Here is kept what was judged: its digest, the variables, and the paths that it
-# mounts. Nothing else is started, by whomever, but with other variables: those are root's, and CI's job changes tags alone.
+# Parameters: root slug; after project_files.sh, room.sh, compose_call.sh, containers.sh, git.sh. What may be started is
+# judged elsewhere, by all that compose makes of the files. Here is kept what was judged: in .slipway/judged its digest,
+# what it was made by and of, and the paths that it mounts, a line each; in .slipway/judged_env the variables. Nothing
+# else is started, by whomever, but with other variables: those are root's, and CI's job changes tags alone.
 
 # model_digest FILE: of what compose makes of the files with the variables in FILE, in the place of those in .env, and none in
 # .env.prod. Both are written by root alone: what they hold now is for the model that is started.
@@ -63,17 +64,37 @@ bad_paths() {
 is_judged() {
     unjudged=
     [ -f .slipway/judged ] || return 0
+    read -r was version commit files <.slipway/judged || :
     # What a container could change between two looks isn't read at all.
     unread=$(writable_paths)
     if ! resolve; then
         unjudged="docker compose refuses the files of $dir"
-    elif ! digest=$(model_digest .slipway/judged_env) || [ "$(head -n 1 .slipway/judged)" != "$digest" ]; then
+    elif ! digest=$(model_digest .slipway/judged_env) || { [ "$digest" != "$was" ] && ! same_files; }; then
         unjudged="what the files of $dir ask for isn't what was deployed last: deploy a commit"
     elif [ -n "$(tail -n +2 .slipway/judged | bad_paths)" ]; then
         unjudged="a path in $dir that is mounted isn't a plain file or directory any more"
     fi
     [ -z "$unjudged" ]
 }
+
+compose_version() { docker compose version --short 2>/dev/null || echo unknown; }
+override_digest() { sha256sum <"$override" | cut -c -64; }
+
+# same_files: whether another compose than that of then makes another model of the same files: all that is there is the
+# commit's, but for what it doesn't read, or root's.
+same_files() {
+    [ "$(compose_version)" != "$version" ] && [ "$(repo_git rev-parse HEAD)" = "$commit" ] || return 1
+    [ "$(override_digest)" = "$files" ] || return 1
+    set -- .
+    while IFS= read -r path; do
+        if [ -n "$path" ]; then set -- "$@" ":(top,exclude,literal)${path#"$dir"/}"; fi
+    done <<END
+$unread
+END
+    repo_git update-index -q --refresh >/dev/null 2>&1 || :
+    repo_git diff-index --quiet HEAD -- "$@"
+}
+
 require_judged() { is_judged || die compose-not-allowed "$unjudged"; }
 
 # stop_running: stops what runs, in the order of their dependencies where the files tell it that were judged: others may

@@ -26,10 +26,10 @@ scripts! {
     ENV_READ = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh"
         "judged.sh" "env_read.sh";
     /// Writes the environment file and the override file.
-    ENV_WRITE = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "proofs.sh" "judged.sh"
-        "env_write.sh";
+    ENV_WRITE = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh"
+        "judged.sh" "env_write.sh";
     /// Looks where the paths lead that a project mounts.
-    LOOK_AT_PATHS = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "judged.sh"
+    LOOK_AT_PATHS = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "judged.sh"
         "look_at_paths.sh";
     /// Pulls, rehearses and starts the release.
     COMPOSE = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "docker_login.sh"
@@ -71,8 +71,8 @@ scripts! {
     /// Closes the project's ports.
     UNDEPLOY_FIREWALL = "project_files.sh" "containers.sh" "lock.sh" "ufw_rules.sh" "undeploy_enter.sh" "firewall.sh";
     /// Removes containers, networks, images and perhaps volumes.
-    UNDEPLOY_CONTAINERS = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "judged.sh"
-        "undeploy_enter.sh" "undeploy_containers.sh";
+    UNDEPLOY_CONTAINERS = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
+        "judged.sh" "undeploy_enter.sh" "undeploy_containers.sh";
     /// Removes the project's directory.
     UNDEPLOY_DIRECTORY = "project_files.sh" "lock.sh" "undeploy_enter.sh" "undeploy_directory.sh";
 }

@@ -1,5 +1,5 @@
 # Parameters: prefix repositories remove_volumes; after project_files.sh, room.sh, compose_call.sh, containers.sh,
-# lock.sh, judged.sh, undeploy_enter.sh. Removes containers, networks, images and, if asked for, volumes. All are
+# lock.sh, git.sh, judged.sh, undeploy_enter.sh. Removes containers, networks, images and, if asked for, volumes. All are
 # found by their labels and names: the compose files may be gone or broken.
 enter_ours
 # There is no previous release to restore any more.

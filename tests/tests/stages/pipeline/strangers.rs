@@ -159,10 +159,15 @@ fn nothing_is_started_that_was_not_judged(scene: &AttemptScene, work: Deployment
     let (green, said) = push();
     assert!(!green && said.contains("compose-not-allowed"), "{said}");
     assert_eq!(server.sh(STATE).unwrap(), before);
-    // What an operator has changed by hand is no reason.
+    // Neither what an operator has changed by hand is a reason, nor another compose, which makes another model of the files.
+    let another_compose = "cd /opt/services/guest/.slipway && cp judged /root/judged && \
+                           sed -i '1s/^[0-9a-f]* [^ ]* /0 2.20.0 /' judged && ! cmp -s judged /root/judged";
+    let this_compose = "cat /root/judged >/opt/services/guest/.slipway/judged";
+    server.sh(another_compose).unwrap();
     server.sh(&format!("{mend} && echo 'BY_HAND=\"x\"' >>/opt/services/guest/.env")).unwrap();
     let (green, said) = push();
     assert!(green, "{said}");
+    server.sh(this_compose).unwrap();
 
     // Put back: the files that were saved, and one that has been changed since.
     let mut next = work.clone();
@@ -196,7 +201,10 @@ fn nothing_is_started_that_was_not_judged(scene: &AttemptScene, work: Deployment
     let (_, error) = *scene.run_stages(start.clone(), &[Stage::Compose]).err().unwrap();
     assert_eq!(error.code, ErrorCode::ComposeNotAllowed, "{error}");
     assert_eq!(server.sh("docker ps -q --filter label=com.docker.compose.project=guest").unwrap(), "");
-    server.sh(mend).unwrap();
+    server.sh(another_compose).unwrap();
+    let (_, error) = *scene.run_stages(start.clone(), &[Stage::Compose]).err().unwrap();
+    assert_eq!(error.code, ErrorCode::ComposeNotAllowed, "{error}");
+    server.sh(&format!("{mend}; {this_compose}")).unwrap();
     scene.run_stages(start, &[Stage::Compose]).unwrap();
     assert!(scene.get_from((0, STRANGERS), "/health").contains(work.request.repository.commit.as_str()));
     assert!(scene.get_from((0, PORT), "/health").contains("ok"), "the neighbour");
