@@ -21,7 +21,8 @@ scripts! {
     RESUME = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh" "service_report.sh"
         "stability_gate.sh" "resume.sh";
     /// Checks out the commit.
-    CLONE = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "save_release.sh" "clone.sh";
+    CLONE = "project_files.sh" "containers.sh" "lock.sh" "git.sh" "save_release.sh" "judge_tree.sh"
+        "clone.sh";
     /// Reads what the worker needs to decide about the environment file.
     ENV_READ = "project_files.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh" "env_read.sh";
     /// Writes the environment file and the override file.

@@ -19,6 +19,7 @@ use crate::project::env::notes::EnvNotes;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
 use crate::project::env::{describe::describe, dotenv};
+use crate::project::limits::DefaultsInForce;
 use crate::remote::failure_phrases::explain_unexpected;
 use crate::remote::output::{ScriptOutput, plain};
 use crate::remote::script::Script;
@@ -84,17 +85,24 @@ impl Attempt {
         deployed_by_ci: bool,
     ) -> String {
         let request = &self.work.request;
+        let defaults = DefaultsInForce {
+            set: self.config().limits.containers,
+            logs_unbounded: seen.logs_unbounded,
+            written: &seen.overrides,
+            anew: true,
+        };
         if let Some(earlier) = deployment_of(&seen.overrides) {
             let mut written = request.clone();
             if let Some(commit) = commit_of(&seen.overrides).filter(|_| deployed_by_ci) {
                 written.repository.commit = commit;
             }
-            let unchanged = render_override(&written, project, variables, earlier);
+            let defaults = DefaultsInForce { anew: false, ..defaults };
+            let unchanged = render_override(&written, project, variables, earlier, &defaults);
             if unchanged == seen.overrides {
                 return unchanged;
             }
         }
-        render_override(request, project, variables, self.work.deployment)
+        render_override(request, project, variables, self.work.deployment, &defaults)
     }
 
     /// Writes both files; gives the proof of what is there then.
@@ -200,6 +208,8 @@ struct ServerEnv {
     /// The project's `.env.example`.
     example: String,
     overrides: String,
+    /// Whether Docker would keep all of a container's log.
+    logs_unbounded: bool,
     project: Vec<u8>,
     compose_variables: Vec<ComposeVariable>,
     /// The `.env.prod` beside the compose files, unless it's a link.
@@ -235,6 +245,7 @@ impl ServerEnv {
             complaint: text("complaint")?,
             example: text("example")?,
             overrides: text("override")?,
+            logs_unbounded: output.value("logs_unbounded").is_some(),
             project: decode_file(output, "project")?,
             compose_variables: variables.collect(),
             env_prod,
