@@ -21,6 +21,7 @@ pub use attempt::work::{
     DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, HostKeyPolicy, RegistryCredential, Target,
 };
 pub use project::grants::allowance::{Allowance, InvalidAllowance};
+pub use project::limits::{ContainerDefaults, ProjectLimits};
 pub use remote::places::RemotePath;
 pub use secrets::private_file::KeyFileError;
 pub use stages::{CompletedStages, KEY_SECRET, RestoreOutcome};

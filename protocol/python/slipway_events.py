@@ -169,6 +169,7 @@ class ErrorCode(StrEnum):
     CHECKOUT_FAILED = "checkout-failed", ErrorClass.INFRASTRUCTURE
     ENV_FILE_TRACKED = "env-file-tracked", ErrorClass.USER_ACTION
     UNSUPPORTED_REPOSITORY = "unsupported-repository", ErrorClass.USER_ACTION
+    REPOSITORY_TOO_LARGE = "repository-too-large", ErrorClass.PERMANENT
     COMPOSE_FILE_MISSING = "compose-file-missing", ErrorClass.PERMANENT
     MISSING_SECRET = "missing-secret", ErrorClass.USER_ACTION
     SERVICE_MISSING = "service-missing", ErrorClass.PERMANENT

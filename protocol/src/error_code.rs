@@ -145,7 +145,8 @@ codes! {
     GitUnavailable "git-unavailable" Transient "The git server doesn't answer" "Wait for GitHub to recover, then replay";
     CheckoutFailed "checkout-failed" Infrastructure "The code couldn't be checked out on the server" "Read the tail of git's output and repair the project's directory; its .git may be moved away, it's made anew";
     EnvFileTracked "env-file-tracked" UserAction "The repository tracks .env, which holds secrets" "Remove .env from the repository and ignore it";
-    UnsupportedRepository "unsupported-repository" UserAction "The repository uses submodules or LFS, which a deployment doesn't fetch" "Move what is needed at run time into images";
+    UnsupportedRepository "unsupported-repository" UserAction "The repository uses submodules or LFS, which a deployment doesn't fetch, or a name that it can't take" "Move what is needed at run time into images, and rename what the message names";
+    RepositoryTooLarge "repository-too-large" Permanent "The commit is larger than a project may be" "Move what the message names out of the repository, into images or volumes; SLIPWAY_REPOSITORY_MIB and SLIPWAY_REPOSITORY_FILES set the limits";
     // Env
     ComposeFileMissing "compose-file-missing" Permanent "The repository has no compose file at the expected place" "Add infra/compose.base.yml and infra/compose.prod.yml";
     MissingSecret "missing-secret" UserAction "The project requires a secret that nobody has given" "Ask the user for the secret that the message names, and emit the event again";

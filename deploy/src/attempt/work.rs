@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, ProjectReady};
 
-use crate::{Allowance, LeaseGuard};
+use crate::{Allowance, LeaseGuard, ProjectLimits};
 
 /// How the server proves itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,4 +132,6 @@ pub struct DeployerConfig {
     pub command_timeout: Duration,
     /// Longest time for a project to become healthy.
     pub health_timeout: Duration,
+    /// What one project may take of a server.
+    pub limits: ProjectLimits,
 }

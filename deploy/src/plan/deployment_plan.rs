@@ -79,6 +79,19 @@ pub struct ServicePlan {
     pub to: Option<String>,
     /// Whether that image would be pulled first.
     pub pull: bool,
+    /// What its container would be held to.
+    pub bounds: ServiceBounds,
+}
+
+/// What a container is held to, by its compose files or by Slipway's defaults.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ServiceBounds {
+    /// How much of its log is kept, as `10m x 3`; none where no bound is declared.
+    pub log: Option<String>,
+    /// How many processes it may have; none: any number.
+    pub processes: Option<i64>,
+    /// Whether its programs can't get more rights than what started them.
+    pub no_new_privileges: bool,
 }
 
 /// What would be done with a service's container.

@@ -5,4 +5,6 @@ mod deployment_plan;
 mod rehearsal;
 mod services;
 
-pub use deployment_plan::{ContainerAction, DeploymentPlan, ServicePlan, VariableChange, VariableDifference};
+pub use deployment_plan::{
+    ContainerAction, DeploymentPlan, ServiceBounds, ServicePlan, VariableChange, VariableDifference,
+};

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use slipway_protocol::ErrorCode;
 
-use super::deployment_plan::{ContainerAction, ServicePlan};
+use super::deployment_plan::{ContainerAction, ServiceBounds, ServicePlan};
 use crate::StageError;
 use crate::remote::output::ScriptOutput;
 
@@ -17,9 +17,29 @@ struct ComposeConfig {
     services: BTreeMap<String, ConfigService>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct ConfigService {
     image: Option<String>,
+    logging: serde_json::Value,
+    pids_limit: Option<i64>,
+    deploy: serde_json::Value,
+    security_opt: Vec<String>,
+}
+
+impl ConfigService {
+    fn bounds(&self) -> ServiceBounds {
+        let option = |name: &str| self.logging["options"][name].as_str();
+        let size = option("max-size").map(|size| format!("{size} x {}", option("max-file").unwrap_or("1")));
+        let elsewhere = || self.deploy["resources"]["limits"]["pids"].as_i64();
+        ServiceBounds {
+            log: size,
+            processes: self.pids_limit.or_else(elsewhere).filter(|processes| *processes > 0),
+            no_new_privileges: self.security_opt.iter().any(|option| {
+                matches!(option.as_str(), "no-new-privileges" | "no-new-privileges:true" | "no-new-privileges=true")
+            }),
+        }
+    }
 }
 
 struct RunningContainer<'a> {
@@ -59,7 +79,14 @@ pub(super) fn plan_services(output: &ScriptOutput) -> Result<Vec<ServicePlan>, S
             Some(_) => ContainerAction::Keep,
         };
         let from = containers.first().map(|c| c.image.to_owned());
-        ServicePlan { service: name.clone(), action, from, to: to.map(str::to_owned), pull: local.is_none() }
+        ServicePlan {
+            service: name.clone(),
+            action,
+            from,
+            to: to.map(str::to_owned),
+            pull: local.is_none(),
+            bounds: service.bounds(),
+        }
     });
     let mut services: Vec<ServicePlan> = wanted.collect();
     for (name, containers) in running {
@@ -70,6 +97,7 @@ pub(super) fn plan_services(output: &ScriptOutput) -> Result<Vec<ServicePlan>, S
             from,
             to: None,
             pull: false,
+            bounds: ServiceBounds::default(),
         });
     }
     Ok(services)
@@ -119,5 +147,19 @@ mod tests {
             ("gone", ContainerAction::Remove, false),
         ];
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn what_a_container_is_held_to_is_told_from_the_whole_configuration() {
+        let config = r#"{"services": {
+            "a": {"logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}, "pids_limit": 1024,
+                  "security_opt": ["no-new-privileges:true"]},
+            "b": {"deploy": {"resources": {"limits": {"pids": 9}}}, "security_opt": ["no-new-privileges:false"]},
+            "c": {"pids_limit": -1, "logging": {"driver": "local"}}
+        }}"#;
+        let plan = plan_services(&output(&[&format!("config {}", STANDARD.encode(config))])).unwrap_or_default();
+        let seen: Vec<_> =
+            plan.iter().map(|s| (s.bounds.log.as_deref(), s.bounds.processes, s.bounds.no_new_privileges)).collect();
+        assert_eq!(seen, [(Some("10m x 3"), Some(1024), true), (None, Some(9), false), (None, None, false)]);
     }
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use slipway_protocol::names::{CommitSha, ServiceName};
 use slipway_protocol::{DeploymentId, ErrorCode, ProjectReady};
 
+use super::limits::{DefaultsInForce, OwnSettings};
 use crate::StageError;
 
 /// The variable that lets the project's own deploy key pull private images; containers get it empty.
@@ -36,6 +37,8 @@ struct Service {
     depends_on: Option<BTreeMap<String, Dependency>>,
     env_file: Option<Vec<EnvFile>>,
     environment: Option<Environment>,
+    #[serde(flatten)]
+    own: OwnSettings,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -43,6 +46,7 @@ struct Service {
 struct Deploy {
     restart_policy: Option<serde_json::Value>,
     replicas: Option<serde_json::Value>,
+    resources: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -86,6 +90,11 @@ impl Service {
             EnvFile::Path(path) | EnvFile::Entry { path } => path,
         });
         paths.any(|path| path.rsplit('/').next() == Some(file))
+    }
+
+    fn counts_processes(&self) -> bool {
+        let resources = self.deploy.as_ref().and_then(|deploy| deploy.resources.as_ref());
+        resources.is_some_and(|resources| !resources["limits"]["pids"].is_null())
     }
 }
 
@@ -176,6 +185,7 @@ pub fn render_override(
     project: &ComposeProject,
     variables: &ServiceVariables,
     deployment: DeploymentId,
+    defaults: &DefaultsInForce<'_>,
 ) -> String {
     let mut text = String::from("# Written by Slipway at every deployment; changes are lost.\nservices:\n");
     let one_shots = project.one_shots();
@@ -207,6 +217,7 @@ pub fn render_override(
         if restart {
             text.push_str("      restart_policy: !reset null\n");
         }
+        text.push_str(&defaults.lines(name.as_str(), &service.own, service.counts_processes(), module));
         let changes = variables.get(name.as_str());
         if changes.is_some_and(|c| c.reads_env) {
             text.push_str("    env_file:\n      - ../.env\n");

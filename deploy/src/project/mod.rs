@@ -6,6 +6,7 @@ pub(crate) mod consumers;
 pub(crate) mod env;
 pub(crate) mod grants;
 pub(crate) mod image_tag;
+pub(crate) mod limits;
 #[cfg(test)]
 mod real_compose;
 pub(crate) mod registry;

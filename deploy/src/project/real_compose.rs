@@ -12,7 +12,6 @@ use serde_json::Value;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{DeploymentId, ErrorCode, ProjectReady};
 
-use crate::StageError;
 use crate::project::compose::{ComposeProject, FILES, OVERRIDE, deployment_of, render_override};
 use crate::project::consumers::service_variables;
 use crate::project::env::contract::merged::EnvContract;
@@ -22,6 +21,8 @@ use crate::project::env::notes::EnvNotes;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
 use crate::project::grants::{Grants, ServerFacts, Verdict, judge};
+use crate::project::limits::DefaultsInForce;
+use crate::{ProjectLimits, StageError};
 
 fn compose() -> PathBuf {
     let var = |name: &str| std::env::var_os(name).map(PathBuf::from);
@@ -118,7 +119,9 @@ impl OnDisk {
 
     fn overrides(&self, plan: &EnvPlan) -> String {
         let variables = service_variables(&self.project, &EnvContract::default(), plan, &self.images());
-        render_override(&request(), &self.project, &variables, DeploymentId(uuid::Uuid::nil()))
+        let set = ProjectLimits::DEFAULT.containers;
+        let defaults = DefaultsInForce { set, logs_unbounded: true, written: "", anew: true };
+        render_override(&request(), &self.project, &variables, DeploymentId(uuid::Uuid::nil()), &defaults)
     }
 
     fn images(&self) -> BTreeMap<String, String> {
@@ -166,6 +169,9 @@ fn the_override_makes_both_generations_fit_for_a_server() {
         for (name, service) in config["services"].as_object().unwrap() {
             assert_eq!(service["restart"], "unless-stopped", "{name}");
             assert!(service["deploy"].get("restart_policy").is_none(), "{name}");
+            assert_eq!(service["logging"]["options"]["max-size"], "10m", "{name}");
+            assert_eq!(service["pids_limit"], 1024, "{name}");
+            assert_eq!(service["security_opt"], serde_json::json!(["no-new-privileges:true"]), "{name}");
         }
         assert_eq!(config["services"].as_object().unwrap().len(), 4, "the bot has no profile any more");
         assert_eq!(config["services"]["tg_bot"]["image"], "ghcr.io/acme-org/corner.shop-tg-bot:sha-0123456");

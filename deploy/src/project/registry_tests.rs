@@ -12,7 +12,7 @@ use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 use super::*;
-use crate::GithubCredential;
+use crate::{GithubCredential, ProjectLimits};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const REPOSITORY: &str = "acme/shop-backend";
@@ -133,6 +133,7 @@ fn client(host: &str, password: &str) -> RegistryClient {
         project_root: "/opt/services".to_owned(),
         command_timeout: Duration::from_secs(1),
         health_timeout: Duration::from_secs(1),
+        limits: ProjectLimits::DEFAULT,
     };
     RegistryClient::new(&config).unwrap()
 }

@@ -77,6 +77,10 @@ pub(crate) fn explain_fetch(output: &ScriptOutput, url: &str) -> StageError {
         (ErrorCode::GitCredentialRefused, format!("{url} refused the credential"))
     } else if text.has(&DISK_FULL) {
         (ErrorCode::DiskFull, "the server's disk is full".to_owned())
+    } else if text.has(&["out of memory", "cannot allocate memory"]) {
+        (ErrorCode::RepositoryTooLarge, "unpacking what git sends takes more memory than it may have".to_owned())
+    } else if text.has(&["maximum allowed tree depth"]) {
+        (ErrorCode::UnsupportedRepository, "the folders of the commit are nested too deeply for git".to_owned())
     } else if text.has(&["read-only file system", "permission denied"]) {
         (ErrorCode::CheckoutFailed, "the fetched code couldn't be written".to_owned())
     } else {
@@ -175,6 +179,8 @@ mod tests {
             ("fatal: unable to access 'https://x/': The requested URL returned error: 503", ErrorCode::GitUnavailable),
             ("fatal: unable to access 'https://x/': Could not resolve host: github.com", ErrorCode::GitUnavailable),
             ("error: file write error: No space left on device", ErrorCode::DiskFull),
+            ("fatal: Out of memory, malloc failed (tried to allocate 9663676416 bytes)", ErrorCode::RepositoryTooLarge),
+            ("remote: fatal: exceeded maximum allowed tree depth", ErrorCode::UnsupportedRepository),
             ("error: file write error: Read-only file system", ErrorCode::CheckoutFailed),
         ];
         for (line, code) in words {

@@ -77,6 +77,11 @@ if [ -f .env ] && [ -f "$override" ] && resolve 2>/dev/null; then
     tell valid yes
     tell_model
 fi
+# Other drivers have bounds of their own, and so has a daemon that somebody has set up with them.
+if [ "$(docker info --format '{{.LoggingDriver}}' 2>/dev/null)" = json-file ] &&
+    ! grep -qs max-size /etc/docker/daemon.json; then
+    tell logs_unbounded yes
+fi
 image_identity='{{with .Config.Labels}}{{index . "org.opencontainers.image.revision"}}{{end}} {{join .RepoDigests " "}}'
 images .env | sort -u | while read -r image; do
     if identity=$(docker image inspect --format "$image_identity" "$image" 2>/dev/null); then

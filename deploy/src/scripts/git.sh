@@ -1,9 +1,12 @@
 # After project_files.sh, room.sh. How git is called.
 
-# repo_git ARGUMENTS: git in the project, without hooks and without questions.
+# repo_git ARGUMENTS: git in the project, without hooks and questions, and without the server's configuration but for a
+# fetch, which may need a proxy ($git_home): a filter that is set up there would be run on what the repository names.
 repo_git() {
-    GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_TERMINAL_PROMPT=0 git -c safe.directory="$dir" \
-        -c core.hooksPath=/dev/null -c core.fsmonitor=false -c advice.detachedHead=false -c gc.autoDetach=false "$@"
+    set -- git -c safe.directory="$dir" -c core.hooksPath=/dev/null -c core.fsmonitor=false \
+        -c advice.detachedHead=false -c gc.autoDetach=false "$@"
+    GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_TERMINAL_PROMPT=0 HOME="${git_home:-/nonexistent}" \
+        XDG_CONFIG_HOME="${git_home:-/nonexistent}/.config" GIT_CONFIG_NOSYSTEM="${git_alone:-1}" "$@"
 }
 
 # check_out COMMIT: writes its files over those that are there, then notes it, beside git's HEAD as well, which may be lost
@@ -32,3 +35,25 @@ env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ 
     read-tree --reset -u "$commit" || exit
 cp "$room/index" .git/index.lock && sync .git/index.lock && mv -fT .git/index.lock .git/index
 '
+# disarm_git: whoever could write into .git had git run programs as root (a filter, a hook) or read others' repositories.
+# Settings that a clone doesn't have go, all of them; one with links in it is made anew by the next clone. Hooks aren't
+# run, and people link them.
+disarm_git() {
+    if [ -L .git ] || [ -n "$(find .git -path .git/hooks -prune -o -type l -print -quit)" ]; then
+        echo "warning: $dir/.git holds symbolic links and is removed" >&2
+        rm -rf .git
+        return 0
+    fi
+    rm -rf .git/commondir .git/objects/info/alternates .git/objects/info/http-alternates .git/info/attributes \
+        .git/info/grafts .git/config.worktree
+    # What can't be read is damaged, which clone finds.
+    settings=$(git config --file .git/config --no-includes --name-only --list 2>/dev/null || :)
+    case $(printf '%s\n' "$settings" | grep -vE "$harmless_settings" || :) in
+    '') ;;
+    *)
+        echo "warning: $dir/.git/config held settings that a deployment doesn't use, and is written anew" >&2
+        printf '[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n' | put .git/config 644
+        ;;
+    esac
+}
+harmless_settings='^(|core\.(repositoryformatversion|filemode|bare|logallrefupdates)|remote\.origin\.(url|fetch)|branch\..*\.(remote|merge)|user\.(name|email))$'

@@ -1,5 +1,6 @@
-# Parameters: needles prefix; after project_files.sh, containers.sh, lock.sh. After an attempt: tells what runs, removes
-# images that nobody needs any more, and tells in which places known secrets stand that shouldn't, never the secrets.
+# Parameters: needles prefix; after project_files.sh, containers.sh, lock.sh, leak_sweep.sh. After an attempt: tells what runs,
+# removes images that nobody needs any more, and tells in which places known secrets stand that shouldn't, never the
+# secrets.
 [ -d "$dir" ] || exit 0
 tell_origins
 
@@ -35,26 +36,8 @@ $repository:$tag@"* | *"@$digest
 }
 prune
 
-# The patterns come through a pipe, from a builtin: they're in nobody's arguments and in no file.
-sought() { printf '%s' "$needles" | base64 -d; }
-# A file that goes away meanwhile doesn't matter; that there were too many to read in time is told.
-exec 4>&1
-holding() { sought | timeout 30 grep -laF "$@" 2>/dev/null || [ $? -ne 124 ] || tell sweep incomplete >&4; }
-
-# Not what git packs away, and not the project's own env files with the copies of them that a failure restores.
-set --
-for entry in * .[!.]* .git/config .git/FETCH_HEAD .git/packed-refs .git/logs .git/hooks; do
-    case $entry in .git | .env) ;; *) if [ -e "$entry" ]; then set -- "$@" "$entry"; fi ;; esac
-done
-holding -r -D skip -f - -- "$@" | while read -r file; do
-    case $file in .slipway/served/* | .slipway/judged_env | infra/.env | infra/.env.prod) ;; *) tell leak "$dir/$file" ;; esac
-done
-for file in .env .slipway/served/env .slipway/judged_env infra/.env infra/.env.prod; do
-    case $(stat -Lc %a "$file" 2>/dev/null) in '' | 600 | 400) ;; *) tell leak "$dir/$file, which others may read" ;; esac
-done
-for place in /root/.docker /home/*/.docker /dev/shm/slipway."$slug".*; do
-    if [ -e "$place" ]; then holding -r -D skip -f - -- "$place"; fi
-done | while read -r file; do tell leak "$file"; done
+sweep_project
+sweep_folders /root/.docker /home/*/.docker /dev/shm/slipway."$slug".*
 
 # Processes of our own namespace: a container's environment holds the project's secrets rightly.
 space=$(stat -Lc %i /proc/self/ns/pid)

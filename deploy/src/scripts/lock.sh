@@ -4,14 +4,18 @@
 # enter: into the project's directory, alone. The lock is the kernel's: it ends with its holder.
 enter() {
     cd "$dir"
+    for own in .slipway infra; do
+        [ ! -L "$own" ] || die directory-not-ours "$dir/$own is a symbolic link: what is written there would go elsewhere"
+    done
     mkdir -p -m 700 .slipway
     # The overlay of a plan is its own: there is nobody to wait for, and nobody to end.
     if [ -z "${scratch:-}" ]; then
         exec 9>>.slipway/lock
         if [ -n "${fence:-}" ]; then enter_with_fence; else enter_for_ci; fi
     fi
-    # Locks of a git that was killed: whoever is in here is alone.
-    if [ -d .git ]; then find .git -name '*.lock' -delete; fi
+    # Left by a git that was killed: whoever is in here is alone.
+    if [ -d .git ]; then find .git \( -name '*.lock' -o -path '.git/objects/*' -name 'tmp_*' \) -delete; fi
+    if { [ -e .git ] || [ -L .git ]; } && command -v disarm_git >/dev/null; then disarm_git; fi
 }
 
 # A claim's command. One of an older claim that holds the lock is ended rather than waited for: its worker has lost the

@@ -21,7 +21,8 @@ scripts! {
     RESUME = "project_files.sh" "room.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh" "service_report.sh"
         "stability_gate.sh" "resume.sh";
     /// Checks out the commit.
-    CLONE = "project_files.sh" "room.sh" "containers.sh" "lock.sh" "git.sh" "save_release.sh" "clone.sh";
+    CLONE = "project_files.sh" "room.sh" "containers.sh" "lock.sh" "git.sh" "save_release.sh" "judge_tree.sh"
+        "clone.sh";
     /// Reads what the worker needs to decide about the environment file.
     ENV_READ = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh"
         "judged.sh" "env_read.sh";
@@ -50,7 +51,7 @@ scripts! {
     RESTORE_PREVIOUS = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
         "restore_files.sh" "docker_login.sh" "service_report.sh" "stability_gate.sh" "judged.sh" "restore_previous.sh";
     /// Looks for leaked secrets after an attempt, and removes images that nobody needs.
-    LEAKS_AND_PRUNE = "project_files.sh" "containers.sh" "lock.sh" "leaks_and_prune.sh";
+    LEAKS_AND_PRUNE = "project_files.sh" "containers.sh" "lock.sh" "leak_sweep.sh" "leaks_and_prune.sh";
     /// Lays a layer over the projects' directory that takes all writes, for a plan, which must change nothing.
     OVERLAY = "overlay.sh";
     /// Removes that layer with all that was written.

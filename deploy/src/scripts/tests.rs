@@ -214,3 +214,39 @@ fn a_push_moves_the_projects_own_images_on_and_leaves_others_where_they_are() {
     let after = fs::read_to_string(folder.path().join(".env")).expect("the file");
     assert_eq!(after, env(":latest", ":latest", ""));
 }
+
+/// Runs the sweep over a project whose files `prepare` makes; gives what it tells.
+fn sweep(prepare: &str) -> BTreeSet<String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shell = format!(
+        "mkdir -p shop outside; echo 'x hunter2-7c1d y' >outside/theirs; root=$PWD slug=shop needles=$(echo hunter2-7c1d | base64)\n\
+         tell() {{ printf '%s %s\\n' \"$1\" \"$2\"; }}\ndir=$root/$slug\ncd shop\nmkdir -p .git .slipway/served infra data\n{prepare}\n{}\n\
+         sweep_project",
+        script("leak_sweep.sh")
+    );
+    let output = std::process::Command::new("sh").args(["-euc", &shell]).current_dir(folder.path()).output();
+    let output = output.expect("a shell");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let place = format!("{}/", folder.path().join("shop").display());
+    String::from_utf8_lossy(&output.stdout).lines().map(|line| line.replace(&place, "")).collect()
+}
+
+#[test]
+fn the_sweep_finds_secrets_in_every_file_and_follows_no_link() {
+    let prepare = "secret() { cat ../outside/theirs; }\numask 077\n\
+        ln -s / root; ln -s ../outside x; ln -s ../../outside data/y; ln -s ../../outside .git/hooks; mkfifo data/pipe\n\
+        secret >.env; secret >infra/.env.prod; secret >.slipway/served/env; ln -s ../.env infra/.env\n\
+        secret >'data/two words'; secret >..hidden; secret >\"$(printf 'data/a\\nb')\"; secret >.slipway/put; secret >.git/config";
+    let found = ["leak data/two words", "leak ..hidden", "leak data/a?b", "leak .slipway/put", "leak .git/config"];
+    assert_eq!(sweep(prepare), found.map(str::to_owned).into());
+    assert_eq!(
+        sweep("rm -r .git; ln -s ../outside .git; cat ../outside/theirs >infra/.env.prod; chmod 644 infra/.env.prod"),
+        ["leak infra/.env.prod, which others may read".to_owned()].into()
+    );
+}
+
+/// Grep keeps a whole line in memory.
+#[test]
+fn a_file_without_lines_takes_no_memory_of_the_server_and_is_told() {
+    assert_eq!(sweep("truncate -s 3G data/zeros"), ["sweep incomplete".to_owned()].into());
+}

@@ -19,6 +19,8 @@ impl Attempt {
             .word("slug", &self.work.request.project.slug)
             .word("commit", &repository.commit)
             .word("url", &url)
+            .number("max_bytes", self.config().limits.repository_bytes)
+            .number("max_files", self.config().limits.repository_files)
             .bytes("token", token.expose_secret().as_bytes());
         let output = match self.exec(Stage::Clone, &script).await? {
             Ok(output) => output,

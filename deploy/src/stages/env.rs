@@ -15,6 +15,7 @@ use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{EnvInputs, EnvPlan};
 use crate::project::env::{describe::describe, dotenv};
+use crate::project::limits::DefaultsInForce;
 use crate::remote::failure_phrases::explain_unexpected;
 use crate::remote::output::{ScriptOutput, plain};
 use crate::remote::script::Script;
@@ -87,17 +88,24 @@ impl Attempt {
         deployed_by_ci: bool,
     ) -> String {
         let request = &self.work.request;
+        let defaults = DefaultsInForce {
+            set: self.config().limits.containers,
+            logs_unbounded: seen.logs_unbounded,
+            written: &seen.overrides,
+            anew: true,
+        };
         if let Some(earlier) = deployment_of(&seen.overrides) {
             let mut written = request.clone();
             if let Some(commit) = commit_of(&seen.overrides).filter(|_| deployed_by_ci) {
                 written.repository.commit = commit;
             }
-            let unchanged = render_override(&written, project, variables, earlier);
+            let defaults = DefaultsInForce { anew: false, ..defaults };
+            let unchanged = render_override(&written, project, variables, earlier, &defaults);
             if unchanged == seen.overrides {
                 return unchanged;
             }
         }
-        render_override(request, project, variables, self.work.deployment)
+        render_override(request, project, variables, self.work.deployment, &defaults)
     }
 
     /// Writes both files; gives the proof of what is there then, and what compose makes of it.

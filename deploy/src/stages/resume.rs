@@ -92,7 +92,8 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        DeployerConfig, EarlierRequests, GithubCredential, HostKeyPolicy, LeaseGuard, RegistryCredential, Target,
+        DeployerConfig, EarlierRequests, GithubCredential, HostKeyPolicy, LeaseGuard, ProjectLimits,
+        RegistryCredential, Target,
     };
 
     fn secret(text: &str) -> SecretString {
@@ -115,6 +116,7 @@ pub(super) mod tests {
             project_root: "/opt/services".to_owned(),
             command_timeout: std::time::Duration::from_secs(60),
             health_timeout: std::time::Duration::from_secs(60),
+            limits: ProjectLimits::DEFAULT,
         };
         Deployer::new(config).expect("a deployer")
     }

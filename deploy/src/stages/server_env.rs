@@ -35,6 +35,8 @@ pub(super) struct ServerEnv {
     /// The project's `.env.example`.
     pub example: String,
     pub overrides: String,
+    /// Whether Docker would keep all of a container's log.
+    pub logs_unbounded: bool,
     /// The project's compose files as they are.
     pub compose_files: Vec<Vec<u8>>,
     pub model: ServerModel,
@@ -77,6 +79,7 @@ impl ServerEnv {
             complaint: text("complaint")?,
             example: text("example")?,
             overrides: text("override")?,
+            logs_unbounded: output.value("logs_unbounded").is_some(),
             compose_files: output
                 .values("compose_file")
                 .iter()

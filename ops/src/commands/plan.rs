@@ -177,5 +177,16 @@ fn describe_service(service: &ServicePlan) -> String {
         _ => String::new(),
     };
     let pull = if service.pull { ", pulled first" } else { "" };
-    format!("{sign} {} {what}{images}{pull}", service.service)
+    format!("{sign} {} {what}{images}{pull}{}", service.service, describe_bounds(service))
+}
+
+fn describe_bounds(service: &ServicePlan) -> String {
+    if service.action == ContainerAction::Remove {
+        return String::new();
+    }
+    let bounds = &service.bounds;
+    let log = bounds.log.as_ref().map_or("its whole log is kept".to_owned(), |log| format!("log {log}"));
+    let processes = bounds.processes.map_or("any number of processes".to_owned(), |n| format!("{n} processes"));
+    let privileges = if bounds.no_new_privileges { "no new privileges" } else { "may get new privileges" };
+    format!(" ({log}, {processes}, {privileges})")
 }

@@ -65,6 +65,8 @@ fn a_plan_comes_true_and_changes_nothing() {
     assert_eq!(planned["from"], Value::Null);
     assert!(actions(&planned).iter().all(|(_, action)| action == "create"), "{planned:#}");
     assert_eq!(planned["open"], json!([8080]));
+    let bounds = json!({ "log": "10m x 3", "processes": 1024, "no_new_privileges": true });
+    assert!(planned["services"].as_array().unwrap().iter().all(|s| s["bounds"] == bounds), "{planned:#}");
     assert_eq!(planned["new_deploy_key"], true);
     assert!(planned["secrets"].as_array().unwrap().contains(&json!("DEPLOY_HOST")), "{planned:#}");
 

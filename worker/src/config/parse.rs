@@ -74,6 +74,18 @@ pub(super) fn limit(value: &str) -> Result<u32, ParseError> {
     number(value, 1, 1000)
 }
 
+pub(super) fn repository_mib(value: &str) -> Result<u64, ParseError> {
+    number(value, 1, 102_400)
+}
+
+pub(super) fn repository_files(value: &str) -> Result<u64, ParseError> {
+    number(value, 1, 10_000_000)
+}
+
+pub(super) fn processes(value: &str) -> Result<u32, ParseError> {
+    number(value, 0, 4_194_304)
+}
+
 pub(super) fn long_duration(value: &str) -> Result<Duration, ParseError> {
     duration(value, SECOND, 30 * 24 * HOUR)
 }

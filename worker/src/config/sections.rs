@@ -2,7 +2,7 @@
 
 use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::bounds::Deadlines;
-use slipway_deploy::{DeployerConfig, GithubCredential, RegistryCredential};
+use slipway_deploy::{ContainerDefaults, DeployerConfig, GithubCredential, ProjectLimits, RegistryCredential};
 
 use super::reader::VariableReader;
 use super::variables as var;
@@ -79,6 +79,7 @@ pub(super) fn deployer(reader: &mut VariableReader) -> Option<DeployerConfig> {
     let digest_key = reader.secret(&var::DIGEST_KEY_FILE);
     let ca_file = reader.take(&var::CA_FILE).map(|file| file.0);
     let project_root = reader.take(&var::PROJECT_ROOT);
+    let limits = limits(reader);
     let (command, health) = (reader.take(&var::COMMAND_TIMEOUT), reader.take(&var::HEALTH_TIMEOUT));
     Some(DeployerConfig {
         github_api: github_api?,
@@ -91,6 +92,18 @@ pub(super) fn deployer(reader: &mut VariableReader) -> Option<DeployerConfig> {
         project_root: project_root?,
         command_timeout: command?,
         health_timeout: health?,
+        limits: limits?,
+    })
+}
+
+fn limits(reader: &mut VariableReader) -> Option<ProjectLimits> {
+    let (mib, files) = (reader.take(&var::REPOSITORY_MIB), reader.take(&var::REPOSITORY_FILES));
+    let (log_rotation, processes) = (reader.take(&var::LOG_ROTATION), reader.take(&var::PROCESSES));
+    let no_new_privileges = reader.take(&var::NO_NEW_PRIVILEGES)?;
+    Some(ProjectLimits {
+        repository_bytes: mib? * 1024 * 1024,
+        repository_files: files?,
+        containers: ContainerDefaults { log_rotation: log_rotation?, processes: processes?, no_new_privileges },
     })
 }
 

@@ -175,6 +175,23 @@ variables! {
             "Directory on the servers below which projects live",
             "an absolute path of letters, digits, '.', '_' and '-', without '..'";
     }
+    "What a project may take of a server" {
+        REPOSITORY_MIB: u64 = "SLIPWAY_REPOSITORY_MIB", Default(defaults::REPOSITORY_MIB), false, parse::repository_mib,
+            "Largest commit, in MiB: its files on the disk, and what git sends for it", "a number from 1 to 102400";
+        REPOSITORY_FILES: u64 = "SLIPWAY_REPOSITORY_FILES",
+            Default(defaults::REPOSITORY_FILES), false, parse::repository_files,
+            "Most files and folders of a commit", "a number from 1 to 10000000";
+        LOG_ROTATION: bool = "SLIPWAY_LOG_ROTATION", Default(defaults::LOG_ROTATION), false, parse::switch,
+            "Keep 30 MB of a container's log, where Docker would keep all and the compose files don't say otherwise",
+            "true or false";
+        PROCESSES: u32 = "SLIPWAY_PROCESSES", Default(defaults::PROCESSES), false, parse::processes,
+            "Most processes of a container, where the compose files don't say otherwise; 0: any number",
+            "a number from 0 to 4194304";
+        NO_NEW_PRIVILEGES: bool = "SLIPWAY_NO_NEW_PRIVILEGES",
+            Default(defaults::NO_NEW_PRIVILEGES), false, parse::switch,
+            "Start containers so that their programs can't get more rights (sudo, setuid), where the compose files don't \
+             say otherwise", "true or false";
+    }
     "Secrets of projects" {
         SEALING_KEYS_DIR: SealingKeys = "SLIPWAY_SEALING_KEYS_DIR", Optional, false, files::sealing_keys_dir,
             "Private keys that open sealed secrets, one file <key_id>.key each",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use assert_cmd::Command;
 use base64::Engine as _;
 use secrecy::ExposeSecret as _;
-use slipway_deploy::GithubCredential;
+use slipway_deploy::{ContainerDefaults, GithubCredential, ProjectLimits};
 use slipway_worker::config::{Config, GROUPS, LogFormat, Unset};
 
 const PASSWORD: &str = "Tr0ub4dor-and-3";
@@ -118,6 +118,20 @@ fn retry_policies_timeouts_and_durations_can_be_overridden() {
     assert_eq!(config.worker.attempts.max, Duration::from_secs(90));
     assert_eq!(config.worker.attempts.attempts, 2);
     assert_eq!(config.deployer.command_timeout, Duration::from_secs(600));
+    assert_eq!(
+        config.deployer.limits,
+        ProjectLimits::DEFAULT,
+        "what deploy calls the defaults are those of the settings"
+    );
+    for name in ["SLIPWAY_LOG_ROTATION", "SLIPWAY_NO_NEW_PRIVILEGES"] {
+        fixture.set(name, "false");
+    }
+    for (name, value) in [("REPOSITORY_MIB", "2"), ("REPOSITORY_FILES", "3"), ("PROCESSES", "0")] {
+        fixture.set(&format!("SLIPWAY_{name}"), value);
+    }
+    let containers = ContainerDefaults { log_rotation: false, processes: 0, no_new_privileges: false };
+    let limits = ProjectLimits { repository_bytes: 2 << 20, repository_files: 3, containers };
+    assert_eq!(fixture.config().deployer.limits, limits);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use slipway_protocol::DeploymentId;
 use super::refusal::Refusal;
 use super::{Grants, ServerFacts, judge};
 use crate::project::compose::{ComposeProject, FILES, OVERRIDE, render_override};
+use crate::project::limits::DefaultsInForce;
 use crate::project::real_compose::{request, run};
 
 const BASE: &str = r#"
@@ -229,7 +230,9 @@ impl Tricked {
             put(FILES[1], "services: {}");
             let project = ComposeProject::parse(&run(&directory, &arguments(&FILES[..2], &["config"]))).unwrap();
             put(FILES[1], prod);
-            render_override(&request(), &project, &BTreeMap::new(), DeploymentId(uuid::Uuid::nil()))
+            let set = crate::ProjectLimits::DEFAULT.containers;
+            let defaults = DefaultsInForce { set, logs_unbounded: true, written: "", anew: true };
+            render_override(&request(), &project, &BTreeMap::new(), DeploymentId(uuid::Uuid::nil()), &defaults)
         });
         put(OVERRIDE, overrides);
         Self { _folder: folder, directory }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use slipway_deploy::github::GithubClient;
-use slipway_deploy::{DeployerConfig, GithubCredential};
+use slipway_deploy::{DeployerConfig, GithubCredential, ProjectLimits};
 use slipway_protocol::names::RepositoryName;
 use wiremock::MockServer;
 
@@ -30,6 +30,7 @@ fn config(api: &str, github: GithubCredential) -> DeployerConfig {
         project_root: "/opt/services".to_owned(),
         command_timeout: Duration::from_secs(60),
         health_timeout: Duration::from_secs(60),
+        limits: ProjectLimits::DEFAULT,
     }
 }
 

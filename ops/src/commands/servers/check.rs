@@ -10,8 +10,8 @@ use clap::Args;
 use secrecy::SecretString;
 use serde_json::json;
 use slipway_deploy::{
-    Deployer, DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, LeaseGuard, Reporter, StageError,
-    StageReport, Target,
+    Deployer, DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, LeaseGuard, ProjectLimits, Reporter,
+    StageError, StageReport, Target,
 };
 use slipway_protocol::names::{BranchName, CommitSha, HostKey, InvalidName, Port, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{
@@ -178,6 +178,7 @@ fn build_config(args: &CheckArgs) -> DeployerConfig {
         project_root: args.project_root.clone(),
         command_timeout: COMMAND_TIMEOUT,
         health_timeout: COMMAND_TIMEOUT,
+        limits: ProjectLimits::DEFAULT,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use slipway_deploy::github::{GithubClient, SecretsWritten};
-use slipway_deploy::{DeployerConfig, GithubCredential, StageError};
+use slipway_deploy::{DeployerConfig, GithubCredential, ProjectLimits, StageError};
 use slipway_protocol::names::{CommitSha, RepositoryName};
 use slipway_tests::github::{GitHub, GitHubOptions, Level, NewRepository, NewToken, TlsFiles};
 use tempfile::TempDir;
@@ -74,6 +74,7 @@ impl ClientWorld {
             project_root: "/opt/services".to_owned(),
             command_timeout: Duration::from_secs(60),
             health_timeout: Duration::from_secs(60),
+            limits: ProjectLimits::DEFAULT,
         }
     }
 

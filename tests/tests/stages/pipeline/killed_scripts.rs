@@ -27,7 +27,7 @@ if [ -e /run/die-at ] && /usr/bin/grep -qE '^umask 077|/\.slipway/ci-deploy' "/p
     printf . >>/run/commands
     read -r commands </run/commands
     if [ "${#commands}" = "$at" ]; then
-        echo "${0##*/} $*" >/run/died-before
+        printf '%s\n' "${0##*/} $*" >/run/died-before
         kill -s KILL -- "-$group"
     fi
 fi

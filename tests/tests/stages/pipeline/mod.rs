@@ -5,10 +5,12 @@ mod answering;
 mod ci_job;
 mod claims;
 mod environment;
+mod git_objects;
 mod killed_scripts;
 mod prober;
 mod registry_secrets;
 mod rehearsal;
+mod repositories;
 mod scene;
 mod servers;
 mod serving;
@@ -17,7 +19,7 @@ mod workflows;
 
 use std::collections::BTreeMap;
 
-use slipway_deploy::{DeploymentWork, HostKeyPolicy};
+use slipway_deploy::{ContainerDefaults, DeploymentWork, HostKeyPolicy, ProjectLimits};
 use slipway_protocol::names::{HostKey, Port};
 use slipway_protocol::{Change, ErrorCode, Stage};
 use slipway_tests::world::{Commit, Generation, Image, Module, Sample, Variant};
@@ -48,21 +50,36 @@ fn a_host_key_is_pinned_learned_or_refused() {
 
 #[test]
 fn a_new_port_replaces_the_old_one_in_compose_and_in_ufw() {
-    let scene = AttemptScene::new();
+    let mut scene = AttemptScene::new();
+    let unbounded = ContainerDefaults { log_rotation: false, processes: 0, no_new_privileges: false };
+    let earlier = scene.deployer_with(ProjectLimits { containers: unbounded, ..ProjectLimits::DEFAULT });
+    let deployer = std::mem::replace(&mut scene.deployer, earlier);
     let server = scene.world.target(0);
     server.sh("ufw allow 22/tcp; ufw allow 9999/tcp comment 'not ours'; ufw --force enable").unwrap();
     let sample = Sample::new(Generation::One, "acme", "shop");
     let commit = scene.publish(&sample, Variant::Healthy);
     let work = scene.work(&sample, &commit, "shop", &BTreeMap::new());
     let first = scene.run(work.clone()).unwrap();
+    scene.deployer = deployer;
     assert_eq!(first.reports[&Stage::Firewall].facts["ufw"], "active");
+    let server = scene.world.target(0);
     assert!(server.sh("ufw status").unwrap().contains("# slipway:shop"));
+    let bounds = |service: &str| {
+        let format = "{{.HostConfig.LogConfig.Config}} {{.HostConfig.PidsLimit}} {{.HostConfig.SecurityOpt}} {{.Id}}";
+        let of = format!("docker ps -q --filter label=com.docker.compose.service={service}");
+        server.sh(&format!("docker inspect --format '{format}' $({of})")).unwrap()
+    };
+    let database = bounds("db");
+    assert!(database.starts_with("map[] <no value> <no value> "), "{database}");
 
     let mut moved = work;
     moved.request.allocations[1].host_port = Port::new(8081).unwrap();
     moved.github_digests = first.reports[&Stage::Secrets].github_digests.clone().unwrap();
     let done = scene.run(moved).unwrap();
     assert_eq!(done.reports[&Stage::Verify].url.as_deref(), Some(format!("http://{}:8081", server.ip()).as_str()));
+    let web = bounds("backend");
+    assert!(web.starts_with("map[max-file:3 max-size:10m] 1024 [no-new-privileges:true] "), "{web}");
+    assert_eq!(bounds("db"), database, "a database isn't replaced for the sake of defaults");
     let rules = server.sh("ufw show added").unwrap();
     assert!(rules.contains("8081/tcp comment 'slipway:shop'") && !rules.contains("8080"), "{rules}");
     assert!(rules.contains("9999/tcp comment 'not ours'"), "{rules}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use slipway_deploy::{
     Deployer, DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, HostKeyPolicy, LeaseGuard,
-    RegistryCredential, Reporter, StageError, StageReport, Target,
+    ProjectLimits, RegistryCredential, Reporter, StageError, StageReport, Target,
 };
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, Failure, ProjectReady, Stage};
@@ -91,6 +91,7 @@ impl AttemptScene {
             project_root: "/opt/services".to_owned(),
             command_timeout: Duration::from_secs(120),
             health_timeout: Duration::from_secs(PATIENCE),
+            limits: ProjectLimits::DEFAULT,
         };
         let deployer = Deployer::new(config.clone()).unwrap();
         Self { world, github, deployer, config, heard: Arc::default(), user: "root", policy: None }
@@ -100,6 +101,11 @@ impl AttemptScene {
     pub fn wait_for(&mut self, seconds: u64) {
         let health_timeout = Duration::from_secs(seconds);
         self.deployer = Deployer::new(DeployerConfig { health_timeout, ..self.config.clone() }).unwrap();
+    }
+
+    /// A deployer that lets a project have that much.
+    pub fn deployer_with(&self, limits: ProjectLimits) -> Deployer {
+        Deployer::new(DeployerConfig { limits, ..self.config.clone() }).unwrap()
     }
 
     pub fn publish(&self, sample: &Sample, variant: Variant) -> Commit {
