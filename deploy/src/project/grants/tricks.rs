@@ -10,6 +10,7 @@ use slipway_protocol::DeploymentId;
 
 use super::refusal::Refusal;
 use super::{Grants, ServerFacts, judge};
+use crate::ContainerDefaults;
 use crate::project::compose::{ComposeProject, FILES, OVERRIDE, render_override};
 use crate::project::limits::DefaultsInForce;
 use crate::project::real_compose::{request, run};
@@ -230,7 +231,8 @@ impl Tricked {
             put(FILES[1], "services: {}");
             let project = ComposeProject::parse(&run(&directory, &arguments(&FILES[..2], &["config"]))).unwrap();
             put(FILES[1], prod);
-            let set = crate::ProjectLimits::DEFAULT.containers;
+            // They depend on what each service says itself.
+            let set = ContainerDefaults { log_rotation: false, processes: 0, no_new_privileges: false };
             let defaults = DefaultsInForce { set, logs_unbounded: true, written: "", anew: true };
             render_override(&request(), &project, &BTreeMap::new(), DeploymentId(uuid::Uuid::nil()), &defaults)
         });
