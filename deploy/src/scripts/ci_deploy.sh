@@ -79,6 +79,9 @@ pull_latest() {
     sed -e "s|^\([A-Z0-9_]*_IMAGE=\"${own}[^\"@]*\):sha-[0-9a-f]\{7\}\(@sha256:[0-9a-f]\{64\}\)\{0,1\}\"\$|\1:latest\"|" \
         -e "s|^\([A-Z0-9_]*_IMAGE=\"${own}[^\"@]*\)@sha256:[0-9a-f]\{64\}\"\$|\1\"|" .env >.slipway/put || return 1
     env_file=.slipway/put
+    # Nobody's variable of that name, which would be exported.
+    unset auth
+    auth=$(cat "$login_file" 2>/dev/null) || auth=
     docker_login
     pulled=yes
     pull_modules || pulled=no

@@ -107,7 +107,8 @@ async fn build_work(data: &ProjectReady, config: &Config, database: &Database) -
     // nothing, so it needs no lease.
     let (id, lease) = (DeploymentId(Uuid::now_v7()), LeaseGuard::endless(0));
     let work = credentials.assemble_work(id, data, known, digests, lease).map_err(to_cli_error)?;
-    Ok(DeploymentWork { secrets: credentials.open_secrets(data).map_err(to_cli_error)?, ..work })
+    let secrets = credentials.open_secrets(data).map_err(to_cli_error)?;
+    Ok(DeploymentWork { secrets, registry: credentials.choose_registry(data).map_err(to_cli_error)?, ..work })
 }
 
 fn to_cli_error(error: StageError) -> CliError {

@@ -63,7 +63,7 @@ fn fails_and_the_version_before_it_serves_on(
     ensure!(letter["stage"] == stage && letter["reason"] == "permanent", "{letter}");
     ensure!(letter["body"]["data"]["repository"]["commit"] == bad.sha.as_str(), "{letter}");
     let secrets = leaks::secrets(&scene, &variables["POSTGRES_PASSWORD"])?;
-    leaks::on_disk(scene.server(), &secrets)?;
+    leaks::on_disk(scene.server(), &secrets, false)?;
 
     // The next commit is well again, and the database still opens with the first password.
     let repaired = scene.sample.clone().with_file("README.md", "works again\n");
@@ -79,7 +79,7 @@ fn fails_and_the_version_before_it_serves_on(
     let said: Vec<_> = scene.listener.all(&scene.stack.world)?.iter().map(ToString::to_string).collect();
     leaks::in_text("the events", &said.join("\n"), &secrets)?;
     leaks::in_text("the worker's log", &scene.stack.running(0).log()?, &secrets)?;
-    leaks::on_disk(scene.server(), &secrets)?;
+    leaks::on_disk(scene.server(), &secrets, false)?;
     scene.end(0)
 }
 
