@@ -4,6 +4,7 @@
 pub(crate) mod compose;
 pub(crate) mod consumers;
 pub(crate) mod env;
+pub(crate) mod image_reference;
 pub(crate) mod image_tag;
 #[cfg(test)]
 mod real_compose;

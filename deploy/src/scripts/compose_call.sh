@@ -16,3 +16,9 @@ compose() {
     if [ ! -f "$values" ]; then values=/dev/null; fi
     env $others docker compose --project-name "$slug" --env-file "$values" "$@"
 }
+
+# tell_used_images: the images that the active services would run; fails where the files aren't valid.
+tell_used_images() {
+    used=$(project_compose config --images 2>/dev/null) || return 1
+    printf '%s\n' "$used" | sort -u | while read -r image; do tell uses "$image"; done
+}

@@ -60,7 +60,7 @@ done
 if docker volume inspect "${slug}_db_data" >/dev/null 2>&1; then tell database yes; fi
 # Out here it's the real one: see own_view.
 # shellcheck disable=SC2031
-if [ -f .env ] && [ -f "$override" ] && project_compose config -q 2>/dev/null; then tell valid yes; fi
+if [ -f .env ] && [ -f "$override" ] && tell_used_images; then tell valid yes; fi
 image_identity='{{with .Config.Labels}}{{index . "org.opencontainers.image.revision"}}{{end}} {{join .RepoDigests " "}}'
 images .env | sort -u | while read -r image; do
     if identity=$(docker image inspect --format "$image_identity" "$image" 2>/dev/null); then

@@ -11,4 +11,5 @@ if [ "$has_prod" = 1 ]; then printf '%s' "$env_prod" | base64 -d | put infra/.en
 printf '%s' "$overrides" | base64 -d | put "$override" 644
 sync .
 project_compose config -q || die compose-invalid "docker compose refuses the project's files"
+tell_used_images || die compose-invalid "docker compose can't tell the images of the project's files"
 tell proof "$(env_proof)"

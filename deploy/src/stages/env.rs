@@ -65,8 +65,12 @@ impl Attempt {
         let same_prod = env_prod.as_ref().is_none_or(|text| *text == seen.env_prod);
         let same = seen.env == env && same_prod && seen.private && seen.linked;
         let changed = !(same && seen.sealed == sealed && seen.overrides == overrides && seen.valid);
-        let proof =
-            if changed { self.write_env(&env, &overrides, &sealed, env_prod.as_deref()).await? } else { seen.proof };
+        let (proof, used) = if changed {
+            self.write_env(&env, &overrides, &sealed, env_prod.as_deref()).await?
+        } else {
+            (seen.proof, seen.used_images)
+        };
+        self.check_foreign_images(&used).await?;
         let removed: Vec<_> = seen.kept.values.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
         self.env_on_server = Some(values);
         let credential = self.work.registry.as_ref().map_or("none", |credential| credential.source.as_str());
@@ -97,14 +101,14 @@ impl Attempt {
         render_override(request, project, variables, self.work.deployment)
     }
 
-    /// Writes both files; gives the proof of what is there then.
+    /// Writes both files; gives the proof of what is there then, and the images that the services would run.
     async fn write_env(
         &mut self,
         env: &str,
         overrides: &str,
         sealed: &BTreeSet<String>,
         env_prod: Option<&str>,
-    ) -> Result<String, StageError> {
+    ) -> Result<(String, Vec<String>), StageError> {
         let sealed: String = sealed.iter().map(|name| format!("{name}\n")).collect();
         let script = Script::new("write env", scripts::ENV_WRITE)
             .word("root", self.root())
@@ -116,7 +120,7 @@ impl Attempt {
             .number("has_prod", env_prod.is_some().into());
         let message = "the environment file or the override file couldn't be written";
         let output = self.exec_or(Stage::Env, &script, ErrorCode::EnvWriteFailed, message).await?;
-        Ok(output.value("proof").unwrap_or_default().to_owned())
+        Ok((output.value("proof").unwrap_or_default().to_owned(), output.values("uses").to_vec()))
     }
 
     async fn read_env(&mut self, stage: Stage) -> Result<ServerEnv, StageError> {
@@ -191,6 +195,8 @@ struct ServerEnv {
     local_images: BTreeSet<String>,
     /// The images that `.env` names, as far as the server has them.
     local_of_env: Vec<LocalImage>,
+    /// The images that the services would run, where the files are valid.
+    used_images: Vec<String>,
     /// Names of variables that came as secrets, in this deployment or an earlier one.
     sealed: BTreeSet<String>,
     /// Why compose refuses the project's files, not redacted.
@@ -231,6 +237,7 @@ impl ServerEnv {
             previous_covered: EnvNotes::read(&served).covered,
             local_images: output.values("local").iter().cloned().collect(),
             local_of_env: output.values("local_of_env").iter().filter_map(|line| LocalImage::read(line)).collect(),
+            used_images: output.values("uses").to_vec(),
             sealed: text("sealed")?.lines().map(str::to_owned).collect(),
             complaint: text("complaint")?,
             example: text("example")?,

@@ -8,6 +8,7 @@ mod clone;
 mod compose;
 mod env;
 pub(crate) mod firewall;
+mod foreign_images;
 mod images;
 mod leaks_and_prune;
 mod origin;

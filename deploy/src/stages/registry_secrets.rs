@@ -24,7 +24,7 @@ pub(super) fn is_registrys(name: &str) -> bool {
 
 impl Attempt {
     /// The registry's secrets that the repository is to have.
-    pub(super) fn registry_secrets(&self) -> BTreeMap<String, SecretString> {
+    pub(crate) fn registry_secrets(&self) -> BTreeMap<String, SecretString> {
         let Some(credential) = self.work.registry.as_ref().filter(|credential| credential.is_for_ci()) else {
             return BTreeMap::new();
         };

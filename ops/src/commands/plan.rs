@@ -135,6 +135,13 @@ fn print_plan(place: &str, plan: &DeploymentPlan, printer: &Printer) {
     let rules = plan.open.iter().map(|port| format!("+ {port}/tcp"));
     print_section(printer, "ufw", rules.chain(plan.close.iter().map(|port| format!("- {port}/tcp"))));
     print_section(printer, "GitHub secrets", plan.secrets.iter().map(|name| format!("~ {name}")));
+    let whose = match plan.registry_credential.as_deref() {
+        Some("request") => "the credential that came with the request",
+        Some("owner") => "the workers' credential for the repository's owner",
+        Some(_) => "the workers' credential for all projects",
+        None => "no credential",
+    };
+    print_section(printer, "images are read with", std::iter::once(whose.to_owned()));
     if plan.new_deploy_key {
         print_section(printer, "deploy key", ["+ a new one".to_owned()].into_iter());
     }

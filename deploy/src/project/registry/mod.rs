@@ -117,6 +117,18 @@ impl RegistryClient {
         Ok(ReleaseImage { reference, digest: digest.clone() })
     }
 
+    /// Whether the credential, or anybody where there is none, may read a manifest.
+    ///
+    /// # Errors
+    /// Where the registry doesn't say.
+    pub(crate) async fn can_read(&self, repository: &str, manifest: &str) -> Result<bool, StageError> {
+        match self.connection.ask(Method::HEAD, repository, &format!("{repository}/manifests/{manifest}")).await {
+            Ok(answer) => Ok(answer.is_some()),
+            Err(error) if error.code == ErrorCode::RegistryCredentialRefused => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The digest of a manifest, by tag or digest. `None`: it isn't there.
     async fn digest(&self, repository: &str, tag: &str) -> Result<Option<String>, StageError> {
         let path = format!("{repository}/manifests/{tag}");

@@ -23,8 +23,6 @@ use super::*;
 const REPOSITORY: &str = "acme/shop-backend";
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const PASSWORD: &str = "s3cret-pass-7c1d";
-/// How long the client waits for one answer here where it's never complete; elsewhere it has the time it needs.
-const SHORT: Duration = Duration::from_millis(500);
 const KIB: usize = 1024;
 
 struct Served {
@@ -102,7 +100,8 @@ async fn no_trick_of_a_registry_costs_more_than_its_own_image() {
     for (what, code, part, trick) in TRICKS {
         let (elsewhere, noted) = other_server().await;
         let (address, served) = start(*trick, elsewhere).await;
-        let patience = if what.contains("drip") { SHORT } else { TIMEOUT };
+        // What is never complete isn't waited for as long as usual.
+        let patience = if what.contains("drip") { Duration::from_millis(500) } else { TIMEOUT };
         let began = Instant::now();
         let error = client(&address, patience).find(&address, REPOSITORY, &commit, &branch).await.unwrap_err();
         assert_eq!(error.code, *code, "{what}: {error}");
