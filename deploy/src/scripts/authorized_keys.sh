@@ -47,8 +47,6 @@ remove_access() {
 
 # remove_login: takes away what CI's job pulls with.
 remove_login() {
-    if [ -e "$login_file" ]; then
-        rm -f "$login_file"
-        tell changed login
-    fi
+    if [ -e "$login_file" ]; then tell changed login; fi
+    rm -f "$login_file" "$login_file.new"
 }

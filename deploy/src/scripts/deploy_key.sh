@@ -37,7 +37,8 @@ keep_login() {
         if [ -n "$auth" ]; then tell login refused; fi
         return 0
     fi
-    mkdir -p -m 700 "${login_file%/*}"
+    mkdir -p "${login_file%/*}"
+    chmod 700 "${login_file%/*}"
     if printf '%s' "$auth" | cmp -s - "$login_file"; then return 0; fi
     printf '%s' "$auth" >"$login_file.new"
     sync "$login_file.new"

@@ -7,7 +7,10 @@ docker_login() {
     [ -n "${auth:-}" ] || return 0
     DOCKER_CONFIG=$(mktemp -d "/dev/shm/slipway.$slug.XXXXXXXX")
     export DOCKER_CONFIG
-    printf '{"auths":{"%s":{"auth":"%s"}}}\n' "$registry" "$auth" >"$DOCKER_CONFIG/config.json"
+    index=$registry
+    # As Docker calls its own.
+    if [ "$index" = docker.io ]; then index=https://index.docker.io/v1/; fi
+    printf '{"auths":{"%s":{"auth":"%s"}}}\n' "$index" "$auth" >"$DOCKER_CONFIG/config.json"
 }
 docker_logout() {
     if [ -n "${DOCKER_CONFIG:-}" ]; then rm -rf "$DOCKER_CONFIG"; fi

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use slipway_deploy::{DeploymentWork, RegistryCredentialSource};
-use slipway_protocol::{Action, ErrorCode, PushDeployer, Stage};
-use slipway_tests::world::{Generation, Module, Sample, Variant};
+use slipway_protocol::{Action, PushDeployer, Stage};
+use slipway_tests::world::{Generation, Sample, Variant};
 
 use crate::pipeline::scene::AttemptScene;
 
@@ -45,8 +45,6 @@ fn the_registry_secrets_that_ci_pushes_with_stay_as_the_repository_has_them() {
     assert!(heard.contains("warning: REGISTRY_PASSWORD, REGISTRY_URL, REGISTRY_USER were once"), "{heard}");
     let digests = done.reports[&Stage::Secrets].github_digests.clone().unwrap();
     assert!(digests.contains_key("DOTENV") && !digests.contains_key("REGISTRY_USER"), "{:?}", digests.keys());
-
-    another_projects_image_is_not_to_be_had(&scene, &sample);
 
     scene.run_stages(DeploymentWork { action: Action::Undeploy, ..work }, &[Stage::Secrets]).unwrap();
     assert!(own(&scene), "undeploying has removed them");
@@ -123,25 +121,4 @@ fn the_workers_credential_is_root_s_alone_and_github_gets_only_a_request_s() {
     work.github_digests = digests(&done);
     scene.run_stages(DeploymentWork { action: Action::Undeploy, ..work }, &[Stage::Secrets]).unwrap();
     assert_eq!(server.sh("ls /etc/slipway/registry").unwrap(), "");
-}
-
-/// The workers' credential could read it.
-fn another_projects_image_is_not_to_be_had(scene: &AttemptScene, sample: &Sample) {
-    let other = Sample::new(Generation::Two, "bakery", "api");
-    let theirs = scene.publish(&other, Variant::Healthy);
-    let image = format!("ghcr.io/{}", other.image(Module::Backend));
-    let folder = tempfile::tempdir().unwrap();
-    sample.write(folder.path()).unwrap();
-    let prod = std::fs::read_to_string(folder.path().join("infra/compose.prod.yml")).unwrap();
-    let peek = format!("services:\n  Peek.1:\n    image: {image}:{}\n", theirs.tag());
-    let peeking = sample.clone().with_file("infra/compose.prod.yml", &prod.replacen("services:\n", &peek, 1));
-    let commit = scene.world.publish_variant(&peeking, Variant::Healthy).unwrap();
-    let mut work = scene.work(&peeking, &commit, "shop", &BTreeMap::new());
-    let (stage, error) = *scene.run(work.clone()).err().unwrap();
-    assert_eq!((stage, error.code), (Stage::Env, ErrorCode::ImageNotOwn), "{error}");
-    assert!(error.message.contains(&image), "{error}");
-    assert_eq!(scene.world.target(0).sh(&format!("docker image ls -q {image}")).unwrap(), "");
-    // Whoever brings a credential that may read it may have it.
-    work.registry = Some(scene.registry(RegistryCredentialSource::Request { for_ci: false }));
-    scene.run_stages(work, &[Stage::Preflight, Stage::Clone, Stage::Env]).unwrap();
 }

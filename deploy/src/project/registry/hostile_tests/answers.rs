@@ -11,7 +11,7 @@ pub(super) struct Asked<'a> {
 }
 
 /// What is answered.
-pub(super) enum Reply {
+pub(super) enum HostileReply {
     Bytes(Vec<u8>),
     /// This, and then the same again and again.
     Endless(Vec<u8>, &'static [u8]),
@@ -19,4 +19,4 @@ pub(super) enum Reply {
     Drip(Vec<u8>),
 }
 
-pub(super) type Trick = fn(&Asked<'_>) -> Reply;
+pub(super) type Trick = fn(&Asked<'_>) -> HostileReply;

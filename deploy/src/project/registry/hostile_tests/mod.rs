@@ -14,7 +14,7 @@ use slipway_protocol::ErrorCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use self::answers::{Asked, Reply, Trick};
+use self::answers::{Asked, HostileReply, Trick};
 use self::tricks::{TRICKS, not_found, reply};
 use super::connection::RegistryConnection;
 use super::tests::{config, digest_of, robot};
@@ -61,9 +61,9 @@ async fn answer(mut stream: TcpStream, trick: Trick, own: String, elsewhere: Str
         elsewhere: &elsewhere,
     };
     let (begin, rest, pause) = match trick(&asked) {
-        Reply::Bytes(bytes) => (bytes, &b""[..], Duration::ZERO),
-        Reply::Endless(begin, rest) => (begin, rest, Duration::ZERO),
-        Reply::Drip(begin) => (begin, &b" "[..], Duration::from_millis(50)),
+        HostileReply::Bytes(bytes) => (bytes, &b""[..], Duration::ZERO),
+        HostileReply::Endless(begin, rest) => (begin, rest, Duration::ZERO),
+        HostileReply::Drip(begin) => (begin, &b" "[..], Duration::from_millis(50)),
     };
     let mut piece = begin.as_slice();
     while stream.write_all(piece).await.is_ok() {

@@ -5,23 +5,23 @@ use std::sync::LazyLock;
 use serde_json::json;
 use slipway_protocol::ErrorCode;
 
-use super::answers::{Asked, Reply, Trick};
+use super::answers::{Asked, HostileReply, Trick};
 use crate::project::registry::REVISION;
 use crate::project::registry::tests::digest_of;
 
 const KIB: usize = 1024;
 
-pub(super) fn reply(status: &str, headers: &str, body: &[u8]) -> Reply {
+pub(super) fn reply(status: &str, headers: &str, body: &[u8]) -> HostileReply {
     let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-    Reply::Bytes([head.as_bytes(), body].concat())
+    HostileReply::Bytes([head.as_bytes(), body].concat())
 }
 
-pub(super) fn not_found() -> Reply {
+pub(super) fn not_found() -> HostileReply {
     reply("404 Not Found", "", b"")
 }
 
 /// What a tag means; the commit's own tag isn't there.
-fn tag(asked: &Asked<'_>, digest: &str) -> Reply {
+fn tag(asked: &Asked<'_>, digest: &str) -> HostileReply {
     if asked.method == "HEAD" && asked.path.ends_with("/feature-pay") {
         reply("200 OK", &format!("Docker-Content-Digest: {digest}\r\n"), b"")
     } else {
@@ -29,7 +29,7 @@ fn tag(asked: &Asked<'_>, digest: &str) -> Reply {
     }
 }
 
-fn bearer(asked: &Asked<'_>, host: &str) -> Reply {
+fn bearer(asked: &Asked<'_>, host: &str) -> HostileReply {
     if asked.path.starts_with("/token") {
         return reply("200 OK", "", br#"{"token":"of-one-repository"}"#);
     }
@@ -37,7 +37,7 @@ fn bearer(asked: &Asked<'_>, host: &str) -> Reply {
 }
 
 /// An image whose configuration names `revision` as its commit.
-fn image_of(asked: &Asked<'_>, revision: &str) -> Reply {
+fn image_of(asked: &Asked<'_>, revision: &str) -> HostileReply {
     let config = json!({ "config": { "Labels": { REVISION: revision } } });
     let image = json!({ "config": { "digest": digest_of(&config) } });
     let part = [&config, &image].into_iter().find(|part| asked.path.ends_with(&digest_of(part)));
@@ -57,24 +57,30 @@ static THOUSANDS: LazyLock<(Vec<u8>, String)> = LazyLock::new(|| {
 /// Each trick with the code that it must end with, and a part of the message.
 pub(super) const TRICKS: &[(&str, ErrorCode, &str, Trick)] = &[
     ("an endless manifest", ErrorCode::RegistryUnavailable, "more than 4 MiB", |asked| match asked.method {
-        "GET" => Reply::Endless(b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), &[b' '; 64 * KIB]),
+        "GET" => HostileReply::Endless(b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), &[b' '; 64 * KIB]),
         _ => tag(asked, &digest_of(&json!({}))),
     }),
     ("a manifest that says that it's huge", ErrorCode::RegistryUnavailable, "more than 4 MiB", |asked| {
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 9000000000000\r\n\r\n".to_vec();
-        if asked.method == "GET" { Reply::Endless(head, &[b'['; 64 * KIB]) } else { tag(asked, &digest_of(&json!({}))) }
+        if asked.method == "GET" {
+            HostileReply::Endless(head, &[b'['; 64 * KIB])
+        } else {
+            tag(asked, &digest_of(&json!({})))
+        }
     }),
     ("headers without an end", ErrorCode::RegistryUnavailable, "doesn't answer", |_| {
-        Reply::Endless(b"HTTP/1.1 200 OK\r\nX-More: ".to_vec(), &[b'a'; 64 * KIB])
+        HostileReply::Endless(b"HTTP/1.1 200 OK\r\nX-More: ".to_vec(), &[b'a'; 64 * KIB])
     }),
     ("an answer that drips", ErrorCode::RegistryUnavailable, "doesn't answer", |asked| match asked.method {
-        "GET" => Reply::Drip(b"HTTP/1.1 200 OK\r\n\r\n".to_vec()),
+        "GET" => HostileReply::Drip(b"HTTP/1.1 200 OK\r\n\r\n".to_vec()),
         _ => tag(asked, &digest_of(&json!({}))),
     }),
-    ("headers that drip", ErrorCode::RegistryUnavailable, "doesn't answer", |_| Reply::Drip(b"HTTP/1.1".to_vec())),
+    ("headers that drip", ErrorCode::RegistryUnavailable, "doesn't answer", |_| {
+        HostileReply::Drip(b"HTTP/1.1".to_vec())
+    }),
     ("less than the length that was told", ErrorCode::RegistryUnavailable, "doesn't answer", |asked| {
         let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\nConnection: close\r\n\r\n{}".to_vec();
-        if asked.method == "GET" { Reply::Bytes(bytes) } else { tag(asked, &digest_of(&json!({}))) }
+        if asked.method == "GET" { HostileReply::Bytes(bytes) } else { tag(asked, &digest_of(&json!({}))) }
     }),
     (
         "another content than the digest's",
@@ -133,7 +139,7 @@ pub(super) const TRICKS: &[(&str, ErrorCode, &str, Trick)] = &[
     ("tokens that are never enough", ErrorCode::RegistryCredentialRefused, "(401)", |asked| bearer(asked, asked.own)),
     ("a token of megabytes", ErrorCode::RegistryUnavailable, "more than 64 KiB", |asked| {
         match asked.path.starts_with("/token") {
-            true => Reply::Endless(b"HTTP/1.1 200 OK\r\n\r\n{\"token\":\"".to_vec(), &[b'a'; 64 * KIB]),
+            true => HostileReply::Endless(b"HTTP/1.1 200 OK\r\n\r\n{\"token\":\"".to_vec(), &[b'a'; 64 * KIB]),
             false => bearer(asked, asked.own),
         }
     }),
