@@ -15,8 +15,10 @@ pub(crate) const SCRIPT_VALUES: Budget = Budget::new(16 * 1024 * 1024, 100_000);
 pub(crate) const COMMAND_LINES: Budget = Budget::new(2 * 1024 * 1024, 10_000);
 /// What one attempt tells people.
 pub const ATTEMPT_LINES: Budget = Budget::new(8 * 1024 * 1024, 50_000);
-/// One answer of a registry: a manifest, an image's configuration, a token.
+/// One answer of a registry: a manifest, an image's configuration.
 pub(crate) const REGISTRY_ANSWER: Budget = Budget::new(4 * 1024 * 1024, usize::MAX);
+/// The answer that holds a token.
+pub(crate) const REGISTRY_TOKEN: Budget = Budget::new(64 * 1024, usize::MAX);
 /// One answer of GitHub; none that is read comes near.
 pub(crate) const GITHUB_ANSWER: Budget = Budget::new(1024 * 1024, usize::MAX);
 

@@ -18,7 +18,8 @@ pub use attempt::deployer::{Deployer, Reporter, StageReport};
 pub use attempt::error::{ErrorDetail, StageError};
 pub use attempt::lease_guard::LeaseGuard;
 pub use attempt::work::{
-    DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, HostKeyPolicy, RegistryCredential, Target,
+    DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, HostKeyPolicy, RegistryCredential,
+    RegistryCredentialSource, Target,
 };
 pub use project::grants::allowance::{Allowance, InvalidAllowance};
 pub use project::limits::{ContainerDefaults, ProjectLimits};

@@ -184,6 +184,8 @@ class ErrorCode(StrEnum):
     STOP_FAILED = "stop-failed", ErrorClass.INFRASTRUCTURE
     REGISTRY_CREDENTIAL_REFUSED = "registry-credential-refused", ErrorClass.USER_ACTION
     IMAGE_NOT_FOUND = "image-not-found", ErrorClass.TRANSIENT
+    REGISTRY_CREDENTIAL_UNUSABLE = "registry-credential-unusable", ErrorClass.USER_ACTION
+    REGISTRY_REALM_UNTRUSTED = "registry-realm-untrusted", ErrorClass.USER_ACTION
     REGISTRY_UNAVAILABLE = "registry-unavailable", ErrorClass.TRANSIENT
     REGISTRY_RATE_LIMITED = "registry-rate-limited", ErrorClass.TRANSIENT
     PULL_FAILED = "pull-failed", ErrorClass.TRANSIENT
@@ -231,6 +233,7 @@ CommitSha = Annotated[str, _text(r"^[0-9a-f]{40}$", 40)]
 BranchName = Annotated[str, _text(r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$", 200)]
 ServerHandle = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", 64)]
 Host = Annotated[str, _text(r"^[A-Za-z0-9:][A-Za-z0-9.:-]{0,252}$", 253)]
+RegistryUser = Annotated[str, _text(r"^[A-Za-z0-9_$][A-Za-z0-9._@+$-]{0,127}$", 128)]
 UserName = Annotated[str, _text(r"^[a-z_][a-z0-9_-]{0,31}$", 32)]
 ServiceName = Annotated[str, _text(r"^[a-z][a-z0-9_-]{0,62}$", 63)]
 VariableName = Annotated[str, _text(r"^[A-Z_][A-Z0-9_]{0,99}$", 100)]
@@ -307,6 +310,17 @@ class Reference(_Written):
     reference: SecretReference
 
 
+class RegistryAccess(_Written):
+    """A credential for the image registry that belongs to one project. It never becomes a variable."""
+
+    username: RegistryUser
+    password: Sealed | Reference
+    """As the secret `REGISTRY_PASSWORD` would be."""
+    for_ci: bool | None = None
+    """Whether it may push, and CI is to push images with it: the repository gets it as `REGISTRY_URL`, `REGISTRY_USER` and
+    `REGISTRY_PASSWORD`. Left out: the repository gets nothing."""
+
+
 class ProjectReady(_Written):
     """A project whose code is done and whose server and ports are allocated."""
 
@@ -321,6 +335,8 @@ class ProjectReady(_Written):
     """Plain variables; never a secret. What an earlier request gave and this one leaves out is removed."""
     secrets: dict[VariableName, Sealed | Reference] = {}
     """As with variables, what this request leaves out is removed."""
+    registry: RegistryAccess | None = None
+    """This project's own credential for the registry that its images are in. Without it the workers use theirs."""
     sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
     """Your number of this request within the project: the highest wins. Without it the event's time decides."""
     expires_at: AwareDatetime | None = None

@@ -163,6 +163,8 @@ codes! {
     StopFailed "stop-failed" Infrastructure "The project's containers couldn't be stopped" "Read the tail of docker's output and look at the docker service of the server";
     // Compose
     RegistryCredentialRefused "registry-credential-refused" UserAction "The registry refused the credential, or it may not read this image" "Give the workers a registry credential that may read packages (a classic token with read:packages for ghcr.io)";
+    RegistryCredentialUnusable "registry-credential-unusable" UserAction "A registry credential that is mounted into the workers can't be used" "Repair the file that the message names, then replay: it's read anew at each use";
+    RegistryRealmUntrusted "registry-realm-untrusted" UserAction "The registry sends those who log in to another host for a token" "Find out whose host that is; if it's the registry's own, name it in SLIPWAY_REGISTRY_TOKEN_HOST, then replay";
     ImageNotFound "image-not-found" Transient "The image isn't in the registry (yet)" "Check that the project's CI has built and pushed this commit";
     RegistryUnavailable "registry-unavailable" Transient "The registry doesn't answer" "Wait for the registry to recover, then replay";
     RegistryRateLimited "registry-rate-limited" Transient "The registry's limit of pulls is used up" "Nothing: it's retried later; a registry credential raises Docker Hub's limit";

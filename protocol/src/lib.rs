@@ -25,7 +25,7 @@ pub use envelope::{CONTENT_TYPE, CloudEvent, EventType};
 pub use error_code::{Class, ErrorCode};
 pub use ids::{DeploymentId, ProjectId};
 pub use progress::{Progress, ProgressKind};
-pub use ready::{Allocation, HealthCheck, Project, ProjectReady, PushDeployer, Repository, Server};
+pub use ready::{Allocation, HealthCheck, Project, ProjectReady, PushDeployer, RegistryAccess, Repository, Server};
 pub use result::{DeploymentResult, Exposed, Failure, Outcome, ServiceReport, Serving, StageSummary};
 pub use secret::{SealedSecret, SecretSource};
 pub use stage_order::{Change, Stage};

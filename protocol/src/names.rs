@@ -218,6 +218,13 @@ name!(
 );
 
 name!(
+    /// The user of a credential for the image registry.
+    RegistryUser, "registry user", "match ^[A-Za-z0-9_$][A-Za-z0-9._@+$-]{0,127}$", r"^[A-Za-z0-9_$][A-Za-z0-9._@+$-]{0,127}$", 128,
+    |v| shaped(v, |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$'),
+               |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'+' | b'$' | b'-'))
+);
+
+name!(
     /// A login name on a server.
     UserName, "ssh user", "match ^[a-z_][a-z0-9_-]{0,31}$", r"^[a-z_][a-z0-9_-]{0,31}$", 32,
     |v| shaped(v, |b| b.is_ascii_lowercase() || b == b'_',

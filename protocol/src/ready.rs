@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{
-    BranchName, CommitSha, Host, HostKey, Port, RepositoryName, ServerHandle, ServiceName, Slug, UrlPath, UserName,
-    VariableName,
+    BranchName, CommitSha, Host, HostKey, Port, RegistryUser, RepositoryName, ServerHandle, ServiceName, Slug, UrlPath,
+    UserName, VariableName,
 };
 use crate::{Correlation, ProjectId, SecretSource};
 
@@ -35,6 +35,9 @@ pub struct ProjectReady {
     /// removed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<VariableName, SecretSource>,
+    /// This project's own credential for the registry that its images are in. Without it the workers use theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistryAccess>,
     /// The producer's number of this request within the project; the highest wins. Without it the event's time decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 9007199254740991u64))]
@@ -45,6 +48,24 @@ pub struct ProjectReady {
     /// Opaque ids to echo in every event about this deployment.
     #[serde(default, skip_serializing_if = "Correlation::is_empty")]
     pub correlation: Correlation,
+}
+
+/// A credential for the image registry that belongs to one project. It never becomes a variable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RegistryAccess {
+    /// The user that the password or token belongs to.
+    pub username: RegistryUser,
+    /// The password or token, sealed or by reference, as the secret `REGISTRY_PASSWORD` would be.
+    pub password: SecretSource,
+    /// Whether it may push, and CI is to push images with it: the repository gets it as `REGISTRY_URL`, `REGISTRY_USER` and
+    /// `REGISTRY_PASSWORD`. Left out: the repository gets nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub for_ci: bool,
+}
+
+impl RegistryAccess {
+    /// The name under which its password is sealed.
+    pub const PASSWORD: &str = "REGISTRY_PASSWORD";
 }
 
 /// Identity of a project.

@@ -32,6 +32,7 @@ MOST = {
     },
     "modules": ["backend", "tg_bot"],
     "variables": {"GREETING": "it's $5 \"now\" \\"},
+    "registry": {"username": "acme-robot", "password": {"reference": "corner-shop.registry"}, "for_ci": True},
     "sequence": 2**53 - 1,
     "expires_at": "2036-11-20T10:30:00+02:00",
     "correlation": {"correlation_id": "c-1", "story_id": None, "chat": {"id": -100, "none": None}, "many": [None]},

@@ -20,7 +20,7 @@ use crate::process::{Condition, Drain, Readiness, WorkerHeartbeat, wait_for};
 use crate::publish::Relay;
 use crate::publish::github_status::GithubStatusPublisher;
 use crate::pushes::{PushLooker, WebhookServer};
-use crate::run::{Credentials, Pipeline, Runner, RunnerSettings};
+use crate::run::{Credentials, Pipeline, RegistryCredentials, Runner, RunnerSettings};
 use crate::store::{DELIVERY_RETENTION, Store, StoreError};
 
 /// How long published events of ended deployments are kept for `slipway deployments show` and `slipway watch`.
@@ -168,6 +168,7 @@ pub fn load_credentials(config: &Config) -> anyhow::Result<Credentials> {
         ssh_key: config.servers.ssh_key.clone(),
         age_identity_file: config.servers.age_identity_file.clone(),
         trust_new_servers: config.servers.trust_new,
+        registry: RegistryCredentials::new(&config.registry),
     })
 }
 

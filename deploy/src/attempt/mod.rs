@@ -24,7 +24,8 @@ use crate::remote::places::{HttpsUrl, RegistryHost};
 use crate::remote::ssh::Session;
 use crate::secrets::redact::Redactor;
 use crate::{
-    Deployer, DeployerConfig, DeploymentWork, GithubCredential, RemotePath, Reporter, StageError, StageReport,
+    Deployer, DeployerConfig, DeploymentWork, GithubCredential, RegistryCredential, RemotePath, Reporter, StageError,
+    StageReport,
 };
 
 /// How long a script needs at most to report its result.
@@ -42,8 +43,9 @@ impl Deployer {
         if let GithubCredential::Token(token) = &self.config.github {
             redactor.learn(token);
         }
-        if let Some(credential) = &self.config.registry {
+        if let Some(credential) = &work.registry {
             redactor.learn(&credential.password);
+            redactor.learn(&credential.login());
         }
         redactor.learn(&self.config.digest_key);
         Attempt {
@@ -187,8 +189,14 @@ impl Attempt {
         self.session.is_some()
     }
 
-    pub(crate) fn registry(&self) -> &RegistryClient {
-        &self.deployer.registry
+    /// The registry, asked with this project's credential.
+    pub(crate) fn registry(&self) -> RegistryClient {
+        self.deployer.registry.with_credential(self.work.registry.clone())
+    }
+
+    /// What is given to scripts that pull: `user:password`, or nothing.
+    pub(crate) fn registry_login(&self) -> SecretString {
+        self.work.registry.as_ref().map_or_else(|| SecretString::from(String::new()), RegistryCredential::login)
     }
 
     pub(crate) fn github(&self) -> &GithubClient {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, ProjectReady};
 
@@ -56,6 +56,8 @@ pub struct DeploymentWork {
     pub target: Target,
     /// The opened secrets of the request.
     pub secrets: BTreeMap<VariableName, SecretString>,
+    /// How images are read that aren't public; none where nobody has given a credential.
+    pub registry: Option<RegistryCredential>,
     /// The digests of the images that the recorded version ran, by variable; empty for anything but a rollback.
     pub images: BTreeMap<String, String>,
     /// What the requests before a rollback gave, for an `.env` that doesn't tell it; empty for anything else.
@@ -98,15 +100,60 @@ pub enum GithubCredential {
     Token(SecretString),
 }
 
-/// A credential that may read packages from the registry; tokens of a GitHub App can't.
+/// A credential for the registry that projects' images are in; tokens of a GitHub App can't read packages.
 #[derive(Debug, Clone)]
 pub struct RegistryCredential {
-    /// Registry host, such as `ghcr.io`.
-    pub registry: String,
     /// The user that the token or password belongs to.
     pub username: String,
     /// Password or token.
     pub password: SecretString,
+    /// Whose it is.
+    pub source: RegistryCredentialSource,
+}
+
+/// Where a credential for the registry comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegistryCredentialSource {
+    /// The project's request brought it.
+    Request {
+        /// Whether the repository is to get it, for its CI to push with.
+        for_ci: bool,
+    },
+    /// The workers have it for the repository's owner.
+    Owner,
+    /// The workers have it for all projects.
+    Fleet,
+}
+
+impl RegistryCredentialSource {
+    /// In words, for reports and plans.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request { .. } => "request",
+            Self::Owner => "owner",
+            Self::Fleet => "fleet",
+        }
+    }
+}
+
+impl RegistryCredential {
+    /// `user:password`, as Docker and HTTP have it in base64.
+    #[must_use]
+    pub fn login(&self) -> SecretString {
+        format!("{}:{}", self.username, self.password.expose_secret()).into()
+    }
+
+    /// Whether it's the project's own, and not others' as well.
+    #[must_use]
+    pub fn is_the_projects(&self) -> bool {
+        matches!(self.source, RegistryCredentialSource::Request { .. })
+    }
+
+    /// Whether the repository is to get it.
+    pub(crate) fn is_for_ci(&self) -> bool {
+        self.source == RegistryCredentialSource::Request { for_ci: true }
+    }
 }
 
 /// What all attempts of a process share.
@@ -118,10 +165,10 @@ pub struct DeployerConfig {
     pub github_git: String,
     /// How to log in to GitHub.
     pub github: GithubCredential,
-    /// How to log in to the registry; none for public images.
-    pub registry: Option<RegistryCredential>,
     /// Host of the registry that projects' images live in; `ghcr.io`.
     pub image_registry: String,
+    /// The host that gives tokens for that registry, where it isn't the registry itself.
+    pub registry_token_host: Option<String>,
     /// Key of the digests that show whether a GitHub secret changed; at least 32 bytes.
     pub digest_key: SecretString,
     /// Extra certificate authorities for HTTPS, a PEM file; for a private GitHub or the test world.

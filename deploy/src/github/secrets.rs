@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use reqwest::Method;
 use ring::hmac;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -22,6 +23,9 @@ use crate::secrets::seal;
 
 /// GitHub's limit for a value.
 pub(crate) const MAX_VALUE_BYTES: usize = 48 * 1024;
+
+/// Within so many seconds one deployment writes its secrets.
+const WRITTEN_TOGETHER: i64 = 60;
 
 /// What [`GithubClient::put_secrets`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +56,7 @@ struct SecretsAnswer {
 #[derive(Deserialize)]
 struct SecretAnswer {
     name: String,
+    updated_at: Option<Timestamp>,
 }
 
 impl GithubClient {
@@ -101,13 +106,9 @@ impl GithubClient {
         repository: &RepositoryName,
         names: &BTreeSet<String>,
     ) -> Result<Vec<String>, StageError> {
-        let doing = format!("list the secrets of {repository}");
-        // A repository has 100 secrets at most: one page.
-        let path = format!("/repos/{repository}/actions/secrets?per_page=100");
-        let answer = self.ask(repository, TokenScope::Secrets, Method::GET, &path, None, &doing).await?;
-        let present: SecretsAnswer = answer.read(&doing)?;
+        let present = self.list_secrets(repository).await?;
         let mut deleted = Vec::new();
-        for SecretAnswer { name } in present.secrets.into_iter().filter(|s| names.contains(&s.name)) {
+        for SecretAnswer { name, .. } in present.into_iter().filter(|s| names.contains(&s.name)) {
             let doing = format!("delete the secret {name} of {repository}");
             let path = format!("/repos/{repository}/actions/secrets/{name}");
             let _writing = self.shared.writing.lock().await;
@@ -115,6 +116,36 @@ impl GithubClient {
             deleted.push(name);
         }
         Ok(deleted)
+    }
+
+    /// Those of the secrets `names` that were last written within a minute after `before` was: by the same deployment, and
+    /// by nobody since.
+    ///
+    /// # Errors
+    /// GitHub's own errors, and `deadline-exceeded` when `cancel` came first.
+    pub(crate) async fn find_secrets_written_after(
+        &self,
+        repository: &RepositoryName,
+        before: &str,
+        names: &BTreeSet<String>,
+        cancel: &CancellationToken,
+    ) -> Result<BTreeSet<String>, StageError> {
+        let present = cancel.run_until_cancelled(self.list_secrets(repository)).await.unwrap_or_else(|| {
+            let message = format!("stopped while listing the GitHub secrets of {repository}");
+            Err(StageError::new(ErrorCode::DeadlineExceeded, message))
+        })?;
+        let time = |secret: &SecretAnswer| secret.updated_at.map(Timestamp::as_second);
+        let Some(begin) = present.iter().find(|s| s.name == before).and_then(time) else { return Ok(BTreeSet::new()) };
+        let soon = |s: &SecretAnswer| time(s).is_some_and(|at| (begin..=begin + WRITTEN_TOGETHER).contains(&at));
+        Ok(present.into_iter().filter(|s| names.contains(&s.name) && soon(s)).map(|s| s.name).collect())
+    }
+
+    async fn list_secrets(&self, repository: &RepositoryName) -> Result<Vec<SecretAnswer>, StageError> {
+        let doing = format!("list the secrets of {repository}");
+        // A repository has 100 secrets at most: one page.
+        let path = format!("/repos/{repository}/actions/secrets?per_page=100");
+        let answer = self.ask(repository, TokenScope::Secrets, Method::GET, &path, None, &doing).await?;
+        Ok(answer.read::<SecretsAnswer>(&doing)?.secrets)
     }
 
     /// Names of the `desired` secrets that [`GithubClient::put_secrets`] would write.

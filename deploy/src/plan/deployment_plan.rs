@@ -25,6 +25,8 @@ pub struct DeploymentPlan {
     pub close: Vec<u16>,
     /// GitHub Actions secrets that would be written.
     pub secrets: Vec<String>,
+    /// Whose credential images are read with: `request`, `owner` or `fleet`; none where nobody has given one.
+    pub registry_credential: Option<String>,
     /// Whether the project would get a new deploy key.
     pub new_deploy_key: bool,
 }

@@ -62,7 +62,8 @@ impl Attempt {
         let (rules, others) = (numbers("rule"), numbers("others"));
         let firewall = output.value("firewall").is_some();
         let for_ci = self.work.request.repository.pushes_deployed_by.uses_ci();
-        let desired = if for_ci { self.desired_secrets(&after, deploy_port_of(&output).ssh) } else { BTreeMap::new() };
+        let desired =
+            if for_ci { self.desired_secrets(&after, deploy_port_of(&output).ssh) } else { self.registry_secrets() };
         let new_deploy_key = for_ci && (output.value("key").is_none() || !self.knows_deploy_key());
         let mut secrets = self.github().find_differing_secrets(
             &self.work.request.repository.name,
@@ -85,6 +86,7 @@ impl Attempt {
             open: if firewall { ports.difference(&(&rules | &others)).copied().collect() } else { Vec::new() },
             close: rules.difference(&ports).copied().collect(),
             secrets,
+            registry_credential: self.work.registry.as_ref().map(|credential| credential.source.as_str().to_owned()),
             new_deploy_key,
         })
     }

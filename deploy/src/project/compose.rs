@@ -11,7 +11,8 @@ use slipway_protocol::{DeploymentId, ErrorCode, ProjectReady};
 use super::limits::{DefaultsInForce, OwnSettings};
 use crate::StageError;
 
-/// The variable that lets the project's own deploy key pull private images; containers get it empty.
+/// The variable in which versions before kept the workers' credential for images in `.env`. Nothing is kept there any more.
+/// Containers get it empty, as they always did: without it every database would be made anew.
 pub const REGISTRY_AUTH: &str = "SLIPWAY_REGISTRY_AUTH";
 /// The override file, relative to the project's directory.
 pub const OVERRIDE: &str = "infra/compose.slipway.yml";

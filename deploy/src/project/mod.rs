@@ -5,6 +5,7 @@ pub(crate) mod compose;
 pub(crate) mod consumers;
 pub(crate) mod env;
 pub(crate) mod grants;
+pub(crate) mod image_reference;
 pub(crate) mod image_tag;
 pub(crate) mod limits;
 #[cfg(test)]

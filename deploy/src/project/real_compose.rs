@@ -112,7 +112,6 @@ impl OnDisk {
             directory: self.folder.path().to_str().unwrap(),
             example: "",
             images: &self.images(),
-            registry: None,
             database_exists: database,
         })
     }
@@ -153,10 +152,10 @@ fn the_override_makes_both_generations_fit_for_a_server() {
         let grants = Grants {
             request: &request(),
             directory: disk.folder.path().to_str().unwrap(),
+            own_images: "ghcr.io/acme-org/corner.shop-",
             registry: "ghcr.io",
             allowances: &[],
             server: &ServerFacts::default(),
-            withheld: None,
         };
         assert_eq!(judge(config.to_string().as_bytes(), &grants).unwrap(), Verdict::default());
         let backend = &config["services"]["backend"];
@@ -204,13 +203,14 @@ fn what_is_on_the_server_wins_over_what_would_be_drawn_and_the_given_wins_over_b
         ("BY_HAND", "x"),
         ("BACKEND_IMAGE", "ghcr.io/acme-org/corner.shop-backend:sha-7654321"),
         ("PORT", "9000"),
+        ("SLIPWAY_REGISTRY_AUTH", "as a version before left it"),
     ];
     let values = disk.plan(&kept, &[BOT], true).unwrap().values();
     assert_eq!(values["POSTGRES_PASSWORD"], "old");
     assert_eq!(values["BY_HAND"], "x");
     assert_eq!(values["APP_NAME"], "Corner Shop");
     assert_eq!(values["BACKEND_IMAGE"], "ghcr.io/acme-org/corner.shop-backend:sha-0123456");
-    assert!(!values.contains_key("PORT"));
+    assert!(!values.contains_key("PORT") && !values.contains_key("SLIPWAY_REGISTRY_AUTH"));
     let again: Vec<_> = values.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     assert_eq!(disk.plan(&again, &[BOT], true).unwrap().values(), values, "a second deployment changes nothing");
     let given = disk.plan(&kept, &[BOT, ("POSTGRES_PASSWORD", "new")], true).unwrap().values();

@@ -1,4 +1,4 @@
-# Parameters: slug. The project's line in the authorized_keys of the SSH user.
+# Parameters: slug; after project_files.sh. The project's line in the authorized_keys of the SSH user.
 
 # find_keys: sets $login, $home and $keys, the one authorized_keys of all projects of this server.
 find_keys() {
@@ -42,4 +42,11 @@ remove_access() {
         rm -f .slipway/ci-deploy
         tell changed command
     fi
+    remove_login
+}
+
+# remove_login: takes away what CI's job pulls with.
+remove_login() {
+    if [ -e "$login_file" ]; then tell changed login; fi
+    rm -f "$login_file" "$login_file.new"
 }

@@ -80,6 +80,9 @@ pull_latest() {
         -e "s|^\([A-Z0-9_]*_IMAGE=\"${own}[^\"@]*\)@sha256:[0-9a-f]\{64\}\"\$|\1\"|" .env >.slipway/put || return 1
     env_file=.slipway/put
     model=
+    # Nobody's variable of that name, which would be exported.
+    unset auth
+    auth=$(cat "$login_file" 2>/dev/null) || auth=
     docker_login
     pulled=yes
     pull_modules || pulled=no

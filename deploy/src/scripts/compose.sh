@@ -1,4 +1,4 @@
-# Parameters: judged paths registry policy rehearsed patience limit; after project_files.sh, room.sh, compose_call.sh,
+# Parameters: judged paths registry auth policy rehearsed patience limit; after project_files.sh, room.sh, compose_call.sh,
 # containers.sh, lock.sh, git.sh, docker_login.sh, proofs.sh, service_report.sh, stability_gate.sh, start_outcome.sh,
 # sockets.sh, rehearse.sh, bots_first.sh, judged.sh. Pulls, rehearses, starts, and waits until everything is stable.
 enter

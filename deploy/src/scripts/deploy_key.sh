@@ -1,4 +1,4 @@
-# Parameters: forced key; after project_files.sh, room.sh, lock.sh, git.sh, workflows.sh, authorized_keys.sh. Installs
+# Parameters: forced key auth; after project_files.sh, room.sh, lock.sh, git.sh, workflows.sh, authorized_keys.sh. Installs
 # the command that CI may run and, with a key, the one line in authorized_keys that may run it. Without a key it tells
 # whether such a line is there; without a command it takes both away.
 enter
@@ -29,6 +29,23 @@ else
     mv -fT .slipway/put .slipway/ci-deploy
     tell changed command
 fi
+
+# keep_login: what that command pulls with. Root's alone: as another user, who isn't root, nothing is kept.
+keep_login() {
+    if [ -z "$auth" ] || [ "$(id -u)" != 0 ]; then
+        remove_login
+        if [ -n "$auth" ]; then tell login refused; fi
+        return 0
+    fi
+    mkdir -p "${login_file%/*}"
+    chmod 700 "${login_file%/*}"
+    if printf '%s' "$auth" | cmp -s - "$login_file"; then return 0; fi
+    printf '%s' "$auth" >"$login_file.new"
+    sync "$login_file.new"
+    mv -fT "$login_file.new" "$login_file"
+    tell changed login
+}
+keep_login
 
 lock_keys
 mine=$(key_line)

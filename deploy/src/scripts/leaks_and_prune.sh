@@ -1,4 +1,4 @@
-# Parameters: needles prefix; after project_files.sh, containers.sh, lock.sh, leak_sweep.sh. After an attempt: tells what runs,
+# Parameters: needles logins prefix; after project_files.sh, containers.sh, lock.sh, leak_sweep.sh. After an attempt: tells what runs,
 # removes images that nobody needs any more, and tells in which places known secrets stand that shouldn't, never the
 # secrets.
 [ -d "$dir" ] || exit 0
@@ -47,3 +47,22 @@ for pid in $pids; do set -- "$@" "/proc/$pid/cmdline" "/proc/$pid/environ"; done
 holding -f - -- "$@" | while IFS=/ read -r _ _ pid file; do
     tell leak "the $file of process $pid ($(cat "/proc/$pid/comm" 2>/dev/null || echo gone))"
 done
+
+# What images are pulled with belongs nowhere, not even where the project's own secrets are.
+if [ -n "$logins" ]; then
+    needles=$logins
+    set --
+    for file in .env .slipway/served/env infra/.env infra/.env.prod; do
+        if [ -f "$file" ] && [ ! -L "$file" ]; then set -- "$@" "$file"; fi
+    done
+    ids=$(containers)
+    if [ -n "$ids" ]; then
+        for pid in $(docker inspect --format '{{.State.Pid}}' $ids); do set -- "$@" "/proc/$pid/environ"; done
+    fi
+    holding -f - -- /dev/null "$@" | while read -r file; do
+        case $file in
+        /*) tell leak "the environment of one of the project's containers, which has what images are pulled with" ;;
+        *) tell leak "$dir/$file, which has what images are pulled with" ;;
+        esac
+    done
+fi

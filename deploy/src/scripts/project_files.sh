@@ -6,6 +6,12 @@ override=infra/compose.slipway.yml
 # What an undeployment leaves: the number of its claim and, as long as there are volumes, the settings that their data
 # need.
 kept=$root/.slipway-kept/$slug
+# What CI's job pulls images with: for root alone, and out of reach of the project, whose compose files may read what
+# is beside them.
+login_file=/etc/slipway/registry/$slug
+
+# without_login: an .env without the credential that versions before kept in it.
+without_login() { sed '/^\(# before \)\{0,1\}SLIPWAY_REGISTRY_AUTH=/d'; }
 
 # put FILE MODE: stdin becomes FILE. Made in .slipway, on the same file system: a crash leaves no secret elsewhere.
 # Chained, since a caller's `||` would let it go on after a step that failed, with half a file.

@@ -6,6 +6,8 @@ restore_files() {
         (umask 022 && check_out "$(cat .slipway/served/commit)") ||
             die checkout-failed "the code that served before couldn't be put back in $dir"
     fi
+    # As a version before may have saved it.
+    without_login <.slipway/served/env >.slipway/served/env.new && mv -f .slipway/served/env.new .slipway/served/env
     put .env 600 <.slipway/served/env || die env-write-failed "the .env that served before couldn't be put back in $dir"
     if [ ! -f .slipway/served/override ]; then
         rm -f "$override"

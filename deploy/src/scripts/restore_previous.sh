@@ -1,4 +1,4 @@
-# Parameters: registry patience limit first; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh,
+# Parameters: registry auth patience limit first; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh,
 # git.sh, restore_files.sh, docker_login.sh, service_report.sh, stability_gate.sh, judged.sh. Goes back to the
 # previous release, and waits until it is stable. Its images are still here; the login is for those that somebody has
 # removed.

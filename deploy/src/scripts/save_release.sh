@@ -16,10 +16,10 @@ note_release() {
     rm -rf .slipway/note
     mkdir -m 700 .slipway/note
     if [ -n "$1" ] && [ -f .env ]; then
-        install -m 600 .env .slipway/note/env
+        without_login <.env >.slipway/note/env
         if [ -f "$override" ]; then install -m 600 "$override" .slipway/note/override; fi
         for file in .env .env.prod; do
-            if by_hand "infra/$file"; then install -m 600 "infra/$file" ".slipway/note/$file"; fi
+            if by_hand "infra/$file"; then without_login <"infra/$file" >".slipway/note/$file"; fi
         done
         # As earlier releases of Slipway left it.
         if [ -L infra/.env.prod ]; then : >.slipway/note/prod_link; fi

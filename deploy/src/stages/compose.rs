@@ -1,6 +1,7 @@
 //! Compose: images pulled, containers started, health proven. The phrases by which docker's own errors are recognised
 //! are in `remote::failure_phrases`.
 
+use secrecy::ExposeSecret as _;
 use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 
@@ -35,6 +36,7 @@ impl Attempt {
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
+            .bytes("auth", self.registry_login().expose_secret().as_bytes())
             .word("policy", &if fixed { "missing" } else { "always" })
             .number("limit", self.script_limit())
             .number("patience", self.config().health_timeout.as_secs());

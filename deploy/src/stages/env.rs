@@ -48,7 +48,6 @@ impl Attempt {
             directory: self.root().of_project(&self.work.request.project.slug).as_str(),
             example: &seen.example,
             images: &images.references,
-            registry: self.config().registry.as_ref(),
             database_exists: seen.database,
         })
         .map_err(|error| with_description(error, &seen))?;
@@ -74,7 +73,8 @@ impl Attempt {
         let removed: Vec<_> = seen.kept.values.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
         self.env_on_server = Some(values);
         self.judged = Some(self.judge_model(Stage::Env, &model).await?);
-        let report = env_report(changed, &plan, &images).fact("proof", proof);
+        let credential = self.work.registry.as_ref().map_or("none", |credential| credential.source.as_str());
+        let report = env_report(changed, &plan, &images).fact("proof", proof).fact("registry_credential", credential);
         Ok(if removed.is_empty() { report } else { report.fact("removed", removed) })
     }
 

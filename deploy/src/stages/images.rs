@@ -11,6 +11,9 @@ use crate::project::image_tag::{self, OwnImages};
 use crate::project::registry::{RecordedImage, ReleaseImage};
 use crate::{Attempt, StageError};
 
+/// More aren't asked for: everybody's limit at the registry is used up by it.
+pub const MAX_IMAGES: usize = 100;
+
 /// The images of a release.
 #[derive(Debug, Default)]
 pub(super) struct Images {
@@ -59,6 +62,11 @@ impl Attempt {
     ) -> Result<Images, StageError> {
         let repository = &self.work.request.repository;
         let host = self.image_registry().as_str();
+        if wanted.len() > MAX_IMAGES {
+            let message = format!("the project wants {} images of its own; {MAX_IMAGES} is the most", wanted.len());
+            return Err(StageError::new(ErrorCode::ComposeInvalid, message));
+        }
+        let registry = self.registry();
         let mut asking = JoinSet::new();
         let mut images = Images::default();
         for (name, image) in wanted {
@@ -70,7 +78,7 @@ impl Attempt {
             // Where nobody answers, the image of then or none.
             let digest = recorded.as_ref().map(|recorded| format!("@{}", recorded.digest)).unwrap_or_default();
             images.references.insert(name.clone(), own + &digest);
-            let (registry, host) = (self.registry().clone(), host.to_owned());
+            let (registry, host) = (registry.clone(), host.to_owned());
             let (commit, branch) = (repository.commit.clone(), repository.branch.clone());
             asking.spawn(async move {
                 let found = match &recorded {

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use slipway_protocol::{ErrorCode, Stage};
 
-use crate::project::compose::REGISTRY_AUTH;
 use crate::project::grants::images::ForeignImage;
 use crate::project::grants::paths::{MountedPath, read_where_written};
 use crate::project::grants::refusal::explain;
@@ -61,16 +60,16 @@ impl Attempt {
         let request = self.work.request.clone();
         let directory = self.root().of_project(&request.project.slug);
         let allowances = self.work.allowances.clone();
-        let env = self.env_on_server.clone().unwrap_or_default();
+        let own_images = self.own_images();
         let verdict = judge(
             &seen.model,
             &Grants {
                 request: &request,
                 directory: directory.as_str(),
+                own_images: own_images.as_str(),
                 registry: self.image_registry().as_str(),
                 allowances: &allowances,
                 server: &seen.facts,
-                withheld: env.get(REGISTRY_AUTH).map(String::as_str).filter(|auth| !auth.is_empty()),
             },
         )?;
         explain(request.project.slug.as_str(), &verdict.refusals)?;
@@ -84,12 +83,14 @@ impl Attempt {
         Ok(JudgedModel { digest: seen.digest.clone(), paths })
     }
 
-    /// Refuses those that the registry doesn't give to everybody.
+    /// Refuses those that the registry gives neither to everybody nor to the credential that came with the request.
     async fn look_at_images(&self, images: &[ForeignImage]) -> Result<(), StageError> {
+        let brought = self.work.registry.clone().filter(crate::RegistryCredential::is_the_projects);
+        let registry = self.registry().with_credential(brought);
         let mut refusals = Vec::new();
         for image in images {
-            let registry = self.registry();
-            if !(image.is_plain() && registry.gives_to_everybody(&image.repository, &image.reference).await?) {
+            let reference = &image.reference;
+            if !(reference.is_plain() && registry.can_read(&reference.repository, &reference.manifest).await?) {
                 refusals.push(image.refused());
             }
         }

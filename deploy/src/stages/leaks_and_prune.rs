@@ -1,12 +1,13 @@
 //! At the end of an attempt: secrets that were left where they don't belong, and images that nobody needs any more. A
 //! finding is a warning and never fails the deployment. What serves then is read in `serving`.
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use slipway_protocol::{ErrorCode, Stage};
 
 use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
 use crate::scripts;
+use crate::secrets::redact::Redactor;
 use crate::{Attempt, StageReport};
 
 impl Attempt {
@@ -19,6 +20,19 @@ impl Attempt {
             .fact("images_removed", output.values("pruned").len())
     }
 
+    /// What shows the credential for images, unless the project has the same for a secret.
+    fn login_needles(&self) -> SecretString {
+        let redactor = Redactor::default();
+        let own = |password: &SecretString| {
+            self.work.secrets.values().any(|secret| secret.expose_secret() == password.expose_secret())
+        };
+        if let Some(credential) = self.work.registry.as_ref().filter(|credential| !own(&credential.password)) {
+            redactor.learn(&credential.password);
+            redactor.learn(&credential.login());
+        }
+        redactor.searchable_values()
+    }
+
     /// Runs the script and warns of secrets that it finds; gives its output, which also says what runs. Its own failure
     /// is only logged.
     pub(super) async fn find_leaks_and_prune(&mut self, stage: Stage) -> Option<ScriptOutput> {
@@ -28,6 +42,7 @@ impl Attempt {
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .bytes("prefix", prefix.as_bytes())
+            .bytes("logins", self.login_needles().expose_secret().as_bytes())
             .bytes("needles", self.redactor.searchable_values().expose_secret().as_bytes());
         let output = match self.exec(stage, &script).await {
             Ok(Ok(output)) => output,

@@ -14,6 +14,7 @@ mod leaks_and_prune;
 mod origin;
 mod port_holders;
 mod preflight;
+mod registry_secrets;
 mod restore_previous;
 mod resume;
 pub(crate) mod secrets;

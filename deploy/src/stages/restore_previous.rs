@@ -4,6 +4,7 @@
 //! decided on the server, in `scripts/restore_previous.sh`; when to restore is decided by the worker, and within an
 //! attempt by the stages.
 
+use secrecy::ExposeSecret as _;
 use slipway_protocol::{ServiceReport, Serving, Stage};
 use tokio_util::sync::CancellationToken;
 
@@ -152,6 +153,7 @@ impl Attempt {
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
+            .bytes("auth", self.registry_login().expose_secret().as_bytes())
             .word("first", &if keep_first { "keep" } else { "stop" })
             .number("limit", self.script_limit())
             .number("patience", self.config().health_timeout.as_secs());

@@ -72,11 +72,9 @@ impl Deployer {
             part(text.as_bytes());
         }
         part(self.config.image_registry.as_bytes());
-        if let Some(credential) = &self.config.registry {
-            for text in [&credential.registry, &credential.username] {
-                part(text.as_bytes());
-            }
-            part(credential.password.expose_secret().as_bytes());
+        if let Some(credential) = &work.registry {
+            part(credential.source.as_str().as_bytes());
+            part(credential.login().expose_secret().as_bytes());
         }
         hmac.sign().as_ref().to_vec()
     }
@@ -93,24 +91,20 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         DeployerConfig, EarlierRequests, GithubCredential, HostKeyPolicy, LeaseGuard, ProjectLimits,
-        RegistryCredential, Target,
+        RegistryCredential, RegistryCredentialSource, Target,
     };
 
     fn secret(text: &str) -> SecretString {
         SecretString::from(text.to_owned())
     }
 
-    pub(crate) fn deployer(password: &str) -> Deployer {
+    pub(crate) fn deployer() -> Deployer {
         let config = DeployerConfig {
             github_api: "http://127.0.0.1".to_owned(),
             github_git: "https://github.com".to_owned(),
             github: GithubCredential::Token(secret("a token")),
-            registry: Some(RegistryCredential {
-                registry: "ghcr.io".to_owned(),
-                username: "robot".to_owned(),
-                password: secret(password),
-            }),
             image_registry: "ghcr.io".to_owned(),
+            registry_token_host: None,
             digest_key: secret("0123456789abcdef0123456789abcdef"),
             ca_file: None,
             project_root: "/opt/services".to_owned(),
@@ -147,6 +141,11 @@ pub(super) mod tests {
                 ssh_key: secret("a key"),
             },
             secrets: [(VariableName::new("PAGER").expect("a name"), secret("x-7c1d"))].into(),
+            registry: Some(RegistryCredential {
+                username: "robot".to_owned(),
+                password: secret("p"),
+                source: RegistryCredentialSource::Fleet,
+            }),
             images: BTreeMap::new(),
             earlier: EarlierRequests::default(),
             github_digests: BTreeMap::new(),
@@ -157,7 +156,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_same_commit_with_anything_else_changed_is_other_input() {
-        let deployer = deployer("p");
+        let deployer = deployer();
         let hash = |edit: fn(&mut DeploymentWork)| {
             let mut work = work();
             edit(&mut work);
@@ -173,7 +172,8 @@ pub(super) mod tests {
             hash(|work| work.secrets.values_mut().for_each(|value| *value = secret("x-7c1e"))),
             hash(|work| work.secrets.clear()),
             hash(|work| drop(work.images.insert("BACKEND_IMAGE".to_owned(), "sha256:ab".to_owned()))),
-            self::deployer("q").input_hash(&work()),
+            hash(|work| work.registry.iter_mut().for_each(|credential| credential.password = secret("q"))),
+            hash(|work| work.registry = None),
         ];
         for (number, other) in others.iter().enumerate() {
             assert_ne!(other, &before, "change {number}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, Stage};
 
@@ -27,9 +27,6 @@ const SSH_PORT: u16 = 22;
 pub const KEY_SECRET: &str = "DEPLOY_SSH_KEY";
 /// The secret that holds the whole `.env`, in base64.
 const DOTENV_SECRET: &str = "DOTENV";
-/// What CI pushes images with. They are the repository's own: what the workers have may only read, and isn't one
-/// project's alone.
-pub(super) const REGISTRY_SECRETS: [&str; 3] = ["REGISTRY_PASSWORD", "REGISTRY_URL", "REGISTRY_USER"];
 
 impl Attempt {
     /// Whether GitHub is known to hold a deploy key: the server never keeps a private half to compare with.
@@ -52,10 +49,10 @@ impl Attempt {
     }
 
     async fn install_and_write(&mut self) -> Result<StageReport, StageError> {
-        self.leave_registry_secrets();
+        let taken_back = self.take_back_registry_secrets().await?;
         if !self.work.request.repository.pushes_deployed_by.uses_ci() {
             let output = self.install_key("", None).await?;
-            return self.delete_ci_secrets(!output.values("changed").is_empty()).await;
+            return self.delete_ci_secrets(!output.values("changed").is_empty(), taken_back).await;
         }
         let env = self.known_env(Stage::Secrets).await?;
         let forced = self.forced_command();
@@ -64,7 +61,7 @@ impl Attempt {
         if key.is_none() && output.value("key").is_none() {
             // The key was removed from the server, as undeploying does. So it isn't known what GitHub still holds, and
             // its key can't be the one that is installed now.
-            self.work.github_digests.clear();
+            self.forget_github_digests();
             let new = self.generate_key()?;
             output = self.install_key(&forced, Some(&new)).await?;
             key = Some(new);
@@ -85,25 +82,12 @@ impl Attempt {
         self.warn_of_ci(desired.contains_key(DOTENV_SECRET), &port_use);
         let server_changed = !output.values("changed").is_empty();
         let changed: Vec<_> = written.changed.into_iter().map(serde_json::Value::from).collect();
-        Ok(StageReport::of(server_changed || !changed.is_empty())
+        let taken_back: Vec<_> = taken_back.into_iter().map(serde_json::Value::from).collect();
+        Ok(StageReport::of(server_changed || !changed.is_empty() || !taken_back.is_empty())
+            .fact("taken_back", taken_back)
             .fact("written", changed)
             .fact("unchanged", written.unchanged)
             .fact("new_deploy_key", new_key))
-    }
-
-    /// Forgets the registry's secrets that a version of Slipway before has written: CI may have others there by now, and
-    /// pushes with them, so that they are neither written nor removed.
-    fn leave_registry_secrets(&mut self) {
-        let digests = &mut self.work.github_digests;
-        let written: Vec<_> = REGISTRY_SECRETS.into_iter().filter(|name| digests.remove(*name).is_some()).collect();
-        if !written.is_empty() {
-            let line = format!(
-                "warning: {} were once written by Slipway, with a credential that may only read, and are left as they are: \
-                 put one in their place that may push, or delete them",
-                written.join(", ")
-            );
-            self.report_line(Stage::Secrets, &line);
-        }
     }
 
     /// Warns where the project's own CI can't work with this server: a secret is missing, sshd isn't on port 22 and its
@@ -144,9 +128,16 @@ impl Attempt {
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .bytes("forced", forced.as_bytes())
+            .bytes("auth", self.registry_login().expose_secret().as_bytes())
             .bytes("key", line.as_bytes());
         let message = "the deploy key couldn't be installed";
-        self.exec_or(Stage::Secrets, &script, ErrorCode::DeployKeyFailed, message).await
+        let output = self.exec_or(Stage::Secrets, &script, ErrorCode::DeployKeyFailed, message).await?;
+        if output.value("login").is_some() {
+            let line =
+                "warning: CI's job pulls images without a credential: the SSH user isn't root, and could read it";
+            self.report_line(Stage::Secrets, line);
+        }
+        Ok(output)
     }
 
     /// The program behind the deploy key: our own functions with this project's parameters in front. Lists of services are
@@ -199,6 +190,7 @@ impl Attempt {
         if dotenv.len() <= MAX_VALUE_BYTES {
             desired.insert(DOTENV_SECRET.to_owned(), SecretString::from(dotenv));
         }
+        desired.extend(self.registry_secrets());
         if self.work.target.ssh_port.get() != SSH_PORT {
             let port = self.work.target.ssh_port.to_string();
             desired.insert("DEPLOY_SSH_PORT".to_owned(), SecretString::from(port));
@@ -244,7 +236,7 @@ mod tests {
         let known = [(KEY_SECRET.to_owned(), "a digest".to_owned())].into();
         let mut work = work();
         work.github_digests.clone_from(&known);
-        let mut attempt = deployer("p").begin(work, Arc::new(SilentReporter), CancellationToken::new());
+        let mut attempt = deployer().begin(work, Arc::new(SilentReporter), CancellationToken::new());
         // Its SSH key can't be used.
         let error = attempt.run(Stage::Secrets).await.expect_err("no server to install a key on");
         assert_eq!(error.detail.github_digests, Some(known), "{error:?}");

@@ -7,7 +7,8 @@ use serde_json::Value;
 use slipway_protocol::names::Port;
 use slipway_protocol::{ErrorCode, Stage};
 
-use super::secrets::{KEY_SECRET, REGISTRY_SECRETS};
+use super::registry_secrets::REGISTRY_SECRETS;
+use super::secrets::KEY_SECRET;
 use crate::project::image_tag::image_name;
 use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
@@ -51,7 +52,8 @@ impl Attempt {
             names.extend(self.desired_secrets(&BTreeMap::new(), false).into_keys());
             names.insert(KEY_SECRET.to_owned());
         }
-        names.retain(|name| !REGISTRY_SECRETS.contains(&name.as_str()));
+        let wrote_registrys = self.wrote_registry_secrets();
+        names.retain(|name| wrote_registrys || !REGISTRY_SECRETS.contains(&name.as_str()));
         let repository = &self.work.request.repository.name;
         match self.github().delete_secrets(repository, &names, &self.cancel).await {
             Ok(deleted) => Ok((deleted, "deleted")),

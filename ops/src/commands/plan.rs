@@ -108,7 +108,9 @@ async fn build_work(data: &ProjectReady, config: &Config, database: &Database) -
     // nothing, so it needs no lease.
     let (id, lease) = (DeploymentId(Uuid::now_v7()), LeaseGuard::endless(0));
     let work = credentials.assemble_work(id, data, known, digests, lease).map_err(to_cli_error)?;
-    Ok(DeploymentWork { allowances, secrets: credentials.open_secrets(data).map_err(to_cli_error)?, ..work })
+    let secrets = credentials.open_secrets(data).map_err(to_cli_error)?;
+    let registry = credentials.choose_registry(data).map_err(to_cli_error)?;
+    Ok(DeploymentWork { allowances, secrets, registry, ..work })
 }
 
 fn to_cli_error(error: StageError) -> CliError {
@@ -135,6 +137,13 @@ fn print_plan(place: &str, plan: &DeploymentPlan, printer: &Printer) {
     let rules = plan.open.iter().map(|port| format!("+ {port}/tcp"));
     print_section(printer, "ufw", rules.chain(plan.close.iter().map(|port| format!("- {port}/tcp"))));
     print_section(printer, "GitHub secrets", plan.secrets.iter().map(|name| format!("~ {name}")));
+    let whose = match plan.registry_credential.as_deref() {
+        Some("request") => "the credential that came with the request",
+        Some("owner") => "the workers' credential for the repository's owner",
+        Some(_) => "the workers' credential for all projects",
+        None => "no credential",
+    };
+    print_section(printer, "images are read with", std::iter::once(whose.to_owned()));
     if plan.new_deploy_key {
         print_section(printer, "deploy key", ["+ a new one".to_owned()].into_iter());
     }

@@ -18,6 +18,13 @@ pub(super) fn find(data: &Value, shown: fn(&str) -> String) -> Option<String> {
         Some(Value::String(_) | Value::Array(_)) => return Some("/data/secrets".to_owned()),
         _ => {}
     }
+    match data.get("registry") {
+        Some(Value::Object(registry)) if registry.get("password").is_some_and(|password| !is_source(password)) => {
+            return Some("/data/registry/password".to_owned());
+        }
+        Some(Value::String(_) | Value::Array(_)) => return Some("/data/registry".to_owned()),
+        _ => {}
+    }
     let reason = data.get("reason").and_then(Value::as_str).unwrap_or_default();
     if reason.split_whitespace().any(looks_like_a_secret) {
         return Some("/data/reason".to_owned());

@@ -67,7 +67,7 @@ fn a_plan_comes_true_and_changes_nothing() {
     assert_eq!(planned["open"], json!([8080]));
     let bounds = json!({ "log": "10m x 3", "processes": 1024, "no_new_privileges": true });
     assert!(planned["services"].as_array().unwrap().iter().all(|s| s["bounds"] == bounds), "{planned:#}");
-    assert_eq!(planned["new_deploy_key"], true);
+    assert_eq!((&planned["new_deploy_key"], &planned["registry_credential"]), (&json!(true), &json!("fleet")));
     assert!(planned["secrets"].as_array().unwrap().contains(&json!("DEPLOY_HOST")), "{planned:#}");
 
     stack.slipway(&["submit", "--watch", &written(&stack, &first)]).unwrap();
@@ -99,6 +99,8 @@ fn a_plan_comes_true_and_changes_nothing() {
     incomplete["repository"]["commit"] = json!("0123456789abcdef0123456789abcdef01234567");
     stack.slipway(&["plan", &written(&stack, &incomplete)]).unwrap_err();
     assert_eq!(state(&stack), before);
+    another_projects_image_is_not_to_be_had(&stack, &sample, &second);
+    assert_eq!(state(&stack), before);
 
     let old = containers(&stack);
     stack.slipway(&["submit", "--watch", &written(&stack, &second)]).unwrap();
@@ -122,4 +124,21 @@ fn a_plan_comes_true_and_changes_nothing() {
     // What a request leaves out goes.
     second["variables"].as_object_mut().unwrap().remove("ADDED");
     assert_eq!(plan(&stack, &second)["variables"], json!([{ "name": "ADDED", "change": "removed" }]));
+}
+
+/// The workers' credential could read it.
+fn another_projects_image_is_not_to_be_had(stack: &Stack, sample: &Sample, request: &Value) {
+    let other = Sample::new(Generation::Two, "bakery", "api");
+    let theirs = stack.publish(&other, Variant::Healthy).unwrap();
+    let image = format!("ghcr.io/{}:{}", other.image(Module::Backend), theirs.tag());
+    let folder = tempfile::tempdir().unwrap();
+    sample.write(folder.path()).unwrap();
+    let prod = std::fs::read_to_string(folder.path().join("infra/compose.prod.yml")).unwrap();
+    let peek = format!("services:\n  Peek.1:\n    image: {image}\n");
+    let peeking = sample.clone().with_file("infra/compose.prod.yml", &prod.replacen("services:\n", &peek, 1));
+    let commit = stack.world.publish_variant(&peeking, Variant::Healthy).unwrap();
+    let mut request = request.clone();
+    request["repository"]["commit"] = json!(commit.sha);
+    let refused = stack.slipway(&["plan", &written(stack, &request)]).unwrap_err().to_string();
+    assert!(refused.contains("compose-not-allowed") && refused.contains(&image), "{refused}");
 }

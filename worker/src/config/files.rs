@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::parse::ParseError;
+use super::registry_login::{LOGIN_RULE, parse_login};
 
 /// No secret is larger, in bytes; a wrong path to something huge isn't read into memory.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -129,6 +130,45 @@ pub(super) fn ca_file(value: &str) -> Result<CaFile, ParseError> {
         Ok(_) => Err(refuse("holds no certificate".into())),
         Err(error) => Err(refuse(format!("holds a broken certificate: {error}"))),
     }
+}
+
+/// A secret that is read again while the process runs.
+///
+/// # Errors
+/// What is wrong with the file, to follow its name; never its content.
+pub(crate) fn read_secret_file(path: &Path) -> Result<SecretString, String> {
+    match read(path) {
+        Ok((content, _)) => Ok(content),
+        Err(ParseError::Because(problem)) => Err(problem),
+        Err(ParseError::Unexpected) => Err("can't be read".to_owned()),
+    }
+}
+
+/// A file for each owner of repositories, in lower case. They are read again later; here, all are tried.
+pub(super) fn registry_credentials_dir(value: &str) -> Result<PathBuf, ParseError> {
+    let path = directory(value)?;
+    let unreadable =
+        |error: std::io::Error| because(format!("names {}, which can't be read: {error}", path_for_message(value)));
+    for entry in std::fs::read_dir(&path).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // Kubernetes keeps `..data` and the like beside what it mounts.
+        if name.starts_with('.') {
+            continue;
+        }
+        let of_owner = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !of_owner || name.len() > 39 {
+            return Err(because(format!(
+                "holds {}, whose name isn't an owner's in lower case",
+                path_for_message(&file.to_string_lossy())
+            )));
+        }
+        let content = private_content(&file)?;
+        if parse_login(&content).is_none() {
+            return Err(because(format!("holds {}, which {}", file.display(), LOGIN_RULE)));
+        }
+    }
+    Ok(path)
 }
 
 fn read(path: &Path) -> Result<(SecretString, Metadata), ParseError> {

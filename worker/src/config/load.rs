@@ -37,6 +37,7 @@ impl Config {
             mounted_dir: reader.take(&var::SECRETS_DIR),
         };
         let deployer = sections::deployer(&mut reader);
+        let registry = sections::registry(&mut reader);
         let pushes = sections::pushes(&mut reader);
         let telemetry = sections::telemetry(&mut reader, worker.as_ref());
         let warnings = std::mem::take(&mut reader.warnings);
@@ -52,9 +53,19 @@ impl Config {
                 Some(deployer),
                 Some(pushes),
                 Some(telemetry),
-            ) if mistakes.0.is_empty() => {
-                Ok(Self { worker, broker, database, admin, servers, secrets, deployer, pushes, telemetry, warnings })
-            }
+            ) if mistakes.0.is_empty() => Ok(Self {
+                worker,
+                broker,
+                database,
+                admin,
+                servers,
+                secrets,
+                deployer,
+                registry,
+                pushes,
+                telemetry,
+                warnings,
+            }),
             _ => Err(mistakes),
         }
     }

@@ -1,6 +1,6 @@
 //! The worker's configuration, as the other modules see it. Everything comes from the environment and is parsed before
 //! anything starts; all mistakes are reported at once (`load`). Every variable is in `variables`, every default in
-//! `defaults`. Nothing is read again later, and nothing outside this folder reads the environment, except
+//! `defaults`. Nothing but the credentials for images is read again later, and nothing outside this folder reads the environment, except
 //! OpenTelemetry's own SDK.
 
 mod defaults;
@@ -8,6 +8,7 @@ mod files;
 mod load;
 mod parse;
 mod reader;
+mod registry_login;
 mod sections;
 mod url;
 pub(crate) mod variables;
@@ -23,8 +24,10 @@ use slipway_deploy::bounds::Deadlines;
 
 use crate::scheduler::Limits;
 pub use files::SealingKeys;
+pub(crate) use files::read_secret_file;
 pub use parse::LogFormat;
 pub use reader::{ConfigMistake, ConfigMistakes};
+pub(crate) use registry_login::{LOGIN_RULE, is_password, parse_login};
 pub use url::ConnectionUrl;
 pub use variables::{GROUPS, Unset, VariableDoc, VariableGroup};
 
@@ -45,6 +48,8 @@ pub struct Config {
     pub secrets: SecretsConfig,
     /// What all attempts share.
     pub deployer: DeployerConfig,
+    /// Where the credentials for images are.
+    pub registry: RegistryConfig,
     /// How pushes are noticed that Slipway deploys itself.
     pub pushes: PushConfig,
     /// Logs, traces and metrics.
@@ -119,6 +124,15 @@ pub struct SecretsConfig {
     pub sealing_keys_dir: Option<PathBuf>,
     /// Where mounted secrets are, one file for each reference.
     pub mounted_dir: Option<PathBuf>,
+}
+
+/// Where the workers' credentials for images are. What the files hold is read anew for each attempt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// The user and the file of the password for all projects.
+    pub fleet: Option<(String, PathBuf)>,
+    /// A file for each owner of repositories.
+    pub owners_dir: Option<PathBuf>,
 }
 
 /// How pushes are noticed that Slipway deploys itself.

@@ -2,11 +2,11 @@
 
 use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::bounds::Deadlines;
-use slipway_deploy::{ContainerDefaults, DeployerConfig, GithubCredential, ProjectLimits, RegistryCredential};
+use slipway_deploy::{ContainerDefaults, DeployerConfig, GithubCredential, ProjectLimits};
 
 use super::reader::VariableReader;
 use super::variables as var;
-use super::{PushConfig, ServersConfig, TelemetryConfig, WebhookConfig, WorkerConfig};
+use super::{PushConfig, RegistryConfig, ServersConfig, TelemetryConfig, WebhookConfig, WorkerConfig};
 use crate::scheduler::Limits;
 
 pub(super) fn worker(reader: &mut VariableReader) -> Option<WorkerConfig> {
@@ -74,7 +74,7 @@ pub(super) fn servers(reader: &mut VariableReader) -> Option<ServersConfig> {
 pub(super) fn deployer(reader: &mut VariableReader) -> Option<DeployerConfig> {
     let github = github(reader);
     let image_registry = reader.take(&var::REGISTRY);
-    let registry = registry(reader, image_registry.as_deref().unwrap_or_default());
+    let registry_token_host = reader.take(&var::REGISTRY_TOKEN_HOST);
     let (github_api, github_git) = (reader.take(&var::GITHUB_API_URL), reader.take(&var::GITHUB_GIT_URL));
     let digest_key = reader.secret(&var::DIGEST_KEY_FILE);
     let ca_file = reader.take(&var::CA_FILE).map(|file| file.0);
@@ -85,8 +85,8 @@ pub(super) fn deployer(reader: &mut VariableReader) -> Option<DeployerConfig> {
         github_api: github_api?,
         github_git: github_git?,
         github: github?,
-        registry,
         image_registry: image_registry?,
+        registry_token_host,
         digest_key: digest_key?,
         ca_file,
         project_root: project_root?,
@@ -130,17 +130,24 @@ fn github(reader: &mut VariableReader) -> Option<GithubCredential> {
     None
 }
 
-fn registry(reader: &mut VariableReader, registry: &str) -> Option<RegistryCredential> {
+/// The files are only tried here: what they hold is read anew for each attempt.
+pub(super) fn registry(reader: &mut VariableReader) -> RegistryConfig {
     let set = (reader.is_set(&var::REGISTRY_USERNAME), reader.is_set(&var::REGISTRY_PASSWORD_FILE));
-    let username = reader.take(&var::REGISTRY_USERNAME);
-    let password = reader.secret(&var::REGISTRY_PASSWORD_FILE);
-    let (entry, problem) = match set {
-        (true, false) => (var::REGISTRY_PASSWORD_FILE.entry, "is missing, though SLIPWAY_REGISTRY_USERNAME is set"),
-        (false, true) => (var::REGISTRY_USERNAME.entry, "is missing, though SLIPWAY_REGISTRY_PASSWORD_FILE is set"),
-        _ => return Some(RegistryCredential { registry: registry.into(), username: username?, password: password? }),
+    let (username, _) = (reader.take(&var::REGISTRY_USERNAME), reader.secret(&var::REGISTRY_PASSWORD_FILE));
+    let mistake = match set {
+        (true, false) => {
+            Some((var::REGISTRY_PASSWORD_FILE.entry, "is missing, though SLIPWAY_REGISTRY_USERNAME is set"))
+        }
+        (false, true) => {
+            Some((var::REGISTRY_USERNAME.entry, "is missing, though SLIPWAY_REGISTRY_PASSWORD_FILE is set"))
+        }
+        _ => None,
     };
-    reader.mistake(&entry, problem.into());
-    None
+    if let Some((entry, problem)) = mistake {
+        reader.mistake(&entry, problem.into());
+    }
+    let fleet = username.zip(reader.path(&var::REGISTRY_PASSWORD_FILE));
+    RegistryConfig { fleet, owners_dir: reader.take(&var::REGISTRY_CREDENTIALS_DIR) }
 }
 
 pub(super) fn pushes(reader: &mut VariableReader) -> Option<PushConfig> {

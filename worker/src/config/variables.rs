@@ -235,7 +235,14 @@ variables! {
         REGISTRY_USERNAME: String = "SLIPWAY_REGISTRY_USERNAME", Optional, false, parse::text,
             "User of a credential that may read packages; unset for public images", "visible characters on one line";
         REGISTRY_PASSWORD_FILE: SecretFile = "SLIPWAY_REGISTRY_PASSWORD_FILE", Optional, false, files::secret_file,
-            "That user's password or token", "the path of a file that holds the password";
+            "That user's password or token; read anew for each attempt", "the path of a file that holds the password";
+        REGISTRY_CREDENTIALS_DIR: PathBuf = "SLIPWAY_REGISTRY_CREDENTIALS_DIR", Optional, false, files::registry_credentials_dir,
+            "Credentials for the packages of single owners, a file for each, named after the owner in lower case; they come \
+             before the one for all, and are read anew for each attempt",
+            "the path of a directory of files that hold USERNAME:PASSWORD, readable by the worker's user only";
+        REGISTRY_TOKEN_HOST: String = "SLIPWAY_REGISTRY_TOKEN_HOST", Optional, false, parse::registry,
+            "Host that gives tokens for the registry, where it isn't the registry itself; known for Docker Hub and GitLab",
+            "a host in lower case, with a port where needed";
     }
     "Telemetry" {
         LOG: String = "SLIPWAY_LOG", Default(defaults::LOG), false, parse::log_filter,

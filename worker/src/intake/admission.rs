@@ -133,7 +133,7 @@ impl Admitter {
         let known = self.store.server(&data.server.handle).await?.is_some();
         let problem = match server_from_event(&data.server) {
             Err(error) if !known => Some(error),
-            _ => self.credentials.open_secrets(data).err(),
+            _ => self.credentials.check_secrets(data).err(),
         };
         Ok(problem.map(|error| error.failure(None)))
     }

@@ -169,7 +169,7 @@ fn deadlines() -> Vec<PolicySetting> {
             "Its limits reset every hour; an answer that asks for more is wrong"),
         fixed("one call of the database", "store::connection::deadline::DEADLINE", store::DEADLINE,
             "A frozen server keeps its connections open"),
-        fixed("one question to the registry", "project::registry::TIMEOUT", bounds::REGISTRY_TIMEOUT,
+        fixed("one question to the registry", "project::registry::connection::TIMEOUT", bounds::REGISTRY_TIMEOUT,
             "An attempt later is better than a stage that hangs"),
         fixed("trying whether a port is open", "stages::firewall::CONNECT_TIMEOUT", bounds::PORT_CONNECT,
             "A firewall that drops packets never answers"),

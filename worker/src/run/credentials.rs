@@ -7,10 +7,13 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use slipway_deploy::secrets::keys;
 use slipway_deploy::secrets::seal::{KeyRing, open_all};
-use slipway_deploy::{DeploymentWork, EarlierRequests, HostKeyPolicy, LeaseGuard, StageError, Target};
+use slipway_deploy::{
+    DeploymentWork, EarlierRequests, HostKeyPolicy, LeaseGuard, RegistryCredential, StageError, Target,
+};
 use slipway_protocol::names::{HostKey, Port, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, ErrorCode, ProjectReady, Server};
 
+use super::registry_credentials::RegistryCredentials;
 use crate::store::ServerRecord;
 
 /// The keys that this process holds.
@@ -26,6 +29,8 @@ pub struct Credentials {
     pub age_identity_file: Option<PathBuf>,
     /// Whether a server that the inventory doesn't know may be trusted at first sight.
     pub trust_new_servers: bool,
+    /// For the registry that images are in.
+    pub registry: RegistryCredentials,
 }
 
 impl Credentials {
@@ -37,7 +42,28 @@ impl Credentials {
         open_all(&request.secrets, &self.sealing, self.mounted_dir.as_deref())
     }
 
-    /// What the pipeline is given to deploy `request`, without its secrets; `known` is what the inventory has of its
+    /// Whether all that a request brings can be opened. The workers' own credentials for images aren't looked at: an operator
+    /// may repair them while the request waits.
+    ///
+    /// # Errors
+    /// As [`Credentials::open_secrets`] and [`Credentials::choose_registry`].
+    pub fn check_secrets(&self, request: &ProjectReady) -> Result<(), StageError> {
+        self.open_secrets(request)?;
+        if request.registry.is_some() {
+            self.choose_registry(request)?;
+        }
+        Ok(())
+    }
+
+    /// The credential for a request's images.
+    ///
+    /// # Errors
+    /// As [`RegistryCredentials::choose`].
+    pub fn choose_registry(&self, request: &ProjectReady) -> Result<Option<RegistryCredential>, StageError> {
+        self.registry.choose(request, &self.sealing, self.mounted_dir.as_deref())
+    }
+
+    /// What the pipeline is given to deploy `request`, without its secrets and the credential for its images; `known` is what the inventory has of its
     /// server, and `digests` are those of the secrets at GitHub.
     ///
     /// # Errors
@@ -58,6 +84,7 @@ impl Credentials {
             request: request.clone(),
             target: self.resolve_target(&request.server, known)?,
             secrets: BTreeMap::new(),
+            registry: None,
             images: BTreeMap::new(),
             earlier: EarlierRequests::default(),
             github_digests: digests,

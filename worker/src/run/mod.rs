@@ -13,6 +13,7 @@ mod persist;
 mod pipeline_traits;
 mod prepare;
 mod progress;
+mod registry_credentials;
 mod restore_previous;
 mod stages;
 
@@ -26,6 +27,7 @@ pub(crate) use cancellation::SHUTDOWN_GRACE;
 pub use credentials::Credentials;
 pub(crate) use credentials::server_from_event;
 pub use pipeline_traits::{Pipeline, PipelineAttempt};
+pub use registry_credentials::RegistryCredentials;
 
 use crate::process::Drain;
 use crate::scheduler::Limits;

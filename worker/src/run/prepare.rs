@@ -29,7 +29,9 @@ pub(super) async fn prepare(
     let known = persist(|| runner.store.server(&request.server.handle)).await?;
     let digests = persist(|| runner.store.github_digests(request.project.id, &claim.lease.server)).await?;
     let allowances = persist(|| runner.store.allowances(&claim.lease.server, &request.project)).await?;
-    let may_delete_secrets = claim.action == Action::Undeploy || !request.repository.pushes_deployed_by.uses_ci();
+    let may_delete_secrets = claim.action == Action::Undeploy
+        || !request.repository.pushes_deployed_by.uses_ci()
+        || (request.registry.is_none() && digests.keys().any(|name| name.starts_with("REGISTRY_")));
     let shares_repository = may_delete_secrets
         && persist(|| runner.store.shares_repository(request.project.id, &claim.lease.server)).await?;
     let (mut images, mut earlier) = (BTreeMap::new(), EarlierRequests::default());
@@ -45,9 +47,24 @@ pub(super) async fn prepare(
             Ok(secrets) => (secrets, None),
             Err(error) => (BTreeMap::new(), Some(error).filter(|_| claim.action.deploys())),
         };
+        // Only who deploys pulls.
+        let (registry, unusable) = match runner.credentials.choose_registry(request) {
+            Ok(registry) => (registry, None),
+            Err(error) => (None, Some(error).filter(|_| claim.action.deploys())),
+        };
+        let refused = refused.or(unusable);
         let (action, remove_volumes) = (claim.action, claim.remove_volumes);
-        let work =
-            DeploymentWork { action, remove_volumes, shares_repository, allowances, secrets, images, earlier, ..work };
+        let work = DeploymentWork {
+            action,
+            remove_volumes,
+            shares_repository,
+            allowances,
+            secrets,
+            registry,
+            images,
+            earlier,
+            ..work
+        };
         Ok(PreparedWork { work, server, refused })
     };
     Ok(assemble())

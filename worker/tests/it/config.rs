@@ -82,7 +82,7 @@ fn a_complete_environment_becomes_a_configuration_with_the_documented_defaults()
     assert!(
         matches!(&config.deployer.github, GithubCredential::Token(token) if token.expose_secret() == "a-github-token")
     );
-    assert!(config.deployer.registry.is_none());
+    assert_eq!(config.registry, slipway_worker::config::RegistryConfig::default());
     assert_eq!(config.telemetry.format, LogFormat::Json);
     assert!(!config.telemetry.export);
     assert!(config.pushes.webhooks.is_none() && config.pushes.interval == Duration::from_secs(300));

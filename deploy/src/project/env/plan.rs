@@ -6,8 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret as _;
 use slipway_protocol::names::{ServiceName, VariableName};
 use slipway_protocol::{ErrorCode, ProjectReady};
@@ -48,7 +46,7 @@ fn decide(inputs: &EnvInputs<'_>) -> Result<EnvPlan, StageError> {
     }
     set_release(inputs, &mut plan);
     set_declared(inputs, &mut plan);
-    for (name, value) in inputs.kept.own.iter().filter(|(name, _)| *name != REGISTRY_AUTH && *name != LISTENER) {
+    for (name, value) in inputs.kept.own.iter().filter(|(name, _)| *name != LISTENER) {
         if !is_outdated(inputs, name, value) {
             plan.set(name, value, Origin::Kept);
         }
@@ -59,6 +57,8 @@ fn decide(inputs: &EnvInputs<'_>) -> Result<EnvPlan, StageError> {
     if plan.value("APP_SECRET_KEY").is_none() && inputs.contract.declared("APP_SECRET_KEY").is_none() {
         plan.set("APP_SECRET_KEY", generate_secret()?, Origin::Generated);
     }
+    // Whoever gave it: nothing that reads `.env` may find a credential for images under this name.
+    plan.variables.remove(REGISTRY_AUTH);
     check_complete(inputs, &plan)?;
     plan.note_covered(inputs.kept);
     Ok(plan)
@@ -74,10 +74,6 @@ fn set_release(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) {
         if inputs.request.modules.contains(&allocation.service) {
             plan.set(&format!("{service}_PORT"), allocation.host_port.to_string(), Origin::Allocation);
         }
-    }
-    if let Some(credential) = inputs.registry {
-        let login = format!("{}:{}", credential.username, credential.password.expose_secret());
-        plan.set(REGISTRY_AUTH, STANDARD.encode(login), Origin::Release);
     }
 }
 

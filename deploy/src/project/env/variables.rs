@@ -12,8 +12,8 @@ use super::contract::declaration::{Declaration, ValueSource};
 use super::contract::merged::EnvContract;
 use super::kept::{KeptVariables, OF_DATABASE};
 use super::notes::{EnvNotes, digest_of};
-use crate::project::compose::{ComposeProject, REGISTRY_AUTH};
-use crate::{RegistryCredential, StageError};
+use crate::StageError;
+use crate::project::compose::ComposeProject;
 
 /// Length of generated values: 32 letters and digits are 190 bits.
 const GENERATED_LENGTH: usize = 32;
@@ -47,9 +47,8 @@ impl Origin {
     /// made with doesn't, though it was derived.
     fn is_the_requests(self, name: &str) -> bool {
         match self {
-            Self::Given | Self::Sealed => true,
+            Self::Given | Self::Sealed | Self::Release => true,
             Self::Allocation | Self::Derived => !OF_DATABASE.contains(&name),
-            Self::Release => name != REGISTRY_AUTH,
             Self::Literal | Self::Kept | Self::Generated => false,
         }
     }
@@ -96,8 +95,6 @@ pub struct EnvInputs<'a> {
     pub example: &'a str,
     /// The image of each variable that [`super::plan::image_variables`] names.
     pub images: &'a BTreeMap<String, String>,
-    /// The credential for images, which the project's deploy key needs too.
-    pub registry: Option<&'a RegistryCredential>,
     /// Whether the database's volume exists: then its password can't be chosen any more.
     pub database_exists: bool,
 }

@@ -27,14 +27,14 @@ pub(crate) struct Grants<'a> {
     pub request: &'a ProjectReady,
     /// The project's directory on the server.
     pub directory: &'a str,
+    /// How the names of the project's own images begin, the registry included.
+    pub own_images: &'a str,
     /// The host of the workers' image registry.
     pub registry: &'a str,
     /// What operators have allowed.
     pub allowances: &'a [Allowance],
     /// What the server knows of others, and of what runs.
     pub server: &'a ServerFacts,
-    /// The workers' own credential in `.env`, that no container gets.
-    pub withheld: Option<&'a str>,
 }
 
 /// Whether a label is one by which compose or Slipway know what is theirs. Those that our own override gives are set by it.

@@ -1,36 +1,27 @@
-//! Whose images a project runs. What another owner keeps in the workers' registry is its own: the workers' credential would
-//! get it, and so would a server that has it already, for whoever names it. Whether everybody may have it is the registry's
-//! to say.
+//! Whose images a project runs. What another repository keeps in the workers' registry is its own: the workers' credential
+//! would get it, and so would a server that has it already, for whoever names it. Whether everybody may have it is the
+//! registry's to say.
 
 use serde_json::Value;
 
 use super::allowance::Allowance;
 use super::granted::Grants;
 use super::refusal::{Refusal, Refusals};
+use crate::project::image_reference::ImageReference;
 
-const RULE: &str =
-    "an image of another owner in the workers' registry is only for those whose it is, unless everybody may pull it";
+const RULE: &str = "an image of another repository in the workers' registry is only for those whose it is, unless everybody may pull it, or the credential that came with the request (`registry`)";
 
-/// An image of another owner in the workers' registry.
+/// An image of another repository in the workers' registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ForeignImage {
     place: String,
     image: String,
     allowance: Allowance,
-    /// The repository in the registry, `other/app`.
-    pub repository: String,
-    /// Its tag or digest.
-    pub reference: String,
+    /// As the registry is asked for it.
+    pub reference: ImageReference,
 }
 
 impl ForeignImage {
-    /// Whether its parts are such that a registry can be asked for them.
-    pub(crate) fn is_plain(&self) -> bool {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let named = |part: &str| part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(plain);
-        self.repository.split('/').all(named) && self.reference.chars().all(|c| plain(c) || c == ':')
-    }
-
     /// Refused, since not everybody may have it.
     pub(crate) fn refused(&self) -> Refusal {
         let mut refusals = Refusals::new(&[]);
@@ -45,26 +36,20 @@ impl ForeignImage {
     }
 }
 
-/// The image, where it's another owner's and no operator allows it.
+/// The image, where it's another repository's and no operator allows it.
 pub(super) fn foreign(grants: &Grants<'_>, place: &str, image: &str) -> Option<ForeignImage> {
-    let (host, path) = image.split_once('/')?;
-    let host = host.to_ascii_lowercase();
-    if host.strip_suffix(":443").unwrap_or(&host) != grants.registry {
+    let reference = ImageReference::read(image);
+    let host = reference.host.strip_suffix(":443").unwrap_or(&reference.host);
+    let name = format!("{host}/{}", reference.repository);
+    if host != grants.registry || reference.is_official() || name.starts_with(grants.own_images) {
         return None;
     }
-    let (name, digest) = path.split_once('@').map_or((path, None), |(name, digest)| (name, Some(digest)));
-    let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
-    let owner = grants.request.repository.name.owner().to_ascii_lowercase();
-    if repository.split('/').next() == Some(owner.as_str()) {
-        return None;
-    }
-    let allowance = Allowance::Image(format!("{}/{repository}", grants.registry));
+    let allowance = Allowance::Image(name);
     (!grants.allowances.contains(&allowance)).then(|| ForeignImage {
         place: place.to_owned(),
         image: image.to_owned(),
         allowance,
-        repository: repository.to_owned(),
-        reference: digest.unwrap_or(tag).to_owned(),
+        reference,
     })
 }
 
@@ -77,24 +62,26 @@ mod tests {
     use crate::project::real_compose::request;
 
     #[test]
-    fn images_of_other_owners_in_the_workers_registry_are_told_from_all_others() {
+    fn images_of_other_repositories_in_the_workers_registry_are_told_from_others() {
         let request = request();
         let allowances = ["image:ghcr.io/proxies/traefik".parse().unwrap()];
         let grants = Grants {
             request: &request,
             directory: "/opt/services/corner-shop",
+            own_images: "ghcr.io/acme-org/corner.shop-",
             registry: "ghcr.io",
             allowances: &allowances,
             server: &ServerFacts::default(),
-            withheld: None,
         };
-        let asked = |image| foreign(&grants, "service db", image).map(|f| format!("{} {}", f.repository, f.reference));
+        let asked = |image| {
+            let found = foreign(&grants, "service db", image)?.reference;
+            Some(format!("{} {}", found.repository, found.manifest))
+        };
         for image in [
             "postgres:16",
             "redis",
             "acme-org/other",
             "ghcr.io/acme-org/corner.shop-backend:sha-0123456",
-            "ghcr.io/acme-org/another",
             "quay.io/other/app:1",
             "ghcr.io/proxies/traefik:v3",
         ] {
@@ -102,10 +89,11 @@ mod tests {
         }
         let digest = format!("sha256:{}", "ab".repeat(32));
         assert_eq!(asked("ghcr.io/other/app").as_deref(), Some("other/app latest"));
+        assert_eq!(asked("ghcr.io/acme-org/another").as_deref(), Some("acme-org/another latest"));
         assert_eq!(asked("GHCR.io:443/other/app:1").as_deref(), Some("other/app 1"));
         assert_eq!(asked(&format!("ghcr.io/a/b/c:1@{digest}")), Some(format!("a/b/c {digest}")));
         for image in ["ghcr.io/other/../app", "ghcr.io/other/a?b", "ghcr.io/other/app:a/b", "ghcr.io//app"] {
-            assert!(!foreign(&grants, "service db", image).unwrap().is_plain(), "{image}");
+            assert!(!foreign(&grants, "service db", image).unwrap().reference.is_plain(), "{image}");
         }
         let refusal = foreign(&grants, "service db", "ghcr.io/other/app:1").unwrap().refused();
         assert_eq!((refusal.place.as_str(), refusal.key.as_str()), ("service db", "image"));

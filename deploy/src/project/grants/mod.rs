@@ -86,32 +86,5 @@ pub(crate) fn judge(model: &[u8], grants: &Grants<'_>) -> Result<Verdict, StageE
         service::judge(&mut refusals, grants, name, service, &mut paths);
     }
     judge_nesting(&mut refusals, &paths, &grants.server.writable);
-    if let Some(secret) = grants.withheld {
-        withhold(&mut refusals, "project", &model, secret);
-    }
     Ok(Verdict { refusals: refusals.into_found(), paths, images })
-}
-
-/// Refuses every text that holds `secret`, and doesn't repeat it.
-fn withhold(refusals: &mut Refusals, place: &str, value: &Value, secret: &str) {
-    match value {
-        Value::String(text) if text.contains(secret) => {
-            refusals.refuse(
-                place,
-                "SLIPWAY_REGISTRY_AUTH",
-                &Value::from("[redacted]"),
-                "the registry credential of the workers isn't for containers",
-            );
-        }
-        Value::Array(items) => items.iter().for_each(|item| withhold(refusals, place, item, secret)),
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                if key.contains(secret) {
-                    withhold(refusals, place, &Value::from(key.as_str()), secret);
-                }
-                withhold(refusals, key, value, secret);
-            }
-        }
-        _ => {}
-    }
 }

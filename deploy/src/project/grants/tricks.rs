@@ -179,8 +179,6 @@ const TRICKS: &[(&str, &str)] = &[
     ("{services: {db: {secrets: [c1]}}, secrets: {c1: {file: ../.env}}}", "file"),
     ("{services: {db: {secrets: [c1]}}, secrets: {c1: {environment: HOME}}}", "environment"),
     ("{services: {db: {secrets: [c1]}}, secrets: {c1: {external: true, name: other}}}", "external"),
-    ("services: {backend: {environment: {TAKEN: '${SLIPWAY_REGISTRY_AUTH}'}}}", "SLIPWAY_REGISTRY_AUTH"),
-    ("services: {backend: {command: ['x${SLIPWAY_REGISTRY_AUTH}y']}}", "SLIPWAY_REGISTRY_AUTH"),
     // What isn't in a file by itself, but in one that it takes along.
     ("{include: [extra.yml]}", "privileged"),
     ("services: {backend: {extends: {file: extra.yml, service: extra}}}", "privileged"),
@@ -225,7 +223,7 @@ impl Tricked {
         put(FILES[0], BASE);
         put(FILES[1], prod);
         put("infra/extra.yml", "services: {extra: {image: x, privileged: true}}");
-        put(".env", "SLIPWAY_REGISTRY_AUTH=\"cm9ib3Q6c2VjcmV0\"\n");
+        put(".env", "");
         // The same for all of them: that of the services that all have.
         let overrides = OVERRIDES.get_or_init(|| {
             put(FILES[1], "services: {}");
@@ -254,10 +252,10 @@ impl Tricked {
         let grants = Grants {
             request: &request(),
             directory: self.directory.to_str().unwrap(),
+            own_images: "ghcr.io/acme-org/corner.shop-",
             registry: "ghcr.io",
             allowances: &allowances,
             server: &server,
-            withheld: Some("cm9ib3Q6c2VjcmV0"),
         };
         judge(&model, &grants).unwrap().refusals
     }

@@ -137,6 +137,7 @@ impl RequestFlags {
             modules: self.modules.iter().cloned().collect(),
             variables,
             secrets,
+            registry: None,
             sequence: self.sequence,
             expires_at: self.expires_in.map(add_to_now).transpose()?,
             correlation: self.correlation.iter().cloned().collect::<Correlation>(),

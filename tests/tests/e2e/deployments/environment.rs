@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use slipway_tests::stack::BOT_TOKEN;
 use slipway_tests::world::{Commit, Generation, Module};
 
@@ -60,7 +58,6 @@ pub fn check(scene: &ProjectScene, commit: &Commit) -> Result<BTreeMap<String, S
 /// All but what is drawn at random.
 fn expected(scene: &ProjectScene, commit: &Commit) -> BTreeMap<&'static str, String> {
     let image = |module| format!("ghcr.io/{}:{}", scene.sample.image(module), commit.tag());
-    let login = scene.stack.world.registry_credential();
     let text = str::to_owned;
     let files = ["base", "prod", "slipway"].map(|name| format!("{DIRECTORY}/infra/compose.{name}.yml"));
     let declared = [
@@ -86,7 +83,6 @@ fn expected(scene: &ProjectScene, commit: &Commit) -> BTreeMap<&'static str, Str
         ("POSTGRES_PORT", text("5432")),
         ("POSTGRES_USER", text("postgres")),
         ("REDIS_URL", text("redis://redis:6379")),
-        ("SLIPWAY_REGISTRY_AUTH", STANDARD.encode(format!("{}:{}", login.username, login.password))),
         ("TELEGRAM_BOT_TOKEN", text(BOT_TOKEN)),
         ("TG_BOT_IMAGE", image(Module::TgBot)),
     ]);
@@ -124,8 +120,6 @@ pub fn reaches_the_containers(scene: &ProjectScene, variables: &BTreeMap<String,
             let value = match (service, name.as_str()) {
                 // The compose files have one of their own.
                 ("backend", "DATABASE_URL") => &own,
-                // Only Slipway needs this one.
-                (_, "SLIPWAY_REGISTRY_AUTH") => "",
                 // What a user gives goes to those alone that generation 2's contract names.
                 ("backend", "TELEGRAM_BOT_TOKEN") if scene.sample.generation() == Generation::Two => "",
                 _ => value,

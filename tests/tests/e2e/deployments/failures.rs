@@ -57,7 +57,7 @@ pub fn fails_and_is_repaired(
     ensure!(letter["stage"] == stage && letter["reason"] == "permanent", "{letter}");
     ensure!(letter["body"]["data"]["repository"]["commit"] == bad.sha.as_str(), "{letter}");
     let secrets = leaks::secrets(scene, &variables["POSTGRES_PASSWORD"])?;
-    leaks::on_disk(scene.server(), &secrets)?;
+    leaks::on_disk(scene.server(), &secrets, false)?;
 
     // The next commit is well again, and the database still opens with the first password.
     let repaired = scene.sample.clone().with_file("README.md", "works again\n");

@@ -55,7 +55,7 @@ fn moves_on_and_outlives(generation: Generation, bad: &Expected) -> Result<()> {
     github_has_what_ci_reads(&scene, &variables)?;
     let secrets = leaks::secrets(&scene, &variables["POSTGRES_PASSWORD"])?;
     seen.check(&secrets)?;
-    leaks::on_disk(scene.server(), &secrets)?;
+    leaks::on_disk(scene.server(), &secrets, true)?;
 
     // The same again changes nothing.
     let state = |scene: &ProjectScene| -> Result<_> {
@@ -89,7 +89,7 @@ fn moves_on_and_outlives(generation: Generation, bad: &Expected) -> Result<()> {
     }
     let secrets = leaks::secrets(&scene, &variables["POSTGRES_PASSWORD"])?;
     seen.check(&secrets)?;
-    leaks::on_disk(scene.server(), &secrets)?;
+    leaks::on_disk(scene.server(), &secrets, true)?;
 
     let (failed, repaired) = failures::fails_and_is_repaired(&mut scene, &next, &kept, bad)?;
 
@@ -135,9 +135,7 @@ fn github_has_what_ci_reads(scene: &ProjectScene, variables: &BTreeMap<String, S
     let key = secrets.remove("DEPLOY_SSH_KEY").context("DEPLOY_SSH_KEY")?;
     only_the_projects_own(scene, &key)?;
     let dotenv = STANDARD.decode(secrets.remove("DOTENV").context("DOTENV")?)?;
-    let mut shared = variables.clone();
-    shared.remove("SLIPWAY_REGISTRY_AUTH");
-    ensure!(environment::parse(&String::from_utf8(dotenv)?)? == shared, "DOTENV isn't what .env holds");
+    ensure!(environment::parse(&String::from_utf8(dotenv)?)? == *variables, "DOTENV isn't what .env holds");
 
     // SSH's port to the workflow of generation 1, the app's to that of generation 2.
     let deploy_port = match scene.sample.generation() {

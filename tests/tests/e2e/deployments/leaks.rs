@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use slipway_tests::stack::BOT_TOKEN;
 use slipway_tests::world::{TargetServer, World};
 
-use crate::deployments::scene::{DIRECTORY, ProjectScene};
+use crate::deployments::scene::{DIRECTORY, ProjectScene, SLUG};
 
 /// Where people, tools and Slipway write.
 const PLACES: [&str; 9] = ["/root", "/home", "/opt", "/etc", "/tmp", "/var/tmp", "/var/log", "/run", "/dev/shm"];
@@ -26,8 +26,8 @@ const PLACES: [&str; 9] = ["/root", "/home", "/opt", "/etc", "/tmp", "/var/tmp",
 pub struct Secret {
     name: String,
     value: String,
-    /// Whether the project's own `.env`, and so its containers' environment, has it.
-    in_env: bool,
+    /// The one file that may hold it.
+    file: Option<String>,
     /// Whether containers get it from there.
     in_containers: bool,
 }
@@ -37,16 +37,18 @@ pub fn secrets(scene: &ProjectScene, password: &str) -> Result<Vec<Secret>> {
     let secret = |name: &str, value: &str| Secret {
         name: name.to_owned(),
         value: value.to_owned(),
-        in_env: false,
+        file: None,
         in_containers: false,
     };
+    let env = || Some(format!("{DIRECTORY}/.env"));
     let login = scene.stack.world.registry_credential();
     let auth = STANDARD.encode(format!("{}:{}", login.username, login.password));
     let github = &scene.stack.github;
     let mut all = vec![
-        Secret { in_env: true, in_containers: true, ..secret("the bot's token", BOT_TOKEN) },
-        Secret { in_env: true, in_containers: true, ..secret("POSTGRES_PASSWORD", password) },
-        Secret { in_env: true, ..secret("the registry's credential", &auth) },
+        Secret { file: env(), in_containers: true, ..secret("the bot's token", BOT_TOKEN) },
+        Secret { file: env(), in_containers: true, ..secret("POSTGRES_PASSWORD", password) },
+        // For CI's job, and for root alone.
+        Secret { file: Some(format!("/etc/slipway/registry/{SLUG}")), ..secret("the registry's credential", &auth) },
         secret("the registry's password", &login.password),
         secret("the fleet's key", middle(&fs::read_to_string(scene.stack.world.ssh_key())?)?),
         secret("the App's key", middle(github.app_private_key_pem())?),
@@ -66,13 +68,18 @@ fn middle(key: &str) -> Result<&str> {
     lines.get(lines.len() / 2).copied().context("a key has several lines")
 }
 
-/// Checks that each secret is in the project's `.env` or in no file at all.
-pub fn on_disk(server: &TargetServer, secrets: &[Secret]) -> Result<()> {
+/// Checks that each secret is in no file but its own: the project's `.env`, for most. `complete`: whether the deployment
+/// came to its end, so that it's there.
+pub fn on_disk(server: &TargetServer, secrets: &[Secret], complete: bool) -> Result<()> {
     for secret in secrets {
         let found = search(server, &secret.value)?;
-        let expected: &[String] = if secret.in_env { &[format!("{DIRECTORY}/.env")] } else { &[] };
-        ensure!(found == expected, "{} is in {found:?}", secret.name);
+        let own = found.iter().all(|file| Some(file) == secret.file.as_ref());
+        let missing = complete && found.is_empty() && secret.file.is_some();
+        ensure!(own && !missing, "{} is in {found:?}", secret.name);
     }
+    let files = server.sh("find /etc/slipway -printf '%p %m %u\\n' 2>/dev/null || :")?;
+    let open = |line: &&str| !line.ends_with(" 700 root") && !line.ends_with(" 600 root");
+    ensure!(files.lines().find(open).is_none(), "{files}");
     Ok(())
 }
 

@@ -67,7 +67,7 @@ impl ClientWorld {
             github_api: format!("{scheme}://localhost:{port}/"),
             github_git: format!("{scheme}://localhost:{}", self.github.git_addr().port()),
             github,
-            registry: None,
+            registry_token_host: None,
             image_registry: "ghcr.io".to_owned(),
             digest_key: "0123456789abcdef0123456789abcdef".into(),
             ca_file: self.ca_file.clone(),

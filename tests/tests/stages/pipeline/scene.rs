@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use slipway_deploy::{
     Deployer, DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, HostKeyPolicy, LeaseGuard,
-    ProjectLimits, RegistryCredential, Reporter, StageError, StageReport, Target,
+    ProjectLimits, RegistryCredential, RegistryCredentialSource, Reporter, StageError, StageReport, Target,
 };
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, Failure, ProjectReady, Stage};
@@ -75,17 +75,12 @@ impl AttemptScene {
         })
         .unwrap();
         let token = github.add_token(&NewToken::classic(&["repo"]));
-        let registry = world.registry_credential();
         let config = DeployerConfig {
             github_api: format!("http://{}", net::GITHUB_API),
             github_git: "http://github.com".to_owned(),
             github: GithubCredential::Token(SecretString::from(token)),
-            registry: Some(RegistryCredential {
-                registry: "ghcr.io".to_owned(),
-                username: registry.username.clone(),
-                password: SecretString::from(registry.password.clone()),
-            }),
             image_registry: "ghcr.io".to_owned(),
+            registry_token_host: None,
             digest_key: SecretString::from("0123456789abcdef0123456789abcdef".to_owned()),
             ca_file: None,
             project_root: "/opt/services".to_owned(),
@@ -113,6 +108,13 @@ impl AttemptScene {
         let new = NewRepository { private: true, default_branch: "main".to_owned() };
         self.github.add_repository(sample.owner(), sample.repository(), &new).unwrap();
         commit
+    }
+
+    /// The credential that the world's registry accepts, as if it came from there.
+    pub fn registry(&self, source: RegistryCredentialSource) -> RegistryCredential {
+        let login = self.world.registry_credential();
+        let password = SecretString::from(login.password.clone());
+        RegistryCredential { username: login.username.clone(), password, source }
     }
 
     /// To deploy `commit` to target 0.
@@ -171,6 +173,7 @@ impl AttemptScene {
             },
             secrets: [(VariableName::new("TELEGRAM_BOT_TOKEN").unwrap(), SecretString::from(BOT_TOKEN.to_owned()))]
                 .into(),
+            registry: Some(self.registry(RegistryCredentialSource::Fleet)),
             images: BTreeMap::new(),
             earlier: EarlierRequests::default(),
             github_digests: digests.clone(),

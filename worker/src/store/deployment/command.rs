@@ -155,13 +155,22 @@ async fn basis(tx: &Transaction<'_>, command: &ProjectCommand, limit: u32) -> Re
 
 async fn read_basis(tx: &Transaction<'_>, server: ServerHandle, deployment: DeploymentId) -> Result<CommandBasis> {
     const TABLE: &str = "deployments";
-    // Who deploys pushes is no part of a version: it stays as it is now.
+    // Who deploys pushes, and what images are read with, are no part of a version: they stay as they are now.
     let sql = "SELECT d.repository, d.commit_sha, CASE WHEN w.deployed_by IS NULL THEN plain.request
                    ELSE jsonb_set(plain.request, '{data,repository,pushes_deployed_by}', to_jsonb(w.deployed_by))
                    END AS acting
-               FROM deployments d LEFT JOIN watched_branches w USING (project_id), LATERAL (
+               FROM deployments d LEFT JOIN watched_branches w USING (project_id)
+               LEFT JOIN LATERAL (
+                   SELECT n.request #> '{data,registry}' AS registry FROM deployments n
+                   WHERE n.project_id = d.project_id AND n.project_slug = d.project_slug AND n.server = d.server
+                     AND n.action = 'deploy' AND n.request IS NOT NULL
+                   ORDER BY n.arrival DESC LIMIT 1) newest ON true,
+               LATERAL (
                    SELECT d.request #- '{data,sequence}' #- '{data,expires_at}' #- '{data,correlation}'
-                       #- '{data,repository,pushes_deployed_by}' AS request) plain
+                       #- '{data,repository,pushes_deployed_by}' #- '{data,registry}' AS request) bare,
+               LATERAL (
+                   SELECT CASE WHEN newest.registry IS NULL THEN bare.request
+                       ELSE jsonb_set(bare.request, '{data,registry}', newest.registry) END AS request) plain
                WHERE d.id = $1";
     let row = tx.query_one(sql, &[&deployment.0]).await?;
     let text = |column: &str| row.get::<_, Option<String>>(column).unwrap_or_default();

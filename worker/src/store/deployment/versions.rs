@@ -43,9 +43,10 @@ pub struct ProjectServer {
     pub gone: bool,
 }
 
-/// What makes a request another version than another: all but its number, its time, its opaque ids and who deploys
-/// pushes.
-pub(in crate::store) const VERSION_CONTENT: &str = "((request -> 'data') - 'sequence' - 'expires_at' - 'correlation'
+/// What makes a request another version than another: all but its number, its time, its opaque ids, who deploys pushes
+/// and what images are read with.
+pub(in crate::store) const VERSION_CONTENT: &str =
+    "((request -> 'data') - 'sequence' - 'expires_at' - 'correlation' - 'registry'
      #- '{repository,pushes_deployed_by}')";
 
 /// A deployment that may have left something on its server.

@@ -136,6 +136,8 @@ async fn a_rollback_acts_with_its_versions_images_and_knows_what_was_given() {
         let mut event: Value = serde_json::from_slice(&shop.ready(commit, "one")).unwrap();
         event["data"]["variables"] = json!({ "LIMIT": commit.to_string() });
         event["data"]["secrets"] = json!({ "PAY_KEY": { "reference": "pay" } });
+        event["data"]["registry"] =
+            json!({ "username": format!("robot-{commit}"), "password": { "reference": "pay" } });
         shop.take_in(event.to_string().as_bytes()).await.unwrap();
         let claim = shop.claim().await;
         let images = image.map(|image| ("images".to_owned(), json!({ "BACKEND_IMAGE": image }))).into_iter().collect();
@@ -148,6 +150,8 @@ async fn a_rollback_acts_with_its_versions_images_and_knows_what_was_given() {
     }
     let basis = shop.store.rollback_basis(&back(&shop, None), 10).await.unwrap().unwrap();
     assert_eq!(basis.event.data.repository.commit.as_str(), "b".repeat(40), "the version before the present one");
+    let user = basis.event.data.registry.map(|registry| registry.username.as_str().to_owned());
+    assert_eq!(user.as_deref(), Some("robot-c"), "what images are read with isn't part of a version");
     let unknown = back(&shop, Some(Version::Commit("d".repeat(40).parse().unwrap())));
     let refused = shop.store.rollback_basis(&unknown, 10).await.unwrap().unwrap_err();
     assert_eq!(refused.code, ErrorCode::UnknownVersion);

@@ -130,6 +130,9 @@ async fn every_refusal_is_a_dead_letter_byte_by_byte_and_a_result() {
         (ErrorCode::UnknownSecretReference, |e| {
             e["data"]["secrets"] = serde_json::json!({ "API_TOKEN": { "reference": "nowhere" } });
         }),
+        (ErrorCode::UnknownSecretReference, |e| {
+            e["data"]["registry"] = serde_json::json!({ "username": "robot", "password": { "reference": "nowhere" } });
+        }),
     ];
     let keys = tempfile::tempdir().unwrap();
     let (private, _) = seal::generate("ours").unwrap();

@@ -101,7 +101,6 @@ impl Scene {
             directory: "/opt/services/corner-shop",
             example: self.example,
             images: &images,
-            registry: None,
             database_exists: self.database,
         })
     }

@@ -11,8 +11,12 @@ use serde_json::json;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
+use std::time::Duration;
+
+use secrecy::SecretString;
+
 use super::*;
-use crate::{GithubCredential, ProjectLimits};
+use crate::{GithubCredential, ProjectLimits, RegistryCredentialSource};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const REPOSITORY: &str = "acme/shop-backend";
@@ -29,8 +33,22 @@ struct StandIn {
     tokens: Arc<AtomicUsize>,
 }
 
+/// The digest of `content`, as registries name it.
+pub(super) fn digest_of(content: &Value) -> String {
+    let sum = ring::digest::digest(&ring::digest::SHA256, &serde_json::to_vec(content).unwrap());
+    format!("sha256:{}", sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+/// An index, the image in it, and its configuration.
+fn contents(revision: Option<&str>) -> [Value; 3] {
+    let config = json!({ "config": { "Labels": revision.map(|r| json!({ REVISION: r })) } });
+    let image = json!({ "config": { "digest": digest_of(&config) } });
+    [json!({ "manifests": [{ "digest": digest_of(&image) }] }), image, config]
+}
+
+/// The digest of an index whose image names no commit.
 fn digest() -> String {
-    format!("sha256:{}", "ab".repeat(32))
+    digest_of(&contents(None)[0])
 }
 
 impl StandIn {
@@ -76,21 +94,15 @@ impl Respond for StandIn {
             return self.challenge();
         }
         let Some(rest) = path.strip_prefix(&format!("/v2/{REPOSITORY}/")) else { return ResponseTemplate::new(404) };
-        let config = format!("sha256:{}", "cd".repeat(32));
-        let image = format!("sha256:{}", "ef".repeat(32));
+        let contents = contents(self.revision);
         match rest.split_once('/') {
             Some(("manifests", tag)) if request.method.as_str() == "HEAD" && self.tags.contains(&tag) => {
-                ResponseTemplate::new(200).insert_header("Docker-Content-Digest", digest().as_str())
+                let digest = if tag.contains(':') { tag.to_owned() } else { digest_of(&contents[0]) };
+                ResponseTemplate::new(200).insert_header("Docker-Content-Digest", digest.as_str())
             }
-            Some(("manifests", tag)) if tag == digest() => {
-                ResponseTemplate::new(200).set_body_json(json!({ "manifests": [{ "digest": image }] }))
-            }
-            Some(("manifests", tag)) if tag == image => {
-                ResponseTemplate::new(200).set_body_json(json!({ "config": { "digest": config } }))
-            }
-            Some(("blobs", blob)) if blob == config => {
-                let labels = self.revision.map(|r| json!({ REVISION: r }));
-                ResponseTemplate::new(200).set_body_json(json!({ "config": { "Labels": labels } }))
+            Some(("manifests" | "blobs", sum)) if contents.iter().any(|content| digest_of(content) == sum) => {
+                let content = contents.iter().find(|content| digest_of(content) == sum).unwrap();
+                ResponseTemplate::new(200).set_body_json(content)
             }
             _ => ResponseTemplate::new(404),
         }
@@ -118,24 +130,34 @@ async fn find(host: &str, password: &str) -> Result<ReleaseImage, StageError> {
     client(host, password).find(host, REPOSITORY, &commit, &branch).await
 }
 
-fn client(host: &str, password: &str) -> RegistryClient {
+pub(super) fn config(host: &str) -> DeployerConfig {
     let secret = |text: &str| SecretString::from(text.to_owned());
-    let credential =
-        RegistryCredential { registry: host.to_owned(), username: "robot".to_owned(), password: secret(password) };
-    let config = DeployerConfig {
+    DeployerConfig {
         github_api: "https://api.github.com".to_owned(),
         github_git: "https://github.com".to_owned(),
         github: GithubCredential::Token(secret("t")),
-        registry: (!password.is_empty()).then_some(credential),
         image_registry: host.to_owned(),
+        registry_token_host: None,
         digest_key: secret("k"),
         ca_file: None,
         project_root: "/opt/services".to_owned(),
         command_timeout: Duration::from_secs(1),
         health_timeout: Duration::from_secs(1),
         limits: ProjectLimits::DEFAULT,
-    };
-    RegistryClient::new(&config).unwrap()
+    }
+}
+
+pub(super) fn robot(password: &str) -> RegistryCredential {
+    RegistryCredential {
+        username: "robot".to_owned(),
+        password: SecretString::from(password.to_owned()),
+        source: RegistryCredentialSource::Fleet,
+    }
+}
+
+fn client(host: &str, password: &str) -> RegistryClient {
+    let client = RegistryClient::new(&config(host)).unwrap();
+    client.with_credential((!password.is_empty()).then(|| robot(password)))
 }
 
 fn stand_in(bearer: bool, tags: &[&'static str]) -> StandIn {
@@ -163,7 +185,8 @@ async fn the_commits_own_image_is_taken_whatever_the_registry_asks_for() {
 async fn without_one_the_branchs_is_pinned_to_its_digest() {
     for revision in [None, Some(COMMIT)] {
         let asked = ask(StandIn { revision, ..stand_in(true, &["feature-pay", "latest"]) }, "s3cret-pass").await;
-        assert_eq!(asked.found.unwrap().reference, format!("{}/{REPOSITORY}:feature-pay@{}", asked.host, digest()));
+        let digest = digest_of(&contents(revision)[0]);
+        assert_eq!(asked.found.unwrap().reference, format!("{}/{REPOSITORY}:feature-pay@{digest}", asked.host));
     }
 }
 
@@ -225,8 +248,8 @@ async fn what_the_credential_alone_may_pull_is_not_everybodys() {
             let server = MockServer::start().await;
             let stand_in = StandIn { base: server.uri(), password, ..stand_in(bearer, &["sha-0123456"]) };
             Mock::given(any()).respond_with(stand_in).mount(&server).await;
-            let client = client(&server.address().to_string(), "s3cret-pass");
-            assert_eq!(client.gives_to_everybody(REPOSITORY, tag).await, Ok(expected), "{password:?} {bearer} {tag}");
+            let client = client(&server.address().to_string(), "s3cret-pass").with_credential(None);
+            assert_eq!(client.can_read(REPOSITORY, tag).await, Ok(expected), "{password:?} {bearer} {tag}");
         }
     }
 }
