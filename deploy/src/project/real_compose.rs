@@ -147,8 +147,8 @@ fn the_override_makes_both_generations_fit_for_a_server() {
     for generation in [1, 2] {
         let disk = OnDisk::sample(generation);
         let plan = disk.plan(&[], &[BOT], false).unwrap();
-        let (env, overrides) = (plan.values(), disk.overrides(&plan));
-        let config = disk.resolved(&env, &overrides);
+        let env = plan.values();
+        let config = disk.resolved(&env, &disk.overrides(&plan));
         let grants = Grants {
             request: &request(),
             directory: disk.folder.path().to_str().unwrap(),
@@ -160,8 +160,7 @@ fn the_override_makes_both_generations_fit_for_a_server() {
         assert_eq!(judge(config.to_string().as_bytes(), &grants).unwrap(), Verdict::default());
         let backend = &config["services"]["backend"];
         assert_eq!(backend["ports"].as_array().unwrap().len(), 1, "{backend}");
-        assert_eq!(backend["ports"][0]["published"], "8080");
-        assert_eq!(backend["ports"][0]["target"], 8000);
+        assert_eq!((&backend["ports"][0]["published"], &backend["ports"][0]["target"]), (&"8080".into(), &8000.into()));
         assert_eq!(backend["deploy"]["replicas"], 1);
         assert_eq!(backend["image"], "ghcr.io/acme-org/corner.shop-backend:sha-0123456");
         assert_eq!(backend["labels"]["slipway.project"], "corner-shop");

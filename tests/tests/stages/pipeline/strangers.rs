@@ -71,7 +71,6 @@ fn a_stranger_gets_nothing_of_the_server_or_of_its_neighbour_on_any_way() {
         ("db", "    volumes: ['/var/run/docker.sock:/s']\n", "service db: volumes: /var/run/docker.sock ("),
         ("db", "    env_file: ../../shop/.env\n", "service db: env_file: "),
         ("db", "    ports: ['15999:5432']\n", "service db: ports: 15999:5432 ("),
-        ("db", "    image: ghcr.io/other/private:1\n", "service db: image: ghcr.io/other/private:1 ("),
         ("db", "    volumes: ['theirs:/x']\n", "volume theirs: external: shop_db_data ("),
     ] {
         let mut sample = asking_for(service, wish);
@@ -94,6 +93,9 @@ fn a_stranger_gets_nothing_of_the_server_or_of_its_neighbour_on_any_way() {
         let error = refused(&scene, &asking_for("db", wish).with_link("infra/everything", "/"));
         assert_eq!(error.code, ErrorCode::ComposeInvalid, "{wish}: {error}");
     }
+    // The worker reaches no registry here: where nobody says that it's everybody's, another owner's image isn't pulled.
+    let error = refused(&scene, &asking_for("db", "    image: ghcr.io/other/private:1\n"));
+    assert_eq!(error.code, ErrorCode::RegistryUnavailable, "{error}");
     let lines = scene.heard.lines.lock().unwrap().join("\n");
     assert!(!lines.contains("nobodys else") && !lines.contains("root:"), "{lines}");
     assert_eq!(server.sh(STATE).unwrap(), before);
