@@ -9,6 +9,7 @@ mod lines;
 #[cfg(test)]
 mod naive;
 mod needle;
+mod readings;
 mod scanner;
 mod search;
 
