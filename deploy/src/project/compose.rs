@@ -245,3 +245,33 @@ fn label<T: std::str::FromStr>(text: &str, name: &str) -> Option<T> {
     let line = text.lines().find_map(|l| l.trim().strip_prefix(name)?.strip_prefix(": "))?;
     line.trim_matches('"').parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn fuzzed_models_give_no_service_a_name_that_others_made_up() {
+        let model = br#"{"name": "shop", "services": {"backend": {"image": "a:b", "profiles": ["x"], "restart": "no",
+            "deploy": {"restart_policy": {"condition": "any"}}, "env_file": ["../.env", {"path": ".env.prod"}],
+            "depends_on": {"db": {"condition": "service_completed_successfully"}}, "environment": {"A": "b", "C": null}},
+            "db": {"image": "postgres:16", "environment": ["POSTGRES_DB", "A=b"]}}}"#;
+        let sample = include_str!("../../../protocol/samples/project-ready.v1.json");
+        let event: serde_json::Value = serde_json::from_str(sample).expect("a sample");
+        let request: ProjectReady = serde_json::from_value(event["data"].clone()).expect("a request");
+        let deployment = DeploymentId(uuid::Uuid::nil());
+        slipway_protocol::fuzz::run("compose models", &[model], |input| {
+            let Ok(project) = ComposeProject::parse(input) else { return };
+            let _ = project.check(&request);
+            let text = render_override(&request, &project, &ServiceVariables::new(), deployment);
+            let names = text.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+            for name in names {
+                let name = name.strip_suffix(':').expect("a service");
+                assert!(ServiceName::new(name).is_ok() && project.has(name), "{name}");
+            }
+            assert_eq!(deployment_of(&text).is_some(), text.contains(DEPLOYMENT_LABEL));
+        });
+    }
+}

@@ -249,3 +249,16 @@ async fn an_answer_that_is_far_too_large_is_not_read_to_its_end() {
     assert_eq!(error.code, ErrorCode::RegistryUnavailable);
     assert!(error.message.contains("more than 4 MiB"), "{error}");
 }
+
+#[test]
+fn fuzzed_challenges_are_understood_or_not() {
+    let bearer = b"Bearer realm=\"https://ghcr.io/token\",service=\"ghcr.io\",scope=\"repository:a/b:pull,push\"";
+    slipway_protocol::fuzz::run("registries' challenges", &[bearer, b"Basic realm=\"x\"", b"Bearer"], |input| {
+        let header = String::from_utf8_lossy(input);
+        if let Some(Challenge::Bearer { realm, service, scope }) = Challenge::parse(&header) {
+            for value in [Some(realm), service, scope].into_iter().flatten() {
+                assert!(!value.contains('"') && header.contains(&value), "{value}");
+            }
+        }
+    });
+}

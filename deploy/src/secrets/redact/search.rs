@@ -100,6 +100,9 @@ impl Search {
 
     /// Where begins what may become a secret with the next line, and whether half of it is there already.
     pub(super) fn open(&mut self) -> Option<(usize, bool)> {
+        if self.seeks_nothing() {
+            return None;
+        }
         let Squeezed { places, scanners, .. } = &mut self.squeezed;
         let unread = scanners.iter().filter_map(|(_, read)| places.get(*read).map(|start| (*start, false))).min();
         let scanners = self.as_it_is.iter_mut().zip(both(&self.automata));
