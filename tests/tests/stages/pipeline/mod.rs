@@ -9,7 +9,7 @@ mod killed_scripts;
 mod prober;
 mod registry_secrets;
 mod rehearsal;
-mod scene;
+pub mod scene;
 mod servers;
 mod serving;
 mod workflows;
