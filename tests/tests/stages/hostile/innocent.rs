@@ -7,13 +7,13 @@ use slipway_tests::world::{Generation, Sample, Variant};
 
 use crate::pipeline::scene::{AttemptScene, BOT_TOKEN};
 
-/// Its files with their owners, modes and contents; its volumes; its containers with when they were started; who else has
-/// a place on the server.
+/// Its files with their owners, modes and contents; its volumes, of which a database changes what lies deeper by itself;
+/// its containers with when they were started; who else has a place on the server.
 const STATE: &str = "cd /opt/services/shop
     find . ! -path './.slipway/lock' -printf '%p %u %m %l\\n' | sort
     find . -type f ! -path './.slipway/lock' | sort | xargs -d '\\n' sha256sum
     for volume in $(docker volume ls -q --filter label=com.docker.compose.project=shop | sort); do
-        cd \"$(docker volume inspect --format '{{.Mountpoint}}' $volume)\" && find . -printf '%p %u %m\\n' | sort
+        cd \"$(docker volume inspect --format '{{.Mountpoint}}' $volume)\" && find . -maxdepth 1 -printf '%p %u %m\\n' | sort
     done
     all=$(docker ps -aq --no-trunc --filter label=com.docker.compose.project=shop | sort)
     docker inspect --format '{{.Id}} {{.State.Status}} {{.State.StartedAt}} {{.RestartCount}} {{.Image}} {{.Config.Env}}' $all
