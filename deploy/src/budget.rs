@@ -13,8 +13,12 @@ pub struct Budget {
 pub(crate) const SCRIPT_VALUES: Budget = Budget::new(16 * 1024 * 1024, 100_000);
 /// What one command tells people; of the rest only the end is kept, for an error.
 pub(crate) const COMMAND_LINES: Budget = Budget::new(2 * 1024 * 1024, 10_000);
-/// What one attempt tells people.
-pub const ATTEMPT_LINES: Budget = Budget::new(8 * 1024 * 1024, 50_000);
+/// What the first attempt of a deployment tells people.
+const ATTEMPT_LINES: Budget = Budget::new(8 * 1024 * 1024, 50_000);
+/// What each attempt may tell, however many there were.
+const LATER_LINES: Budget = Budget::new(256 * 1024, 2_000);
+/// What one stage has found out, as JSON.
+pub(crate) const STAGE_FACTS: Budget = Budget::new(256 * 1024, usize::MAX);
 /// One answer of a registry: a manifest, an image's configuration.
 pub(crate) const REGISTRY_ANSWER: Budget = Budget::new(4 * 1024 * 1024, usize::MAX);
 /// The answer that holds a token.
@@ -27,6 +31,15 @@ impl Budget {
     #[must_use]
     pub const fn new(bytes: usize, pieces: usize) -> Self {
         Self { bytes, pieces, spent: false }
+    }
+
+    /// What an attempt tells people. Each has half as much as the one before, so that a deployment tells no more than twice
+    /// of what its first attempt may, and a little for each further one.
+    #[must_use]
+    pub fn of_attempt(number: u32) -> Self {
+        let halves = number.saturating_sub(1).min(31);
+        let Self { bytes, pieces, .. } = ATTEMPT_LINES;
+        Self::new((bytes >> halves).max(LATER_LINES.bytes), (pieces >> halves).max(LATER_LINES.pieces))
     }
 
     /// Whether a piece may be kept. After the first that may not, none may: what follows a gap would mislead.
@@ -50,6 +63,13 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deployment_tells_so_much_however_many_attempts_it_has() {
+        let all: usize = (1..=30).map(|number| Budget::of_attempt(number).bytes).sum();
+        assert_eq!(Budget::of_attempt(0).bytes, ATTEMPT_LINES.bytes);
+        assert!(all < 3 * ATTEMPT_LINES.bytes, "{all}");
+    }
 
     #[test]
     fn after_the_first_piece_too_many_nothing_is_kept() {

@@ -5,6 +5,8 @@ mod command;
 mod decode;
 mod envelope;
 mod error_code;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod ids;
 pub mod names;
 mod progress;

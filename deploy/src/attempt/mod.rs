@@ -5,6 +5,7 @@ pub(crate) mod deployer;
 pub(crate) mod error;
 mod exec;
 pub(crate) mod lease_guard;
+mod outgoing;
 pub(crate) mod work;
 
 use std::collections::BTreeMap;
@@ -96,16 +97,18 @@ impl Attempt {
         let mut tried = 0;
         loop {
             tried += 1;
-            let error = match self.run_once(stage).await {
-                Ok(report) => return Ok(self.redacted(report)),
-                Err(error) => self.redacted_error(error),
+            let outcome = self.run_once(stage).await.and_then(|report| self.redactor.tell_report(stage, report));
+            let error = match outcome {
+                Ok(report) => return Ok(report),
+                Err(error) => self.redactor.tell_error(error),
             };
-            if error.code == ErrorCode::ServerConnectionLost {
+            // Who floods us isn't asked for more.
+            if matches!(error.code, ErrorCode::ServerConnectionLost | ErrorCode::OutputTooLarge) {
                 self.drop_session();
             }
             let Some(delay) = self.retry_delay(&error, tried) else {
                 let error = self.after_failure(stage, error).await;
-                return Err(self.redacted_error(error));
+                return Err(self.redactor.tell_error(error));
             };
             self.reporter.retrying(stage, &error.failure(Some(stage)), delay);
             tokio::select! {
@@ -235,22 +238,6 @@ impl Attempt {
 
     /// Reports a line of our own, beside those that programs on the server print.
     pub(crate) fn report_line(&self, stage: Stage, line: &str) {
-        self.reporter.line(stage, &self.redactor.clean(line));
-    }
-
-    pub(crate) fn redacted(&self, mut report: StageReport) -> StageReport {
-        if let serde_json::Value::Object(facts) = self.redactor.clean_json(serde_json::Value::Object(report.facts)) {
-            report.facts = facts;
-        } else {
-            report.facts = serde_json::Map::new();
-        }
-        report
-    }
-
-    pub(crate) fn redacted_error(&self, mut error: StageError) -> StageError {
-        error.message = self.redactor.clean(&error.message);
-        error.detail.secret_description = error.detail.secret_description.map(|text| self.redactor.clean(&text));
-        error.tail = error.tail.iter().map(|line| self.redactor.clean(line)).collect();
-        error
+        self.reporter.line(stage, &self.redactor.tell(line));
     }
 }

@@ -138,3 +138,41 @@ pub(super) fn plain(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").chars().filter(|c| !c.is_control()).take(200).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn fuzzed_answers_of_github_are_short_and_their_waits_bounded() {
+        let corpus: [&[u8]; 3] = [
+            br#"{"message": "API rate limit exceeded", "documentation_url": "https://docs.github.com"}"#,
+            b"<html><title>Unicorn!</title>",
+            br#"{"message": "Resource not accessible by integration", "status": "403"}"#,
+        ];
+        slipway_protocol::fuzz::run("GitHub's answers", &corpus, |body| {
+            let mut headers = HeaderMap::new();
+            let names =
+                ["retry-after", "x-ratelimit-remaining", "x-ratelimit-reset", "date", "x-accepted-github-permissions"];
+            let odd = ["0", "18446744073709551615", "-1", "Wed, 21 Oct 2015 07:28:00 GMT", "secrets=write\u{e9}"];
+            for (at, name) in names.into_iter().enumerate() {
+                let value = body.get(at).map_or_else(
+                    || HeaderValue::from_static("1"),
+                    |byte| {
+                        let odd = odd[usize::from(*byte) % odd.len()];
+                        HeaderValue::from_bytes(odd.as_bytes()).unwrap_or_else(|_| HeaderValue::from_static("?"))
+                    },
+                );
+                headers.insert(name, value);
+            }
+            let status = [401, 403, 404, 422, 429, 500][body.len() % 6];
+            let status = StatusCode::from_u16(status).unwrap_or_default();
+            let answer = GithubResponse { status, headers, body: Zeroizing::new(body.to_vec()), path: "/x".to_owned() };
+            let error = answer.refusal(CredentialKind::Installation, "read a branch");
+            assert!(error.message.len() < 2_000 && !error.message.contains(char::is_control), "{}", error.message);
+            assert!(error.retry_after.is_none_or(|wait| wait <= MAX_WAIT), "{:?}", error.retry_after);
+        });
+    }
+}

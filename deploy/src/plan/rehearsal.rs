@@ -31,7 +31,7 @@ impl Deployer {
             .ok_or_else(|| StageError::new(ErrorCode::InternalError, "the layer has no valid place"))?;
         let mut attempt = self.begin(work, reporter, cancel);
         attempt.layer = Some(scratch.clone());
-        let plan = attempt.rehearse().await.map_err(|error| attempt.redacted_error(error));
+        let plan = attempt.rehearse().await.map_err(|error| attempt.redactor.tell_error(error));
         attempt.layer = None;
         let remove_layer = Script::new("forget", scripts::OVERLAY_REMOVE).word("scratch", &scratch);
         let removed = attempt.exec(Stage::Preflight, &remove_layer).await;

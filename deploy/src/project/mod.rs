@@ -4,6 +4,8 @@
 pub(crate) mod compose;
 pub(crate) mod consumers;
 pub(crate) mod env;
+#[cfg(test)]
+mod fuzzed_models;
 pub(crate) mod grants;
 pub(crate) mod image_reference;
 pub(crate) mod image_tag;

@@ -49,12 +49,27 @@ pub(crate) fn read_deploy_port<'a>(workflows: impl IntoIterator<Item = (&'a str,
     let mut found = DeployPortUse::default();
     for (path, text) in workflows {
         found.knows_ssh_port |= expressions(text).any(|expression| names_secret(expression, "DEPLOY_SSH_PORT"));
-        match serde_saphyr::from_str::<Value>(text) {
-            Ok(workflow) => read_workflow(&workflow, &mut found),
-            Err(_) => found.unreadable.push(path.to_owned()),
+        match read_yaml(text) {
+            Some(workflow) => read_workflow(&workflow, &mut found),
+            None => found.unreadable.push(path.to_owned()),
         }
     }
     found
+}
+
+/// With a budget: aliases in a file of a stranger's may multiply.
+fn read_yaml(text: &str) -> Option<Value> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: 100_000,
+            max_nodes: 50_000,
+            max_depth: 64,
+            max_documents: 1,
+            max_aliases: 1_000,
+            max_anchors: 500,
+        },
+    };
+    serde_saphyr::from_str_with_options(text, options).ok()
 }
 
 fn read_workflow(workflow: &Value, found: &mut DeployPortUse) {
@@ -187,6 +202,16 @@ mod tests {
 
     fn read(text: &str) -> DeployPortUse {
         read_deploy_port([("deploy.yml", text)])
+    }
+
+    #[test]
+    fn fuzzed_workflows_are_read_in_a_moment() {
+        let sample = include_bytes!("../../../tests/samples/generation-2/.github/workflows/deploy.yml");
+        slipway_protocol::fuzz::run("workflows", &[sample], |input| drop(read(&String::from_utf8_lossy(input))));
+        // Each line stands for nine of the one before.
+        let line = |name: u8| format!("a{name}: &a{name} [{}x]\n", format!("*a{}, ", name - 1).repeat(9));
+        let bomb: String = (1..16).map(line).collect();
+        assert_eq!(read(&format!("a0: &a0 [x, x]\n{bomb}")).unreadable, ["deploy.yml"]);
     }
 
     fn of(steps: &str) -> DeployPortUse {

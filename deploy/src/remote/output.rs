@@ -72,7 +72,7 @@ impl ScriptOutput {
         let ours = line.strip_prefix(mark).and_then(|rest| rest.strip_prefix(' '));
         if let Some((key, value)) = ours.map(|rest| rest.split_once(' ').unwrap_or((rest, ""))) {
             if self.budget.take(line.len()) {
-                self.values.entry(key.to_owned()).or_default().push(value.to_owned());
+                self.values.entry(plain(key)).or_default().push(plain(value));
             } else {
                 self.too_large = true;
             }
@@ -121,19 +121,56 @@ pub fn cut(mut line: String) -> String {
 
 /// Without terminal sequences and control characters.
 pub(crate) fn plain(line: &str) -> String {
+    without_controls(line, |c| c == '\t')
+}
+
+/// As [`plain`], for a text of several lines.
+pub(crate) fn plain_text(text: &str) -> String {
+    without_controls(text, |c| matches!(c, '\t' | '\n'))
+}
+
+/// Control characters, and those that turn the direction of what follows.
+fn is_acted_upon(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn without_controls(line: &str, stays: impl Fn(char) -> bool) -> String {
+    if !line.contains(is_acted_upon) {
+        return line.to_owned();
+    }
     let mut text = String::new();
     let mut chars = line.chars();
+    let mut endless = false;
     while let Some(c) = chars.next() {
         if c == '\u{1b}' {
-            // CSI sequences end with a byte from @ to ~.
-            if chars.next() == Some('[') {
-                let _ = chars.find(|c| ('@'..='~').contains(c));
+            match chars.next() {
+                // CSI sequences end with a byte from @ to ~.
+                Some('[') => drop(chars.find(|c| ('@'..='~').contains(c))),
+                // OSC and the like end with BEL, or with ESC and a backslash.
+                Some(']' | 'P' | 'X' | '^' | '_') if !endless => endless = !skip_string(&mut chars),
+                _ => {}
             }
-        } else if c == '\t' || !c.is_control() {
+        } else if stays(c) || !is_acted_upon(c) {
             text.push(c);
         }
     }
     text
+}
+
+/// To the end of a terminal's command with a text in it. False: there is none, and only its beginning is left out, since
+/// what follows may be what people have to know.
+fn skip_string(chars: &mut std::str::Chars<'_>) -> bool {
+    let mut ahead = chars.clone();
+    while let Some(c) = ahead.next() {
+        if c == '\u{1b}' && ahead.clone().next() == Some('\\') {
+            ahead.next();
+        } else if !matches!(c, '\u{7}' | '\u{9c}') {
+            continue;
+        }
+        *chars = ahead;
+        return true;
+    }
+    false
 }
 
 #[cfg(test)]
@@ -152,6 +189,48 @@ mod tests {
         assert_eq!(output.value("head"), Some("42"));
         assert_eq!(output.value("flag"), Some(""));
         assert_eq!(lines, ["other ab12 head 43", "green", "no end"]);
+    }
+
+    #[test]
+    fn what_terminals_act_upon_is_left_out() {
+        for (shown, left) in [
+            ("\u{1b}]0;title\u{7}a", "a"),
+            ("\u{1b}]8;;http://x\u{1b}\\link\u{1b}]8;;\u{1b}\\b", "linkb"),
+            ("\u{1b}]0;no end, and an error", "0;no end, and an error"),
+            ("\u{1b}[2J\u{1b}cA\0B\u{9b}31mC\u{1b}", "AB31mC"),
+            ("a\u{202e}b\u{2066}c", "abc"),
+        ] {
+            assert_eq!(plain(shown), left, "{shown:?}");
+        }
+        assert_eq!(plain_text("a\nb\u{1b}[0m\tc\r"), "a\nb\tc");
+        let mut output = ScriptOutput::default();
+        output.take_line("m", b"m os Debian\0 \x1b[2J12 \xff");
+        assert_eq!(output.value("os"), Some("Debian 12 \u{fffd}"));
+        // In one pass, however often it begins.
+        assert_eq!(plain(&"\u{1b}]".repeat(500_000)), "");
+    }
+
+    #[test]
+    fn fuzzed_output_is_read_alike_however_it_comes_in_pieces() {
+        let printed = b"m os Debian\nline\rm failed disk-full no room\r\n\x1b[31mred\x1b[0m\n\nm service backend running - 0 0 a:b\nend";
+        slipway_protocol::fuzz::run("scripts' output", &[printed, b"m head 0123\nm done clone env\n"], |input| {
+            let read = |size: usize| {
+                let (mut splitter, mut output, mut lines) =
+                    (LineSplitter::default(), ScriptOutput::default(), Vec::new());
+                for piece in input.chunks(size) {
+                    splitter.feed(piece, |line| lines.extend(output.take_line("m", line)));
+                }
+                splitter.finish(|line| lines.extend(output.take_line("m", line)));
+                (lines, output.values)
+            };
+            let (lines, values) = read(input.len().max(1));
+            assert_eq!((&lines, &values), (&read(7).0, &read(7).1));
+            let told = lines.iter().chain(values.values().flatten()).chain(values.keys());
+            assert!(
+                told.clone().all(|text| !text.contains(|c: char| c.is_control() && c != '\t')),
+                "{lines:?} {values:?}"
+            );
+        });
     }
 
     #[test]

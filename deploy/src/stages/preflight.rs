@@ -174,6 +174,30 @@ mod tests {
         user root\nroot yes\nresolves yes\n\
         docker_client present\ndocker 26.1.5+dfsg1\ncompose 2.26.1-4\nwritable yes\ndisk_kb 9000000\ninodes -\nufw inactive";
 
+    #[test]
+    fn fuzzed_facts_of_a_server_are_judged() {
+        let told = format!("{FIT}container 8080 /x-backend-1 running shop\nprocess 8080 nginx 1\n");
+        let origins = r#"container_origin ["backend",true,"sha256:1","a/b:sha-0123456","",["8080"]]
+image_origin ["sha256:1","0123456789abcdef0123456789abcdef01234567","https://github.com/a/b"]
+service backend running healthy 0 0 a:b
+failed disk-full no room
+"#;
+        let repository = slipway_protocol::names::RepositoryName::new("a/b").expect("a repository");
+        slipway_protocol::fuzz::run("a server's facts", &[told.as_bytes(), origins.as_bytes()], |input| {
+            let mut output = ScriptOutput::default();
+            for line in input.split(|byte| *byte == b'\n') {
+                output.take_line("m", &[b"m ", line].concat());
+            }
+            let slug = Slug::new("shop").expect("a slug");
+            let place = Place { root: "/opt/services", registry: "ghcr.io" };
+            let _ = judge(&output, &slug, &place, u64::MAX / 2);
+            let _ = super::super::origin::read_origins(&output, &repository);
+            let _ = super::super::compose::parse_services(&output);
+            let _ = super::super::served_commit::find_commit(input);
+            let _ = crate::remote::failure_phrases::read_explained(&output);
+        });
+    }
+
     fn verdict(change: impl Fn(&str) -> String) -> Result<StageReport, StageError> {
         let mut output = ScriptOutput::default();
         for line in change(FIT).lines() {

@@ -136,7 +136,7 @@ impl Attempt {
                 if error.code.is_connection_failure() {
                     self.drop_session();
                 }
-                RestoreOutcome::Unknown(self.redacted_error(error))
+                RestoreOutcome::Unknown(self.redactor.tell_error(error))
             }
             known => known,
         }

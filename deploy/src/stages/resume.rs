@@ -46,7 +46,7 @@ impl Attempt {
             if stage == Stage::Compose {
                 report.services = parse_services(&output);
             }
-            Some((stage, self.redacted(report)))
+            Some((stage, self.redactor.tell_report(stage, report).ok()?))
         });
         Ok(reports.collect())
     }

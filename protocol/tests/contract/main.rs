@@ -2,6 +2,8 @@
 
 mod commands;
 mod envelope;
+#[cfg(feature = "fuzz")]
+mod fuzz;
 mod properties;
 mod requests;
 mod schemas;

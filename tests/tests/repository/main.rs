@@ -11,5 +11,6 @@ mod owners;
 mod paths;
 mod resolve;
 mod sizes;
+mod threat_model;
 mod tree;
 mod uses;

@@ -1,5 +1,5 @@
-//! What `deploy` does on a real server: connections, single scripts, and all stages of an attempt; and its GitHub client
-//! against the strict stand-in.
+//! What `deploy` does on a real server: connections, single scripts, and all stages of an attempt; what it makes of those
+//! who mean harm; and its GitHub client against the strict stand-in.
 //!
 //! Deliberately not here: anything with a broker, a database or a worker; `e2e` has that.
 
@@ -7,5 +7,6 @@
 
 mod gate;
 mod github_client;
+mod hostile;
 mod pipeline;
 mod ssh;

@@ -75,6 +75,18 @@ mod tests {
     }
 
     #[test]
+    fn fuzzed_webhooks_are_read_or_refused() {
+        let push = br#"{"ref": "refs/heads/main", "repository": {"full_name": "acme/shop"}, "after": "0123"}"#;
+        let run =
+            br#"{"action": "completed", "workflow_run": {"head_branch": "main"}, "repository": {"full_name": "a/b"}}"#;
+        slipway_protocol::fuzz::run("webhooks", &[push, run], |body| {
+            for event in ["push", "workflow_run", "registry_package", "ping"] {
+                let _ = read_hint(event, body);
+            }
+        });
+    }
+
+    #[test]
     fn pushes_ended_runs_and_published_packages_say_where_to_look() {
         let repository = json!({ "id": 1, "full_name": "acme/shop" });
         let push = |reference: &str| json!({ "ref": reference, "after": "b", "repository": repository, "more": 1 });

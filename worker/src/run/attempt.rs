@@ -212,8 +212,13 @@ impl<'a> RunningAttempt<'a> {
 
     fn begin_with(&mut self, work: DeploymentWork, server: ServerRecord) {
         let Self { runner, claim, .. } = *self;
-        let (progress, writer) =
-            progress::channel(runner.store.clone(), claim.lease.clone(), claim.attempt, server, self.canceller.clone());
+        let (progress, writer) = progress::channel(
+            runner.store.clone(),
+            claim.lease.clone(),
+            (claim.attempt, claim.interruptions),
+            server,
+            self.canceller.clone(),
+        );
         let writer = tokio::spawn(writer.run().in_current_span());
         let input_hash = runner.pipeline.input_hash(&work);
         let attempt = runner.pipeline.begin(work, progress.clone(), self.canceller.stop_token());

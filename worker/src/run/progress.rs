@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use slipway_deploy::Reporter;
-use slipway_deploy::budget::{ATTEMPT_LINES, Budget};
+use slipway_deploy::budget::Budget;
 use slipway_protocol::names::HostKey;
 use slipway_protocol::{Failure, ProgressKind, Stage};
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +17,8 @@ use crate::store::{Lease, ServerRecord, Store};
 
 /// Lines of one log event.
 const BATCH: usize = 50;
+/// How many bytes of lines one log event has at most, but for its last line.
+const BATCH_BYTES: usize = 64 * 1024;
 /// How long a line waits for others.
 const FLUSH_DELAY: Duration = Duration::from_millis(500);
 /// Lines that wait to be written.
@@ -91,13 +93,14 @@ pub(super) struct ProgressWriter {
 pub(super) fn channel(
     store: Store,
     lease: Lease,
-    attempt: u32,
+    (attempt, interruptions): (u32, u32),
     server: ServerRecord,
     canceller: Canceller,
 ) -> (Arc<ProgressSender>, ProgressWriter) {
     let (sender, receiver) = mpsc::channel(BUFFER);
     let dropped = Arc::new(AtomicU64::new(0));
-    let sender = ProgressSender { sender, dropped: dropped.clone(), budget: Mutex::new(ATTEMPT_LINES) };
+    let budget = Mutex::new(Budget::of_attempt(attempt.saturating_add(interruptions)));
+    let sender = ProgressSender { sender, dropped: dropped.clone(), budget };
     (Arc::new(sender), ProgressWriter { receiver, dropped, store, lease, attempt, server, canceller, lines: None })
 }
 
@@ -130,7 +133,7 @@ impl ProgressWriter {
     }
 
     async fn add_line(&mut self, stage: Stage, line: String) {
-        if self.lines.as_ref().is_some_and(|(of, lines, _)| *of != stage || lines.len() >= BATCH) {
+        if self.lines.as_ref().is_some_and(|(of, lines, _)| *of != stage || is_full(lines)) {
             self.write(None).await;
         }
         self.lines.get_or_insert_with(|| (stage, Vec::new(), Instant::now())).1.push(line);
@@ -168,9 +171,19 @@ impl ProgressWriter {
     }
 }
 
+fn is_full(lines: &[String]) -> bool {
+    lines.len() >= BATCH || lines.iter().map(String::len).sum::<usize>() >= BATCH_BYTES
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_event_has_so_many_lines_and_so_many_bytes() {
+        assert!(is_full(&vec![String::new(); BATCH]) && !is_full(&vec![String::new(); BATCH - 1]));
+        assert!(is_full(&vec!["x".repeat(BATCH_BYTES / 4); 4]) && !is_full(&vec!["x".repeat(BATCH_BYTES / 4); 3]));
+    }
 
     #[test]
     fn an_attempt_tells_so_many_lines_and_says_that_more_are_left_out() {

@@ -113,6 +113,19 @@ mod tests {
     }
 
     #[test]
+    fn fuzzed_env_files_are_rendered_as_they_were_read() {
+        let by_hand = b"# c\nA=1\nexport B = two # x\nC='\\ $x'\nD=\"a\\\"b\\n\"\nE=\nF=\"two\nlines\"\n";
+        let ours = render(&[("POSTGRES_PASSWORD".to_owned(), "p$a'ss\\\"\r\n".to_owned())].into());
+        slipway_protocol::fuzz::run("env files", &[by_hand, ours.as_bytes()], |input| {
+            let text = String::from_utf8_lossy(input);
+            let variables = parse(&text);
+            assert_eq!(parse(&render(&variables)), variables);
+            let notes = super::super::notes::EnvNotes::read(&text);
+            let _ = notes.render_with(&variables);
+        });
+    }
+
+    #[test]
     fn a_file_by_hand_is_understood() {
         let text = "# comment\n\nA=1\nexport B = two words # comment\nC='single \\ $x'\nD=\"a\\\"b\\n\" # x\nE=\nbad line\nF=\"two\nlines\"\nG=x";
         let read = parse(text);

@@ -94,4 +94,17 @@ mod tests {
             assert_eq!(found.is_some(), trusted, "{registry} {told:?} {realm}");
         }
     }
+
+    #[test]
+    fn fuzzed_challenges_are_understood_or_not() {
+        let bearer = b"Bearer realm=\"https://ghcr.io/token\",service=\"ghcr.io\",scope=\"repository:a/b:pull,push\"";
+        slipway_protocol::fuzz::run("registries' challenges", &[bearer, b"Basic realm=\"x\"", b"Bearer"], |input| {
+            let header = String::from_utf8_lossy(input);
+            if let Some(Challenge::Bearer { realm, service }) = Challenge::parse(&header) {
+                for value in [Some(realm), service].into_iter().flatten() {
+                    assert!(!value.contains('"') && header.contains(&value), "{value}");
+                }
+            }
+        });
+    }
 }

@@ -194,6 +194,8 @@ impl Session {
                 }
             };
             match message {
+                // What comes after too much isn't even read.
+                Some(ChannelMsg::Data { .. } | ChannelMsg::ExtendedData { .. }) if collector.is_too_large() => {}
                 Some(ChannelMsg::Data { data }) => collector.feed_stdout(&data),
                 Some(ChannelMsg::ExtendedData { data, .. }) => collector.feed_stderr(&data),
                 Some(ChannelMsg::ExitStatus { exit_status }) => exit = RemoteExit::Exited(exit_status),

@@ -1,12 +1,17 @@
 //! All needles in one automaton of Aho and Corasick: each byte of a text is looked at once, however many needles there
 //! are. Which bytes a text may mean is in `escape`, and who follows them in `scanner`.
 //!
-//! It isn't one of a library, since a scanner needs what those don't tell: how much of a needle a state stands for.
+//! It isn't one of a library. A scanner needs what those don't tell: how much of a needle a state stands for, to know
+//! which way to read a text has begun earlier, and what may still become a secret at the end of a line. And their quick
+//! form, a table for each state, takes more memory than a request full of secrets may have.
 
 use zeroize::Zeroize as _;
 
 /// The longest needle, in bytes: longer secrets are sought in pieces. So a state knows a bounded past.
 pub(super) const MAX_NEEDLE: usize = 64;
+
+/// How many children are few enough to be looked at one after the other.
+const FEW: usize = 8;
 
 /// Where every search begins.
 pub(super) const ROOT: Position = Position(0);
@@ -34,14 +39,18 @@ struct Node {
     longest: u8,
     longest_piece: u8,
     half: bool,
+    /// The children are in a table.
+    table: bool,
 }
 
 /// See the module. Its default finds nothing.
 pub(super) struct Automaton {
     nodes: Vec<Node>,
-    /// The children of the root and of its children, by their bytes; others have few.
+    /// The children of the root, of its children, and of others that have many, by their bytes.
     tables: Vec<[u32; 256]>,
     base64: bool,
+    /// Nodes of a smaller depth need no other to tell where to go on.
+    complete: u8,
 }
 
 impl Automaton {
@@ -50,13 +59,14 @@ impl Automaton {
         let size: usize = needles.clone().map(|needle| needle.text.len()).sum();
         // Room for all, so that nothing is copied and left behind.
         let mut nodes = Vec::with_capacity(size + 1);
-        nodes.push(Node::default());
-        let mut automaton = Self { nodes, tables: vec![[0; 256]], base64 };
+        nodes.push(Node { table: true, ..Node::default() });
+        let mut automaton = Self { nodes, tables: vec![[0; 256]], base64, complete: 1 };
         for needle in needles.clone() {
             automaton.insert(&needle);
         }
         automaton.mark_halves(needles);
         automaton.link();
+        automaton.complete_tables();
         automaton
     }
 
@@ -69,21 +79,29 @@ impl Automaton {
         matches!(byte, b'%' | b'\\') || (!self.base64 && matches!(byte, b'$' | b'\'' | b'+'))
     }
 
-    pub(super) fn next(&self, state: Position, byte: u8) -> Position {
-        let byte = match byte {
+    /// Whether no needle begins with this byte, nor an escape.
+    pub(super) fn is_foreign(&self, byte: u8) -> bool {
+        self.tables[0][usize::from(self.letter(byte))] == 0 && !self.may_escape(byte)
+    }
+
+    fn letter(&self, byte: u8) -> u8 {
+        match byte {
             b'-' if self.base64 => b'+',
             b'_' if self.base64 => b'/',
             other => other,
-        };
+        }
+    }
+
+    pub(super) fn next(&self, state: Position, byte: u8) -> Position {
+        let byte = self.letter(byte);
         let mut at = state.0;
         loop {
-            #[cfg(test)]
-            tests::count_step();
             let child = self.child(at, byte);
-            if child != 0 || at == 0 {
+            let node = &self.nodes[at as usize];
+            if child != 0 || node.depth < self.complete {
                 return Position(child);
             }
-            at = self.nodes[at as usize].fail;
+            at = node.fail;
         }
     }
 
@@ -103,13 +121,18 @@ impl Automaton {
         self.nodes[state.0 as usize].half
     }
 
+    /// Once the tables are complete, those of the root's children hold as well where the root goes on.
     fn child(&self, at: u32, byte: u8) -> u32 {
+        #[cfg(test)]
+        tests::count_step();
         let node = &self.nodes[at as usize];
-        if node.depth < 2 {
-            return self.tables.get(node.child as usize).map_or(0, |table| table[usize::from(byte)]);
+        if node.table {
+            return self.tables[node.child as usize][usize::from(byte)];
         }
         let mut child = node.child;
         while child != 0 {
+            #[cfg(test)]
+            tests::count_step();
             let node = &self.nodes[child as usize];
             if node.byte == byte {
                 break;
@@ -135,15 +158,17 @@ impl Automaton {
     }
 
     fn add_child(&mut self, at: u32, byte: u8) -> u32 {
-        let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         let (new, depth) = (number(self.nodes.len()), self.nodes[at as usize].depth + 1);
         let mut node = Node { byte, depth, ..Node::default() };
         if depth == 1 {
-            node.child = number(self.tables.len());
-            self.tables.push([0; 256]);
+            (node.child, node.table) = (self.add_table(&[]), true);
+        } else if !self.nodes[at as usize].table && self.children(at).len() == FEW {
+            let table = self.add_table(&self.children(at));
+            let parent = &mut self.nodes[at as usize];
+            (parent.child, parent.table) = (table, true);
         }
         let parent = &mut self.nodes[at as usize];
-        if depth <= 2 {
+        if parent.table {
             self.tables[parent.child as usize][usize::from(byte)] = new;
         } else {
             node.sibling = std::mem::replace(&mut parent.child, new);
@@ -152,9 +177,16 @@ impl Automaton {
         new
     }
 
+    fn add_table(&mut self, children: &[u32]) -> u32 {
+        let mut table = [0; 256];
+        children.iter().for_each(|child| table[usize::from(self.nodes[*child as usize].byte)] = *child);
+        self.tables.push(table);
+        number(self.tables.len() - 1)
+    }
+
     fn children(&self, at: u32) -> Vec<u32> {
         let node = &self.nodes[at as usize];
-        if node.depth < 2 {
+        if node.table {
             return self.tables[node.child as usize].iter().copied().filter(|child| *child != 0).collect();
         }
         std::iter::successors(Some(node.child), |child| Some(self.nodes[*child as usize].sibling))
@@ -189,6 +221,16 @@ impl Automaton {
         }
     }
 
+    /// From the children of the root one goes on as from the root where no child fits.
+    fn complete_tables(&mut self) {
+        self.complete = 2;
+        let root = self.tables[0];
+        for node in self.nodes.iter().filter(|node| node.depth == 1) {
+            let table = &mut self.tables[node.child as usize];
+            table.iter_mut().zip(root).filter(|(child, _)| **child == 0).for_each(|(child, at_root)| *child = at_root);
+        }
+    }
+
     fn mark_halves<'a>(&mut self, needles: impl Iterator<Item = Needle<'a>>) {
         for needle in needles {
             let (mut at, length) = (0, needle.text.len());
@@ -198,6 +240,10 @@ impl Automaton {
             }
         }
     }
+}
+
+fn number(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 impl Default for Automaton {

@@ -77,14 +77,20 @@ impl RedactedLines {
 
     /// Emits the lines that end before a place.
     fn emit_before(&mut self, place: usize, mut emit: impl FnMut(String)) {
-        self.secrets = merge_overlapping(std::mem::take(&mut self.secrets));
+        if self.secrets.len() > 1 {
+            self.secrets = merge_overlapping(std::mem::take(&mut self.secrets));
+        }
         while let Some((start, line)) = self.waiting.pop_front_if(|(start, line)| *start + line.len() <= place) {
+            self.waiting_bytes -= line.len();
+            if self.secrets.is_empty() {
+                emit(line);
+                continue;
+            }
             let within = |secret: &Range<usize>| {
                 let clip = |at: usize| at.clamp(start, start + line.len()) - start;
                 Some(clip(secret.start)..clip(secret.end)).filter(|range| !range.is_empty())
             };
             emit(mask(&line, &self.secrets.iter().filter_map(within).collect::<Vec<_>>()));
-            self.waiting_bytes -= line.len();
         }
         let first = self.waiting.front().map_or(self.next, |(start, _)| *start);
         self.secrets.retain(|secret| secret.end >= first);

@@ -9,6 +9,7 @@ mod lines;
 #[cfg(test)]
 mod naive;
 mod needle;
+mod readings;
 mod scanner;
 mod search;
 
@@ -17,6 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use secrecy::SecretString;
 
+use crate::remote::output::plain_text;
 use needle::{Automata, KnownSecrets};
 use search::Search;
 
@@ -53,14 +55,16 @@ impl Redactor {
         mask(text, &self.find(text))
     }
 
-    /// A JSON value without any known secret, keys included.
+    /// A JSON value without any known secret, keys included, and without what `plain_text` leaves out.
     #[must_use]
     pub(crate) fn clean_json(&self, value: serde_json::Value) -> serde_json::Value {
         use serde_json::Value;
         match value {
-            Value::String(s) => Value::String(self.clean(&s)),
+            Value::String(s) => Value::String(self.clean(&plain_text(&s))),
             Value::Array(items) => items.into_iter().map(|v| self.clean_json(v)).collect(),
-            Value::Object(map) => map.into_iter().map(|(k, v)| (self.clean(&k), self.clean_json(v))).collect(),
+            Value::Object(map) => {
+                map.into_iter().map(|(k, v)| (self.clean(&plain_text(&k)), self.clean_json(v))).collect()
+            }
             other => other,
         }
     }

@@ -7,13 +7,19 @@ use std::sync::Arc;
 
 use super::automaton::Automaton;
 use super::needle::Automata;
-use super::scanner::{Places, Scanner};
+use super::scanner::{Places, REACH, Scanner};
+
+/// Of a line that is longer, only so much of its ends is searched without white space: a secret that goes on from the
+/// line before, or on to the next one, reaches no further.
+const LONG_LINE: usize = 4 * REACH;
 
 /// See the module.
 pub(super) struct Search {
     automata: Arc<Automata>,
     as_it_is: [Scanner; 2],
     squeezed: Squeezed,
+    /// The present line with its end. Kept for its memory.
+    line: Vec<u8>,
 }
 
 /// The text without white space, as far as it isn't read yet.
@@ -35,7 +41,7 @@ impl Search {
             scanners: scanners().map(|scanner| (scanner, 0)),
             whole_before: usize::MAX,
         };
-        Self { automata, as_it_is: scanners(), squeezed }
+        Self { automata, as_it_is: scanners(), squeezed, line: Vec::new() }
     }
 
     pub(super) fn seeks(&self, automata: &Arc<Automata>) -> bool {
@@ -64,9 +70,26 @@ impl Search {
             return;
         }
         // The end of a line ends every escape.
-        self.read_as_it_is(&[line.as_bytes(), b"\n"].concat(), start, false, found);
-        self.squeezed.add(line, start);
+        let mut whole = std::mem::take(&mut self.line);
+        whole.clear();
+        whole.extend_from_slice(line.as_bytes());
+        whole.push(b'\n');
+        self.read_as_it_is(&whole, start, false, found);
+        self.line = whole;
         self.squeezed.whole_before = start;
+        let mut rest = 0;
+        if line.len() > LONG_LINE {
+            let head = line.floor_char_boundary(head_of(line.bytes()));
+            rest = line.ceil_char_boundary(line.len() - head_of(line.bytes().rev()));
+            if head < rest {
+                self.squeezed.add(&line[..head], start);
+                self.squeezed.read(&self.automata, true, found);
+                self.squeezed.start_anew();
+            } else {
+                rest = 0;
+            }
+        }
+        self.squeezed.add(&line[rest..], start + rest);
         self.squeezed.read(&self.automata, false, found);
     }
 
@@ -76,13 +99,16 @@ impl Search {
     }
 
     /// Where begins what may become a secret with the next line, and whether half of it is there already.
-    pub(super) fn open(&self) -> Option<(usize, bool)> {
-        let squeezed = &self.squeezed;
-        let scanners = self.as_it_is.iter().zip(both(&self.automata));
-        let scanners = scanners.chain(squeezed.scanners.iter().map(|(scanner, _)| scanner).zip(both(&self.automata)));
-        let unread = squeezed.scanners.iter().filter_map(|(_, read)| squeezed.places.get(*read));
-        let open = scanners.filter_map(|(scanner, automaton)| scanner.open(automaton));
-        open.chain(unread.map(|start| (*start, false))).reduce(|(a, x), (b, y)| (a.min(b), x || y))
+    pub(super) fn open(&mut self) -> Option<(usize, bool)> {
+        if self.seeks_nothing() {
+            return None;
+        }
+        let Squeezed { places, scanners, .. } = &mut self.squeezed;
+        let unread = scanners.iter().filter_map(|(_, read)| places.get(*read).map(|start| (*start, false))).min();
+        let scanners = self.as_it_is.iter_mut().zip(both(&self.automata));
+        let squeezed = self.squeezed.scanners.iter_mut().map(|(scanner, _)| scanner).zip(both(&self.automata));
+        let open = scanners.chain(squeezed).filter_map(|(scanner, automaton)| scanner.open(automaton));
+        open.chain(unread).reduce(|(a, x), (b, y)| (a.min(b), x || y))
     }
 
     fn read_as_it_is(&mut self, text: &[u8], start: usize, last: bool, found: &mut Vec<Range<usize>>) {
@@ -96,17 +122,48 @@ impl Search {
     }
 }
 
+/// How many bytes have so much in them as a secret reaches into.
+fn head_of(bytes: impl Iterator<Item = u8>) -> usize {
+    let (mut length, mut black) = (0, 0);
+    for byte in bytes {
+        length += 1;
+        black += usize::from(!byte.is_ascii_whitespace());
+        if black > REACH {
+            break;
+        }
+    }
+    length
+}
+
 impl Squeezed {
+    /// What comes next has nothing to do with what was read.
+    fn start_anew(&mut self) {
+        self.text.clear();
+        self.places.clear();
+        for (scanner, read) in &mut self.scanners {
+            scanner.start_anew();
+            *read = 0;
+        }
+    }
+
     fn add(&mut self, text: &str, start: usize) {
         self.text.reserve(text.len());
         self.places.reserve(text.len());
-        for (at, letter) in text.char_indices() {
-            if letter.is_ascii() {
-                if !letter.is_ascii_whitespace() && letter != '\u{b}' {
-                    self.text.push(text.as_bytes()[at]);
+        let mut done = 0;
+        for (at, byte) in text.bytes().enumerate() {
+            if at < done {
+                continue;
+            }
+            if byte.is_ascii() {
+                if !byte.is_ascii_whitespace() && byte != 0x0b {
+                    self.text.push(byte);
                     self.places.push(start + at);
                 }
-            } else if !letter.is_whitespace() {
+                continue;
+            }
+            let Some(letter) = text[at..].chars().next() else { break };
+            done = at + letter.len_utf8();
+            if !letter.is_whitespace() {
                 let end = at + letter.len_utf8();
                 self.text.extend_from_slice(&text.as_bytes()[at..end]);
                 self.places.extend(start + at..start + end);

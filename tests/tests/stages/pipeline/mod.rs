@@ -11,7 +11,7 @@ mod prober;
 mod registry_secrets;
 mod rehearsal;
 mod repositories;
-mod scene;
+pub mod scene;
 mod servers;
 mod serving;
 mod strangers;

@@ -103,6 +103,12 @@ impl AttemptScene {
         Deployer::new(DeployerConfig { limits, ..self.config.clone() }).unwrap()
     }
 
+    /// A deployer whose commands on servers end after so many seconds.
+    pub fn impatient(&self, seconds: u64) -> Deployer {
+        let command_timeout = Duration::from_secs(seconds);
+        Deployer::new(DeployerConfig { command_timeout, ..self.config.clone() }).unwrap()
+    }
+
     pub fn publish(&self, sample: &Sample, variant: Variant) -> Commit {
         let commit = self.world.publish_variant(sample, variant).unwrap();
         let new = NewRepository { private: true, default_branch: "main".to_owned() };

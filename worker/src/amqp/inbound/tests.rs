@@ -224,6 +224,23 @@ fn traffic() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any_frame, 1..8).prop_map(|frames| frames.concat())
 }
 
+/// Frames of real messages, spoilt anywhere: what lapin still reads of them is taken as headers.
+#[test]
+fn fuzzed_frames_are_repaired_alike_and_their_headers_are_read() {
+    let table =
+        [short(b"x-death"), long(b'A', &long(b'F', &[short(b"queue"), long(b'S', b"slipway.deployments")].concat()))];
+    let came = [deliver(b"tag", b"slipway.requests", b"slipway.project.ready.v1"), header(b"text", &table.concat())];
+    slipway_protocol::fuzz::run("AMQP frames", &[&came.concat(), &came[1], &frame(3, b"hello")], |bytes| {
+        let whole = repaired(bytes);
+        assert_eq!(whole.len(), bytes.len());
+        assert_eq!(read_in(bytes, vec![1, 7, 50], &[3, 64]), whole);
+        let from = (texts::HEAD + 12).min(whole.len());
+        if let Ok((_, properties)) = parse_properties(&whole[from..]) {
+            let _ = properties.headers().as_ref().and_then(super::super::death::XDeath::read);
+        }
+    });
+}
+
 proptest! {
     #[test]
     fn however_it_comes_in_pieces_the_same_is_read(

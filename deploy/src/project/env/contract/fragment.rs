@@ -130,6 +130,18 @@ mod tests {
     }
 
     #[test]
+    fn fuzzed_contracts_are_read_or_refused() {
+        let sample = include_bytes!("../../../../../tests/samples/generation-2/infra/env.contract.yaml");
+        let backend = include_bytes!("../../../../../tests/samples/generation-2/services/backend/env.contract.yaml");
+        slipway_protocol::fuzz::run("variables' contracts", &[sample, backend], |yaml| {
+            if let Err(error) = Fragment::read("infra/env.contract.yaml", yaml) {
+                let codes = [ErrorCode::EnvContractInvalid, ErrorCode::EnvContractVersion];
+                assert!(codes.contains(&error.code), "{error}");
+            }
+        });
+    }
+
+    #[test]
     fn what_breaks_a_rule_is_named_with_its_file_and_entry_and_no_value() {
         let entry = |fields: &str| format!("owner: x\nentries:\n  KEY:\n    {}\n", fields.replace(", ", "\n    "));
         for (yaml, told) in [
