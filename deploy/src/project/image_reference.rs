@@ -49,6 +49,7 @@ impl ImageReference {
         parts.clone().all(|part| !part.is_empty() && part != "." && part != "..")
             && self.repository.bytes().chain(self.manifest.bytes()).all(plain)
             && !self.manifest.contains('/')
+            && !self.repository.contains(':')
     }
 }
 
