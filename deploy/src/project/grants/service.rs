@@ -111,14 +111,13 @@ pub(super) fn judge(
             "devices" => judge_devices(refusals, &place, value),
             "sysctls" => judge_sysctls(refusals, &place, value),
             "security_opt" => {
-                let good = ["no-new-privileges", "no-new-privileges:true", "no-new-privileges=true"];
-                for option in items(value).filter(|o| !o.as_str().is_some_and(|o| good.contains(&o))) {
-                    refusals.refuse(
-                        &place,
-                        key,
-                        &option,
-                        "only no-new-privileges, which takes something away, may be set",
-                    );
+                // `false` is what Docker gives to everybody.
+                let good = |option: &str| {
+                    let value = option.strip_prefix("no-new-privileges").unwrap_or("?");
+                    matches!(value, "" | ":true" | "=true" | ":false" | "=false")
+                };
+                for option in items(value).filter(|o| !o.as_str().is_some_and(good)) {
+                    refusals.refuse(&place, key, &option, "only no-new-privileges may be set");
                 }
             }
             "pull_policy" if value.as_str().is_some_and(|p| PULL_POLICIES.contains(&p) || p.starts_with("every_")) => {}
