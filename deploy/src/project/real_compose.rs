@@ -149,14 +149,8 @@ fn the_override_makes_both_generations_fit_for_a_server() {
         let plan = disk.plan(&[], &[BOT], false).unwrap();
         let env = plan.values();
         let config = disk.resolved(&env, &disk.overrides(&plan));
-        let grants = Grants {
-            request: &request(),
-            directory: disk.folder.path().to_str().unwrap(),
-            own_images: "ghcr.io/acme-org/corner.shop-",
-            registry: "ghcr.io",
-            allowances: &[],
-            server: &ServerFacts::default(),
-        };
+        let (request, alone) = (request(), ServerFacts::default());
+        let grants = Grants::of_sample(&request, disk.folder.path().to_str().unwrap(), &alone);
         assert_eq!(judge(config.to_string().as_bytes(), &grants).unwrap(), Verdict::default());
         let backend = &config["services"]["backend"];
         assert_eq!(backend["ports"].as_array().unwrap().len(), 1, "{backend}");

@@ -37,6 +37,15 @@ pub(crate) struct Grants<'a> {
     pub server: &'a ServerFacts,
 }
 
+#[cfg(test)]
+impl<'a> Grants<'a> {
+    /// Of the sample request, to which operators have allowed nothing.
+    pub(crate) fn of_sample(request: &'a ProjectReady, directory: &'a str, server: &'a ServerFacts) -> Self {
+        let (own_images, registry) = ("ghcr.io/acme-org/corner.shop-", "ghcr.io");
+        Self { request, directory, own_images, registry, allowances: &[], server }
+    }
+}
+
 /// Whether a label is one by which compose or Slipway know what is theirs. Those that our own override gives are set by it.
 fn poses(label: &str, value: &Value, grants: &Grants<'_>, module: bool) -> bool {
     let ours = match label {

@@ -65,14 +65,9 @@ mod tests {
     fn images_of_other_repositories_in_the_workers_registry_are_told_from_others() {
         let request = request();
         let allowances = ["image:ghcr.io/proxies/traefik".parse().unwrap()];
-        let grants = Grants {
-            request: &request,
-            directory: "/opt/services/corner-shop",
-            own_images: "ghcr.io/acme-org/corner.shop-",
-            registry: "ghcr.io",
-            allowances: &allowances,
-            server: &ServerFacts::default(),
-        };
+        let alone = ServerFacts::default();
+        let of_sample = Grants::of_sample(&request, "/opt/services/corner-shop", &alone);
+        let grants = Grants { allowances: &allowances, ..of_sample };
         let asked = |image| {
             let found = foreign(&grants, "service db", image)?.reference;
             Some(format!("{} {}", found.repository, found.manifest))

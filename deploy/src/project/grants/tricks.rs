@@ -249,14 +249,9 @@ impl Tricked {
                 .to_vec(),
             writable: BTreeSet::from([self.directory.join("uploads").to_str().unwrap().to_owned()]),
         };
-        let grants = Grants {
-            request: &request(),
-            directory: self.directory.to_str().unwrap(),
-            own_images: "ghcr.io/acme-org/corner.shop-",
-            registry: "ghcr.io",
-            allowances: &allowances,
-            server: &server,
-        };
+        let request = request();
+        let of_sample = Grants::of_sample(&request, self.directory.to_str().unwrap(), &server);
+        let grants = Grants { allowances: &allowances, ..of_sample };
         judge(&model, &grants).unwrap().refusals
     }
 }

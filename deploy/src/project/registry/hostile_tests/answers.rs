@@ -19,4 +19,4 @@ pub(super) enum HostileReply {
     Drip(Vec<u8>),
 }
 
-pub(super) type Trick = fn(&Asked<'_>) -> HostileReply;
+pub(super) type AnswerWith = fn(&Asked<'_>) -> HostileReply;

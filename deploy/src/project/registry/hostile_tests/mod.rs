@@ -14,7 +14,7 @@ use slipway_protocol::ErrorCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use self::answers::{Asked, HostileReply, Trick};
+use self::answers::{AnswerWith, Asked, HostileReply};
 use self::tricks::{TRICKS, not_found, reply};
 use super::connection::RegistryConnection;
 use super::tests::{config, digest_of, robot};
@@ -31,7 +31,7 @@ struct Served {
     authorizations: Mutex<Vec<String>>,
 }
 
-async fn serve(listener: TcpListener, trick: Trick, elsewhere: String, served: Arc<Served>) {
+async fn serve(listener: TcpListener, trick: AnswerWith, elsewhere: String, served: Arc<Served>) {
     let own = listener.local_addr().unwrap().to_string();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -39,7 +39,7 @@ async fn serve(listener: TcpListener, trick: Trick, elsewhere: String, served: A
     }
 }
 
-async fn answer(mut stream: TcpStream, trick: Trick, own: String, elsewhere: String, served: Arc<Served>) {
+async fn answer(mut stream: TcpStream, trick: AnswerWith, own: String, elsewhere: String, served: Arc<Served>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };
@@ -81,7 +81,7 @@ async fn other_server() -> (String, Arc<Served>) {
     start(|asked| if asked.path == "/ok" { reply("200 OK", "", b"no token") } else { not_found() }, String::new()).await
 }
 
-async fn start(trick: Trick, elsewhere: String) -> (String, Arc<Served>) {
+async fn start(trick: AnswerWith, elsewhere: String) -> (String, Arc<Served>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let served = Arc::new(Served { asked: 0.into(), bytes: 0.into(), authorizations: Mutex::default() });
@@ -120,7 +120,7 @@ async fn no_trick_of_a_registry_costs_more_than_its_own_image() {
 
 #[tokio::test]
 async fn a_recorded_image_is_not_found_under_another_digest() {
-    let other: Trick = |asked| {
+    let other: AnswerWith = |asked| {
         let digest = format!("Docker-Content-Digest: {}\r\n", digest_of(&json!({})));
         if asked.method == "HEAD" { reply("200 OK", &digest, b"") } else { not_found() }
     };

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::json;
 use slipway_protocol::ErrorCode;
 
-use super::answers::{Asked, HostileReply, Trick};
+use super::answers::{AnswerWith, Asked, HostileReply};
 use crate::project::registry::REVISION;
 use crate::project::registry::tests::digest_of;
 
@@ -55,7 +55,7 @@ static THOUSANDS: LazyLock<(Vec<u8>, String)> = LazyLock::new(|| {
 });
 
 /// Each trick with the code that it must end with, and a part of the message.
-pub(super) const TRICKS: &[(&str, ErrorCode, &str, Trick)] = &[
+pub(super) const TRICKS: &[(&str, ErrorCode, &str, AnswerWith)] = &[
     ("an endless manifest", ErrorCode::RegistryUnavailable, "more than 4 MiB", |asked| match asked.method {
         "GET" => HostileReply::Endless(b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), &[b' '; 64 * KIB]),
         _ => tag(asked, &digest_of(&json!({}))),
