@@ -2,6 +2,7 @@
 
 mod commands;
 mod envelope;
+mod plain_texts;
 mod properties;
 mod requests;
 mod schemas;
