@@ -9,6 +9,7 @@ use crate::commands::outbox::Outbox;
 use crate::commands::plan::PlanArgs;
 use crate::commands::projects::Projects;
 use crate::commands::servers::Servers;
+use crate::commands::sources::Sources;
 use crate::commands::status::StatusArgs;
 use crate::commands::submit::SubmitArgs;
 use crate::commands::topology::Topology;
@@ -69,6 +70,9 @@ pub(crate) enum Command {
     /// Keep the inventory of servers
     #[command(subcommand)]
     Servers(Servers),
+    /// Say which producers may ask for what
+    #[command(subcommand)]
+    Sources(Sources),
     /// Count, show, replay and archive what couldn't be done
     #[command(subcommand)]
     DeadLetters(DeadLetters),

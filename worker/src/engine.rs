@@ -168,6 +168,9 @@ pub fn load_credentials(config: &Config) -> anyhow::Result<Credentials> {
         ssh_key: config.servers.ssh_key.clone(),
         age_identity_file: config.servers.age_identity_file.clone(),
         trust_new_servers: config.servers.trust_new,
+        servers_from_events: config.servers.from_events,
+        unbound_boxes: config.secrets.unbound_boxes,
+        unscoped_references: config.secrets.unscoped_references,
     })
 }
 

@@ -15,6 +15,7 @@ mod policies;
 pub(crate) mod projects;
 pub(crate) mod pushes;
 pub(crate) mod servers;
+pub(crate) mod sources;
 pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod topology;

@@ -107,7 +107,7 @@ async fn build_work(data: &ProjectReady, config: &Config, database: &Database) -
     // nothing, so it needs no lease.
     let (id, lease) = (DeploymentId(Uuid::now_v7()), LeaseGuard::endless(0));
     let work = credentials.assemble_work(id, data, known, digests, lease).map_err(to_cli_error)?;
-    Ok(DeploymentWork { secrets: credentials.open_secrets(data).map_err(to_cli_error)?, ..work })
+    Ok(DeploymentWork { secrets: credentials.open_secrets(data).map_err(to_cli_error)?.values, ..work })
 }
 
 fn to_cli_error(error: StageError) -> CliError {

@@ -68,6 +68,13 @@ pub(crate) async fn run(
                 "pushes have waited for more than an hour for a workflow run that succeeds ({held}): see `slipway pushes`"
             ));
         }
+        if found.counts.with_unbound_secrets > 0 {
+            let unbound = found.counts.with_unbound_secrets;
+            printer.hint(&format!(
+                "projects still get secrets in an old form, which any project could use ({unbound}): `slipway deployments \
+                 show` names them; once there are none, set SLIPWAY_UNBOUND_BOXES=false"
+            ));
+        }
         match &found.queues {
             Err(error) => error.hint.iter().for_each(|hint| printer.hint(hint)),
             Ok(_) if problems.is_empty() => printer.message("All is well"),
@@ -199,6 +206,7 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
             "overdue": found.branches.overdue,
             "held_back": found.branches.held_back,
         },
+        "secrets": { "projects_with_unbound": found.counts.with_unbound_secrets },
         "dead_letters": { "open": found.counts.open_dead_letters },
         // Null when RabbitMQ can't be asked.
         "queues": found.queues.as_ref().ok().map(|queues| queues.iter().map(queue).collect::<Vec<_>>()),

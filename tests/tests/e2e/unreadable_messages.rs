@@ -148,7 +148,7 @@ async fn play(stack: &Stack, unreadable: &[(Value, &str)]) -> Result<Seen> {
 #[test]
 fn messages_unreadable_in_amqp_are_taken_in_normally_and_take_no_other_with_them() {
     let mut stack = Stack::start(0).unwrap();
-    stack.worker(&[]).unwrap();
+    stack.worker(&[("SLIPWAY_SERVERS_FROM_EVENTS", "true")]).unwrap();
     let unreadable = unreadable();
     let seen = stack.world.block_on(play(&stack, &unreadable)).unwrap().unwrap();
 

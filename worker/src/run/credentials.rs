@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 use slipway_deploy::secrets::keys;
-use slipway_deploy::secrets::seal::{KeyRing, open_all};
+use slipway_deploy::secrets::open::{OpenedSecrets, SecretAccess, open_all};
+use slipway_deploy::secrets::seal::KeyRing;
 use slipway_deploy::{DeploymentWork, EarlierRequests, HostKeyPolicy, LeaseGuard, StageError, Target};
-use slipway_protocol::names::{HostKey, Port, UserName, VariableName};
+use slipway_protocol::names::{HostKey, Port, UserName};
 use slipway_protocol::{Action, DeploymentId, ErrorCode, ProjectReady, Server};
 
 use crate::store::ServerRecord;
@@ -26,15 +27,27 @@ pub struct Credentials {
     pub age_identity_file: Option<PathBuf>,
     /// Whether a server that the inventory doesn't know may be trusted at first sight.
     pub trust_new_servers: bool,
+    /// Whether a server that the inventory doesn't know may be described by an event.
+    pub servers_from_events: bool,
+    /// Whether boxes open that were sealed for no project.
+    pub unbound_boxes: bool,
+    /// Whether mounted secrets are read that lie in nobody's folder.
+    pub unscoped_references: bool,
 }
 
 impl Credentials {
     /// The secrets of a request, opened.
     ///
     /// # Errors
-    /// `unknown-sealing-key`, `sealed-secret-unreadable` or `unknown-secret-reference`.
-    pub fn open_secrets(&self, request: &ProjectReady) -> Result<BTreeMap<VariableName, SecretString>, StageError> {
-        open_all(&request.secrets, &self.sealing, self.mounted_dir.as_deref())
+    /// `unknown-sealing-key`, `sealed-secret-unreadable`, `secret-not-for-project` or `unknown-secret-reference`.
+    pub fn open_secrets(&self, request: &ProjectReady) -> Result<OpenedSecrets, StageError> {
+        let access = SecretAccess {
+            ring: &self.sealing,
+            mounted_dir: self.mounted_dir.as_deref(),
+            unbound_boxes: self.unbound_boxes,
+            unscoped_references: self.unscoped_references,
+        };
+        open_all(&request.secrets, request.project.id, &request.repository.name, access)
     }
 
     /// What the pipeline is given to deploy `request`, without its secrets; `known` is what the inventory has of its
@@ -68,15 +81,16 @@ impl Credentials {
     /// The server of a request as something to connect to; what the inventory knows wins.
     ///
     /// # Errors
-    /// `unknown-server` or `ssh-key-unusable`.
+    /// `unknown-server`, `server-not-in-inventory` or `ssh-key-unusable`.
     pub fn resolve_target(&self, server: &Server, known: Option<ServerRecord>) -> Result<Target, StageError> {
         let (record, policy) = match known {
             Some(record) => {
-                let pinned = record.host_key.clone().or_else(|| server.host_key.clone());
-                let policy = host_key_policy(pinned, record.trust_on_first_use);
+                // Whoever sends an event doesn't say whom a server of the inventory is to be believed to be.
+                let told = server.host_key.clone().filter(|_| self.servers_from_events);
+                let policy = host_key_policy(record.host_key.clone().or(told), record.trust_on_first_use);
                 (record, policy)
             }
-            None => (server_from_event(server)?, host_key_policy(server.host_key.clone(), self.trust_new_servers)),
+            None => (self.server_from_event(server)?, host_key_policy(server.host_key.clone(), self.trust_new_servers)),
         };
         let ssh_key = self.ssh_key(&record)?;
         Ok(Target {
@@ -87,6 +101,22 @@ impl Credentials {
             host_key: policy,
             ssh_key,
         })
+    }
+
+    /// The server as the event describes it, when the inventory doesn't know it.
+    ///
+    /// # Errors
+    /// `unknown-server` when it gives no address, `server-not-in-inventory` where events may describe no servers.
+    pub(crate) fn server_from_event(&self, server: &Server) -> Result<ServerRecord, StageError> {
+        let record = server_from_event(server)?;
+        if self.servers_from_events {
+            return Ok(record);
+        }
+        let handle = &server.handle;
+        let message = format!(
+            "the inventory doesn't hold {handle}, and an event can't add it; an operator can, with `slipway servers add {handle}`"
+        );
+        Err(StageError::new(ErrorCode::ServerNotInInventory, message))
     }
 
     fn ssh_key(&self, record: &ServerRecord) -> Result<SecretString, StageError> {
@@ -112,11 +142,7 @@ fn host_key_policy(pinned: Option<HostKey>, trust: bool) -> HostKeyPolicy {
     }
 }
 
-/// The server as the event describes it, when the inventory doesn't know it.
-///
-/// # Errors
-/// `unknown-server` when it gives no address.
-pub(crate) fn server_from_event(server: &Server) -> Result<ServerRecord, StageError> {
+fn server_from_event(server: &Server) -> Result<ServerRecord, StageError> {
     let Some(address) = server.address.clone() else {
         let message = format!("the inventory doesn't know {}, and the event gives no address", server.handle);
         return Err(StageError::new(ErrorCode::UnknownServer, message));

@@ -41,7 +41,7 @@ pub(super) async fn prepare(
         let server = inventory_record(&work.target);
         // Whoever only stops a project must not need the key that its secrets were sealed to years ago.
         let (secrets, refused) = match runner.credentials.open_secrets(request) {
-            Ok(secrets) => (secrets, None),
+            Ok(opened) => (opened.values, None),
             Err(error) => (BTreeMap::new(), Some(error).filter(|_| claim.action.deploys())),
         };
         let (action, remove_volumes) = (claim.action, claim.remove_volumes);

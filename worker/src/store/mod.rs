@@ -10,6 +10,7 @@ mod deployment;
 mod outbox;
 mod pushes;
 mod server;
+mod sources;
 mod status;
 mod workers;
 
@@ -50,5 +51,6 @@ pub use pushes::look::{BranchLook, BranchSeen, LookOutcome};
 pub(crate) use pushes::look::{LOOK_LEASE, SECOND_LOOK};
 pub use pushes::watch::{BranchCounts, WatchedBranch};
 pub use server::inventory::ServerRecord;
+pub use sources::{DeploymentSubject, SourceRule, SourceRuleChange};
 pub use status::StatusCounts;
 pub use workers::WorkerSeen;

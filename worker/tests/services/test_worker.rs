@@ -46,6 +46,7 @@ pub fn incoming(body: &[u8]) -> Incoming {
         headers: BTreeMap::new(),
         exchange: "slipway.requests".to_owned(),
         routing_key: "slipway.project.ready.v1".to_owned(),
+        user: None,
     }
 }
 
@@ -64,7 +65,8 @@ pub fn outgoing(body: &[u8], headers: &[(&str, &str)]) -> Outgoing {
 
 pub fn credentials() -> Credentials {
     let ssh_key = SecretString::from("-----BEGIN OPENSSH PRIVATE KEY-----");
-    Credentials { ssh_key: Some(ssh_key), ..Credentials::default() }
+    // The requests of most tests describe their server.
+    Credentials { ssh_key: Some(ssh_key), servers_from_events: true, unbound_boxes: true, ..Credentials::default() }
 }
 
 /// A worker: intake, runner and relay as tasks.

@@ -30,6 +30,7 @@ pub(super) fn facts_json(letter: &DeadLetter) -> Value {
         "attempts": letter.attempts,
         "first_failed_at": letter.first_failed_at,
         "last_failed_at": letter.last_failed_at,
+        "amqp_user": letter.amqp_user,
         "original_exchange": letter.original_exchange,
         "original_routing_key": letter.original_routing_key,
         "worker": letter.worker,

@@ -80,6 +80,9 @@ fn print_fields(letter: &DeadLetter, printer: &Printer) {
     field("Attempts", &letter.attempts.to_string());
     field("First failed", &format_time(letter.first_failed_at));
     field("Last failed", &format_time(letter.last_failed_at));
+    if let Some(user) = &letter.amqp_user {
+        field("Sent by", &format!("RabbitMQ's user {user}"));
+    }
     field("Published to", &format!("{} with key {}", letter.original_exchange, letter.original_routing_key));
     field("Worker", &letter.worker);
     field("Replays", &letter.replay_count.to_string());

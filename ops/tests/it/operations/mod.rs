@@ -5,6 +5,7 @@ mod dead_letters;
 mod inventory;
 mod lifecycle;
 mod pushes;
+mod sources;
 mod status;
 mod topology;
 mod watching;

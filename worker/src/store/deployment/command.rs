@@ -9,6 +9,7 @@ use tokio_postgres::Transaction;
 
 use crate::failpoint::TransactionKind;
 use crate::message::Incoming;
+use crate::scheduler::{Asking, is_allowed};
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
@@ -19,6 +20,7 @@ use crate::store::deployment::versions::{
     LAST_UNDEPLOYMENT, MAY_BE_ON_SERVER, VERSION_CONTENT, choose_version, versions,
 };
 use crate::store::pushes::watch::heed_command;
+use crate::store::sources::scopes;
 use crate::store::{Result, Store};
 
 /// What a command acts with.
@@ -33,7 +35,7 @@ struct CommandBasis {
 
 impl Store {
     /// Stores a valid command, as [`Store::accept`] does a request to deploy; a rollback goes to one of the last
-    /// `versions` versions at most. The inner error is the command's: nothing was written, it's to be refused.
+    /// `versions` versions at most, and the rules about sources must allow it. The inner error is the command's: nothing was written, it's to be refused.
     ///
     /// # Errors
     /// When the database fails; then nothing was written and the message must not be acknowledged.
@@ -57,6 +59,17 @@ impl Store {
                 Ok(basis) => basis,
                 Err(failure) => return Ok(Err(failure)),
             };
+            let asking = Asking {
+                source: &request.event.source,
+                user: incoming.user.as_deref(),
+                action: data.action,
+                project: Some(data.project.slug.as_str()),
+                repository: Some(basis.repository.as_str()),
+                server: Some(basis.server.as_str()),
+            };
+            if !is_allowed(&scopes(&tx).await?, &asking) {
+                return Ok(Err(asking.refusal()));
+            }
             let new = NewDeployment {
                 project: &data.project,
                 repository: &basis.repository,
@@ -69,6 +82,7 @@ impl Store {
                 remove_volumes: data.remove_volumes,
                 acts_on: Some(basis.deployment),
                 reason: data.reason.as_deref(),
+                unbound_secrets: &[],
             };
             let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Ok(Admission::Duplicate)) };
             let accepted =

@@ -1,7 +1,7 @@
 //! Superseding as SQL carries it out: the deployments that a new one contends with are read, and what follows for each
 //! is written. What follows is decided in `scheduler/superseding.rs`.
 
-use slipway_protocol::names::ServerHandle;
+use slipway_protocol::names::{ServerHandle, VariableName};
 use slipway_protocol::{Action, DeploymentId, ProgressKind, ProjectId};
 use tokio_postgres::Transaction;
 use uuid::Uuid;
@@ -36,6 +36,8 @@ pub(in crate::store) struct IncomingRequest {
     pub id: DeploymentId,
     pub project: ProjectId,
     pub action: Action,
+    /// Secrets in a form that any project could have used, to be told.
+    pub unbound_secrets: Vec<VariableName>,
 }
 
 impl IncomingRequest {
@@ -47,7 +49,7 @@ impl IncomingRequest {
     ) -> Result<Self> {
         lock_project(tx, project).await?;
         lock_cancellation(tx, id).await?;
-        Ok(Self { id, project, action })
+        Ok(Self { id, project, action, unbound_secrets: Vec::new() })
     }
 }
 
@@ -69,7 +71,7 @@ impl Store {
     ) -> Result<Admission> {
         let id = arriving.id;
         let Some(mut locked) = LockedDeployment::lock(tx, id).await? else { return Ok(Admission::Duplicate) };
-        locked.enqueue_progress(ProgressKind::Accepted).await?;
+        locked.enqueue_progress(ProgressKind::Accepted { unbound_secrets: arriving.unbound_secrets.clone() }).await?;
         if is_precancelled(tx, id).await? {
             locked.finish(self, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await?;
             return Ok(Admission::Cancelled);
