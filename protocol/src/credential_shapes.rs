@@ -110,12 +110,15 @@ impl Shape {
     }
 }
 
-/// `123456789:` and 35 characters, with nothing that would go on with either.
+/// `123456789:` and 35 characters, or about as many that no UUID has, with nothing that would go on with either.
 fn is_bot_token(text: &[u8], colon: usize) -> bool {
     let digits = text[..colon].iter().rev().take(13).take_while(|b| b.is_ascii_digit()).count();
     let before = colon.checked_sub(digits + 1).map(|at| text[at]);
-    let key = text[colon + 1..].iter().take(36).take_while(|b| url_safe(**b)).count();
-    (6..=12).contains(&digits) && !before.is_some_and(|b| b.is_ascii_alphanumeric()) && key == 35
+    let key: Vec<u8> = text[colon + 1..].iter().take(65).take_while(|b| url_safe(**b)).copied().collect();
+    let mixed = key.iter().any(u8::is_ascii_lowercase) && key.iter().any(u8::is_ascii_uppercase);
+    (6..=12).contains(&digits)
+        && !before.is_some_and(|b| b.is_ascii_alphanumeric())
+        && (key.len() == 35 || ((30..=64).contains(&key.len()) && mixed))
 }
 
 /// `://user:password@`, from the colon on.
@@ -146,7 +149,7 @@ fn is_signed_token(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const FOUND: [&str; 17] = [
+    const FOUND: [&str; 18] = [
         "ghp_0123456789abcdefghij0123456789abcdef",
         "github_pat_11ABCDEFG0_abcdefghijklmnop",
         "glpat-abcdefghij0123456789",
@@ -164,6 +167,7 @@ mod tests {
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dBjftJeZ4CVPmB92K27u",
         "postgres://shop:hunter2@db/shop",
         "https://:x@h",
+        "987654321:AAGxyzTcvCH1vGWJxfSeofSAs0K5PALDsaw12",
     ];
 
     #[test]

@@ -84,6 +84,8 @@ mod tests {
 
     use super::*;
 
+    type Edit = fn(&mut Value);
+
     fn found(secret: &str, edit: impl FnOnce(&mut Value)) -> Option<String> {
         let mut event: Value =
             serde_json::from_slice(include_bytes!("../../../protocol/samples/project-ready.v1.json")).unwrap();
@@ -95,7 +97,7 @@ mod tests {
     #[test]
     fn a_secret_is_found_where_it_would_be_kept_or_told() {
         let secret = "hunter2-hunter2";
-        let rows: [(&str, fn(&mut Value)); 9] = [
+        let rows: [(&str, Edit); 9] = [
             ("/data/correlation", |e| e["data"]["correlation"]["chat"] = json!(["see hunter2-hunter2!"])),
             ("/data/correlation", |e| e["data"]["correlation"]["hunter2-hunter2"] = json!(1)),
             ("/data/future", |e| e["data"]["future"] = json!({ "deep": ["hunter2-hunter2"] })),
