@@ -39,7 +39,10 @@ impl Admitter {
     pub(super) async fn admit(&self, read: &Result<Message, Rejection>, incoming: &Incoming) -> Result<(), StoreError> {
         let refusal = match read {
             Ok(Message::Ready(request)) => match self.check(request).await? {
-                None => return self.accept(request, incoming).await,
+                None => match self.accept(request, incoming).await? {
+                    None => return Ok(()),
+                    Some(failure) => RefusedMessage { failure, known: ready_envelope(request), withhold: false },
+                },
                 Some(failure) => RefusedMessage { failure, known: ready_envelope(request), withhold: false },
             },
             Ok(Message::Command(request)) => match self.accept_command(request, incoming).await? {
@@ -59,10 +62,14 @@ impl Admitter {
         self.refuse(refusal, incoming).await
     }
 
-    async fn accept(&self, request: &Request, incoming: &Incoming) -> Result<(), StoreError> {
-        let accepted = self.store.accept(request, incoming).await?;
+    /// Accepts a request to deploy, or gives the failure with which it must be refused.
+    async fn accept(&self, request: &Request, incoming: &Incoming) -> Result<Option<Failure>, StoreError> {
+        let accepted = match self.store.accept(request, incoming).await? {
+            Admission::Refused(failure) => return Ok(Some(failure)),
+            accepted => accepted,
+        };
         log_admission(&accepted, request, "deploy", request.event.data.project.slug.as_str());
-        Ok(())
+        Ok(None)
     }
 
     /// Accepts a command, or gives the failure with which it must be refused.
@@ -147,6 +154,7 @@ fn log_admission<T>(accepted: &Admission, request: &Request<T>, action: &str, sl
         Admission::Superseded(_) => "superseded",
         Admission::Cancelled => "cancelled",
         Admission::Duplicate => "duplicate",
+        Admission::Refused(_) => "refused",
     };
     Metrics::get().taken_in(verdict);
     tracing::info!(deployment.id = %id, deployment.action = action, project.slug = slug, verdict, "request taken in");

@@ -17,6 +17,10 @@ pub struct StatusCounts {
     pub running: u64,
     /// Dead letters that nobody has dealt with.
     pub open_dead_letters: u64,
+    /// Slugs on servers that belong to a project.
+    pub slugs: u64,
+    /// Those that were handed over to a project that hasn't been deployed there with success since.
+    pub handed_over: u64,
 }
 
 impl Store {
@@ -29,7 +33,8 @@ impl Store {
             let sql = "SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'running'),
                            coalesce(extract(epoch FROM now() - min(greatest(run_at, accepted_at))
                                FILTER (WHERE state = 'pending' AND run_at <= now())), 0)::float8,
-                           (SELECT count(*) FROM dead_letters WHERE state = 'open')
+                           (SELECT count(*) FROM dead_letters WHERE state = 'open'), (SELECT count(*) FROM slug_owners),
+                           (SELECT count(*) FROM slug_owners WHERE former <> '{}' AND NOT proven)
                        FROM deployments WHERE state IN ('pending', 'running')";
             let row = self.client().await?.query_one(sql, &[]).await?;
             let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
@@ -38,6 +43,8 @@ impl Store {
                 running: count(1),
                 oldest_due: duration(row.get(2)),
                 open_dead_letters: count(3),
+                slugs: count(4),
+                handed_over: count(5),
             })
         })
         .await
