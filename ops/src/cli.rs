@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::audit::OperatorAuditArgs;
 use crate::commands::cancel::CancelArgs;
 use crate::commands::dead_letters::DeadLetters;
 use crate::commands::deployments::Deployments;
@@ -57,7 +58,7 @@ pub(crate) enum Command {
     Rollback(lifecycle::RollbackArgs),
     /// Take a project off its server
     Undeploy(lifecycle::UndeployArgs),
-    /// List what a project can be rolled back to
+    /// List what a project can be rolled back to and whose a slug is; hand one over
     #[command(subcommand)]
     Projects(Projects),
     /// List the branches whose pushes Slipway deploys itself, and what they wait for
@@ -79,6 +80,8 @@ pub(crate) enum Command {
     /// List, resend and drop messages that RabbitMQ can't take
     #[command(subcommand)]
     Outbox(Outbox),
+    /// Show what operators did: who, from where, to what, and why
+    Audit(OperatorAuditArgs),
     /// Declare and check RabbitMQ's exchanges and queues
     #[command(subcommand)]
     Topology(Topology),

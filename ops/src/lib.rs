@@ -10,8 +10,8 @@ use std::process::ExitCode;
 pub use cli::Cli;
 use cli::Command;
 use commands::{
-    cancel, dead_letters, deployments, explain, keys, lifecycle, outbox, plan, projects, pushes, servers, sources,
-    status, submit, topology, watch,
+    audit, cancel, dead_letters, deployments, explain, keys, lifecycle, outbox, plan, projects, pushes, servers,
+    sources, status, submit, topology, watch,
 };
 use terminal::error::{CliError, CommandExit};
 use terminal::print::Printer;
@@ -53,6 +53,7 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<CommandExit, CliError> 
         Command::Sources(command) => sources::run(command, settings, printer).await,
         Command::DeadLetters(command) => dead_letters::run(command, settings, printer).await,
         Command::Outbox(command) => outbox::run(command, settings, printer).await,
+        Command::Audit(args) => audit::run(args, settings, printer).await,
         Command::Topology(command) => topology::run(command, settings, printer).await,
         Command::Keys(command) => keys::run(&command, printer),
         Command::Explain(args) => explain::run(&args, printer),

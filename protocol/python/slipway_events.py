@@ -133,6 +133,8 @@ class ErrorCode(StrEnum):
     UNKNOWN_PROJECT = "unknown-project", ErrorClass.USER_ACTION
     AMBIGUOUS_SERVER = "ambiguous-server", ErrorClass.USER_ACTION
     NOT_DEPLOYED = "not-deployed", ErrorClass.USER_ACTION
+    SLUG_TAKEN = "slug-taken", ErrorClass.PERMANENT
+    REPOSITORY_TAKEN = "repository-taken", ErrorClass.PERMANENT
     UNKNOWN_VERSION = "unknown-version", ErrorClass.USER_ACTION
     UNKNOWN_DEPLOYMENT = "unknown-deployment", ErrorClass.USER_ACTION
     DELIVERY_LIMIT_REACHED = "delivery-limit-reached", ErrorClass.INFRASTRUCTURE

@@ -102,6 +102,8 @@ codes! {
     UnknownProject "unknown-project" UserAction "No deployment of this project is known, so there is nothing to do it to" "Compare project id, slug and server with `slipway deployments list`; a project must have been deployed by Slipway first";
     AmbiguousServer "ambiguous-server" UserAction "The project is on several servers, and the request names none" "Send the request again with the server that it's meant for";
     NotDeployed "not-deployed" UserAction "The project isn't on the server any more" "Deploy it anew";
+    SlugTaken "slug-taken" Permanent "Another project has this slug on this server" "Give the project another slug, or another server; where it's to have what the other one left there, its files, data and secrets, an operator says so with `slipway projects hand-over`, and the request is replayed";
+    RepositoryTaken "repository-taken" Permanent "CI of this repository deploys another project, and one repository holds the secrets of one" "Set `pushes_deployed_by` to `webhook`, which needs none; or let an operator give the repository's CI to this project with `slipway projects hand-over`, and deploy it again";
     UnknownVersion "unknown-version" UserAction "There is no such version to roll back to" "Choose one that `slipway projects versions` lists, or deploy the commit";
     UnknownDeployment "unknown-deployment" UserAction "No deployment of this id is known, so there is nothing to cancel yet" "Compare the id with `slipway deployments list`; should its request still arrive, it's cancelled at once";
     // The broker's own dead letters

@@ -4,7 +4,7 @@
 //! decided on the server, in `scripts/restore_previous.sh`; when to restore is decided by the worker, and within an
 //! attempt by the stages.
 
-use slipway_protocol::{ServiceReport, Serving, Stage};
+use slipway_protocol::{ErrorCode, ServiceReport, Serving, Stage};
 use tokio_util::sync::CancellationToken;
 
 use super::compose::parse_services;
@@ -165,6 +165,8 @@ impl Attempt {
                 let (Ok(output) | Err(output)) = outcome;
                 self.add_present(stage, read_outcome(&output, stable)).await
             }
+            // What is there is another project's.
+            Err(error) if error.code == ErrorCode::SlugTaken => RestoreOutcome::Nothing,
             Err(error) => RestoreOutcome::Unknown(error),
         }
     }

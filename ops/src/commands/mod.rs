@@ -2,6 +2,7 @@
 //! `projects rotate-key` share `lifecycle`. Connections are in `connect`, printing is in `terminal`.
 
 pub(crate) mod arguments;
+pub(crate) mod audit;
 pub(crate) mod cancel;
 pub(crate) mod dead_letters;
 pub(crate) mod deployments;

@@ -6,7 +6,7 @@ use slipway_protocol::Action;
 use slipway_worker::scheduler::{Pattern, SourceScope};
 use slipway_worker::store::{SourceRule, SourceRuleChange};
 
-use crate::commands::operator::OperatorArgs;
+use crate::commands::operator::RecordArgs;
 use crate::commands::submit;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
@@ -50,7 +50,7 @@ pub(crate) struct AllowSource {
     actions: Vec<Action>,
 
     #[command(flatten)]
-    operator: OperatorArgs,
+    record: RecordArgs,
 }
 
 #[derive(Debug, Args)]
@@ -66,7 +66,7 @@ pub(crate) struct RevokeRule {
     number: i64,
 
     #[command(flatten)]
-    operator: OperatorArgs,
+    record: RecordArgs,
 }
 
 pub(crate) async fn run(
@@ -82,10 +82,9 @@ pub(crate) async fn run(
             print_rules(&rules, printer);
             Ok(CommandExit::Success)
         }
-        Sources::Revoke(RevokeRule { number, operator }) => {
-            let operator = operator.require_reason("revoking a rule")?;
-            let why = operator.why.unwrap_or_default();
-            let found = database.store.revoke_source(number, &operator.who, &why).await;
+        Sources::Revoke(RevokeRule { number, record }) => {
+            let operator = record.require_reason("revoking a rule")?;
+            let found = database.store.revoke_source(number, &operator).await;
             if !found.map_err(|e| database.cli_error(&e))? {
                 return Err(CliError::usage(format!("no rule {number} holds"))
                     .hint("`slipway sources list` shows those that do"));
@@ -102,10 +101,10 @@ pub(crate) async fn run(
 }
 
 async fn allow(args: AllowSource, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    let operator = args.operator.require_reason("a rule")?;
+    let operator = args.record.require_reason("a rule")?;
     let AllowSource { source, user, projects, repositories, servers, actions, .. } = args;
     let scope = SourceScope { source, user, projects, repositories, servers, actions };
-    let number = database.store.allow_source(&scope, &operator.who, &operator.why.unwrap_or_default()).await;
+    let number = database.store.allow_source(&scope, &operator).await;
     let number = number.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
         printer.json(&json!({ "number": number, "done": "allowed" }));

@@ -75,6 +75,12 @@ pub(crate) async fn run(
                  show` names them; once there are none, set SLIPWAY_UNBOUND_BOXES=false"
             ));
         }
+        if found.counts.handed_over > 0 {
+            let waiting = found.counts.handed_over;
+            printer.hint(&format!(
+                "slugs were handed over, and not deployed since ({waiting}): see `slipway projects owners`"
+            ));
+        }
         match &found.queues {
             Err(error) => error.hint.iter().for_each(|hint| printer.hint(hint)),
             Ok(_) if problems.is_empty() => printer.message("All is well"),
@@ -170,6 +176,7 @@ fn print_status(found: &StatusReport, printer: &Printer) {
         waits(found.outbox.depth, found.outbox.oldest),
     ]);
     table.row(["dead letters open".to_owned(), counts.open_dead_letters.to_string(), "-".to_owned()]);
+    table.row(["slugs on servers".to_owned(), counts.slugs.to_string(), "-".to_owned()]);
     for queue in found.queues.iter().flatten() {
         table.row([format!("queue {}", queue.name), queue.messages.to_string(), "-".to_owned()]);
     }
@@ -208,6 +215,7 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
         },
         "secrets": { "projects_with_unbound": found.counts.with_unbound_secrets },
         "dead_letters": { "open": found.counts.open_dead_letters },
+        "owners": { "slugs": found.counts.slugs, "handed_over": found.counts.handed_over },
         // Null when RabbitMQ can't be asked.
         "queues": found.queues.as_ref().ok().map(|queues| queues.iter().map(queue).collect::<Vec<_>>()),
     })

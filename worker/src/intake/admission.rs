@@ -42,7 +42,10 @@ impl Admitter {
         let incoming = &door.incoming;
         let refusal = match read {
             Ok(Message::Ready(request)) => match door.check(request).await? {
-                Ok(unbound) => return self.accept(request, incoming, &unbound).await,
+                Ok(unbound) => match self.accept(request, incoming, &unbound).await? {
+                    None => return Ok(()),
+                    Some(failure) => refused_ready(request, failure),
+                },
                 Err(failure) => refused_ready(request, failure),
             },
             Ok(Message::Command(request)) => match self.accept_command(request, &door).await? {
@@ -62,8 +65,17 @@ impl Admitter {
         self.refuse(refusal, &door).await
     }
 
-    async fn accept(&self, request: &Request, incoming: &Incoming, unbound: &[VariableName]) -> Result<(), StoreError> {
-        let accepted = self.store.accept_telling(request, incoming, unbound).await?;
+    /// Accepts a request to deploy, or gives the failure with which it must be refused.
+    async fn accept(
+        &self,
+        request: &Request,
+        incoming: &Incoming,
+        unbound: &[VariableName],
+    ) -> Result<Option<Failure>, StoreError> {
+        let accepted = match self.store.accept_telling(request, incoming, unbound).await? {
+            Admission::Refused(failure) => return Ok(Some(failure)),
+            accepted => accepted,
+        };
         if accepted == Admission::New && !unbound.is_empty() {
             Metrics::get().unbound_secrets(unbound.len());
             let names: Vec<&str> = unbound.iter().map(VariableName::as_str).collect();
@@ -74,7 +86,7 @@ impl Admitter {
             );
         }
         log_admission(&accepted, request, "deploy", request.event.data.project.slug.as_str());
-        Ok(())
+        Ok(None)
     }
 
     /// Accepts a command, or gives the failure with which it must be refused.
@@ -162,6 +174,7 @@ fn log_admission<T>(accepted: &Admission, request: &Request<T>, action: &str, sl
         Admission::Superseded(_) => "superseded",
         Admission::Cancelled => "cancelled",
         Admission::Duplicate => "duplicate",
+        Admission::Refused(_) => "refused",
     };
     Metrics::get().taken_in(verdict);
     tracing::info!(deployment.id = %id, deployment.action = action, project.slug = slug, verdict, "request taken in");

@@ -68,6 +68,8 @@ impl Credentials {
             action: Action::Deploy,
             remove_volumes: false,
             shares_repository: false,
+            former_owners: Vec::new(),
+            ci_taken: None,
             request: request.clone(),
             target: self.resolve_target(&request.server, known)?,
             secrets: BTreeMap::new(),

@@ -8,7 +8,7 @@ use slipway_protocol::Action;
 
 use super::Runner;
 use super::persist::persist;
-use crate::store::{Claim, ServerRecord, StoreError};
+use crate::store::{Claim, OwnedBasis, ServerRecord, StoreError};
 
 /// What the pipeline is given.
 pub(super) struct PreparedWork {
@@ -45,7 +45,18 @@ pub(super) async fn prepare(
             Err(error) => (BTreeMap::new(), Some(error).filter(|_| claim.action.deploys())),
         };
         let (action, remove_volumes) = (claim.action, claim.remove_volumes);
-        let work = DeploymentWork { action, remove_volumes, shares_repository, secrets, images, earlier, ..work };
+        let OwnedBasis { former: former_owners, ci_taken } = claim.owned.clone();
+        let work = DeploymentWork {
+            action,
+            remove_volumes,
+            shares_repository,
+            former_owners,
+            ci_taken,
+            secrets,
+            images,
+            earlier,
+            ..work
+        };
         Ok(PreparedWork { work, server, refused })
     };
     Ok(assemble())

@@ -1,12 +1,16 @@
 //! The operators' rules about which source may ask for what, and what is needed to judge a message by them.
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use slipway_protocol::{Action, DeploymentId};
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
+use crate::failpoint::TransactionKind;
 use crate::scheduler::{Pattern, SourceScope};
+use crate::store::audit::{Operator, OperatorAction, record};
 use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
 use crate::store::{Result, Store};
 
@@ -59,17 +63,17 @@ impl Store {
         .await
     }
 
-    /// Adds a rule; gives its number.
+    /// Adds a rule, and records who did; gives its number.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn allow_source(&self, scope: &SourceScope, who: &str, why: &str) -> Result<i64> {
+    /// When the database fails; then nothing was written.
+    pub async fn allow_source(&self, scope: &SourceScope, operator: &Operator) -> Result<i64> {
         deadline(async {
             let actions: Vec<&str> = scope.actions.iter().map(|action| action.as_str()).collect();
             let actions = (!actions.is_empty()).then_some(actions);
-            let row = self
-                .client()
-                .await?
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let row = tx
                 .query_one(
                     "INSERT INTO source_rules (source, amqp_user, projects, repositories, servers, actions, added_by,
                          added_because) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id",
@@ -80,25 +84,35 @@ impl Store {
                         &scope.repositories.as_str(),
                         &scope.servers.as_str(),
                         &actions,
-                        &who,
-                        &why,
+                        &operator.who,
+                        &operator.why.as_deref().unwrap_or_default(),
                     ],
                 )
                 .await?;
-            Ok(row.get(0))
+            let id = row.get(0);
+            record(&tx, OperatorAction::AllowSource, &subject(id, scope), operator, &facts(scope)).await?;
+            commit(tx, TransactionKind::Operate).await?;
+            Ok(id)
         })
         .await
     }
 
-    /// Takes a rule back; false when none of this number holds.
+    /// Takes a rule back, and records who did, and what it allowed; false when none of this number holds.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn revoke_source(&self, id: i64, who: &str, why: &str) -> Result<bool> {
+    /// When the database fails; then nothing was written.
+    pub async fn revoke_source(&self, id: i64, operator: &Operator) -> Result<bool> {
         deadline(async {
             let sql = "UPDATE source_rules SET revoked_by = $2, revoked_because = $3, revoked_at = now()
-                       WHERE id = $1 AND revoked_at IS NULL";
-            Ok(self.client().await?.execute(sql, &[&id, &who, &why]).await? == 1)
+                       WHERE id = $1 AND revoked_at IS NULL RETURNING *";
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let why = operator.why.as_deref().unwrap_or_default();
+            let Some(row) = tx.query_opt(sql, &[&id, &operator.who, &why]).await? else { return Ok(false) };
+            let was = scope(&row)?;
+            record(&tx, OperatorAction::RevokeSource, &subject(id, &was), operator, &facts(&was)).await?;
+            commit(tx, TransactionKind::Operate).await?;
+            Ok(true)
         })
         .await
     }
@@ -152,6 +166,22 @@ impl Store {
 pub(in crate::store) async fn scopes(tx: &Transaction<'_>) -> Result<Vec<SourceScope>> {
     let rows = tx.query("SELECT * FROM source_rules WHERE revoked_at IS NULL ORDER BY id", &[]).await?;
     rows.iter().map(scope).collect()
+}
+
+/// A rule as the record names it: found by its number and by its source.
+fn subject(id: i64, scope: &SourceScope) -> String {
+    format!("rule {id} of {}", scope.source.as_str())
+}
+
+/// What a rule allows, for the record.
+fn facts(scope: &SourceScope) -> Value {
+    json!({
+        "user": scope.user,
+        "projects": scope.projects.as_str(),
+        "repositories": scope.repositories.as_str(),
+        "servers": scope.servers.as_str(),
+        "actions": scope.actions,
+    })
 }
 
 fn scope(row: &Row) -> Result<SourceScope> {

@@ -12,12 +12,14 @@ use crate::store::connection::value::readable;
 use crate::store::dead_letter::replay::replay_of;
 use crate::store::deployment::insert::NewDeployment;
 use crate::store::deployment::superseding::{Admission, IncomingRequest};
+use crate::store::owners::claim::claim_owned;
 use crate::store::pushes::watch::watch;
 use crate::store::{Result, Store};
 
 impl Store {
     /// Stores a valid request to deploy. An older request for the same project that still waits is superseded, one that
-    /// runs is asked to stop; a request that is older than what is here is superseded at once.
+    /// runs is asked to stop; a request that is older than what is here is superseded at once. One whose slug or whose
+    /// repository's CI is another project's is to be refused, and nothing is written.
     ///
     /// # Errors
     /// When the database fails; then nothing was written and the message must not be acknowledged.
@@ -40,7 +42,12 @@ impl Store {
             let tx = StoreTransaction::begin(&mut client).await?;
             let accepted = self.insert_request(&tx, request, incoming, unbound_secrets).await?;
             if accepted == Admission::New {
-                watch(&tx, &request.event.data).await?;
+                let data = &request.event.data;
+                if let Err(failure) = claim_owned(&tx, Action::Deploy, &data.project, &data.server.handle, data).await?
+                {
+                    return Ok(Admission::Refused(failure));
+                }
+                watch(&tx, data).await?;
             }
             commit(tx, TransactionKind::Accept).await?;
             Ok(accepted)

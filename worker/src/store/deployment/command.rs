@@ -19,6 +19,7 @@ use crate::store::deployment::superseding::{Admission, IncomingRequest};
 use crate::store::deployment::versions::{
     LAST_UNDEPLOYMENT, MAY_BE_ON_SERVER, VERSION_CONTENT, choose_version, versions,
 };
+use crate::store::owners::claim::claim_owned;
 use crate::store::pushes::watch::heed_command;
 use crate::store::sources::scopes;
 use crate::store::{Result, Store};
@@ -75,7 +76,7 @@ impl Store {
                 repository: &basis.repository,
                 commit: &basis.commit,
                 server: &basis.server,
-                acting: basis.acting,
+                acting: basis.acting.clone(),
                 correlation: &data.correlation,
                 sequence: data.sequence,
                 action: data.action,
@@ -88,6 +89,12 @@ impl Store {
             let accepted =
                 self.place_among_contenders(&tx, &arriving, &basis.server, order, replay_of(request)).await?;
             if accepted == Admission::New {
+                let acting: CloudEvent<ProjectReady> =
+                    readable("deployments", "request", serde_json::from_value(basis.acting))?;
+                let (project, server) = (&data.project, &basis.server);
+                if let Err(failure) = claim_owned(&tx, data.action, project, server, &acting.data).await? {
+                    return Ok(Err(failure));
+                }
                 heed_command(&tx, data.project.id, &basis.server, data.action).await?;
             }
             commit(tx, TransactionKind::Accept).await?;

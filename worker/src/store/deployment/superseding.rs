@@ -2,7 +2,7 @@
 //! is written. What follows is decided in `scheduler/superseding.rs`.
 
 use slipway_protocol::names::{ServerHandle, VariableName};
-use slipway_protocol::{Action, DeploymentId, ProgressKind, ProjectId};
+use slipway_protocol::{Action, DeploymentId, Failure, ProgressKind, ProjectId};
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
@@ -29,6 +29,8 @@ pub enum Admission {
     Cancelled,
     /// It was here before; nothing was written.
     Duplicate,
+    /// What it needs belongs to another project; nothing was written, and it's to be refused with this.
+    Refused(Failure),
 }
 
 /// A request that is about to be stored. Its locks let two requests for one project be placed one after the other.

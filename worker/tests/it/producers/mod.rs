@@ -16,7 +16,7 @@ use slipway_deploy::secrets::seal::{self, KeyRing};
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
 use slipway_protocol::{Change, ProjectId};
 use slipway_worker::run::Credentials;
-use slipway_worker::store::{ServerRecord, Store};
+use slipway_worker::store::{Operator, ServerRecord, Store};
 use tempfile::TempDir;
 
 use crate::services::test_worker::{
@@ -74,6 +74,10 @@ impl Keys {
     }
 }
 
+fn ada(why: &str) -> Operator {
+    Operator::new("ada", Some(why))
+}
+
 async fn enlist(store: &Store) {
     let record = ServerRecord {
         handle: ServerHandle::new("vps-1").unwrap(),
@@ -85,7 +89,7 @@ async fn enlist(store: &Store) {
         ssh_key_enc: None,
         notes: None,
     };
-    store.put_server(&record).await.unwrap();
+    store.put_server(&record, &ada("it's ours")).await.unwrap();
 }
 
 /// A request of the project for the inventory's server.

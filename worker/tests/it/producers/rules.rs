@@ -5,9 +5,9 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use slipway_protocol::{Action, CONTENT_TYPE, Change, DeploymentId};
 use slipway_worker::scheduler::{Pattern, SourceScope};
-use slipway_worker::store::{DeadLetterFilter, Operator, Replay};
+use slipway_worker::store::{DeadLetterFilter, Replay};
 
-use super::{enlist, for_server};
+use super::{ANOTHER, ada, enlist, for_server};
 use crate::services::test_worker::{ScriptedStages, TestClient, TestWorker, WorkerOptions, migrated, outgoing, report};
 use crate::services::{broker, vhost};
 
@@ -74,14 +74,22 @@ async fn a_source_may_do_what_the_rules_say_and_only_as_the_user_it_must_be() {
     assert_eq!(outside.result().await["data"]["outcome"], "succeeded", "no rule, no limit");
 
     let all = [Action::Deploy, Action::Stop, Action::Cancel];
-    let rule = store.allow_source(&scope("/a", None, "shop-*", &all), "ada", "it's theirs").await.unwrap();
-    store.allow_source(&scope("/proven", Some("slipway"), "*", &[]), "ada", "it proves itself").await.unwrap();
+    let rule = store.allow_source(&scope("/a", None, "shop-*", &all), &ada("it's theirs")).await.unwrap();
+    store.allow_source(&scope("/proven", Some("slipway"), "*", &[]), &ada("it proves itself")).await.unwrap();
+    let anothers = |source: &str| {
+        let mut event: Value = serde_json::from_slice(&from(source, "shop-1")).unwrap();
+        event["data"]["project"]["id"] = ANOTHER.into();
+        serde_json::to_vec(&event).unwrap()
+    };
     let code = |result: &Value| result["data"]["failure"]["code"].as_str().unwrap_or("none").to_owned();
     let unknown = DeploymentId::of("/b", "to-come", None);
     let cases = [
         (from("/a", "shop-1"), "none"),
         (from("/a", "bakery"), "source-not-allowed"),
         (from("/b", "shop-1"), "source-not-allowed"),
+        // Whose a slug is, is told to those alone who may ask for it.
+        (anothers("/b"), "source-not-allowed"),
+        (anothers("/a"), "slug-taken"),
         (command(&shop, "/a", "project.stop", json!({})), "none"),
         (command(&shop, "/a", "project.undeploy", json!({})), "source-not-allowed"),
         (command(&shop, "/b", "project.stop", json!({})), "source-not-allowed"),
@@ -98,6 +106,7 @@ async fn a_source_may_do_what_the_rules_say_and_only_as_the_user_it_must_be() {
         let result = outside.result().await;
         assert_eq!(code(&result), *expected, "{}", String::from_utf8_lossy(body));
     }
+    assert_eq!(database.count("SELECT count(*) FROM slug_owners").await, 1, "who is refused claims nothing");
     let cancellations = "SELECT count(*) FROM cancellations WHERE source = '/b'";
     assert_eq!(database.count(cancellations).await, 0, "who may not cancel leaves nothing behind");
 
@@ -121,8 +130,11 @@ async fn a_source_may_do_what_the_rules_say_and_only_as_the_user_it_must_be() {
     let user = "SELECT count(*) FROM deployments WHERE amqp_user = 'slipway' AND source = '/proven'";
     assert_eq!(database.count(user).await, 1);
 
-    assert!(store.revoke_source(rule, "ada", "no more").await.unwrap());
-    assert!(!store.revoke_source(rule, "ada", "again").await.unwrap());
+    assert!(store.revoke_source(rule, &ada("no more")).await.unwrap());
+    assert!(!store.revoke_source(rule, &ada("again")).await.unwrap());
+    let recorded = "SELECT count(*) FROM operator_audit WHERE subject = 'rule ' || $N || ' of /a' AND why = 'no more'
+                    AND action = 'sources revoke' AND details ->> 'projects' = 'shop-*'";
+    assert_eq!(database.count(&recorded.replace("$N", &rule.to_string())).await, 1);
     outside.publish(&from("/a", "shop-1")).await;
     assert_eq!(code(&outside.result().await), "source-not-allowed");
     assert_eq!((store.source_rules(false).await.unwrap().len(), store.source_rules(true).await.unwrap().len()), (1, 2));
@@ -136,7 +148,7 @@ async fn a_replay_is_its_senders_and_a_message_that_only_says_so_is_not() {
     let mut outside = TestClient::new(&amqp).await;
     let pipeline = ScriptedStages::new(|_| async { Ok(report(Change::Changed)) });
     let worker = TestWorker::start(store.clone(), &amqp, pipeline, WorkerOptions::default());
-    store.allow_source(&scope("/proven", Some("slipway"), "*", &[]), "ada", "it proves itself").await.unwrap();
+    store.allow_source(&scope("/proven", Some("slipway"), "*", &[]), &ada("it proves itself")).await.unwrap();
     let refused = for_server(|event| {
         event["source"] = "/proven".into();
         event["data"]["server"]["handle"] = "elsewhere".into();
@@ -146,9 +158,11 @@ async fn a_replay_is_its_senders_and_a_message_that_only_says_so_is_not() {
     outside.dead_letter().await;
     let mut wide = scope("/proven", Some("slipway"), "*", &[]);
     wide.servers = Pattern::new("*").unwrap();
-    store.allow_source(&wide, "ada", "everywhere").await.unwrap();
-    let ada = Operator { who: "ada".to_owned(), why: None };
-    let sent = store.replay_dead_letters(&DeadLetterFilter::default(), Replay::default(), &ada, 10).await.unwrap();
+    store.allow_source(&wide, &ada("everywhere")).await.unwrap();
+    let sent = store
+        .replay_dead_letters(&DeadLetterFilter::default(), Replay::default(), &ada("it may now"), 10)
+        .await
+        .unwrap();
     let replayed = outside.result().await;
     assert_eq!(replayed["data"]["deployment_id"], json!(sent[0].deployment), "{replayed}");
     assert_eq!(replayed["data"]["failure"]["code"], "unknown-server", "it's let in, by its own sender's right");

@@ -69,7 +69,7 @@ async fn a_replayed_dead_letter_counts_its_replays() {
     let letter = store.dead_letter(claim.lease.deployment.0).await.unwrap().unwrap();
     assert_eq!(letter.replay_count, 0);
     let only = DeadLetterFilter { ids: vec![letter.id], ..DeadLetterFilter::default() };
-    let ada = Operator { who: "ada".to_owned(), why: None };
+    let ada = Operator::new("ada", None);
     let replay = store.replay_dead_letters(&only, Replay::default(), &ada, 10).await.unwrap()[0].replay;
     assert!(store.replay_dead_letters(&only, Replay::default(), &ada, 10).await.unwrap().is_empty(), "only once");
     let rows = store.waiting_messages(&[], 100, u32::MAX).await.unwrap().rows;

@@ -1,5 +1,8 @@
 //! `slipway projects`: what is known of a project beyond its single deployments.
 
+mod hand_over;
+mod owners;
+
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
@@ -17,6 +20,10 @@ use crate::terminal::print::{Printer, Table};
 pub(crate) enum Projects {
     /// List the versions that a project can be rolled back to, the latest first
     Versions(VersionsArgs),
+    /// List whose the slugs on servers are, and whose CI secrets repositories hold
+    Owners(owners::OwnersArgs),
+    /// Give a slug on a server, or the CI of a repository, to another project
+    HandOver(hand_over::HandOverArgs),
     /// Make a project's deploy key anew, by deploying its last version again: GitHub gets the new key, and its server
     /// refuses the old one from then on
     RotateKey(lifecycle::LifecycleArgs),
@@ -44,6 +51,8 @@ pub(crate) async fn run(
 ) -> Result<CommandExit, CliError> {
     match command {
         Projects::Versions(args) => list_versions(&args, &Database::new(settings)?, printer).await,
+        Projects::Owners(args) => owners::run(&args, &Database::new(settings)?, printer).await,
+        Projects::HandOver(args) => hand_over::run(args, &Database::new(settings)?, printer).await,
         Projects::RotateKey(args) => lifecycle::rotate_key(args, settings, printer).await,
     }
 }
