@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::audit::OperatorAuditArgs;
 use crate::commands::cancel::CancelArgs;
 use crate::commands::dead_letters::DeadLetters;
 use crate::commands::deployments::Deployments;
@@ -9,6 +10,7 @@ use crate::commands::outbox::Outbox;
 use crate::commands::plan::PlanArgs;
 use crate::commands::projects::Projects;
 use crate::commands::servers::Servers;
+use crate::commands::sources::Sources;
 use crate::commands::status::StatusArgs;
 use crate::commands::submit::SubmitArgs;
 use crate::commands::topology::Topology;
@@ -56,7 +58,7 @@ pub(crate) enum Command {
     Rollback(lifecycle::RollbackArgs),
     /// Take a project off its server
     Undeploy(lifecycle::UndeployArgs),
-    /// List what a project can be rolled back to
+    /// List what a project can be rolled back to and whose a slug is; hand one over
     #[command(subcommand)]
     Projects(Projects),
     /// List the branches whose pushes Slipway deploys itself, and what they wait for
@@ -69,12 +71,17 @@ pub(crate) enum Command {
     /// Keep the inventory of servers
     #[command(subcommand)]
     Servers(Servers),
+    /// Say which producers may ask for what
+    #[command(subcommand)]
+    Sources(Sources),
     /// Count, show, replay and archive what couldn't be done
     #[command(subcommand)]
     DeadLetters(DeadLetters),
     /// List, resend and drop messages that RabbitMQ can't take
     #[command(subcommand)]
     Outbox(Outbox),
+    /// Show what operators did: who, from where, to what, and why
+    Audit(OperatorAuditArgs),
     /// Declare and check RabbitMQ's exchanges and queues
     #[command(subcommand)]
     Topology(Topology),

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 pub use cli::Cli;
 use cli::Command;
 use commands::{
-    cancel, dead_letters, deployments, explain, keys, lifecycle, outbox, plan, projects, pushes, servers, status,
-    submit, topology, watch,
+    audit, cancel, dead_letters, deployments, explain, keys, lifecycle, outbox, plan, projects, pushes, servers,
+    sources, status, submit, topology, watch,
 };
 use terminal::error::{CliError, CommandExit};
 use terminal::print::Printer;
@@ -50,8 +50,10 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<CommandExit, CliError> 
         Command::Status(args) => status::run(&args, settings, printer).await,
         Command::Deployments(command) => deployments::run(command, settings, printer).await,
         Command::Servers(command) => servers::run(command, settings, printer).await,
+        Command::Sources(command) => sources::run(command, settings, printer).await,
         Command::DeadLetters(command) => dead_letters::run(command, settings, printer).await,
         Command::Outbox(command) => outbox::run(command, settings, printer).await,
+        Command::Audit(args) => audit::run(args, settings, printer).await,
         Command::Topology(command) => topology::run(command, settings, printer).await,
         Command::Keys(command) => keys::run(&command, printer),
         Command::Explain(args) => explain::run(&args, printer),

@@ -26,6 +26,9 @@ REQUESTS = "slipway.requests"
 EVENTS = "slipway.events"
 """Topic exchange of what Slipway tells: `progress.<slug>.<stage>` and `result.<slug>.<outcome>`."""
 
+_SEALED = "slipway.sealed.v1:"
+"""What a box begins with that says for which project and variable it was sealed."""
+
 _NAMESPACE = uuid.UUID("8d6c3b0e-5f7a-4c1d-9e42-71a5c0de5117")
 
 
@@ -124,9 +127,14 @@ class ErrorCode(StrEnum):
     SEALED_SECRET_UNREADABLE = "sealed-secret-unreadable", ErrorClass.PERMANENT
     UNKNOWN_SECRET_REFERENCE = "unknown-secret-reference", ErrorClass.USER_ACTION
     UNKNOWN_SERVER = "unknown-server", ErrorClass.USER_ACTION
+    SERVER_NOT_IN_INVENTORY = "server-not-in-inventory", ErrorClass.PERMANENT
+    SOURCE_NOT_ALLOWED = "source-not-allowed", ErrorClass.PERMANENT
+    SECRET_NOT_FOR_PROJECT = "secret-not-for-project", ErrorClass.PERMANENT
     UNKNOWN_PROJECT = "unknown-project", ErrorClass.USER_ACTION
     AMBIGUOUS_SERVER = "ambiguous-server", ErrorClass.USER_ACTION
     NOT_DEPLOYED = "not-deployed", ErrorClass.USER_ACTION
+    SLUG_TAKEN = "slug-taken", ErrorClass.PERMANENT
+    REPOSITORY_TAKEN = "repository-taken", ErrorClass.PERMANENT
     UNKNOWN_VERSION = "unknown-version", ErrorClass.USER_ACTION
     UNKNOWN_DEPLOYMENT = "unknown-deployment", ErrorClass.USER_ACTION
     DELIVERY_LIMIT_REACHED = "delivery-limit-reached", ErrorClass.INFRASTRUCTURE
@@ -533,10 +541,21 @@ def cancel_event(
     )
 
 
-def seal(value: str, key_id: str, public_key: str) -> Sealed:
-    """Seals a secret to the workers' public key (base64), as `slipway keys public` prints it with its id."""
+def seal(
+    value: str, key_id: str, public_key: str, *, project: uuid.UUID | str | None = None, name: str | None = None
+) -> Sealed:
+    """Seals a secret to the workers' public key (base64), as `slipway keys public` prints it with its id.
+
+    Give the project's id and the variable's name: the box opens for these alone then, whoever copies it. Without them it
+    has the old form, which workers can be told to refuse.
+    """
     from nacl.public import PublicKey, SealedBox as Box
 
+    if (project is None) != (name is None):
+        raise ValueError("give both project and name")
+    if project is not None:
+        content = {"project": str(uuid.UUID(str(project))), "name": name, "value": value}
+        value = _SEALED + json.dumps(content, ensure_ascii=False)
     box = Box(PublicKey(base64.b64decode(public_key, validate=True))).encrypt(value.encode())
     return Sealed(sealed=SealedBox(key_id=key_id, sealed_box=base64.b64encode(box).decode()))
 
@@ -631,6 +650,8 @@ class Progress(_Read):
     failure: Failure | None = None
     facts: dict[str, Any] | None = None
     lines: list[str] | None = None
+    unbound_secrets: list[str] = []
+    """Kind `accepted`: secrets in an old form, which any project could have used. Seal them for their project."""
     correlation: dict[str, Any] = {}
 
 

@@ -95,10 +95,15 @@ codes! {
     UnknownSealingKey "unknown-sealing-key" UserAction "A secret is sealed to a key that the workers don't hold" "Seal to a current public key of the workers (`slipway keys public` prints them), or mount the old key and replay";
     SealedSecretUnreadable "sealed-secret-unreadable" Permanent "A sealed secret can't be opened with the key it names" "Seal the value anew with X25519 sealed boxes (PyNaCl SealedBox)";
     UnknownSecretReference "unknown-secret-reference" UserAction "A secret refers to something that isn't mounted into the workers" "Mount the secret under that name and replay";
-    UnknownServer "unknown-server" UserAction "The inventory doesn't know this server, and the event gives no address" "Add it with `slipway servers add`, or send its address";
+    UnknownServer "unknown-server" UserAction "The inventory doesn't know this server" "Correct the handle, or add the server with `slipway servers add`";
+    ServerNotInInventory "server-not-in-inventory" Permanent "The inventory doesn't hold the server that the event describes" "Have an operator add it with `slipway servers add`, then emit the event again";
+    SourceNotAllowed "source-not-allowed" Permanent "The request's source may not do that" "Have an operator look at `slipway sources list`, and allow it there if it's right";
+    SecretNotForProject "secret-not-for-project" Permanent "A sealed secret was made for another project or another variable" "Seal the value anew for this project's id and this variable's name, as `seal` in the Python file does";
     UnknownProject "unknown-project" UserAction "No deployment of this project is known, so there is nothing to do it to" "Compare project id, slug and server with `slipway deployments list`; a project must have been deployed by Slipway first";
     AmbiguousServer "ambiguous-server" UserAction "The project is on several servers, and the request names none" "Send the request again with the server that it's meant for";
     NotDeployed "not-deployed" UserAction "The project isn't on the server any more" "Deploy it anew";
+    SlugTaken "slug-taken" Permanent "Another project has this slug on this server" "Give the project another slug, or another server; where it's to have what the other one left there, its files, data and secrets, an operator says so with `slipway projects hand-over`, and the request is replayed";
+    RepositoryTaken "repository-taken" Permanent "CI of this repository deploys another project, and one repository holds the secrets of one" "Set `pushes_deployed_by` to `webhook`, which needs none; or let an operator give the repository's CI to this project with `slipway projects hand-over`, and deploy it again";
     UnknownVersion "unknown-version" UserAction "There is no such version to roll back to" "Choose one that `slipway projects versions` lists, or deploy the commit";
     UnknownDeployment "unknown-deployment" UserAction "No deployment of this id is known, so there is nothing to cancel yet" "Compare the id with `slipway deployments list`; should its request still arrive, it's cancelled at once";
     // The broker's own dead letters

@@ -2,6 +2,7 @@
 
 mod action;
 mod command;
+mod credential_shapes;
 mod decode;
 mod envelope;
 mod error_code;
@@ -22,6 +23,7 @@ pub use command::{
     DeploymentCancel, EventReference, MAX_REASON, ProjectCommand, ProjectRollback, ProjectStart, ProjectStop,
     ProjectUndeploy, Version,
 };
+pub use credential_shapes::holds_credential;
 pub use decode::{MAX_MESSAGE_BYTES, Message, Metadata, PartialEnvelope, Rejection, Request, decode, read};
 pub use envelope::{CONTENT_TYPE, CloudEvent, EventType};
 pub use error_code::{Class, ErrorCode};

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::names::VariableName;
 use crate::{Action, Change, Correlation, DeploymentId, Failure, Project, Stage};
 
 /// One step of a deployment.
@@ -29,7 +30,12 @@ pub struct Progress {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ProgressKind {
     /// The request was valid and is stored.
-    Accepted,
+    Accepted {
+        /// Secrets that came in an old form: sealed for no project, or mounted in nobody's folder. Any project could have
+        /// used them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unbound_secrets: Vec<VariableName>,
+    },
     /// A worker has begun an attempt.
     AttemptStarted {
         /// Number of the attempt, from 1.
@@ -98,9 +104,10 @@ impl ProgressKind {
             | Self::StageRetrying { stage, .. }
             | Self::StageFinished { stage, .. }
             | Self::Log { stage, .. } => Some(*stage),
-            Self::Accepted | Self::AttemptStarted { .. } | Self::AttemptScheduled { .. } | Self::Interrupted { .. } => {
-                None
-            }
+            Self::Accepted { .. }
+            | Self::AttemptStarted { .. }
+            | Self::AttemptScheduled { .. }
+            | Self::Interrupted { .. } => None,
         }
     }
 }

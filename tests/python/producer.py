@@ -14,7 +14,11 @@ import slipway_events as slipway
 
 def event_of(request: dict) -> slipway.ProjectReadyEvent:
     key_id, public_key = request["key"].split(":", 1)
-    secrets = {name: slipway.seal(value, key_id, public_key) for name, value in request["secrets"].items()}
+    project = request["ready"]["project"]["id"]
+    secrets = {
+        name: slipway.seal(value, key_id, public_key, project=project, name=name)
+        for name, value in request["secrets"].items()
+    }
     ready = slipway.ProjectReady.model_validate({**request["ready"], "secrets": secrets})
     return slipway.project_ready_event(ready, source=request["source"])
 

@@ -169,6 +169,9 @@ pub fn load_credentials(config: &Config) -> anyhow::Result<Credentials> {
         age_identity_file: config.servers.age_identity_file.clone(),
         trust_new_servers: config.servers.trust_new,
         registry: RegistryCredentials::new(&config.registry),
+        servers_from_events: config.servers.from_events,
+        unbound_boxes: config.secrets.unbound_boxes,
+        unscoped_references: config.secrets.unscoped_references,
     })
 }
 

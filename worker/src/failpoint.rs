@@ -40,8 +40,8 @@ pub enum TransactionKind {
     Ingest,
     /// Dead letters that are replayed.
     Replay,
-    /// Dead letters archived, reopened, commented or exported.
-    DeadLetters,
+    /// What an operator does to what is stored, and the record of it.
+    Operate,
 }
 
 impl TransactionKind {
@@ -62,7 +62,7 @@ impl TransactionKind {
         Self::MarkPublished,
         Self::Ingest,
         Self::Replay,
-        Self::DeadLetters,
+        Self::Operate,
     ];
 
     fn as_str(self) -> &'static str {
@@ -83,7 +83,7 @@ impl TransactionKind {
             Self::MarkPublished => "mark-published",
             Self::Ingest => "ingest",
             Self::Replay => "replay",
-            Self::DeadLetters => "dead-letters",
+            Self::Operate => "operate",
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Incoming {
     pub exchange: String,
     /// The routing key of its delivery.
     pub routing_key: String,
+    /// Property `user-id`: the broker lets through only the name that the publisher logged in with.
+    pub user: Option<String>,
 }
 
 impl Incoming {
@@ -42,6 +44,7 @@ impl Incoming {
             headers: self.headers.iter().map(|(name, value)| (clean(name), clean(value))).collect(),
             exchange: clean(&self.exchange),
             routing_key: clean(&self.routing_key),
+            user: self.user.as_deref().map(clean),
         }
     }
 

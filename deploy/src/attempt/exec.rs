@@ -47,7 +47,9 @@ impl Attempt {
             on_line: &|line| reporter.line(stage, line),
         };
         self.work.lease.check()?;
-        let finished = session.exec(&script.fenced(self.work.lease.fence()), &options).await?;
+        let script =
+            script.fenced(self.work.lease.fence()).owned(self.work.request.project.id, &self.work.former_owners);
+        let finished = session.exec(&script, &options).await?;
         let output = finished.output;
         match finished.exit {
             RemoteExit::Exited(0) => Ok(Ok(output)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
-use slipway_protocol::{Action, DeploymentId, ProjectReady};
+use slipway_protocol::{Action, DeploymentId, ProjectId, ProjectReady};
 
 use crate::{Allowance, LeaseGuard, ProjectLimits};
 
@@ -50,6 +50,10 @@ pub struct DeploymentWork {
     pub remove_volumes: bool,
     /// Whether the repository's secrets at GitHub serve another deployment as well, and have to stay.
     pub shares_repository: bool,
+    /// The projects that the slug was handed over from: what the server still has as theirs is this project's now.
+    pub former_owners: Vec<ProjectId>,
+    /// Why CI doesn't get secrets, though it's to deploy: the repository's are another project's.
+    pub ci_taken: Option<String>,
     /// What was asked for; for anything but a deployment, the version that it's done with.
     pub request: ProjectReady,
     /// The server that it's done on.

@@ -61,7 +61,7 @@ impl Attempt {
         let numbers = |key| output.values(key).iter().filter_map(|port| port.parse().ok()).collect::<BTreeSet<u16>>();
         let (rules, others) = (numbers("rule"), numbers("others"));
         let firewall = output.value("firewall").is_some();
-        let for_ci = self.work.request.repository.pushes_deployed_by.uses_ci();
+        let for_ci = self.work.request.repository.pushes_deployed_by.uses_ci() && self.work.ci_taken.is_none();
         let desired =
             if for_ci { self.desired_secrets(&after, deploy_port_of(&output).ssh) } else { self.registry_secrets() };
         let new_deploy_key = for_ci && (output.value("key").is_none() || !self.knows_deploy_key());

@@ -1,6 +1,7 @@
 //! The only place where shell words are quoted. What is quoted are our own scripts and values of validated types;
 //! data of others reaches a server by stdin ([`crate::remote::script`]), never inside a command.
 
+use slipway_protocol::ProjectId;
 use slipway_protocol::names::{CommitSha, Port, ServiceName, Slug};
 
 use crate::remote::places::{HttpsUrl, RegistryHost, RemotePath};
@@ -26,6 +27,7 @@ words! {
     &'static str => |v| (*v).to_owned();
     Slug => |v| v.as_str().to_owned();
     CommitSha => |v| v.as_str().to_owned();
+    ProjectId => ToString::to_string;
     Port => ToString::to_string;
     ServiceName => |v| v.as_str().to_owned();
     HttpsUrl => |v| v.as_str().to_owned();

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use slipway_protocol::ProjectId;
 
 use crate::RemotePath;
 use crate::remote::quote::{ShellWord, quote};
@@ -73,6 +74,13 @@ impl Script {
     pub(crate) fn fenced(&self, fence: u64) -> Self {
         let Self { name, layered, .. } = *self;
         Self { name, layered, parts: self.parts.clone(), data: self.data.clone() }.number("fence", fence)
+    }
+
+    /// The same script with the project that it acts for, and those that its slug was handed over from, as shell variables
+    /// `owner` and `former`.
+    #[must_use]
+    pub(crate) fn owned(self, owner: ProjectId, former: &[ProjectId]) -> Self {
+        self.word("owner", &owner).words("former", former)
     }
 
     fn line(self, variable: &'static str, value: &str) -> Self {

@@ -1,5 +1,5 @@
-# Parameters: fence? scratch? ci_patience?; after project_files.sh. One command at a time works on a project, and none
-# of an older claim.
+# Parameters: fence? scratch? ci_patience?; after project_files.sh. One command at a time works on a project, none of an
+# older claim, and none of another project.
 
 # enter: into the project's directory, alone. The lock is the kernel's: it ends with its holder.
 enter() {
@@ -12,6 +12,8 @@ enter() {
     if [ -z "${scratch:-}" ]; then
         exec 9>>.slipway/lock
         if [ -n "${fence:-}" ]; then enter_with_fence; else enter_for_ci; fi
+    else
+        check_owner
     fi
     # Left by a git that was killed: whoever is in here is alone.
     if [ -d .git ]; then find .git \( -name '*.lock' -o -path '.git/objects/*' -name 'tmp_*' \) -delete; fi
@@ -32,6 +34,8 @@ enter_with_fence() {
     newest=$(cat .slipway/fence "$kept/fence" 2>/dev/null | sort -n | tail -n 1)
     case $newest in *[!0-9]*) die internal-error "$dir/.slipway/fence or $kept/fence holds no number" ;; esac
     [ "$fence" -ge "${newest:-0}" ] || die stale-fence "claim $newest has acted on $dir: claim $fence may not any more"
+    check_owner
+    take_ownership
     write_lock_holder "$fence"
     if [ "$fence" != "$newest" ]; then printf '%s\n' "$fence" | put .slipway/fence 600; fi
 }
@@ -46,6 +50,7 @@ enter_for_ci() {
             die project-busy "a deployment by Slipway is under way here, or has stopped halfway: run this job again once it has ended"
         sleep 1
     done
+    check_owner
     write_lock_holder ci
 }
 

@@ -16,7 +16,7 @@ macro_rules! scripts {
 
 scripts! {
     /// Looks at the server before anything is changed.
-    PREFLIGHT = "preflight.sh";
+    PREFLIGHT = "project_files.sh" "preflight.sh";
     /// Finds out which stages of an earlier attempt are still done.
     RESUME = "project_files.sh" "room.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh" "service_report.sh"
         "stability_gate.sh" "resume.sh";

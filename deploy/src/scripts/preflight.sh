@@ -1,4 +1,5 @@
-# Parameters: root registry ports. Changes nothing but makes $root; the worker judges what is told.
+# Parameters: registry ports; after project_files.sh. Changes nothing but makes $root; the worker judges what is told.
+check_owner
 tell system "$(uname -s) $(uname -m)"
 tell os "$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null || :)"
 tell clock "$(date +%s)"

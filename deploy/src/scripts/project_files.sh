@@ -1,10 +1,10 @@
-# Parameters: root slug. Where a project lies on disk, and how its files are written.
+# Parameters: root slug owner? former?. Where a project lies on disk, whose it is, and how its files are written.
 dir=$root/$slug
 base=infra/compose.base.yml
 prod=infra/compose.prod.yml
 override=infra/compose.slipway.yml
-# What an undeployment leaves: the number of its claim and, as long as there are volumes, the settings that their data
-# need.
+# What outlives the directory: whose the slug is; once it was undeployed, the number of the claim and, as long as there
+# are volumes, the settings that their data need.
 kept=$root/.slipway-kept/$slug
 # What CI's job pulls images with: for root alone, and out of reach of the project, whose compose files may read what
 # is beside them.
@@ -19,6 +19,23 @@ put() {
     cat >.slipway/put && chmod "$2" .slipway/put && sync .slipway/put && mv -fT .slipway/put "$1" && return
     rm -f .slipway/put
     return 1
+}
+
+# check_owner: a slug belongs to one project: its directory, its data, its secrets. One that it was handed over from gives
+# way. Where nobody has written a name, whoever the worker's database has is right.
+check_owner() {
+    registered=
+    [ -n "${owner:-}" ] && [ -e "$kept/owner" ] || return 0
+    registered=$(head -c 36 "$kept/owner" | tr -cd '0-9a-f-')
+    case " $owner ${former:-} " in *" ${registered:-nobody} "*) return 0 ;; esac
+    die slug-taken "$slug on this server belongs to project ${registered:-that $kept/owner doesn't name}, and not to $owner; if it's to be handed over: slipway projects hand-over $slug --server HANDLE --from ${registered:-ID} --to $owner --why TEXT"
+}
+
+# take_ownership: after check_owner, in the project's directory and alone in it.
+take_ownership() {
+    [ -n "${owner:-}" ] && [ "$registered" != "$owner" ] || return 0
+    (umask 077 && mkdir -p "$kept")
+    printf '%s\n' "$owner" | put "$kept/owner" 600
 }
 
 # by_hand FILE: whether it's an env file that isn't a link to .env. In .env.prod, nothing but what somebody has put there

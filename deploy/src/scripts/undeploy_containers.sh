@@ -63,8 +63,9 @@ if [ "$remove_volumes" = 1 ]; then
     left=$(volumes)
 fi
 if [ -z "$left" ]; then
-    rm -f "$kept/volumes" "$kept/env"
+    rm -f "$kept/volumes" "$kept/env" "$kept/data"
 else
+    put "$kept/data" 600 </dev/null
     for volume in $left; do tell kept "$volume"; done
     # What the data can't be read without; a new deployment begins with it.
     if [ -f .env ]; then

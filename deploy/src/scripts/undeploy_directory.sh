@@ -9,6 +9,8 @@ fi
 enter_ours
 rm -rf /dev/shm/slipway."$slug".*
 if [ -e .git ] || [ -e .env ]; then tell change changed; fi
+# The slug is free, unless data are kept under it.
+[ -f "$kept/data" ] || rm -f "$kept/owner"
 # An older claim must not find a project that nobody has acted on.
 mkdir -p "$kept"
 put "$kept/fence" 600 <.slipway/fence

@@ -1,11 +1,11 @@
 //! Sealed boxes (X25519, XSalsa20-Poly1305), as PyNaCl's `SealedBox` and GitHub use them. The only file that seals or
 //! opens one.
 //!
-//! Deliberately not here: what the values are for, and the event's shape, which `protocol` checks.
+//! Deliberately not here: whose the values are (`bound`), mounted secrets (`mounted`), and the event's shape, which
+//! `protocol` checks.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -15,15 +15,12 @@ use crypto_box::{PublicKey, SecretKey};
 use ring::agreement::{self, UnparsedPublicKey, X25519};
 use ring::rand::SystemRandom;
 use secrecy::{ExposeSecret as _, SecretString};
-use slipway_protocol::names::{InvalidName, SecretReference, VariableName};
-use slipway_protocol::{ErrorCode, SealedSecret, SecretSource};
+use slipway_protocol::names::InvalidName;
+use slipway_protocol::{ErrorCode, SealedSecret};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::private_file::{self, KeyFileError};
 use crate::StageError;
-
-/// A mounted secret is at most this large, like a sealed one.
-const MAX_MOUNTED_BYTES: u64 = 64 * 1024;
 
 /// A public key that nothing may be sealed to: not 32 bytes, or of low order, so that anybody could open the box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -116,57 +113,8 @@ pub fn seal(public_key: &[u8], value: &SecretString) -> Result<String, UnusableP
     Ok(STANDARD.encode(sealed))
 }
 
-/// Opens every secret of a request: boxes with `ring`, references from the files below `secrets_dir`, of which one
-/// trailing newline is left out.
-///
-/// # Errors
-/// Those of [`KeyRing::open`], and `unknown-secret-reference`; the message names the variable.
-pub fn open_all(
-    sources: &BTreeMap<VariableName, SecretSource>,
-    ring: &KeyRing,
-    secrets_dir: Option<&Path>,
-) -> Result<BTreeMap<VariableName, SecretString>, StageError> {
-    let mut opened = BTreeMap::new();
-    for (variable, source) in sources {
-        let secret = match source {
-            SecretSource::Sealed(sealed) => ring.open(sealed),
-            SecretSource::Reference(reference) => read_mounted(secrets_dir, reference),
-        };
-        let secret = secret.map_err(|e| StageError { message: format!("secret {variable}: {}", e.message), ..e })?;
-        opened.insert(variable.clone(), secret);
-    }
-    Ok(opened)
-}
-
-/// The file that a reference names. The error never repeats the reference: it may be a secret in the wrong field.
-fn read_mounted(secrets_dir: Option<&Path>, reference: &SecretReference) -> Result<SecretString, StageError> {
-    let unknown = |why: &str| StageError::new(ErrorCode::UnknownSecretReference, why);
-    let dir = secrets_dir.ok_or_else(|| unknown("the workers have no directory of mounted secrets"))?;
-    let dir = dir.canonicalize().map_err(|e| unknown(&format!("the directory of mounted secrets: {e}")))?;
-    let path = dir.join(reference.as_str());
-    // Kubernetes mounts through links, which is fine as long as they end below the directory.
-    let path = path.canonicalize().map_err(|e| unknown(&format!("its reference isn't mounted: {e}")))?;
-    if !path.starts_with(&dir) {
-        return Err(unknown("its reference leads out of the directory of mounted secrets"));
-    }
-    let metadata = fs::metadata(&path).map_err(|e| unknown(&format!("the mounted file: {e}")))?;
-    if !metadata.is_file() || metadata.len() > MAX_MOUNTED_BYTES {
-        return Err(unknown("what is mounted isn't a regular file of at most 64 KiB"));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
-    let read = fs::File::open(&path).and_then(|file| file.take(MAX_MOUNTED_BYTES).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        bytes.zeroize();
-        return Err(unknown(&format!("the mounted file can't be read: {error}")));
-    }
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-    }
-    secret_text(bytes).ok_or_else(|| unknown("the mounted file isn't UTF-8"))
-}
-
 /// The bytes as a secret, or nothing and no trace of them when they aren't UTF-8.
-fn secret_text(bytes: Vec<u8>) -> Option<SecretString> {
+pub(super) fn secret_text(bytes: Vec<u8>) -> Option<SecretString> {
     match String::from_utf8(bytes) {
         Ok(text) => Some(text.into()),
         Err(error) => {

@@ -22,6 +22,7 @@ impl Attempt {
     pub(crate) async fn preflight(&mut self) -> Result<StageReport, StageError> {
         let script = Script::new("preflight", scripts::PREFLIGHT)
             .word("root", self.root())
+            .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
             .words("ports", &super::published_ports(&self.work.request));
         let message = "the preflight script failed on the server";

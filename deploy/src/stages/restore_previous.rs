@@ -5,7 +5,7 @@
 //! attempt by the stages.
 
 use secrecy::ExposeSecret as _;
-use slipway_protocol::{ServiceReport, Serving, Stage};
+use slipway_protocol::{ErrorCode, ServiceReport, Serving, Stage};
 use tokio_util::sync::CancellationToken;
 
 use super::compose::parse_services;
@@ -167,6 +167,8 @@ impl Attempt {
                 let (Ok(output) | Err(output)) = outcome;
                 self.add_present(stage, read_outcome(&output, stable)).await
             }
+            // What is there is another project's.
+            Err(error) if error.code == ErrorCode::SlugTaken => RestoreOutcome::Nothing,
             Err(error) => RestoreOutcome::Unknown(error),
         }
     }

@@ -131,6 +131,8 @@ pub(super) mod tests {
             action: Action::Deploy,
             remove_volumes: false,
             shares_repository: false,
+            former_owners: Vec::new(),
+            ci_taken: None,
             request: serde_json::from_value(request).expect("a request"),
             target: Target {
                 handle: ServerHandle::new("one").expect("a handle"),

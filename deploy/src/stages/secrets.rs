@@ -50,6 +50,14 @@ impl Attempt {
 
     async fn install_and_write(&mut self) -> Result<StageReport, StageError> {
         let taken_back = self.take_back_registry_secrets().await?;
+        if let Some(taken) = self.work.ci_taken.clone() {
+            self.report_line(Stage::Secrets, &format!("warning: {taken}"));
+            let output = self.install_key("", None).await?;
+            self.work.github_digests.clear();
+            return Ok(StageReport::of(!output.values("changed").is_empty())
+                .fact("finding", ErrorCode::RepositoryTaken.as_str())
+                .fact("github", taken));
+        }
         if !self.work.request.repository.pushes_deployed_by.uses_ci() {
             let output = self.install_key("", None).await?;
             return self.delete_ci_secrets(!output.values("changed").is_empty(), taken_back).await;
@@ -147,10 +155,11 @@ impl Attempt {
         let modules: Vec<String> = self.work.request.modules.iter().map(quote).collect();
         let (rehearsed, bots) = self.rehearsed_and_bots();
         format!(
-            "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\
+            "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\nowner={}\
              \nregistry={}\nown_images={}\nrehearsed={}\nbots={}\nchecks={}\npatience={}\nhidden={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
+            quote(&self.work.request.project.id),
             quote(self.image_registry()),
             quote(&self.own_images()),
             quoted(&rehearsed).join("' '"),

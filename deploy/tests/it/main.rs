@@ -5,4 +5,5 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod github;
+mod mounted_secrets;
 mod sealed_secrets;

@@ -1,9 +1,9 @@
-//! Sealed boxes, the key ring and mounted secrets, through files and through PyNaCl, the other side's library.
+//! Sealed boxes and the key ring, through files and through PyNaCl, the other side's library.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -11,9 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use secrecy::{ExposeSecret as _, SecretString};
-use slipway_deploy::secrets::seal::{KeyRing, generate, open_all, seal};
-use slipway_protocol::names::{SecretReference, VariableName};
-use slipway_protocol::{ErrorCode, SealedSecret, SecretSource};
+use slipway_deploy::secrets::bound::{SecretOwner, seal_for};
+use slipway_deploy::secrets::seal::{KeyRing, generate, seal};
+use slipway_protocol::{ErrorCode, ProjectId, SealedSecret};
 use tempfile::TempDir;
 
 fn put_key(dir: &Path, name: &str, content: &str) -> PathBuf {
@@ -24,7 +24,7 @@ fn put_key(dir: &Path, name: &str, content: &str) -> PathBuf {
 }
 
 /// A ring with one key, as an operator would make it.
-fn ring(key_id: &str) -> (TempDir, KeyRing, Vec<u8>) {
+pub(crate) fn ring(key_id: &str) -> (TempDir, KeyRing, Vec<u8>) {
     let dir = tempfile::tempdir().unwrap();
     let (private, public) = generate(key_id).unwrap();
     put_key(dir.path(), &format!("{key_id}.key"), &format!("{}\n", private.expose_secret()));
@@ -33,11 +33,11 @@ fn ring(key_id: &str) -> (TempDir, KeyRing, Vec<u8>) {
     (dir, ring, STANDARD.decode(public).unwrap())
 }
 
-fn sealed(key_id: &str, sealed_box: String) -> SealedSecret {
+pub(crate) fn sealed(key_id: &str, sealed_box: String) -> SealedSecret {
     SealedSecret { key_id: key_id.to_owned(), sealed_box }
 }
 
-fn secret(value: &str) -> SecretString {
+pub(crate) fn secret(value: &str) -> SecretString {
     value.to_owned().into()
 }
 
@@ -144,65 +144,6 @@ fn a_bad_key_file_is_refused_by_name_and_never_shown() {
     assert!(generate("../key").is_err());
 }
 
-fn reference(name: &str) -> BTreeMap<VariableName, SecretSource> {
-    let source = SecretSource::Reference(SecretReference::new(name).unwrap());
-    BTreeMap::from([(VariableName::new("TELEGRAM_BOT_TOKEN").unwrap(), source)])
-}
-
-#[test]
-fn a_mounted_secret_loses_one_newline_and_nothing_else() {
-    let mounted = tempfile::tempdir().unwrap();
-    for (content, value) in [("a\n", "a"), ("a\n\n", "a\n"), ("a", "a"), (" a \n", " a "), ("", "")] {
-        fs::write(mounted.path().join("shop.token"), content).unwrap();
-        let opened = open_all(&reference("shop.token"), &KeyRing::default(), Some(mounted.path())).unwrap();
-        assert_eq!(opened.values().next().unwrap().expose_secret(), value);
-    }
-}
-
-#[test]
-fn sealed_and_mounted_secrets_are_opened_together() {
-    let (_dir, ring, public) = ring("k");
-    let mounted = tempfile::tempdir().unwrap();
-    // As Kubernetes mounts: a link to a link into a directory of the version.
-    fs::create_dir(mounted.path().join("..2026")).unwrap();
-    fs::write(mounted.path().join("..2026/shop"), "mounted\n").unwrap();
-    symlink("..2026", mounted.path().join("..data")).unwrap();
-    symlink("..data/shop", mounted.path().join("shop")).unwrap();
-    let mut sources = reference("shop");
-    let name = VariableName::new("APP_SECRET_KEY").unwrap();
-    sources.insert(name, SecretSource::Sealed(sealed("k", seal(&public, &secret("sealed")).unwrap())));
-    let opened = open_all(&sources, &ring, Some(mounted.path())).unwrap();
-    let values: Vec<(&str, &str)> = opened.iter().map(|(n, v)| (n.as_str(), v.expose_secret())).collect();
-    assert_eq!(values, [("APP_SECRET_KEY", "sealed"), ("TELEGRAM_BOT_TOKEN", "mounted")]);
-}
-
-#[test]
-fn a_reference_cannot_leave_the_directory_and_is_never_repeated() {
-    let outside = tempfile::tempdir().unwrap();
-    fs::write(outside.path().join("passwd"), "hunter2").unwrap();
-    let mounted = tempfile::tempdir().unwrap();
-    symlink(outside.path().join("passwd"), mounted.path().join("leak")).unwrap();
-    fs::create_dir(mounted.path().join("directory")).unwrap();
-    fs::write(mounted.path().join("binary"), [0xff, 0xfe]).unwrap();
-    fs::write(mounted.path().join("huge"), vec![b'a'; 70_000]).unwrap();
-    let cases = [
-        ("leak", "leads out of the directory"),
-        ("directory", "isn't a regular file"),
-        ("binary", "isn't UTF-8"),
-        ("huge", "64 KiB"),
-        ("ghp_looksLikeAToken", "isn't mounted"),
-    ];
-    for (name, problem) in cases {
-        let error = open_all(&reference(name), &KeyRing::default(), Some(mounted.path())).unwrap_err();
-        assert_eq!(error.code, ErrorCode::UnknownSecretReference);
-        assert!(error.message.starts_with("secret TELEGRAM_BOT_TOKEN: "), "{}", error.message);
-        assert!(error.message.contains(problem), "{name}: {}", error.message);
-        assert!(!error.message.contains("ghp_") && !error.message.contains("hunter2"), "{}", error.message);
-    }
-    let error = open_all(&reference("shop"), &KeyRing::default(), None).unwrap_err();
-    assert!(error.message.contains("no directory of mounted secrets"), "{}", error.message);
-}
-
 /// Runs a program of Python with the libraries that `tests/prepare` installs; the input goes through stdin.
 fn python(program: &str, input: &str) -> String {
     let cache = std::env::var_os("SLIPWAY_CACHE").map(PathBuf::from).unwrap_or_else(|| {
@@ -249,4 +190,50 @@ key, box = (base64.b64decode(line) for line in sys.stdin.read().split('\\n'))
 print(base64.b64encode(SealedBox(PrivateKey(key)).decrypt(box)).decode())";
     let opened = python(program, &format!("{}\n{ours}", private.expose_secret()));
     assert_eq!(STANDARD.decode(opened).unwrap(), value.as_bytes());
+}
+
+#[test]
+fn a_box_that_the_contract_file_seals_for_a_project_opens_for_that_project_alone() {
+    let (_dir, ring, public) = ring("k");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/python");
+    let program = format!(
+        "\
+import sys
+sys.path.insert(0, {file:?})
+import slipway_events
+key, project, value = sys.stdin.read().split('\\n', 2)
+print(slipway_events.seal(value, 'k', key, project=project, name='BOT_TOKEN').sealed.sealed_box)"
+    );
+    let value = "123456:ÄÖ'\"$\\\n\u{1F600}";
+    let (id, other) = (ProjectId(uuid::Uuid::new_v4()), ProjectId(uuid::Uuid::new_v4()));
+    let boxed = sealed("k", python(&program, &format!("{}\n{id}\n{value}", STANDARD.encode(public))));
+    let open = |project, name| ring.open_for(&boxed, SecretOwner { project, name }, true);
+    let opened = open(id, "BOT_TOKEN").unwrap();
+    assert_eq!((opened.value.expose_secret(), opened.bound), (value, true));
+    for (project, name) in [(other, "BOT_TOKEN"), (id, "BOT_TOKEN_2")] {
+        assert_eq!(open(project, name).unwrap_err().code, ErrorCode::SecretNotForProject);
+    }
+}
+
+#[test]
+fn a_box_says_whose_it_is_and_the_old_form_opens_while_it_may() {
+    let (_dir, ring, public) = ring("k");
+    let project = ProjectId(uuid::Uuid::new_v4());
+    let owner = SecretOwner { project, name: "A" };
+    let boxed = |text: &str| sealed("k", seal(&public, &secret(text)).unwrap());
+    let old = boxed("hunter2");
+    let opened = ring.open_for(&old, owner, true).unwrap();
+    assert_eq!((opened.value.expose_secret(), opened.bound), ("hunter2", false));
+    let error = ring.open_for(&old, owner, false).unwrap_err();
+    assert_eq!(error.code, ErrorCode::SecretNotForProject);
+    let new = sealed("k", seal_for(&public, owner, &secret("hunter2")).unwrap());
+    for unbound in [true, false] {
+        assert_eq!(ring.open_for(&new, owner, unbound).unwrap().value.expose_secret(), "hunter2");
+    }
+    // What begins like the new form is never read as the old one.
+    for content in ["", "{}", "hunter2", r#"{"project":"x","name":"A","value":"hunter2"}"#, r#"{"value":"hunter2"}"#] {
+        let error = ring.open_for(&boxed(&format!("slipway.sealed.v1:{content}")), owner, true).unwrap_err();
+        assert_eq!(error.code, ErrorCode::SealedSecretUnreadable, "{content}");
+        assert!(!error.message.contains("hunter2"), "{}", error.message);
+    }
 }

@@ -9,7 +9,7 @@ use slipway_protocol::{Project, ProjectId};
 use slipway_worker::store::{AllowanceScope, RecordedAllowance};
 use uuid::Uuid;
 
-use crate::commands::operator::OperatorArgs;
+use crate::commands::operator::RecordArgs;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::format::{format_time, text_or_dash};
@@ -22,7 +22,7 @@ pub(crate) struct AllowanceArgs {
     allowance: Allowance,
 
     #[command(flatten)]
-    operator: OperatorArgs,
+    operator: RecordArgs,
 }
 
 /// Whose allowances they are: the one project of that slug or, where there are several or none yet, the one with `id`.

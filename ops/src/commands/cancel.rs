@@ -3,10 +3,9 @@
 
 use clap::Args;
 use serde_json::json;
-use slipway_worker::store::{CancelRequest, State};
+use slipway_worker::store::State;
 
-use crate::commands::arguments::parse_reason;
-use crate::commands::operator::user_at_host;
+use crate::commands::operator::RecordArgs;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
@@ -18,13 +17,8 @@ pub(crate) struct CancelArgs {
     #[arg(value_name = "DEPLOYMENT")]
     id: String,
 
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
-    why: Option<String>,
-
-    /// Who asks for it, for the record; `user@host` when left out
-    #[arg(long, value_name = "NAME")]
-    by: Option<String>,
+    #[command(flatten)]
+    record: RecordArgs,
 }
 
 pub(crate) async fn run(
@@ -34,9 +28,8 @@ pub(crate) async fn run(
 ) -> Result<CommandExit, CliError> {
     let database = Database::new(settings)?;
     let id = database.find_deployment(&args.id).await?;
-    let who = args.by.unwrap_or_else(user_at_host);
-    let request = CancelRequest::of_operator(id, &who, args.why);
-    let outcome = database.store.request_cancel(&request).await.map_err(|e| database.cli_error(&e))?;
+    let operator = args.record.to_operator();
+    let outcome = database.store.cancel_by_operator(id, &operator).await.map_err(|e| database.cli_error(&e))?;
     let Some(was) = outcome.found else { return Err(CliError::usage(format!("there is no deployment {id}"))) };
     if was.is_terminal() {
         return Err(CliError::new(CommandExit::Failed, format!("deployment {id} has ended already: {was}")));

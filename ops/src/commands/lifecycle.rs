@@ -11,9 +11,9 @@ use slipway_protocol::{
     Action, CloudEvent, Correlation, DeploymentId, EventType, Project, ProjectId, ProjectRollback, ProjectStart,
     ProjectStop, ProjectUndeploy, Version, topology,
 };
-use slipway_worker::store::ProjectServer;
+use slipway_worker::store::{OperatorAction, ProjectServer};
 
-use crate::commands::arguments::parse_reason;
+use crate::commands::operator::RecordArgs;
 use crate::commands::plan;
 use crate::commands::submit::{self, publish};
 use crate::commands::watch;
@@ -38,9 +38,8 @@ pub(crate) struct LifecycleArgs {
     #[arg(long, value_name = "UUID")]
     project_id: Option<ProjectId>,
 
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
-    why: Option<String>,
+    #[command(flatten)]
+    record: RecordArgs,
 
     /// Your number of this request within the project; the highest wins
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=9_007_199_254_740_991))]
@@ -92,7 +91,7 @@ pub(crate) async fn stop(
     let (project, server, reason, sequence) = target.event_fields();
     let correlation = Correlation::new();
     let data = ProjectStop { project, server, reason, sequence, expires_at: None, correlation };
-    target.publish(EventType::ProjectStop, data, printer).await
+    target.publish(OperatorAction::Stop, EventType::ProjectStop, data, printer).await
 }
 
 pub(crate) async fn start(
@@ -104,7 +103,7 @@ pub(crate) async fn start(
     let (project, server, reason, sequence) = target.event_fields();
     let correlation = Correlation::new();
     let data = ProjectStart { project, server, reason, sequence, expires_at: None, correlation };
-    target.publish(EventType::ProjectStart, data, printer).await
+    target.publish(OperatorAction::Start, EventType::ProjectStart, data, printer).await
 }
 
 pub(crate) async fn rollback(
@@ -123,7 +122,7 @@ pub(crate) async fn rollback(
     if args.dry_run {
         return plan::show_rollback(&data.into(), &target.database, printer).await;
     }
-    target.publish(EventType::ProjectRollback, data, printer).await
+    target.publish(OperatorAction::Rollback, EventType::ProjectRollback, data, printer).await
 }
 
 pub(crate) async fn undeploy(
@@ -137,7 +136,7 @@ pub(crate) async fn undeploy(
     let what = format!("taking {slug} off {server}, {data},");
     let confirmed = confirm::ask(&what, slug.as_str(), args.yes, printer)?;
     let data = build_undeploy(&target, args.remove_volumes, confirmed);
-    target.publish(EventType::ProjectUndeploy, data, printer).await
+    target.publish(OperatorAction::Undeploy, EventType::ProjectUndeploy, data, printer).await
 }
 
 /// Has the last version deployed again without knowing the deploy key that GitHub holds, so that a new one is made.
@@ -146,7 +145,7 @@ pub(crate) async fn rotate_key(
     settings: &ConnectionSettings,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
-    args.why.get_or_insert_with(|| "the deploy key is made anew".to_owned());
+    args.record.why.get_or_insert_with(|| "the deploy key is made anew".to_owned());
     let target = LifecycleCommand::new(&args, Action::Rollback, settings).await?;
     let (database, ProjectServer { project, server, .. }) = (&target.database, &target.place);
     let versions = database.store.versions(project, server, 1).await.map_err(|e| database.cli_error(&e))?;
@@ -158,7 +157,7 @@ pub(crate) async fn rotate_key(
         .hint("its first deployment makes its key"));
     };
     let to = Some(Version::Deployment(version.deployment));
-    let forgotten = database.store.forget_github_digest(project, server, KEY_SECRET).await;
+    let forgotten = database.store.forget_github_digest(project, server, KEY_SECRET, &args.record.to_operator()).await;
     if !forgotten.map_err(|e| database.cli_error(&e))? {
         let slug = &project.slug;
         return Err(CliError::new(
@@ -170,7 +169,7 @@ pub(crate) async fn rotate_key(
     let (project, server, reason, sequence) = target.event_fields();
     let correlation = Correlation::new();
     let data = ProjectRollback { project, server, to, reason, sequence, expires_at: None, correlation };
-    target.publish(EventType::ProjectRollback, data, printer).await
+    target.publish(OperatorAction::RotateKey, EventType::ProjectRollback, data, printer).await
 }
 
 /// The only function that builds a request to undeploy: it takes the proof that a person confirmed it.
@@ -198,7 +197,7 @@ impl<'a> LifecycleCommand<'a> {
 
     fn event_fields(&self) -> (Project, Option<ServerHandle>, Option<String>, Option<u64>) {
         let (project, server) = (self.place.project.clone(), self.place.server.clone());
-        (project, Some(server), self.args.why.clone(), self.args.sequence)
+        (project, Some(server), self.args.record.why.clone(), self.args.sequence)
     }
 
     /// The version that a person named by an id, a commit, or the beginning of either.
@@ -229,6 +228,7 @@ impl<'a> LifecycleCommand<'a> {
 
     async fn publish<T: Serialize>(
         &self,
+        action: OperatorAction,
         event_type: EventType,
         data: T,
         printer: &Printer,
@@ -240,15 +240,22 @@ impl<'a> LifecycleCommand<'a> {
         let id = DeploymentId::of(source, &event.id, None);
         let body = serde_json::to_vec(&event)
             .map_err(|e| CliError::new(CommandExit::Failed, format!("the event can't be written as JSON: {e}")))?;
-        publish::publish(&publish::build_message(&event, None, body), self.settings).await?;
+        let (slug, server) = (&self.place.project.slug, &self.place.server);
+        let recorded = publish::Recorded {
+            action,
+            subject: format!("{slug} on {server}"),
+            operator: self.args.record.to_operator(),
+            details: json!({ "deployment_id": id, "data": event.data }),
+        };
+        let message = publish::build_message(&event, None, body);
+        publish::publish(&message, recorded, &self.database, self.settings).await?;
         if printer.is_json() {
             printer.json(&json!({ "deployment_id": id, "published": true, "source": source, "event_id": event.id }));
         } else {
             printer.line(&id.to_string());
         }
-        let action = event_type.action().unwrap_or_default();
-        let (slug, server) = (&self.place.project.slug, &self.place.server);
-        printer.message(&format!("Published {action} {slug} on {server} to {}", topology::REQUESTS));
+        let done = event_type.action().unwrap_or_default();
+        printer.message(&format!("Published {done} {slug} on {server} to {}", topology::REQUESTS));
         if self.args.watch {
             return watch::follow(id, &self.args.watch_options, &self.database, printer).await;
         }

@@ -3,6 +3,7 @@
 
 pub(crate) mod allowances;
 pub(crate) mod arguments;
+pub(crate) mod audit;
 pub(crate) mod cancel;
 pub(crate) mod dead_letters;
 pub(crate) mod deployments;
@@ -16,6 +17,7 @@ mod policies;
 pub(crate) mod projects;
 pub(crate) mod pushes;
 pub(crate) mod servers;
+pub(crate) mod sources;
 pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod topology;

@@ -1,8 +1,10 @@
-//! Who gives a command, and why: what is recorded beside a cancellation or a change of dead letters.
+//! Who gives a command, from where, and why: what is recorded with whatever an operator does. The record itself is the
+//! store's, and `audit` shows it.
 
 use clap::Args;
-use slipway_worker::store::Operator;
+use slipway_worker::store::{Operator, OperatorOrigin};
 
+use crate::commands::arguments::parse_reason;
 use crate::terminal::error::CliError;
 
 /// Who does it, and why.
@@ -19,25 +21,71 @@ pub(crate) struct OperatorArgs {
 
 impl OperatorArgs {
     pub(crate) fn to_operator(&self) -> Operator {
-        let why = self.why.as_deref().map(str::trim).filter(|why| !why.is_empty()).map(str::to_owned);
-        Operator { who: self.who.clone().unwrap_or_else(user_at_host), why }
+        operator(self.who.as_deref(), self.why.as_deref())
     }
 
     /// As [`Self::to_operator`], for changes that nobody will understand later without a reason.
     pub(crate) fn require_reason(&self, what: &str) -> Result<Operator, CliError> {
-        let operator = self.to_operator();
-        if operator.why.is_none() {
-            return Err(CliError::usage(format!("{what} needs a reason")).hint("say why with --why TEXT"));
-        }
-        Ok(operator)
+        require_reason(self.to_operator(), what)
     }
 }
 
-/// The user and the host, as far as the system knows them; behind `sudo`, the user who called it.
-pub(crate) fn user_at_host() -> String {
-    let user =
-        ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim();
-    format!("{}@{}", user.as_deref().unwrap_or("unknown"), if host.is_empty() { "unknown" } else { host })
+/// As [`OperatorArgs`], where the reason goes into an event or stands beside a note.
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    /// Who does it, for the record; `user@host` when left out
+    #[arg(long = "as", alias = "by", value_name = "NAME")]
+    who: Option<String>,
+
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    pub(crate) why: Option<String>,
+}
+
+impl RecordArgs {
+    pub(crate) fn to_operator(&self) -> Operator {
+        operator(self.who.as_deref(), self.why.as_deref())
+    }
+
+    /// As [`OperatorArgs::require_reason`].
+    pub(crate) fn require_reason(&self, what: &str) -> Result<Operator, CliError> {
+        require_reason(self.to_operator(), what)
+    }
+}
+
+fn operator(who: Option<&str>, why: Option<&str>) -> Operator {
+    let (origin, why) = (origin(), why.map(str::trim).filter(|why| !why.is_empty()).map(str::to_owned));
+    let unknown = |part: &Option<String>| part.clone().unwrap_or_else(|| "unknown".to_owned());
+    let who = who.map_or_else(|| format!("{}@{}", unknown(&origin.user), unknown(&origin.host)), str::to_owned);
+    Operator { who, why, origin }
+}
+
+fn require_reason(operator: Operator, what: &str) -> Result<Operator, CliError> {
+    if operator.why.is_none() {
+        return Err(CliError::usage(format!("{what} needs a reason")).hint("say why with --why TEXT"));
+    }
+    Ok(operator)
+}
+
+/// From where this program is run, as far as the system knows. The ids are the kernel's, whatever the environment says;
+/// the login's stays the same behind `sudo`.
+fn origin() -> OperatorOrigin {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let filled = |text: String| Some(text).filter(|text| !text.is_empty());
+    let status = read("/proc/self/status");
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+    let terminal = |fd: u8| {
+        let file = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?.display().to_string();
+        (file.starts_with("/dev/pts/") || file.starts_with("/dev/tty")).then_some(file)
+    };
+    OperatorOrigin {
+        user: ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(variable),
+        uid,
+        // The highest number says that nobody has logged in.
+        login_uid: read("/proc/self/loginuid").parse().ok().filter(|uid| *uid != u32::MAX),
+        host: filled(read("/proc/sys/kernel/hostname")),
+        terminal: (0..3).find_map(terminal),
+        ssh_client: variable("SSH_CLIENT").and_then(|client| Some(client.split_whitespace().next()?.to_owned())),
+    }
 }

@@ -33,6 +33,9 @@ pub(crate) struct ListSetAside {
 pub(crate) struct ResendArgs {
     /// Its number in `slipway outbox list`
     number: i64,
+
+    #[command(flatten)]
+    operator: OperatorArgs,
 }
 
 #[derive(Debug, Args)]
@@ -56,8 +59,8 @@ pub(crate) async fn run(
             let found = database.store.set_aside_messages(args.limit).await.map_err(cli_error)?;
             print_list(&found, printer);
         }
-        Outbox::Resend(ResendArgs { number }) => {
-            let found = database.store.resend_set_aside(number).await.map_err(cli_error)?;
+        Outbox::Resend(ResendArgs { number, operator }) => {
+            let found = database.store.resend_set_aside(number, &operator.to_operator()).await.map_err(cli_error)?;
             report(
                 found,
                 number,

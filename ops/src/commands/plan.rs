@@ -10,6 +10,7 @@ use slipway_deploy::{Deployer, DeploymentWork, LeaseGuard, Reporter, StageError}
 use slipway_protocol::names::HostKey;
 use slipway_protocol::{Action, DeploymentId, Failure, ProjectCommand, ProjectReady, Stage};
 use slipway_worker::config::Config;
+use slipway_worker::store::OwnedBasis;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -102,15 +103,20 @@ async fn build_work(data: &ProjectReady, config: &Config, database: &Database) -
     let known = database.store.server(&data.server.handle).await.map_err(cli_error)?;
     let digests = database.store.github_digests(data.project.id, &data.server.handle).await.map_err(cli_error)?;
     let allowances = database.store.allowances(&data.server.handle, &data.project).await.map_err(cli_error)?;
+    let owned = database.store.owned_basis(data).await.map_err(cli_error)?;
+    let OwnedBasis { former: former_owners, ci_taken } = owned.map_err(|failure| {
+        CliError::new(CommandExit::Failed, format!("{}: {}", failure.code, failure.message))
+            .hint(failure.code.next_action())
+    })?;
     let credentials =
         slipway_worker::engine::load_credentials(config).map_err(|e| CliError::usage(format!("{e:#}")))?;
     // A new id and not the request's: two plans of one request must not use the same files on the server. A plan changes
     // nothing, so it needs no lease.
     let (id, lease) = (DeploymentId(Uuid::now_v7()), LeaseGuard::endless(0));
     let work = credentials.assemble_work(id, data, known, digests, lease).map_err(to_cli_error)?;
-    let secrets = credentials.open_secrets(data).map_err(to_cli_error)?;
+    let secrets = credentials.open_secrets(data).map_err(to_cli_error)?.values;
     let registry = credentials.choose_registry(data).map_err(to_cli_error)?;
-    Ok(DeploymentWork { allowances, secrets, registry, ..work })
+    Ok(DeploymentWork { allowances, secrets, registry, former_owners, ci_taken, ..work })
 }
 
 fn to_cli_error(error: StageError) -> CliError {

@@ -68,6 +68,19 @@ pub(crate) async fn run(
                 "pushes have waited for more than an hour for a workflow run that succeeds ({held}): see `slipway pushes`"
             ));
         }
+        if found.counts.with_unbound_secrets > 0 {
+            let unbound = found.counts.with_unbound_secrets;
+            printer.hint(&format!(
+                "projects still get secrets in an old form, which any project could use ({unbound}): `slipway deployments \
+                 show` names them; once there are none, set SLIPWAY_UNBOUND_BOXES=false"
+            ));
+        }
+        if found.counts.handed_over > 0 {
+            let waiting = found.counts.handed_over;
+            printer.hint(&format!(
+                "slugs were handed over, and not deployed since ({waiting}): see `slipway projects owners`"
+            ));
+        }
         match &found.queues {
             Err(error) => error.hint.iter().for_each(|hint| printer.hint(hint)),
             Ok(_) if problems.is_empty() => printer.message("All is well"),
@@ -163,6 +176,7 @@ fn print_status(found: &StatusReport, printer: &Printer) {
         waits(found.outbox.depth, found.outbox.oldest),
     ]);
     table.row(["dead letters open".to_owned(), counts.open_dead_letters.to_string(), "-".to_owned()]);
+    table.row(["slugs on servers".to_owned(), counts.slugs.to_string(), "-".to_owned()]);
     for queue in found.queues.iter().flatten() {
         table.row([format!("queue {}", queue.name), queue.messages.to_string(), "-".to_owned()]);
     }
@@ -199,7 +213,9 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
             "overdue": found.branches.overdue,
             "held_back": found.branches.held_back,
         },
+        "secrets": { "projects_with_unbound": found.counts.with_unbound_secrets },
         "dead_letters": { "open": found.counts.open_dead_letters },
+        "owners": { "slugs": found.counts.slugs, "handed_over": found.counts.handed_over },
         // Null when RabbitMQ can't be asked.
         "queues": found.queues.as_ref().ok().map(|queues| queues.iter().map(queue).collect::<Vec<_>>()),
     })

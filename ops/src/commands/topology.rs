@@ -4,16 +4,19 @@ use clap::Subcommand;
 use serde_json::json;
 use slipway_protocol::topology::{BINDINGS, EXCHANGES, QUEUES};
 use slipway_worker::amqp::{self, TopologyProblem};
+use slipway_worker::store::{Operator, OperatorAction};
 
+use crate::commands::operator::RecordArgs;
 use crate::connect::broker::BrokerClient;
 use crate::connect::settings::ConnectionSettings;
+use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::print::{Printer, Table};
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub(crate) enum Topology {
     /// Declare what is missing; what exists is never changed or deleted
-    Apply,
+    Apply(RecordArgs),
     /// Compare RabbitMQ with the table; nothing is created
     Check,
 }
@@ -26,7 +29,11 @@ pub(crate) async fn run(
     let broker = BrokerClient::connect(settings).await?;
     let problems = amqp::check(&broker.connection).await.map_err(|e| broker.cli_error(&e))?;
     let exit = match command {
-        Topology::Apply => apply(&broker, &problems, printer).await,
+        Topology::Apply(args) => {
+            let applied = apply(&broker, &problems, printer).await;
+            record_applied(&problems, &args.to_operator(), settings, printer).await;
+            applied
+        }
         Topology::Check => Ok(check(&problems, printer)),
     };
     broker.connection.close().await;
@@ -50,6 +57,27 @@ async fn apply(broker: &BrokerClient, found: &[TopologyProblem], printer: &Print
         printer.message(&format!("Declared {}; complete: {}", declared.join(", "), describe_size()));
     }
     Ok(CommandExit::Success)
+}
+
+/// Records what was declared, where there is a database already: this comes before the first worker makes the tables, and
+/// a worker declares the same by itself.
+async fn record_applied(
+    found: &[TopologyProblem],
+    operator: &Operator,
+    settings: &ConnectionSettings,
+    printer: &Printer,
+) {
+    let Ok(database) = Database::new(settings) else { return };
+    let (missing, differing): (Vec<_>, Vec<_>) = found.iter().partition(|problem| is_missing(problem));
+    let names = |problems: &[&TopologyProblem]| problems.iter().map(|p| p.what.clone()).collect::<Vec<_>>();
+    let details = match differing.as_slice() {
+        [] => json!({ "declared": names(&missing) }),
+        _ => json!({ "failed": format!("these differ: {}", names(&differing).join(", ")) }),
+    };
+    let written = database.store.record_beforehand(OperatorAction::ApplyTopology, "RabbitMQ", operator, &details).await;
+    if let Err(error) = written {
+        printer.message(&format!("This isn't recorded: {}", database.cli_error(&error).message));
+    }
 }
 
 fn check(problems: &[TopologyProblem], printer: &Printer) -> CommandExit {

@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 use super::plaintext;
 use super::refusal::{DecodeFailure, PLAINTEXT_RULE, refuse, refuse_at, shown, unsupported};
 use super::request::{Metadata, PartialEnvelope};
-use super::size_limit::{self, MAX_MESSAGE_BYTES};
+use super::size_limit::{self, MAX_CORRELATION_BYTES, MAX_MESSAGE_BYTES};
+use super::unique;
 use crate::topology::REPLAY_HEADER;
 use crate::{CONTENT_TYPE, ErrorCode, EventType};
 
@@ -20,6 +21,13 @@ pub(super) fn opened(
         known.replay = Some(replay.parse().map_err(malformed)?);
     }
     let binary = binary_attributes(metadata);
+    if let Some(header) = plaintext::in_headers(metadata) {
+        if let Ok(envelope) = envelope(body, binary, metadata) {
+            remember(&envelope, known);
+        }
+        let header = shown(header);
+        return Err(refuse(ErrorCode::PlaintextSecret, format!("the AMQP header {header} {PLAINTEXT_RULE}")));
+    }
     if let Some(attributes) = &binary {
         // They can be read whatever the body is.
         remember(attributes, known);
@@ -28,6 +36,9 @@ pub(super) fn opened(
         if let Some(ids) = size_limit::read_ids(body, binary) {
             remember(&ids, known);
         }
+        if body.len() <= size_limit::MAX_SCANNED_BYTES && plaintext::is_in_bytes(body) {
+            return Err(unread(PLAINTEXT_RULE));
+        }
         return Err(refuse(
             ErrorCode::MessageTooLarge,
             format!("the body has {} bytes, more than {MAX_MESSAGE_BYTES}", body.len()),
@@ -35,10 +46,14 @@ pub(super) fn opened(
     }
     let envelope = envelope(body, binary, metadata)?;
     remember(&envelope, known);
-    if let Some(pointer) = envelope.get("data").and_then(|data| plaintext::find(data, shown)) {
+    if let Some(pointer) = plaintext::find(&envelope, shown) {
         return Err(refuse_at(ErrorCode::PlaintextSecret, &pointer, PLAINTEXT_RULE));
     }
     attributes(&envelope)?;
+    if let Err(failure) = correlation(&envelope) {
+        known.correlation.clear();
+        return Err(failure);
+    }
     let event_type = envelope.get("type").and_then(Value::as_str).unwrap_or_default();
     Ok((request_type(event_type)?, envelope))
 }
@@ -65,8 +80,12 @@ fn envelope(
     binary: Option<Map<String, Value>>,
     metadata: &Metadata,
 ) -> Result<Map<String, Value>, DecodeFailure> {
-    let value: Value = serde_json::from_slice(body).map_err(|e| {
-        refuse(ErrorCode::NotJson, format!("the body isn't JSON (line {}, column {})", e.line(), e.column()))
+    let value = unique::from_slice(body).map_err(|e| match (e.line(), e.column()) {
+        _ if plaintext::is_in_bytes(body) => unread(PLAINTEXT_RULE),
+        (line, column) if e.to_string().starts_with(unique::TWICE) => {
+            refuse(ErrorCode::InvalidField, format!("the body names a field twice (line {line}, column {column})"))
+        }
+        (line, column) => refuse(ErrorCode::NotJson, format!("the body isn't JSON (line {line}, column {column})")),
     })?;
     if let Some(mut attributes) = binary {
         attributes.insert("data".to_owned(), value);
@@ -82,6 +101,21 @@ fn envelope(
         }
     }
     Ok(map)
+}
+
+/// A body that wasn't read as an event, and holds a secret all the same.
+fn unread(rule: &str) -> DecodeFailure {
+    refuse(ErrorCode::PlaintextSecret, format!("the body {rule}"))
+}
+
+/// What is echoed in every event of a deployment has its limit.
+fn correlation(envelope: &Map<String, Value>) -> Result<(), DecodeFailure> {
+    let correlation = envelope.get("data").and_then(|data| data.get("correlation"));
+    if correlation.is_some_and(|correlation| correlation.to_string().len() > MAX_CORRELATION_BYTES) {
+        let rule = format!("must be at most {MAX_CORRELATION_BYTES} bytes of JSON");
+        return Err(refuse_at(ErrorCode::InvalidField, "/data/correlation", &rule));
+    }
+    Ok(())
 }
 
 /// Keeps what can be read, so that even a refused request gets its result event.
@@ -133,6 +167,12 @@ fn attributes(envelope: &Map<String, Value>) -> Result<(), DecodeFailure> {
     }
     if envelope.get("specversion").and_then(Value::as_str) != Some("1.0") {
         return Err(refuse_at(ErrorCode::UnsupportedVersion, "/specversion", "must be 1.0"));
+    }
+    match envelope.get("subject") {
+        Some(Value::String(subject)) if !attribute(subject) => {
+            return Err(refuse_at(ErrorCode::InvalidField, "/subject", "must be 1 to 200 printable characters"));
+        }
+        _ => {}
     }
     // Years with a sign are ISO 8601's alone, and reach further than databases do.
     if envelope.get("time").and_then(Value::as_str).is_some_and(|time| time.starts_with(['-', '+'])) {

@@ -7,6 +7,7 @@ mod plaintext;
 mod refusal;
 mod request;
 mod size_limit;
+mod unique;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -50,7 +51,10 @@ pub fn decode(body: &[u8], metadata: &Metadata) -> Result<Request, Rejection> {
 
 fn with_known<T>(read: impl FnOnce(&mut PartialEnvelope) -> Result<T, DecodeFailure>) -> Result<T, Rejection> {
     let mut known = PartialEnvelope::default();
-    read(&mut known).map_err(|(code, pointer, message)| Rejection { code, pointer, message, known: Box::new(known) })
+    read(&mut known).map_err(|(code, pointer, message)| {
+        plaintext::withhold(&mut known);
+        Rejection { code, pointer, message, known: Box::new(known) }
+    })
 }
 
 fn message(

@@ -1,6 +1,7 @@
 //! The words of a refusal: which field, which rule, and never a value.
 
 use crate::ErrorCode;
+use crate::credential_shapes::holds_credential;
 use crate::secret::PLAINTEXT;
 
 /// A code, the JSON pointer of the field where there is one, and the message.
@@ -25,8 +26,11 @@ pub(super) fn unsupported() -> DecodeFailure {
 pub(super) const PLAINTEXT_RULE: &str =
     "holds a secret in plain text; send it in /data/secrets as a sealed box or a reference";
 
-/// A key as it may stand in a message: keys can be hostile too.
+/// A key as it may stand in a message: keys can be hostile, too, and secrets.
 pub(super) fn shown(key: &str) -> String {
+    if holds_credential(key) {
+        return "?".to_owned();
+    }
     key.chars().take(100).map(|c| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '?' }).collect()
 }
 

@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 /// The largest message that is read, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
-/// Beyond this, in bytes, not even the ids are read.
-const MAX_SCANNED_BYTES: usize = 16 * 1024 * 1024;
-/// Correlation that takes more than this, in bytes, isn't echoed, since it made the message too large.
-const MAX_CORRELATION_BYTES: usize = 64 * 1024;
+/// Beyond this, in bytes, not even the ids are read, and no secrets are looked for.
+pub(super) const MAX_SCANNED_BYTES: usize = 16 * 1024 * 1024;
+/// The largest correlation, in bytes of JSON: it's echoed in every event about the request.
+pub(super) const MAX_CORRELATION_BYTES: usize = 16 * 1024;
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]

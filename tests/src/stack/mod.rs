@@ -20,7 +20,7 @@ pub use worker::WorkerProcess;
 
 /// Id of the key that secrets are sealed to.
 pub const SEALING_KEY: &str = "stack";
-/// The secrets' mounted name that every stack has, and its value.
+/// The mounted secret that every stack has for repositories of `acme`, and its value.
 pub const MOUNTED_SECRET: (&str, &str) = ("stack.payment", "mounted-value-5d1f");
 /// What GitHub signs webhooks with; no worker takes any unless it's told where.
 pub const WEBHOOK_SECRET: &str = "stack webhook secret 0123456789abcdef";
@@ -80,13 +80,13 @@ impl Stack {
         use base64::Engine as _;
         let folder = self.configuration();
         fs::create_dir_all(folder.join("sealing"))?;
-        fs::create_dir_all(folder.join("secrets"))?;
+        fs::create_dir_all(folder.join("secrets/owners/acme"))?;
         let key = base64::engine::general_purpose::STANDARD.encode(sealing.to_bytes());
         let identity = slipway_deploy::secrets::keys::AgeIdentity::generate();
         use secrecy::ExposeSecret as _;
         let files = [
             (format!("sealing/{SEALING_KEY}.key"), key),
-            (format!("secrets/{}", MOUNTED_SECRET.0), format!("{}\n", MOUNTED_SECRET.1)),
+            (format!("secrets/owners/acme/{}", MOUNTED_SECRET.0), format!("{}\n", MOUNTED_SECRET.1)),
             ("github-app.pem".to_owned(), self.github.app_private_key_pem().to_owned()),
             ("registry-password".to_owned(), self.world.registry_credential().password.clone()),
             ("webhook-secret".to_owned(), WEBHOOK_SECRET.to_owned()),
@@ -220,7 +220,16 @@ impl Stack {
         Ok(())
     }
 
-    /// `value` as `data.secrets` carries it: sealed to the workers' key.
+    /// `value` as `data.secrets` carries it, for one variable of one project: sealed to the workers' key.
+    ///
+    /// # Errors
+    /// When it can't be sealed.
+    pub fn sealed_for(&self, project: uuid::Uuid, name: &str, value: &str) -> Result<Value> {
+        let content = json!({ "project": project, "name": name, "value": value });
+        self.sealed(&format!("slipway.sealed.v1:{content}"))
+    }
+
+    /// `value` in the old form: sealed to the workers' key, for whoever uses the box.
     ///
     /// # Errors
     /// When it can't be sealed.
@@ -238,8 +247,9 @@ impl Stack {
     /// # Errors
     /// When the bot's token can't be sealed.
     pub fn ready(&self, sample: &Sample, commit: &Commit, slug: &str, index: usize, port: u16) -> Result<Value> {
+        let project = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, slug.as_bytes());
         Ok(json!({
-            "project": { "id": uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, slug.as_bytes()), "slug": slug },
+            "project": { "id": project, "slug": slug },
             "repository": {
                 "name": format!("{}/{}", sample.owner(), sample.repository()),
                 "commit": commit.sha,
@@ -252,7 +262,7 @@ impl Stack {
             ],
             "modules": ["backend", "tg_bot"],
             "variables": { "GREETING": "it's $5 \"now\" \\" },
-            "secrets": { "TELEGRAM_BOT_TOKEN": self.sealed(BOT_TOKEN)? },
+            "secrets": { "TELEGRAM_BOT_TOKEN": self.sealed_for(project, "TELEGRAM_BOT_TOKEN", BOT_TOKEN)? },
             "correlation": { "correlation_id": "c-17", "chat": { "id": -100 }, "story_id": null },
         }))
     }

@@ -27,7 +27,7 @@ fn event(id: &str) -> Value {
         "specversion": "1.0", "id": id, "source": "/orchestrator", "type": "slipway.project.ready.v1",
         "data": {
             "project": { "id": uuid::Uuid::new_v4(), "slug": id },
-            "repository": { "name": "acme/shop", "commit": "0123456789abcdef0123456789abcdef01234567", "branch": "main" },
+            "repository": { "name": format!("acme/{id}"), "commit": "0123456789abcdef0123456789abcdef01234567", "branch": "main" },
             "server": { "handle": "nowhere", "address": "127.0.0.1", "ssh_port": 1 },
             "allocations": [{ "service": "backend", "host_port": 8080, "container_port": 8000 }],
             "modules": ["backend"],
@@ -148,7 +148,7 @@ async fn play(stack: &Stack, unreadable: &[(Value, &str)]) -> Result<Seen> {
 #[test]
 fn messages_unreadable_in_amqp_are_taken_in_normally_and_take_no_other_with_them() {
     let mut stack = Stack::start(0).unwrap();
-    stack.worker(&[]).unwrap();
+    stack.worker(&[("SLIPWAY_SERVERS_FROM_EVENTS", "true")]).unwrap();
     let unreadable = unreadable();
     let seen = stack.world.block_on(play(&stack, &unreadable)).unwrap().unwrap();
 

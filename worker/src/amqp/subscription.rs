@@ -139,6 +139,7 @@ fn convert_delivery(delivery: Delivery) -> Delivered {
             headers: headers.unwrap_or_default(),
             exchange: delivery.exchange.to_string(),
             routing_key: delivery.routing_key.to_string(),
+            user: delivery.properties.user_id().as_ref().map(ToString::to_string),
         },
         death: delivery.properties.headers().as_ref().and_then(XDeath::read),
         acker: delivery.acker,

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use super::reader::{ConfigMistakes, VariableReader};
 use super::variables as var;
-use super::{AdminConfig, BrokerConfig, Config, DatabaseConfig, SecretsConfig, sections};
+use super::{AdminConfig, BrokerConfig, Config, DatabaseConfig, sections};
 
 impl Config {
     /// Reads the environment of this process and the files that it names.
@@ -31,18 +31,14 @@ impl Config {
         let database = reader.take(&var::DATABASE_URL).map(|url| DatabaseConfig { url });
         let admin = reader.take(&var::ADMIN_ADDR).map(|address| AdminConfig { address });
         let servers = sections::servers(&mut reader);
-        let secrets = SecretsConfig {
-            sealing_keys: reader.take(&var::SEALING_KEYS_DIR).unwrap_or_default(),
-            sealing_keys_dir: reader.path(&var::SEALING_KEYS_DIR),
-            mounted_dir: reader.take(&var::SECRETS_DIR),
-        };
+        let secrets = sections::secrets(&mut reader);
         let deployer = sections::deployer(&mut reader);
         let registry = sections::registry(&mut reader);
         let pushes = sections::pushes(&mut reader);
         let telemetry = sections::telemetry(&mut reader, worker.as_ref());
         let warnings = std::mem::take(&mut reader.warnings);
         let mistakes = reader.mistakes();
-        let parts = (worker, broker, database, admin, servers, deployer, pushes, telemetry);
+        let parts = (worker, broker, database, admin, servers, secrets, deployer, pushes, telemetry);
         match parts {
             (
                 Some(worker),
@@ -50,6 +46,7 @@ impl Config {
                 Some(database),
                 Some(admin),
                 Some(servers),
+                Some(secrets),
                 Some(deployer),
                 Some(pushes),
                 Some(telemetry),

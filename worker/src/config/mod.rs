@@ -113,6 +113,8 @@ pub struct ServersConfig {
     pub age_identity_file: Option<PathBuf>,
     /// Whether the first host key of an unknown server is recorded.
     pub trust_new: bool,
+    /// Whether events may describe servers that the inventory doesn't know.
+    pub from_events: bool,
 }
 
 /// How the secrets of requests are opened.
@@ -122,8 +124,12 @@ pub struct SecretsConfig {
     pub sealing_keys: SealingKeys,
     /// The directory that they came from.
     pub sealing_keys_dir: Option<PathBuf>,
-    /// Where mounted secrets are, one file for each reference.
+    /// Where mounted secrets are, in folders of projects and owners.
     pub mounted_dir: Option<PathBuf>,
+    /// Whether boxes open that were sealed for no project.
+    pub unbound_boxes: bool,
+    /// Whether mounted secrets are read that lie in nobody's folder.
+    pub unscoped_references: bool,
 }
 
 /// Where the workers' credentials for images are. What the files hold is read anew for each attempt.

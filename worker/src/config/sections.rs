@@ -2,11 +2,12 @@
 
 use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::bounds::Deadlines;
+use slipway_deploy::secrets::mounted::has_unscoped;
 use slipway_deploy::{ContainerDefaults, DeployerConfig, GithubCredential, ProjectLimits};
 
 use super::reader::VariableReader;
 use super::variables as var;
-use super::{PushConfig, RegistryConfig, ServersConfig, TelemetryConfig, WebhookConfig, WorkerConfig};
+use super::{PushConfig, RegistryConfig, SecretsConfig, ServersConfig, TelemetryConfig, WebhookConfig, WorkerConfig};
 use crate::scheduler::Limits;
 
 pub(super) fn worker(reader: &mut VariableReader) -> Option<WorkerConfig> {
@@ -68,7 +69,32 @@ pub(super) fn servers(reader: &mut VariableReader) -> Option<ServersConfig> {
     }
     let (ssh_key, age_identity) = (reader.secret(&var::SSH_KEY_FILE), reader.secret(&var::AGE_IDENTITY_FILE));
     let age_identity_file = reader.path(&var::AGE_IDENTITY_FILE);
-    Some(ServersConfig { ssh_key, age_identity, age_identity_file, trust_new: reader.take(&var::TRUST_NEW_SERVERS)? })
+    let (trust_new, from_events) = (reader.take(&var::TRUST_NEW_SERVERS), reader.take(&var::SERVERS_FROM_EVENTS));
+    if from_events == Some(true) {
+        let warning = "is true: whoever may send events can have any server logged in to";
+        reader.warnings.push(format!("{} {warning}", var::SERVERS_FROM_EVENTS.entry.name));
+    }
+    Some(ServersConfig { ssh_key, age_identity, age_identity_file, trust_new: trust_new?, from_events: from_events? })
+}
+
+pub(super) fn secrets(reader: &mut VariableReader) -> Option<SecretsConfig> {
+    let (sealing_keys, sealing_keys_dir) = (reader.take(&var::SEALING_KEYS_DIR), reader.path(&var::SEALING_KEYS_DIR));
+    let mounted_dir = reader.take(&var::SECRETS_DIR);
+    let (boxes, references) = (reader.take(&var::UNBOUND_BOXES), reader.take(&var::UNSCOPED_REFERENCES));
+    if mounted_dir.as_deref().is_some_and(has_unscoped) {
+        let read = if references == Some(true) { "any project can refer to them" } else { "no project can" };
+        reader.warnings.push(format!(
+            "{} holds files in the folder of no project and no owner: {read}; move them to projects/<id>/ or owners/<owner>/",
+            var::SECRETS_DIR.entry.name
+        ));
+    }
+    Some(SecretsConfig {
+        sealing_keys: sealing_keys.unwrap_or_default(),
+        sealing_keys_dir,
+        mounted_dir,
+        unbound_boxes: boxes?,
+        unscoped_references: references?,
+    })
 }
 
 pub(super) fn deployer(reader: &mut VariableReader) -> Option<DeployerConfig> {

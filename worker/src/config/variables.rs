@@ -171,6 +171,10 @@ variables! {
         TRUST_NEW_SERVERS: bool = "SLIPWAY_TRUST_NEW_SERVERS",
             Default(defaults::TRUST_NEW_SERVERS), false, parse::switch,
             "Record the first host key of servers that the inventory doesn't know", "true or false";
+        SERVERS_FROM_EVENTS: bool = "SLIPWAY_SERVERS_FROM_EVENTS",
+            Default(defaults::SERVERS_FROM_EVENTS), false, parse::switch,
+            "Deploy to servers that the inventory doesn't know, as an event describes them: \
+             whoever may send events can have any server logged in to", "true or false";
         PROJECT_ROOT: String = "SLIPWAY_PROJECT_ROOT", Default(defaults::PROJECT_ROOT), false, parse::project_root,
             "Directory on the servers below which projects live",
             "an absolute path of letters, digits, '.', '_' and '-', without '..'";
@@ -197,7 +201,15 @@ variables! {
             "Private keys that open sealed secrets, one file <key_id>.key each",
             "the path of a directory of *.key files, each base64 of 32 bytes, readable by the worker's user only";
         SECRETS_DIR: PathBuf = "SLIPWAY_SECRETS_DIR", Optional, false, files::directory,
-            "Mounted secrets, one file for each reference", "the path of a directory";
+            "Mounted secrets: projects/<project's id>/<reference> for one project, owners/<owner>/<reference> for all \
+             repositories of one owner, in small letters", "the path of a directory";
+        UNBOUND_BOXES: bool = "SLIPWAY_UNBOUND_BOXES", Default(defaults::UNBOUND_BOXES), false, parse::switch,
+            "Open sealed boxes of the old form, which don't say for which project and variable they were made: \
+             whoever sees one can use it under a project of his own", "true or false";
+        UNSCOPED_REFERENCES: bool = "SLIPWAY_UNSCOPED_REFERENCES",
+            Default(defaults::UNSCOPED_REFERENCES), false, parse::switch,
+            "Read mounted secrets of the old form as well, which lie in the directory itself: for any project",
+            "true or false";
         DIGEST_KEY_FILE: SecretFile = "SLIPWAY_DIGEST_KEY_FILE", Required, false, files::digest_key_file,
             "Key of the digests that tell whether a GitHub secret changed; the same for all workers",
             "the path of a file with at least 32 characters, such as `openssl rand -base64 48` makes";

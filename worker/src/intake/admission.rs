@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde_json::Value;
+use slipway_protocol::names::VariableName;
 use slipway_protocol::{
-    CloudEvent, DeploymentCancel, ErrorCode, Failure, Message, PartialEnvelope, ProjectCommand, Rejection, Request,
+    DeploymentCancel, ErrorCode, Failure, Message, PartialEnvelope, ProjectCommand, Rejection, Request,
 };
 
+use super::door::{Door, expiry_failure, holds_nul, nul_failure};
 use crate::message::Incoming;
-use crate::run::{Credentials, server_from_event};
+use crate::run::Credentials;
 use crate::store::{Admission, CancelRequest, RefusedMessage, State, Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -37,16 +38,21 @@ pub struct Admitter {
 impl Admitter {
     /// Commits what the message calls for; when this returns, it may be acknowledged.
     pub(super) async fn admit(&self, read: &Result<Message, Rejection>, incoming: &Incoming) -> Result<(), StoreError> {
+        let door = Door::open(&self.store, &self.credentials, read, incoming).await?;
+        let incoming = &door.incoming;
         let refusal = match read {
-            Ok(Message::Ready(request)) => match self.check(request).await? {
-                None => return self.accept(request, incoming).await,
-                Some(failure) => RefusedMessage { failure, known: ready_envelope(request), withhold: false },
+            Ok(Message::Ready(request)) => match door.check(request).await? {
+                Ok(unbound) => match self.accept(request, incoming, &unbound).await? {
+                    None => return Ok(()),
+                    Some(failure) => refused_ready(request, failure),
+                },
+                Err(failure) => refused_ready(request, failure),
             },
-            Ok(Message::Command(request)) => match self.accept_command(request, incoming).await? {
+            Ok(Message::Command(request)) => match self.accept_command(request, &door).await? {
                 None => return Ok(()),
                 Some(failure) => RefusedMessage { failure, known: command_envelope(request), withhold: false },
             },
-            Ok(Message::Cancel(request)) => match self.cancel_deployment(request).await? {
+            Ok(Message::Cancel(request)) => match self.cancel_deployment(request, &door).await? {
                 None => return Ok(()),
                 Some(failure) => RefusedMessage { failure, known: cancel_envelope(request), withhold: false },
             },
@@ -56,27 +62,46 @@ impl Admitter {
                 withhold: rejection.code == ErrorCode::PlaintextSecret,
             },
         };
-        self.refuse(refusal, incoming).await
+        self.refuse(refusal, &door).await
     }
 
-    async fn accept(&self, request: &Request, incoming: &Incoming) -> Result<(), StoreError> {
-        let accepted = self.store.accept(request, incoming).await?;
+    /// Accepts a request to deploy, or gives the failure with which it must be refused.
+    async fn accept(
+        &self,
+        request: &Request,
+        incoming: &Incoming,
+        unbound: &[VariableName],
+    ) -> Result<Option<Failure>, StoreError> {
+        let accepted = match self.store.accept_telling(request, incoming, unbound).await? {
+            Admission::Refused(failure) => return Ok(Some(failure)),
+            accepted => accepted,
+        };
+        if accepted == Admission::New && !unbound.is_empty() {
+            Metrics::get().unbound_secrets(unbound.len());
+            let names: Vec<&str> = unbound.iter().map(VariableName::as_str).collect();
+            tracing::warn!(
+                project.slug = request.event.data.project.slug.as_str(),
+                secrets = names.join(" "),
+                "secrets came in an old form, which any project could have used"
+            );
+        }
         log_admission(&accepted, request, "deploy", request.event.data.project.slug.as_str());
-        Ok(())
+        Ok(None)
     }
 
     /// Accepts a command, or gives the failure with which it must be refused.
     async fn accept_command(
         &self,
         request: &Request<ProjectCommand>,
-        incoming: &Incoming,
+        door: &Door<'_>,
     ) -> Result<Option<Failure>, StoreError> {
         let data = &request.event.data;
         let failure = expiry_failure(data.expires_at).or_else(|| nul_failure(&request.event, &data.correlation));
+        let failure = failure.or_else(|| door.check_source(request, data.action));
         if failure.is_some() {
             return Ok(failure);
         }
-        match self.store.accept_command(request, incoming, self.versions).await? {
+        match self.store.accept_command(request, &door.incoming, self.versions).await? {
             Ok(accepted) => {
                 log_admission(&accepted, request, data.action.as_str(), data.project.slug.as_str());
                 Ok(None)
@@ -86,8 +111,15 @@ impl Admitter {
     }
 
     /// Cancels the deployment that the event names, or gives the failure with which the event must be refused.
-    async fn cancel_deployment(&self, request: &Request<DeploymentCancel>) -> Result<Option<Failure>, StoreError> {
-        let failure = nul_failure(&request.event, &request.event.data.correlation);
+    async fn cancel_deployment(
+        &self,
+        request: &Request<DeploymentCancel>,
+        door: &Door<'_>,
+    ) -> Result<Option<Failure>, StoreError> {
+        let failure = match nul_failure(&request.event, &request.event.data.correlation) {
+            Some(failure) => Some(failure),
+            None => door.check_cancel(request).await?,
+        };
         let Some(cancel) = CancelRequest::of_event(request).filter(|_| failure.is_none()) else { return Ok(failure) };
         let id = cancel.deployment;
         tracing::Span::current().record("deployment.id", id.to_string());
@@ -108,35 +140,30 @@ impl Admitter {
         Ok(None)
     }
 
-    async fn refuse(&self, mut refusal: RefusedMessage, incoming: &Incoming) -> Result<(), StoreError> {
+    async fn refuse(&self, mut refusal: RefusedMessage, door: &Door<'_>) -> Result<(), StoreError> {
         if holds_nul(&Value::Object(refusal.known.correlation.clone())) {
             refusal.known.correlation.clear();
         }
+        if !door.may_use_ids(&refusal.known).await? {
+            (refusal.known.source, refusal.known.id) = (None, None);
+        }
         let code = refusal.failure.code.as_str();
         tracing::Span::current().record("error.type", code);
-        let new = self.store.refuse(&refusal, incoming).await?;
+        let new = self.store.refuse(&refusal, &door.incoming).await?;
         Metrics::get().taken_in(if new { code } else { "duplicate" });
         let deployment = refusal.known.deployment_id().map(|id| id.to_string());
         tracing::warn!(deployment.id = deployment, error.type = code, new, "request refused: {}", refusal.failure.message);
         Ok(())
     }
+}
 
-    /// Checks what only this process can check; gives the failure, if there is one.
-    async fn check(&self, request: &Request) -> Result<Option<Failure>, StoreError> {
-        let data = &request.event.data;
-        if let Some(failure) = expiry_failure(data.expires_at) {
-            return Ok(Some(failure));
-        }
-        if serde_json::to_value(&request.event).is_ok_and(|event| holds_nul(&event)) {
-            return Ok(Some(contains_nul()));
-        }
-        let known = self.store.server(&data.server.handle).await?.is_some();
-        let problem = match server_from_event(&data.server) {
-            Err(error) if !known => Some(error),
-            _ => self.credentials.check_secrets(data).err(),
-        };
-        Ok(problem.map(|error| error.failure(None)))
+fn refused_ready(request: &Request, failure: Failure) -> RefusedMessage {
+    let withhold = failure.code == ErrorCode::PlaintextSecret;
+    let mut known = ready_envelope(request);
+    if withhold {
+        known.correlation.clear();
     }
+    RefusedMessage { failure, known, withhold }
 }
 
 fn log_admission<T>(accepted: &Admission, request: &Request<T>, action: &str, slug: &str) {
@@ -147,34 +174,10 @@ fn log_admission<T>(accepted: &Admission, request: &Request<T>, action: &str, sl
         Admission::Superseded(_) => "superseded",
         Admission::Cancelled => "cancelled",
         Admission::Duplicate => "duplicate",
+        Admission::Refused(_) => "refused",
     };
     Metrics::get().taken_in(verdict);
     tracing::info!(deployment.id = %id, deployment.action = action, project.slug = slug, verdict, "request taken in");
-}
-
-fn expiry_failure(at: Option<Timestamp>) -> Option<Failure> {
-    let expiry = at.filter(|expiry| *expiry <= Timestamp::now())?;
-    Some(Failure::new(ErrorCode::ExpiredEvent, None, format!("the request expired at {expiry}")))
-}
-
-/// PostgreSQL's text can't hold NUL.
-fn contains_nul() -> Failure {
-    Failure::new(ErrorCode::InvalidField, None, "a text of the event must not hold the character NUL")
-}
-
-/// Looks for NUL in those fields of a command that may hold any text; decoding has checked the others.
-fn nul_failure<T>(event: &CloudEvent<T>, correlation: &slipway_protocol::Correlation) -> Option<Failure> {
-    let trace = event.traceparent.as_deref().is_some_and(|text| text.contains('\0'));
-    (trace || holds_nul(&Value::Object(correlation.clone()))).then(contains_nul)
-}
-
-pub(super) fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(values) => values.iter().any(holds_nul),
-        Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
 }
 
 fn common_envelope<T>(request: &Request<T>) -> PartialEnvelope {

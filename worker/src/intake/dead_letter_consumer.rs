@@ -10,7 +10,8 @@ use slipway_protocol::{ErrorCode, Failure, read as read_event, topology};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::admission::{holds_nul, read_envelope};
+use super::admission::read_envelope;
+use super::door::holds_nul;
 use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, Delivered, XDeath};
 use crate::failpoint::{self, Failpoint};
 use crate::message::Incoming;
@@ -155,7 +156,7 @@ fn from_broker(death: &XDeath, mut incoming: Incoming) -> BrokerDeadLetter {
 
 /// A worker published it, and then its id is in the database; or somebody else did, or the row has been removed.
 fn from_anybody(incoming: Incoming) -> BrokerDeadLetter {
-    let deployment = incoming.headers.get("dlq-deployment-id").and_then(|id| id.parse().ok());
+    let ids = ["dlq-id", "dlq-deployment-id"].map(|name| incoming.headers.get(name).and_then(|id| id.parse().ok()));
     let from_body = Uuid::new_v5(&Uuid::NAMESPACE_OID, &incoming.body);
     let message = format!("it lay in the exchange {} without any reason", topology::DEAD_LETTER_EXCHANGE);
     let mut refusal = refuse(ErrorCode::UnexplainedDeadLetter, message, &incoming);
@@ -165,7 +166,7 @@ fn from_anybody(incoming: Incoming) -> BrokerDeadLetter {
         refusal,
         reason: "unexplained",
         incoming,
-        published_as: deployment.into_iter().chain([from_body]).collect(),
+        published_as: ids.into_iter().flatten().chain([from_body]).collect(),
     }
 }
 

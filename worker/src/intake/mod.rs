@@ -1,10 +1,12 @@
-//! From the broker into the database: requests (`consumer`), what each of them calls for (`admission`), and what the
-//! broker gave up (`dead_letter_consumer`). A message is acknowledged only after its row is committed. Carrying a
+//! From the broker into the database: requests (`consumer`), what each of them calls for (`admission`), whether that may
+//! be (`door`), and what the broker gave up (`dead_letter_consumer`). A message is acknowledged only after its row is committed. Carrying a
 //! deployment out is the matter of `run`.
 
 mod admission;
 pub(crate) mod consumer;
 mod dead_letter_consumer;
+mod door;
+mod repeated_secrets;
 
 pub use admission::Admitter;
 pub use consumer::RequestConsumer;

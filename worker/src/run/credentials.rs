@@ -6,14 +6,15 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 use slipway_deploy::secrets::keys;
-use slipway_deploy::secrets::seal::{KeyRing, open_all};
+use slipway_deploy::secrets::open::{OpenedSecrets, SecretAccess, open_all};
+use slipway_deploy::secrets::seal::KeyRing;
 use slipway_deploy::{
     DeploymentWork, EarlierRequests, HostKeyPolicy, LeaseGuard, RegistryCredential, StageError, Target,
 };
-use slipway_protocol::names::{HostKey, Port, UserName, VariableName};
+use slipway_protocol::names::{HostKey, Port, UserName};
 use slipway_protocol::{Action, DeploymentId, ErrorCode, ProjectReady, Server};
 
-use super::registry_credentials::RegistryCredentials;
+use super::registry_credentials::{self, RegistryCredentials};
 use crate::store::ServerRecord;
 
 /// The keys that this process holds.
@@ -31,28 +32,45 @@ pub struct Credentials {
     pub trust_new_servers: bool,
     /// For the registry that images are in.
     pub registry: RegistryCredentials,
+    /// Whether a server that the inventory doesn't know may be described by an event.
+    pub servers_from_events: bool,
+    /// Whether boxes open that were sealed for no project.
+    pub unbound_boxes: bool,
+    /// Whether mounted secrets are read that lie in nobody's folder.
+    pub unscoped_references: bool,
 }
 
 impl Credentials {
     /// The secrets of a request, opened.
     ///
     /// # Errors
-    /// `unknown-sealing-key`, `sealed-secret-unreadable` or `unknown-secret-reference`.
-    pub fn open_secrets(&self, request: &ProjectReady) -> Result<BTreeMap<VariableName, SecretString>, StageError> {
-        open_all(&request.secrets, &self.sealing, self.mounted_dir.as_deref())
+    /// `unknown-sealing-key`, `sealed-secret-unreadable`, `secret-not-for-project` or `unknown-secret-reference`.
+    pub fn open_secrets(&self, request: &ProjectReady) -> Result<OpenedSecrets, StageError> {
+        open_all(&request.secrets, request.project.id, &request.repository.name, self.secret_access())
     }
 
-    /// Whether all that a request brings can be opened. The workers' own credentials for images aren't looked at: an operator
-    /// may repair them while the request waits.
+    /// All that a request brings, opened: its secrets, and the password for its images under the name that it's sealed for.
+    /// The workers' own credentials for images aren't looked at: an operator may repair them while the request waits.
     ///
     /// # Errors
-    /// As [`Credentials::open_secrets`] and [`Credentials::choose_registry`].
-    pub fn check_secrets(&self, request: &ProjectReady) -> Result<(), StageError> {
-        self.open_secrets(request)?;
-        if request.registry.is_some() {
-            self.choose_registry(request)?;
+    /// As [`Credentials::open_secrets`] and [`RegistryCredentials::choose`].
+    pub fn open_brought(&self, request: &ProjectReady) -> Result<OpenedSecrets, StageError> {
+        let mut opened = self.open_secrets(request)?;
+        if let Some(access) = &request.registry {
+            let password = registry_credentials::open_password(access, request, self.secret_access())?;
+            opened.unbound.extend(password.unbound);
+            opened.values.extend(password.values);
         }
-        Ok(())
+        Ok(opened)
+    }
+
+    fn secret_access(&self) -> SecretAccess<'_> {
+        SecretAccess {
+            ring: &self.sealing,
+            mounted_dir: self.mounted_dir.as_deref(),
+            unbound_boxes: self.unbound_boxes,
+            unscoped_references: self.unscoped_references,
+        }
     }
 
     /// The credential for a request's images.
@@ -60,11 +78,11 @@ impl Credentials {
     /// # Errors
     /// As [`RegistryCredentials::choose`].
     pub fn choose_registry(&self, request: &ProjectReady) -> Result<Option<RegistryCredential>, StageError> {
-        self.registry.choose(request, &self.sealing, self.mounted_dir.as_deref())
+        self.registry.choose(request, self.secret_access())
     }
 
-    /// What the pipeline is given to deploy `request`, without its secrets and the credential for its images; `known` is what the inventory has of its
-    /// server, and `digests` are those of the secrets at GitHub.
+    /// What the pipeline is given to deploy `request`, without its secrets and the credential for its images; `known` is what
+    /// the inventory has of its server, and `digests` are those of the secrets at GitHub.
     ///
     /// # Errors
     /// As [`Credentials::resolve_target`].
@@ -81,6 +99,8 @@ impl Credentials {
             action: Action::Deploy,
             remove_volumes: false,
             shares_repository: false,
+            former_owners: Vec::new(),
+            ci_taken: None,
             request: request.clone(),
             target: self.resolve_target(&request.server, known)?,
             secrets: BTreeMap::new(),
@@ -96,15 +116,16 @@ impl Credentials {
     /// The server of a request as something to connect to; what the inventory knows wins.
     ///
     /// # Errors
-    /// `unknown-server` or `ssh-key-unusable`.
+    /// `unknown-server`, `server-not-in-inventory` or `ssh-key-unusable`.
     pub fn resolve_target(&self, server: &Server, known: Option<ServerRecord>) -> Result<Target, StageError> {
         let (record, policy) = match known {
             Some(record) => {
-                let pinned = record.host_key.clone().or_else(|| server.host_key.clone());
-                let policy = host_key_policy(pinned, record.trust_on_first_use);
+                // Whoever sends an event doesn't say whom a server of the inventory is to be believed to be.
+                let told = server.host_key.clone().filter(|_| self.servers_from_events);
+                let policy = host_key_policy(record.host_key.clone().or(told), record.trust_on_first_use);
                 (record, policy)
             }
-            None => (server_from_event(server)?, host_key_policy(server.host_key.clone(), self.trust_new_servers)),
+            None => (self.server_from_event(server)?, host_key_policy(server.host_key.clone(), self.trust_new_servers)),
         };
         let ssh_key = self.ssh_key(&record)?;
         Ok(Target {
@@ -115,6 +136,22 @@ impl Credentials {
             host_key: policy,
             ssh_key,
         })
+    }
+
+    /// The server as the event describes it, when the inventory doesn't know it.
+    ///
+    /// # Errors
+    /// `unknown-server` when it gives no address, `server-not-in-inventory` where events may describe no servers.
+    pub(crate) fn server_from_event(&self, server: &Server) -> Result<ServerRecord, StageError> {
+        let record = server_from_event(server)?;
+        if self.servers_from_events {
+            return Ok(record);
+        }
+        let handle = &server.handle;
+        let message = format!(
+            "the inventory doesn't hold {handle}, and an event can't add it; an operator can, with `slipway servers add {handle}`"
+        );
+        Err(StageError::new(ErrorCode::ServerNotInInventory, message))
     }
 
     fn ssh_key(&self, record: &ServerRecord) -> Result<SecretString, StageError> {
@@ -140,11 +177,7 @@ fn host_key_policy(pinned: Option<HostKey>, trust: bool) -> HostKeyPolicy {
     }
 }
 
-/// The server as the event describes it, when the inventory doesn't know it.
-///
-/// # Errors
-/// `unknown-server` when it gives no address.
-pub(crate) fn server_from_event(server: &Server) -> Result<ServerRecord, StageError> {
+fn server_from_event(server: &Server) -> Result<ServerRecord, StageError> {
     let Some(address) = server.address.clone() else {
         let message = format!("the inventory doesn't know {}, and the event gives no address", server.handle);
         return Err(StageError::new(ErrorCode::UnknownServer, message));

@@ -25,7 +25,6 @@ use slipway_deploy::bounds::Deadlines;
 
 pub(crate) use cancellation::SHUTDOWN_GRACE;
 pub use credentials::Credentials;
-pub(crate) use credentials::server_from_event;
 pub use pipeline_traits::{Pipeline, PipelineAttempt};
 pub use registry_credentials::RegistryCredentials;
 

@@ -8,7 +8,7 @@ use slipway_protocol::Action;
 
 use super::Runner;
 use super::persist::persist;
-use crate::store::{Claim, ServerRecord, StoreError};
+use crate::store::{Claim, OwnedBasis, ServerRecord, StoreError};
 
 /// What the pipeline is given.
 pub(super) struct PreparedWork {
@@ -44,7 +44,7 @@ pub(super) async fn prepare(
         let server = inventory_record(&work.target);
         // Whoever only stops a project must not need the key that its secrets were sealed to years ago.
         let (secrets, refused) = match runner.credentials.open_secrets(request) {
-            Ok(secrets) => (secrets, None),
+            Ok(opened) => (opened.values, None),
             Err(error) => (BTreeMap::new(), Some(error).filter(|_| claim.action.deploys())),
         };
         // Only who deploys pulls.
@@ -54,11 +54,14 @@ pub(super) async fn prepare(
         };
         let refused = refused.or(unusable);
         let (action, remove_volumes) = (claim.action, claim.remove_volumes);
+        let OwnedBasis { former: former_owners, ci_taken } = claim.owned.clone();
         let work = DeploymentWork {
             action,
             remove_volumes,
             shares_repository,
             allowances,
+            former_owners,
+            ci_taken,
             secrets,
             registry,
             images,

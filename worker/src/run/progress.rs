@@ -158,7 +158,7 @@ impl ProgressWriter {
     }
 
     async fn pin_host_key(&self, key: &HostKey) {
-        match self.store.pin_host_key(&self.server, key).await {
+        match self.store.pin_host_key(&self.server, key, None).await {
             Ok(true) => tracing::info!(server.handle = %self.server.handle, "host key pinned at first sight"),
             Ok(false) => {
                 tracing::error!(server.handle = %self.server.handle, "another host key is pinned already; the attempt is cancelled");

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use secrecy::ExposeSecret as _;
-use slipway_deploy::secrets::seal::{KeyRing, open_all};
+use slipway_deploy::secrets::open::{OpenedSecrets, SecretAccess, open_all};
 use slipway_deploy::{RegistryCredential, RegistryCredentialSource, StageError};
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, ProjectReady, RegistryAccess};
@@ -37,11 +37,12 @@ impl RegistryCredentials {
     pub fn choose(
         &self,
         request: &ProjectReady,
-        sealing: &KeyRing,
-        mounted_dir: Option<&Path>,
+        with: SecretAccess<'_>,
     ) -> Result<Option<RegistryCredential>, StageError> {
         if let Some(access) = &request.registry {
-            return open(access, sealing, mounted_dir).map(Some);
+            let password = open_password(access, request, with)?.values.into_values().next().unwrap_or_default();
+            let source = RegistryCredentialSource::Request { for_ci: access.for_ci };
+            return Ok(Some(RegistryCredential { username: access.username.as_str().to_owned(), password, source }));
         }
         let owner = request.repository.name.as_str().split('/').next().unwrap_or_default().to_ascii_lowercase();
         if let Some(credential) = self.of_owner(&owner)? {
@@ -72,23 +73,23 @@ fn unusable(message: &str) -> StageError {
     StageError::new(ErrorCode::RegistryCredentialUnusable, message)
 }
 
-fn open(
+/// The password that a request brings.
+///
+/// # Errors
+/// Those of [`open_all`], and `registry-credential-unusable`.
+pub(super) fn open_password(
     access: &RegistryAccess,
-    sealing: &KeyRing,
-    mounted_dir: Option<&Path>,
-) -> Result<RegistryCredential, StageError> {
+    request: &ProjectReady,
+    with: SecretAccess<'_>,
+) -> Result<OpenedSecrets, StageError> {
     let internal = |_| StageError::new(ErrorCode::InternalError, "the name of the registry's password is invalid");
     let name = VariableName::new(RegistryAccess::PASSWORD).map_err(internal)?;
-    let opened = open_all(&BTreeMap::from([(name, access.password.clone())]), sealing, mounted_dir)?;
-    let password = opened.into_values().next().unwrap_or_default();
-    if !is_password(password.expose_secret()) {
+    let source = BTreeMap::from([(name, access.password.clone())]);
+    let opened = open_all(&source, request.project.id, &request.repository.name, with)?;
+    if !opened.values.values().all(|password| is_password(password.expose_secret())) {
         return Err(unusable("the password that the request brings is empty, or isn't one line"));
     }
-    Ok(RegistryCredential {
-        username: access.username.as_str().to_owned(),
-        password,
-        source: RegistryCredentialSource::Request { for_ci: access.for_ci },
-    })
+    Ok(opened)
 }
 
 #[cfg(test)]
@@ -96,6 +97,9 @@ fn open(
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use slipway_deploy::secrets::seal::KeyRing;
 
     use super::*;
 
@@ -118,7 +122,10 @@ mod tests {
 
     /// User, password and source of what is chosen, or the code.
     fn chosen(credentials: &RegistryCredentials, registry: &serde_json::Value, mounted: &Path) -> String {
-        match credentials.choose(&request(registry), &KeyRing::default(), Some(mounted)) {
+        let ring = KeyRing::default();
+        let with =
+            SecretAccess { ring: &ring, mounted_dir: Some(mounted), unbound_boxes: false, unscoped_references: true };
+        match credentials.choose(&request(registry), with) {
             Ok(Some(c)) => format!("{}:{} {}", c.username, c.password.expose_secret(), c.source.as_str()),
             Ok(None) => "none".to_owned(),
             Err(error) => error.code.as_str().to_owned(),

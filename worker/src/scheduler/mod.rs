@@ -1,5 +1,5 @@
 //! Decisions about time and order, as pure code: which of two requests is the newer one, what follows from an attempt
-//! that failed, which servers take no more for now, which push is deployed. No clock, no chance and no database: they are passed in. The store
+//! that failed, which servers take no more for now, which push is deployed, who may ask for what. No clock, no chance and no database: they are passed in. The store
 //! fetches what is asked here and writes what is answered, under its locks.
 
 mod circuit_breaker;
@@ -8,10 +8,12 @@ mod limits;
 mod model;
 mod pushes;
 mod retry;
+mod sources;
 mod superseding;
 
 pub use circuit_breaker::{COOL_DOWN, Circuit, CircuitState, FAILURES_TO_OPEN};
 pub use limits::{Limits, Load};
 pub use pushes::{LOOK_RETRIES, NO_RUNS_GRACE, PushDecision, PushView, RUN_NEEDED};
 pub use retry::{AttemptCounts, MAX_INTERRUPTIONS, MAX_WAITS, RetryDecision, after_failure, after_interruption};
+pub use sources::{Asking, InvalidPattern, Pattern, SourceScope, is_allowed, is_impostor};
 pub use superseding::{Contender, GiveWay, OlderDeployment, Order, Precedence, resolve};

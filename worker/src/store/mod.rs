@@ -4,21 +4,24 @@
 //! the outbox, or neither happened. A write of a running attempt names its [`Lease`], and one whose fence is no longer
 //! the newest writes nothing. All times are the database's.
 
+mod audit;
 mod connection;
 mod dead_letter;
 mod deployment;
 mod outbox;
+mod owners;
 mod pushes;
 mod server;
+mod sources;
 mod status;
 mod workers;
 
+pub use audit::{AuditEntry, AuditFilter, Operator, OperatorAction, OperatorOrigin};
 pub use connection::deadline::DEADLINE;
 pub(crate) use connection::error::is_untrusted_certificate;
 pub use connection::error::{Result, StoreError};
 pub use connection::pool::Store;
 pub use connection::wakeups::Wakeups;
-pub use dead_letter::audit::{AuditEntry, AuditFilter, Operator};
 pub use dead_letter::from_broker::StoredGivenUp;
 pub use dead_letter::list::{DeadLetter, DeadLetterFilter, DeadLetterGroup, DeadLetterState};
 pub use dead_letter::refusal::{BrokerDeadLetter, RefusedMessage};
@@ -45,11 +48,15 @@ pub use outbox::relay_lease::RelayLease;
 pub use outbox::rows::{OrderingKey, OutboxBacklog, OutboxPage, OutboxRow, PublishOutcome};
 pub(crate) use outbox::set_aside::MAX_BREAKS;
 pub use outbox::set_aside::{BlamedMessage, SetAsideMessage};
+pub use owners::claim::OwnedBasis;
+pub use owners::hand_over::{HandOver, HandOverOutcome};
+pub use owners::list::{Owned, OwnedThing};
 pub use pushes::deliveries::{DELIVERY_RETENTION, DeliveryOutcome, WebhookDelivery};
 pub use pushes::look::{BranchLook, BranchSeen, LookOutcome};
 pub(crate) use pushes::look::{LOOK_LEASE, SECOND_LOOK};
 pub use pushes::watch::{BranchCounts, WatchedBranch};
 pub use server::allowances::{AllowanceScope, RecordedAllowance};
 pub use server::inventory::ServerRecord;
+pub use sources::{DeploymentSubject, SourceRule, SourceRuleChange};
 pub use status::StatusCounts;
 pub use workers::WorkerSeen;

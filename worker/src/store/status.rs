@@ -17,6 +17,12 @@ pub struct StatusCounts {
     pub running: u64,
     /// Dead letters that nobody has dealt with.
     pub open_dead_letters: u64,
+    /// Projects whose last request of the last week carried secrets in an old form, which any project could have used.
+    pub with_unbound_secrets: u64,
+    /// Slugs on servers that belong to a project.
+    pub slugs: u64,
+    /// Those that were handed over to a project that hasn't been deployed there with success since.
+    pub handed_over: u64,
 }
 
 impl Store {
@@ -29,7 +35,14 @@ impl Store {
             let sql = "SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'running'),
                            coalesce(extract(epoch FROM now() - min(greatest(run_at, accepted_at))
                                FILTER (WHERE state = 'pending' AND run_at <= now())), 0)::float8,
-                           (SELECT count(*) FROM dead_letters WHERE state = 'open')
+                           (SELECT count(*) FROM dead_letters WHERE state = 'open'),
+                           (SELECT count(DISTINCT u.project_id) FROM deployments u
+                            WHERE u.unbound_secrets IS NOT NULL AND u.accepted_at > now() - interval '7 days'
+                              AND NOT EXISTS (SELECT 1 FROM deployments n
+                                  WHERE n.project_id = u.project_id AND n.arrival > u.arrival AND n.action = 'deploy'
+                                    AND n.request IS NOT NULL AND n.unbound_secrets IS NULL)),
+                           (SELECT count(*) FROM slug_owners),
+                           (SELECT count(*) FROM slug_owners WHERE former <> '{}' AND NOT proven)
                        FROM deployments WHERE state IN ('pending', 'running')";
             let row = self.client().await?.query_one(sql, &[]).await?;
             let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
@@ -38,6 +51,9 @@ impl Store {
                 running: count(1),
                 oldest_due: duration(row.get(2)),
                 open_dead_letters: count(3),
+                with_unbound_secrets: count(4),
+                slugs: count(5),
+                handed_over: count(6),
             })
         })
         .await

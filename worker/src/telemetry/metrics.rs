@@ -17,6 +17,7 @@ pub(crate) struct Metrics {
     published: Counter<u64>,
     given_up: Counter<u64>,
     webhooks: Counter<u64>,
+    unbound_secrets: Counter<u64>,
     stages: Histogram<f64>,
     outbox_depth: Gauge<u64>,
     outbox_age: Gauge<f64>,
@@ -40,6 +41,10 @@ impl Metrics {
                 interruptions: counter("slipway.attempt.interruptions", "Attempts that a stop or a crash cut off"),
                 published: counter("slipway.outbox.published", "Messages published, by what the broker did with them"),
                 given_up: counter("slipway.ingest.messages", "What lay among the dead letters, by what became of it"),
+                unbound_secrets: counter(
+                    "slipway.secrets.unbound",
+                    "Secrets of accepted requests in an old form, which any project could have used",
+                ),
                 webhooks: counter("slipway.webhooks", "Webhooks of GitHub, by what became of them"),
                 stages: meter
                     .f64_histogram("slipway.stage.duration")
@@ -94,6 +99,11 @@ impl Metrics {
     /// `failed`.
     pub(crate) fn webhook(&self, result: &'static str) {
         self.webhooks.add(1, &[KeyValue::new("result", result)]);
+    }
+
+    /// A request was accepted with so many secrets in an old form.
+    pub(crate) fn unbound_secrets(&self, count: usize) {
+        self.unbound_secrets.add(u64::try_from(count).unwrap_or(u64::MAX), &[]);
     }
 
     /// A stage ended: `changed`, `unchanged` or an error code.

@@ -148,7 +148,10 @@ async fn digests_are_of_the_server_that_wrote_last_and_one_can_be_forgotten() {
 
     let forget = async |claim: &Claim| {
         let (project, server) = (&claim.event.data.project, &claim.lease.server);
-        store.forget_github_digest(project, server, "DEPLOY_SSH_KEY").await.unwrap()
+        store
+            .forget_github_digest(project, server, "DEPLOY_SSH_KEY", &slipway_worker::store::Operator::new("ada", None))
+            .await
+            .unwrap()
     };
     assert!(forget(&second).await);
     assert_eq!(known(&second).await.into_keys().collect::<Vec<_>>(), ["DEPLOY_HOST"]);

@@ -10,7 +10,7 @@ use slipway_worker::store::{
 };
 
 fn ada() -> Operator {
-    Operator { who: "ada".to_owned(), why: Some("a test".to_owned()) }
+    Operator::new("ada", Some("a test"))
 }
 
 /// A deployment that has failed for good.
@@ -115,5 +115,5 @@ async fn two_operators_who_replay_everything_at_once_send_every_message_once() {
     let messages = "SELECT count(DISTINCT message_id) FROM outbox WHERE exchange = 'slipway.requests'";
     assert_eq!(database.count(messages).await, LETTERS);
     assert_eq!(database.count("SELECT count(*) FROM outbox WHERE exchange = 'slipway.requests'").await, LETTERS);
-    assert_eq!(database.count("SELECT count(*) FROM dead_letter_audit WHERE who = 'ada'").await, LETTERS);
+    assert_eq!(database.count("SELECT count(*) FROM operator_audit WHERE who = 'ada'").await, LETTERS);
 }

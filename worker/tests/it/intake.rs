@@ -115,7 +115,7 @@ async fn a_message_at_its_delivery_limit_is_a_dead_letter_though_the_database_wa
     assert_eq!(found.original_routing_key, "slipway.project.ready.v1");
 
     let one = DeadLetterFilter { ids: vec![found.id], ..DeadLetterFilter::default() };
-    let operator = Operator { who: "ada".to_owned(), why: None };
+    let operator = Operator::new("ada", None);
     let sent = store.replay_dead_letters(&one, Replay::default(), &operator, 10).await.unwrap();
     let result = outside.result().await;
     assert_eq!(result["data"]["outcome"], "succeeded");
@@ -186,7 +186,7 @@ async fn what_the_broker_gives_up_is_told_apart_from_what_workers_and_strangers_
     let unread = DeadLetterFilter { code: Some("delivery-limit-reached".to_owned()), ..DeadLetterFilter::default() };
     let unread = store.dead_letters(&unread, 10).await.unwrap();
     assert!(unread.iter().any(|l| l.body.as_ref() == Some(&no_ids) && l.deployment.is_none()));
-    for table in ["deployments", "outbox", "dead_letters", "dead_letter_audit"] {
+    for table in ["deployments", "outbox", "dead_letters", "operator_audit"] {
         let leaks = format!("SELECT count(*) FROM {table} t WHERE t::text LIKE '%hunter2hunter2%'");
         assert_eq!(database.count(&leaks).await, 0, "{table}");
     }

@@ -18,6 +18,7 @@ mod intake;
 mod limits;
 mod order;
 mod policies;
+mod producers;
 mod relay;
 #[path = "../services/mod.rs"]
 mod services;

@@ -9,7 +9,8 @@ use uuid::Uuid;
 /// A request of `project` with this number and of this second, where it tells them.
 fn of(project: Uuid, sequence: Option<u64>, second: Option<i64>) -> Vec<u8> {
     request(|event| {
-        event["data"]["project"]["id"] = project.to_string().into();
+        event["data"]["project"] =
+            serde_json::json!({ "id": project, "slug": format!("p{}", &project.simple().to_string()[..8]) });
         event["data"]["sequence"] = sequence.into();
         event["time"] = second.map(|s| jiff::Timestamp::from_second(1_700_000_000 + s).unwrap().to_string()).into();
         event.as_object_mut().unwrap().retain(|_, value| !value.is_null());

@@ -57,13 +57,13 @@ async fn what_the_broker_cannot_take_is_put_aside_and_everything_else_goes_out()
     assert_eq!(database.count("SELECT count(*) FROM outbox WHERE breaks > 0 AND published_at IS NOT NULL").await, 0);
 
     // Repaired, it goes out; what isn't, is put aside anew.
-    assert!(store.resend_set_aside(found[1].0).await.unwrap());
+    assert!(store.resend_set_aside(found[1].0, &Operator::new("ada", None)).await.unwrap());
     let mend = "UPDATE outbox SET headers = '{\"dlq-error-message\": \"short\"}' WHERE sequence IS NULL";
     database.sql.execute(mend, &[]).await.unwrap();
-    assert!(store.resend_set_aside(letter).await.unwrap());
+    assert!(store.resend_set_aside(letter, &Operator::new("ada", None)).await.unwrap());
     assert_eq!(outside.dead_letter().await.headers["dlq-error-message"], "short");
     eventually("two are aside", || async { aside(&store).await.len() == 2 }).await;
-    let operator = Operator { who: "ada".to_owned(), why: Some("nobody reads those lines".to_owned()) };
+    let operator = Operator::new("ada", Some("nobody reads those lines"));
     for (position, _) in aside(&store).await {
         assert!(store.drop_set_aside(position, &operator).await.unwrap());
         assert!(!store.drop_set_aside(position, &operator).await.unwrap(), "it's gone already");

@@ -28,7 +28,10 @@ impl Door {
     /// A door, and a project whose branch isn't due.
     async fn open() -> Self {
         let (database, store) = TestDatabase::migrated("w").await;
-        let body = request(|e| e["data"]["repository"]["pushes_deployed_by"] = "webhook".into());
+        let body = request(|e| {
+            e["data"]["project"] = serde_json::json!({ "id": uuid::Uuid::new_v4(), "slug": "corner-shop" });
+            e["data"]["repository"]["pushes_deployed_by"] = "webhook".into();
+        });
         let incoming = incoming(&body);
         store.accept(&decode(&body, &incoming.metadata()).unwrap(), &incoming).await.unwrap();
         store.next_look().await.unwrap().unwrap();

@@ -27,6 +27,10 @@ use tokio_util::sync::CancellationToken;
 pub use super::scripted::{Offer, ScriptedStages, StageCall, report};
 use super::{TestDatabase, broker};
 
+/// The sample's own.
+const SLUG: &str = "corner-shop";
+const REPOSITORY: &str = "Acme-Org/corner-shop";
+
 /// A valid request without secrets, for an own server; `edit` changes it.
 pub fn request(edit: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
     let mut event: serde_json::Value =
@@ -35,7 +39,19 @@ pub fn request(edit: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
     event["time"] = jiff::Timestamp::now().to_string().into();
     event["data"]["project"]["id"] = uuid::Uuid::new_v4().to_string().into();
     event["data"].as_object_mut().unwrap().remove("secrets");
+    let id = event["data"]["project"]["id"].clone();
     edit(&mut event);
+    // A slug on a server and the CI of a repository are one project's, so that each new project has its own.
+    let told = |event: &serde_json::Value, path: &str| event.pointer(path).and_then(|v| v.as_str()).map(str::to_owned);
+    let slug = told(&event, "/data/project/slug");
+    if told(&event, "/data/project/id").as_deref() == id.as_str() && slug.as_deref() == Some(SLUG) {
+        event["data"]["project"]["slug"] = format!("p{}", &id.as_str().unwrap()[..8]).into();
+    }
+    if let Some(slug) = told(&event, "/data/project/slug").filter(|slug| slug != SLUG)
+        && told(&event, "/data/repository/name").as_deref() == Some(REPOSITORY)
+    {
+        event["data"]["repository"]["name"] = format!("acme/{slug}").into();
+    }
     serde_json::to_vec(&event).unwrap()
 }
 
@@ -46,6 +62,7 @@ pub fn incoming(body: &[u8]) -> Incoming {
         headers: BTreeMap::new(),
         exchange: "slipway.requests".to_owned(),
         routing_key: "slipway.project.ready.v1".to_owned(),
+        user: None,
     }
 }
 
@@ -64,7 +81,8 @@ pub fn outgoing(body: &[u8], headers: &[(&str, &str)]) -> Outgoing {
 
 pub fn credentials() -> Credentials {
     let ssh_key = SecretString::from("-----BEGIN OPENSSH PRIVATE KEY-----");
-    Credentials { ssh_key: Some(ssh_key), ..Credentials::default() }
+    // The requests of most tests describe their server.
+    Credentials { ssh_key: Some(ssh_key), servers_from_events: true, unbound_boxes: true, ..Credentials::default() }
 }
 
 /// A worker: intake, runner and relay as tasks.

@@ -2,16 +2,24 @@
 
 use clap::Args;
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use slipway_worker::store::{AuditEntry, AuditFilter};
 
-use super::json;
 use super::selection::find_id_by_prefix;
 use crate::commands::arguments::parse_time_or_age;
+use crate::commands::audit::describe_details;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::format::{format_time, short_id, text_or_dash};
 use crate::terminal::print::{Printer, Table};
+
+/// What the record puts before the names of these actions.
+const GROUP: &str = "dead-letters ";
+
+/// The action, as it's named here.
+pub(super) fn action_name(entry: &AuditEntry) -> &str {
+    entry.action.strip_prefix(GROUP).unwrap_or(&entry.action)
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
@@ -40,10 +48,20 @@ pub(super) async fn run(args: &AuditArgs, database: &Database, printer: &Printer
         Some(id) => Some(find_id_by_prefix(id, database).await?),
         None => None,
     };
-    let filter = AuditFilter { dead_letter, who: args.who.clone(), action: args.action.clone(), since: args.since };
-    let found = database.store.dead_letter_audit(&filter, args.limit).await.map_err(|e| database.cli_error(&e))?;
+    let action = match &args.action {
+        Some(action) => format!("{GROUP}{action}"),
+        None => GROUP.trim_end().to_owned(),
+    };
+    let filter = AuditFilter {
+        dead_letter,
+        who: args.who.clone(),
+        action: Some(action),
+        since: args.since,
+        ..AuditFilter::default()
+    };
+    let found = database.store.audit(&filter, args.limit).await.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
-        printer.json(&found.iter().map(json::audit_json).collect::<Vec<_>>());
+        printer.json(&found.iter().map(audit_json).collect::<Vec<_>>());
         return Ok(CommandExit::Success);
     }
     let mut table = Table::new(&["WHEN", "WHO", "ACTION", "LETTER", "WHY", "WHAT"]);
@@ -51,8 +69,8 @@ pub(super) async fn run(args: &AuditArgs, database: &Database, printer: &Printer
         table.row([
             format_time(entry.at),
             entry.operator.who.clone(),
-            entry.action.clone(),
-            short_id(&entry.dead_letter.to_string()),
+            action_name(entry).to_owned(),
+            short_id(&entry.subject),
             text_or_dash(entry.operator.why.as_deref()),
             describe_details(entry),
         ]);
@@ -67,12 +85,17 @@ pub(super) async fn run(args: &AuditArgs, database: &Database, printer: &Printer
 /// One line of a dead letter's history.
 pub(super) fn describe_entry(entry: &AuditEntry) -> String {
     let why = entry.operator.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{} {} by {}{why}", format_time(entry.at), entry.action, entry.operator.who)
+    format!("{} {} by {}{why}", format_time(entry.at), action_name(entry), entry.operator.who)
 }
 
-/// The details of an entry as `name=value`, without those that are false.
-fn describe_details(entry: &AuditEntry) -> String {
-    let fields = entry.details.as_object().into_iter().flatten().filter(|(_, value)| **value != json!(false));
-    let shown = fields.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or(&value.to_string())));
-    shown.collect::<Vec<_>>().join(" ")
+pub(super) fn audit_json(entry: &AuditEntry) -> Value {
+    json!({
+        "dead_letter_id": entry.dead_letter,
+        "action": action_name(entry),
+        "who": entry.operator.who,
+        "from": entry.operator.origin,
+        "why": entry.operator.why,
+        "at": entry.at,
+        "details": entry.details,
+    })
 }

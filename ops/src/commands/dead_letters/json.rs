@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use slipway_protocol::{ErrorCode, Stage};
-use slipway_worker::store::{AuditEntry, DeadLetter, PlannedReplay, Replay};
+use slipway_worker::store::{DeadLetter, PlannedReplay, Replay};
 
 use super::verdict::would_be_sent;
 use crate::terminal::redact;
@@ -30,6 +30,7 @@ pub(super) fn facts_json(letter: &DeadLetter) -> Value {
         "attempts": letter.attempts,
         "first_failed_at": letter.first_failed_at,
         "last_failed_at": letter.last_failed_at,
+        "amqp_user": letter.amqp_user,
         "original_exchange": letter.original_exchange,
         "original_routing_key": letter.original_routing_key,
         "worker": letter.worker,
@@ -51,16 +52,5 @@ pub(super) fn replay_json(one: &PlannedReplay, replay: Replay) -> Value {
         "verdict": one.verdict.as_str(),
         "resumes_at": one.stage.parse::<Stage>().ok().filter(|_| !replay.from_start),
         "newer_deployment": one.newer,
-    })
-}
-
-pub(super) fn audit_json(entry: &AuditEntry) -> Value {
-    json!({
-        "dead_letter_id": entry.dead_letter,
-        "action": entry.action,
-        "who": entry.operator.who,
-        "why": entry.operator.why,
-        "at": entry.at,
-        "details": entry.details,
     })
 }

@@ -37,11 +37,11 @@ pub(super) async fn run(
     let only = DeadLetterFilter { ids: vec![letter.id], ..DeadLetterFilter::default() };
     let planned = database.store.plan_replay(&only, 1).await.map_err(|e| database.cli_error(&e))?;
     let about = AuditFilter { dead_letter: Some(letter.id), ..AuditFilter::default() };
-    let history = database.store.dead_letter_audit(&about, 100).await.map_err(|e| database.cli_error(&e))?;
+    let history = database.store.audit(&about, 100).await.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
         let mut value = json::dead_letter_json(&letter);
         value["replay"] = planned.first().map(|p| json::replay_json(p, Replay::default())).into();
-        value["audit"] = history.iter().map(json::audit_json).collect();
+        value["audit"] = history.iter().map(audit::audit_json).collect();
         printer.json(&value);
         return Ok(CommandExit::Success);
     }
@@ -80,6 +80,9 @@ fn print_fields(letter: &DeadLetter, printer: &Printer) {
     field("Attempts", &letter.attempts.to_string());
     field("First failed", &format_time(letter.first_failed_at));
     field("Last failed", &format_time(letter.last_failed_at));
+    if let Some(user) = &letter.amqp_user {
+        field("Sent by", &format!("RabbitMQ's user {user}"));
+    }
     field("Published to", &format!("{} with key {}", letter.original_exchange, letter.original_routing_key));
     field("Worker", &letter.worker);
     field("Replays", &letter.replay_count.to_string());

@@ -19,6 +19,8 @@ pub(super) fn deployment_json(d: &Deployment) -> Value {
         "server": d.server,
         "source": d.source,
         "event_id": d.event_id,
+        "amqp_user": d.amqp_user,
+        "unbound_secrets": d.unbound_secrets,
         "replay_id": d.replay,
         "request": d.request.as_ref().map(request_json),
         "attempt": d.attempt,

@@ -104,6 +104,12 @@ fn print_head(d: &Deployment, printer: &Printer) {
         field(name, value.as_deref().unwrap_or("-"));
     }
     field("Request", &format!("{} from {}", d.event_id, d.source));
+    if let Some(user) = &d.amqp_user {
+        field("Sent by", &format!("RabbitMQ's user {user}"));
+    }
+    if !d.unbound_secrets.is_empty() {
+        field("Not bound", &format!("{}: any project could have used them", d.unbound_secrets.join(", ")));
+    }
     if let Some(replay) = d.replay {
         field("Replay", &replay.to_string());
     }

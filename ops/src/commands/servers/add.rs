@@ -10,6 +10,7 @@ use slipway_worker::store::ServerRecord;
 
 use super::json::server_json;
 use crate::commands::arguments::parse_port;
+use crate::commands::operator::RecordArgs;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::print::Printer;
@@ -54,14 +55,18 @@ pub(crate) struct AddServer {
     /// Something to remember about it
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
+
+    #[command(flatten)]
+    record: RecordArgs,
 }
 
 pub(super) async fn run(args: AddServer, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let key = args.key_file.as_deref().map(|file| encrypt_key_file(file, &args)).transpose()?;
     let known = database.store.server(&args.handle).await.map_err(|e| database.cli_error(&e))?;
     let is_new = known.is_none();
+    let operator = args.record.to_operator();
     let record = merge(args, known, key)?;
-    database.store.put_server(&record).await.map_err(|e| database.cli_error(&e))?;
+    database.store.put_server(&record, &operator).await.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
         printer.json(&server_json(&record));
     } else {

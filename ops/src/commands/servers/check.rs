@@ -19,11 +19,12 @@ use slipway_protocol::{
     Server, Stage,
 };
 use slipway_worker::run::Credentials;
-use slipway_worker::store::ServerRecord;
+use slipway_worker::store::{Operator, ServerRecord};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::commands::arguments::parse_port;
+use crate::commands::operator::RecordArgs;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::format::format_duration;
@@ -62,6 +63,9 @@ pub(crate) struct CheckArgs {
     /// The registry whose name the server has to resolve
     #[arg(long, value_name = "HOST", env = "SLIPWAY_REGISTRY", hide_env_values = true, default_value = "ghcr.io")]
     registry: String,
+
+    #[command(flatten)]
+    record: RecordArgs,
 }
 
 /// Records the host key that the connection learned. Progress lines are dropped: the report has what preflight found.
@@ -91,7 +95,7 @@ pub(crate) async fn run(args: CheckArgs, database: &Database, printer: &Printer)
     let began = Instant::now();
     let (found, round_trips) = run_preflight(&args, target, recorder.clone()).await?;
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    pin_host_key(&recorder, &record, database, printer).await?;
+    pin_host_key(&recorder, &record, &args.record.to_operator(), database, printer).await?;
     let report = found.map_err(|error| unfit_error(&record, &error))?;
     if printer.is_json() {
         printer.json(&json!({
@@ -147,11 +151,12 @@ async fn run_preflight(
 async fn pin_host_key(
     recorder: &HostKeyRecorder,
     record: &ServerRecord,
+    operator: &Operator,
     database: &Database,
     printer: &Printer,
 ) -> Result<(), CliError> {
     let Some(key) = recorder.learned.lock().ok().and_then(|mut learned| learned.take()) else { return Ok(()) };
-    if database.store.pin_host_key(record, &key).await.map_err(|e| database.cli_error(&e))? {
+    if database.store.pin_host_key(record, &key, Some(operator)).await.map_err(|e| database.cli_error(&e))? {
         printer.message(&format!("Pinned the host key that {} showed: {key}", record.handle));
         return Ok(());
     }
@@ -218,6 +223,8 @@ fn build_work(args: &CheckArgs, target: Target) -> Result<DeploymentWork, Invali
         action: Action::Deploy,
         remove_volumes: false,
         shares_repository: false,
+        former_owners: Vec::new(),
+        ci_taken: None,
         request,
         target,
         secrets: BTreeMap::new(),

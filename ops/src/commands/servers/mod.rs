@@ -8,9 +8,10 @@ mod list;
 use clap::Subcommand;
 use serde_json::json;
 use slipway_protocol::names::ServerHandle;
-use slipway_worker::store::AllowanceScope;
+use slipway_worker::store::{AllowanceScope, Owned, OwnedThing};
 
 use crate::commands::allowances::{self, AllowanceArgs};
+use crate::commands::operator::RecordArgs;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
@@ -47,6 +48,9 @@ pub(crate) enum Servers {
     Remove {
         /// The server's name
         handle: ServerHandle,
+
+        #[command(flatten)]
+        record: RecordArgs,
     },
 }
 
@@ -67,12 +71,23 @@ pub(crate) async fn run(
             allowances::revoke(AllowanceScope::Server(handle), args, &database, printer).await
         }
         Servers::Allowances { handle } => allowances::list(&AllowanceScope::Server(handle), &database, printer).await,
-        Servers::Remove { handle } => remove(&handle, &database, printer).await,
+        Servers::Remove { handle, record } => remove(&handle, &record, &database, printer).await,
     }
 }
 
-async fn remove(handle: &ServerHandle, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
-    if !database.store.remove_server(handle).await.map_err(|e| database.cli_error(&e))? {
+async fn remove(
+    handle: &ServerHandle,
+    record: &RecordArgs,
+    database: &Database,
+    printer: &Printer,
+) -> Result<CommandExit, CliError> {
+    let owned = database.store.owned().await.map_err(|e| database.cli_error(&e))?;
+    let there = |owned: &&Owned| matches!(&owned.thing, OwnedThing::Slug { server, .. } if server == handle);
+    let operator = match owned.iter().filter(there).count() {
+        0 => record.to_operator(),
+        projects => record.require_reason(&format!("removing {handle}, which has projects ({projects}),"))?,
+    };
+    if !database.store.remove_server(handle, &operator).await.map_err(|e| database.cli_error(&e))? {
         return Err(CliError::usage(format!("{handle} isn't in the inventory")).hint("`slipway servers list` shows it"));
     }
     if printer.is_json() {

@@ -45,7 +45,7 @@ pub(super) struct RequestFlags {
     #[arg(long, value_name = "HANDLE", requires = "project")]
     server: Option<ServerHandle>,
 
-    /// Where the server answers, for one that the inventory doesn't know
+    /// Where the server answers, for one that the inventory doesn't know; the workers must allow that
     #[arg(long, value_name = "HOST", requires = "project")]
     address: Option<Host>,
 
@@ -102,7 +102,8 @@ pub(super) struct RequestFlags {
 impl RequestFlags {
     /// The request that the flags describe.
     pub(super) fn build_request(&self) -> Result<ProjectReady, CliError> {
-        let mut secrets = secrets::seal_all(&self.secrets, self.seal_to.as_ref())?;
+        let project = require(self.project_id, "--project-id")?;
+        let mut secrets = secrets::seal_all(&self.secrets, project, self.seal_to.as_ref())?;
         for (name, reference) in &self.references {
             require_new(
                 secrets.insert(name.clone(), SecretSource::Reference(reference.clone())).is_none(),
@@ -116,10 +117,7 @@ impl RequestFlags {
             require_new(variables.insert(name.clone(), value.to_owned()).is_none(), "variable", &name)?;
         }
         Ok(ProjectReady {
-            project: Project {
-                id: require(self.project_id, "--project-id")?,
-                slug: require(self.project.clone(), "--project")?,
-            },
+            project: Project { id: project, slug: require(self.project.clone(), "--project")? },
             repository: Repository {
                 name: require(self.repository.clone(), "--repository")?,
                 commit: require(self.commit.clone(), "--commit")?,

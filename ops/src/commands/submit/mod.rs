@@ -13,7 +13,9 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 use slipway_protocol::{CONTENT_TYPE, ErrorCode, Metadata, Rejection, Request, decode, topology};
+use slipway_worker::store::OperatorAction;
 
+use crate::commands::operator::RecordArgs;
 use crate::commands::watch;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
@@ -56,6 +58,9 @@ pub(crate) struct SubmitArgs {
     watch_options: watch::WatchOptions,
 
     #[command(flatten)]
+    record: RecordArgs,
+
+    #[command(flatten)]
     submission: Submission,
 }
 
@@ -82,17 +87,26 @@ pub(crate) async fn run(
         printer.message(&format!("Valid, not published: it would be deployment {id}"));
         return Ok(CommandExit::Success);
     }
-    // Checked before anything is published: `--watch` needs the database.
-    let database = args.watch.then(|| Database::new(settings)).transpose()?;
+    let database = Database::new(settings)?;
     let correlation_id = event.data.correlation.get("correlation_id").and_then(|id| id.as_str());
-    publish::publish(&publish::build_message(event, correlation_id, prepared.body.clone()), settings).await?;
+    let data = &event.data;
+    let recorded = publish::Recorded {
+        action: OperatorAction::Submit,
+        subject: format!("{} on {}", data.project.slug, data.server.handle),
+        operator: args.record.to_operator(),
+        details: json!({
+            "deployment_id": id, "source": event.source, "event_id": event.id, "project_id": data.project.id,
+            "repository": data.repository.name, "commit": data.repository.commit,
+        }),
+    };
+    let message = publish::build_message(event, correlation_id, prepared.body.clone());
+    publish::publish(&message, recorded, &database, settings).await?;
     if printer.is_json() {
         let published = json!({ "deployment_id": id, "published": true, "source": event.source, "event_id": event.id });
         printer.json(&published);
     } else {
         printer.line(&id.to_string());
     }
-    let data = &event.data;
     printer.message(&format!(
         "Published {} {} for {} to {}",
         data.project.slug,
@@ -100,15 +114,13 @@ pub(crate) async fn run(
         data.server.handle,
         topology::REQUESTS
     ));
-    match database {
-        Some(database) => watch::follow(id, &args.watch_options, &database, printer).await,
-        None => {
-            if !printer.is_json() {
-                printer.hint(&format!("run `slipway watch {id}`"));
-            }
-            Ok(CommandExit::Success)
-        }
+    if args.watch {
+        return watch::follow(id, &args.watch_options, &database, printer).await;
     }
+    if !printer.is_json() {
+        printer.hint(&format!("run `slipway watch {id}`"));
+    }
+    Ok(CommandExit::Success)
 }
 
 impl Submission {

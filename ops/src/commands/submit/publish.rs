@@ -2,15 +2,44 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use slipway_protocol::{CONTENT_TYPE, CloudEvent, topology};
 use slipway_worker::amqp::{PublishError, Publisher};
 use slipway_worker::message::Outgoing;
+use slipway_worker::store::{Operator, OperatorAction};
 
 use crate::connect::broker::BrokerClient;
 use crate::connect::settings::ConnectionSettings;
+use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
 
-pub(crate) async fn publish(message: &Outgoing, settings: &ConnectionSettings) -> Result<(), CliError> {
+/// What the record says of a publication.
+pub(crate) struct Recorded {
+    pub(crate) action: OperatorAction,
+    pub(crate) subject: String,
+    pub(crate) operator: Operator,
+    pub(crate) details: Value,
+}
+
+/// Publishes `message`, which is recorded before: what can't be recorded isn't published.
+pub(crate) async fn publish(
+    message: &Outgoing,
+    recorded: Recorded,
+    database: &Database,
+    settings: &ConnectionSettings,
+) -> Result<(), CliError> {
+    let Recorded { action, subject, operator, details } = recorded;
+    let number = database.store.record_beforehand(action, &subject, &operator, &details).await;
+    let number = number.map_err(|e| database.cli_error(&e))?;
+    let published = send(message, settings).await;
+    if let Err(error) = &published {
+        // It stays recorded as asked for where this can't be written.
+        let _ = database.store.record_failure(number, &error.message).await;
+    }
+    published
+}
+
+async fn send(message: &Outgoing, settings: &ConnectionSettings) -> Result<(), CliError> {
     let broker = BrokerClient::connect(settings).await?;
     let publisher = Publisher::open(&broker.connection).await.map_err(|e| broker.cli_error(&e))?;
     let done = publisher.publish(message).await;

@@ -9,9 +9,9 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
-use slipway_deploy::secrets::seal;
+use slipway_deploy::secrets::bound::{SecretOwner, seal_for};
 use slipway_protocol::names::VariableName;
-use slipway_protocol::{SealedSecret, SecretSource};
+use slipway_protocol::{ProjectId, SealedSecret, SecretSource};
 
 use crate::commands::arguments::parse_assignment;
 use crate::terminal::error::CliError;
@@ -49,9 +49,10 @@ impl SealTo {
     }
 }
 
-/// Every `NAME=@FILE` and `NAME=-` of `arguments`, sealed.
+/// Every `NAME=@FILE` and `NAME=-` of `arguments`, sealed for the project.
 pub(super) fn seal_all(
     arguments: &[String],
+    project: ProjectId,
     seal_to: Option<&SealTo>,
 ) -> Result<BTreeMap<VariableName, SecretSource>, CliError> {
     let mut secrets = BTreeMap::new();
@@ -67,7 +68,7 @@ pub(super) fn seal_all(
             return Err(CliError::usage(format!("--secret {name}: only one value can come from stdin")).hint(FORM));
         }
         let value = read_value(&name, from)?;
-        let sealed_box = seal::seal(&key.public_key, &value)
+        let sealed_box = seal_for(&key.public_key, SecretOwner { project, name: name.as_str() }, &value)
             .map_err(|e| CliError::usage(format!("--seal-to: the key {} is {e}", key.key_id)).hint(FORM))?;
         let source = SecretSource::Sealed(SealedSecret { key_id: key.key_id.clone(), sealed_box });
         if secrets.insert(name.clone(), source).is_some() {
@@ -105,6 +106,8 @@ fn read_value(name: &VariableName, from: &str) -> Result<SecretString, CliError>
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use slipway_deploy::secrets::seal;
+
     use super::*;
 
     #[test]
@@ -116,16 +119,20 @@ mod tests {
         let file = dir.path().join("token");
         std::fs::write(&file, "123:abc\n\n").unwrap();
 
+        let project = ProjectId(uuid::Uuid::new_v4());
         let key: SealTo = format!("2026-11:{public}").parse().unwrap();
-        let secrets = seal_all(&[format!("TELEGRAM_BOT_TOKEN=@{}", file.display())], Some(&key)).unwrap();
+        let secrets = seal_all(&[format!("TELEGRAM_BOT_TOKEN=@{}", file.display())], project, Some(&key)).unwrap();
         let SecretSource::Sealed(sealed) = secrets.values().next().unwrap() else { panic!("a reference") };
-        assert_eq!(secrecy::ExposeSecret::expose_secret(&ring.open(sealed).unwrap()), "123:abc\n");
+        let owner = SecretOwner { project, name: "TELEGRAM_BOT_TOKEN" };
+        let opened = ring.open_for(sealed, owner, false).unwrap();
+        assert_eq!(secrecy::ExposeSecret::expose_secret(&opened.value), "123:abc\n");
     }
 
     #[test]
     fn a_value_in_an_argument_is_refused_without_repeating_it() {
         let key = SealTo { key_id: "k".to_owned(), public_key: vec![9; 32] };
-        let error = seal_all(&["TELEGRAM_BOT_TOKEN=hunter2".to_owned()], Some(&key)).unwrap_err();
+        let error =
+            seal_all(&["TELEGRAM_BOT_TOKEN=hunter2".to_owned()], ProjectId(uuid::Uuid::nil()), Some(&key)).unwrap_err();
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 }

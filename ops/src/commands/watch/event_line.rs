@@ -1,5 +1,6 @@
 //! Events as lines that a person reads: when, about what, what happened.
 
+use slipway_protocol::names::VariableName;
 use slipway_protocol::{Change, Failure, ProgressKind};
 
 use crate::terminal::format::{format_duration, format_time};
@@ -15,7 +16,7 @@ pub(crate) struct EventLine {
 pub(crate) fn describe_event(kind: &ProgressKind) -> Option<EventLine> {
     let line = |about: &str, text: String| Some(EventLine { about: about.to_owned(), text });
     match kind {
-        ProgressKind::Accepted => line("", "accepted".to_owned()),
+        ProgressKind::Accepted { unbound_secrets } => line("", describe_accepted(unbound_secrets)),
         ProgressKind::AttemptStarted { attempt } => line("attempt", format!("{attempt} started")),
         ProgressKind::StageStarted { stage, .. } => line(stage.as_str(), "started".to_owned()),
         ProgressKind::StageRetrying { stage, failure, delay_ms, .. } => {
@@ -29,6 +30,14 @@ pub(crate) fn describe_event(kind: &ProgressKind) -> Option<EventLine> {
             line("attempt", format!("{attempt} scheduled for {}: {}", format_time(*run_at), describe_failure(failure)))
         }
         ProgressKind::Interrupted { attempt } => line("attempt", format!("{attempt} interrupted; a worker takes over")),
+    }
+}
+
+fn describe_accepted(unbound_secrets: &[VariableName]) -> String {
+    let names: Vec<&str> = unbound_secrets.iter().map(VariableName::as_str).collect();
+    match names.as_slice() {
+        [] => "accepted".to_owned(),
+        names => format!("accepted; secrets that aren't bound to the project: {}", names.join(", ")),
     }
 }
 

@@ -92,7 +92,7 @@ impl EventView {
                     spinner.set_message(clean(last).replace(['\n', '\t'], " "));
                 }
             }
-            ProgressKind::Accepted => {
+            ProgressKind::Accepted { .. } => {
                 spinner.set_prefix("waiting");
                 spinner.set_message("for a worker to begin");
             }

@@ -2,10 +2,12 @@
 //! Here: what the tests share, deployments and dead letters.
 
 mod allowances;
+mod audit;
 mod dead_letters;
 mod inventory;
 mod lifecycle;
 mod pushes;
+mod sources;
 mod status;
 mod topology;
 mod watching;
@@ -22,7 +24,7 @@ use slipway_protocol::names::ServiceName;
 use slipway_protocol::{
     Change, DeploymentId, ErrorCode, Failure, ProgressKind, ServiceReport, Stage, StageSummary, decode,
 };
-use slipway_worker::store::{AttemptSummary, DeploymentEnd, Store};
+use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd, Store};
 
 /// The binary as an operator of this database and broker runs it.
 fn operator(database: Option<&TestDatabase>, amqp: Option<&SecretString>) -> assert_cmd::Command {
@@ -69,7 +71,8 @@ fn snapshot(name: &str, text: &str) {
 async fn accept(store: &Store, body: &[u8]) -> DeploymentId {
     let incoming = incoming(body);
     let request = decode(body, &incoming.metadata()).unwrap();
-    store.accept(&request, &incoming).await.unwrap();
+    let admission = store.accept(&request, &incoming).await.unwrap();
+    assert!(!matches!(admission, Admission::Refused(_)), "{admission:?}");
     request.deployment_id()
 }
 
@@ -78,6 +81,9 @@ fn with_secrets(slug: &str) -> Vec<u8> {
     let mut event: Value = serde_json::from_slice(&sample()).unwrap();
     event["id"] = uuid::Uuid::new_v4().to_string().into();
     event["data"]["project"] = json!({ "id": uuid::Uuid::new_v4(), "slug": slug });
+    if slug != "corner-shop" {
+        event["data"]["repository"]["name"] = format!("acme/{slug}").into();
+    }
     event.to_string().into_bytes()
 }
 
@@ -179,7 +185,10 @@ async fn a_dead_letter_is_listed_shown_and_replayed_into_a_new_deployment() {
         }
     });
     let worker = TestWorker::start(store.clone(), &amqp, pipeline, WorkerOptions::default());
-    let body = request(|event| event["data"]["variables"] = json!({ "GREETING": "hunter2" }));
+    let body = request(|event| {
+        event["data"]["project"] = json!({ "id": uuid::Uuid::new_v4(), "slug": "corner-shop" });
+        event["data"]["variables"] = json!({ "GREETING": "hunter2" });
+    });
     outside.publish(&body).await;
     outside.dead_letter().await;
     let failed = outside.result().await["data"]["deployment_id"].as_str().unwrap().to_owned();

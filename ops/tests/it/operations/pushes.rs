@@ -12,6 +12,7 @@ async fn watched_branches_are_listed_with_what_they_wait_for_and_what_is_wrong()
     let operator = || operator(Some(&database), Some(&nobody));
     snapshot("pushes-none", &run(operator(), &["pushes"]).await);
     let body = request(|e| {
+        e["data"]["project"] = json!({ "id": uuid::Uuid::new_v4(), "slug": "corner-shop" });
         e["data"]["repository"]["commit"] = "a".repeat(40).into();
         e["data"]["repository"]["pushes_deployed_by"] = "both".into();
     });

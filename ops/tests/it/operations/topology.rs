@@ -9,8 +9,8 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_is_reported_then_declared_and_a_second_time_is_harmless() {
-    let amqp = vhost();
-    let operator = || operator(None, Some(&amqp));
+    let (amqp, (database, _store)) = (vhost(), TestDatabase::migrated("w").await);
+    let operator = || operator(Some(&database), Some(&amqp));
     snapshot("topology-missing", &run(operator(), &["topology", "check"]).await);
     let mut submit = operator();
     submit.write_stdin(sample());
@@ -40,10 +40,10 @@ async fn a_queue_with_other_arguments_is_explained_and_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_submitted_event_reaches_the_queue_byte_for_byte() {
-    let amqp = vhost();
+    let (amqp, (database, _store)) = (vhost(), TestDatabase::migrated("w").await);
     let link = broker(&amqp, "test").connect("test").await.unwrap();
     amqp::declare(&link.channel().await.unwrap()).await.unwrap();
-    let mut submit = operator(None, Some(&amqp));
+    let mut submit = operator(Some(&database), Some(&amqp));
     submit.write_stdin(sample());
     snapshot("submit", &run(submit, &["submit", "-"]).await);
 

@@ -27,7 +27,9 @@ fn main() -> ExitCode {
 }
 
 fn work() -> Result<()> {
-    let config = Config::from_env()?;
+    let mut config = Config::from_env()?;
+    // The model's servers are in no inventory.
+    config.servers.from_events = true;
     let _telemetry = telemetry::init(&config.telemetry)?;
     let model = Model::new(std::env::var_os(MODEL).context("SLIPWAY_SCRIPT_MODEL isn't set")?.as_ref());
     let rules: Vec<Rule> = match std::env::var(SCRIPT) {

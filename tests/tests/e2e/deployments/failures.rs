@@ -137,7 +137,9 @@ fn a_missing_secret_is_named_and_a_replay_deploys_once_it_is_there() -> Result<(
     let refused = scene.submit(&data)?;
     let story = scene.story(&refused)?;
     ensure!(story.result()["failure"]["code"] == "unknown-secret-reference", "{}", story.result());
-    std::fs::write(scene.stack.world.folder().join("slipway/secrets/late"), "pays-7c1d\n")?;
+    let owners = scene.stack.world.folder().join("slipway/secrets/owners/acme-org");
+    std::fs::create_dir_all(&owners)?;
+    std::fs::write(owners.join("late"), "pays-7c1d\n")?;
     replay_succeeds(&mut scene, &refused, "unknown-secret-reference")?;
     let variables = environment::parse(&environment::file(&scene)?)?;
     ensure!(variables["PAYMENT_KEY"] == "pays-7c1d", "{:?}", variables.keys());

@@ -56,13 +56,14 @@ impl BadMessage {
 /// A valid event, for a server on which nobody listens.
 pub fn event(stack: &Stack, id: &str) -> Value {
     let project = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, id.as_bytes());
+    let slug = format!("p{}", &project.simple().to_string()[..8]);
     json!({
         "specversion": "1.0", "id": id, "source": SOURCE, "type": "slipway.project.ready.v1",
         "subject": SHELL, "time": jiff::Timestamp::now(), "datacontenttype": "application/json",
         "traceparent": format!("00-{TRACE}-00f067aa0ba902b7-01"),
         "data": {
-            "project": { "id": project, "slug": "shop" },
-            "repository": { "name": "acme/shop", "commit": "0123456789abcdef0123456789abcdef01234567", "branch": "main" },
+            "project": { "id": project, "slug": slug },
+            "repository": { "name": format!("acme/{slug}"), "commit": "0123456789abcdef0123456789abcdef01234567", "branch": "main" },
             "server": { "handle": "nowhere", "address": "127.0.0.1", "ssh_port": 1 },
             "allocations": [{ "service": "backend", "host_port": 8080, "container_port": 8000 }],
             "modules": ["backend"],

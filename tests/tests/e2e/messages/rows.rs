@@ -156,6 +156,9 @@ fn secrets(stack: &Stack) -> Vec<BadMessage> {
         ("as a GitHub token", "/data/variables", json!({ "GREETING": token })),
         ("as a bot's token", "/data/variables", json!({ "GREETING": bot })),
         ("as a private key", "/data/variables", json!({ "GREETING": key })),
+        ("beside a reference", "/data/secrets", json!({ "A": { "reference": "x", "value": SECRET } })),
+        ("in correlation", "/data/correlation", json!({ "chat": [bot] })),
+        ("as a secret's name", "/data/secrets", json!({ token: { "reference": "x" } })),
     ];
     let mut rows = Vec::new();
     for (name, pointer, value) in plain {

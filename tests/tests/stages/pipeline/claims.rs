@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use slipway_deploy::{CompletedStages, DeploymentWork, LeaseGuard, RestoreOutcome};
-use slipway_protocol::{Action, Change, ErrorCode, Stage};
+use slipway_protocol::{Action, Change, ErrorCode, ProjectId, Stage};
 use slipway_tests::github::{FaultEffect, PlantedFault, StandInServer};
 use slipway_tests::world::{Commit, Generation, Sample, Variant};
 use tokio_util::sync::CancellationToken;
@@ -71,9 +71,65 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_after(
             assert!(matches!(&settled, RestoreOutcome::Unknown(e) if e.code == ErrorCode::StaleFence), "{settled:?}");
             assert_eq!(server.sh(&all).unwrap(), before);
 
-            // Not even what was undeployed is forgotten.
-            let undeployed = DeploymentWork { action: Action::Undeploy, ..of(9) };
-            let mut attempt = deployer.begin(undeployed, heard, CancellationToken::new());
+            // Another project of that slug, whatever its claim, is told whose it is, and touches nothing.
+            let owner = of(0).request.project.id;
+            let stranger = ProjectId(uuid::Uuid::new_v4());
+            let of_stranger = |fence, former: &[ProjectId]| {
+                let mut work = of(fence);
+                work.request.project.id = stranger;
+                work.former_owners = former.to_vec();
+                work
+            };
+            let mut attempt = deployer.begin(of_stranger(9, &[]), heard.clone(), CancellationToken::new());
+            for stage in [Stage::Preflight, Stage::Clone, Stage::Env, Stage::Compose, Stage::Firewall, Stage::Secrets] {
+                let error = attempt.run(stage).await.unwrap_err();
+                assert_eq!(error.code, ErrorCode::SlugTaken, "{stage}: {error:?}");
+                assert!(error.message.contains(&owner.to_string()), "{error:?}");
+            }
+            assert_eq!(attempt.restore_previous(false, CancellationToken::new()).await, RestoreOutcome::Nothing);
+            for action in [Action::Stop, Action::Start, Action::Undeploy] {
+                let work = DeploymentWork { action, remove_volumes: true, ..of_stranger(9, &[]) };
+                let mut attempt = deployer.begin(work, heard.clone(), CancellationToken::new());
+                for &stage in action.stages().iter().filter(|stage| !matches!(stage, Stage::Preflight | Stage::Verify))
+                {
+                    let error = attempt.run(stage).await.unwrap_err();
+                    assert_eq!(error.code, ErrorCode::SlugTaken, "{action} {stage}: {error:?}");
+                }
+                attempt.close().await;
+            }
+            let planned = deployer.plan(of_stranger(9, &[]), heard.clone(), CancellationToken::new()).await;
+            assert_eq!(planned.unwrap_err().code, ErrorCode::SlugTaken);
+            attempt.close().await;
+            assert_eq!(server.sh(&all).unwrap(), before);
+            // Once an operator has handed it over, the one before is the stranger, and CI's key of that one, too.
+            let mut attempt = deployer.begin(of_stranger(10, &[owner]), heard.clone(), CancellationToken::new());
+            for stage in [Stage::Preflight, Stage::Clone] {
+                attempt.run(stage).await.unwrap();
+            }
+            attempt.close().await;
+            let mut attempt = deployer.begin(of(11), heard.clone(), CancellationToken::new());
+            for stage in [Stage::Preflight, Stage::Clone] {
+                assert_eq!(attempt.run(stage).await.unwrap_err().code, ErrorCode::SlugTaken, "{stage}");
+            }
+            attempt.close().await;
+            let said = server.sh("cd /opt/services/shop && rm -rf .slipway/served && \
+                 SSH_ORIGINAL_COMMAND='docker compose pull' .slipway/ci-deploy 2>&1 || :");
+            assert!(said.as_ref().unwrap().contains("slug-taken"), "{said:?}");
+            // Where the repository's secrets are another project's, nothing is written, and CI's access goes.
+            let ci_taken = Some("repository-taken: it's another one's".to_owned());
+            let work = DeploymentWork { ci_taken, ..of_stranger(11, &[]) };
+            let mut attempt = deployer.begin(work, heard.clone(), CancellationToken::new());
+            let report = attempt.run(Stage::Secrets).await.unwrap();
+            assert_eq!(report.facts["finding"], "repository-taken", "{report:?}");
+            assert!(!report.facts.contains_key("written") && report.change == Change::Changed, "{report:?}");
+            attempt.close().await;
+            server
+                .sh("[ ! -e /opt/services/shop/.slipway/ci-deploy ]; ! grep slipway:shop /root/.ssh/authorized_keys")
+                .unwrap();
+
+            // Not even what was undeployed is forgotten, and data that are kept are its project's.
+            let undeployed = DeploymentWork { action: Action::Undeploy, ..of_stranger(12, &[]) };
+            let mut attempt = deployer.begin(undeployed, heard.clone(), CancellationToken::new());
             // That GitHub lets nobody in any more is a reason to undeploy.
             scene.github.plant(PlantedFault::next(
                 StandInServer::Api,
@@ -87,6 +143,18 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_after(
             }
             attempt.close().await;
             assert_eq!(zombie.run(Stage::Clone).await.unwrap_err().code, ErrorCode::StaleFence);
+            let kept = server.sh("cat /opt/services/.slipway-kept/shop/owner").unwrap();
+            assert_eq!(kept.trim(), stranger.to_string());
+            let mut attempt = deployer.begin(of(13), heard.clone(), CancellationToken::new());
+            assert_eq!(attempt.run(Stage::Preflight).await.unwrap_err().code, ErrorCode::SlugTaken);
+            attempt.close().await;
+            let removed = DeploymentWork { action: Action::Undeploy, remove_volumes: true, ..of_stranger(14, &[]) };
+            let mut attempt = deployer.begin(removed, heard, CancellationToken::new());
+            for &stage in Action::Undeploy.stages() {
+                attempt.run(stage).await.unwrap();
+            }
+            attempt.close().await;
+            server.sh("[ ! -e /opt/services/.slipway-kept/shop/owner ]").unwrap();
         })
         .unwrap();
 }

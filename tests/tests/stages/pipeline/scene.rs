@@ -165,6 +165,8 @@ impl AttemptScene {
             action: Action::Deploy,
             remove_volumes: false,
             shares_repository: false,
+            former_owners: Vec::new(),
+            ci_taken: None,
             request,
             target: Target {
                 handle: ServerHandle::new(target.name()).unwrap(),

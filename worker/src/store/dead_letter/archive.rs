@@ -5,9 +5,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::failpoint::TransactionKind;
+use crate::store::audit::{Operator, OperatorAction, record_letters};
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
-use crate::store::dead_letter::audit::{Operator, record};
 use crate::store::dead_letter::list::{DeadLetterFilter, DeadLetterState, FILTER_CONDITION};
 use crate::store::{Result, Store};
 
@@ -22,7 +22,14 @@ impl Store {
         operator: &Operator,
         limit: u32,
     ) -> Result<Vec<Uuid>> {
-        self.step("archive", [DeadLetterState::Open, DeadLetterState::Archived], filter, operator, limit).await
+        self.step(
+            OperatorAction::ArchiveDeadLetter,
+            [DeadLetterState::Open, DeadLetterState::Archived],
+            filter,
+            operator,
+            limit,
+        )
+        .await
     }
 
     /// Takes archived dead letters up again, the oldest first, at most `limit`; gives their ids.
@@ -35,12 +42,19 @@ impl Store {
         operator: &Operator,
         limit: u32,
     ) -> Result<Vec<Uuid>> {
-        self.step("restore", [DeadLetterState::Archived, DeadLetterState::Open], filter, operator, limit).await
+        self.step(
+            OperatorAction::RestoreDeadLetter,
+            [DeadLetterState::Archived, DeadLetterState::Open],
+            filter,
+            operator,
+            limit,
+        )
+        .await
     }
 
     async fn step(
         &self,
-        action: &str,
+        action: OperatorAction,
         [from, to]: [DeadLetterState; 2],
         filter: &DeadLetterFilter,
         operator: &Operator,
@@ -58,8 +72,8 @@ impl Store {
             let (from, to, limit) = (Some(from.as_str()), to.as_str(), i64::from(limit));
             let rows = tx.query(&sql, &filter.parameters(&from, &[&limit, &to])).await?;
             let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-            record(&tx, &ids, action, operator, &json!({})).await?;
-            commit(tx, TransactionKind::DeadLetters).await?;
+            record_letters(&tx, &ids, action, operator, &json!({})).await?;
+            commit(tx, TransactionKind::Operate).await?;
             Ok(ids)
         })
         .await
@@ -79,8 +93,8 @@ impl Store {
             if tx.execute(sql, &[&id, &line]).await? == 0 {
                 return Ok(false);
             }
-            record(&tx, &[id], "note", operator, &json!({ "text": text })).await?;
-            commit(tx, TransactionKind::DeadLetters).await?;
+            record_letters(&tx, &[id], OperatorAction::NoteDeadLetter, operator, &json!({ "text": text })).await?;
+            commit(tx, TransactionKind::Operate).await?;
             Ok(true)
         })
         .await

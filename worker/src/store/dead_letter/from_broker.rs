@@ -33,7 +33,7 @@ impl Store {
             if tx.query_opt(known, &[&given_up.published_as]).await?.is_some() {
                 return Ok(StoredGivenUp::Known);
             }
-            if !end_refused(&tx, &given_up.refusal).await? {
+            if !end_refused(&tx, &given_up.refusal, given_up.incoming.user.as_deref()).await? {
                 return Ok(StoredGivenUp::Settled);
             }
             NewDeadLetter::of_given_up(given_up).insert_unpublished(&tx, self).await?;

@@ -2,7 +2,7 @@
 //! reason in its headers.
 
 use jiff::Timestamp;
-use slipway_protocol::{DeploymentId, Failure, topology};
+use slipway_protocol::{DeploymentId, Failure, holds_credential, topology};
 use tokio_postgres::types::Json;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
@@ -17,6 +17,9 @@ use crate::store::{Result, Store};
 /// How long the header `dlq-error-message` may be, in bytes; the database has all of it. With what is kept of the
 /// message's own headers it has to fit one frame.
 const MAX_ERROR_MESSAGE: usize = 8 * 1024;
+
+/// Media type of what stands in the place of a body that is withheld.
+const JSON: &str = "application/json";
 
 /// A dead letter to be written.
 pub(in crate::store) struct NewDeadLetter {
@@ -45,7 +48,7 @@ impl NewDeadLetter {
     ) -> Result<Self> {
         let row = tx
             .query_one(
-                "SELECT body, content_type, headers, exchange, routing_key FROM deployments WHERE id = $1",
+                "SELECT body, content_type, headers, exchange, routing_key, amqp_user FROM deployments WHERE id = $1",
                 &[&head.id.0],
             )
             .await?;
@@ -60,6 +63,7 @@ impl NewDeadLetter {
                 headers,
                 exchange: row.get("exchange"),
                 routing_key: row.get("routing_key"),
+                user: row.get("amqp_user"),
             },
             withhold: false,
             reason,
@@ -86,7 +90,7 @@ impl NewDeadLetter {
             id: deployment.map_or_else(|| Uuid::new_v5(&Uuid::NAMESPACE_OID, &incoming.body), |id| id.0),
             deployment,
             project: known.project.as_ref().map(|p| p.slug.to_string()),
-            incoming: incoming.clone(),
+            incoming: if refusal.withhold { without_secrets(incoming) } else { incoming.clone() },
             withhold: refusal.withhold,
             reason: "rejected",
             stage: "intake",
@@ -126,9 +130,9 @@ impl NewDeadLetter {
             .query_one(
                 "INSERT INTO dead_letters (id, deployment_id, project_slug, body, content_type, headers, reason, stage,
                      code, class, message, attempts, first_failed_at, original_exchange, original_routing_key, worker,
-                     replay_count)
+                     replay_count, amqp_user)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, coalesce($13, now()), $14, $15, $16,
-                     coalesce((SELECT replay_count + 1 FROM dead_letters WHERE replayed_as = $17), 0))
+                     coalesce((SELECT replay_count + 1 FROM dead_letters WHERE replayed_as = $17), 0), $18)
                  ON CONFLICT (id) DO UPDATE SET last_failed_at = now(), state = 'open', updated_at = now()
                  RETURNING xmax = 0 AS new, replay_count, first_failed_at, last_failed_at",
                 &[
@@ -149,6 +153,7 @@ impl NewDeadLetter {
                     &self.incoming.routing_key,
                     &store.name,
                     &self.replay,
+                    &self.incoming.user,
                 ],
             )
             .await?;
@@ -167,6 +172,7 @@ impl NewDeadLetter {
         dlq("last-failed-at", row.get::<_, Timestamp>("last_failed_at").to_string());
         dlq("original-exchange", self.incoming.exchange);
         dlq("original-routing-key", self.incoming.routing_key.clone());
+        dlq("id", self.id.to_string());
         if let Some(deployment) = self.deployment {
             dlq("deployment-id", deployment.to_string());
         }
@@ -183,6 +189,15 @@ impl NewDeadLetter {
             body: self.incoming.body,
         }
     }
+}
+
+/// What may be kept of a message that holds a secret in plain text: nothing of its body.
+fn without_secrets(incoming: &Incoming) -> Incoming {
+    let note =
+        format!("{{\"withheld\":\"the message held a secret in plain text\",\"bytes\":{}}}", incoming.body.len());
+    let mut kept = Incoming { body: note.into_bytes(), content_type: Some(JSON.to_owned()), ..incoming.clone() };
+    kept.headers.retain(|name, value| !holds_credential(name) && !holds_credential(value));
+    kept
 }
 
 /// At most `limit` bytes and a mark that says so.

@@ -68,6 +68,8 @@ pub struct DeadLetter {
     pub first_failed_at: Timestamp,
     /// When it failed last, by the database's clock.
     pub last_failed_at: Timestamp,
+    /// RabbitMQ's user who sent it, as the broker has checked; absent when the message didn't tell.
+    pub amqp_user: Option<String>,
     /// The exchange it was published to.
     pub original_exchange: String,
     /// Its routing key then.
@@ -249,6 +251,7 @@ fn read(row: &Row) -> DeadLetter {
         attempts: number(row, "attempts"),
         first_failed_at: row.get("first_failed_at"),
         last_failed_at: row.get("last_failed_at"),
+        amqp_user: row.get("amqp_user"),
         original_exchange: row.get("original_exchange"),
         original_routing_key: row.get("original_routing_key"),
         worker: row.get("worker"),

@@ -1,7 +1,6 @@
-//! Dead letters: how one is written, read, archived and sent again, and the record of what operators did with them.
+//! Dead letters: how one is written, read, archived and sent again.
 
 pub(super) mod archive;
-pub(super) mod audit;
 pub(super) mod from_broker;
 pub(super) mod insert;
 pub(super) mod list;

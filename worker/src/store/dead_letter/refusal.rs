@@ -12,7 +12,7 @@ pub struct RefusedMessage {
     pub failure: Failure,
     /// What could be read of it.
     pub known: PartialEnvelope,
-    /// Whether its body holds a secret in plain text, which no table may keep.
+    /// Whether its body holds a secret in plain text, which neither a table nor the dead-letter queue may keep.
     pub withhold: bool,
 }
 

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use crate::failpoint::TransactionKind;
 use crate::message::Outgoing;
 use crate::scheduler::{Contender, Order};
+use crate::store::audit::{Operator, OperatorAction, record_letters};
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::wakeups;
-use crate::store::dead_letter::audit::{Operator, record};
 use crate::store::dead_letter::list::{DeadLetterFilter, FILTER_CONDITION, StatementParameter};
 use crate::store::dead_letter::replay_plan::{VERDICT_CASE, joined_with_newer};
 use crate::store::outbox::enqueue::enqueue;
@@ -54,12 +54,18 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let rows = send_batch(&tx, filter, replay, operator, limit).await?;
+            let rows = send_batch(&tx, filter, replay, limit).await?;
+            let sent: Vec<SentReplay> = rows.iter().map(replayed_row).collect();
+            for SentReplay { id, replay: replay_id, .. } in &sent {
+                let Replay { from_start, force } = replay;
+                let details = json!({ "replay_id": replay_id, "from_start": from_start, "forced": force });
+                record_letters(&tx, &[*id], OperatorAction::ReplayDeadLetter, operator, &details).await?;
+            }
             if !rows.is_empty() {
                 tx.execute("SELECT pg_notify($1, '')", &[&wakeups::OUTBOX]).await?;
             }
             commit(tx, TransactionKind::Replay).await?;
-            Ok(rows.iter().map(replayed_row).collect())
+            Ok(sent)
         })
         .await
     }
@@ -103,7 +109,7 @@ impl Store {
             };
             enqueue(&tx, None, &message, event.traceparent.clone(), true).await?;
             let details = json!({ "event_id": event.id, "deployment_id": request.deployment_id(), "forced": force });
-            record(&tx, &[id], "edit", operator, &details).await?;
+            record_letters(&tx, &[id], OperatorAction::EditDeadLetter, operator, &details).await?;
             commit(tx, TransactionKind::Replay).await?;
             Ok(true)
         })
@@ -112,13 +118,7 @@ impl Store {
 }
 
 /// The one statement of a batch.
-async fn send_batch(
-    tx: &Transaction<'_>,
-    filter: &DeadLetterFilter,
-    replay: Replay,
-    operator: &Operator,
-    limit: u32,
-) -> Result<Vec<Row>> {
+async fn send_batch(tx: &Transaction<'_>, filter: &DeadLetterFilter, replay: Replay, limit: u32) -> Result<Vec<Row>> {
     let joined_with_newer = joined_with_newer();
     let sql = format!(
         "WITH picked AS (
@@ -135,12 +135,7 @@ async fn send_batch(
                     headers || jsonb_build_object($13::text, replayed_as::text), body, true
              FROM moved, LATERAL (SELECT CASE WHEN original_routing_key ~ '^slipway[.](project|deployment)[.]'
                                               THEN original_routing_key ELSE $14 END AS key) k
-             ORDER BY arrival NULLS FIRST, last_failed_at, id),
-         recorded AS (
-             INSERT INTO dead_letter_audit (dead_letter_id, action, who, why, details)
-             SELECT id, 'replay', $15, $16, jsonb_build_object('replay_id', replayed_as, 'from_start', $11::bool,
-                                                               'forced', $9::bool)
-             FROM moved)
+             ORDER BY arrival NULLS FIRST, last_failed_at, id)
          SELECT m.id, m.replayed_as, d.source, d.event_id FROM moved m LEFT JOIN deployments d ON d.id = m.deployment_id
          ORDER BY m.arrival NULLS FIRST, m.last_failed_at, m.id"
     );
@@ -148,8 +143,7 @@ async fn send_batch(
     let Replay { from_start, force } = replay;
     let (exchange, header) = (topology::REQUESTS, topology::REPLAY_HEADER);
     let key = EventType::ProjectReady.as_str();
-    let own: [StatementParameter<'_>; 8] =
-        [&force, &limit, &from_start, &exchange, &header, &key, &operator.who, &operator.why];
+    let own: [StatementParameter<'_>; 6] = [&force, &limit, &from_start, &exchange, &header, &key];
     Ok(tx.query(&sql, &filter.parameters(&state, &own)).await?)
 }
 

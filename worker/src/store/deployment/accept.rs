@@ -1,6 +1,7 @@
 //! Accepting a valid request to deploy, in one transaction: it becomes one deployment, or it was here before. Commands
 //! are accepted in `command`, and what can't be accepted goes to `refuse`.
 
+use slipway_protocol::names::VariableName;
 use slipway_protocol::{Action, Request};
 
 use crate::failpoint::TransactionKind;
@@ -11,22 +12,42 @@ use crate::store::connection::value::readable;
 use crate::store::dead_letter::replay::replay_of;
 use crate::store::deployment::insert::NewDeployment;
 use crate::store::deployment::superseding::{Admission, IncomingRequest};
+use crate::store::owners::claim::claim_owned;
 use crate::store::pushes::watch::watch;
 use crate::store::{Result, Store};
 
 impl Store {
     /// Stores a valid request to deploy. An older request for the same project that still waits is superseded, one that
-    /// runs is asked to stop; a request that is older than what is here is superseded at once.
+    /// runs is asked to stop; a request that is older than what is here is superseded at once. One whose slug or whose
+    /// repository's CI is another project's is to be refused, and nothing is written.
     ///
     /// # Errors
     /// When the database fails; then nothing was written and the message must not be acknowledged.
     pub async fn accept(&self, request: &Request, incoming: &Incoming) -> Result<Admission> {
+        self.accept_telling(request, incoming, &[]).await
+    }
+
+    /// As [`Store::accept`], and tells of secrets that came in a form which any project could have used.
+    ///
+    /// # Errors
+    /// As [`Store::accept`].
+    pub async fn accept_telling(
+        &self,
+        request: &Request,
+        incoming: &Incoming,
+        unbound_secrets: &[VariableName],
+    ) -> Result<Admission> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let accepted = self.insert_request(&tx, request, incoming).await?;
+            let accepted = self.insert_request(&tx, request, incoming, unbound_secrets).await?;
             if accepted == Admission::New {
-                watch(&tx, &request.event.data).await?;
+                let data = &request.event.data;
+                if let Err(failure) = claim_owned(&tx, Action::Deploy, &data.project, &data.server.handle, data).await?
+                {
+                    return Ok(Admission::Refused(failure));
+                }
+                watch(&tx, data).await?;
             }
             commit(tx, TransactionKind::Accept).await?;
             Ok(accepted)
@@ -40,9 +61,11 @@ impl Store {
         tx: &StoreTransaction<'_>,
         request: &Request,
         incoming: &Incoming,
+        unbound_secrets: &[VariableName],
     ) -> Result<Admission> {
         let data = &request.event.data;
-        let arriving = IncomingRequest::lock(tx, request.deployment_id(), data.project.id, Action::Deploy).await?;
+        let mut arriving = IncomingRequest::lock(tx, request.deployment_id(), data.project.id, Action::Deploy).await?;
+        arriving.unbound_secrets = unbound_secrets.to_vec();
         let new = NewDeployment {
             project: &data.project,
             repository: &data.repository.name,
@@ -55,6 +78,7 @@ impl Store {
             remove_volumes: false,
             acts_on: None,
             reason: None,
+            unbound_secrets,
         };
         let Some(order) = new.insert(tx, request, incoming).await? else { return Ok(Admission::Duplicate) };
         let replay = replay_of(request);

@@ -1,11 +1,13 @@
 //! Cancelling a deployment. Who asked for it, when and why is stored, whatever comes of it.
 
 use jiff::Timestamp;
+use serde_json::json;
 use slipway_protocol::{DeploymentCancel, DeploymentId, Request};
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
 use crate::failpoint::TransactionKind;
+use crate::store::audit::{Operator, OperatorAction, record};
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
@@ -93,6 +95,19 @@ impl Store {
     /// # Errors
     /// When the database fails; then nothing was written.
     pub async fn request_cancel(&self, request: &CancelRequest) -> Result<CancelOutcome> {
+        self.carry_out_cancel(request, None).await
+    }
+
+    /// As [`Store::request_cancel`], for an operator, whose action is recorded.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was written.
+    pub async fn cancel_by_operator(&self, deployment: DeploymentId, operator: &Operator) -> Result<CancelOutcome> {
+        let request = CancelRequest::of_operator(deployment, &operator.who, operator.why.clone());
+        self.carry_out_cancel(&request, Some(operator)).await
+    }
+
+    async fn carry_out_cancel(&self, request: &CancelRequest, operator: Option<&Operator>) -> Result<CancelOutcome> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
@@ -107,6 +122,10 @@ impl Store {
                 None => None,
             };
             insert_cancellation(&tx, request, found).await?;
+            if let Some(operator) = operator {
+                let details = json!({ "found": found.map_or(UNKNOWN, State::as_str) });
+                record(&tx, OperatorAction::Cancel, &request.deployment.to_string(), operator, &details).await?;
+            }
             match locked {
                 Some(mut locked) if found == Some(State::Pending) => {
                     locked.finish(self, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await?;

@@ -12,6 +12,7 @@ use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::queue::{ClaimOptions, lock_next_due};
 use crate::store::deployment::state::{Boundary, State};
+use crate::store::owners::claim::{OwnedBasis, claim_owned};
 use crate::store::{Result, Store};
 
 /// A deployment that this process has to carry out.
@@ -31,6 +32,8 @@ pub struct Claim {
     pub interruptions: u32,
     /// How often an attempt wasn't counted, since its server couldn't be reached.
     pub waits: u32,
+    /// What the project has for itself.
+    pub owned: OwnedBasis,
     /// Trace context of the request's intake.
     pub traceparent: Option<String>,
     /// Whether it's to be carried out. Otherwise it was claimed only to restore the previous release.
@@ -70,15 +73,47 @@ impl Store {
                 commit(tx, TransactionKind::Claim).await?;
                 return Ok(None);
             };
+            let owned = match locked.claim_owned(&event.data).await? {
+                Ok(owned) => owned,
+                Err(failure) => {
+                    // It was handed over since the request was accepted. What serves is the other project's.
+                    let end = match locked.head.boundary() {
+                        Boundary::GoOn => DeploymentEnd::Failed { failure, missing_secret: None, reason: "permanent" },
+                        Boundary::Superseded(by) => DeploymentEnd::Superseded { by: Some(by) },
+                        Boundary::Cancelled => DeploymentEnd::Cancelled,
+                    };
+                    locked.finish(self, &end, &AttemptSummary::default()).await?;
+                    commit(tx, TransactionKind::Claim).await?;
+                    return Ok(None);
+                }
+            };
             locked.enqueue_progress(ProgressKind::AttemptStarted { attempt }).await?;
             let (action, remove_volumes) = (locked.head.action, locked.head.remove_volumes);
             let (interruptions, boundary) = (locked.head.interruptions, locked.head.boundary());
             let (waits, traceparent) = (number(&row, "waits"), locked.head.traceparent);
             commit(tx, TransactionKind::Claim).await?;
-            let claim =
-                Claim { lease, action, remove_volumes, event, attempt, interruptions, waits, traceparent, boundary };
-            Ok(Some(claim))
+            Ok(Some(Claim {
+                lease,
+                action,
+                remove_volumes,
+                event,
+                attempt,
+                interruptions,
+                waits,
+                owned,
+                traceparent,
+                boundary,
+            }))
         })
         .await
+    }
+}
+
+impl LockedDeployment<'_> {
+    /// As [`claim_owned`], for this deployment.
+    async fn claim_owned(&self, request: &ProjectReady) -> Result<Result<OwnedBasis, Failure>> {
+        let head = &self.head;
+        let (Some(project), Some(server)) = (&head.project, &head.server) else { return Ok(Ok(OwnedBasis::default())) };
+        claim_owned(self.tx, head.action, project, server, request).await
     }
 }

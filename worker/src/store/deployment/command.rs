@@ -9,6 +9,7 @@ use tokio_postgres::Transaction;
 
 use crate::failpoint::TransactionKind;
 use crate::message::Incoming;
+use crate::scheduler::{Asking, is_allowed};
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
@@ -18,7 +19,9 @@ use crate::store::deployment::superseding::{Admission, IncomingRequest};
 use crate::store::deployment::versions::{
     LAST_UNDEPLOYMENT, MAY_BE_ON_SERVER, VERSION_CONTENT, choose_version, versions,
 };
+use crate::store::owners::claim::claim_owned;
 use crate::store::pushes::watch::heed_command;
+use crate::store::sources::scopes;
 use crate::store::{Result, Store};
 
 /// What a command acts with.
@@ -33,7 +36,7 @@ struct CommandBasis {
 
 impl Store {
     /// Stores a valid command, as [`Store::accept`] does a request to deploy; a rollback goes to one of the last
-    /// `versions` versions at most. The inner error is the command's: nothing was written, it's to be refused.
+    /// `versions` versions at most, and the rules about sources must allow it. The inner error is the command's: nothing was written, it's to be refused.
     ///
     /// # Errors
     /// When the database fails; then nothing was written and the message must not be acknowledged.
@@ -57,23 +60,41 @@ impl Store {
                 Ok(basis) => basis,
                 Err(failure) => return Ok(Err(failure)),
             };
+            let asking = Asking {
+                source: &request.event.source,
+                user: incoming.user.as_deref(),
+                action: data.action,
+                project: Some(data.project.slug.as_str()),
+                repository: Some(basis.repository.as_str()),
+                server: Some(basis.server.as_str()),
+            };
+            if !is_allowed(&scopes(&tx).await?, &asking) {
+                return Ok(Err(asking.refusal()));
+            }
             let new = NewDeployment {
                 project: &data.project,
                 repository: &basis.repository,
                 commit: &basis.commit,
                 server: &basis.server,
-                acting: basis.acting,
+                acting: basis.acting.clone(),
                 correlation: &data.correlation,
                 sequence: data.sequence,
                 action: data.action,
                 remove_volumes: data.remove_volumes,
                 acts_on: Some(basis.deployment),
                 reason: data.reason.as_deref(),
+                unbound_secrets: &[],
             };
             let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Ok(Admission::Duplicate)) };
             let accepted =
                 self.place_among_contenders(&tx, &arriving, &basis.server, order, replay_of(request)).await?;
             if accepted == Admission::New {
+                let acting: CloudEvent<ProjectReady> =
+                    readable("deployments", "request", serde_json::from_value(basis.acting))?;
+                let (project, server) = (&data.project, &basis.server);
+                if let Err(failure) = claim_owned(&tx, data.action, project, server, &acting.data).await? {
+                    return Ok(Err(failure));
+                }
                 heed_command(&tx, data.project.id, &basis.server, data.action).await?;
             }
             commit(tx, TransactionKind::Accept).await?;

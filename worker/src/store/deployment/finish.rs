@@ -180,6 +180,8 @@ impl LockedDeployment<'_> {
         if summary.restored || has_succeeded {
             self.set_unproven(false).await?;
         }
+        let failed = if let DeploymentEnd::Failed { failure, .. } = end { Some(failure.code) } else { None };
+        self.settle_owned(has_succeeded, failed).await?;
         if let (Some(project), Some(server)) = (&self.head.project, &self.head.server) {
             if has_succeeded && self.head.action == Action::Undeploy {
                 announce_undeployment(self.tx, project.id, server).await?;

@@ -7,6 +7,7 @@ use slipway_protocol::{Project, ProjectId, Stage};
 use tokio_postgres::Transaction;
 
 use crate::failpoint::TransactionKind;
+use crate::store::audit::{Operator, OperatorAction, record};
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::deployment::lease::Lease;
@@ -39,7 +40,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn forget_github_digest(&self, project: &Project, server: &ServerHandle, name: &str) -> Result<bool> {
+    pub async fn forget_github_digest(
+        &self,
+        project: &Project,
+        server: &ServerHandle,
+        name: &str,
+        operator: &Operator,
+    ) -> Result<bool> {
         deadline(async {
             // A claim needs the lease's row as well, and so comes before this or after it.
             let sql = "WITH free AS (
@@ -50,7 +57,16 @@ impl Store {
                        SELECT EXISTS (SELECT FROM free)";
             let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
                 [&project.slug.as_str(), &server.as_str(), &project.id.0, &name];
-            Ok(self.client().await?.query_one(sql, &values).await?.get(0))
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            if !tx.query_one(sql, &values).await?.get::<_, bool>(0) {
+                return Ok(false);
+            }
+            let subject = format!("{} on {server}", project.slug);
+            let details = serde_json::json!({ "project_id": project.id, "secret": name });
+            record(&tx, OperatorAction::RotateKey, &subject, operator, &details).await?;
+            commit(tx, TransactionKind::Operate).await?;
+            Ok(true)
         })
         .await
     }

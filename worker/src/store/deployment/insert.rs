@@ -1,6 +1,6 @@
 //! Writing a deployment: the one insert of whatever is asked of a project, with its place among the project's others.
 
-use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle};
+use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle, VariableName};
 use slipway_protocol::{Action, Correlation, DeploymentId, Project, Request};
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
@@ -24,6 +24,8 @@ pub(in crate::store) struct NewDeployment<'a> {
     pub remove_volumes: bool,
     pub acts_on: Option<DeploymentId>,
     pub reason: Option<&'a str>,
+    /// Secrets in a form that any project could have used.
+    pub unbound_secrets: &'a [VariableName],
 }
 
 impl NewDeployment<'_> {
@@ -38,17 +40,20 @@ impl NewDeployment<'_> {
         let event = &request.event;
         let sequence = self.sequence.map(|s| i64::try_from(s).unwrap_or(i64::MAX));
         let traceparent = crate::telemetry::current_traceparent().or_else(|| event.traceparent.clone());
+        let unbound: Vec<&str> = self.unbound_secrets.iter().map(VariableName::as_str).collect();
+        let unbound = (!unbound.is_empty()).then_some(unbound);
         let row = tx
             .query_opt(
                 "INSERT INTO deployments (id, source, event_id, replay_id, project_id, project_slug, repository,
                      commit_sha, server, request, correlation, body, content_type, headers, exchange, routing_key,
-                     producer_sequence, event_time, state, traceparent, action, remove_volumes, acts_on, reason)
+                     producer_sequence, event_time, state, traceparent, action, remove_volumes, acts_on, reason,
+                     amqp_user, unbound_secrets)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
                      coalesce($17, (SELECT o.producer_sequence FROM deployments o
                          WHERE o.project_id = $5 AND o.request IS NOT NULL
                            AND coalesce(o.event_time, o.accepted_at) <= coalesce($18, now())
                          ORDER BY coalesce(o.producer_sequence, -1) DESC LIMIT 1)),
-                     coalesce($18, now()), 'pending', $19, $20, $21, $22, $23)
+                     coalesce($18, now()), 'pending', $19, $20, $21, $22, $23, $24, $25)
                  ON CONFLICT (id) DO NOTHING RETURNING producer_sequence, event_time, arrival",
                 &[
                     &request.deployment_id().0,
@@ -74,6 +79,8 @@ impl NewDeployment<'_> {
                     &self.remove_volumes,
                     &self.acts_on.map(|id| id.0),
                     &self.reason,
+                    &incoming.user,
+                    &unbound,
                 ],
             )
             .await?;

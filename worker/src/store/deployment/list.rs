@@ -32,6 +32,10 @@ pub struct Deployment {
     pub remove_volumes: bool,
     /// Why a command was given.
     pub reason: Option<String>,
+    /// RabbitMQ's user who sent its request, as the broker has checked; absent when the message didn't tell.
+    pub amqp_user: Option<String>,
+    /// Secrets in an old form, which any project could have used.
+    pub unbound_secrets: Vec<String>,
     /// The project's slug; absent when a refused request didn't tell, and so are the next four.
     pub project: Option<String>,
     /// The repository at GitHub, as `owner/name`.
@@ -121,7 +125,7 @@ pub struct StoredEvent {
     pub published_at: Option<Timestamp>,
 }
 
-const COLUMNS: &str = "id, source, event_id, replay_id, action, acts_on, remove_volumes, reason, project_slug, repository, commit_sha, server, \
+const COLUMNS: &str = "id, source, event_id, replay_id, amqp_user, unbound_secrets, action, acts_on, remove_volumes, reason, project_slug, repository, commit_sha, server, \
      request -> 'data' AS data, state, attempt, interruptions, run_at, owner, superseded_by, \
      cancel_requested_at IS NOT NULL AS cancel_requested, failure, result, ssh_round_trips, traceparent, accepted_at, \
      started_at, finished_at";
@@ -230,6 +234,8 @@ fn read(row: &Row) -> Result<Deployment> {
         event_id: row.get("event_id"),
         replay: row.get("replay_id"),
         action: readable(TABLE, "action", row.get::<_, &str>("action").parse())?,
+        amqp_user: row.get("amqp_user"),
+        unbound_secrets: row.get::<_, Option<_>>("unbound_secrets").unwrap_or_default(),
         acts_on: row.get::<_, Option<Uuid>>("acts_on").map(DeploymentId),
         remove_volumes: row.get("remove_volumes"),
         reason: row.get("reason"),

@@ -23,7 +23,7 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            if !end_refused(&tx, refusal).await? {
+            if !end_refused(&tx, refusal, incoming.user.as_deref()).await? {
                 return Ok(false);
             }
             let new = NewDeadLetter::of_refused(refusal, incoming).insert(&tx, self).await?;
@@ -36,10 +36,14 @@ impl Store {
 
 /// Stores the end of a request that never was a deployment, and its result, when its ids could be read; false when its
 /// deployment is here already.
-pub(in crate::store) async fn end_refused(tx: &StoreTransaction<'_>, refusal: &RefusedMessage) -> Result<bool> {
+pub(in crate::store) async fn end_refused(
+    tx: &StoreTransaction<'_>,
+    refusal: &RefusedMessage,
+    user: Option<&str>,
+) -> Result<bool> {
     let known = &refusal.known;
     let Some(id) = known.deployment_id() else { return Ok(true) };
-    if !insert_refused(tx, id, refusal).await? {
+    if !insert_refused(tx, id, refusal, user).await? {
         return Ok(false);
     }
     let Some(mut locked) = LockedDeployment::lock(tx, id).await? else { return Ok(false) };
@@ -51,13 +55,19 @@ pub(in crate::store) async fn end_refused(tx: &StoreTransaction<'_>, refusal: &R
 }
 
 /// Inserts a refused request as failed, so that its duplicate is recognised; false when it exists.
-async fn insert_refused(tx: &StoreTransaction<'_>, id: DeploymentId, refusal: &RefusedMessage) -> Result<bool> {
+async fn insert_refused(
+    tx: &StoreTransaction<'_>,
+    id: DeploymentId,
+    refusal: &RefusedMessage,
+    user: Option<&str>,
+) -> Result<bool> {
     let known = &refusal.known;
     let inserted = tx
         .execute(
             "INSERT INTO deployments (id, source, event_id, replay_id, project_id, project_slug, repository, commit_sha,
-                 server, correlation, state, failure, traceparent, first_failed_at, last_failed_at, finished_at, action)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'failed', $11, $12, now(), now(), now(), $13)
+                 server, correlation, state, failure, traceparent, first_failed_at, last_failed_at, finished_at, action,
+                 amqp_user)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'failed', $11, $12, now(), now(), now(), $13, $14)
              ON CONFLICT (id) DO NOTHING",
             &[
                 &id.0,
@@ -73,6 +83,7 @@ async fn insert_refused(tx: &StoreTransaction<'_>, id: DeploymentId, refusal: &R
                 &Json(&refusal.failure),
                 &crate::telemetry::current_traceparent().or_else(|| known.traceparent.clone()),
                 &known.action().as_str(),
+                &user,
             ],
         )
         .await?;

@@ -1,8 +1,8 @@
 //! Superseding as SQL carries it out: the deployments that a new one contends with are read, and what follows for each
 //! is written. What follows is decided in `scheduler/superseding.rs`.
 
-use slipway_protocol::names::ServerHandle;
-use slipway_protocol::{Action, DeploymentId, ProgressKind, ProjectId};
+use slipway_protocol::names::{ServerHandle, VariableName};
+use slipway_protocol::{Action, DeploymentId, Failure, ProgressKind, ProjectId};
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
@@ -29,6 +29,8 @@ pub enum Admission {
     Cancelled,
     /// It was here before; nothing was written.
     Duplicate,
+    /// What it needs belongs to another project; nothing was written, and it's to be refused with this.
+    Refused(Failure),
 }
 
 /// A request that is about to be stored. Its locks let two requests for one project be placed one after the other.
@@ -36,6 +38,8 @@ pub(in crate::store) struct IncomingRequest {
     pub id: DeploymentId,
     pub project: ProjectId,
     pub action: Action,
+    /// Secrets in a form that any project could have used, to be told.
+    pub unbound_secrets: Vec<VariableName>,
 }
 
 impl IncomingRequest {
@@ -47,7 +51,7 @@ impl IncomingRequest {
     ) -> Result<Self> {
         lock_project(tx, project).await?;
         lock_cancellation(tx, id).await?;
-        Ok(Self { id, project, action })
+        Ok(Self { id, project, action, unbound_secrets: Vec::new() })
     }
 }
 
@@ -69,7 +73,7 @@ impl Store {
     ) -> Result<Admission> {
         let id = arriving.id;
         let Some(mut locked) = LockedDeployment::lock(tx, id).await? else { return Ok(Admission::Duplicate) };
-        locked.enqueue_progress(ProgressKind::Accepted).await?;
+        locked.enqueue_progress(ProgressKind::Accepted { unbound_secrets: arriving.unbound_secrets.clone() }).await?;
         if is_precancelled(tx, id).await? {
             locked.finish(self, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await?;
             return Ok(Admission::Cancelled);

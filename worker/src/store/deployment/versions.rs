@@ -39,7 +39,7 @@ pub struct ProjectServer {
     pub project: Project,
     /// The server's handle.
     pub server: ServerHandle,
-    /// Whether the project was undeployed from it since its last deployment.
+    /// Whether the project was undeployed from it since its last deployment, or its slug there is another one's by now.
     pub gone: bool,
 }
 
@@ -61,8 +61,10 @@ pub(in crate::store) const LAST_UNDEPLOYMENT: &str = "coalesce((SELECT max(u.arr
 /// As [`Store::places`].
 pub(in crate::store) async fn places(client: &impl GenericClient, slug: &Slug) -> Result<Vec<ProjectServer>> {
     let sql = format!(
-        "SELECT project_id, server, max(arrival) <= max({LAST_UNDEPLOYMENT}) AS gone FROM deployments d
-         WHERE project_slug = $1 AND {MAY_BE_ON_SERVER} GROUP BY project_id, server ORDER BY server, project_id"
+        "SELECT project_id, server, max(arrival) <= max({LAST_UNDEPLOYMENT}) OR EXISTS (
+             SELECT 1 FROM slug_owners o WHERE o.server = d.server AND o.project_slug = $1
+               AND o.project_id <> d.project_id) AS gone
+         FROM deployments d WHERE project_slug = $1 AND {MAY_BE_ON_SERVER} GROUP BY project_id, server ORDER BY server, project_id"
     );
     let rows = client.query(&sql, &[&slug.as_str()]).await?;
     let place = |row: &Row| {
@@ -156,9 +158,12 @@ impl Store {
                     "SELECT EXISTS (
                          SELECT 1 FROM github_digests g
                          JOIN deployments o ON o.project_id = g.project_id AND o.server = g.server
-                         JOIN deployments d ON d.repository = o.repository
+                         JOIN deployments d ON lower(d.repository) = lower(o.repository)
                          WHERE d.project_id = $1 AND d.server = $2
-                           AND (g.project_id, g.server) IS DISTINCT FROM (d.project_id, d.server))",
+                           AND (g.project_id, g.server) IS DISTINCT FROM (d.project_id, d.server))
+                         OR EXISTS (
+                         SELECT 1 FROM repository_owners r JOIN deployments d ON lower(d.repository) = r.repository
+                         WHERE d.project_id = $1 AND d.server = $2 AND r.project_id <> $1)",
                     &[&project.0, &server.as_str()],
                 )
                 .await?;

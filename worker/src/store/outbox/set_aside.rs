@@ -2,16 +2,17 @@
 //! them.
 
 use jiff::Timestamp;
+use serde_json::json;
 use slipway_protocol::DeploymentId;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::failpoint::TransactionKind;
+use crate::store::audit::{Operator, OperatorAction, record};
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::number;
 use crate::store::connection::wakeups;
-use crate::store::dead_letter::audit::Operator;
 use crate::store::outbox::relay_lease::RelayLease;
 use crate::store::{Result, Store, StoreError};
 
@@ -131,14 +132,19 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn resend_set_aside(&self, position: i64) -> Result<bool> {
+    pub async fn resend_set_aside(&self, position: i64, operator: &Operator) -> Result<bool> {
         deadline(async {
-            let client = self.client().await?;
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let sql = "UPDATE outbox SET set_aside_at = NULL, breaks = 0
                        WHERE position = $1 AND set_aside_at IS NOT NULL AND published_at IS NULL";
-            let found = client.execute(sql, &[&position]).await? > 0;
-            client.execute("SELECT pg_notify($1, '')", &[&wakeups::OUTBOX]).await?;
-            Ok(found)
+            if tx.execute(sql, &[&position]).await? == 0 {
+                return Ok(false);
+            }
+            tx.execute("SELECT pg_notify($1, '')", &[&wakeups::OUTBOX]).await?;
+            record(&tx, OperatorAction::ResendMessage, &position.to_string(), operator, &json!({})).await?;
+            commit(tx, TransactionKind::Operate).await?;
+            Ok(true)
         })
         .await
     }
@@ -150,13 +156,22 @@ impl Store {
     /// When the database fails.
     pub async fn drop_set_aside(&self, position: i64, operator: &Operator) -> Result<bool> {
         deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let why = operator.why.as_deref().unwrap_or("no reason given");
-            let record = format!("; dropped by {}: {why}", operator.who);
+            let dropped = format!("; dropped by {}: {why}", operator.who);
             let sql = "UPDATE outbox SET published_at = now(), unrouted = true,
                            set_aside_because = concat(set_aside_because, $2::text),
                            body = CASE WHEN sequence IS NULL THEN ''::bytea ELSE body END
-                       WHERE position = $1 AND set_aside_at IS NOT NULL AND published_at IS NULL";
-            Ok(self.client().await?.execute(sql, &[&position, &record]).await? > 0)
+                       WHERE position = $1 AND set_aside_at IS NOT NULL AND published_at IS NULL
+                       RETURNING deployment_id, type, message_id";
+            let Some(row) = tx.query_opt(sql, &[&position, &dropped]).await? else { return Ok(false) };
+            let (kind, message_id) = (row.get::<_, String>("type"), row.get::<_, String>("message_id"));
+            let deployment = row.get::<_, Option<Uuid>>("deployment_id");
+            let details = json!({ "type": kind, "message_id": message_id, "deployment_id": deployment });
+            record(&tx, OperatorAction::DropMessage, &position.to_string(), operator, &details).await?;
+            commit(tx, TransactionKind::Operate).await?;
+            Ok(true)
         })
         .await
     }

@@ -85,7 +85,7 @@ impl Store {
     ) -> Result<(DeploymentId, Admission)> {
         let incoming = message(target, basis, commit)?;
         let request = readable(TABLE, "request", decode(&incoming.body, &incoming.metadata()))?;
-        let admission = self.insert_request(tx, &request, &incoming).await?;
+        let admission = self.insert_request(tx, &request, &incoming, &[]).await?;
         Ok((request.deployment_id(), admission))
     }
 }

@@ -2,14 +2,17 @@
 //! decided by `slipway-deploy`.
 
 use jiff::Timestamp;
+use serde_json::json;
 use slipway_deploy::Allowance;
 use slipway_protocol::names::{ServerHandle, Slug};
 use slipway_protocol::{Project, ProjectId};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::failpoint::TransactionKind;
+use crate::store::audit::{Operator, OperatorAction, record};
 use crate::store::connection::deadline::deadline;
-use crate::store::dead_letter::audit::Operator;
+use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::{Result, Store};
 
 /// Whom an allowance is for.
@@ -22,6 +25,20 @@ pub enum AllowanceScope {
 }
 
 impl AllowanceScope {
+    fn actions(&self) -> (OperatorAction, OperatorAction) {
+        match self {
+            Self::Server(_) => (OperatorAction::AllowServer, OperatorAction::RevokeServer),
+            Self::Project(_) => (OperatorAction::AllowProject, OperatorAction::RevokeProject),
+        }
+    }
+
+    fn subject(&self) -> &str {
+        match self {
+            Self::Server(handle) => handle.as_str(),
+            Self::Project(project) => project.slug.as_str(),
+        }
+    }
+
     fn columns(&self) -> (Option<&str>, Option<Uuid>, Option<&str>) {
         match self {
             Self::Server(handle) => (Some(handle.as_str()), None, None),
@@ -53,9 +70,15 @@ impl Store {
         let sql = "INSERT INTO allowances (server, project_id, project_slug, allowance, who, why)
                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
         deadline(async {
-            let client = self.client().await?;
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let allowance = allowance.to_string();
-            let added = client.execute(sql, &[&server, &id, &slug, &allowance, &operator.who, &why]).await?;
+            let added = tx.execute(sql, &[&server, &id, &slug, &allowance, &operator.who, &why]).await?;
+            if added == 1 {
+                let details = json!({ "allowance": allowance, "project_id": id });
+                record(&tx, scope.actions().0, scope.subject(), operator, &details).await?;
+            }
+            commit(tx, TransactionKind::Operate).await?;
             Ok(added == 1)
         })
         .await
@@ -77,9 +100,15 @@ impl Store {
              WHERE {OF_SCOPE} AND allowance = $4 AND revoked_at IS NULL"
         );
         deadline(async {
-            let client = self.client().await?;
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
             let allowance = allowance.to_string();
-            let revoked = client.execute(&sql, &[&server, &id, &slug, &allowance, &operator.who, &why]).await?;
+            let revoked = tx.execute(&sql, &[&server, &id, &slug, &allowance, &operator.who, &why]).await?;
+            if revoked == 1 {
+                let details = json!({ "allowance": allowance, "project_id": id });
+                record(&tx, scope.actions().1, scope.subject(), operator, &details).await?;
+            }
+            commit(tx, TransactionKind::Operate).await?;
             Ok(revoked == 1)
         })
         .await
@@ -138,7 +167,7 @@ const OF_SCOPE: &str = "server IS NOT DISTINCT FROM $1 AND project_id IS NOT DIS
                         AND project_slug IS NOT DISTINCT FROM $3";
 
 fn recorded(row: &Row) -> RecordedAllowance {
-    let operator = |who: String, why: Option<String>| Operator { who, why: why.filter(|why| !why.is_empty()) };
+    let operator = |who: String, why: Option<String>| Operator::new(&who, why.as_deref().filter(|why| !why.is_empty()));
     let revoked = row.get::<_, Option<Timestamp>>("revoked_at").zip(row.get::<_, Option<String>>("revoked_by"));
     RecordedAllowance {
         allowance: row.get("allowance"),

@@ -1,9 +1,13 @@
 //! The inventory: the servers that projects are deployed to, and how to log in to them.
 
+use serde_json::{Map, Value, json};
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Transaction};
 
+use crate::failpoint::TransactionKind;
+use crate::store::audit::{Operator, OperatorAction, record as record_action};
 use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
 use crate::store::server::circuit_breaker;
 use crate::store::{Result, Store};
@@ -58,11 +62,11 @@ impl Store {
         .await
     }
 
-    /// Adds a server or replaces all that is known about it.
+    /// Adds a server or replaces all that is known about it; the record tells what was changed.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn put_server(&self, server: &ServerRecord) -> Result<()> {
+    pub async fn put_server(&self, server: &ServerRecord, operator: &Operator) -> Result<()> {
         deadline(async {
             let port = i32::from(server.ssh_port.get());
             let sql = format!(
@@ -71,52 +75,69 @@ impl Store {
                      trust_on_first_use = $6, ssh_key_enc = $7, notes = $8, updated_at = now()"
             );
             let host_key = server.host_key.as_ref().map(HostKey::as_str);
-            let client = self.client().await?;
-            client
-                .execute(
-                    &sql,
-                    &[
-                        &server.handle.as_str(),
-                        &server.address.as_str(),
-                        &port,
-                        &server.ssh_user.as_str(),
-                        &host_key,
-                        &server.trust_on_first_use,
-                        &server.ssh_key_enc,
-                        &server.notes,
-                    ],
-                )
-                .await?;
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let details = changes(locked_server(&tx, &server.handle).await?.as_ref(), server);
+            tx.execute(
+                &sql,
+                &[
+                    &server.handle.as_str(),
+                    &server.address.as_str(),
+                    &port,
+                    &server.ssh_user.as_str(),
+                    &host_key,
+                    &server.trust_on_first_use,
+                    &server.ssh_key_enc,
+                    &server.notes,
+                ],
+            )
+            .await?;
             // The server may be reachable with its new data, so that no cool-down applies.
-            circuit_breaker::close_circuit(&**client, &server.handle).await
+            circuit_breaker::close_circuit(&**tx, &server.handle).await?;
+            record_action(&tx, OperatorAction::AddServer, server.handle.as_str(), operator, &details).await?;
+            commit(tx, TransactionKind::Operate).await
         })
         .await
     }
 
-    /// Removes a server from the inventory; false when it wasn't there. What is deployed on it stays.
+    /// Removes a server from the inventory; false when it wasn't there. What is deployed on it stays, and the record tells
+    /// what was known of it.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn remove_server(&self, handle: &ServerHandle) -> Result<bool> {
+    pub async fn remove_server(&self, handle: &ServerHandle, operator: &Operator) -> Result<bool> {
         deadline(async {
-            let client = self.client().await?;
-            let removed = client.execute("DELETE FROM servers WHERE handle = $1", &[&handle.as_str()]).await? == 1;
-            circuit_breaker::close_circuit(&**client, handle).await?;
-            Ok(removed)
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let known = locked_server(&tx, handle).await?;
+            tx.execute("DELETE FROM servers WHERE handle = $1", &[&handle.as_str()]).await?;
+            circuit_breaker::close_circuit(&**tx, handle).await?;
+            if let Some(known) = &known {
+                let details = json!({ "was": facts(known) });
+                record_action(&tx, OperatorAction::RemoveServer, handle.as_str(), operator, &details).await?;
+            }
+            commit(tx, TransactionKind::Operate).await?;
+            Ok(known.is_some())
         })
         .await
     }
 
     /// Pins the host key that a server showed first. A server that only the event described enters the inventory with
-    /// it, so that the next deployment is held to this key. False when another key is pinned already.
+    /// it, so that the next deployment is held to this key. False when another key is pinned already. `operator`: who had
+    /// it looked at; none when a deployment did.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn pin_host_key(&self, server: &ServerRecord, key: &HostKey) -> Result<bool> {
+    pub async fn pin_host_key(
+        &self,
+        server: &ServerRecord,
+        key: &HostKey,
+        operator: Option<&Operator>,
+    ) -> Result<bool> {
         deadline(async {
-            let pinned = self
-                .client()
-                .await?
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let pinned = tx
                 .execute(
                     "INSERT INTO servers (handle, address, ssh_port, ssh_user, host_key) VALUES ($1, $2, $3, $4, $5)
                      ON CONFLICT (handle) DO UPDATE SET host_key = $5, updated_at = now()
@@ -130,10 +151,49 @@ impl Store {
                     ],
                 )
                 .await?;
+            if let Some(operator) = operator.filter(|_| pinned == 1) {
+                let details = json!({ "pinned": key.as_str() });
+                record_action(&tx, OperatorAction::CheckServer, server.handle.as_str(), operator, &details).await?;
+            }
+            commit(tx, TransactionKind::Operate).await?;
             Ok(pinned == 1)
         })
         .await
     }
+}
+
+/// What is known of a server, before it's changed.
+async fn locked_server(tx: &Transaction<'_>, handle: &ServerHandle) -> Result<Option<ServerRecord>> {
+    let sql = format!("SELECT {COLUMNS} FROM servers WHERE handle = $1 FOR UPDATE");
+    tx.query_opt(&sql, &[&handle.as_str()]).await?.as_ref().map(record).transpose()
+}
+
+/// All that is known of a server; of its private key, the digest of what is stored encrypted.
+fn facts(server: &ServerRecord) -> Map<String, Value> {
+    let digest = |text: &String| hex(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref());
+    let facts = [
+        ("address", json!(server.address.as_str())),
+        ("ssh_port", json!(server.ssh_port.get())),
+        ("ssh_user", json!(server.ssh_user.as_str())),
+        ("host_key", json!(server.host_key.as_ref().map(HostKey::as_str))),
+        ("trust_on_first_use", json!(server.trust_on_first_use)),
+        ("ssh_key_sha256", json!(server.ssh_key_enc.as_ref().map(digest))),
+        ("notes", json!(server.notes)),
+    ];
+    facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// What differs, as it was and as it is.
+fn changes(before: Option<&ServerRecord>, after: &ServerRecord) -> Value {
+    let Some(before) = before.map(facts) else { return json!({ "added": facts(after) }) };
+    let differing = facts(after).into_iter().filter(|(name, value)| before.get(name) != Some(value));
+    let changed: Map<String, Value> =
+        differing.map(|(name, value)| (name.clone(), json!([before.get(&name), value]))).collect();
+    json!({ "changed": changed })
 }
 
 fn record(row: &Row) -> Result<ServerRecord> {

@@ -34,7 +34,7 @@ async fn a_server_that_shows_another_key_than_the_one_just_pinned_is_left_at_onc
                     ssh_key_enc: None,
                     notes: None,
                 };
-                assert!(pinning.pin_host_key(&server, &key("pinned")).await.unwrap());
+                assert!(pinning.pin_host_key(&server, &key("pinned"), None).await.unwrap());
                 call.reporter.host_key_learned(&key("another"));
                 call.cancel.cancelled().await;
             }

@@ -158,7 +158,8 @@ async fn every_refusal_is_a_dead_letter_byte_by_byte_and_a_result() {
         assert_eq!(result["data"]["deployment_id"], id_of(&body).to_string());
         assert_eq!(result["sequence"], "0000000001");
         let letter = outside.dead_letter().await;
-        assert_eq!(letter.body, body, "{code}");
+        // What holds a secret in plain text is kept nowhere.
+        assert_eq!(letter.body == body, *code != ErrorCode::PlaintextSecret, "{code}");
         assert_eq!(letter.headers["dlq-error-code"], code.as_str());
         assert_eq!((letter.headers["dlq-stage"].as_str(), letter.headers["dlq-attempts"].as_str()), ("intake", "0"));
         assert_eq!(letter.headers["dlq-original-exchange"], "slipway.requests");

@@ -41,6 +41,7 @@ async fn the_whole_engine_waits_for_database_and_broker_and_ends_with_its_drain(
         ("SLIPWAY_GITHUB_TOKEN_FILE", file("github", "token")),
         ("SLIPWAY_DIGEST_KEY_FILE", file("digest", &"k".repeat(32))),
         ("SLIPWAY_WORKER_NAME", "whole".to_owned()),
+        ("SLIPWAY_SERVERS_FROM_EVENTS", "true".to_owned()),
     ];
     let config = Config::from_map(variables).unwrap();
     let drain = Drain::new(Duration::from_secs(5));

@@ -12,9 +12,9 @@ use crate::services::test_worker::{eventually, request};
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_claims_at_once_one_gets_the_project() {
     let (_database, store) = TestDatabase::migrated("w").await;
-    accept(&store, &request(|_| {})).await;
-    // Another project by its id, but the same directory on the same server.
-    accept(&store, &request(|_| {})).await;
+    let project = serde_json::json!({ "id": uuid::Uuid::new_v4(), "slug": "shop" });
+    let of_project = || request(|e| e["data"]["project"] = project.clone());
+    accept(&store, &of_project()).await;
     let claims = (0..12).map(|_| {
         let store = store.clone();
         tokio::spawn(async move { store.claim(LONG).await.unwrap() })
@@ -25,6 +25,8 @@ async fn of_many_claims_at_once_one_gets_the_project() {
     }
     assert_eq!(won.len(), 1, "{won:?}");
     let claim = won.remove(0);
+    accept(&store, &of_project()).await;
+    assert_eq!(store.claim(LONG).await.unwrap(), None, "the project is held");
     store.finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await.unwrap();
     let next = store.claim(LONG).await.unwrap().unwrap();
     assert_ne!(next.lease.deployment, claim.lease.deployment);
@@ -73,9 +75,11 @@ async fn a_lost_lease_writes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zombie_can_not_write_once_another_deployment_holds_the_project() {
     let (_database, store) = TestDatabase::migrated("w").await;
-    accept(&store, &request(|_| {})).await;
-    accept(&store, &request(|_| {})).await;
+    let project = serde_json::json!({ "id": uuid::Uuid::new_v4(), "slug": "shop" });
+    let of_project = || request(|e| e["data"]["project"] = project.clone());
+    accept(&store, &of_project()).await;
     let zombie = store.claim(Duration::from_millis(100)).await.unwrap().unwrap();
+    accept(&store, &of_project()).await;
     let mut next = None;
     while next.is_none() {
         next = store.claim(LONG).await.unwrap();

@@ -2,6 +2,7 @@
 
 mod leases;
 mod outbox;
+mod owners;
 mod push_histories;
 mod pushes;
 mod rows;

@@ -52,5 +52,5 @@ async fn every_command_of_the_runbooks_guide_does_what_it_says() {
         };
         assert_eq!(state, expected, "{command:?}");
     }
-    assert_eq!(night.database.count("SELECT count(DISTINCT action) FROM dead_letter_audit").await, 6);
+    assert_eq!(night.database.count("SELECT count(DISTINCT action) FROM operator_audit").await, 6);
 }

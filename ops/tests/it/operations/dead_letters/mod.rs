@@ -75,7 +75,7 @@ impl Night {
     }
 
     async fn records(&self) -> i64 {
-        self.database.count("SELECT count(*) FROM dead_letter_audit").await
+        self.database.count("SELECT count(*) FROM operator_audit").await
     }
 }
 

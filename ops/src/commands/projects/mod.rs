@@ -1,5 +1,8 @@
 //! `slipway projects`: what is known of a project beyond its single deployments.
 
+mod hand_over;
+mod owners;
+
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
@@ -47,6 +50,10 @@ pub(crate) enum Projects {
         #[arg(long, value_name = "UUID")]
         id: Option<Uuid>,
     },
+    /// List whose the slugs on servers are, and whose CI secrets repositories hold
+    Owners(owners::OwnersArgs),
+    /// Give a slug on a server, or the CI of a repository, to another project
+    HandOver(hand_over::HandOverArgs),
     /// Make a project's deploy key anew, by deploying its last version again: GitHub gets the new key, and its server
     /// refuses the old one from then on
     RotateKey(lifecycle::LifecycleArgs),
@@ -86,6 +93,8 @@ pub(crate) async fn run(
             let database = Database::new(settings)?;
             allowances::list(&project_scope(project, id, &database).await?, &database, printer).await
         }
+        Projects::Owners(args) => owners::run(&args, &Database::new(settings)?, printer).await,
+        Projects::HandOver(args) => hand_over::run(args, &Database::new(settings)?, printer).await,
         Projects::RotateKey(args) => lifecycle::rotate_key(args, settings, printer).await,
     }
 }

@@ -1,0 +1,186 @@
+//! What is asked of a message before it's accepted: has it expired, may its source do that, may its server be deployed to,
+//! do its secrets open, and are they told nowhere else. Nothing is written here.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use slipway_protocol::names::VariableName;
+use slipway_protocol::{
+    Action, CloudEvent, Correlation, DeploymentCancel, ErrorCode, Failure, Message, PartialEnvelope, Rejection,
+    Request, Server,
+};
+
+use super::repeated_secrets;
+use crate::message::Incoming;
+use crate::run::Credentials;
+use crate::scheduler::{Asking, is_allowed, is_impostor};
+use crate::store::{Store, StoreError};
+
+/// What the sources of pushes that Slipway deploys itself begin with.
+const PUSHES_SOURCE: &str = "/slipway/pushes/";
+
+/// A message, and what the questions about it are answered with.
+pub(super) struct Door<'a> {
+    store: &'a Store,
+    credentials: &'a Credentials,
+    /// The message, with the user whose request it is: of a replay the one who sent the dead letter, which an operator has
+    /// had sent again under the workers' own user.
+    pub incoming: Incoming,
+    /// Whether an operator has replayed it. A message can say so by itself.
+    replayed: bool,
+}
+
+impl<'a> Door<'a> {
+    pub(super) async fn open(
+        store: &'a Store,
+        credentials: &'a Credentials,
+        read: &Result<Message, Rejection>,
+        incoming: &Incoming,
+    ) -> Result<Self, StoreError> {
+        let (source, id, replay) = match read {
+            Ok(Message::Ready(r)) => (Some(&r.event.source), Some(&r.event.id), r.replay),
+            Ok(Message::Command(r)) => (Some(&r.event.source), Some(&r.event.id), r.replay),
+            Ok(Message::Cancel(r)) => (Some(&r.event.source), Some(&r.event.id), r.replay),
+            Err(r) => (r.known.source.as_ref(), r.known.id.as_ref(), r.known.replay),
+        };
+        let edited = id.and_then(|id| id.parse().ok()).zip(source.map(String::as_str));
+        let sent = match (replay, edited) {
+            (Some(replay), _) => store.sender_of_replay(replay, &incoming.body).await?,
+            (None, Some((id, source))) => store.sender_of_edited(id, source).await?,
+            (None, None) => None,
+        };
+        let (replayed, user) = (sent.is_some(), sent.unwrap_or_else(|| incoming.user.clone()));
+        Ok(Self { store, credentials, incoming: Incoming { user, ..incoming.clone() }, replayed })
+    }
+
+    /// Checks what only this process can check; gives the secrets that came in a form which any project could have used,
+    /// or the failure.
+    pub(super) async fn check(&self, request: &Request) -> Result<Result<Vec<VariableName>, Failure>, StoreError> {
+        let data = &request.event.data;
+        let opened = self.credentials.open_brought(data);
+        // First, since of what holds a secret in plain text nothing is kept, whatever else is wrong.
+        let values = opened.as_ref().ok().map(|opened| &opened.values);
+        if let Some(place) = values.and_then(|values| repeated_secrets::find(&self.incoming, values)) {
+            let message = format!("{place} repeats a secret of the same request in plain text");
+            return Ok(Err(Failure::new(ErrorCode::PlaintextSecret, None, message)));
+        }
+        if let Some(failure) = expiry_failure(data.expires_at) {
+            return Ok(Err(failure));
+        }
+        if serde_json::to_value(&request.event).is_ok_and(|event| holds_nul(&event)) {
+            return Ok(Err(contains_nul()));
+        }
+        let asking = Asking {
+            project: Some(data.project.slug.as_str()),
+            repository: Some(data.repository.name.as_str()),
+            server: Some(data.server.handle.as_str()),
+            ..self.asking(request, Action::Deploy)
+        };
+        if let Some(failure) = self.may(&asking).await? {
+            return Ok(Err(failure));
+        }
+        if let Err(failure) = self.check_server(&data.server).await? {
+            return Ok(Err(failure));
+        }
+        Ok(opened.map(|opened| opened.unbound.into_iter().collect()).map_err(|error| error.failure(None)))
+    }
+
+    /// The server is one that may be deployed to, and the event doesn't mean another one by its name.
+    async fn check_server(&self, server: &Server) -> Result<Result<(), Failure>, StoreError> {
+        let Some(known) = self.store.server(&server.handle).await? else {
+            return Ok(self.credentials.server_from_event(server).map(drop).map_err(|error| error.failure(None)));
+        };
+        if known.host_key.is_some() && server.host_key.is_some() && known.host_key != server.host_key {
+            let message = format!("the event gives {} another host key than the inventory holds", server.handle);
+            return Ok(Err(Failure::new(ErrorCode::HostKeyMismatch, None, message)));
+        }
+        if server.address.as_ref().is_some_and(|address| *address != known.address) {
+            tracing::info!(server.handle = %server.handle, "the event gives the server another address; the inventory's counts");
+        }
+        Ok(Ok(()))
+    }
+
+    /// Whether the operators' rules allow it.
+    async fn may(&self, asking: &Asking<'_>) -> Result<Option<Failure>, StoreError> {
+        let rules = self.store.source_rules(false).await?;
+        let allowed = self.may_be_source(asking.source) && is_allowed(rules.iter().map(|rule| &rule.scope), asking);
+        Ok((!allowed).then(|| asking.refusal()))
+    }
+
+    /// The source of a command, which may be anybody's but Slipway's own; what it's about is known only once its
+    /// deployment was looked up, and then the rules are asked.
+    pub(super) fn check_source<T>(&self, request: &Request<T>, action: Action) -> Option<Failure> {
+        let asking = self.asking(request, action);
+        (!self.may_be_source(asking.source)).then(|| asking.refusal())
+    }
+
+    /// Slipway deploys pushes under sources of its own, whose ids can be guessed: from outside only a replay has one.
+    fn may_be_source(&self, source: &str) -> bool {
+        self.replayed || !source.starts_with(PUSHES_SOURCE)
+    }
+
+    /// Whether a refused message may take the deployment's id that its source and id give: else it would stand in the way
+    /// of whoever they really belong to.
+    pub(super) async fn may_use_ids(&self, known: &PartialEnvelope) -> Result<bool, StoreError> {
+        let Some(source) = known.source.as_deref() else { return Ok(true) };
+        let rules = self.store.source_rules(false).await?;
+        let scopes = rules.iter().map(|rule| &rule.scope);
+        Ok(self.may_be_source(source) && !is_impostor(scopes, source, self.incoming.user.as_deref()))
+    }
+
+    /// Whether the deployment may be cancelled by whom the event is from. Of one that hasn't come yet only its event is
+    /// known: who sends that may cancel it.
+    pub(super) async fn check_cancel(
+        &self,
+        request: &Request<DeploymentCancel>,
+    ) -> Result<Option<Failure>, StoreError> {
+        let cancel = &request.event.data;
+        let Some(deployment) = cancel.deployment() else { return Ok(None) };
+        let subject = self.store.deployment_subject(deployment).await?;
+        let own = cancel.request.as_ref().is_some_and(|own| own.source == request.event.source);
+        let known = subject.clone().unwrap_or_default();
+        let asking = Asking {
+            project: known.project.as_deref(),
+            repository: known.repository.as_deref(),
+            server: known.server.as_deref(),
+            ..self.asking(request, Action::Cancel)
+        };
+        let refused = self.may(&asking).await?;
+        if subject.is_some() || !own || refused.is_none() {
+            return Ok(refused);
+        }
+        let rules = self.store.source_rules(false).await?;
+        let allowed =
+            self.may_be_source(asking.source) && rules.iter().any(|rule| rule.scope.allows_somewhere(&asking));
+        Ok(refused.filter(|_| !allowed))
+    }
+
+    fn asking<'r, T>(&'r self, request: &'r Request<T>, action: Action) -> Asking<'r> {
+        let (source, user) = (request.event.source.as_str(), self.incoming.user.as_deref());
+        Asking { source, user, action, project: None, repository: None, server: None }
+    }
+}
+
+pub(super) fn expiry_failure(at: Option<Timestamp>) -> Option<Failure> {
+    let expiry = at.filter(|expiry| *expiry <= Timestamp::now())?;
+    Some(Failure::new(ErrorCode::ExpiredEvent, None, format!("the request expired at {expiry}")))
+}
+
+/// PostgreSQL's text can't hold NUL.
+fn contains_nul() -> Failure {
+    Failure::new(ErrorCode::InvalidField, None, "a text of the event must not hold the character NUL")
+}
+
+/// Looks for NUL in those fields of a command that may hold any text; decoding has checked the others.
+pub(super) fn nul_failure<T>(event: &CloudEvent<T>, correlation: &Correlation) -> Option<Failure> {
+    let trace = event.traceparent.as_deref().is_some_and(|text| text.contains('\0'));
+    (trace || holds_nul(&Value::Object(correlation.clone()))).then(contains_nul)
+}
+
+pub(super) fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(holds_nul),
+        Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}

@@ -1,0 +1,81 @@
+//! Whose slugs and repositories are, for people.
+
+use jiff::Timestamp;
+use slipway_protocol::ProjectId;
+use slipway_protocol::names::{ServerHandle, Slug};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::store::connection::deadline::deadline;
+use crate::store::connection::value::readable;
+use crate::store::{Result, Store};
+
+/// What a project may have for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnedThing {
+    /// A slug on a server: the directory, containers and volumes of that name.
+    Slug {
+        /// The name.
+        slug: Slug,
+        /// Where.
+        server: ServerHandle,
+    },
+    /// The CI secrets of a repository, by its name in small letters.
+    Repository(String),
+}
+
+/// Something that belongs to a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owned {
+    /// What it is.
+    pub thing: OwnedThing,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// Of a slug: whether a deployment of this project has succeeded there.
+    pub proven: bool,
+    /// Of a slug: the projects that it was handed over from.
+    pub former: Vec<ProjectId>,
+    /// Since when it belongs to this project.
+    pub since: Timestamp,
+}
+
+impl Store {
+    /// All that belongs to projects: slugs by name and server, then repositories.
+    ///
+    /// # Errors
+    /// When the database fails, or holds what can't be read.
+    pub async fn owned(&self) -> Result<Vec<Owned>> {
+        deadline(async {
+            let client = self.client().await?;
+            let slugs = client.query("SELECT * FROM slug_owners ORDER BY project_slug, server", &[]).await?;
+            let repositories = client.query("SELECT * FROM repository_owners ORDER BY repository", &[]).await?;
+            slugs.iter().map(slug).chain(repositories.iter().map(|row| Ok(repository(row)))).collect()
+        })
+        .await
+    }
+}
+
+fn slug(row: &Row) -> Result<Owned> {
+    const TABLE: &str = "slug_owners";
+    let text = |column: &str| row.get::<_, String>(column);
+    Ok(Owned {
+        thing: OwnedThing::Slug {
+            slug: readable(TABLE, "project_slug", Slug::new(text("project_slug")))?,
+            server: readable(TABLE, "server", ServerHandle::new(text("server")))?,
+        },
+        project: ProjectId(row.get("project_id")),
+        proven: row.get("proven"),
+        former: row.get::<_, Vec<Uuid>>("former").into_iter().map(ProjectId).collect(),
+        since: row.get("since"),
+    })
+}
+
+fn repository(row: &Row) -> Owned {
+    Owned {
+        thing: OwnedThing::Repository(row.get("repository")),
+        project: ProjectId(row.get("project_id")),
+        proven: true,
+        former: Vec::new(),
+        since: row.get("since"),
+    }
+}

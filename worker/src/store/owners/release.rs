@@ -1,0 +1,78 @@
+//! What the end of a deployment means for whose a slug and a repository are: proven by a success, and free again when
+//! nothing of the project is left there, or never was.
+
+use slipway_protocol::{Action, ErrorCode};
+
+use crate::store::Result;
+use crate::store::deployment::locked::LockedDeployment;
+use crate::store::deployment::versions::LAST_UNDEPLOYMENT;
+
+impl LockedDeployment<'_> {
+    /// Notes what follows from the end of this deployment; `failed` is the code that it failed with.
+    pub(in crate::store) async fn settle_owned(&self, succeeded: bool, failed: Option<ErrorCode>) -> Result<()> {
+        match (succeeded, self.head.action) {
+            (true, Action::Undeploy) => self.release_removed().await?,
+            (true, _) => self.prove_owned().await?,
+            (false, _) => self.release_untouched(failed == Some(ErrorCode::SlugTaken)).await?,
+        }
+        self.release_repository(succeeded).await
+    }
+
+    async fn prove_owned(&self) -> Result<()> {
+        let Some((slug, server, project)) = self.place() else { return Ok(()) };
+        let sql = "UPDATE slug_owners SET proven = true
+                   WHERE server = $1 AND project_slug = $2 AND project_id = $3 AND NOT proven";
+        self.tx.execute(sql, &[&server, &slug, &project]).await?;
+        Ok(())
+    }
+
+    /// After an undeployment: data that were kept are the project's still, and so is the slug that names them.
+    async fn release_removed(&self) -> Result<()> {
+        let Some((slug, server, project)) = self.place() else { return Ok(()) };
+        let sql = "DELETE FROM slug_owners WHERE server = $1 AND project_slug = $2 AND project_id = $3
+                   AND ($4 OR coalesce((SELECT j.facts -> 'volumes_kept' = '[]' FROM stage_journal j
+                       WHERE j.deployment_id = $5 AND j.stage = 'compose' AND j.outcome = 'done'
+                       ORDER BY j.fence DESC LIMIT 1), false))";
+        self.tx.execute(sql, &[&server, &slug, &project, &self.head.remove_volumes, &self.head.id.0]).await?;
+        Ok(())
+    }
+
+    /// After a deployment that came to nothing: a slug that the project never had anything under. `refused`: the server
+    /// has it as another project's.
+    async fn release_untouched(&self, refused: bool) -> Result<()> {
+        let Some((slug, server, project)) = self.place() else { return Ok(()) };
+        let own = "d.project_id = $3 AND d.project_slug = $2 AND d.server = $1";
+        let sql = format!(
+            "DELETE FROM slug_owners WHERE server = $1 AND project_slug = $2 AND project_id = $3
+                 AND NOT proven AND former = '{{}}'
+                 AND NOT EXISTS (SELECT 1 FROM deployments d WHERE {own} AND d.id <> $4
+                                 AND d.state IN ('pending', 'running'))
+                 AND ($5 OR NOT EXISTS (
+                     SELECT 1 FROM deployments d JOIN stage_journal j ON j.deployment_id = d.id
+                     WHERE {own} AND d.arrival > {LAST_UNDEPLOYMENT} AND j.stage <> 'preflight'
+                       AND d.failure ->> 'code' IS DISTINCT FROM $6))"
+        );
+        self.tx
+            .execute(&sql, &[&server, &slug, &project, &self.head.id.0, &refused, &ErrorCode::SlugTaken.as_str()])
+            .await?;
+        Ok(())
+    }
+
+    /// A repository whose CI the project doesn't use any more: since it's on no server, since Slipway deploys its pushes,
+    /// or since it's another one's now.
+    async fn release_repository(&self, succeeded: bool) -> Result<()> {
+        let Some((_, _, project)) = self.place() else { return Ok(()) };
+        let sql = "DELETE FROM repository_owners r USING deployments d WHERE d.id = $1 AND r.project_id = $2 AND (
+                       NOT EXISTS (SELECT 1 FROM slug_owners s WHERE s.project_id = $2
+                                   AND (d.action <> 'undeploy' OR NOT $3 OR s.server <> d.server))
+                       OR ($3 AND d.action IN ('deploy', 'rollback') AND (r.repository <> lower(d.repository)
+                           OR d.request #>> '{data,repository,pushes_deployed_by}' = 'webhook')))";
+        self.tx.execute(sql, &[&self.head.id.0, &project, &succeeded]).await?;
+        Ok(())
+    }
+
+    fn place(&self) -> Option<(&str, &str, uuid::Uuid)> {
+        let (project, server) = (self.head.project.as_ref()?, self.head.server.as_ref()?);
+        Some((project.slug.as_str(), server.as_str(), project.id.0))
+    }
+}
