@@ -70,13 +70,17 @@ impl<'a> Door<'a> {
             return Ok(Err(contains_nul()));
         }
         let asking = Asking {
-            project: Some(data.project.slug.as_str()),
             repository: Some(data.repository.name.as_str()),
             server: Some(data.server.handle.as_str()),
             ..self.asking(request, Action::Deploy)
         };
-        if let Some(failure) = self.may(&asking).await? {
-            return Ok(Err(failure));
+        // The project is whose id this is, with its secrets and what waits of it: who may not deploy that one under the
+        // slugs that it has may not either under a new one.
+        let known = self.store.slugs_of(data.project.id).await?;
+        for slug in [data.project.slug.as_str()].into_iter().chain(known.iter().map(String::as_str)) {
+            if let Some(failure) = self.may(&Asking { project: Some(slug), ..asking }).await? {
+                return Ok(Err(failure));
+            }
         }
         if let Err(failure) = self.check_server(&data.server).await? {
             return Ok(Err(failure));

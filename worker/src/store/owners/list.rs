@@ -53,6 +53,18 @@ impl Store {
         })
         .await
     }
+
+    /// The slugs that belong to a project, on any server.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn slugs_of(&self, project: ProjectId) -> Result<Vec<String>> {
+        deadline(async {
+            let sql = "SELECT DISTINCT project_slug FROM slug_owners WHERE project_id = $1 ORDER BY project_slug";
+            Ok(self.client().await?.query(sql, &[&project.0]).await?.iter().map(|row| row.get(0)).collect())
+        })
+        .await
+    }
 }
 
 fn slug(row: &Row) -> Result<Owned> {

@@ -73,12 +73,20 @@ async fn a_source_may_do_what_the_rules_say_and_only_as_the_user_it_must_be() {
     outside.publish(&shop).await;
     assert_eq!(outside.result().await["data"]["outcome"], "succeeded", "no rule, no limit");
 
+    let anothers = |source: &str, slug: &str| {
+        let mut event: Value = serde_json::from_slice(&from(source, slug)).unwrap();
+        event["data"]["project"]["id"] = ANOTHER.into();
+        serde_json::to_vec(&event).unwrap()
+    };
+    outside.publish(&anothers("/b", "bakery-1")).await;
+    assert_eq!(outside.result().await["data"]["outcome"], "succeeded");
+
     let all = [Action::Deploy, Action::Stop, Action::Cancel];
     let rule = store.allow_source(&scope("/a", None, "shop-*", &all), &ada("it's theirs")).await.unwrap();
     store.allow_source(&scope("/proven", Some("slipway"), "*", &[]), &ada("it proves itself")).await.unwrap();
-    let anothers = |source: &str| {
+    let taken = |source: &str| {
         let mut event: Value = serde_json::from_slice(&from(source, "shop-1")).unwrap();
-        event["data"]["project"]["id"] = ANOTHER.into();
+        event["data"]["project"]["id"] = uuid::Uuid::new_v4().to_string().into();
         serde_json::to_vec(&event).unwrap()
     };
     let code = |result: &Value| result["data"]["failure"]["code"].as_str().unwrap_or("none").to_owned();
@@ -88,8 +96,11 @@ async fn a_source_may_do_what_the_rules_say_and_only_as_the_user_it_must_be() {
         (from("/a", "bakery"), "source-not-allowed"),
         (from("/b", "shop-1"), "source-not-allowed"),
         // Whose a slug is, is told to those alone who may ask for it.
-        (anothers("/b"), "source-not-allowed"),
-        (anothers("/a"), "slug-taken"),
+        (taken("/b"), "source-not-allowed"),
+        (taken("/a"), "slug-taken"),
+        // The id of a project of others opens nothing under a slug of one's own.
+        (anothers("/a", "shop-2"), "source-not-allowed"),
+        (from("/a", "shop-3"), "none"),
         (command(&shop, "/a", "project.stop", json!({})), "none"),
         (command(&shop, "/a", "project.undeploy", json!({})), "source-not-allowed"),
         (command(&shop, "/b", "project.stop", json!({})), "source-not-allowed"),
@@ -106,7 +117,7 @@ async fn a_source_may_do_what_the_rules_say_and_only_as_the_user_it_must_be() {
         let result = outside.result().await;
         assert_eq!(code(&result), *expected, "{}", String::from_utf8_lossy(body));
     }
-    assert_eq!(database.count("SELECT count(*) FROM slug_owners").await, 1, "who is refused claims nothing");
+    assert_eq!(database.count("SELECT count(*) FROM slug_owners").await, 3, "who is refused claims nothing");
     let cancellations = "SELECT count(*) FROM cancellations WHERE source = '/b'";
     assert_eq!(database.count(cancellations).await, 0, "who may not cancel leaves nothing behind");
 
