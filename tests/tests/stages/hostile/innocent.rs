@@ -8,7 +8,7 @@ use slipway_tests::world::{Generation, Sample, Variant};
 use crate::pipeline::scene::{AttemptScene, BOT_TOKEN};
 
 /// Its files with their owners, modes and contents; its volumes, of which a database changes what lies deeper by itself;
-/// its containers with when they were started; who else has a place on the server.
+/// its containers with when they were started; its key and its place in the firewall. Others may come and go.
 const STATE: &str = "cd /opt/services/shop
     find . ! -path './.slipway/lock' -printf '%p %u %m %l\\n' | sort
     find . -type f ! -path './.slipway/lock' | sort | xargs -d '\\n' sha256sum
@@ -18,7 +18,7 @@ const STATE: &str = "cd /opt/services/shop
     all=$(docker ps -aq --no-trunc --filter label=com.docker.compose.project=shop | sort)
     docker inspect --format '{{.Id}} {{.State.Status}} {{.State.StartedAt}} {{.RestartCount}} {{.Image}} {{.Config.Env}}' $all
     docker network ls -q --no-trunc --filter label=com.docker.compose.project=shop | sort
-    ls /opt/services /root; cat /root/.ssh/authorized_keys; ufw status || :";
+    grep slipway:shop /root/.ssh/authorized_keys; ufw show added | grep slipway:shop || :";
 
 /// An innocent project that was deployed, and how it looked then.
 pub struct Innocent<'a> {
@@ -33,6 +33,7 @@ impl<'a> Innocent<'a> {
         let sample = Sample::new(Generation::One, "acme", "shop");
         let commit = scene.publish(&sample, Variant::Healthy);
         scene.run(scene.work(&sample, &commit, "shop", &BTreeMap::new())).unwrap();
+        scene.world.target(0).sh("echo 'a line that is nobodys else' >/opt/services/shop/notes").unwrap();
         let mut innocent = Self { scene, before: String::new(), secrets: scene.github.secrets("acme/shop") };
         innocent.before = innocent.state();
         assert!(innocent.before.contains("/run/") || innocent.before.contains("running"), "{}", innocent.before);

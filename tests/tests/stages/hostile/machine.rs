@@ -38,6 +38,8 @@ pub type SentBytes = Arc<Mutex<Vec<u8>>>;
 pub struct BegunScript {
     handle: Handle,
     channel: ChannelId,
+    /// The how many-th of its connection, from 1.
+    pub number: u32,
     /// How lines for the worker begin.
     pub mark: String,
 }
@@ -77,6 +79,7 @@ struct Guest {
     answer: Answer,
     received: SentBytes,
     frame: Vec<u8>,
+    begun: u32,
 }
 
 impl Handler for Guest {
@@ -121,7 +124,8 @@ impl Handler for Guest {
         let Some(end) = self.frame.iter().position(|byte| *byte == b'\n').filter(|_| !begun) else { return Ok(()) };
         let first = String::from_utf8_lossy(&self.frame[..end]).into_owned();
         let mark = first.split(' ').next().unwrap_or_default().to_owned();
-        tokio::spawn((self.answer)(BegunScript { handle: session.handle(), channel, mark }));
+        self.begun += 1;
+        tokio::spawn((self.answer)(BegunScript { handle: session.handle(), channel, number: self.begun, mark }));
         Ok(())
     }
 }
@@ -164,7 +168,7 @@ pub async fn serve(
                     }
                     Manner::Silent => tokio::time::sleep(Duration::from_secs(600)).await,
                     _ => {
-                        let guest = Guest { manner, answer, received, frame: Vec::new() };
+                        let guest = Guest { manner, answer, received, frame: Vec::new(), begun: 0 };
                         if let Ok(session) = russh::server::run_stream(config, stream, guest).await {
                             let _ = session.await;
                         }

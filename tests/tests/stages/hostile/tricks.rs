@@ -6,29 +6,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use slipway_protocol::{ErrorCode, Stage};
 
 use super::machine::{Answer, BegunScript, Manner};
-
-/// What a trick may lead to.
-pub enum TrickEnd {
-    /// The stage's success, bounded and clean like everything else.
-    Success,
-    Fails(&'static [ErrorCode]),
-}
-
-/// See the module.
-pub struct Trick {
-    pub name: &'static str,
-    pub stage: Stage,
-    pub manner: Manner,
-    pub answer: Answer,
-    pub outcome: TrickEnd,
-}
-
-impl Trick {
-    /// Whether only a deadline ends it.
-    pub fn is_endless(&self) -> bool {
-        matches!(self.outcome, TrickEnd::Fails(codes) if codes.contains(&ErrorCode::DeadlineExceeded))
-    }
-}
+use super::trick::{ServerTrick, TrickEnd};
 
 /// Says something again and again, not so fast that the other tricks have no time.
 async fn repeat(script: BegunScript, says: impl Into<Vec<u8>>) {
@@ -38,17 +16,17 @@ async fn repeat(script: BegunScript, says: impl Into<Vec<u8>>) {
     }
 }
 
-const fn trick(name: &'static str, answer: Answer, codes: &'static [ErrorCode]) -> Trick {
-    Trick { name, stage: Stage::Preflight, manner: Manner::Polite, answer, outcome: TrickEnd::Fails(codes) }
+const fn trick(name: &'static str, answer: Answer, codes: &'static [ErrorCode]) -> ServerTrick {
+    ServerTrick { name, stage: Stage::Preflight, manner: Manner::Polite, answer, outcome: TrickEnd::Fails(codes) }
 }
 
 /// A lie that only the server itself suffers from.
-const fn believed(name: &'static str, stage: Stage, answer: Answer) -> Trick {
-    Trick { stage, outcome: TrickEnd::Success, ..trick(name, answer, &[]) }
+const fn believed(name: &'static str, stage: Stage, answer: Answer) -> ServerTrick {
+    ServerTrick { stage, outcome: TrickEnd::Success, ..trick(name, answer, &[]) }
 }
 
-const fn manner(name: &'static str, manner: Manner, codes: &'static [ErrorCode]) -> Trick {
-    Trick { manner, ..trick(name, silence, codes) }
+const fn manner(name: &'static str, manner: Manner, codes: &'static [ErrorCode]) -> ServerTrick {
+    ServerTrick { manner, ..trick(name, silence, codes) }
 }
 
 const LATE: &[ErrorCode] = &[ErrorCode::DeadlineExceeded];
@@ -63,7 +41,7 @@ const KEPT_OUT: &[ErrorCode] = &[
 const UNEXPLAINED: &[ErrorCode] = &[ErrorCode::InternalError, ErrorCode::ComposeInvalid];
 const AWAY: &[ErrorCode] = &[ErrorCode::ServerUnreachable];
 
-pub const TRICKS: &[Trick] = &[
+pub const TRICKS: &[ServerTrick] = &[
     trick("endless lines", endless_lines, LATE),
     trick("one endless line", endless_line, LATE),
     trick("endless complaints", endless_complaints, LATE),
@@ -92,9 +70,16 @@ pub const TRICKS: &[Trick] = &[
     manner("a login that is never enough", Manner::NeverSatisfied, KEPT_OUT),
     manner("no channels", Manner::Closed, KEPT_OUT),
     believed("a checkout of nothing", Stage::Clone, blind_success),
-    Trick { stage: Stage::Env, ..trick("an env file that isn't there", blind_success, &[ErrorCode::ComposeInvalid]) },
-    believed("containers that nobody tells of", Stage::Compose, blind_success),
-    Trick { stage: Stage::Compose, ..trick("countless services", countless_services, UNEXPLAINED) },
+    ServerTrick {
+        stage: Stage::Env,
+        ..trick("an env file that isn't there", blind_success, &[ErrorCode::ComposeInvalid])
+    },
+    ServerTrick {
+        stage: Stage::Compose,
+        ..trick("a model that isn't there", blind_success, &[ErrorCode::ComposeInvalid])
+    },
+    believed("a model of nothing, and containers that nobody tells of", Stage::Compose, model_of_nothing),
+    ServerTrick { stage: Stage::Compose, ..trick("countless services", countless_services, UNEXPLAINED) },
 ];
 
 fn silence(script: BegunScript) -> BoxFuture<'static, ()> {
@@ -286,7 +271,19 @@ fn never_closes(script: BegunScript) -> BoxFuture<'static, ()> {
     .boxed()
 }
 
+/// As JSON, in base64.
+fn model_of_nothing(script: BegunScript) -> BoxFuture<'static, ()> {
+    async move {
+        script.tell("model", "e30=").await;
+        done(&script, 0).await;
+    }
+    .boxed()
+}
+
 fn countless_services(script: BegunScript) -> BoxFuture<'static, ()> {
+    if script.number == 1 {
+        return model_of_nothing(script);
+    }
     async move {
         for number in 0..50 {
             let lines = format!("\n{} service backend{number} running healthy 0 0 {}\n", script.mark, "x".repeat(2000));

@@ -5,16 +5,13 @@ mod answering;
 mod ci_job;
 mod claims;
 mod environment;
-mod git_objects;
 mod killed_scripts;
 mod prober;
 mod registry_secrets;
 mod rehearsal;
-mod repositories;
 pub mod scene;
 mod servers;
 mod serving;
-mod strangers;
 mod workflows;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! What a repository can try, one row a trick: names, links, sizes, filters, hooks, and what a container of the project
-//! may have written into its directory. A project beside it, and the server's own files, are compared before and after.
+//! may have written into its directory. The innocent project's files, and the server's own, are compared before and after each.
 //! What a compose file may ask for isn't tried here.
 
 use std::collections::BTreeMap;
@@ -10,12 +10,13 @@ use slipway_tests::world::{Commit, Generation, Sample, TargetServer, Variant};
 use tokio_util::sync::CancellationToken;
 
 use super::git_objects::{FILE, FOLDER, LINK, Objects};
-use super::scene::AttemptScene;
+use super::innocent::Innocent;
+use crate::pipeline::scene::AttemptScene;
 
 const SLUG: &str = "stranger";
 /// Files, and what the server keeps for itself.
-const INNOCENT: &str = "find /opt/services/innocent /etc /root /usr/local -xdev -printf '%p %l %m %s %T@\\n' | sort; \
-                        cat /opt/services/innocent/.env; git -C /opt/services/innocent rev-parse HEAD";
+const INNOCENT: &str = "find /opt/services/shop /etc /root /usr/local -xdev -printf '%p %l %m %s %T@\\n' | sort; \
+                        cat /opt/services/shop/.env; git -C /opt/services/shop rev-parse HEAD";
 const LIMITS: ProjectLimits =
     ProjectLimits { repository_bytes: 24 * 1024 * 1024, repository_files: 2000, ..ProjectLimits::DEFAULT };
 
@@ -82,20 +83,21 @@ impl Tricks<'_> {
     }
 }
 
-#[test]
-fn whatever_a_repository_holds_is_refused_by_name_or_stays_in_its_own_directory() {
-    let scene = AttemptScene::new();
+/// Tries all of them.
+pub fn whatever_a_repository_holds_is_refused_by_name_or_stays_in_its_own_directory(
+    scene: &AttemptScene,
+    innocent: &Innocent<'_>,
+) {
     let server = scene.world.target(0);
     let sample = Sample::new(Generation::Two, "acme", SLUG);
     let first = scene.publish(&sample, Variant::Healthy).sha;
     server
-        .sh("mkdir -p /opt/services/innocent /usr/local/bin; cd /opt/services/innocent; echo 'SECRET=\"7c1d\"' >.env; git init -q
-             echo theirs >README.md; git add README.md; git -c user.name=x -c user.email=x@example.com commit -qm theirs
+        .sh("mkdir -p /usr/local/bin
              printf '[filter \"evil\"]\n\tsmudge = touch /root/owned; cat\n\tclean = touch /root/owned; cat\n\trequired = true\n\
              [core]\n\thooksPath = .githooks\n' >/root/.gitconfig")
         .unwrap();
     let mut tricks = Tricks {
-        scene: &scene,
+        scene,
         server,
         deployer: scene.deployer_with(LIMITS),
         sample: sample.clone(),
@@ -110,6 +112,8 @@ fn whatever_a_repository_holds_is_refused_by_name_or_stays_in_its_own_directory(
     links(&mut tricks, &objects);
     what_a_container_wrote(&mut tricks, &objects);
     assert!(tricks.tried >= 60, "{}", tricks.tried);
+    server.sh("rm /root/.gitconfig").unwrap();
+    innocent.assert_unharmed("a repository");
 }
 
 fn names(tricks: &mut Tricks<'_>, objects: &Objects) {
@@ -198,11 +202,11 @@ fn programs(tricks: &mut Tricks<'_>, objects: &Objects) {
 fn links(tricks: &mut Tricks<'_>, objects: &Objects) {
     let unfit = ErrorCode::UnsupportedRepository;
     let to = |target: &str| objects.blob(target.as_bytes());
-    let theirs = to("/opt/services/innocent");
+    let theirs = to("/opt/services/shop");
     tricks.refused("infra", &objects.commit(&[(LINK, b"infra", &theirs)]), unfit, "has infra");
     tricks.refused("the env file", &objects.commit(&[(LINK, b".env", &theirs)]), ErrorCode::EnvFileTracked, ".env");
     for name in ["compose.base.yml", "compose.prod.yml"] {
-        let infra = objects.tree(&[(LINK, name.as_bytes(), &to("../../innocent/.env"))]);
+        let infra = objects.tree(&[(LINK, name.as_bytes(), &to("../../shop/.env"))]);
         tricks.refused(name, &objects.commit(&[(FOLDER, b"infra", &infra)]), unfit, "is a symbolic link");
     }
     let link = objects.commit(&[
@@ -230,7 +234,7 @@ fn what_a_container_wrote(tricks: &mut Tricks<'_>, objects: &Objects) {
     };
     tricks.harmless("the first", &turn("0"), "[ -f data/sub/README.md ]");
     let evil = "[filter \"own\"]\\n\\tsmudge = touch /root/owned; cat\\n\\tclean = touch /root/owned; cat\\n\
-                [core]\\n\\tfsmonitor = touch /root/owned\\n\\tsshCommand = touch /root/owned\\n\\tworktree = /opt/services/innocent\\n\
+                [core]\\n\\tfsmonitor = touch /root/owned\\n\\tsshCommand = touch /root/owned\\n\\tworktree = /opt/services/shop\\n\
                 [include]\\n\\tpath = /root/.gitconfig\\n[credential]\\n\\thelper = !touch /root/owned\\n";
     for (at, (trick, write)) in [
         ("settings", format!("printf '{evil}' >>.git/config; touch data/sub/README.md")),
@@ -238,14 +242,14 @@ fn what_a_container_wrote(tricks: &mut Tricks<'_>, objects: &Objects) {
             "mkdir -p data/git; cp -r .git/. data/git; printf '{evil}' >>data/git/config; echo ../data/git >.git/commondir"
         )),
         ("settings of a work tree", format!("git config extensions.worktreeConfig true; printf '{evil}' >.git/config.worktree")),
-        ("another's objects", "mkdir -p .git/objects/info; echo /opt/services/innocent/.git/objects >.git/objects/info/alternates".to_owned()),
-        ("another's repository", "rm -rf .git; ln -s ../innocent/.git .git".to_owned()),
-        ("a repository that isn't there yet", "rm -rf .git; ln -s ../innocent/new .git".to_owned()),
-        ("another's HEAD", "rm -f .git/HEAD; ln -s /opt/services/innocent/.git/HEAD .git/HEAD".to_owned()),
-        ("another's folder for packs", "rm -rf .git/objects/pack; ln -s /opt/services/innocent .git/objects/pack".to_owned()),
+        ("another's objects", "mkdir -p .git/objects/info; echo /opt/services/shop/.git/objects >.git/objects/info/alternates".to_owned()),
+        ("another's repository", "rm -rf .git; ln -s ../shop/.git .git".to_owned()),
+        ("a repository that isn't there yet", "rm -rf .git; ln -s ../shop/new .git".to_owned()),
+        ("another's HEAD", "rm -f .git/HEAD; ln -s /opt/services/shop/.git/HEAD .git/HEAD".to_owned()),
+        ("another's folder for packs", "rm -rf .git/objects/pack; ln -s /opt/services/shop .git/objects/pack".to_owned()),
         ("a hook", "mkdir -p .git/hooks; printf '#!/bin/sh\\ntouch /root/owned\\n' >.git/hooks/post-checkout; chmod +x .git/hooks/*".to_owned()),
-        ("a link in a folder's place", "rm -rf data/sub; ln -s /opt/services/innocent data/sub".to_owned()),
-        ("a link in a file's place", "rm -f data/sub/README.md; ln -s /opt/services/innocent/README.md data/sub/README.md".to_owned()),
+        ("a link in a folder's place", "rm -rf data/sub; ln -s /opt/services/shop data/sub".to_owned()),
+        ("a link in a file's place", "rm -f data/sub/README.md; ln -s /opt/services/shop/README.md data/sub/README.md".to_owned()),
         ("what a killed git left", "echo half >.git/objects/pack/tmp_pack_x; touch .git/index.lock".to_owned()),
     ]
     .into_iter()
@@ -253,13 +257,13 @@ fn what_a_container_wrote(tricks: &mut Tricks<'_>, objects: &Objects) {
     {
         tricks.sh(&write);
         let holds = "[ ! -L .git ] && [ -z \"$(find .git -path .git/hooks -prune -o -type l -print -o -name 'tmp_*' -print)\" ] \
-                     && [ -f data/sub/README.md ] && [ ! -L data/sub ] && ! grep -qE 'owned|innocent' .git/config .git/commondir \
+                     && [ -f data/sub/README.md ] && [ ! -L data/sub ] && ! grep -qE 'owned|shop' .git/config .git/commondir \
                      .git/objects/info/alternates 2>/dev/null";
         tricks.harmless(trick, &turn(&format!("{at} {trick}")), holds);
     }
     while_a_container_writes(tricks, objects);
     for own in [".slipway", "infra"] {
-        tricks.sh(&format!("mv {own} /tmp/{own} 2>/dev/null || :; ln -s ../innocent {own}"));
+        tricks.sh(&format!("mv {own} /tmp/{own} 2>/dev/null || :; ln -s ../shop {own}"));
         let error = tricks.clone(&turn(own)).expect_err(own);
         assert_eq!(error.code, ErrorCode::DirectoryNotOurs, "{error}");
         tricks.harmed_nobody(own);
@@ -279,7 +283,7 @@ fn while_a_container_writes(tricks: &mut Tricks<'_>, objects: &Objects) {
     tricks.harmless("before it writes", &turns[0], "[ -f data/sub/100 ]");
     tricks.sh(
         "docker create --name writer --label com.docker.compose.project=stranger -v $PWD/data:/data redis:7-alpine
-         touch /run/writes; setsid sh -c 'while [ -e /run/writes ]; do rm -rf data/sub; ln -s /opt/services/innocent data/sub; rm -rf \
+         touch /run/writes; setsid sh -c 'while [ -e /run/writes ]; do rm -rf data/sub; ln -s /opt/services/shop data/sub; rm -rf \
          data/sub; mkdir data/sub; done' >/dev/null 2>&1 </dev/null &",
     );
     for commit in turns.iter().cycle().take(8) {
