@@ -28,7 +28,8 @@ check_owner() {
     [ -n "${owner:-}" ] && [ -e "$kept/owner" ] || return 0
     registered=$(head -c 36 "$kept/owner" | tr -cd '0-9a-f-')
     case " $owner ${former:-} " in *" ${registered:-nobody} "*) return 0 ;; esac
-    die slug-taken "$slug on this server belongs to project ${registered:-that $kept/owner doesn't name}, and not to $owner; if it's to be handed over: slipway projects hand-over $slug --server HANDLE --from ${registered:-ID} --to $owner --why TEXT"
+    holder=${registered:-"that is not named in $kept/owner"}
+    die slug-taken "$slug on this server belongs to project $holder, and not to $owner; if it's to be handed over: slipway projects hand-over $slug --server HANDLE --from ${registered:-ID} --to $owner --why TEXT"
 }
 
 # take_ownership: after check_owner, in the project's directory and alone in it.

@@ -17,8 +17,8 @@ use crate::terminal::print::{Printer, Table};
 
 #[derive(Debug, Args)]
 pub(crate) struct AllowanceArgs {
-    /// privileged, network:host, pid:host, ipc:host, cap:NAME, device:/dev/…, bind:/PATH[:ro], port:NUMBER,
-    /// external-volume:NAME, external-network:NAME, sysctl:NAME or image:REGISTRY/OWNER/NAME
+    /// `privileged`, `network:host`, `pid:host`, `ipc:host`, `cap:NAME`, `device:/dev/…`, `bind:/PATH`, `bind:/PATH:ro`, `port:NUMBER`,
+    /// `external-volume:NAME`, `external-network:NAME`, `sysctl:NAME` or `image:REGISTRY/OWNER/NAME`
     allowance: Allowance,
 
     #[command(flatten)]

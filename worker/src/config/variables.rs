@@ -201,8 +201,8 @@ variables! {
             "Private keys that open sealed secrets, one file <key_id>.key each",
             "the path of a directory of *.key files, each base64 of 32 bytes, readable by the worker's user only";
         SECRETS_DIR: PathBuf = "SLIPWAY_SECRETS_DIR", Optional, false, files::directory,
-            "Mounted secrets: projects/<project's id>/<reference> for one project, owners/<owner>/<reference> for all \
-             repositories of one owner, in small letters", "the path of a directory";
+            "Mounted secrets: projects/ID/REFERENCE for one project, owners/OWNER/REFERENCE for all repositories of one owner, \
+             in small letters", "the path of a directory";
         UNBOUND_BOXES: bool = "SLIPWAY_UNBOUND_BOXES", Default(defaults::UNBOUND_BOXES), false, parse::switch,
             "Open sealed boxes of the old form, which don't say for which project and variable they were made: \
              whoever sees one can use it under a project of his own", "true or false";

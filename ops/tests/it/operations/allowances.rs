@@ -55,7 +55,9 @@ async fn what_is_allowed_is_recorded_with_its_reason_and_can_be_taken_back() {
     let table = run(operator(), &["servers", "allowances", "vps-1"]).await;
     assert!(table.contains("bind:/srv/media:ro") && table.contains("they run a VPN"), "{table}");
 
-    accept(&store, &with_secrets("shop")).await;
+    let mut elsewhere: Value = serde_json::from_slice(&with_secrets("shop")).unwrap();
+    elsewhere["data"]["server"]["handle"] = json!("vps-2");
+    accept(&store, elsewhere.to_string().as_bytes()).await;
     let ambiguous = run(operator(), &allow(["projects", "allow", "shop", "privileged"])).await;
     assert!(ambiguous.contains("several projects are or were called shop") && ambiguous.contains(shop), "{ambiguous}");
 }
