@@ -39,7 +39,7 @@ fn no_trick_does_more_than_fail_its_own_deployment() {
 }
 
 #[test]
-#[ignore = "a minute or more"]
+#[ignore = "takes minutes: ./tests/soak"]
 fn soak_every_compose_trick_by_itself_beside_an_innocent_project() {
     let scene = AttemptScene::new();
     let innocent = Innocent::deploy(&scene);
