@@ -1,6 +1,8 @@
 //! The shapes of well-known credentials, found anywhere in a text: what tells a secret that stands where none belongs.
 //! Steps grow with the text's length alone, since anybody may send one. Secrets without such a shape aren't found here.
 
+use crate::secret::is_variable;
+
 /// A run of characters behind a prefix.
 struct Shape {
     prefix: &'static str,
@@ -8,8 +10,8 @@ struct Shape {
     least: usize,
     /// Which.
     of: fn(u8) -> bool,
-    /// Whether there must be small and capital letters and digits among the first [`MIXED_WITHIN`]: what the prefix alone
-    /// doesn't tell from words.
+    /// Whether there must be a part of [`LONGER_THAN_WORDS`] with small and capital letters and digits among the first
+    /// [`MIXED_WITHIN`], parts being divided by hyphens: what the prefix alone doesn't tell from words.
     mixed: bool,
     /// Whether no more may follow.
     exact: bool,
@@ -18,6 +20,7 @@ struct Shape {
 }
 
 const MIXED_WITHIN: usize = 64;
+const LONGER_THAN_WORDS: usize = 12;
 
 const fn shape(prefix: &'static str, least: usize, of: fn(u8) -> bool) -> Shape {
     Shape { prefix, least, of, mixed: false, exact: false, may_be_public: false }
@@ -88,7 +91,7 @@ fn holds(text: &[u8], public_too: bool) -> bool {
         let begins = at == 0 || !text[at - 1].is_ascii_alphanumeric();
         let elsewhere = match text[at] {
             b':' => is_bot_token(text, at) || is_url_with_password(rest),
-            b'P' => rest.starts_with(b"PRIVATE KEY-----"),
+            b'P' => rest.starts_with(b"PRIVATE KEY-----") || rest.starts_with(b"PRIVATE KEY BLOCK-----"),
             b'e' if public_too => (at == 0 || !url_safe(text[at - 1])) && is_signed_token(rest),
             _ => false,
         };
@@ -100,34 +103,52 @@ fn holds(text: &[u8], public_too: bool) -> bool {
 impl Shape {
     fn begins(&self, text: &[u8]) -> bool {
         let Some(rest) = text.strip_prefix(self.prefix.as_bytes()) else { return false };
-        let Some(run) = rest.get(..self.least).filter(|run| run.iter().all(|b| (self.of)(*b))) else { return false };
+        if !rest.get(..self.least).is_some_and(|run| run.iter().all(|b| (self.of)(*b))) {
+            return false;
+        }
         if self.exact && rest.get(self.least).is_some_and(u8::is_ascii_alphanumeric) {
             return false;
         }
-        let run = if self.mixed { &rest[..rest.len().min(MIXED_WITHIN)] } else { run };
-        let any = |kind: fn(&u8) -> bool| run.iter().take_while(|b| (self.of)(**b)).any(kind);
-        !self.mixed || (any(u8::is_ascii_digit) && any(u8::is_ascii_lowercase) && any(u8::is_ascii_uppercase))
+        if !self.mixed {
+            return true;
+        }
+        let end = rest.iter().take(MIXED_WITHIN).take_while(|b| (self.of)(**b)).count();
+        rest[..end].split(|b| *b == b'-').any(|part| {
+            let any = |kind: fn(&u8) -> bool| part.iter().any(kind);
+            let mixed = any(u8::is_ascii_digit) && any(u8::is_ascii_lowercase) && any(u8::is_ascii_uppercase);
+            part.len() >= LONGER_THAN_WORDS && mixed
+        })
     }
 }
 
-/// `123456789:` and 35 characters, or about as many that no UUID has, with nothing that would go on with either.
+/// `123456789:` and 35 characters, or `AA` and about as many in all, with nothing that would go on with either. A colon
+/// before the number makes it part of the name of something at Amazon.
 fn is_bot_token(text: &[u8], colon: usize) -> bool {
     let digits = text[..colon].iter().rev().take(13).take_while(|b| b.is_ascii_digit()).count();
-    let before = colon.checked_sub(digits + 1).map(|at| text[at]);
+    let before = &text[..colon - digits];
     let key: Vec<u8> = text[colon + 1..].iter().take(65).take_while(|b| url_safe(**b)).copied().collect();
-    let mixed = key.iter().any(u8::is_ascii_lowercase) && key.iter().any(u8::is_ascii_uppercase);
+    let any = |kind: fn(&u8) -> bool| key.iter().any(kind);
+    let mixed = any(u8::is_ascii_lowercase) && any(u8::is_ascii_uppercase);
+    let words = !mixed && any(|b| matches!(b, b'-' | b'_'));
     (6..=12).contains(&digits)
-        && !before.is_some_and(|b| b.is_ascii_alphanumeric())
-        && (key.len() == 35 || ((30..=64).contains(&key.len()) && mixed))
+        // As in `https://api.telegram.org/bot123456789:…/`.
+        && (before.ends_with(b"bot") || !before.last().is_some_and(|b| b.is_ascii_alphanumeric() || *b == b':'))
+        && ((key.len() == 35 && any(u8::is_ascii_digit) && !words)
+            || ((30..=64).contains(&key.len()) && mixed && key.starts_with(b"AA")))
 }
 
-/// `://user:password@`, from the colon on.
+/// `://user:password@`, from the colon on. Another variable in the password's place is none, and neither is what follows
+/// a port and a comma.
 fn is_url_with_password(text: &[u8]) -> bool {
     let Some(rest) = text.strip_prefix(b"://") else { return false };
     let ends = |b: &u8| matches!(b, b'/' | b'?' | b'#' | b'"' | b'\'' | b'<' | b'>') || b.is_ascii_whitespace();
     let authority: Vec<u8> = rest.iter().take(LONGEST_PART).take_while(|b| !ends(b)).copied().collect();
     let Some(at) = authority.iter().rposition(|b| *b == b'@') else { return false };
-    authority[..at].iter().position(|b| *b == b':').is_some_and(|colon| colon + 1 < at)
+    let Some(colon) = authority[..at].iter().position(|b| *b == b':') else { return false };
+    let password = &authority[colon + 1..at];
+    let port = password.iter().take(6).take_while(|b| b.is_ascii_digit()).count();
+    let is_port = (1..=5).contains(&port) && password.get(port) == Some(&b',');
+    !password.is_empty() && !is_port && !std::str::from_utf8(password).is_ok_and(is_variable)
 }
 
 /// Three parts with points between, the first two of which are JSON objects in base64.
@@ -149,7 +170,7 @@ fn is_signed_token(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const FOUND: [&str; 18] = [
+    const FOUND: [&str; 20] = [
         "ghp_0123456789abcdefghij0123456789abcdef",
         "github_pat_11ABCDEFG0_abcdefghijklmnop",
         "glpat-abcdefghij0123456789",
@@ -168,6 +189,8 @@ mod tests {
         "postgres://shop:hunter2@db/shop",
         "https://:x@h",
         "987654321:AAGxyzTcvCH1vGWJxfSeofSAs0K5PALDsaw12",
+        "https://api.telegram.org/bot123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw0/sendMessage",
+        "-----BEGIN PGP PRIVATE KEY BLOCK-----",
     ];
 
     #[test]
@@ -196,6 +219,16 @@ mod tests {
             "ghp_",
             "npm_config_registry",
             "123456789:550e8400-e29b-41d4-a716-446655440000",
+            "123456789:corner-shop-production-deploy-numbe",
+            "123456789:corner-shop-production-deploy-no-42",
+            "1732838400:Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4MTIz",
+            "123456789:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
+            "arn:aws:sns:eu-west-1:123456789012:OrderServiceProductionNotifications1",
+            "arn:aws:iam::123456789012:OrderServiceProductionNotificationsRole1",
+            "postgres://app:${POSTGRES_PASSWORD}@db/app",
+            "postgres://app:$POSTGRES_PASSWORD@db/app",
+            "see http://h:8080,ada@example.com",
+            "sk-SK-locale-Release2026-build",
             "2026-11-28T23:21:09+00:00",
             "https://example.com/a:b@c",
             "postgres://db:5432/shop",

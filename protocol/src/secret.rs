@@ -30,6 +30,11 @@ impl SealedSecret {
     }
 }
 
+/// Whether a text can be a sealed box: base64 of enough bytes.
+pub(crate) fn is_sealed_box(text: &str) -> bool {
+    base64::engine::general_purpose::STANDARD.decode(text).is_ok_and(|bytes| bytes.len() >= 48)
+}
+
 /// Where the value of a secret comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -84,20 +89,18 @@ pub(crate) fn names_a_secret(name: &str) -> bool {
     name.split('_').any(|word| WORDS.contains(&word)) || PAIRS.iter().any(|pair| name.contains(pair))
 }
 
-/// Whether `value` has the shape of a well-known credential: a PEM private key, a GitHub or Telegram bot token,
-/// or a URL with a password.
+/// Whether `value` begins as a well-known credential does, however short or broken it is.
 pub(crate) fn looks_like_a_secret(value: &str) -> bool {
-    const PREFIXES: [&str; 9] =
-        ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "sk-", "xoxb-", "AGE-SECRET-KEY-"];
-    let telegram = value.split_once(':').is_some_and(|(id, key)| {
-        (6..=12).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_digit())
-            && key.len() >= 30
-            && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-    });
-    let url_password = value.split_once("://").is_some_and(|(_, rest)| {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        authority.rsplit_once('@').is_some_and(|(user, _)| user.split_once(':').is_some_and(|(_, p)| !p.is_empty()))
-    });
-    telegram || url_password || value.contains("PRIVATE KEY-----") || PREFIXES.iter().any(|p| value.starts_with(p))
+    const PREFIXES: [&str; 8] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "xoxb-", "AGE-SECRET-KEY-"];
+    PREFIXES.iter().any(|prefix| value.starts_with(prefix))
+}
+
+/// Another variable's name, as `${DB_PASSWORD}` and `$DB_PASSWORD` are.
+pub(crate) fn is_variable(text: &str) -> bool {
+    let Some(name) = text.strip_prefix('$') else { return false };
+    let name = name.strip_prefix('{').map_or(Some(name), |braced| braced.strip_suffix('}'));
+    name.is_some_and(|name| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    })
 }

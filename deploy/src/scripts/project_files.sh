@@ -36,6 +36,12 @@ check_owner() {
 take_ownership() {
     [ -n "${owner:-}" ] && [ "$registered" != "$owner" ] || return 0
     (umask 077 && mkdir -p "$kept")
+    # What CI's key of the one before may run. That of an older version doesn't ask whose the slug is.
+    if [ -n "$registered${former:-}" ] && [ -e .slipway/ci-deploy ]; then
+        printf '%s\n' '#!/bin/sh' \
+            "echo 'slipway: $slug belongs to another project now, whose next deployment lets CI in again (slug-taken)' >&2" \
+            'exit 1' | put .slipway/ci-deploy 700
+    fi
     printf '%s\n' "$owner" | put "$kept/owner" 600
 }
 

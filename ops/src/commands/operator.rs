@@ -54,9 +54,11 @@ impl RecordArgs {
 }
 
 fn operator(who: Option<&str>, why: Option<&str>) -> Operator {
-    let (origin, why) = (origin(), why.map(str::trim).filter(|why| !why.is_empty()).map(str::to_owned));
+    // What is empty says nothing: it counts as left out.
+    let said = |text: Option<&str>| text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+    let (origin, why) = (origin(), said(why));
     let unknown = |part: &Option<String>| part.clone().unwrap_or_else(|| "unknown".to_owned());
-    let who = who.map_or_else(|| format!("{}@{}", unknown(&origin.user), unknown(&origin.host)), str::to_owned);
+    let who = said(who).unwrap_or_else(|| format!("{}@{}", unknown(&origin.user), unknown(&origin.host)));
     Operator { who, why, origin }
 }
 
@@ -87,5 +89,20 @@ fn origin() -> OperatorOrigin {
         host: filled(read("/proc/sys/kernel/hostname")),
         terminal: (0..3).find_map(terminal),
         ssh_client: variable("SSH_CLIENT").and_then(|client| Some(client.split_whitespace().next()?.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_or_a_reason_of_spaces_counts_as_left_out() {
+        let (left_out, said) = (operator(None, None), operator(Some("ada"), Some("it moved")));
+        for empty in ["", " ", "\t\n"] {
+            let operator = operator(Some(empty), Some(empty));
+            assert_eq!((&operator.who, &operator.why), (&left_out.who, &None), "{empty:?}");
+        }
+        assert_eq!((said.who.as_str(), said.why.as_deref()), ("ada", Some("it moved")));
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn opened(
     let envelope = envelope(body, binary, metadata)?;
     remember(&envelope, known);
     if let Some(pointer) = plaintext::find(&envelope, shown) {
+        plaintext::withhold_repeated(&envelope, known);
         return Err(refuse_at(ErrorCode::PlaintextSecret, &pointer, PLAINTEXT_RULE));
     }
     attributes(&envelope)?;
@@ -183,6 +184,9 @@ fn attributes(envelope: &Map<String, Value>) -> Result<(), DecodeFailure> {
         Some(Value::String(v))
             if v.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/json")) => {}
         Some(_) => return Err(refuse_at(ErrorCode::InvalidField, "/datacontenttype", "must be application/json")),
+    }
+    if envelope.get("data_base64").is_some_and(|data| !data.is_null()) {
+        return Err(refuse_at(ErrorCode::InvalidField, "/data_base64", "must be absent: data is JSON here"));
     }
     if !envelope.contains_key("data") {
         return Err(refuse_at(ErrorCode::MissingField, "/data", "is required"));

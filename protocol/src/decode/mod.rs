@@ -3,6 +3,7 @@
 //! Both content modes of CloudEvents' AMQP binding are read. Nothing here looks at a clock: expiry is intake's job.
 
 mod envelope;
+mod named_secrets;
 mod plaintext;
 mod refusal;
 mod request;

@@ -1,15 +1,19 @@
 //! Finding secrets in plain text in an event that nobody has checked yet, and taking them out of what is told about it.
 //! Opening sealed ones is `deploy`'s job.
 
+use base64::Engine as _;
 use serde_json::{Map, Value};
 
+use super::named_secrets::{Suspicion, holds_secret, is_about, is_named_secret, is_secret_variable, is_source};
 use super::request::{Metadata, PartialEnvelope};
 use crate::credential_shapes::{holds_credential, holds_private_credential};
 use crate::names::RepositoryName;
-use crate::secret::{looks_like_a_secret, names_a_secret};
+use crate::secret::{is_sealed_box, looks_like_a_secret};
 
 /// What stands in the place of a correlation that held a secret.
 const WITHHELD: &str = "(withheld)";
+/// Of more secrets than that in one message it isn't looked where else they stand: nothing of it is told.
+const MANY: usize = 100;
 
 /// JSON pointer of the first field of an event that holds a secret in plain text; `shown` makes keys fit for a message.
 ///
@@ -18,7 +22,21 @@ const WITHHELD: &str = "(withheld)";
 pub(super) fn find(envelope: &Map<String, Value>, shown: fn(&str) -> String) -> Option<String> {
     let data = envelope.get("data");
     let in_data = data.and_then(|data| find_in_data(data, shown));
-    in_data.or_else(|| find_anywhere(envelope, shown))
+    in_data.or_else(|| find_encoded(envelope)).or_else(|| find_anywhere(envelope, shown))
+}
+
+/// In data that came as base64, which nobody reads.
+fn find_encoded(envelope: &Map<String, Value>) -> Option<String> {
+    let encoded = envelope.get("data_base64")?.as_str()?;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
+    let found = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(data) => {
+            let event = Map::from_iter([("data".to_owned(), data)]);
+            find_in_data(&event["data"], str::to_owned).or_else(|| find_anywhere(&event, str::to_owned)).is_some()
+        }
+        Err(_) => is_in_bytes(&bytes),
+    };
+    found.then(|| "/data_base64".to_owned())
 }
 
 fn find_in_data(data: &Value, shown: fn(&str) -> String) -> Option<String> {
@@ -43,34 +61,17 @@ fn find_in_data(data: &Value, shown: fn(&str) -> String) -> Option<String> {
         return Some("/data/reason".to_owned());
     }
     let variables = data.get("variables")?.as_object()?;
-    let (name, _) = variables.iter().find(|(name, value)| is_secret_variable(name, value))?;
+    let is_secret =
+        |name: &str, value: &Value| is_secret_variable(name, value) || value.as_str().is_some_and(looks_like_a_secret);
+    let (name, _) = variables.iter().find(|(name, value)| is_secret(name, value))?;
     Some(format!("/data/variables/{}", shown(name)))
-}
-
-/// Whether it's meant as a sealed box or a reference, be it a good one or not, and holds nothing beside.
-fn is_source(value: &Value) -> bool {
-    let only = |map: &Map<String, Value>, names: &[&str]| map.keys().all(|key| names.contains(&key.as_str()));
-    let of = |map: &Map<String, Value>| match (map.get("sealed"), map.get("reference")) {
-        (Some(Value::Object(sealed)), None) => only(map, &["sealed"]) && only(sealed, &["key_id", "sealed_box"]),
-        (None, Some(reference)) => reference.is_string() && only(map, &["reference"]),
-        _ => false,
-    };
-    value.as_object().is_some_and(of)
-}
-
-fn is_secret_variable(name: &str, value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::String(text) => (names_a_secret(name) && !text.is_empty()) || looks_like_a_secret(text),
-        _ => names_a_secret(name),
-    }
 }
 
 /// What kind of place a text stands in.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
-    /// Where only known fields belong.
-    Fields,
+    /// Where only known fields belong, and how suspicious the names above are, by which all below was looked at.
+    Fields(Suspicion),
     /// Below `correlation`, where the producer names things as it likes.
     Correlation,
     /// Below `variables`, where what is often public may stand.
@@ -80,20 +81,29 @@ enum Place {
 /// The first text or key that has a credential's shape, and the first field whose name says that it's a secret, wherever
 /// it stands and whether or not anybody would read it.
 fn find_anywhere(envelope: &Map<String, Value>, shown: fn(&str) -> String) -> Option<String> {
-    in_map(envelope, "", Place::Fields, shown)
+    in_map(envelope, "", Place::Fields(Suspicion::No), shown)
 }
 
 fn in_map(map: &Map<String, Value>, at: &str, place: Place, shown: fn(&str) -> String) -> Option<String> {
     map.iter().find_map(|(key, value)| {
         let at = format!("{at}/{}", shown(key));
-        if holds_credential(key) || (place == Place::Fields && is_named_secret(key, value)) {
+        if holds_credential(key) {
             return Some(at);
         }
-        match at.as_str() {
-            "/data/correlation" => in_value(value, &at, Place::Correlation, shown),
-            "/data/variables" => in_value(value, &at, Place::Variables, shown),
-            _ => in_value(value, &at, place, shown),
-        }
+        let below = match (at.as_str(), place) {
+            ("/data/correlation", _) => Place::Correlation,
+            ("/data/variables", _) => Place::Variables,
+            (_, Place::Fields(above)) => {
+                let suspicion = Suspicion::of_field(key);
+                // Once for each name would take too long where names stand within names.
+                if suspicion > above && holds_secret(suspicion, value) {
+                    return Some(at);
+                }
+                Place::Fields(if is_about(key) { Suspicion::No } else { above.max(suspicion) })
+            }
+            (_, place) => place,
+        };
+        in_value(value, &at, below, shown)
     })
 }
 
@@ -103,8 +113,8 @@ fn in_value(value: &Value, at: &str, place: Place, shown: fn(&str) -> String) ->
         Value::Array(items) => {
             items.iter().enumerate().find_map(|(i, item)| in_value(item, &format!("{at}/{i}"), place, shown))
         }
-        // A box is noise, which may look like anything.
-        Value::String(_) if at.ends_with("/sealed/sealed_box") => None,
+        // A box is noise, which may look like anything; but only where one belongs, and if it can be one.
+        Value::String(text) if is_box(at, text) => None,
         Value::String(text) => {
             let found = if place == Place::Variables { holds_private_credential } else { holds_credential };
             found(text).then(|| at.to_owned())
@@ -113,42 +123,48 @@ fn in_value(value: &Value, at: &str, place: Place, shown: fn(&str) -> String) ->
     }
 }
 
-/// Whether a field's name ends with a secret's word, as `dbPassword` does, and its value is something.
-fn is_named_secret(key: &str, value: &Value) -> bool {
-    let something = match value {
-        Value::String(text) => !text.is_empty(),
-        Value::Number(_) => true,
-        _ => false,
-    };
-    something && names_a_secret(&last_words(key))
-}
-
-/// The last two words of a name, whichever way it's spelt, as a variable would be.
-fn last_words(name: &str) -> String {
-    let (mut spelt, mut small) = (String::new(), false);
-    for c in name.chars().take(200) {
-        if !c.is_ascii_alphanumeric() {
-            spelt.push('_');
-        } else {
-            if small && c.is_ascii_uppercase() {
-                spelt.push('_');
-            }
-            spelt.push(c.to_ascii_uppercase());
-        }
-        small = c.is_ascii_lowercase();
-    }
-    let mut words: Vec<&str> = spelt.rsplit('_').filter(|word| !word.is_empty()).take(2).collect();
-    // Of a single word that tells, such as TOKEN, only the last place counts: `token_type` is none.
-    if words.len() == 2 && names_a_secret(words[1]) && !names_a_secret(words[0]) {
-        words.truncate(1);
-    }
-    words.reverse();
-    words.join("_")
+fn is_box(at: &str, text: &str) -> bool {
+    let of_secret = at.strip_prefix("/data/secrets/").and_then(|rest| rest.split_once('/'));
+    let belongs = of_secret.is_some_and(|(_, rest)| rest == "sealed/sealed_box")
+        || at == "/data/registry/password/sealed/sealed_box";
+    belongs && is_sealed_box(text)
 }
 
 /// Whether what can't be read as an event, or wasn't, holds a credential all the same.
 pub(super) fn is_in_bytes(body: &[u8]) -> bool {
-    holds_credential(&String::from_utf8_lossy(body))
+    let text = String::from_utf8_lossy(body);
+    holds_credential(&text) || (text.contains('\\') && holds_credential(&unescaped(&text)))
+}
+
+/// A text without the escapes of JSON.
+fn unescaped(text: &str) -> String {
+    let (mut plain, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('\\') {
+        plain.push_str(&rest[..at]);
+        let mut escape = rest[at + 1..].chars();
+        rest = match escape.next() {
+            Some('u') => {
+                let digits = escape.as_str().get(..4).unwrap_or_default();
+                match u32::from_str_radix(digits, 16).ok().and_then(char::from_u32) {
+                    Some(c) => {
+                        plain.push(c);
+                        &escape.as_str()[4..]
+                    }
+                    None => escape.as_str(),
+                }
+            }
+            Some(c @ ('"' | '\\' | '/')) => {
+                plain.push(c);
+                escape.as_str()
+            }
+            Some(_) => {
+                plain.push(' ');
+                escape.as_str()
+            }
+            None => "",
+        };
+    }
+    plain + rest
 }
 
 /// The name of a header that holds a credential, or an empty one when its name is the credential.
@@ -162,40 +178,97 @@ pub(super) fn in_headers(metadata: &Metadata) -> Option<&str> {
 
 /// Takes credentials out of what is told about a message that is refused.
 pub(super) fn withhold(known: &mut PartialEnvelope) {
-    let clean = |text: &Option<String>| text.as_deref().is_none_or(|text| !holds_credential(text));
-    if !clean(&known.source) || !clean(&known.id) {
+    withhold_if(known, &holds_credential);
+}
+
+/// Takes those values out of it that are secrets by their place or their field's name: they may stand in others, too.
+pub(super) fn withhold_repeated(envelope: &Map<String, Value>, known: &mut PartialEnvelope) {
+    let mut values = Vec::new();
+    if let Some(data) = envelope.get("data") {
+        collect_in_data(data, &mut values);
+    }
+    collect_named(&Value::Object(envelope.clone()), "", &mut values);
+    // Shorter ones are part of too many words.
+    let repeats = |text: &str| values.iter().any(|value| text == value || (value.len() >= 6 && text.contains(value)));
+    withhold_if(known, &|text| values.len() > MANY || repeats(text));
+}
+
+fn collect_in_data(data: &Value, values: &mut Vec<String>) {
+    match data.get("secrets") {
+        Some(Value::Object(secrets)) => {
+            secrets.values().filter(|value| !is_source(value)).for_each(|value| collect_texts(value, values));
+        }
+        Some(secrets) => collect_texts(secrets, values),
+        None => {}
+    }
+    match data.get("registry") {
+        Some(Value::Object(registry)) => {
+            let password = registry.get("password").filter(|password| !is_source(password));
+            password.into_iter().for_each(|password| collect_texts(password, values));
+        }
+        Some(registry) => collect_texts(registry, values),
+        None => {}
+    }
+    let variables = data.get("variables").and_then(Value::as_object).into_iter().flatten();
+    variables
+        .filter(|(name, value)| is_secret_variable(name, value))
+        .for_each(|(_, value)| collect_texts(value, values));
+}
+
+fn collect_named(value: &Value, at: &str, values: &mut Vec<String>) {
+    match value {
+        _ if matches!(at, "/data/correlation" | "/data/variables") => {}
+        Value::Object(map) => {
+            for (key, value) in map {
+                if is_named_secret(key, value) {
+                    collect_texts(value, values);
+                    continue;
+                }
+                // Only the first levels are told apart.
+                let at = if at.len() > 20 { at.to_owned() } else { format!("{at}/{key}") };
+                collect_named(value, &at, values);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_named(item, "/-/-/-", values)),
+        _ => {}
+    }
+}
+
+fn collect_texts(value: &Value, values: &mut Vec<String>) {
+    match value {
+        Value::String(text) if !text.is_empty() => values.push(text.clone()),
+        Value::Number(number) => values.push(number.to_string()),
+        Value::Array(items) => items.iter().for_each(|item| collect_texts(item, values)),
+        Value::Object(map) => map.values().for_each(|value| collect_texts(value, values)),
+        _ => {}
+    }
+}
+
+fn withhold_if(known: &mut PartialEnvelope, is_secret: &dyn Fn(&str) -> bool) {
+    let secret = |text: &Option<String>| text.as_deref().is_some_and(is_secret);
+    if secret(&known.source) || secret(&known.id) {
         (known.source, known.id) = (None, None);
     }
-    known.event_type = known.event_type.take().filter(|text| !holds_credential(text));
-    known.traceparent = known.traceparent.take().filter(|text| !holds_credential(text));
-    known.repository = known.repository.take().filter(|name: &RepositoryName| !holds_credential(name.as_str()));
-    known.server = known.server.take().filter(|handle| !holds_credential(handle.as_str()));
-    known.correlation.retain(|key, _| !holds_credential(key));
+    known.event_type = known.event_type.take().filter(|text| !is_secret(text));
+    known.traceparent = known.traceparent.take().filter(|text| !is_secret(text));
+    known.project = known.project.take().filter(|project| !is_secret(project.slug.as_str()));
+    known.repository = known.repository.take().filter(|name: &RepositoryName| !is_secret(name.as_str()));
+    known.commit = known.commit.take().filter(|commit| !is_secret(commit.as_str()));
+    known.server = known.server.take().filter(|handle| !is_secret(handle.as_str()));
+    known.correlation.retain(|key, _| !is_secret(key));
     for value in known.correlation.values_mut() {
-        if in_value(value, "", Place::Correlation, str::to_owned).is_some() {
+        if holds_text(value, is_secret) {
             *value = Value::String(WITHHELD.to_owned());
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_field_is_a_secret_by_the_end_of_its_name() {
-        let value = Value::String("hunter2".to_owned());
-        for name in ["password", "dbPassword", "db-password", "API_KEY", "clientSecret", "token", "x.api.key", "passwd"]
-        {
-            assert!(is_named_secret(name, &value), "{name}: {}", last_words(name));
-        }
-        for name in
-            ["token_type", "secret_name", "secretName", "key_id", "host_key", "passwordless", "secrets", "value"]
-        {
-            assert!(!is_named_secret(name, &value), "{name}: {}", last_words(name));
-        }
-        assert!(
-            !is_named_secret("password", &Value::Null) && !is_named_secret("password", &Value::String(String::new()))
-        );
+fn holds_text(value: &Value, is_secret: &dyn Fn(&str) -> bool) -> bool {
+    match value {
+        Value::String(text) => is_secret(text),
+        Value::Number(number) => is_secret(&number.to_string()),
+        Value::Array(items) => items.iter().any(|item| holds_text(item, is_secret)),
+        Value::Object(map) => map.iter().any(|(key, value)| is_secret(key) || holds_text(value, is_secret)),
+        Value::Null | Value::Bool(_) => false,
     }
 }

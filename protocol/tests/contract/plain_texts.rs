@@ -1,5 +1,7 @@
 //! Secrets in plain text, wherever a producer may put one, and what only looks like one.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use slipway_protocol::{ErrorCode, Metadata, read};
 
@@ -14,6 +16,7 @@ fn plain_texts() -> Vec<Trick> {
     let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJodW50ZXIyIjoxfQ.hunter2hunter2hunter2";
     let secret = |value: Value| json!({ "TELEGRAM_BOT_TOKEN": value });
     let in_secret = "/data/secrets/TELEGRAM_BOT_TOKEN";
+    let in_box = |text: &str| json!({ "sealed": { "sealed_box": text } });
     let sealed = || sample()["data"]["secrets"]["TELEGRAM_BOT_TOKEN"]["sealed"].clone();
     let mut stuffed = sealed();
     stuffed["value"] = json!("hunter2");
@@ -64,6 +67,30 @@ fn plain_texts() -> Vec<Trick> {
             json!({"DB_PASSWORD": "hunter2"}),
             "/data/Secrets/DB_PASSWORD",
         ),
+        ("in a list of secrets", "/data/dbPassword", json!(["hunter2"]), "/data/dbPassword"),
+        ("in an object of secrets", "/data/credentials", json!({"user": "x", "value": "hunter2"}), "/data/credentials"),
+        ("as a box of correlation", "/data/correlation", in_box(token), "/data/correlation/sealed/sealed_box"),
+        ("as a box of nothing", "/data/future", in_box(token), "/data/future/sealed/sealed_box"),
+        (
+            "as the box of a secret",
+            "/data/secrets",
+            secret(json!({"sealed": {"key_id": "k", "sealed_box": token}})),
+            "/data/secrets/TELEGRAM_BOT_TOKEN/sealed/sealed_box",
+        ),
+        (
+            "in a bot's address",
+            "/data/variables",
+            json!({"HOOK": format!("https://t.example/bot{bot}/x")}),
+            "/data/variables/HOOK",
+        ),
+        ("in data that nobody reads", "/data_base64", json!(STANDARD.encode(token)), "/data_base64"),
+        (
+            "in data that could be read",
+            "/data_base64",
+            json!(STANDARD.encode(r#"{"dbPassword":"hunter2"}"#)),
+            "/data_base64",
+        ),
+        ("as the slug", "/data/project/slug", json!("glpat-hunter2hunter2hunter2"), "/data/project/slug"),
         ("as the repository", "/data/repository/name", json!(format!("acme/{token}")), "/data/repository/name"),
         ("as the branch", "/data/repository/branch", json!(token), "/data/repository/branch"),
         ("as the server", "/data/server/handle", json!(token), "/data/server/handle"),
@@ -91,7 +118,8 @@ fn a_secret_is_found_in_what_can_not_be_read_as_well() {
     large["data"]["correlation"] = json!({ "a": token, "b": 7 });
     let large = large.to_string();
     let twice = sample().to_string().replacen("\"data\":", &format!("\"data\":\"{token}\",\"data\":"), 1);
-    for body in [&format!("not json, {token}"), &large, &twice] {
+    let escaped = format!("{{\"a\":\"\\u0067{}\",}}", &token[1..]);
+    for body in [&format!("not json, {token}"), &escaped, &large, &twice] {
         let rejection = read(body.as_bytes(), &Metadata::default()).expect_err("refused");
         assert_eq!(rejection.code, ErrorCode::PlaintextSecret, "{rejection}");
         assert!(!format!("{rejection:?}").contains("hunter2"), "{rejection:?}");
@@ -105,6 +133,31 @@ fn a_secret_is_found_in_what_can_not_be_read_as_well() {
         assert_eq!(rejection.code, ErrorCode::PlaintextSecret, "{name}");
         assert!(!format!("{rejection:?}").contains("hunter2") && rejection.known.deployment_id().is_some());
     }
+}
+
+#[test]
+fn a_secret_in_plain_text_is_told_nowhere_else_either() {
+    for (field, value) in [
+        ("secrets", json!({ "A": "hunter2-hunter2" })),
+        ("secrets", json!("hunter2-hunter2")),
+        ("variables", json!({ "DB_PASSWORD": "hunter2-hunter2" })),
+        ("registry", json!({ "password": { "reference": "r", "x": "hunter2-hunter2" } })),
+        ("auth", json!([{ "dbPassword": ["hunter2-hunter2"] }])),
+    ] {
+        let mut event = sample();
+        event["data"][field] = value;
+        event["data"]["correlation"] = json!({ "x": ["see hunter2-hunter2"], "hunter2-hunter2": 1, "y": 7 });
+        event["data"]["project"]["slug"] = "hunter2-hunter2".into();
+        event["traceparent"] = "hunter2-hunter2".into();
+        let rejection = refused(&event);
+        assert_eq!(rejection.code, ErrorCode::PlaintextSecret, "{field}");
+        assert!(!format!("{rejection:?}").contains("hunter2"), "{field}: {rejection:?}");
+        assert_eq!(json!(rejection.known.correlation), json!({ "x": "(withheld)", "y": 7 }), "{field}");
+    }
+    let mut event = sample();
+    event["data_base64"] = json!("aGk=");
+    let rejection = refused(&event);
+    assert_eq!((rejection.code, rejection.pointer.as_deref()), (ErrorCode::InvalidField, Some("/data_base64")));
 }
 
 #[test]
@@ -140,6 +193,14 @@ fn what_is_echoed_has_its_limit_and_what_only_looks_odd_passes() {
             json!({ "SUPABASE_ANON_KEY": "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJlLW9m", "LOCALE": "de-DE" }),
         ),
         ("/data/extra", json!({ "secret_name": "API_TOKEN", "token_type": "bot", "password": null, "secrets": 3 })),
+        (
+            "/data/variables",
+            json!({
+                "DATABASE_URL": "postgres://app:${POSTGRES_PASSWORD}@db/app", "TOKEN_TTL": "3600",
+                "PASSWORD_MIN_LENGTH": "8", "TOPIC": "arn:aws:sns:eu-west-1:123456789012:OrderServiceProductionNotifications1"
+            }),
+        ),
+        ("/data/extra", json!({ "nextPageToken": "Zm9vYmFyYmF6", "continuation_token": 3, "token": 0 })),
         ("/subject", json!("shop")),
     ] {
         let mut event = sample();

@@ -46,7 +46,13 @@ impl Admitter {
                     None => return Ok(()),
                     Some(failure) => refused_ready(request, failure),
                 },
-                Err(failure) => refused_ready(request, failure),
+                Err(failure) => {
+                    let mut refusal = refused_ready(request, failure);
+                    if refusal.withhold {
+                        door.withhold_repeated(request, &mut refusal.known);
+                    }
+                    refusal
+                }
             },
             Ok(Message::Command(request)) => match self.accept_command(request, &door).await? {
                 None => return Ok(()),

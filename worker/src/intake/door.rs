@@ -36,13 +36,18 @@ impl<'a> Door<'a> {
         read: &Result<Message, Rejection>,
         incoming: &Incoming,
     ) -> Result<Self, StoreError> {
-        let (source, id, replay) = match read {
-            Ok(Message::Ready(r)) => (Some(&r.event.source), Some(&r.event.id), r.replay),
-            Ok(Message::Command(r)) => (Some(&r.event.source), Some(&r.event.id), r.replay),
-            Ok(Message::Cancel(r)) => (Some(&r.event.source), Some(&r.event.id), r.replay),
-            Err(r) => (r.known.source.as_ref(), r.known.id.as_ref(), r.known.replay),
+        let replay = match read {
+            Ok(Message::Ready(r)) => r.replay,
+            Ok(Message::Command(r)) => r.replay,
+            Ok(Message::Cancel(r)) => r.replay,
+            Err(r) => r.known.replay,
         };
-        let edited = id.and_then(|id| id.parse().ok()).zip(source.map(String::as_str));
+        // What an operator edits is a request to deploy. A second one under its id is a duplicate, and does nothing; any
+        // other message could name the id and act as whoever sent the first.
+        let edited = match read {
+            Ok(Message::Ready(r)) => r.event.id.parse().ok().map(|id| (id, r.event.source.as_str())),
+            _ => None,
+        };
         let sent = match (replay, edited) {
             (Some(replay), _) => store.sender_of_replay(replay, &incoming.body).await?,
             (None, Some((id, source))) => store.sender_of_edited(id, source).await?,
@@ -58,8 +63,7 @@ impl<'a> Door<'a> {
         let data = &request.event.data;
         let opened = self.credentials.open_brought(data);
         // First, since of what holds a secret in plain text nothing is kept, whatever else is wrong.
-        let values = opened.as_ref().ok().map(|opened| &opened.values);
-        if let Some(place) = values.and_then(|values| repeated_secrets::find(&self.incoming, values)) {
+        if let Some(place) = repeated_secrets::find(&self.incoming, &self.credentials.openable(data)) {
             let message = format!("{place} repeats a secret of the same request in plain text");
             return Ok(Err(Failure::new(ErrorCode::PlaintextSecret, None, message)));
         }
@@ -75,10 +79,19 @@ impl<'a> Door<'a> {
             ..self.asking(request, Action::Deploy)
         };
         // The project is whose id this is, with its secrets and what waits of it: who may not deploy that one under the
-        // slugs that it has may not either under a new one.
+        // slugs that it has, and from the repository that it's from, may not either under a new one.
         let known = self.store.slugs_of(data.project.id).await?;
-        for slug in [data.project.slug.as_str()].into_iter().chain(known.iter().map(String::as_str)) {
-            if let Some(failure) = self.may(&Asking { project: Some(slug), ..asking }).await? {
+        let mut asked: Vec<Asking<'_>> = [data.project.slug.as_str()]
+            .into_iter()
+            .chain(known.iter().map(String::as_str))
+            .map(|slug| Asking { project: Some(slug), ..asking })
+            .collect();
+        let last = self.store.project_subject(data.project.id).await?;
+        if let Some(last) = &last {
+            asked.push(Asking { project: last.project.as_deref(), repository: last.repository.as_deref(), ..asking });
+        }
+        for asking in &asked {
+            if let Some(failure) = self.may(asking).await? {
                 return Ok(Err(failure));
             }
         }
@@ -86,6 +99,17 @@ impl<'a> Door<'a> {
             return Ok(Err(failure));
         }
         Ok(opened.map(|opened| opened.unbound.into_iter().collect()).map_err(|error| error.failure(None)))
+    }
+
+    /// Takes what repeats a secret of the request out of what is told about it; without its ids it gets no result.
+    pub(super) fn withhold_repeated(&self, request: &Request, known: &mut PartialEnvelope) {
+        let secrets = self.credentials.openable(&request.event.data);
+        let repeats = |text: &String| repeated_secrets::repeats(text, &secrets);
+        if known.source.as_ref().is_some_and(repeats) || known.id.as_ref().is_some_and(repeats) {
+            (known.source, known.id) = (None, None);
+        }
+        known.event_type = known.event_type.take().filter(|text| !repeats(text));
+        known.traceparent = known.traceparent.take().filter(|text| !repeats(text));
     }
 
     /// The server is one that may be deployed to, and the event doesn't mean another one by its name.

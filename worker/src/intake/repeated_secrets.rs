@@ -38,6 +38,11 @@ pub(super) fn find(incoming: &Incoming, secrets: &BTreeMap<VariableName, SecretS
     in_data(data, &repeats).map(|field| format!("/data/{field}"))
 }
 
+/// Whether a text holds one of the secrets.
+pub(super) fn repeats(text: &str, secrets: &BTreeMap<VariableName, SecretString>) -> bool {
+    secrets.values().map(ExposeSecret::expose_secret).any(|value| is_telling(value) && text.contains(value))
+}
+
 /// Whether a text that holds this value can hardly do so by chance: passwords and tokens, but no numbers such as a chat's,
 /// no addresses, no plain words.
 fn is_telling(value: &str) -> bool {

@@ -11,8 +11,8 @@ use slipway_deploy::secrets::seal::KeyRing;
 use slipway_deploy::{
     DeploymentWork, EarlierRequests, HostKeyPolicy, LeaseGuard, RegistryCredential, StageError, Target,
 };
-use slipway_protocol::names::{HostKey, Port, UserName};
-use slipway_protocol::{Action, DeploymentId, ErrorCode, ProjectReady, Server};
+use slipway_protocol::names::{HostKey, Port, UserName, VariableName};
+use slipway_protocol::{Action, DeploymentId, ErrorCode, ProjectReady, SecretSource, Server};
 
 use super::registry_credentials::{self, RegistryCredentials};
 use crate::store::ServerRecord;
@@ -62,6 +62,19 @@ impl Credentials {
             opened.values.extend(password.values);
         }
         Ok(opened)
+    }
+
+    /// What of that opens, whatever is wrong with the rest.
+    #[must_use]
+    pub fn openable(&self, request: &ProjectReady) -> BTreeMap<VariableName, SecretString> {
+        let access = self.secret_access();
+        let one = |(name, source): (&VariableName, &SecretSource)| {
+            let source = [(name.clone(), source.clone())].into();
+            open_all(&source, request.project.id, &request.repository.name, access).ok()
+        };
+        let password = |registry| registry_credentials::open_password(registry, request, access).ok();
+        let opened = request.secrets.iter().filter_map(one).chain(request.registry.as_ref().and_then(password));
+        opened.flat_map(|opened| opened.values).collect()
     }
 
     fn secret_access(&self) -> SecretAccess<'_> {

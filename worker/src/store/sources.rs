@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use slipway_protocol::{Action, DeploymentId};
+use slipway_protocol::{Action, DeploymentId, ProjectId};
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
@@ -125,11 +125,21 @@ impl Store {
         deadline(async {
             let sql = "SELECT project_slug, repository, server FROM deployments WHERE id = $1";
             let row = self.client().await?.query_opt(sql, &[&id.0]).await?;
-            Ok(row.map(|row| DeploymentSubject {
-                project: row.get("project_slug"),
-                repository: row.get("repository"),
-                server: row.get("server"),
-            }))
+            Ok(row.as_ref().map(deployment_subject))
+        })
+        .await
+    }
+
+    /// What a project's last accepted request was about; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn project_subject(&self, project: ProjectId) -> Result<Option<DeploymentSubject>> {
+        deadline(async {
+            let sql = "SELECT project_slug, repository, server FROM deployments
+                       WHERE project_id = $1 AND request IS NOT NULL ORDER BY arrival DESC LIMIT 1";
+            let row = self.client().await?.query_opt(sql, &[&project.0]).await?;
+            Ok(row.as_ref().map(deployment_subject))
         })
         .await
     }
@@ -160,6 +170,11 @@ impl Store {
         })
         .await
     }
+}
+
+fn deployment_subject(row: &Row) -> DeploymentSubject {
+    let text = |column: &str| row.get(column);
+    DeploymentSubject { project: text("project_slug"), repository: text("repository"), server: text("server") }
 }
 
 /// The scopes of the rules that hold.

@@ -17,7 +17,7 @@ use crate::store::dead_letter::replay::replay_of;
 use crate::store::deployment::insert::NewDeployment;
 use crate::store::deployment::superseding::{Admission, IncomingRequest};
 use crate::store::deployment::versions::{
-    LAST_UNDEPLOYMENT, MAY_BE_ON_SERVER, VERSION_CONTENT, choose_version, versions,
+    LAST_UNDEPLOYMENT, LOST_SINCE, MAY_BE_ON_SERVER, VERSION_CONTENT, choose_version, versions,
 };
 use crate::store::owners::claim::claim_owned;
 use crate::store::pushes::watch::heed_command;
@@ -210,6 +210,7 @@ async fn server(tx: &Transaction<'_>, command: &ProjectCommand) -> Result<Result
     let sql = format!(
         "SELECT server, max(arrival) > max({LAST_UNDEPLOYMENT}) AS present FROM deployments d
          WHERE project_id = $1 AND project_slug = $2 AND ($3::text IS NULL OR server = $3) AND {MAY_BE_ON_SERVER}
+           AND accepted_at > {LOST_SINCE}
          GROUP BY server ORDER BY server"
     );
     let rows = tx.query(&sql, &[&project.id.0, &project.slug.as_str(), &named]).await?;

@@ -58,10 +58,20 @@ pub(in crate::store) const LAST_UNDEPLOYMENT: &str = "coalesce((SELECT max(u.arr
      WHERE u.project_id = d.project_id AND u.project_slug = d.project_slug AND u.server = d.server
        AND u.action = 'undeploy' AND u.state IN ('succeeded', 'already_deployed')), 0)";
 
+/// When the slug on its server was last handed over from project `d` to another, if nobody has it now: whoever got it has
+/// taken everything off since, and nothing there is the project's.
+pub(in crate::store) const LOST_SINCE: &str = "CASE
+     WHEN EXISTS (SELECT 1 FROM slug_owners o WHERE o.server = d.server AND o.project_slug = d.project_slug)
+     THEN '-infinity'
+     ELSE coalesce((SELECT max(a.at) FROM operator_audit a
+         WHERE a.action = 'projects hand-over' AND a.subject = d.project_slug || ' on ' || d.server
+           AND a.details -> 'from' @> to_jsonb(d.project_id::text)), '-infinity') END";
+
 /// As [`Store::places`].
 pub(in crate::store) async fn places(client: &impl GenericClient, slug: &Slug) -> Result<Vec<ProjectServer>> {
     let sql = format!(
-        "SELECT project_id, server, max(arrival) <= max({LAST_UNDEPLOYMENT}) OR EXISTS (
+        "SELECT project_id, server, max(arrival) <= max({LAST_UNDEPLOYMENT}) OR max(accepted_at) <= max({LOST_SINCE})
+           OR EXISTS (
              SELECT 1 FROM slug_owners o WHERE o.server = d.server AND o.project_slug = $1
                AND o.project_id <> d.project_id) AS gone
          FROM deployments d WHERE project_slug = $1 AND {MAY_BE_ON_SERVER} GROUP BY project_id, server ORDER BY server, project_id"

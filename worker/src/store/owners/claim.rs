@@ -20,7 +20,8 @@ pub struct OwnedBasis {
 }
 
 /// Claims what `action` with this request needs: the slug, and the repository's CI where CI is to deploy. The inner
-/// error: another project has the slug, and nothing may be done. What is taken off a server isn't claimed for it.
+/// error: another project has the slug, and nothing may be done. Only what puts something on a server claims: whoever had a
+/// slug once and stops what he believes to be there doesn't get it.
 pub(in crate::store) async fn claim_owned(
     tx: &Transaction<'_>,
     action: Action,
@@ -28,8 +29,8 @@ pub(in crate::store) async fn claim_owned(
     server: &ServerHandle,
     request: &ProjectReady,
 ) -> Result<Result<OwnedBasis, Failure>> {
-    let claims = !matches!(action, Action::Undeploy | Action::Cancel);
-    let slug = if claims { claim_slug(tx, project, server).await? } else { slug_owner(tx, project, server).await? };
+    let slug =
+        if action.deploys() { claim_slug(tx, project, server).await? } else { slug_owner(tx, project, server).await? };
     let former = match slug {
         Some(SlugOwner { owner, .. }) if owner != project.id => return Ok(Err(slug_taken(project, server, owner))),
         Some(SlugOwner { former, .. }) => former,

@@ -62,11 +62,21 @@ impl LockedDeployment<'_> {
     /// or since it's another one's now.
     async fn release_repository(&self, succeeded: bool) -> Result<()> {
         let Some((_, _, project)) = self.place() else { return Ok(()) };
+        // What the project has elsewhere may be deployed by that CI still.
         let sql = "DELETE FROM repository_owners r USING deployments d WHERE d.id = $1 AND r.project_id = $2 AND (
                        NOT EXISTS (SELECT 1 FROM slug_owners s WHERE s.project_id = $2
                                    AND (d.action <> 'undeploy' OR NOT $3 OR s.server <> d.server))
                        OR ($3 AND d.action IN ('deploy', 'rollback') AND (r.repository <> lower(d.repository)
-                           OR d.request #>> '{data,repository,pushes_deployed_by}' = 'webhook')))";
+                           OR d.request #>> '{data,repository,pushes_deployed_by}' = 'webhook')
+                           AND NOT EXISTS (SELECT 1 FROM slug_owners s CROSS JOIN LATERAL (
+                               SELECT o.repository, o.request FROM deployments o
+                               WHERE o.project_id = s.project_id AND o.server = s.server
+                                 AND o.project_slug = s.project_slug AND o.request IS NOT NULL
+                                 AND o.action IN ('deploy', 'rollback')
+                               ORDER BY o.state IN ('succeeded', 'already_deployed') DESC, o.arrival DESC LIMIT 1) o
+                               WHERE s.project_id = $2 AND (s.server, s.project_slug) <> (d.server, d.project_slug)
+                                 AND lower(o.repository) = r.repository
+                                 AND o.request #>> '{data,repository,pushes_deployed_by}' IS DISTINCT FROM 'webhook')))";
         self.tx.execute(sql, &[&self.head.id.0, &project, &succeeded]).await?;
         Ok(())
     }

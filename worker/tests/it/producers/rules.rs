@@ -117,6 +117,17 @@ async fn a_source_may_do_what_the_rules_say_and_only_as_the_user_it_must_be() {
         let result = outside.result().await;
         assert_eq!(code(&result), *expected, "{}", String::from_utf8_lossy(body));
     }
+    // Neither does it from a repository of one's own, whatever the slug.
+    let mut theirs = scope("/c", None, "*", &[]);
+    theirs.repositories = Pattern::new("evil/*").unwrap();
+    let theirs = store.allow_source(&theirs, &ada("their repositories")).await.unwrap();
+    for slug in ["shop-1", "shop-4"] {
+        let mut event: Value = serde_json::from_slice(&from("/c", slug)).unwrap();
+        event["data"]["repository"]["name"] = "evil/shop".into();
+        outside.publish(&serde_json::to_vec(&event).unwrap()).await;
+        assert_eq!(code(&outside.result().await), "source-not-allowed", "{slug}");
+    }
+    assert!(store.revoke_source(theirs, &ada("no more of theirs")).await.unwrap());
     assert_eq!(database.count("SELECT count(*) FROM slug_owners").await, 3, "who is refused claims nothing");
     let cancellations = "SELECT count(*) FROM cancellations WHERE source = '/b'";
     assert_eq!(database.count(cancellations).await, 0, "who may not cancel leaves nothing behind");
@@ -148,7 +159,7 @@ async fn a_source_may_do_what_the_rules_say_and_only_as_the_user_it_must_be() {
     assert_eq!(database.count(&recorded.replace("$N", &rule.to_string())).await, 1);
     outside.publish(&from("/a", "shop-1")).await;
     assert_eq!(code(&outside.result().await), "source-not-allowed");
-    assert_eq!((store.source_rules(false).await.unwrap().len(), store.source_rules(true).await.unwrap().len()), (1, 2));
+    assert_eq!((store.source_rules(false).await.unwrap().len(), store.source_rules(true).await.unwrap().len()), (1, 3));
     worker.stop().await;
 }
 
@@ -189,5 +200,42 @@ async fn a_replay_is_its_senders_and_a_message_that_only_says_so_is_not() {
         }
     };
     assert_eq!(letter.headers["dlq-error-code"], "source-not-allowed");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_id_of_an_edited_request_lets_no_other_message_act_as_its_sender() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    enlist(&store).await;
+    let mut outside = TestClient::new(&amqp).await;
+    let pipeline = ScriptedStages::new(|_| async { Ok(report(Change::Changed)) });
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline, WorkerOptions::default());
+    store.allow_source(&scope("/proven", Some("slipway"), "*", &[]), &ada("it proves itself")).await.unwrap();
+    let refused = for_server(|event| {
+        event["source"] = "/proven".into();
+        event["data"]["server"]["handle"] = "elsewhere".into();
+    });
+    publish_as("slipway", &amqp, &refused).await;
+    let letter = outside.dead_letter().await;
+    outside.result().await;
+    let mut edited: Value = serde_json::from_slice(&refused).unwrap();
+    edited["id"] = uuid::Uuid::new_v4().to_string().into();
+    edited["data"]["server"]["handle"] = "vps-1".into();
+    let body = serde_json::to_vec(&edited).unwrap();
+    let request = slipway_protocol::decode(&body, &Default::default()).unwrap();
+    let id = letter.headers["dlq-deployment-id"].parse().unwrap();
+    assert!(store.replay_edited(id, &request, body, false, &ada("the server was wrong")).await.unwrap());
+    assert_eq!(outside.result().await["data"]["outcome"], "succeeded", "it's let in, by its own sender's right");
+
+    let (own, foreign) = (edited["id"].clone(), uuid::Uuid::new_v4().to_string().into());
+    for id in [foreign, own] {
+        let cancel = json!({ "deployment_id": id_of(&serde_json::to_vec(&edited).unwrap()) });
+        let mut cancel: Value =
+            serde_json::from_slice(&command(&refused, "/proven", "deployment.cancel", cancel)).unwrap();
+        cancel["id"] = id;
+        outside.publish(&serde_json::to_vec(&cancel).unwrap()).await;
+        assert_eq!(outside.dead_letter().await.headers["dlq-error-code"], "source-not-allowed");
+    }
+    assert_eq!(database.count("SELECT count(*) FROM cancellations").await, 0);
     worker.stop().await;
 }

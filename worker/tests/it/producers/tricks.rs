@@ -72,6 +72,17 @@ fn tricks(keys: &Keys) -> Vec<Trick> {
         ),
         ("a secret once more in a field", plain, repeated(|e| e["data"]["future"] = json!([SECRET]))),
         ("a secret once more as the subject", plain, repeated(|e| e["subject"] = SECRET.into())),
+        ("a secret once more as the source", plain, repeated(|e| e["source"] = format!("/a/{SECRET}").into())),
+        ("a secret once more as the id", plain, repeated(|e| e["id"] = format!("run-{SECRET}").into())),
+        ("a secret once more as the trace", plain, repeated(|e| e["traceparent"] = SECRET.into())),
+        (
+            "a secret once more, beside one that nobody knows",
+            plain,
+            repeated(|e| {
+                e["data"]["secrets"]["B"] = json!({ "reference": "nope" });
+                e["data"]["correlation"]["x"] = SECRET.into();
+            }),
+        ),
         ("a source of Slipway's", E::SourceNotAllowed, with("/source", json!("/slipway/pushes/acme/shop"))),
         ("more correlation than fits", E::InvalidField, with("/data/correlation", json!({ "x": "y".repeat(17_000) }))),
         ("no event, but a token", plain, format!("token={TOKEN}").into_bytes()),

@@ -1,5 +1,7 @@
 //! Whose a slug and a repository's CI are: one project's, until an operator hands them over or nothing is left of it.
 
+mod kept;
+
 use serde_json::{Map, Value, json};
 use slipway_protocol::names::{ServerHandle, Slug};
 use slipway_protocol::{Action, Change, Message, ProjectId, StageSummary, read};
@@ -287,7 +289,7 @@ async fn what_was_deployed_before_owners_were_known_belongs_to_whoever_serves() 
          DELETE FROM slug_owners; DELETE FROM repository_owners"
     );
     town.database.sql.batch_execute(&taken_off).await.unwrap();
-    let migration = include_str!("../../../migrations/V14__owners.sql");
+    let migration = include_str!("../../../../migrations/V14__owners.sql");
     let backfills: Vec<&str> = migration.split(";\n").filter(|part| part.contains("INSERT INTO")).collect();
     assert_eq!(backfills.len(), 2);
     town.database.sql.batch_execute(&backfills.join(";\n")).await.unwrap();
