@@ -28,7 +28,9 @@ fn named(model: &str) -> Vec<(String, Vec<String>)> {
 fn tests(files: &Files) -> BTreeSet<&str> {
     let mut tests = BTreeSet::new();
     for (_, text) in tree::rust(files) {
-        let lines = text.lines().filter_map(|line| line.trim_start().trim_start_matches("pub ").trim_start_matches("async ").strip_prefix("fn "));
+        let lines = text.lines().filter_map(|line| {
+            line.trim_start().trim_start_matches("pub ").trim_start_matches("async ").strip_prefix("fn ")
+        });
         tests.extend(lines.filter_map(|line| line.split(['(', '<']).next()).filter(|name| name.contains('_')));
     }
     tests
