@@ -24,7 +24,12 @@ pub(crate) fn of_branch(branch: &BranchName) -> String {
 
 /// The name of a module's images in the registry, in lower case. Variables are underscored, image names hyphenated.
 pub(crate) fn image_name(repository: &RepositoryName, module: &str) -> String {
-    format!("{repository}-{}", module.replace('_', "-")).to_ascii_lowercase()
+    format!("{repository}-{}", image_part(module)).to_ascii_lowercase()
+}
+
+/// What of an image's name is the module's.
+pub(crate) fn image_part(module: &str) -> String {
+    module.replace('_', "-").to_ascii_lowercase()
 }
 
 /// What the names of a repository's images begin with, and nobody else's.

@@ -3,7 +3,8 @@
 # files_view ARGUMENTS: compose over the project's files, with the variables of $env_file and no others. The files may name
 # any file of the server, or the network's: compose reads them in the room, without git's and Slipway's part of the
 # directory, and with an empty file or directory in the place of each one that $unread has, a path a line. With $simpler, a
-# program for sed, it sees what that makes of the compose files.
+# program for sed, it sees what that makes of the compose files. It gets half of the memory, between 2 and 4 GiB, and half a
+# minute of a processor: a few lines of YAML can ask for all that there is.
 env_file=.env
 unread=
 simpler=
@@ -49,8 +50,16 @@ furnish() {
         done
     fi
 }
+bound() {
+    most=$(sed -n "s/^MemTotal: *\([0-9]*\) kB/\1/p" /proc/meminfo)
+    most=$((most / 2))
+    if [ "$most" -lt 2097152 ]; then most=2097152; fi
+    if [ "$most" -gt 4194304 ]; then most=4194304; fi
+    ulimit -v "$most" && ulimit -t 30
+}
 furnish || no_room
 exec 8<&-
+bound || no_room
 exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C \
     chroot "$room" /compose "$@"
 '
@@ -79,9 +88,11 @@ project_compose() {
 }
 
 # compose ARGUMENTS: with the variables of $env_file and no others. Those of the server's own environment would beat
-# them: only what docker itself works with stays.
+# them, and a container that names one without a value would get it: only names and places that docker itself works with
+# stay, nothing that may hold a credential.
 compose() {
-    others=$(env | sed -n -E '/^(PATH|HOME|LC_ALL|TMPDIR|(DOCKER|XDG)_[A-Z_]+|[A-Za-z]+_(proxy|PROXY))=/d
+    others=$(env | sed -n -E '/^(PATH|HOME|LC_ALL|TMPDIR|XDG_(CONFIG_HOME|RUNTIME_DIR))=/d
+        /^DOCKER_(API_VERSION|CERT_PATH|CONFIG|CONTEXT|HOST|TLS|TLS_VERIFY)=/d
         s/^([A-Za-z_][A-Za-z0-9_]*)=.*/-u \1/p')
     values=$env_file
     if [ ! -f "$values" ]; then values=/dev/null; fi

@@ -4,6 +4,13 @@ enter
 for file in "$base" "$prod"; do
     [ -f "$file" ] || die compose-file-missing "the repository has no $file"
 done
+# What compose may read besides has a bound as well: it reads all of a file at once.
+large=$(find infra -type f \( -name '*.yml' -o -name '*.yaml' -o -name '*.json' -o -name '*.env' -o -name '.env*' \) \
+    -size +4096k -print 2>/dev/null | head -n 1)
+[ -z "$large" ] || die compose-not-allowed "$large is larger than 4 MiB, which is more than compose is to read"
+for file in "$base" "$prod"; do
+    [ -L "$file" ] || [ "$(stat -c %s "$file")" -le 1048576 ] || die compose-not-allowed "$file is larger than 1 MiB"
+done
 # A link may lead anywhere here; where compose reads them it leads out of nothing.
 for file in "$base" "$prod"; do [ -L "$file" ] || tell_file compose_file "$file"; done
 if [ -f .env ]; then tell_file env .env; fi
@@ -47,7 +54,9 @@ own_view() { (
     files_view --profile '*' config "$@"
 ); }
 refused() {
-    tell complaint "$(own_view "$@" 2>&1 >/dev/null | base64 -w 0)"
+    complaint=$(own_view "$@" 2>&1 >/dev/null | head -c 65536)
+    # What is ended for the time that it takes says nothing.
+    tell complaint "$(printf '%s' "${complaint:-Killed}" | base64 -w 0)"
     exit 4
 }
 # Without the values, compose takes the colon in ${DATA:-./data}:/data:ro for one that divides, and no variable for a limit.

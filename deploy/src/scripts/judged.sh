@@ -1,4 +1,4 @@
-# Parameters: root slug; after project_files.sh, room.sh, compose_call.sh, containers.sh, git.sh. What may be started is
+# Parameters: root slug registry?; after project_files.sh, room.sh, compose_call.sh, containers.sh, git.sh. What may be started is
 # judged elsewhere, by all that compose makes of the files. Here is kept what was judged: in .slipway/judged its digest,
 # what it was made by and of, and the paths that it mounts, a line each; in .slipway/judged_env the variables. Nothing
 # else is started, by whomever, but with other variables: those are root's, and CI's job changes tags alone.
@@ -34,8 +34,9 @@ tell_model() {
     writable_paths | while IFS= read -r path; do tell writable "$path"; done
 }
 
-# tell_routes: which addresses the server reaches by its networks, but the project's own, and those of its name servers: a
-# network of the project's with the same ones would cut them off.
+# tell_routes: which addresses the server reaches by its networks, but the project's own, and, wherever they are, those of
+# its name servers, of the registry, and of whom sshd talks to, the worker among them: a network of the project's with the
+# same ones would cut them off.
 tell_routes() {
     bridges=" $(docker network ls --format 'br-{{.ID}}' --filter "label=com.docker.compose.project=$slug" | tr '\n' ' ') "
     { ip route && ip -6 route; } 2>/dev/null | sed -n 's/^\([0-9a-f.:/]\{1,\}\) .*dev \([^ ]*\).*/\1 \2/p' |
@@ -44,6 +45,17 @@ tell_routes() {
         done
     sed -n 's/^nameserver \([0-9a-f.:]\{1,\}\).*/\1/p' /etc/resolv.conf /run/systemd/resolve/resolv.conf 2>/dev/null |
         while read -r place; do tell route "$place"; done || :
+    if [ -n "${registry:-}" ]; then
+        getent ahosts "${registry%%:*}" 2>/dev/null | cut -d ' ' -f 1 | sort -u | while read -r place; do tell route "$place"; done
+    fi
+    ssh_peers | while read -r place; do
+        device=$(ip route get "$place" 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p')
+        case $bridges in *" $device "*) ;; *) tell route "$place" ;; esac
+    done
+}
+ssh_peers() {
+    ss -Htnp state established 2>/dev/null | awk '/"sshd/ { print $4 }' |
+        sed 's/:[0-9]*$//; s/^\[//; s/\]$//; s/%.*//; s/^::ffff:\([0-9.]*\)$/\1/' | sort -u || :
 }
 
 # bad_paths: of the paths on stdin, those that lead elsewhere through a link, or aren't plain files or directories.

@@ -250,3 +250,51 @@ fn the_sweep_finds_secrets_in_every_file_and_follows_no_link() {
 fn a_file_without_lines_takes_no_memory_of_the_server_and_is_told() {
     assert_eq!(sweep("truncate -s 3G data/zeros"), ["sweep incomplete".to_owned()].into());
 }
+
+/// What a shell prints with these parts.
+fn shell(parts: &[&str], text: &str) -> String {
+    let parts: String = parts.iter().map(|part| script(part)).collect();
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-euc", &format!("{parts}\n{text}")])
+        .env("HTTPS_PROXY", "http://u:p@x")
+        .env("DOCKER_AUTH_CONFIG", "x");
+    let output = command.env("DOCKER_HOST", "unix:///x").output().expect("a shell");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn whom_the_server_talks_to_behind_its_default_route_is_told_too() {
+    let text = r#"slug=shop registry=ghcr.example:5000
+        tell() { echo "$1 $2"; }
+        docker() { echo br-own; }
+        ip() { case "$*" in *10.9.0.2*) echo "10.9.0.2 dev br-own src 10.9.0.1" ;; *get*) echo "x via y dev eth0 src z" ;; esac; }
+        getent() { [ "$2" = ghcr.example ] && printf '%s\n' '10.3.0.1 STREAM ghcr' '10.3.0.1 DGRAM' 'fd00::3 STREAM'; }
+        ss() { printf '0 0 %s:22 %s users:(("%s",pid=1,fd=4))\n' 10.0.0.1 10.1.2.3:4000 sshd \
+            '[::ffff:10.0.0.1]' '[::ffff:10.1.2.4]:5' sshd-session '[fd00::1]' '[fd00::9]:6' sshd 10.0.0.1 10.9.0.2:1 sshd \
+            10.0.0.1 10.8.8.8:7 postgres; }
+        tell_routes"#;
+    let told = shell(&["judged.sh"], text);
+    let told: BTreeSet<&str> = told.lines().filter(|line| line.starts_with("route ")).collect();
+    for place in ["10.1.2.3", "10.1.2.4", "fd00::9", "10.3.0.1", "fd00::3"] {
+        assert!(told.contains(format!("route {place}").as_str()), "{place}: {told:?}");
+    }
+    for place in ["10.8.8.8", "10.9.0.2"] {
+        assert!(!told.contains(format!("route {place}").as_str()), "{place}: {told:?}");
+    }
+}
+
+/// A container that names a variable without a value gets what compose has.
+#[test]
+fn compose_knows_nothing_of_the_servers_own_environment_that_may_be_secret() {
+    let bin = tempfile::tempdir().expect("a folder");
+    let text = format!(
+        "mkdir {0}/bin; printf '#!/bin/sh\\nenv\\n' >{0}/bin/docker; chmod +x {0}/bin/docker; PATH={0}/bin:$PATH\n\
+         slug=shop env_file=/dev/null; compose up",
+        bin.path().display()
+    );
+    let seen = shell(&["compose_call.sh"], &text);
+    assert!(seen.contains("DOCKER_HOST=unix:///x") && seen.contains("PATH="), "{seen}");
+    assert!(!seen.contains("PROXY") && !seen.contains("DOCKER_AUTH_CONFIG"), "{seen}");
+}

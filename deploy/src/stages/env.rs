@@ -120,6 +120,7 @@ impl Attempt {
         let script = Script::new("write env", scripts::ENV_WRITE)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
+            .word("registry", self.image_registry())
             .bytes("env", env.as_bytes())
             .bytes("overrides", overrides.as_bytes())
             .bytes("sealed", sealed.as_bytes())
@@ -135,6 +136,7 @@ impl Attempt {
         let script = Script::new("look at env", scripts::ENV_READ)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
+            .word("registry", self.image_registry())
             .bytes("recorded", self.recorded_images().as_bytes());
         let outcome = self.exec(stage, &script).await?;
         let failed = outcome.is_err();
@@ -163,6 +165,10 @@ impl Attempt {
             }
         }
         let lines: Vec<String> = complaint.lines().map(|line| self.redactor.clean(&plain(line))).collect();
+        if let Some(at) = lines.iter().position(|line| takes_too_much(line)) {
+            let few = lines.into_iter().skip(at).take(1).collect();
+            return StageError::new(ErrorCode::ComposeNotAllowed, TOO_MUCH).with_tail(few);
+        }
         lines.iter().for_each(|line| self.report_line(stage, line));
         if lines.iter().any(|line| line.starts_with(NO_ROOM)) {
             let message =
@@ -200,6 +206,17 @@ impl Attempt {
 
 /// How `room.sh` begins to say that it couldn't keep compose apart.
 const NO_ROOM: &str = "slipway: the project files can not be kept apart";
+
+/// As `compose_call.sh` bounds it.
+const TOO_MUCH: &str = "docker compose needs too much to read the project's files: it gets half of the server's memory, \
+                         at least 2 GiB and at most 4 GiB, and 30 seconds of a processor; look for aliases and lists \
+                         that multiply";
+
+/// Go's words about it, or the shell's.
+fn takes_too_much(line: &str) -> bool {
+    let words = ["out of memory", "cannot allocate memory", "cpu limit exceeded", "CPU time limit exceeded"];
+    line == "Killed" || words.iter().any(|words| line.contains(words))
+}
 
 /// Names only, never values.
 fn env_report(changed: bool, plan: &EnvPlan, images: &Images) -> StageReport {

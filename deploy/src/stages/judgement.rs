@@ -61,6 +61,8 @@ impl Attempt {
         let directory = self.root().of_project(&request.project.slug);
         let allowances = self.work.allowances.clone();
         let own_images = self.own_images();
+        let env = self.known_env(stage).await?;
+        let variables = env.into_keys().collect();
         let verdict = judge(
             &seen.model,
             &Grants {
@@ -68,6 +70,7 @@ impl Attempt {
                 directory: directory.as_str(),
                 own_images: own_images.as_str(),
                 registry: self.image_registry().as_str(),
+                variables: &variables,
                 allowances: &allowances,
                 server: &seen.facts,
             },

@@ -8,6 +8,8 @@ use super::allowance::Allowance;
 use super::paths::relative;
 use super::refusal::{Refusal, Refusals};
 
+/// Servers read no larger compose file.
+const MAX_BYTES: usize = 1 << 20;
 const REMOTE: &str = "compose files come with the repository, and from nowhere else";
 
 /// Judges the compose files, as YAML, and compose's view of them without interpolation, as JSON, where there is one.
@@ -15,7 +17,7 @@ pub(crate) fn judge_files(directory: &str, yaml: &[&[u8]], view: &[u8]) -> Vec<R
     let mut refusals = Refusals::new(&[] as &[Allowance]);
     for text in yaml {
         // What can't be read is compose's to refuse.
-        let Ok(file) = serde_saphyr::from_str::<Value>(&String::from_utf8_lossy(text)) else { continue };
+        let Some(file) = read_yaml(text) else { continue };
         for include in listed(&file["include"]) {
             let of_long = |key: &str| listed(&include[key]);
             let paths = if include.is_string() {
@@ -48,6 +50,24 @@ pub(crate) fn judge_files(directory: &str, yaml: &[&[u8]], view: &[u8]) -> Vec<R
     found
 }
 
+/// With a budget: a file of a stranger's may be all items and aliases.
+fn read_yaml(text: &[u8]) -> Option<Value> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: 50_000,
+            max_nodes: 25_000,
+            max_depth: 128,
+            max_documents: 1,
+            max_aliases: 5_000,
+            max_anchors: 2_000,
+        },
+    };
+    if text.len() > MAX_BYTES {
+        return None;
+    }
+    serde_saphyr::from_str_with_options(&String::from_utf8_lossy(text), options).ok()
+}
+
 fn listed(value: &Value) -> Vec<Value> {
     match value {
         Value::Null => Vec::new(),
@@ -78,5 +98,21 @@ fn judge_path(refusals: &mut Refusals, directory: &str, place: &str, key: &str, 
     }
     if let Err(rule) = relative(directory, &parts.join("/")) {
         refusals.refuse(place, key, path, rule);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_yaml;
+
+    #[test]
+    fn files_that_multiply_or_never_end_are_left_unread() {
+        let large = format!("x: [{}]", "a,".repeat(5_000_000));
+        let many = format!("x: [{}]", "a,".repeat(60_000));
+        let deep = format!("x: {}{}", "[".repeat(5_000), "]".repeat(5_000));
+        for text in [large, many, deep] {
+            assert_eq!(read_yaml(text.as_bytes()), None);
+        }
+        assert!(read_yaml(b"services: {a: {image: x}}").is_some());
     }
 }

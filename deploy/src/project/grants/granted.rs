@@ -31,6 +31,8 @@ pub(crate) struct Grants<'a> {
     pub own_images: &'a str,
     /// The host of the workers' image registry.
     pub registry: &'a str,
+    /// Names of the project's variables, as its `.env` has them.
+    pub variables: &'a BTreeSet<String>,
     /// What operators have allowed.
     pub allowances: &'a [Allowance],
     /// What the server knows of others, and of what runs.
@@ -42,7 +44,8 @@ impl<'a> Grants<'a> {
     /// Of the sample request, to which operators have allowed nothing.
     pub(crate) fn of_sample(request: &'a ProjectReady, directory: &'a str, server: &'a ServerFacts) -> Self {
         let (own_images, registry) = ("ghcr.io/acme-org/corner.shop-", "ghcr.io");
-        Self { request, directory, own_images, registry, allowances: &[], server }
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        Self { request, directory, own_images, registry, variables: &NONE, allowances: &[], server }
     }
 }
 

@@ -42,6 +42,29 @@ const ULIMITS: &[&str] = &[
 ];
 /// Largest file system in memory, 8 GiB.
 const MAX_MEMORY: u64 = 8 << 30;
+/// Options of a file system in memory without a value.
+const TMPFS_FLAGS: &[&str] = &[
+    "",
+    "defaults",
+    "ro",
+    "rw",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "sync",
+    "async",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+];
 /// Containers of one service.
 const MAX_REPLICAS: i64 = 10;
 /// Seconds that a container may take to stop.
@@ -86,20 +109,27 @@ pub(super) fn judge(refusals: &mut Refusals, place: &str, key: &str, value: &Val
             let one = [value.clone()];
             let places = value.as_array().map_or(&one[..], Vec::as_slice);
             for options in places.iter().filter_map(|place| place.as_str()?.split_once(':')) {
-                judge_tmpfs_size(refusals, place, options.1);
+                judge_tmpfs_options(refusals, place, options.1);
             }
         }
         _ => {}
     }
 }
 
-/// Docker reads sizes as the kernel does: `64m`, `1g`.
-fn judge_tmpfs_size(refusals: &mut Refusals, place: &str, options: &str) {
-    let sizes = options.split(',').filter_map(|option| option.strip_prefix("size="));
-    for size in sizes {
-        let known = parse_size(size);
-        if known.is_none_or(|size| size > MAX_MEMORY) {
-            refusals.refuse(place, "tmpfs", &Value::from(size), "at most 8 GiB, as a number with k, m or g");
+/// Docker reads sizes as the kernel does: `64m`, `1g`. Without one it's half of the memory, and 0 has no bound.
+fn judge_tmpfs_options(refusals: &mut Refusals, place: &str, options: &str) {
+    for option in options.split(',') {
+        let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+        match (name, value) {
+            ("size", Some(size)) if parse_size(size).is_some_and(|size| size > 0 && size <= MAX_MEMORY) => {}
+            ("size", _) => {
+                refusals.refuse(place, "tmpfs", &Value::from(option), "at most 8 GiB, as a number with k, m or g");
+            }
+            ("mode" | "uid" | "gid", Some(_)) => {}
+            (flag, None) if TMPFS_FLAGS.contains(&flag) => {}
+            _ => {
+                refusals.refuse(place, "tmpfs", &Value::from(option), "this isn't one of the options that it may have")
+            }
         }
     }
 }
@@ -125,7 +155,7 @@ fn bytes(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| parse_size(value.as_str()?))
 }
 
-fn number(value: &Value) -> Option<i64> {
+pub(super) fn number(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_f64().map(|n| n.ceil() as i64)).or_else(|| value.as_str()?.parse().ok())
 }
 

@@ -7,6 +7,7 @@ use super::granted::Grants;
 use super::limits::is_within_memory;
 use super::paths::{MountedPath, check_mountable};
 use super::refusal::Refusals;
+use super::values::is_nothing;
 
 const KEYS: &[&str] = &["type", "source", "target", "read_only", "consistency", "bind", "volume", "tmpfs"];
 const BIND: &[&str] = &["create_host_path", "propagation", "recursive", "selinux"];
@@ -28,8 +29,15 @@ pub(super) fn judge(
         }
         match volume["type"].as_str() {
             Some("bind") => judge_bind(refusals, grants, place, volume, paths),
-            Some("volume") => {}
+            Some("volume") => {
+                judge_keys(refusals, place, "volume", &volume["volume"], &["nocopy", "subpath"]);
+                let path = &volume["volume"]["subpath"];
+                if path.as_str().is_some_and(|path| path.starts_with('/') || path.split('/').any(|part| part == "..")) {
+                    refusals.refuse(place, "volumes.volume.subpath", path, "it lies in the volume");
+                }
+            }
             Some("tmpfs") => {
+                judge_keys(refusals, place, "tmpfs", &volume["tmpfs"], &["size", "mode"]);
                 let size = &volume["tmpfs"]["size"];
                 if !size.is_null() && !is_within_memory(size) {
                     refusals.refuse(place, "volumes.tmpfs.size", size, "at most 8 GiB");
@@ -40,14 +48,18 @@ pub(super) fn judge(
     }
 }
 
+fn judge_keys(refusals: &mut Refusals, place: &str, kind: &str, options: &Value, known: &[&str]) {
+    for (key, value) in options.as_object().into_iter().flatten() {
+        if !known.contains(&key.as_str()) && !key.starts_with("x-") && !is_nothing(value) {
+            refusals.refuse(place, &format!("volumes.{kind}.{key}"), value, UNKNOWN);
+        }
+    }
+}
+
 fn judge_bind(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, volume: &Value, paths: &mut Vec<MountedPath>) {
     let source = volume["source"].as_str().unwrap_or_default();
     let read_only = volume["read_only"] == Value::Bool(true);
-    for (key, value) in volume["bind"].as_object().into_iter().flatten() {
-        if !BIND.contains(&key.as_str()) && !key.starts_with("x-") {
-            refusals.refuse(place, &format!("volumes.bind.{key}"), value, UNKNOWN);
-        }
-    }
+    judge_keys(refusals, place, "bind", &volume["bind"], BIND);
     let propagation = &volume["bind"]["propagation"];
     if !matches!(propagation.as_str(), None | Some("" | "private" | "rprivate")) {
         refusals.refuse(place, "volumes.bind.propagation", propagation, "mounts of a container are its own");

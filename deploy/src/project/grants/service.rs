@@ -6,6 +6,7 @@ use slipway_protocol::names::ServiceName;
 
 use super::allowance::{Allowance, capability};
 use super::granted::{Grants, judge_labels};
+use super::images::is_id;
 use super::paths::MountedPath;
 use super::refusal::Refusals;
 use super::values::{is_nothing, items};
@@ -87,10 +88,15 @@ pub(super) fn judge(
 ) {
     let place = format!("service {name}");
     judge_name(refusals, grants, &place, name, service);
+    judge_replicas(refusals, &place, name, service);
     let module = grants.request.modules.iter().any(|m| m.as_str() == name);
     // Without an image of its own it would be built on the server.
     if service["image"].as_str().is_none_or(str::is_empty) {
         refusals.refuse(&place, "image", &service["image"], "a service needs an image: none is built on the server");
+    }
+    if service["image"].as_str().is_some_and(is_id) {
+        const RULE: &str = "an image has a name: by an id, or the beginning of one, it could be another project's";
+        refusals.refuse(&place, "image", &service["image"], RULE);
     }
     for (key, value) in service.as_object().into_iter().flatten().filter(|(_, value)| !is_nothing(value)) {
         match key.as_str() {
@@ -118,6 +124,14 @@ pub(super) fn judge(
                 };
                 for option in items(value).filter(|o| !o.as_str().is_some_and(good)) {
                     refusals.refuse(&place, key, &option, "only no-new-privileges may be set");
+                }
+            }
+            "group_add" => {
+                // Names are of the image; a number means the same everywhere, and opens no file but the project's.
+                let is_number =
+                    |group: &Value| group.is_u64() || group.as_str().is_some_and(|group| group.parse::<u32>().is_ok());
+                for group in items(value).filter(|group| !is_number(group)) {
+                    refusals.refuse(&place, key, &group, "a group is given by its number");
                 }
             }
             "pull_policy" if value.as_str().is_some_and(|p| PULL_POLICIES.contains(&p) || p.starts_with("every_")) => {}
@@ -158,7 +172,9 @@ fn judge_name(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, name: &
     };
     let rule = if grants.server.taken.contains(&container) {
         "a container of another project has this name"
-    } else if !is_ours || grants.server.neighbours.iter().any(of_neighbour) || (given.is_some() && looks_numbered(rest))
+    } else if !is_ours
+        || grants.server.neighbours.iter().any(of_neighbour)
+        || (given.is_some() && (looks_numbered(rest) || (slug.contains('-') && ends_in_number(&container))))
     {
         "a container's name begins with the project's slug, and isn't one that another project's could have; leave it out"
     } else {
@@ -166,6 +182,23 @@ fn judge_name(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, name: &
     };
     let key = if given.is_some() { "container_name" } else { "name" };
     refusals.refuse(place, key, &Value::from(container), rule);
+}
+
+/// What compose would call a container of a project with a shorter slug, up to any hyphen of this one.
+fn ends_in_number(container: &str) -> bool {
+    let last = container.rsplit('-').next().unwrap_or_default();
+    last.len() < container.len() && !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The second container of `backend-x` in project `shop` may be called as one of `x` in `shop-backend`.
+fn judge_replicas(refusals: &mut Refusals, place: &str, name: &str, service: &Value) {
+    const RULE: &str =
+        "a service with a hyphen in its name has one container: others could be called as another project's";
+    for (key, count) in [("scale", &service["scale"]), ("deploy.replicas", &service["deploy"]["replicas"])] {
+        if name.contains('-') && !count.is_null() && limits::number(count).is_none_or(|count| count > 1) {
+            refusals.refuse(place, key, count, RULE);
+        }
+    }
 }
 
 /// Whether what follows the slug could be the end of another slug, a service and a number.

@@ -27,6 +27,11 @@ impl Subnet {
         }
     }
 
+    /// Whether all of the other's addresses are in this one.
+    pub(super) fn contains(&self, other: &Self) -> bool {
+        self.length <= other.length && self.overlaps(other)
+    }
+
     /// Whether an address is in both.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         let common = u32::from(self.length.min(other.length));

@@ -18,7 +18,7 @@ const NETWORK_OPTIONS: &[&str] = &[
 ];
 const MAX_NETWORKS: usize = 6;
 const VOLUME: &[&str] = &["name", "driver", "labels"];
-const FILE: &[&str] = &["name", "file", "content", "labels"];
+const FILE: &[&str] = &["name", "file", "content", "environment", "labels"];
 
 /// Judges one of the sections.
 pub(super) fn judge(
@@ -64,7 +64,10 @@ pub(super) fn judge(
                 refusals.refuse(&place, "driver", &entry["driver"], "volumes lie on the server: the driver is local");
             }
             "volumes" => {}
-            _ => judge_file(refusals, grants, &place, entry, paths),
+            _ => {
+                judge_environment(refusals, grants, &place, &entry["environment"]);
+                judge_file(refusals, grants, &place, entry, paths);
+            }
         }
     }
 }
@@ -102,10 +105,21 @@ fn judge_network(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, netw
     }
     for config in ipam["config"].as_array().into_iter().flatten() {
         let subnet = &config["subnet"];
+        let wanted = subnet.as_str().and_then(Subnet::parse).filter(Subnet::is_private);
+        for (key, value) in config.as_object().into_iter().flatten().filter(|(_, value)| !is_nothing(value)) {
+            let inside =
+                || wanted.as_ref().zip(value.as_str().and_then(Subnet::parse)).is_some_and(|(w, v)| w.contains(&v));
+            let rule = match key.as_str() {
+                "subnet" => continue,
+                "gateway" | "ip_range" if inside() || !(subnet.is_null() || wanted.is_some()) => continue,
+                "gateway" | "ip_range" => "it lies in the subnet, which has to be given too",
+                _ => "only subnet, ip_range and gateway can be chosen",
+            };
+            refusals.refuse(place, &format!("ipam.config.{key}"), value, rule);
+        }
         if subnet.is_null() {
             continue;
         }
-        let wanted = subnet.as_str().and_then(Subnet::parse).filter(Subnet::is_private);
         let Some(wanted) = wanted else {
             let rule = "a subnet is a private one, at least /16 long (IPv6: fd00::/8, /48): the server would lose its way to others";
             refusals.refuse(place, "ipam.config.subnet", subnet, rule);
@@ -117,6 +131,18 @@ fn judge_network(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, netw
             let rule = "the server, or another project of its, uses these addresses: choose others, or leave it out";
             refusals.refuse(place, "ipam.config.subnet", &shown, rule);
         }
+    }
+}
+
+/// Compose takes the value from `.env`, but for what docker itself works with: that comes from the server.
+fn judge_environment(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, variable: &Value) {
+    let of_server = |name: &str| {
+        let first = name.split('_').next().unwrap_or_default();
+        matches!(name, "PATH" | "HOME" | "LC_ALL" | "TMPDIR") || matches!(first, "DOCKER" | "XDG")
+    };
+    let is_own = |name: &str| grants.variables.contains(name) && !of_server(name);
+    if !is_nothing(variable) && !variable.as_str().is_some_and(is_own) {
+        refusals.refuse(place, "environment", variable, "only variables of the project's own .env can be taken");
     }
 }
 

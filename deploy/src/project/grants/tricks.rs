@@ -48,6 +48,11 @@ const GOOD: &[&str] = &[
     "{services: {db: {volumes: ['more:/more', '/anonymous', {type: tmpfs, target: /t, tmpfs: {size: 1048576}}]}}, volumes: {more: {labels: {a: b}, driver: local}}}",
     "{services: {db: {networks: {back: {aliases: [database]}}}}, networks: {back: {internal: true, driver: bridge}}, x-common: {a: 1}}",
     "services: {db: {volumes_from: ['backend:ro'], links: ['backend:b'], pid: 'service:backend', ipc: shareable}}",
+    "{services: {db: {secrets: [c1]}}, secrets: {c1: {environment: OWN}}, configs: {c2: {environment: OWN}}}",
+    "services: {backend: {group_add: ['1000', 998], tmpfs: ['/t:rw,noexec,nosuid,size=65536k,mode=700,uid=1']}}",
+    "{services: {backend: {networks: [n1]}}, networks: {n1: {ipam: {config: [{subnet: 172.28.0.0/24, ip_range: 172.28.0.128/25, gateway: 172.28.0.1}]}}}}",
+    "services: {db: {volumes: [{type: volume, source: db_data, target: /o, volume: {nocopy: true, subpath: a/b}}]}}",
+    "services: {backend: {container_name: corner-shop-v2}, db-more: {image: x, scale: 1, environment: [HTTPS_PROXY]}}",
     "services: {db: {ports: ['15432:5432']}, shop-proxy: {image: x, container_name: corner-shop_shop-proxy}}",
 ];
 
@@ -68,7 +73,7 @@ impl Tricked {
         put(FILES[0], BASE);
         put(FILES[1], prod);
         put("infra/extra.yml", "services: {extra: {image: x, privileged: true}}");
-        put(".env", "");
+        put(".env", "OWN=1\nHOME=/x\nDOCKER_AUTH_CONFIG=x\n");
         // The same for all of them: that of the services that all have.
         let overrides = OVERRIDES.get_or_init(|| {
             put(FILES[1], "services: {}");
@@ -96,7 +101,8 @@ impl Tricked {
         };
         let request = request();
         let of_sample = Grants::of_sample(&request, self.directory.to_str().unwrap(), &server);
-        let grants = Grants { allowances: &allowances, ..of_sample };
+        let variables = ["OWN", "HOME", "DOCKER_AUTH_CONFIG"].map(str::to_owned).into();
+        let grants = Grants { allowances: &allowances, variables: &variables, ..of_sample };
         judge(&model, &grants).unwrap().refusals
     }
 }
