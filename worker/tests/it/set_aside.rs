@@ -28,7 +28,7 @@ async fn aside(store: &Store) -> Vec<(i64, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_broker_cannot_take_is_put_aside_and_everything_else_goes_out() {
-    let start = || Rabbit::with(|_| "max_message_size = 65536\n".to_owned());
+    let start = || Rabbit::with(|_| "max_message_size = 32768\n".to_owned());
     let rabbit = tokio::task::spawn_blocking(start).await.unwrap();
     let amqp: SecretString = url(rabbit.port(), 0);
     let (database, store) = migrated("w").await;
@@ -37,7 +37,7 @@ async fn what_the_broker_cannot_take_is_put_aside_and_everything_else_goes_out()
     // Its lines are one event, which is larger than this broker allows.
     let pipeline = ScriptedStages::new(|call| async move {
         if call.stage == Stage::Compose {
-            (0..40).for_each(|_| call.reporter.line(Stage::Compose, &"y".repeat(4000)));
+            (0..10).for_each(|_| call.reporter.line(Stage::Compose, &"y".repeat(4000)));
         }
         Ok(report(Change::Changed))
     });

@@ -101,8 +101,7 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_after(
             assert_eq!(planned.unwrap_err().code, ErrorCode::SlugTaken);
             attempt.close().await;
             assert_eq!(server.sh(&all).unwrap(), before);
-            // Once an operator has handed it over, the one before is the stranger, and CI's key of that one, too: also one
-            // from before owners were known.
+            // Once it's handed over, the one before is the stranger, with CI's key of old, which knew of no owners.
             server.sh("cd /opt/services/shop && sed -i '/^owner=/d' .slipway/ci-deploy").unwrap();
             let mut attempt = deployer.begin(of_stranger(10, &[owner]), heard.clone(), CancellationToken::new());
             for stage in [Stage::Preflight, Stage::Clone] {
