@@ -134,7 +134,7 @@ fn another_projects_image_is_not_to_be_had(stack: &Stack, sample: &Sample, reque
     let folder = tempfile::tempdir().unwrap();
     sample.write(folder.path()).unwrap();
     let prod = std::fs::read_to_string(folder.path().join("infra/compose.prod.yml")).unwrap();
-    let peek = format!("services:\n  Peek.1:\n    image: {image}\n");
+    let peek = format!("services:\n  peek:\n    image: {image}\n");
     let peeking = sample.clone().with_file("infra/compose.prod.yml", &prod.replacen("services:\n", &peek, 1));
     let commit = stack.world.publish_variant(&peeking, Variant::Healthy).unwrap();
     let mut request = request.clone();

@@ -68,16 +68,21 @@ fn middle(key: &str) -> Result<&str> {
     lines.get(lines.len() / 2).copied().context("a key has several lines")
 }
 
-/// Checks that each secret is in no file but its own: the project's `.env`, for most. `complete`: whether the deployment
-/// came to its end, so that it's there.
+/// Checks that each secret is in no file but its own: the project's `.env`, for most, and the copy that its compose files
+/// were judged with. `complete`: whether the deployment came to its end, so that it's there.
 pub fn on_disk(server: &TargetServer, secrets: &[Secret], complete: bool) -> Result<()> {
+    let (env, judged) = (format!("{DIRECTORY}/.env"), format!("{DIRECTORY}/.slipway/judged_env"));
     for secret in secrets {
-        let found = search(server, &secret.value)?;
+        let mut found = search(server, &secret.value)?;
+        if secret.file.as_ref() == Some(&env) {
+            found.retain(|file| *file != judged);
+        }
         let own = found.iter().all(|file| Some(file) == secret.file.as_ref());
         let missing = complete && found.is_empty() && secret.file.is_some();
         ensure!(own && !missing, "{} is in {found:?}", secret.name);
     }
-    let files = server.sh("find /etc/slipway -printf '%p %m %u\\n' 2>/dev/null || :")?;
+    let find = format!("find /etc/slipway {judged} -printf '%p %m %u\\n' 2>/dev/null || :");
+    let files = server.sh(&find)?;
     let open = |line: &&str| !line.ends_with(" 700 root") && !line.ends_with(" 600 root");
     ensure!(files.lines().find(open).is_none(), "{files}");
     Ok(())
