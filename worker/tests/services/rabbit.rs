@@ -18,7 +18,7 @@ const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 const FEW: usize = 4;
 /// Virtual hosts of the shared one, each of which costs it a fifth of a second: a whole run takes 74, twenty of them for
 /// the crash points' lanes.
-const MANY: usize = 80;
+const MANY: usize = 120;
 
 /// A RabbitMQ of its own, which can be stopped, frozen and started.
 pub struct Rabbit {
