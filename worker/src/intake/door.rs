@@ -13,7 +13,7 @@ use super::repeated_secrets;
 use crate::message::Incoming;
 use crate::run::Credentials;
 use crate::scheduler::{Asking, is_allowed, is_impostor};
-use crate::store::{Store, StoreError};
+use crate::store::{SourceRule, Store, StoreError};
 
 /// What the sources of pushes that Slipway deploys itself begin with.
 const PUSHES_SOURCE: &str = "/slipway/pushes/";
@@ -90,10 +90,9 @@ impl<'a> Door<'a> {
         if let Some(last) = &last {
             asked.push(Asking { project: last.project.as_deref(), repository: last.repository.as_deref(), ..asking });
         }
-        for asking in &asked {
-            if let Some(failure) = self.may(asking).await? {
-                return Ok(Err(failure));
-            }
+        let rules = self.store.source_rules(false).await?;
+        if let Some(failure) = asked.iter().find_map(|asking| self.refuse(&rules, asking)) {
+            return Ok(Err(failure));
         }
         if let Err(failure) = self.check_server(&data.server).await? {
             return Ok(Err(failure));
@@ -127,11 +126,10 @@ impl<'a> Door<'a> {
         Ok(Ok(()))
     }
 
-    /// Whether the operators' rules allow it.
-    async fn may(&self, asking: &Asking<'_>) -> Result<Option<Failure>, StoreError> {
-        let rules = self.store.source_rules(false).await?;
+    /// The refusal, unless the operators' rules allow it.
+    fn refuse(&self, rules: &[SourceRule], asking: &Asking<'_>) -> Option<Failure> {
         let allowed = self.may_be_source(asking.source) && is_allowed(rules.iter().map(|rule| &rule.scope), asking);
-        Ok((!allowed).then(|| asking.refusal()))
+        (!allowed).then(|| asking.refusal())
     }
 
     /// The source of a command, which may be anybody's but Slipway's own; what it's about is known only once its
@@ -172,11 +170,11 @@ impl<'a> Door<'a> {
             server: known.server.as_deref(),
             ..self.asking(request, Action::Cancel)
         };
-        let refused = self.may(&asking).await?;
+        let rules = self.store.source_rules(false).await?;
+        let refused = self.refuse(&rules, &asking);
         if subject.is_some() || !own || refused.is_none() {
             return Ok(refused);
         }
-        let rules = self.store.source_rules(false).await?;
         let allowed =
             self.may_be_source(asking.source) && rules.iter().any(|rule| rule.scope.allows_somewhere(&asking));
         Ok(refused.filter(|_| !allowed))
