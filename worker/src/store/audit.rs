@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_postgres::types::Json;
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::failpoint::TransactionKind;
@@ -234,7 +234,7 @@ fn entry(row: &Row) -> AuditEntry {
 /// Records that `action` is done to `subject`; the one way into the record beside [`record_letters`], and in the
 /// transaction of what is done. Gives the number of the entry.
 pub(in crate::store) async fn record(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     action: OperatorAction,
     subject: &str,
     operator: &Operator,
@@ -249,7 +249,7 @@ pub(in crate::store) async fn record(
 
 /// As [`record`], of each of the dead letters `ids`.
 pub(in crate::store) async fn record_letters(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     ids: &[Uuid],
     action: OperatorAction,
     operator: &Operator,

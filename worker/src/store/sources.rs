@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use slipway_protocol::{Action, DeploymentId, ProjectId};
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::failpoint::TransactionKind;
@@ -178,7 +178,7 @@ fn deployment_subject(row: &Row) -> DeploymentSubject {
 }
 
 /// The scopes of the rules that hold.
-pub(in crate::store) async fn scopes(tx: &Transaction<'_>) -> Result<Vec<SourceScope>> {
+pub(in crate::store) async fn scopes(tx: &StoreTransaction<'_>) -> Result<Vec<SourceScope>> {
     let rows = tx.query("SELECT * FROM source_rules WHERE revoked_at IS NULL ORDER BY id", &[]).await?;
     rows.iter().map(scope).collect()
 }

@@ -1,5 +1,6 @@
 //! The connection to PostgreSQL: the pool, TLS, transactions, deadlines, migrations and wake-ups.
 
+pub(super) mod client;
 pub(super) mod deadline;
 pub(super) mod error;
 pub(super) mod migrations;

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use deadpool_postgres::{ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{ManagerConfig, Pool, RecyclingMethod, Runtime};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::store::connection::client::StoreClient;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::tls::{TlsConnector, connector};
 use crate::store::{Result, StoreError};
@@ -44,7 +45,7 @@ impl Store {
         let manager = deadpool_postgres::Manager::from_config(
             config.clone(),
             tls.clone(),
-            ManagerConfig { recycling_method: RecyclingMethod::Verified },
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         let pool = Pool::builder(manager)
             .max_size(16)
@@ -63,8 +64,8 @@ impl Store {
         &self.name
     }
 
-    pub(in crate::store) async fn client(&self) -> Result<Object> {
-        Ok(self.pool.get().await?)
+    pub(in crate::store) async fn client(&self) -> Result<StoreClient> {
+        Ok(StoreClient(self.pool.get().await?))
     }
 
     /// The database's clock.

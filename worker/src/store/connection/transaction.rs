@@ -2,12 +2,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::Transaction;
 use slipway_protocol::Outcome;
 
 use crate::failpoint;
 use crate::failpoint::{Failpoint, TransactionKind};
 use crate::store::Result;
+use crate::store::connection::client::{StoreClient, prepared};
 use crate::telemetry::Metrics;
 
 /// A transaction under way; dropped, nothing of it has happened.
@@ -16,16 +17,11 @@ pub(in crate::store) struct StoreTransaction<'c> {
     ended: Mutex<Vec<Outcome>>,
 }
 
-impl<'c> std::ops::Deref for StoreTransaction<'c> {
-    type Target = Transaction<'c>;
-    fn deref(&self) -> &Self::Target {
-        &self.inner
-    }
-}
+prepared!(StoreTransaction<'_>, inner);
 
 impl<'c> StoreTransaction<'c> {
-    pub(in crate::store) async fn begin(client: &'c mut Object) -> Result<Self> {
-        Ok(Self { inner: client.transaction().await?, ended: Mutex::default() })
+    pub(in crate::store) async fn begin(client: &'c mut StoreClient) -> Result<Self> {
+        Ok(Self { inner: client.0.transaction().await?, ended: Mutex::default() })
     }
 
     /// Has the end of a deployment counted once this transaction is committed.

@@ -4,10 +4,11 @@
 use jiff::Timestamp;
 use slipway_protocol::{DeploymentId, Failure, holds_credential, topology};
 use tokio_postgres::types::Json;
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::message::{Incoming, Outgoing};
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::number;
 use crate::store::dead_letter::refusal::{BrokerDeadLetter, RefusedMessage};
 use crate::store::deployment::head::DeploymentHead;
@@ -41,7 +42,7 @@ pub(in crate::store) struct NewDeadLetter {
 impl NewDeadLetter {
     /// Of a deployment that has failed.
     pub(in crate::store) async fn of_deployment(
-        tx: &Transaction<'_>,
+        tx: &StoreTransaction<'_>,
         head: &DeploymentHead,
         failure: &Failure,
         reason: &'static str,
@@ -103,7 +104,7 @@ impl NewDeadLetter {
     }
 
     /// Writes and publishes it; false when it was there, and then only its last time is brought up to date.
-    pub(in crate::store) async fn insert(mut self, tx: &Transaction<'_>, store: &Store) -> Result<bool> {
+    pub(in crate::store) async fn insert(mut self, tx: &StoreTransaction<'_>, store: &Store) -> Result<bool> {
         let row = self.write(tx, store).await?;
         if !row.get::<_, bool>("new") {
             return Ok(false);
@@ -115,11 +116,11 @@ impl NewDeadLetter {
     }
 
     /// Writes what has been published already.
-    pub(in crate::store) async fn insert_unpublished(mut self, tx: &Transaction<'_>, store: &Store) -> Result<()> {
+    pub(in crate::store) async fn insert_unpublished(mut self, tx: &StoreTransaction<'_>, store: &Store) -> Result<()> {
         self.write(tx, store).await.map(drop)
     }
 
-    async fn write(&mut self, tx: &Transaction<'_>, store: &Store) -> Result<Row> {
+    async fn write(&mut self, tx: &StoreTransaction<'_>, store: &Store) -> Result<Row> {
         let left_out = self.incoming.fit_headers();
         if !left_out.is_empty() {
             tracing::warn!(dead_letter.id = %self.id, left_out = left_out.len(), "headers are too large to be kept");

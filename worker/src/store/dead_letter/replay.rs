@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use slipway_protocol::{CONTENT_TYPE, DeploymentId, EventType, Request, topology};
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::failpoint::TransactionKind;
@@ -118,7 +118,7 @@ impl Store {
 }
 
 /// The one statement of a batch.
-async fn send_batch(tx: &Transaction<'_>, filter: &DeadLetterFilter, replay: Replay, limit: u32) -> Result<Vec<Row>> {
+async fn send_batch(tx: &StoreTransaction<'_>, filter: &DeadLetterFilter, replay: Replay, limit: u32) -> Result<Vec<Row>> {
     let joined_with_newer = joined_with_newer();
     let sql = format!(
         "WITH picked AS (
@@ -166,7 +166,7 @@ pub(in crate::store) fn replay_of<T>(request: &Request<T>) -> Option<Uuid> {
 /// When deployment `id` is a replay: writes down what it resumes and, when the operator forced it, gives it the newest
 /// place among its contenders.
 pub(in crate::store) async fn apply_replay(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     id: DeploymentId,
     replay: Option<Uuid>,
     order: Order,

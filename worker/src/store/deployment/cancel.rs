@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use serde_json::json;
 use slipway_protocol::{DeploymentCancel, DeploymentId, Request};
-use tokio_postgres::Transaction;
 use uuid::Uuid;
 
 use crate::failpoint::TransactionKind;
@@ -196,24 +195,24 @@ async fn state_at_request(locked: &LockedDeployment<'_>) -> Result<State> {
 }
 
 /// Locks a deployment's cancellations: a cancel event and the request that it is about may arrive at the same moment.
-pub(in crate::store) async fn lock_cancellation(tx: &Transaction<'_>, deployment: DeploymentId) -> Result<()> {
+pub(in crate::store) async fn lock_cancellation(tx: &StoreTransaction<'_>, deployment: DeploymentId) -> Result<()> {
     tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", &[&deployment.to_string()]).await?;
     Ok(())
 }
 
 /// Whether the deployment was cancelled before its request arrived.
-pub(in crate::store) async fn is_precancelled(tx: &Transaction<'_>, deployment: DeploymentId) -> Result<bool> {
+pub(in crate::store) async fn is_precancelled(tx: &StoreTransaction<'_>, deployment: DeploymentId) -> Result<bool> {
     let sql = "SELECT 1 FROM cancellations WHERE deployment_id = $1 LIMIT 1";
     Ok(tx.query_opt(sql, &[&deployment.0]).await?.is_some())
 }
 
 /// What the same request found when it came first.
-async fn recorded_outcome(tx: &Transaction<'_>, request: &CancelRequest) -> Result<Option<Option<State>>> {
+async fn recorded_outcome(tx: &StoreTransaction<'_>, request: &CancelRequest) -> Result<Option<Option<State>>> {
     let row = tx.query_opt("SELECT found FROM cancellations WHERE id = $1", &[&request.id]).await?;
     row.map(|row| state(row.get("found"))).transpose()
 }
 
-async fn insert_cancellation(tx: &Transaction<'_>, request: &CancelRequest, found: Option<State>) -> Result<()> {
+async fn insert_cancellation(tx: &StoreTransaction<'_>, request: &CancelRequest, found: Option<State>) -> Result<()> {
     tx.execute(
         "INSERT INTO cancellations (id, deployment_id, source, event_id, reason, found) VALUES ($1, $2, $3, $4, $5, $6)",
         &[

@@ -5,7 +5,6 @@ use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle};
 use slipway_protocol::{
     Action, CloudEvent, DeploymentId, ErrorCode, Failure, Project, ProjectCommand, ProjectReady, Request,
 };
-use tokio_postgres::Transaction;
 
 use crate::failpoint::TransactionKind;
 use crate::message::Incoming;
@@ -143,7 +142,7 @@ fn refuse<T>(code: ErrorCode, message: String) -> Result<Result<T, Failure>> {
     Ok(Err(Failure::new(code, None, message)))
 }
 
-async fn basis(tx: &Transaction<'_>, command: &ProjectCommand, limit: u32) -> Result<Result<CommandBasis, Failure>> {
+async fn basis(tx: &StoreTransaction<'_>, command: &ProjectCommand, limit: u32) -> Result<Result<CommandBasis, Failure>> {
     let project = &command.project;
     let server = match server(tx, command).await? {
         Ok(server) => server,
@@ -174,7 +173,7 @@ async fn basis(tx: &Transaction<'_>, command: &ProjectCommand, limit: u32) -> Re
     }
 }
 
-async fn read_basis(tx: &Transaction<'_>, server: ServerHandle, deployment: DeploymentId) -> Result<CommandBasis> {
+async fn read_basis(tx: &StoreTransaction<'_>, server: ServerHandle, deployment: DeploymentId) -> Result<CommandBasis> {
     const TABLE: &str = "deployments";
     // Who deploys pushes, and what images are read with, are no part of a version: they stay as they are now.
     let sql = "SELECT d.repository, d.commit_sha, CASE WHEN w.deployed_by IS NULL THEN plain.request
@@ -205,7 +204,7 @@ async fn read_basis(tx: &Transaction<'_>, server: ServerHandle, deployment: Depl
 }
 
 /// The one server that the command can mean.
-async fn server(tx: &Transaction<'_>, command: &ProjectCommand) -> Result<Result<ServerHandle, Failure>> {
+async fn server(tx: &StoreTransaction<'_>, command: &ProjectCommand) -> Result<Result<ServerHandle, Failure>> {
     let (project, named) = (&command.project, command.server.as_ref().map(ServerHandle::as_str));
     let sql = format!(
         "SELECT server, max(arrival) > max({LAST_UNDEPLOYMENT}) AS present FROM deployments d
@@ -237,7 +236,7 @@ async fn server(tx: &Transaction<'_>, command: &ProjectCommand) -> Result<Result
 }
 
 /// The deployment that says best what is on the server: the last one with success, or else the last one that began.
-async fn latest(tx: &Transaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<DeploymentId>> {
+async fn latest(tx: &StoreTransaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<DeploymentId>> {
     let sql = format!(
         "SELECT id FROM deployments d WHERE project_id = $1 AND project_slug = $2 AND server = $3 AND {MAY_BE_ON_SERVER}
          ORDER BY state IN ('succeeded', 'already_deployed') AND arrival > {LAST_UNDEPLOYMENT} DESC, arrival DESC LIMIT 1"
@@ -247,7 +246,7 @@ async fn latest(tx: &Transaction<'_>, project: &Project, server: &ServerHandle) 
 }
 
 /// What is being deployed, if anything is.
-async fn present(tx: &Transaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<serde_json::Value>> {
+async fn present(tx: &StoreTransaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<serde_json::Value>> {
     let sql = format!(
         "SELECT {VERSION_CONTENT} FROM deployments WHERE project_id = $1 AND project_slug = $2 AND server = $3
             AND action IN ('deploy', 'rollback') AND state IN ('pending', 'running') ORDER BY arrival DESC LIMIT 1"

@@ -225,7 +225,7 @@ impl LockedDeployment<'_> {
     /// The other servers that the project was deployed to and not taken off since.
     async fn other_servers(&self) -> Result<Vec<ServerHandle>> {
         let (Some(project), Some(server)) = (&self.head.project, &self.head.server) else { return Ok(Vec::new()) };
-        let places = places(&***self.tx, &project.slug).await?.into_iter();
+        let places = places(self.tx, &project.slug).await?.into_iter();
         let others = places.filter(|place| place.project == *project && place.server != *server && !place.gone);
         Ok(others.map(|place| place.server).collect())
     }

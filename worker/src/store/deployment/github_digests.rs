@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use slipway_protocol::names::ServerHandle;
 use slipway_protocol::{Project, ProjectId, Stage};
-use tokio_postgres::Transaction;
 
 use crate::failpoint::TransactionKind;
 use crate::store::audit::{Operator, OperatorAction, record};
@@ -105,7 +104,7 @@ impl LockedDeployment<'_> {
 }
 
 pub(in crate::store) async fn save_digests(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     project: ProjectId,
     server: &ServerHandle,
     digests: &BTreeMap<String, String>,

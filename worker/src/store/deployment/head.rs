@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{Action, Correlation, DeploymentId, Project, ProjectId};
 use tokio_postgres::types::{Json, ToSql};
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::{number, readable};
 use crate::store::deployment::state::{Boundary, State};
 use crate::store::{Result, StoreError};
@@ -90,7 +91,7 @@ impl DeploymentHead {
 /// can't read are skipped, so that one of them doesn't block all others: their ids are the parameter $1, which the
 /// statement leaves out; `more` are the parameters from $2 on.
 pub(in crate::store) async fn first_readable(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     sql: &str,
     more: &[&(dyn ToSql + Sync)],
 ) -> Result<Option<(DeploymentHead, Row)>> {

@@ -2,11 +2,11 @@
 
 use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle, VariableName};
 use slipway_protocol::{Action, Correlation, DeploymentId, Project, Request};
-use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
 
 use crate::message::Incoming;
 use crate::scheduler::Order;
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::Result;
 use crate::store::deployment::order::order;
 
@@ -33,7 +33,7 @@ impl NewDeployment<'_> {
     /// before it is to be seen.
     pub(in crate::store) async fn insert<T>(
         &self,
-        tx: &Transaction<'_>,
+        tx: &StoreTransaction<'_>,
         request: &Request<T>,
         incoming: &Incoming,
     ) -> Result<Option<Order>> {

@@ -108,7 +108,7 @@ impl Store {
                     facts: facts.clone(),
                 })
                 .await?;
-            circuit_breaker::close_circuit(&**tx, &lease.server).await?;
+            circuit_breaker::close_circuit(&tx, &lease.server).await?;
             commit(tx, TransactionKind::StageFinished).await?;
             Ok(())
         })
@@ -148,7 +148,7 @@ impl Store {
                 .await?;
             let open = match failure.code.is_connection_failure() {
                 true => circuit_breaker::record_connection_failure(&tx, &lease.server, new == 1).await?,
-                false if reached => circuit_breaker::close_circuit(&**tx, &lease.server).await.map(|()| None)?,
+                false if reached => circuit_breaker::close_circuit(&tx, &lease.server).await.map(|()| None)?,
                 false => None,
             };
             commit(tx, TransactionKind::StageFailed).await?;

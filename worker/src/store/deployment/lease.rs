@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use slipway_protocol::DeploymentId;
 use slipway_protocol::names::{ServerHandle, Slug};
-use tokio_postgres::Transaction;
 
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::StoreTransaction;
@@ -59,7 +58,7 @@ impl Store {
     /// that its next one is higher than any that a server may remember. Claims of one project come seconds apart.
     pub(super) async fn acquire(
         &self,
-        tx: &Transaction<'_>,
+        tx: &StoreTransaction<'_>,
         head: &DeploymentHead,
         span: Duration,
     ) -> Result<Option<Lease>> {

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::scheduler::{Limits, Load};
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::Result;
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS, log_unreadable_once};
 use crate::store::server::circuit_breaker;
@@ -59,7 +60,7 @@ const NEXT_DUE: &str = "
 
 /// Locks the deployment whose turn it is; none other is claimed before this transaction ends.
 pub(in crate::store) async fn lock_next_due(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     options: &ClaimOptions,
 ) -> Result<Option<(DeploymentHead, Row)>> {
     let (mut closed_servers, may_pull) = capacity(tx, options).await?;
@@ -86,7 +87,7 @@ pub(in crate::store) async fn lock_next_due(
 }
 
 /// The servers on which nothing may be claimed now, and whether anything may that pulls images.
-async fn capacity(tx: &Transaction<'_>, options: &ClaimOptions) -> Result<(Vec<String>, bool)> {
+async fn capacity(tx: &StoreTransaction<'_>, options: &ClaimOptions) -> Result<(Vec<String>, bool)> {
     // A worker that is frozen in here delays all claims: the database then ends its transaction. After a burst of
     // requests its statistics are old, and it would read the whole table for each server.
     let locked = tx
@@ -101,7 +102,7 @@ async fn capacity(tx: &Transaction<'_>, options: &ClaimOptions) -> Result<(Vec<S
     Ok((load.closed_servers(&options.limits, locked.get::<_, Timestamp>("now")), load.may_pull(&options.limits)))
 }
 
-async fn load(tx: &Transaction<'_>, registry: &str) -> Result<Load<String>> {
+async fn load(tx: &StoreTransaction<'_>, registry: &str) -> Result<Load<String>> {
     let rows = tx
         .query(
             "SELECT d.server, count(*) AS attempts,

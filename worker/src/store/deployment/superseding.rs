@@ -3,7 +3,6 @@
 
 use slipway_protocol::names::{ServerHandle, VariableName};
 use slipway_protocol::{Action, DeploymentId, Failure, ProgressKind, ProjectId};
-use tokio_postgres::Transaction;
 use uuid::Uuid;
 
 use crate::scheduler::{Contender, GiveWay, OlderDeployment, Order, resolve};
@@ -44,7 +43,7 @@ pub(in crate::store) struct IncomingRequest {
 
 impl IncomingRequest {
     pub(in crate::store) async fn lock(
-        tx: &Transaction<'_>,
+        tx: &StoreTransaction<'_>,
         id: DeploymentId,
         project: ProjectId,
         action: Action,
@@ -56,7 +55,7 @@ impl IncomingRequest {
 }
 
 /// Waits for whoever else stores a request for the project.
-pub(in crate::store) async fn lock_project(tx: &Transaction<'_>, project: ProjectId) -> Result<()> {
+pub(in crate::store) async fn lock_project(tx: &StoreTransaction<'_>, project: ProjectId) -> Result<()> {
     tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&project.to_string()]).await?;
     Ok(())
 }
@@ -131,7 +130,7 @@ impl Store {
 
 /// Of the deployments that the arriving one contends with, the newest and all that haven't ended.
 async fn contenders(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     arriving: &IncomingRequest,
     server: &ServerHandle,
 ) -> Result<Vec<(Contender, Action)>> {

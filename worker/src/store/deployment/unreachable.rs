@@ -28,7 +28,7 @@ impl Store {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let now: Timestamp = tx.query_one("SELECT now()", &[]).await?.get(0);
-            let load = Load { attempts: BTreeMap::new(), in_registry: 0, circuits: read_circuits(&**tx).await? };
+            let load = Load { attempts: BTreeMap::new(), in_registry: 0, circuits: read_circuits(&tx).await? };
             let servers = load.unreachable_servers(limits, now);
             if servers.is_empty() {
                 return Ok(None);

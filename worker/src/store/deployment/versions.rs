@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use slipway_deploy::EarlierRequests;
 use slipway_protocol::names::{CommitSha, ServerHandle, Slug};
 use slipway_protocol::{Action, DeploymentId, Project, ProjectId, Stage, Version};
-use tokio_postgres::{GenericClient, Row};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::store::connection::client::Statements;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::readable;
 use crate::store::{Result, Store};
@@ -68,7 +69,7 @@ pub(in crate::store) const LOST_SINCE: &str = "CASE
            AND a.details -> 'from' @> to_jsonb(d.project_id::text)), '-infinity') END";
 
 /// As [`Store::places`].
-pub(in crate::store) async fn places(client: &impl GenericClient, slug: &Slug) -> Result<Vec<ProjectServer>> {
+pub(in crate::store) async fn places(client: &impl Statements, slug: &Slug) -> Result<Vec<ProjectServer>> {
     let sql = format!(
         "SELECT project_id, server, max(arrival) <= max({LAST_UNDEPLOYMENT}) OR max(accepted_at) <= max({LOST_SINCE})
            OR EXISTS (
@@ -76,7 +77,7 @@ pub(in crate::store) async fn places(client: &impl GenericClient, slug: &Slug) -
                AND o.project_id <> d.project_id) AS gone
          FROM deployments d WHERE project_slug = $1 AND {MAY_BE_ON_SERVER} GROUP BY project_id, server ORDER BY server, project_id"
     );
-    let rows = client.query(&sql, &[&slug.as_str()]).await?;
+    let rows = client.rows(&sql, &[&slug.as_str()]).await?;
     let place = |row: &Row| {
         Ok(ProjectServer {
             project: Project { id: ProjectId(row.get("project_id")), slug: slug.clone() },
@@ -93,7 +94,7 @@ impl Store {
     /// # Errors
     /// When the database fails, or holds what can't be read.
     pub async fn places(&self, slug: &Slug) -> Result<Vec<ProjectServer>> {
-        deadline(async { places(&**self.client().await?, slug).await }).await
+        deadline(async { places(&self.client().await?, slug).await }).await
     }
 
     /// The versions of a project on a server since it was last taken off it, the latest first, at most `limit`.
@@ -103,7 +104,7 @@ impl Store {
     pub async fn versions(&self, project: &Project, server: &ServerHandle, limit: u32) -> Result<Vec<RecordedVersion>> {
         deadline(async {
             let client = self.client().await?;
-            versions(&**client, project, server, limit).await
+            versions(&client, project, server, limit).await
         })
         .await
     }
@@ -185,7 +186,7 @@ impl Store {
 
 /// As [`Store::versions`], wherever it's asked.
 pub(in crate::store) async fn versions(
-    client: &impl tokio_postgres::GenericClient,
+    client: &impl Statements,
     project: &Project,
     server: &ServerHandle,
     limit: u32,
@@ -197,7 +198,7 @@ pub(in crate::store) async fn versions(
          ORDER BY arrival DESC LIMIT $4"
     );
     let rows =
-        client.query(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str(), &i64::from(limit)]).await?;
+        client.rows(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str(), &i64::from(limit)]).await?;
     rows.iter().map(recorded).collect()
 }
 

@@ -1,16 +1,16 @@
 //! Putting a message into the outbox, in the transaction of what it is about.
 
 use slipway_protocol::DeploymentId;
-use tokio_postgres::Transaction;
 use tokio_postgres::types::Json;
 
 use crate::message::Outgoing;
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::Result;
 use crate::store::connection::wakeups;
 
 /// Puts a message into the outbox and wakes the relay at commit.
 pub(in crate::store) async fn enqueue(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     about: Option<(DeploymentId, Option<u64>)>,
     message: &Outgoing,
     traceparent: Option<String>,

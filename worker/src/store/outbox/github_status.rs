@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle};
 use slipway_protocol::{DeploymentId, ProjectId};
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::{readable, seconds};
 use crate::store::deployment::state::State;
@@ -142,7 +143,7 @@ impl Store {
 
 /// Has it announced that a project was taken off a server. GitHub knows that of all but the latest version by itself.
 pub(in crate::store) async fn announce_undeployment(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     project: ProjectId,
     server: &ServerHandle,
 ) -> Result<()> {

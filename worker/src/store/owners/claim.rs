@@ -3,7 +3,6 @@
 
 use slipway_protocol::names::{RepositoryName, ServerHandle};
 use slipway_protocol::{Action, ErrorCode, Failure, Project, ProjectId, ProjectReady};
-use tokio_postgres::Transaction;
 use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
@@ -23,7 +22,7 @@ pub struct OwnedBasis {
 /// error: another project has the slug, and nothing may be done. Only what puts something on a server claims: whoever had a
 /// slug once and stops what he believes to be there doesn't get it.
 pub(in crate::store) async fn claim_owned(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     action: Action,
     project: &Project,
     server: &ServerHandle,
@@ -76,21 +75,21 @@ impl SlugOwner {
 }
 
 /// Who has the slug, after it was claimed for `project`. The row stays locked: nobody is handed it meanwhile.
-async fn claim_slug(tx: &Transaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<SlugOwner>> {
+async fn claim_slug(tx: &StoreTransaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<SlugOwner>> {
     let sql = "INSERT INTO slug_owners AS o (server, project_slug, project_id) VALUES ($1, $2, $3)
                ON CONFLICT (server, project_slug) DO UPDATE SET project_id = o.project_id RETURNING project_id, former";
     let row = tx.query_one(sql, &[&server.as_str(), &project.slug.as_str(), &project.id.0]).await?;
     Ok(Some(SlugOwner::read(&row)))
 }
 
-async fn slug_owner(tx: &Transaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<SlugOwner>> {
+async fn slug_owner(tx: &StoreTransaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<SlugOwner>> {
     let sql = "SELECT project_id, former FROM slug_owners WHERE server = $1 AND project_slug = $2";
     let row = tx.query_opt(sql, &[&server.as_str(), &project.slug.as_str()]).await?;
     Ok(row.as_ref().map(SlugOwner::read))
 }
 
 /// Whose CI the repository is, after it was claimed for `project`. Who has nothing on any server has no use for it.
-async fn claim_repository(tx: &Transaction<'_>, project: ProjectId, repository: &RepositoryName) -> Result<ProjectId> {
+async fn claim_repository(tx: &StoreTransaction<'_>, project: ProjectId, repository: &RepositoryName) -> Result<ProjectId> {
     let sql = "INSERT INTO repository_owners AS o (repository, project_id) VALUES (lower($1), $2)
                ON CONFLICT (repository) DO UPDATE SET project_id = CASE
                    WHEN EXISTS (SELECT 1 FROM slug_owners s WHERE s.project_id = o.project_id) THEN o.project_id
@@ -109,7 +108,7 @@ fn slug_taken(project: &Project, server: &ServerHandle, owner: ProjectId) -> Fai
 }
 
 async fn repository_taken(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     project: &Project,
     repository: &RepositoryName,
     owner: ProjectId,

@@ -4,7 +4,6 @@
 use serde_json::json;
 use slipway_protocol::ProjectId;
 use slipway_protocol::names::{RepositoryName, ServerHandle, Slug};
-use tokio_postgres::Transaction;
 use uuid::Uuid;
 
 use crate::failpoint::TransactionKind;
@@ -83,7 +82,7 @@ impl Store {
 
 /// Locks are taken in the order of a claim: the lease's row, then the slug's.
 async fn hand_over_slug(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     slug: &Slug,
     server: &ServerHandle,
     hand_over: &HandOver,
@@ -128,7 +127,7 @@ async fn hand_over_slug(
 }
 
 async fn hand_over_repository(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     repository: &RepositoryName,
     to: ProjectId,
 ) -> Result<HandOverOutcome> {

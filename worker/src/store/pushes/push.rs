@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use slipway_protocol::names::CommitSha;
 use slipway_protocol::{Action, CONTENT_TYPE, DeploymentId, EventType, PushDeployer, decode, topology};
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 
 use crate::message::Incoming;
 use crate::store::connection::transaction::StoreTransaction;
@@ -41,7 +41,7 @@ pub(super) struct PushBasis {
 
 impl PushTarget {
     /// The newest request to deploy, or to roll back unless that failed, without what belonged to its own event.
-    pub(super) async fn basis(&self, tx: &Transaction<'_>) -> Result<Option<PushBasis>> {
+    pub(super) async fn basis(&self, tx: &StoreTransaction<'_>) -> Result<Option<PushBasis>> {
         let sql = format!(
             "SELECT d.commit_sha, now() AS now,
                  d.request #- '{{data,sequence}}' #- '{{data,expires_at}}' #- '{{data,correlation}}' AS request
@@ -54,7 +54,7 @@ impl PushTarget {
     }
 
     /// What the newest request asks for, of those to deploy and the commands that didn't fail, and whether it has ended.
-    pub(super) async fn last_action(&self, tx: &Transaction<'_>) -> Result<Option<(Action, bool)>> {
+    pub(super) async fn last_action(&self, tx: &StoreTransaction<'_>) -> Result<Option<(Action, bool)>> {
         let sql = format!(
             "SELECT d.action, d.state NOT IN ('pending', 'running') AS ended
              {STANDING} AND (d.action = 'deploy' OR d.state NOT IN {FAILED}) {NEWEST_FIRST}"
@@ -65,7 +65,7 @@ impl PushTarget {
     }
 
     /// Whether a version was deployed with success since the project was last taken off the server.
-    pub(super) async fn has_succeeded(&self, tx: &Transaction<'_>) -> Result<bool> {
+    pub(super) async fn has_succeeded(&self, tx: &StoreTransaction<'_>) -> Result<bool> {
         let sql = format!(
             "SELECT EXISTS (SELECT 1 {STANDING} AND d.action IN ('deploy', 'rollback')
                  AND d.state IN ('succeeded', 'already_deployed') AND d.arrival > {LAST_UNDEPLOYMENT})"

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use slipway_protocol::names::{BranchName, CommitSha, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{Action, Project, ProjectId, ProjectReady, PushDeployer};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 
 use crate::scheduler::RUN_NEEDED;
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::{number, readable, seconds};
 use crate::store::connection::wakeups;
@@ -98,7 +99,7 @@ impl Store {
 
 /// Watches the branch of a request that was accepted, or no longer. A branch that was watched before keeps what is known
 /// of it; of another one, whatever isn't the request's commit is a push.
-pub(in crate::store) async fn watch(tx: &Transaction<'_>, request: &ProjectReady) -> Result<()> {
+pub(in crate::store) async fn watch(tx: &StoreTransaction<'_>, request: &ProjectReady) -> Result<()> {
     let (project, repository) = (&request.project, &request.repository);
     if !repository.pushes_deployed_by.watches() {
         tx.execute("DELETE FROM watched_branches WHERE project_id = $1", &[&project.id.0]).await?;
@@ -133,7 +134,7 @@ pub(in crate::store) async fn watch(tx: &Transaction<'_>, request: &ProjectReady
 
 /// What a command that was accepted means for the project's branch: after a start, what waited for it is deployed.
 pub(in crate::store) async fn heed_command(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     project: ProjectId,
     server: &ServerHandle,
     action: Action,
@@ -148,7 +149,7 @@ pub(in crate::store) async fn heed_command(
 /// whatever the branch points to at the next look, a look that has begun doesn't count. A project that is gone isn't
 /// watched any more. Any other end may be what a push waited for.
 pub(in crate::store) async fn heed_end(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     project: ProjectId,
     server: &ServerHandle,
     action: Action,
@@ -168,7 +169,7 @@ pub(in crate::store) async fn heed_end(
 }
 
 /// Has a branch looked at that has a push waiting, or may have one when the look is written that goes on.
-async fn look_again(tx: &Transaction<'_>, project: ProjectId, server: &ServerHandle) -> Result<()> {
+async fn look_again(tx: &StoreTransaction<'_>, project: ProjectId, server: &ServerHandle) -> Result<()> {
     let sql = "UPDATE watched_branches SET marks = marks + 1, look_at = CASE WHEN looking THEN look_at ELSE now() END
                WHERE project_id = $1 AND server = $2 AND (looking OR waits_for IS NOT NULL)";
     match tx.execute(sql, &[&project.0, &server.as_str()]).await? {
@@ -178,7 +179,7 @@ async fn look_again(tx: &Transaction<'_>, project: ProjectId, server: &ServerHan
 }
 
 /// Wakes who looks at branches, once the transaction is committed.
-pub(in crate::store) async fn wake(tx: &Transaction<'_>) -> Result<()> {
+pub(in crate::store) async fn wake(tx: &StoreTransaction<'_>) -> Result<()> {
     tx.execute("SELECT pg_notify($1, '')", &[&wakeups::PUSHES]).await?;
     Ok(())
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use slipway_protocol::names::ServerHandle;
-use tokio_postgres::{GenericClient, Row, Transaction};
+use tokio_postgres::Row;
 
 use crate::scheduler::{Circuit, CircuitState};
+use crate::store::connection::client::Statements;
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::{number, readable};
 use crate::store::connection::wakeups;
@@ -22,7 +24,7 @@ impl Store {
         deadline(async {
             let client = self.client().await?;
             let now: Timestamp = client.query_one("SELECT now()", &[]).await?.get(0);
-            let circuits = read_circuits(&**client).await?.into_iter();
+            let circuits = read_circuits(&client).await?.into_iter();
             let read = |(server, circuit): (String, Circuit)| {
                 Ok((
                     readable("server_circuits", "server", ServerHandle::new(server))?,
@@ -36,8 +38,8 @@ impl Store {
 }
 
 /// All circuits, by the server's handle.
-pub(in crate::store) async fn read_circuits(client: &impl GenericClient) -> Result<BTreeMap<String, Circuit>> {
-    let rows = client.query("SELECT server, failures, since, open_until FROM server_circuits", &[]).await?;
+pub(in crate::store) async fn read_circuits(client: &impl Statements) -> Result<BTreeMap<String, Circuit>> {
+    let rows = client.rows("SELECT server, failures, since, open_until FROM server_circuits", &[]).await?;
     Ok(rows.iter().map(|row| (row.get("server"), circuit(row))).collect())
 }
 
@@ -46,19 +48,19 @@ fn circuit(row: &Row) -> Circuit {
 }
 
 /// Closes the circuit after a connection was made: failures before it are forgotten, and who waits may go on.
-pub(in crate::store) async fn close_circuit(client: &impl GenericClient, server: &ServerHandle) -> Result<()> {
+pub(in crate::store) async fn close_circuit(client: &impl Statements, server: &ServerHandle) -> Result<()> {
     let forgotten = "DELETE FROM server_circuits WHERE server = $1 RETURNING open_until IS NOT NULL";
-    let row = client.query_opt(forgotten, &[&server.as_str()]).await?;
+    let row = client.row(forgotten, &[&server.as_str()]).await?;
     if row.is_some_and(|row| row.get(0)) {
         tracing::info!(server.handle = %server, "the server's circuit is closed");
-        client.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
+        client.row("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
     }
     Ok(())
 }
 
 /// Counts a failure to connect, if it is `new`. Returns how long the circuit is open from now, if it is.
 pub(in crate::store) async fn record_connection_failure(
-    tx: &Transaction<'_>,
+    tx: &StoreTransaction<'_>,
     server: &ServerHandle,
     new: bool,
 ) -> Result<Option<Duration>> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 
 use crate::failpoint::TransactionKind;
 use crate::store::audit::{Operator, OperatorAction, record as record_action};
@@ -93,7 +93,7 @@ impl Store {
             )
             .await?;
             // The server may be reachable with its new data, so that no cool-down applies.
-            circuit_breaker::close_circuit(&**tx, &server.handle).await?;
+            circuit_breaker::close_circuit(&tx, &server.handle).await?;
             record_action(&tx, OperatorAction::AddServer, server.handle.as_str(), operator, &details).await?;
             commit(tx, TransactionKind::Operate).await
         })
@@ -111,7 +111,7 @@ impl Store {
             let tx = StoreTransaction::begin(&mut client).await?;
             let known = locked_server(&tx, handle).await?;
             tx.execute("DELETE FROM servers WHERE handle = $1", &[&handle.as_str()]).await?;
-            circuit_breaker::close_circuit(&**tx, handle).await?;
+            circuit_breaker::close_circuit(&tx, handle).await?;
             if let Some(known) = &known {
                 let details = json!({ "was": facts(known) });
                 record_action(&tx, OperatorAction::RemoveServer, handle.as_str(), operator, &details).await?;
@@ -163,7 +163,7 @@ impl Store {
 }
 
 /// What is known of a server, before it's changed.
-async fn locked_server(tx: &Transaction<'_>, handle: &ServerHandle) -> Result<Option<ServerRecord>> {
+async fn locked_server(tx: &StoreTransaction<'_>, handle: &ServerHandle) -> Result<Option<ServerRecord>> {
     let sql = format!("SELECT {COLUMNS} FROM servers WHERE handle = $1 FOR UPDATE");
     tx.query_opt(&sql, &[&handle.as_str()]).await?.as_ref().map(record).transpose()
 }

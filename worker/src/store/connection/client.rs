@@ -1,0 +1,87 @@
+//! A connection of the pool, and its statements: each is prepared once for a connection, so that PostgreSQL doesn't parse
+//! and plan it anew for each deployment.
+
+use deadpool_postgres::Object;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use crate::store::Result;
+
+/// Values of a statement's parameters.
+pub(in crate::store) type Values<'v> = &'v [&'v (dyn ToSql + Sync)];
+
+/// A connection of the pool, given back when it's dropped.
+pub(in crate::store) struct StoreClient(pub(super) Object);
+
+/// What runs statements: a connection, or a transaction on one.
+pub(in crate::store) trait Statements: Sync {
+    /// All rows.
+    fn rows(&self, sql: &str, values: Values<'_>) -> impl Future<Output = Result<Vec<Row>>> + Send;
+
+    /// The row, if there is one.
+    fn row(&self, sql: &str, values: Values<'_>) -> impl Future<Output = Result<Option<Row>>> + Send;
+}
+
+/// The methods of `tokio_postgres` with prepared statements, on whatever has a client or a transaction in `$inner`.
+macro_rules! prepared {
+    ($type:ty, $inner:tt) => {
+        impl $type {
+            /// All rows.
+            pub(in crate::store) async fn query(
+                &self,
+                sql: &str,
+                values: $crate::store::connection::client::Values<'_>,
+            ) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
+                self.$inner.query(&self.$inner.prepare_cached(sql).await?, values).await
+            }
+
+            /// The one row; an error when there is none, or more than one.
+            pub(in crate::store) async fn query_one(
+                &self,
+                sql: &str,
+                values: $crate::store::connection::client::Values<'_>,
+            ) -> Result<tokio_postgres::Row, tokio_postgres::Error> {
+                self.$inner.query_one(&self.$inner.prepare_cached(sql).await?, values).await
+            }
+
+            /// The row, if there is one; an error when there is more than one.
+            pub(in crate::store) async fn query_opt(
+                &self,
+                sql: &str,
+                values: $crate::store::connection::client::Values<'_>,
+            ) -> Result<Option<tokio_postgres::Row>, tokio_postgres::Error> {
+                self.$inner.query_opt(&self.$inner.prepare_cached(sql).await?, values).await
+            }
+
+            /// How many rows it has changed.
+            pub(in crate::store) async fn execute(
+                &self,
+                sql: &str,
+                values: $crate::store::connection::client::Values<'_>,
+            ) -> Result<u64, tokio_postgres::Error> {
+                self.$inner.execute(&self.$inner.prepare_cached(sql).await?, values).await
+            }
+        }
+
+        impl $crate::store::connection::client::Statements for $type {
+            async fn rows(
+                &self,
+                sql: &str,
+                values: $crate::store::connection::client::Values<'_>,
+            ) -> $crate::store::Result<Vec<tokio_postgres::Row>> {
+                Ok(self.query(sql, values).await?)
+            }
+
+            async fn row(
+                &self,
+                sql: &str,
+                values: $crate::store::connection::client::Values<'_>,
+            ) -> $crate::store::Result<Option<tokio_postgres::Row>> {
+                Ok(self.query_opt(sql, values).await?)
+            }
+        }
+    };
+}
+pub(super) use prepared;
+
+prepared!(StoreClient, 0);
