@@ -194,6 +194,9 @@ async fn send_in_order(publisher: &Publisher, group: &[OutboxRow]) -> SendOutcom
 }
 
 async fn send(publisher: &Publisher, row: &OutboxRow) -> Result<(), PublishError> {
+    if let Some(reason) = &row.unreadable {
+        return Err(PublishError::Unfit(reason.clone()));
+    }
     let confirm = failpoint::around(Failpoint::Publish, publisher.send(&row.message)).await?;
     failpoint::around(Failpoint::Confirm, confirm.wait()).await
 }

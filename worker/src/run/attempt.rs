@@ -67,6 +67,8 @@ pub(super) struct RunningAttempt<'a> {
     pub summary: AttemptSummary,
     /// Whether this attempt, or one before it, has begun a release on the project that hasn't proven itself.
     pub unproven: bool,
+    /// Whether no stage of this deployment, or of one that it resumes, has ever begun.
+    pub is_first: bool,
     /// When the deployment as a whole has taken too long.
     pub overdue_at: Instant,
 }
@@ -161,6 +163,7 @@ impl<'a> RunningAttempt<'a> {
             pipeline: None,
             summary: AttemptSummary::default(),
             unproven: false,
+            is_first: false,
             overdue_at: Instant::now() + runner.settings.deadlines.deployment,
         }
     }
@@ -191,7 +194,7 @@ impl<'a> RunningAttempt<'a> {
     async fn begin(&mut self) -> Result<(), AttemptEnd> {
         let Self { runner, claim, .. } = *self;
         let history = persist(|| runner.store.history(&claim.lease)).await?;
-        self.unproven = history.unproven;
+        (self.unproven, self.is_first) = (history.unproven, !history.begun && !history.replayed);
         self.overdue_at = Instant::now() + deadlines::remaining(&runner.settings.deadlines, &history);
         let prepared = prepare(runner, claim, self.lease_guard.clone()).await?;
         let refused = match prepared {

@@ -15,7 +15,7 @@ use super::cancellation::{Canceller, SHUTDOWN_GRACE, StopReason};
 use super::persist::persist;
 use super::{Runner, deadlines};
 use crate::failpoint::{self, Failpoint};
-use crate::store::{Boundary, StoreError, leaves_unproven};
+use crate::store::{Boundary, StageEnd, StageIntent, StoreError, leaves_unproven};
 use crate::telemetry::Metrics;
 
 impl RunningAttempt<'_> {
@@ -23,28 +23,46 @@ impl RunningAttempt<'_> {
     pub(super) async fn run_stages(&mut self) -> AttemptEnd {
         let mut url = None;
         let mut proven = BTreeMap::new();
-        for &stage in self.claim.action.stages() {
-            if stage == Stage::Clone && self.claim.action.deploys() {
+        let stages = self.claim.action.stages();
+        // The stage whose intent was written together with the outcome of the one before it.
+        let mut begun = None;
+        for (at, &stage) in stages.iter().enumerate() {
+            if stage == Stage::Clone && self.must_prove() {
                 // After preflight has shown that the server is fit, and before anything is done to it.
                 proven = match self.prove_completed().await {
                     Ok(proven) => proven,
                     Err(error) => return error.into(),
                 };
             }
-            let outcome = match self.start_stage(stage).await {
+            let may_begin = if begun == Some(stage) { Ok(()) } else { self.start_stage(stage).await };
+            let next = stages.get(at + 1).copied();
+            let outcome = match may_begin {
                 Ok(()) => match proven.remove(&stage) {
-                    Some(report) => self.record_finished(stage, &report, Duration::ZERO).await.map(|()| report),
-                    None => self.execute_stage(stage).await,
+                    Some(report) => {
+                        self.record_finished(stage, &report, Duration::ZERO, next).await.map(|b| (report, b))
+                    }
+                    None => self.execute_stage(stage, next).await,
                 },
                 Err(ended) => Err(ended),
             };
             self.summary.round_trips = self.pipeline.as_ref().map(|pipeline| pipeline.attempt.round_trips());
             match outcome {
-                Ok(report) => url = report.url.or(url),
+                Ok((report, next)) => (url, begun) = (report.url.or(url), next),
                 Err(ended) => return ended,
             }
         }
         AttemptEnd::Done { url }
+    }
+
+    /// Whether stages may have been done before that needn't run again.
+    fn must_prove(&self) -> bool {
+        self.claim.action.deploys() && !self.is_first
+    }
+
+    /// The stage that may begin together with the end of the one before it.
+    fn at_once(&self, next: Option<Stage>) -> Option<Stage> {
+        let stops = self.canceller.reason().is_some() || self.runner.drain.has_begun();
+        next.filter(|next| !stops && !(*next == Stage::Clone && self.must_prove()))
     }
 
     /// Writes the intent to run `stage` into the journal, unless the attempt must stop here.
@@ -57,14 +75,8 @@ impl RunningAttempt<'_> {
             return Err(AttemptEnd::Drained);
         }
         let input = self.pipeline.as_ref().map(|pipeline| pipeline.input_hash.clone()).unwrap_or_default();
-        match persist(|| runner.store.stage_started(&claim.lease, stage, &input)).await? {
-            Boundary::GoOn => {
-                self.unproven |= leaves_unproven(claim.action, stage);
-                Ok(())
-            }
-            Boundary::Superseded(by) => Err(AttemptEnd::Superseded(by)),
-            Boundary::Cancelled => Err(AttemptEnd::Cancelled),
-        }
+        let boundary = persist(|| runner.store.stage_started(&claim.lease, stage, &input)).await?;
+        self.may_go_on(boundary, stage)
     }
 
     /// The stages that an earlier attempt has done and that the server still shows to be done. The server is asked only
@@ -88,7 +100,11 @@ impl RunningAttempt<'_> {
         Ok(proven)
     }
 
-    async fn execute_stage(&mut self, stage: Stage) -> Result<StageReport, AttemptEnd> {
+    async fn execute_stage(
+        &mut self,
+        stage: Stage,
+        next: Option<Stage>,
+    ) -> Result<(StageReport, Option<Stage>), AttemptEnd> {
         let lease = &self.claim.lease;
         let span = tracing::info_span!(
             "stage",
@@ -112,8 +128,8 @@ impl RunningAttempt<'_> {
                     let round_trips = self.pipeline.as_ref().map(|pipeline| pipeline.attempt.round_trips());
                     report.facts.insert("ssh_round_trips".to_owned(), round_trips.into());
                     tracing::Span::current().record("cicd.pipeline.task.run.result", "success");
-                    self.record_finished(stage, &report, took).await?;
-                    Ok(report)
+                    let begun = self.record_finished(stage, &report, took, next).await?;
+                    Ok((report, begun))
                 }
                 Err(error) => Err(self.record_failed(stage, error, took).await?),
             }
@@ -201,12 +217,23 @@ impl RunningAttempt<'_> {
         StageError::new(ErrorCode::DeadlineExceeded, format!("the stage took longer than {limit} s"))
     }
 
-    async fn record_finished(&mut self, stage: Stage, report: &StageReport, took: Duration) -> Result<(), AttemptEnd> {
+    /// Writes that a stage is done, and that the `next` one begins; gives that one if it has begun.
+    async fn record_finished(
+        &mut self,
+        stage: Stage,
+        report: &StageReport,
+        took: Duration,
+        next: Option<Stage>,
+    ) -> Result<Option<Stage>, AttemptEnd> {
         let Self { runner, claim, .. } = *self;
+        let next = self.at_once(next);
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let summary = StageSummary { stage, change: report.change, duration_ms };
         let digests = report.github_digests.as_ref().map(|digests| (claim.event.data.project.id, digests));
-        persist(|| runner.store.stage_finished(&claim.lease, &summary, &report.facts, digests)).await?;
+        let end = StageEnd { summary: &summary, facts: &report.facts, digests };
+        let input_hash = self.pipeline.as_ref().map(|pipeline| pipeline.input_hash.as_slice()).unwrap_or_default();
+        let intent = next.map(|stage| StageIntent { stage, input_hash });
+        let boundary = persist(|| runner.store.stage_finished(&claim.lease, end, intent)).await?;
         let change = match report.change {
             Change::Changed => "changed",
             Change::Unchanged => "unchanged",
@@ -220,7 +247,20 @@ impl RunningAttempt<'_> {
         if report.serving.is_some() {
             self.summary.serving.clone_from(&report.serving);
         }
-        Ok(())
+        let Some(next) = next else { return Ok(None) };
+        self.may_go_on(boundary, next).map(|()| Some(next))
+    }
+
+    /// What follows from the answer to the intent to run `stage`.
+    fn may_go_on(&mut self, boundary: Boundary, stage: Stage) -> Result<(), AttemptEnd> {
+        match boundary {
+            Boundary::GoOn => {
+                self.unproven |= leaves_unproven(self.claim.action, stage);
+                Ok(())
+            }
+            Boundary::Superseded(by) => Err(AttemptEnd::Superseded(by)),
+            Boundary::Cancelled => Err(AttemptEnd::Cancelled),
+        }
     }
 
     /// Waits until the progress reported so far is written, or can't be.

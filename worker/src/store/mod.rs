@@ -34,6 +34,7 @@ pub use deployment::finish::{AttemptSummary, DeploymentEnd};
 pub use deployment::history::DeploymentHistory;
 pub use deployment::interruption::InterruptOutcome;
 pub(crate) use deployment::interruption::{INTERRUPTED, interrupted_too_often};
+pub use deployment::journal::{StageEnd, StageIntent};
 pub use deployment::lease::{Fence, Lease, RenewOutcome};
 pub use deployment::list::{Deployment, DeploymentFilter, JournalEntry, StoredEvent};
 pub use deployment::queue::ClaimOptions;

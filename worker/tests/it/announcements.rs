@@ -7,7 +7,7 @@ use crate::services::TestDatabase;
 use crate::services::test_worker::{incoming, request};
 use serde_json::json;
 use slipway_protocol::{Change, ErrorCode, Failure, Message, Outcome, Stage, StageSummary, decode, read};
-use slipway_worker::store::{AttemptSummary, Claim, DeploymentEnd, State, Store, StoreError};
+use slipway_worker::store::{AttemptSummary, Claim, DeploymentEnd, StageEnd, State, Store, StoreError};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -86,7 +86,14 @@ async fn only_what_changes_the_version_is_announced_and_undeploying_takes_it_bac
     let end = async |claim: &Claim| {
         store.stage_started(&claim.lease, Stage::Compose, b"x").await.unwrap();
         let summary = StageSummary { stage: Stage::Compose, change: Change::Changed, duration_ms: 1 };
-        store.stage_finished(&claim.lease, &summary, &serde_json::Map::new(), None).await.unwrap();
+        store
+            .stage_finished(
+                &claim.lease,
+                StageEnd { summary: &summary, facts: &serde_json::Map::new(), digests: None },
+                None,
+            )
+            .await
+            .unwrap();
         store.finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await.unwrap();
     };
     let mut versions = Vec::new();
@@ -136,7 +143,10 @@ async fn digests_are_of_the_server_that_wrote_last_and_one_can_be_forgotten() {
         let summary = StageSummary { stage: Stage::Secrets, change: Change::Changed, duration_ms: 1 };
         let digests = secrets(server);
         let digests = Some((claim.event.data.project.id, &digests));
-        store.stage_finished(&claim.lease, &summary, &serde_json::Map::new(), digests).await.unwrap();
+        store
+            .stage_finished(&claim.lease, StageEnd { summary: &summary, facts: &serde_json::Map::new(), digests }, None)
+            .await
+            .unwrap();
         store.finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await.unwrap();
         claim
     };

@@ -24,7 +24,7 @@ use slipway_protocol::names::ServiceName;
 use slipway_protocol::{
     Change, DeploymentId, ErrorCode, Failure, ProgressKind, ServiceReport, Stage, StageSummary, decode,
 };
-use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd, Store};
+use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd, StageEnd, Store};
 
 /// The binary as an operator of this database and broker runs it.
 fn operator(database: Option<&TestDatabase>, amqp: Option<&SecretString>) -> assert_cmd::Command {
@@ -90,7 +90,10 @@ fn with_secrets(slug: &str) -> Vec<u8> {
 async fn stage(store: &Store, lease: &slipway_worker::store::Lease, stage: Stage) -> StageSummary {
     store.stage_started(lease, stage, b"input").await.unwrap();
     let summary = StageSummary { stage, change: Change::Changed, duration_ms: 1500 };
-    store.stage_finished(lease, &summary, &serde_json::Map::new(), None).await.unwrap();
+    store
+        .stage_finished(lease, StageEnd { summary: &summary, facts: &serde_json::Map::new(), digests: None }, None)
+        .await
+        .unwrap();
     summary
 }
 
@@ -166,7 +169,10 @@ async fn the_origins_of_a_projects_variables_are_shown_without_values() {
     let summary = StageSummary { stage: Stage::Env, change: Change::Changed, duration_ms: 1500 };
     let facts = json!({ "origins": { "sealed": ["BOT_TOKEN"], "generated": ["POSTGRES_PASSWORD"], "given": ["APP"] } });
     let facts = facts.as_object().unwrap().clone();
-    store.stage_finished(&claim.lease, &summary, &facts, None).await.unwrap();
+    store
+        .stage_finished(&claim.lease, StageEnd { summary: &summary, facts: &facts, digests: None }, None)
+        .await
+        .unwrap();
     snapshot("deployments-show-env", &run(operator(), &["deployments", "show", "--env", &id.to_string()]).await);
     let rows = json_of(operator(), &["deployments", "show", "--env", &id.to_string()]).await;
     assert_eq!(rows[1], json!({ "name": "BOT_TOKEN", "origin": "sealed" }));

@@ -5,6 +5,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use crate::failpoint::{self, Failpoint, TransactionKind};
 use crate::store::Result;
 
 /// Values of a statement's parameters.
@@ -83,5 +84,19 @@ macro_rules! prepared {
     };
 }
 pub(super) use prepared;
+
+impl StoreClient {
+    /// A write that is one statement, and so a transaction of its own: a boundary like any other commit, at which tests let
+    /// a worker die.
+    pub(in crate::store) async fn write(
+        &self,
+        write: TransactionKind,
+        sql: &str,
+        values: Values<'_>,
+    ) -> Result<Option<Row>> {
+        let statement = self.0.prepare_cached(sql).await?;
+        Ok(failpoint::around(Failpoint::Commit(write), self.0.query_opt(&statement, values)).await?)
+    }
+}
 
 prepared!(StoreClient, 0);

@@ -3,8 +3,7 @@
 use jiff::Timestamp;
 use slipway_protocol::names::{ServerHandle, VariableName};
 use slipway_protocol::{
-    Action, DeploymentId, DeploymentResult, EventType, Exposed, Failure, Outcome, ServiceReport, Serving, StageSummary,
-    topology,
+    Action, DeploymentId, DeploymentResult, Exposed, Failure, Outcome, ServiceReport, Serving, StageSummary,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
@@ -166,8 +165,7 @@ impl LockedDeployment<'_> {
                 ],
             )
             .await?;
-        let key = topology::result_key(self.head.project.as_ref().map(|p| &p.slug), outcome);
-        self.enqueue_event(EventType::Result, key, result).await?;
+        self.enqueue_result().await?;
         if let DeploymentEnd::Failed { failure, reason, .. } = end {
             NewDeadLetter::of_deployment(self.tx, &self.head, failure, reason).await?.insert(self.tx, store).await?;
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use slipway_protocol::names::ServerHandle;
-use slipway_protocol::{Project, ProjectId, Stage};
+use slipway_protocol::{Project, ProjectId};
 
 use crate::failpoint::TransactionKind;
 use crate::store::audit::{Operator, OperatorAction, record};
@@ -93,17 +93,7 @@ impl Store {
     }
 }
 
-impl LockedDeployment<'_> {
-    /// Marks the digests as unknown: from the intent to write until the end of the stage, nobody knows what GitHub
-    /// holds.
-    pub(in crate::store) async fn invalidate_digests(&self, stage: Stage) -> Result<()> {
-        let (Stage::Secrets, Some(project)) = (stage, &self.head.project) else { return Ok(()) };
-        self.tx.execute("UPDATE github_digests SET digest = '' WHERE project_id = $1", &[&project.id.0]).await?;
-        Ok(())
-    }
-}
-
-pub(in crate::store) async fn save_digests(
+async fn save_digests(
     tx: &StoreTransaction<'_>,
     project: ProjectId,
     server: &ServerHandle,

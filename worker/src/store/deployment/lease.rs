@@ -39,6 +39,8 @@ pub struct Lease {
     pub server: ServerHandle,
     /// The number of the claim.
     pub fence: Fence,
+    /// The number of the attempt, from 1.
+    pub attempt: u32,
 }
 
 /// What a renewal of the lease tells its attempt.
@@ -74,7 +76,13 @@ impl Store {
                 &[&project.slug.as_str(), &server.as_str(), &self.name, &seconds(span)],
             )
             .await?;
-        Ok(row.map(|row| Lease { deployment: head.id, slug: project.slug, server, fence: Fence(row.get(0)) }))
+        Ok(row.map(|row| Lease {
+            deployment: head.id,
+            slug: project.slug,
+            server,
+            fence: Fence(row.get(0)),
+            attempt: head.attempt + 1,
+        }))
     }
 
     /// Renews the lease for `span` from now, and tells whether somebody asked to cancel the deployment. An expired or

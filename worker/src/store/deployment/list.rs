@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::{number, readable};
 use crate::store::deployment::state::State;
+use crate::store::outbox::render::{MESSAGE_COLUMNS, message};
 use crate::store::{Result, Store};
 
 /// All that is stored of a deployment but its journal and its events.
@@ -203,8 +204,10 @@ impl Store {
             let client = self.client().await?;
             let rows = client
                 .query(
-                    "SELECT sequence, type, body, created_at, published_at FROM outbox
-                     WHERE deployment_id = $1 AND sequence > $2 ORDER BY sequence",
+                    &format!(
+                        "SELECT {MESSAGE_COLUMNS}, o.published_at FROM outbox o JOIN deployments d ON d.id = o.deployment_id
+                         WHERE o.deployment_id = $1 AND o.sequence > $2 ORDER BY o.sequence"
+                    ),
                     &[&id.0, &after],
                 )
                 .await?;
@@ -212,7 +215,7 @@ impl Store {
                 Ok(StoredEvent {
                     sequence: u64::try_from(row.get::<_, i64>("sequence")).unwrap_or(0),
                     event_type: row.get("type"),
-                    event: readable("outbox", "body", serde_json::from_slice(row.get("body")))?,
+                    event: readable("outbox", "body", serde_json::from_slice(&message(row)?.body))?,
                     created_at: row.get("created_at"),
                     published_at: row.get("published_at"),
                 })

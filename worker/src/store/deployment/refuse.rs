@@ -1,7 +1,7 @@
 //! The end of a message that can't become a deployment: one dead letter and, when its ids could be read, one result.
 
 use jiff::Timestamp;
-use slipway_protocol::{DeploymentId, DeploymentResult, EventType, Outcome, topology};
+use slipway_protocol::{DeploymentId, DeploymentResult, Outcome};
 use tokio_postgres::types::Json;
 
 use crate::failpoint::TransactionKind;
@@ -49,8 +49,7 @@ pub(in crate::store) async fn end_refused(
     let Some(mut locked) = LockedDeployment::lock(tx, id).await? else { return Ok(false) };
     let result = refused_result(id, refusal, locked.head.accepted_at);
     tx.execute("UPDATE deployments SET result = $2 WHERE id = $1", &[&id.0, &Json(&result)]).await?;
-    let key = topology::result_key(known.project.as_ref().map(|p| &p.slug), Outcome::Failed);
-    locked.enqueue_event(EventType::Result, key, result).await?;
+    locked.enqueue_result().await?;
     Ok(true)
 }
 

@@ -4,5 +4,6 @@ pub(super) mod enqueue;
 pub(super) mod event_sequence;
 pub(super) mod github_status;
 pub(super) mod relay_lease;
+pub(super) mod render;
 pub(super) mod rows;
 pub(super) mod set_aside;

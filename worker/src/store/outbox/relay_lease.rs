@@ -29,8 +29,8 @@ impl Store {
                 .client()
                 .await?
                 .query_opt(
-                    "INSERT INTO relay_lease AS l (owner, fence, expires_at)
-                         VALUES ($1, 1, now() + $3 * interval '1 second')
+                    "INSERT INTO relay_lease AS l (owner, fence, expires_at, renders)
+                         VALUES ($1, 1, now() + $3 * interval '1 second', true)
                      ON CONFLICT (the_one) DO UPDATE SET owner = $1, expires_at = now() + $3 * interval '1 second',
                          fence = CASE WHEN l.fence = $2 THEN l.fence ELSE l.fence + 1 END
                          WHERE CASE WHEN $2 = 0 THEN l.expires_at <= now() ELSE l.fence = $2 END

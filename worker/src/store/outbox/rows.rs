@@ -1,11 +1,9 @@
 //! The rows of the outbox as the relay reads them: in order, and marked once the broker has confirmed them. A dead
 //! letter's row is removed then, since its body may hold what no table keeps.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use slipway_protocol::DeploymentId;
-use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use crate::failpoint::TransactionKind;
@@ -14,6 +12,7 @@ use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::{duration, number, seconds};
 use crate::store::outbox::relay_lease::RelayLease;
+use crate::store::outbox::render::{MESSAGE_COLUMNS, message};
 use crate::store::{Result, Store, StoreError};
 
 /// Messages of which none may overtake another.
@@ -40,7 +39,12 @@ pub struct OutboxRow {
     pub must_route: bool,
     /// What is published.
     pub message: Outgoing,
+    /// Why its message can't be made of what is stored; then that is empty, and isn't sent.
+    pub unreadable: Option<String>,
 }
+
+/// What a result counts for in a page, before it's read: they are seldom larger.
+const RESULT_BYTES: i32 = 4096;
 
 /// What is read of the outbox at once.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -90,17 +94,20 @@ impl Store {
                 .client()
                 .await?
                 .query(
-                    "WITH waiting AS (
-                         SELECT position, octet_length(body) AS size
-                         FROM outbox WHERE published_at IS NULL AND set_aside_at IS NULL AND position <> ALL($2)
-                           AND (sequence IS NULL OR deployment_id <> ALL($1))
-                         ORDER BY position LIMIT $3),
-                     page AS (
-                         SELECT position, count(*) OVER () AS waiting, sum(size) OVER (ORDER BY position) - size AS before
-                         FROM waiting)
-                     SELECT position, waiting, deployment_id, sequence, breaks, must_route, message_id, type, exchange,
-                            routing_key, correlation_id, content_type, headers, traceparent, body
-                     FROM page JOIN outbox USING (position) WHERE before < $4 ORDER BY position",
+                    &format!(
+                        "WITH waiting AS (
+                             SELECT position, coalesce(octet_length(body), octet_length(told), {RESULT_BYTES}) AS size
+                             FROM outbox WHERE published_at IS NULL AND set_aside_at IS NULL AND position <> ALL($2)
+                               AND (sequence IS NULL OR deployment_id <> ALL($1))
+                             ORDER BY position LIMIT $3),
+                         page AS (
+                             SELECT position, count(*) OVER () AS waiting,
+                                 sum(size) OVER (ORDER BY position) - size AS before
+                             FROM waiting)
+                         SELECT position, waiting, breaks, must_route, {MESSAGE_COLUMNS}
+                         FROM page JOIN outbox o USING (position) LEFT JOIN deployments d ON d.id = o.deployment_id
+                         WHERE before < $4 ORDER BY position"
+                    ),
                     &[&deployments, &alone, &i64::from(limit), &i64::from(bytes)],
                 )
                 .await?;
@@ -184,12 +191,12 @@ impl Store {
 }
 
 fn row(row: &tokio_postgres::Row) -> OutboxRow {
-    let Json(mut headers) = row.get::<_, Json<BTreeMap<String, String>>>("headers");
-    if let Some(traceparent) = row.get("traceparent") {
-        headers.insert("traceparent".to_owned(), traceparent);
-    }
     let (position, deployment) = (row.get("position"), row.get::<_, Option<Uuid>>("deployment_id").map(DeploymentId));
     let sequence: Option<i64> = row.get("sequence");
+    let (message, unreadable) = match message(row) {
+        Ok(message) => (message, None),
+        Err(error) => (Outgoing::default(), Some(error.to_string())),
+    };
     OutboxRow {
         position,
         ordering_key: deployment
@@ -198,15 +205,7 @@ fn row(row: &tokio_postgres::Row) -> OutboxRow {
         deployment,
         breaks: number(row, "breaks"),
         must_route: row.get("must_route"),
-        message: Outgoing {
-            exchange: row.get("exchange"),
-            routing_key: row.get("routing_key"),
-            message_id: row.get("message_id"),
-            event_type: row.get("type"),
-            correlation_id: row.get("correlation_id"),
-            content_type: row.get("content_type"),
-            headers,
-            body: row.get("body"),
-        },
+        message,
+        unreadable,
     }
 }

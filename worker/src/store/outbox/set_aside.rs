@@ -14,6 +14,7 @@ use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::number;
 use crate::store::connection::wakeups;
 use crate::store::outbox::relay_lease::RelayLease;
+use crate::store::outbox::render::{MESSAGE_COLUMNS, message};
 use crate::store::{Result, Store, StoreError};
 
 /// How often a message may break its channel before it's put aside.
@@ -102,28 +103,14 @@ impl Store {
     /// When the database fails.
     pub async fn set_aside_messages(&self, limit: u32) -> Result<Vec<SetAsideMessage>> {
         deadline(async {
-            let sql = "SELECT position, deployment_id, sequence, type, message_id, exchange, routing_key, breaks,
-                           octet_length(body)::bigint AS body_bytes, octet_length(headers::text)::bigint AS header_bytes,
-                           set_aside_at, coalesce(set_aside_because, '') AS reason
-                       FROM outbox WHERE set_aside_at IS NOT NULL AND published_at IS NULL
-                       ORDER BY position LIMIT $1";
-            let rows = self.client().await?.query(sql, &[&i64::from(limit)]).await?;
-            let length = |row: &Row, column| u64::try_from(row.get::<_, i64>(column)).unwrap_or_default();
-            let message = |row: &Row| SetAsideMessage {
-                position: row.get("position"),
-                deployment: row.get::<_, Option<Uuid>>("deployment_id").map(DeploymentId),
-                sequence: row.get("sequence"),
-                event_type: row.get("type"),
-                message_id: row.get("message_id"),
-                exchange: row.get("exchange"),
-                routing_key: row.get("routing_key"),
-                body_bytes: length(row, "body_bytes"),
-                header_bytes: length(row, "header_bytes"),
-                breaks: u64::from(number(row, "breaks")),
-                since: row.get("set_aside_at"),
-                reason: row.get("reason"),
-            };
-            Ok(rows.iter().map(message).collect())
+            let sql = format!(
+                "SELECT o.position, o.breaks, o.set_aside_at, coalesce(o.set_aside_because, '') AS reason,
+                     octet_length(o.headers::text)::bigint AS header_bytes, {MESSAGE_COLUMNS}
+                 FROM outbox o LEFT JOIN deployments d ON d.id = o.deployment_id
+                 WHERE o.set_aside_at IS NOT NULL AND o.published_at IS NULL ORDER BY o.position LIMIT $1"
+            );
+            let rows = self.client().await?.query(&sql, &[&i64::from(limit)]).await?;
+            Ok(rows.iter().map(set_aside).collect())
         })
         .await
     }
@@ -166,7 +153,7 @@ impl Store {
                        WHERE position = $1 AND set_aside_at IS NOT NULL AND published_at IS NULL
                        RETURNING deployment_id, type, message_id";
             let Some(row) = tx.query_opt(sql, &[&position, &dropped]).await? else { return Ok(false) };
-            let (kind, message_id) = (row.get::<_, String>("type"), row.get::<_, String>("message_id"));
+            let (kind, message_id) = (row.get::<_, String>("type"), row.get::<_, Option<String>>("message_id"));
             let deployment = row.get::<_, Option<Uuid>>("deployment_id");
             let details = json!({ "type": kind, "message_id": message_id, "deployment_id": deployment });
             record(&tx, OperatorAction::DropMessage, &position.to_string(), operator, &details).await?;
@@ -174,5 +161,24 @@ impl Store {
             Ok(true)
         })
         .await
+    }
+}
+
+fn set_aside(row: &Row) -> SetAsideMessage {
+    // One that can't be made of what is stored is listed all the same.
+    let message = message(row).unwrap_or_default();
+    SetAsideMessage {
+        position: row.get("position"),
+        deployment: row.get::<_, Option<Uuid>>("deployment_id").map(DeploymentId),
+        sequence: row.get("sequence"),
+        event_type: row.get("type"),
+        message_id: message.message_id,
+        exchange: message.exchange,
+        routing_key: message.routing_key,
+        body_bytes: u64::try_from(message.body.len()).unwrap_or(u64::MAX),
+        header_bytes: u64::try_from(row.get::<_, i64>("header_bytes")).unwrap_or_default(),
+        breaks: u64::from(number(row, "breaks")),
+        since: row.get("set_aside_at"),
+        reason: row.get("reason"),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 use slipway_deploy::StageReport;
 use slipway_protocol::{Action, Change, Exposed, Project, Serving, Stage};
-use slipway_worker::store::{AttemptSummary, DeploymentEnd};
+use slipway_worker::store::{AttemptSummary, DeploymentEnd, StageEnd};
 
 use super::{Shop, command, id_of};
 use crate::services::test_worker::{ScriptedStages, TestClient, TestWorker, WorkerOptions, migrated, report, request};
@@ -108,7 +108,14 @@ async fn the_github_secrets_of_a_repository_that_another_deployment_uses_are_sha
         shop.store.stage_started(&claim.lease, Stage::Secrets, b"x").await.unwrap();
         let summary = slipway_protocol::StageSummary { stage: Stage::Secrets, change: Change::Changed, duration_ms: 1 };
         let saved = Some((shop.project.id, &digests));
-        shop.store.stage_finished(&claim.lease, &summary, &serde_json::Map::new(), saved).await.unwrap();
+        shop.store
+            .stage_finished(
+                &claim.lease,
+                StageEnd { summary: &summary, facts: &serde_json::Map::new(), digests: saved },
+                None,
+            )
+            .await
+            .unwrap();
         shop.store
             .finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default())
             .await

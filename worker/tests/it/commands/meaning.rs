@@ -5,7 +5,7 @@ use slipway_deploy::EarlierRequests;
 use slipway_protocol::{
     Action, Change, Correlation, ErrorCode, Failure, ProjectCommand, ProjectRollback, Stage, StageSummary, Version,
 };
-use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd};
+use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd, StageEnd};
 
 use super::{COMMANDS, LONG, SUPERSEDED, Shop, command, id_of};
 
@@ -143,7 +143,10 @@ async fn a_rollback_acts_with_its_versions_images_and_knows_what_was_given() {
         let images = image.map(|image| ("images".to_owned(), json!({ "BACKEND_IMAGE": image }))).into_iter().collect();
         let summary = StageSummary { stage: Stage::Env, change: Change::Changed, duration_ms: 1 };
         shop.store.stage_started(&claim.lease, Stage::Env, b"x").await.unwrap();
-        shop.store.stage_finished(&claim.lease, &summary, &images, None).await.unwrap();
+        shop.store
+            .stage_finished(&claim.lease, StageEnd { summary: &summary, facts: &images, digests: None }, None)
+            .await
+            .unwrap();
         shop.end(&claim).await;
         let own = shop.store.images_of_version(claim.lease.deployment).await.unwrap();
         assert_eq!(own.into_values().next().as_deref(), image);

@@ -12,7 +12,7 @@ use crate::services::TestDatabase;
 use crate::services::test_worker::{incoming, request};
 use serde_json::{Value, json};
 use slipway_protocol::{Action, Change, DeploymentId, Failure, Message, Outcome, Project, read};
-use slipway_worker::store::{Admission, AttemptSummary, Claim, DeploymentEnd, State, Store};
+use slipway_worker::store::{Admission, AttemptSummary, Claim, DeploymentEnd, StageEnd, State, Store};
 
 const LONG: Duration = Duration::from_secs(60);
 /// How many versions are offered.
@@ -78,7 +78,14 @@ impl Shop {
         let stage = claim.action.stages()[0];
         self.store.stage_started(&claim.lease, stage, b"x").await.unwrap();
         let summary = slipway_protocol::StageSummary { stage, change: Change::Changed, duration_ms: 1 };
-        self.store.stage_finished(&claim.lease, &summary, &serde_json::Map::new(), None).await.unwrap();
+        self.store
+            .stage_finished(
+                &claim.lease,
+                StageEnd { summary: &summary, facts: &serde_json::Map::new(), digests: None },
+                None,
+            )
+            .await
+            .unwrap();
         self.store
             .finish(&claim.lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default())
             .await

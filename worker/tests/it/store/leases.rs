@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use slipway_protocol::{Change, ErrorCode, Outcome, ProgressKind, Stage, StageSummary};
-use slipway_worker::store::{AttemptSummary, Boundary, Claim, DeploymentEnd, InterruptOutcome, State, StoreError};
+use slipway_worker::store::{
+    AttemptSummary, Boundary, Claim, DeploymentEnd, InterruptOutcome, StageEnd, State, StoreError,
+};
 
 use super::{LONG, accept, claimed, ended_failed, failure, held_back, somebody_waits, state};
 use crate::services::TestDatabase;
@@ -57,7 +59,14 @@ async fn a_lost_lease_writes_nothing() {
     let lost = [
         store.renew(lease, LONG).await.unwrap_err(),
         store.stage_started(lease, Stage::Clone, b"x").await.unwrap_err(),
-        store.stage_finished(lease, &summary, &facts, Some((project, &digests))).await.unwrap_err(),
+        store
+            .stage_finished(
+                lease,
+                StageEnd { summary: &summary, facts: &facts, digests: Some((project, &digests)) },
+                None,
+            )
+            .await
+            .unwrap_err(),
         store.stage_failed(lease, Stage::Preflight, &failure(), LONG, true).await.unwrap_err(),
         store.record_progress(lease, vec![ProgressKind::Interrupted { attempt: 1 }]).await.unwrap_err(),
         store.retry(lease, failure(), LONG).await.unwrap_err(),

@@ -5,7 +5,7 @@ mod kept;
 use serde_json::{Map, Value, json};
 use slipway_protocol::names::{ServerHandle, Slug};
 use slipway_protocol::{Action, Change, Message, ProjectId, StageSummary, read};
-use slipway_worker::store::{AttemptSummary, HandOver, HandOverOutcome, Operator, Owned, OwnedThing};
+use slipway_worker::store::{AttemptSummary, HandOver, HandOverOutcome, Operator, Owned, OwnedThing, StageEnd};
 
 use super::*;
 
@@ -62,7 +62,10 @@ impl Town {
         for &stage in stages {
             self.store.stage_started(&claim.lease, stage, b"x").await.unwrap();
             let summary = StageSummary { stage, change: Change::Changed, duration_ms: 1 };
-            self.store.stage_finished(&claim.lease, &summary, facts, None).await.unwrap();
+            self.store
+                .stage_finished(&claim.lease, StageEnd { summary: &summary, facts, digests: None }, None)
+                .await
+                .unwrap();
         }
         let seen = AttemptSummary { restored: true, ..AttemptSummary::default() };
         self.store.finish(&claim.lease, end, &seen).await.unwrap();
