@@ -16,7 +16,6 @@ use tracing::Instrument as _;
 
 use super::cancellation::{Canceller, SHUTDOWN_GRACE, StopReason};
 use super::lease_keeper::{certain_until, keep_lease};
-use super::persist::persist;
 use super::prepare::{PreparedWork, prepare};
 use super::progress::{self, ProgressSender};
 use super::{PipelineAttempt, Runner, deadlines};
@@ -193,8 +192,8 @@ impl<'a> RunningAttempt<'a> {
     /// needs it, too.
     async fn begin(&mut self) -> Result<(), AttemptEnd> {
         let Self { runner, claim, .. } = *self;
-        let history = persist(|| runner.store.history(&claim.lease)).await?;
-        (self.unproven, self.is_first) = (history.unproven, !history.begun && !history.replayed);
+        let history = claim.history;
+        (self.unproven, self.is_first) = (history.unproven, !history.begun && !history.resumes);
         self.overdue_at = Instant::now() + deadlines::remaining(&runner.settings.deadlines, &history);
         let prepared = prepare(runner, claim, self.lease_guard.clone()).await?;
         let refused = match prepared {

@@ -29,18 +29,28 @@ impl Runner {
                 reaped_at = Instant::now();
                 outages.record(runner.reap().await);
             }
-            if attempts.len() < runner.settings.concurrency {
+            let free = runner.settings.concurrency.saturating_sub(attempts.len());
+            if free > 0 {
                 let asked = Instant::now();
-                match runner.store.claim(runner.claim_options()).await {
-                    Ok(Some(claim)) => {
+                let claims = match runner.store.claim_many(&runner.claim_options(), free).await {
+                    Ok(claims) => {
                         outages.record(Ok::<_, StoreError>(()));
-                        let (runner, cancel_requests) = (runner.clone(), wakeups.cancel_requests());
-                        attempts.spawn(async move {
-                            attempt::execute_claim(&runner, claim, asked, cancel_requests).await;
-                        });
-                        continue;
+                        claims
                     }
-                    none_due => outages.record(none_due.map(drop)),
+                    Err(error) => {
+                        outages.record(Err(error));
+                        Vec::new()
+                    }
+                };
+                let claimed = claims.len();
+                for claim in claims {
+                    let (runner, cancel_requests) = (runner.clone(), wakeups.cancel_requests());
+                    attempts.spawn(async move {
+                        attempt::execute_claim(&runner, claim, asked, cancel_requests).await;
+                    });
+                }
+                if claimed > 0 {
+                    continue;
                 }
             }
             tokio::select! {

@@ -74,6 +74,7 @@ mod tests {
             accepted_at: at(5000),
             started_at: at(5000),
             replayed: false,
+            resumes: false,
             begun: false,
             unproven: false,
         }

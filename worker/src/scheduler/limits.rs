@@ -1,6 +1,6 @@
 //! How much may happen at once, over all workers, and who takes no more for now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,6 +24,21 @@ impl Default for Limits {
     }
 }
 
+/// A deployment that could begin now.
+pub trait Due {
+    /// What names a server.
+    type Server;
+
+    /// The server that it's for.
+    fn server(&self) -> &Self::Server;
+
+    /// What the project's directory on the server is called.
+    fn project(&self) -> &str;
+
+    /// Whether it pulls images.
+    fn pulls(&self) -> bool;
+}
+
 /// What happens now: the attempts under a live lease, and the servers that were hard to reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Load<S> {
@@ -42,20 +57,43 @@ impl<S: Ord + Clone> Load<S> {
         self.in_registry < limits.per_registry
     }
 
-    /// The servers on which nothing may begin now. Among all others whoever has been due for longest comes first, so
-    /// that neither a full nor a dead server holds up the rest.
+    /// How many attempts more may begin on a server now. Among all servers that have room whoever has been due for longest
+    /// comes first, so that neither a full nor a dead server holds up the rest.
+    fn room(&self, server: &S, limits: &Limits, now: Timestamp) -> u32 {
+        let most = match self.circuits.get(server).map(|circuit| circuit.state_at(now)) {
+            None | Some(CircuitState::Closed) => limits.per_server,
+            Some(CircuitState::HalfOpen) => limits.per_server.min(1),
+            Some(CircuitState::Open(_)) => 0,
+        };
+        most.saturating_sub(self.attempts.get(server).copied().unwrap_or(0))
+    }
+
+    /// The servers on which nothing may begin now.
     #[must_use]
     pub fn closed_servers(&self, limits: &Limits, now: Timestamp) -> Vec<S> {
-        let full = |server: &&S| {
-            let most = match self.circuits.get(*server).map(|circuit| circuit.state_at(now)) {
-                None | Some(CircuitState::Closed) => limits.per_server,
-                Some(CircuitState::HalfOpen) => limits.per_server.min(1),
-                Some(CircuitState::Open(_)) => 0,
-            };
-            self.attempts.get(*server).copied().unwrap_or(0) >= most
-        };
         let idle = self.circuits.keys().filter(|server| !self.attempts.contains_key(*server));
-        self.attempts.keys().chain(idle).filter(full).cloned().collect()
+        self.attempts.keys().chain(idle).filter(|server| self.room(server, limits, now) == 0).cloned().collect()
+    }
+
+    /// Those of the deployments that are `due`, in their order, which may begin together: at most `most`, one of a project
+    /// on a server, and as many of a server and of a registry as have room.
+    #[must_use]
+    pub fn choose<D: Due<Server = S>>(&self, due: Vec<D>, limits: &Limits, now: Timestamp, most: usize) -> Vec<D> {
+        let mut taken: BTreeMap<S, u32> = BTreeMap::new();
+        let mut projects = BTreeSet::new();
+        let mut pulling = self.in_registry;
+        let may_begin = |due: &D| {
+            let on_server = taken.get(due.server()).copied().unwrap_or(0);
+            let fits =
+                on_server < self.room(due.server(), limits, now) && (!due.pulls() || pulling < limits.per_registry);
+            let begins = fits && projects.insert((due.server().clone(), due.project().to_owned()));
+            if begins {
+                taken.insert(due.server().clone(), on_server + 1);
+                pulling += u32::from(due.pulls());
+            }
+            begins
+        };
+        due.into_iter().filter(may_begin).take(most).collect()
     }
 
     /// The servers that have been out of reach for so long that deployments of that age are given up.
@@ -95,5 +133,46 @@ mod tests {
         assert!(load.may_pull(&Limits::default()));
         load.in_registry = 8;
         assert!(!load.may_pull(&Limits::default()));
+    }
+
+    struct Waiting(&'static str, &'static str, bool);
+
+    impl Due for Waiting {
+        type Server = &'static str;
+        fn server(&self) -> &&'static str {
+            &self.0
+        }
+        fn project(&self) -> &str {
+            self.1
+        }
+        fn pulls(&self) -> bool {
+            self.2
+        }
+    }
+
+    #[test]
+    fn what_begins_together_keeps_every_limit_and_the_order_in_which_it_is_due() {
+        let due = || {
+            [
+                ("a", "x", true),
+                ("a", "x", true),
+                ("a", "y", true),
+                ("a", "z", true),
+                ("b", "x", true),
+                ("b", "y", false),
+            ]
+            .map(|(server, project, pulls)| Waiting(server, project, pulls))
+            .into()
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let load = |in_registry| Load { attempts: [("b", 1)].into(), in_registry, circuits: BTreeMap::new() };
+        let chosen = |in_registry, most| -> Vec<_> {
+            let chosen = load(in_registry).choose(due(), &Limits::default(), now, most);
+            chosen.into_iter().map(|Waiting(server, project, _)| (server, project)).collect()
+        };
+        assert_eq!(chosen(0, 9), [("a", "x"), ("a", "y"), ("b", "x")], "one of a project, two of a server");
+        assert_eq!(chosen(6, 9), [("a", "x"), ("a", "y"), ("b", "y")], "the registry has room for two");
+        assert_eq!(chosen(8, 9), [("b", "y")], "what pulls nothing needn't wait for a registry");
+        assert_eq!(chosen(0, 1), [("a", "x")]);
     }
 }

@@ -12,7 +12,7 @@ mod sources;
 mod superseding;
 
 pub use circuit_breaker::{COOL_DOWN, Circuit, CircuitState, FAILURES_TO_OPEN};
-pub use limits::{Limits, Load};
+pub use limits::{Due, Limits, Load};
 pub use pushes::{LOOK_RETRIES, NO_RUNS_GRACE, PushDecision, PushView, RUN_NEEDED};
 pub use retry::{AttemptCounts, MAX_INTERRUPTIONS, MAX_WAITS, RetryDecision, after_failure, after_interruption};
 pub use sources::{Asking, InvalidPattern, Pattern, SourceScope, is_allowed, is_impostor};

@@ -1,18 +1,23 @@
 //! Claiming a deployment: it becomes running under a new lease. Whose turn it is, is in `queue`.
 
-use slipway_protocol::{Action, CloudEvent, ErrorCode, Failure, ProgressKind, ProjectReady};
+use slipway_protocol::{Action, CloudEvent, ErrorCode, EventType, Failure, ProgressKind, ProjectReady};
+use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 
 use crate::failpoint::TransactionKind;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::number;
+use crate::store::connection::wakeups;
 use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
+use crate::store::deployment::head::DeploymentHead;
+use crate::store::deployment::history::DeploymentHistory;
 use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
-use crate::store::deployment::queue::{ClaimOptions, lock_next_due};
+use crate::store::deployment::queue::{ClaimOptions, lock_due};
 use crate::store::deployment::state::{Boundary, State};
-use crate::store::owners::claim::{OwnedBasis, claim_owned};
+use crate::store::outbox::event_sequence::told;
+use crate::store::owners::claim::{KnownOwners, OwnedBasis, claim_owned, owners_of};
 use crate::store::{Result, Store};
 
 /// A deployment that this process has to carry out.
@@ -34,6 +39,8 @@ pub struct Claim {
     pub waits: u32,
     /// What the project has for itself.
     pub owned: OwnedBasis,
+    /// What it has behind it.
+    pub history: DeploymentHistory,
     /// Trace context of the request's intake.
     pub traceparent: Option<String>,
     /// Whether it's to be carried out. Otherwise it was claimed only to restore the previous release.
@@ -47,73 +54,136 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn claim(&self, options: impl Into<ClaimOptions>) -> Result<Option<Claim>> {
-        let options = options.into();
+        Ok(self.claim_many(&options.into(), 1).await?.pop())
+    }
+
+    /// Claims at most `most` of the deployments that are due, as [`Store::claim`] does one after the other. Claims wait for
+    /// each other, so that no limit is exceeded; taken together they wait once.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn claim_many(&self, options: &ClaimOptions, most: usize) -> Result<Vec<Claim>> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let Some((head, row)) = lock_next_due(&tx, &options).await? else { return Ok(None) };
-            let mut locked = LockedDeployment { tx: &tx, head };
-            let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request");
-            let Some(lease) = self.acquire(&tx, &locked.head, options.lease).await? else { return Ok(None) };
-            let attempt = locked.head.attempt + 1;
-            tx.execute(
-                "UPDATE deployments SET fence = $2, owner = $3, registry = $4, attempt = attempt + 1,
-                     started_at = coalesce(started_at, now()) WHERE id = $1",
-                &[&lease.deployment.0, &lease.fence.0, &self.name, &options.registry],
-            )
-            .await?;
-            (locked.head.fence, locked.head.attempt) = (Some(lease.fence.0), attempt);
-            locked.step(State::Running).await?;
-            let Ok(Json(event)) = event else {
-                // Left where it is, it would be claimed again and again, before all others.
-                let message = "the stored request can't be read by this version of the worker";
-                let failure = Failure::new(ErrorCode::InternalError, None, message);
-                let end = DeploymentEnd::Failed { failure, missing_secret: None, reason: "permanent" };
-                locked.finish(self, &end, &AttemptSummary::default()).await?;
-                commit(tx, TransactionKind::Claim).await?;
-                return Ok(None);
-            };
-            let owned = match locked.claim_owned(&event.data).await? {
-                Ok(owned) => owned,
-                Err(failure) => {
-                    // It was handed over since the request was accepted. What serves is the other project's.
-                    let end = match locked.head.boundary() {
-                        Boundary::GoOn => DeploymentEnd::Failed { failure, missing_secret: None, reason: "permanent" },
-                        Boundary::Superseded(by) => DeploymentEnd::Superseded { by: Some(by) },
-                        Boundary::Cancelled => DeploymentEnd::Cancelled,
-                    };
-                    locked.finish(self, &end, &AttemptSummary::default()).await?;
-                    commit(tx, TransactionKind::Claim).await?;
-                    return Ok(None);
-                }
-            };
-            locked.enqueue_progress(ProgressKind::AttemptStarted { attempt }).await?;
-            let (action, remove_volumes) = (locked.head.action, locked.head.remove_volumes);
-            let (interruptions, boundary) = (locked.head.interruptions, locked.head.boundary());
-            let (waits, traceparent) = (number(&row, "waits"), locked.head.traceparent);
+            let due = lock_due(&tx, options, most).await?;
+            if due.is_empty() {
+                return Ok(Vec::new());
+            }
+            let leases = self.acquire_leases(&tx, &due, options.lease).await?;
+            let owners = owners_of(&tx, &due).await?;
+            let mut claims = Vec::with_capacity(due.len());
+            for (head, row) in due {
+                // Somebody was faster.
+                let Some(lease) = leases.iter().find(|lease| lease.deployment == head.id) else { continue };
+                let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request").map(|Json(event)| event);
+                let refused = match event {
+                    Ok(event) => match claim_as(&tx, &head, &event.data, &owners).await? {
+                        Ok(owned) => {
+                            claims.push(claim(head, &row, lease.clone(), event, owned));
+                            continue;
+                        }
+                        Err(failure) => failure,
+                    },
+                    // Left where it is, it would be claimed again and again, before all others.
+                    Err(_) => {
+                        let message = "the stored request can't be read by this version of the worker";
+                        Failure::new(ErrorCode::InternalError, None, message)
+                    }
+                };
+                self.end_claimed(&tx, head, lease, options, refused).await?;
+            }
+            self.begin_attempts(&tx, &claims, options).await?;
             commit(tx, TransactionKind::Claim).await?;
-            Ok(Some(Claim {
-                lease,
-                action,
-                remove_volumes,
-                event,
-                attempt,
-                interruptions,
-                waits,
-                owned,
-                traceparent,
-                boundary,
-            }))
+            Ok(claims)
         })
         .await
     }
+
+    /// Ends a deployment that was claimed and can't be carried out: its request is unreadable, or what it needs was handed
+    /// over since it was accepted, so that what serves is the other project's.
+    async fn end_claimed(
+        &self,
+        tx: &StoreTransaction<'_>,
+        mut head: DeploymentHead,
+        lease: &Lease,
+        options: &ClaimOptions,
+        failure: Failure,
+    ) -> Result<()> {
+        tx.execute(
+            "UPDATE deployments SET fence = $2, owner = $3, registry = $4, attempt = attempt + 1,
+                 started_at = coalesce(started_at, now()) WHERE id = $1",
+            &[&head.id.0, &lease.fence.0, &self.name, &options.registry],
+        )
+        .await?;
+        (head.fence, head.attempt) = (Some(lease.fence.0), lease.attempt);
+        let mut locked = LockedDeployment { tx, head };
+        locked.step(State::Running).await?;
+        let unreadable = failure.code == ErrorCode::InternalError;
+        let end = match locked.head.boundary() {
+            Boundary::Superseded(by) if !unreadable => DeploymentEnd::Superseded { by: Some(by) },
+            Boundary::Cancelled if !unreadable => DeploymentEnd::Cancelled,
+            _ => DeploymentEnd::Failed { failure, missing_secret: None, reason: "permanent" },
+        };
+        locked.finish(self, &end, &AttemptSummary::default()).await.map(drop)
+    }
+
+    /// Writes that the attempts begin, and tells it.
+    async fn begin_attempts(&self, tx: &StoreTransaction<'_>, claims: &[Claim], options: &ClaimOptions) -> Result<()> {
+        let (mut ids, mut fences, mut news) = (Vec::new(), Vec::new(), Vec::new());
+        for Claim { lease, attempt, .. } in claims {
+            // The step from pending was checked where the row was locked.
+            ids.push(lease.deployment.0);
+            fences.push(lease.fence.0);
+            news.push(told(&ProgressKind::AttemptStarted { attempt: *attempt })?);
+        }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let sql = "WITH begun AS (
+                       UPDATE deployments d SET state = 'running', fence = c.fence, owner = $4, registry = $5,
+                           attempt = attempt + 1, started_at = coalesce(started_at, now()), finished_at = NULL,
+                           next_sequence = next_sequence + 1
+                       FROM unnest($1::uuid[], $2::bigint[], $3::bytea[]) AS c (id, fence, told) WHERE d.id = c.id
+                       RETURNING d.id, d.next_sequence - 1 AS sequence, c.told, d.traceparent),
+                   told AS (
+                       INSERT INTO outbox (deployment_id, sequence, type, told, traceparent, must_route)
+                       SELECT id, sequence, $6, told, nullif($7, traceparent), false FROM begun)
+                   SELECT pg_notify($8, '')";
+        let traceparent = crate::telemetry::current_traceparent();
+        let kind = EventType::Progress.as_str();
+        tx.execute(sql, &[&ids, &fences, &news, &self.name, &options.registry, &kind, &traceparent, &wakeups::OUTBOX])
+            .await?;
+        Ok(())
+    }
 }
 
-impl LockedDeployment<'_> {
-    /// As [`claim_owned`], for this deployment.
-    async fn claim_owned(&self, request: &ProjectReady) -> Result<Result<OwnedBasis, Failure>> {
-        let head = &self.head;
-        let (Some(project), Some(server)) = (&head.project, &head.server) else { return Ok(Ok(OwnedBasis::default())) };
-        claim_owned(self.tx, head.action, project, server, request).await
+fn claim(head: DeploymentHead, row: &Row, lease: Lease, event: CloudEvent<ProjectReady>, owned: OwnedBasis) -> Claim {
+    Claim {
+        action: head.action,
+        remove_volumes: head.remove_volumes,
+        event,
+        attempt: lease.attempt,
+        lease,
+        interruptions: head.interruptions,
+        waits: number(row, "waits"),
+        owned,
+        history: DeploymentHistory::read(row),
+        boundary: head.boundary(),
+        traceparent: head.traceparent,
+    }
+}
+
+/// As [`claim_owned`], for a deployment of which it's known whose its slug and its repository's CI are.
+async fn claim_as(
+    tx: &StoreTransaction<'_>,
+    head: &DeploymentHead,
+    request: &ProjectReady,
+    owners: &KnownOwners,
+) -> Result<Result<OwnedBasis, Failure>> {
+    let (Some(project), Some(server)) = (&head.project, &head.server) else { return Ok(Ok(OwnedBasis::default())) };
+    match owners.own(head.id, project.id, head.action, request) {
+        Some(owned) => Ok(Ok(owned)),
+        None => claim_owned(tx, head.action, project, server, request).await,
     }
 }

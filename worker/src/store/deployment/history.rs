@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use slipway_deploy::CompletedStages;
+use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 
 use crate::store::connection::deadline::deadline;
@@ -24,44 +25,35 @@ pub struct DeploymentHistory {
     pub started_at: Timestamp,
     /// Whether an operator sent it again: then the event's own time says nothing.
     pub replayed: bool,
+    /// Whether it goes on where an earlier one failed.
+    pub resumes: bool,
     /// Whether any stage of it has ever begun.
     pub begun: bool,
     /// Whether the release on the server is unproven, be it of this deployment or of one before it.
     pub unproven: bool,
 }
 
-impl Store {
-    /// What the claimed deployment has behind it.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn history(&self, lease: &Lease) -> Result<DeploymentHistory> {
-        deadline(async {
-            let row = self
-                .client()
-                .await?
-                .query_one(
-                    "SELECT now() AS now, accepted_at, coalesce(started_at, now()) AS started_at,
-                            replay_id IS NOT NULL AS replayed,
-                            EXISTS (SELECT 1 FROM stage_journal WHERE deployment_id = d.id) AS begun,
-                            EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
-                                    AND l.server = d.server AND l.unsettled) AS unsettled
-                     FROM deployments d WHERE id = $1",
-                    &[&lease.deployment.0],
-                )
-                .await?;
-            Ok(DeploymentHistory {
-                now: row.get("now"),
-                accepted_at: row.get("accepted_at"),
-                started_at: row.get("started_at"),
-                replayed: row.get("replayed"),
-                begun: row.get("begun"),
-                unproven: row.get("unsettled"),
-            })
-        })
-        .await
-    }
+/// What [`DeploymentHistory::read`] needs of a deployment `d`.
+pub(in crate::store) const HISTORY_COLUMNS: &str = "now() AS now, accepted_at, coalesce(started_at, now()) AS started_at, replay_id IS NOT NULL AS replayed, \
+     resumes IS NOT NULL AS resumes, EXISTS (SELECT 1 FROM stage_journal WHERE deployment_id = d.id) AS begun, \
+     EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug AND l.server = d.server AND l.unsettled) \
+         AS unsettled";
 
+impl DeploymentHistory {
+    pub(in crate::store) fn read(row: &Row) -> Self {
+        Self {
+            now: row.get("now"),
+            accepted_at: row.get("accepted_at"),
+            started_at: row.get("started_at"),
+            replayed: row.get("replayed"),
+            resumes: row.get("resumes"),
+            begun: row.get("begun"),
+            unproven: row.get("unsettled"),
+        }
+    }
+}
+
+impl Store {
     /// The stages that the journal calls done for this very input, with the facts of their last end: in earlier
     /// attempts of this deployment, whoever made them, and in those that it resumes. Whether they're done still, only
     /// the server knows.
@@ -82,7 +74,7 @@ impl Store {
                     &[&lease.deployment.0, &input_hash, &lease.fence.get()],
                 )
                 .await?;
-            let entry = |row: &tokio_postgres::Row| {
+            let entry = |row: &Row| {
                 let stage = readable("stage_journal", "stage", row.get::<_, &str>("stage").parse())?;
                 let Json(facts) = readable("stage_journal", "facts", row.try_get("facts"))?;
                 Ok((stage, facts))

@@ -2,16 +2,19 @@
 //! clock. It is acquired, renewed and released here, and every write of a running attempt is checked against it. Locks
 //! are taken in one order everywhere: the deployment's row, then the lease's.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use slipway_protocol::DeploymentId;
 use slipway_protocol::names::{ServerHandle, Slug};
+use tokio_postgres::Row;
 
+use crate::store::connection::client::Values;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::seconds;
 use crate::store::connection::wakeups;
-use crate::store::deployment::head::DeploymentHead;
+use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS};
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::state::State;
 use crate::store::{Result, Store, StoreError};
@@ -53,36 +56,43 @@ pub enum RenewOutcome {
 }
 
 impl Store {
-    /// Acquires the project's lease with the next fence; `None` when somebody was faster.
+    /// Acquires the leases of the projects that are `due` with their next fences; without those where somebody was faster.
     ///
     /// Servers remember the highest fence that they have seen and refuse lower ones. A database that was restored from
     /// a backup, or begun anew, has forgotten what it gave away since: fences therefore follow the clock as well, so
     /// that its next one is higher than any that a server may remember. Claims of one project come seconds apart.
-    pub(super) async fn acquire(
+    pub(super) async fn acquire_leases(
         &self,
         tx: &StoreTransaction<'_>,
-        head: &DeploymentHead,
+        due: &[(DeploymentHead, Row)],
         span: Duration,
-    ) -> Result<Option<Lease>> {
-        let (Some(project), Some(server)) = (head.project.clone(), head.server.clone()) else { return Ok(None) };
-        let row = tx
-            .query_opt(
+    ) -> Result<Vec<Lease>> {
+        let places: Vec<(&DeploymentHead, &Slug, &ServerHandle)> = due
+            .iter()
+            .filter_map(|(head, _)| Some((head, &head.project.as_ref()?.slug, head.server.as_ref()?)))
+            .collect();
+        let slugs: Vec<&str> = places.iter().map(|(_, slug, _)| slug.as_str()).collect();
+        let servers: Vec<&str> = places.iter().map(|(_, _, server)| server.as_str()).collect();
+        let rows = tx
+            .query(
                 "INSERT INTO project_leases AS l (project_slug, server, owner, fence, expires_at)
-                     VALUES ($1, $2, $3, extract(epoch FROM now())::bigint, now() + $4 * interval '1 second')
+                     SELECT slug, server, $3, extract(epoch FROM now())::bigint, now() + $4 * interval '1 second'
+                     FROM unnest($1::text[], $2::text[]) AS due (slug, server)
                  ON CONFLICT (project_slug, server) DO UPDATE
                      SET owner = $3, fence = greatest(l.fence + 1, extract(epoch FROM now())::bigint), expires_at = now() + $4 * interval '1 second'
                      WHERE l.expires_at <= now()
-                 RETURNING fence",
-                &[&project.slug.as_str(), &server.as_str(), &self.name, &seconds(span)],
+                 RETURNING project_slug, server, fence",
+                &[&slugs, &servers, &self.name, &seconds(span)],
             )
             .await?;
-        Ok(row.map(|row| Lease {
-            deployment: head.id,
-            slug: project.slug,
-            server,
-            fence: Fence(row.get(0)),
-            attempt: head.attempt + 1,
-        }))
+        let acquired: BTreeMap<(&str, &str), i64> =
+            rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
+        let lease = |(head, slug, server): (&DeploymentHead, &Slug, &ServerHandle)| {
+            let fence = Fence(*acquired.get(&(slug.as_str(), server.as_str()))?);
+            let attempt = head.attempt + 1;
+            Some(Lease { deployment: head.id, slug: slug.clone(), server: server.clone(), fence, attempt })
+        };
+        Ok(places.into_iter().filter_map(lease).collect())
     }
 
     /// Renews the lease for `span` from now, and tells whether somebody asked to cancel the deployment. An expired or
@@ -121,17 +131,21 @@ impl Store {
 }
 
 impl<'t> LockedDeployment<'t> {
-    /// Locks the deployment of a running attempt, if its lease is still the newest.
+    /// Locks the deployment of a running attempt, if its lease is still the newest: the deployment first, as everywhere.
     pub(in crate::store) async fn lock_leased(tx: &'t StoreTransaction<'t>, lease: &Lease) -> Result<Self> {
-        let locked = LockedDeployment::lock(tx, lease.deployment).await?.ok_or(StoreError::LeaseLost)?;
-        let newest = tx
-            .query_opt(
-                "SELECT 1 FROM project_leases WHERE project_slug = $1 AND server = $2 AND fence = $3 FOR SHARE",
-                &[&lease.slug.as_str(), &lease.server.as_str(), &lease.fence.0],
-            )
-            .await?;
-        let ours = locked.head.state == State::Running && locked.head.fence == Some(lease.fence.0);
-        if ours && newest.is_some() { Ok(locked) } else { Err(StoreError::LeaseLost) }
+        let sql = format!(
+            "WITH deployment AS MATERIALIZED (SELECT {HEAD_COLUMNS} FROM deployments WHERE id = $1 FOR UPDATE),
+                 lease AS MATERIALIZED (
+                     SELECT fence FROM project_leases WHERE project_slug = $2 AND server = $3 AND fence = $4
+                       AND EXISTS (SELECT FROM deployment) FOR SHARE)
+             SELECT d.*, EXISTS (SELECT FROM lease) AS newest FROM deployment d"
+        );
+        let fence = lease.fence.0;
+        let values: Values<'_> = &[&lease.deployment.0, &lease.slug.as_str(), &lease.server.as_str(), &fence];
+        let row = tx.query_opt(&sql, values).await?.ok_or(StoreError::LeaseLost)?;
+        let head = DeploymentHead::read(&row)?;
+        let ours = head.state == State::Running && head.fence == Some(fence) && row.get("newest");
+        if ours { Ok(Self { tx, head }) } else { Err(StoreError::LeaseLost) }
     }
 }
 

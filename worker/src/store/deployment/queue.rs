@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::scheduler::{Limits, Load};
+use crate::scheduler::{Due, Limits, Load};
 use crate::store::Result;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS, log_unreadable_once};
-use crate::store::server::circuit_breaker;
+use crate::store::deployment::history::HISTORY_COLUMNS;
+use crate::store::server::circuit_breaker::circuit;
 
 /// Key of the advisory lock under which claims decide ("claim" in ASCII).
 const CLAIM_LOCK: i64 = 0x63_6c_61_69_6d;
@@ -35,8 +36,8 @@ impl From<Duration> for ClaimOptions {
     }
 }
 
-/// The head of the queue of each server that isn't left out, and of these the one that has been due for longest. What
-/// came after an undeployment that is half done waits for it, also while that waits for its next attempt. The
+/// What is due first on each server that isn't left out, at most $4 of each, and of these what has been due for longest.
+/// What came after an undeployment that is half done waits for it, also while that waits for its next attempt. The
 /// recursion steps from server to server through the index, so that the length of their queues doesn't matter.
 const NEXT_DUE: &str = "
     WITH RECURSIVE queue (server) AS (
@@ -45,8 +46,10 @@ const NEXT_DUE: &str = "
         SELECT (SELECT min(d.server) FROM deployments d WHERE d.state = 'pending' AND d.server > q.server)
         FROM queue q WHERE q.server IS NOT NULL
     )
-    SELECT head.id, q.server FROM queue q CROSS JOIN LATERAL (
-        SELECT id, run_at, arrival FROM deployments d
+    SELECT head.id, q.server, head.project_slug, head.pulls FROM queue q CROSS JOIN LATERAL (
+        SELECT id, run_at, arrival, project_slug,
+            action IN ('deploy', 'rollback') AND cancel_requested_at IS NULL AS pulls
+        FROM deployments d
         WHERE state = 'pending' AND d.server = q.server AND run_at <= now() AND id <> ALL ($2)
           AND ($3 OR action NOT IN ('deploy', 'rollback') OR cancel_requested_at IS NOT NULL)
           AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
@@ -54,71 +57,120 @@ const NEXT_DUE: &str = "
           AND NOT EXISTS (SELECT 1 FROM deployments u WHERE u.state = 'pending' AND u.action = 'undeploy'
                           AND u.fence IS NOT NULL AND u.project_slug = d.project_slug AND u.server = d.server
                           AND u.arrival < d.arrival)
-        ORDER BY run_at, arrival LIMIT 1
+        ORDER BY run_at, arrival LIMIT $4
     ) head
-    WHERE q.server <> ALL ($1) ORDER BY head.run_at, head.arrival LIMIT 1";
+    WHERE q.server <> ALL ($1) ORDER BY head.run_at, head.arrival LIMIT $5";
 
-/// Locks the deployment whose turn it is; none other is claimed before this transaction ends.
-pub(in crate::store) async fn lock_next_due(
+/// A deployment that is due.
+struct DueDeployment {
+    id: Uuid,
+    server: String,
+    project: String,
+    pulls: bool,
+}
+
+impl Due for DueDeployment {
+    type Server = String;
+
+    fn server(&self) -> &String {
+        &self.server
+    }
+
+    fn project(&self) -> &str {
+        &self.project
+    }
+
+    fn pulls(&self) -> bool {
+        self.pulls
+    }
+}
+
+/// Locks the deployments whose turn it is, at most `most`; none other is claimed before this transaction ends. Each row
+/// has, beside its head, what a claim tells of it.
+pub(in crate::store) async fn lock_due(
     tx: &StoreTransaction<'_>,
     options: &ClaimOptions,
-) -> Result<Option<(DeploymentHead, Row)>> {
-    let (mut closed_servers, may_pull) = capacity(tx, options).await?;
-    let mut unreadable: Vec<Uuid> = Vec::new();
+    most: usize,
+) -> Result<Vec<(DeploymentHead, Row)>> {
+    let (load, now) = load(tx, &options.registry).await?;
+    let limits = &options.limits;
+    let (mut left_out, mut unreadable): (Vec<String>, Vec<Uuid>) = (load.closed_servers(limits, now), Vec::new());
     let lock = format!(
-        "SELECT {HEAD_COLUMNS}, request, waits FROM deployments WHERE id = $1 AND state = 'pending' FOR UPDATE SKIP LOCKED"
+        "SELECT {HEAD_COLUMNS}, request, waits, {HISTORY_COLUMNS} FROM deployments d
+         WHERE id = ANY($1) AND state = 'pending' ORDER BY run_at, arrival FOR UPDATE SKIP LOCKED"
     );
-    while let Some(head) = tx.query_opt(NEXT_DUE, &[&closed_servers, &unreadable, &may_pull]).await? {
-        let id: Uuid = head.get("id");
-        let Some(row) = tx.query_opt(&lock, &[&id]).await? else {
-            // It's being cancelled or superseded: nobody waits for that.
-            closed_servers.push(head.get("server"));
-            continue;
+    let most = most.max(1);
+    let of_all = i64::try_from(most).unwrap_or(i64::MAX);
+    let of_each = of_all.min(i64::from(limits.per_server));
+    loop {
+        let may_pull = load.may_pull(limits);
+        let rows = tx.query(NEXT_DUE, &[&left_out, &unreadable, &may_pull, &of_each, &of_all]).await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let due = |row: &Row| DueDeployment {
+            id: row.get("id"),
+            server: row.get("server"),
+            project: row.get::<_, Option<String>>("project_slug").unwrap_or_default(),
+            pulls: row.get("pulls"),
         };
-        match DeploymentHead::read(&row) {
-            Ok(head) => return Ok(Some((head, row))),
-            Err(error) => {
-                log_unreadable_once(id, &error);
-                unreadable.push(id);
+        let chosen = load.choose(rows.iter().map(due).collect(), limits, now, most);
+        let ids: Vec<Uuid> = chosen.iter().map(|due| due.id).collect();
+        let rows = tx.query(&lock, &[&ids]).await?;
+        let mut locked = Vec::with_capacity(rows.len());
+        for row in rows {
+            match DeploymentHead::read(&row) {
+                Ok(head) => locked.push((head, row)),
+                Err(error) => {
+                    let id = row.get("id");
+                    log_unreadable_once(id, &error);
+                    unreadable.push(id);
+                }
             }
         }
+        if !locked.is_empty() || chosen.is_empty() {
+            return Ok(locked);
+        }
+        // What is locked is being cancelled or superseded: nobody waits for that.
+        left_out.extend(chosen.into_iter().filter(|due| !unreadable.contains(&due.id)).map(|due| due.server));
     }
-    Ok(None)
 }
 
-/// The servers on which nothing may be claimed now, and whether anything may that pulls images.
-async fn capacity(tx: &StoreTransaction<'_>, options: &ClaimOptions) -> Result<(Vec<String>, bool)> {
+/// What happens now, and the time, once no other claim is under way.
+async fn load(tx: &StoreTransaction<'_>, registry: &str) -> Result<(Load<String>, Timestamp)> {
     // A worker that is frozen in here delays all claims: the database then ends its transaction. After a burst of
     // requests its statistics are old, and it would read the whole table for each server.
-    let locked = tx
-        .query_one(
-            "SELECT set_config('idle_in_transaction_session_timeout', '5s', true),
-                    set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-                    pg_advisory_xact_lock($1), clock_timestamp() AS now",
-            &[&CLAIM_LOCK],
-        )
-        .await?;
-    let load = load(tx, &options.registry).await?;
-    Ok((load.closed_servers(&options.limits, locked.get::<_, Timestamp>("now")), load.may_pull(&options.limits)))
-}
-
-async fn load(tx: &StoreTransaction<'_>, registry: &str) -> Result<Load<String>> {
+    tx.execute(
+        "SELECT set_config('idle_in_transaction_session_timeout', '5s', true),
+                set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+                pg_advisory_xact_lock($1)",
+        &[&CLAIM_LOCK],
+    )
+    .await?;
     let rows = tx
         .query(
-            "SELECT d.server, count(*) AS attempts,
-                 count(*) FILTER (WHERE d.registry = $1 AND d.action IN ('deploy', 'rollback')) AS pulling
-             FROM deployments d JOIN project_leases l
-               ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
-             WHERE d.state = 'running' AND l.expires_at > now() GROUP BY d.server",
+            "WITH running AS (
+                 SELECT d.server, count(*) AS attempts,
+                     count(*) FILTER (WHERE d.registry = $1 AND d.action IN ('deploy', 'rollback')) AS pulling
+                 FROM deployments d JOIN project_leases l
+                   ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
+                 WHERE d.state = 'running' AND l.expires_at > now() GROUP BY d.server)
+             SELECT clock_timestamp() AS now, server, attempts, pulling, failures, since, open_until
+             FROM (SELECT) AS once LEFT JOIN (running FULL JOIN server_circuits USING (server)) ON true",
             &[&registry],
         )
         .await?;
-    let count = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
-    let mut load =
-        Load { attempts: BTreeMap::new(), in_registry: 0, circuits: circuit_breaker::read_circuits(tx).await? };
+    let count = |row: &Row, column| row.get::<_, Option<i64>>(column).map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+    let mut load = Load { attempts: BTreeMap::new(), in_registry: 0, circuits: BTreeMap::new() };
     for row in &rows {
-        load.attempts.insert(row.get("server"), count(row.get("attempts")));
-        load.in_registry += count(row.get("pulling"));
+        let Some(server) = row.get::<_, Option<String>>("server") else { continue };
+        if row.get::<_, Option<i32>>("failures").is_some() {
+            load.circuits.insert(server.clone(), circuit(row));
+        }
+        if let Some(attempts) = count(row, "attempts") {
+            load.in_registry += count(row, "pulling").unwrap_or_default();
+            load.attempts.insert(server, attempts);
+        }
     }
-    Ok(load)
+    Ok((load, rows.first().map_or(Timestamp::UNIX_EPOCH, |row| row.get("now"))))
 }

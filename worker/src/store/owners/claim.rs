@@ -1,12 +1,16 @@
 //! Claiming a slug and a repository for a project, in the transaction that accepts or claims its deployment. Whoever is
 //! second is refused, and told who has it and how an operator hands it over.
 
+use std::collections::BTreeMap;
+
 use slipway_protocol::names::{RepositoryName, ServerHandle};
-use slipway_protocol::{Action, ErrorCode, Failure, Project, ProjectId, ProjectReady};
+use slipway_protocol::{Action, DeploymentId, ErrorCode, Failure, Project, ProjectId, ProjectReady};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::StoreTransaction;
+use crate::store::deployment::head::DeploymentHead;
 use crate::store::{Result, Store};
 
 /// What a project has for itself.
@@ -62,13 +66,50 @@ impl Store {
     }
 }
 
+/// Whose the slugs and the repositories' CI of some deployments are.
+pub(in crate::store) struct KnownOwners(BTreeMap<DeploymentId, (SlugOwner, Option<ProjectId>)>);
+
+impl KnownOwners {
+    /// What the project of a deployment has for itself, if all that it needs is its own already.
+    pub(in crate::store) fn own(
+        &self,
+        deployment: DeploymentId,
+        project: ProjectId,
+        action: Action,
+        request: &ProjectReady,
+    ) -> Option<OwnedBasis> {
+        let (slug, ci) = self.0.get(&deployment)?;
+        let needs_ci = action.deploys() && request.repository.pushes_deployed_by.uses_ci();
+        let own = slug.owner == project && (!needs_ci || *ci == Some(project));
+        own.then(|| OwnedBasis { former: slug.former.clone(), ci_taken: None })
+    }
+}
+
+/// Whose the slugs of these deployments are. The rows stay locked: nobody is handed them meanwhile.
+pub(in crate::store) async fn owners_of(
+    tx: &StoreTransaction<'_>,
+    deployments: &[(DeploymentHead, Row)],
+) -> Result<KnownOwners> {
+    let ids: Vec<Uuid> = deployments.iter().map(|(head, _)| head.id.0).collect();
+    let sql = "SELECT d.id, o.project_id, o.former,
+                   (SELECT r.project_id FROM repository_owners r WHERE r.repository = lower(d.repository)) AS ci
+               FROM deployments d JOIN slug_owners o ON o.server = d.server AND o.project_slug = d.project_slug
+               WHERE d.id = ANY($1) FOR SHARE OF o";
+    let rows = tx.query(sql, &[&ids]).await?;
+    let known = |row: &Row| {
+        let ci = row.get::<_, Option<Uuid>>("ci").map(ProjectId);
+        (DeploymentId(row.get("id")), (SlugOwner::read(row), ci))
+    };
+    Ok(KnownOwners(rows.iter().map(known).collect()))
+}
+
 struct SlugOwner {
     owner: ProjectId,
     former: Vec<ProjectId>,
 }
 
 impl SlugOwner {
-    fn read(row: &tokio_postgres::Row) -> Self {
+    fn read(row: &Row) -> Self {
         let former: Vec<Uuid> = row.get("former");
         Self { owner: ProjectId(row.get("project_id")), former: former.into_iter().map(ProjectId).collect() }
     }

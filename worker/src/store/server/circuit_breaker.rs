@@ -43,7 +43,7 @@ pub(in crate::store) async fn read_circuits(client: &impl Statements) -> Result<
     Ok(rows.iter().map(|row| (row.get("server"), circuit(row))).collect())
 }
 
-fn circuit(row: &Row) -> Circuit {
+pub(in crate::store) fn circuit(row: &Row) -> Circuit {
     Circuit { failures: number(row, "failures"), since: row.get("since"), open_until: row.get("open_until") }
 }
 

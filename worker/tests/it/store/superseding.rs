@@ -83,7 +83,7 @@ async fn a_cancelled_request_that_never_began_is_claimed_only_to_settle_what_oth
     assert_eq!(store.cancel(second).await.unwrap(), Some(State::Running));
     let claim = store.claim(LONG).await.unwrap().unwrap();
     assert_eq!((claim.lease.deployment, claim.boundary), (second, Boundary::Cancelled));
-    assert!(store.history(&claim.lease).await.unwrap().unproven);
+    assert!(claim.history.unproven);
     let restored = AttemptSummary { restored: true, ..seen.clone() };
     assert_eq!(store.finish(&claim.lease, &DeploymentEnd::Cancelled, &restored).await.unwrap(), Outcome::Cancelled);
     let (third, _) = accept(&store, &of("one", 3)).await;
