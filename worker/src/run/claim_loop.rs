@@ -42,15 +42,11 @@ impl Runner {
                         Vec::new()
                     }
                 };
-                let claimed = claims.len();
                 for claim in claims {
                     let (runner, cancel_requests) = (runner.clone(), wakeups.cancel_requests());
                     attempts.spawn(async move {
                         attempt::execute_claim(&runner, claim, asked, cancel_requests).await;
                     });
-                }
-                if claimed > 0 {
-                    continue;
                 }
             }
             tokio::select! {

@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use slipway_protocol::names::{ServerHandle, VariableName};
 use slipway_protocol::{
-    Action, DeploymentId, DeploymentResult, Exposed, Failure, Outcome, ServiceReport, Serving, StageSummary,
+    Action, DeploymentId, DeploymentResult, EventType, Exposed, Failure, Outcome, ServiceReport, Serving, StageSummary,
 };
-use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 
 use crate::failpoint::TransactionKind;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
+use crate::store::connection::wakeups;
 use crate::store::dead_letter::insert::NewDeadLetter;
 use crate::store::deployment::head::DeploymentHead;
 use crate::store::deployment::history::LINEAGE;
@@ -118,6 +118,14 @@ async fn outcome_under_lease(tx: &StoreTransaction<'_>, lease: &Lease) -> Result
     }
 }
 
+/// What stages have found and done.
+struct SeenByStages {
+    /// Whether any of them changed anything, or may have.
+    changed: bool,
+    /// What was found to be reachable, by stage verify if it came that far.
+    exposed: Vec<Exposed>,
+}
+
 impl LockedDeployment<'_> {
     /// The one way to a terminal state.
     pub(in crate::store) async fn finish(
@@ -126,57 +134,32 @@ impl LockedDeployment<'_> {
         end: &DeploymentEnd,
         summary: &AttemptSummary,
     ) -> Result<Outcome> {
-        // A stage that was cancelled in its midst has no outcome of its own.
-        self.tx
-            .execute(
-                "UPDATE stage_journal SET outcome = 'interrupted', outcome_at = now()
-                 WHERE deployment_id = $1 AND fence = $2 AND outcome IS NULL",
-                &[&self.head.id.0, &self.head.fence],
-            )
-            .await?;
+        let seen = self.seen().await?;
         let outcome = match end {
-            DeploymentEnd::Succeeded { .. } if self.changed_something().await? => Outcome::Succeeded,
+            DeploymentEnd::Succeeded { .. } if seen.changed => Outcome::Succeeded,
             DeploymentEnd::Succeeded { .. } => Outcome::AlreadyDeployed,
             DeploymentEnd::Failed { missing_secret: Some(_), .. } => Outcome::MissingSecret,
             DeploymentEnd::Failed { .. } => Outcome::Failed,
             DeploymentEnd::Superseded { .. } => Outcome::Superseded,
             DeploymentEnd::Cancelled => Outcome::Cancelled,
         };
-        self.step(State::Ended(outcome)).await?;
         let mut result = self.result(outcome, end, summary);
-        result.exposed = self.exposed().await?;
+        result.exposed = seen.exposed;
         if matches!(end, DeploymentEnd::Succeeded { .. }) && self.head.action.deploys() {
             result.also_on = self.other_servers().await?;
         }
-        let round_trips = summary.round_trips.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
-        self.tx
-            .execute(
-                "UPDATE deployments SET result = $2, failure = $3, superseded_by = $4, ssh_round_trips = $5,
-                     first_failed_at = CASE WHEN $6 THEN coalesce(first_failed_at, now()) ELSE first_failed_at END,
-                     last_failed_at = CASE WHEN $6 THEN now() ELSE last_failed_at END
-                 WHERE id = $1",
-                &[
-                    &self.head.id.0,
-                    &Json(&result),
-                    &result.failure.as_ref().map(Json),
-                    &result.superseded_by.map(|id| id.0),
-                    &round_trips,
-                    &matches!(end, DeploymentEnd::Failed { .. }),
-                ],
-            )
-            .await?;
-        self.enqueue_result().await?;
-        if let DeploymentEnd::Failed { failure, reason, .. } = end {
-            NewDeadLetter::of_deployment(self.tx, &self.head, failure, reason).await?.insert(self.tx, store).await?;
-        }
-        // From here on the dead letter has the message, where there is one; kept with each deployment it would fill the
-        // disk.
-        let forget = "UPDATE deployments SET body = NULL, headers = '{}' WHERE id = $1";
-        self.tx.execute(forget, &[&self.head.id.0]).await?;
+        // Read before it's forgotten with the end: from then on the dead letter has the message.
+        let dead_letter = match end {
+            DeploymentEnd::Failed { failure, reason, .. } => {
+                Some(NewDeadLetter::of_deployment(self.tx, &self.head, failure, reason).await?)
+            }
+            _ => None,
+        };
         let has_succeeded = matches!(outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
         // Also after a stop or a start: their scripts restore the previous release where that is needed.
-        if summary.restored || has_succeeded {
-            self.set_unproven(false).await?;
+        self.write_end(&result, summary, summary.restored || has_succeeded).await?;
+        if let Some(dead_letter) = dead_letter {
+            dead_letter.insert(self.tx, store).await?;
         }
         let failed = if let DeploymentEnd::Failed { failure, .. } = end { Some(failure.code) } else { None };
         self.settle_owned(has_succeeded, failed).await?;
@@ -186,38 +169,79 @@ impl LockedDeployment<'_> {
             }
             heed_end(self.tx, project.id, server, self.head.action, has_succeeded).await?;
         }
-        self.release().await?;
         Ok(outcome)
     }
 
-    /// Whether any attempt of this deployment, or of one that it resumes, changed anything, or may have in a stage that
-    /// it didn't finish: the last one may have found all of it done.
-    async fn changed_something(&self) -> Result<bool> {
-        let row = self
-            .tx
-            .query_one(
-                &format!(
-                    "SELECT EXISTS (SELECT 1 FROM stage_journal WHERE deployment_id IN ({LINEAGE})
-                                    AND (change = 'changed' OR (outcome IS DISTINCT FROM 'done'
-                                                             AND stage NOT IN ('preflight', 'verify'))))"
-                ),
-                &[&self.head.id.0],
+    /// Writes the end and its event, and gives the project's lease back if it's still this deployment's; a stage that was
+    /// cancelled in its midst has no outcome of its own. Who may have waited for the lease or for a free place is woken.
+    async fn write_end(&mut self, result: &DeploymentResult, summary: &AttemptSummary, is_proven: bool) -> Result<()> {
+        const SQL: &str = "
+            WITH cut AS (
+                UPDATE stage_journal SET outcome = 'interrupted', outcome_at = now()
+                WHERE deployment_id = $1 AND fence = $2 AND outcome IS NULL),
+            ended AS (
+                UPDATE deployments SET state = $3, finished_at = now(), result = $4, failure = $5, superseded_by = $6,
+                    ssh_round_trips = $7, body = NULL, headers = '{}', next_sequence = $8::bigint + 1,
+                    first_failed_at = CASE WHEN $9 THEN coalesce(first_failed_at, now()) ELSE first_failed_at END,
+                    last_failed_at = CASE WHEN $9 THEN now() ELSE last_failed_at END
+                WHERE id = $1),
+            told AS (
+                INSERT INTO outbox (deployment_id, sequence, type, traceparent, must_route)
+                VALUES ($1, $8, $10, $11, true)),
+            given_back AS (
+                UPDATE project_leases SET expires_at = CASE WHEN fence = $2 THEN now() ELSE expires_at END,
+                    unsettled = unsettled AND NOT $14
+                WHERE project_slug = $12 AND server = $13 AND (fence = $2 OR (unsettled AND $14)))
+            SELECT pg_notify($15, ''), CASE WHEN $2 IS NOT NULL AND EXISTS (
+                SELECT 1 FROM deployments WHERE state = 'pending' AND run_at <= now()) THEN pg_notify($16, '') END";
+        let to = State::Ended(result.outcome);
+        self.head.state = self.head.state.step(to)?;
+        let round_trips = summary.round_trips.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+        let sequence = i64::try_from(self.head.next_sequence).unwrap_or(i64::MAX);
+        self.tx
+            .execute(
+                SQL,
+                &[
+                    &self.head.id.0,
+                    &self.head.fence,
+                    &to.as_str(),
+                    &Json(result),
+                    &result.failure.as_ref().map(Json),
+                    &result.superseded_by.map(|id| id.0),
+                    &round_trips,
+                    &sequence,
+                    &result.failure.is_some(),
+                    &EventType::Result.as_str(),
+                    &self.own_traceparent(),
+                    &self.head.project.as_ref().map(|project| project.slug.as_str()),
+                    &self.head.server.as_ref().map(ServerHandle::as_str),
+                    &is_proven,
+                    &wakeups::OUTBOX,
+                    &wakeups::DEPLOYMENTS,
+                ],
             )
             .await?;
-        Ok(row.get(0))
+        self.head.next_sequence += 1;
+        self.tx.count_end(result.outcome);
+        Ok(())
     }
 
-    /// What was found to be reachable, by stage verify if it came that far, in this deployment or one that it resumes.
-    /// Facts that can't be read are no reason not to end.
-    async fn exposed(&self) -> Result<Vec<Exposed>> {
-        let found = format!(
-            "SELECT facts -> $2 AS exposed FROM stage_journal
-             WHERE deployment_id IN ({LINEAGE}) AND stage IN ('firewall', 'verify') AND facts ? $2
-             ORDER BY outcome_at DESC LIMIT 1"
+    /// What the journals of this deployment, and of those that it resumes, say. Facts that can't be read are no reason not
+    /// to end.
+    async fn seen(&self) -> Result<SeenByStages> {
+        // The last attempt may have found all of it done, or may have changed something in a stage that it didn't finish.
+        let sql = format!(
+            "WITH journal AS MATERIALIZED (
+                 SELECT stage, change, outcome, outcome_at, facts -> $2 AS exposed FROM stage_journal
+                 WHERE deployment_id IN ({LINEAGE}))
+             SELECT EXISTS (SELECT 1 FROM journal WHERE change = 'changed' OR (outcome IS DISTINCT FROM 'done'
+                        AND stage NOT IN ('preflight', 'verify'))) AS changed,
+                 (SELECT exposed FROM journal WHERE stage IN ('firewall', 'verify') AND exposed IS NOT NULL
+                  ORDER BY outcome_at DESC LIMIT 1) AS exposed"
         );
-        let row = self.tx.query_opt(&found, &[&self.head.id.0, &Exposed::FACT]).await?;
-        let read = |row: Row| row.try_get("exposed").map(|Json(exposed)| exposed);
-        Ok(row.map(read).transpose().ok().flatten().unwrap_or_default())
+        let row = self.tx.query_one(&sql, &[&self.head.id.0, &Exposed::FACT]).await?;
+        let exposed = row.try_get::<_, Option<Json<_>>>("exposed").ok().flatten().map(|Json(exposed)| exposed);
+        Ok(SeenByStages { changed: row.get("changed"), exposed: exposed.unwrap_or_default() })
     }
 
     /// The other servers that the project was deployed to and not taken off since.

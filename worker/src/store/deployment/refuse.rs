@@ -1,13 +1,14 @@
 //! The end of a message that can't become a deployment: one dead letter and, when its ids could be read, one result.
 
 use jiff::Timestamp;
-use slipway_protocol::{DeploymentId, DeploymentResult, Outcome};
+use slipway_protocol::{DeploymentId, DeploymentResult, EventType, Outcome};
 use tokio_postgres::types::Json;
 
 use crate::failpoint::TransactionKind;
 use crate::message::Incoming;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
+use crate::store::connection::wakeups;
 use crate::store::dead_letter::insert::NewDeadLetter;
 use crate::store::dead_letter::refusal::RefusedMessage;
 use crate::store::deployment::locked::LockedDeployment;
@@ -46,10 +47,14 @@ pub(in crate::store) async fn end_refused(
     if !insert_refused(tx, id, refusal, user).await? {
         return Ok(false);
     }
-    let Some(mut locked) = LockedDeployment::lock(tx, id).await? else { return Ok(false) };
+    let Some(locked) = LockedDeployment::lock(tx, id).await? else { return Ok(false) };
     let result = refused_result(id, refusal, locked.head.accepted_at);
-    tx.execute("UPDATE deployments SET result = $2 WHERE id = $1", &[&id.0, &Json(&result)]).await?;
-    locked.enqueue_result().await?;
+    let sql = "WITH told AS (INSERT INTO outbox (deployment_id, sequence, type, traceparent, must_route)
+                             SELECT id, next_sequence, $3, $4, true FROM deployments WHERE id = $1),
+                   ended AS (UPDATE deployments SET result = $2, next_sequence = next_sequence + 1 WHERE id = $1)
+               SELECT pg_notify($5, '')";
+    let (kind, traceparent) = (EventType::Result.as_str(), locked.own_traceparent());
+    tx.execute(sql, &[&id.0, &Json(&result), &kind, &traceparent, &wakeups::OUTBOX]).await?;
     Ok(true)
 }
 

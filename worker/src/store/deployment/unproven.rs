@@ -15,19 +15,6 @@ pub(crate) fn leaves_unproven(action: Action, stage: Stage) -> bool {
 }
 
 impl LockedDeployment<'_> {
-    /// Sets whether the release on the server is unproven.
-    pub(in crate::store) async fn set_unproven(&self, unproven: bool) -> Result<()> {
-        let Some((slug, server)) = self.slug_and_server() else { return Ok(()) };
-        self.tx
-            .execute(
-                "UPDATE project_leases SET unsettled = NOT $3
-                 WHERE project_slug = $1 AND server = $2 AND unsettled = $3",
-                &[&slug, &server, &!unproven],
-            )
-            .await?;
-        Ok(())
-    }
-
     /// Whether the release is unproven and no other deployment acts on the project.
     pub(in crate::store) async fn is_left_unproven(&self) -> Result<bool> {
         let Some((slug, server)) = self.slug_and_server() else { return Ok(false) };

@@ -14,39 +14,27 @@ pub(in crate::store) fn told(kind: &ProgressKind) -> Result<Vec<u8>> {
 }
 
 impl LockedDeployment<'_> {
-    /// Puts an event of the deployment's progress into the outbox.
+    /// Puts an event of the deployment's progress into the outbox, and wakes the relay at commit.
     pub(in crate::store) async fn enqueue_progress(&mut self, kind: ProgressKind) -> Result<()> {
         // Only a refused request has no project, and it makes no progress.
         if self.head.project.is_none() {
             return Ok(());
         }
-        self.enqueue_event(EventType::Progress, Some(told(&kind)?)).await
-    }
-
-    /// Puts the event of the result into the outbox, which is in the deployment's row.
-    pub(in crate::store) async fn enqueue_result(&mut self) -> Result<()> {
-        self.enqueue_event(EventType::Result, None).await
-    }
-
-    /// Puts an event into the outbox with the next sequence number, and wakes the relay at commit.
-    async fn enqueue_event(&mut self, kind: EventType, told: Option<Vec<u8>>) -> Result<()> {
+        let told = told(&kind)?;
         let sequence = i64::try_from(self.head.next_sequence).unwrap_or(i64::MAX);
-        // Nobody need ask for progress; a result is kept until somebody does.
-        let must_route = kind == EventType::Result;
         let sql = "WITH told AS (INSERT INTO outbox (deployment_id, sequence, type, told, traceparent, must_route)
-                                 VALUES ($1, $2, $3, $4, $5, $6)),
+                                 VALUES ($1, $2, $3, $4, $5, false)),
                        counted AS (UPDATE deployments SET next_sequence = $2 + 1 WHERE id = $1)
-                   SELECT pg_notify($7, '')";
+                   SELECT pg_notify($6, '')";
         self.tx
             .execute(
                 sql,
                 &[
                     &self.head.id.0,
                     &sequence,
-                    &kind.as_str(),
+                    &EventType::Progress.as_str(),
                     &told,
                     &self.own_traceparent(),
-                    &must_route,
                     &wakeups::OUTBOX,
                 ],
             )
@@ -56,7 +44,7 @@ impl LockedDeployment<'_> {
     }
 
     /// The trace context of what happens now, if it's another one than the request's.
-    fn own_traceparent(&self) -> Option<String> {
+    pub(in crate::store) fn own_traceparent(&self) -> Option<String> {
         crate::telemetry::current_traceparent().filter(|now| self.head.traceparent.as_ref() != Some(now))
     }
 }
