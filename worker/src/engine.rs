@@ -36,7 +36,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Branches that a worker looks at at once: a slow answer mustn't hold up all others.
 const LOOKERS: usize = 2;
 /// Messages that the broker delivers before the first is acknowledged.
-pub(crate) const PREFETCH: u16 = 32;
+pub(crate) const PREFETCH: u16 = 128;
 
 /// Works until the drain has ended.
 ///

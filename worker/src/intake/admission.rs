@@ -172,7 +172,7 @@ fn refused_ready(request: &Request, failure: Failure) -> RefusedMessage {
     RefusedMessage { failure, known, withhold }
 }
 
-fn log_admission<T>(accepted: &Admission, request: &Request<T>, action: &str, slug: &str) {
+pub(super) fn log_admission<T>(accepted: &Admission, request: &Request<T>, action: &str, slug: &str) {
     let id = request.deployment_id();
     tracing::Span::current().record("deployment.id", id.to_string());
     let verdict = match accepted {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use slipway_deploy::backoff::RetryPolicy;
 use slipway_protocol::{Message, Rejection, topology};
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::admission::{Admitter, read_envelope};
+use super::together::Arrived;
 use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, Delivered, Subscription};
 use crate::failpoint::{self, Failpoint};
 use crate::message::Incoming;
@@ -23,6 +25,9 @@ use crate::telemetry;
 pub(crate) const CANARY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long messages are taken one at a time after one that the database couldn't commit.
 const SERIAL_WINDOW: Duration = Duration::from_secs(10);
+
+/// Messages that are taken in together at most.
+const TOGETHER: usize = 64;
 
 /// Takes requests in until the drain begins.
 pub struct RequestConsumer {
@@ -123,8 +128,14 @@ impl RequestConsumer {
                 }
                 () = self.readiness.until(Condition::Database, false) => return Err(ConsumerEnd::NoDatabase),
                 delivered = subscription.next() => {
-                    let delivered = delivered?.ok_or(ConsumerEnd::Cancelled)?;
-                    // When this is left in the middle of a commit, the message comes again, as a duplicate if the
+                    let mut delivered = vec![delivered?.ok_or(ConsumerEnd::Cancelled)?];
+                    // What has come in the meantime is taken in with it. An end of the stream shows again next time.
+                    while delivered.len() < TOGETHER
+                        && let Some(Ok(Some(next))) = subscription.next().now_or_never()
+                    {
+                        delivered.push(next);
+                    }
+                    // When this is left in the middle of a commit, the messages come again, as duplicates if the
                     // commit has succeeded.
                     tokio::select! {
                         handled = self.handle(&delivered) => handled?,
@@ -154,14 +165,20 @@ impl RequestConsumer {
         }
     }
 
-    async fn handle(&self, delivered: &Delivered) -> Result<(), ConsumerEnd> {
-        let incoming = delivered.incoming.without_nul();
-        let read = slipway_protocol::read(&incoming.body, &incoming.metadata());
-        let (envelope, tracestate) = read_envelope(&read);
-        let span = telemetry::processing_span(topology::DEPLOYMENTS_QUEUE, &envelope, tracestate.as_deref(), &incoming);
-        self.report_if_slow(self.commit(&read, &incoming)).instrument(span).await?;
-        if !failpoint::around(Failpoint::Ack, delivered.ack()).await? {
-            tracing::warn!("the acknowledgement came too late; the message will come again and be a duplicate");
+    async fn handle(&self, delivered: &[Delivered]) -> Result<(), ConsumerEnd> {
+        let arrived: Vec<Arrived> = delivered.iter().map(decode).collect();
+        let done = self.admitter.admit_plain(&arrived).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "messages couldn't be taken in together, and are one by one");
+            vec![false; arrived.len()]
+        });
+        for ((delivered, message), done) in delivered.iter().zip(&arrived).zip(done) {
+            if !done {
+                let committing = self.commit(&message.read, &message.incoming);
+                self.report_if_slow(committing).instrument(message.span.clone()).await?;
+            }
+            if !failpoint::around(Failpoint::Ack, delivered.ack()).await? {
+                tracing::warn!("the acknowledgement came too late; the message will come again and be a duplicate");
+            }
         }
         Ok(())
     }
@@ -195,4 +212,12 @@ impl RequestConsumer {
             .await
             .ok_or(ConsumerEnd::Drained)??)
     }
+}
+
+fn decode(delivered: &Delivered) -> Arrived {
+    let incoming = delivered.incoming.without_nul();
+    let read = slipway_protocol::read(&incoming.body, &incoming.metadata());
+    let (envelope, tracestate) = read_envelope(&read);
+    let span = telemetry::processing_span(topology::DEPLOYMENTS_QUEUE, &envelope, tracestate.as_deref(), &incoming);
+    Arrived { incoming, read, span }
 }

@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use slipway_deploy::StageError;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{
     Action, CloudEvent, Correlation, DeploymentCancel, ErrorCode, Failure, Message, PartialEnvelope, Rejection,
@@ -13,7 +14,7 @@ use super::repeated_secrets;
 use crate::message::Incoming;
 use crate::run::Credentials;
 use crate::scheduler::{Asking, is_allowed, is_impostor};
-use crate::store::{SourceRule, Store, StoreError};
+use crate::store::{DoorFacts, ServerRecord, SourceRule, Store, StoreError};
 
 /// What the sources of pushes that Slipway deploys itself begin with.
 const PUSHES_SOURCE: &str = "/slipway/pushes/";
@@ -57,22 +58,60 @@ impl<'a> Door<'a> {
         Ok(Self { store, credentials, incoming: Incoming { user, ..incoming.clone() }, replayed })
     }
 
+    /// A message that nobody has sent again.
+    pub(super) fn of_new(store: &'a Store, credentials: &'a Credentials, incoming: &Incoming) -> Self {
+        Self { store, credentials, incoming: incoming.clone(), replayed: false }
+    }
+
     /// Checks what only this process can check; gives the secrets that came in a form which any project could have used,
     /// or the failure.
     pub(super) async fn check(&self, request: &Request) -> Result<Result<Vec<VariableName>, Failure>, StoreError> {
+        let data = &request.event.data;
+        let opened = match self.check_content(request) {
+            Ok(opened) => opened,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let server = self.store.server(&data.server.handle).await?;
+        let key = |server: &ServerRecord| server.host_key.as_ref().map(ToString::to_string);
+        let facts = DoorFacts {
+            slugs: self.store.slugs_of(data.project.id).await?.iter().map(ToString::to_string).collect(),
+            last: self.store.project_subject(data.project.id).await?,
+            server: server.map(|server| (server.address.to_string(), key(&server))),
+        };
+        let rules = self.store.source_rules(false).await?;
+        Ok(match self.check_facts(request, &facts, &rules) {
+            Ok(()) => opened.map_err(|error| error.failure(None)),
+            Err(failure) => Err(failure),
+        })
+    }
+
+    /// Checks what the message holds. The inner error, of secrets that don't open, counts after all others.
+    #[expect(clippy::type_complexity, reason = "two kinds of refusal, of which one waits")]
+    pub(super) fn check_content(&self, request: &Request) -> Result<Result<Vec<VariableName>, StageError>, Failure> {
         let data = &request.event.data;
         let opened = self.credentials.open_brought(data);
         // First, since of what holds a secret in plain text nothing is kept, whatever else is wrong.
         if let Some(place) = repeated_secrets::find(&self.incoming, &self.credentials.openable(data)) {
             let message = format!("{place} repeats a secret of the same request in plain text");
-            return Ok(Err(Failure::new(ErrorCode::PlaintextSecret, None, message)));
+            return Err(Failure::new(ErrorCode::PlaintextSecret, None, message));
         }
         if let Some(failure) = expiry_failure(data.expires_at) {
-            return Ok(Err(failure));
+            return Err(failure);
         }
         if serde_json::to_value(&request.event).is_ok_and(|event| holds_nul(&event)) {
-            return Ok(Err(contains_nul()));
+            return Err(contains_nul());
         }
+        Ok(opened.map(|opened| opened.unbound.into_iter().collect()))
+    }
+
+    /// Checks whether the source may ask for that, and whether the server may be deployed to.
+    pub(super) fn check_facts(
+        &self,
+        request: &Request,
+        facts: &DoorFacts,
+        rules: &[SourceRule],
+    ) -> Result<(), Failure> {
+        let data = &request.event.data;
         let asking = Asking {
             repository: Some(data.repository.name.as_str()),
             server: Some(data.server.handle.as_str()),
@@ -80,24 +119,18 @@ impl<'a> Door<'a> {
         };
         // The project is whose id this is, with its secrets and what waits of it: who may not deploy that one under the
         // slugs that it has, and from the repository that it's from, may not either under a new one.
-        let known = self.store.slugs_of(data.project.id).await?;
         let mut asked: Vec<Asking<'_>> = [data.project.slug.as_str()]
             .into_iter()
-            .chain(known.iter().map(String::as_str))
+            .chain(facts.slugs.iter().map(String::as_str))
             .map(|slug| Asking { project: Some(slug), ..asking })
             .collect();
-        let last = self.store.project_subject(data.project.id).await?;
-        if let Some(last) = &last {
+        if let Some(last) = &facts.last {
             asked.push(Asking { project: last.project.as_deref(), repository: last.repository.as_deref(), ..asking });
         }
-        let rules = self.store.source_rules(false).await?;
-        if let Some(failure) = asked.iter().find_map(|asking| self.refuse(&rules, asking)) {
-            return Ok(Err(failure));
+        match asked.iter().find_map(|asking| self.refuse(rules, asking)) {
+            Some(failure) => Err(failure),
+            None => self.check_server(&data.server, facts.server.as_ref()),
         }
-        if let Err(failure) = self.check_server(&data.server).await? {
-            return Ok(Err(failure));
-        }
-        Ok(opened.map(|opened| opened.unbound.into_iter().collect()).map_err(|error| error.failure(None)))
     }
 
     /// Takes what repeats a secret of the request out of what is told about it; without its ids it gets no result.
@@ -112,18 +145,19 @@ impl<'a> Door<'a> {
     }
 
     /// The server is one that may be deployed to, and the event doesn't mean another one by its name.
-    async fn check_server(&self, server: &Server) -> Result<Result<(), Failure>, StoreError> {
-        let Some(known) = self.store.server(&server.handle).await? else {
-            return Ok(self.credentials.server_from_event(server).map(drop).map_err(|error| error.failure(None)));
+    fn check_server(&self, server: &Server, known: Option<&(String, Option<String>)>) -> Result<(), Failure> {
+        let Some((address, host_key)) = known else {
+            return self.credentials.server_from_event(server).map(drop).map_err(|error| error.failure(None));
         };
-        if known.host_key.is_some() && server.host_key.is_some() && known.host_key != server.host_key {
+        let stated = server.host_key.as_ref().map(ToString::to_string);
+        if host_key.is_some() && stated.is_some() && *host_key != stated {
             let message = format!("the event gives {} another host key than the inventory holds", server.handle);
-            return Ok(Err(Failure::new(ErrorCode::HostKeyMismatch, None, message)));
+            return Err(Failure::new(ErrorCode::HostKeyMismatch, None, message));
         }
-        if server.address.as_ref().is_some_and(|address| *address != known.address) {
+        if server.address.as_ref().is_some_and(|stated| stated.as_str() != address) {
             tracing::info!(server.handle = %server.handle, "the event gives the server another address; the inventory's counts");
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// The refusal, unless the operators' rules allow it.

@@ -7,6 +7,7 @@ pub(crate) mod consumer;
 mod dead_letter_consumer;
 mod door;
 mod repeated_secrets;
+mod together;
 
 pub use admission::Admitter;
 pub use consumer::RequestConsumer;

@@ -6,6 +6,7 @@ mod circuit_breaker;
 mod limits;
 #[cfg(test)]
 mod model;
+mod plain;
 mod pushes;
 mod retry;
 mod sources;
@@ -13,6 +14,7 @@ mod superseding;
 
 pub use circuit_breaker::{COOL_DOWN, Circuit, CircuitState, FAILURES_TO_OPEN};
 pub use limits::{Due, Limits, Load};
+pub use plain::PlainView;
 pub use pushes::{LOOK_RETRIES, NO_RUNS_GRACE, PushDecision, PushView, RUN_NEEDED};
 pub use retry::{AttemptCounts, MAX_INTERRUPTIONS, MAX_WAITS, RetryDecision, after_failure, after_interruption};
 pub use sources::{Asking, InvalidPattern, Pattern, SourceScope, is_allowed, is_impostor};

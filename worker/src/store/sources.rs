@@ -214,7 +214,7 @@ fn scope(row: &Row) -> Result<SourceScope> {
     })
 }
 
-fn rule(row: &Row) -> Result<SourceRule> {
+pub(in crate::store) fn rule(row: &Row) -> Result<SourceRule> {
     let revoked = row.get::<_, Option<Timestamp>>("revoked_at").map(|at| SourceRuleChange {
         who: row.get::<_, Option<String>>("revoked_by").unwrap_or_default(),
         why: row.get::<_, Option<String>>("revoked_because").unwrap_or_default(),

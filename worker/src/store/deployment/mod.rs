@@ -2,6 +2,7 @@
 //! among the others of its project. The events that tell of it are in the outbox.
 
 pub(super) mod accept;
+pub(super) mod accept_plain;
 pub(super) mod cancel;
 pub(super) mod claim;
 pub(super) mod command;

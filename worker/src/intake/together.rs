@@ -1,0 +1,71 @@
+//! Messages that were delivered together are taken in together, as far as each comes to nothing but a new deployment: one
+//! transaction instead of as many. Any other goes its own way afterwards, and so does every later one of its project.
+
+use std::collections::BTreeSet;
+
+use slipway_protocol::{Message, ProjectId, Rejection, Request};
+use tracing::Span;
+
+use super::admission::{Admitter, log_admission};
+use super::door::Door;
+use crate::message::Incoming;
+use crate::store::{Admission, PlainRequest, StoreError};
+use crate::telemetry;
+
+/// A message that was delivered and decoded.
+pub(super) struct Arrived {
+    pub incoming: Incoming,
+    pub read: Result<Message, Rejection>,
+    pub span: Span,
+}
+
+impl Admitter {
+    /// Accepts what is plain of the messages; gives for each whether it's done. Nothing is refused here.
+    pub(super) async fn admit_plain(&self, arrived: &[Arrived]) -> Result<Vec<bool>, StoreError> {
+        let mut done = vec![false; arrived.len()];
+        let (mut places, mut doors, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, message, request) in self.candidates(arrived) {
+            let door = Door::of_new(&self.store, &self.credentials, &message.incoming);
+            let is_fine =
+                door.check_content(request).is_ok_and(|opened| opened.is_ok_and(|unbound| unbound.is_empty()));
+            if is_fine {
+                let traceparent = message.span.in_scope(telemetry::current_traceparent);
+                let traceparent = traceparent.or_else(|| request.event.traceparent.clone());
+                places.push(place);
+                doors.push(door);
+                plain.push(PlainRequest { request, incoming: &message.incoming, traceparent });
+            }
+        }
+        if plain.is_empty() {
+            return Ok(done);
+        }
+        let accepted = self
+            .store
+            .accept_plain(&plain, |at, facts, rules| doors[at].check_facts(plain[at].request, facts, rules).is_ok())
+            .await?;
+        for ((place, plain), _) in places.into_iter().zip(&plain).zip(accepted).filter(|(_, accepted)| *accepted) {
+            done[place] = true;
+            let slug = plain.request.event.data.project.slug.as_str();
+            arrived[place].span.in_scope(|| log_admission(&Admission::New, plain.request, "deploy", slug));
+        }
+        Ok(done)
+    }
+
+    /// Requests to deploy, of each project the first, if nothing else is asked of it before that.
+    fn candidates<'m>(&self, arrived: &'m [Arrived]) -> Vec<(usize, &'m Arrived, &'m Request)> {
+        let mut asked: BTreeSet<ProjectId> = BTreeSet::new();
+        let mut candidates = Vec::new();
+        for (place, message) in arrived.iter().enumerate() {
+            match &message.read {
+                Ok(Message::Ready(request)) => {
+                    if asked.insert(request.event.data.project.id) && request.replay.is_none() {
+                        candidates.push((place, message, request.as_ref()));
+                    }
+                }
+                Ok(Message::Command(request)) => drop(asked.insert(request.event.data.project.id)),
+                Ok(Message::Cancel(_)) | Err(_) => {}
+            }
+        }
+        candidates
+    }
+}
