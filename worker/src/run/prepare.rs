@@ -8,7 +8,7 @@ use slipway_protocol::Action;
 
 use super::Runner;
 use super::persist::persist;
-use crate::store::{Claim, OwnedBasis, ServerRecord, StoreError};
+use crate::store::{Claim, ClaimBasis, OwnedBasis, ServerRecord, StoreError};
 
 /// What the pipeline is given.
 pub(super) struct PreparedWork {
@@ -26,9 +26,15 @@ pub(super) async fn prepare(
     lease_guard: LeaseGuard,
 ) -> Result<Result<PreparedWork, StageError>, StoreError> {
     let request = &claim.event.data;
-    let known = persist(|| runner.store.server(&request.server.handle)).await?;
-    let digests = persist(|| runner.store.github_digests(request.project.id, &claim.lease.server)).await?;
-    let allowances = persist(|| runner.store.allowances(&claim.lease.server, &request.project)).await?;
+    let basis = match &claim.basis {
+        Some(basis) => basis.clone(),
+        None => ClaimBasis {
+            server: persist(|| runner.store.server(&request.server.handle)).await?,
+            github_digests: persist(|| runner.store.github_digests(request.project.id, &claim.lease.server)).await?,
+            allowances: persist(|| runner.store.allowances(&claim.lease.server, &request.project)).await?,
+        },
+    };
+    let ClaimBasis { server: known, github_digests: digests, allowances } = basis;
     let may_delete_secrets = claim.action == Action::Undeploy
         || !request.repository.pushes_deployed_by.uses_ci()
         || (request.registry.is_none() && digests.keys().any(|name| name.starts_with("REGISTRY_")));

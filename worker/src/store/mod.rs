@@ -28,6 +28,7 @@ pub use dead_letter::refusal::{BrokerDeadLetter, RefusedMessage};
 pub use dead_letter::replay::{Replay, SentReplay};
 pub use dead_letter::replay_plan::{PlannedReplay, ReplayVerdict};
 pub use deployment::accept_plain::{DoorFacts, PlainRequest};
+pub use deployment::basis::ClaimBasis;
 pub use deployment::cancel::{CancelOutcome, CancelRequest, Cancellation};
 pub use deployment::claim::Claim;
 pub use deployment::command::RollbackBasis;

@@ -9,6 +9,7 @@ use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::number;
 use crate::store::connection::wakeups;
+use crate::store::deployment::basis::ClaimBasis;
 use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::head::DeploymentHead;
 use crate::store::deployment::history::DeploymentHistory;
@@ -41,6 +42,8 @@ pub struct Claim {
     pub owned: OwnedBasis,
     /// What it has behind it.
     pub history: DeploymentHistory,
+    /// What is known of its server and of its project there; absent if that couldn't be read.
+    pub basis: Option<ClaimBasis>,
     /// Trace context of the request's intake.
     pub traceparent: Option<String>,
     /// Whether it's to be carried out. Otherwise it was claimed only to restore the previous release.
@@ -75,12 +78,15 @@ impl Store {
             let mut claims = Vec::with_capacity(due.len());
             for (head, row) in due {
                 // Somebody was faster.
-                let Some(lease) = leases.iter().find(|lease| lease.deployment == head.id) else { continue };
+                let Some((lease, basis)) = leases.iter().find(|(lease, _)| lease.deployment == head.id) else {
+                    continue;
+                };
                 let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request").map(|Json(event)| event);
                 let refused = match event {
                     Ok(event) => match claim_as(&tx, &head, &event.data, &owners).await? {
                         Ok(owned) => {
-                            claims.push(claim(head, &row, lease.clone(), event, owned));
+                            let basis = basis.clone();
+                            claims.push(Claim { basis, ..claim(head, &row, lease.clone(), event, owned) });
                             continue;
                         }
                         Err(failure) => failure,
@@ -169,6 +175,7 @@ fn claim(head: DeploymentHead, row: &Row, lease: Lease, event: CloudEvent<Projec
         waits: number(row, "waits"),
         owned,
         history: DeploymentHistory::read(row),
+        basis: None,
         boundary: head.boundary(),
         traceparent: head.traceparent,
     }

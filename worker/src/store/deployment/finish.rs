@@ -118,12 +118,18 @@ async fn outcome_under_lease(tx: &StoreTransaction<'_>, lease: &Lease) -> Result
     }
 }
 
-/// What stages have found and done.
-struct SeenByStages {
-    /// Whether any of them changed anything, or may have.
+/// What is asked at the end of a deployment.
+pub(in crate::store) struct SeenAtEnd {
+    /// Whether any stage changed anything, or may have.
     changed: bool,
     /// What was found to be reachable, by stage verify if it came that far.
     exposed: Vec<Exposed>,
+    /// Whether it's known that the slug is the project's.
+    pub slug_is_proven: bool,
+    /// Whether the project has the CI of a repository that it may not use any more.
+    pub repository_is_stale: bool,
+    /// Whether Slipway deploys pushes of the project itself.
+    is_watched: bool,
 }
 
 impl LockedDeployment<'_> {
@@ -144,7 +150,7 @@ impl LockedDeployment<'_> {
             DeploymentEnd::Cancelled => Outcome::Cancelled,
         };
         let mut result = self.result(outcome, end, summary);
-        result.exposed = seen.exposed;
+        result.exposed.clone_from(&seen.exposed);
         if matches!(end, DeploymentEnd::Succeeded { .. }) && self.head.action.deploys() {
             result.also_on = self.other_servers().await?;
         }
@@ -162,12 +168,14 @@ impl LockedDeployment<'_> {
             dead_letter.insert(self.tx, store).await?;
         }
         let failed = if let DeploymentEnd::Failed { failure, .. } = end { Some(failure.code) } else { None };
-        self.settle_owned(has_succeeded, failed).await?;
+        self.settle_owned(has_succeeded, failed, &seen).await?;
         if let (Some(project), Some(server)) = (&self.head.project, &self.head.server) {
             if has_succeeded && self.head.action == Action::Undeploy {
                 announce_undeployment(self.tx, project.id, server).await?;
             }
-            heed_end(self.tx, project.id, server, self.head.action, has_succeeded).await?;
+            if seen.is_watched {
+                heed_end(self.tx, project.id, server, self.head.action, has_succeeded).await?;
+            }
         }
         Ok(outcome)
     }
@@ -226,9 +234,9 @@ impl LockedDeployment<'_> {
         Ok(())
     }
 
-    /// What the journals of this deployment, and of those that it resumes, say. Facts that can't be read are no reason not
-    /// to end.
-    async fn seen(&self) -> Result<SeenByStages> {
+    /// What the journals of this deployment, and of those that it resumes, say, and what there is to settle. Facts that can't
+    /// be read are no reason not to end.
+    async fn seen(&self) -> Result<SeenAtEnd> {
         // The last attempt may have found all of it done, or may have changed something in a stage that it didn't finish.
         let sql = format!(
             "WITH journal AS MATERIALIZED (
@@ -237,11 +245,26 @@ impl LockedDeployment<'_> {
              SELECT EXISTS (SELECT 1 FROM journal WHERE change = 'changed' OR (outcome IS DISTINCT FROM 'done'
                         AND stage NOT IN ('preflight', 'verify'))) AS changed,
                  (SELECT exposed FROM journal WHERE stage IN ('firewall', 'verify') AND exposed IS NOT NULL
-                  ORDER BY outcome_at DESC LIMIT 1) AS exposed"
+                  ORDER BY outcome_at DESC LIMIT 1) AS exposed,
+                 EXISTS (SELECT FROM slug_owners o WHERE o.server = d.server AND o.project_slug = d.project_slug
+                         AND o.project_id = d.project_id AND o.proven) AS slug_is_proven,
+                 EXISTS (SELECT FROM repository_owners r WHERE r.project_id = d.project_id
+                         AND (r.repository IS DISTINCT FROM lower(d.repository)
+                              OR d.request #>> '{{data,repository,pushes_deployed_by}}' = 'webhook'
+                              OR NOT EXISTS (SELECT FROM slug_owners s WHERE s.project_id = d.project_id)))
+                     AS repository_is_stale,
+                 EXISTS (SELECT FROM watched_branches w WHERE w.project_id = d.project_id) AS is_watched
+             FROM deployments d WHERE d.id = $1"
         );
         let row = self.tx.query_one(&sql, &[&self.head.id.0, &Exposed::FACT]).await?;
         let exposed = row.try_get::<_, Option<Json<_>>>("exposed").ok().flatten().map(|Json(exposed)| exposed);
-        Ok(SeenByStages { changed: row.get("changed"), exposed: exposed.unwrap_or_default() })
+        Ok(SeenAtEnd {
+            changed: row.get("changed"),
+            exposed: exposed.unwrap_or_default(),
+            slug_is_proven: row.get("slug_is_proven"),
+            repository_is_stale: row.get("repository_is_stale"),
+            is_watched: row.get("is_watched"),
+        })
     }
 
     /// The other servers that the project was deployed to and not taken off since.

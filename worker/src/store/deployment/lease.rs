@@ -8,12 +8,14 @@ use std::time::Duration;
 use slipway_protocol::DeploymentId;
 use slipway_protocol::names::{ServerHandle, Slug};
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use crate::store::connection::client::Values;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::seconds;
 use crate::store::connection::wakeups;
+use crate::store::deployment::basis::{BASIS_COLUMNS, ClaimBasis};
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS};
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::state::State;
@@ -57,6 +59,7 @@ pub enum RenewOutcome {
 
 impl Store {
     /// Acquires the leases of the projects that are `due` with their next fences; without those where somebody was faster.
+    /// With each comes what its attempt needs.
     ///
     /// Servers remember the highest fence that they have seen and refuse lower ones. A database that was restored from
     /// a backup, or begun anew, has forgotten what it gave away since: fences therefore follow the clock as well, so
@@ -66,33 +69,35 @@ impl Store {
         tx: &StoreTransaction<'_>,
         due: &[(DeploymentHead, Row)],
         span: Duration,
-    ) -> Result<Vec<Lease>> {
-        let places: Vec<(&DeploymentHead, &Slug, &ServerHandle)> = due
+    ) -> Result<Vec<(Lease, Option<ClaimBasis>)>> {
+        let places: BTreeMap<DeploymentId, (&DeploymentHead, &Slug, &ServerHandle)> = due
             .iter()
-            .filter_map(|(head, _)| Some((head, &head.project.as_ref()?.slug, head.server.as_ref()?)))
+            .filter_map(|(head, _)| Some((head.id, (head, &head.project.as_ref()?.slug, head.server.as_ref()?))))
             .collect();
-        let slugs: Vec<&str> = places.iter().map(|(_, slug, _)| slug.as_str()).collect();
-        let servers: Vec<&str> = places.iter().map(|(_, _, server)| server.as_str()).collect();
-        let rows = tx
-            .query(
-                "INSERT INTO project_leases AS l (project_slug, server, owner, fence, expires_at)
-                     SELECT slug, server, $3, extract(epoch FROM now())::bigint, now() + $4 * interval '1 second'
-                     FROM unnest($1::text[], $2::text[]) AS due (slug, server)
+        let ids: Vec<Uuid> = places.keys().map(|id| id.0).collect();
+        let sql = format!(
+            "WITH due AS MATERIALIZED (
+                 SELECT id, project_id, project_slug, server FROM deployments WHERE id = ANY($1)),
+             acquired AS (
+                 INSERT INTO project_leases AS l (project_slug, server, owner, fence, expires_at)
+                     SELECT project_slug, server, $2, extract(epoch FROM now())::bigint, now() + $3 * interval '1 second'
+                     FROM due
                  ON CONFLICT (project_slug, server) DO UPDATE
-                     SET owner = $3, fence = greatest(l.fence + 1, extract(epoch FROM now())::bigint), expires_at = now() + $4 * interval '1 second'
+                     SET owner = $2, fence = greatest(l.fence + 1, extract(epoch FROM now())::bigint), expires_at = now() + $3 * interval '1 second'
                      WHERE l.expires_at <= now()
-                 RETURNING project_slug, server, fence",
-                &[&slugs, &servers, &self.name, &seconds(span)],
-            )
-            .await?;
-        let acquired: BTreeMap<(&str, &str), i64> =
-            rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
-        let lease = |(head, slug, server): (&DeploymentHead, &Slug, &ServerHandle)| {
-            let fence = Fence(*acquired.get(&(slug.as_str(), server.as_str()))?);
-            let attempt = head.attempt + 1;
-            Some(Lease { deployment: head.id, slug: slug.clone(), server: server.clone(), fence, attempt })
+                 RETURNING project_slug, server, fence)
+             SELECT due.id, l.fence, {BASIS_COLUMNS}
+             FROM due JOIN acquired l USING (project_slug, server) LEFT JOIN servers ON servers.handle = due.server"
+        );
+        let rows = tx.query(&sql, &[&ids, &self.name, &seconds(span)]).await?;
+        let lease = |row: &Row| {
+            let (head, slug, server) = *places.get(&DeploymentId(row.get("id")))?;
+            let (fence, attempt) = (Fence(row.get("fence")), head.attempt + 1);
+            let lease = Lease { deployment: head.id, slug: slug.clone(), server: server.clone(), fence, attempt };
+            // What can't be read is read, and told, by the attempt itself.
+            Some((lease, ClaimBasis::read(row).ok()))
         };
-        Ok(places.into_iter().filter_map(lease).collect())
+        Ok(rows.iter().filter_map(lease).collect())
     }
 
     /// Renews the lease for `span` from now, and tells whether somebody asked to cancel the deployment. An expired or

@@ -3,6 +3,7 @@
 
 pub(super) mod accept;
 pub(super) mod accept_plain;
+pub(super) mod basis;
 pub(super) mod cancel;
 pub(super) mod claim;
 pub(super) mod command;

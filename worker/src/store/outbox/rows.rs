@@ -9,7 +9,6 @@ use uuid::Uuid;
 use crate::failpoint::TransactionKind;
 use crate::message::Outgoing;
 use crate::store::connection::deadline::deadline;
-use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::{duration, number, seconds};
 use crate::store::outbox::relay_lease::RelayLease;
 use crate::store::outbox::render::{MESSAGE_COLUMNS, message};
@@ -124,23 +123,18 @@ impl Store {
     /// [`StoreError::LeaseLost`] when another process is the relay by now; then nothing was marked.
     pub async fn mark_published(&self, lease: RelayLease, sent: &[PublishOutcome]) -> Result<()> {
         deadline(async {
-            let mut client = self.client().await?;
-            let tx = StoreTransaction::begin(&mut client).await?;
-            let held =
-                tx.query_opt("SELECT 1 FROM relay_lease WHERE fence = $1 FOR SHARE", &[&lease.fence]).await?.is_some();
-            if !held {
-                return Err(StoreError::LeaseLost);
-            }
             let positions: Vec<i64> = sent.iter().map(|s| s.position).collect();
             let unrouted: Vec<i64> = sent.iter().filter(|s| !s.routed).map(|s| s.position).collect();
-            tx.execute("DELETE FROM outbox WHERE position = ANY($1) AND sequence IS NULL", &[&positions]).await?;
-            tx.execute(
-                "UPDATE outbox SET published_at = now(), unrouted = position = ANY($2) WHERE position = ANY($1)",
-                &[&positions, &unrouted],
-            )
-            .await?;
-            commit(tx, TransactionKind::MarkPublished).await?;
-            Ok(())
+            let sql = "WITH held AS MATERIALIZED (SELECT 1 FROM relay_lease WHERE fence = $3 FOR SHARE),
+                           removed AS (
+                               DELETE FROM outbox WHERE position = ANY($1) AND sequence IS NULL AND EXISTS (SELECT FROM held)),
+                           marked AS (
+                               UPDATE outbox SET published_at = now(), unrouted = position = ANY($2)
+                               WHERE position = ANY($1) AND sequence IS NOT NULL AND EXISTS (SELECT FROM held))
+                       SELECT FROM held";
+            let client = self.client().await?;
+            let held = client.write(TransactionKind::MarkPublished, sql, &[&positions, &unrouted, &lease.fence]).await?;
+            held.map(drop).ok_or(StoreError::LeaseLost)
         })
         .await
     }

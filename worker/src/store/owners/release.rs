@@ -4,18 +4,30 @@
 use slipway_protocol::{Action, ErrorCode};
 
 use crate::store::Result;
+use crate::store::deployment::finish::SeenAtEnd;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::versions::LAST_UNDEPLOYMENT;
 
 impl LockedDeployment<'_> {
     /// Notes what follows from the end of this deployment; `failed` is the code that it failed with.
-    pub(in crate::store) async fn settle_owned(&self, succeeded: bool, failed: Option<ErrorCode>) -> Result<()> {
+    pub(in crate::store) async fn settle_owned(
+        &self,
+        succeeded: bool,
+        failed: Option<ErrorCode>,
+        seen: &SeenAtEnd,
+    ) -> Result<()> {
+        if succeeded && self.head.action.deploys() && seen.slug_is_proven && !seen.repository_is_stale {
+            return Ok(());
+        }
         match (succeeded, self.head.action) {
             (true, Action::Undeploy) => self.release_removed().await?,
             (true, _) => self.prove_owned().await?,
             (false, _) => self.release_untouched(failed == Some(ErrorCode::SlugTaken)).await?,
         }
-        self.release_repository(succeeded).await
+        match succeeded && self.head.action.deploys() && !seen.repository_is_stale {
+            true => Ok(()),
+            false => self.release_repository(succeeded).await,
+        }
     }
 
     async fn prove_owned(&self) -> Result<()> {

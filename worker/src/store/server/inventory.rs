@@ -33,7 +33,8 @@ pub struct ServerRecord {
     pub notes: Option<String>,
 }
 
-const COLUMNS: &str = "handle, address, ssh_port, ssh_user, host_key, trust_on_first_use, ssh_key_enc, notes";
+pub(in crate::store) const COLUMNS: &str =
+    "handle, address, ssh_port, ssh_user, host_key, trust_on_first_use, ssh_key_enc, notes";
 
 impl Store {
     /// The server `handle`, if the inventory has it.
@@ -196,7 +197,7 @@ fn changes(before: Option<&ServerRecord>, after: &ServerRecord) -> Value {
     json!({ "changed": changed })
 }
 
-fn record(row: &Row) -> Result<ServerRecord> {
+pub(in crate::store) fn record(row: &Row) -> Result<ServerRecord> {
     let text = |column: &str| row.get::<_, String>(column);
     let port = u16::try_from(row.get::<_, i32>("ssh_port")).unwrap_or(0);
     Ok(ServerRecord {
