@@ -26,4 +26,5 @@ mod set_aside;
 mod store;
 mod telemetry;
 mod tls;
+mod together;
 mod webhooks;

@@ -104,6 +104,10 @@ pub struct WorkerOptions {
     pub lease: Duration,
     pub drain: Duration,
     pub deadlines: Deadlines,
+    /// Messages that the broker delivers before the first is acknowledged.
+    pub prefetch: u16,
+    /// Deployments at once.
+    pub concurrency: usize,
 }
 
 impl Default for WorkerOptions {
@@ -116,6 +120,8 @@ impl Default for WorkerOptions {
             lease: Duration::from_secs(30),
             drain: Duration::from_secs(5),
             deadlines: Deadlines::DEFAULT,
+            prefetch: 8,
+            concurrency: 4,
         }
     }
 }
@@ -144,11 +150,11 @@ impl TestWorker {
             broker,
             readiness: readiness.clone(),
             drain: drain.clone(),
-            prefetch: 8,
+            prefetch: options.prefetch,
             canary,
         };
         let settings = RunnerSettings {
-            concurrency: 4,
+            concurrency: options.concurrency,
             lease: options.lease,
             attempts: options.attempts,
             limits: options.limits,
