@@ -36,11 +36,7 @@ impl Store {
                            coalesce(extract(epoch FROM now() - min(greatest(run_at, accepted_at))
                                FILTER (WHERE state = 'pending' AND run_at <= now())), 0)::float8,
                            (SELECT count(*) FROM dead_letters WHERE state = 'open'),
-                           (SELECT count(DISTINCT u.project_id) FROM deployments u
-                            WHERE u.unbound_secrets IS NOT NULL AND u.accepted_at > now() - interval '7 days'
-                              AND NOT EXISTS (SELECT 1 FROM deployments n
-                                  WHERE n.project_id = u.project_id AND n.arrival > u.arrival AND n.action = 'deploy'
-                                    AND n.request IS NOT NULL AND n.unbound_secrets IS NULL)),
+                           (SELECT count(*) FROM unbound_projects WHERE accepted_at > now() - interval '7 days'),
                            (SELECT count(*) FROM slug_owners),
                            (SELECT count(*) FROM slug_owners WHERE former <> '{}' AND NOT proven)
                        FROM deployments WHERE state IN ('pending', 'running')";

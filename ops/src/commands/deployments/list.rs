@@ -25,6 +25,10 @@ pub(crate) struct ListDeployments {
     #[arg(long)]
     state: Option<State>,
 
+    /// Only those accepted before this one: the last one of the page before
+    #[arg(long, value_name = "ID")]
+    before: Option<String>,
+
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
@@ -35,10 +39,15 @@ pub(super) async fn run(
     database: &Database,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
+    let before = match &args.before {
+        Some(prefix) => Some(database.find_deployment(prefix).await?),
+        None => None,
+    };
     let filter = DeploymentFilter {
         state: args.state,
         project: args.project.map(Into::into),
         server: args.server.map(Into::into),
+        before,
     };
     let found = database.store.deployments(&filter, args.limit).await.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {

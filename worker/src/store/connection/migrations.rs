@@ -1,6 +1,7 @@
 //! Migrations of the schema. The statements themselves are in `worker/migrations`.
 
 use crate::store::connection::deadline::deadline;
+use crate::store::connection::indexes::make_missing;
 use crate::store::{Result, Store, StoreError};
 
 /// Key of the advisory lock under which the schema is migrated ("slipway" in ASCII).
@@ -23,10 +24,12 @@ impl Store {
         client.batch_execute("SET statement_timeout = '120s'; SET lock_timeout = '120s'").await?;
         client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await?;
         let report = embedded::migrations::runner().run_async(&mut client).await;
+        client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await?;
+        let indexed = if report.is_ok() { make_missing(&client).await } else { Ok(()) };
         drop(client);
         // Ends by itself once the client is gone; waiting makes the lock free when this returns.
         let _ = connection.await;
         report.map_err(|e| StoreError::Migration(Box::new(e)))?;
-        Ok(())
+        Ok(indexed?)
     }
 }

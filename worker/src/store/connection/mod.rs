@@ -3,6 +3,7 @@
 pub(super) mod client;
 pub(super) mod deadline;
 pub(super) mod error;
+mod indexes;
 pub(super) mod migrations;
 pub(super) mod pool;
 pub(super) mod tls;

@@ -10,7 +10,7 @@ use tokio_postgres::types::{Json, ToSql};
 use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
-use crate::store::connection::value::number;
+use crate::store::connection::value::{id_range, number};
 use crate::store::{Result, Store};
 
 /// What became of a dead letter.
@@ -227,8 +227,9 @@ impl Store {
     /// When the database fails.
     pub async fn dead_letters_like(&self, prefix: &str) -> Result<Vec<Uuid>> {
         deadline(async {
-            let sql = "SELECT id FROM dead_letters WHERE starts_with(id::text, $1) ORDER BY id LIMIT 10";
-            Ok(self.client().await?.query(sql, &[&prefix]).await?.iter().map(|row| row.get(0)).collect())
+            let Some((first, last)) = id_range(prefix) else { return Ok(Vec::new()) };
+            let sql = "SELECT id FROM dead_letters WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT 10";
+            Ok(self.client().await?.query(sql, &[&first, &last]).await?.iter().map(|row| row.get(0)).collect())
         })
         .await
     }

@@ -14,10 +14,9 @@ use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
 use crate::store::dead_letter::replay::replay_of;
 use crate::store::deployment::insert::NewDeployment;
+use crate::store::deployment::places::PLACES;
 use crate::store::deployment::superseding::{Admission, IncomingRequest};
-use crate::store::deployment::versions::{
-    LAST_UNDEPLOYMENT, LOST_SINCE, MAY_BE_ON_SERVER, VERSION_CONTENT, choose_version, versions,
-};
+use crate::store::deployment::versions::{VERSION_CONTENT, choose_version, versions};
 use crate::store::owners::claim::claim_owned;
 use crate::store::pushes::watch::heed_command;
 use crate::store::sources::scopes;
@@ -211,10 +210,8 @@ async fn read_basis(tx: &StoreTransaction<'_>, server: ServerHandle, deployment:
 async fn server(tx: &StoreTransaction<'_>, command: &ProjectCommand) -> Result<Result<ServerHandle, Failure>> {
     let (project, named) = (&command.project, command.server.as_ref().map(ServerHandle::as_str));
     let sql = format!(
-        "SELECT server, max(arrival) > max({LAST_UNDEPLOYMENT}) AS present FROM deployments d
-         WHERE project_id = $1 AND project_slug = $2 AND ($3::text IS NULL OR server = $3) AND {MAY_BE_ON_SERVER}
-           AND accepted_at > {LOST_SINCE}
-         GROUP BY server ORDER BY server"
+        "SELECT server, present FROM {PLACES} p
+         WHERE project_id = $1 AND project_slug = $2 AND ($3::text IS NULL OR server = $3) AND NOT lost ORDER BY server"
     );
     let rows = tx.query(&sql, &[&project.id.0, &project.slug.as_str(), &named]).await?;
     let on = |only_present: bool| {
@@ -242,8 +239,9 @@ async fn server(tx: &StoreTransaction<'_>, command: &ProjectCommand) -> Result<R
 /// The deployment that says best what is on the server: the last one with success, or else the last one that began.
 async fn latest(tx: &StoreTransaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<DeploymentId>> {
     let sql = format!(
-        "SELECT id FROM deployments d WHERE project_id = $1 AND project_slug = $2 AND server = $3 AND {MAY_BE_ON_SERVER}
-         ORDER BY state IN ('succeeded', 'already_deployed') AND arrival > {LAST_UNDEPLOYMENT} DESC, arrival DESC LIMIT 1"
+        "SELECT id FROM deployments WHERE project_id = $1 AND arrival = (
+             SELECT CASE WHEN succeeded > coalesce(undeployed, 0) THEN succeeded ELSE newest END FROM {PLACES} p
+             WHERE project_id = $1 AND project_slug = $2 AND server = $3)"
     );
     let row = tx.query_opt(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str()]).await?;
     Ok(row.map(|row| DeploymentId(row.get(0))))

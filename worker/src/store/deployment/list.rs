@@ -9,7 +9,8 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
-use crate::store::connection::value::{number, readable};
+use crate::store::connection::value::{id_range, number, readable};
+use crate::store::deployment::selection::DeploymentFilter;
 use crate::store::deployment::state::State;
 use crate::store::outbox::render::{MESSAGE_COLUMNS, message};
 use crate::store::{Result, Store};
@@ -77,17 +78,6 @@ pub struct Deployment {
     pub finished_at: Option<Timestamp>,
 }
 
-/// Which deployments to list; all conditions must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DeploymentFilter {
-    /// In this state; absent: in any, as with the conditions below.
-    pub state: Option<State>,
-    /// Of this project's slug.
-    pub project: Option<String>,
-    /// On the server with this handle.
-    pub server: Option<String>,
-}
-
 /// A stage's entry in the journal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JournalEntry {
@@ -151,10 +141,9 @@ impl Store {
     /// When the database fails.
     pub async fn deployments_like(&self, prefix: &str) -> Result<Vec<DeploymentId>> {
         deadline(async {
-            let client = self.client().await?;
-            let rows = client
-                .query("SELECT id FROM deployments WHERE starts_with(id::text, $1) ORDER BY id LIMIT 10", &[&prefix])
-                .await?;
+            let Some((first, last)) = id_range(prefix) else { return Ok(Vec::new()) };
+            let sql = "SELECT id FROM deployments WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT 10";
+            let rows = self.client().await?.query(sql, &[&first, &last]).await?;
             Ok(rows.iter().map(|row| DeploymentId(row.get(0))).collect())
         })
         .await
@@ -166,14 +155,9 @@ impl Store {
     /// When the database fails, or holds what can't be read.
     pub async fn deployments(&self, filter: &DeploymentFilter, limit: u32) -> Result<Vec<Deployment>> {
         deadline(async {
-            let client = self.client().await?;
-            let sql = format!(
-                "SELECT {COLUMNS} FROM deployments WHERE ($1::text IS NULL OR state = $1)
-                   AND ($2::text IS NULL OR project_slug = $2) AND ($3::text IS NULL OR server = $3)
-                 ORDER BY accepted_at DESC, arrival DESC LIMIT $4"
-            );
-            let state = filter.state.map(State::as_str);
-            let rows = client.query(&sql, &[&state, &filter.project, &filter.server, &i64::from(limit)]).await?;
+            let limit = i64::from(limit);
+            let (sql, values) = filter.statement(COLUMNS, &limit);
+            let rows = self.client().await?.query(&sql, &values).await?;
             rows.iter().map(read).collect()
         })
         .await

@@ -12,6 +12,14 @@ pub(in crate::store) fn order_sql(alias: &str) -> String {
     )
 }
 
+/// The order of the newest first, column by column as the index has them.
+pub(in crate::store) fn newest_first(alias: &str) -> String {
+    format!(
+        "coalesce({alias}.producer_sequence, -1) DESC, coalesce({alias}.event_time, {alias}.accepted_at) DESC, \
+         {alias}.arrival DESC"
+    )
+}
+
 /// The condition that the accepted deployment `alias` contends with another one of the same project, which is for
 /// `server` and, as `deploys` says, deploys. A project is deployed to one place only, so that two deployments
 /// contend with each other on whatever servers; any other command is about one server.

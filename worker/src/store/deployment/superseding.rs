@@ -3,6 +3,7 @@
 
 use slipway_protocol::names::{ServerHandle, VariableName};
 use slipway_protocol::{Action, DeploymentId, Failure, ProgressKind, ProjectId};
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::scheduler::{Contender, GiveWay, OlderDeployment, Order, resolve};
@@ -13,7 +14,7 @@ use crate::store::dead_letter::replay::apply_replay;
 use crate::store::deployment::cancel::{is_precancelled, lock_cancellation};
 use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::locked::LockedDeployment;
-use crate::store::deployment::order::{contends_with, order, order_sql};
+use crate::store::deployment::order::{contends_with, newest_first, order, order_sql};
 use crate::store::deployment::state::State;
 use crate::store::{Result, Store};
 
@@ -77,7 +78,7 @@ impl Store {
             locked.finish(self, &DeploymentEnd::Cancelled, &AttemptSummary::default()).await?;
             return Ok(Admission::Cancelled);
         }
-        let contenders = contenders(tx, arriving, server).await?;
+        let contenders = contenders(tx, arriving, server, &order).await?;
         let orders: Vec<Contender> = contenders.iter().map(|(contender, _)| *contender).collect();
         let order = apply_replay(tx, id, replay, order, &orders).await?;
         let verdict = resolve(&order, &orders);
@@ -128,26 +129,31 @@ impl Store {
     }
 }
 
-/// Of the deployments that the arriving one contends with, the newest and all that haven't ended.
+/// Of the deployments that the arriving one contends with, all that haven't ended, and the newest, if that is newer than
+/// its place. What has ended and is older, however much that is, means nothing to it.
 async fn contenders(
     tx: &StoreTransaction<'_>,
     arriving: &IncomingRequest,
     server: &ServerHandle,
+    place: &Order,
 ) -> Result<Vec<(Contender, Action)>> {
     let against = |alias: &str| {
         let condition = contends_with(alias, "$3", "$4");
         format!("{alias}.project_id = $1 AND {alias}.id <> $2 AND {condition}")
     };
-    let (any, newest) = (against("c"), against("d"));
-    let place = order_sql("d");
+    let (open, newer, place_of, newest_first) = (against("c"), against("d"), order_sql("d"), newest_first("d"));
+    let columns = "id, producer_sequence, coalesce(event_time, accepted_at) AS event_time, arrival, action,
+             state IN ('pending', 'running') AS open";
     let sql = format!(
-        "SELECT id, producer_sequence, coalesce(event_time, accepted_at) AS event_time, arrival, action,
-             state IN ('pending', 'running') AS open
-         FROM deployments c WHERE {any} AND (state IN ('pending', 'running')
-             OR id = (SELECT id FROM deployments d WHERE {newest} ORDER BY {place} DESC LIMIT 1))"
+        "SELECT {columns} FROM deployments c WHERE {open} AND state IN ('pending', 'running')
+         UNION (SELECT {columns} FROM deployments d
+                WHERE {newer} AND {place_of} > ($5::bigint, $6::timestamptz, $7::bigint) ORDER BY {newest_first} LIMIT 1)"
     );
     let deploys = arriving.action == Action::Deploy;
-    let rows = tx.query(&sql, &[&arriving.project.0, &arriving.id.0, &server.as_str(), &deploys]).await?;
+    let sequence = place.sequence.map_or(-1, |sequence| i64::try_from(sequence).unwrap_or(i64::MAX));
+    let values: [&(dyn ToSql + Sync); 7] =
+        [&arriving.project.0, &arriving.id.0, &server.as_str(), &deploys, &sequence, &place.time, &place.arrival];
+    let rows = tx.query(&sql, &values).await?;
     let contender = |row: &tokio_postgres::Row| {
         let contender = Contender { id: DeploymentId(row.get("id")), order: order(row), open: row.get("open") };
         Ok((contender, readable("deployments", "action", row.get::<_, &str>("action").parse())?))

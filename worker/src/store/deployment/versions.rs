@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use slipway_deploy::EarlierRequests;
-use slipway_protocol::names::{CommitSha, ServerHandle, Slug};
-use slipway_protocol::{Action, DeploymentId, Project, ProjectId, Stage, Version};
+use slipway_protocol::names::{CommitSha, ServerHandle};
+use slipway_protocol::{Action, DeploymentId, Project, Stage, Version};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::store::connection::client::Statements;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::readable;
+use crate::store::deployment::places::UNDEPLOYED;
 use crate::store::{Result, Store};
 
 /// How many versions of a project are offered for a rollback, unless the workers' setting says otherwise.
@@ -33,70 +34,13 @@ pub struct RecordedVersion {
     pub(in crate::store) content: serde_json::Value,
 }
 
-/// Where a project is, or was until it was undeployed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProjectServer {
-    /// The project; a slug may have belonged to several.
-    pub project: Project,
-    /// The server's handle.
-    pub server: ServerHandle,
-    /// Whether the project was undeployed from it since its last deployment, or its slug there is another one's by now.
-    pub gone: bool,
-}
-
 /// What makes a request another version than another: all but its number, its time, its opaque ids, who deploys pushes
 /// and what images are read with.
 pub(in crate::store) const VERSION_CONTENT: &str =
     "((request -> 'data') - 'sequence' - 'expires_at' - 'correlation' - 'registry'
      #- '{repository,pushes_deployed_by}')";
 
-/// A deployment that may have left something on its server.
-pub(in crate::store) const MAY_BE_ON_SERVER: &str =
-    "request IS NOT NULL AND action IN ('deploy', 'rollback') AND (started_at IS NOT NULL OR state = 'pending')";
-
-/// Arrival of the last deployment that took project `d` off its server, or 0.
-pub(in crate::store) const LAST_UNDEPLOYMENT: &str = "coalesce((SELECT max(u.arrival) FROM deployments u
-     WHERE u.project_id = d.project_id AND u.project_slug = d.project_slug AND u.server = d.server
-       AND u.action = 'undeploy' AND u.state IN ('succeeded', 'already_deployed')), 0)";
-
-/// When the slug on its server was last handed over from project `d` to another, if nobody has it now: whoever got it has
-/// taken everything off since, and nothing there is the project's.
-pub(in crate::store) const LOST_SINCE: &str = "CASE
-     WHEN EXISTS (SELECT 1 FROM slug_owners o WHERE o.server = d.server AND o.project_slug = d.project_slug)
-     THEN '-infinity'
-     ELSE coalesce((SELECT max(a.at) FROM operator_audit a
-         WHERE a.action = 'projects hand-over' AND a.subject = d.project_slug || ' on ' || d.server
-           AND a.details -> 'from' @> to_jsonb(d.project_id::text)), '-infinity') END";
-
-/// As [`Store::places`].
-pub(in crate::store) async fn places(client: &impl Statements, slug: &Slug) -> Result<Vec<ProjectServer>> {
-    let sql = format!(
-        "SELECT project_id, server, max(arrival) <= max({LAST_UNDEPLOYMENT}) OR max(accepted_at) <= max({LOST_SINCE})
-           OR EXISTS (
-             SELECT 1 FROM slug_owners o WHERE o.server = d.server AND o.project_slug = $1
-               AND o.project_id <> d.project_id) AS gone
-         FROM deployments d WHERE project_slug = $1 AND {MAY_BE_ON_SERVER} GROUP BY project_id, server ORDER BY server, project_id"
-    );
-    let rows = client.rows(&sql, &[&slug.as_str()]).await?;
-    let place = |row: &Row| {
-        Ok(ProjectServer {
-            project: Project { id: ProjectId(row.get("project_id")), slug: slug.clone() },
-            server: readable("deployments", "server", ServerHandle::new(row.get::<_, String>("server")))?,
-            gone: row.get("gone"),
-        })
-    };
-    rows.iter().map(place).collect()
-}
-
 impl Store {
-    /// Where the projects of this slug are and were.
-    ///
-    /// # Errors
-    /// When the database fails, or holds what can't be read.
-    pub async fn places(&self, slug: &Slug) -> Result<Vec<ProjectServer>> {
-        deadline(async { places(&self.client().await?, slug).await }).await
-    }
-
     /// The versions of a project on a server since it was last taken off it, the latest first, at most `limit`.
     ///
     /// # Errors
@@ -154,34 +98,6 @@ impl Store {
             secrets: entries("secrets").map(|(name, _)| name.clone()).collect(),
         })
     }
-
-    /// Whether another project, or this one on another server, lets CI of the same repository deploy: then GitHub's
-    /// secrets aren't this one's alone.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn shares_repository(&self, project: ProjectId, server: &ServerHandle) -> Result<bool> {
-        deadline(async {
-            let row = self
-                .client()
-                .await?
-                .query_one(
-                    "SELECT EXISTS (
-                         SELECT 1 FROM github_digests g
-                         JOIN deployments o ON o.project_id = g.project_id AND o.server = g.server
-                         JOIN deployments d ON lower(d.repository) = lower(o.repository)
-                         WHERE d.project_id = $1 AND d.server = $2
-                           AND (g.project_id, g.server) IS DISTINCT FROM (d.project_id, d.server))
-                         OR EXISTS (
-                         SELECT 1 FROM repository_owners r JOIN deployments d ON lower(d.repository) = r.repository
-                         WHERE d.project_id = $1 AND d.server = $2 AND r.project_id <> $1)",
-                    &[&project.0, &server.as_str()],
-                )
-                .await?;
-            Ok(row.get(0))
-        })
-        .await
-    }
 }
 
 /// As [`Store::versions`], wherever it's asked.
@@ -194,7 +110,7 @@ pub(in crate::store) async fn versions(
     let sql = format!(
         "SELECT id, action, commit_sha, finished_at, {VERSION_CONTENT} AS content FROM deployments d
          WHERE project_id = $1 AND project_slug = $2 AND server = $3
-           AND state = 'succeeded' AND action IN ('deploy', 'rollback') AND arrival > {LAST_UNDEPLOYMENT}
+           AND state = 'succeeded' AND action IN ('deploy', 'rollback') AND arrival > {UNDEPLOYED}
          ORDER BY arrival DESC LIMIT $4"
     );
     let rows = client.rows(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str(), &i64::from(limit)]).await?;

@@ -6,18 +6,23 @@ use std::time::Duration;
 use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle};
 use slipway_protocol::{DeploymentId, ProjectId};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::{readable, seconds};
+use crate::store::deployment::places::LAST_UNDEPLOYMENT;
 use crate::store::deployment::state::State;
-use crate::store::deployment::versions::LAST_UNDEPLOYMENT;
 use crate::store::{Result, Store};
 
 /// How long a worker has for one announcement before another takes it over; longer than all its requests together.
 pub(crate) const ANNOUNCEMENT_LEASE: Duration = Duration::from_secs(300);
 /// Older deployments aren't announced any more: after an upgrade, or after a long time without GitHub.
 const ANNOUNCEMENT_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// That GitHub was never told of an announcement `g`, and that its deployment `d` is too old for that to begin now.
+const NEVER_TRIED: &str = "g.told IS NULL AND g.tries = 0";
+const OLD: &str = "(d.accepted_at <= now() - $2 * interval '1 second' OR coalesce(d.finished_at, now()) <= now() - interval '1 hour')";
 
 /// A deployment's state that GitHub has to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,35 +55,27 @@ impl Store {
     /// When the database fails.
     pub async fn next_announcement(&self) -> Result<Option<Announcement>> {
         deadline(async {
-            let client = self.client().await?;
-            client
-                .execute(
-                    "INSERT INTO github_deployments (deployment_id)
-                     SELECT id FROM deployments d
-                     WHERE accepted_at > now() - $1 * interval '1 second' AND attempt > 0 AND repository IS NOT NULL
-                       AND commit_sha IS NOT NULL AND server IS NOT NULL AND action IN ('deploy', 'rollback')
-                       AND coalesce(finished_at, now()) > now() - interval '1 hour'
-                       AND NOT EXISTS (SELECT 1 FROM github_deployments g WHERE g.deployment_id = d.id)
-                     ON CONFLICT DO NOTHING",
-                    &[&seconds(ANNOUNCEMENT_MAX_AGE)],
-                )
-                .await?;
-            let row = client
-                .query_opt(
-                    &format!(
-                        "WITH due AS (
-                         SELECT g.deployment_id FROM github_deployments g JOIN deployments d ON d.id = g.deployment_id
-                         WHERE NOT g.done AND g.next_try_at <= now() AND (g.told IS NULL OR d.finished_at IS NOT NULL)
-                         ORDER BY g.next_try_at LIMIT 1 FOR UPDATE OF g SKIP LOCKED)
-                     UPDATE github_deployments g SET tries = g.tries + 1, next_try_at = now() + $1 * interval '1 second'
-                     FROM due, deployments d WHERE g.deployment_id = due.deployment_id AND d.id = due.deployment_id
-                     RETURNING d.id, d.repository, d.commit_sha, d.server, d.state, d.result ->> 'url' AS url,
-                               g.github_id, g.tries,
-                               d.arrival < {LAST_UNDEPLOYMENT} AS gone"
-                    ),
-                    &[&seconds(ANNOUNCEMENT_LEASE)],
-                )
-                .await?;
+            // A deployment gets its row when it begins. What was never tried and is old by now is forgotten, bit by bit.
+            let sql = format!(
+                "WITH missed AS (
+                     SELECT g.deployment_id FROM github_deployments g JOIN deployments d ON d.id = g.deployment_id
+                     WHERE NOT g.done AND g.next_try_at < now() - interval '1 hour' AND {NEVER_TRIED} AND {OLD}
+                     ORDER BY g.next_try_at LIMIT 100 FOR UPDATE OF g SKIP LOCKED),
+                 forgotten AS (
+                     UPDATE github_deployments g SET done = true FROM missed
+                     WHERE g.deployment_id = missed.deployment_id),
+                 due AS (
+                     SELECT g.deployment_id FROM github_deployments g JOIN deployments d ON d.id = g.deployment_id
+                     WHERE NOT g.done AND g.next_try_at <= now() AND d.attempt > 0
+                       AND (g.told IS NULL OR d.finished_at IS NOT NULL) AND NOT ({NEVER_TRIED} AND {OLD})
+                     ORDER BY g.next_try_at LIMIT 1 FOR UPDATE OF g SKIP LOCKED)
+                 UPDATE github_deployments g SET tries = g.tries + 1, next_try_at = now() + $1 * interval '1 second'
+                 FROM due, deployments d WHERE g.deployment_id = due.deployment_id AND d.id = due.deployment_id
+                 RETURNING d.id, d.repository, d.commit_sha, d.server, d.state, d.result ->> 'url' AS url,
+                     g.github_id, g.tries, d.arrival < {LAST_UNDEPLOYMENT} AS gone"
+            );
+            let values: [&(dyn ToSql + Sync); 2] = [&seconds(ANNOUNCEMENT_LEASE), &seconds(ANNOUNCEMENT_MAX_AGE)];
+            let row = self.client().await?.query_opt(&sql, &values).await?;
             row.as_ref().map(announcement).transpose()
         })
         .await
@@ -149,9 +146,8 @@ pub(in crate::store) async fn announce_undeployment(
 ) -> Result<()> {
     tx.execute(
         "UPDATE github_deployments SET done = false, next_try_at = now() WHERE told = 'success' AND deployment_id = (
-             SELECT id FROM deployments WHERE project_id = $1 AND server = $2
-               AND action IN ('deploy', 'rollback') AND state IN ('succeeded', 'already_deployed')
-             ORDER BY arrival DESC LIMIT 1)",
+             SELECT id FROM deployments WHERE project_id = $1 AND arrival = (
+                 SELECT max(succeeded) FROM project_places WHERE project_id = $1 AND server = $2))",
         &[&project.0, &server.as_str()],
     )
     .await?;

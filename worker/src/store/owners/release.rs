@@ -6,7 +6,6 @@ use slipway_protocol::{Action, ErrorCode};
 use crate::store::Result;
 use crate::store::deployment::finish::SeenAtEnd;
 use crate::store::deployment::locked::LockedDeployment;
-use crate::store::deployment::versions::LAST_UNDEPLOYMENT;
 
 impl LockedDeployment<'_> {
     /// Notes what follows from the end of this deployment; `failed` is the code that it failed with.
@@ -53,20 +52,13 @@ impl LockedDeployment<'_> {
     /// has it as another project's.
     async fn release_untouched(&self, refused: bool) -> Result<()> {
         let Some((slug, server, project)) = self.place() else { return Ok(()) };
-        let own = "d.project_id = $3 AND d.project_slug = $2 AND d.server = $1";
-        let sql = format!(
-            "DELETE FROM slug_owners WHERE server = $1 AND project_slug = $2 AND project_id = $3
-                 AND NOT proven AND former = '{{}}'
-                 AND NOT EXISTS (SELECT 1 FROM deployments d WHERE {own} AND d.id <> $4
-                                 AND d.state IN ('pending', 'running'))
-                 AND ($5 OR NOT EXISTS (
-                     SELECT 1 FROM deployments d JOIN stage_journal j ON j.deployment_id = d.id
-                     WHERE {own} AND d.arrival > {LAST_UNDEPLOYMENT} AND j.stage <> 'preflight'
-                       AND d.failure ->> 'code' IS DISTINCT FROM $6))"
-        );
-        self.tx
-            .execute(&sql, &[&server, &slug, &project, &self.head.id.0, &refused, &ErrorCode::SlugTaken.as_str()])
-            .await?;
+        let sql = "DELETE FROM slug_owners WHERE server = $1 AND project_slug = $2 AND project_id = $3
+                       AND NOT proven AND former = '{}'
+                       AND NOT EXISTS (SELECT FROM deployments d WHERE d.project_id = $3 AND d.project_slug = $2
+                           AND d.server = $1 AND d.id <> $4 AND d.state IN ('pending', 'running'))
+                       AND ($5 OR NOT EXISTS (SELECT FROM project_places p WHERE p.project_id = $3
+                           AND p.project_slug = $2 AND p.server = $1 AND p.touched > coalesce(p.undeployed, 0)))";
+        self.tx.execute(sql, &[&server, &slug, &project, &self.head.id.0, &refused]).await?;
         Ok(())
     }
 
@@ -80,12 +72,15 @@ impl LockedDeployment<'_> {
                                    AND (d.action <> 'undeploy' OR NOT $3 OR s.server <> d.server))
                        OR ($3 AND d.action IN ('deploy', 'rollback') AND (r.repository <> lower(d.repository)
                            OR d.request #>> '{data,repository,pushes_deployed_by}' = 'webhook')
-                           AND NOT EXISTS (SELECT 1 FROM slug_owners s CROSS JOIN LATERAL (
-                               SELECT o.repository, o.request FROM deployments o
-                               WHERE o.project_id = s.project_id AND o.server = s.server
-                                 AND o.project_slug = s.project_slug AND o.request IS NOT NULL
-                                 AND o.action IN ('deploy', 'rollback')
-                               ORDER BY o.state IN ('succeeded', 'already_deployed') DESC, o.arrival DESC LIMIT 1) o
+                           AND NOT EXISTS (SELECT 1 FROM slug_owners s
+                               LEFT JOIN project_places p USING (project_id, project_slug, server)
+                               CROSS JOIN LATERAL (
+                                   SELECT o.repository, o.request FROM deployments o
+                                   WHERE o.project_id = s.project_id AND o.arrival = coalesce(p.succeeded, (
+                                       SELECT n.arrival FROM deployments n
+                                       WHERE n.project_id = s.project_id AND n.server = s.server
+                                         AND n.project_slug = s.project_slug AND n.request IS NOT NULL
+                                         AND n.action IN ('deploy', 'rollback') ORDER BY n.arrival DESC LIMIT 1))) o
                                WHERE s.project_id = $2 AND (s.server, s.project_slug) <> (d.server, d.project_slug)
                                  AND lower(o.repository) = r.repository
                                  AND o.request #>> '{data,repository,pushes_deployed_by}' IS DISTINCT FROM 'webhook')))";

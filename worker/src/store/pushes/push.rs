@@ -11,7 +11,6 @@ use crate::message::Incoming;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::readable;
 use crate::store::deployment::superseding::Admission;
-use crate::store::deployment::versions::LAST_UNDEPLOYMENT;
 use crate::store::{Result, Store};
 
 const TABLE: &str = "deployments";
@@ -66,11 +65,9 @@ impl PushTarget {
 
     /// Whether a version was deployed with success since the project was last taken off the server.
     pub(super) async fn has_succeeded(&self, tx: &StoreTransaction<'_>) -> Result<bool> {
-        let sql = format!(
-            "SELECT EXISTS (SELECT 1 {STANDING} AND d.action IN ('deploy', 'rollback')
-                 AND d.state IN ('succeeded', 'already_deployed') AND d.arrival > {LAST_UNDEPLOYMENT})"
-        );
-        Ok(tx.query_one(&sql, &[&self.project, &self.server]).await?.get(0))
+        let sql = "SELECT EXISTS (SELECT FROM project_places
+                       WHERE project_id = $1 AND server = $2 AND succeeded > coalesce(undeployed, 0))";
+        Ok(tx.query_one(sql, &[&self.project, &self.server]).await?.get(0))
     }
 }
 

@@ -4,8 +4,8 @@
 use jiff::Timestamp;
 use serde_json::json;
 use slipway_deploy::Allowance;
-use slipway_protocol::names::{ServerHandle, Slug};
-use slipway_protocol::{Project, ProjectId};
+use slipway_protocol::Project;
+use slipway_protocol::names::ServerHandle;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -142,21 +142,6 @@ impl Store {
             let client = self.client().await?;
             let rows = client.query(sql, &[&server.as_str(), &project.id.0, &project.slug.as_str()]).await?;
             Ok(rows.iter().filter_map(|row| row.get::<_, String>(0).parse().ok()).collect())
-        })
-        .await
-    }
-
-    /// The projects that were ever requested with this slug, the latest first.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn projects_called(&self, slug: &Slug) -> Result<Vec<Project>> {
-        let sql =
-            "SELECT project_id FROM deployments WHERE project_slug = $1 GROUP BY project_id ORDER BY max(arrival) DESC";
-        deadline(async {
-            let rows = self.client().await?.query(sql, &[&slug.as_str()]).await?;
-            let project = |row: &Row| Project { id: ProjectId(row.get(0)), slug: slug.clone() };
-            Ok(rows.iter().map(project).collect())
         })
         .await
     }

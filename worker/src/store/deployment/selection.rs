@@ -1,0 +1,73 @@
+//! Which deployments a list shows, page by page. What has ended is read by the indexes of `connection/indexes.rs`, state by
+//! state, and as many of each as the page has: however many there are, and however few of them match.
+
+use slipway_protocol::DeploymentId;
+use tokio_postgres::types::ToSql;
+
+use crate::store::deployment::state::State;
+
+/// Which deployments to list; all conditions must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeploymentFilter {
+    /// In this state; absent: in any, as with the conditions below.
+    pub state: Option<State>,
+    /// Of this project's slug.
+    pub project: Option<String>,
+    /// On the server with this handle.
+    pub server: Option<String>,
+    /// Accepted before this deployment: the last one of the page before.
+    pub before: Option<DeploymentId>,
+}
+
+const LATEST_FIRST: &str = "ORDER BY accepted_at DESC, arrival DESC LIMIT $1";
+
+impl DeploymentFilter {
+    /// The statement that selects `columns` of those that match, the latest first, at most `limit`; and its values.
+    pub(in crate::store) fn statement<'v>(
+        &'v self,
+        columns: &str,
+        limit: &'v i64,
+    ) -> (String, Vec<&'v (dyn ToSql + Sync)>) {
+        let mut values: Vec<&(dyn ToSql + Sync)> = vec![limit];
+        let (mut conditions, mut of_server, mut place) = (String::new(), String::new(), String::new());
+        if let Some(before) = &self.before {
+            values.push(&before.0);
+            let of = |column: &str| format!("(SELECT {column} FROM deployments WHERE id = ${})", values.len());
+            conditions = format!(" AND (accepted_at, arrival) < ({}, {})", of("accepted_at"), of("arrival"));
+        }
+        if let Some(server) = &self.server {
+            values.push(server);
+            of_server = format!(" AND server = ${}", values.len());
+        }
+        conditions += &of_server;
+        if let Some(slug) = &self.project {
+            values.push(slug);
+            let slug = values.len();
+            place = format!(
+                "CROSS JOIN (SELECT DISTINCT server FROM project_places WHERE project_slug = ${slug}{of_server}) place"
+            );
+            conditions += &format!(" AND project_slug = ${slug}");
+        }
+        if values.len() == usize::from(self.before.is_some()) + 1 && self.state.is_none() {
+            return (format!("SELECT {columns} FROM deployments WHERE true{conditions} {LATEST_FIRST}"), values);
+        }
+        let states = |ended: bool| {
+            let wanted = |state: &State| state.is_terminal() == ended && self.state.is_none_or(|only| only == *state);
+            State::ALL.into_iter().filter(wanted).map(State::as_str).collect::<Vec<_>>().join(",")
+        };
+        let (open, ended) = (states(false), states(true));
+        let at_place = if place.is_empty() { "" } else { " AND coalesce(server, '') = place.server" };
+        let sql = format!(
+            "WITH open AS MATERIALIZED (
+                 SELECT id, accepted_at, arrival FROM deployments
+                 WHERE state IN ('pending', 'running') AND state = ANY ('{{{open}}}'::text[]){conditions} {LATEST_FIRST}),
+             ended AS (
+                 SELECT one.* FROM unnest('{{{ended}}}'::text[]) AS s (state) {place} CROSS JOIN LATERAL (
+                     SELECT id, accepted_at, arrival FROM deployments
+                     WHERE state NOT IN ('pending', 'running') AND state = s.state{at_place}{conditions} {LATEST_FIRST}) one),
+             page AS (SELECT * FROM open UNION ALL SELECT * FROM ended {LATEST_FIRST})
+             SELECT {columns} FROM page JOIN deployments USING (id, accepted_at, arrival) {LATEST_FIRST}"
+        );
+        (sql, values)
+    }
+}
