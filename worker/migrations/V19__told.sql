@@ -17,6 +17,3 @@ ALTER TABLE relay_lease ALTER COLUMN renders DROP DEFAULT;
 ALTER TABLE deployments SET (toast_tuple_target = 256, fillfactor = 70);
 ALTER TABLE stage_journal SET (fillfactor = 70);
 ALTER TABLE project_leases SET (fillfactor = 50);
-
--- What hasn't ended of a project is found without its history.
-CREATE INDEX deployments_open_of_project ON deployments (project_id) WHERE state IN ('pending', 'running');
