@@ -25,6 +25,7 @@ if ! repo_git fsck --connectivity-only --no-dangling --no-progress >/dev/null 2>
 fi
 
 if [ "$head" = "$commit" ]; then
+    mark clone
     repo_git update-index -q --refresh >/dev/null 2>&1 || :
     if repo_git diff-index --quiet HEAD --; then
         tell change unchanged
@@ -123,4 +124,5 @@ check_out "$commit" || die checkout-failed "git checkout failed in $dir"
 # Each deployment leaves a pack: a project that is pushed to all day would fill the disk.
 set -- .git/objects/pack/*.pack
 if [ $# -gt 8 ] || [ "$(du -sk .git/objects | cut -f 1)" -gt $((max_bytes / 1024)) ]; then collect; fi
+mark clone
 tell change changed
