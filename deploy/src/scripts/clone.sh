@@ -25,8 +25,9 @@ if ! repo_git fsck --connectivity-only --no-dangling --no-progress >/dev/null 2>
 fi
 
 if [ "$head" = "$commit" ]; then
-    mark clone
     repo_git update-index -q --refresh >/dev/null 2>&1 || :
+    # Before the look: what is changed after it is newer.
+    mark clone
     if repo_git diff-index --quiet HEAD --; then
         tell change unchanged
         exit 0

@@ -2,7 +2,7 @@
 //! so the rules only document what should be open: every published port is tried from here, and one that nobody asked
 //! for is a warning. What else is allowed or denied on the server is left alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
@@ -30,7 +30,7 @@ impl Attempt {
         let numbers = |key| output.values(key).iter().map(|v| serde_json::Value::from(v.as_str())).collect::<Vec<_>>();
         let (added, removed) = (numbers("added"), numbers("removed"));
         let others = serde_json::Value::from(numbers("others"));
-        self.warn_of_rules(Some(&others));
+        self.warn_of_rules(&others);
         self.published = Some(parse_published(output.values("published").iter().map(String::as_str)));
         let exposed = self.look_at_published_ports().await.unwrap_or_default();
         self.warn_of_exposed(&exposed);
@@ -43,8 +43,8 @@ impl Attempt {
     }
 
     /// `ports`: the fact that names the ports with rules of others.
-    pub(super) fn warn_of_rules(&self, ports: Option<&serde_json::Value>) {
-        let ports = ports.and_then(serde_json::Value::as_array).into_iter().flatten();
+    pub(super) fn warn_of_rules(&self, ports: &serde_json::Value) {
+        let ports = ports.as_array().into_iter().flatten();
         for port in ports.filter_map(serde_json::Value::as_str) {
             let line = format!("port {port} has a ufw rule that Slipway hasn't made: it stays as it is");
             self.report_line(Stage::Firewall, &line);
@@ -68,7 +68,8 @@ impl Attempt {
     pub(super) async fn look_at_published_ports(&self) -> Option<Vec<Exposed>> {
         let published = self.published.clone()?;
         let asked_for = super::published_ports(&self.work.request);
-        Some(try_ports(&self.work.target.address, published, &asked_for).await)
+        let answered = self.left.answers.keys().copied().collect();
+        Some(try_ports(&self.work.target.address, published, &asked_for, &answered).await)
     }
 }
 
@@ -88,14 +89,19 @@ pub(super) fn parse_published<'a>(lines: impl Iterator<Item = &'a str>) -> BTree
     ports
 }
 
-/// Tries all of them at once.
-async fn try_ports(host: &Host, ports: BTreeMap<Port, String>, asked_for: &[Port]) -> Vec<Exposed> {
+/// Tries all of them at once, but those that are known to have answered just now.
+async fn try_ports(
+    host: &Host,
+    ports: BTreeMap<Port, String>,
+    asked_for: &[Port],
+    answered: &BTreeSet<Port>,
+) -> Vec<Exposed> {
     let mut tries = JoinSet::new();
     for (port, service) in ports {
-        let (host, asked_for) = (host.to_string(), asked_for.contains(&port));
+        let (host, asked_for, answered) = (host.to_string(), asked_for.contains(&port), answered.contains(&port));
         tries.spawn(async move {
             let connecting = TcpStream::connect((host.as_str(), port.get()));
-            let answers = matches!(timeout(CONNECT_TIMEOUT, connecting).await, Ok(Ok(_)));
+            let answers = answered || matches!(timeout(CONNECT_TIMEOUT, connecting).await, Ok(Ok(_)));
             Exposed { port, service, answers, asked_for }
         });
     }

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use slipway_protocol::Stage;
+use slipway_protocol::names::Port;
 
 use crate::StageReport;
 
@@ -29,6 +30,8 @@ pub(crate) struct LeftImage {
 pub(crate) struct KnownState {
     /// Reports of stages that needn't run, since the server has shown that they would change nothing.
     pub proven: BTreeMap<Stage, StageReport>,
+    /// What stage verify reports of the services that have answered while this was shown, by port.
+    pub answers: BTreeMap<Port, Value>,
     /// The facts of the stages that are done.
     pub finished: BTreeMap<Stage, Map<String, Value>>,
     /// The images of the release, where none of them can become another one without a new request.
@@ -60,7 +63,8 @@ impl LeftReports {
         serde_json::to_vec(self).ok().filter(|json| json.len() <= MAX_REPORTS)
     }
 
-    fn fact(&self, stage: Stage, name: &str) -> Value {
+    /// A fact of then; null where there is none.
+    pub(super) fn fact(&self, stage: Stage, name: &str) -> Value {
         self.facts.get(&stage).and_then(|facts| facts.get(name)).cloned().unwrap_or(Value::Null)
     }
 
@@ -72,6 +76,7 @@ impl LeftReports {
         for name in [
             "ssh_round_trips",
             "previous_commit",
+            "not_as_left",
             "removed",
             "resumed",
             "leaks",

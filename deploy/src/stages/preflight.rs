@@ -18,15 +18,18 @@ const MAX_SKEW_SECONDS: u64 = 120;
 
 impl Attempt {
     pub(crate) async fn preflight(&mut self) -> Result<StageReport, StageError> {
+        let asking = self.ask_what_is_there();
         let output = self.look_at_server(&self.request_digest()).await?;
         if output.value("report").is_none() {
             return self.judge_server(&output);
         }
-        if let Some(report) = self.prove(output).await {
-            return Ok(report);
+        match self.prove(output, asking).await {
+            Ok(report) => Ok(report),
+            Err(why) => {
+                let output = self.look_at_server("").await?;
+                Ok(self.judge_server(&output)?.fact("not_as_left", why))
+            }
         }
-        let output = self.look_at_server("").await?;
-        self.judge_server(&output)
     }
 
     pub(super) fn judge_server(&self, output: &ScriptOutput) -> Result<StageReport, StageError> {

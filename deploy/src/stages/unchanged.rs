@@ -13,12 +13,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use secrecy::ExposeSecret as _;
-use serde_json::{Value, json};
+use serde_json::json;
 use slipway_protocol::{Action, ErrorCode, Exposed, Stage};
+use tokio::task::JoinSet;
 
 use super::images::Images;
 use super::left::ServerState;
 use super::left_reports::{LeftImage, LeftReports};
+use super::service_check::checked_services;
+use super::verify::{Answer, ask_all};
 use crate::project::image_tag;
 use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
@@ -132,27 +135,33 @@ impl Attempt {
     }
 
     /// What preflight reports where all is as it was left; the reports of the other stages that needn't run are kept
-    /// until their turn. `None`: all has to run.
-    pub(super) async fn prove(&mut self, mut output: ScriptOutput) -> Option<StageReport> {
-        let kept = STANDARD.decode(output.value("report")?).ok().and_then(|json| LeftReports::read(&json))?;
-        let versions = kept.facts.get(&Stage::Preflight)?.clone();
+    /// until their turn. Else why all have to run.
+    pub(super) async fn prove(
+        &mut self,
+        mut output: ScriptOutput,
+        asking: JoinSet<Answer>,
+    ) -> Result<StageReport, &'static str> {
+        let kept = output.value("report").and_then(|report| STANDARD.decode(report).ok());
+        let kept = kept.and_then(|json| LeftReports::read(&json)).ok_or("what was left isn't known")?;
         for name in OF_PROGRAMS {
-            output.assume(name, versions.get(name).and_then(Value::as_str)?);
+            let version = kept.fact(Stage::Preflight, name);
+            output.assume(name, version.as_str().ok_or("what was left isn't known")?);
         }
         // Nothing has to be fetched.
         output.assume("docker_client", "present");
         output.assume("resolves", "yes");
-        let preflight = self.judge_server(&output).ok()?;
+        let preflight = self.judge_server(&output).map_err(|_| "the server isn't fit any more")?;
         let state = ServerState::read(&output);
         if let Some(why) = state.release_differs() {
-            tracing::info!(why, "the server isn't as the last deployment has left it: all stages run");
-            return None;
+            return Err(why);
         }
+        let asked = asking.join_all().await;
+        self.left.answers = asked.into_iter().filter_map(|(port, answer)| Some((port, answer?))).collect();
         self.published = Some(super::firewall::parse_published(state.published()));
         let (images, exposed) = tokio::join!(self.has_images(&kept.images), self.look_at_published_ports());
         if !images {
-            tracing::info!("the registry has other images than the last deployment found: all stages run");
-            return None;
+            self.left.answers.clear();
+            return Err("the registry has other images");
         }
         let exposed = exposed.unwrap_or_default();
         let mut proven = BTreeMap::from([Stage::Clone, Stage::Env, Stage::Compose].map(|s| (s, kept.of_unchanged(s))));
@@ -160,7 +169,7 @@ impl Attempt {
             compose.services = state.services();
         }
         if state.firewall_is_same() {
-            self.warn_of_rules(kept.facts.get(&Stage::Firewall)?.get("ruled_by_others"));
+            self.warn_of_rules(&kept.fact(Stage::Firewall, "ruled_by_others"));
             self.warn_of_exposed(&exposed);
             let firewall = kept.of_unchanged(Stage::Firewall).fact(Exposed::FACT, json!(exposed));
             proven.insert(Stage::Firewall, firewall);
@@ -173,7 +182,17 @@ impl Attempt {
         }
         self.left.images = Some(kept.images);
         self.left.proven = proven;
-        Some(preflight.fact("as_left", true))
+        Ok(preflight.fact("as_left", true))
+    }
+
+    /// Asks the services from here while the server shows how it is: where that's unchanged, what answers meanwhile is what
+    /// verify would ask, and it needn't wait. Only where something was deployed before.
+    pub(super) fn ask_what_is_there(&self) -> JoinSet<Answer> {
+        if self.work.action != Action::Deploy || self.layer.is_some() || self.work.github_digests.is_empty() {
+            return JoinSet::new();
+        }
+        let checked = checked_services(&self.work.request, &self.work.target.address.url_form());
+        ask_all(self.probe(), checked, &self.work.request.repository.commit)
     }
 
     /// Whether the registry still gives the same images.
