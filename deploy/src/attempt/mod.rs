@@ -9,7 +9,7 @@ mod outgoing;
 pub(crate) mod work;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -24,6 +24,7 @@ use crate::project::registry::RegistryClient;
 use crate::remote::places::{HttpsUrl, RegistryHost};
 use crate::remote::ssh::Session;
 use crate::secrets::redact::Redactor;
+use crate::stages::left_reports::KnownState;
 use crate::{
     Deployer, DeployerConfig, DeploymentWork, GithubCredential, RegistryCredential, RemotePath, Reporter, StageError,
     StageReport,
@@ -62,6 +63,7 @@ impl Deployer {
             restored: false,
             judged: None,
             published: None,
+            left: KnownState::default(),
         }
     }
 }
@@ -85,6 +87,8 @@ pub struct Attempt {
     pub(crate) restored: bool,
     /// The ports that Docker publishes for the project, with their services, once stage firewall has seen them.
     pub(crate) published: Option<BTreeMap<Port, String>>,
+    /// What it knows of how it leaves the server, or how the one before has left it.
+    pub(crate) left: KnownState,
 }
 
 impl Attempt {
@@ -99,7 +103,10 @@ impl Attempt {
             tried += 1;
             let outcome = self.run_once(stage).await.and_then(|report| self.redactor.tell_report(stage, report));
             let error = match outcome {
-                Ok(report) => return Ok(report),
+                Ok(report) => {
+                    self.left.finished.insert(stage, report.facts.clone());
+                    return Ok(report);
+                }
                 Err(error) => self.redactor.tell_error(error),
             };
             // Who floods us isn't asked for more.
@@ -124,6 +131,9 @@ impl Attempt {
             Action::Start if stage == Stage::Compose => return self.start().await,
             Action::Undeploy => return self.undeploy(stage).await,
             Action::Deploy | Action::Rollback | Action::Start | Action::Cancel => {}
+        }
+        if let Some(report) = self.left.proven.remove(&stage) {
+            return Ok(report);
         }
         match stage {
             Stage::Preflight => self.preflight().await,
@@ -210,6 +220,10 @@ impl Attempt {
         &self.deployer.probe
     }
 
+    pub(crate) fn deployer_input_hash(&self, work: &DeploymentWork) -> Vec<u8> {
+        self.deployer.input_hash(work)
+    }
+
     pub(crate) fn root(&self) -> &RemotePath {
         &self.deployer.root
     }
@@ -238,6 +252,10 @@ impl Attempt {
 
     /// Reports a line of our own, beside those that programs on the server print.
     pub(crate) fn report_line(&self, stage: Stage, line: &str) {
-        self.reporter.line(stage, &self.redactor.tell(line));
+        let line = self.redactor.tell(line);
+        self.reporter.line(stage, &line);
+        if stage == Stage::Secrets {
+            self.left.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
     }
 }

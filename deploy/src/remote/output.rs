@@ -82,6 +82,11 @@ impl ScriptOutput {
         (!text.is_empty()).then_some(text)
     }
 
+    /// Adds a value that the script hasn't told, since it's known.
+    pub(crate) fn assume(&mut self, key: &str, value: &str) {
+        self.values.entry(plain(key)).or_default().push(plain(value));
+    }
+
     /// Adds a line to the tail; it must be redacted already.
     pub fn push_tail(&mut self, line: String) {
         if self.tail.len() == TAIL {

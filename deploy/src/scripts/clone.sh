@@ -26,6 +26,8 @@ fi
 
 if [ "$head" = "$commit" ]; then
     repo_git update-index -q --refresh >/dev/null 2>&1 || :
+    # Before the look: what is changed after it is newer.
+    mark clone
     if repo_git diff-index --quiet HEAD --; then
         tell change unchanged
         exit 0
@@ -123,4 +125,5 @@ check_out "$commit" || die checkout-failed "git checkout failed in $dir"
 # Each deployment leaves a pack: a project that is pushed to all day would fill the disk.
 set -- .git/objects/pack/*.pack
 if [ $# -gt 8 ] || [ "$(du -sk .git/objects | cut -f 1)" -gt $((max_bytes / 1024)) ]; then collect; fi
+mark clone
 tell change changed

@@ -13,6 +13,7 @@ drop_previous() {
 drop_previous
 if [ -z "$forced" ]; then
     remove_access
+    mark key
     exit 0
 fi
 command=$dir/.slipway/ci-deploy
@@ -46,6 +47,7 @@ keep_login() {
     tell changed login
 }
 keep_login
+mark key
 
 lock_keys
 mine=$(key_line)

@@ -1,6 +1,7 @@
-# Parameters: recorded; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh, git.sh, proofs.sh,
+# Parameters: recorded purpose; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh, git.sh, proofs.sh,
 # judged.sh. Tells what the worker needs to decide about .env and the override file; changes nothing.
 enter
+if [ "$purpose" = env ]; then mark env; fi
 for file in "$base" "$prod"; do
     [ -f "$file" ] || die compose-file-missing "the repository has no $file"
 done

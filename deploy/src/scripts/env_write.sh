@@ -10,6 +10,7 @@ point_at_env infra/.env
 if [ "$has_prod" = 1 ]; then printf '%s' "$env_prod" | base64 -d | put infra/.env.prod 600; fi
 printf '%s' "$overrides" | base64 -d | put "$override" 644
 sync .
+mark env
 resolve || die compose-invalid "docker compose refuses the project's files"
 tell_model
 tell proof "$(env_proof)"

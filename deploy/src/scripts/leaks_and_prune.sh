@@ -1,4 +1,5 @@
-# Parameters: needles logins prefix; after project_files.sh, containers.sh, lock.sh, leak_sweep.sh. After an attempt: tells what runs,
+# Parameters: needles logins prefix request? report ports comment; after project_files.sh, containers.sh, lock.sh, as_left.sh,
+# leak_sweep.sh. After an attempt: tells what runs, writes down how a success has left the server,
 # removes images that nobody needs any more, and tells in which places known secrets stand that shouldn't, never the
 # secrets.
 [ -d "$dir" ] || exit 0
@@ -34,7 +35,15 @@ $repository:$tag@"* | *"@$digest
         if docker image rm "$reference" >/dev/null 2>&1; then tell pruned "$reference"; fi
     done
 }
+
+# keep_as_left: writes down how the server is left; root alone may, and may read them.
+keep_as_left() {
+    [ -O / ] && list_containers || return 0
+    { printf '%s\n' "$request" "$report" && as_left; } >"$left" || rm -f "$left"
+}
+
 prune
+if [ -n "${request:-}" ]; then keep_as_left; fi
 
 sweep_project
 sweep_folders /root/.docker /home/*/.docker /dev/shm/slipway."$slug".*

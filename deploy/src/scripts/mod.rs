@@ -9,6 +9,11 @@ macro_rules! scripts {
     ($($(#[$doc:meta])* $name:ident = $($file:literal)+;)+) => {
         $($(#[$doc])* pub const $name: &[&str] = &[$(include_str!($file)),+];)+
 
+        /// The text of all of them.
+        pub(crate) fn all() -> Vec<&'static str> {
+            [$($name),+].concat()
+        }
+
         #[cfg(test)]
         const TABLE: &[(&str, &[&str])] = &[$((stringify!($name), &[$($file),+])),+];
     };
@@ -16,7 +21,7 @@ macro_rules! scripts {
 
 scripts! {
     /// Looks at the server before anything is changed.
-    PREFLIGHT = "project_files.sh" "preflight.sh";
+    PREFLIGHT = "project_files.sh" "as_left.sh" "prove.sh" "preflight.sh";
     /// Finds out which stages of an earlier attempt are still done.
     RESUME = "project_files.sh" "room.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh" "service_report.sh"
         "stability_gate.sh" "resume.sh";
@@ -51,7 +56,7 @@ scripts! {
     RESTORE_PREVIOUS = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
         "restore_files.sh" "docker_login.sh" "service_report.sh" "stability_gate.sh" "judged.sh" "restore_previous.sh";
     /// Looks for leaked secrets after an attempt, and removes images that nobody needs.
-    LEAKS_AND_PRUNE = "project_files.sh" "containers.sh" "lock.sh" "leak_sweep.sh" "leaks_and_prune.sh";
+    LEAKS_AND_PRUNE = "project_files.sh" "containers.sh" "lock.sh" "as_left.sh" "leak_sweep.sh" "leaks_and_prune.sh";
     /// Lays a layer over the projects' directory that takes all writes, for a plan, which must change nothing.
     OVERLAY = "overlay.sh";
     /// Removes that layer with all that was written.

@@ -1,4 +1,9 @@
-# Parameters: registry ports; after project_files.sh. Changes nothing but makes $root; the worker judges what is told.
+# Parameters: registry ports comment; after project_files.sh, as_left.sh, prove.sh. Changes nothing but makes $root; the worker
+# judges what is told. Where all is as it was left, that is told instead.
+if prove; then exit 0; fi
+# Nobody waits for this script.
+exec 9>&-
+
 check_owner
 tell system "$(uname -s) $(uname -m)"
 tell os "$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null || :)"
@@ -39,19 +44,12 @@ else
 fi
 
 # Who holds the ports. Containers first: for one, Docker's proxy listens, and not while it restarts.
-bindings="\
-{{\$it := .}}{{range .HostConfig.PortBindings}}{{range .}}\
-{{.HostPort}} {{\$it.Name}} {{\$it.State.Status}} \
-{{index \$it.Config.Labels \"com.docker.compose.project\"}}{{\"\\n\"}}\
-{{end}}{{end}}"
 all=$(docker ps -aq 2>/dev/null || :)
 held=
 if [ -n "$all" ]; then held=$(docker inspect --format "$bindings" $all 2>/dev/null || :); fi
+tell_holders "$held"
 for port in $ports; do
     containers=$(printf '%s\n' "$held" | sed -n "s|^$port /||p")
-    printf '%s\n' "$containers" | while read -r name state project; do
-        [ -z "$name" ] || tell container "$port $name $state $project"
-    done
     case " $(printf '%s ' $containers)" in *' running '* | *' restarting '* | *' paused '*) continue ;; esac
     listener=$(ss -Hltnp "sport = :$port" | head -n 1)
     [ -n "$listener" ] || continue

@@ -1,4 +1,4 @@
-# Parameters: root slug owner? former?. Where a project lies on disk, whose it is, and how its files are written.
+# Parameters: root slug owner? former? fence?. Where a project lies on disk, whose it is, and how its files are written.
 dir=$root/$slug
 base=infra/compose.base.yml
 prod=infra/compose.prod.yml
@@ -19,6 +19,11 @@ put() {
     cat >.slipway/put && chmod "$2" .slipway/put && sync .slipway/put && mv -fT .slipway/put "$1" && return
     rm -f .slipway/put
     return 1
+}
+
+# mark STAGE: notes the moment up to which the files of that stage are known, and which claim knows them.
+mark() {
+    read -r boot </proc/sys/kernel/random/boot_id && printf '%s %s\n' "$boot" "${fence:-}" >".slipway/at_$1" || :
 }
 
 # check_owner: a slug belongs to one project: its directory, its data, its secrets. One that it was handed over from gives

@@ -96,7 +96,7 @@ pub(super) fn parse_services(output: &ScriptOutput) -> Vec<ServiceReport> {
 }
 
 /// `service state health restarts exit-code image`.
-fn parse_service(line: &str) -> Option<ServiceReport> {
+pub(super) fn parse_service(line: &str) -> Option<ServiceReport> {
     let mut columns = line.split(' ');
     let service = ServiceName::new(columns.next()?).ok()?;
     let state = columns.next()?.to_owned();

@@ -34,7 +34,7 @@ impl Attempt {
         project.check(&self.work.request)?;
         let contract = EnvContract::read(seen.contracts.iter().map(|(file, yaml)| (file.as_str(), yaml.as_slice())))?;
         let wanted = image_variables(&self.work.request, &seen.compose_variables, &contract);
-        let images = self.images(wanted, &seen.local_images).await?;
+        let images = self.images(wanted.clone(), &seen.local_images).await?;
         let present = dotenv::parse(&seen.env);
         let deployed_by_ci = is_deployed(&self.work.request, &images, &present, &seen.local_of_env);
         let images = if deployed_by_ci { images.with_references(&present) } else { images };
@@ -72,6 +72,7 @@ impl Attempt {
         };
         let removed: Vec<_> = seen.kept.values.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
         self.env_on_server = Some(values);
+        self.note_images(&wanted, &images, &model.model);
         self.judged = Some(self.judge_model(Stage::Env, &model).await?);
         let credential = self.work.registry.as_ref().map_or("none", |credential| credential.source.as_str());
         let report = env_report(changed, &plan, &images).fact("proof", proof).fact("registry_credential", credential);
@@ -137,6 +138,7 @@ impl Attempt {
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
+            .word("purpose", &stage.as_str())
             .bytes("recorded", self.recorded_images().as_bytes());
         let outcome = self.exec(stage, &script).await?;
         let failed = outcome.is_err();

@@ -2,7 +2,7 @@
 //! so the rules only document what should be open: every published port is tried from here, and one that nobody asked
 //! for is a warning. What else is allowed or denied on the server is left alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
@@ -12,7 +12,6 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
 use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
@@ -30,12 +29,29 @@ impl Attempt {
         let output = self.exec_or(Stage::Firewall, &script, ErrorCode::FirewallFailed, "ufw failed").await?;
         let numbers = |key| output.values(key).iter().map(|v| serde_json::Value::from(v.as_str())).collect::<Vec<_>>();
         let (added, removed) = (numbers("added"), numbers("removed"));
-        for port in output.values("others") {
+        let others = serde_json::Value::from(numbers("others"));
+        self.warn_of_rules(&others);
+        self.published = Some(parse_published(output.values("published").iter().map(String::as_str)));
+        let exposed = self.look_at_published_ports().await.unwrap_or_default();
+        self.warn_of_exposed(&exposed);
+        Ok(StageReport::of(!(added.is_empty() && removed.is_empty()))
+            .fact("ufw", output.value("ufw").unwrap_or("unknown"))
+            .fact("opened", added)
+            .fact("closed", removed)
+            .fact("ruled_by_others", others)
+            .fact(Exposed::FACT, json!(exposed)))
+    }
+
+    /// `ports`: the fact that names the ports with rules of others.
+    pub(super) fn warn_of_rules(&self, ports: &serde_json::Value) {
+        let ports = ports.as_array().into_iter().flatten();
+        for port in ports.filter_map(serde_json::Value::as_str) {
             let line = format!("port {port} has a ufw rule that Slipway hasn't made: it stays as it is");
             self.report_line(Stage::Firewall, &line);
         }
-        self.published = Some(parse_published(&output));
-        let exposed = self.look_at_published_ports().await.unwrap_or_default();
+    }
+
+    pub(super) fn warn_of_exposed(&self, exposed: &[Exposed]) {
         for Exposed { port, service, .. } in exposed.iter().filter(|port| port.answers && !port.asked_for) {
             self.report_line(
                 Stage::Firewall,
@@ -46,26 +62,21 @@ impl Attempt {
                 ),
             );
         }
-        Ok(StageReport::of(!(added.is_empty() && removed.is_empty()))
-            .fact("ufw", output.value("ufw").unwrap_or("unknown"))
-            .fact("opened", added)
-            .fact("closed", removed)
-            .fact("ruled_by_others", numbers("others"))
-            .fact(Exposed::FACT, json!(exposed)))
     }
 
     /// Tries each port that Docker publishes, from here; `None` before stage firewall has found out which.
     pub(super) async fn look_at_published_ports(&self) -> Option<Vec<Exposed>> {
         let published = self.published.clone()?;
         let asked_for = super::published_ports(&self.work.request);
-        Some(try_ports(&self.work.target.address, published, &asked_for).await)
+        let answered = self.left.answers.keys().copied().collect();
+        Some(try_ports(&self.work.target.address, published, &asked_for, &answered).await)
     }
 }
 
 /// From lines `SERVICE PORT/tcp ADDRESS HOST_PORT`; an IPv4 and an IPv6 one of the same port are one.
-fn parse_published(output: &ScriptOutput) -> BTreeMap<Port, String> {
+pub(super) fn parse_published<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<Port, String> {
     let mut ports = BTreeMap::new();
-    for line in output.values("published") {
+    for line in lines {
         let [service, port, address, number] = line.split(' ').collect::<Vec<_>>()[..] else { continue };
         let loopback = address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
         if let Some(number) = number.parse().ok().and_then(|number| Port::new(number).ok())
@@ -78,14 +89,19 @@ fn parse_published(output: &ScriptOutput) -> BTreeMap<Port, String> {
     ports
 }
 
-/// Tries all of them at once.
-async fn try_ports(host: &Host, ports: BTreeMap<Port, String>, asked_for: &[Port]) -> Vec<Exposed> {
+/// Tries all of them at once, but those that are known to have answered just now.
+async fn try_ports(
+    host: &Host,
+    ports: BTreeMap<Port, String>,
+    asked_for: &[Port],
+    answered: &BTreeSet<Port>,
+) -> Vec<Exposed> {
     let mut tries = JoinSet::new();
     for (port, service) in ports {
-        let (host, asked_for) = (host.to_string(), asked_for.contains(&port));
+        let (host, asked_for, answered) = (host.to_string(), asked_for.contains(&port), answered.contains(&port));
         tries.spawn(async move {
             let connecting = TcpStream::connect((host.as_str(), port.get()));
-            let answers = matches!(timeout(CONNECT_TIMEOUT, connecting).await, Ok(Ok(_)));
+            let answers = answered || matches!(timeout(CONNECT_TIMEOUT, connecting).await, Ok(Ok(_)));
             Exposed { port, service, answers, asked_for }
         });
     }
@@ -102,7 +118,6 @@ mod tests {
 
     #[test]
     fn what_others_may_reach_is_read_once_and_loopback_and_udp_are_not_part_of_it() {
-        let mut output = ScriptOutput::default();
         let lines = [
             "backend 8000/tcp 0.0.0.0 8080",
             "backend 8000/tcp :: 8080",
@@ -110,11 +125,8 @@ mod tests {
             "redis 6379/tcp 127.0.0.1 6379",
             "dns 53/udp 0.0.0.0 53",
         ];
-        for line in lines {
-            assert_eq!(output.take_line("m", format!("m published {line}").as_bytes()), None);
-        }
         let port = |number| Port::new(number).expect("a port");
         let expected = BTreeMap::from([(port(8080), "backend".to_owned()), (port(15432), "db".to_owned())]);
-        assert_eq!(parse_published(&output), expected);
+        assert_eq!(parse_published(lines.into_iter()), expected);
     }
 }

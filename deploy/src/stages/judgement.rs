@@ -76,6 +76,10 @@ impl Attempt {
             },
         )?;
         explain(request.project.slug.as_str(), &verdict.refusals)?;
+        if !verdict.images.is_empty() {
+            // Whether they may be read is asked each time.
+            self.left.images = None;
+        }
         self.look_at_images(&verdict.images).await?;
         let of_release = verdict.paths.iter().filter(|mounted| mounted.writable).map(|mounted| &mounted.path);
         let writable: BTreeSet<_> = of_release.chain(&seen.facts.writable).collect();

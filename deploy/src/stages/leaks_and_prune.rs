@@ -13,7 +13,8 @@ use crate::{Attempt, StageReport};
 impl Attempt {
     /// Looks for leaked secrets and prunes images after a success.
     pub(crate) async fn after_success(&mut self, report: StageReport) -> StageReport {
-        let Some(output) = self.find_leaks_and_prune(Stage::Secrets).await else { return report };
+        let (request, reports) = self.reports_to_keep(&report);
+        let Some(output) = self.look_after(Stage::Secrets, &request, &reports).await else { return report };
         report
             .fact("leaks", output.values("leak").to_vec())
             .fact("leaks_sought_everywhere", output.value("sweep").is_none())
@@ -36,11 +37,20 @@ impl Attempt {
     /// Runs the script and warns of secrets that it finds; gives its output, which also says what runs. Its own failure
     /// is only logged.
     pub(super) async fn find_leaks_and_prune(&mut self, stage: Stage) -> Option<ScriptOutput> {
+        self.look_after(stage, "", b"").await
+    }
+
+    /// With a `request`, the server keeps how it was left, and the `reports`.
+    async fn look_after(&mut self, stage: Stage, request: &str, reports: &[u8]) -> Option<ScriptOutput> {
         let repository = &self.work.request.repository.name;
         let prefix = format!("{}/{repository}-", self.image_registry().as_str()).to_ascii_lowercase();
         let script = Script::new("aftermath", scripts::LEAKS_AND_PRUNE)
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
+            .hex("request", request)
+            .bytes("report", reports)
+            .hex("comment", &self.rule_comment())
+            .words("ports", &super::published_ports(&self.work.request))
             .bytes("prefix", prefix.as_bytes())
             .bytes("logins", self.login_needles().expose_secret().as_bytes())
             .bytes("needles", self.redactor.searchable_values().expose_secret().as_bytes());

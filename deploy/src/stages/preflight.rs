@@ -2,13 +2,11 @@
 
 use std::time::SystemTime;
 
+use slipway_protocol::ErrorCode;
 use slipway_protocol::names::Slug;
-use slipway_protocol::{ErrorCode, Stage};
 
 use super::port_holders::{describe_occupied, describe_stopped};
 use crate::remote::output::ScriptOutput;
-use crate::remote::script::Script;
-use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
 
 const MIN_DOCKER: (u32, u32) = (24, 0);
@@ -20,15 +18,23 @@ const MAX_SKEW_SECONDS: u64 = 120;
 
 impl Attempt {
     pub(crate) async fn preflight(&mut self) -> Result<StageReport, StageError> {
-        let script = Script::new("preflight", scripts::PREFLIGHT)
-            .word("root", self.root())
-            .word("slug", &self.work.request.project.slug)
-            .word("registry", self.image_registry())
-            .words("ports", &super::published_ports(&self.work.request));
-        let message = "the preflight script failed on the server";
-        let output = self.exec_or(Stage::Preflight, &script, ErrorCode::InternalError, message).await?;
+        let asking = self.ask_what_is_there();
+        let output = self.look_at_server(&self.request_digest()).await?;
+        if output.value("report").is_none() {
+            return self.judge_server(&output);
+        }
+        match self.prove(output, asking).await {
+            Ok(report) => Ok(report),
+            Err(why) => {
+                let output = self.look_at_server("").await?;
+                Ok(self.judge_server(&output)?.fact("not_as_left", why))
+            }
+        }
+    }
+
+    pub(super) fn judge_server(&self, output: &ScriptOutput) -> Result<StageReport, StageError> {
         let place = Place { root: self.root().as_str(), registry: self.image_registry().as_str() };
-        judge(&output, &self.work.request.project.slug, &place, now())
+        judge(output, &self.work.request.project.slug, &place, now())
     }
 }
 

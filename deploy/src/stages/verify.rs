@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slipway_protocol::names::CommitSha;
+use slipway_protocol::names::{CommitSha, Port};
 use slipway_protocol::{Action, ErrorCode, Exposed, HealthCheck, Stage};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::served_commit::{ServedCommit, read_commit};
@@ -49,7 +50,10 @@ impl Attempt {
         let url = format!("http://{}", web.authority);
         let mut answers = Vec::new();
         for service in &checked {
-            answers.push(self.wait_until_healthy(service).await?);
+            answers.push(match self.left.answers.get(&service.port) {
+                Some(answer) => answer.clone(),
+                None => self.wait_until_healthy(service).await?,
+            });
         }
         let first = |name: &str| answers.first().map_or(Value::Null, |answer| answer[name].clone());
         let mut report = StageReport::of(false)
@@ -80,35 +84,21 @@ impl Attempt {
         let (until_it_speaks, until_it_agrees) = (patience(&health, configured), warm_up(&health, configured));
         let started = Instant::now();
         loop {
-            let probing = async {
-                match &checked.check {
-                    ServiceCheck::Page { .. } => {
-                        probe(self.probe(), &url, &health, &self.work.request.repository.commit).await
-                    }
-                    ServiceCheck::Connection => try_connection(&checked.authority).await,
-                }
-            };
             let seen = tokio::select! {
-                seen = probing => seen,
+                seen = probe_service(self.probe().clone(), checked, &self.work.request.repository.commit) => seen,
                 () = self.cancel.cancelled() => {
                     return Err(StageError::new(ErrorCode::DeadlineExceeded, "verifying was cancelled"));
                 }
             };
             let waited = started.elapsed();
             match seen {
-                ProbeResult::Healthy(status, commit_checked) => {
-                    return Ok(json!({
-                        "service": service, "port": port, "path": path, "status": status,
-                        "commit_checked": commit_checked,
-                    }));
-                }
+                ProbeResult::Healthy(..) | ProbeResult::Accepts => return Ok(describe_answer(checked, &seen)),
                 // A start starts what is there, which may have come by CI since.
                 ProbeResult::OtherVersion(_, status) if self.work.action == Action::Start => {
                     return Ok(json!({
                         "service": service, "port": port, "path": path, "status": status, "commit_checked": false,
                     }));
                 }
-                ProbeResult::Accepts => return Ok(json!({ "service": service, "port": port, "accepts": true })),
                 ProbeResult::Answers(status) if waited >= until_it_agrees => {
                     let message =
                         format!("service {service}: {url} answers {status}; {} is healthy", expected(&health));
@@ -194,6 +184,42 @@ pub(super) fn expected(check: &HealthCheck) -> String {
     }
     let statuses: Vec<String> = check.statuses.iter().map(u16::to_string).collect();
     statuses.join(" or ")
+}
+
+/// Asks all services once, beside whatever else is done; gives what is reported of those that answer as they must.
+pub(super) fn ask_all(client: &reqwest::Client, checked: Vec<CheckedService>, commit: &CommitSha) -> JoinSet<Answer> {
+    let mut asking = JoinSet::new();
+    for checked in checked {
+        let (client, commit) = (client.clone(), commit.clone());
+        asking.spawn(async move {
+            let seen = probe_service(client, &checked, &commit).await;
+            let healthy = matches!(seen, ProbeResult::Healthy(..) | ProbeResult::Accepts);
+            (checked.port, healthy.then(|| describe_answer(&checked, &seen)))
+        });
+    }
+    asking
+}
+
+/// A port, and what is reported of a healthy answer there.
+pub(super) type Answer = (Port, Option<Value>);
+
+fn describe_answer(checked: &CheckedService, seen: &ProbeResult) -> Value {
+    let (service, port) = (checked.service.as_str(), checked.port);
+    match (&checked.check, seen) {
+        (ServiceCheck::Page { path, .. }, ProbeResult::Healthy(status, commit_checked)) => json!({
+            "service": service, "port": port, "path": path, "status": status, "commit_checked": commit_checked,
+        }),
+        _ => json!({ "service": service, "port": port, "accepts": true }),
+    }
+}
+
+async fn probe_service(client: reqwest::Client, checked: &CheckedService, commit: &CommitSha) -> ProbeResult {
+    match &checked.check {
+        ServiceCheck::Page { path, health } => {
+            probe(&client, &format!("http://{}{path}", checked.authority), health, commit).await
+        }
+        ServiceCheck::Connection => try_connection(&checked.authority).await,
+    }
 }
 
 async fn probe(client: &reqwest::Client, url: &str, check: &HealthCheck, commit: &CommitSha) -> ProbeResult {

@@ -17,6 +17,7 @@
 
 mod broker;
 mod cache;
+mod cost;
 mod database;
 mod folder;
 mod git;
@@ -44,6 +45,7 @@ use anyhow::{Context, Result};
 
 pub use broker::{Broker, CLUSTER};
 pub use cache::Cache;
+pub use cost::{LongLine, ProgramCounter};
 use folder::Folder;
 pub use git::{Commit, Git};
 use holder::MountHolder;

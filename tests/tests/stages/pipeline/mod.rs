@@ -12,6 +12,7 @@ mod rehearsal;
 pub mod scene;
 mod servers;
 mod serving;
+mod unchanged;
 mod workflows;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,83 @@
+# Parameters: slug comment ports fence?; after project_files.sh. How a deployment leaves the server, in lines that begin with what
+# they are about. They are kept in .slipway/left, below what was asked for and what was reported, so that the next
+# deployment that asks for the same can prove that all is as it was left. The worker compares. A program costs more than all that a
+# shell does by itself: there are three here.
+
+left=$dir/.slipway/left
+
+# list_containers: sets $listed to all containers of the server. One whose tag means another image by now is shown with its
+# image's id.
+list_containers() {
+    listed=$(docker ps -a --no-trunc --format '{{.ID}} {{.State}} {{.Image}} {{.Label "com.docker.compose.project"}}')
+}
+
+left_container="\
+{{\$service := index .Config.Labels \"com.docker.compose.service\"}}\
+container {{\$service}} {{.State.Status}} \
+{{if index .State \"Health\"}}{{.State.Health.Status}}{{else}}-{{end}} \
+{{.RestartCount}} {{.State.ExitCode}} {{.State.StartedAt}} {{.Config.Image}} {{.HostConfig.RestartPolicy.Name}} \
+{{.Id}} {{.Image}}{{range \$name, \$network := .NetworkSettings.Networks}} {{\$network.NetworkID}}{{end}}{{\"\\n\"}}\
+{{range \$port, \$bindings := .NetworkSettings.Ports}}{{range \$bindings}}\
+published {{\$service}} {{\$port}} {{.HostIp}} {{.HostPort}}{{\"\\n\"}}\
+{{end}}{{end}}\
+{{range .Mounts}}{{if .RW}}writable {{.Source}}{{\"\\n\"}}{{end}}{{end}}\
+data {{.ResolvConfPath}}"
+
+# as_left: prints the lines; after list_containers.
+as_left() {
+    read -r value </proc/sys/kernel/random/boot_id
+    printf 'boot %s\n' "$value"
+    while read -r key value; do
+        if [ "$key" = btime ]; then printf 'booted %s\n' "$value"; fi
+    done </proc/stat
+    # The daemon by its process: another one may be of another version.
+    value='' key=''
+    if [ -f /run/docker.pid ]; then
+        read -r key </run/docker.pid || :
+        { read -r value <"/proc/$key/stat"; } 2>/dev/null || :
+        set -- ${value##*) }
+        if [ $# -ge 20 ]; then
+            shift 19
+            printf 'daemon %s %s\n' "$key" "$1"
+        fi
+    fi
+    for key in clone env; do
+        value=
+        if [ -f ".slipway/at_$key" ]; then read -r value <".slipway/at_$key" || :; fi
+        printf 'at_%s %s\n' "$key" "$value"
+    done
+    set --
+    while read -r key value image project; do
+        [ "$project" = "$slug" ] || continue
+        case $key in '' | *[!0-9a-f]*) continue ;; esac
+        printf 'listed %s %s %s\n' "$key" "$value" "$image"
+        set -- "$@" "$key"
+    done <<END
+$listed
+END
+    if [ $# -gt 0 ]; then docker inspect --format "$left_container" "$@" || printf 'gone\n'; fi
+    left_access
+}
+
+# left_access: prints what of the firewall's and sshd's files is about this project.
+left_access() {
+    if command -v ufw >/dev/null 2>&1; then printf 'ufw present\n'; else printf 'ufw absent\n'; fi
+    for key in "$dir/.slipway/ci-deploy" "$login_file"; do
+        if [ -e "$key" ]; then printf 'access %s\n' "$key"; fi
+    done
+    wanted="^ENABLED=|comment=$comment( |\$)| slipway:$slug\$"
+    for key in $ports; do wanted="$wanted|^### tuple ### [^ ]+ [^ ]+ $key "; done
+    # The home of the SSH user, whose name is the system's.
+    case ${SUDO_USER:-root} in -* | *[!A-Za-z0-9._-]*) return 0 ;; esac
+    keys=
+    eval "keys=~${SUDO_USER:-root}/.ssh/authorized_keys"
+    found=$(grep -HsE "$wanted" /etc/ufw/ufw.conf /etc/ufw/user.rules /etc/ufw/user6.rules "$keys" || :)
+    while IFS= read -r value; do
+        case $value in
+        "$keys:"*) printf 'access %s\n' "$value" ;;
+        ?*) printf 'rule %s\n' "$value" ;;
+        esac
+    done <<END
+$found
+END
+}

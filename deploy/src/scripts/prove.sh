@@ -1,0 +1,163 @@
+# Parameters: request? ports comment fence? owner?; after project_files.sh, as_left.sh. Whether all is as the last deployment left
+# it, where that asked for the same.
+
+# prove: tells how it is and how it was left, with the facts of a server that preflight tells; false where nothing can be
+# proven this way.
+prove() {
+    [ -n "${request:-}" ] && [ -f "$left" ] && [ -O / ] || return 1
+    read -r asked <"$left" || return 1
+    [ "$asked" = "$request" ] && enter_unless_busy || return 1
+    # A release that is unproven, or one that somebody has stopped.
+    if [ -e .slipway/served ] || [ -e .slipway/stopped ] || ! list_containers; then return 1; fi
+    now=$(as_left)
+    tell_fitness && tell_touched || return 1
+    while IFS= read -r line; do tell now "$line"; done <<END
+$now
+END
+    {
+        read -r asked
+        read -r report
+        while IFS= read -r line; do tell was "$line"; done
+    } <"$left"
+    tell report "$report"
+}
+
+# enter_unless_busy: as `enter`, but that it waits for nobody, ends nobody, and leaves git's files alone.
+enter_unless_busy() {
+    cd "$dir" || return 1
+    for own in .slipway .slipway/lock .slipway/fence .slipway/holder infra; do
+        if [ -L "$own" ]; then return 1; fi
+    done
+    (: >>.slipway/lock) 2>/dev/null || return 1
+    exec 9>>.slipway/lock
+    flock -n 9 || return 1
+    newest=0
+    for file in .slipway/fence "$kept/fence"; do
+        number=
+        if [ -f "$file" ]; then read -r number <"$file" || :; fi
+        case $number in *[!0-9]*) return 1 ;; esac
+        if [ "${number:-0}" -gt "$newest" ]; then newest=$number; fi
+    done
+    registered=
+    if [ -f "$kept/owner" ]; then read -r registered <"$kept/owner" || :; fi
+    [ "${fence:-0}" -ge "$newest" ] && [ "$registered" = "${owner:-nobody}" ] || return 1
+    read -r line <"/proc/$$/stat"
+    set -- ${line##*) }
+    shift 19
+    printf '%s %s %s\n' "$$" "$1" "$fence" >.slipway/holder || return 1
+    # In its place: a number that only grows is whole at any moment.
+    if [ "$fence" != "$newest" ]; then printf '%s\n' "$fence" 1<>.slipway/fence || return 1; fi
+}
+
+# tell_fitness: what preflight tells of the server, but for what the worker knows from then.
+tell_fitness() {
+    read -r line </proc/sys/kernel/ostype
+    if [ -r /proc/sys/kernel/arch ]; then read -r arch </proc/sys/kernel/arch; else arch=$(uname -m); fi
+    tell system "$line $arch"
+    while read -r line; do
+        case $line in
+        PRETTY_NAME=*)
+            line=${line#PRETTY_NAME=}
+            line=${line#\"}
+            tell os "${line%\"}"
+            ;;
+        esac
+    done </etc/os-release || :
+    read -r line _ </proc/uptime
+    seconds=${line%%.*}
+    data=
+    while read -r key line; do
+        case $key in
+        booted) tell clock $((line + seconds)) ;;
+        data) data=$line ;;
+        esac
+    done <<END
+$now
+END
+    tell user root
+    tell root yes
+    tell writable yes
+    while read -r key line _; do
+        if [ "$key" = MemAvailable: ]; then tell memory_kb "$line"; fi
+    done </proc/meminfo
+    room=$(stat -f -c '%a %S %d' "$root" ${data:+"$data"}) || return 1
+    while read -r blocks size inodes; do
+        tell disk_kb $((blocks * size / 1024))
+        tell inodes "$inodes"
+    done <<END
+$room
+END
+    others=
+    while read -r key line _ project; do
+        case $line in running | restarting | paused) continue ;; esac
+        case $key in '' | *[!0-9a-f]*) continue ;; esac
+        if [ "$project" != "$slug" ]; then others="$others $key"; fi
+    done <<END
+$listed
+END
+    if [ -n "$others" ]; then tell_holders "$(docker inspect --format "$bindings" $others 2>/dev/null || :)"; fi
+    # What the project itself publishes, nobody else can have. Any other port somebody may have taken.
+    for port in $ports; do
+        case $now in
+        *"
+published "*" $port
+"*) ;;
+        *) [ -z "$(ss -Hltn "sport = :$port")" ] || return 1 ;;
+        esac
+    done
+}
+
+# tell_touched: tells whether a file has changed since its stage has left it, by the kernel's own time of the change, which
+# nobody can set back. The clock itself is compared by the worker. Where containers may write isn't looked at.
+tell_touched() {
+    set -- -path ./.slipway
+    while IFS= read -r line; do
+        case $line in
+        "writable $dir/"*) ;;
+        "writable $dir") return 1 ;;
+        *) continue ;;
+        esac
+        place=${line#"writable $dir/"}
+        case $place in *[!A-Za-z0-9._/-]*) return 1 ;; esac
+        set -- "$@" -o -path "./$place"
+    done <<END
+$now
+END
+    set -- \( "$@" \) -prune -o \( -path .slipway/ci-deploy -o -path "$login_file" \) \
+        \( ! -cnewer .slipway/at_key -o -printf 'key\n' \) -o \
+        \( -path . -o -path ./infra -o -path ./.env -o -path ./infra/.env -o -path ./infra/.env.prod \
+        -o -path "./$override" -o -path .slipway/sealed \) \
+        \( ! -cnewer .slipway/at_env -o -printf 'release\n' -quit \) -o \
+        -cnewer .slipway/at_clone -printf 'release\n' -quit
+    for place in "${HOME:-/root}/.docker" /usr/local/lib/docker /usr/local/libexec/docker /usr/lib/docker /usr/libexec/docker; do
+        if [ -x "$place/cli-plugins/docker-compose" ]; then
+            set -- "$place/cli-plugins/docker-compose" "$@"
+            place=found
+            break
+        fi
+    done
+    [ "$place" = found ] || return 1
+    for place in .slipway/ci-deploy "$login_file" /etc/docker; do
+        if [ -e "$place" ]; then set -- "$place" "$@"; fi
+    done
+    touched=$(find -H . .slipway/commit .slipway/sealed "$(command -v docker)" "$(command -v git)" "$@") || return 1
+    while read -r line; do
+        if [ -n "$line" ]; then tell touched "$line"; fi
+    done <<END
+$touched
+END
+}
+
+# tell_holders HELD: tells which containers were started with the project's ports, from lines in the format of $bindings.
+bindings="\
+{{\$it := .}}{{range .HostConfig.PortBindings}}{{range .}}\
+{{.HostPort}} {{\$it.Name}} {{\$it.State.Status}} \
+{{index \$it.Config.Labels \"com.docker.compose.project\"}}{{\"\\n\"}}\
+{{end}}{{end}}"
+tell_holders() {
+    while read -r held_port name state project; do
+        case " $ports " in *" $held_port "*) tell container "$held_port $name $state $project" ;; esac
+    done <<END
+$1
+END
+}

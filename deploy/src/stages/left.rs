@@ -1,0 +1,199 @@
+//! How a deployment has left the server, compared with how it is now: what has to be the same for which stage to be
+//! proven. No I/O: the lines are `scripts/as_left.sh`'s, and asking is done in `unchanged`.
+
+use jiff::Timestamp;
+use slipway_protocol::ServiceReport;
+
+use super::compose::parse_service;
+use crate::remote::output::ScriptOutput;
+
+/// Seconds by which the time of the server's start may differ: it's rounded, and a clock that was set differs by more.
+const CLOCK_STEP: u64 = 2;
+/// Seconds that a service must have run, and those that one must have run that was restarted, as `stability_gate.sh` has it.
+const STABLE: (i64, i64) = (5, 15);
+
+/// The server as a script tells it: how it was left, and how it is.
+pub(super) struct ServerState<'a> {
+    was: &'a [String],
+    now: &'a [String],
+    touched: &'a [String],
+    clock: i64,
+}
+
+impl<'a> ServerState<'a> {
+    pub(super) fn read(output: &'a ScriptOutput) -> Self {
+        let clock = output.value("clock").and_then(|clock| clock.parse().ok()).unwrap_or_default();
+        Self { was: output.values("was"), now: output.values("now"), touched: output.values("touched"), clock }
+    }
+
+    /// What isn't as the stages up to compose have left it, or isn't well; `None`: they would change nothing.
+    pub(super) fn release_differs(&self) -> Option<&'static str> {
+        let first = |kind: &str| self.now.iter().any(|line| is_of(line, kind));
+        if !(first("daemon") && first("container")) || first("gone") {
+            return Some("the containers or Docker's daemon can't be seen");
+        }
+        let booted = |lines: &[String]| {
+            let line = lines.iter().find_map(|line| line.strip_prefix("booted "));
+            line.and_then(|seconds| seconds.parse::<u64>().ok())
+        };
+        match (booted(self.was), booted(self.now)) {
+            (Some(was), Some(now)) if was.abs_diff(now) <= CLOCK_STEP => {}
+            _ => return Some("the server's clock was set"),
+        }
+        if self.touched.iter().any(|what| what != "key") {
+            return Some("a file was changed");
+        }
+        let kinds = [
+            ("boot", "the server was started anew"),
+            ("daemon", "Docker's daemon was started anew"),
+            ("at_clone", "the files were looked at by another deployment"),
+            ("at_env", "the variables were looked at by another deployment"),
+            ("listed", "there are other containers, or their images' tags have moved"),
+            ("container", "a container isn't as it was"),
+            ("published", "other ports are published"),
+            ("writable", "containers may write elsewhere"),
+        ];
+        if let Some((_, why)) = kinds.iter().find(|(kind, _)| !self.is_same(kind)) {
+            return Some(why);
+        }
+        let ill = self.containers().any(|container| !is_stable(container, self.clock));
+        ill.then_some("a service isn't healthy, or hasn't been long enough")
+    }
+
+    /// Whether the firewall's rules about the project are as they were left.
+    pub(super) fn firewall_is_same(&self) -> bool {
+        self.is_same("ufw") && self.is_same("rule")
+    }
+
+    /// Whether what CI logs in with is as it was left.
+    pub(super) fn access_is_same(&self) -> bool {
+        self.is_same("access") && self.touched.is_empty()
+    }
+
+    /// The services, as stage compose reports them.
+    pub(super) fn services(&self) -> Vec<ServiceReport> {
+        let reported = |line: &str| {
+            let columns: Vec<&str> = line.split(' ').collect();
+            let [service, state, health, restarts, code, _, image, ..] = columns[..] else { return None };
+            parse_service(&[service, state, health, restarts, code, image].join(" "))
+        };
+        self.containers().filter_map(reported).collect()
+    }
+
+    fn containers(&self) -> impl Iterator<Item = &'a str> {
+        self.now.iter().filter_map(|line| line.strip_prefix("container "))
+    }
+
+    /// What Docker publishes, a line each as stage firewall's script tells it.
+    pub(super) fn published(&self) -> impl Iterator<Item = &'a str> {
+        self.now.iter().filter_map(|line| line.strip_prefix("published "))
+    }
+
+    fn is_same(&self, kind: &str) -> bool {
+        let of = |lines: &'a [String]| lines.iter().filter(|line| is_of(line, kind)).collect::<Vec<_>>();
+        of(self.was) == of(self.now)
+    }
+}
+
+fn is_of(line: &str, kind: &str) -> bool {
+    line.split(' ').next() == Some(kind)
+}
+
+/// As the stability gate would find it at once: `SERVICE STATE HEALTH RESTARTS EXIT_CODE STARTED IMAGE POLICY …`.
+fn is_stable(container: &str, clock: i64) -> bool {
+    let columns: Vec<&str> = container.split(' ').collect();
+    let [_, state, health, restarts, code, started, _, policy, ..] = columns[..] else { return false };
+    if state == "exited" {
+        return code == "0" && policy != "unless-stopped";
+    }
+    let needed = if restarts == "0" { STABLE.0 } else { STABLE.1 };
+    let since = started.parse::<Timestamp>().map(Timestamp::as_second);
+    state == "running" && matches!(health, "-" | "healthy") && since.is_ok_and(|since| clock - since >= needed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEFT: &str = "boot 7f\nbooted 1000\ndaemon 77 4242\nat_clone 7f 3\nat_env 7f 3\nlisted ab running a/b:sha-0123456\n\
+        container backend running healthy 0 0 1970-01-01T01:00:00.5Z a/b:sha-0123456 unless-stopped ab sha256:1 net\n\
+        container migrate exited - 0 0 1970-01-01T01:00:00.5Z a/b:sha-0123456 no cd sha256:1\n\
+        published backend 8000/tcp 0.0.0.0 8080\nwritable /opt/services/shop/data\ndata /var/lib/docker/x\n\
+        ufw present\naccess /opt/services/shop/.slipway/ci-deploy\nrule user.rules:allow 8080\naccess keys:line";
+
+    /// What is found out where `change` has happened to a server that was left as above.
+    fn found(change: impl Fn(&str) -> String, touched: &[&str]) -> (bool, bool, bool) {
+        let mut output = ScriptOutput::default();
+        let mut tell = |key: &str, value: &str| {
+            assert_eq!(output.take_line("m", format!("m {key} {value}").as_bytes()), None);
+        };
+        LEFT.lines().for_each(|line| tell("was", line));
+        change(LEFT).lines().for_each(|line| tell("now", line));
+        touched.iter().for_each(|what| tell("touched", what));
+        tell("clock", "9000");
+        let state = ServerState::read(&output);
+        (state.release_differs().is_none(), state.firewall_is_same(), state.access_is_same())
+    }
+
+    #[test]
+    fn what_is_as_it_was_left_is_proven_and_each_thing_that_is_not_is_found() {
+        assert_eq!(found(str::to_owned, &[]), (true, true, true));
+        assert_eq!(found(|left| left.replace("booted 1000", "booted 1001"), &[]), (true, true, true));
+        assert_eq!(found(str::to_owned, &["key"]), (true, true, false));
+        assert_eq!(found(str::to_owned, &["release"]), (false, true, false));
+        let release = [
+            ("boot 7f", "boot 80"),
+            ("booted 1000", "booted 1060"),
+            ("booted 1000\n", ""),
+            ("daemon 77", "daemon 78"),
+            ("daemon 77 4242\n", ""),
+            ("at_env 7f 3", "at_env 7f 4"),
+            ("at_clone 7f 3", "at_clone 7f 4"),
+            ("listed ab running a/b:sha-0123456", "listed ab running sha256:1"),
+            ("listed ab", "listed ef running redis\nlisted ab"),
+            ("healthy 0 0", "unhealthy 0 0"),
+            ("healthy 0 0", "healthy 1 0"),
+            ("running healthy", "exited healthy"),
+            ("01:00:00.5Z a/b:sha-0123456 unless", "02:00:00.5Z a/b:sha-0123456 unless"),
+            ("sha256:1 net", "sha256:1"),
+            ("0.0.0.0 8080", "0.0.0.0 8081"),
+            ("shop/data", "shop/other"),
+            ("published", "gone\npublished"),
+        ];
+        for (from, to) in release {
+            assert!(!found(|left| left.replacen(from, to, 1), &[]).0, "{to}");
+        }
+        for (from, to) in
+            [("ufw present", "ufw absent"), ("rule user.rules:allow 8080\n", ""), ("allow 8080", "deny 8080")]
+        {
+            assert_eq!(found(|left| left.replace(from, to), &[]), (true, false, true), "{to}");
+        }
+        for from in ["access keys:line", "access /opt/services/shop/.slipway/ci-deploy\n"] {
+            assert_eq!(found(|left| left.replace(from, ""), &[]), (true, true, false), "{from}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_was_left_ill_proves_nothing() {
+        let at = |state: &str| format!("backend {state} a/b unless-stopped ab sha256:1");
+        let (since, fresh) = ("1970-01-01T01:00:00Z", "1970-01-01T02:29:52Z");
+        for (state, stable) in [
+            (format!("running healthy 0 0 {since}"), true),
+            (format!("running - 3 0 {since}"), true),
+            (format!("running starting 0 0 {since}"), false),
+            (format!("running unhealthy 0 0 {since}"), false),
+            (format!("running - 0 0 {fresh}"), true),
+            (format!("running - 1 0 {fresh}"), false),
+            ("running - 0 0 1970-01-01T02:29:56Z".to_owned(), false),
+            ("running - 0 0 nonsense".to_owned(), false),
+            (format!("exited - 0 0 {since}"), false),
+            (format!("restarting - 0 0 {since}"), false),
+        ] {
+            assert_eq!(is_stable(&at(&state), 9000), stable, "{state}");
+        }
+        assert!(
+            is_stable("migrate exited - 0 0 x a/b no ab", 9000) && !is_stable("migrate exited - 0 1 x a/b no ab", 9000)
+        );
+        assert!(!is_stable("", 9000));
+    }
+}
