@@ -3,6 +3,8 @@
 
 use serde::Deserialize;
 
+use super::health_check::OwnCheck;
+
 /// What one project may take of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProjectLimits {
@@ -41,6 +43,7 @@ pub(super) struct OwnSettings {
     logging: Option<serde_json::Value>,
     pids_limit: Option<serde_json::Value>,
     security_opt: Option<Vec<serde_json::Value>>,
+    healthcheck: Option<OwnCheck>,
 }
 
 impl OwnSettings {
@@ -68,6 +71,8 @@ pub struct DefaultsInForce<'a> {
     pub written: &'a str,
     /// Whether modules get new containers, and with them the defaults as they're set now.
     pub anew: bool,
+    /// Whether the server's Docker looks at what starts as often as it's told to.
+    pub looks_sooner: bool,
 }
 
 impl DefaultsInForce<'_> {
@@ -75,11 +80,15 @@ impl DefaultsInForce<'_> {
     /// as they were written when it was made. A database isn't replaced for their sake.
     pub(super) fn lines(&self, service: &str, own: &OwnSettings, counts_processes: bool, module: bool) -> String {
         let written = written_lines(self.written, service).filter(|_| !(module && self.anew));
+        let checked = written.as_ref().is_none_or(|lines| lines.iter().any(|line| key_of(line) == CHECK));
+        // As the project's own check is now: where that changes, the container is made anew for it.
+        let check = own.healthcheck.as_ref().filter(|_| self.looks_sooner && checked).and_then(OwnCheck::line);
         let lines = written.unwrap_or_else(|| self.set_lines());
         lines
             .into_iter()
-            .filter(|line| !own.has(key_of(line), counts_processes))
+            .filter(|line| key_of(line) != CHECK && !own.has(key_of(line), counts_processes))
             .fold(String::new(), |text, line| text + &line + "\n")
+            + &check.unwrap_or_default()
     }
 
     fn set_lines(&self) -> Vec<String> {
@@ -99,6 +108,9 @@ impl DefaultsInForce<'_> {
     }
 }
 
+/// The key of the line that has a check looked at sooner.
+const CHECK: &str = "healthcheck";
+
 fn key_of(line: &str) -> &str {
     line.trim_start().split(':').next().unwrap_or_default()
 }
@@ -109,8 +121,9 @@ fn written_lines(text: &str, service: &str) -> Option<Vec<String>> {
     let block = text.lines().skip_while(|line| *line != begins).collect::<Vec<_>>();
     let (_, block) = block.split_first()?;
     let ours = block.iter().take_while(|line| line.starts_with("    "));
-    let is_default =
-        |line: &&&str| !line.starts_with("     ") && matches!(key_of(line), "logging" | "pids_limit" | "security_opt");
+    let is_default = |line: &&&str| {
+        !line.starts_with("     ") && matches!(key_of(line), "logging" | "pids_limit" | "security_opt" | CHECK)
+    };
     Some(ours.filter(is_default).map(|line| (*line).to_owned()).collect())
 }
 
@@ -121,10 +134,12 @@ mod tests {
     use super::*;
 
     const SET: ContainerDefaults = ProjectLimits::DEFAULT.containers;
+    const NEW: DefaultsInForce<'_> =
+        DefaultsInForce { set: SET, logs_unbounded: true, written: "", anew: true, looks_sooner: true };
 
     fn lines(set: ContainerDefaults, written: &str, own: &str, anew: bool) -> Vec<String> {
         let own: OwnSettings = serde_json::from_str(own).expect("a service");
-        let force = DefaultsInForce { set, logs_unbounded: true, written, anew };
+        let force = DefaultsInForce { set, logs_unbounded: true, written, anew, looks_sooner: true };
         force.lines("db", &own, false, true).lines().map(|line| line.trim().to_owned()).collect()
     }
 
@@ -146,7 +161,7 @@ mod tests {
         ] {
             assert_eq!(keys(&lines(SET, "", own, true)), left, "{own}");
         }
-        let force = DefaultsInForce { set: SET, logs_unbounded: true, written: "", anew: true };
+        let force = NEW;
         assert!(!force.lines("db", &OwnSettings::default(), true, true).contains("pids_limit"));
     }
 
@@ -160,7 +175,7 @@ mod tests {
             keys(&lines(ContainerDefaults { no_new_privileges: true, ..off }, "", "{}", true)),
             ["security_opt"]
         );
-        let force = DefaultsInForce { set: SET, logs_unbounded: false, written: "", anew: true };
+        let force = DefaultsInForce { logs_unbounded: false, ..NEW };
         assert!(!force.lines("db", &OwnSettings::default(), false, true).contains("logging"));
     }
 
@@ -170,11 +185,27 @@ mod tests {
                       pids_limit: 9\n    pids_limit: 512\n    labels:\n      slipway.project: \"shop\"\n  web:\n    pids_limit: 6\n";
         assert_eq!(lines(SET, before, "{}", false), ["pids_limit: 512"], "as it was written");
         assert_eq!(keys(&lines(SET, before, "{}", true)), ALL);
-        let force = DefaultsInForce { set: SET, logs_unbounded: true, written: before, anew: true };
+        let force = DefaultsInForce { written: before, ..NEW };
         assert_eq!(force.lines("db", &OwnSettings::default(), false, false), "    pids_limit: 512\n", "no module");
         assert_eq!(lines(SET, before, r#"{"pids_limit": 1}"#, false), [""; 0], "the project says something itself now");
         let none = "services:\n  db:\n    restart: unless-stopped\n";
         assert_eq!(lines(SET, none, "{}", false), [""; 0], "made before there were any");
         assert_eq!(keys(&lines(SET, "services:\n  web:\n    pids_limit: 6\n", "{}", false)), ALL, "a new service");
+    }
+
+    #[test]
+    fn a_check_is_looked_at_sooner_in_new_containers_and_where_it_was_before() {
+        let own = r#"{"healthcheck": {"test": "a", "interval": "3s"}}"#;
+        let line = r#"healthcheck: {"start_interval":"500ms","start_period":"3s"}"#;
+        let has = |written: &str, own: &str, anew| lines(SET, written, own, anew).contains(&line.to_owned());
+        let without = "services:\n  db:\n    pids_limit: 512\n";
+        let with = format!("{without}    healthcheck: {{\"start_interval\":\"500ms\"}}\n");
+        assert!(has("", own, true), "a new service");
+        assert!(has(without, own, true) && !has(without, own, false), "a database isn't made anew for it");
+        assert!(has(&with, own, false), "as the check is by now");
+        assert!(!has(&with, "{}", false), "the project has no check any more");
+        let own: OwnSettings = serde_json::from_str(own).expect("a service");
+        let old = DefaultsInForce { looks_sooner: false, written: &with, ..NEW };
+        assert!(!old.lines("db", &own, false, false).contains("healthcheck"), "an older Docker refuses it");
     }
 }

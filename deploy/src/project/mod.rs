@@ -7,6 +7,7 @@ pub(crate) mod env;
 #[cfg(test)]
 mod fuzzed_models;
 pub(crate) mod grants;
+pub(crate) mod health_check;
 pub(crate) mod image_reference;
 pub(crate) mod image_tag;
 pub(crate) mod limits;

@@ -119,7 +119,7 @@ impl OnDisk {
     fn overrides(&self, plan: &EnvPlan) -> String {
         let variables = service_variables(&self.project, &EnvContract::default(), plan, &self.images());
         let set = ProjectLimits::DEFAULT.containers;
-        let defaults = DefaultsInForce { set, logs_unbounded: true, written: "", anew: true };
+        let defaults = DefaultsInForce { set, logs_unbounded: true, written: "", anew: true, looks_sooner: true };
         render_override(&request(), &self.project, &variables, DeploymentId(uuid::Uuid::nil()), &defaults)
     }
 

@@ -6,17 +6,20 @@
 # serves_web: whether a web service runs.
 serves_web() {
     for service in $rehearsed; do
-        [ -z "$(service_ps -q --filter "label=com.docker.compose.service=$service" | head -n 1)" ] || return 0
+        running_of "$service"
+        [ -z "$ids" ] || return 0
     done
     return 1
 }
 
-# containers_of SERVICES: the ids of their containers, stopped ones included.
-containers_of() {
-    for service in "$@"; do service_ps -aq --filter "label=com.docker.compose.service=$service"; done
+# all_services: the names of all services of the model. Compose prints it with an indentation of two.
+all_services() {
+    resolve || return 1
+    names=$(printf '%s\n' "$model" | sed -n '/^  "services": {$/,/^  }/s/^    "\([A-Za-z0-9._-]*\)": {$/\1/p')
+    if [ -n "$names" ]; then printf '%s\n' "$names"; else project_compose config --services; fi
 }
 
-# replace_bots: replaces all modules that serve no web and aren't kept, and waits until they're stable; tells the verdict
+# replace_bots: after see. Replaces all modules that serve no web and aren't kept, and waits until they're stable; tells the verdict
 # where they aren't. What they may need and isn't there yet, such as a new cache, is started before them. Sets $placed to
 # those that nothing is left to do for.
 replace_bots() {
@@ -28,13 +31,14 @@ replace_bots() {
     done
     [ -n "$new" ] || return 0
     missing=
-    for service in $(project_compose config --services); do
+    for service in $(all_services); do
         case " $rehearsed $bots " in *" $service "*) continue ;; esac
-        if [ -z "$(containers_of "$service")" ]; then missing="$missing $service"; fi
+        seen_of "$service"
+        if [ -z "$ids" ]; then missing="$missing $service"; fi
     done
     up=done
     answer=ok
-    if put_in_place >&2; then begin $missing && begin $new || :; else up=failed; fi
+    if put_in_place >&2 && see; then begin $missing && begin $new || :; else up=failed; fi
     if [ "$answer" = ok ] && [ "$up" = "done" ]; then return 0; fi
     tell change changed
     tell_all
@@ -49,31 +53,34 @@ replace_bots() {
 # Only compose hands a volume without a name on to the next container, and so it replaces what has such a one, twice.
 put_in_place() {
     for service in $new; do
-        old=$(containers_of "$service")
-        if [ -n "$old" ] && has_unnamed_volume $old; then
+        seen_of "$service"
+        if [ -n "$ids" ] && has_unnamed_volume "$service"; then
             project_compose up -d --no-build --no-deps "$service" || return 1
             continue
         fi
         placed="$placed $service"
-        if [ -n "$old" ]; then docker stop $old >/dev/null && docker rm -f $old >/dev/null || return 1; fi
+        if [ -n "$ids" ]; then docker stop $ids >/dev/null && docker rm -f $ids >/dev/null || return 1; fi
     done
     project_compose create --no-build --no-recreate $new $missing
 }
 
-# has_unnamed_volume IDS: whether one of the containers has a volume that an image or a service declares without a name.
+# has_unnamed_volume SERVICE: whether one of its containers has a volume that an image or a service declares without a
+# name.
 has_unnamed_volume() {
-    docker inspect --format '{{range .Mounts}}{{if eq .Type "volume"}}{{println .Name}}{{end}}{{end}}' "$@" |
-        grep -qxE '[0-9a-f]{64}'
+    printf '%s\n' "$present" | grep -qE "^[0-9a-f]+ $1 .*[ ,][0-9a-f]{64}(,|\$)"
 }
 
-# begin SERVICES: starts their containers, and waits until they're stable.
+# begin SERVICES: starts their containers, and waits until it shows that they run: for two seconds, or fifteen where one
+# has restarted. What's left of the five is counted with the web services' own, so that nobody waits twice.
 begin() {
-    ids=$(containers_of "$@")
+    seen_of "$@"
     [ -n "$ids" ] || return 0
     usual=$patience
     # Nothing more will start: what is there shows soon why.
     if ! docker start $ids >/dev/null; then up=failed patience=10; fi
+    trial_time=200
     settle $ids
+    trial_time=
     patience=$usual
     [ "$answer" = ok ] && [ "$up" = "done" ]
 }
@@ -83,7 +90,7 @@ begin() {
 start_others() {
     others=
     if [ -n "$placed" ]; then
-        for service in $(project_compose config --services); do
+        for service in $(all_services); do
             case " $placed " in *" $service "*) ;; *) others="$others $service" ;; esac
         done
     fi

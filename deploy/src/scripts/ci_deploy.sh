@@ -138,6 +138,7 @@ ci_job() {
     enter
     trap docker_logout EXIT
     trap 'exit 1' TERM HUP INT
+    see
     remove_rehearsals
     end_replacements
     rm -f .slipway/reason
@@ -155,7 +156,7 @@ ci_job() {
         rm -rf .slipway/served
         die start-failed "the new images can't be pulled, or no containers be made of them: the release before is ready to be started, as it was"
     fi
-    if pull_latest && still_judged && rehearse && replace_bots && start_new; then
+    if pull_latest && still_judged && see && rehearse && replace_bots && start_new; then
         rm -rf .slipway/served
         project_ps --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'
         return 0

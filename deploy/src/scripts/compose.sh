@@ -2,10 +2,12 @@
 # containers.sh, lock.sh, git.sh, docker_login.sh, proofs.sh, service_report.sh, stability_gate.sh, start_outcome.sh,
 # sockets.sh, rehearse.sh, bots_first.sh, judged.sh. Pulls, rehearses, starts, and waits until everything is stable.
 enter
+see
 remove_rehearsals
 cleanup() {
     docker_logout
     if [ -n "${trial:-}" ]; then docker rm -fv "$trial" >/dev/null 2>&1 || :; fi
+    await_removals
 }
 # What was judged elsewhere is what is started here.
 put .slipway/judged_env 600 <.env
@@ -16,7 +18,8 @@ put .slipway/judged_env 600 <.env
 require_judged
 docker_login
 
-before=$(containers | sort)
+seen_of
+before=$(sorted $ids)
 
 if ! project_compose pull -q --policy "$policy" >&2; then
     tell phase pull
@@ -29,5 +32,12 @@ end_replacements
 replace_bots || exit 4
 up=done
 start_others >&2 || up=failed
-judge_start "$before" "$(containers | sort)"
-tell proof "$(release_proof)"
+see
+seen_of
+judge_start "$before" "$(sorted $ids)" "$ids"
+# What the gate has seen last.
+tell proof "$(
+    while read -r _ _ _ restarts _ started _ _ id _; do printf '%s %s %s\n' "$id" "$restarts" "$started"; done <<END | digest_starts
+$sample
+END
+)"

@@ -33,16 +33,49 @@ tell_origins() {
 # any_running: the project's containers that run or would run again, one-offs included.
 any_running() { project_ps -q; }
 
-# remove_rehearsals: removes the containers of a rehearsal whose script was killed, or whose server lost its power.
-remove_rehearsals() {
-    left=$(project_ps -aq --filter label=com.docker.compose.oneoff=True --filter "name=^/?${slug}[-_]rehearsal[-_]")
-    if [ -n "$left" ]; then docker rm -fv $left >/dev/null; fi
+# see: looks at all of the project's containers at once, for what goes through them until the next look. $present has a line
+# for each, with its mounts at the end.
+see() {
+    present=$(project_ps -a --format "$present_format")
+}
+present_format='{{.ID}} {{or (.Label "com.docker.compose.service") "-"}} {{or (.Label "com.docker.compose.oneoff") "-"}} {{.State}} {{.Names}} {{.Mounts}}'
+
+# seen_of SERVICES: sets $ids to the containers that were seen of them, or of all services; running_of: to those that run.
+seen_of() { find_seen '*' "$*"; }
+running_of() { find_seen running "$*"; }
+find_seen() {
+    ids=
+    while read -r its_id its_service once its_state _; do
+        if [ "$once" != False ]; then continue; fi
+        case "$1 $its_state" in '* '* | *' running' | *' restarting' | *' paused') ;; *) continue ;; esac
+        case " ${2:-"$its_service"} " in *" $its_service "*) ids="$ids$its_id " ;; esac
+    done <<END
+$present
+END
 }
 
-# end_replacements: a container that was made to replace another one when compose, or the daemon under it, died, takes the
-# other's place, or else it's in the way. Its volumes may be the other's.
+# sorted IDS: a line each.
+sorted() { printf '%s\n' "$@" | sort; }
+
+# remove_rehearsals: after see. Removes the containers of a rehearsal whose script was killed, or whose server lost its
+# power.
+remove_rehearsals() {
+    while read -r its_id _ once _ name _; do
+        case "$once $name" in "True $slug"[-_]rehearsal[-_]*) docker rm -fv "$its_id" >/dev/null ;; esac
+    done <<END
+$present
+END
+}
+
+# end_replacements: after see. A container that was made to replace another one when compose, or the daemon under it, died,
+# takes the other's place, or else it's in the way. Its volumes may be the other's.
 end_replacements() {
-    project_ps -a --filter status=created --filter 'name=^/?[0-9a-f]{12}_' --format '{{.Names}}' | while read -r name; do
-        docker rename "$name" "${name#*_}" 2>/dev/null || docker rm -f "$name" >/dev/null
-    done
+    digits='[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]'
+    while read -r _ _ _ its_state name _; do
+        case "$its_state $name" in
+        "created "$digits${digits}_*) docker rename "$name" "${name#*_}" 2>/dev/null || docker rm -f "$name" >/dev/null ;;
+        esac
+    done <<END
+$present
+END
 }

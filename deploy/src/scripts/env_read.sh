@@ -1,7 +1,13 @@
-# Parameters: recorded purpose; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh, git.sh, proofs.sh,
-# judged.sh. Tells what the worker needs to decide about .env and the override file; changes nothing.
+# Parameters: recorded purpose by_commit; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh, git.sh,
+# proofs.sh, judged.sh. Tells what the worker needs to decide about .env and the override file; changes nothing.
 enter
 if [ "$purpose" = env ]; then mark env; fi
+# outdated: whether the override file is written anew anyway, since it's of another commit than the checkout.
+outdated() {
+    [ "$by_commit" = 1 ] && [ -f .slipway/commit ] || return 1
+    read -r checked_out <.slipway/commit || return 1
+    grep -q '^      slipway\.commit: ' "$override" && ! grep -qxF "      slipway.commit: \"$checked_out\"" "$override"
+}
 for file in "$base" "$prod"; do
     [ -f "$file" ] || die compose-file-missing "the repository has no $file"
 done
@@ -83,19 +89,32 @@ done
 if docker volume inspect "${slug}_db_data" >/dev/null 2>&1; then tell database yes; fi
 # Out here it's the real one: see own_view.
 # shellcheck disable=SC2031
-if [ -f .env ] && [ -f "$override" ] && resolve 2>/dev/null; then
+if [ -f .env ] && [ -f "$override" ] && ! outdated && resolve 2>/dev/null; then
     tell valid yes
     tell_model
 fi
+docker_setup='{{.LoggingDriver}} {{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}}'
+read -r logging versions <<END
+$(docker info --format "$docker_setup" 2>/dev/null)
+END
+tell docker "$versions"
 # Other drivers have bounds of their own, and so has a daemon that somebody has set up with them.
-if [ "$(docker info --format '{{.LoggingDriver}}' 2>/dev/null)" = json-file ] &&
-    ! grep -qs max-size /etc/docker/daemon.json; then
-    tell logs_unbounded yes
-fi
+if [ "$logging" = json-file ] && ! grep -qs max-size /etc/docker/daemon.json; then tell logs_unbounded yes; fi
 image_identity='{{with .Config.Labels}}{{index . "org.opencontainers.image.revision"}}{{end}} {{join .RepoDigests " "}}'
-images .env | sort -u | while read -r image; do
-    if identity=$(docker image inspect --format "$image_identity" "$image" 2>/dev/null); then
-        tell local_of_env "$image $identity"
-    fi
-done
+set -- $(images .env | sort -u)
+# All at once, unless one of them isn't here.
+if [ $# -gt 0 ] && identities=$(docker image inspect --format "$image_identity" "$@" 2>/dev/null); then
+    while IFS= read -r identity; do
+        tell local_of_env "$1 $identity"
+        shift
+    done <<END
+$identities
+END
+else
+    for image in "$@"; do
+        if identity=$(docker image inspect --format "$image_identity" "$image" 2>/dev/null); then
+            tell local_of_env "$image $identity"
+        fi
+    done
+fi
 tell proof "$(env_proof)"

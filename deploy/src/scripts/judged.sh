@@ -14,9 +14,13 @@ $dir/infra/.env.prod"
 
 # writable_paths: where containers of the project's that are there may write, in its directory.
 writable_paths() {
-    ids=$(project_ps -aq)
-    [ -n "$ids" ] || return 0
-    docker inspect --format '{{range .Mounts}}{{if .RW}}{{println .Source}}{{end}}{{end}}' $ids | grep -F "$dir/" | sort -u || :
+    case "${present-}" in
+    '') mounting=$(project_ps -a --format '{{.ID}} {{.Mounts}}') || : ;;
+    *) mounting=$present ;;
+    esac
+    mounting=$(printf '%s\n' "$mounting" | grep -F "$dir/" | cut -d ' ' -f 1) || :
+    [ -n "$mounting" ] || return 0
+    docker inspect --format '{{range .Mounts}}{{if .RW}}{{println .Source}}{{end}}{{end}}' $mounting | grep -F "$dir/" | sort -u || :
 }
 
 # tell_model: tells what the judgement needs.

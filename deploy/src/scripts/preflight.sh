@@ -16,13 +16,19 @@ tell memory_kb "$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)"
 if command -v git >/dev/null 2>&1; then tell git "$(git --version)"; fi
 
 data=/
+docker_setup='{{.ServerVersion}} {{.DockerRootDir}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}}'
 if command -v docker >/dev/null 2>&1; then
     tell docker_client present
-    if version=$(docker version --format '{{.Server.Version}}'); then
+    # One question, since each costs a program.
+    setup=$(docker info --format "$docker_setup" || :)
+    read -r version place compose <<END
+$setup
+END
+    if [ -n "$place" ]; then
         tell docker "$version"
-        data=$(docker info --format '{{.DockerRootDir}}')
+        data=$place
+        if [ -n "$compose" ]; then tell compose "$compose"; fi
     fi
-    if version=$(docker compose version --short 2>/dev/null); then tell compose "$version"; fi
 fi
 
 probe=$root/.slipway-probe.$$

@@ -15,5 +15,6 @@ env_proof() {
 
 # release_proof: a digest of the containers and their starts.
 release_proof() {
-    docker inspect --format '{{.Id}} {{.RestartCount}} {{.State.StartedAt}}' $(containers) | sort | sha256sum | cut -c -64
+    docker inspect --format '{{.Id}} {{.RestartCount}} {{.State.StartedAt}}' $(containers) | digest_starts
 }
+digest_starts() { sort | sha256sum | cut -c -64; }

@@ -6,13 +6,13 @@
 
 trial_format="{{.State.Status}} {{.State.ExitCode}} \
 {{if index .State \"Health\"}}{{.State.Health.Status}}{{else}}-{{end}} \
-{{.State.Pid}}{{range .NetworkSettings.Networks}} {{.IPAddress}}{{end}}"
+{{.State.Pid}} \
+{{with index .Config \"Healthcheck\"}}{{or (index . \"StartPeriod\") 0}}{{else}}0{{end}}{{range .NetworkSettings.Networks}} {{.IPAddress}}{{end}}"
 
 # rehearsal SERVICE: starts it beside the one that serves, as $trial, and sets $answer.
 rehearsal() {
     # No other project's container can have a name with an underscore there.
     trial=${slug}_rehearsal_$1
-    docker rm -fv "$trial" >/dev/null 2>&1 || :
     if ! project_compose run -d --no-deps --name "$trial" "$1" >/dev/null; then
         answer="unstartable $1 $trial"
         return
@@ -25,19 +25,29 @@ rehearsal() {
 await_answer() {
     asked_one=$2
     check=$(printf '%s' "${checks:-}" | base64 -d | sed -n "s/^$1 //p")
-    ends=$(in_time $((patience + $(start_period "$asked_one"))))
-    calm=$(($(date +%s) + 5))
+    ends=
+    look_at_clock
+    calm=$((now + 500))
     ill_since=
     unreached=0
     heard=
     while :; do
+        look_at_clock
+        looked_at=$now
         state=$(docker inspect --format "$trial_format" "$asked_one")
+        if [ -z "$ends" ]; then
+            read_period $state
+            in_time $((patience + slow))
+            ends=$moment
+        fi
         answer=
+        # Until when only Docker can tell something new.
+        quiet=
         case $state in
         'exited 0 '*) if [ -z "$check" ]; then answer=ok; else answer="crash-loop $1 $asked_one"; fi ;;
         exited* | dead*) answer="crash-loop $1 $asked_one" ;;
         *' unhealthy '*) answer="unhealthy $1 $asked_one" ;;
-        *' starting '*) ;;
+        *' starting '*) quiet=$ends ;;
         *)
             # A path may hold what would be a pattern.
             set -f
@@ -45,10 +55,11 @@ await_answer() {
             set +f
             # Without a health check a program that answers at once may still exit at once.
             case $state in *' healthy '*) calm=0 ;; esac
-            if [ "$heard" = ok ] && [ "$(date +%s)" -ge "$calm" ]; then answer=ok; fi
+            look_at_clock
+            if [ "$heard" = ok ] && [ "$now" -ge "$calm" ]; then answer=ok; elif [ "$heard" = ok ]; then quiet=$calm; fi
             ;;
         esac
-        if [ -z "$answer" ] && [ "$(date +%s)" -ge "$ends" ]; then
+        if [ -z "$answer" ] && [ "$now" -ge "$ends" ]; then
             case $heard in
             '' | ok) answer="wait $1 $asked_one" ;;
             deaf) answer="deaf $1 $asked_one" ;;
@@ -56,7 +67,7 @@ await_answer() {
             esac
         fi
         [ -z "$answer" ] || break
-        sleep 0.5
+        if [ -z "$quiet" ]; then sleep 0.5; else await_news "$looked_at" "$quiet" "$asked_one"; fi
     done
     if [ -n "$check" ]; then
         tell asked "$check"
@@ -64,12 +75,19 @@ await_answer() {
     fi
 }
 
-# listen_to_one SERVICE STATE EXIT_CODE HEALTH PID [ADDRESS] PORT HOST WARM_UP STATUSES PATH: sets $heard to ok, deaf,
+# read_period STATE EXIT_CODE HEALTH PID PERIOD …: sets $slow to the start period of the health check in seconds, ten
+# minutes at most.
+read_period() {
+    slow=$((${5:-0} / 1000000000))
+    if [ "$slow" -gt 600 ]; then slow=600; fi
+}
+
+# listen_to_one SERVICE STATE EXIT_CODE HEALTH PID PERIOD [ADDRESS] PORT HOST WARM_UP STATUSES PATH: sets $heard to ok, deaf,
 # mute or the status of a bad answer, and $answer once that has lasted for as long as a service may take to warm up.
 listen_to_one() {
     name=$1
     pid=$5
-    shift 5
+    shift 6
     # Some networks have no address that can be asked.
     address=
     if [ $# -gt 5 ]; then address=$1; fi
@@ -98,8 +116,9 @@ listen_to_one() {
     case $heard in
     ok | deaf | mute | '') ill_since= ;;
     *)
-        ill_since=${ill_since:-$(date +%s)}
-        if [ $(($(date +%s) - ill_since)) -ge "$3" ]; then answer="ill $name $asked_one"; fi
+        look_at_clock
+        ill_since=${ill_since:-$now}
+        if [ $((now - ill_since)) -ge $(($3 * 100)) ]; then answer="ill $name $asked_one"; fi
         ;;
     esac
 }
@@ -113,7 +132,8 @@ protects() {
 keeps() {
     [ "$(variables_of .env)" = "$(variables_of .slipway/served/env)" ] || return 1
     cmp -s "$override" .slipway/served/override || return 1
-    serving=$(service_ps -q --filter "label=com.docker.compose.service=$1" | head -n 1)
+    running_of "$1"
+    serving=${ids%% *}
     [ -n "$serving" ] || return 1
     sees_no_change "$serving" || return 1
     image=$(docker inspect --format '{{.Config.Image}}' "$serving")
@@ -138,23 +158,26 @@ sees_no_change() {
         done && repo_git diff --quiet "$was" HEAD -- infra '*.yml' '*.yaml' '*.env' '*.env.*' 2>/dev/null
 }
 
-# rehearse: rehearses each web service that runs and isn't kept; stops at the first that fails, with its log, and tells
-# the verdict.
+# rehearse: after see and remove_rehearsals. Rehearses each web service that runs and isn't kept; stops at the first that fails, with its log, and tells
+# the verdict. What comes next doesn't wait until a rehearsal's container is gone: await_removals does.
 rehearse() {
     protects || return 0
     for service in $rehearsed; do
-        if [ -z "$(service_ps -q --filter "label=com.docker.compose.service=$service")" ] || keeps "$service"; then
-            continue
-        fi
+        running_of "$service"
+        if [ -z "$ids" ] || keeps "$service"; then continue; fi
         tell rehearsed "$service"
         rehearsal "$service"
         if [ "$answer" != ok ]; then
             tell phase rehearsal
             tell verdict "${answer% *}"
             docker logs --tail 30 "$trial" >&2 || :
+            docker rm -fv "$trial" >/dev/null 2>&1 || :
+            trial=
+            return 1
         fi
-        docker rm -fv "$trial" >/dev/null 2>&1 || :
+        docker rm -fv "$trial" >/dev/null 2>&1 &
+        removals="${removals:-} $!"
         trial=
-        [ "$answer" = ok ] || return 1
     done
 }
+await_removals() { [ -z "${removals:-}" ] || wait $removals || :; }

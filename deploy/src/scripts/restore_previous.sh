@@ -4,6 +4,7 @@
 # removed.
 [ -d "$dir/.slipway" ] || exit 0
 enter
+see
 remove_rehearsals
 if [ ! -d .slipway/served ]; then exit 0; fi
 if [ ! -f .slipway/served/commit ]; then

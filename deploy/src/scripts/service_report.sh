@@ -5,17 +5,20 @@ format="\
 {{.State.Status}} \
 {{if index .State \"Health\"}}{{.State.Health.Status}}{{else}}-{{end}} \
 {{.RestartCount}} {{.State.ExitCode}} {{.State.StartedAt}} \
-{{.Config.Image}} {{.HostConfig.RestartPolicy.Name}} {{.Id}}"
+{{.Config.Image}} {{.HostConfig.RestartPolicy.Name}} {{.Id}} \
+{{with index .Config \"Healthcheck\"}}{{or (index . \"StartPeriod\") 0}}{{else}}0{{end}}"
 
-# tell_services: tells the worker of each container, from lines in $format.
+# tell_services LINES: tells the worker of each container, from lines in $format.
 tell_services() {
     while read -r service state health restarts code _ image _; do
         [ -z "$service" ] || tell service "$service $state $health $restarts $code $image"
-    done
+    done <<END
+$1
+END
 }
 
 # tell_all: tells the worker of the project's containers as they are.
 tell_all() {
     ids=$(containers)
-    if [ -n "$ids" ]; then docker inspect --format "$format" $ids | tell_services; fi
+    if [ -n "$ids" ]; then tell_services "$(docker inspect --format "$format" $ids)"; fi
 }

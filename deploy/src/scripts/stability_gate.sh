@@ -1,79 +1,163 @@
-# Parameters: patience? limit?; after containers.sh, service_report.sh. Samples the project's containers until it shows
-# whether they run and stay.
-begun=$(date +%s)
+# Parameters: patience? limit?; after containers.sh, service_report.sh. Looks at the project's containers until it shows
+# whether they run and stay: whenever Docker tells something of them, and once each has run for as long as it must.
+nl='
+'
+# Moments are hundredths of a second since 1970. They're counted on from here by how long the server is up, which any
+# shell reads without a program.
+begun=$(date +%s%2N)
+read -r ticks _ </proc/uptime
+begun=$((begun - ${ticks%.*}${ticks#*.}))
 
-# in_time SECONDS: the moment that far from now, unless the whole script must come to its end before, $limit seconds
-# after its start: a verdict is worth more than being cut off without one.
+# look_at_clock: sets $now.
+look_at_clock() {
+    read -r ticks _ </proc/uptime
+    now=$((begun + ${ticks%.*}${ticks#*.}))
+}
+look_at_clock
+entered=$now
+starts=
+
+# in_time SECONDS: sets $moment to the one that far from now, unless the whole script must come to its end before, $limit
+# seconds after its start: a verdict is worth more than being cut off without one.
 in_time() {
-    moment=$(($(date +%s) + $1))
-    if [ -n "${limit:-}" ] && [ "$moment" -gt $((begun + limit)) ]; then moment=$((begun + limit)); fi
-    printf '%s\n' "$moment"
+    look_at_clock
+    moment=$((now + $1 * 100))
+    if [ -n "${limit:-}" ] && [ "$moment" -gt $((entered + limit * 100)) ]; then moment=$((entered + limit * 100)); fi
 }
 
-# verdict: ok, or wait, crash-loop or unhealthy with the service and its container. Seconds a service must have run:
-# 5, or 15 once it has restarted.
-verdict() {
-    result=ok
-    while read -r service state health restarts code started _ policy id; do
-        first=$(printf '%s\n' "$baseline" | sed -n "s/^$id //p")
+# await_news SINCE UNTIL IDS: waits until Docker tells something of these containers that wasn't there at $since yet. In
+# case that it tells nothing, for five seconds at most.
+await_news() {
+    since=$1 until=$2
+    shift 2
+    look_at_clock
+    if [ "$until" -gt $((now + 500)) ]; then until=$((now + 500)); fi
+    unnamed=$#
+    while [ "$unnamed" -gt 0 ]; do
+        set -- "$@" --filter "container=$1"
+        shift
+        unnamed=$((unnamed - 1))
+    done
+    asked_at=$now
+    # Docker's program ends by itself only with the time.
+    sh -c 'echo $$ && exec docker events "$@"' sh --since "${since%??}.${since#"${since%??}"}" \
+        --until "${until%??}.${until#"${until%??}"}" --filter type=container --filter event=start --filter event=die \
+        --filter event=health_status --format '{{.Action}}' "$@" 2>/dev/null 9>&- | {
+        read -r asking && read -r _ && kill "$asking" 2>/dev/null || :
+    } || :
+    # A daemon that went away answers at once, and what restarts again and again is never silent.
+    look_at_clock
+    if [ "$now" -lt "$until" ] && [ "$now" -lt $((asked_at + 25)) ]; then sleep 0.25; fi
+}
+
+# read_starts: sets $starts to the moments at which the containers of $sample were started, a line each.
+read_starts() {
+    texts=
+    while read -r _ _ _ _ _ text _; do texts=$texts${text:-now}$nl; done <<END
+$sample
+END
+    if [ "$texts" = "${known_texts:-}" ]; then return; fi
+    starts=$(printf '%s' "$texts" | date -f - +%s%2N) && known_texts=$texts
+}
+
+# earlier_restarts ID: sets $earlier to how often the container had been restarted when it was seen first.
+earlier_restarts() {
+    earlier=${baseline#*"$nl$1 "}
+    if [ "$earlier" = "$baseline" ]; then earlier=0; else earlier=${earlier%%"$nl"*}; fi
+}
+
+# judge_sample: sets $answer to ok, or wait, crash-loop or unhealthy with the service and its container, and $ripe to the
+# moment at which it may be ok, if nothing but time is missing. Seconds a service must have run: 5, or what $trial_time
+# says in hundredths, or 15 once it has restarted.
+judge_sample() {
+    read_starts || :
+    look_at_clock
+    answer=ok ripe=$now
+    later=$starts$nl
+    while read -r service state health restarts code _ _ policy id _; do
+        started=${later%%"$nl"*}
+        started=${started:-$now}
+        later=${later#*"$nl"}
+        earlier_restarts "$id"
         if [ "$state" = exited ] && [ "$code" = 0 ] && [ "$policy" != unless-stopped ]; then continue; fi
-        if [ "$state" = restarting ] || [ "$restarts" -gt $((${first:-0} + 1)) ] || [ "$state" = exited ] || [ "$state" = dead ]; then
-            result="crash-loop $service $id"
+        if [ "$state" = restarting ] || [ "${restarts:-0}" -gt $((${earlier:-0} + 1)) ] || [ "$state" = exited ] || [ "$state" = dead ]; then
+            answer="crash-loop $service $id"
             break
         fi
         if [ "$health" = unhealthy ]; then
-            result="unhealthy $service $id"
+            answer="unhealthy $service $id"
             break
         fi
-        needed=5
-        if [ "$restarts" -gt 0 ]; then needed=15; fi
-        if [ "$state" != running ] || [ "$health" = starting ] || [ $(($(date +%s) - $(date -d "$started" +%s))) -lt "$needed" ]; then
-            result="wait $service $id"
+        needed=${trial_time:-500}
+        if [ "${restarts:-0}" -gt 0 ]; then needed=1500; fi
+        if [ "$state" != running ] || [ "$health" = starting ]; then
+            answer="wait $service $id"
+            ripe=
+        elif [ $((now - started)) -lt "$needed" ]; then
+            answer="wait $service $id"
+            if [ -n "$ripe" ] && [ $((started + needed)) -gt "$ripe" ]; then ripe=$((started + needed)); fi
         fi
-    done
-    printf '%s\n' "$result"
+    done <<END
+$sample
+END
 }
 
-# start_period IDS: the longest one that these containers' health checks declare, in seconds; ten minutes at most.
-start_period() {
-    period='{{if .Config.Healthcheck}}{{printf "%d" .Config.Healthcheck.StartPeriod}}{{else}}0{{end}}'
-    longest=$(docker inspect --format "$period" "$@" | sort -n | tail -n 1 || :)
-    longest=$((${longest:-0} / 1000000000))
-    if [ "$longest" -gt 600 ]; then longest=600; fi
-    printf '%s\n' "$longest"
+# read_baseline: of the first $sample, sets $baseline to the restarts so far, by container, and $slow to the longest start
+# period that the health checks declare, in seconds; ten minutes at most.
+read_baseline() {
+    baseline=$nl
+    slow=0
+    while read -r _ _ _ restarts _ _ _ _ id period; do
+        baseline=$baseline$id\ $restarts$nl
+        period=$((${period:-0} / 1000000000))
+        if [ "$period" -gt "$slow" ]; then slow=$period; fi
+    done <<END
+$sample
+END
+    if [ "$slow" -gt 600 ]; then slow=600; fi
 }
 
 # settle IDS: waits until these containers are stable, at most $patience seconds; sets $answer to the verdict and
 # $sample to how they were last.
 settle() {
-    baseline=$(docker inspect --format '{{.Id}} {{.RestartCount}}' "$@" || :)
-    # The project's own word on a slow start counts on top; once `up` has failed there's nothing to wait for.
-    slow=0
-    if [ "${up:-done}" = "done" ]; then slow=$(start_period "$@"); fi
-    deadline=$(in_time $((patience + slow)))
+    deadline=
     bad=0
     while :; do
+        look_at_clock
+        looked_at=$now
         sample=$(docker inspect --format "$format" "$@" || :)
-        answer=$(printf '%s\n' "$sample" | verdict)
+        if [ -z "$deadline" ]; then
+            read_baseline
+            # The project's own word on a slow start counts on top; once `up` has failed there's nothing to wait for.
+            if [ "${up:-done}" != "done" ]; then slow=0; fi
+            in_time $((patience + slow))
+            deadline=$moment
+        fi
+        judge_sample
         case $answer in
         ok) break ;;
         wait*) bad=0 ;;
         # Once may be a passing state: a restart that succeeds, a check that was too early.
         *) bad=$((bad + 1)) ;;
         esac
-        if [ "$bad" -ge 5 ] || [ "$(date +%s)" -ge "$deadline" ]; then break; fi
-        sleep 1
+        if [ "$bad" -ge 5 ] || [ "$now" -ge "$deadline" ]; then break; fi
+        if [ "$bad" -gt 0 ]; then
+            sleep 1
+        else
+            if [ -z "$ripe" ] || [ "$ripe" -gt "$deadline" ]; then ripe=$deadline; fi
+            await_news "$looked_at" "$((ripe + 1))" "$@"
+        fi
     done
 }
 
 # gate: settles all of the project's containers and tells the services; a bare `wait` where there is none.
-gate() {
-    ids=$(containers)
+gate() { gate_on $(containers); }
+gate_on() {
     # `up` has failed before it made any: its own words say why.
-    if [ -z "$ids" ]; then
+    if [ $# -eq 0 ]; then
         answer='wait'
         return 0
     fi
-    settle $ids
-    printf '%s\n' "$sample" | tell_services
+    settle "$@"
+    tell_services "$sample"
 }

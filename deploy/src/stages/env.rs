@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::SecretString;
 use slipway_protocol::names::VariableName;
-use slipway_protocol::{ErrorCode, Stage};
+use slipway_protocol::{ErrorCode, PushDeployer, Stage};
 
 use crate::project::compose::{
     ComposeProject, REGISTRY_AUTH, ServiceVariables, commit_of, deployment_of, render_override,
@@ -94,6 +94,7 @@ impl Attempt {
             logs_unbounded: seen.logs_unbounded,
             written: &seen.overrides,
             anew: true,
+            looks_sooner: seen.looks_sooner,
         };
         if let Some(earlier) = deployment_of(&seen.overrides) {
             let mut written = request.clone();
@@ -139,6 +140,8 @@ impl Attempt {
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
             .word("purpose", &stage.as_str())
+            // Of what CI's job has deployed, the file may stay.
+            .number("by_commit", (self.work.request.repository.pushes_deployed_by != PushDeployer::Both).into())
             .bytes("recorded", self.recorded_images().as_bytes());
         let outcome = self.exec(stage, &script).await?;
         let failed = outcome.is_err();

@@ -6,6 +6,7 @@ use slipway_protocol::ErrorCode;
 use slipway_protocol::names::Slug;
 
 use super::port_holders::{describe_occupied, describe_stopped};
+use crate::project::health_check::version;
 use crate::remote::output::ScriptOutput;
 use crate::{Attempt, StageError, StageReport};
 
@@ -163,12 +164,6 @@ fn resource_defects(output: &ScriptOutput, now: u64) -> Vec<PreflightDefect> {
 /// The smallest of the numbers under `name`; a file system without a count has `-` there.
 fn smallest(output: &ScriptOutput, name: &str) -> Option<u64> {
     output.values(name).iter().filter_map(|v| v.parse().ok()).min()
-}
-
-/// Major and minor, of `26.1.5+dfsg1`, `v2.24.0` and the like.
-fn version(text: &str) -> (u32, u32) {
-    let mut numbers = text.trim_start_matches('v').split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::project::env::dotenv;
 use crate::project::env::kept::KeptVariables;
 use crate::project::env::notes::EnvNotes;
 use crate::project::env::variables::ComposeVariable;
+use crate::project::health_check::looks_sooner;
 use crate::remote::output::ScriptOutput;
 use crate::stages::after_ci::LocalImage;
 use crate::stages::judgement::ServerModel;
@@ -37,6 +38,8 @@ pub(super) struct ServerEnv {
     pub overrides: String,
     /// Whether Docker would keep all of a container's log.
     pub logs_unbounded: bool,
+    /// Whether Docker looks at what starts as often as it's told to.
+    pub looks_sooner: bool,
     /// The project's compose files as they are.
     pub compose_files: Vec<Vec<u8>>,
     pub model: ServerModel,
@@ -80,6 +83,10 @@ impl ServerEnv {
             example: text("example")?,
             overrides: text("override")?,
             logs_unbounded: output.value("logs_unbounded").is_some(),
+            looks_sooner: output
+                .value("docker")
+                .and_then(|versions| versions.split_once(' '))
+                .is_some_and(|(docker, compose)| looks_sooner(docker, compose)),
             compose_files: output
                 .values("compose_file")
                 .iter()

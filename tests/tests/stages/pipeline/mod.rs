@@ -4,6 +4,7 @@
 mod answering;
 mod ci_job;
 mod claims;
+mod cost;
 mod environment;
 mod killed_scripts;
 mod prober;
