@@ -22,10 +22,13 @@ def verdicts(figures):
     """Rows of text: what, measured, goal, verdict. What wasn't measured is left out."""
     rows = []
 
+    def digits(value):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
     def row(what, value, unit, goal, is_most=True):
         if value is not None:
             met = value <= goal if is_most else value >= goal
-            rows.append([what, f"{value:,.3g} {unit}".strip(), f"{'≤' if is_most else '≥'} {goal:,g} {unit}".strip(),
+            rows.append([what, f"{digits(value)} {unit}".strip(), f"{'≤' if is_most else '≥'} {goal:,g} {unit}".strip(),
                          "met" if met else "NOT met"])
 
     def rivals(what, section, case, measure, highest):
@@ -35,7 +38,7 @@ def verdicts(figures):
         if value is None or other is None:
             return None
         wins = value >= other if highest else value <= other
-        rows.append([what, f"{value:,.3g}", f"best peer: {peer}, {other:,.3g}", "Slipway wins" if wins else f"{peer} WINS"])
+        rows.append([what, digits(value), f"best peer: {peer}, {digits(other)}", "Slipway wins" if wins else f"{peer} WINS"])
         return value / other
 
     ratio = rivals("throughput, 1/s", "engine", ENGINE, "throughput", True)

@@ -1,5 +1,5 @@
 """Makes of the bench's figures what people read: tables with medians, spread and ratios on standard output, all of it as
-JSON, and curves as SVG.
+JSON, curves as SVG, and which statements took PostgreSQL's time.
 
     report.py FIGURES OUT       FIGURES: lines as slipway-bench writes them; OUT: the folder for results.json and curves
 """
@@ -32,8 +32,12 @@ class Figures:
     def __init__(self, lines):
         self.values = defaultdict(list)
         self.units = {}
+        self.profiles = {}
         for line in lines:
             one = json.loads(line)
+            if "profile" in one:
+                self.profiles[one["section"], one["case"], one["who"]] = one["profile"]
+                continue
             self.values[one["section"], one["case"], one["who"], one["measure"]].append(one["value"])
             self.units[one["measure"]] = one["unit"]
 
@@ -104,6 +108,15 @@ def results(figures):
     return told
 
 
+def profiles(figures):
+    """Which statements took PostgreSQL's time in the last repetition of each, for a deployment."""
+    told = []
+    for of, statements in figures.profiles.items():
+        rows = [[number(calls), number(ms), text.replace("|", "\\|")[:160]] for text, calls, ms in statements]
+        told.append(f"## {', '.join(of)}\n\n{table(['calls each', 'ms each', 'statement'], rows)}\n")
+    return "\n".join(told)
+
+
 def main():
     source, out = map(Path, sys.argv[1:])
     figures = Figures(source.read_text().splitlines())
@@ -115,9 +128,10 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     told = {"figures": results(figures), "goals": [dict(zip(("what", "measured", "goal", "verdict"), v)) for v in verdicts]}
     (out / "results.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    (out / "profiles.md").write_text(profiles(figures))
     for name, svg in curves.draw(figures).items():
         (out / name).write_text(svg)
-    print(f"\nresults.json and the curves are in {out}", file=sys.stderr)
+    print(f"\nresults.json, profiles.md and the curves are in {out}", file=sys.stderr)
 
 
 if __name__ == "__main__":

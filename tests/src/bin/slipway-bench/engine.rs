@@ -20,7 +20,7 @@ const WARM_UP: usize = 60;
 const USUAL: f64 = 120.0;
 
 /// How a backlog was worked off.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Drained {
     /// A second, from the first message about any to the last result.
     pub rate: f64,
@@ -34,6 +34,8 @@ pub struct Drained {
     pub cpu: [f64; 3],
     /// Megabytes that the workers had at their largest.
     pub megabytes: f64,
+    /// The statements that took most of PostgreSQL's time: text, calls and milliseconds for each.
+    pub profile: Vec<(String, f64, f64)>,
 }
 
 impl Drained {
@@ -46,7 +48,8 @@ impl Drained {
         for (who, cpu) in ["PostgreSQL", "RabbitMQ", "worker"].into_iter().zip(self.cpu) {
             record.note(of, &format!("CPU of {who} each"), "ms", cpu)?;
         }
-        record.note(of, "memory", "MB", self.megabytes)
+        record.note(of, "memory", "MB", self.megabytes)?;
+        record.profile(of, &self.profile)
     }
 }
 
@@ -69,7 +72,7 @@ pub async fn drain(
         let lines: Vec<&str> = log.lines().collect();
         error.context(lines[lines.len().saturating_sub(20)..].join("\n"))
     })?;
-    let used = scene.since(&before).await?;
+    let (used, profile) = (scene.since(&before).await?, scene.profile().await?);
     let pids = processes.pids();
     let (worker, megabytes) = (usage::seconds(&pids), usage::megabytes(&pids, "VmHWM"));
     drop(processes);
@@ -82,6 +85,7 @@ pub async fn drain(
         messages: each((span.messages + count) as f64),
         cpu: [used.postgres, used.broker, worker].map(|seconds| each(seconds) * 1e3),
         megabytes,
+        profile: profile.into_iter().map(|(text, calls, ms)| (text, each(calls), each(ms))).collect(),
     })
 }
 

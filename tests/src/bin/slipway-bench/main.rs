@@ -19,7 +19,7 @@ mod workers;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 
 use bench::Bench;
@@ -84,6 +84,7 @@ fn measure(options: &Options) -> Result<()> {
         python: options.python.clone(),
         chosen: options.peers.clone(),
     };
+    let mut failed = Vec::new();
     for section in &options.sections {
         bench.record.say(&format!("section {section:?}"));
         let measured = match section {
@@ -96,7 +97,12 @@ fn measure(options: &Options) -> Result<()> {
             Section::Idle => idle::measure(&mut bench),
             Section::Deploy => deploy::measure(&mut bench),
         };
-        measured.with_context(|| format!("section {section:?}"))?;
+        // What is measured is worth having, whatever becomes of another section.
+        if let Err(error) = measured {
+            record::error(&error.context(format!("section {section:?}")));
+            failed.push(format!("{section:?}"));
+        }
     }
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }

@@ -47,6 +47,14 @@ impl Record {
         Ok(())
     }
 
+    /// Writes down which statements took PostgreSQL's time, each with calls and milliseconds.
+    pub fn profile(&mut self, of: &Subject, statements: &[(String, f64, f64)]) -> Result<()> {
+        let Subject { section, case, who, repetition } = of;
+        let line =
+            json!({ "section": section, "case": case, "who": who, "repetition": repetition, "profile": statements });
+        Ok(writeln!(self.file, "{line}")?)
+    }
+
     /// Median and 99th percentile, in milliseconds.
     pub fn note_latencies(&mut self, of: &Subject, measure: &str, mut all: Vec<Duration>) -> Result<()> {
         all.sort();

@@ -96,6 +96,15 @@ impl BenchScene {
         })
     }
 
+    /// The statements that took most of PostgreSQL's time since `begin`: text, calls, milliseconds.
+    pub async fn profile(&self) -> Result<Vec<(String, f64, f64)>> {
+        let query = "SELECT regexp_replace(query, '\\s+', ' ', 'g'), calls::float8, total_exec_time
+                     FROM pg_stat_statements JOIN pg_database d ON d.oid = dbid WHERE datname = $1
+                     ORDER BY total_exec_time DESC LIMIT 20";
+        let rows = self.sql.query(query, &[&format!("run{}", self.databases)]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    }
+
     async fn read(&self) -> Result<CounterReading> {
         let query = "SELECT coalesce(sum(calls), 0)::float8, (pg_current_wal_insert_lsn() - '0/0')::float8
                      FROM pg_stat_statements JOIN pg_database d ON d.oid = dbid WHERE datname = $1";

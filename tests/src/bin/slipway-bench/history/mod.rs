@@ -37,6 +37,8 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
             for level in levels.into_iter().filter(|level| *level <= bench.history) {
                 let begun = Instant::now();
                 past.grow(level).await?;
+                let of = bench.subject("history", format!("{level}"), &contender);
+                bench.record.note(&of, "database", "MB", past.megabytes().await?)?;
                 bench.record.say(&format!("{level} more deployments took {:.1} s", begun.elapsed().as_secs_f64()));
                 for repetition in 1..=bench.repetitions {
                     let of = Subject { repetition, ..bench.subject("history", format!("{level}"), &contender) };

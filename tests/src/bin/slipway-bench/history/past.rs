@@ -80,6 +80,14 @@ impl MadeUpPast {
         Ok(())
     }
 
+    /// What it takes on the disk, in megabytes.
+    pub async fn megabytes(&self) -> Result<f64> {
+        let query = "SELECT pg_database_size(current_database())::float8 / 1e6 -
+            (SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relnamespace = 'seed'::regnamespace
+                AND relkind = 'r')::float8 / 1e6";
+        Ok(self.sql.query_one(query, &[]).await?.get(0))
+    }
+
     /// A finished deployment's id and its project's slug, one of those with the longest past.
     pub async fn example(&self) -> Result<(String, String)> {
         let query = "SELECT id::text, project_slug FROM deployments WHERE project_slug = (SELECT project_slug
