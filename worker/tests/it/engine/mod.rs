@@ -2,6 +2,7 @@
 
 mod acknowledgements;
 mod attempts;
+mod cost;
 mod dependencies;
 mod draining;
 

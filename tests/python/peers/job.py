@@ -1,0 +1,158 @@
+"""What each peer of the bench does for a job, and how jobs are asked for.
+
+The guarantees are those of Slipway as far as the peers can give them: the job is acknowledged once it is done, its queue
+is a quorum queue, messages are persistent and confirmed, and where the job stands is committed to PostgreSQL before it is
+told: twice for each of five stages. There is no fence, no outbox, no order among several workers, and no resume.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+import uuid
+
+import pika
+
+AMQP_URL = os.environ["PEER_AMQP_URL"]
+DATABASE_URL = os.environ["PEER_DATABASE_URL"]
+CONCURRENCY = int(os.environ["PEER_CONCURRENCY"])
+STAGE_SECONDS = int(os.environ.get("PEER_STAGE_MS", "0")) / 1000
+EVENTS = "peer.events"
+STAGES = ("fetch", "configure", "start", "verify", "finish")
+HERE = os.path.dirname(os.path.abspath(__file__))
+WINDOW = 100
+
+TABLE = """CREATE TABLE jobs (
+    id uuid PRIMARY KEY, state text NOT NULL, stage text, steps integer NOT NULL DEFAULT 0,
+    accepted_at timestamptz NOT NULL DEFAULT now(), changed_at timestamptz NOT NULL DEFAULT now())"""
+ACCEPT = "INSERT INTO jobs (id, state) VALUES ({0}, 'accepted') ON CONFLICT (id) DO NOTHING"
+MOVE = "UPDATE jobs SET state = {1}, stage = {2}, steps = steps + 1, changed_at = now() WHERE id = {0}"
+
+
+def moves():
+    """Each step's state, stage, and the routing key of its event."""
+    for stage in STAGES:
+        yield "started", stage, f"progress.{stage}"
+        yield "finished", stage, f"progress.{stage}"
+    yield "succeeded", None, "result.succeeded"
+
+
+def event(job, sequence, state, stage, sent):
+    told = {"job": job, "sequence": sequence, "kind": state, "stage": stage, "at": time.time(), "sent": sent}
+    return json.dumps(told).encode()
+
+
+def new_job():
+    return str(uuid.uuid4()), time.time()
+
+
+class AsyncJobs:
+    """For peers that run on an event loop."""
+
+    async def open(self):
+        import aio_pika
+        import asyncpg
+
+        async def nothing(_connection):
+            """Instead of what else resets a connection at each return: four statements more than the job's own."""
+
+        size = {"min_size": CONCURRENCY, "max_size": CONCURRENCY}
+        self.pool = await asyncpg.create_pool(DATABASE_URL, reset=nothing, **size)
+        self.connection = await aio_pika.connect_robust(AMQP_URL)
+        channel = await self.connection.channel(publisher_confirms=True)
+        self.exchange = await channel.declare_exchange(EVENTS, aio_pika.ExchangeType.TOPIC, durable=True)
+        self.persistent = aio_pika.DeliveryMode.PERSISTENT
+        self.message = aio_pika.Message
+        return self
+
+    async def run(self, job, sent):
+        key = uuid.UUID(job)
+        await self.pool.execute(ACCEPT.format("$1"), key)
+        for sequence, (state, stage, routing_key) in enumerate(moves(), 1):
+            if state == "finished" and STAGE_SECONDS:
+                await asyncio.sleep(STAGE_SECONDS)
+            await self.pool.execute(MOVE.format("$1", "$2", "$3"), key, state, stage)
+            message = self.message(event(job, sequence, state, stage, sent), delivery_mode=self.persistent)
+            await self.exchange.publish(message, routing_key)
+
+
+class ThreadJobs:
+    """For peers that run on threads: a connection to RabbitMQ for each."""
+
+    def __init__(self):
+        import psycopg_pool
+
+        size = {"min_size": CONCURRENCY, "max_size": CONCURRENCY}
+        self.pool = psycopg_pool.ConnectionPool(DATABASE_URL, kwargs={"autocommit": True}, open=True, **size)
+        self.local = threading.local()
+
+    def channel(self):
+        if not hasattr(self.local, "channel"):
+            parameters = pika.URLParameters(AMQP_URL)
+            parameters.heartbeat = 0
+            self.local.channel = pika.BlockingConnection(parameters).channel()
+            self.local.channel.confirm_delivery()
+            self.local.channel.exchange_declare(EVENTS, "topic", durable=True)
+        return self.local.channel
+
+    def run(self, job, sent):
+        channel = self.channel()
+        persistent = pika.BasicProperties(delivery_mode=2)
+        with self.pool.connection() as sql:
+            sql.execute(ACCEPT.format("%s"), (job,))
+        for sequence, (state, stage, routing_key) in enumerate(moves(), 1):
+            if state == "finished" and STAGE_SECONDS:
+                time.sleep(STAGE_SECONDS)
+            with self.pool.connection() as sql:
+                sql.execute(MOVE.format("%(job)s", "%(state)s", "%(stage)s"), {"job": job, "state": state, "stage": stage})
+            channel.basic_publish(EVENTS, routing_key, event(job, sequence, state, stage, sent), persistent)
+
+
+def setup(queue):
+    """The table; and nothing is left in the queue of a run before."""
+    import psycopg
+
+    with psycopg.connect(DATABASE_URL, autocommit=True) as sql:
+        sql.execute(TABLE)
+    with pika.BlockingConnection(pika.URLParameters(AMQP_URL)) as connection:
+        try:
+            connection.channel().queue_purge(queue)
+        except pika.exceptions.ChannelClosedByBroker:
+            pass  # Not there yet.
+
+
+async def ask(send, count, rate):
+    """Sends `count` jobs: a hundred at once, or evenly at `rate` a second."""
+    if rate is None:
+        for begin in range(0, count, WINDOW):
+            await asyncio.gather(*(send(*new_job()) for _ in range(min(WINDOW, count - begin))))
+        return
+    begun, tasks = time.monotonic(), []
+    for number in range(count):
+        await asyncio.sleep(max(0, begun + number / rate - time.monotonic()))
+        tasks.append(asyncio.create_task(send(*new_job())))
+    await asyncio.gather(*tasks)
+
+
+def ask_blocking(send, count, rate):
+    begun = time.monotonic()
+    for number in range(count):
+        if rate is not None:
+            time.sleep(max(0, begun + number / rate - time.monotonic()))
+        send(*new_job())
+
+
+def arguments():
+    """The verb, and for `enqueue` the count and the rate."""
+    verb, *rest = sys.argv[1:]
+    count = int(rest[0]) if rest else 0
+    rate = float(rest[1]) if len(rest) > 1 else None
+    return verb, count, rate
+
+
+def become(*command):
+    """Goes on as another program of the same environment, in this folder."""
+    os.chdir(HERE)
+    os.execv(os.path.join(os.path.dirname(sys.executable), command[0]), command)
