@@ -3,8 +3,8 @@
 
 use jiff::Timestamp;
 use slipway_protocol::{DeploymentId, Failure, holds_credential, topology};
-use tokio_postgres::types::Json;
 use tokio_postgres::Row;
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use crate::message::{Incoming, Outgoing};

@@ -118,7 +118,12 @@ impl Store {
 }
 
 /// The one statement of a batch.
-async fn send_batch(tx: &StoreTransaction<'_>, filter: &DeadLetterFilter, replay: Replay, limit: u32) -> Result<Vec<Row>> {
+async fn send_batch(
+    tx: &StoreTransaction<'_>,
+    filter: &DeadLetterFilter,
+    replay: Replay,
+    limit: u32,
+) -> Result<Vec<Row>> {
     let joined_with_newer = joined_with_newer();
     let sql = format!(
         "WITH picked AS (

@@ -142,7 +142,11 @@ fn refuse<T>(code: ErrorCode, message: String) -> Result<Result<T, Failure>> {
     Ok(Err(Failure::new(code, None, message)))
 }
 
-async fn basis(tx: &StoreTransaction<'_>, command: &ProjectCommand, limit: u32) -> Result<Result<CommandBasis, Failure>> {
+async fn basis(
+    tx: &StoreTransaction<'_>,
+    command: &ProjectCommand,
+    limit: u32,
+) -> Result<Result<CommandBasis, Failure>> {
     let project = &command.project;
     let server = match server(tx, command).await? {
         Ok(server) => server,
@@ -246,7 +250,11 @@ async fn latest(tx: &StoreTransaction<'_>, project: &Project, server: &ServerHan
 }
 
 /// What is being deployed, if anything is.
-async fn present(tx: &StoreTransaction<'_>, project: &Project, server: &ServerHandle) -> Result<Option<serde_json::Value>> {
+async fn present(
+    tx: &StoreTransaction<'_>,
+    project: &Project,
+    server: &ServerHandle,
+) -> Result<Option<serde_json::Value>> {
     let sql = format!(
         "SELECT {VERSION_CONTENT} FROM deployments WHERE project_id = $1 AND project_slug = $2 AND server = $3
             AND action IN ('deploy', 'rollback') AND state IN ('pending', 'running') ORDER BY arrival DESC LIMIT 1"

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{Action, Correlation, DeploymentId, Project, ProjectId};
-use tokio_postgres::types::{Json, ToSql};
 use tokio_postgres::Row;
+use tokio_postgres::types::{Json, ToSql};
 use uuid::Uuid;
 
 use crate::store::connection::transaction::StoreTransaction;

@@ -6,8 +6,8 @@ use tokio_postgres::types::Json;
 
 use crate::message::Incoming;
 use crate::scheduler::Order;
-use crate::store::connection::transaction::StoreTransaction;
 use crate::store::Result;
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::deployment::order::order;
 
 /// A deployment to be stored as pending, beside its envelope.

@@ -10,7 +10,6 @@ use slipway_protocol::names::{ServerHandle, Slug};
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::seconds;
-use crate::store::connection::wakeups;
 use crate::store::deployment::head::DeploymentHead;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::state::State;
@@ -86,7 +85,7 @@ impl Store {
     pub async fn renew(&self, lease: &Lease, span: Duration) -> Result<RenewOutcome> {
         deadline(async {
             let renewed = self
-                .client()
+                .vital_client()
                 .await?
                 .query_opt(
                     "UPDATE project_leases l SET expires_at = now() + $4 * interval '1 second' FROM deployments d
@@ -142,7 +141,6 @@ impl LockedDeployment<'_> {
             )
             .await?;
         // Another deployment of this project may have waited for it.
-        self.tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
-        Ok(())
+        self.tx.wake_after_attempt().await
     }
 }

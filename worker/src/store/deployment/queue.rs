@@ -9,8 +9,8 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::scheduler::{Limits, Load};
-use crate::store::connection::transaction::StoreTransaction;
 use crate::store::Result;
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS, log_unreadable_once};
 use crate::store::server::circuit_breaker;
 

@@ -197,8 +197,7 @@ pub(in crate::store) async fn versions(
            AND state = 'succeeded' AND action IN ('deploy', 'rollback') AND arrival > {LAST_UNDEPLOYMENT}
          ORDER BY arrival DESC LIMIT $4"
     );
-    let rows =
-        client.rows(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str(), &i64::from(limit)]).await?;
+    let rows = client.rows(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str(), &i64::from(limit)]).await?;
     rows.iter().map(recorded).collect()
 }
 

@@ -4,8 +4,8 @@ use slipway_protocol::DeploymentId;
 use tokio_postgres::types::Json;
 
 use crate::message::Outgoing;
-use crate::store::connection::transaction::StoreTransaction;
 use crate::store::Result;
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::wakeups;
 
 /// Puts a message into the outbox and wakes the relay at commit.

@@ -7,8 +7,8 @@ use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle};
 use slipway_protocol::{DeploymentId, ProjectId};
 use tokio_postgres::Row;
 
-use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::{readable, seconds};
 use crate::store::deployment::state::State;
 use crate::store::deployment::versions::LAST_UNDEPLOYMENT;

@@ -89,7 +89,11 @@ async fn slug_owner(tx: &StoreTransaction<'_>, project: &Project, server: &Serve
 }
 
 /// Whose CI the repository is, after it was claimed for `project`. Who has nothing on any server has no use for it.
-async fn claim_repository(tx: &StoreTransaction<'_>, project: ProjectId, repository: &RepositoryName) -> Result<ProjectId> {
+async fn claim_repository(
+    tx: &StoreTransaction<'_>,
+    project: ProjectId,
+    repository: &RepositoryName,
+) -> Result<ProjectId> {
     let sql = "INSERT INTO repository_owners AS o (repository, project_id) VALUES (lower($1), $2)
                ON CONFLICT (repository) DO UPDATE SET project_id = CASE
                    WHEN EXISTS (SELECT 1 FROM slug_owners s WHERE s.project_id = o.project_id) THEN o.project_id

@@ -5,12 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use slipway_protocol::names::{BranchName, CommitSha, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{Action, Project, ProjectId, ProjectReady, PushDeployer};
-use tokio_postgres::types::ToSql;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use crate::scheduler::RUN_NEEDED;
-use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::{number, readable, seconds};
 use crate::store::connection::wakeups;
 use crate::store::{Result, Store};

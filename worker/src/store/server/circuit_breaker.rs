@@ -9,8 +9,8 @@ use tokio_postgres::Row;
 
 use crate::scheduler::{Circuit, CircuitState};
 use crate::store::connection::client::Statements;
-use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::{number, readable};
 use crate::store::connection::wakeups;
 use crate::store::{Result, Store};
