@@ -86,10 +86,16 @@ async fn work(
         broker: broker.clone(),
         readiness: readiness.clone(),
         canary: canary_queue,
+        lease: config.worker.lease,
         finish: flushed.clone(),
     };
     let relay = tokio::spawn(relay.run());
-    let heartbeat = WorkerHeartbeat { store: store.clone(), readiness: readiness.clone(), stop: drain.token().clone() };
+    let heartbeat = WorkerHeartbeat {
+        store: store.clone(),
+        readiness: readiness.clone(),
+        lease: config.worker.lease,
+        stop: drain.token().clone(),
+    };
     let dead_letters = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
     let admitter =
         Admitter { store: store.clone(), credentials: credentials.clone(), versions: config.worker.versions };

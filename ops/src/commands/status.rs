@@ -17,7 +17,7 @@ use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::format::format_duration;
 use crate::terminal::print::{Printer, Table};
 
-/// After so long without a sign of life a worker counts as silent; it gives one every two seconds.
+/// So long after a worker should have given its next sign of life it counts as silent.
 const SILENT: Duration = Duration::from_secs(30);
 
 /// After so many failed looks at a branch in a row, a person should know.
@@ -104,11 +104,11 @@ async fn read_queues(settings: &ConnectionSettings) -> Result<Vec<QueueState>, C
 /// What somebody should look at, in words; what is merely busy isn't here.
 fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
     let mut problems = Vec::new();
-    let living = found.workers.iter().filter(|worker| worker.silent < SILENT).count();
+    let living = found.workers.iter().filter(|worker| worker.overdue < SILENT).count();
     if living == 0 {
         problems.push("no worker has given a sign of life lately".to_owned());
     }
-    for worker in found.workers.iter().filter(|worker| worker.silent >= SILENT) {
+    for worker in found.workers.iter().filter(|worker| worker.overdue >= SILENT) {
         problems.push(format!("worker {} has been silent for {}", worker.name, format_age(worker.silent)));
     }
     if found.outbox.oldest > max_wait {

@@ -89,7 +89,7 @@ fn all_policies_are_listed_with_their_defaults_and_reasons() {
     let output = slipway().args(["explain", "policies", "--json"]).output().unwrap();
     let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
     let lease = listed["policies"].as_array().unwrap().iter().find(|p| p["variable"] == "SLIPWAY_LEASE").unwrap();
-    assert_eq!((&lease["default"], &lease["unit"]), (&json!(30.0), &json!("s")));
+    assert_eq!((&lease["default"], &lease["unit"]), (&json!(4.0), &json!("s")));
     assert_eq!(listed["classes"].as_array().unwrap().len(), 4);
 }
 

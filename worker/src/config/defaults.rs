@@ -4,7 +4,7 @@
 pub(super) const ADMIN_ADDR: &str = "127.0.0.1:9090";
 pub(super) const CONCURRENCY: &str = "4";
 pub(super) const DRAIN_TIMEOUT: &str = "25s";
-pub(super) const LEASE: &str = "30s";
+pub(super) const LEASE: &str = "4s";
 pub(super) const VERSIONS: &str = "10";
 pub(super) const SERVER_CONCURRENCY: &str = "2";
 pub(super) const REGISTRY_CONCURRENCY: &str = "8";

@@ -18,7 +18,7 @@ use crate::intake::consumer;
 use crate::process::heartbeat;
 use crate::publish::{batch, github_status, relay};
 use crate::pushes::{connections, looker, webhook_server};
-use crate::run::{self, claim_loop};
+use crate::run;
 use crate::{amqp, engine, scheduler, store};
 
 pub use setting::{PolicySetting, PolicyValue};
@@ -82,18 +82,17 @@ fn retries() -> Vec<PolicySetting> {
 fn leases() -> Vec<PolicySetting> {
     vec![
         time("lease of a project", &var::LEASE,
-            "So long after a worker fell silent another takes over; it's renewed five times as often"),
+            "So long after a worker fell silent another takes over, also the publishing of events; it's renewed five times as \
+             often"),
         fixed("interruptions of a deployment", "scheduler::retry::MAX_INTERRUPTIONS",
             PolicyValue::Count(scheduler::MAX_INTERRUPTIONS.into(), "interruptions"),
             "A stop or crash of a worker costs no attempt, but a deployment that kills workers must end"),
         time("drain", &var::DRAIN_TIMEOUT,
             "Running stages may end in this time; then they are cut off and taken over"),
-        fixed("lease of the relay", "publish::relay::LEASE", relay::LEASE,
-            "One worker publishes, so that events stay in order; another follows when it falls silent"),
         fixed("an announcement to GitHub", "store::outbox::github_status::ANNOUNCEMENT_LEASE", store::ANNOUNCEMENT_LEASE,
             "So long one worker has for it before another takes it over; longer than its requests together"),
-        fixed("search for due deployments", "run::claim_loop::POLL", claim_loop::POLL,
-            "Notifications wake workers at once; this finds what no notification told"),
+        fixed("search without notifications", "store::connection::wakeups::POLL", store::POLL,
+            "Notifications wake workers at once; where none come, everybody has to look"),
     ]
 }
 
@@ -212,8 +211,9 @@ fn pushes() -> Vec<PolicySetting> {
 #[rustfmt::skip]
 fn heartbeats() -> Vec<PolicySetting> {
     vec![
-        fixed("a worker's sign of life", "process::heartbeat::HEARTBEAT_INTERVAL", heartbeat::HEARTBEAT_INTERVAL,
-            "Written to the database, it shows that commits go through; without it nothing is consumed"),
+        fixed("signs of life, all workers", "process::heartbeat::TURN_INTERVAL", heartbeat::TURN_INTERVAL,
+            "One worker after the other writes to the database that it lives, and learns what is due: more workers \
+             don't ask more often; half a lease, where that is shorter"),
         fixed("patience with the database", "process::heartbeat::HEARTBEAT_TIMEOUT", heartbeat::HEARTBEAT_TIMEOUT,
             "After this without a commit a worker isn't ready"),
         fixed("heartbeat with RabbitMQ", "amqp::connection::HEARTBEAT",

@@ -1,25 +1,31 @@
-//! The worker's heartbeat: a row in the database that is written every few seconds. `slipway status` shows which
-//! workers live, and the worker learns whether the database takes writes, which a ping doesn't show. Nothing is decided
-//! by these rows: whose deployment a worker may take over is decided by leases.
+//! The worker's heartbeat: its turn in the fleet. `slipway status` shows which workers live, the worker learns whether
+//! the database takes writes, which a ping doesn't show, and what is due until the next turn: that is done at its time,
+//! by the parts of this worker that wait for it. Whose deployment a worker may take over is decided by leases.
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::readiness::{Condition, Readiness};
-use crate::store::{Store, StoreError};
+use crate::store::{FleetTurn, Store, StoreError, Wakeups, spread};
+use crate::telemetry::Metrics;
 
-/// How often the row is written.
-pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
-/// How long one write may take. A frozen database is noticed within seven seconds.
+/// How far apart the turns of all workers are, unless leases are so short that two of them don't fit into one.
+pub(crate) const TURN_INTERVAL: Duration = Duration::from_millis(2500);
+/// How long one write may take. A frozen database is noticed within ten seconds.
 pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait after the database failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
-/// Writes this worker's heartbeat.
+/// Takes this worker's turns.
 pub struct WorkerHeartbeat {
-    /// Where it's written.
+    /// Where they are taken.
     pub store: Store,
     /// Where it's shown whether the database takes writes.
     pub readiness: Readiness,
+    /// How long a lease lasts: who holds one and dies is noticed when it expires.
+    pub lease: Duration,
     /// Cancelled when the worker stops.
     pub stop: CancellationToken,
 }
@@ -27,17 +33,30 @@ pub struct WorkerHeartbeat {
 impl WorkerHeartbeat {
     /// Runs until it's stopped; then the worker counts as gone at once.
     pub async fn run(self) {
+        let (wakeups, interval) = (self.store.listen(), turn_interval(self.lease));
         while !self.stop.is_cancelled() {
-            match self.write_heartbeat().await {
-                Ok(()) => self.readiness.set_met(Condition::Database),
+            let turn = match self.take_turn(interval).await {
+                Ok(turn) => {
+                    self.readiness.set_met(Condition::Database);
+                    Metrics::get().backlog(turn.backlog.depth, turn.backlog.oldest);
+                    turn
+                }
                 Err(error) => {
                     let error = format!("{:#}", anyhow::Error::from(error));
                     self.readiness.set_unmet(Condition::Database, format!("the database fails: {error}"));
+                    FleetTurn { next: AFTER_FAILURE, ..FleetTurn::default() }
                 }
-            }
+            };
+            let next = Instant::now() + turn.next;
             tokio::select! {
                 () = self.stop.cancelled() => {}
-                () = tokio::time::sleep(HEARTBEAT_INTERVAL) => {}
+                () = tokio::time::sleep_until(next) => {}
+                () = missed(&wakeups, interval) => {}
+                () = async {
+                    // What is due later is told again before.
+                    self.store.follow_turn(turn, interval * 2).await;
+                    std::future::pending().await
+                } => {}
             }
         }
         if let Err(error) = self.store.remove_heartbeat().await {
@@ -45,8 +64,25 @@ impl WorkerHeartbeat {
         }
     }
 
-    async fn write_heartbeat(&self) -> Result<(), StoreError> {
-        let write = self.store.record_heartbeat(env!("CARGO_PKG_VERSION"));
+    async fn take_turn(&self, interval: Duration) -> Result<FleetTurn, StoreError> {
+        let write = self.store.take_turn(env!("CARGO_PKG_VERSION"), interval);
         tokio::time::timeout(HEARTBEAT_TIMEOUT, write).await.map_err(|_| StoreError::TimedOut(HEARTBEAT_TIMEOUT))?
+    }
+}
+
+/// How far apart turns are: with a worker that died, the next one has its turn before leases of the dead one expire.
+fn turn_interval(lease: Duration) -> Duration {
+    TURN_INTERVAL.min(lease / 2)
+}
+
+/// Waits until nobody takes turns any more, though notifications should tell of them: two in a row are missed.
+async fn missed(wakeups: &Wakeups, interval: Duration) {
+    let mut turns = wakeups.turns();
+    loop {
+        turns.borrow_and_update();
+        let patience = interval * 2 + spread(interval);
+        if tokio::time::timeout(patience, turns.changed()).await.is_err() && wakeups.is_listening() {
+            return;
+        }
     }
 }

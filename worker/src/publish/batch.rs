@@ -34,6 +34,11 @@ pub(crate) const REPUBLISH_BACKOFF: RetryPolicy = RetryPolicy {
 /// The ordering keys whose next message the broker didn't take: when to try again, and how often it was tried.
 pub(super) type DelayedKeys = HashMap<OrderingKey, (Instant, u32)>;
 
+/// Whether a key that was delayed may be tried again.
+pub(super) fn has_due(delayed: &DelayedKeys) -> bool {
+    delayed.values().any(|(until, _)| *until <= Instant::now())
+}
+
 /// Why sending ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RelayError {

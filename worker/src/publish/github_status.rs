@@ -12,8 +12,8 @@ use slipway_protocol::Outcome;
 use crate::process::Drain;
 use crate::store::{Announcement, State, Store, StoreError};
 
-/// How often the database is asked for something to send.
-const POLL: Duration = Duration::from_secs(1);
+/// How long to wait after the database failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How often and how far apart one status is tried: for about two hours.
 pub(crate) const STATUS_RETRIES: RetryPolicy =
     RetryPolicy { initial: Duration::from_secs(5), max: Duration::from_secs(600), multiplier: 2.0, attempts: 20 };
@@ -31,17 +31,19 @@ pub struct GithubStatusPublisher {
 impl GithubStatusPublisher {
     /// Works until the drain begins; what ends after that is sent by another worker, or after the next start.
     pub async fn run(self) {
+        let wakeups = self.store.listen();
         while !self.drain.has_begun() {
-            match self.publish_next().await {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::debug!(%error, "the database couldn't be asked for what GitHub doesn't know yet")
-                }
+            let asked = self.publish_next().await;
+            if let Ok(true) = asked {
+                continue;
+            }
+            if let Err(error) = &asked {
+                tracing::debug!(%error, "the database couldn't be asked for what GitHub doesn't know yet");
             }
             tokio::select! {
                 () = self.drain.token().cancelled() => {}
-                () = tokio::time::sleep(POLL) => {}
+                () = wakeups.announcement() => {}
+                () = tokio::time::sleep(AFTER_FAILURE), if asked.is_err() => {}
             }
         }
     }

@@ -15,8 +15,6 @@ use crate::telemetry::OutageLog;
 
 /// How long one look may take, all its requests together.
 pub(crate) const LOOK_TIMEOUT: Duration = Duration::from_secs(90);
-/// How often the database is asked for due branches without a wake-up.
-const POLL: Duration = Duration::from_secs(60);
 /// How long to wait after the database failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
@@ -44,17 +42,13 @@ impl PushLooker {
                 () = self.drain.token().cancelled() => return,
                 looked = self.look_next() => looked,
             };
-            let pause = match looked {
-                Ok(true) => Ok(Duration::ZERO),
-                Ok(false) => self.store.until_next_look().await.map(|next| next.unwrap_or(POLL).min(POLL)),
-                Err(error) => Err(error),
-            };
-            let wait = *pause.as_ref().unwrap_or(&AFTER_FAILURE);
-            outages.record(pause.map(drop));
-            if !wait.is_zero() {
+            let (found, failed) = (matches!(looked, Ok(true)), looked.is_err());
+            outages.record(looked.map(drop));
+            if !found {
                 tokio::select! {
                     () = self.drain.token().cancelled() => return,
-                    () = self.wakeups.push(wait) => {}
+                    () = self.wakeups.push() => {}
+                    () = tokio::time::sleep(AFTER_FAILURE), if failed => {}
                 }
             }
         }

@@ -13,8 +13,8 @@ use crate::scheduler::MAX_INTERRUPTIONS;
 use crate::store::{ClaimOptions, StoreError};
 use crate::telemetry::{Metrics, OutageLog};
 
-/// How often due deployments are looked for without a wake-up.
-pub(crate) const POLL: Duration = Duration::from_secs(1);
+/// How long to wait after the database failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 impl Runner {
     /// Works until the drain begins, and then until every attempt is at an end or at a boundary.
@@ -22,12 +22,14 @@ impl Runner {
         let runner = Arc::new(self);
         let wakeups = runner.store.listen();
         let mut attempts = JoinSet::new();
-        let mut reaped_at = Instant::now();
         let mut outages = OutageLog::new("runner");
+        let mut expired = true;
         while !runner.drain.has_begun() {
-            if reaped_at.elapsed() >= runner.settings.lease / 4 {
-                reaped_at = Instant::now();
-                outages.record(runner.reap().await);
+            let mut failed = false;
+            if std::mem::take(&mut expired) {
+                let reaped = runner.reap().await;
+                (failed, expired) = (reaped.is_err(), reaped.is_err());
+                outages.record(reaped);
             }
             let free = runner.settings.concurrency.saturating_sub(attempts.len());
             if free > 0 {
@@ -38,6 +40,7 @@ impl Runner {
                         claims
                     }
                     Err(error) => {
+                        failed = true;
                         outages.record(Err(error));
                         Vec::new()
                     }
@@ -49,12 +52,16 @@ impl Runner {
                     });
                 }
             }
+            runner.store.set_free_slots(Some(runner.settings.concurrency.saturating_sub(attempts.len())));
             tokio::select! {
                 () = runner.drain.token().cancelled() => {}
-                () = wakeups.deployment(POLL) => {}
+                () = wakeups.deployment() => {}
+                () = wakeups.expired() => expired = true,
+                () = tokio::time::sleep(AFTER_FAILURE), if failed => {}
                 Some(ended) = attempts.join_next() => log_panic(ended),
             }
         }
+        runner.store.set_free_slots(None);
         while let Some(ended) = attempts.join_next().await {
             log_panic(ended);
         }

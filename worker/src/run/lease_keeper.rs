@@ -10,7 +10,7 @@ use super::cancellation::{Canceller, StopReason};
 use crate::store::{Lease, RenewOutcome, Store, StoreError};
 
 /// Until when a lease that was asked for at `asked` is certain: the database's clock starts no earlier.
-pub(super) fn certain_until(asked: Instant, span: Duration) -> Instant {
+pub(crate) fn certain_until(asked: Instant, span: Duration) -> Instant {
     asked + span * 4 / 5
 }
 

@@ -1,11 +1,14 @@
-//! The workers' heartbeats: who lives, and for how long each has been silent.
+//! The workers' heartbeats, which are turns of the fleet: whoever gives a sign of life takes the next free turn, and
+//! learns what is due in the meantime. So a fleet of any size asks as often as a single worker.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::store::connection::deadline::deadline;
-use crate::store::connection::value::duration;
+use crate::store::connection::value::{duration, seconds};
+use crate::store::connection::wakeups::FLEET;
+use crate::store::outbox::rows::OutboxBacklog;
 use crate::store::{Result, Store};
 
 /// A worker and its latest heartbeat.
@@ -19,22 +22,130 @@ pub struct WorkerSeen {
     pub started_at: Timestamp,
     /// How long it has been silent, by the database's clock.
     pub silent: Duration,
+    /// For how much longer than it meant to be.
+    pub overdue: Duration,
 }
 
+/// What a worker learns when it takes its turn. Times are from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct FleetTurn {
+    /// When its next turn is.
+    pub next: Duration,
+    /// When the next deployment that waits is due.
+    pub due_in: Option<Duration>,
+    /// When the first lease of a running deployment expires, unless it's renewed.
+    pub expires_in: Option<Duration>,
+    /// When the next branch is to be looked at.
+    pub look_in: Option<Duration>,
+    /// When GitHub is to hear of a deployment.
+    pub announce_in: Option<Duration>,
+    /// Whether a server can't be reached.
+    pub unreachable: bool,
+    /// What waits to be published.
+    pub backlog: OutboxBacklog,
+}
+
+/// Gives a turn away and tells what is due. A turn is no further away than one for each worker: those of workers that
+/// are gone don't count.
+const TAKE_TURN: &str = "
+    WITH RECURSIVE alive AS (
+        SELECT count(*) + 1 AS workers FROM workers
+        WHERE name <> $1 AND greatest(seen_at, next_turn_at) > now() - $3 * interval '3 seconds'
+    ), turn AS (
+        UPDATE fleet SET last_turn_at = least(greatest(last_turn_at, now()) + $3 * interval '1 second',
+                                              now() + (SELECT workers FROM alive) * $3 * interval '1 second')
+        RETURNING last_turn_at
+    ), seen AS (
+        INSERT INTO workers (name, version, next_turn_at) SELECT $1, $2, last_turn_at FROM turn
+        ON CONFLICT (name) DO UPDATE SET version = $2, seen_at = now(), next_turn_at = excluded.next_turn_at
+        RETURNING next_turn_at
+    ), queue (server) AS (
+        SELECT min(server) FROM deployments WHERE state = 'pending'
+        UNION ALL
+        SELECT (SELECT min(d.server) FROM deployments d WHERE d.state = 'pending' AND d.server > q.server)
+        FROM queue q WHERE q.server IS NOT NULL
+    ), due AS (
+        SELECT min((SELECT run_at FROM deployments d WHERE d.state = 'pending' AND d.server = q.server
+                    ORDER BY run_at LIMIT 1)) AS at
+        FROM queue q
+    ), expiring AS (
+        SELECT min(coalesce(l.expires_at, now())) AS at FROM deployments d LEFT JOIN project_leases l
+            ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
+        WHERE d.state = 'running'
+    ), backlog AS (
+        SELECT count(*) FILTER (WHERE set_aside_at IS NULL) AS depth,
+            min(created_at) FILTER (WHERE set_aside_at IS NULL) AS since
+        FROM outbox WHERE published_at IS NULL
+    )
+    SELECT extract(epoch FROM (SELECT next_turn_at FROM seen) - now())::float8,
+        extract(epoch FROM (SELECT at FROM due) - now())::float8,
+        extract(epoch FROM (SELECT at FROM expiring) - now())::float8,
+        extract(epoch FROM (SELECT min(look_at) FROM watched_branches) - now())::float8,
+        extract(epoch FROM (SELECT min(next_try_at) FROM github_deployments WHERE NOT done) - now())::float8,
+        EXISTS (SELECT 1 FROM server_circuits WHERE open_until IS NOT NULL),
+        (SELECT depth FROM backlog),
+        coalesce(extract(epoch FROM now() - (SELECT since FROM backlog)), 0)::float8,
+        (SELECT workers FROM alive),
+        pg_notify($4, '')::text";
+
 impl Store {
-    /// Writes a heartbeat of this process, which is of version `version`.
+    /// Writes a heartbeat of this process, which is of version `version`, and gives it the next turn; turns are `period`
+    /// apart.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn record_heartbeat(&self, version: &str) -> Result<()> {
+    pub async fn take_turn(&self, version: &str, period: Duration) -> Result<FleetTurn> {
         deadline(async {
-            let client = self.client().await?;
-            let sql = "INSERT INTO workers (name, version) VALUES ($1, $2)
-                       ON CONFLICT (name) DO UPDATE SET version = $2, seen_at = now()";
-            client.execute(sql, &[&self.name, &version]).await?;
-            Ok(())
+            let client = self.vital_client().await?;
+            let row = client.query_one(TAKE_TURN, &[&self.name, &version, &seconds(period), &FLEET]).await?;
+            let number = |column| usize::try_from(row.get::<_, i64>(column)).unwrap_or(0);
+            let time = |column| row.get::<_, Option<f64>>(column).map(duration);
+            self.set_workers(number(8));
+            Ok(FleetTurn {
+                next: duration(row.get(0)),
+                due_in: time(1),
+                expires_in: time(2),
+                look_in: time(3),
+                announce_in: time(4),
+                unreachable: row.get(5),
+                backlog: OutboxBacklog {
+                    depth: u64::try_from(number(6)).unwrap_or(0),
+                    oldest: duration(row.get(7)),
+                    set_aside: 0,
+                },
+            })
         })
         .await
+    }
+
+    /// Has this process do what a turn has told, once it's due; what is due later than in `horizon` is told again.
+    pub async fn follow_turn(&self, turn: FleetTurn, horizon: Duration) {
+        let at = |time: Option<Duration>| async move {
+            match time.filter(|time| *time <= horizon) {
+                Some(time) => tokio::time::sleep(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        let heard = &self.heard;
+        let expired = turn.expires_in.or(turn.unreachable.then_some(Duration::ZERO));
+        tokio::join!(
+            async {
+                at(turn.due_in).await;
+                heard.deployments.notify_one()
+            },
+            async {
+                at(expired).await;
+                heard.expired.notify_one()
+            },
+            async {
+                at(turn.look_in).await;
+                heard.pushes.notify_one()
+            },
+            async {
+                at(turn.announce_in).await;
+                heard.announcements.notify_one()
+            },
+        );
     }
 
     /// Removes the heartbeat of this process, which stops.
@@ -68,7 +179,8 @@ impl Store {
     /// When the database fails.
     pub async fn workers(&self) -> Result<Vec<WorkerSeen>> {
         deadline(async {
-            let sql = "SELECT name, version, started_at, extract(epoch FROM now() - seen_at)::float8
+            let sql = "SELECT name, version, started_at, extract(epoch FROM now() - seen_at)::float8,
+                           extract(epoch FROM now() - greatest(seen_at, next_turn_at))::float8
                        FROM workers ORDER BY name";
             let rows = self.client().await?.query(sql, &[]).await?;
             let worker = |row: &tokio_postgres::Row| WorkerSeen {
@@ -76,6 +188,7 @@ impl Store {
                 version: row.get(1),
                 started_at: row.get(2),
                 silent: duration(row.get(3)),
+                overdue: duration(row.get(4)),
             };
             Ok(rows.iter().map(worker).collect())
         })

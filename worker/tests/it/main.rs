@@ -14,6 +14,7 @@ mod config;
 mod dead_letters;
 mod engine;
 mod faults;
+mod fleet;
 mod intake;
 mod limits;
 mod order;

@@ -74,6 +74,11 @@ impl TestDatabase {
         Self::connect(&Self::url(self.port, "postgres")).await
     }
 
+    /// A connection to the database of that name behind `port`.
+    pub async fn connected(port: u16, name: &str) -> tokio_postgres::Client {
+        Self::connect(&Self::url(port, name)).await
+    }
+
     async fn connect(url: &str) -> tokio_postgres::Client {
         let begun = Instant::now();
         loop {

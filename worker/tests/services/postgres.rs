@@ -56,7 +56,9 @@ impl Postgres {
 
 /// The port of the PostgreSQL that all tests of a run share.
 pub fn shared() -> u16 {
-    Shared::get("postgres", |folder| script(folder, &[]), wait).port
+    // Some tests count the statements of their database.
+    let counts = ["shared_preload_libraries=pg_stat_statements".to_owned()];
+    Shared::get("postgres", |folder| script(folder, &counts), wait).port
 }
 
 /// Makes a cluster in the folder; gives what runs it, and where it listens.

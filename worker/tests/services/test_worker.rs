@@ -135,13 +135,16 @@ impl TestWorker {
         let finish = CancellationToken::new();
         let broker = broker(amqp, store.name());
         readiness.set_met(Condition::Database);
+        // A long lease of deployments is about those alone.
+        let lease = options.lease.min(Duration::from_secs(4));
         let presence =
-            WorkerHeartbeat { store: store.clone(), readiness: readiness.clone(), stop: drain.token().clone() };
+            WorkerHeartbeat { store: store.clone(), readiness: readiness.clone(), lease, stop: drain.token().clone() };
         let relay = Relay {
             store: store.clone(),
             broker: broker.clone(),
             readiness: readiness.clone(),
             canary: canaries,
+            lease,
             finish: finish.clone(),
         };
         let ingest = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };

@@ -87,7 +87,7 @@ pub(crate) async fn follow(
             }
             Err(error) => return Err(database.cli_error(&error)),
         }
-        wakeups.outbox(POLL).await;
+        let _ = tokio::time::timeout(POLL, wakeups.outbox()).await;
     };
     view.remove_spinner();
     if printer.is_json() {
@@ -138,7 +138,7 @@ async fn wait_until_known(
             return Err(CliError::new(CommandExit::Failed, message)
                 .hint("check the id, that a worker runs, and `slipway topology check`"));
         }
-        wakeups.outbox(POLL.min(left)).await;
+        let _ = tokio::time::timeout(POLL.min(left), wakeups.outbox()).await;
     }
     Ok(())
 }

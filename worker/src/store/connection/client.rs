@@ -1,18 +1,21 @@
 //! A connection of the pool, and its statements: each is prepared once for a connection, so that PostgreSQL doesn't parse
 //! and plan it anew for each deployment.
 
+use std::sync::Arc;
+
 use deadpool_postgres::Object;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::failpoint::{self, Failpoint, TransactionKind};
 use crate::store::Result;
+use crate::store::connection::wakeups::Heard;
 
 /// Values of a statement's parameters.
 pub(in crate::store) type Values<'v> = &'v [&'v (dyn ToSql + Sync)];
 
-/// A connection of the pool, given back when it's dropped.
-pub(in crate::store) struct StoreClient(pub(super) Object);
+/// A connection of the pool, given back when it's dropped, and who is woken by what is committed on it.
+pub(in crate::store) struct StoreClient(pub(super) Object, pub(super) Arc<Heard>);
 
 /// What runs statements: a connection, or a transaction on one.
 pub(in crate::store) trait Statements: Sync {
@@ -23,9 +26,10 @@ pub(in crate::store) trait Statements: Sync {
     fn row(&self, sql: &str, values: Values<'_>) -> impl Future<Output = Result<Option<Row>>> + Send;
 }
 
-/// The methods of `tokio_postgres` with prepared statements, on whatever has a client or a transaction in `$inner`.
+/// The methods of `tokio_postgres` with prepared statements, on whatever has a client or a transaction in `$inner`, and
+/// in `$heard` who learns of a server that takes no writes.
 macro_rules! prepared {
-    ($type:ty, $inner:tt) => {
+    ($type:ty, $inner:tt, $heard:tt) => {
         impl $type {
             /// All rows.
             pub(in crate::store) async fn query(
@@ -33,7 +37,7 @@ macro_rules! prepared {
                 sql: &str,
                 values: $crate::store::connection::client::Values<'_>,
             ) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
-                self.$inner.query(&self.$inner.prepare_cached(sql).await?, values).await
+                self.noticed(async { self.$inner.query(&self.$inner.prepare_cached(sql).await?, values).await }).await
             }
 
             /// The one row; an error when there is none, or more than one.
@@ -42,7 +46,8 @@ macro_rules! prepared {
                 sql: &str,
                 values: $crate::store::connection::client::Values<'_>,
             ) -> Result<tokio_postgres::Row, tokio_postgres::Error> {
-                self.$inner.query_one(&self.$inner.prepare_cached(sql).await?, values).await
+                self.noticed(async { self.$inner.query_one(&self.$inner.prepare_cached(sql).await?, values).await })
+                    .await
             }
 
             /// The row, if there is one; an error when there is more than one.
@@ -51,7 +56,8 @@ macro_rules! prepared {
                 sql: &str,
                 values: $crate::store::connection::client::Values<'_>,
             ) -> Result<Option<tokio_postgres::Row>, tokio_postgres::Error> {
-                self.$inner.query_opt(&self.$inner.prepare_cached(sql).await?, values).await
+                self.noticed(async { self.$inner.query_opt(&self.$inner.prepare_cached(sql).await?, values).await })
+                    .await
             }
 
             /// How many rows it has changed.
@@ -60,7 +66,21 @@ macro_rules! prepared {
                 sql: &str,
                 values: $crate::store::connection::client::Values<'_>,
             ) -> Result<u64, tokio_postgres::Error> {
-                self.$inner.execute(&self.$inner.prepare_cached(sql).await?, values).await
+                self.noticed(async { self.$inner.execute(&self.$inner.prepare_cached(sql).await?, values).await }).await
+            }
+
+            /// A server that refuses writes was demoted: no connection to it is used again.
+            async fn noticed<T>(
+                &self,
+                asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+            ) -> Result<T, tokio_postgres::Error> {
+                let answer = asked.await;
+                if let Err(error) = &answer
+                    && error.code() == Some(&tokio_postgres::error::SqlState::READ_ONLY_SQL_TRANSACTION)
+                {
+                    self.$heard.give_up_connections();
+                }
+                answer
             }
         }
 
@@ -94,9 +114,8 @@ impl StoreClient {
         sql: &str,
         values: Values<'_>,
     ) -> Result<Option<Row>> {
-        let statement = self.0.prepare_cached(sql).await?;
-        Ok(failpoint::around(Failpoint::Commit(write), self.0.query_opt(&statement, values)).await?)
+        Ok(failpoint::around(Failpoint::Commit(write), self.query_opt(sql, values)).await?)
     }
 }
 
-prepared!(StoreClient, 0);
+prepared!(StoreClient, 0, 1);

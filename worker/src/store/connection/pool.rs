@@ -1,21 +1,30 @@
 //! The pool of connections to PostgreSQL, and its settings.
 
 use std::path::Path;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, ManagerConfig, Metrics, Pool, RecyclingMethod, Runtime};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::store::connection::client::StoreClient;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::tls::{TlsConnector, connector};
+use crate::store::connection::wakeups::Heard;
 use crate::store::{Result, StoreError};
+
+/// Connections for everything, and those for leases and signs of life.
+const CONNECTIONS: usize = 16;
+const VITAL_CONNECTIONS: usize = 2;
 
 /// The database; cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    /// What says that this process lives, and keeps what it holds, doesn't wait for a connection behind other statements.
+    vital: Pool,
+    pub(in crate::store) heard: Arc<Heard>,
     pub(in crate::store) config: tokio_postgres::Config,
     pub(in crate::store) tls: TlsConnector,
     pub(in crate::store) name: String,
@@ -42,20 +51,10 @@ impl Store {
             .tcp_user_timeout(Duration::from_secs(20))
             .options("-c statement_timeout=14s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s");
         let tls = connector(&config, ca_file)?;
-        let manager = deadpool_postgres::Manager::from_config(
-            config.clone(),
-            tls.clone(),
-            ManagerConfig { recycling_method: RecyclingMethod::Fast },
-        );
-        let pool = Pool::builder(manager)
-            .max_size(16)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(Duration::from_secs(5)))
-            .create_timeout(Some(Duration::from_secs(5)))
-            .recycle_timeout(Some(Duration::from_secs(5)))
-            .build()
-            .map_err(|e| StoreError::Url(e.to_string()))?;
-        Ok(Self { pool, config, tls, name: name.to_owned() })
+        let heard = Arc::<Heard>::default();
+        let pool_of = |size| pool((&config, &tls), size, heard.clone());
+        let (pool, vital) = (pool_of(CONNECTIONS)?, pool_of(VITAL_CONNECTIONS)?);
+        Ok(Self { pool, vital, heard, config, tls, name: name.to_owned() })
     }
 
     /// The name of this process, as in leases and dead letters.
@@ -65,7 +64,12 @@ impl Store {
     }
 
     pub(in crate::store) async fn client(&self) -> Result<StoreClient> {
-        Ok(StoreClient(self.pool.get().await?))
+        Ok(StoreClient(self.pool.get().await?, self.heard.clone()))
+    }
+
+    /// A connection for signs of life and leases: nothing that may take long.
+    pub(in crate::store) async fn vital_client(&self) -> Result<StoreClient> {
+        Ok(StoreClient(self.vital.get().await?, self.heard.clone()))
     }
 
     /// The database's clock.
@@ -75,4 +79,25 @@ impl Store {
     pub async fn clock(&self) -> Result<Timestamp> {
         deadline(async { Ok(self.client().await?.query_one("SELECT now()", &[]).await?.get(0)) }).await
     }
+}
+
+fn pool((config, tls): (&tokio_postgres::Config, &TlsConnector), size: usize, heard: Arc<Heard>) -> Result<Pool> {
+    let in_use = Hook::sync_fn(move |_, metrics: &Metrics| {
+        let stale_before = *heard.stale_before.lock().unwrap_or_else(PoisonError::into_inner);
+        match stale_before.is_some_and(|before| metrics.created < before) {
+            true => Err(HookError::message("its server takes no writes")),
+            false => Ok(()),
+        }
+    });
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = deadpool_postgres::Manager::from_config(config.clone(), tls.clone(), recycling);
+    Pool::builder(manager)
+        .max_size(size)
+        .pre_recycle(in_use)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(Duration::from_secs(5)))
+        .create_timeout(Some(Duration::from_secs(5)))
+        .recycle_timeout(Some(Duration::from_secs(5)))
+        .build()
+        .map_err(|e| StoreError::Url(e.to_string()))
 }

@@ -1,6 +1,7 @@
 //! Transactions, and the ends of deployments in them: whoever commits an end counts it, once.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use deadpool_postgres::Transaction;
 use slipway_protocol::Outcome;
@@ -9,19 +10,58 @@ use crate::failpoint;
 use crate::failpoint::{Failpoint, TransactionKind};
 use crate::store::Result;
 use crate::store::connection::client::{StoreClient, prepared};
+use crate::store::connection::wakeups::{self, Heard};
 use crate::telemetry::Metrics;
 
 /// A transaction under way; dropped, nothing of it has happened.
 pub(in crate::store) struct StoreTransaction<'c> {
     inner: Transaction<'c>,
     ended: Mutex<Vec<Outcome>>,
+    heard: Arc<Heard>,
+    wakes_runner: AtomicBool,
 }
 
-prepared!(StoreTransaction<'_>, inner);
+prepared!(StoreTransaction<'_>, inner, heard);
 
 impl<'c> StoreTransaction<'c> {
     pub(in crate::store) async fn begin(client: &'c mut StoreClient) -> Result<Self> {
-        Ok(Self { inner: client.0.transaction().await?, ended: Mutex::default() })
+        let heard = client.1.clone();
+        let inner = client.0.transaction().await?;
+        Ok(Self { inner, ended: Mutex::default(), heard, wakes_runner: AtomicBool::new(false) })
+    }
+
+    /// Has a deployment claimed that may be claimed once this transaction is committed: by this process, if its runner
+    /// has a free slot, and otherwise by whoever has one.
+    pub(in crate::store) async fn wake_runner(&self) -> Result<()> {
+        if let Some(channel) = self.others_to_wake() {
+            self.execute("SELECT pg_notify($1, '')", &[&channel]).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::wake_runner`], for a statement that notifies itself: the channel, if others have to be told.
+    pub(in crate::store) fn others_to_wake(&self) -> Option<&'static str> {
+        let reserved = self.heard.reserve_slot();
+        self.wakes_runner.fetch_or(reserved, Ordering::AcqRel);
+        (!reserved).then_some(wakeups::DEPLOYMENTS)
+    }
+
+    /// As [`Self::others_to_wake`], when an attempt ends: a runner that is at work here asks anyway, with the slot that
+    /// becomes free.
+    pub(in crate::store) fn others_to_wake_after_attempt(&self) -> Option<&'static str> {
+        if !self.heard.has_runner() {
+            return self.others_to_wake();
+        }
+        self.wakes_runner.store(true, Ordering::Release);
+        None
+    }
+
+    /// As [`Self::wake_runner`], when an attempt ends.
+    pub(in crate::store) async fn wake_after_attempt(&self) -> Result<()> {
+        if let Some(channel) = self.others_to_wake_after_attempt() {
+            self.execute("SELECT pg_notify($1, '')", &[&channel]).await?;
+        }
+        Ok(())
     }
 
     /// Has the end of a deployment counted once this transaction is committed.
@@ -36,6 +76,12 @@ impl<'c> StoreTransaction<'c> {
 pub(in crate::store) async fn commit(tx: StoreTransaction<'_>, write: TransactionKind) -> Result<()> {
     let ended = tx.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
     failpoint::around(Failpoint::Commit(write), tx.inner.commit()).await?;
+    if tx.wakes_runner.into_inner() {
+        tx.heard.deployments.notify_one();
+    }
+    if write == TransactionKind::Claim || !ended.is_empty() {
+        tx.heard.announcements.notify_one();
+    }
     ended.into_iter().for_each(|outcome| Metrics::get().ended(outcome));
     Ok(())
 }

@@ -1,8 +1,10 @@
-//! LISTEN: who waits for work is woken when there is some. A wake-up may be lost with its connection, so that everybody
-//! who waits polls as well.
+//! Who waits for work is woken when there is some: by what this process commits itself, by notifications of others
+//! (LISTEN), and at times that a turn of the fleet has told. A notification may be lost with its connection; the next
+//! turn finds what it was about. Where no notifications come at all, everybody polls.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use slipway_deploy::backoff::RetryPolicy;
@@ -18,38 +20,161 @@ pub(in crate::store) const DEPLOYMENTS: &str = "slipway_deployments";
 pub(in crate::store) const CANCEL_REQUESTED: &str = "wish";
 /// Channel of new rows in the outbox.
 pub(in crate::store) const OUTBOX: &str = "slipway_outbox";
-
 /// Channel of branches that are to be looked at.
 pub(in crate::store) const PUSHES: &str = "slipway_pushes";
+/// Channel of the relay's lease: it was renewed, or, with [`GIVEN_BACK`], is free.
+pub(in crate::store) const RELAY: &str = "slipway_relay";
+/// Payload of [`RELAY`] when its lease was given back.
+pub(in crate::store) const GIVEN_BACK: &str = "free";
+/// Channel of turns: some worker lives, and the database takes writes.
+pub(in crate::store) const FLEET: &str = "slipway_fleet";
 
-#[derive(Clone, Default)]
-struct Heard {
-    deployments: Arc<Notify>,
-    outbox: Arc<Notify>,
-    pushes: Arc<Notify>,
-    cancel_requests: Arc<watch::Sender<()>>,
+/// How often everybody looks who isn't told of anything, since no notifications come.
+pub(crate) const POLL: Duration = Duration::from_secs(1);
+/// Workers that hear of work ask for it one after the other: so far apart, and all of them within [`LAST_ASKS`].
+const ONE_ASKS: Duration = Duration::from_millis(4);
+const LAST_ASKS: Duration = Duration::from_millis(250);
+
+/// What a process hears; its parts wait for it.
+#[derive(Default)]
+pub(in crate::store) struct Heard {
+    pub deployments: Notify,
+    pub outbox: Notify,
+    pub pushes: Notify,
+    pub expired: Notify,
+    pub announcements: Notify,
+    pub relay: watch::Sender<RelayHeard>,
+    pub turns: watch::Sender<()>,
+    cancel_requests: watch::Sender<()>,
+    listening: watch::Sender<bool>,
+    listener: std::sync::Mutex<std::sync::Weak<DropGuard>>,
+    workers: AtomicUsize,
+    /// Whether a runner is at work here.
+    runs: AtomicBool,
+    /// Slots of the runner that nothing is meant for yet.
+    free_slots: AtomicUsize,
+    asks_later: AtomicBool,
+    /// Connections from before lead to a server that takes no writes (any more).
+    pub(super) stale_before: std::sync::Mutex<Option<std::time::Instant>>,
+    listens_in_vain: Notify,
 }
 
-/// Wake-ups from the database; listens until dropped.
+/// What was heard last of the relay's lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RelayHeard {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// It was renewed.
+    Renewed,
+    /// It's free.
+    GivenBack,
+}
+
+impl Heard {
+    /// Takes a free slot of this process's runner for work that is being committed; false when others have to be told.
+    pub(super) fn reserve_slot(&self) -> bool {
+        self.free_slots.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1)).is_ok()
+    }
+
+    pub(super) fn has_runner(&self) -> bool {
+        self.runs.load(Ordering::Acquire)
+    }
+
+    /// Has no connection used again that is there now.
+    pub(super) fn give_up_connections(&self) {
+        *self.stale_before.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::time::Instant::now());
+        self.listens_in_vain.notify_one();
+    }
+
+    fn wake_all(&self) {
+        self.deployments.notify_one();
+        self.outbox.notify_one();
+        self.pushes.notify_one();
+        self.cancel_requests.send_replace(());
+    }
+
+    /// Has the runner ask after a while, since all the others have heard the same.
+    fn ask_in_turn(self: &Arc<Self>) {
+        let workers = u32::try_from(self.workers.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        if workers < 2 {
+            self.deployments.notify_one();
+        } else if !self.asks_later.swap(true, Ordering::AcqRel) {
+            let (heard, wait) = (self.clone(), spread(ONE_ASKS.saturating_mul(workers).min(LAST_ASKS)));
+            tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                heard.asks_later.store(false, Ordering::Release);
+                heard.deployments.notify_one();
+            });
+        }
+    }
+
+    fn take(self: &Arc<Self>, channel: &str, payload: &str) {
+        match (channel, payload) {
+            (DEPLOYMENTS, CANCEL_REQUESTED) => {
+                self.cancel_requests.send_replace(());
+                self.ask_in_turn();
+            }
+            (DEPLOYMENTS, _) => self.ask_in_turn(),
+            (OUTBOX, _) => self.outbox.notify_one(),
+            (PUSHES, _) => self.pushes.notify_one(),
+            (RELAY, GIVEN_BACK) => drop(self.relay.send_replace(RelayHeard::GivenBack)),
+            (RELAY, _) => drop(self.relay.send_replace(RelayHeard::Renewed)),
+            (FLEET, _) => self.turns.send_replace(()),
+            _ => {}
+        }
+    }
+}
+
+/// A random time up to `longest`: many who wait for one thing don't come at once.
+pub(crate) fn spread(longest: Duration) -> Duration {
+    let policy = RetryPolicy { initial: longest, max: longest, multiplier: 1.0, attempts: u32::MAX };
+    policy.delay(1).unwrap_or(longest)
+}
+
+/// Wake-ups of this process; notifications come until the last one is dropped.
+#[derive(Clone)]
 pub struct Wakeups {
-    heard: Heard,
-    _listening: DropGuard,
+    heard: Arc<Heard>,
+    _listening: Arc<DropGuard>,
 }
 
 impl Wakeups {
-    /// Waits until there may be a deployment to claim, at most `poll`.
-    pub async fn deployment(&self, poll: Duration) {
-        let _ = tokio::time::timeout(poll, self.heard.deployments.notified()).await;
+    /// Waits until there may be a deployment to claim.
+    pub async fn deployment(&self) {
+        self.wait_for(&self.heard.deployments).await;
     }
 
-    /// Waits until there may be something to publish or to read in the outbox, at most `poll`.
-    pub async fn outbox(&self, poll: Duration) {
-        let _ = tokio::time::timeout(poll, self.heard.outbox.notified()).await;
+    /// Waits until there may be something to publish or to read in the outbox.
+    pub async fn outbox(&self) {
+        self.wait_for(&self.heard.outbox).await;
     }
 
-    /// Waits until there may be a branch to look at, at most `poll`.
-    pub async fn push(&self, poll: Duration) {
-        let _ = tokio::time::timeout(poll, self.heard.pushes.notified()).await;
+    /// Waits until there may be a branch to look at.
+    pub async fn push(&self) {
+        self.wait_for(&self.heard.pushes).await;
+    }
+
+    /// Waits until there may be something that GitHub doesn't know.
+    pub async fn announcement(&self) {
+        self.wait_for(&self.heard.announcements).await;
+    }
+
+    /// Waits until a lease of a running deployment may have expired.
+    pub async fn expired(&self) {
+        self.heard.expired.notified().await;
+    }
+
+    /// Changes whenever something is heard of the relay's lease.
+    #[must_use]
+    pub fn relay(&self) -> watch::Receiver<RelayHeard> {
+        self.heard.relay.subscribe()
+    }
+
+    /// Changes whenever a worker has taken its turn.
+    #[must_use]
+    pub fn turns(&self) -> watch::Receiver<()> {
+        self.heard.turns.subscribe()
     }
 
     /// Changes whenever somebody may have asked to cancel a running attempt.
@@ -57,64 +182,80 @@ impl Wakeups {
     pub fn cancel_requests(&self) -> watch::Receiver<()> {
         self.heard.cancel_requests.subscribe()
     }
+
+    /// Has the outbox looked at, since something waits in it.
+    pub fn look_at_outbox(&self) {
+        self.heard.outbox.notify_one();
+    }
+
+    /// Whether notifications come.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        *self.heard.listening.borrow()
+    }
+
+    /// What is told by notifications, or looked for while there are none.
+    async fn wait_for(&self, signal: &Notify) {
+        let mut listening = self.heard.listening.subscribe();
+        loop {
+            let polls = !*listening.borrow_and_update();
+            tokio::select! {
+                () = signal.notified() => return,
+                () = tokio::time::sleep(POLL), if polls => return,
+                changed = listening.changed() => if changed.is_err() { return },
+            }
+        }
+    }
 }
 
 impl Store {
-    /// Starts listening, and goes on through every loss of the connection.
+    /// Starts listening, and goes on through every loss of the connection. All callers in a process share one
+    /// connection.
     #[must_use]
     pub fn listen(&self) -> Wakeups {
-        let heard = Heard::default();
+        let mut listener = self.heard.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listening) = listener.upgrade() {
+            return Wakeups { heard: self.heard.clone(), _listening: listening };
+        }
         let stop = CancellationToken::new();
-        let (store, listener, token) = (self.clone(), heard.clone(), stop.clone());
-        tokio::spawn(async move {
-            let mut tried = 0;
-            while !token.is_cancelled() {
-                tried += 1;
-                tokio::select! {
-                    () = token.cancelled() => return,
-                    ended = store.listen_once(&listener, &mut tried) => {
-                        if let Err(error) = ended {
-                            tracing::debug!(%error, "listening to the database ended");
-                        }
-                    }
-                }
-                let delay = RetryPolicy::RECONNECT.delay(tried).unwrap_or(RetryPolicy::RECONNECT.max);
-                tokio::select! {
-                    () = token.cancelled() => return,
-                    () = tokio::time::sleep(delay) => {}
-                }
+        let listening = Arc::new(stop.clone().drop_guard());
+        *listener = Arc::downgrade(&listening);
+        let store = self.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(store.keep_listening()).await });
+        Wakeups { heard: self.heard.clone(), _listening: listening }
+    }
+
+    async fn keep_listening(&self) {
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let ended = self.listen_once(&mut tried).await;
+            if self.heard.listening.send_replace(false) {
+                tracing::warn!("no notifications come from the database; until they do, it's asked every second");
             }
-        });
-        Wakeups { heard, _listening: stop.drop_guard() }
+            if let Err(error) = ended {
+                tracing::debug!(%error, "listening to the database ended");
+            }
+            tokio::time::sleep(RetryPolicy::RECONNECT.delay(tried).unwrap_or(RetryPolicy::RECONNECT.max)).await;
+        }
     }
 
     /// One connection's life; resets `tried` once it listens.
-    async fn listen_once(&self, heard: &Heard, tried: &mut u32) -> Result<()> {
+    async fn listen_once(&self, tried: &mut u32) -> Result<()> {
         let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
         let listen = async {
-            client.batch_execute(&format!("LISTEN {DEPLOYMENTS}; LISTEN {OUTBOX}; LISTEN {PUSHES}")).await?;
+            let channels = [DEPLOYMENTS, OUTBOX, PUSHES, RELAY, FLEET].map(|channel| format!("LISTEN {channel};"));
+            client.batch_execute(&channels.concat()).await?;
             *tried = 0;
+            self.heard.listening.send_replace(true);
             // Something may have happened before this connection listened.
-            heard.deployments.notify_one();
-            heard.outbox.notify_one();
-            heard.pushes.notify_one();
-            heard.cancel_requests.send_replace(());
+            self.heard.wake_all();
             std::future::pending::<Result<()>>().await
         };
         let receive = async {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                 if let AsyncMessage::Notification(n) = message? {
-                    match n.channel() {
-                        DEPLOYMENTS => {
-                            if n.payload() == CANCEL_REQUESTED {
-                                heard.cancel_requests.send_replace(());
-                            }
-                            heard.deployments.notify_one();
-                        }
-                        OUTBOX => heard.outbox.notify_one(),
-                        PUSHES => heard.pushes.notify_one(),
-                        _ => {}
-                    }
+                    self.heard.take(n.channel(), n.payload());
                 }
             }
             Ok(())
@@ -122,6 +263,31 @@ impl Store {
         tokio::select! {
             ended = listen => ended,
             ended = receive => ended,
+            () = self.heard.listens_in_vain.notified() => Ok(()),
         }
+    }
+
+    /// Tells how many slots of this process's runner are free: what is committed here is then claimed here, and nobody
+    /// else is woken for it. `None`: no runner is at work here (any more).
+    pub fn set_free_slots(&self, free: Option<usize>) {
+        self.heard.free_slots.store(free.unwrap_or(0), Ordering::Release);
+        self.heard.runs.store(free.is_some(), Ordering::Release);
+    }
+
+    /// Has this process's runner ask for a deployment after a while, when one becomes due that others learn of by their
+    /// turns only.
+    pub(in crate::store) fn wake_runner_in(&self, delay: Duration) {
+        if self.heard.has_runner() {
+            let heard = self.heard.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                heard.deployments.notify_one();
+            });
+        }
+    }
+
+    /// So many workers live.
+    pub(in crate::store) fn set_workers(&self, workers: usize) {
+        self.heard.workers.store(workers, Ordering::Relaxed);
     }
 }

@@ -102,7 +102,7 @@ const INSERT: &str = "
         RETURNING project_id)
     SELECT (SELECT coalesce(bool_and(project_id = ANY($4)), true) FROM slugs)
             AND (SELECT coalesce(bool_and(project_id = ANY($4)), true) FROM repositories) AS own,
-        pg_notify($25, ''), pg_notify($26, '')";
+        pg_notify($25, ''), CASE WHEN $26::text IS NOT NULL THEN pg_notify($26, '') END";
 
 impl Store {
     /// Accepts those of the requests that come to nothing but a new deployment and that `may_enter`; gives for each whether
@@ -215,6 +215,7 @@ async fn insert(tx: &StoreTransaction<'_>, new: &[&PlainRequest<'_>], owners: &[
     let sequence = |plain: &&PlainRequest<'_>| {
         plain.request.event.data.sequence.map(|sequence| i64::try_from(sequence).unwrap_or(i64::MAX))
     };
+    let others = new.iter().filter_map(|_| tx.others_to_wake()).last();
     let (slugs_free, repositories_free): (Vec<bool>, Vec<bool>) = owners.iter().copied().unzip();
     let values: [&(dyn ToSql + Sync); 26] = [
         &new.iter().map(|plain| plain.request.deployment_id().0).collect::<Vec<_>>(),
@@ -242,7 +243,7 @@ async fn insert(tx: &StoreTransaction<'_>, new: &[&PlainRequest<'_>], owners: &[
         &slugs_free,
         &repositories_free,
         &wakeups::OUTBOX,
-        &wakeups::DEPLOYMENTS,
+        &others,
     ];
     Ok(tx.query_one(INSERT, &values).await?.get("own"))
 }

@@ -200,10 +200,11 @@ impl LockedDeployment<'_> {
                 UPDATE project_leases SET expires_at = CASE WHEN fence = $2 THEN now() ELSE expires_at END,
                     unsettled = unsettled AND NOT $14
                 WHERE project_slug = $12 AND server = $13 AND (fence = $2 OR (unsettled AND $14)))
-            SELECT pg_notify($15, ''), CASE WHEN $2 IS NOT NULL AND EXISTS (
-                SELECT 1 FROM deployments WHERE state = 'pending' AND run_at <= now()) THEN pg_notify($16, '') END";
+            SELECT pg_notify($15, ''), CASE WHEN $16::text IS NOT NULL THEN pg_notify($16, '') END";
         let to = State::Ended(result.outcome);
         self.head.state = self.head.state.step(to)?;
+        // Another deployment of this project may have waited for the lease.
+        let others = self.head.fence.and_then(|_| self.tx.others_to_wake_after_attempt());
         let round_trips = summary.round_trips.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
         let sequence = i64::try_from(self.head.next_sequence).unwrap_or(i64::MAX);
         self.tx
@@ -225,7 +226,7 @@ impl LockedDeployment<'_> {
                     &self.head.server.as_ref().map(ServerHandle::as_str),
                     &is_proven,
                     &wakeups::OUTBOX,
-                    &wakeups::DEPLOYMENTS,
+                    &others,
                 ],
             )
             .await?;

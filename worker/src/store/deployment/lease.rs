@@ -14,7 +14,6 @@ use crate::store::connection::client::Values;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::seconds;
-use crate::store::connection::wakeups;
 use crate::store::deployment::basis::{BASIS_COLUMNS, ClaimBasis};
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS};
 use crate::store::deployment::locked::LockedDeployment;
@@ -109,7 +108,7 @@ impl Store {
     pub async fn renew(&self, lease: &Lease, span: Duration) -> Result<RenewOutcome> {
         deadline(async {
             let renewed = self
-                .client()
+                .vital_client()
                 .await?
                 .query_opt(
                     "UPDATE project_leases l SET expires_at = now() + $4 * interval '1 second' FROM deployments d
@@ -169,7 +168,6 @@ impl LockedDeployment<'_> {
             )
             .await?;
         // Another deployment of this project may have waited for it.
-        self.tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
-        Ok(())
+        self.tx.wake_after_attempt().await
     }
 }

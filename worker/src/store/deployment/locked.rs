@@ -5,7 +5,6 @@ use slipway_protocol::DeploymentId;
 
 use crate::store::Result;
 use crate::store::connection::transaction::StoreTransaction;
-use crate::store::connection::wakeups;
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS};
 use crate::store::deployment::state::State;
 
@@ -34,7 +33,7 @@ impl<'t> LockedDeployment<'t> {
             .await?;
         match to {
             State::Pending => {
-                self.tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
+                self.tx.wake_runner().await?;
             }
             State::Running => {}
             State::Ended(outcome) => self.tx.count_end(outcome),

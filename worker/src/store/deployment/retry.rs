@@ -77,6 +77,7 @@ impl Store {
             locked.release().await?;
             locked.step(State::Pending).await?;
             commit(tx, TransactionKind::Retry).await?;
+            self.wake_runner_in(delay);
             Ok(RetryOutcome::At(run_at))
         })
         .await

@@ -9,7 +9,6 @@ use uuid::Uuid;
 use crate::scheduler::{Contender, GiveWay, OlderDeployment, Order, resolve};
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::readable;
-use crate::store::connection::wakeups;
 use crate::store::dead_letter::replay::apply_replay;
 use crate::store::deployment::cancel::{is_precancelled, lock_cancellation};
 use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
@@ -89,7 +88,7 @@ impl Store {
         for (older, action) in contenders.iter().filter(|(contender, _)| verdict.supersedes.contains(&contender.id)) {
             self.supersede(tx, older.id, *action, arriving).await?;
         }
-        tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;
+        tx.wake_runner().await?;
         Ok(Admission::New)
     }
 

@@ -105,18 +105,6 @@ impl Store {
         .await
     }
 
-    /// How long it is until the next branch is due; `None` when none is watched.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn until_next_look(&self) -> Result<Option<Duration>> {
-        deadline(async {
-            let sql = "SELECT extract(epoch FROM min(look_at) - now())::float8 FROM watched_branches";
-            Ok(self.client().await?.query_one(sql, &[]).await?.get::<_, Option<f64>>(0).map(duration))
-        })
-        .await
-    }
-
     /// Writes what a look has seen, and stores the deployment that follows from it. The next look comes after
     /// `interval` at the latest.
     ///

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use slipway_protocol::{ProgressKind, Stage};
-use slipway_worker::store::{AttemptSummary, DeploymentEnd, StoreError};
+use slipway_worker::store::{AttemptSummary, DeploymentEnd, RelayLease, Store, StoreError};
 
 use super::{LONG, claimed, ended_failed, failure, held_back, somebody_waits};
 use crate::services::TestDatabase;
@@ -39,16 +39,17 @@ async fn sequences_have_no_gaps_and_ids_are_derived_even_when_many_write_at_once
     assert_eq!(events.last().unwrap().event_type, "slipway.deployment.result.v1");
 }
 
+async fn take(store: &Store, held: Option<RelayLease>, span: Duration) -> Option<RelayLease> {
+    store.take_or_renew_relay_lease(held, span).await.unwrap().lease
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_relays_lease_has_one_holder_and_a_stale_one_marks_nothing() {
     let (_database, first) = TestDatabase::migrated("a").await;
     let second = first.clone();
-    let old = first.take_or_renew_relay_lease(None, Duration::from_millis(50)).await.unwrap().unwrap();
-    eventually("the second takes over", || async {
-        second.take_or_renew_relay_lease(None, LONG).await.unwrap().is_some()
-    })
-    .await;
-    assert_eq!(first.take_or_renew_relay_lease(Some(old), LONG).await.unwrap(), None);
+    let old = take(&first, None, Duration::from_millis(50)).await.unwrap();
+    eventually("the second takes over", || async { take(&second, None, LONG).await.is_some() }).await;
+    assert_eq!(take(&first, Some(old), LONG).await, None);
     let marked = first.mark_published(old, &[]).await;
     assert!(matches!(marked, Err(StoreError::LeaseLost)), "{marked:?}");
 }
@@ -56,17 +57,17 @@ async fn the_relays_lease_has_one_holder_and_a_stale_one_marks_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_comes_late_does_not_keep_the_relays_lease_that_was_given_back() {
     let (database, store) = TestDatabase::migrated("w").await;
-    let lease = store.take_or_renew_relay_lease(None, LONG).await.unwrap().unwrap();
-    let gate = held_back(&database, "relay_lease", "INSERT%").await;
+    let lease = take(&store, None, LONG).await.unwrap();
+    let gate = held_back(&database, "relay_lease", "WITH before%").await;
     let late = tokio::spawn({
         let store = store.clone();
-        async move { store.take_or_renew_relay_lease(Some(lease), LONG).await }
+        async move { take(&store, Some(lease), LONG).await }
     });
     somebody_waits(&database).await;
     store.release_relay_lease(lease).await.unwrap();
     drop(gate);
-    assert_eq!(late.await.unwrap().unwrap(), None);
-    assert!(store.take_or_renew_relay_lease(None, LONG).await.unwrap().is_some(), "nobody needs to wait for its end");
+    assert_eq!(late.await.unwrap(), None);
+    assert!(take(&store, None, LONG).await.is_some(), "nobody needs to wait for its end");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,11 @@ impl Watched {
         watched
     }
 
+    /// What a worker's turn tells of the next look.
+    async fn until_next_look(&self) -> Option<Duration> {
+        self.store.take_turn("0.1.0", Duration::from_secs(1)).await.unwrap().look_in
+    }
+
     pub(super) async fn requested() -> Self {
         let (database, store) = TestDatabase::migrated("w").await;
         let project = json!({ "id": uuid::Uuid::new_v4(), "slug": "corner-shop" });
@@ -226,7 +231,7 @@ async fn what_is_watched_follows_from_the_latest_request_and_ends_with_the_proje
     assert_eq!(watched.branch().await.considered, Some(commit('a')), "what was requested");
     watched.deploy('b', "ci_job").await;
     assert_eq!(watched.store.watched_branches().await.unwrap(), []);
-    assert_eq!(watched.store.until_next_look().await.unwrap(), None);
+    assert_eq!(watched.until_next_look().await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,7 +249,7 @@ async fn a_webhook_makes_its_branch_due_and_a_second_one_changes_nothing() {
     assert_eq!(watched.store.next_look().await.unwrap(), None);
     assert_eq!(take(delivery("1", "s1", "other")).await, DeliveryOutcome::Marked(0));
     assert_eq!(take(delivery("2", "s2", "main")).await, DeliveryOutcome::Marked(1));
-    let wait = watched.store.until_next_look().await.unwrap().unwrap();
+    let wait = watched.until_next_look().await.unwrap();
     assert!(wait <= Duration::from_secs(2), "{wait:?}");
     assert_eq!(take(delivery("2", "s3", "main")).await, DeliveryOutcome::Duplicate);
     assert_eq!(take(delivery("3", "s2", "main")).await, DeliveryOutcome::Duplicate, "the same content, other id");
@@ -255,7 +260,7 @@ async fn a_webhook_makes_its_branch_due_and_a_second_one_changes_nothing() {
     watched.store.finish_look(&look, &seen('a', None), INTERVAL).await.unwrap();
     let look = watched.store.next_look().await.unwrap().unwrap();
     // GitHub may tell of a push before its own answers show it: once more, and then as usual.
-    let until_next = async || watched.store.until_next_look().await.unwrap().unwrap().as_secs();
+    let until_next = async || watched.until_next_look().await.unwrap().as_secs();
     watched.store.finish_look(&look, &seen('a', None), INTERVAL).await.unwrap();
     assert!((10..=20).contains(&until_next().await));
     watched.look(&seen('a', None)).await;
@@ -282,7 +287,7 @@ async fn the_result_of_a_failed_push_is_a_dead_letter_that_can_be_replayed() {
 async fn after_a_time_without_any_worker_every_branch_is_looked_at_at_once() {
     let watched = Watched::new().await;
     let other = watched.database.store("other");
-    other.record_heartbeat("0.1.0").await.unwrap();
+    other.take_turn("0.1.0", Duration::from_secs(1)).await.unwrap();
     assert_eq!(watched.store.catch_up(LONG).await.unwrap(), 0, "somebody has watched");
     assert_eq!(other.catch_up(LONG).await.unwrap(), 1, "nobody else has");
     assert!(watched.store.next_look().await.unwrap().is_some());

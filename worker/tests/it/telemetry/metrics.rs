@@ -11,17 +11,14 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint};
 use secrecy::ExposeSecret as _;
 use slipway_protocol::{ErrorCode, Failure, PartialEnvelope, decode};
-use slipway_worker::process::Drain;
-use slipway_worker::process::Readiness;
-use slipway_worker::publish::Relay;
+use slipway_worker::process::{Drain, Readiness, WorkerHeartbeat};
 use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd, RefusedMessage, Store};
 use slipway_worker::telemetry;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Received, collector, config};
+use crate::services::TestDatabase;
 use crate::services::test_worker::{incoming, request};
-use crate::services::{TestDatabase, broker, free_port};
 
 /// Where the subject finds its database.
 const DATABASE: &str = "SUBJECTS_DATABASE";
@@ -128,16 +125,15 @@ fn subject_that_ends_deployments() {
     runtime.block_on(async {
         let store = Store::new(&std::env::var(DATABASE).unwrap().into(), None, "w").unwrap();
         end(&store).await;
-        let relay = Relay {
+        let heartbeat = WorkerHeartbeat {
             store,
-            broker: broker(&format!("amqp://a:b@127.0.0.1:{}/x", free_port()).into(), "w"),
             readiness: Readiness::new(&Drain::new(Duration::ZERO)),
-            canary: watch::channel(None).1,
-            finish: CancellationToken::new(),
+            lease: Duration::from_secs(4),
+            stop: CancellationToken::new(),
         };
         let told_to_end = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
         tokio::select! {
-            () = relay.run() => {}
+            () = heartbeat.run() => {}
             _ = told_to_end => {}
         }
     });
