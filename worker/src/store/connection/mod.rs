@@ -3,6 +3,7 @@
 pub(super) mod deadline;
 pub(super) mod error;
 pub(super) mod migrations;
+mod online;
 pub(super) mod pool;
 pub(super) mod tls;
 pub(super) mod transaction;

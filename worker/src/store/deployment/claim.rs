@@ -11,6 +11,7 @@ use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::queue::{ClaimOptions, lock_next_due};
+use crate::store::deployment::skipped::Picked;
 use crate::store::deployment::state::{Boundary, State};
 use crate::store::owners::claim::{OwnedBasis, claim_owned};
 use crate::store::{Result, Store};
@@ -47,11 +48,12 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn claim(&self, options: impl Into<ClaimOptions>) -> Result<Option<Claim>> {
-        let options = options.into();
-        deadline(async {
+        let (options, picked) = (options.into(), Picked::default());
+        let claimed = deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let Some((head, row)) = lock_next_due(&tx, &options).await? else { return Ok(None) };
+            picked.is(head.id);
             let mut locked = LockedDeployment { tx: &tx, head };
             let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request");
             let Some(lease) = self.acquire(&tx, &locked.head, options.lease).await? else { return Ok(None) };
@@ -105,7 +107,8 @@ impl Store {
                 boundary,
             }))
         })
-        .await
+        .await;
+        picked.skip_failing(claimed)
     }
 }
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::scheduler::{Limits, Load};
 use crate::store::Result;
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS, log_unreadable_once};
+use crate::store::deployment::skipped::skipped;
 use crate::store::server::circuit_breaker;
 
 /// Key of the advisory lock under which claims decide ("claim" in ASCII).
@@ -63,7 +64,7 @@ pub(in crate::store) async fn lock_next_due(
     options: &ClaimOptions,
 ) -> Result<Option<(DeploymentHead, Row)>> {
     let (mut closed_servers, may_pull) = capacity(tx, options).await?;
-    let mut unreadable: Vec<Uuid> = Vec::new();
+    let mut unreadable = skipped();
     let lock = format!(
         "SELECT {HEAD_COLUMNS}, request, waits FROM deployments WHERE id = $1 AND state = 'pending' FOR UPDATE SKIP LOCKED"
     );

@@ -4,6 +4,7 @@ mod acknowledgements;
 mod attempts;
 mod dependencies;
 mod draining;
+mod held;
 
 use crate::services::test_worker::{ScriptedStages, report};
 use slipway_protocol::{Change, DeploymentId};
@@ -12,7 +13,7 @@ fn unchanged() -> ScriptedStages {
     ScriptedStages::new(|_| async { Ok(report(Change::Unchanged)) })
 }
 
-fn changed() -> ScriptedStages {
+pub(super) fn changed() -> ScriptedStages {
     ScriptedStages::new(|_| async { Ok(report(Change::Changed)) })
 }
 
