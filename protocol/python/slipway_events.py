@@ -141,6 +141,7 @@ class ErrorCode(StrEnum):
     EXPIRED_IN_QUEUE = "expired-in-queue", ErrorClass.INFRASTRUCTURE
     QUEUE_OVERFLOW = "queue-overflow", ErrorClass.INFRASTRUCTURE
     REJECTED_BY_CONSUMER = "rejected-by-consumer", ErrorClass.INFRASTRUCTURE
+    INTAKE_FAILED = "intake-failed", ErrorClass.INFRASTRUCTURE
     UNEXPLAINED_DEAD_LETTER = "unexplained-dead-letter", ErrorClass.INFRASTRUCTURE
     INTERRUPTED_TOO_OFTEN = "interrupted-too-often", ErrorClass.INFRASTRUCTURE
     DEADLINE_EXCEEDED = "deadline-exceeded", ErrorClass.TRANSIENT

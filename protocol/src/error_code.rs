@@ -111,6 +111,7 @@ codes! {
     ExpiredInQueue "expired-in-queue" Infrastructure "The message waited in the queue for longer than the broker's policy allows" "Start workers, or take the time limit off slipway.deployments, then replay";
     QueueOverflow "queue-overflow" Infrastructure "The queue was full and the broker dropped its oldest message" "Start workers, or raise the limit that a policy sets on slipway.deployments, then replay";
     RejectedByConsumer "rejected-by-consumer" Infrastructure "Something that isn't a worker took the message from the queue and rejected it" "Find who else consumes slipway.deployments, stop it, then replay";
+    IntakeFailed "intake-failed" Infrastructure "The message couldn't be taken in, again and again, though the database answered others" "Find in the message what the database fails at, such as a lock that somebody holds, end that, then replay";
     UnexplainedDeadLetter "unexplained-dead-letter" Infrastructure "The message lay among the dead letters, and nothing here knows why" "After a restored backup, replay it; otherwise find who publishes to slipway.dead-letters";
     // Engine
     InterruptedTooOften "interrupted-too-often" Infrastructure "Attempts were interrupted again and again without finishing" "Look at the workers' logs for crashes or kills, then replay";

@@ -15,22 +15,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::amqp::BrokerEndpoints;
 use crate::config::Config;
-use crate::intake::{Admitter, DeadLetterConsumer, RequestConsumer};
+use crate::housekeeping::Housekeeping;
+use crate::intake::held::HELD_RETRIES;
+use crate::intake::{Admitter, DeadLetterConsumer, HeldMessages, Holding, RequestConsumer};
 use crate::process::{Condition, Drain, Readiness, WorkerHeartbeat, wait_for};
 use crate::publish::Relay;
 use crate::publish::github_status::GithubStatusPublisher;
 use crate::pushes::{PushLooker, WebhookServer};
 use crate::run::{Credentials, Pipeline, RegistryCredentials, Runner, RunnerSettings};
-use crate::store::{DELIVERY_RETENTION, Store, StoreError};
+use crate::store::Store;
 
-/// How long published events of ended deployments are kept for `slipway deployments show` and `slipway watch`.
-pub(crate) const EVENT_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long a worker without a heartbeat is still shown.
-pub(crate) const WORKER_RETENTION: Duration = Duration::from_secs(24 * 3600);
-/// How often old events are removed.
-const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(600);
-/// How many events one statement removes; that takes a fraction of a second.
-const PRUNE_BATCH: u32 = 5_000;
 /// Without a heartbeat for so long no worker has taken webhooks.
 const SILENCE: Duration = Duration::from_secs(10);
 /// Branches that a worker looks at at once: a slow answer mustn't hold up all others.
@@ -99,7 +93,16 @@ async fn work(
     let dead_letters = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
     let admitter =
         Admitter { store: store.clone(), credentials: credentials.clone(), versions: config.worker.versions };
-    let requests = RequestConsumer { admitter, broker, readiness, drain: drain.clone(), prefetch: PREFETCH, canary };
+    let (holding, chores) = (Holding::default(), broker.clone());
+    let held = HeldMessages {
+        admitter: admitter.clone(),
+        holding: holding.clone(),
+        retries: HELD_RETRIES,
+        readiness: readiness.clone(),
+        drain: drain.clone(),
+    };
+    let requests =
+        RequestConsumer { admitter, holding, broker, readiness, drain: drain.clone(), prefetch: PREFETCH, canary };
     let settings = RunnerSettings {
         concurrency: config.worker.concurrency,
         lease: config.worker.lease,
@@ -112,6 +115,7 @@ async fn work(
     let mut parts = JoinSet::new();
     parts.spawn(heartbeat.run());
     parts.spawn(requests.run());
+    parts.spawn(held.run());
     parts.spawn(dead_letters.run());
     parts.spawn(runner.run());
     if let Some(github) = github {
@@ -130,7 +134,7 @@ async fn work(
     if let Some(webhooks) = webhooks {
         parts.spawn(webhooks.run(store.clone(), drain.clone()));
     }
-    parts.spawn(remove_old_rows(store, drain.clone()));
+    parts.spawn(Housekeeping { store, broker: chores, retention: config.retention, drain: drain.clone() }.run());
     wait_until_drained(parts, relay, flushed, &drain).await
 }
 
@@ -179,32 +183,4 @@ pub fn load_credentials(config: &Config) -> anyhow::Result<Credentials> {
         unbound_boxes: config.secrets.unbound_boxes,
         unscoped_references: config.secrets.unscoped_references,
     })
-}
-
-/// Removes old events and worker rows now and then.
-async fn remove_old_rows(store: Store, drain: Drain) {
-    loop {
-        tokio::select! {
-            () = drain.token().cancelled() => return,
-            () = tokio::time::sleep(HOUSEKEEPING_INTERVAL) => {}
-        }
-        match remove_batches(&store, &drain).await {
-            Ok(0) => {}
-            Ok(events) => tracing::info!(events, "old events were removed"),
-            Err(error) => tracing::warn!(%error, "old events couldn't be removed yet"),
-        }
-    }
-}
-
-async fn remove_batches(store: &Store, drain: &Drain) -> Result<u64, StoreError> {
-    store.prune_workers(WORKER_RETENTION).await?;
-    store.prune_deliveries(DELIVERY_RETENTION).await?;
-    let mut removed = 0;
-    loop {
-        let batch = store.prune_events(EVENT_RETENTION, PRUNE_BATCH).await?;
-        removed += batch;
-        if batch < u64::from(PRUNE_BATCH) || drain.has_begun() {
-            return Ok(removed);
-        }
-    }
 }

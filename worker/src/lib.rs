@@ -4,6 +4,7 @@ pub mod amqp;
 pub mod config;
 pub mod engine;
 pub mod failpoint;
+pub mod housekeeping;
 pub mod intake;
 pub mod message;
 pub mod policies;

@@ -19,6 +19,7 @@ pub(crate) mod pushes;
 pub(crate) mod servers;
 pub(crate) mod sources;
 pub(crate) mod status;
+mod status_parts;
 pub(crate) mod submit;
 pub(crate) mod topology;
 pub(crate) mod watch;

@@ -7,14 +7,14 @@ use clap::Args;
 use serde_json::{Value, json};
 use slipway_protocol::topology::{DEAD_LETTERS_QUEUE, DEPLOYMENTS_QUEUE, PARKED_QUEUE};
 use slipway_worker::amqp::{self, QueueState};
-use slipway_worker::store::{BranchCounts, OutboxBacklog, StatusCounts, WorkerSeen};
+use slipway_worker::store::{BranchCounts, ChoreProgress, HeldBacklog, OutboxBacklog, StatusCounts, WorkerSeen};
 
 use crate::commands::pushes::LONG_HELD;
+use crate::commands::status_parts::{chore_json, format_age, held_json, held_problems, print_chores};
 use crate::connect::broker::BrokerClient;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::format_duration;
 use crate::terminal::print::{Printer, Table};
 
 /// So long after a worker should have given its next sign of life it counts as silent.
@@ -22,6 +22,9 @@ const SILENT: Duration = Duration::from_secs(30);
 
 /// After so many failed looks at a branch in a row, a person should know.
 const FAILED_LOOKS: u32 = 3;
+
+/// How many held messages are named.
+const HELD_NAMED: u32 = 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
@@ -34,6 +37,8 @@ struct StatusReport {
     workers: Vec<WorkerSeen>,
     counts: StatusCounts,
     outbox: OutboxBacklog,
+    held: HeldBacklog,
+    chores: Vec<ChoreProgress>,
     branches: BranchCounts,
     /// The queues, or why RabbitMQ couldn't be asked.
     queues: Result<Vec<QueueState>, CliError>,
@@ -53,6 +58,8 @@ pub(crate) async fn run(
         workers: workers.map_err(cli_error)?,
         counts: database.store.counts().await.map_err(cli_error)?,
         outbox: database.store.backlog().await.map_err(cli_error)?,
+        held: database.store.held(HELD_NAMED).await.map_err(cli_error)?,
+        chores: database.store.chores().await.map_err(cli_error)?,
         branches: database.store.branch_counts(FAILED_LOOKS, max_wait, LONG_HELD).await.map_err(cli_error)?,
         queues,
     };
@@ -120,6 +127,12 @@ fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
         problems
             .push(format!("messages are aside, since RabbitMQ can't take them ({aside}): see `slipway outbox list`"));
     }
+    problems.extend(held_problems(&found.held));
+    for chore in &found.chores {
+        if let Some(problem) = &chore.problem {
+            problems.push(format!("what is too old isn't pruned ({}): {problem}", chore.name));
+        }
+    }
     if found.counts.oldest_due > max_wait {
         problems.push(format!("a deployment has been due for {}", format_age(found.counts.oldest_due)));
     }
@@ -175,12 +188,15 @@ fn print_status(found: &StatusReport, printer: &Printer) {
         found.outbox.depth.to_string(),
         waits(found.outbox.depth, found.outbox.oldest),
     ]);
+    let oldest = found.held.messages.first().map(|held| held.waited).unwrap_or_default();
+    table.row(["messages held".to_owned(), found.held.count.to_string(), waits(found.held.count, oldest)]);
     table.row(["dead letters open".to_owned(), counts.open_dead_letters.to_string(), "-".to_owned()]);
     table.row(["slugs on servers".to_owned(), counts.slugs.to_string(), "-".to_owned()]);
     for queue in found.queues.iter().flatten() {
         table.row([format!("queue {}", queue.name), queue.messages.to_string(), "-".to_owned()]);
     }
     printer.table(&table);
+    print_chores(&found.chores, printer);
     let mut table = Table::new(&["WORKER", "VERSION", "SEEN"]);
     for worker in &found.workers {
         table.row([worker.name.clone(), worker.version.clone(), format!("{} ago", format_age(worker.silent))]);
@@ -207,6 +223,11 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
             "running": found.counts.running,
         },
         "outbox": { "depth": found.outbox.depth, "oldest_s": found.outbox.oldest.as_secs_f64(), "set_aside": found.outbox.set_aside },
+        "held": {
+            "count": found.held.count,
+            "messages": found.held.messages.iter().map(held_json).collect::<Vec<_>>(),
+        },
+        "kept": found.chores.iter().map(chore_json).collect::<Vec<_>>(),
         "pushes": {
             "watched": found.branches.watched,
             "unreadable": found.branches.unreadable,
@@ -219,8 +240,4 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
         // Null when RabbitMQ can't be asked.
         "queues": found.queues.as_ref().ok().map(|queues| queues.iter().map(queue).collect::<Vec<_>>()),
     })
-}
-
-fn format_age(span: Duration) -> String {
-    format_duration(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }

@@ -16,6 +16,7 @@ mod frame;
 mod generations;
 mod inbound;
 mod publisher;
+mod queue_head;
 mod subscription;
 mod topology;
 
@@ -27,5 +28,6 @@ pub use death::XDeath;
 pub use error::AmqpError;
 pub use generations::ConnectionGenerations;
 pub use publisher::{PendingConfirm, PublishError, Publisher};
+pub use queue_head::{HeadMessage, QueueHead};
 pub use subscription::{Delivered, Subscription, consume, subscribe};
 pub use topology::{QueueState, TopologyProblem, check, declare, queues};

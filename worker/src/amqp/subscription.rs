@@ -4,7 +4,8 @@
 use futures_util::StreamExt as _;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, QueueBindOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Consumer};
@@ -30,6 +31,14 @@ impl Delivered {
     /// When the connection is gone.
     pub async fn ack(&self) -> Result<bool, AmqpError> {
         answer("an acknowledgement", self.acker.ack(BasicAckOptions::default())).await
+    }
+
+    /// Refuses it for good: the broker puts it where the queue's dead letters go.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn reject(&self) -> Result<bool, AmqpError> {
+        answer("a rejection", self.acker.reject(BasicRejectOptions { requeue: false })).await
     }
 }
 
@@ -122,7 +131,7 @@ async fn start(
     Ok(Subscription { channel, consumer, ended: false })
 }
 
-fn convert_delivery(delivery: Delivery) -> Delivered {
+pub(super) fn convert_delivery(delivery: Delivery) -> Delivered {
     let headers = delivery.properties.headers().as_ref().map(|table| {
         // Bytes that aren't UTF-8 become U+FFFD, which no id contains.
         let text = |value: &AMQPValue| match value {

@@ -36,9 +36,10 @@ impl Config {
         let registry = sections::registry(&mut reader);
         let pushes = sections::pushes(&mut reader);
         let telemetry = sections::telemetry(&mut reader, worker.as_ref());
+        let retention = sections::retention(&mut reader, worker.as_ref());
         let warnings = std::mem::take(&mut reader.warnings);
         let mistakes = reader.mistakes();
-        let parts = (worker, broker, database, admin, servers, secrets, deployer, pushes, telemetry);
+        let parts = (worker, broker, database, admin, servers, secrets, deployer, pushes, retention, telemetry);
         match parts {
             (
                 Some(worker),
@@ -49,6 +50,7 @@ impl Config {
                 Some(secrets),
                 Some(deployer),
                 Some(pushes),
+                Some(retention),
                 Some(telemetry),
             ) if mistakes.0.is_empty() => Ok(Self {
                 worker,
@@ -60,6 +62,7 @@ impl Config {
                 deployer,
                 registry,
                 pushes,
+                retention,
                 telemetry,
                 warnings,
             }),

@@ -23,6 +23,7 @@ use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::bounds::Deadlines;
 
 use crate::scheduler::Limits;
+use crate::store::Retention;
 pub use files::SealingKeys;
 pub(crate) use files::read_secret_file;
 pub use parse::LogFormat;
@@ -52,6 +53,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// How pushes are noticed that Slipway deploys itself.
     pub pushes: PushConfig,
+    /// What is kept for how long.
+    pub retention: Retention,
     /// Logs, traces and metrics.
     pub telemetry: TelemetryConfig,
     /// What an operator should know though it's no mistake; to be logged once logging works.

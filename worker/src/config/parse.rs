@@ -98,6 +98,10 @@ pub(super) fn attempts(value: &str) -> Result<u32, ParseError> {
     number(value, 1, 100)
 }
 
+pub(super) fn days(value: &str) -> Result<u32, ParseError> {
+    number(value, 1, 36_500)
+}
+
 pub(super) fn versions(value: &str) -> Result<u32, ParseError> {
     number(value, 1, 100)
 }

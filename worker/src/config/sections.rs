@@ -9,6 +9,7 @@ use super::reader::VariableReader;
 use super::variables as var;
 use super::{PushConfig, RegistryConfig, SecretsConfig, ServersConfig, TelemetryConfig, WebhookConfig, WorkerConfig};
 use crate::scheduler::Limits;
+use crate::store::Retention;
 
 pub(super) fn worker(reader: &mut VariableReader) -> Option<WorkerConfig> {
     let name =
@@ -186,6 +187,34 @@ pub(super) fn pushes(reader: &mut VariableReader) -> Option<PushConfig> {
     let (address, secret) = (reader.take(&var::WEBHOOK_ADDR), reader.secret(&var::WEBHOOK_SECRET_FILE));
     let webhooks = address.zip(secret).map(|(address, secret)| WebhookConfig { address, secret });
     (webhooks.is_some() || !takes_webhooks).then_some(PushConfig { interval: interval?, webhooks })
+}
+
+pub(super) fn retention(reader: &mut VariableReader, worker: Option<&WorkerConfig>) -> Option<Retention> {
+    let mut days = |variable| reader.take(variable).map(|days| (days, Retention::days(days)));
+    let (secrets, journal, deployments) =
+        (days(&var::KEEP_SECRETS), days(&var::KEEP_JOURNAL), days(&var::KEEP_DEPLOYMENTS));
+    let (events, audit, ids) = (days(&var::KEEP_EVENTS), days(&var::KEEP_AUDIT), days(&var::KEEP_IDS));
+    let (letters, messages) = (days(&var::KEEP_DEAD_LETTERS), days(&var::KEEP_DEAD_LETTER_MESSAGES));
+    let (letters, messages) = (letters?, messages?);
+    if messages > letters {
+        let problem = format!(
+            "is {}, more than SLIPWAY_KEEP_DEAD_LETTERS ({}); lower it or raise the other: what Postgres doesn't have any more \
+             can't be recognised in the queue",
+            messages.0, letters.0
+        );
+        reader.mistake(&var::KEEP_DEAD_LETTER_MESSAGES.entry, problem);
+    }
+    Some(Retention {
+        secrets: secrets?.1,
+        journal: journal?.1,
+        deployments: deployments?.1,
+        events: events?.1,
+        dead_letters: letters.1,
+        dead_letter_messages: messages.1,
+        audit: audit?.1,
+        ids: ids?.1,
+        versions: worker?.versions,
+    })
 }
 
 pub(super) fn telemetry(reader: &mut VariableReader, worker: Option<&WorkerConfig>) -> Option<TelemetryConfig> {

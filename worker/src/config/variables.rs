@@ -256,6 +256,24 @@ variables! {
             "Host that gives tokens for the registry, where it isn't the registry itself; known for Docker Hub and GitLab",
             "a host in lower case, with a port where needed";
     }
+    "How long things are kept, in days" {
+        KEEP_SECRETS: u32 = "SLIPWAY_KEEP_SECRETS", Default(defaults::KEEP_SECRETS), false, parse::days,
+            "Sealed secrets of ended deployments that no rollback can need, and messages of dead letters that were dealt with", "a number of days from 1 to 36500";
+        KEEP_JOURNAL: u32 = "SLIPWAY_KEEP_JOURNAL", Default(defaults::KEEP_JOURNAL), false, parse::days,
+            "What the stages of a deployment did; the latest of each project stay", "a number of days from 1 to 36500";
+        KEEP_DEPLOYMENTS: u32 = "SLIPWAY_KEEP_DEPLOYMENTS", Default(defaults::KEEP_DEPLOYMENTS), false, parse::days,
+            "Deployments after their end; the latest of each project stay", "a number of days from 1 to 36500";
+        KEEP_EVENTS: u32 = "SLIPWAY_KEEP_EVENTS", Default(defaults::KEEP_EVENTS), false, parse::days,
+            "Published events, for `slipway deployments show` and `slipway watch`", "a number of days from 1 to 36500";
+        KEEP_DEAD_LETTERS: u32 = "SLIPWAY_KEEP_DEAD_LETTERS", Default(defaults::KEEP_DEAD_LETTERS), false, parse::days,
+            "Dead letters that were replayed or archived; open ones stay", "a number of days from 1 to 36500";
+        KEEP_DEAD_LETTER_MESSAGES: u32 = "SLIPWAY_KEEP_DEAD_LETTER_MESSAGES", Default(defaults::KEEP_DEAD_LETTER_MESSAGES), false, parse::days,
+            "Copies of dead letters in the queue slipway.dead-letters; no longer than SLIPWAY_KEEP_DEAD_LETTERS", "a number of days from 1 to 36500";
+        KEEP_AUDIT: u32 = "SLIPWAY_KEEP_AUDIT", Default(defaults::KEEP_AUDIT), false, parse::days,
+            "The record of operators, of cancellations and of rules that were revoked", "a number of days from 1 to 36500";
+        KEEP_IDS: u32 = "SLIPWAY_KEEP_IDS", Default(defaults::KEEP_IDS), false, parse::days,
+            "Ids of requests whose rows are gone, by which a duplicate is recognised", "a number of days from 1 to 36500";
+    }
     "Telemetry" {
         LOG: String = "SLIPWAY_LOG", Default(defaults::LOG), false, parse::log_filter,
             "What is logged, to standard error; without lapin, since the worker itself tells what becomes of connections",

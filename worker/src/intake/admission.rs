@@ -26,6 +26,7 @@ pub(super) fn read_envelope(read: &Result<Message, Rejection>) -> (PartialEnvelo
 }
 
 /// Decides what a message calls for, and commits it.
+#[derive(Clone)]
 pub struct Admitter {
     /// Where deployments, cancellations and refusals are written.
     pub store: Store,
@@ -146,21 +147,57 @@ impl Admitter {
         Ok(None)
     }
 
-    async fn refuse(&self, mut refusal: RefusedMessage, door: &Door<'_>) -> Result<(), StoreError> {
-        if holds_nul(&Value::Object(refusal.known.correlation.clone())) {
-            refusal.known.correlation.clear();
+    /// Ends a message that can't be taken in, though the database answers others: as any refused one, or else, where no
+    /// deployment of its project can be written, beside them.
+    pub(super) async fn give_up(
+        &self,
+        read: &Result<Message, Rejection>,
+        incoming: &Incoming,
+        why: String,
+    ) -> Result<(), StoreError> {
+        let door = Door::open(&self.store, &self.credentials, read, incoming).await?;
+        let failure = match read {
+            Ok(_) => Failure::new(ErrorCode::IntakeFailed, None, why),
+            Err(rejection) => Failure::new(rejection.code, None, rejection.message.clone()),
+        };
+        let refusal = RefusedMessage { failure, known: read_envelope(read).0, withhold: false };
+        let refusal = may_be_told(refusal, &door).await?;
+        match self.store.refuse(&refusal, &door.incoming).await {
+            Ok(new) => log_refusal(&refusal, new),
+            Err(error) if error.is_away() => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, "not even the failure of this request can be written among the deployments");
+                log_refusal(&refusal, self.store.refuse_apart(&refusal, &door.incoming).await?);
+            }
         }
-        if !door.may_use_ids(&refusal.known).await? {
-            (refusal.known.source, refusal.known.id) = (None, None);
-        }
-        let code = refusal.failure.code.as_str();
-        tracing::Span::current().record("error.type", code);
-        let new = self.store.refuse(&refusal, &door.incoming).await?;
-        Metrics::get().taken_in(if new { code } else { "duplicate" });
-        let deployment = refusal.known.deployment_id().map(|id| id.to_string());
-        tracing::warn!(deployment.id = deployment, error.type = code, new, "request refused: {}", refusal.failure.message);
         Ok(())
     }
+
+    async fn refuse(&self, refusal: RefusedMessage, door: &Door<'_>) -> Result<(), StoreError> {
+        let refusal = may_be_told(refusal, door).await?;
+        let code = refusal.failure.code.as_str();
+        tracing::Span::current().record("error.type", code);
+        log_refusal(&refusal, self.store.refuse(&refusal, &door.incoming).await?);
+        Ok(())
+    }
+}
+
+/// Takes out of a refusal what can't be stored, and ids that aren't the sender's.
+async fn may_be_told(mut refusal: RefusedMessage, door: &Door<'_>) -> Result<RefusedMessage, StoreError> {
+    if holds_nul(&Value::Object(refusal.known.correlation.clone())) {
+        refusal.known.correlation.clear();
+    }
+    if !door.may_use_ids(&refusal.known).await? {
+        (refusal.known.source, refusal.known.id) = (None, None);
+    }
+    Ok(refusal)
+}
+
+fn log_refusal(refusal: &RefusedMessage, new: bool) {
+    let code = refusal.failure.code.as_str();
+    Metrics::get().taken_in(if new { code } else { "duplicate" });
+    let deployment = refusal.known.deployment_id().map(|id| id.to_string());
+    tracing::warn!(deployment.id = deployment, error.type = code, new, "request refused: {}", refusal.failure.message);
 }
 
 fn refused_ready(request: &Request, failure: Failure) -> RefusedMessage {

@@ -1,8 +1,9 @@
 //! From the queue into the database: decode, commit, and only then acknowledge. What a message calls for is decided in
-//! `admission`. There is never a negative acknowledgement: a message that the database can't take is held until it can,
-//! since giving it back would count towards its delivery limit. When the database is away altogether, the consumer is
-//! closed, and the messages that it held go back to the queue once.
+//! `admission`. There is never a negative acknowledgement, which would count towards a message's delivery limit. One that
+//! fails though the database takes others is put aside by `held`, and those behind it go on. When the database is away
+//! altogether, the consumer is closed, and the messages that it had go back to the queue once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::admission::{Admitter, read_envelope};
+use super::held::{Holding, TRY_TIME};
 use super::together::Arrived;
 use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, Delivered, Subscription};
 use crate::failpoint::{self, Failpoint};
@@ -33,6 +35,8 @@ const TOGETHER: usize = 64;
 pub struct RequestConsumer {
     /// Decides what a message calls for, and commits it.
     pub admitter: Admitter,
+    /// Where messages go that can't be taken in for now.
+    pub holding: Holding,
     /// The broker whose queue of requests is consumed.
     pub broker: BrokerEndpoints,
     /// Where the state of consumer, canary and database is shown.
@@ -44,6 +48,9 @@ pub struct RequestConsumer {
     /// The queue that the relay sends canaries to; `None` while there is none.
     pub canary: watch::Sender<Option<String>>,
 }
+
+/// A message, and what could be read of it.
+pub(super) type ReadMessage = Arc<(Result<Message, Rejection>, Incoming)>;
 
 /// Why consuming over one connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -166,15 +173,11 @@ impl RequestConsumer {
     }
 
     async fn handle(&self, delivered: &[Delivered]) -> Result<(), ConsumerEnd> {
-        let arrived: Vec<Arrived> = delivered.iter().map(decode).collect();
-        let done = self.admitter.admit_plain(&arrived).await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "messages couldn't be taken in together, and are one by one");
-            vec![false; arrived.len()]
-        });
-        for ((delivered, message), done) in delivered.iter().zip(&arrived).zip(done) {
+        let arrived: Arc<[Arrived]> = delivered.iter().map(|delivered| self.decode(delivered)).collect();
+        let done = self.admit_together(arrived.clone()).await;
+        for ((delivered, message), done) in delivered.iter().zip(arrived.iter()).zip(done) {
             if !done {
-                let committing = self.commit(&message.read, &message.incoming);
-                self.report_if_slow(committing).instrument(message.span.clone()).await?;
+                self.commit(message.message.clone()).instrument(message.span.clone()).await?;
             }
             if !failpoint::around(Failpoint::Ack, delivered.ack()).await? {
                 tracing::warn!("the acknowledgement came too late; the message will come again and be a duplicate");
@@ -183,41 +186,65 @@ impl RequestConsumer {
         Ok(())
     }
 
-    /// Makes the worker unready when one message takes long to commit, for example because of a lock: no other message
-    /// is taken in meanwhile. The next canary makes it ready again.
-    async fn report_if_slow(
-        &self,
-        committing: impl Future<Output = Result<(), ConsumerEnd>>,
-    ) -> Result<(), ConsumerEnd> {
-        tokio::pin!(committing);
-        tokio::select! {
-            committed = &mut committing => return committed,
-            () = tokio::time::sleep(CANARY_TIMEOUT) => {}
-        }
-        let reason = format!("a message has waited for the database for {CANARY_TIMEOUT:?}, and the others for it");
-        tracing::warn!("{reason}; ops/runbook.md tells under Postgres how to find who holds a lock");
-        self.readiness.set_unmet(Condition::Canary, reason);
-        committing.await
-    }
-
-    /// Commits what the message calls for, however often that takes.
-    async fn commit(&self, read: &Result<Message, Rejection>, incoming: &Incoming) -> Result<(), ConsumerEnd> {
-        let admit_once = || async {
-            match self.admitter.admit(read, incoming).await {
-                Err(error) if error.is_transient() => Err(error),
+    /// Commits what the message calls for, or holds it. Without a database neither can be done, and both are tried again.
+    async fn commit(&self, message: ReadMessage) -> Result<(), ConsumerEnd> {
+        let commit_once = || async {
+            match self.admit_or_hold(&message).await {
+                Err(error) if error.is_away() => Err(error),
                 final_outcome => Ok(final_outcome),
             }
         };
-        Ok(do_or_wait_for("database", RetryPolicy::RECONNECT, &self.drain, admit_once)
+        Ok(do_or_wait_for("database", RetryPolicy::RECONNECT, &self.drain, commit_once)
             .await
             .ok_or(ConsumerEnd::Drained)??)
     }
-}
 
-fn decode(delivered: &Delivered) -> Arrived {
-    let incoming = delivered.incoming.without_nul();
-    let read = slipway_protocol::read(&incoming.body, &incoming.metadata());
-    let (envelope, tracestate) = read_envelope(&read);
-    let span = telemetry::processing_span(topology::DEPLOYMENTS_QUEUE, &envelope, tracestate.as_deref(), &incoming);
-    Arrived { incoming, read, span }
+    fn decode(&self, delivered: &Delivered) -> Arrived {
+        let incoming = delivered.incoming.without_nul();
+        let read = slipway_protocol::read(&incoming.body, &incoming.metadata());
+        let (envelope, tracestate) = read_envelope(&read);
+        let span = telemetry::processing_span(topology::DEPLOYMENTS_QUEUE, &envelope, tracestate.as_deref(), &incoming);
+        let is_failing = self.holding.is_failing(&read);
+        Arrived { message: Arc::new((read, incoming)), span, is_failing }
+    }
+
+    /// Takes in what can be taken in together; gives for each whether it's done.
+    async fn admit_together(&self, arrived: Arc<[Arrived]>) -> Vec<bool> {
+        let (count, admitter) = (arrived.len(), self.admitter.clone());
+        // A task of its own, as for a single one.
+        let admitting = tokio::spawn(async move { admitter.admit_plain(&arrived).await }.in_current_span());
+        match tokio::time::timeout(TRY_TIME, admitting).await {
+            Ok(Ok(Ok(done))) => done,
+            Ok(Err(ended)) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            failed => {
+                let error = match failed {
+                    Ok(Ok(Err(error))) => error.summary(),
+                    _ => "it took too long".to_owned(),
+                };
+                tracing::debug!(error, "messages couldn't be taken in together, and are one by one");
+                vec![false; count]
+            }
+        }
+    }
+
+    async fn admit_or_hold(&self, message: &ReadMessage) -> Result<(), StoreError> {
+        let (read, incoming) = &**message;
+        let hold = async |reason: &str| self.holding.hold(&self.admitter, read, incoming, reason).await;
+        if self.holding.is_failing(read) && hold("others of its project can't be taken in").await? {
+            return Ok(());
+        }
+        // A task of its own: cut off in a statement, it would leave that to whoever uses its connection next. Should it
+        // succeed after all, the message that is held is a duplicate.
+        let (admitter, message) = (self.admitter.clone(), message.clone());
+        let admitting = tokio::spawn(async move { admitter.admit(&message.0, &message.1).await }.in_current_span());
+        let admitted = match tokio::time::timeout(TRY_TIME, admitting).await {
+            Ok(Ok(admitted)) => admitted,
+            Ok(Err(ended)) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            Ok(Err(_)) | Err(_) => Err(StoreError::TimedOut(TRY_TIME)),
+        };
+        match admitted {
+            Err(error) if !error.is_away() && hold(&error.summary()).await? => Ok(()),
+            outcome => outcome,
+        }
+    }
 }

@@ -3,7 +3,10 @@
 //! skipped.
 //!
 //! One message at a time, on a connection of its own, so that dead letters don't delay requests. One that crashes every
-//! worker is moved by the broker to `slipway.parked` at its delivery limit; nothing here reads that queue.
+//! worker is moved by the broker to `slipway.parked` at its delivery limit, one that the database fails at is rejected and
+//! goes there as well; nothing here reads that queue.
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use slipway_deploy::backoff::RetryPolicy;
 use slipway_protocol::{ErrorCode, Failure, read as read_event, topology};
@@ -16,9 +19,11 @@ use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, Delivered,
 use crate::failpoint::{self, Failpoint};
 use crate::message::Incoming;
 use crate::process::{Drain, do_or_wait_for};
-use crate::store::{BrokerDeadLetter, RefusedMessage, Store, StoreError, StoredGivenUp};
+use crate::store::{BrokerDeadLetter, RefusedMessage, Store, StoredGivenUp};
 use crate::telemetry::{self, Metrics};
 
+/// How often the database may fail at one message, while it answers otherwise.
+pub(crate) const MAX_FAILURES: u32 = 3;
 /// Headers that the broker adds to what it gives up.
 const BROKERS_HEADERS: [&str; 2] = ["x-first-death-", "x-last-death-"];
 
@@ -43,8 +48,6 @@ enum ConsumerEnd {
     Down(String),
     #[error(transparent)]
     Broker(#[from] AmqpError),
-    #[error(transparent)]
-    Database(#[from] StoreError),
 }
 
 impl DeadLetterConsumer {
@@ -81,25 +84,39 @@ impl DeadLetterConsumer {
         let given_up = classify(delivered);
         let BrokerDeadLetter { refusal, incoming, .. } = &given_up;
         let span = telemetry::processing_span(topology::DEAD_LETTERS_INGEST_QUEUE, &refusal.known, None, incoming);
-        self.store_given_up(&given_up).instrument(span).await?;
+        if self.store_given_up(&given_up).instrument(span).await?.is_none() {
+            delivered.reject().await?;
+            return Ok(());
+        }
         if !failpoint::around(Failpoint::AckDeadLetter, delivered.ack()).await? {
             tracing::warn!("the acknowledgement came too late; the dead letter will come again and be recognised");
         }
         Ok(())
     }
 
-    /// Commits it; when this returns, the message may be acknowledged. An absent database is waited for without giving
-    /// the message back, since giving it back would count towards its delivery limit.
-    async fn store_given_up(&self, given_up: &BrokerDeadLetter) -> Result<(), ConsumerEnd> {
+    /// Commits it, and then the message may be acknowledged; `None` when the database fails at it again and again, though
+    /// it answers others. One that is absent is waited for without giving the message back, since that would count
+    /// towards its delivery limit.
+    async fn store_given_up(&self, given_up: &BrokerDeadLetter) -> Result<Option<()>, ConsumerEnd> {
+        let failures = AtomicU32::new(0);
         let store_once = || async {
             match self.store.ingest(given_up).await {
-                Err(error) if error.is_transient() => Err(error),
+                Err(error) if error.is_away() || self.store.clock().await.is_err() => Err(error),
+                Err(error) if failures.fetch_add(1, Ordering::Relaxed) + 1 < MAX_FAILURES => Err(error),
                 final_outcome => Ok(final_outcome),
             }
         };
         let stored = do_or_wait_for("database", RetryPolicy::RECONNECT, &self.drain, store_once)
             .await
-            .ok_or(ConsumerEnd::Drained)??;
+            .ok_or(ConsumerEnd::Drained)?;
+        let stored = match stored {
+            Ok(stored) => stored,
+            Err(error) => {
+                let error = error.summary();
+                tracing::error!(error, "the database fails at a dead letter, and it's parked: see slipway status");
+                return Ok(None);
+            }
+        };
         let failure = &given_up.refusal.failure;
         let result = match stored {
             StoredGivenUp::Known => "known",
@@ -122,7 +139,7 @@ impl DeadLetterConsumer {
                 tracing::error!(deployment.id = deployment, "a new dead letter: {}", failure.message);
             }
         }
-        Ok(())
+        Ok(Some(()))
     }
 }
 

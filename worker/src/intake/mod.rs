@@ -1,14 +1,16 @@
 //! From the broker into the database: requests (`consumer`), what each of them calls for (`admission`), whether that may
-//! be (`door`), and what the broker gave up (`dead_letter_consumer`). A message is acknowledged only after its row is committed. Carrying a
+//! be (`door`), what the broker gave up (`dead_letter_consumer`), and what can't be taken in for now (`held`). A message is acknowledged only after its row is committed. Carrying a
 //! deployment out is the matter of `run`.
 
 mod admission;
 pub(crate) mod consumer;
-mod dead_letter_consumer;
+pub(crate) mod dead_letter_consumer;
 mod door;
+pub(crate) mod held;
 mod repeated_secrets;
 mod together;
 
 pub use admission::Admitter;
 pub use consumer::RequestConsumer;
 pub use dead_letter_consumer::DeadLetterConsumer;
+pub use held::{HeldMessages, Holding};

@@ -3,20 +3,21 @@
 
 use std::collections::BTreeSet;
 
-use slipway_protocol::{Message, ProjectId, Rejection, Request};
+use slipway_protocol::{Message, ProjectId, Request};
 use tracing::Span;
 
 use super::admission::{Admitter, log_admission};
+use super::consumer::ReadMessage;
 use super::door::Door;
-use crate::message::Incoming;
 use crate::store::{Admission, PlainRequest, StoreError};
 use crate::telemetry;
 
 /// A message that was delivered and decoded.
 pub(super) struct Arrived {
-    pub incoming: Incoming,
-    pub read: Result<Message, Rejection>,
+    pub message: ReadMessage,
     pub span: Span,
+    /// Whether others of its project can't be taken in for now.
+    pub is_failing: bool,
 }
 
 impl Admitter {
@@ -25,7 +26,7 @@ impl Admitter {
         let mut done = vec![false; arrived.len()];
         let (mut places, mut doors, mut plain) = (Vec::new(), Vec::new(), Vec::new());
         for (place, message, request) in self.candidates(arrived) {
-            let door = Door::of_new(&self.store, &self.credentials, &message.incoming);
+            let door = Door::of_new(&self.store, &self.credentials, &message.message.1);
             let is_fine =
                 door.check_content(request).is_ok_and(|opened| opened.is_ok_and(|unbound| unbound.is_empty()));
             if is_fine {
@@ -33,7 +34,7 @@ impl Admitter {
                 let traceparent = traceparent.or_else(|| request.event.traceparent.clone());
                 places.push(place);
                 doors.push(door);
-                plain.push(PlainRequest { request, incoming: &message.incoming, traceparent });
+                plain.push(PlainRequest { request, incoming: &message.message.1, traceparent });
             }
         }
         if plain.is_empty() {
@@ -56,9 +57,9 @@ impl Admitter {
         let mut asked: BTreeSet<ProjectId> = BTreeSet::new();
         let mut candidates = Vec::new();
         for (place, message) in arrived.iter().enumerate() {
-            match &message.read {
+            match &message.message.0 {
                 Ok(Message::Ready(request)) => {
-                    if asked.insert(request.event.data.project.id) && request.replay.is_none() {
+                    if asked.insert(request.event.data.project.id) && request.replay.is_none() && !message.is_failing {
                         candidates.push((place, message, request.as_ref()));
                     }
                 }

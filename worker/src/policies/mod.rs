@@ -14,12 +14,12 @@ use slipway_deploy::bounds::Deadlines;
 use slipway_protocol::topology::{Argument, DEPLOYMENTS_QUEUE, QUEUES};
 
 use crate::config::variables as var;
-use crate::intake::consumer;
+use crate::intake::{consumer, dead_letter_consumer, held};
 use crate::process::heartbeat;
 use crate::publish::{batch, github_status, relay};
 use crate::pushes::{connections, looker, webhook_server};
 use crate::run;
-use crate::{amqp, engine, scheduler, store};
+use crate::{amqp, engine, housekeeping, scheduler, store};
 
 pub use setting::{PolicySetting, PolicyValue};
 use setting::{count, fixed, set, time};
@@ -46,6 +46,7 @@ pub fn all() -> Vec<PolicyGroup> {
         group("Pushes", pushes()),
         group("Signs of life", heartbeats()),
         group("RabbitMQ and memory", memory()),
+        group("What is kept", retention()),
     ]
 }
 
@@ -68,6 +69,14 @@ fn retries() -> Vec<PolicySetting> {
             "Without them there is nothing to do but wait, and be back soon"),
         fixed("reaching a server to put a release back", "backoff::RESTORE", Retry::RESTORE,
             "A server that restarts is back within minutes, and without this the project stays down"),
+        fixed("a message that the database fails at", "intake::held::HELD_RETRIES", held::HELD_RETRIES,
+            "It's held beside the others while the database answers those; then it's a dead letter for people"),
+        fixed("a message that the database fails at, from the dead letters", "intake::dead_letter_consumer::MAX_FAILURES",
+            PolicyValue::Count(dead_letter_consumer::MAX_FAILURES.into(), "times"),
+            "Then it's parked, and those behind it go on"),
+        fixed("an attempt's write that the database fails at", "run::persist::MAX_FAILURES",
+            PolicyValue::Count(run::MAX_FAILURES.into(), "times"),
+            "Then the attempt is interrupted, which is counted as well; an absent database is waited for"),
         fixed("a message that nobody is bound for", "publish::batch::REPUBLISH_BACKOFF", batch::REPUBLISH_BACKOFF,
             "A result is kept until somebody binds a queue, and doesn't hold up others meanwhile"),
         fixed("a message that breaks its channel", "store::outbox::set_aside::MAX_BREAKS",
@@ -166,6 +175,8 @@ fn deadlines() -> Vec<PolicySetting> {
             "What GitHub's documentation asks for where its answer names no time"),
         fixed("GitHub's longest wait", "github::answer::MAX_WAIT", bounds::GITHUB_MAX_WAIT,
             "Its limits reset every hour; an answer that asks for more is wrong"),
+        fixed("taking one message in", "intake::held::TRY_TIME", held::TRY_TIME,
+            "Others wait behind it; what takes longer is held and tried beside them"),
         fixed("one call of the database", "store::connection::deadline::DEADLINE", store::DEADLINE,
             "A frozen server keeps its connections open"),
         fixed("one question to the registry", "project::registry::connection::TIMEOUT", bounds::REGISTRY_TIMEOUT,
@@ -240,9 +251,35 @@ fn memory() -> Vec<PolicySetting> {
             "A message that no worker survives becomes a dead letter in the end"),
         count("versions of a project to roll back to", &var::VERSIONS, "versions",
             "Older ones can be deployed by their commit; their images may be gone from the registry"),
-        fixed("workers shown after they fell silent", "engine::WORKER_RETENTION", engine::WORKER_RETENTION,
+    ]
+}
+
+#[rustfmt::skip]
+fn retention() -> Vec<PolicySetting> {
+    vec![
+        count("sealed secrets", &var::KEEP_SECRETS, "days",
+            "Whoever gets hold of an old sealing key can't open history; what a rollback needs stays"),
+        count("journals", &var::KEEP_JOURNAL, "days",
+            "They are most of a database; after a quarter nobody asks why a stage took so long"),
+        count("deployments", &var::KEEP_DEPLOYMENTS, "days",
+            "A year answers who deployed what and when; the newest of each kind stay for rollbacks and commands"),
+        count("events after they were published", &var::KEEP_EVENTS, "days",
+            "For `slipway deployments show` and `slipway watch`; subscribers have their own copies"),
+        count("dead letters that were dealt with", &var::KEEP_DEAD_LETTERS, "days",
+            "Whether the same has happened before is asked within weeks; open ones stay until somebody acts"),
+        count("dead letters in RabbitMQ's queue", &var::KEEP_DEAD_LETTER_MESSAGES, "days",
+            "Postgres has them; the queue is for programs that want to know of new ones"),
+        count("what operators did", &var::KEEP_AUDIT, "days",
+            "Who had access and what they changed is asked after years; cancellations and revoked rules belong to it"),
+        count("ids of requests", &var::KEEP_IDS, "days",
+            "A producer that sends an old request again must not deploy it again; an id takes a hundred bytes"),
+        fixed("workers shown after they fell silent", "housekeeping::WORKER_RETENTION", housekeeping::WORKER_RETENTION,
             "Whoever looks in the morning sees which one died at night"),
-        fixed("events kept after the end", "engine::EVENT_RETENTION", engine::EVENT_RETENTION,
-            "For `slipway deployments show` and `slipway watch`"),
+        fixed("lease of housekeeping", "housekeeping::CHORE_LEASE", housekeeping::CHORE_LEASE,
+            "One worker prunes at a time; so long after it fell silent another goes on where it was"),
+        fixed("from one pruning to the next", "housekeeping::PASS_PAUSE", housekeeping::PASS_PAUSE,
+            "What is kept for days isn't worth more passes"),
+        fixed("a batch of pruning", "housekeeping::pace::TARGET", housekeeping::TARGET,
+            "Batches become smaller until they take no longer, and rest four times as long: others don't notice"),
     ]
 }

@@ -1,7 +1,7 @@
 //! Whether this worker is ready, condition by condition. The parts of the worker set the conditions, `admin_server`
 //! shows them. Nothing is stopped or started here.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -47,12 +47,26 @@ pub struct ReadinessReport {
     pub ready: bool,
     /// Every condition, met or not.
     pub conditions: Vec<ConditionStatus>,
+    /// What couldn't be taken in though the database answers others, and waits. It stops nothing else, and so makes no
+    /// worker unready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldReport>,
+}
+
+/// Messages that wait beside the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HeldReport {
+    /// How many; a thousand stands for that many or more.
+    pub messages: u64,
+    /// Those that have waited for longest: for what, and since when.
+    pub oldest: Vec<String>,
 }
 
 /// A handle on the conditions; clones share them. Every worker starts with nothing met but [`Condition::NotDraining`].
 #[derive(Debug, Clone)]
 pub struct Readiness {
     conditions: Arc<watch::Sender<Vec<ConditionStatus>>>,
+    held: Arc<Mutex<Option<HeldReport>>>,
     drain: Drain,
 }
 
@@ -65,7 +79,7 @@ impl Readiness {
         let conditions =
             [Condition::Database, Condition::BrokerConsumer, Condition::BrokerPublisher, Condition::Canary];
         let conditions = conditions.map(unmet).into();
-        Self { conditions: Arc::new(watch::Sender::new(conditions)), drain: drain.clone() }
+        Self { conditions: Arc::new(watch::Sender::new(conditions)), held: Arc::default(), drain: drain.clone() }
     }
 
     /// Sets that `condition` holds.
@@ -92,12 +106,19 @@ impl Readiness {
         });
     }
 
+    /// Sets what is held: how many messages, and the oldest in words.
+    pub fn set_held(&self, messages: u64, oldest: Vec<String>) {
+        let report = (messages > 0).then_some(HeldReport { messages, oldest });
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+
     /// All conditions as they are now.
     #[must_use]
     pub fn report(&self) -> ReadinessReport {
         let mut conditions = self.conditions.borrow().clone();
         conditions.push(self.draining());
-        ReadinessReport { ready: conditions.iter().all(|status| status.met), conditions }
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        ReadinessReport { ready: conditions.iter().all(|status| status.met), conditions, held }
     }
 
     fn draining(&self) -> ConditionStatus {

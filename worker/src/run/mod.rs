@@ -26,6 +26,7 @@ use slipway_deploy::bounds::Deadlines;
 pub(crate) use cancellation::SHUTDOWN_GRACE;
 pub use credentials::Credentials;
 pub(crate) use lease_keeper::certain_until;
+pub(crate) use persist::MAX_FAILURES;
 pub use pipeline_traits::{Pipeline, PipelineAttempt};
 pub use registry_credentials::RegistryCredentials;
 

@@ -19,11 +19,22 @@ const NO_POLICIES: &[&str] = &[
     "run::claim_loop::AFTER_FAILURE",
     "process::heartbeat::AFTER_FAILURE",
     "run::progress::FLUSH_DELAY",
-    "engine::HOUSEKEEPING_INTERVAL",
+    "housekeeping::HOUSEKEEPING_INTERVAL",
+    "housekeeping::AFTER_FAILURE",
+    "housekeeping::pace::REST",
+    "housekeeping::pace::LEAST",
+    "housekeeping::pace::MOST",
+    "housekeeping::dead_letter_queue::LOOKED_AT",
+    "housekeeping::dead_letter_queue::MOVED",
+    "store::retention::settings::DAY",
+    "store::deployment::skipped::FIRST",
+    "store::deployment::skipped::LONGEST",
+    // Paces of what is made beside the work of others.
+    "store::connection::migrations::LOCK_PATIENCE",
+    "store::connection::online::LOCK_PAUSE",
     "engine::SILENCE",
     "amqp::generations::STABLE_AFTER",
     "publish::batch::SEND_WINDOW",
-    "engine::PRUNE_BATCH",
     "publish::github_status::AFTER_FAILURE",
     "pushes::looker::AFTER_FAILURE",
     "scheduler::pushes::RUNS_PAUSE",
@@ -37,6 +48,12 @@ const NO_POLICIES: &[&str] = &[
     "store::deployment::versions::VERSIONS",
     // How a message is met that the database failed at.
     "intake::consumer::SERIAL_WINDOW",
+    "intake::held::FIRST_DELAY",
+    "intake::held::HELD_LEASE",
+    "intake::held::FAILING_TIME",
+    "intake::held::POLL",
+    "intake::held::AFTER_FAILURE",
+    "intake::held::NAMED",
     // The process's own end and its liveness.
     "main::DRAIN_GRACE",
     "main::TELEMETRY_FLUSH",
@@ -103,7 +120,9 @@ fn every_constant_that_is_a_policy_is_in_the_table() {
 fn every_setting_of_time_and_number_is_in_the_table_with_its_default() {
     let table = policies::all();
     let listed: Vec<_> = table.iter().flat_map(|group| &group.policies).collect();
-    for group in GROUPS.iter().filter(|g| ["This worker", "All workers together", "Attempts"].contains(&g.title)) {
+    for group in GROUPS.iter().filter(|g| {
+        ["This worker", "All workers together", "Attempts", "How long things are kept, in days"].contains(&g.title)
+    }) {
         for entry in group.entries.iter().filter(|entry| entry.name != "SLIPWAY_WORKER_NAME") {
             assert!(listed.iter().any(|p| p.variable == Some(entry.name)), "{} isn't in the table", entry.name);
         }

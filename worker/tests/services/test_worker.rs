@@ -10,7 +10,7 @@ use slipway_deploy::bounds::Deadlines;
 use slipway_protocol::CONTENT_TYPE;
 use slipway_worker::amqp::{self, BrokerConnection, Publisher, Subscription};
 use slipway_worker::intake::DeadLetterConsumer;
-use slipway_worker::intake::{Admitter, RequestConsumer};
+use slipway_worker::intake::{Admitter, HeldMessages, Holding, RequestConsumer};
 use slipway_worker::message::{Incoming, Outgoing};
 use slipway_worker::process::Drain;
 use slipway_worker::process::WorkerHeartbeat;
@@ -90,6 +90,7 @@ pub struct TestWorker {
     pub drain: Drain,
     pub readiness: Readiness,
     intake: JoinHandle<()>,
+    held: JoinHandle<()>,
     ingest: JoinHandle<()>,
     runner: JoinHandle<()>,
     relay: JoinHandle<()>,
@@ -100,6 +101,7 @@ pub struct TestWorker {
 pub struct WorkerOptions {
     pub credentials: Credentials,
     pub attempts: RetryPolicy,
+    pub held: RetryPolicy,
     pub limits: Limits,
     pub lease: Duration,
     pub drain: Duration,
@@ -116,6 +118,7 @@ impl Default for WorkerOptions {
         Self {
             credentials: credentials(),
             attempts: RetryPolicy { initial: soon, max: soon, multiplier: 1.0, attempts: 3 },
+            held: RetryPolicy { initial: soon, max: soon, multiplier: 1.0, attempts: 4 },
             limits: Limits::default(),
             lease: Duration::from_secs(30),
             drain: Duration::from_secs(5),
@@ -148,8 +151,18 @@ impl TestWorker {
             finish: finish.clone(),
         };
         let ingest = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
+        let admitter = Admitter { store: store.clone(), credentials: credentials.clone(), versions: 3 };
+        let holding = Holding::default();
+        let held = HeldMessages {
+            admitter: admitter.clone(),
+            holding: holding.clone(),
+            retries: options.held,
+            readiness: readiness.clone(),
+            drain: drain.clone(),
+        };
         let intake = RequestConsumer {
-            admitter: Admitter { store: store.clone(), credentials: credentials.clone(), versions: 3 },
+            admitter,
+            holding,
             broker,
             readiness: readiness.clone(),
             drain: drain.clone(),
@@ -169,6 +182,7 @@ impl TestWorker {
             drain,
             readiness,
             intake: tokio::spawn(intake.run()),
+            held: tokio::spawn(held.run()),
             ingest: tokio::spawn(ingest.run()),
             runner: tokio::spawn(runner.run()),
             relay: tokio::spawn(relay.run()),
@@ -181,6 +195,7 @@ impl TestWorker {
     pub async fn stop(self) {
         self.drain.begin();
         self.intake.await.unwrap();
+        self.held.await.unwrap();
         self.ingest.await.unwrap();
         self.runner.await.unwrap();
         self.presence.await.unwrap();
@@ -190,7 +205,7 @@ impl TestWorker {
 
     /// Ends at once, as a crash does.
     pub async fn kill(self) {
-        for task in [self.intake, self.ingest, self.runner, self.relay, self.presence] {
+        for task in [self.intake, self.held, self.ingest, self.runner, self.relay, self.presence] {
             task.abort();
             let _ = task.await;
         }

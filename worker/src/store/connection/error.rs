@@ -82,6 +82,33 @@ pub(crate) fn is_untrusted_certificate(error: &(dyn std::error::Error + 'static)
 }
 
 impl StoreError {
+    /// Whether the database itself is away, or takes no writes: then nothing can be said about the call that failed.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Pool(_) | Self::Certificate(_) => true,
+            // Class 57 but for a statement that took too long, or that somebody cancelled.
+            Self::Database(e) => {
+                e.is_closed()
+                    || e.code()
+                        .is_none_or(|code| ["08", "25", "53", "57P"].iter().any(|class| code.code().starts_with(class)))
+            }
+            _ => false,
+        }
+    }
+
+    /// What happened, in one line that holds nothing of any row.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Database(e) => match e.as_db_error() {
+                Some(error) => format!("PostgreSQL says: {} ({})", error.message(), error.code().code()),
+                None => self.to_string(),
+            },
+            other => other.to_string(),
+        }
+    }
+
     /// Whether the same call may succeed later without anybody's doing: the database was away, slow or busy.
     #[must_use]
     pub fn is_transient(&self) -> bool {

@@ -1,8 +1,17 @@
 //! Migrations of the schema. The statements themselves are in `worker/migrations`.
 
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::indexes::make_missing;
+use crate::store::connection::online::{LOCK_PAUSE, LOCK_WAIT, migrate_large};
 use crate::store::{Result, Store, StoreError};
+
+/// How long migrations are tried while others hold the locks that they need.
+const LOCK_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Key of the advisory lock under which the schema is migrated ("slipway" in ASCII).
 const MIGRATION_LOCK: i64 = 0x73_6c_69_70_77_61_79;
@@ -21,15 +30,41 @@ impl Store {
         let (mut client, connection) = deadline(connect).await?;
         // A connection of its own: the lock ends with it, whatever happens, and it may wait longer than others.
         let connection = tokio::spawn(connection);
-        client.batch_execute("SET statement_timeout = '120s'; SET lock_timeout = '120s'").await?;
-        client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await?;
-        let report = embedded::migrations::runner().run_async(&mut client).await;
-        client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await?;
-        let indexed = if report.is_ok() { make_missing(&client).await } else { Ok(()) };
+        let migrated = migrate_alone(&mut client).await;
         drop(client);
         // Ends by itself once the client is gone; waiting makes the lock free when this returns.
         let _ = connection.await;
-        report.map_err(|e| StoreError::Migration(Box::new(e)))?;
-        Ok(indexed?)
+        migrated
     }
+}
+
+/// Migrates once nobody else does.
+async fn migrate_alone(client: &mut Client) -> Result<()> {
+    // Whoever waits in a statement would be waited for by whoever makes an index.
+    while !client.query_one("SELECT pg_try_advisory_lock($1)", &[&MIGRATION_LOCK]).await?.get::<_, bool>(0) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    client.batch_execute("SET statement_timeout = 0").await?;
+    let runner = embedded::migrations::runner();
+    migrate_large(client, runner.get_migrations()).await?;
+    let begun = Instant::now();
+    loop {
+        // What others do waits behind a statement that waits for a lock.
+        client.batch_execute(LOCK_WAIT).await?;
+        match runner.run_async(client).await {
+            Ok(_) => return Ok(make_missing(client).await?),
+            Err(error) if is_locked(&error) && begun.elapsed() < LOCK_PATIENCE => {
+                tracing::info!("a migration waits for a lock, and tries again");
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+            Err(error) => return Err(StoreError::Migration(Box::new(error))),
+        }
+    }
+}
+
+/// Whether a migration failed since somebody held what it needed.
+fn is_locked(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<tokio_postgres::Error>())
+        .any(|error| error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
 }

@@ -5,6 +5,7 @@ pub(super) mod deadline;
 pub(super) mod error;
 mod indexes;
 pub(super) mod migrations;
+mod online;
 pub(super) mod pool;
 pub(super) mod tls;
 pub(super) mod transaction;

@@ -103,6 +103,11 @@ impl NewDeadLetter {
         }
     }
 
+    /// Beside the deployments: where there is no row of the one that it would belong to.
+    pub(in crate::store) fn apart(self) -> Self {
+        Self { deployment: None, ..self }
+    }
+
     /// Writes and publishes it; false when it was there, and then only its last time is brought up to date.
     pub(in crate::store) async fn insert(mut self, tx: &StoreTransaction<'_>, store: &Store) -> Result<bool> {
         let row = self.write(tx, store).await?;

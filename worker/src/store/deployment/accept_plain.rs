@@ -46,7 +46,7 @@ pub struct DoorFacts {
 /// and by that of the ones that haven't ended.
 const FACTS: &str = "
     SELECT now() AS now,
-        EXISTS (SELECT FROM deployments WHERE id = i.id) AS known,
+        EXISTS (SELECT FROM deployments WHERE id = i.id) OR EXISTS (SELECT FROM ended_requests WHERE id = i.id) AS known,
         EXISTS (SELECT FROM cancellations WHERE deployment_id = i.id) AS cancelled,
         EXISTS (SELECT FROM dead_letters WHERE replayed_as = i.edited) AS edited,
         EXISTS (SELECT FROM watched_branches WHERE project_id = i.project_id) AS watched,

@@ -16,6 +16,7 @@ use crate::store::deployment::history::DeploymentHistory;
 use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::queue::{ClaimOptions, lock_due};
+use crate::store::deployment::skipped::Picked;
 use crate::store::deployment::state::{Boundary, State};
 use crate::store::outbox::event_sequence::told;
 use crate::store::owners::claim::{KnownOwners, OwnedBasis, claim_owned, owners_of};
@@ -66,12 +67,24 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn claim_many(&self, options: &ClaimOptions, most: usize) -> Result<Vec<Claim>> {
-        deadline(async {
+        match self.claim_together(options, most).await {
+            // Alone, the one at which the database fails is found, and left out for a while.
+            Err(error) if most > 1 && !error.is_away() => self.claim_together(options, 1).await,
+            claimed => claimed,
+        }
+    }
+
+    async fn claim_together(&self, options: &ClaimOptions, most: usize) -> Result<Vec<Claim>> {
+        let picked = Picked::default();
+        let claimed = deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let due = lock_due(&tx, options, most).await?;
             if due.is_empty() {
                 return Ok(Vec::new());
+            }
+            if let [(head, _)] = due.as_slice() {
+                picked.is(head.id);
             }
             let leases = self.acquire_leases(&tx, &due, options.lease).await?;
             let owners = owners_of(&tx, &due).await?;
@@ -103,7 +116,8 @@ impl Store {
             commit(tx, TransactionKind::Claim).await?;
             Ok(claims)
         })
-        .await
+        .await;
+        picked.skip_failing(claimed)
     }
 
     /// Ends a deployment that was claimed and can't be carried out: its request is unreadable, or what it needs was handed

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::{number, readable};
+use crate::store::deployment::skipped::skipped;
 use crate::store::deployment::state::{Boundary, State};
 use crate::store::{Result, StoreError};
 
@@ -95,7 +96,7 @@ pub(in crate::store) async fn first_readable(
     sql: &str,
     more: &[&(dyn ToSql + Sync)],
 ) -> Result<Option<(DeploymentHead, Row)>> {
-    let mut unreadable: Vec<Uuid> = Vec::new();
+    let mut unreadable = skipped();
     loop {
         let parameters: Vec<&(dyn ToSql + Sync)> =
             std::iter::once(&unreadable as &(dyn ToSql + Sync)).chain(more.iter().copied()).collect();

@@ -11,6 +11,7 @@ use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::head::{HEAD_COLUMNS, first_readable};
 use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
+use crate::store::deployment::skipped::Picked;
 use crate::store::deployment::state::{Boundary, State};
 use crate::store::{Result, Store};
 
@@ -57,7 +58,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn reap(&self, limit: u32) -> Result<Option<(DeploymentId, InterruptOutcome)>> {
-        deadline(async {
+        let picked = Picked::default();
+        let reaped = deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let sql = format!(
@@ -67,6 +69,7 @@ impl Store {
                  ORDER BY arrival LIMIT 1 FOR UPDATE OF d SKIP LOCKED"
             );
             let Some((head, _)) = first_readable(&tx, &sql, &[]).await? else { return Ok(None) };
+            picked.is(head.id);
             // Under its lock the lease is looked at again: a renewal may just have been committed.
             let alive = tx
                 .query_opt(
@@ -88,7 +91,8 @@ impl Store {
             commit(tx, TransactionKind::Reap).await?;
             Ok(Some((id, became)))
         })
-        .await
+        .await;
+        picked.skip_failing(reaped)
     }
 }
 

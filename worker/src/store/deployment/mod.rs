@@ -23,6 +23,7 @@ pub(super) mod queue;
 pub(super) mod refuse;
 pub(super) mod retry;
 pub(super) mod selection;
+pub(super) mod skipped;
 pub(super) mod state;
 pub(super) mod superseding;
 pub(super) mod unproven;

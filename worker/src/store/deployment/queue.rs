@@ -13,6 +13,7 @@ use crate::store::Result;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS, log_unreadable_once};
 use crate::store::deployment::history::HISTORY_COLUMNS;
+use crate::store::deployment::skipped::skipped;
 use crate::store::server::circuit_breaker::circuit;
 
 /// Key of the advisory lock under which claims decide ("claim" in ASCII).
@@ -94,7 +95,7 @@ pub(in crate::store) async fn lock_due(
 ) -> Result<Vec<(DeploymentHead, Row)>> {
     let (load, now) = load(tx, &options.registry).await?;
     let limits = &options.limits;
-    let (mut left_out, mut unreadable): (Vec<String>, Vec<Uuid>) = (load.closed_servers(limits, now), Vec::new());
+    let (mut left_out, mut unreadable): (Vec<String>, Vec<Uuid>) = (load.closed_servers(limits, now), skipped());
     let lock = format!(
         "SELECT {HEAD_COLUMNS}, request, waits, {HISTORY_COLUMNS} FROM deployments d
          WHERE id = ANY($1) AND state = 'pending' ORDER BY run_at, arrival FOR UPDATE SKIP LOCKED"

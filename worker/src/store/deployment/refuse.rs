@@ -97,7 +97,12 @@ async fn insert_refused(
     Ok(inserted == 1)
 }
 
-fn refused_result(id: DeploymentId, refusal: &RefusedMessage, accepted_at: Timestamp) -> DeploymentResult {
+/// The result of a request that never was a deployment.
+pub(in crate::store) fn refused_result(
+    id: DeploymentId,
+    refusal: &RefusedMessage,
+    accepted_at: Timestamp,
+) -> DeploymentResult {
     let known = &refusal.known;
     DeploymentResult {
         deployment_id: id,

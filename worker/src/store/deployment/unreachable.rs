@@ -14,6 +14,7 @@ use crate::store::connection::value::seconds;
 use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::head::{HEAD_COLUMNS, first_readable};
 use crate::store::deployment::locked::LockedDeployment;
+use crate::store::deployment::skipped::Picked;
 use crate::store::server::circuit_breaker::read_circuits;
 use crate::store::{Result, Store};
 
@@ -24,7 +25,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn give_up_unreachable(&self, limits: &Limits) -> Result<Option<DeploymentId>> {
-        deadline(async {
+        let picked = Picked::default();
+        let given_up = deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let now: Timestamp = tx.query_one("SELECT now()", &[]).await?.get(0);
@@ -43,13 +45,15 @@ impl Store {
             let last = row.try_get::<_, Option<Json<Failure>>>("failure").ok().flatten().map(|Json(failure)| failure);
             let mut locked = LockedDeployment { tx: &tx, head };
             let id = locked.head.id;
+            picked.is(id);
             let end =
                 DeploymentEnd::Failed { failure: unreachable(limits, last), missing_secret: None, reason: "exhausted" };
             locked.finish(self, &end, &AttemptSummary::default()).await?;
             commit(tx, TransactionKind::GiveUp).await?;
             Ok(Some(id))
         })
-        .await
+        .await;
+        picked.skip_failing(given_up)
     }
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::failpoint::TransactionKind;
 use crate::message::Outgoing;
 use crate::store::connection::deadline::deadline;
-use crate::store::connection::value::{duration, number, seconds};
+use crate::store::connection::value::{duration, number};
 use crate::store::outbox::relay_lease::RelayLease;
 use crate::store::outbox::render::{MESSAGE_COLUMNS, message};
 use crate::store::{Result, Store, StoreError};
@@ -158,27 +158,6 @@ impl Store {
                 .await?;
             let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
             Ok(OutboxBacklog { depth: count(0), oldest: duration(row.get(1)), set_aside: count(2) })
-        })
-        .await
-    }
-
-    /// Removes at most `limit` events that were published more than `age` ago and whose deployment has ended; gives
-    /// their number. Nobody waits for it: rows that somebody has locked are left for another time.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn prune_events(&self, age: Duration, limit: u32) -> Result<u64> {
-        deadline(async {
-            let client = self.client().await?;
-            Ok(client
-                .execute(
-                    "DELETE FROM outbox WHERE position = ANY(ARRAY(
-                        SELECT o.position FROM outbox o JOIN deployments d ON d.id = o.deployment_id
-                        WHERE o.published_at < now() - $1 * interval '1 second' AND d.finished_at IS NOT NULL
-                        ORDER BY o.published_at LIMIT $2 FOR UPDATE OF o SKIP LOCKED))",
-                    &[&seconds(age), &i64::from(limit)],
-                )
-                .await?)
         })
         .await
     }

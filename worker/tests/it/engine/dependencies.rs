@@ -106,37 +106,6 @@ async fn without_the_database_consuming_stops_and_goes_on_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_intake_waits_for_a_lock_says_that_it_takes_nothing_in() {
-    let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = TestClient::new(&amqp).await;
-    let worker = TestWorker::start(store, &amqp, changed(), WorkerOptions::default());
-    assert!(worker.readiness.ready().await);
-    let project = uuid::Uuid::new_v4().to_string();
-    let body = request(|event| event["data"]["project"]["id"] = project.as_str().into());
-    let lock = format!("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('{project}', 0))");
-    database.sql.batch_execute(&lock).await.unwrap();
-    outside.publish(&body).await;
-    let why = || {
-        let report = serde_json::to_value(worker.readiness.report()).unwrap();
-        let conditions = report["conditions"].as_array().unwrap().iter();
-        conditions.filter(|c| c["met"] == false).map(ToString::to_string).collect::<String>()
-    };
-    eventually("it says so", || async { why().contains("has waited for the database") }).await;
-    let runbook = include_str!("../../../../ops/runbook.md");
-    let query = runbook.split_once("Who holds it: `").and_then(|(_, rest)| rest.split('`').next()).unwrap();
-    let held: i32 = database.sql.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-    let other = database.another().await;
-    eventually("who holds it, as the runbook says", || async {
-        other.query(query, &[]).await.unwrap().iter().any(|row| row.get::<_, i32>("pid") == held)
-    })
-    .await;
-    database.sql.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(outside.result().await["data"]["deployment_id"], id_of(&body).to_string());
-    assert!(worker.readiness.ready().await, "{}", why());
-    worker.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_topology_is_checked_without_creating_anything() {
     let amqp = vhost();
     let link = broker(&amqp, "doctor").connect("test").await.unwrap();

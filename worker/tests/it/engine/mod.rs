@@ -5,6 +5,7 @@ mod attempts;
 mod cost;
 mod dependencies;
 mod draining;
+mod held;
 
 use crate::services::test_worker::{ScriptedStages, report};
 use slipway_protocol::{Change, DeploymentId};
@@ -13,7 +14,7 @@ fn unchanged() -> ScriptedStages {
     ScriptedStages::new(|_| async { Ok(report(Change::Unchanged)) })
 }
 
-fn changed() -> ScriptedStages {
+pub(super) fn changed() -> ScriptedStages {
     ScriptedStages::new(|_| async { Ok(report(Change::Changed)) })
 }
 

@@ -199,3 +199,26 @@ async fn an_end_whose_answer_was_lost_is_written_once_and_answered_again() {
     let results = "SELECT count(*) FROM outbox WHERE type = 'slipway.deployment.result.v1'";
     assert_eq!(database.count(results).await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_deployment_that_the_database_fails_at_keeps_no_other_from_its_turn() {
+    let (database, store) = TestDatabase::migrated("w").await;
+    let slugged = |slug: &'static str| request(move |event| event["data"]["project"]["slug"] = slug.into());
+    let (poison, _) = accept(&store, &slugged("poison")).await;
+    let (other, _) = accept(&store, &slugged("other")).await;
+    let fail = "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'; END $$;
+                CREATE TRIGGER poison BEFORE UPDATE ON deployments FOR EACH ROW WHEN (NEW.project_slug = 'poison')
+                EXECUTE FUNCTION poison()";
+    database.sql.batch_execute(fail).await.unwrap();
+    assert!(store.claim(LONG).await.is_err());
+    assert_eq!(store.claim(LONG).await.unwrap().unwrap().lease.deployment, other);
+    assert!(store.claim(LONG).await.unwrap().is_none(), "it's left out for now");
+
+    database.sql.batch_execute("DROP TRIGGER poison ON deployments").await.unwrap();
+    let begin = format!("UPDATE deployments SET state = 'running', owner = 'dead', fence = 1 WHERE id = '{poison}'");
+    database.sql.batch_execute(&begin).await.unwrap();
+    database.sql.batch_execute("UPDATE project_leases SET expires_at = now()").await.unwrap();
+    let (reaped, _) = store.reap(10).await.unwrap().unwrap();
+    assert_eq!((reaped, store.reap(10).await.unwrap()), (other, None));
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use slipway_protocol::{ProgressKind, Stage};
-use slipway_worker::store::{AttemptSummary, DeploymentEnd, RelayLease, Store, StoreError};
+use slipway_worker::store::{AttemptSummary, DeploymentEnd, OldRows, RelayLease, Store, StoreError};
 
 use super::{LONG, claimed, ended_failed, failure, held_back, somebody_waits};
 use crate::services::TestDatabase;
@@ -114,7 +114,7 @@ async fn old_events_are_removed_in_batches_and_wait_for_nobody() {
     let (mut removed, mut longest) = (0, Duration::ZERO);
     loop {
         let begun = std::time::Instant::now();
-        let batch = store.prune_events(month, 5_000).await.unwrap();
+        let batch = store.prune_old(OldRows::Events, month, 5_000).await.unwrap();
         longest = longest.max(begun.elapsed());
         assert!(batch <= 5_000);
         removed += batch;
@@ -125,7 +125,7 @@ async fn old_events_are_removed_in_batches_and_wait_for_nobody() {
     // Three are locked; a locked row is somebody's work, and a running deployment's events are still read.
     assert_eq!(removed, MANY - 3);
     lock.rollback().await.unwrap();
-    assert_eq!(store.prune_events(month, 5_000).await.unwrap(), 3);
+    assert_eq!(store.prune_old(OldRows::Events, month, 5_000).await.unwrap(), 3);
     assert_eq!(database.count("SELECT count(*) FROM outbox WHERE published_at < now() - interval '30 days'").await, 7);
     assert!(longest < Duration::from_secs(5), "one batch took {longest:?}");
     assert!(store.backlog().await.unwrap().depth == 0);

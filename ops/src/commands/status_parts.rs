@@ -1,0 +1,73 @@
+//! Parts of `slipway status`: messages that are held, and how far pruning is.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use slipway_worker::store::{ChoreProgress, HeldBacklog, WaitingMessage};
+
+use crate::terminal::format::format_duration;
+use crate::terminal::print::{Printer, Table};
+
+/// What can't be taken in, in words.
+pub(crate) fn held_problems(held: &HeldBacklog) -> Vec<String> {
+    let mut problems = Vec::new();
+    for message in &held.messages {
+        let (project, request) =
+            (message.project.as_deref().unwrap_or("-"), message.event_id.as_deref().unwrap_or("-"));
+        problems.push(format!(
+            "request {request} of {project} can't be taken in, and waits beside the others: for {}, {} tries so far, the next \
+             one in {}: {}",
+            format_age(message.waited),
+            message.tries,
+            format_age(message.next_try_in),
+            message.reason
+        ));
+    }
+    let named = u64::try_from(held.messages.len()).unwrap_or(u64::MAX);
+    if held.count > named {
+        problems.push(format!("more messages can't be taken in ({})", held.count - named));
+    }
+    problems
+}
+
+/// What is pruned, and how far that is.
+pub(crate) fn print_chores(chores: &[ChoreProgress], printer: &Printer) {
+    let mut table = Table::new(&["PRUNED", "NOW", "LAST TIME", "ENDED"]);
+    for chore in chores {
+        let now = if chore.under_way { chore.changed.to_string() } else { "-".to_owned() };
+        let last = chore.last_changed.map_or_else(|| "-".to_owned(), |changed| changed.to_string());
+        let ended = chore.ended_at.map_or_else(|| "-".to_owned(), |at| at.strftime("%F %R").to_string());
+        table.row([chore.name.clone(), now, last, ended]);
+    }
+    if !table.is_empty() {
+        printer.line("");
+        printer.table(&table);
+    }
+}
+
+pub(crate) fn chore_json(chore: &ChoreProgress) -> Value {
+    json!({
+        "name": chore.name,
+        "under_way": chore.under_way,
+        "changed": chore.changed,
+        "last_changed": chore.last_changed,
+        "ended_at": chore.ended_at,
+        "problem": chore.problem,
+    })
+}
+
+pub(crate) fn held_json(held: &WaitingMessage) -> Value {
+    json!({
+        "project": held.project,
+        "source": held.source,
+        "event_id": held.event_id,
+        "reason": held.reason,
+        "tries": held.tries,
+        "waited_s": held.waited.as_secs_f64(),
+        "next_try_in_s": held.next_try_in.as_secs_f64(),
+    })
+}
+
+pub(crate) fn format_age(span: Duration) -> String {
+    format_duration(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}

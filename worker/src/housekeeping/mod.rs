@@ -1,0 +1,198 @@
+//! Prunes what is older than it's kept for, in the database and in the queue of dead letters. Any worker may do it, one at a
+//! time; what is pruned how is in `crate::store` (`retention`).
+
+mod dead_letter_queue;
+mod error;
+mod pace;
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::amqp::BrokerEndpoints;
+use crate::process::Drain;
+use crate::store::{DELIVERY_RETENTION, OldRows, Retention, Store, StoreError, WalkPosition};
+use dead_letter_queue::trim;
+use error::ChoreError;
+use pace::Pace;
+pub(crate) use pace::TARGET;
+
+/// How long a worker without a heartbeat is still shown.
+pub(crate) const WORKER_RETENTION: Duration = Duration::from_secs(24 * 3600);
+/// How often it's asked whether there is something to do.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(600);
+/// From the end of one pass to the next one.
+pub(crate) const PASS_PAUSE: Duration = Duration::from_secs(6 * 3600);
+/// From a pass that failed to the next one.
+const AFTER_FAILURE: Duration = Duration::from_secs(1800);
+/// So long after a worker fell silent another one goes on.
+pub(crate) const CHORE_LEASE: Duration = Duration::from_secs(120);
+/// The chore that makes what indexes are missing.
+const INDEXES: &str = "indexes";
+/// The walk over the deployments.
+const DEPLOYMENTS: &str = "deployments";
+/// The queue of dead letters.
+const QUEUE: &str = "queue of dead letters";
+
+/// Prunes until the drain begins.
+pub struct Housekeeping {
+    /// What is pruned.
+    pub store: Store,
+    /// The broker with the queue of dead letters.
+    pub broker: BrokerEndpoints,
+    /// What is kept for how long.
+    pub retention: Retention,
+    /// Ends it between two batches.
+    pub drain: Drain,
+}
+
+impl Housekeeping {
+    /// Works until the drain begins.
+    pub async fn run(self) {
+        loop {
+            tokio::select! {
+                () = self.drain.token().cancelled() => return,
+                () = tokio::time::sleep(HOUSEKEEPING_INTERVAL) => {}
+            }
+            match self.store.take_chores(CHORE_LEASE).await {
+                Ok(false) => {}
+                Ok(true) => self.pass().await,
+                Err(error) => tracing::warn!(%error, "nothing can be pruned for now"),
+            }
+        }
+    }
+
+    /// One pass over everything, after the chores were taken.
+    pub async fn pass(&self) {
+        let mut pause = PASS_PAUSE;
+        let begun = Instant::now();
+        for chore in
+            std::iter::once(INDEXES).chain([DEPLOYMENTS]).chain(OldRows::ALL.map(OldRows::as_str)).chain([QUEUE])
+        {
+            match self.carry_out(chore).await {
+                Ok(0) => {}
+                Ok(changed) => tracing::info!(chore, changed, "what was too old is removed"),
+                Err(ChoreError::Drained | ChoreError::Lost) => {
+                    pause = Duration::ZERO;
+                    break;
+                }
+                Err(error) => {
+                    pause = AFTER_FAILURE;
+                    let problem = match &error {
+                        ChoreError::Database(error) => error.summary(),
+                        other => other.to_string(),
+                    };
+                    tracing::warn!(chore, problem, "a chore failed, and goes on later");
+                    if let Err(error) = self.note_problem(chore, &problem).await {
+                        tracing::warn!(%error, "its problem couldn't be written down");
+                    }
+                }
+            }
+        }
+        tracing::debug!(seconds = begun.elapsed().as_secs(), "housekeeping has ended");
+        if let Err(error) = self.store.release_chores(pause).await {
+            tracing::debug!(%error, "the chores couldn't be given back; their lease expires");
+        }
+    }
+
+    async fn note_problem(&self, chore: &str, problem: &str) -> Result<(), StoreError> {
+        let position = self.store.chore_position(chore).await?;
+        self.store.note_chore(chore, 0, position.as_ref(), Some(problem)).await
+    }
+
+    async fn carry_out(&self, chore: &'static str) -> Result<u64, ChoreError> {
+        self.go_on().await?;
+        match chore {
+            INDEXES => {
+                self.store.prune_workers(WORKER_RETENTION).await?;
+                self.store.prune_deliveries(DELIVERY_RETENTION).await?;
+                let made = self.make_indexes().await?;
+                self.store.note_chore(INDEXES, made, None, None).await?;
+                Ok(made)
+            }
+            DEPLOYMENTS => self.walk().await,
+            QUEUE => {
+                let trimmed = trim(&self.store, &self.broker, &self.retention).await?;
+                self.store.note_chore(QUEUE, trimmed, None, None).await?;
+                Ok(trimmed)
+            }
+            name => match OldRows::ALL.into_iter().find(|rows| rows.as_str() == name) {
+                Some(rows) => self.prune(rows).await,
+                None => Ok(0),
+            },
+        }
+    }
+
+    /// Makes what indexes are missing, and keeps the lease meanwhile.
+    async fn make_indexes(&self) -> Result<u64, ChoreError> {
+        let making = self.store.make_indexes();
+        tokio::pin!(making);
+        loop {
+            tokio::select! {
+                made = &mut making => return Ok(u64::try_from(made?.len()).unwrap_or(u64::MAX)),
+                () = tokio::time::sleep(CHORE_LEASE / 3) => self.go_on().await?,
+            }
+        }
+    }
+
+    async fn walk(&self) -> Result<u64, ChoreError> {
+        let stored = self.store.chore_position(DEPLOYMENTS).await?;
+        let mut from: WalkPosition = stored.and_then(|at| serde_json::from_value(at).ok()).unwrap_or_default();
+        let (mut pace, mut changed) = (Pace::new(), 0);
+        loop {
+            let begun = Instant::now();
+            let step = self.store.prune_deployments(&self.retention, &from, pace.limit()).await?;
+            let took = begun.elapsed();
+            changed += step.changed;
+            let position = step.next.as_ref().and_then(|next| serde_json::to_value(next).ok());
+            self.store.note_chore(DEPLOYMENTS, step.changed, position.as_ref(), None).await?;
+            let Some(next) = step.next else { return Ok(changed) };
+            from = next;
+            self.rest(pace.after(took)).await?;
+        }
+    }
+
+    async fn prune(&self, rows: OldRows) -> Result<u64, ChoreError> {
+        let (age, mut pace, mut changed) = (self.age(rows), Pace::new(), 0);
+        loop {
+            let (begun, limit) = (Instant::now(), pace.limit());
+            let batch = self.store.prune_old(rows, age, limit).await?;
+            let took = begun.elapsed();
+            changed += batch;
+            let more = batch >= u64::from(limit);
+            self.store.note_chore(rows.as_str(), batch, more.then_some(&Value::Bool(true)), None).await?;
+            if !more {
+                return Ok(changed);
+            }
+            self.rest(pace.after(took)).await?;
+        }
+    }
+
+    fn age(&self, rows: OldRows) -> Duration {
+        let keep = &self.retention;
+        match rows {
+            OldRows::Events => keep.events,
+            OldRows::DeadLetters => keep.dead_letters,
+            OldRows::DeadLetterBodies => keep.secrets,
+            OldRows::Audit | OldRows::Cancellations | OldRows::SourceRules | OldRows::Allowances => keep.audit,
+            OldRows::Ids => keep.ids,
+            OldRows::GithubDigests => keep.deployments,
+        }
+    }
+
+    /// Leaves the database to others for a while.
+    async fn rest(&self, pause: Duration) -> Result<(), ChoreError> {
+        tokio::select! {
+            () = self.drain.token().cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        self.go_on().await
+    }
+
+    async fn go_on(&self) -> Result<(), ChoreError> {
+        if self.drain.has_begun() {
+            return Err(ChoreError::Drained);
+        }
+        self.store.keep_chores(CHORE_LEASE).await?.then_some(()).ok_or(ChoreError::Lost)
+    }
+}

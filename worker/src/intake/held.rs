@@ -1,0 +1,217 @@
+//! Messages that can't be taken in though the database answers others: a lock that somebody holds, a statement that takes too
+//! long, a row that can't be read. They are held in the database, so that what is behind them goes on, and tried again beside
+//! it. One that has failed too often is given up: it becomes a dead letter with its reason, and has its result.
+//!
+//! A database that is away altogether isn't this module's matter: the consumer waits for it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use slipway_deploy::backoff::RetryPolicy;
+use slipway_protocol::{ErrorCode, Message, ProjectId, Rejection};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::admission::{Admitter, read_envelope};
+use super::repeated_secrets;
+use crate::message::Incoming;
+use crate::process::{Drain, Readiness};
+use crate::store::{HeldMessage, StoreError, WaitingMessage};
+use crate::telemetry::{self, Metrics, OutageLog};
+
+/// How long one message may take while others wait behind it.
+pub(crate) const TRY_TIME: Duration = Duration::from_secs(5);
+/// How often a held message is tried, and how far apart.
+pub(crate) const HELD_RETRIES: RetryPolicy =
+    RetryPolicy { initial: Duration::from_secs(10), max: Duration::from_secs(600), multiplier: 4.0, attempts: 6 };
+/// How long after a message was held it's tried again: a deadlock or a short lock is over by then.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+/// So long one worker has for a try before another one begins.
+const HELD_LEASE: Duration = Duration::from_secs(90);
+/// So long the messages of a project whose last one was held go to the held ones at once, and wait for it.
+const FAILING_TIME: Duration = Duration::from_secs(60);
+/// How often held messages are looked for that another worker held.
+const POLL: Duration = Duration::from_secs(60);
+/// How long to wait after the database failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// How many held messages `/readyz` names.
+const NAMED: u32 = 5;
+
+/// What the consumer and the tries of held messages know of each other; clones share it.
+#[derive(Clone, Default)]
+pub struct Holding {
+    failing: Arc<Mutex<BTreeMap<ProjectId, Instant>>>,
+    held: Arc<Notify>,
+}
+
+impl Holding {
+    /// Whether the project's messages are held for now.
+    pub(super) fn is_failing(&self, read: &Result<Message, Rejection>) -> bool {
+        let Some(project) = project_of(read) else { return false };
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.retain(|_, until| *until > Instant::now());
+        failing.contains_key(&project)
+    }
+
+    /// Holds a message; false when it holds a secret in plain text, which no table keeps.
+    pub(super) async fn hold(
+        &self,
+        admitter: &Admitter,
+        read: &Result<Message, Rejection>,
+        incoming: &Incoming,
+        reason: &str,
+    ) -> Result<bool, StoreError> {
+        if !may_be_kept(admitter, read, incoming) {
+            return Ok(false);
+        }
+        let (known, _) = read_envelope(read);
+        admitter.store.hold(&known, incoming, reason, FIRST_DELAY).await?;
+        self.note_failure(read);
+        self.held.notify_one();
+        Metrics::get().taken_in("held");
+        let deployment = known.deployment_id().map(|id| id.to_string());
+        tracing::warn!(deployment.id = deployment, reason, "a message can't be taken in for now, and is held");
+        Ok(true)
+    }
+
+    fn note_failure(&self, read: &Result<Message, Rejection>) {
+        let Some(project) = project_of(read) else { return };
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.insert(project, Instant::now() + FAILING_TIME);
+    }
+
+    fn note_success(&self, read: &Result<Message, Rejection>) {
+        let Some(project) = project_of(read) else { return };
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).remove(&project);
+    }
+}
+
+fn project_of(read: &Result<Message, Rejection>) -> Option<ProjectId> {
+    match read {
+        Ok(Message::Ready(request)) => Some(request.event.data.project.id),
+        Ok(Message::Command(request)) => Some(request.event.data.project.id),
+        Ok(Message::Cancel(_)) | Err(_) => None,
+    }
+}
+
+fn may_be_kept(admitter: &Admitter, read: &Result<Message, Rejection>, incoming: &Incoming) -> bool {
+    match read {
+        Ok(Message::Ready(request)) => {
+            repeated_secrets::find(incoming, &admitter.credentials.openable(&request.event.data)).is_none()
+        }
+        Ok(_) => true,
+        Err(rejection) => rejection.code != ErrorCode::PlaintextSecret,
+    }
+}
+
+/// Tries held messages again until the drain begins.
+pub struct HeldMessages {
+    /// Decides what a message calls for, and commits it.
+    pub admitter: Admitter,
+    /// What the consumer knows.
+    pub holding: Holding,
+    /// How often, and how far apart.
+    pub retries: RetryPolicy,
+    /// Where it's shown what is held.
+    pub readiness: Readiness,
+    /// Ends the tries.
+    pub drain: Drain,
+}
+
+impl HeldMessages {
+    /// Works until the drain begins. A try that is cut off is begun anew by another worker.
+    pub async fn run(self) {
+        let mut outages = OutageLog::new("held");
+        while !self.drain.has_begun() {
+            let pause = tokio::select! {
+                () = self.drain.token().cancelled() => return,
+                pause = self.work_once() => pause,
+            };
+            let wait = *pause.as_ref().unwrap_or(&AFTER_FAILURE);
+            outages.record(pause.map(drop));
+            if !wait.is_zero() {
+                tokio::select! {
+                    () = self.drain.token().cancelled() => {}
+                    () = self.holding.held.notified() => {}
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+        }
+    }
+
+    /// Shows what is held and tries what is due; gives how long there is nothing to do.
+    async fn work_once(&self) -> Result<Duration, StoreError> {
+        self.report().await?;
+        if self.try_next().await? {
+            return Ok(Duration::ZERO);
+        }
+        let next = self.admitter.store.until_next_held().await?;
+        Ok(next.unwrap_or(POLL).clamp(Duration::from_millis(50), POLL))
+    }
+
+    /// Tries the message that is due; false when none is.
+    async fn try_next(&self) -> Result<bool, StoreError> {
+        let Some(held) = self.admitter.store.next_held(HELD_LEASE).await? else { return Ok(false) };
+        let mut read = slipway_protocol::read(&held.incoming.body, &held.incoming.metadata());
+        // What came without a time happened when it came, and not when it could be taken in.
+        match &mut read {
+            Ok(Message::Ready(request)) => drop(request.event.time.get_or_insert(held.received_at)),
+            Ok(Message::Command(request)) => drop(request.event.time.get_or_insert(held.received_at)),
+            Ok(Message::Cancel(_)) | Err(_) => {}
+        }
+        let (envelope, tracestate) = read_envelope(&read);
+        let queue = slipway_protocol::topology::DEPLOYMENTS_QUEUE;
+        let span = telemetry::processing_span(queue, &envelope, tracestate.as_deref(), &held.incoming);
+        self.take_in(&held, &read).instrument(span).await?;
+        Ok(true)
+    }
+
+    async fn take_in(&self, held: &HeldMessage, read: &Result<Message, Rejection>) -> Result<(), StoreError> {
+        let store = &self.admitter.store;
+        let error = match self.admitter.admit(read, &held.incoming).await {
+            Ok(()) => {
+                self.holding.note_success(read);
+                return store.let_go_held(held.number).await;
+            }
+            Err(error) if error.is_away() => return Err(error),
+            Err(error) => error,
+        };
+        self.holding.note_failure(read);
+        let (tries, reason) = (held.tries.saturating_add(1), error.summary());
+        let outcome = match self.retries.delay(tries) {
+            Some(_) => Err(error),
+            None => {
+                let why = format!(
+                    "it couldn't be taken in at {tries} tries since {}, though the database answered others; at the last \
+                     one: {reason}",
+                    held.received_at
+                );
+                self.admitter.give_up(read, &held.incoming, why).await
+            }
+        };
+        match outcome {
+            Ok(()) => store.let_go_held(held.number).await,
+            Err(error) if error.is_away() => Err(error),
+            Err(error) => {
+                let delay = self.retries.delay(tries).unwrap_or(self.retries.max);
+                tracing::warn!(tries, retry_in_s = delay.as_secs(), "a held message failed again: {}", error.summary());
+                store.put_off_held(held.number, &error.summary(), delay).await
+            }
+        }
+    }
+
+    async fn report(&self) -> Result<(), StoreError> {
+        let held = self.admitter.store.held(NAMED).await?;
+        self.readiness.set_held(held.count, held.messages.iter().map(describe).collect());
+        Ok(())
+    }
+}
+
+fn describe(message: &WaitingMessage) -> String {
+    let project = message.project.as_deref().unwrap_or("no known project");
+    let id = message.event_id.as_deref().unwrap_or("unknown");
+    let (waited, tries) = (message.waited.as_secs(), message.tries);
+    format!("request {id} of {project} has waited for {waited} s, after {tries} tries: {}", message.reason)
+}

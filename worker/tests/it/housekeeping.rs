@@ -1,0 +1,220 @@
+//! What is pruned after which time, and what stays: what rollbacks, duplicates and people need.
+
+use std::time::{Duration, Instant};
+
+use slipway_protocol::{DeploymentId, decode, topology};
+use slipway_worker::amqp;
+use slipway_worker::housekeeping::Housekeeping;
+use slipway_worker::process::Drain;
+use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd, OldRows, Retention, Store, WalkPosition};
+
+use crate::services::test_worker::{TestClient, TestWorker, WorkerOptions, eventually, incoming, migrated, request};
+use crate::services::{TestDatabase, broker, vhost};
+
+fn keep() -> Retention {
+    Retention {
+        secrets: Retention::days(14),
+        journal: Retention::days(90),
+        deployments: Retention::days(365),
+        events: Retention::days(30),
+        dead_letters: Retention::days(90),
+        dead_letter_messages: Retention::days(14),
+        audit: Retention::days(1825),
+        ids: Retention::days(730),
+        versions: 5,
+    }
+}
+
+/// Deploys once, as a worker does; a sealed secret and a reference are in the request.
+async fn deployed(store: &Store) -> (DeploymentId, Vec<u8>) {
+    let sealed = base64(&[7; 64]);
+    let body = request(|event| {
+        event["data"]["secrets"] = serde_json::json!({
+            "TOKEN_A": { "sealed": { "key_id": "k", "sealed_box": sealed } }, "TOKEN_B": { "reference": "bot" }
+        });
+        event["data"].as_object_mut().unwrap().remove("sequence");
+    });
+    let incoming = incoming(&body);
+    let request = decode(&body, &incoming.metadata()).unwrap();
+    assert_eq!(store.accept(&request, &incoming).await.unwrap(), Admission::New);
+    let lease = store.claim(Duration::from_secs(60)).await.unwrap().unwrap().lease;
+    store.finish(&lease, &DeploymentEnd::Succeeded { url: None }, &AttemptSummary::default()).await.unwrap();
+    (request.deployment_id(), body)
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// As many versions as there are days, the oldest first, like the deployment `id`: by `projects` projects.
+async fn history(database: &TestDatabase, id: DeploymentId, days: u32, projects: u32) {
+    let columns = "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute
+                   WHERE attrelid = 'deployments'::regclass AND attnum > 0 AND NOT attisdropped
+                     AND attname NOT IN ('id', 'event_id', 'arrival', 'finished_at', 'project_id', 'state', 'fence', 'owner')";
+    let columns: String = database.sql.query_one(columns, &[]).await.unwrap().get(0);
+    let insert = format!(
+        "INSERT INTO deployments (id, event_id, finished_at, project_id, state, {columns})
+         SELECT gen_random_uuid(), 'day ' || day, now() - day * interval '1 day',
+             CASE WHEN p = 1 THEN d.project_id ELSE md5(p::text)::uuid END, 'succeeded', {}
+         FROM (SELECT * FROM deployments WHERE id = '{id}') d, generate_series({days}, 1, -1) day,
+             generate_series(1, {projects}) p ORDER BY day DESC;
+         INSERT INTO stage_journal (deployment_id, fence, attempt, stage, input_hash, outcome)
+             SELECT id, 1, 1, stage, '', 'done' FROM deployments, (VALUES ('clone'), ('env')) s (stage)
+             WHERE event_id LIKE 'day %';
+         ANALYZE deployments, stage_journal",
+        columns.split(", ").map(|name| format!("d.{name}")).collect::<Vec<_>>().join(", ")
+    );
+    database.sql.batch_execute(&insert).await.unwrap();
+}
+
+async fn walk(store: &Store, keep: &Retention, limit: u32) -> (u64, Duration) {
+    let (mut from, mut changed, mut longest) = (WalkPosition::default(), 0, Duration::ZERO);
+    loop {
+        let begun = Instant::now();
+        let step = store.prune_deployments(keep, &from, limit).await.unwrap();
+        longest = longest.max(begun.elapsed());
+        changed += step.changed;
+        match step.next {
+            Some(next) => from = next,
+            None => return (changed, longest),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_old_goes_step_by_step_and_what_rollbacks_and_duplicates_need_stays() {
+    let (database, store) = migrated("w").await;
+    let (id, body) = deployed(&store).await;
+    // It ended before all others, and a long time ago.
+    history(&database, id, 500, 1).await;
+    let age = format!(
+        "UPDATE deployments SET state = 'succeeded', finished_at = now() - interval '501 days' WHERE id = '{id}'"
+    );
+    database.sql.batch_execute(&age).await.unwrap();
+    let letter =
+        "INSERT INTO dead_letters (id, deployment_id, reason, stage, code, class, message, attempts, original_exchange,
+                      original_routing_key, worker)
+                  SELECT id, id, 'permanent', 'env', 'c', 'permanent', 'm', 1, '', '', 'w' FROM deployments
+                  WHERE event_id = 'day 450'";
+    database.sql.batch_execute(letter).await.unwrap();
+    database.sql.batch_execute("UPDATE outbox SET published_at = now()").await.unwrap();
+    let lock = database.another().await;
+    lock.batch_execute("BEGIN; SELECT FROM deployments WHERE event_id = 'day 400' FOR UPDATE").await.unwrap();
+    walk(&store, &keep(), 7).await;
+    lock.batch_execute("ROLLBACK").await.unwrap();
+
+    let count =
+        async |condition: &str| database.count(&format!("SELECT count(*) FROM deployments WHERE {condition}")).await;
+    let days = "(extract(epoch FROM now() - finished_at) / 86400)::int";
+    // The last ten versions, since variables of so many are looked at, though a rollback may go to five.
+    assert_eq!(count(&format!("request::text LIKE '%sealed_box%' AND {days} > 14 AND event_id <> 'day 400'")).await, 0);
+    assert_eq!(count("request::text LIKE '%sealed_box%' AND event_id <> 'day 400'").await, 13);
+    assert_eq!(count("request #>> '{data,secrets,TOKEN_B,reference}' = 'bot'").await, count("true").await);
+    assert_eq!(count(&format!("{days} < 365")).await, 364);
+    assert_eq!(
+        count(&format!("{days} >= 365")).await,
+        2,
+        "the one that is locked, and the one with an open dead letter"
+    );
+    let journals = "SELECT count(DISTINCT deployment_id) FROM stage_journal";
+    assert_eq!(database.count(journals).await, 89 + 2);
+    assert_eq!(database.count("SELECT count(*) FROM ended_requests").await, 500 + 1 - 364 - 2);
+
+    walk(&store, &keep(), 100).await;
+    assert_eq!(count("event_id = 'day 400'").await, 0, "the next pass finds what was locked");
+    assert_eq!(walk(&store, &keep(), 100).await.0, 0, "nothing is left to do");
+    let incoming = incoming(&body);
+    let again = decode(&body, &incoming.metadata()).unwrap();
+    assert!(store.deployment(id).await.unwrap().is_none());
+    assert_eq!(store.accept(&again, &incoming).await.unwrap(), Admission::Duplicate);
+    let versions = store.versions(&again.event.data.project, &again.event.data.server.handle, 100).await.unwrap();
+    assert_eq!(versions.len(), 13, "without those whose secrets were taken out");
+    assert_eq!(store.prune_old(OldRows::Ids, Retention::days(730), 10).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_latest_of_each_kind_stay_however_old_they_are() {
+    let (database, store) = migrated("w").await;
+    let (id, _) = deployed(&store).await;
+    history(&database, id, 20, 1).await;
+    let kinds = "UPDATE deployments SET finished_at = finished_at - interval '2 years';
+                 UPDATE deployments SET action = 'undeploy', request = request WHERE event_id IN ('day 17', 'day 16');
+                 UPDATE deployments SET state = 'failed' WHERE event_id IN ('day 15', 'day 14');
+                 UPDATE deployments SET started_at = NULL, state = 'superseded' WHERE event_id IN ('day 13');
+                 UPDATE deployments SET request = NULL, state = 'failed' WHERE event_id IN ('day 12')";
+    database.sql.batch_execute(kinds).await.unwrap();
+    walk(&store, &keep(), 3).await;
+    let left =
+        "SELECT string_agg(substr(event_id, 5), ' ' ORDER BY arrival) FROM deployments WHERE event_id LIKE 'day %'";
+    let left: String = database.sql.query_one(left, &[]).await.unwrap().get(0);
+    assert_eq!(left, "16 14 13 12 10 9 8 7 6 5 4 3 2 1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_costs_the_same_with_a_long_history() {
+    let (database, store) = migrated("w").await;
+    let (id, _) = deployed(&store).await;
+    history(&database, id, 400, 100).await;
+    let (changed, longest) = walk(&store, &keep(), 100).await;
+    assert!(changed > 30_000, "{changed}");
+    assert!(longest < Duration::from_secs(2), "one batch took {longest:?}");
+    // Of a kind, what is too young isn't looked at.
+    let begun = Instant::now();
+    let mut steps = 0;
+    let mut from = WalkPosition::default();
+    while let Some(next) = store.prune_deployments(&keep(), &from, 100).await.unwrap().next {
+        (from, steps) = (next, steps + 1);
+    }
+    assert!(steps < 500, "{steps} steps in {:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_worker_prunes_at_a_time_and_the_queue_of_dead_letters_is_trimmed() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = TestClient::new(&amqp).await;
+    let worker = TestWorker::start(store.clone(), &amqp, super::engine::changed(), WorkerOptions::default());
+    let link = broker(&amqp, "looks").connect("test").await.unwrap();
+    let waiting = async || {
+        let queues = amqp::queues(&link).await.unwrap();
+        queues.iter().find(|queue| queue.name == topology::DEAD_LETTERS_QUEUE).unwrap().messages
+    };
+    for text in ["old, one", "old, two", "young", "old, three"] {
+        outside.publish(text.as_bytes()).await;
+        outside.dead_letter().await;
+    }
+    // Whoever read them without acknowledging gives them back.
+    drop(outside);
+    eventually("all are in the queue", async || waiting().await == 4).await;
+    database
+        .sql
+        .batch_execute("UPDATE dead_letters SET last_failed_at = now() - interval '20 days' WHERE convert_from(body, 'UTF8') LIKE 'old%'")
+        .await
+        .unwrap();
+    let housekeeping = |name: &str| Housekeeping {
+        store: database.store(name),
+        broker: broker(&amqp, name),
+        retention: keep(),
+        drain: Drain::new(Duration::from_secs(5)),
+    };
+    let (one, two) = (housekeeping("one"), housekeeping("two"));
+    let minute = Duration::from_secs(60);
+    assert!(one.store.take_chores(minute).await.unwrap());
+    assert!(!two.store.take_chores(minute).await.unwrap() && !two.store.keep_chores(minute).await.unwrap());
+    one.pass().await;
+    assert!(!two.store.take_chores(minute).await.unwrap(), "they aren't due");
+    let told = store.chores().await.unwrap();
+    assert!(
+        told.iter().all(|chore| chore.problem.is_none() && !chore.under_way && chore.ended_at.is_some()),
+        "{told:?}"
+    );
+    assert_eq!(told.len(), 3 + OldRows::ALL.len());
+    // The young one is behind the old one now.
+    eventually("the old ones ahead of it are gone", async || waiting().await == 2).await;
+    database.sql.batch_execute("UPDATE chores SET due_at = now()").await.unwrap();
+    assert!(two.store.take_chores(minute).await.unwrap());
+    two.pass().await;
+    eventually("and those behind it", async || waiting().await == 1).await;
+    assert_eq!(database.count("SELECT count(*) FROM dead_letters WHERE state = 'open'").await, 4);
+    worker.stop().await;
+}
