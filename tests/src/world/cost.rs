@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::target::TargetServer;
 use super::wait;
 
 /// Root's on the servers.
@@ -24,9 +25,19 @@ pub struct ProgramCounter {
     log: PathBuf,
 }
 
+impl TargetServer {
+    /// Counts the programs that SSH sessions start on it from now on.
+    ///
+    /// # Errors
+    /// When it is off, or can't be followed.
+    pub fn count_programs(&self) -> Result<ProgramCounter> {
+        ProgramCounter::follow(self.init()?, self.root()?.join("var/log/programs.log"))
+    }
+}
+
 impl ProgramCounter {
     /// Follows sshd, the child of `init`, which the machine numbers so.
-    pub(super) fn follow(init: i32, log: PathBuf) -> Result<Self> {
+    fn follow(init: i32, log: PathBuf) -> Result<Self> {
         let sshd = fs::read_dir("/proc")?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
             .find(|pid| {

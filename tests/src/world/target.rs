@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::cache::Cache;
-use super::cost::ProgramCounter;
 use super::holder::{MountHolder, PATH};
 use super::process_tree::ProcessTree;
 use super::{net, probe, wait};
@@ -252,14 +251,6 @@ impl TargetServer {
         Ok(found)
     }
 
-    /// Counts the programs that SSH sessions start on it from now on.
-    ///
-    /// # Errors
-    /// When it is off, or can't be followed.
-    pub fn count_programs(&self) -> Result<ProgramCounter> {
-        ProgramCounter::follow(self.init()?, self.folder.join("programs.log"))
-    }
-
     /// Adds a user who logs in with the workers' key. Group `sudo` gives root without a password, `docker` the engine.
     ///
     /// # Errors
@@ -274,7 +265,7 @@ impl TargetServer {
         Ok(())
     }
 
-    fn init(&self) -> Result<i32> {
+    pub(super) fn init(&self) -> Result<i32> {
         Ok(self.tree().as_ref().with_context(|| format!("{} is off", self.name()))?.init())
     }
 
