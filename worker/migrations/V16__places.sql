@@ -96,7 +96,8 @@ END $$;
 -- What is there already is read once, without any lock. What changes meanwhile is noted once more, by the indexes of
 -- what hadn't ended and of what came lately, under the short lock with which the triggers are made. No transaction of
 -- a worker is older than that.
-CREATE TEMPORARY TABLE unsettled_before ON COMMIT DROP AS SELECT id FROM deployments WHERE state IN ('pending', 'running');
+CREATE TEMPORARY TABLE unsettled_before ON COMMIT DROP AS
+SELECT id FROM deployments WHERE state = 'running' UNION ALL SELECT id FROM deployments WHERE state = 'pending';
 
 SET LOCAL statement_timeout = 0;
 
@@ -156,9 +157,11 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Each state by its own index.
 INSERT INTO github_deployments (deployment_id)
-SELECT id FROM deployments WHERE state IN ('pending', 'running') AND started_at IS NOT NULL
-  AND action IN ('deploy', 'rollback') AND repository IS NOT NULL AND commit_sha IS NOT NULL
+SELECT id FROM (SELECT * FROM deployments WHERE state = 'running' UNION ALL
+                SELECT * FROM deployments WHERE state = 'pending') open
+WHERE started_at IS NOT NULL AND action IN ('deploy', 'rollback') AND repository IS NOT NULL AND commit_sha IS NOT NULL
 ON CONFLICT DO NOTHING;
 
 UPDATE project_places p SET lost_at = a.at

@@ -19,14 +19,14 @@ const INDEXES: &[(&str, &str, &str)] = &[
     (
         "deployments_ended_of_place",
         "deployments",
-        "(project_slug, coalesce(server, ''), state, accepted_at, arrival) WHERE state NOT IN ('pending', 'running')",
+        "(project_slug, coalesce(server, ''), state, arrival) WHERE state NOT IN ('pending', 'running')",
     ),
     (
         "deployments_ended_of_server",
         "deployments",
-        "(server, state, accepted_at, arrival) WHERE state NOT IN ('pending', 'running')",
+        "(server, state, arrival) WHERE state NOT IN ('pending', 'running')",
     ),
-    ("deployments_ended", "deployments", "(state, accepted_at, arrival) WHERE state NOT IN ('pending', 'running')"),
+    ("deployments_ended", "deployments", "(state, arrival) WHERE state NOT IN ('pending', 'running')"),
     ("dead_letters_by_time", "dead_letters", "(last_failed_at, id)"),
     ("dead_letters_of_code", "dead_letters", "(code, last_failed_at)"),
     ("dead_letters_of_class", "dead_letters", "(class, last_failed_at)"),

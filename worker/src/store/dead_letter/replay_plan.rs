@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
 use crate::store::dead_letter::list::{DeadLetterFilter, FILTER_CONDITION};
-use crate::store::deployment::order::{contends_with, newest_first, order_sql};
+use crate::store::deployment::order::{contends_with, newer_than, newest_first};
 use crate::store::{Result, Store};
 
 /// Whether a dead letter can be sent again.
@@ -67,21 +67,23 @@ pub struct PlannedReplay {
 /// Joins a dead letter `l` with its deployment `d` and with the newest deployment `n` that a replay of it would
 /// contend with. A refused message has no place of its own, and is compared by its arrival.
 pub(in crate::store) fn joined_with_newer() -> String {
-    let (newer, own, newest_first) = (order_sql("n"), order_sql("d"), newest_first("n"));
+    let newest_first = newest_first("n");
     let against = contends_with("n", "d.server", "d.action = 'deploy'");
     // Apart from each other, so that each reads a range of an index, and nothing of what is older.
-    let newest = |which: &str| {
+    let newest = |rank: u8, which: &str| {
         format!(
-            "(SELECT n.id FROM deployments n
+            "(SELECT {rank} AS rank, n.id FROM deployments n
               WHERE {which} AND n.project_id = d.project_id AND (n.source, n.event_id) <> (d.source, d.event_id)
                 AND {against} ORDER BY {newest_first} LIMIT 1)"
         )
     };
-    let of_accepted = newest(&format!("d.request IS NOT NULL AND {newer} > {own}"));
-    let of_refused = newest("d.request IS NULL AND n.arrival > d.arrival");
+    let own = ["coalesce(d.producer_sequence, -1)", "coalesce(d.event_time, d.accepted_at)", "d.arrival"];
+    let [by_number, by_time] = newer_than("n", own).map(|newer| format!("d.request IS NOT NULL AND {newer}"));
+    let (by_number, by_time) = (newest(1, &by_number), newest(2, &by_time));
+    let of_refused = newest(3, "d.request IS NULL AND n.arrival > d.arrival");
     format!(
-        "dead_letters l LEFT JOIN deployments d ON d.id = l.deployment_id
-         LEFT JOIN LATERAL ({of_accepted} UNION ALL {of_refused}) n ON true"
+        "dead_letters l LEFT JOIN deployments d ON d.id = l.deployment_id LEFT JOIN LATERAL (
+             SELECT id FROM ({by_number} UNION ALL {by_time} UNION ALL {of_refused}) newer ORDER BY rank LIMIT 1) n ON true"
     )
 }
 

@@ -5,19 +5,20 @@ use tokio_postgres::Row;
 
 use crate::scheduler::Order;
 
-/// A row's place as SQL, to be compared as one value, in the order of [`Order`]'s fields.
-pub(in crate::store) fn order_sql(alias: &str) -> String {
-    format!(
-        "(coalesce({alias}.producer_sequence, -1), coalesce({alias}.event_time, {alias}.accepted_at), {alias}.arrival)"
-    )
-}
-
 /// The order of the newest first, column by column as the index has them.
 pub(in crate::store) fn newest_first(alias: &str) -> String {
     format!(
         "coalesce({alias}.producer_sequence, -1) DESC, coalesce({alias}.event_time, {alias}.accepted_at) DESC, \
          {alias}.arrival DESC"
     )
+}
+
+/// The conditions that row `alias` is newer than a place: by its number, or with the same number by what follows. Apart from
+/// each other, since an index is read up to there for each of them, and beyond it for the comparison of all three.
+pub(in crate::store) fn newer_than(alias: &str, [sequence, time, arrival]: [&str; 3]) -> [String; 2] {
+    let number = format!("coalesce({alias}.producer_sequence, -1)");
+    let rest = format!("(coalesce({alias}.event_time, {alias}.accepted_at), {alias}.arrival)");
+    [format!("{number} > {sequence}"), format!("{number} = {sequence} AND {rest} > ({time}, {arrival})")]
 }
 
 /// The condition that the accepted deployment `alias` contends with another one of the same project, which is for

@@ -80,8 +80,7 @@ impl Store {
         deadline(async {
             let sql =
                 "SELECT project_id FROM (SELECT DISTINCT project_id FROM project_places WHERE project_slug = $1) p
-                       ORDER BY (SELECT d.arrival FROM deployments d
-                           WHERE d.project_id = p.project_id AND d.project_slug = $1
+                       ORDER BY (SELECT d.arrival FROM deployments d WHERE d.project_id = p.project_id
                            ORDER BY d.arrival DESC LIMIT 1) DESC NULLS LAST, project_id";
             let rows = self.client().await?.query(sql, &[&slug.as_str()]).await?;
             let project = |row: &Row| Project { id: ProjectId(row.get(0)), slug: slug.clone() };

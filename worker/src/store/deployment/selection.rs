@@ -19,7 +19,10 @@ pub struct DeploymentFilter {
     pub before: Option<DeploymentId>,
 }
 
-const LATEST_FIRST: &str = "ORDER BY accepted_at DESC, arrival DESC LIMIT $1";
+const ALL: &str = "ORDER BY accepted_at DESC, arrival DESC LIMIT $1";
+/// Of those that match a condition. Nothing else is in this order than the indexes that are meant: whatever the statistics
+/// say about how many match, none is preferred that has all deployments.
+const LATEST_FIRST: &str = "ORDER BY arrival DESC LIMIT $1";
 
 impl DeploymentFilter {
     /// The statement that selects `columns` of those that match, the latest first, at most `limit`; and its values.
@@ -33,7 +36,10 @@ impl DeploymentFilter {
         if let Some(before) = &self.before {
             values.push(&before.0);
             let of = |column: &str| format!("(SELECT {column} FROM deployments WHERE id = ${})", values.len());
-            conditions = format!(" AND (accepted_at, arrival) < ({}, {})", of("accepted_at"), of("arrival"));
+            conditions = match self.selects_all() {
+                true => format!(" AND (accepted_at, arrival) < ({}, {})", of("accepted_at"), of("arrival")),
+                false => format!(" AND arrival < {}", of("arrival")),
+            };
         }
         if let Some(server) = &self.server {
             values.push(server);
@@ -48,8 +54,8 @@ impl DeploymentFilter {
             );
             conditions += &format!(" AND project_slug = ${slug}");
         }
-        if values.len() == usize::from(self.before.is_some()) + 1 && self.state.is_none() {
-            return (format!("SELECT {columns} FROM deployments WHERE true{conditions} {LATEST_FIRST}"), values);
+        if self.selects_all() {
+            return (format!("SELECT {columns} FROM deployments WHERE true{conditions} {ALL}"), values);
         }
         let states = |ended: bool| {
             let wanted = |state: &State| state.is_terminal() == ended && self.state.is_none_or(|only| only == *state);
@@ -59,15 +65,19 @@ impl DeploymentFilter {
         let at_place = if place.is_empty() { "" } else { " AND coalesce(server, '') = place.server" };
         let sql = format!(
             "WITH open AS MATERIALIZED (
-                 SELECT id, accepted_at, arrival FROM deployments
+                 SELECT id, arrival FROM deployments
                  WHERE state IN ('pending', 'running') AND state = ANY ('{{{open}}}'::text[]){conditions} {LATEST_FIRST}),
              ended AS (
                  SELECT one.* FROM unnest('{{{ended}}}'::text[]) AS s (state) {place} CROSS JOIN LATERAL (
-                     SELECT id, accepted_at, arrival FROM deployments
+                     SELECT id, arrival FROM deployments
                      WHERE state NOT IN ('pending', 'running') AND state = s.state{at_place}{conditions} {LATEST_FIRST}) one),
              page AS (SELECT * FROM open UNION ALL SELECT * FROM ended {LATEST_FIRST})
-             SELECT {columns} FROM page JOIN deployments USING (id, accepted_at, arrival) {LATEST_FIRST}"
+             SELECT {columns} FROM page JOIN deployments USING (id, arrival) {LATEST_FIRST}"
         );
         (sql, values)
+    }
+
+    fn selects_all(&self) -> bool {
+        self.state.is_none() && self.project.is_none() && self.server.is_none()
     }
 }

@@ -13,7 +13,7 @@ use crate::store::dead_letter::replay::apply_replay;
 use crate::store::deployment::cancel::{is_precancelled, lock_cancellation};
 use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::locked::LockedDeployment;
-use crate::store::deployment::order::{contends_with, newest_first, order, order_sql};
+use crate::store::deployment::order::{contends_with, newer_than, newest_first, order};
 use crate::store::deployment::state::State;
 use crate::store::{Result, Store};
 
@@ -140,13 +140,14 @@ async fn contenders(
         let condition = contends_with(alias, "$3", "$4");
         format!("{alias}.project_id = $1 AND {alias}.id <> $2 AND {condition}")
     };
-    let (open, newer, place_of, newest_first) = (against("c"), against("d"), order_sql("d"), newest_first("d"));
+    let (open, newer, newest_first) = (against("c"), against("d"), newest_first("d"));
+    let [by_number, by_time] = newer_than("d", ["$5::bigint", "$6::timestamptz", "$7::bigint"]);
     let columns = "id, producer_sequence, coalesce(event_time, accepted_at) AS event_time, arrival, action,
              state IN ('pending', 'running') AS open";
     let sql = format!(
         "SELECT {columns} FROM deployments c WHERE {open} AND state IN ('pending', 'running')
-         UNION (SELECT {columns} FROM deployments d
-                WHERE {newer} AND {place_of} > ($5::bigint, $6::timestamptz, $7::bigint) ORDER BY {newest_first} LIMIT 1)"
+         UNION (SELECT {columns} FROM deployments d WHERE {newer} AND {by_number} ORDER BY {newest_first} LIMIT 1)
+         UNION (SELECT {columns} FROM deployments d WHERE {newer} AND {by_time} ORDER BY {newest_first} LIMIT 1)"
     );
     let deploys = arriving.action == Action::Deploy;
     let sequence = place.sequence.map_or(-1, |sequence| i64::try_from(sequence).unwrap_or(i64::MAX));
