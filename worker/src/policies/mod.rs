@@ -16,7 +16,7 @@ use slipway_protocol::topology::{Argument, DEPLOYMENTS_QUEUE, QUEUES};
 use crate::config::variables as var;
 use crate::intake::{consumer, dead_letter_consumer, held};
 use crate::process::heartbeat;
-use crate::publish::{batch, github_status, relay};
+use crate::publish::{batch, github_status, relay, relay_lease};
 use crate::pushes::{connections, looker, webhook_server};
 use crate::run;
 use crate::{amqp, engine, housekeeping, scheduler, store};
@@ -98,6 +98,8 @@ fn leases() -> Vec<PolicySetting> {
             "A stop or crash of a worker costs no attempt, but a deployment that kills workers must end"),
         time("drain", &var::DRAIN_TIMEOUT,
             "Running stages may end in this time; then they are cut off and taken over"),
+        fixed("lease of the relay, at most", "publish::relay_lease::LONGEST", relay_lease::LONGEST,
+            "A quarter longer than a project's, and events never wait longer for another relay than this"),
         fixed("an announcement to GitHub", "store::outbox::github_status::ANNOUNCEMENT_LEASE", store::ANNOUNCEMENT_LEASE,
             "So long one worker has for it before another takes it over; longer than its requests together"),
         fixed("search without notifications", "store::connection::wakeups::POLL", store::POLL,

@@ -5,6 +5,6 @@
 pub(crate) mod batch;
 pub(crate) mod github_status;
 pub(crate) mod relay;
-mod relay_lease;
+pub(crate) mod relay_lease;
 
 pub use relay::Relay;

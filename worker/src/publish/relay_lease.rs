@@ -17,6 +17,8 @@ use crate::telemetry::OutageLog;
 /// The relay's lease is a quarter longer than a deployment's: what a dead worker left is told within a second after it
 /// was taken over, and while nothing happens its renewals are most of what is asked.
 const LONGER: (u32, u32) = (5, 4);
+/// However long deployments are kept, events don't wait longer for another relay.
+pub(crate) const LONGEST: Duration = Duration::from_secs(15);
 /// Of many who wait for the lease, one asks first.
 const TAKERS_SPREAD: Duration = Duration::from_millis(100);
 
@@ -41,7 +43,7 @@ pub(super) struct LeaseHolder {
 impl LeaseHolder {
     /// `lease` is how long a deployment's lasts.
     pub(super) fn new(store: Store, wakeups: Wakeups, lease: Duration) -> Self {
-        let span = lease * LONGER.0 / LONGER.1;
+        let span = (lease * LONGER.0 / LONGER.1).min(LONGEST);
         let held = watch::Sender::new(None);
         Self { store, wakeups, span, held, doubted: Arc::default(), asked: Arc::default() }
     }

@@ -71,7 +71,7 @@ fn a_complete_environment_becomes_a_configuration_with_the_documented_defaults()
     let config = Fixture::new().config();
     assert_eq!(config.worker.concurrency, 4);
     assert_eq!(config.worker.drain_timeout, Duration::from_secs(25));
-    assert_eq!(config.worker.lease, Duration::from_secs(30));
+    assert_eq!(config.worker.lease, Duration::from_secs(4));
     assert_eq!(config.worker.attempts, slipway_deploy::backoff::RetryPolicy::ATTEMPTS);
     assert_eq!(config.worker.deadlines, slipway_deploy::bounds::Deadlines::DEFAULT);
     assert!(config.worker.name.ends_with(&format!("-{}", std::process::id())));
