@@ -8,7 +8,7 @@ use crate::bench::Bench;
 use crate::contender::{BenchedEngine, Processes, spawn};
 use crate::orchestrator::Orchestrator;
 use crate::record::Subject;
-use crate::scene::{BenchScene, within};
+use crate::scene::BenchScene;
 use crate::subscriber::{PATIENCE, Subscriber};
 use crate::usage;
 
@@ -18,46 +18,44 @@ const SETTLE: Duration = Duration::from_secs(5);
 const IN_FLIGHT: [usize; 2] = [1000, 256];
 
 /// Section `idle`.
-pub fn measure(bench: &mut Bench) -> Result<()> {
-    within(0, |scene| {
-        let handle = scene.runtime.handle().clone();
-        handle.block_on(async {
-            let mut orchestrator = Orchestrator::connect(scene.stack.world.amqp_url()).await?;
-            let contender = BenchedEngine::slipway(4);
-            for repetition in 1..=bench.repetitions {
-                for workers in [1, 8] {
-                    let database = scene.fresh_database().await?;
-                    contender.prepare(scene, &orchestrator, &database).await?;
-                    let mut processes = fleet(scene, &database, workers)?;
-                    tokio::time::sleep(SETTLE).await;
-                    ensure!(processes.all_run()?, "a worker has ended");
-                    let pids = processes.pids();
-                    let (before, cpu) = (scene.begin().await?, usage::seconds(&pids));
-                    let span = Duration::from_secs_f64(bench.idle_seconds);
-                    tokio::time::sleep(span).await;
-                    let (used, cpu) = (scene.since(&before).await?, usage::seconds(&pids) - cpu);
-                    let case = format!("workers {workers}");
+pub fn measure(bench: &mut Bench, scene: &mut BenchScene) -> Result<()> {
+    let handle = scene.runtime.handle().clone();
+    handle.block_on(async {
+        let mut orchestrator = Orchestrator::connect(scene.stack.world.amqp_url()).await?;
+        let contender = BenchedEngine::slipway(4);
+        for repetition in 1..=bench.repetitions {
+            for workers in [1, 8] {
+                let database = scene.fresh_database().await?;
+                contender.prepare(scene, &orchestrator, &database).await?;
+                let mut processes = fleet(scene, &database, workers)?;
+                tokio::time::sleep(SETTLE).await;
+                ensure!(processes.all_run()?, "a worker has ended");
+                let pids = processes.pids();
+                let (before, cpu) = (scene.begin().await?, usage::seconds(&pids));
+                let span = Duration::from_secs_f64(bench.idle_seconds);
+                tokio::time::sleep(span).await;
+                let (used, cpu) = (scene.since(&before).await?, usage::seconds(&pids) - cpu);
+                let case = format!("workers {workers}");
+                let of = Subject { repetition, ..bench.subject("idle", case, &contender) };
+                let a_second = |sum: f64| sum / span.as_secs_f64();
+                let each = workers as f64;
+                bench.record.note(&of, "SQL statements of all", "1/s", a_second(used.statements))?;
+                bench.record.note(&of, "WAL of all", "B/s", a_second(used.wal))?;
+                bench.record.note(&of, "CPU of a worker", "% of a core", a_second(cpu) * 100.0 / each)?;
+                bench.record.note(&of, "CPU of PostgreSQL", "% of a core", a_second(used.postgres) * 100.0)?;
+                let memory = usage::megabytes(&pids, "VmRSS") / each;
+                bench.record.note(&of, "memory of a worker", "MB", memory)?;
+            }
+            for count in IN_FLIGHT {
+                if let Some(memory) = in_flight(scene, &mut orchestrator, count).await? {
+                    let case = format!("{count} in flight");
                     let of = Subject { repetition, ..bench.subject("idle", case, &contender) };
-                    let a_second = |sum: f64| sum / span.as_secs_f64();
-                    let each = workers as f64;
-                    bench.record.note(&of, "SQL statements of all", "1/s", a_second(used.statements))?;
-                    bench.record.note(&of, "WAL of all", "B/s", a_second(used.wal))?;
-                    bench.record.note(&of, "CPU of a worker", "% of a core", a_second(cpu) * 100.0 / each)?;
-                    bench.record.note(&of, "CPU of PostgreSQL", "% of a core", a_second(used.postgres) * 100.0)?;
-                    let memory = usage::megabytes(&pids, "VmRSS") / each;
                     bench.record.note(&of, "memory of a worker", "MB", memory)?;
-                }
-                for count in IN_FLIGHT {
-                    if let Some(memory) = in_flight(scene, &mut orchestrator, count).await? {
-                        let case = format!("{count} in flight");
-                        let of = Subject { repetition, ..bench.subject("idle", case, &contender) };
-                        bench.record.note(&of, "memory of a worker", "MB", memory)?;
-                        break;
-                    }
+                    break;
                 }
             }
-            Ok(())
-        })
+        }
+        Ok(())
     })
 }
 

@@ -24,6 +24,7 @@ use clap::{Parser, ValueEnum};
 
 use bench::Bench;
 use record::Record;
+use scene::{BenchScene, within};
 
 /// What `tests/bench` runs
 #[derive(Debug, Parser)]
@@ -84,25 +85,42 @@ fn measure(options: &Options) -> Result<()> {
         python: options.python.clone(),
         chosen: options.peers.clone(),
     };
+    // Whole deployments need a server, and come last; all else is measured in one world.
+    let (deploy, engine): (Vec<Section>, Vec<Section>) =
+        options.sections.iter().partition(|section| **section == Section::Deploy);
     let mut failed = Vec::new();
-    for section in &options.sections {
-        bench.record.say(&format!("section {section:?}"));
-        let measured = match section {
-            Section::Engine => engine::measure(&mut bench, false),
-            Section::Latency => engine::measure(&mut bench, true),
-            Section::History => history::measure(&mut bench),
-            Section::Workers => workers::measure(&mut bench),
-            Section::Servers => workers::measure_servers(&mut bench),
-            Section::Takeover => takeover::measure(&mut bench),
-            Section::Idle => idle::measure(&mut bench),
-            Section::Deploy => deploy::measure(&mut bench),
-        };
+    let mut note = |section: &Section, measured: Result<()>| {
         // What is measured is worth having, whatever becomes of another section.
         if let Err(error) = measured {
             record::error(&error.context(format!("section {section:?}")));
             failed.push(format!("{section:?}"));
         }
+    };
+    if !engine.is_empty() {
+        within(0, |scene| {
+            for section in &engine {
+                bench.record.say(&format!("section {section:?}"));
+                note(section, in_scene(&mut bench, scene, *section));
+            }
+            Ok(())
+        })?;
+    }
+    for section in &deploy {
+        note(section, deploy::measure(&mut bench));
     }
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
+}
+
+fn in_scene(bench: &mut Bench, scene: &mut BenchScene, section: Section) -> Result<()> {
+    match section {
+        Section::Engine => engine::measure(bench, scene, false),
+        Section::Latency => engine::measure(bench, scene, true),
+        Section::History => history::measure(bench, scene),
+        Section::Workers => workers::measure(bench, scene),
+        Section::Servers => workers::measure_servers(bench, scene),
+        Section::Takeover => takeover::measure(bench, scene),
+        Section::Idle => idle::measure(bench, scene),
+        Section::Deploy => deploy::measure(bench),
+    }
 }

@@ -8,42 +8,40 @@ use crate::contender::BenchedEngine;
 use crate::engine::{count_for, drain};
 use crate::orchestrator::Orchestrator;
 use crate::record::Subject;
-use crate::scene::within;
+use crate::scene::BenchScene;
 
 /// How many processes.
 const COUNTS: [usize; 4] = [1, 2, 4, 8];
 
 /// Section `workers`. Each process does little at once, so that one alone isn't PostgreSQL's limit already.
-pub fn measure(bench: &mut Bench) -> Result<()> {
-    within(0, |scene| {
-        let handle = scene.runtime.handle().clone();
-        handle.block_on(async {
-            let mut orchestrator = Orchestrator::connect(scene.stack.world.amqp_url()).await?;
-            for concurrency in [4, 16] {
-                let contender = BenchedEngine::slipway(concurrency);
-                let mut rate = 20.0;
-                for repetition in 0..=bench.repetitions {
-                    for workers in COUNTS {
-                        let database = scene.fresh_database().await?;
-                        contender.prepare(scene, &orchestrator, &database).await?;
-                        let count = count_for(rate, if repetition == 0 { 1.0 } else { bench.seconds });
-                        let drained = drain(scene, &mut orchestrator, &contender, &database, count, workers).await?;
-                        rate = drained.rate;
-                        // The first round tells how many it takes, and warms all up.
-                        if repetition > 0 {
-                            let case = format!("concurrency {concurrency}, workers {workers}");
-                            let of = Subject { repetition, ..bench.subject("workers", case, &contender) };
-                            drained.note(&mut bench.record, &of)?;
-                        } else if workers == 1 {
-                            continue;
-                        } else {
-                            break;
-                        }
+pub fn measure(bench: &mut Bench, scene: &mut BenchScene) -> Result<()> {
+    let handle = scene.runtime.handle().clone();
+    handle.block_on(async {
+        let mut orchestrator = Orchestrator::connect(scene.stack.world.amqp_url()).await?;
+        for concurrency in if bench.quick { vec![4] } else { vec![4, 16] } {
+            let contender = BenchedEngine::slipway(concurrency);
+            let mut rate = 20.0;
+            for repetition in 0..=bench.repetitions {
+                for workers in COUNTS {
+                    let database = scene.fresh_database().await?;
+                    contender.prepare(scene, &orchestrator, &database).await?;
+                    let count = count_for(rate, if repetition == 0 { 1.0 } else { bench.seconds });
+                    let drained = drain(scene, &mut orchestrator, &contender, &database, count, workers).await?;
+                    rate = drained.rate;
+                    // The first round tells how many it takes, and warms all up.
+                    if repetition > 0 {
+                        let case = format!("concurrency {concurrency}, workers {workers}");
+                        let of = Subject { repetition, ..bench.subject("workers", case, &contender) };
+                        drained.note(&mut bench.record, &of)?;
+                    } else if workers == 1 {
+                        continue;
+                    } else {
+                        break;
                     }
                 }
             }
-            Ok(())
-        })
+        }
+        Ok(())
     })
 }
 
@@ -51,26 +49,24 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
 const SERVERS: [u64; 5] = [1, 4, 16, 64, 256];
 
 /// Section `servers`: with stages that take their time, and two deployments at once on each server.
-pub fn measure_servers(bench: &mut Bench) -> Result<()> {
-    within(0, |scene| {
-        let handle = scene.runtime.handle().clone();
-        handle.block_on(async {
-            let mut orchestrator = Orchestrator::connect(scene.stack.world.amqp_url()).await?;
-            let contender = BenchedEngine { stage_ms: 20, is_limited: true, ..BenchedEngine::slipway(128) };
-            for repetition in 1..=bench.repetitions {
-                let mut rate = 10.0;
-                for servers in SERVERS {
-                    orchestrator.servers = servers;
-                    let database = scene.fresh_database().await?;
-                    contender.prepare(scene, &orchestrator, &database).await?;
-                    let count = count_for(rate, bench.seconds);
-                    let drained = drain(scene, &mut orchestrator, &contender, &database, count, 1).await?;
-                    rate = drained.rate * 2.0;
-                    let of = bench.subject("servers", format!("servers {servers}"), &contender);
-                    drained.note(&mut bench.record, &Subject { repetition, ..of })?;
-                }
+pub fn measure_servers(bench: &mut Bench, scene: &mut BenchScene) -> Result<()> {
+    let handle = scene.runtime.handle().clone();
+    handle.block_on(async {
+        let mut orchestrator = Orchestrator::connect(scene.stack.world.amqp_url()).await?;
+        let contender = BenchedEngine { stage_ms: 20, is_limited: true, ..BenchedEngine::slipway(128) };
+        for repetition in 1..=bench.repetitions {
+            let mut rate = 10.0;
+            for servers in SERVERS.into_iter().filter(|servers| !bench.quick || [4, 64].contains(servers)) {
+                orchestrator.servers = servers;
+                let database = scene.fresh_database().await?;
+                contender.prepare(scene, &orchestrator, &database).await?;
+                let count = count_for(rate, bench.seconds);
+                let drained = drain(scene, &mut orchestrator, &contender, &database, count, 1).await?;
+                rate = drained.rate * 2.0;
+                let of = bench.subject("servers", format!("servers {servers}"), &contender);
+                drained.note(&mut bench.record, &Subject { repetition, ..of })?;
             }
-            Ok(())
-        })
+        }
+        Ok(())
     })
 }

@@ -65,9 +65,8 @@ struct DeployScene<'a> {
 /// Section `deploy`.
 pub fn measure(bench: &mut Bench) -> Result<()> {
     let mut deployers: Vec<Deployer> = vec![Some(Rival::Floor), Some(Rival::FloorAndGate), None];
-    deployers.insert(2, Some(Rival::AnsiblePipelining));
     if !bench.quick {
-        deployers.insert(3, Some(Rival::Ansible));
+        deployers.extend([Some(Rival::AnsiblePipelining), Some(Rival::Ansible)]);
     }
     within(1, |scene| {
         let mut scene = DeployScene::start(scene)?;
