@@ -86,7 +86,6 @@ impl<'a> Door<'a> {
     }
 
     /// Checks what the message holds. The inner error, of secrets that don't open, counts after all others.
-    #[expect(clippy::type_complexity, reason = "two kinds of refusal, of which one waits")]
     pub(super) fn check_content(&self, request: &Request) -> Result<Result<Vec<VariableName>, StageError>, Failure> {
         let data = &request.event.data;
         let opened = self.credentials.open_brought(data);

@@ -62,7 +62,7 @@ impl RunningAttempt<'_> {
     /// The stage that may begin together with the end of the one before it.
     fn at_once(&self, next: Option<Stage>) -> Option<Stage> {
         let stops = self.canceller.reason().is_some() || self.runner.drain.has_begun();
-        next.filter(|next| !stops && !(*next == Stage::Clone && self.must_prove()))
+        next.filter(|next| !stops && (*next != Stage::Clone || !self.must_prove()))
     }
 
     /// Writes the intent to run `stage` into the journal, unless the attempt must stop here.
@@ -76,7 +76,7 @@ impl RunningAttempt<'_> {
         }
         let input = self.pipeline.as_ref().map(|pipeline| pipeline.input_hash.clone()).unwrap_or_default();
         let boundary = persist(|| runner.store.stage_started(&claim.lease, stage, &input)).await?;
-        self.may_go_on(boundary, stage)
+        self.stopped_by(boundary, stage).map_or(Ok(()), Err)
     }
 
     /// The stages that an earlier attempt has done and that the server still shows to be done. The server is asked only
@@ -248,18 +248,21 @@ impl RunningAttempt<'_> {
             self.summary.serving.clone_from(&report.serving);
         }
         let Some(next) = next else { return Ok(None) };
-        self.may_go_on(boundary, next).map(|()| Some(next))
+        match self.stopped_by(boundary, next) {
+            None => Ok(Some(next)),
+            Some(ended) => Err(ended),
+        }
     }
 
-    /// What follows from the answer to the intent to run `stage`.
-    fn may_go_on(&mut self, boundary: Boundary, stage: Stage) -> Result<(), AttemptEnd> {
+    /// What the answer to the intent to run `stage` ends the attempt with, if it does.
+    fn stopped_by(&mut self, boundary: Boundary, stage: Stage) -> Option<AttemptEnd> {
         match boundary {
             Boundary::GoOn => {
                 self.unproven |= leaves_unproven(self.claim.action, stage);
-                Ok(())
+                None
             }
-            Boundary::Superseded(by) => Err(AttemptEnd::Superseded(by)),
-            Boundary::Cancelled => Err(AttemptEnd::Cancelled),
+            Boundary::Superseded(by) => Some(AttemptEnd::Superseded(by)),
+            Boundary::Cancelled => Some(AttemptEnd::Cancelled),
         }
     }
 

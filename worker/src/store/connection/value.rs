@@ -40,7 +40,6 @@ pub(in crate::store) fn duration(seconds: f64) -> Duration {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

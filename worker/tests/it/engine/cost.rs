@@ -4,15 +4,16 @@
 use std::time::Duration;
 
 use slipway_protocol::EventType;
+use slipway_worker::scheduler::Limits;
 
 use super::changed;
 use crate::services::test_worker::{TestClient, TestWorker, WorkerOptions, eventually, request};
 use crate::services::{Postgres, TestDatabase, vhost};
 
 /// SQL statements, what begins and ends transactions included.
-const STATEMENTS: f64 = 290.0;
+const STATEMENTS: f64 = 25.0;
 /// Bytes of PostgreSQL's write-ahead log.
-const WAL_BYTES: f64 = 60_000.0;
+const WAL_BYTES: f64 = 36_000.0;
 /// Messages: the request, `accepted`, `attempt_started`, two for each of seven stages, and the result.
 const MESSAGES: f64 = 18.0;
 
@@ -51,7 +52,10 @@ async fn a_deployment_costs_so_many_statements_bytes_of_wal_and_messages_at_most
     database.sql.batch_execute(BEGIN).await.unwrap();
     let amqp = vhost();
     let mut outside = TestClient::new(&amqp).await;
-    let worker = TestWorker::start(store.clone(), &amqp, changed(), WorkerOptions::default());
+    // As many at once as in production, and no limit that makes them wait for each other.
+    let limits = Limits { per_server: 1000, per_registry: 1000, ..Limits::default() };
+    let options = WorkerOptions { limits, concurrency: 16, prefetch: 128, ..WorkerOptions::default() };
+    let worker = TestWorker::start(store.clone(), &amqp, changed(), options);
     deploy(&mut outside, WARM_UP).await;
     let told = async || store.backlog().await.unwrap().depth == 0;
     eventually("all is noted as published", told).await;
