@@ -1,9 +1,10 @@
 //! Messages that were delivered together are taken in together, as far as each comes to nothing but a new deployment: one
-//! transaction instead of as many. Any other goes its own way afterwards, and so does every later one of its project.
+//! transaction instead of as many. Any other goes its own way afterwards, and so does every later one of its project,
+//! its slug or its repository.
 
 use std::collections::BTreeSet;
 
-use slipway_protocol::{Message, ProjectId, Request};
+use slipway_protocol::{Message, Request};
 use tracing::Span;
 
 use super::admission::{Admitter, log_admission};
@@ -52,18 +53,24 @@ impl Admitter {
         Ok(done)
     }
 
-    /// Requests to deploy, of each project the first, if nothing else is asked of it before that.
+    /// Requests to deploy, of each project, slug and repository the first that comes to it.
     fn candidates<'m>(&self, arrived: &'m [Arrived]) -> Vec<(usize, &'m Arrived, &'m Request)> {
-        let mut asked: BTreeSet<ProjectId> = BTreeSet::new();
+        let (mut projects, mut slugs, mut repositories) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut candidates = Vec::new();
         for (place, message) in arrived.iter().enumerate() {
             match &message.message.0 {
                 Ok(Message::Ready(request)) => {
-                    if asked.insert(request.event.data.project.id) && request.replay.is_none() && !message.is_failing {
+                    let data = &request.event.data;
+                    let firsts = [
+                        projects.insert(data.project.id),
+                        slugs.insert((&data.server.handle, &data.project.slug)),
+                        repositories.insert(data.repository.name.as_str().to_lowercase()),
+                    ];
+                    if firsts == [true; 3] && request.replay.is_none() && !message.is_failing {
                         candidates.push((place, message, request.as_ref()));
                     }
                 }
-                Ok(Message::Command(request)) => drop(asked.insert(request.event.data.project.id)),
+                Ok(Message::Command(request)) => drop(projects.insert(request.event.data.project.id)),
                 Ok(Message::Cancel(_)) | Err(_) => {}
             }
         }

@@ -8,6 +8,7 @@ use slipway_protocol::Outcome;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::awake::KeepAwake;
 use super::{Runner, attempt};
 use crate::scheduler::MAX_INTERRUPTIONS;
 use crate::store::{ClaimOptions, StoreError};
@@ -21,6 +22,7 @@ impl Runner {
     pub async fn run(self) {
         let runner = Arc::new(self);
         let wakeups = runner.store.listen();
+        let _awake = KeepAwake::start();
         let mut attempts = JoinSet::new();
         let mut outages = OutageLog::new("runner");
         let mut expired = true;

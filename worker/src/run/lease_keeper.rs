@@ -26,7 +26,13 @@ pub(super) async fn keep_lease(
     canceller: Canceller,
     mut cancel_requests: watch::Receiver<()>,
 ) {
+    // Asked for just now.
+    let mut next = (Instant::now() + span / 5).min(*held_until.borrow());
     loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            Ok(()) = cancel_requests.changed() => {}
+        }
         let (asked, safe_until) = (Instant::now(), *held_until.borrow());
         let renewal = tokio::time::timeout_at(safe_until, store.renew(&lease, span)).await;
         match renewal {
@@ -43,11 +49,7 @@ pub(super) async fn keep_lease(
             Ok(Err(_)) | Err(_) => break,
         }
         // No later than the end of what's certain: the running command must be dead before the lease expires.
-        let next = (Instant::now() + span / 5).min(*held_until.borrow());
-        tokio::select! {
-            () = tokio::time::sleep_until(next) => {}
-            Ok(()) = cancel_requests.changed() => {}
-        }
+        next = (Instant::now() + span / 5).min(*held_until.borrow());
     }
     // Here too, since the attempt may be busy.
     canceller.cancel(StopReason::LeaseLost);

@@ -3,6 +3,7 @@
 //! does on a server is the matter of `slipway-deploy`, behind the interface in `pipeline`.
 
 mod attempt;
+mod awake;
 mod cancellation;
 pub(crate) mod claim_loop;
 mod conclude;

@@ -17,6 +17,7 @@ const NO_POLICIES: &[&str] = &[
     "store::connection::wakeups::ONE_ASKS",
     "store::connection::wakeups::LAST_ASKS",
     "run::claim_loop::AFTER_FAILURE",
+    "run::awake::INTERVAL",
     "process::heartbeat::AFTER_FAILURE",
     "run::progress::FLUSH_DELAY",
     "housekeeping::HOUSEKEEPING_INTERVAL",

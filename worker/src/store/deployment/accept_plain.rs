@@ -1,8 +1,6 @@
 //! Accepting many requests in one transaction: those that come to nothing but a new deployment. Which of them do is asked
 //! of the database in one go and decided as pure code; any other goes its own way, see `accept`.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use slipway_protocol::{Action, EventType, ProgressKind, Request};
 use tokio_postgres::Row;
@@ -106,7 +104,7 @@ const INSERT: &str = "
 
 impl Store {
     /// Accepts those of the requests that come to nothing but a new deployment and that `may_enter`; gives for each whether
-    /// it was accepted. Of one project there is at most one among them.
+    /// it was accepted. Of one project, slug and repository there is at most one among them.
     ///
     /// # Errors
     /// When the database fails; then nothing was written.
@@ -122,15 +120,12 @@ impl Store {
             let rules = tx.query("SELECT * FROM source_rules WHERE revoked_at IS NULL ORDER BY id", &[]).await?;
             let rules = rules.iter().map(rule).collect::<Result<Vec<_>>>()?;
             let (mut accepted, mut owners) = (vec![false; requests.len()], Vec::new());
-            let (mut slugs, mut repositories) = (BTreeSet::new(), BTreeSet::new());
             for (at, (plain, row)) in requests.iter().zip(facts(&tx, requests).await?).enumerate() {
                 let data = &plain.request.event.data;
                 let slug_is_free = row.get::<_, Option<Uuid>>("slug_owner").is_none();
                 let uses_ci = data.repository.pushes_deployed_by.uses_ci();
                 let repository_is_free = uses_ci && row.get::<_, Option<Uuid>>("ci_owner").is_none();
-                let alone = slugs.insert((data.server.handle.clone(), data.project.slug.clone()))
-                    && repositories.insert(data.repository.name.as_str().to_lowercase());
-                if alone && view(plain, &row).is_plain() && may_enter(at, &door_facts(&row), &rules) {
+                if view(plain, &row).is_plain() && may_enter(at, &door_facts(&row), &rules) {
                     accepted[at] = true;
                     owners.push((slug_is_free, repository_is_free));
                 }

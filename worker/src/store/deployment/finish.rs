@@ -124,12 +124,12 @@ pub(in crate::store) struct SeenAtEnd {
     changed: bool,
     /// What was found to be reachable, by stage verify if it came that far.
     exposed: Vec<Exposed>,
-    /// Whether it's known that the slug is the project's.
-    pub slug_is_proven: bool,
     /// Whether the project has the CI of a repository that it may not use any more.
     pub repository_is_stale: bool,
     /// Whether Slipway deploys pushes of the project itself.
     is_watched: bool,
+    /// Whether the project was ever asked for on another server.
+    was_elsewhere: bool,
 }
 
 impl LockedDeployment<'_> {
@@ -151,7 +151,7 @@ impl LockedDeployment<'_> {
         };
         let mut result = self.result(outcome, end, summary);
         result.exposed.clone_from(&seen.exposed);
-        if matches!(end, DeploymentEnd::Succeeded { .. }) && self.head.action.deploys() {
+        if matches!(end, DeploymentEnd::Succeeded { .. }) && self.head.action.deploys() && seen.was_elsewhere {
             result.also_on = self.other_servers().await?;
         }
         // Read before it's forgotten with the end: from then on the dead letter has the message.
@@ -199,9 +199,15 @@ impl LockedDeployment<'_> {
             given_back AS (
                 UPDATE project_leases SET expires_at = CASE WHEN fence = $2 THEN now() ELSE expires_at END,
                     unsettled = unsettled AND NOT $14
-                WHERE project_slug = $12 AND server = $13 AND (fence = $2 OR (unsettled AND $14)))
+                WHERE project_slug = $12 AND server = $13 AND (fence = $2 OR (unsettled AND $14))),
+            proven AS (
+                UPDATE slug_owners SET proven = true
+                WHERE $17 AND server = $13 AND project_slug = $12 AND project_id = $18 AND NOT proven)
             SELECT pg_notify($15, ''), CASE WHEN $16::text IS NOT NULL THEN pg_notify($16, '') END";
         let to = State::Ended(result.outcome);
+        let has_succeeded = matches!(result.outcome, Outcome::Succeeded | Outcome::AlreadyDeployed);
+        // Once a deployment of it has succeeded there, the slug is the project's whatever fails later.
+        let proves_slug = has_succeeded && self.head.action != Action::Undeploy;
         self.head.state = self.head.state.step(to)?;
         // Another deployment of this project may have waited for the lease.
         let others = self.head.fence.and_then(|_| self.tx.others_to_wake_after_attempt());
@@ -227,6 +233,8 @@ impl LockedDeployment<'_> {
                     &is_proven,
                     &wakeups::OUTBOX,
                     &others,
+                    &proves_slug,
+                    &self.head.project.as_ref().map(|project| project.id.0),
                 ],
             )
             .await?;
@@ -247,14 +255,14 @@ impl LockedDeployment<'_> {
                         AND stage NOT IN ('preflight', 'verify'))) AS changed,
                  (SELECT exposed FROM journal WHERE stage IN ('firewall', 'verify') AND exposed IS NOT NULL
                   ORDER BY outcome_at DESC LIMIT 1) AS exposed,
-                 EXISTS (SELECT FROM slug_owners o WHERE o.server = d.server AND o.project_slug = d.project_slug
-                         AND o.project_id = d.project_id AND o.proven) AS slug_is_proven,
                  EXISTS (SELECT FROM repository_owners r WHERE r.project_id = d.project_id
                          AND (r.repository IS DISTINCT FROM lower(d.repository)
                               OR d.request #>> '{{data,repository,pushes_deployed_by}}' = 'webhook'
                               OR NOT EXISTS (SELECT FROM slug_owners s WHERE s.project_id = d.project_id)))
                      AS repository_is_stale,
-                 EXISTS (SELECT FROM watched_branches w WHERE w.project_id = d.project_id) AS is_watched
+                 EXISTS (SELECT FROM watched_branches w WHERE w.project_id = d.project_id) AS is_watched,
+                 EXISTS (SELECT FROM project_places p WHERE p.project_slug = d.project_slug
+                         AND p.project_id = d.project_id AND p.server <> d.server) AS was_elsewhere
              FROM deployments d WHERE d.id = $1"
         );
         let row = self.tx.query_one(&sql, &[&self.head.id.0, &Exposed::FACT]).await?;
@@ -262,9 +270,9 @@ impl LockedDeployment<'_> {
         Ok(SeenAtEnd {
             changed: row.get("changed"),
             exposed: exposed.unwrap_or_default(),
-            slug_is_proven: row.get("slug_is_proven"),
             repository_is_stale: row.get("repository_is_stale"),
             is_watched: row.get("is_watched"),
+            was_elsewhere: row.get("was_elsewhere"),
         })
     }
 

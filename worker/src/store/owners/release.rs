@@ -15,26 +15,16 @@ impl LockedDeployment<'_> {
         failed: Option<ErrorCode>,
         seen: &SeenAtEnd,
     ) -> Result<()> {
-        if succeeded && self.head.action.deploys() && seen.slug_is_proven && !seen.repository_is_stale {
-            return Ok(());
-        }
         match (succeeded, self.head.action) {
             (true, Action::Undeploy) => self.release_removed().await?,
-            (true, _) => self.prove_owned().await?,
+            // Proven with the end itself.
+            (true, _) => {}
             (false, _) => self.release_untouched(failed == Some(ErrorCode::SlugTaken)).await?,
         }
         match succeeded && self.head.action.deploys() && !seen.repository_is_stale {
             true => Ok(()),
             false => self.release_repository(succeeded).await,
         }
-    }
-
-    async fn prove_owned(&self) -> Result<()> {
-        let Some((slug, server, project)) = self.place() else { return Ok(()) };
-        let sql = "UPDATE slug_owners SET proven = true
-                   WHERE server = $1 AND project_slug = $2 AND project_id = $3 AND NOT proven";
-        self.tx.execute(sql, &[&server, &slug, &project]).await?;
-        Ok(())
     }
 
     /// After an undeployment: data that were kept are the project's still, and so is the slug that names them.
