@@ -16,6 +16,7 @@ mod engine;
 mod faults;
 mod fleet;
 mod housekeeping;
+mod growth;
 mod intake;
 mod large_upgrade;
 mod limits;
