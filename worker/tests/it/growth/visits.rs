@@ -10,11 +10,12 @@ use slipway_protocol::{
 };
 use slipway_worker::scheduler::Limits;
 use slipway_worker::store::{
-    AttemptSummary, CancelRequest, Claim, DeploymentEnd, HandOver, Operator, RefusedMessage, Store,
+    AttemptSummary, BrokerDeadLetter, CancelRequest, Claim, DeploymentEnd, HandOver, Operator, PlainRequest,
+    RefusedMessage, StageEnd, StageIntent, Store,
 };
 use uuid::Uuid;
 
-use super::{Duration, TestDatabase, ok, operators, quick};
+use super::{Duration, TestDatabase, chores, ok, operators, quick};
 use crate::services::test_worker::{incoming, request};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -36,13 +37,22 @@ pub async fn everything(database: &TestDatabase, store: &Store) {
         server: ServerHandle::new("s0").unwrap(),
         operator: Operator::new("ada", Some("why")),
     };
-    busy.deploys().await;
-    busy.is_told_what_to_do().await;
-    busy.fails().await;
-    busy.changes_hands(database).await;
-    operators::look(store, database).await;
-    operators::replay(store, database, &busy.operator).await;
-    operators::send(store, database, &busy.operator).await;
+    // So often that PostgreSQL would settle on plans which don't look at the values, if it meant to.
+    for _ in 0..12 {
+        Box::pin(busy.deploys_often()).await;
+    }
+    Box::pin(busy.deploys()).await;
+    Box::pin(busy.is_told_what_to_do()).await;
+    Box::pin(busy.gives_way()).await;
+    Box::pin(busy.fails()).await;
+    Box::pin(busy.waits_for_its_server(database)).await;
+    Box::pin(busy.changes_hands(database)).await;
+    Box::pin(operators::look(store, database)).await;
+    Box::pin(operators::replay(store, &busy.operator)).await;
+    Box::pin(operators::send(store, &busy.operator)).await;
+    Box::pin(chores::pushes(store, database)).await;
+    Box::pin(chores::fleet(store)).await;
+    Box::pin(chores::prune(store)).await;
 }
 
 impl Busy<'_> {
@@ -83,19 +93,48 @@ impl Busy<'_> {
 
     async fn end(&self, claim: &Claim, end: &DeploymentEnd) {
         let (store, lease) = (self.store, &claim.lease);
-        ok(store.history(lease).await);
         ok(store.completed_stages(lease, b"x").await);
         ok(store.renew(lease, LONG).await);
-        let stages = [claim.action.stages()[0], *claim.action.stages().last().unwrap()];
-        for stage in stages {
-            ok(store.stage_started(lease, stage, b"x").await);
-            let summary = StageSummary { stage, change: Change::Changed, duration_ms: 1 };
+        let stages = claim.action.stages();
+        ok(quick("a stage", store.stage_started(lease, stages[0], b"x")).await);
+        for (at, stage) in stages.iter().enumerate() {
+            let summary = StageSummary { stage: *stage, change: Change::Changed, duration_ms: 1 };
             let digests = BTreeMap::from([("DEPLOY_HOST".to_owned(), "y".to_owned())]);
-            let digests = (stage == Stage::Secrets).then_some((self.project.id, &digests));
-            ok(store.stage_finished(lease, &summary, &Map::new(), digests).await);
+            let digests = (*stage == Stage::Secrets).then_some((self.project.id, &digests));
+            let end = StageEnd { summary: &summary, facts: &Map::new(), digests };
+            let next = stages.get(at + 1).map(|stage| StageIntent { stage: *stage, input_hash: b"x" });
+            ok(quick("a stage's end", store.stage_finished(lease, end, next)).await);
         }
         ok(store.record_progress(lease, vec![ProgressKind::AttemptStarted { attempt: 1 }]).await);
         ok(quick("finish", store.finish(lease, end, &AttemptSummary::default())).await);
+    }
+
+    /// What nearly every deployment is: accepted with others, claimed with others, carried out.
+    async fn deploys_often(&self) {
+        let body = self.request(|e| {
+            // A project with an ordinary history: the busy one contends with itself.
+            e["data"]["project"] = json!({ "id": Uuid::new_v4(), "slug": "often" });
+            e["data"]["server"]["handle"] = "often".into();
+            e["data"]["repository"]["name"] = "acme/often".into();
+        });
+        let bodies = [body, self.request(|_| {})];
+        let incoming = bodies.each_ref().map(|body| incoming(body));
+        let requests: Vec<_> =
+            bodies.iter().zip(&incoming).map(|(body, incoming)| decode(body, &incoming.metadata()).unwrap()).collect();
+        let plain: Vec<PlainRequest<'_>> = requests
+            .iter()
+            .zip(&incoming)
+            .map(|(request, incoming)| PlainRequest { request, incoming, traceparent: None })
+            .collect();
+        let accepted = ok(quick("accept many", self.store.accept_plain(&plain, |_, _, _| true)).await);
+        for (request, incoming) in
+            requests.iter().zip(&incoming).zip(accepted).filter(|(_, done)| !done).map(|(r, _)| r)
+        {
+            drop(ok(quick("accept", self.store.accept(request, incoming)).await));
+        }
+        for claim in ok(quick("claim many", self.store.claim_many(&LONG.into(), 4)).await) {
+            self.end(&claim, &DeploymentEnd::Succeeded { url: None }).await;
+        }
     }
 
     async fn deploys(&self) {
@@ -144,6 +183,38 @@ impl Busy<'_> {
         self.end(&claim, &DeploymentEnd::Succeeded { url: None }).await;
     }
 
+    /// A command supersedes what waits for its next attempt, and a cancellation finds what runs.
+    async fn gives_way(&self) {
+        let store = self.store;
+        let failure = Failure::new(ErrorCode::PullFailed, Some(Stage::Compose), "x");
+        self.accept(|_| {}).await;
+        let claim = self.claim().await;
+        ok(store.stage_started(&claim.lease, Stage::Compose, b"x").await);
+        ok(store.retry(&claim.lease, failure, Duration::ZERO).await);
+        self.command(Action::Stop).await;
+        while let Some(claim) = ok(store.claim(LONG).await) {
+            ok(quick("a cancellation", store.cancel_by_operator(claim.lease.deployment, &self.operator)).await);
+            self.end(&claim, &DeploymentEnd::Cancelled).await;
+        }
+    }
+
+    async fn waits_for_its_server(&self, database: &TestDatabase) {
+        let failure = || Failure::new(ErrorCode::ServerUnreachable, Some(Stage::Preflight), "x");
+        let store = self.store;
+        self.accept(|_| {}).await;
+        let claim = self.claim().await;
+        ok(store.stage_started(&claim.lease, Stage::Preflight, b"x").await);
+        ok(store.stage_failed(&claim.lease, Stage::Preflight, &failure(), Duration::ZERO, false).await);
+        ok(store.wait_for_server(&claim.lease, failure(), Duration::ZERO).await);
+        let open =
+            "UPDATE server_circuits SET since = now() - interval '1 day', open_until = now() + interval '1 hour',
+                        failures = 9";
+        database.sql.execute(open, &[]).await.unwrap();
+        let limits = Limits { patience: Duration::ZERO, ..Limits::default() };
+        assert!(ok(quick("giving up", store.give_up_unreachable(&limits)).await).is_some());
+        database.sql.execute("DELETE FROM server_circuits", &[]).await.unwrap();
+    }
+
     async fn fails(&self) {
         let failure = || Failure::new(ErrorCode::PullFailed, Some(Stage::Compose), "x");
         let store = self.store;
@@ -161,11 +232,28 @@ impl Busy<'_> {
         let incoming = incoming(&body);
         let known = PartialEnvelope {
             source: Some("/visits".to_owned()),
-            id: Some("refused".to_owned()),
             project: Some(self.project.clone()),
             ..Default::default()
         };
-        ok(store.refuse(&RefusedMessage { failure: failure(), known, withhold: false }, &incoming).await);
+        let refusal = |id: &str| {
+            let known = PartialEnvelope { id: Some(id.to_owned()), ..known.clone() };
+            RefusedMessage { failure: failure(), known, withhold: false }
+        };
+        ok(store.refuse(&refusal("refused"), &incoming).await);
+        ok(store.hold(&known, &incoming, "x", Duration::ZERO).await);
+        let held = ok(store.next_held(LONG).await).expect("it's due");
+        ok(store.put_off_held(held.number, "x", LONG).await);
+        ok(store.until_next_held().await);
+        ok(store.held(10).await);
+        ok(quick("giving up what is held", store.refuse_apart(&refusal("held"), &incoming)).await);
+        ok(store.let_go_held(held.number).await);
+        let given_up = BrokerDeadLetter {
+            refusal: refusal("given up"),
+            reason: "exhausted",
+            incoming,
+            published_as: vec![Uuid::new_v4()],
+        };
+        ok(quick("what the broker gave up", store.ingest(&given_up)).await);
     }
 
     async fn changes_hands(&self, database: &TestDatabase) {
