@@ -1,4 +1,4 @@
-//! A database with a long history, made by `history.sql` within a minute.
+//! A database with a long history, made by `history.sql`.
 
 use super::TestDatabase;
 use super::test_worker::request;

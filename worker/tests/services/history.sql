@@ -45,7 +45,7 @@ SELECT id, 1, id || '-1', 'slipway.deployment.result.v1', 'slipway.events', 'x',
 
 INSERT INTO dead_letters (id, deployment_id, project_slug, body, reason, stage, code, class, message, attempts,
     first_failed_at, last_failed_at, original_exchange, original_routing_key, worker, state)
-SELECT id, CASE WHEN i % 100 = 0 THEN id END, project_slug, '{}', 'exhausted', CASE WHEN i % 100 = 0 THEN 'compose' ELSE 'intake' END,
+SELECT CASE WHEN i % 100 = 0 THEN id ELSE md5('letter ' || i)::uuid END, CASE WHEN i % 100 = 0 THEN id END, project_slug, '{}', 'exhausted', CASE WHEN i % 100 = 0 THEN 'compose' ELSE 'intake' END,
     CASE WHEN i % 700 = 0 THEN 'crash-loop' ELSE 'pull-failed' END, CASE WHEN i % 700 = 0 THEN 'permanent' ELSE 'transient' END,
     'x', 1, at, at, 'slipway.requests', 'slipway.project.ready.v1', 'history', CASE WHEN i % 1000 = 0 THEN 'open' ELSE 'archived' END
 FROM history WHERE i % 10 = 0;

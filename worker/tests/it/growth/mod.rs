@@ -1,6 +1,6 @@
-//! What the store asks of a database with a million finished deployments: every statement that touches a table which
-//! grows with history is run there, reads few pages, and none of such a table from its beginning to its end. A statement
-//! of the store that isn't run here fails the test as well.
+//! What the store asks of a database with a long history, a million deployments in the soak: every statement that touches a
+//! table which grows with history is run there, reads few pages, and none of such a table from its beginning to its end. A
+//! statement of the store that isn't run here fails the test as well.
 
 mod chores;
 mod operators;
@@ -46,19 +46,33 @@ const EXCEPTIONS: &[(&str, u64, &str)] = &[
     ("count(*) AS count", 60_000, "counts what matches: an operator asks how many there are"),
     ("UPDATE outbox SET published_at", 3_000, "marks a hundred messages at once"),
     ("WITH waiting AS", 1_000, "reads a hundred messages at once"),
-    ("DELETE FROM outbox", 3_000, "removes a hundred events at once"),
+    ("WITH open AS MATERIALIZED", 1_000, "a page of each state on each of the project's servers"),
     ("ORDER BY d.arrival NULLS FIRST", 60_000, "sorts what matches by the arrival of its deployment"),
 ];
 
 /// Statements that aren't run here, with the reason.
-const UNVISITED: &[(&str, &str)] = &[];
-
-fn history() -> u64 {
-    std::env::var("SLIPWAY_TEST_HISTORY").ok().and_then(|rows| rows.parse().ok()).unwrap_or(1_000_000)
-}
+const UNVISITED: &[(&str, &str)] = &[
+    ("FROM deployments LIMIT {LARGE}", ONCE),
+    ("UPDATE deployments d SET producer_sequence = k.highest", ONCE),
+    ("WITH RECURSIVE p (id, n) AS", ONCE),
+    ("UPDATE deployments SET fence = $2, owner = $3, registry = $4", BY_KEY),
+    ("UPDATE deployments SET superseded_by = $2, run_at = least(run_at, now())", BY_KEY),
+];
+const BY_KEY: &str = "changes the one row that its transaction has locked by its key";
+const ONCE: &str = "a migration of a large database, which its own test carries out";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_statement_of_the_store_reads_more_since_there_is_a_history() {
+    run_on(100_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: ./tests/soak"]
+async fn soak_no_statement_of_the_store_reads_more_after_a_million_deployments() {
+    run_on(1_000_000).await;
+}
+
+async fn run_on(history: u64) {
     let mut log = None;
     let postgres = Postgres::start(|folder| {
         log = Some(folder.join("log"));
@@ -82,8 +96,8 @@ async fn no_statement_of_the_store_reads_more_since_there_is_a_history() {
     });
     let (database, _) = TestDatabase::at(postgres.port()).await.with_schema("maker").await;
     let begun = Instant::now();
-    database.write_history(history()).await;
-    println!("a history of {} deployments was written in {:.1?}", history(), begun.elapsed());
+    database.write_history(history).await;
+    println!("a history of {} deployments was written in {:.1?}", history, begun.elapsed());
     let logged = format!("ALTER DATABASE {} SET auto_explain.log_min_duration = 0", database.name);
     database.sql.batch_execute(&logged).await.unwrap();
     let store = database.store("visitor");
@@ -92,13 +106,12 @@ async fn no_statement_of_the_store_reads_more_since_there_is_a_history() {
     drop(store);
     let plans = plans(&log.unwrap());
     assert!(plans.len() > 100, "{} plans are no record of what was run", plans.len());
-    let mut wrong: Vec<String> = plans.iter().filter_map(judge).collect();
+    let largest = plans::largest(&plans);
+    let mut wrong: Vec<String> = largest.iter().filter_map(|plan| judge(plan)).collect();
     wrong.extend(sources::unvisited(&plans));
-    if std::env::var_os("SLIPWAY_TEST_PLANS").is_some() {
-        plans::print_largest(&plans);
+    for plan in largest {
+        println!("{:>7} pages {:>9} ms  {:.160}", plan.pages, plan.milliseconds, plan.statement);
     }
-    wrong.sort();
-    wrong.dedup();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
@@ -108,7 +121,7 @@ fn judge(plan: &Plan) -> Option<String> {
         .iter()
         .find(|(part, ..)| plan.statement.contains(part))
         .map_or((PAGES, ""), |(_, bound, why)| (*bound, *why));
-    let scanned = if bound == PAGES { plan.scanned.as_deref() } else { None };
+    let scanned = if bound < 2_000 { plan.scanned.as_deref() } else { None };
     let reason = match scanned {
         Some(table) => format!("reads all of {table}"),
         None if plan.pages > bound => format!("reads {} pages, more than {bound}", plan.pages),

@@ -1,5 +1,6 @@
 //! The plans that PostgreSQL has logged of what it carried out.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
@@ -75,7 +76,7 @@ fn walk(node: &Value, depth: usize, scanned: &mut Option<String>, shape: &mut St
         text("Filter"),
     );
     // A small table may be read whole, and one that the test has just begun to fill.
-    if kind == "Seq Scan" && GROWING.contains(&relation) && node["Actual Loops"] != 0 && buffers(node) > 20 {
+    if kind == "Seq Scan" && GROWING.contains(&relation) && node["Actual Loops"] != 0 && buffers(node) > 100 {
         *scanned = Some(relation.to_owned());
     }
     for child in node["Plans"].as_array().into_iter().flatten() {
@@ -83,11 +84,11 @@ fn walk(node: &Value, depth: usize, scanned: &mut Option<String>, shape: &mut St
     }
 }
 
-/// For whoever looks for what costs most.
-pub fn print_largest(plans: &[Plan]) {
+/// The costliest plan of each statement, the costliest first; one that reads all of a table before any other.
+pub fn largest(plans: &[Plan]) -> Vec<&Plan> {
     let mut sorted: Vec<&Plan> = plans.iter().collect();
-    sorted.sort_by_key(|plan| std::cmp::Reverse(plan.pages));
-    for plan in sorted.iter().take(60) {
-        println!("{:>7} pages {:>9} ms  {:.160}", plan.pages, plan.milliseconds, plan.statement);
-    }
+    sorted.sort_by_key(|plan| std::cmp::Reverse((plan.scanned.is_some(), plan.pages)));
+    let mut seen = BTreeSet::new();
+    sorted.retain(|plan| seen.insert(&plan.statement));
+    sorted
 }

@@ -52,7 +52,7 @@ pub async fn everything(database: &TestDatabase, store: &Store) {
     Box::pin(operators::send(store, &busy.operator)).await;
     Box::pin(chores::pushes(store, database)).await;
     Box::pin(chores::fleet(store)).await;
-    Box::pin(chores::prune(store)).await;
+    Box::pin(chores::prune(store, database)).await;
 }
 
 impl Busy<'_> {
@@ -146,12 +146,15 @@ impl Busy<'_> {
         self.accept(|e| e["time"] = "2020-01-01T00:00:00Z".into()).await;
         let claim = self.claim().await;
         drop(ok(store.next_announcement().await));
+        ok(store.record_digests(&claim.lease, self.project.id, &BTreeMap::new()).await);
         ok(store.record_github_id(claim.lease.deployment, 1).await);
         ok(store.mark_announced(claim.lease.deployment, "in_progress", false).await);
         self.end(&claim, &success).await;
         drop(ok(quick("an announcement", store.next_announcement()).await));
         ok(store.record_announcement_failure(first, "x", None).await);
         ok(store.takes_over(first, &claim.lease).await);
+        ok(store.github_digests(self.project.id, &self.server).await);
+        ok(store.forget_github_digest(&self.project, &self.server, "DEPLOY_HOST", &self.operator).await);
         ok(store.reap(10).await);
         ok(store.give_up_unreachable(&Limits::default()).await);
         ok(quick("shares_repository", store.shares_repository(self.project.id, &self.server)).await);
