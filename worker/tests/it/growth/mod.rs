@@ -2,6 +2,8 @@
 //! table which grows with history is run there, reads few pages, and none of such a table from its beginning to its end. A
 //! statement of the store that isn't run here fails the test as well.
 
+#![expect(clippy::print_stdout, reason = "tells the soak's figures")]
+
 mod chores;
 mod operators;
 mod plans;
