@@ -20,7 +20,7 @@ INSERT INTO chores (name) VALUES ('lease');
 ALTER TABLE deployments ADD COLUMN pruned smallint NOT NULL DEFAULT 0;
 
 -- Where there is little yet, indexes are made at once. On a large table that would make everybody wait: there a worker makes
--- them beside its work (`worker/src/store/retention/indexes.rs`, which has the same statements).
+-- them beside its work (`worker/src/store/connection/indexes.rs`, which has the same statements).
 DO $$ BEGIN
     IF (SELECT count(*) FROM (SELECT FROM deployments LIMIT 1000) few) < 1000 THEN
         CREATE INDEX deployments_by_kind ON deployments (coalesce(project_id, '00000000-0000-0000-0000-000000000000'),

@@ -49,6 +49,13 @@ pub struct Housekeeping {
 impl Housekeeping {
     /// Works until the drain begins.
     pub async fn run(self) {
+        // After an upgrade of a large database some are missing. Whoever comes first makes them, and the others wait here.
+        tokio::select! {
+            () = self.drain.token().cancelled() => return,
+            made = self.store.make_indexes() => if let Err(error) = made {
+                tracing::warn!(%error, "an index couldn't be made; some commands are slow until it is");
+            }
+        }
         loop {
             tokio::select! {
                 () = self.drain.token().cancelled() => return,
@@ -177,6 +184,7 @@ impl Housekeeping {
             OldRows::Audit | OldRows::Cancellations | OldRows::SourceRules | OldRows::Allowances => keep.audit,
             OldRows::Ids => keep.ids,
             OldRows::GithubDigests => keep.deployments,
+            OldRows::Untold => keep.journal,
         }
     }
 

@@ -144,11 +144,32 @@ async fn the_latest_of_each_kind_stay_however_old_they_are() {
                  UPDATE deployments SET started_at = NULL, state = 'superseded' WHERE event_id IN ('day 13');
                  UPDATE deployments SET request = NULL, state = 'failed' WHERE event_id IN ('day 12')";
     database.sql.batch_execute(kinds).await.unwrap();
+    let note = "UPDATE project_places p SET (begun, succeeded) = (
+                    SELECT max(arrival), max(arrival) FILTER (WHERE state IN ('succeeded', 'already_deployed'))
+                    FROM deployments d WHERE d.project_id = p.project_id AND d.server = p.server
+                      AND started_at IS NOT NULL AND request IS NOT NULL AND action IN ('deploy', 'rollback'))";
+    database.sql.batch_execute(note).await.unwrap();
+    let noted = "SELECT count(*) FROM project_places p
+                 WHERE EXISTS (SELECT FROM deployments WHERE arrival = p.begun AND project_id = p.project_id)
+                   AND EXISTS (SELECT FROM deployments WHERE arrival = p.succeeded AND project_id = p.project_id)";
+    assert_eq!(database.count(noted).await, 1);
     walk(&store, &keep(), 3).await;
     let left =
         "SELECT string_agg(substr(event_id, 5), ' ' ORDER BY arrival) FROM deployments WHERE event_id LIKE 'day %'";
     let left: String = database.sql.query_one(left, &[]).await.unwrap().get(0);
     assert_eq!(left, "16 14 13 12 10 9 8 7 6 5 4 3 2 1");
+    assert_eq!(database.count(noted).await, 1, "what is known of a place is about a deployment that is there");
+
+    let announcements = "INSERT INTO github_deployments (deployment_id, next_try_at, told)
+                         SELECT id, now() - interval '1 day' * split_part(event_id, ' ', 2)::int * 20,
+                             CASE event_id WHEN 'day 9' THEN 'in_progress' END
+                         FROM deployments WHERE event_id IN ('day 10', 'day 9', 'day 8', 'day 1')";
+    database.sql.batch_execute(announcements).await.unwrap();
+    assert_eq!(store.prune_old(OldRows::Untold, Retention::days(90), 1).await.unwrap(), 1, "one batch");
+    assert_eq!(store.prune_old(OldRows::Untold, Retention::days(90), 9).await.unwrap(), 1);
+    let left = "SELECT count(*) FROM github_deployments g JOIN deployments d ON d.id = g.deployment_id
+                WHERE event_id IN ('day 9', 'day 1')";
+    assert_eq!(database.count(left).await, 2, "what GitHub was told of, and what is young");
 }
 
 #[tokio::test(flavor = "multi_thread")]

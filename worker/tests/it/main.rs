@@ -15,6 +15,7 @@ mod dead_letters;
 mod engine;
 mod faults;
 mod fleet;
+mod growth;
 mod housekeeping;
 mod intake;
 mod large_upgrade;

@@ -6,6 +6,7 @@
 #![allow(unused_imports, reason = "as above")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+pub mod history;
 pub mod ledger;
 pub mod postgres;
 pub mod proxy;

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::store::connection::deadline::deadline;
-use crate::store::connection::indexes::make_missing;
+use crate::store::connection::indexes::make_small;
 use crate::store::connection::online::{LOCK_PAUSE, LOCK_WAIT, migrate_large};
 use crate::store::{Result, Store, StoreError};
 
@@ -52,7 +52,7 @@ async fn migrate_alone(client: &mut Client) -> Result<()> {
         // What others do waits behind a statement that waits for a lock.
         client.batch_execute(LOCK_WAIT).await?;
         match runner.run_async(client).await {
-            Ok(_) => return Ok(make_missing(client).await?),
+            Ok(_) => return Ok(make_small(client).await?),
             Err(error) if is_locked(&error) && begun.elapsed() < LOCK_PATIENCE => {
                 tracing::info!("a migration waits for a lock, and tries again");
                 tokio::time::sleep(LOCK_PAUSE).await;

@@ -20,8 +20,8 @@ pub struct DeploymentFilter {
 }
 
 const ALL: &str = "ORDER BY accepted_at DESC, arrival DESC LIMIT $1";
-/// Of those that match a condition. Nothing else is in this order than the indexes that are meant: whatever the statistics
-/// say about how many match, none is preferred that has all deployments.
+/// Of those that match a condition. What has ended is asked for as a range of the index that is meant, in its own order:
+/// where the statistics say that few match, however wrong, it would be read and sorted as a whole.
 const LATEST_FIRST: &str = "ORDER BY arrival DESC LIMIT $1";
 
 impl DeploymentFilter {
@@ -32,7 +32,10 @@ impl DeploymentFilter {
         limit: &'v i64,
     ) -> (String, Vec<&'v (dyn ToSql + Sync)>) {
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![limit];
-        let (mut conditions, mut of_server, mut place) = (String::new(), String::new(), String::new());
+        let (mut conditions, mut place) = (String::new(), String::new());
+        // The columns of the index that has what is asked for, and the values of those before the last two.
+        let (mut index, mut known) = (vec!["state", "arrival"], String::new());
+        let mut until = i64::MAX.to_string();
         if let Some(before) = &self.before {
             values.push(&before.0);
             let of = |column: &str| format!("(SELECT {column} FROM deployments WHERE id = ${})", values.len());
@@ -40,10 +43,14 @@ impl DeploymentFilter {
                 true => format!(" AND (accepted_at, arrival) < ({}, {})", of("accepted_at"), of("arrival")),
                 false => format!(" AND arrival < {}", of("arrival")),
             };
+            until = of("arrival");
         }
+        let mut of_server = String::new();
         if let Some(server) = &self.server {
             values.push(server);
-            of_server = format!(" AND server = ${}", values.len());
+            let server = values.len();
+            of_server = format!(" AND server = ${server}");
+            (index, known) = (vec!["server", "state", "arrival"], format!("${server}::text, "));
         }
         conditions += &of_server;
         if let Some(slug) = &self.project {
@@ -53,6 +60,8 @@ impl DeploymentFilter {
                 "CROSS JOIN (SELECT DISTINCT server FROM project_places WHERE project_slug = ${slug}{of_server}) place"
             );
             conditions += &format!(" AND project_slug = ${slug}");
+            index = vec!["project_slug", "coalesce(server, '')", "state", "arrival"];
+            known = format!("${slug}::text, place.server, ");
         }
         if self.selects_all() {
             return (format!("SELECT {columns} FROM deployments WHERE true{conditions} {ALL}"), values);
@@ -62,7 +71,8 @@ impl DeploymentFilter {
             State::ALL.into_iter().filter(wanted).map(State::as_str).collect::<Vec<_>>().join(",")
         };
         let (open, ended) = (states(false), states(true));
-        let at_place = if place.is_empty() { "" } else { " AND coalesce(server, '') = place.server" };
+        let (key, order) = (index.join(", "), index.join(" DESC, "));
+        let [from, to] = ["-1", &until].map(|arrival| format!("{known}s.state, {arrival}"));
         let sql = format!(
             "WITH open AS MATERIALIZED (
                  SELECT id, arrival FROM deployments
@@ -70,7 +80,8 @@ impl DeploymentFilter {
              ended AS (
                  SELECT one.* FROM unnest('{{{ended}}}'::text[]) AS s (state) {place} CROSS JOIN LATERAL (
                      SELECT id, arrival FROM deployments
-                     WHERE state NOT IN ('pending', 'running') AND state = s.state{at_place}{conditions} {LATEST_FIRST}) one),
+                     WHERE state NOT IN ('pending', 'running') AND ({key}) > ({from}) AND ({key}) < ({to})
+                     ORDER BY {order} DESC LIMIT $1) one),
              page AS (SELECT * FROM open UNION ALL SELECT * FROM ended {LATEST_FIRST})
              SELECT {columns} FROM page JOIN deployments USING (id, arrival) {LATEST_FIRST}"
         );

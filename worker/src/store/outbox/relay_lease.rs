@@ -34,7 +34,8 @@ impl Store {
     pub async fn take_or_renew_relay_lease(&self, held: Option<RelayLease>, span: Duration) -> Result<RelayStanding> {
         deadline(async {
             let held = held.map_or(0, |l| l.fence);
-            // A renewal keeps its fence; whoever takes the lease, or gives it back, raises it.
+            // A renewal keeps its fence; whoever takes the lease, or gives it back, raises it. A relay of a version that
+            // doesn't make messages of what events tell can't name the column `renders`, and gets no lease.
             let row = self
                 .vital_client()
                 .await?

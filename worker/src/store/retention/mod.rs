@@ -3,6 +3,5 @@
 
 pub(super) mod chores;
 pub(super) mod deployments;
-pub(super) mod indexes;
 pub(super) mod others;
 pub(super) mod settings;

@@ -30,11 +30,13 @@ pub enum OldRows {
     Ids,
     /// What GitHub holds of projects that are nowhere any more.
     GithubDigests,
+    /// Deployments that GitHub should have heard of, and never was told of: nobody tells it anything.
+    Untold,
 }
 
 impl OldRows {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Events,
         Self::DeadLetters,
         Self::DeadLetterBodies,
@@ -44,6 +46,7 @@ impl OldRows {
         Self::Allowances,
         Self::Ids,
         Self::GithubDigests,
+        Self::Untold,
     ];
 
     /// The name, as `slipway status` shows it.
@@ -59,6 +62,7 @@ impl OldRows {
             Self::Allowances => "revoked allowances",
             Self::Ids => "ids of requests",
             Self::GithubDigests => "digests of GitHub's secrets",
+            Self::Untold => "deployments that GitHub never heard of",
         }
     }
 
@@ -117,6 +121,13 @@ impl OldRows {
                      WHERE updated_at < now() - $1 * interval '1 second'
                        AND NOT EXISTS (SELECT FROM slug_owners o WHERE o.project_id = g.project_id)
                      LIMIT $2 FOR UPDATE SKIP LOCKED)"
+            }
+            Self::Untold => {
+                "DELETE FROM github_deployments WHERE deployment_id = ANY(ARRAY(
+                     SELECT g.deployment_id FROM github_deployments g JOIN deployments d ON d.id = g.deployment_id
+                     WHERE NOT g.done AND g.next_try_at < now() - $1 * interval '1 second' AND g.told IS NULL
+                       AND d.finished_at < now() - $1 * interval '1 second'
+                     ORDER BY g.next_try_at LIMIT $2 FOR UPDATE OF g SKIP LOCKED))"
             }
         }
     }

@@ -1,0 +1,147 @@
+//! What the store asks of a database with a long history, a million deployments in the soak: every statement that touches a
+//! table which grows with history is run there, reads few pages, and none of such a table from its beginning to its end. A
+//! statement of the store that isn't run here fails the test as well.
+
+#![expect(clippy::print_stdout, reason = "tells the soak's figures")]
+
+mod chores;
+mod operators;
+mod plans;
+mod sources;
+mod visits;
+
+use std::time::{Duration, Instant};
+
+use crate::services::{Postgres, TestDatabase};
+use plans::{Plan, plans};
+
+/// Tables that grow with the number of deployments.
+const GROWING: &[&str] = &[
+    "deployments",
+    "stage_journal",
+    "outbox",
+    "dead_letters",
+    "github_deployments",
+    "cancellations",
+    "operator_audit",
+    "project_places",
+    "project_repositories",
+    "ended_requests",
+    "github_digests",
+];
+
+/// As many pages of 8 kB a statement may read, however long the history is.
+const PAGES: u64 = 250;
+
+/// Statements that may read more, by what they contain, with the number of pages and the reason.
+const EXCEPTIONS: &[(&str, u64, &str)] = &[
+    (
+        "FROM operator_audit",
+        20_000,
+        "an operator's search for a part of a name reads the record, which has what operators did",
+    ),
+    (
+        "FROM slug_owners), (SELECT count(*) FROM slug_owners",
+        2_000,
+        "slugs that are somebody's now, and letters that wait",
+    ),
+    ("count(*) AS count", 60_000, "counts what matches: an operator asks how many there are"),
+    ("UPDATE outbox SET published_at", 3_000, "marks a hundred messages at once"),
+    ("WITH waiting AS", 1_000, "reads a hundred messages at once"),
+    ("WITH open AS MATERIALIZED", 1_000, "a page of each state on each of the project's servers"),
+    ("ORDER BY d.arrival NULLS FIRST", 60_000, "sorts what matches by the arrival of its deployment"),
+];
+
+/// Statements that aren't run here, with the reason.
+const UNVISITED: &[(&str, &str)] = &[
+    ("FROM deployments LIMIT {LARGE}", ONCE),
+    ("UPDATE deployments d SET producer_sequence = k.highest", ONCE),
+    ("WITH RECURSIVE p (id, n) AS", ONCE),
+    ("UPDATE deployments SET fence = $2, owner = $3, registry = $4", BY_KEY),
+    ("UPDATE deployments SET superseded_by = $2, run_at = least(run_at, now())", BY_KEY),
+];
+const BY_KEY: &str = "changes the one row that its transaction has locked by its key";
+const ONCE: &str = "a migration of a large database, which its own test carries out";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_statement_of_the_store_reads_more_since_there_is_a_history() {
+    run_on(100_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: ./tests/soak"]
+async fn soak_no_statement_of_the_store_reads_more_after_a_million_deployments() {
+    run_on(1_000_000).await;
+}
+
+async fn run_on(history: u64) {
+    let mut log = None;
+    let postgres = Postgres::start(|folder| {
+        log = Some(folder.join("log"));
+        let log_directory = format!("log_directory={}", folder.join("log").display());
+        [
+            "shared_preload_libraries=auto_explain",
+            "auto_explain.log_analyze=on",
+            "auto_explain.log_buffers=on",
+            "auto_explain.log_format=json",
+            "auto_explain.log_nested_statements=on",
+            "logging_collector=on",
+            "log_destination=jsonlog",
+            "log_rotation_size=0",
+            "shared_buffers=1GB",
+            "max_wal_size=16GB",
+            "autovacuum=off",
+            &log_directory,
+        ]
+        .map(str::to_owned)
+        .into()
+    });
+    let (database, _) = TestDatabase::at(postgres.port()).await.with_schema("maker").await;
+    let begun = Instant::now();
+    database.write_history(history).await;
+    println!("a history of {} deployments was written in {:.1?}", history, begun.elapsed());
+    let logged = format!("ALTER DATABASE {} SET auto_explain.log_min_duration = 0", database.name);
+    database.sql.batch_execute(&logged).await.unwrap();
+    let store = database.store("visitor");
+    // Each of its calls is a large future.
+    Box::pin(visits::everything(&database, &store)).await;
+    drop(store);
+    let plans = plans(&log.unwrap());
+    assert!(plans.len() > 100, "{} plans are no record of what was run", plans.len());
+    let largest = plans::largest(&plans);
+    let mut wrong: Vec<String> = largest.iter().filter_map(|plan| judge(plan)).collect();
+    wrong.extend(sources::unvisited(&plans));
+    for plan in largest {
+        println!("{:>7} pages {:>9} ms  {:.160}", plan.pages, plan.milliseconds, plan.statement);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// What is wrong with a plan.
+fn judge(plan: &Plan) -> Option<String> {
+    let (bound, _) = EXCEPTIONS
+        .iter()
+        .find(|(part, ..)| plan.statement.contains(part))
+        .map_or((PAGES, ""), |(_, bound, why)| (*bound, *why));
+    let scanned = if bound < 2_000 { plan.scanned.as_deref() } else { None };
+    let reason = match scanned {
+        Some(table) => format!("reads all of {table}"),
+        None if plan.pages > bound => format!("reads {} pages, more than {bound}", plan.pages),
+        None => return None,
+    };
+    Some(format!("{reason} ({} ms): {}\n{}", plan.milliseconds, plan.statement, plan.shape))
+}
+
+/// A call of the store, which must answer at once.
+async fn quick<T>(what: &str, call: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let answer = Box::pin(call).await;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(1), "{what} took {took:?}");
+    answer
+}
+
+/// The store's own error, with its sources.
+fn ok<T>(result: slipway_worker::store::Result<T>) -> T {
+    result.unwrap_or_else(|error| panic!("{error:?}"))
+}
