@@ -181,6 +181,7 @@ impl Attempt {
             }
         }
         self.left.images = Some(kept.images);
+        self.left.unchanged = Some(state.services());
         self.left.proven = proven;
         Ok(preflight.fact("as_left", true))
     }
