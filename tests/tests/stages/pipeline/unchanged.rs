@@ -243,7 +243,7 @@ fn what_a_server_lacks_is_told_as_ever(again: &mut Again<'_>) {
     again.change("another claim", "echo 1 >.slipway/fence");
     // All is as it was left, and somebody else answers.
     let other = "setsid python3 -m http.server -d /srv 9009 >/dev/null 2>&1 </dev/null & until ss -Hltn | grep -q :9009; do :; done";
-    let leads = "iptables -t nat -I PREROUTING -p tcp --dport 8080 -j REDIRECT --to-port 9009";
+    let leads = "iptables -I INPUT -p tcp --dport 9009 -j ACCEPT; iptables -t nat -I PREROUTING -p tcp --dport 8080 -j REDIRECT --to-port 9009";
     again.change("who answers", &format!("{other}; {leads}"));
     let work = again.work();
     let (stage, error) = *again.scene.run(work).err().unwrap();
