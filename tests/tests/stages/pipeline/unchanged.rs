@@ -254,7 +254,8 @@ fn what_a_server_lacks_is_told_as_ever(again: &mut Again<'_>) {
 }
 
 fn what_is_asked_for_counts_too(again: &mut Again<'_>) {
-    let asks: [(&str, fn(&mut DeploymentWork)); 3] = [
+    type Ask = fn(&mut DeploymentWork);
+    let asks: [(&str, Ask); 3] = [
         ("a variable", |work| work.request.variables.values_mut().for_each(|value| "else".clone_into(value))),
         ("a secret", |work| {
             work.secrets.values_mut().for_each(|value| *value = format!("{BOT_TOKEN}x").into());
