@@ -156,7 +156,7 @@ bindings="\
 {{end}}{{end}}"
 tell_holders() {
     while read -r held_port name state project; do
-        case " $ports " in *" $held_port "*) tell container "$held_port $name $state $project" ;; esac
+        case " $ports " in *" $held_port "*) tell container "$held_port ${name#/} $state $project" ;; esac
     done <<END
 $1
 END

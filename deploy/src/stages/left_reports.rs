@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use slipway_protocol::Stage;
 use slipway_protocol::names::Port;
+use slipway_protocol::{ServiceReport, Stage};
 
 use crate::StageReport;
 
@@ -30,6 +30,8 @@ pub(crate) struct LeftImage {
 pub(crate) struct KnownState {
     /// Reports of stages that needn't run, since the server has shown that they would change nothing.
     pub proven: BTreeMap<Stage, StageReport>,
+    /// The services, where the server has shown that the release is as it was left.
+    pub unchanged: Option<Vec<ServiceReport>>,
     /// What stage verify reports of the services that have answered while this was shown, by port.
     pub answers: BTreeMap<Port, Value>,
     /// The facts of the stages that are done.

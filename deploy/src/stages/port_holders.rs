@@ -49,7 +49,9 @@ pub(super) fn describe_occupied(output: &ScriptOutput, slug: &Slug) -> Vec<Strin
         .filter(PortHolder::holds)
         .map(|holder| format!("port {} is held by {holder}", holder.port))
         .collect::<Vec<_>>();
-    let processes = output.values("process").iter().map(|holder| {
+    // Docker's proxies hold ports for containers, and whose those are only its daemon tells.
+    let unknown = |holder: &str| output.value("docker").is_none() && holder.contains(" docker-proxy ");
+    let processes = output.values("process").iter().filter(|holder| !unknown(holder)).map(|holder| {
         let mut columns = holder.split(' ').chain(std::iter::repeat("unknown"));
         let mut column = || columns.next().unwrap_or_default();
         format!("port {} is held by process {} (pid {})", column(), column(), column())

@@ -232,6 +232,8 @@ failed disk-full no room
             ("memory_kb 900000", "memory_kb 9000", ErrorCode::MemoryLow),
             ("clock 1000", "clock 2000", ErrorCode::ClockSkewed),
             ("ufw inactive", "ufw inactive\nprocess 8080 nginx 77", ErrorCode::PortOccupied),
+            // Whose port it is, only the daemon knows that doesn't answer.
+            ("docker 26.1.5+dfsg1\ncompose", "process 8080 docker-proxy 77\ncompose", ErrorCode::DockerNotRunning),
             ("ufw inactive", "ufw inactive\ncontainer 8080 other-web-1 running other", ErrorCode::PortOccupied),
             ("ufw inactive", "ufw inactive\ncontainer 8080 web restarting ", ErrorCode::PortOccupied),
             ("resolves yes\n", "", ErrorCode::RegistryUnresolvable),

@@ -165,7 +165,14 @@ impl Attempt {
                 self.restored = true;
                 let stable = outcome.is_ok();
                 let (Ok(output) | Err(output)) = outcome;
-                self.add_present(stage, read_outcome(&output, stable)).await
+                let outcome = match (read_outcome(&output, stable), &self.left.unchanged) {
+                    // Nothing was noted that could be restored, since nothing was touched.
+                    (RestoreOutcome::Nothing, Some(services)) => {
+                        RestoreOutcome::Untouched { commit: None, services: services.clone(), serving: None }
+                    }
+                    (outcome, _) => outcome,
+                };
+                self.add_present(stage, outcome).await
             }
             // What is there is another project's.
             Err(error) if error.code == ErrorCode::SlugTaken => RestoreOutcome::Nothing,

@@ -53,7 +53,8 @@ impl Attempt {
 
     /// What is there now, where a release was just restored. `None`: nobody could look.
     pub(crate) async fn find_present(&mut self, stage: Stage) -> Option<Present> {
-        self.find_present_within(stage, RESTORED_WARM_UP).await
+        let touched = self.left.unchanged.is_none();
+        self.find_present_within(stage, if touched { RESTORED_WARM_UP } else { UNTOUCHED_WARM_UP }).await
     }
 
     async fn find_present_within(&mut self, stage: Stage, patience: Duration) -> Option<Present> {

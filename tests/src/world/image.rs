@@ -66,10 +66,12 @@ pub enum Variant {
     Late,
     /// Exits with 1 after twelve seconds, in which it doesn't listen.
     LateExit,
+    /// Exits with 1 after four seconds, every time.
+    SoonExit,
 }
 
 impl Variant {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Healthy,
         Self::CrashLoop,
         Self::Unhealthy,
@@ -79,6 +81,7 @@ impl Variant {
         Self::Deaf,
         Self::Late,
         Self::LateExit,
+        Self::SoonExit,
     ];
 
     /// The one that a Dockerfile's `SAMPLE_VARIANT` names.
@@ -98,6 +101,7 @@ impl Variant {
             Self::Deaf => "deaf",
             Self::Late => "late",
             Self::LateExit => "late-exit",
+            Self::SoonExit => "soon-exit",
         }
     }
 
@@ -109,6 +113,7 @@ impl Variant {
             Self::Deaf => shell("echo 'waits for nothing'; sleep 100000 & wait $!"),
             Self::Late => shell(&format!("sleep 12 & wait $!; exec /app/{program}")),
             Self::LateExit => shell("sleep 12 & wait $!; echo 'fatal: the licence has expired' >&2; exit 1"),
+            Self::SoonExit => shell("sleep 4 & wait $!; echo 'fatal: nobody has written' >&2; exit 1"),
             _ => json!([format!("/app/{program}")]),
         }
     }

@@ -165,6 +165,9 @@ fn a_bot_that_crashes_costs_the_web_service_nothing_and_is_put_back_alone() {
         let again = scene.run(to(&scene, &sample, &good)).unwrap();
         assert_eq!(again.reports[&Stage::Compose].change, Change::Unchanged);
         assert_eq!(containers(&scene, "backend|db|redis|tg_bot"), format!("{web}{restored}"));
+        if !keeps_notes {
+            exits_once_it_was_tried(&scene, &sample, &good);
+        }
 
         let next = scene.publish(&sample.clone().with_file("README.md", "next"), Variant::Healthy);
         let prober = Prober::start(SocketAddr::from((scene.world.target(0).ip(), PORT)), "/health");
@@ -180,6 +183,24 @@ fn a_bot_that_crashes_costs_the_web_service_nothing_and_is_put_back_alone() {
         let gone = "docker rm -fv $(docker ps -aq); docker volume prune -af; rm -r /opt/services/shop";
         scene.world.target(0).sh(gone).unwrap();
     }
+}
+
+/// A bot that runs for longer than it's tried alone, and for less than its five seconds, isn't released either.
+fn exits_once_it_was_tried(scene: &AttemptScene, sample: &Sample, good: &Commit) {
+    let bad = scene.publish(&sample.clone().with_file("README.md", "soon"), Variant::Healthy);
+    let exiting = Image::module(TgBot, Variant::SoonExit, Some(&bad.sha));
+    scene.world.push_image(&sample.image(Module::TgBot), &bad.tag(), &exiting).unwrap();
+    let (stage, error, _) = fails(scene, to(scene, sample, &bad));
+    assert_eq!((stage, error.code), (Stage::Compose, ErrorCode::CrashLoop), "{error}");
+    assert!(error.message.starts_with("service tg_bot "), "{error}");
+    assert!(error.message.ends_with("which served before, was put back and is stable, and answers"), "{error}");
+    assert!(error.tail.iter().any(|line| line.contains("nobody has written")), "{:?}", error.tail);
+    let images =
+        "docker inspect --format '{{.Config.Image}} {{.State.Status}} {{.RestartCount}}' shop-backend-1 shop-tg_bot-1";
+    let images = scene.world.target(0).sh(images).unwrap();
+    let serves = |line: &str| line.ends_with(&format!("{} running 0", good.tag()));
+    assert!(images.lines().all(serves), "{images}");
+    assert!(scene.get("/health").contains(&good.sha));
 }
 
 /// With a bot that writes into a volume without a name.
