@@ -41,8 +41,8 @@ impl Store {
                 .query_one(
                     "WITH before AS (SELECT extract(epoch FROM expires_at - now())::float8 AS left FROM relay_lease),
                      taken AS (
-                         INSERT INTO relay_lease AS l (owner, fence, expires_at)
-                             SELECT $1, 1, now() + $3 * interval '1 second'
+                         INSERT INTO relay_lease AS l (owner, fence, expires_at, renders)
+                             SELECT $1, 1, now() + $3 * interval '1 second', true
                              WHERE $2::bigint <> 0 OR NOT EXISTS (SELECT 1 FROM before WHERE before.left > 0)
                          ON CONFLICT (the_one) DO UPDATE SET owner = $1, expires_at = now() + $3 * interval '1 second',
                              fence = CASE WHEN l.fence = $2 THEN l.fence ELSE l.fence + 1 END
