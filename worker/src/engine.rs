@@ -63,7 +63,7 @@ async fn work(
     drain: Drain,
 ) -> anyhow::Result<()> {
     let (name, ca_file) = (config.worker.name.as_str(), config.deployer.ca_file.as_deref());
-    let store = Store::new(config.database.url.secret(), ca_file, name)?;
+    let store = Store::over(config.database.url.secret(), &config.database.route, ca_file, name)?;
     let broker = BrokerEndpoints::new(config.broker.url.secret(), ca_file, name)?;
     let credentials = Arc::new(load_credentials(&config)?);
     let webhooks = config.pushes.webhooks.as_ref();

@@ -88,6 +88,12 @@ pub(crate) async fn run(
                 "slugs were handed over, and not deployed since ({waiting}): see `slipway projects owners`"
             ));
         }
+        if !settings.database_route().has_sessions() {
+            printer.hint(
+                "behind a pooler in transaction mode no notifications come, so everybody asks the database each second: \
+                 set SLIPWAY_DATABASE_DIRECT_URL, here and for the workers",
+            );
+        }
         match &found.queues {
             Err(error) => error.hint.iter().for_each(|hint| printer.hint(hint)),
             Ok(_) if problems.is_empty() => printer.message("All is well"),

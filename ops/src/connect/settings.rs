@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
+use slipway_worker::store::{DatabasePooler, DatabaseRoute, UnknownPooler};
 
 use crate::terminal::error::CliError;
 
@@ -35,6 +36,30 @@ pub(crate) struct ConnectionSettings {
     )]
     database_url: Option<SecretString>,
 
+    /// What stands before Postgres, such as PgBouncer, by its pool_mode: none, session or transaction
+    #[arg(
+        long,
+        global = true,
+        env = "SLIPWAY_DATABASE_POOLER",
+        hide_env_values = true,
+        value_name = "MODE",
+        value_parser = parse_pooler,
+        default_value = "none",
+        hide_default_value = true
+    )]
+    database_pooler: DatabasePooler,
+
+    /// Postgres without the pooler, for notifications; prefer the environment
+    #[arg(
+        long,
+        global = true,
+        env = "SLIPWAY_DATABASE_DIRECT_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = parse_secret
+    )]
+    database_direct_url: Option<SecretString>,
+
     /// PEM file with an extra certificate authority for both
     #[arg(long, global = true, env = "SLIPWAY_CA_FILE", hide_env_values = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
@@ -47,6 +72,11 @@ impl ConnectionSettings {
 
     pub(crate) fn database_url(&self) -> Result<&SecretString, CliError> {
         require(self.database_url.as_ref(), "Postgres", "SLIPWAY_DATABASE_URL", "--database-url")
+    }
+
+    pub(crate) fn database_route(&self) -> DatabaseRoute {
+        let direct = self.database_direct_url.clone().filter(|url| !url.expose_secret().is_empty());
+        DatabaseRoute { pooler: self.database_pooler, direct }
     }
 }
 
@@ -65,6 +95,11 @@ fn require<'a>(
 /// Takes any text: a parser that could fail would print the password.
 fn parse_secret(value: &str) -> Result<SecretString, Infallible> {
     Ok(SecretString::from(value))
+}
+
+/// An empty variable counts as unset.
+fn parse_pooler(value: &str) -> Result<DatabasePooler, UnknownPooler> {
+    if value.is_empty() { Ok(DatabasePooler::None) } else { value.parse() }
 }
 
 /// A URL as it may be shown: scheme, host and path, without user, password and query.

@@ -2,6 +2,7 @@
 //! its variable. Which variable it is for is in `variables`. `slipway-worker --help` prints these values.
 
 pub(super) const ADMIN_ADDR: &str = "127.0.0.1:9090";
+pub(super) const DATABASE_POOLER: &str = "none";
 pub(super) const CONCURRENCY: &str = "4";
 pub(super) const DRAIN_TIMEOUT: &str = "25s";
 pub(super) const LEASE: &str = "4s";

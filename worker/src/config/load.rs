@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use super::reader::{ConfigMistakes, VariableReader};
 use super::variables as var;
-use super::{AdminConfig, BrokerConfig, Config, DatabaseConfig, sections};
+use super::{AdminConfig, BrokerConfig, Config, sections};
 
 impl Config {
     /// Reads the environment of this process and the files that it names.
@@ -28,7 +28,7 @@ impl Config {
         let mut reader = VariableReader::new(variables);
         let worker = sections::worker(&mut reader);
         let broker = reader.take(&var::AMQP_URL).map(|url| BrokerConfig { url });
-        let database = reader.take(&var::DATABASE_URL).map(|url| DatabaseConfig { url });
+        let database = sections::database(&mut reader);
         let admin = reader.take(&var::ADMIN_ADDR).map(|address| AdminConfig { address });
         let servers = sections::servers(&mut reader);
         let secrets = sections::secrets(&mut reader);

@@ -23,7 +23,7 @@ use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::bounds::Deadlines;
 
 use crate::scheduler::Limits;
-use crate::store::Retention;
+use crate::store::{DatabaseRoute, Retention};
 pub use files::SealingKeys;
 pub(crate) use files::read_secret_file;
 pub use parse::LogFormat;
@@ -96,6 +96,8 @@ pub struct BrokerConfig {
 pub struct DatabaseConfig {
     /// `postgresql://`, password included.
     pub url: ConnectionUrl,
+    /// What is behind it, and the way around that.
+    pub route: DatabaseRoute,
 }
 
 /// Where `/healthz`, `/readyz` and `/version` are served.

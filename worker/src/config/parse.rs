@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::store::DatabasePooler;
+
 pub(super) use super::url::{amqp_url, base_url, database_url, otlp_endpoint};
 
 /// Why a value is refused.
@@ -146,6 +148,10 @@ pub(super) fn log_filter(value: &str) -> Result<String, ParseError> {
         .parse(value)
         .map(|_| value.to_owned())
         .map_err(|error| ParseError::Because(format!("is {value:?}, which can't be read: {error}")))
+}
+
+pub(super) fn database_pooler(value: &str) -> Result<DatabasePooler, ParseError> {
+    value.parse().map_err(|_| ParseError::Unexpected)
 }
 
 pub(super) fn log_format(value: &str) -> Result<LogFormat, ParseError> {

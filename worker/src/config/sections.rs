@@ -7,9 +7,12 @@ use slipway_deploy::{ContainerDefaults, DeployerConfig, GithubCredential, Projec
 
 use super::reader::VariableReader;
 use super::variables as var;
-use super::{PushConfig, RegistryConfig, SecretsConfig, ServersConfig, TelemetryConfig, WebhookConfig, WorkerConfig};
+use super::{
+    DatabaseConfig, PushConfig, RegistryConfig, SecretsConfig, ServersConfig, TelemetryConfig, WebhookConfig,
+    WorkerConfig,
+};
 use crate::scheduler::Limits;
-use crate::store::Retention;
+use crate::store::{DatabaseRoute, Retention};
 
 pub(super) fn worker(reader: &mut VariableReader) -> Option<WorkerConfig> {
     let name =
@@ -32,6 +35,21 @@ pub(super) fn worker(reader: &mut VariableReader) -> Option<WorkerConfig> {
         announce: announce?,
         deadlines: deadlines?,
     })
+}
+
+pub(super) fn database(reader: &mut VariableReader) -> Option<DatabaseConfig> {
+    let (url, pooler) = (reader.take(&var::DATABASE_URL), reader.take(&var::DATABASE_POOLER));
+    let direct = reader.take(&var::DATABASE_DIRECT_URL).map(|url| url.secret().clone());
+    let route = DatabaseRoute { pooler: pooler?, direct };
+    if !route.has_sessions() && !reader.is_set(&var::DATABASE_DIRECT_URL) {
+        reader.warnings.push(format!(
+            "{} is transaction, and {} isn't set: no notifications come, so the database is asked every second, and its schema \
+             has to be up to date already",
+            var::DATABASE_POOLER.entry.name,
+            var::DATABASE_DIRECT_URL.entry.name
+        ));
+    }
+    Some(DatabaseConfig { url: url?, route })
 }
 
 fn deadlines(reader: &mut VariableReader) -> Option<Deadlines> {
@@ -222,4 +240,25 @@ pub(super) fn telemetry(reader: &mut VariableReader, worker: Option<&WorkerConfi
     let export = reader.take(&var::OTLP_ENDPOINT).is_some();
     let instance = worker.map(|worker| worker.name.clone()).unwrap_or_default();
     Some(TelemetryConfig { filter: filter?, format: format?, export, instance })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_session_of_its_own_a_worker_says_what_it_lacks() {
+        let warned = |set: &[(&str, &str)]| {
+            let url = ("SLIPWAY_DATABASE_URL", "postgresql://w:hunter2@pooler/slipway");
+            let variables =
+                set.iter().chain([&url]).map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+            let mut reader = VariableReader::new(variables);
+            assert!(database(&mut reader).is_some());
+            reader.warnings.join("\n")
+        };
+        let transaction = ("SLIPWAY_DATABASE_POOLER", "transaction");
+        assert!(warned(&[transaction]).contains("asked every second"));
+        assert_eq!(warned(&[("SLIPWAY_DATABASE_POOLER", "session")]), "");
+        assert_eq!(warned(&[transaction, ("SLIPWAY_DATABASE_DIRECT_URL", "postgresql://w@db/slipway")]), "");
+    }
 }

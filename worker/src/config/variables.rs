@@ -9,6 +9,7 @@ use super::defaults;
 use super::files::{self, CaFile, SealingKeys, SecretFile};
 use super::parse::{self, LogFormat, ParseError};
 use super::url::ConnectionUrl;
+use crate::store::DatabasePooler;
 
 /// What applies when a variable is unset. An empty variable counts as unset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +102,12 @@ variables! {
         DATABASE_URL: ConnectionUrl = "SLIPWAY_DATABASE_URL", Required, true, parse::database_url,
             "PostgreSQL",
             "a URL such as postgresql://user:password@host:5432/database, with special characters percent-encoded";
+        DATABASE_POOLER: DatabasePooler = "SLIPWAY_DATABASE_POOLER",
+            Default(defaults::DATABASE_POOLER), false, parse::database_pooler,
+            "What stands before PostgreSQL, such as PgBouncer, by its pool_mode", "none, session or transaction";
+        DATABASE_DIRECT_URL: ConnectionUrl = "SLIPWAY_DATABASE_DIRECT_URL", Optional, true, parse::database_url,
+            "PostgreSQL without the pooler, for notifications and changes of the schema; needed with transaction",
+            "a URL such as SLIPWAY_DATABASE_URL";
         ADMIN_ADDR: SocketAddr = "SLIPWAY_ADMIN_ADDR", Default(defaults::ADMIN_ADDR), false, parse::socket_address,
             "Where /healthz, /readyz and /version are served", "an IP address and a port, such as 0.0.0.0:9090";
         CA_FILE: CaFile = "SLIPWAY_CA_FILE", Optional, false, files::ca_file,

@@ -23,6 +23,7 @@ pub use connection::deadline::DEADLINE;
 pub(crate) use connection::error::is_untrusted_certificate;
 pub use connection::error::{Result, StoreError};
 pub use connection::pool::Store;
+pub use connection::pooler::{DatabasePooler, DatabaseRoute, UnknownPooler};
 pub(crate) use connection::wakeups::{POLL, spread};
 pub use connection::wakeups::{RelayHeard, Wakeups};
 pub use dead_letter::from_broker::StoredGivenUp;

@@ -140,6 +140,8 @@ fn each_spoilt_variable_is_named_with_what_it_should_be() {
         ("SLIPWAY_AMQP_URL", "http://broker", "must be a URL such as amqps://"),
         ("SLIPWAY_DATABASE_URL", "db.example", "must be a URL such as postgresql://"),
         ("SLIPWAY_DATABASE_URL", "postgresql://db", "must be a URL such as postgresql://"),
+        ("SLIPWAY_DATABASE_DIRECT_URL", "postgresql://db", "must be a URL such as SLIPWAY_DATABASE_URL"),
+        ("SLIPWAY_DATABASE_POOLER", "statement", "must be none, session or transaction"),
         ("SLIPWAY_ADMIN_ADDR", "9090", "is \"9090\", but must be an IP address and a port"),
         ("SLIPWAY_CONCURRENCY", "0", "is \"0\", but must be a number from 1 to 256"),
         ("SLIPWAY_WORKER_NAME", "two words", "must be 1 to 128 visible ASCII characters"),

@@ -22,6 +22,7 @@ mod large_upgrade;
 mod limits;
 mod order;
 mod policies;
+mod poolers;
 mod producers;
 mod relay;
 #[path = "../services/mod.rs"]

@@ -8,6 +8,7 @@
 
 pub mod history;
 pub mod ledger;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
 pub mod rabbit;
@@ -17,6 +18,7 @@ pub mod test_worker;
 
 use std::time::{Duration, Instant};
 
+pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
 pub use rabbit::{Rabbit, url, vhost};
 use secrecy::SecretString;
@@ -68,6 +70,10 @@ impl TestDatabase {
 
     fn url(port: u16, name: &str) -> String {
         format!("postgresql://slipway@127.0.0.1:{port}/{name}")
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// A connection to the server's own database, to act on this one from outside.

@@ -1,21 +1,30 @@
 //! A connection of the pool, and its statements: each is prepared once for a connection, so that PostgreSQL doesn't parse
-//! and plan it anew for each deployment.
+//! and plan it anew for each deployment. Where a pooler changes the connection below, none is.
 
 use std::sync::Arc;
 
 use deadpool_postgres::Object;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::failpoint::{self, Failpoint, TransactionKind};
 use crate::store::Result;
+use crate::store::connection::pooler::ParameterTypes;
 use crate::store::connection::wakeups::Heard;
 
 /// Values of a statement's parameters.
 pub(in crate::store) type Values<'v> = &'v [&'v (dyn ToSql + Sync)];
 
-/// A connection of the pool, given back when it's dropped, and who is woken by what is committed on it.
-pub(in crate::store) struct StoreClient(pub(super) Object, pub(super) Arc<Heard>);
+/// A value, and the type that PostgreSQL expects.
+pub(super) type TypedValue<'v> = (&'v (dyn ToSql + Sync), Type);
+
+/// A connection of the pool, given back when it's dropped, who is woken by what is committed on it, and, where nothing can
+/// be prepared on it, the types of statements' parameters.
+pub(in crate::store) struct StoreClient(
+    pub(super) Object,
+    pub(super) Arc<Heard>,
+    pub(super) Option<Arc<ParameterTypes>>,
+);
 
 /// What runs statements: a connection, or a transaction on one.
 pub(in crate::store) trait Statements: Sync {
@@ -27,9 +36,9 @@ pub(in crate::store) trait Statements: Sync {
 }
 
 /// The methods of `tokio_postgres` with prepared statements, on whatever has a client or a transaction in `$inner`, and
-/// in `$heard` who learns of a server that takes no writes.
+/// in `$heard` who learns of a server that takes no writes; with the types in `$types`, if there are any, unprepared.
 macro_rules! prepared {
-    ($type:ty, $inner:tt, $heard:tt) => {
+    ($type:ty, $inner:tt, $heard:tt, $types:tt) => {
         impl $type {
             /// All rows.
             pub(in crate::store) async fn query(
@@ -37,7 +46,13 @@ macro_rules! prepared {
                 sql: &str,
                 values: $crate::store::connection::client::Values<'_>,
             ) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
-                self.noticed(async { self.$inner.query(&self.$inner.prepare_cached(sql).await?, values).await }).await
+                self.noticed(async {
+                    match &self.$types {
+                        None => self.$inner.query(&self.$inner.prepare_cached(sql).await?, values).await,
+                        Some(types) => self.$inner.query_typed(sql, &self.typed(types, sql, values).await?).await,
+                    }
+                })
+                .await
             }
 
             /// The one row; an error when there is none, or more than one.
@@ -46,8 +61,13 @@ macro_rules! prepared {
                 sql: &str,
                 values: $crate::store::connection::client::Values<'_>,
             ) -> Result<tokio_postgres::Row, tokio_postgres::Error> {
-                self.noticed(async { self.$inner.query_one(&self.$inner.prepare_cached(sql).await?, values).await })
-                    .await
+                self.noticed(async {
+                    match &self.$types {
+                        None => self.$inner.query_one(&self.$inner.prepare_cached(sql).await?, values).await,
+                        Some(types) => self.$inner.query_typed_one(sql, &self.typed(types, sql, values).await?).await,
+                    }
+                })
+                .await
             }
 
             /// The row, if there is one; an error when there is more than one.
@@ -56,8 +76,13 @@ macro_rules! prepared {
                 sql: &str,
                 values: $crate::store::connection::client::Values<'_>,
             ) -> Result<Option<tokio_postgres::Row>, tokio_postgres::Error> {
-                self.noticed(async { self.$inner.query_opt(&self.$inner.prepare_cached(sql).await?, values).await })
-                    .await
+                self.noticed(async {
+                    match &self.$types {
+                        None => self.$inner.query_opt(&self.$inner.prepare_cached(sql).await?, values).await,
+                        Some(types) => self.$inner.query_typed_opt(sql, &self.typed(types, sql, values).await?).await,
+                    }
+                })
+                .await
             }
 
             /// How many rows it has changed.
@@ -66,7 +91,31 @@ macro_rules! prepared {
                 sql: &str,
                 values: $crate::store::connection::client::Values<'_>,
             ) -> Result<u64, tokio_postgres::Error> {
-                self.noticed(async { self.$inner.execute(&self.$inner.prepare_cached(sql).await?, values).await }).await
+                self.noticed(async {
+                    match &self.$types {
+                        None => self.$inner.execute(&self.$inner.prepare_cached(sql).await?, values).await,
+                        Some(types) => self.$inner.execute_typed(sql, &self.typed(types, sql, values).await?).await,
+                    }
+                })
+                .await
+            }
+
+            /// The values with their types, which PostgreSQL is asked for once.
+            async fn typed<'v>(
+                &self,
+                types: &$crate::store::connection::pooler::ParameterTypes,
+                sql: &str,
+                values: $crate::store::connection::client::Values<'v>,
+            ) -> Result<Vec<$crate::store::connection::client::TypedValue<'v>>, tokio_postgres::Error> {
+                use $crate::store::connection::pooler::ParameterTypes;
+                if values.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let known = match types.known(sql) {
+                    Some(known) => known,
+                    None => types.learn(sql, &self.$inner.simple_query(&ParameterTypes::question(sql)).await?),
+                };
+                Ok(values.iter().copied().zip(known.iter().cloned()).collect())
             }
 
             /// A server that refuses writes was demoted: no connection to it is used again.
@@ -118,4 +167,4 @@ impl StoreClient {
     }
 }
 
-prepared!(StoreClient, 0, 1);
+prepared!(StoreClient, 0, 1, 2);

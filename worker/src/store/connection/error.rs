@@ -1,5 +1,7 @@
 //! What the store fails with.
 
+use tokio_postgres::error::SqlState;
+
 use crate::store::deployment::state::IllegalTransition;
 
 /// Result of a call of the store.
@@ -9,16 +11,16 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The connection URL can't be used.
-    #[error("SLIPWAY_DATABASE_URL can't be used: {0}")]
+    #[error("the database's URL can't be used: {0}")]
     Url(String),
     /// No connection could be had.
-    #[error("no connection to the database; is it up, and SLIPWAY_DATABASE_URL right?")]
+    #[error("{}", no_connection(.0))]
     Pool(#[source] deadpool_postgres::PoolError),
     /// Its certificate isn't trusted.
     #[error("the database's certificate isn't trusted; SLIPWAY_CA_FILE names authorities to trust beside the system's")]
     Certificate(#[source] tokio_postgres::Error),
     /// PostgreSQL refused a statement, or the connection broke.
-    #[error("the database refused a statement or went away; if it does so again, PostgreSQL's log says more")]
+    #[error("{}", explain(.0))]
     Database(#[source] tokio_postgres::Error),
     /// The database didn't answer in time.
     #[error("the database didn't answer within {0:?}")]
@@ -26,6 +28,17 @@ pub enum StoreError {
     /// The schema couldn't be brought up to date.
     #[error("the database's schema can't be brought up to date")]
     Migration(#[source] Box<refinery::Error>),
+    /// The schema isn't this program's, and there is no way to change it.
+    #[error(
+        "the database's schema is of version {found}, this program needs {needed}, and behind a pooler in transaction mode \
+         nobody can change it: set SLIPWAY_DATABASE_DIRECT_URL to the database without its pooler, on one worker at least"
+    )]
+    NoSessions {
+        /// The schema's version; 0 when there is none.
+        found: i32,
+        /// This program's version.
+        needed: i32,
+    },
     /// The lease belongs to somebody else by now: nothing was written.
     #[error(
         "the lease is lost, nothing was written, and whoever holds it now goes on; if that happens often, this worker or \
@@ -45,6 +58,33 @@ pub enum StoreError {
         /// Why, without the value.
         reason: String,
     },
+}
+
+/// What a refusal means where an operator can do something about it.
+fn explain(error: &tokio_postgres::Error) -> &'static str {
+    match error.code() {
+        Some(code) if *code == SqlState::QUERY_CANCELED => {
+            "the database ended a statement before it was done, and nothing of it has happened: either somebody cancelled it, \
+             or it took longer than statement_timeout. Slipway asks for 14 s; if the message comes soon, a pooler or a role has \
+             a shorter one (ALTER ROLE … RESET statement_timeout; PgBouncer's query_timeout), and if not, the database is slow"
+        }
+        Some(code) if [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT].contains(code) => {
+            "a prepared statement isn't where it was made: behind a pooler in transaction mode, set \
+             SLIPWAY_DATABASE_POOLER=transaction"
+        }
+        _ => "the database refused a statement or went away; if it does so again, PostgreSQL's log says more",
+    }
+}
+
+fn no_connection(error: &deadpool_postgres::PoolError) -> &'static str {
+    use deadpool_postgres::PoolError;
+    match error {
+        PoolError::Backend(error) if error.as_db_error().is_some_and(|e| e.message().contains("startup parameter")) => {
+            "a pooler such as PgBouncer stands before the database: set SLIPWAY_DATABASE_POOLER to its pool_mode (session or \
+             transaction)"
+        }
+        _ => "no connection to the database; is it up, and SLIPWAY_DATABASE_URL right?",
+    }
 }
 
 impl From<tokio_postgres::Error> for StoreError {
@@ -102,6 +142,9 @@ impl StoreError {
     pub fn summary(&self) -> String {
         match self {
             Self::Database(e) => match e.as_db_error() {
+                Some(error) if error.code() == &SqlState::QUERY_CANCELED => {
+                    format!("{}; PostgreSQL says: {} (57014)", explain(e), error.message())
+                }
                 Some(error) => format!("PostgreSQL says: {} ({})", error.message(), error.code().code()),
                 None => self.to_string(),
             },
@@ -112,7 +155,6 @@ impl StoreError {
     /// Whether the same call may succeed later without anybody's doing: the database was away, slow or busy.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        use tokio_postgres::error::SqlState;
         match self {
             Self::Pool(_) | Self::Certificate(_) | Self::TimedOut(_) => true,
             Self::Database(e) => {

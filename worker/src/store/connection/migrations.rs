@@ -24,9 +24,11 @@ impl Store {
     /// Brings the schema up to date; of several processes that try, one does it and the others wait.
     ///
     /// # Errors
-    /// When the database can't be reached, or its schema is newer than this program or was changed by hand.
+    /// When the database can't be reached, or its schema is newer than this program or was changed by hand; or when it isn't
+    /// up to date, and there is only a pooler that gives no sessions.
     pub async fn migrate(&self) -> Result<()> {
-        let connect = async { Ok(self.config.connect(self.tls.clone()).await?) };
+        let Some((config, tls)) = &self.sessions else { return deadline(self.is_migrated()).await };
+        let connect = async { Ok(config.connect(tls.clone()).await?) };
         let (mut client, connection) = deadline(connect).await?;
         // A connection of its own: the lock ends with it, whatever happens, and it may wait longer than others.
         let connection = tokio::spawn(connection);
@@ -35,6 +37,18 @@ impl Store {
         // Ends by itself once the client is gone; waiting makes the lock free when this returns.
         let _ = connection.await;
         migrated
+    }
+
+    /// Whether somebody else has brought the schema up to date.
+    async fn is_migrated(&self) -> Result<()> {
+        let needed = embedded::migrations::runner().get_migrations().iter().map(|m| m.version()).max().unwrap_or(0);
+        let client = self.client().await?;
+        let made = client.query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[]).await?;
+        let found = match made.get(0) {
+            true => client.query_one("SELECT max(version) FROM refinery_schema_history", &[]).await?.get(0),
+            false => None::<i32>,
+        };
+        if found == Some(needed) { Ok(()) } else { Err(StoreError::NoSessions { found: found.unwrap_or(0), needed }) }
     }
 }
 

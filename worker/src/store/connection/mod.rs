@@ -7,6 +7,7 @@ mod indexes;
 pub(super) mod migrations;
 mod online;
 pub(super) mod pool;
+pub(super) mod pooler;
 pub(super) mod tls;
 pub(super) mod transaction;
 pub(super) mod value;

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::store::connection::client::StoreClient;
 use crate::store::connection::deadline::deadline;
+use crate::store::connection::pooler::{self, DatabasePooler, DatabaseRoute, ParameterTypes};
 use crate::store::connection::tls::{TlsConnector, connector};
 use crate::store::connection::wakeups::Heard;
 use crate::store::{Result, StoreError};
@@ -25,8 +26,9 @@ pub struct Store {
     /// What says that this process lives, and keeps what it holds, doesn't wait for a connection behind other statements.
     vital: Pool,
     pub(in crate::store) heard: Arc<Heard>,
-    pub(in crate::store) config: tokio_postgres::Config,
-    pub(in crate::store) tls: TlsConnector,
+    /// The way to a session of our own, if there is one.
+    pub(in crate::store) sessions: Option<(tokio_postgres::Config, TlsConnector)>,
+    types: Option<Arc<ParameterTypes>>,
     pub(in crate::store) name: String,
 }
 
@@ -37,24 +39,33 @@ impl Store {
     /// # Errors
     /// [`StoreError::Url`] when the URL or the CA file can't be used.
     pub fn new(url: &SecretString, ca_file: Option<&Path>, name: &str) -> Result<Self> {
-        // The parser's message may repeat parts of the URL, which holds a password.
-        let mut config: tokio_postgres::Config = url
-            .expose_secret()
-            .parse()
-            .map_err(|_| StoreError::Url("it isn't a PostgreSQL connection string".to_owned()))?;
-        config
-            .application_name(name)
-            .connect_timeout(Duration::from_secs(5))
-            .keepalives_idle(Duration::from_secs(10))
-            .keepalives_interval(Duration::from_secs(5))
-            .keepalives_retries(3)
-            .tcp_user_timeout(Duration::from_secs(20))
-            .options("-c statement_timeout=14s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s");
+        Self::over(url, &DatabaseRoute::default(), ca_file, name)
+    }
+
+    /// As [`Store::new`], by way of a pooler.
+    ///
+    /// # Errors
+    /// As [`Store::new`], for either URL.
+    pub fn over(url: &SecretString, route: &DatabaseRoute, ca_file: Option<&Path>, name: &str) -> Result<Self> {
+        let mut config = config("SLIPWAY_DATABASE_URL", url, name)?;
+        if route.pooler == DatabasePooler::None {
+            config.options(pooler::options());
+        }
         let tls = connector(&config, ca_file)?;
+        let sessions = match &route.direct {
+            Some(direct) => {
+                let mut config = self::config("SLIPWAY_DATABASE_DIRECT_URL", direct, name)?;
+                config.options(pooler::options());
+                let tls = connector(&config, ca_file)?;
+                Some((config, tls))
+            }
+            None => route.has_sessions().then(|| (config.clone(), tls.clone())),
+        };
         let heard = Arc::<Heard>::default();
-        let pool_of = |size| pool((&config, &tls), size, heard.clone());
+        let pool_of = |size| pool((&config, &tls), route.pooler, size, heard.clone());
         let (pool, vital) = (pool_of(CONNECTIONS)?, pool_of(VITAL_CONNECTIONS)?);
-        Ok(Self { pool, vital, heard, config, tls, name: name.to_owned() })
+        let types = (route.pooler == DatabasePooler::Transaction).then(Arc::default);
+        Ok(Self { pool, vital, heard, sessions, types, name: name.to_owned() })
     }
 
     /// The name of this process, as in leases and dead letters.
@@ -64,12 +75,12 @@ impl Store {
     }
 
     pub(in crate::store) async fn client(&self) -> Result<StoreClient> {
-        Ok(StoreClient(self.pool.get().await?, self.heard.clone()))
+        Ok(StoreClient(self.pool.get().await?, self.heard.clone(), self.types.clone()))
     }
 
     /// A connection for signs of life and leases: nothing that may take long.
     pub(in crate::store) async fn vital_client(&self) -> Result<StoreClient> {
-        Ok(StoreClient(self.vital.get().await?, self.heard.clone()))
+        Ok(StoreClient(self.vital.get().await?, self.heard.clone(), self.types.clone()))
     }
 
     /// The database's clock.
@@ -81,7 +92,28 @@ impl Store {
     }
 }
 
-fn pool((config, tls): (&tokio_postgres::Config, &TlsConnector), size: usize, heard: Arc<Heard>) -> Result<Pool> {
+/// The settings of a connection. The parser's message may repeat parts of the URL, which holds a password.
+fn config(variable: &'static str, url: &SecretString, name: &str) -> Result<tokio_postgres::Config> {
+    let mut config: tokio_postgres::Config = url
+        .expose_secret()
+        .parse()
+        .map_err(|_| StoreError::Url(format!("{variable} isn't a PostgreSQL connection string")))?;
+    config
+        .application_name(name)
+        .connect_timeout(Duration::from_secs(5))
+        .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(5))
+        .keepalives_retries(3)
+        .tcp_user_timeout(Duration::from_secs(20));
+    Ok(config)
+}
+
+fn pool(
+    (config, tls): (&tokio_postgres::Config, &TlsConnector),
+    pooler: DatabasePooler,
+    size: usize,
+    heard: Arc<Heard>,
+) -> Result<Pool> {
     let in_use = Hook::sync_fn(move |_, metrics: &Metrics| {
         let stale_before = *heard.stale_before.lock().unwrap_or_else(PoisonError::into_inner);
         match stale_before.is_some_and(|before| metrics.created < before) {
@@ -91,7 +123,13 @@ fn pool((config, tls): (&tokio_postgres::Config, &TlsConnector), size: usize, he
     });
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = deadpool_postgres::Manager::from_config(config.clone(), tls.clone(), recycling);
-    Pool::builder(manager)
+    let builder = match pooler {
+        DatabasePooler::Session => Pool::builder(manager).post_create(Hook::async_fn(|client, _| {
+            Box::pin(async { client.batch_execute(&pooler::limits("SET")).await.map_err(HookError::Backend) })
+        })),
+        DatabasePooler::None | DatabasePooler::Transaction => Pool::builder(manager),
+    };
+    builder
         .max_size(size)
         .pre_recycle(in_use)
         .runtime(Runtime::Tokio1)

@@ -10,6 +10,7 @@ use crate::failpoint;
 use crate::failpoint::{Failpoint, TransactionKind};
 use crate::store::Result;
 use crate::store::connection::client::{StoreClient, prepared};
+use crate::store::connection::pooler::{self, ParameterTypes};
 use crate::store::connection::wakeups::{self, Heard};
 use crate::telemetry::Metrics;
 
@@ -18,16 +19,20 @@ pub(in crate::store) struct StoreTransaction<'c> {
     inner: Transaction<'c>,
     ended: Mutex<Vec<Outcome>>,
     heard: Arc<Heard>,
+    types: Option<Arc<ParameterTypes>>,
     wakes_runner: AtomicBool,
 }
 
-prepared!(StoreTransaction<'_>, inner, heard);
+prepared!(StoreTransaction<'_>, inner, heard, types);
 
 impl<'c> StoreTransaction<'c> {
     pub(in crate::store) async fn begin(client: &'c mut StoreClient) -> Result<Self> {
-        let heard = client.1.clone();
+        let (heard, types) = (client.1.clone(), client.2.clone());
         let inner = client.0.transaction().await?;
-        Ok(Self { inner, ended: Mutex::default(), heard, wakes_runner: AtomicBool::new(false) })
+        if types.is_some() {
+            inner.batch_execute(&pooler::limits("SET LOCAL")).await?;
+        }
+        Ok(Self { inner, ended: Mutex::default(), heard, types, wakes_runner: AtomicBool::new(false) })
     }
 
     /// Has a deployment claimed that may be claimed once this transaction is committed: by this process, if its runner

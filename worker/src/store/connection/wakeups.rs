@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use slipway_deploy::backoff::RetryPolicy;
 use tokio::sync::{Notify, watch};
-use tokio_postgres::AsyncMessage;
+use tokio_postgres::{AsyncMessage, Config};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::store::connection::tls::TlsConnector;
 use crate::store::{Result, Store};
 
 /// Channel of deployments that may be claimed and, with [`CANCEL_REQUESTED`], of those that somebody wants to stop.
@@ -226,10 +227,12 @@ impl Store {
     }
 
     async fn keep_listening(&self) {
+        // Where no session is ours, everybody polls for good; the start of a worker says so.
+        let Some(way) = &self.sessions else { return };
         let mut tried = 0;
         loop {
             tried += 1;
-            let ended = self.listen_once(&mut tried).await;
+            let ended = self.listen_once(way, &mut tried).await;
             if self.heard.listening.send_replace(false) {
                 tracing::warn!("no notifications come from the database; until they do, it's asked every second");
             }
@@ -241,8 +244,8 @@ impl Store {
     }
 
     /// One connection's life; resets `tried` once it listens.
-    async fn listen_once(&self, tried: &mut u32) -> Result<()> {
-        let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
+    async fn listen_once(&self, (config, tls): &(Config, TlsConnector), tried: &mut u32) -> Result<()> {
+        let (client, mut connection) = config.connect(tls.clone()).await?;
         let listen = async {
             let channels = [DEPLOYMENTS, OUTBOX, PUSHES, RELAY, FLEET].map(|channel| format!("LISTEN {channel};"));
             client.batch_execute(&channels.concat()).await?;
