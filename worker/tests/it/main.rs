@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod dead_letters;
 mod engine;
+mod failover;
 mod faults;
 mod fleet;
 mod growth;

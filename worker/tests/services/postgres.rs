@@ -23,6 +23,41 @@ impl Postgres {
         postgres
     }
 
+    /// Starts a standby that follows it, on its own port; what is committed then is on both.
+    pub async fn standby(&self) -> Self {
+        let port = self.server.port;
+        let standby = tokio::task::spawn_blocking(move || {
+            let folder = folder();
+            let data = folder.join("data");
+            let mut copy = Command::new(format!("{PROGRAMS}/pg_basebackup"));
+            copy.args(["-h", "127.0.0.1", "-U", "slipway", "-c", "fast", "-R", "-p", &port.to_string(), "-D"])
+                .arg(data);
+            let copied = copy.output().unwrap();
+            assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+            own(&folder);
+            let port = free_port();
+            let standby = Self { server: ServerProcess::keep(&folder, &program(&folder, port, &[]), port) };
+            standby.wait();
+            standby
+        })
+        .await
+        .unwrap();
+        let sql = super::TestDatabase::connected(port, "postgres").await;
+        for change in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
+            sql.batch_execute(change).await.unwrap();
+        }
+        let follows = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        while sql.query_one(follows, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        standby
+    }
+
+    /// Ends it as a machine does that loses its power.
+    pub fn kill(&mut self) {
+        self.server.order("stop");
+    }
+
     fn wait(&self) {
         wait(self.server.port);
     }
@@ -61,32 +96,46 @@ pub fn shared() -> u16 {
     Shared::get("postgres", |folder| script(folder, &counts), wait).port
 }
 
-/// Makes a cluster in the folder; gives what runs it, and where it listens.
-fn script(folder: &Path, settings: &[String]) -> (String, u16) {
-    let (port, data) = (free_port(), folder.join("data"));
-    // Postgres refuses to run as root.
-    let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
-    let user = if root { "setpriv --reuid=postgres --regid=postgres --clear-groups" } else { "" };
-    // What a killed one leaves of shared memory goes with these, and with its folder.
-    let alone = if root { "unshare --ipc" } else { "" };
-    if root {
+/// Postgres refuses to run as root.
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+}
+
+fn user() -> &'static str {
+    if is_root() { "setpriv --reuid=postgres --regid=postgres --clear-groups" } else { "" }
+}
+
+fn own(folder: &Path) {
+    if is_root() {
         assert!(Command::new("chown").args(["-R", "postgres:"]).arg(folder).status().unwrap().success());
     }
+}
+
+/// Makes a cluster in the folder; gives what runs it, and where it listens.
+fn script(folder: &Path, settings: &[String]) -> (String, u16) {
+    let port = free_port();
+    own(folder);
     let setup = format!(
-        "cd {0} && {user} {PROGRAMS}/initdb -D {1} -U slipway -A trust -N --locale=C -E UTF8",
+        "cd {0} && {1} {PROGRAMS}/initdb -D {0}/data -U slipway -A trust -N --locale=C -E UTF8",
         folder.display(),
-        data.display()
+        user()
     );
     let made = Command::new("sh").args(["-c", &setup]).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    (program(folder, port, settings), port)
+}
+
+/// What runs the cluster in the folder.
+fn program(folder: &Path, port: u16, settings: &[String]) -> String {
+    // What a killed one leaves of shared memory goes with these, and with its folder.
+    let alone = if is_root() { "unshare --ipc" } else { "" };
     let settings: String = settings.iter().map(|setting| format!(" -c {setting}")).collect();
-    let script = format!(
-        "cd {}\nexec {alone} {user} {PROGRAMS}/postgres -D {} -p {port} -c listen_addresses=127.0.0.1 \
+    format!(
+        "cd {0}\nexec {alone} {1} {PROGRAMS}/postgres -D {0}/data -p {port} -c listen_addresses=127.0.0.1 \
          -c unix_socket_directories= -c fsync=off -c max_connections=400 -c dynamic_shared_memory_type=mmap{settings}",
         folder.display(),
-        data.display()
-    );
-    (script, port)
+        user()
+    )
 }
 
 fn wait(port: u16) {
