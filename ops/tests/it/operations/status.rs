@@ -56,7 +56,11 @@ async fn status_shows_who_works_and_what_waits_and_exits_with_1_when_something_i
     })
     .await;
     database.sql.execute("UPDATE outbox SET created_at = now() - interval '1 hour'", &[]).await.unwrap();
-    database.sql.execute("UPDATE workers SET seen_at = now() - interval '90 seconds'", &[]).await.unwrap();
+    database
+        .sql
+        .execute("UPDATE workers SET seen_at = now() - interval '90 seconds', next_turn_at = seen_at", &[])
+        .await
+        .unwrap();
     snapshot("status-ill", &run(operator(), &["status"]).await);
 }
 

@@ -87,7 +87,8 @@ impl FaultScene {
             UnderWay::Publishing => {
                 let waiting = self.store.backlog().await.unwrap().depth;
                 assert!(waiting > 0, "another relay holds the lease");
-                self.database.sql.execute("UPDATE relay_lease SET expires_at = now()", &[]).await.unwrap();
+                let free = "UPDATE relay_lease SET expires_at = now(); NOTIFY slipway_relay, 'free'";
+                self.database.sql.batch_execute(free).await.unwrap();
                 let is_less = async |scene: &Self| scene.store.backlog().await.unwrap().depth < waiting;
                 self.eventually("some is told", is_less).await;
             }
