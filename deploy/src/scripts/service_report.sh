@@ -10,8 +10,8 @@ format="\
 
 # tell_services LINES: tells the worker of each container, from lines in $format.
 tell_services() {
-    while read -r service state health restarts code _ image _; do
-        [ -z "$service" ] || tell service "$service $state $health $restarts $code $image"
+    while read -r service state health restarts exit_code _ image _; do
+        [ -z "$service" ] || tell service "$service $state $health $restarts $exit_code $image"
     done <<END
 $1
 END

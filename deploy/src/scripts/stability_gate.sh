@@ -74,12 +74,12 @@ judge_sample() {
     look_at_clock
     answer=ok ripe=$now
     later=$starts$nl
-    while read -r service state health restarts code _ _ policy id _; do
+    while read -r service state health restarts exit_code _ _ policy id _; do
         started=${later%%"$nl"*}
         started=${started:-$now}
         later=${later#*"$nl"}
         earlier_restarts "$id"
-        if [ "$state" = exited ] && [ "$code" = 0 ] && [ "$policy" != unless-stopped ]; then continue; fi
+        if [ "$state" = exited ] && [ "$exit_code" = 0 ] && [ "$policy" != unless-stopped ]; then continue; fi
         if [ "$state" = restarting ] || [ "${restarts:-0}" -gt $((${earlier:-0} + 1)) ] || [ "$state" = exited ] || [ "$state" = dead ]; then
             answer="crash-loop $service $id"
             break

@@ -58,7 +58,10 @@ async fn status_shows_who_works_and_what_waits_and_exits_with_1_when_something_i
     database.sql.execute("UPDATE outbox SET created_at = now() - interval '1 hour'", &[]).await.unwrap();
     database
         .sql
-        .execute("UPDATE workers SET seen_at = now() - interval '90 seconds', next_turn_at = seen_at", &[])
+        .execute(
+            "UPDATE workers SET seen_at = now() - interval '90 seconds', next_turn_at = now() - interval '88 seconds'",
+            &[],
+        )
         .await
         .unwrap();
     snapshot("status-ill", &run(operator(), &["status"]).await);
