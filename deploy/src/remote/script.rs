@@ -1,6 +1,5 @@
 //! A script for the server: literal shell text plus named data. One exec runs one script; the data, secrets included,
-//! follow the text on stdin and become shell variables that are never exported. What anybody may see can stand in the
-//! command itself. Running it is [`crate::remote::ssh`]'s job.
+//! follow the text on stdin and become shell variables that are never exported. Running it is [`crate::remote::ssh`]'s job.
 
 use std::fmt::Write as _;
 
@@ -22,7 +21,6 @@ const BOOTSTRAP: &str = include_str!("../scripts/bootstrap.sh");
 pub struct Script {
     name: &'static str,
     layered: bool,
-    open: bool,
     parts: Vec<&'static str>,
     data: SecretString,
 }
@@ -31,7 +29,7 @@ impl Script {
     /// A script without data. `name` is what logs and traces call it.
     #[must_use]
     pub fn new(name: &'static str, parts: &[&'static str]) -> Self {
-        Self { name, layered: false, open: false, parts: parts.to_vec(), data: SecretString::from(String::new()) }
+        Self { name, layered: false, parts: parts.to_vec(), data: SecretString::from(String::new()) }
     }
 
     /// The name in logs and traces.
@@ -74,8 +72,8 @@ impl Script {
     /// The same script with the number of the claim that it acts for, as shell variable `fence`.
     #[must_use]
     pub(crate) fn fenced(&self, fence: u64) -> Self {
-        let Self { name, layered, open, .. } = *self;
-        Self { name, layered, open, parts: self.parts.clone(), data: self.data.clone() }.number("fence", fence)
+        let Self { name, layered, .. } = *self;
+        Self { name, layered, parts: self.parts.clone(), data: self.data.clone() }.number("fence", fence)
     }
 
     /// The same script with the project that it acts for, and those that its slug was handed over from, as shell variables
@@ -97,56 +95,25 @@ impl Script {
     #[must_use]
     pub(crate) fn layered(&self, root: &RemotePath, scratch: &RemotePath) -> Self {
         let parts = [scripts::OVERLAY, self.parts.as_slice()].concat();
-        let script = Self { name: self.name, layered: true, open: false, parts, data: self.data.clone() };
+        let script = Self { name: self.name, layered: true, parts, data: self.data.clone() };
         script.word("root", root).word("scratch", scratch)
     }
 
-    /// The same script with its text and data in the command, for data that anybody on the server may see. sshd takes what is
-    /// for stdin a round trip later than the command.
+    /// The command of the exec request: the same for every script, so nothing of a project is ever in argv.
     #[must_use]
-    pub(crate) fn openly(self) -> Self {
-        Self { open: true, ..self }
-    }
-
-    /// Whether it has to wait until sshd takes what is for stdin.
-    pub(crate) fn needs_stdin(&self) -> bool {
-        !self.open
-    }
-
-    /// The command of the exec request: the same for every script, so nothing of a project is ever in argv. Only those that are
-    /// open add themselves.
-    #[must_use]
-    pub fn command(&self, mark: &str) -> String {
-        let start = format!("exec sh -c {} {}", quote(&LAUNCHER), quote(&BOOTSTRAP));
-        if self.open {
-            let words = [mark.to_owned(), self.parts.concat(), self.data.expose_secret().to_owned()];
-            let words: Vec<_> = words.into_iter().map(|word| quote(&OpenText(word))).collect();
-            return format!("{start} '' {}", words.join(" "));
-        }
+    pub fn command(&self) -> String {
         let apart = if self.layered { " layered" } else { "" };
-        format!("{start}{apart}")
+        format!("exec sh -c {} {}{apart}", quote(&LAUNCHER), quote(&BOOTSTRAP))
     }
 
     /// What is written to stdin: `mark length`, the text, the data, an empty line. `mark` begins every line of stdout
     /// that is for us; what programs print can't fake it.
     pub(crate) fn frame(&self, mark: &str) -> SecretSlice<u8> {
-        if self.open {
-            return SecretSlice::from(Vec::new());
-        }
         let text: String = self.parts.concat();
         let mut frame = format!("{mark} {}\n{text}", text.len()).into_bytes();
         frame.extend_from_slice(self.data.expose_secret().as_bytes());
         frame.push(b'\n');
         SecretSlice::from(frame)
-    }
-}
-
-/// Our own scripts, and values that were words already.
-struct OpenText(String);
-
-impl ShellWord for OpenText {
-    fn word(&self) -> String {
-        self.0.clone()
     }
 }
 
@@ -164,8 +131,8 @@ mod tests {
     #[test]
     fn the_command_is_the_same_for_every_script() {
         let script = |slug| Script::new("test", &["true\n"]).word("slug", &Slug::new(slug).expect("a slug"));
-        assert_eq!(script("a").command("M"), script("b").command("N"));
-        insta::assert_snapshot!(script("a").command("M"));
+        assert_eq!(script("a").command(), script("b").command());
+        insta::assert_snapshot!(script("a").command());
     }
 
     #[test]
@@ -223,28 +190,26 @@ mod tests {
 
     #[test]
     fn a_real_shell_gets_the_data_as_variables_that_are_not_exported() {
-        let text = "printf '%s' \"$data\" | base64 -d >&2; env >&2; tell said \"$number $#\"; exit 7\n";
+        let text = "printf '%s' \"$data\" | base64 -d >&2; env >&2; tell said \"$number\"; exit 7\n";
         let value = "a'b\"c\\d\n$e `f` \u{e4}";
-        let script = || Script::new("test", &[text]).bytes("data", value.as_bytes()).number("number", 42);
-        for script in [script(), script().openly()] {
-            let mut child = Command::new("sh")
-                .args(["-c", &script.command("MARK")])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .expect("sh starts");
-            let mut stdin = child.stdin.take().expect("piped");
-            stdin.write_all(script.frame("MARK").expose_secret()).expect("written");
-            // Stdin stays open: that it is closed means that the worker is gone.
-            let status = child.wait().expect("ends");
-            drop(stdin);
-            let output = child.wait_with_output().expect("read");
-            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert_eq!(status.code(), Some(7), "{stderr}");
-            assert_eq!(output.stdout, b"\nMARK said 42 0\n\nMARK ended yes\n");
-            assert!(stderr.starts_with(value), "{stderr}");
-            assert!(!stderr.contains("data="), "{stderr}");
-        }
+        let script = Script::new("test", &[text]).bytes("data", value.as_bytes()).number("number", 42);
+        let mut child = Command::new("sh")
+            .args(["-c", BOOTSTRAP])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("sh starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(script.frame("MARK").expose_secret()).expect("written");
+        // Stdin stays open: that it is closed means that the worker is gone.
+        let status = child.wait().expect("ends");
+        drop(stdin);
+        let output = child.wait_with_output().expect("read");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(status.code(), Some(7), "{stderr}");
+        assert_eq!(output.stdout, b"\nMARK said 42\n\nMARK ended yes\n");
+        assert!(stderr.starts_with(value), "{stderr}");
+        assert!(!stderr.contains("data="), "{stderr}");
     }
 }

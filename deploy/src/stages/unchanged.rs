@@ -130,8 +130,6 @@ impl Attempt {
             .hex("request", request)
             .hex("comment", &self.rule_comment())
             .words("ports", &super::published_ports(&self.work.request));
-        // By another user, sudo would write all of it into the server's log.
-        let script = if self.work.target.ssh_user.as_str() == "root" { script.openly() } else { script };
         let message = "the preflight script failed on the server";
         self.exec_or(Stage::Preflight, &script, ErrorCode::InternalError, message).await
     }

@@ -1,8 +1,8 @@
 //! The session of an attempt: one connection, one script an exec. Connecting is in `login`.
 //!
-//! Sequential round trips, as [`Session::round_trips`] counts them and the wire shows: six for TCP and the handshake, one to
-//! open the first channel, one for each exec, and one more where something is written to its stdin, which sshd takes only
-//! once the exec has begun. The channel of the next exec is opened while the current one runs, so it costs none.
+//! Sequential round trips, as [`Session::round_trips`] counts them: seven for the handshake (TCP, versions, key
+//! exchange offers, key exchange, service request, offer of the public key, signature), one to open the first channel,
+//! one for each exec. The channel of the next exec is opened while the current one runs, so it costs none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::remote::script::Script;
 use crate::secrets::redact::Redactor;
 use crate::{StageError, Target};
 
-const HANDSHAKE_ROUND_TRIPS: u32 = 6;
+const HANDSHAKE_ROUND_TRIPS: u32 = 7;
 /// How long a cancelled script may take to end; the watchdog kills it after five seconds.
 pub const KILL_GRACE: Duration = Duration::from_secs(8);
 
@@ -158,14 +158,14 @@ impl Session {
     async fn run(&mut self, script: &Script, options: &ExecOptions<'_>) -> Result<CommandOutput, StageError> {
         let channel = self.channel().await?;
         self.open_spare();
-        self.round_trips += 1 + u32::from(script.needs_stdin());
+        self.round_trips += 1;
         let mark = uuid::Uuid::new_v4().simple().to_string();
         let (mut reader, writer) = channel.split();
         let writer = Arc::new(writer);
-        let (command, frame, sender) = (script.command(&mark), script.frame(&mark), writer.clone());
+        let (command, frame, sender) = (script.command(), script.frame(&mark), writer.clone());
         // A remote that exits without reading would block the writer for ever: it's aborted with the reader's end.
         let writing = tokio::spawn(async move {
-            if sender.exec(true, command).await.is_ok() && !frame.expose_secret().is_empty() {
+            if sender.exec(true, command).await.is_ok() {
                 let _ = sender.data(frame.expose_secret()).await;
             }
         });

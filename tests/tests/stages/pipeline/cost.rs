@@ -40,6 +40,6 @@ fn first_deployments_and_new_commits_start_few_programs_and_seldom_wait() {
             let count = started.lines().filter(|name| *name == program).count();
             assert!(count <= most[n], "{count} times {program}, {} are the most, by deployment {n}", most[n]);
         }
-        assert!(done.round_trips <= 22, "{}", done.round_trips);
+        assert!(done.round_trips <= 16, "{}", done.round_trips);
     }
 }
