@@ -21,7 +21,7 @@ use super::images::Images;
 use super::left::ServerState;
 use super::left_reports::{LeftImage, LeftReports};
 use super::service_check::checked_services;
-use super::verify::{Answer, ask_all};
+use super::verify::{SeenAnswer, ask_all};
 use crate::project::image_tag;
 use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
@@ -139,7 +139,7 @@ impl Attempt {
     pub(super) async fn prove(
         &mut self,
         mut output: ScriptOutput,
-        asking: JoinSet<Answer>,
+        asking: JoinSet<SeenAnswer>,
     ) -> Result<StageReport, &'static str> {
         let kept = output.value("report").and_then(|report| STANDARD.decode(report).ok());
         let kept = kept.and_then(|json| LeftReports::read(&json)).ok_or("what was left isn't known")?;
@@ -188,7 +188,7 @@ impl Attempt {
 
     /// Asks the services from here while the server shows how it is: where that's unchanged, what answers meanwhile is what
     /// verify would ask, and it needn't wait. Only where something was deployed before.
-    pub(super) fn ask_what_is_there(&self) -> JoinSet<Answer> {
+    pub(super) fn ask_what_is_there(&self) -> JoinSet<SeenAnswer> {
         if self.work.action != Action::Deploy || self.layer.is_some() || self.work.github_digests.is_empty() {
             return JoinSet::new();
         }

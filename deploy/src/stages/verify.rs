@@ -187,7 +187,11 @@ pub(super) fn expected(check: &HealthCheck) -> String {
 }
 
 /// Asks all services once, beside whatever else is done; gives what is reported of those that answer as they must.
-pub(super) fn ask_all(client: &reqwest::Client, checked: Vec<CheckedService>, commit: &CommitSha) -> JoinSet<Answer> {
+pub(super) fn ask_all(
+    client: &reqwest::Client,
+    checked: Vec<CheckedService>,
+    commit: &CommitSha,
+) -> JoinSet<SeenAnswer> {
     let mut asking = JoinSet::new();
     for checked in checked {
         let (client, commit) = (client.clone(), commit.clone());
@@ -201,7 +205,7 @@ pub(super) fn ask_all(client: &reqwest::Client, checked: Vec<CheckedService>, co
 }
 
 /// A port, and what is reported of a healthy answer there.
-pub(super) type Answer = (Port, Option<Value>);
+pub(super) type SeenAnswer = (Port, Option<Value>);
 
 fn describe_answer(checked: &CheckedService, seen: &ProbeResult) -> Value {
     let (service, port) = (checked.service.as_str(), checked.port);

@@ -8,17 +8,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use slipway_deploy::backoff::RetryPolicy;
-use slipway_protocol::{Message, Rejection, topology};
+use slipway_protocol::topology;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::admission::{Admitter, read_envelope};
+use super::arrived::{Arrived, ReadMessage};
 use super::held::{Holding, TRY_TIME};
-use super::together::Arrived;
 use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, Delivered, Subscription};
 use crate::failpoint::{self, Failpoint};
-use crate::message::Incoming;
 use crate::process::{Condition, Drain, Readiness, do_or_wait_for};
 use crate::store::StoreError;
 use crate::telemetry;
@@ -48,9 +47,6 @@ pub struct RequestConsumer {
     /// The queue that the relay sends canaries to; `None` while there is none.
     pub canary: watch::Sender<Option<String>>,
 }
-
-/// A message, and what could be read of it.
-pub(super) type ReadMessage = Arc<(Result<Message, Rejection>, Incoming)>;
 
 /// Why consuming over one connection ended.
 #[derive(Debug, thiserror::Error)]

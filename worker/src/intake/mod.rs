@@ -3,6 +3,7 @@
 //! deployment out is the matter of `run`.
 
 mod admission;
+mod arrived;
 pub(crate) mod consumer;
 pub(crate) mod dead_letter_consumer;
 mod door;

@@ -5,21 +5,12 @@
 use std::collections::BTreeSet;
 
 use slipway_protocol::{Message, Request};
-use tracing::Span;
 
 use super::admission::{Admitter, log_admission};
-use super::consumer::ReadMessage;
+use super::arrived::Arrived;
 use super::door::Door;
 use crate::store::{Admission, PlainRequest, StoreError};
 use crate::telemetry;
-
-/// A message that was delivered and decoded.
-pub(super) struct Arrived {
-    pub message: ReadMessage,
-    pub span: Span,
-    /// Whether others of its project can't be taken in for now.
-    pub is_failing: bool,
-}
 
 impl Admitter {
     /// Accepts what is plain of the messages; gives for each whether it's done. Nothing is refused here.

@@ -256,11 +256,9 @@ impl RunningAttempt<'_> {
 
     /// What the answer to the intent to run `stage` ends the attempt with, if it does.
     fn stopped_by(&mut self, boundary: Boundary, stage: Stage) -> Option<AttemptEnd> {
+        self.unproven |= boundary == Boundary::GoOn && leaves_unproven(self.claim.action, stage);
         match boundary {
-            Boundary::GoOn => {
-                self.unproven |= leaves_unproven(self.claim.action, stage);
-                None
-            }
+            Boundary::GoOn => None,
             Boundary::Superseded(by) => Some(AttemptEnd::Superseded(by)),
             Boundary::Cancelled => Some(AttemptEnd::Cancelled),
         }

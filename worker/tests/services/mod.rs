@@ -46,10 +46,10 @@ impl TestDatabase {
     /// In the PostgreSQL behind `port`.
     pub async fn at(port: u16) -> Self {
         let name = format!("t{}", uuid::Uuid::new_v4().simple());
-        let admin = Self::connect(&Self::url(port, "postgres")).await;
+        let admin = postgres::connected(&Self::url(port, "postgres")).await;
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         let url = Self::url(port, &name);
-        let sql = Self::connect(&url).await;
+        let sql = postgres::connected(&url).await;
         Self { name, port, url: url.into(), sql }
     }
 
@@ -78,32 +78,18 @@ impl TestDatabase {
 
     /// A connection to the server's own database, to act on this one from outside.
     pub async fn outside(&self) -> tokio_postgres::Client {
-        Self::connect(&Self::url(self.port, "postgres")).await
+        postgres::connected(&Self::url(self.port, "postgres")).await
     }
 
     /// A connection to the database of that name behind `port`.
     pub async fn connected(port: u16, name: &str) -> tokio_postgres::Client {
-        Self::connect(&Self::url(port, name)).await
-    }
-
-    async fn connect(url: &str) -> tokio_postgres::Client {
-        let begun = Instant::now();
-        loop {
-            match tokio_postgres::connect(url, tokio_postgres::NoTls).await {
-                Ok((client, connection)) => {
-                    tokio::spawn(connection);
-                    return client;
-                }
-                Err(error) => assert!(begun.elapsed() < Duration::from_secs(30), "{error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        postgres::connected(&Self::url(port, name)).await
     }
 
     /// One more connection.
     pub async fn another(&self) -> tokio_postgres::Client {
         use secrecy::ExposeSecret as _;
-        Self::connect(self.url.expose_secret()).await
+        postgres::connected(self.url.expose_secret()).await
     }
 
     /// One number from a query without parameters.

@@ -42,7 +42,7 @@ impl Postgres {
         })
         .await
         .unwrap();
-        let sql = super::TestDatabase::connected(port, "postgres").await;
+        let sql = connected(&format!("postgresql://slipway@127.0.0.1:{port}/postgres")).await;
         for change in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
             sql.batch_execute(change).await.unwrap();
         }
@@ -144,4 +144,19 @@ fn wait(port: u16) {
         let mut ask = Command::new(format!("{PROGRAMS}/pg_isready"));
         ask.args(["--quiet", "--host=127.0.0.1", "--port", &port]).status().unwrap().success()
     });
+}
+
+/// A connection to the database at `url`, as soon as there is one.
+pub async fn connected(url: &str) -> tokio_postgres::Client {
+    let begun = std::time::Instant::now();
+    loop {
+        match tokio_postgres::connect(url, tokio_postgres::NoTls).await {
+            Ok((client, connection)) => {
+                tokio::spawn(connection);
+                return client;
+            }
+            Err(error) => assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{error}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
 }

@@ -10,10 +10,10 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::failpoint::{self, Failpoint, TransactionKind};
 use crate::store::Result;
 use crate::store::connection::pooler::ParameterTypes;
-use crate::store::connection::wakeups::Heard;
+use crate::store::connection::wakeups::ProcessSignals;
 
-/// Values of a statement's parameters.
-pub(in crate::store) type Values<'v> = &'v [&'v (dyn ToSql + Sync)];
+/// StatementValues of a statement's parameters.
+pub(in crate::store) type StatementValues<'v> = &'v [&'v (dyn ToSql + Sync)];
 
 /// A value, and the type that PostgreSQL expects.
 pub(super) type TypedValue<'v> = (&'v (dyn ToSql + Sync), Type);
@@ -22,17 +22,17 @@ pub(super) type TypedValue<'v> = (&'v (dyn ToSql + Sync), Type);
 /// be prepared on it, the types of statements' parameters.
 pub(in crate::store) struct StoreClient(
     pub(super) Object,
-    pub(super) Arc<Heard>,
+    pub(super) Arc<ProcessSignals>,
     pub(super) Option<Arc<ParameterTypes>>,
 );
 
 /// What runs statements: a connection, or a transaction on one.
 pub(in crate::store) trait Statements: Sync {
     /// All rows.
-    fn rows(&self, sql: &str, values: Values<'_>) -> impl Future<Output = Result<Vec<Row>>> + Send;
+    fn rows(&self, sql: &str, values: StatementValues<'_>) -> impl Future<Output = Result<Vec<Row>>> + Send;
 
     /// The row, if there is one.
-    fn row(&self, sql: &str, values: Values<'_>) -> impl Future<Output = Result<Option<Row>>> + Send;
+    fn row(&self, sql: &str, values: StatementValues<'_>) -> impl Future<Output = Result<Option<Row>>> + Send;
 }
 
 /// The methods of `tokio_postgres` with prepared statements, on whatever has a client or a transaction in `$inner`, and
@@ -44,7 +44,7 @@ macro_rules! prepared {
             pub(in crate::store) async fn query(
                 &self,
                 sql: &str,
-                values: $crate::store::connection::client::Values<'_>,
+                values: $crate::store::connection::client::StatementValues<'_>,
             ) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
                 self.noticed(async {
                     match &self.$types {
@@ -59,7 +59,7 @@ macro_rules! prepared {
             pub(in crate::store) async fn query_one(
                 &self,
                 sql: &str,
-                values: $crate::store::connection::client::Values<'_>,
+                values: $crate::store::connection::client::StatementValues<'_>,
             ) -> Result<tokio_postgres::Row, tokio_postgres::Error> {
                 self.noticed(async {
                     match &self.$types {
@@ -74,7 +74,7 @@ macro_rules! prepared {
             pub(in crate::store) async fn query_opt(
                 &self,
                 sql: &str,
-                values: $crate::store::connection::client::Values<'_>,
+                values: $crate::store::connection::client::StatementValues<'_>,
             ) -> Result<Option<tokio_postgres::Row>, tokio_postgres::Error> {
                 self.noticed(async {
                     match &self.$types {
@@ -89,7 +89,7 @@ macro_rules! prepared {
             pub(in crate::store) async fn execute(
                 &self,
                 sql: &str,
-                values: $crate::store::connection::client::Values<'_>,
+                values: $crate::store::connection::client::StatementValues<'_>,
             ) -> Result<u64, tokio_postgres::Error> {
                 self.noticed(async {
                     match &self.$types {
@@ -105,7 +105,7 @@ macro_rules! prepared {
                 &self,
                 types: &$crate::store::connection::pooler::ParameterTypes,
                 sql: &str,
-                values: $crate::store::connection::client::Values<'v>,
+                values: $crate::store::connection::client::StatementValues<'v>,
             ) -> Result<Vec<$crate::store::connection::client::TypedValue<'v>>, tokio_postgres::Error> {
                 use $crate::store::connection::pooler::ParameterTypes;
                 if values.is_empty() {
@@ -137,7 +137,7 @@ macro_rules! prepared {
             async fn rows(
                 &self,
                 sql: &str,
-                values: $crate::store::connection::client::Values<'_>,
+                values: $crate::store::connection::client::StatementValues<'_>,
             ) -> $crate::store::Result<Vec<tokio_postgres::Row>> {
                 Ok(self.query(sql, values).await?)
             }
@@ -145,7 +145,7 @@ macro_rules! prepared {
             async fn row(
                 &self,
                 sql: &str,
-                values: $crate::store::connection::client::Values<'_>,
+                values: $crate::store::connection::client::StatementValues<'_>,
             ) -> $crate::store::Result<Option<tokio_postgres::Row>> {
                 Ok(self.query_opt(sql, values).await?)
             }
@@ -161,7 +161,7 @@ impl StoreClient {
         &self,
         write: TransactionKind,
         sql: &str,
-        values: Values<'_>,
+        values: StatementValues<'_>,
     ) -> Result<Option<Row>> {
         Ok(failpoint::around(Failpoint::Commit(write), self.query_opt(sql, values)).await?)
     }

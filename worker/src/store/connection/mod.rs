@@ -4,6 +4,7 @@ pub(super) mod client;
 pub(super) mod deadline;
 pub(super) mod error;
 mod indexes;
+pub(super) mod listen;
 pub(super) mod migrations;
 mod online;
 pub(super) mod pool;

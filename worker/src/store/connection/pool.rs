@@ -12,7 +12,7 @@ use crate::store::connection::client::StoreClient;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::pooler::{self, DatabasePooler, DatabaseRoute, ParameterTypes};
 use crate::store::connection::tls::{TlsConnector, connector};
-use crate::store::connection::wakeups::Heard;
+use crate::store::connection::wakeups::ProcessSignals;
 use crate::store::{Result, StoreError};
 
 /// Connections for everything, and those for leases and signs of life.
@@ -25,7 +25,7 @@ pub struct Store {
     pool: Pool,
     /// What says that this process lives, and keeps what it holds, doesn't wait for a connection behind other statements.
     vital: Pool,
-    pub(in crate::store) heard: Arc<Heard>,
+    pub(in crate::store) heard: Arc<ProcessSignals>,
     /// The way to a session of our own, if there is one.
     pub(in crate::store) sessions: Option<(tokio_postgres::Config, TlsConnector)>,
     types: Option<Arc<ParameterTypes>>,
@@ -61,7 +61,7 @@ impl Store {
             }
             None => route.has_sessions().then(|| (config.clone(), tls.clone())),
         };
-        let heard = Arc::<Heard>::default();
+        let heard = Arc::<ProcessSignals>::default();
         let pool_of = |size| pool((&config, &tls), route.pooler, size, heard.clone());
         let (pool, vital) = (pool_of(CONNECTIONS)?, pool_of(VITAL_CONNECTIONS)?);
         let types = (route.pooler == DatabasePooler::Transaction).then(Arc::default);
@@ -112,7 +112,7 @@ fn pool(
     (config, tls): (&tokio_postgres::Config, &TlsConnector),
     pooler: DatabasePooler,
     size: usize,
-    heard: Arc<Heard>,
+    heard: Arc<ProcessSignals>,
 ) -> Result<Pool> {
     let in_use = Hook::sync_fn(move |_, metrics: &Metrics| {
         let stale_before = *heard.stale_before.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,14 +11,14 @@ use crate::failpoint::{Failpoint, TransactionKind};
 use crate::store::Result;
 use crate::store::connection::client::{StoreClient, prepared};
 use crate::store::connection::pooler::{self, ParameterTypes};
-use crate::store::connection::wakeups::{self, Heard};
+use crate::store::connection::wakeups::{self, ProcessSignals};
 use crate::telemetry::Metrics;
 
 /// A transaction under way; dropped, nothing of it has happened.
 pub(in crate::store) struct StoreTransaction<'c> {
     inner: Transaction<'c>,
     ended: Mutex<Vec<Outcome>>,
-    heard: Arc<Heard>,
+    heard: Arc<ProcessSignals>,
     types: Option<Arc<ParameterTypes>>,
     wakes_runner: AtomicBool,
 }

@@ -1,4 +1,4 @@
-//! Values between Rust and SQL: what a column holds as the type that it stands for, and numbers and time spans.
+//! StatementValues between Rust and SQL: what a column holds as the type that it stands for, and numbers and time spans.
 
 use std::time::Duration;
 

@@ -2,18 +2,13 @@
 //! (LISTEN), and at times that a turn of the fleet has told. A notification may be lost with its connection; the next
 //! turn finds what it was about. Where no notifications come at all, everybody polls.
 
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use slipway_deploy::backoff::RetryPolicy;
 use tokio::sync::{Notify, watch};
-use tokio_postgres::{AsyncMessage, Config};
-use tokio_util::sync::{CancellationToken, DropGuard};
-
-use crate::store::connection::tls::TlsConnector;
-use crate::store::{Result, Store};
+use tokio_util::sync::DropGuard;
 
 /// Channel of deployments that may be claimed and, with [`CANCEL_REQUESTED`], of those that somebody wants to stop.
 pub(in crate::store) const DEPLOYMENTS: &str = "slipway_deployments";
@@ -38,7 +33,7 @@ const LAST_ASKS: Duration = Duration::from_millis(250);
 
 /// What a process hears; its parts wait for it.
 #[derive(Default)]
-pub(in crate::store) struct Heard {
+pub(in crate::store) struct ProcessSignals {
     pub deployments: Notify,
     pub outbox: Notify,
     pub pushes: Notify,
@@ -46,18 +41,18 @@ pub(in crate::store) struct Heard {
     pub announcements: Notify,
     pub relay: watch::Sender<RelayHeard>,
     pub turns: watch::Sender<()>,
-    cancel_requests: watch::Sender<()>,
-    listening: watch::Sender<bool>,
-    listener: std::sync::Mutex<std::sync::Weak<DropGuard>>,
-    workers: AtomicUsize,
+    pub(super) cancel_requests: watch::Sender<()>,
+    pub(super) listening: watch::Sender<bool>,
+    pub(super) listener: std::sync::Mutex<std::sync::Weak<DropGuard>>,
+    pub(super) workers: AtomicUsize,
     /// Whether a runner is at work here.
-    runs: AtomicBool,
+    pub(super) runs: AtomicBool,
     /// Slots of the runner that nothing is meant for yet.
-    free_slots: AtomicUsize,
-    asks_later: AtomicBool,
+    pub(super) free_slots: AtomicUsize,
+    pub(super) asks_later: AtomicBool,
     /// Connections from before lead to a server that takes no writes (any more).
     pub(super) stale_before: std::sync::Mutex<Option<std::time::Instant>>,
-    listens_in_vain: Notify,
+    pub(super) listens_in_vain: Notify,
 }
 
 /// What was heard last of the relay's lease.
@@ -72,7 +67,7 @@ pub enum RelayHeard {
     GivenBack,
 }
 
-impl Heard {
+impl ProcessSignals {
     /// Takes a free slot of this process's runner for work that is being committed; false when others have to be told.
     pub(super) fn reserve_slot(&self) -> bool {
         self.free_slots.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1)).is_ok()
@@ -88,7 +83,7 @@ impl Heard {
         self.listens_in_vain.notify_one();
     }
 
-    fn wake_all(&self) {
+    pub(super) fn wake_all(&self) {
         self.deployments.notify_one();
         self.outbox.notify_one();
         self.pushes.notify_one();
@@ -110,7 +105,7 @@ impl Heard {
         }
     }
 
-    fn take(self: &Arc<Self>, channel: &str, payload: &str) {
+    pub(super) fn take(self: &Arc<Self>, channel: &str, payload: &str) {
         match (channel, payload) {
             (DEPLOYMENTS, CANCEL_REQUESTED) => {
                 self.cancel_requests.send_replace(());
@@ -136,8 +131,8 @@ pub(crate) fn spread(longest: Duration) -> Duration {
 /// Wake-ups of this process; notifications come until the last one is dropped.
 #[derive(Clone)]
 pub struct Wakeups {
-    heard: Arc<Heard>,
-    _listening: Arc<DropGuard>,
+    pub(super) heard: Arc<ProcessSignals>,
+    pub(super) _listening: Arc<DropGuard>,
 }
 
 impl Wakeups {
@@ -206,91 +201,5 @@ impl Wakeups {
                 changed = listening.changed() => if changed.is_err() { return },
             }
         }
-    }
-}
-
-impl Store {
-    /// Starts listening, and goes on through every loss of the connection. All callers in a process share one
-    /// connection.
-    #[must_use]
-    pub fn listen(&self) -> Wakeups {
-        let mut listener = self.heard.listener.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(listening) = listener.upgrade() {
-            return Wakeups { heard: self.heard.clone(), _listening: listening };
-        }
-        let stop = CancellationToken::new();
-        let listening = Arc::new(stop.clone().drop_guard());
-        *listener = Arc::downgrade(&listening);
-        let store = self.clone();
-        tokio::spawn(async move { stop.run_until_cancelled(store.keep_listening()).await });
-        Wakeups { heard: self.heard.clone(), _listening: listening }
-    }
-
-    async fn keep_listening(&self) {
-        // Where no session is ours, everybody polls for good; the start of a worker says so.
-        let Some(way) = &self.sessions else { return };
-        let mut tried = 0;
-        loop {
-            tried += 1;
-            let ended = self.listen_once(way, &mut tried).await;
-            if self.heard.listening.send_replace(false) {
-                tracing::warn!("no notifications come from the database; until they do, it's asked every second");
-            }
-            if let Err(error) = ended {
-                tracing::debug!(%error, "listening to the database ended");
-            }
-            tokio::time::sleep(RetryPolicy::RECONNECT.delay(tried).unwrap_or(RetryPolicy::RECONNECT.max)).await;
-        }
-    }
-
-    /// One connection's life; resets `tried` once it listens.
-    async fn listen_once(&self, (config, tls): &(Config, TlsConnector), tried: &mut u32) -> Result<()> {
-        let (client, mut connection) = config.connect(tls.clone()).await?;
-        let listen = async {
-            let channels = [DEPLOYMENTS, OUTBOX, PUSHES, RELAY, FLEET].map(|channel| format!("LISTEN {channel};"));
-            client.batch_execute(&channels.concat()).await?;
-            *tried = 0;
-            self.heard.listening.send_replace(true);
-            // Something may have happened before this connection listened.
-            self.heard.wake_all();
-            std::future::pending::<Result<()>>().await
-        };
-        let receive = async {
-            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
-                if let AsyncMessage::Notification(n) = message? {
-                    self.heard.take(n.channel(), n.payload());
-                }
-            }
-            Ok(())
-        };
-        tokio::select! {
-            ended = listen => ended,
-            ended = receive => ended,
-            () = self.heard.listens_in_vain.notified() => Ok(()),
-        }
-    }
-
-    /// Tells how many slots of this process's runner are free: what is committed here is then claimed here, and nobody
-    /// else is woken for it. `None`: no runner is at work here (any more).
-    pub fn set_free_slots(&self, free: Option<usize>) {
-        self.heard.free_slots.store(free.unwrap_or(0), Ordering::Release);
-        self.heard.runs.store(free.is_some(), Ordering::Release);
-    }
-
-    /// Has this process's runner ask for a deployment after a while, when one becomes due that others learn of by their
-    /// turns only.
-    pub(in crate::store) fn wake_runner_in(&self, delay: Duration) {
-        if self.heard.has_runner() {
-            let heard = self.heard.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(delay).await;
-                heard.deployments.notify_one();
-            });
-        }
-    }
-
-    /// So many workers live.
-    pub(in crate::store) fn set_workers(&self, workers: usize) {
-        self.heard.workers.store(workers, Ordering::Relaxed);
     }
 }

@@ -10,7 +10,7 @@ use slipway_protocol::names::{ServerHandle, Slug};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::store::connection::client::Values;
+use crate::store::connection::client::StatementValues;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::seconds;
@@ -145,7 +145,7 @@ impl<'t> LockedDeployment<'t> {
              SELECT d.*, EXISTS (SELECT FROM lease) AS newest FROM deployment d"
         );
         let fence = lease.fence.0;
-        let values: Values<'_> = &[&lease.deployment.0, &lease.slug.as_str(), &lease.server.as_str(), &fence];
+        let values: StatementValues<'_> = &[&lease.deployment.0, &lease.slug.as_str(), &lease.server.as_str(), &fence];
         let row = tx.query_opt(&sql, values).await?.ok_or(StoreError::LeaseLost)?;
         let head = DeploymentHead::read(&row)?;
         let ours = head.state == State::Running && head.fence == Some(fence) && row.get("newest");

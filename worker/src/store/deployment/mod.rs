@@ -22,6 +22,7 @@ pub(super) mod places;
 pub(super) mod queue;
 pub(super) mod refuse;
 pub(super) mod retry;
+pub(super) mod seen;
 pub(super) mod selection;
 pub(super) mod skipped;
 pub(super) mod state;

@@ -4,8 +4,8 @@
 use slipway_protocol::{Action, ErrorCode};
 
 use crate::store::Result;
-use crate::store::deployment::finish::SeenAtEnd;
 use crate::store::deployment::locked::LockedDeployment;
+use crate::store::deployment::seen::SeenAtEnd;
 
 impl LockedDeployment<'_> {
     /// Notes what follows from the end of this deployment; `failed` is the code that it failed with.

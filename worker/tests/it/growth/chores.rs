@@ -6,7 +6,10 @@ use slipway_protocol::decode;
 use slipway_worker::store::{BranchSeen, LookOutcome, OldRows, Retention, Store, WalkPosition, WebhookDelivery};
 use uuid::Uuid;
 
-use super::{Duration, TestDatabase, ok, quick};
+use std::time::Duration;
+
+use super::wrap::{ok, quick};
+use crate::services::TestDatabase;
 use crate::services::test_worker::{incoming, request};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -8,27 +8,14 @@ mod chores;
 mod operators;
 mod plans;
 mod sources;
+mod tables;
 mod visits;
+mod wrap;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::services::{Postgres, TestDatabase};
 use plans::{Plan, plans};
-
-/// Tables that grow with the number of deployments.
-const GROWING: &[&str] = &[
-    "deployments",
-    "stage_journal",
-    "outbox",
-    "dead_letters",
-    "github_deployments",
-    "cancellations",
-    "operator_audit",
-    "project_places",
-    "project_repositories",
-    "ended_requests",
-    "github_digests",
-];
 
 /// As many pages of 8 kB a statement may read, however long the history is.
 const PAGES: u64 = 250;
@@ -51,17 +38,6 @@ const EXCEPTIONS: &[(&str, u64, &str)] = &[
     ("WITH open AS MATERIALIZED", 1_000, "a page of each state on each of the project's servers"),
     ("ORDER BY d.arrival NULLS FIRST", 60_000, "sorts what matches by the arrival of its deployment"),
 ];
-
-/// Statements that aren't run here, with the reason.
-const UNVISITED: &[(&str, &str)] = &[
-    ("FROM deployments LIMIT {LARGE}", ONCE),
-    ("UPDATE deployments d SET producer_sequence = k.highest", ONCE),
-    ("WITH RECURSIVE p (id, n) AS", ONCE),
-    ("UPDATE deployments SET fence = $2, owner = $3, registry = $4", BY_KEY),
-    ("UPDATE deployments SET superseded_by = $2, run_at = least(run_at, now())", BY_KEY),
-];
-const BY_KEY: &str = "changes the one row that its transaction has locked by its key";
-const ONCE: &str = "a migration of a large database, which its own test carries out";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_statement_of_the_store_reads_more_since_there_is_a_history() {
@@ -130,18 +106,4 @@ fn judge(plan: &Plan) -> Option<String> {
         None => return None,
     };
     Some(format!("{reason} ({} ms): {}\n{}", plan.milliseconds, plan.statement, plan.shape))
-}
-
-/// A call of the store, which must answer at once.
-async fn quick<T>(what: &str, call: impl Future<Output = T>) -> T {
-    let begun = Instant::now();
-    let answer = Box::pin(call).await;
-    let took = begun.elapsed();
-    assert!(took < Duration::from_secs(1), "{what} took {took:?}");
-    answer
-}
-
-/// The store's own error, with its sources.
-fn ok<T>(result: slipway_worker::store::Result<T>) -> T {
-    result.unwrap_or_else(|error| panic!("{error:?}"))
 }

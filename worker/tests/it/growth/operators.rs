@@ -8,7 +8,10 @@ use slipway_worker::store::{
 };
 use uuid::Uuid;
 
-use super::{Duration, TestDatabase, ok, quick};
+use std::time::Duration;
+
+use super::wrap::{ok, quick};
+use crate::services::TestDatabase;
 use crate::services::test_worker::{incoming, request};
 
 const LONG: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::GROWING;
+use super::tables::GROWING;
 
 /// A statement as it was carried out.
 pub struct Plan {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::UNVISITED;
 use super::plans::{Plan, grows, single_spaced};
+use super::tables::UNVISITED;
 
 /// Statements of the sources that touch a table which grows, and weren't run.
 pub fn unvisited(plans: &[Plan]) -> Vec<String> {

@@ -15,7 +15,11 @@ use slipway_worker::store::{
 };
 use uuid::Uuid;
 
-use super::{Duration, TestDatabase, chores, ok, operators, quick};
+use std::time::Duration;
+
+use super::wrap::{ok, quick};
+use super::{chores, operators};
+use crate::services::TestDatabase;
 use crate::services::test_worker::{incoming, request};
 
 const LONG: Duration = Duration::from_secs(60);

@@ -62,10 +62,8 @@ impl Town {
         for &stage in stages {
             self.store.stage_started(&claim.lease, stage, b"x").await.unwrap();
             let summary = StageSummary { stage, change: Change::Changed, duration_ms: 1 };
-            self.store
-                .stage_finished(&claim.lease, StageEnd { summary: &summary, facts, digests: None }, None)
-                .await
-                .unwrap();
+            let end = StageEnd { summary: &summary, facts, digests: None };
+            self.store.stage_finished(&claim.lease, end, None).await.unwrap();
         }
         let seen = AttemptSummary { restored: true, ..AttemptSummary::default() };
         self.store.finish(&claim.lease, end, &seen).await.unwrap();

@@ -1,0 +1,100 @@
+//! Listening to the notifications of the database, and telling this process's parts what they say.
+
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use slipway_deploy::backoff::RetryPolicy;
+use tokio_postgres::{AsyncMessage, Config};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::connection::tls::TlsConnector;
+use crate::store::connection::wakeups::{DEPLOYMENTS, FLEET, OUTBOX, PUSHES, RELAY, Wakeups};
+use crate::store::{Result, Store};
+
+impl Store {
+    /// Starts listening, and goes on through every loss of the connection. All callers in a process share one
+    /// connection.
+    #[must_use]
+    pub fn listen(&self) -> Wakeups {
+        let mut listener = self.heard.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listening) = listener.upgrade() {
+            return Wakeups { heard: self.heard.clone(), _listening: listening };
+        }
+        let stop = CancellationToken::new();
+        let listening = Arc::new(stop.clone().drop_guard());
+        *listener = Arc::downgrade(&listening);
+        let store = self.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(store.keep_listening()).await });
+        Wakeups { heard: self.heard.clone(), _listening: listening }
+    }
+
+    async fn keep_listening(&self) {
+        // Where no session is ours, everybody polls for good; the start of a worker says so.
+        let Some(way) = &self.sessions else { return };
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let ended = self.listen_once(way, &mut tried).await;
+            if self.heard.listening.send_replace(false) {
+                tracing::warn!("no notifications come from the database; until they do, it's asked every second");
+            }
+            if let Err(error) = ended {
+                tracing::debug!(%error, "listening to the database ended");
+            }
+            tokio::time::sleep(RetryPolicy::RECONNECT.delay(tried).unwrap_or(RetryPolicy::RECONNECT.max)).await;
+        }
+    }
+
+    /// One connection's life; resets `tried` once it listens.
+    async fn listen_once(&self, (config, tls): &(Config, TlsConnector), tried: &mut u32) -> Result<()> {
+        let (client, mut connection) = config.connect(tls.clone()).await?;
+        let listen = async {
+            let channels = [DEPLOYMENTS, OUTBOX, PUSHES, RELAY, FLEET].map(|channel| format!("LISTEN {channel};"));
+            client.batch_execute(&channels.concat()).await?;
+            *tried = 0;
+            self.heard.listening.send_replace(true);
+            // Something may have happened before this connection listened.
+            self.heard.wake_all();
+            std::future::pending::<Result<()>>().await
+        };
+        let receive = async {
+            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notification(n) = message? {
+                    self.heard.take(n.channel(), n.payload());
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            ended = listen => ended,
+            ended = receive => ended,
+            () = self.heard.listens_in_vain.notified() => Ok(()),
+        }
+    }
+
+    /// Tells how many slots of this process's runner are free: what is committed here is then claimed here, and nobody
+    /// else is woken for it. `None`: no runner is at work here (any more).
+    pub fn set_free_slots(&self, free: Option<usize>) {
+        self.heard.free_slots.store(free.unwrap_or(0), Ordering::Release);
+        self.heard.runs.store(free.is_some(), Ordering::Release);
+    }
+
+    /// Has this process's runner ask for a deployment after a while, when one becomes due that others learn of by their
+    /// turns only.
+    pub(in crate::store) fn wake_runner_in(&self, delay: Duration) {
+        if self.heard.has_runner() {
+            let heard = self.heard.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                heard.deployments.notify_one();
+            });
+        }
+    }
+
+    /// So many workers live.
+    pub(in crate::store) fn set_workers(&self, workers: usize) {
+        self.heard.workers.store(workers, Ordering::Relaxed);
+    }
+}
