@@ -194,9 +194,17 @@ impl Stack {
     /// # Errors
     /// When git or the registry refuse.
     pub fn publish(&self, sample: &Sample, variant: Variant) -> Result<Commit> {
+        self.publish_as(sample, variant, true)
+    }
+
+    /// As [`Self::publish`], in a repository that everybody may read unless it's `private`.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn publish_as(&self, sample: &Sample, variant: Variant, private: bool) -> Result<Commit> {
         let commit = self.world.publish_variant(sample, variant)?;
         let full = format!("{}/{}", sample.owner(), sample.repository());
-        let new = NewRepository { private: true, default_branch: sample.branch().to_owned() };
+        let new = NewRepository { private, default_branch: sample.branch().to_owned() };
         self.github.add_repository(sample.owner(), sample.repository(), &new)?;
         let permissions = [
             ("contents", Level::Read),

@@ -207,20 +207,12 @@ impl RequestConsumer {
     /// Takes in what can be taken in together; gives for each whether it's done.
     async fn admit_together(&self, arrived: Arc<[Arrived]>) -> Vec<bool> {
         let (count, admitter) = (arrived.len(), self.admitter.clone());
-        // A task of its own, as for a single one.
-        let admitting = tokio::spawn(async move { admitter.admit_plain(&arrived).await }.in_current_span());
-        match tokio::time::timeout(TRY_TIME, admitting).await {
-            Ok(Ok(Ok(done))) => done,
-            Ok(Err(ended)) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-            failed => {
-                let error = match failed {
-                    Ok(Ok(Err(error))) => error.summary(),
-                    _ => "it took too long".to_owned(),
-                };
-                tracing::debug!(error, "messages couldn't be taken in together, and are one by one");
-                vec![false; count]
-            }
-        }
+        let admitting = async move { admitter.admit_plain(&arrived).await };
+        in_time(admitting).await.unwrap_or_else(|error| {
+            let error = error.summary();
+            tracing::debug!(error, "messages couldn't be taken in together, and are one by one");
+            vec![false; count]
+        })
     }
 
     async fn admit_or_hold(&self, message: &ReadMessage) -> Result<(), StoreError> {
@@ -229,18 +221,23 @@ impl RequestConsumer {
         if self.holding.is_failing(read) && hold("others of its project can't be taken in").await? {
             return Ok(());
         }
-        // A task of its own: cut off in a statement, it would leave that to whoever uses its connection next. Should it
-        // succeed after all, the message that is held is a duplicate.
         let (admitter, message) = (self.admitter.clone(), message.clone());
-        let admitting = tokio::spawn(async move { admitter.admit(&message.0, &message.1).await }.in_current_span());
-        let admitted = match tokio::time::timeout(TRY_TIME, admitting).await {
-            Ok(Ok(admitted)) => admitted,
-            Ok(Err(ended)) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-            Ok(Err(_)) | Err(_) => Err(StoreError::TimedOut(TRY_TIME)),
-        };
+        let admitted = in_time(async move { admitter.admit(&message.0, &message.1).await }).await;
         match admitted {
             Err(error) if !error.is_away() && hold(&error.summary()).await? => Ok(()),
             outcome => outcome,
         }
+    }
+}
+
+/// What the store answers within [`TRY_TIME`]. A task of its own: cut off in a statement, it would leave that to whoever uses
+/// its connection next. Should it succeed after all, what came with it is a duplicate.
+async fn in_time<T: Send + 'static>(
+    admitting: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(TRY_TIME, tokio::spawn(admitting.in_current_span())).await {
+        Ok(Ok(admitted)) => admitted,
+        Ok(Err(ended)) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        Ok(Err(_)) | Err(_) => Err(StoreError::TimedOut(TRY_TIME)),
     }
 }

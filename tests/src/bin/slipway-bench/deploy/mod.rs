@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use slipway_protocol::topology;
-use slipway_tests::github::{Level, NewRepository};
 use slipway_tests::world::{Commit, Generation, Sample, Variant};
 
 use crate::bench::Bench;
@@ -120,13 +119,13 @@ impl<'a> DeployScene<'a> {
         // The name's length is that of all others.
         let name = format!("shop-{:03}", self.projects);
         let sample = Sample::new(Generation::Two, "acme", &name);
-        let commit = self.publish(&sample)?;
+        let commit = self.scene.stack.publish_as(&sample, Variant::Healthy, false)?;
         let mut project = Project { sample, slug: name, commit };
         for (kind, round_trip) in kinds {
             if *kind == NEW_COMMIT {
                 let changed = format!("Changed in {}.\n", project.slug);
                 project.sample = project.sample.clone().with_file("README.md", &changed);
-                project.commit = self.publish(&project.sample)?;
+                project.commit = self.scene.stack.publish_as(&project.sample, Variant::Healthy, false)?;
             }
             self.line.take(*round_trip);
             let target = self.scene.stack.world.target(0);
@@ -154,24 +153,6 @@ impl<'a> DeployScene<'a> {
             }
         }
         Ok(())
-    }
-
-    /// A commit with its images, in a repository that everybody may read.
-    fn publish(&self, sample: &Sample) -> Result<Commit> {
-        let stack = &self.scene.stack;
-        let commit = stack.world.publish_variant(sample, Variant::Healthy)?;
-        let full = format!("{}/{}", sample.owner(), sample.repository());
-        let new = NewRepository { private: false, default_branch: sample.branch().to_owned() };
-        stack.github.add_repository(sample.owner(), sample.repository(), &new)?;
-        let permissions = [
-            ("contents", Level::Read),
-            ("secrets", Level::Write),
-            ("deployments", Level::Write),
-            ("actions", Level::Read),
-            ("metadata", Level::Read),
-        ];
-        stack.github.install_app(sample.owner(), &[full.as_str()], &permissions);
-        Ok(commit)
     }
 
     /// Gives how long it took and, where the deployer counts them, its round trips.
