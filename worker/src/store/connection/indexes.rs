@@ -28,8 +28,15 @@ const INDEXES: &[(&str, &str, &str)] = &[
         "deployments",
         "(server, state, arrival) WHERE state NOT IN ('pending', 'running')",
     ),
+    (
+        "deployments_whole_versions",
+        "deployments",
+        "(project_id, project_slug, server, arrival)
+         WHERE state = 'succeeded' AND action IN ('deploy', 'rollback') AND pruned = 0",
+    ),
     ("deployments_ended", "deployments", "(state, arrival) WHERE state NOT IN ('pending', 'running')"),
     ("dead_letters_by_time", "dead_letters", "(last_failed_at, id)"),
+    ("dead_letters_open_of_code", "dead_letters", "(code, last_failed_at, id) WHERE state = 'open'"),
     ("dead_letters_of_code", "dead_letters", "(code, last_failed_at)"),
     ("dead_letters_of_class", "dead_letters", "(class, last_failed_at)"),
     ("dead_letters_of_stage", "dead_letters", "(stage, last_failed_at)"),

@@ -107,11 +107,12 @@ pub(in crate::store) async fn versions(
     server: &ServerHandle,
     limit: u32,
 ) -> Result<Vec<RecordedVersion>> {
+    // A limit that PostgreSQL doesn't know, as in `selection.rs`: never are all of them read and sorted.
     let sql = format!(
         "SELECT id, action, commit_sha, finished_at, {VERSION_CONTENT} AS content FROM deployments d
          WHERE project_id = $1 AND project_slug = $2 AND server = $3
            AND state = 'succeeded' AND action IN ('deploy', 'rollback') AND arrival > {UNDEPLOYED} AND pruned = 0
-         ORDER BY arrival DESC LIMIT $4"
+         ORDER BY arrival DESC LIMIT (SELECT $4::bigint)"
     );
     let rows = client.rows(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str(), &i64::from(limit)]).await?;
     rows.iter().map(recorded).collect()
