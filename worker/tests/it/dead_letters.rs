@@ -117,3 +117,34 @@ async fn two_operators_who_replay_everything_at_once_send_every_message_once() {
     assert_eq!(database.count("SELECT count(*) FROM outbox WHERE exchange = 'slipway.requests'").await, LETTERS);
     assert_eq!(database.count("SELECT count(*) FROM operator_audit WHERE who = 'ada'").await, LETTERS);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_letters_that_cant_be_sent_hides_none_that_can() {
+    let (database, store) = TestDatabase::migrated("w").await;
+    let last = failed(&store, |_| {}).await;
+    let copies = format!(
+        "INSERT INTO dead_letters (id, headers, reason, stage, code, class, message, attempts, original_exchange,
+             original_routing_key, worker, last_failed_at)
+         SELECT gen_random_uuid(), headers, reason, stage, code, class, message, attempts, original_exchange,
+             original_routing_key, worker, last_failed_at - (i / 7) * interval '1 minute'
+         FROM dead_letters, generate_series(7, 256) i WHERE id = '{last}'"
+    );
+    database.sql.batch_execute(&copies).await.unwrap();
+    let mut open = DeadLetterFilter { state: Some(DeadLetterState::Open), ..DeadLetterFilter::default() };
+    let sent = store.replay_dead_letters(&open, Replay::default(), &ada(), 1).await.unwrap();
+    assert_eq!(sent.iter().map(|one| one.id).collect::<Vec<_>>(), [last.0]);
+    assert!(store.replay_dead_letters(&open, Replay::default(), &ada(), 1).await.unwrap().is_empty());
+    // Page by page each is told once.
+    let (mut told, mut pages) = (Vec::new(), 0);
+    loop {
+        let page = store.plan_replay(&open, 100).await.unwrap();
+        let Some(end) = page.last() else { break };
+        open.after = Some((end.failed_at, end.id));
+        pages += 1;
+        assert!(page.iter().all(|one| one.verdict == ReplayVerdict::Withheld));
+        told.extend(page.iter().map(|one| one.id));
+    }
+    told.sort();
+    told.dedup();
+    assert_eq!((told.len(), pages), (250, 3));
+}

@@ -28,6 +28,7 @@ const NO_POLICIES: &[&str] = &[
     "housekeeping::dead_letter_queue::LOOKED_AT",
     "housekeeping::dead_letter_queue::MOVED",
     "store::retention::settings::DAY",
+    "store::dead_letter::replay::LOOKED_AT",
     "store::deployment::skipped::FIRST",
     "store::deployment::skipped::LONGEST",
     // Paces of what is made beside the work of others.

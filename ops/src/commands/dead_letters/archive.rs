@@ -101,7 +101,7 @@ async fn archive_or_restore(
     let ids = match count {
         0 => Vec::new(),
         _ => {
-            let token = require_consent(&chosen, args.yes, verb, count, printer)?;
+            let token = require_consent(&chosen, args.yes, verb, &count.to_string(), printer)?;
             change_in_batches(action, &fit, operator, max, &token, database).await?
         }
     };

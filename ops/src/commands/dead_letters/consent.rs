@@ -15,7 +15,7 @@ pub(super) fn require_consent(
     filter: &DeadLetterFilter,
     yes: bool,
     what: &str,
-    count: u64,
+    count: &str,
     printer: &Printer,
 ) -> Result<BulkConsent, CliError> {
     if yes || !filter.ids.is_empty() {

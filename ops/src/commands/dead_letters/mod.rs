@@ -10,6 +10,7 @@ mod groups;
 mod json;
 mod list;
 mod note;
+mod outlook;
 mod replay;
 mod replay_args;
 mod selection;

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use slipway_protocol::{Class, ErrorCode};
-use slipway_worker::store::{
-    DeadLetterFilter, DeadLetterState, Operator, Replay, ReplayVerdict, SentReplay, StoreError,
-};
+use slipway_worker::store::{DeadLetterFilter, DeadLetterState, Operator, Replay, SentReplay, StoreError};
 
 use super::consent::{BulkConsent, require_consent};
+use super::outlook::Outlook;
 use super::replay_args::{LIMIT, ReplayArgs};
-use super::verdict::{describe_replay, describe_unsent, explain_refusal, would_be_sent};
+use super::verdict::{describe_replay, explain_refusal, would_be_sent};
 use super::{edit, json};
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
@@ -23,28 +22,29 @@ use crate::terminal::print::{Printer, Table};
 const BATCH: u32 = 500;
 /// Dead letters that a dry run shows one by one to a person.
 const SHOWN: usize = 50;
+
 pub(super) async fn run(args: ReplayArgs, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     if args.edit || args.with.is_some() {
         return edit::run(&args, database, printer).await;
     }
     let filter = args.selection.resolve(Some(DeadLetterState::Open), database).await?;
     let replay = Replay { from_start: args.from_start, force: args.force };
-    let counts = database.store.count_replay(&filter).await.map_err(|e| database.cli_error(&e))?;
-    let fit = counts.iter().filter(|(verdict, _)| would_be_sent(*verdict, replay)).map(|(_, count)| count).sum::<u64>();
-    let count = fit.min(u64::from(args.max));
+    let outlook = Outlook::of(&filter, replay, args.max, database).await?;
     if args.dry_run {
-        return print_preview(&filter, replay, count, &counts, database, printer).await;
+        print_preview(&outlook, replay, printer);
+        return Ok(CommandExit::Success);
     }
     let operator = if args.force { args.operator.require_reason("forcing")? } else { args.operator.to_operator() };
     let mut sent = Vec::new();
     let mut failure = None;
-    if count > 0 {
-        let token = require_consent(&filter, args.yes, "Replay", count, printer)?;
-        let sending = ReplayRun { filter: &filter, replay, operator: &operator, max: args.max, rate: args.rate, count };
+    if !outlook.is_hopeless() {
+        let token = require_consent(&filter, args.yes, "Replay", &outlook.how_many(), printer)?;
+        let (max, rate, outlook) = (args.max, args.rate, &outlook);
+        let sending = ReplayRun { filter: &filter, replay, operator: &operator, max, rate, outlook };
         failure = sending.run(&mut sent, &token, database, printer).await.err();
     }
     let failed = if failure.is_some() { Vec::new() } else { find_refusals(&filter, &sent, replay, database).await? };
-    print_report(&sent, &failed, &counts, replay, printer);
+    print_report(&sent, &failed, &outlook, printer);
     if let Some(error) = failure {
         return Err(database.cli_error(&error).hint("give the same command again: what was sent isn't sent twice"));
     }
@@ -58,8 +58,8 @@ struct ReplayRun<'a> {
     operator: &'a Operator,
     max: u32,
     rate: Option<u32>,
-    /// How many will be sent, as counted before the first one.
-    count: u64,
+    /// What was looked at before the first one was sent.
+    outlook: &'a Outlook,
 }
 
 impl ReplayRun<'_> {
@@ -73,7 +73,7 @@ impl ReplayRun<'_> {
         let begun = database.store.clock().await?;
         // A dead letter that fails again while this runs isn't sent a second time, or it might never end.
         let until = Some(self.filter.until.map_or(begun, |until| until.min(begun)));
-        let filter = DeadLetterFilter { until, ..self.filter.clone() };
+        let mut filter = DeadLetterFilter { until, ..self.filter.clone() };
         let batch = self.rate.map_or(BATCH, |rate| rate.min(BATCH));
         let pause = self.rate.map(|rate| Duration::from_secs_f64(f64::from(batch) / f64::from(rate)));
         let mut ticks = tokio::time::interval(pause.unwrap_or(Duration::from_millis(1)));
@@ -82,15 +82,14 @@ impl ReplayRun<'_> {
             ticks.tick().await;
             let limit = batch.min(self.max.saturating_sub(u32::try_from(sent.len()).unwrap_or(u32::MAX)));
             let done = database.store.replay_dead_letters(&filter, self.replay, self.operator, limit).await?;
-            if done.is_empty() {
-                return Ok(());
-            }
+            let Some(last) = done.last() else { return Ok(()) };
+            filter.after = Some((last.failed_at, last.id));
             if !printer.is_json() {
                 done.iter().for_each(|one| printer.line(&deployment_id_or_dash(one)));
             }
             sent.extend(done);
-            if self.count > u64::from(batch) {
-                printer.message(&format!("{} of {}", sent.len(), self.count));
+            if self.outlook.count > u64::from(batch) {
+                printer.message(&self.outlook.progress(sent.len()));
             }
         }
     }
@@ -116,25 +115,18 @@ async fn find_refusals(
     Ok(planned.iter().filter_map(|one| explain_refusal(one, replay)).collect())
 }
 
-async fn print_preview(
-    filter: &DeadLetterFilter,
-    replay: Replay,
-    count: u64,
-    counts: &[(ReplayVerdict, u64)],
-    database: &Database,
-    printer: &Printer,
-) -> Result<CommandExit, CliError> {
-    let limit = if printer.is_json() { LIMIT } else { u32::try_from(SHOWN).unwrap_or(LIMIT) };
-    let planned = database.store.plan_replay(filter, limit).await.map_err(|e| database.cli_error(&e))?;
+fn print_preview(outlook: &Outlook, replay: Replay, printer: &Printer) {
     if printer.is_json() {
         let by_verdict: serde_json::Map<_, _> =
-            counts.iter().map(|(verdict, count)| (verdict.as_str().to_owned(), json!(count))).collect();
-        let letters: Vec<_> = planned.iter().map(|one| json::replay_json(one, replay)).collect();
-        printer.json(&json!({ "would_replay": count, "counts": by_verdict, "dead_letters": letters }));
-        return Ok(CommandExit::Success);
+            outlook.counts.iter().map(|(verdict, count)| (verdict.as_str().to_owned(), json!(count))).collect();
+        let letters: Vec<_> = outlook.letters.iter().map(|one| json::replay_json(one, replay)).collect();
+        let (count, more) = (outlook.count, !outlook.is_whole);
+        printer.json(&json!({ "would_replay": count, "counts": by_verdict, "more": more, "dead_letters": letters }));
+        return;
     }
     let mut table = Table::new(&["DEPLOYMENT", "PROJECT", "STAGE", "CODE", "A REPLAY"]);
-    for one in &planned {
+    let shown = || outlook.letters.iter().take(SHOWN);
+    for one in shown() {
         table.row([
             short_id(&one.id.to_string()),
             text_or_dash(one.project.as_deref()),
@@ -144,36 +136,27 @@ async fn print_preview(
         ]);
     }
     printer.table(&table);
-    let matching: u64 = counts.iter().map(|(_, count)| count).sum();
-    let more = matching.saturating_sub(planned.len() as u64);
-    if more > 0 {
-        printer.message(&format!("and {more} more"));
+    let (hidden, more) = (outlook.letters.len().saturating_sub(SHOWN), !outlook.is_whole);
+    if hidden > 0 || more {
+        printer.message(&format!("and {}{hidden} more", if more { "more than " } else { "" }));
     }
-    printer.message(&format!("{count} would be sent again{}", describe_unsent(counts, replay)));
-    let permanent =
-        planned.iter().filter(|one| would_be_sent(one.verdict, replay)).filter_map(|one| one.code.parse().ok());
+    printer.message(&format!("{} would be sent again{}", outlook.how_many(), outlook.describe_unsent()));
+    let permanent = shown().filter(|one| would_be_sent(one.verdict, replay)).filter_map(|one| one.code.parse().ok());
     if let Some(code) = permanent.into_iter().find(|code: &ErrorCode| code.class() == Class::Permanent) {
         printer.hint(&format!(
             "{code} is permanent: a replay will fail in the same way unless Slipway itself was changed, or it's edited"
         ));
     }
-    Ok(CommandExit::Success)
 }
 
-fn print_report(
-    sent: &[SentReplay],
-    failed: &[CliError],
-    counts: &[(ReplayVerdict, u64)],
-    replay: Replay,
-    printer: &Printer,
-) {
+fn print_report(sent: &[SentReplay], failed: &[CliError], outlook: &Outlook, printer: &Printer) {
     if printer.is_json() {
         let row = |s: &SentReplay| json!({ "id": s.id, "replay_id": s.replay, "deployment_id": s.deployment });
         let errors: Vec<Value> = failed.iter().map(|t| json!(t.message)).collect();
         printer.json(&json!({ "replayed": sent.iter().map(row).collect::<Vec<_>>(), "errors": errors }));
     } else if !sent.is_empty() || failed.is_empty() {
         let relay = if sent.is_empty() { "" } else { "; a worker's relay publishes them" };
-        printer.message(&format!("Sent {} again{}{relay}", sent.len(), describe_unsent(counts, replay)));
+        printer.message(&format!("Sent {} again{}{relay}", sent.len(), outlook.describe_unsent()));
     }
     for error in failed {
         printer.error(error);

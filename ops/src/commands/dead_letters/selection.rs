@@ -53,6 +53,7 @@ impl FilterArgs {
             class: self.class.map(|c| c.to_string()),
             since: self.since,
             until: self.until,
+            after: None,
         }
     }
 

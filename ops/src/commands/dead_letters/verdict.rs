@@ -53,16 +53,6 @@ pub(super) fn describe_replay(one: &PlannedReplay, replay: Replay) -> String {
     }
 }
 
-/// `, 3 not: 2 superseded, 1 withheld`
-pub(super) fn describe_unsent(counts: &[(ReplayVerdict, u64)], replay: Replay) -> String {
-    let left: Vec<_> = counts.iter().filter(|(verdict, _)| !would_be_sent(*verdict, replay)).collect();
-    if left.is_empty() {
-        return String::new();
-    }
-    let reasons: Vec<String> = left.iter().map(|(verdict, count)| format!("{count} {}", verdict.as_str())).collect();
-    format!(", {} not: {}", left.iter().map(|(_, count)| count).sum::<u64>(), reasons.join(", "))
-}
-
 pub(super) fn withheld_error(id: Uuid) -> CliError {
     CliError::new(CommandExit::Failed, format!("the body of {id} held a secret in plain text and isn't kept"))
         .hint("have the secret replaced and the event emitted anew")

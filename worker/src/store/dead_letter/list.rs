@@ -105,26 +105,34 @@ pub struct DeadLetterFilter {
     pub since: Option<Timestamp>,
     /// Failed last at this time or earlier.
     pub until: Option<Timestamp>,
+    /// Behind this one, by when they failed last and by their ids: where a walk from the oldest to the latest goes on.
+    pub after: Option<(Timestamp, Uuid)>,
 }
 
-/// The condition of a [`DeadLetterFilter`] on `dead_letters l`, with the parameters $1 to $8.
+/// The condition of a [`DeadLetterFilter`] on `dead_letters l`, with the parameters $1 to $10.
 pub(in crate::store) const FILTER_CONDITION: &str =
     "(cardinality($1::uuid[]) = 0 OR l.id = ANY($1)) AND ($2::text IS NULL OR l.state = $2)
      AND ($3::text IS NULL OR l.project_slug = $3) AND ($4::text IS NULL OR l.stage = $4)
      AND ($5::text IS NULL OR l.code = $5) AND ($6::text IS NULL OR l.class = $6)
-     AND ($7::timestamptz IS NULL OR l.last_failed_at >= $7) AND ($8::timestamptz IS NULL OR l.last_failed_at <= $8)";
+     AND ($7::timestamptz IS NULL OR l.last_failed_at >= $7) AND ($8::timestamptz IS NULL OR l.last_failed_at <= $8)
+     AND ($9::timestamptz IS NULL OR (l.last_failed_at, l.id) > ($9, $10))";
 
 pub(in crate::store) type StatementParameter<'a> = &'a (dyn ToSql + Sync);
 
 impl DeadLetterFilter {
-    /// The parameters of [`FILTER_CONDITION`], and `more` from $9 on; `state` as the table has it.
+    /// The parameters of [`FILTER_CONDITION`], and `more` from $11 on; `state` as the table has it.
     pub(in crate::store) fn parameters<'a>(
         &'a self,
         state: &'a Option<&str>,
         more: &[StatementParameter<'a>],
     ) -> Vec<StatementParameter<'a>> {
-        let own: [StatementParameter<'a>; 8] =
-            [&self.ids, state, &self.project, &self.stage, &self.code, &self.class, &self.since, &self.until];
+        let (failed_at, id): (StatementParameter<'a>, StatementParameter<'a>) = match &self.after {
+            Some((failed_at, id)) => (failed_at, id),
+            None => (&None::<Timestamp>, &None::<Uuid>),
+        };
+        let (since, until) = (&self.since, &self.until);
+        let own: [StatementParameter<'a>; 10] =
+            [&self.ids, state, &self.project, &self.stage, &self.code, &self.class, since, until, failed_at, id];
         own.into_iter().chain(more.iter().copied()).collect()
     }
 
@@ -160,7 +168,7 @@ impl Store {
     pub async fn dead_letters(&self, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<DeadLetter>> {
         deadline(async {
             let sql = format!(
-                "SELECT l.* FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at DESC, l.id LIMIT $9"
+                "SELECT l.* FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at DESC, l.id LIMIT $11"
             );
             let (state, limit) = (filter.state(), i64::from(limit));
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
@@ -176,7 +184,7 @@ impl Store {
     pub async fn dead_letter_ids(&self, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<Uuid>> {
         deadline(async {
             let sql = format!(
-                "SELECT l.id FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at DESC, l.id LIMIT $9"
+                "SELECT l.id FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at DESC, l.id LIMIT $11"
             );
             let (state, limit) = (filter.state(), i64::from(limit));
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
@@ -192,7 +200,7 @@ impl Store {
     pub async fn dead_letter_groups(&self, filter: &DeadLetterFilter, projects: bool) -> Result<Vec<DeadLetterGroup>> {
         deadline(async {
             let sql = format!(
-                "SELECT code, class, stage, CASE WHEN $9 THEN project_slug END AS project, count(*) AS count,
+                "SELECT code, class, stage, CASE WHEN $11 THEN project_slug END AS project, count(*) AS count,
                         min(last_failed_at) AS oldest, max(last_failed_at) AS newest
                  FROM dead_letters l WHERE {FILTER_CONDITION} GROUP BY 1, 2, 3, 4 ORDER BY count DESC, 1, 3, 4"
             );

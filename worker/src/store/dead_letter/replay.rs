@@ -1,6 +1,7 @@
 //! Replaying dead letters: their messages are put into the outbox in the transaction of their new state, and the worker
 //! that accepts one finds here what it resumes. A body never leaves the database on this way.
 
+use jiff::Timestamp;
 use serde_json::json;
 use slipway_protocol::{CONTENT_TYPE, DeploymentId, EventType, Request, topology};
 use tokio_postgres::Row;
@@ -32,15 +33,21 @@ pub struct Replay {
 pub struct SentReplay {
     /// The dead letter.
     pub id: Uuid,
+    /// When it failed last.
+    pub failed_at: Timestamp,
     /// The replay's id.
     pub replay: Uuid,
     /// The deployment that it asks for; `None` when the message's ids couldn't be read.
     pub deployment: Option<DeploymentId>,
 }
 
+/// So many letters are looked at together, at least: most can be sent.
+const LOOKED_AT: u32 = 100;
+
 impl Store {
-    /// Replays the dead letters that match and can be replayed, the oldest first, at most `limit`: their state, their
-    /// messages and the record are one transaction. When two callers ask at once, each dead letter is sent once.
+    /// Replays the dead letters that match and can be replayed, those that failed first before others, at most `limit`:
+    /// their state, their messages and the record are one transaction. When two callers ask at once, each dead letter is
+    /// sent once. When nothing was sent, nothing that is meant can be.
     ///
     /// # Errors
     /// When the database fails; then nothing was written.
@@ -51,21 +58,45 @@ impl Store {
         operator: &Operator,
         limit: u32,
     ) -> Result<Vec<SentReplay>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut filter = filter.clone();
+        loop {
+            let (sent, next) = self.replay_page(&filter, replay, operator, limit).await?;
+            if next.is_none() || !sent.is_empty() {
+                return Ok(sent);
+            }
+            filter.after = next;
+        }
+    }
+
+    /// What was sent of a page, and the page's last letter if there may be more behind it.
+    async fn replay_page(
+        &self,
+        filter: &DeadLetterFilter,
+        replay: Replay,
+        operator: &Operator,
+        limit: u32,
+    ) -> Result<(Vec<SentReplay>, Option<(Timestamp, Uuid)>)> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let rows = send_batch(&tx, filter, replay, limit).await?;
-            let sent: Vec<SentReplay> = rows.iter().map(replayed_row).collect();
+            let page = limit.max(LOOKED_AT);
+            let rows = send_batch(&tx, filter, replay, limit, page).await?;
+            let is_full = u32::try_from(rows.len()).is_ok_and(|looked_at| looked_at >= page);
+            let last = rows.last().filter(|_| is_full).map(|row| (row.get("last_failed_at"), row.get("id")));
+            let sent: Vec<SentReplay> = rows.iter().filter_map(replayed_row).collect();
             for SentReplay { id, replay: replay_id, .. } in &sent {
                 let Replay { from_start, force } = replay;
                 let details = json!({ "replay_id": replay_id, "from_start": from_start, "forced": force });
                 record_letters(&tx, &[*id], OperatorAction::ReplayDeadLetter, operator, &details).await?;
             }
-            if !rows.is_empty() {
+            if !sent.is_empty() {
                 tx.execute("SELECT pg_notify($1, '')", &[&wakeups::OUTBOX]).await?;
             }
             commit(tx, TransactionKind::Replay).await?;
-            Ok(sent)
+            Ok((sent, last))
         })
         .await
     }
@@ -117,50 +148,57 @@ impl Store {
     }
 }
 
-/// The one statement of a batch.
+/// The one statement of a batch: the letters of a page, of which some are sent.
 async fn send_batch(
     tx: &StoreTransaction<'_>,
     filter: &DeadLetterFilter,
     replay: Replay,
     limit: u32,
+    page: u32,
 ) -> Result<Vec<Row>> {
     let joined_with_newer = joined_with_newer();
     let sql = format!(
-        "WITH picked AS (
-             SELECT l.id, d.arrival FROM {joined_with_newer} WHERE {FILTER_CONDITION} AND l.state = 'open'
-               AND ({VERDICT_CASE} = 'ready' OR ($9 AND {VERDICT_CASE} = 'superseded'))
-             ORDER BY d.arrival NULLS FIRST, l.last_failed_at, l.id LIMIT $10 FOR UPDATE OF l),
+        "WITH page AS MATERIALIZED (
+             SELECT l.id, l.last_failed_at FROM dead_letters l WHERE {FILTER_CONDITION} AND l.state = 'open'
+             ORDER BY l.last_failed_at, l.id LIMIT $17),
+         picked AS (
+             SELECT l.id FROM {joined_with_newer} WHERE l.id = ANY(ARRAY(SELECT id FROM page)) AND l.state = 'open'
+               AND ({VERDICT_CASE} = 'ready' OR ($11 AND {VERDICT_CASE} = 'superseded'))
+             ORDER BY l.last_failed_at, l.id LIMIT $12 FOR UPDATE OF l),
          moved AS (
-             UPDATE dead_letters l SET state = 'replayed', replayed_as = gen_random_uuid(), replay_from_start = $11,
-                 replay_forced = $9, updated_at = now()
-             FROM picked WHERE l.id = picked.id RETURNING l.*, picked.arrival),
+             UPDATE dead_letters l SET state = 'replayed', replayed_as = gen_random_uuid(), replay_from_start = $13,
+                 replay_forced = $11, updated_at = now()
+             FROM picked WHERE l.id = picked.id RETURNING l.*),
          sent AS (
              INSERT INTO outbox (message_id, type, exchange, routing_key, content_type, headers, body, must_route)
-             SELECT replayed_as::text, key, $12, key, content_type,
-                    headers || jsonb_build_object($13::text, replayed_as::text), body, true
+             SELECT replayed_as::text, key, $14, key, content_type,
+                    headers || jsonb_build_object($15::text, replayed_as::text), body, true
              FROM moved, LATERAL (SELECT CASE WHEN original_routing_key ~ '^slipway[.](project|deployment)[.]'
-                                              THEN original_routing_key ELSE $14 END AS key) k
-             ORDER BY arrival NULLS FIRST, last_failed_at, id)
-         SELECT m.id, m.replayed_as, d.source, d.event_id FROM moved m LEFT JOIN deployments d ON d.id = m.deployment_id
-         ORDER BY m.arrival NULLS FIRST, m.last_failed_at, m.id"
+                                              THEN original_routing_key ELSE $16 END AS key) k
+             ORDER BY last_failed_at, id)
+         SELECT p.id, p.last_failed_at, m.replayed_as, d.source, d.event_id
+         FROM page p LEFT JOIN moved m USING (id) LEFT JOIN deployments d ON d.id = m.deployment_id
+         ORDER BY p.last_failed_at, p.id"
     );
-    let (state, limit) = (filter.state(), i64::from(limit));
+    let (state, limit, page) = (filter.state(), i64::from(limit), i64::from(page));
     let Replay { from_start, force } = replay;
     let (exchange, header) = (topology::REQUESTS, topology::REPLAY_HEADER);
     let key = EventType::ProjectReady.as_str();
-    let own: [StatementParameter<'_>; 6] = [&force, &limit, &from_start, &exchange, &header, &key];
+    let own: [StatementParameter<'_>; 7] = [&force, &limit, &from_start, &exchange, &header, &key, &page];
     Ok(tx.query(&sql, &filter.parameters(&state, &own)).await?)
 }
 
-fn replayed_row(row: &Row) -> SentReplay {
-    let replay: Uuid = row.get("replayed_as");
+/// The letter of a row, if it was sent.
+fn replayed_row(row: &Row) -> Option<SentReplay> {
+    let replay = row.get::<_, Option<Uuid>>("replayed_as")?;
     let text = |column: &str| row.get::<_, Option<String>>(column).filter(|text| !text.is_empty());
     let deployment = text("source").zip(text("event_id"));
-    SentReplay {
+    Some(SentReplay {
         id: row.get("id"),
+        failed_at: row.get("last_failed_at"),
         replay,
         deployment: deployment.map(|(source, id)| DeploymentId::of(&source, &id, Some(replay))),
-    }
+    })
 }
 
 /// The replay that a request comes from; an edited dead letter is an event of its own, whose id is known here.

@@ -1,5 +1,6 @@
 //! Which dead letters can be replayed: the same condition serves those who ask and those who replay.
 
+use jiff::Timestamp;
 use slipway_protocol::DeploymentId;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -56,6 +57,8 @@ pub struct PlannedReplay {
     pub stage: String,
     /// Its error code.
     pub code: String,
+    /// When it failed last.
+    pub failed_at: Timestamp,
     /// `open`, `replayed` or `archived`.
     pub state: String,
     /// Whether it can be sent again.
@@ -96,7 +99,8 @@ pub(in crate::store) const VERDICT_CASE: &str =
          WHEN n.id IS NOT NULL THEN 'superseded' ELSE 'ready' END";
 
 impl Store {
-    /// What a replay would do with each dead letter that is meant, in the order in which they would be sent.
+    /// What a replay would do with each dead letter that is meant, in the order in which they would be sent; at most `limit`,
+    /// and [`DeadLetterFilter::after`] goes on behind them.
     ///
     /// # Errors
     /// When the database fails.
@@ -104,8 +108,10 @@ impl Store {
         deadline(async {
             let joined_with_newer = joined_with_newer();
             let sql = format!(
-                "SELECT l.id, l.project_slug, l.stage, l.code, l.state, {VERDICT_CASE} AS verdict, n.id AS newer
-                 FROM {joined_with_newer} WHERE {FILTER_CONDITION} ORDER BY d.arrival NULLS FIRST, l.last_failed_at, l.id LIMIT $9"
+                "WITH page AS MATERIALIZED (
+                     SELECT l.id FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at, l.id LIMIT $11)
+                 SELECT l.id, l.project_slug, l.stage, l.code, l.last_failed_at, l.state, {VERDICT_CASE} AS verdict, n.id AS newer
+                 FROM {joined_with_newer} WHERE l.id = ANY(ARRAY(SELECT id FROM page)) ORDER BY l.last_failed_at, l.id"
             );
             let (state, limit) = (filter.state(), i64::from(limit));
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
@@ -114,31 +120,12 @@ impl Store {
                 project: row.get("project_slug"),
                 stage: row.get("stage"),
                 code: row.get("code"),
+                failed_at: row.get("last_failed_at"),
                 state: row.get("state"),
                 verdict: ReplayVerdict::read(row),
                 newer: row.get::<_, Option<Uuid>>("newer").map(DeploymentId),
             };
             Ok(rows.iter().map(planned).collect())
-        })
-        .await
-    }
-
-    /// How many of those that are meant can be sent again, and how many can't for which reason.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn count_replay(&self, filter: &DeadLetterFilter) -> Result<Vec<(ReplayVerdict, u64)>> {
-        deadline(async {
-            let joined_with_newer = joined_with_newer();
-            let sql = format!(
-                "SELECT {VERDICT_CASE} AS verdict, count(*) AS count FROM {joined_with_newer} WHERE {FILTER_CONDITION} GROUP BY 1"
-            );
-            let state = filter.state();
-            let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[])).await?;
-            let count = |row: &Row| (ReplayVerdict::read(row), u64::try_from(row.get::<_, i64>("count")).unwrap_or(0));
-            let mut counts: Vec<_> = rows.iter().map(count).collect();
-            counts.sort();
-            Ok(counts)
         })
         .await
     }

@@ -23,15 +23,22 @@ pub async fn look(store: &Store, database: &TestDatabase) {
         server: server.map(str::to_owned),
         before: None,
     };
-    let (failed, rare) = (State::Ended(Outcome::Failed), State::Ended(Outcome::MissingSecret));
+    let [failed, succeeded, rare] = [Outcome::Failed, Outcome::Succeeded, Outcome::MissingSecret].map(State::Ended);
     let filters = [
         filter(None, None, None),
         filter(Some(State::Pending), None, None),
         filter(Some(failed), None, None),
         filter(Some(rare), None, None),
         filter(None, Some("p0"), None),
+        filter(None, Some("p0"), Some("s0")),
+        filter(None, Some("p0"), Some("s7")),
         filter(Some(rare), Some("p0"), None),
+        filter(Some(failed), Some("p0"), None),
+        filter(Some(State::Pending), Some("p0"), None),
+        filter(Some(succeeded), Some("p0"), Some("s0")),
+        filter(None, Some("p7"), None),
         filter(Some(failed), Some("p7"), Some("s7")),
+        filter(Some(State::Running), None, Some("s7")),
         filter(None, None, Some("s7")),
         filter(Some(rare), None, Some("s0")),
     ];
@@ -84,7 +91,9 @@ pub async fn replay(store: &Store, operator: &Operator) {
     let crashed = &filters[3];
     ok(quick("groups", store.dead_letter_groups(crashed, true)).await);
     ok(quick("a dry run", store.plan_replay(crashed, 20)).await);
-    ok(quick("its numbers", store.count_replay(crashed)).await);
+    let planned = ok(store.plan_replay(crashed, 3).await);
+    let behind = DeadLetterFilter { after: planned.last().map(|last| (last.failed_at, last.id)), ..crashed.clone() };
+    ok(quick("its next page", store.plan_replay(&behind, 3)).await);
     let sent = ok(quick("a replay", store.replay_dead_letters(crashed, Replay::default(), operator, 2)).await);
     let forced = Replay { force: true, ..Replay::default() };
     let sent =
