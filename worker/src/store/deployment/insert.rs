@@ -52,6 +52,8 @@ impl NewDeployment<'_> {
                      coalesce($17, (SELECT o.producer_sequence FROM deployments o
                          WHERE o.project_id = $5 AND o.request IS NOT NULL
                            AND coalesce(o.event_time, o.accepted_at) <= coalesce($18, now())
+                           -- Of a project that tells no numbers none is read, however late this comes.
+                           AND coalesce(o.producer_sequence, -1) >= 0
                          ORDER BY coalesce(o.producer_sequence, -1) DESC LIMIT 1)),
                      coalesce($18, now()), 'pending', $19, $20, $21, $22, $23, $24, $25)
                  ON CONFLICT (id) DO NOTHING RETURNING producer_sequence, event_time, arrival",
