@@ -1,6 +1,7 @@
 -- A history as years of CI leave it, in a database with the schema: `history.rows` finished deployments of as many projects
 -- as make 500 for each, on 50 servers, one in ten of one project, `p0`; two a second, so that the last day and the last hour
 -- are full. One in a hundred failed, one in a hundred of those waits for somebody. `history.request` is what they asked for.
+-- Pruning has come from the first tenth, where it begins, to the last five hundred.
 -- What the database keeps by itself is filled in the way of the migration that began to keep it, by whoever runs this.
 SET session_replication_role = replica;
 SET synchronous_commit = off;
@@ -19,7 +20,7 @@ END $$;
 CREATE TEMPORARY TABLE history AS
 SELECT i, md5('deployment ' || i)::uuid AS id, p, md5('project ' || p)::uuid AS project_id, 'p' || p AS project_slug,
     's' || p % 50 AS server, now() - (n - i) * interval '0.5 s' - interval '1 s' AS at,
-    CASE WHEN i % 100 = 0 THEN 'failed' WHEN i % 33 = 0 THEN 'superseded' WHEN i % 5 = 0 THEN 'already_deployed'
+    CASE WHEN i % 100 = 0 THEN 'failed' WHEN i % 33 = 0 THEN 'superseded' WHEN i % 7 = 0 THEN 'already_deployed'
         ELSE 'succeeded' END AS state,
     CASE WHEN i % 97 = 1 THEN 'stop' WHEN i % 97 = 2 THEN 'start' WHEN i % 997 = 3 THEN 'undeploy' ELSE 'deploy' END AS action
 FROM (SELECT i, n, CASE WHEN i % 10 = 0 THEN 0 ELSE 1 + i % greatest(n / 500, 1) END AS p
@@ -27,11 +28,12 @@ FROM (SELECT i, n, CASE WHEN i % 10 = 0 THEN 0 ELSE 1 + i % greatest(n / 500, 1)
 
 INSERT INTO deployments (id, source, event_id, project_id, project_slug, repository, commit_sha, server, request,
     producer_sequence, event_time, state, action, attempt, fence, owner, next_sequence, accepted_at,
-    started_at, finished_at, run_at)
+    started_at, finished_at, run_at, pruned)
 SELECT id, '/history', i::text, project_id, project_slug, 'acme/' || project_slug, md5(i::text) || '00000000', server,
     CASE WHEN i % 20 = 0 OR i > current_setting('history.rows')::bigint - 20000 THEN current_setting('history.request')::jsonb
         ELSE '{}' END,
-    NULL, at, state, action, 1, i, 'history', 12, at, at, at + interval '1 s', at
+    NULL, at, state, action, 1, i, 'history', 12, at, at, at + interval '1 s', at,
+    (i BETWEEN current_setting('history.rows')::bigint / 10 AND current_setting('history.rows')::bigint - 500)::int
 FROM history ORDER BY history.i;
 
 INSERT INTO stage_journal (deployment_id, fence, attempt, stage, input_hash, outcome, outcome_at, change, facts)

@@ -7,6 +7,7 @@
 mod chores;
 mod operators;
 mod plans;
+mod requests;
 mod sources;
 mod tables;
 mod visits;
@@ -32,11 +33,16 @@ const EXCEPTIONS: &[(&str, u64, &str)] = &[
         2_000,
         "slugs that are somebody's now, and letters that wait",
     ),
-    ("count(*) AS count", 60_000, "counts what matches: an operator asks how many there are"),
+    ("SELECT code, class, stage, CASE WHEN", 60_000, "counts what matches: an operator asks how many there are"),
     ("UPDATE outbox SET published_at", 3_000, "marks a hundred messages at once"),
     ("WITH waiting AS", 1_000, "reads a hundred messages at once"),
-    ("WITH open AS MATERIALIZED", 1_000, "a page of each state on each of the project's servers"),
-    ("ORDER BY d.arrival NULLS FIRST", 60_000, "sorts what matches by the arrival of its deployment"),
+    ("WITH old AS (SELECT id", 500, "five deployments with all that is theirs"),
+    ("WITH open AS MATERIALIZED", 500, "a page of each state on each of the project's servers"),
+    (
+        "WITH page AS MATERIALIZED ( SELECT l.id",
+        2_500,
+        "a hundred letters, each with the newest request of its project",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +84,7 @@ async fn run_on(history: u64) {
     println!("a history of {} deployments was written in {:.1?}", history, begun.elapsed());
     let logged = format!("ALTER DATABASE {} SET auto_explain.log_min_duration = 0", database.name);
     database.sql.batch_execute(&logged).await.unwrap();
-    let store = database.store("visitor");
+    let store = database.store(plans::VISITOR);
     // Each of its calls is a large future.
     Box::pin(visits::everything(&database, &store)).await;
     drop(store);
@@ -87,10 +93,26 @@ async fn run_on(history: u64) {
     let largest = plans::largest(&plans);
     let mut wrong: Vec<String> = largest.iter().filter_map(|plan| judge(plan)).collect();
     wrong.extend(sources::unvisited(&plans));
+    wrong.extend(compare(&plans));
+    let useless = EXCEPTIONS.iter().filter(|(part, ..)| !plans.iter().any(|plan| plan.statement.contains(part)));
+    wrong.extend(useless.map(|(part, ..)| format!("no statement needs this exception: {part}")));
     for plan in largest {
         println!("{:>7} pages {:>9} ms  {:.160}", plan.pages, plan.milliseconds, plan.statement);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// What is wrong with a life (deployed, stopped, started, rolled back, taken off) of a project with ten thousand requests or
+/// more, beside one without any.
+fn compare(plans: &[Plan]) -> Option<String> {
+    let of = |who: &str| {
+        let own = || plans.iter().filter(|plan| plan.by == who);
+        (own().count(), own().map(|plan| plan.pages).sum::<u64>())
+    };
+    let ((statements, pages), (few, first)) = (of(plans::VETERAN), of(plans::NEWCOMER));
+    println!("a life takes {statements} statements and {pages} pages, without a history {few} and {first}");
+    let is_flat = few > 50 && statements <= few + few / 10 && pages <= first * 2;
+    (!is_flat).then(|| format!("with a history {statements} statements and {pages} pages; without {few} and {first}"))
 }
 
 /// What is wrong with a plan.

@@ -7,11 +7,18 @@ use serde_json::Value;
 
 use super::tables::GROWING;
 
+/// The processes that call the store: who visits everything, and whose project has a tenth of all deployments, or none.
+pub const VISITOR: &str = "visitor";
+pub const VETERAN: &str = "veteran";
+pub const NEWCOMER: &str = "newcomer";
+
 /// A statement as it was carried out.
 pub struct Plan {
+    /// By whom.
+    pub by: String,
     /// Its text, with single spaces.
     pub statement: String,
-    /// Pages that it read, from memory or from disk.
+    /// Pages that it read, from memory or from disk, in all of its parts.
     pub pages: u64,
     pub milliseconds: f64,
     /// A growing table that was read from its beginning to its end.
@@ -40,9 +47,7 @@ pub fn plans(log: &Path) -> Vec<Plan> {
 
 fn plan(line: &str) -> Option<Plan> {
     let line: Value = serde_json::from_str(line).ok()?;
-    if line["application_name"] != "visitor" {
-        return None;
-    }
+    let by = line["application_name"].as_str().filter(|by| [VISITOR, VETERAN, NEWCOMER].contains(by))?.to_owned();
     let (duration, plan) = line["message"].as_str()?.strip_prefix("duration: ")?.split_once(" ms  plan:")?;
     let logged: Value = serde_json::from_str(plan).unwrap();
     let root = &logged["Plan"];
@@ -50,7 +55,8 @@ fn plan(line: &str) -> Option<Plan> {
     walk(root, 0, &mut scanned, &mut shape);
     Some(Plan {
         statement: single_spaced(logged["Query Text"].as_str()?),
-        pages: buffers(root),
+        pages: pages(root),
+        by,
         milliseconds: duration.parse().unwrap(),
         scanned,
         shape,
@@ -59,6 +65,45 @@ fn plan(line: &str) -> Option<Plan> {
 
 fn buffers(node: &Value) -> u64 {
     ["Shared Hit Blocks", "Shared Read Blocks"].iter().filter_map(|key| node[*key].as_u64()).sum()
+}
+
+/// What a whole plan read. What a `WITH` reads is counted in the nodes that read from it, and so in the root, as well as where it
+/// stands; and what nobody reads to its end, as most of what changes rows, is carried out after the root, and counted where
+/// it stands alone.
+fn pages(root: &Value) -> u64 {
+    fn beside(node: &Value, read: &mut u64, counted_twice: &mut u64) {
+        let own = |node: &Value| node["Subplan Name"].as_str().is_none_or(|name| !name.starts_with("CTE "));
+        let children = || node["Plans"].as_array().into_iter().flatten();
+        if !own(node) {
+            *read += buffers(node);
+        }
+        if node["Node Type"] == "CTE Scan" {
+            let below: u64 = children().filter(|child| own(child)).map(buffers).sum();
+            *counted_twice += buffers(node).saturating_sub(below);
+        }
+        children().for_each(|child| beside(child, read, counted_twice));
+    }
+    let (mut read, mut counted_twice) = (buffers(root), 0);
+    beside(root, &mut read, &mut counted_twice);
+    read.saturating_sub(counted_twice)
+}
+
+#[test]
+fn what_a_plan_changes_beside_its_root_is_counted_once() {
+    let node = |pages: u64, more: Value| {
+        let mut node = serde_json::json!({ "Shared Hit Blocks": pages, "Shared Read Blocks": 0 });
+        node.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        node
+    };
+    let cte = |pages, name: &str| node(pages, serde_json::json!({ "Subplan Name": format!("CTE {name}") }));
+    let scan = |pages| node(pages, serde_json::json!({ "Node Type": "CTE Scan" }));
+    // `changed` is read by nobody, `page` by two.
+    let root = node(
+        30,
+        serde_json::json!({ "Node Type": "Nested Loop",
+            "Plans": [cte(7, "page"), cte(500, "changed"), scan(5), scan(2), node(23, serde_json::json!({}))] }),
+    );
+    assert_eq!(pages(&root), 530);
 }
 
 fn walk(node: &Value, depth: usize, scanned: &mut Option<String>, shape: &mut String) {

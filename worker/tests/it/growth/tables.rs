@@ -20,10 +20,6 @@ pub(super) const UNVISITED: &[(&str, &str)] = &[
     ("FROM deployments LIMIT {LARGE}", ONCE),
     ("UPDATE deployments d SET producer_sequence = k.highest", ONCE),
     ("WITH RECURSIVE p (id, n) AS", ONCE),
-    ("UPDATE deployments SET fence = $2, owner = $3, registry = $4", BY_KEY),
-    ("UPDATE deployments SET superseded_by = $2, run_at = least(run_at, now())", BY_KEY),
 ];
 
 const ONCE: &str = "a migration of a large database, which its own test carries out";
-
-const BY_KEY: &str = "changes the one row that its transaction has locked by its key";

@@ -1,55 +1,39 @@
 //! Calls of the store on a database with a long history, so that each of its statements is run at least once.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde_json::{Map, Value, json};
-use slipway_protocol::names::{ServerHandle, Slug};
-use slipway_protocol::{
-    Action, Change, DeploymentId, ErrorCode, Failure, Message, PartialEnvelope, ProgressKind, Project, ProjectId,
-    Stage, StageSummary, decode, read,
-};
+use serde_json::json;
+use slipway_protocol::{Action, DeploymentId, ErrorCode, Failure, PartialEnvelope, ProjectId, Stage, decode};
 use slipway_worker::scheduler::Limits;
 use slipway_worker::store::{
-    AttemptSummary, BrokerDeadLetter, CancelRequest, Claim, DeploymentEnd, HandOver, Operator, PlainRequest,
-    RefusedMessage, StageEnd, StageIntent, Store,
+    AttemptSummary, Boundary, BrokerDeadLetter, CancelRequest, DeploymentEnd, HandOver, PlainRequest, RefusedMessage,
+    Store,
 };
 use uuid::Uuid;
 
-use std::time::Duration;
-
+use super::plans::{NEWCOMER, VETERAN};
+use super::requests::{LONG, Requests};
 use super::wrap::{ok, quick};
 use super::{chores, operators};
 use crate::services::TestDatabase;
-use crate::services::test_worker::{incoming, request};
-
-const LONG: Duration = Duration::from_secs(60);
-const VERSIONS: u32 = 10;
-
-/// The project with a tenth of all deployments.
-struct Busy<'a> {
-    store: &'a Store,
-    project: Project,
-    server: ServerHandle,
-    operator: Operator,
-}
+use crate::services::test_worker::incoming;
 
 pub async fn everything(database: &TestDatabase, store: &Store) {
     let id: Uuid = database.sql.query_one("SELECT md5('project 0')::uuid", &[]).await.unwrap().get(0);
-    let busy = Busy {
-        store,
-        project: Project { id: ProjectId(id), slug: Slug::new("p0").unwrap() },
-        server: ServerHandle::new("s0").unwrap(),
-        operator: Operator::new("ada", Some("why")),
-    };
+    // The project with a tenth of all deployments.
+    let busy = Requests::of(store, "p0", id, "s0");
     // So often that PostgreSQL would settle on plans which don't look at the values, if it meant to.
     for _ in 0..12 {
         Box::pin(busy.deploys_often()).await;
     }
     Box::pin(busy.deploys()).await;
-    Box::pin(busy.is_told_what_to_do()).await;
+    Box::pin(compare(database, &busy)).await;
     Box::pin(busy.gives_way()).await;
     Box::pin(busy.fails()).await;
     Box::pin(busy.waits_for_its_server(database)).await;
+    Box::pin(busy.moves()).await;
+    Box::pin(busy.cant_be_carried_out(database)).await;
     Box::pin(busy.changes_hands(database)).await;
     Box::pin(operators::look(store, database)).await;
     Box::pin(operators::replay(store, &busy.operator)).await;
@@ -59,60 +43,15 @@ pub async fn everything(database: &TestDatabase, store: &Store) {
     Box::pin(chores::prune(store, database)).await;
 }
 
-impl Busy<'_> {
-    fn request(&self, edit: impl FnOnce(&mut Value)) -> Vec<u8> {
-        request(|e| {
-            e["data"]["project"] = json!(self.project);
-            e["data"]["server"]["handle"] = json!(self.server);
-            e["data"]["repository"]["name"] = "acme/p0".into();
-            e["data"].as_object_mut().unwrap().remove("sequence");
-            edit(e);
-        })
-    }
+/// A whole life of the busy project, and the same of one that has just come.
+async fn compare(database: &TestDatabase, busy: &Requests<'_>) {
+    let veteran = database.store(VETERAN);
+    Box::pin(Requests { store: &veteran, ..busy.clone() }.is_told_what_to_do()).await;
+    let newcomer = database.store(NEWCOMER);
+    Box::pin(Requests::of(&newcomer, "newcomer", Uuid::new_v4(), "s1").is_told_what_to_do()).await;
+}
 
-    async fn accept(&self, edit: impl FnOnce(&mut Value)) -> DeploymentId {
-        let body = self.request(edit);
-        let incoming = incoming(&body);
-        let request = decode(&body, &incoming.metadata()).unwrap();
-        ok(quick("accept", self.store.accept(&request, &incoming)).await);
-        request.deployment_id()
-    }
-
-    async fn command(&self, action: Action) {
-        let event = json!({
-            "specversion": "1.0", "type": format!("slipway.project.{action}.v1"), "source": "/visits",
-            "id": Uuid::new_v4(), "data": { "project": self.project },
-        });
-        let body = event.to_string().into_bytes();
-        let incoming = incoming(&body);
-        let Message::Command(request) = read(&body, &incoming.metadata()).unwrap() else { panic!("no command") };
-        ok(quick("a command", self.store.accept_command(&request, &incoming, VERSIONS)).await).unwrap();
-        let basis = quick("its basis", self.store.rollback_basis(&request.event.data, VERSIONS)).await;
-        drop(ok(basis));
-    }
-
-    async fn claim(&self) -> Claim {
-        ok(quick("claim", self.store.claim(LONG)).await).expect("something is due")
-    }
-
-    async fn end(&self, claim: &Claim, end: &DeploymentEnd) {
-        let (store, lease) = (self.store, &claim.lease);
-        ok(store.completed_stages(lease, b"x").await);
-        ok(store.renew(lease, LONG).await);
-        let stages = claim.action.stages();
-        ok(quick("a stage", store.stage_started(lease, stages[0], b"x")).await);
-        for (at, stage) in stages.iter().enumerate() {
-            let summary = StageSummary { stage: *stage, change: Change::Changed, duration_ms: 1 };
-            let digests = BTreeMap::from([("DEPLOY_HOST".to_owned(), "y".to_owned())]);
-            let digests = (*stage == Stage::Secrets).then_some((self.project.id, &digests));
-            let end = StageEnd { summary: &summary, facts: &Map::new(), digests };
-            let next = stages.get(at + 1).map(|stage| StageIntent { stage: *stage, input_hash: b"x" });
-            ok(quick("a stage's end", store.stage_finished(lease, end, next)).await);
-        }
-        ok(store.record_progress(lease, vec![ProgressKind::AttemptStarted { attempt: 1 }]).await);
-        ok(quick("finish", store.finish(lease, end, &AttemptSummary::default())).await);
-    }
-
+impl Requests<'_> {
     /// What nearly every deployment is: accepted with others, claimed with others, carried out.
     async fn deploys_often(&self) {
         let body = self.request(|e| {
@@ -175,21 +114,6 @@ impl Busy<'_> {
         ok(store.cancellations(newer).await);
     }
 
-    async fn is_told_what_to_do(&self) {
-        // Something to go back from.
-        self.accept(|e| e["data"]["repository"]["commit"] = "b".repeat(40).into()).await;
-        let claim = self.claim().await;
-        self.end(&claim, &DeploymentEnd::Succeeded { url: None }).await;
-        for action in [Action::Stop, Action::Start, Action::Rollback, Action::Undeploy] {
-            self.command(action).await;
-            let claim = self.claim().await;
-            self.end(&claim, &DeploymentEnd::Succeeded { url: None }).await;
-        }
-        self.accept(|_| {}).await;
-        let claim = self.claim().await;
-        self.end(&claim, &DeploymentEnd::Succeeded { url: None }).await;
-    }
-
     /// A command supersedes what waits for its next attempt, and a cancellation finds what runs.
     async fn gives_way(&self) {
         let store = self.store;
@@ -203,6 +127,36 @@ impl Busy<'_> {
             ok(quick("a cancellation", store.cancel_by_operator(claim.lease.deployment, &self.operator)).await);
             self.end(&claim, &DeploymentEnd::Cancelled).await;
         }
+    }
+
+    /// To another server, while the release on the old one is unproven: that is restored before anything else.
+    async fn moves(&self) {
+        let store = self.store;
+        let failure = Failure::new(ErrorCode::PullFailed, Some(Stage::Compose), "x");
+        let older = self.accept(|_| {}).await;
+        let claim = self.claim().await;
+        ok(store.stage_started(&claim.lease, Stage::Compose, b"x").await);
+        ok(store.retry(&claim.lease, failure, LONG).await);
+        let newer = self.accept(|e| e["data"]["server"]["handle"] = "s1".into()).await;
+        let restored = AttemptSummary { restored: true, ..AttemptSummary::default() };
+        for claim in [self.claim().await, self.claim().await] {
+            if claim.lease.deployment == newer {
+                self.end(&claim, &DeploymentEnd::Succeeded { url: None }).await;
+            } else {
+                assert_eq!((claim.lease.deployment, claim.boundary), (older, Boundary::Superseded(newer)));
+                ok(quick("giving way", store.finish_superseded(&claim.lease, &restored)).await);
+            }
+        }
+    }
+
+    /// A request that no worker of this version can read.
+    async fn cant_be_carried_out(&self, database: &TestDatabase) {
+        let unreadable = self.accept(|_| {}).await;
+        let spoil = "UPDATE deployments SET request = '{}' WHERE id = $1";
+        database.sql.execute(spoil, &[&unreadable.0]).await.unwrap();
+        assert_eq!(ok(quick("what can't be read", self.store.claim(LONG)).await), None);
+        let ended = format!("SELECT count(*) FROM deployments WHERE id = '{unreadable}' AND state = 'failed'");
+        assert_eq!(database.count(&ended).await, 1);
     }
 
     async fn waits_for_its_server(&self, database: &TestDatabase) {
