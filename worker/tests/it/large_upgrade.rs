@@ -1,9 +1,11 @@
 //! A large database of a version before is taken over while workers of that version go on: nobody waits long for a lock,
 //! nothing runs into a limit, and all is there afterwards.
 
+#![expect(clippy::print_stdout, reason = "tells the soak's figures")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use refinery::Target;
 use slipway_worker::store::{DeploymentFilter, Store};
@@ -17,33 +19,37 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// Deployments of 500 each to a project, with a journal and events; in the tables as the first version made them.
+/// Deployments of 450 each to a project, and a tenth of all to one, with a journal and events; in the tables as the first
+/// version made them.
 const HISTORY: &str = "
     SET synchronous_commit = off;
+    SET session_replication_role = replica;
     INSERT INTO deployments (id, source, event_id, project_id, project_slug, repository, commit_sha, server, request,
         producer_sequence, state, attempt, fence, owner, next_sequence, accepted_at, started_at, finished_at)
-    SELECT md5('d' || i)::uuid, '/old', i::text, md5('p' || i / 500)::uuid, 'p' || i / 500, 'acme/p' || i / 500,
-        repeat('a', 40), 's' || i / 500 % 50, '{}', CASE WHEN i % 2 = 0 THEN i END,
+    SELECT md5('d' || i)::uuid, '/old', i::text, md5('p' || p)::uuid, 'p' || p, 'acme/p' || p,
+        repeat('a', 40), 's' || p % 50, '{}', CASE WHEN i % 2 = 0 THEN i END,
         CASE i % 10 WHEN 0 THEN 'failed' WHEN 1 THEN 'superseded' ELSE 'succeeded' END, 1, i, 'old', 3,
         now() - interval '1 day', now() - interval '1 day', now() - interval '1 day'
-    FROM generate_series(1, $ROWS) i;
+    FROM generate_series(1, $ROWS) i, LATERAL (SELECT CASE WHEN i % 20 IN (2, 3) THEN 0 ELSE 1 + i / 500 END AS p) of;
     INSERT INTO stage_journal (deployment_id, fence, attempt, stage, input_hash, outcome)
     SELECT id, fence, 1, 'clone', '', 'done' FROM deployments;
     INSERT INTO outbox (deployment_id, sequence, message_id, type, exchange, routing_key, body, must_route, published_at)
     SELECT id, 1, '', 't', 'e', 'k', '', false, now() FROM deployments;
     INSERT INTO project_leases (project_slug, server, owner, fence, expires_at)
     SELECT DISTINCT project_slug, server, 'old', 1000000000, now() FROM deployments;
+    SET session_replication_role = origin;
     ANALYZE";
 
 /// What a worker of the version before writes, again and again, and what it would fail at: a wait for a lock of more than a
-/// second. Gives how often it wrote.
-async fn write_meanwhile(url: String, stop: Arc<AtomicBool>) -> Result<u32, tokio_postgres::Error> {
+/// second. Gives how often it wrote, and the longest that this took.
+async fn write_meanwhile(url: String, stop: Arc<AtomicBool>) -> Result<(u32, Duration), tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::spawn(connection);
     client.batch_execute("SET lock_timeout = '1s'").await?;
-    let mut written = 0;
+    let (mut written, mut longest) = (0, Duration::ZERO);
     while !stop.load(Ordering::Relaxed) {
         written += 1;
+        let begun = Instant::now();
         let id = Uuid::new_v4();
         let (project, slug) = (Uuid::new_v4(), format!("w{written}"));
         let insert =
@@ -67,8 +73,9 @@ async fn write_meanwhile(url: String, stop: Arc<AtomicBool>) -> Result<u32, toki
         client.execute("UPDATE outbox SET published_at = now() WHERE deployment_id = $1", &[&id]).await?;
         let end = "UPDATE deployments SET state = 'succeeded', finished_at = now() WHERE id = $1";
         client.execute(end, &[&id]).await?;
+        longest = longest.max(begun.elapsed());
     }
-    Ok(written)
+    Ok((written, longest))
 }
 
 async fn migrate_to(database: &TestDatabase, version: i32) {
@@ -91,17 +98,25 @@ async fn take_over(from: i32, rows: u32) {
     use secrecy::ExposeSecret as _;
     let database = TestDatabase::new().await;
     migrate_to(&database, from).await;
+    let begun = Instant::now();
     database.sql.batch_execute(&HISTORY.replace("$ROWS", &rows.to_string())).await.unwrap();
+    println!("{rows} deployments of version {from} were written in {:.1?}", begun.elapsed());
     let stop = Arc::new(AtomicBool::new(false));
     let writer = tokio::spawn(write_meanwhile(database.url.expose_secret().to_owned(), stop.clone()));
     let stores: Vec<Store> = ["one", "two"].map(|name| database.store(name)).into();
+    let begun = Instant::now();
     let (one, two) = tokio::join!(stores[0].migrate(), stores[1].migrate());
     one.unwrap();
     two.unwrap();
+    let migrated = begun.elapsed();
     stores[0].make_indexes().await.unwrap();
+    let whole = begun.elapsed();
     tokio::time::sleep(Duration::from_millis(200)).await;
     stop.store(true, Ordering::Relaxed);
-    let written = writer.await.unwrap().unwrap();
+    let (written, longest) = writer.await.unwrap().unwrap();
+    println!(
+        "migrated in {migrated:.1?}, with indexes {whole:.1?}; {written} deployments meanwhile, {longest:.1?} the slowest"
+    );
     assert!(written > 2, "{written}");
 
     let (fresh, _store) = TestDatabase::migrated("fresh").await;

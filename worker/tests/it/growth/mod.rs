@@ -33,11 +33,11 @@ const EXCEPTIONS: &[(&str, u64, &str)] = &[
         2_000,
         "slugs that are somebody's now, and letters that wait",
     ),
-    ("SELECT code, class, stage, CASE WHEN", 60_000, "counts what matches: an operator asks how many there are"),
+    ("SELECT code, class, stage, CASE WHEN", 2_000, "counts what matches: an operator asks how many there are"),
     ("UPDATE outbox SET published_at", 3_000, "marks a hundred messages at once"),
     ("WITH waiting AS", 1_000, "reads a hundred messages at once"),
     ("WITH old AS (SELECT id", 500, "five deployments with all that is theirs"),
-    ("WITH open AS MATERIALIZED", 500, "a page of each state on each of the project's servers"),
+    ("WITH open AS MATERIALIZED", 300, "a page of each state on each of the project's servers"),
     (
         "WITH page AS MATERIALIZED ( SELECT l.id",
         2_500,
@@ -121,7 +121,7 @@ fn judge(plan: &Plan) -> Option<String> {
         .iter()
         .find(|(part, ..)| plan.statement.contains(part))
         .map_or((PAGES, ""), |(_, bound, why)| (*bound, *why));
-    let scanned = if bound < 2_000 { plan.scanned.as_deref() } else { None };
+    let scanned = if bound < 10_000 { plan.scanned.as_deref() } else { None };
     let reason = match scanned {
         Some(table) => format!("reads all of {table}"),
         None if plan.pages > bound => format!("reads {} pages, more than {bound}", plan.pages),
