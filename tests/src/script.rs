@@ -8,7 +8,7 @@ use slipway_protocol::{ErrorCode, Stage};
 pub const SCRIPT: &str = "SLIPWAY_SCRIPT";
 /// The variable that names the model's folder.
 pub const MODEL: &str = "SLIPWAY_SCRIPT_MODEL";
-/// The variable that says how many milliseconds a stage takes where there is no model.
+/// The variable that says how many milliseconds a stage takes that does nothing else: it comes before a model.
 pub const STAGE_MS: &str = "SLIPWAY_SCRIPT_STAGE_MS";
 
 /// A rule; a stage carries out the acts of all that match it, in order.

@@ -16,6 +16,7 @@ mod projects;
 mod python;
 #[path = "../../../worker/tests/services/mod.rs"]
 mod services;
+mod takeover;
 mod trace;
 mod unreadable_messages;
 mod upgrade;

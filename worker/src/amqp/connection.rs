@@ -22,6 +22,10 @@ use crate::store::is_untrusted_certificate;
 /// less than five, since a slow network is then taken for a dead one; here that costs a reconnect and a few duplicates,
 /// which are recognised.
 pub(crate) const HEARTBEAT: u16 = 2;
+/// The longest frame, which is RabbitMQ's own, unless the URL says something else (`?frame_max=`). Known before the broker
+/// says so, lapin makes its two buffers of 32 frames at once, and the kernel gives memory for what of them is used alone;
+/// made longer later, all of it would be written to.
+const FRAME_MAX: u32 = 128 * 1024;
 /// How long closing a connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Where the broker is and how to log in. No `Debug`: the addresses hold passwords.
@@ -44,6 +48,7 @@ impl BrokerEndpoints {
         })?;
         for address in &mut addresses {
             address.uri.query.heartbeat = Some(HEARTBEAT);
+            address.uri.query.frame_max.get_or_insert(FRAME_MAX);
         }
         let cert_chain = ca_file
             .map(|path| {

@@ -93,7 +93,7 @@ pub(super) fn long_duration(value: &str) -> Result<Duration, ParseError> {
 }
 
 pub(super) fn concurrency(value: &str) -> Result<usize, ParseError> {
-    number(value, 1, 256)
+    number(value, 1, 1000)
 }
 
 pub(super) fn attempts(value: &str) -> Result<u32, ParseError> {

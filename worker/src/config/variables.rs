@@ -118,7 +118,7 @@ variables! {
             "Name of this process in leases, logs and dead letters; unique among all workers",
             "1 to 128 visible ASCII characters";
         CONCURRENCY: usize = "SLIPWAY_CONCURRENCY", Default(defaults::CONCURRENCY), false, parse::concurrency,
-            "Deployments at once", "a number from 1 to 256";
+            "Deployments at once", "a number from 1 to 1000";
         DRAIN_TIMEOUT: Duration = "SLIPWAY_DRAIN_TIMEOUT",
             Default(defaults::DRAIN_TIMEOUT), false, parse::drain_timeout,
             "How long running deployments may go on after SIGTERM; shorter than what the supervisor grants",

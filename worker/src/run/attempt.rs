@@ -10,12 +10,11 @@ use std::time::Duration;
 use slipway_deploy::{DeploymentWork, LeaseGuard, StageError};
 use slipway_protocol::{DeploymentId, ErrorCode, Stage};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::cancellation::{Canceller, SHUTDOWN_GRACE, StopReason};
-use super::lease_keeper::{certain_until, keep_lease};
+use super::lease_keeper::{LeaseKeeper, certain_until};
 use super::prepare::{PreparedWork, prepare};
 use super::progress::{self, ProgressSender};
 use super::{PipelineAttempt, Runner, deadlines};
@@ -81,7 +80,7 @@ pub(super) struct RunningPipeline {
 }
 
 /// Executes a claim that was asked for at `asked`.
-pub(super) async fn execute_claim(runner: &Runner, claim: Claim, asked: Instant, cancel_requests: watch::Receiver<()>) {
+pub(super) async fn execute_claim(runner: &Runner, claim: Claim, asked: Instant, keeper: &LeaseKeeper) {
     let lease = claim.lease.clone();
     let span = tracing::info_span!(
         "attempt",
@@ -106,17 +105,13 @@ pub(super) async fn execute_claim(runner: &Runner, claim: Claim, asked: Instant,
         let canceller = Canceller::new();
         let mut attempt = RunningAttempt::new(runner, &claim, &canceller, LeaseGuard::new(fence, until));
         let written = {
-            let lease_of = (runner.store.clone(), runner.settings.lease);
-            // Ends with this block.
-            let mut keeper = JoinSet::new();
-            keeper.spawn(
-                keep_lease(lease_of, lease.clone(), held_until, canceller.clone(), cancel_requests).in_current_span(),
-            );
+            // Renewed until the end of this block.
+            let kept = keeper.keep(&lease, held_until, canceller.clone());
             let work = attempt.execute();
             tokio::pin!(work);
             tokio::select! {
                 written = &mut work => written,
-                _ = keeper.join_next() => {
+                () = kept.lost() => {
                     // The running command must be dead before this counts as ended. A write that no database answers
                     // isn't waited for.
                     canceller.cancel(StopReason::LeaseLost);

@@ -9,6 +9,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::awake::KeepAwake;
+use super::lease_keeper::LeaseKeeper;
 use super::{Runner, attempt};
 use crate::scheduler::MAX_INTERRUPTIONS;
 use crate::store::{ClaimOptions, StoreError};
@@ -23,6 +24,10 @@ impl Runner {
         let runner = Arc::new(self);
         let wakeups = runner.store.listen();
         let _awake = KeepAwake::start();
+        let keeper = LeaseKeeper::new(runner.store.clone(), runner.settings.lease);
+        // Ends with this.
+        let mut renewals = JoinSet::new();
+        renewals.spawn(keeper.clone().run(wakeups.cancel_requests()));
         let mut attempts = JoinSet::new();
         let mut outages = OutageLog::new("runner");
         let mut expired = true;
@@ -48,9 +53,9 @@ impl Runner {
                     }
                 };
                 for claim in claims {
-                    let (runner, cancel_requests) = (runner.clone(), wakeups.cancel_requests());
+                    let (runner, keeper) = (runner.clone(), keeper.clone());
                     attempts.spawn(async move {
-                        attempt::execute_claim(&runner, claim, asked, cancel_requests).await;
+                        attempt::execute_claim(&runner, claim, asked, &keeper).await;
                     });
                 }
             }
@@ -61,6 +66,10 @@ impl Runner {
                 () = wakeups.expired() => expired = true,
                 () = tokio::time::sleep(AFTER_FAILURE), if failed => {}
                 Some(ended) = attempts.join_next() => log_panic(ended),
+                // Attempts without it would lose their leases one after the other.
+                Some(Err(ended)) = renewals.join_next() => if let Ok(panic) = ended.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                },
             }
         }
         runner.store.set_free_slots(None);

@@ -1,58 +1,160 @@
-//! Renews the lease of a running attempt, and cancels the attempt when somebody has asked for that. What ends when the
-//! lease is lost is decided in `attempt`.
+//! Renews the leases of all running attempts of a worker, together, and cancels those that somebody has asked to cancel. What
+//! ends when a lease is lost is decided in `attempt`.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use slipway_protocol::DeploymentId;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::cancellation::{Canceller, StopReason};
-use crate::store::{Lease, RenewOutcome, Store, StoreError};
+use crate::store::{Fence, Lease, LeaseRenewal, RenewOutcome, Store, StoreError};
+use crate::telemetry::OutageLog;
 
 /// Until when a lease that was asked for at `asked` is certain: the database's clock starts no earlier.
 pub(crate) fn certain_until(asked: Instant, span: Duration) -> Instant {
     asked + span * 4 / 5
 }
 
-/// Renews the lease, and cancels the attempt when somebody has asked for that; returns when the lease is lost, or when
-/// it may have expired without our knowing. `held_until` always says until when the lease is certain.
-///
-/// It's a task of its own, since an attempt that computes, or waits for something without giving way, would keep its own
-/// task from renewing.
-pub(super) async fn keep_lease(
-    (store, span): (Store, Duration),
+/// The leases of the running attempts.
+#[derive(Clone)]
+pub(super) struct LeaseKeeper {
+    store: Store,
+    span: Duration,
+    kept: Arc<Mutex<BTreeMap<(DeploymentId, Fence), HeldLease>>>,
+    more: Arc<Notify>,
+}
+
+/// A lease that is renewed.
+struct HeldLease {
     lease: Lease,
+    /// Until when it's certain.
     held_until: watch::Sender<Instant>,
+    /// When it's renewed next.
+    next: Instant,
     canceller: Canceller,
-    mut cancel_requests: watch::Receiver<()>,
-) {
-    // Asked for just now.
-    let mut next = (Instant::now() + span / 5).min(*held_until.borrow());
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep_until(next) => {}
-            Ok(()) = cancel_requests.changed() => {}
+    lost: CancellationToken,
+}
+
+/// A lease is renewed for as long as this lives.
+pub(super) struct KeptLease {
+    keeper: LeaseKeeper,
+    key: (DeploymentId, Fence),
+    lost: CancellationToken,
+}
+
+impl LeaseKeeper {
+    /// Leases last for `span` from each renewal. Nothing is renewed but by [`LeaseKeeper::run`].
+    pub(super) fn new(store: Store, span: Duration) -> Self {
+        Self { store, span, kept: Arc::default(), more: Arc::default() }
+    }
+
+    /// Renews a lease from now on; `held_until` always says until when it's certain, and the attempt is cancelled when
+    /// somebody has asked for that, or when the lease is lost.
+    pub(super) fn keep(&self, lease: &Lease, held_until: watch::Sender<Instant>, canceller: Canceller) -> KeptLease {
+        let (key, lost) = ((lease.deployment, lease.fence), CancellationToken::new());
+        // Asked for just now.
+        let next = (Instant::now() + self.span / 5).min(*held_until.borrow());
+        let held = HeldLease { lease: lease.clone(), held_until, next, canceller, lost: lost.clone() };
+        self.change(|kept| kept.insert(key, held));
+        self.more.notify_one();
+        KeptLease { keeper: self.clone(), key, lost }
+    }
+
+    /// Renews, for as long as this is polled. To be a task of its own, since an attempt that computes, or waits for something
+    /// without giving way, would keep its own task from renewing.
+    pub(super) async fn run(self, mut cancel_requests: watch::Receiver<()>) {
+        let mut outages = OutageLog::new("leases");
+        loop {
+            let next = self.change(|kept| kept.values().map(|held| held.next).min());
+            tokio::select! {
+                () = async {
+                    match next {
+                        Some(next) => tokio::time::sleep_until(next).await,
+                        None => std::future::pending().await,
+                    }
+                } => outages.record(self.renew_due(self.span / 10).await),
+                Ok(()) = cancel_requests.changed() => outages.record(self.renew_due(self.span).await),
+                () = self.more.notified() => {}
+            }
         }
-        let (asked, safe_until) = (Instant::now(), *held_until.borrow());
-        let renewal = tokio::time::timeout_at(safe_until, store.renew(&lease, span)).await;
-        match renewal {
-            Ok(Ok(outcome)) => {
-                held_until.send_replace(certain_until(asked, span));
-                if outcome == RenewOutcome::Cancel {
-                    canceller.cancel(StopReason::Cancelled);
-                }
-            }
-            Ok(Err(StoreError::LeaseLost)) => break,
-            Ok(Err(error)) if Instant::now() < safe_until => {
-                tracing::warn!(%error, "the lease couldn't be renewed yet")
-            }
-            Ok(Err(_)) | Err(_) => break,
+    }
+
+    /// Renews those that are due within `soon`. Where the database fails it isn't known of any of them whether it's renewed;
+    /// they are tried again as long as they are certain.
+    async fn renew_due(&self, soon: Duration) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        let (due, safe_until) = self.change(|kept| {
+            let due = kept.values().filter(|held| held.next <= asked + soon);
+            let (due, until): (Vec<Lease>, Vec<Instant>) =
+                due.map(|held| (held.lease.clone(), *held.held_until.borrow())).unzip();
+            (due, until.into_iter().min().unwrap_or(asked))
+        });
+        if due.is_empty() {
+            return Ok(());
         }
         // No later than the end of what's certain: the running command must be dead before the lease expires.
-        next = (Instant::now() + span / 5).min(*held_until.borrow());
+        let renewing = tokio::time::timeout_at(safe_until, self.store.renew_many(&due, self.span));
+        let renewed = renewing.await.unwrap_or_else(|_| Err(StoreError::TimedOut(asked.elapsed())));
+        let (renewed, outcome) = match renewed {
+            Ok(renewed) => (renewed, Ok(())),
+            Err(error) => (vec![LeaseRenewal::Busy; due.len()], Err(error)),
+        };
+        for (lease, renewal) in due.iter().zip(renewed) {
+            self.settle(lease, renewal, asked);
+        }
+        outcome
     }
-    // Here too, since the attempt may be busy.
-    canceller.cancel(StopReason::LeaseLost);
-    // Only logged as information: the attempt may just have ended, and its lease with it.
-    tracing::info!(deployment.id = %lease.deployment, "the lease can't be renewed any more: what still runs is cancelled");
+
+    /// Has happen what follows for one lease.
+    fn settle(&self, lease: &Lease, renewal: LeaseRenewal, asked: Instant) {
+        let key = (lease.deployment, lease.fence);
+        let lost = self.change(|kept| {
+            let held = kept.get_mut(&key)?;
+            let until = *held.held_until.borrow();
+            match renewal {
+                LeaseRenewal::Renewed(outcome) => {
+                    let until = certain_until(asked, self.span);
+                    held.held_until.send_replace(until);
+                    held.next = (asked + self.span / 5).min(until);
+                    if outcome == RenewOutcome::Cancel {
+                        held.canceller.cancel(StopReason::Cancelled);
+                    }
+                    None
+                }
+                LeaseRenewal::Busy if Instant::now() < until => {
+                    held.next = (Instant::now() + self.span / 20).min(until);
+                    None
+                }
+                LeaseRenewal::Busy | LeaseRenewal::Lost => kept.remove(&key),
+            }
+        });
+        if let Some(held) = lost {
+            // Here too, since the attempt may be busy.
+            held.canceller.cancel(StopReason::LeaseLost);
+            held.lost.cancel();
+            // Only logged as information: the attempt may just have ended, and its lease with it.
+            tracing::info!(deployment.id = %lease.deployment, "the lease can't be renewed any more: what still runs is cancelled");
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<(DeploymentId, Fence), HeldLease>) -> T) -> T {
+        change(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl KeptLease {
+    /// Waits until the lease is lost, or may have expired without our knowing.
+    pub(super) async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+}
+
+impl Drop for KeptLease {
+    fn drop(&mut self) {
+        self.keeper.change(|kept| drop(kept.remove(&self.key)));
+    }
 }

@@ -45,6 +45,7 @@ pub use deployment::lease::{Fence, Lease, RenewOutcome};
 pub use deployment::list::{Deployment, JournalEntry, StoredEvent};
 pub use deployment::places::ProjectServer;
 pub use deployment::queue::ClaimOptions;
+pub use deployment::renewal::LeaseRenewal;
 pub use deployment::retry::RetryOutcome;
 pub use deployment::selection::DeploymentFilter;
 pub use deployment::state::{Boundary, IllegalTransition, State, UnknownState};

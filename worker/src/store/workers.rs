@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::{duration, seconds};
@@ -120,9 +121,10 @@ impl Store {
 
     /// Has this process do what a turn has told, once it's due; what is due later than in `horizon` is told again.
     pub async fn follow_turn(&self, turn: FleetTurn, horizon: Duration) {
+        let end = Instant::now() + horizon;
         let at = |time: Option<Duration>| async move {
-            match time.filter(|time| *time <= horizon) {
-                Some(time) => tokio::time::sleep(time).await,
+            match time.map(|time| Instant::now() + time).filter(|time| *time <= end) {
+                Some(time) => tokio::time::sleep_until(time).await,
                 None => std::future::pending().await,
             }
         };
@@ -134,8 +136,13 @@ impl Store {
                 heard.deployments.notify_one()
             },
             async {
-                at(expired).await;
-                heard.expired.notify_one()
+                let mut expired = expired;
+                loop {
+                    at(expired).await;
+                    heard.expired.notify_one();
+                    // Whoever died may have had others, claimed or renewed a moment later.
+                    expired = self.next_expiry().await.ok().flatten();
+                }
             },
             async {
                 at(turn.look_in).await;
@@ -146,6 +153,18 @@ impl Store {
                 heard.announcements.notify_one()
             },
         );
+    }
+
+    /// When the first lease of a running deployment expires that hasn't yet, unless it's renewed.
+    async fn next_expiry(&self) -> Result<Option<Duration>> {
+        deadline(async {
+            let sql =
+                "SELECT extract(epoch FROM min(l.expires_at) - now())::float8 FROM deployments d JOIN project_leases l
+                           ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
+                       WHERE d.state = 'running' AND l.expires_at > now()";
+            Ok(self.vital_client().await?.query_one(sql, &[]).await?.get::<_, Option<f64>>(0).map(duration))
+        })
+        .await
     }
 
     /// Removes the heartbeat of this process, which stops.

@@ -143,7 +143,7 @@ fn each_spoilt_variable_is_named_with_what_it_should_be() {
         ("SLIPWAY_DATABASE_DIRECT_URL", "postgresql://db", "must be a URL such as SLIPWAY_DATABASE_URL"),
         ("SLIPWAY_DATABASE_POOLER", "statement", "must be none, session or transaction"),
         ("SLIPWAY_ADMIN_ADDR", "9090", "is \"9090\", but must be an IP address and a port"),
-        ("SLIPWAY_CONCURRENCY", "0", "is \"0\", but must be a number from 1 to 256"),
+        ("SLIPWAY_CONCURRENCY", "0", "is \"0\", but must be a number from 1 to 1000"),
         ("SLIPWAY_WORKER_NAME", "two words", "must be 1 to 128 visible ASCII characters"),
         ("SLIPWAY_LEASE", "30", "is \"30\", but must be a duration from 1s to 10m"),
         ("SLIPWAY_DRAIN_TIMEOUT", "-1s", "must be a duration from 0s to 1h"),

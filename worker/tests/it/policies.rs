@@ -65,6 +65,7 @@ const NO_POLICIES: &[&str] = &[
     // Facts and bounds of parsers.
     "amqp::inbound::texts::BASIC",
     "amqp::topology::PRECONDITION_FAILED",
+    "amqp::connection::FRAME_MAX",
     "remote::ssh::session::HANDSHAKE_ROUND_TRIPS",
     "stages::secrets::SSH_PORT",
     "config::parse::HOUR",

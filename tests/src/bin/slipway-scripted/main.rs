@@ -1,7 +1,8 @@
 //! A worker whose stages act on a model of servers, by a script: the real engine with its real configuration, database
 //! and broker, for tests of what the engine does when it's killed. It reads the worker's environment and
-//! `SLIPWAY_SCRIPT`, `SLIPWAY_SCRIPT_MODEL`. What the stages may do stands in `slipway_tests::script`. Without a model the
-//! stages do nothing, for `SLIPWAY_SCRIPT_STAGE_MS` each: that's what the bench measures the engine with.
+//! `SLIPWAY_SCRIPT`, `SLIPWAY_SCRIPT_MODEL`. What the stages may do stands in `slipway_tests::script`. Without a model, and
+//! where `SLIPWAY_SCRIPT_STAGE_MS` says how long each takes, the stages do nothing: that's what the bench measures the
+//! engine with.
 
 mod idle_pipeline;
 mod pipeline;
@@ -43,9 +44,10 @@ fn work() -> Result<()> {
 }
 
 fn pipeline() -> Result<Arc<dyn Pipeline>> {
-    let Some(model) = std::env::var_os(MODEL) else {
-        let stage = std::env::var(STAGE_MS).map_or(Ok(0), |text| text.parse()).context(STAGE_MS)?;
-        return Ok(Arc::new(IdlePipeline { stage: Duration::from_millis(stage) }));
+    let stage = std::env::var(STAGE_MS).ok().map(|text| text.parse()).transpose().context(STAGE_MS)?;
+    let model = match (std::env::var_os(MODEL), stage) {
+        (Some(model), None) => model,
+        (_, stage) => return Ok(Arc::new(IdlePipeline { stage: Duration::from_millis(stage.unwrap_or(0)) })),
     };
     let rules: Vec<Rule> = match std::env::var(SCRIPT) {
         Ok(text) => serde_json::from_str(&text).context(SCRIPT)?,

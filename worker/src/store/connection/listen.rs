@@ -70,7 +70,10 @@ impl Store {
         tokio::select! {
             ended = listen => ended,
             ended = receive => ended,
-            () = self.heard.listens_in_vain.notified() => Ok(()),
+            () = self.heard.listens_in_vain.notified() => {
+                self.close_stale();
+                Ok(())
+            }
         }
     }
 

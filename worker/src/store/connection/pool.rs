@@ -83,6 +83,16 @@ impl Store {
         Ok(StoreClient(self.vital.get().await?, self.heard.clone(), self.types.clone()))
     }
 
+    /// Closes connections to a server that takes no writes (any more), unless they are in use: those are closed when they would
+    /// be used again.
+    pub(in crate::store) fn close_stale(&self) {
+        let stale_before = *self.heard.stale_before.lock().unwrap_or_else(PoisonError::into_inner);
+        let leads_on = |metrics: Metrics| stale_before.is_none_or(|before| metrics.created >= before);
+        for pool in [&self.pool, &self.vital] {
+            drop(pool.retain(|_, metrics| leads_on(metrics)));
+        }
+    }
+
     /// The database's clock.
     ///
     /// # Errors

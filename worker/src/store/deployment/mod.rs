@@ -21,6 +21,7 @@ pub(super) mod order;
 pub(super) mod places;
 pub(super) mod queue;
 pub(super) mod refuse;
+pub(super) mod renewal;
 pub(super) mod retry;
 pub(super) mod seen;
 pub(super) mod selection;

@@ -6,6 +6,7 @@ mod cost;
 mod dependencies;
 mod draining;
 mod held;
+mod renewals;
 
 use crate::services::test_worker::{ScriptedStages, report};
 use slipway_protocol::{Change, DeploymentId};

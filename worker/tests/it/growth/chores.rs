@@ -3,7 +3,9 @@
 use serde_json::json;
 use slipway_deploy::github::PushRuns;
 use slipway_protocol::decode;
-use slipway_worker::store::{BranchSeen, LookOutcome, OldRows, Retention, Store, WalkPosition, WebhookDelivery};
+use slipway_worker::store::{
+    BranchSeen, FleetTurn, LookOutcome, OldRows, Retention, Store, WalkPosition, WebhookDelivery,
+};
 use uuid::Uuid;
 
 use std::time::Duration;
@@ -49,6 +51,8 @@ pub async fn fleet(store: &Store) {
     for _ in 0..8 {
         ok(quick("a turn", store.take_turn("1", Duration::from_millis(1))).await);
     }
+    let expired = FleetTurn { expires_in: Some(Duration::ZERO), ..FleetTurn::default() };
+    let _ = tokio::time::timeout(Duration::from_millis(300), store.follow_turn(expired, Duration::from_secs(1))).await;
     ok(store.workers().await);
     ok(store.prune_workers(DAY).await);
 }

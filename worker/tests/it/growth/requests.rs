@@ -75,6 +75,7 @@ impl<'a> Requests<'a> {
         let (store, lease) = (self.store, &claim.lease);
         ok(store.completed_stages(lease, b"x").await);
         ok(store.renew(lease, LONG).await);
+        ok(quick("renewals", store.renew_many(std::slice::from_ref(lease), LONG)).await);
         let stages = claim.action.stages();
         ok(quick("a stage", store.stage_started(lease, stages[0], b"x")).await);
         for (at, stage) in stages.iter().enumerate() {
