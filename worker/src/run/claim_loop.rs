@@ -23,15 +23,21 @@ impl Runner {
     pub async fn run(self) {
         let runner = Arc::new(self);
         let wakeups = runner.store.listen();
-        let _awake = KeepAwake::start();
+        let awake = KeepAwake::start();
         let keeper = LeaseKeeper::new(runner.store.clone(), runner.settings.lease);
         // Ends with this.
-        let mut renewals = JoinSet::new();
-        renewals.spawn(keeper.clone().run(wakeups.cancel_requests()));
+        let renewals = match keeper.start(wakeups.cancel_requests()) {
+            Ok(renewals) => renewals,
+            Err(error) => return tracing::error!(%error, "no lease can be renewed: the system gives no thread"),
+        };
         let mut attempts = JoinSet::new();
         let mut outages = OutageLog::new("runner");
         let mut expired = true;
         while !runner.drain.has_begun() {
+            if renewals.has_ended() {
+                // Its panic has been logged. Without it each attempt would lose its lease.
+                return;
+            }
             let mut failed = false;
             if std::mem::take(&mut expired) {
                 let reaped = runner.reap().await;
@@ -60,16 +66,13 @@ impl Runner {
                 }
             }
             runner.store.set_free_slots(Some(runner.settings.concurrency.saturating_sub(attempts.len())));
+            awake.wake(!attempts.is_empty());
             tokio::select! {
                 () = runner.drain.token().cancelled() => {}
                 () = wakeups.deployment() => {}
                 () = wakeups.expired() => expired = true,
                 () = tokio::time::sleep(AFTER_FAILURE), if failed => {}
                 Some(ended) = attempts.join_next() => log_panic(ended),
-                // Attempts without it would lose their leases one after the other.
-                Some(Err(ended)) = renewals.join_next() => if let Ok(panic) = ended.try_into_panic() {
-                    std::panic::resume_unwind(panic);
-                },
             }
         }
         runner.store.set_free_slots(None);

@@ -1,14 +1,18 @@
 //! Renews the leases of all running attempts of a worker, together, and cancels those that somebody has asked to cancel. What
 //! ends when a lease is lost is decided in `attempt`.
+//!
+//! It has a thread and an event loop of its own: attempts that compute, or are many on a busy machine, would keep renewals
+//! waiting behind them, while a thread that mostly sleeps is let run at once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use slipway_protocol::DeploymentId;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::cancellation::{Canceller, StopReason};
 use crate::store::{Fence, Lease, LeaseRenewal, RenewOutcome, Store, StoreError};
@@ -39,6 +43,12 @@ struct HeldLease {
     lost: CancellationToken,
 }
 
+/// The thread that renews, until this is dropped.
+pub(super) struct RenewalThread {
+    thread: JoinHandle<()>,
+    _stop: DropGuard,
+}
+
 /// A lease is renewed for as long as this lives.
 pub(super) struct KeptLease {
     keeper: LeaseKeeper,
@@ -47,7 +57,7 @@ pub(super) struct KeptLease {
 }
 
 impl LeaseKeeper {
-    /// Leases last for `span` from each renewal. Nothing is renewed but by [`LeaseKeeper::run`].
+    /// Leases last for `span` from each renewal. Nothing is renewed before [`LeaseKeeper::start`].
     pub(super) fn new(store: Store, span: Duration) -> Self {
         Self { store, span, kept: Arc::default(), more: Arc::default() }
     }
@@ -56,17 +66,30 @@ impl LeaseKeeper {
     /// somebody has asked for that, or when the lease is lost.
     pub(super) fn keep(&self, lease: &Lease, held_until: watch::Sender<Instant>, canceller: Canceller) -> KeptLease {
         let (key, lost) = ((lease.deployment, lease.fence), CancellationToken::new());
-        // Asked for just now.
-        let next = (Instant::now() + self.span / 5).min(*held_until.borrow());
+        // A fifth after it was asked for: at once, where the claim has taken that long.
+        let next = *held_until.borrow() - self.span * 3 / 5;
         let held = HeldLease { lease: lease.clone(), held_until, next, canceller, lost: lost.clone() };
         self.change(|kept| kept.insert(key, held));
         self.more.notify_one();
         KeptLease { keeper: self.clone(), key, lost }
     }
 
-    /// Renews, for as long as this is polled. To be a task of its own, since an attempt that computes, or waits for something
-    /// without giving way, would keep its own task from renewing.
-    pub(super) async fn run(self, mut cancel_requests: watch::Receiver<()>) {
+    /// Renews what is kept, and looks whether something is to be cancelled when that is heard of.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(&self, cancel_requests: watch::Receiver<()>) -> std::io::Result<RenewalThread> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (keeper, stop) = (self.clone(), CancellationToken::new());
+        let stopped = stop.clone();
+        let renewing = move || {
+            let _ = runtime.block_on(stopped.run_until_cancelled(keeper.run(cancel_requests)));
+        };
+        let thread = std::thread::Builder::new().name("leases".to_owned()).spawn(renewing)?;
+        Ok(RenewalThread { thread, _stop: stop.drop_guard() })
+    }
+
+    async fn run(self, mut cancel_requests: watch::Receiver<()>) {
         let mut outages = OutageLog::new("leases");
         loop {
             let next = self.change(|kept| kept.values().map(|held| held.next).min());
@@ -143,6 +166,13 @@ impl LeaseKeeper {
 
     fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<(DeploymentId, Fence), HeldLease>) -> T) -> T {
         change(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl RenewalThread {
+    /// Whether it doesn't renew any more, which is a mistake.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
     }
 }
 

@@ -15,9 +15,10 @@ use crate::store::connection::tls::{TlsConnector, connector};
 use crate::store::connection::wakeups::ProcessSignals;
 use crate::store::{Result, StoreError};
 
-/// Connections for everything, and those for leases and signs of life.
+/// Connections for everything, those for signs of life and the relay's lease, and the one for leases of deployments.
 const CONNECTIONS: usize = 16;
 const VITAL_CONNECTIONS: usize = 2;
+const RENEWAL_CONNECTIONS: usize = 1;
 
 /// The database; cheap to clone.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct Store {
     pool: Pool,
     /// What says that this process lives, and keeps what it holds, doesn't wait for a connection behind other statements.
     vital: Pool,
+    /// Nor do renewals of leases, which are made on a thread of their own and are answered there.
+    renewals: Pool,
     pub(in crate::store) heard: Arc<ProcessSignals>,
     /// The way to a session of our own, if there is one.
     pub(in crate::store) sessions: Option<(tokio_postgres::Config, TlsConnector)>,
@@ -64,8 +67,9 @@ impl Store {
         let heard = Arc::<ProcessSignals>::default();
         let pool_of = |size| pool((&config, &tls), route.pooler, size, heard.clone());
         let (pool, vital) = (pool_of(CONNECTIONS)?, pool_of(VITAL_CONNECTIONS)?);
+        let renewals = pool_of(RENEWAL_CONNECTIONS)?;
         let types = (route.pooler == DatabasePooler::Transaction).then(Arc::default);
-        Ok(Self { pool, vital, heard, sessions, types, name: name.to_owned() })
+        Ok(Self { pool, vital, renewals, heard, sessions, types, name: name.to_owned() })
     }
 
     /// The name of this process, as in leases and dead letters.
@@ -83,12 +87,17 @@ impl Store {
         Ok(StoreClient(self.vital.get().await?, self.heard.clone(), self.types.clone()))
     }
 
+    /// The connection of whoever renews many leases at once, driven by the event loop that first asks for it.
+    pub(in crate::store) async fn renewal_client(&self) -> Result<StoreClient> {
+        Ok(StoreClient(self.renewals.get().await?, self.heard.clone(), self.types.clone()))
+    }
+
     /// Closes connections to a server that takes no writes (any more), unless they are in use: those are closed when they would
     /// be used again.
     pub(in crate::store) fn close_stale(&self) {
         let stale_before = *self.heard.stale_before.lock().unwrap_or_else(PoisonError::into_inner);
         let leads_on = |metrics: Metrics| stale_before.is_none_or(|before| metrics.created >= before);
-        for pool in [&self.pool, &self.vital] {
+        for pool in [&self.pool, &self.vital, &self.renewals] {
             drop(pool.retain(|_, metrics| leads_on(metrics)));
         }
     }

@@ -53,7 +53,7 @@ impl Store {
                  FROM asked a JOIN project_leases l ON l.project_slug = a.slug AND l.server = a.server AND l.fence = a.fence
                  WHERE l.expires_at > clock_timestamp()";
             let rows = self
-                .vital_client()
+                .renewal_client()
                 .await?
                 .query(sql, &[&slugs, &servers, &fences, &deployments, &seconds(span)])
                 .await?;
