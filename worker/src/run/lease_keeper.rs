@@ -91,6 +91,8 @@ impl LeaseKeeper {
 
     async fn run(self, mut cancel_requests: watch::Receiver<()>) {
         let mut outages = OutageLog::new("leases");
+        // The first lease mustn't wait for a connection.
+        outages.record(self.store.renew_many(&[], self.span).await.map(drop));
         loop {
             let next = self.change(|kept| kept.values().map(|held| held.next).min());
             tokio::select! {
