@@ -10,6 +10,7 @@ pub(crate) mod api;
 mod app;
 mod branches;
 mod deployments;
+mod public_keys;
 mod retry;
 pub(crate) mod secrets;
 mod token;
@@ -32,6 +33,7 @@ use crate::{DeployerConfig, GithubCredential, StageError};
 use answer::{CredentialKind, GithubResponse};
 use api::{ApiCall, ApiClient};
 use app::GithubApp;
+use public_keys::PublicKeys;
 use token::{TokenScope, Tokens};
 
 /// GitHub's REST API, as this process's credential may use it. Clones share connections and tokens.
@@ -45,6 +47,8 @@ struct Shared {
     credential: Credential,
     tokens: Tokens,
     digest_key: hmac::Key,
+    /// What repositories' secrets are sealed to, as it was read ahead.
+    keys: PublicKeys,
     /// GitHub asks clients to write one thing at a time; many at once meet the secondary rate limit.
     writing: tokio::sync::Mutex<()>,
 }
@@ -94,6 +98,7 @@ impl GithubClient {
                 credential,
                 tokens: Tokens::default(),
                 digest_key: hmac::Key::new(hmac::HMAC_SHA256, digest_key),
+                keys: PublicKeys::default(),
                 writing: tokio::sync::Mutex::default(),
             }),
         })

@@ -17,6 +17,7 @@ use slipway_protocol::names::RepositoryName;
 use tokio_util::sync::CancellationToken;
 
 use super::GithubClient;
+use super::public_keys::PublicKey;
 use super::token::TokenScope;
 use crate::StageError;
 use crate::secrets::seal;
@@ -34,12 +35,6 @@ pub struct SecretsWritten {
     pub changed: Vec<String>,
     /// How many had their value already.
     pub unchanged: usize,
-}
-
-/// A repository's public key, which secrets are sealed to.
-struct PublicKey {
-    id: String,
-    bytes: Vec<u8>,
 }
 
 #[derive(Deserialize)]
@@ -162,6 +157,18 @@ impl GithubClient {
         desired.iter().filter(differs).map(|(name, _)| name.clone()).collect()
     }
 
+    /// What GitHub is known to hold once [`GithubClient::put_secrets`] has written all of the `desired` secrets.
+    pub(crate) fn digests_after(
+        &self,
+        repository: &RepositoryName,
+        desired: &BTreeMap<String, SecretString>,
+        digests: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let mut digests = digests.clone();
+        digests.extend(desired.iter().map(|(name, value)| (name.clone(), self.digest(repository, name, value))));
+        digests
+    }
+
     async fn put_changed(
         &self,
         repository: &RepositoryName,
@@ -181,7 +188,10 @@ impl GithubClient {
             digests.remove(name);
             let current = match key.take() {
                 Some(key) => key,
-                None => self.public_key(repository).await?,
+                None => match self.shared.keys.take(repository) {
+                    Some(key) => key,
+                    None => self.public_key(repository).await?,
+                },
             };
             key = Some(match self.put(repository, name, value, &current).await {
                 Ok(()) => current,
@@ -201,6 +211,14 @@ impl GithubClient {
             written.changed.push(name.clone());
         }
         Ok(written)
+    }
+
+    /// Reads the key that secrets of a repository are sealed to, while something else is waited for: the next
+    /// [`GithubClient::put_secrets`] needn't ask for it. One that has changed by then is found out there.
+    pub async fn read_key_ahead(&self, repository: &RepositoryName) {
+        if let Ok(key) = self.public_key(repository).await {
+            self.shared.keys.keep(repository.clone(), key);
+        }
     }
 
     async fn public_key(&self, repository: &RepositoryName) -> Result<PublicKey, StageError> {

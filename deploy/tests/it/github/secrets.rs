@@ -60,6 +60,19 @@ async fn nothing_is_sealed_to_a_key_of_zeros_or_of_the_wrong_length() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_read_ahead_is_asked_for_once() {
+    let server = secrets_server(&public_key()).await;
+    let written = ResponseTemplate::new(201).set_body_json(json!({}));
+    Mock::given(method("PUT")).and(path_regex("/[AB]$")).respond_with(written).expect(2).mount(&server).await;
+    let client = token_client(&server);
+    client.read_key_ahead(&shop()).await;
+    let desired = desired(&[("A", "x"), ("B", "y")]);
+    client.put_secrets(&shop(), &desired, &mut BTreeMap::new(), &CancellationToken::new()).await.unwrap();
+    let asked = server.received_requests().await.unwrap();
+    assert_eq!(asked.iter().filter(|request| request.method.as_str() == "GET").count(), 1);
+}
+
+#[tokio::test]
 async fn a_cancelled_write_is_left_at_once_and_what_was_written_before_is_known() {
     let server = secrets_server(&public_key()).await;
     let cancel = CancellationToken::new();
