@@ -11,6 +11,7 @@ pub use crate::remote::ssh::session::KILL_GRACE;
 pub use crate::remote::ssh::transport::{CONNECT_TIMEOUT as SSH_CONNECT, KEEPALIVE as SSH_KEEPALIVE};
 pub use crate::stages::firewall::CONNECT_TIMEOUT as PORT_CONNECT;
 pub use crate::stages::serving::RESTORED_WARM_UP;
+pub use crate::stages::unchanged::LOOK_TIME as SERVER_LOOK;
 pub use crate::stages::verify::WARM_UP;
 
 /// How long the parts of a deployment may take.

@@ -7,7 +7,7 @@ use slipway_protocol::{ErrorCode, Stage};
 use crate::remote::failure_phrases::{explain_unexpected, read_explained};
 use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
-use crate::remote::ssh::{ExecOptions, RemoteExit, Session};
+use crate::remote::ssh::{CommandOutput, ExecOptions, RemoteExit, Session};
 use crate::{Attempt, StageError};
 
 impl Attempt {
@@ -21,6 +21,12 @@ impl Attempt {
         stage: Stage,
         script: &Script,
     ) -> Result<Result<ScriptOutput, ScriptOutput>, StageError> {
+        let ended = self.run_script(stage, script).await?;
+        self.judge_end(script, ended)
+    }
+
+    /// As [`Self::exec`], with what the script has told also where it has explained a failure.
+    pub(crate) async fn run_script(&mut self, stage: Stage, script: &Script) -> Result<CommandOutput, StageError> {
         self.work.lease.check()?;
         let layered = self.layer.as_ref().map(|scratch| script.layered(self.root(), scratch));
         let script = layered.as_ref().unwrap_or(script);
@@ -49,9 +55,20 @@ impl Attempt {
         self.work.lease.check()?;
         let script =
             script.fenced(self.work.lease.fence()).owned(self.work.request.project.id, &self.work.former_owners);
-        let finished = session.exec(&script, &options).await?;
-        let output = finished.output;
-        match finished.exit {
+        session.exec(&script, &options).await
+    }
+
+    /// What the end of a script means.
+    pub(crate) fn judge_end(
+        &self,
+        script: &Script,
+        ended: CommandOutput,
+    ) -> Result<Result<ScriptOutput, ScriptOutput>, StageError> {
+        let CommandOutput { exit, output } = ended;
+        let Some(session) = self.session.as_ref() else {
+            return Err(StageError::new(ErrorCode::InternalError, "there is no SSH session"));
+        };
+        match exit {
             RemoteExit::Exited(0) => Ok(Ok(output)),
             RemoteExit::Lost => Err(session.lost_during(script.name()).with_tail(output.tail())),
             RemoteExit::Signalled => Err(session.signalled(script.name()).with_tail(output.tail())),
@@ -59,6 +76,13 @@ impl Attempt {
                 Some(error) => Err(error),
                 None => Ok(Err(output)),
             },
+        }
+    }
+
+    /// Has the server start the shell of the next script already, while something else is done.
+    pub(crate) fn begin_next_script(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.begin_next();
         }
     }
 

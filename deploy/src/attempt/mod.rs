@@ -21,8 +21,10 @@ use crate::backoff::RetryPolicy;
 use crate::github::GithubClient;
 use crate::project::grants::JudgedModel;
 use crate::project::registry::RegistryClient;
+use crate::project::workflows::DeployPortUse;
+use crate::remote::output::ScriptOutput;
 use crate::remote::places::{HttpsUrl, RegistryHost};
-use crate::remote::ssh::Session;
+use crate::remote::ssh::{CommandOutput, Session};
 use crate::secrets::redact::Redactor;
 use crate::stages::left_reports::KnownState;
 use crate::{
@@ -59,10 +61,15 @@ impl Deployer {
             session: None,
             round_trips: 0,
             env_on_server: None,
+            env_seen: None,
+            docker: None,
+            workflows: None,
+            looked_after: None,
             layer: None,
             restored: false,
             judged: None,
             published: None,
+            rules_seen: None,
             left: KnownState::default(),
         }
     }
@@ -79,14 +86,24 @@ pub struct Attempt {
     round_trips: u32,
     /// The variables in `.env` on the server, once they are known.
     pub(crate) env_on_server: Option<BTreeMap<String, String>>,
+    /// What stage clone's script has told for stage env.
+    pub(crate) env_seen: Option<CommandOutput>,
+    /// What preflight knows of the server's Docker, by the keys under which stage env's script would tell it.
+    pub(crate) docker: Option<Vec<(&'static str, String)>>,
+    /// What the commit's workflows need, once stage clone has seen them.
+    pub(crate) workflows: Option<DeployPortUse>,
+    /// What was told of all that a success leaves, where that was looked after already.
+    pub(crate) looked_after: Option<ScriptOutput>,
     /// A directory that takes all writes to the project when nothing must change (a plan).
     pub(crate) layer: Option<RemotePath>,
     /// What stage env has judged and nothing was refused of.
     pub(crate) judged: Option<JudgedModel>,
     /// Whether the previous release has been restored.
     pub(crate) restored: bool,
-    /// The ports that Docker publishes for the project, with their services, once stage firewall has seen them.
+    /// The ports that Docker publishes for the project, with their services, once they were seen.
     pub(crate) published: Option<BTreeMap<Port, String>>,
+    /// What stage compose has seen of the firewall, where nothing is to be changed there.
+    pub(crate) rules_seen: Option<ScriptOutput>,
     /// What it knows of how it leaves the server, or how the one before has left it.
     pub(crate) left: KnownState,
 }

@@ -45,7 +45,7 @@ impl LineSplitter {
 }
 
 /// What a script printed: values for us, and the end of what is for people.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ScriptOutput {
     values: BTreeMap<String, Vec<String>>,
     budget: Budget,

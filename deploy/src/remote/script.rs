@@ -1,7 +1,9 @@
 //! A script for the server: literal shell text plus named data. One exec runs one script; the data, secrets included,
-//! follow the text on stdin and become shell variables that are never exported. Running it is [`crate::remote::ssh`]'s job.
+//! follow the text on stdin and become shell variables that are never exported. What anybody may see can stand in the
+//! command itself. Running it is [`crate::remote::ssh`]'s job.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,9 +20,13 @@ const LAUNCHER: &str = include_str!("../scripts/launch.sh");
 const BOOTSTRAP: &str = include_str!("../scripts/bootstrap.sh");
 
 /// A script and its data.
+#[derive(Clone)]
 pub struct Script {
     name: &'static str,
     layered: bool,
+    open: bool,
+    last: bool,
+    limit: Option<Duration>,
     parts: Vec<&'static str>,
     data: SecretString,
 }
@@ -29,7 +35,8 @@ impl Script {
     /// A script without data. `name` is what logs and traces call it.
     #[must_use]
     pub fn new(name: &'static str, parts: &[&'static str]) -> Self {
-        Self { name, layered: false, parts: parts.to_vec(), data: SecretString::from(String::new()) }
+        let data = SecretString::from(String::new());
+        Self { name, layered: false, open: false, last: false, limit: None, parts: parts.to_vec(), data }
     }
 
     /// The name in logs and traces.
@@ -72,8 +79,7 @@ impl Script {
     /// The same script with the number of the claim that it acts for, as shell variable `fence`.
     #[must_use]
     pub(crate) fn fenced(&self, fence: u64) -> Self {
-        let Self { name, layered, .. } = *self;
-        Self { name, layered, parts: self.parts.clone(), data: self.data.clone() }.number("fence", fence)
+        self.clone().number("fence", fence)
     }
 
     /// The same script with the project that it acts for, and those that its slug was handed over from, as shell variables
@@ -95,15 +101,58 @@ impl Script {
     #[must_use]
     pub(crate) fn layered(&self, root: &RemotePath, scratch: &RemotePath) -> Self {
         let parts = [scripts::OVERLAY, self.parts.as_slice()].concat();
-        let script = Self { name: self.name, layered: true, parts, data: self.data.clone() };
+        let script = Self { layered: true, open: false, parts, ..self.clone() };
         script.word("root", root).word("scratch", scratch)
     }
 
-    /// The command of the exec request: the same for every script, so nothing of a project is ever in argv.
+    /// The same script with its text and data in the command, for data that anybody on the server may see. sshd takes what is
+    /// for stdin a round trip later than the command.
     #[must_use]
-    pub fn command(&self) -> String {
+    pub(crate) fn openly(self) -> Self {
+        Self { open: true, ..self }
+    }
+
+    /// Whether it may stand in the command.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// The same script, after which perhaps no other comes: no shell is begun for one.
+    #[must_use]
+    pub fn last(self) -> Self {
+        Self { last: true, ..self }
+    }
+
+    /// Whether no other script is expected after it.
+    pub(crate) fn is_last(&self) -> bool {
+        self.last
+    }
+
+    /// The same script, ended after that time, however long other commands may take.
+    #[must_use]
+    pub(crate) fn within(self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+
+    /// How long it may take, where that's less than for any command.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.limit
+    }
+
+    /// The command of the exec request, whose shell reads the script from stdin: the same for every script, so nothing of a
+    /// project is ever in argv.
+    #[must_use]
+    pub fn waiting(&self) -> String {
         let apart = if self.layered { " layered" } else { "" };
         format!("exec sh -c {} {}{apart}", quote(&LAUNCHER), quote(&BOOTSTRAP))
+    }
+
+    /// The command of an open script, which adds itself.
+    #[must_use]
+    pub(crate) fn with_itself(&self, mark: &str) -> String {
+        let words = [mark.to_owned(), self.parts.concat(), self.data.expose_secret().to_owned()];
+        let words: Vec<_> = words.into_iter().map(|word| quote(&OpenText(word))).collect();
+        format!("exec sh -c {} {} '' {}", quote(&LAUNCHER), quote(&BOOTSTRAP), words.join(" "))
     }
 
     /// What is written to stdin: `mark length`, the text, the data, an empty line. `mark` begins every line of stdout
@@ -114,6 +163,15 @@ impl Script {
         frame.extend_from_slice(self.data.expose_secret().as_bytes());
         frame.push(b'\n');
         SecretSlice::from(frame)
+    }
+}
+
+/// Our own scripts, and values that were words already.
+struct OpenText(String);
+
+impl ShellWord for OpenText {
+    fn word(&self) -> String {
+        self.0.clone()
     }
 }
 
@@ -131,8 +189,8 @@ mod tests {
     #[test]
     fn the_command_is_the_same_for_every_script() {
         let script = |slug| Script::new("test", &["true\n"]).word("slug", &Slug::new(slug).expect("a slug"));
-        assert_eq!(script("a").command(), script("b").command());
-        insta::assert_snapshot!(script("a").command());
+        assert_eq!(script("a").waiting(), script("b").openly().waiting());
+        insta::assert_snapshot!(script("a").waiting());
     }
 
     #[test]
@@ -190,26 +248,30 @@ mod tests {
 
     #[test]
     fn a_real_shell_gets_the_data_as_variables_that_are_not_exported() {
-        let text = "printf '%s' \"$data\" | base64 -d >&2; env >&2; tell said \"$number\"; exit 7\n";
+        let text = "printf '%s' \"$data\" | base64 -d >&2; env >&2; tell said \"$number $#\"; exit 7\n";
         let value = "a'b\"c\\d\n$e `f` \u{e4}";
-        let script = Script::new("test", &[text]).bytes("data", value.as_bytes()).number("number", 42);
-        let mut child = Command::new("sh")
-            .args(["-c", BOOTSTRAP])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("sh starts");
-        let mut stdin = child.stdin.take().expect("piped");
-        stdin.write_all(script.frame("MARK").expose_secret()).expect("written");
-        // Stdin stays open: that it is closed means that the worker is gone.
-        let status = child.wait().expect("ends");
-        drop(stdin);
-        let output = child.wait_with_output().expect("read");
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(status.code(), Some(7), "{stderr}");
-        assert_eq!(output.stdout, b"\nMARK said 42\n\nMARK ended yes\n");
-        assert!(stderr.starts_with(value), "{stderr}");
-        assert!(!stderr.contains("data="), "{stderr}");
+        let script = || Script::new("test", &[text]).bytes("data", value.as_bytes()).number("number", 42);
+        for (command, frame) in
+            [(script().waiting(), script().frame("MARK")), (script().with_itself("MARK"), Vec::new().into())]
+        {
+            let mut child = Command::new("sh")
+                .args(["-c", &command])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("sh starts");
+            let mut stdin = child.stdin.take().expect("piped");
+            stdin.write_all(frame.expose_secret()).expect("written");
+            // Stdin stays open: that it is closed means that the worker is gone.
+            let status = child.wait().expect("ends");
+            drop(stdin);
+            let output = child.wait_with_output().expect("read");
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(status.code(), Some(7), "{stderr}");
+            assert_eq!(output.stdout, b"\nMARK said 42 0\n\nMARK ended yes\n");
+            assert!(stderr.starts_with(value), "{stderr}");
+            assert!(!stderr.contains("data="), "{stderr}");
+        }
     }
 }

@@ -11,6 +11,20 @@ list_containers() {
     listed=$(docker ps -a --no-trunc --format '{{.ID}} {{.State}} {{.Image}} {{.Label "com.docker.compose.project"}}')
 }
 
+# inspect_own FORMAT: after list_containers. Sets $inspected to what Docker tells of the project's containers.
+inspect_own() {
+    while read -r key _ _ project; do
+        [ "$project" = "$slug" ] || continue
+        case $key in '' | *[!0-9a-f]*) ;; *) set -- "$@" "$key" ;; esac
+    done <<END
+$listed
+END
+    inspected=
+    [ $# -gt 1 ] || return 0
+    inspected=$(docker inspect --format "$@") || inspected="$inspected
+gone"
+}
+
 left_container="\
 {{\$service := index .Config.Labels \"com.docker.compose.service\"}}\
 container {{\$service}} {{.State.Status}} \
@@ -23,7 +37,7 @@ published {{\$service}} {{\$port}} {{.HostIp}} {{.HostPort}}{{\"\\n\"}}\
 {{range .Mounts}}{{if .RW}}writable {{.Source}}{{\"\\n\"}}{{end}}{{end}}\
 data {{.ResolvConfPath}}"
 
-# as_left: prints the lines; after list_containers.
+# as_left: prints the lines; after list_containers, and inspect_own with $left_container at least.
 as_left() {
     read -r value </proc/sys/kernel/random/boot_id
     printf 'boot %s\n' "$value"
@@ -46,16 +60,17 @@ as_left() {
         if [ -f ".slipway/at_$key" ]; then read -r value <".slipway/at_$key" || :; fi
         printf 'at_%s %s\n' "$key" "$value"
     done
-    set --
     while read -r key value image project; do
         [ "$project" = "$slug" ] || continue
-        case $key in '' | *[!0-9a-f]*) continue ;; esac
-        printf 'listed %s %s %s\n' "$key" "$value" "$image"
-        set -- "$@" "$key"
+        case $key in '' | *[!0-9a-f]*) ;; *) printf 'listed %s %s %s\n' "$key" "$value" "$image" ;; esac
     done <<END
 $listed
 END
-    if [ $# -gt 0 ]; then docker inspect --format "$left_container" "$@" || printf 'gone\n'; fi
+    while IFS= read -r value; do
+        case $value in 'container '* | 'published '* | 'writable '* | 'data '* | gone) printf '%s\n' "$value" ;; esac
+    done <<END
+$inspected
+END
     left_access
 }
 

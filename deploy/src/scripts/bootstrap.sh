@@ -1,11 +1,22 @@
 set -eu
 umask 077
 export LC_ALL=C
-IFS=' ' read -r mark size
-script=$(head -c "$size")
-while IFS= read -r line && [ -n "$line" ]; do
-    eval "${line%%=*}=\${line#*=}"
-done
+read_data() {
+    while IFS= read -r line && [ -n "$line" ]; do
+        eval "${line%%=*}=\${line#*=}"
+    done
+}
+if [ $# -gt 0 ]; then
+    mark=$1 script=$2
+    read_data <<END
+$3
+END
+    shift 3
+else
+    IFS=' ' read -r mark size
+    script=$(head -c "$size")
+    read_data
+fi
 unset line
 exec 3<&0 </dev/null
 

@@ -70,9 +70,10 @@ has_unnamed_volume() {
     printf '%s\n' "$present" | grep -qE "^[0-9a-f]+ $1 .*[ ,][0-9a-f]{64}(,|\$)"
 }
 
-# begin SERVICES: starts their containers, and waits until it shows that they run: for two seconds, or fifteen where one
+# begin [SERVICES]: starts their containers, and waits until it shows that they run: for two seconds, or fifteen where one
 # has restarted. What's left of the five is counted with the web services' own, so that nobody waits twice.
 begin() {
+    [ $# -gt 0 ] || return 0
     seen_of "$@"
     [ -n "$ids" ] || return 0
     usual=$patience

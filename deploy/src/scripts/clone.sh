@@ -1,5 +1,5 @@
-# Parameters: commit url token max_bytes max_files; after project_files.sh, room.sh, containers.sh, lock.sh, git.sh,
-# save_release.sh, judge_tree.sh. The token is known to this shell and to the git processes that ask for it over a pipe: not
+# Parameters: commit url token max_bytes max_files; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh,
+# git.sh, workflows.sh, proofs.sh, judged.sh, env_view.sh, save_release.sh, judge_tree.sh. The token is known to this shell and to the git processes that ask for it over a pipe: not
 # in argv, the environment, a URL or a file.
 umask 022
 [ ! -L "$dir" ] || die checkout-failed "$dir is a symbolic link"
@@ -11,6 +11,19 @@ if [ -f "$kept/env" ]; then
     [ -f .env ] || put .env 600 <"$kept/env"
     rm -f "$kept/env"
 fi
+
+# checked_out CHANGE: tells that the stage is done, and goes on with what stages secrets and env want to know of the commit:
+# that changes nothing, and needn't be waited for once more. Whatever becomes of it, the stage is done.
+checked_out() {
+    tell change "$1"
+    tell cloned yes
+    tell_workflows
+    tell workflows all
+    umask 077
+    mark env
+    tell_env
+    exit 0
+}
 
 head=$(repo_git rev-parse -q --verify HEAD 2>/dev/null || cat .slipway/commit 2>/dev/null || :)
 
@@ -28,10 +41,7 @@ if [ "$head" = "$commit" ]; then
     repo_git update-index -q --refresh >/dev/null 2>&1 || :
     # Before the look: what is changed after it is newer.
     mark clone
-    if repo_git diff-index --quiet HEAD --; then
-        tell change unchanged
-        exit 0
-    fi
+    if repo_git diff-index --quiet HEAD --; then checked_out unchanged; fi
 fi
 [ -z "$head" ] || tell previous "$head"
 
@@ -126,4 +136,4 @@ check_out "$commit" || die checkout-failed "git checkout failed in $dir"
 set -- .git/objects/pack/*.pack
 if [ $# -gt 8 ] || [ "$(du -sk .git/objects | cut -f 1)" -gt $((max_bytes / 1024)) ]; then collect; fi
 mark clone
-tell change changed
+checked_out changed

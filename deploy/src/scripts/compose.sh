@@ -1,6 +1,6 @@
-# Parameters: judged paths registry auth policy rehearsed patience limit; after project_files.sh, room.sh, compose_call.sh,
-# containers.sh, lock.sh, git.sh, docker_login.sh, proofs.sh, service_report.sh, stability_gate.sh, start_outcome.sh,
-# sockets.sh, rehearse.sh, bots_first.sh, judged.sh. Pulls, rehearses, starts, and waits until everything is stable.
+# Parameters: judged paths registry auth policy rehearsed patience limit ports; after project_files.sh, room.sh,
+# compose_call.sh, containers.sh, lock.sh, git.sh, docker_login.sh, proofs.sh, service_report.sh, stability_gate.sh,
+# start_outcome.sh, sockets.sh, rehearse.sh, bots_first.sh, judged.sh, ufw_rules.sh. Pulls, rehearses, starts, and waits until everything is stable.
 enter
 see
 remove_rehearsals
@@ -32,12 +32,17 @@ end_replacements
 replace_bots || exit 4
 up=done
 start_others >&2 || up=failed
+# What stage firewall needs to know, while the project is waited for. Without it, that stage looks for itself.
+look_at_rules 2>/dev/null 9>&- &
+rules=$!
 see
 seen_of
 judge_start "$before" "$(sorted $ids)" "$ids"
+tell_published "$sample"
 # What the gate has seen last.
 tell proof "$(
     while read -r _ _ _ restarts _ started _ _ id _; do printf '%s %s %s\n' "$id" "$restarts" "$started"; done <<END | digest_starts
 $sample
 END
 )"
+wait "$rules" || :

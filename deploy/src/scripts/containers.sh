@@ -10,23 +10,29 @@ running() { service_ps -q | sort; }
 # containers: the ids of all of them, stopped ones included.
 containers() { service_ps -aq; }
 
-# tell_origins: tells of each container, stopped ones included, what Slipway has written upon it, and of their images
-# what these say of themselves: CI's job changes the second alone. In JSON, since an image may say anything.
-container_origin="\
+# tell_origins LINES: tells of each container, stopped ones included, what Slipway has written upon it, and of their images
+# what these say of themselves: CI's job changes the second alone. In JSON, since an image may say anything. The lines are
+# in $origin_format.
+origin_format="\
 [{{json (index .Config.Labels \"com.docker.compose.service\")}},{{.State.Running}},{{json .Image}},{{json .Config.Image}},\
 {{json (index .Config.Labels \"slipway.commit\")}},\
-[{{range \$_, \$on := .HostConfig.PortBindings}}{{range \$on}}{{json .HostPort}},{{end}}{{end}}\"\"]]"
+[{{range \$_, \$on := .HostConfig.PortBindings}}{{range \$on}}{{json .HostPort}},{{end}}{{end}}\"\"]]{{\"\\n\"}}\
+image {{.Image}}"
 image_origin="\
 [{{json .Id}},{{json (index .Config.Labels \"org.opencontainers.image.revision\")}},\
 {{json (index .Config.Labels \"org.opencontainers.image.source\")}}]"
 tell_origins() {
-    ids=$(containers)
-    [ -n "$ids" ] || return 0
-    docker inspect --format "$container_origin" $ids 2>/dev/null |
-        while IFS= read -r line; do [ -z "$line" ] || tell container_origin "$line"; done
-    images_of_ids=$(docker inspect --format '{{.Image}}' $ids 2>/dev/null | sort -u || :)
-    [ -n "$images_of_ids" ] || return 0
-    docker image inspect --format "$image_origin" $images_of_ids 2>/dev/null |
+    origins=
+    while IFS= read -r line; do
+        case $line in
+        '['*) tell container_origin "$line" ;;
+        'image '*) case " $origins " in *" ${line#image } "*) ;; *) origins="$origins ${line#image }" ;; esac ;;
+        esac
+    done <<END
+$1
+END
+    [ -n "$origins" ] || return 0
+    docker image inspect --format "$image_origin" $origins 2>/dev/null |
         while IFS= read -r line; do [ -z "$line" ] || tell image_origin "$line"; done
 }
 

@@ -1,8 +1,9 @@
-# Parameters: forced key auth; after project_files.sh, room.sh, lock.sh, git.sh, workflows.sh, authorized_keys.sh. Installs
-# the command that CI may run and, with a key, the one line in authorized_keys that may run it. Without a key it tells
-# whether such a line is there; without a command it takes both away.
+# Parameters: forced key auth workflows_known looks_after; after project_files.sh, room.sh, containers.sh, lock.sh, git.sh,
+# workflows.sh, authorized_keys.sh, as_left.sh, leak_sweep.sh, look_after.sh. Installs the command that CI may run and, with a
+# key, the one line in authorized_keys that may run it. Without a key it tells whether such a line is there; without a command
+# it takes both away. Once all is in its place, it looks after what the attempt leaves.
 enter
-tell_workflows
+if [ "$workflows_known" = 0 ]; then tell_workflows; fi
 # The new release has been verified. The images of the previous one are kept as long as it's the one before this; its
 # secrets aren't.
 drop_previous() {
@@ -14,6 +15,7 @@ drop_previous
 if [ -z "$forced" ]; then
     remove_access
     mark key
+    tell installed yes
     exit 0
 fi
 command=$dir/.slipway/ci-deploy
@@ -53,11 +55,20 @@ lock_keys
 mine=$(key_line)
 tell user "$login"
 if [ -z "$key" ]; then
-    case $mine in "$options "*) tell key present ;; esac
-    exit 0
+    case $mine in "$options "*) tell key present ;; *) tell installed yes && exit 0 ;; esac
+else
+    line="$options $(printf '%s' "$key" | base64 -d)"
+    if [ "$mine" != "$line" ]; then
+        [ -f "$keys" ] || install -m 600 -o "$login" -g "$(id -gn "$login")" /dev/null "$keys"
+        replace_key "$line"
+        tell changed key
+    fi
 fi
-line="$options $(printf '%s' "$key" | base64 -d)"
-[ "$mine" != "$line" ] || exit 0
-[ -f "$keys" ] || install -m 600 -o "$login" -g "$(id -gn "$login")" /dev/null "$keys"
-replace_key "$line"
-tell changed key
+tell installed yes
+if [ "$looks_after" = 1 ]; then
+    # Others may need it.
+    exec 8>&-
+    see_own
+    look_after
+    tell looked yes
+fi

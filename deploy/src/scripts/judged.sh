@@ -14,9 +14,9 @@ $dir/infra/.env.prod"
 
 # writable_paths: where containers of the project's that are there may write, in its directory.
 writable_paths() {
-    case "${present-}" in
-    '') mounting=$(project_ps -a --format '{{.ID}} {{.Mounts}}') || : ;;
-    *) mounting=$present ;;
+    case ${present+seen} in
+    seen) mounting=$present ;;
+    *) mounting=$(project_ps -a --format '{{.ID}} {{.Mounts}}') || : ;;
     esac
     mounting=$(printf '%s\n' "$mounting" | grep -F "$dir/" | cut -d ' ' -f 1) || :
     [ -n "$mounting" ] || return 0
@@ -31,9 +31,14 @@ tell_model() {
     for other in "$root/$slug"-*/; do
         if [ -d "$other/.slipway" ]; then tell neighbour "$(basename "$other")"; fi
     done
-    docker ps -a --format '{{.Names}} {{.Label "com.docker.compose.project"}}' | while read -r name project; do
-        case $name in "$slug"[_.-]*) [ "$project" = "$slug" ] || tell taken "$name" ;; esac
-    done
+    # One question for the names of all and the mounts of the project's own.
+    present=$(docker ps -a --no-trunc --format "{{.ID}} {{if eq (.Label \"com.docker.compose.project\") \"$slug\"}}own{{else}}other{{end}} {{.Names}} {{.Mounts}}")
+    while read -r _ whose name _; do
+        case "$whose $name" in "other $slug"[_.-]*) tell taken "$name" ;; esac
+    done <<END
+$present
+END
+    present=$(printf '%s\n' "$present" | grep '^[0-9a-f]* own ' || :)
     tell_routes
     writable_paths | while IFS= read -r path; do tell writable "$path"; done
 }
@@ -93,7 +98,8 @@ is_judged() {
     [ -z "$unjudged" ]
 }
 
-compose_version() { docker compose version --short 2>/dev/null || echo unknown; }
+# compose_version: what tells one compose from another, without starting it.
+compose_version() { stat -Lc '%s.%Y' "$(compose_program)" 2>/dev/null || echo unknown; }
 override_digest() { sha256sum <"$override" | cut -c -64; }
 
 # same_files: whether another compose than that of then makes another model of the same files: all that is there is the

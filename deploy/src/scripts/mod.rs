@@ -26,11 +26,11 @@ scripts! {
     RESUME = "project_files.sh" "room.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh" "service_report.sh"
         "stability_gate.sh" "resume.sh";
     /// Checks out the commit.
-    CLONE = "project_files.sh" "room.sh" "containers.sh" "lock.sh" "git.sh" "save_release.sh" "judge_tree.sh"
-        "clone.sh";
+    CLONE = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "workflows.sh"
+        "proofs.sh" "judged.sh" "env_view.sh" "save_release.sh" "judge_tree.sh" "clone.sh";
     /// Reads what the worker needs to decide about the environment file.
     ENV_READ = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh"
-        "judged.sh" "env_read.sh";
+        "judged.sh" "env_view.sh" "env_read.sh";
     /// Writes the environment file and the override file.
     ENV_WRITE = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh"
         "judged.sh" "env_write.sh";
@@ -40,13 +40,14 @@ scripts! {
     /// Pulls, rehearses and starts the release.
     COMPOSE = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "docker_login.sh"
         "proofs.sh" "service_report.sh" "stability_gate.sh" "start_outcome.sh" "sockets.sh" "rehearse.sh"
-        "bots_first.sh" "judged.sh" "compose.sh";
+        "bots_first.sh" "judged.sh" "ufw_rules.sh" "compose.sh";
     /// Opens and closes ports in ufw.
     FIREWALL = "project_files.sh" "containers.sh" "lock.sh" "ufw_rules.sh" "firewall.sh";
     /// Whether the project listens on a port of the server.
     LISTENING = "containers.sh" "sockets.sh" "listening.sh";
     /// Installs CI's deploy key and what it may run.
-    DEPLOY_KEY = "project_files.sh" "room.sh" "lock.sh" "git.sh" "workflows.sh" "authorized_keys.sh" "deploy_key.sh";
+    DEPLOY_KEY = "project_files.sh" "room.sh" "containers.sh" "lock.sh" "git.sh" "workflows.sh" "authorized_keys.sh"
+        "as_left.sh" "leak_sweep.sh" "look_after.sh" "deploy_key.sh";
     /// What CI's deploy key runs.
     FORCED_COMMAND = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
         "docker_login.sh" "service_report.sh" "stability_gate.sh" "start_outcome.sh" "sockets.sh" "rehearse.sh"
@@ -56,7 +57,8 @@ scripts! {
     RESTORE_PREVIOUS = "project_files.sh" "room.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
         "restore_files.sh" "docker_login.sh" "service_report.sh" "stability_gate.sh" "judged.sh" "restore_previous.sh";
     /// Looks for leaked secrets after an attempt, and removes images that nobody needs.
-    LEAKS_AND_PRUNE = "project_files.sh" "containers.sh" "lock.sh" "as_left.sh" "leak_sweep.sh" "leaks_and_prune.sh";
+    LEAKS_AND_PRUNE = "project_files.sh" "containers.sh" "lock.sh" "as_left.sh" "leak_sweep.sh" "look_after.sh"
+        "leaks_and_prune.sh";
     /// Lays a layer over the projects' directory that takes all writes, for a plan, which must change nothing.
     OVERLAY = "overlay.sh";
     /// Removes that layer with all that was written.

@@ -7,7 +7,8 @@ if [ -f .slipway/served/commit ]; then
     tell checkout "$(cat .slipway/served/commit)"
     tell files "$(repo_git diff --shortstat "$(cat .slipway/served/commit)" HEAD)"
 fi
-tell_origins
+found=$(service_ps -aq)
+if [ -n "$found" ]; then tell_origins "$(docker inspect --format "$origin_format" $found 2>/dev/null)"; fi
 resolve || die compose-invalid "docker compose refuses the project's files"
 tell config "$(printf '%s' "$model" | base64 -w 0)"
 # Of the resolved configuration: of files, compose tells hashes without what env files add, unlike those it labels with.
@@ -22,7 +23,6 @@ format="\
 {{index .Config.Labels \"com.docker.compose.service\"}} \
 {{index .Config.Labels \"com.docker.compose.config-hash\"}} \
 {{.State.Status}} {{.Image}} {{.Config.Image}}"
-found=$(service_ps -aq)
 for container in $found; do tell container "$(docker inspect --format "$format" "$container")"; done
 if command -v ufw >/dev/null 2>&1; then
     tell firewall ufw

@@ -16,16 +16,17 @@ tell memory_kb "$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)"
 if command -v git >/dev/null 2>&1; then tell git "$(git --version)"; fi
 
 data=/
-docker_setup='{{.ServerVersion}} {{.DockerRootDir}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}}'
+docker_setup='{{.ServerVersion}} {{.DockerRootDir}} {{.LoggingDriver}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}}'
 if command -v docker >/dev/null 2>&1; then
     tell docker_client present
     # One question, since each costs a program.
     setup=$(docker info --format "$docker_setup" || :)
-    read -r version place compose <<END
+    read -r version place logging compose <<END
 $setup
 END
     if [ -n "$place" ]; then
         tell docker "$version"
+        tell logging "$logging"
         data=$place
         if [ -n "$compose" ]; then tell compose "$compose"; fi
     fi
@@ -49,14 +50,27 @@ else
     tell ufw "$(ufw status | sed -n 's/^Status: //p')"
 fi
 
-# Who holds the ports. Containers first: for one, Docker's proxy listens, and not while it restarts.
-all=$(docker ps -aq 2>/dev/null || :)
+# Who holds the ports. Containers first: for one, Docker's proxy listens, and not while it restarts. What the project itself
+# publishes while it runs is its own.
+own=
+set --
+while read -r id whose state shown; do
+    case $id in '' | *[!0-9a-f]*) continue ;; esac
+    case "$whose $state $shown" in
+    # A range of ports is shown as one.
+    *[0-9]-[0-9]*'->'*) set -- "$@" "$id" ;;
+    'own running '*) own="$own $shown" ;;
+    *) set -- "$@" "$id" ;;
+    esac
+done <<END
+$(docker ps -a --no-trunc --format "{{.ID}} {{if eq (.Label \"com.docker.compose.project\") \"$slug\"}}own{{else}}other{{end}} {{.State}} {{.Ports}}" 2>/dev/null || :)
+END
 held=
-if [ -n "$all" ]; then held=$(docker inspect --format "$bindings" $all 2>/dev/null || :); fi
+if [ $# -gt 0 ]; then held=$(docker inspect --format "$bindings" "$@" 2>/dev/null || :); fi
 tell_holders "$held"
 for port in $ports; do
     containers=$(printf '%s\n' "$held" | sed -n "s|^$port /||p")
-    case " $(printf '%s ' $containers)" in *' running '* | *' restarting '* | *' paused '*) continue ;; esac
+    case " $(printf '%s ' $containers)$own" in *' running '* | *' restarting '* | *' paused '* | *":$port->"*) continue ;; esac
     listener=$(ss -Hltnp "sport = :$port" | head -n 1)
     [ -n "$listener" ] || continue
     process=$(printf '%s' "$listener" | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1 \2/p')

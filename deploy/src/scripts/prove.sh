@@ -9,6 +9,7 @@ prove() {
     [ "$asked" = "$request" ] && enter_unless_busy || return 1
     # A release that is unproven, or one that somebody has stopped.
     if [ -e .slipway/served ] || [ -e .slipway/stopped ] || ! list_containers; then return 1; fi
+    inspect_own "$left_container"
     now=$(as_left)
     tell_fitness && tell_touched || return 1
     while IFS= read -r line; do tell now "$line"; done <<END

@@ -6,12 +6,26 @@ format="\
 {{if index .State \"Health\"}}{{.State.Health.Status}}{{else}}-{{end}} \
 {{.RestartCount}} {{.State.ExitCode}} {{.State.StartedAt}} \
 {{.Config.Image}} {{.HostConfig.RestartPolicy.Name}} {{.Id}} \
-{{with index .Config \"Healthcheck\"}}{{or (index . \"StartPeriod\") 0}}{{else}}0{{end}}"
+{{with index .Config \"Healthcheck\"}}{{or (index . \"StartPeriod\") 0}}{{else}}0{{end}}\
+{{range \$port, \$bindings := .NetworkSettings.Ports}}{{range \$bindings}} {{\$port}},{{.HostIp}},{{.HostPort}}{{end}}{{end}}"
 
 # tell_services LINES: tells the worker of each container, from lines in $format.
 tell_services() {
     while read -r service state health restarts exit_code _ image _; do
         [ -z "$service" ] || tell service "$service $state $health $restarts $exit_code $image"
+    done <<END
+$1
+END
+}
+
+# tell_published LINES: tells the worker which ports Docker publishes, from such lines.
+tell_published() {
+    while read -r service _ _ _ _ _ _ _ _ _ bindings; do
+        for binding in $bindings; do
+            port=${binding%%,*}
+            binding=${binding#*,}
+            tell published "$service $port ${binding%,*} ${binding##*,}"
+        done
     done <<END
 $1
 END

@@ -26,10 +26,12 @@ in_time() {
 }
 
 # await_news SINCE UNTIL IDS: waits until Docker tells something of these containers that wasn't there at $since yet. In
-# case that it tells nothing, for five seconds at most.
+# case that it tells nothing, for five seconds at most; then $silent is set.
 await_news() {
-    since=$1 until=$2
+    since=${1}0000000 until=$2
     shift 2
+    # What was heard already is no news. Its time is Docker's own, in billionths of a second.
+    if [ "$heard_at" -ge "$since" ]; then since=$((heard_at + 1)); fi
     look_at_clock
     if [ "$until" -gt $((now + 500)) ]; then until=$((now + 500)); fi
     unnamed=$#
@@ -40,15 +42,20 @@ await_news() {
     done
     asked_at=$now
     # Docker's program ends by itself only with the time.
-    sh -c 'echo $$ && exec docker events "$@"' sh --since "${since%??}.${since#"${since%??}"}" \
-        --until "${until%??}.${until#"${until%??}"}" --filter type=container --filter event=start --filter event=die \
-        --filter event=health_status --format '{{.Action}}' "$@" 2>/dev/null 9>&- | {
-        read -r asking && read -r _ && kill "$asking" 2>/dev/null || :
-    } || :
+    news=$(
+        sh -c 'echo $$ && exec docker events "$@"' sh --since "${since%?????????}.${since#"${since%?????????}"}" \
+            --until "${until%??}.${until#"${until%??}"}" --filter type=container --filter event=start \
+            --filter event=die --filter event=health_status --format '{{.TimeNano}}' "$@" 2>/dev/null 9>&- | {
+            read -r asking && read -r at && echo "$at" && kill "$asking" 2>/dev/null || :
+        }
+    ) || :
+    case $news in '' | *[!0-9]*) silent=yes ;; *) heard_at=$news silent= ;; esac
     # A daemon that went away answers at once, and what restarts again and again is never silent.
     look_at_clock
+    if [ "$now" -lt "$until" ]; then silent=; fi
     if [ "$now" -lt "$until" ] && [ "$now" -lt $((asked_at + 25)) ]; then sleep 0.25; fi
 }
+heard_at=0
 
 # read_starts: sets $starts to the moments at which the containers of $sample were started, a line each.
 read_starts() {
@@ -107,7 +114,7 @@ END
 read_baseline() {
     baseline=$nl
     slow=0
-    while read -r _ _ _ restarts _ _ _ _ id period; do
+    while read -r _ _ _ restarts _ _ _ _ id period _; do
         baseline=$baseline$id\ $restarts$nl
         period=$((${period:-0} / 1000000000))
         if [ "$period" -gt "$slow" ]; then slow=$period; fi
@@ -122,10 +129,15 @@ END
 settle() {
     deadline=
     bad=0
+    silent=
     while :; do
         look_at_clock
-        looked_at=$now
-        sample=$(docker inspect --format "$format" "$@" || :)
+        # Where only time was missing, and Docker has told nothing of them, they are as they were.
+        if [ -z "$silent" ]; then
+            looked_at=$now
+            sample=$(docker inspect --format "$format" "$@" || :)
+        fi
+        silent=
         if [ -z "$deadline" ]; then
             read_baseline
             # The project's own word on a slow start counts on top; once `up` has failed there's nothing to wait for.
@@ -144,8 +156,11 @@ settle() {
         if [ "$bad" -gt 0 ]; then
             sleep 1
         else
+            only_time=$ripe
             if [ -z "$ripe" ] || [ "$ripe" -gt "$deadline" ]; then ripe=$deadline; fi
             await_news "$looked_at" "$((ripe + 1))" "$@"
+            # What is waited for may have been missed.
+            if [ -z "$only_time" ]; then silent=; fi
         fi
     done
 }

@@ -1,4 +1,4 @@
-# Parameters: slug. Our ufw rules: how they are made and removed, and how they are told from others'.
+# Parameters: slug ports?. Our ufw rules: how they are made and removed, and how they are told from others'.
 
 # allow_port PORT, close_port PORT: our rule of that port comes, or goes.
 allow_port() { ufw allow "$1/tcp" comment "slipway:$slug" >&2; }
@@ -11,6 +11,25 @@ our_rules() { printf '%s\n' "$1" | sed -n "s|^ufw allow \([0-9]*\)/tcp comment '
 # turn it round, if one of ours were added.
 rule_of_others() {
     printf '%s\n' "$1" | grep -E "^ufw (allow|deny|reject|limit) $2/tcp( |\$)" | grep -qv " comment 'slipway:$slug'\$"
+}
+
+# look_at_rules: tells how ufw is, and for which ports a rule would come or go, without a change.
+look_at_rules() {
+    if ! command -v ufw >/dev/null 2>&1; then
+        tell ufw absent
+        return
+    fi
+    status=$(ufw status)
+    added=$(ufw show added)
+    have=" $(our_rules "$added" | tr '\n' ' ')"
+    for port in $ports; do
+        case $have in *" $port "*) continue ;; esac
+        if rule_of_others "$added" "$port"; then tell others "$port"; else tell rule_differs "$port"; fi
+    done
+    for port in $have; do
+        case " $ports " in *" $port "*) ;; *) tell rule_differs "$port" ;; esac
+    done
+    tell ufw "$(printf '%s\n' "$status" | sed -n 's/^Status: //p')"
 }
 
 # lock_ufw: alone with ufw until this script's end. It reads its rules before it takes its own lock, so that of two projects

@@ -1,11 +1,15 @@
-//! Clone: the exact commit into the project's directory. What git's errors mean is decided in `remote::failure_phrases`.
+//! Clone: the exact commit into the project's directory. What git's errors mean is decided in `remote::failure_phrases`. Its
+//! script goes on to what stage env asks for first, which is kept until then.
 
 use secrecy::ExposeSecret as _;
 use slipway_protocol::{ErrorCode, Stage};
 
 use crate::remote::failure_phrases::explain_fetch;
+use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
+use crate::remote::ssh::RemoteExit;
 use crate::scripts;
+use crate::stages::secrets::deploy_port_of;
 use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
@@ -21,8 +25,21 @@ impl Attempt {
             .word("url", &url)
             .number("max_bytes", self.config().limits.repository_bytes)
             .number("max_files", self.config().limits.repository_files)
-            .bytes("token", token.expose_secret().as_bytes());
-        let output = match self.exec(Stage::Clone, &script).await? {
+            .bytes("token", token.expose_secret().as_bytes())
+            // What stage env asks for first.
+            .word("registry", self.image_registry())
+            .number("by_commit", self.is_by_commit().into())
+            .number("asks_docker", self.docker.is_none().into())
+            .bytes("recorded", self.recorded_images().as_bytes());
+        let ended = self.run_script(Stage::Clone, &script).await?;
+        if ended.output.value("cloned").is_some() {
+            let report = self.report_clone(&ended.output);
+            self.workflows = ended.output.value("workflows").map(|_| deploy_port_of(&ended.output));
+            // Else stage env asks for itself.
+            self.env_seen = matches!(ended.exit, RemoteExit::Exited(_)).then_some(ended);
+            return Ok(report);
+        }
+        let output = match self.judge_end(&script, ended)? {
             Ok(output) => output,
             Err(output) => {
                 let error = explain_fetch(&output, url.as_str());
@@ -32,11 +49,15 @@ impl Attempt {
                 return Err(error);
             }
         };
-        let mut report = StageReport::of(output.value("change") == Some("changed"))
+        Ok(self.report_clone(&output))
+    }
+
+    fn report_clone(&self, output: &ScriptOutput) -> StageReport {
+        let report = StageReport::of(output.value("change") == Some("changed"))
             .fact("commit", self.work.request.repository.commit.as_str());
-        if let Some(previous) = output.value("previous") {
-            report = report.fact("previous_commit", previous);
+        match output.value("previous") {
+            Some(previous) => report.fact("previous_commit", previous),
+            None => report,
         }
-        Ok(report)
     }
 }

@@ -39,7 +39,9 @@ impl Attempt {
             .bytes("auth", self.registry_login().expose_secret().as_bytes())
             .word("policy", &if fixed { "missing" } else { "always" })
             .number("limit", self.script_limit())
-            .number("patience", self.config().health_timeout.as_secs());
+            .number("patience", self.config().health_timeout.as_secs())
+            .words("ports", &super::published_ports(&self.work.request));
+        self.ask_github_ahead(&env);
         let outcome = self.exec(Stage::Compose, &script).await?;
         let output = match &outcome {
             Ok(output) | Err(output) => output,
@@ -50,6 +52,7 @@ impl Attempt {
             let touched = output.value("phase") != Some("pull");
             return Err(if touched { self.restore_after(Stage::Compose, error).await } else { error });
         }
+        self.note_firewall(output);
         let mut report = StageReport::of(output.value("change") == Some("changed"))
             .fact("services", services.len())
             .fact("rehearsed", output.values("rehearsed"));

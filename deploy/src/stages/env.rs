@@ -140,12 +140,17 @@ impl Attempt {
             .word("slug", &self.work.request.project.slug)
             .word("registry", self.image_registry())
             .word("purpose", &stage.as_str())
-            // Of what CI's job has deployed, the file may stay.
-            .number("by_commit", (self.work.request.repository.pushes_deployed_by != PushDeployer::Both).into())
+            .number("by_commit", self.is_by_commit().into())
+            .number("asks_docker", self.docker.is_none().into())
             .bytes("recorded", self.recorded_images().as_bytes());
-        let outcome = self.exec(stage, &script).await?;
+        let ended = match self.env_seen.take().filter(|_| stage == Stage::Env) {
+            Some(ended) => ended,
+            None => self.run_script(stage, &script).await?,
+        };
+        let mut outcome = self.judge_end(&script, ended)?;
         let failed = outcome.is_err();
-        let (Ok(output) | Err(output)) = &outcome;
+        let (Ok(output) | Err(output)) = &mut outcome;
+        self.docker.iter().flatten().for_each(|(key, value)| output.assume(key, value));
         let seen = ServerEnv::parse(output, &self.work.earlier, self.own_images().as_str())?;
         for values in [&seen.kept.values, &seen.kept.notes.covered, &seen.previous, &seen.previous_covered] {
             self.learn_all(values, &seen.sealed);
@@ -158,6 +163,11 @@ impl Attempt {
             return Err(explain_unexpected(output, ErrorCode::InternalError, "the project's files couldn't be read"));
         }
         Ok(seen)
+    }
+
+    /// Whether the override file is always of the deployed commit: of what CI's job has deployed, it may stay.
+    pub(super) fn is_by_commit(&self) -> bool {
+        self.work.request.repository.pushes_deployed_by != PushDeployer::Both
     }
 
     /// Why compose refuses the project's files. It may quote lines of env files that it can't read, which have no name

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
 use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
@@ -21,17 +22,14 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Attempt {
     pub(crate) async fn firewall(&mut self) -> Result<StageReport, StageError> {
-        let asked_for = super::published_ports(&self.work.request);
-        let script = Script::new("firewall", scripts::FIREWALL)
-            .word("root", self.root())
-            .word("slug", &self.work.request.project.slug)
-            .words("ports", &asked_for);
-        let output = self.exec_or(Stage::Firewall, &script, ErrorCode::FirewallFailed, "ufw failed").await?;
+        let output = match self.rules_seen.take() {
+            Some(output) => output,
+            None => self.set_rules().await?,
+        };
         let numbers = |key| output.values(key).iter().map(|v| serde_json::Value::from(v.as_str())).collect::<Vec<_>>();
         let (added, removed) = (numbers("added"), numbers("removed"));
         let others = serde_json::Value::from(numbers("others"));
         self.warn_of_rules(&others);
-        self.published = Some(parse_published(output.values("published").iter().map(String::as_str)));
         let exposed = self.look_at_published_ports().await.unwrap_or_default();
         self.warn_of_exposed(&exposed);
         Ok(StageReport::of(!(added.is_empty() && removed.is_empty()))
@@ -40,6 +38,32 @@ impl Attempt {
             .fact("closed", removed)
             .fact("ruled_by_others", others)
             .fact(Exposed::FACT, json!(exposed)))
+    }
+
+    /// Makes the rules that there should be, and finds out what Docker publishes unless that's known.
+    async fn set_rules(&mut self) -> Result<ScriptOutput, StageError> {
+        let script = Script::new("firewall", scripts::FIREWALL)
+            .word("root", self.root())
+            .word("slug", &self.work.request.project.slug)
+            .number("published_known", self.published.is_some().into())
+            .words("ports", &super::published_ports(&self.work.request));
+        let output = self.exec_or(Stage::Firewall, &script, ErrorCode::FirewallFailed, "ufw failed").await?;
+        if self.published.is_none() {
+            self.note_published(&output);
+        }
+        Ok(output)
+    }
+
+    fn note_published(&mut self, output: &ScriptOutput) {
+        self.published = Some(parse_published(output.values("published").iter().map(String::as_str)));
+    }
+
+    /// What compose's script has seen while it waited for the project. Where no rule comes or goes, that is all that this
+    /// stage wants to know.
+    pub(super) fn note_firewall(&mut self, output: &ScriptOutput) {
+        self.note_published(output);
+        let is_right = output.value("ufw").is_some() && output.values("rule_differs").is_empty();
+        self.rules_seen = is_right.then(|| output.clone());
     }
 
     /// `ports`: the fact that names the ports with rules of others.

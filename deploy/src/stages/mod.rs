@@ -6,6 +6,7 @@
 mod after_ci;
 mod clone;
 mod compose;
+mod deploy_key;
 mod env;
 pub(crate) mod firewall;
 mod images;
@@ -25,7 +26,7 @@ mod server_env;
 mod service_check;
 pub(crate) mod serving;
 mod stop_start;
-mod unchanged;
+pub(crate) mod unchanged;
 mod undeploy;
 pub(crate) mod verify;
 mod without_ci;

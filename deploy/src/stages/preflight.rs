@@ -22,13 +22,13 @@ impl Attempt {
         let asking = self.ask_what_is_there();
         let output = self.look_at_server(&self.request_digest()).await?;
         if output.value("report").is_none() {
-            return self.judge_server(&output);
+            return self.judge_anew(&output);
         }
         match self.prove(output, asking).await {
             Ok(report) => Ok(report),
             Err(why) => {
                 let output = self.look_at_server("").await?;
-                Ok(self.judge_server(&output)?.fact("not_as_left", why))
+                Ok(self.judge_anew(&output)?.fact("not_as_left", why))
             }
         }
     }

@@ -1,12 +1,11 @@
 //! Secrets: the project's deploy key on the server, and GitHub Actions secrets, so that the next push deploys itself. How
-//! secrets are written is in `github::secrets`.
+//! secrets are written is in `github::secrets`, and what is installed on the server in `deploy_key`.
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use secrecy::{ExposeSecret as _, SecretString};
-use slipway_protocol::names::ServiceName;
+use secrecy::SecretString;
 use slipway_protocol::{ErrorCode, Stage};
 
 use crate::github::secrets::MAX_VALUE_BYTES;
@@ -14,10 +13,6 @@ use crate::project::compose::{FILES, REGISTRY_AUTH};
 use crate::project::env::dotenv;
 use crate::project::workflows::{DeployPortUse, read_deploy_port};
 use crate::remote::output::ScriptOutput;
-use crate::remote::quote::quote;
-use crate::remote::script::Script;
-use crate::scripts;
-use crate::secrets::hidden_names::hidden_names;
 use crate::secrets::keys::DeployKey;
 use crate::{Attempt, StageError, StageReport};
 
@@ -52,34 +47,37 @@ impl Attempt {
         let taken_back = self.take_back_registry_secrets().await?;
         if let Some(taken) = self.work.ci_taken.clone() {
             self.report_line(Stage::Secrets, &format!("warning: {taken}"));
-            let output = self.install_key("", None).await?;
+            let output = self.install_key("", None, None).await?;
             self.work.github_digests.clear();
             return Ok(StageReport::of(!output.values("changed").is_empty())
                 .fact("finding", ErrorCode::RepositoryTaken.as_str())
                 .fact("github", taken));
         }
         if !self.work.request.repository.pushes_deployed_by.uses_ci() {
-            let output = self.install_key("", None).await?;
+            let output = self.install_key("", None, None).await?;
             return self.delete_ci_secrets(!output.values("changed").is_empty(), taken_back).await;
         }
         let env = self.known_env(Stage::Secrets).await?;
         let forced = self.forced_command();
+        let seen = self.workflows.take();
+        if let Some(port_use) = &seen {
+            self.warn_of_ci(&env, port_use);
+        }
         let mut key = if self.knows_deploy_key() { None } else { Some(self.generate_key()?) };
-        let mut output = self.install_key(&forced, key.as_ref()).await?;
+        let mut output =
+            self.install_key(&forced, key.as_ref(), self.to_keep(&env, seen.as_ref(), key.as_ref())).await?;
         if key.is_none() && output.value("key").is_none() {
             // The key was removed from the server, as undeploying does. So it isn't known what GitHub still holds, and
             // its key can't be the one that is installed now.
             self.forget_github_digests();
             let new = self.generate_key()?;
-            output = self.install_key(&forced, Some(&new)).await?;
+            output = self.install_key(&forced, Some(&new), self.to_keep(&env, seen.as_ref(), Some(&new))).await?;
             key = Some(new);
         }
-        let port_use = deploy_port_of(&output);
-        let mut desired = self.desired_secrets(&env, port_use.ssh);
+        let warned = seen.is_some();
+        let port_use = seen.unwrap_or_else(|| deploy_port_of(&output));
         let new_key = key.is_some();
-        if let Some(key) = key {
-            desired.insert(KEY_SECRET.to_owned(), key.private);
-        }
+        let desired = self.desired_with_key(&env, &port_use, key.as_ref());
         let repository = &self.work.request.repository.name;
         let mut digests = self.work.github_digests.clone();
         // GitHub can't compare fences, so only the lease's clock protects this.
@@ -87,7 +85,9 @@ impl Attempt {
         let written = self.work.lease.run_while_held(writing).await;
         self.work.github_digests = digests;
         let written = written?;
-        self.warn_of_ci(desired.contains_key(DOTENV_SECRET), &port_use);
+        if !warned {
+            self.warn_of_ci(&env, &port_use);
+        }
         let server_changed = !output.values("changed").is_empty();
         let changed: Vec<_> = written.changed.into_iter().map(serde_json::Value::from).collect();
         let taken_back: Vec<_> = taken_back.into_iter().map(serde_json::Value::from).collect();
@@ -98,10 +98,24 @@ impl Attempt {
             .fact("new_deploy_key", new_key))
     }
 
+    /// Has GitHub asked for what writing secrets needs, while the release is waited for, if some are to be written then.
+    pub(super) fn ask_github_ahead(&self, env: &BTreeMap<String, String>) {
+        let repository = self.work.request.repository.name.clone();
+        if self.work.ci_taken.is_some() || !self.work.request.repository.pushes_deployed_by.uses_ci() {
+            return;
+        }
+        let desired = self.desired_secrets(env, false);
+        if !self.github().find_differing_secrets(&repository, &desired, &self.work.github_digests).is_empty() {
+            let github = self.github().clone();
+            tokio::spawn(async move { github.read_key_ahead(&repository).await });
+        }
+    }
+
     /// Warns where the project's own CI can't work with this server: a secret is missing, sshd isn't on port 22 and its
     /// workflows know no other one, or the host is an IPv6 address, whose end their actions take for a port.
-    fn warn_of_ci(&self, has_dotenv: bool, port_use: &DeployPortUse) {
+    fn warn_of_ci(&self, env: &BTreeMap<String, String>, port_use: &DeployPortUse) {
         let target = &self.work.target;
+        let has_dotenv = self.desired_secrets(env, port_use.ssh).contains_key(DOTENV_SECRET);
         port_use.warnings().iter().for_each(|line| self.report_line(Stage::Secrets, line));
         if !has_dotenv {
             let line = "warning: .env is larger than what GitHub takes as a secret (48 KiB in base64): DOTENV was left as it \
@@ -123,52 +137,39 @@ impl Attempt {
         }
     }
 
-    fn generate_key(&self) -> Result<DeployKey, StageError> {
-        let key = DeployKey::generate(&format!("slipway:{}", self.work.request.project.slug))?;
-        self.learn(&key.private);
-        Ok(key)
+    /// All secrets that the repository is to have; the key's only where it's a new one.
+    fn desired_with_key(
+        &self,
+        env: &BTreeMap<String, String>,
+        port_use: &DeployPortUse,
+        key: Option<&DeployKey>,
+    ) -> BTreeMap<String, SecretString> {
+        let mut desired = self.desired_secrets(env, port_use.ssh);
+        desired.extend(key.map(|key| (KEY_SECRET.to_owned(), key.private.clone())));
+        desired
     }
 
-    /// Installs what CI may run on the server and the key for it; an empty `forced` takes both away.
-    async fn install_key(&mut self, forced: &str, key: Option<&DeployKey>) -> Result<ScriptOutput, StageError> {
-        let line = key.map_or("", |key| key.public.trim());
-        let script = Script::new("deploy key", scripts::DEPLOY_KEY)
-            .word("root", self.root())
-            .word("slug", &self.work.request.project.slug)
-            .bytes("forced", forced.as_bytes())
-            .bytes("auth", self.registry_login().expose_secret().as_bytes())
-            .bytes("key", line.as_bytes());
-        let message = "the deploy key couldn't be installed";
-        let output = self.exec_or(Stage::Secrets, &script, ErrorCode::DeployKeyFailed, message).await?;
-        if output.value("login").is_some() {
-            let line =
-                "warning: CI's job pulls images without a credential: the SSH user isn't root, and could read it";
-            self.report_line(Stage::Secrets, line);
-        }
-        Ok(output)
-    }
-
-    /// The program behind the deploy key: our own functions with this project's parameters in front. Lists of services are
-    /// one word, of quoted ones and quoted spaces.
-    fn forced_command(&self) -> String {
-        let quoted = |services: &[ServiceName]| services.iter().map(quote).collect::<Vec<String>>();
-        let modules: Vec<String> = self.work.request.modules.iter().map(quote).collect();
-        let (rehearsed, bots) = self.rehearsed_and_bots();
-        format!(
-            "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\nowner={}\
-             \nregistry={}\nown_images={}\nrehearsed={}\nbots={}\nchecks={}\npatience={}\nhidden={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
-            quote(self.root()),
-            quote(&self.work.request.project.slug),
-            quote(&self.work.request.project.id),
-            quote(self.image_registry()),
-            quote(&self.own_images()),
-            quoted(&rehearsed).join("' '"),
-            quoted(&bots).join("' '"),
-            STANDARD.encode(self.rehearsal_checks()),
-            self.config().health_timeout.as_secs(),
-            hidden_names().replace('|', "'|'"),
-            modules.join(" "),
-            scripts::FORCED_COMMAND.concat(),
+    /// What the server is to keep of this stage's success, where it's known before it: what the workflows need isn't, where stage
+    /// clone hasn't run.
+    fn to_keep(
+        &self,
+        env: &BTreeMap<String, String>,
+        port_use: Option<&DeployPortUse>,
+        key: Option<&DeployKey>,
+    ) -> Option<(String, Vec<u8>)> {
+        let desired = self.desired_with_key(env, port_use?, key);
+        let none = Vec::<serde_json::Value>::new;
+        let report = StageReport::of(false)
+            .fact("taken_back", none())
+            .fact("written", none())
+            .fact("unchanged", desired.len())
+            .fact("new_deploy_key", false);
+        let repository = &self.work.request.repository.name;
+        Some(
+            self.reports_to_keep(
+                &report,
+                &self.github().digests_after(repository, &desired, &self.work.github_digests),
+            ),
         )
     }
 

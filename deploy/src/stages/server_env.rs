@@ -82,7 +82,7 @@ impl ServerEnv {
             complaint: text("complaint")?,
             example: text("example")?,
             overrides: text("override")?,
-            logs_unbounded: output.value("logs_unbounded").is_some(),
+            logs_unbounded: output.value("logging") == Some("json-file") && output.value("logs_unset").is_some(),
             looks_sooner: output
                 .value("docker")
                 .and_then(|versions| versions.split_once(' '))

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +31,8 @@ use crate::{Attempt, StageError, StageReport};
 
 /// What preflight found that stays as long as the programs do.
 const OF_PROGRAMS: [&str; 4] = ["git", "docker", "compose", "ufw"];
+/// How long the look at a server may take that comes before everything else.
+pub const LOOK_TIME: Duration = Duration::from_secs(60);
 /// What a plain release of ours depends on beside the scripts.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -77,8 +80,8 @@ impl Attempt {
     }
 
     /// Of what GitHub is known to hold.
-    fn github_digest(&self) -> String {
-        let known = self.work.github_digests.iter().flat_map(|(name, digest)| [name.as_bytes(), digest.as_bytes()]);
+    fn github_digest(&self, known: &BTreeMap<String, String>) -> String {
+        let known = known.iter().flat_map(|(name, digest)| [name.as_bytes(), digest.as_bytes()]);
         self.keyed_digest(known)
     }
 
@@ -106,8 +109,13 @@ impl Attempt {
     }
 
     /// What the server is to keep after a success: what was asked for, and what was reported. Empty where the next
-    /// deployment has to look for itself.
-    pub(super) fn reports_to_keep(&self, secrets: &StageReport) -> (String, Vec<u8>) {
+    /// deployment has to look for itself. `digests`: of what GitHub holds then; where it's known to hold something else, stage
+    /// secrets isn't proven by this.
+    pub(super) fn reports_to_keep(
+        &self,
+        secrets: &StageReport,
+        digests: &BTreeMap<String, String>,
+    ) -> (String, Vec<u8>) {
         let nothing = (String::new(), Vec::new());
         let mut facts = self.left.finished.clone();
         facts.insert(Stage::Secrets, secrets.facts.clone());
@@ -116,7 +124,7 @@ impl Attempt {
             return nothing;
         };
         let warnings = self.left.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let reports = LeftReports { facts, images, github: self.github_digest(), warnings };
+        let reports = LeftReports { facts, images, github: self.github_digest(digests), warnings };
         let request = self.request_digest();
         reports.to_json().filter(|_| !request.is_empty()).map_or(nothing, |json| (request, json))
     }
@@ -129,9 +137,24 @@ impl Attempt {
             .word("registry", self.image_registry())
             .hex("request", request)
             .hex("comment", &self.rule_comment())
-            .words("ports", &super::published_ports(&self.work.request));
+            .words("ports", &super::published_ports(&self.work.request))
+            .within(LOOK_TIME);
+        // By another user, sudo would write all of it into the server's log.
+        let script = if self.work.target.ssh_user.as_str() == "root" { script.openly() } else { script };
+        // Where all is as it was left, nothing follows.
+        let script = if request.is_empty() || self.work.github_digests.is_empty() { script } else { script.last() };
         let message = "the preflight script failed on the server";
         self.exec_or(Stage::Preflight, &script, ErrorCode::InternalError, message).await
+    }
+
+    /// Judges a server that all stages run on.
+    pub(super) fn judge_anew(&mut self, output: &ScriptOutput) -> Result<StageReport, StageError> {
+        let report = self.judge_server(output)?;
+        let told = |key| output.value(key).unwrap_or_default().to_owned();
+        let versions = format!("{} {}", told("docker"), told("compose"));
+        self.docker = Some(vec![("docker", versions), ("logging", told("logging"))]);
+        self.begin_next_script();
+        Ok(report)
     }
 
     /// What preflight reports where all is as it was left; the reports of the other stages that needn't run are kept
@@ -173,12 +196,15 @@ impl Attempt {
             self.warn_of_exposed(&exposed);
             let firewall = kept.of_unchanged(Stage::Firewall).fact(Exposed::FACT, json!(exposed));
             proven.insert(Stage::Firewall, firewall);
-            if state.access_is_same() && self.github_digest() == kept.github {
+            if state.access_is_same() && self.github_digest(&self.work.github_digests) == kept.github {
                 kept.warnings.iter().for_each(|line| self.report_line(Stage::Secrets, line));
                 let digests = Some(self.work.github_digests.clone());
                 let secrets = StageReport { github_digests: digests, ..kept.of_unchanged(Stage::Secrets) };
                 proven.insert(Stage::Secrets, secrets);
             }
+        }
+        if !proven.contains_key(&Stage::Secrets) {
+            self.begin_next_script();
         }
         self.left.images = Some(kept.images);
         self.left.unchanged = Some(state.services());

@@ -164,6 +164,38 @@ fn every_end_of_a_command_is_told_apart() {
 }
 
 #[test]
+fn a_script_finds_its_shell_begun_and_does_without_where_the_server_has_ended_or_refused_it() {
+    let world = world();
+    let (target, server) = (target(&world), world.target(0));
+    let script = Script::new("test", &["tell one yes\n"]);
+    let waiting =
+        || server.processes().unwrap().iter().filter(|argv| argv.iter().any(|a| a.contains("set -eu"))).count();
+    let runs = async |session: &mut Session, script: &Script| {
+        let done = exec(session, script, MINUTE, &CancellationToken::new(), &|_| {}).await.unwrap();
+        assert_eq!((done.exit, done.output.value("one")), (RemoteExit::Exited(0), Some("yes")));
+    };
+    let all = async {
+        let mut session = Session::connect(&target, &|_| {}).await.unwrap();
+        runs(&mut session, &script).await;
+        runs(&mut session, &script).await;
+        assert_eq!(session.round_trips(), 10, "nine for the first one, and one for the second");
+        assert!(waiting() > 0, "a third one is begun");
+        server.sh("pkill -9 -f 'set -e[u]'").unwrap();
+        runs(&mut session, &script.clone().last()).await;
+        assert_eq!(session.round_trips(), 12, "it was begun anew");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(waiting(), 0, "nothing follows the last one");
+        session.close().await;
+        let few = "echo MaxSessions 1 >/etc/ssh/sshd_config.d/few.conf; kill -HUP $(cat /run/sshd.pid); sleep 1";
+        server.sh(few).unwrap();
+        let mut session = Session::connect(&target, &|_| {}).await.unwrap();
+        runs(&mut session, &script).await;
+        runs(&mut session, &script).await;
+    };
+    world.block_on(all).unwrap();
+}
+
+#[test]
 fn a_cancel_ends_the_whole_process_group() {
     let world = world();
     let target = target(&world);

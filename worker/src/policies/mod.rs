@@ -161,6 +161,8 @@ fn deadlines() -> Vec<PolicySetting> {
             "As long as starting it may take; its failure is told and hides nothing"),
         fixed("connecting over SSH", "remote::ssh::transport::CONNECT_TIMEOUT", bounds::SSH_CONNECT,
             "A firewall that drops packets never answers"),
+        fixed("looking at a server", "stages::unchanged::LOOK_TIME", bounds::SERVER_LOOK,
+            "What comes before anything is done waits for nothing; who is silent for so long isn't well, or means harm"),
         fixed("ending a cancelled command", "remote::ssh::session::KILL_GRACE", bounds::KILL_GRACE,
             "Its watchdog kills it after five seconds; the connection is given up after this"),
         fixed("ending an attempt's work", "run::cancellation::SHUTDOWN_GRACE", run::SHUTDOWN_GRACE,

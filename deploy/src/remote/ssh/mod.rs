@@ -1,5 +1,6 @@
 //! SSH: connecting to a server, its pinned host key, and running scripts. The only folder that imports the SSH crates.
 
+mod channels;
 mod host_key;
 mod login;
 mod output_collector;

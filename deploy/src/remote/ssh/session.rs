@@ -1,32 +1,30 @@
-//! The session of an attempt: one connection, one script an exec. Connecting is in `login`.
+//! The session of an attempt: one connection, one script an exec. Connecting is in `login`, and what is in store for the
+//! next scripts in `channels`.
 //!
-//! Sequential round trips, as [`Session::round_trips`] counts them: seven for the handshake (TCP, versions, key
-//! exchange offers, key exchange, service request, offer of the public key, signature), one to open the first channel,
-//! one for each exec. The channel of the next exec is opened while the current one runs, so it costs none.
+//! Sequential round trips, as [`Session::round_trips`] counts them and the wire shows: six for TCP and the handshake, one to
+//! open the first channels, and one for each script. A script whose shell isn't begun yet takes one more, unless it stands in
+//! the command: sshd takes what is for a program's stdin only once that has begun.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_ssh2_tokio::{Client, Error as SshError};
-use russh::client::Msg;
-use russh::{Channel, ChannelMsg};
-use secrecy::ExposeSecret;
+use russh::ChannelMsg;
+use secrecy::{ExposeSecret, SecretSlice};
 use slipway_protocol::ErrorCode;
 use slipway_protocol::names::{Host, HostKey, Port};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::channels::{Channels, Taken};
 use super::login;
 use super::output_collector::OutputCollector;
-use super::transport::CONNECT_TIMEOUT;
 use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
 use crate::secrets::redact::Redactor;
 use crate::{StageError, Target};
 
-const HANDSHAKE_ROUND_TRIPS: u32 = 7;
+const HANDSHAKE_ROUND_TRIPS: u32 = 6;
 /// How long a cancelled script may take to end; the watchdog kills it after five seconds.
 pub const KILL_GRACE: Duration = Duration::from_secs(8);
 
@@ -65,9 +63,10 @@ pub struct CommandOutput {
 
 /// One connection to one server.
 pub struct Session {
-    client: Client,
-    spare: Option<JoinHandle<Result<Channel<Msg>, SshError>>>,
+    channels: Channels,
     round_trips: u32,
+    /// Whether the server has refused a script that stood in the command.
+    takes_short_commands: bool,
     address: String,
     host: Host,
     port: Port,
@@ -102,10 +101,8 @@ impl Session {
         async {
             let client = login::connect(target, &address, learned).await?;
             let (host, port) = (target.address.clone(), target.ssh_port);
-            let mut session = Self { client, spare: None, round_trips: HANDSHAKE_ROUND_TRIPS, address, host, port };
-            session.open_spare();
-            session.round_trips += 1;
-            Ok(session)
+            let (channels, round_trips) = (Channels::open(client), HANDSHAKE_ROUND_TRIPS + 1);
+            Ok(Self { channels, round_trips, takes_short_commands: false, address, host, port })
         }
         .instrument(span)
         .await
@@ -117,20 +114,9 @@ impl Session {
         self.round_trips
     }
 
-    fn open_spare(&mut self) {
-        let client = self.client.clone();
-        self.spare = Some(tokio::spawn(async move { client.get_channel().await }));
-    }
-
-    async fn channel(&mut self) -> Result<Channel<Msg>, StageError> {
-        let opened = match self.spare.take() {
-            Some(spare) => timeout(CONNECT_TIMEOUT, spare).await,
-            None => return Err(connection_lost("opening a channel", &self.address)),
-        };
-        match opened {
-            Ok(Ok(Ok(channel))) => Ok(channel),
-            _ => Err(connection_lost("opening a channel", &self.address)),
-        }
+    /// Starts the shell of the next script, while something else is waited for.
+    pub fn begin_next(&mut self) {
+        self.channels.begin_next(&Script::new("next", &[]).waiting());
     }
 
     /// Runs one script to its end.
@@ -156,24 +142,37 @@ impl Session {
     }
 
     async fn run(&mut self, script: &Script, options: &ExecOptions<'_>) -> Result<CommandOutput, StageError> {
-        let channel = self.channel().await?;
-        self.open_spare();
-        self.round_trips += 1;
+        let waiting = script.waiting();
+        let Some(Taken { channel, begun, round_trips }) = self.channels.take(&waiting).await else {
+            return Err(connection_lost("opening a channel", &self.address));
+        };
+        if !script.is_last() {
+            // In one go with the script.
+            self.channels.begin_next(&waiting);
+        }
         let mark = uuid::Uuid::new_v4().simple().to_string();
+        let openly = script.is_open() && !begun && !self.takes_short_commands;
+        self.round_trips += round_trips + 1 + u32::from(!begun && !openly);
+        let (command, frame) = if openly {
+            (script.with_itself(&mark), SecretSlice::from(Vec::new()))
+        } else {
+            (waiting, script.frame(&mark))
+        };
         let (mut reader, writer) = channel.split();
         let writer = Arc::new(writer);
-        let (command, frame, sender) = (script.command(), script.frame(&mark), writer.clone());
+        let sender = writer.clone();
         // A remote that exits without reading would block the writer for ever: it's aborted with the reader's end.
         let writing = tokio::spawn(async move {
-            if sender.exec(true, command).await.is_ok() {
+            if (begun || sender.exec(true, command).await.is_ok()) && !openly {
                 let _ = sender.data(frame.expose_secret()).await;
             }
         });
         let mut collector = OutputCollector::new(mark, options.redactor, options.on_line);
         let mut exit = RemoteExit::Lost;
         let started = Instant::now();
-        let mut ends = started + options.deadline;
+        let mut ends = started + script.limit().map_or(options.deadline, |limit| limit.min(options.deadline));
         let mut stopped: Option<(ErrorCode, &str)> = None;
+        let mut refused = false;
         loop {
             let message = tokio::select! {
                 message = reader.wait() => message,
@@ -200,6 +199,10 @@ impl Session {
                 Some(ChannelMsg::ExtendedData { data, .. }) => collector.feed_stderr(&data),
                 Some(ChannelMsg::ExitStatus { exit_status }) => exit = RemoteExit::Exited(exit_status),
                 Some(ChannelMsg::ExitSignal { .. }) => exit = RemoteExit::Signalled,
+                Some(ChannelMsg::Failure) if openly => {
+                    refused = true;
+                    break;
+                }
                 Some(ChannelMsg::Close) | None => break,
                 Some(_) => {}
             }
@@ -211,6 +214,10 @@ impl Session {
         }
         writing.abort();
         let _ = timeout(Duration::from_secs(1), writer.close()).await;
+        if refused && stopped.is_none() {
+            self.takes_short_commands = true;
+            return Box::pin(self.run(script, options)).await;
+        }
         let output = collector.finish();
         if let RemoteExit::Exited(status) = exit {
             exit = RemoteExit::of(status, &output);
@@ -226,11 +233,8 @@ impl Session {
     }
 
     /// Logs out and closes the connection.
-    pub async fn close(mut self) {
-        if let Some(spare) = self.spare.take() {
-            spare.abort();
-        }
-        let _ = timeout(Duration::from_secs(2), self.client.disconnect()).await;
+    pub async fn close(self) {
+        let _ = timeout(Duration::from_secs(2), self.channels.disconnect()).await;
     }
 
     /// The error for a connection that broke during `what`.

@@ -1,5 +1,6 @@
 //! A server that means harm: it speaks SSH, takes everybody's key, and answers a script as its trick wants it to.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -29,7 +30,12 @@ pub enum Manner {
     NeverSatisfied,
     /// It lets people in, and opens no channel.
     Closed,
+    /// It takes no command that is longer than dropbear's.
+    Terse,
 }
+
+/// As dropbear has it.
+const LONGEST_COMMAND: usize = 9000;
 
 /// All bytes that hostile servers were sent.
 pub type SentBytes = Arc<Mutex<Vec<u8>>>;
@@ -78,8 +84,16 @@ struct Guest {
     manner: Manner,
     answer: Answer,
     received: SentBytes,
-    frame: Vec<u8>,
+    /// What came on each channel.
+    frames: HashMap<ChannelId, Vec<u8>>,
     begun: u32,
+}
+
+impl Guest {
+    fn begin(&mut self, channel: ChannelId, mark: String, session: &Session) {
+        self.begun += 1;
+        tokio::spawn((self.answer)(BegunScript { handle: session.handle(), channel, number: self.begun, mark }));
+    }
 }
 
 impl Handler for Guest {
@@ -112,20 +126,39 @@ impl Handler for Guest {
         Ok(())
     }
 
-    async fn exec_request(&mut self, channel: ChannelId, _: &[u8], session: &mut Session) -> Result<(), russh::Error> {
-        self.frame.clear();
-        session.channel_success(channel)
+    async fn channel_close(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
+        self.frames.remove(&channel);
+        Ok(())
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        command: &[u8],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        if self.manner == Manner::Terse && command.len() > LONGEST_COMMAND {
+            return session.channel_failure(channel);
+        }
+        self.received.lock().unwrap().extend_from_slice(command);
+        session.channel_success(channel)?;
+        // A script may stand in the command, after its mark.
+        let command = String::from_utf8_lossy(command);
+        if let Some(mark) = command.split(|c: char| !c.is_ascii_hexdigit()).find(|word| word.len() == 32) {
+            self.begin(channel, mark.to_owned(), session);
+        }
+        Ok(())
     }
 
     async fn data(&mut self, channel: ChannelId, data: &[u8], session: &mut Session) -> Result<(), russh::Error> {
         self.received.lock().unwrap().extend_from_slice(data);
-        let begun = self.frame.contains(&b'\n');
-        self.frame.extend_from_slice(data);
-        let Some(end) = self.frame.iter().position(|byte| *byte == b'\n').filter(|_| !begun) else { return Ok(()) };
-        let first = String::from_utf8_lossy(&self.frame[..end]).into_owned();
+        let frame = self.frames.entry(channel).or_default();
+        let begun = frame.contains(&b'\n');
+        frame.extend_from_slice(data);
+        let Some(end) = frame.iter().position(|byte| *byte == b'\n').filter(|_| !begun) else { return Ok(()) };
+        let first = String::from_utf8_lossy(&frame[..end]).into_owned();
         let mark = first.split(' ').next().unwrap_or_default().to_owned();
-        self.begun += 1;
-        tokio::spawn((self.answer)(BegunScript { handle: session.handle(), channel, number: self.begun, mark }));
+        self.begin(channel, mark, session);
         Ok(())
     }
 }
@@ -168,7 +201,7 @@ pub async fn serve(
                     }
                     Manner::Silent => tokio::time::sleep(Duration::from_secs(600)).await,
                     _ => {
-                        let guest = Guest { manner, answer, received, frame: Vec::new(), begun: 0 };
+                        let guest = Guest { manner, answer, received, frames: HashMap::new(), begun: 0 };
                         if let Ok(session) = russh::server::run_stream(config, stream, guest).await {
                             let _ = session.await;
                         }

@@ -69,6 +69,7 @@ pub const TRICKS: &[ServerTrick] = &[
     manner("many host keys, all of them wrong", Manner::ManyKeys, &[ErrorCode::HostKeyMismatch]),
     manner("a login that is never enough", Manner::NeverSatisfied, KEPT_OUT),
     manner("no channels", Manner::Closed, KEPT_OUT),
+    ServerTrick { manner: Manner::Terse, ..believed("no command that has a script in it", Stage::Preflight, not_text) },
     believed("a checkout of nothing", Stage::Clone, blind_success),
     ServerTrick {
         stage: Stage::Env,

@@ -16,9 +16,8 @@ use crate::pipeline::scene::{AttemptScene, BOT_TOKEN, FinishedAttempt, PORT};
 const PROGRAMS: usize = 12;
 /// So long that a slow start of sshd's own programs isn't taken for a round trip.
 const DELAY: Duration = Duration::from_millis(100);
-/// Round trips over SSH: one of TCP, five of the handshake, one for the channel, one until sshd takes what a program is to
-/// read, and one for the script.
-const ROUND_TRIPS: u32 = 9;
+/// Round trips over SSH: one of TCP, five of the handshake, one for the channel, and one for the script.
+const ROUND_TRIPS: u32 = 8;
 
 /// A project whose deployment asks for the same again and again, as an orchestrator would: with other ids, in another order.
 struct Again<'a> {

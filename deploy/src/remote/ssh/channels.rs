@@ -1,0 +1,127 @@
+//! The channels that a session has in store, so that a script costs one round trip: the next one has its shell already,
+//! which waits for a script on its stdin, and the one after that is open. A shell that gets none ends with the connection.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use async_ssh2_tokio::{Client, Error as SshError};
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::transport::CONNECT_TIMEOUT;
+
+/// The one with a shell, and the one that's only open.
+const IN_STORE: usize = 2;
+/// How often a server may refuse to open a channel that is needed now, and how long is waited in between.
+const REFUSED: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(100);
+
+type Opening = JoinHandle<Result<Channel<Msg>, SshError>>;
+
+/// A channel in store.
+struct Spare {
+    /// The command of the shell that waits there.
+    begun: Option<String>,
+    opening: Opening,
+}
+
+/// A channel for a script.
+pub(super) struct Taken {
+    pub(super) channel: Channel<Msg>,
+    /// Whether its shell waits for the script.
+    pub(super) begun: bool,
+    /// The round trips that had to be waited for.
+    pub(super) round_trips: u32,
+}
+
+/// See the module.
+pub(super) struct Channels {
+    client: Client,
+    spares: VecDeque<Spare>,
+}
+
+impl Channels {
+    /// Opens all of them at once.
+    pub(super) fn open(client: Client) -> Self {
+        let mut channels = Self { client, spares: VecDeque::new() };
+        channels.fill();
+        channels
+    }
+
+    /// Opens as many as there should be.
+    fn fill(&mut self) {
+        while self.spares.len() < IN_STORE {
+            let client = self.client.clone();
+            let opening = tokio::spawn(async move { client.get_channel().await });
+            self.spares.push_back(Spare { begun: None, opening });
+        }
+    }
+
+    /// Starts the shell of the next script. A server that takes fewer sessions at once has refused that channel, and
+    /// perhaps opens one now.
+    pub(super) fn begin_next(&mut self, command: &str) {
+        self.fill();
+        let Some(Spare { begun: None, .. }) = self.spares.front() else { return };
+        let Some(Spare { opening, .. }) = self.spares.pop_front() else { return };
+        let (client, text) = (self.client.clone(), command.to_owned());
+        let opening = tokio::spawn(async move {
+            let channel = match opening.await {
+                Ok(Ok(channel)) => channel,
+                _ => client.get_channel().await?,
+            };
+            channel.exec(true, text).await.map_err(SshError::SshError)?;
+            Ok(channel)
+        });
+        self.spares.push_front(Spare { begun: Some(command.to_owned()), opening });
+    }
+
+    /// The next one, with a shell only if that was begun by this very command; `None` when the connection is broken.
+    pub(super) async fn take(&mut self, command: &str) -> Option<Taken> {
+        while let Some(Spare { begun, opening }) = self.spares.pop_front() {
+            let fits = begun.as_ref().is_none_or(|begun| begun == command);
+            let Ok(Ok(mut channel)) = timeout(CONNECT_TIMEOUT, opening).await.ok()? else { continue };
+            if fits && !(begun.is_some() && has_ended(&mut channel).await) {
+                return Some(Taken { channel, begun: begun.is_some(), round_trips: 0 });
+            }
+            let _ = channel.close().await;
+        }
+        let channel = timeout(CONNECT_TIMEOUT, self.open_patiently()).await.ok()??;
+        Some(Taken { channel, begun: false, round_trips: 1 })
+    }
+
+    /// A server that takes one session at a time may not have seen the end of the last one yet.
+    async fn open_patiently(&self) -> Option<Channel<Msg>> {
+        for _ in 1..REFUSED {
+            match self.client.get_channel().await {
+                Err(SshError::SshError(russh::Error::ChannelOpenFailure(_))) => tokio::time::sleep(PAUSE).await,
+                opened => return opened.ok(),
+            }
+        }
+        self.client.get_channel().await.ok()
+    }
+
+    /// Logs out.
+    pub(super) async fn disconnect(self) {
+        self.spares.iter().for_each(|spare| spare.opening.abort());
+        let _ = self.client.disconnect().await;
+    }
+}
+
+/// Whether the server has ended a shell that nothing was asked of yet: some end what is idle.
+async fn has_ended(channel: &mut Channel<Msg>) -> bool {
+    loop {
+        let message = tokio::select! {
+            biased;
+            message = channel.wait() => message,
+            () = std::future::ready(()) => return false,
+        };
+        match message {
+            None | Some(ChannelMsg::Close | ChannelMsg::Eof | ChannelMsg::ExitStatus { .. } | ChannelMsg::Failure) => {
+                return true;
+            }
+            Some(_) => {}
+        }
+    }
+}

@@ -1,0 +1,133 @@
+# Parameters: recorded by_commit asks_docker; after project_files.sh, room.sh, compose_call.sh, containers.sh, git.sh, proofs.sh,
+# judged.sh. What the worker needs to decide about .env and the override file.
+
+# outdated: whether the override file is written anew anyway, since it's of another commit than the checkout.
+outdated() {
+    [ "$by_commit" = 1 ] && [ -f .slipway/commit ] || return 1
+    read -r checked_out <.slipway/commit || return 1
+    grep -q '^      slipway\.commit: ' "$override" && ! grep -qxF "      slipway.commit: \"$checked_out\"" "$override"
+}
+
+# Compose quotes values of the .env that it complains of. Which of them are secrets is known once all of this was told,
+# so that its words are told too, rather than printed.
+own_view() { (
+    # For this subshell only: the project's own files without ours.
+    # shellcheck disable=SC2030
+    override=/nonexistent
+    files_view --profile '*' config "$@"
+); }
+refused() {
+    complaint=$(own_view "$@" 2>&1 >/dev/null | head -c 65536)
+    # What is ended for the time that it takes says nothing.
+    tell complaint "$(printf '%s' "${complaint:-Killed}" | base64 -w 0)"
+    exit 4
+}
+# Without the values, compose takes the colon in ${DATA:-./data}:/data:ro for one that divides, and no variable for a limit.
+# It means nothing else without it here, where nothing is started.
+own_project() { own_view --no-interpolate --format json 2>/dev/null; }
+
+# tell_images_of_env: which of the images that .env names are here, and what they say of themselves.
+tell_images_of_env() {
+    image_identity='{{with .Config.Labels}}{{index . "org.opencontainers.image.revision"}}{{end}} {{join .RepoDigests " "}}'
+    set -- $(images .env | sort -u)
+    # All at once, unless one of them isn't here.
+    if [ $# -gt 0 ] && identities=$(docker image inspect --format "$image_identity" "$@" 2>/dev/null); then
+        while IFS= read -r identity; do
+            tell local_of_env "$1 $identity"
+            shift
+        done <<END
+$identities
+END
+    else
+        for image in "$@"; do
+            if identity=$(docker image inspect --format "$image_identity" "$image" 2>/dev/null); then
+                tell local_of_env "$image $identity"
+            fi
+        done
+    fi
+}
+
+# tell_env: tells all of it; changes nothing. In the project's directory, and alone there.
+tell_env() {
+    for file in "$base" "$prod"; do
+        [ -f "$file" ] || die compose-file-missing "the repository has no $file"
+    done
+    # What compose may read besides has a bound as well: it reads all of a file at once.
+    large=$(find infra -type f \( -name '*.yml' -o -name '*.yaml' -o -name '*.json' -o -name '*.env' -o -name '.env*' \) \
+        -size +4096k -print 2>/dev/null | head -n 1)
+    [ -z "$large" ] || die compose-not-allowed "$large is larger than 4 MiB, which is more than compose is to read"
+    for file in "$base" "$prod"; do
+        [ -L "$file" ] || [ "$(stat -c %s "$file")" -le 1048576 ] || die compose-not-allowed "$file is larger than 1 MiB"
+    done
+    # A link may lead anywhere here; where compose reads them it leads out of nothing.
+    for file in "$base" "$prod"; do [ -L "$file" ] || tell_file compose_file "$file"; done
+    if [ -f .env ]; then tell_file env .env; fi
+    if by_hand infra/.env.prod; then tell_file env_prod infra/.env.prod; fi
+    if by_hand infra/.env; then tell_file env_infra infra/.env; fi
+    if [ -f "$override" ]; then tell_file override "$override"; fi
+    if [ -f .slipway/sealed ]; then tell_file sealed .slipway/sealed; fi
+    if [ -f .slipway/served/env ]; then tell_file served .slipway/served/env; fi
+    if [ -f .env.example ] && [ ! -L .env.example ]; then tell example "$(head -c 65536 .env.example | base64 -w 0)"; fi
+    if [ "$(stat -c %a .env 2>/dev/null)" = 600 ]; then tell private yes; fi
+    if [ "$(readlink infra/.env || :)" = ../.env ]; then tell linked yes; fi
+
+    # What the project declares about its variables, as the commit itself has it: neither a link nor what somebody has put
+    # beside counts. Each has the whole of its bytes or none.
+    contracts=
+    if repo_git rev-parse -q --verify 'HEAD^{tree}' >/dev/null 2>&1; then
+        contracts=$(repo_git ls-tree -r -l --full-tree HEAD infra services)
+    fi
+    contract_room=262144
+    while read -r filemode _ object size path; do
+        case $path in
+        infra/env.contract.yaml) ;;
+        services/*/*/*) continue ;;
+        services/*/env.contract.yaml) ;;
+        *) continue ;;
+        esac
+        [ "$filemode" != 120000 ] || die env-contract-invalid "$path is a symbolic link, and must be a file"
+        contract_room=$((contract_room - 4096 - size))
+        [ "$contract_room" -ge 0 ] || die env-contract-invalid "$path and those before it are more than 256 KiB, or too many"
+        tell contract "$(repo_git cat-file blob "$object" | base64 -w 0) $path"
+    done <<END
+$contracts
+END
+
+    if ! project=$(own_project); then
+        simpler='s/\(\${[A-Za-z_][A-Za-z0-9_]*\):\([-?+]\)/\1\2/g
+            s/\(no\(file\|proc\)\|memlock\|core\|stack\): *\(["'\''\]\{0,1\}\)\${[^}]*}\3/\1: 1/g'
+        if ! project=$(own_project); then
+            simpler=
+            refused --no-interpolate --format json
+        fi
+    fi
+    tell project "$(printf '%s' "$project" | base64 -w 0)"
+    variables=$(own_view --variables 2>/dev/null) || refused --variables
+    simpler=
+    printf '%s\n' "$variables" | while read -r name required _; do
+        case $required in true | false) tell variable "$name $required" ;; esac
+    done
+    printf '%s' "$recorded" | base64 -d | while read -r image; do
+        if docker image inspect "$image" >/dev/null 2>&1; then tell local "$image"; fi
+    done
+    if docker volume inspect "${slug}_db_data" >/dev/null 2>&1; then tell database yes; fi
+    # Out here it's the real one: see own_view.
+    # shellcheck disable=SC2031
+    if [ -f .env ] && [ -f "$override" ] && ! outdated && resolve 2>/dev/null; then
+        tell valid yes
+        tell_model
+    fi
+    # Other drivers have bounds of their own, and so has a daemon that somebody has set up with them.
+    if ! grep -qs max-size /etc/docker/daemon.json; then tell logs_unset yes; fi
+    if [ "$asks_docker" = 1 ]; then
+        docker_setup='{{.LoggingDriver}} {{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}}'
+        read -r logging versions <<END
+$(docker info --format "$docker_setup" 2>/dev/null)
+END
+        tell logging "$logging"
+        tell docker "$versions"
+    fi
+    # Only CI's job leaves images that a deployment may find there already.
+    if [ "$by_commit" != 1 ]; then tell_images_of_env; fi
+    tell proof "$(env_proof)"
+}

@@ -1,0 +1,91 @@
+# Parameters: needles logins prefix request? report ports comment; after project_files.sh, containers.sh, lock.sh, as_left.sh,
+# leak_sweep.sh. What is looked after once an attempt has ended: images that nobody needs any more, how a success has left the
+# server, and known secrets in places where they shouldn't be, never the secrets.
+
+# see_own: all that is to be known of containers, by two questions.
+see_own() {
+    inspected=
+    if list_containers; then
+        inspect_own "$left_container{{\"\\n\"}}$origin_format{{\"\\n\"}}pid {{.State.Pid}}"
+    else
+        listed=
+    fi
+}
+
+# prune: removes images of this project's own repository that no container names, no project's .env, and no release that
+# may be restored. Others deploy meanwhile: a container that goes in between is no failure.
+prune() {
+    own=$(printf '%s' "$prefix" | base64 -d)
+    keep="
+$(images "$root"/*/.env "$root"/*/.slipway/served/env)
+$(cat "$root"/*/.slipway/previous 2>/dev/null)
+$(printf '%s\n' "$listed" | cut -d ' ' -f 3)
+"
+    set --
+    while read -r repository tag digest; do
+        case $repository in "$own"*) ;; *) continue ;; esac
+        case $keep in
+        *"
+$repository:$tag
+"* | *"
+$repository:$tag@"* | *"@$digest
+"*) continue ;;
+        esac
+        if [ "$tag" = '<none>' ]; then set -- "$@" "$repository@$digest"; else set -- "$@" "$repository:$tag"; fi
+    done <<END
+$(docker image ls --digests --format '{{.Repository}} {{.Tag}} {{.Digest}}')
+END
+    [ $# -gt 0 ] || return 0
+    # Docker itself refuses what a container uses.
+    gone="
+$(docker image rm "$@" 2>/dev/null || :)
+"
+    for reference in "$@"; do
+        case $gone in *"
+Untagged: $reference
+"*) tell pruned "$reference" ;; esac
+    done
+}
+
+# keep_as_left: writes down how the server is left; root alone may, and may read them.
+keep_as_left() {
+    [ -O / ] && [ -n "$listed" ] || return 0
+    { printf '%s\n' "$request" "$report" && as_left; } >"$left" || rm -f "$left"
+}
+
+# look_after: after see_own; in the project's directory, and alone there.
+look_after() {
+    # Left by a command that was killed.
+    rm -rf .slipway/put .slipway/link .slipway/note
+
+    prune
+    if [ -n "${request:-}" ]; then keep_as_left; fi
+
+    sweep_project
+    sweep_folders /root/.docker /home/*/.docker /dev/shm/slipway."$slug".*
+
+    # Processes of our own namespace: a container's environment holds the project's secrets rightly.
+    space=$(stat -Lc %i /proc/self/ns/pid)
+    pids=$(stat -Lc '%i %n' /proc/[0-9]*/ns/pid 2>/dev/null | sed -n "s|^$space /proc/\([0-9]*\)/ns/pid\$|\1|p")
+    set --
+    for pid in $pids; do set -- "$@" "/proc/$pid/cmdline" "/proc/$pid/environ"; done
+    holding -f - -- "$@" | while IFS=/ read -r _ _ pid file; do
+        tell leak "the $file of process $pid ($(cat "/proc/$pid/comm" 2>/dev/null || echo gone))"
+    done
+
+    # What images are pulled with belongs nowhere, not even where the project's own secrets are.
+    if [ -n "$logins" ]; then
+        needles=$logins
+        set --
+        for file in .env .slipway/served/env infra/.env infra/.env.prod; do
+            if [ -f "$file" ] && [ ! -L "$file" ]; then set -- "$@" "$file"; fi
+        done
+        for pid in $(printf '%s\n' "$inspected" | sed -n 's/^pid \([0-9]*\)$/\1/p'); do set -- "$@" "/proc/$pid/environ"; done
+        holding -f - -- /dev/null "$@" | while read -r file; do
+            case $file in
+            /*) tell leak "the environment of one of the project's containers, which has what images are pulled with" ;;
+            *) tell leak "$dir/$file, which has what images are pulled with" ;;
+            esac
+        done
+    fi
+}
