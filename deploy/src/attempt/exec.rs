@@ -33,7 +33,7 @@ impl Attempt {
         if self.session.is_none() {
             let reporter = self.reporter.clone();
             let learned = |key: &HostKey| reporter.host_key_learned(key);
-            let connecting = Session::connect(&self.work.target, &learned);
+            let connecting = Box::pin(Session::connect(&self.work.target, &learned));
             let session = tokio::select! {
                 session = connecting => session?,
                 () = self.cancel.cancelled() => {
@@ -55,7 +55,8 @@ impl Attempt {
         self.work.lease.check()?;
         let script =
             script.fenced(self.work.lease.fence()).owned(self.work.request.project.id, &self.work.former_owners);
-        session.exec(&script, &options).await
+        // Every stage has this within it: on the heap, it makes none of them large.
+        Box::pin(session.exec(&script, &options)).await
     }
 
     /// What the end of a script means.

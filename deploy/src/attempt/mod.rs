@@ -118,7 +118,8 @@ impl Attempt {
         let mut tried = 0;
         loop {
             tried += 1;
-            let outcome = self.run_once(stage).await.and_then(|report| self.redactor.tell_report(stage, report));
+            let outcome =
+                Box::pin(self.run_once(stage)).await.and_then(|report| self.redactor.tell_report(stage, report));
             let error = match outcome {
                 Ok(report) => {
                     self.left.finished.insert(stage, report.facts.clone());
@@ -131,7 +132,7 @@ impl Attempt {
                 self.drop_session();
             }
             let Some(delay) = self.retry_delay(&error, tried) else {
-                let error = self.after_failure(stage, error).await;
+                let error = Box::pin(self.after_failure(stage, error)).await;
                 return Err(self.redactor.tell_error(error));
             };
             self.reporter.retrying(stage, &error.failure(Some(stage)), delay);

@@ -181,6 +181,7 @@ fn a_script_finds_its_shell_begun_and_does_without_where_the_server_has_ended_or
         assert_eq!(session.round_trips(), 10, "nine for the first one, and one for the second");
         assert!(waiting() > 0, "a third one is begun");
         server.sh("pkill -9 -f 'set -e[u]'").unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
         runs(&mut session, &script.clone().last()).await;
         assert_eq!(session.round_trips(), 12, "it was begun anew");
         tokio::time::sleep(Duration::from_millis(300)).await;

@@ -118,9 +118,14 @@ async fn has_ended(channel: &mut Channel<Msg>) -> bool {
             () = std::future::ready(()) => return false,
         };
         match message {
-            None | Some(ChannelMsg::Close | ChannelMsg::Eof | ChannelMsg::ExitStatus { .. } | ChannelMsg::Failure) => {
-                return true;
-            }
+            None
+            | Some(
+                ChannelMsg::Close
+                | ChannelMsg::Eof
+                | ChannelMsg::ExitStatus { .. }
+                | ChannelMsg::ExitSignal { .. }
+                | ChannelMsg::Failure,
+            ) => return true,
             Some(_) => {}
         }
     }

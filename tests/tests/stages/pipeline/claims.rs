@@ -22,9 +22,9 @@ fn a_newer_claim_ends_what_an_older_one_runs_and_the_older_one_is_refused_after(
     let server = scene.world.target(0);
     let sample = Sample::new(Generation::Two, "acme", "shop");
     let commit = scene.publish(&sample, Variant::Healthy);
-    // The first command that asks for the project's volume hangs for ever and heeds no signal.
+    // The first command that asks for the project's networks hangs for ever and heeds no signal.
     server
-        .sh("printf '%s\\n' '#!/bin/sh' 'if [ \"$1\" = volume ] && mv /run/hold /run/held 2>/dev/null; then trap \"\" TERM; \
+        .sh("printf '%s\\n' '#!/bin/sh' 'if [ \"$1\" = network ] && mv /run/hold /run/held 2>/dev/null; then trap \"\" TERM; \
              while :; do sleep 1000; done; fi' 'exec /usr/bin/docker \"$@\"' >/usr/local/bin/docker; \
              chmod 755 /usr/local/bin/docker; touch /run/hold")
         .unwrap();

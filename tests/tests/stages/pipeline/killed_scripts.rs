@@ -22,7 +22,8 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/src/script
 const COUNTER: &str = r#"#!/bin/sh
 read -r _ _ _ _ group _ </proc/$$/stat
 # The scripts' launcher or bootstrap leads the group, or CI's command: sshd calls programs, too, when somebody logs in.
-if [ -e /run/die-at ] && /usr/bin/grep -qE '^umask 077|/\.slipway/ci-deploy' "/proc/$group/cmdline"; then
+if [ -e /run/die-at ] && { [ ! -e /run/until-env ] || [ ! .slipway/at_env -nt /run/die-at ]; } &&
+    /usr/bin/grep -qE '^umask 077|/\.slipway/ci-deploy' "/proc/$group/cmdline"; then
     read -r at </run/die-at
     printf . >>/run/commands
     read -r commands </run/commands
@@ -135,6 +136,8 @@ fn sh(scene: &AttemptScene, script: &str) -> String {
 /// Clone, into a directory that is there or, where `anew` says so, is not.
 fn clone_dies(anew: impl Fn(usize) -> bool) {
     let (scene, works) = scene(&[Stage::Clone]);
+    // What its script looks at for stage env is no part of it.
+    scene.world.target(0).sh("touch /run/until-env").unwrap();
     let deaths = dies_before_each_command(
         &scene,
         |at| {
