@@ -164,7 +164,7 @@ fn every_end_of_a_command_is_told_apart() {
 }
 
 #[test]
-fn a_script_finds_its_shell_begun_and_does_without_where_the_server_has_ended_or_refused_it() {
+fn scripts_find_their_shells_begun_and_do_without_where_the_server_refuses() {
     let world = world();
     let (target, server) = (target(&world), world.target(0));
     let script = Script::new("test", &["tell one yes\n"]);
