@@ -23,7 +23,7 @@ use crate::publish::Relay;
 use crate::publish::github_status::GithubStatusPublisher;
 use crate::pushes::{PushLooker, WebhookServer};
 use crate::run::{Credentials, Pipeline, RegistryCredentials, Runner, RunnerSettings};
-use crate::store::Store;
+use crate::store::{AttemptWriter, Store};
 
 /// Without a heartbeat for so long no worker has taken webhooks.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -111,7 +111,8 @@ async fn work(
         registry: config.deployer.image_registry.clone(),
         deadlines: config.worker.deadlines,
     };
-    let runner = Runner { store: store.clone(), pipeline, credentials, settings, drain: drain.clone() };
+    let writer = AttemptWriter::new(store.clone());
+    let runner = Runner { store: store.clone(), writer, pipeline, credentials, settings, drain: drain.clone() };
     let mut parts = JoinSet::new();
     parts.spawn(heartbeat.run());
     parts.spawn(requests.run());

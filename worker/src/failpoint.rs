@@ -159,6 +159,15 @@ pub(crate) async fn around<T>(step: Failpoint, work: impl Future<Output = T>) ->
     outcome
 }
 
+/// As [`around`], for one commit of many writes: it's the boundary of each of them.
+pub(crate) async fn around_commit<T>(writes: &[TransactionKind], work: impl Future<Output = T>) -> T {
+    let reach_all = |side| writes.iter().for_each(|write| reach(CrashPoint(side, Failpoint::Commit(*write))));
+    reach_all(FailpointSide::Before);
+    let outcome = work.await;
+    reach_all(FailpointSide::After);
+    outcome
+}
+
 /// Kills the worker if the environment names this point.
 #[cfg(not(feature = "crash-points"))]
 pub(crate) fn reach(_: CrashPoint) {}

@@ -74,6 +74,10 @@ impl Runner {
                 () = tokio::time::sleep(AFTER_FAILURE), if failed => {}
                 Some(ended) = attempts.join_next() => log_panic(ended),
             }
+            // All that have ended meanwhile: their slots are filled together.
+            while let Some(ended) = attempts.try_join_next() {
+                log_panic(ended);
+            }
         }
         runner.store.set_free_slots(None);
         while let Some(ended) = attempts.join_next().await {

@@ -141,7 +141,10 @@ impl RunningAttempt<'_> {
             DeploymentEnd::Superseded { .. } => {
                 persist(|| store.finish_superseded(lease, summary)).instrument(span).await?
             }
-            end => Some(persist(|| store.finish(lease, &end, summary)).instrument(span).await?),
+            end => {
+                let writer = &self.runner.writer;
+                Some(persist(|| writer.finish(lease, &end, summary)).instrument(span).await?)
+            }
         };
         // The newer request was cancelled: this deployment is the newest again.
         let Some(outcome) = ended else { return self.interrupt().await };

@@ -33,7 +33,7 @@ pub use registry_credentials::RegistryCredentials;
 
 use crate::process::Drain;
 use crate::scheduler::Limits;
-use crate::store::Store;
+use crate::store::{AttemptWriter, Store};
 
 /// The limits and times of the runner, from the worker's settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,8 +54,10 @@ pub struct RunnerSettings {
 
 /// Carries out deployments until the drain has ended them.
 pub struct Runner {
-    /// Where due deployments are claimed and their progress and end are written.
+    /// Where due deployments are claimed, and what is known of them is read.
     pub store: Store,
+    /// Writes what running attempts write.
+    pub writer: AttemptWriter,
     /// Runs the stages of an attempt.
     pub pipeline: Arc<dyn Pipeline>,
     /// Keys of servers and secrets.

@@ -75,7 +75,7 @@ impl RunningAttempt<'_> {
             return Err(AttemptEnd::Drained);
         }
         let input = self.pipeline.as_ref().map(|pipeline| pipeline.input_hash.clone()).unwrap_or_default();
-        let boundary = persist(|| runner.store.stage_started(&claim.lease, stage, &input)).await?;
+        let boundary = persist(|| runner.writer.stage_started(&claim.lease, stage, &input)).await?;
         self.stopped_by(boundary, stage).map_or(Ok(()), Err)
     }
 
@@ -233,7 +233,7 @@ impl RunningAttempt<'_> {
         let end = StageEnd { summary: &summary, facts: &report.facts, digests };
         let input_hash = self.pipeline.as_ref().map(|pipeline| pipeline.input_hash.as_slice()).unwrap_or_default();
         let intent = next.map(|stage| StageIntent { stage, input_hash });
-        let boundary = persist(|| runner.store.stage_finished(&claim.lease, end, intent)).await?;
+        let boundary = persist(|| runner.writer.stage_finished(&claim.lease, end, intent)).await?;
         let change = match report.change {
             Change::Changed => "changed",
             Change::Unchanged => "unchanged",

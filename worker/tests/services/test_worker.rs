@@ -19,7 +19,7 @@ use slipway_worker::publish::Relay;
 use slipway_worker::run::Credentials;
 use slipway_worker::run::{Runner, RunnerSettings};
 use slipway_worker::scheduler::Limits;
-use slipway_worker::store::Store;
+use slipway_worker::store::{AttemptWriter, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -177,7 +177,9 @@ impl TestWorker {
             registry: "ghcr.io".to_owned(),
             deadlines: options.deadlines,
         };
-        let runner = Runner { store, pipeline: Arc::new(pipeline), credentials, settings, drain: drain.clone() };
+        let writer = AttemptWriter::new(store.clone());
+        let pipeline = Arc::new(pipeline);
+        let runner = Runner { store, writer, pipeline, credentials, settings, drain: drain.clone() };
         Self {
             drain,
             readiness,

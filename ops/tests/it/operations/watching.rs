@@ -42,7 +42,7 @@ async fn on_a_terminal_the_running_stage_shows_its_place_and_its_last_line() {
     let first = stage(&store, &claim.lease, Stage::Preflight).await;
     store.stage_started(&claim.lease, Stage::Clone, b"input").await.unwrap();
     let lines = vec!["Receiving objects: 42 %".to_owned()];
-    store.record_progress(&claim.lease, vec![ProgressKind::Log { stage: Stage::Clone, lines }]).await.unwrap();
+    store.record_progress(&claim.lease, &[ProgressKind::Log { stage: Stage::Clone, lines }]).await.unwrap();
 
     let binary = assert_cmd::cargo::cargo_bin!("slipway");
     let command = format!("stty cols 100 rows 30; exec {} watch {id}", binary.display());

@@ -165,6 +165,16 @@ impl StoreClient {
     ) -> Result<Option<Row>> {
         Ok(failpoint::around(Failpoint::Commit(write), self.query_opt(sql, values)).await?)
     }
+
+    /// As [`Self::write`], for many writes by one statement.
+    pub(in crate::store) async fn write_many(
+        &self,
+        writes: &[TransactionKind],
+        sql: &str,
+        values: StatementValues<'_>,
+    ) -> Result<Vec<Row>> {
+        Ok(failpoint::around_commit(writes, self.query(sql, values)).await?)
+    }
 }
 
 prepared!(StoreClient, 0, 1, 2);

@@ -7,7 +7,7 @@ use deadpool_postgres::Transaction;
 use slipway_protocol::Outcome;
 
 use crate::failpoint;
-use crate::failpoint::{Failpoint, TransactionKind};
+use crate::failpoint::TransactionKind;
 use crate::store::Result;
 use crate::store::connection::client::{StoreClient, prepared};
 use crate::store::connection::pooler::{self, ParameterTypes};
@@ -75,16 +75,21 @@ impl<'c> StoreTransaction<'c> {
     }
 }
 
+/// Commits `tx`, which is one write.
+pub(in crate::store) async fn commit(tx: StoreTransaction<'_>, write: TransactionKind) -> Result<()> {
+    commit_many(tx, &[write]).await
+}
+
 /// Commits `tx`; the only place that does, so that every write is a boundary at which tests let a worker die, and every
 /// end is counted. One whose commit is never answered isn't: whether it came about, only the database knows.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-pub(in crate::store) async fn commit(tx: StoreTransaction<'_>, write: TransactionKind) -> Result<()> {
+pub(in crate::store) async fn commit_many(tx: StoreTransaction<'_>, writes: &[TransactionKind]) -> Result<()> {
     let ended = tx.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failpoint::around(Failpoint::Commit(write), tx.inner.commit()).await?;
+    failpoint::around_commit(writes, tx.inner.commit()).await?;
     if tx.wakes_runner.into_inner() {
         tx.heard.deployments.notify_one();
     }
-    if write == TransactionKind::Claim || !ended.is_empty() {
+    if writes.contains(&TransactionKind::Claim) || !ended.is_empty() {
         tx.heard.announcements.notify_one();
     }
     ended.into_iter().for_each(|outcome| Metrics::get().ended(outcome));

@@ -11,7 +11,7 @@ use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
 use crate::store::connection::wakeups;
-use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
+use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::state::State;
 use crate::store::{Result, Store};

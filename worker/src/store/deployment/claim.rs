@@ -10,7 +10,7 @@ use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::number;
 use crate::store::connection::wakeups;
 use crate::store::deployment::basis::ClaimBasis;
-use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
+use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::head::DeploymentHead;
 use crate::store::deployment::history::DeploymentHistory;
 use crate::store::deployment::lease::Lease;

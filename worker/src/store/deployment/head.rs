@@ -78,6 +78,11 @@ impl DeploymentHead {
 }
 
 impl DeploymentHead {
+    /// The trace context of what happens now, if it's another one than the request's.
+    pub(in crate::store) fn own_traceparent(&self) -> Option<String> {
+        crate::telemetry::current_traceparent().filter(|now| self.traceparent.as_ref() != Some(now))
+    }
+
     /// Whether it may go on.
     pub(in crate::store) fn boundary(&self) -> Boundary {
         match self.superseded_by {

@@ -66,8 +66,9 @@ impl Store {
             let rows = client
                 .query(
                     &format!(
-                        "SELECT DISTINCT ON (stage) stage, facts FROM stage_journal
-                         WHERE deployment_id IN ({LINEAGE}) AND input_hash = $2 AND outcome = 'done'
+                        "SELECT DISTINCT ON (stage) stage, facts FROM ({LINEAGE}) lineage CROSS JOIN LATERAL (
+                             SELECT * FROM stage_journal j WHERE j.deployment_id = lineage.id OFFSET 0) journal
+                         WHERE input_hash = $2 AND outcome = 'done'
                            AND facts IS NOT NULL AND (deployment_id, fence) <> ($1, $3)
                          ORDER BY stage, outcome_at DESC"
                     ),

@@ -7,7 +7,7 @@ use crate::failpoint::TransactionKind;
 use crate::scheduler::after_interruption;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
-use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
+use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::head::{HEAD_COLUMNS, first_readable};
 use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;

@@ -57,7 +57,8 @@ pub enum RenewOutcome {
 }
 
 impl Store {
-    /// Acquires the leases of the projects that are `due` with their next fences; without those where somebody was faster.
+    /// Acquires the leases of the projects that are `due` with their next fences; without those where somebody was faster. They
+    /// last from now on, however long their claim has waited for others.
     /// With each comes what its attempt needs.
     ///
     /// Servers remember the highest fence that they have seen and refuse lower ones. A database that was restored from
@@ -79,10 +80,10 @@ impl Store {
                  SELECT id, project_id, project_slug, server FROM deployments WHERE id = ANY($1)),
              acquired AS (
                  INSERT INTO project_leases AS l (project_slug, server, owner, fence, expires_at)
-                     SELECT project_slug, server, $2, extract(epoch FROM now())::bigint, now() + $3 * interval '1 second'
+                     SELECT project_slug, server, $2, extract(epoch FROM now())::bigint, clock_timestamp() + $3 * interval '1 second'
                      FROM due
                  ON CONFLICT (project_slug, server) DO UPDATE
-                     SET owner = $2, fence = greatest(l.fence + 1, extract(epoch FROM now())::bigint), expires_at = now() + $3 * interval '1 second'
+                     SET owner = $2, fence = greatest(l.fence + 1, extract(epoch FROM now())::bigint), expires_at = clock_timestamp() + $3 * interval '1 second'
                      WHERE l.expires_at <= now()
                  RETURNING project_slug, server, fence)
              SELECT due.id, l.fence, {BASIS_COLUMNS}

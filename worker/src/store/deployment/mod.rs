@@ -3,11 +3,14 @@
 
 pub(super) mod accept;
 pub(super) mod accept_plain;
+pub(super) mod attempt_writer;
 pub(super) mod basis;
 pub(super) mod cancel;
 pub(super) mod claim;
 pub(super) mod command;
+pub(super) mod end;
 pub(super) mod finish;
+pub(super) mod finish_together;
 pub(super) mod github_digests;
 pub(super) mod head;
 pub(super) mod history;
@@ -26,8 +29,11 @@ pub(super) mod retry;
 pub(super) mod seen;
 pub(super) mod selection;
 pub(super) mod skipped;
+pub(super) mod stage;
 pub(super) mod state;
+pub(super) mod step;
 pub(super) mod superseding;
 pub(super) mod unproven;
 pub(super) mod unreachable;
 pub(super) mod versions;
+pub(super) mod write_end;

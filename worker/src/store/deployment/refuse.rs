@@ -53,7 +53,7 @@ pub(in crate::store) async fn end_refused(
                              SELECT id, next_sequence, $3, $4, true FROM deployments WHERE id = $1),
                    ended AS (UPDATE deployments SET result = $2, next_sequence = next_sequence + 1 WHERE id = $1)
                SELECT pg_notify($5, '')";
-    let (kind, traceparent) = (EventType::Result.as_str(), locked.own_traceparent());
+    let (kind, traceparent) = (EventType::Result.as_str(), locked.head.own_traceparent());
     tx.execute(sql, &[&id.0, &Json(&result), &kind, &traceparent, &wakeups::OUTBOX]).await?;
     Ok(true)
 }

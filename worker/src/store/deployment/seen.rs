@@ -1,11 +1,15 @@
 //! What is asked of the database at the end of a deployment, in one question.
 
-use slipway_protocol::Exposed;
-use tokio_postgres::types::Json;
+use std::collections::BTreeMap;
 
-use crate::store::Result;
-use crate::store::deployment::history::LINEAGE;
+use slipway_protocol::Exposed;
+use tokio_postgres::Row;
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::deployment::locked::LockedDeployment;
+use crate::store::{Result, StoreError};
 
 /// What is asked at the end of a deployment.
 pub(in crate::store) struct SeenAtEnd {
@@ -21,37 +25,51 @@ pub(in crate::store) struct SeenAtEnd {
     pub was_elsewhere: bool,
 }
 
-impl LockedDeployment<'_> {
-    /// What the journals of this deployment, and of those that it resumes, say, and what there is to settle. Facts that can't
-    /// be read are no reason not to end.
-    pub(in crate::store) async fn seen(&self) -> Result<SeenAtEnd> {
-        // The last attempt may have found all of it done, or may have changed something in a stage that it didn't finish.
-        let sql = format!(
-            "WITH journal AS MATERIALIZED (
-                 SELECT stage, change, outcome, outcome_at, facts -> $2 AS exposed FROM stage_journal
-                 WHERE deployment_id IN ({LINEAGE}))
-             SELECT EXISTS (SELECT 1 FROM journal WHERE change = 'changed' OR (outcome IS DISTINCT FROM 'done'
-                        AND stage NOT IN ('preflight', 'verify'))) AS changed,
-                 (SELECT exposed FROM journal WHERE stage IN ('firewall', 'verify') AND exposed IS NOT NULL
-                  ORDER BY outcome_at DESC LIMIT 1) AS exposed,
-                 EXISTS (SELECT FROM repository_owners r WHERE r.project_id = d.project_id
-                         AND (r.repository IS DISTINCT FROM lower(d.repository)
-                              OR d.request #>> '{{data,repository,pushes_deployed_by}}' = 'webhook'
-                              OR NOT EXISTS (SELECT FROM slug_owners s WHERE s.project_id = d.project_id)))
-                     AS repository_is_stale,
-                 EXISTS (SELECT FROM watched_branches w WHERE w.project_id = d.project_id) AS is_watched,
-                 EXISTS (SELECT FROM project_places p WHERE p.project_slug = d.project_slug
-                         AND p.project_id = d.project_id AND p.server <> d.server) AS was_elsewhere
-             FROM deployments d WHERE d.id = $1"
-        );
-        let row = self.tx.query_one(&sql, &[&self.head.id.0, &Exposed::FACT]).await?;
+/// What the journals of these deployments, and of those that they resume, say, and what there is to settle.
+const SEEN: &str = "
+    SELECT d.id, journal.*,
+        EXISTS (SELECT FROM repository_owners r WHERE r.project_id = d.project_id
+                AND (r.repository IS DISTINCT FROM lower(d.repository)
+                     OR d.request #>> '{data,repository,pushes_deployed_by}' = 'webhook'
+                     OR NOT EXISTS (SELECT FROM slug_owners s WHERE s.project_id = d.project_id))) AS repository_is_stale,
+        EXISTS (SELECT FROM watched_branches w WHERE w.project_id = d.project_id) AS is_watched,
+        EXISTS (SELECT FROM project_places p WHERE p.project_slug = d.project_slug
+                AND p.project_id = d.project_id AND p.server <> d.server) AS was_elsewhere
+    FROM deployments d CROSS JOIN LATERAL (
+        WITH RECURSIVE lineage (id) AS (
+            SELECT d.id UNION
+            SELECT p.resumes FROM lineage l JOIN deployments p ON p.id = l.id WHERE p.resumes IS NOT NULL)
+        SELECT coalesce(bool_or(change = 'changed' OR (outcome IS DISTINCT FROM 'done'
+                AND stage NOT IN ('preflight', 'verify'))), false) AS changed,
+            (array_agg(facts -> $2 ORDER BY outcome_at DESC)
+                FILTER (WHERE stage IN ('firewall', 'verify') AND facts -> $2 IS NOT NULL))[1] AS exposed
+        FROM lineage CROSS JOIN LATERAL (
+            SELECT * FROM stage_journal j WHERE j.deployment_id = lineage.id OFFSET 0) each) journal
+    WHERE d.id = ANY($1)";
+
+impl SeenAtEnd {
+    /// What there is to see of these deployments, by their ids. The last attempt may have found all of it done, or may have
+    /// changed something in a stage that it didn't finish. Facts that can't be read are no reason not to end.
+    pub(in crate::store) async fn of(tx: &StoreTransaction<'_>, ids: &[Uuid]) -> Result<BTreeMap<Uuid, Self>> {
+        let rows = tx.query(SEEN, &[&ids, &Exposed::FACT]).await?;
+        Ok(rows.iter().map(|row| (row.get("id"), Self::read(row))).collect())
+    }
+
+    fn read(row: &Row) -> Self {
         let exposed = row.try_get::<_, Option<Json<_>>>("exposed").ok().flatten().map(|Json(exposed)| exposed);
-        Ok(SeenAtEnd {
+        Self {
             changed: row.get("changed"),
             exposed: exposed.unwrap_or_default(),
             repository_is_stale: row.get("repository_is_stale"),
             is_watched: row.get("is_watched"),
             was_elsewhere: row.get("was_elsewhere"),
-        })
+        }
+    }
+}
+
+impl LockedDeployment<'_> {
+    /// As [`SeenAtEnd::of`], for this one.
+    pub(in crate::store) async fn seen(&self) -> Result<SeenAtEnd> {
+        SeenAtEnd::of(self.tx, &[self.head.id.0]).await?.remove(&self.head.id.0).ok_or(StoreError::LeaseLost)
     }
 }

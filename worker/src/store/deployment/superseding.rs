@@ -11,7 +11,7 @@ use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::readable;
 use crate::store::dead_letter::replay::apply_replay;
 use crate::store::deployment::cancel::{is_precancelled, lock_cancellation};
-use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
+use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::order::{contends_with, newer_than, newest_first, order};
 use crate::store::deployment::state::State;

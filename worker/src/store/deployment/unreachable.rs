@@ -11,7 +11,7 @@ use crate::scheduler::{Limits, Load};
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::seconds;
-use crate::store::deployment::finish::{AttemptSummary, DeploymentEnd};
+use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::head::{HEAD_COLUMNS, first_readable};
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::skipped::Picked;

@@ -34,17 +34,12 @@ impl LockedDeployment<'_> {
                     &sequence,
                     &EventType::Progress.as_str(),
                     &told,
-                    &self.own_traceparent(),
+                    &self.head.own_traceparent(),
                     &wakeups::OUTBOX,
                 ],
             )
             .await?;
         self.head.next_sequence += 1;
         Ok(())
-    }
-
-    /// The trace context of what happens now, if it's another one than the request's.
-    pub(in crate::store) fn own_traceparent(&self) -> Option<String> {
-        crate::telemetry::current_traceparent().filter(|now| self.head.traceparent.as_ref() != Some(now))
     }
 }

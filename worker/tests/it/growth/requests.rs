@@ -8,7 +8,9 @@ use slipway_protocol::names::{ServerHandle, Slug};
 use slipway_protocol::{
     Action, Change, DeploymentId, Message, ProgressKind, Project, ProjectId, Stage, StageSummary, decode, read,
 };
-use slipway_worker::store::{AttemptSummary, Claim, DeploymentEnd, Operator, StageEnd, StageIntent, Store};
+use slipway_worker::store::{
+    AttemptSummary, AttemptWriter, Claim, DeploymentEnd, Operator, StageEnd, StageIntent, Store,
+};
 use uuid::Uuid;
 
 use super::wrap::{ok, quick};
@@ -86,8 +88,20 @@ impl<'a> Requests<'a> {
             let next = stages.get(at + 1).map(|stage| StageIntent { stage: *stage, input_hash: b"x" });
             ok(quick("a stage's end", store.stage_finished(lease, end, next)).await);
         }
-        ok(store.record_progress(lease, vec![ProgressKind::AttemptStarted { attempt: 1 }]).await);
+        ok(store.record_progress(lease, &[ProgressKind::AttemptStarted { attempt: 1 }]).await);
         ok(quick("finish", store.finish(lease, end, &AttemptSummary::default())).await);
+    }
+
+    /// As [`Self::end`], with the statements of those who write together.
+    pub async fn end_in_group(&self, claim: &Claim) {
+        let (writer, lease) = (AttemptWriter::new(self.store.clone()), &claim.lease);
+        ok(quick("a group's stage", writer.stage_started(lease, Stage::Preflight, b"x")).await);
+        let summary = StageSummary { stage: Stage::Preflight, change: Change::Changed, duration_ms: 1 };
+        let end = StageEnd { summary: &summary, facts: &Map::new(), digests: None };
+        let next = Some(StageIntent { stage: Stage::Secrets, input_hash: b"x" });
+        ok(quick("a group's stages", writer.stage_finished(lease, end, next)).await);
+        let success = DeploymentEnd::Succeeded { url: None };
+        ok(quick("a group's end", writer.finish(lease, &success, &AttemptSummary::default())).await);
     }
 
     /// Every command, from success to success.

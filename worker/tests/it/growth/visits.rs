@@ -76,7 +76,7 @@ impl Requests<'_> {
             drop(ok(quick("accept", self.store.accept(request, incoming)).await));
         }
         for claim in ok(quick("claim many", self.store.claim_many(&LONG.into(), 4)).await) {
-            self.end(&claim, &DeploymentEnd::Succeeded { url: None }).await;
+            self.end_in_group(&claim).await;
         }
     }
 

@@ -68,7 +68,7 @@ async fn a_lost_lease_writes_nothing() {
             .await
             .unwrap_err(),
         store.stage_failed(lease, Stage::Preflight, &failure(), LONG, true).await.unwrap_err(),
-        store.record_progress(lease, vec![ProgressKind::Interrupted { attempt: 1 }]).await.unwrap_err(),
+        store.record_progress(lease, &[ProgressKind::Interrupted { attempt: 1 }]).await.unwrap_err(),
         store.retry(lease, failure(), LONG).await.unwrap_err(),
         store.interrupt(lease, 10).await.unwrap_err(),
         store.finish(lease, &ended_failed(), &AttemptSummary::default()).await.unwrap_err(),

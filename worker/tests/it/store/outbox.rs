@@ -18,7 +18,7 @@ async fn sequences_have_no_gaps_and_ids_are_derived_even_when_many_write_at_once
         let (store, lease) = (store.clone(), claim.lease.clone());
         tokio::spawn(async move {
             let lines = vec![format!("line {i}")];
-            store.record_progress(&lease, vec![ProgressKind::Log { stage: Stage::Clone, lines }]).await.unwrap();
+            store.record_progress(&lease, &[ProgressKind::Log { stage: Stage::Clone, lines }]).await.unwrap();
         })
     });
     for teller in tellers.collect::<Vec<_>>() {

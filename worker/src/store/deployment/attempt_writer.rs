@@ -1,0 +1,95 @@
+//! What running attempts write, together with what others of this process write at the same time. Whatever can't go
+//! together goes alone, by the very same statement: so a group changes how often something is asked, and nothing else.
+
+use std::sync::Arc;
+
+use slipway_protocol::{Outcome, ProgressKind, Stage};
+
+use crate::store::connection::deadline::deadline;
+use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
+use crate::store::deployment::finish_together::AttemptFinish;
+use crate::store::deployment::lease::Lease;
+use crate::store::deployment::stage::{StageEnd, StageIntent};
+use crate::store::deployment::state::Boundary;
+use crate::store::deployment::step::{AttemptStep, Locked};
+use crate::store::grouped::GroupedWrites;
+use crate::store::{Result, Store};
+
+/// Writes for the attempts of a process; cheap to clone.
+#[derive(Clone)]
+pub struct AttemptWriter {
+    store: Store,
+    steps: Arc<GroupedWrites<Arc<AttemptStep>, Boundary>>,
+    ends: Arc<GroupedWrites<Arc<AttemptFinish>, Outcome>>,
+}
+
+impl AttemptWriter {
+    /// A writer to `store`.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, steps: Arc::default(), ends: Arc::default() }
+    }
+
+    /// As [`Store::stage_started`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn stage_started(&self, lease: &Lease, stage: Stage, input_hash: &[u8]) -> Result<Boundary> {
+        self.step(AttemptStep::of_stage(lease, None, Some(StageIntent { stage, input_hash }))?).await
+    }
+
+    /// As [`Store::stage_finished`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn stage_finished(
+        &self,
+        lease: &Lease,
+        end: StageEnd<'_>,
+        next: Option<StageIntent<'_>>,
+    ) -> Result<Boundary> {
+        self.step(AttemptStep::of_stage(lease, Some(end), next)?).await
+    }
+
+    /// As [`Store::record_progress`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn record_progress(&self, lease: &Lease, kinds: &[ProgressKind]) -> Result<()> {
+        self.step(AttemptStep::of_progress(lease, kinds)?).await.map(drop)
+    }
+
+    async fn step(&self, step: AttemptStep) -> Result<Boundary> {
+        let step = Arc::new(step);
+        if step.may_be_grouped() {
+            let store = self.store.clone();
+            let together = move |steps: Vec<Arc<AttemptStep>>| {
+                let store = store.clone();
+                async move { deadline(store.write_steps(&steps, Locked::Skip)).await.unwrap_or_default() }
+            };
+            if let Some(boundary) = self.steps.write(step.clone(), together).await {
+                return Ok(boundary);
+            }
+        }
+        self.store.write_step_alone(&step).await
+    }
+
+    /// As [`Store::finish`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn finish(&self, lease: &Lease, end: &DeploymentEnd, summary: &AttemptSummary) -> Result<Outcome> {
+        if matches!(end, DeploymentEnd::Succeeded { .. }) {
+            let finish = Arc::new(AttemptFinish { lease: lease.clone(), end: end.clone(), summary: summary.clone() });
+            let store = self.store.clone();
+            let together = move |finishes: Vec<Arc<AttemptFinish>>| {
+                let store = store.clone();
+                async move { deadline(store.finish_together(&finishes)).await.unwrap_or_default() }
+            };
+            if let Some(outcome) = self.ends.write(finish, together).await {
+                return Ok(outcome);
+            }
+        }
+        self.store.finish(lease, end, summary).await
+    }
+}
