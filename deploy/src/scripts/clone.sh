@@ -1,4 +1,4 @@
-# Parameters: commit url token max_bytes max_files; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh,
+# Parameters: commit url token max_bytes max_files recorded by_commit asks_docker; after project_files.sh, room.sh, compose_call.sh, containers.sh, lock.sh,
 # git.sh, workflows.sh, proofs.sh, judged.sh, env_view.sh, save_release.sh, judge_tree.sh. The token is known to this shell and to the git processes that ask for it over a pipe: not
 # in argv, the environment, a URL or a file.
 umask 022

@@ -64,6 +64,8 @@ tell_env() {
     if [ -f .env ]; then tell_file env .env; fi
     if by_hand infra/.env.prod; then tell_file env_prod infra/.env.prod; fi
     if by_hand infra/.env; then tell_file env_infra infra/.env; fi
+    # Out here it's the real one: see own_view.
+    # shellcheck disable=SC2031
     if [ -f "$override" ]; then tell_file override "$override"; fi
     if [ -f .slipway/sealed ]; then tell_file sealed .slipway/sealed; fi
     if [ -f .slipway/served/env ]; then tell_file served .slipway/served/env; fi
@@ -111,7 +113,6 @@ END
         if docker image inspect "$image" >/dev/null 2>&1; then tell local "$image"; fi
     done
     if docker volume inspect "${slug}_db_data" >/dev/null 2>&1; then tell database yes; fi
-    # Out here it's the real one: see own_view.
     # shellcheck disable=SC2031
     if [ -f .env ] && [ -f "$override" ] && ! outdated && resolve 2>/dev/null; then
         tell valid yes
