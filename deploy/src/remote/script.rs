@@ -27,6 +27,7 @@ pub struct Script {
     open: bool,
     last: bool,
     limit: Option<Duration>,
+    done_once: Option<&'static str>,
     parts: Vec<&'static str>,
     data: SecretString,
 }
@@ -36,7 +37,16 @@ impl Script {
     #[must_use]
     pub fn new(name: &'static str, parts: &[&'static str]) -> Self {
         let data = SecretString::from(String::new());
-        Self { name, layered: false, open: false, last: false, limit: None, parts: parts.to_vec(), data }
+        Self {
+            name,
+            layered: false,
+            open: false,
+            last: false,
+            limit: None,
+            done_once: None,
+            parts: parts.to_vec(),
+            data,
+        }
     }
 
     /// The name in logs and traces.
@@ -132,6 +142,17 @@ impl Script {
     #[must_use]
     pub(crate) fn within(self, limit: Duration) -> Self {
         Self { limit: Some(limit), ..self }
+    }
+
+    /// The same script, whose work is done once it has told `key`, whatever becomes of what it goes on to do.
+    #[must_use]
+    pub(crate) fn done_with(self, key: &'static str) -> Self {
+        Self { done_once: Some(key), ..self }
+    }
+
+    /// What it tells once its work is done, if it goes on after that.
+    pub(crate) fn done_once(&self) -> Option<&'static str> {
+        self.done_once
     }
 
     /// How long it may take, where that's less than for any command.

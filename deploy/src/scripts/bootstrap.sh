@@ -2,7 +2,8 @@ set -eu
 umask 077
 export LC_ALL=C
 read_data() {
-    while IFS= read -r line && [ -n "$line" ]; do
+    # Whose data are cut, its worker is gone.
+    while IFS= read -r line || exit 1; [ -n "$line" ]; do
         eval "${line%%=*}=\${line#*=}"
     done
 }
@@ -10,6 +11,7 @@ if [ $# -gt 0 ]; then
     mark=$1 script=$2
     read_data <<END
 $3
+
 END
     shift 3
 else

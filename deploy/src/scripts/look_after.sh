@@ -50,7 +50,16 @@ Untagged: $reference
 # keep_as_left: writes down how the server is left; root alone may, and may read them.
 keep_as_left() {
     [ -O / ] && [ -n "$listed" ] || return 0
-    { printf '%s\n' "$request" "$report" && as_left; } >"$left" || rm -f "$left"
+    { printf '%s\n' "$request" "$report" && as_left && has_rules; } >"$left" || rm -f "$left"
+}
+
+# has_rules: after as_left. Whether each port has a rule where ufw is on: one that somebody has removed since stage firewall
+# looked is no part of how the server was left.
+has_rules() {
+    case $found in *:ENABLED=yes*) ;; *) return 0 ;; esac
+    for key in $ports; do
+        case $found in *"### tuple ### "*" $key "*) ;; *) return 1 ;; esac
+    done
 }
 
 # look_after: after see_own; in the project's directory, and alone there.

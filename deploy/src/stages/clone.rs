@@ -19,6 +19,7 @@ impl Attempt {
         self.learn(&token);
         let url = self.git_url().of_repository(&repository.name);
         let script = Script::new("clone", scripts::CLONE)
+            .done_with("cloned")
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("commit", &repository.commit)

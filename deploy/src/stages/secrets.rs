@@ -64,8 +64,10 @@ impl Attempt {
             self.warn_of_ci(&env, port_use);
         }
         let mut key = if self.knows_deploy_key() { None } else { Some(self.generate_key()?) };
-        let mut output =
-            self.install_key(&forced, key.as_ref(), self.to_keep(&env, seen.as_ref(), key.as_ref())).await?;
+        // Until GitHub has a new key, the CI that has the old one can't log in: nothing else is done first.
+        let replaces = key.is_some() && !self.work.github_digests.is_empty();
+        let to_keep = if replaces { None } else { self.to_keep(&env, seen.as_ref(), key.as_ref()) };
+        let mut output = self.install_key(&forced, key.as_ref(), to_keep).await?;
         if key.is_none() && output.value("key").is_none() {
             // The key was removed from the server, as undeploying does. So it isn't known what GitHub still holds, and
             // its key can't be the one that is installed now.

@@ -203,6 +203,11 @@ impl Session {
                     refused = true;
                     break;
                 }
+                // The channel stays open: there is nobody to close it.
+                Some(ChannelMsg::Failure) => {
+                    stopped.get_or_insert((ErrorCode::ServerConnectionLost, NO_PROGRAM));
+                    break;
+                }
                 Some(ChannelMsg::Close) | None => break,
                 Some(_) => {}
             }
@@ -223,6 +228,10 @@ impl Session {
             exit = RemoteExit::of(status, &output);
         }
         match stopped {
+            // Its work was done, and what it went on to do is asked for again by whoever needs it.
+            Some(_) if script.done_once().is_some_and(|key| output.value(key).is_some()) => {
+                Ok(CommandOutput { exit: RemoteExit::Signalled, output })
+            }
             Some((code, why)) => Err(StageError::new(
                 code,
                 format!("{} on {} {why} after {} s", script.name(), self.address, started.elapsed().as_secs()),
@@ -255,6 +264,9 @@ impl Session {
         )
     }
 }
+
+/// Why a script didn't run where sshd answered that it can't start it.
+const NO_PROGRAM: &str = "was refused by its sshd, which may have no process or memory left for it,";
 
 fn connection_lost(what: &str, address: &str) -> StageError {
     StageError::new(ErrorCode::ServerConnectionLost, format!("the connection to {address} broke while {what}"))

@@ -15,7 +15,7 @@ use crate::pipeline::scene::{AttemptScene, PORT};
 /// deployment and of a new commit: what takes 20 to 110 ms each. On a quiet machine Docker is called 15 and 29 times; a busy
 /// one looks twice more, with two calls each.
 const MOST: [(&str, [usize; 2]); 5] =
-    [("docker", [19, 35]), ("unshare", [7, 7]), ("git", [26, 29]), ("ufw", [6, 3]), ("sleep", [1, 2])];
+    [("docker", [19, 35]), ("unshare", [7, 7]), ("git", [26, 29]), ("ufw", [6, 3]), ("sleep", [2, 4])];
 /// The most round trips over SSH, on the wire.
 const ROUND_TRIPS: [u32; 2] = [13, 13];
 /// So long that a slow start of sshd's own programs isn't taken for a round trip.

@@ -80,7 +80,12 @@ impl AttemptWriter {
     /// As there.
     pub async fn finish(&self, lease: &Lease, end: &DeploymentEnd, summary: &AttemptSummary) -> Result<Outcome> {
         if matches!(end, DeploymentEnd::Succeeded { .. }) {
-            let finish = Arc::new(AttemptFinish { lease: lease.clone(), end: end.clone(), summary: summary.clone() });
+            let finish = Arc::new(AttemptFinish {
+                lease: lease.clone(),
+                end: end.clone(),
+                summary: summary.clone(),
+                traceparent: crate::telemetry::current_traceparent(),
+            });
             let store = self.store.clone();
             let together = move |finishes: Vec<Arc<AttemptFinish>>| {
                 let store = store.clone();

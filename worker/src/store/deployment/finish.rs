@@ -116,7 +116,8 @@ impl LockedDeployment<'_> {
     /// Writes the end and its event; see [`write_ends`].
     async fn write_end(&mut self, result: &DeploymentResult, summary: &AttemptSummary, is_proven: bool) -> Result<()> {
         self.head.state = self.head.state.step(State::Ended(result.outcome))?;
-        write_ends(self.tx, &[WrittenEnd { head: &self.head, result, summary, is_proven }]).await?;
+        let traceparent = self.head.own_traceparent();
+        write_ends(self.tx, &[WrittenEnd { head: &self.head, result, summary, traceparent, is_proven }]).await?;
         self.head.next_sequence += 1;
         Ok(())
     }

@@ -22,15 +22,27 @@ pub(in crate::store) struct AttemptFinish {
     pub lease: Lease,
     pub end: DeploymentEnd,
     pub summary: AttemptSummary,
+    /// The trace context in which it ended.
+    pub traceparent: Option<String>,
 }
 
-/// Locks what nobody else has locked of the deployments that these leases are for: the deployments first, as everywhere.
+/// Locks what nobody else has locked of the deployments that these leases are for: the deployments first, as everywhere, and
+/// last the slugs that are to be proven. Whatever else somebody has locked isn't waited for long.
 const LOCK: &str = "
     WITH deployment AS MATERIALIZED (
-        SELECT {HEAD_COLUMNS} FROM deployments WHERE id = ANY($1) AND state = 'running' ORDER BY id FOR UPDATE SKIP LOCKED)
-    SELECT d.* FROM deployment d JOIN project_leases l
-        ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
-    FOR UPDATE OF l SKIP LOCKED";
+        SELECT {HEAD_COLUMNS} FROM deployments WHERE id = ANY($1) AND state = 'running' ORDER BY id FOR UPDATE SKIP LOCKED),
+    leased AS MATERIALIZED (
+        SELECT d.* FROM deployment d JOIN project_leases l
+            ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
+        FOR UPDATE OF l SKIP LOCKED),
+    owner AS MATERIALIZED (
+        SELECT o.server, o.project_slug FROM leased d JOIN slug_owners o USING (server, project_slug)
+        WHERE NOT o.proven FOR NO KEY UPDATE OF o SKIP LOCKED)
+    SELECT d.*, set_config('lock_timeout', '500ms', true)
+    FROM leased d LEFT JOIN owner USING (server, project_slug)
+    WHERE owner.server IS NOT NULL OR NOT EXISTS (
+        SELECT FROM slug_owners o
+        WHERE o.server = d.server AND o.project_slug = d.project_slug AND NOT o.proven)";
 
 impl Store {
     /// Ends those of the deployments that end plainly; gives their outcomes, and nothing for the others.
@@ -57,7 +69,9 @@ impl Store {
         }
         let mut ends = Vec::with_capacity(results.len());
         for (at, head, result) in &results {
-            ends.push(WrittenEnd { head, result, summary: &finishes[*at].summary, is_proven: true });
+            let finish = &finishes[*at];
+            let traceparent = head.unless_requests(finish.traceparent.clone());
+            ends.push(WrittenEnd { head, result, summary: &finish.summary, traceparent, is_proven: true });
         }
         if ends.is_empty() {
             return Ok(outcomes);

@@ -80,7 +80,12 @@ impl DeploymentHead {
 impl DeploymentHead {
     /// The trace context of what happens now, if it's another one than the request's.
     pub(in crate::store) fn own_traceparent(&self) -> Option<String> {
-        crate::telemetry::current_traceparent().filter(|now| self.traceparent.as_ref() != Some(now))
+        self.unless_requests(crate::telemetry::current_traceparent())
+    }
+
+    /// As [`Self::own_traceparent`], of what happened in the trace context `then`.
+    pub(in crate::store) fn unless_requests(&self, then: Option<String>) -> Option<String> {
+        then.filter(|then| self.traceparent.as_ref() != Some(then))
     }
 
     /// Whether it may go on.

@@ -74,8 +74,15 @@ const DIGESTS: &str = "
              FROM held h JOIN ended USING (number) JOIN known k USING (number)
              ON CONFLICT (project_id, server, name) DO UPDATE SET digest = excluded.digest, updated_at = now()),";
 
+/// Whether nobody else has locked what a step `d` of a group doubts.
+const DIGESTS_ARE_FREE: &str = "(d.next_stage IS DISTINCT FROM 'secrets' OR
+    (SELECT count(*) FROM github_digests g WHERE g.project_id = d.project_id)
+        = (SELECT count(*) FROM (SELECT FROM github_digests g WHERE g.project_id = d.project_id
+           ORDER BY g.server, g.name FOR UPDATE SKIP LOCKED) free))";
+
 /// The deployment's row is locked first and the lease after it, as everywhere.
 fn statement(clause: &str, digests: &str) -> String {
+    let are_free = if clause.is_empty() || digests.is_empty() { "true" } else { DIGESTS_ARE_FREE };
     format!(
         "WITH step AS MATERIALIZED (
              SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[],
@@ -91,7 +98,7 @@ fn statement(clause: &str, digests: &str) -> String {
              SELECT d.*, d.superseded_by IS NULL AND NOT d.cancelled AS goes_on
              FROM deployment d JOIN project_leases l
                  ON l.project_slug = d.slug AND l.server = d.server AND l.fence = d.fence
-             FOR SHARE OF l {clause}),
+             WHERE {are_free} FOR SHARE OF l {clause}),
          ended AS (
              UPDATE stage_journal j
              SET outcome = 'done', outcome_at = now(), change = h.change, facts = h.facts, duration_ms = h.duration_ms
@@ -122,7 +129,10 @@ fn statement(clause: &str, digests: &str) -> String {
                  AND h.action = ANY(string_to_array(h.touching, ','))),
          known AS (SELECT * FROM unnest($20::bigint[], $21::text[], $22::text[]) AS k (number, name, digest)),{digests}
          closed AS (
-             DELETE FROM server_circuits WHERE server IN (SELECT h.server FROM held h JOIN ended USING (number))
+             DELETE FROM server_circuits WHERE server = ANY(ARRAY(
+                 SELECT c.server FROM server_circuits c
+                 WHERE c.server IN (SELECT h.server FROM held h JOIN ended USING (number))
+                 ORDER BY c.server FOR UPDATE {clause}))
              RETURNING server, open_until)
          SELECT number, superseded_by, cancelled,
              (SELECT pg_notify($23, '') FROM told LIMIT 1),
@@ -193,9 +203,10 @@ impl AttemptStep {
         })
     }
 
-    /// Whether it may be written together with others: it says nothing new of what belongs to more than its deployment.
+    /// Whether it may be written together with others: it says nothing new of what belongs to more than its deployment, and is
+    /// told once also if it's written again, since a group's answer was lost.
     pub(in crate::store) fn may_be_grouped(&self) -> bool {
-        self.digests.is_none()
+        self.digests.is_none() && self.write != TransactionKind::RecordProgress
     }
 
     fn is_about_secrets(&self) -> bool {

@@ -16,6 +16,8 @@ pub(in crate::store) struct WrittenEnd<'a> {
     pub head: &'a DeploymentHead,
     pub result: &'a DeploymentResult,
     pub summary: &'a AttemptSummary,
+    /// The trace context in which it ended, if it's another one than the request's.
+    pub traceparent: Option<String>,
     /// Whether what runs is proven.
     pub is_proven: bool,
 }
@@ -74,7 +76,7 @@ pub(in crate::store) async fn write_ends(tx: &StoreTransaction<'_>, ends: &[Writ
             &ends.iter().map(|end| end.result.superseded_by.map(|id| id.0)).collect::<Vec<_>>(),
             &ends.iter().map(|end| end.summary.round_trips.map(round_trips)).collect::<Vec<_>>(),
             &ends.iter().map(sequence).collect::<Vec<_>>(),
-            &ends.iter().map(|end| end.head.own_traceparent()).collect::<Vec<_>>(),
+            &ends.iter().map(|end| end.traceparent.as_deref()).collect::<Vec<_>>(),
             &ends.iter().map(|end| end.head.project.as_ref().map(|project| project.id.0)).collect::<Vec<_>>(),
             &ends.iter().map(|end| end.head.project.as_ref().map(|project| project.slug.as_str())).collect::<Vec<_>>(),
             &ends.iter().map(|end| end.head.server.as_ref().map(ServerHandle::as_str)).collect::<Vec<_>>(),

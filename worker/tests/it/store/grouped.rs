@@ -151,3 +151,39 @@ async fn a_group_does_not_wait_for_one_whose_row_is_locked() {
     lock.rollback().await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), Boundary::GoOn);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_waits_for_no_row_beside_its_own_that_somebody_has_locked() {
+    let (database, store) = TestDatabase::migrated("w").await;
+    let writer = AttemptWriter::new(store.clone());
+    let mut elsewhere = database.another().await;
+    for row in [
+        "SELECT FROM server_circuits WHERE server = $1 FOR UPDATE",
+        "SELECT FROM slug_owners WHERE server = $1 FOR SHARE",
+        "SELECT FROM project_places WHERE server = $1 FOR UPDATE",
+    ] {
+        let claims = claims(&store, 5).await;
+        let servers = "INSERT INTO server_circuits (server, failures, since)
+                       SELECT server, 1, now() FROM deployments WHERE state = 'running'";
+        database.sql.batch_execute(servers).await.unwrap();
+        let lock = elsewhere.transaction().await.unwrap();
+        lock.execute(row, &[&claims[0].lease.server.as_str()]).await.unwrap();
+        let mut ends = claims.into_iter().map(|claim| {
+            let (store, writer) = (store.clone(), writer.clone());
+            tokio::spawn(async move {
+                let (lease, facts) = (&claim.lease, Map::new());
+                store.stage_started(lease, Stage::Preflight, b"x").await.unwrap();
+                let summary = StageSummary { stage: Stage::Preflight, change: Change::Changed, duration_ms: 1 };
+                let end = StageEnd { summary: &summary, facts: &facts, digests: None };
+                writer.stage_finished(lease, end, None).await.unwrap();
+                writer.finish(lease, &SUCCEEDED, &AttemptSummary::default()).await.unwrap()
+            })
+        });
+        let waits = ends.next().unwrap();
+        let others = tokio::time::timeout(Duration::from_secs(6), join_all(ends)).await;
+        let others = others.unwrap_or_else(|_| panic!("others wait for {row}"));
+        assert!(others.into_iter().all(|end| end.unwrap() == Outcome::Succeeded));
+        lock.rollback().await.unwrap();
+        assert_eq!(waits.await.unwrap(), Outcome::Succeeded);
+    }
+}
