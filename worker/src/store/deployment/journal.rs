@@ -14,7 +14,8 @@ use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::stage::{StageEnd, StageIntent};
 use crate::store::deployment::state::Boundary;
-use crate::store::deployment::step::{AttemptStep, Locked};
+use crate::store::deployment::step::AttemptStep;
+use crate::store::deployment::step_statement::Locked;
 use crate::store::server::circuit_breaker;
 use crate::store::{Result, Store, StoreError};
 

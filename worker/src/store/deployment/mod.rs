@@ -32,6 +32,7 @@ pub(super) mod skipped;
 pub(super) mod stage;
 pub(super) mod state;
 pub(super) mod step;
+pub(super) mod step_statement;
 pub(super) mod superseding;
 pub(super) mod unproven;
 pub(super) mod unreachable;
