@@ -67,6 +67,9 @@ const NO_POLICIES: &[&str] = &[
     "amqp::topology::PRECONDITION_FAILED",
     "amqp::connection::FRAME_MAX",
     "remote::ssh::session::HANDSHAKE_ROUND_TRIPS",
+    // Half a second, until sshd has seen that a session has ended.
+    "remote::ssh::channels::PAUSE",
+    "remote::ssh::channels::REFUSED",
     "stages::secrets::SSH_PORT",
     "config::parse::HOUR",
     "config::parse::SECOND",
