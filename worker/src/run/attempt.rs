@@ -210,7 +210,7 @@ impl<'a> RunningAttempt<'a> {
     fn begin_with(&mut self, work: DeploymentWork, server: ServerRecord) {
         let Self { runner, claim, .. } = *self;
         let (progress, writer) = progress::channel(
-            (runner.store.clone(), runner.writer.clone()),
+            runner.store.clone(),
             claim.lease.clone(),
             (claim.attempt, claim.interruptions),
             server,

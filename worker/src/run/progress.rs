@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::cancellation::{Canceller, StopReason};
-use crate::store::{AttemptWriter, Lease, ServerRecord, Store};
+use crate::store::{Lease, ServerRecord, Store};
 
 /// Lines of one log event.
 const BATCH: usize = 50;
@@ -82,7 +82,6 @@ pub(super) struct ProgressWriter {
     receiver: mpsc::Receiver<ProgressMessage>,
     dropped: Arc<AtomicU64>,
     store: Store,
-    writer: AttemptWriter,
     lease: Lease,
     attempt: u32,
     server: ServerRecord,
@@ -92,7 +91,7 @@ pub(super) struct ProgressWriter {
 
 /// A sender and the writer that it sends to.
 pub(super) fn channel(
-    (store, writer): (Store, AttemptWriter),
+    store: Store,
     lease: Lease,
     (attempt, interruptions): (u32, u32),
     server: ServerRecord,
@@ -102,10 +101,7 @@ pub(super) fn channel(
     let dropped = Arc::new(AtomicU64::new(0));
     let budget = Mutex::new(Budget::of_attempt(attempt.saturating_add(interruptions)));
     let sender = ProgressSender { sender, dropped: dropped.clone(), budget };
-    (
-        Arc::new(sender),
-        ProgressWriter { receiver, dropped, store, writer, lease, attempt, server, canceller, lines: None },
-    )
+    (Arc::new(sender), ProgressWriter { receiver, dropped, store, lease, attempt, server, canceller, lines: None })
 }
 
 impl ProgressWriter {
@@ -155,7 +151,7 @@ impl ProgressWriter {
         }
         kinds.extend(next);
         if !kinds.is_empty()
-            && let Err(error) = self.writer.record_progress(&self.lease, &kinds).await
+            && let Err(error) = self.store.record_progress(&self.lease, &kinds).await
         {
             tracing::warn!(%error, deployment.id = %self.lease.deployment, "progress of this deployment is lost, since it couldn't be written");
         }

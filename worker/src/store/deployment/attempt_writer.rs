@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use slipway_protocol::{Outcome, ProgressKind, Stage};
+use slipway_protocol::{Outcome, Stage};
 
 use crate::store::connection::deadline::deadline;
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
@@ -50,14 +50,6 @@ impl AttemptWriter {
         next: Option<StageIntent<'_>>,
     ) -> Result<Boundary> {
         self.step(AttemptStep::of_stage(lease, Some(end), next)?).await
-    }
-
-    /// As [`Store::record_progress`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn record_progress(&self, lease: &Lease, kinds: &[ProgressKind]) -> Result<()> {
-        self.step(AttemptStep::of_progress(lease, kinds)?).await.map(drop)
     }
 
     async fn step(&self, step: AttemptStep) -> Result<Boundary> {

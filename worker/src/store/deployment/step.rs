@@ -107,10 +107,10 @@ impl AttemptStep {
         })
     }
 
-    /// Whether it may be written together with others: it says nothing new of what belongs to more than its deployment, and is
-    /// told once also if it's written again, since a group's answer was lost.
+    /// Whether a stage's step may be written together with others: it says nothing new of what belongs to more than its
+    /// deployment. Progress never is: it would be told twice where a group's answer was lost.
     pub(in crate::store) fn may_be_grouped(&self) -> bool {
-        self.digests.is_none() && self.write != TransactionKind::RecordProgress
+        self.digests.is_none()
     }
 
     fn is_about_secrets(&self) -> bool {

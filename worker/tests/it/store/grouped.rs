@@ -29,7 +29,7 @@ async fn claims(store: &Store, count: usize) -> Vec<Claim> {
 
 /// Carries a deployment out, as far as the database sees it, with `change` in its second stage.
 macro_rules! carry_out {
-    ($store:expr, $lease:expr, $change:expr) => {{
+    ($store:expr, $alone:expr, $lease:expr, $change:expr) => {{
         let (store, lease): (_, &Lease) = ($store, $lease);
         assert_eq!(store.stage_started(lease, Stage::Preflight, b"x").await.unwrap(), Boundary::GoOn);
         for (stage, next, change) in [
@@ -38,7 +38,7 @@ macro_rules! carry_out {
             (Stage::Secrets, None, Change::Unchanged),
         ] {
             let lines = vec![format!("{stage} ends")];
-            store.record_progress(lease, &[ProgressKind::Log { stage, lines }]).await.unwrap();
+            $alone.record_progress(lease, &[ProgressKind::Log { stage, lines }]).await.unwrap();
             let summary = StageSummary { stage, change, duration_ms: 1 };
             let facts = Map::from_iter([("fact".to_owned(), Value::from(stage.as_str()))]);
             let end = StageEnd { summary: &summary, facts: &facts, digests: None };
@@ -85,13 +85,13 @@ async fn attempts_that_write_together_leave_what_each_leaves_alone() {
     let (together, alone) = (claims(&store, 12).await, claims(&store, 2).await);
     let change = |at: usize| if at.is_multiple_of(2) { Change::Changed } else { Change::Unchanged };
     let outcomes = join_all(together.iter().enumerate().map(|(at, claim)| {
-        let writer = writer.clone();
-        async move { carry_out!(&writer, &claim.lease, change(at)) }
+        let (writer, store) = (writer.clone(), store.clone());
+        async move { carry_out!(&writer, store, &claim.lease, change(at)) }
     }))
     .await;
     let mut expected = Vec::new();
     for (at, claim) in alone.iter().enumerate() {
-        carry_out!(&store, &claim.lease, change(at));
+        carry_out!(&store, store, &claim.lease, change(at));
         expected.push(seen(&store, claim.lease.deployment).await);
     }
     for (at, claim) in together.iter().enumerate() {
