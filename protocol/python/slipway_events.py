@@ -83,6 +83,15 @@ class Change(StrEnum):
     UNCHANGED = "unchanged"
 
 
+class ReplacementWay(StrEnum):
+    """How a release took its predecessor's place: beside it, after it, as the first one, or not at all."""
+
+    OVERLAPPED = "overlapped"
+    STOP_FIRST = "stop_first"
+    CREATED = "created"
+    KEPT = "kept"
+
+
 class Outcome(StrEnum):
     """How a deployment ended."""
 
@@ -135,6 +144,7 @@ class ErrorCode(StrEnum):
     NOT_DEPLOYED = "not-deployed", ErrorClass.USER_ACTION
     SLUG_TAKEN = "slug-taken", ErrorClass.PERMANENT
     REPOSITORY_TAKEN = "repository-taken", ErrorClass.PERMANENT
+    DOMAIN_TAKEN = "domain-taken", ErrorClass.USER_ACTION
     UNKNOWN_VERSION = "unknown-version", ErrorClass.USER_ACTION
     UNKNOWN_DEPLOYMENT = "unknown-deployment", ErrorClass.USER_ACTION
     DELIVERY_LIMIT_REACHED = "delivery-limit-reached", ErrorClass.INFRASTRUCTURE
@@ -169,6 +179,9 @@ class ErrorCode(StrEnum):
     PROJECT_ROOT_NOT_WRITABLE = "project-root-not-writable", ErrorClass.USER_ACTION
     PORT_OCCUPIED = "port-occupied", ErrorClass.USER_ACTION
     REGISTRY_UNRESOLVABLE = "registry-unresolvable", ErrorClass.INFRASTRUCTURE
+    FRONT_DOOR_FAILED = "front-door-failed", ErrorClass.INFRASTRUCTURE
+    DOMAIN_NOT_HERE = "domain-not-here", ErrorClass.USER_ACTION
+    CERTIFICATE_FAILED = "certificate-failed", ErrorClass.TRANSIENT
     OUTPUT_TOO_LARGE = "output-too-large", ErrorClass.USER_ACTION
     SUDO_MISSING = "sudo-missing", ErrorClass.USER_ACTION
     REPOSITORY_NOT_FOUND = "repository-not-found", ErrorClass.USER_ACTION
@@ -242,6 +255,7 @@ CommitSha = Annotated[str, _text(r"^[0-9a-f]{40}$", 40)]
 BranchName = Annotated[str, _text(r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$", 200)]
 ServerHandle = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", 64)]
 Host = Annotated[str, _text(r"^[A-Za-z0-9:][A-Za-z0-9.:-]{0,252}$", 253)]
+DomainName = Annotated[str, _text(r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", 253)]
 RegistryUser = Annotated[str, _text(r"^[A-Za-z0-9_$][A-Za-z0-9._@+$-]{0,127}$", 128)]
 UserName = Annotated[str, _text(r"^[a-z_][a-z0-9_-]{0,31}$", 32)]
 ServiceName = Annotated[str, _text(r"^[a-z][a-z0-9_-]{0,62}$", 63)]
@@ -298,6 +312,9 @@ class Allocation(_Written):
     """How a module shows that it's healthy. Without it a backend is asked for `/health` and a frontend for `/`; any other
     must at least take connections, but for `tg_bot` and `notifications_worker`, which needn't listen. A service that is no
     module, such as a database, isn't asked."""
+    domains: Annotated[list[DomainName], Field(max_length=16)] | None = None
+    """Under which the front door serves this module over HTTPS, the first one in the result's `url`. They have to lead to
+    the server, and belong to one project alone."""
 
 
 class SealedBox(_Written):
@@ -615,6 +632,17 @@ class Exposed(_Read):
     """Whether the request allocates it. One that answers though it doesn't is a finding."""
 
 
+class Replacement(_Read):
+    """How a service's release took its predecessor's place."""
+
+    how: Annotated[ReplacementWay | str, Field(union_mode="left_to_right")]
+    """Text when these workers are newer than this file."""
+    why: str | None = None
+    """Why the two couldn't run side by side."""
+    gap_ms: int | None = None
+    """For how long nothing answered in between; None where there was no gap, or nobody measured it."""
+
+
 class ServiceReport(_Read):
     """One service of the project, as seen on the server."""
 
@@ -623,6 +651,8 @@ class ServiceReport(_Read):
     health: str | None = None
     image: str
     restarts: int
+    replaced: Replacement | None = None
+    """None when nobody has seen it."""
 
 
 class StageSummary(_Read):

@@ -104,6 +104,7 @@ codes! {
     NotDeployed "not-deployed" UserAction "The project isn't on the server any more" "Deploy it anew";
     SlugTaken "slug-taken" Permanent "Another project has this slug on this server" "Give the project another slug, or another server; where it's to have what the other one left there, its files, data and secrets, an operator says so with `slipway projects hand-over`, and the request is replayed";
     RepositoryTaken "repository-taken" Permanent "CI of this repository deploys another project, and one repository holds the secrets of one" "Set `pushes_deployed_by` to `webhook`, which needs none; or let an operator give the repository's CI to this project with `slipway projects hand-over`, and deploy it again";
+    DomainTaken "domain-taken" UserAction "Another project has this domain" "Leave the domain out of this request, or take it from the project that the message names: by a request of that one without it, or by undeploying it; then replay";
     UnknownVersion "unknown-version" UserAction "There is no such version to roll back to" "Choose one that `slipway projects versions` lists, or deploy the commit";
     UnknownDeployment "unknown-deployment" UserAction "No deployment of this id is known, so there is nothing to cancel yet" "Compare the id with `slipway deployments list`; should its request still arrive, it's cancelled at once";
     // The broker's own dead letters
@@ -142,6 +143,9 @@ codes! {
     ProjectRootNotWritable "project-root-not-writable" UserAction "The projects' directory on the server can't be written" "Give the SSH user the directory /opt/services, or passwordless sudo";
     PortOccupied "port-occupied" UserAction "Something else holds the project's port on the server" "Stop what the message names, or allocate another port";
     RegistryUnresolvable "registry-unresolvable" Infrastructure "The server can't resolve the registry's name" "Repair name resolution on the server (/etc/resolv.conf), then replay";
+    FrontDoorFailed "front-door-failed" Infrastructure "The server's front door can't be installed or configured, or it's down and can't be repaired" "Read the message and the log of the container slipway-front-door on the server; `slipway servers check` shows when it's well again";
+    DomainNotHere "domain-not-here" UserAction "A domain of the project doesn't lead to its server" "Create the DNS record that the message names, wait until it's published, and replay";
+    CertificateFailed "certificate-failed" Transient "The certificate authority gave no certificate for a domain" "Read what it said in the message: a firewall that closes port 80 or 443, a CAA record and a rate limit are the usual causes";
     OutputTooLarge "output-too-large" UserAction "The server reported more than a deployment can need" "Look at what the message names on the server: a project with far too many files, or a program in another's place";
     SudoMissing "sudo-missing" UserAction "The SSH user is neither root nor may it become root" "Give the user passwordless sudo for all commands, or store root as the server's user with `slipway servers add`";
     // Clone

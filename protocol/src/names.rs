@@ -87,6 +87,8 @@ macro_rules! name {
     };
 }
 
+pub(crate) use name;
+
 /// True when `value` starts with a byte of `first` and goes on with bytes of `rest` only.
 fn shaped(value: &str, first: fn(u8) -> bool, rest: fn(u8) -> bool) -> bool {
     let mut bytes = value.bytes();
@@ -166,7 +168,7 @@ name!(
 );
 
 /// RFC 1123 labels; a last label of digits only would be a malformed IPv4 address.
-fn dns_name(v: &str) -> bool {
+pub(crate) fn dns_name(v: &str) -> bool {
     let label = |l: &str| {
         l.len() <= 63
             && !l.ends_with('-')

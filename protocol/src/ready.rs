@@ -10,7 +10,7 @@ use crate::names::{
     BranchName, CommitSha, Host, HostKey, Port, RegistryUser, RepositoryName, ServerHandle, ServiceName, Slug, UrlPath,
     UserName, VariableName,
 };
-use crate::{Correlation, ProjectId, SecretSource};
+use crate::{Correlation, DomainName, ProjectId, SecretSource};
 
 /// A project whose code is done and whose server and ports are allocated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -167,6 +167,11 @@ pub struct Allocation {
     /// that is no module, such as a database, isn't asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
+    /// The domains under which the front door serves this service over HTTPS, the first one in the result's `url`. They
+    /// have to lead to the server, and belong to one project alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub domains: Vec<DomainName>,
 }
 
 /// What a service answers over HTTP when it's healthy, asked from outside of its server.
@@ -213,6 +218,17 @@ impl ProjectReady {
         of("frontend").or_else(|| of("backend"))
     }
 
+    /// Whether the front door may serve it: a module that is known to speak HTTP.
+    fn is_served(&self, allocation: &Allocation) -> bool {
+        let is_web = ["backend", "frontend"].contains(&allocation.service.as_str());
+        self.modules.contains(&allocation.service) && (is_web || allocation.health.is_some())
+    }
+
+    /// Every domain that it's to be served under, with its service.
+    pub fn domains(&self) -> impl Iterator<Item = (&ServiceName, &DomainName)> {
+        self.allocations.iter().flat_map(|a| a.domains.iter().map(move |domain| (&a.service, domain)))
+    }
+
     /// The rules that no single field can check.
     ///
     /// Returns the JSON pointer of the offending field and the rule that it breaks.
@@ -225,7 +241,7 @@ impl ProjectReady {
             return fail("/data/allocations", "must hold 1 to 32 entries");
         }
         let mut services = BTreeSet::new();
-        let mut ports = BTreeSet::new();
+        let (mut ports, mut domains) = (BTreeSet::new(), BTreeSet::new());
         for (i, a) in self.allocations.iter().enumerate() {
             if !services.insert(&a.service) {
                 return fail(&format!("/data/allocations/{i}/service"), "must not name a service twice");
@@ -235,6 +251,18 @@ impl ProjectReady {
             }
             if let Some((field, rule)) = a.health.as_ref().and_then(HealthCheck::defect) {
                 return fail(&format!("/data/allocations/{i}/health/{field}"), rule);
+            }
+            if a.domains.len() > 16 {
+                return fail(&format!("/data/allocations/{i}/domains"), "must hold at most 16 domains");
+            }
+            if !a.domains.is_empty() && !self.is_served(a) {
+                return fail(
+                    &format!("/data/allocations/{i}/domains"),
+                    "must be left out where the service is no module, or neither backend nor frontend and without `health`",
+                );
+            }
+            if let Some(twice) = a.domains.iter().position(|domain| !domains.insert(domain)) {
+                return fail(&format!("/data/allocations/{i}/domains/{twice}"), "must not name a domain twice");
             }
         }
         if self.web().is_none() {

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{CommitSha, Port, RepositoryName, ServerHandle, ServiceName, VariableName};
-use crate::{Action, Change, Class, Correlation, DeploymentId, ErrorCode, Project, Stage};
+use crate::{Action, Change, Class, Correlation, DeploymentId, ErrorCode, Project, Replacement, Stage};
 
 /// How a deployment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -196,6 +196,9 @@ pub struct ServiceReport {
     pub image: String,
     /// How often it restarted by itself.
     pub restarts: u32,
+    /// How it took its predecessor's place; absent when nobody has seen that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<Replacement>,
 }
 
 /// What became of a stage.

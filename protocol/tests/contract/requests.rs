@@ -15,6 +15,21 @@ fn unknown_fields_are_tolerated_and_never_written() {
     assert_eq!(serde_json::to_value(&request.event).expect("json"), sample());
 }
 
+fn domains(how_many: usize) -> Vec<String> {
+    (0..how_many).map(|i| format!("{i}.example.org")).collect()
+}
+
+#[test]
+fn a_module_has_sixteen_domains_at_most_in_their_order() {
+    let mut event = sample();
+    put(&mut event, "/data/allocations/1/domains", json!(domains(16)));
+    let request = decode(&serde_json::to_vec(&event).expect("json"), &Metadata::default()).expect("it is valid");
+    let named: Vec<&str> = request.event.data.domains().map(|(_, domain)| domain.as_str()).collect();
+    assert_eq!(named, domains(16));
+    assert!(request.event.data.domains().all(|(service, _)| service.as_str() == "backend"));
+    assert_eq!(serde_json::to_value(&request.event).expect("json"), event);
+}
+
 /// Each row: what is changed in the sample, the code that it gets, the pointer that the message names.
 fn broken() -> Vec<(&'static str, Value, ErrorCode, &'static str)> {
     use ErrorCode as E;
@@ -61,6 +76,31 @@ fn broken() -> Vec<(&'static str, Value, ErrorCode, &'static str)> {
             json!({ "timeout_seconds": 0 }),
             invalid,
             "/data/allocations/1/health/timeout_seconds",
+        ),
+        ("/data/allocations/1/domains", json!("hunter2.example.org"), invalid, "/data/allocations/1/domains"),
+        ("/data/allocations/1/domains", json!(["*.hunter2.org"]), invalid, "/data/allocations/1/domains"),
+        ("/data/allocations/1/domains", json!(["a.org", "HUNTER2.org"]), invalid, "/data/allocations/1/domains"),
+        ("/data/allocations/1/domains", json!(["203.0.113.10"]), invalid, "/data/allocations/1/domains"),
+        ("/data/allocations/1/domains", json!(["a.org", "b.org", "a.org"]), invalid, "/data/allocations/1/domains/2"),
+        ("/data/allocations/1/domains", json!(domains(17)), invalid, "/data/allocations/1/domains"),
+        ("/data/allocations/0/domains", json!(["db.example.org"]), invalid, "/data/allocations/0/domains"),
+        (
+            "/data/allocations",
+            json!([
+                {"service": "backend", "host_port": 80, "container_port": 80},
+                {"service": "tg_bot", "host_port": 81, "container_port": 80, "domains": ["bot.example.org"]},
+            ]),
+            invalid,
+            "/data/allocations/1/domains",
+        ),
+        (
+            "/data/allocations",
+            json!([
+                {"service": "backend", "host_port": 80, "container_port": 80, "domains": ["a.org"]},
+                {"service": "tg_bot", "host_port": 81, "container_port": 80, "health": {}, "domains": ["b.org", "a.org"]}
+            ]),
+            invalid,
+            "/data/allocations/1/domains/1",
         ),
         ("/data/server/ssh_user", json!("root$(id)"), invalid, "/data/server/ssh_user"),
         ("/data/server/host_key", json!("ssh-ed25519 AAAA\nevil"), invalid, "/data/server/host_key"),
