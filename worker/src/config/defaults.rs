@@ -24,6 +24,11 @@ pub(super) const REPOSITORY_FILES: &str = "100000";
 pub(super) const LOG_ROTATION: &str = "true";
 pub(super) const PROCESSES: &str = "1024";
 pub(super) const NO_NEW_PRIVILEGES: &str = "true";
+pub(super) const FRONT_DOOR: &str = "on";
+pub(super) const FRONT_DOOR_IMAGE: &str =
+    "docker.io/library/caddy:2.11.4-alpine@sha256:ad27e531c8b286ff153c0e6e16587a1583e4111bb58c4d83bd73d6d3ef0a0ce1";
+pub(super) const DRAIN_LIMIT: &str = "30s";
+pub(super) const PROVING_TIME: &str = "12s";
 pub(super) const SERVERS_FROM_EVENTS: &str = "false";
 pub(super) const UNBOUND_BOXES: &str = "true";
 pub(super) const UNSCOPED_REFERENCES: &str = "false";

@@ -3,9 +3,24 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use slipway_deploy::FrontDoor;
+
+use super::front_door::front_door;
 use super::reader::{ConfigMistakes, VariableReader};
 use super::variables as var;
 use super::{AdminConfig, BrokerConfig, Config, sections};
+
+/// The settings of front doors alone, out of the environment of this process, for whoever needs no others.
+///
+/// # Errors
+/// Every mistake in them, without any value that may be a secret.
+pub fn front_door_from_env() -> Result<FrontDoor, ConfigMistakes> {
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let mut reader = VariableReader::new(variables.collect());
+    let door = front_door(&mut reader);
+    let mistakes = reader.mistakes();
+    door.filter(|_| mistakes.0.is_empty()).ok_or(mistakes)
+}
 
 impl Config {
     /// Reads the environment of this process and the files that it names.

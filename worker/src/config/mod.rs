@@ -5,12 +5,14 @@
 
 mod defaults;
 mod files;
+mod front_door;
 mod load;
 mod parse;
 mod reader;
 mod registry_login;
 mod sections;
 mod url;
+mod variable;
 pub(crate) mod variables;
 
 use std::net::SocketAddr;
@@ -26,6 +28,7 @@ use crate::scheduler::Limits;
 use crate::store::{DatabaseRoute, Retention};
 pub use files::SealingKeys;
 pub(crate) use files::read_secret_file;
+pub use load::front_door_from_env;
 pub use parse::LogFormat;
 pub use reader::{ConfigMistake, ConfigMistakes};
 pub(crate) use registry_login::{LOGIN_RULE, is_password, parse_login};

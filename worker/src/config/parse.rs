@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use slipway_deploy::{DoorImage, PlainWord};
 use tracing_subscriber::EnvFilter;
 
 use crate::store::DatabasePooler;
 
-pub(super) use super::url::{amqp_url, base_url, database_url, otlp_endpoint};
+pub(super) use super::url::{acme_directory, amqp_url, base_url, database_url, otlp_endpoint};
 
 /// Why a value is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +115,37 @@ pub(super) fn socket_address(value: &str) -> Result<SocketAddr, ParseError> {
 
 pub(super) fn switch(value: &str) -> Result<bool, ParseError> {
     value.parse().map_err(|_| ParseError::Unexpected)
+}
+
+pub(super) fn on_off(value: &str) -> Result<bool, ParseError> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(ParseError::Unexpected),
+    }
+}
+
+pub(super) fn proving_time(value: &str) -> Result<Duration, ParseError> {
+    duration(value, SECOND, HOUR / 6)
+}
+
+/// An image without its digest may be another one on each server, and tomorrow.
+pub(super) fn door_image(value: &str) -> Result<DoorImage, ParseError> {
+    DoorImage::new(value).ok_or_else(|| match value.contains("@sha256:") {
+        true => ParseError::Unexpected,
+        false => ParseError::Because("isn't pinned by its digest (@sha256: and 64 hexadecimal digits)".into()),
+    })
+}
+
+pub(super) fn word(value: &str) -> Result<PlainWord, ParseError> {
+    PlainWord::new(value).ok_or(ParseError::Unexpected)
+}
+
+pub(super) fn email(value: &str) -> Result<PlainWord, ParseError> {
+    let named =
+        value.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.') && !host.contains('@'));
+    accept((), named)?;
+    word(value)
 }
 
 pub(super) fn worker_name(value: &str) -> Result<String, ParseError> {

@@ -5,6 +5,7 @@ use slipway_deploy::bounds::Deadlines;
 use slipway_deploy::secrets::mounted::has_unscoped;
 use slipway_deploy::{ContainerDefaults, DeployerConfig, GithubCredential, ProjectLimits};
 
+use super::front_door::front_door;
 use super::reader::VariableReader;
 use super::variables as var;
 use super::{
@@ -124,7 +125,7 @@ pub(super) fn deployer(reader: &mut VariableReader) -> Option<DeployerConfig> {
     let digest_key = reader.secret(&var::DIGEST_KEY_FILE);
     let ca_file = reader.take(&var::CA_FILE).map(|file| file.0);
     let project_root = reader.take(&var::PROJECT_ROOT);
-    let limits = limits(reader);
+    let (limits, front_door) = (limits(reader), front_door(reader));
     let (command, health) = (reader.take(&var::COMMAND_TIMEOUT), reader.take(&var::HEALTH_TIMEOUT));
     Some(DeployerConfig {
         github_api: github_api?,
@@ -138,6 +139,7 @@ pub(super) fn deployer(reader: &mut VariableReader) -> Option<DeployerConfig> {
         command_timeout: command?,
         health_timeout: health?,
         limits: limits?,
+        front_door: Some(front_door?),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use reqwest::Url;
 use secrecy::SecretString;
+use slipway_deploy::PlainWord;
 use tokio_postgres::config::Host;
 
 use super::parse::ParseError;
@@ -85,6 +86,12 @@ pub(super) fn base_url(value: &str) -> Result<String, ParseError> {
         return Err(ParseError::Because("holds a user or a password, which belong into files of their own".into()));
     }
     Ok(value.trim_end_matches('/').to_owned())
+}
+
+/// As it is: a final slash may be part of it.
+pub(super) fn acme_directory(value: &str) -> Result<PlainWord, ParseError> {
+    base_url(value)?;
+    PlainWord::new(value).filter(|url| url.as_str().starts_with("https://")).ok_or(ParseError::Unexpected)
 }
 
 pub(super) fn otlp_endpoint(value: &str) -> Result<String, ParseError> {

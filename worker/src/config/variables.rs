@@ -5,66 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use slipway_deploy::{DoorImage, PlainWord};
+
 use super::defaults;
 use super::files::{self, CaFile, SealingKeys, SecretFile};
-use super::parse::{self, LogFormat, ParseError};
+use super::parse::{self, LogFormat};
 use super::url::ConnectionUrl;
+pub use super::variable::{Unset, Variable, VariableDoc, VariableGroup};
 use crate::store::DatabasePooler;
-
-/// What applies when a variable is unset. An empty variable counts as unset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unset {
-    /// The configuration is incomplete without it.
-    Required,
-    /// The feature is off, or another variable replaces it.
-    Optional,
-    /// This value, which goes through the same parser.
-    Default(&'static str),
-    /// A value found at start, described in words.
-    Derived(&'static str),
-}
-
-/// What a reader of `--help` learns about a variable.
-#[derive(Debug, Clone, Copy)]
-pub struct VariableDoc {
-    /// The variable's name.
-    pub name: &'static str,
-    /// What applies when it's unset.
-    pub unset: Unset,
-    /// What the variable is for.
-    pub about: &'static str,
-    /// What the value must be, worded to follow "must be".
-    pub expected: &'static str,
-    /// Whether the value itself may hold a secret and is never repeated.
-    pub secret: bool,
-}
-
-/// A variable and its parser.
-#[derive(Debug, Clone, Copy)]
-pub struct Variable<T> {
-    /// Name, default and help text.
-    pub entry: VariableDoc,
-    pub(super) parse: fn(&str) -> Result<T, ParseError>,
-}
-
-impl<T> Variable<T> {
-    /// Its default, parsed; `None` when it has none.
-    pub(crate) fn default(&self) -> Option<T> {
-        match self.entry.unset {
-            Unset::Default(value) => (self.parse)(value).ok(),
-            Unset::Required | Unset::Optional | Unset::Derived(_) => None,
-        }
-    }
-}
-
-/// Variables that belong together, under a heading of `--help`.
-#[derive(Debug, Clone, Copy)]
-pub struct VariableGroup {
-    /// The heading in `--help`.
-    pub title: &'static str,
-    /// The variables, in reading order.
-    pub entries: &'static [VariableDoc],
-}
 
 macro_rules! variables {
     ($($title:literal { $($id:ident: $type:ty = $name:literal, $unset:expr, $secret:literal, $parse:expr,
@@ -202,6 +150,32 @@ variables! {
             Default(defaults::NO_NEW_PRIVILEGES), false, parse::switch,
             "Start containers so that their programs can't get more rights (sudo, setuid), where the compose files don't \
              say otherwise", "true or false";
+    }
+    "Front doors of servers" {
+        FRONT_DOOR: bool = "SLIPWAY_FRONT_DOOR", Default(defaults::FRONT_DOOR), false, parse::on_off,
+            "Whether servers have a reverse proxy before their projects, for releases without a gap, domains and HTTPS; \
+             `slipway servers add --front-door` says otherwise for one of them", "on or off";
+        FRONT_DOOR_IMAGE: DoorImage = "SLIPWAY_FRONT_DOOR_IMAGE",
+            Default(defaults::FRONT_DOOR_IMAGE), false, parse::door_image,
+            "The image of that proxy, an official one of Caddy", "an image with its host and its digest, such as docker.io/library/caddy:2@sha256:…";
+        DRAIN_LIMIT: Duration = "SLIPWAY_DRAIN_LIMIT", Default(defaults::DRAIN_LIMIT), false, parse::drain_timeout,
+            "How long requests, long ones and websockets too, to a release that is replaced may go on",
+            "a duration from 0s to 1h";
+        PROVING_TIME: Duration = "SLIPWAY_PROVING_TIME", Default(defaults::PROVING_TIME), false, parse::proving_time,
+            "How long a new release must have run beside the one that serves before it gets the traffic",
+            "a duration from 1s to 10m";
+        ACME_DIRECTORY: PlainWord = "SLIPWAY_ACME_DIRECTORY", Optional, false, parse::acme_directory,
+            "Directory of the authority that certificates come from; unset: the proxy's own defaults",
+            "an https:// URL without credentials and query";
+        ACME_EMAIL: PlainWord = "SLIPWAY_ACME_EMAIL", Optional, false, parse::email,
+            "Whom the authority may write to", "an e-mail address";
+        ACME_EAB_KEY_ID: PlainWord = "SLIPWAY_ACME_EAB_KEY_ID", Optional, false, parse::word,
+            "Id of the account at the authority that the doors' accounts are bound to", "visible ASCII characters without quotes and braces";
+        ACME_EAB_KEY_FILE: SecretFile = "SLIPWAY_ACME_EAB_KEY_FILE", Optional, false, files::secret_file,
+            "That account's key", "the path of a file that holds the key as base64url";
+        ACME_CA_FILE: CaFile = "SLIPWAY_ACME_CA_FILE", Optional, false, files::ca_file,
+            "Certificate authorities that the doors trust for SLIPWAY_ACME_DIRECTORY beside their system's",
+            "the path of a PEM file";
     }
     "Secrets of projects" {
         SEALING_KEYS_DIR: SealingKeys = "SLIPWAY_SEALING_KEYS_DIR", Optional, false, files::sealing_keys_dir,

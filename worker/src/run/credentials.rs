@@ -148,6 +148,7 @@ impl Credentials {
             ssh_user: record.ssh_user,
             host_key: policy,
             ssh_key,
+            front_door: record.front_door,
         })
     }
 
@@ -208,5 +209,6 @@ fn server_from_event(server: &Server) -> Result<ServerRecord, StageError> {
         trust_on_first_use: false,
         ssh_key_enc: None,
         notes: None,
+        front_door: None,
     })
 }

@@ -89,5 +89,6 @@ fn inventory_record(target: &Target) -> ServerRecord {
         trust_on_first_use: false,
         ssh_key_enc: None,
         notes: None,
+        front_door: None,
     }
 }

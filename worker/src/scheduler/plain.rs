@@ -20,6 +20,8 @@ pub struct PlainView {
     pub order: Order,
     /// The newest place of its project.
     pub newest: Option<Order>,
+    /// It names domains, which have to be claimed.
+    pub has_domains: bool,
     /// Its slug, or the CI that it asks for, is another project's.
     pub owned_by_others: bool,
 }
@@ -33,7 +35,7 @@ impl PlainView {
         let is_newest = self
             .newest
             .is_none_or(|newest| (self.order.sequence.is_some() || newest.sequence.is_none()) && self.order > newest);
-        let is_special = self.seen_before || self.replayed || self.cancelled || self.watched;
+        let is_special = self.seen_before || self.replayed || self.cancelled || self.watched || self.has_domains;
         !is_special && !self.others_open && !self.owned_by_others && is_newest
     }
 }
@@ -55,6 +57,7 @@ mod tests {
             cancelled: false,
             watched: false,
             others_open: false,
+            has_domains: false,
             order: Order { arrival: i64::MAX, ..order(None, 5) },
             newest: None,
             owned_by_others: false,
@@ -69,6 +72,7 @@ mod tests {
             PlainView { replayed: true, ..plain() },
             PlainView { cancelled: true, ..plain() },
             PlainView { watched: true, ..plain() },
+            PlainView { has_domains: true, ..plain() },
             PlainView { others_open: true, ..plain() },
             PlainView { owned_by_others: true, ..plain() },
         ] {

@@ -73,6 +73,7 @@ pub use retention::deployments::{WalkPosition, WalkStep};
 pub use retention::others::OldRows;
 pub use retention::settings::Retention;
 pub use server::allowances::{AllowanceScope, RecordedAllowance};
+pub use server::front_door::ServerDoor;
 pub use server::inventory::ServerRecord;
 pub use sources::{DeploymentSubject, SourceRule, SourceRuleChange};
 pub use status::StatusCounts;

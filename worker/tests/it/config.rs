@@ -1,5 +1,7 @@
 //! The configuration as an operator meets it: all mistakes at once, no secret ever repeated, help from the same table.
 
+mod sections;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -90,19 +92,6 @@ fn a_complete_environment_becomes_a_configuration_with_the_documented_defaults()
 }
 
 #[test]
-fn webhooks_need_a_secret_that_cant_be_guessed() {
-    let mut fixture = Fixture::new();
-    fixture.set("SLIPWAY_WEBHOOK_ADDR", "127.0.0.1:8080");
-    let secret = fixture.file("hook", "not long enough\n");
-    fixture.set("SLIPWAY_WEBHOOK_SECRET_FILE", secret.to_str().unwrap());
-    let mistakes = fixture.mistakes();
-    assert!(mistakes.len() == 1 && mistakes[0].contains("fewer than 16"), "{mistakes:?}");
-    fixture.file("hook", "it is long enough\n");
-    let webhooks = fixture.config().pushes.webhooks.unwrap();
-    assert_eq!(webhooks.secret.expose_secret(), "it is long enough");
-}
-
-#[test]
 fn retry_policies_timeouts_and_durations_can_be_overridden() {
     let mut fixture = Fixture::new();
     for (name, value) in [
@@ -165,6 +154,12 @@ fn each_spoilt_variable_is_named_with_what_it_should_be() {
         ("SLIPWAY_CA_FILE", "/dev/null", "holds no certificate"),
         ("SLIPWAY_LOG", "info,[", "can't be read"),
         ("SLIPWAY_LOG_FORMAT", "xml", "is \"xml\", but must be json or text"),
+        ("SLIPWAY_FRONT_DOOR", "true", "must be on or off"),
+        ("SLIPWAY_FRONT_DOOR_IMAGE", "docker.io/library/caddy:2", "isn't pinned by its digest"),
+        ("SLIPWAY_PROVING_TIME", "0s", "must be a duration from 1s to 10m"),
+        ("SLIPWAY_ACME_DIRECTORY", "http://ca.example", "must be an https:// URL"),
+        ("SLIPWAY_ACME_EMAIL", "ops", "must be an e-mail address"),
+        ("SLIPWAY_ACME_CA_FILE", "/dev/null", "holds no certificate"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "must be an http:// or https:// URL"),
     ];
     for (name, value, expected) in cases {

@@ -11,6 +11,9 @@ const NO_POLICIES: &[&str] = &[
     // Paces and sizes of loops that nobody has to know.
     "stages::verify::PROBE_INTERVAL",
     "stages::verify::CONNECTION_LASTS",
+    "stages::domains::LOOKUPS",
+    "stages::domains::LOOKUP_TIME",
+    "stages::domains::BETWEEN_LOOKUPS",
     "publish::batch::BATCH",
     "publish::batch::BATCH_BYTES",
     "publish::relay_lease::TAKERS_SPREAD",

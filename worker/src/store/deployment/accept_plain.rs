@@ -183,6 +183,7 @@ fn view(plain: &PlainRequest<'_>, row: &Row) -> PlainView {
         cancelled: row.get("cancelled"),
         watched: row.get("watched") || data.repository.pushes_deployed_by.watches(),
         others_open: row.get("open"),
+        has_domains: data.domains().next().is_some(),
         order: Order { sequence: data.sequence, time: plain.request.event.time.unwrap_or(now), arrival: i64::MAX },
         newest,
         owned_by_others: is_foreign("slug_owner")

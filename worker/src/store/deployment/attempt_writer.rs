@@ -49,7 +49,9 @@ impl AttemptWriter {
         end: StageEnd<'_>,
         next: Option<StageIntent<'_>>,
     ) -> Result<Boundary> {
-        self.step(AttemptStep::of_stage(lease, Some(end), next)?).await
+        let boundary = self.step(AttemptStep::of_stage(lease, Some(end), next)?).await?;
+        self.store.heed_front_door(&lease.server, Ok(end.facts)).await;
+        Ok(boundary)
     }
 
     async fn step(&self, step: AttemptStep) -> Result<Boundary> {

@@ -20,6 +20,7 @@ use crate::store::deployment::skipped::Picked;
 use crate::store::deployment::state::{Boundary, State};
 use crate::store::outbox::event_sequence::told;
 use crate::store::owners::claim::{KnownOwners, OwnedBasis, claim_owned, owners_of};
+use crate::store::owners::domains::claim_domains;
 use crate::store::{Result, Store};
 
 /// A deployment that this process has to carry out.
@@ -204,6 +205,8 @@ async fn claim_as(
 ) -> Result<Result<OwnedBasis, Failure>> {
     let (Some(project), Some(server)) = (&head.project, &head.server) else { return Ok(Ok(OwnedBasis::default())) };
     match owners.own(head.id, project.id, head.action, request) {
+        // Its domains are nearly always its own already, since the request was accepted with them.
+        Some(owned) if head.action.deploys() => Ok(claim_domains(tx, project, server, request).await?.map(|()| owned)),
         Some(owned) => Ok(Ok(owned)),
         None => claim_owned(tx, head.action, project, server, request).await,
     }

@@ -11,7 +11,7 @@ use crate::store::connection::transaction::{StoreTransaction, commit_many};
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd, result};
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS};
 use crate::store::deployment::lease::Lease;
-use crate::store::deployment::seen::SeenAtEnd;
+use crate::store::deployment::seen::{SeenAtEnd, SeenDomains};
 use crate::store::deployment::state::State;
 use crate::store::deployment::write_end::{WrittenEnd, write_ends};
 use crate::store::{Result, Store};
@@ -95,5 +95,6 @@ async fn lock(tx: &StoreTransaction<'_>, finishes: &[Arc<AttemptFinish>]) -> Res
 
 /// Whether a success settles nothing but its own deployment, slug and lease.
 fn is_plain(head: &DeploymentHead, seen: &SeenAtEnd) -> bool {
-    head.action.deploys() && !seen.repository_is_stale && !seen.is_watched && !seen.was_elsewhere
+    let settles_nothing = !seen.repository_is_stale && seen.domains != SeenDomains::Others;
+    head.action.deploys() && settles_nothing && !seen.is_watched && !seen.was_elsewhere
 }

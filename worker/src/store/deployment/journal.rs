@@ -40,7 +40,9 @@ impl Store {
         end: StageEnd<'_>,
         next: Option<StageIntent<'_>>,
     ) -> Result<Boundary> {
-        self.write_step(AttemptStep::of_stage(lease, Some(end), next)?).await
+        let boundary = self.write_step(AttemptStep::of_stage(lease, Some(end), next)?).await?;
+        self.heed_front_door(&lease.server, Ok(end.facts)).await;
+        Ok(boundary)
     }
 
     /// Writes events of what happened within an attempt: log lines, retries within a stage.
@@ -75,7 +77,7 @@ impl Store {
         took: Duration,
         reached: bool,
     ) -> Result<Option<Duration>> {
-        deadline(async {
+        let open = deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             LockedDeployment::lock_leased(&tx, lease).await?;
@@ -100,6 +102,8 @@ impl Store {
             commit(tx, TransactionKind::StageFailed).await?;
             Ok(open)
         })
-        .await
+        .await?;
+        self.heed_front_door(&lease.server, Err(failure)).await;
+        Ok(open)
     }
 }

@@ -23,6 +23,19 @@ pub(in crate::store) struct SeenAtEnd {
     pub is_watched: bool,
     /// Whether the project was ever asked for on another server.
     pub was_elsewhere: bool,
+    /// The domains that the project has.
+    pub domains: SeenDomains,
+}
+
+/// The domains that a project has at the end of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum SeenDomains {
+    /// None.
+    None,
+    /// Those of the deployment's request, or some of them.
+    Requested,
+    /// Others as well.
+    Others,
 }
 
 /// What the journals of these deployments, and of those that they resume, say, and what there is to settle.
@@ -34,7 +47,10 @@ const SEEN: &str = "
                      OR NOT EXISTS (SELECT FROM slug_owners s WHERE s.project_id = d.project_id))) AS repository_is_stale,
         EXISTS (SELECT FROM watched_branches w WHERE w.project_id = d.project_id) AS is_watched,
         EXISTS (SELECT FROM project_places p WHERE p.project_slug = d.project_slug
-                AND p.project_id = d.project_id AND p.server <> d.server) AS was_elsewhere
+                AND p.project_id = d.project_id AND p.server <> d.server) AS was_elsewhere,
+        (SELECT bool_or(NOT coalesce(d.request #> '{data,allocations}', '[]') @>
+                    jsonb_build_array(jsonb_build_object('domains', jsonb_build_array(o.domain))))
+         FROM domains o WHERE o.project_id = d.project_id) AS has_other_domains
     FROM deployments d CROSS JOIN LATERAL (
         WITH RECURSIVE lineage (id) AS (
             SELECT d.id UNION
@@ -63,6 +79,11 @@ impl SeenAtEnd {
             repository_is_stale: row.get("repository_is_stale"),
             is_watched: row.get("is_watched"),
             was_elsewhere: row.get("was_elsewhere"),
+            domains: match row.get::<_, Option<bool>>("has_other_domains") {
+                None => SeenDomains::None,
+                Some(false) => SeenDomains::Requested,
+                Some(true) => SeenDomains::Others,
+            },
         }
     }
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::deployment::head::DeploymentHead;
+use crate::store::owners::domains::claim_domains;
 use crate::store::{Result, Store};
 
 /// What a project has for itself.
@@ -22,8 +23,8 @@ pub struct OwnedBasis {
     pub ci_taken: Option<String>,
 }
 
-/// Claims what `action` with this request needs: the slug, and the repository's CI where CI is to deploy. The inner
-/// error: another project has the slug, and nothing may be done. Only what puts something on a server claims: whoever had a
+/// Claims what `action` with this request needs: the slug, its domains, and the repository's CI where CI is to deploy. The
+/// inner error: another project has the slug or a domain, and nothing may be done. Only what puts something on a server claims: whoever had a
 /// slug once and stops what he believes to be there doesn't get it.
 pub(in crate::store) async fn claim_owned(
     tx: &StoreTransaction<'_>,
@@ -39,6 +40,11 @@ pub(in crate::store) async fn claim_owned(
         Some(SlugOwner { former, .. }) => former,
         None => Vec::new(),
     };
+    if action.deploys()
+        && let Err(failure) = claim_domains(tx, project, server, request).await?
+    {
+        return Ok(Err(failure));
+    }
     let mut ci_taken = None;
     if action.deploys() && request.repository.pushes_deployed_by.uses_ci() {
         let owner = claim_repository(tx, project.id, &request.repository.name).await?;

@@ -10,6 +10,7 @@ use crate::failpoint::TransactionKind;
 use crate::store::audit::{Operator, OperatorAction, record};
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
+use crate::store::owners::domains::hand_over_domains;
 use crate::store::{Result, Store};
 
 /// What is handed over; at least one of the two.
@@ -118,6 +119,7 @@ async fn hand_over_slug(
         &[&server.as_str(), &slug.as_str(), &to.0, &former],
     )
     .await?;
+    hand_over_domains(tx, slug, server, *to).await?;
     // What is pushed to the branch of the project that had it is no business of this slug any more.
     let unwatch = "DELETE FROM watched_branches WHERE server = $1 AND project_slug = $2 AND project_id <> $3";
     tx.execute(unwatch, &[&server.as_str(), &slug.as_str(), &to.0]).await?;

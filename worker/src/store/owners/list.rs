@@ -22,6 +22,15 @@ pub enum OwnedThing {
     },
     /// The CI secrets of a repository, by its name in small letters.
     Repository(String),
+    /// A domain, and where it's to be served.
+    Domain {
+        /// The name.
+        domain: String,
+        /// The project's slug there.
+        slug: String,
+        /// Where.
+        server: String,
+    },
 }
 
 /// Something that belongs to a project.
@@ -40,7 +49,7 @@ pub struct Owned {
 }
 
 impl Store {
-    /// All that belongs to projects: slugs by name and server, then repositories.
+    /// All that belongs to projects: slugs by name and server, then repositories, then domains.
     ///
     /// # Errors
     /// When the database fails, or holds what can't be read.
@@ -49,7 +58,9 @@ impl Store {
             let client = self.client().await?;
             let slugs = client.query("SELECT * FROM slug_owners ORDER BY project_slug, server", &[]).await?;
             let repositories = client.query("SELECT * FROM repository_owners ORDER BY repository", &[]).await?;
-            slugs.iter().map(slug).chain(repositories.iter().map(|row| Ok(repository(row)))).collect()
+            let domains = client.query("SELECT * FROM domains ORDER BY domain", &[]).await?;
+            let others = repositories.iter().map(repository).chain(domains.iter().map(domain));
+            slugs.iter().map(slug).chain(others.map(Ok)).collect()
         })
         .await
     }
@@ -83,8 +94,18 @@ fn slug(row: &Row) -> Result<Owned> {
 }
 
 fn repository(row: &Row) -> Owned {
+    whole(row, OwnedThing::Repository(row.get("repository")))
+}
+
+fn domain(row: &Row) -> Owned {
+    let (domain, slug, server) = (row.get("domain"), row.get("project_slug"), row.get("server"));
+    whole(row, OwnedThing::Domain { domain, slug, server })
+}
+
+/// What is its project's for as long as that has it.
+fn whole(row: &Row, thing: OwnedThing) -> Owned {
     Owned {
-        thing: OwnedThing::Repository(row.get("repository")),
+        thing,
         project: ProjectId(row.get("project_id")),
         proven: true,
         former: Vec::new(),

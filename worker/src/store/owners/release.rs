@@ -5,7 +5,7 @@ use slipway_protocol::{Action, ErrorCode};
 
 use crate::store::Result;
 use crate::store::deployment::locked::LockedDeployment;
-use crate::store::deployment::seen::SeenAtEnd;
+use crate::store::deployment::seen::{SeenAtEnd, SeenDomains};
 
 impl LockedDeployment<'_> {
     /// Notes what follows from the end of this deployment; `failed` is the code that it failed with.
@@ -20,6 +20,9 @@ impl LockedDeployment<'_> {
             // Proven with the end itself.
             (true, _) => {}
             (false, _) => self.release_untouched(failed == Some(ErrorCode::SlugTaken)).await?,
+        }
+        if seen.domains != SeenDomains::None {
+            self.settle_domains().await?;
         }
         match succeeded && self.head.action.deploys() && !seen.repository_is_stale {
             true => Ok(()),

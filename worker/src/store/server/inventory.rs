@@ -31,10 +31,12 @@ pub struct ServerRecord {
     pub ssh_key_enc: Option<String>,
     /// What operators noted about it, its capacity for one.
     pub notes: Option<String>,
+    /// Whether it has a front door; as the workers' setting says where nothing was said for this one.
+    pub front_door: Option<bool>,
 }
 
 pub(in crate::store) const COLUMNS: &str =
-    "handle, address, ssh_port, ssh_user, host_key, trust_on_first_use, ssh_key_enc, notes";
+    "handle, address, ssh_port, ssh_user, host_key, trust_on_first_use, ssh_key_enc, notes, front_door";
 
 impl Store {
     /// The server `handle`, if the inventory has it.
@@ -71,9 +73,10 @@ impl Store {
         deadline(async {
             let port = i32::from(server.ssh_port.get());
             let sql = format!(
-                "INSERT INTO servers ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                "INSERT INTO servers ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
                  ON CONFLICT (handle) DO UPDATE SET address = $2, ssh_port = $3, ssh_user = $4, host_key = $5,
-                     trust_on_first_use = $6, ssh_key_enc = $7, notes = $8, updated_at = now()"
+                     trust_on_first_use = $6, ssh_key_enc = $7, notes = $8, front_door = $9,
+                     updated_at = now()"
             );
             let host_key = server.host_key.as_ref().map(HostKey::as_str);
             let mut client = self.client().await?;
@@ -90,6 +93,7 @@ impl Store {
                     &server.trust_on_first_use,
                     &server.ssh_key_enc,
                     &server.notes,
+                    &server.front_door,
                 ],
             )
             .await?;
@@ -180,6 +184,7 @@ fn facts(server: &ServerRecord) -> Map<String, Value> {
         ("trust_on_first_use", json!(server.trust_on_first_use)),
         ("ssh_key_sha256", json!(server.ssh_key_enc.as_ref().map(digest))),
         ("notes", json!(server.notes)),
+        ("front_door", json!(server.front_door)),
     ];
     facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -213,5 +218,6 @@ pub(in crate::store) fn record(row: &Row) -> Result<ServerRecord> {
         trust_on_first_use: row.get("trust_on_first_use"),
         ssh_key_enc: row.get("ssh_key_enc"),
         notes: row.get("notes"),
+        front_door: row.get("front_door"),
     })
 }

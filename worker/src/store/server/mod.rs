@@ -2,4 +2,5 @@
 
 pub(super) mod allowances;
 pub(super) mod circuit_breaker;
+pub(super) mod front_door;
 pub(super) mod inventory;

@@ -33,6 +33,7 @@ async fn a_server_that_shows_another_key_than_the_one_just_pinned_is_left_at_onc
                     trust_on_first_use: true,
                     ssh_key_enc: None,
                     notes: None,
+                    front_door: None,
                 };
                 assert!(pinning.pin_host_key(&server, &key("pinned"), None).await.unwrap());
                 call.reporter.host_key_learned(&key("another"));

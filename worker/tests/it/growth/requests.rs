@@ -107,8 +107,12 @@ impl<'a> Requests<'a> {
     /// Every command, from success to success.
     pub async fn is_told_what_to_do(&self) {
         // Something to go back to, and something to go back from.
-        for commit in ["a", "b"] {
-            self.accept(|e| e["data"]["repository"]["commit"] = commit.repeat(40).into()).await;
+        for (commit, domains) in [("a", vec![format!("{}.example.org", self.project.slug)]), ("b", Vec::new())] {
+            self.accept(|e| {
+                e["data"]["repository"]["commit"] = commit.repeat(40).into();
+                e["data"]["allocations"][1]["domains"] = json!(domains);
+            })
+            .await;
             let claim = self.claim().await;
             self.end(&claim, &DeploymentEnd::Succeeded { url: None }).await;
         }

@@ -119,6 +119,7 @@ async fn waiting_for_a_dead_server_costs_no_attempt_and_others_take_their_turn()
         trust_on_first_use: false,
         ssh_key_enc: None,
         notes: None,
+        front_door: None,
     };
     store.put_server(&record, &slipway_worker::store::Operator::new("ada", None)).await.unwrap();
     assert_eq!(claimed_by_eight(&database, &terms(2, 99, "")).await.len(), 2, "what was known is forgotten");

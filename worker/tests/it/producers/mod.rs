@@ -88,6 +88,7 @@ async fn enlist(store: &Store) {
         trust_on_first_use: false,
         ssh_key_enc: None,
         notes: None,
+        front_door: None,
     };
     store.put_server(&record, &ada("it's ours")).await.unwrap();
 }

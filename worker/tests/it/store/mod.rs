@@ -1,5 +1,6 @@
 //! The store on a real PostgreSQL: leases, sequences, transitions, migrations.
 
+mod front_doors;
 mod grouped;
 mod leases;
 mod outbox;

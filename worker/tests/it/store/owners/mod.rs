@@ -1,5 +1,6 @@
 //! Whose a slug and a repository's CI are: one project's, until an operator hands them over or nothing is left of it.
 
+mod domains;
 mod kept;
 
 use serde_json::{Map, Value, json};
@@ -98,7 +99,7 @@ impl Town {
         let owned = self.store.owned().await.unwrap().into_iter();
         let repository = |o: Owned| match o.thing {
             OwnedThing::Repository(name) => Some((name, o.project)),
-            OwnedThing::Slug { .. } => None,
+            OwnedThing::Slug { .. } | OwnedThing::Domain { .. } => None,
         };
         owned.filter_map(repository).collect()
     }
@@ -256,8 +257,7 @@ async fn the_ci_secrets_of_a_repository_are_one_projects() {
     town.database.sql.execute(&sql, &[]).await.unwrap();
     let repository = Some("acme/shop".parse().unwrap());
     let hand_over = HandOver { slug: None, repository, to: second, from: None };
-    let done = town.store.hand_over(&hand_over, &operator()).await.unwrap();
-    assert_eq!(done, HandOverOutcome::Done(vec![first]));
+    assert_eq!(town.store.hand_over(&hand_over, &operator()).await.unwrap(), HandOverOutcome::Done(vec![first]));
     assert!(
         town.store.github_digests(first, &on).await.unwrap().is_empty(),
         "what it has written isn't there any more"
