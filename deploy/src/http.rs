@@ -2,6 +2,7 @@
 //! whom is decided by those who use them.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,6 +32,28 @@ pub(crate) fn builder(ca_file: Option<&Path>) -> Result<ClientBuilder, String> {
         return Err(refuse("holds no certificate".to_owned()));
     }
     Ok(builder.tls_certs_merge(authorities))
+}
+
+/// As [`probe_client`], for pages under their domains, which it takes to lead to `server`. Certificates are checked.
+///
+/// # Errors
+/// `internal-error` when TLS can't be set up, or the CA file can't be read.
+pub(crate) fn domain_client<'a>(
+    ca_file: Option<&Path>,
+    domains: impl Iterator<Item = &'a str>,
+    server: &[SocketAddr],
+) -> Result<Client, StageError> {
+    let refuse = |why: String| StageError::new(ErrorCode::InternalError, format!("no HTTP client: {why}"));
+    domains
+        .fold(builder(ca_file).map_err(refuse)?, |builder, domain| builder.resolve_to_addrs(domain, server))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        // What has no certificate yet must not be taken for what has one.
+        .pool_max_idle_per_host(0)
+        .timeout(PROBE_TIMEOUT)
+        .connect_timeout(PROBE_TIMEOUT / 2)
+        .build()
+        .map_err(|e| refuse(e.to_string()))
 }
 
 /// A client for the projects' own pages. It follows no redirects and uses no proxy, so that it sees what anybody sees.

@@ -4,6 +4,7 @@ mod attempt;
 pub mod backoff;
 pub mod bounds;
 pub mod budget;
+mod front_door;
 pub mod github;
 mod http;
 pub mod plan;
@@ -21,6 +22,7 @@ pub use attempt::work::{
     DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, HostKeyPolicy, RegistryCredential,
     RegistryCredentialSource, Target,
 };
+pub use front_door::{Acme, DoorCertificate, DoorImage, ExternalAccount, FrontDoor, FrontDoorFacts, PlainWord};
 pub use project::grants::allowance::{Allowance, InvalidAllowance};
 pub use project::limits::{ContainerDefaults, ProjectLimits};
 pub use remote::places::RemotePath;

@@ -28,8 +28,8 @@ use crate::remote::ssh::{CommandOutput, Session};
 use crate::secrets::redact::Redactor;
 use crate::stages::left_reports::KnownState;
 use crate::{
-    Deployer, DeployerConfig, DeploymentWork, GithubCredential, RegistryCredential, RemotePath, Reporter, StageError,
-    StageReport,
+    Deployer, DeployerConfig, DeploymentWork, FrontDoor, GithubCredential, RegistryCredential, RemotePath, Reporter,
+    StageError, StageReport,
 };
 
 /// How long a script needs at most to report its result.
@@ -52,6 +52,8 @@ impl Deployer {
             redactor.learn(&credential.login());
         }
         redactor.learn(&self.config.digest_key);
+        let account = self.config.front_door.as_ref().and_then(|door| door.acme.external_account.as_ref());
+        account.inspect(|account| redactor.learn(&account.key));
         Attempt {
             deployer: self.clone(),
             work,
@@ -70,6 +72,7 @@ impl Deployer {
             judged: None,
             published: None,
             rules_seen: None,
+            domain_defects: Vec::new(),
             left: KnownState::default(),
         }
     }
@@ -102,8 +105,10 @@ pub struct Attempt {
     pub(crate) restored: bool,
     /// The ports that Docker publishes for the project, with their services, once they were seen.
     pub(crate) published: Option<BTreeMap<Port, String>>,
-    /// What stage compose has seen of the firewall, where nothing is to be changed there.
+    /// What stage compose has told, which has looked at the firewall.
     pub(crate) rules_seen: Option<ScriptOutput>,
+    /// Which of the project's domains don't lead to the server.
+    pub(crate) domain_defects: Vec<String>,
     /// What it knows of how it leaves the server, or how the one before has left it.
     pub(crate) left: KnownState,
 }
@@ -207,6 +212,12 @@ impl Attempt {
 
     pub(crate) fn config(&self) -> &DeployerConfig {
         &self.deployer.config
+    }
+
+    /// The server's front door, if it's to have one.
+    #[must_use]
+    pub fn front_door(&self) -> Option<&FrontDoor> {
+        self.config().front_door.as_ref()?.for_server(self.work.target.front_door)
     }
 
     /// How long a script may take to reach its result, in seconds: less than the time after which it's killed.

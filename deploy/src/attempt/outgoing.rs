@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use slipway_protocol::{ErrorCode, ServiceReport, Stage};
+use slipway_protocol::{ErrorCode, Replacement, ServiceReport, Stage};
 
 use crate::budget::STAGE_FACTS;
 use crate::remote::output::{TAIL, cut, plain_text};
@@ -59,6 +59,7 @@ impl Redactor {
             state: word(service.state),
             health: service.health.map(word),
             image: word(service.image),
+            replaced: service.replaced.map(|replaced| Replacement { why: replaced.why.map(word), ..replaced }),
             ..service
         });
         told.collect()
@@ -70,6 +71,7 @@ mod tests {
     #![expect(clippy::expect_used, reason = "tests")]
 
     use secrecy::SecretString;
+    use slipway_protocol::ReplacementWay;
 
     use super::*;
 
@@ -81,7 +83,9 @@ mod tests {
 
     fn service(state: &str) -> ServiceReport {
         let service = "backend".parse().expect("a name");
-        ServiceReport { service, state: state.to_owned(), health: None, image: state.to_owned(), restarts: 0 }
+        let replaced = Replacement { how: ReplacementWay::StopFirst, why: Some(state.to_owned()), gap_ms: None };
+        let (state, image) = (state.to_owned(), state.to_owned());
+        ServiceReport { service, state, health: None, image, restarts: 0, replaced: Some(replaced) }
     }
 
     #[test]
@@ -100,6 +104,9 @@ mod tests {
         assert!(error.message.starts_with(" [redacted] "), "{}", &error.message[..60]);
         assert_eq!((error.tail.len(), error.services.len()), (TAIL, MAX_SERVICES));
         assert!(error.services.iter().all(|service| service.state.len() <= MAX_WORD));
+        let why = error.services.iter().filter_map(|service| service.replaced.as_ref()?.why.as_ref());
+        assert!(why.clone().count() == MAX_SERVICES && why.clone().all(|why| why.len() <= MAX_WORD));
+        assert!(why.clone().all(|why| !why.contains("hunter2-hunter2") && !why.contains('\u{1b}')));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, ProjectId, ProjectReady};
 
-use crate::{Allowance, LeaseGuard, ProjectLimits};
+use crate::{Allowance, FrontDoor, LeaseGuard, ProjectLimits};
 
 /// How the server proves itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Target {
     pub host_key: HostKeyPolicy,
     /// The private key to log in with, in OpenSSH or PEM form.
     pub ssh_key: SecretString,
+    /// Whether it has a front door; as all servers have it when nothing was said for this one.
+    pub front_door: Option<bool>,
 }
 
 /// One deployment to be carried out.
@@ -175,7 +177,8 @@ pub struct DeployerConfig {
     pub registry_token_host: Option<String>,
     /// Key of the digests that show whether a GitHub secret changed; at least 32 bytes.
     pub digest_key: SecretString,
-    /// Extra certificate authorities for HTTPS, a PEM file; for a private GitHub or the test world.
+    /// Extra certificate authorities for HTTPS, a PEM file; for a private GitHub, and for domains whose certificates come from
+    /// an authority of one's own.
     pub ca_file: Option<PathBuf>,
     /// Directory on the servers below which projects live; `/opt/services`.
     pub project_root: String,
@@ -185,4 +188,6 @@ pub struct DeployerConfig {
     pub health_timeout: Duration,
     /// What one project may take of a server.
     pub limits: ProjectLimits,
+    /// The front door of servers that have one; without it none has.
+    pub front_door: Option<FrontDoor>,
 }

@@ -81,8 +81,28 @@ pub struct ServicePlan {
     pub to: Option<String>,
     /// Whether that image would be pulled first.
     pub pull: bool,
+    /// How its new container would take the running one's place, of a service behind the server's front door.
+    pub replacement: Option<PlannedReplacement>,
     /// What its container would be held to.
     pub bounds: ServiceBounds,
+}
+
+/// How a new release would take the running one's place behind a front door.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum PlannedReplacement {
+    /// Both run side by side until the new one is proven: nobody misses an answer.
+    WithoutGap,
+    /// The old one stops before the new one starts.
+    WithGap {
+        /// Why there can't be two of it.
+        why: String,
+    },
+    /// This time somebody may miss an answer, and from then on nobody.
+    WithOneGap {
+        /// Why this time is another one.
+        why: String,
+    },
 }
 
 /// What a container is held to, by its compose files or by Slipway's defaults.

@@ -3,8 +3,10 @@
 
 mod deployment_plan;
 mod rehearsal;
+mod replacement;
+mod rules;
 mod services;
 
 pub use deployment_plan::{
-    ContainerAction, DeploymentPlan, ServiceBounds, ServicePlan, VariableChange, VariableDifference,
+    ContainerAction, DeploymentPlan, PlannedReplacement, ServiceBounds, ServicePlan, VariableChange, VariableDifference,
 };

@@ -9,9 +9,11 @@ use slipway_protocol::{ErrorCode, Stage};
 use tokio_util::sync::CancellationToken;
 
 use super::deployment_plan::{DeploymentPlan, VariableChange, VariableDifference};
+use super::rules::plan_rules;
 use super::services::plan_services;
 use crate::remote::script::Script;
 use crate::scripts;
+use crate::stages::WEB_PORTS;
 use crate::stages::secrets::deploy_port_of;
 use crate::{Attempt, Deployer, DeploymentWork, RemotePath, Reporter, StageError};
 
@@ -58,9 +60,8 @@ impl Attempt {
         let output = self.exec_or(Stage::Compose, &script, ErrorCode::InternalError, message).await?;
         let ports: BTreeSet<u16> =
             crate::stages::published_ports(&self.work.request).into_iter().map(|port| port.get()).collect();
-        let numbers = |key| output.values(key).iter().filter_map(|port| port.parse().ok()).collect::<BTreeSet<u16>>();
-        let (rules, others) = (numbers("rule"), numbers("others"));
-        let firewall = output.value("firewall").is_some();
+        let web = if output.value("domains_of").is_some() { WEB_PORTS } else { self.web_ports() };
+        let rules = plan_rules(&output, &ports, &web.iter().copied().collect());
         let for_ci = self.work.request.repository.pushes_deployed_by.uses_ci() && self.work.ci_taken.is_none();
         let desired =
             if for_ci { self.desired_secrets(&after, deploy_port_of(&output).ssh) } else { self.registry_secrets() };
@@ -83,8 +84,8 @@ impl Attempt {
             variables: find_differences(&before, &after),
             overrides: diff_lines(&overrides_before, &overrides_after),
             services: plan_services(&output)?,
-            open: if firewall { ports.difference(&(&rules | &others)).copied().collect() } else { Vec::new() },
-            close: rules.difference(&ports).copied().collect(),
+            open: rules.open,
+            close: rules.close,
             secrets,
             registry_credential: self.work.registry.as_ref().map(|credential| credential.source.as_str().to_owned()),
             new_deploy_key,

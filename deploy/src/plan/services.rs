@@ -8,6 +8,7 @@ use serde::Deserialize;
 use slipway_protocol::ErrorCode;
 
 use super::deployment_plan::{ContainerAction, ServiceBounds, ServicePlan};
+use super::replacement::{PlannedDoors, Published};
 use crate::StageError;
 use crate::remote::output::ScriptOutput;
 
@@ -47,6 +48,7 @@ struct RunningContainer<'a> {
     state: &'a str,
     image_id: &'a str,
     image: &'a str,
+    published: Published<'a>,
 }
 
 pub(super) fn plan_services(output: &ScriptOutput) -> Result<Vec<ServicePlan>, StageError> {
@@ -57,12 +59,22 @@ pub(super) fn plan_services(output: &ScriptOutput) -> Result<Vec<ServicePlan>, S
     let pairs = |key| output.values(key).iter().filter_map(|line| line.split_once(' '));
     let hashes: BTreeMap<&str, &str> = pairs("hash").collect();
     let images: BTreeMap<&str, &str> = pairs("image").collect();
+    let doors = PlannedDoors::read(
+        output.values("door").iter().map(String::as_str),
+        output.values("given_back").iter().map(String::as_str),
+    );
     let mut running: BTreeMap<&str, Vec<RunningContainer<'_>>> = BTreeMap::new();
     for line in output.values("container") {
         let mut columns = line.split(' ');
         let mut column = || columns.next().unwrap_or_default();
         let service = column();
-        let container = RunningContainer { hash: column(), state: column(), image_id: column(), image: column() };
+        let container = RunningContainer {
+            hash: column(),
+            state: column(),
+            image_id: column(),
+            image: column(),
+            published: Published { ports: column(), volumes: column() },
+        };
         running.entry(service).or_default().push(container);
     }
     let wanted = config.services.iter().map(|(name, service)| {
@@ -79,12 +91,15 @@ pub(super) fn plan_services(output: &ScriptOutput) -> Result<Vec<ServicePlan>, S
             Some(_) => ContainerAction::Keep,
         };
         let from = containers.first().map(|c| c.image.to_owned());
+        let running: Vec<_> = containers.iter().filter(|c| c.state == "running").map(|c| c.published).collect();
+        let replaced = action == ContainerAction::Recreate;
         ServicePlan {
             service: name.clone(),
             action,
             from,
             to: to.map(str::to_owned),
             pull: local.is_none(),
+            replacement: replaced.then(|| doors.replacement(name, &running)).flatten(),
             bounds: service.bounds(),
         }
     });
@@ -97,6 +112,7 @@ pub(super) fn plan_services(output: &ScriptOutput) -> Result<Vec<ServicePlan>, S
             from,
             to: None,
             pull: false,
+            replacement: None,
             bounds: ServiceBounds::default(),
         });
     }
@@ -105,6 +121,7 @@ pub(super) fn plan_services(output: &ScriptOutput) -> Result<Vec<ServicePlan>, S
 
 #[cfg(test)]
 mod tests {
+    use super::super::deployment_plan::PlannedReplacement;
     use super::*;
 
     fn output(values: &[&str]) -> ScriptOutput {
@@ -130,11 +147,16 @@ mod tests {
             "image same:1 id",
             "image stopped:1 id",
             "image other-hash:1 id",
-            "container same h running id same:1",
+            "container same h running id same:1 30000, data,",
             "container stopped h exited id stopped:1",
-            "container other-hash g running id other-hash:1",
-            "container other-image h running id other-image:0",
+            "container other-hash g running id other-hash:1 30002, data,",
+            "container other-image h running id other-image:0 8080,8081, ",
             "container gone h running id gone:1",
+            "door new 8000 overlap",
+            "door same 8001 overlap",
+            "door stopped 8002 stop-first:it-writes-a-volume",
+            "door other-hash 8003 stop-first:it-writes-a-volume",
+            "door other-image 8080 overlap",
         ];
         let plan = plan_services(&output(&lines)).unwrap_or_default();
         let seen: Vec<_> = plan.iter().map(|s| (s.service.as_str(), s.action, s.pull)).collect();
@@ -147,6 +169,11 @@ mod tests {
             ("gone", ContainerAction::Remove, false),
         ];
         assert_eq!(seen, expected);
+        // How it's replaced is told of what is replaced alone.
+        let told: Vec<_> = plan.iter().filter_map(|s| Some((s.service.as_str(), s.replacement.clone()?))).collect();
+        let with_gap = PlannedReplacement::WithGap { why: "it writes a volume".to_owned() };
+        let with_one_gap = PlannedReplacement::WithOneGap { why: "its port becomes the front door's".to_owned() };
+        assert_eq!(told, [("other-hash", with_gap), ("other-image", with_one_gap)]);
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::Deserialize;
-use slipway_protocol::names::{CommitSha, ServiceName};
+use slipway_protocol::names::ServiceName;
 use slipway_protocol::{DeploymentId, ErrorCode, ProjectReady};
 
+use super::behind_door::{Singular, ports_lines};
+use super::labels::{COMMIT_LABEL, DEPLOYMENT_LABEL};
 use super::limits::{DefaultsInForce, OwnSettings};
 use crate::StageError;
 
@@ -40,6 +42,8 @@ struct Service {
     environment: Option<Environment>,
     #[serde(flatten)]
     own: OwnSettings,
+    #[serde(flatten)]
+    singular: Singular,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -158,6 +162,17 @@ impl ComposeProject {
         }
     }
 
+    /// Whether a service that no release replaces waits for this one: it may have looked up its address once and for all.
+    fn is_awaited(&self, request: &ProjectReady, name: &ServiceName) -> bool {
+        let one_shots = self.one_shots();
+        let stay = self.services.iter().filter(|(other, _)| {
+            !one_shots.contains(other.as_str())
+                && request.modules.iter().all(|module| module.as_str() != other.as_str())
+        });
+        let mut awaited = stay.filter_map(|(_, service)| service.depends_on.as_ref());
+        awaited.any(|on| on.contains_key(name.as_str()))
+    }
+
     /// Services that others wait for until they have exited with success: they run once and aren't restarted.
     fn one_shots(&self) -> BTreeSet<&str> {
         let dependencies = self.services.values().filter_map(|s| s.depends_on.as_ref()).flatten();
@@ -201,7 +216,13 @@ pub fn render_override(
             let _ = writeln!(text, "    container_name: {}_{name}", request.project.slug);
         }
         if module {
-            module_keys(&mut text, request, &name, service);
+            module_keys(
+                &mut text,
+                request,
+                &name,
+                service,
+                defaults.front_door.then(|| project.is_awaited(request, &name)),
+            );
         }
         let once = one_shots.contains(name.as_str()) || service.restart.as_deref() == Some("no");
         let managed = service.restart.is_some() || service.deploy.as_ref().is_some_and(|d| d.restart_policy.is_some());
@@ -237,14 +258,18 @@ pub fn render_override(
     text
 }
 
-const COMMIT_LABEL: &str = "slipway.commit";
-const DEPLOYMENT_LABEL: &str = "slipway.deployment";
-
-/// Ports and profiles of a module: no port is published but an allocated one.
-fn module_keys(text: &mut String, request: &ProjectReady, name: &ServiceName, service: &Service) {
+/// Ports and profiles of a module: no port is published but an allocated one. `awaited`: the server has a front door, and
+/// whether a service that stays holds on to this one.
+fn module_keys(
+    text: &mut String,
+    request: &ProjectReady,
+    name: &ServiceName,
+    service: &Service,
+    awaited: Option<bool>,
+) {
     if let Some(allocation) = request.allocations.iter().find(|a| a.service == *name) {
-        let published = format!("{}:{}", allocation.host_port, allocation.container_port);
-        let _ = writeln!(text, "    ports: !override\n      - {}", scalar(&published));
+        let named = name.as_str().contains('-') || service.container_name.is_some();
+        text.push_str(&ports_lines(allocation, awaited.map(|awaited| service.singular.why(name, named, awaited))));
     } else {
         // The template's first generation publishes a frontend's port whether somebody has allocated it or not.
         text.push_str("    ports: !reset []\n");
@@ -256,22 +281,4 @@ fn module_keys(text: &mut String, request: &ProjectReady, name: &ServiceName, se
 
 fn scalar(text: &str) -> String {
     serde_json::Value::from(text).to_string()
-}
-
-/// The deployment that an override file was written by. A deployment that changes nothing keeps that label, or else
-/// it would recreate every container for the label's sake.
-#[must_use]
-pub fn deployment_of(text: &str) -> Option<DeploymentId> {
-    label(text, DEPLOYMENT_LABEL)
-}
-
-/// The commit that an override file was written for.
-#[must_use]
-pub fn commit_of(text: &str) -> Option<CommitSha> {
-    label(text, COMMIT_LABEL)
-}
-
-fn label<T: std::str::FromStr>(text: &str, name: &str) -> Option<T> {
-    let line = text.lines().find_map(|l| l.trim().strip_prefix(name)?.strip_prefix(": "))?;
-    line.trim_matches('"').parse().ok()
 }

@@ -4,7 +4,8 @@
 use slipway_protocol::names::ServiceName;
 use slipway_protocol::{DeploymentId, ProjectReady};
 
-use super::compose::{ComposeProject, ServiceVariables, deployment_of, render_override};
+use super::compose::{ComposeProject, ServiceVariables, render_override};
+use super::labels::deployment_of;
 use super::limits::DefaultsInForce;
 use crate::ProjectLimits;
 
@@ -19,7 +20,7 @@ fn fuzzed_models_give_no_service_a_name_that_others_made_up() {
     let request: ProjectReady = serde_json::from_value(event["data"].clone()).expect("a request");
     let deployment = DeploymentId(uuid::Uuid::nil());
     let set = ProjectLimits::DEFAULT.containers;
-    let defaults = DefaultsInForce { set, logs_unbounded: true, written: "", anew: true, looks_sooner: true };
+    let defaults = DefaultsInForce::anew(set);
     slipway_protocol::fuzz::run("compose models", &[model], |input| {
         let Ok(project) = ComposeProject::parse(input) else { return };
         let _ = project.check(&request);

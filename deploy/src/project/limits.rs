@@ -73,9 +73,17 @@ pub struct DefaultsInForce<'a> {
     pub anew: bool,
     /// Whether the server's Docker looks at what starts as often as it's told to.
     pub looks_sooner: bool,
+    /// Whether the server has a front door.
+    pub front_door: bool,
 }
 
 impl DefaultsInForce<'_> {
+    /// Of a project that comes to a server without a front door.
+    #[cfg(test)]
+    pub(super) const fn anew(set: ContainerDefaults) -> Self {
+        Self { set, logs_unbounded: true, written: "", anew: true, looks_sooner: true, front_door: false }
+    }
+
     /// The lines of a service: as they're set now for a module that is made anew and a service that is new; for any other
     /// as they were written when it was made. A database isn't replaced for their sake.
     pub(super) fn lines(&self, service: &str, own: &OwnSettings, counts_processes: bool, module: bool) -> String {
@@ -134,12 +142,18 @@ mod tests {
     use super::*;
 
     const SET: ContainerDefaults = ProjectLimits::DEFAULT.containers;
-    const NEW: DefaultsInForce<'_> =
-        DefaultsInForce { set: SET, logs_unbounded: true, written: "", anew: true, looks_sooner: true };
+    const NEW: DefaultsInForce<'_> = DefaultsInForce {
+        set: SET,
+        logs_unbounded: true,
+        written: "",
+        anew: true,
+        looks_sooner: true,
+        front_door: false,
+    };
 
     fn lines(set: ContainerDefaults, written: &str, own: &str, anew: bool) -> Vec<String> {
         let own: OwnSettings = serde_json::from_str(own).expect("a service");
-        let force = DefaultsInForce { set, logs_unbounded: true, written, anew, looks_sooner: true };
+        let force = DefaultsInForce { set, logs_unbounded: true, written, anew, looks_sooner: true, front_door: false };
         force.lines("db", &own, false, true).lines().map(|line| line.trim().to_owned()).collect()
     }
 

@@ -1,6 +1,7 @@
 //! The project itself, apart from any server: its compose files, its environment and its images. How the files get onto
 //! a server is decided in `stages`.
 
+pub(crate) mod behind_door;
 pub(crate) mod compose;
 pub(crate) mod consumers;
 pub(crate) mod env;
@@ -10,6 +11,7 @@ pub(crate) mod grants;
 pub(crate) mod health_check;
 pub(crate) mod image_reference;
 pub(crate) mod image_tag;
+pub(crate) mod labels;
 pub(crate) mod limits;
 #[cfg(test)]
 mod real_compose;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{DeploymentId, ErrorCode, ProjectReady};
 
-use crate::project::compose::{ComposeProject, FILES, OVERRIDE, deployment_of, render_override};
+use crate::project::compose::{ComposeProject, FILES, OVERRIDE, render_override};
 use crate::project::consumers::service_variables;
 use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::dotenv;
@@ -21,6 +21,7 @@ use crate::project::env::notes::EnvNotes;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
 use crate::project::grants::{Grants, ServerFacts, Verdict, judge};
+use crate::project::labels::deployment_of;
 use crate::project::limits::DefaultsInForce;
 use crate::{ProjectLimits, StageError};
 
@@ -100,16 +101,12 @@ impl OnDisk {
         plan_env(&EnvInputs {
             request: &request(),
             secrets: &secrets.iter().map(secret).collect(),
-            kept: &KeptVariables::new(
-                kept.iter().map(owned).collect(),
-                EnvNotes::default(),
-                &BTreeMap::new(),
-                database,
-            ),
+            kept: &KeptVariables::new(kept.iter().map(owned).collect(), EnvNotes::default(), &[].into(), database),
             compose_variables: &self.compose_variables,
             project: &self.project,
             contract: &EnvContract::default(),
             directory: self.folder.path().to_str().unwrap(),
+            slots_file: "",
             example: "",
             images: &self.images(),
             database_exists: database,
@@ -118,8 +115,7 @@ impl OnDisk {
 
     fn overrides(&self, plan: &EnvPlan) -> String {
         let variables = service_variables(&self.project, &EnvContract::default(), plan, &self.images());
-        let set = ProjectLimits::DEFAULT.containers;
-        let defaults = DefaultsInForce { set, logs_unbounded: true, written: "", anew: true, looks_sooner: true };
+        let defaults = DefaultsInForce::anew(ProjectLimits::DEFAULT.containers);
         render_override(&request(), &self.project, &variables, DeploymentId(uuid::Uuid::nil()), &defaults)
     }
 

@@ -1,9 +1,10 @@
 //! The only place where shell words are quoted. What is quoted are our own scripts and values of validated types;
 //! data of others reaches a server by stdin ([`crate::remote::script`]), never inside a command.
 
-use slipway_protocol::ProjectId;
-use slipway_protocol::names::{CommitSha, Port, ServiceName, Slug};
+use slipway_protocol::names::{CommitSha, Port, RepositoryName, ServiceName, Slug};
+use slipway_protocol::{DomainName, ProjectId};
 
+use crate::DoorImage;
 use crate::remote::places::{HttpsUrl, RegistryHost, RemotePath};
 
 /// A value that may be part of a command or a rendered script: its type guarantees its shape.
@@ -25,12 +26,16 @@ macro_rules! words {
 
 words! {
     &'static str => |v| (*v).to_owned();
+    Option<&DoorImage> => |v| v.map(ToString::to_string).unwrap_or_default();
     Slug => |v| v.as_str().to_owned();
     CommitSha => |v| v.as_str().to_owned();
     ProjectId => ToString::to_string;
     Port => ToString::to_string;
+    u16 => ToString::to_string;
+    DomainName => |v| v.as_str().to_owned();
     ServiceName => |v| v.as_str().to_owned();
     HttpsUrl => |v| v.as_str().to_owned();
+    RepositoryName => ToString::to_string;
     RegistryHost => |v| v.as_str().to_owned();
     RemotePath => |v| v.as_str().to_owned();
 }

@@ -1,7 +1,7 @@
-# Parameters: slug comment ports fence?; after project_files.sh. How a deployment leaves the server, in lines that begin with what
-# they are about. They are kept in .slipway/left, below what was asked for and what was reported, so that the next
-# deployment that asks for the same can prove that all is as it was left. The worker compares. A program costs more than all that a
-# shell does by itself: there are three here.
+# Parameters: slug comment ports fence?; after project_files.sh, front_door.sh. How a deployment leaves the server, in
+# lines that begin with what they are about. They are kept in .slipway/left, below what was asked for and what was
+# reported, so that the next deployment that asks for the same can prove that all is as it was left. The worker compares.
+# A program costs more than all that a shell does by itself: there are three here.
 
 left=$dir/.slipway/left
 
@@ -71,6 +71,22 @@ END
     done <<END
 $inspected
 END
+    read_doors
+    with_domains=
+    while read -r key value image _ its_domains; do
+        [ -n "$key" ] || continue
+        with_domains=$with_domains$its_domains
+        serving "$value"
+        if [ -n "$served_by" ]; then
+            [ -n "$(ss -Hltn "sport = :$value")" ] || printf 'door %s deaf\n' "$value"
+            for its_public in $value ${its_domains:+80 443}; do
+                printf 'published %s %s/tcp 0.0.0.0 %s\n' "$key" "$image" "$its_public"
+            done
+            printf 'door %s %s %s %s\n' "$value" "$served_by" "$slot_a" "$slot_b"
+        fi
+    done <<END
+$doors
+END
     left_access
 }
 
@@ -81,6 +97,8 @@ left_access() {
         if [ -e "$key" ]; then printf 'access %s\n' "$key"; fi
     done
     wanted="^ENABLED=|comment=$comment( |\$)| slipway:$slug\$"
+    # The door's own rule: slipway:FRONT-DOOR.
+    if [ -n "$with_domains" ]; then wanted="$wanted|comment=736c69707761793a46524f4e542d444f4f52( |\$)"; fi
     for key in $ports; do wanted="$wanted|^### tuple ### [^ ]+ [^ ]+ $key "; done
     # The home of the SSH user, whose name is the system's.
     case ${SUDO_USER:-root} in -* | *[!A-Za-z0-9._-]*) return 0 ;; esac

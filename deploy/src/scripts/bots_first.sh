@@ -1,11 +1,11 @@
-# Parameters: bots? rehearsed?; after project_files.sh, compose_call.sh, containers.sh, git.sh, service_report.sh,
-# stability_gate.sh, sockets.sh, rehearse.sh. Two bots must not run with one token, so that a new one can't be tried
-# beside the old one: it takes its place before anything that serves the web is touched. One that fails costs the web
-# services nothing.
+# Parameters: bots? rehearsed?; after project_files.sh, front_door.sh, compose_call.sh, containers.sh, git.sh,
+# service_report.sh, stability_gate.sh, sockets.sh, rehearse.sh. Two bots must not run with one token, so that a new one
+# can't be tried beside the old one: it takes its place before anything that serves the web is touched. One that fails
+# costs the web services nothing.
 
 # serves_web: whether a web service runs.
 serves_web() {
-    for service in $rehearsed; do
+    for service in ${rehearsed:-}; do
         running_of "$service"
         [ -z "$ids" ] || return 0
     done
@@ -32,13 +32,13 @@ replace_bots() {
     [ -n "$new" ] || return 0
     missing=
     for service in $(all_services); do
-        case " $rehearsed $bots " in *" $service "*) continue ;; esac
+        case " ${rehearsed:-} $bots " in *" $service "*) continue ;; esac
         seen_of "$service"
         if [ -z "$ids" ]; then missing="$missing $service"; fi
     done
     up=done
     answer=ok
-    if put_in_place >&2 && see; then begin $missing && begin $new || :; else up=failed; fi
+    if put_in_place >&2 && give_back $new && see; then begin $missing && begin $new || :; else up=failed; fi
     if [ "$answer" = ok ] && [ "$up" = "done" ]; then return 0; fi
     tell change changed
     tell_all
@@ -61,7 +61,9 @@ put_in_place() {
         placed="$placed $service"
         if [ -n "$ids" ]; then docker stop $ids >/dev/null && docker rm -f $ids >/dev/null || return 1; fi
     done
-    project_compose create --no-build --no-recreate $new $missing
+    # With what they depend on: without it, compose labels them as others than it asks for the next time.
+    scale_next
+    project_compose up --no-start --no-build --no-recreate $scales $new $missing ${next:-}
 }
 
 # has_unnamed_volume SERVICE: whether one of its containers has a volume that an image or a service declares without a
@@ -86,14 +88,76 @@ begin() {
     [ "$answer" = ok ] && [ "$up" = "done" ]
 }
 
-# start_others: starts all services but those that are in their place. Compose stops for a while what depends on a service
-# that it replaces: a new bot would be started twice.
+# start_others: starts all services but those that are in their place, or have a new release beside the old one. Compose
+# stops for a while what depends on a service that it replaces: a new bot would be started twice.
 start_others() {
+    # What isn't to be behind the front door any more publishes its port itself from here on.
+    if [ -z "$doors" ]; then close_door; else give_back; fi
+    keep_orphans
     others=
-    if [ -n "$placed" ]; then
+    if [ -n "$placed${next:-}" ]; then
         for service in $(all_services); do
-            case " $placed " in *" $service "*) ;; *) others="$others $service" ;; esac
+            case " $placed ${next:-} " in *" $service "*) ;; *) others="$others $service" ;; esac
         done
     fi
-    project_compose up -d --no-build --remove-orphans $others
+    if [ -z "${next:-}" ]; then
+        project_compose up -d --no-build $remove_orphans $others
+    else
+        start_beside_next
+    fi
+}
+
+# keep_orphans: after see. Sets $remove_orphans for compose. What served at the door and is no service any more ends after the
+# switch, with what else is replaced; its port may be another service's from then on.
+keep_orphans() {
+    remove_orphans=--remove-orphans orphans=
+    [ -n "$doors" ] || return 0
+    known=" $(all_services | tr '\n' ' ')"
+    while read -r its_id its_service once _; do
+        case "$once$known" in False*" $its_service "*) ;; False*) orphans="$orphans$its_id " ;; esac
+    done <<END
+$present
+END
+    [ -n "$orphans" ] || return 0
+    look_at_slots
+    remove_orphans='' gone=''
+    for its_id in $orphans; do
+        case ${slotted:-} in
+        *"$its_id "*" true 127.0.0.1,"*) moves="$moves- - $its_id
+" ;;
+        *) gone="$gone$its_id " ;;
+        esac
+    done
+    if [ -n "$gone" ]; then docker stop $gone >/dev/null && docker rm -f $gone >/dev/null; fi
+}
+
+# start_beside_next: starts $others. Compose looks after what a service depends on as well, and would take one of two
+# containers away: what depends on those of $next is started without that.
+start_beside_next() {
+    bound=" $next "
+    for service in 1 2 3; do
+        bound="$bound$(printf '%s\n' "$model" | awk -v "wanted=$bound" '
+            /^    "[^"]*": \{$/ { name = $1; gsub(/[":]/, "", name) }
+            /^      "depends_on": \{$/ { depends = 1; next }
+            /^      \}/ { depends = 0 }
+            depends && /^        "[^"]*": \{$/ { on = $1; gsub(/[":]/, "", on); if (index(wanted, " " on " ")) printf "%s ", name }
+        ')"
+    done
+    free='' held=''
+    for service in $others; do
+        case "$bound" in *" $service "*) held="$held $service" ;; *) free="$free $service" ;; esac
+    done
+    scale_next
+    if [ -n "$free" ]; then
+        project_compose up -d --no-build $remove_orphans $free || return 1
+    else
+        project_compose up --no-start --no-build --no-recreate $remove_orphans $scales $next || return 1
+    fi
+    [ -z "$held" ] || project_compose up -d --no-build --no-deps $held
+}
+
+# scale_next: sets $scales to compose's options for a second container of each service of $next.
+scale_next() {
+    scales=
+    for service in ${next:-}; do scales="$scales --scale $service=2"; done
 }

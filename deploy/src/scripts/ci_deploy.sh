@@ -1,13 +1,14 @@
-# Parameters: registry own_images rehearsed bots checks patience hidden; after project_files.sh, room.sh,
-# compose_call.sh, containers.sh, lock.sh, git.sh, docker_login.sh, service_report.sh, stability_gate.sh,
-# start_outcome.sh, sockets.sh, rehearse.sh, bots_first.sh, save_release.sh, restore_files.sh, take_files.sh,
-# judged.sh, forced_command.sh. The one thing that the project's deploy key may do: pull this project's images,
-# rehearse and start them, the bots first, and go back to the release before where they fail. CI tags every build
-# `latest`, or after its branch; from here on that tag is what the project runs, until Slipway deploys a commit.
+# Parameters: registry repository own_images rehearsed bots checks patience hidden; after project_files.sh, room.sh,
+# front_door.sh, compose_call.sh, containers.sh, lock.sh, git.sh, docker_login.sh, service_report.sh, stability_gate.sh,
+# start_outcome.sh, sockets.sh, rehearse.sh, bots_first.sh, door_slots.sh, door_site.sh, hosts.sh, next_release.sh,
+# switch.sh, save_release.sh, restore_files.sh, take_files.sh, judged.sh, forced_command.sh. The one thing that the
+# project's deploy key may do: pull this project's images, rehearse and start them, the bots first, and go back to the
+# release before where they fail. CI tags every build `latest`, or after its branch; from here on that tag is what the
+# project runs, until Slipway deploys a commit.
 
 # tell KEY VALUE: the parts above tell a worker; here, the job's log. What has failed goes into .slipway/reason: a code
 # and a sentence.
-phase=
+phase='' wanted_commit=revision
 tell() {
     case "$1 $2" in
     'rehearsed '*) echo "slipway: $2 is tried beside the release that serves" ;;
@@ -15,6 +16,8 @@ tell() {
     'verdict crash-loop '*) reason crash-loop "service ${2#* } exits" ;;
     'verdict unhealthy '*) reason unhealthy "the health check of service ${2#* } doesn't pass" ;;
     'verdict deaf '*) reason not-listening "service ${2#* } doesn't listen on its port" ;;
+    'answered_as '*) answered_as=$2 ;;
+    'verdict another '*) reason wrong-version "service ${2#* } answers as commit $answered_as, and its image is of another" ;;
     'verdict ill '*) reason not-healthy "service ${2#* } doesn't answer as it must" ;;
     'verdict wait '*)
         if [ "$phase" = failed ]; then
@@ -99,37 +102,40 @@ pull_latest() {
 # still_judged: what is started is what was judged, whatever has become of the files meanwhile.
 still_judged() { is_judged || { reason compose-not-allowed "$unjudged" && return 1; }; }
 
+# begin_new: proves what can be proven beside what serves.
+begin_new() {
+    see
+    ready_door
+    finish_switches
+    choose_next && rehearse && prove_next
+}
+
 # start_new: starts the new images, and judges what comes of it.
-start_new() (
+start_new() {
     up=done
     before=$(containers | sort)
     start_others || up=failed
-    judge_start "$before" "$(containers | sort)"
-    all_answer
-)
-
-# all_answer: asks each web service for what a deployment is asked for in the end, from inside its network.
-all_answer() {
-    for service in $(printf '%s' "$checks" | base64 -d | cut -d ' ' -f 1 | sort -u); do
-        for container in $(service_ps -q --filter "label=com.docker.compose.service=$service"); do
-            await_answer "$service" "$container"
-            [ "$answer" != ok ] || continue
-            tell verdict "${answer% *}"
-            docker logs --tail 30 "$container" >&2 || :
-            return 1
-        done
-    done
+    see
+    seen_of
+    without_old $ids
+    if (judge_start "$before" "$(containers | sort)" "$ids" && all_answer); then
+        switch
+    else
+        forget_next
+        return 1
+    fi
 }
 
 # go_back: the release that was saved serves again, or still.
 go_back() {
+    if [ -n "${next:-}" ]; then forget_next; fi
     restore_files
     up=done
+    see
+    finish_switches
     if [ "$(running)" != "$(cat .slipway/served/running)" ]; then
         require_judged
-        project_compose up -d --no-build --remove-orphans || return 1
-        gate
-        [ "$answer" = ok ] || return 1
+        start_again || return 1
     fi
     rm -rf .slipway/served
 }
@@ -156,7 +162,8 @@ ci_job() {
         rm -rf .slipway/served
         die start-failed "the new images can't be pulled, or no containers be made of them: the release before is ready to be started, as it was"
     fi
-    if pull_latest && still_judged && see && rehearse && replace_bots && start_new; then
+    # Whatever ends that early, the release before is put back.
+    if (die() { reason "$@"; exit 1; } && pull_latest && still_judged && begin_new && replace_bots && start_new); then
         rm -rf .slipway/served
         project_ps --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'
         return 0

@@ -1,12 +1,15 @@
 # Parameters: judged paths registry auth policy rehearsed patience limit ports; after project_files.sh, room.sh,
-# compose_call.sh, containers.sh, lock.sh, git.sh, docker_login.sh, proofs.sh, service_report.sh, stability_gate.sh,
-# start_outcome.sh, sockets.sh, rehearse.sh, bots_first.sh, judged.sh, ufw_rules.sh. Pulls, rehearses, starts, and waits until everything is stable.
+# front_door.sh, compose_call.sh, containers.sh, lock.sh, git.sh, docker_login.sh, proofs.sh, service_report.sh,
+# stability_gate.sh, start_outcome.sh, sockets.sh, rehearse.sh, bots_first.sh, door_slots.sh, door_site.sh, hosts.sh,
+# next_release.sh, switch.sh, replaced.sh, judged.sh, ufw_rules.sh. Pulls, proves what can be proven beside what serves,
+# starts, waits until everything is stable, and switches.
 enter
 see
 remove_rehearsals
 cleanup() {
     docker_logout
     if [ -n "${trial:-}" ]; then docker rm -fv "$trial" >/dev/null 2>&1 || :; fi
+    [ -z "${watchers:-}" ] || kill $watchers 2>/dev/null || :
     await_removals
 }
 # What was judged elsewhere is what is started here.
@@ -20,25 +23,42 @@ docker_login
 
 seen_of
 before=$(sorted $ids)
+seen_before=$present
 
 if ! project_compose pull -q --policy "$policy" >&2; then
     tell phase pull
     exit 4
 fi
 docker_logout
-rehearse || exit 4
+ready_door
+finish_switches
+choose_next || exit 4
+rehearse && prove_next || exit 4
 rm -f .slipway/stopped
 end_replacements
-replace_bots || exit 4
+if ! replace_bots; then
+    forget_next
+    exit 4
+fi
+watch_gaps
 up=done
 start_others >&2 || up=failed
+open_for_authority
 # What stage firewall needs to know, while the project is waited for. Without it, that stage looks for itself.
 look_at_rules 2>/dev/null 9>&- &
 rules=$!
 see
 seen_of
-judge_start "$before" "$(sorted $ids)" "$ids"
+after=$(sorted $ids)
+without_old $ids
+judge_start "$before" "$after" "$ids"
+switch
+printf '%s' "$checks" | put .slipway/checks 600
+see
+tell_replaced "$seen_before"
 tell_published "$sample"
+tell_doors
+tell_door
 # What the gate has seen last.
 tell proof "$(
     while read -r _ _ _ restarts _ started _ _ id _; do printf '%s %s %s\n' "$id" "$restarts" "$started"; done <<END | digest_starts

@@ -1,4 +1,4 @@
-# Parameters: slug; after project_files.sh, room.sh. How compose is called, the same for every script.
+# Parameters: slug; after project_files.sh, room.sh, front_door.sh. How compose is called, the same for every script.
 
 # files_view ARGUMENTS: compose over the project's files, with the variables of $env_file and no others. The files may name
 # any file of the server, or the network's: compose reads them in the room, without git's and Slipway's part of the
@@ -84,7 +84,13 @@ resolve() {
 # project_compose ARGUMENTS: compose with that model.
 project_compose() {
     resolve || return 1
-    printf '%s' "$model" | compose --project-directory "$dir/infra" -f - "$@"
+    started_model | compose --project-directory "$dir/infra" -f - "$@"
+}
+
+# started_model: the model, with the slots of the services behind the front door.
+started_model() {
+    slot_edits
+    printf '%s' "$model" | sed "$edits"
 }
 
 # compose ARGUMENTS: with the variables of $env_file and no others. Those of the server's own environment would beat

@@ -25,7 +25,10 @@ tell_origins() {
     origins=
     while IFS= read -r line; do
         case $line in
-        '['*) tell container_origin "$line" ;;
+        '['*)
+            as_published
+            tell container_origin "$line"
+            ;;
         'image '*) case " $origins " in *" ${line#image } "*) ;; *) origins="$origins ${line#image }" ;; esac ;;
         esac
     done <<END

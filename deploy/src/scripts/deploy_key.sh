@@ -1,7 +1,8 @@
-# Parameters: forced key auth workflows_known looks_after needles logins prefix request? report ports comment; after project_files.sh, room.sh, containers.sh, lock.sh, git.sh,
-# workflows.sh, authorized_keys.sh, as_left.sh, leak_sweep.sh, look_after.sh. Installs the command that CI may run and, with a
-# key, the one line in authorized_keys that may run it. Without a key it tells whether such a line is there; without a command
-# it takes both away. Once all is in its place, it looks after what the attempt leaves.
+# Parameters: forced key auth workflows_known looks_after needles logins prefix request? report ports comment; after
+# project_files.sh, front_door.sh, room.sh, containers.sh, lock.sh, git.sh, workflows.sh, authorized_keys.sh, as_left.sh,
+# leak_sweep.sh, look_after.sh. Installs the command that CI may run and, with a key, the one line in authorized_keys that
+# may run it. Without a key it tells whether such a line is there; without a command it takes both away. Once all is in its
+# place, it looks after what the attempt leaves.
 enter
 if [ "$workflows_known" = 0 ]; then tell_workflows; fi
 # The new release has been verified. The images of the previous one are kept as long as it's the one before this; its

@@ -1,5 +1,5 @@
-# Parameters: recorded by_commit asks_docker; after project_files.sh, room.sh, compose_call.sh, containers.sh, git.sh, proofs.sh,
-# judged.sh. What the worker needs to decide about .env and the override file.
+# Parameters: recorded by_commit asks_docker; after project_files.sh, room.sh, front_door.sh, compose_call.sh,
+# containers.sh, git.sh, proofs.sh, judged.sh. What the worker needs to decide about .env and the override file.
 
 # outdated: whether the override file is written anew anyway, since it's of another commit than the checkout.
 outdated() {

@@ -1,6 +1,6 @@
-# Parameters: env overrides sealed env_prod has_prod; after project_files.sh, room.sh, compose_call.sh, containers.sh,
-# lock.sh, git.sh, proofs.sh, judged.sh. Writes the files, each at once or not at all; before them the names of all
-# variables that ever came as secrets.
+# Parameters: env overrides sealed env_prod has_prod; after project_files.sh, room.sh, front_door.sh, compose_call.sh,
+# containers.sh, lock.sh, git.sh, proofs.sh, judged.sh. Writes the files, each at once or not at all; before them the names
+# of all variables that ever came as secrets.
 enter
 printf '%s' "$sealed" | base64 -d | put .slipway/sealed 600
 printf '%s' "$env" | base64 -d | put .env 600

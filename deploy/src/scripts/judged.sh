@@ -1,7 +1,8 @@
-# Parameters: root slug registry?; after project_files.sh, room.sh, compose_call.sh, containers.sh, git.sh. What may be started is
-# judged elsewhere, by all that compose makes of the files. Here is kept what was judged: in .slipway/judged its digest,
-# what it was made by and of, and the paths that it mounts, a line each; in .slipway/judged_env the variables. Nothing
-# else is started, by whomever, but with other variables: those are root's, and CI's job changes tags alone.
+# Parameters: root slug registry?; after project_files.sh, room.sh, front_door.sh, compose_call.sh, containers.sh, git.sh.
+# What may be started is judged elsewhere, by all that compose makes of the files. Here is kept what was judged: in
+# .slipway/judged its digest, what it was made by and of, and the paths that it mounts, a line each; in
+# .slipway/judged_env the variables. Nothing else is started, by whomever, but with other variables: those are root's, and
+# CI's job changes tags alone.
 
 # model_digest FILE: of what compose makes of the files with the variables in FILE, in the place of those in .env, and none in
 # .env.prod. Both are written by root alone: what they hold now is for the model that is started.

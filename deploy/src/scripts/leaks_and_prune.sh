@@ -1,5 +1,6 @@
-# Parameters: needles logins prefix request? report ports comment; after project_files.sh, containers.sh, lock.sh, as_left.sh,
-# leak_sweep.sh, look_after.sh. After an attempt: tells what runs, and looks after what the attempt leaves.
+# Parameters: needles logins prefix request? report ports comment; after project_files.sh, front_door.sh, containers.sh,
+# lock.sh, as_left.sh, leak_sweep.sh, look_after.sh. After an attempt: tells what runs, and looks after what the attempt
+# leaves.
 [ -d "$dir" ] || exit 0
 see_own
 tell_origins "$inspected"

@@ -1,5 +1,7 @@
-# Parameters: service port inner; after containers.sh, sockets.sh. Whether the project listens on the server's port, and
-# not only on a loopback.
+# Parameters: service port inner; after project_files.sh, front_door.sh, containers.sh, sockets.sh. Whether the project
+# listens on the server's port, and not only on a loopback.
+serving "$port"
+if [ "$served_by" = b ]; then port=$slot_b; else port=${slot_a:-$port}; fi
 container=$(service_ps -q --filter "label=com.docker.compose.service=$service" --filter "publish=$port/tcp" | head -n 1)
 if [ -n "$container" ]; then
     listens_inside "$(docker inspect --format '{{.State.Pid}}' "$container")" "$inner" || exit 0

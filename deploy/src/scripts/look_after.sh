@@ -1,6 +1,6 @@
-# Parameters: needles logins prefix request? report ports comment; after project_files.sh, containers.sh, lock.sh, as_left.sh,
-# leak_sweep.sh. What is looked after once an attempt has ended: images that nobody needs any more, how a success has left the
-# server, and known secrets in places where they shouldn't be, never the secrets.
+# Parameters: needles logins prefix request? report ports comment; after project_files.sh, front_door.sh, containers.sh,
+# lock.sh, as_left.sh, leak_sweep.sh. What is looked after once an attempt has ended: images that nobody needs any more,
+# how a success has left the server, and known secrets in places where they shouldn't be, never the secrets.
 
 # see_own: all that is to be known of containers, by two questions.
 see_own() {

@@ -1,10 +1,26 @@
-# Parameters: registry ports comment; after project_files.sh, as_left.sh, prove.sh. Changes nothing but makes $root; the worker
-# judges what is told. Where all is as it was left, that is told instead.
+# Parameters: registry ports web_ports comment; after project_files.sh, front_door.sh, as_left.sh, prove.sh. Changes nothing but makes
+# $root; the worker judges what is told. Where all is as it was left, that is told instead.
 if prove; then exit 0; fi
 # Nobody waits for this script.
 exec 9>&-
 
 check_owner
+# Docker itself starts it anew whenever it ends, unless somebody has stopped it by hand.
+if [ -d "$front/etc/sites" ] && door=$(docker inspect --format '{{.State.Status}} ({{.State.ExitCode}})' "$front_container" 2>/dev/null); then
+    case $door in
+    running*) ;;
+    restarting*)
+        tell door_found "$door"
+        tell front_door down
+        docker logs --tail 5 "$front_container" >&2 || :
+        ;;
+    *)
+        tell door_found "$door"
+        if docker start "$front_container" >/dev/null; then tell front_door repaired; else tell front_door down; fi
+        ;;
+    esac
+    tell_door
+fi
 tell system "$(uname -s) $(uname -m)"
 tell os "$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null || :)"
 tell clock "$(date +%s)"
@@ -67,8 +83,28 @@ $(docker ps -a --no-trunc --format "{{.ID}} {{if eq (.Label \"com.docker.compose
 END
 held=
 if [ $# -gt 0 ]; then held=$(docker inspect --format "$bindings" "$@" 2>/dev/null || :); fi
+# Those of domains are the door's already where it serves any, and 80 where that is a port of a project behind it.
+secured=$(grep -lsE '^[0-9a-z][^/]* \{$' "$front"/etc/sites/*.caddy | head -n 1)
+door_of 80
+if [ -n "$secured" ]; then web_ports=; elif [ -n "$door_of" ]; then web_ports=${web_ports#80}; fi
+ports="$ports${web_ports:+ $web_ports}"
 tell_holders "$held"
 for port in $ports; do
+    door_of "$port"
+    if [ "$door_of" = "$slug" ]; then continue; fi
+    if [ -n "$door_of" ]; then
+        tell container "$port $front_container running $door_of"
+        continue
+    fi
+    case "$port $secured" in
+    # There it only sends people on to HTTPS.
+    '80 /'*) continue ;;
+    '443 /'*)
+        secured=${secured##*/}
+        tell container "$port $front_container running ${secured%.caddy}"
+        continue
+        ;;
+    esac
     containers=$(printf '%s\n' "$held" | sed -n "s|^$port /||p")
     case " $(printf '%s ' $containers)$own" in *' running '* | *' restarting '* | *' paused '* | *":$port->"*) continue ;; esac
     listener=$(ss -Hltnp "sport = :$port" | head -n 1)

@@ -1,5 +1,5 @@
-# Parameters: request? ports comment fence? owner?; after project_files.sh, as_left.sh. Whether all is as the last deployment left
-# it, where that asked for the same.
+# Parameters: request? ports comment fence? owner?; after project_files.sh, front_door.sh, as_left.sh. Whether all is as
+# the last deployment left it, where that asked for the same.
 
 # prove: tells how it is and how it was left, with the facts of a server that preflight tells; false where nothing can be
 # proven this way.
@@ -157,6 +157,7 @@ bindings="\
 {{end}}{{end}}"
 tell_holders() {
     while read -r held_port name state project; do
+        [ -n "$held_port" ] || continue
         case " $ports " in *" $held_port "*) tell container "$held_port ${name#/} $state $project" ;; esac
     done <<END
 $1

@@ -1,4 +1,4 @@
-# Parameters: rehearsed? checks? patience?; after project_files.sh, compose_call.sh, containers.sh, git.sh,
+# Parameters: rehearsed? checks? patience?; after project_files.sh, front_door.sh, compose_call.sh, containers.sh, git.sh,
 # service_report.sh, stability_gate.sh, sockets.sh. Starts the new release of each web service beside the one that serves,
 # without its port and unknown to the others, before anything that runs is touched. What exits, turns unhealthy or doesn't
 # answer there never takes the place of what works. Nothing else is rehearsed: it may be a bot, and two must not run with
@@ -7,7 +7,7 @@
 trial_format="{{.State.Status}} {{.State.ExitCode}} \
 {{if index .State \"Health\"}}{{.State.Health.Status}}{{else}}-{{end}} \
 {{.State.Pid}} \
-{{with index .Config \"Healthcheck\"}}{{or (index . \"StartPeriod\") 0}}{{else}}0{{end}}{{range .NetworkSettings.Networks}} {{.IPAddress}}{{end}}"
+{{with index .Config \"Healthcheck\"}}{{or (index . \"StartPeriod\") 0}}{{else}}0{{end}}{{range .NetworkSettings.Networks}} {{.IPAddress}}{{end}} restarts {{.RestartCount}}"
 
 # rehearsal SERVICE: starts it beside the one that serves, as $trial, and sets $answer.
 rehearsal() {
@@ -35,6 +35,8 @@ await_answer() {
         look_at_clock
         looked_at=$now
         state=$(docker inspect --format "$trial_format" "$asked_one")
+        again=${state##* }
+        state=${state% restarts *}
         if [ -z "$ends" ]; then
             read_period $state
             in_time $((patience + slow))
@@ -43,9 +45,11 @@ await_answer() {
         answer=
         # Until when only Docker can tell something new.
         quiet=
-        case $state in
-        'exited 0 '*) if [ -z "$check" ]; then answer=ok; else answer="crash-loop $1 $asked_one"; fi ;;
-        exited* | dead*) answer="crash-loop $1 $asked_one" ;;
+        case ${again:-0}-$state in
+        # Nothing else has to come up at the same time.
+        [1-9]*-*) answer="crash-loop $1 $asked_one" ;;
+        *-'exited 0 '*) if [ -z "$check" ]; then answer=ok; else answer="crash-loop $1 $asked_one"; fi ;;
+        *-exited* | *-dead*) answer="crash-loop $1 $asked_one" ;;
         *' unhealthy '*) answer="unhealthy $1 $asked_one" ;;
         *' starting '*) quiet=$ends ;;
         *)
@@ -162,8 +166,9 @@ sees_no_change() {
 # the verdict. What comes next doesn't wait until a rehearsal's container is gone: await_removals does.
 rehearse() {
     protects || return 0
-    for service in $rehearsed; do
+    for service in ${rehearsed:-}; do
         running_of "$service"
+        case " ${next:-} " in *" $service "*) continue ;; esac
         if [ -z "$ids" ] || keeps "$service"; then continue; fi
         tell rehearsed "$service"
         rehearsal "$service"

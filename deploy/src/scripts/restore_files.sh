@@ -19,7 +19,7 @@ restore_files() {
             put "infra/$file" 600 <".slipway/served/$file" || die env-write-failed "$dir/infra/$file couldn't be put back"
         fi
     done
-    for file in judged_env judged; do
+    for file in judged_env judged checks; do
         if [ ! -f ".slipway/served/$file" ]; then
             rm -f ".slipway/$file"
         else

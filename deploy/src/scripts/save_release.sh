@@ -25,7 +25,7 @@ note_release() {
         done
         # As earlier releases of Slipway left it.
         if [ -L infra/.env.prod ]; then : >.slipway/note/prod_link; fi
-        for file in judged judged_env; do
+        for file in judged judged_env checks; do
             if [ -f ".slipway/$file" ]; then install -m 600 ".slipway/$file" ".slipway/note/$file"; fi
         done
         running >.slipway/note/running

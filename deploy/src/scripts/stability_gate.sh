@@ -43,11 +43,13 @@ await_news() {
     asked_at=$now
     # Docker's program ends by itself only with the time.
     news=$(
-        sh -c 'echo $$ && exec docker events "$@"' sh --since "${since%?????????}.${since#"${since%?????????}"}" \
-            --until "${until%??}.${until#"${until%??}"}" --filter type=container --filter event=start \
-            --filter event=die --filter event=health_status --format '{{.TimeNano}}' "$@" 2>/dev/null 9>&- | {
-            read -r asking && read -r at && echo "$at" && kill "$asking" 2>/dev/null || :
-        }
+        {
+            sh -c 'echo $$ && exec docker events "$@"' sh --since "${since%?????????}.${since#"${since%?????????}"}" \
+                --until "${until%??}.${until#"${until%??}"}" --filter type=container --filter event=start \
+                --filter event=die --filter event=health_status --format '{{.TimeNano}}' "$@" 9>&- | {
+                read -r asking && read -r at && echo "$at" && kill "$asking" || :
+            }
+        } 2>/dev/null
     ) || :
     case $news in '' | *[!0-9]*) silent=yes ;; *) heard_at=$news silent= ;; esac
     # A daemon that went away answers at once, and what restarts again and again is never silent.

@@ -1,7 +1,8 @@
-# Parameters: patience limit; after project_files.sh, require_project.sh, room.sh, compose_call.sh, containers.sh,
-# lock.sh, git.sh, restore_files.sh, service_report.sh, stability_gate.sh, start_outcome.sh, judged.sh. Starts what
-# was stopped, as it is, from the images that are here, and waits until it's stable. Where a deployment was
-# interrupted and its release is unproven, the previous one is started.
+# Parameters: patience limit; after project_files.sh, require_project.sh, room.sh, front_door.sh, compose_call.sh,
+# containers.sh, lock.sh, git.sh, restore_files.sh, service_report.sh, stability_gate.sh, start_outcome.sh, sockets.sh,
+# rehearse.sh, bots_first.sh, door_slots.sh, door_site.sh, hosts.sh, next_release.sh, switch.sh, judged.sh. Starts what
+# was stopped, as it is, from the images that are here, and waits until it's stable. Where a deployment was interrupted
+# and its release is unproven, the previous one is started.
 enter
 rm -f .slipway/stopped
 before=$(running)
@@ -11,7 +12,20 @@ if [ -f .slipway/served/commit ]; then
     as_it_is=
 fi
 require_judged
+see
+ready_door
+if [ -z "$doors" ]; then close_door; else give_back; fi
+finish_switches
 up=done
-project_compose up -d --no-build $as_it_is --pull never >&2 || up=failed
+# What has lost its slot to somebody else is made anew for another one.
+if [ -n "${moved_slots:-}" ]; then same=; else same=$as_it_is; fi
+project_compose up -d --no-build $same --pull never >&2 || up=failed
 judge_start "$before" "$(running)"
+checks=$(cat .slipway/checks 2>/dev/null) || checks=
+if ! all_answer; then
+    tell phase "$up"
+    exit 4
+fi
+moves=''
+switch
 if [ -z "$as_it_is" ]; then rm -rf .slipway/served; fi

@@ -11,5 +11,6 @@ judge_start() {
     tell phase "$up"
     tell verdict "${answer% *}"
     case $answer in *' '*) docker logs --tail 30 "${answer##* }" >&2 || : ;; esac
+    if [ -n "${next:-}" ]; then forget_next; fi
     exit 4
 }

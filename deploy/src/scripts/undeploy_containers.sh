@@ -1,6 +1,7 @@
-# Parameters: prefix repositories remove_volumes; after project_files.sh, room.sh, compose_call.sh, containers.sh,
-# lock.sh, git.sh, judged.sh, undeploy_enter.sh. Removes containers, networks, images and, if asked for, volumes. All are
-# found by their labels and names: the compose files may be gone or broken.
+# Parameters: prefix repositories remove_volumes; after project_files.sh, room.sh, front_door.sh, compose_call.sh,
+# containers.sh, lock.sh, git.sh, judged.sh, door_slots.sh, door_site.sh, undeploy_enter.sh. Removes containers,
+# networks, images and, if asked for, volumes. All are found by their labels and names: the compose files may be gone or
+# broken.
 enter_ours
 # There is no previous release to restore any more.
 rm -rf .slipway/served
@@ -22,6 +23,8 @@ if [ -n "$ids" ]; then
     docker rm -f $ids >&2 || die undeploy-failed "containers of $slug couldn't be removed"
     for id in $ids; do tell container "$id"; done
 fi
+close_door
+tell_door
 for network in $(docker network ls -q --filter "$label"); do
     docker network rm "$network" >&2 || die undeploy-failed "a network of $slug couldn't be removed"
     tell network "$network"

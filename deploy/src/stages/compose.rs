@@ -6,8 +6,10 @@ use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, ServiceReport, Stage};
 
 use super::after_ci::are_kept;
-use super::service_check::{CheckedService, ServiceCheck, checked_services, is_web};
+use super::door::{add_replacements, with_door};
+use super::service_check::{CheckedService, ServiceCheck, checked_services};
 use super::verify::warm_up;
+use crate::project::behind_door::is_web;
 use crate::project::grants::JudgedModel;
 use crate::project::image_tag;
 use crate::remote::failure_phrases;
@@ -40,13 +42,19 @@ impl Attempt {
             .word("policy", &if fixed { "missing" } else { "always" })
             .number("limit", self.script_limit())
             .number("patience", self.config().health_timeout.as_secs())
+            .word("wanted_commit", &self.work.request.repository.commit)
+            .word("door", &self.door_image())
+            .bytes("acme", self.acme_lines().expose_secret().as_bytes())
+            .number("drain", self.drain_seconds())
+            .number("proving", self.proving_seconds())
             .words("ports", &super::published_ports(&self.work.request));
         self.ask_github_ahead(&env);
         let outcome = self.exec(Stage::Compose, &script).await?;
         let output = match &outcome {
             Ok(output) | Err(output) => output,
         };
-        let services = parse_services(output);
+        let mut services = parse_services(output);
+        add_replacements(&mut services, output);
         if outcome.is_err() {
             let error = StageError { services: services.into(), ..explain_failure(output) };
             let touched = output.value("phase") != Some("pull");
@@ -60,7 +68,7 @@ impl Attempt {
             report = report.fact("proof", proof);
         }
         report.services = services;
-        Ok(report)
+        Ok(with_door(report, output))
     }
 
     /// What stage env has judged, or else, where an earlier attempt has run it, what is there now.
@@ -106,7 +114,7 @@ pub(super) fn parse_service(line: &str) -> Option<ServiceReport> {
     let health = columns.next().filter(|h| *h != "-").map(str::to_owned);
     let restarts = columns.next()?.parse().ok()?;
     let image = columns.nth(1)?.to_owned();
-    Some(ServiceReport { service, state, health, image, restarts })
+    Some(ServiceReport { service, state, health, image, restarts, replaced: None })
 }
 
 /// The error for what the gate script found, or for a `docker compose` that failed.
@@ -125,6 +133,12 @@ pub(super) fn explain_failure(output: &ScriptOutput) -> StageError {
         (Some("rehearsal"), "unstartable") => failure_phrases::explain_start(output),
         (Some("rehearsal"), "crash-loop") => {
             fail(ErrorCode::CrashLoop, format!("service {name} exits when it's tried beside the running release"))
+        }
+        (Some("rehearsal"), "another") => {
+            let commit = output.value("answered_as").unwrap_or("another one");
+            let message =
+                format!("service {name} answers as commit {commit} when it's tried beside the running release");
+            fail(ErrorCode::WrongVersion, message)
         }
         (Some("rehearsal"), "deaf") => {
             let port = output.value("asked").unwrap_or_default().split(' ').next().unwrap_or_default();

@@ -78,16 +78,19 @@ impl Attempt {
         let (rehearsed, bots) = self.rehearsed_and_bots();
         format!(
             "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\nowner={}\
-             \nregistry={}\nown_images={}\nrehearsed={}\nbots={}\nchecks={}\npatience={}\nhidden={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
+             \nregistry={}\nrepository={}\nown_images={}\nrehearsed={}\nbots={}\nchecks={}\npatience={}\ndrain={}\nproving={}\nhidden={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
             quote(&self.work.request.project.id),
             quote(self.image_registry()),
+            quote(&self.work.request.repository.name),
             quote(&self.own_images()),
             quoted(&rehearsed).join("' '"),
             quoted(&bots).join("' '"),
             STANDARD.encode(self.rehearsal_checks()),
             self.config().health_timeout.as_secs(),
+            self.drain_seconds(),
+            self.proving_seconds(),
             hidden_names().replace('|', "'|'"),
             modules.join(" "),
             scripts::FORCED_COMMAND.concat(),

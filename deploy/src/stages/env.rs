@@ -7,14 +7,13 @@ use secrecy::SecretString;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, PushDeployer, Stage};
 
-use crate::project::compose::{
-    ComposeProject, REGISTRY_AUTH, ServiceVariables, commit_of, deployment_of, render_override,
-};
+use crate::project::compose::{ComposeProject, REGISTRY_AUTH, ServiceVariables, render_override};
 use crate::project::consumers::{ENV_PROD, render_env_prod, service_variables};
 use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{EnvInputs, EnvPlan};
 use crate::project::env::{describe::describe, dotenv};
+use crate::project::labels::{commit_of, deployment_of};
 use crate::project::limits::DefaultsInForce;
 use crate::remote::failure_phrases::explain_unexpected;
 use crate::remote::output::{ScriptOutput, plain};
@@ -46,6 +45,7 @@ impl Attempt {
             project: &project,
             contract: &contract,
             directory: self.root().of_project(&self.work.request.project.slug).as_str(),
+            slots_file: &self.slots_file(),
             example: &seen.example,
             images: &images.references,
             database_exists: seen.database,
@@ -95,6 +95,7 @@ impl Attempt {
             written: &seen.overrides,
             anew: true,
             looks_sooner: seen.looks_sooner,
+            front_door: self.front_door().is_some(),
         };
         if let Some(earlier) = deployment_of(&seen.overrides) {
             let mut written = request.clone();

@@ -20,11 +20,20 @@ use crate::{Attempt, StageError, StageReport};
 /// How long a port that drops packets is waited for.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Where domains are served.
+const HTTP_AND_HTTPS: [u16; 2] = [80, 443];
+
 impl Attempt {
     pub(crate) async fn firewall(&mut self) -> Result<StageReport, StageError> {
         let output = match self.rules_seen.take() {
-            Some(output) => output,
-            None => self.set_rules().await?,
+            Some(output) if is_right(&output) => output,
+            seen => {
+                let mut output = self.set_rules().await?;
+                // What the certificate authority needed to be open before.
+                let early = seen.iter().flat_map(|seen| seen.values("added"));
+                early.for_each(|port| output.assume("added", port));
+                output
+            }
         };
         let numbers = |key| output.values(key).iter().map(|v| serde_json::Value::from(v.as_str())).collect::<Vec<_>>();
         let (added, removed) = (numbers("added"), numbers("removed"));
@@ -62,8 +71,7 @@ impl Attempt {
     /// stage wants to know.
     pub(super) fn note_firewall(&mut self, output: &ScriptOutput) {
         self.note_published(output);
-        let is_right = output.value("ufw").is_some() && output.values("rule_differs").is_empty();
-        self.rules_seen = is_right.then(|| output.clone());
+        self.rules_seen = Some(output.clone());
     }
 
     /// `ports`: the fact that names the ports with rules of others.
@@ -91,10 +99,18 @@ impl Attempt {
     /// Tries each port that Docker publishes, from here; `None` before stage firewall has found out which.
     pub(super) async fn look_at_published_ports(&self) -> Option<Vec<Exposed>> {
         let published = self.published.clone()?;
-        let asked_for = super::published_ports(&self.work.request);
+        let mut asked_for = super::published_ports(&self.work.request);
+        if self.front_door().is_some() && self.work.request.domains().next().is_some() {
+            asked_for.extend(HTTP_AND_HTTPS.into_iter().filter_map(|port| Port::new(port).ok()));
+        }
         let answered = self.left.answers.keys().copied().collect();
         Some(try_ports(&self.work.target.address, published, &asked_for, &answered).await)
     }
+}
+
+/// Whether a script has found the rules to be as they have to be.
+fn is_right(seen: &ScriptOutput) -> bool {
+    seen.value("ufw").is_some() && seen.values("rule_differs").is_empty()
 }
 
 /// From lines `SERVICE PORT/tcp ADDRESS HOST_PORT`; an IPv4 and an IPv6 one of the same port are one.

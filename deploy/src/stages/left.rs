@@ -2,7 +2,7 @@
 //! proven. No I/O: the lines are `scripts/as_left.sh`'s, and asking is done in `unchanged`.
 
 use jiff::Timestamp;
-use slipway_protocol::ServiceReport;
+use slipway_protocol::{Replacement, ReplacementWay, ServiceReport};
 
 use super::compose::parse_service;
 use crate::remote::output::ScriptOutput;
@@ -75,7 +75,9 @@ impl<'a> ServerState<'a> {
         let reported = |line: &str| {
             let columns: Vec<&str> = line.split(' ').collect();
             let [service, state, health, restarts, code, _, image, ..] = columns[..] else { return None };
-            parse_service(&[service, state, health, restarts, code, image].join(" "))
+            let service = parse_service(&[service, state, health, restarts, code, image].join(" "))?;
+            let replaced = Some(Replacement { how: ReplacementWay::Kept, why: None, gap_ms: None });
+            Some(ServiceReport { replaced, ..service })
         };
         self.containers().filter_map(reported).collect()
     }

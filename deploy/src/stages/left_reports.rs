@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use slipway_protocol::names::Port;
 use slipway_protocol::{ServiceReport, Stage};
 
-use crate::StageReport;
+use crate::{FrontDoorFacts, StageReport};
 
 /// More than the reports of a deployment take.
 const MAX_REPORTS: usize = 128 * 1024;
@@ -84,6 +84,7 @@ impl LeftReports {
             "leaks",
             "leaks_sought_everywhere",
             "images_removed",
+            FrontDoorFacts::FACT,
         ] {
             report.facts.remove(name);
         }

@@ -4,9 +4,12 @@
 //! `slipway_protocol`.
 
 mod after_ci;
+mod certificates;
 mod clone;
 mod compose;
 mod deploy_key;
+mod domains;
+mod door;
 mod env;
 pub(crate) mod firewall;
 mod images;
@@ -31,6 +34,7 @@ mod undeploy;
 pub(crate) mod verify;
 mod without_ci;
 
+pub(crate) use domains::WEB_PORTS;
 pub use restore_previous::RestoreOutcome;
 pub use resume::CompletedStages;
 pub use secrets::KEY_SECRET;

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use slipway_protocol::ErrorCode;
 use slipway_protocol::names::Slug;
 
+use super::door::with_door;
 use super::port_holders::{describe_occupied, describe_stopped};
 use crate::project::health_check::version;
 use crate::remote::output::ScriptOutput;
@@ -20,7 +21,9 @@ const MAX_SKEW_SECONDS: u64 = 120;
 impl Attempt {
     pub(crate) async fn preflight(&mut self) -> Result<StageReport, StageError> {
         let asking = self.ask_what_is_there();
+        let domains = self.look_up_domains();
         let output = self.look_at_server(&self.request_digest()).await?;
+        self.domain_defects = domains.join_all().await.into_iter().flatten().collect();
         if output.value("report").is_none() {
             return self.judge_anew(&output);
         }
@@ -34,8 +37,9 @@ impl Attempt {
     }
 
     pub(super) fn judge_server(&self, output: &ScriptOutput) -> Result<StageReport, StageError> {
-        let place = Place { root: self.root().as_str(), registry: self.image_registry().as_str() };
-        judge(output, &self.work.request.project.slug, &place, now())
+        let (root, registry) = (self.root().as_str(), self.image_registry().as_str());
+        let place = Place { root, registry, domains: &self.domain_defects };
+        judge(output, &self.work.request.project.slug, &place, now()).map(|report| with_door(report, output))
     }
 }
 
@@ -43,15 +47,17 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// The names that the script was given, for messages.
+/// The names that the script was given, for messages, and what is wrong with the project's domains.
 struct Place<'a> {
     root: &'a str,
     registry: &'a str,
+    domains: &'a [String],
 }
 
 /// Makes facts of the script's output, or one error that names every defect.
 fn judge(output: &ScriptOutput, slug: &Slug, place: &Place<'_>, now: u64) -> Result<StageReport, StageError> {
     let mut defects = system_defects(output, place);
+    defects.extend(place.domains.iter().map(|message| (ErrorCode::DomainNotHere, message.clone())));
     match rights_defect(output) {
         Some(defect) => defects.push(defect),
         None => {
@@ -191,7 +197,7 @@ failed disk-full no room
                 output.take_line("m", &[b"m ", line].concat());
             }
             let slug = Slug::new("shop").expect("a slug");
-            let place = Place { root: "/opt/services", registry: "ghcr.io" };
+            let place = Place { root: "/opt/services", registry: "ghcr.io", domains: &[] };
             let _ = judge(&output, &slug, &place, u64::MAX / 2);
             let _ = super::super::origin::read_origins(&output, &repository);
             let _ = super::super::compose::parse_services(&output);
@@ -205,7 +211,7 @@ failed disk-full no room
         for line in change(FIT).lines() {
             assert_eq!(output.take_line("m", format!("m {line}").as_bytes()), None);
         }
-        let place = Place { root: "/opt/services", registry: "ghcr.io" };
+        let place = Place { root: "/opt/services", registry: "ghcr.io", domains: &[] };
         judge(&output, &Slug::new("shop").expect("a slug"), &place, 1000)
     }
 

@@ -156,7 +156,10 @@ impl Attempt {
             .bytes("auth", self.registry_login().expose_secret().as_bytes())
             .word("first", &if keep_first { "keep" } else { "stop" })
             .number("limit", self.script_limit())
-            .number("patience", self.config().health_timeout.as_secs());
+            .number("patience", self.config().health_timeout.as_secs())
+            .word("door", &self.former_door_image())
+            .bytes("acme", self.acme_lines().expose_secret().as_bytes())
+            .number("drain", self.drain_seconds());
         let outcome = self.exec(stage, &script).await;
         // The .env may be another one now.
         self.env_on_server = None;

@@ -111,6 +111,7 @@ pub(super) mod tests {
             command_timeout: std::time::Duration::from_secs(60),
             health_timeout: std::time::Duration::from_secs(60),
             limits: ProjectLimits::DEFAULT,
+            front_door: None,
         };
         Deployer::new(config).expect("a deployer")
     }
@@ -141,6 +142,7 @@ pub(super) mod tests {
                 ssh_user: UserName::new("root").expect("a user"),
                 host_key: HostKeyPolicy::Refuse,
                 ssh_key: secret("a key"),
+                front_door: None,
             },
             secrets: [(VariableName::new("PAGER").expect("a name"), secret("x-7c1d"))].into(),
             registry: Some(RegistryCredential {

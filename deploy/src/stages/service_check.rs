@@ -5,6 +5,8 @@
 use slipway_protocol::names::{Port, ServiceName};
 use slipway_protocol::{Allocation, HealthCheck, ProjectReady};
 
+use crate::project::behind_door::{may_poll, speaks_http};
+
 /// What is asked of an allocated service.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ServiceCheck {
@@ -26,17 +28,6 @@ pub(super) struct CheckedService {
     pub(super) check: ServiceCheck,
 }
 
-/// Whether a module serves the web. Any other may be a bot, with or without a port, and two bots must not run with one
-/// token.
-pub(super) fn is_web(module: &ServiceName) -> bool {
-    matches!(module.as_str(), "backend" | "frontend")
-}
-
-/// The template's modules that ask others and needn't listen, though a port may be allocated to them.
-fn may_poll(module: &ServiceName) -> bool {
-    matches!(module.as_str(), "tg_bot" | "notifications_worker")
-}
-
 /// How a service is checked over HTTP: the path to ask for, and what the request says about the answer.
 pub(super) fn health_check_of(request: &ProjectReady, service: &str) -> (String, HealthCheck) {
     let allocation = request.allocations.iter().find(|a| a.service.as_str() == service);
@@ -51,7 +42,7 @@ pub(super) fn health_check_of(request: &ProjectReady, service: &str) -> (String,
 pub(super) fn checked_services(request: &ProjectReady, host: &str) -> Vec<CheckedService> {
     let checked = |allocation: &Allocation| {
         let service = &allocation.service;
-        let check = if is_web(service) || allocation.health.is_some() {
+        let check = if speaks_http(allocation) {
             let (path, health) = health_check_of(request, service.as_str());
             ServiceCheck::Page { path, health }
         } else if may_poll(service) {

@@ -1,5 +1,6 @@
 //! Stopping and starting a deployed project. Neither changes what is deployed. Taking it off the server is in `undeploy`.
 
+use secrecy::ExposeSecret as _;
 use slipway_protocol::{ErrorCode, Stage};
 
 use super::compose::{explain_failure, parse_services};
@@ -24,7 +25,10 @@ impl Attempt {
             .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .number("limit", self.script_limit())
-            .number("patience", self.config().health_timeout.as_secs());
+            .number("patience", self.config().health_timeout.as_secs())
+            .word("door", &self.former_door_image())
+            .bytes("acme", self.acme_lines().expose_secret().as_bytes())
+            .number("drain", self.drain_seconds());
         // The end of a container's log may be reported: the redactor must know the secrets of the environment by then.
         self.check_deployed().await?;
         self.known_env(Stage::Compose).await?;

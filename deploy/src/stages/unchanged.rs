@@ -62,6 +62,8 @@ impl Attempt {
             format!("{:?}", work.registry.as_ref().map(|credential| credential.source)),
             [&config.github_api, &config.github_git, &config.project_root],
             format!("{:?} {:?}", config.limits, config.health_timeout),
+            // What it does with secrets is to hide them.
+            format!("{:?}", self.front_door()),
         ]);
         self.keyed_digest([self.deployer_input_hash(&work).as_slice(), given.to_string().as_bytes()])
     }
@@ -138,6 +140,7 @@ impl Attempt {
             .hex("request", request)
             .hex("comment", &self.rule_comment())
             .words("ports", &super::published_ports(&self.work.request))
+            .words("web_ports", self.web_ports())
             .within(LOOK_TIME);
         // By another user, sudo would write all of it into the server's log.
         let script = if self.work.target.ssh_user.as_str() == "root" { script.openly() } else { script };

@@ -7,6 +7,7 @@ use serde_json::Value;
 use slipway_protocol::names::Port;
 use slipway_protocol::{ErrorCode, Stage};
 
+use super::door::with_door;
 use super::registry_secrets::REGISTRY_SECRETS;
 use super::secrets::KEY_SECRET;
 use crate::project::image_tag::image_name;
@@ -100,11 +101,12 @@ impl Attempt {
             .exec_or(Stage::Compose, &script, ErrorCode::UndeployFailed, "the containers couldn't be removed")
             .await?;
         let removed = ["container", "network", "image", "volume"];
-        Ok(StageReport::of(removed.iter().any(|key| !output.values(key).is_empty()))
+        let report = StageReport::of(removed.iter().any(|key| !output.values(key).is_empty()))
             .fact("containers", output.values("container").len())
             .fact("images", json_values(&output, "image"))
             .fact("volumes_removed", json_values(&output, "volume"))
-            .fact("volumes_kept", json_values(&output, "kept")))
+            .fact("volumes_kept", json_values(&output, "kept"));
+        Ok(with_door(report, &output))
     }
 
     async fn undeploy_directory(&mut self) -> Result<StageReport, StageError> {

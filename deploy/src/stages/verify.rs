@@ -19,7 +19,7 @@ use crate::remote::script::Script;
 use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
 
-const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a project may go on answering badly before verify fails.
 pub const WARM_UP: Duration = Duration::from_secs(20);
 /// How much of a page is read to find its commit.
@@ -47,7 +47,8 @@ impl Attempt {
         let Some(web) = checked.first() else {
             return Err(StageError::new(ErrorCode::InternalError, "the request has no web service"));
         };
-        let url = format!("http://{}", web.authority);
+        let secured = self.secured_url();
+        let url = secured.unwrap_or_else(|| format!("http://{}", web.authority));
         let mut answers = Vec::new();
         for service in &checked {
             answers.push(match self.left.answers.get(&service.port) {
@@ -69,7 +70,7 @@ impl Attempt {
             report = report.fact(Exposed::FACT, json!(exposed));
         }
         report.url = Some(url);
-        Ok(report)
+        self.verify_domains(report).await
     }
 
     /// Waits until a service answers as it must; gives what is reported of it.
@@ -98,6 +99,15 @@ impl Attempt {
                     return Ok(json!({
                         "service": service, "port": port, "path": path, "status": status, "commit_checked": false,
                     }));
+                }
+                // The front door's own answer where nobody takes what it passes on.
+                ProbeResult::Answers(502 | 503) if self.front_door().is_some() && waited >= until_it_speaks => {
+                    return Err(self
+                        .explain_silence(checked, Some("doesn't answer what the front door passes on"))
+                        .await?);
+                }
+                ProbeResult::Answers(502 | 503) if self.front_door().is_some() => {
+                    tokio::time::sleep(PROBE_INTERVAL).await;
                 }
                 ProbeResult::Answers(status) if waited >= until_it_agrees => {
                     let message =
@@ -134,6 +144,7 @@ impl Attempt {
         mute: Option<&str>,
     ) -> Result<StageError, StageError> {
         let script = Script::new("listening", scripts::LISTENING)
+            .word("root", self.root())
             .word("slug", &self.work.request.project.slug)
             .word("service", &checked.service)
             .word("port", &checked.port)
@@ -168,7 +179,7 @@ impl Attempt {
 }
 
 /// How long a service may take until it speaks.
-fn patience(check: &HealthCheck, configured: Duration) -> Duration {
+pub(super) fn patience(check: &HealthCheck, configured: Duration) -> Duration {
     check.timeout_seconds.map_or(configured, |seconds| Duration::from_secs(seconds.into()))
 }
 

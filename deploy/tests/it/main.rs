@@ -1,9 +1,10 @@
-//! What deploy does with others' answers and files: the GitHub client and sealed secrets, without any server.
+//! What deploy does without any server: the GitHub client, sealed secrets, and what it makes of settings.
 //!
 //! Deliberately not here: the stages on a real server and the strict GitHub stand-in; the `tests` package has those.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod front_door;
 mod github;
 mod mounted_secrets;
 mod sealed_secrets;

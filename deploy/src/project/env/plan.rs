@@ -103,7 +103,9 @@ fn set_derived(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) {
     plan.derive(inputs.contract, "ENVIRONMENT", "production");
     // For compose by hand as well: its own names for files aren't those of the project. Whoever gives `-f` isn't
     // concerned.
-    let files = FILES.map(|file| format!("{}/{file}", inputs.directory)).join(":");
+    let files = FILES.map(|file| format!("{}/{file}", inputs.directory));
+    let slots = Some(inputs.slots_file.to_owned()).filter(|file| !file.is_empty());
+    let files = files.into_iter().chain(slots).collect::<Vec<_>>().join(":");
     plan.derive(inputs.contract, "COMPOSE_FILE", files);
     if inputs.contract.declared("ENABLED_MODULES").is_some() {
         plan.derive(inputs.contract, "ENABLED_MODULES", modules.join(","));

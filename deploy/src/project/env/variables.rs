@@ -91,6 +91,8 @@ pub struct EnvInputs<'a> {
     pub contract: &'a EnvContract,
     /// Where it lies on the server.
     pub directory: &'a str,
+    /// Where the slots of its services behind the front door are written; empty: it has none there.
+    pub slots_file: &'a str,
     /// Its `.env.example`.
     pub example: &'a str,
     /// The image of each variable that [`super::plan::image_variables`] names.

@@ -152,6 +152,11 @@ pub(super) fn judge(
     }
 }
 
+/// Whether a container's name is one that the server's front door has, or has for a while.
+pub(super) fn is_doors(container: &str) -> bool {
+    container.starts_with("slipway-front-door")
+}
+
 /// Names of containers are the server's, and compose puts slug and service together with the hyphen that both may have.
 fn judge_name(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, name: &str, service: &Value) {
     if ServiceName::new(name).is_err() {
@@ -170,7 +175,9 @@ fn judge_name(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, name: &
     let of_neighbour = |other: &String| {
         other.len() > slug.len() && container.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('-'))
     };
-    let rule = if grants.server.taken.contains(&container) {
+    let rule = if is_doors(&container) {
+        "this is a name of the server's front door"
+    } else if grants.server.taken.contains(&container) {
         "a container of another project has this name"
     } else if !is_ours
         || grants.server.neighbours.iter().any(of_neighbour)

@@ -70,3 +70,17 @@ fn the_error_names_service_key_value_and_rule_and_how_to_allow_it() {
     assert_eq!(error.tail.len(), 5, "{:?}", error.tail);
     assert_eq!(explain("corner-shop", &[]), Ok(()));
 }
+
+#[test]
+fn no_project_of_whatever_slug_has_a_container_with_a_name_of_the_front_door() {
+    use super::service::is_doors;
+    for (name, is) in [
+        ("slipway-front-door", true),
+        ("slipway-front-door-next", true),
+        ("slipway-front-door-1", true),
+        ("slipway-front-1", false),
+        ("slipway-frontend-1", false),
+    ] {
+        assert_eq!(is_doors(name), is, "{name}");
+    }
+}

@@ -81,7 +81,7 @@ impl Tricked {
             put(FILES[1], prod);
             // They depend on what each service says itself.
             let set = ContainerDefaults { log_rotation: false, processes: 0, no_new_privileges: false };
-            let defaults = DefaultsInForce { set, logs_unbounded: true, written: "", anew: true, looks_sooner: true };
+            let defaults = DefaultsInForce::anew(set);
             render_override(&request(), &project, &BTreeMap::new(), DeploymentId(uuid::Uuid::nil()), &defaults)
         });
         put(OVERRIDE, overrides);

@@ -144,6 +144,7 @@ pub(super) fn config(host: &str) -> DeployerConfig {
         command_timeout: Duration::from_secs(1),
         health_timeout: Duration::from_secs(1),
         limits: ProjectLimits::DEFAULT,
+        front_door: None,
     }
 }
 

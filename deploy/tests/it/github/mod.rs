@@ -31,6 +31,7 @@ fn config(api: &str, github: GithubCredential) -> DeployerConfig {
         command_timeout: Duration::from_secs(60),
         health_timeout: Duration::from_secs(60),
         limits: ProjectLimits::DEFAULT,
+        front_door: None,
     }
 }
 

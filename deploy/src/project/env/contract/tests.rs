@@ -99,6 +99,7 @@ impl Scene {
             project: &ComposeProject::parse(COMPOSE.as_bytes()).unwrap(),
             contract: &self.contract,
             directory: "/opt/services/corner-shop",
+            slots_file: "",
             example: self.example,
             images: &images,
             database_exists: self.database,
