@@ -8,6 +8,7 @@ pub(crate) mod cancel;
 pub(crate) mod dead_letters;
 pub(crate) mod deployments;
 pub(crate) mod explain;
+mod front_doors;
 pub(crate) mod keys;
 pub(crate) mod lifecycle;
 mod operator;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use slipway_deploy::plan::{ContainerAction, DeploymentPlan, ServicePlan, VariableChange};
+use slipway_deploy::plan::{ContainerAction, DeploymentPlan, PlannedReplacement, ServicePlan, VariableChange};
 use slipway_deploy::{Deployer, DeploymentWork, LeaseGuard, Reporter, StageError};
 use slipway_protocol::names::HostKey;
 use slipway_protocol::{Action, DeploymentId, Failure, ProjectCommand, ProjectReady, Stage};
@@ -192,7 +192,16 @@ fn describe_service(service: &ServicePlan) -> String {
         _ => String::new(),
     };
     let pull = if service.pull { ", pulled first" } else { "" };
-    format!("{sign} {} {what}{images}{pull}{}", service.service, describe_bounds(service))
+    let replaced = service.replacement.as_ref().map(describe_replacement).unwrap_or_default();
+    format!("{sign} {} {what}{images}{pull}{replaced}{}", service.service, describe_bounds(service))
+}
+
+fn describe_replacement(replacement: &PlannedReplacement) -> String {
+    match replacement {
+        PlannedReplacement::WithoutGap => ", without a gap".to_owned(),
+        PlannedReplacement::WithGap { why } => format!(", with a gap: {why}"),
+        PlannedReplacement::WithOneGap { why } => format!(", with one gap: {why}"),
+    }
 }
 
 fn describe_bounds(service: &ServicePlan) -> String {

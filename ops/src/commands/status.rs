@@ -4,11 +4,15 @@
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use slipway_protocol::topology::{DEAD_LETTERS_QUEUE, DEPLOYMENTS_QUEUE, PARKED_QUEUE};
 use slipway_worker::amqp::{self, QueueState};
-use slipway_worker::store::{BranchCounts, ChoreProgress, HeldBacklog, OutboxBacklog, StatusCounts, WorkerSeen};
+use slipway_worker::store::{
+    BranchCounts, ChoreProgress, HeldBacklog, OutboxBacklog, ServerDoor, StatusCounts, WorkerSeen,
+};
 
+use crate::commands::front_doors::{door_hints, door_json, door_problems, print_doors};
 use crate::commands::pushes::LONG_HELD;
 use crate::commands::status_parts::{chore_json, format_age, held_json, held_problems, print_chores};
 use crate::connect::broker::BrokerClient;
@@ -40,6 +44,8 @@ struct StatusReport {
     held: HeldBacklog,
     chores: Vec<ChoreProgress>,
     branches: BranchCounts,
+    doors: Vec<ServerDoor>,
+    now: Timestamp,
     /// The queues, or why RabbitMQ couldn't be asked.
     queues: Result<Vec<QueueState>, CliError>,
 }
@@ -61,6 +67,8 @@ pub(crate) async fn run(
         held: database.store.held(HELD_NAMED).await.map_err(cli_error)?,
         chores: database.store.chores().await.map_err(cli_error)?,
         branches: database.store.branch_counts(FAILED_LOOKS, max_wait, LONG_HELD).await.map_err(cli_error)?,
+        doors: database.store.front_doors().await.map_err(cli_error)?,
+        now: Timestamp::now(),
         queues,
     };
     let problems = find_problems(&found, max_wait);
@@ -69,6 +77,7 @@ pub(crate) async fn run(
     } else {
         print_status(&found, printer);
         problems.iter().for_each(|problem| printer.message(&format!("problem: {problem}")));
+        door_hints(&found.doors, found.now).iter().for_each(|hint| printer.hint(hint));
         if found.branches.held_back > 0 {
             let held = found.branches.held_back;
             printer.hint(&format!(
@@ -155,6 +164,7 @@ fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
         let overdue = found.branches.overdue;
         problems.push(format!("branches should have been looked at long ago ({overdue}): see `slipway pushes`"));
     }
+    problems.extend(door_problems(&found.doors));
     match &found.queues {
         Err(error) => problems.push(error.message.clone()),
         Ok(queues) => problems.extend(find_queue_problems(queues)),
@@ -203,6 +213,7 @@ fn print_status(found: &StatusReport, printer: &Printer) {
     }
     printer.table(&table);
     print_chores(&found.chores, printer);
+    print_doors(&found.doors, found.now, printer);
     let mut table = Table::new(&["WORKER", "VERSION", "SEEN"]);
     for worker in &found.workers {
         table.row([worker.name.clone(), worker.version.clone(), format!("{} ago", format_age(worker.silent))]);
@@ -243,6 +254,7 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
         "secrets": { "projects_with_unbound": found.counts.with_unbound_secrets },
         "dead_letters": { "open": found.counts.open_dead_letters },
         "owners": { "slugs": found.counts.slugs, "handed_over": found.counts.handed_over },
+        "front_doors": found.doors.iter().map(|door| door_json(door, found.now)).collect::<Vec<_>>(),
         // Null when RabbitMQ can't be asked.
         "queues": found.queues.as_ref().ok().map(|queues| queues.iter().map(queue).collect::<Vec<_>>()),
     })

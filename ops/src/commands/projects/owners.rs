@@ -1,4 +1,4 @@
-//! `slipway projects owners`: whose a slug on a server is, and whose CI secrets a repository holds. It only reads.
+//! `slipway projects owners`: whose a slug on a server is, whose CI secrets a repository holds, and whose a domain is. It only reads.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::terminal::print::{Printer, Table};
 
 #[derive(Debug, Args)]
 pub(crate) struct OwnersArgs {
-    /// Only those whose slug, server, repository or project id holds this text
+    /// Only those whose slug, server, repository, domain or project id holds this text
     #[arg(value_name = "TEXT")]
     text: Option<String>,
 }
@@ -49,6 +49,7 @@ fn name(thing: &OwnedThing) -> String {
     match thing {
         OwnedThing::Slug { slug, server } => format!("{slug} on {server}"),
         OwnedThing::Repository(repository) => format!("CI of {repository}"),
+        OwnedThing::Domain { domain, slug, server } => format!("{domain} ({slug} on {server})"),
     }
 }
 
@@ -65,6 +66,11 @@ fn owned_json(owned: &Owned) -> Value {
             value["server"] = json!(server);
         }
         OwnedThing::Repository(repository) => value["repository"] = json!(repository),
+        OwnedThing::Domain { domain, slug, server } => {
+            value["domain"] = json!(domain);
+            value["slug"] = json!(slug);
+            value["server"] = json!(server);
+        }
     }
     value
 }

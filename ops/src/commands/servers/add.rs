@@ -56,8 +56,25 @@ pub(crate) struct AddServer {
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
 
+    /// Whether it has a front door; default: as the workers' SLIPWAY_FRONT_DOOR says
+    #[arg(long, value_name = "on|off|default", value_parser = parse_choice)]
+    front_door: Option<FrontDoorChoice>,
+
     #[command(flatten)]
     record: RecordArgs,
+}
+
+/// What is said of a server's front door; nothing: as all have it.
+#[derive(Debug, Clone, Copy)]
+struct FrontDoorChoice(Option<bool>);
+
+fn parse_choice(text: &str) -> Result<FrontDoorChoice, &'static str> {
+    match text {
+        "on" => Ok(FrontDoorChoice(Some(true))),
+        "off" => Ok(FrontDoorChoice(Some(false))),
+        "default" => Ok(FrontDoorChoice(None)),
+        _ => Err("must be on, off or default"),
+    }
 }
 
 pub(super) async fn run(args: AddServer, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
@@ -96,6 +113,7 @@ fn merge(args: AddServer, known: Option<ServerRecord>, key: Option<String>) -> R
             trust_on_first_use: false,
             ssh_key_enc: None,
             notes: None,
+            front_door: None,
         },
         (None, None) => {
             return Err(CliError::usage(format!("{} isn't in the inventory yet", args.handle))
@@ -107,6 +125,7 @@ fn merge(args: AddServer, known: Option<ServerRecord>, key: Option<String>) -> R
     record.ssh_user = args.user.unwrap_or(record.ssh_user);
     record.ssh_key_enc = key.or(record.ssh_key_enc);
     record.notes = args.note.or(record.notes);
+    record.front_door = args.front_door.map_or(record.front_door, |choice| choice.0);
     if args.host_key.is_some() {
         (record.host_key, record.trust_on_first_use) = (args.host_key, false);
     } else if args.trust_on_first_use {

@@ -1,5 +1,5 @@
 //! `slipway servers check`: connects to a server as the workers do and runs their preflight, nothing else. No project
-//! is touched: preflight only looks.
+//! is touched: preflight only looks, and starts a front door that is down.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,23 +7,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::json;
 use slipway_deploy::{
-    Deployer, DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, LeaseGuard, ProjectLimits, Reporter,
-    StageError, StageReport, Target,
+    Deployer, DeployerConfig, DeploymentWork, EarlierRequests, FrontDoor, FrontDoorFacts, GithubCredential, LeaseGuard,
+    ProjectLimits, Reporter, StageError, StageReport, Target,
 };
 use slipway_protocol::names::{BranchName, CommitSha, HostKey, InvalidName, Port, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{
     Action, Allocation, Correlation, DeploymentId, Failure, Project, ProjectId, ProjectReady, PushDeployer, Repository,
     Server, Stage,
 };
+use slipway_worker::config::front_door_from_env;
 use slipway_worker::run::Credentials;
 use slipway_worker::store::{Operator, ServerRecord};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::commands::arguments::parse_port;
+use crate::commands::front_doors::{door_hints, door_json, print_door};
 use crate::commands::operator::RecordArgs;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
@@ -91,23 +94,39 @@ pub(crate) async fn run(args: CheckArgs, database: &Database, printer: &Printer)
             .hint("`slipway servers list` shows it, `slipway servers add` adds to it"));
     };
     let target = build_target(&args, &record)?;
+    let front_door = front_door_from_env().map_err(|mistakes| {
+        CliError::usage("the workers' settings of front doors can't be used".to_owned())
+            .details(mistakes.0.iter().map(|mistake| format!("{} {}", mistake.variable, mistake.problem)).collect())
+            .hint("`slipway-worker --help` describes them; without any of them the defaults hold")
+    })?;
     let recorder = Arc::new(HostKeyRecorder::default());
     let began = Instant::now();
-    let (found, round_trips) = run_preflight(&args, target, recorder.clone()).await?;
+    let (found, round_trips) = run_preflight(&args, target, front_door, recorder.clone()).await?;
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     pin_host_key(&recorder, &record, &args.record.to_operator(), database, printer).await?;
     let report = found.map_err(|error| unfit_error(&record, &error))?;
+    if let Some(seen) = report.facts.get(FrontDoorFacts::FACT) {
+        database.store.record_front_door(&record.handle, seen).await.map_err(|e| database.cli_error(&e))?;
+    }
+    let door = database.store.front_door(&record.handle).await.map_err(|e| database.cli_error(&e))?;
+    let now = Timestamp::now();
     if printer.is_json() {
         printer.json(&json!({
             "handle": record.handle, "fit": true, "facts": report.facts, "ssh_round_trips": round_trips, "duration_ms": took,
+            "front_door": door.as_ref().map(|door| door_json(door, now)),
         }));
         return Ok(CommandExit::Success);
     }
     let mut table = Table::new(&["FINDING", "VALUE"]);
-    for (name, value) in &report.facts {
+    for (name, value) in report.facts.iter().filter(|(name, _)| *name != FrontDoorFacts::FACT) {
         table.row([name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)]);
     }
     printer.table(&table);
+    if let Some(door) = &door {
+        printer.line("");
+        print_door(door, now, printer);
+        door_hints(std::slice::from_ref(door), now).iter().for_each(|hint| printer.hint(hint));
+    }
     let place = format!("{} ({}:{})", record.handle, record.address, record.ssh_port);
     printer.message(&format!("{place} is fit; asked in {} with {round_trips} round trips", format_duration(took)));
     Ok(CommandExit::Success)
@@ -136,10 +155,11 @@ fn build_target(args: &CheckArgs, record: &ServerRecord) -> Result<Target, CliEr
 async fn run_preflight(
     args: &CheckArgs,
     target: Target,
+    front_door: FrontDoor,
     recorder: Arc<HostKeyRecorder>,
 ) -> Result<(Result<StageReport, StageError>, u32), CliError> {
     let work = build_work(args, target).map_err(|e| CliError::new(CommandExit::Failed, e.to_string()))?;
-    let deployer = Deployer::new(build_config(args)).map_err(|e| CliError::usage(e.message))?;
+    let deployer = Deployer::new(build_config(args, front_door)).map_err(|e| CliError::usage(e.message))?;
     let mut attempt = deployer.begin(work, recorder, CancellationToken::new());
     let found = attempt.run(Stage::Preflight).await;
     let round_trips = attempt.round_trips();
@@ -171,7 +191,7 @@ fn unfit_error(record: &ServerRecord, error: &StageError) -> CliError {
 }
 
 /// Preflight asks neither GitHub nor a registry: what is given here as a credential is never sent anywhere.
-fn build_config(args: &CheckArgs) -> DeployerConfig {
+fn build_config(args: &CheckArgs, front_door: FrontDoor) -> DeployerConfig {
     DeployerConfig {
         github_api: "https://api.github.com".to_owned(),
         github_git: "https://github.com".to_owned(),
@@ -184,6 +204,7 @@ fn build_config(args: &CheckArgs) -> DeployerConfig {
         command_timeout: COMMAND_TIMEOUT,
         health_timeout: COMMAND_TIMEOUT,
         limits: ProjectLimits::DEFAULT,
+        front_door: Some(front_door),
     }
 }
 
@@ -196,6 +217,7 @@ fn build_work(args: &CheckArgs, target: Target) -> Result<DeploymentWork, Invali
             host_port: *port,
             container_port: *port,
             health: None,
+            domains: Vec::new(),
         });
     }
     let request = ProjectReady {

@@ -1,4 +1,4 @@
-//! A server of the inventory as JSON, for `add` and `list`.
+//! A server of the inventory as JSON, for `add`, `list` and `show`.
 
 use serde_json::{Value, json};
 use slipway_worker::store::ServerRecord;
@@ -14,5 +14,7 @@ pub(super) fn server_json(server: &ServerRecord) -> Value {
         "trust_on_first_use": server.trust_on_first_use,
         "has_own_ssh_key": server.ssh_key_enc.is_some(),
         "note": server.notes,
+        // Null: as the workers' setting says.
+        "front_door": server.front_door,
     })
 }

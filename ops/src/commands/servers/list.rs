@@ -5,6 +5,7 @@ use slipway_worker::scheduler::{Circuit, CircuitState};
 use slipway_worker::store::ServerRecord;
 
 use super::json::server_json;
+use crate::commands::front_doors::describe_choice;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::format::format_time;
@@ -22,7 +23,8 @@ pub(super) async fn run(database: &Database, printer: &Printer) -> Result<Comman
         printer.json(&servers.iter().map(with_circuit).collect::<Vec<_>>());
         return Ok(CommandExit::Success);
     }
-    let mut table = Table::new(&["SERVER", "ADDRESS", "PORT", "USER", "HOST KEY", "SSH KEY", "CONNECTION", "NOTE"]);
+    let mut table =
+        Table::new(&["SERVER", "ADDRESS", "PORT", "USER", "HOST KEY", "SSH KEY", "FRONT DOOR", "CONNECTION", "NOTE"]);
     for s in &servers {
         table.row([
             s.handle.to_string(),
@@ -31,6 +33,7 @@ pub(super) async fn run(database: &Database, printer: &Printer) -> Result<Comman
             s.ssh_user.to_string(),
             describe_host_key(s).to_owned(),
             describe_ssh_key(s).to_owned(),
+            describe_choice(s.front_door).to_owned(),
             describe_connection(circuits.get(&s.handle)),
             s.notes.clone().unwrap_or_default(),
         ]);

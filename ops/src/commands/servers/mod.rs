@@ -4,6 +4,7 @@ mod add;
 mod check;
 mod json;
 mod list;
+mod show;
 
 use clap::Subcommand;
 use serde_json::json;
@@ -23,6 +24,11 @@ pub(crate) enum Servers {
     Add(Box<add::AddServer>),
     /// List the servers
     List,
+    /// Show what is known of a server, and of its front door as it was seen last
+    Show {
+        /// The server's name
+        handle: ServerHandle,
+    },
     /// Connect to a server as the workers do, and show whether it's fit
     Check(Box<check::CheckArgs>),
     /// Allow all projects on a server what no project gets otherwise
@@ -63,6 +69,7 @@ pub(crate) async fn run(
     match command {
         Servers::Add(args) => add::run(*args, &database, printer).await,
         Servers::List => list::run(&database, printer).await,
+        Servers::Show { handle } => show::run(&handle, &database, printer).await,
         Servers::Check(args) => check::run(*args, &database, printer).await,
         Servers::Allow { handle, args } => {
             allowances::allow(AllowanceScope::Server(handle), args, &database, printer).await

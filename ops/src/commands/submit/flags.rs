@@ -165,6 +165,7 @@ fn parse_allocation(text: &str) -> Result<Allocation, String> {
         host_port: parse_port(host)?,
         container_port: parse_port(container)?,
         health: None,
+        domains: Vec::new(),
     })
 }
 

@@ -62,4 +62,8 @@ async fn a_server_that_cannot_be_checked_says_why_and_what_to_do() {
     let unreachable = ["servers", "check", "vps-1", "--ssh-key-file", key.to_str().unwrap()];
     let unreachable = run(operator(), &unreachable).await.replace(&port, "<port>");
     snapshot("servers-check-unreachable", &unreachable);
+    let mut mistaken = operator();
+    mistaken.env("SLIPWAY_FRONT_DOOR", "perhaps").env("SLIPWAY_ACME_EAB_KEY_ID", "kid-1");
+    let mistaken = run(mistaken, &["servers", "check", "vps-1", "--ssh-key-file", key.to_str().unwrap()]).await;
+    snapshot("servers-check-mistaken-front-door", &mistaken);
 }

@@ -4,6 +4,7 @@
 mod allowances;
 mod audit;
 mod dead_letters;
+mod front_doors;
 mod inventory;
 mod lifecycle;
 mod pushes;
@@ -108,6 +109,7 @@ async fn succeed(store: &Store) {
         health: None,
         image: "ghcr.io/acme/shop-backend:sha-0123456".to_owned(),
         restarts: 0,
+        replaced: None,
     };
     let seen = AttemptSummary { services: vec![service], stages, round_trips: Some(9), ..AttemptSummary::default() };
     let end = DeploymentEnd::Succeeded { url: Some("http://203.0.113.10:8080".to_owned()) };
