@@ -30,6 +30,9 @@ MOST = {
         "ssh_user": "deploy",
         "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ",
     },
+    "allocations": [
+        {"service": "backend", "host_port": 8080, "container_port": 8000, "domains": ["shop.example.org", "a.b"]}
+    ],
     "modules": ["backend", "tg_bot"],
     "variables": {"GREETING": "it's $5 \"now\" \\"},
     "registry": {"username": "acme-robot", "password": {"reference": "corner-shop.registry"}, "for_ci": True},
@@ -112,6 +115,10 @@ def main() -> None:
         {"sequence": -1},
         {"secrets": {"A": "plain text"}},
         {"repository": {**CODE, "pushes_deployed_by": "nobody"}},
+        *(
+            {"allocations": [{**LEAST["allocations"][0], "domains": domains}]}
+            for domains in (["*.example.org"], ["Shop.example.org"], ["203.0.113.10"], ["a.b"] * 17)
+        ),
     ]
     bad_commands = [
         (slipway.ProjectStop, {"to": {"commit": CODE["commit"]}}),
@@ -134,6 +141,7 @@ def main() -> None:
         ],
         "actions": list(slipway.Action),
         "push_deployers": list(slipway.PushDeployer),
+        "replacement_ways": list(slipway.ReplacementWay),
         "types": list(slipway.EventType),
         "stages": list(slipway.Stage),
         "outcomes": list(slipway.Outcome),

@@ -123,6 +123,9 @@ impl Stack {
             ("SLIPWAY_DIGEST_KEY_FILE", file("digest-key")),
             ("SLIPWAY_WEBHOOK_SECRET_FILE", file("webhook-secret")),
             ("SLIPWAY_HEALTH_TIMEOUT", "60s".to_owned()),
+            ("SLIPWAY_FRONT_DOOR_IMAGE", self.world.front_door_image().to_owned()),
+            // As long as without a door.
+            ("SLIPWAY_PROVING_TIME", "5s".to_owned()),
             ("SLIPWAY_RETRY_INITIAL", "200ms".to_owned()),
             ("SLIPWAY_RETRY_MAX", "1s".to_owned()),
             ("SLIPWAY_LOG_FORMAT", "text".to_owned()),

@@ -21,7 +21,7 @@ impl Cache {
     pub fn open() -> Result<Self> {
         let root = root()?;
         let unprepared = "the test world is not prepared: run tests/prepare";
-        for part in ["keys", "rootfs", "bin", "layers", "cluster", "venv"] {
+        for part in ["keys", "rootfs", "bin", "venv", "caddy", "layers", "cluster"] {
             ensure!(root.join(part).is_dir(), "{unprepared} (no {part} in {})", root.display());
         }
         // Shared between worlds; `tests/prepare` takes it alone before it replaces a part.
@@ -57,6 +57,12 @@ impl Cache {
     #[must_use]
     pub fn python(&self) -> PathBuf {
         self.root.join("venv/bin/python")
+    }
+
+    /// Caddy, of the front door's version.
+    #[must_use]
+    pub fn caddy(&self) -> PathBuf {
+        self.root.join("caddy/caddy")
     }
 
     /// Docker Compose of the target servers' version, for `config` without a daemon.

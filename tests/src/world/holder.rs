@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::process_tree::{self, ProcessTree};
 use super::{net, wait};
@@ -94,11 +94,22 @@ impl MountHolder {
         Ok(())
     }
 
-    /// Runs `work` on a thread of its own inside the world's network.
+    /// Has the current thread, and all that it starts from now on, find the world's names as well. It's in the root folder then.
+    #[expect(deprecated, reason = "the one in its place is unsafe for the sake of other flags")]
+    fn enter_names(&self) -> Result<()> {
+        let namespace = File::open(format!("/proc/{}/ns/mnt", self.init)).context("the world is gone")?;
+        // A thread that shares its folder with others can't leave.
+        rustix::thread::unshare(UnshareFlags::FS)?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
+        Ok(())
+    }
+
+    /// Runs `work` on a thread of its own inside the world's network, with its names.
     pub(super) fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 self.enter()?;
+                self.enter_names()?;
                 work()
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

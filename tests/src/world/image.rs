@@ -68,10 +68,14 @@ pub enum Variant {
     LateExit,
     /// Exits with 1 after four seconds, every time.
     SoonExit,
+    /// Runs, but every path is 500.
+    Errors,
+    /// Answers for ten seconds, then exits with 1, every time.
+    Dies,
 }
 
 impl Variant {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Healthy,
         Self::CrashLoop,
         Self::Unhealthy,
@@ -82,6 +86,8 @@ impl Variant {
         Self::Late,
         Self::LateExit,
         Self::SoonExit,
+        Self::Errors,
+        Self::Dies,
     ];
 
     /// The one that a Dockerfile's `SAMPLE_VARIANT` names.
@@ -102,6 +108,8 @@ impl Variant {
             Self::Late => "late",
             Self::LateExit => "late-exit",
             Self::SoonExit => "soon-exit",
+            Self::Errors => "errors",
+            Self::Dies => "dies",
         }
     }
 
@@ -159,6 +167,18 @@ impl Image {
             config: json!({
                 "Env": [PATH], "Entrypoint": ["docker-entrypoint.sh"], "Cmd": ["postgres"],
                 "ExposedPorts": {"5432/tcp": {}}, "Volumes": {"/var/lib/postgresql/data": {}}, "StopSignal": "SIGINT",
+            }),
+        }
+    }
+
+    /// The front door's, configured as the official one of that version.
+    pub(super) fn caddy() -> Self {
+        Self {
+            layer: "caddy",
+            config: json!({
+                "Env": [PATH, "CADDY_VERSION=v2.11.4", "XDG_CONFIG_HOME=/config", "XDG_DATA_HOME=/data"],
+                "Cmd": ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"],
+                "ExposedPorts": {"80/tcp": {}, "443/tcp": {}, "443/udp": {}, "2019/tcp": {}}, "WorkingDir": "/srv",
             }),
         }
     }

@@ -11,10 +11,11 @@
 //! # let _ = (commit, worker); Ok(()) }
 //! ```
 //!
-//! Names (github.com, ghcr.io, …) resolve for [`World::command`]'s programs and on the targets, not in the test
-//! process: [`World::enter`] changes a thread's network, not its files. The git server and GitHub's API are not here:
+//! Names (github.com, ghcr.io, …) resolve for [`World::command`]'s programs, for what [`World::block_on`] runs and on the
+//! targets, not in the test process: [`World::enter`] changes a thread's network, not its files. The git server and GitHub's API are not here:
 //! they are stand-ins that run in the test process.
 
+mod authority;
 mod broker;
 mod cache;
 mod cost;
@@ -43,6 +44,7 @@ use std::thread;
 
 use anyhow::{Context, Result};
 
+pub use authority::Authority;
 pub use broker::{Broker, CLUSTER};
 pub use cache::Cache;
 pub use cost::{LongLine, ProgramCounter};
@@ -77,6 +79,7 @@ pub struct World {
     database: Option<Service>,
     ghcr: Registry,
     docker_hub: Registry,
+    front_door: String,
     credential: RegistryLogin,
     git: Git,
     holder: Arc<MountHolder>,
@@ -94,13 +97,15 @@ impl World {
         let folder = Folder::create()?;
         let holder = Arc::new(MountHolder::start(folder.path())?);
         let (ghcr, credential) = Registry::ghcr(&holder, &cache)?;
+        let docker_hub = Registry::docker_hub(&holder, &cache)?;
         let world = Self {
             targets: (0..options.targets)
                 .map(|index| TargetServer::new(&holder, &cache, index))
                 .collect::<Result<_>>()?,
             broker: (options.nodes > 0).then(|| Broker::new(&holder, options.nodes)).transpose()?,
             database: options.database.then(|| database::database(&holder, &cache)).transpose()?,
-            docker_hub: Registry::docker_hub(&holder, &cache)?,
+            front_door: docker_hub.put_pinned("library/caddy", "2.11.4-alpine", &Image::caddy())?,
+            docker_hub,
             git: Git::new(folder.path().join("git"))?,
             ghcr,
             credential,
@@ -180,6 +185,12 @@ impl World {
         &self.docker_hub
     }
 
+    /// The image of the servers' front door, on Docker Hub, pinned by its digest: what stands for the official one.
+    #[must_use]
+    pub fn front_door_image(&self) -> &str {
+        &self.front_door
+    }
+
     /// The login that ghcr.io accepts.
     #[must_use]
     pub fn registry_credential(&self) -> &RegistryLogin {
@@ -215,7 +226,7 @@ impl World {
         self.holder.enter()
     }
 
-    /// Runs a future to its end on a runtime of its own inside the world's network.
+    /// Runs a future to its end on a runtime of its own inside the world's network, with its names.
     ///
     /// # Errors
     /// When the world is gone.

@@ -17,8 +17,23 @@ pub const GITHUB_API: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 4);
 /// Docker Hub, without login.
 pub const DOCKER_HUB: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 5);
 
-const NAMES: [(Ipv4Addr, &str); 4] =
-    [(GHCR, "ghcr.io"), (GITHUB, "github.com"), (GITHUB_API, "api.github.com"), (DOCKER_HUB, "registry-1.docker.io")];
+/// The certificate authority, where a test has started it.
+pub(super) const ACME: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 6);
+/// Its name.
+pub(super) const ACME_NAME: &str = "acme.example.net";
+
+/// Domains that lead to target server 0.
+pub const DOMAINS: [&str; 3] = ["shop.example.org", "www.shop.example.org", "refused.example.org"];
+/// One that leads to another machine. Any other name leads nowhere.
+pub const STRAY_DOMAIN: &str = "stray.example.org";
+
+const NAMES: [(Ipv4Addr, &str); 5] = [
+    (GHCR, "ghcr.io"),
+    (GITHUB, "github.com"),
+    (GITHUB_API, "api.github.com"),
+    (DOCKER_HUB, "registry-1.docker.io"),
+    (ACME, ACME_NAME),
+];
 
 /// The address of target server `index`, from 0.
 pub(super) fn target(index: u8) -> Ipv4Addr {
@@ -45,5 +60,9 @@ pub(super) fn hosts() -> String {
     for (address, name) in NAMES {
         let _ = writeln!(text, "{address} {name}");
     }
+    for name in DOMAINS {
+        let _ = writeln!(text, "{} {name}", target(0));
+    }
+    let _ = writeln!(text, "{WORKER} {STRAY_DOMAIN}");
     text
 }

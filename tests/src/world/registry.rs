@@ -140,6 +140,11 @@ impl Registry {
         Ok(format!("sha256:{manifest_sum}"))
     }
 
+    /// As [`Registry::put`] on Docker Hub, and gives the image's reference with tag and digest.
+    pub(super) fn put_pinned(&self, repository: &str, tag: &str, image: &Image) -> Result<String> {
+        Ok(format!("docker.io/{repository}:{tag}@{}", self.put(repository, tag, image)?))
+    }
+
     /// Takes a tag away: a pull of it fails from now on.
     ///
     /// # Errors

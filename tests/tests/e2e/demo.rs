@@ -74,24 +74,39 @@ fn started(command: &mut Command) -> (Child, BufReader<ChildStderr>) {
     (child, stderr)
 }
 
+/// A number as the demo shows it.
+fn number(text: &str) -> u32 {
+    text.replace(',', "").parse().unwrap()
+}
+
 #[test]
-fn a_demo_shows_a_projects_answer_and_a_refused_bad_commit_and_leaves_nothing() {
+fn a_demo_shows_a_second_commit_go_live_and_a_bad_one_refused_and_nobody_waits() {
     let folder = TempDir::new().unwrap();
     let output = demo(folder.path(), &["--fail", "crash-loop"]).output().unwrap();
     let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let why = said.split_once("error: ").map_or("no error is told", |(_, why)| why);
+    assert_eq!(output.status.code(), Some(0), "{why}\nafter all of this:\n{said}");
     let shown = stdout(&output);
-    let [url, answer, counted] = shown.lines().collect::<Vec<_>>()[..] else { panic!("{shown}") };
+    let [url, answer, counted, refused] = shown.lines().collect::<Vec<_>>()[..] else { panic!("{shown}") };
     assert_eq!(url, "http://198.18.0.10:8080", "{said}");
     let answer: serde_json::Value = serde_json::from_str(answer).unwrap();
     assert_eq!(answer["name"], "corner-shop");
     for words in ["compose    changed in", "secrets    changed in", "demo: Finished all in"] {
         assert!(said.contains(words), "no {words:?} in\n{said}");
     }
-    let requests = counted.split_once(" answered ").unwrap().1.split(' ').next().unwrap();
-    // Each is a program of its own: how many there are is a matter of the machine.
-    assert!(requests.parse::<u32>().unwrap() > 5, "{counted}");
-    assert!(counted.ends_with(", 0 failed"), "{counted}");
+    // Both answered, nobody else did, and whoever asked got an answer.
+    assert!(counted.contains(" answers, 0 failed, old ") && counted.contains(", new "), "{counted}");
+    let part = |after: &str| number(counted.rsplit_once(after).unwrap().1.split(", ").next().unwrap());
+    let (all, old, new) = (number(counted.split_once(' ').unwrap().0), part("old "), part("new "));
+    assert!(all == old + new && old > 50 && new > 50, "{counted}");
+    // The count was seen growing, while the second commit went live.
+    let live: Vec<_> = said.lines().filter(|line| line.contains(" answers, ") && line.contains(", new ")).collect();
+    assert!(live.len() > 3 && live[0].ends_with(", new 0"), "{live:?}");
+    let (before, after) = refused.split_once("; commit ").unwrap();
+    assert!(before.ends_with(" refused: 0 requests reached it"), "{refused}");
+    assert!(after.ends_with(" requests, 0 failed"), "{refused}");
+    let answered = after.split_once(" answered ").unwrap().1;
+    assert!(number(answered.split(' ').next().unwrap()) > 100, "{refused}");
     assert!(said.contains("compose failed: crash-loop: service backend exits"), "{said}");
     nothing_is_left_in(folder.path());
 }

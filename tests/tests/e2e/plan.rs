@@ -40,6 +40,12 @@ fn actions(plan: &Value) -> Vec<(String, String)> {
     services.map(|s| (s["service"].as_str().unwrap().to_owned(), s["action"].as_str().unwrap().to_owned())).collect()
 }
 
+/// How services would be replaced that would be.
+fn replacements(plan: &Value) -> Value {
+    let services = plan["services"].as_array().unwrap().iter().filter(|service| !service["replacement"].is_null());
+    services.map(|s| (s["service"].as_str().unwrap().to_owned(), s["replacement"].clone())).collect()
+}
+
 /// Service and id of every container of the project.
 fn containers(stack: &Stack) -> Vec<(String, String)> {
     let look = format!(
@@ -55,6 +61,7 @@ fn a_plan_comes_true_and_changes_nothing() {
     let mut stack = Stack::start(1).unwrap();
     stack.worker(&[]).unwrap();
     stack.enlist(0).unwrap();
+    stack.slipway(&["servers", "add", "target-0", "--front-door", "off"]).unwrap();
     let sample = Sample::new(Generation::One, "Acme-Org", "Corner.Shop");
     let commit = stack.publish(&sample, Variant::Healthy).unwrap();
     let first = stack.ready(&sample, &commit, SLUG, 0, 8080).unwrap();
@@ -63,6 +70,7 @@ fn a_plan_comes_true_and_changes_nothing() {
     let planned = plan(&stack, &first);
     unchanged(&stack, &before);
     assert_eq!(planned["from"], Value::Null);
+    assert_eq!(replacements(&planned), json!({}), "nothing is there to be replaced");
     assert!(actions(&planned).iter().all(|(_, action)| action == "create"), "{planned:#}");
     assert_eq!(planned["open"], json!([8080]));
     let bounds = json!({ "log": "10m x 3", "processes": 1024, "no_new_privileges": true });
@@ -78,6 +86,12 @@ fn a_plan_comes_true_and_changes_nothing() {
     for nothing in ["variables", "overrides", "open", "close", "secrets"] {
         assert_eq!(planned[nothing], json!([]), "{planned:#}");
     }
+    // What publishes its port itself is taken over by the door.
+    stack.slipway(&["servers", "add", "target-0", "--front-door", "on"]).unwrap();
+    let planned = plan(&stack, &first);
+    unchanged(&stack, &before);
+    let taken_over = json!({ "how": "with_one_gap", "why": "its port becomes the front door's" });
+    assert_eq!(replacements(&planned), json!({ "backend": taken_over }), "{planned:#}");
 
     let next = stack.publish(&sample.clone().with_file("README.md", "another"), Variant::Healthy).unwrap();
     let mut second = stack.ready(&sample, &next, SLUG, 0, 8081).unwrap();
@@ -86,9 +100,11 @@ fn a_plan_comes_true_and_changes_nothing() {
     unchanged(&stack, &before);
     assert_eq!((&planned["from"], &planned["to"]), (&json!(commit.sha), &json!(next.sha)));
     assert!(planned["files"].as_str().unwrap().contains("1 file"), "{planned:#}");
+    assert_eq!(replacements(&planned), json!({ "backend": { "how": "without_gap" } }), "{planned:#}");
     assert_eq!((&planned["open"], &planned["close"]), (&json!([8081]), &json!([8080])));
     assert!(planned["variables"].as_array().unwrap().contains(&json!({ "name": "ADDED", "change": "added" })));
     let shown = stack.slipway(&["plan", &written(&stack, &second)]).unwrap();
+    assert!(shown.contains("pulled first, without a gap (log 10m x 3"), "{shown}");
     assert!(shown.contains("+ ADDED") && !shown.contains("a value that no plan shows"), "{shown}");
 
     // One that can't be made changes nothing either, though there is an image that the next deployment will remove.

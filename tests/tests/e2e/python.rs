@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use slipway_protocol::{
-    Action, CONTENT_TYPE, DeploymentId, ErrorCode, EventType, Message, Metadata, Outcome, PushDeployer, SecretSource,
-    Stage, decode, schema, topology,
+    Action, CONTENT_TYPE, DeploymentId, ErrorCode, EventType, Message, Metadata, Outcome, PushDeployer, ReplacementWay,
+    SecretSource, Stage, decode, schema, topology,
 };
 use slipway_tests::stack::{BOT_TOKEN, Stack};
 use slipway_tests::world::{Cache, Generation, Sample, Variant};
@@ -142,6 +142,7 @@ fn the_vendored_file_has_the_same_words_ids_and_names() {
     assert_eq!(contract["types"], json!(EventType::ALL));
     assert_eq!(contract["stages"], json!(Stage::ALL));
     assert_eq!(contract["actions"], json!(Action::ALL));
+    assert_eq!(contract["replacement_ways"], json!(ReplacementWay::ALL));
     assert_eq!(contract["push_deployers"], json!([PushDeployer::CiJob, PushDeployer::Webhook, PushDeployer::Both]));
     assert_eq!(contract["outcomes"], json!(Outcome::ALL));
     let codes: Map<String, Value> = ErrorCode::ALL.iter().map(|code| (code.to_string(), json!(code.class()))).collect();

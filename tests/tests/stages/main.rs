@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod front_door;
 mod gate;
 mod github_client;
 mod hostile;

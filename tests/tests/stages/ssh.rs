@@ -28,6 +28,7 @@ fn target(world: &World) -> Target {
         ssh_user: UserName::new("root").unwrap(),
         host_key: HostKeyPolicy::Pinned(HostKey::new(server.host_key()).unwrap()),
         ssh_key: SecretString::from(std::fs::read_to_string(world.ssh_key()).unwrap()),
+        front_door: None,
     }
 }
 
@@ -109,6 +110,15 @@ async fn exec(
     session.exec(script, &ExecOptions { deadline, cancel, redactor: &Redactor::default(), on_line }).await
 }
 
+/// Waits until some process on the server has an argument with any of `words` in it, or none has.
+fn until_some(world: &World, some: bool, words: &[&str], what: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let is_one = |argv: &Vec<String>| argv.iter().any(|argument| words.iter().any(|word| argument.contains(word)));
+    while world.target(0).processes().unwrap().iter().any(is_one) != some {
+        assert!(Instant::now() < deadline, "{what}: {:?}", world.target(0).processes());
+    }
+}
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -168,8 +178,6 @@ fn scripts_find_their_shells_begun_and_do_without_where_the_server_refuses() {
     let world = world();
     let (target, server) = (target(&world), world.target(0));
     let script = Script::new("test", &["tell one yes\n"]);
-    let waiting =
-        || server.processes().unwrap().iter().filter(|argv| argv.iter().any(|a| a.contains("set -eu"))).count();
     let runs = async |session: &mut Session, script: &Script| {
         let done = exec(session, script, MINUTE, &CancellationToken::new(), &|_| {}).await.unwrap();
         assert_eq!((done.exit, done.output.value("one")), (RemoteExit::Exited(0), Some("yes")));
@@ -179,13 +187,14 @@ fn scripts_find_their_shells_begun_and_do_without_where_the_server_refuses() {
         runs(&mut session, &script).await;
         runs(&mut session, &script).await;
         assert_eq!(session.round_trips(), 10, "nine for the first one, and one for the second");
-        assert!(waiting() > 0, "a third one is begun");
+        until_some(&world, true, &["set -eu"], "a third one is begun");
         server.sh("pkill -9 -f 'set -e[u]'").unwrap();
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        until_some(&world, false, &["set -eu"], "it's killed");
+        // Its end is heard of over the connection, where nothing else tells when.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         runs(&mut session, &script.clone().last()).await;
         assert_eq!(session.round_trips(), 12, "it was begun anew");
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(waiting(), 0, "nothing follows the last one");
+        until_some(&world, false, &["set -eu"], "nothing follows the last one");
         session.close().await;
         let few = "echo MaxSessions 1 >/etc/ssh/sshd_config.d/few.conf; kill -HUP $(cat /run/sshd.pid); sleep 1";
         server.sh(few).unwrap();
@@ -200,10 +209,6 @@ fn scripts_find_their_shells_begun_and_do_without_where_the_server_refuses() {
 fn a_cancel_ends_the_whole_process_group() {
     let world = world();
     let target = target(&world);
-    let running = || {
-        let all = world.target(0).processes().unwrap();
-        all.iter().filter(|argv| argv.iter().any(|a| a == "4711" || a == "4712")).count()
-    };
     world
         .block_on(async {
             let mut session = Session::connect(&target, &|_| {}).await.unwrap();
@@ -217,10 +222,7 @@ fn a_cancel_ends_the_whole_process_group() {
             assert_eq!(error.code, ErrorCode::DeadlineExceeded);
         })
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while running() > 0 {
-        assert!(Instant::now() < deadline, "{:?}", world.target(0).processes());
-    }
+    until_some(&world, false, &["4711", "4712"], "both end");
 }
 
 #[test]
@@ -241,10 +243,7 @@ fn a_worker_that_vanishes_leaves_nothing_running() {
             attempt.abort();
         })
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while world.target(0).processes().unwrap().iter().any(|argv| argv.iter().any(|a| a == "4713")) {
-        assert!(Instant::now() < deadline, "{:?}", world.target(0).processes());
-    }
+    until_some(&world, false, &["4713"], "it ends");
 }
 
 #[test]

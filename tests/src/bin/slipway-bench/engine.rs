@@ -1,6 +1,8 @@
 //! The engine beside its peers: throughput of a backlog with its cost, latencies at half of it, and how fast a burst is
 //! taken in. Contenders take turns, so that what else the machine does meets all of them.
 
+use std::time::Instant;
+
 use anyhow::{Result, ensure};
 
 use crate::bench::Bench;
@@ -22,7 +24,7 @@ const USUAL: f64 = 120.0;
 /// How a backlog was worked off.
 #[derive(Debug, Clone)]
 pub struct Drained {
-    /// A second, from the first message about any to the last result.
+    /// A second, from the start of the first worker's process to the last result.
     pub rate: f64,
     /// SQL statements for each.
     pub statements: f64,
@@ -65,6 +67,7 @@ pub async fn drain(
     let mut subscriber = Subscriber::bind(scene.stack.world.amqp_url(), contender.exchange()).await?;
     contender.ask(scene, orchestrator, database, count).await?;
     let before = scene.begin().await?;
+    let start = Instant::now();
     let processes = contender.start(scene, database, workers)?;
     let span = subscriber.results(count, PATIENCE).await.map_err(|error| {
         let log = scene.stack.world.folder().join("bench-0.log");
@@ -79,7 +82,7 @@ pub async fn drain(
     subscriber.end().await;
     let each = |sum: f64| sum / count as f64;
     Ok(Drained {
-        rate: (count as f64 - 1.0) / span.took.as_secs_f64(),
+        rate: count as f64 / (span.end - start).as_secs_f64(),
         statements: each(used.statements),
         wal: each(used.wal),
         messages: each((span.messages + count) as f64),

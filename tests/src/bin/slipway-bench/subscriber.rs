@@ -34,8 +34,8 @@ pub struct Subscriber {
 /// What came until so many results were there.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {
-    /// From the first message to the last result.
-    pub took: Duration,
+    /// When the last result came.
+    pub end: Instant,
     /// How many messages there were.
     pub messages: usize,
 }
@@ -77,7 +77,7 @@ impl Subscriber {
 
     /// Waits for `count` results.
     pub async fn results(&mut self, count: usize, patience: Duration) -> Result<Span> {
-        let (mut first, mut messages, mut results) = (None, 0, 0);
+        let (mut messages, mut results) = (0, 0);
         loop {
             let message = match self.next(patience).await {
                 Ok(message) => message,
@@ -85,9 +85,8 @@ impl Subscriber {
             };
             messages += 1;
             results += usize::from(message.key.starts_with("result"));
-            let first = *first.get_or_insert(message.at);
             if results == count {
-                return Ok(Span { took: message.at - first, messages });
+                return Ok(Span { end: message.at, messages });
             }
         }
     }

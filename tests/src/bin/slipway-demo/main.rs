@@ -1,11 +1,13 @@
 //! The demo behind `ops/demo`: a world of its own, a sample project in it, a real worker, and the command line that
-//! sends the project and watches it being deployed; then, with `--fail`, a commit that must not get through. The script
-//! checks the machine and builds; it isn't done here.
+//! sends the project and watches it being deployed; then a second commit takes the first one's place, while all answers are
+//! counted; and, with `--fail`, one that must not get through. The script checks the machine and builds; it isn't done here.
 
 mod bad;
+mod count;
 mod guide;
 mod request;
 mod say;
+mod second;
 mod signals;
 
 use std::process::ExitCode;
@@ -31,7 +33,7 @@ struct Options {
     #[arg(long, default_value = "2", value_parser = generation)]
     generation: Generation,
 
-    /// Deploy a bad commit afterwards, while the first one is asked all the time: crash-loop
+    /// Deploy a bad commit afterwards, while the good one is asked all the time: crash-loop
     #[arg(long, value_name = "HOW", value_parser = bad::variant)]
     fail: Option<Variant>,
 
@@ -88,7 +90,7 @@ fn demo(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// From a published project to an answer; gives the URL.
+/// From a published project to an answer, and to the next commit's; gives the URL.
 fn deploy(stack: &mut Stack, options: &Options, laps: &mut Laps) -> Result<String> {
     let sample = Sample::new(options.generation, "acme", SLUG);
     say::message(&format!("publishing a sample project, acme/{SLUG}, and its images"));
@@ -120,8 +122,10 @@ fn deploy(stack: &mut Stack, options: &Options, laps: &mut Laps) -> Result<Strin
     say::data(&url);
     say::data(answer.body.trim_end());
     laps.end("answer");
+    let second = second::replaced(stack, &sample, &commit, &url)?;
+    laps.end("second commit");
     if let Some(variant) = options.fail {
-        bad::refused(stack, &sample, &commit, variant, &url)?;
+        bad::refused(stack, &sample, &second, variant, &url)?;
         laps.end("bad commit");
     }
     Ok(url)

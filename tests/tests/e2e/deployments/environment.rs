@@ -74,7 +74,7 @@ fn expected(scene: &ProjectScene, commit: &Commit) -> BTreeMap<&'static str, Str
         ("BACKEND_API_URL", text("http://backend:8000")),
         ("BACKEND_IMAGE", image(Module::Backend)),
         ("BACKEND_PORT", PORT.to_string()),
-        ("COMPOSE_FILE", files.join(":")),
+        ("COMPOSE_FILE", format!("{}:/opt/services/.slipway-front-door/compose/{SLUG}.yml", files.join(":"))),
         ("COMPOSE_PROJECT_NAME", text(SLUG)),
         ("ENVIRONMENT", text("production")),
         ("GREETING", text(GREETING)),

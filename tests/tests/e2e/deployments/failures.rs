@@ -93,7 +93,9 @@ fn talkative(sample: &Sample) -> Result<Sample> {
 /// Compares the services of a failed deployment's result with those of the server, and both with who answers outside.
 fn services_are_told_truly(scene: &ProjectScene, result: &Value, previous: &str) -> Result<()> {
     let format = r#"{{index .Config.Labels "com.docker.compose.service"}} {{.Config.Image}}"#;
-    let runs = scene.server().sh(&format!("docker ps -aq | xargs docker inspect --format '{format}' | sort"))?;
+    let runs = scene.server().sh(&format!(
+        "docker ps -aq --filter label=com.docker.compose.project | xargs docker inspect --format '{format}' | sort"
+    ))?;
     let told = result["services"].as_array().into_iter().flatten();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut told: Vec<_> = told.map(|s| (text(&s["service"]), text(&s["image"]), text(&s["state"]))).collect();

@@ -127,10 +127,13 @@ fn a_project_is_cancelled_stopped_started_rolled_back_undeployed_and_comes_back(
     // Stopped, over a reboot; twice is once; started.
     let story = changes(&mut scene, &["stop"])?;
     ensure!(story.stages().len() == 1 && story.result()["services"][0]["state"] == "exited", "{}", story.result());
-    ensure!(scene.health().is_err(), "it answers though it's stopped");
+    ensure!(scene.health().is_err(), "somebody listens though it's stopped");
     scene.server().reboot()?;
     eventually("docker is up", Duration::from_secs(60), || scene.server().sh("docker info").map(drop))?;
-    ensure!(scene.server().sh("docker ps -q")?.is_empty(), "a reboot started what was stopped");
+    ensure!(
+        scene.server().sh("docker ps -q --filter label=com.docker.compose.project")?.is_empty(),
+        "a reboot started what was stopped"
+    );
     let again = command(&mut scene, &["stop"])?;
     ensure!(again.result()["outcome"] == "already_deployed", "{}", again.result());
     let story = changes(&mut scene, &["start"])?;

@@ -234,7 +234,8 @@ fn after_cis_own_job_no_container_is_changed(scene: &mut PushScene, third: &Comm
     let before = scene.scene.containers()?;
     ensure!(scene.end_run(run, "success").status == 202);
     let story = scene.deployed(&fourth)?;
-    ensure!(scene.scene.containers()? == before, "a container was replaced that served the push already");
+    let after = scene.scene.containers()?;
+    ensure!(after == before, "a container was replaced that served the push already: {before:?}, {after:?}");
     let compose = story.stages().into_iter().find(|(stage, ..)| stage == "compose").context("stage compose")?;
     ensure!(compose.1 == "unchanged", "{compose:?}: {}", json!(story.result()));
     Ok(())

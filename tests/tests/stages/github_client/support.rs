@@ -75,6 +75,7 @@ impl ClientWorld {
             command_timeout: Duration::from_secs(60),
             health_timeout: Duration::from_secs(60),
             limits: ProjectLimits::DEFAULT,
+            front_door: None,
         }
     }
 

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use slipway_deploy::{Deployer, DeploymentWork, HostKeyPolicy, StageError, StageReport, Target};
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle};
 use slipway_tests::world::{Generation, Sample, Variant};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::innocent::Innocent;
@@ -21,6 +22,8 @@ use crate::pipeline::scene::{AttemptScene, Heard};
 const COMMAND: u64 = 3;
 /// Connecting, all tries of a command, and the time that a worker waits for the end of one.
 const LONGEST: Duration = Duration::from_secs(120);
+/// How many are tried at once: those that never end take a processor each.
+const AT_ONCE: usize = 6;
 /// What a command may tell, and what is said about it.
 const MOST_TOLD: usize = 2_200_000;
 const MOST_LINES: usize = 40_100;
@@ -60,7 +63,8 @@ fn harm_of(felt: &Felt) -> Vec<String> {
     wrong.iter().filter(|(wrong, _)| *wrong).map(|(_, what)| format!("{} {what}: {about}", trick.name)).collect()
 }
 
-async fn feel(trick: &'static ServerTrick, deployer: Deployer, work: DeploymentWork) -> Felt {
+async fn feel(turn: Arc<Semaphore>, trick: &'static ServerTrick, deployer: Deployer, work: DeploymentWork) -> Felt {
+    let _turn = turn.acquire().await.unwrap();
     let heard = Arc::new(Heard::default());
     let began = Instant::now();
     let mut attempt = deployer.begin(work, heard.clone(), CancellationToken::new());
@@ -87,6 +91,7 @@ pub fn whatever_a_server_answers_ends_in_a_bounded_error_and_it_gets_no_others_s
 
     let felt = scene.world.block_on(async {
         let mut attempts = tokio::task::JoinSet::new();
+        let turn = Arc::new(Semaphore::new(AT_ONCE));
         for trick in TRICKS {
             let address = serve(trick.manner, trick.answer, &key, &others, &received).await;
             let target = Target {
@@ -100,7 +105,7 @@ pub fn whatever_a_server_answers_ends_in_a_bounded_error_and_it_gets_no_others_s
             let secrets = work.secrets.keys().map(|name| (name.clone(), token.clone())).collect();
             // What never ends by itself is ended soon.
             let deployer = if trick.is_endless() { impatient.clone() } else { scene.deployer.clone() };
-            attempts.spawn(feel(trick, deployer, DeploymentWork { target, secrets, ..work.clone() }));
+            attempts.spawn(feel(turn.clone(), trick, deployer, DeploymentWork { target, secrets, ..work.clone() }));
         }
         attempts.join_all().await
     });

@@ -14,8 +14,11 @@ use crate::pipeline::scene::{AttemptScene, PORT};
 /// The most questions to Docker, rooms for the project's files, calls of git and of ufw, and waits of a shell, of a first
 /// deployment and of a new commit: what takes 20 to 110 ms each. On a quiet machine Docker is called 15 and 29 times; a busy
 /// one looks twice more, with two calls each.
-const MOST: [(&str, [usize; 2]); 5] =
-    [("docker", [19, 35]), ("unshare", [7, 7]), ("git", [26, 29]), ("ufw", [6, 3]), ("sleep", [2, 4])];
+const MOST: Bounds = [("docker", [19, 35]), ("unshare", [7, 7]), ("git", [26, 29]), ("ufw", [6, 3]), ("sleep", [2, 4])];
+/// With a front door, which the first deployment installs. The new commit is watched on its slot, takes over, and waits until
+/// the old one has ended what it had.
+const MOST_BY_DOOR: Bounds =
+    [("docker", [27, 62]), ("unshare", [7, 7]), ("git", [26, 29]), ("ufw", [6, 3]), ("sleep", [6, 24])];
 /// The most round trips over SSH, on the wire.
 const ROUND_TRIPS: [u32; 2] = [13, 13];
 /// So long that a slow start of sshd's own programs isn't taken for a round trip.
@@ -28,31 +31,42 @@ done
 chmod +x /root/count/*
 mv /root/count/* /usr/local/bin/"#;
 
+/// What a first deployment and a new commit may take.
+type Bounds = [(&'static str, [usize; 2]); 5];
+
 #[test]
 fn first_deployments_and_new_commits_start_few_programs_and_seldom_wait() {
-    let scene = AttemptScene::new();
+    let mut scene = AttemptScene::new();
     let server = scene.world.target(0);
     server.sh(COUNT).unwrap();
-    let line = LongLine::lay(Ipv4Addr::LOCALHOST, server.ip(), &[22, PORT], DELAY).unwrap();
-    let sample = Sample::new(Generation::Two, "acme", "shop");
+    let line = LongLine::lay(Ipv4Addr::LOCALHOST, server.ip(), &[22, PORT, PORT + 1], DELAY).unwrap();
+    cost(&scene, &line, ("shop", PORT), &MOST);
+    scene.with_door(2, 1);
+    cost(&scene, &line, ("kiosk", PORT + 1), &MOST_BY_DOOR);
+}
+
+/// Deploys a project and its next commit, over a long line.
+fn cost(scene: &AttemptScene, line: &LongLine, (slug, port): (&str, u16), most: &Bounds) {
+    let server = scene.world.target(0);
+    let sample = Sample::new(Generation::Two, "acme", slug);
     let mut digests = BTreeMap::new();
     for n in 0..2 {
         let sample = sample.clone().with_file("services/backend/new.txt", &format!("{n}\n"));
         let commit = scene.publish(&sample, Variant::Healthy);
-        let mut work = scene.work(&sample, &commit, "shop", &digests);
+        let mut work = scene.work_on((0, port), &sample, &commit, slug, &digests);
         work.target.address = Host::new(line.address().to_string()).unwrap();
         let done = scene.run(work).unwrap();
         digests = done.reports[&Stage::Secrets].github_digests.clone().unwrap();
-        assert!(scene.get("/health").contains(&commit.sha));
+        assert!(scene.get_from((0, port), "/health").contains(&commit.sha));
         let rehearsed: &[&str] = if n == 0 { &[] } else { &["backend"] };
         assert_eq!(done.reports[&Stage::Compose].facts["rehearsed"], serde_json::json!(rehearsed));
         let started = server.sh("cat /root/started; : >/root/started").unwrap();
-        for (program, most) in MOST {
-            let count = started.lines().filter(|name| *name == program).count();
-            assert!(count <= most[n], "{count} times {program}, {} are the most, by deployment {n}", most[n]);
+        for (program, most) in most {
+            let count = started.lines().filter(|name| name == program).count();
+            assert!(count <= most[n], "{count} times {program}, {} are the most, by deployment {n} of {slug}", most[n]);
         }
         let (trips, _) = line.take(22);
-        assert!(trips <= ROUND_TRIPS[n], "{trips} round trips by deployment {n}");
+        assert!(trips <= ROUND_TRIPS[n], "{trips} round trips by deployment {n} of {slug}");
         assert!(done.round_trips <= trips, "{} are counted, and {trips} were on the wire", done.round_trips);
     }
 }

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -14,79 +13,8 @@ use slipway_tests::github::RateLimits;
 use slipway_tests::world::{Generation, Sample, Variant};
 use tokio_util::sync::CancellationToken;
 
+use crate::pipeline::dying::{Points, count_commands, dies_before_each_command};
 use crate::pipeline::scene::{AttemptScene, PORT};
-
-const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/src/scripts");
-
-/// Stands before every program that a script may call: counts, and kills its process group when it's told to.
-const COUNTER: &str = r#"#!/bin/sh
-read -r _ _ _ _ group _ </proc/$$/stat
-# The scripts' launcher or bootstrap leads the group, or CI's command: sshd calls programs, too, when somebody logs in.
-if [ -e /run/die-at ] && { [ ! -e /run/until-env ] || [ ! .slipway/at_env -nt /run/die-at ]; } &&
-    /usr/bin/grep -qE '^umask 077|/\.slipway/ci-deploy' "/proc/$group/cmdline"; then
-    read -r at </run/die-at
-    printf . >>/run/commands
-    read -r commands </run/commands
-    if [ "${#commands}" = "$at" ]; then
-        printf '%s\n' "${0##*/} $*" >/run/died-before
-        kill -s KILL -- "-$group"
-    fi
-fi
-for place in /usr/sbin /usr/bin; do
-    if [ -x "$place/${0##*/}" ]; then exec "$place/${0##*/}" "$@"; fi
-done
-"#;
-
-/// Puts [`COUNTER`] before every program of the server whose name is a word of the scripts.
-fn count_commands(scene: &AttemptScene) {
-    let mut words = std::collections::BTreeSet::new();
-    for script in std::fs::read_dir(SCRIPTS).unwrap() {
-        let path = script.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "sh") {
-            continue;
-        }
-        let text = std::fs::read_to_string(path).unwrap();
-        let word = |c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-';
-        words.extend(text.split(word).filter(|word| !word.is_empty() && *word != "sh").map(str::to_owned));
-    }
-    let mut setup = format!("cat >/root/counter <<'END'\n{COUNTER}END\nchmod 755 /root/counter\n");
-    // One loop: a line for each word would be longer than an argument may be.
-    let words = words.into_iter().collect::<Vec<_>>().join(" ");
-    let _ = writeln!(
-        setup,
-        "for word in {words}; do\n    [ ! -x /usr/bin/$word ] && [ ! -x /usr/sbin/$word ] || ln -s /root/counter /usr/local/bin/$word\ndone"
-    );
-    scene.world.target(0).sh(&setup).unwrap();
-}
-
-/// Does `act` again and again, each time but the last with its script killed before the next one of its commands, after
-/// which `whole` must hold. All three are given the command's number; `act` tries again by itself. Gives how often it
-/// died.
-fn dies_before_each_command(
-    scene: &AttemptScene,
-    before: impl Fn(usize),
-    act: impl Fn(usize) -> Result<(), String>,
-    whole: impl Fn(usize),
-) -> usize {
-    let server = scene.world.target(0);
-    let mut deaths = 0;
-    for at in 1.. {
-        before(at);
-        server.sh(&format!("rm -f /run/commands /run/died-before; echo {at} >/run/die-at")).unwrap();
-        let outcome = act(at);
-        let counted = server.sh("rm /run/die-at; wc -c </run/commands; cat /run/died-before 2>/dev/null || :").unwrap();
-        let (counted, command) = counted.split_once('\n').unwrap();
-        outcome.unwrap_or_else(|e| panic!("killed before `{}`: {e}", command.trim()));
-        if !command.is_empty() {
-            deaths += 1;
-            whole(at);
-        } else if counted.trim().parse::<usize>().unwrap() < at {
-            break;
-        }
-        // Else two commands at once have both missed the number.
-    }
-    deaths
-}
 
 /// One stage, which the attempt itself tries again.
 fn stage(scene: &AttemptScene, stage: Stage, work: DeploymentWork) -> Result<(), String> {
@@ -140,6 +68,7 @@ fn clone_dies(anew: impl Fn(usize) -> bool) {
     scene.world.target(0).sh("touch /run/until-env").unwrap();
     let deaths = dies_before_each_command(
         &scene,
+        Points::All,
         |at| {
             if anew(at) {
                 scene.world.target(0).sh("rm -r /opt/services/shop").unwrap();
@@ -170,6 +99,7 @@ fn soak_a_killed_script_of_clone_env_firewall_or_secrets_is_mended_by_the_next_t
 
     let deaths = dies_before_each_command(
         &scene,
+        Points::All,
         |_| {},
         |at| {
             let mut work = plain.clone();
@@ -188,6 +118,7 @@ fn soak_a_killed_script_of_clone_env_firewall_or_secrets_is_mended_by_the_next_t
     let port = |at: usize| PORT + u16::try_from(at % 2).unwrap();
     let deaths = dies_before_each_command(
         &scene,
+        Points::All,
         |_| {},
         |at| {
             let mut work = plain.clone();
@@ -209,6 +140,7 @@ fn soak_a_killed_script_of_clone_env_firewall_or_secrets_is_mended_by_the_next_t
     work.github_digests.remove("DEPLOY_SSH_KEY");
     let deaths = dies_before_each_command(
         &scene,
+        Points::All,
         |_| drop(sh(&scene, "rm -f .slipway/ci-deploy")),
         |_| stage(&scene, Stage::Secrets, work.clone()),
         |_| {
@@ -240,6 +172,7 @@ fn soak_wherever_composes_script_is_killed_the_next_try_makes_it_right() {
     let (scene, works) = scene(&Stage::ALL);
     let deaths = dies_before_each_command(
         &scene,
+        Points::All,
         |at| drop(scene.run_stages(works[at % 2].clone(), &[Stage::Clone, Stage::Env]).unwrap()),
         |at| stage(&scene, Stage::Compose, works[at % 2].clone()),
         |at| {
@@ -256,6 +189,7 @@ fn soak_wherever_putting_back_is_killed_the_next_try_makes_it_right() {
     let (scene, [served, refused]) = scene(&Stage::ALL);
     let deaths = dies_before_each_command(
         &scene,
+        Points::All,
         |_| drop(scene.run_stages(refused.clone(), &[Stage::Clone, Stage::Env, Stage::Compose]).unwrap()),
         |_| put_back(&scene, &refused),
         |_| serves(&scene, &served),
@@ -274,6 +208,7 @@ fn soak_wherever_cis_job_is_killed_the_next_job_or_deployment_makes_it_right() {
     let job = || scene.world.target(0).sh(job).map(drop).map_err(|e| format!("{e:#}"));
     let deaths = dies_before_each_command(
         &scene,
+        Points::All,
         |at| {
             let next = sample.clone().with_file("README.md", &format!("push {at}\n"));
             let commit = scene.publish(&next, Variant::Healthy);

@@ -2,14 +2,18 @@
 //! a second one finds.
 
 mod answering;
+mod certificates;
 mod ci_job;
 mod claims;
 mod cost;
+mod doors;
+pub mod dying;
 mod environment;
 mod killed_scripts;
 mod prober;
 mod registry_secrets;
 mod rehearsal;
+pub mod restoring;
 pub mod scene;
 mod servers;
 mod serving;

@@ -46,7 +46,7 @@ pub struct AttemptScene {
     pub world: World,
     pub github: GitHub,
     pub deployer: Deployer,
-    config: DeployerConfig,
+    pub(super) config: DeployerConfig,
     pub heard: Arc<Heard>,
     pub user: &'static str,
     pub policy: Option<HostKeyPolicy>,
@@ -87,6 +87,7 @@ impl AttemptScene {
             command_timeout: Duration::from_secs(120),
             health_timeout: Duration::from_secs(PATIENCE),
             limits: ProjectLimits::DEFAULT,
+            front_door: None,
         };
         let deployer = Deployer::new(config.clone()).unwrap();
         Self { world, github, deployer, config, heard: Arc::default(), user: "root", policy: None }
@@ -178,6 +179,7 @@ impl AttemptScene {
                     .clone()
                     .unwrap_or_else(|| HostKeyPolicy::Pinned(HostKey::new(target.host_key()).unwrap())),
                 ssh_key: SecretString::from(std::fs::read_to_string(self.world.ssh_key()).unwrap()),
+                front_door: None,
             },
             secrets: [(VariableName::new("TELEGRAM_BOT_TOKEN").unwrap(), SecretString::from(BOT_TOKEN.to_owned()))]
                 .into(),

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use slipway_deploy::DeploymentWork;
 use slipway_protocol::names::Host;
-use slipway_protocol::{Change, DeploymentId, ErrorCode, HealthCheck, Stage};
+use slipway_protocol::{
+    Change, DeploymentId, ErrorCode, HealthCheck, Replacement, ReplacementWay, ServiceReport, Stage,
+};
 use slipway_tests::world::{Commit, Generation, LongLine, Sample, Variant};
 
 use crate::pipeline::scene::{AttemptScene, BOT_TOKEN, FinishedAttempt, PORT};
@@ -151,7 +153,10 @@ fn same_facts(first: &FinishedAttempt, done: &FinishedAttempt) {
     assert_eq!(facts(done, Stage::Firewall)["exposed"], facts(first, Stage::Verify)["exposed"]);
     assert_eq!(facts(done, Stage::Secrets)["written"], serde_json::json!([]));
     assert_eq!(facts(done, Stage::Secrets)["new_deploy_key"], false);
-    assert_eq!(done.reports[&Stage::Compose].services, first.reports[&Stage::Compose].services);
+    let services = |done: &FinishedAttempt| done.reports[&Stage::Compose].services.clone();
+    let replaced = Some(Replacement { how: ReplacementWay::Kept, why: None, gap_ms: None });
+    let kept = services(first).into_iter().map(|service| ServiceReport { replaced: replaced.clone(), ..service });
+    assert_eq!(services(done), kept.collect::<Vec<_>>());
     assert_eq!(done.reports[&Stage::Verify].url, first.reports[&Stage::Verify].url);
 }
 

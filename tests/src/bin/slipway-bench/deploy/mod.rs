@@ -22,8 +22,9 @@ use rival::{Rival, RivalTask};
 
 /// The backend's port.
 const PORT: u16 = 8080;
-/// The server's name in the inventory.
+/// The server's names in the inventory: with a front door, and without.
 const SERVER: &str = "bench";
+const PLAIN_SERVER: &str = "bench-plain";
 /// How long a deployment may take.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How long a session's processes may take to end behind it.
@@ -38,8 +39,24 @@ docker system prune -af >/dev/null
 rm -rf /opt/services
 ufw delete allow 8080/tcp >/dev/null 2>&1 || :";
 
-/// Who deploys; Slipway where it's nobody else.
-type Deployer = Option<Rival>;
+/// Who deploys.
+#[derive(Clone, Copy)]
+enum BenchDeployer {
+    Slipway,
+    /// Without a front door.
+    PlainSlipway,
+    Other(Rival),
+}
+
+impl BenchDeployer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Slipway => "slipway",
+            Self::PlainSlipway => "slipway, no front door",
+            Self::Other(rival) => rival.name(),
+        }
+    }
+}
 
 /// What is asked for.
 const FIRST: &str = "first";
@@ -63,14 +80,15 @@ struct DeployScene<'a> {
 
 /// Section `deploy`.
 pub fn measure(bench: &mut Bench) -> Result<()> {
-    let mut deployers: Vec<Deployer> = vec![Some(Rival::Floor), Some(Rival::FloorAndGate), None];
+    let floors = [Rival::Floor, Rival::FloorAndGate].map(BenchDeployer::Other);
+    let mut deployers = [&floors[..], &[BenchDeployer::Slipway, BenchDeployer::PlainSlipway]].concat();
     if !bench.quick {
-        deployers.extend([Some(Rival::AnsiblePipelining), Some(Rival::Ansible)]);
+        deployers.extend([Rival::AnsiblePipelining, Rival::Ansible].map(BenchDeployer::Other));
     }
     within(1, |scene| {
         let mut scene = DeployScene::start(scene)?;
         // Warms the machine's caches up; nobody is to be the one who pays for it.
-        scene.play(bench, Some(Rival::Floor), &[(FIRST, Duration::ZERO)], None)?;
+        scene.play(bench, floors[0], &[(FIRST, Duration::ZERO)], None)?;
         let near = [FIRST, NEW_COMMIT, NOTHING_CHANGED].map(|kind| (kind, Duration::ZERO));
         let far = [FIRST, NEW_COMMIT, NOTHING_CHANGED].map(|kind| (kind, FAR));
         let quick = [near[0], near[1], near[2], far[2]];
@@ -95,6 +113,8 @@ impl<'a> DeployScene<'a> {
         let address = ADDRESS.to_string();
         let arguments = ["servers", "add", SERVER, "--address", &address, "--host-key", target.host_key()];
         scene.stack.slipway(&arguments)?;
+        let plain = ["servers", "add", PLAIN_SERVER, "--address", &address, "--front-door", "off", "--host-key"];
+        scene.stack.slipway(&[&plain[..], &[target.host_key()]].concat())?;
         let world = &scene.stack.world;
         let handle = scene.runtime.handle().clone();
         let (line, orchestrator, subscriber) = handle.block_on(async {
@@ -109,7 +129,7 @@ impl<'a> DeployScene<'a> {
     fn play(
         &mut self,
         bench: &mut Bench,
-        deployer: Deployer,
+        deployer: BenchDeployer,
         kinds: &[(&str, Duration)],
         repetition: Option<u32>,
     ) -> Result<()> {
@@ -131,7 +151,7 @@ impl<'a> DeployScene<'a> {
             let target = self.scene.stack.world.target(0);
             let is_counted = programs::begin(target).is_ok();
             self.line.trips();
-            let who = deployer.map_or("slipway", Rival::name);
+            let who = deployer.name();
             let (took, round_trips) =
                 self.deploy(bench, deployer, &project).with_context(|| format!("{who}: {kind}"))?;
             let Some(repetition) = repetition else { continue };
@@ -156,14 +176,15 @@ impl<'a> DeployScene<'a> {
     }
 
     /// Gives how long it took and, where the deployer counts them, its round trips.
-    fn deploy(&mut self, bench: &Bench, deployer: Deployer, project: &Project) -> Result<(Duration, Option<f64>)> {
+    fn deploy(&mut self, bench: &Bench, deployer: BenchDeployer, project: &Project) -> Result<(Duration, Option<f64>)> {
         let Project { sample, slug, commit } = project;
-        if let Some(rival) = deployer {
+        if let BenchDeployer::Other(rival) = deployer {
             let task = RivalTask { sample, commit, slug, port: PORT, address: ADDRESS };
             return Ok((rival.deploy(&self.scene.stack, &bench.python, &task)?, None));
         }
         let mut data = self.scene.stack.ready(sample, commit, slug, 0, PORT)?;
-        data["server"]["handle"] = SERVER.into();
+        let server = if matches!(deployer, BenchDeployer::PlainSlipway) { PLAIN_SERVER } else { SERVER };
+        data["server"]["handle"] = server.into();
         let handle = self.scene.runtime.handle().clone();
         handle.block_on(async {
             let id = self.orchestrator.ask_for(&data).await?;
