@@ -19,6 +19,7 @@ pub mod schema;
 mod secret;
 mod stage_order;
 pub mod topology;
+mod web;
 
 pub use action::Action;
 pub use command::{

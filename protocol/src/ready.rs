@@ -209,21 +209,6 @@ impl HealthCheck {
 }
 
 impl ProjectReady {
-    /// The allocation that serves people: the frontend's if there is one, else the backend's.
-    #[must_use]
-    pub fn web(&self) -> Option<&Allocation> {
-        let of = |name: &str| {
-            self.allocations.iter().find(|a| a.service.as_str() == name && self.modules.contains(&a.service))
-        };
-        of("frontend").or_else(|| of("backend"))
-    }
-
-    /// Whether the front door may serve it: a module that is known to speak HTTP.
-    fn is_served(&self, allocation: &Allocation) -> bool {
-        let is_web = ["backend", "frontend"].contains(&allocation.service.as_str());
-        self.modules.contains(&allocation.service) && (is_web || allocation.health.is_some())
-    }
-
     /// Every domain that it's to be served under, with its service.
     pub fn domains(&self) -> impl Iterator<Item = (&ServiceName, &DomainName)> {
         self.allocations.iter().flat_map(|a| a.domains.iter().map(move |domain| (&a.service, domain)))

@@ -6,20 +6,9 @@ use serde_json::Value;
 use slipway_protocol::Allocation;
 use slipway_protocol::names::ServiceName;
 
-/// Whether a module serves the web. Any other may be a bot, with or without a port, and two bots must not run with one
-/// token.
-pub(crate) fn is_web(module: &ServiceName) -> bool {
-    matches!(module.as_str(), "backend" | "frontend")
-}
-
 /// The template's modules that ask others and needn't listen, though a port may be allocated to them.
 pub(crate) fn may_poll(module: &ServiceName) -> bool {
     matches!(module.as_str(), "tg_bot" | "notifications_worker")
-}
-
-/// Whether a module is known to speak HTTP on its port: the door passes nothing else on.
-pub(crate) fn speaks_http(allocation: &Allocation) -> bool {
-    is_web(&allocation.service) || allocation.health.is_some()
 }
 
 /// What the compose files say of a service that bears on whether there may be two of it.
@@ -36,7 +25,7 @@ impl Singular {
     /// Why there can be only one at a time; `named`: its container has a name of its own, `awaited`: a service that
     /// stays as it is waits for it, and may have looked up its address once.
     pub(super) fn why(&self, service: &ServiceName, named: bool, awaited: bool) -> Option<&'static str> {
-        if !is_web(service) {
+        if !service.serves_web() {
             Some("it-may-be-a-bot")
         } else if named {
             Some("its-container-is-named")
@@ -59,7 +48,7 @@ impl Singular {
 /// beside the old one.
 pub(super) fn ports_lines(allocation: &Allocation, why: Option<Option<&'static str>>) -> String {
     let published = format!("{}:{}", allocation.host_port, allocation.container_port);
-    match why.filter(|_| speaks_http(allocation)) {
+    match why.filter(|_| allocation.speaks_http()) {
         None => format!("    ports: !override\n      - \"{published}\"\n"),
         Some(why) => {
             let way = why.map_or_else(|| "overlap".to_owned(), |why| format!("stop-first:{why}"));

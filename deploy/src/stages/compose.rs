@@ -9,7 +9,6 @@ use super::after_ci::are_kept;
 use super::door::{add_replacements, with_door};
 use super::service_check::{CheckedService, ServiceCheck, checked_services};
 use super::verify::warm_up;
-use crate::project::behind_door::is_web;
 use crate::project::grants::JudgedModel;
 use crate::project::image_tag;
 use crate::remote::failure_phrases;
@@ -97,7 +96,7 @@ impl Attempt {
     /// The web services, and the other modules: each of these may be a bot, with or without a port, and two bots must not
     /// run with one token.
     pub(super) fn rehearsed_and_bots(&self) -> (Vec<ServiceName>, Vec<ServiceName>) {
-        self.work.request.modules.iter().cloned().partition(is_web)
+        self.work.request.modules.iter().cloned().partition(ServiceName::serves_web)
     }
 }
 

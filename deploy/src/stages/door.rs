@@ -11,7 +11,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use slipway_protocol::{Replacement, ReplacementWay, ServiceReport};
 
-use crate::project::behind_door::speaks_http;
 use crate::remote::output::ScriptOutput;
 use crate::{Attempt, DoorCertificate, DoorImage, FrontDoor, FrontDoorFacts, StageReport};
 
@@ -29,8 +28,7 @@ impl Attempt {
     /// The file in which the scripts keep the slots, for compose by hand; empty where nothing of the project is behind a door.
     pub(super) fn slots_file(&self) -> String {
         let request = &self.work.request;
-        let mut behind = request.allocations.iter().filter(|a| request.modules.contains(&a.service) && speaks_http(a));
-        if self.front_door().is_none() || behind.next().is_none() {
+        if self.front_door().is_none() || !request.allocations.iter().any(|a| request.is_served(a)) {
             return String::new();
         }
         format!("{}/.slipway-front-door/compose/{}.yml", self.root().as_str(), request.project.slug)

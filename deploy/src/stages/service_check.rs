@@ -5,7 +5,7 @@
 use slipway_protocol::names::{Port, ServiceName};
 use slipway_protocol::{Allocation, HealthCheck, ProjectReady};
 
-use crate::project::behind_door::{may_poll, speaks_http};
+use crate::project::behind_door::may_poll;
 
 /// What is asked of an allocated service.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +42,7 @@ pub(super) fn health_check_of(request: &ProjectReady, service: &str) -> (String,
 pub(super) fn checked_services(request: &ProjectReady, host: &str) -> Vec<CheckedService> {
     let checked = |allocation: &Allocation| {
         let service = &allocation.service;
-        let check = if speaks_http(allocation) {
+        let check = if allocation.speaks_http() {
             let (path, health) = health_check_of(request, service.as_str());
             ServiceCheck::Page { path, health }
         } else if may_poll(service) {
