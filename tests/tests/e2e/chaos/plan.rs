@@ -4,6 +4,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+/// RabbitMQ writes down its quorum queues within three seconds: one killed before never confirms their messages again.
+const FIRST_FAULT: Duration = Duration::from_secs(5);
+
 /// How much chaos.
 #[derive(Debug, Clone, Copy)]
 pub struct ChaosSettings {
@@ -129,7 +132,7 @@ impl ChaosPlan {
                 kinds = kinds_of(settings);
             }
             let kind = kinds.swap_remove(random.below(kinds.len()));
-            let at = random.within(Duration::from_secs(1), settings.length);
+            let at = random.within(FIRST_FAULT, settings.length);
             let until = at + random.within(settings.longest / 8, settings.longest);
             let fault = kind(&mut random, settings);
             let times = busy.entry(fault.subject).or_default();
@@ -257,10 +260,9 @@ mod tests {
         assert_eq!(published.len(), SETTINGS.deployments);
         let kinds: HashSet<_> = plan.acts.iter().map(|(_, act)| std::mem::discriminant(act)).collect();
         assert_eq!(kinds.len(), 16, "all of them");
+        use {ChaosService::Node, Disturbance as Act};
         let nodes = plan.acts.iter().filter_map(|(_, act)| match act {
-            Disturbance::Down(ChaosService::Node(index)) | Disturbance::Freeze(ChaosService::Node(index)) => {
-                Some(index)
-            }
+            Act::Down(Node(index)) | Act::Freeze(Node(index)) => Some(index),
             _ => None,
         });
         assert_eq!(nodes.collect::<HashSet<_>>().len(), SETTINGS.nodes, "every node");

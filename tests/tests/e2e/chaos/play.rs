@@ -18,8 +18,8 @@ use crate::chaos::plan::{ChaosPlan, ChaosSettings};
 use crate::chaos::requests::{self, ChaosRequest};
 use crate::chaos::workers::ChaosWorkers;
 
-/// How long the end may take once nothing breaks any more.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// How long the end may take once nothing breaks any more: less than the runner's patience, so that the verdict is told.
+const PATIENCE: Duration = Duration::from_secs(420);
 
 /// A stack, and what is going to happen to it.
 pub struct ChaosRun {
