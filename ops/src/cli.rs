@@ -61,6 +61,8 @@ pub(crate) enum Command {
     /// List what a project can be rolled back to and whose a slug is; hand one over
     #[command(subcommand)]
     Projects(Projects),
+    /// List the halves of requests that wait for the other half, or have waited in vain
+    Pending,
     /// List the branches whose pushes Slipway deploys itself, and what they wait for
     Pushes,
     /// Show who works, what waits and what needs a look; exits with 1 when something does

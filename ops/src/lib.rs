@@ -10,8 +10,8 @@ use std::process::ExitCode;
 pub use cli::Cli;
 use cli::Command;
 use commands::{
-    audit, cancel, dead_letters, deployments, explain, keys, lifecycle, outbox, plan, projects, pushes, servers,
-    sources, status, submit, topology, watch,
+    audit, cancel, dead_letters, deployments, explain, keys, lifecycle, outbox, pending, plan, projects, pushes,
+    servers, sources, status, submit, topology, watch,
 };
 use terminal::error::{CliError, CommandExit};
 use terminal::print::Printer;
@@ -46,6 +46,7 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<CommandExit, CliError> 
         Command::Rollback(args) => lifecycle::rollback(args, settings, printer).await,
         Command::Undeploy(args) => lifecycle::undeploy(args, settings, printer).await,
         Command::Projects(command) => projects::run(command, settings, printer).await,
+        Command::Pending => pending::run(settings, printer).await,
         Command::Pushes => pushes::run(settings, printer).await,
         Command::Status(args) => status::run(&args, settings, printer).await,
         Command::Deployments(command) => deployments::run(command, settings, printer).await,

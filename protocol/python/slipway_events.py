@@ -1,7 +1,7 @@
 """Slipway's events as an orchestrator writes and reads them: one file, to be vendored as it is.
 
 Written for Python 3.12 and pydantic 2; `seal` needs PyNaCl as well. No AMQP here: publish what `project_ready_event`,
-`command_event` or `cancel_event` gives to the exchange `REQUESTS` (routing key: its `type`), bind a queue of your own to `EVENTS`, and hand each body to `parse_event`.
+`half_event`, `command_event` or `cancel_event` gives to the exchange `REQUESTS` (routing key: its `type`), bind a queue of your own to `EVENTS`, and hand each body to `parse_event`.
 
 What is written refuses unknown fields, what is read tolerates them: newer workers may tell more. The JSON Schemas
 beside this file are the binding form; Slipway's tests keep the two in agreement.
@@ -36,6 +36,8 @@ class EventType(StrEnum):
     """`type` of an event."""
 
     PROJECT_READY = "slipway.project.ready.v1"
+    ENGINEERING_DONE = "slipway.engineering.done.v1"
+    RESOURCES_ALLOCATED = "slipway.resources.allocated.v1"
     PROJECT_STOP = "slipway.project.stop.v1"
     PROJECT_START = "slipway.project.start.v1"
     PROJECT_ROLLBACK = "slipway.project.rollback.v1"
@@ -147,6 +149,7 @@ class ErrorCode(StrEnum):
     DOMAIN_TAKEN = "domain-taken", ErrorClass.USER_ACTION
     UNKNOWN_VERSION = "unknown-version", ErrorClass.USER_ACTION
     UNKNOWN_DEPLOYMENT = "unknown-deployment", ErrorClass.USER_ACTION
+    MISSING_HALF = "missing-half", ErrorClass.USER_ACTION
     DELIVERY_LIMIT_REACHED = "delivery-limit-reached", ErrorClass.INFRASTRUCTURE
     EXPIRED_IN_QUEUE = "expired-in-queue", ErrorClass.INFRASTRUCTURE
     QUEUE_OVERFLOW = "queue-overflow", ErrorClass.INFRASTRUCTURE
@@ -370,6 +373,40 @@ class ProjectReady(_Written):
     """Echoed untouched in every event about this deployment."""
 
 
+class EngineeringDone(_Written):
+    """One half of a `ProjectReady`: the code is done. With `ResourcesAllocated`, in any order, it's deployed."""
+
+    version: ClassVar[Literal["1"]] = VERSION
+
+    project: Project
+    """Spelt as in the other half."""
+    repository: Repository
+    modules: Annotated[list[ServiceName], Field(min_length=1, max_length=32)]
+    variables: dict[VariableName, str] = {}
+    secrets: dict[VariableName, Sealed | Reference] = {}
+    registry: RegistryAccess | None = None
+    sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    """Counted together with the project's other requests: the highest wins. Without it the event's time decides."""
+    expires_at: AwareDatetime | None = None
+    correlation: dict[str, Any] = {}
+    """Echoed in every event about the deployment; of a name in both halves this one's value counts."""
+
+
+class ResourcesAllocated(_Written):
+    """The other half of a `ProjectReady`: the server and the ports are allocated."""
+
+    version: ClassVar[Literal["1"]] = VERSION
+
+    project: Project
+    """Spelt as in the other half."""
+    server: Server
+    allocations: Annotated[list[Allocation], Field(min_length=1, max_length=32)]
+    sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    """Counted together with the project's other requests: the highest wins. Without it the event's time decides."""
+    expires_at: AwareDatetime | None = None
+    correlation: dict[str, Any] = {}
+
+
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
@@ -472,6 +509,20 @@ class ProjectReadyEvent(_RequestEvent):
     data: ProjectReady
 
 
+class EngineeringDoneEvent(_RequestEvent):
+    """The CloudEvent around an `EngineeringDone`. Its own `deployment_id` is told of only when no deployment comes of it."""
+
+    type: Literal[EventType.ENGINEERING_DONE] = EventType.ENGINEERING_DONE
+    data: EngineeringDone
+
+
+class ResourcesAllocatedEvent(_RequestEvent):
+    """The CloudEvent around a `ResourcesAllocated`. Its own `deployment_id` is told of only when no deployment comes of it."""
+
+    type: Literal[EventType.RESOURCES_ALLOCATED] = EventType.RESOURCES_ALLOCATED
+    data: ResourcesAllocated
+
+
 class ProjectStopEvent(_RequestEvent):
     """The CloudEvent around a `ProjectStop`."""
 
@@ -518,6 +569,25 @@ def project_ready_event(
         time=datetime.now(UTC),
         traceparent=traceparent,
         data=data,
+    )
+
+
+Half = EngineeringDone | ResourcesAllocated
+HalfEvent = EngineeringDoneEvent | ResourcesAllocatedEvent
+
+
+def half_event(
+    data: Half, *, source: str, event_id: str | None = None, traceparent: str | None = None
+) -> HalfEvent:
+    """A new event for one half of a request. Publish one event again under its own id as often as you like."""
+    event = EngineeringDoneEvent if isinstance(data, EngineeringDone) else ResourcesAllocatedEvent
+    return event(
+        id=event_id or str(uuid.uuid4()),
+        source=source,
+        subject=data.project.slug,
+        time=datetime.now(UTC),
+        traceparent=traceparent,
+        data=data,  # type: ignore[arg-type]
     )
 
 
@@ -580,7 +650,22 @@ def seal(
 
 def deployment_id(source: str, event_id: str, replay: uuid.UUID | None = None) -> uuid.UUID:
     """The id of the deployment that an event asks for, or that a replay of it asks for."""
-    parts = ["deployment", source, event_id, str(replay or "")]
+    return _derived("deployment", source, event_id, str(replay or ""))
+
+
+def joined_event(engineering: EngineeringDoneEvent, resources: ResourcesAllocatedEvent) -> EventReference:
+    """The request to deploy that two halves make, whichever comes first: as `causationid` names it, and as it's cancelled."""
+    joined = _derived("joined", engineering.source, engineering.id, resources.source, resources.id)
+    return EventReference(source=engineering.source, id=f"joined-{joined}")
+
+
+def joined_deployment_id(engineering: EngineeringDoneEvent, resources: ResourcesAllocatedEvent) -> uuid.UUID:
+    """The id of the deployment that two halves make, whichever comes first."""
+    event = joined_event(engineering, resources)
+    return deployment_id(event.source, event.id)
+
+
+def _derived(*parts: str) -> uuid.UUID:
     return uuid.uuid5(_NAMESPACE, "".join(f"{len(part.encode())}:{part}" for part in parts))
 
 
@@ -745,6 +830,8 @@ class ResultEvent(_Told):
 
 _EVENTS: Mapping[str, type[BaseModel]] = {
     EventType.PROJECT_READY: ProjectReadyEvent,
+    EventType.ENGINEERING_DONE: EngineeringDoneEvent,
+    EventType.RESOURCES_ALLOCATED: ResourcesAllocatedEvent,
     EventType.PROJECT_STOP: ProjectStopEvent,
     EventType.PROJECT_START: ProjectStartEvent,
     EventType.PROJECT_ROLLBACK: ProjectRollbackEvent,
@@ -757,7 +844,7 @@ _EVENTS: Mapping[str, type[BaseModel]] = {
 
 def parse_event(
     body: bytes | str,
-) -> ProgressEvent | ResultEvent | ProjectReadyEvent | CommandEvent | DeploymentCancelEvent:
+) -> ProgressEvent | ResultEvent | ProjectReadyEvent | HalfEvent | CommandEvent | DeploymentCancelEvent:
     """Reads one event. Raises ValueError for what isn't one, or is of a type that this file doesn't know."""
     event = json.loads(body)
     kind = event.get("type") if isinstance(event, dict) else None

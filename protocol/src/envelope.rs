@@ -15,6 +15,12 @@ pub enum EventType {
     /// In: a project is ready to be deployed.
     #[serde(rename = "slipway.project.ready.v1")]
     ProjectReady,
+    /// In: the code of a project is done; one half of a request to deploy.
+    #[serde(rename = "slipway.engineering.done.v1")]
+    EngineeringDone,
+    /// In: the server and the ports of a project are allocated; the other half.
+    #[serde(rename = "slipway.resources.allocated.v1")]
+    ResourcesAllocated,
     /// In: a project's containers are to be stopped.
     #[serde(rename = "slipway.project.stop.v1")]
     ProjectStop,
@@ -40,8 +46,10 @@ pub enum EventType {
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::ProjectReady,
+        Self::EngineeringDone,
+        Self::ResourcesAllocated,
         Self::ProjectStop,
         Self::ProjectStart,
         Self::ProjectRollback,
@@ -56,6 +64,8 @@ impl EventType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ProjectReady => "slipway.project.ready.v1",
+            Self::EngineeringDone => "slipway.engineering.done.v1",
+            Self::ResourcesAllocated => "slipway.resources.allocated.v1",
             Self::ProjectStop => "slipway.project.stop.v1",
             Self::ProjectStart => "slipway.project.start.v1",
             Self::ProjectRollback => "slipway.project.rollback.v1",
@@ -70,7 +80,7 @@ impl EventType {
     #[must_use]
     pub fn action(self) -> Option<Action> {
         match self {
-            Self::ProjectReady => Some(Action::Deploy),
+            Self::ProjectReady | Self::EngineeringDone | Self::ResourcesAllocated => Some(Action::Deploy),
             Self::ProjectStop => Some(Action::Stop),
             Self::ProjectStart => Some(Action::Start),
             Self::ProjectRollback => Some(Action::Rollback),

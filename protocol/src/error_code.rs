@@ -107,6 +107,7 @@ codes! {
     DomainTaken "domain-taken" UserAction "Another project has this domain" "Leave the domain out of this request, or take it from the project that the message names: by a request of that one without it, or by undeploying it; then replay";
     UnknownVersion "unknown-version" UserAction "There is no such version to roll back to" "Choose one that `slipway projects versions` lists, or deploy the commit";
     UnknownDeployment "unknown-deployment" UserAction "No deployment of this id is known, so there is nothing to cancel yet" "Compare the id with `slipway deployments list`; should its request still arrive, it's cancelled at once";
+    MissingHalf "missing-half" UserAction "The other half of what a deployment needs hasn't come in time" "Find out why the half that the message names was never published, and publish it: it's joined with this one, which is kept";
     // The broker's own dead letters
     DeliveryLimitReached "delivery-limit-reached" Infrastructure "Workers took the message again and again and never finished taking it in" "Look at the workers' logs for crashes and lost connections, then replay";
     ExpiredInQueue "expired-in-queue" Infrastructure "The message waited in the queue for longer than the broker's policy allows" "Start workers, or take the time limit off slipway.deployments, then replay";

@@ -32,6 +32,11 @@ impl DeploymentId {
     }
 }
 
+/// The `id` of the request to deploy that two halves make.
+pub(crate) fn joined(source: &str, id: &str, other_source: &str, other_id: &str) -> String {
+    format!("joined-{}", derive(&["joined", source, id, other_source, other_id]))
+}
+
 /// UUIDv5 of `parts`, each preceded by its length so that no two lists collide.
 fn derive(parts: &[&str]) -> Uuid {
     let name: String = parts.iter().map(|p| format!("{}:{p}", p.len())).collect();

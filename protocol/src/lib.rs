@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod action;
+mod allocation;
 mod command;
 mod credential_shapes;
 mod decode;
@@ -9,12 +10,14 @@ mod envelope;
 mod error_code;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod halves;
 mod ids;
 pub mod names;
 mod progress;
 mod ready;
 mod replacement;
 mod result;
+mod rules;
 pub mod schema;
 mod secret;
 mod stage_order;
@@ -22,6 +25,7 @@ pub mod topology;
 mod web;
 
 pub use action::Action;
+pub use allocation::{Allocation, HealthCheck};
 pub use command::{
     DeploymentCancel, EventReference, MAX_REASON, ProjectCommand, ProjectRollback, ProjectStart, ProjectStop,
     ProjectUndeploy, Version,
@@ -31,9 +35,10 @@ pub use decode::{MAX_MESSAGE_BYTES, Message, Metadata, PartialEnvelope, Rejectio
 pub use domain_name::DomainName;
 pub use envelope::{CONTENT_TYPE, CloudEvent, EventType};
 pub use error_code::{Class, ErrorCode};
+pub use halves::{EngineeringDone, HalfKind, ProjectHalf, ResourcesAllocated, join};
 pub use ids::{DeploymentId, ProjectId};
 pub use progress::{Progress, ProgressKind};
-pub use ready::{Allocation, HealthCheck, Project, ProjectReady, PushDeployer, RegistryAccess, Repository, Server};
+pub use ready::{Project, ProjectReady, PushDeployer, RegistryAccess, Repository, Server};
 pub use replacement::{Replacement, ReplacementWay};
 pub use result::{DeploymentResult, Exposed, Failure, Outcome, ServiceReport, Serving, StageSummary};
 pub use secret::{SealedSecret, SecretSource};

@@ -7,10 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{
-    BranchName, CommitSha, Host, HostKey, Port, RegistryUser, RepositoryName, ServerHandle, ServiceName, Slug, UrlPath,
+    BranchName, CommitSha, Host, HostKey, Port, RegistryUser, RepositoryName, ServerHandle, ServiceName, Slug,
     UserName, VariableName,
 };
-use crate::{Correlation, DomainName, ProjectId, SecretSource};
+use crate::rules::{self, BrokenRule, broken};
+use crate::{Allocation, Correlation, DomainName, ProjectId, SecretSource};
 
 /// A project whose code is done and whose server and ports are allocated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -153,61 +154,6 @@ pub struct Server {
     pub host_key: Option<HostKey>,
 }
 
-/// A port of the server that belongs to one service of the project.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Allocation {
-    /// Which service; chosen by name, never by position.
-    pub service: ServiceName,
-    /// The port on the server.
-    pub host_port: Port,
-    /// The port that the service listens on inside its container.
-    pub container_port: Port,
-    /// How a module shows that it's healthy. Without it a backend is asked for `/health` and a frontend for `/`; any
-    /// other must at least take connections, but for `tg_bot` and `notifications_worker`, which needn't listen. A service
-    /// that is no module, such as a database, isn't asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<HealthCheck>,
-    /// The domains under which the front door serves this service over HTTPS, the first one in the result's `url`. They
-    /// have to lead to the server, and belong to one project alone.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    pub domains: Vec<DomainName>,
-}
-
-/// What a service answers over HTTP when it's healthy, asked from outside of its server.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct HealthCheck {
-    /// Which page; `/health` of a backend and `/` of any other when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<UrlPath>,
-    /// The statuses of a healthy answer; any from 200 to 399 when left out.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    #[schemars(length(max = 32), inner(range(min = 100, max = 599)))]
-    pub statuses: BTreeSet<u16>,
-    /// How many seconds the service may take, from the moment its container is stable, until it answers so; as the
-    /// workers are configured when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 3600))]
-    pub timeout_seconds: Option<u32>,
-}
-
-impl HealthCheck {
-    /// Whether `status` is one of a healthy answer.
-    #[must_use]
-    pub fn accepts(&self, status: u16) -> bool {
-        if self.statuses.is_empty() { (200..400).contains(&status) } else { self.statuses.contains(&status) }
-    }
-
-    /// The field that breaks its rule, and the rule.
-    fn defect(&self) -> Option<(&'static str, &'static str)> {
-        if self.statuses.len() > 32 || self.statuses.iter().any(|status| !(100..600).contains(status)) {
-            return Some(("statuses", "must hold at most 32 HTTP statuses, 100 to 599"));
-        }
-        let timeout = self.timeout_seconds.unwrap_or(1);
-        (!(1..=3600).contains(&timeout)).then_some(("timeout_seconds", "must be 1 to 3600"))
-    }
-}
-
 impl ProjectReady {
     /// Every domain that it's to be served under, with its service.
     pub fn domains(&self) -> impl Iterator<Item = (&ServiceName, &DomainName)> {
@@ -217,59 +163,16 @@ impl ProjectReady {
     /// The rules that no single field can check.
     ///
     /// Returns the JSON pointer of the offending field and the rule that it breaks.
-    pub(crate) fn check(&self) -> Result<(), (String, String)> {
-        let fail = |pointer: &str, rule: &str| Err((pointer.to_owned(), rule.to_owned()));
-        if self.modules.is_empty() || self.modules.len() > 32 {
-            return fail("/data/modules", "must name 1 to 32 services");
-        }
-        if self.allocations.is_empty() || self.allocations.len() > 32 {
-            return fail("/data/allocations", "must hold 1 to 32 entries");
-        }
-        let mut services = BTreeSet::new();
-        let (mut ports, mut domains) = (BTreeSet::new(), BTreeSet::new());
-        for (i, a) in self.allocations.iter().enumerate() {
-            if !services.insert(&a.service) {
-                return fail(&format!("/data/allocations/{i}/service"), "must not name a service twice");
-            }
-            if !ports.insert(a.host_port) {
-                return fail(&format!("/data/allocations/{i}/host_port"), "must not give one port to two services");
-            }
-            if let Some((field, rule)) = a.health.as_ref().and_then(HealthCheck::defect) {
-                return fail(&format!("/data/allocations/{i}/health/{field}"), rule);
-            }
-            if a.domains.len() > 16 {
-                return fail(&format!("/data/allocations/{i}/domains"), "must hold at most 16 domains");
-            }
-            if !a.domains.is_empty() && !self.is_served(a) {
-                return fail(
-                    &format!("/data/allocations/{i}/domains"),
-                    "must be left out where the service is no module, or neither backend nor frontend and without `health`",
-                );
-            }
-            if let Some(twice) = a.domains.iter().position(|domain| !domains.insert(domain)) {
-                return fail(&format!("/data/allocations/{i}/domains/{twice}"), "must not name a domain twice");
-            }
-        }
+    pub(crate) fn check(&self) -> Result<(), BrokenRule> {
+        rules::modules(&self.modules)?;
+        rules::allocations(&self.allocations, |allocation| self.is_served(allocation))?;
         if self.web().is_none() {
-            return fail(
+            return broken(
                 "/data/allocations",
                 "must hold the port of a module that serves the web: frontend or backend",
             );
         }
-        if let Some(name) = self.secrets.keys().find(|n| self.variables.contains_key(*n)) {
-            return fail(&format!("/data/variables/{name}"), "must not be a variable and a secret at once");
-        }
-        if self.variables.len() > 500 || self.secrets.len() > 100 {
-            return fail("/data/variables", "must not hold more than 500 variables and 100 secrets");
-        }
-        for (name, value) in &self.variables {
-            if value.len() > 32 * 1024 || value.contains('\0') {
-                return fail(&format!("/data/variables/{name}"), "must be at most 32 KiB without NUL");
-            }
-        }
-        if self.sequence.is_some_and(|s| s > 9_007_199_254_740_991) {
-            return fail("/data/sequence", "must be at most 2^53 - 1, so that every JSON reader agrees on it");
-        }
-        Ok(())
+        rules::environment(&self.variables, &self.secrets)?;
+        rules::sequence(self.sequence)
     }
 }

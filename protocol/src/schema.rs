@@ -5,8 +5,8 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
 
 use crate::{
-    CloudEvent, DeploymentCancel, DeploymentResult, EventType, Progress, ProjectReady, ProjectRollback, ProjectStart,
-    ProjectStop, ProjectUndeploy,
+    CloudEvent, DeploymentCancel, DeploymentResult, EngineeringDone, EventType, Progress, ProjectReady,
+    ProjectRollback, ProjectStart, ProjectStop, ProjectUndeploy, ResourcesAllocated,
 };
 
 /// The schema of a whole event of `event_type`, envelope included.
@@ -14,6 +14,8 @@ use crate::{
 pub fn of(event_type: EventType) -> Value {
     match event_type {
         EventType::ProjectReady => generate::<ProjectReady>(event_type),
+        EventType::EngineeringDone => generate::<EngineeringDone>(event_type),
+        EventType::ResourcesAllocated => generate::<ResourcesAllocated>(event_type),
         EventType::ProjectStop => generate::<ProjectStop>(event_type),
         EventType::ProjectStart => generate::<ProjectStart>(event_type),
         EventType::ProjectRollback => generate::<ProjectRollback>(event_type),

@@ -106,6 +106,8 @@ pub const BINDINGS: &[Binding] = &[
     Binding { exchange: UNROUTABLE, queue: PARKED_QUEUE, pattern: "" },
     Binding { exchange: REQUESTS, queue: DEPLOYMENTS_QUEUE, pattern: "slipway.project.#" },
     Binding { exchange: REQUESTS, queue: DEPLOYMENTS_QUEUE, pattern: "slipway.deployment.#" },
+    Binding { exchange: REQUESTS, queue: DEPLOYMENTS_QUEUE, pattern: "slipway.engineering.#" },
+    Binding { exchange: REQUESTS, queue: DEPLOYMENTS_QUEUE, pattern: "slipway.resources.#" },
     Binding { exchange: DEAD_LETTER_EXCHANGE, queue: DEAD_LETTERS_QUEUE, pattern: "" },
     Binding { exchange: DEAD_LETTER_EXCHANGE, queue: DEAD_LETTERS_INGEST_QUEUE, pattern: "" },
 ];

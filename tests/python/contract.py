@@ -88,6 +88,20 @@ def commanded() -> list[str]:
     return [event.body().decode() for event in events]
 
 
+def halved() -> dict:
+    code = {name: MOST[name] for name in ("project", "repository", "modules", "variables", "registry", "sequence")}
+    place = {name: MOST[name] for name in ("project", "server", "allocations", "expires_at", "correlation")}
+    halves = (
+        slipway.half_event(slipway.EngineeringDone.model_validate(code), source="/орк", event_id="e-1"),
+        slipway.half_event(slipway.ResourcesAllocated.model_validate(place), source="/zavhoz", event_id="a-1"),
+    )
+    return {
+        "bodies": [half.body().decode() for half in halves],
+        "joined": slipway.joined_event(*halves).model_dump(mode="json"),
+        "deployment_id": str(slipway.joined_deployment_id(*halves)),
+    }
+
+
 def refused(change: dict, model: type = slipway.ProjectReady, least: dict = LEAST) -> bool:
     try:
         model.model_validate({**least, **change})
@@ -134,6 +148,7 @@ def main() -> None:
         "parsed": [parsed(path) for path in sys.argv[1:]],
         "written": written(),
         "commanded": commanded(),
+        "halved": halved(),
         "refused": [
             *(refused(change) for change in bad),
             *(refused(change, model, {"project": PROJECT}) for model, change in bad_commands),

@@ -17,7 +17,9 @@ use crate::amqp::BrokerEndpoints;
 use crate::config::Config;
 use crate::housekeeping::Housekeeping;
 use crate::intake::held::HELD_RETRIES;
-use crate::intake::{Admitter, DeadLetterConsumer, HeldMessages, Holding, RequestConsumer};
+use crate::intake::{
+    Admitter, DeadLetterConsumer, HalfPatience, HeldMessages, Holding, MissingHalves, RequestConsumer,
+};
 use crate::process::{Condition, Drain, Readiness, WorkerHeartbeat, wait_for};
 use crate::publish::Relay;
 use crate::publish::github_status::GithubStatusPublisher;
@@ -91,8 +93,14 @@ async fn work(
         stop: drain.token().clone(),
     };
     let dead_letters = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
-    let admitter =
-        Admitter { store: store.clone(), credentials: credentials.clone(), versions: config.worker.versions };
+    let patience = HalfPatience::new(config.worker.half_timeout);
+    let admitter = Admitter {
+        store: store.clone(),
+        credentials: credentials.clone(),
+        versions: config.worker.versions,
+        patience: patience.clone(),
+    };
+    let missing_halves = MissingHalves { store: store.clone(), patience, drain: drain.clone() };
     let (holding, chores) = (Holding::default(), broker.clone());
     let held = HeldMessages {
         admitter: admitter.clone(),
@@ -117,6 +125,7 @@ async fn work(
     parts.spawn(heartbeat.run());
     parts.spawn(requests.run());
     parts.spawn(held.run());
+    parts.spawn(missing_halves.run());
     parts.spawn(dead_letters.run());
     parts.spawn(runner.run());
     if let Some(github) = github {

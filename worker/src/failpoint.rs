@@ -12,6 +12,8 @@ pub enum TransactionKind {
     Accept,
     /// A message that can't become a deployment becomes a dead letter.
     Refuse,
+    /// One half of a request is kept, ends, or makes a deployment with the other one.
+    Half,
     /// A deployment gets an attempt and its lease.
     Claim,
     /// A worker gives back an attempt that it can't finish.
@@ -45,9 +47,10 @@ pub enum TransactionKind {
 }
 
 impl TransactionKind {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Accept,
         Self::Refuse,
+        Self::Half,
         Self::Claim,
         Self::Interrupt,
         Self::Reap,
@@ -69,6 +72,7 @@ impl TransactionKind {
         match self {
             Self::Accept => "accept",
             Self::Refuse => "refuse",
+            Self::Half => "half",
             Self::Claim => "claim",
             Self::Interrupt => "interrupt",
             Self::Reap => "reap",

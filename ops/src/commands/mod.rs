@@ -13,6 +13,7 @@ pub(crate) mod keys;
 pub(crate) mod lifecycle;
 mod operator;
 pub(crate) mod outbox;
+pub(crate) mod pending;
 pub(crate) mod plan;
 mod policies;
 pub(crate) mod projects;

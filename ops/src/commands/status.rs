@@ -9,16 +9,18 @@ use serde_json::{Value, json};
 use slipway_protocol::topology::{DEAD_LETTERS_QUEUE, DEPLOYMENTS_QUEUE, PARKED_QUEUE};
 use slipway_worker::amqp::{self, QueueState};
 use slipway_worker::store::{
-    BranchCounts, ChoreProgress, HeldBacklog, OutboxBacklog, ServerDoor, StatusCounts, WorkerSeen,
+    BranchCounts, ChoreProgress, HeldBacklog, LonelyHalves, OutboxBacklog, ServerDoor, StatusCounts, WorkerSeen,
 };
 
 use crate::commands::front_doors::{door_hints, door_json, door_problems, print_doors};
+use crate::commands::pending::lonely_json;
 use crate::commands::pushes::LONG_HELD;
 use crate::commands::status_parts::{chore_json, format_age, held_json, held_problems, print_chores};
 use crate::connect::broker::BrokerClient;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
+use crate::terminal::format::millis_between;
 use crate::terminal::print::{Printer, Table};
 
 /// So long after a worker should have given its next sign of life it counts as silent.
@@ -29,6 +31,9 @@ const FAILED_LOOKS: u32 = 3;
 
 /// How many held messages are named.
 const HELD_NAMED: u32 = 20;
+
+/// How many halves of requests are looked at.
+const HALVES_READ: u32 = 200;
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
@@ -42,6 +47,7 @@ struct StatusReport {
     counts: StatusCounts,
     outbox: OutboxBacklog,
     held: HeldBacklog,
+    halves: LonelyHalves,
     chores: Vec<ChoreProgress>,
     branches: BranchCounts,
     doors: Vec<ServerDoor>,
@@ -65,6 +71,7 @@ pub(crate) async fn run(
         counts: database.store.counts().await.map_err(cli_error)?,
         outbox: database.store.backlog().await.map_err(cli_error)?,
         held: database.store.held(HELD_NAMED).await.map_err(cli_error)?,
+        halves: database.store.lonely_halves(HALVES_READ).await.map_err(cli_error)?,
         chores: database.store.chores().await.map_err(cli_error)?,
         branches: database.store.branch_counts(FAILED_LOOKS, max_wait, LONG_HELD).await.map_err(cli_error)?,
         doors: database.store.front_doors().await.map_err(cli_error)?,
@@ -206,6 +213,12 @@ fn print_status(found: &StatusReport, printer: &Printer) {
     ]);
     let oldest = found.held.messages.first().map(|held| held.waited).unwrap_or_default();
     table.row(["messages held".to_owned(), found.held.count.to_string(), waits(found.held.count, oldest)]);
+    let lonely = found.halves.halves.first().map(|half| millis_between(half.since, found.now)).unwrap_or_default();
+    table.row([
+        "halves without the other".to_owned(),
+        found.halves.count.to_string(),
+        waits(found.halves.count, Duration::from_millis(lonely)),
+    ]);
     table.row(["dead letters open".to_owned(), counts.open_dead_letters.to_string(), "-".to_owned()]);
     table.row(["slugs on servers".to_owned(), counts.slugs.to_string(), "-".to_owned()]);
     for queue in found.queues.iter().flatten() {
@@ -244,6 +257,7 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
             "count": found.held.count,
             "messages": found.held.messages.iter().map(held_json).collect::<Vec<_>>(),
         },
+        "halves": lonely_json(&found.halves),
         "kept": found.chores.iter().map(chore_json).collect::<Vec<_>>(),
         "pushes": {
             "watched": found.branches.watched,

@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
-    CloudEvent, DeploymentCancel, ErrorCode, EventType, ProjectCommand, ProjectReady, ProjectRollback, ProjectStart,
-    ProjectStop, ProjectUndeploy,
+    CloudEvent, DeploymentCancel, ErrorCode, EventType, ProjectCommand, ProjectHalf, ProjectReady, ProjectRollback,
+    ProjectStart, ProjectStop, ProjectUndeploy,
 };
 use envelope::opened;
 use refusal::{DecodeFailure, broken, from_serde, pointer, refuse_at, unsupported};
@@ -43,7 +43,7 @@ pub fn decode(body: &[u8], metadata: &Metadata) -> Result<Request, Rejection> {
         let (event_type, envelope) = opened(body, metadata, known)?;
         match message(event_type, envelope, known.replay)? {
             Message::Ready(request) => Ok(*request),
-            Message::Command(_) | Message::Cancel(_) => {
+            Message::Half(_) | Message::Command(_) | Message::Cancel(_) => {
                 Err(refuse_at(ErrorCode::UnsupportedType, "/type", "isn't slipway.project.ready.v1"))
             }
         }
@@ -77,7 +77,13 @@ fn message(
         event.data.check().map_err(broken)?;
         Ok(Message::Command(Box::new(Request { event, replay })))
     }
+    fn half(event: CloudEvent<ProjectHalf>, replay: Option<Uuid>) -> Result<Message, DecodeFailure> {
+        event.data.check().map_err(broken)?;
+        Ok(Message::Half(Box::new(Request { event, replay })))
+    }
     match event_type {
+        EventType::EngineeringDone => half(event(envelope)?.map(ProjectHalf::Engineering), replay),
+        EventType::ResourcesAllocated => half(event(envelope)?.map(ProjectHalf::Resources), replay),
         EventType::ProjectStop => command::<ProjectStop>(envelope, replay),
         EventType::ProjectStart => command::<ProjectStart>(envelope, replay),
         EventType::ProjectRollback => command::<ProjectRollback>(envelope, replay),

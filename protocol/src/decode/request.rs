@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::names::{CommitSha, RepositoryName, ServerHandle};
 use crate::{
     Action, CloudEvent, Correlation, DeploymentCancel, DeploymentId, ErrorCode, EventType, Project, ProjectCommand,
-    ProjectReady,
+    ProjectHalf, ProjectReady,
 };
 
 /// What AMQP says about a message beside its body.
@@ -33,6 +33,8 @@ pub struct Request<T = ProjectReady> {
 pub enum Message {
     /// Deploy a project.
     Ready(Box<Request>),
+    /// One half of what a deployment needs.
+    Half(Box<Request<ProjectHalf>>),
     /// Do something else with a project.
     Command(Box<Request<ProjectCommand>>),
     /// Call a deployment off.
@@ -87,6 +89,28 @@ pub struct PartialEnvelope {
 }
 
 impl PartialEnvelope {
+    /// All that is told of a valid half.
+    #[must_use]
+    pub fn of_half(half: &Request<ProjectHalf>) -> Self {
+        let (event, data) = (&half.event, &half.event.data);
+        let (repository, server) = match data {
+            ProjectHalf::Engineering(half) => (Some(&half.repository), None),
+            ProjectHalf::Resources(half) => (None, Some(half.server.handle.clone())),
+        };
+        Self {
+            source: Some(event.source.clone()),
+            id: Some(event.id.clone()),
+            replay: half.replay,
+            event_type: Some(event.event_type.clone()),
+            traceparent: event.traceparent.clone().filter(|text| !text.contains('\0')),
+            project: Some(data.project().clone()),
+            repository: repository.map(|repository| repository.name.clone()),
+            commit: repository.map(|repository| repository.commit.clone()),
+            server,
+            correlation: data.correlation().clone(),
+        }
+    }
+
     /// What was asked for, as far as the type tells; else a deployment.
     #[must_use]
     pub fn action(&self) -> Action {

@@ -4,6 +4,7 @@ mod commands;
 mod envelope;
 #[cfg(feature = "fuzz")]
 mod fuzz;
+mod halves;
 mod plain_texts;
 mod properties;
 mod requests;

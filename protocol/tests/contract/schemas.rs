@@ -5,8 +5,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 use slipway_protocol::{
-    CloudEvent, DeploymentCancel, DeploymentResult, ErrorCode, EventType, Metadata, Progress, ProjectRollback,
-    ProjectStart, ProjectStop, ProjectUndeploy, decode, read, schema,
+    CloudEvent, DeploymentCancel, DeploymentResult, EngineeringDone, ErrorCode, EventType, Metadata, Progress,
+    ProjectRollback, ProjectStart, ProjectStop, ProjectUndeploy, ResourcesAllocated, decode, read, schema,
 };
 
 use super::folder;
@@ -42,6 +42,8 @@ fn every_frozen_sample_is_valid_against_its_schema_and_decodes() {
             EventType::ProjectReady => {
                 serde_json::to_value(decode(&body, &Metadata::default()).expect("the sample decodes").event)
             }
+            EventType::EngineeringDone => written_again::<EngineeringDone>(&body),
+            EventType::ResourcesAllocated => written_again::<ResourcesAllocated>(&body),
             EventType::ProjectStop => written_again::<ProjectStop>(&body),
             EventType::ProjectStart => written_again::<ProjectStart>(&body),
             EventType::ProjectRollback => written_again::<ProjectRollback>(&body),
@@ -57,7 +59,7 @@ fn every_frozen_sample_is_valid_against_its_schema_and_decodes() {
         assert_eq!(again.expect("it serialises"), value, "{} changes on its way through", path.display());
         seen += 1;
     }
-    assert!(seen >= 29, "only {seen} samples");
+    assert!(seen >= 32, "only {seen} samples");
 }
 
 fn written_again<T: serde::Serialize + serde::de::DeserializeOwned>(body: &[u8]) -> serde_json::Result<Value> {

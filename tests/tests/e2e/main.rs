@@ -9,6 +9,7 @@ mod cluster;
 mod crash_points;
 mod demo;
 mod deployments;
+mod halves;
 mod inventory;
 mod messages;
 mod plan;

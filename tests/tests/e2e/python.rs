@@ -9,17 +9,17 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use slipway_protocol::{
     Action, CONTENT_TYPE, DeploymentId, ErrorCode, EventType, Message, Metadata, Outcome, PushDeployer, ReplacementWay,
-    SecretSource, Stage, decode, schema, topology,
+    SecretSource, Stage, decode, join, schema, topology,
 };
 use slipway_tests::stack::{BOT_TOKEN, Stack};
 use slipway_tests::world::{Cache, Generation, Sample, Variant};
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// `command` is Python; it runs one of the programs in `tests/python` with the contract file to import.
-fn program(mut command: Command, name: &str) -> Command {
+pub fn program(mut command: Command, name: &str) -> Command {
     command
         .arg(root().join("tests/python").join(name))
         .env_clear()
@@ -121,12 +121,27 @@ fn the_commands_that_the_vendored_file_writes_are_valid_and_mean_what_they_say()
                 assert!(request.event.data.deployment().is_some(), "{body}");
                 actions.push((Action::Cancel, false));
             }
-            Message::Ready(_) => panic!("{body}"),
+            Message::Ready(_) | Message::Half(_) => panic!("{body}"),
         }
     }
     use Action::{Cancel, Rollback, Start, Stop, Undeploy};
     let expected = [Stop, Stop, Start, Rollback, Rollback, Rollback, Undeploy, Cancel, Cancel];
     assert_eq!(actions, expected.map(|action| (action, action == Undeploy)));
+}
+
+#[test]
+fn the_halves_that_the_vendored_file_writes_are_valid_and_named_as_here() {
+    let halved = &contract()["halved"];
+    let body = |at: usize| halved["bodies"][at].as_str().unwrap();
+    for (at, event_type) in [EventType::EngineeringDone, EventType::ResourcesAllocated].into_iter().enumerate() {
+        let schema = jsonschema::draft202012::new(&schema::of(event_type)).unwrap();
+        assert!(schema.is_valid(&serde_json::from_str(body(at)).unwrap()), "{}", body(at));
+        let read = slipway_protocol::read(body(at).as_bytes(), &Metadata::default()).unwrap();
+        assert!(matches!(read, Message::Half(_)), "{read:?}");
+    }
+    let joined = join(&serde_json::from_str(body(0)).unwrap(), &serde_json::from_str(body(1)).unwrap());
+    assert_eq!(halved["joined"], json!({ "source": joined.source, "id": joined.id }));
+    assert_eq!(halved["deployment_id"], json!(DeploymentId::of(&joined.source, &joined.id, None)));
 }
 
 /// Maps that are empty needn't be written.
@@ -155,13 +170,13 @@ fn the_vendored_file_has_the_same_words_ids_and_names() {
 }
 
 /// A consumer in Python; killed when dropped.
-struct Consumer {
+pub struct Consumer {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
 impl Consumer {
-    fn start(stack: &Stack, slug: &str) -> Self {
+    pub fn start(stack: &Stack, slug: &str) -> Self {
         let python = stack.world.command(&stack.world.cache().python().display().to_string());
         let mut child = program(python, "consumer.py")
             .args([stack.world.amqp_url(), slug])
@@ -175,7 +190,7 @@ impl Consumer {
     }
 
     /// Everything that it prints until it ends.
-    fn rest(mut self) -> Vec<Value> {
+    pub fn rest(mut self) -> Vec<Value> {
         let told = self.lines.by_ref().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
         assert!(self.child.wait().unwrap().success());
         told

@@ -18,6 +18,7 @@ pub(super) const HEALTH_TIMEOUT: &str = "180s";
 pub(super) const STAGE_TIMEOUT: &str = "30m";
 pub(super) const DEPLOYMENT_TIMEOUT: &str = "3h";
 pub(super) const REQUEST_MAX_AGE: &str = "24h";
+pub(super) const HALF_TIMEOUT: &str = "24h";
 pub(super) const TRUST_NEW_SERVERS: &str = "false";
 pub(super) const REPOSITORY_MIB: &str = "1024";
 pub(super) const REPOSITORY_FILES: &str = "100000";

@@ -79,6 +79,8 @@ pub struct WorkerConfig {
     pub attempts: RetryPolicy,
     /// To how many versions of a project one may roll back.
     pub versions: u32,
+    /// How long one half of a request waits for the other.
+    pub half_timeout: Duration,
     /// Limits over all workers.
     pub limits: Limits,
     /// Whether commits' pages on GitHub show deployments.

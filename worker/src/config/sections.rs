@@ -20,7 +20,7 @@ pub(super) fn worker(reader: &mut VariableReader) -> Option<WorkerConfig> {
         if reader.is_set(&var::WORKER_NAME) { reader.take(&var::WORKER_NAME) } else { Some(default_worker_name()) };
     let (concurrency, drain) = (reader.take(&var::CONCURRENCY), reader.take(&var::DRAIN_TIMEOUT));
     let (lease, attempts) = (reader.take(&var::LEASE), attempts(reader));
-    let versions = reader.take(&var::VERSIONS);
+    let (versions, half_timeout) = (reader.take(&var::VERSIONS), reader.take(&var::HALF_TIMEOUT));
     let (server, registry) = (reader.take(&var::SERVER_CONCURRENCY), reader.take(&var::REGISTRY_CONCURRENCY));
     let patience = reader.take(&var::SERVER_PATIENCE);
     let announce = reader.take(&var::GITHUB_DEPLOYMENTS);
@@ -32,6 +32,7 @@ pub(super) fn worker(reader: &mut VariableReader) -> Option<WorkerConfig> {
         lease: lease?,
         attempts: attempts?,
         versions: versions?,
+        half_timeout: half_timeout?,
         limits: Limits { per_server: server?, per_registry: registry?, patience: patience? },
         announce: announce?,
         deadlines: deadlines?,

@@ -115,6 +115,9 @@ variables! {
             Default(defaults::REQUEST_MAX_AGE), false, parse::long_duration,
             "Age of a request, by its event's time, at which no deployment of it is begun any more; replays are exempt",
             "a duration from 1s to 30 days";
+        HALF_TIMEOUT: Duration = "SLIPWAY_HALF_TIMEOUT", Default(defaults::HALF_TIMEOUT), false, parse::long_duration,
+            "How long one half of a request waits for the other, before its sender is told that it's missing",
+            "a duration from 1s to 30 days";
     }
     "Servers" {
         SSH_KEY_FILE: SecretFile = "SLIPWAY_SSH_KEY_FILE", Optional, false, files::ssh_key_file,

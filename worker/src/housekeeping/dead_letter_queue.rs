@@ -55,6 +55,7 @@ fn ids(incoming: &Incoming) -> Vec<Uuid> {
     let told = ["dlq-id", "dlq-deployment-id"].map(|name| incoming.headers.get(name).and_then(|id| id.parse().ok()));
     let request = match read(&incoming.body, &incoming.metadata()) {
         Ok(slipway_protocol::Message::Ready(request)) => Some(request.deployment_id()),
+        Ok(slipway_protocol::Message::Half(half)) => Some(half.deployment_id()),
         Ok(slipway_protocol::Message::Command(request)) => Some(request.deployment_id()),
         Ok(slipway_protocol::Message::Cancel(request)) => Some(request.deployment_id()),
         Err(rejection) => rejection.known.deployment_id(),

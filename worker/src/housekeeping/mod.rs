@@ -183,7 +183,7 @@ impl Housekeeping {
             OldRows::DeadLetterBodies => keep.secrets,
             OldRows::Audit | OldRows::Cancellations | OldRows::SourceRules | OldRows::Allowances => keep.audit,
             OldRows::Ids => keep.ids,
-            OldRows::GithubDigests => keep.deployments,
+            OldRows::GithubDigests | OldRows::Halves => keep.deployments,
             OldRows::Untold => keep.journal,
         }
     }

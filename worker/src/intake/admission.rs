@@ -1,4 +1,4 @@
-//! Decides what a message calls for: a deployment, a command, a cancellation, or a refusal. Each is one transaction of
+//! Decides what a message calls for: a deployment, half of one (`halves`), a command, a cancellation, or a refusal. Each is one transaction of
 //! the store; when that is committed, the message may be acknowledged. Acknowledging it is the consumer's task.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use slipway_protocol::{
 };
 
 use super::door::{Door, expiry_failure, holds_nul, nul_failure};
+use super::patience::HalfPatience;
 use crate::message::Incoming;
 use crate::run::Credentials;
 use crate::store::{Admission, CancelRequest, RefusedMessage, State, Store, StoreError};
@@ -19,6 +20,7 @@ use crate::telemetry::Metrics;
 pub(super) fn read_envelope(read: &Result<Message, Rejection>) -> (PartialEnvelope, Option<String>) {
     match read {
         Ok(Message::Ready(request)) => (ready_envelope(request), request.event.tracestate.clone()),
+        Ok(Message::Half(half)) => (PartialEnvelope::of_half(half), half.event.tracestate.clone()),
         Ok(Message::Command(request)) => (command_envelope(request), request.event.tracestate.clone()),
         Ok(Message::Cancel(request)) => (cancel_envelope(request), request.event.tracestate.clone()),
         Err(rejection) => ((*rejection.known).clone(), None),
@@ -34,6 +36,8 @@ pub struct Admitter {
     pub credentials: Arc<Credentials>,
     /// To how many versions of a project one may roll back.
     pub versions: u32,
+    /// How long one half of a request waits for the other.
+    pub patience: HalfPatience,
 }
 
 impl Admitter {
@@ -50,10 +54,14 @@ impl Admitter {
                 Err(failure) => {
                     let mut refusal = refused_ready(request, failure);
                     if refusal.withhold {
-                        door.withhold_repeated(request, &mut refusal.known);
+                        door.withhold_repeated(&request.event.data, &mut refusal.known);
                     }
                     refusal
                 }
+            },
+            Ok(Message::Half(half)) => match self.take_half(half, &door).await? {
+                None => return Ok(()),
+                Some(refusal) => refusal,
             },
             Ok(Message::Command(request)) => match self.accept_command(request, &door).await? {
                 None => return Ok(()),
@@ -83,14 +91,8 @@ impl Admitter {
             Admission::Refused(failure) => return Ok(Some(failure)),
             accepted => accepted,
         };
-        if accepted == Admission::New && !unbound.is_empty() {
-            Metrics::get().unbound_secrets(unbound.len());
-            let names: Vec<&str> = unbound.iter().map(VariableName::as_str).collect();
-            tracing::warn!(
-                project.slug = request.event.data.project.slug.as_str(),
-                secrets = names.join(" "),
-                "secrets came in an old form, which any project could have used"
-            );
+        if accepted == Admission::New {
+            note_unbound(request, unbound);
         }
         log_admission(&accepted, request, "deploy", request.event.data.project.slug.as_str());
         Ok(None)
@@ -193,7 +195,7 @@ async fn may_be_told(mut refusal: RefusedMessage, door: &Door<'_>) -> Result<Ref
     Ok(refusal)
 }
 
-fn log_refusal(refusal: &RefusedMessage, new: bool) {
+pub(super) fn log_refusal(refusal: &RefusedMessage, new: bool) {
     let code = refusal.failure.code.as_str();
     Metrics::get().taken_in(if new { code } else { "duplicate" });
     let deployment = refusal.known.deployment_id().map(|id| id.to_string());
@@ -207,6 +209,20 @@ fn refused_ready(request: &Request, failure: Failure) -> RefusedMessage {
         known.correlation.clear();
     }
     RefusedMessage { failure, known, withhold }
+}
+
+/// Tells operators of secrets that came in an old form.
+pub(super) fn note_unbound(request: &Request, unbound: &[VariableName]) {
+    if unbound.is_empty() {
+        return;
+    }
+    Metrics::get().unbound_secrets(unbound.len());
+    let names: Vec<&str> = unbound.iter().map(VariableName::as_str).collect();
+    tracing::warn!(
+        project.slug = request.event.data.project.slug.as_str(),
+        secrets = names.join(" "),
+        "secrets came in an old form, which any project could have used"
+    );
 }
 
 pub(super) fn log_admission<T>(accepted: &Admission, request: &Request<T>, action: &str, slug: &str) {

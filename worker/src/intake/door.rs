@@ -6,13 +6,13 @@ use serde_json::Value;
 use slipway_deploy::StageError;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{
-    Action, CloudEvent, Correlation, DeploymentCancel, ErrorCode, Failure, Message, PartialEnvelope, Rejection,
-    Request, Server,
+    Action, CloudEvent, Correlation, DeploymentCancel, ErrorCode, Failure, Message, PartialEnvelope, ProjectId,
+    Rejection, Request, Server,
 };
 
 use super::repeated_secrets;
 use crate::message::Incoming;
-use crate::run::Credentials;
+use crate::run::{BroughtSecrets, Credentials};
 use crate::scheduler::{Asking, is_allowed, is_impostor};
 use crate::store::{DoorFacts, ServerRecord, SourceRule, Store, StoreError};
 
@@ -22,7 +22,7 @@ const PUSHES_SOURCE: &str = "/slipway/pushes/";
 /// A message, and what the questions about it are answered with.
 pub(super) struct Door<'a> {
     store: &'a Store,
-    credentials: &'a Credentials,
+    pub credentials: &'a Credentials,
     /// The message, with the user whose request it is: of a replay the one who sent the dead letter, which an operator has
     /// had sent again under the workers' own user.
     pub incoming: Incoming,
@@ -39,6 +39,7 @@ impl<'a> Door<'a> {
     ) -> Result<Self, StoreError> {
         let replay = match read {
             Ok(Message::Ready(r)) => r.replay,
+            Ok(Message::Half(r)) => r.replay,
             Ok(Message::Command(r)) => r.replay,
             Ok(Message::Cancel(r)) => r.replay,
             Err(r) => r.known.replay,
@@ -71,18 +72,31 @@ impl<'a> Door<'a> {
             Ok(opened) => opened,
             Err(failure) => return Ok(Err(failure)),
         };
-        let server = self.store.server(&data.server.handle).await?;
-        let key = |server: &ServerRecord| server.host_key.as_ref().map(ToString::to_string);
-        let facts = DoorFacts {
-            slugs: self.store.slugs_of(data.project.id).await?.iter().map(ToString::to_string).collect(),
-            last: self.store.project_subject(data.project.id).await?,
-            server: server.map(|server| (server.address.to_string(), key(&server))),
-        };
+        let facts = self.facts(data.project.id, Some(&data.server)).await?;
         let rules = self.store.source_rules(false).await?;
         Ok(match self.check_facts(request, &facts, &rules) {
             Ok(()) => opened.map_err(|error| error.failure(None)),
             Err(failure) => Err(failure),
         })
+    }
+
+    /// What is known of a project and a server.
+    pub(super) async fn facts(&self, project: ProjectId, server: Option<&Server>) -> Result<DoorFacts, StoreError> {
+        let known = match server {
+            Some(server) => self.store.server(&server.handle).await?,
+            None => None,
+        };
+        let key = |server: &ServerRecord| server.host_key.as_ref().map(ToString::to_string);
+        Ok(DoorFacts {
+            slugs: self.store.slugs_of(project).await?.iter().map(ToString::to_string).collect(),
+            last: self.store.project_subject(project).await?,
+            server: known.map(|server| (server.address.to_string(), key(&server))),
+        })
+    }
+
+    /// The operators' rules about sources.
+    pub(super) async fn rules(&self) -> Result<Vec<SourceRule>, StoreError> {
+        self.store.source_rules(false).await
     }
 
     /// Checks what the message holds. The inner error, of secrets that don't open, counts after all others.
@@ -133,8 +147,8 @@ impl<'a> Door<'a> {
     }
 
     /// Takes what repeats a secret of the request out of what is told about it; without its ids it gets no result.
-    pub(super) fn withhold_repeated(&self, request: &Request, known: &mut PartialEnvelope) {
-        let secrets = self.credentials.openable(&request.event.data);
+    pub(super) fn withhold_repeated<'b>(&self, brought: impl Into<BroughtSecrets<'b>>, known: &mut PartialEnvelope) {
+        let secrets = self.credentials.openable(brought);
         let repeats = |text: &String| repeated_secrets::repeats(text, &secrets);
         if known.source.as_ref().is_some_and(repeats) || known.id.as_ref().is_some_and(repeats) {
             (known.source, known.id) = (None, None);
@@ -144,7 +158,11 @@ impl<'a> Door<'a> {
     }
 
     /// The server is one that may be deployed to, and the event doesn't mean another one by its name.
-    fn check_server(&self, server: &Server, known: Option<&(String, Option<String>)>) -> Result<(), Failure> {
+    pub(super) fn check_server(
+        &self,
+        server: &Server,
+        known: Option<&(String, Option<String>)>,
+    ) -> Result<(), Failure> {
         let Some((address, host_key)) = known else {
             return self.credentials.server_from_event(server).map(drop).map_err(|error| error.failure(None));
         };
@@ -173,7 +191,7 @@ impl<'a> Door<'a> {
     }
 
     /// Slipway deploys pushes under sources of its own, whose ids can be guessed: from outside only a replay has one.
-    fn may_be_source(&self, source: &str) -> bool {
+    pub(super) fn may_be_source(&self, source: &str) -> bool {
         self.replayed || !source.starts_with(PUSHES_SOURCE)
     }
 
@@ -213,7 +231,7 @@ impl<'a> Door<'a> {
         Ok(refused.filter(|_| !allowed))
     }
 
-    fn asking<'r, T>(&'r self, request: &'r Request<T>, action: Action) -> Asking<'r> {
+    pub(super) fn asking<'r, T>(&'r self, request: &'r Request<T>, action: Action) -> Asking<'r> {
         let (source, user) = (request.event.source.as_str(), self.incoming.user.as_deref());
         Asking { source, user, action, project: None, repository: None, server: None }
     }
@@ -225,7 +243,7 @@ pub(super) fn expiry_failure(at: Option<Timestamp>) -> Option<Failure> {
 }
 
 /// PostgreSQL's text can't hold NUL.
-fn contains_nul() -> Failure {
+pub(super) fn contains_nul() -> Failure {
     Failure::new(ErrorCode::InvalidField, None, "a text of the event must not hold the character NUL")
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use slipway_deploy::backoff::RetryPolicy;
-use slipway_protocol::{ErrorCode, Message, ProjectId, Rejection};
+use slipway_protocol::{ErrorCode, Message, ProjectHalf, ProjectId, Rejection};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -91,6 +91,7 @@ impl Holding {
 fn project_of(read: &Result<Message, Rejection>) -> Option<ProjectId> {
     match read {
         Ok(Message::Ready(request)) => Some(request.event.data.project.id),
+        Ok(Message::Half(half)) => Some(half.event.data.project().id),
         Ok(Message::Command(request)) => Some(request.event.data.project.id),
         Ok(Message::Cancel(_)) | Err(_) => None,
     }
@@ -101,7 +102,13 @@ fn may_be_kept(admitter: &Admitter, read: &Result<Message, Rejection>, incoming:
         Ok(Message::Ready(request)) => {
             repeated_secrets::find(incoming, &admitter.credentials.openable(&request.event.data)).is_none()
         }
-        Ok(_) => true,
+        Ok(Message::Half(half)) => match &half.event.data {
+            ProjectHalf::Engineering(half) => {
+                repeated_secrets::find(incoming, &admitter.credentials.openable(half)).is_none()
+            }
+            ProjectHalf::Resources(_) => true,
+        },
+        Ok(Message::Command(_) | Message::Cancel(_)) => true,
         Err(rejection) => rejection.code != ErrorCode::PlaintextSecret,
     }
 }
@@ -158,6 +165,7 @@ impl HeldMessages {
         // What came without a time happened when it came, and not when it could be taken in.
         match &mut read {
             Ok(Message::Ready(request)) => drop(request.event.time.get_or_insert(held.received_at)),
+            Ok(Message::Half(half)) => drop(half.event.time.get_or_insert(held.received_at)),
             Ok(Message::Command(request)) => drop(request.event.time.get_or_insert(held.received_at)),
             Ok(Message::Cancel(_)) | Err(_) => {}
         }

@@ -61,6 +61,7 @@ impl Admitter {
                         candidates.push((place, message, request.as_ref()));
                     }
                 }
+                Ok(Message::Half(half)) => drop(projects.insert(half.event.data.project().id)),
                 Ok(Message::Command(request)) => drop(projects.insert(request.event.data.project.id)),
                 Ok(Message::Cancel(_)) | Err(_) => {}
             }

@@ -161,6 +161,8 @@ fn deadlines() -> Vec<PolicySetting> {
             "From its first start, retries and waiting included; whoever waits for it should know by then"),
         time("a request that nobody began with", &var::REQUEST_MAX_AGE,
             "Stale requests of dead projects must not come to life after an outage; an operator can replay them"),
+        time("one half of a request without the other", &var::HALF_TIMEOUT,
+            "Engineering may take a day from the allocation on; a half that comes later still is joined all the same"),
         fixed("putting the version before back", "bounds::DEFAULT", Deadlines::DEFAULT.restore,
             "As long as starting it may take; its failure is told and hides nothing"),
         fixed("connecting over SSH", "remote::ssh::transport::CONNECT_TIMEOUT", bounds::SSH_CONNECT,

@@ -14,6 +14,7 @@ use slipway_deploy::{
 use slipway_protocol::names::{HostKey, Port, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, ErrorCode, ProjectReady, SecretSource, Server};
 
+use super::brought::BroughtSecrets;
 use super::registry_credentials::{self, RegistryCredentials};
 use crate::store::ServerRecord;
 
@@ -54,10 +55,11 @@ impl Credentials {
     ///
     /// # Errors
     /// As [`Credentials::open_secrets`] and [`RegistryCredentials::choose`].
-    pub fn open_brought(&self, request: &ProjectReady) -> Result<OpenedSecrets, StageError> {
-        let mut opened = self.open_secrets(request)?;
-        if let Some(access) = &request.registry {
-            let password = registry_credentials::open_password(access, request, self.secret_access())?;
+    pub fn open_brought<'b>(&self, brought: impl Into<BroughtSecrets<'b>>) -> Result<OpenedSecrets, StageError> {
+        let brought = brought.into();
+        let mut opened = open_all(brought.secrets, brought.project, brought.repository, self.secret_access())?;
+        if let Some(access) = brought.registry {
+            let password = registry_credentials::open_password(access, brought, self.secret_access())?;
             opened.unbound.extend(password.unbound);
             opened.values.extend(password.values);
         }
@@ -66,14 +68,15 @@ impl Credentials {
 
     /// What of that opens, whatever is wrong with the rest.
     #[must_use]
-    pub fn openable(&self, request: &ProjectReady) -> BTreeMap<VariableName, SecretString> {
+    pub fn openable<'b>(&self, brought: impl Into<BroughtSecrets<'b>>) -> BTreeMap<VariableName, SecretString> {
+        let brought = brought.into();
         let access = self.secret_access();
         let one = |(name, source): (&VariableName, &SecretSource)| {
             let source = [(name.clone(), source.clone())].into();
-            open_all(&source, request.project.id, &request.repository.name, access).ok()
+            open_all(&source, brought.project, brought.repository, access).ok()
         };
-        let password = |registry| registry_credentials::open_password(registry, request, access).ok();
-        let opened = request.secrets.iter().filter_map(one).chain(request.registry.as_ref().and_then(password));
+        let password = |registry| registry_credentials::open_password(registry, brought, access).ok();
+        let opened = brought.secrets.iter().filter_map(one).chain(brought.registry.and_then(password));
         opened.flat_map(|opened| opened.values).collect()
     }
 

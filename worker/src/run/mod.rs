@@ -4,6 +4,7 @@
 
 mod attempt;
 mod awake;
+mod brought;
 mod cancellation;
 pub(crate) mod claim_loop;
 mod conclude;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::bounds::Deadlines;
 
+pub use brought::BroughtSecrets;
 pub(crate) use cancellation::SHUTDOWN_GRACE;
 pub use credentials::Credentials;
 pub(crate) use lease_keeper::certain_until;

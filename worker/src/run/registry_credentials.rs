@@ -11,6 +11,7 @@ use slipway_deploy::{RegistryCredential, RegistryCredentialSource, StageError};
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, ProjectReady, RegistryAccess};
 
+use super::brought::BroughtSecrets;
 use crate::config::{LOGIN_RULE, RegistryConfig, is_password, parse_login, read_secret_file};
 
 /// The credentials for the registry that this process has.
@@ -40,7 +41,7 @@ impl RegistryCredentials {
         with: SecretAccess<'_>,
     ) -> Result<Option<RegistryCredential>, StageError> {
         if let Some(access) = &request.registry {
-            let password = open_password(access, request, with)?.values.into_values().next().unwrap_or_default();
+            let password = open_password(access, request.into(), with)?.values.into_values().next().unwrap_or_default();
             let source = RegistryCredentialSource::Request { for_ci: access.for_ci };
             return Ok(Some(RegistryCredential { username: access.username.as_str().to_owned(), password, source }));
         }
@@ -79,13 +80,13 @@ fn unusable(message: &str) -> StageError {
 /// Those of [`open_all`], and `registry-credential-unusable`.
 pub(super) fn open_password(
     access: &RegistryAccess,
-    request: &ProjectReady,
+    brought: BroughtSecrets<'_>,
     with: SecretAccess<'_>,
 ) -> Result<OpenedSecrets, StageError> {
     let internal = |_| StageError::new(ErrorCode::InternalError, "the name of the registry's password is invalid");
     let name = VariableName::new(RegistryAccess::PASSWORD).map_err(internal)?;
     let source = BTreeMap::from([(name, access.password.clone())]);
-    let opened = open_all(&source, request.project.id, &request.repository.name, with)?;
+    let opened = open_all(&source, brought.project, brought.repository, with)?;
     if !opened.values.values().all(|password| is_password(password.expose_secret())) {
         return Err(unusable("the password that the request brings is empty, or isn't one line"));
     }

@@ -1,8 +1,10 @@
 //! Decisions about time and order, as pure code: which of two requests is the newer one, what follows from an attempt
-//! that failed, which servers take no more for now, which push is deployed, who may ask for what. No clock, no chance and no database: they are passed in. The store
+//! that failed, which servers take no more for now, which push is deployed, what a half of a request
+//! comes to, who may ask for what. No clock, no chance and no database: they are passed in. The store
 //! fetches what is asked here and writes what is answered, under its locks.
 
 mod circuit_breaker;
+mod halves;
 mod limits;
 #[cfg(test)]
 mod model;
@@ -13,6 +15,7 @@ mod sources;
 mod superseding;
 
 pub use circuit_breaker::{COOL_DOWN, Circuit, CircuitState, FAILURES_TO_OPEN};
+pub use halves::{HalfVerdict, HalfView, KeptHalf};
 pub use limits::{Due, Limits, Load};
 pub use plain::PlainView;
 pub use pushes::{LOOK_RETRIES, NO_RUNS_GRACE, PushDecision, PushView, RUN_NEEDED};

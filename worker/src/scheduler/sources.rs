@@ -117,6 +117,18 @@ impl SourceScope {
             && (self.actions.is_empty() || self.actions.contains(&asking.action))
     }
 
+    /// Whether it allows what is asked for, whatever that turns out to be about of which nothing is known yet.
+    #[must_use]
+    pub fn may_allow(&self, asking: &Asking<'_>) -> bool {
+        let of = |pattern: &Pattern, known: Option<&str>| known.is_none_or(|known| pattern.matches(known));
+        let repositories = Pattern(self.repositories.0.to_ascii_lowercase());
+        let repository = asking.repository.map(str::to_ascii_lowercase);
+        self.allows_somewhere(asking)
+            && of(&self.projects, asking.project)
+            && of(&repositories, repository.as_deref())
+            && of(&self.servers, asking.server)
+    }
+
     /// Whether it allows what is asked for.
     #[must_use]
     pub fn allows(&self, asking: &Asking<'_>) -> bool {

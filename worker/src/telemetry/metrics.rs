@@ -69,7 +69,7 @@ impl Metrics {
         self.deployments.add(1, &[KeyValue::new("deployment.outcome", outcome.as_str())]);
     }
 
-    /// A message was taken in: `accepted`, `superseded`, `duplicate` or an error code.
+    /// A message was taken in: `accepted`, `superseded`, `duplicate`, `waits` (one half of a request) or an error code.
     pub(crate) fn taken_in(&self, verdict: &'static str) {
         self.intake.add(1, &[KeyValue::new("result", verdict)]);
     }

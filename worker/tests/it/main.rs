@@ -17,6 +17,7 @@ mod failover;
 mod faults;
 mod fleet;
 mod growth;
+mod halves;
 mod housekeeping;
 mod intake;
 mod large_upgrade;

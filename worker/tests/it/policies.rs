@@ -59,6 +59,10 @@ const NO_POLICIES: &[&str] = &[
     "intake::held::POLL",
     "intake::held::AFTER_FAILURE",
     "intake::held::NAMED",
+    // How it's looked for halves whose time is over.
+    "intake::missing_halves::POLL",
+    "intake::missing_halves::AFTER_FAILURE",
+    "intake::missing_halves::BATCH",
     // The process's own end and its liveness.
     "main::DRAIN_GRACE",
     "main::TELEMETRY_FLUSH",

@@ -67,6 +67,20 @@ SELECT project_slug, server, 'history', max(i), max(at) FROM history GROUP BY 1,
 INSERT INTO github_digests (project_id, server, name, digest)
 SELECT DISTINCT project_id, server, 'DEPLOY_HOST', 'x' FROM history WHERE p % 2 = 1;
 
+-- Both halves of each project, joined, and a crowd of halves that wait or have waited in vain.
+INSERT INTO project_halves (project_id, project_slug, half, id, source, event_id, body, exchange, routing_key, event_time,
+    received_at, joined_as)
+SELECT project_id, project_slug, half, md5(half || project_slug)::uuid, '/history', half || project_slug,
+    convert_to(repeat('x', 800), 'UTF8'), 'slipway.requests', 'x', at, at, id
+FROM (SELECT DISTINCT ON (project_slug) * FROM history ORDER BY project_slug, i DESC) newest,
+    (VALUES ('engineering'), ('resources')) halves (half);
+INSERT INTO project_halves (project_id, project_slug, half, id, source, event_id, body, exchange, routing_key, event_time,
+    received_at, waits_until, missed_at)
+SELECT md5('lonely ' || i)::uuid, 'lonely', 'resources', md5('lonely half ' || i)::uuid, '/history', i::text,
+    convert_to(repeat('x', 800), 'UTF8'), 'slipway.requests', 'x', now(), now() - i * interval '1 s',
+    CASE WHEN i % 2 = 0 THEN now() + i * interval '1 s' END, CASE WHEN i % 2 = 1 THEN now() END
+FROM generate_series(1, 5000) i;
+
 DO $$
 DECLARE definition text;
 BEGIN

@@ -10,7 +10,7 @@ use slipway_deploy::bounds::Deadlines;
 use slipway_protocol::CONTENT_TYPE;
 use slipway_worker::amqp::{self, BrokerConnection, Publisher, Subscription};
 use slipway_worker::intake::DeadLetterConsumer;
-use slipway_worker::intake::{Admitter, HeldMessages, Holding, RequestConsumer};
+use slipway_worker::intake::{Admitter, HalfPatience, HeldMessages, Holding, MissingHalves, RequestConsumer};
 use slipway_worker::message::{Incoming, Outgoing};
 use slipway_worker::process::Drain;
 use slipway_worker::process::WorkerHeartbeat;
@@ -91,6 +91,7 @@ pub struct TestWorker {
     pub readiness: Readiness,
     intake: JoinHandle<()>,
     held: JoinHandle<()>,
+    missing: JoinHandle<()>,
     ingest: JoinHandle<()>,
     runner: JoinHandle<()>,
     relay: JoinHandle<()>,
@@ -106,6 +107,8 @@ pub struct WorkerOptions {
     pub lease: Duration,
     pub drain: Duration,
     pub deadlines: Deadlines,
+    /// How long one half of a request waits for the other.
+    pub half_timeout: Duration,
     /// Messages that the broker delivers before the first is acknowledged.
     pub prefetch: u16,
     /// Deployments at once.
@@ -123,6 +126,7 @@ impl Default for WorkerOptions {
             lease: Duration::from_secs(30),
             drain: Duration::from_secs(5),
             deadlines: Deadlines::DEFAULT,
+            half_timeout: Duration::from_secs(3600),
             prefetch: 8,
             concurrency: 4,
         }
@@ -151,7 +155,9 @@ impl TestWorker {
             finish: finish.clone(),
         };
         let ingest = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
-        let admitter = Admitter { store: store.clone(), credentials: credentials.clone(), versions: 3 };
+        let patience = HalfPatience::new(options.half_timeout);
+        let missing = MissingHalves { store: store.clone(), patience: patience.clone(), drain: drain.clone() };
+        let admitter = Admitter { store: store.clone(), credentials: credentials.clone(), versions: 3, patience };
         let holding = Holding::default();
         let held = HeldMessages {
             admitter: admitter.clone(),
@@ -185,6 +191,7 @@ impl TestWorker {
             readiness,
             intake: tokio::spawn(intake.run()),
             held: tokio::spawn(held.run()),
+            missing: tokio::spawn(missing.run()),
             ingest: tokio::spawn(ingest.run()),
             runner: tokio::spawn(runner.run()),
             relay: tokio::spawn(relay.run()),
@@ -198,6 +205,7 @@ impl TestWorker {
         self.drain.begin();
         self.intake.await.unwrap();
         self.held.await.unwrap();
+        self.missing.await.unwrap();
         self.ingest.await.unwrap();
         self.runner.await.unwrap();
         self.presence.await.unwrap();
@@ -207,7 +215,7 @@ impl TestWorker {
 
     /// Ends at once, as a crash does.
     pub async fn kill(self) {
-        for task in [self.intake, self.held, self.ingest, self.runner, self.relay, self.presence] {
+        for task in [self.intake, self.held, self.missing, self.ingest, self.runner, self.relay, self.presence] {
             task.abort();
             let _ = task.await;
         }

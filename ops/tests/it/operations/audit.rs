@@ -10,7 +10,8 @@ use slipway_worker::store::{Operator, OperatorAction};
 use super::*;
 
 /// What changes nothing that others see; keys are made as files of this machine alone.
-const UNRECORDED: [&str; 25] = [
+const UNRECORDED: [&str; 26] = [
+    "pending",
     "plan",
     "watch",
     "audit",

@@ -7,6 +7,7 @@ mod dead_letters;
 mod front_doors;
 mod inventory;
 mod lifecycle;
+mod pending;
 mod pushes;
 mod sources;
 mod status;

@@ -46,7 +46,7 @@ impl Passing {
         let step = self.point.split(':').next().unwrap_or_default();
         match step {
             "publish" | "confirm" | "commit-mark-published" => Part::Relay,
-            "ack" | "commit-accept" | "commit-refuse" | "commit-cancel" => Part::Intake,
+            "ack" | "commit-accept" | "commit-half" | "commit-refuse" | "commit-cancel" => Part::Intake,
             "ack-dead-letter" | "commit-ingest" => Part::Ingest,
             _ => Part::Runner,
         }

@@ -1,6 +1,7 @@
 //! A worker dies at every boundary of the engine, another one takes over, and the checker finds nothing wrong. The list
 //! of boundaries is the code's own.
 
+mod halves;
 mod matrix;
 mod scenario;
 mod scene;
@@ -138,7 +139,7 @@ fn matrix(every: bool) -> Result<()> {
         anyhow::Ok(database)
     })?;
 
-    let scenarios = scenario::all();
+    let scenarios: Vec<Scenario> = scenario::all().into_iter().chain(halves::all()).collect();
     let (traces, broken) = on_lanes(&template, scenarios.iter().collect(), async |lane, scenario: &Scenario| {
         let played = lane.play(scenario, None).await.and_then(|played| Ok((played.verdict.pass()?, played.passed)));
         played.map(|(_, passed)| (scenario.name, passed)).map_err(|e| format!("== \"{}\" ==\n{e:#}", scenario.name))

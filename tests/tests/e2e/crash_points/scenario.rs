@@ -31,6 +31,8 @@ pub enum ScenarioStep {
     Expire(Vec<u8>),
     /// Publishes a message that asks for no deployment of its own.
     Wish(Vec<u8>),
+    /// What messages before this one ask for together.
+    Joined(Vec<u8>),
     /// Lets a worker die at this boundary.
     Orphan(&'static str),
     /// Waits until this stage has begun for a commit, or its deployment has ended.
@@ -50,7 +52,7 @@ pub const NEW: &str = "2222222222222222222222222222222222222222";
 const SOURCE: &str = "/orchestrator";
 
 /// A sample that was sent just now, so that nobody finds it too old.
-fn read(sample: &[u8]) -> Value {
+pub fn read(sample: &[u8]) -> Value {
     let mut event: Value = serde_json::from_slice(sample).unwrap_or_default();
     event["time"] = jiff::Timestamp::now().to_string().into();
     event
@@ -93,18 +95,18 @@ fn cli(words: &[&str]) -> ScenarioStep {
     ScenarioStep::Cli(words.iter().map(|word| (*word).to_owned()).collect())
 }
 
-fn scenario(name: &'static str, rules: Vec<Rule>, steps: Vec<ScenarioStep>) -> Scenario {
+pub fn scenario(name: &'static str, rules: Vec<Rule>, steps: Vec<ScenarioStep>) -> Scenario {
     let deployments = steps.iter().filter(|step| matches!(step, ScenarioStep::Publish(_))).count();
     let deployments = i64::try_from(deployments).unwrap_or(i64::MAX);
     Scenario { name, rules, environment: &[], own: &[], before: vec![], steps, deployments, strays: 0 }
 }
 
 /// A rule for the older commit's first stage.
-fn old(act: StageAct) -> Rule {
+pub fn old(act: StageAct) -> Rule {
     Rule::at(Stage::Preflight, act).for_commit(OLD)
 }
 
-fn hold() -> StageAct {
+pub fn hold() -> StageAct {
     StageAct::Hold("go".to_owned())
 }
 
@@ -112,7 +114,7 @@ fn hold() -> StageAct {
 const SLOW_RETRY: &[(&str, &str)] =
     &[("SLIPWAY_RETRY_INITIAL", "24h"), ("SLIPWAY_RETRY_MAX", "24h"), ("SLIPWAY_DEPLOYMENT_TIMEOUT", "48h")];
 
-/// All of them; the first one is the life that most deployments lead.
+/// All but those of `halves`; the first one is the life that most deployments lead.
 pub fn all() -> Vec<Scenario> {
     let begun = || ScenarioStep::Begun(OLD, Stage::Preflight);
     let unreachable = || StageAct::Fail(ErrorCode::ServerUnreachable);
@@ -239,7 +241,7 @@ pub fn all() -> Vec<Scenario> {
 }
 
 impl Scenario {
-    fn of(self, deployments: i64) -> Self {
+    pub fn of(self, deployments: i64) -> Self {
         Self { deployments, ..self }
     }
 }

@@ -19,7 +19,7 @@ use crate::crash_points::matrix::{Actor, Passing};
 use crate::crash_points::scenario::{Scenario, ScenarioStep};
 
 /// Codes that the scenarios' own rules call for.
-const EXPLAINED: &[&str] = &["crash-loop", "expired-in-queue", "invalid-field", "server-unreachable"];
+const EXPLAINED: &[&str] = &["crash-loop", "expired-in-queue", "invalid-field", "missing-half", "server-unreachable"];
 /// The longest that anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it's looked at.
@@ -105,6 +105,7 @@ impl<'a> CrashScene<'a> {
                 Ok(())
             }
             ScenarioStep::Wish(body) => self.observer.publish(body).await,
+            ScenarioStep::Joined(body) => self.asked(body),
             ScenarioStep::Orphan(at) => self.orphan(at).await,
             ScenarioStep::Begun(commit, stage) => {
                 let model = self.scripted.model();

@@ -173,7 +173,7 @@ async fn send_batch(
              INSERT INTO outbox (message_id, type, exchange, routing_key, content_type, headers, body, must_route)
              SELECT replayed_as::text, key, $14, key, content_type,
                     headers || jsonb_build_object($15::text, replayed_as::text), body, true
-             FROM moved, LATERAL (SELECT CASE WHEN original_routing_key ~ '^slipway[.](project|deployment)[.]'
+             FROM moved, LATERAL (SELECT CASE WHEN original_routing_key ~ '^slipway[.](project|deployment|engineering|resources)[.]'
                                               THEN original_routing_key ELSE $16 END AS key) k
              ORDER BY last_failed_at, id)
          SELECT p.id, p.last_failed_at, m.replayed_as, d.source, d.event_id

@@ -40,19 +40,32 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let accepted = self.insert_request(&tx, request, incoming, unbound_secrets).await?;
-            if accepted == Admission::New {
-                let data = &request.event.data;
-                if let Err(failure) = claim_owned(&tx, Action::Deploy, &data.project, &data.server.handle, data).await?
-                {
-                    return Ok(Admission::Refused(failure));
-                }
-                watch(&tx, data).await?;
+            let accepted = self.accept_in(&tx, request, incoming, unbound_secrets).await?;
+            if !matches!(accepted, Admission::Refused(_)) {
+                commit(tx, TransactionKind::Accept).await?;
             }
-            commit(tx, TransactionKind::Accept).await?;
             Ok(accepted)
         })
         .await
+    }
+
+    /// As [`Store::accept_telling`], within a transaction: what is refused mustn't be committed.
+    pub(in crate::store) async fn accept_in(
+        &self,
+        tx: &StoreTransaction<'_>,
+        request: &Request,
+        incoming: &Incoming,
+        unbound_secrets: &[VariableName],
+    ) -> Result<Admission> {
+        let accepted = self.insert_request(tx, request, incoming, unbound_secrets).await?;
+        if accepted == Admission::New {
+            let data = &request.event.data;
+            if let Err(failure) = claim_owned(tx, Action::Deploy, &data.project, &data.server.handle, data).await? {
+                return Ok(Admission::Refused(failure));
+            }
+            watch(tx, data).await?;
+        }
+        Ok(accepted)
     }
 
     /// Stores a request to deploy and gives it its place among the project's others.

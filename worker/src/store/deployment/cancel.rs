@@ -14,6 +14,7 @@ use crate::store::connection::wakeups;
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::state::State;
+use crate::store::halves::withdraw::withdraw_half;
 use crate::store::{Result, Store};
 
 /// A request to cancel a deployment.
@@ -116,9 +117,10 @@ impl Store {
                 return Ok(CancelOutcome { found, duplicate: true });
             }
             let locked = LockedDeployment::lock(&tx, request.deployment).await?;
+            let withdrawn = withdraw_half(&tx, request.deployment).await?;
             let found = match &locked {
                 Some(locked) => Some(state_at_request(locked).await?),
-                None => None,
+                None => withdrawn.then_some(State::Pending),
             };
             insert_cancellation(&tx, request, found).await?;
             if let Some(operator) = operator {

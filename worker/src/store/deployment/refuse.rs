@@ -1,7 +1,7 @@
 //! The end of a message that can't become a deployment: one dead letter and, when its ids could be read, one result.
 
 use jiff::Timestamp;
-use slipway_protocol::{DeploymentId, DeploymentResult, EventType, Outcome};
+use slipway_protocol::{DeploymentId, DeploymentResult, EventType, Failure, Outcome, PartialEnvelope};
 use tokio_postgres::types::Json;
 
 use crate::failpoint::TransactionKind;
@@ -42,13 +42,33 @@ pub(in crate::store) async fn end_refused(
     refusal: &RefusedMessage,
     user: Option<&str>,
 ) -> Result<bool> {
-    let known = &refusal.known;
+    end_at_once(tx, &refusal.known, RequestEnd::Failed(&refusal.failure), user).await
+}
+
+/// How a request ends that never is a deployment.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) enum RequestEnd<'a> {
+    /// It can't become one.
+    Failed(&'a Failure),
+    /// Something newer says the same or more; here the deployment that came of that, where there is one.
+    Superseded(Option<DeploymentId>),
+    /// Somebody asked to cancel it.
+    Cancelled,
+}
+
+/// As [`end_refused`], whatever the end is.
+pub(in crate::store) async fn end_at_once(
+    tx: &StoreTransaction<'_>,
+    known: &PartialEnvelope,
+    end: RequestEnd<'_>,
+    user: Option<&str>,
+) -> Result<bool> {
     let Some(id) = known.deployment_id() else { return Ok(true) };
-    if !insert_refused(tx, id, refusal, user).await? {
+    if !insert_ended(tx, id, known, end, user).await? {
         return Ok(false);
     }
     let Some(locked) = LockedDeployment::lock(tx, id).await? else { return Ok(false) };
-    let result = refused_result(id, refusal, locked.head.accepted_at);
+    let result = result_at_once(id, known, end, locked.head.accepted_at);
     let sql = "WITH told AS (INSERT INTO outbox (deployment_id, sequence, type, traceparent, must_route)
                              SELECT id, next_sequence, $3, $4, true FROM deployments WHERE id = $1),
                    ended AS (UPDATE deployments SET result = $2, next_sequence = next_sequence + 1 WHERE id = $1)
@@ -58,20 +78,23 @@ pub(in crate::store) async fn end_refused(
     Ok(true)
 }
 
-/// Inserts a refused request as failed, so that its duplicate is recognised; false when it exists.
-async fn insert_refused(
+/// Inserts a request as ended, so that its duplicate is recognised; false when it exists.
+async fn insert_ended(
     tx: &StoreTransaction<'_>,
     id: DeploymentId,
-    refusal: &RefusedMessage,
+    known: &PartialEnvelope,
+    end: RequestEnd<'_>,
     user: Option<&str>,
 ) -> Result<bool> {
-    let known = &refusal.known;
+    let (outcome, failure, by) = parts(end);
     let inserted = tx
         .execute(
             "INSERT INTO deployments (id, source, event_id, replay_id, project_id, project_slug, repository, commit_sha,
                  server, correlation, state, failure, traceparent, first_failed_at, last_failed_at, finished_at, action,
-                 amqp_user)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'failed', $11, $12, now(), now(), now(), $13, $14)
+                 amqp_user, superseded_by)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $15, $11, $12,
+                 CASE WHEN $11::jsonb IS NOT NULL THEN now() END, CASE WHEN $11 IS NOT NULL THEN now() END, now(), $13,
+                 $14, $16)
              ON CONFLICT (id) DO NOTHING",
             &[
                 &id.0,
@@ -84,17 +107,27 @@ async fn insert_refused(
                 &known.commit.as_ref().map(|c| c.as_str()),
                 &known.server.as_ref().map(|s| s.as_str()),
                 &Json(&known.correlation),
-                &Json(&refusal.failure),
+                &failure.map(Json),
                 &crate::telemetry::current_traceparent().or_else(|| known.traceparent.clone()),
                 &known.action().as_str(),
                 &user,
+                &outcome.as_str(),
+                &by.map(|id| id.0),
             ],
         )
         .await?;
     if inserted == 1 {
-        tx.count_end(Outcome::Failed);
+        tx.count_end(outcome);
     }
     Ok(inserted == 1)
+}
+
+fn parts(end: RequestEnd<'_>) -> (Outcome, Option<&Failure>, Option<DeploymentId>) {
+    match end {
+        RequestEnd::Failed(failure) => (Outcome::Failed, Some(failure), None),
+        RequestEnd::Superseded(by) => (Outcome::Superseded, None, by),
+        RequestEnd::Cancelled => (Outcome::Cancelled, None, None),
+    }
 }
 
 /// The result of a request that never was a deployment.
@@ -103,19 +136,28 @@ pub(in crate::store) fn refused_result(
     refusal: &RefusedMessage,
     accepted_at: Timestamp,
 ) -> DeploymentResult {
-    let known = &refusal.known;
+    result_at_once(id, &refusal.known, RequestEnd::Failed(&refusal.failure), accepted_at)
+}
+
+fn result_at_once(
+    id: DeploymentId,
+    known: &PartialEnvelope,
+    end: RequestEnd<'_>,
+    accepted_at: Timestamp,
+) -> DeploymentResult {
+    let (outcome, failure, superseded_by) = parts(end);
     DeploymentResult {
         deployment_id: id,
         action: known.action(),
-        outcome: Outcome::Failed,
+        outcome,
         project: known.project.clone(),
         repository: known.repository.clone(),
         commit: known.commit.clone(),
         server: known.server.clone(),
         url: None,
-        failure: Some(refusal.failure.clone()),
+        failure: failure.cloned(),
         missing_secret: None,
-        superseded_by: None,
+        superseded_by,
         serving: None,
         also_on: Vec::new(),
         exposed: Vec::new(),

@@ -30,13 +30,15 @@ pub enum OldRows {
     Ids,
     /// What GitHub holds of projects that are nowhere any more.
     GithubDigests,
+    /// Halves of requests of projects that are nowhere any more, or never were anywhere.
+    Halves,
     /// Deployments that GitHub should have heard of, and never was told of: nobody tells it anything.
     Untold,
 }
 
 impl OldRows {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Events,
         Self::DeadLetters,
         Self::DeadLetterBodies,
@@ -46,6 +48,7 @@ impl OldRows {
         Self::Allowances,
         Self::Ids,
         Self::GithubDigests,
+        Self::Halves,
         Self::Untold,
     ];
 
@@ -62,6 +65,7 @@ impl OldRows {
             Self::Allowances => "revoked allowances",
             Self::Ids => "ids of requests",
             Self::GithubDigests => "digests of GitHub's secrets",
+            Self::Halves => "halves of requests",
             Self::Untold => "deployments that GitHub never heard of",
         }
     }
@@ -121,6 +125,17 @@ impl OldRows {
                      WHERE updated_at < now() - $1 * interval '1 second'
                        AND NOT EXISTS (SELECT FROM slug_owners o WHERE o.project_id = g.project_id)
                      LIMIT $2 FOR UPDATE SKIP LOCKED)"
+            }
+            // A duplicate of theirs is recognised all the same.
+            Self::Halves => {
+                "WITH gone AS (
+                     DELETE FROM project_halves WHERE id = ANY(ARRAY(
+                         SELECT id FROM project_halves h
+                         WHERE received_at < now() - $1 * interval '1 second' AND waits_until IS NULL
+                           AND NOT EXISTS (SELECT FROM slug_owners o WHERE o.project_id = h.project_id)
+                         ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+                     RETURNING id)
+                 INSERT INTO ended_requests (id) SELECT id FROM gone ON CONFLICT DO NOTHING"
             }
             Self::Untold => {
                 "DELETE FROM github_deployments WHERE deployment_id = ANY(ARRAY(

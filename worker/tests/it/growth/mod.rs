@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "tells the soak's figures")]
 
 mod chores;
+mod halves;
 mod operators;
 mod plans;
 mod requests;
@@ -35,6 +36,11 @@ const EXCEPTIONS: &[(&str, u64, &str)] = &[
     ),
     ("SELECT code, class, stage, CASE WHEN", 2_000, "counts what matches: an operator asks how many there are"),
     ("UPDATE outbox SET published_at", 3_000, "marks a hundred messages at once"),
+    (
+        "DELETE FROM project_halves WHERE id = ANY",
+        10_000,
+        "looks over the halves that haven't changed for so long: two of each project that lives",
+    ),
     ("WITH waiting AS", 1_000, "reads a hundred messages at once"),
     ("WITH old AS (SELECT id", 500, "five deployments with all that is theirs"),
     ("WITH open AS MATERIALIZED", 300, "a page of each state on each of the project's servers"),

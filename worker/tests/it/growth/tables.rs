@@ -13,6 +13,7 @@ pub(super) const GROWING: &[&str] = &[
     "project_repositories",
     "ended_requests",
     "github_digests",
+    "project_halves",
 ];
 
 /// Statements that aren't run here, with the reason.

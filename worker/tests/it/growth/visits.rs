@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::plans::{NEWCOMER, VETERAN};
 use super::requests::{LONG, Requests};
 use super::wrap::{ok, quick};
-use super::{chores, operators};
+use super::{chores, halves, operators};
 use crate::services::TestDatabase;
 use crate::services::test_worker::incoming;
 
@@ -35,6 +35,7 @@ pub async fn everything(database: &TestDatabase, store: &Store) {
     Box::pin(busy.moves()).await;
     Box::pin(busy.cant_be_carried_out(database)).await;
     Box::pin(busy.changes_hands(database)).await;
+    Box::pin(halves::visits(store, database)).await;
     Box::pin(operators::look(store, database)).await;
     Box::pin(operators::replay(store, &busy.operator)).await;
     Box::pin(operators::send(store, &busy.operator)).await;
