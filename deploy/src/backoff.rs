@@ -41,6 +41,10 @@ impl RetryPolicy {
     pub const RECONNECT: Self =
         Self { initial: Duration::from_millis(250), max: Duration::from_secs(2), multiplier: 2.0, attempts: u32::MAX };
 
+    /// Telling people through a channel that refuses a message, or doesn't work: about half a day for a message.
+    pub const NOTIFICATIONS: Self =
+        Self { initial: Duration::from_secs(10), max: Duration::from_secs(1800), multiplier: 2.0, attempts: 50 };
+
     /// The delay after try number `tried` (from 1), drawn evenly from zero to that try's upper bound, or `None` when
     /// all tries are used up.
     #[must_use]

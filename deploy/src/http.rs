@@ -20,7 +20,7 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// A sentence about the file.
-pub(crate) fn builder(ca_file: Option<&Path>) -> Result<ClientBuilder, String> {
+pub fn builder(ca_file: Option<&Path>) -> Result<ClientBuilder, String> {
     // Only the first one in a process counts; all of Slipway's crates install this one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = Client::builder().user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")));

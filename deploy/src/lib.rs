@@ -6,7 +6,7 @@ pub mod bounds;
 pub mod budget;
 mod front_door;
 pub mod github;
-mod http;
+pub mod http;
 pub mod plan;
 mod project;
 pub mod remote;

@@ -6,6 +6,8 @@ use crate::commands::audit::OperatorAuditArgs;
 use crate::commands::cancel::CancelArgs;
 use crate::commands::dead_letters::DeadLetters;
 use crate::commands::deployments::Deployments;
+use crate::commands::events::Events;
+use crate::commands::notify::NotifyArgs;
 use crate::commands::outbox::Outbox;
 use crate::commands::plan::PlanArgs;
 use crate::commands::projects::Projects;
@@ -82,6 +84,11 @@ pub(crate) enum Command {
     /// List, resend and drop messages that RabbitMQ can't take
     #[command(subcommand)]
     Outbox(Outbox),
+    /// Send events that were published before to a new subscriber's queue
+    #[command(subcommand)]
+    Events(Events),
+    /// Tell people how deployments end: by Telegram, Slack, webhooks and e-mail, until it's stopped
+    Notify(NotifyArgs),
     /// Show what operators did: who, from where, to what, and why
     Audit(OperatorAuditArgs),
     /// Declare and check RabbitMQ's exchanges and queues

@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod connect;
+mod notify;
 mod terminal;
 
 use std::process::ExitCode;
@@ -10,8 +11,8 @@ use std::process::ExitCode;
 pub use cli::Cli;
 use cli::Command;
 use commands::{
-    audit, cancel, dead_letters, deployments, explain, keys, lifecycle, outbox, pending, plan, projects, pushes,
-    servers, sources, status, submit, topology, watch,
+    audit, cancel, dead_letters, deployments, events, explain, keys, lifecycle, notify as notify_command, outbox,
+    pending, plan, projects, pushes, servers, sources, status, submit, topology, watch,
 };
 use terminal::error::{CliError, CommandExit};
 use terminal::print::Printer;
@@ -54,6 +55,8 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<CommandExit, CliError> 
         Command::Sources(command) => sources::run(command, settings, printer).await,
         Command::DeadLetters(command) => dead_letters::run(command, settings, printer).await,
         Command::Outbox(command) => outbox::run(command, settings, printer).await,
+        Command::Events(command) => events::run(command, settings, printer).await,
+        Command::Notify(args) => notify_command::run(&args, settings, printer).await,
         Command::Audit(args) => audit::run(args, settings, printer).await,
         Command::Topology(command) => topology::run(command, settings, printer).await,
         Command::Keys(command) => keys::run(&command, printer),

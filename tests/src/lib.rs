@@ -6,6 +6,7 @@ pub mod collector;
 pub mod github;
 pub mod model;
 pub mod observer;
+pub mod people;
 pub mod prober;
 pub mod script;
 pub mod scripted_world;

@@ -6,6 +6,6 @@ pub(crate) mod hidden_names;
 pub mod keys;
 pub mod mounted;
 pub mod open;
-pub(crate) mod private_file;
+pub mod private_file;
 pub mod redact;
 pub mod seal;

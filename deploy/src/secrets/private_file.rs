@@ -35,7 +35,7 @@ impl KeyFileError {
 ///
 /// # Errors
 /// [`KeyFileError`] when it isn't a regular file of at most 64 KiB of UTF-8, or when others may read or change it.
-pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+pub fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     let unreadable = |error: std::io::Error| KeyFileError::new(path, format!("can't be read: {error}"));
     // Opening a pipe would wait for a writer; the checks that count are made on the open file.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {

@@ -9,16 +9,19 @@ use serde_json::{Value, json};
 use slipway_protocol::topology::{DEAD_LETTERS_QUEUE, DEPLOYMENTS_QUEUE, PARKED_QUEUE};
 use slipway_worker::amqp::{self, QueueState};
 use slipway_worker::store::{
-    BranchCounts, ChoreProgress, HeldBacklog, LonelyHalves, OutboxBacklog, ServerDoor, StatusCounts, WorkerSeen,
+    BranchCounts, ChoreProgress, HeldBacklog, LonelyHalves, NotificationChannel, OutboxBacklog, ServerDoor,
+    StatusCounts, WorkerSeen,
 };
 
 use crate::commands::front_doors::{door_hints, door_json, door_problems, print_doors};
 use crate::commands::pending::lonely_json;
 use crate::commands::pushes::LONG_HELD;
+use crate::commands::status_notifications::{channel_json, notification_problems, print_channels};
 use crate::commands::status_parts::{chore_json, format_age, held_json, held_problems, print_chores};
 use crate::connect::broker::BrokerClient;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
+use crate::notify::intake::NOTIFY_QUEUE;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::format::millis_between;
 use crate::terminal::print::{Printer, Table};
@@ -51,6 +54,7 @@ struct StatusReport {
     chores: Vec<ChoreProgress>,
     branches: BranchCounts,
     doors: Vec<ServerDoor>,
+    notifications: Vec<NotificationChannel>,
     now: Timestamp,
     /// The queues, or why RabbitMQ couldn't be asked.
     queues: Result<Vec<QueueState>, CliError>,
@@ -75,6 +79,7 @@ pub(crate) async fn run(
         chores: database.store.chores().await.map_err(cli_error)?,
         branches: database.store.branch_counts(FAILED_LOOKS, max_wait, LONG_HELD).await.map_err(cli_error)?,
         doors: database.store.front_doors().await.map_err(cli_error)?,
+        notifications: database.store.notification_channels().await.map_err(cli_error)?,
         now: Timestamp::now(),
         queues,
     };
@@ -125,7 +130,12 @@ pub(crate) async fn run(
 
 async fn read_queues(settings: &ConnectionSettings) -> Result<Vec<QueueState>, CliError> {
     let broker = BrokerClient::connect(settings).await?;
-    let queues = amqp::queues(&broker.connection).await.map_err(|e| broker.cli_error(&e));
+    let asked = async {
+        let mut queues = amqp::queues(&broker.connection).await?;
+        queues.extend(amqp::queue(&broker.connection, NOTIFY_QUEUE).await?);
+        Ok(queues)
+    };
+    let queues = asked.await.map_err(|e| broker.cli_error(&e));
     broker.connection.close().await;
     queues
 }
@@ -172,6 +182,7 @@ fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
         problems.push(format!("branches should have been looked at long ago ({overdue}): see `slipway pushes`"));
     }
     problems.extend(door_problems(&found.doors));
+    problems.extend(notification_problems(&found.notifications, max_wait));
     match &found.queues {
         Err(error) => problems.push(error.message.clone()),
         Ok(queues) => problems.extend(find_queue_problems(queues)),
@@ -181,6 +192,12 @@ fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
 
 fn find_queue_problems(queues: &[QueueState]) -> Vec<String> {
     let mut problems = Vec::new();
+    if let Some(queue) = queues.iter().find(|queue| queue.name == NOTIFY_QUEUE && queue.consumers == 0) {
+        problems.push(format!(
+            "nobody consumes queue {NOTIFY_QUEUE} ({}): run `slipway notify`, or delete the queue if nobody is to be told",
+            queue.messages
+        ));
+    }
     for name in [DEPLOYMENTS_QUEUE, DEAD_LETTERS_QUEUE, PARKED_QUEUE] {
         match queues.iter().find(|queue| queue.name == name) {
             None => problems.push(format!("queue {name} doesn't exist: run `slipway topology apply`")),
@@ -227,6 +244,7 @@ fn print_status(found: &StatusReport, printer: &Printer) {
     printer.table(&table);
     print_chores(&found.chores, printer);
     print_doors(&found.doors, found.now, printer);
+    print_channels(&found.notifications, printer);
     let mut table = Table::new(&["WORKER", "VERSION", "SEEN"]);
     for worker in &found.workers {
         table.row([worker.name.clone(), worker.version.clone(), format!("{} ago", format_age(worker.silent))]);
@@ -268,6 +286,7 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
         "secrets": { "projects_with_unbound": found.counts.with_unbound_secrets },
         "dead_letters": { "open": found.counts.open_dead_letters },
         "owners": { "slugs": found.counts.slugs, "handed_over": found.counts.handed_over },
+        "notifications": { "channels": found.notifications.iter().map(channel_json).collect::<Vec<_>>() },
         "front_doors": found.doors.iter().map(|door| door_json(door, found.now)).collect::<Vec<_>>(),
         // Null when RabbitMQ can't be asked.
         "queues": found.queues.as_ref().ok().map(|queues| queues.iter().map(queue).collect::<Vec<_>>()),

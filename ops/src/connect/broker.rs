@@ -27,7 +27,8 @@ impl BrokerClient {
     }
 }
 
-fn cli_error(place: Option<&str>, error: &AmqpError) -> CliError {
+/// The error that a person sees for a failure of the broker at `place`.
+pub(crate) fn cli_error(place: Option<&str>, error: &AmqpError) -> CliError {
     let place = place.map(|place| format!(" at {place}")).unwrap_or_default();
     let text = format!("RabbitMQ{place}: {}", join_sources(error));
     match error {

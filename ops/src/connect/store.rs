@@ -16,12 +16,16 @@ pub(crate) struct Database {
 impl Database {
     /// Prepares the connection. The first query makes it.
     pub(crate) fn new(settings: &ConnectionSettings) -> Result<Self, CliError> {
+        Self::named(settings, "slipway-cli")
+    }
+
+    /// As [`Self::new`], under a name of its own.
+    pub(crate) fn named(settings: &ConnectionSettings, name: &str) -> Result<Self, CliError> {
         let url = settings.database_url()?;
-        let store =
-            Store::over(url, &settings.database_route(), settings.ca_file.as_deref(), "slipway-cli").map_err(|e| {
-                CliError::usage(join_sources(&e))
-                    .hint("set SLIPWAY_DATABASE_URL to postgres://user:password@host:port/database")
-            })?;
+        let store = Store::over(url, &settings.database_route(), settings.ca_file.as_deref(), name).map_err(|e| {
+            CliError::usage(join_sources(&e))
+                .hint("set SLIPWAY_DATABASE_URL to postgres://user:password@host:port/database")
+        })?;
         Ok(Self { store, place: redact_url(url) })
     }
 

@@ -24,6 +24,8 @@ fn help_of_each_command_says_what_it_takes() {
         "servers add",
         "servers check",
         "dead-letters replay",
+        "events replay",
+        "notify",
         "topology apply",
         "keys generate sealing",
     ] {

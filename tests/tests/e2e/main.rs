@@ -12,6 +12,7 @@ mod deployments;
 mod halves;
 mod inventory;
 mod messages;
+mod notify;
 mod plan;
 mod projects;
 mod python;

@@ -29,5 +29,5 @@ pub use error::AmqpError;
 pub use generations::ConnectionGenerations;
 pub use publisher::{PendingConfirm, PublishError, Publisher};
 pub use queue_head::{HeadMessage, QueueHead};
-pub use subscription::{Delivered, Subscription, consume, subscribe};
-pub use topology::{QueueState, TopologyProblem, check, declare, queues};
+pub use subscription::{Delivered, Subscription, consume, consume_events, subscribe};
+pub use topology::{QueueState, TopologyProblem, check, declare, queue, queues};

@@ -96,6 +96,29 @@ pub async fn consume(link: &BrokerConnection, queue: &str, prefetch: u16) -> Res
     start(channel, queue, prefetch, BasicConsumeOptions::default()).await
 }
 
+/// Consumes the events whose routing keys match `pattern`, through a durable queue of this subscriber's own: it's made, if it
+/// isn't there, and goes on collecting while nobody consumes it.
+///
+/// # Errors
+/// When the broker refuses (the topology isn't declared, or `queue` is there with other settings), is gone or doesn't
+/// answer.
+pub async fn consume_events(
+    link: &BrokerConnection,
+    queue: &str,
+    pattern: &str,
+    prefetch: u16,
+) -> Result<Subscription, AmqpError> {
+    let channel = link.channel().await?;
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    answer("a queue", channel.queue_declare(queue.into(), options, arguments)).await?;
+    let (exchange, options) = (topology::EVENTS.into(), QueueBindOptions::default());
+    let bind = channel.queue_bind(queue.into(), exchange, pattern.into(), options, FieldTable::default());
+    answer("a binding", bind).await?;
+    start(channel, queue, prefetch, BasicConsumeOptions::default()).await
+}
+
 /// Follows the events whose routing keys match `patterns`, through a queue that ends with the connection. With no
 /// pattern, only messages that are sent to the queue by its name arrive.
 ///

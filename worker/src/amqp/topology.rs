@@ -83,7 +83,7 @@ pub async fn check(link: &BrokerConnection) -> Result<Vec<TopologyProblem>, Amqp
     Ok(problems)
 }
 
-/// A queue of the table as it is now.
+/// A queue as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueState {
     /// The queue's name, as the broker and operators know it.
@@ -100,22 +100,24 @@ pub struct QueueState {
 /// When the connection is gone or the broker doesn't answer.
 pub async fn queues(link: &BrokerConnection) -> Result<Vec<QueueState>, AmqpError> {
     let mut states = Vec::new();
-    for queue in QUEUES {
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let channel = link.channel().await?;
-        let asked = channel.queue_declare(queue.name.into(), options, FieldTable::default());
-        match answer("a queue", asked).await {
-            Ok(state) => states.push(QueueState {
-                name: queue.name,
-                messages: state.message_count(),
-                consumers: state.consumer_count(),
-            }),
-            Err(error) => {
-                refusal(Err(error))?;
-            }
-        }
+    for declared in QUEUES {
+        states.extend(queue(link, declared.name).await?);
     }
     Ok(states)
+}
+
+/// How full the queue `name` is; `None` when it doesn't exist.
+///
+/// # Errors
+/// When the connection is gone or the broker doesn't answer.
+pub async fn queue(link: &BrokerConnection, name: &'static str) -> Result<Option<QueueState>, AmqpError> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let channel = link.channel().await?;
+    let asked = channel.queue_declare(name.into(), options, FieldTable::default());
+    match answer("a queue", asked).await {
+        Ok(state) => Ok(Some(QueueState { name, messages: state.message_count(), consumers: state.consumer_count() })),
+        Err(error) => refusal(Err(error)).map(|_| None),
+    }
 }
 
 /// The broker's refusal of a declaration, as opposed to a broken connection.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::amqp::BrokerEndpoints;
 use crate::process::Drain;
-use crate::store::{DELIVERY_RETENTION, OldRows, Retention, Store, StoreError, WalkPosition};
+use crate::store::{DELIVERY_RETENTION, NOTIFICATION_RETENTION, OldRows, Retention, Store, StoreError, WalkPosition};
 use dead_letter_queue::trim;
 use error::ChoreError;
 use pace::Pace;
@@ -185,6 +185,7 @@ impl Housekeeping {
             OldRows::Ids => keep.ids,
             OldRows::GithubDigests | OldRows::Halves => keep.deployments,
             OldRows::Untold => keep.journal,
+            OldRows::Notifications => NOTIFICATION_RETENTION,
         }
     }
 

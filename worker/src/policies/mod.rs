@@ -4,6 +4,7 @@
 //!
 //! A new setting or constant is one more line in [`all`]; a test names those that are missing.
 
+mod notifications;
 mod setting;
 
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub fn all() -> Vec<PolicyGroup> {
         group("Signs of life", heartbeats()),
         group("RabbitMQ and memory", memory()),
         group("What is kept", retention()),
+        group("Notifications", notifications::notifications()),
     ]
 }
 

@@ -99,6 +99,7 @@ actions! {
     RestoreDeadLetter "dead-letters restore"
     NoteDeadLetter "dead-letters note"
     ExportDeadLetter "dead-letters export"
+    ReplayEvents "events replay"
     ResendMessage "outbox resend"
     DropMessage "outbox drop"
     ApplyTopology "topology apply"

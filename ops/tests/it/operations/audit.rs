@@ -10,12 +10,13 @@ use slipway_worker::store::{Operator, OperatorAction};
 use super::*;
 
 /// What changes nothing that others see; keys are made as files of this machine alone.
-const UNRECORDED: [&str; 26] = [
+const UNRECORDED: [&str; 27] = [
     "pending",
     "plan",
     "watch",
     "audit",
     "pushes",
+    "notify",
     "status",
     "explain",
     "projects versions",
@@ -145,6 +146,9 @@ async fn every_command_that_changes_something_leaves_a_row() {
         let rest: Vec<&str> = [id.as_str()].into_iter().chain(rest.iter().copied()).collect();
         shift.does(leaf, action, &rest).await;
     }
+
+    let queue = amqp::subscribe(&link, &[]).await.unwrap().queue();
+    shift.does("events replay", OperatorAction::ReplayEvents, &["--since", "1h", "--to", &queue]).await;
 
     let (first, second) = (shift.aside().await, shift.aside().await);
     shift.does("outbox resend", OperatorAction::ResendMessage, &[&first]).await;

@@ -34,11 +34,13 @@ pub enum OldRows {
     Halves,
     /// Deployments that GitHub should have heard of, and never was told of: nobody tells it anything.
     Untold,
+    /// What people were told, or couldn't be told.
+    Notifications,
 }
 
 impl OldRows {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Events,
         Self::DeadLetters,
         Self::DeadLetterBodies,
@@ -50,6 +52,7 @@ impl OldRows {
         Self::GithubDigests,
         Self::Halves,
         Self::Untold,
+        Self::Notifications,
     ];
 
     /// The name, as `slipway status` shows it.
@@ -67,6 +70,7 @@ impl OldRows {
             Self::GithubDigests => "digests of GitHub's secrets",
             Self::Halves => "halves of requests",
             Self::Untold => "deployments that GitHub never heard of",
+            Self::Notifications => "notifications",
         }
     }
 
@@ -143,6 +147,12 @@ impl OldRows {
                      WHERE NOT g.done AND g.next_try_at < now() - $1 * interval '1 second' AND g.told IS NULL
                        AND d.finished_at < now() - $1 * interval '1 second'
                      ORDER BY g.next_try_at LIMIT $2 FOR UPDATE OF g SKIP LOCKED))"
+            }
+            Self::Notifications => {
+                "DELETE FROM notifications n USING (
+                     SELECT event_id, channel FROM notifications WHERE ended_at < now() - $1 * interval '1 second'
+                     ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED) old
+                 WHERE n.event_id = old.event_id AND n.channel = old.channel"
             }
         }
     }

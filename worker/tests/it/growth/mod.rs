@@ -6,6 +6,7 @@
 
 mod chores;
 mod halves;
+mod notifications;
 mod operators;
 mod plans;
 mod requests;
@@ -42,6 +43,15 @@ const EXCEPTIONS: &[(&str, u64, &str)] = &[
         "looks over the halves that haven't changed for so long: two of each project that lives",
     ),
     ("WITH waiting AS", 1_000, "reads a hundred messages at once"),
+    ("WITH untold AS", 2_000, "counts what waits to be told, and what was given up in a day"),
+    ("WITH first AS ( SELECT event_id, target", 600, "claims twenty events of one message at once"),
+    (
+        "WITH done AS ( UPDATE notifications",
+        800,
+        "marks twenty events of one message, and puts off the others of its group",
+    ),
+    ("WITH refused AS ( UPDATE notifications", 600, "puts off twenty events of one message"),
+    ("WITH put_back AS ( UPDATE notifications", 600, "gives twenty events of one message back"),
     ("WITH old AS (SELECT id", 500, "five deployments with all that is theirs"),
     ("WITH open AS MATERIALIZED", 300, "a page of each state on each of the project's servers"),
     (

@@ -14,6 +14,7 @@ pub(super) const GROWING: &[&str] = &[
     "ended_requests",
     "github_digests",
     "project_halves",
+    "notifications",
 ];
 
 /// Statements that aren't run here, with the reason.

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::plans::{NEWCOMER, VETERAN};
 use super::requests::{LONG, Requests};
 use super::wrap::{ok, quick};
-use super::{chores, halves, operators};
+use super::{chores, halves, notifications, operators};
 use crate::services::TestDatabase;
 use crate::services::test_worker::incoming;
 
@@ -41,6 +41,8 @@ pub async fn everything(database: &TestDatabase, store: &Store) {
     Box::pin(operators::send(store, &busy.operator)).await;
     Box::pin(chores::pushes(store, database)).await;
     Box::pin(chores::fleet(store)).await;
+    Box::pin(notifications::replay(store)).await;
+    Box::pin(notifications::tell(store, database)).await;
     Box::pin(chores::prune(store, database)).await;
 }
 
