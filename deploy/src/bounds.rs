@@ -9,6 +9,7 @@ pub use crate::http::PROBE_TIMEOUT;
 pub use crate::project::registry::TIMEOUT as REGISTRY_TIMEOUT;
 pub use crate::remote::ssh::session::KILL_GRACE;
 pub use crate::remote::ssh::transport::{CONNECT_TIMEOUT as SSH_CONNECT, KEEPALIVE as SSH_KEEPALIVE};
+pub use crate::server_facts::ASK_TIME as SERVER_FACTS;
 pub use crate::stages::firewall::CONNECT_TIMEOUT as PORT_CONNECT;
 pub use crate::stages::serving::RESTORED_WARM_UP;
 pub use crate::stages::unchanged::LOOK_TIME as SERVER_LOOK;

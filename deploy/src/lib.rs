@@ -12,6 +12,7 @@ mod project;
 pub mod remote;
 pub mod scripts;
 pub mod secrets;
+mod server_facts;
 mod stages;
 
 pub use attempt::Attempt;
@@ -27,4 +28,5 @@ pub use project::grants::allowance::{Allowance, InvalidAllowance};
 pub use project::limits::{ContainerDefaults, ProjectLimits};
 pub use remote::places::RemotePath;
 pub use secrets::private_file::KeyFileError;
+pub use server_facts::ServerMeasurement;
 pub use stages::{CompletedStages, KEY_SECRET, RestoreOutcome};

@@ -9,6 +9,7 @@ use crate::commands::deployments::Deployments;
 use crate::commands::events::Events;
 use crate::commands::notify::NotifyArgs;
 use crate::commands::outbox::Outbox;
+use crate::commands::placement::PlacementCommand;
 use crate::commands::plan::PlanArgs;
 use crate::commands::projects::Projects;
 use crate::commands::servers::Servers;
@@ -48,6 +49,9 @@ pub(crate) enum Command {
     Submit(Box<SubmitArgs>),
     /// Show what a request would change on its server, and change nothing
     Plan(Box<PlanArgs>),
+    /// Show where a request would be deployed that names no server
+    #[command(subcommand)]
+    Placement(PlacementCommand),
     /// Watch a deployment to its end
     Watch(WatchArgs),
     /// Call a deployment off: at once while it waits; while it runs, it's ended and the version before goes on serving

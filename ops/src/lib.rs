@@ -12,7 +12,7 @@ pub use cli::Cli;
 use cli::Command;
 use commands::{
     audit, cancel, dead_letters, deployments, events, explain, keys, lifecycle, notify as notify_command, outbox,
-    pending, plan, projects, pushes, servers, sources, status, submit, topology, watch,
+    pending, placement, plan, projects, pushes, servers, sources, status, submit, topology, watch,
 };
 use terminal::error::{CliError, CommandExit};
 use terminal::print::Printer;
@@ -39,6 +39,7 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<CommandExit, CliError> 
     let settings = &cli.settings;
     match cli.command {
         Command::Submit(args) => submit::run(*args, settings, printer).await,
+        Command::Placement(command) => placement::run(command, settings, printer).await,
         Command::Plan(args) => plan::run(*args, settings, printer).await,
         Command::Watch(args) => watch::run(&args, settings, printer).await,
         Command::Cancel(args) => cancel::run(args, settings, printer).await,

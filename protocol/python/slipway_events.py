@@ -43,12 +43,14 @@ class EventType(StrEnum):
     PROJECT_ROLLBACK = "slipway.project.rollback.v1"
     PROJECT_UNDEPLOY = "slipway.project.undeploy.v1"
     DEPLOYMENT_CANCEL = "slipway.deployment.cancel.v1"
+    SERVER_CORDON = "slipway.server.cordon.v1"
     PROGRESS = "slipway.deployment.progress.v1"
     RESULT = "slipway.deployment.result.v1"
 
 
 class Action(StrEnum):
-    """What a request asks for. `cancel` stands only in the result of a cancel event that was refused."""
+    """What a request asks for. `cancel` stands only in the result of a cancel event that was refused, `cordon` in that of an
+    event about a server."""
 
     DEPLOY = "deploy"
     STOP = "stop"
@@ -56,6 +58,7 @@ class Action(StrEnum):
     ROLLBACK = "rollback"
     UNDEPLOY = "undeploy"
     CANCEL = "cancel"
+    CORDON = "cordon"
 
 
 class PushDeployer(StrEnum):
@@ -92,6 +95,14 @@ class ReplacementWay(StrEnum):
     STOP_FIRST = "stop_first"
     CREATED = "created"
     KEPT = "kept"
+
+
+class PlacementReason(StrEnum):
+    """Why Slipway chose a server, or none."""
+
+    LIVES_THERE = "lives_there"
+    BEST_SCORE = "best_score"
+    NO_ROOM = "no_room"
 
 
 class Outcome(StrEnum):
@@ -147,6 +158,7 @@ class ErrorCode(StrEnum):
     SLUG_TAKEN = "slug-taken", ErrorClass.PERMANENT
     REPOSITORY_TAKEN = "repository-taken", ErrorClass.PERMANENT
     DOMAIN_TAKEN = "domain-taken", ErrorClass.USER_ACTION
+    NO_CAPACITY = "no-capacity", ErrorClass.INFRASTRUCTURE
     UNKNOWN_VERSION = "unknown-version", ErrorClass.USER_ACTION
     UNKNOWN_DEPLOYMENT = "unknown-deployment", ErrorClass.USER_ACTION
     MISSING_HALF = "missing-half", ErrorClass.USER_ACTION
@@ -260,6 +272,7 @@ ServerHandle = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", 64)]
 Host = Annotated[str, _text(r"^[A-Za-z0-9:][A-Za-z0-9.:-]{0,252}$", 253)]
 DomainName = Annotated[str, _text(r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", 253)]
 RegistryUser = Annotated[str, _text(r"^[A-Za-z0-9_$][A-Za-z0-9._@+$-]{0,127}$", 128)]
+ServerLabel = Annotated[str, _text(r"^[a-z0-9][a-z0-9._-]{0,62}$", 63)]
 UserName = Annotated[str, _text(r"^[a-z_][a-z0-9_-]{0,31}$", 32)]
 ServiceName = Annotated[str, _text(r"^[a-z][a-z0-9_-]{0,62}$", 63)]
 VariableName = Annotated[str, _text(r"^[A-Z_][A-Z0-9_]{0,99}$", 100)]
@@ -309,7 +322,8 @@ class Allocation(_Written):
     """A port of the server that belongs to one service of the project."""
 
     service: ServiceName
-    host_port: Port
+    host_port: Port | None = None
+    """May be left out where the server is: then Slipway chooses one that is free."""
     container_port: Port
     health: HealthCheck | None = None
     """How a module shows that it's healthy. Without it a backend is asked for `/health` and a frontend for `/`; any other
@@ -350,14 +364,43 @@ class RegistryAccess(_Written):
     `REGISTRY_PASSWORD`. Left out: the repository gets nothing."""
 
 
+class ServerTraits(_Written):
+    """What operators say of a server."""
+
+    region: ServerLabel | None = None
+    labels: Annotated[list[ServerLabel], Field(max_length=16)] | None = None
+
+
+class PlacementWish(_Written):
+    """What is asked of a server that Slipway is to choose."""
+
+    required: ServerTraits | None = None
+    """What it must have."""
+    preferred: ServerTraits | None = None
+    """Of the servers with room, those that have most of it come first."""
+    wait_seconds: Annotated[int, Field(ge=0, le=86400)] | None = None
+    """How long to wait for room before it fails as `no-capacity`; as the workers are configured when left out."""
+
+
+class Resources(_Written):
+    """What a project needs of its server, in MiB; as the workers are configured where left out."""
+
+    ram_mb: Annotated[int, Field(ge=1, le=16777216)] | None = None
+    disk_mb: Annotated[int, Field(ge=1, le=16777216)] | None = None
+
+
 class ProjectReady(_Written):
-    """A project whose code is done and whose server and ports are allocated."""
+    """A project whose code is done, and which is to be deployed. Without `server` Slipway chooses one, and the ports that the
+    allocations don't give; a project that lives somewhere stays there."""
 
     version: ClassVar[Literal["1"]] = VERSION
 
     project: Project
     repository: Repository
-    server: Server
+    server: Server | None = None
+    placement: PlacementWish | None = None
+    """What is asked of the server, where it's left out; without effect otherwise."""
+    resources: Resources | None = None
     allocations: Annotated[list[Allocation], Field(min_length=1, max_length=32)]
     modules: Annotated[list[ServiceName], Field(min_length=1, max_length=32)]
     variables: dict[VariableName, str] = {}
@@ -371,6 +414,12 @@ class ProjectReady(_Written):
     expires_at: AwareDatetime | None = None
     correlation: dict[str, Any] = {}
     """Echoed untouched in every event about this deployment."""
+
+    @model_validator(mode="after")
+    def _has_ports(self) -> "ProjectReady":
+        if self.server is not None and any(allocation.host_port is None for allocation in self.allocations):
+            raise ValueError("give host_port where the server is given")
+        return self
 
 
 class EngineeringDone(_Written):
@@ -405,6 +454,12 @@ class ResourcesAllocated(_Written):
     """Counted together with the project's other requests: the highest wins. Without it the event's time decides."""
     expires_at: AwareDatetime | None = None
     correlation: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _has_ports(self) -> "ResourcesAllocated":
+        if any(allocation.host_port is None for allocation in self.allocations):
+            raise ValueError("give host_port: where the server is given, Slipway chooses none")
+        return self
 
 
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
@@ -479,6 +534,17 @@ class DeploymentCancel(_Written):
         if (self.deployment_id is None) == (self.request is None):
             raise ValueError("give either deployment_id or request")
         return self
+
+
+class ServerCordon(_Written):
+    """Keep new projects off a server, or let it have them again. The projects that live there go on being deployed."""
+
+    version: ClassVar[Literal["1"]] = VERSION
+
+    server: ServerHandle
+    cordoned: bool
+    reason: Reason | None = None
+    correlation: dict[str, Any] = {}
 
 
 class _RequestEvent(_Written):
@@ -558,6 +624,13 @@ class DeploymentCancelEvent(_RequestEvent):
     data: DeploymentCancel
 
 
+class ServerCordonEvent(_RequestEvent):
+    """The CloudEvent around a `ServerCordon`. Its one result has the action `cordon`."""
+
+    type: Literal[EventType.SERVER_CORDON] = EventType.SERVER_CORDON
+    data: ServerCordon
+
+
 def project_ready_event(
     data: ProjectReady, *, source: str, event_id: str | None = None, traceparent: str | None = None
 ) -> ProjectReadyEvent:
@@ -623,6 +696,20 @@ def cancel_event(
     return DeploymentCancelEvent(
         id=event_id or str(uuid.uuid4()),
         source=source,
+        time=datetime.now(UTC),
+        traceparent=traceparent,
+        data=data,
+    )
+
+
+def cordon_event(
+    data: ServerCordon, *, source: str, event_id: str | None = None, traceparent: str | None = None
+) -> ServerCordonEvent:
+    """A new event that cordons a server or uncordons it."""
+    return ServerCordonEvent(
+        id=event_id or str(uuid.uuid4()),
+        source=source,
+        subject=data.server,
         time=datetime.now(UTC),
         traceparent=traceparent,
         data=data,
@@ -728,6 +815,48 @@ class Replacement(_Read):
     """For how long nothing answered in between; None where there was no gap, or nobody measured it."""
 
 
+class Lack(_Read):
+    """Something that a server lacks: `ram`, `disk`, `ports`, `cordoned`…, and the same in words."""
+
+    what: str
+    message: str
+
+
+class ServerScore(_Read):
+    """A server in view of what was needed. What has room lacks nothing."""
+
+    server: str
+    score: float | None = None
+    """None where nothing is known of its memory."""
+    preferred: int = 0
+    """How much of what was preferred it has."""
+    lacks: list[Lack] = []
+
+
+class NeededRoom(_Read):
+    """What was needed of a server."""
+
+    ram_mb: int
+    disk_mb: int
+    ports: int
+
+
+class Placement(_Read):
+    """How Slipway chose a server and ports, or why it found none."""
+
+    reason: Annotated[PlacementReason | str, Field(union_mode="left_to_right")]
+    decided_at: AwareDatetime
+    needed: NeededRoom
+    ports: dict[str, int] = {}
+    """By service."""
+    left_ports: list[int] = []
+    """Chosen before and left, since a stranger holds them."""
+    servers: list[ServerScore] = []
+    """The best first."""
+    more_servers: int = 0
+    """How many more there were."""
+
+
 class ServiceReport(_Read):
     """One service of the project, as seen on the server."""
 
@@ -784,6 +913,8 @@ class Result(_Read):
     repository: str | None = None
     commit: str | None = None
     server: str | None = None
+    placement: Placement | None = None
+    """None where the request named the server."""
     url: str | None = None
     failure: Failure | None = None
     missing_secret: str | None = None
@@ -837,6 +968,7 @@ _EVENTS: Mapping[str, type[BaseModel]] = {
     EventType.PROJECT_ROLLBACK: ProjectRollbackEvent,
     EventType.PROJECT_UNDEPLOY: ProjectUndeployEvent,
     EventType.DEPLOYMENT_CANCEL: DeploymentCancelEvent,
+    EventType.SERVER_CORDON: ServerCordonEvent,
     EventType.PROGRESS: ProgressEvent,
     EventType.RESULT: ResultEvent,
 }
@@ -844,7 +976,9 @@ _EVENTS: Mapping[str, type[BaseModel]] = {
 
 def parse_event(
     body: bytes | str,
-) -> ProgressEvent | ResultEvent | ProjectReadyEvent | HalfEvent | CommandEvent | DeploymentCancelEvent:
+) -> (
+    ProgressEvent | ResultEvent | ProjectReadyEvent | HalfEvent | CommandEvent | DeploymentCancelEvent | ServerCordonEvent
+):
     """Reads one event. Raises ValueError for what isn't one, or is of a type that this file doesn't know."""
     event = json.loads(body)
     kind = event.get("type") if isinstance(event, dict) else None

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a request asks for. All but [`Action::Cancel`] are carried out by the same engine, under the same lease.
+/// What a request asks for. All but [`Action::Cancel`] and [`Action::Cordon`] are carried out by the same engine, under the same lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -21,11 +21,14 @@ pub enum Action {
     /// Another request is called off. Only the result of a cancel event that was refused names it: one that is heeded
     /// is told by the result of what it cancels.
     Cancel,
+    /// A server is cordoned or uncordoned. It's done when the event is taken in, and isn't about any project.
+    Cordon,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 6] = [Self::Deploy, Self::Stop, Self::Start, Self::Rollback, Self::Undeploy, Self::Cancel];
+    pub const ALL: [Self; 7] =
+        [Self::Deploy, Self::Stop, Self::Start, Self::Rollback, Self::Undeploy, Self::Cancel, Self::Cordon];
 
     /// The name, as in events and tables.
     #[must_use]
@@ -37,6 +40,7 @@ impl Action {
             Self::Rollback => "rollback",
             Self::Undeploy => "undeploy",
             Self::Cancel => "cancel",
+            Self::Cordon => "cordon",
         }
     }
 

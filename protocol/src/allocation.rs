@@ -13,8 +13,9 @@ use crate::names::{Port, ServiceName, UrlPath};
 pub struct Allocation {
     /// Which service; chosen by name, never by position.
     pub service: ServiceName,
-    /// The port on the server.
-    pub host_port: Port,
+    /// The port on the server. It may be left out where the server is: then Slipway chooses one that is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_port: Option<Port>,
     /// The port that the service listens on inside its container.
     pub container_port: Port,
     /// How a module shows that it's healthy. Without it a backend is asked for `/health` and a frontend for `/`; any

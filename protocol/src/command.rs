@@ -184,7 +184,7 @@ impl DeploymentCancel {
     }
 }
 
-fn check_reason(reason: Option<&str>) -> Result<(), (String, String)> {
+pub(crate) fn check_reason(reason: Option<&str>) -> Result<(), (String, String)> {
     let fine =
         |text: &str| !text.is_empty() && text.chars().count() <= MAX_REASON && !text.chars().any(char::is_control);
     if reason.is_none_or(fine) {

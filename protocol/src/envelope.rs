@@ -36,6 +36,9 @@ pub enum EventType {
     /// In: a deployment is to be called off.
     #[serde(rename = "slipway.deployment.cancel.v1")]
     DeploymentCancel,
+    /// In: a server is to get no new projects, or to get them again.
+    #[serde(rename = "slipway.server.cordon.v1")]
+    ServerCordon,
     /// Out: how a deployment is getting on.
     #[serde(rename = "slipway.deployment.progress.v1")]
     Progress,
@@ -46,7 +49,7 @@ pub enum EventType {
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ProjectReady,
         Self::EngineeringDone,
         Self::ResourcesAllocated,
@@ -55,6 +58,7 @@ impl EventType {
         Self::ProjectRollback,
         Self::ProjectUndeploy,
         Self::DeploymentCancel,
+        Self::ServerCordon,
         Self::Progress,
         Self::Result,
     ];
@@ -71,6 +75,7 @@ impl EventType {
             Self::ProjectRollback => "slipway.project.rollback.v1",
             Self::ProjectUndeploy => "slipway.project.undeploy.v1",
             Self::DeploymentCancel => "slipway.deployment.cancel.v1",
+            Self::ServerCordon => "slipway.server.cordon.v1",
             Self::Progress => "slipway.deployment.progress.v1",
             Self::Result => "slipway.deployment.result.v1",
         }
@@ -86,6 +91,7 @@ impl EventType {
             Self::ProjectRollback => Some(Action::Rollback),
             Self::ProjectUndeploy => Some(Action::Undeploy),
             Self::DeploymentCancel => Some(Action::Cancel),
+            Self::ServerCordon => Some(Action::Cordon),
             Self::Progress | Self::Result => None,
         }
     }
@@ -118,7 +124,7 @@ pub struct CloudEvent<T> {
     /// What is said; with its version.
     #[serde(rename = "type")]
     pub event_type: String,
-    /// About what: the project's slug.
+    /// About what: the project's slug, or the server's handle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// When it happened.

@@ -184,6 +184,14 @@ impl ProjectHalf {
         }
     }
 
+    /// The JSON pointer of a port that is missing: who allocates the server allocates its ports.
+    pub(crate) fn missing_port(&self) -> Option<String> {
+        match self {
+            Self::Engineering(_) => None,
+            Self::Resources(half) => rules::missing_port(&half.allocations),
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), BrokenRule> {
         match self {
             Self::Engineering(half) => {
@@ -211,7 +219,9 @@ pub fn join(
     let data = ProjectReady {
         project: code.project.clone(),
         repository: code.repository.clone(),
-        server: place.server.clone(),
+        server: Some(place.server.clone()),
+        placement: None,
+        resources: None,
         allocations: place.allocations.clone(),
         modules: code.modules.clone(),
         variables: code.variables.clone(),

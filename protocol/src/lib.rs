@@ -13,6 +13,7 @@ pub mod fuzz;
 mod halves;
 mod ids;
 pub mod names;
+mod placement;
 mod progress;
 mod ready;
 mod replacement;
@@ -20,6 +21,7 @@ mod result;
 mod rules;
 pub mod schema;
 mod secret;
+mod server_cordon;
 mod stage_order;
 pub mod topology;
 mod web;
@@ -37,11 +39,16 @@ pub use envelope::{CONTENT_TYPE, CloudEvent, EventType};
 pub use error_code::{Class, ErrorCode};
 pub use halves::{EngineeringDone, HalfKind, ProjectHalf, ResourcesAllocated, join};
 pub use ids::{DeploymentId, ProjectId};
+pub use placement::{
+    Lack, LackKind, NeededRoom, Placement, PlacementReason, PlacementWish, Resources, ServerLabel, ServerScore,
+    ServerTraits,
+};
 pub use progress::{Progress, ProgressKind};
 pub use ready::{Project, ProjectReady, PushDeployer, RegistryAccess, Repository, Server};
 pub use replacement::{Replacement, ReplacementWay};
 pub use result::{DeploymentResult, Exposed, Failure, Outcome, ServiceReport, Serving, StageSummary};
 pub use secret::{SealedSecret, SecretSource};
+pub use server_cordon::ServerCordon;
 pub use stage_order::{Change, Stage};
 
 /// Opaque correlation ids of a request (`correlation_id`, `task_id`, a chat to report to…), echoed untouched.

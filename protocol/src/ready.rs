@@ -11,17 +11,25 @@ use crate::names::{
     UserName, VariableName,
 };
 use crate::rules::{self, BrokenRule, broken};
-use crate::{Allocation, Correlation, DomainName, ProjectId, SecretSource};
+use crate::{Allocation, Correlation, DomainName, PlacementWish, ProjectId, Resources, SecretSource};
 
-/// A project whose code is done and whose server and ports are allocated.
+/// A project whose code is done, and which is to be deployed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProjectReady {
     /// Which project.
     pub project: Project,
     /// Which code.
     pub repository: Repository,
-    /// Which server.
-    pub server: Server,
+    /// Which server. Left out: Slipway chooses one, and the ports that the allocations don't give. A project that lives
+    /// somewhere stays there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Server>,
+    /// What is asked of the server, where it's left out; without effect otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<PlacementWish>,
+    /// What the project needs; as the workers are configured when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     /// Host ports by service; one of them is the web service that is verified (`frontend` before `backend`).
     #[schemars(length(min = 1, max = 32))]
     pub allocations: Vec<Allocation>,
@@ -160,12 +168,23 @@ impl ProjectReady {
         self.allocations.iter().flat_map(|a| a.domains.iter().map(move |domain| (&a.service, domain)))
     }
 
+    /// The JSON pointer of a port that is missing: they may be left out only where the server is.
+    pub(crate) fn missing_port(&self) -> Option<String> {
+        self.server.as_ref().and_then(|_| rules::missing_port(&self.allocations))
+    }
+
     /// The rules that no single field can check.
     ///
     /// Returns the JSON pointer of the offending field and the rule that it breaks.
     pub(crate) fn check(&self) -> Result<(), BrokenRule> {
         rules::modules(&self.modules)?;
         rules::allocations(&self.allocations, |allocation| self.is_served(allocation))?;
+        if let Some((pointer, rule)) = self.placement.as_ref().and_then(PlacementWish::defect) {
+            return broken(&format!("/data/placement{pointer}"), rule);
+        }
+        if let Some((field, rule)) = self.resources.as_ref().and_then(Resources::defect) {
+            return broken(&format!("/data/resources/{field}"), rule);
+        }
         if self.web().is_none() {
             return broken(
                 "/data/allocations",

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{CommitSha, Port, RepositoryName, ServerHandle, ServiceName, VariableName};
-use crate::{Action, Change, Class, Correlation, DeploymentId, ErrorCode, Project, Replacement, Stage};
+use crate::{Action, Change, Class, Correlation, DeploymentId, ErrorCode, Placement, Project, Replacement, Stage};
 
 /// How a deployment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -78,6 +78,9 @@ pub struct DeploymentResult {
     /// Which server; absent when an invalid request didn't tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerHandle>,
+    /// How Slipway chose the server and the ports, or why it found none; absent where the request named the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
     /// Where the project answers, after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,

@@ -21,6 +21,12 @@ pub(crate) fn modules(modules: &BTreeSet<ServiceName>) -> Result<(), BrokenRule>
     Ok(())
 }
 
+/// The JSON pointer of the first allocation without a port.
+pub(crate) fn missing_port(allocations: &[Allocation]) -> Option<String> {
+    let missing = allocations.iter().position(|allocation| allocation.host_port.is_none())?;
+    Some(format!("/data/allocations/{missing}/host_port"))
+}
+
 /// `is_served` says whether the front door may serve an allocation's service.
 pub(crate) fn allocations(
     allocations: &[Allocation],
@@ -35,7 +41,7 @@ pub(crate) fn allocations(
         if !services.insert(&a.service) {
             return broken(&format!("/data/allocations/{i}/service"), "must not name a service twice");
         }
-        if !ports.insert(a.host_port) {
+        if !a.host_port.is_none_or(|port| ports.insert(port)) {
             return broken(&format!("/data/allocations/{i}/host_port"), "must not give one port to two services");
         }
         if let Some((field, rule)) = a.health.as_ref().and_then(HealthCheck::defect) {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     CloudEvent, DeploymentCancel, DeploymentResult, EngineeringDone, EventType, Progress, ProjectReady,
-    ProjectRollback, ProjectStart, ProjectStop, ProjectUndeploy, ResourcesAllocated,
+    ProjectRollback, ProjectStart, ProjectStop, ProjectUndeploy, ResourcesAllocated, ServerCordon,
 };
 
 /// The schema of a whole event of `event_type`, envelope included.
@@ -21,6 +21,7 @@ pub fn of(event_type: EventType) -> Value {
         EventType::ProjectRollback => generate::<ProjectRollback>(event_type),
         EventType::ProjectUndeploy => generate::<ProjectUndeploy>(event_type),
         EventType::DeploymentCancel => generate::<DeploymentCancel>(event_type),
+        EventType::ServerCordon => generate::<ServerCordon>(event_type),
         EventType::Progress => generate::<Progress>(event_type),
         EventType::Result => generate::<DeploymentResult>(event_type),
     }

@@ -55,7 +55,7 @@ impl Action {
             Self::Stop => &[Stage::Compose],
             Self::Start => &[Stage::Compose, Stage::Verify],
             Self::Undeploy => &[Stage::Secrets, Stage::Firewall, Stage::Compose, Stage::Clone],
-            Self::Cancel => &[],
+            Self::Cancel | Self::Cordon => &[],
         }
     }
 }

@@ -108,6 +108,7 @@ pub const BINDINGS: &[Binding] = &[
     Binding { exchange: REQUESTS, queue: DEPLOYMENTS_QUEUE, pattern: "slipway.deployment.#" },
     Binding { exchange: REQUESTS, queue: DEPLOYMENTS_QUEUE, pattern: "slipway.engineering.#" },
     Binding { exchange: REQUESTS, queue: DEPLOYMENTS_QUEUE, pattern: "slipway.resources.#" },
+    Binding { exchange: REQUESTS, queue: DEPLOYMENTS_QUEUE, pattern: "slipway.server.#" },
     Binding { exchange: DEAD_LETTER_EXCHANGE, queue: DEAD_LETTERS_QUEUE, pattern: "" },
     Binding { exchange: DEAD_LETTER_EXCHANGE, queue: DEAD_LETTERS_INGEST_QUEUE, pattern: "" },
 ];

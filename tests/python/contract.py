@@ -42,12 +42,25 @@ MOST = {
 }
 
 
+PLACED = {
+    **{name: value for name, value in LEAST.items() if name != "server"},
+    "placement": {
+        "required": {"region": "eu", "labels": ["ssd"]},
+        "preferred": {"labels": ["quiet"]},
+        "wait_seconds": 86400,
+    },
+    "resources": {"ram_mb": 512, "disk_mb": 1024},
+    "allocations": [{"service": "backend", "container_port": 8000}],
+}
+
+
 def written() -> list[str]:
     public = base64.b64encode(bytes(PrivateKey.generate().public_key)).decode()
     sealed = {"BOT_TOKEN": slipway.seal("ключ", "2026-11", public), "KEY": {"reference": "shop.payment"}}
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     events = [
         slipway.project_ready_event(slipway.ProjectReady.model_validate(LEAST), source="/orchestrator"),
+        slipway.project_ready_event(slipway.ProjectReady.model_validate(PLACED), source="/orchestrator"),
         slipway.project_ready_event(
             slipway.ProjectReady.model_validate({**MOST, "secrets": sealed}),
             source="/orchestrator",
@@ -85,6 +98,8 @@ def commanded() -> list[str]:
     ]
     events = [slipway.command_event(command, source="/orchestrator") for command in commands]
     events += [slipway.cancel_event(cancel, source="/orchestrator", event_id="e-2") for cancel in cancels]
+    cordon = slipway.ServerCordon.model_validate({"server": "vps-1", "cordoned": False, "reason": "it's back"})
+    events.append(slipway.cordon_event(cordon, source="/orchestrator"))
     return [event.body().decode() for event in events]
 
 
@@ -129,6 +144,10 @@ def main() -> None:
         {"sequence": -1},
         {"secrets": {"A": "plain text"}},
         {"repository": {**CODE, "pushes_deployed_by": "nobody"}},
+        {"allocations": PLACED["allocations"]},
+        {"placement": {"required": {"region": "EU"}}},
+        {"placement": {"wait_seconds": 86401}},
+        {"resources": {"ram_mb": 0}},
         *(
             {"allocations": [{**LEAST["allocations"][0], "domains": domains}]}
             for domains in (["*.example.org"], ["Shop.example.org"], ["203.0.113.10"], ["a.b"] * 17)
@@ -142,6 +161,7 @@ def main() -> None:
         (slipway.ProjectRollback, {"to": {"commit": "main"}}),
         (slipway.ProjectRollback, {"to": {"commit": CODE["commit"], "deployment": str(uuid.UUID(int=7))}}),
         (slipway.ProjectUndeploy, {"remove_volumes": "certainly"}),
+        (slipway.ServerCordon, {"server": "vps-1"}),
     ]
     bad_cancels = [{}, {"deployment_id": uuid.UUID(int=7), "request": {"source": "/o", "id": "1"}}]
     result = {
@@ -157,6 +177,7 @@ def main() -> None:
         "actions": list(slipway.Action),
         "push_deployers": list(slipway.PushDeployer),
         "replacement_ways": list(slipway.ReplacementWay),
+        "placement_reasons": list(slipway.PlacementReason),
         "types": list(slipway.EventType),
         "stages": list(slipway.Stage),
         "outcomes": list(slipway.Outcome),

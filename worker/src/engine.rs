@@ -20,6 +20,7 @@ use crate::intake::held::HELD_RETRIES;
 use crate::intake::{
     Admitter, DeadLetterConsumer, HalfPatience, HeldMessages, Holding, MissingHalves, RequestConsumer,
 };
+use crate::placement::{Placer, ServerAsker};
 use crate::process::{Condition, Drain, Readiness, WorkerHeartbeat, wait_for};
 use crate::publish::Relay;
 use crate::publish::github_status::GithubStatusPublisher;
@@ -41,10 +42,17 @@ pub(crate) const PREFETCH: u16 = 128;
 pub async fn run(config: Config, readiness: Readiness, drain: Drain) -> anyhow::Result<()> {
     let deployer = Deployer::new(config.deployer.clone()).context("can't set up the pipeline")?;
     let github = GithubClient::new(&config.deployer)?;
-    work(config, Arc::new(deployer), Some(github), readiness, drain).await
+    let outside = Outside { github, deployer: deployer.clone() };
+    work(config, Arc::new(deployer), Some(outside), readiness, drain).await
 }
 
-/// As [`run`], with another pipeline; GitHub is neither told nor asked anything.
+/// What is asked beside the pipeline.
+struct Outside {
+    github: GithubClient,
+    deployer: Deployer,
+}
+
+/// As [`run`], with another pipeline; neither GitHub nor any server is asked anything beside it.
 ///
 /// # Errors
 /// As [`run`].
@@ -60,7 +68,7 @@ pub async fn run_with(
 async fn work(
     config: Config,
     pipeline: Arc<dyn Pipeline>,
-    github: Option<GithubClient>,
+    outside: Option<Outside>,
     readiness: Readiness,
     drain: Drain,
 ) -> anyhow::Result<()> {
@@ -118,9 +126,17 @@ async fn work(
         limits: config.worker.limits,
         registry: config.deployer.image_registry.clone(),
         deadlines: config.worker.deadlines,
+        placement: config.worker.placement,
     };
     let writer = AttemptWriter::new(store.clone());
-    let runner = Runner { store: store.clone(), writer, pipeline, credentials, settings, drain: drain.clone() };
+    let runner = Runner {
+        store: store.clone(),
+        writer,
+        pipeline,
+        credentials: credentials.clone(),
+        settings,
+        drain: drain.clone(),
+    };
     let mut parts = JoinSet::new();
     parts.spawn(heartbeat.run());
     parts.spawn(requests.run());
@@ -128,7 +144,17 @@ async fn work(
     parts.spawn(missing_halves.run());
     parts.spawn(dead_letters.run());
     parts.spawn(runner.run());
-    if let Some(github) = github {
+    let limits = config.worker.placement;
+    parts.spawn(Placer { store: store.clone(), limits, drain: drain.clone() }.run());
+    if let Some(Outside { github, deployer }) = outside {
+        let asker = ServerAsker {
+            store: store.clone(),
+            deployer,
+            credentials: credentials.clone(),
+            interval: limits.facts_interval,
+            drain: drain.clone(),
+        };
+        parts.spawn(asker.run());
         let (wakeups, interval) = (Arc::new(store.listen()), config.pushes.interval);
         let looker =
             PushLooker { store: store.clone(), github: github.clone(), wakeups, interval, drain: drain.clone() };

@@ -16,6 +16,8 @@ pub enum TransactionKind {
     Half,
     /// A deployment gets an attempt and its lease.
     Claim,
+    /// Requests that wait for a server get one, or have waited in vain.
+    Place,
     /// A worker gives back an attempt that it can't finish.
     Interrupt,
     /// An attempt whose lease expired is taken from its worker, which died.
@@ -47,11 +49,12 @@ pub enum TransactionKind {
 }
 
 impl TransactionKind {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Accept,
         Self::Refuse,
         Self::Half,
         Self::Claim,
+        Self::Place,
         Self::Interrupt,
         Self::Reap,
         Self::StageStarted,
@@ -74,6 +77,7 @@ impl TransactionKind {
             Self::Refuse => "refuse",
             Self::Half => "half",
             Self::Claim => "claim",
+            Self::Place => "place",
             Self::Interrupt => "interrupt",
             Self::Reap => "reap",
             Self::StageStarted => "stage-started",

@@ -7,6 +7,7 @@ pub mod failpoint;
 pub mod housekeeping;
 pub mod intake;
 pub mod message;
+pub mod placement;
 pub mod policies;
 pub mod process;
 pub mod publish;

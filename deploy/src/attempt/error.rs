@@ -1,10 +1,10 @@
 //! What a stage fails with: a code of the protocol, a redacted message and tail, and when to try again. Which code a
 //! program's output stands for is decided in `remote::failure_phrases`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use slipway_protocol::names::VariableName;
+use slipway_protocol::names::{Port, VariableName};
 use slipway_protocol::{ErrorCode, Failure, ServiceReport, Serving, Stage};
 
 /// A stage's failure. Its text is redacted already; its class is the code's.
@@ -36,6 +36,8 @@ pub struct ErrorDetail {
     pub secret_description: Option<String>,
     /// What GitHub is known to hold by now (secrets), also when nothing was written; as in [`crate::StageReport`].
     pub github_digests: Option<BTreeMap<String, String>>,
+    /// For `port-occupied`: the ports that others hold.
+    pub occupied_ports: BTreeSet<Port>,
 }
 
 impl StageError {

@@ -153,7 +153,7 @@ impl Attempt {
             Action::Stop => return self.stop().await,
             Action::Start if stage == Stage::Compose => return self.start().await,
             Action::Undeploy => return self.undeploy(stage).await,
-            Action::Deploy | Action::Rollback | Action::Start | Action::Cancel => {}
+            Action::Deploy | Action::Rollback | Action::Start | Action::Cancel | Action::Cordon => {}
         }
         if let Some(report) = self.left.proven.remove(&stage) {
             return Ok(report);

@@ -47,7 +47,9 @@ impl Singular {
 /// server's own address, which the scripts replace by that of a slot. `why`: there is a door, and why a new release can't run
 /// beside the old one.
 pub(super) fn ports_lines(allocation: &Allocation, why: Option<Option<&'static str>>) -> String {
-    let published = format!("{}:{}", allocation.host_port, allocation.container_port);
+    // A module without a port publishes none.
+    let Some(port) = allocation.host_port else { return "    ports: !reset []\n".to_owned() };
+    let published = format!("{port}:{}", allocation.container_port);
     match why.filter(|_| allocation.speaks_http()) {
         None => format!("    ports: !override\n      - \"{published}\"\n"),
         Some(why) => {

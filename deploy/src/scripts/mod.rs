@@ -86,6 +86,8 @@ scripts! {
     /// Removes containers, networks, images and perhaps volumes.
     UNDEPLOY_CONTAINERS = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
         "judged.sh" "door_slots.sh" "door_site.sh" "undeploy_enter.sh" "undeploy_containers.sh";
+    /// What the server has, and what of it is in use.
+    SERVER_FACTS = "server_facts.sh";
     /// Removes the project's directory.
     UNDEPLOY_DIRECTORY = "project_files.sh" "lock.sh" "undeploy_enter.sh" "undeploy_directory.sh";
 }

@@ -12,6 +12,7 @@ mod domains;
 mod door;
 mod env;
 pub(crate) mod firewall;
+pub(crate) mod fitness;
 mod images;
 mod judgement;
 mod leaks_and_prune;
@@ -44,5 +45,5 @@ use slipway_protocol::names::Port;
 /// The host ports that are published: those of the modules. A database's allocated port isn't.
 pub(crate) fn published_ports(request: &ProjectReady) -> Vec<Port> {
     let modules = request.allocations.iter().filter(|a| request.modules.contains(&a.service));
-    modules.map(|a| a.host_port).collect()
+    modules.filter_map(|a| a.host_port).collect()
 }

@@ -1,7 +1,9 @@
 //! Who holds the project's ports on the server, read from the output of preflight's script. No I/O; what that means for
 //! the deployment is decided in `preflight`.
 
-use slipway_protocol::names::Slug;
+use std::collections::BTreeSet;
+
+use slipway_protocol::names::{Port, Slug};
 
 use crate::remote::output::ScriptOutput;
 
@@ -57,6 +59,13 @@ pub(super) fn describe_occupied(output: &ScriptOutput, slug: &Slug) -> Vec<Strin
         format!("port {} is held by process {} (pid {})", column(), column(), column())
     });
     containers.into_iter().chain(processes).collect()
+}
+
+/// The ports that the project can't have.
+pub(super) fn occupied_ports(output: &ScriptOutput, slug: &Slug) -> BTreeSet<Port> {
+    let containers = holders_of_others(output, slug).filter(PortHolder::holds).map(|holder| holder.port);
+    let processes = output.values("process").iter().filter_map(|holder| holder.split(' ').next());
+    containers.chain(processes).filter_map(|port| Port::new(port.parse().ok()?).ok()).collect()
 }
 
 /// Stopped containers of others hold nothing, but can't be started any more once the project has the port.

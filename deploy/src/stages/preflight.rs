@@ -6,13 +6,11 @@ use slipway_protocol::ErrorCode;
 use slipway_protocol::names::Slug;
 
 use super::door::with_door;
-use super::port_holders::{describe_occupied, describe_stopped};
-use crate::project::health_check::version;
+use super::fitness::{PreflightDefect, docker_defect, program_defects};
+use super::port_holders::{describe_occupied, describe_stopped, occupied_ports};
 use crate::remote::output::ScriptOutput;
 use crate::{Attempt, StageError, StageReport};
 
-const MIN_DOCKER: (u32, u32) = (24, 0);
-const MIN_COMPOSE: (u32, u32) = (2, 24);
 const MIN_DISK_KB: u64 = 1024 * 1024;
 const MIN_INODES: u64 = 10_000;
 const MIN_MEMORY_KB: u64 = 64 * 1024;
@@ -71,7 +69,9 @@ fn judge(output: &ScriptOutput, slug: &Slug, place: &Place<'_>, now: u64) -> Res
     defects.sort_by_key(|(code, _)| code.class().retries());
     if let Some((code, _)) = defects.first() {
         let all: Vec<&str> = defects.iter().map(|(_, message)| message.as_str()).collect();
-        return Err(StageError::new(*code, all.join("; ")).with_tail(output.tail()));
+        let mut error = StageError::new(*code, all.join("; ")).with_tail(output.tail());
+        error.detail.occupied_ports = occupied_ports(output, slug);
+        return Err(error);
     }
     let fact = |name: &str| output.value(name).unwrap_or("unknown").to_owned();
     let number = |name: &str| smallest(output, name).map_or(serde_json::Value::Null, Into::into);
@@ -88,18 +88,8 @@ fn judge(output: &ScriptOutput, slug: &Slug, place: &Place<'_>, now: u64) -> Res
         .fact("memory_available_kb", number("memory_kb")))
 }
 
-/// Something that keeps the server from taking the deployment.
-type PreflightDefect = (ErrorCode, String);
-
 fn system_defects(output: &ScriptOutput, place: &Place<'_>) -> Vec<PreflightDefect> {
-    let mut defects = Vec::new();
-    let system = output.value("system").unwrap_or_default();
-    if !matches!(system, "Linux x86_64" | "Linux aarch64") {
-        defects.push((ErrorCode::UnsupportedOs, format!("the server runs {system}")));
-    }
-    if output.value("git").is_none() {
-        defects.push((ErrorCode::GitMissing, "there is no git on the server".to_owned()));
-    }
+    let mut defects = program_defects(output);
     if output.value("resolves").is_none() {
         let message = format!("the server can't resolve the registry's name, {}", place.registry);
         defects.push((ErrorCode::RegistryUnresolvable, message));
@@ -130,24 +120,6 @@ fn root_defect(output: &ScriptOutput, place: &Place<'_>) -> Option<PreflightDefe
     output.value("writable").is_none().then_some((ErrorCode::ProjectRootNotWritable, message))
 }
 
-/// One defect at most: without a client nothing is known of the daemon, without a daemon nothing of Compose.
-fn docker_defect(output: &ScriptOutput) -> Option<PreflightDefect> {
-    if output.value("docker_client").is_none() {
-        return Some((ErrorCode::DockerMissing, "there is no docker on the server".to_owned()));
-    }
-    let Some(docker) = output.value("docker") else {
-        return Some((ErrorCode::DockerNotRunning, "docker is installed but its daemon doesn't answer".to_owned()));
-    };
-    if version(docker) < MIN_DOCKER {
-        return Some((ErrorCode::DockerTooOld, format!("the server has Docker {docker}; 24 is needed")));
-    }
-    let Some(compose) = output.value("compose") else {
-        return Some((ErrorCode::ComposeMissing, "the server has no Docker Compose plugin".to_owned()));
-    };
-    (version(compose) < MIN_COMPOSE)
-        .then(|| (ErrorCode::ComposeTooOld, format!("the server has Docker Compose {compose}; 2.24 is needed")))
-}
-
 fn resource_defects(output: &ScriptOutput, now: u64) -> Vec<PreflightDefect> {
     let mut defects = Vec::new();
     let below = |name, least| smallest(output, name).filter(|v| *v < least);
@@ -175,6 +147,8 @@ fn smallest(output: &ScriptOutput, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::expect_used, reason = "tests")]
+
+    use slipway_protocol::names::Port;
 
     use super::*;
 
@@ -259,6 +233,7 @@ failed disk-full no room
         };
         let error = verdict(change).expect_err("unfit");
         assert_eq!(error.code, ErrorCode::GitMissing);
+        assert_eq!(error.detail.occupied_ports, [8080, 8081].map(|port| Port::new(port).expect("a port")).into());
         assert_eq!(
             error.message,
             "there is no git on the server; port 8080 is held by container other-web-1 of project other (restarting); \

@@ -185,7 +185,7 @@ impl Attempt {
         let request = &self.work.request;
         let mut shared = env.clone();
         shared.remove(REGISTRY_AUTH);
-        let app_port = request.web().map(|web| web.host_port.to_string()).unwrap_or_default();
+        let app_port = request.web().and_then(|web| web.host_port).map(|port| port.to_string()).unwrap_or_default();
         let port = if ssh_port { self.work.target.ssh_port.to_string() } else { app_port };
         let mut desired: BTreeMap<String, SecretString> = [
             ("DEPLOY_HOST", self.work.target.address.to_string()),

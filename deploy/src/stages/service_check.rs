@@ -50,10 +50,11 @@ pub(super) fn checked_services(request: &ProjectReady, host: &str) -> Vec<Checke
         } else {
             ServiceCheck::Connection
         };
+        let port = allocation.host_port?;
         Some(CheckedService {
             service: service.clone(),
-            port: allocation.host_port,
-            authority: format!("{host}:{}", allocation.host_port),
+            port,
+            authority: format!("{host}:{port}"),
             inner: allocation.container_port,
             check,
         })

@@ -49,6 +49,9 @@ impl Attempt {
         work.request.correlation = slipway_protocol::Correlation::default();
         work.request.secrets.clear();
         work.request.registry = None;
+        // Where it's to be is known by now.
+        work.request.placement = None;
+        work.request.resources = None;
         let config = self.config();
         let given = json!([
             VERSION,

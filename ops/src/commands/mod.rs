@@ -16,6 +16,7 @@ pub(crate) mod notify;
 mod operator;
 pub(crate) mod outbox;
 pub(crate) mod pending;
+pub(crate) mod placement;
 pub(crate) mod plan;
 mod policies;
 pub(crate) mod projects;

@@ -8,7 +8,7 @@ use clap::Args;
 use slipway_deploy::plan::{ContainerAction, DeploymentPlan, PlannedReplacement, ServicePlan, VariableChange};
 use slipway_deploy::{Deployer, DeploymentWork, LeaseGuard, Reporter, StageError};
 use slipway_protocol::names::HostKey;
-use slipway_protocol::{Action, DeploymentId, Failure, ProjectCommand, ProjectReady, Stage};
+use slipway_protocol::{Action, DeploymentId, Failure, ProjectCommand, ProjectReady, Server, Stage};
 use slipway_worker::config::Config;
 use slipway_worker::store::OwnedBasis;
 use tokio_util::sync::CancellationToken;
@@ -62,10 +62,11 @@ pub(crate) async fn show_rollback(
             .hint(failure.code.next_action())
     })?;
     let data = &basis.event.data;
+    let server = named_server(data)?;
     let work = DeploymentWork {
         action: Action::Rollback,
         images: store.images_of_version(basis.version).await.map_err(cli_error)?,
-        earlier: store.earlier_requests(&data.project, &data.server.handle).await.map_err(cli_error)?,
+        earlier: store.earlier_requests(&data.project, &server.handle).await.map_err(cli_error)?,
         ..build_work(data, &config, database).await?
     };
     show(work, config, printer).await
@@ -100,9 +101,10 @@ async fn show(work: DeploymentWork, config: Config, printer: &Printer) -> Result
 
 async fn build_work(data: &ProjectReady, config: &Config, database: &Database) -> Result<DeploymentWork, CliError> {
     let cli_error = |e| database.cli_error(&e);
-    let known = database.store.server(&data.server.handle).await.map_err(cli_error)?;
-    let digests = database.store.github_digests(data.project.id, &data.server.handle).await.map_err(cli_error)?;
-    let allowances = database.store.allowances(&data.server.handle, &data.project).await.map_err(cli_error)?;
+    let server = named_server(data)?;
+    let known = database.store.server(&server.handle).await.map_err(cli_error)?;
+    let digests = database.store.github_digests(data.project.id, &server.handle).await.map_err(cli_error)?;
+    let allowances = database.store.allowances(&server.handle, &data.project).await.map_err(cli_error)?;
     let owned = database.store.owned_basis(data).await.map_err(cli_error)?;
     let OwnedBasis { former: former_owners, ci_taken } = owned.map_err(|failure| {
         CliError::new(CommandExit::Failed, format!("{}: {}", failure.code, failure.message))
@@ -113,10 +115,18 @@ async fn build_work(data: &ProjectReady, config: &Config, database: &Database) -
     // A new id and not the request's: two plans of one request must not use the same files on the server. A plan changes
     // nothing, so it needs no lease.
     let (id, lease) = (DeploymentId(Uuid::now_v7()), LeaseGuard::endless(0));
-    let work = credentials.assemble_work(id, data, known, digests, lease).map_err(to_cli_error)?;
+    let work = credentials.assemble_work(id, data, server, known, digests, lease).map_err(to_cli_error)?;
     let secrets = credentials.open_secrets(data).map_err(to_cli_error)?.values;
     let registry = credentials.choose_registry(data).map_err(to_cli_error)?;
     Ok(DeploymentWork { allowances, secrets, registry, former_owners, ci_taken, ..work })
+}
+
+/// The server of a request; a plan is about one.
+fn named_server(data: &ProjectReady) -> Result<&Server, CliError> {
+    data.server.as_ref().ok_or_else(|| {
+        CliError::usage("the request names no server, and a plan is about one".to_owned())
+            .hint("`slipway placement explain` shows which one it would get; name that one, and its ports, to plan")
+    })
 }
 
 fn to_cli_error(error: StageError) -> CliError {

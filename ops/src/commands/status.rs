@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use slipway_protocol::topology::{DEAD_LETTERS_QUEUE, DEPLOYMENTS_QUEUE, PARKED_QUEUE};
 use slipway_worker::amqp::{self, QueueState};
 use slipway_worker::store::{
     BranchCounts, ChoreProgress, HeldBacklog, LonelyHalves, NotificationChannel, OutboxBacklog, ServerDoor,
@@ -17,7 +16,7 @@ use crate::commands::front_doors::{door_hints, door_json, door_problems, print_d
 use crate::commands::pending::lonely_json;
 use crate::commands::pushes::LONG_HELD;
 use crate::commands::status_notifications::{channel_json, notification_problems, print_channels};
-use crate::commands::status_parts::{chore_json, format_age, held_json, held_problems, print_chores};
+use crate::commands::status_parts::{chore_json, format_age, held_json, held_problems, print_chores, queue_problems};
 use crate::connect::broker::BrokerClient;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
@@ -103,6 +102,12 @@ pub(crate) async fn run(
                  show` names them; once there are none, set SLIPWAY_UNBOUND_BOXES=false"
             ));
         }
+        if found.counts.without_server > 0 {
+            printer.hint(
+                "no server has room for some deployments: `slipway deployments show` says what each one lacks, and \
+                 `slipway servers list` what there is",
+            );
+        }
         if found.counts.handed_over > 0 {
             let waiting = found.counts.handed_over;
             printer.hint(&format!(
@@ -185,34 +190,7 @@ fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
     problems.extend(notification_problems(&found.notifications, max_wait));
     match &found.queues {
         Err(error) => problems.push(error.message.clone()),
-        Ok(queues) => problems.extend(find_queue_problems(queues)),
-    }
-    problems
-}
-
-fn find_queue_problems(queues: &[QueueState]) -> Vec<String> {
-    let mut problems = Vec::new();
-    if let Some(queue) = queues.iter().find(|queue| queue.name == NOTIFY_QUEUE && queue.consumers == 0) {
-        problems.push(format!(
-            "nobody consumes queue {NOTIFY_QUEUE} ({}): run `slipway notify`, or delete the queue if nobody is to be told",
-            queue.messages
-        ));
-    }
-    for name in [DEPLOYMENTS_QUEUE, DEAD_LETTERS_QUEUE, PARKED_QUEUE] {
-        match queues.iter().find(|queue| queue.name == name) {
-            None => problems.push(format!("queue {name} doesn't exist: run `slipway topology apply`")),
-            Some(queue) if name == DEPLOYMENTS_QUEUE && queue.consumers == 0 => {
-                problems.push(format!("nobody consumes queue {name}"));
-            }
-            Some(queue) if name == PARKED_QUEUE && queue.messages > 0 => {
-                problems.push(format!(
-                    "queue {name}, which no program reads, isn't empty ({}): no queue was bound for these messages' \
-                     routing keys, or no worker survived them as dead letters; see \"Parked messages\" in the runbook",
-                    queue.messages
-                ));
-            }
-            Some(_) => {}
-        }
+        Ok(queues) => problems.extend(queue_problems(queues)),
     }
     problems
 }
@@ -222,6 +200,9 @@ fn print_status(found: &StatusReport, printer: &Printer) {
     let waits = |depth: u64, oldest: Duration| if depth == 0 { "-".to_owned() } else { format_age(oldest) };
     let counts = &found.counts;
     table.row(["deployments pending".to_owned(), counts.pending.to_string(), waits(counts.pending, counts.oldest_due)]);
+    if counts.without_server > 0 {
+        table.row(["… that wait for a server".to_owned(), counts.without_server.to_string(), "-".to_owned()]);
+    }
     table.row(["deployments running".to_owned(), counts.running.to_string(), "-".to_owned()]);
     table.row([
         "events to publish".to_owned(),
@@ -269,6 +250,7 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
             "pending": found.counts.pending,
             "oldest_due_s": found.counts.oldest_due.as_secs_f64(),
             "running": found.counts.running,
+            "without_server": found.counts.without_server,
         },
         "outbox": { "depth": found.outbox.depth, "oldest_s": found.outbox.oldest.as_secs_f64(), "set_aside": found.outbox.set_aside },
         "held": {

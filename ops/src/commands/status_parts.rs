@@ -1,10 +1,13 @@
-//! Parts of `slipway status`: messages that are held, and how far pruning is.
+//! Parts of `slipway status`: messages that are held, queues, and how far pruning is.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use slipway_protocol::topology::{DEAD_LETTERS_QUEUE, DEPLOYMENTS_QUEUE, PARKED_QUEUE};
+use slipway_worker::amqp::QueueState;
 use slipway_worker::store::{ChoreProgress, HeldBacklog, WaitingMessage};
 
+use crate::notify::intake::NOTIFY_QUEUE;
 use crate::terminal::format::format_duration;
 use crate::terminal::print::{Printer, Table};
 
@@ -70,4 +73,31 @@ pub(crate) fn held_json(held: &WaitingMessage) -> Value {
 
 pub(crate) fn format_age(span: Duration) -> String {
     format_duration(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+pub(crate) fn queue_problems(queues: &[QueueState]) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Some(queue) = queues.iter().find(|queue| queue.name == NOTIFY_QUEUE && queue.consumers == 0) {
+        problems.push(format!(
+            "nobody consumes queue {NOTIFY_QUEUE} ({}): run `slipway notify`, or delete the queue if nobody is to be told",
+            queue.messages
+        ));
+    }
+    for name in [DEPLOYMENTS_QUEUE, DEAD_LETTERS_QUEUE, PARKED_QUEUE] {
+        match queues.iter().find(|queue| queue.name == name) {
+            None => problems.push(format!("queue {name} doesn't exist: run `slipway topology apply`")),
+            Some(queue) if name == DEPLOYMENTS_QUEUE && queue.consumers == 0 => {
+                problems.push(format!("nobody consumes queue {name}"));
+            }
+            Some(queue) if name == PARKED_QUEUE && queue.messages > 0 => {
+                problems.push(format!(
+                    "queue {name}, which no program reads, isn't empty ({}): no queue was bound for these messages' \
+                     routing keys, or no worker survived them as dead letters; see \"Parked messages\" in the runbook",
+                    queue.messages
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    problems
 }

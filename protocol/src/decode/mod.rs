@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     CloudEvent, DeploymentCancel, ErrorCode, EventType, ProjectCommand, ProjectHalf, ProjectReady, ProjectRollback,
-    ProjectStart, ProjectStop, ProjectUndeploy,
+    ProjectStart, ProjectStop, ProjectUndeploy, ServerCordon,
 };
 use envelope::opened;
 use refusal::{DecodeFailure, broken, from_serde, pointer, refuse_at, unsupported};
@@ -43,7 +43,7 @@ pub fn decode(body: &[u8], metadata: &Metadata) -> Result<Request, Rejection> {
         let (event_type, envelope) = opened(body, metadata, known)?;
         match message(event_type, envelope, known.replay)? {
             Message::Ready(request) => Ok(*request),
-            Message::Half(_) | Message::Command(_) | Message::Cancel(_) => {
+            Message::Half(_) | Message::Command(_) | Message::Cancel(_) | Message::Cordon(_) => {
                 Err(refuse_at(ErrorCode::UnsupportedType, "/type", "isn't slipway.project.ready.v1"))
             }
         }
@@ -77,7 +77,12 @@ fn message(
         event.data.check().map_err(broken)?;
         Ok(Message::Command(Box::new(Request { event, replay })))
     }
+    fn has_ports(missing: Option<String>) -> Result<(), DecodeFailure> {
+        let refused = |at: String| refuse_at(ErrorCode::MissingField, &at, "is required where the server is given");
+        missing.map(refused).map_or(Ok(()), Err)
+    }
     fn half(event: CloudEvent<ProjectHalf>, replay: Option<Uuid>) -> Result<Message, DecodeFailure> {
+        has_ports(event.data.missing_port())?;
         event.data.check().map_err(broken)?;
         Ok(Message::Half(Box::new(Request { event, replay })))
     }
@@ -93,8 +98,14 @@ fn message(
             event.data.check().map_err(broken)?;
             Ok(Message::Cancel(Box::new(Request { event, replay })))
         }
+        EventType::ServerCordon => {
+            let event = event::<ServerCordon>(envelope)?;
+            event.data.check().map_err(broken)?;
+            Ok(Message::Cordon(Box::new(Request { event, replay })))
+        }
         EventType::ProjectReady => {
             let event = event::<ProjectReady>(envelope)?;
+            has_ports(event.data.missing_port())?;
             event.data.check().map_err(broken)?;
             Ok(Message::Ready(Box::new(Request { event, replay })))
         }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::names::{CommitSha, RepositoryName, ServerHandle};
 use crate::{
     Action, CloudEvent, Correlation, DeploymentCancel, DeploymentId, ErrorCode, EventType, Project, ProjectCommand,
-    ProjectHalf, ProjectReady,
+    ProjectHalf, ProjectReady, ServerCordon,
 };
 
 /// What AMQP says about a message beside its body.
@@ -39,6 +39,8 @@ pub enum Message {
     Command(Box<Request<ProjectCommand>>),
     /// Call a deployment off.
     Cancel(Box<Request<DeploymentCancel>>),
+    /// Keep new projects off a server, or let it have them again.
+    Cordon(Box<Request<ServerCordon>>),
 }
 
 impl<T> Request<T> {

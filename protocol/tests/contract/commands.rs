@@ -13,8 +13,8 @@ fn command(event: &Value) -> ProjectCommand {
 }
 
 /// The names of their frozen samples, of those about a project first.
-pub(super) const COMMANDS: [&str; 5] =
-    ["project-stop", "project-start", "project-rollback", "project-undeploy", "deployment-cancel"];
+pub(super) const COMMANDS: [&str; 6] =
+    ["project-stop", "project-start", "project-rollback", "project-undeploy", "deployment-cancel", "server-cordon"];
 
 #[test]
 fn every_command_is_read_as_what_it_asks_for() {
@@ -96,6 +96,9 @@ fn every_broken_field_of_a_command_gets_its_code_and_pointer_and_keeps_the_ids()
         ("deployment-cancel", "/data/deployment_id", json!("x"), invalid, "/data/deployment_id"),
         ("deployment-cancel", "/data/deployment_id", json!(null), invalid, "/data"),
         ("deployment-cancel", "/data/request", json!({ "source": "/o", "id": "1" }), invalid, "/data"),
+        ("server-cordon", "/data/server", json!("vps/1"), invalid, "/data/server"),
+        ("server-cordon", "/data/cordoned", json!("yes"), invalid, "/data/cordoned"),
+        ("server-cordon", "/data/reason", json!("two\nlines"), invalid, "/data/reason"),
         ("deployment-cancel-by-request", "/data/request/id", json!(""), invalid, "/data/request"),
         ("deployment-cancel-by-request", "/data/request/source", json!("x".repeat(201)), invalid, "/data/request"),
     ];

@@ -5,6 +5,7 @@ mod envelope;
 #[cfg(feature = "fuzz")]
 mod fuzz;
 mod halves;
+mod placements;
 mod plain_texts;
 mod properties;
 mod requests;

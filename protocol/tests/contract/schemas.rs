@@ -6,7 +6,8 @@ use std::fs;
 use serde_json::{Value, json};
 use slipway_protocol::{
     CloudEvent, DeploymentCancel, DeploymentResult, EngineeringDone, ErrorCode, EventType, Metadata, Progress,
-    ProjectRollback, ProjectStart, ProjectStop, ProjectUndeploy, ResourcesAllocated, decode, read, schema,
+    ProjectRollback, ProjectStart, ProjectStop, ProjectUndeploy, ResourcesAllocated, ServerCordon, decode, read,
+    schema,
 };
 
 use super::folder;
@@ -49,6 +50,7 @@ fn every_frozen_sample_is_valid_against_its_schema_and_decodes() {
             EventType::ProjectRollback => written_again::<ProjectRollback>(&body),
             EventType::ProjectUndeploy => written_again::<ProjectUndeploy>(&body),
             EventType::DeploymentCancel => written_again::<DeploymentCancel>(&body),
+            EventType::ServerCordon => written_again::<ServerCordon>(&body),
             EventType::Progress => {
                 serde_json::to_value(serde_json::from_slice::<CloudEvent<Progress>>(&body).expect("the sample decodes"))
             }
@@ -59,7 +61,7 @@ fn every_frozen_sample_is_valid_against_its_schema_and_decodes() {
         assert_eq!(again.expect("it serialises"), value, "{} changes on its way through", path.display());
         seen += 1;
     }
-    assert!(seen >= 32, "only {seen} samples");
+    assert!(seen >= 37, "only {seen} samples");
 }
 
 fn written_again<T: serde::Serialize + serde::de::DeserializeOwned>(body: &[u8]) -> serde_json::Result<Value> {

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use slipway_protocol::{
-    Action, CONTENT_TYPE, DeploymentId, ErrorCode, EventType, Message, Metadata, Outcome, PushDeployer, ReplacementWay,
-    SecretSource, Stage, decode, join, schema, topology,
+    Action, CONTENT_TYPE, DeploymentId, ErrorCode, EventType, Message, Metadata, Outcome, PlacementReason,
+    PushDeployer, ReplacementWay, SecretSource, Stage, decode, join, schema, topology,
 };
 use slipway_tests::stack::{BOT_TOKEN, Stack};
 use slipway_tests::world::{Cache, Generation, Sample, Variant};
@@ -76,7 +76,7 @@ fn what_the_vendored_file_writes_is_valid_and_what_it_must_not_write_is_refused(
     let contract = contract();
     let schema = jsonschema::draft202012::new(&schema::of(EventType::ProjectReady)).unwrap();
     let written = contract["written"].as_array().unwrap();
-    assert_eq!(written.len(), 2);
+    assert_eq!(written.len(), 3);
     for body in written {
         let body = body.as_str().unwrap();
         let event: Value = serde_json::from_str(body).unwrap();
@@ -86,7 +86,7 @@ fn what_the_vendored_file_writes_is_valid_and_what_it_must_not_write_is_refused(
         // Nothing that it wrote is unknown here.
         assert!(same(&serde_json::to_value(&request.event.data).unwrap(), &without_empty(&event["data"])), "{body}");
     }
-    let full = decode(written[1].as_str().unwrap().as_bytes(), &Metadata::default()).unwrap().event;
+    let full = decode(written[2].as_str().unwrap().as_bytes(), &Metadata::default()).unwrap().event;
     assert_eq!(
         Value::Object(full.data.correlation),
         json!({ "correlation_id": "c-1", "story_id": null, "chat": { "id": -100, "none": null }, "many": [null] })
@@ -121,11 +121,15 @@ fn the_commands_that_the_vendored_file_writes_are_valid_and_mean_what_they_say()
                 assert!(request.event.data.deployment().is_some(), "{body}");
                 actions.push((Action::Cancel, false));
             }
+            Message::Cordon(request) => {
+                assert_eq!(json!(request.event.data.cordoned), event["data"]["cordoned"], "{body}");
+                actions.push((Action::Cordon, false));
+            }
             Message::Ready(_) | Message::Half(_) => panic!("{body}"),
         }
     }
-    use Action::{Cancel, Rollback, Start, Stop, Undeploy};
-    let expected = [Stop, Stop, Start, Rollback, Rollback, Rollback, Undeploy, Cancel, Cancel];
+    use Action::{Cancel, Cordon, Rollback, Start, Stop, Undeploy};
+    let expected = [Stop, Stop, Start, Rollback, Rollback, Rollback, Undeploy, Cancel, Cancel, Cordon];
     assert_eq!(actions, expected.map(|action| (action, action == Undeploy)));
 }
 
@@ -158,6 +162,7 @@ fn the_vendored_file_has_the_same_words_ids_and_names() {
     assert_eq!(contract["stages"], json!(Stage::ALL));
     assert_eq!(contract["actions"], json!(Action::ALL));
     assert_eq!(contract["replacement_ways"], json!(ReplacementWay::ALL));
+    assert_eq!(contract["placement_reasons"], json!(PlacementReason::ALL));
     assert_eq!(contract["push_deployers"], json!([PushDeployer::CiJob, PushDeployer::Webhook, PushDeployer::Both]));
     assert_eq!(contract["outcomes"], json!(Outcome::ALL));
     let codes: Map<String, Value> = ErrorCode::ALL.iter().map(|code| (code.to_string(), json!(code.class()))).collect();

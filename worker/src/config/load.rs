@@ -6,20 +6,35 @@ use std::ffi::OsString;
 use slipway_deploy::FrontDoor;
 
 use super::front_door::front_door;
+use super::placement::placement;
 use super::reader::{ConfigMistakes, VariableReader};
 use super::variables as var;
 use super::{AdminConfig, BrokerConfig, Config, sections};
+use crate::scheduler::PlacementLimits;
 
 /// The settings of front doors alone, out of the environment of this process, for whoever needs no others.
 ///
 /// # Errors
 /// Every mistake in them, without any value that may be a secret.
 pub fn front_door_from_env() -> Result<FrontDoor, ConfigMistakes> {
+    alone_from_env(front_door)
+}
+
+/// The settings of placement alone, out of the environment of this process.
+///
+/// # Errors
+/// Every mistake in them.
+pub fn placement_from_env() -> Result<PlacementLimits, ConfigMistakes> {
+    alone_from_env(placement)
+}
+
+/// Some settings out of the environment of this process.
+fn alone_from_env<T>(read: impl FnOnce(&mut VariableReader) -> Option<T>) -> Result<T, ConfigMistakes> {
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     let mut reader = VariableReader::new(variables.collect());
-    let door = front_door(&mut reader);
+    let settings = read(&mut reader);
     let mistakes = reader.mistakes();
-    door.filter(|_| mistakes.0.is_empty()).ok_or(mistakes)
+    settings.filter(|_| mistakes.0.is_empty()).ok_or(mistakes)
 }
 
 impl Config {

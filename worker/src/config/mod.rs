@@ -8,6 +8,7 @@ mod files;
 mod front_door;
 mod load;
 mod parse;
+mod placement;
 mod reader;
 mod registry_login;
 mod sections;
@@ -24,11 +25,11 @@ use slipway_deploy::DeployerConfig;
 use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::bounds::Deadlines;
 
-use crate::scheduler::Limits;
+use crate::scheduler::{Limits, PlacementLimits};
 use crate::store::{DatabaseRoute, Retention};
 pub use files::SealingKeys;
 pub(crate) use files::read_secret_file;
-pub use load::front_door_from_env;
+pub use load::{front_door_from_env, placement_from_env};
 pub use parse::LogFormat;
 pub use reader::{ConfigMistake, ConfigMistakes};
 pub(crate) use registry_login::{LOGIN_RULE, is_password, parse_login};
@@ -87,6 +88,8 @@ pub struct WorkerConfig {
     pub announce: bool,
     /// How long everything may take.
     pub deadlines: Deadlines,
+    /// What bounds the choice of servers and ports.
+    pub placement: PlacementLimits,
 }
 
 /// How RabbitMQ is connected to.

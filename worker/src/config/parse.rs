@@ -7,6 +7,7 @@ use std::time::Duration;
 use slipway_deploy::{DoorImage, PlainWord};
 use tracing_subscriber::EnvFilter;
 
+use crate::scheduler::PortRange;
 use crate::store::DatabasePooler;
 
 pub(super) use super::url::{acme_directory, amqp_url, base_url, database_url, otlp_endpoint};
@@ -75,6 +76,14 @@ pub(super) fn push_interval(value: &str) -> Result<Duration, ParseError> {
 
 pub(super) fn limit(value: &str) -> Result<u32, ParseError> {
     number(value, 1, 1000)
+}
+
+pub(super) fn mib(value: &str) -> Result<u32, ParseError> {
+    number(value, 1, 16_777_216)
+}
+
+pub(super) fn port_range(value: &str) -> Result<PortRange, ParseError> {
+    value.parse().map_err(|_| ParseError::Unexpected)
 }
 
 pub(super) fn repository_mib(value: &str) -> Result<u64, ParseError> {

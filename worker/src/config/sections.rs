@@ -6,6 +6,7 @@ use slipway_deploy::secrets::mounted::has_unscoped;
 use slipway_deploy::{ContainerDefaults, DeployerConfig, GithubCredential, ProjectLimits};
 
 use super::front_door::front_door;
+use super::placement::placement;
 use super::reader::VariableReader;
 use super::variables as var;
 use super::{
@@ -24,7 +25,7 @@ pub(super) fn worker(reader: &mut VariableReader) -> Option<WorkerConfig> {
     let (server, registry) = (reader.take(&var::SERVER_CONCURRENCY), reader.take(&var::REGISTRY_CONCURRENCY));
     let patience = reader.take(&var::SERVER_PATIENCE);
     let announce = reader.take(&var::GITHUB_DEPLOYMENTS);
-    let deadlines = deadlines(reader);
+    let (deadlines, placement) = (deadlines(reader), placement(reader));
     Some(WorkerConfig {
         name: name?,
         concurrency: concurrency?,
@@ -36,6 +37,7 @@ pub(super) fn worker(reader: &mut VariableReader) -> Option<WorkerConfig> {
         limits: Limits { per_server: server?, per_registry: registry?, patience: patience? },
         announce: announce?,
         deadlines: deadlines?,
+        placement: placement?,
     })
 }
 

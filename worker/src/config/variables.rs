@@ -12,6 +12,7 @@ use super::files::{self, CaFile, SealingKeys, SecretFile};
 use super::parse::{self, LogFormat};
 use super::url::ConnectionUrl;
 pub use super::variable::{Unset, Variable, VariableDoc, VariableGroup};
+use crate::scheduler::PortRange;
 use crate::store::DatabasePooler;
 
 macro_rules! variables {
@@ -88,6 +89,22 @@ variables! {
             Default(defaults::SERVER_PATIENCE), false, parse::patience,
             "How long deployments wait for a server that can't be reached, before they go to the dead letters",
             "a duration from 1s to 168h";
+    }
+    "Placement: requests that name no server" {
+        PLACEMENT_RAM_MB: u32 = "SLIPWAY_PLACEMENT_RAM_MB", Default(defaults::PLACEMENT_RAM_MB), false, parse::mib,
+            "Memory that is set aside for a project whose request doesn't say it, in MiB", "a number from 1 to 16777216";
+        PLACEMENT_DISK_MB: u32 = "SLIPWAY_PLACEMENT_DISK_MB", Default(defaults::PLACEMENT_DISK_MB), false, parse::mib,
+            "Disk that is set aside for it, in MiB", "a number from 1 to 16777216";
+        PLACEMENT_PORTS: PortRange = "SLIPWAY_PLACEMENT_PORTS", Default(defaults::PLACEMENT_PORTS), false, parse::port_range,
+            "Ports of servers that are chosen from", "two ports with a hyphen between, such as 20000-29999";
+        PLACEMENT_PROJECTS: u32 = "SLIPWAY_PLACEMENT_PROJECTS",
+            Default(defaults::PLACEMENT_PROJECTS), false, parse::limit,
+            "Projects that a server may have of which `slipway servers label` doesn't say it", "a number from 1 to 1000";
+        PLACEMENT_WAIT: Duration = "SLIPWAY_PLACEMENT_WAIT", Default(defaults::PLACEMENT_WAIT), false, parse::retry,
+            "How long a request waits for room that doesn't say it", "a duration from 1ms to 24h";
+        SERVER_FACTS_INTERVAL: Duration = "SLIPWAY_SERVER_FACTS_INTERVAL",
+            Default(defaults::SERVER_FACTS_INTERVAL), false, parse::push_interval,
+            "How often each server is asked for its memory, disk, load and ports", "a duration from 10s to 24h";
     }
     "Attempts" {
         MAX_ATTEMPTS: u32 = "SLIPWAY_MAX_ATTEMPTS", Default(defaults::MAX_ATTEMPTS), false, parse::attempts,

@@ -58,6 +58,7 @@ fn ids(incoming: &Incoming) -> Vec<Uuid> {
         Ok(slipway_protocol::Message::Half(half)) => Some(half.deployment_id()),
         Ok(slipway_protocol::Message::Command(request)) => Some(request.deployment_id()),
         Ok(slipway_protocol::Message::Cancel(request)) => Some(request.deployment_id()),
+        Ok(slipway_protocol::Message::Cordon(request)) => Some(request.deployment_id()),
         Err(rejection) => rejection.known.deployment_id(),
     };
     let from_body = Uuid::new_v5(&Uuid::NAMESPACE_OID, &incoming.body);

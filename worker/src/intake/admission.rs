@@ -6,26 +6,16 @@ use std::sync::Arc;
 use serde_json::Value;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{
-    DeploymentCancel, ErrorCode, Failure, Message, PartialEnvelope, ProjectCommand, Rejection, Request,
+    DeploymentCancel, ErrorCode, Failure, Message, ProjectCommand, Rejection, Request, ServerCordon,
 };
 
 use super::door::{Door, expiry_failure, holds_nul, nul_failure};
+use super::envelope::{cancel_envelope, command_envelope, cordon_envelope, read_envelope, ready_envelope};
 use super::patience::HalfPatience;
 use crate::message::Incoming;
 use crate::run::Credentials;
 use crate::store::{Admission, CancelRequest, RefusedMessage, State, Store, StoreError};
 use crate::telemetry::Metrics;
-
-/// What is known of a message, whether it could be decoded or not, and its W3C trace state.
-pub(super) fn read_envelope(read: &Result<Message, Rejection>) -> (PartialEnvelope, Option<String>) {
-    match read {
-        Ok(Message::Ready(request)) => (ready_envelope(request), request.event.tracestate.clone()),
-        Ok(Message::Half(half)) => (PartialEnvelope::of_half(half), half.event.tracestate.clone()),
-        Ok(Message::Command(request)) => (command_envelope(request), request.event.tracestate.clone()),
-        Ok(Message::Cancel(request)) => (cancel_envelope(request), request.event.tracestate.clone()),
-        Err(rejection) => ((*rejection.known).clone(), None),
-    }
-}
 
 /// Decides what a message calls for, and commits it.
 #[derive(Clone)]
@@ -70,6 +60,10 @@ impl Admitter {
             Ok(Message::Cancel(request)) => match self.cancel_deployment(request, &door).await? {
                 None => return Ok(()),
                 Some(failure) => RefusedMessage { failure, known: cancel_envelope(request), withhold: false },
+            },
+            Ok(Message::Cordon(request)) => match self.cordon_server(request, &door).await? {
+                None => return Ok(()),
+                Some(failure) => RefusedMessage { failure, known: cordon_envelope(request), withhold: false },
             },
             Err(rejection) => RefusedMessage {
                 failure: Failure::new(rejection.code, None, rejection.message.clone()),
@@ -147,6 +141,29 @@ impl Admitter {
         Metrics::get().taken_in(if outcome.duplicate { "duplicate" } else { "accepted" });
         tracing::info!(deployment.id = %id, deployment.state = %found, effect, reason = cancel.reason, "cancel event taken in");
         Ok(None)
+    }
+
+    /// Cordons the server that the event names or uncordons it, or gives the failure with which the event must be refused.
+    async fn cordon_server(
+        &self,
+        request: &Request<ServerCordon>,
+        door: &Door<'_>,
+    ) -> Result<Option<Failure>, StoreError> {
+        let failure = match nul_failure(&request.event, &request.event.data.correlation) {
+            Some(failure) => Some(failure),
+            None => door.check_cordon(request).await?,
+        };
+        if failure.is_some() {
+            return Ok(failure);
+        }
+        match self.store.accept_cordon(request, &door.incoming).await? {
+            Ok(accepted) => {
+                let what = if request.event.data.cordoned { "cordon" } else { "uncordon" };
+                log_admission(&accepted, request, what, request.event.data.server.as_str());
+                Ok(None)
+            }
+            Err(failure) => Ok(Some(failure)),
+        }
     }
 
     /// Ends a message that can't be taken in, though the database answers others: as any refused one, or else, where no
@@ -237,42 +254,4 @@ pub(super) fn log_admission<T>(accepted: &Admission, request: &Request<T>, actio
     };
     Metrics::get().taken_in(verdict);
     tracing::info!(deployment.id = %id, deployment.action = action, project.slug = slug, verdict, "request taken in");
-}
-
-fn common_envelope<T>(request: &Request<T>) -> PartialEnvelope {
-    let event = &request.event;
-    PartialEnvelope {
-        source: Some(event.source.clone()),
-        id: Some(event.id.clone()),
-        replay: request.replay,
-        event_type: Some(event.event_type.clone()),
-        traceparent: event.traceparent.clone().filter(|t| !t.contains('\0')),
-        ..PartialEnvelope::default()
-    }
-}
-
-fn ready_envelope(request: &Request) -> PartialEnvelope {
-    let data = &request.event.data;
-    PartialEnvelope {
-        project: Some(data.project.clone()),
-        repository: Some(data.repository.name.clone()),
-        commit: Some(data.repository.commit.clone()),
-        server: Some(data.server.handle.clone()),
-        correlation: data.correlation.clone(),
-        ..common_envelope(request)
-    }
-}
-
-fn command_envelope(request: &Request<ProjectCommand>) -> PartialEnvelope {
-    let data = &request.event.data;
-    PartialEnvelope {
-        project: Some(data.project.clone()),
-        server: data.server.clone(),
-        correlation: data.correlation.clone(),
-        ..common_envelope(request)
-    }
-}
-
-fn cancel_envelope(request: &Request<DeploymentCancel>) -> PartialEnvelope {
-    PartialEnvelope { correlation: request.event.data.correlation.clone(), ..common_envelope(request) }
 }

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::admission::{Admitter, read_envelope};
+use super::admission::Admitter;
 use super::arrived::{Arrived, ReadMessage};
+use super::envelope::read_envelope;
 use super::held::{Holding, TRY_TIME};
 use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, Delivered, Subscription};
 use crate::failpoint::{self, Failpoint};

@@ -13,8 +13,8 @@ use slipway_protocol::{ErrorCode, Failure, read as read_event, topology};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::admission::read_envelope;
 use super::door::holds_nul;
+use super::envelope::read_envelope;
 use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, Delivered, XDeath};
 use crate::failpoint::{self, Failpoint};
 use crate::message::Incoming;

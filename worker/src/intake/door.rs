@@ -7,13 +7,13 @@ use slipway_deploy::StageError;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{
     Action, CloudEvent, Correlation, DeploymentCancel, ErrorCode, Failure, Message, PartialEnvelope, ProjectId,
-    Rejection, Request, Server,
+    Rejection, Request, Server, ServerCordon,
 };
 
 use super::repeated_secrets;
 use crate::message::Incoming;
 use crate::run::{BroughtSecrets, Credentials};
-use crate::scheduler::{Asking, is_allowed, is_impostor};
+use crate::scheduler::{Asking, is_allowed, is_allowed_on_some_server, is_impostor};
 use crate::store::{DoorFacts, ServerRecord, SourceRule, Store, StoreError};
 
 /// What the sources of pushes that Slipway deploys itself begin with.
@@ -42,6 +42,7 @@ impl<'a> Door<'a> {
             Ok(Message::Half(r)) => r.replay,
             Ok(Message::Command(r)) => r.replay,
             Ok(Message::Cancel(r)) => r.replay,
+            Ok(Message::Cordon(r)) => r.replay,
             Err(r) => r.known.replay,
         };
         // What an operator edits is a request to deploy. A second one under its id is a duplicate, and does nothing; any
@@ -72,7 +73,7 @@ impl<'a> Door<'a> {
             Ok(opened) => opened,
             Err(failure) => return Ok(Err(failure)),
         };
-        let facts = self.facts(data.project.id, Some(&data.server)).await?;
+        let facts = self.facts(data.project.id, data.server.as_ref()).await?;
         let rules = self.store.source_rules(false).await?;
         Ok(match self.check_facts(request, &facts, &rules) {
             Ok(()) => opened.map_err(|error| error.failure(None)),
@@ -127,7 +128,7 @@ impl<'a> Door<'a> {
         let data = &request.event.data;
         let asking = Asking {
             repository: Some(data.repository.name.as_str()),
-            server: Some(data.server.handle.as_str()),
+            server: data.server.as_ref().map(|server| server.handle.as_str()),
             ..self.asking(request, Action::Deploy)
         };
         // The project is whose id this is, with its secrets and what waits of it: who may not deploy that one under the
@@ -140,9 +141,11 @@ impl<'a> Door<'a> {
         if let Some(last) = &facts.last {
             asked.push(Asking { project: last.project.as_deref(), repository: last.repository.as_deref(), ..asking });
         }
-        match asked.iter().find_map(|asking| self.refuse(rules, asking)) {
-            Some(failure) => Err(failure),
-            None => self.check_server(&data.server, facts.server.as_ref()),
+        match (asked.iter().find_map(|asking| self.refuse(rules, asking)), &data.server) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(server)) => self.check_server(server, facts.server.as_ref()),
+            // Which servers it may get is asked when one is chosen.
+            (None, None) => Ok(()),
         }
     }
 
@@ -179,8 +182,12 @@ impl<'a> Door<'a> {
 
     /// The refusal, unless the operators' rules allow it.
     fn refuse(&self, rules: &[SourceRule], asking: &Asking<'_>) -> Option<Failure> {
-        let allowed = self.may_be_source(asking.source) && is_allowed(rules.iter().map(|rule| &rule.scope), asking);
-        (!allowed).then(|| asking.refusal())
+        let scopes = rules.iter().map(|rule| &rule.scope);
+        let allowed = match asking.server {
+            None if asking.action == Action::Deploy => is_allowed_on_some_server(scopes, asking),
+            _ => is_allowed(scopes, asking),
+        };
+        (!(self.may_be_source(asking.source) && allowed)).then(|| asking.refusal())
     }
 
     /// The source of a command, which may be anybody's but Slipway's own; what it's about is known only once its
@@ -229,6 +236,13 @@ impl<'a> Door<'a> {
         let allowed =
             self.may_be_source(asking.source) && rules.iter().any(|rule| rule.scope.allows_somewhere(&asking));
         Ok(refused.filter(|_| !allowed))
+    }
+
+    /// The refusal of a cordon event whose source may not do that to the server.
+    pub(super) async fn check_cordon(&self, request: &Request<ServerCordon>) -> Result<Option<Failure>, StoreError> {
+        let asking = self.asking(request, Action::Cordon);
+        let asking = Asking { server: Some(request.event.data.server.as_str()), ..asking };
+        Ok(self.refuse(&self.store.source_rules(false).await?, &asking))
     }
 
     pub(super) fn asking<'r, T>(&'r self, request: &'r Request<T>, action: Action) -> Asking<'r> {

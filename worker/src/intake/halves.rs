@@ -4,8 +4,9 @@
 use jiff::Timestamp;
 use slipway_protocol::{ErrorCode, Failure, HalfKind, Message, PartialEnvelope, ProjectHalf, Request};
 
-use super::admission::{Admitter, log_admission, log_refusal, note_unbound, read_envelope};
+use super::admission::{Admitter, log_admission, log_refusal, note_unbound};
 use super::door::Door;
+use super::envelope::read_envelope;
 use super::joined::leak;
 use crate::message::Incoming;
 use crate::scheduler::{HalfVerdict, HalfView, KeptHalf, Order};

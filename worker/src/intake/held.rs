@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::admission::{Admitter, read_envelope};
+use super::admission::Admitter;
+use super::envelope::read_envelope;
 use super::repeated_secrets;
 use crate::message::Incoming;
 use crate::process::{Drain, Readiness};
@@ -93,7 +94,7 @@ fn project_of(read: &Result<Message, Rejection>) -> Option<ProjectId> {
         Ok(Message::Ready(request)) => Some(request.event.data.project.id),
         Ok(Message::Half(half)) => Some(half.event.data.project().id),
         Ok(Message::Command(request)) => Some(request.event.data.project.id),
-        Ok(Message::Cancel(_)) | Err(_) => None,
+        Ok(Message::Cancel(_) | Message::Cordon(_)) | Err(_) => None,
     }
 }
 
@@ -108,7 +109,7 @@ fn may_be_kept(admitter: &Admitter, read: &Result<Message, Rejection>, incoming:
             }
             ProjectHalf::Resources(_) => true,
         },
-        Ok(Message::Command(_) | Message::Cancel(_)) => true,
+        Ok(Message::Command(_) | Message::Cancel(_) | Message::Cordon(_)) => true,
         Err(rejection) => rejection.code != ErrorCode::PlaintextSecret,
     }
 }
@@ -167,7 +168,7 @@ impl HeldMessages {
             Ok(Message::Ready(request)) => drop(request.event.time.get_or_insert(held.received_at)),
             Ok(Message::Half(half)) => drop(half.event.time.get_or_insert(held.received_at)),
             Ok(Message::Command(request)) => drop(request.event.time.get_or_insert(held.received_at)),
-            Ok(Message::Cancel(_)) | Err(_) => {}
+            Ok(Message::Cancel(_) | Message::Cordon(_)) | Err(_) => {}
         }
         let (envelope, tracestate) = read_envelope(&read);
         let queue = slipway_protocol::topology::DEPLOYMENTS_QUEUE;

@@ -9,8 +9,9 @@ use slipway_protocol::{
     join, topology,
 };
 
-use super::admission::{Admitter, read_envelope};
+use super::admission::Admitter;
 use super::door::{Door, expiry_failure, nul_failure};
+use super::envelope::read_envelope;
 use super::repeated_secrets;
 use crate::message::Incoming;
 use crate::scheduler::Asking;
@@ -53,7 +54,7 @@ impl Admitter {
             let mut asked = request.clone();
             asked.event.source.clone_from(&half.event.source);
             let door = Door::of_new(&self.store, &self.credentials, own);
-            let facts = door.facts(asked.event.data.project.id, Some(&asked.event.data.server)).await?;
+            let facts = door.facts(asked.event.data.project.id, asked.event.data.server.as_ref()).await?;
             match door.check_facts(&asked, &facts, &rules) {
                 Err(failure) if at == 0 && failure.code == ErrorCode::SourceNotAllowed => {
                     let checked = refused(failure.clone(), PartialEnvelope::default());

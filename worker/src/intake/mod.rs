@@ -7,6 +7,7 @@ mod arrived;
 pub(crate) mod consumer;
 pub(crate) mod dead_letter_consumer;
 mod door;
+mod envelope;
 mod halves;
 pub(crate) mod held;
 mod joined;

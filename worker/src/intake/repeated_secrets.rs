@@ -12,7 +12,7 @@ use crate::message::Incoming;
 /// Shorter values, in bytes, are found in too many texts that have nothing to do with them.
 const SHORTEST: usize = 12;
 /// Fields of `data` with what is public by its nature, and may well be the value of somebody's variable, too.
-const PUBLIC: [&str; 5] = ["project", "repository", "server", "allocations", "modules"];
+const PUBLIC: [&str; 7] = ["project", "repository", "server", "placement", "resources", "allocations", "modules"];
 
 /// Where a message repeats one of its secrets, in words that don't repeat it again.
 pub(super) fn find(incoming: &Incoming, secrets: &BTreeMap<VariableName, SecretString>) -> Option<String> {

@@ -52,18 +52,19 @@ impl Admitter {
             match &message.message.0 {
                 Ok(Message::Ready(request)) => {
                     let data = &request.event.data;
+                    let server = data.server.as_ref().map(|server| &server.handle);
                     let firsts = [
                         projects.insert(data.project.id),
-                        slugs.insert((&data.server.handle, &data.project.slug)),
+                        slugs.insert((server, &data.project.slug)),
                         repositories.insert(data.repository.name.as_str().to_lowercase()),
                     ];
-                    if firsts == [true; 3] && request.replay.is_none() && !message.is_failing {
+                    if firsts == [true; 3] && server.is_some() && request.replay.is_none() && !message.is_failing {
                         candidates.push((place, message, request.as_ref()));
                     }
                 }
                 Ok(Message::Half(half)) => drop(projects.insert(half.event.data.project().id)),
                 Ok(Message::Command(request)) => drop(projects.insert(request.event.data.project.id)),
-                Ok(Message::Cancel(_)) | Err(_) => {}
+                Ok(Message::Cancel(_) | Message::Cordon(_)) | Err(_) => {}
             }
         }
         candidates

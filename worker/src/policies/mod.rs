@@ -5,6 +5,7 @@
 //! A new setting or constant is one more line in [`all`]; a test names those that are missing.
 
 mod notifications;
+mod placement;
 mod setting;
 
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<PolicyGroup> {
         group("Interruptions and leases", leases()),
         group("Limits", limits()),
         group("Servers that can't be reached", circuit()),
+        group("Placement", placement::policies()),
         group("Deadlines", deadlines()),
         group("Pushes", pushes()),
         group("Signs of life", heartbeats()),

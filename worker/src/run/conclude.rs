@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use slipway_deploy::StageError;
-use slipway_protocol::{DeploymentId, ErrorCode, Outcome, Stage};
+use slipway_protocol::{Action, DeploymentId, ErrorCode, Outcome, Stage};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -31,6 +31,9 @@ impl RunningAttempt<'_> {
             AttemptEnd::Lost => Err(StoreError::LeaseLost),
             AttemptEnd::Failed { error, stage, open } => {
                 tracing::Span::current().record("error.type", error.code.as_str());
+                if let Some(ended) = self.leave_ports(&error, stage).await? {
+                    return Ok(ended);
+                }
                 let tries = AttemptCounts { attempt: self.claim.attempt, waits: self.claim.waits };
                 let in_time = |delay: Duration| Instant::now() + delay < self.overdue_at;
                 let reason = match after_failure(&self.runner.settings.attempts, tries, &error, open) {
@@ -49,6 +52,25 @@ impl RunningAttempt<'_> {
         }
     }
 
+    /// Has a deployment tried again with other ports, where Slipway chose those that turned out to be strangers'.
+    async fn leave_ports(
+        &mut self,
+        error: &StageError,
+        stage: Option<Stage>,
+    ) -> Result<Option<&'static str>, StoreError> {
+        let occupied = &error.detail.occupied_ports;
+        if error.code != ErrorCode::PortOccupied || self.claim.action != Action::Deploy || occupied.is_empty() {
+            return Ok(None);
+        }
+        let (store, lease, failure) = (&self.runner.store, &self.claim.lease, error.failure(stage));
+        let limits = &self.runner.settings.placement;
+        let left = persist(|| store.leave_ports(lease, occupied, failure.clone(), limits)).await?;
+        match left {
+            Some(outcome) => self.conclude_scheduled(outcome, error).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     async fn schedule_retry(
         &mut self,
         error: &StageError,
@@ -64,7 +86,16 @@ impl RunningAttempt<'_> {
                 store.wait_for_server(lease, failure.clone(), delay).await
             }
         };
-        match persist(schedule).await? {
+        let outcome = persist(schedule).await?;
+        self.conclude_scheduled(outcome, error).await
+    }
+
+    async fn conclude_scheduled(
+        &mut self,
+        outcome: RetryOutcome,
+        error: &StageError,
+    ) -> Result<&'static str, StoreError> {
+        match outcome {
             RetryOutcome::At(_) => {
                 Metrics::get().retried(error.code.as_str());
                 Ok("retry")

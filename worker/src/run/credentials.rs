@@ -97,7 +97,7 @@ impl Credentials {
         self.registry.choose(request, self.secret_access())
     }
 
-    /// What the pipeline is given to deploy `request`, without its secrets and the credential for its images; `known` is what
+    /// What the pipeline is given to deploy `request` on `server`, without its secrets and the credential for its images; `known` is what
     /// the inventory has of its server, and `digests` are those of the secrets at GitHub.
     ///
     /// # Errors
@@ -106,6 +106,7 @@ impl Credentials {
         &self,
         deployment: DeploymentId,
         request: &ProjectReady,
+        server: &Server,
         known: Option<ServerRecord>,
         digests: BTreeMap<String, String>,
         lease: LeaseGuard,
@@ -118,7 +119,7 @@ impl Credentials {
             former_owners: Vec::new(),
             ci_taken: None,
             request: request.clone(),
-            target: self.resolve_target(&request.server, known)?,
+            target: self.resolve_target(server, known)?,
             secrets: BTreeMap::new(),
             registry: None,
             images: BTreeMap::new(),

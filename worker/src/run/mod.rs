@@ -34,7 +34,7 @@ pub use pipeline_traits::{Pipeline, PipelineAttempt};
 pub use registry_credentials::RegistryCredentials;
 
 use crate::process::Drain;
-use crate::scheduler::Limits;
+use crate::scheduler::{Limits, PlacementLimits};
 use crate::store::{AttemptWriter, Store};
 
 /// The limits and times of the runner, from the worker's settings.
@@ -52,6 +52,8 @@ pub struct RunnerSettings {
     pub registry: String,
     /// How long everything may take.
     pub deadlines: Deadlines,
+    /// What bounds the choice of servers and ports.
+    pub placement: PlacementLimits,
 }
 
 /// Carries out deployments until the drain has ended them.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use slipway_deploy::{DeploymentWork, EarlierRequests, LeaseGuard, StageError, Target};
-use slipway_protocol::Action;
+use slipway_protocol::{Action, Server};
 
 use super::Runner;
 use super::persist::persist;
@@ -29,7 +29,7 @@ pub(super) async fn prepare(
     let basis = match &claim.basis {
         Some(basis) => basis.clone(),
         None => ClaimBasis {
-            server: persist(|| runner.store.server(&request.server.handle)).await?,
+            server: persist(|| runner.store.server(&claim.lease.server)).await?,
             github_digests: persist(|| runner.store.github_digests(request.project.id, &claim.lease.server)).await?,
             allowances: persist(|| runner.store.allowances(&claim.lease.server, &request.project)).await?,
         },
@@ -46,7 +46,8 @@ pub(super) async fn prepare(
         earlier = persist(|| runner.store.earlier_requests(&request.project, &claim.lease.server)).await?;
     }
     let assemble = || -> Result<PreparedWork, StageError> {
-        let work = runner.credentials.assemble_work(claim.lease.deployment, request, known, digests, lease_guard)?;
+        let (deployment, server) = (claim.lease.deployment, target_server(claim));
+        let work = runner.credentials.assemble_work(deployment, request, &server, known, digests, lease_guard)?;
         let server = inventory_record(&work.target);
         // Whoever only stops a project must not need the key that its secrets were sealed to years ago.
         let (secrets, refused) = match runner.credentials.open_secrets(request) {
@@ -77,6 +78,13 @@ pub(super) async fn prepare(
         Ok(PreparedWork { work, server, refused })
     };
     Ok(assemble())
+}
+
+/// The server as the request describes it; by its name alone where it was chosen.
+fn target_server(claim: &Claim) -> Server {
+    let handle = claim.lease.server.clone();
+    let named = Server { handle, address: None, ssh_port: None, ssh_user: None, host_key: None };
+    claim.event.data.server.clone().unwrap_or(named)
 }
 
 fn inventory_record(target: &Target) -> ServerRecord {

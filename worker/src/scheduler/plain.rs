@@ -22,6 +22,8 @@ pub struct PlainView {
     pub newest: Option<Order>,
     /// It names domains, which have to be claimed.
     pub has_domains: bool,
+    /// It leaves its server to Slipway.
+    pub has_no_server: bool,
     /// Its slug, or the CI that it asks for, is another project's.
     pub owned_by_others: bool,
 }
@@ -35,7 +37,12 @@ impl PlainView {
         let is_newest = self
             .newest
             .is_none_or(|newest| (self.order.sequence.is_some() || newest.sequence.is_none()) && self.order > newest);
-        let is_special = self.seen_before || self.replayed || self.cancelled || self.watched || self.has_domains;
+        let is_special = self.seen_before
+            || self.replayed
+            || self.cancelled
+            || self.watched
+            || self.has_domains
+            || self.has_no_server;
         !is_special && !self.others_open && !self.owned_by_others && is_newest
     }
 }
@@ -58,6 +65,7 @@ mod tests {
             watched: false,
             others_open: false,
             has_domains: false,
+            has_no_server: false,
             order: Order { arrival: i64::MAX, ..order(None, 5) },
             newest: None,
             owned_by_others: false,
@@ -73,6 +81,7 @@ mod tests {
             PlainView { cancelled: true, ..plain() },
             PlainView { watched: true, ..plain() },
             PlainView { has_domains: true, ..plain() },
+            PlainView { has_no_server: true, ..plain() },
             PlainView { others_open: true, ..plain() },
             PlainView { owned_by_others: true, ..plain() },
         ] {

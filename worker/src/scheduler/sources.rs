@@ -34,6 +34,11 @@ impl Pattern {
         self.0.bytes().all(|b| b == b'*')
     }
 
+    /// Whether it matches what is known; what isn't, if it matches everything.
+    fn covers(&self, known: Option<&str>) -> bool {
+        self.matches_all() || known.is_some_and(|known| self.matches(known))
+    }
+
     /// Whether it matches the whole of `text`.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
@@ -132,16 +137,17 @@ impl SourceScope {
     /// Whether it allows what is asked for.
     #[must_use]
     pub fn allows(&self, asking: &Asking<'_>) -> bool {
-        let of = |pattern: &Pattern, known: Option<&str>| {
-            pattern.matches_all() || known.is_some_and(|known| pattern.matches(known))
-        };
+        self.allows_on_some_server(asking) && self.servers.covers(asking.server)
+    }
+
+    /// Whether it allows what is asked for on some server, whichever.
+    fn allows_on_some_server(&self, asking: &Asking<'_>) -> bool {
         // GitHub doesn't tell capitals from small letters.
         let repositories = Pattern(self.repositories.0.to_ascii_lowercase());
         let repository = asking.repository.map(str::to_ascii_lowercase);
         self.allows_somewhere(asking)
-            && of(&self.projects, asking.project)
-            && of(&repositories, repository.as_deref())
-            && of(&self.servers, asking.server)
+            && self.projects.covers(asking.project)
+            && repositories.covers(repository.as_deref())
     }
 }
 
@@ -150,6 +156,13 @@ impl SourceScope {
 pub fn is_allowed<'s>(scopes: impl IntoIterator<Item = &'s SourceScope>, asking: &Asking<'_>) -> bool {
     let mut scopes = scopes.into_iter().peekable();
     scopes.peek().is_none() || scopes.any(|scope| scope.allows(asking))
+}
+
+/// Whether what is asked for is allowed on some server, which is still to be chosen.
+#[must_use]
+pub fn is_allowed_on_some_server<'s>(scopes: impl IntoIterator<Item = &'s SourceScope>, asking: &Asking<'_>) -> bool {
+    let mut scopes = scopes.into_iter().peekable();
+    scopes.peek().is_none() || scopes.any(|scope| scope.allows_on_some_server(asking))
 }
 
 /// Whether somebody who isn't `user` has a source for himself: there are rules for it, and each names another user.
@@ -226,6 +239,14 @@ mod tests {
         }
         let any = SourceScope { projects: pattern("*"), repositories: pattern("*"), servers: pattern("*"), ..scope };
         assert!(is_allowed([&any], &Asking { project: None, repository: None, server: None, ..asking }));
+    }
+
+    #[test]
+    fn a_server_that_is_still_to_be_chosen_isnt_asked_about() {
+        let asking = Asking { server: None, ..ASKING };
+        assert!(is_allowed_on_some_server([&scope()], &asking) && !is_allowed([&scope()], &asking));
+        assert!(!is_allowed_on_some_server([&scope()], &Asking { project: Some("bakery"), ..asking }));
+        assert!(is_allowed_on_some_server([], &asking));
     }
 
     #[test]

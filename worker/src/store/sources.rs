@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::failpoint::TransactionKind;
 use crate::scheduler::{Pattern, SourceScope};
 use crate::store::audit::{Operator, OperatorAction, record};
+use crate::store::connection::client::Statements;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
@@ -178,8 +179,8 @@ fn deployment_subject(row: &Row) -> DeploymentSubject {
 }
 
 /// The scopes of the rules that hold.
-pub(in crate::store) async fn scopes(tx: &StoreTransaction<'_>) -> Result<Vec<SourceScope>> {
-    let rows = tx.query("SELECT * FROM source_rules WHERE revoked_at IS NULL ORDER BY id", &[]).await?;
+pub(in crate::store) async fn scopes(client: &impl Statements) -> Result<Vec<SourceScope>> {
+    let rows = client.rows("SELECT * FROM source_rules WHERE revoked_at IS NULL ORDER BY id", &[]).await?;
     rows.iter().map(scope).collect()
 }
 

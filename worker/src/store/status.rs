@@ -11,6 +11,8 @@ use crate::store::{Result, Store};
 pub struct StatusCounts {
     /// Deployments that wait, those between two attempts included.
     pub pending: u64,
+    /// Of those, how many wait for a server with room.
+    pub without_server: u64,
     /// How long the oldest of those that are due has waited for a worker; zero when none is due.
     pub oldest_due: Duration,
     /// Deployments that run.
@@ -34,11 +36,12 @@ impl Store {
         deadline(async {
             let sql = "SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'running'),
                            coalesce(extract(epoch FROM now() - min(greatest(run_at, accepted_at))
-                               FILTER (WHERE state = 'pending' AND run_at <= now())), 0)::float8,
+                               FILTER (WHERE state = 'pending' AND run_at <= now() AND server IS NOT NULL)), 0)::float8,
                            (SELECT count(*) FROM dead_letters WHERE state = 'open'),
                            (SELECT count(*) FROM unbound_projects WHERE accepted_at > now() - interval '7 days'),
                            (SELECT count(*) FROM slug_owners),
-                           (SELECT count(*) FROM slug_owners WHERE former <> '{}' AND NOT proven)
+                           (SELECT count(*) FROM slug_owners WHERE former <> '{}' AND NOT proven),
+                           count(*) FILTER (WHERE state = 'pending' AND server IS NULL)
                        FROM deployments WHERE state IN ('pending', 'running')";
             let row = self.client().await?.query_one(sql, &[]).await?;
             let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
@@ -50,6 +53,7 @@ impl Store {
                 with_unbound_secrets: count(4),
                 slugs: count(5),
                 handed_over: count(6),
+                without_server: count(7),
             })
         })
         .await

@@ -40,6 +40,10 @@ pub struct FleetTurn {
     pub look_in: Option<Duration>,
     /// When GitHub is to hear of a deployment.
     pub announce_in: Option<Duration>,
+    /// When the next server is to be asked for its facts.
+    pub ask_in: Option<Duration>,
+    /// Whether a request waits for a server.
+    pub places: bool,
     /// Whether a server can't be reached.
     pub unreachable: bool,
     /// What waits to be published.
@@ -87,6 +91,8 @@ const TAKE_TURN: &str = "
         (SELECT depth FROM backlog),
         coalesce(extract(epoch FROM now() - (SELECT since FROM backlog)), 0)::float8,
         (SELECT workers FROM alive),
+        extract(epoch FROM (SELECT min(ask_at) FROM server_facts) - now())::float8,
+        EXISTS (SELECT FROM deployments WHERE state = 'pending' AND server IS NULL),
         pg_notify($4, '')::text";
 
 impl Store {
@@ -108,6 +114,8 @@ impl Store {
                 expires_in: time(2),
                 look_in: time(3),
                 announce_in: time(4),
+                ask_in: time(9),
+                places: row.get(10),
                 unreachable: row.get(5),
                 backlog: OutboxBacklog {
                     depth: u64::try_from(number(6)).unwrap_or(0),
@@ -151,6 +159,15 @@ impl Store {
             async {
                 at(turn.announce_in).await;
                 heard.announcements.notify_one()
+            },
+            async {
+                at(turn.ask_in).await;
+                heard.questions.notify_one()
+            },
+            async {
+                // New facts, an end, an operator: whatever has made room since.
+                at(turn.places.then_some(Duration::ZERO)).await;
+                heard.placements.notify_one()
             },
         );
     }

@@ -128,7 +128,10 @@ async fn what_is_old_goes_step_by_step_and_what_rollbacks_and_duplicates_need_st
     let again = decode(&body, &incoming.metadata()).unwrap();
     assert!(store.deployment(id).await.unwrap().is_none());
     assert_eq!(store.accept(&again, &incoming).await.unwrap(), Admission::Duplicate);
-    let versions = store.versions(&again.event.data.project, &again.event.data.server.handle, 100).await.unwrap();
+    let versions = store
+        .versions(&again.event.data.project, &again.event.data.server.as_ref().unwrap().handle, 100)
+        .await
+        .unwrap();
     assert_eq!(versions.len(), 13, "without those whose secrets were taken out");
     assert_eq!(store.prune_old(OldRows::Ids, Retention::days(730), 10).await.unwrap(), 0);
 }

@@ -23,6 +23,7 @@ mod intake;
 mod large_upgrade;
 mod limits;
 mod order;
+mod placement;
 mod policies;
 mod poolers;
 mod producers;

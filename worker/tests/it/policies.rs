@@ -20,6 +20,9 @@ const NO_POLICIES: &[&str] = &[
     "store::connection::wakeups::ONE_ASKS",
     "store::connection::wakeups::LAST_ASKS",
     "run::claim_loop::AFTER_FAILURE",
+    "placement::placer::AFTER_FAILURE",
+    "placement::placer::WHILE_BUSY",
+    "placement::server_asker::AFTER_FAILURE",
     "run::awake::INTERVAL",
     "process::heartbeat::AFTER_FAILURE",
     "run::progress::FLUSH_DELAY",
@@ -78,6 +81,7 @@ const NO_POLICIES: &[&str] = &[
     "remote::ssh::channels::PAUSE",
     "remote::ssh::channels::REFUSED",
     "stages::secrets::SSH_PORT",
+    "server_facts::WIDEST_RANGE",
     "config::parse::HOUR",
     "config::parse::SECOND",
 ];

@@ -12,13 +12,14 @@ use slipway_worker::amqp::{self, BrokerConnection, Publisher, Subscription};
 use slipway_worker::intake::DeadLetterConsumer;
 use slipway_worker::intake::{Admitter, HalfPatience, HeldMessages, Holding, MissingHalves, RequestConsumer};
 use slipway_worker::message::{Incoming, Outgoing};
+use slipway_worker::placement::Placer;
 use slipway_worker::process::Drain;
 use slipway_worker::process::WorkerHeartbeat;
 use slipway_worker::process::{Condition, Readiness};
 use slipway_worker::publish::Relay;
 use slipway_worker::run::Credentials;
 use slipway_worker::run::{Runner, RunnerSettings};
-use slipway_worker::scheduler::Limits;
+use slipway_worker::scheduler::{Limits, PlacementLimits};
 use slipway_worker::store::{AttemptWriter, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -96,6 +97,7 @@ pub struct TestWorker {
     runner: JoinHandle<()>,
     relay: JoinHandle<()>,
     presence: JoinHandle<()>,
+    placer: JoinHandle<()>,
     finish: CancellationToken,
 }
 
@@ -113,6 +115,7 @@ pub struct WorkerOptions {
     pub prefetch: u16,
     /// Deployments at once.
     pub concurrency: usize,
+    pub placement: PlacementLimits,
 }
 
 impl Default for WorkerOptions {
@@ -129,6 +132,7 @@ impl Default for WorkerOptions {
             half_timeout: Duration::from_secs(3600),
             prefetch: 8,
             concurrency: 4,
+            placement: PlacementLimits::DEFAULT,
         }
     }
 }
@@ -182,7 +186,9 @@ impl TestWorker {
             limits: options.limits,
             registry: "ghcr.io".to_owned(),
             deadlines: options.deadlines,
+            placement: options.placement,
         };
+        let placer = Placer { store: store.clone(), limits: options.placement, drain: drain.clone() };
         let writer = AttemptWriter::new(store.clone());
         let pipeline = Arc::new(pipeline);
         let runner = Runner { store, writer, pipeline, credentials, settings, drain: drain.clone() };
@@ -196,6 +202,7 @@ impl TestWorker {
             runner: tokio::spawn(runner.run()),
             relay: tokio::spawn(relay.run()),
             presence: tokio::spawn(presence.run()),
+            placer: tokio::spawn(placer.run()),
             finish,
         }
     }
@@ -208,6 +215,7 @@ impl TestWorker {
         self.missing.await.unwrap();
         self.ingest.await.unwrap();
         self.runner.await.unwrap();
+        self.placer.await.unwrap();
         self.presence.await.unwrap();
         self.finish.cancel();
         self.relay.await.unwrap();
@@ -215,7 +223,9 @@ impl TestWorker {
 
     /// Ends at once, as a crash does.
     pub async fn kill(self) {
-        for task in [self.intake, self.held, self.missing, self.ingest, self.runner, self.relay, self.presence] {
+        for task in
+            [self.intake, self.held, self.missing, self.ingest, self.runner, self.relay, self.presence, self.placer]
+        {
             task.abort();
             let _ = task.await;
         }

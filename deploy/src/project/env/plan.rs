@@ -71,8 +71,8 @@ fn set_release(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) {
     }
     for allocation in &inputs.request.allocations {
         let service = allocation.service.as_str().to_ascii_uppercase().replace('-', "_");
-        if inputs.request.modules.contains(&allocation.service) {
-            plan.set(&format!("{service}_PORT"), allocation.host_port.to_string(), Origin::Allocation);
+        if let Some(port) = allocation.host_port.filter(|_| inputs.request.modules.contains(&allocation.service)) {
+            plan.set(&format!("{service}_PORT"), port.to_string(), Origin::Allocation);
         }
     }
 }

@@ -26,7 +26,8 @@ const SHARED: &str = "namespaces of the server, or of containers of others, can'
 pub(super) fn judge_ports(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, ports: &Value) {
     const RULE: &str = "only ports of the server that are allocated to the project are published";
     const KEYS: [&str; 7] = ["mode", "target", "published", "protocol", "host_ip", "name", "app_protocol"];
-    let allocated = |port: u16| grants.request.allocations.iter().any(|a| a.host_port.get() == port);
+    let allocated =
+        |port: u16| grants.request.allocations.iter().any(|a| a.host_port.is_some_and(|own| own.get() == port));
     for port in items(ports) {
         let published = port["published"].as_str().map(str::to_owned);
         let number = published.as_deref().and_then(|p| p.parse::<u16>().ok()).filter(|port| *port > 0);

@@ -1,10 +1,12 @@
 //! `slipway deployments show`: one deployment in full.
 
 use serde_json::json;
+use slipway_protocol::names::Port;
 use slipway_protocol::{Action, DeploymentId, ProjectReady};
 use slipway_worker::store::{Deployment, JournalEntry, State, StoredEvent};
 
 use super::json::{cancellation_json, deployment_json, describe_secret_source, stage_json};
+use crate::commands::placement::print_placement;
 use crate::commands::watch::event::{Event, EventBody};
 use crate::commands::watch::event_line::{describe_event, describe_failure};
 use crate::commands::watch::summary;
@@ -40,6 +42,9 @@ pub(crate) async fn run(id: DeploymentId, database: &Database, printer: &Printer
     }
     if let Some(request) = &deployment.request {
         print_request(request, printer);
+    }
+    if let Some(placement) = &deployment.placement {
+        print_placement(placement, printer);
     }
     print_stages(&journal, printer);
     print_events(events, printer);
@@ -84,6 +89,7 @@ fn print_head(d: &Deployment, printer: &Printer) {
     let field = |name: &str, value: &str| print_field(printer, name, value);
     field("Deployment", &d.id.to_string());
     let state = match d.state {
+        State::Pending if d.server.is_none() => "pending, waits for a server with room".to_owned(),
         State::Pending if d.attempt > 0 => format!("pending, attempt {} at {}", d.attempt + 1, format_time(d.run_at)),
         state => state.to_string(),
     };
@@ -144,7 +150,8 @@ fn print_head(d: &Deployment, printer: &Printer) {
 
 fn print_request(request: &ProjectReady, printer: &Printer) {
     let list = |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(", ") };
-    let ports = request.allocations.iter().map(|a| format!("{} {}:{}", a.service, a.host_port, a.container_port));
+    let port = |port: Option<Port>| port.map_or_else(|| "?".to_owned(), |port| port.to_string());
+    let ports = request.allocations.iter().map(|a| format!("{} {}:{}", a.service, port(a.host_port), a.container_port));
     print_field(printer, "Branch", request.repository.branch.as_str());
     print_field(printer, "Ports", &list(ports.collect()));
     print_field(printer, "Modules", &list(request.modules.iter().map(ToString::to_string).collect()));

@@ -214,7 +214,7 @@ fn build_work(args: &CheckArgs, target: Target) -> Result<DeploymentWork, Invali
     for (i, port) in args.ports.iter().enumerate() {
         allocations.push(Allocation {
             service: format!("port{i}").parse()?,
-            host_port: *port,
+            host_port: Some(*port),
             container_port: *port,
             health: None,
             domains: Vec::new(),
@@ -229,7 +229,15 @@ fn build_work(args: &CheckArgs, target: Target) -> Result<DeploymentWork, Invali
             branch: BranchName::new("main")?,
             pushes_deployed_by: PushDeployer::default(),
         },
-        server: Server { handle: target.handle.clone(), address: None, ssh_port: None, ssh_user: None, host_key: None },
+        server: Some(Server {
+            handle: target.handle.clone(),
+            address: None,
+            ssh_port: None,
+            ssh_user: None,
+            host_key: None,
+        }),
+        placement: None,
+        resources: None,
         modules: allocations.iter().map(|a| a.service.clone()).collect(),
         allocations,
         variables: BTreeMap::new(),

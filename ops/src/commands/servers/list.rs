@@ -1,10 +1,12 @@
-//! `slipway servers list`: the inventory, and how the last connections went.
+//! `slipway servers list`: the inventory, how the last connections went, and how much room there is.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use slipway_worker::scheduler::{Circuit, CircuitState};
 use slipway_worker::store::ServerRecord;
 
 use super::json::server_json;
+use super::room::{room_json, room_table};
 use crate::commands::front_doors::describe_choice;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
@@ -14,10 +16,15 @@ use crate::terminal::print::{Printer, Table};
 pub(super) async fn run(database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let servers = database.store.servers().await.map_err(|e| database.cli_error(&e))?;
     let circuits = database.store.circuits().await.map_err(|e| database.cli_error(&e))?;
+    let rooms = database.store.server_rooms().await.map_err(|e| database.cli_error(&e))?;
+    let availability = database.store.server_availability().await.map_err(|e| database.cli_error(&e))?;
+    let now = Timestamp::now();
     if printer.is_json() {
         let with_circuit = |server: &ServerRecord| {
             let mut value = server_json(server);
             value["circuit"] = circuits.get(&server.handle).map_or(Value::Null, circuit_json);
+            let room = rooms.iter().find(|room| room.server == server.handle);
+            value["room"] = room_json(room, availability.iter().find(|of| of.server == server.handle), now);
             value
         };
         printer.json(&servers.iter().map(with_circuit).collect::<Vec<_>>());
@@ -39,6 +46,10 @@ pub(super) async fn run(database: &Database, printer: &Printer) -> Result<Comman
         ]);
     }
     printer.table(&table);
+    if !table.is_empty() {
+        printer.line("");
+        printer.table(&room_table(&rooms, &availability, now));
+    }
     // Servers that only events name have connections, too.
     for (handle, circuit) in circuits.iter().filter(|(handle, _)| servers.iter().all(|s| s.handle != **handle)) {
         printer.message(&format!("{handle}, which isn't in the inventory: {}", describe_connection(Some(circuit))));

@@ -2,14 +2,21 @@
 
 mod add;
 mod check;
+mod cordon;
 mod json;
+mod label;
 mod list;
+mod maintenance;
+mod room;
 mod show;
+mod unknown_server;
 
 use clap::Subcommand;
 use serde_json::json;
 use slipway_protocol::names::ServerHandle;
 use slipway_worker::store::{AllowanceScope, Owned, OwnedThing};
+
+use unknown_server::unknown_server;
 
 use crate::commands::allowances::{self, AllowanceArgs};
 use crate::commands::operator::RecordArgs;
@@ -50,7 +57,15 @@ pub(crate) enum Servers {
         /// The server's name
         handle: ServerHandle,
     },
-    /// Take a server out of the inventory; what runs on it stays
+    /// Say a server's region, labels and how many projects it may have, in the place of what was said before
+    Label(label::LabelArgs),
+    /// Keep new projects off a server; the ones that live there go on being deployed
+    Cordon(cordon::CordonArgs),
+    /// Let a server get new projects again
+    Uncordon(cordon::CordonArgs),
+    /// Announce a time in which nothing is done on a server, or end it
+    Maintenance(maintenance::MaintenanceArgs),
+    /// Take a server out of the inventory on which no project lives
     Remove {
         /// The server's name
         handle: ServerHandle,
@@ -78,6 +93,10 @@ pub(crate) async fn run(
             allowances::revoke(AllowanceScope::Server(handle), args, &database, printer).await
         }
         Servers::Allowances { handle } => allowances::list(&AllowanceScope::Server(handle), &database, printer).await,
+        Servers::Label(args) => label::run(&args, &database, printer).await,
+        Servers::Cordon(args) => cordon::run(&args, true, &database, printer).await,
+        Servers::Uncordon(args) => cordon::run(&args, false, &database, printer).await,
+        Servers::Maintenance(args) => maintenance::run(&args, &database, printer).await,
         Servers::Remove { handle, record } => remove(&handle, &record, &database, printer).await,
     }
 }
@@ -88,6 +107,15 @@ async fn remove(
     database: &Database,
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
+    let living = database.store.projects_on(handle).await.map_err(|e| database.cli_error(&e))?;
+    if !living.is_empty() {
+        return Err(CliError::new(CommandExit::Failed, format!("projects live on {handle} ({})", living.len()))
+            .details(living)
+            .hint(format!(
+                "undeploy each of them first, or deploy them to another server and undeploy them here; `slipway servers cordon \
+                 {handle}` keeps new ones off meanwhile"
+            )));
+    }
     let owned = database.store.owned().await.map_err(|e| database.cli_error(&e))?;
     let there = |owned: &&Owned| matches!(&owned.thing, OwnedThing::Slug { server, .. } if server == handle);
     let operator = match owned.iter().filter(there).count() {
@@ -95,7 +123,7 @@ async fn remove(
         projects => record.require_reason(&format!("removing {handle}, which has projects ({projects}),"))?,
     };
     if !database.store.remove_server(handle, &operator).await.map_err(|e| database.cli_error(&e))? {
-        return Err(CliError::usage(format!("{handle} isn't in the inventory")).hint("`slipway servers list` shows it"));
+        return Err(unknown_server(handle));
     }
     if printer.is_json() {
         printer.json(&json!({ "handle": handle, "removed": true }));

@@ -124,13 +124,15 @@ impl RequestFlags {
                 branch: self.branch.clone(),
                 pushes_deployed_by: PushDeployer::default(),
             },
-            server: Server {
+            server: Some(Server {
                 handle: require(self.server.clone(), "--server")?,
                 address: self.address.clone(),
                 ssh_port: self.ssh_port,
                 ssh_user: self.ssh_user.clone(),
                 host_key: self.host_key.clone(),
-            },
+            }),
+            placement: None,
+            resources: None,
             allocations: self.allocate.clone(),
             modules: self.modules.iter().cloned().collect(),
             variables,
@@ -162,7 +164,7 @@ fn parse_allocation(text: &str) -> Result<Allocation, String> {
     let (host, container) = ports.split_once(':').ok_or(FORM)?;
     Ok(Allocation {
         service: service.parse().map_err(|e: slipway_protocol::names::InvalidName| e.to_string())?,
-        host_port: parse_port(host)?,
+        host_port: Some(parse_port(host)?),
         container_port: parse_port(container)?,
         health: None,
         domains: Vec::new(),

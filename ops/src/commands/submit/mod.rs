@@ -90,9 +90,11 @@ pub(crate) async fn run(
     let database = Database::new(settings)?;
     let correlation_id = event.data.correlation.get("correlation_id").and_then(|id| id.as_str());
     let data = &event.data;
+    let server =
+        data.server.as_ref().map_or_else(|| "a server of Slipway's choice".to_owned(), |s| s.handle.to_string());
     let recorded = publish::Recorded {
         action: OperatorAction::Submit,
-        subject: format!("{} on {}", data.project.slug, data.server.handle),
+        subject: format!("{} on {server}", data.project.slug),
         operator: args.record.to_operator(),
         details: json!({
             "deployment_id": id, "source": event.source, "event_id": event.id, "project_id": data.project.id,
@@ -108,10 +110,9 @@ pub(crate) async fn run(
         printer.line(&id.to_string());
     }
     printer.message(&format!(
-        "Published {} {} for {} to {}",
+        "Published {} {} for {server} to {}",
         data.project.slug,
         data.repository.commit.short(),
-        data.server.handle,
         topology::REQUESTS
     ));
     if args.watch {

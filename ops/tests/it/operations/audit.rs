@@ -10,8 +10,9 @@ use slipway_worker::store::{Operator, OperatorAction};
 use super::*;
 
 /// What changes nothing that others see; keys are made as files of this machine alone.
-const UNRECORDED: [&str; 27] = [
+const UNRECORDED: [&str; 28] = [
     "pending",
+    "placement explain",
     "plan",
     "watch",
     "audit",
@@ -106,6 +107,10 @@ async fn every_command_that_changes_something_leaves_a_row() {
         shift.does(&format!("{kind} allow"), allow, &arguments).await;
         shift.does(&format!("{kind} revoke"), revoke, &arguments).await;
     }
+    shift.does("servers label", OperatorAction::LabelServer, &["vps-9", "--region", "eu", "--label", "ssd"]).await;
+    shift.does("servers cordon", OperatorAction::CordonServer, &["vps-9", "--why", "a new disk"]).await;
+    shift.does("servers uncordon", OperatorAction::UncordonServer, &["vps-9"]).await;
+    shift.does("servers maintenance", OperatorAction::MaintainServer, &["vps-9", "--for", "2h"]).await;
     shift.does("servers remove", OperatorAction::RemoveServer, &["vps-9", "--why", "it's gone"]).await;
     shift.does("submit", OperatorAction::Submit, &["-"]).await;
     shift.does("sources allow", OperatorAction::AllowSource, &["/slipway/cli", "--why", "operators"]).await;

@@ -11,6 +11,7 @@ mod held_stage;
 mod killed;
 mod leaks;
 mod lifecycle;
+mod placement;
 mod pushes;
 mod scene;
 mod zombie;

@@ -72,7 +72,7 @@ fn edits<const N: usize>(stack: &Stack, table: [(&str, &str, Value, ErrorCode); 
 }
 
 fn fields(stack: &Stack) -> Vec<BadMessage> {
-    const REQUIRED: [&str; 14] = [
+    const REQUIRED: [&str; 13] = [
         "/data/project",
         "/data/project/id",
         "/data/project/slug",
@@ -80,7 +80,6 @@ fn fields(stack: &Stack) -> Vec<BadMessage> {
         "/data/repository/name",
         "/data/repository/commit",
         "/data/repository/branch",
-        "/data/server",
         "/data/server/handle",
         "/data/allocations",
         "/data/allocations/0/service",

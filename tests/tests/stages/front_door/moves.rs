@@ -16,7 +16,7 @@ fn work(project: &DoorProject<'_>, commit: &Commit, ports: [u16; 2]) -> Deployme
     let backend = work.request.allocations.remove(1);
     let services = [("backend", backend.container_port), ("frontend", Port::new(4321).unwrap())];
     for ((service, container_port), port) in services.into_iter().zip(ports) {
-        let (service, host_port) = (service.parse().unwrap(), Port::new(port).unwrap());
+        let (service, host_port) = (service.parse().unwrap(), Port::new(port).ok());
         work.request.allocations.push(Allocation { service, host_port, container_port, ..backend.clone() });
     }
     work

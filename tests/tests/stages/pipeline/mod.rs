@@ -76,7 +76,7 @@ fn a_new_port_replaces_the_old_one_in_compose_and_in_ufw() {
     assert!(database.starts_with("map[] <no value> <no value> "), "{database}");
 
     let mut moved = work;
-    moved.request.allocations[1].host_port = Port::new(8081).unwrap();
+    moved.request.allocations[1].host_port = Port::new(8081).ok();
     moved.github_digests = first.reports[&Stage::Secrets].github_digests.clone().unwrap();
     let done = scene.run(moved).unwrap();
     assert_eq!(done.reports[&Stage::Verify].url.as_deref(), Some(format!("http://{}:8081", server.ip()).as_str()));

@@ -117,22 +117,19 @@ fn verifies_as_told(scene: &AttemptScene, work: &DeploymentWork) {
     assert_eq!(code, ErrorCode::WrongVersion, "{message}");
     assert!(message.contains(work.request.repository.commit.as_str()), "{message}");
 
-    let (code, message) =
-        refused(at("/health"), |work| work.request.allocations[1].host_port = Port::new(9001).unwrap());
+    let (code, message) = refused(at("/health"), |work| work.request.allocations[1].host_port = Port::new(9001).ok());
     assert_eq!(code, ErrorCode::NotListening, "{message}");
     let script = "setsid python3 -m http.server --bind 127.0.0.1 9002 >/dev/null 2>&1 </dev/null & \
                   until ss -Hltn | grep -q :9002; do :; done";
     scene.world.target(0).sh(script).unwrap();
-    let (code, message) =
-        refused(at("/health"), |work| work.request.allocations[1].host_port = Port::new(9002).unwrap());
+    let (code, message) = refused(at("/health"), |work| work.request.allocations[1].host_port = Port::new(9002).ok());
     assert_eq!(code, ErrorCode::NotReachable, "{message}");
 
     // One that takes connections and says nothing is somebody's fault, but no firewall's.
     let script = "setsid python3 -c 'import socket, time; s = socket.create_server((\"::\", 9003), family=socket.AF_INET6); \
                   time.sleep(1000)' >/dev/null 2>&1 </dev/null & until ss -Hltn | grep -q :9003; do :; done";
     scene.world.target(0).sh(script).unwrap();
-    let (code, message) =
-        refused(at("/health"), |work| work.request.allocations[1].host_port = Port::new(9003).unwrap());
+    let (code, message) = refused(at("/health"), |work| work.request.allocations[1].host_port = Port::new(9003).ok());
     assert!(code == ErrorCode::NotHealthy && message.contains("gives no answer in time"), "{message}");
 
     // A module that isn't the web service is asked where the request says how.

@@ -39,6 +39,8 @@ pub(in crate::store) struct ProcessSignals {
     pub pushes: Notify,
     pub expired: Notify,
     pub announcements: Notify,
+    pub placements: Notify,
+    pub questions: Notify,
     pub relay: watch::Sender<RelayHeard>,
     pub turns: watch::Sender<()>,
     pub(super) cancel_requests: watch::Sender<()>,
@@ -154,6 +156,16 @@ impl Wakeups {
     /// Waits until there may be something that GitHub doesn't know.
     pub async fn announcement(&self) {
         self.wait_for(&self.heard.announcements).await;
+    }
+
+    /// Waits until a request may get a server that has none.
+    pub async fn placement(&self) {
+        self.wait_for(&self.heard.placements).await;
+    }
+
+    /// Waits until a server may have to be asked for its facts.
+    pub async fn question(&self) {
+        self.wait_for(&self.heard.questions).await;
     }
 
     /// Waits until a lease of a running deployment may have expired.

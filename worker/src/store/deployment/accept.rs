@@ -44,6 +44,9 @@ impl Store {
             if !matches!(accepted, Admission::Refused(_)) {
                 commit(tx, TransactionKind::Accept).await?;
             }
+            if request.event.data.server.is_none() {
+                self.heard.placements.notify_one();
+            }
             Ok(accepted)
         })
         .await
@@ -60,7 +63,10 @@ impl Store {
         let accepted = self.insert_request(tx, request, incoming, unbound_secrets).await?;
         if accepted == Admission::New {
             let data = &request.event.data;
-            if let Err(failure) = claim_owned(tx, Action::Deploy, &data.project, &data.server.handle, data).await? {
+            // Without a server there is nothing yet that could be claimed.
+            if let Some(server) = &data.server
+                && let Err(failure) = claim_owned(tx, Action::Deploy, &data.project, &server.handle, data).await?
+            {
                 return Ok(Admission::Refused(failure));
             }
             watch(tx, data).await?;
@@ -83,7 +89,7 @@ impl Store {
             project: &data.project,
             repository: &data.repository.name,
             commit: &data.repository.commit,
-            server: &data.server.handle,
+            server: data.server.as_ref().map(|server| &server.handle),
             acting: readable("deployments", "request", serde_json::to_value(&request.event))?,
             correlation: &data.correlation,
             sequence: data.sequence,
@@ -95,6 +101,6 @@ impl Store {
         };
         let Some(order) = new.insert(tx, request, incoming).await? else { return Ok(Admission::Duplicate) };
         let replay = replay_of(request);
-        self.place_among_contenders(tx, &arriving, &data.server.handle, order, replay).await
+        self.place_among_contenders(tx, &arriving, new.server, order, replay).await
     }
 }

@@ -163,9 +163,14 @@ async fn facts(tx: &StoreTransaction<'_>, requests: &[PlainRequest<'_>]) -> Resu
     let edited: Vec<Option<Uuid>> = requests.iter().map(|plain| plain.request.event.id.parse().ok()).collect();
     let projects: Vec<Uuid> = requests.iter().map(|plain| plain.request.event.data.project.id.0).collect();
     let slugs = of(|request| request.event.data.project.slug.as_str());
-    let servers = of(|request| request.event.data.server.handle.as_str());
+    let servers = of(server);
     let repositories = of(|request| request.event.data.repository.name.as_str());
     Ok(tx.query(FACTS, &[&ids, &edited, &projects, &slugs, &servers, &repositories]).await?)
+}
+
+/// The server of a request that names one, as all have that get here.
+fn server(request: &Request) -> &str {
+    request.event.data.server.as_ref().map_or("", |server| server.handle.as_str())
 }
 
 fn view(plain: &PlainRequest<'_>, row: &Row) -> PlainView {
@@ -184,6 +189,7 @@ fn view(plain: &PlainRequest<'_>, row: &Row) -> PlainView {
         watched: row.get("watched") || data.repository.pushes_deployed_by.watches(),
         others_open: row.get("open"),
         has_domains: data.domains().next().is_some(),
+        has_no_server: data.server.is_none(),
         order: Order { sequence: data.sequence, time: plain.request.event.time.unwrap_or(now), arrival: i64::MAX },
         newest,
         owned_by_others: is_foreign("slug_owner")
@@ -221,7 +227,7 @@ async fn insert(tx: &StoreTransaction<'_>, new: &[&PlainRequest<'_>], owners: &[
         &text(|request| request.event.data.project.slug.as_str()),
         &text(|request| request.event.data.repository.name.as_str()),
         &text(|request| request.event.data.repository.commit.as_str()),
-        &text(|request| request.event.data.server.handle.as_str()),
+        &text(server),
         &events.collect::<Result<Vec<_>>>()?,
         &new.iter().map(|plain| Json(&plain.request.event.data.correlation)).collect::<Vec<_>>(),
         &new.iter().map(|plain| plain.incoming.body.as_slice()).collect::<Vec<_>>(),

@@ -50,7 +50,7 @@ impl AttemptWriter {
         next: Option<StageIntent<'_>>,
     ) -> Result<Boundary> {
         let boundary = self.step(AttemptStep::of_stage(lease, Some(end), next)?).await?;
-        self.store.heed_front_door(&lease.server, Ok(end.facts)).await;
+        self.store.heed_facts(&lease.server, end.facts).await;
         Ok(boundary)
     }
 

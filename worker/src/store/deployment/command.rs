@@ -73,7 +73,7 @@ impl Store {
                 project: &data.project,
                 repository: &basis.repository,
                 commit: &basis.commit,
-                server: &basis.server,
+                server: Some(&basis.server),
                 acting: basis.acting.clone(),
                 correlation: &data.correlation,
                 sequence: data.sequence,
@@ -85,7 +85,7 @@ impl Store {
             };
             let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Ok(Admission::Duplicate)) };
             let accepted =
-                self.place_among_contenders(&tx, &arriving, &basis.server, order, replay_of(request)).await?;
+                self.place_among_contenders(&tx, &arriving, Some(&basis.server), order, replay_of(request)).await?;
             if accepted == Admission::New {
                 let acting: CloudEvent<ProjectReady> =
                     readable("deployments", "request", serde_json::from_value(basis.acting))?;

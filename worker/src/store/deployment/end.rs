@@ -100,6 +100,7 @@ pub(in crate::store) fn result(
         repository: head.repository.clone(),
         commit: head.commit.clone(),
         server: head.server.clone(),
+        placement: head.placement.clone(),
         url,
         failure,
         missing_secret,

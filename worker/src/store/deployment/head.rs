@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use jiff::Timestamp;
 use slipway_protocol::names::{CommitSha, RepositoryName, ServerHandle, Slug};
-use slipway_protocol::{Action, Correlation, DeploymentId, Project, ProjectId};
+use slipway_protocol::{Action, Correlation, DeploymentId, Placement, Project, ProjectId};
 use tokio_postgres::Row;
 use tokio_postgres::types::{Json, ToSql};
 use uuid::Uuid;
@@ -39,11 +39,13 @@ pub(in crate::store) struct DeploymentHead {
     pub cancel_requested: bool,
     pub accepted_at: Timestamp,
     pub first_failed_at: Option<Timestamp>,
+    /// How Slipway chose its server, or why it waits for one.
+    pub placement: Option<Placement>,
 }
 
 pub(in crate::store) const HEAD_COLUMNS: &str = "id, event_id, replay_id, action, remove_volumes, project_id, project_slug, repository, commit_sha, server, \
      correlation, state, attempt, interruptions, fence, next_sequence, traceparent, superseded_by, \
-     cancel_requested_at IS NOT NULL AS cancel_requested, accepted_at, first_failed_at";
+     cancel_requested_at IS NOT NULL AS cancel_requested, accepted_at, first_failed_at, placement";
 
 impl DeploymentHead {
     pub(in crate::store) fn read(row: &Row) -> Result<Self> {
@@ -73,6 +75,8 @@ impl DeploymentHead {
             cancel_requested: row.get("cancel_requested"),
             accepted_at: row.get("accepted_at"),
             first_failed_at: row.get("first_failed_at"),
+            // It's told, and nothing depends on it.
+            placement: row.try_get::<_, Option<Json<_>>>("placement").ok().flatten().map(|Json(placement)| placement),
         })
     }
 }

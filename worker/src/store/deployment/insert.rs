@@ -15,7 +15,8 @@ pub(in crate::store) struct NewDeployment<'a> {
     pub project: &'a Project,
     pub repository: &'a RepositoryName,
     pub commit: &'a CommitSha,
-    pub server: &'a ServerHandle,
+    /// None: it waits until one is chosen.
+    pub server: Option<&'a ServerHandle>,
     /// The request that it acts with.
     pub acting: serde_json::Value,
     pub correlation: &'a Correlation,
@@ -66,7 +67,7 @@ impl NewDeployment<'_> {
                     &self.project.slug.as_str(),
                     &self.repository.as_str(),
                     &self.commit.as_str(),
-                    &self.server.as_str(),
+                    &self.server.map(ServerHandle::as_str),
                     &self.acting,
                     &Json(self.correlation),
                     &incoming.body,

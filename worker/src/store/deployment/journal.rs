@@ -41,7 +41,7 @@ impl Store {
         next: Option<StageIntent<'_>>,
     ) -> Result<Boundary> {
         let boundary = self.write_step(AttemptStep::of_stage(lease, Some(end), next)?).await?;
-        self.heed_front_door(&lease.server, Ok(end.facts)).await;
+        self.heed_facts(&lease.server, end.facts).await;
         Ok(boundary)
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use slipway_protocol::{Action, DeploymentId, DeploymentResult, Failure, ProjectReady};
+use slipway_protocol::{Action, DeploymentId, DeploymentResult, Failure, Placement, ProjectReady};
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
@@ -48,6 +48,8 @@ pub struct Deployment {
     pub server: Option<String>,
     /// The request that it acts with; absent for a refused one.
     pub request: Option<ProjectReady>,
+    /// How Slipway chose its server, or why it waits for one; absent where the request named the server.
+    pub placement: Option<Placement>,
     /// Its state: it waits, it runs, or how it ended.
     pub state: State,
     /// The attempt that runs or ran last, from 1; 0 before the first.
@@ -117,7 +119,7 @@ pub struct StoredEvent {
 }
 
 const COLUMNS: &str = "id, source, event_id, replay_id, amqp_user, unbound_secrets, action, acts_on, remove_volumes, reason, project_slug, repository, commit_sha, server, \
-     request -> 'data' AS data, state, attempt, interruptions, run_at, owner, superseded_by, \
+     request -> 'data' AS data, placement, state, attempt, interruptions, run_at, owner, superseded_by, \
      cancel_requested_at IS NOT NULL AS cancel_requested, failure, result, ssh_round_trips, traceparent, accepted_at, \
      started_at, finished_at";
 
@@ -231,6 +233,7 @@ fn read(row: &Row) -> Result<Deployment> {
         commit: row.get("commit_sha"),
         server: row.get("server"),
         request: json(row, "data")?,
+        placement: row.try_get::<_, Option<Json<_>>>("placement").ok().flatten().map(|Json(placement)| placement),
         state: readable(TABLE, "state", row.get::<_, &str>("state").parse())?,
         attempt: number(row, "attempt"),
         interruptions: number(row, "interruptions"),

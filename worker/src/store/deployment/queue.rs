@@ -37,7 +37,7 @@ impl From<Duration> for ClaimOptions {
     }
 }
 
-/// What is due first on each server that isn't left out, at most $4 of each, and of these what has been due for longest.
+/// What is due first on each server that isn't left out or maintained, at most $4 of each, and of these what has been due for longest.
 /// What came after an undeployment that is half done waits for it, also while that waits for its next attempt. The
 /// recursion steps from server to server through the index, so that the length of their queues doesn't matter.
 const NEXT_DUE: &str = "
@@ -53,6 +53,8 @@ const NEXT_DUE: &str = "
         FROM deployments d
         WHERE state = 'pending' AND d.server = q.server AND run_at <= now() AND id <> ALL ($2)
           AND ($3 OR action NOT IN ('deploy', 'rollback') OR cancel_requested_at IS NOT NULL)
+          AND NOT EXISTS (SELECT FROM maintenance_windows w WHERE w.server = q.server
+                          AND w.starts_at <= now() AND w.ends_at > now())
           AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
                           AND l.server = d.server AND l.expires_at > now())
           AND NOT EXISTS (SELECT 1 FROM deployments u WHERE u.state = 'pending' AND u.action = 'undeploy'

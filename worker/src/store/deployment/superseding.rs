@@ -66,7 +66,7 @@ impl Store {
         &self,
         tx: &StoreTransaction<'_>,
         arriving: &IncomingRequest,
-        server: &ServerHandle,
+        server: Option<&ServerHandle>,
         order: Order,
         replay: Option<Uuid>,
     ) -> Result<Admission> {
@@ -133,7 +133,7 @@ impl Store {
 async fn contenders(
     tx: &StoreTransaction<'_>,
     arriving: &IncomingRequest,
-    server: &ServerHandle,
+    server: Option<&ServerHandle>,
     place: &Order,
 ) -> Result<Vec<(Contender, Action)>> {
     let against = |alias: &str| {
@@ -151,8 +151,10 @@ async fn contenders(
     );
     let deploys = arriving.action == Action::Deploy;
     let sequence = place.sequence.map_or(-1, |sequence| i64::try_from(sequence).unwrap_or(i64::MAX));
+    // One that has no server yet contends with other deployments alone.
+    let server = server.map_or("", ServerHandle::as_str);
     let values: [&(dyn ToSql + Sync); 7] =
-        [&arriving.project.0, &arriving.id.0, &server.as_str(), &deploys, &sequence, &place.time, &place.arrival];
+        [&arriving.project.0, &arriving.id.0, &server, &deploys, &sequence, &place.time, &place.arrival];
     let rows = tx.query(&sql, &values).await?;
     let contender = |row: &tokio_postgres::Row| {
         let contender = Contender { id: DeploymentId(row.get("id")), order: order(row), open: row.get("open") };

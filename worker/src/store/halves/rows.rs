@@ -170,7 +170,7 @@ pub(in crate::store) fn stored(row: &Row) -> StoredHalf {
 fn read(incoming: &Incoming) -> Result<Request<ProjectHalf>, Rejection> {
     match slipway_protocol::read(&incoming.body, &incoming.metadata())? {
         Message::Half(request) => Ok(*request),
-        Message::Ready(_) | Message::Command(_) | Message::Cancel(_) => Err(Rejection {
+        Message::Ready(_) | Message::Command(_) | Message::Cancel(_) | Message::Cordon(_) => Err(Rejection {
             code: slipway_protocol::ErrorCode::UnsupportedType,
             pointer: None,
             message: "the message isn't one half of a request any more".to_owned(),

@@ -66,7 +66,10 @@ impl Store {
             let mut client = self.client().await?;
             // Rolled back when it's dropped.
             let tx = StoreTransaction::begin(&mut client).await?;
-            claim_owned(&tx, Action::Deploy, &request.project, &request.server.handle, request).await
+            match &request.server {
+                Some(server) => claim_owned(&tx, Action::Deploy, &request.project, &server.handle, request).await,
+                None => Ok(Ok(OwnedBasis::default())),
+            }
         })
         .await
     }

@@ -98,9 +98,10 @@ impl Store {
 }
 
 /// Watches the branch of a request that was accepted, or no longer. A branch that was watched before keeps what is known
-/// of it; of another one, whatever isn't the request's commit is a push.
+/// of it; of another one, whatever isn't the request's commit is a push. One without a server isn't watched before it has one.
 pub(in crate::store) async fn watch(tx: &StoreTransaction<'_>, request: &ProjectReady) -> Result<()> {
     let (project, repository) = (&request.project, &request.repository);
+    let Some(server) = &request.server else { return Ok(()) };
     if !repository.pushes_deployed_by.watches() {
         tx.execute("DELETE FROM watched_branches WHERE project_id = $1", &[&project.id.0]).await?;
         return Ok(());
@@ -122,7 +123,7 @@ pub(in crate::store) async fn watch(tx: &StoreTransaction<'_>, request: &Project
     let values: [&(dyn ToSql + Sync); 7] = [
         &project.id.0,
         &project.slug.as_str(),
-        &request.server.handle.as_str(),
+        &server.handle.as_str(),
         &repository.name.as_str(),
         &repository.branch.as_str(),
         &repository.pushes_deployed_by.as_str(),

@@ -116,6 +116,9 @@ impl Store {
             let tx = StoreTransaction::begin(&mut client).await?;
             let known = locked_server(&tx, handle).await?;
             tx.execute("DELETE FROM servers WHERE handle = $1", &[&handle.as_str()]).await?;
+            // Nobody asks it any more, so that nothing would free what succeeded there.
+            let sql = "DELETE FROM reservations WHERE server = $1 AND succeeded_at IS NOT NULL";
+            tx.execute(sql, &[&handle.as_str()]).await?;
             circuit_breaker::close_circuit(&tx, handle).await?;
             if let Some(known) = &known {
                 let details = json!({ "was": facts(known) });

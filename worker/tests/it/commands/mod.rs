@@ -59,7 +59,7 @@ impl Shop {
         match read(body, &incoming.metadata()).unwrap() {
             Message::Ready(request) => Ok(self.store.accept(&request, &incoming).await.unwrap()),
             Message::Command(request) => self.store.accept_command(&request, &incoming, VERSIONS).await.unwrap(),
-            Message::Half(_) | Message::Cancel(_) => panic!("no request about a project"),
+            Message::Half(_) | Message::Cancel(_) | Message::Cordon(_) => panic!("no request about a project"),
         }
     }
 

@@ -8,6 +8,7 @@ mod chores;
 mod halves;
 mod notifications;
 mod operators;
+mod placements;
 mod plans;
 mod requests;
 mod sources;

@@ -33,6 +33,7 @@ pub async fn everything(database: &TestDatabase, store: &Store) {
     Box::pin(busy.fails()).await;
     Box::pin(busy.waits_for_its_server(database)).await;
     Box::pin(busy.moves()).await;
+    Box::pin(busy.finds_its_server(database)).await;
     Box::pin(busy.cant_be_carried_out(database)).await;
     Box::pin(busy.changes_hands(database)).await;
     Box::pin(halves::visits(store, database)).await;

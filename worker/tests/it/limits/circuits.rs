@@ -201,7 +201,7 @@ async fn a_server_that_refuses_connections_is_skipped_while_others_go_on_and_is_
     let up = Arc::new(AtomicBool::new(false));
     let is_up = up.clone();
     let pipeline = ScriptedStages::new(move |call| {
-        let dead = call.work.request.server.handle.as_str() == "vps-dead" && !is_up.load(Ordering::SeqCst);
+        let dead = call.work.target.handle.as_str() == "vps-dead" && !is_up.load(Ordering::SeqCst);
         async move {
             match dead {
                 true => Err(StageError::new(ErrorCode::ServerUnreachable, "connection refused")),

@@ -16,8 +16,9 @@ pub(in crate::project::env) fn set_declared(inputs: &EnvInputs<'_>, plan: &mut E
     for (name, declaration, _) in inputs.contract.in_production().filter(|(name, ..)| *name != LISTENER) {
         if let ValueSource::Allocation(named) = &declaration.source {
             let mut allocations = inputs.request.allocations.iter();
-            if let Some(found) = allocations.find(|a| named.iter().any(|n| n == a.service.as_str())) {
-                plan.set(name, found.host_port.to_string(), Origin::Allocation);
+            let found = allocations.find(|a| named.iter().any(|n| n == a.service.as_str()));
+            if let Some(port) = found.and_then(|allocation| allocation.host_port) {
+                plan.set(name, port.to_string(), Origin::Allocation);
             }
         }
         let Some(literal) = declaration.literal() else { continue };

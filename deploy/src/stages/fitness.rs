@@ -1,0 +1,44 @@
+//! Whether a server has the programs that any project needs, read from what a script has told. What a single deployment
+//! needs beside them is judged in `preflight`.
+
+use slipway_protocol::ErrorCode;
+
+use crate::project::health_check::version;
+use crate::remote::output::ScriptOutput;
+
+const MIN_DOCKER: (u32, u32) = (24, 0);
+const MIN_COMPOSE: (u32, u32) = (2, 24);
+
+/// Something that keeps the server from taking the deployment.
+pub(crate) type PreflightDefect = (ErrorCode, String);
+
+/// What the system itself lacks.
+pub(crate) fn program_defects(output: &ScriptOutput) -> Vec<PreflightDefect> {
+    let mut defects = Vec::new();
+    let system = output.value("system").unwrap_or_default();
+    if !matches!(system, "Linux x86_64" | "Linux aarch64") {
+        defects.push((ErrorCode::UnsupportedOs, format!("the server runs {system}")));
+    }
+    if output.value("git").is_none() {
+        defects.push((ErrorCode::GitMissing, "there is no git on the server".to_owned()));
+    }
+    defects
+}
+
+/// One defect at most: without a client nothing is known of the daemon, without a daemon nothing of Compose.
+pub(crate) fn docker_defect(output: &ScriptOutput) -> Option<PreflightDefect> {
+    if output.value("docker_client").is_none() {
+        return Some((ErrorCode::DockerMissing, "there is no docker on the server".to_owned()));
+    }
+    let Some(docker) = output.value("docker") else {
+        return Some((ErrorCode::DockerNotRunning, "docker is installed but its daemon doesn't answer".to_owned()));
+    };
+    if version(docker) < MIN_DOCKER {
+        return Some((ErrorCode::DockerTooOld, format!("the server has Docker {docker}; 24 is needed")));
+    }
+    let Some(compose) = output.value("compose") else {
+        return Some((ErrorCode::ComposeMissing, "the server has no Docker Compose plugin".to_owned()));
+    };
+    (version(compose) < MIN_COMPOSE)
+        .then(|| (ErrorCode::ComposeTooOld, format!("the server has Docker Compose {compose}; 2.24 is needed")))
+}
