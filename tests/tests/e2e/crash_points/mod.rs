@@ -3,6 +3,7 @@
 
 mod halves;
 mod matrix;
+mod placements;
 mod scenario;
 mod scene;
 
@@ -139,7 +140,7 @@ fn matrix(every: bool) -> Result<()> {
         anyhow::Ok(database)
     })?;
 
-    let scenarios: Vec<Scenario> = scenario::all().into_iter().chain(halves::all()).collect();
+    let scenarios: Vec<Scenario> = scenario::all().into_iter().chain(halves::all()).chain(placements::all()).collect();
     let (traces, broken) = on_lanes(&template, scenarios.iter().collect(), async |lane, scenario: &Scenario| {
         let played = lane.play(scenario, None).await.and_then(|played| Ok((played.verdict.pass()?, played.passed)));
         played.map(|(_, passed)| (scenario.name, passed)).map_err(|e| format!("== \"{}\" ==\n{e:#}", scenario.name))

@@ -43,6 +43,8 @@ pub enum ScenarioStep {
     Open,
     /// Asks the worker to stop; another one follows.
     Drain,
+    /// What becomes known of servers.
+    Sql(&'static str),
     /// Runs the command line.
     Cli(Vec<String>),
 }
@@ -59,7 +61,7 @@ pub fn read(sample: &[u8]) -> Value {
 }
 
 /// The event that asks for a commit of the one project; the sequence follows the commit.
-fn event(commit: &str) -> Value {
+pub fn event(commit: &str) -> Value {
     let mut event = read(include_bytes!("../../../../protocol/samples/project-ready.v1.json"));
     event["source"] = SOURCE.into();
     event["id"] = commit.into();
@@ -114,7 +116,7 @@ pub fn hold() -> StageAct {
 const SLOW_RETRY: &[(&str, &str)] =
     &[("SLIPWAY_RETRY_INITIAL", "24h"), ("SLIPWAY_RETRY_MAX", "24h"), ("SLIPWAY_DEPLOYMENT_TIMEOUT", "48h")];
 
-/// All but those of `halves`; the first one is the life that most deployments lead.
+/// All but those of `halves` and `placements`; the first one is the life that most deployments lead.
 pub fn all() -> Vec<Scenario> {
     let begun = || ScenarioStep::Begun(OLD, Stage::Preflight);
     let unreachable = || StageAct::Fail(ErrorCode::ServerUnreachable);

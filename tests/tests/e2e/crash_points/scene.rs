@@ -19,7 +19,8 @@ use crate::crash_points::matrix::{Actor, Passing};
 use crate::crash_points::scenario::{Scenario, ScenarioStep};
 
 /// Codes that the scenarios' own rules call for.
-const EXPLAINED: &[&str] = &["crash-loop", "expired-in-queue", "invalid-field", "missing-half", "server-unreachable"];
+const EXPLAINED: &[&str] =
+    &["crash-loop", "expired-in-queue", "invalid-field", "missing-half", "no-capacity", "server-unreachable"];
 /// The longest that anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it's looked at.
@@ -70,7 +71,10 @@ impl<'a> CrashScene<'a> {
         history.effects = Some(self.scripted.model().effects()?);
         // Whoever ended last has settled what was left before.
         let unsettled = "SELECT format('an unproven release of %s on %s', project_slug, server)
-                         FROM project_leases WHERE unsettled";
+                         FROM project_leases WHERE unsettled
+                         UNION ALL SELECT format('%s MiB set aside on %s', ram_mb, server)
+                         FROM reservations WHERE succeeded_at IS NULL
+                         UNION ALL SELECT format('port %s set aside on %s', port, server) FROM reserved_ports";
         history.left.extend(self.sql.query(unsettled, &[]).await?.iter().map(|row| row.get::<_, String>(0)));
         let mut passed = passings(&self.scripted.folder.join("trace-worker"), Actor::Worker)?;
         passed.extend(passings(&self.scripted.folder.join("trace-cli"), Actor::Cli)?);
@@ -131,6 +135,7 @@ impl<'a> CrashScene<'a> {
                 }
                 if self.worker.is_none() { self.next() } else { self.bury().await }
             }
+            ScenarioStep::Sql(sql) => Ok(self.sql.batch_execute(sql).await?),
             ScenarioStep::Cli(words) => self.cli(words).await,
         }
     }
