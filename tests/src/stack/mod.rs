@@ -128,6 +128,8 @@ impl Stack {
             ("SLIPWAY_PROVING_TIME", "5s".to_owned()),
             ("SLIPWAY_RETRY_INITIAL", "200ms".to_owned()),
             ("SLIPWAY_RETRY_MAX", "1s".to_owned()),
+            // Each target has the load of this machine and all that it tests.
+            ("SLIPWAY_PLACEMENT_LOAD", "1000".to_owned()),
             ("SLIPWAY_LOG_FORMAT", "text".to_owned()),
         ]
     }

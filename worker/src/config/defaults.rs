@@ -14,6 +14,7 @@ pub(super) const PLACEMENT_RAM_MB: &str = "512";
 pub(super) const PLACEMENT_DISK_MB: &str = "2048";
 pub(super) const PLACEMENT_PORTS: &str = "20000-29999";
 pub(super) const PLACEMENT_PROJECTS: &str = "50";
+pub(super) const PLACEMENT_LOAD: &str = "4";
 pub(super) const PLACEMENT_WAIT: &str = "10m";
 pub(super) const SERVER_FACTS_INTERVAL: &str = "1m";
 pub(super) const MAX_ATTEMPTS: &str = "5";

@@ -100,6 +100,8 @@ variables! {
         PLACEMENT_PROJECTS: u32 = "SLIPWAY_PLACEMENT_PROJECTS",
             Default(defaults::PLACEMENT_PROJECTS), false, parse::limit,
             "Projects that a server may have of which `slipway servers label` doesn't say it", "a number from 1 to 1000";
+        PLACEMENT_LOAD: u32 = "SLIPWAY_PLACEMENT_LOAD", Default(defaults::PLACEMENT_LOAD), false, parse::limit,
+            "Load of each processor above which a server gets no new project", "a number from 1 to 1000";
         PLACEMENT_WAIT: Duration = "SLIPWAY_PLACEMENT_WAIT", Default(defaults::PLACEMENT_WAIT), false, parse::retry,
             "How long a request waits for room that doesn't say it", "a duration from 1ms to 24h";
         SERVER_FACTS_INTERVAL: Duration = "SLIPWAY_SERVER_FACTS_INTERVAL",

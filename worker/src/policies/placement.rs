@@ -17,6 +17,8 @@ pub(super) fn policies() -> Vec<PolicySetting> {
             "Images of two releases and a small database"),
         count("projects of a server", &var::PLACEMENT_PROJECTS, "projects",
             "Each has containers, networks and rules of its own; operators may say another number for a server"),
+        count("load of a processor", &var::PLACEMENT_LOAD, "programs",
+            "One that is so far behind would only make those who live there wait longer; loads are told for a minute"),
         time("waiting for room", &var::PLACEMENT_WAIT,
             "Others end or are taken off meanwhile; whoever asked should know soon, and may say how long"),
         time("asking a server what it has", &var::SERVER_FACTS_INTERVAL,

@@ -70,7 +70,7 @@ fn room_lacks(server: &PlacementServer, measured: &MeasuredRoom, needs: &Placeme
         let message = format!("{free} inodes are free, {} are needed", PlacementLimits::MIN_INODES);
         lacks.push(lack(LackKind::Inodes, message));
     }
-    let most = f64::from(measured.cpus.max(1)) * PlacementLimits::MAX_LOAD_OF_A_CPU;
+    let most = f64::from(measured.cpus.max(1)) * f64::from(server.load_limit);
     if measured.load > most {
         let message =
             format!("its load is {:.1}, and with {} processors {most:.0} at most", measured.load, measured.cpus);

@@ -15,6 +15,8 @@ pub struct PlacementLimits {
     pub ports: PortRange,
     /// How many projects a server may have, of which operators didn't say it.
     pub projects: u32,
+    /// The load of each processor above which a server gets no new project.
+    pub load: u32,
     /// How long a request waits for room that doesn't say it.
     pub wait: Duration,
     /// How often a server is asked for its facts.
@@ -30,8 +32,6 @@ impl PlacementLimits {
     pub const SPARE_DISK_MB: u32 = 2048;
     /// Inodes that a server must have left.
     pub const MIN_INODES: u64 = 50_000;
-    /// The load of a processor above which a server gets no new project.
-    pub const MAX_LOAD_OF_A_CPU: f64 = 4.0;
     /// How often a port that turned out to be taken is replaced by another one, in one deployment.
     pub const MAX_PORTS_LEFT: usize = 8;
 
@@ -40,6 +40,7 @@ impl PlacementLimits {
         resources: NeededRoom { ram_mb: 512, disk_mb: 2048, ports: 0 },
         ports: PortRange::DEFAULT,
         projects: 50,
+        load: 4,
         wait: Duration::from_secs(600),
         facts_interval: Duration::from_secs(60),
     };

@@ -67,6 +67,7 @@ fn servers() -> impl Strategy<Value = Vec<PlacementServer>> {
                     handle: ServerHandle::new(format!("vps-{i}")).expect("a handle"),
                     traits,
                     project_limit: counts.0,
+                    load_limit: 4,
                     projects: counts.1,
                     cordoned,
                     maintained_until: Option::<Timestamp>::from(Timestamp::UNIX_EPOCH).filter(|_| maintained),

@@ -63,6 +63,8 @@ pub struct PlacementServer {
     pub traits: ServerTraits,
     /// How many projects it may have.
     pub project_limit: u32,
+    /// The load of each of its processors above which it gets no new project.
+    pub load_limit: u32,
     /// How many live there or are being deployed there.
     pub projects: u32,
     /// Why it's cordoned, if it is.

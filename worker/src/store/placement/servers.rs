@@ -70,6 +70,7 @@ fn server(row: &Row, limits: &PlacementLimits) -> Result<PlacementServer> {
             labels: row.get::<_, Vec<String>>("labels").into_iter().map(label).collect::<Result<_>>()?,
         },
         project_limit: few("project_limit").unwrap_or(limits.projects),
+        load_limit: limits.load,
         projects: u32::try_from(count("projects")).unwrap_or(u32::MAX),
         cordoned: row.get::<_, bool>("cordoned").then(|| text("cordon_reason").unwrap_or_default()),
         maintained_until: row.get("until"),
