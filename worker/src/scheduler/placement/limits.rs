@@ -32,6 +32,8 @@ impl PlacementLimits {
     pub const MIN_INODES: u64 = 50_000;
     /// The load of a processor above which a server gets no new project.
     pub const MAX_LOAD_OF_A_CPU: f64 = 4.0;
+    /// How long a move waits for room that names no server.
+    pub const MOVE_WAIT: Duration = Duration::from_secs(120);
     /// How often a port that turned out to be taken is replaced by another one, in one deployment.
     pub const MAX_PORTS_LEFT: usize = 8;
 

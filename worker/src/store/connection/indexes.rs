@@ -29,10 +29,10 @@ const INDEXES: &[(&str, &str, &str)] = &[
         "(server, state, arrival) WHERE state NOT IN ('pending', 'running')",
     ),
     (
-        "deployments_whole_versions",
+        "deployments_unpruned_versions",
         "deployments",
         "(project_id, project_slug, server, arrival)
-         WHERE state = 'succeeded' AND action IN ('deploy', 'rollback') AND pruned = 0",
+         WHERE state = 'succeeded' AND action IN ('deploy', 'rollback', 'move') AND pruned = 0",
     ),
     ("deployments_ended", "deployments", "(state, arrival) WHERE state NOT IN ('pending', 'running')"),
     ("dead_letters_by_time", "dead_letters", "(last_failed_at, id)"),
