@@ -1,8 +1,7 @@
 //! The orchestrator's state as two events: the example of the page for its authors, run as it stands there, up to the project
 //! that answers.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,7 +11,7 @@ use slipway_protocol::{
 use slipway_tests::stack::{BOT_TOKEN, Stack};
 use slipway_tests::world::{Cache, Generation, Sample, Variant, eventually};
 
-use crate::python::{Consumer, program, root};
+use crate::python::{Consumer, program, root, tell};
 
 /// What the orchestrator knows of a project, by the names of its own state.
 fn state(slug: &str, repository: &str, commit: &str, server: &str, key: &str) -> Value {
@@ -43,17 +42,7 @@ fn state(slug: &str, repository: &str, commit: &str, server: &str, key: &str) ->
 
 /// Runs the page's example; with `more` it publishes one of its events.
 fn run(python: Command, state: &Value, more: &[&str]) -> Value {
-    let mut child = program(python, "halves.py")
-        .arg(root().join("protocol/ORCHESTRATOR.md"))
-        .args(more)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(state.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    serde_json::from_slice(&output.stdout).unwrap()
+    tell(program(python, "halves.py").arg(root().join("protocol/ORCHESTRATOR.md")).args(more), state)
 }
 
 fn half(body: &Value) -> slipway_protocol::CloudEvent<ProjectHalf> {

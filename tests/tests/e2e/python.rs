@@ -212,13 +212,13 @@ impl Drop for Consumer {
 /// Publishes a request from Python; gives what the producer told.
 fn produce(stack: &Stack, request: &Value) -> Value {
     let python = stack.world.command(&stack.world.cache().python().display().to_string());
-    let mut child = program(python, "producer.py")
-        .arg(stack.world.amqp_url())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(request.to_string().as_bytes()).unwrap();
+    tell(program(python, "producer.py").arg(stack.world.amqp_url()), request)
+}
+
+/// Gives a program its input, and what it answers.
+pub fn tell(program: &mut Command, input: &Value) -> Value {
+    let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     serde_json::from_slice(&output.stdout).unwrap()
