@@ -20,7 +20,7 @@ pub use attempt::deployer::{Deployer, Reporter, StageReport};
 pub use attempt::error::{ErrorDetail, StageError};
 pub use attempt::lease_guard::LeaseGuard;
 pub use attempt::work::{
-    DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, HostKeyPolicy, RegistryCredential,
+    Departure, DeployerConfig, DeploymentWork, EarlierRequests, GithubCredential, HostKeyPolicy, RegistryCredential,
     RegistryCredentialSource, Target,
 };
 pub use front_door::{Acme, DoorCertificate, DoorImage, ExternalAccount, FrontDoor, FrontDoorFacts, PlainWord};

@@ -42,6 +42,7 @@ class EventType(StrEnum):
     PROJECT_START = "slipway.project.start.v1"
     PROJECT_ROLLBACK = "slipway.project.rollback.v1"
     PROJECT_UNDEPLOY = "slipway.project.undeploy.v1"
+    PROJECT_MOVE = "slipway.project.move.v1"
     DEPLOYMENT_CANCEL = "slipway.deployment.cancel.v1"
     SERVER_CORDON = "slipway.server.cordon.v1"
     PROGRESS = "slipway.deployment.progress.v1"
@@ -57,6 +58,7 @@ class Action(StrEnum):
     START = "start"
     ROLLBACK = "rollback"
     UNDEPLOY = "undeploy"
+    MOVE = "move"
     CANCEL = "cancel"
     CORDON = "cordon"
 
@@ -101,6 +103,7 @@ class PlacementReason(StrEnum):
     """Why Slipway chose a server, or none."""
 
     LIVES_THERE = "lives_there"
+    NAMED = "named"
     BEST_SCORE = "best_score"
     NO_ROOM = "no_room"
 
@@ -162,6 +165,11 @@ class ErrorCode(StrEnum):
     UNKNOWN_VERSION = "unknown-version", ErrorClass.USER_ACTION
     UNKNOWN_DEPLOYMENT = "unknown-deployment", ErrorClass.USER_ACTION
     MISSING_HALF = "missing-half", ErrorClass.USER_ACTION
+    ALREADY_ON_SERVER = "already-on-server", ErrorClass.USER_ACTION
+    DEPLOYMENT_UNDER_WAY = "deployment-under-way", ErrorClass.TRANSIENT
+    DATA_IN_VOLUMES = "data-in-volumes", ErrorClass.USER_ACTION
+    FORMER_SERVER_UNREACHABLE = "former-server-unreachable", ErrorClass.INFRASTRUCTURE
+    COPY_FAILED = "copy-failed", ErrorClass.INFRASTRUCTURE
     DELIVERY_LIMIT_REACHED = "delivery-limit-reached", ErrorClass.INFRASTRUCTURE
     EXPIRED_IN_QUEUE = "expired-in-queue", ErrorClass.INFRASTRUCTURE
     QUEUE_OVERFLOW = "queue-overflow", ErrorClass.INFRASTRUCTURE
@@ -512,6 +520,24 @@ class ProjectUndeploy(_Command):
     remove_volumes: bool = False
 
 
+class MoveData(StrEnum):
+    """What becomes of a project's data when it's moved: of the volumes that have a name."""
+
+    REFUSE = "refuse"
+    """A project that has data isn't moved."""
+    COPY = "copy"
+    """They are copied while the project is stopped."""
+
+
+class ProjectMove(_Command):
+    """Deploy the version that the project has on another server, and take it off the one where it was. Until the new one is
+    proven, the old one serves; a move that fails leaves it so."""
+
+    to: ServerHandle | None = None
+    """Slipway chooses when it's left out."""
+    data: MoveData = MoveData.REFUSE
+
+
 class EventReference(_Written):
     """An event, by what makes it unique."""
 
@@ -617,6 +643,13 @@ class ProjectUndeployEvent(_RequestEvent):
     data: ProjectUndeploy
 
 
+class ProjectMoveEvent(_RequestEvent):
+    """The CloudEvent around a `ProjectMove`."""
+
+    type: Literal[EventType.PROJECT_MOVE] = EventType.PROJECT_MOVE
+    data: ProjectMove
+
+
 class DeploymentCancelEvent(_RequestEvent):
     """The CloudEvent around a `DeploymentCancel`. It's answered by the result of the deployment that it cancels."""
 
@@ -672,6 +705,7 @@ _COMMANDS: Mapping[type[_Command], type[_RequestEvent]] = {
     ProjectStart: ProjectStartEvent,
     ProjectRollback: ProjectRollbackEvent,
     ProjectUndeploy: ProjectUndeployEvent,
+    ProjectMove: ProjectMoveEvent,
 }
 
 
@@ -857,6 +891,25 @@ class Placement(_Read):
     """How many more there were."""
 
 
+class Move(_Read):
+    """How a move went."""
+
+    origin: str = Field(alias="from")
+    """The server that the project was on."""
+    to: str | None = None
+    """None where no server was found."""
+    data: Annotated[MoveData | str, Field(union_mode="left_to_right")]
+    """What was to become of its data; text when these workers are newer than this file."""
+    gap_ms: int | None = None
+    """For how long services ran on neither server; None after a move that failed."""
+    bytes: int | None = None
+    """How many were copied."""
+    volumes: list[str] = []
+    """Those that were copied. They stay on the server that the project was on."""
+    undeployment: uuid.UUID | None = None
+    """The deployment that takes the project off the server that it was on."""
+
+
 class ServiceReport(_Read):
     """One service of the project, as seen on the server."""
 
@@ -915,6 +968,8 @@ class Result(_Read):
     server: str | None = None
     placement: Placement | None = None
     """None where the request named the server."""
+    move: Move | None = None
+    """None for anything but a move."""
     url: str | None = None
     failure: Failure | None = None
     missing_secret: str | None = None
@@ -967,6 +1022,7 @@ _EVENTS: Mapping[str, type[BaseModel]] = {
     EventType.PROJECT_START: ProjectStartEvent,
     EventType.PROJECT_ROLLBACK: ProjectRollbackEvent,
     EventType.PROJECT_UNDEPLOY: ProjectUndeployEvent,
+    EventType.PROJECT_MOVE: ProjectMoveEvent,
     EventType.DEPLOYMENT_CANCEL: DeploymentCancelEvent,
     EventType.SERVER_CORDON: ServerCordonEvent,
     EventType.PROGRESS: ProgressEvent,

@@ -18,6 +18,8 @@ pub enum Action {
     Rollback,
     /// The project is taken off its server.
     Undeploy,
+    /// The version that it has is deployed on another server, and it's taken off the one where it was.
+    Move,
     /// Another request is called off. Only the result of a cancel event that was refused names it: one that is heeded
     /// is told by the result of what it cancels.
     Cancel,
@@ -27,8 +29,8 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 7] =
-        [Self::Deploy, Self::Stop, Self::Start, Self::Rollback, Self::Undeploy, Self::Cancel, Self::Cordon];
+    pub const ALL: [Self; 8] =
+        [Self::Deploy, Self::Stop, Self::Start, Self::Rollback, Self::Undeploy, Self::Move, Self::Cancel, Self::Cordon];
 
     /// The name, as in events and tables.
     #[must_use]
@@ -39,6 +41,7 @@ impl Action {
             Self::Start => "start",
             Self::Rollback => "rollback",
             Self::Undeploy => "undeploy",
+            Self::Move => "move",
             Self::Cancel => "cancel",
             Self::Cordon => "cordon",
         }
@@ -47,7 +50,7 @@ impl Action {
     /// Whether it ends with a version of the project that serves: these make the versions to roll back to.
     #[must_use]
     pub fn deploys(self) -> bool {
-        matches!(self, Self::Deploy | Self::Rollback)
+        matches!(self, Self::Deploy | Self::Rollback | Self::Move)
     }
 
     /// Whether it's the one that events without an action are about.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{CommitSha, ServerHandle};
-use crate::{Action, Correlation, DeploymentId, Project};
+use crate::{Action, Correlation, DeploymentId, MoveData, Project};
 
 /// The longest reason, in characters.
 pub const MAX_REASON: usize = 500;
@@ -58,6 +58,8 @@ macro_rules! commands {
                     server,
                     to: None,
                     remove_volumes: false,
+                    move_to: None,
+                    move_data: MoveData::Refuse,
                     reason,
                     sequence,
                     expires_at,
@@ -106,6 +108,10 @@ pub struct ProjectCommand {
     pub to: Option<Version>,
     /// Undeploy: with all data.
     pub remove_volumes: bool,
+    /// Move: where to; Slipway chooses when absent.
+    pub move_to: Option<ServerHandle>,
+    /// Move: what becomes of its data.
+    pub move_data: MoveData,
     /// Why.
     pub reason: Option<String>,
     /// The producer's number of this request within the project.

@@ -33,6 +33,9 @@ pub enum EventType {
     /// In: a project is to be taken off its server.
     #[serde(rename = "slipway.project.undeploy.v1")]
     ProjectUndeploy,
+    /// In: a project is to go to another server.
+    #[serde(rename = "slipway.project.move.v1")]
+    ProjectMove,
     /// In: a deployment is to be called off.
     #[serde(rename = "slipway.deployment.cancel.v1")]
     DeploymentCancel,
@@ -49,7 +52,7 @@ pub enum EventType {
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ProjectReady,
         Self::EngineeringDone,
         Self::ResourcesAllocated,
@@ -57,6 +60,7 @@ impl EventType {
         Self::ProjectStart,
         Self::ProjectRollback,
         Self::ProjectUndeploy,
+        Self::ProjectMove,
         Self::DeploymentCancel,
         Self::ServerCordon,
         Self::Progress,
@@ -74,6 +78,7 @@ impl EventType {
             Self::ProjectStart => "slipway.project.start.v1",
             Self::ProjectRollback => "slipway.project.rollback.v1",
             Self::ProjectUndeploy => "slipway.project.undeploy.v1",
+            Self::ProjectMove => "slipway.project.move.v1",
             Self::DeploymentCancel => "slipway.deployment.cancel.v1",
             Self::ServerCordon => "slipway.server.cordon.v1",
             Self::Progress => "slipway.deployment.progress.v1",
@@ -90,6 +95,7 @@ impl EventType {
             Self::ProjectStart => Some(Action::Start),
             Self::ProjectRollback => Some(Action::Rollback),
             Self::ProjectUndeploy => Some(Action::Undeploy),
+            Self::ProjectMove => Some(Action::Move),
             Self::DeploymentCancel => Some(Action::Cancel),
             Self::ServerCordon => Some(Action::Cordon),
             Self::Progress | Self::Result => None,

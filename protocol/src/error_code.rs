@@ -109,6 +109,11 @@ codes! {
     UnknownVersion "unknown-version" UserAction "There is no such version to roll back to" "Choose one that `slipway projects versions` lists, or deploy the commit";
     UnknownDeployment "unknown-deployment" UserAction "No deployment of this id is known, so there is nothing to cancel yet" "Compare the id with `slipway deployments list`; should its request still arrive, it's cancelled at once";
     MissingHalf "missing-half" UserAction "The other half of what a deployment needs hasn't come in time" "Find out why the half that the message names was never published, and publish it: it's joined with this one, which is kept";
+    AlreadyOnServer "already-on-server" UserAction "The project is to go to a server that it's on already" "Name another server, or none; what is left there of an earlier deployment goes with `slipway undeploy --server`";
+    DeploymentUnderWay "deployment-under-way" Transient "A deployment of the project hasn't ended, and a move takes the version that it has" "Wait for the end of the deployment that the message names, then replay";
+    DataInVolumes "data-in-volumes" UserAction "The project has data in volumes, and the move wasn't told what becomes of them" "Move it with `--data copy` (`data: copy` in the event): it's stopped while they are copied; or take them away first";
+    FormerServerUnreachable "former-server-unreachable" Infrastructure "The server that a move takes the project away from can't be reached" "Check that the server runs and that its sshd takes the workers' key, then replay";
+    CopyFailed "copy-failed" Infrastructure "The project's data couldn't be copied to the other server" "Read in the message which volume it was and why; the project serves where it was. Repair that, then replay";
     // The broker's own dead letters
     DeliveryLimitReached "delivery-limit-reached" Infrastructure "Workers took the message again and again and never finished taking it in" "Look at the workers' logs for crashes and lost connections, then replay";
     ExpiredInQueue "expired-in-queue" Infrastructure "The message waited in the queue for longer than the broker's policy allows" "Start workers, or take the time limit off slipway.deployments, then replay";

@@ -12,9 +12,11 @@ mod error_code;
 pub mod fuzz;
 mod halves;
 mod ids;
+mod move_report;
 pub mod names;
 mod placement;
 mod progress;
+mod project_move;
 mod ready;
 mod replacement;
 mod result;
@@ -39,11 +41,13 @@ pub use envelope::{CONTENT_TYPE, CloudEvent, EventType};
 pub use error_code::{Class, ErrorCode};
 pub use halves::{EngineeringDone, HalfKind, ProjectHalf, ResourcesAllocated, join};
 pub use ids::{DeploymentId, ProjectId};
+pub use move_report::{MoveData, MoveReport, VolumeName};
 pub use placement::{
     Lack, LackKind, NeededRoom, Placement, PlacementReason, PlacementWish, Resources, ServerLabel, ServerScore,
     ServerTraits,
 };
 pub use progress::{Progress, ProgressKind};
+pub use project_move::ProjectMove;
 pub use ready::{Project, ProjectReady, PushDeployer, RegistryAccess, Repository, Server};
 pub use replacement::{Replacement, ReplacementWay};
 pub use result::{DeploymentResult, Exposed, Failure, Outcome, ServiceReport, Serving, StageSummary};

@@ -124,6 +124,8 @@ pub struct Placement {
 pub enum PlacementReason {
     /// The project lives there.
     LivesThere,
+    /// The request names it: a move does, and gets its ports there.
+    Named,
     /// Of all servers with room it has most of what is preferred, and then the best score.
     BestScore,
     /// No server had room.
@@ -132,7 +134,7 @@ pub enum PlacementReason {
 
 impl PlacementReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::LivesThere, Self::BestScore, Self::NoRoom];
+    pub const ALL: [Self; 4] = [Self::LivesThere, Self::Named, Self::BestScore, Self::NoRoom];
 }
 
 /// What a project needs of a server.

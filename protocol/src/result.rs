@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{CommitSha, Port, RepositoryName, ServerHandle, ServiceName, VariableName};
-use crate::{Action, Change, Class, Correlation, DeploymentId, ErrorCode, Placement, Project, Replacement, Stage};
+use crate::{
+    Action, Change, Class, Correlation, DeploymentId, ErrorCode, MoveReport, Placement, Project, Replacement, Stage,
+};
 
 /// How a deployment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -81,6 +83,9 @@ pub struct DeploymentResult {
     /// How Slipway chose the server and the ports, or why it found none; absent where the request named the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// How a move went; absent for anything else.
+    #[serde(default, rename = "move", skip_serializing_if = "Option::is_none")]
+    pub moved: Option<MoveReport>,
     /// Where the project answers, after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
 
 use crate::{
-    CloudEvent, DeploymentCancel, DeploymentResult, EngineeringDone, EventType, Progress, ProjectReady,
+    CloudEvent, DeploymentCancel, DeploymentResult, EngineeringDone, EventType, Progress, ProjectMove, ProjectReady,
     ProjectRollback, ProjectStart, ProjectStop, ProjectUndeploy, ResourcesAllocated, ServerCordon,
 };
 
@@ -20,6 +20,7 @@ pub fn of(event_type: EventType) -> Value {
         EventType::ProjectStart => generate::<ProjectStart>(event_type),
         EventType::ProjectRollback => generate::<ProjectRollback>(event_type),
         EventType::ProjectUndeploy => generate::<ProjectUndeploy>(event_type),
+        EventType::ProjectMove => generate::<ProjectMove>(event_type),
         EventType::DeploymentCancel => generate::<DeploymentCancel>(event_type),
         EventType::ServerCordon => generate::<ServerCordon>(event_type),
         EventType::Progress => generate::<Progress>(event_type),

@@ -51,7 +51,7 @@ impl Action {
     #[must_use]
     pub fn stages(self) -> &'static [Stage] {
         match self {
-            Self::Deploy | Self::Rollback => &Stage::ALL,
+            Self::Deploy | Self::Rollback | Self::Move => &Stage::ALL,
             Self::Stop => &[Stage::Compose],
             Self::Start => &[Stage::Compose, Stage::Verify],
             Self::Undeploy => &[Stage::Secrets, Stage::Firewall, Stage::Compose, Stage::Clone],

@@ -90,6 +90,8 @@ def commanded() -> list[str]:
         slipway.ProjectRollback.model_validate({**most, "to": {"commit": CODE["commit"]}}),
         slipway.ProjectRollback.model_validate({**most, "to": version}),
         slipway.ProjectUndeploy.model_validate({**most, "remove_volumes": True}),
+        slipway.ProjectMove.model_validate(least),
+        slipway.ProjectMove.model_validate({**most, "to": "vps-2", "data": "copy"}),
     ]
     request = {"source": "/orchestrator", "id": "e-1"}
     cancels = [
@@ -161,6 +163,8 @@ def main() -> None:
         (slipway.ProjectRollback, {"to": {"commit": "main"}}),
         (slipway.ProjectRollback, {"to": {"commit": CODE["commit"], "deployment": str(uuid.UUID(int=7))}}),
         (slipway.ProjectUndeploy, {"remove_volumes": "certainly"}),
+        (slipway.ProjectMove, {"data": "leave"}),
+        (slipway.ProjectMove, {"to": "vps/2"}),
         (slipway.ServerCordon, {"server": "vps-1"}),
     ]
     bad_cancels = [{}, {"deployment_id": uuid.UUID(int=7), "request": {"source": "/o", "id": "1"}}]

@@ -1,8 +1,11 @@
-//! Running one script of an attempt on its server: the lease is checked, the connection made if there is none, and the
+//! Running one script of an attempt on its server, and what is told beside it: the lease is checked, the connection made if there is none, and the
 //! output turned into an error where the script or the connection failed.
 
+use std::sync::PoisonError;
+
+use secrecy::SecretString;
 use slipway_protocol::names::HostKey;
-use slipway_protocol::{ErrorCode, Stage};
+use slipway_protocol::{Action, ErrorCode, Stage};
 
 use crate::remote::failure_phrases::{explain_unexpected, read_explained};
 use crate::remote::output::ScriptOutput;
@@ -42,6 +45,8 @@ impl Attempt {
             };
             self.session = Some(session);
         }
+        self.work.lease.check()?;
+        let script = self.own_script(script);
         let Some(session) = self.session.as_mut() else {
             return Err(StageError::new(ErrorCode::InternalError, "there is no SSH session"));
         };
@@ -52,11 +57,15 @@ impl Attempt {
             redactor: &self.redactor,
             on_line: &|line| reporter.line(stage, line),
         };
-        self.work.lease.check()?;
-        let script =
-            script.fenced(self.work.lease.fence()).owned(self.work.request.project.id, &self.work.former_owners);
         // Every stage has this within it: on the heap, it makes none of them large.
         Box::pin(session.exec(&script, &options)).await
+    }
+
+    /// The script with what it acts by: the number of our claim, and the project; a move says that it's one.
+    pub(crate) fn own_script(&self, script: &Script) -> Script {
+        let script =
+            script.fenced(self.work.lease.fence()).owned(self.work.request.project.id, &self.work.former_owners);
+        if self.work.action == Action::Move { script.number("moving", 1) } else { script }
     }
 
     /// What the end of a script means.
@@ -97,5 +106,19 @@ impl Attempt {
         message: &str,
     ) -> Result<ScriptOutput, StageError> {
         self.exec(stage, script).await?.map_err(|output| explain_unexpected(&output, code, message))
+    }
+
+    /// Adds a secret to those that are masked from now on.
+    pub(crate) fn learn(&self, secret: &SecretString) {
+        self.redactor.learn(secret);
+    }
+
+    /// Reports a line of our own, beside those that programs on the server print.
+    pub(crate) fn report_line(&self, stage: Stage, line: &str) {
+        let line = self.redactor.tell(line);
+        self.reporter.line(stage, &line);
+        if stage == Stage::Secrets {
+            self.left.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
     }
 }

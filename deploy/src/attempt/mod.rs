@@ -9,7 +9,7 @@ mod outgoing;
 pub(crate) mod work;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -27,6 +27,7 @@ use crate::remote::places::{HttpsUrl, RegistryHost};
 use crate::remote::ssh::{CommandOutput, Session};
 use crate::secrets::redact::Redactor;
 use crate::stages::left_reports::KnownState;
+use crate::stages::move_state::{MoveState, former_work};
 use crate::{
     Deployer, DeployerConfig, DeploymentWork, FrontDoor, GithubCredential, RegistryCredential, RemotePath, Reporter,
     StageError, StageReport,
@@ -54,6 +55,7 @@ impl Deployer {
         redactor.learn(&self.config.digest_key);
         let account = self.config.front_door.as_ref().and_then(|door| door.acme.external_account.as_ref());
         account.inspect(|account| redactor.learn(&account.key));
+        let former = former_work(&work).map(|work| Box::new(self.begin(work, reporter.clone(), cancel.clone())));
         Attempt {
             deployer: self.clone(),
             work,
@@ -74,6 +76,8 @@ impl Deployer {
             rules_seen: None,
             domain_defects: Vec::new(),
             left: KnownState::default(),
+            moving: MoveState::default(),
+            former,
         }
     }
 }
@@ -85,7 +89,7 @@ pub struct Attempt {
     reporter: Arc<dyn Reporter>,
     pub(crate) cancel: CancellationToken,
     pub(crate) redactor: Redactor,
-    session: Option<Session>,
+    pub(crate) session: Option<Session>,
     round_trips: u32,
     /// The variables in `.env` on the server, once they are known.
     pub(crate) env_on_server: Option<BTreeMap<String, String>>,
@@ -111,6 +115,10 @@ pub struct Attempt {
     pub(crate) domain_defects: Vec<String>,
     /// What it knows of how it leaves the server, or how the one before has left it.
     pub(crate) left: KnownState,
+    /// What a move knows of the server that it takes the project away from.
+    pub(crate) moving: MoveState,
+    /// Acts on that server.
+    pub(crate) former: Option<Box<Attempt>>,
 }
 
 impl Attempt {
@@ -153,8 +161,14 @@ impl Attempt {
             Action::Stop => return self.stop().await,
             Action::Start if stage == Stage::Compose => return self.start().await,
             Action::Undeploy => return self.undeploy(stage).await,
+            Action::Move => return Box::pin(self.move_stage(stage)).await,
             Action::Deploy | Action::Rollback | Action::Start | Action::Cancel | Action::Cordon => {}
         }
+        self.deploy_stage(stage).await
+    }
+
+    /// Runs a stage of a deployment.
+    pub(crate) async fn deploy_stage(&mut self, stage: Stage) -> Result<StageReport, StageError> {
         if let Some(report) = self.left.proven.remove(&stage) {
             return Ok(report);
         }
@@ -200,6 +214,9 @@ impl Attempt {
 
     /// Closes the connection.
     pub async fn close(mut self) {
+        if let Some(session) = self.former.take().and_then(|mut former| former.session.take()) {
+            session.close().await;
+        }
         if let Some(session) = self.session.take() {
             session.close().await;
         }
@@ -272,19 +289,5 @@ impl Attempt {
     ) -> Result<T, StageError> {
         let cancelled = || Err(StageError::new(ErrorCode::DeadlineExceeded, "the attempt was cancelled"));
         self.cancel.run_until_cancelled(work).await.unwrap_or_else(cancelled)
-    }
-
-    /// Adds a secret to those that are masked from now on.
-    pub(crate) fn learn(&self, secret: &SecretString) {
-        self.redactor.learn(secret);
-    }
-
-    /// Reports a line of our own, beside those that programs on the server print.
-    pub(crate) fn report_line(&self, stage: Stage, line: &str) {
-        let line = self.redactor.tell(line);
-        self.reporter.line(stage, &line);
-        if stage == Stage::Secrets {
-            self.left.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-        }
     }
 }

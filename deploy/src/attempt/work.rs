@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
-use slipway_protocol::{Action, DeploymentId, ProjectId, ProjectReady};
+use slipway_protocol::{Action, DeploymentId, MoveData, ProjectId, ProjectReady};
 
 use crate::{Allowance, FrontDoor, LeaseGuard, ProjectLimits};
 
@@ -41,6 +41,19 @@ pub struct Target {
     pub front_door: Option<bool>,
 }
 
+/// The server that a move takes a project away from.
+#[derive(Debug, Clone)]
+pub struct Departure {
+    /// The server.
+    pub target: Target,
+    /// The request of what is deployed there.
+    pub request: ProjectReady,
+    /// What becomes of its data.
+    pub data: MoveData,
+    /// Keyed digests of the GitHub secrets that were written for it, by name.
+    pub github_digests: BTreeMap<String, String>,
+}
+
 /// One deployment to be carried out.
 #[derive(Debug, Clone)]
 pub struct DeploymentWork {
@@ -50,6 +63,8 @@ pub struct DeploymentWork {
     pub action: Action,
     /// Undeploy: whether the volumes, which hold the project's data, are removed as well.
     pub remove_volumes: bool,
+    /// Move: what it takes the project away from.
+    pub moving: Option<Departure>,
     /// Whether the repository's secrets at GitHub serve another deployment as well, and have to stay.
     pub shares_repository: bool,
     /// The projects that the slug was handed over from: what the server still has as theirs is this project's now.

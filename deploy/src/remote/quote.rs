@@ -2,7 +2,7 @@
 //! data of others reaches a server by stdin ([`crate::remote::script`]), never inside a command.
 
 use slipway_protocol::names::{CommitSha, Port, RepositoryName, ServiceName, Slug};
-use slipway_protocol::{DomainName, ProjectId};
+use slipway_protocol::{DomainName, ProjectId, VolumeName};
 
 use crate::DoorImage;
 use crate::remote::places::{HttpsUrl, RegistryHost, RemotePath};
@@ -33,6 +33,7 @@ words! {
     Port => ToString::to_string;
     u16 => ToString::to_string;
     DomainName => |v| v.as_str().to_owned();
+    VolumeName => |v| v.as_str().to_owned();
     ServiceName => |v| v.as_str().to_owned();
     HttpsUrl => |v| v.as_str().to_owned();
     RepositoryName => ToString::to_string;

@@ -32,19 +32,23 @@ die() {
     exit 3
 }
 
-# The worker holds stdin open. When it closes it, or is gone, the whole process group ends.
-(
-    trap '' TERM HUP INT
-    while read -r _; do :; done
-    kill -s TERM -- -$$
-    sleep 5
-    kill -s KILL -- -$$
-) <&3 >/dev/null 2>&1 &
-watchdog=$!
-exec 3<&-
+# The worker holds stdin open. When it closes it, or is gone, the whole process group ends. A script that reads its stdin
+# itself comes to its end by that.
+watchdog=
+if [ -z "${streams:-}" ]; then
+    (
+        trap '' TERM HUP INT
+        while read -r _; do :; done
+        kill -s TERM -- -$$
+        sleep 5
+        kill -s KILL -- -$$
+    ) <&3 >/dev/null 2>&1 &
+    watchdog=$!
+    exec 3<&-
+fi
 cleanup() { :; }
 # Told last, it shows that the script has come to an end of its own.
-trap 'cleanup; kill -KILL "$watchdog" 2>/dev/null || :; tell ended yes' EXIT
+trap 'cleanup; [ -z "$watchdog" ] || kill -KILL "$watchdog" 2>/dev/null || :; tell ended yes' EXIT
 # The watchdog stays: it kills what doesn't heed the first signal.
 trap 'trap - EXIT; cleanup; exit 143' TERM HUP INT
 eval "$script"

@@ -1,4 +1,4 @@
-# Parameters: judged paths registry auth policy rehearsed patience limit ports; after project_files.sh, room.sh,
+# Parameters: judged paths registry auth policy rehearsed patience limit ports until?; after project_files.sh, room.sh,
 # front_door.sh, compose_call.sh, containers.sh, lock.sh, git.sh, docker_login.sh, proofs.sh, service_report.sh,
 # stability_gate.sh, start_outcome.sh, sockets.sh, rehearse.sh, bots_first.sh, door_slots.sh, door_site.sh, hosts.sh,
 # next_release.sh, switch.sh, replaced.sh, judged.sh, ufw_rules.sh. Pulls, proves what can be proven beside what serves,
@@ -30,6 +30,7 @@ if ! project_compose pull -q --policy "$policy" >&2; then
     exit 4
 fi
 docker_logout
+if [ "${until:-}" = pulled ]; then exit 0; fi
 ready_door
 finish_switches
 choose_next || exit 4

@@ -1,4 +1,4 @@
-# Parameters: fence? scratch? ci_patience?; after project_files.sh. One command at a time works on a project, none of an
+# Parameters: fence? scratch? ci_patience? moving?; after project_files.sh. One command at a time works on a project, none of an
 # older claim, and none of another project.
 
 # enter: into the project's directory, alone. The lock is the kernel's: it ends with its holder.
@@ -37,14 +37,16 @@ enter_with_fence() {
     check_owner
     take_ownership
     write_lock_holder "$fence"
+    # Whoever comes after a move that wasn't taken back has the project to himself.
+    [ -n "${moving:-}" ] || rm -f .slipway/moving
     if [ "$fence" != "$newest" ]; then printf '%s\n' "$fence" | put .slipway/fence 600; fi
 }
 
-# CI's job has no claim. It doesn't touch a deployment's release that is unproven: it waits for the deployment's end, then
-# gives up. Where an earlier job was killed, this one goes on.
+# CI's job has no claim. It doesn't touch a deployment's release that is unproven, nor what is being moved: it waits for the
+# deployment's end, then gives up. Where an earlier job was killed, this one goes on.
 enter_for_ci() {
     lock_until=$(($(date +%s) + ${ci_patience:-300}))
-    until flock -w 2 9 && { [ ! -d .slipway/served ] || [ -f .slipway/served/by-ci ]; }; do
+    until flock -w 2 9 && [ ! -e .slipway/moving ] && { [ ! -d .slipway/served ] || [ -f .slipway/served/by-ci ]; }; do
         flock -u 9
         [ "$(date +%s)" -lt "$lock_until" ] ||
             die project-busy "a deployment by Slipway is under way here, or has stopped halfway: run this job again once it has ended"

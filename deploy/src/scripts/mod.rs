@@ -86,6 +86,16 @@ scripts! {
     /// Removes containers, networks, images and perhaps volumes.
     UNDEPLOY_CONTAINERS = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
         "judged.sh" "door_slots.sh" "door_site.sh" "undeploy_enter.sh" "undeploy_containers.sh";
+    /// Where a move stands on the server that it takes the project away from.
+    DEPARTURE = "project_files.sh" "require_project.sh" "containers.sh" "lock.sh" "departure.sh";
+    /// Brings what goes with a project that is moved to the server.
+    ARRIVE = "project_files.sh" "lock.sh" "undeploy_enter.sh" "arrive.sh";
+    /// A volume as an archive.
+    VOLUME_PACK = "project_files.sh" "require_project.sh" "containers.sh" "lock.sh" "volume_pack.sh";
+    /// A volume out of an archive.
+    VOLUME_UNPACK = "project_files.sh" "room.sh" "containers.sh" "lock.sh" "volume_unpack.sh";
+    /// Begins to take back what a move has brought.
+    MOVE_AWAY = "project_files.sh" "containers.sh" "lock.sh" "undeploy_enter.sh" "move_away.sh";
     /// What the server has, and what of it is in use.
     SERVER_FACTS = "server_facts.sh";
     /// Removes the project's directory.

@@ -13,7 +13,8 @@ if [ -e .git ] || [ -e .env ]; then tell change changed; fi
 [ -f "$kept/data" ] || rm -f "$kept/owner"
 # An older claim must not find a project that nobody has acted on.
 mkdir -p "$kept"
-put "$kept/fence" 600 <.slipway/fence
+# One that was written there already by the same claim is there still.
+if [ -f .slipway/fence ]; then put "$kept/fence" 600 <.slipway/fence; fi
 mv -T "$dir" "$gone"
 # Whoever waits for the lock still waits, until there is nothing left to work with.
 rm -rf "$gone"

@@ -3,7 +3,7 @@
 
 use secrecy::ExposeSecret as _;
 use slipway_protocol::names::ServiceName;
-use slipway_protocol::{ErrorCode, ServiceReport, Stage};
+use slipway_protocol::{Action, ErrorCode, ServiceReport, Stage};
 
 use super::after_ci::are_kept;
 use super::door::{add_replacements, with_door};
@@ -19,6 +19,38 @@ use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
     pub(crate) async fn compose(&mut self) -> Result<StageReport, StageError> {
+        let outcome = self.run_compose("").await?;
+        let output = match &outcome {
+            Ok(output) | Err(output) => output,
+        };
+        let mut services = parse_services(output);
+        add_replacements(&mut services, output);
+        if outcome.is_err() {
+            let error = StageError { services: services.into(), ..explain_failure(output) };
+            // Whatever a move leaves here is taken away.
+            let touched = output.value("phase") != Some("pull") && self.work.action != Action::Move;
+            return Err(if touched { self.restore_after(Stage::Compose, error).await } else { error });
+        }
+        self.note_firewall(output);
+        let mut report = StageReport::of(output.value("change") == Some("changed"))
+            .fact("services", services.len())
+            .fact("rehearsed", output.values("rehearsed"));
+        if let Some(proof) = output.value("proof") {
+            report = report.fact("proof", proof);
+        }
+        report.services = services;
+        Ok(with_door(report, output))
+    }
+
+    /// Pulls the images alone, while what is to be replaced serves elsewhere.
+    pub(super) async fn pull_ahead(&mut self) -> Result<(), StageError> {
+        match self.run_compose("pulled").await? {
+            Ok(_) => Ok(()),
+            Err(output) => Err(explain_failure(&output)),
+        }
+    }
+
+    async fn run_compose(&mut self, until: &'static str) -> Result<Result<ScriptOutput, ScriptOutput>, StageError> {
         let env = self.known_env(Stage::Compose).await?;
         // A digest and the tag of a commit never move; any other tag may.
         let images = || env.iter().filter(|(name, _)| name.ends_with("_IMAGE")).map(|(_, image)| image);
@@ -46,28 +78,12 @@ impl Attempt {
             .bytes("acme", self.acme_lines().expose_secret().as_bytes())
             .number("drain", self.drain_seconds())
             .number("proving", self.proving_seconds())
-            .words("ports", &super::published_ports(&self.work.request));
-        self.ask_github_ahead(&env);
-        let outcome = self.exec(Stage::Compose, &script).await?;
-        let output = match &outcome {
-            Ok(output) | Err(output) => output,
-        };
-        let mut services = parse_services(output);
-        add_replacements(&mut services, output);
-        if outcome.is_err() {
-            let error = StageError { services: services.into(), ..explain_failure(output) };
-            let touched = output.value("phase") != Some("pull");
-            return Err(if touched { self.restore_after(Stage::Compose, error).await } else { error });
+            .words("ports", &super::published_ports(&self.work.request))
+            .word("until", &until);
+        if until.is_empty() {
+            self.ask_github_ahead(&env);
         }
-        self.note_firewall(output);
-        let mut report = StageReport::of(output.value("change") == Some("changed"))
-            .fact("services", services.len())
-            .fact("rehearsed", output.values("rehearsed"));
-        if let Some(proof) = output.value("proof") {
-            report = report.fact("proof", proof);
-        }
-        report.services = services;
-        Ok(with_door(report, output))
+        self.exec(Stage::Compose, &script).await
     }
 
     /// What stage env has judged, or else, where an earlier attempt has run it, what is there now.

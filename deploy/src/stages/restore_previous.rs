@@ -5,7 +5,7 @@
 //! attempt by the stages.
 
 use secrecy::ExposeSecret as _;
-use slipway_protocol::{ErrorCode, ServiceReport, Serving, Stage};
+use slipway_protocol::{Action, ErrorCode, ServiceReport, Serving, Stage};
 use tokio_util::sync::CancellationToken;
 
 use super::compose::parse_services;
@@ -130,6 +130,9 @@ impl Attempt {
         self.cancel = cancel;
         if self.restored {
             return RestoreOutcome::Nothing;
+        }
+        if self.work.action == Action::Move {
+            return self.take_back().await;
         }
         match self.restore_in(Stage::Compose, keep_first).await {
             RestoreOutcome::Unknown(error) => {

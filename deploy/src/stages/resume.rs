@@ -48,7 +48,11 @@ impl Attempt {
             }
             Some((stage, self.redactor.tell_report(stage, report).ok()?))
         });
-        Ok(reports.collect())
+        let mut proven: BTreeMap<Stage, StageReport> = reports.collect();
+        if !self.may_be_arrived() {
+            proven.remove(&Stage::Compose);
+        }
+        Ok(proven)
     }
 }
 
@@ -131,6 +135,7 @@ pub(super) mod tests {
             deployment: DeploymentId(uuid::Uuid::nil()),
             action: Action::Deploy,
             remove_volumes: false,
+            moving: None,
             shares_repository: false,
             former_owners: Vec::new(),
             ci_taken: None,

@@ -34,6 +34,9 @@ impl Attempt {
     /// Adds to an error what serves in spite of it.
     pub(crate) async fn after_failure(&mut self, stage: Stage, mut error: StageError) -> StageError {
         // A plan must change nothing, and the script prunes images, which no layer prevents.
+        if self.work.action == Action::Move {
+            return self.take_back_after(stage, error).await;
+        }
         let looks = self.is_connected() && !self.cancel.is_cancelled() && self.layer.is_none();
         if error.detail.serving.is_none() && looks {
             let present = self.find_present_within(stage, UNTOUCHED_WARM_UP).await;

@@ -43,6 +43,7 @@ fn work(front_door: Option<bool>) -> DeploymentWork {
         deployment: DeploymentId(uuid::Uuid::nil()),
         action: Action::Deploy,
         remove_volumes: false,
+        moving: None,
         shares_repository: false,
         former_owners: Vec::new(),
         ci_taken: None,

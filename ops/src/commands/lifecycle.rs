@@ -180,7 +180,7 @@ fn build_undeploy(target: &LifecycleCommand<'_>, remove_volumes: bool, _: Confir
 }
 
 /// A command whose project and server are known.
-struct LifecycleCommand<'a> {
+pub(super) struct LifecycleCommand<'a> {
     args: &'a LifecycleArgs,
     settings: &'a ConnectionSettings,
     database: Database,
@@ -188,14 +188,18 @@ struct LifecycleCommand<'a> {
 }
 
 impl<'a> LifecycleCommand<'a> {
-    async fn new(args: &'a LifecycleArgs, action: Action, settings: &'a ConnectionSettings) -> Result<Self, CliError> {
+    pub(super) async fn new(
+        args: &'a LifecycleArgs,
+        action: Action,
+        settings: &'a ConnectionSettings,
+    ) -> Result<Self, CliError> {
         let database = Database::new(settings)?;
         let places = database.store.places(&args.project).await.map_err(|e| database.cli_error(&e))?;
         let place = choose_place(places, args, action)?;
         Ok(Self { args, settings, database, place })
     }
 
-    fn event_fields(&self) -> (Project, Option<ServerHandle>, Option<String>, Option<u64>) {
+    pub(super) fn event_fields(&self) -> (Project, Option<ServerHandle>, Option<String>, Option<u64>) {
         let (project, server) = (self.place.project.clone(), self.place.server.clone());
         (project, Some(server), self.args.record.why.clone(), self.args.sequence)
     }
@@ -226,7 +230,7 @@ impl<'a> LifecycleCommand<'a> {
         }
     }
 
-    async fn publish<T: Serialize>(
+    pub(super) async fn publish<T: Serialize>(
         &self,
         action: OperatorAction,
         event_type: EventType,

@@ -64,6 +64,7 @@ pub(crate) async fn run(
 pub(crate) fn print_placement(placement: &Placement, printer: &Printer) {
     let why = match placement.reason {
         PlacementReason::LivesThere => "the project lives there",
+        PlacementReason::Named => "the request names it",
         PlacementReason::BestScore => "the best of those with room",
         PlacementReason::NoRoom => "no server has room",
     };

@@ -23,6 +23,18 @@ pub(crate) fn format_duration(ms: u64) -> String {
     }
 }
 
+/// Bytes for people: `512 B`, `3.4 MB`, `12.0 GB`.
+pub(crate) fn format_bytes(bytes: u64) -> String {
+    let tenths = |unit: u64| (bytes / unit, bytes % unit * 10 / unit);
+    let (unit, name) = match bytes {
+        0..1_000_000 => return format!("{bytes} B"),
+        1_000_000..1_000_000_000 => (1_000_000, "MB"),
+        _ => (1_000_000_000, "GB"),
+    };
+    let (whole, tenth) = tenths(unit);
+    format!("{whole}.{tenth} {name}")
+}
+
 /// The time between two moments in milliseconds; 0 when they are in the wrong order, as clocks sometimes have it.
 pub(crate) fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
@@ -46,6 +58,12 @@ mod tests {
             shown,
             ["0.0 s", "0.0 s", "0.9 s", "59.9 s", "1 min 00 s", "2 min 05 s", "1 h 00 min", "1 h 02 min", "3 d 4 h"]
         );
+    }
+
+    #[test]
+    fn bytes_are_shown_in_the_unit_that_has_few_digits() {
+        let shown = [0, 999_999, 3_450_000, 12_000_000_000].map(format_bytes);
+        assert_eq!(shown, ["0 B", "999999 B", "3.4 MB", "12.0 GB"]);
     }
 
     #[test]

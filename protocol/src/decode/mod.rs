@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
-    CloudEvent, DeploymentCancel, ErrorCode, EventType, ProjectCommand, ProjectHalf, ProjectReady, ProjectRollback,
-    ProjectStart, ProjectStop, ProjectUndeploy, ServerCordon,
+    CloudEvent, DeploymentCancel, ErrorCode, EventType, ProjectCommand, ProjectHalf, ProjectMove, ProjectReady,
+    ProjectRollback, ProjectStart, ProjectStop, ProjectUndeploy, ServerCordon,
 };
 use envelope::opened;
 use refusal::{DecodeFailure, broken, from_serde, pointer, refuse_at, unsupported};
@@ -93,6 +93,7 @@ fn message(
         EventType::ProjectStart => command::<ProjectStart>(envelope, replay),
         EventType::ProjectRollback => command::<ProjectRollback>(envelope, replay),
         EventType::ProjectUndeploy => command::<ProjectUndeploy>(envelope, replay),
+        EventType::ProjectMove => command::<ProjectMove>(envelope, replay),
         EventType::DeploymentCancel => {
             let event = event::<DeploymentCancel>(envelope)?;
             event.data.check().map_err(broken)?;

@@ -1,7 +1,9 @@
 //! The commands: what they are read as, and what bad ones get.
 
 use serde_json::{Value, json};
-use slipway_protocol::{Action, DeploymentId, ErrorCode, Message, Metadata, ProjectCommand, Version, decode, read};
+use slipway_protocol::{
+    Action, DeploymentId, ErrorCode, Message, Metadata, MoveData, ProjectCommand, Version, decode, read,
+};
 
 use super::{put, read_event, sample, sample_of};
 
@@ -13,8 +15,15 @@ fn command(event: &Value) -> ProjectCommand {
 }
 
 /// The names of their frozen samples, of those about a project first.
-pub(super) const COMMANDS: [&str; 6] =
-    ["project-stop", "project-start", "project-rollback", "project-undeploy", "deployment-cancel", "server-cordon"];
+pub(super) const COMMANDS: [&str; 7] = [
+    "project-stop",
+    "project-start",
+    "project-rollback",
+    "project-undeploy",
+    "project-move",
+    "deployment-cancel",
+    "server-cordon",
+];
 
 #[test]
 fn every_command_is_read_as_what_it_asks_for() {
@@ -34,6 +43,15 @@ fn every_command_is_read_as_what_it_asks_for() {
     assert!(command(&undeploy).remove_volumes);
     undeploy["data"].as_object_mut().expect("an object").remove("remove_volumes");
     assert!(!command(&undeploy).remove_volumes, "data are kept unless it's said otherwise");
+
+    let mut moved = sample_of("project-move");
+    let all = command(&moved);
+    assert_eq!((all.action, all.move_to.map(String::from).as_deref()), (Action::Move, Some("vps-301422")));
+    assert_eq!(all.move_data, MoveData::Copy);
+    for field in ["to", "data"] {
+        moved["data"].as_object_mut().expect("an object").remove(field);
+    }
+    assert_eq!((command(&moved).move_to, command(&moved).move_data), (None, MoveData::Refuse), "data aren't touched");
 
     let cancelled = |name: &str| match read_event(&sample_of(name)) {
         Ok(Message::Cancel(request)) => request.event.data.deployment(),
@@ -93,6 +111,8 @@ fn every_broken_field_of_a_command_gets_its_code_and_pointer_and_keeps_the_ids()
         ("project-rollback", "/data/to", json!({ "deployment": "x" }), invalid, "/data/to"),
         ("project-undeploy", "/data/remove_volumes", json!("yes"), invalid, "/data/remove_volumes"),
         ("project-undeploy", "/data/correlation", json!([]), invalid, "/data/correlation"),
+        ("project-move", "/data/to", json!("vps/1"), invalid, "/data/to"),
+        ("project-move", "/data/data", json!("leave"), invalid, "/data/data"),
         ("deployment-cancel", "/data/deployment_id", json!("x"), invalid, "/data/deployment_id"),
         ("deployment-cancel", "/data/deployment_id", json!(null), invalid, "/data"),
         ("deployment-cancel", "/data/request", json!({ "source": "/o", "id": "1" }), invalid, "/data"),
@@ -114,7 +134,7 @@ fn every_broken_field_of_a_command_gets_its_code_and_pointer_and_keeps_the_ids()
             assert_eq!(Some(rejection.known.action().as_str()), name.split('-').nth(1), "{name}");
         }
     }
-    for name in &COMMANDS[..4] {
+    for name in &COMMANDS[..5] {
         for field in ["id", "slug"] {
             let mut event = sample_of(name);
             event["data"]["project"].as_object_mut().expect("an object").remove(field);

@@ -6,8 +6,8 @@ use std::fs;
 use serde_json::{Value, json};
 use slipway_protocol::{
     CloudEvent, DeploymentCancel, DeploymentResult, EngineeringDone, ErrorCode, EventType, Metadata, Progress,
-    ProjectRollback, ProjectStart, ProjectStop, ProjectUndeploy, ResourcesAllocated, ServerCordon, decode, read,
-    schema,
+    ProjectMove, ProjectRollback, ProjectStart, ProjectStop, ProjectUndeploy, ResourcesAllocated, ServerCordon, decode,
+    read, schema,
 };
 
 use super::folder;
@@ -49,6 +49,7 @@ fn every_frozen_sample_is_valid_against_its_schema_and_decodes() {
             EventType::ProjectStart => written_again::<ProjectStart>(&body),
             EventType::ProjectRollback => written_again::<ProjectRollback>(&body),
             EventType::ProjectUndeploy => written_again::<ProjectUndeploy>(&body),
+            EventType::ProjectMove => written_again::<ProjectMove>(&body),
             EventType::DeploymentCancel => written_again::<DeploymentCancel>(&body),
             EventType::ServerCordon => written_again::<ServerCordon>(&body),
             EventType::Progress => {

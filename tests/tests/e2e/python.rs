@@ -112,7 +112,7 @@ fn the_commands_that_the_vendored_file_writes_are_valid_and_mean_what_they_say()
         match slipway_protocol::read(body.as_bytes(), &Metadata::default()).unwrap() {
             Message::Command(request) => {
                 let data = request.event.data;
-                assert_eq!(data.to.is_some(), event["data"].get("to").is_some(), "{body}");
+                assert_eq!(data.to.is_some() || data.move_to.is_some(), event["data"].get("to").is_some(), "{body}");
                 assert_eq!(data.server.is_some(), event["data"].get("server").is_some(), "{body}");
                 assert_eq!(json!(data.correlation), event["data"].get("correlation").cloned().unwrap_or(json!({})));
                 actions.push((data.action, data.remove_volumes));
@@ -128,8 +128,8 @@ fn the_commands_that_the_vendored_file_writes_are_valid_and_mean_what_they_say()
             Message::Ready(_) | Message::Half(_) => panic!("{body}"),
         }
     }
-    use Action::{Cancel, Cordon, Rollback, Start, Stop, Undeploy};
-    let expected = [Stop, Stop, Start, Rollback, Rollback, Rollback, Undeploy, Cancel, Cancel, Cordon];
+    use Action::{Cancel, Cordon, Move, Rollback, Start, Stop, Undeploy};
+    let expected = [Stop, Stop, Start, Rollback, Rollback, Rollback, Undeploy, Move, Move, Cancel, Cancel, Cordon];
     assert_eq!(actions, expected.map(|action| (action, action == Undeploy)));
 }
 

@@ -14,10 +14,10 @@ use super::repeated_secrets;
 use crate::message::Incoming;
 use crate::run::{BroughtSecrets, Credentials};
 use crate::scheduler::{Asking, is_allowed, is_allowed_on_some_server, is_impostor};
-use crate::store::{DoorFacts, ServerRecord, SourceRule, Store, StoreError};
+use crate::store::{DoorFacts, MOVES_SOURCE, ServerRecord, SourceRule, Store, StoreError};
 
-/// What the sources of pushes that Slipway deploys itself begin with.
-const PUSHES_SOURCE: &str = "/slipway/pushes/";
+/// What the sources begin with of what Slipway asks for itself: pushes that it deploys, and what follows from moves.
+const OWN_SOURCES: [&str; 2] = ["/slipway/pushes/", MOVES_SOURCE];
 
 /// A message, and what the questions about it are answered with.
 pub(super) struct Door<'a> {
@@ -197,9 +197,9 @@ impl<'a> Door<'a> {
         (!self.may_be_source(asking.source)).then(|| asking.refusal())
     }
 
-    /// Slipway deploys pushes under sources of its own, whose ids can be guessed: from outside only a replay has one.
+    /// Slipway asks under sources of its own, whose ids can be guessed: from outside only a replay has one.
     pub(super) fn may_be_source(&self, source: &str) -> bool {
-        self.replayed || !source.starts_with(PUSHES_SOURCE)
+        self.replayed || !OWN_SOURCES.iter().any(|own| source.starts_with(own))
     }
 
     /// Whether a refused message may take the deployment's id that its source and id give: else it would stand in the way

@@ -21,6 +21,8 @@ pub(super) fn policies() -> Vec<PolicySetting> {
             "One that is so far behind would only make those who live there wait longer; loads are told for a minute"),
         time("waiting for room", &var::PLACEMENT_WAIT,
             "Others end or are taken off meanwhile; whoever asked should know soon, and may say how long"),
+        fixed("waiting for room of a move", "scheduler::placement::limits::MOVE_WAIT", PlacementLimits::MOVE_WAIT,
+            "A load that is high for a moment passes; what is to be moved serves where it is, and a drain goes on with others"),
         time("asking a server what it has", &var::SERVER_FACTS_INTERVAL,
             "One round trip; what is set aside counts beside what was seen, so that this needn't be often"),
         fixed("facts that still count", "scheduler::placement::limits::MAX_FACTS_AGE", PlacementLimits::MAX_FACTS_AGE,

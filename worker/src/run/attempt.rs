@@ -155,7 +155,10 @@ impl<'a> RunningAttempt<'a> {
             canceller,
             lease_guard,
             pipeline: None,
-            summary: AttemptSummary::default(),
+            summary: AttemptSummary {
+                moves: claim.moves.as_ref().map(|_| claim.event.data.project.id),
+                ..AttemptSummary::default()
+            },
             unproven: false,
             is_first: false,
             overdue_at: Instant::now() + runner.settings.deadlines.deployment,

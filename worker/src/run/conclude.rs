@@ -59,7 +59,8 @@ impl RunningAttempt<'_> {
         stage: Option<Stage>,
     ) -> Result<Option<&'static str>, StoreError> {
         let occupied = &error.detail.occupied_ports;
-        if error.code != ErrorCode::PortOccupied || self.claim.action != Action::Deploy || occupied.is_empty() {
+        let chooses = matches!(self.claim.action, Action::Deploy | Action::Move);
+        if error.code != ErrorCode::PortOccupied || !chooses || occupied.is_empty() {
             return Ok(None);
         }
         let (store, lease, failure) = (&self.runner.store, &self.claim.lease, error.failure(stage));
@@ -115,7 +116,9 @@ impl RunningAttempt<'_> {
     /// Restores the previous release unless the newer request is for the same server: then the end of that one decides.
     async fn finish_superseded(&mut self, by: DeploymentId) -> Result<&'static str, StoreError> {
         let (store, lease) = (&self.runner.store, &self.claim.lease);
-        if self.unproven && !persist(|| store.takes_over(by, lease)).await? {
+        // What a move leaves is on two servers, and nothing else takes that over.
+        let moves = self.claim.action == Action::Move;
+        if self.unproven && (moves || !persist(|| store.takes_over(by, lease)).await?) {
             match self.restore_previous(false).await {
                 Ok(_) => {}
                 Err(aborted) => return self.conclude_aborted_restore(aborted).await,

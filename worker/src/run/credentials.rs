@@ -115,6 +115,7 @@ impl Credentials {
             deployment,
             action: Action::Deploy,
             remove_volumes: false,
+            moving: None,
             shares_repository: false,
             former_owners: Vec::new(),
             ci_taken: None,

@@ -48,6 +48,11 @@ pub trait PipelineAttempt: Send {
     fn restore_previous(&mut self, _keep_first: bool, _cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
         Box::pin(std::future::ready(RestoreOutcome::Nothing))
     }
+    /// The digests of the secrets that a move which was taken back has written for the server where the project is; see
+    /// [`slipway_deploy::Attempt::take_former_digests`]. None by default.
+    fn take_former_digests(&mut self) -> Option<BTreeMap<String, String>> {
+        None
+    }
     /// Sequential SSH round trips so far.
     fn round_trips(&self) -> u32;
     /// Closes its connection.
@@ -83,6 +88,10 @@ impl PipelineAttempt for slipway_deploy::Attempt {
 
     fn restore_previous(&mut self, keep_first: bool, cancel: CancellationToken) -> Future<'_, RestoreOutcome> {
         Box::pin(Self::restore_previous(self, keep_first, cancel))
+    }
+
+    fn take_former_digests(&mut self) -> Option<BTreeMap<String, String>> {
+        Self::take_former_digests(self)
     }
 
     fn round_trips(&self) -> u32 {

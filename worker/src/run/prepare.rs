@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use slipway_deploy::{DeploymentWork, EarlierRequests, LeaseGuard, StageError, Target};
-use slipway_protocol::{Action, Server};
+use slipway_deploy::{Departure, DeploymentWork, EarlierRequests, HostKeyPolicy, LeaseGuard, StageError, Target};
+use slipway_protocol::names::ServerHandle;
+use slipway_protocol::{Action, MoveData, ProjectReady, Server};
 
 use super::Runner;
 use super::persist::persist;
-use crate::store::{Claim, ClaimBasis, OwnedBasis, ServerRecord, StoreError};
+use crate::store::{Claim, ClaimBasis, MoveOrder, OwnedBasis, ServerRecord, StoreError};
 
 /// What the pipeline is given.
 pub(super) struct PreparedWork {
@@ -41,8 +42,14 @@ pub(super) async fn prepare(
     let shares_repository = may_delete_secrets
         && persist(|| runner.store.shares_repository(request.project.id, &claim.lease.server)).await?;
     let (mut images, mut earlier) = (BTreeMap::new(), EarlierRequests::default());
-    if claim.action == Action::Rollback {
+    if matches!(claim.action, Action::Rollback | Action::Move) {
         images = persist(|| runner.store.recorded_images(claim.lease.deployment)).await?;
+    }
+    let former = match &claim.moves {
+        Some(order) => Some(former_server(runner, claim, order).await?),
+        None => None,
+    };
+    if claim.action == Action::Rollback {
         earlier = persist(|| runner.store.earlier_requests(&request.project, &claim.lease.server)).await?;
     }
     let assemble = || -> Result<PreparedWork, StageError> {
@@ -59,12 +66,25 @@ pub(super) async fn prepare(
             Ok(registry) => (registry, None),
             Err(error) => (None, Some(error).filter(|_| claim.action.deploys())),
         };
+        let moving = match &former {
+            Some(FormerServer { request, server, known, github_digests, data }) => {
+                let mut target = runner.credentials.resolve_target(server, known.clone())?;
+                // It was deployed to: its key is known, and one that's learned would be noted as the other server's.
+                if target.host_key == HostKeyPolicy::TrustOnFirstUse {
+                    target.host_key = HostKeyPolicy::Refuse;
+                }
+                let (request, github_digests) = (request.clone(), github_digests.clone());
+                Some(Departure { target, request, data: *data, github_digests })
+            }
+            None => None,
+        };
         let refused = refused.or(unusable);
         let (action, remove_volumes) = (claim.action, claim.remove_volumes);
         let OwnedBasis { former: former_owners, ci_taken } = claim.owned.clone();
         let work = DeploymentWork {
             action,
             remove_volumes,
+            moving,
             shares_repository,
             allowances,
             former_owners,
@@ -80,11 +100,39 @@ pub(super) async fn prepare(
     Ok(assemble())
 }
 
+/// What is known of the server that a project is moved away from.
+struct FormerServer {
+    request: ProjectReady,
+    server: Server,
+    known: Option<ServerRecord>,
+    github_digests: BTreeMap<String, String>,
+    data: MoveData,
+}
+
+async fn former_server(runner: &Runner, claim: &Claim, order: &MoveOrder) -> Result<FormerServer, StoreError> {
+    let (store, project) = (&runner.store, claim.event.data.project.id);
+    let mut request = claim.event.data.clone();
+    // But for its place, what acts is what is there.
+    if let Some(version) = persist(|| store.moved_version(claim.lease.deployment)).await? {
+        (request.server, request.allocations) = (version.server, version.allocations);
+    }
+    let described = request.server.clone().filter(|server| server.handle == order.from);
+    Ok(FormerServer {
+        request,
+        server: described.unwrap_or_else(|| named_server(order.from.clone())),
+        known: persist(|| store.server(&order.from)).await?,
+        github_digests: persist(|| store.github_digests(project, &order.from)).await?,
+        data: order.data,
+    })
+}
+
 /// The server as the request describes it; by its name alone where it was chosen.
 fn target_server(claim: &Claim) -> Server {
-    let handle = claim.lease.server.clone();
-    let named = Server { handle, address: None, ssh_port: None, ssh_user: None, host_key: None };
-    claim.event.data.server.clone().unwrap_or(named)
+    claim.event.data.server.clone().unwrap_or_else(|| named_server(claim.lease.server.clone()))
+}
+
+fn named_server(handle: ServerHandle) -> Server {
+    Server { handle, address: None, ssh_port: None, ssh_user: None, host_key: None }
 }
 
 fn inventory_record(target: &Target) -> ServerRecord {

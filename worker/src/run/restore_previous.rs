@@ -2,6 +2,7 @@
 //! that can't be reached for the moment may be restarting, and is waited for. What is done on the server is the matter
 //! of `slipway-deploy`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use slipway_deploy::backoff::RetryPolicy;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::PipelineAttempt;
 use super::attempt::{AttemptEnd, RunningAttempt, host_key_mismatch};
 use super::cancellation::SHUTDOWN_GRACE;
+use super::persist::persist;
 
 impl RunningAttempt<'_> {
     /// Restores the previous release if the new one is unproven; `keep_first` as for
@@ -29,6 +31,10 @@ impl RunningAttempt<'_> {
         if self.canceller.is_lease_lost() {
             return Err(AttemptEnd::Lost);
         }
+        if let (Some(order), Some(digests)) = (&self.claim.moves, self.take_former_digests()) {
+            let (store, lease, project) = (&self.runner.store, &self.claim.lease, self.claim.event.data.project.id);
+            persist(|| store.record_digests_of(lease, &order.from, project, &digests)).await?;
+        }
         self.summary.round_trips = self.pipeline.as_ref().map(|pipeline| pipeline.attempt.round_trips());
         self.summary.restored = restored.is_complete();
         self.unproven = !self.summary.restored;
@@ -40,6 +46,11 @@ impl RunningAttempt<'_> {
             self.summary.services = restored.services().to_vec();
         }
         Ok(restored)
+    }
+
+    /// What GitHub holds again of the server that a move has gone back to.
+    fn take_former_digests(&mut self) -> Option<BTreeMap<String, String>> {
+        self.pipeline.as_mut()?.attempt.take_former_digests()
     }
 
     async fn restore_within_deadline(&mut self, keep_first: bool) -> Result<RestoreOutcome, AttemptEnd> {

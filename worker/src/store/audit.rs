@@ -87,6 +87,7 @@ actions! {
     Rollback "rollback"
     Undeploy "undeploy"
     RotateKey "projects rotate-key"
+    Move "projects move"
     HandOver "projects hand-over"
     AddServer "servers add"
     CheckServer "servers check"

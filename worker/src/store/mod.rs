@@ -47,6 +47,8 @@ pub use deployment::interruption::InterruptOutcome;
 pub(crate) use deployment::interruption::{INTERRUPTED, interrupted_too_often};
 pub use deployment::lease::{Fence, Lease, RenewOutcome};
 pub use deployment::list::{Deployment, JournalEntry, StoredEvent};
+pub use deployment::move_order::MoveOrder;
+pub use deployment::moving::MOVES_SOURCE;
 pub use deployment::places::ProjectServer;
 pub use deployment::queue::ClaimOptions;
 pub use deployment::renewal::LeaseRenewal;

@@ -80,6 +80,8 @@ const NO_POLICIES: &[&str] = &[
     // Half a second, until sshd has seen that a session has ended.
     "remote::ssh::channels::PAUSE",
     "remote::ssh::channels::REFUSED",
+    // A few kilobytes to a server that is connected.
+    "remote::ssh::stream::SEND_TIME",
     "stages::secrets::SSH_PORT",
     "server_facts::WIDEST_RANGE",
     "config::parse::HOUR",

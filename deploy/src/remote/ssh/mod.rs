@@ -5,6 +5,7 @@ mod host_key;
 mod login;
 mod output_collector;
 pub(crate) mod session;
+pub(crate) mod stream;
 pub(crate) mod transport;
 
 pub use session::{CommandOutput, ExecOptions, RemoteExit, Session};

@@ -119,6 +119,13 @@ impl Session {
         self.channels.begin_next(&Script::new("next", &[]).waiting());
     }
 
+    /// A channel for a script whose shell is begun by `waiting`; `None` when the connection is broken.
+    pub(super) async fn take_channel(&mut self, waiting: &str) -> Option<Taken> {
+        let taken = self.channels.take(waiting).await?;
+        self.round_trips += taken.round_trips + 1 + u32::from(!taken.begun);
+        Some(taken)
+    }
+
     /// Runs one script to its end.
     ///
     /// # Errors

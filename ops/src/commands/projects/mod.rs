@@ -1,6 +1,7 @@
 //! `slipway projects`: what is known of a project beyond its single deployments.
 
 mod hand_over;
+pub(super) mod moving;
 mod owners;
 
 use clap::{Args, Subcommand};
@@ -50,6 +51,8 @@ pub(crate) enum Projects {
         #[arg(long, value_name = "UUID")]
         id: Option<Uuid>,
     },
+    /// Take a project to another server; the old one serves until the new one is proven
+    Move(moving::MoveArgs),
     /// List whose the slugs on servers are, and whose CI secrets repositories hold
     Owners(owners::OwnersArgs),
     /// Give a slug on a server, or the CI of a repository, to another project
@@ -93,6 +96,7 @@ pub(crate) async fn run(
             let database = Database::new(settings)?;
             allowances::list(&project_scope(project, id, &database).await?, &database, printer).await
         }
+        Projects::Move(args) => moving::run(args, settings, printer).await,
         Projects::Owners(args) => owners::run(&args, &Database::new(settings)?, printer).await,
         Projects::HandOver(args) => hand_over::run(args, &Database::new(settings)?, printer).await,
         Projects::RotateKey(args) => lifecycle::rotate_key(args, settings, printer).await,

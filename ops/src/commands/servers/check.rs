@@ -252,6 +252,7 @@ fn build_work(args: &CheckArgs, target: Target) -> Result<DeploymentWork, Invali
         deployment,
         action: Action::Deploy,
         remove_volumes: false,
+        moving: None,
         shares_repository: false,
         former_owners: Vec::new(),
         ci_taken: None,

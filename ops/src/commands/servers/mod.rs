@@ -3,6 +3,7 @@
 mod add;
 mod check;
 mod cordon;
+mod drain;
 mod json;
 mod label;
 mod list;
@@ -63,6 +64,8 @@ pub(crate) enum Servers {
     Cordon(cordon::CordonArgs),
     /// Let a server get new projects again
     Uncordon(cordon::CordonArgs),
+    /// Cordon a server, and move its projects to others, one by one; what is done already isn't done again
+    Drain(drain::DrainArgs),
     /// Announce a time in which nothing is done on a server, or end it
     Maintenance(maintenance::MaintenanceArgs),
     /// Take a server out of the inventory on which no project lives
@@ -96,6 +99,7 @@ pub(crate) async fn run(
         Servers::Label(args) => label::run(&args, &database, printer).await,
         Servers::Cordon(args) => cordon::run(&args, true, &database, printer).await,
         Servers::Uncordon(args) => cordon::run(&args, false, &database, printer).await,
+        Servers::Drain(args) => drain::run(&args, settings, &database, printer).await,
         Servers::Maintenance(args) => maintenance::run(&args, &database, printer).await,
         Servers::Remove { handle, record } => remove(&handle, &record, &database, printer).await,
     }
@@ -111,10 +115,7 @@ async fn remove(
     if !living.is_empty() {
         return Err(CliError::new(CommandExit::Failed, format!("projects live on {handle} ({})", living.len()))
             .details(living)
-            .hint(format!(
-                "undeploy each of them first, or deploy them to another server and undeploy them here; `slipway servers cordon \
-                 {handle}` keeps new ones off meanwhile"
-            )));
+            .hint(format!("`slipway servers drain {handle}` moves them to others; `slipway undeploy` takes one off")));
     }
     let owned = database.store.owned().await.map_err(|e| database.cli_error(&e))?;
     let there = |owned: &&Owned| matches!(&owned.thing, OwnedThing::Slug { server, .. } if server == handle);

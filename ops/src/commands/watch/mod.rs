@@ -96,6 +96,27 @@ pub(crate) async fn follow(
     summary::print_result(&result, printer)
 }
 
+/// Waits for the end of a deployment that was just asked for, and shows nothing.
+pub(crate) async fn await_end(id: DeploymentId, database: &Database) -> Result<DeploymentResult, CliError> {
+    let wakeups = database.store.listen();
+    let options = WatchOptions { logs: false, appear_within: SignedDuration::from_secs(30) };
+    wait_until_known(id, &options, database, &wakeups).await?;
+    let mut away: Option<Instant> = None;
+    loop {
+        match database.store.deployment(id).await {
+            Ok(found) => {
+                away = None;
+                if let Some(result) = found.and_then(|deployment| deployment.result) {
+                    return Ok(result);
+                }
+            }
+            Err(error) if error.is_transient() && away.get_or_insert_with(Instant::now).elapsed() < MAX_OUTAGE => {}
+            Err(error) => return Err(database.cli_error(&error)),
+        }
+        let _ = tokio::time::timeout(POLL, wakeups.outbox()).await;
+    }
+}
+
 /// Shows what is new; gives the result once it's there.
 async fn show_new_events(
     id: DeploymentId,

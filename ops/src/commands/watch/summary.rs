@@ -1,10 +1,11 @@
 //! How a deployment ended, in full: stage by stage, service by service, the address, or what to do next.
 
-use slipway_protocol::{Action, DeploymentResult, Outcome};
+use slipway_protocol::names::ServerHandle;
+use slipway_protocol::{Action, DeploymentResult, MoveReport, Outcome};
 
 use super::event_line::{describe_change, describe_failure};
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::{format_duration, millis_between};
+use crate::terminal::format::{format_bytes, format_duration, millis_between};
 use crate::terminal::print::{Printer, Table};
 
 /// Prints the end of a deployment.
@@ -20,6 +21,10 @@ pub(crate) fn print_result(result: &DeploymentResult, printer: &Printer) -> Resu
             let verb = if result.outcome == Outcome::Succeeded { "answers" } else { "answered as asked already" };
             if let Some(url) = &result.url {
                 printer.line(&format!("{} {verb} at {url}", describe_version(result)));
+            }
+            if let Some(moved) = &result.moved {
+                let to = moved.to.as_ref().map_or("another server", ServerHandle::as_str);
+                printer.line(&format!("Moved from {} to {to} {}", moved.from, describe_gap(moved)));
             }
             print_findings(result, printer);
             printer.line(&format!("Finished all in {took}"));
@@ -39,6 +44,18 @@ pub(crate) fn print_result(result: &DeploymentResult, printer: &Printer) -> Resu
         }),
     }
     Ok(exit_of(result.outcome))
+}
+
+/// For how long it didn't run, and what was copied.
+pub(crate) fn describe_gap(moved: &MoveReport) -> String {
+    let gap = match moved.gap_ms {
+        None | Some(0) => "without a gap".to_owned(),
+        Some(gap) => format!("with a gap of {}", format_duration(gap)),
+    };
+    match moved.bytes {
+        None | Some(0) => gap,
+        Some(bytes) => format!("{gap} ({} copied)", format_bytes(bytes)),
+    }
 }
 
 /// What worked and yet may not be intended.

@@ -111,6 +111,7 @@ async fn every_command_that_changes_something_leaves_a_row() {
     shift.does("servers cordon", OperatorAction::CordonServer, &["vps-9", "--why", "a new disk"]).await;
     shift.does("servers uncordon", OperatorAction::UncordonServer, &["vps-9"]).await;
     shift.does("servers maintenance", OperatorAction::MaintainServer, &["vps-9", "--for", "2h"]).await;
+    shift.does("servers drain", OperatorAction::CordonServer, &["vps-9", "--why", "it's given back"]).await;
     shift.does("servers remove", OperatorAction::RemoveServer, &["vps-9", "--why", "it's gone"]).await;
     shift.does("submit", OperatorAction::Submit, &["-"]).await;
     shift.does("sources allow", OperatorAction::AllowSource, &["/slipway/cli", "--why", "operators"]).await;
@@ -125,6 +126,7 @@ async fn every_command_that_changes_something_leaves_a_row() {
     succeed(&store).await;
     shift.does("stop", OperatorAction::Stop, &["shop", "--why", "the trial is over"]).await;
     shift.does("start", OperatorAction::Start, &["shop"]).await;
+    shift.does("projects move", OperatorAction::Move, &["shop", "--why", "more room"]).await;
     shift.does("undeploy", OperatorAction::Undeploy, &["shop", "--yes"]).await;
     let version = json_of(operator(Some(&shift.database), None), &["projects", "versions", "shop"]).await;
     let version = version[0]["deployment_id"].as_str().unwrap().to_owned();

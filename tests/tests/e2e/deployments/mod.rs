@@ -3,6 +3,7 @@
 //! that die in `killed`, by table in a soak; parts that are cut are not here.
 
 mod drain;
+mod drained;
 mod environment;
 mod events;
 mod failures;
@@ -11,6 +12,7 @@ mod held_stage;
 mod killed;
 mod leaks;
 mod lifecycle;
+mod moves;
 mod placement;
 mod pushes;
 mod scene;

@@ -10,6 +10,7 @@ mod doors;
 pub mod dying;
 mod environment;
 mod killed_scripts;
+mod moves;
 mod prober;
 mod registry_secrets;
 mod rehearsal;

@@ -165,6 +165,7 @@ impl AttemptScene {
             deployment: DeploymentId(uuid::Uuid::new_v4()),
             action: Action::Deploy,
             remove_volumes: false,
+            moving: None,
             shares_repository: false,
             former_owners: Vec::new(),
             ci_taken: None,

@@ -32,6 +32,8 @@ impl PlacementLimits {
     pub const SPARE_DISK_MB: u32 = 2048;
     /// Inodes that a server must have left.
     pub const MIN_INODES: u64 = 50_000;
+    /// How long a move waits for room that names no server.
+    pub const MOVE_WAIT: Duration = Duration::from_secs(120);
     /// How often a port that turned out to be taken is replaced by another one, in one deployment.
     pub const MAX_PORTS_LEFT: usize = 8;
 

@@ -18,6 +18,8 @@ const SMALL: i64 = 1000;
 /// only lists need is written once, at the end.
 const INDEXES: &[(&str, &str, &str)] = &[
     ("deployments_open", "deployments", "(project_id, arrival) WHERE state IN ('pending', 'running')"),
+    // What came after a move that has begun waits for it, on either server.
+    ("deployments_moving", "deployments", "(project_slug) WHERE state IN ('pending', 'running') AND action = 'move'"),
     (
         "deployments_ended_of_place",
         "deployments",
@@ -29,10 +31,10 @@ const INDEXES: &[(&str, &str, &str)] = &[
         "(server, state, arrival) WHERE state NOT IN ('pending', 'running')",
     ),
     (
-        "deployments_whole_versions",
+        "deployments_unpruned_versions",
         "deployments",
         "(project_id, project_slug, server, arrival)
-         WHERE state = 'succeeded' AND action IN ('deploy', 'rollback') AND pruned = 0",
+         WHERE state = 'succeeded' AND action IN ('deploy', 'rollback', 'move') AND pruned = 0",
     ),
     ("deployments_ended", "deployments", "(state, arrival) WHERE state NOT IN ('pending', 'running')"),
     ("dead_letters_by_time", "dead_letters", "(last_failed_at, id)"),

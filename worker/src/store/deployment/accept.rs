@@ -96,6 +96,7 @@ impl Store {
             action: Action::Deploy,
             remove_volumes: false,
             acts_on: None,
+            moves: None,
             reason: None,
             unbound_secrets,
         };

@@ -15,6 +15,7 @@ use crate::store::deployment::head::DeploymentHead;
 use crate::store::deployment::history::DeploymentHistory;
 use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
+use crate::store::deployment::move_order::MoveOrder;
 use crate::store::deployment::queue::{ClaimOptions, lock_due};
 use crate::store::deployment::skipped::Picked;
 use crate::store::deployment::state::{Boundary, State};
@@ -32,6 +33,8 @@ pub struct Claim {
     pub action: Action,
     /// Undeploy: with all data.
     pub remove_volumes: bool,
+    /// Move: where the project is, and what becomes of its data.
+    pub moves: Option<MoveOrder>,
     /// The request as it was accepted; for a command the one of the version that it acts with.
     pub event: CloudEvent<ProjectReady>,
     /// Number of the attempt, from 1.
@@ -183,6 +186,7 @@ fn claim(head: DeploymentHead, row: &Row, lease: Lease, event: CloudEvent<Projec
     Claim {
         action: head.action,
         remove_volumes: head.remove_volumes,
+        moves: head.moves.clone(),
         event,
         attempt: lease.attempt,
         lease,

@@ -14,6 +14,7 @@ use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
 use crate::store::dead_letter::replay::replay_of;
 use crate::store::deployment::insert::NewDeployment;
+use crate::store::deployment::move_order::{NewMove, refuse_move, without_place};
 use crate::store::deployment::places::PLACES;
 use crate::store::deployment::superseding::{Admission, IncomingRequest};
 use crate::store::deployment::versions::{VERSION_CONTENT, choose_version, versions};
@@ -23,13 +24,13 @@ use crate::store::sources::scopes;
 use crate::store::{Result, Store};
 
 /// What a command acts with.
-struct CommandBasis {
+pub(in crate::store) struct CommandBasis {
     server: ServerHandle,
     deployment: DeploymentId,
-    repository: RepositoryName,
-    commit: CommitSha,
+    pub repository: RepositoryName,
+    pub commit: CommitSha,
     /// That version's request, without what belonged to its own event.
-    acting: serde_json::Value,
+    pub acting: serde_json::Value,
 }
 
 impl Store {
@@ -69,24 +70,39 @@ impl Store {
             if !is_allowed(&scopes(&tx).await?, &asking) {
                 return Ok(Err(asking.refusal()));
             }
+            let moves = match data.action {
+                Action::Move => {
+                    if let Some(failure) = Box::pin(refuse_move(&tx, data, &basis.server)).await? {
+                        return Ok(Err(failure));
+                    }
+                    let (from, to) = (&basis.server, data.move_to.as_ref());
+                    Some(NewMove { from, to, data: data.move_data })
+                }
+                _ => None,
+            };
             let new = NewDeployment {
                 project: &data.project,
                 repository: &basis.repository,
                 commit: &basis.commit,
-                server: Some(&basis.server),
-                acting: basis.acting.clone(),
+                // A move gets its server like whatever leaves it to Slipway.
+                server: moves.is_none().then_some(&basis.server),
+                acting: match moves {
+                    Some(_) => without_place(basis.acting.clone()),
+                    None => basis.acting.clone(),
+                },
                 correlation: &data.correlation,
                 sequence: data.sequence,
                 action: data.action,
                 remove_volumes: data.remove_volumes,
                 acts_on: Some(basis.deployment),
+                moves,
                 reason: data.reason.as_deref(),
                 unbound_secrets: &[],
             };
             let Some(order) = new.insert(&tx, request, incoming).await? else { return Ok(Ok(Admission::Duplicate)) };
             let accepted =
                 self.place_among_contenders(&tx, &arriving, Some(&basis.server), order, replay_of(request)).await?;
-            if accepted == Admission::New {
+            if accepted == Admission::New && data.action != Action::Move {
                 let acting: CloudEvent<ProjectReady> =
                     readable("deployments", "request", serde_json::from_value(basis.acting))?;
                 let (project, server) = (&data.project, &basis.server);
@@ -96,6 +112,9 @@ impl Store {
                 heed_command(&tx, data.project.id, &basis.server, data.action).await?;
             }
             commit(tx, TransactionKind::Accept).await?;
+            if data.action == Action::Move {
+                self.heard.placements.notify_one();
+            }
             Ok(Ok(accepted))
         })
         .await
@@ -176,7 +195,12 @@ async fn basis(
     }
 }
 
-async fn read_basis(tx: &StoreTransaction<'_>, server: ServerHandle, deployment: DeploymentId) -> Result<CommandBasis> {
+/// What acts with the version that `deployment` made.
+pub(in crate::store) async fn read_basis(
+    tx: &StoreTransaction<'_>,
+    server: ServerHandle,
+    deployment: DeploymentId,
+) -> Result<CommandBasis> {
     const TABLE: &str = "deployments";
     // Who deploys pushes, and what images are read with, are no part of a version: they stay as they are now.
     let sql = "SELECT d.repository, d.commit_sha, CASE WHEN w.deployed_by IS NULL THEN plain.request
@@ -256,7 +280,7 @@ async fn present(
 ) -> Result<Option<serde_json::Value>> {
     let sql = format!(
         "SELECT {VERSION_CONTENT} FROM deployments WHERE project_id = $1 AND project_slug = $2 AND server = $3
-            AND action IN ('deploy', 'rollback') AND state IN ('pending', 'running') ORDER BY arrival DESC LIMIT 1"
+            AND action IN ('deploy', 'rollback', 'move') AND state IN ('pending', 'running') ORDER BY arrival DESC LIMIT 1"
     );
     let row = tx.query_opt(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str()]).await?;
     Ok(row.map(|row| row.get(0)))

@@ -3,11 +3,13 @@
 use jiff::Timestamp;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{
-    Action, DeploymentId, DeploymentResult, Failure, Outcome, ServiceReport, Serving, StageSummary,
+    Action, DeploymentId, DeploymentResult, Failure, MoveReport, Outcome, ProjectId, ServiceReport, Serving,
+    StageSummary,
 };
 
 use crate::store::deployment::head::DeploymentHead;
-use crate::store::deployment::seen::SeenAtEnd;
+use crate::store::deployment::move_order::MoveOrder;
+use crate::store::deployment::seen::{MeasuredMove, SeenAtEnd};
 
 /// The outcome of a deployment, with what only its result and its dead letter need.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +50,8 @@ pub struct AttemptSummary {
     pub round_trips: Option<u32>,
     /// Whether the previous release serves again, or nothing had to be restored.
     pub restored: bool,
+    /// Of a move: its project, whose other requests wait for its end.
+    pub moves: Option<ProjectId>,
 }
 
 impl DeploymentEnd {
@@ -62,6 +66,24 @@ impl DeploymentEnd {
             Self::Cancelled => Outcome::Cancelled,
         }
     }
+}
+
+/// How a move went.
+fn move_report(order: &MoveOrder, head: &DeploymentHead, end: &DeploymentEnd, seen: &SeenAtEnd) -> MoveReport {
+    let report = MoveReport {
+        from: order.from.clone(),
+        to: head.server.clone(),
+        data: order.data,
+        gap_ms: None,
+        bytes: None,
+        volumes: Vec::new(),
+        undeployment: None,
+    };
+    if !matches!(end, DeploymentEnd::Succeeded { .. }) {
+        return report;
+    }
+    let MeasuredMove { gap_ms, bytes, volumes } = seen.moved.clone().unwrap_or_default();
+    MoveReport { gap_ms: Some(gap_ms), bytes: Some(bytes), volumes, ..report }
 }
 
 /// What is told of the end.
@@ -101,6 +123,7 @@ pub(in crate::store) fn result(
         commit: head.commit.clone(),
         server: head.server.clone(),
         placement: head.placement.clone(),
+        moved: head.moves.as_ref().map(|order| move_report(order, head, end, seen)),
         url,
         failure,
         missing_secret,

@@ -1,7 +1,7 @@
 //! The end of a deployment: its terminal state, its one result event and, after a failure, its dead letter, together.
 
 use slipway_protocol::names::ServerHandle;
-use slipway_protocol::{Action, DeploymentResult, Outcome};
+use slipway_protocol::{Action, DeploymentResult, ErrorCode, Outcome};
 
 use crate::failpoint::TransactionKind;
 use crate::store::connection::deadline::deadline;
@@ -11,7 +11,9 @@ use crate::store::deployment::end::{AttemptSummary, DeploymentEnd, result};
 use crate::store::deployment::head::DeploymentHead;
 use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
+use crate::store::deployment::moving::undeployment_of;
 use crate::store::deployment::places::places;
+use crate::store::deployment::project_lock::lock_project;
 use crate::store::deployment::state::State;
 use crate::store::deployment::write_end::{WrittenEnd, write_ends};
 use crate::store::outbox::github_status::announce_undeployment;
@@ -28,6 +30,10 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
+            if let Some(project) = summary.moves {
+                // Before the deployment's row, as whoever stores a request.
+                lock_project(&tx, project).await?;
+            }
             let mut locked = match LockedDeployment::lock_leased(&tx, lease).await {
                 Err(StoreError::LeaseLost) => return outcome_under_lease(&tx, lease).await,
                 held => held?,
@@ -87,6 +93,17 @@ impl LockedDeployment<'_> {
         if matches!(end, DeploymentEnd::Succeeded { .. }) && self.head.action.deploys() && seen.was_elsewhere {
             result.also_on = self.other_servers().await?;
         }
+        let undeploys = match (&mut result.moved, &self.head.project) {
+            (Some(moved), Some(project)) if outcome.is_success() => {
+                let undeploys = !Box::pin(self.is_wanted_there(project, &moved.from)).await?;
+                if undeploys {
+                    moved.undeployment = Some(undeployment_of(self.head.id));
+                    result.also_on.retain(|server| *server != moved.from);
+                }
+                Some(undeploys)
+            }
+            _ => None,
+        };
         // Read before it's forgotten with the end: from then on the dead letter has the message.
         let dead_letter = match end {
             DeploymentEnd::Failed { failure, reason, .. } => {
@@ -100,11 +117,17 @@ impl LockedDeployment<'_> {
         if let Some(dead_letter) = dead_letter {
             dead_letter.insert(self.tx, store).await?;
         }
-        let failed = if let DeploymentEnd::Failed { failure, .. } = end { Some(failure.code) } else { None };
-        self.settle_owned(has_succeeded, failed, &seen).await?;
+        let refused = matches!(end, DeploymentEnd::Failed { failure, .. } if failure.code == ErrorCode::SlugTaken);
+        // Nor has the project anything where a move was to bring it, once that was taken back.
+        let has_nothing = refused || (self.head.moves.is_some() && (summary.restored || self.head.fence.is_none()));
+        self.settle_owned(has_succeeded, has_nothing, &seen).await?;
         if let (Some(project), Some(server)) = (&self.head.project, &self.head.server) {
             if has_succeeded && self.head.action == Action::Undeploy {
                 announce_undeployment(self.tx, project.id, server).await?;
+            }
+            if let Some(undeploys) = undeploys {
+                // Only moves have this, and every deployment's end has it within it: on the heap, it makes none of them large.
+                Box::pin(self.leave_former_server(undeploys)).await?;
             }
             if seen.is_watched {
                 heed_end(self.tx, project.id, server, self.head.action, has_succeeded).await?;

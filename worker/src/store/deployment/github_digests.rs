@@ -81,11 +81,25 @@ impl Store {
         project: ProjectId,
         digests: &BTreeMap<String, String>,
     ) -> Result<()> {
+        self.record_digests_of(lease, &lease.server, project, digests).await
+    }
+
+    /// As [`Store::record_digests`], where what GitHub holds is for another server than the attempt's: after a move that failed.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn record_digests_of(
+        &self,
+        lease: &Lease,
+        server: &ServerHandle,
+        project: ProjectId,
+        digests: &BTreeMap<String, String>,
+    ) -> Result<()> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             LockedDeployment::lock_leased(&tx, lease).await?;
-            save_digests(&tx, project, &lease.server, digests).await?;
+            save_digests(&tx, project, server, digests).await?;
             commit(tx, TransactionKind::RecordProgress).await?;
             Ok(())
         })

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::{number, readable};
+use crate::store::deployment::move_order::MoveOrder;
 use crate::store::deployment::skipped::skipped;
 use crate::store::deployment::state::{Boundary, State};
 use crate::store::{Result, StoreError};
@@ -24,6 +25,8 @@ pub(in crate::store) struct DeploymentHead {
     pub replay: Option<Uuid>,
     pub action: Action,
     pub remove_volumes: bool,
+    /// Of a move: where the project is, and what becomes of its data.
+    pub moves: Option<MoveOrder>,
     pub project: Option<Project>,
     pub repository: Option<RepositoryName>,
     pub commit: Option<CommitSha>,
@@ -45,7 +48,7 @@ pub(in crate::store) struct DeploymentHead {
 
 pub(in crate::store) const HEAD_COLUMNS: &str = "id, event_id, replay_id, action, remove_volumes, project_id, project_slug, repository, commit_sha, server, \
      correlation, state, attempt, interruptions, fence, next_sequence, traceparent, superseded_by, \
-     cancel_requested_at IS NOT NULL AS cancel_requested, accepted_at, first_failed_at, placement";
+     cancel_requested_at IS NOT NULL AS cancel_requested, accepted_at, first_failed_at, placement, moves_from, move_data";
 
 impl DeploymentHead {
     pub(in crate::store) fn read(row: &Row) -> Result<Self> {
@@ -60,6 +63,7 @@ impl DeploymentHead {
             replay: row.get("replay_id"),
             action: readable(TABLE, "action", row.get::<_, &str>("action").parse())?,
             remove_volumes: row.get("remove_volumes"),
+            moves: MoveOrder::read(row)?,
             project: project_id.zip(slug).map(|(id, slug)| Project { id, slug }),
             repository: readable(TABLE, "repository", text("repository").map(RepositoryName::new).transpose())?,
             commit: readable(TABLE, "commit_sha", text("commit_sha").map(CommitSha::new).transpose())?,

@@ -8,6 +8,7 @@ use crate::message::Incoming;
 use crate::scheduler::Order;
 use crate::store::Result;
 use crate::store::connection::transaction::StoreTransaction;
+use crate::store::deployment::move_order::NewMove;
 use crate::store::deployment::order::order;
 
 /// A deployment to be stored as pending, beside its envelope.
@@ -24,6 +25,7 @@ pub(in crate::store) struct NewDeployment<'a> {
     pub action: Action,
     pub remove_volumes: bool,
     pub acts_on: Option<DeploymentId>,
+    pub moves: Option<NewMove<'a>>,
     pub reason: Option<&'a str>,
     /// Secrets in a form that any project could have used.
     pub unbound_secrets: &'a [VariableName],
@@ -48,7 +50,7 @@ impl NewDeployment<'_> {
                 "INSERT INTO deployments (id, source, event_id, replay_id, project_id, project_slug, repository,
                      commit_sha, server, request, correlation, body, content_type, headers, exchange, routing_key,
                      producer_sequence, event_time, state, traceparent, action, remove_volumes, acts_on, reason,
-                     amqp_user, unbound_secrets)
+                     amqp_user, unbound_secrets, moves_from, moves_to, move_data)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
                      coalesce($17, (SELECT o.producer_sequence FROM deployments o
                          WHERE o.project_id = $5 AND o.request IS NOT NULL
@@ -56,7 +58,7 @@ impl NewDeployment<'_> {
                            -- Of a project that tells no numbers none is read, however late this comes.
                            AND coalesce(o.producer_sequence, -1) >= 0
                          ORDER BY coalesce(o.producer_sequence, -1) DESC LIMIT 1)),
-                     coalesce($18, now()), 'pending', $19, $20, $21, $22, $23, $24, $25)
+                     coalesce($18, now()), 'pending', $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)
                  ON CONFLICT (id) DO NOTHING RETURNING producer_sequence, event_time, arrival",
                 &[
                     &request.deployment_id().0,
@@ -84,6 +86,9 @@ impl NewDeployment<'_> {
                     &self.reason,
                     &incoming.user,
                     &unbound,
+                    &self.moves.as_ref().map(|moves| moves.from.as_str()),
+                    &self.moves.as_ref().and_then(|moves| moves.to).map(ServerHandle::as_str),
+                    &self.moves.as_ref().map(|moves| moves.data.as_str()),
                 ],
             )
             .await?;

@@ -77,15 +77,22 @@ impl Store {
         let ids: Vec<Uuid> = places.keys().map(|id| id.0).collect();
         let sql = format!(
             "WITH due AS MATERIALIZED (
-                 SELECT id, project_id, project_slug, server FROM deployments WHERE id = ANY($1)),
+                 SELECT id, project_id, project_slug, server, moves_from FROM deployments WHERE id = ANY($1)),
              acquired AS (
                  INSERT INTO project_leases AS l (project_slug, server, owner, fence, expires_at)
-                     SELECT project_slug, server, $2, extract(epoch FROM now())::bigint, clock_timestamp() + $3 * interval '1 second'
+                     -- A move acts on two servers, by one number.
+                     SELECT project_slug, server, $2, greatest(extract(epoch FROM now())::bigint, (
+                         SELECT f.fence + 1 FROM project_leases f
+                         WHERE f.project_slug = due.project_slug AND f.server = due.moves_from)),
+                         clock_timestamp() + $3 * interval '1 second'
                      FROM due
                  ON CONFLICT (project_slug, server) DO UPDATE
-                     SET owner = $2, fence = greatest(l.fence + 1, extract(epoch FROM now())::bigint), expires_at = clock_timestamp() + $3 * interval '1 second'
+                     SET owner = $2, fence = greatest(l.fence + 1, excluded.fence), expires_at = clock_timestamp() + $3 * interval '1 second'
                      WHERE l.expires_at <= now()
-                 RETURNING project_slug, server, fence)
+                 RETURNING project_slug, server, fence),
+             left_behind AS (
+                 UPDATE project_leases f SET fence = a.fence FROM due JOIN acquired a USING (project_slug, server)
+                 WHERE f.project_slug = due.project_slug AND f.server = due.moves_from AND f.fence < a.fence)
              SELECT due.id, l.fence, {BASIS_COLUMNS}
              FROM due JOIN acquired l USING (project_slug, server) LEFT JOIN servers ON servers.handle = due.server"
         );

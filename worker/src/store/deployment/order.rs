@@ -23,11 +23,12 @@ pub(in crate::store) fn newer_than(alias: &str, [sequence, time, arrival]: [&str
 
 /// The condition that the accepted deployment `alias` contends with another one of the same project, which is for
 /// `server` and, as `deploys` says, deploys. A project is deployed to one place only, so that two deployments
-/// contend with each other on whatever servers; any other command is about one server.
+/// contend with each other on whatever servers, and a move is one of them; any other command is about one server.
 pub(in crate::store) fn contends_with(alias: &str, server: &str, deploys: &str) -> String {
     format!(
         "{alias}.request IS NOT NULL AND {alias}.state <> 'cancelled'
-         AND ({alias}.server = {server} OR ({alias}.action = 'deploy' AND {deploys}))"
+         AND ({alias}.server = {server} OR {alias}.moves_from = {server}
+              OR ({alias}.action IN ('deploy', 'move') AND {deploys}))"
     )
 }
 

@@ -2,7 +2,7 @@
 //! many deployments a project had doesn't matter here.
 
 use slipway_protocol::names::{ServerHandle, Slug};
-use slipway_protocol::{Project, ProjectId};
+use slipway_protocol::{DeploymentId, Project, ProjectId};
 use tokio_postgres::Row;
 
 use crate::store::connection::client::Statements;
@@ -30,7 +30,7 @@ pub(in crate::store) const LAST_UNDEPLOYMENT: &str = "coalesce((SELECT p.undeplo
      WHERE p.project_id = d.project_id AND p.project_slug = d.project_slug AND p.server = d.server), 0)";
 
 /// The places that something of a project may be at: `newest`, the arrival of the last deployment that began or waits to
-/// begin there, `present`, whether that came after the last undeployment, and `lost`, whether the slug there was handed
+/// begin there (a move, once it has succeeded), `present`, whether that came after the last undeployment, and `lost`, whether the slug there was handed
 /// over since and nobody has it now: whoever got it has taken everything off, and nothing there is the project's.
 pub(in crate::store) const PLACES: &str = "(
     SELECT p.project_id, p.project_slug, p.server, p.succeeded, p.undeployed,
@@ -70,6 +70,42 @@ impl Store {
     /// When the database fails, or holds what can't be read.
     pub async fn places(&self, slug: &Slug) -> Result<Vec<ProjectServer>> {
         deadline(async { places(&self.client().await?, slug).await }).await
+    }
+
+    /// The projects that live on a server, by their slugs.
+    ///
+    /// # Errors
+    /// When the database fails, or holds what can't be read.
+    pub async fn living_on(&self, server: &ServerHandle) -> Result<Vec<Project>> {
+        deadline(async {
+            let sql = "SELECT p.project_id, p.project_slug FROM project_places p
+                       WHERE p.server = $1 AND p.succeeded > coalesce(p.undeployed, 0) AND NOT EXISTS (
+                           SELECT FROM slug_owners o WHERE o.server = p.server AND o.project_slug = p.project_slug
+                             AND o.project_id <> p.project_id)
+                       ORDER BY p.project_slug, p.project_id";
+            let rows = self.client().await?.query(sql, &[&server.as_str()]).await?;
+            let project = |row: &Row| {
+                let slug = readable("project_places", "project_slug", Slug::new(row.get::<_, String>("project_slug")))?;
+                Ok(Project { id: ProjectId(row.get("project_id")), slug })
+            };
+            rows.iter().map(project).collect()
+        })
+        .await
+    }
+
+    /// The move of a project away from a server that hasn't ended, if there is one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn open_move(&self, project: &Project, from: &ServerHandle) -> Result<Option<DeploymentId>> {
+        deadline(async {
+            let sql = "SELECT id FROM deployments WHERE state IN ('pending', 'running') AND action = 'move'
+                         AND project_slug = $2 AND project_id = $1 AND moves_from = $3 LIMIT 1";
+            let values: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+                [&project.id.0, &project.slug.as_str(), &from.as_str()];
+            Ok(self.client().await?.query_opt(sql, &values).await?.map(|row| DeploymentId(row.get(0))))
+        })
+        .await
     }
 
     /// The projects that were ever requested with this slug, the latest first.

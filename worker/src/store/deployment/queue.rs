@@ -38,7 +38,7 @@ impl From<Duration> for ClaimOptions {
 }
 
 /// What is due first on each server that isn't left out or maintained, at most $4 of each, and of these what has been due for longest.
-/// What came after an undeployment that is half done waits for it, also while that waits for its next attempt. The
+/// What came after an undeployment or a move that is half done waits for it, also while that waits for its next attempt. The
 /// recursion steps from server to server through the index, so that the length of their queues doesn't matter.
 const NEXT_DUE: &str = "
     WITH RECURSIVE queue (server) AS (
@@ -49,10 +49,10 @@ const NEXT_DUE: &str = "
     )
     SELECT head.id, q.server, head.project_slug, head.pulls FROM queue q CROSS JOIN LATERAL (
         SELECT id, run_at, arrival, project_slug,
-            action IN ('deploy', 'rollback') AND cancel_requested_at IS NULL AS pulls
+            action IN ('deploy', 'rollback', 'move') AND cancel_requested_at IS NULL AS pulls
         FROM deployments d
         WHERE state = 'pending' AND d.server = q.server AND run_at <= now() AND id <> ALL ($2)
-          AND ($3 OR action NOT IN ('deploy', 'rollback') OR cancel_requested_at IS NOT NULL)
+          AND ($3 OR action NOT IN ('deploy', 'rollback', 'move') OR cancel_requested_at IS NOT NULL)
           AND NOT EXISTS (SELECT FROM maintenance_windows w WHERE w.server = q.server
                           AND w.starts_at <= now() AND w.ends_at > now())
           AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
@@ -60,6 +60,11 @@ const NEXT_DUE: &str = "
           AND NOT EXISTS (SELECT 1 FROM deployments u WHERE u.state = 'pending' AND u.action = 'undeploy'
                           AND u.fence IS NOT NULL AND u.project_slug = d.project_slug AND u.server = d.server
                           AND u.arrival < d.arrival)
+          AND NOT EXISTS (SELECT 1 FROM deployments m WHERE m.state IN ('pending', 'running') AND m.action = 'move'
+                          AND m.fence IS NOT NULL AND m.project_slug = d.project_slug AND m.id <> d.id
+                          AND d.server IN (m.server, m.moves_from))
+          AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
+                          AND l.server = d.moves_from AND l.expires_at > now())
         ORDER BY run_at, arrival LIMIT $4
     ) head
     WHERE q.server <> ALL ($1) ORDER BY head.run_at, head.arrival LIMIT $5";
@@ -154,7 +159,7 @@ async fn load(tx: &StoreTransaction<'_>, registry: &str) -> Result<(Load<String>
         .query(
             "WITH running AS (
                  SELECT d.server, count(*) AS attempts,
-                     count(*) FILTER (WHERE d.registry = $1 AND d.action IN ('deploy', 'rollback')) AS pulling
+                     count(*) FILTER (WHERE d.registry = $1 AND d.action IN ('deploy', 'rollback', 'move')) AS pulling
                  FROM deployments d JOIN project_leases l
                    ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
                  WHERE d.state = 'running' AND l.expires_at > now() GROUP BY d.server)

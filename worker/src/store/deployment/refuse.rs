@@ -154,6 +154,7 @@ fn result_at_once(
         repository: known.repository.clone(),
         commit: known.commit.clone(),
         server: known.server.clone(),
+        moved: None,
         placement: None,
         url: None,
         failure: failure.cloned(),

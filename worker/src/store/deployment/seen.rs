@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use slipway_protocol::Exposed;
+use serde::Deserialize;
+use slipway_protocol::{Exposed, MoveReport, VolumeName};
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
@@ -23,8 +24,18 @@ pub(in crate::store) struct SeenAtEnd {
     pub is_watched: bool,
     /// Whether the project was ever asked for on another server.
     pub was_elsewhere: bool,
+    /// What a move has measured.
+    pub moved: Option<MeasuredMove>,
     /// The domains that the project has.
     pub domains: SeenDomains,
+}
+
+/// What a move has measured, as the fact [`MoveReport::FACT`] of its stages has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(in crate::store) struct MeasuredMove {
+    pub gap_ms: u64,
+    pub bytes: u64,
+    pub volumes: Vec<VolumeName>,
 }
 
 /// The domains that a project has at the end of a deployment.
@@ -58,7 +69,9 @@ const SEEN: &str = "
         SELECT coalesce(bool_or(change = 'changed' OR (outcome IS DISTINCT FROM 'done'
                 AND stage NOT IN ('preflight', 'verify'))), false) AS changed,
             (array_agg(facts -> $2 ORDER BY outcome_at DESC)
-                FILTER (WHERE stage IN ('firewall', 'verify') AND facts -> $2 IS NOT NULL))[1] AS exposed
+                FILTER (WHERE stage IN ('firewall', 'verify') AND facts -> $2 IS NOT NULL))[1] AS exposed,
+            (array_agg(facts -> $3 ORDER BY outcome_at DESC)
+                FILTER (WHERE stage = 'verify' AND facts -> $3 IS NOT NULL))[1] AS moved
         FROM lineage CROSS JOIN LATERAL (
             SELECT * FROM stage_journal j WHERE j.deployment_id = lineage.id OFFSET 0) each) journal
     WHERE d.id = ANY($1)";
@@ -67,7 +80,7 @@ impl SeenAtEnd {
     /// What there is to see of these deployments, by their ids. The last attempt may have found all of it done, or may have
     /// changed something in a stage that it didn't finish. Facts that can't be read are no reason not to end.
     pub(in crate::store) async fn of(tx: &StoreTransaction<'_>, ids: &[Uuid]) -> Result<BTreeMap<Uuid, Self>> {
-        let rows = tx.query(SEEN, &[&ids, &Exposed::FACT]).await?;
+        let rows = tx.query(SEEN, &[&ids, &Exposed::FACT, &MoveReport::FACT]).await?;
         Ok(rows.iter().map(|row| (row.get("id"), Self::read(row))).collect())
     }
 
@@ -76,6 +89,7 @@ impl SeenAtEnd {
         Self {
             changed: row.get("changed"),
             exposed: exposed.unwrap_or_default(),
+            moved: row.try_get::<_, Option<Json<_>>>("moved").ok().flatten().map(|Json(moved)| moved),
             repository_is_stale: row.get("repository_is_stale"),
             is_watched: row.get("is_watched"),
             was_elsewhere: row.get("was_elsewhere"),

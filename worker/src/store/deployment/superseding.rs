@@ -14,6 +14,7 @@ use crate::store::deployment::cancel::{is_precancelled, lock_cancellation};
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::order::{contends_with, newer_than, newest_first, order};
+use crate::store::deployment::project_lock::lock_project;
 use crate::store::deployment::state::State;
 use crate::store::{Result, Store};
 
@@ -52,12 +53,6 @@ impl IncomingRequest {
         lock_cancellation(tx, id).await?;
         Ok(Self { id, project, action, unbound_secrets: Vec::new() })
     }
-}
-
-/// Waits for whoever else stores a request for the project.
-pub(in crate::store) async fn lock_project(tx: &StoreTransaction<'_>, project: ProjectId) -> Result<()> {
-    tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&project.to_string()]).await?;
-    Ok(())
 }
 
 impl Store {
@@ -149,7 +144,7 @@ async fn contenders(
          UNION (SELECT {columns} FROM deployments d WHERE {newer} AND {by_number} ORDER BY {newest_first} LIMIT 1)
          UNION (SELECT {columns} FROM deployments d WHERE {newer} AND {by_time} ORDER BY {newest_first} LIMIT 1)"
     );
-    let deploys = arriving.action == Action::Deploy;
+    let deploys = matches!(arriving.action, Action::Deploy | Action::Move);
     let sequence = place.sequence.map_or(-1, |sequence| i64::try_from(sequence).unwrap_or(i64::MAX));
     // One that has no server yet contends with other deployments alone.
     let server = server.map_or("", ServerHandle::as_str);

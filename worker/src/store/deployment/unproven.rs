@@ -33,8 +33,10 @@ impl LockedDeployment<'_> {
     /// Whether the previous release has to be restored before this deployment ends for the sake of `by`.
     pub(in crate::store) async fn must_restore_before(&self, by: DeploymentId) -> Result<bool> {
         let Some((slug, server)) = self.slug_and_server() else { return Ok(false) };
-        Ok(!self.tx.query_one(TAKES_OVER, &[&by.0, &slug, &server]).await?.get::<_, bool>(0)
-            && self.is_left_unproven().await?)
+        // What a move leaves is on two servers, and nothing else takes that over.
+        let is_taken_over = self.head.moves.is_none()
+            && self.tx.query_one(TAKES_OVER, &[&by.0, &slug, &server]).await?.get::<_, bool>(0);
+        Ok(!is_taken_over && self.is_left_unproven().await?)
     }
 
     fn slug_and_server(&self) -> Option<(&str, &str)> {

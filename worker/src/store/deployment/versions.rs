@@ -111,7 +111,7 @@ pub(in crate::store) async fn versions(
     let sql = format!(
         "SELECT id, action, commit_sha, finished_at, {VERSION_CONTENT} AS content FROM deployments d
          WHERE project_id = $1 AND project_slug = $2 AND server = $3
-           AND state = 'succeeded' AND action IN ('deploy', 'rollback') AND arrival > {UNDEPLOYED} AND pruned = 0
+           AND state = 'succeeded' AND action IN ('deploy', 'rollback', 'move') AND arrival > {UNDEPLOYED} AND pruned = 0
          ORDER BY arrival DESC LIMIT (SELECT $4::bigint)"
     );
     let rows = client.rows(&sql, &[&project.id.0, &project.slug.as_str(), &server.as_str(), &i64::from(limit)]).await?;

@@ -10,8 +10,8 @@ use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::duration;
 use crate::store::dead_letter::insert::NewDeadLetter;
 use crate::store::dead_letter::refusal::RefusedMessage;
+use crate::store::deployment::project_lock::lock_project;
 use crate::store::deployment::refuse::end_refused;
-use crate::store::deployment::superseding::lock_project;
 use crate::store::halves::rows::{StoredHalf, stored};
 use crate::store::{Result, Store};
 

@@ -72,7 +72,7 @@ impl LockedDeployment<'_> {
                        WHERE p.project_id = $1 AND p.succeeded > coalesce(p.undeployed, 0)
                        UNION ALL
                        SELECT project_slug, server, arrival, request FROM deployments
-                       WHERE project_id = $1 AND state IN ('pending', 'running') AND action IN ('deploy', 'rollback')),
+                       WHERE project_id = $1 AND state IN ('pending', 'running') AND action IN ('deploy', 'rollback', 'move')),
                    wanted AS MATERIALIZED (
                        SELECT DISTINCT ON (domain) domain, k.project_slug, k.server
                        FROM kept k CROSS JOIN LATERAL jsonb_array_elements(k.request #> '{data,allocations}') a (allocation)

@@ -1,25 +1,25 @@
 //! What the end of a deployment means for whose a slug and a repository are: proven by a success, and free again when
 //! nothing of the project is left there, or never was.
 
-use slipway_protocol::{Action, ErrorCode};
+use slipway_protocol::Action;
 
 use crate::store::Result;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::seen::{SeenAtEnd, SeenDomains};
 
 impl LockedDeployment<'_> {
-    /// Notes what follows from the end of this deployment; `failed` is the code that it failed with.
+    /// Notes what follows from the end of this deployment; `has_nothing`: though it began, nothing of it is on the server.
     pub(in crate::store) async fn settle_owned(
         &self,
         succeeded: bool,
-        failed: Option<ErrorCode>,
+        has_nothing: bool,
         seen: &SeenAtEnd,
     ) -> Result<()> {
         match (succeeded, self.head.action) {
             (true, Action::Undeploy) => self.release_removed().await?,
             // Proven with the end itself.
             (true, _) => {}
-            (false, _) => self.release_untouched(failed == Some(ErrorCode::SlugTaken)).await?,
+            (false, _) => self.release_untouched(has_nothing).await?,
         }
         if seen.domains != SeenDomains::None {
             self.settle_domains().await?;
@@ -41,9 +41,9 @@ impl LockedDeployment<'_> {
         Ok(())
     }
 
-    /// After a deployment that came to nothing: a slug that the project never had anything under. `refused`: the server
-    /// has it as another project's.
-    async fn release_untouched(&self, refused: bool) -> Result<()> {
+    /// After a deployment that came to nothing: a slug that the project never had anything under. `has_nothing`: the server
+    /// has it as another project's, or what was begun was taken away.
+    async fn release_untouched(&self, has_nothing: bool) -> Result<()> {
         let Some((slug, server, project)) = self.place() else { return Ok(()) };
         let sql = "DELETE FROM slug_owners WHERE server = $1 AND project_slug = $2 AND project_id = $3
                        AND NOT proven AND former = '{}'
@@ -51,7 +51,7 @@ impl LockedDeployment<'_> {
                            AND d.server = $1 AND d.id <> $4 AND d.state IN ('pending', 'running'))
                        AND ($5 OR NOT EXISTS (SELECT FROM project_places p WHERE p.project_id = $3
                            AND p.project_slug = $2 AND p.server = $1 AND p.touched > coalesce(p.undeployed, 0)))";
-        self.tx.execute(sql, &[&server, &slug, &project, &self.head.id.0, &refused]).await?;
+        self.tx.execute(sql, &[&server, &slug, &project, &self.head.id.0, &has_nothing]).await?;
         Ok(())
     }
 
@@ -63,7 +63,7 @@ impl LockedDeployment<'_> {
         let sql = "DELETE FROM repository_owners r USING deployments d WHERE d.id = $1 AND r.project_id = $2 AND (
                        NOT EXISTS (SELECT 1 FROM slug_owners s WHERE s.project_id = $2
                                    AND (d.action <> 'undeploy' OR NOT $3 OR s.server <> d.server))
-                       OR ($3 AND d.action IN ('deploy', 'rollback') AND (r.repository <> lower(d.repository)
+                       OR ($3 AND d.action IN ('deploy', 'rollback', 'move') AND (r.repository <> lower(d.repository)
                            OR d.request #>> '{data,repository,pushes_deployed_by}' = 'webhook')
                            AND NOT EXISTS (SELECT 1 FROM slug_owners s
                                LEFT JOIN project_places p USING (project_id, project_slug, server)
@@ -73,7 +73,7 @@ impl LockedDeployment<'_> {
                                        SELECT n.arrival FROM deployments n
                                        WHERE n.project_id = s.project_id AND n.server = s.server
                                          AND n.project_slug = s.project_slug AND n.request IS NOT NULL
-                                         AND n.action IN ('deploy', 'rollback') ORDER BY n.arrival DESC LIMIT 1))) o
+                                         AND n.action IN ('deploy', 'rollback', 'move') ORDER BY n.arrival DESC LIMIT 1))) o
                                WHERE s.project_id = $2 AND (s.server, s.project_slug) <> (d.server, d.project_slug)
                                  AND lower(o.repository) = r.repository
                                  AND o.request #>> '{data,repository,pushes_deployed_by}' IS DISTINCT FROM 'webhook')))";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use slipway_protocol::names::{Port, ServerHandle, ServiceName};
-use slipway_protocol::{Lack, LackKind, NeededRoom, Placement, PlacementReason, ProjectReady};
+use slipway_protocol::{Action, Lack, LackKind, NeededRoom, Placement, PlacementReason, ProjectReady};
 
 use crate::scheduler::{PlacementChoice, PlacementLimits, PlacementNeeds, PlacementServer, choose};
 use crate::store::Result;
@@ -36,14 +36,28 @@ pub(in crate::store) async fn choose_place(
 ) -> Result<ChosenPlace> {
     refuse_servers(client, servers, request, source).await?;
     let home = ProjectHome::of(client, &request.project).await?;
-    let needs = needs_of(request, &home, limits);
+    let home = match source.action {
+        // It's to leave its server; its ports are as good as others.
+        Action::Move => ProjectHome { server: None, is_proven: false, ..home },
+        _ => home,
+    };
+    let mut needs = needs_of(request, &home, limits);
+    let is_refused =
+        |server: &PlacementServer| Some(&server.handle) == source.names.as_ref() && !server.refusals.is_empty();
+    // Whoever names a server knows what it lacks.
+    if source.names.is_some() && !servers.iter().any(is_refused) {
+        needs.lives_on.clone_from(&source.names);
+    }
     loop {
-        let choice = choose(servers, &needs);
+        let mut choice = choose(servers, &needs);
+        if choice.reason == PlacementReason::LivesThere && source.names.is_some() {
+            choice.reason = PlacementReason::Named;
+        }
         let Some(handle) = choice.server.clone() else { return Ok(nowhere(choice, needs)) };
         let server = servers.iter().position(|server| server.handle == handle);
         let taken =
             taken_ports(client, &handle, server.and_then(|at| servers.get(at)), request.project.id, &home).await?;
-        let lives_there = choice.reason == PlacementReason::LivesThere;
+        let lives_there = matches!(choice.reason, PlacementReason::LivesThere | PlacementReason::Named);
         let clashes = needs.given_ports.iter().any(|port| taken.contains(&port.get())) && !lives_there;
         let ports = ports_for(request, &home, &taken, limits).filter(|_| !clashes);
         if let Some(ports) = ports {

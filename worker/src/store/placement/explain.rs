@@ -1,8 +1,7 @@
 //! What would be chosen for a request if it came now. Nothing is written, and nobody is waited for.
 
-use slipway_protocol::Placement;
-use slipway_protocol::ProjectReady;
 use slipway_protocol::names::ServerHandle;
+use slipway_protocol::{Action, Placement, ProjectReady};
 
 use crate::scheduler::PlacementLimits;
 use crate::store::connection::deadline::deadline;
@@ -37,7 +36,7 @@ impl Store {
             let client = self.client().await?;
             let mut servers = read_servers(&client, limits).await?;
             let scopes = scopes(&client).await?;
-            let source = RequestSource { source, user, scopes: &scopes };
+            let source = RequestSource { source, user, scopes: &scopes, action: Action::Deploy, names: None };
             let chosen = choose_place(&client, &mut servers, request, &source, limits).await?;
             Ok(ExplainedPlacement { server: chosen.server, placement: chosen.report })
         })

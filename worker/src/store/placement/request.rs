@@ -33,7 +33,7 @@ const HOME: &str = "
         UNION ALL
         SELECT 2, server, request #> '{data,allocations}', false, arrival FROM deployments
         WHERE project_id = $1 AND state IN ('pending', 'running') AND project_slug = $2 AND server IS NOT NULL
-          AND action IN ('deploy', 'rollback')
+          AND action IN ('deploy', 'rollback', 'move')
         UNION ALL
         SELECT 3, p.server, NULL, false, p.touched FROM project_places p JOIN slug_owners o
             ON o.server = p.server AND o.project_slug = p.project_slug AND o.project_id = p.project_id
@@ -86,6 +86,10 @@ pub(in crate::store) struct RequestSource<'a> {
     pub source: &'a str,
     pub user: Option<&'a str>,
     pub scopes: &'a [SourceScope],
+    /// To deploy, or to move.
+    pub action: Action,
+    /// The server that a move names.
+    pub names: Option<ServerHandle>,
 }
 
 /// Adds what rules each server out for this request alone: its slug is another project's there, or its source may not
@@ -109,7 +113,7 @@ pub(in crate::store) async fn refuse_servers(
         let asking = Asking {
             source: source.source,
             user: source.user,
-            action: Action::Deploy,
+            action: source.action,
             project: Some(project.slug.as_str()),
             repository: Some(repository),
             server: Some(server.handle.as_str()),

@@ -13,6 +13,7 @@ use crate::failpoint::TransactionKind;
 use crate::scheduler::{PlacementLimits, PlacementServer, SourceScope};
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
+use crate::store::connection::value::readable;
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS, log_unreadable_once};
 use crate::store::deployment::locked::LockedDeployment;
@@ -61,7 +62,7 @@ impl Store {
                 return Ok(PlacementPass { busy: true, ..PlacementPass::default() });
             }
             let sql = format!(
-                "SELECT {HEAD_COLUMNS}, request, source, amqp_user, arrival, now() AS now FROM deployments
+                "SELECT {HEAD_COLUMNS}, request, source, amqp_user, moves_to, arrival, now() AS now FROM deployments
                  WHERE state = 'pending' AND server IS NULL AND id <> ALL ($1) AND arrival > $2
                  ORDER BY arrival LIMIT $3 FOR UPDATE SKIP LOCKED"
             );
@@ -127,8 +128,20 @@ impl PlacementScene<'_> {
             return self.end(head, Failure::new(ErrorCode::InternalError, None, message), "permanent").await;
         };
         let (source, user) = (row.get::<_, String>("source"), row.get::<_, Option<String>>("amqp_user"));
-        let source = RequestSource { source: &source, user: user.as_deref(), scopes: &self.scopes };
-        let chosen = choose_place(self.tx, &mut self.servers, &event.data, &source, self.limits).await?;
+        let to = row.get::<_, Option<String>>("moves_to").map(ServerHandle::new).transpose();
+        let names = readable("deployments", "moves_to", to)?;
+        let (user, scopes, action) = (user.as_deref(), self.scopes.as_slice(), head.action);
+        let source = RequestSource { source: &source, user, scopes, action, names };
+        let chosen = match &head.moves {
+            Some(order) => {
+                let may = |server: &&PlacementServer| {
+                    server.handle != order.from && source.names.as_ref().is_none_or(|to| *to == server.handle)
+                };
+                let mut servers: Vec<PlacementServer> = self.servers.iter().filter(may).cloned().collect();
+                choose_place(self.tx, &mut servers, &event.data, &source, self.limits).await?
+            }
+            None => choose_place(self.tx, &mut self.servers, &event.data, &source, self.limits).await?,
+        };
         match &chosen.server {
             Some(server) => {
                 let server = server.clone();
@@ -148,7 +161,7 @@ impl PlacementScene<'_> {
     ) -> Result<()> {
         let event = with_place(event, server, &chosen.ports);
         let data = &event.data;
-        if let Err(failure) = claim_owned(self.tx, Action::Deploy, &data.project, server, data).await? {
+        if let Err(failure) = claim_owned(self.tx, head.action, &data.project, server, data).await? {
             pass.ended += 1;
             return self.end(head, failure, "permanent").await;
         }
@@ -161,7 +174,10 @@ impl PlacementScene<'_> {
             given: &chosen.needs.given_ports,
         };
         write_choice(self.tx, &reservation, &event, &chosen.report).await?;
-        watch(self.tx, data).await?;
+        // Of what is moved, pushes go to the server where it is, until it's proven on the other one.
+        if head.action == Action::Deploy {
+            watch(self.tx, data).await?;
+        }
         self.tx.wake_runner().await?;
         if let Some(filled) = self.servers.iter_mut().find(|of| of.handle == *server) {
             filled.reserve(&chosen.room, chosen.ports.into_values());
@@ -184,7 +200,12 @@ impl PlacementScene<'_> {
         pass: &mut PlacementPass,
     ) -> Result<()> {
         let now: Timestamp = row.get("now");
-        if now >= waits_until(request, head.accepted_at, self.limits) {
+        let until = match head.moves {
+            // What is to be moved serves where it is, and whoever moves it has to know soon.
+            Some(_) => head.accepted_at + PlacementLimits::MOVE_WAIT,
+            None => waits_until(request, head.accepted_at, self.limits),
+        };
+        if now >= until {
             pass.ended += 1;
             let failure = no_capacity(&chosen.report, now.duration_since(head.accepted_at).as_secs());
             head.placement = Some(chosen.report);

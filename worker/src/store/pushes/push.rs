@@ -44,7 +44,7 @@ impl PushTarget {
         let sql = format!(
             "SELECT d.commit_sha, now() AS now,
                  d.request #- '{{data,sequence}}' #- '{{data,expires_at}}' #- '{{data,correlation}}' AS request
-             {STANDING} AND (d.action = 'deploy' OR (d.action = 'rollback' AND d.state NOT IN {FAILED})) {NEWEST_FIRST}"
+             {STANDING} AND (d.action = 'deploy' OR (d.action IN ('rollback', 'move') AND d.state NOT IN {FAILED})) {NEWEST_FIRST}"
         );
         let Some(row) = tx.query_opt(&sql, &[&self.project, &self.server]).await? else { return Ok(None) };
         let commit = row.get::<_, Option<String>>("commit_sha").unwrap_or_default();

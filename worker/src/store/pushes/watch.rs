@@ -133,6 +133,22 @@ pub(in crate::store) async fn watch(tx: &StoreTransaction<'_>, request: &Project
     wake(tx).await
 }
 
+/// What was pushed to a project's branch is deployed to `to` from now on, where it was to `from` before.
+pub(in crate::store) async fn watch_elsewhere(
+    tx: &StoreTransaction<'_>,
+    project: ProjectId,
+    from: &ServerHandle,
+    to: &ServerHandle,
+) -> Result<()> {
+    let sql = "UPDATE watched_branches SET server = $3, marks = marks + 1,
+                   look_at = CASE WHEN looking THEN look_at ELSE now() END
+               WHERE project_id = $1 AND server = $2";
+    match tx.execute(sql, &[&project.0, &from.as_str(), &to.as_str()]).await? {
+        0 => Ok(()),
+        _ => wake(tx).await,
+    }
+}
+
 /// What a command that was accepted means for the project's branch: after a start, what waited for it is deployed.
 pub(in crate::store) async fn heed_command(
     tx: &StoreTransaction<'_>,

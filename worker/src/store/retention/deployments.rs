@@ -119,7 +119,7 @@ fn page(keep: &Retention) -> String {
     format!(
         "SELECT d.id, {columns}, d.arrival, d.pruned, extract(epoch FROM now() - d.finished_at)::float8 AS age,
              EXISTS (SELECT FROM deployments n WHERE n.finished_at IS NOT NULL AND {own} AND n.arrival > d.arrival
-                 ORDER BY n.arrival OFFSET CASE WHEN d.state = 'succeeded' AND d.action IN ('deploy', 'rollback')
+                 ORDER BY n.arrival OFFSET CASE WHEN d.state = 'succeeded' AND d.action IN ('deploy', 'rollback', 'move')
                      AND d.request IS NOT NULL AND d.started_at IS NOT NULL THEN {versions} - 1 ELSE 0 END LIMIT 1) AS surplus,
              EXISTS (SELECT FROM deployments u WHERE u.finished_at IS NOT NULL AND {project} AND {server} AND {slug}
                  AND u.action = 'undeploy' AND {undeployed} IN ('+succeeded', '+already_deployed')

@@ -84,6 +84,7 @@ fn cordoned(request: &Request<ServerCordon>, outcome: Outcome, accepted_at: Time
         repository: None,
         commit: None,
         server: Some(data.server.clone()),
+        moved: None,
         placement: None,
         url: None,
         failure: None,

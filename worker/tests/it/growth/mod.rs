@@ -6,6 +6,7 @@
 
 mod chores;
 mod halves;
+mod moves;
 mod notifications;
 mod operators;
 mod placements;

@@ -49,7 +49,8 @@ impl Requests<'_> {
             drop(ok(quick("explain", store.explain_placement(&request.event.data, "/o", None, &LIMITS)).await));
             request.deployment_id()
         };
-        let new = accept(json!({ "id": Uuid::new_v4(), "slug": "roomy" })).await;
+        let roomy = json!({ "id": Uuid::new_v4(), "slug": "roomy" });
+        let new = accept(roomy.clone()).await;
         assert_eq!(ok(quick("waiting", store.waiting_for_room()).await), 1);
         assert_eq!(ok(quick("placing", store.place_waiting(&LIMITS, 0)).await).placed, 1);
         let claim = self.claim_of(new).await;
@@ -59,6 +60,8 @@ impl Requests<'_> {
         assert!(left.is_some());
         let claim = self.claim_of(new).await;
         self.end(&claim, &DeploymentEnd::Succeeded { url: None }).await;
+        let roomy = serde_json::from_value(roomy).unwrap();
+        Box::pin(self.goes_elsewhere(&roomy, database, &facts)).await;
         // The project with a tenth of all deployments stays where it is.
         let busy = accept(json!({ "id": self.project.id, "slug": self.project.slug })).await;
         assert_eq!(ok(quick("placing", store.place_waiting(&LIMITS, 0)).await).placed, 1);

@@ -3,6 +3,7 @@
 mod cordons;
 mod crowd;
 mod homes;
+mod moves;
 mod scale;
 mod waiting;
 

@@ -1,0 +1,47 @@
+# Parameters: step bots copied; after project_files.sh, require_project.sh, containers.sh, lock.sh. What a project has
+# on the server that a move takes it away from, and where the move stands: since when services don't run, and how many bytes
+# were copied. As long as that is noted, CI's job waits.
+
+# named_volumes: the project's volumes that somebody has named. One without a name is its container's, and goes with it.
+named_volumes() {
+    docker volume ls -q --filter "label=com.docker.compose.project=$slug" | grep -vxE '[0-9a-f]{64}' || [ $? -eq 1 ]
+}
+
+enter
+stands='0 0'
+if [ -f .slipway/moving ]; then read -r stands <.slipway/moving || :; fi
+since=${stands% *}
+now=$(date +%s%3N)
+case $step in
+look)
+    printf '%s\n' "$stands" | put .slipway/moving 600
+    volumes=$(named_volumes)
+    size=0
+    for volume in $volumes; do
+        tell volume "$volume"
+        place=$(docker volume inspect --format '{{.Mountpoint}}' "$volume")
+        size=$((size + $(du -skx "$place" | cut -f 1)))
+    done
+    tell size_kb "$size"
+    if [ -f .slipway/stopped ]; then tell stopped yes; fi
+    # What operators wrote and Slipway drew goes with the project: its data can't be read without it.
+    if [ -f .env ]; then tell_file env .env; fi
+    if [ -f .slipway/sealed ]; then tell_file sealed .slipway/sealed; fi
+    ;;
+quiet)
+    # Before anything stops: a worker that is killed right after it finds since when.
+    [ "$since" != 0 ] || since=$now
+    printf '%s 0\n' "$since" | put .slipway/moving 600
+    see
+    running_of $bots
+    if [ -n "$bots" ] && [ -n "$ids" ]; then docker stop $ids >&2 || die stop-failed "the bots of $slug couldn't be stopped"; fi
+    ;;
+copied) printf '%s %s\n' "$since" "$copied" | put .slipway/moving 600 ;;
+stay)
+    if [ -f .slipway/moving ]; then tell stood "$stands"; fi
+    rm -f .slipway/moving
+    ;;
+esac
+tell since "$since"
+tell now "$now"
+tell copied "${stands#* }"
