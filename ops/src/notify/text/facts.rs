@@ -59,12 +59,21 @@ impl ResultFacts<'_> {
             (Action::Deploy, Outcome::Superseded) => {
                 format!("The deployment of {subject}{place} gave way to a newer one")
             }
+            (Action::Move, Outcome::Succeeded) => format!("{subject} was moved{}", self.way()),
+            (Action::Move, Outcome::Failed) => format!("{subject} couldn't be moved{}", self.way()),
             (action, Outcome::Succeeded) => format!("{subject}: {action}{place} is done"),
             (action, Outcome::AlreadyDeployed) => format!("{subject}: {action}{place} had nothing to do"),
             (action, Outcome::Failed) => format!("{subject}: {action}{place} failed"),
             (action, Outcome::Cancelled) => format!("{subject}: {action}{place} was cancelled"),
             (action, Outcome::Superseded) => format!("{subject}: {action}{place} gave way to a newer request"),
         }
+    }
+
+    /// From which server a move went to which one.
+    fn way(&self) -> String {
+        let Some(moved) = &self.result.moved else { return String::new() };
+        let to = moved.to.as_ref().map(|to| format!(" to {to}")).unwrap_or_default();
+        format!(" from {}{to}", moved.from)
     }
 
     /// Why it failed.
@@ -119,6 +128,30 @@ impl ResultFacts<'_> {
         match (&result.repository, &result.commit) {
             (Some(repository), Some(commit)) => format!("https://github.com/{repository}/commit/{commit}"),
             _ => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slipway_protocol::{CloudEvent, DeploymentResult};
+
+    use super::ResultFacts;
+
+    #[test]
+    fn a_move_is_told_with_both_servers_and_so_is_one_that_failed() {
+        for (sample, title) in [
+            (
+                &include_bytes!("../../../../protocol/samples/result-moved.v1.json")[..],
+                "corner-shop was moved from vps-267179 to vps-301422",
+            ),
+            (
+                include_bytes!("../../../../protocol/samples/result-move-refused.v1.json"),
+                "corner-shop couldn't be moved from vps-267179 to vps-301422",
+            ),
+        ] {
+            let event: CloudEvent<DeploymentResult> = serde_json::from_slice(sample).unwrap();
+            assert_eq!(ResultFacts { result: &event.data, link: None }.title(), title);
         }
     }
 }

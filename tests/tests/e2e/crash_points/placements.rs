@@ -1,6 +1,9 @@
-//! Lives that begin without a server: one is there, one gets room while the request waits, or none does in time.
+//! Lives whose server is chosen: one is there, one gets room while the request waits, or none does in time; and one that
+//! goes on to another server.
 
-use crate::crash_points::scenario::{OLD, Scenario, ScenarioStep, event, scenario};
+use slipway_protocol::DeploymentId;
+
+use crate::crash_points::scenario::{OLD, Scenario, ScenarioStep, event, read, scenario};
 
 /// A server of the inventory that was just asked for what it has, and has no memory.
 const FULL: &str =
@@ -21,6 +24,35 @@ fn publish() -> ScenarioStep {
     ScenarioStep::Publish(event.to_string().into_bytes())
 }
 
+/// A move is accepted, claimed and ended otherwise than what stays on its server.
+const OF_MOVES: &[&str] = &[
+    "commit-accept:before",
+    "commit-accept:after",
+    "commit-claim:before",
+    "commit-claim:after",
+    "commit-finish:before",
+    "commit-finish:after",
+];
+
+/// The move to that server, and the undeployment that follows from it.
+fn moved() -> [ScenarioStep; 2] {
+    let mut event = read(include_bytes!("../../../../protocol/samples/project-move.v1.json"));
+    event["data"]["to"] = "vps-1".into();
+    if let Some(data) = event["data"].as_object_mut() {
+        data.remove("sequence");
+    }
+    let text = |name: &str| event[name].as_str().unwrap_or_default();
+    let source = format!("/slipway/moves/{}", DeploymentId::of(text("source"), text("id"), None));
+    let follows = serde_json::json!({ "source": source, "id": "undeploy" });
+    let publish = ScenarioStep::Publish(event.to_string().into_bytes());
+    [publish, ScenarioStep::Joined(follows.to_string().into_bytes())]
+}
+
+/// The event that names the server where the project is at first.
+fn settled() -> ScenarioStep {
+    ScenarioStep::Publish(event(OLD).to_string().into_bytes())
+}
+
 pub fn all() -> Vec<Scenario> {
     vec![
         Scenario {
@@ -38,6 +70,16 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             environment: &[("SLIPWAY_PLACEMENT_WAIT", "1s")],
             ..scenario("no room in time", vec![], vec![publish()])
+        },
+        Scenario {
+            own: OF_MOVES,
+            before: vec![ScenarioStep::Sql(FULL), ScenarioStep::Sql(ROOM)],
+            ..scenario(
+                "moved",
+                vec![],
+                [settled(), ScenarioStep::Becomes(OLD, "finished_at IS NOT NULL")].into_iter().chain(moved()).collect(),
+            )
+            .of(3)
         },
     ]
 }

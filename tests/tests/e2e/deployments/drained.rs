@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use slipway_tests::prober::{ProbeKind, Probes};
 use slipway_tests::world::{Commit, Generation, Module, Sample, Variant, eventually};
 
-use crate::deployments::moves::{answers, deploy, moved, query, scene, without_data};
+use crate::deployments::moves::{answers, deploy, failed_before, moved, query, scene, without_data};
 use crate::deployments::scene::{DIRECTORY, PORT, ProjectScene, SLUG};
 
 /// Projects on the first server, with the ports that they are asked on; every second one has data.
@@ -59,23 +59,15 @@ fn drain(targets: u8, projects: u16) -> Result<()> {
     }
     for ((slug, probes), number) in asking.into_iter().zip(0..) {
         let report = probes.stop()?;
-        let last = report.answers.iter().filter(|answer| answer.outcome.is_ok()).map(|answer| answer.asked).max();
-        let early = report.failed().into_iter().filter(|answer| Some(answer.asked) < last).count();
-        ensure!(number % 2 == 1 || early == 0, "{slug}: {early} requests before it had moved: {report}");
-    }
-    let seen: Value = serde_json::from_str(&scene.stack.slipway(&["--json", "projects", "owners"])?)?;
-    for (slug, (commit, _)) in &filled {
-        let shown: Value =
-            serde_json::from_str(&scene.stack.slipway(&["--json", "deployments", "list", "--project", slug])?)?;
-        let mut urls =
-            shown.as_array().into_iter().flatten().filter(|d| d["action"] == "move" && d["state"] == "succeeded");
-        let id = urls
-            .next_back()
-            .and_then(|d| d["id"].as_str().or(d["deployment_id"].as_str()))
-            .context("its move")?
-            .to_owned();
-        let url = scene.shown(&id)?["result"]["url"].as_str().context("a URL")?.to_owned();
-        answers(&scene, &url, commit).with_context(|| format!("{slug}: {seen}"))?;
+        let listed = scene.stack.slipway(&["--json", "deployments", "list", "--project", slug])?;
+        let listed: Vec<Value> = serde_json::from_str(&listed)?;
+        let ended = listed.iter().find(|d| d["action"] == "move" && d["state"] == "succeeded");
+        let shown = scene.shown(ended.and_then(|d| d["id"].as_str()).context("its move")?)?;
+        let result = &shown["result"];
+        let early = failed_before(&report, &result["finished_at"])?;
+        ensure!(number % 2 == 1 || early == 0, "{slug}: {early} requests failed before it had moved: {report}");
+        let (commit, _) = filled.get(slug).context("its commit")?;
+        answers(&scene, result["url"].as_str().context("a URL")?, commit).context(slug.clone())?;
     }
     let left = scene.stack.world.target(0).sh("docker ps -aq; ls /opt/services")?;
     ensure!(left.trim().is_empty(), "{left}");
