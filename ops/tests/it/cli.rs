@@ -220,6 +220,25 @@ fn a_request_in_flags_becomes_an_event_with_sealed_secrets() {
 }
 
 #[test]
+fn a_request_in_flags_may_leave_the_server_and_its_ports_to_slipway() {
+    let request = |more: &[&str]| {
+        slipway()
+            .args(["submit", "--dry-run", "--project", "shop", "--project-id", "0f9e2c4a-1c57-4c55-9a0e-6d7f0a6b2c11"])
+            .args(["--repository", "Acme-Org/shop", "--commit", "0123456789abcdef0123456789abcdef01234567"])
+            .args(["--allocate", "backend=8000", "--module", "backend", "--region", "eu", "--label", "ssd"])
+            .args(more)
+            .output()
+            .unwrap()
+    };
+    let data = serde_json::from_slice::<Value>(&request(&[]).stdout).unwrap()["data"].take();
+    assert_eq!(data["allocations"][0], json!({ "service": "backend", "container_port": 8000 }));
+    assert_eq!(data["placement"], json!({ "required": { "region": "eu", "labels": ["ssd"] } }));
+    assert!(data.get("server").is_none(), "{data}");
+    let refused = String::from_utf8(request(&["--server", "vps-1"]).stderr).unwrap();
+    assert!(refused.contains("cannot be used with"), "{refused}");
+}
+
+#[test]
 fn a_secret_in_an_argument_is_refused_and_not_repeated() {
     let shown = transcript(
         slipway()

@@ -10,7 +10,8 @@ use slipway_protocol::names::{
     UserName, VariableName,
 };
 use slipway_protocol::{
-    Allocation, Correlation, Project, ProjectId, ProjectReady, PushDeployer, Repository, SecretSource, Server,
+    Allocation, Correlation, PlacementWish, Project, ProjectId, ProjectReady, PushDeployer, Repository, SecretSource,
+    Server, ServerLabel, ServerTraits,
 };
 
 use super::secrets::{self, SealTo};
@@ -22,7 +23,7 @@ use crate::terminal::error::CliError;
 pub(super) struct RequestFlags {
     /// The project's slug
     #[arg(long, value_name = "SLUG", conflicts_with = "file",
-          requires_all = ["project_id", "repository", "commit", "server", "allocate", "modules"])]
+          requires_all = ["project_id", "repository", "commit", "allocate", "modules"])]
     project: Option<Slug>,
 
     /// The orchestrator's id of the project
@@ -41,28 +42,36 @@ pub(super) struct RequestFlags {
     #[arg(long, value_name = "NAME", requires = "project", default_value = "main")]
     branch: BranchName,
 
-    /// The server's handle in the inventory
+    /// The server's handle in the inventory; Slipway chooses one when left out
     #[arg(long, value_name = "HANDLE", requires = "project")]
     server: Option<ServerHandle>,
 
+    /// The region that a server of Slipway's choice must be in
+    #[arg(long, value_name = "REGION", requires = "project", conflicts_with = "server")]
+    region: Option<ServerLabel>,
+
+    /// A label that a server of Slipway's choice must have; repeatable
+    #[arg(long = "label", value_name = "LABEL", requires = "project", conflicts_with = "server")]
+    labels: Vec<ServerLabel>,
+
     /// Where the server answers, for one that the inventory doesn't know; the workers must allow that
-    #[arg(long, value_name = "HOST", requires = "project")]
+    #[arg(long, value_name = "HOST", requires = "server")]
     address: Option<Host>,
 
     /// SSH port of such a server
-    #[arg(long, value_name = "PORT", requires = "project", value_parser = parse_port)]
+    #[arg(long, value_name = "PORT", requires = "server", value_parser = parse_port)]
     ssh_port: Option<Port>,
 
     /// SSH user of such a server
-    #[arg(long, value_name = "USER", requires = "project")]
+    #[arg(long, value_name = "USER", requires = "server")]
     ssh_user: Option<UserName>,
 
     /// Host key of such a server, as `ssh-keyscan` prints it without the host
-    #[arg(long, value_name = "KEY", requires = "project")]
+    #[arg(long, value_name = "KEY", requires = "server")]
     host_key: Option<HostKey>,
 
-    /// A service's port on the server and in its container; repeatable
-    #[arg(long, value_name = "SERVICE=PORT:PORT", requires = "project", value_parser = parse_allocation)]
+    /// A service's port on the server and in its container, or that one alone: Slipway chooses the other; repeatable
+    #[arg(long, value_name = "SERVICE=[PORT:]PORT", requires = "project", value_parser = parse_allocation)]
     allocate: Vec<Allocation>,
 
     /// A service that must run; repeatable
@@ -111,6 +120,7 @@ impl RequestFlags {
                 name,
             )?;
         }
+        let required = ServerTraits { region: self.region.clone(), labels: self.labels.iter().cloned().collect() };
         let mut variables = BTreeMap::new();
         for argument in &self.variables {
             let (name, value) = parse_assignment(argument).map_err(|e| CliError::usage(format!("--variable {e}")))?;
@@ -124,14 +134,14 @@ impl RequestFlags {
                 branch: self.branch.clone(),
                 pushes_deployed_by: PushDeployer::default(),
             },
-            server: Some(Server {
-                handle: require(self.server.clone(), "--server")?,
+            server: self.server.clone().map(|handle| Server {
+                handle,
                 address: self.address.clone(),
                 ssh_port: self.ssh_port,
                 ssh_user: self.ssh_user.clone(),
                 host_key: self.host_key.clone(),
             }),
-            placement: None,
+            placement: (!required.is_empty()).then(|| PlacementWish { required, ..PlacementWish::default() }),
             resources: None,
             allocations: self.allocate.clone(),
             modules: self.modules.iter().cloned().collect(),
@@ -159,12 +169,13 @@ fn add_to_now(duration: SignedDuration) -> Result<Timestamp, CliError> {
 }
 
 fn parse_allocation(text: &str) -> Result<Allocation, String> {
-    const FORM: &str = "must look like backend=8080:8000, the port on the server first";
+    const FORM: &str =
+        "must look like backend=8080:8000, the port on the server first, or backend=8000, that in the container";
     let (service, ports) = text.split_once('=').ok_or(FORM)?;
-    let (host, container) = ports.split_once(':').ok_or(FORM)?;
+    let (host, container) = ports.split_once(':').map_or((None, ports), |(host, container)| (Some(host), container));
     Ok(Allocation {
         service: service.parse().map_err(|e: slipway_protocol::names::InvalidName| e.to_string())?,
-        host_port: Some(parse_port(host)?),
+        host_port: host.map(parse_port).transpose()?,
         container_port: parse_port(container)?,
         health: None,
         domains: Vec::new(),

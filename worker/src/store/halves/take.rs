@@ -217,8 +217,12 @@ async fn keep(
     )
     .await?;
     if let Some(joined_as) = joined_as {
-        let sql = "UPDATE project_halves SET waits_until = NULL, joined_as = $4
-                   WHERE project_id = $1 AND project_slug = $2 AND half = $3";
+        let sql = "WITH other AS (
+                       UPDATE project_halves SET waits_until = NULL, joined_as = $4
+                       WHERE project_id = $1 AND project_slug = $2 AND half = $3 RETURNING id)
+                   UPDATE dead_letters l SET state = 'archived', updated_at = now(),
+                       note = concat_ws(E'\n', note, 'The other half came late; both are deployment ' || $4)
+                   FROM other WHERE l.id = other.id AND l.code = 'missing-half' AND l.state = 'open'";
         let other = kind.other().as_str();
         tx.execute(sql, &[&project.id.0, &project.slug.as_str(), &other, &joined_as.0]).await?;
     }

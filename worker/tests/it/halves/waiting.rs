@@ -16,7 +16,7 @@ fn impatient() -> WorkerOptions {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_alone_is_told_which_one_is_missing_and_joins_it_all_the_same_later() {
-    let ((_database, store), amqp) = (migrated("w").await, vhost());
+    let ((database, store), amqp) = (migrated("w").await, vhost());
     let mut outside = TestClient::new(&amqp).await;
     let worker = TestWorker::start(store.clone(), &amqp, changed(), impatient());
     let shop = HalvedProject::new("shop");
@@ -47,6 +47,9 @@ async fn a_half_alone_is_told_which_one_is_missing_and_joins_it_all_the_same_lat
     assert_eq!(result["data"]["correlation"]["application_id"], 17, "both halves' ids come back");
     assert_eq!(result["data"]["correlation"]["run_id"], "eng-41");
     assert_eq!(store.lonely_halves(10).await.unwrap().count, 0);
+    let sql = "SELECT state || ': ' || note FROM dead_letters";
+    let letter: String = database.sql.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(letter, format!("archived: The other half came late; both are deployment {}", joined_id(&code, &place)));
     worker.stop().await;
 }
 
