@@ -133,6 +133,7 @@ impl ResultFacts<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use slipway_protocol::{CloudEvent, DeploymentResult};
 

@@ -62,7 +62,7 @@ fn drain(targets: u8, projects: u16) -> Result<()> {
         let listed = scene.stack.slipway(&["--json", "deployments", "list", "--project", slug])?;
         let listed: Vec<Value> = serde_json::from_str(&listed)?;
         let ended = listed.iter().find(|d| d["action"] == "move" && d["state"] == "succeeded");
-        let shown = scene.shown(ended.and_then(|d| d["id"].as_str()).context("its move")?)?;
+        let shown = scene.shown(ended.and_then(|d| d["deployment_id"].as_str()).context("its move")?)?;
         let result = &shown["result"];
         let early = failed_before(&report, &result["finished_at"])?;
         ensure!(number % 2 == 1 || early == 0, "{slug}: {early} requests failed before it had moved: {report}");
