@@ -906,6 +906,8 @@ class Move(_Read):
     """How many were copied."""
     volumes: list[str] = []
     """Those that were copied. They stay on the server that the project was on."""
+    left_volumes: list[str] = []
+    """What stays there for good, since it's in volumes without a name, as `service:path`."""
     undeployment: uuid.UUID | None = None
     """The deployment that takes the project off the server that it was on."""
 

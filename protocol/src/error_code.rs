@@ -111,7 +111,7 @@ codes! {
     MissingHalf "missing-half" UserAction "The other half of what a deployment needs hasn't come in time" "Find out why the half that the message names was never published, and publish it: it's joined with this one, which is kept";
     AlreadyOnServer "already-on-server" UserAction "The project is to go to a server that it's on already" "Name another server, or none; what is left there of an earlier deployment goes with `slipway undeploy --server`";
     DeploymentUnderWay "deployment-under-way" Transient "A deployment of the project hasn't ended, and a move takes the version that it has" "Wait for the end of the deployment that the message names, then replay";
-    DataInVolumes "data-in-volumes" UserAction "The project has data in volumes, and the move wasn't told what becomes of them" "Move it with `--data copy` (`data: copy` in the event): it's stopped while they are copied; or take them away first";
+    DataInVolumes "data-in-volumes" UserAction "The project has data that the move wasn't told what becomes of, or can't copy" "Read in the message where they are. Volumes with a name: move it with `--data copy` (`data: copy` in the event), it's stopped while they are copied; files in its directory: have the project keep them in such a volume";
     FormerServerUnreachable "former-server-unreachable" Infrastructure "The server that a move takes the project away from can't be reached" "Check that the server runs and that its sshd takes the workers' key, then replay";
     CopyFailed "copy-failed" Infrastructure "The project's data couldn't be copied to the other server" "Read in the message which volume it was and why; the project serves where it was. Repair that, then replay";
     // The broker's own dead letters

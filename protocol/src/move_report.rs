@@ -84,6 +84,10 @@ pub struct MoveReport {
     /// The volumes that were copied. They stay on the server that the project was on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeName>,
+    /// What stays on that server for good, since it's in volumes without a name, as `service:path`; absent after a move that
+    /// failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_volumes: Vec<String>,
     /// The deployment that takes the project off the server that it was on; absent after a move that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undeployment: Option<DeploymentId>,

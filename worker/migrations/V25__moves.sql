@@ -56,3 +56,6 @@ CREATE TRIGGER deployments_note_begin AFTER UPDATE OF started_at ON deployments 
     WHEN (OLD.started_at IS NULL AND NEW.started_at IS NOT NULL AND NEW.request IS NOT NULL
         AND NEW.action IN ('deploy', 'rollback', 'move'))
     EXECUTE FUNCTION slipway_note_begin();
+
+-- Whether the project was moved away from where this half has it.
+ALTER TABLE project_halves ADD COLUMN place_left boolean NOT NULL DEFAULT false;

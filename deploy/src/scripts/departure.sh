@@ -1,10 +1,32 @@
-# Parameters: step bots copied; after project_files.sh, require_project.sh, containers.sh, lock.sh. What a project has
+# Parameters: step bots copied; after project_files.sh, room.sh, git.sh, require_project.sh, containers.sh, lock.sh. What a project has
 # on the server that a move takes it away from, and where the move stands: since when services don't run, and how many bytes
 # were copied. As long as that is noted, CI's job waits.
 
 # named_volumes: the project's volumes that somebody has named. One without a name is its container's, and goes with it.
 named_volumes() {
     docker volume ls -q --filter "label=com.docker.compose.project=$slug" | grep -vxE '[0-9a-f]{64}' || [ $? -eq 1 ]
+}
+
+# tell_other_data: what else of the project is data: files in its directory that its containers write and git doesn't know,
+# and what is in volumes without a name.
+tell_other_data() {
+    ids=$(project_ps -aq)
+    [ -n "$ids" ] || return 0
+    docker inspect --format '{{range .Mounts}}{{.Type}}	{{.RW}}	{{index $.Config.Labels "com.docker.compose.service"}}	{{or .Name "-"}}	{{.Destination}}	{{.Source}}{{"\n"}}{{end}}' $ids |
+        sort -u | while IFS='	' read -r type writes service name at source; do
+            case $type:$writes:$name:$source in
+            bind:true:-:"$dir"/*) tell_unknown_to_git "${source#"$dir"/}" ;;
+            volume:true:*)
+                case $name in *[!0-9a-f]*) continue ;; esac
+                [ -z "$(find "$source" -mindepth 1 -print -quit)" ] || tell unnamed "$service:$at"
+                ;;
+            esac
+        done
+}
+tell_unknown_to_git() {
+    case $1 in .env | infra/.env.prod | .slipway | .slipway/*) return 0 ;; esac
+    found=$(repo_git --literal-pathspecs status --porcelain --ignored --untracked-files=all -- "$1" | head -n 1)
+    [ -z "$found" ] || tell path "$1"
 }
 
 enter
@@ -23,6 +45,7 @@ look)
         size=$((size + $(du -skx "$place" | cut -f 1)))
     done
     tell size_kb "$size"
+    tell_other_data
     if [ -f .slipway/stopped ]; then tell stopped yes; fi
     # What operators wrote and Slipway drew goes with the project: its data can't be read without it.
     if [ -f .env ]; then tell_file env .env; fi

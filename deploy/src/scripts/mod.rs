@@ -87,7 +87,9 @@ scripts! {
     UNDEPLOY_CONTAINERS = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
         "judged.sh" "door_slots.sh" "door_site.sh" "undeploy_enter.sh" "undeploy_containers.sh";
     /// Where a move stands on the server that it takes the project away from.
-    DEPARTURE = "project_files.sh" "require_project.sh" "containers.sh" "lock.sh" "departure.sh";
+    DEPARTURE = "project_files.sh" "room.sh" "git.sh" "require_project.sh" "containers.sh" "lock.sh" "departure.sh";
+    /// Which machine a server is.
+    MACHINE = "machine.sh";
     /// Brings what goes with a project that is moved to the server.
     ARRIVE = "project_files.sh" "lock.sh" "undeploy_enter.sh" "arrive.sh";
     /// A volume as an archive.

@@ -13,6 +13,8 @@ pub(crate) struct MoveState {
     pub(super) volumes: Vec<VolumeName>,
     /// What they take of the disk, in KiB.
     pub(super) size_kb: u64,
+    /// Where volumes without a name hold something, as `service:path`.
+    pub(super) unnamed: Vec<String>,
     /// Its `.env`, and the names of those that came as secrets.
     pub(super) env: Vec<u8>,
     pub(super) sealed: Vec<u8>,

@@ -17,6 +17,7 @@ impl Attempt {
     pub(crate) async fn move_stage(&mut self, stage: Stage) -> Result<StageReport, StageError> {
         match stage {
             Stage::Preflight => {
+                self.require_another_machine().await?;
                 self.look_at_departure().await?;
                 let report = self.deploy_stage(stage).await?;
                 let volumes: Vec<_> = self.moving.volumes.iter().map(VolumeName::as_str).collect();
@@ -41,7 +42,8 @@ impl Attempt {
                 let (since, now) = (number(&told, "since"), number(&told, "now"));
                 let gap = if since == 0 { 0 } else { now.saturating_sub(since) };
                 let volumes = if number(&told, "copied") == 0 { &[] } else { self.moving.volumes.as_slice() };
-                let moved = json!({ "gap_ms": gap, "bytes": number(&told, "copied"), "volumes": volumes });
+                let (bytes, left) = (number(&told, "copied"), &self.moving.unnamed);
+                let moved = json!({ "gap_ms": gap, "bytes": bytes, "volumes": volumes, "left_volumes": left });
                 Ok(report.fact(MoveReport::FACT, moved))
             }
             Stage::Secrets => {
@@ -54,6 +56,29 @@ impl Attempt {
             }
             Stage::Env | Stage::Firewall => self.deploy_stage(stage).await,
         }
+    }
+
+    /// Refuses a server that is the same machine under another name: what a move removes there would be what it moves.
+    async fn require_another_machine(&mut self) -> Result<(), StageError> {
+        let script = Script::new("machine", scripts::MACHINE).word("root", self.root());
+        let message = "which machine the server is couldn't be seen";
+        let there = {
+            let script = script.clone();
+            self.on_former(|former| {
+                Box::pin(
+                    async move { former.exec_or(Stage::Preflight, &script, ErrorCode::InternalError, message).await },
+                )
+            })
+            .await?
+        };
+        let here = self.exec_or(Stage::Preflight, &script, ErrorCode::InternalError, message).await?;
+        let (Some(here), Some(there)) = (here.value("machine"), there.value("machine")) else { return Ok(()) };
+        if here != there {
+            return Ok(());
+        }
+        let from = self.work.moving.as_ref().map(|departure| departure.target.handle.as_str()).unwrap_or_default();
+        let message = format!("{} and {from} are one machine: the project is there already", self.work.target.handle);
+        Err(StageError::new(ErrorCode::AlreadyOnServer, message))
     }
 
     /// What the project has there; refuses data that nobody said what becomes of.
@@ -71,17 +96,36 @@ impl Attempt {
             since,
             was_stopped: since == 0 && told.value("stopped").is_some(),
             volumes,
+            unnamed: told.values("unnamed").to_vec(),
             ..MoveState::default()
         };
         let Some(departure) = &self.work.moving else { return Ok(()) };
-        if departure.data == MoveData::Refuse && !self.moving.volumes.is_empty() {
-            let names: Vec<_> = self.moving.volumes.iter().map(VolumeName::as_str).collect();
-            let (slug, from) = (&self.work.request.project.slug, &departure.target.handle);
-            let message = format!(
-                "{slug} has data on {from}, in the volumes {}, and the move wasn't told what becomes of them",
-                names.join(", ")
-            );
-            return Err(StageError::new(ErrorCode::DataInVolumes, message));
+        let (slug, from) = (&self.work.request.project.slug, &departure.target.handle);
+        let refuse =
+            |why: String| Err(StageError::new(ErrorCode::DataInVolumes, format!("{slug} has data on {from}{why}")));
+        let paths = told.values("path");
+        if !paths.is_empty() {
+            return refuse(format!(
+                " in its directory, at {}, which a move can't copy: it takes nothing but what git has and what is in volumes;                  have the project keep that in a volume with a name",
+                paths.join(", ")
+            ));
+        }
+        if departure.data == MoveData::Copy {
+            return Ok(());
+        }
+        let named: Vec<_> = self.moving.volumes.iter().map(VolumeName::as_str).collect();
+        let told = "and the move wasn't told what becomes of them";
+        match (named.as_slice(), self.moving.unnamed.as_slice()) {
+            ([], []) => {}
+            (named, []) => return refuse(format!(", in the volumes {}, {told}", named.join(", "))),
+            (named, unnamed) => {
+                let (named, unnamed) = (named.join(", "), unnamed.join(", "));
+                let both = if named.is_empty() { String::new() } else { format!("{named}, and ") };
+                return refuse(format!(
+                    ", in the volumes {both}those without a name of {unnamed}, {told}; these stay there in any case, since \
+                     only what has a name can be copied"
+                ));
+            }
         }
         Ok(())
     }

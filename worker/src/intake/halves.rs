@@ -94,13 +94,14 @@ impl Admitter {
         let Ok(kept) = &other.read else { return Ok(Ok(HalfOutcome::Outdated)) };
         let half = placed(arriving.request.clone(), &arriving.place);
         let sides = [(&half, &door.incoming), (kept, &other.incoming)];
+        let place_left = other.place_left;
         if let Some(failure) = leak(&sides, door) {
             if kept.event.data.kind() == HalfKind::Resources {
                 self.store.forget_half(other.id).await?;
             }
             return Ok(Err(refused_half(arriving.request, failure, door)));
         }
-        let (joined, own_failure) = self.joined(&sides).await?;
+        let (joined, own_failure) = self.joined(&sides, place_left).await?;
         if let Some(failure) = own_failure {
             return Ok(Err(refused_half(arriving.request, failure, door)));
         }

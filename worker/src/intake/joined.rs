@@ -27,12 +27,13 @@ pub(super) struct JoinedRequest {
 
 impl Admitter {
     /// What both sides ask for, the arriving one first; and, where the arriving one's source may not ask for it, that
-    /// failure.
+    /// failure. `place_left`: the project was moved away from where the kept one has it, and stays where it is.
     pub(super) async fn joined(
         &self,
         sides: &[(&Request<ProjectHalf>, &Incoming); 2],
+        place_left: bool,
     ) -> Result<(JoinedRequest, Option<Failure>), StoreError> {
-        let incoming = joined_message(sides);
+        let incoming = joined_message(sides, place_left);
         let read = slipway_protocol::read(&incoming.body, &incoming.metadata());
         let refused = |failure, known| Err(Box::new(RefusedMessage { failure, known, withhold: false }));
         let request = match read {
@@ -114,7 +115,7 @@ impl Door<'_> {
 }
 
 /// The message that would have asked for what both halves ask for.
-fn joined_message(sides: &[(&Request<ProjectHalf>, &Incoming); 2]) -> Incoming {
+fn joined_message(sides: &[(&Request<ProjectHalf>, &Incoming); 2], place_left: bool) -> Incoming {
     let (mut code, mut place) = (None, None);
     for (half, incoming) in sides {
         match half.event.data.clone() {
@@ -123,9 +124,14 @@ fn joined_message(sides: &[(&Request<ProjectHalf>, &Incoming); 2]) -> Incoming {
         }
     }
     let (Some((code, from)), Some(place)) = (code, place) else { return Incoming::default() };
+    let mut joined = join(&code, &place);
+    if place_left {
+        joined.data.server = None;
+        joined.data.allocations.iter_mut().for_each(|allocation| allocation.host_port = None);
+    }
     let replay = sides[0].0.replay.map(|replay| (topology::REPLAY_HEADER.to_owned(), replay.to_string()));
     Incoming {
-        body: serde_json::to_vec(&join(&code, &place)).unwrap_or_default(),
+        body: serde_json::to_vec(&joined).unwrap_or_default(),
         content_type: Some(CONTENT_TYPE.to_owned()),
         headers: BTreeMap::from_iter(replay),
         exchange: topology::REQUESTS.to_owned(),

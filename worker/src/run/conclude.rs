@@ -18,7 +18,10 @@ impl RunningAttempt<'_> {
     /// Writes what follows from the end; gives the name of the outcome.
     pub(super) async fn conclude(&mut self, ended: AttemptEnd) -> Result<&'static str, StoreError> {
         match ended {
-            AttemptEnd::Done { url } => self.finish(DeploymentEnd::Succeeded { url }).await,
+            AttemptEnd::Done { url } => match self.finish(DeploymentEnd::Succeeded { url }).await {
+                Err(StoreError::GivesWay(by)) => self.finish_superseded(by).await,
+                ended => ended,
+            },
             AttemptEnd::Cancelled => self.finish_cancelled().await,
             AttemptEnd::Superseded(by) => self.finish_superseded(by).await,
             AttemptEnd::GivenUp => {
@@ -162,6 +165,8 @@ impl RunningAttempt<'_> {
         if self.canceller.is_lease_lost() {
             return Err(StoreError::LeaseLost);
         }
+        // Nothing of a move is on its new server that was called off before it brought anything.
+        self.summary.restored |= self.claim.action == Action::Move && !self.unproven;
         let span = tracing::info_span!(
             "create slipway.events",
             otel.kind = "producer",

@@ -52,9 +52,13 @@ pub(crate) fn describe_gap(moved: &MoveReport) -> String {
         None | Some(0) => "without a gap".to_owned(),
         Some(gap) => format!("with a gap of {}", format_duration(gap)),
     };
-    match moved.bytes {
+    let told = match moved.bytes {
         None | Some(0) => gap,
         Some(bytes) => format!("{gap} ({} copied)", format_bytes(bytes)),
+    };
+    match moved.left_volumes.as_slice() {
+        [] => told,
+        left => format!("{told}; what is in volumes without a name stays on {}: {}", moved.from, left.join(", ")),
     }
 }
 

@@ -31,12 +31,13 @@ pub fn scene(targets: u8) -> Result<ProjectScene> {
     Ok(ProjectScene { listener, sample, stack })
 }
 
-/// The sample with nothing in a volume that has a name.
+/// The sample with nothing that outlives its database's container.
 pub fn without_data(sample: Sample) -> Result<Sample> {
     let (folder, path) = (tempfile::tempdir()?, "infra/compose.base.yml");
     sample.write(folder.path())?;
     let base = std::fs::read_to_string(folder.path().join(path))?;
-    let bare = base.replace("    volumes:\n      - db_data:/var/lib/postgresql/data\n", "");
+    let kept = "    volumes:\n      - db_data:/var/lib/postgresql/data\n";
+    let bare = base.replace(kept, "    tmpfs:\n      - /var/lib/postgresql/data\n");
     let bare = bare.replace("\nvolumes:\n  db_data:\n", "\n");
     ensure!(bare.len() < base.len() && !bare.contains("db_data"), "{bare}");
     Ok(sample.with_file(path, &bare))

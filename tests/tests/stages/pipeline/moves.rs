@@ -62,6 +62,47 @@ fn moving(scene: &AttemptScene, sample: &Sample, commit: &Commit) -> DeploymentW
     DeploymentWork { action: Action::Move, moving: Some(moving), lease: slipway_deploy::LeaseGuard::endless(2), ..here }
 }
 
+/// Another name for the machine that is left, and files in the project's directory that git doesn't have.
+fn refuses_what_would_lose_data(scene: &AttemptScene, work: &DeploymentWork) {
+    let old = scene.world.target(0);
+    let refused = |work: DeploymentWork| {
+        let (stage, error) = *scene.run(work).err().unwrap();
+        assert_eq!(stage, Stage::Preflight, "{error}");
+        assert!(scene.get("/health").contains("ok"), "{}", scene.get("/health"));
+        error
+    };
+    let mut twin = work.clone();
+    twin.target = twin.moving.as_ref().unwrap().target.clone();
+    let error = refused(twin);
+    assert_eq!(error.code, ErrorCode::AlreadyOnServer, "{error}");
+    assert!(error.message.contains("are one machine"), "{error}");
+
+    // Compose by hand, since no request asks for it: what counts is what the containers have.
+    let image = old.sh("docker ps --filter label=com.docker.compose.service=backend --format '{{.Image}}'").unwrap();
+    let run = |mount: &str| {
+        old.sh(&format!(
+            "docker rm -f extra >/dev/null 2>&1; mkdir -p /opt/services/shop/uploads && touch /opt/services/shop/uploads/a &&
+             docker create --name extra --label com.docker.compose.project=shop --label com.docker.compose.oneoff=False \
+                 --label com.docker.compose.service=extra -v {mount} {} true",
+            image.trim()
+        ))
+        .unwrap()
+    };
+    run("/opt/services/shop/uploads:/uploads:ro");
+    run("/opt/services/shop/infra/compose.base.yml:/base.yml");
+    run("/opt/services/shop/uploads:/uploads");
+    let error = refused(work.clone());
+    assert_eq!(error.code, ErrorCode::DataInVolumes, "{error}");
+    assert!(error.message.contains("in its directory, at uploads, which"), "{error}");
+    run("/kept");
+    old.sh("place=$(docker inspect --format '{{(index .Mounts 0).Source}}' extra) && touch \"$place/a\"").unwrap();
+    let mut unasked = work.clone();
+    unasked.moving.as_mut().unwrap().data = MoveData::Refuse;
+    let error = refused(unasked);
+    assert!(error.message.contains("and those without a name of extra:/kept"), "{error}");
+    old.sh("docker rm -fv extra && rm -r /opt/services/shop/uploads").unwrap();
+}
+
 #[test]
 fn an_archive_that_means_harm_writes_nothing_but_its_volume() {
     let scene = AttemptScene::with(2);
@@ -71,6 +112,7 @@ fn an_archive_that_means_harm_writes_nothing_but_its_volume() {
     work.request.modules.retain(|module| module.as_str() == "backend");
     scene.run(work).unwrap_or_else(|failed| panic!("{failed:?}"));
     let (old, new) = (scene.world.target(0), scene.world.target(1));
+    refuses_what_would_lose_data(&scene, &moving(&scene, &sample, &commit));
     new.sh("mkdir -p /opt/services").unwrap();
     let untouched = || {
         new.sh("sha256sum /etc/passwd /etc/shadow; find / -xdev -name 'escaped*'; ls -A /root /opt/services").unwrap()

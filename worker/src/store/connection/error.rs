@@ -45,6 +45,9 @@ pub enum StoreError {
          the database is too slow to renew it: see SLIPWAY_LEASE"
     )]
     LeaseLost,
+    /// A move has to give way to this newer request, and hasn't ended: nothing was written.
+    #[error("the move gives way to deployment {0}, which came before its end")]
+    GivesWay(slipway_protocol::DeploymentId),
     /// The state doesn't allow it.
     #[error(transparent)]
     Transition(#[from] IllegalTransition),

@@ -77,13 +77,14 @@ fn move_report(order: &MoveOrder, head: &DeploymentHead, end: &DeploymentEnd, se
         gap_ms: None,
         bytes: None,
         volumes: Vec::new(),
+        left_volumes: Vec::new(),
         undeployment: None,
     };
     if !matches!(end, DeploymentEnd::Succeeded { .. }) {
         return report;
     }
-    let MeasuredMove { gap_ms, bytes, volumes } = seen.moved.clone().unwrap_or_default();
-    MoveReport { gap_ms: Some(gap_ms), bytes: Some(bytes), volumes, ..report }
+    let MeasuredMove { gap_ms, bytes, volumes, left_volumes } = seen.moved.clone().unwrap_or_default();
+    MoveReport { gap_ms: Some(gap_ms), bytes: Some(bytes), volumes, left_volumes, ..report }
 }
 
 /// What is told of the end.

@@ -25,7 +25,7 @@ impl Store {
     /// is repeated since its answer was lost gives the same answer.
     ///
     /// # Errors
-    /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
+    /// [`crate::store::StoreError::LeaseLost`], [`crate::store::StoreError::GivesWay`], or when the database fails.
     pub async fn finish(&self, lease: &Lease, end: &DeploymentEnd, summary: &AttemptSummary) -> Result<Outcome> {
         deadline(async {
             let mut client = self.client().await?;
@@ -38,6 +38,12 @@ impl Store {
                 Err(StoreError::LeaseLost) => return outcome_under_lease(&tx, lease).await,
                 held => held?,
             };
+            // What came after a move's last stage is for the server that the move would have left.
+            if let (Action::Move, DeploymentEnd::Succeeded { .. }, Some(by)) =
+                (locked.head.action, end, locked.head.superseded_by)
+            {
+                return Err(StoreError::GivesWay(by));
+            }
             let outcome = locked.finish(self, end, summary).await?;
             commit(tx, TransactionKind::Finish).await?;
             Ok(outcome)
@@ -121,6 +127,9 @@ impl LockedDeployment<'_> {
         // Nor has the project anything where a move was to bring it, once that was taken back.
         let has_nothing = refused || (self.head.moves.is_some() && (summary.restored || self.head.fence.is_none()));
         self.settle_owned(has_succeeded, has_nothing, &seen).await?;
+        if self.head.moves.is_some() && !has_succeeded && !has_nothing {
+            Box::pin(self.note_arrival()).await?;
+        }
         if let (Some(project), Some(server)) = (&self.head.project, &self.head.server) {
             if has_succeeded && self.head.action == Action::Undeploy {
                 announce_undeployment(self.tx, project.id, server).await?;

@@ -54,6 +54,7 @@ pub(in crate::store) async fn refuse_move(
     let sql = "SELECT (SELECT id FROM deployments WHERE project_id = $1 AND project_slug = $2
                    AND state IN ('pending', 'running') ORDER BY arrival DESC LIMIT 1) AS open,
                EXISTS (SELECT FROM servers WHERE handle = $3) AS is_known,
+               EXISTS (SELECT FROM slug_owners WHERE server = $3 AND project_slug = $2 AND project_id <> $1) AS is_taken,
                EXISTS (SELECT FROM project_places WHERE project_id = $1 AND project_slug = $2 AND server = $3
                    AND succeeded > coalesce(undeployed, 0)) AS is_there";
     let row = tx.query_one(sql, &[&project.id.0, &slug.as_str(), &to]).await?;
@@ -63,6 +64,9 @@ pub(in crate::store) async fn refuse_move(
         }
         if !row.get::<_, bool>("is_known") {
             return refuse(ErrorCode::UnknownServer, format!("the inventory doesn't know {to}, where {slug} is to go"));
+        }
+        if row.get::<_, bool>("is_taken") {
+            return refuse(ErrorCode::SlugTaken, format!("another project is called {slug} on {to}"));
         }
     }
     match row.get::<_, Option<uuid::Uuid>>("open") {

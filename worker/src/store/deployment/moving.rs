@@ -58,6 +58,16 @@ impl LockedDeployment<'_> {
         Ok(self.tx.query_one(sql, &values).await?.get(0))
     }
 
+    /// After a move that couldn't be taken back: something of it may be on the server that it went to, where it's found and can
+    /// be undeployed.
+    pub(in crate::store) async fn note_arrival(&self) -> Result<()> {
+        let sql = "UPDATE project_places p SET begun = greatest(p.begun, d.arrival), begun_at = greatest(p.begun_at, d.accepted_at)
+                   FROM deployments d WHERE d.id = $1 AND p.project_id = d.project_id AND p.project_slug = d.project_slug
+                     AND p.server = d.server";
+        self.tx.execute(sql, &[&self.head.id.0]).await?;
+        Ok(())
+    }
+
     /// After the success of a move: pushes go to where the project is now, and it's taken off the server where it was.
     pub(in crate::store) async fn leave_former_server(&self, undeploys: bool) -> Result<()> {
         let (Some(project), Some(server), Some(order)) = (&self.head.project, &self.head.server, &self.head.moves)
@@ -65,6 +75,18 @@ impl LockedDeployment<'_> {
             return Ok(());
         };
         watch_elsewhere(self.tx, project.id, &order.from, server).await?;
+        let moved: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&project.id.0, &project.slug.as_str()];
+        // The allocation that is known is left: the next code that comes alone goes where the project is.
+        let sql = "UPDATE project_halves SET place_left = true
+                   WHERE project_id = $1 AND project_slug = $2 AND half = 'resources'";
+        self.tx.execute(sql, &moved).await?;
+        // What moves before it were refused for is settled.
+        let sql = "UPDATE dead_letters l SET state = 'archived', updated_at = now(),
+                       note = concat_ws(E'\\n', l.note, 'It was moved by deployment ' || $3)
+                   FROM deployments d WHERE d.id = l.deployment_id AND d.project_id = $1 AND d.action = 'move'
+                     AND l.id = ANY (ARRAY(SELECT o.id FROM dead_letters o WHERE o.project_slug = $2 AND o.state = 'open'
+                         ORDER BY o.last_failed_at DESC LIMIT 100))";
+        self.tx.execute(sql, &[moved[0], moved[1], &self.head.id.to_string()]).await?;
         if !undeploys {
             return Ok(());
         }

@@ -53,7 +53,7 @@ const NEXT_DUE: &str = "
         FROM deployments d
         WHERE state = 'pending' AND d.server = q.server AND run_at <= now() AND id <> ALL ($2)
           AND ($3 OR action NOT IN ('deploy', 'rollback', 'move') OR cancel_requested_at IS NOT NULL)
-          AND NOT EXISTS (SELECT FROM maintenance_windows w WHERE w.server = q.server
+          AND NOT EXISTS (SELECT FROM maintenance_windows w WHERE w.server IN (q.server, d.moves_from)
                           AND w.starts_at <= now() AND w.ends_at > now())
           AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
                           AND l.server = d.server AND l.expires_at > now())

@@ -36,6 +36,8 @@ pub(in crate::store) struct MeasuredMove {
     pub gap_ms: u64,
     pub bytes: u64,
     pub volumes: Vec<VolumeName>,
+    #[serde(default)]
+    pub left_volumes: Vec<String>,
 }
 
 /// The domains that a project has at the end of a deployment.

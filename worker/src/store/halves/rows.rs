@@ -27,6 +27,8 @@ pub struct StoredHalf {
     pub received_at: Timestamp,
     /// The deployment that it has made last, together with the other half.
     pub joined_as: Option<DeploymentId>,
+    /// Whether the project was moved away from the server that it names.
+    pub place_left: bool,
 }
 
 /// What is known of a project when a half of it arrives.
@@ -164,6 +166,7 @@ pub(in crate::store) fn stored(row: &Row) -> StoredHalf {
         order,
         received_at: row.get("received_at"),
         joined_as: row.get::<_, Option<uuid::Uuid>>("joined_as").map(DeploymentId),
+        place_left: row.get("place_left"),
     }
 }
 

@@ -186,14 +186,17 @@ async fn keep(
     joined_as: Option<DeploymentId>,
 ) -> Result<()> {
     let kind = half.request.event.data.kind();
+    // What says the same again doesn't say that the project is to come back.
+    let says_the_same = waits.is_none() && half.known.of(kind).is_some_and(|kept| kept.joined_as == joined_as);
+    let place_left = says_the_same && half.known.of(kind).is_some_and(|kept| kept.place_left);
     leave(tx, half, kind, joined_as).await?;
     let (event, incoming, project) = (&half.request.event, half.incoming, half.request.event.data.project());
     let expires = event.data.expires_at();
     tx.execute(
         "INSERT INTO project_halves (project_id, project_slug, half, id, source, event_id, replay_id, body, content_type,
-             headers, exchange, routing_key, amqp_user, producer_sequence, event_time, waits_until, joined_as)
+             headers, exchange, routing_key, amqp_user, producer_sequence, event_time, waits_until, joined_as, place_left)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
-             CASE WHEN $16::float8 IS NOT NULL THEN least(now() + $16 * interval '1 second', $17::timestamptz) END, $18)",
+             CASE WHEN $16::float8 IS NOT NULL THEN least(now() + $16 * interval '1 second', $17::timestamptz) END, $18, $19)",
         &[
             &project.id.0,
             &project.slug.as_str(),
@@ -213,6 +216,7 @@ async fn keep(
             &waits.map(seconds),
             &expires,
             &joined_as.map(|id| id.0),
+            &place_left,
         ],
     )
     .await?;

@@ -1,7 +1,7 @@
 //! Moves on a real PostgreSQL: what they are refused for, where they go, what waits for them, and what follows from their ends.
 
 use slipway_protocol::{Action, ErrorCode, Failure, Message, MoveData, Outcome, PlacementReason, Stage, read};
-use slipway_worker::store::{AttemptSummary, Boundary, Operator, OperatorOrigin, State};
+use slipway_worker::store::{AttemptSummary, Boundary, Operator, OperatorOrigin, State, StoreError};
 
 use super::*;
 
@@ -140,6 +140,12 @@ async fn a_move_is_refused_for_what_it_can_not_do_and_told_where_there_is_no_roo
     ] {
         assert_eq!(living.move_it(data.clone()).await.unwrap_err().code, code, "{data}");
     }
+    let sql =
+        "INSERT INTO slug_owners (server, project_slug, project_id) SELECT 'vps-2', project_slug, gen_random_uuid()
+               FROM slug_owners WHERE server = 'vps-1'";
+    living.database.sql.execute(sql, &[]).await.unwrap();
+    assert_eq!(living.move_it(json!({ "to": "vps-2" })).await.unwrap_err().code, ErrorCode::SlugTaken);
+    living.database.sql.execute("DELETE FROM slug_owners WHERE server = 'vps-2'", &[]).await.unwrap();
     let operator = Operator { who: "ada".to_owned(), why: None, origin: OperatorOrigin::default() };
     living.store.cordon_server(&"vps-2".parse().unwrap(), true, &operator).await.unwrap();
     let moved = living.move_it(json!({ "to": "vps-2" })).await.unwrap();
@@ -149,7 +155,8 @@ async fn a_move_is_refused_for_what_it_can_not_do_and_told_where_there_is_no_roo
         (Some("vps-2"), PlacementReason::Named)
     );
     let claim = living.store.claim(LONG).await.unwrap().unwrap();
-    end(&living.store, &claim, DeploymentEnd::Cancelled).await;
+    let untouched = AttemptSummary { restored: true, ..AttemptSummary::default() };
+    living.store.finish(&claim.lease, &DeploymentEnd::Cancelled, &untouched).await.unwrap();
     {
         let moved = living.move_it(json!({})).await.unwrap();
         assert_eq!(living.state(moved).await, State::Pending, "a moment");
@@ -188,4 +195,48 @@ async fn what_is_asked_for_on_either_server_waits_until_a_move_was_taken_back() 
         assert_eq!(living.lives_on().await, ["vps-1"]);
         assert_eq!(living.store.claim(LONG).await.unwrap().unwrap().lease.deployment, newer, "{newer_on}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_in_a_moves_last_stage_has_it_taken_back() {
+    let living = Living::new().await;
+    let moved = living.move_it(json!({ "to": "vps-2" })).await.unwrap();
+    let claim = living.store.claim(LONG).await.unwrap().unwrap();
+    living.store.stage_started(&claim.lease, Stage::Secrets, b"x").await.unwrap();
+    let undeploy = living.take_in(&living.command("undeploy", &json!({}))).await.unwrap();
+    let summary = AttemptSummary { moves: Some(claim.event.data.project.id), ..AttemptSummary::default() };
+    let done = DeploymentEnd::Succeeded { url: None };
+    let refused = living.store.finish(&claim.lease, &done, &summary).await.unwrap_err();
+    assert!(matches!(refused, StoreError::GivesWay(by) if by == undeploy), "{refused}");
+    assert_eq!((living.state(moved).await, living.lives_on().await), (State::Running, vec!["vps-1"]));
+    let restored = AttemptSummary { restored: true, ..summary };
+    assert_eq!(living.store.finish_superseded(&claim.lease, &restored).await.unwrap(), Some(Outcome::Superseded));
+    assert_eq!(living.store.claim(LONG).await.unwrap().unwrap().lease.deployment, undeploy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_move_could_not_take_back_is_known_to_be_there() {
+    let living = Living::new().await;
+    living.move_it(json!({ "to": "vps-2" })).await.unwrap();
+    let claim = living.store.claim(LONG).await.unwrap().unwrap();
+    end(&living.store, &claim, DeploymentEnd::Cancelled).await;
+    assert_eq!(living.lives_on().await, ["vps-1"], "it doesn't live there");
+    let undeploy = living.take_in(&living.command("undeploy", &json!({ "server": "vps-2" }))).await.unwrap();
+    assert_eq!(server_of(&living.store, undeploy).await.as_deref(), Some("vps-2"));
+    let claim = living.store.claim(LONG).await.unwrap().unwrap();
+    end(&living.store, &claim, DeploymentEnd::Succeeded { url: None }).await;
+    let stopped = living.take_in(&living.command("stop", &json!({}))).await.unwrap();
+    assert_eq!(server_of(&living.store, stopped).await.as_deref(), Some("vps-1"), "only one place is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_waits_for_the_maintenance_of_the_server_that_it_leaves() {
+    let living = Living::new().await;
+    let moved = living.move_it(json!({ "to": "vps-2" })).await.unwrap();
+    let window = "INSERT INTO maintenance_windows (server, starts_at, ends_at)
+                  VALUES ('vps-1', now() - interval '1 h', now() + interval '1 h')";
+    living.database.sql.execute(window, &[]).await.unwrap();
+    assert!(living.store.claim(LONG).await.unwrap().is_none());
+    living.database.sql.execute("DELETE FROM maintenance_windows", &[]).await.unwrap();
+    assert_eq!(living.store.claim(LONG).await.unwrap().unwrap().lease.deployment, moved);
 }
