@@ -26,7 +26,7 @@ impl RetryPolicy {
 
     /// Connecting to a server that resets the connection: sshd's MaxStartups does at random while many come at once.
     pub const CONNECT: Self =
-        Self { initial: Duration::from_millis(200), max: Duration::from_secs(1), multiplier: 2.0, attempts: 4 };
+        Self { initial: Duration::from_millis(200), max: Duration::from_secs(2), multiplier: 2.0, attempts: 8 };
 
     /// Reaching a server again to restore the previous release: some minutes, as long as a restart may take.
     pub const RESTORE: Self =

@@ -188,12 +188,14 @@ class ErrorCode(StrEnum):
     SSH_KEY_UNUSABLE = "ssh-key-unusable", ErrorClass.USER_ACTION
     HOST_KEY_UNKNOWN = "host-key-unknown", ErrorClass.USER_ACTION
     HOST_KEY_MISMATCH = "host-key-mismatch", ErrorClass.USER_ACTION
+    SSH_COMMAND_REFUSED = "ssh-command-refused", ErrorClass.USER_ACTION
     UNSUPPORTED_OS = "unsupported-os", ErrorClass.USER_ACTION
     DOCKER_MISSING = "docker-missing", ErrorClass.USER_ACTION
     DOCKER_NOT_RUNNING = "docker-not-running", ErrorClass.INFRASTRUCTURE
     DOCKER_TOO_OLD = "docker-too-old", ErrorClass.USER_ACTION
     COMPOSE_MISSING = "compose-missing", ErrorClass.USER_ACTION
     COMPOSE_TOO_OLD = "compose-too-old", ErrorClass.USER_ACTION
+    DOCKER_CONFINED = "docker-confined", ErrorClass.USER_ACTION
     GIT_MISSING = "git-missing", ErrorClass.USER_ACTION
     DISK_FULL = "disk-full", ErrorClass.INFRASTRUCTURE
     INODES_EXHAUSTED = "inodes-exhausted", ErrorClass.INFRASTRUCTURE
@@ -207,6 +209,7 @@ class ErrorCode(StrEnum):
     CERTIFICATE_FAILED = "certificate-failed", ErrorClass.TRANSIENT
     OUTPUT_TOO_LARGE = "output-too-large", ErrorClass.USER_ACTION
     SUDO_MISSING = "sudo-missing", ErrorClass.USER_ACTION
+    SERVER_LACKS_IPV4 = "server-lacks-ipv4", ErrorClass.USER_ACTION
     REPOSITORY_NOT_FOUND = "repository-not-found", ErrorClass.USER_ACTION
     GIT_CREDENTIAL_REFUSED = "git-credential-refused", ErrorClass.USER_ACTION
     COMMIT_NOT_FOUND = "commit-not-found", ErrorClass.PERMANENT

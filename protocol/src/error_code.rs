@@ -131,10 +131,11 @@ codes! {
     // SSH
     ServerUnreachable "server-unreachable" Transient "No SSH connection to the server could be made" "Check that the server is up and that the workers may reach its SSH port";
     ServerConnectionLost "server-connection-lost" Transient "The SSH connection broke, or the server ended the command, while it ran" "Replay when the server is stable; every stage converges. If only commands end, look for a lack of memory in the server's kernel log";
-    SshKeyRefused "ssh-key-refused" UserAction "The server refused the workers' SSH key" "Put the workers' public key into the user's authorized_keys, or correct the key in the inventory";
+    SshKeyRefused "ssh-key-refused" UserAction "The server refused the workers' SSH key" "Put the workers' public key into the user's authorized_keys, or correct the key in the inventory; where both are right, sshd's log on the server says why: a login shell that doesn't exist, AllowUsers, or who may write that file";
     SshKeyUnusable "ssh-key-unusable" UserAction "The SSH key for this server can't be read" "Mount the key, or store it again with `slipway servers add --key-file`";
     HostKeyUnknown "host-key-unknown" UserAction "The server's host key isn't pinned" "Compare the fingerprint, then pin it with `slipway servers add --host-key`, or allow trust on first use for this server";
     HostKeyMismatch "host-key-mismatch" UserAction "The server shows another host key than the pinned one" "If the server was reinstalled, pin the new key; otherwise somebody is in between: don't deploy";
+    SshCommandRefused "ssh-command-refused" UserAction "The server lets the workers log in, and runs something else than their commands, or nothing" "Read in the message what it said: a forced command in authorized_keys or sshd_config, a login shell that runs nothing, an expired password; repair that, or store another user with `slipway servers add --user`";
     // Preflight
     UnsupportedOs "unsupported-os" UserAction "The server's system isn't supported" "Use Linux on x86_64 or aarch64";
     DockerMissing "docker-missing" UserAction "Docker isn't installed on the server" "Install Docker Engine 24 or later";
@@ -142,6 +143,7 @@ codes! {
     DockerTooOld "docker-too-old" UserAction "Docker on the server is too old" "Upgrade to Docker Engine 24 or later";
     ComposeMissing "compose-missing" UserAction "The Docker Compose plugin isn't installed on the server" "Install Docker Compose 2.24 or later";
     ComposeTooOld "compose-too-old" UserAction "Docker Compose on the server is too old" "Upgrade to Docker Compose 2.24 or later";
+    DockerConfined "docker-confined" UserAction "Docker on the server may not read the projects' files" "Remove the confined Docker (`snap remove docker`), and install Docker Engine from Docker's or the distribution's packages";
     GitMissing "git-missing" UserAction "Git isn't installed on the server" "Install git";
     DiskFull "disk-full" Infrastructure "The server's disk is nearly full" "Free space on the server; old images and logs are the usual cause";
     InodesExhausted "inodes-exhausted" Infrastructure "The server's file system has no inodes left" "Delete small files on the server";
@@ -155,6 +157,7 @@ codes! {
     CertificateFailed "certificate-failed" Transient "The certificate authority gave no certificate for a domain" "Read what it said in the message: a firewall that closes port 80 or 443, a CAA record and a rate limit are the usual causes";
     OutputTooLarge "output-too-large" UserAction "The server reported more than a deployment can need" "Look at what the message names on the server: a project with far too many files, or a program in another's place";
     SudoMissing "sudo-missing" UserAction "The SSH user is neither root nor may it become root" "Give the user passwordless sudo for all commands, or store root as the server's user with `slipway servers add`";
+    ServerLacksIpv4 "server-lacks-ipv4" UserAction "The server has no IPv4, and a host that the deployment needs has nothing else" "Give the server an IPv4 address, or a resolver and a gateway that translate (DNS64 with NAT64), or proxies for git and for Docker's daemon; then replay";
     // Clone
     RepositoryNotFound "repository-not-found" UserAction "The repository doesn't exist, or Slipway's GitHub credential may not see it" "Check the name, and install the GitHub App on that repository";
     GitCredentialRefused "git-credential-refused" UserAction "The git server refused the credential" "Check the GitHub App's contents permission, or renew the token";

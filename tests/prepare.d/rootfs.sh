@@ -1,10 +1,11 @@
-# The root file system that all target servers share, read-only: Debian 13 with OpenSSH, Docker Engine, Compose, git, ufw.
+# The root file system that all target servers share, read-only: Debian 13 with OpenSSH, Docker Engine, Compose, git, ufw, and
+# login shells of several kinds.
 set -euo pipefail
 root=$1 keys=$SLIPWAY_CACHE/keys
 # The mirror is the one that this machine's own apt uses.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '/debian/\?$') ||
   { echo 'no Debian mirror in the apt configuration' >&2; exit 1; }
-include=openssh-server,docker.io,docker-cli,docker-compose,git,ca-certificates,ufw,iptables,iproute2,procps,python3,curl,sudo,tini
+include=openssh-server,docker.io,docker-cli,docker-compose,git,ca-certificates,ufw,iptables,iproute2,procps,python3,curl,sudo,tini,fish,zsh,csh,tcsh,login
 mmdebstrap --quiet --variant=apt --components=main \
   --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \

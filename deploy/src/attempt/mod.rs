@@ -75,6 +75,7 @@ impl Deployer {
             published: None,
             rules_seen: None,
             domain_defects: Vec::new(),
+            registrys_clock: None,
             left: KnownState::default(),
             moving: MoveState::default(),
             former,
@@ -113,6 +114,8 @@ pub struct Attempt {
     pub(crate) rules_seen: Option<ScriptOutput>,
     /// Which of the project's domains don't lead to the server.
     pub(crate) domain_defects: Vec<String>,
+    /// The registry's time, in seconds since 1970, where the server's clock and the worker's differ.
+    pub(crate) registrys_clock: Option<u64>,
     /// What it knows of how it leaves the server, or how the one before has left it.
     pub(crate) left: KnownState,
     /// What a move knows of the server that it takes the project away from.
@@ -243,9 +246,9 @@ impl Attempt {
         (all - (all / 4).min(REPORT_TIME)).as_secs()
     }
 
-    /// Whether there is a connection to the server that isn't known to be broken.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.session.is_some()
+    /// The connection to the server, if there is one that isn't known to be broken.
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
     }
 
     /// The registry, asked with this project's credential.

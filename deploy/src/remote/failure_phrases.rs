@@ -4,7 +4,7 @@
 
 use slipway_protocol::ErrorCode;
 
-use super::output::ScriptOutput;
+use super::output::{ScriptOutput, cut};
 use crate::StageError;
 
 /// As git and Docker say it, who shorten or reword the kernel's text.
@@ -13,6 +13,11 @@ const DISK_FULL: [&str; 2] = ["no space left", "disk quota"];
 const KERNEL_DISK_FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
 const DOCKER_GONE: [&str; 3] =
     ["cannot connect to the docker daemon", "is the docker daemon running", "error during connect"];
+
+/// As shells and programs say it before a script has begun.
+const OUT_OF_PROCESSES: [&str; 3] = ["cannot fork", "cannot allocate memory", "resource temporarily unavailable"];
+/// How many lines of a program that ran in a script's place are part of the message.
+const WORDS_OF_OTHERS: usize = 3;
 
 /// The end of a program's output, to be searched for phrases.
 struct Text(String);
@@ -58,6 +63,32 @@ pub(crate) fn explain_unexpected(output: &ScriptOutput, code: ErrorCode, message
     StageError::new(code, message).with_tail(output.tail())
 }
 
+/// Where the server lets `login` in, and then opens no session.
+pub(crate) fn explain_no_session(login: &str) -> StageError {
+    let message = format!("{login} is let in, but its sshd opens no session: see MaxSessions in its configuration");
+    StageError::new(ErrorCode::SshCommandRefused, message)
+}
+
+/// A script in whose place something else ran for `login`, which ended as `how` says.
+pub(crate) fn explain_other_program(login: &str, how: &str, output: &ScriptOutput) -> StageError {
+    let tail = output.tail();
+    if Text::of(output).has(&OUT_OF_PROCESSES) {
+        let message = format!("the server has no process or memory left for a command of {login}");
+        return StageError::new(ErrorCode::ServerConnectionLost, message).with_tail(tail);
+    }
+    if output.has_values() {
+        let message = format!(
+            "{login} is let in, but something else than a shell ran there, {how} and gave back what it was sent"
+        );
+        return StageError::new(ErrorCode::SshCommandRefused, message);
+    }
+    let said: String = tail.iter().take(WORDS_OF_OTHERS).map(|line| format!(" {}", line.trim())).collect();
+    let said = if said.is_empty() { " nothing".to_owned() } else { cut(said) };
+    let message =
+        format!("{login} is let in, but something else than Slipway's command ran there, {how} and said:{said}");
+    StageError::new(ErrorCode::SshCommandRefused, message).with_tail(tail)
+}
+
 /// A failed fetch or checkout of `url`.
 pub(crate) fn explain_fetch(output: &ScriptOutput, url: &str) -> StageError {
     let text = Text::of(output);
@@ -84,9 +115,28 @@ pub(crate) fn explain_fetch(output: &ScriptOutput, url: &str) -> StageError {
     } else if text.has(&["read-only file system", "permission denied"]) {
         (ErrorCode::CheckoutFailed, "the fetched code couldn't be written".to_owned())
     } else {
-        (ErrorCode::GitUnavailable, format!("fetching from {url} failed"))
+        return explain_unreached(output, ErrorCode::GitUnavailable, &format!("fetching from {url} failed"));
     };
     StageError::new(code, what).with_tail(output.tail())
+}
+
+/// Something that wasn't had from a host: `code`, unless the server has no way there.
+fn explain_unreached(output: &ScriptOutput, code: ErrorCode, what: &str) -> StageError {
+    let is_v6 = |address: &str| address.contains(':');
+    let (host, unrouted) = (output.value("asked").unwrap_or_default(), output.values("unrouted"));
+    let (code, why) = if host.is_empty() || !output.values("routed").is_empty() {
+        (code, String::new())
+    } else if unrouted.is_empty() {
+        (code, format!(": the server can't resolve {host}, see its /etc/resolv.conf"))
+    } else {
+        let (code, way) = if unrouted.iter().any(|address| is_v6(address)) {
+            (code, format!("any address of {host}"))
+        } else {
+            (ErrorCode::ServerLacksIpv4, format!("IPv4 addresses, and {host} has no others"))
+        };
+        (code, format!(": the server has no route to {way} ({})", unrouted.join(", ")))
+    };
+    StageError::new(code, format!("{what}{why}")).with_tail(output.tail())
 }
 
 /// A failed `docker compose pull`.
@@ -119,7 +169,7 @@ pub(crate) fn explain_pull(output: &ScriptOutput) -> StageError {
         "no route to host",
         "temporary failure",
     ]) {
-        (ErrorCode::RegistryUnavailable, "the registry doesn't answer")
+        return explain_unreached(output, ErrorCode::RegistryUnavailable, "the registry doesn't answer the server");
     } else {
         (ErrorCode::PullFailed, "docker compose pull failed")
     };
@@ -163,6 +213,35 @@ mod tests {
             output.push_tail(line.to_owned());
             let error = explain_unexpected(&output, ErrorCode::FirewallFailed, "ufw failed");
             assert_eq!((error.code, error.tail), (code, vec![line.to_owned()]));
+        }
+    }
+
+    #[test]
+    fn what_the_server_has_no_way_to_is_told_in_the_place_of_who_did_not_answer() {
+        let found = |told: &[&str]| {
+            let mut output = ScriptOutput::default();
+            for line in [&["fetch failed"], told].concat() {
+                assert_eq!(output.take_line("m", format!("m {line}").as_bytes()), None);
+            }
+            output.push_tail("fatal: unable to access: Couldn't connect to server; network is unreachable".to_owned());
+            let (fetch, pull) = (explain_fetch(&output, "https://x"), explain_pull(&output));
+            (fetch.code, pull.code, fetch.message)
+        };
+        let (git, registry, no_v4) =
+            (ErrorCode::GitUnavailable, ErrorCode::RegistryUnavailable, ErrorCode::ServerLacksIpv4);
+        for (told, codes, message) in [
+            (
+                &["asked x.y", "unrouted 1.2.3.4"][..],
+                (no_v4, no_v4),
+                "no route to IPv4 addresses, and x.y has no others (1.2.3.4)",
+            ),
+            (&["asked x.y", "unrouted 1.2.3.4", "unrouted fd00::1"], (git, registry), "no route to any address of x.y"),
+            (&["asked x.y", "unrouted 1.2.3.4", "routed fd00::1"], (git, registry), ""),
+            (&["asked x.y"], (git, registry), "can't resolve x.y"),
+        ] {
+            let (fetch, pull, said) = found(told);
+            assert_eq!((fetch, pull), codes, "{told:?}");
+            assert!(said.contains(message), "{said}");
         }
     }
 

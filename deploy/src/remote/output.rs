@@ -95,6 +95,11 @@ impl ScriptOutput {
         self.tail.push_back(line);
     }
 
+    /// Whether there is any value.
+    pub(crate) fn has_values(&self) -> bool {
+        !self.values.is_empty()
+    }
+
     /// The last value under `key`.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&str> {

@@ -11,13 +11,9 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use slipway_protocol::ProjectId;
 
 use crate::RemotePath;
-use crate::remote::quote::{ShellWord, quote};
+use crate::remote::launch::launch;
+use crate::remote::quote::ShellWord;
 use crate::scripts;
-
-/// What the SSH user's login shell runs: becomes root where it may, in a process group of its own.
-const LAUNCHER: &str = include_str!("../scripts/launch.sh");
-/// Reads the script and its data from stdin, starts the watchdog, runs the script.
-const BOOTSTRAP: &str = include_str!("../scripts/bootstrap.sh");
 
 /// A script and its data.
 #[derive(Clone)]
@@ -164,16 +160,13 @@ impl Script {
     /// project is ever in argv.
     #[must_use]
     pub fn waiting(&self) -> String {
-        let apart = if self.layered { " layered" } else { "" };
-        format!("exec sh -c {} {}{apart}", quote(&LAUNCHER), quote(&BOOTSTRAP))
+        launch(self.layered, &[])
     }
 
     /// The command of an open script, which adds itself.
     #[must_use]
     pub(crate) fn with_itself(&self, mark: &str) -> String {
-        let words = [mark.to_owned(), self.parts.concat(), self.data.expose_secret().to_owned()];
-        let words: Vec<_> = words.into_iter().map(|word| quote(&OpenText(word))).collect();
-        format!("exec sh -c {} {} '' {}", quote(&LAUNCHER), quote(&BOOTSTRAP), words.join(" "))
+        launch(false, &[mark, &self.parts.concat(), self.data.expose_secret()])
     }
 
     /// What is written to stdin: `mark length`, the text, the data, an empty line. `mark` begins every line of stdout
@@ -184,15 +177,6 @@ impl Script {
         frame.extend_from_slice(self.data.expose_secret().as_bytes());
         frame.push(b'\n');
         SecretSlice::from(frame)
-    }
-}
-
-/// Our own scripts, and values that were words already.
-struct OpenText(String);
-
-impl ShellWord for OpenText {
-    fn word(&self) -> String {
-        self.0.clone()
     }
 }
 
@@ -211,7 +195,6 @@ mod tests {
     fn the_command_is_the_same_for_every_script() {
         let script = |slug| Script::new("test", &["true\n"]).word("slug", &Slug::new(slug).expect("a slug"));
         assert_eq!(script("a").waiting(), script("b").openly().waiting());
-        insta::assert_snapshot!(script("a").waiting());
     }
 
     #[test]
@@ -277,6 +260,7 @@ mod tests {
         {
             let mut child = Command::new("sh")
                 .args(["-c", &command])
+                .env("LANGUAGE", "de")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
@@ -290,9 +274,9 @@ mod tests {
             let output = child.wait_with_output().expect("read");
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(status.code(), Some(7), "{stderr}");
-            assert_eq!(output.stdout, b"\nMARK said 42 0\n\nMARK ended yes\n");
+            assert_eq!(output.stdout, b"\nMARK began yes\n\nMARK said 42 0\n\nMARK ended yes\n");
             assert!(stderr.starts_with(value), "{stderr}");
-            assert!(!stderr.contains("data="), "{stderr}");
+            assert!(!stderr.contains("data=") && !stderr.contains("LANGUAGE="), "{stderr}");
         }
     }
 }

@@ -100,10 +100,11 @@ left_access() {
     # The door's own rule: slipway:FRONT-DOOR.
     if [ -n "$with_domains" ]; then wanted="$wanted|comment=736c69707761793a46524f4e542d444f4f52( |\$)"; fi
     for key in $ports; do wanted="$wanted|^### tuple ### [^ ]+ [^ ]+ $key "; done
-    # The home of the SSH user, whose name is the system's.
+    # The home of the SSH user, whose name is the system's, unless sshd looks elsewhere.
     case ${SUDO_USER:-root} in -* | *[!A-Za-z0-9._-]*) return 0 ;; esac
     keys=
     eval "keys=~${SUDO_USER:-root}/.ssh/authorized_keys"
+    if [ -f .slipway/keys ]; then read -r keys <.slipway/keys; fi
     found=$(grep -HsE "$wanted" /etc/ufw/ufw.conf /etc/ufw/user.rules /etc/ufw/user6.rules "$keys" || :)
     while IFS= read -r value; do
         case $value in

@@ -1,6 +1,8 @@
 set -eu
 umask 077
 export LC_ALL=C
+# What is written in Python, as ufw, heeds it all the same.
+unset LANGUAGE
 read_data() {
     # Whose data are cut, its worker is gone.
     while IFS= read -r line || exit 1; [ -n "$line" ]; do
@@ -24,6 +26,8 @@ exec 3<&0 </dev/null
 
 # tell KEY VALUE: a line for the worker, on a line of its own whatever was printed before.
 tell() { printf '\n%s %s %s\n' "$mark" "$1" "$2"; }
+# Without it, something else was run in this one's place.
+tell began yes
 # tell_file KEY FILE: its content, in base64.
 tell_file() { tell "$1" "$(base64 -w 0 <"$2")"; }
 # die CODE MESSAGE: a failure that the script itself has understood.

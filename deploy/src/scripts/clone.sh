@@ -1,6 +1,6 @@
 # Parameters: commit url token max_bytes max_files recorded by_commit asks_docker; after project_files.sh, room.sh,
 # front_door.sh, compose_call.sh, containers.sh, lock.sh, git.sh, workflows.sh, proofs.sh, judged.sh, env_view.sh,
-# save_release.sh, judge_tree.sh. The token is known to this shell and to the git processes that ask for it over a pipe: not
+# save_release.sh, judge_tree.sh, reach.sh. The token is known to this shell and to the git processes that ask for it over a pipe: not
 # in argv, the environment, a URL or a file.
 umask 022
 [ ! -L "$dir" ] || die checkout-failed "$dir is a symbolic link"
@@ -104,6 +104,9 @@ if { [ "$head" != "$commit" ] || ! has "$commit"; } && ! fetch "$commit"; then
     fi
     [ -z "$cut" ] || refuse repository-too-large "what git sends for the commit is more than $((max_bytes / 1048576)) MiB"
     tell fetch failed
+    host=${url#*://}
+    host=${host%%/*}
+    tell_reach "${host%%:*}"
     exit 4
 fi
 # Its objects stay, though no branch may know it any more.

@@ -1,8 +1,8 @@
 # Parameters: judged paths registry auth policy rehearsed patience limit ports until?; after project_files.sh, room.sh,
 # front_door.sh, compose_call.sh, containers.sh, lock.sh, git.sh, docker_login.sh, proofs.sh, service_report.sh,
 # stability_gate.sh, start_outcome.sh, sockets.sh, rehearse.sh, bots_first.sh, door_slots.sh, door_site.sh, hosts.sh,
-# next_release.sh, switch.sh, replaced.sh, judged.sh, ufw_rules.sh. Pulls, proves what can be proven beside what serves,
-# starts, waits until everything is stable, and switches.
+# next_release.sh, switch.sh, replaced.sh, judged.sh, ufw_rules.sh, ufw_routes.sh, reach.sh. Pulls, proves what can be
+# proven beside what serves, starts, waits until everything is stable, and switches.
 enter
 see
 remove_rehearsals
@@ -27,6 +27,7 @@ seen_before=$present
 
 if ! project_compose pull -q --policy "$policy" >&2; then
     tell phase pull
+    tell_reach "${registry%%:*}"
     exit 4
 fi
 docker_logout
@@ -46,7 +47,11 @@ up=done
 start_others >&2 || up=failed
 open_for_authority
 # What stage firewall needs to know, while the project is waited for. Without it, that stage looks for itself.
-look_at_rules 2>/dev/null 9>&- &
+{
+    look_at_rules
+    # Those of networks that come only now.
+    if judges_docker; then tell rule_differs routes; fi
+} 2>/dev/null 9>&- &
 rules=$!
 see
 seen_of

@@ -53,6 +53,11 @@ keep_login
 mark key
 
 lock_keys
+[ -n "$keys" ] || die deploy-key-failed "sshd reads no file of keys for user $login (AuthorizedKeysFile none): CI's key can't be put there; let pushes_deployed_by be webhook, or give sshd such a file"
+forget_elsewhere
+# Where it isn't the usual one, the proof that nothing has changed has to look there.
+if [ "$keys" = "$home/.ssh/authorized_keys" ]; then rm -f .slipway/keys; else printf '%s\n' "$keys" | put .slipway/keys 600; fi
+tell keys "$keys"
 mine=$(key_line)
 tell user "$login"
 if [ -z "$key" ]; then
@@ -60,6 +65,7 @@ if [ -z "$key" ]; then
 else
     line="$options $(printf '%s' "$key" | base64 -d)"
     if [ "$mine" != "$line" ]; then
+        if reads_keys; then tell read_by_sshd yes; fi
         [ -f "$keys" ] || install -m 600 -o "$login" -g "$(id -gn "$login")" /dev/null "$keys"
         replace_key "$line"
         tell changed key

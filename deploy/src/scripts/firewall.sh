@@ -1,7 +1,7 @@
-# Parameters: slug ports published_known?; after project_files.sh, front_door.sh, containers.sh, lock.sh, ufw_rules.sh.
-# Nobody else's rules are touched, nor made ours. Rules are kept right in an inactive ufw too: they count once somebody
-# switches it on. What Docker publishes is told, since it bypasses ufw. An undeployment may make the project's directory for
-# the lock's sake.
+# Parameters: slug ports published_known?; after project_files.sh, front_door.sh, containers.sh, lock.sh, ufw_rules.sh,
+# ufw_routes.sh. Nobody else's rules are touched, nor made ours. Rules are kept right in an inactive ufw too: they count
+# once somebody switches it on. What Docker publishes is told, since it bypasses most ufws. An undeployment may make the
+# project's directory for the lock's sake.
 if command -v enter_ours >/dev/null; then enter_ours; else enter; fi
 look_at_published() {
     running=$(project_ps -q)
@@ -28,6 +28,7 @@ lock_ufw
 status=$(ufw status)
 tell ufw "$(printf '%s\n' "$status" | sed -n 's/^Status: //p')"
 set_rules "$ports"
+set_routes "$ports"
 read_doors
 look_at_domains
 set_door_rules

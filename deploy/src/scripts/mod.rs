@@ -3,6 +3,8 @@
 //! How a script and its data are sent isn't here: that is [`crate::remote::script`]'s job.
 
 #[cfg(test)]
+mod server_tests;
+#[cfg(test)]
 mod tests;
 
 macro_rules! scripts {
@@ -27,7 +29,7 @@ scripts! {
         "stability_gate.sh" "resume.sh";
     /// Checks out the commit.
     CLONE = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "workflows.sh"
-        "proofs.sh" "judged.sh" "env_view.sh" "save_release.sh" "judge_tree.sh" "clone.sh";
+        "proofs.sh" "judged.sh" "env_view.sh" "save_release.sh" "judge_tree.sh" "reach.sh" "clone.sh";
     /// Reads what the worker needs to decide about the environment file.
     ENV_READ = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh"
         "judged.sh" "env_view.sh" "env_read.sh";
@@ -40,9 +42,10 @@ scripts! {
     /// Pulls, rehearses and starts the release.
     COMPOSE = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "docker_login.sh"
         "proofs.sh" "service_report.sh" "stability_gate.sh" "start_outcome.sh" "sockets.sh" "rehearse.sh"
-        "bots_first.sh" "door_slots.sh" "door_site.sh" "hosts.sh" "next_release.sh" "switch.sh" "replaced.sh" "judged.sh" "ufw_rules.sh" "compose.sh";
+        "bots_first.sh" "door_slots.sh" "door_site.sh" "hosts.sh" "next_release.sh" "switch.sh" "replaced.sh" "judged.sh" "ufw_rules.sh"
+        "ufw_routes.sh" "reach.sh" "compose.sh";
     /// Opens and closes ports in ufw.
-    FIREWALL = "project_files.sh" "front_door.sh" "containers.sh" "lock.sh" "ufw_rules.sh" "firewall.sh";
+    FIREWALL = "project_files.sh" "front_door.sh" "containers.sh" "lock.sh" "ufw_rules.sh" "ufw_routes.sh" "firewall.sh";
     /// Whether the project listens on a port of the server.
     LISTENING = "project_files.sh" "front_door.sh" "containers.sh" "sockets.sh" "listening.sh";
     /// How the front door is, and what it says of a certificate that doesn't come.
@@ -82,7 +85,8 @@ scripts! {
     /// Takes CI's access away.
     UNDEPLOY_ACCESS = "project_files.sh" "lock.sh" "authorized_keys.sh" "undeploy_enter.sh" "undeploy_access.sh";
     /// Closes the project's ports.
-    UNDEPLOY_FIREWALL = "project_files.sh" "front_door.sh" "containers.sh" "lock.sh" "ufw_rules.sh" "undeploy_enter.sh" "firewall.sh";
+    UNDEPLOY_FIREWALL = "project_files.sh" "front_door.sh" "containers.sh" "lock.sh" "ufw_rules.sh" "ufw_routes.sh" "undeploy_enter.sh"
+        "firewall.sh";
     /// Removes containers, networks, images and perhaps volumes.
     UNDEPLOY_CONTAINERS = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
         "judged.sh" "door_slots.sh" "door_site.sh" "undeploy_enter.sh" "undeploy_containers.sh";

@@ -25,7 +25,7 @@ tell system "$(uname -s) $(uname -m)"
 tell os "$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null || :)"
 tell clock "$(date +%s)"
 tell user "$(id -un)"
-if [ "$(id -u)" = 0 ]; then tell root yes; fi
+if [ "$(id -u)" = 0 ]; then tell root yes; else tell sudo "$(sudo -n setsid true 2>&1 | head -n 1)"; fi
 if timeout 10 getent ahosts "${registry%%:*}" >/dev/null; then tell resolves yes; fi
 tell memory_kb "$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)"
 
@@ -33,7 +33,7 @@ if command -v git >/dev/null 2>&1; then tell git "$(git --version)"; fi
 
 data=/
 docker_setup='{{.ServerVersion}} {{.DockerRootDir}} {{.LoggingDriver}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}}'
-if command -v docker >/dev/null 2>&1; then
+if client=$(command -v docker); then
     tell docker_client present
     # One question, since each costs a program.
     setup=$(docker info --format "$docker_setup" || :)
@@ -44,15 +44,39 @@ END
         tell docker "$version"
         tell logging "$logging"
         data=$place
-        if [ -n "$compose" ]; then tell compose "$compose"; fi
+        if [ -n "$compose" ]; then
+            tell compose "$compose"
+        else
+            for place in /home/*/.docker/cli-plugins/docker-compose; do
+                if [ -x "$place" ]; then tell compose_of_others "$place"; fi
+            done
+        fi
     fi
 fi
+
+ask_confined() {
+    shm=$(mktemp "/dev/shm/slipway.$slug.XXXXXXXX")
+    echo 'services: {probe: {image: probe}}' >"$probe"
+    COMPOSE_FILE=$probe COMPOSE_ENV_FILES=$shm docker compose config -q >&2 || tell confined "$client"
+    rm -f "$shm"
+}
 
 probe=$root/.slipway-probe.$$
 # In a subshell: a redirection that fails ends the shell that it is in.
 if (umask 022 && mkdir -p "$root" && : >"$probe") 2>/dev/null; then
-    rm -f "$probe"
     tell writable yes
+    # A program reads what its caller may read. Where another one starts it, as snap does, it may not: it's asked, with a
+    # file in each of the two places that matter.
+    magic=
+    if [ -n "${compose:-}" ]; then
+        { IFS= read -r magic <"$client"; } 2>/dev/null || :
+        if [ -L "$client" ] && [ "$(readlink -f "$client")" = /usr/bin/snap ]; then magic=snap; fi
+    fi
+    case $magic in
+    '' | ?ELF*) ;;
+    *) ask_confined ;;
+    esac
+    rm -f "$probe"
 fi
 for place in "$root" "$data"; do
     [ -d "$place" ] || continue

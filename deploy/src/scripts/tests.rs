@@ -252,7 +252,7 @@ fn a_file_without_lines_takes_no_memory_of_the_server_and_is_told() {
 }
 
 /// What a shell prints with these parts.
-fn shell(parts: &[&str], text: &str) -> String {
+pub(super) fn shell(parts: &[&str], text: &str) -> String {
     let parts: String = parts.iter().map(|part| script(part)).collect();
     let mut command = std::process::Command::new("sh");
     command

@@ -25,9 +25,20 @@ if [ -n "$ids" ]; then
 fi
 close_door
 tell_door
+# stays WHAT CONTAINERS: tells what containers of others keep from being removed, and goes on; where none does, it's a failure.
+stays() {
+    users=$(printf '%s\n' "$2" | sort -u | tr '\n' ' ')
+    users=${users# }
+    [ -n "$users" ] || die undeploy-failed "$1 of $slug couldn't be removed"
+    tell stays "$1: in use by ${users% }"
+}
 for network in $(docker network ls -q --filter "$label"); do
-    docker network rm "$network" >&2 || die undeploy-failed "a network of $slug couldn't be removed"
-    tell network "$network"
+    if docker network rm "$network" >&2; then
+        tell network "$network"
+    else
+        stays "network $(docker network inspect --format '{{.Name}}' "$network")" \
+            "$(docker network inspect --format '{{range .Containers}}{{println .Name}}{{end}}' "$network")"
+    fi
 done
 
 # Images of this repository only; one that another project's container uses stays, docker sees to that.
@@ -60,8 +71,11 @@ volumes() {
 left=$(volumes)
 if [ "$remove_volumes" = 1 ]; then
     for volume in $left; do
-        docker volume rm "$volume" >&2 || die undeploy-failed "volume $volume of $slug couldn't be removed"
-        tell volume "$volume"
+        if docker volume rm "$volume" >&2; then
+            tell volume "$volume"
+        else
+            stays "volume $volume" "$(docker ps -a --filter "volume=$volume" --format '{{.Names}}')"
+        fi
     done
     left=$(volumes)
 fi

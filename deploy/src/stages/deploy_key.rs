@@ -6,15 +6,17 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret as _;
 use slipway_protocol::names::ServiceName;
 use slipway_protocol::{ErrorCode, Stage};
+use tokio::task::JoinHandle;
 
 use crate::remote::failure_phrases::explain_unexpected;
 use crate::remote::output::ScriptOutput;
 use crate::remote::quote::quote;
 use crate::remote::script::Script;
-use crate::remote::ssh::RemoteExit;
+use crate::remote::ssh::{KeyAnswer, RemoteExit};
 use crate::scripts;
 use crate::secrets::hidden_names::hidden_names;
 use crate::secrets::keys::DeployKey;
+use crate::stages::secrets::KEY_SECRET;
 use crate::{Attempt, StageError};
 
 impl Attempt {
@@ -68,6 +70,46 @@ impl Attempt {
             self.report_line(Stage::Secrets, line);
         }
         Ok(output)
+    }
+
+    /// Logs in with a new deploy key, as CI will, beside whatever is done meanwhile: where sshd's own word doesn't show that
+    /// it reads the file.
+    pub(super) fn begin_proof(
+        &self,
+        key: Option<&DeployKey>,
+        installed: &ScriptOutput,
+    ) -> Option<JoinHandle<KeyAnswer>> {
+        if installed.value("read_by_sshd").is_some() {
+            return None;
+        }
+        let asking = self.session()?.try_key(key?.private.clone());
+        Some(tokio::spawn(asking))
+    }
+
+    /// What came of it. A key that is refused isn't known to be at GitHub: another attempt makes another one.
+    pub(super) async fn end_proof(
+        &mut self,
+        proof: Option<JoinHandle<KeyAnswer>>,
+        installed: &ScriptOutput,
+    ) -> Result<(), StageError> {
+        let Some(proof) = proof else { return Ok(()) };
+        let more = match proof.await.unwrap_or(KeyAnswer::Unknown) {
+            KeyAnswer::Taken => return Ok(()),
+            KeyAnswer::Unknown => {
+                let line = "warning: whether the server takes CI's new key couldn't be tried: it didn't answer a login with it";
+                self.report_line(Stage::Secrets, line);
+                return Ok(());
+            }
+            KeyAnswer::Refused => String::new(),
+            KeyAnswer::NeedsMore(methods) => format!(" alone, and wants {methods} as well"),
+        };
+        let file = installed.value("keys").unwrap_or("authorized_keys");
+        self.work.github_digests.remove(KEY_SECRET);
+        let message = format!(
+            "the server refuses CI's key{more}, which is in {file}: sshd may look for keys elsewhere (AuthorizedKeysFile), or \
+             refuse that file for who may write it (StrictModes), or let nobody in but some (AllowUsers, `from=`)"
+        );
+        Err(StageError::new(ErrorCode::DeployKeyFailed, message))
     }
 
     /// The program behind the deploy key: our own functions with this project's parameters in front. Lists of services are

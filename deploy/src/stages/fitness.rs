@@ -37,8 +37,21 @@ pub(crate) fn docker_defect(output: &ScriptOutput) -> Option<PreflightDefect> {
         return Some((ErrorCode::DockerTooOld, format!("the server has Docker {docker}; 24 is needed")));
     }
     let Some(compose) = output.value("compose") else {
-        return Some((ErrorCode::ComposeMissing, "the server has no Docker Compose plugin".to_owned()));
+        let elsewhere = output.value("compose_of_others").map_or_else(String::new, |place| {
+            format!(
+                " but {place}, which is that user's alone: install it for all, in /usr/local/lib/docker/cli-plugins"
+            )
+        });
+        return Some((ErrorCode::ComposeMissing, format!("the server has no Docker Compose plugin{elsewhere}")));
     };
-    (version(compose) < MIN_COMPOSE)
-        .then(|| (ErrorCode::ComposeTooOld, format!("the server has Docker Compose {compose}; 2.24 is needed")))
+    if version(compose) < MIN_COMPOSE {
+        let message = format!("the server has Docker Compose {compose}; 2.24 is needed");
+        return Some((ErrorCode::ComposeTooOld, message));
+    }
+    output.value("confined").map(|client| {
+        let message = format!(
+            "{client} is confined, as one from snap is: it can't read what is below the projects' directory and /dev/shm"
+        );
+        (ErrorCode::DockerConfined, message)
+    })
 }

@@ -5,6 +5,7 @@
 
 mod after_ci;
 mod certificates;
+mod clocks;
 mod clone;
 mod compose;
 mod deploy_key;

@@ -1,10 +1,9 @@
 //! Preflight: is the server fit, and is the port free or the project's own? Who holds a port is read in `port_holders`.
 
-use std::time::SystemTime;
-
-use slipway_protocol::ErrorCode;
 use slipway_protocol::names::Slug;
+use slipway_protocol::{ErrorCode, Stage};
 
+use super::clocks::{ASK_TIME, Clocks};
 use super::door::with_door;
 use super::fitness::{PreflightDefect, docker_defect, program_defects};
 use super::port_holders::{describe_occupied, describe_stopped, occupied_ports};
@@ -14,7 +13,6 @@ use crate::{Attempt, StageError, StageReport};
 const MIN_DISK_KB: u64 = 1024 * 1024;
 const MIN_INODES: u64 = 10_000;
 const MIN_MEMORY_KB: u64 = 64 * 1024;
-const MAX_SKEW_SECONDS: u64 = 120;
 
 impl Attempt {
     pub(crate) async fn preflight(&mut self) -> Result<StageReport, StageError> {
@@ -22,6 +20,7 @@ impl Attempt {
         let domains = self.look_up_domains();
         let output = self.look_at_server(&self.request_digest()).await?;
         self.domain_defects = domains.join_all().await.into_iter().flatten().collect();
+        self.compare_clocks(&output).await;
         if output.value("report").is_none() {
             return self.judge_anew(&output);
         }
@@ -34,15 +33,24 @@ impl Attempt {
         }
     }
 
+    /// Asks the registry for the time where the server's clock and the worker's differ.
+    async fn compare_clocks(&mut self, output: &ScriptOutput) {
+        let mut clocks = Clocks::now();
+        if clocks.differ(output) {
+            clocks.registrys = tokio::time::timeout(ASK_TIME, self.registry().clock()).await.ok().flatten();
+        }
+        if let Some(warning) = clocks.warning(output) {
+            self.report_line(Stage::Preflight, &warning);
+        }
+        self.registrys_clock = clocks.registrys;
+    }
+
     pub(super) fn judge_server(&self, output: &ScriptOutput) -> Result<StageReport, StageError> {
         let (root, registry) = (self.root().as_str(), self.image_registry().as_str());
         let place = Place { root, registry, domains: &self.domain_defects };
-        judge(output, &self.work.request.project.slug, &place, now()).map(|report| with_door(report, output))
+        let clocks = Clocks { registrys: self.registrys_clock, ..Clocks::now() };
+        judge(output, &self.work.request.project.slug, &place, clocks).map(|report| with_door(report, output))
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 /// The names that the script was given, for messages, and what is wrong with the project's domains.
@@ -53,7 +61,7 @@ struct Place<'a> {
 }
 
 /// Makes facts of the script's output, or one error that names every defect.
-fn judge(output: &ScriptOutput, slug: &Slug, place: &Place<'_>, now: u64) -> Result<StageReport, StageError> {
+fn judge(output: &ScriptOutput, slug: &Slug, place: &Place<'_>, clocks: Clocks) -> Result<StageReport, StageError> {
     let mut defects = system_defects(output, place);
     defects.extend(place.domains.iter().map(|message| (ErrorCode::DomainNotHere, message.clone())));
     match rights_defect(output) {
@@ -63,7 +71,8 @@ fn judge(output: &ScriptOutput, slug: &Slug, place: &Place<'_>, now: u64) -> Res
             defects.extend(docker_defect(output));
         }
     }
-    defects.extend(resource_defects(output, now));
+    defects.extend(resource_defects(output));
+    defects.extend(clocks.defect(output));
     defects.extend(describe_occupied(output, slug).into_iter().map(|message| (ErrorCode::PortOccupied, message)));
     // A defect that needs a person comes first, since retrying can't help then.
     defects.sort_by_key(|(code, _)| code.class().retries());
@@ -111,7 +120,12 @@ fn rights_defect(output: &ScriptOutput) -> Option<PreflightDefect> {
     .filter_map(|(lacks, what)| lacks.then_some(what))
     .collect();
     let user = output.value("user").unwrap_or("unknown");
-    let message = format!("user {user} isn't root, has no passwordless sudo, and can't {} without", missing.join(", "));
+    let said = output.value("sudo").unwrap_or_default();
+    let remedy =
+        if said.contains("tty") { format!(" (`Defaults:{user} !requiretty` in sudoers)") } else { String::new() };
+    let said = if said.is_empty() { String::new() } else { format!("; sudo says: {said}{remedy}") };
+    let message =
+        format!("user {user} isn't root, has no passwordless sudo, and can't {} without{said}", missing.join(", "));
     (!missing.is_empty()).then_some((ErrorCode::SudoMissing, message))
 }
 
@@ -120,7 +134,7 @@ fn root_defect(output: &ScriptOutput, place: &Place<'_>) -> Option<PreflightDefe
     output.value("writable").is_none().then_some((ErrorCode::ProjectRootNotWritable, message))
 }
 
-fn resource_defects(output: &ScriptOutput, now: u64) -> Vec<PreflightDefect> {
+fn resource_defects(output: &ScriptOutput) -> Vec<PreflightDefect> {
     let mut defects = Vec::new();
     let below = |name, least| smallest(output, name).filter(|v| *v < least);
     if let Some(free) = below("disk_kb", MIN_DISK_KB) {
@@ -131,10 +145,6 @@ fn resource_defects(output: &ScriptOutput, now: u64) -> Vec<PreflightDefect> {
     }
     if let Some(free) = below("memory_kb", MIN_MEMORY_KB) {
         defects.push((ErrorCode::MemoryLow, format!("{} MiB of memory are available; 64 are needed", free / 1024)));
-    }
-    let skew = output.value("clock").and_then(|v| v.parse::<u64>().ok()).map_or(0, |clock| clock.abs_diff(now));
-    if skew > MAX_SKEW_SECONDS {
-        defects.push((ErrorCode::ClockSkewed, format!("the server's clock is {skew} s off")));
     }
     defects
 }
@@ -172,7 +182,7 @@ failed disk-full no room
             }
             let slug = Slug::new("shop").expect("a slug");
             let place = Place { root: "/opt/services", registry: "ghcr.io", domains: &[] };
-            let _ = judge(&output, &slug, &place, u64::MAX / 2);
+            let _ = judge(&output, &slug, &place, Clocks { workers: u64::MAX / 2, registrys: None });
             let _ = super::super::origin::read_origins(&output, &repository);
             let _ = super::super::compose::parse_services(&output);
             let _ = super::super::served_commit::find_commit(input);
@@ -186,7 +196,7 @@ failed disk-full no room
             assert_eq!(output.take_line("m", format!("m {line}").as_bytes()), None);
         }
         let place = Place { root: "/opt/services", registry: "ghcr.io", domains: &[] };
-        judge(&output, &Slug::new("shop").expect("a slug"), &place, 1000)
+        judge(&output, &Slug::new("shop").expect("a slug"), &place, Clocks { workers: 1000, registrys: None })
     }
 
     #[test]
@@ -206,6 +216,7 @@ failed disk-full no room
             ("26.1.5+dfsg1", "23.0.6", ErrorCode::DockerTooOld),
             ("compose 2.26.1-4\n", "", ErrorCode::ComposeMissing),
             ("2.26.1-4", "v2.23.3", ErrorCode::ComposeTooOld),
+            ("compose 2.26.1-4", "compose 2.26.1-4\nconfined /snap/bin/docker", ErrorCode::DockerConfined),
             ("writable yes\n", "", ErrorCode::ProjectRootNotWritable),
             ("disk_kb 9000000", "disk_kb 9000000\ndisk_kb 1000", ErrorCode::DiskFull),
             ("inodes -", "inodes 12", ErrorCode::InodesExhausted),
@@ -268,6 +279,10 @@ failed disk-full no room
             "user ann isn't root, has no passwordless sudo, and can't write the projects' directory, talk to Docker, \
              see the firewall without"
         );
+        let error =
+            verdict(|fit| change(fit) + "\nsudo sudo: sorry, you must have a tty to run sudo").expect_err("unfit");
+        let said = "; sudo says: sudo: sorry, you must have a tty to run sudo (`Defaults:ann !requiretty` in sudoers)";
+        assert!(error.message.ends_with(said), "{error}");
         verdict(|fit| fit.replace("root yes\n", "").replace("ufw inactive", "ufw absent")).expect("it lacks nothing");
     }
 }

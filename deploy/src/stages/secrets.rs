@@ -79,6 +79,7 @@ impl Attempt {
         let warned = seen.is_some();
         let port_use = seen.unwrap_or_else(|| deploy_port_of(&output));
         let new_key = key.is_some();
+        let proof = self.begin_proof(key.as_ref(), &output);
         let desired = self.desired_with_key(&env, &port_use, key.as_ref());
         let repository = &self.work.request.repository.name;
         let mut digests = self.work.github_digests.clone();
@@ -86,6 +87,7 @@ impl Attempt {
         let writing = self.github().put_secrets(repository, &desired, &mut digests, &self.cancel);
         let written = self.work.lease.run_while_held(writing).await;
         self.work.github_digests = digests;
+        self.end_proof(proof, &output).await?;
         let written = written?;
         if !warned {
             self.warn_of_ci(&env, &port_use);

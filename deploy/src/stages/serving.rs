@@ -37,7 +37,7 @@ impl Attempt {
         if self.work.action == Action::Move {
             return self.take_back_after(stage, error).await;
         }
-        let looks = self.is_connected() && !self.cancel.is_cancelled() && self.layer.is_none();
+        let looks = self.session().is_some() && !self.cancel.is_cancelled() && self.layer.is_none();
         if error.detail.serving.is_none() && looks {
             let present = self.find_present_within(stage, UNTOUCHED_WARM_UP).await;
             error.detail.serving = present.map(|present| present.serving);

@@ -100,12 +100,18 @@ impl Attempt {
         let output = self
             .exec_or(Stage::Compose, &script, ErrorCode::UndeployFailed, "the containers couldn't be removed")
             .await?;
+        for what in output.values("stays") {
+            let line =
+                format!("warning: {what}: it stays; take it away there, then remove it by hand or undeploy again");
+            self.report_line(Stage::Compose, &line);
+        }
         let removed = ["container", "network", "image", "volume"];
         let report = StageReport::of(removed.iter().any(|key| !output.values(key).is_empty()))
             .fact("containers", output.values("container").len())
             .fact("images", json_values(&output, "image"))
             .fact("volumes_removed", json_values(&output, "volume"))
-            .fact("volumes_kept", json_values(&output, "kept"));
+            .fact("volumes_kept", json_values(&output, "kept"))
+            .fact("left_in_use", json_values(&output, "stays"));
         Ok(with_door(report, &output))
     }
 

@@ -11,3 +11,4 @@ mod github_client;
 mod hostile;
 mod pipeline;
 mod ssh;
+mod unusual_servers;

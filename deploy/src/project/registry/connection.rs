@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, RETRY_AFTER, WWW_AUTHENTICATE};
+use jiff::fmt::rfc2822;
+use reqwest::header::{ACCEPT, DATE, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, redirect};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
@@ -94,6 +95,12 @@ impl RegistryConnection {
             AnswerError::Broken(error) => self.silent(&error.without_url()),
             AnswerError::TooLarge => self.broken(too_large),
         })
+    }
+
+    /// When it answers, in seconds since 1970, whatever the answer: by its `Date`.
+    pub(super) async fn clock(&self) -> Option<u64> {
+        let answer = self.http.get(format!("{}/v2/", self.base)).send().await.ok()?;
+        seconds_of(answer.headers().get(DATE)?.to_str().ok()?)
     }
 
     /// Asks, and asks again with what the challenge wants, once. `None`: it isn't there.
@@ -192,6 +199,11 @@ impl RegistryConnection {
     }
 }
 
+/// An HTTP date in seconds since 1970.
+fn seconds_of(date: &str) -> Option<u64> {
+    rfc2822::parse(date).ok()?.timestamp().as_second().try_into().ok()
+}
+
 /// To another host without the credential, which the client itself sees to, and never out of TLS.
 fn redirects(local: bool) -> redirect::Policy {
     redirect::Policy::custom(move |attempt| {
@@ -201,4 +213,13 @@ fn redirects(local: bool) -> redirect::Policy {
             attempt.follow()
         }
     })
+}
+
+#[cfg(test)]
+mod date_tests {
+    #[test]
+    fn a_date_of_http_is_read() {
+        assert_eq!(super::seconds_of("Mon, 30 Nov 2026 00:18:42 GMT"), Some(1_795_997_922));
+        assert_eq!(super::seconds_of("yesterday"), None);
+    }
 }

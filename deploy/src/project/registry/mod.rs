@@ -56,6 +56,11 @@ impl RegistryClient {
         Self { connection: self.connection.with_credential(credential) }
     }
 
+    /// The time by the registry's clock, in seconds since 1970; `None` where it doesn't tell it.
+    pub(crate) async fn clock(&self) -> Option<u64> {
+        self.connection.clock().await
+    }
+
     /// The image of `repository` to run for a commit: its own (`sha-<7>`), else that of the branch, pinned to its
     /// digest, unless that one says that it was made from another commit. `host` is how references begin.
     ///

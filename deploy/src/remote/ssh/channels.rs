@@ -1,7 +1,10 @@
 //! The channels that a session has in store, so that a script costs one round trip: the next one has its shell already,
 //! which waits for a script on its stdin, and the one after that is open. A shell that gets none ends with the connection.
+//! A server that refuses one (`MaxSessions`) isn't asked for more than a script needs, one after the other.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_ssh2_tokio::{Client, Error as SshError};
@@ -14,8 +17,9 @@ use super::transport::CONNECT_TIMEOUT;
 
 /// The one with a shell, and the one that's only open.
 const IN_STORE: usize = 2;
-/// How often a server may refuse to open a channel that is needed now, and how long is waited in between.
-const REFUSED: u32 = 5;
+/// How often a server may refuse to open a channel that is needed now, and how long is waited in between: what a script has
+/// left running holds its session for a while.
+const REFUSED: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(100);
 
 type Opening = JoinHandle<Result<Channel<Msg>, SshError>>;
@@ -36,70 +40,84 @@ pub(super) struct Taken {
     pub(super) round_trips: u32,
 }
 
+/// Why there is no channel.
+pub(super) enum NoChannel {
+    /// The connection is broken, or the server doesn't answer.
+    Broken,
+    /// The server opens none, though nothing runs that could take its place.
+    Refused,
+}
+
 /// See the module.
 pub(super) struct Channels {
     client: Client,
     spares: VecDeque<Spare>,
+    /// Whether the server has refused to open one beside others.
+    refuses_more: Arc<AtomicBool>,
 }
 
 impl Channels {
     /// Opens all of them at once.
     pub(super) fn open(client: Client) -> Self {
-        let mut channels = Self { client, spares: VecDeque::new() };
+        let mut channels = Self { client, spares: VecDeque::new(), refuses_more: Arc::default() };
         channels.fill();
         channels
     }
 
     /// Opens as many as there should be.
     fn fill(&mut self) {
-        while self.spares.len() < IN_STORE {
-            let client = self.client.clone();
-            let opening = tokio::spawn(async move { client.get_channel().await });
+        while self.spares.len() < IN_STORE && !self.refuses_more.load(Ordering::Relaxed) {
+            let (client, refuses_more) = (self.client.clone(), self.refuses_more.clone());
+            let opening = tokio::spawn(async move {
+                let opened = client.get_channel().await;
+                if is_refusal(&opened) {
+                    refuses_more.store(true, Ordering::Relaxed);
+                }
+                opened
+            });
             self.spares.push_back(Spare { begun: None, opening });
         }
     }
 
-    /// Starts the shell of the next script. A server that takes fewer sessions at once has refused that channel, and
-    /// perhaps opens one now.
+    /// Starts the shell of the next script.
     pub(super) fn begin_next(&mut self, command: &str) {
         self.fill();
         let Some(Spare { begun: None, .. }) = self.spares.front() else { return };
         let Some(Spare { opening, .. }) = self.spares.pop_front() else { return };
-        let (client, text) = (self.client.clone(), command.to_owned());
+        let text = command.to_owned();
         let opening = tokio::spawn(async move {
-            let channel = match opening.await {
-                Ok(Ok(channel)) => channel,
-                _ => client.get_channel().await?,
-            };
+            let channel = opening.await.unwrap_or_else(|_| Err(SshError::SshError(russh::Error::Disconnect)))?;
             channel.exec(true, text).await.map_err(SshError::SshError)?;
             Ok(channel)
         });
         self.spares.push_front(Spare { begun: Some(command.to_owned()), opening });
     }
 
-    /// The next one, with a shell only if that was begun by this very command; `None` when the connection is broken.
-    pub(super) async fn take(&mut self, command: &str) -> Option<Taken> {
+    /// The next one, with a shell only if that was begun by this very command.
+    pub(super) async fn take(&mut self, command: &str) -> Result<Taken, NoChannel> {
         while let Some(Spare { begun, opening }) = self.spares.pop_front() {
             let fits = begun.as_ref().is_none_or(|begun| begun == command);
-            let Ok(Ok(mut channel)) = timeout(CONNECT_TIMEOUT, opening).await.ok()? else { continue };
+            let opened = timeout(CONNECT_TIMEOUT, opening).await.map_err(|_| NoChannel::Broken)?;
+            let Ok(Ok(mut channel)) = opened else { continue };
             if fits && !(begun.is_some() && has_ended(&mut channel).await) {
-                return Some(Taken { channel, begun: begun.is_some(), round_trips: 0 });
+                return Ok(Taken { channel, begun: begun.is_some(), round_trips: 0 });
             }
             let _ = channel.close().await;
         }
-        let channel = timeout(CONNECT_TIMEOUT, self.open_patiently()).await.ok()??;
-        Some(Taken { channel, begun: false, round_trips: 1 })
+        let opening = timeout(CONNECT_TIMEOUT, self.open_patiently());
+        let channel = opening.await.unwrap_or(Err(NoChannel::Broken))?;
+        Ok(Taken { channel, begun: false, round_trips: 1 })
     }
 
     /// A server that takes one session at a time may not have seen the end of the last one yet.
-    async fn open_patiently(&self) -> Option<Channel<Msg>> {
-        for _ in 1..REFUSED {
+    async fn open_patiently(&self) -> Result<Channel<Msg>, NoChannel> {
+        for _ in 0..REFUSED {
             match self.client.get_channel().await {
-                Err(SshError::SshError(russh::Error::ChannelOpenFailure(_))) => tokio::time::sleep(PAUSE).await,
-                opened => return opened.ok(),
+                refused if is_refusal(&refused) => tokio::time::sleep(PAUSE).await,
+                opened => return opened.map_err(|_| NoChannel::Broken),
             }
         }
-        self.client.get_channel().await.ok()
+        Err(NoChannel::Refused)
     }
 
     /// Logs out.
@@ -107,6 +125,10 @@ impl Channels {
         self.spares.iter().for_each(|spare| spare.opening.abort());
         let _ = self.client.disconnect().await;
     }
+}
+
+fn is_refusal(opened: &Result<Channel<Msg>, SshError>) -> bool {
+    matches!(opened, Err(SshError::SshError(russh::Error::ChannelOpenFailure(_))))
 }
 
 /// Whether the server has ended a shell that nothing was asked of yet: some end what is idle.

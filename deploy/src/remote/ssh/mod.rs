@@ -8,4 +8,5 @@ pub(crate) mod session;
 pub(crate) mod stream;
 pub(crate) mod transport;
 
+pub use login::KeyAnswer;
 pub use session::{CommandOutput, ExecOptions, RemoteExit, Session};

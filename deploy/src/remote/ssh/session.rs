@@ -9,16 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::ChannelMsg;
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use slipway_protocol::ErrorCode;
 use slipway_protocol::names::{Host, HostKey, Port};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::channels::{Channels, Taken};
-use super::login;
+use super::channels::{Channels, NoChannel, Taken};
+use super::login::{self, KeyAnswer, Login};
 use super::output_collector::OutputCollector;
+use crate::remote::failure_phrases::{explain_no_session, explain_other_program};
 use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
 use crate::secrets::redact::Redactor;
@@ -67,6 +68,9 @@ pub struct Session {
     round_trips: u32,
     /// Whether the server has refused a script that stood in the command.
     takes_short_commands: bool,
+    /// Whether a script has begun to run.
+    runs_scripts: bool,
+    login: Login,
     address: String,
     host: Host,
     port: Port,
@@ -99,10 +103,11 @@ impl Session {
             server.port = target.ssh_port.get(),
         );
         async {
-            let client = login::connect(target, &address, learned).await?;
+            let (client, login) = login::connect(target, &address, learned).await?;
             let (host, port) = (target.address.clone(), target.ssh_port);
             let (channels, round_trips) = (Channels::open(client), HANDSHAKE_ROUND_TRIPS + 1);
-            Ok(Self { channels, round_trips, takes_short_commands: false, address, host, port })
+            let (takes_short_commands, runs_scripts) = (false, false);
+            Ok(Self { channels, round_trips, takes_short_commands, runs_scripts, login, address, host, port })
         }
         .instrument(span)
         .await
@@ -112,6 +117,11 @@ impl Session {
     #[must_use]
     pub fn round_trips(&self) -> u32 {
         self.round_trips
+    }
+
+    /// Whether the server lets the same user in with another key, asked over a connection of its own.
+    pub fn try_key(&self, key: SecretString) -> impl Future<Output = KeyAnswer> + Send + 'static {
+        self.login.clone().try_key(key)
     }
 
     /// Starts the shell of the next script, while something else is waited for.
@@ -129,8 +139,9 @@ impl Session {
     /// Runs one script to its end.
     ///
     /// # Errors
-    /// `server-connection-lost` when no channel can be opened, `deadline-exceeded` after the deadline or a cancel,
-    /// `output-too-large` when it reports too much. By then the remote process group has ended, or it got the signal to end and hasn't within [`KILL_GRACE`]: then the
+    /// `server-connection-lost` when no channel can be opened, `ssh-command-refused` when the server runs something else in
+    /// the script's place or nothing, `deadline-exceeded` after the deadline or a cancel, `output-too-large` when it reports
+    /// too much. By then the remote process group has ended, or it got the signal to end and hasn't within [`KILL_GRACE`]: then the
     /// next command finds that it holds the project's lock, and ends it.
     pub async fn exec(&mut self, script: &Script, options: &ExecOptions<'_>) -> Result<CommandOutput, StageError> {
         let span = tracing::info_span!(
@@ -150,8 +161,10 @@ impl Session {
 
     async fn run(&mut self, script: &Script, options: &ExecOptions<'_>) -> Result<CommandOutput, StageError> {
         let waiting = script.waiting();
-        let Some(Taken { channel, begun, round_trips }) = self.channels.take(&waiting).await else {
-            return Err(connection_lost("opening a channel", &self.address));
+        let Taken { channel, begun, round_trips } = match self.channels.take(&waiting).await {
+            Ok(taken) => taken,
+            Err(NoChannel::Refused) if !self.runs_scripts => return Err(explain_no_session(&self.login.to_string())),
+            Err(_) => return Err(connection_lost("opening a channel", &self.address)),
         };
         if !script.is_last() {
             // In one go with the script.
@@ -234,7 +247,16 @@ impl Session {
         if let RemoteExit::Exited(status) = exit {
             exit = RemoteExit::of(status, &output);
         }
+        let began = output.value("began").is_some();
+        self.runs_scripts |= began;
         match stopped {
+            None if !began && let RemoteExit::Exited(status) = exit => {
+                Err(explain_other_program(&self.login.to_string(), &format!("ended with status {status}"), &output))
+            }
+            Some((ErrorCode::DeadlineExceeded, _)) if !began && !options.cancel.is_cancelled() => {
+                let seconds = started.elapsed().as_secs();
+                Err(explain_other_program(&self.login.to_string(), &format!("hadn't ended after {seconds} s"), &output))
+            }
             // Its work was done, and what it went on to do is asked for again by whoever needs it.
             Some(_) if script.done_once().is_some_and(|key| output.value(key).is_some()) => {
                 Ok(CommandOutput { exit: RemoteExit::Signalled, output })

@@ -99,6 +99,12 @@ impl AttemptScene {
         self.deployer = Deployer::new(DeployerConfig { health_timeout, ..self.config.clone() }).unwrap();
     }
 
+    /// Lets attempts ask the world's registries from now on, whose authority the worker trusts then.
+    pub fn trust_registries(&mut self) {
+        self.config.ca_file = Some(self.world.ca_pem());
+        self.deployer = Deployer::new(self.config.clone()).unwrap();
+    }
+
     /// A deployer that lets a project have that much.
     pub fn deployer_with(&self, limits: ProjectLimits) -> Deployer {
         Deployer::new(DeployerConfig { limits, ..self.config.clone() }).unwrap()
