@@ -141,8 +141,8 @@ codes! {
     DockerMissing "docker-missing" UserAction "Docker isn't installed on the server" "Install Docker Engine 24 or later";
     DockerNotRunning "docker-not-running" Infrastructure "The Docker daemon doesn't answer" "Start the docker service and look at its log";
     DockerTooOld "docker-too-old" UserAction "Docker on the server is too old" "Upgrade to Docker Engine 24 or later";
-    ComposeMissing "compose-missing" UserAction "The Docker Compose plugin isn't installed on the server" "Install Docker Compose 2.24 or later";
-    ComposeTooOld "compose-too-old" UserAction "Docker Compose on the server is too old" "Upgrade to Docker Compose 2.24 or later";
+    ComposeMissing "compose-missing" UserAction "The Docker Compose plugin isn't installed on the server" "Install Docker Compose 2.24.4 or later";
+    ComposeTooOld "compose-too-old" UserAction "Docker Compose on the server is too old" "Upgrade to Docker Compose 2.24.4 or later, and past the version whose bug the message names";
     DockerConfined "docker-confined" UserAction "Docker on the server may not read the projects' files" "Remove the confined Docker (`snap remove docker`), and install Docker Engine from Docker's or the distribution's packages";
     GitMissing "git-missing" UserAction "Git isn't installed on the server" "Install git";
     DiskFull "disk-full" Infrastructure "The server's disk is nearly full" "Free space on the server; old images and logs are the usual cause";

@@ -22,6 +22,20 @@ pub(super) struct Singular {
 }
 
 impl Singular {
+    /// What it mounts: the kind, and the two places.
+    pub(super) fn mounts(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.volumes.iter().map(|volume| {
+            let [kind, source, target] =
+                ["type", "source", "target"].map(|key| volume[key].as_str().unwrap_or_default());
+            (kind, source, target)
+        })
+    }
+
+    /// The server's files and folders that it mounts.
+    pub(super) fn bound(&self) -> impl Iterator<Item = &str> {
+        self.mounts().filter(|(kind, ..)| *kind == "bind").map(|(_, source, _)| source)
+    }
+
     /// Why there can be only one at a time; `named`: its container has a name of its own, `awaited`: a service that
     /// stays as it is waits for it, and may have looked up its address once.
     pub(super) fn why(&self, service: &ServiceName, named: bool, awaited: bool) -> Option<&'static str> {

@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::compose::{ComposeProject, ServiceVariables};
+use super::compose::ServiceVariables;
 use super::env::contract::declaration::ValueSource;
 use super::env::contract::merged::EnvContract;
 use super::env::dotenv;
 use super::env::notes::EnvNotes;
 use super::env::variables::{EnvPlan, Origin};
-
-/// The second env file of the template's first generation.
-pub const ENV_PROD: &str = ".env.prod";
+use super::model::ComposeProject;
 
 /// The variables of each service: what is withheld from it, and what it needs although it doesn't read `.env`. `images`
 /// are those of the release, by variable.
@@ -24,13 +22,15 @@ pub fn service_variables(
     let mut found = ServiceVariables::new();
     withhold_secrets(project, contract, plan, &mut found);
     for service in project.services() {
-        let own = images.keys().any(|variable| project.image(service).contains(&format!("${{{variable}")));
-        let only_prod = project.service_reads(service, ENV_PROD) && !project.service_reads(service, ".env");
-        if own && only_prod {
+        let own = project.runs_release(service);
+        let only_prod = project.service_reads_env_prod(service) && !project.service_reads_env(service);
+        // Slipway's quotes are for compose; where it's read once more, compose takes them away.
+        if (own && only_prod) || project.service_reads_env_raw(service) {
             found.entry(service.to_owned()).or_default().reads_env = true;
-        } else if only_prod {
+        }
+        if only_prod && !own {
             give_its_own(service, project, contract, plan, images, &mut found);
-        } else if !own && project.service_reads(service, ".env") {
+        } else if !own && project.service_reads_env(service) {
             // They change with each release, and would have it made anew.
             for name in images.keys().filter(|name| !project.service_sets(service, name)) {
                 found.entry(service.to_owned()).or_default().variables.insert(name.clone(), String::new());
@@ -46,7 +46,7 @@ pub fn service_variables(
 fn withhold_secrets(project: &ComposeProject, contract: &EnvContract, plan: &EnvPlan, found: &mut ServiceVariables) {
     let secrets = contract.in_production().filter(|(_, d, _)| d.source == ValueSource::UserSecret);
     for (name, declaration, _) in secrets.filter(|(name, ..)| plan.get(name).is_some()) {
-        for service in project.services().filter(|s| contract.knows(s) && project.service_reads(s, ".env")) {
+        for service in project.services().filter(|s| contract.knows(s) && project.service_reads_env(s)) {
             let consumes = declaration.consumers.iter().any(|c| c == service);
             if !consumes && !project.service_sets(service, name) {
                 found.entry(service.to_owned()).or_default().variables.insert(name.to_owned(), String::new());

@@ -4,17 +4,18 @@
 use slipway_protocol::names::ServiceName;
 use slipway_protocol::{DeploymentId, ProjectReady};
 
-use super::compose::{ComposeProject, ServiceVariables, render_override};
+use super::compose::{ServiceVariables, render_override};
 use super::labels::deployment_of;
 use super::limits::DefaultsInForce;
+use super::model::ComposeProject;
 use crate::ProjectLimits;
 
 #[test]
 fn fuzzed_models_give_no_service_a_name_that_others_made_up() {
     let model = br#"{"name": "shop", "services": {"backend": {"image": "a:b", "profiles": ["x"], "restart": "no",
-        "deploy": {"restart_policy": {"condition": "any"}}, "env_file": ["../.env", {"path": ".env.prod"}],
+        "deploy": {"restart_policy": {"condition": "any"}}, "volumes": [{"type": "bind", "source": "/x/y", "target": "/y"}],
         "depends_on": {"db": {"condition": "service_completed_successfully"}}, "environment": {"A": "b", "C": null}},
-        "db": {"image": "postgres:16", "environment": ["POSTGRES_DB", "A=b"]}}}"#;
+        "db": {"image": "postgres:16", "environment": {"POSTGRES_DB": null, "SLIPWAY_READS_ENV": "1"}}}}"#;
     let sample = include_str!("../../../protocol/samples/project-ready.v1.json");
     let event: serde_json::Value = serde_json::from_str(sample).expect("a sample");
     let request: ProjectReady = serde_json::from_value(event["data"].clone()).expect("a request");
@@ -23,6 +24,7 @@ fn fuzzed_models_give_no_service_a_name_that_others_made_up() {
     let defaults = DefaultsInForce::anew(set);
     slipway_protocol::fuzz::run("compose models", &[model], |input| {
         let Ok(project) = ComposeProject::parse(input) else { return };
+        let project = project.with_mounted([("/x/y".to_owned(), "0f".to_owned())].into());
         let _ = project.check(&request);
         let text = render_override(&request, &project, &ServiceVariables::new(), deployment, &defaults);
         let names = text.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));

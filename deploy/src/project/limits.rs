@@ -47,15 +47,20 @@ pub(super) struct OwnSettings {
 }
 
 impl OwnSettings {
+    /// Whether Docker looks after its health by the file's own word.
+    pub(super) fn is_checked(&self) -> bool {
+        self.healthcheck.as_ref().is_some_and(OwnCheck::is_on)
+    }
+
     /// Whether the file has a word of its own on `key`; `counts_processes` tells what stands in another place.
     fn has(&self, key: &str, counts_processes: bool) -> bool {
         match key {
             "logging" => self.logging.is_some(),
             "pids_limit" => self.pids_limit.is_some() || counts_processes,
-            _ => self.security_opt.iter().flatten().any(|option| {
-                let option = option.as_str().unwrap_or_default();
-                option.starts_with("no-new-privileges") || option.contains('$')
-            }),
+            _ => {
+                let mut options = self.security_opt.iter().flatten().filter_map(serde_json::Value::as_str);
+                options.any(|option| option.starts_with("no-new-privileges"))
+            }
         }
     }
 }
@@ -168,10 +173,9 @@ mod tests {
         assert_eq!(keys(&lines(SET, "", "{}", true)), ALL);
         for (own, left) in [
             (r#"{"logging": {"driver": "journald"}}"#, &["pids_limit", "security_opt"][..]),
-            (r#"{"pids_limit": "${PIDS}"}"#, &["logging", "security_opt"]),
+            (r#"{"pids_limit": 9}"#, &["logging", "security_opt"]),
             (r#"{"security_opt": ["seccomp=unconfined"]}"#, &ALL),
             (r#"{"security_opt": ["no-new-privileges:false"]}"#, &["logging", "pids_limit"]),
-            (r#"{"security_opt": ["${SECURITY}"]}"#, &["logging", "pids_limit"]),
         ] {
             assert_eq!(keys(&lines(SET, "", own, true)), left, "{own}");
         }

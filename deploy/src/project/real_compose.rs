@@ -1,18 +1,17 @@
-//! Tests only: what is written for Docker Compose, read by the real Docker Compose. Needs no daemon. The binary is
-//! SLIPWAY_TEST_COMPOSE, or the one that `tests/prepare` puts into the cache.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+//! Tests only: what is written for Docker Compose, read by the real Docker Compose.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use proptest::prelude::*;
 use secrecy::SecretString;
 use serde_json::Value;
 use slipway_protocol::names::VariableName;
-use slipway_protocol::{DeploymentId, ErrorCode, ProjectReady};
+use slipway_protocol::{DeploymentId, ErrorCode};
 
-use crate::project::compose::{ComposeProject, FILES, OVERRIDE, render_override};
+use crate::project::compose::{FILES, OVERRIDE, render_override};
+use crate::project::compose_program::{BOT, own_view, request, run};
 use crate::project::consumers::service_variables;
 use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::dotenv;
@@ -23,50 +22,8 @@ use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan};
 use crate::project::grants::{Grants, ServerFacts, Verdict, judge};
 use crate::project::labels::deployment_of;
 use crate::project::limits::DefaultsInForce;
+use crate::project::model::ComposeProject;
 use crate::{ProjectLimits, StageError};
-
-fn compose() -> PathBuf {
-    let var = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let cache = || {
-        var("SLIPWAY_CACHE").unwrap_or_else(|| {
-            let caches = var("XDG_CACHE_HOME").or_else(|| var("HOME").map(|home| home.join(".cache")));
-            caches.expect("HOME is set").join("slipway")
-        })
-    };
-    let path = var("SLIPWAY_TEST_COMPOSE").unwrap_or_else(|| cache().join("bin/docker-compose"));
-    assert!(path.exists(), "no docker-compose at {}: run tests/prepare or set SLIPWAY_TEST_COMPOSE", path.display());
-    path
-}
-
-pub(super) fn run(folder: &Path, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new(compose())
-        .current_dir(folder)
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("HOME", folder)
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
-
-pub(super) fn request() -> ProjectReady {
-    serde_json::from_value(serde_json::json!({
-        "project": { "id": "0f9e2c4a-1c57-4c55-9a0e-6d7f0a6b2c11", "slug": "corner-shop" },
-        "repository": {
-            "name": "Acme-Org/Corner.Shop", "commit": "0123456789abcdef0123456789abcdef01234567", "branch": "main"
-        },
-        "server": { "handle": "one" },
-        "allocations": [
-            { "service": "db", "host_port": 15432, "container_port": 5432 },
-            { "service": "backend", "host_port": 8080, "container_port": 8000 }
-        ],
-        "modules": ["backend", "tg_bot"],
-        "variables": { "APP_NAME": "Corner Shop" }
-    }))
-    .unwrap()
-}
 
 /// A copy of a sample project, as it is on a server before the env stage.
 struct OnDisk {
@@ -84,14 +41,17 @@ impl OnDisk {
             std::fs::copy(sample.join(file), folder.path().join(file)).unwrap();
         }
         let prefix = ["--project-name", "corner-shop", "--env-file", "/dev/null", "-f", FILES[0], "-f", FILES[1]];
-        let view = |rest: &[&str]| run(folder.path(), &[&prefix[..], &["--profile", "*", "config"], rest].concat());
-        let project = ComposeProject::parse(&view(&["--no-interpolate", "--format", "json"])).unwrap();
-        let variables = String::from_utf8(view(&["--variables"])).unwrap();
+        let asked = run(folder.path(), &[&prefix[..], &["--profile", "*", "config", "--variables"]].concat());
+        let variables = String::from_utf8(asked).unwrap();
         let compose_variables = variables.lines().skip(1).map(|line| {
             let mut words = line.split_whitespace();
             ComposeVariable { name: words.next().unwrap().to_owned(), required: words.next() == Some("true") }
         });
-        Self { compose_variables: compose_variables.collect(), project, folder }
+        let compose_variables = compose_variables.collect();
+        let mut disk = Self { compose_variables, project: ComposeProject::of_template(), folder };
+        let values = disk.plan(&[], &[BOT], false).unwrap().values();
+        disk.project = own_view(disk.folder.path(), &values).unwrap();
+        disk
     }
 
     fn plan(&self, kept: &[(&str, &str)], secrets: &[(&str, &str)], database: bool) -> Result<EnvPlan, StageError> {
@@ -135,8 +95,6 @@ impl OnDisk {
         serde_json::from_slice(&run(self.folder.path(), &arguments)).unwrap()
     }
 }
-
-const BOT: (&str, &str) = ("TELEGRAM_BOT_TOKEN", "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw0");
 
 #[test]
 fn the_override_makes_both_generations_fit_for_a_server() {

@@ -12,13 +12,6 @@ serves_web() {
     return 1
 }
 
-# all_services: the names of all services of the model. Compose prints it with an indentation of two.
-all_services() {
-    resolve || return 1
-    names=$(printf '%s\n' "$model" | sed -n '/^  "services": {$/,/^  }/s/^    "\([A-Za-z0-9._-]*\)": {$/\1/p')
-    if [ -n "$names" ]; then printf '%s\n' "$names"; else project_compose config --services; fi
-}
-
 # replace_bots: after see. Replaces all modules that serve no web and aren't kept, and waits until they're stable; tells the verdict
 # where they aren't. What they may need and isn't there yet, such as a new cache, is started before them. Sets $placed to
 # those that nothing is left to do for.
@@ -112,7 +105,7 @@ start_others() {
 keep_orphans() {
     remove_orphans=--remove-orphans orphans=
     [ -n "$doors" ] || return 0
-    known=" $(all_services | tr '\n' ' ')"
+    known=" $(all_services | tr '\n' ' ')$alone "
     while read -r its_id its_service once _; do
         case "$once$known" in False*" $its_service "*) ;; False*) orphans="$orphans$its_id " ;; esac
     done <<END

@@ -1,7 +1,7 @@
 # Parameters: commit url token max_bytes max_files recorded by_commit asks_docker; after project_files.sh, room.sh,
-# front_door.sh, compose_call.sh, containers.sh, lock.sh, git.sh, workflows.sh, proofs.sh, judged.sh, env_view.sh,
-# save_release.sh, judge_tree.sh, reach.sh. The token is known to this shell and to the git processes that ask for it over a pipe: not
-# in argv, the environment, a URL or a file.
+# front_door.sh, compose_call.sh, containers.sh, lock.sh, git.sh, workflows.sh, proofs.sh, judged.sh, own_view.sh,
+# env_view.sh, save_release.sh, judge_tree.sh, reach.sh. The token is known to this shell and to the git processes that ask
+# for it over a pipe: not in argv, the environment, a URL or a file.
 umask 022
 [ ! -L "$dir" ] || die checkout-failed "$dir is a symbolic link"
 mkdir -p "$dir"
@@ -130,7 +130,9 @@ case $free_inodes in
 '' | 0 | *[!0-9]*) ;;
 *) [ "$(($3 + 5000))" -le "$free_inodes" ] || refuse inodes-exhausted "the commit has $3 files and folders, more than there is room for" ;;
 esac
-if repo_git grep -qE '^[[:space:]]*[^#[:space:]].*[[:space:]]filter=lfs([[:space:]]|$)' "$commit" -- '*.gitattributes'; then
+# What counts is a file that isn't itself: patterns may match nothing, and each may be taken back by the next one.
+if repo_git grep -qE '^[[:space:]]*[^#[:space:]].*[[:space:]]filter=lfs([[:space:]]|$)' "$commit" -- '*.gitattributes' &&
+    repo_git grep -qIE '^version https://git-lfs[.]github[.]com/spec/v1$' "$commit"; then
     refuse unsupported-repository "the repository uses Git LFS"
 fi
 

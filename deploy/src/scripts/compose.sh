@@ -25,7 +25,7 @@ seen_of
 before=$(sorted $ids)
 seen_before=$present
 
-if ! project_compose pull -q --policy "$policy" >&2; then
+if ! pull_images "$policy" $rehearsed $bots >&2; then
     tell phase pull
     tell_reach "${registry%%:*}"
     exit 4

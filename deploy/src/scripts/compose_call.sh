@@ -2,26 +2,55 @@
 
 # files_view ARGUMENTS: compose over the project's files, with the variables of $env_file and no others. The files may name
 # any file of the server, or the network's: compose reads them in the room, without git's and Slipway's part of the
-# directory, and with an empty file or directory in the place of each one that $unread has, a path a line. With $simpler, a
-# program for sed, it sees what that makes of the compose files. It gets half of the memory, between 2 and 4 GiB, and half a
-# minute of a processor: a few lines of YAML can ask for all that there is.
+# directory, and with an empty file or directory in the place of each one that $unread has, a path a line. It gets half of
+# the memory, between 2 and 4 GiB, and half a minute of a processor: a few lines of YAML can ask for all that there is.
+# $reading says how it reads the files. `marked`: in the place of what .env and .env.prod hold for containers there is one
+# variable each, by which the model shows who reads them, and how. `text`: the compose files are one text, in which nothing
+# means anything but variables, so that no value that is missing makes them invalid.
 env_file=.env
 unread=
-simpler=
+reading=
 files_view() {
     if [ -f "$override" ]; then set -- -f "$dir/$override" "$@"; fi
     values=$env_file
     if [ ! -f "$values" ]; then values=/dev/null; fi
-    case $values in
+    case $reading$values in
     .env) set -- --env-file "$dir/.env" -f "$dir/$base" -f "$dir/$prod" "$@" ;;
     *) set -- --env-file "$dir/.slipway/variables" -f "$dir/$base" -f "$dir/$prod" "$@" ;;
     esac
-    in_room "$compose_room" "$values" "$(compose_program)" "$unread" "$simpler" \
+    in_room "$compose_room" "$values" "$(compose_program)" "$unread" "$reading" \
         --project-name "$slug" --project-directory "$dir/infra" "$@"
 }
 compose_room='
-values=$1 program=$2 unread=$3 simpler=$4
+values=$1 program=$2 unread=$3 reading=$4
 shift 4
+mark() {
+    if [ ! -f "$1" ] || [ -L "$1" ]; then return 0; fi
+    printf "%s=\"1\"\n" "$2" >"$room$dir/.slipway/$2" && mount --bind "$room$dir/.slipway/$2" "$room$dir/$1"
+}
+write_text() {
+    printf "x-text: |2\n"
+    for part in infra/*.yml infra/*.yaml; do
+        if [ ! -f "$part" ] || [ -L "$part" ]; then continue; fi
+        case $part in
+        infra/compose.slipway.yml) continue ;;
+        infra/compose.base.yml | infra/compose.prod.yml) ;;
+        *) grep -qF "${part##*/}" infra/compose.base.yml infra/compose.prod.yml || continue ;;
+        esac
+        sed "/^[[:space:]]*#/d; s/^/  /; s/[[:space:]]#[^\"$quote]*\$//" "$part"
+    done
+}
+quote=$(printf "\047")
+# What a shell has, and no file of variables: only for files that can not do without.
+shell_variables() {
+    for variable in HOSTNAME="$(uname -n)" LOGNAME=root PWD="$dir/infra" USER=root; do
+        name=${variable%%=*}
+        if grep -qE "[$][{]$name:?[?]" infra/compose.base.yml infra/compose.prod.yml &&
+            ! grep -qs "^$name=" "$room$dir/.slipway/variables" .env; then
+            printf "%s " "$variable"
+        fi
+    done
+}
 furnish() {
     cd "$dir" && exec 8<"$values" && build 16k && : >"$room/compose" && mount --bind "$program" "$room/compose" || return
     for part in .git .slipway; do
@@ -38,17 +67,20 @@ furnish() {
             mount --bind "$room/empty" "$room$part" || exit
         fi
     done || return
-    if [ "$values" != .env ]; then
+    if [ "$reading$values" != .env ]; then
         cat <&8 >"$room$dir/.slipway/variables" || return
-        if [ -f .env ]; then mount --bind "$room$dir/.slipway/variables" "$room$dir/.env"; fi || return
+        if [ -z "$reading" ] && [ -f .env ]; then mount --bind "$room$dir/.slipway/variables" "$room$dir/.env"; fi || return
     fi
-    if [ -n "$simpler" ]; then
+    known=$(shell_variables)
+    case $reading in
+    marked) mark .env SLIPWAY_READS_ENV && mark infra/.env SLIPWAY_READS_ENV && mark infra/.env.prod SLIPWAY_READS_ENV_PROD || return ;;
+    text)
+        write_text >"$room$dir/.slipway/text" || return
         for part in base prod; do
-            [ ! -L "infra/compose.$part.yml" ] || continue
-            sed "$simpler" "infra/compose.$part.yml" >"$room$dir/.slipway/$part" || return
-            mount --bind "$room$dir/.slipway/$part" "$room$dir/infra/compose.$part.yml" || return
+            mount --bind "$room$dir/.slipway/text" "$room$dir/infra/compose.$part.yml" || return
         done
-    fi
+        ;;
+    esac
 }
 bound() {
     most=$(sed -n "s/^MemTotal: *\([0-9]*\) kB/\1/p" /proc/meminfo)
@@ -60,7 +92,7 @@ bound() {
 furnish || no_room
 exec 8<&-
 bound || no_room
-exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C \
+exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C $known \
     chroot "$room" /compose "$@"
 '
 
@@ -87,10 +119,68 @@ project_compose() {
     started_model | compose --project-directory "$dir/infra" -f - "$@"
 }
 
-# started_model: the model, with the slots of the services behind the front door.
+# started_model: the model, with the slots of the services behind the front door, and with those services under a profile
+# of nobody's that are to be left alone: for compose they would be orphans. What pull_images has pulled isn't pulled again,
+# when nobody is logged in any more.
 started_model() {
     slot_edits
+    if [ -z "${pulling:-}" ]; then
+        edits="$edits
+s/^      \"pull_policy\": \"\(always\|daily\|weekly\|every_[^\"]*\)\"/      \"pull_policy\": \"missing\"/"
+    fi
+    stubs=
+    for service in $(left_alone); do
+        stubs="$stubs\"$service\": {\"image\": \"-\", \"profiles\": [\"slipway-left-alone\"]},"
+    done
+    edits="$edits
+s/^  \"services\": {\$/&$stubs/"
     printf '%s' "$model" | sed "$edits"
+}
+
+# said_of KEY: what the services of the model say under it, a line each: service, word.
+said_of() {
+    resolve || return 1
+    printf '%s\n' "$model" | awk -v "key=\"$1\":" '
+        /^  "/ { within = $1 == "\"services\":" }
+        within && /^    "/ { name = $1; gsub(/[":]/, "", name) }
+        within && /^      "/ && $1 == key { word = $2; gsub(/[",]/, "", word); print name, word }'
+}
+
+# pull_images POLICY MODULES: pulls what the services run, all that will be pulled of it: what a service says that it never
+# pulls is here already, and what it says is pulled again and again is asked for now. Whatever they say, MODULES are the
+# release.
+pull_images() {
+    policy=$1
+    shift
+    never=' ' again=''
+    while read -r service its_policy; do
+        case " $* " in *" $service "*) continue ;; esac
+        case $its_policy in
+        never) never="$never$service " ;;
+        always | daily | weekly | every_*) again="$again $service" ;;
+        esac
+    done <<END
+$(said_of pull_policy)
+END
+    set --
+    if [ "$never" != ' ' ]; then
+        for service in $(all_services); do
+            case $never in *" $service "*) ;; *) set -- "$@" "$service" ;; esac
+        done
+        [ $# -gt 0 ] || return 0
+    fi
+    if [ "$policy" = always ]; then again=; fi
+    pulling=yes
+    project_compose pull -q --policy "$policy" "$@" && { [ -z "$again" ] || project_compose pull -q $again; } && pulling='' && return
+    pulling=''
+    return 1
+}
+
+# all_services: the names of all services of the model. Compose prints it with an indentation of two.
+all_services() {
+    resolve || return 1
+    names=$(printf '%s\n' "$model" | sed -n '/^  "services": {$/,/^  }/s/^    "\([A-Za-z0-9._-]*\)": {$/\1/p')
+    if [ -n "$names" ]; then printf '%s\n' "$names"; else project_compose config --services; fi
 }
 
 # compose ARGUMENTS: with the variables of $env_file and no others. Those of the server's own environment would beat
@@ -102,5 +192,7 @@ compose() {
         s/^([A-Za-z_][A-Za-z0-9_]*)=.*/-u \1/p')
     values=$env_file
     if [ ! -f "$values" ]; then values=/dev/null; fi
-    env $others docker compose --project-name "$slug" --env-file "$values" "$@"
+    # What would contradict our own options, whoever says it in .env.
+    env $others COMPOSE_IGNORE_ORPHANS=false COMPOSE_REMOVE_ORPHANS=false \
+        docker compose --project-name "$slug" --env-file "$values" "$@"
 }

@@ -1,14 +1,24 @@
-# Parameters: slug. Which containers belong to the project.
+# Parameters: slug; after project_files.sh. Which containers belong to the project.
 
 # project_ps OPTIONS: docker's list of all containers of the project; service_ps: without those that are only tried.
 project_ps() { docker ps --no-trunc --filter "label=com.docker.compose.project=$slug" "$@"; }
 service_ps() { project_ps --filter label=com.docker.compose.oneoff=False "$@"; }
 
 # running: the ids of the project's containers that run.
-running() { service_ps -q | sort; }
+running() { started_ps | sort; }
 
 # containers: the ids of all of them, stopped ones included.
-containers() { service_ps -aq; }
+containers() { started_ps -a; }
+started_ps() {
+    alone=$(left_alone)
+    if [ -z "$alone" ]; then
+        service_ps -q "$@"
+        return
+    fi
+    service_ps --format '{{.ID}} {{.Label "com.docker.compose.service"}}' "$@" | while read -r its_id its_service; do
+        case " $alone " in *" $its_service "*) ;; *) printf '%s\n' "$its_id" ;; esac
+    done
+}
 
 # tell_origins LINES: tells of each container, stopped ones included, what Slipway has written upon it, and of their images
 # what these say of themselves: CI's job changes the second alone. In JSON, since an image may say anything. The lines are
@@ -46,16 +56,19 @@ any_running() { project_ps -q; }
 # for each, with its mounts at the end.
 see() {
     present=$(project_ps -a --format "$present_format")
+    alone=$(left_alone)
 }
 present_format='{{.ID}} {{or (.Label "com.docker.compose.service") "-"}} {{or (.Label "com.docker.compose.oneoff") "-"}} {{.State}} {{.Names}} {{.Mounts}}'
 
-# seen_of SERVICES: sets $ids to the containers that were seen of them, or of all services; running_of: to those that run.
+# seen_of SERVICES: sets $ids to the containers that were seen of them, or of all services but those that are left alone;
+# running_of: to those that run.
 seen_of() { find_seen '*' "$*"; }
 running_of() { find_seen running "$*"; }
 find_seen() {
     ids=
     while read -r its_id its_service once its_state _; do
         if [ "$once" != False ]; then continue; fi
+        case "$2  ${alone:-} " in " "*" $its_service "*) continue ;; esac
         case "$1 $its_state" in '* '* | *' running' | *' restarting' | *' paused') ;; *) continue ;; esac
         case " ${2:-"$its_service"} " in *" $its_service "*) ids="$ids$its_id " ;; esac
     done <<END

@@ -1,30 +1,15 @@
 # Parameters: recorded by_commit asks_docker; after project_files.sh, room.sh, front_door.sh, compose_call.sh,
-# containers.sh, git.sh, proofs.sh, judged.sh. What the worker needs to decide about .env and the override file.
+# containers.sh, git.sh, proofs.sh, judged.sh, own_view.sh. What the worker needs to decide about .env and the override
+# file.
 
 # outdated: whether the override file is written anew anyway, since it's of another commit than the checkout.
 outdated() {
     [ "$by_commit" = 1 ] && [ -f .slipway/commit ] || return 1
     read -r checked_out <.slipway/commit || return 1
+    # The real one: see own_view.
+    # shellcheck disable=SC2031
     grep -q '^      slipway\.commit: ' "$override" && ! grep -qxF "      slipway.commit: \"$checked_out\"" "$override"
 }
-
-# Compose quotes values of the .env that it complains of. Which of them are secrets is known once all of this was told,
-# so that its words are told too, rather than printed.
-own_view() { (
-    # For this subshell only: the project's own files without ours.
-    # shellcheck disable=SC2030
-    override=/nonexistent
-    files_view --profile '*' config "$@"
-); }
-refused() {
-    complaint=$(own_view "$@" 2>&1 >/dev/null | head -c 65536)
-    # What is ended for the time that it takes says nothing.
-    tell complaint "$(printf '%s' "${complaint:-Killed}" | base64 -w 0)"
-    exit 4
-}
-# Without the values, compose takes the colon in ${DATA:-./data}:/data:ro for one that divides, and no variable for a limit.
-# It means nothing else without it here, where nothing is started.
-own_project() { own_view --no-interpolate --format json 2>/dev/null; }
 
 # tell_images_of_env: which of the images that .env names are here, and what they say of themselves.
 tell_images_of_env() {
@@ -95,24 +80,18 @@ tell_env() {
 $contracts
 END
 
-    if ! project=$(own_project); then
-        simpler='s/\(\${[A-Za-z_][A-Za-z0-9_]*\):\([-?+]\)/\1\2/g
-            s/\(no\(file\|proc\)\|memlock\|core\|stack\): *\(["'\''\]\{0,1\}\)\${[^}]*}\3/\1: 1/g'
-        if ! project=$(own_project); then
-            simpler=
-            refused --no-interpolate --format json
-        fi
-    fi
-    tell project "$(printf '%s' "$project" | base64 -w 0)"
-    variables=$(own_view --variables 2>/dev/null) || refused --variables
-    simpler=
-    printf '%s\n' "$variables" | while read -r name required _; do
-        case $required in true | false) tell variable "$name $required" ;; esac
-    done
+    tell_variables
+    list_volumes
+    # With the variables that are here. Where a deployment brings others, it asks again.
+    if [ -f .env ] && [ ! -L infra/.env.prod ] && project=$(own_view marked --format json 2>/dev/null); then tell_own "$project"; fi
     printf '%s' "$recorded" | base64 -d | while read -r image; do
         if docker image inspect "$image" >/dev/null 2>&1; then tell local "$image"; fi
     done
-    if docker volume inspect "${slug}_db_data" >/dev/null 2>&1; then tell database yes; fi
+    if has_volume "${slug}_db_data"; then tell database yes; fi
+    # A volume without a name, and with it a database's data, goes from one container to the next.
+    if ! grep -qs '^POSTGRES_PASSWORD=' .env && [ -n "$(service_ps -aq --filter label=com.docker.compose.service=db)" ]; then
+        tell database yes
+    fi
     # shellcheck disable=SC2031
     if [ -f .env ] && [ -f "$override" ] && ! outdated && resolve 2>/dev/null; then
         tell valid yes

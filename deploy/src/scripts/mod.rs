@@ -3,6 +3,8 @@
 //! How a script and its data are sent isn't here: that is [`crate::remote::script`]'s job.
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod server_tests;
 #[cfg(test)]
 mod tests;
@@ -29,10 +31,13 @@ scripts! {
         "stability_gate.sh" "resume.sh";
     /// Checks out the commit.
     CLONE = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "workflows.sh"
-        "proofs.sh" "judged.sh" "env_view.sh" "save_release.sh" "judge_tree.sh" "reach.sh" "clone.sh";
+        "proofs.sh" "judged.sh" "own_view.sh" "env_view.sh" "save_release.sh" "judge_tree.sh" "reach.sh" "clone.sh";
     /// Reads what the worker needs to decide about the environment file.
     ENV_READ = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh"
-        "judged.sh" "env_view.sh" "env_read.sh";
+        "judged.sh" "own_view.sh" "env_view.sh" "env_read.sh";
+    /// Asks compose about the project's own files, with variables that aren't written yet.
+    ENV_MODEL = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
+        "own_view.sh" "env_model.sh";
     /// Writes the environment file and the override file.
     ENV_WRITE = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "proofs.sh"
         "judged.sh" "env_write.sh";

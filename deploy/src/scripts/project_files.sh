@@ -60,5 +60,9 @@ point_at_env() {
     mv -fT .slipway/link "$1"
 }
 
+# left_alone: services that aren't started, since no profile of theirs is: what somebody has started of them by hand is
+# theirs to look after.
+left_alone() { sed -n 's/^# Left alone: //p' "$override" 2>/dev/null || :; }
+
 # images FILE: the images that an .env names.
 images() { sed -n "s/^[A-Za-z0-9_]*_IMAGE=[\"']\{0,1\}\([^\"' ]*\).*/\1/p" "$@" 2>/dev/null || :; }

@@ -7,7 +7,7 @@
 trial_format="{{.State.Status}} {{.State.ExitCode}} \
 {{if index .State \"Health\"}}{{.State.Health.Status}}{{else}}-{{end}} \
 {{.State.Pid}} \
-{{with index .Config \"Healthcheck\"}}{{or (index . \"StartPeriod\") 0}}{{else}}0{{end}}{{range .NetworkSettings.Networks}} {{.IPAddress}}{{end}} restarts {{.RestartCount}}"
+$check_format{{range .NetworkSettings.Networks}} {{.IPAddress}}{{end}} restarts {{.RestartCount}}"
 
 # rehearsal SERVICE: starts it beside the one that serves, as $trial, and sets $answer.
 rehearsal() {
@@ -38,8 +38,10 @@ await_answer() {
         again=${state##* }
         state=${state% restarts *}
         if [ -z "$ends" ]; then
-            read_period $state
-            in_time $((patience + slow))
+            set -- "$1" $state
+            read_patience "${6:-0/0/0}"
+            set -- "$1" "$asked_one"
+            in_time "$lasting"
             ends=$moment
         fi
         answer=
@@ -77,13 +79,6 @@ await_answer() {
         tell asked "$check"
         tell answered "${heard:-nothing}"
     fi
-}
-
-# read_period STATE EXIT_CODE HEALTH PID PERIOD …: sets $slow to the start period of the health check in seconds, ten
-# minutes at most.
-read_period() {
-    slow=$((${5:-0} / 1000000000))
-    if [ "$slow" -gt 600 ]; then slow=600; fi
 }
 
 # listen_to_one SERVICE STATE EXIT_CODE HEALTH PID PERIOD [ADDRESS] PORT HOST WARM_UP STATUSES PATH: sets $heard to ok, deaf,
@@ -162,14 +157,26 @@ sees_no_change() {
         done && repo_git diff --quiet "$was" HEAD -- infra '*.yml' '*.yaml' '*.env' '*.env.*' 2>/dev/null
 }
 
-# rehearse: after see and remove_rehearsals. Rehearses each web service that runs and isn't kept; stops at the first that fails, with its log, and tells
-# the verdict. What comes next doesn't wait until a rehearsal's container is gone: await_removals does.
+# stands_alone SERVICE: whether there can't be a second one of it: its address is fixed, or its network is another's.
+stands_alone() {
+    resolve || return 1
+    printf '%s\n' "$model" | awk -v "it=\"$1\":" '
+        /^  "/ { within = $1 == "\"services\":" }
+        within && /^    "/ { its = $1 == it }
+        within && its && /^ *"(ipv4_address|ipv6_address|mac_address|network_mode)": "/ && $2 !~ /"none"|"bridge"/ { found = 1 }
+        within && its && /^ *"link_local_ips": \[/ { found = 1 }
+        END { exit !found }'
+}
+
+# rehearse: after see and remove_rehearsals. Rehearses each web service that runs, can run twice and isn't kept; stops at the
+# first that fails, with its log, and tells the verdict. What comes next doesn't wait until a rehearsal's container is gone:
+# await_removals does.
 rehearse() {
     protects || return 0
     for service in ${rehearsed:-}; do
         running_of "$service"
         case " ${next:-} " in *" $service "*) continue ;; esac
-        if [ -z "$ids" ] || keeps "$service"; then continue; fi
+        if [ -z "$ids" ] || stands_alone "$service" || keeps "$service"; then continue; fi
         tell rehearsed "$service"
         rehearsal "$service"
         if [ "$answer" != ok ]; then

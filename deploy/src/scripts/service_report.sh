@@ -1,12 +1,14 @@
 # After containers.sh. Tells the worker how the project's containers are.
 
+# Of a health check: its start period, its interval in billionths of a second, its tries.
+check_format='{{with index .Config "Healthcheck"}}{{or (index . "StartPeriod") 0}}/{{or (index . "Interval") 0}}/{{or (index . "Retries") 0}}{{else}}0/0/0{{end}}'
 format="\
 {{index .Config.Labels \"com.docker.compose.service\"}} \
 {{.State.Status}} \
 {{if index .State \"Health\"}}{{.State.Health.Status}}{{else}}-{{end}} \
 {{.RestartCount}} {{.State.ExitCode}} {{.State.StartedAt}} \
 {{.Config.Image}} {{.HostConfig.RestartPolicy.Name}} {{.Id}} \
-{{with index .Config \"Healthcheck\"}}{{or (index . \"StartPeriod\") 0}}{{else}}0{{end}}\
+$check_format\
 {{range \$port, \$bindings := .NetworkSettings.Ports}}{{range \$bindings}} {{\$port}},{{.HostIp}},{{.HostPort}}{{end}}{{end}}"
 
 # tell_services LINES: tells the worker of each container, from lines in $format.

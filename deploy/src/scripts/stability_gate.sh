@@ -111,22 +111,40 @@ $sample
 END
 }
 
-# read_baseline: of the first $sample, sets $baseline to the restarts so far, by container, and $slow to the longest start
-# period that the health checks declare, in seconds; ten minutes at most.
+# read_baseline: of the first $sample, sets $baseline to the restarts so far, by container, and $lasting to the longest
+# patience that a container's health check asks for.
 read_baseline() {
     baseline=$nl
-    slow=0
-    while read -r _ _ _ restarts _ _ _ _ id period _; do
+    longest=$patience
+    while read -r _ _ _ restarts _ _ _ _ id check_word _; do
         baseline=$baseline$id\ $restarts$nl
-        period=$((${period:-0} / 1000000000))
-        if [ "$period" -gt "$slow" ]; then slow=$period; fi
+        read_patience "${check_word:-0/0/0}"
+        if [ "$lasting" -gt "$longest" ]; then longest=$lasting; fi
     done <<END
 $sample
 END
-    if [ "$slow" -gt 600 ]; then slow=600; fi
+    lasting=$longest
 }
 
-# settle IDS: waits until these containers are stable, at most $patience seconds; sets $answer to the verdict and
+# read_patience CHECK: sets $lasting to the seconds that a container gets, from its check's words in $check_format: what it
+# says itself on a slow start, on top of the patience that all have, or of the time that its check takes to say no. Each is
+# ten minutes at most. Docker's own interval is 30 s, its tries are 3.
+read_patience() {
+    period=$((${1%%/*} / 1000000000))
+    tries=${1##*/}
+    interval=${1#*/}
+    interval=$((${interval%%/*} / 1000000000))
+    if [ "$period" -gt 600 ]; then period=600; fi
+    if [ "$tries" = 0 ]; then tries=3; fi
+    lasting=$((interval * tries))
+    if [ "$lasting" -gt 600 ]; then lasting=600; fi
+    # Where nobody waits, only a start that is still going on is waited for.
+    if [ "$patience" = 0 ]; then lasting=0; fi
+    if [ "$lasting" -lt "$patience" ]; then lasting=$patience; fi
+    lasting=$((lasting + period))
+}
+
+# settle IDS: waits until these containers are stable, at most $lasting seconds; sets $answer to the verdict and
 # $sample to how they were last.
 settle() {
     deadline=
@@ -142,9 +160,9 @@ settle() {
         silent=
         if [ -z "$deadline" ]; then
             read_baseline
-            # The project's own word on a slow start counts on top; once `up` has failed there's nothing to wait for.
-            if [ "${up:-done}" != "done" ]; then slow=0; fi
-            in_time $((patience + slow))
+            # Once `up` has failed there's nothing to wait for.
+            if [ "${up:-done}" != "done" ]; then lasting=$patience; fi
+            in_time "$lasting"
             deadline=$moment
         fi
         judge_sample

@@ -15,7 +15,7 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-fn script(name: &str) -> String {
+pub(super) fn script(name: &str) -> String {
     fs::read_to_string(source().join("scripts").join(name)).expect("a script")
 }
 

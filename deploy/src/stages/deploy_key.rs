@@ -120,7 +120,7 @@ impl Attempt {
         let (rehearsed, bots) = self.rehearsed_and_bots();
         format!(
             "#!/bin/sh\n# Written by Slipway for CI's deploy key.\nset -eu\numask 077\nroot={}\nslug={}\nowner={}\
-             \nregistry={}\nrepository={}\nown_images={}\nrehearsed={}\nbots={}\nchecks={}\npatience={}\ndrain={}\nproving={}\nhidden={}\npull_modules() {{ project_compose pull -q {}; }}\n{}",
+             \nregistry={}\nrepository={}\nown_images={}\nrehearsed={}\nbots={}\nchecks={}\npatience={}\ndrain={}\nproving={}\nhidden={}\npull_modules() {{ project_compose pull -q --policy always {}; }}\n{}",
             quote(self.root()),
             quote(&self.work.request.project.slug),
             quote(&self.work.request.project.id),

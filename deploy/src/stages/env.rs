@@ -1,5 +1,5 @@
-//! Env: `.env` and the override file. One exec reads them, then a second one writes them if anything differs. Which
-//! value each variable gets is decided in `project::env`.
+//! Env: `.env` and the override file. One exec reads them, then another one writes them if anything differs. Which
+//! value each variable gets is decided in `project::env`, and what the project is with them in `project_model`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,50 +7,39 @@ use secrecy::SecretString;
 use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, PushDeployer, Stage};
 
-use crate::project::compose::{ComposeProject, REGISTRY_AUTH, ServiceVariables, render_override};
-use crate::project::consumers::{ENV_PROD, render_env_prod, service_variables};
+use crate::project::compose::{REGISTRY_AUTH, ServiceVariables, render_override};
+use crate::project::consumers::{render_env_prod, service_variables};
 use crate::project::env::contract::merged::EnvContract;
-use crate::project::env::plan::{image_variables, plan_env};
-use crate::project::env::variables::{EnvInputs, EnvPlan};
-use crate::project::env::{describe::describe, dotenv};
+use crate::project::env::dotenv;
+use crate::project::env::plan::image_variables;
+use crate::project::env::variables::EnvPlan;
 use crate::project::labels::{commit_of, deployment_of};
 use crate::project::limits::DefaultsInForce;
+use crate::project::model::ComposeProject;
 use crate::remote::failure_phrases::explain_unexpected;
-use crate::remote::output::{ScriptOutput, plain};
 use crate::remote::script::Script;
 use crate::scripts;
 use crate::stages::after_ci::is_deployed;
 use crate::stages::images::Images;
 use crate::stages::judgement::ServerModel;
+use crate::stages::project_model::check_compose;
 use crate::stages::server_env::{ServerEnv, decode_file};
 use crate::{Attempt, StageError, StageReport};
 
 impl Attempt {
     pub(crate) async fn env(&mut self) -> Result<StageReport, StageError> {
-        let seen = self.read_env(Stage::Env).await?;
-        self.judge_files(&seen.compose_files, &seen.project)?;
-        let project = ComposeProject::parse(&seen.project)?;
-        project.check(&self.work.request)?;
+        let mut seen = self.read_env(Stage::Env).await?;
+        self.judge_files(&seen.compose_files)?;
+        check_compose(&seen)?;
         let contract = EnvContract::read(seen.contracts.iter().map(|(file, yaml)| (file.as_str(), yaml.as_slice())))?;
         let wanted = image_variables(&self.work.request, &seen.compose_variables, &contract);
+        let project = self.resolve_project(&mut seen, &contract, &wanted).await?;
+        self.report_multiplied(&project);
         let images = self.images(wanted.clone(), &seen.local_images).await?;
         let present = dotenv::parse(&seen.env);
         let deployed_by_ci = is_deployed(&self.work.request, &images, &present, &seen.local_of_env);
         let images = if deployed_by_ci { images.with_references(&present) } else { images };
-        let plan = plan_env(&EnvInputs {
-            request: &self.work.request,
-            secrets: &self.work.secrets,
-            kept: &seen.kept,
-            compose_variables: &seen.compose_variables,
-            project: &project,
-            contract: &contract,
-            directory: self.root().of_project(&self.work.request.project.slug).as_str(),
-            slots_file: &self.slots_file(),
-            example: &seen.example,
-            images: &images.references,
-            database_exists: seen.database,
-        })
-        .map_err(|error| with_description(error, &seen))?;
+        let plan = self.plan_variables(&seen, &project, &contract, &images.references)?;
         let values = plan.values();
         let mut sealed = plan.sealed(&seen.sealed);
         let secret = contract.in_production().filter(|(name, d, _)| d.is_secret() && plan.get(name).is_some());
@@ -61,7 +50,7 @@ impl Attempt {
         let env = notes.render_with(&values);
         let variables = service_variables(&project, &contract, &plan, &images.references);
         let overrides = self.overrides(&project, &variables, &seen, deployed_by_ci);
-        let env_prod = project.reads(ENV_PROD).then(|| render_env_prod(&seen.env_prod, &plan, &sealed));
+        let env_prod = project.reads_env_prod().then(|| render_env_prod(&seen.env_prod, &plan, &sealed));
         let same_prod = env_prod.as_ref().is_none_or(|text| *text == seen.env_prod);
         let same = seen.env == env && same_prod && seen.private && seen.linked;
         let changed = !(same && seen.sealed == sealed && seen.overrides == overrides && seen.valid);
@@ -157,8 +146,8 @@ impl Attempt {
             self.learn_all(values, &seen.sealed);
         }
         if !seen.complaint.is_empty() {
-            self.judge_files(&seen.compose_files, &seen.project)?;
-            return Err(self.compose_refused(stage, output, &seen.complaint));
+            self.judge_files(&seen.compose_files)?;
+            return Err(self.compose_refused(stage, &seen, &seen.complaint));
         }
         if failed {
             return Err(explain_unexpected(output, ErrorCode::InternalError, "the project's files couldn't be read"));
@@ -169,29 +158,6 @@ impl Attempt {
     /// Whether the override file is always of the deployed commit: of what CI's job has deployed, it may stay.
     pub(super) fn is_by_commit(&self) -> bool {
         self.work.request.repository.pushes_deployed_by != PushDeployer::Both
-    }
-
-    /// Why compose refuses the project's files. It may quote lines of env files that it can't read, which have no name
-    /// that shows a secret: everything after a `=` is masked.
-    fn compose_refused(&self, stage: Stage, output: &ScriptOutput, complaint: &str) -> StageError {
-        for name in ["env", "env_prod", "env_infra"] {
-            let text = decode_file(output, name).unwrap_or_default();
-            for value in String::from_utf8_lossy(&text).lines().filter_map(|line| Some(line.split_once('=')?.1)) {
-                self.learn(&SecretString::from(value.trim().trim_matches(['"', '\'']).to_owned()));
-            }
-        }
-        let lines: Vec<String> = complaint.lines().map(|line| self.redactor.clean(&plain(line))).collect();
-        if let Some(at) = lines.iter().position(|line| takes_too_much(line)) {
-            let few = lines.into_iter().skip(at).take(1).collect();
-            return StageError::new(ErrorCode::ComposeNotAllowed, TOO_MUCH).with_tail(few);
-        }
-        lines.iter().for_each(|line| self.report_line(stage, line));
-        if lines.iter().any(|line| line.starts_with(NO_ROOM)) {
-            let message =
-                "the server makes no mount namespace, so that the project's files can't be read apart from others'";
-            return StageError::new(ErrorCode::InternalError, message).with_tail(lines);
-        }
-        StageError::new(ErrorCode::ComposeInvalid, "docker compose refuses the project's files").with_tail(lines)
     }
 
     /// The variables and the override file as they are on the server.
@@ -209,7 +175,7 @@ impl Attempt {
     }
 
     /// Adds the secrets of the project's environment to the redactor; `sealed` names those whose name doesn't show it.
-    fn learn_all(&self, values: &BTreeMap<String, String>, sealed: &BTreeSet<String>) {
+    pub(super) fn learn_all(&self, values: &BTreeMap<String, String>, sealed: &BTreeSet<String>) {
         for (name, value) in values {
             let secret =
                 VariableName::new(name.clone()).is_ok_and(|n| n.names_a_secret() || self.work.secrets.contains_key(&n));
@@ -220,20 +186,6 @@ impl Attempt {
     }
 }
 
-/// How `room.sh` begins to say that it couldn't keep compose apart.
-const NO_ROOM: &str = "slipway: the project files can not be kept apart";
-
-/// As `compose_call.sh` bounds it.
-const TOO_MUCH: &str = "docker compose needs too much to read the project's files: it gets half of the server's memory, \
-                         at least 2 GiB and at most 4 GiB, and 30 seconds of a processor; look for aliases and lists \
-                         that multiply";
-
-/// Go's words about it, or the shell's.
-fn takes_too_much(line: &str) -> bool {
-    let words = ["out of memory", "cannot allocate memory", "cpu limit exceeded", "CPU time limit exceeded"];
-    line == "Killed" || words.iter().any(|words| line.contains(words))
-}
-
 /// Names only, never values.
 fn env_report(changed: bool, plan: &EnvPlan, images: &Images) -> StageReport {
     let origins = plan.origins().into_iter().map(|(origin, names)| (origin.to_owned(), names.into()));
@@ -242,17 +194,4 @@ fn env_report(changed: bool, plan: &EnvPlan, images: &Images) -> StageReport {
         .fact("variables", plan.values().len())
         .fact("origins", origins.collect::<serde_json::Map<_, _>>())
         .fact("images", digests.collect::<serde_json::Map<_, _>>())
-}
-
-/// A missing secret with what the project says about it.
-fn with_description(mut error: StageError, seen: &ServerEnv) -> StageError {
-    let Some(name) = &error.missing_secret else { return error };
-    let description = error.detail.secret_description.take();
-    let description =
-        description.or_else(|| describe(name.as_str(), &seen.example, &String::from_utf8_lossy(&seen.project)));
-    if let Some(description) = &description {
-        error.message = format!("{} ({description})", error.message);
-    }
-    error.detail.secret_description = description;
-    error
 }

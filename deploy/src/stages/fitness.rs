@@ -3,6 +3,7 @@
 
 use slipway_protocol::ErrorCode;
 
+use crate::project::compose_versions::bug_for_everybody;
 use crate::project::health_check::version;
 use crate::remote::output::ScriptOutput;
 
@@ -44,9 +45,10 @@ pub(crate) fn docker_defect(output: &ScriptOutput) -> Option<PreflightDefect> {
         });
         return Some((ErrorCode::ComposeMissing, format!("the server has no Docker Compose plugin{elsewhere}")));
     };
-    if version(compose) < MIN_COMPOSE {
-        let message = format!("the server has Docker Compose {compose}; 2.24 is needed");
-        return Some((ErrorCode::ComposeTooOld, message));
+    let too_old = || format!("the server has Docker Compose {compose}; 2.24.4 is needed");
+    let defect = if version(compose) < MIN_COMPOSE { Some(too_old()) } else { bug_for_everybody(compose) };
+    if let Some(defect) = defect {
+        return Some((ErrorCode::ComposeTooOld, defect));
     }
     output.value("confined").map(|client| {
         let message = format!(

@@ -41,15 +41,15 @@ impl ServerModel {
 }
 
 impl Attempt {
-    /// Refuses what the compose files, and compose's view of them, name outside of the project.
+    /// Refuses what the compose files name outside of the project.
     ///
     /// # Errors
     /// `compose-not-allowed`.
-    pub(super) fn judge_files(&self, files: &[Vec<u8>], view: &[u8]) -> Result<(), StageError> {
+    pub(super) fn judge_files(&self, files: &[Vec<u8>]) -> Result<(), StageError> {
         let slug = &self.work.request.project.slug;
         let directory = self.root().of_project(slug);
         let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
-        explain(slug.as_str(), &judge_files(directory.as_str(), &files, view))
+        explain(slug.as_str(), &judge_files(directory.as_str(), &files))
     }
 
     /// Judges what would be started.

@@ -26,6 +26,7 @@ mod moving;
 mod origin;
 mod port_holders;
 mod preflight;
+mod project_model;
 mod registry_secrets;
 mod restore_previous;
 mod resume;

@@ -217,6 +217,7 @@ failed disk-full no room
             ("compose 2.26.1-4\n", "", ErrorCode::ComposeMissing),
             ("2.26.1-4", "v2.23.3", ErrorCode::ComposeTooOld),
             ("compose 2.26.1-4", "compose 2.26.1-4\nconfined /snap/bin/docker", ErrorCode::DockerConfined),
+            ("2.26.1-4", "2.27.1", ErrorCode::ComposeTooOld),
             ("writable yes\n", "", ErrorCode::ProjectRootNotWritable),
             ("disk_kb 9000000", "disk_kb 9000000\ndisk_kb 1000", ErrorCode::DiskFull),
             ("inodes -", "inodes 12", ErrorCode::InodesExhausted),

@@ -20,6 +20,9 @@ use crate::StageError;
 use crate::project::compose::{FILES, REGISTRY_AUTH};
 use crate::project::image_tag::image_name;
 
+/// What compose gets from the server itself, as from a shell, in files that can't do without.
+const OF_SHELL: [&str; 7] = ["HOME", "HOSTNAME", "LC_ALL", "LOGNAME", "PATH", "PWD", "USER"];
+
 /// Decides all variables.
 ///
 /// # Errors
@@ -133,10 +136,9 @@ fn check_complete(inputs: &EnvInputs<'_>, plan: &EnvPlan) -> Result<(), StageErr
     if bot && empty("TELEGRAM_BOT_TOKEN") {
         return Err(missing_secret("TELEGRAM_BOT_TOKEN", "module tg_bot needs it"));
     }
-    let Some(ComposeVariable { name, .. }) = inputs.compose_variables.iter().find(|a| a.required && empty(&a.name))
-    else {
-        return Ok(());
-    };
+    let needed = |variable: &&ComposeVariable| variable.required && !OF_SHELL.contains(&variable.name.as_str());
+    let mut needed = inputs.compose_variables.iter().filter(needed);
+    let Some(ComposeVariable { name, .. }) = needed.find(|variable| empty(&variable.name)) else { return Ok(()) };
     if VariableName::new(name.clone()).is_ok_and(|name| name.names_a_secret()) {
         return Err(missing_secret(name, "the compose files require it"));
     }

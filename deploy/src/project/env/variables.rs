@@ -13,7 +13,7 @@ use super::contract::merged::EnvContract;
 use super::kept::{KeptVariables, OF_DATABASE};
 use super::notes::{EnvNotes, digest_of};
 use crate::StageError;
-use crate::project::compose::ComposeProject;
+use crate::project::model::ComposeProject;
 
 /// Length of generated values: 32 letters and digits are 190 bits.
 const GENERATED_LENGTH: usize = 32;

@@ -12,8 +12,8 @@ use super::refusal::{Refusal, Refusals};
 const MAX_BYTES: usize = 1 << 20;
 const REMOTE: &str = "compose files come with the repository, and from nowhere else";
 
-/// Judges the compose files, as YAML, and compose's view of them without interpolation, as JSON, where there is one.
-pub(crate) fn judge_files(directory: &str, yaml: &[&[u8]], view: &[u8]) -> Vec<Refusal> {
+/// Judges the compose files.
+pub(crate) fn judge_files(directory: &str, yaml: &[&[u8]]) -> Vec<Refusal> {
     let mut refusals = Refusals::new(&[] as &[Allowance]);
     for text in yaml {
         // What can't be read is compose's to refuse.
@@ -36,13 +36,6 @@ pub(crate) fn judge_files(directory: &str, yaml: &[&[u8]], view: &[u8]) -> Vec<R
                     judge_path(&mut refusals, directory, &place, key, path);
                 }
             }
-        }
-    }
-    let view: Value = serde_json::from_slice(view).unwrap_or_default();
-    for (name, service) in view["services"].as_object().into_iter().flatten() {
-        for path in listed(&service["env_file"]) {
-            let path = if path.is_object() { &path["path"] } else { &path };
-            judge_path(&mut refusals, directory, &format!("service {name}"), "env_file", path);
         }
     }
     let mut found = refusals.into_found();

@@ -86,8 +86,8 @@ mod tests {
     use slipway_protocol::names::ServiceName;
 
     use super::*;
+    use crate::project::compose_program::request;
     use crate::project::grants::ServerFacts;
-    use crate::project::real_compose::request;
 
     #[test]
     fn images_of_other_repositories_in_the_workers_registry_are_told_from_others() {

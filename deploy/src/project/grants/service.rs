@@ -142,6 +142,14 @@ pub(super) fn judge(
                     refusals.refuse(&place, key, &entry, "only services of the project itself can be named");
                 }
             }
+            "post_start" | "pre_start" | "pre_stop" => {
+                const RULE: &str =
+                    "it's run only where compose itself starts a container; let the image's entrypoint do it";
+                refusals.refuse(&place, key, value, RULE);
+            }
+            "gpus" => refusals.refuse(&place, key, value, "devices are the server's"),
+            "use_api_socket" => refusals.refuse(&place, key, value, "whoever talks to Docker is root on the server"),
+            "provider" => refusals.refuse(&place, key, value, "it runs a program of the server"),
             "network_mode" | "pid" | "ipc" | "uts" | "userns_mode" | "cgroup" => {
                 network::judge_namespace(refusals, &place, key, value);
             }

@@ -11,9 +11,10 @@ use slipway_protocol::DeploymentId;
 use super::refusal::Refusal;
 use super::{Grants, ServerFacts, judge};
 use crate::ContainerDefaults;
-use crate::project::compose::{ComposeProject, FILES, OVERRIDE, render_override};
+use crate::project::compose::{FILES, OVERRIDE, render_override};
+use crate::project::compose_program::{request, run};
 use crate::project::limits::DefaultsInForce;
-use crate::project::real_compose::{request, run};
+use crate::project::model::ComposeProject;
 
 const BASE: &str = r#"
 services:

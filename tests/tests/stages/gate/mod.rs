@@ -3,6 +3,7 @@
 //! `projects`.
 
 mod scripts;
+mod views;
 
 use std::thread;
 
@@ -10,6 +11,7 @@ use slipway_tests::world::{TargetServer, World, WorldOptions};
 
 /// The gate with what it needs of the other scripts.
 const GATE: &str = concat!(
+    include_str!("../../../../deploy/src/scripts/project_files.sh"),
     include_str!("../../../../deploy/src/scripts/containers.sh"),
     include_str!("../../../../deploy/src/scripts/service_report.sh"),
     include_str!("../../../../deploy/src/scripts/stability_gate.sh"),
@@ -121,6 +123,7 @@ fn the_gate_looks_more_than_once_and_scripts_keep_what_they_cannot_replace() {
     thread::scope(|scope| {
         // Most of a judgement is waiting.
         let scripts = scope.spawn(|| scripts::hold_on_to_what_they_can_not_replace(target));
+        let views = scope.spawn(|| views::read_files_as_compose_does(target));
         let judged: Vec<_> = CASES.iter().map(|case| (case, scope.spawn(move || judge(target, case)))).collect();
         for (case, judged) in judged {
             let (verdict, said) = judged.join().unwrap();
@@ -129,6 +132,8 @@ fn the_gate_looks_more_than_once_and_scripts_keep_what_they_cannot_replace() {
             let told = said.lines().filter(|line| line.starts_with("service ")).count();
             assert_eq!(told, case.containers.len(), "every service is told: {said}");
         }
-        scripts.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        for others in [scripts, views] {
+            others.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
     });
 }

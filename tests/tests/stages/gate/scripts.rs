@@ -6,7 +6,7 @@ use slipway_deploy::scripts::{ENV_WRITE, UNDEPLOY_ACCESS, UNDEPLOY_CONTAINERS};
 use slipway_tests::world::TargetServer;
 
 /// Runs a script as the server's `sh` does behind the bootstrap; gives its exit code and all that it said.
-fn run(target: &TargetServer, data: &str, parts: &[&str]) -> Result<(i32, String)> {
+pub fn run(target: &TargetServer, data: &str, parts: &[&str]) -> Result<(i32, String)> {
     let bootstrap = "set -eu\numask 077\nexec 2>&1\ntell() { echo \"$1 $2\"; }\ndie() { tell failed \"$1 $2\"; exit 3; }\n\
                      root=/srv/projects slug=shop fence=1\n";
     let script = format!("{bootstrap}{data}\n{}", parts.concat());

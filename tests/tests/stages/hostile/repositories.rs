@@ -188,7 +188,11 @@ fn programs(tricks: &mut Tricks<'_>, objects: &Objects) {
     tricks.harmless("a submodule's address alone", &modules, "[ ! -e x ]");
     let attributes =
         |text: &str| objects.commit(&[(FILE, b".gitattributes", &file(text)), (FILE, b"a.psd", &file("x\n"))]);
-    tricks.refused("LFS", &attributes("*.psd filter=lfs diff=lfs\n"), unfit, "uses Git LFS");
+    let pointer = file("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+    let lfs = file("*.psd filter=lfs diff=lfs\n");
+    let lfs = objects.commit(&[(FILE, b".gitattributes", &lfs), (FILE, b"a.psd", &pointer)]);
+    tricks.refused("LFS", &lfs, unfit, "uses Git LFS");
+    tricks.harmless("LFS for no file", &attributes("*.psd filter=lfs diff=lfs\n"), "[ -f a.psd ]");
     tricks.harmless("a comment", &attributes("# *.psd filter=lfs\n"), "[ -f a.psd ]");
     tricks.harmless("a filter of the server's", &attributes("* filter=evil\n"), "[ \"$(cat a.psd)\" = x ]");
     tricks.harmless("attributes", &attributes("* text eol=crlf ident working-tree-encoding=UTF-16\n"), "[ -f a.psd ]");

@@ -8,20 +8,20 @@ use slipway_protocol::names::VariableName;
 use slipway_protocol::{ErrorCode, ProjectReady};
 
 use crate::StageError;
-use crate::project::compose::ComposeProject;
 use crate::project::consumers::service_variables;
 use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::kept::KeptVariables;
 use crate::project::env::notes::EnvNotes;
 use crate::project::env::plan::{image_variables, plan_env};
 use crate::project::env::variables::{EnvInputs, EnvPlan, Origin};
+use crate::project::model::ComposeProject;
 
 const COMPOSE: &str = r#"{ "services": {
-    "backend": { "image": "${BACKEND_IMAGE:?}", "env_file": ["../.env"] },
-    "tg_bot": { "image": "${TG_BOT_IMAGE:?}", "env_file": [{ "path": "/x/.env" }], "environment": { "PAY_KEY": "x" } },
-    "frontend": { "image": "${FRONTEND_IMAGE:?}", "env_file": ["../.env"] },
-    "extra": { "image": "extra", "env_file": ["../.env"] },
-    "db": { "image": "postgres:16", "environment": ["POSTGRES_PASSWORD", "A=b"] } } }"#;
+    "backend": { "image": "own-backend", "environment": { "SLIPWAY_READS_ENV": "1" } },
+    "tg_bot": { "image": "own-tg_bot", "environment": { "SLIPWAY_READS_ENV": "1", "PAY_KEY": "x" } },
+    "frontend": { "image": "own-frontend", "environment": { "SLIPWAY_READS_ENV": "1" } },
+    "extra": { "image": "extra", "environment": { "SLIPWAY_READS_ENV": "1" } },
+    "db": { "image": "postgres:16", "environment": { "POSTGRES_PASSWORD": null, "A": "b" } } } }"#;
 
 const BACKEND: &str = r#"
 version: "1"
@@ -239,8 +239,10 @@ fn what_a_user_is_to_give_is_not_drawn_in_the_users_place() {
 /// What each service gets beside what its compose files say.
 fn variables(scene: &Scene, compose: &str) -> BTreeMap<String, BTreeMap<String, String>> {
     let project = ComposeProject::parse(compose.as_bytes()).unwrap();
-    let images = ["BACKEND_IMAGE", "TG_BOT_IMAGE", "FRONTEND_IMAGE"].map(|name| (name.to_owned(), "x".to_owned()));
-    let found = service_variables(&project, &scene.contract, &scene.plan().unwrap(), &images.into());
+    let image = |module: &str| (format!("{}_IMAGE", module.to_ascii_uppercase()), format!("own-{module}"));
+    let images = ["backend", "tg_bot", "frontend"].map(image).into();
+    let project = project.with_values(&images, images.keys());
+    let found = service_variables(&project, &scene.contract, &scene.plan().unwrap(), &images);
     found.into_iter().map(|(service, changes)| (service, changes.variables)).collect()
 }
 
@@ -263,8 +265,9 @@ fn a_database_gets_its_own_variables_and_nothing_that_changes_with_a_release() {
     let found = variables(&scene, COMPOSE);
     assert_eq!(found["extra"].get("BACKEND_IMAGE").map(String::as_str), Some(""));
     assert!(!found.contains_key("db"), "it reads no file: {found:?}");
-    let prod = r#"{ "services": { "db": { "image": "docker.io/library/postgres:16", "env_file": ["./.env.prod"],
-        "environment": { "POSTGRES_USER": "x" } }, "redis": { "image": "redis", "env_file": ["./.env.prod"] } } }"#;
+    let prod = r#"{ "services": { "db": { "image": "docker.io/library/postgres:16",
+        "environment": { "SLIPWAY_READS_ENV_PROD": "1", "POSTGRES_USER": "x" } },
+        "redis": { "image": "redis", "environment": { "SLIPWAY_READS_ENV_PROD": "1" } } } }"#;
     let found = variables(&scene, prod);
     let names: Vec<_> = found["db"].keys().map(String::as_str).collect();
     let own = ["POSTGRES_DB", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_REQUIRE_SSL"];

@@ -40,10 +40,9 @@ pub(in crate::project::env) fn is_outdated(inputs: &EnvInputs<'_>, name: &str, k
 
 /// Draws what the contract wants generated and nobody has yet. A database's password is the database's affair.
 pub(in crate::project::env) fn set_generated(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) -> Result<(), StageError> {
-    let database = inputs.project.has("db") && inputs.database_exists;
     for (name, declaration, _) in inputs.contract.in_production() {
         let drawn = declaration.source == ValueSource::GeneratedSecret && name != LISTENER;
-        if drawn && plan.value(name).is_none() && !(database && name == "POSTGRES_PASSWORD") {
+        if drawn && plan.value(name).is_none() && !(inputs.database_exists && name == "POSTGRES_PASSWORD") {
             plan.set(name, generate_secret()?, Origin::Generated);
         }
     }

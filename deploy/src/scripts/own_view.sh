@@ -1,0 +1,52 @@
+# After project_files.sh, room.sh, front_door.sh, compose_call.sh, containers.sh, git.sh. What compose makes of the project's
+# own files.
+
+# Compose quotes values of the .env that it complains of. Which of them are secrets is known once all of this was told,
+# so that its words are told too, rather than printed.
+own_view() { (
+    # For this subshell only: the project's own files without ours.
+    # shellcheck disable=SC2030
+    override=/nonexistent reading=$1
+    shift
+    files_view --profile '*' config "$@"
+); }
+refused() {
+    complaint=$(own_view "$@" 2>&1 >/dev/null | head -c 65536)
+    # What is ended for the time that it takes says nothing.
+    tell complaint "$(printf '%s' "${complaint:-Killed}" | base64 -w 0)"
+    exit 4
+}
+
+# tell_variables: which variables the compose files name, and whether they can do without. Without the values, compose takes
+# the colon in ${DATA:-./data}:/data:ro for one that divides, and no variable for a limit: such files it reads as a text.
+tell_variables() {
+    variables=$(own_view '' --variables 2>/dev/null) || variables=$(own_view text --variables 2>/dev/null) || refused '' --variables
+    printf '%s\n' "$variables" | while read -r name required _; do
+        case $required in true | false) tell variable "$name $required" ;; esac
+    done
+}
+
+# tell_own MODEL: what compose makes of the project's own files; git's names for those that it mounts, and where it would find
+# data of a database, after list_volumes.
+list_volumes() { all_volumes=$(docker volume ls -q 2>/dev/null) || :; }
+has_volume() { printf '%s\n' "$all_volumes" | grep -qxF -e "$1"; }
+tell_own() {
+    tell project "$(printf '%s' "$1" | base64 -w 0)"
+    printf '%s\n' "$1" | sed -n 's/^ *"\(source\|file\)": "\(.*\)",\{0,1\}$/\2/p' | sort -u | head -n 200 | while IFS= read -r path; do
+        case $path in
+        "$dir"/*)
+            if object=$(repo_git rev-parse -q --verify "HEAD:${path#"$dir"/}" 2>/dev/null); then tell mounted "$object $path"; fi
+            ;;
+        esac
+        [ -d "$path" ] && [ ! -L "$path" ] || continue
+        for file in "$path"/PG_VERSION "$path"/*/PG_VERSION "$path"/*/docker/PG_VERSION; do
+            if [ -e "$file" ]; then
+                tell filled "$path"
+                break
+            fi
+        done
+    done
+    printf '%s\n' "$1" | sed -n '/^  "volumes": {$/,/^  }/s/^      "name": "\(.*\)",\{0,1\}$/\1/p' | while IFS= read -r name; do
+        if has_volume "$name"; then tell volume "$name"; fi
+    done
+}
