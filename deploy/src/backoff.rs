@@ -36,6 +36,10 @@ impl RetryPolicy {
     pub const ATTEMPTS: Self =
         Self { initial: Duration::from_secs(10), max: Duration::from_secs(600), multiplier: 3.0, attempts: 5 };
 
+    /// Whole attempts of a deployment that meet somebody's rate limit: as often as the deployment's time allows.
+    pub const RATE_LIMITED: Self =
+        Self { initial: Duration::from_secs(60), max: Duration::from_secs(900), multiplier: 2.0, attempts: u32::MAX };
+
     /// Rebuilding a connection to the broker or the database: without an end. Two seconds at most, so that
     /// work goes on within ten seconds after the connection is possible again.
     pub const RECONNECT: Self =

@@ -28,5 +28,6 @@ pub use project::grants::allowance::{Allowance, InvalidAllowance};
 pub use project::limits::{ContainerDefaults, ProjectLimits};
 pub use remote::places::RemotePath;
 pub use secrets::private_file::KeyFileError;
+pub use secrets::source::CredentialSource;
 pub use server_facts::ServerMeasurement;
 pub use stages::{CompletedStages, KEY_SECRET, RestoreOutcome};

@@ -149,6 +149,7 @@ class ErrorCode(StrEnum):
     MESSAGE_TOO_LARGE = "message-too-large", ErrorClass.PERMANENT
     EXPIRED_EVENT = "expired-event", ErrorClass.PERMANENT
     UNKNOWN_SEALING_KEY = "unknown-sealing-key", ErrorClass.USER_ACTION
+    SEALING_KEY_UNUSABLE = "sealing-key-unusable", ErrorClass.USER_ACTION
     SEALED_SECRET_UNREADABLE = "sealed-secret-unreadable", ErrorClass.PERMANENT
     UNKNOWN_SECRET_REFERENCE = "unknown-secret-reference", ErrorClass.USER_ACTION
     UNKNOWN_SERVER = "unknown-server", ErrorClass.USER_ACTION
@@ -231,6 +232,9 @@ class ErrorCode(StrEnum):
     UNDEPLOY_FAILED = "undeploy-failed", ErrorClass.INFRASTRUCTURE
     STOP_FAILED = "stop-failed", ErrorClass.INFRASTRUCTURE
     REGISTRY_CREDENTIAL_REFUSED = "registry-credential-refused", ErrorClass.USER_ACTION
+    REGISTRY_TLS_FAILED = "registry-tls-failed", ErrorClass.USER_ACTION
+    IMAGE_BLOCKED = "image-blocked", ErrorClass.USER_ACTION
+    WRONG_ARCHITECTURE = "wrong-architecture", ErrorClass.PERMANENT
     IMAGE_NOT_FOUND = "image-not-found", ErrorClass.TRANSIENT
     REGISTRY_CREDENTIAL_UNUSABLE = "registry-credential-unusable", ErrorClass.USER_ACTION
     REGISTRY_REALM_UNTRUSTED = "registry-realm-untrusted", ErrorClass.USER_ACTION
@@ -247,9 +251,14 @@ class ErrorCode(StrEnum):
     NOT_HEALTHY = "not-healthy", ErrorClass.PERMANENT
     WRONG_VERSION = "wrong-version", ErrorClass.PERMANENT
     GITHUB_CREDENTIAL_REFUSED = "github-credential-refused", ErrorClass.USER_ACTION
+    GITHUB_CREDENTIAL_UNUSABLE = "github-credential-unusable", ErrorClass.USER_ACTION
     GITHUB_NOT_INSTALLED = "github-not-installed", ErrorClass.USER_ACTION
     GITHUB_SUSPENDED = "github-suspended", ErrorClass.USER_ACTION
     GITHUB_FORBIDDEN = "github-forbidden", ErrorClass.USER_ACTION
+    GITHUB_IP_NOT_ALLOWED = "github-ip-not-allowed", ErrorClass.USER_ACTION
+    GITHUB_SSO_REQUIRED = "github-sso-required", ErrorClass.USER_ACTION
+    GITHUB_SECRETS_FULL = "github-secrets-full", ErrorClass.USER_ACTION
+    REPOSITORY_MOVED = "repository-moved", ErrorClass.USER_ACTION
     GITHUB_ARCHIVED = "github-archived", ErrorClass.USER_ACTION
     GITHUB_RATE_LIMITED = "github-rate-limited", ErrorClass.TRANSIENT
     GITHUB_UNAVAILABLE = "github-unavailable", ErrorClass.TRANSIENT

@@ -93,6 +93,7 @@ codes! {
     MessageTooLarge "message-too-large" Permanent "The message is larger than the workers accept" "Send at most 1 MiB; move large values into the project or mounted secrets";
     ExpiredEvent "expired-event" Permanent "The request came after its expiry time" "Emit the event anew if the project should still be deployed";
     UnknownSealingKey "unknown-sealing-key" UserAction "A secret is sealed to a key that the workers don't hold" "Seal to a current public key of the workers (`slipway keys public` prints them), or mount the old key and replay";
+    SealingKeyUnusable "sealing-key-unusable" UserAction "A key that opens sealed secrets is mounted into the workers and can't be used" "Repair the file that the message names, then replay: it's read anew at each use";
     SealedSecretUnreadable "sealed-secret-unreadable" Permanent "A sealed secret can't be opened with the key it names" "Seal the value anew with X25519 sealed boxes (PyNaCl SealedBox)";
     UnknownSecretReference "unknown-secret-reference" UserAction "A secret refers to something that isn't mounted into the workers" "Mount the secret under that name and replay";
     UnknownServer "unknown-server" UserAction "The inventory doesn't know this server" "Correct the handle, or add the server with `slipway servers add`";
@@ -185,6 +186,9 @@ codes! {
     RegistryCredentialRefused "registry-credential-refused" UserAction "The registry refused the credential, or it may not read this image" "Give the workers a registry credential that may read packages (a classic token with read:packages for ghcr.io)";
     RegistryCredentialUnusable "registry-credential-unusable" UserAction "A registry credential that is mounted into the workers can't be used" "Repair the file that the message names, then replay: it's read anew at each use";
     RegistryRealmUntrusted "registry-realm-untrusted" UserAction "The registry sends those who log in to another host for a token" "Find out whose host that is; if it's the registry's own, name it in SLIPWAY_REGISTRY_TOKEN_HOST, then replay";
+    RegistryTlsFailed "registry-tls-failed" UserAction "The server can't make a trusted connection to the registry" "Install the registry's certificate authority on the server (/etc/docker/certs.d), or correct the registry's certificate or the server's clock, then replay";
+    ImageBlocked "image-blocked" UserAction "A policy of the registry forbids to pull the image" "Read in the tail which policy it is, and repair the image or change the policy in the registry; then replay";
+    WrongArchitecture "wrong-architecture" Permanent "An image isn't built for the server's processor" "Have CI build the image for the server's platform as well (docker buildx --platform), or deploy to a server that runs it";
     ImageNotFound "image-not-found" Transient "The image isn't in the registry (yet)" "Check that the project's CI has built and pushed this commit";
     RegistryUnavailable "registry-unavailable" Transient "The registry doesn't answer" "Wait for the registry to recover, then replay";
     RegistryRateLimited "registry-rate-limited" Transient "The registry's limit of pulls is used up" "Nothing: it's retried later; a registry credential raises Docker Hub's limit";
@@ -202,9 +206,14 @@ codes! {
     WrongVersion "wrong-version" Permanent "The project answers, but as another commit than the one deployed" "Check that CI built the image that is tagged with this commit from this commit";
     // Secrets
     GithubCredentialRefused "github-credential-refused" UserAction "GitHub refused Slipway's credential" "Renew the token or the GitHub App's private key";
+    GithubCredentialUnusable "github-credential-unusable" UserAction "The GitHub App's key or the token that is mounted into the workers can't be used" "Repair the file that the message names, then replay: it's read anew at each use";
     GithubNotInstalled "github-not-installed" UserAction "The GitHub App isn't installed on the repository" "Install the App on that repository and replay";
-    GithubSuspended "github-suspended" UserAction "The GitHub App's installation is suspended" "Unsuspend the installation and replay";
+    GithubSuspended "github-suspended" UserAction "GitHub has suspended the App's installation, or the account of the token" "Unsuspend the installation and replay";
     GithubForbidden "github-forbidden" UserAction "Slipway's GitHub credential lacks a permission" "Grant the permission that the message names (contents: read, secrets: write, deployments: write)";
+    GithubIpNotAllowed "github-ip-not-allowed" UserAction "The organization's IP allow list doesn't have the address of a worker or of the server" "Put the addresses with which the workers and the server go out on that list, or into the App's own one that organizations take over, and replay";
+    GithubSsoRequired "github-sso-required" UserAction "The organization wants tokens to be authorized for its single sign-on (SAML)" "Authorize the token (Configure SSO on the page of personal access tokens), or use the GitHub App, and replay";
+    GithubSecretsFull "github-secrets-full" UserAction "The repository has as many Actions secrets as GitHub allows" "Delete secrets that no workflow uses, or set `pushes_deployed_by` to `webhook`, which needs none; then replay";
+    RepositoryMoved "repository-moved" UserAction "The repository has another name on GitHub by now, under which its CI keeps images" "Emit the event again with the name that the message says";
     GithubArchived "github-archived" UserAction "The repository is archived and read-only" "Unarchive the repository and replay";
     GithubRateLimited "github-rate-limited" Transient "GitHub's rate limit is used up" "Nothing: it's retried when the limit resets";
     GithubUnavailable "github-unavailable" Transient "GitHub's API doesn't answer" "Wait for GitHub to recover, then replay";
@@ -214,6 +223,12 @@ codes! {
 }
 
 impl ErrorCode {
+    /// Whether it says that somebody allows no more for now: that passes by itself, and says nothing about the deployment.
+    #[must_use]
+    pub fn is_rate_limit(self) -> bool {
+        matches!(self, Self::GithubRateLimited | Self::RegistryRateLimited)
+    }
+
     /// Whether it says that the server itself couldn't be reached or stopped answering, whatever was to be done there.
     /// Enough of these in a row open the server's circuit.
     #[must_use]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use slipway_deploy::Deployer;
 use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::github::GithubClient;
 use slipway_deploy::secrets::seal::KeyRing;
+use slipway_deploy::{CredentialSource, Deployer};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -211,7 +211,7 @@ pub fn load_credentials(config: &Config) -> anyhow::Result<Credentials> {
     Ok(Credentials {
         sealing: sealing.context("SLIPWAY_SEALING_KEYS_DIR")?.unwrap_or_default(),
         mounted_dir: config.secrets.mounted_dir.clone(),
-        ssh_key: config.servers.ssh_key.clone(),
+        ssh_key: config.servers.ssh_key_file.clone().map(CredentialSource::File),
         age_identity_file: config.servers.age_identity_file.clone(),
         trust_new_servers: config.servers.trust_new,
         registry: RegistryCredentials::new(&config.registry),

@@ -10,6 +10,7 @@ pub(crate) mod work;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -45,8 +46,11 @@ impl Deployer {
         for secret in work.secrets.values().chain([&work.target.ssh_key]) {
             redactor.learn(secret);
         }
-        if let GithubCredential::Token(token) = &self.config.github {
-            redactor.learn(token);
+        // One that can't be read fails the stage that needs it.
+        if let GithubCredential::Token(token) = &self.config.github
+            && let Ok(token) = token.read()
+        {
+            redactor.learn(&token);
         }
         if let Some(credential) = &work.registry {
             redactor.learn(&credential.password);
@@ -69,6 +73,7 @@ impl Deployer {
             docker: None,
             workflows: None,
             looked_after: None,
+            login_refused: AtomicBool::new(false),
             layer: None,
             restored: false,
             judged: None,
@@ -102,6 +107,8 @@ pub struct Attempt {
     pub(crate) workflows: Option<DeployPortUse>,
     /// What was told of all that a success leaves, where that was looked after already.
     pub(crate) looked_after: Option<ScriptOutput>,
+    /// Whether the registry refuses the credential, and gives the project's images to anybody.
+    pub(crate) login_refused: AtomicBool,
     /// A directory that takes all writes to the project when nothing must change (a plan).
     pub(crate) layer: Option<RemotePath>,
     /// What stage env has judged and nothing was refused of.
@@ -258,7 +265,8 @@ impl Attempt {
 
     /// What is given to scripts that pull: `user:password`, or nothing.
     pub(crate) fn registry_login(&self) -> SecretString {
-        self.work.registry.as_ref().map_or_else(|| SecretString::from(String::new()), RegistryCredential::login)
+        let counts = !self.login_refused.load(Ordering::Relaxed);
+        self.work.registry.as_ref().filter(|_| counts).map(RegistryCredential::login).unwrap_or_default()
     }
 
     pub(crate) fn github(&self) -> &GithubClient {

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, MoveData, ProjectId, ProjectReady};
 
-use crate::{Allowance, FrontDoor, LeaseGuard, ProjectLimits};
+use crate::{Allowance, CredentialSource, FrontDoor, LeaseGuard, ProjectLimits};
 
 /// How the server proves itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl EarlierRequests {
     }
 }
 
-/// How Slipway logs in to GitHub.
+/// How Slipway logs in to GitHub; files are read anew at each use.
 #[derive(Debug, Clone)]
 pub enum GithubCredential {
     /// As a GitHub App.
@@ -115,10 +115,10 @@ pub enum GithubCredential {
         /// The App's id or client id.
         id: String,
         /// Its RSA private key, PEM, PKCS#1 or PKCS#8.
-        private_key: SecretString,
+        private_key: CredentialSource,
     },
     /// With a token (classic or fine-grained).
-    Token(SecretString),
+    Token(CredentialSource),
 }
 
 /// A credential for the registry that projects' images are in; tokens of a GitHub App can't read packages.

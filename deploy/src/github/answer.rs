@@ -79,6 +79,12 @@ impl GithubResponse {
             }
             404 if asker == CredentialKind::Token => (ErrorCode::RepositoryNotFound, String::new()),
             404 => (ErrorCode::GithubNotInstalled, String::new()),
+            403 if lower.contains("ip allow list") => {
+                (ErrorCode::GithubIpNotAllowed, "; it's the address that this worker leaves with".to_owned())
+            }
+            403 if lower.contains("saml") || self.headers.contains_key("x-github-sso") => {
+                (ErrorCode::GithubSsoRequired, String::new())
+            }
             403 if lower.contains("archived") => (ErrorCode::GithubArchived, String::new()),
             403 if lower.contains("suspended") => (ErrorCode::GithubSuspended, String::new()),
             403 => (ErrorCode::GithubForbidden, self.needed_permission()),
@@ -107,8 +113,7 @@ impl GithubResponse {
     /// By GitHub's own clock when its answer has a date; one second more, since it cuts fractions off.
     fn until_reset(&self) -> Option<Duration> {
         let reset = i64::try_from(self.number("x-ratelimit-reset")?).ok()?;
-        let date = self.headers.get(DATE).and_then(|date| date.to_str().ok());
-        let now = date.and_then(|date| rfc2822::parse(date).ok()).map_or_else(Timestamp::now, |now| now.timestamp());
+        let now = date(&self.headers).unwrap_or_else(Timestamp::now);
         Some(Duration::from_secs(u64::try_from(reset.saturating_sub(now.as_second())).unwrap_or(0) + 1))
     }
 
@@ -131,6 +136,11 @@ impl GithubResponse {
     fn number(&self, name: &str) -> Option<u64> {
         self.headers.get(name)?.to_str().ok()?.trim().parse().ok()
     }
+}
+
+/// When an answer was made, by the clock of who made it.
+pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    rfc2822::parse(headers.get(DATE)?.to_str().ok()?).ok().map(|date| date.timestamp())
 }
 
 /// Foreign text on one line, 200 characters at most.

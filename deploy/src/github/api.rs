@@ -1,11 +1,15 @@
 //! One request to GitHub's API: its headers and time-outs.
 //!
+//! GitHub's own time is kept as well: what is signed for it, or ends at a time of its, goes by that clock and not by ours.
+//!
 //! Deliberately not here: trying again (`retry`), what a refusal means (`answer`) and where the token comes from.
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Client, Method, Url, redirect};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -13,7 +17,7 @@ use serde_json::Value;
 use slipway_protocol::ErrorCode;
 use zeroize::Zeroizing;
 
-use super::answer::{CredentialKind, GithubResponse};
+use super::answer::{CredentialKind, GithubResponse, date};
 use crate::StageError;
 use crate::budget::GITHUB_ANSWER;
 use crate::http::{self, AnswerError, chain, read_answer};
@@ -27,7 +31,12 @@ pub(super) struct ApiClient {
     http: Client,
     /// Without a slash at the end.
     base: String,
+    /// Seconds that GitHub's clock is ahead of ours, by its last answer.
+    ahead: AtomicI64,
 }
+
+/// So many seconds of difference are told.
+const TOLD_SKEW: i64 = 30;
 
 /// What is asked, by whom.
 pub(super) struct ApiCall<'a> {
@@ -40,6 +49,19 @@ pub(super) struct ApiCall<'a> {
     /// For errors, worded to follow "to".
     pub doing: &'a str,
     pub asker: CredentialKind,
+}
+
+impl<'a> ApiCall<'a> {
+    /// Of the App itself, with a web token.
+    pub(super) fn of_app(
+        method: Method,
+        path: &'a str,
+        bearer: &'a SecretString,
+        body: Option<&'a Value>,
+        doing: &'a str,
+    ) -> Self {
+        Self { method, path, bearer, body, if_none_match: None, doing, asker: CredentialKind::App }
+    }
 }
 
 impl fmt::Debug for ApiClient {
@@ -63,7 +85,25 @@ impl ApiClient {
             // A renamed repository answers under its number.
             .redirect(redirect::Policy::limited(3));
         let http = builder.build().map_err(|e| unusable(format!("the HTTP client: {}", chain(&e))))?;
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), ahead: AtomicI64::new(0) })
+    }
+
+    /// The time by GitHub's clock, as far as it's known.
+    pub(super) fn now(&self) -> Timestamp {
+        let ahead = SignedDuration::from_secs(self.ahead.load(Ordering::Relaxed));
+        Timestamp::now().checked_add(ahead).unwrap_or_else(|_| Timestamp::now())
+    }
+
+    fn learn_time(&self, headers: &HeaderMap) {
+        let Some(theirs) = date(headers) else { return };
+        let ahead = theirs.as_second() - Timestamp::now().as_second();
+        let before = self.ahead.swap(ahead, Ordering::Relaxed);
+        if ahead.abs() > TOLD_SKEW && (ahead - before).abs() > TOLD_SKEW {
+            tracing::warn!(
+                github.ahead_s = ahead,
+                "this machine's clock differs from GitHub's, whose time is used for its web tokens: turn on time synchronisation"
+            );
+        }
     }
 
     /// Sends one request. The outer error is one that no other try can help.
@@ -85,6 +125,7 @@ impl ApiClient {
         };
         let (status, path) = (response.status(), response.url().path().to_owned());
         let headers = std::mem::take(response.headers_mut());
+        self.learn_time(&headers);
         match read_answer(&mut response, GITHUB_ANSWER).await {
             Ok(body) => Ok(Ok(GithubResponse { status, headers, body, path })),
             Err(AnswerError::Broken(error)) => Ok(Err(error)),

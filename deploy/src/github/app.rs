@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 use ring::rand::SystemRandom;
 use ring::rsa::KeyPair;
@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use slipway_protocol::ErrorCode;
 use slipway_protocol::names::RepositoryName;
 
-use super::answer::CredentialKind;
 use super::api::{ApiCall, ApiClient};
 use super::retry;
 use super::token::{IssuedToken, TokenScope};
@@ -27,6 +26,8 @@ use crate::StageError;
 const BACKDATED: i64 = 60;
 /// GitHub refuses more than ten minutes.
 const LIFETIME: i64 = 9 * 60;
+/// A token that was refused is signed once more when GitHub's clock turns out to differ by more.
+const OWN_CLOCK_MAY_DIFFER: SignedDuration = SignedDuration::from_secs(5);
 
 pub(super) struct GithubApp {
     id: String,
@@ -49,7 +50,7 @@ impl GithubApp {
     /// Reads the key: PEM, PKCS#1 as GitHub hands it out, or PKCS#8.
     pub(super) fn new(id: &str, private_key: &SecretString) -> Result<Self, StageError> {
         let refuse = |why: &str| {
-            StageError::new(ErrorCode::GithubCredentialRefused, format!("the GitHub App's private key {why}"))
+            StageError::new(ErrorCode::GithubCredentialUnusable, format!("the GitHub App's private key {why}"))
         };
         let pem = private_key.expose_secret().as_bytes();
         let key = match PrivateKeyDer::from_pem_slice(pem).map_err(|_| refuse("isn't a private key in PEM form"))? {
@@ -68,19 +69,24 @@ impl GithubApp {
         repository: &RepositoryName,
         scope: TokenScope,
     ) -> Result<IssuedToken, StageError> {
-        let jwt = self.web_token(Timestamp::now().as_second())?;
+        let signed_at = api.now();
+        let mut jwt = self.web_token(signed_at.as_second())?;
         let doing = format!("find the App's installation on {repository}");
         let path = format!("/repos/{repository}/installation");
-        let call = ApiCall {
-            method: Method::GET,
-            path: &path,
-            bearer: &jwt,
-            body: None,
-            if_none_match: None,
-            doing: &doing,
-            asker: CredentialKind::App,
+        let ask = async |jwt: &SecretString| {
+            let call = ApiCall::of_app(Method::GET, &path, jwt, None, &doing);
+            retry::send(api, &call).await
         };
-        let answer = retry::send(api, &call).await?;
+        let mut answered = ask(&jwt).await;
+        // Refused for its times, perhaps: the answer has told what GitHub's clock says.
+        let by_its_clock = api.now();
+        if answered.as_ref().is_err_and(|error| error.code == ErrorCode::GithubCredentialRefused)
+            && by_its_clock.duration_since(signed_at).abs() > OWN_CLOCK_MAY_DIFFER
+        {
+            jwt = self.web_token(by_its_clock.as_second())?;
+            answered = ask(&jwt).await;
+        }
+        let answer = answered?;
         let installation: Installation = answer.read(&doing)?;
         if installation.suspended_at.is_some_and(|at| !at.is_null()) {
             let message = format!("the GitHub App's installation on {repository} is suspended");
@@ -96,7 +102,7 @@ impl GithubApp {
         }
         let doing = format!("give out a token for {repository} ({permission}: {level})");
         let path = format!("/app/installations/{}/access_tokens", installation.id);
-        let call = ApiCall { method: Method::POST, path: &path, body: Some(&body), doing: &doing, ..call };
+        let call = ApiCall::of_app(Method::POST, &path, &jwt, Some(&body), &doing);
         let answer = retry::send(api, &call).await.map_err(|error| grant_error(error, permission, level))?;
         let AccessToken { token, expires_at } = answer.read(&doing)?;
         Ok(IssuedToken { token: token.into(), expires_at })

@@ -36,6 +36,11 @@ pub enum PushRuns {
     NoneStarted,
     /// So many haven't ended.
     Unfinished(usize),
+    /// All others have ended, and this one waits for the rules of a protected environment: somebody's approval, or a timer.
+    Held {
+        /// The workflow's name.
+        workflow: String,
+    },
     /// All have ended, and at least this one not well.
     Failed {
         /// The workflow's name.
@@ -45,6 +50,11 @@ pub enum PushRuns {
     },
     /// All have ended, none of them badly.
     Succeeded,
+}
+
+#[derive(Deserialize)]
+struct RepositoryAnswer {
+    full_name: RepositoryName,
 }
 
 #[derive(Deserialize)]
@@ -71,6 +81,16 @@ struct WorkflowRun {
 }
 
 impl GithubClient {
+    /// How GitHub calls a repository by now: another way than we do once it was renamed or transferred.
+    ///
+    /// # Errors
+    /// As [`Self::branch_head`].
+    pub async fn present_name(&self, repository: &RepositoryName) -> Result<RepositoryName, StageError> {
+        let (doing, path) = (format!("read the repository {repository}"), format!("/repos/{repository}"));
+        let answer = self.ask(repository, TokenScope::Contents, Method::GET, &path, None, &doing).await?;
+        Ok(answer.read::<RepositoryAnswer>(&doing)?.full_name)
+    }
+
     /// What `branch` points to; `None` when it's the same as in the answer that had `etag`.
     ///
     /// # Errors
@@ -132,8 +152,13 @@ fn summarize(runs: &[WorkflowRun]) -> PushRuns {
     }
     let ended = |run: &&WorkflowRun| run.status.as_deref() == Some("completed");
     let unfinished = runs.len() - runs.iter().filter(ended).count();
-    if unfinished > 0 {
-        return PushRuns::Unfinished(unfinished);
+    let held: Vec<&WorkflowRun> = runs.iter().filter(|run| run.status.as_deref() == Some("waiting")).collect();
+    match held.first() {
+        Some(run) if held.len() == unfinished => {
+            return PushRuns::Held { workflow: plain(run.name.as_deref().unwrap_or("a workflow")) };
+        }
+        _ if unfinished > 0 => return PushRuns::Unfinished(unfinished),
+        _ => {}
     }
     let conclusion = |run: &WorkflowRun| run.conclusion.as_deref().unwrap_or("no conclusion").to_owned();
     let well = |run: &&WorkflowRun| matches!(run.conclusion.as_deref(), Some("success" | "neutral" | "skipped"));
@@ -167,7 +192,10 @@ mod tests {
             summary(&[good, ("completed", Some("skipped")), ("completed", Some("neutral"))]),
             PushRuns::Succeeded
         );
-        for status in ["queued", "in_progress", "waiting", "requested", "pending", "some new status"] {
+        let held = PushRuns::Held { workflow: "of waiting".to_owned() };
+        assert_eq!(summary(&[good, ("waiting", None)]), held);
+        assert_eq!(summary(&[("waiting", None), ("queued", None)]), PushRuns::Unfinished(2));
+        for status in ["queued", "in_progress", "requested", "pending", "some new status"] {
             assert_eq!(summary(&[good, (status, None)]), PushRuns::Unfinished(1), "{status}");
         }
         for conclusion in ["failure", "cancelled", "timed_out", "action_required", "startup_failure", "stale", "new"] {

@@ -10,6 +10,7 @@ pub(crate) mod api;
 mod app;
 mod branches;
 mod deployments;
+mod login;
 mod public_keys;
 mod retry;
 pub(crate) mod secrets;
@@ -29,10 +30,10 @@ pub use branches::{BranchHead, PushRuns};
 pub use deployments::GithubDeploymentState;
 pub use secrets::SecretsWritten;
 
-use crate::{DeployerConfig, GithubCredential, StageError};
+use crate::{DeployerConfig, StageError};
 use answer::{CredentialKind, GithubResponse};
 use api::{ApiCall, ApiClient};
-use app::GithubApp;
+use login::{Login, Logins};
 use public_keys::PublicKeys;
 use token::{TokenScope, Tokens};
 
@@ -44,7 +45,7 @@ pub struct GithubClient {
 
 struct Shared {
     api: ApiClient,
-    credential: Credential,
+    logins: Logins,
     tokens: Tokens,
     digest_key: hmac::Key,
     /// What repositories' secrets are sealed to, as it was read ahead.
@@ -63,11 +64,6 @@ struct RepositoryQuestion<'a> {
     if_none_match: Option<&'a str>,
 }
 
-enum Credential {
-    App(Box<GithubApp>),
-    Token(SecretString),
-}
-
 impl fmt::Debug for GithubClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GithubClient").field("api", &self.shared.api).finish_non_exhaustive()
@@ -78,16 +74,11 @@ impl GithubClient {
     /// Reads the credential and the CA file and builds the HTTP client. Nothing is sent.
     ///
     /// # Errors
-    /// `github-credential-refused` for an App key that isn't an RSA key in PEM form or an empty token,
+    /// `github-credential-unusable` for an App key that isn't an RSA key in PEM form, an empty token, and what can't be read;
     /// `internal-error` for a bad URL, CA file or digest key.
     pub fn new(config: &DeployerConfig) -> Result<Self, StageError> {
-        let credential = match &config.github {
-            GithubCredential::App { id, private_key } => Credential::App(Box::new(GithubApp::new(id, private_key)?)),
-            GithubCredential::Token(token) if token.expose_secret().trim().is_empty() => {
-                return Err(StageError::new(ErrorCode::GithubCredentialRefused, "the GitHub token is empty"));
-            }
-            GithubCredential::Token(token) => Credential::Token(token.expose_secret().trim().into()),
-        };
+        let logins = Logins::new(config.github.clone());
+        logins.current()?;
         let digest_key = config.digest_key.expose_secret().as_bytes();
         if digest_key.len() < 32 {
             return Err(StageError::new(ErrorCode::InternalError, "the digest key is shorter than 32 bytes"));
@@ -95,7 +86,7 @@ impl GithubClient {
         Ok(Self {
             shared: Arc::new(Shared {
                 api: ApiClient::new(&config.github_api, config.ca_file.as_deref())?,
-                credential,
+                logins,
                 tokens: Tokens::default(),
                 digest_key: hmac::Key::new(hmac::HMAC_SHA256, digest_key),
                 keys: PublicKeys::default(),
@@ -119,11 +110,16 @@ impl GithubClient {
     }
 
     async fn token(&self, repository: &RepositoryName, scope: TokenScope) -> Result<SecretString, StageError> {
-        match &self.shared.credential {
-            Credential::Token(token) => Ok(token.clone()),
-            Credential::App(app) => {
-                let mint = || app.mint(&self.shared.api, repository, scope);
-                self.shared.tokens.get_or_mint(repository, scope, mint).await
+        let current = self.shared.logins.current();
+        if current.as_ref().map_or(true, |current| current.replaced) {
+            self.shared.tokens.forget_all();
+        }
+        match &*current?.login {
+            Login::Token(token) => Ok(token.clone()),
+            Login::App(app) => {
+                let api = &self.shared.api;
+                let mint = || app.mint(api, repository, scope);
+                self.shared.tokens.get_or_mint(repository, scope, api.now(), mint).await
             }
         }
     }
@@ -149,10 +145,8 @@ impl GithubClient {
         question: &RepositoryQuestion<'_>,
     ) -> Result<GithubResponse, StageError> {
         let RepositoryQuestion { method, path, body, doing, if_none_match } = question;
-        let (asker, mut fresh_token_left) = match self.shared.credential {
-            Credential::App(_) => (CredentialKind::Installation, true),
-            Credential::Token(_) => (CredentialKind::Token, false),
-        };
+        let asker = self.shared.logins.asker();
+        let mut fresh_token_left = asker == CredentialKind::Installation;
         loop {
             let token = self.token(repository, scope).await?;
             let call = ApiCall {

@@ -22,8 +22,10 @@ use super::token::TokenScope;
 use crate::StageError;
 use crate::secrets::seal;
 
-/// GitHub's limit for a value.
-pub(crate) const MAX_VALUE_BYTES: usize = 48 * 1024;
+/// GitHub's limit for a value, 48 KB by its documentation, by either meaning of KB, and with what a sealed box adds.
+pub(crate) const MAX_VALUE_BYTES: usize = 48_000;
+/// How many secrets a repository has at most.
+const MAX_SECRETS: usize = 100;
 
 /// Within so many seconds one deployment writes its secrets.
 const WRITTEN_TOGETHER: i64 = 60;
@@ -200,12 +202,14 @@ impl GithubClient {
                 Err(error) if error.code == ErrorCode::GithubRefused && !std::mem::replace(&mut refreshed, true) => {
                     let fresh = self.public_key(repository).await?;
                     if fresh.id == current.id {
-                        return Err(error);
+                        return Err(self.explain_refusal(repository, name, error).await);
                     }
-                    self.put(repository, name, value, &fresh).await?;
-                    fresh
+                    match self.put(repository, name, value, &fresh).await {
+                        Ok(()) => fresh,
+                        Err(error) => return Err(self.explain_refusal(repository, name, error).await),
+                    }
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.explain_refusal(repository, name, error).await),
             });
             digests.insert(name.clone(), digest);
             written.changed.push(name.clone());
@@ -248,6 +252,21 @@ impl GithubClient {
         self.ask(repository, TokenScope::Secrets, Method::PUT, &path, Some(&body), &doing).await.map(drop)
     }
 
+    /// GitHub's words for it aren't documented, so its list decides whether there is room for another secret.
+    async fn explain_refusal(&self, repository: &RepositoryName, name: &str, error: StageError) -> StageError {
+        if error.code != ErrorCode::GithubRefused {
+            return error;
+        }
+        match self.list_secrets(repository).await {
+            Ok(present) if present.len() >= MAX_SECRETS && present.iter().all(|secret| secret.name != name) => {
+                let message =
+                    format!("{repository} has {} Actions secrets already, and {name} isn't one of them", present.len());
+                StageError { code: ErrorCode::GithubSecretsFull, message, ..error }
+            }
+            _ => error,
+        }
+    }
+
     /// HMAC-SHA-256 over repository, name and value, each preceded by its length.
     fn digest(&self, repository: &RepositoryName, name: &str, value: &SecretString) -> String {
         let mut hmac = hmac::Context::with_key(&self.shared.digest_key);
@@ -268,7 +287,7 @@ fn check(name: &str, value: &SecretString) -> Result<(), StageError> {
         return Err(StageError::new(ErrorCode::GithubRefused, message));
     }
     if value.expose_secret().len() > MAX_VALUE_BYTES {
-        let message = format!("the GitHub secret {name} is larger than GitHub's 48 KiB");
+        let message = format!("the GitHub secret {name} is larger than GitHub's 48 KB");
         return Err(StageError::new(ErrorCode::GithubRefused, message));
     }
     Ok(())

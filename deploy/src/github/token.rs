@@ -39,8 +39,8 @@ pub(super) struct IssuedToken {
 }
 
 impl IssuedToken {
-    fn is_fresh(&self) -> bool {
-        self.expires_at.duration_since(Timestamp::now()) > MARGIN
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        self.expires_at.duration_since(now) > MARGIN
     }
 }
 
@@ -53,19 +53,20 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// The token at hand, or a fresh one; other callers wait meanwhile for that one.
+    /// The token at hand, or a fresh one; other callers wait meanwhile for that one. `now`: by GitHub's clock.
     pub(super) async fn get_or_mint<F>(
         &self,
         repository: &RepositoryName,
         scope: TokenScope,
+        now: Timestamp,
         mint: impl FnOnce() -> F,
     ) -> Result<SecretString, StageError>
     where
         F: Future<Output = Result<IssuedToken, StageError>>,
     {
-        let slot = self.slot(repository, scope);
+        let slot = self.slot(repository, scope, now);
         let mut held = slot.lock().await;
-        if let Some(minted) = held.as_ref().filter(|minted| minted.is_fresh()) {
+        if let Some(minted) = held.as_ref().filter(|minted| minted.is_fresh(now)) {
             return Ok(minted.token.clone());
         }
         *held = None;
@@ -75,9 +76,16 @@ impl Tokens {
         Ok(token)
     }
 
+    /// Drops all of them: the credential that they were minted with counts no more.
+    pub(super) fn forget_all(&self) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Drops `token`, unless it has been replaced already.
     pub(super) async fn forget(&self, repository: &RepositoryName, scope: TokenScope, token: &SecretString) {
-        let slot = self.slot(repository, scope);
+        let known =
+            self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(&(repository.clone(), scope)).cloned();
+        let Some(slot) = known else { return };
         let mut held = slot.lock().await;
         if held.as_ref().is_some_and(|held| held.token.expose_secret() == token.expose_secret()) {
             *held = None;
@@ -85,11 +93,11 @@ impl Tokens {
     }
 
     /// Drops what has ended as well, so that a worker that has seen many projects doesn't remember them all.
-    fn slot(&self, repository: &RepositoryName, scope: TokenScope) -> Slot {
+    fn slot(&self, repository: &RepositoryName, scope: TokenScope, now: Timestamp) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|_, slot| {
             let unused = Arc::strong_count(slot) == 1;
-            !unused || slot.try_lock().is_ok_and(|held| held.as_ref().is_some_and(IssuedToken::is_fresh))
+            !unused || slot.try_lock().is_ok_and(|held| held.as_ref().is_some_and(|token| token.is_fresh(now)))
         });
         Arc::clone(slots.entry((repository.clone(), scope)).or_default())
     }

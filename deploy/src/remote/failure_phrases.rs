@@ -11,6 +11,40 @@ use crate::StageError;
 const DISK_FULL: [&str; 2] = ["no space left", "disk quota"];
 /// The kernel's own text, for output that may also hold a project's log: that may speak of any quota.
 const KERNEL_DISK_FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
+/// Docker's words with either of its image stores.
+const OTHER_ARCHITECTURE: [&str; 3] =
+    ["no matching manifest for", "no match for platform", "does not match the specified platform"];
+const REFUSED: [&str; 7] = [
+    "unauthorized",
+    "denied",
+    "forbidden",
+    "no basic auth credentials",
+    "authentication required",
+    "not authorized",
+    "insufficient_scope",
+];
+const SILENT: [&str; 20] = [
+    "connection refused",
+    "connection reset",
+    "no such host",
+    "server misbehaving",
+    "temporary failure",
+    "timeout",
+    "timed out",
+    "deadline exceeded",
+    "request canceled",
+    "tls handshake",
+    " eof ",
+    "network is unreachable",
+    "no route to host",
+    "bad gateway",
+    "service unavailable",
+    "gateway time-out",
+    "internal server error",
+    " 502 ",
+    " 503 ",
+    " 504 ",
+];
 const DOCKER_GONE: [&str; 3] =
     ["cannot connect to the docker daemon", "is the docker daemon running", "error during connect"];
 
@@ -19,12 +53,15 @@ const OUT_OF_PROCESSES: [&str; 3] = ["cannot fork", "cannot allocate memory", "r
 /// How many lines of a program that ran in a script's place are part of the message.
 const WORDS_OF_OTHERS: usize = 3;
 
-/// The end of a program's output, to be searched for phrases.
+/// The end of a program's output, to be searched for phrases. Without paths, URLs and names of images: these are a
+/// project's own words, and one may be called `acme/forbidden-lessons`.
 struct Text(String);
 
 impl Text {
     fn of(output: &ScriptOutput) -> Self {
-        Self(output.tail().join("\n").to_lowercase())
+        let lines = output.tail().join("\n").to_lowercase();
+        let words: Vec<&str> = lines.split_whitespace().filter(|word| !word.contains('/')).collect();
+        Self(format!(" {} ", words.join(" ")))
     }
 
     fn has(&self, phrases: &[&str]) -> bool {
@@ -94,6 +131,16 @@ pub(crate) fn explain_fetch(output: &ScriptOutput, url: &str) -> StageError {
     let text = Text::of(output);
     let (code, what) = if output.value("fetch").is_none() {
         (ErrorCode::CheckoutFailed, "checking out the commit failed".to_owned())
+    } else if text.has(&["ip allow list"]) {
+        (ErrorCode::GithubIpNotAllowed, format!("{url} isn't open to the server's address"))
+    } else if text.has(&["saml", "single sign-on"]) {
+        (ErrorCode::GithubSsoRequired, format!("{url} wants a token that is authorized for single sign-on"))
+    } else if text.has(&["suspended"]) {
+        (ErrorCode::GithubSuspended, format!("{url} is closed to what is suspended"))
+    } else if text.has(&["rate limit", "too many requests", "error: 429"]) {
+        (ErrorCode::GithubRateLimited, format!("{url} allows no more for now"))
+    } else if text.has(&["http 301", "error: 301", "http 307", "error: 307", "base from redirection"]) {
+        (ErrorCode::RepositoryMoved, format!("{url} leads to another place"))
     } else if text.has(&["not our ref", "couldn't find remote ref", "unadvertised object", "no such remote ref"]) {
         (ErrorCode::CommitNotFound, format!("{url} doesn't have the commit"))
     } else if text.has(&["repository not found", "not found", "error: 404", "does not exist"]) {
@@ -139,36 +186,34 @@ fn explain_unreached(output: &ScriptOutput, code: ErrorCode, what: &str) -> Stag
     StageError::new(code, format!("{what}{why}")).with_tail(output.tail())
 }
 
-/// A failed `docker compose pull`.
+/// A failed `docker compose pull`. What can't pass by itself comes first, then what is about all images, then about one.
 pub(crate) fn explain_pull(output: &ScriptOutput) -> StageError {
     let text = Text::of(output);
-    let (code, what) = if text.has(&["manifest unknown", "not found", "no such manifest"]) && !text.has(&["lookup"]) {
-        (ErrorCode::ImageNotFound, "an image isn't in the registry")
-    } else if text.has(&["unauthorized", "denied", "no basic auth credentials", "authentication required", "forbidden"])
-    {
-        (ErrorCode::RegistryCredentialRefused, "the registry refused the credential for an image")
+    let (code, what) = if text.has(&OTHER_ARCHITECTURE) {
+        (ErrorCode::WrongArchitecture, "an image isn't built for the server's processor")
     } else if text.has(&DISK_FULL) {
         (ErrorCode::DiskFull, "the server's disk is full")
-    } else if text.has(&["toomanyrequests", "too many requests", "rate limit"]) {
-        (ErrorCode::RegistryRateLimited, "the registry allows no more pulls for now")
     } else if text.has(&DOCKER_GONE) {
         (ErrorCode::DockerNotRunning, "the docker daemon went away")
-    } else if text.has(&[
-        "connection refused",
-        "no such host",
-        "timeout",
-        "timed out",
-        "tls handshake",
-        "502 ",
-        "503 ",
-        "504 ",
-        "500 internal",
-        "eof",
-        "connection reset",
-        "network is unreachable",
-        "no route to host",
-        "temporary failure",
-    ]) {
+    } else if text.has(&["error getting credentials", "docker-credential-"]) {
+        (ErrorCode::PullFailed, "the credential helper that docker on the server is configured with fails")
+    } else if text.has(&["toomanyrequests", "too many requests", "rate limit", "rate exceeded", " 429 "]) {
+        (ErrorCode::RegistryRateLimited, "the registry allows no more pulls for now")
+    } else if text.has(&["x509: ", "tls: ", "gave http response to https client"]) {
+        (ErrorCode::RegistryTlsFailed, "the server can't make a trusted connection to the registry")
+    } else if text.has(&["due to configured policy", "is not signed"]) {
+        (ErrorCode::ImageBlocked, "the registry's policy forbids to pull an image")
+    } else if text.has(&["manifest unknown", "name unknown", "not found", "no such manifest", "not known to registry"])
+        && !text.has(&[" lookup "])
+    {
+        (ErrorCode::ImageNotFound, "an image isn't in the registry")
+    } else if text.has(&REFUSED) {
+        let what = match text.has(&["expired"]) {
+            true => "the registry says that the credential has expired",
+            false => "the registry refused the credential for an image, or doesn't show it that there is one",
+        };
+        (ErrorCode::RegistryCredentialRefused, what)
+    } else if text.has(&SILENT) {
         return explain_unreached(output, ErrorCode::RegistryUnavailable, "the registry doesn't answer the server");
     } else {
         (ErrorCode::PullFailed, "docker compose pull failed")
@@ -187,8 +232,10 @@ pub(crate) fn explain_start(output: &ScriptOutput) -> StageError {
         (ErrorCode::NetworksExhausted, "docker has no address range left for the project's network")
     } else if text.has(&DOCKER_GONE) {
         (ErrorCode::DockerNotRunning, "the docker daemon went away")
-    } else if text.has(&["exec format error", "no matching manifest", "does not match the detected host platform"]) {
-        (ErrorCode::StartFailed, "an image is built for another architecture than the server's")
+    } else if text.has(&["exec format error", "does not match the detected host platform"])
+        || text.has(&OTHER_ARCHITECTURE)
+    {
+        (ErrorCode::WrongArchitecture, "an image is built for another architecture than the server's")
     } else if text.has(&["executable file not found", "no such file or directory: unknown"]) {
         (ErrorCode::StartFailed, "an image lacks the program that it's to start")
     } else {
@@ -196,6 +243,9 @@ pub(crate) fn explain_start(output: &ScriptOutput) -> StageError {
     };
     StageError::new(code, what).with_tail(output.tail())
 }
+
+#[cfg(test)]
+mod registries;
 
 #[cfg(test)]
 mod tests {
@@ -256,6 +306,25 @@ mod tests {
             ),
             ("fatal: Authentication failed for 'https://github.com/a/b.git/'", ErrorCode::GitCredentialRefused),
             ("fatal: unable to access 'https://x/': The requested URL returned error: 503", ErrorCode::GitUnavailable),
+            ("remote: You have exceeded a secondary rate limit.", ErrorCode::GithubRateLimited),
+            (
+                "fatal: unable to access 'https://x/': The requested URL returned error: 429",
+                ErrorCode::GithubRateLimited,
+            ),
+            (
+                "remote: The `acme' organization has an IP allow list enabled, and 192.0.2.7 is not permitted to access it.",
+                ErrorCode::GithubIpNotAllowed,
+            ),
+            (
+                "remote: The `acme' organization has enabled or enforced SAML SSO. To access",
+                ErrorCode::GithubSsoRequired,
+            ),
+            ("remote: This installation has been suspended", ErrorCode::GithubSuspended),
+            ("error: RPC failed; HTTP 301 curl 22 The requested URL returned error: 301", ErrorCode::RepositoryMoved),
+            (
+                "fatal: unable to access 'https://x/acme/saml-suspended/': The requested URL returned error: 503",
+                ErrorCode::GitUnavailable,
+            ),
             ("fatal: unable to access 'https://x/': Could not resolve host: github.com", ErrorCode::GitUnavailable),
             ("error: file write error: No space left on device", ErrorCode::DiskFull),
             ("fatal: Out of memory, malloc failed (tried to allocate 9663676416 bytes)", ErrorCode::RepositoryTooLarge),

@@ -9,3 +9,4 @@ pub mod open;
 pub mod private_file;
 pub mod redact;
 pub mod seal;
+pub mod source;

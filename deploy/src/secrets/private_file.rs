@@ -2,7 +2,7 @@
 //!
 //! What the content means is not decided here.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,19 @@ impl KeyFileError {
 /// # Errors
 /// [`KeyFileError`] when it isn't a regular file of at most 64 KiB of UTF-8, or when others may read or change it.
 pub fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+    let (text, metadata) = read_any(path)?;
+    if exposed(metadata.mode(), metadata.uid() == own_user(path)?) {
+        let mode = metadata.mode() & 0o777;
+        return Err(KeyFileError::new(path, format!("is open to others (mode {mode:04o}); run chmod 0400 on it")));
+    }
+    Ok(text)
+}
+
+/// The text of a file with a secret, whoever may read it: of passwords and tokens that is told at the start.
+///
+/// # Errors
+/// [`KeyFileError`] when it isn't a regular file of at most 64 KiB of UTF-8.
+pub(crate) fn read_any(path: &Path) -> Result<(Zeroizing<String>, Metadata), KeyFileError> {
     let unreadable = |error: std::io::Error| KeyFileError::new(path, format!("can't be read: {error}"));
     // Opening a pipe would wait for a writer; the checks that count are made on the open file.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -43,17 +56,17 @@ pub fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     }
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
-    let own_user = fs::metadata("/proc/self").map_err(unreadable)?.uid();
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
         return Err(KeyFileError::new(path, "isn't a regular file of at most 64 KiB"));
     }
-    if exposed(metadata.mode(), metadata.uid() == own_user) {
-        let mode = metadata.mode() & 0o777;
-        return Err(KeyFileError::new(path, format!("is open to others (mode {mode:04o}); run chmod 0400 on it")));
-    }
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
     file.take(MAX_BYTES).read_to_string(&mut text).map_err(unreadable)?;
-    Ok(text)
+    Ok((text, metadata))
+}
+
+fn own_user(path: &Path) -> Result<u32, KeyFileError> {
+    let unreadable = |error: std::io::Error| KeyFileError::new(path, format!("can't be read: {error}"));
+    Ok(fs::metadata("/proc/self").map_err(unreadable)?.uid())
 }
 
 /// Whether somebody other than this process's user may read the file needlessly, or change it.

@@ -4,9 +4,9 @@
 //! Deliberately not here: whose the values are (`bound`), mounted secrets (`mounted`), and the event's shape, which
 //! `protocol` checks.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,53 +28,45 @@ use crate::StageError;
 pub struct UnusablePublicKey;
 
 /// The workers' private keys, by key id. Several at once, so that a key can be rotated while events that were sealed to
-/// the old one still wait.
+/// the old one still wait. Only where they are is kept: each is read anew whenever a box names it.
 #[derive(Default)]
 pub struct KeyRing {
-    keys: BTreeMap<String, SecretKey>,
+    directory: Option<PathBuf>,
+    public: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyRing").field("ids", &self.keys.keys()).finish_non_exhaustive()
+        f.debug_struct("KeyRing").field("ids", &self.public.keys()).finish_non_exhaustive()
     }
 }
 
 impl KeyRing {
-    /// Reads every `<key_id>.key` of a directory: base64 of 32 bytes. Other files are left alone.
+    /// Tries every `<key_id>.key` of a directory: base64 of 32 bytes. Other files are left alone.
     ///
     /// # Errors
     /// [`KeyFileError`] when there is none, or one has a name, content or mode that it shouldn't have.
     pub fn load(directory: &Path) -> Result<Self, KeyFileError> {
-        let unreadable = |error: std::io::Error| KeyFileError::new(directory, format!("can't be read: {error}"));
-        let mut keys = BTreeMap::new();
-        for entry in fs::read_dir(directory).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            // Kubernetes keeps `..data` and the like beside what it mounts.
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            let Some(id) = name.strip_suffix(".key").filter(|_| !name.starts_with('.')) else { continue };
-            check_key_id(id).map_err(|error| KeyFileError::new(&path, error.to_string()))?;
-            keys.insert(id.to_owned(), read_key(&path)?);
+        let mut public = BTreeMap::new();
+        for id in key_ids(directory)? {
+            let path = key_path(directory, &id);
+            check_key_id(&id).map_err(|error| KeyFileError::new(&path, error.to_string()))?;
+            let key = read_key(&path)?;
+            public.insert(id, STANDARD.encode(key.public_key().as_bytes()));
         }
-        if keys.is_empty() {
+        if public.is_empty() {
             return Err(KeyFileError::new(directory, "holds no .key file; make one with `slipway keys generate`"));
         }
-        Ok(Self { keys })
+        Ok(Self { directory: Some(directory.to_owned()), public })
     }
 
     /// Opens a box with the key that it names.
     ///
     /// # Errors
-    /// `unknown-sealing-key` when that key isn't here, `sealed-secret-unreadable` when it doesn't fit or the content
-    /// isn't UTF-8.
+    /// `unknown-sealing-key` when that key isn't here, `sealing-key-unusable` when it's here and can't be read,
+    /// `sealed-secret-unreadable` when it doesn't fit or the content isn't UTF-8.
     pub fn open(&self, sealed: &SealedSecret) -> Result<SecretString, StageError> {
-        let Some(key) = self.keys.get(&sealed.key_id) else {
-            // The id came from outside: shown only when it looks like one.
-            let id = check_key_id(&sealed.key_id).map_or("with an odd name", |()| &sealed.key_id);
-            let held: Vec<&str> = self.keys.keys().map(String::as_str).collect();
-            let message = format!("sealed to the key {id}, but the workers hold [{}]", held.join(", "));
-            return Err(StageError::new(ErrorCode::UnknownSealingKey, message));
-        };
+        let key = self.read(&sealed.key_id)?;
         let unreadable = |why: &str| {
             let message = format!("the box doesn't open with the key {}: {why}", sealed.key_id);
             StageError::new(ErrorCode::SealedSecretUnreadable, message)
@@ -84,11 +76,47 @@ impl KeyRing {
         secret_text(opened).ok_or_else(|| unreadable("its content isn't UTF-8"))
     }
 
-    /// The public keys in base64, by key id: what producers seal to.
+    fn read(&self, id: &str) -> Result<SecretKey, StageError> {
+        // The id came from outside: it's a file's name, and shown, only when it looks like one.
+        let known = check_key_id(id).is_ok();
+        if let (true, Some(directory)) = (known, &self.directory) {
+            let path = key_path(directory, id);
+            let absent = fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+            if !absent {
+                let unusable = |error: KeyFileError| StageError::new(ErrorCode::SealingKeyUnusable, error.to_string());
+                return read_key(&path).map_err(unusable);
+            }
+        }
+        let held = self.directory.as_deref().map(key_ids).transpose();
+        let held = held.map_err(|error| StageError::new(ErrorCode::SealingKeyUnusable, error.to_string()))?;
+        let held = held.unwrap_or_default().into_iter().collect::<Vec<_>>().join(", ");
+        let shown = if known { id } else { "with an odd name" };
+        let message = format!("sealed to the key {shown}, but the workers hold [{held}]");
+        Err(StageError::new(ErrorCode::UnknownSealingKey, message))
+    }
+
+    /// The public keys in base64, by key id, as they were when the directory was tried: what producers seal to.
     #[must_use]
     pub fn public_keys(&self) -> BTreeMap<String, String> {
-        self.keys.iter().map(|(id, key)| (id.clone(), STANDARD.encode(key.public_key().as_bytes()))).collect()
+        self.public.clone()
     }
+}
+
+/// The names of the `.key` files.
+fn key_ids(directory: &Path) -> Result<BTreeSet<String>, KeyFileError> {
+    let unreadable = |error: io::Error| KeyFileError::new(directory, format!("can't be read: {error}"));
+    let mut ids = BTreeSet::new();
+    for entry in fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        // Kubernetes keeps `..data` and the like beside what it mounts.
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        ids.extend(name.strip_suffix(".key").filter(|_| !name.starts_with('.')).map(str::to_owned));
+    }
+    Ok(ids)
+}
+
+fn key_path(directory: &Path, id: &str) -> PathBuf {
+    directory.join(format!("{id}.key"))
 }
 
 /// A fresh key pair, both halves in base64: the content of `<key_id>.key`, and what producers seal to.

@@ -76,7 +76,8 @@ mod tests {
         request.repository.pushes_deployed_by = by;
         request.repository.commit = COMMIT.parse().unwrap();
         let map = |value: &str| BTreeMap::from([("BACKEND_IMAGE".to_owned(), value.to_owned())]);
-        let wanted = Images { references: map("ghcr.io/acme/shop-backend:sha-0123456"), digests: map(digest) };
+        let references = map("ghcr.io/acme/shop-backend:sha-0123456");
+        let wanted = Images { references, digests: map(digest), ..Images::default() };
         is_deployed(&request, &wanted, &map(reference), &[LocalImage::read(local).unwrap()])
     }
 

@@ -1,7 +1,8 @@
 //! Clone: the exact commit into the project's directory. What git's errors mean is decided in `remote::failure_phrases`. Its
 //! script goes on to what stage env asks for first, which is kept until then.
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use slipway_protocol::names::RepositoryName;
 use slipway_protocol::{ErrorCode, Stage};
 
 use crate::remote::failure_phrases::explain_fetch;
@@ -10,14 +11,44 @@ use crate::remote::script::Script;
 use crate::remote::ssh::RemoteExit;
 use crate::scripts;
 use crate::stages::secrets::deploy_port_of;
-use crate::{Attempt, StageError, StageReport};
+use crate::{Attempt, StageError, StageReport, Target};
 
 impl Attempt {
+    /// Fetches; once more where git was refused with a token that GitHub's API replaces. Where it doesn't, its answer says
+    /// why, which git doesn't tell.
     pub(crate) async fn clone_commit(&mut self) -> Result<StageReport, StageError> {
+        let repository = self.work.request.repository.name.clone();
+        let token = self.unless_cancelled(self.github().repository_token(&repository)).await?;
+        let error = match self.fetch(&repository, &token).await {
+            Err(error) if error.code == ErrorCode::RepositoryMoved => return self.fetch_moved(error, &token).await,
+            Err(error) if may_be_the_token(error.code) => error,
+            other => return other,
+        };
+        self.github().forget_token(&repository, &token).await;
+        match self.unless_cancelled(self.github().repository_token(&repository)).await {
+            Ok(fresh) if fresh.expose_secret() != token.expose_secret() => self.fetch(&repository, &fresh).await,
+            Ok(_) => Err(error),
+            Err(why) => Err(StageError { tail: error.tail, ..why }),
+        }
+    }
+
+    /// Once git has shown its token, it goes no further than the first request to where a repository is by now.
+    async fn fetch_moved(&mut self, error: StageError, token: &SecretString) -> Result<StageReport, StageError> {
+        let asked = self.work.request.repository.name.clone();
+        match self.unless_cancelled(self.github().present_name(&asked)).await {
+            Ok(present) if present != asked => {
+                self.report_line(Stage::Clone, &format!("warning: {asked} is {present} on GitHub by now"));
+                self.fetch(&present, token).await
+            }
+            Err(why) if why.code.class().retries() => Err(why),
+            _ => Err(error),
+        }
+    }
+
+    async fn fetch(&mut self, name: &RepositoryName, token: &SecretString) -> Result<StageReport, StageError> {
         let repository = &self.work.request.repository;
-        let token = self.unless_cancelled(self.github().repository_token(&repository.name)).await?;
-        self.learn(&token);
-        let url = self.git_url().of_repository(&repository.name);
+        self.learn(token);
+        let url = self.git_url().of_repository(name);
         let script = Script::new("clone", scripts::CLONE)
             .done_with("cloned")
             .word("root", self.root())
@@ -40,16 +71,14 @@ impl Attempt {
             self.env_seen = matches!(ended.exit, RemoteExit::Exited(_)).then_some(ended);
             return Ok(report);
         }
-        let output = match self.judge_end(&script, ended)? {
-            Ok(output) => output,
-            Err(output) => {
-                let error = explain_fetch(&output, url.as_str());
-                if error.code == ErrorCode::GitCredentialRefused {
-                    self.github().forget_token(&self.work.request.repository.name, &token).await;
-                }
-                return Err(error);
+        let output = self.judge_end(&script, ended)?.map_err(|output| {
+            let mut error = explain_fetch(&output, url.as_str());
+            if error.code == ErrorCode::GithubIpNotAllowed {
+                let Target { handle, address, .. } = &self.work.target;
+                error.message = format!("{}: that of {handle} ({address})", error.message);
             }
-        };
+            error
+        })?;
         Ok(self.report_clone(&output))
     }
 
@@ -61,4 +90,9 @@ impl Attempt {
             None => report,
         }
     }
+}
+
+/// Whether git is refused as it is with a token that ended, or was withdrawn, since it was minted.
+fn may_be_the_token(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::GitCredentialRefused | ErrorCode::RepositoryNotFound | ErrorCode::GithubSuspended)
 }

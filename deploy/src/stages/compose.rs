@@ -57,6 +57,9 @@ impl Attempt {
         let own = self.own_images();
         let fixed =
             images().all(|image| image_tag::is_fixed(image)) || are_kept(&self.work.request, images(), own.as_str());
+        if let Some(image) = images().find(|image| image.starts_with(own.as_str())) {
+            self.try_login(image).await;
+        }
         let (rehearsed, bots) = self.rehearsed_and_bots();
         let judged = self.judged_model().await?;
         let paths: String = judged.paths.iter().map(|path| format!("{path}\n")).collect();

@@ -36,6 +36,7 @@ impl Attempt {
         let project = self.resolve_project(&mut seen, &contract, &wanted).await?;
         self.report_multiplied(&project);
         let images = self.images(wanted.clone(), &seen.local_images).await?;
+        self.check_platforms(&images, &seen.project)?;
         let present = dotenv::parse(&seen.env);
         let deployed_by_ci = is_deployed(&self.work.request, &images, &present, &seen.local_of_env);
         let images = if deployed_by_ci { images.with_references(&present) } else { images };

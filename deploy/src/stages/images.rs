@@ -3,12 +3,14 @@
 //! A rollback runs the very images that its version ran, as long as they can be had.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use slipway_protocol::{ErrorCode, Stage};
 use tokio::task::JoinSet;
 
+use crate::project::image_reference::ImageReference;
 use crate::project::image_tag::{self, OwnImages};
-use crate::project::registry::{RecordedImage, ReleaseImage};
+use crate::project::registry::{RecordedImage, RegistryClient, ReleaseImage};
 use crate::{Attempt, StageError};
 
 /// More aren't asked for: everybody's limit at the registry is used up by it.
@@ -21,6 +23,8 @@ pub(super) struct Images {
     pub references: BTreeMap<String, String>,
     /// Their digests, where the registry gave them.
     pub digests: BTreeMap<String, String>,
+    /// What they are built for, where the registry told it and the server was asked what it is.
+    pub platforms: BTreeMap<String, Vec<String>>,
 }
 
 impl Images {
@@ -67,6 +71,7 @@ impl Attempt {
             return Err(StageError::new(ErrorCode::ComposeInvalid, message));
         }
         let registry = self.registry();
+        let asks_platforms = self.server_platforms().is_some();
         let mut asking = JoinSet::new();
         let mut images = Images::default();
         for (name, image) in wanted {
@@ -85,11 +90,18 @@ impl Attempt {
                     Some(recorded) => registry.find_recorded(&host, &image, &commit, &branch, recorded).await,
                     None => registry.find(&host, &image, &commit, &branch).await,
                 };
-                (name, found)
+                let is_here = recorded.is_some_and(|recorded| recorded.on_server);
+                let platforms = match &found {
+                    // Not to know it is no fault: the server's pull finds out.
+                    Ok(found) if asks_platforms && !is_here => registry.platforms(&image, &found.digest).await.ok(),
+                    _ => None,
+                };
+                (name, found, platforms.unwrap_or_default())
             });
         }
         while let Some(answer) = asking.join_next().await {
-            let (name, found) = answer.map_err(|_| StageError::new(ErrorCode::InternalError, "a look-up broke off"))?;
+            let (name, found, platforms) =
+                answer.map_err(|_| StageError::new(ErrorCode::InternalError, "a look-up broke off"))?;
             match found {
                 Ok(ReleaseImage { reference, digest }) => {
                     if let Some(recorded) = self.work.images.get(&name).filter(|recorded| **recorded != digest) {
@@ -100,14 +112,54 @@ impl Attempt {
                         self.report_line(Stage::Env, &line);
                     }
                     images.references.insert(name.clone(), reference);
+                    images.platforms.insert(name.clone(), platforms);
                     images.digests.insert(name, digest);
                 }
                 Err(error) if matches!(error.code, ErrorCode::RegistryUnavailable | ErrorCode::RegistryRateLimited) => {
                     tracing::warn!(image.variable = name, "left to the server's pull: {}", error.message);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.explain_absent(error).await),
             }
         }
+        self.note_login(&registry);
         Ok(images)
+    }
+
+    /// CI keeps images under the name that the repository has by then.
+    async fn explain_absent(&self, error: StageError) -> StageError {
+        let asked = &self.work.request.repository.name;
+        if error.code != ErrorCode::ImageNotFound {
+            return error;
+        }
+        match self.unless_cancelled(self.github().present_name(asked)).await {
+            Ok(present) if !present.as_str().eq_ignore_ascii_case(asked.as_str()) => {
+                let message = format!("{asked} is {present} on GitHub by now; {}", error.message);
+                StageError { code: ErrorCode::RepositoryMoved, message, ..error }
+            }
+            _ => error,
+        }
+    }
+
+    /// Notes whether the credential counts: one that is refused, though anybody may have the images, isn't given to the
+    /// server, whose pulls would fail with it.
+    fn note_login(&self, registry: &RegistryClient) {
+        let Some(refused) = registry.passed_over() else { return };
+        if !self.login_refused.swap(true, Ordering::Relaxed) {
+            let line = format!("warning: {}; the images are public and come without it", refused.message);
+            self.report_line(Stage::Env, &line);
+        }
+    }
+
+    /// As [`Self::note_login`], by one image of the release, where stage env hasn't asked in this attempt.
+    pub(super) async fn try_login(&self, image: &str) {
+        let reference = ImageReference::read(image);
+        if self.work.registry.is_none() || self.left.finished.contains_key(&Stage::Env) || !reference.is_plain() {
+            return;
+        }
+        let registry = self.registry();
+        // What is wrong with the image, the pull says.
+        if registry.can_read(&reference.repository, &reference.manifest).await.is_ok() {
+            self.note_login(&registry);
+        }
     }
 }

@@ -24,6 +24,7 @@ mod move_data;
 pub(crate) mod move_state;
 mod moving;
 mod origin;
+mod platforms;
 mod port_holders;
 mod preflight;
 mod project_model;

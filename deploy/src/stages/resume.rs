@@ -106,7 +106,7 @@ pub(super) mod tests {
         let config = DeployerConfig {
             github_api: "http://127.0.0.1".to_owned(),
             github_git: "https://github.com".to_owned(),
-            github: GithubCredential::Token(secret("a token")),
+            github: GithubCredential::Token("a token".into()),
             image_registry: "ghcr.io".to_owned(),
             registry_token_host: None,
             digest_key: secret("0123456789abcdef0123456789abcdef"),

@@ -122,7 +122,7 @@ impl Attempt {
         let has_dotenv = self.desired_secrets(env, port_use.ssh).contains_key(DOTENV_SECRET);
         port_use.warnings().iter().for_each(|line| self.report_line(Stage::Secrets, line));
         if !has_dotenv {
-            let line = "warning: .env is larger than what GitHub takes as a secret (48 KiB in base64): DOTENV was left as it \
+            let line = "warning: .env is larger than what GitHub takes as a secret (48 KB in base64): DOTENV was left as it \
                         is, and a workflow that writes .env from it must not be used";
             self.report_line(Stage::Secrets, line);
         }

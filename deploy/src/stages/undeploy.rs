@@ -66,6 +66,8 @@ impl Attempt {
                     ErrorCode::GithubNotInstalled
                         | ErrorCode::GithubSuspended
                         | ErrorCode::GithubForbidden
+                        | ErrorCode::GithubIpNotAllowed
+                        | ErrorCode::GithubSsoRequired
                         | ErrorCode::RepositoryNotFound
                         | ErrorCode::GithubArchived
                 ) =>

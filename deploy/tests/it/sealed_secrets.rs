@@ -118,6 +118,37 @@ fn a_ring_of_two_keys_opens_boxes_of_both() {
 }
 
 #[test]
+fn a_key_that_was_replaced_counts_at_once_and_one_that_broke_is_told() {
+    let (dir, ring, old) = ring("2026-11");
+    let (of_old, other) = (seal(&old, &secret("old")).unwrap(), generate("2026-11").unwrap());
+    let of_new = seal(&STANDARD.decode(&other.1).unwrap(), &secret("new")).unwrap();
+    let code = |id: &str, sealed_box: &str| match ring.open(&sealed(id, sealed_box.to_owned())) {
+        Ok(value) => value.expose_secret().to_owned(),
+        Err(error) => error.code.to_string(),
+    };
+    assert_eq!(code("2026-11", &of_old), "old");
+    let file = put_key(dir.path(), "2026-11.key", other.0.expose_secret());
+    assert_eq!((code("2026-11", &of_new), code("2026-11", &of_old)), ("new".into(), "sealed-secret-unreadable".into()));
+    put_key(dir.path(), "2026-12.key", other.0.expose_secret());
+    assert_eq!(code("2026-12", &of_new), "new", "a key that was added");
+    for broken in ["", "hunter2!"] {
+        put_key(dir.path(), "2026-11.key", broken);
+        let error = ring.open(&sealed("2026-11", of_new.clone())).unwrap_err();
+        assert_eq!(error.code, ErrorCode::SealingKeyUnusable);
+        assert!(error.message.contains("2026-11.key") && !error.message.contains("hunter2"), "{error}");
+    }
+    assert_eq!(code("2026-12", &of_new), "new", "the others are none the worse");
+    put_key(dir.path(), "2026-11.key", other.0.expose_secret());
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(code("2026-11", &of_new), "sealing-key-unusable", "as at the start");
+    fs::remove_file(&file).unwrap();
+    assert_eq!(code("2026-11", &of_new), "unknown-sealing-key");
+    assert_eq!(code("../2026-12", &of_new), "unknown-sealing-key");
+    drop(dir);
+    assert_eq!(code("2026-12", &of_new), "sealing-key-unusable", "the whole directory is gone");
+}
+
+#[test]
 fn a_bad_key_file_is_refused_by_name_and_never_shown() {
     let cases = [
         ("short.key", STANDARD.encode([9; 31]), 0o600, "must be base64 of 32 bytes"),

@@ -15,7 +15,7 @@ use super::error::{ApiError, Reply};
 use super::hosted_repository::RepoRef;
 use super::permissions::{Level, Permissions};
 use super::random::{alphanumeric, random};
-use super::repos;
+use super::shapes;
 use super::state::{GithubState, Installation};
 use super::tokens::{Token, TokenKind};
 
@@ -44,7 +44,19 @@ impl GithubState {
         require_app(caller)?;
         let app = &self.app;
         Ok(Reply::ok(&json!({
-            "id": app.id, "client_id": app.client_id, "slug": app.slug, "name": app.slug,
+            "id": app.id,
+            "client_id": app.client_id,
+            "node_id": shapes::node_id("A", app.id),
+            "slug": app.slug,
+            "name": app.slug,
+            "owner": shapes::account("slipway"),
+            "description": null,
+            "external_url": "https://slipway.example.org",
+            "html_url": format!("https://github.com/apps/{}", app.slug),
+            "created_at": shapes::BIRTH,
+            "updated_at": shapes::BIRTH,
+            "permissions": {},
+            "events": ["push"],
             "installations_count": self.installations.len(),
         })))
     }
@@ -64,10 +76,19 @@ impl GithubState {
             "client_id": self.app.client_id,
             "app_slug": self.app.slug,
             "target_type": "Organization",
-            "account": { "login": installation.account },
+            "target_id": 7_000_001,
+            "account": shapes::account(&installation.account),
             "repository_selection": "selected",
+            "access_tokens_url": format!("https://api.github.com/app/installations/{}/access_tokens", installation.id),
+            "repositories_url": "https://api.github.com/installation/repositories",
+            "html_url": format!("https://github.com/organizations/{}/settings/installations/{}", installation.account, installation.id),
             "permissions": permissions_json(&installation.permissions),
-            "suspended_at": installation.suspended_at.map(|at| at.to_string()),
+            "events": ["push"],
+            "single_file_name": null,
+            "created_at": shapes::BIRTH,
+            "updated_at": shapes::BIRTH,
+            "suspended_by": installation.suspended_at.map(|_| shapes::account(&installation.account)),
+            "suspended_at": installation.suspended_at.map(shapes::time),
         })))
     }
 
@@ -97,7 +118,7 @@ impl GithubState {
             "repository_selection": "selected",
         });
         if let Some(chosen) = &repositories {
-            let listed = chosen.iter().filter_map(|id| self.repositories.get(id)).map(repos::describe);
+            let listed = chosen.iter().filter_map(|id| self.repositories.get(id)).map(shapes::full_repository);
             answer["repositories"] = listed.collect();
         }
         let token = Token {

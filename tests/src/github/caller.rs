@@ -1,6 +1,6 @@
 //! Who asks, and what they may do.
 //!
-//! Deliberately not here: organisations' policies, SAML, IP allow lists, OAuth apps.
+//! Deliberately not here: organizations' policies (`policies`), and OAuth apps.
 
 use std::net::IpAddr;
 

@@ -12,6 +12,7 @@ use super::hosted_repository::{CreatedDeployment, DeploymentStatus, HostedReposi
 use super::permissions::Needs;
 use super::references::Found;
 use super::secrets::{ListPage, is_wanted};
+use super::shapes;
 use super::state::GithubState;
 
 const STATES: [&str; 7] = ["error", "failure", "inactive", "in_progress", "queued", "pending", "success"];
@@ -97,7 +98,7 @@ impl GithubState {
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
         let deployment = find(repository, id)?;
-        let statuses = deployment.statuses.iter().rev().map(|status| describe_status(deployment, status));
+        let statuses = deployment.statuses.iter().rev().map(|status| describe_status(repository, deployment, status));
         Ok(Reply::ok(&ListPage::of(query).of_items(statuses).into()))
     }
 
@@ -128,9 +129,9 @@ impl GithubState {
         };
         let repository = self.repositories.get_mut(&repository_id).ok_or_else(ApiError::not_found)?;
         let deployment = repository.deployments.iter_mut().find(|one| one.id == id).ok_or_else(ApiError::not_found)?;
-        let answer = describe_status(deployment, &status);
-        deployment.statuses.push(status);
-        Ok(Reply::created(&answer))
+        deployment.statuses.push(status.clone());
+        let repository = &self.repositories[&repository_id];
+        Ok(Reply::created(&describe_status(repository, find(repository, id)?, &status)))
     }
 }
 
@@ -170,9 +171,14 @@ fn check_contexts(repository: &HostedRepository, sha: &str, reference: &str, wan
 }
 
 fn describe(repository: &HostedRepository, deployment: &CreatedDeployment) -> Value {
-    let url = format!("https://api.github.com/repos/{}/deployments/{}", repository.full_name(), deployment.id);
+    let repository_url = shapes::api_url(repository);
+    let url = format!("{repository_url}/deployments/{}", deployment.id);
     json!({
         "id": deployment.id,
+        "node_id": shapes::node_id("DE", deployment.id),
+        "creator": shapes::account(&repository.owner),
+        "repository_url": repository_url,
+        "updated_at": shapes::time(deployment.created_at),
         "url": url,
         "statuses_url": format!("{url}/statuses"),
         "sha": deployment.sha,
@@ -181,18 +187,27 @@ fn describe(repository: &HostedRepository, deployment: &CreatedDeployment) -> Va
         "payload": deployment.payload,
         "environment": deployment.environment,
         "description": deployment.description,
-        "created_at": deployment.created_at.to_string(),
+        "created_at": shapes::time(deployment.created_at),
     })
 }
 
-fn describe_status(deployment: &CreatedDeployment, status: &DeploymentStatus) -> Value {
+fn describe_status(repository: &HostedRepository, deployment: &CreatedDeployment, status: &DeploymentStatus) -> Value {
+    let repository_url = shapes::api_url(repository);
+    let deployment_url = format!("{repository_url}/deployments/{}", deployment.id);
     json!({
         "id": status.id,
+        "node_id": shapes::node_id("DES", status.id),
+        "url": format!("{deployment_url}/statuses/{}", status.id),
+        "deployment_url": deployment_url,
+        "repository_url": repository_url,
+        "creator": shapes::account(&repository.owner),
+        "target_url": status.log_url,
+        "updated_at": shapes::time(status.created_at),
         "state": status.state,
         "description": status.description,
         "environment": deployment.environment,
         "log_url": status.log_url,
         "environment_url": status.environment_url,
-        "created_at": status.created_at.to_string(),
+        "created_at": shapes::time(status.created_at),
     })
 }

@@ -2,6 +2,8 @@
 //!
 //! Deliberately not here: who is admitted; `gate` decides that.
 
+use std::net::IpAddr;
+
 use super::apps::TokenForm;
 use super::caller::Caller;
 use super::error::{ApiError, Reply, parse_body};
@@ -15,6 +17,7 @@ pub(super) async fn dispatch(
     shared: &SharedGithub,
     asked: &ApiRequest,
     caller: &Caller,
+    peer: IpAddr,
     route: Route,
 ) -> Result<Reply, ApiError> {
     let body = parse_body(&asked.body);
@@ -30,6 +33,7 @@ pub(super) async fn dispatch(
         }
         Route::Repo { repo, endpoint } => (repo, endpoint),
     };
+    shared.state().check_policy(caller, &repo, peer)?;
     let host = asked.header("host").unwrap_or("api.github.com");
     let base = format!("{}://{host}", shared.scheme);
     let path = asked.uri.path();

@@ -5,11 +5,13 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+use serde_json::Value;
 
 use super::caller::{Caller, Credential};
 use super::cgi;
@@ -23,7 +25,7 @@ use super::random::random;
 use super::request::ApiRequest;
 use super::route::Route;
 use super::shared::SharedGithub;
-use super::state::RestRequest;
+use super::state::{KeptExchange, RestRequest};
 
 const DEFAULT_VERSION: &str = "2022-11-28";
 const LATEST_VERSION: &str = "2026-03-10";
@@ -49,6 +51,8 @@ struct Told {
 async fn answer(shared: &SharedGithub, accepted: &PeerInfo, request: axum::extract::Request) -> Response {
     let (parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let query = parts.uri.query().unwrap_or_default().to_owned();
+    let mut sent = Bytes::new();
     let effect = shared.state().faults.hit(StandInServer::Api, &method, &path);
     let mut told = Told { caller: "refused".to_owned(), usage: None, headers: Vec::new() };
 
@@ -56,20 +60,43 @@ async fn answer(shared: &SharedGithub, accepted: &PeerInfo, request: axum::extra
         _ if effect == Some(FaultEffect::Cut) => Response::new(Body::empty()),
         Err(_) => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large").into_response(DOCS),
         Ok(body) => {
+            sent.clone_from(&body);
             let asked = ApiRequest { method: parts.method, uri: parts.uri, headers: parts.headers, body };
             process(shared, accepted, &asked, effect.as_ref(), &mut told).await
         }
     };
-    finish_headers(response.headers_mut(), &told);
+    finish_headers(response.headers_mut(), &told, shared.state().timestamp());
 
     let cut = matches!(effect, Some(FaultEffect::Cut | FaultEffect::LostAnswer));
     let status = if cut { 0 } else { response.status().as_u16() };
+    let (mut exchange, keeps);
     {
         let mut state = shared.state();
         let at = state.timestamp();
-        state.requests.push(RestRequest { at, method: method.to_string(), path, status, caller: told.caller });
+        let (method, path) = (method.to_string(), path);
+        keeps = state.exchanges.is_some();
+        exchange = KeptExchange {
+            method: method.clone(),
+            path: path.clone(),
+            query,
+            request: json_of(&sent),
+            status,
+            response: Value::Null,
+        };
+        state.requests.push(RestRequest { at, method, path, status, caller: told.caller });
+    }
+    if keeps {
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, MAX_BODY_BYTES).await.unwrap_or_default();
+        exchange.response = json_of(&body);
+        shared.state().exchanges.get_or_insert_default().push(exchange);
+        response = Response::from_parts(parts, Body::from(body));
     }
     spoil(response, effect, accepted).await
+}
+
+fn json_of(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap_or_default()
 }
 
 /// What a planted fault does to an answer on its way out, of the API as of git.
@@ -107,7 +134,7 @@ async fn process(
                     let accepted = format!("{}={}", needs.permission, needs.level.name());
                     told.headers.push(("x-accepted-github-permissions", accepted));
                 }
-                match dispatch(shared, asked, &caller, route).await {
+                match dispatch(shared, asked, &caller, accepted.peer, route).await {
                     Ok(reply) => {
                         let (reply, known) = conditional::mark(asked, &caller, reply);
                         if known {
@@ -181,7 +208,11 @@ fn accepts_json(accept: &str) -> bool {
     })
 }
 
-fn finish_headers(headers: &mut HeaderMap, told: &Told) {
+fn finish_headers(headers: &mut HeaderMap, told: &Told, now: Timestamp) {
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+    if let Some(date) = date.ok().and_then(|date| HeaderValue::from_str(&date).ok()) {
+        headers.insert(header::DATE, date);
+    }
     if let Some(usage) = told.usage {
         usage.write_to(headers);
     }

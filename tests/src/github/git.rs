@@ -2,6 +2,7 @@
 //!
 //! Deliberately not here: SSH, Git LFS, and the dumb protocol.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -117,7 +118,7 @@ async fn serve(
         match who {
             Ok(who) => {
                 *caller = who.label();
-                admit(&state, &who, wanted)
+                admit(&state, &who, wanted, accepted.peer)
             }
             Err(error) if error.status == StatusCode::UNAUTHORIZED => Err(challenge(BAD_CREDENTIALS)),
             Err(error) => Err(plain(error.status, &error.message)),
@@ -156,7 +157,7 @@ enum Place {
 }
 
 #[expect(clippy::result_large_err, reason = "the refusal is the answer and is sent at once")]
-fn admit(state: &GithubState, caller: &Caller, wanted: &Wanted) -> Result<Place, Response> {
+fn admit(state: &GithubState, caller: &Caller, wanted: &Wanted, peer: IpAddr) -> Result<Place, Response> {
     let anonymous = matches!(caller, Caller::Anonymous(_));
     let missing = || {
         if anonymous { challenge(NO_CREDENTIALS) } else { plain(StatusCode::NOT_FOUND, "Repository not found.") }
@@ -170,6 +171,9 @@ fn admit(state: &GithubState, caller: &Caller, wanted: &Wanted) -> Result<Place,
         StatusCode::FORBIDDEN => plain(StatusCode::FORBIDDEN, NOT_GRANTED),
         _ => missing(),
     })?;
+    state
+        .git_policy(caller, &RepoRef::Id(repository.id), peer)
+        .map_err(|words| plain(StatusCode::FORBIDDEN, &words))?;
     if wanted.push && repository.archived {
         return Err(plain(StatusCode::FORBIDDEN, ARCHIVED));
     }

@@ -127,4 +127,6 @@ pub(super) struct HostedRun {
     pub event: String,
     /// None as long as it goes on.
     pub conclusion: Option<String>,
+    /// Whether it waits for the rules of a protected environment.
+    pub waiting: bool,
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::GitHub;
 use super::hosted_repository::{CreatedDeployment, HostedRepository};
-use super::state::{GitRequest, RestRequest, SecretWrite};
+use super::state::{GitRequest, KeptExchange, RestRequest, SecretWrite};
 
 /// Methods that take `owner/name` panic on a repository that was never added: that is a mistake in the test.
 impl GitHub {
@@ -34,6 +34,17 @@ impl GitHub {
     #[must_use]
     pub fn requests(&self) -> Vec<RestRequest> {
         self.shared.state().requests.clone()
+    }
+
+    /// Has every request kept from now on, with its answer.
+    pub fn keep_exchanges(&self) {
+        self.shared.state().exchanges.get_or_insert_default();
+    }
+
+    /// What was kept since [`GitHub::keep_exchanges`], oldest first.
+    #[must_use]
+    pub fn exchanges(&self) -> Vec<KeptExchange> {
+        self.shared.state().exchanges.clone().unwrap_or_default()
     }
 
     /// Every request to the git server, oldest first.

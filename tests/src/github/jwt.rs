@@ -8,10 +8,11 @@ use anyhow::{Context as _, anyhow, ensure};
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RsaKeyPair, UnparsedPublicKey};
+use ring::rand::SystemRandom;
+use ring::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey};
 use rustls::pki_types::PrivatePkcs1KeyDer;
 use rustls::pki_types::pem::PemObject;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::ApiError;
 
@@ -116,6 +117,21 @@ impl Verifier<'_> {
             _ => refuse(ISSUED_AT),
         }
     }
+}
+
+/// A JSON web token with these claims, signed by the key (PEM, PKCS#1).
+///
+/// # Errors
+/// When the key can't sign.
+pub fn sign_web_token(pem: &str, claims: &Value) -> anyhow::Result<String> {
+    let der = PrivatePkcs1KeyDer::from_pem_slice(pem.as_bytes())?;
+    let pair = RsaKeyPair::from_der(der.secret_pkcs1_der()).map_err(|error| anyhow!("{error}"))?;
+    let header = json!({ "alg": "RS256", "typ": "JWT" }).to_string();
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let mut signature = vec![0; pair.public().modulus_len()];
+    pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature)
+        .map_err(|_| anyhow!("the token can't be signed"))?;
+    Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }
 
 fn decode(part: &str) -> Option<Value> {

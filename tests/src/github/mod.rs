@@ -24,6 +24,7 @@ mod jwt;
 mod limits;
 mod listener;
 mod permissions;
+mod policies;
 mod random;
 mod references;
 mod repos;
@@ -32,6 +33,7 @@ mod route;
 mod runs;
 mod secrets;
 mod setup;
+mod shapes;
 mod shared;
 mod state;
 mod tls;
@@ -51,10 +53,11 @@ use tokio::sync::oneshot;
 
 pub use faults::{FaultEffect, PlantedFault, StandInServer};
 pub use hosted_repository::{CreatedDeployment, DeploymentStatus};
+pub use jwt::sign_web_token;
 pub use limits::RateLimits;
 pub use permissions::Level;
 pub use setup::{NewRepository, NewToken};
-pub use state::{GitRequest, RestRequest, SecretWrite};
+pub use state::{GitRequest, KeptExchange, OrganizationPolicy, RestRequest, SecretWrite};
 pub use tls::TlsFiles;
 pub use webhooks::{SentWebhook, sign};
 

@@ -8,13 +8,18 @@ use super::caller::Caller;
 use super::error::{ApiError, Reply};
 use super::hosted_repository::{HostedRepository, HostedRun, RepoRef};
 use super::permissions::Needs;
-use super::repos;
 use super::secrets::{ListPage, is_wanted};
+use super::shapes;
 use super::state::GithubState;
 
 /// GitHub's JSON of a run, as far as anybody here reads it.
 pub(super) fn describe(run: &HostedRun, repository: &HostedRepository) -> Value {
-    let status = if run.conclusion.is_some() { "completed" } else { "in_progress" };
+    let status = match run.conclusion {
+        Some(_) => "completed",
+        None if run.waiting => "waiting",
+        None => "in_progress",
+    };
+    let url = format!("{}/actions/runs/{}", shapes::api_url(repository), run.id);
     json!({
         "id": run.id,
         "name": run.workflow,
@@ -24,8 +29,26 @@ pub(super) fn describe(run: &HostedRun, repository: &HostedRepository) -> Value 
         "status": status,
         "conclusion": run.conclusion,
         "run_attempt": 1,
-        "url": format!("https://api.github.com/repos/{}/actions/runs/{}", repository.full_name(), run.id),
-        "repository": repos::describe(repository),
+        "run_number": 1,
+        "node_id": shapes::node_id("WFR", run.id),
+        "display_title": "A change",
+        "path": ".github/workflows/main.yml",
+        "workflow_id": 1,
+        "url": url,
+        "html_url": format!("https://github.com/{}/actions/runs/{}", repository.full_name(), run.id),
+        "jobs_url": format!("{url}/jobs"),
+        "logs_url": format!("{url}/logs"),
+        "check_suite_url": format!("{}/check-suites/1", shapes::api_url(repository)),
+        "cancel_url": format!("{url}/cancel"),
+        "rerun_url": format!("{url}/rerun"),
+        "artifacts_url": format!("{url}/artifacts"),
+        "workflow_url": format!("{}/actions/workflows/1", shapes::api_url(repository)),
+        "pull_requests": [],
+        "created_at": shapes::BIRTH,
+        "updated_at": shapes::BIRTH,
+        "head_commit": null,
+        "head_repository": shapes::minimal_repository(repository),
+        "repository": shapes::minimal_repository(repository),
     })
 }
 
@@ -41,9 +64,10 @@ impl GithubState {
     ) -> Result<Reply, ApiError> {
         let repository = self.authorize(caller, repo, needs)?;
         let sha = sha.ok_or_else(ApiError::not_found)?;
-        let url = format!("https://api.github.com/repos/{}/git", repository.full_name());
+        let url = format!("{}/git", shapes::api_url(repository));
         Ok(Reply::ok(&json!({
             "ref": format!("refs/{reference}"),
+            "node_id": "REF_1",
             "url": format!("{url}/refs/{reference}"),
             "object": { "type": "commit", "sha": sha, "url": format!("{url}/commits/{sha}") },
         })))

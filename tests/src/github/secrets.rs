@@ -11,6 +11,7 @@ use super::caller::Caller;
 use super::error::{ApiError, Reply, required};
 use super::hosted_repository::{HostedRepository, RepoRef, StoredSecret};
 use super::permissions::Needs;
+use super::shapes;
 use super::state::{GithubState, SecretWrite};
 
 const MAX_VALUE_BYTES: usize = 48 * 1024;
@@ -156,8 +157,8 @@ impl GithubState {
 fn describe(name: &str, secret: &StoredSecret) -> Value {
     json!({
         "name": name,
-        "created_at": secret.created_at.to_string(),
-        "updated_at": secret.updated_at.to_string(),
+        "created_at": shapes::time(secret.created_at),
+        "updated_at": shapes::time(secret.updated_at),
     })
 }
 

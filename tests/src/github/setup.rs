@@ -14,7 +14,7 @@ use super::hosted_repository::{CommitStatus, HostedRepository, StoredSecret};
 use super::limits::{Bucket, RateLimits};
 use super::permissions::{Level, permissions};
 use super::random::alphanumeric;
-use super::state::{GithubState, Installation};
+use super::state::{GithubState, Installation, OrganizationPolicy};
 use super::tokens::{Token, TokenKind};
 
 /// How a repository is to be.
@@ -109,6 +109,37 @@ impl GitHub {
         std::fs::rename(path(&old), path(&new))?;
         state.former_names.insert(old.to_ascii_lowercase(), id);
         Ok(())
+    }
+
+    /// Gives a repository to another account, on disk as well; the old name redirects from now on.
+    ///
+    /// # Errors
+    /// When the directory can't be moved.
+    pub fn transfer(&self, full_name: &str, new_owner: &str) -> anyhow::Result<()> {
+        let mut state = self.shared.state();
+        let repository = named(&mut state, full_name);
+        let (id, old) = (repository.id, repository.full_name());
+        new_owner.clone_into(&mut repository.owner);
+        let new = repository.full_name();
+        std::fs::create_dir_all(self.shared.git_root.join(new_owner))?;
+        let path = |name: &str| self.shared.git_root.join(format!("{name}.git"));
+        std::fs::rename(path(&old), path(&new))?;
+        state.former_names.insert(old.to_ascii_lowercase(), id);
+        for installation in state.installations.values_mut() {
+            installation
+                .repositories
+                .retain(|held| *held != id || installation.account.eq_ignore_ascii_case(new_owner));
+        }
+        Ok(())
+    }
+
+    /// Gives an organization a rule, or takes its rule away.
+    pub fn set_policy(&self, account: &str, policy: Option<OrganizationPolicy>) {
+        let mut state = self.shared.state();
+        match policy {
+            Some(policy) => drop(state.policies.insert(account.to_ascii_lowercase(), policy)),
+            None => drop(state.policies.remove(&account.to_ascii_lowercase())),
+        }
     }
 
     /// Makes a repository read-only, or writable again.

@@ -3,11 +3,13 @@
 //! Deliberately not here: persistence. Every test starts with an empty GitHub.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use crypto_box::SecretKey;
 use crypto_box::aead::OsRng;
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::faults::Faults;
 use super::hosted_repository::{HostedRepository, RepoRef};
@@ -28,6 +30,23 @@ pub struct RestRequest {
     pub status: u16,
     /// `app`, `installation 7`, `classic token`, `fine-grained token`, `anonymous` or `refused`; never a token.
     pub caller: String,
+}
+
+/// A request to the API with its answer, whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeptExchange {
+    /// In capitals.
+    pub method: String,
+    /// Without the query.
+    pub path: String,
+    /// What follows the question mark.
+    pub query: String,
+    /// Null where there was none.
+    pub request: Value,
+    /// The answer's.
+    pub status: u16,
+    /// Null where there was none.
+    pub response: Value,
 }
 
 /// One request to the git server.
@@ -78,6 +97,15 @@ pub(super) struct Installation {
     pub suspended_at: Option<Timestamp>,
 }
 
+/// A rule of an organization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrganizationPolicy {
+    /// Only these addresses get in, with whatever token.
+    IpAllowList(Vec<IpAddr>),
+    /// People's tokens have to be authorized, and none is; installations needn't be.
+    SingleSignOn,
+}
+
 /// Where the App wants its webhooks, and whether they arrive.
 #[derive(Debug, Clone)]
 pub(super) struct WebhookTarget {
@@ -99,6 +127,10 @@ pub(super) struct GithubState {
     pub faults: Faults,
     /// Where the App wants its webhooks.
     pub webhook: Option<WebhookTarget>,
+    /// Every request with its answer, once a test wants them.
+    pub exchanges: Option<Vec<KeptExchange>>,
+    /// What organizations ask of everybody, by their lower-case names.
+    pub policies: BTreeMap<String, OrganizationPolicy>,
     pub requests: Vec<RestRequest>,
     pub git_requests: Vec<GitRequest>,
     pub secret_writes: Vec<SecretWrite>,
@@ -127,6 +159,8 @@ impl GithubState {
             counters: Counters::default(),
             faults: Faults::default(),
             webhook: None,
+            exchanges: None,
+            policies: BTreeMap::new(),
             requests: Vec::new(),
             git_requests: Vec::new(),
             secret_writes: Vec::new(),

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::GitHub;
 use super::hosted_repository::HostedRun;
 use super::permissions::Level;
-use super::repos;
 use super::runs;
+use super::shapes;
 use super::shared::SharedGithub;
 use super::state::{GithubState, WebhookTarget};
 
@@ -73,18 +73,31 @@ impl GitHub {
             sha: sha.to_owned(),
             event: "push".to_owned(),
             conclusion: None,
+            waiting: false,
         };
         self.change(full_name, |repository| repository.runs.push(run));
         id
     }
 
-    /// Ends a run with `conclusion`, such as `success`, and tells of it. One that has ended may end anew.
-    pub fn end_run(&self, full_name: &str, id: u64, conclusion: &str) -> SentWebhook {
+    /// Lets a run wait for the rules of a protected environment.
+    pub fn hold_run(&self, full_name: &str, id: u64) {
+        self.change(full_name, |repository| {
+            repository.runs.iter_mut().filter(|run| run.id == id).for_each(|run| run.waiting = true);
+        });
+    }
+
+    /// As [`GitHub::end_run`], without telling anybody.
+    pub fn conclude_run(&self, full_name: &str, id: u64, conclusion: &str) {
         self.change(full_name, |repository| {
             if let Some(run) = repository.runs.iter_mut().find(|run| run.id == id) {
                 run.conclusion = Some(conclusion.to_owned());
             }
         });
+    }
+
+    /// Ends a run with `conclusion`, such as `success`, and tells of it. One that has ended may end anew.
+    pub fn end_run(&self, full_name: &str, id: u64, conclusion: &str) -> SentWebhook {
+        self.conclude_run(full_name, id, conclusion);
         let run = {
             let state = self.shared.state();
             let repository = state.by_full_name(full_name);
@@ -136,7 +149,7 @@ fn add_sender(state: &GithubState, full_name: &str, permission: &str, payload: &
     });
     let Some(installation) = told else { panic!("no installation on {full_name} may read {permission}") };
     payload["installation"] = json!({ "id": installation.id });
-    payload["repository"] = repos::describe(repository);
+    payload["repository"] = shapes::full_repository(repository);
     payload["sender"] = json!({ "login": "octocat", "type": "User" });
 }
 

@@ -21,7 +21,7 @@ impl Cache {
     pub fn open() -> Result<Self> {
         let root = root()?;
         let unprepared = "the test world is not prepared: run tests/prepare";
-        for part in ["keys", "rootfs", "bin", "venv", "caddy", "layers", "cluster"] {
+        for part in ["keys", "rootfs", "bin", "venv", "caddy", "github-api", "layers", "cluster"] {
             ensure!(root.join(part).is_dir(), "{unprepared} (no {part} in {})", root.display());
         }
         // Shared between worlds; `tests/prepare` takes it alone before it replaces a part.

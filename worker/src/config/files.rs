@@ -1,7 +1,7 @@
-//! Secrets and certificates that the environment names by path, read once at start. A file that other users may read
-//! is refused when it holds a private key, and warned about when it holds another secret.
+//! Secrets and certificates that the environment names by path, tried at the start; credentials are read anew later, at each
+//! use. A file that other users may read is refused when it holds a private key, and warned about when it holds another
+//! secret.
 
-use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,9 +17,6 @@ use super::registry_login::{LOGIN_RULE, parse_login};
 
 /// No secret is larger, in bytes; a wrong path to something huge isn't read into memory.
 const MAX_BYTES: u64 = 64 * 1024;
-
-/// The private keys that open sealed secrets, base64 of 32 bytes each, by key id.
-pub type SealingKeys = BTreeMap<String, SecretString>;
 
 /// The content of a secret file, without the line break at its end.
 #[derive(Debug, Clone)]
@@ -90,10 +87,10 @@ fn private_content(path: &Path) -> Result<SecretString, ParseError> {
     }
 }
 
-pub(super) fn sealing_keys_dir(value: &str) -> Result<SealingKeys, ParseError> {
+pub(super) fn sealing_keys_dir(value: &str) -> Result<PathBuf, ParseError> {
     let unreadable =
         |error: std::io::Error| because(format!("names {}, which can't be read: {error}", path_for_message(value)));
-    let mut keys = SealingKeys::new();
+    let mut keys = 0;
     for entry in std::fs::read_dir(value).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -106,12 +103,12 @@ pub(super) fn sealing_keys_dir(value: &str) -> Result<SealingKeys, ParseError> {
         if id.is_empty() || id.len() > 64 {
             return Err(because(format!("holds {}, whose key id isn't 1 to 64 bytes long", path.display())));
         }
-        keys.insert(id.to_owned(), key);
+        keys += 1;
     }
-    if keys.is_empty() {
+    if keys == 0 {
         return Err(because(format!("names {}, which holds no <key_id>.key file", path_for_message(value))));
     }
-    Ok(keys)
+    Ok(value.into())
 }
 
 pub(super) fn directory(value: &str) -> Result<PathBuf, ParseError> {

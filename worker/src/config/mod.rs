@@ -27,7 +27,6 @@ use slipway_deploy::bounds::Deadlines;
 
 use crate::scheduler::{Limits, PlacementLimits};
 use crate::store::{DatabaseRoute, Retention};
-pub use files::SealingKeys;
 pub(crate) use files::read_secret_file;
 pub use load::{front_door_from_env, placement_from_env};
 pub use parse::LogFormat;
@@ -115,14 +114,12 @@ pub struct AdminConfig {
     pub address: SocketAddr,
 }
 
-/// How servers are logged in to. At least one of the two keys is there.
+/// How servers are logged in to. At least one of the two files is there; what they hold is read anew for each attempt.
 #[derive(Debug, Clone)]
 pub struct ServersConfig {
-    /// For servers that the inventory holds no key of.
-    pub ssh_key: Option<SecretString>,
-    /// Opens the keys in the inventory.
-    pub age_identity: Option<SecretString>,
-    /// The file that it came from.
+    /// The file of the key for servers that the inventory holds no key of.
+    pub ssh_key_file: Option<PathBuf>,
+    /// The file of the identity that opens the keys in the inventory.
     pub age_identity_file: Option<PathBuf>,
     /// Whether the first host key of an unknown server is recorded.
     pub trust_new: bool,
@@ -133,9 +130,8 @@ pub struct ServersConfig {
 /// How the secrets of requests are opened.
 #[derive(Debug, Clone)]
 pub struct SecretsConfig {
-    /// The private keys by key id; empty when no sealed secrets are expected.
-    pub sealing_keys: SealingKeys,
-    /// The directory that they came from.
+    /// The directory of the private keys, by key id; none when no sealed secrets are expected. Each is read anew whenever a
+    /// box names it.
     pub sealing_keys_dir: Option<PathBuf>,
     /// Where mounted secrets are, in folders of projects and owners.
     pub mounted_dir: Option<PathBuf>,

@@ -3,7 +3,7 @@
 use slipway_deploy::backoff::RetryPolicy;
 use slipway_deploy::bounds::Deadlines;
 use slipway_deploy::secrets::mounted::has_unscoped;
-use slipway_deploy::{ContainerDefaults, DeployerConfig, GithubCredential, ProjectLimits};
+use slipway_deploy::{ContainerDefaults, CredentialSource, DeployerConfig, GithubCredential, ProjectLimits};
 
 use super::front_door::front_door;
 use super::placement::placement;
@@ -90,18 +90,19 @@ pub(super) fn servers(reader: &mut VariableReader) -> Option<ServersConfig> {
             "is missing, and so is SLIPWAY_AGE_IDENTITY_FILE; without one of them no server can be logged in to";
         reader.mistake(&var::SSH_KEY_FILE.entry, problem.into());
     }
-    let (ssh_key, age_identity) = (reader.secret(&var::SSH_KEY_FILE), reader.secret(&var::AGE_IDENTITY_FILE));
-    let age_identity_file = reader.path(&var::AGE_IDENTITY_FILE);
+    // Only tried here.
+    let _ = (reader.secret(&var::SSH_KEY_FILE), reader.secret(&var::AGE_IDENTITY_FILE));
+    let (ssh_key_file, age_identity_file) = (reader.path(&var::SSH_KEY_FILE), reader.path(&var::AGE_IDENTITY_FILE));
     let (trust_new, from_events) = (reader.take(&var::TRUST_NEW_SERVERS), reader.take(&var::SERVERS_FROM_EVENTS));
     if from_events == Some(true) {
         let warning = "is true: whoever may send events can have any server logged in to";
         reader.warnings.push(format!("{} {warning}", var::SERVERS_FROM_EVENTS.entry.name));
     }
-    Some(ServersConfig { ssh_key, age_identity, age_identity_file, trust_new: trust_new?, from_events: from_events? })
+    Some(ServersConfig { ssh_key_file, age_identity_file, trust_new: trust_new?, from_events: from_events? })
 }
 
 pub(super) fn secrets(reader: &mut VariableReader) -> Option<SecretsConfig> {
-    let (sealing_keys, sealing_keys_dir) = (reader.take(&var::SEALING_KEYS_DIR), reader.path(&var::SEALING_KEYS_DIR));
+    let sealing_keys_dir = reader.take(&var::SEALING_KEYS_DIR);
     let mounted_dir = reader.take(&var::SECRETS_DIR);
     let (boxes, references) = (reader.take(&var::UNBOUND_BOXES), reader.take(&var::UNSCOPED_REFERENCES));
     if mounted_dir.as_deref().is_some_and(has_unscoped) {
@@ -111,13 +112,7 @@ pub(super) fn secrets(reader: &mut VariableReader) -> Option<SecretsConfig> {
             var::SECRETS_DIR.entry.name
         ));
     }
-    Some(SecretsConfig {
-        sealing_keys: sealing_keys.unwrap_or_default(),
-        sealing_keys_dir,
-        mounted_dir,
-        unbound_boxes: boxes?,
-        unscoped_references: references?,
-    })
+    Some(SecretsConfig { sealing_keys_dir, mounted_dir, unbound_boxes: boxes?, unscoped_references: references? })
 }
 
 pub(super) fn deployer(reader: &mut VariableReader) -> Option<DeployerConfig> {
@@ -163,11 +158,14 @@ fn github(reader: &mut VariableReader) -> Option<GithubCredential> {
         reader.is_set(&var::GITHUB_APP_KEY_FILE),
         reader.is_set(&var::GITHUB_TOKEN_FILE),
     );
-    let (id, private_key) = (reader.take(&var::GITHUB_APP_ID), reader.secret(&var::GITHUB_APP_KEY_FILE));
-    let token = reader.secret(&var::GITHUB_TOKEN_FILE);
+    // Only tried here: what the files hold is read anew at each use.
+    let id = reader.take(&var::GITHUB_APP_ID);
+    let _ = (reader.secret(&var::GITHUB_APP_KEY_FILE), reader.secret(&var::GITHUB_TOKEN_FILE));
+    let (private_key, token) = (reader.path(&var::GITHUB_APP_KEY_FILE), reader.path(&var::GITHUB_TOKEN_FILE));
+    let file = CredentialSource::File;
     let (entry, problem) = match set {
-        (true, true, false) => return Some(GithubCredential::App { id: id?, private_key: private_key? }),
-        (false, false, true) => return token.map(GithubCredential::Token),
+        (true, true, false) => return Some(GithubCredential::App { id: id?, private_key: file(private_key?) }),
+        (false, false, true) => return token.map(|token| GithubCredential::Token(file(token))),
         (false, false, false) => (
             var::GITHUB_APP_ID.entry,
             "is missing; set it with SLIPWAY_GITHUB_APP_KEY_FILE, or set SLIPWAY_GITHUB_TOKEN_FILE instead",

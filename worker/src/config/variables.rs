@@ -8,7 +8,7 @@ use std::time::Duration;
 use slipway_deploy::{DoorImage, PlainWord};
 
 use super::defaults;
-use super::files::{self, CaFile, SealingKeys, SecretFile};
+use super::files::{self, CaFile, SecretFile};
 use super::parse::{self, LogFormat};
 use super::url::ConnectionUrl;
 pub use super::variable::{Unset, Variable, VariableDoc, VariableGroup};
@@ -200,7 +200,7 @@ variables! {
             "the path of a PEM file";
     }
     "Secrets of projects" {
-        SEALING_KEYS_DIR: SealingKeys = "SLIPWAY_SEALING_KEYS_DIR", Optional, false, files::sealing_keys_dir,
+        SEALING_KEYS_DIR: PathBuf = "SLIPWAY_SEALING_KEYS_DIR", Optional, false, files::sealing_keys_dir,
             "Private keys that open sealed secrets, one file <key_id>.key each",
             "the path of a directory of *.key files, each base64 of 32 bytes, readable by the worker's user only";
         SECRETS_DIR: PathBuf = "SLIPWAY_SECRETS_DIR", Optional, false, files::directory,

@@ -67,6 +67,8 @@ fn retries() -> Vec<PolicySetting> {
             "An image that CI still builds or a registry's outage takes minutes, not hours"),
         fixed("delays between attempts", "backoff::ATTEMPTS", Retry::ATTEMPTS,
             "The defaults of the three above together"),
+        fixed("pauses for a rate limit", "backoff::RATE_LIMITED", Retry::RATE_LIMITED,
+            "Limits of GitHub and of registries reset within hours: they are waited for as long as a deployment may take"),
         fixed("connecting to a server", "backoff::CONNECT", Retry::CONNECT,
             "sshd resets connections at random while many come at once"),
         fixed("reconnecting to RabbitMQ and PostgreSQL", "backoff::RECONNECT", Retry::RECONNECT,
@@ -95,8 +97,7 @@ fn retries() -> Vec<PolicySetting> {
 fn leases() -> Vec<PolicySetting> {
     vec![
         time("lease of a project", &var::LEASE,
-            "So long after a worker fell silent another takes over, also the publishing of events; it's renewed five times as \
-             often"),
+            "So long after a worker fell silent another takes over, also publishing; it's renewed five times as often"),
         fixed("interruptions of a deployment", "scheduler::retry::MAX_INTERRUPTIONS",
             PolicyValue::Count(scheduler::MAX_INTERRUPTIONS.into(), "interruptions"),
             "A stop or crash of a worker costs no attempt, but a deployment that kills workers must end"),
@@ -142,7 +143,7 @@ fn circuit() -> Vec<PolicySetting> {
             "Nobody tries so long, half of it at least; then one attempt at a time, until one connects"),
         fixed("attempts that aren't counted", "scheduler::retry::MAX_WAITS",
             PolicyValue::Count(scheduler::MAX_WAITS.into(), "attempts"),
-            "A dead server uses up no attempts, but one that comes and goes must not do so for ever"),
+            "A dead server and a rate limit use up no attempts, but a server that comes and goes must not do so for ever"),
         time("patience with a dead server", &var::SERVER_PATIENCE,
             "Longer than a reboot or a repair; then whoever waits for the deployment should know"),
     ]

@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 use super::attempt::{AttemptEnd, RunningAttempt};
 use super::persist::persist;
 use crate::scheduler::{AttemptCounts, MAX_INTERRUPTIONS, RetryDecision, after_failure};
-use crate::store::{DeploymentEnd, INTERRUPTED, RetryOutcome, StoreError, interrupted_too_often};
+use crate::store::{DeploymentEnd, INTERRUPTED, NextAttempt, RetryOutcome, StoreError, interrupted_too_often};
 use crate::telemetry::Metrics;
 
 impl RunningAttempt<'_> {
@@ -41,12 +41,15 @@ impl RunningAttempt<'_> {
                 let in_time = |delay: Duration| Instant::now() + delay < self.overdue_at;
                 let reason = match after_failure(&self.runner.settings.attempts, tries, &error, open) {
                     RetryDecision::Retry(delay) if in_time(delay) => {
-                        return self.schedule_retry(&error, stage, delay, true).await;
+                        return self.schedule_retry(&error, stage, NextAttempt::Counted(delay)).await;
                     }
                     RetryDecision::Wait(open) if in_time(open) => {
-                        return self.schedule_retry(&error, stage, open, false).await;
+                        return self.schedule_retry(&error, stage, NextAttempt::Server(open)).await;
                     }
-                    RetryDecision::Retry(_) | RetryDecision::Wait(_) => "overdue",
+                    RetryDecision::Pause(delay) if in_time(delay) => {
+                        return self.schedule_retry(&error, stage, NextAttempt::Uncounted(delay)).await;
+                    }
+                    RetryDecision::Retry(_) | RetryDecision::Wait(_) | RetryDecision::Pause(_) => "overdue",
                     RetryDecision::Permanent => "permanent",
                     RetryDecision::Exhausted => "exhausted",
                 };
@@ -79,18 +82,10 @@ impl RunningAttempt<'_> {
         &mut self,
         error: &StageError,
         stage: Option<Stage>,
-        delay: Duration,
-        counts_as_attempt: bool,
+        next: NextAttempt,
     ) -> Result<&'static str, StoreError> {
         let (store, lease, failure) = (&self.runner.store, &self.claim.lease, error.failure(stage));
-        let schedule = || async {
-            if counts_as_attempt {
-                store.retry(lease, failure.clone(), delay).await
-            } else {
-                store.wait_for_server(lease, failure.clone(), delay).await
-            }
-        };
-        let outcome = persist(schedule).await?;
+        let outcome = persist(|| store.schedule_attempt(lease, failure.clone(), next)).await?;
         self.conclude_scheduled(outcome, error).await
     }
 

@@ -9,7 +9,8 @@ use slipway_deploy::secrets::keys;
 use slipway_deploy::secrets::open::{OpenedSecrets, SecretAccess, open_all};
 use slipway_deploy::secrets::seal::KeyRing;
 use slipway_deploy::{
-    DeploymentWork, EarlierRequests, HostKeyPolicy, LeaseGuard, RegistryCredential, StageError, Target,
+    CredentialSource, DeploymentWork, EarlierRequests, HostKeyPolicy, LeaseGuard, RegistryCredential, StageError,
+    Target,
 };
 use slipway_protocol::names::{HostKey, Port, UserName, VariableName};
 use slipway_protocol::{Action, DeploymentId, ErrorCode, ProjectReady, SecretSource, Server};
@@ -18,15 +19,15 @@ use super::brought::BroughtSecrets;
 use super::registry_credentials::{self, RegistryCredentials};
 use crate::store::ServerRecord;
 
-/// The keys that this process holds.
+/// The keys of this process. What is in a file is read anew for each attempt.
 #[derive(Default)]
 pub struct Credentials {
-    /// Opens sealed secrets.
+    /// Opens sealed secrets, each with the key that its file holds then.
     pub sealing: KeyRing,
     /// Where mounted secrets are.
     pub mounted_dir: Option<PathBuf>,
     /// SSH key for servers that have none of their own in the inventory.
-    pub ssh_key: Option<SecretString>,
+    pub ssh_key: Option<CredentialSource>,
     /// File of the age identity that opens the inventory's SSH keys.
     pub age_identity_file: Option<PathBuf>,
     /// Whether a server that the inventory doesn't know may be trusted at first sight.
@@ -182,7 +183,7 @@ impl Credentials {
             (Some(_), None, _) => {
                 Err(unusable("the inventory's is encrypted, and SLIPWAY_AGE_IDENTITY_FILE isn't set"))
             }
-            (None, _, Some(mounted)) => Ok(mounted.clone()),
+            (None, _, Some(mounted)) => mounted.read_key().map_err(|error| unusable(&error.to_string())),
             (None, _, None) => Err(unusable("the inventory has none, and SLIPWAY_SSH_KEY_FILE isn't set")),
         }
     }
@@ -216,4 +217,44 @@ fn server_from_event(server: &Server) -> Result<ServerRecord, StageError> {
         notes: None,
         front_door: None,
     })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn an_ssh_key_that_was_replaced_counts_at_once_and_one_that_broke_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ssh");
+        let credentials = Credentials {
+            ssh_key: Some(CredentialSource::File(file.clone())),
+            servers_from_events: true,
+            ..Credentials::default()
+        };
+        let server: Server =
+            serde_json::from_value(serde_json::json!({ "handle": "one", "address": "192.0.2.1" })).unwrap();
+        let key = || match credentials.resolve_target(&server, None) {
+            Ok(target) => target.ssh_key.expose_secret().to_owned(),
+            Err(error) => error.code.to_string(),
+        };
+        let put = |content: &str, mode| {
+            fs::write(&file, content).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        put("old\n", 0o600);
+        assert_eq!(key(), "old");
+        put("new\n", 0o600);
+        assert_eq!(key(), "new");
+        put("new\n", 0o644);
+        assert_eq!(key(), "ssh-key-unusable", "others may read it");
+        fs::remove_file(&file).unwrap();
+        assert_eq!(key(), "ssh-key-unusable");
+    }
 }

@@ -87,6 +87,9 @@ impl PushView<'_> {
                 // A person may run it again, and then it may succeed.
                 wait(&format!("{RUN_NEEDED} that succeeds: {workflow} ended with {conclusion}"))
             }
+            Some(PushRuns::Held { workflow }) => {
+                wait(&format!("{RUN_NEEDED} that goes on: {workflow} waits for the rules of a protected environment"))
+            }
             Some(PushRuns::Unfinished(runs)) => {
                 let pause = RUNS_PAUSE.max(self.known_for / 2);
                 PushDecision::Wait(format!("{runs} workflow runs"), Some(pause))
@@ -143,6 +146,9 @@ mod tests {
         let failed = PushRuns::Failed { workflow: "CI".to_owned(), conclusion: "failure".to_owned() };
         let failed: &'static PushRuns = Box::leak(Box::new(failed));
         assert!(reason(decide(|view| view.runs = Some(failed))).contains("CI ended with failure"));
+        let held: &'static PushRuns = Box::leak(Box::new(PushRuns::Held { workflow: "CI".to_owned() }));
+        let told = reason(decide(|view| view.runs = Some(held)));
+        assert!(told.starts_with(RUN_NEEDED) && told.contains("a protected environment"), "{told}");
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub use deployment::moving::MOVES_SOURCE;
 pub use deployment::places::ProjectServer;
 pub use deployment::queue::ClaimOptions;
 pub use deployment::renewal::LeaseRenewal;
-pub use deployment::retry::RetryOutcome;
+pub use deployment::retry::{NextAttempt, RetryOutcome};
 pub use deployment::selection::DeploymentFilter;
 pub use deployment::stage::{StageEnd, StageIntent};
 pub use deployment::state::{Boundary, IllegalTransition, State, UnknownState};

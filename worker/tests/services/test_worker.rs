@@ -83,7 +83,12 @@ pub fn outgoing(body: &[u8], headers: &[(&str, &str)]) -> Outgoing {
 pub fn credentials() -> Credentials {
     let ssh_key = SecretString::from("-----BEGIN OPENSSH PRIVATE KEY-----");
     // The requests of most tests describe their server.
-    Credentials { ssh_key: Some(ssh_key), servers_from_events: true, unbound_boxes: true, ..Credentials::default() }
+    Credentials {
+        ssh_key: Some(ssh_key.into()),
+        servers_from_events: true,
+        unbound_boxes: true,
+        ..Credentials::default()
+    }
 }
 
 /// A worker: intake, runner and relay as tasks.

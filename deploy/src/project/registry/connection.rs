@@ -3,6 +3,7 @@
 //!
 //! Sources: the OCI distribution specification, and Docker's token authentication, which ghcr.io asks for.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::fmt::rfc2822;
@@ -24,6 +25,8 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vn
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 /// Blobs may be kept elsewhere; nobody sends on more often.
 const MAX_REDIRECTS: usize = 3;
+/// What is refused where the credential itself is.
+const LOGIN: &str = "the login";
 /// A header must hold it.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
@@ -34,6 +37,8 @@ pub(super) struct RegistryConnection {
     base: String,
     token_hosts: TokenHosts,
     credential: Option<RegistryCredential>,
+    /// How the credential was refused, where anybody got what it didn't.
+    passed_over: Arc<OnceLock<StageError>>,
 }
 
 impl RegistryConnection {
@@ -56,11 +61,16 @@ impl RegistryConnection {
             .map_err(|e| unusable(format!("the HTTP client: {}", chain(&e))))?;
         let base = format!("{}://{host}", if local { "http" } else { "https" });
         let token_hosts = TokenHosts::new(&base, config.registry_token_host.as_deref());
-        Ok(Self { http, base, token_hosts, credential: None })
+        Ok(Self { http, base, token_hosts, credential: None, passed_over: Arc::default() })
     }
 
     pub(super) fn with_credential(&self, credential: Option<RegistryCredential>) -> Self {
-        Self { credential, ..self.clone() }
+        Self { credential, passed_over: Arc::default(), ..self.clone() }
+    }
+
+    /// How the credential was refused for what anybody may have, if it was.
+    pub(super) fn passed_over(&self) -> Option<&StageError> {
+        self.passed_over.get()
     }
 
     /// What is named by its digest, and has it.
@@ -103,7 +113,8 @@ impl RegistryConnection {
         seconds_of(answer.headers().get(DATE)?.to_str().ok()?)
     }
 
-    /// Asks, and asks again with what the challenge wants, once. `None`: it isn't there.
+    /// Asks with the credential and, where that is refused, as anybody: what is public comes though a credential has
+    /// expired. `None`: it isn't there.
     ///
     /// # Errors
     /// `registry-credential-refused`, `registry-realm-untrusted`, `registry-rate-limited`, `registry-unavailable`.
@@ -113,13 +124,34 @@ impl RegistryConnection {
         repository: &str,
         path: &str,
     ) -> Result<Option<Response>, StageError> {
+        let asked = self.ask_once(method.clone(), repository, path).await;
+        let refused = match asked {
+            Err(error) if error.code == ErrorCode::RegistryCredentialRefused && self.credential.is_some() => error,
+            other => return other,
+        };
+        match self.with_credential(None).ask_once(method, repository, path).await {
+            Ok(Some(answer)) => {
+                let _ = self.passed_over.set(refused);
+                Ok(Some(answer))
+            }
+            // Who isn't known may be told that nothing is there.
+            _ => Err(refused),
+        }
+    }
+
+    /// Asks, and asks again with what the challenge wants, once.
+    async fn ask_once(&self, method: Method, repository: &str, path: &str) -> Result<Option<Response>, StageError> {
         let request =
             || self.http.request(method.clone(), format!("{}/v2/{path}", self.base)).header(ACCEPT, MANIFESTS);
         let mut answer = self.send(request()).await?;
+        let mut shown_to_registry = false;
         if answer.status() == StatusCode::UNAUTHORIZED {
             let challenges = answer.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|v| v.to_str().ok());
             let request = match challenges.filter_map(Challenge::parse).next() {
-                Some(Challenge::Basic) => self.with_password(request()),
+                Some(Challenge::Basic) => {
+                    shown_to_registry = true;
+                    self.with_password(request())
+                }
                 Some(Challenge::Bearer { realm, service }) => {
                     // For no more than this repository, whatever the challenge names.
                     let scope = format!("repository:{repository}:pull");
@@ -134,6 +166,7 @@ impl RegistryConnection {
             StatusCode::NOT_FOUND => Ok(None),
             status if status.is_success() => Ok(Some(answer)),
             status if status.is_redirection() => Err(self.broken("a way to somewhere that isn't followed")),
+            StatusCode::UNAUTHORIZED if shown_to_registry => Err(self.refusal(&answer, LOGIN)),
             _ => Err(self.refusal(&answer, &format!("to read {repository}"))),
         }
     }
@@ -151,7 +184,7 @@ impl RegistryConnection {
         url.query_pairs_mut().extend_pairs(service.map(|s| ("service", s))).append_pair("scope", scope);
         let answer = self.send(self.with_password(self.http.get(url))).await?;
         if !answer.status().is_success() {
-            return Err(self.refusal(&answer, "a token"));
+            return Err(self.refusal(&answer, LOGIN));
         }
         let body = self.body(answer, REGISTRY_TOKEN, "more than 64 KiB for a token").await?;
         let answer: Value = serde_json::from_slice(&body).map_err(|_| self.broken("what isn't JSON"))?;
@@ -184,10 +217,18 @@ impl RegistryConnection {
             let error = StageError::new(ErrorCode::RegistryRateLimited, format!("{base} refuses {what} for now (429)"));
             return StageError { retry_after: Some(Duration::from_secs(wait.unwrap_or(60).min(3600))), ..error };
         }
-        let who = self.credential.as_ref().map_or("without a credential".to_owned(), |c| {
-            format!("to {}, whose credential came from the {}", c.username, c.source.as_str())
-        });
-        StageError::new(ErrorCode::RegistryCredentialRefused, format!("{base} refuses {what}, {who} ({number})"))
+        if !matches!(number, 401 | 403) {
+            return self.broken(&format!("status {number}, which says nothing about {what}"));
+        }
+        let message = match &self.credential {
+            None => format!("{base} refuses {what}, without a credential ({number})"),
+            Some(c) => {
+                let (name, source) = (&c.username, c.source.as_str());
+                let why = if what == LOGIN { ": it has expired, was revoked, or is wrong" } else { "" };
+                format!("{base} refuses {what}, to {name}, whose credential came from the {source} ({number}){why}")
+            }
+        };
+        StageError::new(ErrorCode::RegistryCredentialRefused, message)
     }
 
     fn silent(&self, error: &reqwest::Error) -> StageError {

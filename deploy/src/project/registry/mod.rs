@@ -18,6 +18,9 @@ use crate::{DeployerConfig, RegistryCredential, StageError};
 /// The label with which builders record the commit that an image was made from.
 const REVISION: &str = "org.opencontainers.image.revision";
 
+/// An image is built for a dozen at most.
+const MAX_PLATFORMS: usize = 32;
+
 /// One registry, and who asks it. Clones share connections.
 #[derive(Clone)]
 pub(crate) struct RegistryClient {
@@ -122,6 +125,29 @@ impl RegistryClient {
         Ok(ReleaseImage { reference, digest: digest.clone() })
     }
 
+    /// How the credential was refused, where anybody got what was asked for with it.
+    pub(crate) fn passed_over(&self) -> Option<&StageError> {
+        self.connection.passed_over()
+    }
+
+    /// The platforms that an image is there for, as `linux/arm64`; none where it doesn't say.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub(crate) async fn platforms(&self, repository: &str, digest: &str) -> Result<Vec<String>, StageError> {
+        let manifest = self.connection.json(repository, "manifests", digest.to_owned()).await?;
+        let word = |value: &Value| value.as_str().filter(|word| is_word(word)).map(str::to_owned);
+        let name = |platform: &Value| Some(format!("{}/{}", word(&platform["os"])?, word(&platform["architecture"])?));
+        if let Some(entries) = manifest["manifests"].as_array() {
+            let names = entries.iter().filter_map(|entry| name(&entry["platform"]));
+            // What is attested of the others counts as such.
+            return Ok(names.filter(|name| name != "unknown/unknown").take(MAX_PLATFORMS).collect());
+        }
+        let Some(config) = manifest["config"]["digest"].as_str() else { return Ok(Vec::new()) };
+        let config = self.connection.json(repository, "blobs", config.to_owned()).await?;
+        Ok(name(&config).into_iter().collect())
+    }
+
     /// Whether the credential, or anybody where there is none, may read a manifest.
     ///
     /// # Errors
@@ -166,6 +192,13 @@ impl RegistryClient {
     }
 }
 
+/// Whether it can name a system or a processor: the text is anybody's.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 16 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod answers_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]

@@ -135,7 +135,7 @@ pub(super) fn config(host: &str) -> DeployerConfig {
     DeployerConfig {
         github_api: "https://api.github.com".to_owned(),
         github_git: "https://github.com".to_owned(),
-        github: GithubCredential::Token(secret("t")),
+        github: GithubCredential::Token("t".into()),
         image_registry: host.to_owned(),
         registry_token_host: None,
         digest_key: secret("k"),

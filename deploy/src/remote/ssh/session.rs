@@ -131,7 +131,7 @@ impl Session {
 
     /// A channel for a script whose shell is begun by `waiting`; `None` when the connection is broken.
     pub(super) async fn take_channel(&mut self, waiting: &str) -> Option<Taken> {
-        let taken = self.channels.take(waiting).await?;
+        let taken = self.channels.take(waiting).await.ok()?;
         self.round_trips += taken.round_trips + 1 + u32::from(!taken.begun);
         Some(taken)
     }

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::json;
 use slipway_deploy::{
-    Deployer, DeployerConfig, DeploymentWork, EarlierRequests, FrontDoor, FrontDoorFacts, GithubCredential, LeaseGuard,
-    ProjectLimits, Reporter, StageError, StageReport, Target,
+    CredentialSource, Deployer, DeployerConfig, DeploymentWork, EarlierRequests, FrontDoor, FrontDoorFacts,
+    GithubCredential, LeaseGuard, ProjectLimits, Reporter, StageError, StageReport, Target,
 };
 use slipway_protocol::names::{BranchName, CommitSha, HostKey, InvalidName, Port, RepositoryName, ServerHandle, Slug};
 use slipway_protocol::{
@@ -140,7 +140,7 @@ fn build_target(args: &CheckArgs, record: &ServerRecord) -> Result<Target, CliEr
             .map_err(|e| CliError::usage(format!("the SSH key {} can't be read: {e}", file.display())))
     };
     let credentials = Credentials {
-        ssh_key: args.ssh_key_file.as_ref().map(read).transpose()?,
+        ssh_key: args.ssh_key_file.as_ref().map(read).transpose()?.map(CredentialSource::Value),
         age_identity_file: args.age_identity_file.clone(),
         ..Credentials::default()
     };
@@ -195,7 +195,7 @@ fn build_config(args: &CheckArgs, front_door: FrontDoor) -> DeployerConfig {
     DeployerConfig {
         github_api: "https://api.github.com".to_owned(),
         github_git: "https://github.com".to_owned(),
-        github: GithubCredential::Token(SecretString::from("no token: a check doesn't ask GitHub")),
+        github: GithubCredential::Token("no token: a check doesn't ask GitHub".into()),
         image_registry: args.registry.clone(),
         registry_token_host: None,
         digest_key: SecretString::from("no key: a check doesn't write any GitHub secret"),

@@ -2,7 +2,9 @@
 //!
 //! Deliberately not here: answers that the stand-in doesn't give; `deploy` tests those against made-up ones.
 
+mod credentials;
 mod deployments;
+mod described;
 mod refusals;
 mod support;
 mod works;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use reqwest::Method;
 use slipway_deploy::GithubCredential;
 use slipway_protocol::ErrorCode;
-use slipway_tests::github::{FaultEffect, Level, NewToken, PlantedFault, StandInServer};
+use slipway_tests::github::{FaultEffect, Level, NewToken, OrganizationPolicy, PlantedFault, StandInServer};
 
 use crate::github_client::support::{ClientWorld, OTHER, SECRETS, SHOP, put, put_into};
 
@@ -62,14 +62,6 @@ const REFUSALS: &[Refusal] = &[
         wait: None,
     },
     Refusal {
-        name: "the worker's clock is an hour behind",
-        credential: ClientWorld::app,
-        arrange: |world| world.github.set_clock_offset(3600),
-        code: ErrorCode::GithubCredentialRefused,
-        says: "'Expiration time' claim ('exp')",
-        wait: None,
-    },
-    Refusal {
         name: "a token is unknown",
         credential: |_| GithubCredential::Token("ghp_000000000000000000000000000000000000".into()),
         arrange: |_| {},
@@ -91,6 +83,30 @@ const REFUSALS: &[Refusal] = &[
         arrange: |_| {},
         code: ErrorCode::RepositoryNotFound,
         says: "(404): Not Found",
+        wait: None,
+    },
+    Refusal {
+        name: "the organization lets in only addresses on its list",
+        credential: ClientWorld::app,
+        arrange: |world| world.github.set_policy("acme", Some(OrganizationPolicy::IpAllowList(Vec::new()))),
+        code: ErrorCode::GithubIpNotAllowed,
+        says: "the `acme` organization has an IP allow list enabled",
+        wait: None,
+    },
+    Refusal {
+        name: "the organization wants tokens authorized for single sign-on",
+        credential: |world| world.token(&NewToken::classic(&["repo"])),
+        arrange: |world| world.github.set_policy("acme", Some(OrganizationPolicy::SingleSignOn)),
+        code: ErrorCode::GithubSsoRequired,
+        says: "SAML enforcement",
+        wait: None,
+    },
+    Refusal {
+        name: "the repository has as many secrets as GitHub allows",
+        credential: ClientWorld::app,
+        arrange: |world| (0..100).for_each(|at| world.github.set_secret(SHOP, &format!("S{at}"), "x")),
+        code: ErrorCode::GithubSecretsFull,
+        says: "has 100 Actions secrets already, and KEY isn't one of them",
         wait: None,
     },
     Refusal {

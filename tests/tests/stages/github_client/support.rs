@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use slipway_deploy::github::{GithubClient, SecretsWritten};
 use slipway_deploy::{DeployerConfig, GithubCredential, ProjectLimits, StageError};
 use slipway_protocol::names::{CommitSha, RepositoryName};
-use slipway_tests::github::{GitHub, GitHubOptions, Level, NewRepository, NewToken, TlsFiles};
+use slipway_tests::github::{GitHub, GitHubOptions, Level, NewRepository, NewToken, TlsFiles, sign_web_token};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -21,14 +21,19 @@ pub struct ClientWorld {
     pub github: GitHub,
     pub installation: u64,
     /// The repositories; removed with the world.
-    directory: TempDir,
+    pub directory: TempDir,
     pub ca_file: Option<PathBuf>,
 }
 
 impl ClientWorld {
     pub fn start() -> anyhow::Result<Self> {
         let directory = TempDir::new()?;
-        Self::start_in(directory, None)
+        Self::start_in(directory, None, &GRANTED)
+    }
+
+    /// With other permissions of the App.
+    pub fn start_granting(granted: &[(&str, Level)]) -> anyhow::Result<Self> {
+        Self::start_in(TempDir::new()?, None, granted)
     }
 
     /// With a certificate for `localhost` that no system trusts.
@@ -38,16 +43,16 @@ impl ClientWorld {
         let (certificate, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
         std::fs::write(&certificate, made.cert.pem())?;
         std::fs::write(&key, made.signing_key.serialize_pem())?;
-        Self::start_in(directory, Some(TlsFiles { certificate, key }))
+        Self::start_in(directory, Some(TlsFiles { certificate, key }), &GRANTED)
     }
 
-    fn start_in(directory: TempDir, tls: Option<TlsFiles>) -> anyhow::Result<Self> {
+    fn start_in(directory: TempDir, tls: Option<TlsFiles>, granted: &[(&str, Level)]) -> anyhow::Result<Self> {
         let ca_file = tls.as_ref().map(|tls| tls.certificate.clone());
         let options = GitHubOptions { tls, ..GitHubOptions::loopback(directory.path().join("repositories"))? };
         let github = GitHub::start(options)?;
         github.add_repository("acme", "Shop.Front", &NewRepository::default())?;
         github.add_repository("acme", "other", &NewRepository::default())?;
-        let installation = github.install_app("acme", &[SHOP], &GRANTED);
+        let installation = github.install_app("acme", &[SHOP], granted);
         Ok(Self { github, installation, directory, ca_file })
     }
 
@@ -85,6 +90,15 @@ impl ClientWorld {
 
     /// A commit of the shop, on no branch.
     pub fn commit(&self) -> anyhow::Result<CommitSha> {
+        self.make_commit(None)
+    }
+
+    /// A commit of the shop that a branch points to.
+    pub fn push(&self, branch: &str) -> anyhow::Result<CommitSha> {
+        self.make_commit(Some(branch))
+    }
+
+    fn make_commit(&self, branch: Option<&str>) -> anyhow::Result<CommitSha> {
         let repository = self.directory.path().join("repositories").join(format!("{SHOP}.git"));
         let git = |arguments: &[&str]| -> anyhow::Result<String> {
             let output = std::process::Command::new("git")
@@ -96,7 +110,18 @@ impl ClientWorld {
             Ok(String::from_utf8(output.stdout)?.trim().to_owned())
         };
         let tree = git(&["hash-object", "-w", "-t", "tree", "/dev/null"])?;
-        Ok(CommitSha::new(git(&["commit-tree", &tree, "-m", "work"])?)?)
+        let commit = git(&["commit-tree", &tree, "-m", "work"])?;
+        if let Some(branch) = branch {
+            git(&["update-ref", &format!("refs/heads/{branch}"), &commit])?;
+        }
+        Ok(CommitSha::new(commit)?)
+    }
+
+    /// A web token of the App that works now.
+    pub fn web_token(&self) -> anyhow::Result<String> {
+        let now = jiff::Timestamp::now().as_second();
+        let claims = serde_json::json!({ "iss": self.github.app_client_id(), "iat": now - 60, "exp": now + 540 });
+        sign_web_token(self.github.app_private_key_pem(), &claims)
     }
 
     /// How many requests of this method and end of path there were.

@@ -70,7 +70,7 @@ async fn the_token_that_goes_to_a_server_fetches_this_repository_and_can_do_noth
     };
     ensure!(fetch(SHOP)?, "the repository can't be fetched");
     ensure!(!fetch(OTHER)?, "another repository can be fetched");
-    let error = put(&world.client(GithubCredential::Token(token))?, &[("KEY", "x")], &mut BTreeMap::new()).await;
+    let error = put(&world.client(GithubCredential::Token(token.into()))?, &[("KEY", "x")], &mut BTreeMap::new()).await;
     assert_eq!(error.map_err(|e| e.code), Err(ErrorCode::GithubForbidden));
     Ok(())
 }

@@ -12,6 +12,7 @@ mod environment;
 mod killed_scripts;
 mod moves;
 mod prober;
+mod refused_by_github;
 mod registry_secrets;
 mod rehearsal;
 pub mod restoring;

@@ -78,7 +78,7 @@ impl AttemptScene {
         let config = DeployerConfig {
             github_api: format!("http://{}", net::GITHUB_API),
             github_git: "http://github.com".to_owned(),
-            github: GithubCredential::Token(SecretString::from(token)),
+            github: GithubCredential::Token(token.into()),
             image_registry: "ghcr.io".to_owned(),
             registry_token_host: None,
             digest_key: SecretString::from("0123456789abcdef0123456789abcdef".to_owned()),

@@ -2,9 +2,9 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use slipway_tests::github::{GitHub, GitHubOptions, Level, NewRepository};
+use slipway_tests::github::{GitHub, GitHubOptions, Level, NewRepository, sign_web_token};
 
-use crate::github_stand_in::support::{ApiAnswer, OTHER, SHOP, StandInWorld, now, sign};
+use crate::github_stand_in::support::{ApiAnswer, OTHER, SHOP, StandInWorld, now};
 
 const EXPIRED: &str = "'Expiration time' claim ('exp') must be a numeric value representing the future time at which \
                        the assertion expires";
@@ -61,7 +61,7 @@ async fn a_json_web_token_signed_by_another_key_can_not_be_decoded() -> anyhow::
     let elsewhere = GitHubOptions::loopback(world.directory.path().join("elsewhere"))?;
     let other = GitHub::start(GitHubOptions { app_key: None, ..elsewhere })?;
     let claims = json!({ "iss": world.github.app_id(), "iat": now() - 60, "exp": now() + 540 });
-    let forged = sign(other.app_private_key_pem(), &claims)?;
+    let forged = sign_web_token(other.app_private_key_pem(), &claims)?;
     world.get("/app", &forged).await?.is(401, "A JSON web token could not be decoded")?;
     world.get("/app", "a.b.c").await?.is(401, "A JSON web token could not be decoded")?;
     let token = world.token(&json!({})).await?;

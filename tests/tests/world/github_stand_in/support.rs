@@ -8,16 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use crypto_box::PublicKey;
 use crypto_box::aead::OsRng;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
-use ring::rand::SystemRandom;
-use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
-use rustls::pki_types::PrivatePkcs1KeyDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
-use slipway_tests::github::{GitHub, GitHubOptions, Level, NewRepository};
+use slipway_tests::github::{GitHub, GitHubOptions, Level, NewRepository, sign_web_token};
 use tempfile::TempDir;
 
 pub const SHOP: &str = "acme/Shop.Front";
@@ -64,7 +60,7 @@ impl StandInWorld {
 
     /// Signed by the app's key.
     pub fn jwt(&self, claims: &Value) -> anyhow::Result<String> {
-        sign(self.github.app_private_key_pem(), claims)
+        sign_web_token(self.github.app_private_key_pem(), claims)
     }
 
     /// As GitHub's documentation recommends to make it.
@@ -219,15 +215,4 @@ pub fn seal(key: &str, value: &[u8]) -> anyhow::Result<String> {
     let key = PublicKey::from_slice(&STANDARD.decode(key)?)?;
     let sealed = key.seal(&mut OsRng, value).map_err(|_| anyhow::anyhow!("the value can't be sealed"))?;
     Ok(STANDARD.encode(sealed))
-}
-
-pub fn sign(pem: &str, claims: &Value) -> anyhow::Result<String> {
-    let der = PrivatePkcs1KeyDer::from_pem_slice(pem.as_bytes())?;
-    let pair = RsaKeyPair::from_der(der.secret_pkcs1_der()).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let header = json!({ "alg": "RS256", "typ": "JWT" }).to_string();
-    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let mut signature = vec![0; pair.public().modulus_len()];
-    pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature)
-        .map_err(|_| anyhow::anyhow!("the token can't be signed"))?;
-    Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }

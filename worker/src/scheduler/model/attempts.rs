@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use slipway_deploy::StageError;
+use slipway_deploy::backoff::RetryPolicy;
 use slipway_protocol::{ErrorCode, Outcome};
 
 use super::super::{Circuit, CircuitState, RetryDecision, after_failure, after_interruption};
@@ -71,6 +72,10 @@ impl ModelWorld {
         match next {
             RetryDecision::Wait(_) => {
                 d.run_at = self.now;
+                (d.tries.attempt, d.tries.waits) = (d.tries.attempt - 1, d.tries.waits + 1);
+            }
+            RetryDecision::Pause(_) => {
+                d.run_at = self.now + RetryPolicy::RATE_LIMITED.bound(d.tries.waits + 1) / 2;
                 (d.tries.attempt, d.tries.waits) = (d.tries.attempt - 1, d.tries.waits + 1);
             }
             // Drawn by chance, and so replaced by its middle.

@@ -18,6 +18,7 @@ fn events() -> impl Strategy<Value = Vec<ModelEvent>> {
         0.4,
         prop::sample::select(vec![
             ErrorCode::PullFailed,
+            ErrorCode::RegistryRateLimited,
             ErrorCode::DiskFull,
             ErrorCode::CrashLoop,
             ErrorCode::MissingSecret,

@@ -26,31 +26,45 @@ pub enum RetryOutcome {
     Cancelled,
 }
 
+/// When the next attempt is due, and whether the one that failed counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextAttempt {
+    /// After so long.
+    Counted(Duration),
+    /// After so long; the one that failed doesn't count.
+    Uncounted(Duration),
+    /// The one that failed doesn't count, since its server's circuit is open for so long. The deployment is due at once,
+    /// behind all others, and the circuit decides who of them is let through.
+    Server(Duration),
+}
+
 impl Store {
     /// Schedules the next attempt `delay` from now and gives the lease back, unless the deployment is to stop.
     ///
     /// # Errors
     /// [`crate::store::StoreError::LeaseLost`], or when the database fails.
     pub async fn retry(&self, lease: &Lease, failure: Failure, delay: Duration) -> Result<RetryOutcome> {
-        self.schedule_attempt(lease, failure, delay, true).await
+        self.schedule_attempt(lease, failure, NextAttempt::Counted(delay)).await
     }
 
-    /// As [`Store::retry`], without counting the attempt that failed: its server's circuit is `open` for so long. The
-    /// deployment is due at once, behind all others, and the circuit decides who of them is let through.
+    /// As [`Store::retry`], for [`NextAttempt::Server`].
     ///
     /// # Errors
     /// As [`Store::retry`].
     pub async fn wait_for_server(&self, lease: &Lease, failure: Failure, open: Duration) -> Result<RetryOutcome> {
-        self.schedule_attempt(lease, failure, open, false).await
+        self.schedule_attempt(lease, failure, NextAttempt::Server(open)).await
     }
 
-    async fn schedule_attempt(
-        &self,
-        lease: &Lease,
-        failure: Failure,
-        delay: Duration,
-        counts: bool,
-    ) -> Result<RetryOutcome> {
+    /// As [`Store::retry`], for any kind of next attempt.
+    ///
+    /// # Errors
+    /// As [`Store::retry`].
+    pub async fn schedule_attempt(&self, lease: &Lease, failure: Failure, next: NextAttempt) -> Result<RetryOutcome> {
+        let (delay, counts, at_once) = match next {
+            NextAttempt::Counted(delay) => (delay, true, false),
+            NextAttempt::Uncounted(delay) => (delay, false, false),
+            NextAttempt::Server(open) => (open, false, true),
+        };
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
@@ -63,12 +77,12 @@ impl Store {
             let run_at: Timestamp = tx
                 .query_one(
                     "UPDATE deployments SET failure = $3,
-                         run_at = now() + CASE WHEN $4 THEN $2 * interval '1 second' ELSE interval '0' END,
+                         run_at = now() + CASE WHEN $5 THEN interval '0' ELSE $2 * interval '1 second' END,
                          attempt = attempt - CASE WHEN $4 THEN 0 ELSE 1 END,
                          waits = waits + CASE WHEN $4 THEN 0 ELSE 1 END,
                          first_failed_at = coalesce(first_failed_at, now()), last_failed_at = now()
                      WHERE id = $1 RETURNING now() + $2 * interval '1 second'",
-                    &[&lease.deployment.0, &seconds(delay), &Json(&failure), &counts],
+                    &[&lease.deployment.0, &seconds(delay), &Json(&failure), &counts, &at_once],
                 )
                 .await?
                 .get(0);

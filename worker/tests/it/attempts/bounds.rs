@@ -1,6 +1,7 @@
 //! How long everything may take.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use slipway_deploy::StageError;
@@ -62,6 +63,37 @@ async fn a_stage_that_takes_too_long_is_ended_and_so_is_a_deployment() {
     assert_eq!(result["data"]["failure"]["code"], "deployment-overdue", "{result}");
     assert_eq!((&result["data"]["attempts"], pipeline.attempts()), (&1.into(), 1));
     assert_eq!(*pipeline.settled.lock().unwrap(), [(1, true)]);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_limit_is_waited_for_beyond_the_number_of_attempts() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = TestClient::new(&amqp).await;
+    let asked = Arc::new(AtomicI64::new(0));
+    let counted = asked.clone();
+    let pipeline = ScriptedStages::new(move |call| {
+        let limited = call.stage == Stage::Compose && counted.fetch_add(1, Ordering::Relaxed) < 4;
+        async move {
+            match limited {
+                true => Err(StageError::new(ErrorCode::RegistryRateLimited, "no more pulls for now")),
+                false => Ok(report(Change::Changed)),
+            }
+        }
+    });
+    let worker = TestWorker::start(store.clone(), &amqp, pipeline, WorkerOptions::default());
+    outside.publish(&request(|_| {})).await;
+    for pauses in 1..=4 {
+        eventually("it pauses", || async {
+            database.count("SELECT coalesce(sum(waits), 0) FROM deployments").await == pauses
+        })
+        .await;
+        assert_eq!(database.count("SELECT count(*) FROM deployments WHERE run_at < now() + interval '55 s'").await, 0);
+        database.sql.execute("UPDATE deployments SET run_at = now()", &[]).await.unwrap();
+        database.sql.execute("SELECT pg_notify('slipway_deployments', '')", &[]).await.unwrap();
+    }
+    let result = outside.result().await;
+    assert_eq!((&result["data"]["outcome"], &result["data"]["attempts"]), (&"succeeded".into(), &1.into()), "{result}");
     worker.stop().await;
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use slipway_deploy::StageError;
 use slipway_protocol::{Change, DeploymentId, ErrorCode, Failure, Outcome, Stage};
 use slipway_worker::scheduler::{Circuit, CircuitState, FAILURES_TO_OPEN, Limits, MAX_WAITS};
-use slipway_worker::store::{Lease, State, Store};
+use slipway_worker::store::{Lease, NextAttempt, State, Store};
 
 use super::{LONG, accept, body, claimed_by_eight, succeed, terms};
 use crate::services::test_worker::{
@@ -88,6 +88,23 @@ async fn a_dead_server_is_probed_by_one_attempt_at_a_time_until_it_answers() {
     store.stage_failed(&probe.lease, Stage::Preflight, &unfit, LONG, true).await.unwrap();
     assert_eq!(circuit(&store, "vps-dead").await, None, "a server that is unfit is there all the same");
     assert_eq!(claimed_by_eight(&database, &terms(2, 99, "")).await.len(), 1, "up to the limit, with the probe");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_a_rate_limit_costs_no_attempt_and_is_not_over_at_once() {
+    let (database, store) = migrated("w").await;
+    let id = accept(&store, "vps-well").await;
+    for waits in 1..=2 {
+        let claim = store.claim(LONG).await.unwrap().unwrap();
+        assert_eq!((claim.attempt, claim.waits), (1, waits - 1));
+        let failure = Failure::new(ErrorCode::RegistryRateLimited, Some(Stage::Compose), "no more pulls");
+        let next = NextAttempt::Uncounted(Duration::from_secs(600));
+        store.schedule_attempt(&claim.lease, failure, next).await.unwrap();
+        let deployment = store.deployment(id).await.unwrap().unwrap();
+        assert_eq!((deployment.state, deployment.attempt), (State::Pending, 0));
+        assert!(store.claim(LONG).await.unwrap().is_none(), "not before the pause has passed");
+        database.sql.execute("UPDATE deployments SET run_at = now()", &[]).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
