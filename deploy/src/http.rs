@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, ClientBuilder, Response};
-use slipway_protocol::ErrorCode;
+use reqwest::header::HOST;
+use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, Response};
+use slipway_protocol::{ErrorCode, HealthCheck};
 use zeroize::Zeroizing;
 
 use crate::StageError;
@@ -32,6 +33,15 @@ pub fn builder(ca_file: Option<&Path>) -> Result<ClientBuilder, String> {
         return Err(refuse("holds no certificate".to_owned()));
     }
     Ok(builder.tls_certs_merge(authorities))
+}
+
+/// Asks a project's page as its health check wants it.
+pub(crate) fn page_request(client: &Client, url: &str, check: &HealthCheck) -> RequestBuilder {
+    let request = client.get(url);
+    match &check.host {
+        Some(host) => request.header(HOST, host.url_form()),
+        None => request,
+    }
 }
 
 /// As [`probe_client`], for pages under their domains, which it takes to lead to `server`. Certificates are checked.
@@ -101,4 +111,42 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "tests")]
+
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// The head of one request, as a page gets it.
+    async fn head_of(check: &HealthCheck) -> Vec<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://127.0.0.1:{}/health", listener.local_addr().expect("an address").port());
+        let client = probe_client().expect("a client");
+        let (answer, head) = tokio::join!(page_request(&client, &url, check).send(), async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut lines = BufReader::new(&mut stream).lines();
+            let mut head = Vec::new();
+            while let Some(line) = lines.next_line().await.expect("a line").filter(|line| !line.is_empty()) {
+                head.push(line.to_ascii_lowercase());
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("an answer");
+            head
+        });
+        assert_eq!(answer.expect("an answer").status(), 200);
+        head.into_iter().filter(|line| line.starts_with("host:")).collect()
+    }
+
+    #[tokio::test]
+    async fn a_page_is_asked_under_the_host_that_its_health_check_names() {
+        let of = |host: &str| HealthCheck { host: Some(host.parse().expect("a host")), ..HealthCheck::default() };
+        assert_eq!(head_of(&of("shop.example.org")).await, ["host: shop.example.org"]);
+        assert_eq!(head_of(&of("2001:db8::1")).await, ["host: [2001:db8::1]"]);
+        let [usual] = head_of(&HealthCheck::default()).await.try_into().expect("one host");
+        assert!(usual.starts_with("host: 127.0.0.1:"), "{usual}");
+    }
 }

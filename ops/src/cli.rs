@@ -18,6 +18,7 @@ use crate::commands::status::StatusArgs;
 use crate::commands::submit::SubmitArgs;
 use crate::commands::topology::Topology;
 use crate::commands::watch::WatchArgs;
+use crate::commands::workers::Workers;
 use crate::commands::{explain, keys, lifecycle};
 use crate::connect::settings::ConnectionSettings;
 
@@ -76,6 +77,9 @@ pub(crate) enum Command {
     /// List, show and cancel deployments
     #[command(subcommand)]
     Deployments(Deployments),
+    /// List the workers, and forget one that is gone for good
+    #[command(subcommand)]
+    Workers(Workers),
     /// Keep the inventory of servers
     #[command(subcommand)]
     Servers(Servers),

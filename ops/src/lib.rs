@@ -12,7 +12,7 @@ pub use cli::Cli;
 use cli::Command;
 use commands::{
     audit, cancel, dead_letters, deployments, events, explain, keys, lifecycle, notify as notify_command, outbox,
-    pending, placement, plan, projects, pushes, servers, sources, status, submit, topology, watch,
+    pending, placement, plan, projects, pushes, servers, sources, status, submit, topology, watch, workers,
 };
 use terminal::error::{CliError, CommandExit};
 use terminal::print::Printer;
@@ -52,6 +52,7 @@ async fn dispatch(cli: Cli, printer: &Printer) -> Result<CommandExit, CliError> 
         Command::Pushes => pushes::run(settings, printer).await,
         Command::Status(args) => status::run(&args, settings, printer).await,
         Command::Deployments(command) => deployments::run(command, settings, printer).await,
+        Command::Workers(command) => workers::run(command, settings, printer).await,
         Command::Servers(command) => servers::run(command, settings, printer).await,
         Command::Sources(command) => sources::run(command, settings, printer).await,
         Command::DeadLetters(command) => dead_letters::run(command, settings, printer).await,

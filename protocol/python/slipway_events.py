@@ -4,18 +4,32 @@ Written for Python 3.12 and pydantic 2; `seal` needs PyNaCl as well. No AMQP her
 `half_event`, `command_event` or `cancel_event` gives to the exchange `REQUESTS` (routing key: its `type`), bind a queue of your own to `EVENTS`, and hand each body to `parse_event`.
 
 What is written refuses unknown fields, what is read tolerates them: newer workers may tell more. The JSON Schemas
-beside this file are the binding form; Slipway's tests keep the two in agreement.
+beside this file are the binding form; Slipway's tests keep the two in agreement, and what the workers would refuse can't be
+made here. Errors name the field and the rule, and never a value, which may be a secret.
 """
 
 import base64
+import binascii
+import ipaddress
 import json
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict, cast
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 VERSION: Literal["1"] = "1"
 CONTENT_TYPE = "application/cloudevents+json"
@@ -133,7 +147,7 @@ class ErrorCode(StrEnum):
 
     error_class: ErrorClass
 
-    def __new__(cls, value: str, error_class: ErrorClass) -> "ErrorCode":
+    def __new__(cls, value: str, error_class: ErrorClass) -> Self:
         member = str.__new__(cls, value)
         member._value_ = value
         member.error_class = error_class
@@ -273,32 +287,113 @@ class ErrorCode(StrEnum):
 class _Written(BaseModel):
     """Refuses unknown fields and leaves out what isn't set; what is null in `correlation` stays."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @model_serializer(mode="wrap")
-    def _without_none(self, handler: Any) -> dict[str, Any]:
+    def without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """For pydantic."""
         return {name: value for name, value in handler(self).items() if value is not None}
 
 
-def _text(pattern: str, longest: int) -> Any:
+def _text(pattern: str, longest: int) -> StringConstraints:
     return StringConstraints(pattern=pattern, max_length=longest)
 
 
+def _rule(holds: Callable[[str], bool], rule: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not holds(value):
+            raise ValueError(f"must {rule}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _is_branch(name: str) -> bool:
+    unwanted = ("..", "//", "/.", ".lock/")
+    return not name.endswith(("/", ".", ".lock")) and not any(part in name for part in unwanted)
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        labels = text.split(".")
+        label = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+        return all(label.fullmatch(part) for part in labels) and not labels[-1].isdigit()
+    return True
+
+
+_RESERVED = frozenset(
+    {"PORT", "PATH", "HOME", "IFS", "ENV", "BASH_ENV", "SHELL", "USER", "PWD", "PS4", "SHELLOPTS", "HOSTNAME"}
+)
+_RESERVED_PREFIXES = ("LD_", "COMPOSE_", "DOCKER_", "GIT_", "BUILDKIT_", "SSH_")
+
+
+def _is_variable_name(name: str) -> bool:
+    return name not in _RESERVED and not name.startswith(_RESERVED_PREFIXES)
+
+
+def _is_control(character: str) -> bool:
+    return character < " " or "\x7f" <= character <= "\x9f"
+
+
+def _is_attribute(text: str) -> bool:
+    unprintable = any(_is_control(character) or character == "\ufffd" for character in text)
+    return 1 <= len(text.encode()) <= 200 and not unprintable
+
+
+def _is_box(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) >= 48
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _correlation(value: dict[str, Any]) -> dict[str, Any]:
+    written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
+    if len(written.encode()) > 16 * 1024:
+        raise ValueError("must be at most 16384 bytes of JSON")
+    if "\\u0000" in written:
+        raise ValueError("must not hold NUL")
+    return value
+
+
+def _values(variables: dict[str, str]) -> dict[str, str]:
+    for name, value in variables.items():
+        if len(value.encode()) > 32 * 1024 or "\x00" in value:
+            raise ValueError(f"{name} must be at most 32 KiB without NUL")
+    return variables
+
+
 Slug = Annotated[str, _text(r"^[a-z][a-z0-9-]{0,39}$", 40)]
-RepositoryName = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$", 140)]
+RepositoryName = Annotated[
+    str,
+    _text(r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$", 140),
+    _rule(lambda name: name.partition("/")[2] not in (".", ".."), "be owner/name as GitHub allows it"),
+]
 CommitSha = Annotated[str, _text(r"^[0-9a-f]{40}$", 40)]
-BranchName = Annotated[str, _text(r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$", 200)]
+BranchName = Annotated[
+    str, _text(r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$", 200), _rule(_is_branch, "be a plain git branch name")
+]
 ServerHandle = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", 64)]
-Host = Annotated[str, _text(r"^[A-Za-z0-9:][A-Za-z0-9.:-]{0,252}$", 253)]
+Host = Annotated[
+    str, _text(r"^[A-Za-z0-9:][A-Za-z0-9.:-]{0,252}$", 253), _rule(_is_host, "be an IP address or a DNS name")
+]
 DomainName = Annotated[str, _text(r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", 253)]
 RegistryUser = Annotated[str, _text(r"^[A-Za-z0-9_$][A-Za-z0-9._@+$-]{0,127}$", 128)]
 ServerLabel = Annotated[str, _text(r"^[a-z0-9][a-z0-9._-]{0,62}$", 63)]
 UserName = Annotated[str, _text(r"^[a-z_][a-z0-9_-]{0,31}$", 32)]
 ServiceName = Annotated[str, _text(r"^[a-z][a-z0-9_-]{0,62}$", 63)]
-VariableName = Annotated[str, _text(r"^[A-Z_][A-Z0-9_]{0,99}$", 100)]
-SecretReference = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", 128)]
+VariableName = Annotated[str, _text(r"^[A-Z_][A-Z0-9_]{0,99}$", 100), _rule(_is_variable_name, "not be reserved")]
+SecretReference = Annotated[
+    str, _text(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", 128), _rule(lambda name: ".." not in name, "not hold two dots")
+]
+HostKey = Annotated[
+    str, _text(r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,3}$", 2048)
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Attribute = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Attribute = Annotated[str, _rule(_is_attribute, "be 1 to 200 bytes of printable text")]
+Correlation = Annotated[dict[str, Any], AfterValidator(_correlation)]
 
 
 class Project(_Written):
@@ -324,7 +419,7 @@ class Server(_Written):
     address: Host | None = None
     ssh_port: Port | None = None
     ssh_user: UserName | None = None
-    host_key: str | None = None
+    host_key: HostKey | None = None
 
 
 class HealthCheck(_Written):
@@ -332,6 +427,8 @@ class HealthCheck(_Written):
 
     path: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9/._~%?=&+-]{0,199}$")] | None = None
     """`/health` of a backend and `/` of any other when left out."""
+    host: Host | None = None
+    """The host to ask for, as people's browsers name it; the server's address with the port when left out."""
     statuses: Annotated[list[Annotated[int, Field(ge=100, le=599)]], Field(max_length=32)] = []
     """Any from 200 to 399 when left out."""
     timeout_seconds: Annotated[int, Field(ge=1, le=3600)] | None = None
@@ -358,7 +455,9 @@ class SealedBox(_Written):
     """A box that only the workers can open; `seal` makes it."""
 
     key_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    sealed_box: Annotated[str, StringConstraints(min_length=64, max_length=90000)]
+    sealed_box: Annotated[
+        str, StringConstraints(min_length=64, max_length=90000), _rule(_is_box, "be base64 of a sealed box")
+    ]
 
 
 class Sealed(_Written):
@@ -371,6 +470,10 @@ class Reference(_Written):
     """A secret that is mounted into the workers under this name."""
 
     reference: SecretReference
+
+
+Variables = Annotated[dict[VariableName, str], Field(max_length=500), AfterValidator(_values)]
+Secrets = Annotated[dict[VariableName, Sealed | Reference], Field(max_length=100)]
 
 
 class RegistryAccess(_Written):
@@ -409,6 +512,36 @@ class Resources(_Written):
     disk_mb: Annotated[int, Field(ge=1, le=16777216)] | None = None
 
 
+def _check_environment(variables: Mapping[str, str], secrets: Mapping[str, object]) -> None:
+    if both := sorted(set(variables) & set(secrets)):
+        raise ValueError(f"{both[0]} must not be a variable and a secret at once")
+
+
+def _speaks_http(allocation: Allocation) -> bool:
+    return allocation.service in ("backend", "frontend") or allocation.health is not None
+
+
+def _check_allocations(allocations: Iterable[Allocation], is_served: Callable[[Allocation], bool]) -> None:
+    services: set[str] = set()
+    ports: set[int] = set()
+    domains: set[str] = set()
+    for allocation in allocations:
+        if allocation.service in services:
+            raise ValueError(f"allocations must not name service {allocation.service} twice")
+        services.add(allocation.service)
+        if allocation.host_port in ports:
+            raise ValueError(f"allocations must not give port {allocation.host_port} to two services")
+        if allocation.host_port is not None:
+            ports.add(allocation.host_port)
+        if allocation.domains and not is_served(allocation):
+            rule = "it's no module, or neither backend nor frontend and without `health`"
+            raise ValueError(f"service {allocation.service} must be without domains: {rule}")
+        for domain in allocation.domains or ():
+            if domain in domains:
+                raise ValueError(f"allocations must not name domain {domain} twice")
+            domains.add(domain)
+
+
 class ProjectReady(_Written):
     """A project whose code is done, and which is to be deployed. Without `server` Slipway chooses one, and the ports that the
     allocations don't give; a project that lives somewhere stays there."""
@@ -423,20 +556,25 @@ class ProjectReady(_Written):
     resources: Resources | None = None
     allocations: Annotated[list[Allocation], Field(min_length=1, max_length=32)]
     modules: Annotated[list[ServiceName], Field(min_length=1, max_length=32)]
-    variables: dict[VariableName, str] = {}
+    variables: Variables = {}
     """Plain variables; never a secret. What an earlier request gave and this one leaves out is removed."""
-    secrets: dict[VariableName, Sealed | Reference] = {}
+    secrets: Secrets = {}
     """As with variables, what this request leaves out is removed."""
     registry: RegistryAccess | None = None
     """This project's own credential for the registry that its images are in. Without it the workers use theirs."""
     sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
     """Your number of this request within the project: the highest wins. Without it the event's time decides."""
     expires_at: AwareDatetime | None = None
-    correlation: dict[str, Any] = {}
+    correlation: Correlation = {}
     """Echoed untouched in every event about this deployment."""
 
     @model_validator(mode="after")
-    def _has_ports(self) -> "ProjectReady":
+    def keeps_rules(self) -> Self:
+        """For pydantic."""
+        _check_allocations(self.allocations, lambda one: one.service in self.modules and _speaks_http(one))
+        if not any(one.service in ("backend", "frontend") and one.service in self.modules for one in self.allocations):
+            raise ValueError("allocations must hold the port of a module that serves the web: frontend or backend")
+        _check_environment(self.variables, self.secrets)
         if self.server is not None and any(allocation.host_port is None for allocation in self.allocations):
             raise ValueError("give host_port where the server is given")
         return self
@@ -451,14 +589,20 @@ class EngineeringDone(_Written):
     """Spelt as in the other half."""
     repository: Repository
     modules: Annotated[list[ServiceName], Field(min_length=1, max_length=32)]
-    variables: dict[VariableName, str] = {}
-    secrets: dict[VariableName, Sealed | Reference] = {}
+    variables: Variables = {}
+    secrets: Secrets = {}
     registry: RegistryAccess | None = None
     sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
     """Counted together with the project's other requests: the highest wins. Without it the event's time decides."""
     expires_at: AwareDatetime | None = None
-    correlation: dict[str, Any] = {}
+    correlation: Correlation = {}
     """Echoed in every event about the deployment; of a name in both halves this one's value counts."""
+
+    @model_validator(mode="after")
+    def keeps_rules(self) -> Self:
+        """For pydantic."""
+        _check_environment(self.variables, self.secrets)
+        return self
 
 
 class ResourcesAllocated(_Written):
@@ -473,10 +617,12 @@ class ResourcesAllocated(_Written):
     sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
     """Counted together with the project's other requests: the highest wins. Without it the event's time decides."""
     expires_at: AwareDatetime | None = None
-    correlation: dict[str, Any] = {}
+    correlation: Correlation = {}
 
     @model_validator(mode="after")
-    def _has_ports(self) -> "ResourcesAllocated":
+    def keeps_rules(self) -> Self:
+        """For pydantic."""
+        _check_allocations(self.allocations, lambda _: True)
         if any(allocation.host_port is None for allocation in self.allocations):
             raise ValueError("give host_port: where the server is given, Slipway chooses none")
         return self
@@ -496,7 +642,7 @@ class _Command(_Written):
     sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
     """Counted together with the project's deployments: the highest wins. Without it the event's time decides."""
     expires_at: AwareDatetime | None = None
-    correlation: dict[str, Any] = {}
+    correlation: Correlation = {}
     """Echoed untouched in every event about this request."""
 
 
@@ -565,10 +711,11 @@ class DeploymentCancel(_Written):
     deployment_id: uuid.UUID | None = None
     request: EventReference | None = None
     reason: Reason | None = None
-    correlation: dict[str, Any] = {}
+    correlation: Correlation = {}
 
     @model_validator(mode="after")
-    def _names_one(self) -> "DeploymentCancel":
+    def names_one(self) -> Self:
+        """For pydantic."""
         if (self.deployment_id is None) == (self.request is None):
             raise ValueError("give either deployment_id or request")
         return self
@@ -582,19 +729,28 @@ class ServerCordon(_Written):
     server: ServerHandle
     cordoned: bool
     reason: Reason | None = None
-    correlation: dict[str, Any] = {}
+    correlation: Correlation = {}
 
 
 class _RequestEvent(_Written):
     specversion: Literal["1.0"] = "1.0"
     id: Attribute
     source: Attribute
-    type: EventType
-    subject: str | None = None
+    subject: Attribute | None = None
     time: AwareDatetime | None = None
     datacontenttype: Literal["application/json"] = "application/json"
     traceparent: str | None = None
     tracestate: str | None = None
+
+    @model_validator(mode="after")
+    def tells_no_secret(self) -> Self:
+        """For pydantic."""
+        body = self.body()
+        if len(body) > 1024 * 1024:
+            raise ValueError("the event must be at most 1 MiB")
+        if field := _plaintext_in(json.loads(body)):
+            raise ValueError(f"{field} holds a secret in plain text: seal it, or refer to a mounted one")
+        return self
 
     def body(self) -> bytes:
         """The bytes to publish, with content type `CONTENT_TYPE`."""
@@ -676,18 +832,29 @@ class ServerCordonEvent(_RequestEvent):
     data: ServerCordon
 
 
+class _Head(TypedDict):
+    id: str
+    source: str
+    subject: str | None
+    time: datetime
+    traceparent: str | None
+
+
+def _head(source: str, event_id: str | None, subject: str | None, traceparent: str | None) -> _Head:
+    return {
+        "id": event_id or str(uuid.uuid4()),
+        "source": source,
+        "subject": subject,
+        "time": datetime.now(UTC),
+        "traceparent": traceparent,
+    }
+
+
 def project_ready_event(
     data: ProjectReady, *, source: str, event_id: str | None = None, traceparent: str | None = None
 ) -> ProjectReadyEvent:
     """A new event for `data`. Publish one event again under its own id as often as you like: it's one deployment."""
-    return ProjectReadyEvent(
-        id=event_id or str(uuid.uuid4()),
-        source=source,
-        subject=data.project.slug,
-        time=datetime.now(UTC),
-        traceparent=traceparent,
-        data=data,
-    )
+    return ProjectReadyEvent(**_head(source, event_id, data.project.slug, traceparent), data=data)
 
 
 Half = EngineeringDone | ResourcesAllocated
@@ -698,68 +865,46 @@ def half_event(
     data: Half, *, source: str, event_id: str | None = None, traceparent: str | None = None
 ) -> HalfEvent:
     """A new event for one half of a request. Publish one event again under its own id as often as you like."""
-    event = EngineeringDoneEvent if isinstance(data, EngineeringDone) else ResourcesAllocatedEvent
-    return event(
-        id=event_id or str(uuid.uuid4()),
-        source=source,
-        subject=data.project.slug,
-        time=datetime.now(UTC),
-        traceparent=traceparent,
-        data=data,  # type: ignore[arg-type]
-    )
+    head = _head(source, event_id, data.project.slug, traceparent)
+    if isinstance(data, EngineeringDone):
+        return EngineeringDoneEvent(**head, data=data)
+    return ResourcesAllocatedEvent(**head, data=data)
 
 
-Command = ProjectStop | ProjectStart | ProjectRollback | ProjectUndeploy
-CommandEvent = ProjectStopEvent | ProjectStartEvent | ProjectRollbackEvent | ProjectUndeployEvent
-
-_COMMANDS: Mapping[type[_Command], type[_RequestEvent]] = {
-    ProjectStop: ProjectStopEvent,
-    ProjectStart: ProjectStartEvent,
-    ProjectRollback: ProjectRollbackEvent,
-    ProjectUndeploy: ProjectUndeployEvent,
-    ProjectMove: ProjectMoveEvent,
-}
+Command = ProjectStop | ProjectStart | ProjectRollback | ProjectUndeploy | ProjectMove
+CommandEvent = ProjectStopEvent | ProjectStartEvent | ProjectRollbackEvent | ProjectUndeployEvent | ProjectMoveEvent
 
 
 def command_event(
     data: Command, *, source: str, event_id: str | None = None, traceparent: str | None = None
 ) -> CommandEvent:
     """A new event for a command. Its progress and its one result are told like a deployment's, with its `action`."""
-    return _COMMANDS[type(data)](  # type: ignore[return-value]
-        id=event_id or str(uuid.uuid4()),
-        source=source,
-        subject=data.project.slug,
-        time=datetime.now(UTC),
-        traceparent=traceparent,
-        data=data,
-    )
+    head = _head(source, event_id, data.project.slug, traceparent)
+    match data:
+        case ProjectStop():
+            return ProjectStopEvent(**head, data=data)
+        case ProjectStart():
+            return ProjectStartEvent(**head, data=data)
+        case ProjectRollback():
+            return ProjectRollbackEvent(**head, data=data)
+        case ProjectUndeploy():
+            return ProjectUndeployEvent(**head, data=data)
+        case ProjectMove():
+            return ProjectMoveEvent(**head, data=data)
 
 
 def cancel_event(
     data: DeploymentCancel, *, source: str, event_id: str | None = None, traceparent: str | None = None
 ) -> DeploymentCancelEvent:
     """A new event that cancels a deployment. Publish it as often as you like; it may even overtake the request."""
-    return DeploymentCancelEvent(
-        id=event_id or str(uuid.uuid4()),
-        source=source,
-        time=datetime.now(UTC),
-        traceparent=traceparent,
-        data=data,
-    )
+    return DeploymentCancelEvent(**_head(source, event_id, None, traceparent), data=data)
 
 
 def cordon_event(
     data: ServerCordon, *, source: str, event_id: str | None = None, traceparent: str | None = None
 ) -> ServerCordonEvent:
     """A new event that cordons a server or uncordons it."""
-    return ServerCordonEvent(
-        id=event_id or str(uuid.uuid4()),
-        source=source,
-        subject=data.server,
-        time=datetime.now(UTC),
-        traceparent=traceparent,
-        data=data,
-    )
+    return ServerCordonEvent(**_head(source, event_id, data.server, traceparent), data=data)
 
 
 def seal(
@@ -770,7 +915,8 @@ def seal(
     Give the project's id and the variable's name: the box opens for these alone then, whoever copies it. Without them it
     has the old form, which workers can be told to refuse.
     """
-    from nacl.public import PublicKey, SealedBox as Box
+    from nacl.public import PublicKey
+    from nacl.public import SealedBox as Box
 
     if (project is None) != (name is None):
         raise ValueError("give both project and name")
@@ -802,11 +948,192 @@ def _derived(*parts: str) -> uuid.UUID:
     return uuid.uuid5(_NAMESPACE, "".join(f"{len(part.encode())}:{part}" for part in parts))
 
 
+# Secrets in plain text: what the workers refuse
+
+
+_SHAPES = re.compile(
+    rb"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{16}|(?:github_pat_|glpat-)[A-Za-z0-9_-]{16}"
+    rb"|(?:xox[abprs]-|xapp-)[A-Za-z0-9_-]{10}|[sr]k_live_[A-Za-z0-9]{16}"
+    rb"|A[KS]IA[A-Z0-9]{16}(?![A-Za-z0-9])|AGE-SECRET-KEY-1[A-Z0-9]{20}|npm_[A-Za-z0-9]{36}"
+    rb"|dckr_pat_[A-Za-z0-9_-]{20}|hf_[A-Za-z0-9]{30}|pypi-[A-Za-z0-9_-]{60})"
+    rb"|PRIVATE KEY(?: BLOCK)?-----"
+)
+_OFTEN_PUBLIC = re.compile(
+    rb"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{35}"
+    rb"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{9,509}\.eyJ(?:[A-Za-z0-9_-]{509}|[A-Za-z0-9_-]{0,508}\.[A-Za-z0-9_-]{10})"
+)
+_OPENAI = re.compile(rb"(?<![A-Za-z0-9])sk-(?=([A-Za-z0-9_-]{20,64}))")
+_BOT = re.compile(rb"(?<![0-9])[0-9]{6,12}:(?=([A-Za-z0-9_-]{30,65}))")
+_AUTHORITY = re.compile(rb"://(?=([^/?#\"'<> \t\n\x0c\r]{0,512}))")
+
+
+def _is_mixed(text: bytes, *, digits: bool = True) -> bool:
+    kinds = [rb"[a-z]", rb"[A-Z]", *([rb"[0-9]"] if digits else [])]
+    return all(re.search(kind, text) for kind in kinds)
+
+
+def _is_bot_token(before: bytes, key: bytes) -> bool:
+    mixed = _is_mixed(key, digits=False)
+    words = not mixed and re.search(rb"[-_]", key) is not None
+    alone = before.endswith(b"bot") or not re.search(rb"[A-Za-z0-9:]\Z", before)
+    exact = len(key) == 35 and re.search(rb"[0-9]", key) is not None and not words
+    return alone and (exact or (30 <= len(key) <= 64 and mixed and key.startswith(b"AA")))
+
+
+def _has_password(authority: bytes) -> bool:
+    login, at, _ = authority.rpartition(b"@")
+    _, colon, password = login.partition(b":")
+    if not at or not colon or not password or re.match(rb"[0-9]{1,5},", password):
+        return False
+    return not _is_variable(password.decode(errors="replace"))
+
+
+def _holds_credential(text: str, *, public_too: bool = True) -> bool:
+    """Whether a text holds something that has the shape of a well-known credential."""
+    data = text.encode(errors="replace")
+    if _SHAPES.search(data) or (public_too and _OFTEN_PUBLIC.search(data)):
+        return True
+    parts = (part for found in _OPENAI.finditer(data) for part in found[1].split(b"-"))
+    return (
+        any(len(part) >= 12 and _is_mixed(part) for part in parts)
+        or any(_is_bot_token(data[: found.start()], found[1]) for found in _BOT.finditer(data))
+        or any(_has_password(found[1]) for found in _AUTHORITY.finditer(data))
+    )
+
+
+_SECRET_WORDS = frozenset(
+    {"TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS", "APIKEY"}
+)
+_SECRET_PAIRS = ("API_KEY", "SECRET_KEY", "PRIVATE_KEY", "ACCESS_KEY", "ENCRYPTION_KEY")
+_ABOUT = frozenset(
+    {
+        "TTL", "LENGTH", "LEN", "MIN", "MAX", "SIZE", "COUNT", "LIMIT", "URL", "URI", "ENDPOINT", "HOST", "ISSUER",
+        "AUDIENCE", "EXPIRY", "EXPIRES", "EXPIRATION", "LIFETIME", "TIMEOUT", "INTERVAL", "SECONDS", "MINUTES",
+        "HOURS", "DAYS", "TYPE", "NAME", "USER", "ID", "REF", "REFERENCE", "FILE", "PATH", "POLICY", "ALGORITHM",
+        "REQUIRED", "ENABLED",
+    }
+)
+_OF_LISTS = frozenset({"PAGE", "CONTINUATION", "CURSOR", "SYNC"})
+_SWITCHES = frozenset({"true", "false", "yes", "no", "on", "off", "null", "none"})
+_BEGINNINGS = ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "xoxb-", "AGE-SECRET-KEY-")
+
+_NOT_SUSPICIOUS, _TOKEN, _PASSWORD = 0, 1, 2
+
+
+def _names_a_secret(name: str) -> bool:
+    return not _SECRET_WORDS.isdisjoint(name.split("_")) or any(pair in name for pair in _SECRET_PAIRS)
+
+
+def _is_variable(text: str) -> bool:
+    return re.fullmatch(r"\$(?:[A-Za-z_][A-Za-z0-9_]*|\{[A-Za-z_][A-Za-z0-9_]*\})", text) is not None
+
+
+def _suspicion(name: str) -> int:
+    others = [word for word in name.split("_") if word != "TOKEN"]
+    if not _names_a_secret(name):
+        return _NOT_SUSPICIOUS
+    if "TOKEN" not in name.split("_") or _names_a_secret("_".join(others)):
+        return _PASSWORD
+    return _TOKEN if _OF_LISTS.isdisjoint(others) else _NOT_SUSPICIOUS
+
+
+def _last_words(name: str) -> str:
+    spelt = re.sub(r"[^A-Za-z0-9]", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:200])).upper()
+    words = [word for word in spelt.split("_") if word][-2:]
+    if len(words) == 2 and _names_a_secret(words[0]) and not _names_a_secret(words[1]):
+        words = words[1:]
+    return "_".join(words)
+
+
+def _is_about(key: str) -> bool:
+    return _last_words(key).rpartition("_")[2] in _ABOUT
+
+
+def _is_source(value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    fields = cast(dict[str, object], value)
+    if set(fields) == {"sealed"} and isinstance(fields["sealed"], dict):
+        return set(cast(dict[str, object], fields["sealed"])) <= {"key_id", "sealed_box"}
+    return set(fields) == {"reference"} and isinstance(fields["reference"], str)
+
+
+def _is_amount(text: str) -> bool:
+    number = re.sub(r"[A-Za-z]*\Z", "", text)
+    return len(text) - len(number) <= 7 and re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)", number) is not None
+
+
+def _holds_secret(suspicion: int, value: object) -> bool:
+    if suspicion == _NOT_SUSPICIOUS or value is None or isinstance(value, bool) or _is_source(value):
+        return False
+    if isinstance(value, list):
+        return any(_holds_secret(suspicion, item) for item in cast(list[object], value))
+    if isinstance(value, dict):
+        fields = cast(dict[str, object], value)
+        return any(not _is_about(key) and _holds_secret(suspicion, below) for key, below in fields.items())
+    if isinstance(value, str):
+        if not value or value.lower() in _SWITCHES or _is_variable(value):
+            return False
+        return suspicion == _PASSWORD or (len(value.encode()) >= 8 and not _is_amount(value))
+    return suspicion == _PASSWORD
+
+
+def _plaintext_in(event: dict[str, Any]) -> str | None:
+    """The place of the first secret in plain text; None where there is none."""
+    data = cast(dict[str, Any], event["data"])
+    if any(word.startswith(_BEGINNINGS) for word in str(data.get("reason", "")).split()):
+        return "/data/reason"
+    for name, value in cast(dict[str, str], data.get("variables", {})).items():
+        about = name.rpartition("_")[2] in _ABOUT
+        if value.startswith(_BEGINNINGS) or (not about and _holds_secret(_suspicion(name), value)):
+            return f"/data/variables/{name}"
+    return _plaintext_below(event, "", _NOT_SUSPICIOUS)
+
+
+_BOXES = re.compile(r"/data/(secrets/[^/]+|registry/password)/sealed/sealed_box")
+
+
+def _plaintext_below(value: object, at: str, above: int | None) -> str | None:
+    """As `_plaintext_in`; `above` is how suspicious the names above are, None where names say nothing."""
+    if isinstance(value, str):
+        public_too = not at.startswith("/data/variables/")
+        box = _BOXES.fullmatch(at) is not None
+        return at if not box and _holds_credential(value, public_too=public_too) else None
+    if isinstance(value, list):
+        items = enumerate(cast(list[object], value))
+        return next(filter(None, (_plaintext_below(item, f"{at}/{i}", above) for i, item in items)), None)
+    if not isinstance(value, dict):
+        return None
+    for key, below in cast(dict[str, object], value).items():
+        place = f"{at}/{key}"
+        if _holds_credential(key):
+            return at or "/"
+        suspicion = above
+        if place in ("/data/correlation", "/data/variables"):
+            suspicion = None
+        elif above is not None:
+            own = _suspicion(_last_words(key))
+            if own > above and _holds_secret(own, below):
+                return place
+            suspicion = _NOT_SUSPICIOUS if _is_about(key) else max(above, own)
+        if found := _plaintext_below(below, place, suspicion):
+            return found
+    return None
+
+
 # What is read
 
 
 class _Read(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+# Words that newer workers tell and this file doesn't know come as text, and the rest of the event is read all the same.
+AnyStage = Annotated[Stage | str, Field(union_mode="left_to_right")]
+AnyChange = Annotated[Change | str, Field(union_mode="left_to_right")]
+AnyAction = Annotated[Action | str, Field(union_mode="left_to_right")]
+AnyOutcome = Annotated[Outcome | str, Field(union_mode="left_to_right")]
+AnyErrorCode = Annotated[ErrorCode | str, Field(union_mode="left_to_right")]
 
 
 class ProjectSeen(_Read):
@@ -819,10 +1146,10 @@ class ProjectSeen(_Read):
 class Failure(_Read):
     """Why something failed, and what to do next."""
 
-    code: Annotated[ErrorCode | str, Field(union_mode="left_to_right")]
-    """Text when these workers are newer than this file; `error_class` is always known."""
-    error_class: Annotated[ErrorClass, Field(alias="class")]
-    stage: Stage | None = None
+    code: AnyErrorCode
+    """Text when these workers are newer than this file: go by `error_class` then."""
+    error_class: Annotated[ErrorClass | str, Field(alias="class", union_mode="left_to_right")]
+    stage: AnyStage | None = None
     message: str
     secret_description: str | None = None
     """What the project itself says about a secret that is missing."""
@@ -939,8 +1266,8 @@ class ServiceReport(_Read):
 class StageSummary(_Read):
     """What became of a stage."""
 
-    stage: Stage
-    change: Change
+    stage: AnyStage
+    change: AnyChange
     duration_ms: int
 
 
@@ -951,11 +1278,11 @@ class Progress(_Read):
 
     deployment_id: uuid.UUID
     project: ProjectSeen
-    action: Annotated[Action | str, Field(union_mode="left_to_right")] = Action.DEPLOY
+    action: AnyAction = Action.DEPLOY
     kind: str
-    stage: Stage | None = None
+    stage: AnyStage | None = None
     attempt: int | None = None
-    change: Change | None = None
+    change: AnyChange | None = None
     duration_ms: int | None = None
     delay_ms: int | None = None
     run_at: AwareDatetime | None = None
@@ -973,9 +1300,9 @@ class Result(_Read):
     version: ClassVar[Literal["1"]] = VERSION
 
     deployment_id: uuid.UUID
-    action: Annotated[Action | str, Field(union_mode="left_to_right")] = Action.DEPLOY
+    action: AnyAction = Action.DEPLOY
     """What was asked for; text when these workers are newer than this file."""
-    outcome: Outcome
+    outcome: AnyOutcome
     project: ProjectSeen | None = None
     repository: str | None = None
     commit: str | None = None
@@ -1028,7 +1355,17 @@ class ResultEvent(_Told):
     data: Result
 
 
-_EVENTS: Mapping[str, type[BaseModel]] = {
+Event = (
+    ProgressEvent
+    | ResultEvent
+    | ProjectReadyEvent
+    | HalfEvent
+    | CommandEvent
+    | DeploymentCancelEvent
+    | ServerCordonEvent
+)
+
+_EVENTS: Mapping[str, type[Event]] = {
     EventType.PROJECT_READY: ProjectReadyEvent,
     EventType.ENGINEERING_DONE: EngineeringDoneEvent,
     EventType.RESOURCES_ALLOCATED: ResourcesAllocatedEvent,
@@ -1044,15 +1381,11 @@ _EVENTS: Mapping[str, type[BaseModel]] = {
 }
 
 
-def parse_event(
-    body: bytes | str,
-) -> (
-    ProgressEvent | ResultEvent | ProjectReadyEvent | HalfEvent | CommandEvent | DeploymentCancelEvent | ServerCordonEvent
-):
+def parse_event(body: bytes | str) -> Event:
     """Reads one event. Raises ValueError for what isn't one, or is of a type that this file doesn't know."""
-    event = json.loads(body)
-    kind = event.get("type") if isinstance(event, dict) else None
+    event: object = json.loads(body)
+    kind = cast(dict[str, object], event).get("type") if isinstance(event, dict) else None
     model = _EVENTS.get(kind) if isinstance(kind, str) else None
     if model is None:
         raise ValueError("not an event of Slipway's that is known here; this file may be older than the workers")
-    return model.model_validate(event)  # type: ignore[return-value]
+    return model.model_validate(event)

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::DomainName;
-use crate::names::{Port, ServiceName, UrlPath};
+use crate::names::{Host, Port, ServiceName, UrlPath};
 
 /// A port of the server that belongs to one service of the project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +36,10 @@ pub struct HealthCheck {
     /// Which page; `/health` of a backend and `/` of any other when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<UrlPath>,
+    /// The host to ask for, as people's browsers name it: for a service that answers no others. The server's address with
+    /// the port when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Host>,
     /// The statuses of a healthy answer; any from 200 to 399 when left out.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(length(max = 32), inner(range(min = 100, max = 599)))]

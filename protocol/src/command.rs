@@ -135,7 +135,10 @@ impl ProjectCommand {
 /// Call a deployment off: at once while it waits; while it runs, the running command is ended and the version that
 /// served before goes on serving. One that has ended stays as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("oneOf" = [{ "required": ["deployment_id"] }, { "required": ["request"] }]))]
+#[schemars(extend("oneOf" = [
+    { "properties": { "deployment_id": true }, "required": ["deployment_id"] },
+    { "properties": { "request": true }, "required": ["request"] },
+]))]
 pub struct DeploymentCancel {
     /// Which one, by its id. Either this or `request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -35,7 +35,9 @@ pub use command::{
     ProjectUndeploy, Version,
 };
 pub use credential_shapes::holds_credential;
-pub use decode::{MAX_MESSAGE_BYTES, Message, Metadata, PartialEnvelope, Rejection, Request, decode, read};
+pub use decode::{
+    MAX_MESSAGE_BYTES, Message, Metadata, PartialEnvelope, Rejection, Request, decode, is_attribute, read,
+};
 pub use domain_name::DomainName;
 pub use envelope::{CONTENT_TYPE, CloudEvent, EventType};
 pub use error_code::{Class, ErrorCode};

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::RetryPolicy;
 use crate::github::GithubClient;
+use crate::project::env::expression::Expressions;
 use crate::project::grants::JudgedModel;
 use crate::project::registry::RegistryClient;
 use crate::project::workflows::DeployPortUse;
@@ -69,6 +70,7 @@ impl Deployer {
             session: None,
             round_trips: 0,
             env_on_server: None,
+            env_expressions: Expressions::new(),
             env_seen: None,
             docker: None,
             workflows: None,
@@ -99,6 +101,8 @@ pub struct Attempt {
     round_trips: u32,
     /// The variables in `.env` on the server, once they are known.
     pub(crate) env_on_server: Option<BTreeMap<String, String>>,
+    /// Which of them are written with references to others, and how.
+    pub(crate) env_expressions: Expressions,
     /// What stage clone's script has told for stage env.
     pub(crate) env_seen: Option<CommandOutput>,
     /// What preflight knows of the server's Docker, by the keys under which stage env's script would tell it.

@@ -80,7 +80,8 @@ impl OnDisk {
     }
 
     fn images(&self) -> BTreeMap<String, String> {
-        let images = image_variables(&request(), &self.compose_variables, &EnvContract::default());
+        let (contract, kept) = (EnvContract::default(), KeptVariables::default());
+        let images = image_variables(&request(), &self.compose_variables, &contract, &kept, "");
         images.into_iter().map(|(name, image)| (name, format!("ghcr.io/{image}:sha-0123456"))).collect()
     }
 

@@ -178,10 +178,11 @@ is_another() {
     named=$(printf '%s' "$page" | sed -nE 's/^ *([0-9a-f]{40}) *$/\1/p')
     if [ -z "$named" ]; then
         page=$(printf '%s' "$page" | sed -nE 's/^ *\{(.*)\} *$/\1/p' | sed -E ':a;s/\{[^{}]*\}|\[[^][]*\]//g;ta')
-        for key in commit commit_sha git_commit git_sha revision sha; do
-            [ -n "$named" ] || named=$(printf '%s' ",$page" | sed -nE "s/.*[, ]\"$key\" *: *\"([0-9a-f]{7,40})\".*/\1/p")
+        for key in commit commit_sha git_commit git_sha revision sha version; do
+            # The beginning of a commit may be something else there: a migration has a revision as well.
+            case $key in revision | sha | version) least=40 ;; *) least=7 ;; esac
+            [ -n "$named" ] || named=$(printf '%s' ",$page" | sed -nE "s/.*[, ]\"$key\" *: *\"([0-9a-f]{$least,40})\".*/\1/p")
         done
-        [ -n "$named" ] || named=$(printf '%s' ",$page" | sed -nE 's/.*[, ]"version" *: *"([0-9a-f]{40})".*/\1/p')
     fi
     [ -n "$named" ] || return 1
     case $expected in "$named"*) return 1 ;; esac

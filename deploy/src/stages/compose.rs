@@ -106,8 +106,8 @@ impl Attempt {
             let statuses: Vec<String> = health.statuses.iter().map(u16::to_string).collect();
             let statuses = if statuses.is_empty() { "-".to_owned() } else { statuses.join(",") };
             let warm_up = warm_up(health, self.config().health_timeout).as_secs();
-            let CheckedService { service, authority, inner, .. } = checked;
-            Some(format!("{service} {inner} {authority} {warm_up} {statuses} {path}\n"))
+            let (CheckedService { service, inner, .. }, host) = (checked, checked.asked_host());
+            Some(format!("{service} {inner} {host} {warm_up} {statuses} {path}\n"))
         };
         checked.iter().filter_map(line).collect()
     }

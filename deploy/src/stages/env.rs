@@ -32,7 +32,13 @@ impl Attempt {
         self.judge_files(&seen.compose_files)?;
         check_compose(&seen)?;
         let contract = EnvContract::read(seen.contracts.iter().map(|(file, yaml)| (file.as_str(), yaml.as_slice())))?;
-        let wanted = image_variables(&self.work.request, &seen.compose_variables, &contract);
+        let wanted = image_variables(
+            &self.work.request,
+            &seen.compose_variables,
+            &contract,
+            &seen.kept,
+            self.own_images().as_str(),
+        );
         let project = self.resolve_project(&mut seen, &contract, &wanted).await?;
         self.report_multiplied(&project);
         let images = self.images(wanted.clone(), &seen.local_images).await?;
@@ -61,7 +67,7 @@ impl Attempt {
             (seen.proof, seen.model)
         };
         let removed: Vec<_> = seen.kept.values.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
-        self.env_on_server = Some(values);
+        (self.env_on_server, self.env_expressions) = (Some(values), notes.expressions);
         self.note_images(&wanted, &images, &model.model);
         self.judged = Some(self.judge_model(Stage::Env, &model).await?);
         let credential = self.work.registry.as_ref().map_or("none", |credential| credential.source.as_str());
@@ -170,7 +176,8 @@ impl Attempt {
     /// The variables on the server, for stages that run without [`Stage::Env`] before them in this attempt.
     pub(crate) async fn known_env(&mut self, stage: Stage) -> Result<BTreeMap<String, String>, StageError> {
         if self.env_on_server.is_none() {
-            self.env_on_server = Some(self.read_env(stage).await?.kept.values);
+            let kept = self.read_env(stage).await?.kept;
+            (self.env_on_server, self.env_expressions) = (Some(kept.values), kept.notes.expressions);
         }
         Ok(self.env_on_server.clone().unwrap_or_default())
     }

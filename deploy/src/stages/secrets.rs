@@ -200,7 +200,7 @@ impl Attempt {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), SecretString::from(value)))
         .collect();
-        let dotenv = STANDARD.encode(dotenv::render(&shared));
+        let dotenv = STANDARD.encode(dotenv::render_with(&shared, &self.env_expressions));
         if dotenv.len() <= MAX_VALUE_BYTES {
             desired.insert(DOTENV_SECRET.to_owned(), SecretString::from(dotenv));
         }

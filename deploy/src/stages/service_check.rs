@@ -28,6 +28,16 @@ pub(super) struct CheckedService {
     pub(super) check: ServiceCheck,
 }
 
+impl CheckedService {
+    /// The host that a request for its page names.
+    pub(super) fn asked_host(&self) -> String {
+        match &self.check {
+            ServiceCheck::Page { health: HealthCheck { host: Some(host), .. }, .. } => host.url_form(),
+            _ => self.authority.clone(),
+        }
+    }
+}
+
 /// How a service is checked over HTTP: the path to ask for, and what the request says about the answer.
 pub(super) fn health_check_of(request: &ProjectReady, service: &str) -> (String, HealthCheck) {
     let allocation = request.allocations.iter().find(|a| a.service.as_str() == service);
@@ -77,7 +87,7 @@ mod tests {
     fn who_is_asked_for_what_follows_from_allocation_and_module() {
         let at = |service: &str, port: u16| serde_json::json!({ "service": service, "host_port": port, "container_port": 1 });
         let mut worker = at("notifications_worker", 84);
-        worker["health"] = serde_json::json!({ "path": "/ready" });
+        worker["health"] = serde_json::json!({ "path": "/ready", "host": "shop.example.org" });
         let request = serde_json::json!({
             "project": { "id": "0f9e2c4a-1c57-4c55-9a0e-6d7f0a6b2c11", "slug": "shop" },
             "repository": {
@@ -90,7 +100,10 @@ mod tests {
             "modules": ["admin", "backend", "frontend", "notifications_worker", "tg_bot"],
         });
         let request: ProjectReady = serde_json::from_value(request).expect("a request");
-        let asked: Vec<_> = checked_services(&request, "192.0.2.1")
+        let checked = checked_services(&request, "192.0.2.1");
+        let hosts: Vec<_> = checked.iter().map(CheckedService::asked_host).collect();
+        assert_eq!(hosts, ["192.0.2.1:86", "192.0.2.1:82", "shop.example.org", "192.0.2.1:85"]);
+        let asked: Vec<_> = checked
             .into_iter()
             .map(|checked| match checked.check {
                 ServiceCheck::Page { path, .. } => format!("{}{path}", checked.authority),

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::origin::{ContainerOrigin, join_proofs, read_origins};
 use super::served_commit::find_commit;
+use crate::http::page_request;
 use crate::remote::output::ScriptOutput;
 use crate::{Attempt, StageError, StageReport};
 
@@ -86,7 +87,7 @@ impl Attempt {
     async fn ask(&self, page: &str, check: &HealthCheck, patience: Duration) -> Option<Vec<u8>> {
         let ends = Instant::now() + patience;
         loop {
-            let answer = self.probe().get(page).send().await.ok();
+            let answer = page_request(self.probe(), page, check).send().await.ok();
             if let Some(mut answer) = answer.filter(|answer| check.accepts(answer.status().as_u16())) {
                 let mut body = Vec::new();
                 while body.len() < MAX_PAGE_BYTES

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::served_commit::{ServedCommit, read_commit};
 use super::service_check::{CheckedService, ServiceCheck, checked_services};
-use crate::http::PROBE_TIMEOUT;
+use crate::http::{PROBE_TIMEOUT, page_request};
 use crate::remote::script::Script;
 use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
@@ -238,7 +238,7 @@ async fn probe_service(client: reqwest::Client, checked: &CheckedService, commit
 }
 
 async fn probe(client: &reqwest::Client, url: &str, check: &HealthCheck, commit: &CommitSha) -> ProbeResult {
-    let mut response = match client.get(url).send().await {
+    let mut response = match page_request(client, url, check).send().await {
         Ok(response) => response,
         Err(e) if e.is_connect() => return ProbeResult::Unreachable,
         Err(e) if e.is_timeout() => return ProbeResult::Mute("gives no answer in time"),

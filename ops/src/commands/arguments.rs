@@ -1,6 +1,8 @@
 //! Values of arguments that several commands take, checked while the arguments are parsed. What only one command takes
 //! is parsed in that command's file.
 
+use std::time::Duration;
+
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use slipway_protocol::MAX_REASON;
 use slipway_protocol::names::{Port, VariableName};
@@ -22,6 +24,16 @@ pub(crate) fn parse_reason(text: &str) -> Result<String, String> {
         return Err(format!("a reason must be one line of 1 to {MAX_REASON} printable characters"));
     }
     Ok(text.to_owned())
+}
+
+/// How long something lasts; a number without a unit counts seconds.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let span = text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    let duration = span.ok().and_then(|span| Duration::try_from(span).ok());
+    duration.ok_or_else(|| "must be a duration such as 90s, 10m or 2h".to_owned())
 }
 
 /// A time, or an age before now.
@@ -49,6 +61,16 @@ mod tests {
         }
         for nonsense in ["", "yesterday", "2", "h"] {
             assert!(parse_time_or_age(nonsense).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_duration_has_units_and_a_bare_number_is_seconds() {
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("1h 30m", 5400), ("2d", 172_800), ("300", 300)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for nonsense in ["", "soon", "-5m", "5x", "1.5"] {
+            assert!(parse_duration(nonsense).is_err(), "{nonsense}");
         }
     }
 }

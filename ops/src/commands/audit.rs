@@ -31,6 +31,10 @@ pub(crate) struct OperatorAuditArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_time_or_age)]
     since: Option<Timestamp>,
 
+    /// Only what was done before the entry of this number: the last one of the page before
+    #[arg(long, value_name = "NUMBER")]
+    before: Option<i64>,
+
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: u32,
@@ -42,8 +46,8 @@ pub(crate) async fn run(
     printer: &Printer,
 ) -> Result<CommandExit, CliError> {
     let database = Database::new(settings)?;
-    let OperatorAuditArgs { subject, who, action, since, limit } = args;
-    let filter = AuditFilter { dead_letter: None, who, action, subject, since };
+    let OperatorAuditArgs { subject, who, action, since, before, limit } = args;
+    let filter = AuditFilter { dead_letter: None, who, action, subject, since, before };
     let found = database.store.audit(&filter, limit).await.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
         printer.json(&found.iter().map(entry_json).collect::<Vec<_>>());
@@ -64,6 +68,8 @@ pub(crate) async fn run(
     printer.table(&table);
     if table.is_empty() {
         printer.message("Nothing was done");
+    } else if let Some(last) = found.last().filter(|_| found.len() >= usize::try_from(limit).unwrap_or(usize::MAX)) {
+        printer.message(&format!("There may be more: give --before {} as well, or a higher --limit", last.number));
     }
     Ok(CommandExit::Success)
 }

@@ -13,6 +13,7 @@ use slipway_protocol::{
 };
 use slipway_worker::store::{OperatorAction, ProjectServer};
 
+use crate::commands::named_place::NamedPlace;
 use crate::commands::operator::RecordArgs;
 use crate::commands::plan;
 use crate::commands::submit::{self, publish};
@@ -195,7 +196,8 @@ impl<'a> LifecycleCommand<'a> {
     ) -> Result<Self, CliError> {
         let database = Database::new(settings)?;
         let places = database.store.places(&args.project).await.map_err(|e| database.cli_error(&e))?;
-        let place = choose_place(places, args, action)?;
+        let named = NamedPlace { slug: &args.project, server: args.server.as_ref(), project_id: args.project_id };
+        let place = named.choose(places, action, &database).await?;
         Ok(Self { args, settings, database, place })
     }
 
@@ -267,31 +269,5 @@ impl<'a> LifecycleCommand<'a> {
             printer.hint(&format!("run `slipway watch {id}`"));
         }
         Ok(CommandExit::Success)
-    }
-}
-
-/// The only server and project that can be meant; workers refuse a request that may mean several.
-fn choose_place(places: Vec<ProjectServer>, args: &LifecycleArgs, action: Action) -> Result<ProjectServer, CliError> {
-    let slug = &args.project;
-    let meant = |p: &ProjectServer| {
-        args.server.as_ref().is_none_or(|s| *s == p.server) && args.project_id.is_none_or(|id| id == p.project.id)
-    };
-    let all: Vec<ProjectServer> = places.into_iter().filter(meant).collect();
-    let present: Vec<ProjectServer> = all.iter().filter(|p| !p.gone).cloned().collect();
-    let is_undeployed = present.is_empty() && !all.is_empty();
-    let mut candidates = if is_undeployed && action == Action::Undeploy { all } else { present };
-    match candidates.len() {
-        1 => Ok(candidates.remove(0)),
-        0 if is_undeployed => {
-            Err(CliError::new(CommandExit::Failed, format!("{slug} was undeployed")).hint("submit it anew"))
-        }
-        0 => Err(CliError::usage(format!("no deployment of {slug} is known"))
-            .hint("`slipway deployments list` shows what is")),
-        _ => {
-            let places = candidates.iter().map(|p| format!("{} on {}", p.project.id, p.server)).collect();
-            Err(CliError::usage(format!("{slug} may mean several"))
-                .details(places)
-                .hint("give --server or --project-id"))
-        }
     }
 }

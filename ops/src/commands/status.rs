@@ -12,11 +12,14 @@ use slipway_worker::store::{
     StatusCounts, WorkerSeen,
 };
 
+use crate::commands::arguments::parse_duration;
 use crate::commands::front_doors::{door_hints, door_json, door_problems, print_doors};
 use crate::commands::pending::lonely_json;
 use crate::commands::pushes::LONG_HELD;
+use crate::commands::status_circuits::{Circuits, circuit_problems, circuits_json};
 use crate::commands::status_notifications::{channel_json, notification_problems, print_channels};
 use crate::commands::status_parts::{chore_json, format_age, held_json, held_problems, print_chores, queue_problems};
+use crate::commands::workers::{worker_json, worker_problems, workers_table};
 use crate::connect::broker::BrokerClient;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
@@ -24,9 +27,6 @@ use crate::notify::intake::NOTIFY_QUEUE;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::format::millis_between;
 use crate::terminal::print::{Printer, Table};
-
-/// So long after a worker should have given its next sign of life it counts as silent.
-const SILENT: Duration = Duration::from_secs(30);
 
 /// After so many failed looks at a branch in a row, a person should know.
 const FAILED_LOOKS: u32 = 3;
@@ -39,14 +39,15 @@ const HALVES_READ: u32 = 200;
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// How long the oldest event or due deployment may have waited before that counts as a problem
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    max_wait: u64,
+    /// How long the oldest event or deployment may have waited before that counts as a problem, such as `90s` or `10m`
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
+    max_wait: Duration,
 }
 
 struct StatusReport {
     workers: Vec<WorkerSeen>,
     counts: StatusCounts,
+    circuits: Circuits,
     outbox: OutboxBacklog,
     held: HeldBacklog,
     halves: LonelyHalves,
@@ -68,10 +69,11 @@ pub(crate) async fn run(
     settings.amqp_url()?;
     let (queues, workers) = tokio::join!(read_queues(settings), database.store.workers());
     let cli_error = |e| database.cli_error(&e);
-    let max_wait = Duration::from_secs(args.max_wait);
+    let max_wait = args.max_wait;
     let found = StatusReport {
         workers: workers.map_err(cli_error)?,
         counts: database.store.counts().await.map_err(cli_error)?,
+        circuits: database.store.circuits().await.map_err(cli_error)?,
         outbox: database.store.backlog().await.map_err(cli_error)?,
         held: database.store.held(HELD_NAMED).await.map_err(cli_error)?,
         halves: database.store.lonely_halves(HALVES_READ).await.map_err(cli_error)?,
@@ -147,14 +149,8 @@ async fn read_queues(settings: &ConnectionSettings) -> Result<Vec<QueueState>, C
 
 /// What somebody should look at, in words; what is merely busy isn't here.
 fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
-    let mut problems = Vec::new();
-    let living = found.workers.iter().filter(|worker| worker.overdue < SILENT).count();
-    if living == 0 {
-        problems.push("no worker has given a sign of life lately".to_owned());
-    }
-    for worker in found.workers.iter().filter(|worker| worker.overdue >= SILENT) {
-        problems.push(format!("worker {} has been silent for {}", worker.name, format_age(worker.silent)));
-    }
+    let mut problems = worker_problems(&found.workers);
+    problems.extend(circuit_problems(&found.circuits, found.now));
     if found.outbox.oldest > max_wait {
         let (depth, oldest) = (found.outbox.depth, format_age(found.outbox.oldest));
         problems.push(format!("events wait to be published ({depth}), the oldest for {oldest}"));
@@ -172,6 +168,11 @@ fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
     }
     if found.counts.oldest_due > max_wait {
         problems.push(format!("a deployment has been due for {}", format_age(found.counts.oldest_due)));
+    } else if found.counts.oldest_pending > max_wait {
+        let oldest = format_age(found.counts.oldest_pending);
+        problems.push(format!(
+            "a deployment was accepted {oldest} ago, and has no end: see `slipway deployments list --state pending`"
+        ));
     }
     if found.counts.open_dead_letters > 0 {
         let open = found.counts.open_dead_letters;
@@ -199,7 +200,11 @@ fn print_status(found: &StatusReport, printer: &Printer) {
     let mut table = Table::new(&["WHAT", "COUNT", "OLDEST"]);
     let waits = |depth: u64, oldest: Duration| if depth == 0 { "-".to_owned() } else { format_age(oldest) };
     let counts = &found.counts;
-    table.row(["deployments pending".to_owned(), counts.pending.to_string(), waits(counts.pending, counts.oldest_due)]);
+    table.row([
+        "deployments pending".to_owned(),
+        counts.pending.to_string(),
+        waits(counts.pending, counts.oldest_due.max(counts.oldest_pending)),
+    ]);
     if counts.without_server > 0 {
         table.row(["… that wait for a server".to_owned(), counts.without_server.to_string(), "-".to_owned()]);
     }
@@ -226,10 +231,7 @@ fn print_status(found: &StatusReport, printer: &Printer) {
     print_chores(&found.chores, printer);
     print_doors(&found.doors, found.now, printer);
     print_channels(&found.notifications, printer);
-    let mut table = Table::new(&["WORKER", "VERSION", "SEEN"]);
-    for worker in &found.workers {
-        table.row([worker.name.clone(), worker.version.clone(), format!("{} ago", format_age(worker.silent))]);
-    }
+    let table = workers_table(&found.workers);
     if !table.is_empty() {
         printer.line("");
         printer.table(&table);
@@ -237,21 +239,19 @@ fn print_status(found: &StatusReport, printer: &Printer) {
 }
 
 fn status_json(found: &StatusReport, problems: &[String]) -> Value {
-    let worker = |w: &WorkerSeen| {
-        let silent = w.silent.as_secs_f64();
-        json!({ "name": w.name, "version": w.version, "started_at": w.started_at, "silent_s": silent })
-    };
     let queue = |q: &QueueState| json!({ "name": q.name, "messages": q.messages, "consumers": q.consumers });
     json!({
         "ok": problems.is_empty(),
         "problems": problems,
-        "workers": found.workers.iter().map(worker).collect::<Vec<_>>(),
+        "workers": found.workers.iter().map(worker_json).collect::<Vec<_>>(),
         "deployments": {
             "pending": found.counts.pending,
             "oldest_due_s": found.counts.oldest_due.as_secs_f64(),
+            "oldest_pending_s": found.counts.oldest_pending.as_secs_f64(),
             "running": found.counts.running,
             "without_server": found.counts.without_server,
         },
+        "circuits": circuits_json(&found.circuits),
         "outbox": { "depth": found.outbox.depth, "oldest_s": found.outbox.oldest.as_secs_f64(), "set_aside": found.outbox.set_aside },
         "held": {
             "count": found.held.count,

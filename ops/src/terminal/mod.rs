@@ -3,6 +3,7 @@
 
 pub(crate) mod confirm;
 pub(crate) mod error;
+pub(crate) mod fit;
 pub(crate) mod format;
 pub(crate) mod print;
 pub(crate) mod redact;

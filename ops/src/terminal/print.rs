@@ -11,6 +11,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::terminal::error::CliError;
+use crate::terminal::fit;
 
 /// Prints for one command, as text or as JSON.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +59,7 @@ impl Printer {
 
     /// A table; an empty one prints nothing.
     pub(crate) fn table(&self, table: &Table) {
-        write_or_exit(&mut std::io::stdout(), table.text());
+        write_or_exit(&mut std::io::stdout(), table.text(width()));
     }
 
     /// A message beside the data.
@@ -119,25 +120,35 @@ impl Table {
         self.rows.len() == 1
     }
 
-    fn text(&self) -> String {
+    /// The table in `width` columns, as far as words can be broken; what doesn't fit into its column goes on below.
+    fn text(&self, width: usize) -> String {
         if self.is_empty() {
             return String::new();
         }
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
-        let widths: Vec<usize> = (0..columns)
-            .map(|i| self.rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or_default())
-            .collect();
+        let widths = fit::column_widths(&self.rows, width);
         let mut text = String::new();
         for row in &self.rows {
-            let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
-                let _ = write!(line, "{cell:<width$}  ");
+            let cells: Vec<Vec<String>> =
+                row.iter().zip(&widths).map(|(cell, width)| fit::wrap(cell, *width)).collect();
+            for i in 0..cells.iter().map(Vec::len).max().unwrap_or_default() {
+                let mut line = String::new();
+                for (cell, width) in cells.iter().zip(&widths) {
+                    let part = cell.get(i).map_or("", String::as_str);
+                    let _ = write!(line, "{part:<width$}  ");
+                }
+                text.push_str(line.trim_end());
+                text.push('\n');
             }
-            text.push_str(line.trim_end());
-            text.push('\n');
         }
         text
     }
+}
+
+/// How wide a table may be: as COLUMNS says, else as the terminal is. A file or another program gets each row on one line.
+fn width() -> usize {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    let terminal = || std::io::stdout().is_terminal().then(|| console::Term::stdout().size_checked()).flatten();
+    said.or_else(|| Some(usize::from(terminal()?.1))).unwrap_or(usize::MAX)
 }
 
 /// `text` without what could steer a terminal; tabs and line feeds stay.
@@ -168,7 +179,10 @@ mod tests {
         let mut table = Table::new(&["A", "LONGER"]);
         table.row(["wide cell".to_owned(), String::new()]);
         table.row(["x".to_owned(), "y".to_owned()]);
-        assert_eq!(table.text(), "A          LONGER\nwide cell\nx          y\n");
+        for width in [17, usize::MAX] {
+            assert_eq!(table.text(width), "A          LONGER\nwide cell\nx          y\n");
+        }
+        assert_eq!(table.text(16), "A         LONGER\nwide\ncell\nx         y\n");
     }
 
     #[test]

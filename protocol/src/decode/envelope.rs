@@ -1,5 +1,6 @@
 //! The envelope of an event as one JSON object, whichever mode it came in, and its attributes.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::plaintext;
@@ -65,14 +66,38 @@ fn binary_attributes(metadata: &Metadata) -> Option<Map<String, Value>> {
     let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let mut attributes = Map::new();
     for (name, text) in &metadata.headers {
-        let attribute = ["cloudEvents_", "cloudEvents:", "ce-"].iter().find_map(|p| name.strip_prefix(p));
-        if let Some(attribute) = attribute {
-            attributes.insert(attribute.to_ascii_lowercase(), Value::String(text.clone()));
+        if let Some(attribute) = attribute_name(name) {
+            let attribute = attribute.to_ascii_lowercase();
+            let text = if attribute == "time" { written_time(text) } else { text.clone() };
+            attributes.insert(attribute, Value::String(text));
         }
     }
     let is_binary = media_type != CONTENT_TYPE && attributes.contains_key("specversion");
     attributes.insert("datacontenttype".to_owned(), Value::String(media_type));
     is_binary.then_some(attributes)
+}
+
+/// The attribute of an event that a header of this name holds.
+fn attribute_name(header: &str) -> Option<&str> {
+    ["cloudEvents_", "cloudEvents:", "ce-"].iter().find_map(|prefix| header.strip_prefix(prefix))
+}
+
+/// Whether a header of this name holds an attribute of an event in binary mode, whatever the type of its value.
+#[must_use]
+pub fn is_attribute(header: &str) -> bool {
+    attribute_name(header).is_some()
+}
+
+/// A time as RFC 3339 writes it, of a count since 1970 too: AMQP's own timestamps are seconds, other libraries count
+/// milliseconds. What is neither stays, and is refused where it's read.
+fn written_time(text: &str) -> String {
+    /// So many seconds are the year 5138, so many milliseconds 1973.
+    const MILLISECONDS_FROM: i64 = 100_000_000_000;
+    let time = text.parse().map(|count: i64| match count {
+        MILLISECONDS_FROM.. => Timestamp::from_millisecond(count),
+        _ => Timestamp::from_second(count),
+    });
+    time.ok().and_then(Result::ok).map_or_else(|| text.to_owned(), |time| time.to_string())
 }
 
 /// The envelope as one JSON object, whichever mode it came in.
@@ -86,6 +111,10 @@ fn envelope(
         (line, column) if e.to_string().starts_with(unique::TWICE) => {
             refuse(ErrorCode::InvalidField, format!("the body names a field twice (line {line}, column {column})"))
         }
+        (line, column) if e.to_string().starts_with(unique::OUT_OF_RANGE) => refuse(
+            ErrorCode::InvalidField,
+            format!("the body holds a number that no database keeps (line {line}, column {column})"),
+        ),
         (line, column) => refuse(ErrorCode::NotJson, format!("the body isn't JSON (line {line}, column {column})")),
     })?;
     if let Some(mut attributes) = binary {

@@ -18,6 +18,7 @@ use crate::{
     CloudEvent, DeploymentCancel, ErrorCode, EventType, ProjectCommand, ProjectHalf, ProjectMove, ProjectReady,
     ProjectRollback, ProjectStart, ProjectStop, ProjectUndeploy, ServerCordon,
 };
+pub use envelope::is_attribute;
 use envelope::opened;
 use refusal::{DecodeFailure, broken, from_serde, pointer, refuse_at, unsupported};
 pub use request::{Message, Metadata, PartialEnvelope, Rejection, Request};

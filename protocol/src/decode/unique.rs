@@ -9,6 +9,13 @@ use serde_json::{Map, Value};
 /// By this the error of a field that is named twice is recognised.
 pub(super) const TWICE: &str = "a field is named twice";
 
+/// By this the error of a number is recognised that is out of all bounds.
+pub(super) const OUT_OF_RANGE: &str = "a number is out of range";
+/// How many characters a number may have, and how large its exponent may be: what PostgreSQL keeps goes further.
+const LONGEST_NUMBER: usize = 400;
+/// The one key of what serde_json gives in the place of a number that no type of Rust's holds as it's written.
+const NUMBER: &str = "$serde_json::private::Number";
+
 /// Reads a whole text.
 pub(super) fn from_slice(text: &[u8]) -> serde_json::Result<Value> {
     let mut reader = serde_json::Deserializer::from_slice(text);
@@ -78,8 +85,19 @@ impl<'de> Visitor<'de> for Unique {
                 return Err(A::Error::custom(TWICE));
             }
         }
-        Ok(Value::Object(map))
+        match map.get(NUMBER) {
+            Some(Value::String(text)) if map.len() == 1 => number(text),
+            _ => Ok(Value::Object(map)),
+        }
     }
+}
+
+/// A number as it's written: what is echoed must come back unchanged.
+fn number<E: serde::de::Error>(text: &str) -> Result<Value, E> {
+    let exponent = text.split(['e', 'E']).nth(1).map_or(Ok(0), str::parse::<i32>);
+    let fits = exponent.is_ok_and(|e| e.unsigned_abs() as usize <= LONGEST_NUMBER) && text.len() <= LONGEST_NUMBER;
+    let number = text.parse().ok().filter(|_| fits);
+    number.map(Value::Number).ok_or_else(|| E::custom(OUT_OF_RANGE))
 }
 
 #[cfg(test)]
@@ -92,6 +110,20 @@ mod tests {
         assert_eq!(from_slice(text).ok(), serde_json::from_slice(text).ok());
         for wrong in ["", "{", "{} {}", "[1,]", "{\"a\":1,}", &"[".repeat(200)] {
             assert!(from_slice(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_stay_as_they_are_written_unless_no_database_keeps_them() {
+        let kept =
+            r#"[12345678901234567890123,-12345678901234567890123,0.10,3.141592653589793238,1e30,18446744073709551616]"#;
+        assert_eq!(
+            from_slice(kept.as_bytes()).map(|value| value.to_string().replace("e+", "e")).ok().as_deref(),
+            Some(kept)
+        );
+        for wrong in ["1e401", "-1e-401", "1e99999999999", &"9".repeat(401)] {
+            let error = from_slice(format!("[{wrong}]").as_bytes()).map_err(|e| e.to_string());
+            assert!(error.is_err_and(|e| e.starts_with(OUT_OF_RANGE)), "{wrong}");
         }
     }
 

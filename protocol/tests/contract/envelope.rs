@@ -24,6 +24,26 @@ fn binary_mode_carries_the_same_request_under_each_header_prefix() {
 }
 
 #[test]
+fn a_time_in_binary_mode_may_be_a_count_of_seconds_or_milliseconds() {
+    let event = sample();
+    let body = serde_json::to_vec(&event["data"]).expect("json");
+    let time = |text: &str| {
+        let mut headers: BTreeMap<String, String> = ["specversion", "id", "source", "type"]
+            .map(|name| (format!("ce-{name}"), event[name].as_str().expect("text").to_owned()))
+            .into();
+        headers.insert("ce-time".to_owned(), text.to_owned());
+        let metadata = Metadata { content_type: Some("application/json".to_owned()), headers };
+        decode(&body, &metadata).map(|request| request.event.time.map(|time| time.to_string()))
+    };
+    for text in ["1764460800", "1764460800000", "2025-11-30T00:00:00Z"] {
+        assert_eq!(time(text).expect("valid").as_deref(), Some("2025-11-30T00:00:00Z"), "{text}");
+    }
+    for text in ["", "true", "1764460800.5", "99999999999999999", "18446744073709551615"] {
+        assert_eq!(time(text).expect_err("refused").code, ErrorCode::InvalidField, "{text}");
+    }
+}
+
+#[test]
 fn a_replay_is_a_deployment_of_its_own() {
     let body = serde_json::to_vec(&sample()).expect("json");
     let replayed = |id: &str| {

@@ -36,7 +36,14 @@ fn a_server_with_an_inventory_key_and_a_host_key_trusted_on_sight_is_deployed_to
         .slipway(&["servers", "add", "target-0", "--address", &ip, "--trust-on-first-use", "--key-file", &key])
         .unwrap();
 
+    // After an outage whoever has mended it needn't wait for the circuit.
+    let outage = "INSERT INTO server_circuits VALUES ('target-0', 5, now(), now() + interval '1 h')";
+    let url = stack.world.database_url();
+    let mut psql = stack.world.command("/usr/lib/postgresql/15/bin/psql");
+    assert!(psql.args(["-qc", outage, url]).status().unwrap().success());
+    assert_eq!(json(&stack, &["servers", "list", "--json"])[0]["circuit"]["state"], "open");
     let check = stack.slipway(&["servers", "check", "target-0"]).unwrap();
+    assert_eq!(json(&stack, &["servers", "list", "--json"])[0]["circuit"], Value::Null);
     // By the very stage that deployments begin with.
     for finding in ["docker", "compose", "ufw", "user", "disk_free_kb", "stopped_containers_with_the_ports"] {
         assert!(check.contains(finding), "no {finding} in\n{check}");

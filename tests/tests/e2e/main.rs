@@ -16,6 +16,7 @@ mod notify;
 mod plan;
 mod projects;
 mod python;
+mod python_rules;
 #[path = "../../../worker/tests/services/mod.rs"]
 mod services;
 mod takeover;

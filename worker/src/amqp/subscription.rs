@@ -9,6 +9,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Consumer};
+use slipway_protocol::is_attribute;
 use slipway_protocol::topology;
 
 use super::answer::answer;
@@ -154,15 +155,34 @@ async fn start(
     Ok(Subscription { channel, consumer, ended: false })
 }
 
+/// A number, a truth or a time (in seconds since 1970) as text.
+fn scalar_text(value: &AMQPValue) -> Option<String> {
+    Some(match value {
+        AMQPValue::Boolean(v) => v.to_string(),
+        AMQPValue::ShortShortInt(v) => v.to_string(),
+        AMQPValue::ShortShortUInt(v) => v.to_string(),
+        AMQPValue::ShortInt(v) => v.to_string(),
+        AMQPValue::ShortUInt(v) => v.to_string(),
+        AMQPValue::LongInt(v) => v.to_string(),
+        AMQPValue::LongUInt(v) => v.to_string(),
+        AMQPValue::LongLongInt(v) => v.to_string(),
+        AMQPValue::Timestamp(v) => v.to_string(),
+        _ => return None,
+    })
+}
+
 pub(super) fn convert_delivery(delivery: Delivery) -> Delivered {
     let headers = delivery.properties.headers().as_ref().map(|table| {
         // Bytes that aren't UTF-8 become U+FFFD, which no id contains.
-        let text = |value: &AMQPValue| match value {
+        let text = |name: &str, value: &AMQPValue| match value {
             AMQPValue::LongString(v) => Some(v.to_string()),
             AMQPValue::ShortString(v) => Some(v.to_string()),
+            // Libraries send attributes of an event in the types that AMQP has for them.
+            value if is_attribute(name) => scalar_text(value),
             _ => None,
         };
-        table.inner().iter().filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect()
+        let headers = table.inner().iter();
+        headers.filter_map(|(name, value)| Some((name.to_string(), text(name.as_str(), value)?))).collect()
     });
     Delivered {
         incoming: Incoming {

@@ -17,8 +17,6 @@ use error::ChoreError;
 use pace::Pace;
 pub(crate) use pace::TARGET;
 
-/// How long a worker without a heartbeat is still shown.
-pub(crate) const WORKER_RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// How often it's asked whether there is something to do.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(600);
 /// From the end of one pass to the next one.
@@ -111,7 +109,6 @@ impl Housekeeping {
         self.go_on().await?;
         match chore {
             INDEXES => {
-                self.store.prune_workers(WORKER_RETENTION).await?;
                 self.store.prune_deliveries(DELIVERY_RETENTION).await?;
                 let made = self.make_indexes().await?;
                 self.store.note_chore(INDEXES, made, None, None).await?;

@@ -71,7 +71,18 @@ impl Admitter {
                 withhold: rejection.code == ErrorCode::PlaintextSecret,
             },
         };
-        self.refuse(refusal, &door).await
+        let overtaken = match read {
+            Ok(Message::Cancel(request)) if refusal.failure.code == ErrorCode::UnknownDeployment => {
+                request.event.data.deployment()
+            }
+            _ => None,
+        };
+        self.refuse(refusal, &door).await?;
+        match overtaken {
+            // Its request may have come meanwhile.
+            Some(id) => self.store.settle_overtaking_cancels(id).await,
+            None => Ok(()),
+        }
     }
 
     /// Accepts a request to deploy, or gives the failure with which it must be refused.

@@ -133,7 +133,7 @@ impl From<StageError> for AnnounceError {
 fn github_state(announcement: &Announcement) -> (GithubDeploymentState, bool) {
     match announcement.state {
         State::Ended(_) if announcement.gone => (GithubDeploymentState::Inactive, true),
-        State::Pending | State::Running => (GithubDeploymentState::InProgress, false),
+        State::Pending | State::Running | State::Unknown => (GithubDeploymentState::InProgress, false),
         State::Ended(outcome) => match outcome {
             Outcome::Succeeded | Outcome::AlreadyDeployed => (GithubDeploymentState::Success, true),
             Outcome::Failed | Outcome::MissingSecret => (GithubDeploymentState::Failure, true),
@@ -146,7 +146,7 @@ fn github_state(announcement: &Announcement) -> (GithubDeploymentState, bool) {
 fn description(announcement: &Announcement) -> &'static str {
     match announcement.state {
         State::Ended(_) if announcement.gone => "Taken off the server",
-        State::Pending | State::Running => "Slipway is deploying",
+        State::Pending | State::Running | State::Unknown => "Slipway is deploying",
         State::Ended(outcome) => match outcome {
             Outcome::Succeeded => "Deployed by Slipway",
             Outcome::AlreadyDeployed => "Deployed already; nothing had to be changed",

@@ -44,8 +44,7 @@ pub(super) fn remaining(deadlines: &Deadlines, history: &DeploymentHistory) -> D
 }
 
 pub(super) fn overdue(deadlines: &Deadlines) -> StageError {
-    let message =
-        format!("the deployment took longer than {} s, all attempts together", deadlines.deployment.as_secs());
+    let message = format!("it took longer than {} s, all attempts together", deadlines.deployment.as_secs());
     StageError::new(ErrorCode::DeploymentOverdue, message)
 }
 

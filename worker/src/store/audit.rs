@@ -108,6 +108,8 @@ actions! {
     ResendMessage "outbox resend"
     DropMessage "outbox drop"
     ApplyTopology "topology apply"
+    RetryDeployment "deployments retry"
+    ForgetWorker "workers forget"
 }
 
 impl std::str::FromStr for OperatorAction {
@@ -150,6 +152,8 @@ pub struct AuditFilter {
     pub subject: Option<String>,
     /// At this time or later.
     pub since: Option<Timestamp>,
+    /// Before the entry of this number.
+    pub before: Option<i64>,
 }
 
 impl Store {
@@ -213,11 +217,12 @@ impl Store {
                        WHERE ($1::uuid IS NULL OR dead_letter_id = $1) AND ($2::text IS NULL OR who = $2)
                          AND ($3::text IS NULL OR action = $3 OR starts_with(action, $3 || ' '))
                          AND ($4::timestamptz IS NULL OR at >= $4)
-                         AND ($5::text IS NULL OR strpos(subject, $5) > 0)
+                         AND ($5::text IS NULL OR strpos(subject, $5) > 0) AND ($7::bigint IS NULL OR number < $7)
                        ORDER BY number DESC LIMIT $6";
             let client = self.client().await?;
-            let AuditFilter { dead_letter, who, action, subject, since } = filter;
-            let rows = client.query(sql, &[dead_letter, who, action, since, subject, &i64::from(limit)]).await?;
+            let AuditFilter { dead_letter, who, action, subject, since, before } = filter;
+            let rows =
+                client.query(sql, &[dead_letter, who, action, since, subject, &i64::from(limit), before]).await?;
             Ok(rows.iter().map(entry).collect())
         })
         .await

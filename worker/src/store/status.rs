@@ -15,6 +15,9 @@ pub struct StatusCounts {
     pub without_server: u64,
     /// How long the oldest of those that are due has waited for a worker; zero when none is due.
     pub oldest_due: Duration,
+    /// How long the oldest of those that have a server has waited since it was accepted, whenever its next attempt is due;
+    /// those don't count for whose server a maintenance is under way.
+    pub oldest_pending: Duration,
     /// Deployments that run.
     pub running: u64,
     /// Dead letters that nobody has dealt with.
@@ -41,7 +44,11 @@ impl Store {
                            (SELECT count(*) FROM unbound_projects WHERE accepted_at > now() - interval '7 days'),
                            (SELECT count(*) FROM slug_owners),
                            (SELECT count(*) FROM slug_owners WHERE former <> '{}' AND NOT proven),
-                           count(*) FILTER (WHERE state = 'pending' AND server IS NULL)
+                           count(*) FILTER (WHERE state = 'pending' AND server IS NULL),
+                           coalesce(extract(epoch FROM now() - min(accepted_at)
+                               FILTER (WHERE state = 'pending' AND server NOT IN (
+                                   SELECT w.server FROM maintenance_windows w
+                                   WHERE w.starts_at <= now() AND w.ends_at > now()))), 0)::float8
                        FROM deployments WHERE state IN ('pending', 'running')";
             let row = self.client().await?.query_one(sql, &[]).await?;
             let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
@@ -54,6 +61,7 @@ impl Store {
                 slugs: count(5),
                 handed_over: count(6),
                 without_server: count(7),
+                oldest_pending: duration(row.get(8)),
             })
         })
         .await

@@ -4,9 +4,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::json;
 use tokio::time::Instant;
 
+use crate::failpoint::TransactionKind;
+use crate::store::audit::{Operator, OperatorAction, record};
 use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::{duration, seconds};
 use crate::store::connection::wakeups::FLEET;
 use crate::store::outbox::rows::OutboxBacklog;
@@ -25,6 +29,19 @@ pub struct WorkerSeen {
     pub silent: Duration,
     /// For how much longer than it meant to be.
     pub overdue: Duration,
+    /// How many deployments it runs; those of a dead one until others take them over.
+    pub runs: u64,
+}
+
+/// What became of a worker that an operator wanted forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForgetOutcome {
+    /// Its row is gone.
+    Forgotten,
+    /// It gives signs of life.
+    Alive,
+    /// There is none of that name.
+    Unknown,
 }
 
 /// What a worker learns when it takes its turn. Times are from now on.
@@ -50,8 +67,12 @@ pub struct FleetTurn {
     pub backlog: OutboxBacklog,
 }
 
+/// So long after its turn a worker that nothing was heard of is forgotten, once others have taken over what it ran.
+pub(crate) const WORKER_RETENTION: Duration = Duration::from_secs(60);
+
 /// Gives a turn away and tells what is due. A turn is no further away than one for each worker: those of workers that
-/// are gone don't count.
+/// are gone don't count. Who is gone for good, and has left nothing that runs, is forgotten: a name of no use would alarm
+/// people, and whoever was only cut off comes back with its next turn.
 const TAKE_TURN: &str = "
     WITH RECURSIVE alive AS (
         SELECT count(*) + 1 AS workers FROM workers
@@ -64,6 +85,11 @@ const TAKE_TURN: &str = "
         INSERT INTO workers (name, version, next_turn_at) SELECT $1, $2, last_turn_at FROM turn
         ON CONFLICT (name) DO UPDATE SET version = $2, seen_at = now(), next_turn_at = excluded.next_turn_at
         RETURNING next_turn_at
+    ), forgotten AS (
+        DELETE FROM workers w
+        WHERE w.name <> $1 AND greatest(w.seen_at, w.next_turn_at) < now() - $5 * interval '1 second'
+          AND NOT EXISTS (SELECT FROM deployments d WHERE d.state = 'running' AND d.owner = w.name)
+        RETURNING w.name
     ), queue (server) AS (
         SELECT min(server) FROM deployments WHERE state = 'pending'
         UNION ALL
@@ -93,7 +119,7 @@ const TAKE_TURN: &str = "
         (SELECT workers FROM alive),
         extract(epoch FROM (SELECT min(ask_at) FROM server_facts) - now())::float8,
         EXISTS (SELECT FROM deployments WHERE state = 'pending' AND server IS NULL),
-        pg_notify($4, '')::text";
+        pg_notify($4, '')::text, (SELECT array_agg(name) FROM forgotten)";
 
 impl Store {
     /// Writes a heartbeat of this process, which is of version `version`, and gives it the next turn; turns are `period`
@@ -104,7 +130,12 @@ impl Store {
     pub async fn take_turn(&self, version: &str, period: Duration) -> Result<FleetTurn> {
         deadline(async {
             let client = self.vital_client().await?;
-            let row = client.query_one(TAKE_TURN, &[&self.name, &version, &seconds(period), &FLEET]).await?;
+            let retention = seconds(WORKER_RETENTION);
+            let row =
+                client.query_one(TAKE_TURN, &[&self.name, &version, &seconds(period), &FLEET, &retention]).await?;
+            for name in row.get::<_, Option<Vec<String>>>(12).unwrap_or_default() {
+                tracing::warn!(worker.name = name, "a worker that fell silent is forgotten, since nothing of it runs");
+            }
             let number = |column| usize::try_from(row.get::<_, i64>(column)).unwrap_or(0);
             let time = |column| row.get::<_, Option<f64>>(column).map(duration);
             self.set_workers(number(8));
@@ -196,15 +227,25 @@ impl Store {
         .await
     }
 
-    /// Removes workers that have been silent for longer than `age`.
+    /// Removes the worker `name`, if it has been overdue for longer than `silent`; the record tells how long it was silent.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn prune_workers(&self, age: Duration) -> Result<u64> {
+    pub async fn forget_worker(&self, name: &str, silent: Duration, operator: &Operator) -> Result<ForgetOutcome> {
         deadline(async {
-            let client = self.client().await?;
-            let sql = "DELETE FROM workers WHERE seen_at < now() - $1 * interval '1 second'";
-            Ok(client.execute(sql, &[&age.as_secs_f64()]).await?)
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            let sql = "SELECT extract(epoch FROM now() - greatest(seen_at, next_turn_at))::float8,
+                           extract(epoch FROM now() - seen_at)::float8 FROM workers WHERE name = $1 FOR UPDATE";
+            let Some(row) = tx.query_opt(sql, &[&name]).await? else { return Ok(ForgetOutcome::Unknown) };
+            if duration(row.get(0)) < silent {
+                return Ok(ForgetOutcome::Alive);
+            }
+            tx.execute("DELETE FROM workers WHERE name = $1", &[&name]).await?;
+            let details = json!({ "silent_s": row.get::<_, f64>(1).round() });
+            record(&tx, OperatorAction::ForgetWorker, name, operator, &details).await?;
+            commit(tx, TransactionKind::Operate).await?;
+            Ok(ForgetOutcome::Forgotten)
         })
         .await
     }
@@ -216,8 +257,9 @@ impl Store {
     pub async fn workers(&self) -> Result<Vec<WorkerSeen>> {
         deadline(async {
             let sql = "SELECT name, version, started_at, extract(epoch FROM now() - seen_at)::float8,
-                           extract(epoch FROM now() - greatest(seen_at, next_turn_at))::float8
-                       FROM workers ORDER BY name";
+                           extract(epoch FROM now() - greatest(seen_at, next_turn_at))::float8,
+                           (SELECT count(*) FROM deployments d WHERE d.state = 'running' AND d.owner = w.name)
+                       FROM workers w ORDER BY name";
             let rows = self.client().await?.query(sql, &[]).await?;
             let worker = |row: &tokio_postgres::Row| WorkerSeen {
                 name: row.get(0),
@@ -225,6 +267,7 @@ impl Store {
                 started_at: row.get(2),
                 silent: duration(row.get(3)),
                 overdue: duration(row.get(4)),
+                runs: u64::try_from(row.get::<_, i64>(5)).unwrap_or(0),
             };
             Ok(rows.iter().map(worker).collect())
         })

@@ -8,6 +8,7 @@ mod outage_log;
 mod propagation;
 mod spans;
 
+use std::io::IsTerminal as _;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -86,9 +87,14 @@ fn written(config: &TelemetryConfig) -> impl Layer<Registry> + use<> {
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match config.format {
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(true).boxed(),
-        LogFormat::Text => layer.boxed(),
+        LogFormat::Text => layer.with_ansi(wants_colour(std::io::stderr().is_terminal())).boxed(),
     };
     layer.with_filter(EnvFilter::new(&config.filter))
+}
+
+/// Whether lines are coloured: for a person at a terminal who hasn't said no (<https://no-color.org>).
+fn wants_colour(is_terminal: bool) -> bool {
+    is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn export_filter(config: &TelemetryConfig) -> EnvFilter {

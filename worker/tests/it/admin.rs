@@ -165,7 +165,7 @@ impl Drop for Process {
 }
 
 /// The real worker, with a database and a broker that refuse connections.
-fn worker(folder: &std::path::Path) -> Process {
+fn worker(folder: &std::path::Path, format: &str) -> Process {
     let file = |name: &str, content: &str| {
         use std::os::unix::fs::PermissionsExt as _;
         let path = folder.join(name);
@@ -179,6 +179,7 @@ fn worker(folder: &std::path::Path) -> Process {
         .env("SLIPWAY_AMQP_URL", "amqp://worker:hidden-word@127.0.0.1:1/")
         .env("SLIPWAY_DATABASE_URL", "postgresql://worker:hidden-word@127.0.0.1:1/slipway")
         .env("SLIPWAY_ADMIN_ADDR", "127.0.0.1:0")
+        .env("SLIPWAY_LOG_FORMAT", format)
         .env("SLIPWAY_SSH_KEY_FILE", file("ssh", "-----BEGIN OPENSSH PRIVATE KEY-----"))
         .env("SLIPWAY_GITHUB_TOKEN_FILE", file("token", "hidden-word"))
         .env("SLIPWAY_DIGEST_KEY_FILE", file("digest", &"hidden-word".repeat(3)));
@@ -188,7 +189,7 @@ fn worker(folder: &std::path::Path) -> Process {
 #[test]
 fn an_absent_database_is_waited_for_and_sigterm_ends_the_worker_with_0() {
     let folder = tempfile::tempdir().unwrap();
-    let mut worker = worker(folder.path());
+    let mut worker = worker(folder.path(), "json");
     let line: Value = serde_json::from_str(&worker.until("admin server listening")).unwrap();
     let address: SocketAddr = line["address"].as_str().unwrap().parse().unwrap();
     let line: Value = serde_json::from_str(&worker.until("waiting for the database")).unwrap();
@@ -202,15 +203,18 @@ fn an_absent_database_is_waited_for_and_sigterm_ends_the_worker_with_0() {
 }
 
 #[test]
-fn what_the_worker_logs_holds_no_password() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut worker = worker(folder.path());
-    assert!(!worker.until("starting").contains("hidden-word"));
-    worker.signal(Signal::INT);
-    for line in worker.lines.by_ref().map_while(Result::ok) {
-        assert!(!line.contains("hidden-word"), "{line}");
+fn what_the_worker_logs_holds_no_password_and_no_colours_where_there_is_no_terminal() {
+    for format in ["json", "text"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut worker = worker(folder.path(), format);
+        let first = worker.until("starting");
+        worker.signal(Signal::INT);
+        let rest = worker.lines.by_ref().map_while(Result::ok);
+        for line in std::iter::once(first).chain(rest) {
+            assert!(!line.contains("hidden-word") && !line.contains('\u{1b}'), "{line:?}");
+        }
+        assert_eq!(worker.end().code(), Some(0));
     }
-    assert_eq!(worker.end().code(), Some(0));
 }
 
 #[test]

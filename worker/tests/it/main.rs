@@ -12,6 +12,7 @@ mod broker_restart;
 mod commands;
 mod config;
 mod dead_letters;
+mod edges;
 mod engine;
 mod failover;
 mod faults;

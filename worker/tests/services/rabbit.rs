@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::privileges::broker_roles;
 use super::server::{ServerProcess, Shared, folder, free_port, until};
 
 const PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -115,12 +116,18 @@ struct Setup {
 fn setup(folder: &Path, vhosts: usize, configuration: &str) -> Setup {
     let (port, epmd, distribution) = (free_port(), free_port(), free_port());
     let vhost = |i: usize| format!("t{i}");
+    let mut users = vec![serde_json::json!({ "name": "slipway", "password": "slipway", "tags": ["administrator"] })];
+    let may = |user: &str, i: usize, [configure, write, read]: [&str; 3]| serde_json::json!({ "user": user, "vhost": vhost(i), "configure": configure, "write": write, "read": read });
+    let mut permissions: Vec<_> = (0..vhosts).map(|i| may("slipway", i, [".*"; 3])).collect();
+    // The documented roles are there for whoever has a broker of their own.
+    for [role, configure, write, read] in broker_roles() {
+        users.push(serde_json::json!({ "name": role, "password": "slipway", "tags": [] }));
+        permissions.extend((0..FEW).map(|i| may(&role, i, [&configure, &write, &read])));
+    }
     let definitions = serde_json::json!({
-        "users": [{ "name": "slipway", "password": "slipway", "tags": ["administrator"] }],
+        "users": users,
         "vhosts": (0..vhosts).map(|i| serde_json::json!({ "name": vhost(i) })).collect::<Vec<_>>(),
-        "permissions": (0..vhosts).map(|i| serde_json::json!({
-            "user": "slipway", "vhost": vhost(i), "configure": ".*", "write": ".*", "read": ".*"
-        })).collect::<Vec<_>>(),
+        "permissions": permissions,
     });
     std::fs::write(folder.join("definitions.json"), definitions.to_string()).unwrap();
     let conf = format!(

@@ -48,6 +48,7 @@ pub(super) fn set_database(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) -> Result
         // The driver that somebody has chosen stays, and is theirs from then on as well.
         let url = format!("{scheme}{}", url.trim_start_matches("postgresql"));
         plan.variables.insert("DATABASE_URL".to_owned(), (url, Origin::Kept));
+        plan.expressions.remove("DATABASE_URL");
     }
     plan.derive(inputs.contract, "DATABASE_URL", url);
     Ok(())

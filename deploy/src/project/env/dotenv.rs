@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::expression::{Expressions, expand, in_order, references};
+
 /// First line of every file that Slipway writes.
 pub(super) const HEADER: &str =
     "# Written by Slipway. Values that you add or change here are kept at the next deployment.\n";
@@ -13,18 +15,32 @@ pub(super) const HEADER: &str =
 /// the one form that comes back from compose unchanged for all values.
 #[must_use]
 pub fn render(variables: &BTreeMap<String, String>) -> String {
+    render_with(variables, &Expressions::new())
+}
+
+/// Renders variables, of which some are written as expressions: behind the others, each after what it refers to.
+#[must_use]
+pub fn render_with(variables: &BTreeMap<String, String>, expressions: &Expressions) -> String {
     let mut text = HEADER.to_owned();
-    for (name, value) in variables {
+    for (name, value) in variables.iter().filter(|(name, _)| !expressions.contains_key(*name)) {
         let _ = writeln!(text, "{name}=\"{}\"", escaped(value));
+    }
+    for (name, expression) in in_order(expressions).into_iter().filter(|(name, _)| variables.contains_key(*name)) {
+        let _ = writeln!(text, "{name}=\"{}\"", escaped_expression(expression));
     }
     text
 }
 
 pub(super) fn escaped(value: &str) -> String {
-    let mut text = String::with_capacity(value.len() + 8);
-    for c in value.chars() {
+    escaped_expression(&value.replace('$', "$$")).replace("$$", "\\$")
+}
+
+/// An expression within double quotes.
+pub(super) fn escaped_expression(expression: &str) -> String {
+    let mut text = String::with_capacity(expression.len() + 8);
+    for c in expression.chars() {
         match c {
-            '\\' | '"' | '$' => text.extend(['\\', c]),
+            '\\' | '"' => text.extend(['\\', c]),
             '\n' => text.push_str("\\n"),
             '\r' => text.push_str("\\r"),
             c => text.push(c),
@@ -33,10 +49,36 @@ pub(super) fn escaped(value: &str) -> String {
     text
 }
 
-/// Parses a file. Lines that make no sense to compose either are skipped: they are lost on the next write.
+/// Parses a file; what refers to other variables comes to what compose makes of it. Lines that make no sense to compose
+/// either are skipped: they are lost on the next write.
 #[must_use]
 pub fn parse(text: &str) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
+    for (name, expression) in entries(text) {
+        let value = expand(&expression, &|name| variables.get(name).cloned());
+        // What compose refuses is no expression.
+        variables.insert(name, value.unwrap_or_else(|| expression.replace("$$", "$")));
+    }
+    variables
+}
+
+/// The values of a file that refer to other variables, as they are written. One that adds to itself isn't among them: each
+/// deployment would add to it again.
+#[must_use]
+pub fn expressions(text: &str) -> Expressions {
+    let known = parse(text);
+    let value_of = |name: &str| known.get(name).cloned();
+    let refers = |name: &str, text: &str| {
+        let names = references(text);
+        !names.is_empty() && !names.contains(name) && expand(text, &value_of).is_some()
+    };
+    let last: Expressions = entries(text).into_iter().collect();
+    last.into_iter().filter(|(name, text)| refers(name, text)).collect()
+}
+
+/// Names with their expressions, in the file's order.
+fn entries(text: &str) -> Vec<(String, String)> {
+    let mut entries = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
         let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
@@ -51,11 +93,11 @@ pub fn parse(text: &str) -> BTreeMap<String, String> {
             Some(quote @ ('"' | '\'')) => quoted(&rest[from + 1..], quote),
             _ => (unquoted(value), value.len()),
         };
-        variables.insert(name.to_owned(), value);
+        entries.push((name.to_owned(), value));
         let end = (from + used).min(rest.len());
         rest = rest[end..].split_once('\n').map_or("", |(_, after)| after);
     }
-    variables
+    entries
 }
 
 fn is_name(name: &str) -> bool {
@@ -68,8 +110,8 @@ fn unquoted(value: &str) -> String {
     value[..end].trim_end().to_owned()
 }
 
-/// A quoted value, which may span lines, and how much of `text` (after the opening quote) it takes, both quotes
-/// counted.
+/// A quoted value as an expression, which may span lines, and how much of `text` (after the opening quote) it takes, both
+/// quotes counted.
 fn quoted(text: &str, quote: char) -> (String, usize) {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -79,13 +121,17 @@ fn quoted(text: &str, quote: char) -> (String, usize) {
         }
         if c != '\\' {
             value.push(c);
+            // Nothing expands between single quotes.
+            value.extend((quote == '\'' && c == '$').then_some(c));
             continue;
         }
         match chars.next() {
             Some((_, 'n')) if quote == '"' => value.push('\n'),
             Some((_, 'r')) if quote == '"' => value.push('\r'),
             Some((_, 't')) if quote == '"' => value.push('\t'),
-            Some((_, c @ ('\\' | '"' | '$'))) if quote == '"' => value.push(c),
+            Some((_, '$')) if quote == '"' => value.push_str("$$"),
+            Some((_, c @ ('\\' | '"'))) if quote == '"' => value.push(c),
+            Some((_, '$')) => value.push_str("\\$$"),
             Some((_, c)) => value.extend(['\\', c]),
             None => value.push('\\'),
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::dotenv::parse;
+use super::dotenv::{expressions, parse};
 use super::notes::{EnvNotes, digest_of};
 use crate::EarlierRequests;
 
@@ -43,6 +43,11 @@ impl KeptVariables {
         beside.extend(EnvNotes::read(env_prod).covered);
         beside.extend(parse(env_prod));
         let (env, mut notes) = (parse(env), EnvNotes::read(env));
+        for (name, text) in expressions(env_infra).into_iter().chain(expressions(env_prod)) {
+            if !env.contains_key(&name) {
+                notes.expressions.insert(name, text);
+            }
+        }
         if notes.of_unknown_origin {
             let given = env.iter().filter(|(name, value)| earlier.gave(name, value));
             notes.given.extend(given.map(|(name, value)| (name.clone(), digest_of(value))));

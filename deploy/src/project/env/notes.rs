@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 
 use ring::digest::{SHA256, digest};
 
-use super::dotenv::{HEADER, escaped, parse, render};
+use super::dotenv::{HEADER, escaped, expressions, parse, render_with};
+use super::expression::Expressions;
 
 const LITERAL: &str = "# literal ";
 const ABOUT_LITERALS: &str = "# From env.contract.yaml, as Slipway wrote it. A variable above that still has this value follows later commits.\n";
@@ -28,6 +29,8 @@ pub struct EnvNotes {
     pub given: BTreeMap<String, String>,
     /// What a given value has covered: a value by hand, or one that was drawn.
     pub covered: BTreeMap<String, String>,
+    /// What somebody has written with references to other variables, as it was written.
+    pub expressions: Expressions,
     /// Whether the file is of a Slipway that didn't note what requests gave.
     pub of_unknown_origin: bool,
 }
@@ -43,6 +46,7 @@ impl EnvNotes {
             drawn: lines(DRAWN).map(str::to_owned).collect(),
             given: given.map(|(name, digest)| (name.to_owned(), digest.to_owned())).collect(),
             covered: lines(COVERED).flat_map(parse).collect(),
+            expressions: expressions(text),
             of_unknown_origin: text.lines().any(|line| line == HEADER.trim_end()) && !text.lines().any(tells_given),
         }
     }
@@ -50,7 +54,7 @@ impl EnvNotes {
     /// The file with these variables and notes.
     #[must_use]
     pub fn render_with(&self, variables: &BTreeMap<String, String>) -> String {
-        let mut text = render(variables);
+        let mut text = render_with(variables, &self.expressions);
         for name in &self.drawn {
             let _ = writeln!(text, "{DRAWN}{name}");
         }
@@ -91,6 +95,7 @@ pub(super) fn digest_of(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dotenv::render;
     use super::*;
     use proptest::prelude::*;
 
@@ -105,6 +110,7 @@ mod tests {
                 drawn: variables.keys().cloned().collect(),
                 given,
                 covered: variables.clone(),
+                expressions: Expressions::new(),
                 of_unknown_origin: false,
             };
             let text = notes.render_with(&variables);

@@ -10,11 +10,12 @@ use secrecy::ExposeSecret as _;
 use slipway_protocol::names::{ServiceName, VariableName};
 use slipway_protocol::{ErrorCode, ProjectReady};
 
-use super::contract::declaration::ValueSource;
+use super::contract::declaration::{Declaration, ValueSource};
 use super::contract::merged::EnvContract;
 use super::contract::values::{LISTENER, check_declared, is_outdated, set_declared, set_generated};
 use super::database::set_database;
 use super::dotenv;
+use super::kept::KeptVariables;
 use super::variables::{ComposeVariable, EnvInputs, EnvPlan, Origin, generate_secret, missing_secret};
 use crate::StageError;
 use crate::project::compose::{FILES, REGISTRY_AUTH};
@@ -54,12 +55,14 @@ fn decide(inputs: &EnvInputs<'_>) -> Result<EnvPlan, StageError> {
             plan.set(name, value, Origin::Kept);
         }
     }
+    plan.keep_expressions(inputs.kept);
     set_derived(inputs, &mut plan);
     set_database(inputs, &mut plan)?;
     set_generated(inputs, &mut plan)?;
     if plan.value("APP_SECRET_KEY").is_none() && inputs.contract.declared("APP_SECRET_KEY").is_none() {
         plan.set("APP_SECRET_KEY", generate_secret()?, Origin::Generated);
     }
+    plan.expand_kept();
     // Whoever gave it: nothing that reads `.env` may find a credential for images under this name.
     plan.variables.remove(REGISTRY_AUTH);
     check_complete(inputs, &plan)?;
@@ -82,18 +85,29 @@ fn set_release(inputs: &EnvInputs<'_>, plan: &mut EnvPlan) {
 
 /// The variables that name images of this release, each with the image's name in the registry
 /// (`<owner>/<repository>-<module>` in lower case): one for each module, and what the compose files or the contract
-/// require beside. Variables are underscored, image names hyphenated.
+/// require beside and nobody else decides. Names that begin with `own_images` are of the project's images. Variables are
+/// underscored, image names hyphenated.
 #[must_use]
 pub fn image_variables(
     request: &ProjectReady,
     variables: &[ComposeVariable],
     contract: &EnvContract,
+    kept: &KeptVariables,
+    own_images: &str,
 ) -> BTreeMap<String, String> {
+    // What is on the server or declared is an image of others, unless it's one of the project's, which each release moves on.
+    let decided = |name: &str| {
+        let literal = contract.declared(name).and_then(Declaration::literal);
+        let own = kept.own.get(name).filter(|image| !image.starts_with(own_images)).filter(|image| !image.is_empty());
+        literal.is_some() || own.is_some()
+    };
     let modules = request.modules.iter().map(|m| m.as_str().to_ascii_uppercase().replace('-', "_"));
     let required = variables.iter().filter(|a| a.required).map(|a| a.name.as_str());
     let declared = contract.in_production().filter(|(_, d, _)| d.required && d.source == ValueSource::Derived);
-    let required = required.chain(declared.map(|(name, ..)| name)).filter_map(|name| name.strip_suffix("_IMAGE"));
-    let given = |name: &String| request.variables.keys().any(|given| given.as_str() == name);
+    let required = required.chain(declared.map(|(name, ..)| name)).filter(|name| !decided(name));
+    let required = required.filter_map(|name| name.strip_suffix("_IMAGE"));
+    let given =
+        |name: &String| request.variables.keys().chain(request.secrets.keys()).any(|given| given.as_str() == name);
     let all = modules.chain(required.map(str::to_owned));
     let all = all.map(|module| (format!("{module}_IMAGE"), image_name(&request.repository.name, &module)));
     all.filter(|(name, _)| !given(name)).collect()

@@ -10,6 +10,7 @@ use slipway_protocol::{ErrorCode, ProjectReady};
 
 use super::contract::declaration::{Declaration, ValueSource};
 use super::contract::merged::EnvContract;
+use super::expression::{Expressions, expand, in_order};
 use super::kept::{KeptVariables, OF_DATABASE};
 use super::notes::{EnvNotes, digest_of};
 use crate::StageError;
@@ -107,6 +108,8 @@ pub struct EnvPlan {
     pub(super) variables: BTreeMap<String, (String, Origin)>,
     /// What given values cover.
     pub(super) covered: BTreeMap<String, String>,
+    /// What stays as somebody has written it, with references to other variables.
+    pub(super) expressions: Expressions,
 }
 
 impl EnvPlan {
@@ -131,6 +134,7 @@ impl EnvPlan {
             drawn: contract.drawn(&self.values()),
             given: given.map(|(name, (value, _))| (name.clone(), digest_of(value))).collect(),
             covered: self.covered.clone(),
+            expressions: self.expressions.clone(),
             of_unknown_origin: false,
         }
     }
@@ -154,6 +158,27 @@ impl EnvPlan {
         };
         let gone = earlier.iter().filter(|name| !self.variables.contains_key(*name));
         self.variables.iter().filter(is_sealed).map(|(name, _)| name).chain(gone).cloned().collect()
+    }
+
+    /// Takes over what is on the server with references in it.
+    pub(super) fn keep_expressions(&mut self, kept: &KeptVariables) {
+        let stays = |name: &String| {
+            let (value, origin) = self.variables.get(name)?;
+            (*origin == Origin::Kept && kept.values.get(name) == Some(value)).then_some(())
+        };
+        let stay = kept.notes.expressions.iter().filter(|(name, _)| stays(name).is_some());
+        self.expressions = stay.map(|(name, text)| (name.clone(), text.clone())).collect();
+        self.expand_kept();
+    }
+
+    /// What refers to others follows them.
+    pub(super) fn expand_kept(&mut self) {
+        for (name, text) in in_order(&self.expressions) {
+            let expanded = expand(text, &|name| self.variables.get(name).map(|(value, _)| value.clone()));
+            if let (Some(expanded), Some((value, _))) = (expanded, self.variables.get_mut(name)) {
+                *value = expanded;
+            }
+        }
     }
 
     pub(super) fn note_covered(&mut self, kept: &KeptVariables) {

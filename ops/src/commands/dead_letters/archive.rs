@@ -27,8 +27,8 @@ pub(crate) struct ArchiveArgs {
     dry_run: bool,
 
     /// At most so many, the oldest first
-    #[arg(long, value_name = "N")]
-    max: Option<u32>,
+    #[arg(long, alias = "max", value_name = "N")]
+    limit: Option<u32>,
 
     /// Don't ask, though they are chosen by conditions
     #[arg(long)]
@@ -87,7 +87,7 @@ async fn archive_or_restore(
     let fit = DeadLetterFilter { state: Some(action.required_state()), ..chosen.clone() };
     let groups = database.store.dead_letter_groups(&fit, false).await.map_err(|e| database.cli_error(&e))?;
     let matching: u64 = groups.iter().map(|group| group.count).sum();
-    let max = args.max.unwrap_or(u32::MAX);
+    let max = args.limit.unwrap_or(u32::MAX);
     let count = matching.min(u64::from(max));
     let (verb, done) = action.verbs();
     if args.dry_run {

@@ -39,8 +39,8 @@ pub(crate) struct ExportArgs {
     out: Option<PathBuf>,
 
     /// At most so many, the latest first
-    #[arg(long, value_name = "N", default_value_t = LIMIT)]
-    max: u32,
+    #[arg(long, alias = "max", value_name = "N", default_value_t = LIMIT)]
+    limit: u32,
 
     #[command(flatten)]
     operator: OperatorArgs,
@@ -48,7 +48,7 @@ pub(crate) struct ExportArgs {
 
 pub(super) async fn run(args: ExportArgs, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
     let filter = args.selection.resolve(args.state.to_state(), database).await?;
-    let ids = database.store.dead_letter_ids(&filter, args.max).await.map_err(|e| database.cli_error(&e))?;
+    let ids = database.store.dead_letter_ids(&filter, args.limit).await.map_err(|e| database.cli_error(&e))?;
     let place = args.out.as_ref().map_or_else(|| "stdout".to_owned(), |dir| dir.display().to_string());
     if let Some(dir) = &args.out {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| write_error(dir, &e))?;

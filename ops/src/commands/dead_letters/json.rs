@@ -21,6 +21,7 @@ pub(super) fn facts_json(letter: &DeadLetter) -> Value {
         "deployment_id": letter.deployment,
         "state": letter.state.as_str(),
         "project": letter.project,
+        "server": letter.server,
         "reason": letter.reason,
         "stage": letter.stage,
         "code": letter.code,

@@ -29,7 +29,7 @@ pub(super) async fn run(args: ReplayArgs, database: &Database, printer: &Printer
     }
     let filter = args.selection.resolve(Some(DeadLetterState::Open), database).await?;
     let replay = Replay { from_start: args.from_start, force: args.force };
-    let outlook = Outlook::of(&filter, replay, args.max, database).await?;
+    let outlook = Outlook::of(&filter, replay, args.limit, database).await?;
     if args.dry_run {
         print_preview(&outlook, replay, printer);
         return Ok(CommandExit::Success);
@@ -39,7 +39,7 @@ pub(super) async fn run(args: ReplayArgs, database: &Database, printer: &Printer
     let mut failure = None;
     if !outlook.is_hopeless() {
         let token = require_consent(&filter, args.yes, "Replay", &outlook.how_many(), printer)?;
-        let (max, rate, outlook) = (args.max, args.rate, &outlook);
+        let (max, rate, outlook) = (args.limit, args.rate, &outlook);
         let sending = ReplayRun { filter: &filter, replay, operator: &operator, max, rate, outlook };
         failure = sending.run(&mut sent, &token, database, printer).await.err();
     }

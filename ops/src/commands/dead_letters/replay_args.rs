@@ -18,8 +18,8 @@ pub(crate) struct ReplayArgs {
     pub(super) dry_run: bool,
 
     /// At most so many, the oldest first
-    #[arg(long, value_name = "N", default_value_t = LIMIT)]
-    pub(super) max: u32,
+    #[arg(long, alias = "max", value_name = "N", default_value_t = LIMIT)]
+    pub(super) limit: u32,
 
     /// At most so many a second
     #[arg(long, value_name = "N", value_parser = parse_rate)]
@@ -34,11 +34,11 @@ pub(crate) struct ReplayArgs {
     pub(super) force: bool,
 
     /// Edit the event in $EDITOR and send it as a new one, with `causationid` naming the old one
-    #[arg(long, conflicts_with_all = ["max", "rate"])]
+    #[arg(long, conflicts_with_all = ["limit", "rate"])]
     pub(super) edit: bool,
 
     /// Send what this file holds as the edited event; `-` is stdin
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["edit", "max", "rate"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["edit", "limit", "rate"])]
     pub(super) with: Option<PathBuf>,
 
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use slipway_protocol::names::Slug;
+use slipway_protocol::names::{ServerHandle, Slug};
 use slipway_protocol::{Class, ErrorCode};
 use slipway_worker::store::{DeadLetter, DeadLetterFilter, DeadLetterState};
 use uuid::Uuid;
@@ -28,6 +28,10 @@ pub(super) struct FilterArgs {
     #[arg(long, value_name = "SLUG")]
     project: Option<Slug>,
 
+    /// Only of deployments to this server
+    #[arg(long, value_name = "HANDLE")]
+    server: Option<ServerHandle>,
+
     /// Only from this stage: one of the seven, `intake` or `engine`
     #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
     stage: Option<String>,
@@ -48,12 +52,14 @@ impl FilterArgs {
             ids: Vec::new(),
             state,
             project: self.project.clone().map(Into::into),
+            server: self.server.clone().map(Into::into),
             stage: self.stage.clone(),
             code: self.code.map(|c| c.to_string()),
             class: self.class.map(|c| c.to_string()),
             since: self.since,
             until: self.until,
             after: None,
+            before: None,
         }
     }
 

@@ -73,6 +73,7 @@ fn print_fields(letter: &DeadLetter, printer: &Printer) {
     field("Dead letter", &letter.id.to_string());
     field("State", letter.state.as_str());
     field("Project", letter.project.as_deref().unwrap_or("-"));
+    field("Server", letter.server.as_deref().unwrap_or("-"));
     field("Stage", &letter.stage);
     field("Code", &format!("{} ({})", letter.code, letter.class));
     field("Message", &letter.message);

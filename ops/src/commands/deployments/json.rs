@@ -6,6 +6,16 @@ use slipway_worker::store::{Cancellation, Deployment, JournalEntry, State};
 
 /// A deployment as JSON, without the values of variables and secrets.
 pub(super) fn deployment_json(d: &Deployment) -> Value {
+    let mut value = facts_json(d);
+    // What a later version has written stands as it is.
+    for (column, raw) in &d.unread {
+        value[if *column == "data" { "request" } else { *column }] = raw.clone();
+    }
+    value["unread"] = json!(d.unread.keys().collect::<Vec<_>>());
+    value
+}
+
+fn facts_json(d: &Deployment) -> Value {
     json!({
         "deployment_id": d.id,
         "action": d.action,

@@ -6,6 +6,7 @@ use slipway_protocol::names::{ServerHandle, Slug};
 use slipway_worker::store::{DeploymentFilter, State};
 
 use super::json;
+use super::show::{not_understood, state_text};
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::format::{format_duration, millis_between, short_id, text_or_dash};
@@ -63,19 +64,27 @@ pub(super) async fn run(
         table.row([
             short_id(&d.id.to_string()),
             text_or_dash(d.project.as_deref()),
-            d.action.to_string(),
+            d.action.clone(),
             commit,
             text_or_dash(d.server.as_deref()),
-            d.state.to_string(),
+            state_text(d),
             d.attempt.to_string(),
             took.unwrap_or_else(|| "-".to_owned()),
             format_duration(millis_between(d.accepted_at, now)),
         ]);
     }
     printer.table(&table);
+    if let Some(d) = found.iter().find(|d| !d.unread.is_empty()) {
+        printer.message(&not_understood(d));
+    }
     if table.is_empty() {
         printer.message("No such deployments");
-    } else if let Some(failed) = found.iter().find(|d| d.failure.is_some() && d.state.is_terminal()) {
+    } else if let Some(last) = found.last().filter(|_| found.len() >= usize::try_from(args.limit).unwrap_or(usize::MAX))
+    {
+        let id = short_id(&last.id.to_string());
+        printer.message(&format!("There may be more: give --before {id} as well, or a higher --limit"));
+    }
+    if let Some(failed) = found.iter().find(|d| d.failure.is_some() && d.state.is_terminal()) {
         printer.hint(&format!("run `slipway deployments show {}`", short_id(&failed.id.to_string())));
     }
     Ok(CommandExit::Success)

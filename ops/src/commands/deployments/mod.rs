@@ -2,6 +2,7 @@
 
 mod json;
 mod list;
+mod retry;
 mod show;
 
 use clap::Subcommand;
@@ -26,6 +27,8 @@ pub(crate) enum Deployments {
         #[arg(long)]
         env: bool,
     },
+    /// Let a deployment that waits for its next attempt have it now, whatever its server's circuit says
+    Retry(retry::RetryArgs),
     /// The same as `slipway cancel`
     Cancel(CancelArgs),
 }
@@ -44,6 +47,7 @@ pub(crate) async fn run(
         Deployments::Show { id, env: false } => {
             show::run(database.find_deployment(&id).await?, &database, printer).await
         }
+        Deployments::Retry(args) => retry::run(&args, &database, printer).await,
         Deployments::Cancel(args) => cancel::run(args, settings, printer).await,
     }
 }

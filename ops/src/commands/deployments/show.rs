@@ -12,7 +12,7 @@ use crate::commands::watch::event_line::{describe_event, describe_failure};
 use crate::commands::watch::summary;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
-use crate::terminal::format::{format_duration, format_time, millis_between};
+use crate::terminal::format::{format_duration, format_time, millis_between, short_id};
 use crate::terminal::print::{Printer, Table};
 
 pub(crate) async fn run(id: DeploymentId, database: &Database, printer: &Printer) -> Result<CommandExit, CliError> {
@@ -81,6 +81,19 @@ pub(crate) async fn print_environment(
     Ok(CommandExit::Success)
 }
 
+/// The state's name, as it stands in the database.
+pub(super) fn state_text(d: &Deployment) -> String {
+    d.unread.get("state").and_then(|name| name.as_str()).unwrap_or(d.state.as_str()).to_owned()
+}
+
+/// What of a deployment a later version has written that this one can't show.
+pub(super) fn not_understood(d: &Deployment) -> String {
+    let columns: Vec<&str> =
+        d.unread.keys().map(|column| if *column == "data" { "request" } else { *column }).collect();
+    let id = short_id(&d.id.to_string());
+    format!("a later version wrote {} of {id}: use the `slipway` of the workers' version", columns.join(", "))
+}
+
 fn print_field(printer: &Printer, name: &str, value: &str) {
     printer.line(&format!("{:<13} {value}", format!("{name}:")));
 }
@@ -91,10 +104,13 @@ fn print_head(d: &Deployment, printer: &Printer) {
     let state = match d.state {
         State::Pending if d.server.is_none() => "pending, waits for a server with room".to_owned(),
         State::Pending if d.attempt > 0 => format!("pending, attempt {} at {}", d.attempt + 1, format_time(d.run_at)),
-        state => state.to_string(),
+        _ => state_text(d),
     };
     field("State", &state);
-    if d.action != Action::Deploy {
+    if !d.unread.is_empty() {
+        field("Not shown", &not_understood(d));
+    }
+    if d.action != Action::Deploy.as_str() {
         let volumes = if d.remove_volumes { ", with its volumes" } else { "" };
         field("Action", &format!("{}{volumes}", d.action));
     }
@@ -221,5 +237,8 @@ fn print_outcome(d: &Deployment, printer: &Printer) {
             printer.line(&format!("  {text}"));
         }
         printer.hint(&failure.next_action);
+    } else if let Some(raw) = d.unread.get("failure") {
+        let text = |name: &str| raw[name].as_str().unwrap_or("-").to_owned();
+        printer.line(&format!("Failure: {}: {} ({})", text("code"), text("message"), text("class")));
     }
 }

@@ -105,6 +105,7 @@ pub(crate) async fn run(args: CheckArgs, database: &Database, printer: &Printer)
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     pin_host_key(&recorder, &record, &args.record.to_operator(), database, printer).await?;
     let report = found.map_err(|error| unfit_error(&record, &error))?;
+    database.store.record_reachable(&record.handle).await.map_err(|e| database.cli_error(&e))?;
     if let Some(seen) = report.facts.get(FrontDoorFacts::FACT) {
         database.store.record_front_door(&record.handle, seen).await.map_err(|e| database.cli_error(&e))?;
     }

@@ -8,23 +8,21 @@ mod json;
 mod label;
 mod list;
 mod maintenance;
+mod remove;
 mod room;
 mod show;
 mod unknown_server;
 
 use clap::Subcommand;
-use serde_json::json;
 use slipway_protocol::names::ServerHandle;
-use slipway_worker::store::{AllowanceScope, Owned, OwnedThing};
-
-use unknown_server::unknown_server;
+use slipway_worker::store::AllowanceScope;
 
 use crate::commands::allowances::{self, AllowanceArgs};
-use crate::commands::operator::RecordArgs;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::print::Printer;
+pub(crate) use unknown_server::unknown_server;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Servers {
@@ -69,13 +67,7 @@ pub(crate) enum Servers {
     /// Announce a time in which nothing is done on a server, or end it
     Maintenance(maintenance::MaintenanceArgs),
     /// Take a server out of the inventory on which no project lives
-    Remove {
-        /// The server's name
-        handle: ServerHandle,
-
-        #[command(flatten)]
-        record: RecordArgs,
-    },
+    Remove(remove::RemoveArgs),
 }
 
 pub(crate) async fn run(
@@ -101,35 +93,6 @@ pub(crate) async fn run(
         Servers::Uncordon(args) => cordon::run(&args, false, &database, printer).await,
         Servers::Drain(args) => drain::run(&args, settings, &database, printer).await,
         Servers::Maintenance(args) => maintenance::run(&args, &database, printer).await,
-        Servers::Remove { handle, record } => remove(&handle, &record, &database, printer).await,
+        Servers::Remove(args) => remove::run(&args, &database, printer).await,
     }
-}
-
-async fn remove(
-    handle: &ServerHandle,
-    record: &RecordArgs,
-    database: &Database,
-    printer: &Printer,
-) -> Result<CommandExit, CliError> {
-    let living = database.store.projects_on(handle).await.map_err(|e| database.cli_error(&e))?;
-    if !living.is_empty() {
-        return Err(CliError::new(CommandExit::Failed, format!("projects live on {handle} ({})", living.len()))
-            .details(living)
-            .hint(format!("`slipway servers drain {handle}` moves them to others; `slipway undeploy` takes one off")));
-    }
-    let owned = database.store.owned().await.map_err(|e| database.cli_error(&e))?;
-    let there = |owned: &&Owned| matches!(&owned.thing, OwnedThing::Slug { server, .. } if server == handle);
-    let operator = match owned.iter().filter(there).count() {
-        0 => record.to_operator(),
-        projects => record.require_reason(&format!("removing {handle}, which has projects ({projects}),"))?,
-    };
-    if !database.store.remove_server(handle, &operator).await.map_err(|e| database.cli_error(&e))? {
-        return Err(unknown_server(handle));
-    }
-    if printer.is_json() {
-        printer.json(&json!({ "handle": handle, "removed": true }));
-    } else {
-        printer.message(&format!("Removed {handle} from the inventory; what runs on it stays"));
-    }
-    Ok(CommandExit::Success)
 }

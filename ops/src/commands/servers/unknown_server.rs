@@ -4,6 +4,6 @@ use slipway_protocol::names::ServerHandle;
 
 use crate::terminal::error::CliError;
 
-pub(super) fn unknown_server(handle: &ServerHandle) -> CliError {
+pub(crate) fn unknown_server(handle: &ServerHandle) -> CliError {
     CliError::usage(format!("{handle} isn't in the inventory")).hint("`slipway servers list` shows it")
 }

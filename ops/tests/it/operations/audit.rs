@@ -8,9 +8,10 @@ use slipway_worker::amqp;
 use slipway_worker::store::{Operator, OperatorAction};
 
 use super::*;
+use crate::services::roles::{database_url, grant};
 
 /// What changes nothing that others see; keys are made as files of this machine alone.
-const UNRECORDED: [&str; 28] = [
+const UNRECORDED: [&str; 29] = [
     "pending",
     "placement explain",
     "plan",
@@ -19,6 +20,7 @@ const UNRECORDED: [&str; 28] = [
     "pushes",
     "notify",
     "status",
+    "workers list",
     "explain",
     "projects versions",
     "projects owners",
@@ -87,7 +89,10 @@ impl Shift {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_that_changes_something_leaves_a_row() {
-    let (database, store) = TestDatabase::migrated("w").await;
+    let (mut database, store) = TestDatabase::migrated("w").await;
+    // As an operator with the privileges that are documented.
+    grant(&database).await;
+    database.url = database_url(&database, "operator");
     let amqp = vhost();
     let link = broker(&amqp, "test").connect("test").await.unwrap();
     amqp::declare(&link.channel().await.unwrap()).await.unwrap();
@@ -138,6 +143,13 @@ async fn every_command_that_changes_something_leaves_a_row() {
         let waiting = accept(&store, &with_secrets("bakery")).await.to_string();
         shift.does(leaf, OperatorAction::Cancel, &[&waiting]).await;
     }
+
+    let waiting = accept(&store, &with_secrets("bakery")).await.to_string();
+    shift.does("deployments retry", OperatorAction::RetryDeployment, &[&waiting]).await;
+    shift.does("cancel", OperatorAction::Cancel, &[&waiting]).await;
+    let dead = "INSERT INTO workers (name, version, seen_at) VALUES ('dead', '1', now() - interval '1 min')";
+    shift.database.sql.execute(dead, &[]).await.unwrap();
+    shift.does("workers forget", OperatorAction::ForgetWorker, &["dead"]).await;
 
     accept(&store, &with_secrets("kiosk")).await;
     fail(&store, ErrorCode::PortOccupied).await;

@@ -4,10 +4,12 @@
 mod allowances;
 mod audit;
 mod dead_letters;
+mod drills;
 mod front_doors;
 mod inventory;
 mod lifecycle;
 mod pending;
+mod privileges;
 mod pushes;
 mod sources;
 mod status;

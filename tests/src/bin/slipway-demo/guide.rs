@@ -1,6 +1,7 @@
 //! `--keep`: all stays up until Ctrl-C or Enter, and this tells how to look around from another terminal.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -13,21 +14,34 @@ use slipway_tests::world::is_interrupted;
 use crate::request::deployment;
 use crate::say;
 
+/// How often it's looked whether somebody has interrupted.
+const INTERVAL: Duration = Duration::from_millis(50);
+
 /// Prints the way around and waits. `url` is where the project answers, if it does.
 pub(crate) fn keep(stack: &mut Stack, url: Option<&str>) -> Result<()> {
     let settings = write_settings(stack)?;
     say::block(&text(stack, &settings, url));
     say::message("all stays up; Enter or Ctrl-C ends it");
+    wait_for_line(std::io::stdin(), is_interrupted);
+    Ok(())
+}
+
+/// Waits for a line of `input`, or until it `is_over`. Where there is no terminal, and so nobody who could press a key,
+/// `input` ends at once, which means nothing.
+fn wait_for_line(input: impl Read + Send + 'static, mut is_over: impl FnMut() -> bool) {
     let (sender, pressed) = channel();
     // Not joined: nothing but a key ends it, and the process does.
-    std::thread::spawn(move || sender.send(std::io::stdin().read_line(&mut String::new())));
-    while !is_interrupted() {
-        match pressed.recv_timeout(Duration::from_millis(50)) {
+    std::thread::spawn(move || match BufReader::new(input).read_line(&mut String::new()) {
+        Ok(1..) => sender.send(()),
+        _ => Ok(()),
+    });
+    while !is_over() {
+        match pressed.recv_timeout(INTERVAL) {
+            Ok(()) => break,
             Err(RecvTimeoutError::Timeout) => {}
-            _ => break,
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(INTERVAL),
         }
     }
-    Ok(())
 }
 
 fn text(stack: &mut Stack, settings: &Path, url: Option<&str>) -> String {
@@ -86,4 +100,20 @@ fn write_settings(stack: &mut Stack) -> Result<PathBuf> {
 
 fn word(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_terminal_a_kept_demo_waits_and_with_one_enter_ends_it() {
+        let mut looks = 0;
+        wait_for_line(std::io::empty(), || {
+            looks += 1;
+            looks > 3
+        });
+        assert_eq!(looks, 4, "it waited until it was interrupted");
+        wait_for_line(&b"\n"[..], || false);
+    }
 }

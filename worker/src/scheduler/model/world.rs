@@ -125,7 +125,7 @@ impl ModelWorld {
                 match self.deployments[which].state {
                     State::Pending => self.end(which, Outcome::Cancelled),
                     State::Running => self.deployments[which].to_stop = Some(Outcome::Cancelled),
-                    State::Ended(_) => {}
+                    State::Ended(_) | State::Unknown => {}
                 }
             }
             ModelEvent::Server { server, up } => self.down[server] = !up,

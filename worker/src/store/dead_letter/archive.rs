@@ -65,8 +65,8 @@ impl Store {
             let tx = StoreTransaction::begin(&mut client).await?;
             let sql = format!(
                 "WITH picked AS (
-                     SELECT l.id FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at, l.id LIMIT $11 FOR UPDATE)
-                 UPDATE dead_letters l SET state = $12, updated_at = now() FROM picked WHERE l.id = picked.id
+                     SELECT l.id FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at, l.id LIMIT $14 FOR UPDATE)
+                 UPDATE dead_letters l SET state = $15, updated_at = now() FROM picked WHERE l.id = picked.id
                  RETURNING l.id"
             );
             let (from, to, limit) = (Some(from.as_str()), to.as_str(), i64::from(limit));

@@ -45,6 +45,8 @@ pub struct DeadLetter {
     pub deployment: Option<DeploymentId>,
     /// The project's slug, where it could be read.
     pub project: Option<String>,
+    /// The server's handle, as long as the deployment is known.
+    pub server: Option<String>,
     /// The message as it came; `None` when it holds a secret in plain text.
     pub body: Option<Vec<u8>>,
     /// Property `content-type`.
@@ -95,6 +97,8 @@ pub struct DeadLetterFilter {
     pub state: Option<DeadLetterState>,
     /// Of this project's slug.
     pub project: Option<String>,
+    /// Of a deployment to this server.
+    pub server: Option<String>,
     /// From this stage, `intake` or `engine`.
     pub stage: Option<String>,
     /// With this error code.
@@ -107,33 +111,39 @@ pub struct DeadLetterFilter {
     pub until: Option<Timestamp>,
     /// Behind this one, by when they failed last and by their ids: where a walk from the oldest to the latest goes on.
     pub after: Option<(Timestamp, Uuid)>,
+    /// Before this one, where a list from the latest to the oldest goes on.
+    pub before: Option<(Timestamp, Uuid)>,
 }
 
-/// The condition of a [`DeadLetterFilter`] on `dead_letters l`, with the parameters $1 to $10.
+/// The condition of a [`DeadLetterFilter`] on `dead_letters l`, with the parameters $1 to $13.
 pub(in crate::store) const FILTER_CONDITION: &str =
     "(cardinality($1::uuid[]) = 0 OR l.id = ANY($1)) AND ($2::text IS NULL OR l.state = $2)
      AND ($3::text IS NULL OR l.project_slug = $3) AND ($4::text IS NULL OR l.stage = $4)
      AND ($5::text IS NULL OR l.code = $5) AND ($6::text IS NULL OR l.class = $6)
      AND ($7::timestamptz IS NULL OR l.last_failed_at >= $7) AND ($8::timestamptz IS NULL OR l.last_failed_at <= $8)
-     AND ($9::timestamptz IS NULL OR (l.last_failed_at, l.id) > ($9, $10))";
+     AND ($9::timestamptz IS NULL OR (l.last_failed_at, l.id) > ($9, $10))
+     AND ($11::text IS NULL OR $11 = (SELECT d.server FROM deployments d WHERE d.id = l.deployment_id))
+     AND ($12::timestamptz IS NULL OR (l.last_failed_at, l.id) < ($12, $13))";
 
 pub(in crate::store) type StatementParameter<'a> = &'a (dyn ToSql + Sync);
 
 impl DeadLetterFilter {
-    /// The parameters of [`FILTER_CONDITION`], and `more` from $11 on; `state` as the table has it.
+    /// The parameters of [`FILTER_CONDITION`], and `more` from $14 on; `state` as the table has it.
     pub(in crate::store) fn parameters<'a>(
         &'a self,
         state: &'a Option<&str>,
         more: &[StatementParameter<'a>],
     ) -> Vec<StatementParameter<'a>> {
-        let (failed_at, id): (StatementParameter<'a>, StatementParameter<'a>) = match &self.after {
-            Some((failed_at, id)) => (failed_at, id),
-            None => (&None::<Timestamp>, &None::<Uuid>),
+        let position = |at: &'a Option<(Timestamp, Uuid)>| -> [StatementParameter<'a>; 2] {
+            match at {
+                Some((failed_at, id)) => [failed_at, id],
+                None => [&None::<Timestamp>, &None::<Uuid>],
+            }
         };
-        let (since, until) = (&self.since, &self.until);
-        let own: [StatementParameter<'a>; 10] =
-            [&self.ids, state, &self.project, &self.stage, &self.code, &self.class, since, until, failed_at, id];
-        own.into_iter().chain(more.iter().copied()).collect()
+        let Self { ids, project, stage, code, class, since, until, server, .. } = self;
+        let named: [StatementParameter<'a>; 8] = [ids, state, project, stage, code, class, since, until];
+        let behind = position(&self.after).into_iter().chain([server as StatementParameter<'a>]);
+        named.into_iter().chain(behind).chain(position(&self.before)).chain(more.iter().copied()).collect()
     }
 
     pub(in crate::store) fn state(&self) -> Option<&'static str> {
@@ -168,7 +178,8 @@ impl Store {
     pub async fn dead_letters(&self, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<DeadLetter>> {
         deadline(async {
             let sql = format!(
-                "SELECT l.* FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at DESC, l.id LIMIT $11"
+                "SELECT l.*, (SELECT server FROM deployments WHERE id = l.deployment_id) AS server
+                 FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at DESC, l.id DESC LIMIT $14"
             );
             let (state, limit) = (filter.state(), i64::from(limit));
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
@@ -184,7 +195,7 @@ impl Store {
     pub async fn dead_letter_ids(&self, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<Uuid>> {
         deadline(async {
             let sql = format!(
-                "SELECT l.id FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at DESC, l.id LIMIT $11"
+                "SELECT l.id FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at DESC, l.id DESC LIMIT $14"
             );
             let (state, limit) = (filter.state(), i64::from(limit));
             let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
@@ -200,7 +211,7 @@ impl Store {
     pub async fn dead_letter_groups(&self, filter: &DeadLetterFilter, projects: bool) -> Result<Vec<DeadLetterGroup>> {
         deadline(async {
             let sql = format!(
-                "SELECT code, class, stage, CASE WHEN $11 THEN project_slug END AS project, count(*) AS count,
+                "SELECT code, class, stage, CASE WHEN $14 THEN project_slug END AS project, count(*) AS count,
                         min(last_failed_at) AS oldest, max(last_failed_at) AS newest
                  FROM dead_letters l WHERE {FILTER_CONDITION} GROUP BY 1, 2, 3, 4 ORDER BY count DESC, 1, 3, 4"
             );
@@ -249,6 +260,7 @@ fn read(row: &Row) -> DeadLetter {
         id: row.get("id"),
         deployment: row.get::<_, Option<Uuid>>("deployment_id").map(DeploymentId),
         project: row.get("project_slug"),
+        server: row.get("server"),
         body: row.get("body"),
         content_type: row.get("content_type"),
         headers,

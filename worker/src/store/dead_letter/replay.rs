@@ -160,21 +160,21 @@ async fn send_batch(
     let sql = format!(
         "WITH page AS MATERIALIZED (
              SELECT l.id, l.last_failed_at FROM dead_letters l WHERE {FILTER_CONDITION} AND l.state = 'open'
-             ORDER BY l.last_failed_at, l.id LIMIT $17),
+             ORDER BY l.last_failed_at, l.id LIMIT $20),
          picked AS (
              SELECT l.id FROM {joined_with_newer} WHERE l.id = ANY(ARRAY(SELECT id FROM page)) AND l.state = 'open'
-               AND ({VERDICT_CASE} = 'ready' OR ($11 AND {VERDICT_CASE} = 'superseded'))
-             ORDER BY l.last_failed_at, l.id LIMIT $12 FOR UPDATE OF l),
+               AND ({VERDICT_CASE} = 'ready' OR ($14 AND {VERDICT_CASE} = 'superseded'))
+             ORDER BY l.last_failed_at, l.id LIMIT $15 FOR UPDATE OF l),
          moved AS (
-             UPDATE dead_letters l SET state = 'replayed', replayed_as = gen_random_uuid(), replay_from_start = $13,
-                 replay_forced = $11, updated_at = now()
+             UPDATE dead_letters l SET state = 'replayed', replayed_as = gen_random_uuid(), replay_from_start = $16,
+                 replay_forced = $14, updated_at = now()
              FROM picked WHERE l.id = picked.id RETURNING l.*),
          sent AS (
              INSERT INTO outbox (message_id, type, exchange, routing_key, content_type, headers, body, must_route)
-             SELECT replayed_as::text, key, $14, key, content_type,
-                    headers || jsonb_build_object($15::text, replayed_as::text), body, true
+             SELECT replayed_as::text, key, $17, key, content_type,
+                    headers || jsonb_build_object($18::text, replayed_as::text), body, true
              FROM moved, LATERAL (SELECT CASE WHEN original_routing_key ~ '^slipway[.](project|deployment|engineering|resources)[.]'
-                                              THEN original_routing_key ELSE $16 END AS key) k
+                                              THEN original_routing_key ELSE $19 END AS key) k
              ORDER BY last_failed_at, id)
          SELECT p.id, p.last_failed_at, m.replayed_as, d.source, d.event_id
          FROM page p LEFT JOIN moved m USING (id) LEFT JOIN deployments d ON d.id = m.deployment_id

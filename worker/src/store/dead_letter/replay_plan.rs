@@ -109,7 +109,7 @@ impl Store {
             let joined_with_newer = joined_with_newer();
             let sql = format!(
                 "WITH page AS MATERIALIZED (
-                     SELECT l.id FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at, l.id LIMIT $11)
+                     SELECT l.id FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at, l.id LIMIT $14)
                  SELECT l.id, l.project_slug, l.stage, l.code, l.last_failed_at, l.state, {VERDICT_CASE} AS verdict, n.id AS newer
                  FROM {joined_with_newer} WHERE l.id = ANY(ARRAY(SELECT id FROM page)) ORDER BY l.last_failed_at, l.id"
             );

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::json;
-use slipway_protocol::{DeploymentCancel, DeploymentId, Request};
+use slipway_protocol::{DeploymentCancel, DeploymentId, ErrorCode, Request};
 use uuid::Uuid;
 
 use crate::failpoint::TransactionKind;
@@ -149,10 +149,27 @@ impl Store {
         .await
     }
 
+    /// Archives the dead letters of cancellations of a deployment whose request came while they were being refused.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn settle_overtaking_cancels(&self, deployment: DeploymentId) -> Result<()> {
+        deadline(async {
+            let mut client = self.client().await?;
+            let tx = StoreTransaction::begin(&mut client).await?;
+            lock_cancellation(&tx, deployment).await?;
+            if LockedDeployment::lock(&tx, deployment).await?.is_some() {
+                archive_overtaking(&tx, deployment).await?;
+            }
+            commit(tx, TransactionKind::Cancel).await
+        })
+        .await
+    }
+
     /// Who asked to cancel a deployment, in order.
     ///
     /// # Errors
-    /// When the database fails, or holds what can't be read.
+    /// When the database fails.
     pub async fn cancellations(&self, id: DeploymentId) -> Result<Vec<Cancellation>> {
         deadline(async {
             let rows = self
@@ -164,16 +181,14 @@ impl Store {
                     &[&id.0],
                 )
                 .await?;
-            let cancellation = |row: &tokio_postgres::Row| {
-                Ok(Cancellation {
-                    source: row.get("source"),
-                    event_id: row.get("event_id"),
-                    reason: row.get("reason"),
-                    found: state(row.get("found"))?,
-                    requested_at: row.get("requested_at"),
-                })
+            let cancellation = |row: &tokio_postgres::Row| Cancellation {
+                source: row.get("source"),
+                event_id: row.get("event_id"),
+                reason: row.get("reason"),
+                found: state(row.get("found")).unwrap_or(Some(State::Unknown)),
+                requested_at: row.get("requested_at"),
             };
-            rows.iter().map(cancellation).collect()
+            Ok(rows.iter().map(cancellation).collect())
         })
         .await
     }
@@ -202,10 +217,26 @@ pub(in crate::store) async fn lock_cancellation(tx: &StoreTransaction<'_>, deplo
     Ok(())
 }
 
-/// Whether the deployment was cancelled before its request arrived.
+/// Whether the deployment was cancelled before its request arrived. What was told of the cancellation then, that there is no
+/// such deployment, needs nobody's attention any more.
 pub(in crate::store) async fn is_precancelled(tx: &StoreTransaction<'_>, deployment: DeploymentId) -> Result<bool> {
     let sql = "SELECT 1 FROM cancellations WHERE deployment_id = $1 LIMIT 1";
-    Ok(tx.query_opt(sql, &[&deployment.0]).await?.is_some())
+    let found = tx.query_opt(sql, &[&deployment.0]).await?.is_some();
+    if found {
+        archive_overtaking(tx, deployment).await?;
+    }
+    Ok(found)
+}
+
+/// Archives the dead letters of cancellations that were faster than their request.
+async fn archive_overtaking(tx: &StoreTransaction<'_>, deployment: DeploymentId) -> Result<()> {
+    let sql = "UPDATE dead_letters SET state = 'archived', updated_at = now(),
+                   note = concat_ws(E'\\n', note, 'the request came later, and was cancelled')
+               WHERE id IN (SELECT id FROM cancellations WHERE deployment_id = $1 AND found = $2)
+                 AND state = 'open' AND code = $3";
+    let code = ErrorCode::UnknownDeployment;
+    tx.execute(sql, &[&deployment.0, &UNKNOWN, &code.as_str()]).await?;
+    Ok(())
 }
 
 /// What the same request found when it came first.

@@ -55,10 +55,10 @@ pub struct AttemptSummary {
 }
 
 impl DeploymentEnd {
-    /// The outcome, which also depends on whether anything `changed`.
-    fn outcome(&self, changed: bool) -> Outcome {
+    /// The outcome, which also depends on whether anything `changed`: what isn't a deployment has succeeded either way.
+    fn outcome(&self, action: Action, changed: bool) -> Outcome {
         match self {
-            Self::Succeeded { .. } if changed => Outcome::Succeeded,
+            Self::Succeeded { .. } if changed || !action.deploys() => Outcome::Succeeded,
             Self::Succeeded { .. } => Outcome::AlreadyDeployed,
             Self::Failed { missing_secret: Some(_), .. } => Outcome::MissingSecret,
             Self::Failed { .. } => Outcome::Failed,
@@ -118,7 +118,7 @@ pub(in crate::store) fn result(
     DeploymentResult {
         deployment_id: head.id,
         action: head.action,
-        outcome: end.outcome(seen.changed),
+        outcome: end.outcome(head.action, seen.changed),
         project: head.project.clone(),
         repository: head.repository.clone(),
         commit: head.commit.clone(),

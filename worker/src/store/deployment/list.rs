@@ -1,15 +1,18 @@
 //! Deployments as operators read them: lists, one in full, its journal and its events.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use slipway_protocol::{Action, DeploymentId, DeploymentResult, Failure, Placement, ProjectReady};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use slipway_protocol::{DeploymentId, DeploymentResult, Failure, Placement, ProjectReady};
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
-use crate::store::connection::value::{id_range, number, readable};
+use crate::store::connection::value::{id_range, number};
 use crate::store::deployment::selection::DeploymentFilter;
 use crate::store::deployment::state::State;
 use crate::store::outbox::render::{MESSAGE_COLUMNS, message};
@@ -26,8 +29,8 @@ pub struct Deployment {
     pub event_id: String,
     /// The replay that asked for it.
     pub replay: Option<Uuid>,
-    /// What was asked for.
-    pub action: Action,
+    /// What was asked for, named as in events; a later version may have others.
+    pub action: String,
     /// The deployment whose version a command acts with.
     pub acts_on: Option<DeploymentId>,
     /// Whether an undeployment removes the project's volumes.
@@ -78,6 +81,9 @@ pub struct Deployment {
     pub started_at: Option<Timestamp>,
     /// When its result was written; absent until then.
     pub finished_at: Option<Timestamp>,
+    /// The columns that a later version has written in a way that this one doesn't know, each with what it holds: null
+    /// where that may be a secret.
+    pub unread: BTreeMap<&'static str, Value>,
 }
 
 /// A stage's entry in the journal.
@@ -127,12 +133,12 @@ impl Store {
     /// The deployment `id`.
     ///
     /// # Errors
-    /// When the database fails, or holds what can't be read.
+    /// When the database fails.
     pub async fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>> {
         deadline(async {
             let client = self.client().await?;
             let sql = format!("SELECT {COLUMNS} FROM deployments WHERE id = $1");
-            client.query_opt(&sql, &[&id.0]).await?.as_ref().map(read).transpose()
+            Ok(client.query_opt(&sql, &[&id.0]).await?.as_ref().map(read))
         })
         .await
     }
@@ -154,13 +160,13 @@ impl Store {
     /// Deployments, the latest first, at most `limit`.
     ///
     /// # Errors
-    /// When the database fails, or holds what can't be read.
+    /// When the database fails.
     pub async fn deployments(&self, filter: &DeploymentFilter, limit: u32) -> Result<Vec<Deployment>> {
         deadline(async {
             let limit = i64::from(limit);
             let (sql, values) = filter.statement(COLUMNS, &limit);
             let rows = self.client().await?.query(&sql, &values).await?;
-            rows.iter().map(read).collect()
+            Ok(rows.iter().map(read).collect())
         })
         .await
     }
@@ -180,10 +186,10 @@ impl Store {
         .await
     }
 
-    /// The events of a deployment after `sequence`, in order.
+    /// The events of a deployment after `sequence`, in order; one that can't be read, as of a later version, is null.
     ///
     /// # Errors
-    /// When the database fails, or holds what can't be read.
+    /// When the database fails.
     pub async fn events(&self, id: DeploymentId, after: u64) -> Result<Vec<StoredEvent>> {
         deadline(async {
             let after = i64::try_from(after).unwrap_or(i64::MAX);
@@ -197,32 +203,36 @@ impl Store {
                     &[&id.0, &after],
                 )
                 .await?;
+            let body = |row: &Row| serde_json::from_slice(&message(row).ok()?.body).ok();
             let event = |row: &Row| {
-                Ok(StoredEvent {
+                StoredEvent {
                     sequence: u64::try_from(row.get::<_, i64>("sequence")).unwrap_or(0),
                     event_type: row.get("type"),
-                    event: readable("outbox", "body", serde_json::from_slice(&message(row)?.body))?,
+                    event: body(row).unwrap_or_default(),
                     created_at: row.get("created_at"),
                     published_at: row.get("published_at"),
-                })
+                }
             };
-            rows.iter().map(event).collect()
+            Ok(rows.iter().map(event).collect())
         })
         .await
     }
 }
 
-fn read(row: &Row) -> Result<Deployment> {
-    const TABLE: &str = "deployments";
-    fn json<T: serde::de::DeserializeOwned + 'static>(row: &Row, column: &'static str) -> Result<Option<T>> {
-        Ok(readable(TABLE, column, row.try_get::<_, Option<Json<T>>>(column))?.map(|Json(value)| value))
-    }
-    Ok(Deployment {
+/// A row as far as it's understood: one that a later version has written must not hide the others.
+fn read(row: &Row) -> Deployment {
+    let mut unread = BTreeMap::new();
+    let state = row.get::<_, &str>("state");
+    let known_state = state.parse().unwrap_or_else(|_| {
+        unread.insert("state", Value::from(state));
+        State::Unknown
+    });
+    Deployment {
         id: DeploymentId(row.get("id")),
         source: row.get("source"),
         event_id: row.get("event_id"),
         replay: row.get("replay_id"),
-        action: readable(TABLE, "action", row.get::<_, &str>("action").parse())?,
+        action: row.get("action"),
         amqp_user: row.get("amqp_user"),
         unbound_secrets: row.get::<_, Option<_>>("unbound_secrets").unwrap_or_default(),
         acts_on: row.get::<_, Option<Uuid>>("acts_on").map(DeploymentId),
@@ -232,23 +242,40 @@ fn read(row: &Row) -> Result<Deployment> {
         repository: row.get("repository"),
         commit: row.get("commit_sha"),
         server: row.get("server"),
-        request: json(row, "data")?,
+        request: read_json(row, "data", &mut unread),
         placement: row.try_get::<_, Option<Json<_>>>("placement").ok().flatten().map(|Json(placement)| placement),
-        state: readable(TABLE, "state", row.get::<_, &str>("state").parse())?,
+        state: known_state,
         attempt: number(row, "attempt"),
         interruptions: number(row, "interruptions"),
         run_at: row.get("run_at"),
         owner: row.get("owner"),
         superseded_by: row.get::<_, Option<Uuid>>("superseded_by").map(DeploymentId),
         cancel_requested: row.get("cancel_requested"),
-        failure: json(row, "failure")?,
-        result: json(row, "result")?,
+        failure: read_json(row, "failure", &mut unread),
+        result: read_json(row, "result", &mut unread),
         ssh_round_trips: row.get::<_, Option<i32>>("ssh_round_trips").and_then(|n| u32::try_from(n).ok()),
         traceparent: row.get("traceparent"),
         accepted_at: row.get("accepted_at"),
         started_at: row.get("started_at"),
         finished_at: row.get("finished_at"),
-    })
+        unread,
+    }
+}
+
+/// What a column holds; noted in `unread` where this version doesn't understand it.
+fn read_json<T: DeserializeOwned + 'static>(
+    row: &Row,
+    column: &'static str,
+    unread: &mut BTreeMap<&'static str, Value>,
+) -> Option<T> {
+    let found = row.try_get::<_, Option<Json<T>>>(column);
+    if found.is_err() {
+        let raw = row.try_get::<_, Option<Json<Value>>>(column).ok().flatten();
+        // A request holds the values of variables.
+        let shown = raw.filter(|_| column != "data").map_or(Value::Null, |Json(raw)| raw);
+        unread.insert(column, shown);
+    }
+    found.ok().flatten().map(|Json(value)| value)
 }
 
 fn entry(row: &Row) -> JournalEntry {
@@ -259,8 +286,8 @@ fn entry(row: &Row) -> JournalEntry {
         intent_at: row.get("intent_at"),
         outcome: row.get("outcome"),
         change: row.get("change"),
-        facts: row.get::<_, Option<Json<_>>>("facts").map(|Json(facts)| facts),
-        failure: row.get::<_, Option<Json<_>>>("failure").map(|Json(failure)| failure),
+        facts: row.try_get::<_, Option<Json<_>>>("facts").ok().flatten().map(|Json(facts)| facts),
+        failure: row.try_get::<_, Option<Json<_>>>("failure").ok().flatten().map(|Json(failure)| failure),
         duration: row
             .get::<_, Option<i64>>("duration_ms")
             .and_then(|ms| u64::try_from(ms).ok())

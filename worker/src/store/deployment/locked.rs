@@ -35,7 +35,7 @@ impl<'t> LockedDeployment<'t> {
             State::Pending => {
                 self.tx.wake_runner().await?;
             }
-            State::Running => {}
+            State::Running | State::Unknown => {}
             State::Ended(outcome) => self.tx.count_end(outcome),
         }
         Ok(())

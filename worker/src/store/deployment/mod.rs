@@ -29,6 +29,7 @@ pub(super) mod queue;
 pub(super) mod refuse;
 pub(super) mod renewal;
 pub(super) mod retry;
+pub(super) mod retry_now;
 pub(super) mod seen;
 pub(super) mod selection;
 pub(super) mod skipped;

@@ -11,10 +11,12 @@ pub enum State {
     Running,
     /// It has ended with this outcome, and nothing follows.
     Ended(Outcome),
+    /// It's in a state of a later version's, as operators may see one. Nothing here leads there or away.
+    Unknown,
 }
 
 impl State {
-    /// Every state: the two of a deployment under way, then each outcome.
+    /// Every state that this version knows: the two of a deployment under way, then each outcome.
     pub const ALL: [Self; 8] = [
         Self::Pending,
         Self::Running,
@@ -33,6 +35,7 @@ impl State {
             Self::Pending => "pending",
             Self::Running => "running",
             Self::Ended(outcome) => outcome.as_str(),
+            Self::Unknown => "unknown",
         }
     }
 

@@ -99,7 +99,7 @@ impl Store {
         let running = match locked.head.state {
             State::Pending => false,
             State::Running => true,
-            State::Ended(_) => return Ok(()),
+            State::Ended(_) | State::Unknown => return Ok(()),
         };
         let claimed = locked.head.fence.is_some();
         let must_restore = !running && locked.must_restore_before(by).await?;

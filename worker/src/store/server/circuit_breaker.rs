@@ -37,6 +37,16 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Closes a server's circuit, since a connection was made: what waits for the server goes on.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn record_reachable(&self, server: &ServerHandle) -> Result<()> {
+        deadline(async { close_circuit(&self.client().await?, server).await }).await
+    }
+}
+
 /// All circuits, by the server's handle.
 pub(in crate::store) async fn read_circuits(client: &impl Statements) -> Result<BTreeMap<String, Circuit>> {
     let rows = client.rows("SELECT server, failures, since, open_until FROM server_circuits", &[]).await?;

@@ -54,11 +54,11 @@ impl Store {
                 why: data.reason.clone(),
                 origin: OperatorOrigin { user: incoming.user.clone(), ..OperatorOrigin::default() },
             };
-            let Some(changed) = cordon(&tx, &data.server, data.cordoned, &operator).await? else {
+            if cordon(&tx, &data.server, data.cordoned, &operator).await?.is_none() {
                 let message = format!("the inventory doesn't hold {}", data.server);
                 return Ok(Err(Failure::new(ErrorCode::UnknownServer, None, message)));
-            };
-            let outcome = if changed { Outcome::Succeeded } else { Outcome::AlreadyDeployed };
+            }
+            let outcome = Outcome::Succeeded;
             let result = cordoned(request, outcome, row.get(0));
             let sql = "WITH told AS (INSERT INTO outbox (deployment_id, sequence, type, must_route)
                                      SELECT id, next_sequence, $4, true FROM deployments WHERE id = $1),

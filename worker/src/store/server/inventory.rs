@@ -106,11 +106,11 @@ impl Store {
     }
 
     /// Removes a server from the inventory; false when it wasn't there. What is deployed on it stays, and the record tells
-    /// what was known of it.
+    /// what was known of it, and which `projects` live there.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn remove_server(&self, handle: &ServerHandle, operator: &Operator) -> Result<bool> {
+    pub async fn remove_server(&self, handle: &ServerHandle, projects: &[String], operator: &Operator) -> Result<bool> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
@@ -121,7 +121,7 @@ impl Store {
             tx.execute(sql, &[&handle.as_str()]).await?;
             circuit_breaker::close_circuit(&tx, handle).await?;
             if let Some(known) = &known {
-                let details = json!({ "was": facts(known) });
+                let details = json!({ "was": facts(known), "projects": projects });
                 record_action(&tx, OperatorAction::RemoveServer, handle.as_str(), operator, &details).await?;
             }
             commit(tx, TransactionKind::Operate).await?;

@@ -86,6 +86,14 @@ async fn a_cancel_event_ends_what_waits_is_remembered_and_may_overtake_its_reque
         (&json!(id_of(&late)), &"cancelled".into())
     );
     assert_eq!(database.count("SELECT count(*) FROM dead_letters").await, 1);
+    let dealt_with = "SELECT count(*) FROM dead_letters WHERE state = 'archived' AND note LIKE '%was cancelled'";
+    assert_eq!(database.count(dealt_with).await, 1, "nobody has to look at what came right");
+    // The same where the request came while the cancellation was being refused.
+    database.sql.execute("UPDATE dead_letters SET state = 'open'", &[]).await.unwrap();
+    store.settle_overtaking_cancels(id_of(&early)).await.unwrap();
+    assert_eq!(database.count("SELECT count(*) FROM dead_letters WHERE state = 'open'").await, 1);
+    store.settle_overtaking_cancels(id_of(&late)).await.unwrap();
+    assert_eq!(database.count("SELECT count(*) FROM dead_letters WHERE state = 'open'").await, 0);
     worker.stop().await;
 }
 

@@ -54,7 +54,6 @@ pub async fn fleet(store: &Store) {
     let expired = FleetTurn { expires_in: Some(Duration::ZERO), ..FleetTurn::default() };
     let _ = tokio::time::timeout(Duration::from_millis(300), store.follow_turn(expired, Duration::from_secs(1))).await;
     ok(store.workers().await);
-    ok(store.prune_workers(DAY).await);
 }
 
 /// All at an age that everything has reached, in small batches: what each of their rows costs is bounded as a statement is.

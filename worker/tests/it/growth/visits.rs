@@ -112,8 +112,10 @@ impl Requests<'_> {
         self.accept(|_| {}).await;
         let claim = self.claim().await;
         let newer = self.accept(|_| {}).await;
+        ok(quick("a retry at once", store.retry_now(newer, &self.operator)).await);
         ok(store.finish_superseded(&claim.lease, &AttemptSummary::default()).await);
         ok(store.cancel(newer).await);
+        ok(store.settle_overtaking_cancels(newer).await);
         ok(store.request_cancel(&CancelRequest::of_operator(DeploymentId(Uuid::new_v4()), "ada", None)).await);
         ok(store.cancellations(newer).await);
     }

@@ -13,7 +13,7 @@ use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::kept::KeptVariables;
 use crate::project::env::notes::EnvNotes;
 use crate::project::env::plan::{image_variables, plan_env};
-use crate::project::env::variables::{EnvInputs, EnvPlan, Origin};
+use crate::project::env::variables::{ComposeVariable, EnvInputs, EnvPlan, Origin};
 use crate::project::model::ComposeProject;
 
 const COMPOSE: &str = r#"{ "services": {
@@ -58,6 +58,7 @@ struct Scene {
     secrets: BTreeMap<VariableName, SecretString>,
     database: bool,
     example: &'static str,
+    required: Vec<ComposeVariable>,
 }
 
 impl Scene {
@@ -75,6 +76,7 @@ impl Scene {
             secrets,
             database: false,
             example: "",
+            required: Vec::new(),
         }
     }
 
@@ -90,12 +92,13 @@ impl Scene {
             "variables": self.variables
         }))
         .unwrap();
-        let images = image_variables(&request, &[], &self.contract);
+        let kept = KeptVariables::new(self.kept.clone(), self.notes.clone(), &self.beside, self.database);
+        let images = image_variables(&request, &self.required, &self.contract, &kept, "ghcr.io/acme/shop-");
         plan_env(&EnvInputs {
             request: &request,
             secrets: &self.secrets,
-            kept: &KeptVariables::new(self.kept.clone(), self.notes.clone(), &self.beside, self.database),
-            compose_variables: &[],
+            kept: &kept,
+            compose_variables: &self.required,
             project: &ComposeProject::parse(COMPOSE.as_bytes()).unwrap(),
             contract: &self.contract,
             directory: "/opt/services/corner-shop",

@@ -44,7 +44,7 @@ async fn every_command_of_the_runbooks_guide_does_what_it_says() {
         let done = tokio::task::spawn_blocking(move || operator.output().unwrap()).await.unwrap();
         assert!(done.status.success(), "{command:?}: {done:?}");
         let state = night.store.dead_letter(id.0).await.unwrap().unwrap().state.as_str();
-        let changes = !has("--dry-run") && !has("--max") && !has("--until");
+        let changes = !has("--dry-run") && !has("--limit") && !has("--until");
         let expected = match command[1].as_str() {
             "replay" if changes => "replayed",
             "archive" if changes => "archived",

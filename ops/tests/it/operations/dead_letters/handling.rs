@@ -65,7 +65,7 @@ async fn dead_letters_are_grouped_filtered_archived_exported_and_every_act_is_re
     assert_eq!((&exported["exported"], &exported["withheld"]), (&json!(1), &json!(0)));
     assert_eq!(std::fs::read(out.join(format!("{florist}.body"))).unwrap(), body);
     assert_eq!(out.join(format!("{florist}.body")).metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    let line = night.json("export --project florist --max 1").await;
+    let line = night.json("export --project florist --limit 1").await;
     assert_eq!(line["withheld"], false);
     assert!(line["body"].as_str().unwrap().starts_with('{'));
 

@@ -51,10 +51,10 @@ async fn ten_thousand_replays_need_neither_patience_nor_memory_and_can_be_interr
     assert_eq!(plan["dead_letters"].as_array().unwrap().len(), 5000);
     let said = night.says("replay --code registry-unavailable --dry-run").await;
     assert!(said.contains("and more than 4950 more\nat least 5000 would be sent again\n"), "{said}");
-    let said = night.says("replay --code registry-unavailable --max 70 --dry-run").await;
+    let said = night.says("replay --code registry-unavailable --limit 70 --dry-run").await;
     assert!(said.contains("and more than 4950 more\n70 would be sent again\n"), "{said}");
     // An interrupted one: the rest is sent by giving the same command again.
-    let first = night.json("replay --code registry-unavailable --max 1200 --rate 2000/s --yes").await;
+    let first = night.json("replay --code registry-unavailable --limit 1200 --rate 2000/s --yes").await;
     assert_eq!(first["replayed"].as_array().unwrap().len(), 1200);
     assert_eq!(night.open().await, LETTERS - 1200);
 

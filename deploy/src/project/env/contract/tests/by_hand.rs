@@ -158,3 +158,62 @@ fn what_was_by_hand_in_env_prod_is_back_there_after_a_secret_that_covered_it() {
     assert_eq!(value(&plan, "PGTZ").as_deref(), Some("another secret"));
     assert!(!render_env_prod(&text, &plan, &["PGTZ".to_owned()].into()).contains("another secret"));
 }
+
+#[test]
+fn what_somebody_wrote_with_references_stays_so_and_follows_what_it_refers_to() {
+    let mut scene = Scene::new(BARE);
+    scene.take("REDIS_PASSWORD=s3\nA_URL=\"redis://:${REDIS_PASSWORD}@redis:6379/$$0\"\nB=${A_URL}?\nC='${A_URL}'\nD=a$1\nE=x$E\n");
+    let text = scene.text();
+    let end = "A_URL=\"redis://:${REDIS_PASSWORD}@redis:6379/$$0\"\nB=\"${A_URL}?\"\n";
+    assert!(text.contains(end) && text.contains("C=\"\\${A_URL}\"\n") && text.contains("D=\"a\\$1\"\n"), "{text}");
+    let plan = scene.plan().unwrap();
+    assert_eq!(value(&plan, "B").as_deref(), Some("redis://:s3@redis:6379/$0?"));
+    scene.take(&text);
+    assert_eq!(scene.text(), text, "nothing changes at the next deployment");
+    scene.give_sealed("REDIS_PASSWORD", "n$w");
+    assert_eq!(value(&scene.plan().unwrap(), "B").as_deref(), Some("redis://:n$w@redis:6379/$0?"));
+    let text = scene.text();
+    assert!(text.contains(end) && text.contains("REDIS_PASSWORD=\"n\\$w\"\n"), "{text}");
+    assert_eq!(dotenv::parse(&text)["B"], "redis://:n$w@redis:6379/$0?");
+    scene.give("A_URL", "${REDIS_PASSWORD}");
+    assert!(scene.text().contains("A_URL=\"\\${REDIS_PASSWORD}\"\n"), "a request's value refers to nothing");
+}
+
+#[test]
+fn a_database_url_with_references_follows_the_password_or_is_renewed() {
+    for (password, stays) in [("${POSTGRES_PASSWORD}", true), ("${OLD}", false)] {
+        let mut scene = Scene::new(BARE);
+        let url = format!("postgresql+asyncpg://u:{password}@db:5432/x");
+        scene.take(&format!("OLD=o\nPOSTGRES_PASSWORD=p\nDATABASE_URL={url}\n"));
+        scene.give_sealed("POSTGRES_PASSWORD", "new");
+        let plan = scene.plan().unwrap();
+        assert!(value(&plan, "DATABASE_URL").unwrap().contains(":new@"));
+        assert_eq!(scene.text().contains(&url), stays);
+    }
+}
+
+#[test]
+fn an_image_of_others_on_the_server_counts_and_one_of_the_projects_own_does_not() {
+    let required = |name: &str| ComposeVariable { name: name.to_owned(), required: true };
+    let mut scene = Scene::new(
+        "version: \"1\"\nowner: x\nentries:\n  PROXY_IMAGE: {source: literal, environments: [production], required: true, value: nginx:1}\n",
+    );
+    scene.required = ["BACKEND_IMAGE", "CACHE_IMAGE", "JOBS_IMAGE", "PROXY_IMAGE", "REDIS_IMAGE"].map(required).into();
+    scene.take("REDIS_IMAGE=redis:7\nCACHE_IMAGE=\nBACKEND_IMAGE=redis:7\nJOBS_IMAGE=ghcr.io/acme/shop-jobs:latest\n");
+    let plan = scene.plan().unwrap();
+    let of = |name| plan.get(name).map(|(value, origin)| (value.to_owned(), origin));
+    for (name, image, origin) in [
+        ("BACKEND_IMAGE", "acme/shop-backend", Origin::Release),
+        ("CACHE_IMAGE", "acme/shop-cache", Origin::Release),
+        ("JOBS_IMAGE", "acme/shop-jobs", Origin::Release),
+        ("PROXY_IMAGE", "nginx:1", Origin::Literal),
+        ("REDIS_IMAGE", "redis:7", Origin::Kept),
+    ] {
+        assert_eq!(of(name), Some((image.to_owned(), origin)), "{name}");
+    }
+    // What a request has given once goes with it.
+    scene.keep(&plan);
+    scene.give_sealed("REDIS_IMAGE", "redis:8");
+    let plan = scene.plan().unwrap();
+    assert_eq!(plan.get("REDIS_IMAGE"), Some(("redis:8", Origin::Sealed)));
+}
