@@ -722,7 +722,8 @@ class DeploymentCancel(_Written):
 
 
 class ServerCordon(_Written):
-    """Keep new projects off a server, or let it have them again. The projects that live there go on being deployed."""
+    """Keep new projects off a server, or let it have them again: those whose request leaves the server to Slipway. The
+    projects that live there go on being deployed. Of several the latest `time` counts, an older one is `superseded`."""
 
     version: ClassVar[Literal["1"]] = VERSION
 

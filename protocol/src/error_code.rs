@@ -18,6 +18,9 @@ pub enum Class {
 }
 
 impl Class {
+    /// Every class.
+    pub const ALL: [Self; 4] = [Self::Transient, Self::Permanent, Self::UserAction, Self::Infrastructure];
+
     /// Whether another attempt can help without anybody's doing.
     #[must_use]
     pub fn retries(self) -> bool {

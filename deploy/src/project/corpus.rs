@@ -85,7 +85,7 @@ impl CorpusProject {
         let failed = |error: StageError| Outcome::Fails(format!("{} {error}", error.code));
         let invalid = |complaint: String| Outcome::Fails(format!("compose-invalid {complaint}"));
         let (request, contract) = (request(), EnvContract::default());
-        let wanted = image_variables(&request, &self.variables, &contract);
+        let wanted = image_variables(&request, &self.variables, &contract, &KeptVariables::default(), "");
         let images: BTreeMap<_, _> =
             wanted.into_iter().map(|(name, image)| (name, format!("ghcr.io/{image}:sha-0123456"))).collect();
         let trial = self.plan(&ComposeProject::of_template(), &images).map_err(failed)?.values();

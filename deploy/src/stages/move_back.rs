@@ -14,7 +14,11 @@ impl Attempt {
         }
         // Nothing of this attempt is on the new server yet; what an earlier one has left there, the worker knows of.
         let outcome = match stage {
-            Stage::Preflight => self.serve_again().await.unwrap_or_else(RestoreOutcome::Unknown),
+            Stage::Preflight => match self.serve_again().await {
+                // What couldn't be seen for the stage can't be seen now, and this attempt hasn't touched it.
+                Err(again) if again.code == error.code => return error,
+                outcome => outcome.unwrap_or_else(RestoreOutcome::Unknown),
+            },
             _ => self.take_back().await,
         };
         outcome.add_to(error)

@@ -14,6 +14,8 @@ use crate::remote::script::Script;
 use crate::scripts;
 use crate::{Attempt, ErrorDetail, StageError};
 
+const NOT_KNOWN: &str = "whether the release before it was put back isn't known";
+
 /// How restoring ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RestoreOutcome {
@@ -77,7 +79,7 @@ impl RestoreOutcome {
                 format!("{} was put back, but doesn't become stable{answers}", name(commit, "served"))
             }
             Self::Unknown(error) => {
-                format!("whether the release before it was put back isn't known: {}", error.message)
+                format!("{NOT_KNOWN}: {}", error.message)
             }
         })
     }
@@ -109,11 +111,18 @@ impl RestoreOutcome {
         }
     }
 
-    /// `error` with what serves now added to it.
+    /// `error` with what serves now added to it, unless it says so already.
     #[must_use]
     pub fn add_to(&self, error: StageError) -> StageError {
         let Some(description) = self.describe() else { return error };
-        let message = format!("{}; {description}", error.message);
+        let description = match self {
+            Self::Unknown(cause) if error.message.contains(&cause.message) => NOT_KNOWN.to_owned(),
+            _ => description,
+        };
+        let message = match error.message.contains(&description) {
+            true => error.message,
+            false => format!("{}; {description}", error.message),
+        };
         let seen = self.services();
         let services = if seen.is_empty() { error.services } else { seen.into() };
         let serving = self.serving().or(error.detail.serving);
@@ -214,5 +223,33 @@ fn read_outcome(output: &ScriptOutput, stable: bool) -> RestoreOutcome {
         (true, false) => RestoreOutcome::Restored { commit: None, stable, services, serving: None },
         (false, true) => RestoreOutcome::Stopped,
         (false, false) => RestoreOutcome::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(message: &str) -> StageError {
+        StageError::new(ErrorCode::DataInVolumes, message)
+    }
+
+    #[test]
+    fn what_serves_is_said_once_though_it_was_looked_at_twice() {
+        let serving = Some(Serving { commit: None, proven: true });
+        let outcome = RestoreOutcome::Untouched { commit: None, services: Vec::new(), serving };
+        let once = outcome.add_to(failed("shop has data"));
+        assert_eq!(once.message, "shop has data; what served before serves on, and answers");
+        assert_eq!(outcome.add_to(once.clone()), once);
+        assert!(once.detail.serving.is_some_and(|serving| serving.proven));
+    }
+
+    #[test]
+    fn a_reason_is_not_repeated_where_going_back_failed_for_it_as_well() {
+        let outcome = RestoreOutcome::Unknown(failed("no route to host"));
+        let once = outcome.add_to(failed("no route to host"));
+        assert_eq!(once.message, format!("no route to host; {NOT_KNOWN}"));
+        assert_eq!(outcome.add_to(once.clone()), once);
+        assert_eq!(outcome.add_to(failed("shop broke")).message, format!("shop broke; {NOT_KNOWN}: no route to host"));
     }
 }

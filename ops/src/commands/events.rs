@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use slipway_protocol::names::Slug;
 use slipway_protocol::topology::QUEUES;
-use slipway_worker::amqp::{PublishError, Publisher};
+use slipway_worker::amqp::{PublishError, Publisher, queue_exists};
 use slipway_worker::message::Outgoing;
 use slipway_worker::store::{EventHistory, HistoryPosition, OperatorAction, PublishedEvent};
 
@@ -72,6 +72,10 @@ pub(crate) async fn run(
         return Err(CliError::usage(format!("{} is a queue of Slipway's own, and no subscriber's", args.to))
             .hint("name the new subscriber's queue: declare it, and bind it to `slipway.events`, first"));
     }
+    if args.until.is_some_and(|until| until <= args.since) {
+        return Err(CliError::usage("--until isn't after --since, so nothing was published between them".to_owned())
+            .hint("both are times or ages, and an age of 2h is before one of 1h: --since 2h --until 1h"));
+    }
     let database = Database::new(settings)?;
     let details = json!({
         "since": args.since, "until": args.until, "project": args.project, "results": args.results, "to": args.to,
@@ -95,6 +99,10 @@ async fn replay(
     count: &mut ReplayCount,
 ) -> Result<(), CliError> {
     let broker = BrokerClient::connect(settings).await?;
+    // With nothing to send the broker would say nothing about it.
+    if !queue_exists(&broker.connection, &args.to).await.map_err(|e| broker.cli_error(&e))? {
+        return Err(no_queue(&args.to));
+    }
     let publisher = Publisher::open(&broker.connection).await.map_err(|e| broker.cli_error(&e))?;
     let until = match args.until {
         Some(until) => until,
@@ -129,8 +137,7 @@ async fn send(
     let key = std::mem::replace(&mut message.routing_key, queue.to_owned());
     message.headers.insert(ROUTING_KEY.to_owned(), key);
     publisher.publish(&message).await.map_err(|error| match error {
-        PublishError::Returned { .. } => CliError::usage(format!("there is no queue {queue}"))
-            .hint("declare the subscriber's queue, and bind it to `slipway.events`, before its history is sent"),
+        PublishError::Returned { .. } => no_queue(queue),
         PublishError::Nacked => CliError::new(CommandExit::Failed, format!("queue {queue} took no more: is it full?")),
         PublishError::Unfit(why) => CliError::new(CommandExit::Failed, format!("an event can't be sent: {why}")),
         PublishError::Broken(error) => {
@@ -141,6 +148,11 @@ async fn send(
     count.sent += 1;
     count.last = Some(event.published_at);
     Ok(())
+}
+
+fn no_queue(queue: &str) -> CliError {
+    CliError::usage(format!("there is no queue {queue}"))
+        .hint("declare the subscriber's queue, and bind it to `slipway.events`, before its history is sent")
 }
 
 /// An error in the middle says how to go on.

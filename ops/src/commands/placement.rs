@@ -1,5 +1,7 @@
 //! `slipway placement explain`: which server and ports a request would get if it came now, and why. Nothing is written.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 use slipway_protocol::{Placement, PlacementReason, ServerScore};
@@ -9,6 +11,7 @@ use crate::commands::submit::Submission;
 use crate::connect::settings::ConnectionSettings;
 use crate::connect::store::Database;
 use crate::terminal::error::{CliError, CommandExit};
+use crate::terminal::format::format_duration;
 use crate::terminal::print::{Printer, Table};
 
 #[derive(Debug, Subcommand)]
@@ -49,15 +52,26 @@ pub(crate) async fn run(
     let explained = database.store.explain_placement(&event.data, &event.source, user, &limits).await;
     let explained = explained.map_err(|e| database.cli_error(&e))?;
     if printer.is_json() {
-        printer.json(&json!({ "server": explained.server, "placement": explained.placement }));
+        let waits = explained.patience.as_secs();
+        printer.json(&json!({ "server": explained.server, "placement": explained.placement, "wait_seconds": waits }));
     } else {
         print_placement(&explained.placement, printer);
         match &explained.server {
             Some(server) => printer.message(&format!("It would be deployed to {server}; nothing was set aside")),
-            None => printer.message("It would wait for room, and fail as no-capacity if none appears"),
+            None => printer.message(&outlook(explained.patience)),
         }
     }
     Ok(if explained.server.is_some() { CommandExit::Success } else { CommandExit::Failed })
+}
+
+/// What becomes of a request that no server has room for.
+fn outlook(patience: Duration) -> String {
+    match u64::try_from(patience.as_millis()).unwrap_or(u64::MAX) {
+        0 => "It would fail as no-capacity at once, since it waits for no time".to_owned(),
+        wait => {
+            format!("It would wait for room for {}, and fail as no-capacity if none appears", format_duration(wait))
+        }
+    }
 }
 
 /// What was needed, the ports, and all servers, the best first.

@@ -57,7 +57,7 @@ pub(super) fn from_serde(pointer: &str, message: &str) -> DecodeFailure {
     let rule =
         if message.starts_with("invalid ") || message.starts_with("unknown ") || message.starts_with("duplicate ") {
             match message.rsplit_once(", expected ") {
-                Some((_, expected)) => format!("must be {expected}"),
+                Some((_, expected)) => format!("must be {}", in_words(expected)),
                 None => "is malformed".to_owned(),
             }
         } else {
@@ -67,4 +67,25 @@ pub(super) fn from_serde(pointer: &str, message: &str) -> DecodeFailure {
             }
         };
     refuse_at(ErrorCode::InvalidField, pointer, &rule)
+}
+
+/// What serde expects, in words of JSON and not of Rust.
+fn in_words(expected: &str) -> String {
+    let whole = |most: u64| format!("a whole number from 0 to {most}");
+    match expected {
+        "u8" => whole(u8::MAX.into()),
+        "u16" => whole(u16::MAX.into()),
+        "u32" => whole(u32::MAX.into()),
+        "u64" | "usize" => whole(u64::MAX),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        "a map" => "an object".to_owned(),
+        "a sequence" => "an array".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        // One of some names, which are told where another text was given.
+        "string or map" | "map with a single key" | "variant identifier" => "a string".to_owned(),
+        // A type's name says nothing to whoever writes the event.
+        other if other.starts_with("struct ") => "an object".to_owned(),
+        other => other.to_owned(),
+    }
 }

@@ -30,4 +30,4 @@ pub use generations::ConnectionGenerations;
 pub use publisher::{PendingConfirm, PublishError, Publisher};
 pub use queue_head::{HeadMessage, QueueHead};
 pub use subscription::{Delivered, Subscription, consume, consume_events, subscribe};
-pub use topology::{QueueState, TopologyProblem, check, declare, queue, queues};
+pub use topology::{QueueState, TopologyProblem, check, declare, queue, queue_exists, queues};

@@ -2,6 +2,7 @@
 //! declaring them again is what makes sure of them.
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 use slipway_protocol::topology::{Argument, BINDINGS, EXCHANGES, Exchange, QUEUES, Queue};
@@ -111,13 +112,34 @@ pub async fn queues(link: &BrokerConnection) -> Result<Vec<QueueState>, AmqpErro
 /// # Errors
 /// When the connection is gone or the broker doesn't answer.
 pub async fn queue(link: &BrokerConnection, name: &'static str) -> Result<Option<QueueState>, AmqpError> {
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let channel = link.channel().await?;
-    let asked = channel.queue_declare(name.into(), options, FieldTable::default());
-    match answer("a queue", asked).await {
+    match look_for_queue(link, name).await {
         Ok(state) => Ok(Some(QueueState { name, messages: state.message_count(), consumers: state.consumer_count() })),
         Err(error) => refusal(Err(error)).map(|_| None),
     }
+}
+
+/// Whether there is a queue `name`, whoever may see it.
+///
+/// # Errors
+/// When the connection is gone or the broker doesn't answer.
+pub async fn queue_exists(link: &BrokerConnection, name: &str) -> Result<bool, AmqpError> {
+    match look_for_queue(link, name).await {
+        Ok(_) => Ok(true),
+        Err(AmqpError::Broker { source, .. }) if is_not_found(&source) => Ok(false),
+        // It's another connection's own: there it is.
+        Err(error) => refusal(Err(error)).map(|_| true),
+    }
+}
+
+async fn look_for_queue(link: &BrokerConnection, name: &str) -> Result<lapin::Queue, AmqpError> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let channel = link.channel().await?;
+    answer("a queue", channel.queue_declare(name.into(), options, FieldTable::default())).await
+}
+
+fn is_not_found(error: &lapin::Error) -> bool {
+    let not_found = AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND);
+    matches!(error.kind(), lapin::ErrorKind::ProtocolError(error) if *error.kind() == not_found)
 }
 
 /// The broker's refusal of a declaration, as opposed to a broken connection.

@@ -163,15 +163,19 @@ impl Credentials {
     /// # Errors
     /// `unknown-server` when it gives no address, `server-not-in-inventory` where events may describe no servers.
     pub(crate) fn server_from_event(&self, server: &Server) -> Result<ServerRecord, StageError> {
-        let record = server_from_event(server)?;
         if self.servers_from_events {
-            return Ok(record);
+            return server_from_event(server);
         }
+        // An address would be refused as well.
+        let code = match server.address {
+            Some(_) => ErrorCode::ServerNotInInventory,
+            None => ErrorCode::UnknownServer,
+        };
         let handle = &server.handle;
         let message = format!(
             "the inventory doesn't hold {handle}, and an event can't add it; an operator can, with `slipway servers add {handle}`"
         );
-        Err(StageError::new(ErrorCode::ServerNotInInventory, message))
+        Err(StageError::new(code, message))
     }
 
     fn ssh_key(&self, record: &ServerRecord) -> Result<SecretString, StageError> {
@@ -199,7 +203,11 @@ fn host_key_policy(pinned: Option<HostKey>, trust: bool) -> HostKeyPolicy {
 
 fn server_from_event(server: &Server) -> Result<ServerRecord, StageError> {
     let Some(address) = server.address.clone() else {
-        let message = format!("the inventory doesn't know {}, and the event gives no address", server.handle);
+        let message = format!(
+            "the inventory doesn't hold {0}, and the event gives no address: give it, or have an operator add the server, \
+             with `slipway servers add {0}`",
+            server.handle
+        );
         return Err(StageError::new(ErrorCode::UnknownServer, message));
     };
     let defaults = (Port::new(22), UserName::new("root"));
@@ -256,5 +264,28 @@ mod tests {
         assert_eq!(key(), "ssh-key-unusable", "others may read it");
         fs::remove_file(&file).unwrap();
         assert_eq!(key(), "ssh-key-unusable");
+    }
+
+    fn refusal(servers_from_events: bool, server: serde_json::Value) -> StageError {
+        let credentials = Credentials { servers_from_events, ..Credentials::default() };
+        credentials.server_from_event(&serde_json::from_value(server).unwrap()).unwrap_err()
+    }
+
+    #[test]
+    fn an_address_is_asked_for_only_where_events_may_give_one() {
+        let (bare, whole) = (
+            serde_json::json!({ "handle": "vps-9" }),
+            serde_json::json!({ "handle": "vps-9", "address": "203.0.113.9" }),
+        );
+        let closed = refusal(false, bare.clone());
+        assert_eq!(closed.code, ErrorCode::UnknownServer);
+        assert!(!closed.message.contains("address"), "{}", closed.message);
+        assert_eq!(refusal(false, whole).code, ErrorCode::ServerNotInInventory);
+        let open = refusal(true, bare);
+        assert_eq!(open.code, ErrorCode::UnknownServer);
+        assert!(open.message.contains("gives no address: give it"), "{}", open.message);
+        for told in [closed, open] {
+            assert!(told.message.contains("`slipway servers add vps-9`"), "{}", told.message);
+        }
     }
 }

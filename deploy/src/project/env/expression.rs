@@ -161,7 +161,7 @@ mod tests {
             std::fs::write(folder.path().join(".env"), text).expect("a file");
             let compose = "services: {a: {image: x, env_file: .env}}";
             std::fs::write(folder.path().join("compose.yml"), compose).expect("a file");
-            crate::project::real_compose::run(folder.path(), &["config", "--format", "json"])
+            crate::project::compose_program::run(folder.path(), &["config", "--format", "json"])
         };
         let rewritten = EnvNotes::read(by_hand).render_with(&dotenv::parse(by_hand));
         let seen: serde_json::Value = serde_json::from_slice(&resolved(by_hand)).expect("a model");

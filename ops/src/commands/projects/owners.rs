@@ -34,7 +34,7 @@ pub(super) async fn run(args: &OwnersArgs, database: &Database, printer: &Printe
             name(&owned.thing),
             owned.project.to_string(),
             format_time(owned.since),
-            if owned.proven { "yes" } else { "not yet" }.to_owned(),
+            deployed(owned).to_owned(),
             text_or_dash(Some(former.as_str()).filter(|former| !former.is_empty())),
         ]);
     }
@@ -53,11 +53,20 @@ fn name(thing: &OwnedThing) -> String {
     }
 }
 
+fn deployed(owned: &Owned) -> &'static str {
+    match (owned.deployed, owned.proven) {
+        (true, _) => "yes",
+        (false, true) => "no longer",
+        (false, false) => "not yet",
+    }
+}
+
 fn owned_json(owned: &Owned) -> Value {
     let mut value = json!({
         "project_id": owned.project,
         "since": owned.since,
         "proven": owned.proven,
+        "deployed": owned.deployed,
         "handed_over_from": owned.former,
     });
     match &owned.thing {

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
 use slipway_deploy::secrets::keys;
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
 use slipway_worker::store::ServerRecord;
 
 use super::json::server_json;
+use super::twins::{find_twins, twins_hint};
 use crate::commands::arguments::parse_port;
 use crate::commands::operator::RecordArgs;
 use crate::connect::store::Database;
@@ -84,10 +86,17 @@ pub(super) async fn run(args: AddServer, database: &Database, printer: &Printer)
     let operator = args.record.to_operator();
     let record = merge(args, known, key)?;
     database.store.put_server(&record, &operator).await.map_err(|e| database.cli_error(&e))?;
+    let all = database.store.servers().await.map_err(|e| database.cli_error(&e))?;
+    let twins = find_twins(&record, &all);
     if printer.is_json() {
-        printer.json(&server_json(&record));
+        let mut value = server_json(&record);
+        value["same_machine_as"] = json!(twins);
+        printer.json(&value);
     } else {
         printer.message(&format!("{} {}", if is_new { "Added" } else { "Changed" }, record.handle));
+    }
+    if let Some(hint) = twins_hint(&record.handle, &twins) {
+        printer.hint(&hint);
     }
     if record.host_key.is_none() && !record.trust_on_first_use {
         printer.hint(&format!(

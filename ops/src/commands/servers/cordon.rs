@@ -34,7 +34,10 @@ pub(super) async fn run(
     }
     printer.message(&match (cordoned, changed) {
         (true, true) => {
-            format!("Cordoned {handle}: it gets no new projects; the ones that live there go on being deployed")
+            format!(
+                "Cordoned {handle}: it gets no new projects, unless a request names it; the ones that live there go on being \
+                 deployed"
+            )
         }
         (true, false) => format!("{handle} was cordoned already"),
         (false, true) => format!("Uncordoned {handle}: it gets new projects again"),

@@ -1,7 +1,7 @@
 //! `slipway servers maintenance`: times in which nothing is done on a server. It gets no new projects then, and what is asked
 //! for those that live there waits for the end.
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use slipway_protocol::names::ServerHandle;
@@ -14,6 +14,7 @@ use crate::terminal::format::format_time;
 use crate::terminal::print::Printer;
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("its end").required(true).args(["until", "lasts", "end"]))]
 pub(crate) struct MaintenanceArgs {
     /// The server's name
     handle: ServerHandle,
@@ -23,7 +24,7 @@ pub(crate) struct MaintenanceArgs {
     from: Option<Timestamp>,
 
     /// When it ends
-    #[arg(long, value_name = "TIME", conflicts_with = "lasts", required_unless_present_any = ["lasts", "end"])]
+    #[arg(long, value_name = "TIME")]
     until: Option<Timestamp>,
 
     /// How long it lasts, such as `90m`
@@ -31,7 +32,7 @@ pub(crate) struct MaintenanceArgs {
     lasts: Option<SignedDuration>,
 
     /// End all its windows that are under way or to come
-    #[arg(long, conflicts_with_all = ["from", "until", "lasts"])]
+    #[arg(long, conflicts_with = "from")]
     end: bool,
 
     #[command(flatten)]
@@ -46,6 +47,7 @@ pub(super) async fn run(
     let (handle, operator) = (&args.handle, args.record.to_operator());
     if args.end {
         let ended = database.store.end_maintenance(handle, &operator).await.map_err(|e| database.cli_error(&e))?;
+        let Some(ended) = ended else { return Err(unknown_server(handle)) };
         if printer.is_json() {
             printer.json(&json!({ "handle": handle, "ended": ended }));
         } else {

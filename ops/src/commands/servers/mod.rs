@@ -11,6 +11,7 @@ mod maintenance;
 mod remove;
 mod room;
 mod show;
+mod twins;
 mod unknown_server;
 
 use clap::Subcommand;
@@ -58,7 +59,7 @@ pub(crate) enum Servers {
     },
     /// Say a server's region, labels and how many projects it may have, in the place of what was said before
     Label(label::LabelArgs),
-    /// Keep new projects off a server; the ones that live there go on being deployed
+    /// Keep new projects off a server, unless a request names it; the ones that live there go on being deployed
     Cordon(cordon::CordonArgs),
     /// Let a server get new projects again
     Uncordon(cordon::CordonArgs),

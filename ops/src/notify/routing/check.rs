@@ -13,6 +13,7 @@ use super::file::{ChannelEntry, QuietEntry, RoutingFile, RuleEntry};
 use super::mistakes::{Mistake, Mistakes};
 use super::quiet::QuietHours;
 use super::settings::{ChannelSettings, NotifyRouting, RoutingRule};
+use super::unreached::{find_unreached, has_class};
 use crate::notify::text::template::TextTemplate;
 
 /// What is older isn't told, unless the file says otherwise; and what it may say at most, since what was told is forgotten
@@ -62,7 +63,8 @@ pub(crate) fn read_routing(text: &str, folder: &Path) -> Result<NotifyRouting, V
         found.0.push(Mistake { line: 0, text: text.to_owned() });
     }
     let known: Vec<&String> = file.channels.keys().collect();
-    let rules = file.rules.iter().map(|entry| rule(&mut found, entry, &known)).collect();
+    let rules: Vec<RoutingRule> = file.rules.iter().map(|entry| rule(&mut found, entry, &known)).collect();
+    find_unreached(&mut found, &file.rules, &rules);
     if found.0.is_empty() {
         return Ok(NotifyRouting { max_age, link, channels, rules, redactor });
     }
@@ -146,10 +148,6 @@ fn rule(found: &mut Mistakes, entry: &Spanned<RuleEntry>, known: &[&String]) -> 
         to: to.iter().map(|channel| channel.value.clone()).collect(),
         urgent: *urgent,
     }
-}
-
-fn has_class(outcome: slipway_protocol::Outcome) -> bool {
-    matches!(outcome, slipway_protocol::Outcome::Failed | slipway_protocol::Outcome::MissingSecret)
 }
 
 fn duration(

@@ -9,6 +9,7 @@ pub(crate) mod plan;
 pub(crate) mod quiet;
 mod secrets;
 pub(crate) mod settings;
+mod unreached;
 
 pub(crate) use check::read_routing;
 pub(crate) use mistakes::Mistake;

@@ -1,7 +1,8 @@
 //! Whom an event is told to, when, and together with what. Pure: the moment is an argument.
 
 use jiff::Timestamp;
-use slipway_protocol::{Class, DeploymentResult};
+use slipway_protocol::names::ServerHandle;
+use slipway_protocol::{Class, DeploymentResult, ErrorCode, Failure};
 use slipway_worker::store::{NotificationGroup, NotificationIntent};
 
 use super::chat::chat_of;
@@ -54,12 +55,53 @@ fn intent(
     Some(NotificationIntent { channel: name.to_owned(), target, group, urgent, not_before: quiet_until })
 }
 
+/// The server that a failure is about: for a move it may be the one that the project leaves.
+pub(crate) fn failing_server(result: &DeploymentResult) -> Option<&ServerHandle> {
+    let former = |failure: &Failure| failure.code == ErrorCode::FormerServerUnreachable;
+    let moved = result.moved.as_ref().filter(|_| result.failure.as_ref().is_some_and(former));
+    moved.map(|moved| &moved.from).or(result.server.as_ref())
+}
+
 /// What fails for one reason is told together: all that a server can't do, and all that fails for a moment with one code.
 fn group_key(result: &DeploymentResult) -> Option<String> {
     let failure = result.failure.as_ref()?;
-    match (failure.class, &result.server) {
+    match (failure.class, failing_server(result)) {
         (Class::Infrastructure, Some(server)) => Some(format!("server {server}")),
         (Class::Infrastructure, None) | (Class::Transient, _) => Some(format!("code {}", failure.code)),
         (Class::Permanent | Class::UserAction, _) => None,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use slipway_protocol::CloudEvent;
+
+    use super::*;
+    use crate::notify::text::digest::describe;
+    use crate::notify::text::template::TextTemplate;
+    use slipway_deploy::secrets::redact::Redactor;
+
+    /// A move from `from` to `to` that failed with this code.
+    fn moved(from: &str, to: &str, code: ErrorCode) -> DeploymentResult {
+        let sample = include_bytes!("../../../../protocol/samples/result-move-refused.v1.json");
+        let mut result = serde_json::from_slice::<CloudEvent<DeploymentResult>>(sample).unwrap().data;
+        result.server = Some(to.parse().unwrap());
+        let report = result.moved.as_mut().unwrap();
+        (report.from, report.to) = (from.parse().unwrap(), Some(to.parse().unwrap()));
+        result.failure = Some(Failure::new(code, None, "no route to host"));
+        result
+    }
+
+    #[test]
+    fn a_move_is_told_together_with_what_fails_on_the_server_that_is_down() {
+        let former = moved("vps-1", "vps-2", ErrorCode::FormerServerUnreachable);
+        let elsewhere = moved("vps-1", "vps-3", ErrorCode::FormerServerUnreachable);
+        assert_eq!(group_key(&former).as_deref(), Some("server vps-1"));
+        assert_eq!(group_key(&elsewhere).as_deref(), Some("server vps-1"));
+        let arrives = moved("vps-1", "vps-2", ErrorCode::FrontDoorFailed);
+        assert_eq!(group_key(&arrives).as_deref(), Some("server vps-2"));
+        let told = describe(&[former, elsewhere], &TextTemplate::default(), None, &Redactor::default());
+        assert_eq!(told.title, "2 deployments failed on vps-1: former-server-unreachable");
     }
 }

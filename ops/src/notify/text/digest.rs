@@ -2,10 +2,12 @@
 
 use slipway_deploy::secrets::redact::Redactor;
 use slipway_protocol::DeploymentResult;
+use slipway_protocol::names::ServerHandle;
 
 use super::facts::ResultFacts;
 use super::message_text::MessageText;
 use super::template::{FactName, TextTemplate};
+use crate::notify::routing::plan::failing_server;
 
 /// How many results are named; the others are counted.
 const NAMED: usize = 20;
@@ -26,7 +28,9 @@ pub(crate) fn describe(
                 let value = first.get(name);
                 Some(value).filter(|value| !value.is_empty() && facts.iter().all(|other| other.get(name) == *value))
             };
-            let mut lines = vec![headline(results.len(), &same)];
+            let server = failing_server(first.result);
+            let server = server.filter(|server| results.iter().all(|result| failing_server(result) == Some(server)));
+            let mut lines = vec![headline(results.len(), server, &same)];
             let cause = same(FactName::What);
             lines.extend(cause.clone());
             for facts in facts.iter().take(NAMED) {
@@ -50,8 +54,8 @@ pub(crate) fn describe(
     MessageText::new(lines, redactor)
 }
 
-fn headline(count: usize, same: &impl Fn(FactName) -> Option<String>) -> String {
-    let place = same(FactName::Server).map(|server| format!(" on {server}")).unwrap_or_default();
+fn headline(count: usize, server: Option<&ServerHandle>, same: &impl Fn(FactName) -> Option<String>) -> String {
+    let place = server.map(|server| format!(" on {server}")).unwrap_or_default();
     match (same(FactName::Outcome).as_deref(), same(FactName::Code)) {
         (Some("failed"), Some(code)) => format!("{count} deployments failed{place}: {code}"),
         (Some("failed"), None) => format!("{count} deployments failed{place}"),

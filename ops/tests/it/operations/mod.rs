@@ -5,6 +5,7 @@ mod allowances;
 mod audit;
 mod dead_letters;
 mod drills;
+mod fleet;
 mod front_doors;
 mod inventory;
 mod lifecycle;

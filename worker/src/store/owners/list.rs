@@ -10,6 +10,10 @@ use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::readable;
 use crate::store::{Result, Store};
 
+const SLUGS: &str = "SELECT o.*, EXISTS (SELECT FROM project_places p WHERE p.project_id = o.project_id
+            AND p.project_slug = o.project_slug AND p.server = o.server AND p.succeeded > coalesce(p.undeployed, 0)) AS deployed
+        FROM slug_owners o ORDER BY o.project_slug, o.server";
+
 /// What a project may have for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OwnedThing {
@@ -42,6 +46,8 @@ pub struct Owned {
     pub project: ProjectId,
     /// Of a slug: whether a deployment of this project has succeeded there.
     pub proven: bool,
+    /// Of a slug: whether the project lives there still, and wasn't moved away or undeployed since.
+    pub deployed: bool,
     /// Of a slug: the projects that it was handed over from.
     pub former: Vec<ProjectId>,
     /// Since when it belongs to this project.
@@ -56,7 +62,7 @@ impl Store {
     pub async fn owned(&self) -> Result<Vec<Owned>> {
         deadline(async {
             let client = self.client().await?;
-            let slugs = client.query("SELECT * FROM slug_owners ORDER BY project_slug, server", &[]).await?;
+            let slugs = client.query(SLUGS, &[]).await?;
             let repositories = client.query("SELECT * FROM repository_owners ORDER BY repository", &[]).await?;
             let domains = client.query("SELECT * FROM domains ORDER BY domain", &[]).await?;
             let others = repositories.iter().map(repository).chain(domains.iter().map(domain));
@@ -88,6 +94,7 @@ fn slug(row: &Row) -> Result<Owned> {
         },
         project: ProjectId(row.get("project_id")),
         proven: row.get("proven"),
+        deployed: row.get("deployed"),
         former: row.get::<_, Vec<Uuid>>("former").into_iter().map(ProjectId).collect(),
         since: row.get("since"),
     })
@@ -108,6 +115,7 @@ fn whole(row: &Row, thing: OwnedThing) -> Owned {
         thing,
         project: ProjectId(row.get("project_id")),
         proven: true,
+        deployed: true,
         former: Vec::new(),
         since: row.get("since"),
     }

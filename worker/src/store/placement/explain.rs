@@ -1,12 +1,15 @@
 //! What would be chosen for a request if it came now. Nothing is written, and nobody is waited for.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use slipway_protocol::names::ServerHandle;
 use slipway_protocol::{Action, Placement, ProjectReady};
 
 use crate::scheduler::PlacementLimits;
 use crate::store::connection::deadline::deadline;
 use crate::store::placement::choice::choose_place;
-use crate::store::placement::request::RequestSource;
+use crate::store::placement::request::{RequestSource, waits_until};
 use crate::store::placement::servers::read_servers;
 use crate::store::sources::scopes;
 use crate::store::{Result, Store};
@@ -18,6 +21,8 @@ pub struct ExplainedPlacement {
     pub server: Option<ServerHandle>,
     /// Why, with all servers.
     pub placement: Placement,
+    /// For how long it would wait for room that isn't there; not at all where its expiry has passed.
+    pub patience: Duration,
 }
 
 impl Store {
@@ -38,7 +43,10 @@ impl Store {
             let scopes = scopes(&client).await?;
             let source = RequestSource { source, user, scopes: &scopes, action: Action::Deploy, names: None };
             let chosen = choose_place(&client, &mut servers, request, &source, limits).await?;
-            Ok(ExplainedPlacement { server: chosen.server, placement: chosen.report })
+            let now = Timestamp::now();
+            let patience = waits_until(request, now, limits).duration_since(now);
+            let patience = Duration::try_from(patience).unwrap_or_default();
+            Ok(ExplainedPlacement { server: chosen.server, placement: chosen.report, patience })
         })
         .await
     }

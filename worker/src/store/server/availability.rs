@@ -13,6 +13,8 @@ use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
 use crate::store::placement::signed;
+use crate::store::server::cordoning::{CordonOutcome, cordon};
+use crate::store::server::inventory::locked_server;
 use crate::store::{Result, Store};
 
 /// Whether a server gets new projects, and which.
@@ -112,7 +114,7 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
-            let changed = cordon(&tx, server, cordoned, operator).await?;
+            let changed = cordon(&tx, server, cordoned, operator, None).await?.map(CordonOutcome::is_change);
             commit(tx, TransactionKind::Operate).await?;
             Ok(changed)
         })
@@ -146,14 +148,18 @@ impl Store {
         .await
     }
 
-    /// Ends a server's windows that are under way or to come; gives how many there were.
+    /// Ends a server's windows that are under way or to come; gives how many there were, or nothing when the inventory doesn't
+    /// have the server.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn end_maintenance(&self, server: &ServerHandle, operator: &Operator) -> Result<u64> {
+    pub async fn end_maintenance(&self, server: &ServerHandle, operator: &Operator) -> Result<Option<u64>> {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
+            if locked_server(&tx, server).await?.is_none() {
+                return Ok(None);
+            }
             let sql = "DELETE FROM maintenance_windows WHERE server = $1 AND ends_at > now()";
             let ended = tx.execute(sql, &[&server.as_str()]).await?;
             if ended > 0 {
@@ -163,7 +169,7 @@ impl Store {
                 tx.wake_runner().await?;
             }
             commit(tx, TransactionKind::Operate).await?;
-            Ok(ended)
+            Ok(Some(ended))
         })
         .await
     }
@@ -184,24 +190,6 @@ impl Store {
         })
         .await
     }
-}
-
-/// As [`Store::cordon_server`].
-pub(in crate::store) async fn cordon(
-    tx: &StoreTransaction<'_>,
-    server: &ServerHandle,
-    cordoned: bool,
-    operator: &Operator,
-) -> Result<Option<bool>> {
-    let sql = "SELECT cordoned_at IS NOT NULL FROM servers WHERE handle = $1 FOR UPDATE";
-    let Some(row) = tx.query_opt(sql, &[&server.as_str()]).await? else { return Ok(None) };
-    let changes = row.get::<_, bool>(0) != cordoned;
-    let sql = "UPDATE servers SET cordoned_at = CASE WHEN $2 THEN coalesce(cordoned_at, now()) END,
-                   cordon_reason = CASE WHEN $2 THEN coalesce($3, cordon_reason) END, updated_at = now() WHERE handle = $1";
-    tx.execute(sql, &[&server.as_str(), &cordoned, &operator.why]).await?;
-    let action = if cordoned { OperatorAction::CordonServer } else { OperatorAction::UncordonServer };
-    record(tx, action, server.as_str(), operator, &json!({ "changed": changes })).await?;
-    Ok(Some(changes))
 }
 
 fn availability(row: &Row) -> Result<ServerAvailability> {

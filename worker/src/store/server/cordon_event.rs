@@ -12,11 +12,11 @@ use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::wakeups;
 use crate::store::deployment::state::State;
 use crate::store::deployment::superseding::Admission;
-use crate::store::server::availability::cordon;
+use crate::store::server::cordoning::{CordonOutcome, cordon};
 use crate::store::{Result, Store};
 
 impl Store {
-    /// Cordons a server, or uncordons it, as the event asks. The inner error: the inventory doesn't have the server; nothing was
+    /// Cordons a server, or uncordons it, as the event asks, unless something later was said of it. The inner error: the inventory doesn't have the server; nothing was
     /// written, and the event is to be refused.
     ///
     /// # Errors
@@ -54,11 +54,14 @@ impl Store {
                 why: data.reason.clone(),
                 origin: OperatorOrigin { user: incoming.user.clone(), ..OperatorOrigin::default() },
             };
-            if cordon(&tx, &data.server, data.cordoned, &operator).await?.is_none() {
+            let Some(done) = cordon(&tx, &data.server, data.cordoned, &operator, event.time).await? else {
                 let message = format!("the inventory doesn't hold {}", data.server);
                 return Ok(Err(Failure::new(ErrorCode::UnknownServer, None, message)));
-            }
-            let outcome = Outcome::Succeeded;
+            };
+            let outcome = match done {
+                CordonOutcome::Changed | CordonOutcome::Already => Outcome::Succeeded,
+                CordonOutcome::Outdated => Outcome::Superseded,
+            };
             let result = cordoned(request, outcome, row.get(0));
             let sql = "WITH told AS (INSERT INTO outbox (deployment_id, sequence, type, must_route)
                                      SELECT id, next_sequence, $4, true FROM deployments WHERE id = $1),

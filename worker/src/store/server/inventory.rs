@@ -119,6 +119,7 @@ impl Store {
             // Nobody asks it any more, so that nothing would free what succeeded there.
             let sql = "DELETE FROM reservations WHERE server = $1 AND succeeded_at IS NOT NULL";
             tx.execute(sql, &[&handle.as_str()]).await?;
+            tx.execute("DELETE FROM front_doors WHERE server = $1", &[&handle.as_str()]).await?;
             circuit_breaker::close_circuit(&tx, handle).await?;
             if let Some(known) = &known {
                 let details = json!({ "was": facts(known), "projects": projects });
@@ -171,7 +172,10 @@ impl Store {
 }
 
 /// What is known of a server, before it's changed.
-async fn locked_server(tx: &StoreTransaction<'_>, handle: &ServerHandle) -> Result<Option<ServerRecord>> {
+pub(in crate::store) async fn locked_server(
+    tx: &StoreTransaction<'_>,
+    handle: &ServerHandle,
+) -> Result<Option<ServerRecord>> {
     let sql = format!("SELECT {COLUMNS} FROM servers WHERE handle = $1 FOR UPDATE");
     tx.query_opt(&sql, &[&handle.as_str()]).await?.as_ref().map(record).transpose()
 }

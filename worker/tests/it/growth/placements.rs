@@ -92,6 +92,7 @@ impl Requests<'_> {
             serde_json::from_slice(include_bytes!("../../../../protocol/samples/server-cordon.v1.json")).unwrap();
         event["data"]["server"] = server.as_str().into();
         event["data"]["cordoned"] = false.into();
+        event["time"] = serde_json::json!(now);
         let body = serde_json::to_vec(&event).unwrap();
         let incoming = incoming(&body);
         let Ok(Message::Cordon(request)) = read(&body, &incoming.metadata()) else { panic!("it's valid") };

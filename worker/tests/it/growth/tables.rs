@@ -22,6 +22,10 @@ pub(super) const UNVISITED: &[(&str, &str)] = &[
     ("FROM deployments LIMIT {LARGE}", ONCE),
     ("UPDATE deployments d SET producer_sequence = k.highest", ONCE),
     ("WITH RECURSIVE p (id, n) AS", ONCE),
+    (
+        "FROM slug_owners o ORDER BY o.project_slug",
+        "an operator lists all that belongs to projects, however many there are",
+    ),
 ];
 
 const ONCE: &str = "a migration of a large database, which its own test carries out";

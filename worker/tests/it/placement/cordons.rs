@@ -1,5 +1,6 @@
 //! Cordons and maintenance windows: who gets new projects, and what waits.
 
+use slipway_protocol::{Message, read};
 use slipway_worker::store::Operator;
 
 use super::*;
@@ -55,7 +56,9 @@ async fn nothing_is_done_on_a_server_while_it_is_maintained() {
     assert_eq!(server_of(&store, new).await, None);
     let windows = store.server_availability().await.unwrap().remove(0).windows;
     assert_eq!(windows.len(), 2);
-    assert_eq!(store.end_maintenance(&server, &operator()).await.unwrap(), 2);
+    assert_eq!(store.end_maintenance(&server, &operator()).await.unwrap(), Some(2));
+    assert_eq!(store.end_maintenance(&server, &operator()).await.unwrap(), Some(0));
+    assert_eq!(store.end_maintenance(&"vps-9".parse().unwrap(), &operator()).await.unwrap(), None);
     assert_eq!(store.claim(LONG).await.unwrap().unwrap().lease.deployment, named);
     place(&store, &limits()).await;
     assert!(server_of(&store, new).await.is_some());
@@ -102,4 +105,54 @@ async fn an_event_cordons_a_server_once_and_its_result_says_whether_it_changed()
     assert_eq!(client.result().await["data"].get("action"), None, "the next result is the deployment's");
     eventually("it's open", || async { store.server_availability().await.unwrap().remove(0).cordoned.is_none() }).await;
     worker.stop().await;
+}
+
+/// Takes in an event that says this of the only server, and gives the outcome of its result.
+async fn event_says(database: &TestDatabase, store: &Store, cordoned: bool, time: Option<Timestamp>) -> String {
+    let mut event: Value =
+        serde_json::from_slice(include_bytes!("../../../../protocol/samples/server-cordon.v1.json")).unwrap();
+    event["id"] = uuid::Uuid::new_v4().to_string().into();
+    event["data"]["server"] = "vps-1".into();
+    event["data"]["cordoned"] = cordoned.into();
+    event["time"] = json!(time);
+    let body = event.to_string().into_bytes();
+    let incoming = incoming(&body);
+    let Ok(Message::Cordon(request)) = read(&body, &incoming.metadata()) else { panic!("it's valid") };
+    assert_eq!(store.accept_cordon(&request, &incoming).await.unwrap(), Ok(Admission::New));
+    let sql = "SELECT state FROM deployments WHERE id = $1";
+    database.sql.query_one(sql, &[&request.deployment_id().0]).await.unwrap().get(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_is_said_about_a_cordon_the_latest_counts_in_whatever_order_it_comes() {
+    let (database, store) = TestDatabase::migrated("w").await;
+    add_server(&database, &store, "vps-1", &facts(4096)).await;
+    let server = "vps-1".parse().unwrap();
+    let is_cordoned = async || store.server_availability().await.unwrap().remove(0).cordoned.is_some();
+    let said = async |cordoned, time| event_says(&database, &store, cordoned, time).await;
+    let ago = |minutes: i64| Some(Timestamp::now() - jiff::SignedDuration::from_mins(minutes));
+    let noon = ago(60);
+
+    assert_eq!(said(true, noon).await, "succeeded");
+    assert_eq!(said(false, ago(24 * 60)).await, "superseded");
+    assert!(is_cordoned().await);
+    assert_eq!(said(false, ago(50)).await, "succeeded");
+    // The other way round, though the row of an open server tells no time.
+    assert_eq!(said(true, ago(55)).await, "superseded");
+    assert!(!is_cordoned().await);
+    // What was found to be so already was said as well.
+    assert_eq!(said(false, ago(40)).await, "already_deployed");
+    assert_eq!(said(true, ago(45)).await, "superseded");
+    // Of one moment the one that comes later counts, and one without a time is of now.
+    let moment = ago(30);
+    assert_eq!(said(true, moment).await, "succeeded");
+    assert_eq!(said(false, moment).await, "succeeded");
+    assert_eq!(said(true, None).await, "succeeded");
+    assert_eq!(said(false, ago(1)).await, "superseded");
+    // An operator does it now; a clock that is ahead keeps nobody from saying something later.
+    assert_eq!(store.cordon_server(&server, false, &operator()).await.unwrap(), Some(true));
+    assert_eq!(said(true, ago(1)).await, "superseded");
+    assert_eq!(said(true, ago(-24 * 60)).await, "succeeded");
+    assert_eq!(said(false, Some(Timestamp::now())).await, "succeeded");
+    assert!(!is_cordoned().await);
 }

@@ -2,6 +2,14 @@
 
 use super::*;
 
+impl Town {
+    /// Whether a success of its owner is there, and whether its owner lives there still.
+    async fn proven_and_deployed(&self) -> Vec<(bool, bool)> {
+        let owned = self.store.owned().await.unwrap().into_iter();
+        owned.filter(|o| matches!(o.thing, OwnedThing::Slug { .. })).map(|o| (o.proven, o.deployed)).collect()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ci_of_a_repository_is_a_projects_while_anything_of_it_is_deployed_so() {
     let (town, first, second) = (Town::new().await, project(), project());
@@ -47,4 +55,18 @@ async fn a_former_owner_gets_a_slug_by_deploying_alone() {
     assert_eq!(town.hand_over(None, second).await, HandOverOutcome::Done(vec![first]));
     assert_eq!(town.hand_over(None, first).await, HandOverOutcome::Done(vec![second]));
     assert_eq!(town.command(first, Action::Stop, json!({})).await.unwrap(), Admission::New);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slug_whose_project_has_left_with_its_data_there_is_not_deployed_any_more() {
+    let (town, first) = (Town::new().await, project());
+    assert_eq!(town.accept(first, SHOP).await.1, Admission::New);
+    assert_eq!(town.proven_and_deployed().await, [(false, false)]);
+    town.carry_out(&[Stage::Clone], &success(), &Map::new()).await;
+    assert_eq!(town.proven_and_deployed().await, [(true, true)]);
+    town.command(first, Action::Undeploy, json!({})).await.unwrap();
+    town.carry_out(Action::Undeploy.stages(), &success(), &Map::new()).await;
+    assert_eq!(town.proven_and_deployed().await, [(true, false)], "its volumes are there still");
+    town.deploy(first, SHOP, &[Stage::Clone], &success()).await;
+    assert_eq!(town.proven_and_deployed().await, [(true, true)]);
 }
