@@ -5,35 +5,29 @@ pub(crate) mod deployer;
 pub(crate) mod error;
 mod exec;
 pub(crate) mod lease_guard;
+mod means;
 mod outgoing;
 pub(crate) mod work;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use slipway_protocol::names::Port;
 use slipway_protocol::{Action, ErrorCode, Stage};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::RetryPolicy;
-use crate::github::GithubClient;
 use crate::project::env::expression::Expressions;
 use crate::project::grants::JudgedModel;
-use crate::project::registry::RegistryClient;
 use crate::project::workflows::DeployPortUse;
 use crate::remote::output::ScriptOutput;
-use crate::remote::places::{HttpsUrl, RegistryHost};
 use crate::remote::ssh::{CommandOutput, Session};
 use crate::secrets::redact::Redactor;
 use crate::stages::left_reports::KnownState;
 use crate::stages::move_state::{MoveState, former_work};
-use crate::{
-    Deployer, DeployerConfig, DeploymentWork, FrontDoor, GithubCredential, RegistryCredential, RemotePath, Reporter,
-    StageError, StageReport,
-};
+use crate::{Deployer, DeploymentWork, GithubCredential, RemotePath, Reporter, StageError, StageReport};
 
 /// How long a script needs at most to report its result.
 const REPORT_TIME: Duration = Duration::from_secs(30);
@@ -239,62 +233,6 @@ impl Attempt {
     pub(crate) fn drop_session(&mut self) {
         self.round_trips = self.round_trips();
         self.session = None;
-    }
-
-    pub(crate) fn config(&self) -> &DeployerConfig {
-        &self.deployer.config
-    }
-
-    /// The server's front door, if it's to have one.
-    #[must_use]
-    pub fn front_door(&self) -> Option<&FrontDoor> {
-        self.config().front_door.as_ref()?.for_server(self.work.target.front_door)
-    }
-
-    /// How long a script may take to reach its result, in seconds: less than the time after which it's killed.
-    pub(crate) fn script_limit(&self) -> u64 {
-        let all = self.config().command_timeout;
-        (all - (all / 4).min(REPORT_TIME)).as_secs()
-    }
-
-    /// The connection to the server, if there is one that isn't known to be broken.
-    pub(crate) fn session(&self) -> Option<&Session> {
-        self.session.as_ref()
-    }
-
-    /// The registry, asked with this project's credential.
-    pub(crate) fn registry(&self) -> RegistryClient {
-        self.deployer.registry.with_credential(self.work.registry.clone())
-    }
-
-    /// What is given to scripts that pull: `user:password`, or nothing.
-    pub(crate) fn registry_login(&self) -> SecretString {
-        let counts = !self.login_refused.load(Ordering::Relaxed);
-        self.work.registry.as_ref().filter(|_| counts).map(RegistryCredential::login).unwrap_or_default()
-    }
-
-    pub(crate) fn github(&self) -> &GithubClient {
-        &self.deployer.github
-    }
-
-    pub(crate) fn probe(&self) -> &reqwest::Client {
-        &self.deployer.probe
-    }
-
-    pub(crate) fn deployer_input_hash(&self, work: &DeploymentWork) -> Vec<u8> {
-        self.deployer.input_hash(work)
-    }
-
-    pub(crate) fn root(&self) -> &RemotePath {
-        &self.deployer.root
-    }
-
-    pub(crate) fn git_url(&self) -> &HttpsUrl {
-        &self.deployer.git_url
-    }
-
-    pub(crate) fn image_registry(&self) -> &RegistryHost {
-        &self.deployer.image_registry
     }
 
     /// Waits for `work`, which runs nothing on the server, unless the attempt is cancelled first.

@@ -8,6 +8,8 @@ use slipway_worker::policies::{self, PolicyValue};
 
 /// Constants that look like policies and are none, by what they are.
 const NO_POLICIES: &[&str] = &[
+    // How long a registry has to tell its time, without which nothing is worse.
+    "stages::clocks::ASK_TIME",
     // Paces and sizes of loops that nobody has to know.
     "stages::verify::PROBE_INTERVAL",
     "stages::verify::CONNECTION_LASTS",

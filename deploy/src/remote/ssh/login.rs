@@ -18,7 +18,7 @@ use crate::{HostKeyPolicy, StageError, Target};
 
 /// Where and as whom somebody logs in, and what the server proves itself with.
 #[derive(Clone)]
-pub(super) struct Login {
+pub(super) struct SshLogin {
     user: UserName,
     address: String,
     peers: Vec<SocketAddr>,
@@ -39,7 +39,7 @@ pub enum KeyAnswer {
 }
 
 /// As `user ann of 10.0.0.1:22`.
-impl std::fmt::Display for Login {
+impl std::fmt::Display for SshLogin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "user {} of {}", self.user, self.address)
     }
@@ -50,7 +50,7 @@ pub(super) async fn connect(
     target: &Target,
     address: &str,
     learned: &(dyn Fn(&HostKey) + Sync),
-) -> Result<(Client, Login), StageError> {
+) -> Result<(Client, SshLogin), StageError> {
     let peers = resolve(target, address).await?;
     let pinned = match &target.host_key {
         HostKeyPolicy::Pinned(key) => key.clone(),
@@ -67,7 +67,7 @@ pub(super) async fn connect(
             ));
         }
     };
-    let login = Login { user: target.ssh_user.clone(), address: address.to_owned(), peers, pinned };
+    let login = SshLogin { user: target.ssh_user.clone(), address: address.to_owned(), peers, pinned };
     Ok((log_in(target, &login).await?, login))
 }
 
@@ -80,7 +80,7 @@ async fn resolve(target: &Target, address: &str) -> Result<Vec<SocketAddr>, Stag
     }
 }
 
-async fn log_in(target: &Target, login: &Login) -> Result<Client, StageError> {
+async fn log_in(target: &Target, login: &SshLogin) -> Result<Client, StageError> {
     let mut tried = 0;
     loop {
         tried += 1;
@@ -122,7 +122,7 @@ fn is_end(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::UnexpectedEof)
 }
 
-async fn explain_refusal(target: &Target, login: &Login, error: SshError) -> StageError {
+async fn explain_refusal(target: &Target, login: &SshLogin, error: SshError) -> StageError {
     let address = &login.address;
     let refused = |why: &str| {
         let message = format!("{address} refuses the SSH key of {} for user {}{why}", target.handle, login.user);
@@ -153,7 +153,7 @@ async fn explain_refusal(target: &Target, login: &Login, error: SshError) -> Sta
     }
 }
 
-impl Login {
+impl SshLogin {
     /// A connection without a login. One that is dropped before a word is tried again.
     async fn connect_bare(&self) -> Result<Handle<PinnedHostKey>, russh::Error> {
         let mut tried = 0;

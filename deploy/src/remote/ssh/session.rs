@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::channels::{Channels, NoChannel, Taken};
-use super::login::{self, KeyAnswer, Login};
+use super::login::{self, KeyAnswer, SshLogin};
 use super::output_collector::OutputCollector;
 use crate::remote::failure_phrases::{explain_no_session, explain_other_program};
 use crate::remote::output::ScriptOutput;
@@ -70,7 +70,7 @@ pub struct Session {
     takes_short_commands: bool,
     /// Whether a script has begun to run.
     runs_scripts: bool,
-    login: Login,
+    login: SshLogin,
     address: String,
     host: Host,
     port: Port,
@@ -284,13 +284,11 @@ impl Session {
     /// The error for a script that a signal ended. Its last output doesn't explain that, whatever it is.
     #[must_use]
     pub fn signalled(&self, script: &str) -> StageError {
-        StageError::new(
-            ErrorCode::ServerConnectionLost,
-            format!(
-                "{script} was ended on {} by a signal: the server restarts, has no memory left, or somebody has sent it",
-                self.address
-            ),
-        )
+        let address = &self.address;
+        let message = format!(
+            "{script} was ended on {address} by a signal: the server restarts, has no memory left, or somebody has sent it"
+        );
+        StageError::new(ErrorCode::ServerConnectionLost, message)
     }
 }
 

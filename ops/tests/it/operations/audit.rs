@@ -166,7 +166,8 @@ async fn every_command_that_changes_something_leaves_a_row() {
         shift.does(leaf, action, &rest).await;
     }
 
-    let queue = amqp::subscribe(&link, &[]).await.unwrap().queue();
+    let subscriber = amqp::subscribe(&link, &[]).await.unwrap();
+    let queue = subscriber.queue();
     shift.does("events replay", OperatorAction::ReplayEvents, &["--since", "1h", "--to", &queue]).await;
 
     let (first, second) = (shift.aside().await, shift.aside().await);

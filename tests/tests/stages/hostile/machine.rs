@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
 use russh::keys::PrivateKey;
 use russh::server::{Auth, ChannelOpenHandle, Config, Handle, Handler, Msg, Session};
@@ -92,7 +94,13 @@ struct Guest {
 impl Guest {
     fn begin(&mut self, channel: ChannelId, mark: String, session: &Session) {
         self.begun += 1;
-        tokio::spawn((self.answer)(BegunScript { handle: session.handle(), channel, number: self.begun, mark }));
+        let script = BegunScript { handle: session.handle(), channel, number: self.begun, mark };
+        let answer = self.answer;
+        tokio::spawn(async move {
+            // As any script's first word is, so that nothing is taken for another program's.
+            script.tell("began", "yes").await;
+            answer(script).await;
+        });
     }
 }
 
@@ -140,10 +148,10 @@ impl Handler for Guest {
         if self.manner == Manner::Terse && command.len() > LONGEST_COMMAND {
             return session.channel_failure(channel);
         }
-        self.received.lock().unwrap().extend_from_slice(command);
+        let command = decoded(&String::from_utf8_lossy(command));
+        self.received.lock().unwrap().extend_from_slice(command.as_bytes());
         session.channel_success(channel)?;
         // A script may stand in the command, after its mark.
-        let command = String::from_utf8_lossy(command);
         if let Some(mark) = command.split(|c: char| !c.is_ascii_hexdigit()).find(|word| word.len() == 32) {
             self.begin(channel, mark.to_owned(), session);
         }
@@ -161,6 +169,13 @@ impl Handler for Guest {
         self.begin(channel, mark, session);
         Ok(())
     }
+}
+
+/// A command as its server's shell gets it, out of its words in base64.
+fn decoded(command: &str) -> String {
+    let words = command.rsplit_once(" sh ").map_or(command, |(_, words)| words).replace(' ', "");
+    let program = STANDARD.decode(words).expect("a command in base64");
+    String::from_utf8(program).expect("a program of text")
 }
 
 /// Makes a key; gives its public half.

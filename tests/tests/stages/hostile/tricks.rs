@@ -68,7 +68,7 @@ pub const TRICKS: &[ServerTrick] = &[
     manner("a greeting of two hundred kilobytes", Manner::Verbose(200_000), KEPT_OUT),
     manner("many host keys, all of them wrong", Manner::ManyKeys, &[ErrorCode::HostKeyMismatch]),
     manner("a login that is never enough", Manner::NeverSatisfied, KEPT_OUT),
-    manner("no channels", Manner::Closed, KEPT_OUT),
+    manner("no channels", Manner::Closed, &[ErrorCode::SshCommandRefused]),
     ServerTrick { manner: Manner::Terse, ..believed("no command that has a script in it", Stage::Preflight, not_text) },
     believed("a checkout of nothing", Stage::Clone, blind_success),
     ServerTrick {
@@ -142,7 +142,7 @@ async fn healthy(script: &BegunScript) {
         ("git", "git version 2.39"),
         ("docker_client", "present"),
         ("docker", "27.0.1"),
-        ("compose", "2.29.0"),
+        ("compose", "2.26.1"),
         ("writable", "yes"),
         ("disk_kb", "90000000"),
         ("inodes", "9000000"),

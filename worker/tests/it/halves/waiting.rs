@@ -195,3 +195,30 @@ async fn a_half_that_waits_is_cancelled_by_its_own_event_also_before_it_comes() 
     assert_eq!(store.lonely_halves(10).await.unwrap().count, 0);
     worker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_comes_alone_goes_where_a_move_has_brought_the_project() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = TestClient::new(&amqp).await;
+    let worker = TestWorker::start(store.clone(), &amqp, changed(), WorkerOptions::default());
+    let shop = HalvedProject::new("shop");
+    outside.publish(&bytes(&shop.code('a', |_| {}))).await;
+    outside.publish(&bytes(&shop.place(8001, |_| {}))).await;
+    assert!(outside.result().await["data"].get("placement").is_none(), "the allocation decides");
+    // As the end of a move writes it.
+    let moved = "UPDATE project_halves SET place_left = true WHERE half = 'resources'";
+    assert_eq!(database.sql.execute(moved, &[]).await.unwrap(), 1);
+    for (said_again, letter) in [(false, 'b'), (true, 'c')] {
+        if said_again {
+            outside.publish(&bytes(&shop.place(8001, |_| {}))).await;
+            assert_eq!(outside.result().await["data"]["outcome"], "superseded");
+        }
+        outside.publish(&bytes(&shop.code(letter, |_| {}))).await;
+        let told = outside.result().await;
+        assert_eq!(told["data"]["placement"]["reason"], "lives_there", "{told}");
+    }
+    outside.publish(&bytes(&shop.place(8002, |_| {}))).await;
+    let told = outside.result().await;
+    assert!(told["data"].get("placement").is_none(), "another allocation decides again: {told}");
+    worker.stop().await;
+}

@@ -141,7 +141,7 @@ async fn of_what_is_said_about_a_cordon_the_latest_counts_in_whatever_order_it_c
     assert_eq!(said(true, ago(55)).await, "superseded");
     assert!(!is_cordoned().await);
     // What was found to be so already was said as well.
-    assert_eq!(said(false, ago(40)).await, "already_deployed");
+    assert_eq!(said(false, ago(40)).await, "succeeded");
     assert_eq!(said(true, ago(45)).await, "superseded");
     // Of one moment the one that comes later counts, and one without a time is of now.
     let moment = ago(30);

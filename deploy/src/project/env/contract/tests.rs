@@ -281,23 +281,3 @@ fn a_database_gets_its_own_variables_and_nothing_that_changes_with_a_release() {
     let prod = prod.replace("POSTGRES_USER", "A");
     assert!(variables(&uncontracted, &prod)["db"].contains_key("POSTGRES_PASSWORD"));
 }
-
-#[test]
-fn a_backend_without_redis_gets_its_url_where_the_project_asks_for_it() {
-    let mut scene = Scene::new(BACKEND);
-    let url = |scene: &Scene| value(&scene.plan().unwrap(), "REDIS_URL");
-    assert_eq!(url(&scene), None, "compose has no redis here");
-    scene.example = "# REDIS_URL=redis://elsewhere\n";
-    assert_eq!(url(&scene), None, "a comment asks for nothing");
-    scene.example = "APP_NAME=x\nREDIS_URL=redis://localhost:6379\n";
-    assert_eq!(url(&scene).as_deref(), Some("redis://redis:6379"));
-    scene.example = "";
-    let entry = "  REDIS_URL: {source: derived, environments: [production], required: true}\n";
-    scene.contract = Scene::new(&format!("{BACKEND}{entry}")).contract;
-    assert_eq!(url(&scene).as_deref(), Some("redis://redis:6379"));
-    let given = "  REDIS_URL: {source: user_secret, environments: [production], consumers: [backend], \
-                 required: false, description: A queue}\n";
-    scene.contract = Scene::new(&format!("{BACKEND}{given}")).contract;
-    scene.example = "REDIS_URL=redis://localhost:6379\n";
-    assert_eq!(url(&scene), None, "the user's affair");
-}

@@ -35,6 +35,7 @@ async fn every_command_of_the_runbooks_guide_does_what_it_says() {
         std::fs::write(&file, String::from_utf8(body).unwrap().replace("8000", "8001")).unwrap();
         let real = |word: &String| match word.as_str() {
             "ID" => begins(id),
+            "vps-1" => "vps-267179".to_owned(),
             "FILE" => file.display().to_string(),
             "DIR" => dir.path().join("out").display().to_string(),
             other => other.to_owned(),
@@ -50,7 +51,7 @@ async fn every_command_of_the_runbooks_guide_does_what_it_says() {
             "archive" if changes => "archived",
             _ => "open",
         };
-        assert_eq!(state, expected, "{command:?}");
+        assert_eq!(state, expected, "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
     assert_eq!(night.database.count("SELECT count(DISTINCT action) FROM operator_audit").await, 6);
 }

@@ -130,3 +130,23 @@ fn what_follows_from_modules_and_images_follows_each_request() {
     scene.kept.insert("ENABLED_MODULES".to_owned(), "by hand".to_owned());
     assert_eq!(value(&scene.plan().unwrap(), "ENABLED_MODULES").as_deref(), Some("by hand"));
 }
+
+#[test]
+fn a_backend_without_redis_gets_its_url_where_the_project_asks_for_it() {
+    let mut scene = Scene::new(BACKEND);
+    let url = |scene: &Scene| value(&scene.plan().unwrap(), "REDIS_URL");
+    assert_eq!(url(&scene), None, "compose has no redis here");
+    scene.example = "# REDIS_URL=redis://elsewhere\n";
+    assert_eq!(url(&scene), None, "a comment asks for nothing");
+    scene.example = "APP_NAME=x\nREDIS_URL=redis://localhost:6379\n";
+    assert_eq!(url(&scene).as_deref(), Some("redis://redis:6379"));
+    scene.example = "";
+    let entry = "  REDIS_URL: {source: derived, environments: [production], required: true}\n";
+    scene.contract = Scene::new(&format!("{BACKEND}{entry}")).contract;
+    assert_eq!(url(&scene).as_deref(), Some("redis://redis:6379"));
+    let given = "  REDIS_URL: {source: user_secret, environments: [production], consumers: [backend], \
+                 required: false, description: A queue}\n";
+    scene.contract = Scene::new(&format!("{BACKEND}{given}")).contract;
+    scene.example = "REDIS_URL=redis://localhost:6379\n";
+    assert_eq!(url(&scene), None, "the user's affair");
+}
