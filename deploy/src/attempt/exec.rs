@@ -1,5 +1,5 @@
-//! Running one script of an attempt on its server, and what is told beside it: the lease is checked, the connection made if there is none, and the
-//! output turned into an error where the script or the connection failed.
+//! Running one script of an attempt on its server, and what is told beside it: the lease is checked, the connection made
+//! if there is none, and the output turned into an error where the script or the connection failed.
 
 use std::sync::PoisonError;
 

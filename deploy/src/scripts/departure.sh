@@ -2,7 +2,7 @@
 # on the server that a move takes it away from, and where the move stands: since when services don't run, and how many bytes
 # were copied. As long as that is noted, CI's job waits.
 
-# named_volumes: the project's volumes that somebody has named. One without a name is its container's, and goes with it.
+# named_volumes: the project's volumes that somebody has named. One without a name is its container's, and isn't copied.
 named_volumes() {
     docker volume ls -q --filter "label=com.docker.compose.project=$slug" | grep -vxE '[0-9a-f]{64}' || [ $? -eq 1 ]
 }
