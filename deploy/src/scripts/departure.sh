@@ -15,6 +15,7 @@ tell_other_data() {
     docker inspect --format '{{range .Mounts}}{{.Type}}	{{.RW}}	{{index $.Config.Labels "com.docker.compose.service"}}	{{or .Name "-"}}	{{.Destination}}	{{.Source}}{{"\n"}}{{end}}' $ids |
         sort -u | while IFS='	' read -r type writes service name at source; do
             case $type:$writes:$name:$source in
+            bind:true:-:"$dir") tell_unknown_to_git . ;;
             bind:true:-:"$dir"/*) tell_unknown_to_git "${source#"$dir"/}" ;;
             volume:true:*)
                 case $name in *[!0-9a-f]*) continue ;; esac
@@ -24,9 +25,12 @@ tell_other_data() {
         done
 }
 tell_unknown_to_git() {
-    case $1 in .env | infra/.env.prod | .slipway | .slipway/*) return 0 ;; esac
-    found=$(repo_git --literal-pathspecs status --porcelain --ignored --untracked-files=all -- "$1" | head -n 1)
-    [ -z "$found" ] || tell path "$1"
+    # But what Slipway has put there.
+    found=$(
+        repo_git --literal-pathspecs status --porcelain --ignored --untracked-files=all -- "$1" | cut -c 4- |
+            grep -vxE '\.env|infra/(\.env|\.env\.prod|compose\.slipway\.yml)|\.slipway/.*' | head -n 1
+    )
+    case $found:$1 in :*) ;; *:.) tell path "$found" ;; *) tell path "$1" ;; esac
 }
 
 enter

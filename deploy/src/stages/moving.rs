@@ -106,7 +106,7 @@ impl Attempt {
         let paths = told.values("path");
         if !paths.is_empty() {
             return refuse(format!(
-                " in its directory, at {}, which a move can't copy: it takes nothing but what git has and what is in volumes;                  have the project keep that in a volume with a name",
+                " in its directory, at {}, which a move can't copy: it takes nothing but what git has and what is in volumes; have the project keep that in a volume with a name",
                 paths.join(", ")
             ));
         }

@@ -79,22 +79,27 @@ fn refuses_what_would_lose_data(scene: &AttemptScene, work: &DeploymentWork) {
 
     // Compose by hand, since no request asks for it: what counts is what the containers have.
     let image = old.sh("docker ps --filter label=com.docker.compose.service=backend --format '{{.Image}}'").unwrap();
-    let run = |mount: &str| {
+    let run = |mounts: &[&str]| {
+        let mounts: String = mounts.iter().map(|mount| format!(" -v {mount}")).collect();
         old.sh(&format!(
             "docker rm -f extra >/dev/null 2>&1; mkdir -p /opt/services/shop/uploads && touch /opt/services/shop/uploads/a &&
              docker create --name extra --label com.docker.compose.project=shop --label com.docker.compose.oneoff=False \
-                 --label com.docker.compose.service=extra -v {mount} {} true",
+                 --label com.docker.compose.service=extra{mounts} {} true",
             image.trim()
         ))
         .unwrap()
     };
-    run("/opt/services/shop/uploads:/uploads:ro");
-    run("/opt/services/shop/infra/compose.base.yml:/base.yml");
-    run("/opt/services/shop/uploads:/uploads");
-    let error = refused(work.clone());
-    assert_eq!(error.code, ErrorCode::DataInVolumes, "{error}");
-    assert!(error.message.contains("in its directory, at uploads, which"), "{error}");
-    run("/kept");
+    let shop = "/opt/services/shop";
+    // What can't be written, what git has, and what Slipway has put there is no data.
+    let none = [":/all:ro", "/infra:/infra", "/.slipway:/slipway"].map(|mount| format!("{shop}{mount}"));
+    for (data, place) in [(":/app", "uploads/a"), ("/uploads:/uploads", "uploads")] {
+        let data = format!("{shop}{data}");
+        run(&[&none[0], &none[1], &none[2], &data]);
+        let error = refused(work.clone());
+        assert_eq!(error.code, ErrorCode::DataInVolumes, "{error}");
+        assert!(error.message.contains(&format!("in its directory, at {place}, which")), "{error}");
+    }
+    run(&["/kept"]);
     old.sh("place=$(docker inspect --format '{{(index .Mounts 0).Source}}' extra) && touch \"$place/a\"").unwrap();
     let mut unasked = work.clone();
     unasked.moving.as_mut().unwrap().data = MoveData::Refuse;
