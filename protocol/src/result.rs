@@ -124,6 +124,37 @@ pub struct DeploymentResult {
     pub correlation: Correlation,
 }
 
+impl DeploymentResult {
+    /// Of a request that was never run: at `time`, which is its acceptance too.
+    #[must_use]
+    pub fn at_once(deployment_id: DeploymentId, action: Action, outcome: Outcome, time: Timestamp) -> Self {
+        Self {
+            deployment_id,
+            action,
+            outcome,
+            project: None,
+            repository: None,
+            commit: None,
+            server: None,
+            moved: None,
+            placement: None,
+            url: None,
+            failure: None,
+            missing_secret: None,
+            superseded_by: None,
+            serving: None,
+            also_on: Vec::new(),
+            exposed: Vec::new(),
+            services: Vec::new(),
+            stages: Vec::new(),
+            attempts: 0,
+            accepted_at: time,
+            finished_at: time,
+            correlation: Correlation::default(),
+        }
+    }
+}
+
 /// What answers on the project's port once a deployment has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Serving {

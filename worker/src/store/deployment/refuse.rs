@@ -147,27 +147,13 @@ fn result_at_once(
 ) -> DeploymentResult {
     let (outcome, failure, superseded_by) = parts(end);
     DeploymentResult {
-        deployment_id: id,
-        action: known.action(),
-        outcome,
         project: known.project.clone(),
         repository: known.repository.clone(),
         commit: known.commit.clone(),
         server: known.server.clone(),
-        moved: None,
-        placement: None,
-        url: None,
         failure: failure.cloned(),
-        missing_secret: None,
         superseded_by,
-        serving: None,
-        also_on: Vec::new(),
-        exposed: Vec::new(),
-        services: Vec::new(),
-        stages: Vec::new(),
-        attempts: 0,
-        accepted_at,
-        finished_at: accepted_at,
         correlation: known.correlation.clone(),
+        ..DeploymentResult::at_once(id, known.action(), outcome, accepted_at)
     }
 }

@@ -80,27 +80,8 @@ impl Store {
 fn cordoned(request: &Request<ServerCordon>, outcome: Outcome, accepted_at: Timestamp) -> DeploymentResult {
     let data = &request.event.data;
     DeploymentResult {
-        deployment_id: request.deployment_id(),
-        action: Action::Cordon,
-        outcome,
-        project: None,
-        repository: None,
-        commit: None,
         server: Some(data.server.clone()),
-        moved: None,
-        placement: None,
-        url: None,
-        failure: None,
-        missing_secret: None,
-        superseded_by: None,
-        serving: None,
-        also_on: Vec::new(),
-        exposed: Vec::new(),
-        services: Vec::new(),
-        stages: Vec::new(),
-        attempts: 0,
-        accepted_at,
-        finished_at: accepted_at,
         correlation: data.correlation.clone(),
+        ..DeploymentResult::at_once(request.deployment_id(), Action::Cordon, outcome, accepted_at)
     }
 }
