@@ -61,7 +61,8 @@ fn changes_doors(command: &str) -> Option<String> {
 }
 
 #[test]
-fn wherever_an_upgrade_is_killed_no_request_is_dropped_and_one_door_is_left() {
+#[ignore = "takes minutes: ./tests/soak"]
+fn soak_wherever_an_upgrade_is_killed_no_request_is_dropped_and_one_door_is_left() {
     let mut scene = AttemptScene::new();
     scene.with_door(DRAIN, PROVING);
     let serving = RefCell::new(Vec::new());

@@ -138,7 +138,7 @@ fn databases_outlive_releases_and_compose_by_hand_finds_the_project() {
     scene.run(scene.work(&sample, &first, "shop", &BTreeMap::new())).unwrap();
     assert!(scene.get("/health").contains(&first.sha));
     let before = untouched();
-    for release in 1..10 {
+    for release in 1..4 {
         let commit = publish(&format!("release {release}\n"));
         let mut work = scene.work(&sample, &commit, "shop", &BTreeMap::new());
         // Rehearsals are told of elsewhere, and take half of the time.
@@ -146,7 +146,7 @@ fn databases_outlive_releases_and_compose_by_hand_finds_the_project() {
         scene.run_stages(work, &[Stage::Clone, Stage::Env, Stage::Compose]).unwrap();
         serves(&commit);
         assert_eq!(untouched(), before, "release {release}");
-        if release % 3 > 0 {
+        if release < 3 {
             continue;
         }
         // As a deployment that has proven itself leaves it.

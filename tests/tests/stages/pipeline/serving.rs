@@ -11,6 +11,7 @@ use slipway_protocol::{Action, ErrorCode, Serving, Stage};
 use slipway_tests::world::{Commit, Generation, Image, Module, Sample, Variant, eventually};
 use tokio_util::sync::CancellationToken;
 
+use crate::pipeline::restoring::restore;
 use crate::pipeline::scene::{AttemptScene, Heard};
 
 /// CI's job: what its key is let through to, as its script asks for it.
@@ -41,6 +42,13 @@ impl DeployedShop {
 
     fn publish(&self, what: &str, variant: Variant) -> Commit {
         self.scene.publish(&self.sample.clone().with_file("README.md", what), variant)
+    }
+
+    /// To deploy a commit that isn't there, which is told before anything is touched.
+    fn nowhere(&self) -> DeploymentWork {
+        let mut work = self.work(&self.first);
+        work.request.repository.commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
+        work
     }
 
     /// CI's job for what is tagged `latest`.
@@ -101,9 +109,7 @@ fn after_cis_push_a_failed_deployment_names_cis_commit_as_serving() {
         let words = format!("commit {}, which served before, {kept}, and answers", pushed.sha);
         assert!(error.message.ends_with(&words), "{error}");
     }
-    let mut nowhere = shop.work(&pushed);
-    nowhere.request.repository.commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
-    let (_, error) = *shop.scene.run(nowhere).err().unwrap();
+    let (_, error) = *shop.scene.run(shop.nowhere()).err().unwrap();
     assert_eq!((error.code, &error.detail.serving), (ErrorCode::CommitNotFound, &serves(Some(&pushed))), "{error}");
 
     // Stopped and started, it's the same; the command knows only of the one that was deployed.
@@ -138,18 +144,15 @@ fn where_nothing_proves_what_ci_has_pushed_no_commit_is_named_as_serving() {
         ),
     ];
     for (what, pushed, commit) in named {
-        // What fails is tagged like any commit: CI deploys after that.
-        let bad = shop.publish(what, Variant::CrashLoop);
         shop.push_image_by_ci(&pushed);
-        let (_, error) = *shop.scene.run(shop.work(&bad)).err().unwrap();
+        let (_, error) = *shop.scene.run(shop.nowhere()).err().unwrap();
         assert_eq!(error.detail.serving, serves(commit), "{what}: {error}");
-        assert!(!error.message.contains(&shop.first.sha), "{what}: {error}");
-        let words = commit.map_or("; what served before serves on, and answers".to_owned(), |commit| {
-            format!("; commit {}, which served before, serves on, and answers", commit.sha)
-        });
-        assert!(error.message.ends_with(&words), "{what}: {error}");
+        // CI's next job waits for the end of a deployment.
+        restore(&shop.scene, shop.nowhere());
         assert_eq!(shop.planned_from(&next), commit.map(|commit| commit.sha.clone()), "{what}");
     }
+    let error = shop.fails("bad", Variant::CrashLoop, "on");
+    assert!(error.message.ends_with("; what served before serves on, and answers"), "{error}");
 
     // A label that the page contradicts.
     shop.tag_latest(&labelled(image(Some(&shop.first)), ours, &next));
