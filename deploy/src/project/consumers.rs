@@ -87,7 +87,8 @@ fn give_its_own(
 /// noted; the note stays as long as the name is a secret's: by it, what was there before is told from a secret.
 #[must_use]
 pub fn render_env_prod(now: &str, plan: &EnvPlan, sealed: &BTreeSet<String>) -> String {
-    let before = EnvNotes::read(now).covered;
+    let EnvNotes { covered: before, mut covered_expressions, .. } = EnvNotes::read(now);
+    covered_expressions.extend(dotenv::expressions(now));
     let mut by_hand = before.clone();
     by_hand.extend(dotenv::parse(now));
     by_hand.retain(|name, _| !name.ends_with("_IMAGE"));
@@ -108,8 +109,9 @@ pub fn render_env_prod(now: &str, plan: &EnvPlan, sealed: &BTreeSet<String>) -> 
         }
     }
     if covered.is_empty() {
-        dotenv::render(&kept)
+        dotenv::render_with(&kept, plan.expressions())
     } else {
-        EnvNotes { covered, ..EnvNotes::default() }.render_with(&kept)
+        let expressions = plan.expressions().clone();
+        EnvNotes { covered, covered_expressions, expressions, ..EnvNotes::default() }.render_with(&kept)
     }
 }

@@ -53,9 +53,14 @@ pub(super) fn escaped_expression(expression: &str) -> String {
 /// either are skipped: they are lost on the next write.
 #[must_use]
 pub fn parse(text: &str) -> BTreeMap<String, String> {
-    let mut variables = BTreeMap::new();
+    parse_among(text, &BTreeMap::new())
+}
+
+/// As [`parse`], of a text that may refer to these variables as well.
+pub(super) fn parse_among(text: &str, others: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::<String, String>::new();
     for (name, expression) in entries(text) {
-        let value = expand(&expression, &|name| variables.get(name).cloned());
+        let value = expand(&expression, &|name| variables.get(name).or_else(|| others.get(name)).cloned());
         // What compose refuses is no expression.
         variables.insert(name, value.unwrap_or_else(|| expression.replace("$$", "$")));
     }
@@ -66,8 +71,13 @@ pub fn parse(text: &str) -> BTreeMap<String, String> {
 /// deployment would add to it again.
 #[must_use]
 pub fn expressions(text: &str) -> Expressions {
-    let known = parse(text);
-    let value_of = |name: &str| known.get(name).cloned();
+    expressions_among(text, &BTreeMap::new())
+}
+
+/// As [`expressions`], of a text that may refer to these variables as well.
+pub(super) fn expressions_among(text: &str, others: &BTreeMap<String, String>) -> Expressions {
+    let known = parse_among(text, others);
+    let value_of = |name: &str| known.get(name).or_else(|| others.get(name)).cloned();
     let refers = |name: &str, text: &str| {
         let names = references(text);
         !names.is_empty() && !names.contains(name) && expand(text, &value_of).is_some()

@@ -104,6 +104,13 @@ impl KeptVariables {
         self.notes.literals.get(name).is_some_and(|written| written == value)
     }
 
+    /// How somebody has written this value of the variable, where it refers to others.
+    pub(super) fn expression(&self, name: &str, value: &str) -> Option<&String> {
+        let is = |values: &BTreeMap<String, String>| values.get(name).is_some_and(|known| known == value);
+        let covered = || self.notes.covered_expressions.get(name).filter(|_| is(&self.notes.covered));
+        self.notes.expressions.get(name).filter(|_| is(&self.values)).or_else(covered)
+    }
+
     /// Whether an earlier request gave this variable, and it stays only if a request gives it again.
     pub(super) fn goes_unless_given(&self, name: &str) -> bool {
         self.values.contains_key(name) && !self.own.contains_key(name)

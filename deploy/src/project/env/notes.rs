@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 
 use ring::digest::{SHA256, digest};
 
-use super::dotenv::{HEADER, escaped, expressions, parse, render_with};
+use super::dotenv::{
+    HEADER, escaped, escaped_expression, expressions, expressions_among, parse, parse_among, render_with,
+};
 use super::expression::Expressions;
 
 const LITERAL: &str = "# literal ";
@@ -29,6 +31,8 @@ pub struct EnvNotes {
     pub given: BTreeMap<String, String>,
     /// What a given value has covered: a value by hand, or one that was drawn.
     pub covered: BTreeMap<String, String>,
+    /// What of that was written with references to other variables, as it was written.
+    pub covered_expressions: Expressions,
     /// What somebody has written with references to other variables, as it was written.
     pub expressions: Expressions,
     /// Whether the file is of a Slipway that didn't note what requests gave.
@@ -41,11 +45,13 @@ impl EnvNotes {
     pub fn read(text: &str) -> Self {
         let lines = |prefix: &'static str| text.lines().filter_map(move |line| line.strip_prefix(prefix));
         let given = lines(GIVEN).filter_map(|note| note.split_once(' '));
+        let (known, covered) = (parse(text), lines(COVERED).collect::<Vec<_>>().join("\n"));
         Self {
             literals: lines(LITERAL).flat_map(parse).collect(),
             drawn: lines(DRAWN).map(str::to_owned).collect(),
             given: given.map(|(name, digest)| (name.to_owned(), digest.to_owned())).collect(),
-            covered: lines(COVERED).flat_map(parse).collect(),
+            covered: parse_among(&covered, &known),
+            covered_expressions: expressions_among(&covered, &known),
             expressions: expressions(text),
             of_unknown_origin: text.lines().any(|line| line == HEADER.trim_end()) && !text.lines().any(tells_given),
         }
@@ -69,7 +75,8 @@ impl EnvNotes {
             let _ = writeln!(text, "{GIVEN}{name} {digest}");
         }
         for (name, value) in &self.covered {
-            let _ = writeln!(text, "{COVERED}{name}=\"{}\"", escaped(value));
+            let expression = self.covered_expressions.get(name).map(|text| escaped_expression(text));
+            let _ = writeln!(text, "{COVERED}{name}=\"{}\"", expression.unwrap_or_else(|| escaped(value)));
         }
         text
     }
@@ -110,6 +117,7 @@ mod tests {
                 drawn: variables.keys().cloned().collect(),
                 given,
                 covered: variables.clone(),
+                covered_expressions: Expressions::new(),
                 expressions: Expressions::new(),
                 of_unknown_origin: false,
             };

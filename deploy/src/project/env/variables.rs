@@ -108,7 +108,7 @@ pub struct EnvPlan {
     pub(super) variables: BTreeMap<String, (String, Origin)>,
     /// What given values cover.
     pub(super) covered: BTreeMap<String, String>,
-    /// What stays as somebody has written it, with references to other variables.
+    covered_expressions: Expressions,
     pub(super) expressions: Expressions,
 }
 
@@ -124,6 +124,12 @@ impl EnvPlan {
         self.variables.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect()
     }
 
+    /// What stays as somebody has written it, with references to other variables.
+    #[must_use]
+    pub const fn expressions(&self) -> &Expressions {
+        &self.expressions
+    }
+
     /// What the file says about itself, by which a later deployment sees what is still as Slipway wrote it.
     #[must_use]
     pub fn notes(&self, contract: &EnvContract) -> EnvNotes {
@@ -134,6 +140,7 @@ impl EnvPlan {
             drawn: contract.drawn(&self.values()),
             given: given.map(|(name, (value, _))| (name.clone(), digest_of(value))).collect(),
             covered: self.covered.clone(),
+            covered_expressions: self.covered_expressions.clone(),
             expressions: self.expressions.clone(),
             of_unknown_origin: false,
         }
@@ -160,14 +167,12 @@ impl EnvPlan {
         self.variables.iter().filter(is_sealed).map(|(name, _)| name).chain(gone).cloned().collect()
     }
 
-    /// Takes over what is on the server with references in it.
+    /// Takes over what is on the server with references in it, and what was there before a request covered it.
     pub(super) fn keep_expressions(&mut self, kept: &KeptVariables) {
-        let stays = |name: &String| {
-            let (value, origin) = self.variables.get(name)?;
-            (*origin == Origin::Kept && kept.values.get(name) == Some(value)).then_some(())
-        };
-        let stay = kept.notes.expressions.iter().filter(|(name, _)| stays(name).is_some());
-        self.expressions = stay.map(|(name, text)| (name.clone(), text.clone())).collect();
+        let kept_values = self.variables.iter().filter(|(_, (_, origin))| *origin == Origin::Kept);
+        let stay =
+            kept_values.filter_map(|(name, (value, _))| Some((name.clone(), kept.expression(name, value)?.clone())));
+        self.expressions = stay.collect();
         self.expand_kept();
     }
 
@@ -186,6 +191,9 @@ impl EnvPlan {
         let replaced = kept.of_database.iter().filter(|(name, value)| self.value(name) != Some(value));
         let covered = kept.to_cover.iter().chain(replaced).filter(|(name, _)| given(name));
         self.covered = covered.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let expression =
+            |(name, value): (&String, &String)| Some((name.clone(), kept.expression(name, value)?.clone()));
+        self.covered_expressions = self.covered.iter().filter_map(expression).collect();
     }
 
     pub(super) fn value(&self, name: &str) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! What somebody has written into the files on the server by hand, and requests and contracts cover for a while.
 
 use super::*;
+use crate::EarlierRequests;
 use crate::project::consumers::render_env_prod;
 use crate::project::env::dotenv;
 
@@ -105,6 +106,25 @@ fn values_of_any_form_are_noted_covered_and_come_back() {
 }
 
 #[test]
+fn a_value_with_references_follows_them_again_after_requests_that_covered_it() {
+    let mut scene = Scene::new(BACKEND);
+    scene.take(&format!("{}PART=\"1\"\nPLACE=\"${{PART}}-$$x\"\n", scene.text()));
+    scene.take(&scene.text());
+    let before = scene.text();
+    assert!(before.contains("\nPLACE=\"${PART}-"), "{before}");
+    // The second one gives what the first expands to.
+    for given in ["given", "1-$x", "1-$x"] {
+        scene.give("PLACE", given);
+        scene.take(&scene.text());
+    }
+    let text = scene.text();
+    scene.take(&text.replace("PART=\"1\"", "PART=\"2\""));
+    scene.leave_out("PLACE");
+    assert_eq!(scene.text(), before.replace("PART=\"1\"", "PART=\"2\""));
+    assert_eq!(value(&scene.plan().unwrap(), "PLACE").as_deref(), Some("2-$x"));
+}
+
+#[test]
 fn what_is_noted_is_known_though_somebody_has_tidied_the_comments_away() {
     let mut scene = Scene::new(BACKEND);
     scene.kept.insert("BY_HAND".to_owned(), "1".to_owned());
@@ -116,6 +136,28 @@ fn what_is_noted_is_known_though_somebody_has_tidied_the_comments_away() {
     scene.take(&scene.text());
     scene.leave_out("BY_HAND");
     assert_eq!(value(&scene.plan().unwrap(), "BY_HAND").as_deref(), Some("1"));
+}
+
+#[test]
+fn references_by_hand_in_env_prod_stay_references_there() {
+    let mut scene = Scene::new(BARE);
+    let (mut text, sealed) = ("PLACE=x-${PART}\n".to_owned(), std::collections::BTreeSet::new());
+    for (part, given) in [("1", false), ("2", true), ("3", false)] {
+        scene.leave_out("PLACE");
+        if given {
+            scene.give("PLACE", "given");
+        }
+        scene.kept.insert("PART".to_owned(), part.to_owned());
+        let env = scene.text();
+        let kept = KeptVariables::read(&env, &text, "", true, &EarlierRequests::default(), "ghcr.io/acme/shop-");
+        (scene.kept, scene.notes) = (dotenv::parse(&env), kept.notes.clone());
+        scene.beside = kept.values.into_iter().filter(|(name, _)| name == "PLACE").collect();
+        let plan = scene.plan().unwrap();
+        text = render_env_prod(&text, &plan, &sealed);
+        scene.take(&scene.text());
+        let there = text.lines().find(|line| line.starts_with("PLACE="));
+        assert_eq!(there, (!given).then_some("PLACE=\"x-${PART}\""), "{part}: {text}");
+    }
 }
 
 #[test]
