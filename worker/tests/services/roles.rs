@@ -5,16 +5,19 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::TestDatabase;
 use super::privileges::rows;
 
+/// Those of the table, by its columns.
+const ROLES: [&str; 3] = ["operator", "notify", "monitoring"];
+
 /// The URL of a database for a role, which `grant` has made.
 pub fn database_url(database: &TestDatabase, role: &str) -> SecretString {
     database.url.expose_secret().replace("slipway@", &format!("{}_{role}@", database.name)).into()
 }
 
-/// Gives the roles `operator` and `monitoring` what they may do in a database that has its schema.
+/// Gives the roles but the worker what they may do in a database that has its schema.
 pub async fn grant(database: &TestDatabase) {
     let name = &database.name;
     let mut sql = format!("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC;");
-    for role in ["operator", "monitoring"] {
+    for role in ROLES {
         sql += &format!(
             "CREATE ROLE {name}_{role} LOGIN; GRANT CONNECT ON DATABASE {name} TO {name}_{role};
              GRANT USAGE ON SCHEMA public TO {name}_{role};"
@@ -22,7 +25,7 @@ pub async fn grant(database: &TestDatabase) {
     }
     let mut tables = Vec::new();
     for row in rows("PostgreSQL") {
-        for (role, privileges) in ["operator", "monitoring"].iter().zip(&row[1..]).filter(|(_, cell)| *cell != "-") {
+        for (role, privileges) in ROLES.iter().zip(&row[1..]).filter(|(_, cell)| *cell != "-") {
             sql += &format!("GRANT {privileges} ON {} TO {name}_{role};", row[0]);
         }
         tables.push(row[0].clone());

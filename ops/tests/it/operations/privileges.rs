@@ -1,4 +1,6 @@
-//! The four roles with exactly the privileges that `ops/privileges.md` gives them.
+//! The five roles with exactly the privileges that `ops/privileges.md` gives them.
+
+use std::process::{Child, Command, Stdio};
 
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
@@ -15,6 +17,31 @@ use crate::services::{Rabbit, url};
 
 async fn connect(amqp: &SecretString, role: &str) -> BrokerConnection {
     broker(&broker_url(amqp, role), role).connect("test").await.unwrap()
+}
+
+/// Ended when dropped.
+struct Notifier(Child, #[expect(dead_code, reason = "is there as long as it")] tempfile::TempDir);
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// `slipway notify`, with one channel for all results, whose receiver isn't there.
+fn notifier(database: &TestDatabase, amqp: &SecretString) -> Notifier {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("routing.yaml");
+    let routing = "channels:\n  team:\n    webhook: { url: 'http://127.0.0.1:1/', secret_files: [key] }\nrules:\n  - to: [team]\n";
+    std::fs::write(&file, routing).unwrap();
+    std::fs::write(folder.path().join("key"), "a-key-of-a-receiver-of-thirty-two-bytes-or-more").unwrap();
+    std::fs::set_permissions(folder.path().join("key"), std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
+    command.arg("notify").arg(&file).current_dir(folder.path());
+    command.env("SLIPWAY_DATABASE_URL", database_url(database, "notify").expose_secret());
+    command.env("SLIPWAY_AMQP_URL", broker_url(amqp, "notify").expose_secret());
+    Notifier(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(), folder)
 }
 
 /// The next event that comes to the orchestrator's queue.
@@ -120,6 +147,24 @@ async fn every_role_works_with_exactly_the_privileges_that_are_documented() {
         let said = run_as("operator", args, stdin).await;
         assert!(said.starts_with("exit: 0\n"), "{args:?}: {said}");
     }
+    let notifier = notifier(&database, &amqp);
+    eventually("somebody is to be told", || async {
+        database.count("SELECT count(*) FROM notification_channels").await == 1
+    })
+    .await;
+    let said = run_as("operator", &["events", "replay", "--since", "1h", "--to", "slipway.notify"], Vec::new()).await;
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    // It's taken in, and tried; nobody takes it there.
+    let tried =
+        "SELECT count(*) FROM notifications n JOIN notification_channels c ON c.name = n.channel WHERE c.failures > 0";
+    eventually("it's told", || async { database.count(tried).await > 0 }).await;
+    drop(notifier);
+    // Who tells people asks for nothing.
+    for refused in [&["deployments", "list"][..], &["submit", "-"]] {
+        let said = run_as("notify", refused, request(|_| {})).await;
+        assert!(!said.starts_with("exit: 0\n"), "{refused:?}: {said}");
+    }
+
     let sql = TestDatabase::connected(database.port(), &database.name).await;
     sql.batch_execute(&format!("SET ROLE {}_operator", database.name)).await.unwrap();
     assert!(sql.batch_execute("CREATE TABLE mine (x int)").await.is_err());
