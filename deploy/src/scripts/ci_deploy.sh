@@ -14,6 +14,7 @@ tell() {
     'rehearsed '*) echo "slipway: $2 is tried beside the release that serves" ;;
     'phase '*) phase=$2 ;;
     'verdict crash-loop '*) reason crash-loop "service ${2#* } exits" ;;
+    'verdict unended '*) reason unhealthy "service ${2#* } hasn't ended in time, and others wait until it has" ;;
     'verdict unhealthy '*) reason unhealthy "the health check of service ${2#* } doesn't pass" ;;
     'verdict deaf '*) reason not-listening "service ${2#* } doesn't listen on its port" ;;
     'answered_as '*) answered_as=$2 ;;
@@ -107,7 +108,7 @@ begin_new() {
     see
     ready_door
     finish_switches
-    choose_next && rehearse && prove_next
+    choose_next && run_firsts && rehearse && prove_next
 }
 
 # start_new: starts the new images, and judges what comes of it.

@@ -35,7 +35,7 @@ if [ "${until:-}" = pulled ]; then exit 0; fi
 ready_door
 finish_switches
 choose_next || exit 4
-rehearse && prove_next || exit 4
+run_firsts && rehearse && prove_next || exit 4
 rm -f .slipway/stopped
 end_replacements
 if ! replace_bots; then

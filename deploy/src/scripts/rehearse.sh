@@ -177,6 +177,9 @@ rehearse() {
         running_of "$service"
         case " ${next:-} " in *" $service "*) continue ;; esac
         if [ -z "$ids" ] || stands_alone "$service" || keeps "$service"; then continue; fi
+        web=$service
+        start_missing || return 1
+        service=$web
         tell rehearsed "$service"
         rehearsal "$service"
         if [ "$answer" != ok ]; then

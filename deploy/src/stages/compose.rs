@@ -152,6 +152,10 @@ pub(super) fn explain_failure(output: &ScriptOutput) -> StageError {
         (Some("rehearsal"), "crash-loop") => {
             fail(ErrorCode::CrashLoop, format!("service {name} exits when it's tried beside the running release"))
         }
+        (Some("rehearsal"), "unended") => {
+            let message = format!("service {name} hasn't ended in time, and other services wait until it has");
+            fail(ErrorCode::Unhealthy, message)
+        }
         (Some("rehearsal"), "another") => {
             let commit = output.value("answered_as").unwrap_or("another one");
             let message =

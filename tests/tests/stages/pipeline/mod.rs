@@ -11,6 +11,7 @@ pub mod dying;
 mod environment;
 mod killed_scripts;
 mod moves;
+mod one_shots;
 mod prober;
 mod refused_by_github;
 mod registry_secrets;

@@ -1,0 +1,74 @@
+//! Releases that can't start by themselves: a migration has to end before, or something new has to be there.
+
+use std::collections::BTreeMap;
+
+use slipway_protocol::{ErrorCode, Stage};
+use slipway_tests::world::{Commit, Generation, Sample, Variant};
+
+use crate::pipeline::scene::{AttemptScene, FinishedAttempt};
+
+const PROD: &str = include_str!("../../../samples/generation-2/infra/compose.prod.yml");
+
+/// A backend that starts only where that much was written by then, into a volume; what `others` is are more services.
+fn starts_with(written: u32, depends_on: &str, others: &str) -> Sample {
+    let waits = format!(
+        "    command: [sh, -c, '[ \"$$(cat /state/it)\" = {written} ] && exec /app/backend']\n    \
+         volumes: [\"state:/state\"]\n    depends_on: {depends_on}\n"
+    );
+    let prod = PROD.replacen("  backend:\n", &format!("  backend:\n{waits}"), 1);
+    let prod = format!("{prod}{others}\nvolumes: {{state: }}\n");
+    Sample::new(Generation::Two, "acme", "shop").with_file("infra/compose.prod.yml", &prod)
+}
+
+/// Redis' image, which does that.
+fn service(name: &str, does: &str) -> String {
+    let does = format!("entrypoint: [sh, -c, '{does}']\n    stop_signal: SIGKILL\n    volumes: [\"state:/state\"]\n");
+    format!("\n  {name}:\n    image: redis:7-alpine\n    {does}")
+}
+
+fn deploy(
+    scene: &AttemptScene,
+    sample: &Sample,
+) -> (Result<FinishedAttempt, (Stage, slipway_deploy::StageError)>, Commit) {
+    let commit = scene.publish(sample, Variant::Healthy);
+    let done = scene.run(scene.work(sample, &commit, "shop", &BTreeMap::new()));
+    (done.map_err(|failed| *failed), commit)
+}
+
+#[test]
+fn what_a_release_waits_for_has_ended_before_the_release_is_tried() {
+    let scene = AttemptScene::new();
+    let with_schema = |number, migrate: &str| {
+        let migrate = service("migrate", &format!("sleep 6; {migrate}"));
+        starts_with(number, "{migrate: {condition: service_completed_successfully}}", &migrate)
+    };
+    deploy(&scene, &with_schema(1, "echo 1 >/state/it")).0.unwrap();
+    let (done, second) = deploy(&scene, &with_schema(2, "echo 2 >/state/it"));
+    done.unwrap();
+    assert!(scene.get("/health").contains(&second.sha), "{}", scene.get("/health"));
+    let server = scene.world.target(0);
+    let before = server.sh("docker ps -aq --no-trunc | sort").unwrap();
+
+    let (failed, _) = deploy(&scene, &with_schema(3, "echo no such column; exit 3"));
+    let (stage, error) = failed.err().unwrap();
+    assert_eq!((stage, error.code), (Stage::Compose, ErrorCode::CrashLoop), "{error}");
+    assert!(error.message.starts_with("service migrate exits"), "{error}");
+    assert!(error.tail.iter().any(|line| line.contains("no such column")), "{:?}", error.tail);
+    assert!(scene.get("/health").contains(&second.sha), "{}", scene.get("/health"));
+    assert_eq!(
+        server.sh("docker ps -aq --no-trunc | sort").unwrap(),
+        before,
+        "nothing was touched, and nothing is left"
+    );
+}
+
+#[test]
+fn what_a_release_brings_along_is_there_when_the_release_is_tried() {
+    let scene = AttemptScene::new();
+    let keeper = service("keeper", "echo 1 >/state/it; exec sleep 1000");
+    deploy(&scene, &starts_with(1, "[keeper]", &keeper)).0.unwrap();
+    let cache = service("cache", "echo 2 >/state/it; exec sleep 1000");
+    let (done, second) = deploy(&scene, &starts_with(2, "[keeper, cache]", &(keeper + &cache)));
+    done.unwrap();
+    assert!(scene.get("/health").contains(&second.sha), "{}", scene.get("/health"));
+}
