@@ -10,7 +10,7 @@ use slipway_protocol::{DeploymentId, ProjectReady};
 
 use super::behind_door::ports_lines;
 use super::labels::{COMMIT_LABEL, DEPLOYMENT_LABEL, FILES_LABEL};
-use super::limits::DefaultsInForce;
+use super::limits::{DefaultsInForce, PROCESSES_OF_LIMITS, take_processes};
 use super::model::{ComposeProject, ComposeService};
 
 /// The variable in which versions before kept the workers' credential for images in `.env`. Nothing is kept there any more.
@@ -84,7 +84,9 @@ pub fn render_override(
         if module && service.scale.is_some() {
             text.push_str("    scale: 1\n");
         }
-        if restart || module {
+        let mut lines = defaults.lines(name.as_str(), &service.own, service.counts_processes(), module);
+        let processes = service.bounds_all_but_processes().then(|| take_processes(&mut lines)).flatten();
+        if restart || module || processes.is_some() {
             text.push_str("    deploy:\n");
         }
         if module {
@@ -93,7 +95,10 @@ pub fn render_override(
         if restart {
             text.push_str("      restart_policy: !reset null\n");
         }
-        text.push_str(&defaults.lines(name.as_str(), &service.own, service.counts_processes(), module));
+        if let Some(processes) = processes {
+            let _ = writeln!(text, "      resources:\n        limits:\n{PROCESSES_OF_LIMITS}{processes}");
+        }
+        text.push_str(&lines);
         let changes = variables.get(name.as_str());
         if changes.is_some_and(|c| c.reads_env) {
             text.push_str("    env_file:\n      - ../.env\n");

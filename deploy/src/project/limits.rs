@@ -121,6 +121,17 @@ impl DefaultsInForce<'_> {
     }
 }
 
+/// Where the bound stands of a service that the file bounds by `deploy`.
+pub(super) const PROCESSES_OF_LIMITS: &str = "          pids: ";
+const PROCESSES: &str = "    pids_limit: ";
+
+/// Takes the bound of processes out of a service's lines.
+pub(super) fn take_processes(lines: &mut String) -> Option<String> {
+    let bound = lines.lines().find_map(|line| line.strip_prefix(PROCESSES))?.to_owned();
+    *lines = lines.replace(&format!("{PROCESSES}{bound}\n"), "");
+    Some(bound)
+}
+
 /// The key of the line that has a check looked at sooner.
 const CHECK: &str = "healthcheck";
 
@@ -137,7 +148,9 @@ fn written_lines(text: &str, service: &str) -> Option<Vec<String>> {
     let is_default = |line: &&&str| {
         !line.starts_with("     ") && matches!(key_of(line), "logging" | "pids_limit" | "security_opt" | CHECK)
     };
-    Some(ours.filter(is_default).map(|line| (*line).to_owned()).collect())
+    let bound = ours.clone().find_map(|line| line.strip_prefix(PROCESSES_OF_LIMITS));
+    let bound = bound.map(|bound| format!("{PROCESSES}{bound}"));
+    Some(ours.filter(is_default).map(|line| (*line).to_owned()).chain(bound).collect())
 }
 
 #[cfg(test)]
@@ -209,6 +222,9 @@ mod tests {
         let none = "services:\n  db:\n    restart: unless-stopped\n";
         assert_eq!(lines(SET, none, "{}", false), [""; 0], "made before there were any");
         assert_eq!(keys(&lines(SET, "services:\n  web:\n    pids_limit: 6\n", "{}", false)), ALL, "a new service");
+        let within =
+            format!("services:\n  db:\n    deploy:\n      resources:\n        limits:\n{PROCESSES_OF_LIMITS}7\n");
+        assert_eq!(lines(SET, &within, "{}", false), ["pids_limit: 7"], "beside the other bounds of deploy");
     }
 
     #[test]

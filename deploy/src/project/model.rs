@@ -112,6 +112,12 @@ impl ComposeService {
         resources.is_some_and(|resources| !resources["limits"]["pids"].is_null())
     }
 
+    /// Whether the file bounds it by `deploy`, and says nothing there of processes: compose takes no other bound of them then.
+    pub(super) fn bounds_all_but_processes(&self) -> bool {
+        let resources = self.deploy.as_ref().and_then(|deploy| deploy.resources.as_ref());
+        resources.is_some_and(|resources| resources["limits"].is_object() && resources["limits"]["pids"].is_null())
+    }
+
     /// `deploy.restart_policy.condition`.
     pub(super) fn condition(&self) -> Option<&str> {
         self.deploy.as_ref()?.restart_policy.as_ref()?.condition.as_deref()
