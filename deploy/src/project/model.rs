@@ -88,6 +88,7 @@ const fn is_required() -> bool {
 pub(super) struct Resource {
     pub(super) name: Option<String>,
     pub(super) file: Option<String>,
+    pub(super) environment: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -192,6 +192,8 @@ fn a_secret_that_nobody_gave_is_named() {
     let mut disk = OnDisk::sample(2);
     disk.compose_variables.push(ComposeVariable { name: "REGION".to_owned(), required: true });
     assert_eq!(disk.plan(&[], &[BOT], false).err().unwrap().code, ErrorCode::ComposeInvalid);
+    // `${REGION?}` may be empty, `${REGION:?}` may not: compose knows which it is.
+    assert!(disk.plan(&[("REGION", "")], &[BOT], false).is_ok());
 }
 
 #[test]

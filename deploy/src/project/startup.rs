@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use slipway_protocol::ProjectReady;
 use slipway_protocol::names::ServiceName;
 
+use super::grants::is_of_server;
 use super::model::ComposeProject;
 
 impl ComposeProject {
@@ -63,13 +64,26 @@ impl ComposeProject {
             let profiles = service.profiles.as_deref().unwrap_or_default();
             !needed.contains(name.as_str()) && !profiles.is_empty() && !profiles.iter().any(starts)
         });
-        alone.map(|(name, _)| name.as_str()).filter(|name| ServiceName::new(*name).is_ok()).collect()
+        // Of any name that compose takes: what isn't started needs none of ours.
+        let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        alone.map(|(name, _)| name.as_str()).filter(is_name).collect()
     }
 
-    /// Modules of which the compose files want several, with how many.
+    /// Variables that are configs or secrets of what is started, but for what a server has of its own.
+    pub(crate) fn taken_variables(&self, request: &ProjectReady) -> impl Iterator<Item = &str> {
+        let alone = self.left_alone(request);
+        let started = self.services.iter().filter(move |(name, _)| !alone.contains(&name.as_str()));
+        let entries = started.flat_map(|(_, service)| {
+            let configs = service.configs.iter().flatten().filter_map(|config| self.configs.get(&config.source));
+            configs.chain(service.secrets.iter().flatten().filter_map(|secret| self.secrets.get(&secret.source)))
+        });
+        entries.filter_map(|entry| entry.environment.as_deref()).filter(|name| !is_of_server(name))
+    }
+
+    /// Modules of which the compose files want several, or none, with how many.
     pub(crate) fn multiplied(&self, request: &ProjectReady) -> Vec<(&str, u64)> {
         let counted = self.services.iter().map(|(name, service)| (name.as_str(), service.count()));
-        counted.filter(|(name, n)| *n > 1 && request.modules.iter().any(|m| m.as_str() == *name)).collect()
+        counted.filter(|(name, n)| *n != 1 && request.modules.iter().any(|m| m.as_str() == *name)).collect()
     }
 }
 
@@ -102,11 +116,11 @@ mod tests {
                 "worker": {"condition": "service_started", "required": true},
                 "maybe": {"condition": "service_started", "required": false}}},
             "tg_bot": {"image": "b", "profiles": ["tg"]}, "worker": {"image": "c", "profiles": ["tg"]},
-            "maybe": {"image": "d", "profiles": ["tg"]}, "debug": {"image": "e", "profiles": ["debug"]}}"#;
+            "maybe": {"image": "d", "profiles": ["tg"]}, "pgAdmin.4": {"image": "e", "profiles": ["debug"]}}"#;
         let project = read(services);
-        assert_eq!(project.left_alone(&request()), ["debug", "maybe"]);
+        assert_eq!(project.left_alone(&request()), ["maybe", "pgAdmin.4"]);
         let text = overrides(&project);
-        assert!(text.contains("\n# Left alone: debug maybe\nservices:\n"), "{text}");
+        assert!(text.contains("\n# Left alone: maybe pgAdmin.4\nservices:\n"), "{text}");
         let lifted: Vec<_> = text.split("\n  ").filter(|part| part.contains("profiles:")).collect();
         assert_eq!(lifted.len(), 2, "{lifted:?}");
         let by_hand = |profiles: &str| {
@@ -123,6 +137,8 @@ mod tests {
             r#"{"backend": {"scale": 2}, "tg_bot": {"deploy": {"replicas": 3}}, "db": {"scale": 4}, "x": {"scale": 1}}"#,
         );
         assert_eq!(project.multiplied(&request()), [("backend", 2), ("tg_bot", 3)]);
+        let project = read(r#"{"backend": {"scale": 1}, "tg_bot": {"deploy": {"replicas": 0}}, "db": {"scale": 0}}"#);
+        assert_eq!(project.multiplied(&request()), [("tg_bot", 0)]);
     }
 
     #[test]

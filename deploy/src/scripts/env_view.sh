@@ -37,9 +37,11 @@ tell_env() {
     for file in "$base" "$prod"; do
         [ -f "$file" ] || die compose-file-missing "the repository has no $file"
     done
-    # What compose may read besides has a bound as well: it reads all of a file at once.
+    # What compose reads besides has a bound as well: it reads all of a file at once. What no compose file names is data.
     large=$(find infra -type f \( -name '*.yml' -o -name '*.yaml' -o -name '*.json' -o -name '*.env' -o -name '.env*' \) \
-        -size +4096k -print 2>/dev/null | head -n 1)
+        -size +4096k -print 2>/dev/null | while IFS= read -r file; do
+        if grep -qsF -e "${file##*/}" infra/*.yml infra/*.yaml; then printf '%s\n' "$file"; fi
+    done | head -n 1)
     [ -z "$large" ] || die compose-not-allowed "$large is larger than 4 MiB, which is more than compose is to read"
     for file in "$base" "$prod"; do
         [ -L "$file" ] || [ "$(stat -c %s "$file")" -le 1048576 ] || die compose-not-allowed "$file is larger than 1 MiB"

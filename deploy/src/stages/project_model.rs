@@ -10,7 +10,7 @@ use crate::project::compose_versions::{bug_for_extending, bug_in_silence};
 use crate::project::env::contract::merged::EnvContract;
 use crate::project::env::describe::describe;
 use crate::project::env::dotenv;
-use crate::project::env::plan::plan_env;
+use crate::project::env::plan::{missing_variable, plan_env};
 use crate::project::env::variables::{EnvInputs, EnvPlan};
 use crate::project::image_tag;
 use crate::project::model::ComposeProject;
@@ -135,6 +135,9 @@ impl Attempt {
                 "the server makes no mount namespace, so that the project's files can't be read apart from others'";
             return StageError::new(ErrorCode::InternalError, message).with_tail(lines);
         }
+        if let Some(name) = lines.iter().find_map(|line| missing_in(line)) {
+            return with_description(missing_variable(name), seen).with_tail(lines.clone());
+        }
         if let Some(bug) = bug_for_extending(&seen.compose).filter(|_| mentions(seen, &["extends"])) {
             return StageError::new(ErrorCode::ComposeTooOld, bug).with_tail(lines);
         }
@@ -169,6 +172,11 @@ const TOO_MUCH: &str = "docker compose needs too much to read the project's file
                          at least 2 GiB and at most 4 GiB, and 30 seconds of a processor; look for aliases and lists \
                          that multiply";
 
+/// The variable without which compose doesn't go on.
+fn missing_in(line: &str) -> Option<&str> {
+    line.split_once("required variable ")?.1.split_once(" is missing a value").map(|(name, _)| name)
+}
+
 /// Go's words about it, or the shell's.
 fn takes_too_much(line: &str) -> bool {
     let words = ["out of memory", "cannot allocate memory", "cpu limit exceeded", "CPU time limit exceeded"];
@@ -185,4 +193,18 @@ fn with_description(mut error: StageError, seen: &ServerEnv) -> StageError {
     }
     error.detail.secret_description = description;
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_that_compose_misses_is_named() {
+        let said =
+            "error while interpolating services.s.hostname: required variable API_KEY is missing a value: see docs";
+        assert_eq!(missing_in(said), Some("API_KEY"));
+        assert_eq!(missing_in("required variable A is missing a value"), Some("A"));
+        assert_eq!(missing_in("the required variable is missing"), None);
+    }
 }

@@ -89,11 +89,14 @@ pub(super) fn expressions_among(text: &str, others: &BTreeMap<String, String>) -
 /// Names with their expressions, in the file's order.
 fn entries(text: &str) -> Vec<(String, String)> {
     let mut entries = Vec::new();
-    let mut rest = text;
+    // Some editors begin a file with a byte order mark.
+    let mut rest = text.trim_start_matches('\u{feff}');
     while !rest.is_empty() {
         let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
-        let entry = line.trim_start().trim_start_matches("export ").trim_start();
-        let assignment = entry.split_once('=').map(|(name, value)| (name.trim(), value.trim_start()));
+        let entry = line.trim_start();
+        let exported = entry.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t']));
+        let entry = exported.unwrap_or(entry).trim_start();
+        let assignment = entry.split_once(['=', ':']).map(|(name, value)| (name.trim(), value.trim_start()));
         let Some((name, value)) = assignment.filter(|(name, _)| is_name(name)) else {
             rest = after;
             continue;
@@ -111,7 +114,7 @@ fn entries(text: &str) -> Vec<(String, String)> {
 }
 
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.' || b == b'-')
+    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '[' | ']'))
 }
 
 /// An unquoted value ends at a comment.
@@ -142,6 +145,7 @@ fn quoted(text: &str, quote: char) -> (String, usize) {
             Some((_, '$')) if quote == '"' => value.push_str("$$"),
             Some((_, c @ ('\\' | '"'))) if quote == '"' => value.push(c),
             Some((_, '$')) => value.push_str("\\$$"),
+            Some((_, '\'')) if quote == '\'' => value.push('\''),
             Some((_, c)) => value.extend(['\\', c]),
             None => value.push('\\'),
         }
@@ -151,6 +155,8 @@ fn quoted(text: &str, quote: char) -> (String, usize) {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::expect_used, reason = "tests")]
+
     use super::*;
     use proptest::prelude::*;
 
@@ -195,5 +201,28 @@ mod tests {
             ("G", "x"),
         ];
         assert_eq!(read, expected.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
+    }
+
+    #[test]
+    fn a_file_by_hand_is_read_as_compose_reads_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("compose.yml"), "services: {a: {image: x, env_file: .env}}").expect("a file");
+        for text in [
+            "\u{feff}A=1\nB=2\n",
+            "export A=1\nexport\tB=2\nexport  C=3\nexportD=4\nexport=5",
+            "A: yaml\nB: 'q'\nC=d:e\nF: g=h\nI:j\n",
+            "A='it\\'s' # c\nB='a\\\\'\nC='\\n\\$x'\nD=\"it\\'s\"",
+            "A=1\r\nB=\"two\"\r\nC='x'\r\n\r\n# c\r\nD='m\r\nn'\r\n",
+            "A[0]=1\nÄ=2\n1B=3\nC.D-E=4",
+            "A=x=y\nB=\"  pad  \"\nC=  pad\nD=p@ss\"word\nE=it's",
+        ] {
+            std::fs::write(folder.path().join(".env"), text).expect("a file");
+            let model = crate::project::compose_program::run(folder.path(), &["config", "--format", "json"]);
+            let model: serde_json::Value = serde_json::from_slice(&model).expect("a model");
+            let seen = model["services"]["a"]["environment"].as_object().expect("variables");
+            let seen =
+                seen.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap_or("-").replace("$$", "$")));
+            assert_eq!(parse(text), seen.collect(), "{text:?}");
+        }
     }
 }

@@ -150,12 +150,19 @@ fn check_complete(inputs: &EnvInputs<'_>, plan: &EnvPlan) -> Result<(), StageErr
     if bot && empty("TELEGRAM_BOT_TOKEN") {
         return Err(missing_secret("TELEGRAM_BOT_TOKEN", "module tg_bot needs it"));
     }
-    let needed = |variable: &&ComposeVariable| variable.required && !OF_SHELL.contains(&variable.name.as_str());
-    let mut needed = inputs.compose_variables.iter().filter(needed);
-    let Some(ComposeVariable { name, .. }) = needed.find(|variable| empty(&variable.name)) else { return Ok(()) };
-    if VariableName::new(name.clone()).is_ok_and(|name| name.names_a_secret()) {
-        return Err(missing_secret(name, "the compose files require it"));
+    let required = inputs.compose_variables.iter().filter(|variable| variable.required);
+    let needed = required.map(|variable| variable.name.as_str()).filter(|name| !OF_SHELL.contains(name));
+    // Whether one that is empty will do, only compose knows.
+    let mut needed =
+        needed.chain(inputs.project.taken_variables(inputs.request)).filter(|name| plan.value(name).is_none());
+    needed.next().map_or(Ok(()), |name| Err(missing_variable(name)))
+}
+
+/// The error for a variable that the compose files can't do without.
+pub(crate) fn missing_variable(name: &str) -> StageError {
+    if VariableName::new(name).is_ok_and(|name| name.names_a_secret()) {
+        return missing_secret(name, "the compose files require it");
     }
     let message = format!("the compose files require the variable {name}, and the event doesn't give it");
-    Err(StageError::new(ErrorCode::ComposeInvalid, message))
+    StageError::new(ErrorCode::ComposeInvalid, message)
 }

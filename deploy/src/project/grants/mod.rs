@@ -24,6 +24,7 @@ pub(crate) use files::judge_files;
 pub(crate) use granted::{Grants, ServerFacts};
 use serde_json::Value;
 use slipway_protocol::ErrorCode;
+pub(crate) use top_level::is_of_server;
 
 use self::images::ForeignImage;
 use self::paths::{MountedPath, judge_nesting};

@@ -134,13 +134,15 @@ fn judge_network(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, netw
     }
 }
 
+/// Whether docker itself works with a variable of this name.
+pub(crate) fn is_of_server(name: &str) -> bool {
+    let first = name.split('_').next().unwrap_or_default();
+    matches!(name, "PATH" | "HOME" | "LC_ALL" | "TMPDIR") || matches!(first, "DOCKER" | "XDG")
+}
+
 /// Compose takes the value from `.env`, but for what docker itself works with: that comes from the server.
 fn judge_environment(refusals: &mut Refusals, grants: &Grants<'_>, place: &str, variable: &Value) {
-    let of_server = |name: &str| {
-        let first = name.split('_').next().unwrap_or_default();
-        matches!(name, "PATH" | "HOME" | "LC_ALL" | "TMPDIR") || matches!(first, "DOCKER" | "XDG")
-    };
-    let is_own = |name: &str| grants.variables.contains(name) && !of_server(name);
+    let is_own = |name: &str| grants.variables.contains(name) && !is_of_server(name);
     if !is_nothing(variable) && !variable.as_str().is_some_and(is_own) {
         refusals.refuse(place, "environment", variable, "only variables of the project's own .env can be taken");
     }

@@ -46,6 +46,14 @@ pub fn read_files_as_compose_does(target: &TargetServer) {
     let ask = |data: &str, parts: &[&str]| run(target, &format!("{place}{data}"), parts).unwrap();
     let (code, said) = ask("slug=shop recorded= by_commit=1 asks_docker=0 purpose=env", ENV_READ);
     assert_eq!(code, 0, "{said}");
+    let large = |file: &str| {
+        target.sh(&format!("truncate -s 5M /srv/views/shop/infra/{file}")).unwrap();
+        let (_, said) = ask("slug=shop recorded= by_commit=1 asks_docker=0 purpose=env", ENV_READ);
+        target.sh(&format!("rm /srv/views/shop/infra/{file}")).unwrap();
+        said.contains(&format!("failed compose-not-allowed infra/{file} is larger than 4 MiB"))
+    };
+    assert!(large("none.env"), "compose would read it");
+    assert!(!large("data/log.json"), "a program's own");
     let mut variables: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("variable ")).collect();
     variables.sort_unstable();
     let optional = ["DATA_DIR", "MORE", "NOFILE", "SHARED"].map(|name| format!("{name} false"));
