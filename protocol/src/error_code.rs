@@ -145,10 +145,10 @@ codes! {
     DockerMissing "docker-missing" UserAction "Docker isn't installed on the server" "Install Docker Engine 24 or later";
     DockerNotRunning "docker-not-running" Infrastructure "The Docker daemon doesn't answer" "Start the docker service and look at its log";
     DockerTooOld "docker-too-old" UserAction "Docker on the server is too old" "Upgrade to Docker Engine 24 or later";
-    ComposeMissing "compose-missing" UserAction "The Docker Compose plugin isn't installed on the server" "Install Docker Compose 2.24.4 or later";
-    ComposeTooOld "compose-too-old" UserAction "Docker Compose on the server is too old" "Upgrade to Docker Compose 2.24.4 or later, and past the version whose bug the message names";
+    ComposeMissing "compose-missing" UserAction "The Docker Compose plugin isn't installed on the server" "Install Docker Compose 2.26.0 or later";
+    ComposeTooOld "compose-too-old" UserAction "Docker Compose on the server is too old" "Upgrade to Docker Compose 2.26.0 or later, and past the version whose bug the message names";
     DockerConfined "docker-confined" UserAction "Docker on the server may not read the projects' files" "Remove the confined Docker (`snap remove docker`), and install Docker Engine from Docker's or the distribution's packages";
-    GitMissing "git-missing" UserAction "Git isn't installed on the server" "Install git";
+    GitMissing "git-missing" UserAction "Git isn't installed on the server" "Install git 2.0 or later";
     DiskFull "disk-full" Infrastructure "The server's disk is nearly full" "Free space on the server; old images and logs are the usual cause";
     InodesExhausted "inodes-exhausted" Infrastructure "The server's file system has no inodes left" "Delete small files on the server";
     MemoryLow "memory-low" Infrastructure "The server has too little free memory" "Stop something on the server, or allocate a larger one";
@@ -204,7 +204,7 @@ codes! {
     FirewallFailed "firewall-failed" Infrastructure "The firewall rule couldn't be set" "Run `ufw status verbose` on the server and repair it";
     // Verify
     NotListening "not-listening" Permanent "Nothing listens on the project's port on the server" "Compare the container port of the event with the port on which the service listens";
-    NotReachable "not-reachable" Infrastructure "The port listens on the server but can't be reached from the workers" "Open the port in the firewall of the server's provider";
+    NotReachable "not-reachable" Infrastructure "The port listens on the server but can't be reached from the workers" "Open the port in the firewall that the message names, or else in that of the server's provider";
     NotHealthy "not-healthy" Permanent "The project answers, but not as a healthy one does" "Read the status in the message and correct the project";
     WrongVersion "wrong-version" Permanent "The project answers, but as another commit than the one deployed" "Check that CI built the image that is tagged with this commit from this commit";
     // Secrets

@@ -1,6 +1,8 @@
 set -eu
 umask 077
 export LC_ALL=C
+# Where ufw and its like are: a login may leave it out, and what isn't found counts as absent.
+export PATH="${PATH:-/usr/local/bin:/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin"
 # What is written in Python, as ufw, heeds it all the same.
 unset LANGUAGE
 read_data() {

@@ -61,7 +61,7 @@ keep_acme_root() {
 run_door() {
     place=$front/run/$(date +%s%N)
     mkdir -p "$place"
-    docker run -d --name "$1" --user "$(id -u):$(id -g)" --network host --restart always --read-only --cap-drop ALL --cap-add NET_BIND_SERVICE \
+    docker run -d --name "$1" --user "$(id -u):$(id -g)" --network host --userns host --restart always --read-only --cap-drop ALL --cap-add NET_BIND_SERVICE \
         --security-opt no-new-privileges --pids-limit 4096 --log-driver json-file --log-opt max-size=10m --log-opt max-file=3 \
         --label "slipway.front-door=$door" \
         -v "$front/etc:/etc/caddy:ro" -v "$front/routes:/routes:ro" -v "$front/data:/data" -v "$place:/run/front-door" \

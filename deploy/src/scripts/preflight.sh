@@ -51,6 +51,11 @@ END
                 if [ -x "$place" ]; then tell compose_of_others "$place"; fi
             done
         fi
+    else
+        case $(docker --version 2>/dev/null) in *[Pp]odman*) tell docker_is podman ;; esac
+        for place in /run/user/*/docker.sock; do
+            if [ -S "$place" ]; then tell docker_of_others "$place"; fi
+        done
     fi
 fi
 
@@ -81,7 +86,8 @@ fi
 for place in "$root" "$data"; do
     [ -d "$place" ] || continue
     tell disk_kb "$(df -Pk "$place" | awk 'NR == 2 { print $4 }')"
-    tell inodes "$(df -Pi "$place" | awk 'NR == 2 { print $4 }')"
+    # Btrfs for one has none to count, and says 0 of 0.
+    tell inodes "$(df -Pi "$place" | awk 'NR == 2 { print $2 ? $4 : "-" }')"
 done
 
 if ! command -v ufw >/dev/null 2>&1; then

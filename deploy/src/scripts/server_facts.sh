@@ -27,7 +27,8 @@ for place in "$root" "$data"; do
     while [ ! -d "$place" ]; do place=$(dirname "$place"); done
     tell disk_total_kb "$(df -Pk "$place" | awk 'NR == 2 { print $2 }')"
     tell disk_kb "$(df -Pk "$place" | awk 'NR == 2 { print $4 }')"
-    tell inodes "$(df -Pi "$place" | awk 'NR == 2 { print $4 }')"
+    # Btrfs for one has none to count, and says 0 of 0.
+    tell inodes "$(df -Pi "$place" | awk 'NR == 2 { print $2 ? $4 : "-" }')"
 done
 
 projects=0

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use super::tests::shell;
+use super::tests::{script, shell};
 
 #[test]
 fn a_login_keeps_what_docker_is_told_on_the_server_but_for_others_credentials() {
@@ -81,4 +81,21 @@ fn a_firewall_that_judges_docker_gets_a_rule_for_each_port_in_the_projects_netwo
         ufw route delete allow proto tcp to 172.18.0.0/16 port 8000\nremoved 8000 in 172.18.0.0/16\n\
         ufw route delete allow proto tcp to 172.30.0.0/16 port 8000\nremoved 8000 in 172.30.0.0/16\n--\n";
     assert_eq!(shell(&["ufw_rules.sh", "ufw_routes.sh"], text), told);
+}
+
+/// Btrfs counts none.
+#[test]
+fn a_file_system_without_a_count_of_inodes_has_none_that_could_run_out() {
+    let place = tempfile::tempdir().expect("a folder");
+    let stubs = format!(
+        "root={0} slug=shop registry=x ports= web_ports= front={0} front_container=x bindings=\n\
+         tell() {{ case $1 in inodes) echo \"$2\" ;; esac; }}\n\
+         df() {{ case $1 in -Pi) printf '%s\\n' head '/dev/sda 0 0 0 - /' ;; *) printf 'head\\n/dev/sda 9 1 8 1%% /\\n' ;; esac; }}\n\
+         prove() {{ false; }}\ncheck_owner() {{ :; }}\ndoor_of() {{ door_of=; }}\ntell_holders() {{ :; }}\n\
+         timeout() {{ :; }}\ndocker() {{ :; }}\nss() {{ :; }}\n",
+        place.path().display()
+    );
+    for name in ["server_facts.sh", "preflight.sh"] {
+        assert_eq!(shell(&[], &(stubs.clone() + &script(name))), "-\n-\n", "{name}");
+    }
 }

@@ -7,8 +7,11 @@ use crate::project::compose_versions::bug_for_everybody;
 use crate::project::health_check::version;
 use crate::remote::output::ScriptOutput;
 
+/// The first that works in another directory than its caller's (`-C`) and is everywhere but on systems without support.
+const MIN_GIT: (u32, u32) = (2, 0);
 const MIN_DOCKER: (u32, u32) = (24, 0);
-const MIN_COMPOSE: (u32, u32) = (2, 24);
+/// The first that lists the variables of a project, and prints JSON for JSON.
+const MIN_COMPOSE: (u32, u32) = (2, 26);
 
 /// Something that keeps the server from taking the deployment.
 pub(crate) type PreflightDefect = (ErrorCode, String);
@@ -20,8 +23,12 @@ pub(crate) fn program_defects(output: &ScriptOutput) -> Vec<PreflightDefect> {
     if !matches!(system, "Linux x86_64" | "Linux aarch64") {
         defects.push((ErrorCode::UnsupportedOs, format!("the server runs {system}")));
     }
-    if output.value("git").is_none() {
-        defects.push((ErrorCode::GitMissing, "there is no git on the server".to_owned()));
+    match output.value("git").map(|git| git.trim_start_matches("git version ")) {
+        None => defects.push((ErrorCode::GitMissing, "there is no git on the server".to_owned())),
+        Some(git) if version(git) < MIN_GIT => {
+            defects.push((ErrorCode::GitMissing, format!("the server has git {git}, which is too old: 2.0 is needed")));
+        }
+        Some(_) => {}
     }
     defects
 }
@@ -31,8 +38,19 @@ pub(crate) fn docker_defect(output: &ScriptOutput) -> Option<PreflightDefect> {
     if output.value("docker_client").is_none() {
         return Some((ErrorCode::DockerMissing, "there is no docker on the server".to_owned()));
     }
+    if output.value("docker_is") == Some("podman") {
+        let message =
+            "docker on the server is podman under another name: remove that (podman-docker), and install Docker Engine";
+        return Some((ErrorCode::DockerMissing, message.to_owned()));
+    }
     let Some(docker) = output.value("docker") else {
-        return Some((ErrorCode::DockerNotRunning, "docker is installed but its daemon doesn't answer".to_owned()));
+        let elsewhere = output.value("docker_of_others").map_or_else(String::new, |socket| {
+            format!("; the one at {socket} is a user's own and has no root's rights, which a deployment needs")
+        });
+        return Some((
+            ErrorCode::DockerNotRunning,
+            format!("docker is installed but its daemon doesn't answer{elsewhere}"),
+        ));
     };
     if version(docker) < MIN_DOCKER {
         return Some((ErrorCode::DockerTooOld, format!("the server has Docker {docker}; 24 is needed")));
@@ -45,7 +63,7 @@ pub(crate) fn docker_defect(output: &ScriptOutput) -> Option<PreflightDefect> {
         });
         return Some((ErrorCode::ComposeMissing, format!("the server has no Docker Compose plugin{elsewhere}")));
     };
-    let too_old = || format!("the server has Docker Compose {compose}; 2.24.4 is needed");
+    let too_old = || format!("the server has Docker Compose {compose}; 2.26.0 is needed");
     let defect = if version(compose) < MIN_COMPOSE { Some(too_old()) } else { bug_for_everybody(compose) };
     if let Some(defect) = defect {
         return Some((ErrorCode::ComposeTooOld, defect));

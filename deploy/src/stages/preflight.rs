@@ -115,6 +115,8 @@ fn rights_defect(output: &ScriptOutput) -> Option<PreflightDefect> {
         (output.value("writable").is_none(), "write the projects' directory"),
         (output.value("docker_client").is_some() && output.value("docker").is_none(), "talk to Docker"),
         (output.value("ufw") != Some("absent"), "see the firewall"),
+        // Whatever else it may do: in a room of their own they are only read by root.
+        (true, "keep projects' files apart"),
     ]
     .into_iter()
     .filter_map(|(lacks, what)| lacks.then_some(what))
@@ -126,7 +128,7 @@ fn rights_defect(output: &ScriptOutput) -> Option<PreflightDefect> {
     let said = if said.is_empty() { String::new() } else { format!("; sudo says: {said}{remedy}") };
     let message =
         format!("user {user} isn't root, has no passwordless sudo, and can't {} without{said}", missing.join(", "));
-    (!missing.is_empty()).then_some((ErrorCode::SudoMissing, message))
+    Some((ErrorCode::SudoMissing, message))
 }
 
 fn root_defect(output: &ScriptOutput, place: &Place<'_>) -> Option<PreflightDefect> {
@@ -211,11 +213,14 @@ failed disk-full no room
         let defects = [
             ("Linux x86_64", "Darwin arm64", ErrorCode::UnsupportedOs),
             ("git git version 2.39\n", "", ErrorCode::GitMissing),
+            ("git version 2.39", "git version 1.8.3.1", ErrorCode::GitMissing),
             ("docker_client present\n", "", ErrorCode::DockerMissing),
             ("docker 26.1.5+dfsg1\n", "", ErrorCode::DockerNotRunning),
+            ("docker 26.1.5+dfsg1\n", "docker_of_others /run/user/1000/docker.sock\n", ErrorCode::DockerNotRunning),
+            ("docker 26.1.5+dfsg1\n", "docker_is podman\n", ErrorCode::DockerMissing),
             ("26.1.5+dfsg1", "23.0.6", ErrorCode::DockerTooOld),
             ("compose 2.26.1-4\n", "", ErrorCode::ComposeMissing),
-            ("2.26.1-4", "v2.23.3", ErrorCode::ComposeTooOld),
+            ("2.26.1-4", "v2.25.0", ErrorCode::ComposeTooOld),
             ("compose 2.26.1-4", "compose 2.26.1-4\nconfined /snap/bin/docker", ErrorCode::DockerConfined),
             ("2.26.1-4", "2.27.1", ErrorCode::ComposeTooOld),
             ("writable yes\n", "", ErrorCode::ProjectRootNotWritable),
@@ -278,12 +283,15 @@ failed disk-full no room
         assert_eq!(
             error.message,
             "user ann isn't root, has no passwordless sudo, and can't write the projects' directory, talk to Docker, \
-             see the firewall without"
+             see the firewall, keep projects' files apart without"
         );
         let error =
             verdict(|fit| change(fit) + "\nsudo sudo: sorry, you must have a tty to run sudo").expect_err("unfit");
         let said = "; sudo says: sudo: sorry, you must have a tty to run sudo (`Defaults:ann !requiretty` in sudoers)";
         assert!(error.message.ends_with(said), "{error}");
-        verdict(|fit| fit.replace("root yes\n", "").replace("ufw inactive", "ufw absent")).expect("it lacks nothing");
+        // One in group docker, say, to whom the projects' directory belongs.
+        let error =
+            verdict(|fit| fit.replace("root yes\n", "").replace("ufw inactive", "ufw absent")).expect_err("unfit");
+        assert!(error.message.ends_with("can't keep projects' files apart without"), "{error}");
     }
 }

@@ -41,6 +41,20 @@ enum ProbeResult {
     Unreachable,
 }
 
+/// What to do about a firewall that is on the server itself, and isn't ours to change.
+fn open_in(firewall: &str, port: Port) -> String {
+    match firewall {
+        "firewalld" => format!(
+            ": firewalld runs on the server, where `firewall-cmd --permanent --add-port={port}/tcp` and `firewall-cmd \
+             --reload` open it"
+        ),
+        _ => format!(
+            ": the server's own iptables let in nothing but what they name (`iptables -S INPUT`), where a rule for tcp port \
+             {port} opens it; keep it over reboots"
+        ),
+    }
+}
+
 impl Attempt {
     pub(crate) async fn verify(&mut self) -> Result<StageReport, StageError> {
         let checked = checked_services(&self.work.request, &self.work.target.address.url_form());
@@ -150,7 +164,8 @@ impl Attempt {
             .word("port", &checked.port)
             .word("inner", &checked.inner);
         let output = self.exec(Stage::Verify, &script).await?;
-        let listening = output.is_ok_and(|output| output.value("listening").is_some());
+        let told = |key| output.as_ref().ok().and_then(|output| output.value(key));
+        let listening = told("listening").is_some();
         let error = match mute {
             _ if !listening => {
                 let message = format!(
@@ -168,8 +183,10 @@ impl Attempt {
             None => {
                 // The release before it wouldn't be reached either.
                 let message = format!(
-                    "service {} listens on the server, but no connection to {} can be made from here",
-                    checked.service, checked.authority
+                    "service {} listens on the server, but no connection to {} can be made from here{}",
+                    checked.service,
+                    checked.authority,
+                    told("closed_by").map_or_else(String::new, |firewall| open_in(firewall, checked.port))
                 );
                 return Ok(StageError::new(ErrorCode::NotReachable, message));
             }

@@ -14,7 +14,7 @@ mod names;
 mod put_back;
 mod reach;
 mod redeployments;
-mod scene;
+pub mod scene;
 mod slots;
 mod survival;
 mod takeover;

@@ -125,6 +125,15 @@ fn verifies_as_told(scene: &AttemptScene, work: &DeploymentWork) {
     let (code, message) = refused(at("/health"), |work| work.request.allocations[1].host_port = Port::new(9002).ok());
     assert_eq!(code, ErrorCode::NotReachable, "{message}");
 
+    let script = "setsid python3 -m http.server --bind :: 9004 >/dev/null 2>&1 </dev/null & \
+                  until ss -Hltn | grep -q :9004; do :; done; ip6tables -A INPUT -p tcp --dport 2222 -j ACCEPT; \
+                  ip6tables -A INPUT -p ipv6-icmp -j ACCEPT; ip6tables -A INPUT -j REJECT";
+    scene.world.target(0).sh(script).unwrap();
+    let (code, message) = refused(at("/health"), |work| work.request.allocations[1].host_port = Port::new(9004).ok());
+    assert_eq!(code, ErrorCode::NotReachable, "{message}");
+    assert!(message.contains("the server's own iptables let in nothing but what they name"), "{message}");
+    scene.world.target(0).sh("ip6tables -F INPUT").unwrap();
+
     // One that takes connections and says nothing is somebody's fault, but no firewall's.
     let script = "setsid python3 -c 'import socket, time; s = socket.create_server((\"::\", 9003), family=socket.AF_INET6); \
                   time.sleep(1000)' >/dev/null 2>&1 </dev/null & until ss -Hltn | grep -q :9003; do :; done";

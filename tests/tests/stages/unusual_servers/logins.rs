@@ -52,6 +52,7 @@ daemon 2203 -o MaxStartups=2
 daemon 2204 -o ForceCommand=internal-sftp
 daemon 2205 -o AuthenticationMethods=publickey,password -o PasswordAuthentication=yes
 daemon 2206 -o AuthorizedKeysFile=/etc/ssh/keys/%u -o Banner=/etc/motd
+daemon 2207 -o SetEnv=PATH=/usr/bin:/bin
 mkdir /etc/ssh/keys
 cp /root/.ssh/authorized_keys /etc/ssh/keys/root
 "#;
@@ -61,7 +62,7 @@ type Case = (&'static str, u16, Option<(ErrorCode, &'static str)>);
 
 const REFUSED: ErrorCode = ErrorCode::SshCommandRefused;
 
-const CASES: [Case; 24] = [
+const CASES: [Case; 25] = [
     ("fish", 22, None),
     ("zsh", 22, None),
     ("csh", 22, None),
@@ -74,6 +75,7 @@ const CASES: [Case; 24] = [
     ("root", 2201, None),
     ("root", 2202, None),
     ("root", 2206, None),
+    ("root", 2207, None),
     ("nologin", 22, Some((REFUSED, "This account is currently not available"))),
     ("gone", 22, Some((ErrorCode::SshKeyRefused, "for user gone"))),
     ("false", 22, Some((REFUSED, "ended with status 1 and said: nothing"))),
@@ -105,9 +107,11 @@ fn target(world: &World, user: &str, port: u16) -> Target {
 async fn run_scripts(target: Target, seconds: u64) -> Result<Vec<String>, StageError> {
     let mut session = Session::connect(&target, &|_| {}).await?;
     let (redactor, cancel, mut told) = (Redactor::default(), CancellationToken::new(), Vec::new());
-    for text in
-        ["tell user \"$(id -un)\"\n", "sleep 1; tell language \"${LANGUAGE-none} $LC_ALL\"\n", "tell over yes\n"]
-    {
+    for text in [
+        "tell user \"$(id -un)\"\n",
+        "sleep 1; tell language \"${LANGUAGE-none} $LC_ALL\"\n",
+        "command -v ufw >/dev/null && tell over yes\n",
+    ] {
         let options = ExecOptions {
             deadline: Duration::from_secs(seconds),
             cancel: &cancel,

@@ -12,7 +12,7 @@ use crate::pipeline::scene::AttemptScene;
 /// What is done to the server, the stage that fails there, its code, what its message says; and what undoes it.
 type Case = (&'static str, Stage, ErrorCode, &'static str, &'static str);
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     (
         "mv /usr/bin/docker /usr/bin/docker.real; cat >/usr/bin/docker <<'END'\n#!/bin/sh\nexec unshare --mount sh -c \
          'mount -t tmpfs none /opt; mount -t tmpfs none /dev/shm; exec /usr/bin/docker.real \"$@\"' docker \"$@\"\nEND\n\
@@ -20,6 +20,14 @@ const CASES: [Case; 4] = [
         Stage::Preflight,
         ErrorCode::DockerConfined,
         "/usr/bin/docker is confined",
+        "mv /usr/bin/docker.real /usr/bin/docker",
+    ),
+    (
+        "mv /usr/bin/docker /usr/bin/docker.real; printf '#!/bin/sh\\n[ \"$1\" = --version ] || exit 125\\necho podman \
+         version 5.4.2\\n' >/usr/bin/docker; chmod +x /usr/bin/docker",
+        Stage::Preflight,
+        ErrorCode::DockerMissing,
+        "docker on the server is podman under another name",
         "mv /usr/bin/docker.real /usr/bin/docker",
     ),
     (

@@ -7,6 +7,7 @@ use slipway_protocol::names::Port;
 use slipway_protocol::{Action, ErrorCode, Stage};
 use slipway_tests::world::{Generation, Sample, TargetServer, Variant};
 
+use crate::front_door::scene::{DRAIN, DoorProject, PROVING};
 use crate::pipeline::scene::{AttemptScene, PORT};
 
 /// One session at a time, through a shell that isn't POSIX's and greets, in another language; keys elsewhere; a `/tmp` that
@@ -145,4 +146,24 @@ fn soak_a_server_with_containerds_image_store_is_deployed_to_again_and_again() {
     }
     let images = server.sh("docker image ls --format '{{.Repository}}:{{.Tag}}'").unwrap();
     assert!(!images.contains(&tags[0]) && images.contains(&tags[1]) && images.contains(&tags[2]), "{images}");
+}
+
+#[test]
+#[ignore = "takes a minute: ./tests/soak"]
+fn soak_a_server_where_roots_of_containers_are_nobody_has_a_front_door() {
+    let mut scene = AttemptScene::new();
+    scene
+        .world
+        .target(0)
+        .sh("useradd --system dockremap; echo dockremap:200000:65536 | tee -a /etc/subuid >>/etc/subgid; \
+             echo '{\"userns-remap\": \"dockremap\"}' >/etc/docker/daemon.json; kill -KILL \"$(cat /run/docker.pid)\"; \
+             until docker info -f '{{.SecurityOptions}}' 2>/dev/null | grep -q name=userns; do sleep 0.1; done")
+        .unwrap();
+    scene.with_door(DRAIN, PROVING);
+    let project = DoorProject::alone(&scene, "shop", PORT);
+    for _ in 0..2 {
+        let commit = project.publish(Variant::Healthy);
+        project.deploy(&commit);
+        assert!(scene.get("/health").contains(&commit.sha));
+    }
 }
