@@ -94,10 +94,33 @@ start_others() {
         done
     fi
     if [ -z "${next:-}" ]; then
-        project_compose up -d --no-build $remove_orphans $others
+        bring_up $remove_orphans $others
     else
         start_beside_next
     fi
+}
+
+# bring_up OPTIONS: compose's `up`. What a release that is put back waited for has ended once, and isn't run again: the failed
+# release may have migrated what the older migration refuses.
+bring_up() {
+    if [ -z "${putting_back:-}" ] || [ -z "${firsts:-}" ]; then
+        project_compose up -d --no-build "$@"
+        return
+    fi
+    project_compose up --no-start --no-build "$@" || return 1
+    see
+    ended='' asleep=''
+    while read -r its_id its_service once its_state _; do
+        case "$once $its_state ${alone:-} " in
+        *" $its_service "*) ;;
+        'False created '*) case " $firsts " in *" $its_service "*) ended="$ended$its_id " ;; *) asleep="$asleep$its_id " ;; esac ;;
+        'False exited '*) case " $firsts " in *" $its_service "*) ;; *) asleep="$asleep$its_id " ;; esac ;;
+        esac
+    done <<END
+$present
+END
+    if [ -n "$ended" ]; then docker rm $ended >/dev/null; fi
+    if [ -n "$asleep" ]; then docker start $asleep >/dev/null; fi
 }
 
 # keep_orphans: after see. Sets $remove_orphans for compose. What served at the door and is no service any more ends after the
@@ -142,11 +165,11 @@ start_beside_next() {
     done
     scale_next
     if [ -n "$free" ]; then
-        project_compose up -d --no-build $remove_orphans $free || return 1
+        bring_up $remove_orphans $free || return 1
     else
         project_compose up --no-start --no-build --no-recreate $remove_orphans $scales $next || return 1
     fi
-    [ -z "$held" ] || project_compose up -d --no-build --no-deps $held
+    [ -z "$held" ] || bring_up --no-deps $held
 }
 
 # scale_next: sets $scales to compose's options for a second container of each service of $next.

@@ -226,7 +226,8 @@ END
 # start_again: the release whose files are there serves again. What can is begun beside what serves now, and takes over
 # once it's well; it has served before, so that it isn't watched for longer than anything else.
 start_again() {
-    placed='' proving='' wanted_commit=''
+    placed='' proving='' wanted_commit='' putting_back=yes
+    find_firsts || return 1
     see
     ready_door
     finish_switches

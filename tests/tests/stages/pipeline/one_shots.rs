@@ -12,7 +12,7 @@ const PROD: &str = include_str!("../../../samples/generation-2/infra/compose.pro
 /// A backend that starts only where that much was written by then, into a volume; what `others` is are more services.
 fn starts_with(written: u32, depends_on: &str, others: &str) -> Sample {
     let waits = format!(
-        "    command: [sh, -c, '[ \"$$(cat /state/it)\" = {written} ] && exec /app/backend']\n    \
+        "    command: [sh, -c, '[ $$(cat /state/it) -ge {written} ] && exec /app/backend']\n    \
          volumes: [\"state:/state\"]\n    depends_on: {depends_on}\n"
     );
     let prod = PROD.replacen("  backend:\n", &format!("  backend:\n{waits}"), 1);
@@ -71,4 +71,26 @@ fn what_a_release_brings_along_is_there_when_the_release_is_tried() {
     let (done, second) = deploy(&scene, &starts_with(2, "[keeper, cache]", &(keeper + &cache)));
     done.unwrap();
     assert!(scene.get("/health").contains(&second.sha), "{}", scene.get("/health"));
+}
+
+#[test]
+fn what_is_put_back_does_not_migrate_again() {
+    let scene = AttemptScene::new();
+    // As Alembic, it refuses a schema that is newer than itself.
+    let with_schema = |number: u32, others: &str| {
+        let migrate =
+            format!("[ ! -e /state/it ] || [ $$(cat /state/it) -le {number} ] || exit 1; echo {number} >/state/it");
+        let migrate = service("migrate", &migrate);
+        starts_with(number, "{migrate: {condition: service_completed_successfully}}", &(migrate + others))
+    };
+    let (done, first) = deploy(&scene, &with_schema(1, ""));
+    done.unwrap();
+    let (failed, _) = deploy(&scene, &with_schema(2, &service("broken", "sleep 1; exit 1")));
+    let (stage, error) = failed.err().unwrap();
+    assert_eq!((stage, error.code), (Stage::Compose, ErrorCode::CrashLoop), "{error}");
+    assert!(error.message.contains("was put back and is stable"), "{error}");
+    assert!(scene.get("/health").contains(&first.sha), "{}", scene.get("/health"));
+    let (done, third) = deploy(&scene, &with_schema(3, ""));
+    done.unwrap();
+    assert!(scene.get("/health").contains(&third.sha), "{}", scene.get("/health"));
 }
