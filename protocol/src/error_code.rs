@@ -201,7 +201,7 @@ codes! {
     CrashLoop "crash-loop" Permanent "A container keeps exiting" "Read the tail of its log and correct the project";
     Unhealthy "unhealthy" Permanent "A container's health check doesn't pass" "Read the tail of its log and correct the project";
     // Firewall
-    FirewallFailed "firewall-failed" Infrastructure "The firewall rule couldn't be set" "Run `ufw status verbose` on the server and repair it";
+    FirewallFailed "firewall-failed" Infrastructure "The firewall rule couldn't be set" "Do what the message says, else run `ufw status verbose` on the server and repair what it shows";
     // Verify
     NotListening "not-listening" Permanent "Nothing listens on the project's port on the server" "Compare the container port of the event with the port on which the service listens";
     NotReachable "not-reachable" Infrastructure "The port listens on the server but can't be reached from the workers" "Open the port in the firewall that the message names, or else in that of the server's provider";

@@ -107,6 +107,12 @@ pub(crate) fn explain_start(output: &ScriptOutput) -> StageError {
         (ErrorCode::PortOccupied, "something else has taken the project's port")
     } else if text.has(&["address pool", "fully subnetted"]) {
         (ErrorCode::NetworksExhausted, "docker has no address range left for the project's network")
+    } else if text.has(&["iptables failed"]) {
+        let what = "Docker's own firewall rules are gone from the server, as after another program has loaded its own: \
+                    restart docker there";
+        (ErrorCode::FirewallFailed, what)
+    } else if text.has(&["range of cpus is from"]) {
+        (ErrorCode::StartFailed, "a service is given more processors than the server has")
     } else if text.has(&DOCKER_GONE) {
         (ErrorCode::DockerNotRunning, "the docker daemon went away")
     } else if text.has(&["exec format error", "does not match the detected host platform"])

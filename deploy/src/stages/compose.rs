@@ -263,6 +263,11 @@ mod tests {
             ),
             ("all predefined address pools have been fully subnetted", ErrorCode::NetworksExhausted),
             ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock", ErrorCode::DockerNotRunning),
+            (
+                "driver failed programming external connectivity on endpoint shop-db-1 (a1): (iptables failed: iptables \
+                 --wait -t nat -A DOCKER: iptables: No chain/target/match by that name. (exit status 1))",
+                ErrorCode::FirewallFailed,
+            ),
             ("exec: \"/app/serve\": stat /app/serve: no such file or directory: unknown", ErrorCode::StartFailed),
             ("something else", ErrorCode::StartFailed),
         ];
@@ -284,5 +289,10 @@ mod tests {
         assert_eq!(error.tail, ["boom"]);
         let error = explain_failure(&output(&["phase failed", "verdict ok"], &[]));
         assert_eq!(error.code, ErrorCode::StartFailed);
+        let error = explain_failure(&output(&["phase rehearsal", "verdict unended migrate"], &[]));
+        assert!(
+            error.code == ErrorCode::Unhealthy && error.message.starts_with("service migrate hasn't ended"),
+            "{error}"
+        );
     }
 }
