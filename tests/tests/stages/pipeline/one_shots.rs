@@ -60,6 +60,12 @@ fn what_a_release_waits_for_has_ended_before_the_release_is_tried() {
         before,
         "nothing was touched, and nothing is left"
     );
+
+    // The project's own CI goes the same way, where it isn't known to have ended.
+    let job = "docker rm shop-migrate-1 >/dev/null; SSH_ORIGINAL_COMMAND='docker compose pull' /opt/services/shop/.slipway/ci-deploy";
+    let said = server.sh(job).unwrap();
+    assert!(said.contains("slipway: migrate is tried beside the release that serves"), "{said}");
+    assert!(said.contains("slipway: backend runs"), "{said}");
 }
 
 #[test]
