@@ -9,7 +9,7 @@ use super::door::Door;
 use super::envelope::read_envelope;
 use super::joined::leak;
 use crate::message::Incoming;
-use crate::scheduler::{HalfVerdict, HalfView, KeptHalf, Order};
+use crate::scheduler::{HalfVerdict, HalfView, KeptHalf, Order, happened_at};
 use crate::store::{
     Admission, ArrivingHalf, HalfOutcome, HalfStep, KnownHalves, RefusedMessage, StoreError, StoredHalf, placed,
 };
@@ -58,7 +58,7 @@ impl Admitter {
             allocates_the_same: holds(own, known.now)
                 && own.read.as_ref().is_ok_and(|kept| kept.event.data.allocates_the_same(data)),
         });
-        let time = half.event.time.unwrap_or(known.now);
+        let time = happened_at(half.event.time, known.now);
         let order = Order { sequence: data.sequence(), time, arrival: 1 };
         let view = HalfView { order, replayed: half.replay.is_some(), kept, has_other: other.is_some() };
         let arriving = ArrivingHalf { request: half, incoming: &door.incoming, place: view.kept_as(), known };

@@ -26,4 +26,4 @@ pub use plain::PlainView;
 pub use pushes::{LOOK_RETRIES, NO_RUNS_GRACE, PushDecision, PushView, RUN_NEEDED};
 pub use retry::{AttemptCounts, MAX_INTERRUPTIONS, MAX_WAITS, RetryDecision, after_failure, after_interruption};
 pub use sources::{Asking, InvalidPattern, Pattern, SourceScope, is_allowed, is_allowed_on_some_server, is_impostor};
-pub use superseding::{Contender, GiveWay, OlderDeployment, Order, Precedence, resolve};
+pub use superseding::{CLOCK_AHEAD, Contender, GiveWay, OlderDeployment, Order, Precedence, happened_at, resolve};

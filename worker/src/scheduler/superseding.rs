@@ -3,8 +3,11 @@
 //! action gives way to which is [`Action::gives_way_to`], and which deployments stand against each other is the selection
 //! of a query (`store/deployment/order.rs`), since a project may have thousands of them.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use slipway_protocol::{Action, DeploymentId};
+
+/// So much a producer's clock may be ahead.
+pub const CLOCK_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
 /// A request's place in the order of its project, fixed when it arrives: by number, else by time, else by arrival.
 /// No two places are equal, and the order is total.
@@ -13,7 +16,7 @@ pub struct Order {
     /// The producer's own number. What has none takes the highest one of what happened before it, and so stands right
     /// behind that; absent where nothing before it has one.
     pub sequence: Option<u64>,
-    /// When the event happened, by the producer's clock; when it arrived, where it doesn't tell.
+    /// When the event happened, as [`happened_at`] decides.
     pub time: Timestamp,
     /// When it arrived here, as a growing number. A replay ties with its original in all but this, and so comes after
     /// it.
@@ -27,6 +30,13 @@ impl Order {
         let newest = contenders.iter().map(|contender| contender.order).chain([self]).max().unwrap_or(self);
         Self { arrival: self.arrival, ..newest }
     }
+}
+
+/// When an event counts as having happened that arrives `now`: by the producer's clock, if it tells and can be right. What is
+/// said to come from the future would be newer than all that anybody asks for until then.
+#[must_use]
+pub fn happened_at(told: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    told.filter(|told| told.duration_since(now) <= CLOCK_AHEAD).unwrap_or(now)
 }
 
 /// Another deployment of the same project.
@@ -155,6 +165,23 @@ mod tests {
         assert_eq!(OlderDeployment { claimed: false, ..between_attempts }.give_way_to(Action::Stop), GiveWay::EndNow);
         let unproven = OlderDeployment { must_restore: true, ..between_attempts };
         assert_eq!(unproven.give_way_to(Action::Stop), GiveWay::RestoreFirst);
+    }
+
+    #[test]
+    fn what_is_told_to_happen_later_happens_when_it_arrives() {
+        let now = Timestamp::constant(1_000_000, 0);
+        let at = |second| Some(Timestamp::constant(second, 0));
+        let ahead = CLOCK_AHEAD.as_secs();
+        for (told, second) in [
+            (None, 1_000_000),
+            (at(1), 1),
+            (at(1_000_000 + ahead), 1_000_000 + ahead),
+            (at(1_000_001 + ahead), 1_000_000),
+            (Some(Timestamp::MAX), 1_000_000),
+            (Some(Timestamp::MIN), Timestamp::MIN.as_second()),
+        ] {
+            assert_eq!(happened_at(told, now).as_second(), second, "{told:?}");
+        }
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::failpoint::TransactionKind;
 use crate::message::Incoming;
-use crate::scheduler::{Order, PlainView};
+use crate::scheduler::{CLOCK_AHEAD, Order, PlainView, happened_at};
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
@@ -76,7 +76,8 @@ const INSERT: &str = "
             correlation, body, content_type, headers, exchange, routing_key, producer_sequence, event_time, traceparent,
             amqp_user, state, action, next_sequence)
         SELECT id, source, event_id, project_id, slug, repository, commit_sha, server, request, correlation, body,
-            content_type, headers, exchange, routing_key, sequence, coalesce(time, now()), traceparent, amqp_user,
+            content_type, headers, exchange, routing_key, sequence,
+            CASE WHEN time <= now() + $27 * interval '1 second' THEN time ELSE now() END, traceparent, amqp_user,
             'pending', $20, 2
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
                 $9::jsonb[], $10::jsonb[], $11::bytea[], $12::text[], $13::jsonb[], $14::text[], $15::text[],
@@ -190,7 +191,7 @@ fn view(plain: &PlainRequest<'_>, row: &Row) -> PlainView {
         others_open: row.get("open"),
         has_domains: data.domains().next().is_some(),
         has_no_server: data.server.is_none(),
-        order: Order { sequence: data.sequence, time: plain.request.event.time.unwrap_or(now), arrival: i64::MAX },
+        order: Order { sequence: data.sequence, time: happened_at(plain.request.event.time, now), arrival: i64::MAX },
         newest,
         owned_by_others: is_foreign("slug_owner")
             || (data.repository.pushes_deployed_by.uses_ci() && is_foreign("ci_owner")),
@@ -219,7 +220,7 @@ async fn insert(tx: &StoreTransaction<'_>, new: &[&PlainRequest<'_>], owners: &[
     };
     let others = new.iter().filter_map(|_| tx.others_to_wake()).last();
     let (slugs_free, repositories_free): (Vec<bool>, Vec<bool>) = owners.iter().copied().unzip();
-    let values: [&(dyn ToSql + Sync); 26] = [
+    let values: [&(dyn ToSql + Sync); 27] = [
         &new.iter().map(|plain| plain.request.deployment_id().0).collect::<Vec<_>>(),
         &text(|request| &request.event.source),
         &text(|request| &request.event.id),
@@ -246,6 +247,7 @@ async fn insert(tx: &StoreTransaction<'_>, new: &[&PlainRequest<'_>], owners: &[
         &repositories_free,
         &wakeups::OUTBOX,
         &others,
+        &CLOCK_AHEAD.as_secs_f64(),
     ];
     Ok(tx.query_one(INSERT, &values).await?.get("own"))
 }

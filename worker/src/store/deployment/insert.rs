@@ -5,7 +5,7 @@ use slipway_protocol::{Action, Correlation, DeploymentId, Project, Request};
 use tokio_postgres::types::Json;
 
 use crate::message::Incoming;
-use crate::scheduler::Order;
+use crate::scheduler::{CLOCK_AHEAD, Order};
 use crate::store::Result;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::deployment::move_order::NewMove;
@@ -51,14 +51,15 @@ impl NewDeployment<'_> {
                      commit_sha, server, request, correlation, body, content_type, headers, exchange, routing_key,
                      producer_sequence, event_time, state, traceparent, action, remove_volumes, acts_on, reason,
                      amqp_user, unbound_secrets, moves_from, moves_to, move_data)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
                      coalesce($17, (SELECT o.producer_sequence FROM deployments o
                          WHERE o.project_id = $5 AND o.request IS NOT NULL
-                           AND coalesce(o.event_time, o.accepted_at) <= coalesce($18, now())
+                           AND coalesce(o.event_time, o.accepted_at) <= happened_at
                            -- Of a project that tells no numbers none is read, however late this comes.
                            AND coalesce(o.producer_sequence, -1) >= 0
                          ORDER BY coalesce(o.producer_sequence, -1) DESC LIMIT 1)),
-                     coalesce($18, now()), 'pending', $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)
+                     happened_at, 'pending', $19, $20, $21, $22, $23, $24, $25, $26, $27, $28
+                 FROM (SELECT CASE WHEN $18 <= now() + $29 * interval '1 second' THEN $18 ELSE now() END AS happened_at) own
                  ON CONFLICT (id) DO NOTHING RETURNING producer_sequence, event_time, arrival",
                 &[
                     &request.deployment_id().0,
@@ -89,6 +90,7 @@ impl NewDeployment<'_> {
                     &self.moves.as_ref().map(|moves| moves.from.as_str()),
                     &self.moves.as_ref().and_then(|moves| moves.to).map(ServerHandle::as_str),
                     &self.moves.as_ref().map(|moves| moves.data.as_str()),
+                    &CLOCK_AHEAD.as_secs_f64(),
                 ],
             )
             .await?;

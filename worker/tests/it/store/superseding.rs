@@ -1,13 +1,14 @@
 //! Which of a project's requests goes on: the latest, once what the others touched is seen to.
 
-use slipway_protocol::{DeploymentId, Outcome, Stage};
+use slipway_protocol::{DeploymentId, Outcome, Stage, decode};
 use slipway_worker::store::{
-    Admission, AttemptSummary, Boundary, DeploymentEnd, InterruptOutcome, RenewOutcome, RetryOutcome, State,
+    Admission, AttemptSummary, Boundary, DeploymentEnd, InterruptOutcome, PlainRequest, RenewOutcome, RetryOutcome,
+    State,
 };
 
 use super::{LONG, accept, claimed, failure, state};
 use crate::services::TestDatabase;
-use crate::services::test_worker::request;
+use crate::services::test_worker::{incoming, request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_latest_request_wins() {
@@ -36,6 +37,35 @@ async fn the_latest_request_wins() {
         Some(Outcome::Superseded)
     );
     assert_eq!(state(&store, second).await, State::Ended(Outcome::Superseded));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_says_that_it_comes_from_the_future_is_no_newer_than_what_comes_after_it() {
+    let (database, store) = TestDatabase::migrated("w").await;
+    for alone in [true, false] {
+        let id = uuid::Uuid::new_v4().to_string();
+        let of = |time: Option<&str>| {
+            request(|e| {
+                e["data"]["project"] = serde_json::json!({ "id": id, "slug": format!("shop-{}", &id[..4]) });
+                e["data"]["repository"]["name"] = format!("acme/{}", &id[..4]).into();
+                e["time"] = time.into();
+            })
+        };
+        let body = of(Some("2099-01-01T00:00:00Z"));
+        let incoming = incoming(&body);
+        let request = decode(&body, &incoming.metadata()).unwrap();
+        if alone {
+            assert_eq!(store.accept(&request, &incoming).await.unwrap(), Admission::New);
+        } else {
+            let plain = PlainRequest { request: &request, incoming: &incoming, traceparent: None };
+            assert_eq!(store.accept_plain(&[plain], |_, _, _| true).await.unwrap(), [true]);
+        }
+        let (later, verdict) = accept(&store, &of(None)).await;
+        assert_eq!(verdict, Admission::New, "alone: {alone}");
+        let earlier = store.deployment(request.deployment_id()).await.unwrap().unwrap();
+        assert_eq!(earlier.result.unwrap().superseded_by, Some(later));
+    }
+    assert_eq!(database.count("SELECT count(*) FROM deployments WHERE event_time > now()").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
