@@ -106,10 +106,13 @@ fn parse_pooler(value: &str) -> Result<DatabasePooler, UnknownPooler> {
 pub(crate) fn redact_url(url: &SecretString) -> String {
     let url = url.expose_secret();
     let Some((scheme, rest)) = url.split_once("://") else { return "(not a URL)".to_owned() };
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
     // From the last `@`: a password may hold one, and even a slash.
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    format!("{scheme}://{host}")
+    let (login, host) = rest.rsplit_once('@').unwrap_or(("", rest));
+    if login.contains(['?', '#']) {
+        // Where the password ends, or whether it's in the query, can't be told.
+        return format!("{scheme}://…");
+    }
+    format!("{scheme}://{}", host.split(['?', '#']).next().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -121,6 +124,11 @@ mod tests {
         let of = |url: &str| redact_url(&SecretString::from(url));
         assert_eq!(of("postgres://me:pa@ss/w@db:5432/slipway?password=x"), "postgres://db:5432/slipway");
         assert_eq!(of("amqp://localhost"), "amqp://localhost");
+        // What PostgreSQL's client takes, though URLs want these characters encoded.
+        for password in ["hun#ter2", "hun?ter2", "hu@n#ter2", "#hunter2", "hun?t@er2"] {
+            assert_eq!(of(&format!("postgres://me:{password}@db:5432/slipway")), "postgres://…", "{password}");
+        }
+        assert_eq!(of("postgres://db/slipway?password=pa@ss"), "postgres://…");
         assert_eq!(of("host=db password=x"), "(not a URL)");
     }
 }

@@ -10,7 +10,7 @@ use std::io::{ErrorKind, IsTerminal as _, Write};
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::terminal::error::CliError;
+use crate::terminal::error::{CliError, CommandExit};
 use crate::terminal::fit;
 
 /// Prints for one command, as text or as JSON.
@@ -39,32 +39,32 @@ impl Printer {
 
     /// One line of data.
     pub(crate) fn line(&self, text: &str) {
-        write_or_exit(&mut std::io::stdout(), format!("{}\n", clean(text)));
+        write_data(format!("{}\n", clean(text)));
     }
 
     /// One JSON value on one line.
     pub(crate) fn json(&self, value: &impl Serialize) {
-        write_or_exit(&mut std::io::stdout(), format!("{}\n", json_text(value, false)));
+        write_data(format!("{}\n", json_text(value, false)));
     }
 
     /// One JSON value, laid out for people and for files.
     pub(crate) fn pretty_json(&self, value: &impl Serialize) {
-        write_or_exit(&mut std::io::stdout(), format!("{}\n", json_text(value, true)));
+        write_data(format!("{}\n", json_text(value, true)));
     }
 
     /// Bytes as they are, for a file or another program.
     pub(crate) fn bytes(&self, bytes: &[u8]) {
-        write_or_exit(&mut std::io::stdout(), bytes);
+        write_data(bytes);
     }
 
     /// A table; an empty one prints nothing.
     pub(crate) fn table(&self, table: &Table) {
-        write_or_exit(&mut std::io::stdout(), table.text(width()));
+        write_data(table.text(width()));
     }
 
     /// A message beside the data.
     pub(crate) fn message(&self, text: &str) {
-        write_or_exit(&mut std::io::stderr(), format!("{}\n", clean(text)));
+        write_message(format!("{}\n", clean(text)));
     }
 
     /// Asks the person at the terminal; `None` when there is none. Anything but a clear yes is a no.
@@ -72,7 +72,7 @@ impl Printer {
         if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             return None;
         }
-        write_or_exit(&mut std::io::stderr(), format!("{} [y/N] ", clean(question)));
+        write_message(format!("{} [y/N] ", clean(question)));
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).ok()?;
         Some(matches!(answer.trim(), "y" | "Y" | "yes"))
@@ -81,15 +81,15 @@ impl Printer {
     /// What could be done next, after an empty line.
     pub(crate) fn hint(&self, text: &str) {
         let label = self.paint("hint:", AnsiColor::Cyan);
-        write_or_exit(&mut std::io::stderr(), format!("\n{label} {}\n", clean(text)));
+        write_message(format!("\n{label} {}\n", clean(text)));
     }
 
     /// What went wrong, and its hint.
     pub(crate) fn error(&self, error: &CliError) {
         let label = self.paint("error:", AnsiColor::Red);
-        write_or_exit(&mut std::io::stderr(), format!("{label} {}\n", clean(&error.message)));
+        write_message(format!("{label} {}\n", clean(&error.message)));
         for line in &error.details {
-            write_or_exit(&mut std::io::stderr(), format!("  {}\n", clean(line)));
+            write_message(format!("  {}\n", clean(line)));
         }
         if let Some(hint) = &error.hint {
             self.hint(hint);
@@ -161,13 +161,25 @@ fn json_text(value: &impl Serialize, pretty: bool) -> String {
     text.unwrap_or_else(|e| format!("{{\"error\":\"this can't be written as JSON: {e}\"}}"))
 }
 
-fn write_or_exit(to: &mut impl Write, text: impl AsRef<[u8]>) {
-    if let Err(error) = to.write_all(text.as_ref()).and_then(|()| to.flush())
-        && error.kind() == ErrorKind::BrokenPipe
-    {
+/// Data that isn't written counts: whoever keeps it in a file would miss it.
+fn write_data(text: impl AsRef<[u8]>) {
+    if let Err(error) = write_or_exit(&mut std::io::stdout(), text) {
+        let _ = write_or_exit(&mut std::io::stderr(), format!("error: stdout can't be written: {error}\n"));
+        std::process::exit(CommandExit::Failed as i32);
+    }
+}
+
+fn write_message(text: impl AsRef<[u8]>) {
+    let _ = write_or_exit(&mut std::io::stderr(), text);
+}
+
+fn write_or_exit(to: &mut impl Write, text: impl AsRef<[u8]>) -> std::io::Result<()> {
+    let written = to.write_all(text.as_ref()).and_then(|()| to.flush());
+    if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
         // The reader has what it wanted; 141 is what a shell shows for a process that SIGPIPE ended.
         std::process::exit(141);
     }
+    written
 }
 
 #[cfg(test)]

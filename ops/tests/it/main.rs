@@ -4,6 +4,7 @@
 
 mod cli;
 mod operations;
+mod output;
 mod program;
 #[path = "../../../worker/tests/services/mod.rs"]
 mod services;
