@@ -355,7 +355,22 @@ def _correlation(value: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("must be at most 16384 bytes of JSON")
     if "\\u0000" in written:
         raise ValueError("must not hold NUL")
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", written)
+    if re.search(r"[0-9.eE+-]{401}", bare):
+        raise ValueError("must not hold a number of more than 400 characters")
+    depth = deepest = 0
+    for character in bare:
+        depth += (character in "[{") - (character in "]}")
+        deepest = max(deepest, depth)
+    if deepest > 125:
+        raise ValueError("must be nested at most 125 levels deep")
     return value
+
+
+def _time(time: datetime) -> datetime:
+    if time > datetime(9999, 12, 30, tzinfo=UTC):
+        raise ValueError("must not be later than 9999-12-30")
+    return time
 
 
 def _values(variables: dict[str, str]) -> dict[str, str]:
@@ -394,6 +409,7 @@ HostKey = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 Attribute = Annotated[str, _rule(_is_attribute, "be 1 to 200 bytes of printable text")]
 Correlation = Annotated[dict[str, Any], AfterValidator(_correlation)]
+Time = Annotated[AwareDatetime, AfterValidator(_time)]
 
 
 class Project(_Written):
@@ -564,7 +580,7 @@ class ProjectReady(_Written):
     """This project's own credential for the registry that its images are in. Without it the workers use theirs."""
     sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
     """Your number of this request within the project: the highest wins. Without it the event's time decides."""
-    expires_at: AwareDatetime | None = None
+    expires_at: Time | None = None
     correlation: Correlation = {}
     """Echoed untouched in every event about this deployment."""
 
@@ -594,7 +610,7 @@ class EngineeringDone(_Written):
     registry: RegistryAccess | None = None
     sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
     """Counted together with the project's other requests: the highest wins. Without it the event's time decides."""
-    expires_at: AwareDatetime | None = None
+    expires_at: Time | None = None
     correlation: Correlation = {}
     """Echoed in every event about the deployment; of a name in both halves this one's value counts."""
 
@@ -616,7 +632,7 @@ class ResourcesAllocated(_Written):
     allocations: Annotated[list[Allocation], Field(min_length=1, max_length=32)]
     sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
     """Counted together with the project's other requests: the highest wins. Without it the event's time decides."""
-    expires_at: AwareDatetime | None = None
+    expires_at: Time | None = None
     correlation: Correlation = {}
 
     @model_validator(mode="after")
@@ -641,7 +657,7 @@ class _Command(_Written):
     """For the record; never a secret."""
     sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
     """Counted together with the project's deployments: the highest wins. Without it the event's time decides."""
-    expires_at: AwareDatetime | None = None
+    expires_at: Time | None = None
     correlation: Correlation = {}
     """Echoed untouched in every event about this request."""
 
@@ -738,7 +754,7 @@ class _RequestEvent(_Written):
     id: Attribute
     source: Attribute
     subject: Attribute | None = None
-    time: AwareDatetime | None = None
+    time: Time | None = None
     datacontenttype: Literal["application/json"] = "application/json"
     traceparent: str | None = None
     tracestate: str | None = None

@@ -37,6 +37,7 @@ pub use command::{
 pub use credential_shapes::holds_credential;
 pub use decode::{
     MAX_MESSAGE_BYTES, Message, Metadata, PartialEnvelope, Rejection, Request, decode, is_attribute, read,
+    without_byte_order_mark,
 };
 pub use domain_name::DomainName;
 pub use envelope::{CONTENT_TYPE, CloudEvent, EventType};

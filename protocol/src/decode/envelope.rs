@@ -1,6 +1,8 @@
 //! The envelope of an event as one JSON object, whichever mode it came in, and its attributes.
 
 use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::plaintext;
@@ -10,6 +12,11 @@ use super::size_limit::{self, MAX_CORRELATION_BYTES, MAX_MESSAGE_BYTES};
 use super::unique;
 use crate::topology::REPLAY_HEADER;
 use crate::{CONTENT_TYPE, ErrorCode, EventType};
+
+/// How a body begins that gzip has compressed.
+const GZIP: &[u8] = &[0x1f, 0x8b];
+/// By this the error of JSON is recognised that would take too much of the stack.
+const TOO_DEEP: &str = "recursion limit exceeded";
 
 /// The envelope of an event whose type is handled here, with its attributes checked.
 pub(super) fn opened(
@@ -21,7 +28,7 @@ pub(super) fn opened(
         let malformed = |_| refuse(ErrorCode::InvalidField, format!("header {REPLAY_HEADER} must be a UUID"));
         known.replay = Some(replay.parse().map_err(malformed)?);
     }
-    let binary = binary_attributes(metadata);
+    let binary = binary_attributes(body, metadata);
     if let Some(header) = plaintext::in_headers(metadata) {
         if let Ok(envelope) = envelope(body, binary, metadata) {
             remember(&envelope, known);
@@ -61,9 +68,7 @@ pub(super) fn opened(
 }
 
 /// The attributes of an event in binary mode, which stand in the headers; `None` in structured mode.
-fn binary_attributes(metadata: &Metadata) -> Option<Map<String, Value>> {
-    let media_type = metadata.content_type.as_deref().unwrap_or(CONTENT_TYPE);
-    let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+fn binary_attributes(body: &[u8], metadata: &Metadata) -> Option<Map<String, Value>> {
     let mut attributes = Map::new();
     for (name, text) in &metadata.headers {
         if let Some(attribute) = attribute_name(name) {
@@ -72,9 +77,26 @@ fn binary_attributes(metadata: &Metadata) -> Option<Map<String, Value>> {
             attributes.insert(attribute, Value::String(text));
         }
     }
-    let is_binary = media_type != CONTENT_TYPE && attributes.contains_key("specversion");
+    let has_envelope = attributes.contains_key("specversion");
+    let told = metadata.content_type.as_deref().filter(|told| !told.trim().is_empty());
+    let media_type = match told {
+        Some(told) => told.split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
+        None if has_envelope && !is_event(body) => "application/json".to_owned(),
+        None => CONTENT_TYPE.to_owned(),
+    };
+    let is_binary = media_type != CONTENT_TYPE && has_envelope;
     attributes.insert("datacontenttype".to_owned(), Value::String(media_type));
     is_binary.then_some(attributes)
+}
+
+/// Whether a body is an event by itself, whatever stands in the headers.
+fn is_event(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Event {
+        #[serde(rename = "specversion")]
+        _version: IgnoredAny,
+    }
+    serde_json::from_slice::<Event>(body).is_ok()
 }
 
 /// The attribute of an event that a header of this name holds.
@@ -89,15 +111,18 @@ pub fn is_attribute(header: &str) -> bool {
 }
 
 /// A time as RFC 3339 writes it, of a count since 1970 too: AMQP's own timestamps are seconds, other libraries count
-/// milliseconds. What is neither stays, and is refused where it's read.
+/// milliseconds, or seconds with a fraction. What is none of them stays, and is refused where it's read.
 fn written_time(text: &str) -> String {
     /// So many seconds are the year 5138, so many milliseconds 1973.
     const MILLISECONDS_FROM: i64 = 100_000_000_000;
-    let time = text.parse().map(|count: i64| match count {
-        MILLISECONDS_FROM.. => Timestamp::from_millisecond(count),
-        _ => Timestamp::from_second(count),
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_fraction = !fraction.is_empty() && fraction.bytes().all(|b| b.is_ascii_digit());
+    let time = whole.parse().ok().filter(|_| is_fraction).and_then(|count: i64| match count {
+        MILLISECONDS_FROM.. => Timestamp::from_millisecond(count).ok(),
+        0.. => Timestamp::new(count, format!("{fraction:0<9}")[..9].parse().ok()?).ok(),
+        _ => Timestamp::from_second(count).ok(),
     });
-    time.ok().and_then(Result::ok).map_or_else(|| text.to_owned(), |time| time.to_string())
+    time.map_or_else(|| text.to_owned(), |time| time.to_string())
 }
 
 /// The envelope as one JSON object, whichever mode it came in.
@@ -115,6 +140,11 @@ fn envelope(
             ErrorCode::InvalidField,
             format!("the body holds a number that no database keeps (line {line}, column {column})"),
         ),
+        (line, column) if e.to_string().starts_with(TOO_DEEP) => refuse(
+            ErrorCode::NotJson,
+            format!("the body is nested deeper than 127 objects and arrays (line {line}, column {column})"),
+        ),
+        _ if body.starts_with(GZIP) => refuse(ErrorCode::NotJson, "the body is compressed, which isn't undone here"),
         (line, column) => refuse(ErrorCode::NotJson, format!("the body isn't JSON (line {line}, column {column})")),
     })?;
     if let Some(mut attributes) = binary {

@@ -24,6 +24,12 @@ use refusal::{DecodeFailure, broken, from_serde, pointer, refuse_at, unsupported
 pub use request::{Message, Metadata, PartialEnvelope, Rejection, Request};
 pub use size_limit::MAX_MESSAGE_BYTES;
 
+/// A body without the mark that some libraries put before UTF-8, and that JSON's readers may refuse.
+#[must_use]
+pub fn without_byte_order_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
 /// Reads one message, whatever it asks for.
 ///
 /// # Errors

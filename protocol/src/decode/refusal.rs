@@ -54,16 +54,22 @@ pub(super) fn from_serde(pointer: &str, message: &str) -> DecodeFailure {
     if message.contains(PLAINTEXT) {
         return refuse_at(ErrorCode::PlaintextSecret, pointer, PLAINTEXT_RULE);
     }
+    let malformed = || match pointer.rsplit('/').next() {
+        Some("time" | "expires_at") => {
+            "must be a time as RFC 3339 writes it, such as 2026-11-20T09:30:00Z, up to 9999-12-30"
+        }
+        _ => "is malformed",
+    };
     let rule =
         if message.starts_with("invalid ") || message.starts_with("unknown ") || message.starts_with("duplicate ") {
             match message.rsplit_once(", expected ") {
                 Some((_, expected)) => format!("must be {}", in_words(expected)),
-                None => "is malformed".to_owned(),
+                None => malformed().to_owned(),
             }
         } else {
             match message.find(" must ") {
                 Some(at) => message[at + 1..].to_owned(),
-                None => "is malformed".to_owned(),
+                None => malformed().to_owned(),
             }
         };
     refuse_at(ErrorCode::InvalidField, pointer, &rule)

@@ -38,9 +38,43 @@ fn a_time_in_binary_mode_may_be_a_count_of_seconds_or_milliseconds() {
     for text in ["1764460800", "1764460800000", "2025-11-30T00:00:00Z"] {
         assert_eq!(time(text).expect("valid").as_deref(), Some("2025-11-30T00:00:00Z"), "{text}");
     }
-    for text in ["", "true", "1764460800.5", "99999999999999999", "18446744073709551615"] {
-        assert_eq!(time(text).expect_err("refused").code, ErrorCode::InvalidField, "{text}");
+    assert_eq!(time("1764460800.25").expect("valid").as_deref(), Some("2025-11-30T00:00:00.25Z"));
+    for text in ["", "true", "?", "1764460800.", "1e9", "NaN", "99999999999999999", "18446744073709551615"] {
+        let rejection = time(text).expect_err("refused");
+        assert_eq!(rejection.code, ErrorCode::InvalidField, "{text}");
+        assert!(rejection.message.starts_with("/time must be a time as RFC 3339 writes it, such as"), "{rejection}");
     }
+}
+
+#[test]
+fn attributes_in_headers_count_without_a_content_type_unless_the_body_has_its_own() {
+    let event = sample();
+    let headers = |id: &str| -> BTreeMap<String, String> {
+        let values = [("specversion", "1.0"), ("id", id), ("source", "/s"), ("type", "slipway.project.ready.v1")];
+        values.map(|(name, value)| (format!("cloudEvents:{name}"), value.to_owned())).into()
+    };
+    let id = |body: &serde_json::Value, content_type: Option<&str>| {
+        let metadata = Metadata { content_type: content_type.map(str::to_owned), headers: headers("in a header") };
+        decode(&serde_json::to_vec(body).expect("json"), &metadata).map(|request| request.event.id)
+    };
+    for content_type in [None, Some(""), Some("application/json")] {
+        assert_eq!(id(&event["data"], content_type).as_deref(), Ok("in a header"), "{content_type:?}");
+    }
+    let own = event["id"].as_str().expect("text");
+    assert_eq!(id(&event, None).as_deref(), Ok(own));
+}
+
+#[test]
+fn a_body_that_is_nested_too_deep_or_compressed_is_told_as_such() {
+    let mut event = sample();
+    event["data"]["correlation"] = (0..126).fold(json!({}), |below, _| json!({ "a": below }));
+    let rejection = refused(&event);
+    assert!(
+        rejection.code == ErrorCode::NotJson && rejection.message.contains("nested deeper than 127"),
+        "{rejection}"
+    );
+    let rejection = decode(&[0x1f, 0x8b, 8, 0], &Metadata::default()).expect_err("refused");
+    assert!(rejection.code == ErrorCode::NotJson && rejection.message.contains("compressed"), "{rejection}");
 }
 
 #[test]

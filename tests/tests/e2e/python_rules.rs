@@ -24,6 +24,11 @@ fn ready() -> Value {
     })
 }
 
+/// A correlation of so many levels.
+fn nested(levels: usize) -> Value {
+    (1..levels).fold(json!({}), |below, _| json!({ "a": below }))
+}
+
 /// `[POINTER, VALUE]`: what becomes of a request that is fine otherwise.
 fn changes() -> Vec<(&'static str, Value)> {
     let service = |name: &str, port: u16| json!({ "service": name, "host_port": port, "container_port": 80 });
@@ -90,8 +95,16 @@ fn changes() -> Vec<(&'static str, Value)> {
         json!({ "ghp_0123456789abcdefghij": 1 }),
         json!({ "deep": [{ "url": "https://u:hunter2@h" }] }),
         json!({ "long": "x".repeat(16_500) }),
+        nested(125),
+        nested(126),
+        json!({ "brackets": "[{".repeat(200), "quoted": "\"[[\\" }),
+        serde_json::from_str(&format!("{{\"n\":{}}}", "9".repeat(400))).unwrap(),
+        serde_json::from_str(&format!("{{\"n\":{}}}", "9".repeat(401))).unwrap(),
     ] {
         changes.push(("/correlation", correlation));
+    }
+    for time in ["9999-12-29T23:59:59Z", "9999-12-31T23:59:59Z", "2099-01-01T00:00:00+02:00", "2099-01-01T00:00:00"] {
+        changes.push(("/expires_at", json!(time)));
     }
     for allocations in [
         json!([service("backend", 8080), service("backend", 8081)]),

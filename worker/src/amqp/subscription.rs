@@ -9,8 +9,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Consumer};
-use slipway_protocol::is_attribute;
-use slipway_protocol::topology;
+use slipway_protocol::{is_attribute, topology, without_byte_order_mark};
 
 use super::answer::answer;
 use super::{AmqpError, BrokerConnection, XDeath};
@@ -155,9 +154,15 @@ async fn start(
     Ok(Subscription { channel, consumer, ended: false })
 }
 
-/// A number, a truth or a time (in seconds since 1970) as text.
-fn scalar_text(value: &AMQPValue) -> Option<String> {
+/// A header's text, if it's of use. Libraries send attributes of an event in the types that AMQP has for them; one of
+/// another type is refused where it's read, since an event says something else without it. Bytes that aren't UTF-8 become
+/// U+FFFD, which no id contains.
+fn header_text(name: &str, value: &AMQPValue) -> Option<String> {
     Some(match value {
+        AMQPValue::LongString(v) => v.to_string(),
+        AMQPValue::ShortString(v) => v.to_string(),
+        _ if !is_attribute(name) => return None,
+        AMQPValue::Void => return None,
         AMQPValue::Boolean(v) => v.to_string(),
         AMQPValue::ShortShortInt(v) => v.to_string(),
         AMQPValue::ShortShortUInt(v) => v.to_string(),
@@ -167,26 +172,21 @@ fn scalar_text(value: &AMQPValue) -> Option<String> {
         AMQPValue::LongUInt(v) => v.to_string(),
         AMQPValue::LongLongInt(v) => v.to_string(),
         AMQPValue::Timestamp(v) => v.to_string(),
-        _ => return None,
+        AMQPValue::Float(v) => v.to_string(),
+        AMQPValue::Double(v) => v.to_string(),
+        AMQPValue::ByteArray(v) => String::from_utf8_lossy(v.as_slice()).into_owned(),
+        AMQPValue::DecimalValue(_) | AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) => "?".to_owned(),
     })
 }
 
 pub(super) fn convert_delivery(delivery: Delivery) -> Delivered {
     let headers = delivery.properties.headers().as_ref().map(|table| {
-        // Bytes that aren't UTF-8 become U+FFFD, which no id contains.
-        let text = |name: &str, value: &AMQPValue| match value {
-            AMQPValue::LongString(v) => Some(v.to_string()),
-            AMQPValue::ShortString(v) => Some(v.to_string()),
-            // Libraries send attributes of an event in the types that AMQP has for them.
-            value if is_attribute(name) => scalar_text(value),
-            _ => None,
-        };
-        let headers = table.inner().iter();
-        headers.filter_map(|(name, value)| Some((name.to_string(), text(name.as_str(), value)?))).collect()
+        let text = |name: &str, value| Some((name.to_owned(), header_text(name, value)?));
+        table.inner().iter().filter_map(|(name, value)| text(name.as_str(), value)).collect()
     });
     Delivered {
         incoming: Incoming {
-            body: delivery.data,
+            body: without_byte_order_mark(&delivery.data).to_vec(),
             content_type: delivery.properties.content_type().as_ref().map(ToString::to_string),
             headers: headers.unwrap_or_default(),
             exchange: delivery.exchange.to_string(),
@@ -195,5 +195,29 @@ pub(super) fn convert_delivery(delivery: Delivery) -> Delivered {
         },
         death: delivery.properties.headers().as_ref().and_then(XDeath::read),
         acker: delivery.acker,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::FieldArray;
+
+    use super::*;
+
+    #[test]
+    fn an_attribute_of_an_event_counts_in_whatever_type_it_comes() {
+        let text = |value| header_text("cloudEvents:time", &value);
+        for (value, expected) in [
+            (AMQPValue::LongString("x".into()), Some("x")),
+            (AMQPValue::Timestamp(1_764_460_800), Some("1764460800")),
+            (AMQPValue::Double(1_764_460_800.5), Some("1764460800.5")),
+            (AMQPValue::ByteArray("2025-11-30T00:00:00Z".as_bytes().into()), Some("2025-11-30T00:00:00Z")),
+            // What it says is unknown, and that it says something isn't.
+            (AMQPValue::FieldArray(FieldArray::default()), Some("?")),
+            (AMQPValue::Void, None),
+        ] {
+            assert_eq!(text(value.clone()).as_deref(), expected, "{value:?}");
+        }
+        assert_eq!(header_text("x-retries", &AMQPValue::LongInt(1)), None, "nobody reads it");
     }
 }

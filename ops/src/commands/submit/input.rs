@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use slipway_protocol::{CloudEvent, EventType, MAX_MESSAGE_BYTES, ProjectReady, Request};
+use slipway_protocol::{CloudEvent, EventType, MAX_MESSAGE_BYTES, ProjectReady, Request, without_byte_order_mark};
 
 use crate::terminal::error::{CliError, CommandExit};
 
@@ -22,7 +22,7 @@ pub(crate) fn read_input(file: &Path) -> Result<(String, Vec<u8>), CliError> {
         std::fs::File::open(file).and_then(|f| f.take(limit).read_to_end(&mut bytes))
     };
     match done {
-        Ok(_) => Ok((name, bytes)),
+        Ok(_) => Ok((name, without_byte_order_mark(&bytes).to_vec())),
         Err(error) => Err(CliError::usage(format!("{name} can't be read: {error}"))
             .hint("give a file with a CloudEvent or its `data`, or `-` for stdin")),
     }
