@@ -9,6 +9,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
+use secrecy::ExposeSecret as _;
+use slipway_deploy::secrets::keys::DeployKey;
 
 use crate::model::Model;
 use crate::script::{MODEL, Rule, SCRIPT};
@@ -45,9 +47,9 @@ impl ScriptedWorld {
     /// When the folder can't be written.
     pub fn new(folder: &Path, program: &Path, database: &str, amqp: &str) -> Result<Self> {
         fs::create_dir_all(folder.join("model"))?;
-        let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nof a model\n-----END OPENSSH PRIVATE KEY-----\n";
+        let key = DeployKey::generate("model")?.private;
         for (name, content) in
-            [("ssh", key), ("github", "token"), ("digest", "a key of a model, 32 characters or more")]
+            [("ssh", key.expose_secret()), ("github", "token"), ("digest", "a key of a model, 32 characters or more")]
         {
             fs::write(folder.join(name), content)?;
             fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o400))?;

@@ -52,8 +52,15 @@ impl GithubApp {
         let refuse = |why: &str| {
             StageError::new(ErrorCode::GithubCredentialUnusable, format!("the GitHub App's private key {why}"))
         };
-        let pem = private_key.expose_secret().as_bytes();
-        let key = match PrivateKeyDer::from_pem_slice(pem).map_err(|_| refuse("isn't a private key in PEM form"))? {
+        let pem = private_key.expose_secret();
+        let unread = if pem.contains("ENCRYPTED") {
+            "is protected by a passphrase, which no worker can give"
+        } else if pem.contains("\\n") {
+            "has `\\n` where lines must end"
+        } else {
+            "isn't a private key in PEM form, or not a whole one"
+        };
+        let key = match PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| refuse(unread))? {
             PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()),
             PrivateKeyDer::Pkcs8(der) => KeyPair::from_pkcs8(der.secret_pkcs8_der()),
             _ => return Err(refuse("isn't an RSA key")),

@@ -33,9 +33,18 @@ pub use secrets::SecretsWritten;
 use crate::{DeployerConfig, StageError};
 use answer::{CredentialKind, GithubResponse};
 use api::{ApiCall, ApiClient};
+use app::GithubApp;
 use login::{Login, Logins};
 use public_keys::PublicKeys;
 use token::{TokenScope, Tokens};
+
+/// Reads a GitHub App's private key as a login does.
+///
+/// # Errors
+/// `github-credential-unusable`, with the reason.
+pub fn check_app_key(key: &SecretString) -> Result<(), StageError> {
+    GithubApp::new("", key).map(drop)
+}
 
 /// GitHub's REST API, as this process's credential may use it. Clones share connections and tokens.
 #[derive(Clone)]

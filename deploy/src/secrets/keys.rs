@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::private_file;
 use crate::StageError;
+use crate::remote::ssh::private_key;
 
 const KEY_TYPE: &[u8] = b"ssh-ed25519";
 /// No SSH key comes near this size.
@@ -183,11 +184,8 @@ fn read_identities(path: &Path) -> Result<Vec<Box<dyn age::Identity>>, StageErro
     if identities.is_empty() { Err(refuse()) } else { Ok(identities) }
 }
 
-/// Only its shape: whether the server accepts it shows at login.
 fn check_private_key(key: &SecretString) -> Result<(), StageError> {
-    let text = key.expose_secret().trim();
-    let private = text.starts_with("-----BEGIN ") && text.contains("PRIVATE KEY-----") && text.lines().count() > 2;
-    if private { Ok(()) } else { Err(unusable("it isn't a private key in OpenSSH or PEM form")) }
+    private_key::check(key).map_err(|error| unusable(format!("it {}", error.message)))
 }
 
 fn unusable(why: impl Into<String>) -> StageError {

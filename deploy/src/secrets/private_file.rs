@@ -61,6 +61,10 @@ pub(crate) fn read_any(path: &Path) -> Result<(Zeroizing<String>, Metadata), Key
     }
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
     file.take(MAX_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+    // Some editors put it before UTF-8, and no password or key begins with it.
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
     Ok((text, metadata))
 }
 

@@ -11,6 +11,8 @@ use base64::Engine as _;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretString};
+use slipway_deploy::github::check_app_key;
+use slipway_deploy::remote::ssh::private_key;
 
 use super::parse::ParseError;
 use super::registry_login::{LOGIN_RULE, parse_login};
@@ -59,23 +61,22 @@ fn long_secret(value: &str, least: usize) -> Result<SecretFile, ParseError> {
 }
 
 pub(super) fn ssh_key_file(value: &str) -> Result<SecretFile, ParseError> {
-    private_key(value, "a private key", |key| key.starts_with("-----BEGIN ") && key.contains("PRIVATE KEY-----"))
+    private_key(value, |key| private_key::check(key).map_err(|error| error.message))
 }
 
 pub(super) fn app_key_file(value: &str) -> Result<SecretFile, ParseError> {
-    const KINDS: [&str; 2] = ["-----BEGIN RSA PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----"];
-    private_key(value, "a GitHub App's private key", |key| KINDS.iter().any(|kind| key.starts_with(kind)))
+    private_key(value, |key| check_app_key(key).map_err(|error| format!("can't be used: {}", error.message)))
 }
 
 pub(super) fn age_identity_file(value: &str) -> Result<SecretFile, ParseError> {
-    private_key(value, "an age identity", |key| key.lines().any(|line| line.starts_with("AGE-SECRET-KEY-1")))
+    let is_identity = |key: &SecretString| key.expose_secret().lines().any(|line| line.starts_with("AGE-SECRET-KEY-1"));
+    private_key(value, |key| is_identity(key).then_some(()).ok_or_else(|| "doesn't hold an age identity".to_owned()))
 }
 
-fn private_key(value: &str, what: &str, valid: fn(&str) -> bool) -> Result<SecretFile, ParseError> {
+/// `check` says what is wrong with the key, to follow "which".
+fn private_key(value: &str, check: impl Fn(&SecretString) -> Result<(), String>) -> Result<SecretFile, ParseError> {
     let content = private_content(Path::new(value))?;
-    if !valid(content.expose_secret()) {
-        return Err(because(format!("names {}, which doesn't hold {what}", path_for_message(value))));
-    }
+    check(&content).map_err(|why| because(format!("names {}, which {why}", path_for_message(value))))?;
     Ok(SecretFile { content, warning: None })
 }
 
@@ -178,7 +179,8 @@ fn read(path: &Path) -> Result<(SecretString, Metadata), ParseError> {
     }
     let mut content = zeroize::Zeroizing::new(String::new());
     file.take(MAX_BYTES + 1).read_to_string(&mut content).map_err(unreadable)?;
-    match content.trim_end() {
+    // The mark that some editors put before UTF-8 belongs to no secret.
+    match content.trim_end().trim_start_matches('\u{feff}') {
         "" => Err(because(format!("names {shown}, which is empty"))),
         _ if content.len() as u64 > MAX_BYTES => Err(because(format!("names {shown}, which is larger than 64 KiB"))),
         secret => Ok((secret.into(), metadata)),

@@ -6,7 +6,9 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
+use slipway_deploy::secrets::keys::DeployKey;
 use slipway_worker::process::{AdminServer, LivenessProbe};
 use slipway_worker::process::{Condition, Readiness};
 use slipway_worker::process::{Drain, drain_on_signals, wait_for};
@@ -180,7 +182,7 @@ fn worker(folder: &std::path::Path, format: &str) -> Process {
         .env("SLIPWAY_DATABASE_URL", "postgresql://worker:hidden-word@127.0.0.1:1/slipway")
         .env("SLIPWAY_ADMIN_ADDR", "127.0.0.1:0")
         .env("SLIPWAY_LOG_FORMAT", format)
-        .env("SLIPWAY_SSH_KEY_FILE", file("ssh", "-----BEGIN OPENSSH PRIVATE KEY-----"))
+        .env("SLIPWAY_SSH_KEY_FILE", file("ssh", DeployKey::generate("test").unwrap().private.expose_secret()))
         .env("SLIPWAY_GITHUB_TOKEN_FILE", file("token", "hidden-word"))
         .env("SLIPWAY_DIGEST_KEY_FILE", file("digest", &"hidden-word".repeat(3)));
     Process::start(&mut command)

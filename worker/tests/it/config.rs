@@ -1,5 +1,6 @@
 //! The configuration as an operator meets it: all mistakes at once, no secret ever repeated, help from the same table.
 
+mod keys;
 mod sections;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 use assert_cmd::Command;
 use base64::Engine as _;
+use secrecy::ExposeSecret as _;
+use slipway_deploy::secrets::keys::DeployKey;
 use slipway_deploy::{ContainerDefaults, CredentialSource, GithubCredential, ProjectLimits};
 use slipway_worker::config::{Config, GROUPS, LogFormat, Unset};
 
@@ -23,8 +26,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let mut fixture = Self { folder: tempfile::tempdir().unwrap(), variables: BTreeMap::new() };
-        let ssh_key =
-            fixture.file("ssh", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n");
+        let ssh_key = fixture.file("ssh", DeployKey::generate("test").unwrap().private.expose_secret());
         let token = fixture.file("token", "a-github-token\n");
         let digest = fixture.file("digest", "0123456789abcdef0123456789abcdef\n");
         fixture.set("SLIPWAY_AMQP_URL", &format!("amqp://worker:{PASSWORD}@broker:5672/%2f"));

@@ -12,6 +12,7 @@ use slipway_protocol::names::{HostKey, UserName};
 use tokio::time::timeout;
 
 use super::host_key::{PinnedHostKey, ask_host_key, fingerprint, mismatch, pinned_check};
+use super::private_key;
 use super::transport::{CONNECT_TIMEOUT, config, unreachable};
 use crate::backoff::RetryPolicy;
 use crate::{HostKeyPolicy, StageError, Target};
@@ -143,7 +144,9 @@ async fn explain_refusal(target: &Target, login: &SshLogin, error: SshError) -> 
         },
         SshError::SshError(russh::Error::NoAuthMethod) => refused(""),
         SshError::KeyInvalid(_) => {
-            StageError::new(ErrorCode::SshKeyUnusable, format!("the SSH key for {} can't be read", target.handle))
+            let why =
+                private_key::check(&target.ssh_key).err().map_or("can't be read".to_owned(), |error| error.message);
+            StageError::new(ErrorCode::SshKeyUnusable, format!("the SSH key for {} {why}", target.handle))
         }
         ref other if is_reset(other) => unreachable(
             address,

@@ -4,6 +4,7 @@ mod channels;
 mod host_key;
 mod login;
 mod output_collector;
+pub mod private_key;
 pub(crate) mod session;
 pub(crate) mod stream;
 pub(crate) mod transport;

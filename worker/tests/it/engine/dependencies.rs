@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+use slipway_deploy::secrets::keys::DeployKey;
 use slipway_protocol::topology;
 use slipway_worker::config::Config;
 use slipway_worker::process::Drain;
@@ -37,7 +39,7 @@ async fn the_whole_engine_waits_for_database_and_broker_and_ends_with_its_drain(
     let variables = [
         ("SLIPWAY_AMQP_URL", amqp_later),
         ("SLIPWAY_DATABASE_URL", database_later),
-        ("SLIPWAY_SSH_KEY_FILE", file("ssh", "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END")),
+        ("SLIPWAY_SSH_KEY_FILE", file("ssh", DeployKey::generate("test").unwrap().private.expose_secret())),
         ("SLIPWAY_GITHUB_TOKEN_FILE", file("github", "token")),
         ("SLIPWAY_DIGEST_KEY_FILE", file("digest", &"k".repeat(32))),
         ("SLIPWAY_WORKER_NAME", "whole".to_owned()),
