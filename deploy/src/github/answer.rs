@@ -102,7 +102,7 @@ impl GithubResponse {
             asked
         } else if self.number("x-ratelimit-remaining") == Some(0) {
             self.until_reset().unwrap_or(SECONDARY_WAIT)
-        } else if self.status == StatusCode::TOO_MANY_REQUESTS || reason.to_ascii_lowercase().contains("rate limit") {
+        } else if self.status == StatusCode::TOO_MANY_REQUESTS || says_limit(reason) {
             SECONDARY_WAIT
         } else {
             return None;
@@ -138,6 +138,12 @@ impl GithubResponse {
     }
 }
 
+/// Whether GitHub's words are those of a limit, also of a secondary one as servers of enterprises still say it.
+fn says_limit(reason: &str) -> bool {
+    let reason = reason.to_ascii_lowercase();
+    ["rate limit", "abuse detection", "submitted too quickly"].iter().any(|words| reason.contains(words))
+}
+
 /// When an answer was made, by the clock of who made it.
 pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
     rfc2822::parse(headers.get(DATE)?.to_str().ok()?).ok().map(|date| date.timestamp())
@@ -154,6 +160,26 @@ mod tests {
     use reqwest::header::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_limit_is_waited_for_in_whatever_words_github_tells_it() {
+        for (message, code) in [
+            ("You have exceeded a secondary rate limit. Please wait a few minutes.", ErrorCode::GithubRateLimited),
+            (
+                "You have triggered an abuse detection mechanism. Please wait a few minutes.",
+                ErrorCode::GithubRateLimited,
+            ),
+            ("was submitted too quickly after the previous one", ErrorCode::GithubRateLimited),
+            ("Resource not accessible by integration", ErrorCode::GithubForbidden),
+        ] {
+            let body = Zeroizing::new(format!("{{\"message\":\"{message}\"}}").into_bytes());
+            let (status, headers) = (StatusCode::FORBIDDEN, HeaderMap::new());
+            let error = GithubResponse { status, headers, body, path: "/x".to_owned() }
+                .refusal(CredentialKind::Installation, "read a branch");
+            let wait = (code == ErrorCode::GithubRateLimited).then_some(SECONDARY_WAIT);
+            assert_eq!((error.code, error.retry_after), (code, wait), "{message}");
+        }
+    }
 
     #[test]
     fn fuzzed_answers_of_github_are_short_and_their_waits_bounded() {

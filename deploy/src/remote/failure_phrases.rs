@@ -179,6 +179,28 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_between_is_named_and_neither_git_nor_a_credential_is_blamed() {
+        for (line, cause) in [
+            (
+                "fatal: unable to access 'https://x/': server certificate verification failed. CAfile: none",
+                "certificate",
+            ),
+            ("fatal: SSL certificate problem: self-signed certificate in certificate chain", "certificate"),
+            ("fatal: Received HTTP code 407 from proxy after CONNECT", "proxy"),
+            ("fatal: CONNECT tunnel failed, response 407", "proxy"),
+            ("fatal: Could not resolve proxy: proxy.corp", "proxy"),
+            ("Error response from daemon: Get \"https://x/v2/\": Proxy Authentication Required", "proxy"),
+        ] {
+            let mut output = ScriptOutput::default();
+            assert_eq!(output.take_line("m", b"m fetch failed"), None);
+            output.push_tail(line.to_owned());
+            let error =
+                if line.contains("daemon") { explain_pull(&output) } else { explain_fetch(&output, "https://x") };
+            assert!(error.message.contains(cause) && error.code.class().retries(), "{line}: {error:?}");
+        }
+    }
+
+    #[test]
     fn gits_words_become_codes() {
         let words = [
             ("fatal: remote error: upload-pack: not our ref 0123", ErrorCode::CommitNotFound),
@@ -209,6 +231,10 @@ mod tests {
                 ErrorCode::GitUnavailable,
             ),
             ("fatal: unable to access 'https://x/': Could not resolve host: github.com", ErrorCode::GitUnavailable),
+            (
+                "remote: Repository `acme/shop' is disabled. Please ask the owner to check their account. error: 403",
+                ErrorCode::RepositoryNotFound,
+            ),
             ("error: file write error: No space left on device", ErrorCode::DiskFull),
             ("fatal: Out of memory, malloc failed (tried to allocate 9663676416 bytes)", ErrorCode::RepositoryTooLarge),
             ("remote: fatal: exceeded maximum allowed tree depth", ErrorCode::UnsupportedRepository),

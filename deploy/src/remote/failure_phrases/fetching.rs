@@ -38,6 +38,31 @@ const SILENT: [&str; 20] = [
     " 504 ",
 ];
 
+/// As docker's registries say it where it's not about who asks.
+const CLOSED_TO_ADDRESS: [&str; 2] = ["is not allowed access", "export control"];
+/// As git and docker say it of what stands between.
+const PROXY: [&str; 5] = [
+    "proxy authentication required",
+    "proxyconnect",
+    "from proxy after connect",
+    "connect tunnel failed",
+    "resolve proxy",
+];
+const LIMITED: [&str; 7] =
+    ["toomanyrequests", "too many requests", "rate limit", "pull limit", "rate exceeded", "quota exceeded", " 429 "];
+/// As the TLS libraries of git say it.
+const UNTRUSTED: [&str; 4] = [
+    "certificate problem",
+    "certificate verification failed",
+    "certificate verify locations",
+    "alternative certificate",
+];
+/// As GitHub says it to git.
+const CLOSED_REPOSITORY: [&str; 3] = ["is disabled. please ask the owner", "disabled by github", "dmca"];
+/// As docker says it of manifests that it runs no more, and of what is no image.
+const NO_IMAGE: [&str; 3] =
+    ["support is disabled by default", "no longer supported since containerd", "unsupported media type"];
+
 /// A failed fetch or checkout of `url`.
 pub(crate) fn explain_fetch(output: &ScriptOutput, url: &str) -> StageError {
     let text = Text::of(output);
@@ -55,6 +80,8 @@ pub(crate) fn explain_fetch(output: &ScriptOutput, url: &str) -> StageError {
         (ErrorCode::RepositoryMoved, format!("{url} leads to another place"))
     } else if text.has(&["not our ref", "couldn't find remote ref", "unadvertised object", "no such remote ref"]) {
         (ErrorCode::CommitNotFound, format!("{url} doesn't have the commit"))
+    } else if text.has(&CLOSED_REPOSITORY) {
+        (ErrorCode::RepositoryNotFound, format!("{url} was closed by GitHub, whose words are in the tail"))
     } else if text.has(&["repository not found", "not found", "error: 404", "does not exist"]) {
         (ErrorCode::RepositoryNotFound, format!("{url} wasn't found"))
     } else if text.has(&[
@@ -73,6 +100,14 @@ pub(crate) fn explain_fetch(output: &ScriptOutput, url: &str) -> StageError {
         (ErrorCode::UnsupportedRepository, "the folders of the commit are nested too deeply for git".to_owned())
     } else if text.has(&["read-only file system", "permission denied"]) {
         (ErrorCode::CheckoutFailed, "the fetched code couldn't be written".to_owned())
+    } else if text.has(&UNTRUSTED) {
+        let what = format!(
+            "the server doesn't trust the certificate that {url} shows it: it needs the package ca-certificates, the right \
+             time, or the authority of what stands between"
+        );
+        (ErrorCode::GitUnavailable, what)
+    } else if text.has(&PROXY) {
+        (ErrorCode::GitUnavailable, format!("the proxy that git on the server goes through doesn't lead to {url}"))
     } else {
         return explain_unreached(output, ErrorCode::GitUnavailable, &format!("fetching from {url} failed"));
     };
@@ -109,12 +144,21 @@ pub(crate) fn explain_pull(output: &ScriptOutput) -> StageError {
         (ErrorCode::DockerNotRunning, "the docker daemon went away")
     } else if text.has(&["error getting credentials", "docker-credential-"]) {
         (ErrorCode::PullFailed, "the credential helper that docker on the server is configured with fails")
-    } else if text.has(&["toomanyrequests", "too many requests", "rate limit", "rate exceeded", " 429 "]) {
+    } else if text.has(&PROXY) {
+        (
+            ErrorCode::RegistryUnavailable,
+            "the proxy that docker on the server goes through doesn't lead to the registry",
+        )
+    } else if text.has(&CLOSED_TO_ADDRESS) {
+        (ErrorCode::ImageBlocked, "the registry isn't open to the server's address")
+    } else if text.has(&LIMITED) {
         (ErrorCode::RegistryRateLimited, "the registry allows no more pulls for now")
     } else if text.has(&["x509: ", "tls: ", "gave http response to https client"]) {
         (ErrorCode::RegistryTlsFailed, "the server can't make a trusted connection to the registry")
     } else if text.has(&["due to configured policy", "is not signed"]) {
         (ErrorCode::ImageBlocked, "the registry's policy forbids to pull an image")
+    } else if text.has(&NO_IMAGE) {
+        (ErrorCode::StartFailed, "what the registry has under that name is no image that docker on the server can run")
     } else if text.has(&["manifest unknown", "name unknown", "not found", "no such manifest", "not known to registry"])
         && !text.has(&[" lookup "])
     {

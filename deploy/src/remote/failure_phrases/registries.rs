@@ -4,7 +4,7 @@ use super::*;
 
 use ErrorCode::{
     ImageBlocked, ImageNotFound, PullFailed, RegistryCredentialRefused as Refused, RegistryRateLimited as Limited,
-    RegistryTlsFailed, RegistryUnavailable as Silent, WrongArchitecture,
+    RegistryTlsFailed, RegistryUnavailable as Silent, StartFailed, WrongArchitecture,
 };
 
 #[rustfmt::skip]
@@ -60,6 +60,19 @@ const WORDS: &[(&str, &str, ErrorCode)] = &[
     ("distribution", "Error response from daemon: Get \"https://registry.example.com/v2/\": dial tcp 192.0.2.1:443: connect: connection refused", Silent),
     ("distribution", "Error response from daemon: Get \"https://registry.example.com/v2/\": net/http: TLS handshake timeout", Silent),
     ("distribution", "Error response from daemon: received unexpected HTTP status: 500 Internal Server Error", Silent),
+    ("docker hub", "error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: \"<html><body><h1>403 Forbidden</h1>\\n Since Docker is a US company, we must comply with US export control regulations.", ImageBlocked),
+    ("docker hub", "You have reached your organization's pull limit", Limited),
+    ("acr", "Error response from daemon: Head \"https://acme.azurecr.io/v2/shop/manifests/1\": denied: client with IP '203.0.113.7' is not allowed access. Refer https://aka.ms/acr/firewall to grant access.", ImageBlocked),
+    ("acr", "Head \"https://acme.azurecr.io/v2/shop/manifests/1\": unauthorized: authentication required, visit https://aka.ms/acr/authorization for more information.", Refused),
+    ("artifact registry", "denied: Quota exceeded for quota metric 'Requests per project per region' and limit 'x' of service 'artifactregistry.googleapis.com'", Limited),
+    ("artifact registry", "denied: Permission \"artifactregistry.repositories.downloadArtifacts\" denied on resource \"projects/p/locations/eu/repositories/r\" (or it may not exist)", Refused),
+    ("quay", "unauthorized: access to the requested resource is not authorized", Refused),
+    ("quay", "manifest unknown: Tag 1 was deleted or has expired. To pull, revive via time machine", ImageNotFound),
+    ("a proxy", "Error response from daemon: Get \"https://registry-1.docker.io/v2/\": Proxy Authentication Required", Silent),
+    ("a proxy", "Get \"https://registry-1.docker.io/v2/\": proxyconnect tcp: tls: first record does not look like a TLS handshake", Silent),
+    ("schema 1", "[DEPRECATION NOTICE] Docker Image Format v1 and Docker Image manifest version 2, schema 1 support is disabled by default and will be removed in an upcoming release.", StartFailed),
+    ("schema 1", "not implemented: media type \"application/vnd.docker.distribution.manifest.v1+prettyjws\" is no longer supported since containerd v2.0, please rebuild the image", StartFailed),
+    ("a chart", "unsupported media type application/vnd.cncf.helm.config.v1+json", StartFailed),
     ("any", "error getting credentials - err: exec: \"docker-credential-pass\": executable file not found in $PATH, out: ``", PullFailed),
     ("any", "Error response from daemon: layers from manifest don't match image configuration", PullFailed),
     ("a name", "Error response from daemon: Get \"https://ghcr.io/v2/acme/denied-and-not-found/manifests/1\": context deadline exceeded", Silent),
