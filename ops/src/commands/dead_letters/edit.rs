@@ -2,6 +2,7 @@
 //! of the same source, whose `causationid` names the old one. It's checked as the workers check it before anything is
 //! written.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -124,17 +125,25 @@ fn build_edited_request(letter: &DeadLetter, edited: &[u8]) -> Result<EditedRequ
 /// JSON, or isn't kept.
 fn structured_event(letter: &DeadLetter) -> Option<Value> {
     let body: Value = serde_json::from_slice(letter.body.as_deref()?).ok()?;
+    Some(with_attributes(body, letter.content_type.as_deref(), &letter.headers))
+}
+
+/// The mode is told apart as the workers do it.
+fn with_attributes(body: Value, content_type: Option<&str>, headers: &BTreeMap<String, String>) -> Value {
     let attribute = |(name, value): (&String, &String)| {
         let name = ["cloudEvents_", "cloudEvents:", "ce-"].iter().find_map(|prefix| name.strip_prefix(prefix))?;
         Some((name.to_ascii_lowercase(), Value::from(value.as_str())))
     };
-    let mut attributes: Map<String, Value> = letter.headers.iter().filter_map(attribute).collect();
-    let structured = letter.content_type.as_deref().is_none_or(|t| t.starts_with(CONTENT_TYPE));
+    let mut attributes: Map<String, Value> = headers.iter().filter_map(attribute).collect();
+    let structured = match content_type.filter(|told| !told.trim().is_empty()) {
+        Some(told) => told.starts_with(CONTENT_TYPE),
+        None => body.get("specversion").is_some(),
+    };
     if structured || !attributes.contains_key("specversion") {
-        return Some(body);
+        return body;
     }
     attributes.insert("data".to_owned(), body);
-    Some(Value::Object(attributes))
+    Value::Object(attributes)
 }
 
 fn edit_in_editor(letter: &DeadLetter) -> Result<Vec<u8>, CliError> {
@@ -191,5 +200,27 @@ fn save_edited_text(error: CliError, letter: &DeadLetter, edited: &[u8], typed: 
             error.details(details).hint("correct it there, and give it with --with FILE")
         }
         Err(_) => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_whole_whether_its_attributes_came_as_headers_or_in_the_body() {
+        let headers = [("cloudEvents:specversion", "1.0"), ("cloudEvents:id", "1")];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let data = json!({ "project": 1 });
+        let event = json!({ "specversion": "1.0", "id": "1", "data": data });
+        for (body, content_type) in [
+            (&data, None),
+            (&data, Some("")),
+            (&data, Some("application/json")),
+            (&event, None),
+            (&event, Some("application/cloudevents+json; charset=utf-8")),
+        ] {
+            assert_eq!(with_attributes(body.clone(), content_type, &headers), event, "{content_type:?}");
+        }
     }
 }
