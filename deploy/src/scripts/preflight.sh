@@ -22,6 +22,7 @@ if [ -d "$front/etc/sites" ] && door=$(docker inspect --format '{{.State.Status}
     tell_door
 fi
 tell system "$(uname -s) $(uname -m)"
+tell_emulated /proc/sys/fs/binfmt_misc
 tell os "$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null || :)"
 tell clock "$(date +%s)"
 tell user "$(id -un)"

@@ -50,11 +50,21 @@ enter_unless_busy() {
     if [ "$fence" != "$newest" ]; then printf '%s\n' "$fence" 1<>.slipway/fence || return 1; fi
 }
 
+# tell_emulated FORMATS: which other processors' programs the kernel has QEMU run, by QEMU's names.
+tell_emulated() {
+    emulated=
+    for file in "$1"/qemu-*; do
+        if [ -r "$file" ] && read -r line <"$file" && [ "$line" = enabled ]; then emulated="$emulated ${file##*/qemu-}"; fi
+    done
+    tell emulates "${emulated# }"
+}
+
 # tell_fitness: what preflight tells of the server, but for what the worker knows from then.
 tell_fitness() {
     read -r line </proc/sys/kernel/ostype
     if [ -r /proc/sys/kernel/arch ]; then read -r arch </proc/sys/kernel/arch; else arch=$(uname -m); fi
     tell system "$line $arch"
+    tell_emulated /proc/sys/fs/binfmt_misc
     while read -r line; do
         case $line in
         PRETTY_NAME=*)

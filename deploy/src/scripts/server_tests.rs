@@ -91,11 +91,27 @@ fn a_file_system_without_a_count_of_inodes_has_none_that_could_run_out() {
         "root={0} slug=shop registry=x ports= web_ports= front={0} front_container=x bindings=\n\
          tell() {{ case $1 in inodes) echo \"$2\" ;; esac; }}\n\
          df() {{ case $1 in -Pi) printf '%s\\n' head '/dev/sda 0 0 0 - /' ;; *) printf 'head\\n/dev/sda 9 1 8 1%% /\\n' ;; esac; }}\n\
-         prove() {{ false; }}\ncheck_owner() {{ :; }}\ndoor_of() {{ door_of=; }}\ntell_holders() {{ :; }}\n\
+         prove() {{ false; }}\ncheck_owner() {{ :; }}\ndoor_of() {{ door_of=; }}\ntell_holders() {{ :; }}\ntell_emulated() {{ :; }}\n\
          timeout() {{ :; }}\ndocker() {{ :; }}\nss() {{ :; }}\n",
         place.path().display()
     );
     for name in ["server_facts.sh", "preflight.sh"] {
         assert_eq!(shell(&[], &(stubs.clone() + &script(name))), "-\n-\n", "{name}");
     }
+}
+
+#[test]
+fn what_the_kernel_lets_qemu_run_is_told_where_it_is_switched_on() {
+    let formats = tempfile::tempdir().expect("a folder");
+    let told = || {
+        let text = format!("tell() {{ echo \"$1 $2\"; }}; tell_emulated {}", formats.path().display());
+        shell(&["prove.sh"], &text)
+    };
+    assert_eq!(told(), "emulates \n");
+    for (name, state) in
+        [("qemu-aarch64", "enabled"), ("qemu-arm", "disabled"), ("qemu-x86_64", "enabled"), ("python3", "enabled")]
+    {
+        fs::write(formats.path().join(name), format!("{state}\ninterpreter /usr/bin/x\n")).expect("a file");
+    }
+    assert_eq!(told(), "emulates aarch64 x86_64\n");
 }

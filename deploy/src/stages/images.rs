@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::project::image_reference::ImageReference;
 use crate::project::image_tag::{self, OwnImages};
-use crate::project::registry::{RecordedImage, RegistryClient, ReleaseImage};
+use crate::project::registry::{ImagePlatforms, RecordedImage, RegistryClient, ReleaseImage};
 use crate::{Attempt, StageError};
 
 /// More aren't asked for: everybody's limit at the registry is used up by it.
@@ -24,7 +24,7 @@ pub(super) struct Images {
     /// Their digests, where the registry gave them.
     pub digests: BTreeMap<String, String>,
     /// What they are built for, where the registry told it and the server was asked what it is.
-    pub platforms: BTreeMap<String, Vec<String>>,
+    pub platforms: BTreeMap<String, ImagePlatforms>,
 }
 
 impl Images {

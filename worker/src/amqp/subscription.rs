@@ -184,9 +184,11 @@ pub(super) fn convert_delivery(delivery: Delivery) -> Delivered {
         let text = |name: &str, value| Some((name.to_owned(), header_text(name, value)?));
         table.inner().iter().filter_map(|(name, value)| text(name.as_str(), value)).collect()
     });
+    let mut body = delivery.data;
+    body.drain(..body.len() - without_byte_order_mark(&body).len());
     Delivered {
         incoming: Incoming {
-            body: without_byte_order_mark(&delivery.data).to_vec(),
+            body,
             content_type: delivery.properties.content_type().as_ref().map(ToString::to_string),
             headers: headers.unwrap_or_default(),
             exchange: delivery.exchange.to_string(),

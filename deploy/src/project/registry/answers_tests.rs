@@ -115,7 +115,7 @@ async fn public_images_come_though_the_credential_is_refused_and_that_is_told() 
 }
 
 /// The platforms that a registry tells of an image, whose parts it serves by digest.
-async fn platforms_of(parts: &[Value]) -> Result<Vec<String>, StageError> {
+async fn platforms_of(parts: &[Value]) -> Result<ImagePlatforms, StageError> {
     let server = MockServer::start().await;
     let served: Vec<(String, Value)> = parts.iter().map(|part| (digest_of(part), part.clone())).collect();
     let respond = move |request: &Request| match served.iter().find(|(sum, _)| request.url.path().ends_with(sum)) {
@@ -132,14 +132,17 @@ async fn the_platforms_of_an_image_are_read_from_its_index_or_its_configuration(
     let entry =
         |os: &str, architecture: &str| json!({ "digest": "d", "platform": { "os": os, "architecture": architecture } });
     let index = json!({ "manifests": [entry("linux", "amd64"), entry("unknown", "unknown"), entry("linux", "arm64")] });
-    assert_eq!(platforms_of(&[index]).await.unwrap(), ["linux/amd64", "linux/arm64"]);
+    let read = platforms_of(&[index]).await.unwrap();
+    assert_eq!(read.names, ["linux/amd64", "linux/arm64"]);
+    assert!(read.of_index);
     let configuration = json!({ "os": "linux", "architecture": "arm64" });
     let manifest = json!({ "config": { "digest": digest_of(&configuration) } });
-    assert_eq!(platforms_of(&[manifest, configuration]).await.unwrap(), ["linux/arm64"]);
+    let read = platforms_of(&[manifest, configuration]).await.unwrap();
+    assert_eq!(read, ImagePlatforms { names: vec!["linux/arm64".to_owned()], of_index: false });
     let hostile =
         json!({ "manifests": [entry("linux", "\u{1b}[2Jpwned"), entry("linux", &"a".repeat(5000)), json!(7)] });
-    assert!(platforms_of(&[hostile]).await.unwrap().is_empty());
-    assert!(platforms_of(&[json!({ "manifests": [] })]).await.unwrap().is_empty());
+    assert!(platforms_of(&[hostile]).await.unwrap().names.is_empty());
+    assert!(platforms_of(&[json!({ "manifests": [] })]).await.unwrap().names.is_empty());
     let many = json!({ "manifests": vec![entry("linux", "amd64"); 1000] });
-    assert!(platforms_of(&[many]).await.unwrap().len() <= MAX_PLATFORMS);
+    assert!(platforms_of(&[many]).await.unwrap().names.len() <= MAX_PLATFORMS);
 }

@@ -21,6 +21,15 @@ const REVISION: &str = "org.opencontainers.image.revision";
 /// An image is built for a dozen at most.
 const MAX_PLATFORMS: usize = 32;
 
+/// What an image is built for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImagePlatforms {
+    /// As `linux/arm64`; none where it doesn't say.
+    pub names: Vec<String>,
+    /// Whether docker chooses among several, and takes none where its own isn't there. One alone is pulled by any server.
+    pub of_index: bool,
+}
+
 /// One registry, and who asks it. Clones share connections.
 #[derive(Clone)]
 pub(crate) struct RegistryClient {
@@ -130,22 +139,23 @@ impl RegistryClient {
         self.connection.passed_over()
     }
 
-    /// The platforms that an image is there for, as `linux/arm64`; none where it doesn't say.
+    /// The platforms that an image is there for.
     ///
     /// # Errors
     /// As [`Self::find`].
-    pub(crate) async fn platforms(&self, repository: &str, digest: &str) -> Result<Vec<String>, StageError> {
+    pub(crate) async fn platforms(&self, repository: &str, digest: &str) -> Result<ImagePlatforms, StageError> {
         let manifest = self.connection.json(repository, "manifests", digest.to_owned()).await?;
         let word = |value: &Value| value.as_str().filter(|word| is_word(word)).map(str::to_owned);
         let name = |platform: &Value| Some(format!("{}/{}", word(&platform["os"])?, word(&platform["architecture"])?));
         if let Some(entries) = manifest["manifests"].as_array() {
             let names = entries.iter().filter_map(|entry| name(&entry["platform"]));
             // What is attested of the others counts as such.
-            return Ok(names.filter(|name| name != "unknown/unknown").take(MAX_PLATFORMS).collect());
+            let names = names.filter(|name| name != "unknown/unknown").take(MAX_PLATFORMS).collect();
+            return Ok(ImagePlatforms { names, of_index: true });
         }
-        let Some(config) = manifest["config"]["digest"].as_str() else { return Ok(Vec::new()) };
+        let Some(config) = manifest["config"]["digest"].as_str() else { return Ok(ImagePlatforms::default()) };
         let config = self.connection.json(repository, "blobs", config.to_owned()).await?;
-        Ok(name(&config).into_iter().collect())
+        Ok(ImagePlatforms { names: name(&config).into_iter().collect(), of_index: false })
     }
 
     /// Whether the credential, or anybody where there is none, may read a manifest.
