@@ -25,7 +25,7 @@ replace_bots() {
     [ -n "$new" ] || return 0
     missing=
     for service in $(all_services); do
-        case " ${rehearsed:-} $bots " in *" $service "*) continue ;; esac
+        case " ${rehearsed:-} $bots ${putting_back:+$firsts} " in *" $service "*) continue ;; esac
         seen_of "$service"
         if [ -z "$ids" ]; then missing="$missing $service"; fi
     done
@@ -108,19 +108,18 @@ bring_up() {
         return
     fi
     project_compose up --no-start --no-build "$@" || return 1
-    see
-    ended='' asleep=''
-    while read -r its_id its_service once its_state _; do
-        case "$once $its_state ${alone:-} " in
+    forget_firsts
+    asleep=
+    while read -r _ its_service once its_state _; do
+        case "$once $its_state ${alone:-} $firsts " in
         *" $its_service "*) ;;
-        'False created '*) case " $firsts " in *" $its_service "*) ended="$ended$its_id " ;; *) asleep="$asleep$its_id " ;; esac ;;
-        'False exited '*) case " $firsts " in *" $its_service "*) ;; *) asleep="$asleep$its_id " ;; esac ;;
+        'False created '* | 'False exited '*) case "$asleep " in *" $its_service "*) ;; *) asleep="$asleep $its_service" ;; esac ;;
         esac
     done <<END
 $present
 END
-    if [ -n "$ended" ]; then docker rm $ended >/dev/null; fi
-    if [ -n "$asleep" ]; then docker start $asleep >/dev/null; fi
+    # In the order in which they wait for each other.
+    [ -z "$asleep" ] || project_compose up -d --no-build --no-deps --no-recreate $asleep
 }
 
 # keep_orphans: after see. Sets $remove_orphans for compose. What served at the door and is no service any more ends after the
@@ -150,15 +149,7 @@ END
 # start_beside_next: starts $others. Compose looks after what a service depends on as well, and would take one of two
 # containers away: what depends on those of $next is started without that.
 start_beside_next() {
-    bound=" $next "
-    for service in 1 2 3; do
-        bound="$bound$(printf '%s\n' "$model" | awk -v "wanted=$bound" '
-            /^    "[^"]*": \{$/ { name = $1; gsub(/[":]/, "", name) }
-            /^      "depends_on": \{$/ { depends = 1; next }
-            /^      \}/ { depends = 0 }
-            depends && /^        "[^"]*": \{$/ { on = $1; gsub(/[":]/, "", on); if (index(wanted, " " on " ")) printf "%s ", name }
-        ')"
-    done
+    find_bound $next
     free='' held=''
     for service in $others; do
         case "$bound" in *" $service "*) held="$held $service" ;; *) free="$free $service" ;; esac

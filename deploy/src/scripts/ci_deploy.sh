@@ -1,6 +1,6 @@
 # Parameters: registry repository own_images rehearsed bots checks patience hidden; after project_files.sh, room.sh,
 # front_door.sh, compose_call.sh, containers.sh, lock.sh, git.sh, docker_login.sh, service_report.sh, stability_gate.sh,
-# start_outcome.sh, sockets.sh, rehearse.sh, bots_first.sh, door_slots.sh, door_site.sh, hosts.sh, next_release.sh,
+# start_outcome.sh, sockets.sh, rehearse.sh, bots_first.sh, door_slots.sh, door_site.sh, hosts.sh, one_shots.sh, next_release.sh,
 # switch.sh, save_release.sh, restore_files.sh, take_files.sh, judged.sh, forced_command.sh. The one thing that the
 # project's deploy key may do: pull this project's images, rehearse and start them, the bots first, and go back to the
 # release before where they fail. CI tags every build `latest`, or after its branch; from here on that tag is what the

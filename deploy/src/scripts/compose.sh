@@ -1,7 +1,7 @@
-# Parameters: judged paths registry auth policy rehearsed patience limit ports until?; after project_files.sh, room.sh,
+# Parameters: judged paths registry auth policy rehearsed patience limit ports until? putting_back?; after project_files.sh, room.sh,
 # front_door.sh, compose_call.sh, containers.sh, lock.sh, git.sh, docker_login.sh, proofs.sh, service_report.sh,
 # stability_gate.sh, start_outcome.sh, sockets.sh, rehearse.sh, bots_first.sh, door_slots.sh, door_site.sh, hosts.sh,
-# next_release.sh, switch.sh, replaced.sh, judged.sh, ufw_rules.sh, ufw_routes.sh, reach.sh. Pulls, proves what can be
+# one_shots.sh, next_release.sh, switch.sh, replaced.sh, judged.sh, ufw_rules.sh, ufw_routes.sh, reach.sh. Pulls, proves what can be
 # proven beside what serves, starts, waits until everything is stable, and switches.
 enter
 see

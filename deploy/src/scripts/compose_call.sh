@@ -183,6 +183,19 @@ all_services() {
     if [ -n "$names" ]; then printf '%s\n' "$names"; else project_compose config --services; fi
 }
 
+# find_bound SERVICES: sets $bound to these, and what depends on them.
+find_bound() {
+    bound=" $* "
+    for round in 1 2 3; do
+        bound="$bound$(printf '%s\n' "$model" | awk -v "wanted=$bound" '
+            /^    "[^"]*": \{$/ { name = $1; gsub(/[":]/, "", name) }
+            /^      "depends_on": \{$/ { depends = 1; next }
+            /^      \}/ { depends = 0 }
+            depends && /^        "[^"]*": \{$/ { on = $1; gsub(/[":]/, "", on); if (index(wanted, " " on " ")) printf "%s ", name }
+        ')"
+    done
+}
+
 # compose ARGUMENTS: with the variables of $env_file and no others. Those of the server's own environment would beat
 # them, and a container that names one without a value would get it: only names and places that docker itself works with
 # stay, nothing that may hold a credential.

@@ -47,7 +47,7 @@ scripts! {
     /// Pulls, rehearses and starts the release.
     COMPOSE = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh" "docker_login.sh"
         "proofs.sh" "service_report.sh" "stability_gate.sh" "start_outcome.sh" "sockets.sh" "rehearse.sh"
-        "bots_first.sh" "door_slots.sh" "door_site.sh" "hosts.sh" "next_release.sh" "switch.sh" "replaced.sh" "judged.sh" "ufw_rules.sh"
+        "bots_first.sh" "door_slots.sh" "door_site.sh" "hosts.sh" "one_shots.sh" "next_release.sh" "switch.sh" "replaced.sh" "judged.sh" "ufw_rules.sh"
         "ufw_routes.sh" "reach.sh" "compose.sh";
     /// Opens and closes ports in ufw.
     FIREWALL = "project_files.sh" "front_door.sh" "containers.sh" "lock.sh" "ufw_rules.sh" "ufw_routes.sh" "firewall.sh";
@@ -61,12 +61,12 @@ scripts! {
     /// What CI's deploy key runs.
     FORCED_COMMAND = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
         "docker_login.sh" "service_report.sh" "stability_gate.sh" "start_outcome.sh" "sockets.sh" "rehearse.sh"
-        "bots_first.sh" "door_slots.sh" "door_site.sh" "hosts.sh" "next_release.sh" "switch.sh" "save_release.sh" "restore_files.sh" "take_files.sh" "judged.sh" "forced_command.sh"
+        "bots_first.sh" "door_slots.sh" "door_site.sh" "hosts.sh" "one_shots.sh" "next_release.sh" "switch.sh" "save_release.sh" "restore_files.sh" "take_files.sh" "judged.sh" "forced_command.sh"
         "ci_deploy.sh";
     /// Goes back to the previous release.
     RESTORE_PREVIOUS = "project_files.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
         "restore_files.sh" "docker_login.sh" "service_report.sh" "stability_gate.sh" "sockets.sh" "rehearse.sh"
-        "bots_first.sh" "door_slots.sh" "door_site.sh" "hosts.sh" "next_release.sh" "switch.sh" "judged.sh"
+        "bots_first.sh" "door_slots.sh" "door_site.sh" "hosts.sh" "one_shots.sh" "next_release.sh" "switch.sh" "judged.sh"
         "ufw_rules.sh" "restore_previous.sh";
     /// Looks for leaked secrets after an attempt, and removes images that nobody needs.
     LEAKS_AND_PRUNE = "project_files.sh" "front_door.sh" "containers.sh" "lock.sh" "as_left.sh" "leak_sweep.sh" "look_after.sh"
@@ -82,11 +82,11 @@ scripts! {
     REQUIRE_PROJECT = "project_files.sh" "require_project.sh";
     /// Stops the project's containers.
     STOP = "project_files.sh" "require_project.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
-        "restore_files.sh" "service_report.sh" "judged.sh" "door_slots.sh" "door_site.sh" "stop.sh";
+        "restore_files.sh" "service_report.sh" "judged.sh" "door_slots.sh" "door_site.sh" "one_shots.sh" "stop.sh";
     /// Starts what was stopped.
     START = "project_files.sh" "require_project.sh" "room.sh" "front_door.sh" "compose_call.sh" "containers.sh" "lock.sh" "git.sh"
         "restore_files.sh" "service_report.sh" "stability_gate.sh" "start_outcome.sh" "sockets.sh" "rehearse.sh"
-        "bots_first.sh" "door_slots.sh" "door_site.sh" "hosts.sh" "next_release.sh" "switch.sh" "judged.sh" "start.sh";
+        "bots_first.sh" "door_slots.sh" "door_site.sh" "hosts.sh" "one_shots.sh" "next_release.sh" "switch.sh" "judged.sh" "start.sh";
     /// Takes CI's access away.
     UNDEPLOY_ACCESS = "project_files.sh" "lock.sh" "authorized_keys.sh" "undeploy_enter.sh" "undeploy_access.sh";
     /// Closes the project's ports.

@@ -152,16 +152,17 @@ fn what_others_wait_for_until_it_has_ended_comes_after_what_it_waits_for_itself(
         "backend": { "depends_on": waits("assets", ended), "image": "a" },
         "assets": { "depends_on": waits("migrate", ended), "image": "a" },
         "bot": { "depends_on": waits("seed", ended), "image": "a" },
+        "console": { "depends_on": waits("under_a_profile", ended), "image": "a" },
         "db": { "image": "b" },
         "migrate": { "depends_on": waits("db", "service_healthy"), "image": "a" },
         "seed": { "depends_on": waits("migrate", ended), "image": "a" },
     });
-    let found = with_model(&services, "", &["next_release.sh"], "find_firsts; echo $firsts");
+    let found = with_model(&services, "", &["one_shots.sh"], "find_firsts; echo $firsts");
     let mut found: Vec<&str> = found.split_whitespace().collect();
     assert_eq!(found.remove(0), "migrate");
     found.sort_unstable();
     assert_eq!(found, ["assets", "seed"]);
     let none =
         serde_json::json!({ "backend": { "depends_on": waits("db", "service_started") }, "db": { "image": "b" } });
-    assert_eq!(with_model(&none, "", &["next_release.sh"], "find_firsts; echo $firsts"), "\n");
+    assert_eq!(with_model(&none, "", &["one_shots.sh"], "find_firsts; echo $firsts"), "\n");
 }

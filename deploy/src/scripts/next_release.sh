@@ -42,61 +42,6 @@ END
     next=${chosen# }
 }
 
-# find_firsts: sets $firsts to the services that others wait for until they have ended, each after those that it waits for.
-find_firsts() {
-    resolve || return 1
-    firsts=$(printf '%s\n' "$model" | awk '
-        /^  "/ { within = $1 == "\"services\":" }
-        within && /^    "[^"]*": \{$/ { name = $1; gsub(/[":]/, "", name) }
-        within && /^        "[^"]*": \{$/ { on = $1; gsub(/[":]/, "", on) }
-        within && /^          "condition": "service_completed_successfully"/ { first[on]; print on, on; print on, name }
-        END { for (on in first) print "first", on }' | sort -u)
-    order=$(printf '%s\n' "$firsts" | grep -v '^first ' | tsort 2>/dev/null) || :
-    firsts=$(for service in $order; do
-        if printf '%s\n' "$firsts" | grep -qxF "first $service"; then printf '%s ' "$service"; fi
-    done)
-}
-
-# run_firsts: after choose_next. Runs what the new release waits for until it has ended, a migration for one, before anything
-# of it is tried: beside what serves, as a container that is only tried. What has run already as it would now isn't run.
-run_firsts() {
-    protects || return 0
-    find_firsts || return 1
-    [ -n "$firsts" ] || return 0
-    hashes || return 1
-    for first in $firsts; do
-        seen_of "$first"
-        ids=${ids% }
-        if [ -n "$ids" ] && is_current "$first" "${ids%% *}" && has_succeeded "${ids%% *}"; then continue; fi
-        start_missing || return 1
-        tell rehearsed "$first"
-        run_first "$first" || return 1
-    done
-}
-has_succeeded() { [ "$(docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$1")" = 'exited 0' ]; }
-run_first() {
-    trial=${slug}_rehearsal_$1
-    answer=ok
-    if ! project_compose run -d --no-deps --name "$trial" "$1" >/dev/null; then
-        answer="unstartable $1"
-    else
-        in_time 3600
-        if ! timeout $(((moment - now) / 100 + 1)) docker wait "$trial" >/dev/null; then
-            answer="unended $1"
-        elif ! has_succeeded "$trial"; then
-            answer="crash-loop $1"
-        fi
-    fi
-    if [ "$answer" != ok ]; then
-        tell phase rehearsal
-        tell verdict "$answer"
-        docker logs --tail 30 "$trial" >&2 || :
-    fi
-    docker rm -fv "$trial" >/dev/null 2>&1 || :
-    trial=
-    [ "$answer" = ok ]
-}
-
 # prove_next: after choose_next. Starts the new release of each service of $next on its other slot, and watches it there;
 # tells the verdict and is false where one fails. Until they are proven, nobody finds them by name.
 prove_next() {
@@ -139,25 +84,47 @@ END
     moves=$lines
 }
 
-# start_missing: what the new release may need and isn't there yet, such as a new cache. Once is enough.
+# start_missing: what the new release may need and isn't there yet, such as a new cache, but for what depends on $pending.
+# What others wait for until it's healthy is waited for.
 start_missing() {
-    [ -z "${helped:-}" ] || return 0
-    helped=yes
+    find_bound ${pending:-}
     absent=
     for service in $(all_services); do
-        case " ${rehearsed:-} ${bots:-} ${next:-} ${firsts:-} " in *" $service "*) continue ;; esac
+        case "$bound${rehearsed:-} ${bots:-} ${next:-} ${firsts:-} ${helped:-} " in *" $service "*) continue ;; esac
         seen_of "$service"
         if [ -z "$ids" ]; then absent="$absent $service"; fi
     done
     [ -n "$absent" ] || return 0
+    helped="${helped:-}$absent"
     waiting=${next:-}
     next=
     there=yes
     project_compose up -d --no-build --no-deps $absent >&2 || there=no
     next=$waiting
-    [ "$there" = no ] || return 0
-    tell phase failed
-    tell verdict "wait ${absent# }"
+    if [ "$there" = no ]; then
+        tell phase failed
+        tell verdict "wait ${absent# }"
+        return 1
+    fi
+    see
+    await_helpers
+}
+await_helpers() {
+    awaited=$(printf '%s\n' "$model" | awk '
+        /^        "[^"]*": \{$/ { on = $1; gsub(/[":]/, "", on) }
+        /^          "condition": "service_healthy"/ { printf "%s ", on }')
+    helpers=
+    for service in $absent; do
+        case " $awaited" in *" $service "*) seen_of "$service"; helpers="$helpers$ids" ;; esac
+    done
+    [ -n "$helpers" ] || return 0
+    trial_time=1
+    settle $helpers
+    trial_time=
+    [ "$answer" != ok ] || return 0
+    tell phase rehearsal
+    tell verdict "${answer% *}"
+    docker logs --tail 30 "${answer##* }" >&2 || :
     return 1
 }
 

@@ -1,6 +1,6 @@
 # Parameters: patience?; after project_files.sh, room.sh, front_door.sh, compose_call.sh, containers.sh, git.sh,
 # service_report.sh, stability_gate.sh, sockets.sh, rehearse.sh, bots_first.sh, door_slots.sh, door_site.sh, hosts.sh,
-# next_release.sh, switch.sh. How each service was replaced, and for how long nobody answered where one was stopped
+# one_shots.sh, next_release.sh, switch.sh. How each service was replaced, and for how long nobody answered where one was stopped
 # first.
 
 # watch_gaps: after choose_next. Begins to ask those web services that are stopped before their new release is started.

@@ -1,6 +1,6 @@
 # Parameters: registry auth patience limit first; after project_files.sh, room.sh, front_door.sh, compose_call.sh,
 # containers.sh, lock.sh, git.sh, restore_files.sh, docker_login.sh, service_report.sh, stability_gate.sh, sockets.sh,
-# rehearse.sh, bots_first.sh, door_slots.sh, door_site.sh, hosts.sh, next_release.sh, switch.sh, judged.sh,
+# rehearse.sh, bots_first.sh, door_slots.sh, door_site.sh, hosts.sh, one_shots.sh, next_release.sh, switch.sh, judged.sh,
 # ufw_rules.sh. Goes back to the previous release, and waits until it is stable. Its images are still here; the login is
 # for those that somebody has removed.
 [ -d "$dir/.slipway" ] || exit 0
@@ -43,6 +43,7 @@ if [ -f .slipway/served/stopped ]; then
     docker_login
     project_compose create --no-build --remove-orphans >&2
     docker_logout
+    if find_firsts; then forget_firsts; fi
     ids=$(running)
     if [ -n "$ids" ]; then docker stop $ids >&2; fi
     : >.slipway/stopped

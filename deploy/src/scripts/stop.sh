@@ -1,5 +1,5 @@
 # After project_files.sh, require_project.sh, room.sh, front_door.sh, compose_call.sh, containers.sh, lock.sh, git.sh,
-# restore_files.sh, service_report.sh, judged.sh, door_slots.sh, door_site.sh. Stops the project's containers. Docker
+# restore_files.sh, service_report.sh, judged.sh, door_slots.sh, door_site.sh, one_shots.sh. Stops the project's containers. Docker
 # remembers that they were stopped by hand: they stay so when the server reboots. The mark keeps CI's deploy key from
 # starting them.
 enter
@@ -15,6 +15,9 @@ if [ -f .slipway/served/commit ]; then
     # can't be made now, what was saved stays, and starting makes them.
     restore_files
     tell change changed
-    if is_judged && project_compose create --no-build --remove-orphans --pull never >&2; then rm -rf .slipway/served; fi
+    if is_judged && project_compose create --no-build --remove-orphans --pull never >&2; then
+        if find_firsts; then forget_firsts; fi
+        rm -rf .slipway/served
+    fi
 fi
 tell_all

@@ -1,6 +1,6 @@
 # Parameters: drain? proving? wanted_commit? rehearsed? bots?; after project_files.sh, room.sh, front_door.sh,
 # compose_call.sh, containers.sh, git.sh, service_report.sh, stability_gate.sh, sockets.sh, rehearse.sh, bots_first.sh,
-# door_slots.sh, door_site.sh, hosts.sh, next_release.sh. What is proven beside the release that serves gets the
+# door_slots.sh, door_site.sh, hosts.sh, one_shots.sh, next_release.sh. What is proven beside the release that serves gets the
 # requests in one step, and what served before ends those that it has. The door's routes are the truth about who serves,
 # whenever a script is killed.
 

@@ -82,6 +82,8 @@ impl Attempt {
             .number("drain", self.drain_seconds())
             .number("proving", self.proving_seconds())
             .words("ports", &super::published_ports(&self.work.request))
+            // It was migrated when it came, and may refuse what later ones have made of the data.
+            .word("putting_back", &if self.work.action == Action::Rollback { "yes" } else { "" })
             .word("until", &until);
         if until.is_empty() {
             self.ask_github_ahead(&env);

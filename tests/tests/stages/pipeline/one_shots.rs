@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use slipway_protocol::{ErrorCode, Stage};
+use slipway_deploy::DeploymentWork;
+use slipway_protocol::{Action, ErrorCode, Stage};
 use slipway_tests::world::{Commit, Generation, Sample, Variant};
 
 use crate::pipeline::scene::{AttemptScene, FinishedAttempt};
@@ -99,4 +100,107 @@ fn what_is_put_back_does_not_migrate_again() {
     let (done, third) = deploy(&scene, &with_schema(3, ""));
     done.unwrap();
     assert!(scene.get("/health").contains(&third.sha), "{}", scene.get("/health"));
+}
+
+const ENDED: &str = "{condition: service_completed_successfully}";
+
+#[test]
+fn what_is_new_is_healthy_before_what_waits_for_that_runs() {
+    let scene = AttemptScene::new();
+    deploy(&scene, &starts_with(0, "[redis]", &service("keeper", "echo 0 >/state/it; sleep 1000"))).0.unwrap();
+    let store = service("store", "sleep 5; touch /state/ready; exec sleep 1000")
+        + "\n    healthcheck: {test: [CMD, test, -e, /state/ready], interval: 1s, start_period: 20s}\n";
+    let migrate = service("migrate", "[ -e /state/ready ] && echo 2 >/state/it")
+        + "\n    depends_on: {store: {condition: service_healthy}}\n";
+    let (done, second) = deploy(&scene, &starts_with(2, &format!("{{migrate: {ENDED}}}"), &(store + &migrate)));
+    done.unwrap();
+    assert!(scene.get("/health").contains(&second.sha), "{}", scene.get("/health"));
+}
+
+#[test]
+fn what_needs_the_new_release_itself_waits_for_it() {
+    let scene = AttemptScene::new();
+    let page = service("page", "exec sleep 1000") + &format!("\n    depends_on: {{seed: {ENDED}}}\n");
+    let with_seed = |version: u32| {
+        let seed = service("seed", &format!("[ $$(cat /state/serves) = {version} ]"))
+            + "\n    depends_on: {backend: {condition: service_healthy}}\n";
+        let command = format!(
+            "    command: [sh, -c, 'echo {version} >/state/serves; exec /app/backend']\n    user: \"0:0\"\n    volumes: [\"state:/state\"]\n"
+        );
+        let prod = PROD.replacen("  backend:\n", &format!("  backend:\n{command}"), 1);
+        let prod = format!("{prod}{page}{seed}\nvolumes: {{state: }}\n");
+        Sample::new(Generation::Two, "acme", "shop").with_file("infra/compose.prod.yml", &prod)
+    };
+    deploy(&scene, &with_seed(1)).0.unwrap();
+    let (done, second) = deploy(&scene, &with_seed(2));
+    done.unwrap();
+    assert!(scene.get("/health").contains(&second.sha), "{}", scene.get("/health"));
+}
+
+#[test]
+fn what_waits_for_nothing_that_runs_is_left_alone() {
+    let scene = AttemptScene::new();
+    let other = |profile: &str| service("migrate", "exit 3") + profile;
+    let sample = |number: u32| {
+        let others = other("\n    profiles: [tools]\n")
+            + &service("keeper", &format!("echo {number} >/state/it; exec sleep 1000"));
+        starts_with(
+            0,
+            "{keeper: {condition: service_started}, migrate: {condition: service_completed_successfully, required: false}}",
+            &others,
+        )
+    };
+    deploy(&scene, &sample(1)).0.unwrap();
+    let (done, second) = deploy(&scene, &sample(2));
+    done.unwrap();
+    assert!(scene.get("/health").contains(&second.sha), "{}", scene.get("/health"));
+}
+
+fn with_pinged(number: u32, others: &str) -> Sample {
+    let migrate = format!(
+        "redis-cli -h redis ping | grep -q PONG || exit 9; \
+         [ ! -e /state/it ] || [ $$(cat /state/it) -le {number} ] || exit 1; echo {number} >/state/it"
+    );
+    let migrate = service("migrate", &migrate) + "\n    depends_on: {redis: {condition: service_healthy}}\n";
+    starts_with(number, &format!("{{migrate: {ENDED}}}"), &(migrate + others))
+}
+
+#[test]
+fn what_was_stopped_is_deployed_with_its_migration() {
+    let scene = AttemptScene::new();
+    let sample = with_pinged(1, "");
+    let (done, first) = deploy(&scene, &sample);
+    done.unwrap();
+    let work = scene.work(&sample, &first, "shop", &BTreeMap::new());
+    scene.run_stages(DeploymentWork { action: Action::Stop, ..work }, &[Stage::Compose]).unwrap();
+    let (done, second) = deploy(&scene, &with_pinged(2, ""));
+    done.unwrap();
+    assert!(scene.get("/health").contains(&second.sha), "{}", scene.get("/health"));
+}
+
+#[test]
+fn what_was_put_back_can_be_stopped_and_started() {
+    let scene = AttemptScene::new();
+    let sample = with_pinged(1, "");
+    let (done, first) = deploy(&scene, &sample);
+    done.unwrap();
+    let (failed, _) = deploy(&scene, &with_pinged(2, &service("broken", "sleep 1; exit 1")));
+    let (_, error) = failed.err().unwrap();
+    assert!(error.message.contains("was put back and is stable"), "{error}");
+    let to = |action| DeploymentWork { action, ..scene.work(&sample, &first, "shop", &BTreeMap::new()) };
+    scene.run_stages(to(Action::Stop), &[Stage::Compose]).unwrap();
+    scene.run_stages(to(Action::Start), &[Stage::Compose, Stage::Verify]).unwrap();
+    assert!(scene.get("/health").contains(&first.sha), "{}", scene.get("/health"));
+}
+
+#[test]
+fn a_rollback_leaves_out_the_migration_of_its_release() {
+    let scene = AttemptScene::new();
+    let sample = with_pinged(1, "");
+    let (done, first) = deploy(&scene, &sample);
+    done.unwrap();
+    deploy(&scene, &with_pinged(2, "")).0.unwrap();
+    let work = scene.work(&sample, &first, "shop", &BTreeMap::new());
+    scene.run(DeploymentWork { action: Action::Rollback, ..work }).map_err(|failed| *failed).unwrap();
+    assert!(scene.get("/health").contains(&first.sha), "{}", scene.get("/health"));
 }
