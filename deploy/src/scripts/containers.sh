@@ -83,7 +83,10 @@ sorted() { printf '%s\n' "$@" | sort; }
 # power.
 remove_rehearsals() {
     while read -r its_id _ once _ name _; do
-        case "$once $name" in "True $slug"[-_]rehearsal[-_]*) docker rm -fv "$its_id" >/dev/null ;; esac
+        case "$once $name" in "True $slug"[-_]rehearsal[-_]*) ;; *) continue ;; esac
+        # Whoever waited for it has died. A migration that is killed halfway may leave anything: it ends by itself, if it does.
+        case $name in *_rehearsal_once_*) timeout $((${limit:-120} / 2)) docker wait "$its_id" >/dev/null 2>&1 || : ;; esac
+        docker rm -fv "$its_id" >/dev/null
     done <<END
 $present
 END

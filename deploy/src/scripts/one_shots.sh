@@ -46,7 +46,7 @@ run_firsts() {
 }
 has_succeeded() { [ "$(docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$1")" = 'exited 0' ]; }
 run_first() {
-    trial=${slug}_rehearsal_$1
+    trial=${slug}_rehearsal_once_$1
     answer=ok
     if ! project_compose run -d --no-deps --name "$trial" "$1" >/dev/null; then
         answer="unstartable $1"

@@ -6,6 +6,7 @@ use slipway_deploy::DeploymentWork;
 use slipway_protocol::{Action, ErrorCode, Stage};
 use slipway_tests::world::{Commit, Generation, Sample, Variant};
 
+use crate::pipeline::dying::{Points, count_commands, dies_before_each_command};
 use crate::pipeline::scene::{AttemptScene, FinishedAttempt};
 
 const PROD: &str = include_str!("../../../samples/generation-2/infra/compose.prod.yml");
@@ -67,6 +68,28 @@ fn what_a_release_waits_for_has_ended_before_the_release_is_tried() {
     let said = server.sh(job).unwrap();
     assert!(said.contains("slipway: migrate is tried beside the release that serves"), "{said}");
     assert!(said.contains("slipway: backend runs"), "{said}");
+}
+
+#[test]
+fn what_a_release_waits_for_is_not_killed_where_nobody_waits_any_more() {
+    let scene = AttemptScene::new();
+    let with_schema = |number: u32, lasts: u32| {
+        let migrate =
+            format!("echo begun >>/state/log; sleep {lasts}; echo {number} >/state/it; echo ended >>/state/log");
+        starts_with(number, "{migrate: {condition: service_completed_successfully}}", &service("migrate", &migrate))
+    };
+    deploy(&scene, &with_schema(1, 0)).0.unwrap();
+    count_commands(&scene);
+    let sample = with_schema(2, 10);
+    let second = scene.publish(&sample, Variant::Healthy);
+    let run = || scene.run(scene.work(&sample, &second, "shop", &BTreeMap::new())).map(drop);
+    let again = |_| run().or_else(|_| run()).map_err(|failed| format!("{failed:?}"));
+    let waits = Points::These { from: "*", commands: vec!["timeout * docker wait *".to_owned()] };
+    assert_eq!(dies_before_each_command(&scene, waits, |_| (), again, |_| ()), 1);
+    assert!(scene.get("/health").contains(&second.sha), "{}", scene.get("/health"));
+    let log = scene.world.target(0).sh("cat /var/lib/docker/volumes/shop_state/_data/log").unwrap();
+    assert_eq!(log.matches("begun").count(), log.matches("ended").count(), "{log}");
+    assert!(log.lines().count() >= 4, "{log}");
 }
 
 #[test]
