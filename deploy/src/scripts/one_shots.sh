@@ -61,13 +61,11 @@ run_first() {
         fi
     fi
     if [ "$answer" != ok ]; then
-        tell phase rehearsal
-        tell verdict "$answer"
-        docker logs --tail 30 "$trial" >&2 || :
+        fail_trial "$answer"
+        return 1
     fi
     docker rm -fv "$trial" >/dev/null 2>&1 || :
     trial=
-    [ "$answer" = ok ]
 }
 
 # forget_firsts: removes what others wait for until it has ended, where it was made and not run.

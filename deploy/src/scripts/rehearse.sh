@@ -183,16 +183,20 @@ rehearse() {
         tell rehearsed "$service"
         rehearsal "$service"
         if [ "$answer" != ok ]; then
-            tell phase rehearsal
-            tell verdict "${answer% *}"
-            docker logs --tail 30 "$trial" >&2 || :
-            docker rm -fv "$trial" >/dev/null 2>&1 || :
-            trial=
+            fail_trial "${answer% *}"
             return 1
         fi
         docker rm -fv "$trial" >/dev/null 2>&1 &
         removals="${removals:-} $!"
         trial=
     done
+}
+# fail_trial VERDICT: tells it, with the log of $trial, which goes.
+fail_trial() {
+    tell phase rehearsal
+    tell verdict "$1"
+    docker logs --tail 30 "$trial" >&2 || :
+    docker rm -fv "$trial" >/dev/null 2>&1 || :
+    trial=
 }
 await_removals() { [ -z "${removals:-}" ] || wait $removals || :; }
