@@ -103,12 +103,12 @@ pull_latest() {
 # still_judged: what is started is what was judged, whatever has become of the files meanwhile.
 still_judged() { is_judged || { reason compose-not-allowed "$unjudged" && return 1; }; }
 
-# begin_new: proves what can be proven beside what serves.
+# begin_new: tries what can be tried beside what serves.
 begin_new() {
     see
     ready_door
     finish_switches
-    choose_next && run_firsts && rehearse && prove_next
+    choose_next && run_firsts && rehearse && try_next
 }
 
 # start_new: starts the new images, and judges what comes of it.
@@ -164,7 +164,7 @@ ci_job() {
         die start-failed "the new images can't be pulled, or no containers be made of them: the release before is ready to be started, as it was"
     fi
     # Whatever ends that early, the release before is put back.
-    if (die() { reason "$@"; exit 1; } && pull_latest && still_judged && begin_new && replace_bots && start_new); then
+    if (die() { reason "$@"; exit 1; } && pull_latest && still_judged && begin_new && replace_bots && prove_next && start_new); then
         rm -rf .slipway/served
         project_ps --format 'slipway: {{.Label "com.docker.compose.service"}} runs {{.Image}}, {{.Status}}'
         return 0

@@ -35,7 +35,7 @@ if [ "${until:-}" = pulled ]; then exit 0; fi
 ready_door
 finish_switches
 choose_next || exit 4
-run_firsts && rehearse && prove_next || exit 4
+run_firsts && rehearse && try_next || exit 4
 rm -f .slipway/stopped
 end_replacements
 if ! replace_bots; then
@@ -45,6 +45,7 @@ fi
 watch_gaps
 up=done
 start_others >&2 || up=failed
+prove_next || exit 4
 open_for_authority
 # What stage firewall needs to know, while the project is waited for. Without it, that stage looks for itself.
 {

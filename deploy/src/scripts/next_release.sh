@@ -42,9 +42,10 @@ END
     next=${chosen# }
 }
 
-# prove_next: after choose_next. Starts the new release of each service of $next on its other slot, and watches it there;
-# tells the verdict and is false where one fails. Until they are proven, nobody finds them by name.
-prove_next() {
+# try_next: after choose_next. Starts the new release of each service of $next on its other slot, and waits until it answers
+# there; tells the verdict and is false where one fails. Until they are proven, nobody finds them by name. Where bots will
+# be replaced, it goes on until no more than the time that they take themselves is missing.
+try_next() {
     [ -n "$next" ] || return 0
     start_missing || return 1
     for service in $next; do tell rehearsed "$service"; done
@@ -57,8 +58,28 @@ prove_next() {
         note_next
         answer=ok
         docker start $next_ids >/dev/null || answer="unstartable ${next%% *} ${next_ids%% *}"
-        [ "$answer" != ok ] || watch_next
+        [ "$answer" != ok ] || ask_next
+        early=$((${proving:-5} - 6))
+        if [ "$answer" = ok ] && [ -n "${bots:-}" ] && [ "$early" -gt 0 ]; then watch_next "$early"; fi
     fi
+    judge_next
+}
+
+# prove_next: after try_next and replace_bots. Watches them until each has run for as long as it has to, and answers still.
+prove_next() {
+    [ -n "$next" ] || return 0
+    watch_next "${proving:-5}"
+    [ "$answer" != ok ] || ask_next
+    judge_next
+}
+watch_next() {
+    trial_time=$(($1 * 100))
+    usual=$patience
+    patience=$((patience + $1))
+    settle $next_ids
+    trial_time='' patience=$usual
+}
+judge_next() {
     [ "$answer" != ok ] || return 0
     tell phase rehearsal
     tell verdict "${answer% *}"
@@ -66,6 +87,7 @@ prove_next() {
     forget_next
     return 1
 }
+
 # note_next: after see. Sets $next_ids, and adds the new container to each line of $moves.
 note_next() {
     lines=
@@ -128,18 +150,7 @@ await_helpers() {
     return 1
 }
 
-# watch_next: sets $answer to ok once each of $next_ids answers as it must, has run for as long as it has to, and answers
-# still.
-watch_next() {
-    ask_next
-    [ "$answer" = ok ] || return 0
-    trial_time=$((${proving:-5} * 100))
-    usual=$patience
-    patience=$((patience + ${proving:-5}))
-    settle $next_ids
-    trial_time='' patience=$usual
-    [ "$answer" = ok ] && ask_next
-}
+# ask_next: sets $answer to ok once each of $next_ids answers as it must.
 ask_next() {
     while read -r service _ _ id; do
         [ -n "$service" ] || continue

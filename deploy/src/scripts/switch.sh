@@ -231,7 +231,7 @@ start_again() {
     see
     ready_door
     finish_switches
-    if ! choose_next || ! prove_next; then next='' moves=''; fi
+    if ! choose_next || ! try_next || ! prove_next; then next='' moves=''; fi
     start_others >&2 || return 1
     see
     seen_of

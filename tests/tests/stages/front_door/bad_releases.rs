@@ -119,4 +119,12 @@ fn a_release_that_answers_and_dies_after_ten_seconds_gets_no_request() {
     let next = project.publish(Variant::Healthy);
     project.deploy(&next);
     project.is_whole(&next);
+    // Its bot had its own time to prove itself within the web service's.
+    let started = |service| {
+        let command =
+            format!("date +%s.%N -d \"$(docker inspect --format '{{{{.State.StartedAt}}}}' shop-{service}-1)\"");
+        scene.world.target(0).sh(&command).unwrap().trim().parse::<f64>().unwrap()
+    };
+    let apart = started("tg_bot") - started("backend");
+    assert!((6.0..12.0).contains(&apart), "{apart} s");
 }

@@ -213,7 +213,8 @@ pub fn noticed_nothing(who: &str, report: &ProbeReport) {
     tell(who, report);
     let limit = Duration::from_secs(DRAIN);
     let is_cut = |answer: &ProbeAnswer| {
-        matches!(answer.outcome, Err(ProbeFailure::Broken(_))) && answer.ended - answer.asked >= limit
+        matches!(answer.outcome, Err(ProbeFailure::Broken(_) | ProbeFailure::Status(502)))
+            && answer.ended - answer.asked >= limit
     };
     let missed: Vec<_> = report.failed().into_iter().filter(|answer| !is_cut(answer)).collect();
     assert!(missed.is_empty(), "{who}: {missed:?}: {report}");
