@@ -19,6 +19,8 @@ put .slipway/judged_env 600 <.env
     printf '%s' "$paths" | base64 -d
 } | put .slipway/judged 600
 require_judged
+fetch_door >/dev/null 2>&1 9>&- &
+fetching=$!
 docker_login
 
 seen_of
@@ -31,6 +33,7 @@ if ! pull_images "$policy" $rehearsed $bots >&2; then
     exit 4
 fi
 docker_logout
+wait "$fetching" || :
 if [ "${until:-}" = pulled ]; then exit 0; fi
 ready_door
 finish_switches

@@ -197,14 +197,18 @@ lacks_certificate() {
     return 1
 }
 
-# ready_door: before anything is touched. Where the project is to be behind the door, that is there.
-ready_door() {
+# fetch_door: has the door's image there, without a credential; others needn't wait for what a pull takes.
+fetch_door() {
     read_doors
-    [ -n "$doors" ] || return 0
-    # Others needn't wait for what a pull takes.
-    if [ -n "${door:-}" ] && ! grep -qsF "$door " "$front/runs"; then
+    if [ -n "$doors" ] && [ -n "${door:-}" ] && ! grep -qsF "$door " "$front/runs"; then
         docker image inspect "$door" >/dev/null 2>&1 || docker pull -q "$door" >/dev/null || :
     fi
+}
+
+# ready_door: before anything is touched. Where the project is to be behind the door, that is there.
+ready_door() {
+    fetch_door
+    [ -n "$doors" ] || return 0
     take_slots
     alone_at_door
     reload=
