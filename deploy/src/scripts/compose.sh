@@ -45,10 +45,10 @@ if ! replace_bots; then
     forget_next
     exit 4
 fi
+prove_next || exit 4
 watch_gaps
 up=done
 start_others >&2 || up=failed
-prove_next || exit 4
 open_for_authority
 # What stage firewall needs to know, while the project is waited for. Without it, that stage looks for itself.
 {
@@ -64,7 +64,6 @@ without_old $ids
 judge_start "$before" "$after" "$ids"
 switch
 printf '%s' "$checks" | put .slipway/checks 600
-see
 tell_replaced "$seen_before"
 tell_published "$sample"
 tell_doors

@@ -35,7 +35,12 @@ write_lines() {
 }
 
 # is_door PORT: after read_doors. Whether that's a port of one of the project's services behind the door.
-is_door() { printf '%s' "$doors" | cut -d ' ' -f 2 | grep -qxF "$1"; }
+is_door() {
+    while read -r _ known_port _; do [ "$known_port" != "$1" ] || return 0; done <<END
+$doors
+END
+    return 1
+}
 
 # drop_former: after read_doors. The slots and routes go of ports that the project had before.
 drop_former() {

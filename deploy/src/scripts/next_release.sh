@@ -27,7 +27,7 @@ choose_next() {
     [ -n "$doors" ] && protects || return 0
     hashes || return 1
     chosen=
-    while read -r web its_public its_way _; do
+    while read -r web its_public _ its_way _; do
         [ "$its_way" = overlap ] || continue
         running_of "$web"
         case $ids in '' | *' '?*) continue ;; esac
@@ -37,7 +37,7 @@ choose_next() {
         moves="$moves$web $its_public ${ids% }
 "
     done <<END
-$(printf '%s' "$doors" | cut -d ' ' -f 1,2,4)
+$doors
 END
     next=${chosen# }
 }
@@ -168,7 +168,7 @@ ask_commit() {
     [ "$answer" = ok ] && [ -n "$check" ] || return 0
     expected=${wanted_commit:-}
     if [ "$expected" = revision ]; then revision_of "$2"; fi
-    if [ -n "$expected" ] && is_another "$2" $check; then
+    if [ -n "$expected" ] && is_another $check; then
         tell answered_as "$named"
         answer="another $1 $2"
     fi
@@ -176,7 +176,8 @@ ask_commit() {
 
 # all_answer: asks each web service for what a deployment is asked for in the end, from inside its network.
 all_answer() {
-    for service in $(printf '%s' "$checks" | base64 -d | cut -d ' ' -f 1 | sort -u); do
+    read_checks
+    for service in $(printf '%s\n' "$known_checks" | cut -d ' ' -f 1 | sort -u); do
         running_of "$service"
         without_old $ids
         for container in $ids; do
@@ -203,13 +204,12 @@ END
     esac
 }
 
-# is_another ID PORT HOST WARM_UP STATUSES PATH: whether the page names another commit than $expected, and
+# is_another PORT HOST WARM_UP STATUSES PATH: whether the page at $address names another commit than $expected, and
 # which, in $named. As the worker reads it: of a JSON object, what stands in it directly.
 is_another() {
-    address=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$1")
     page=$(timeout 5 bash -c 'exec 3<>"/dev/tcp/$0/$1" &&
         printf "GET %s HTTP/1.0\r\nHost: %s\r\nConnection: close\r\n\r\n" "$3" "$2" >&3 && head -c 65536 <&3' \
-        "${address%% *}" "$2" "$3" "$6" 2>/dev/null | tr -d '\0\r' | sed '1,/^$/d' | tr '\nA-Z' ' a-z' || :)
+        "$address" "$1" "$2" "$5" 2>/dev/null | tr -d '\0\r' | sed '1,/^$/d' | tr '\nA-Z' ' a-z' || :)
     named=$(printf '%s' "$page" | sed -nE 's/^ *([0-9a-f]{40}) *$/\1/p')
     if [ -z "$named" ]; then
         page=$(printf '%s' "$page" | sed -nE 's/^ *\{(.*)\} *$/\1/p' | sed -E ':a;s/\{[^{}]*\}|\[[^][]*\]//g;ta')

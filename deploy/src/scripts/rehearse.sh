@@ -20,11 +20,23 @@ rehearsal() {
     await_answer "$1" "$trial"
 }
 
+# read_checks: sets $known_checks to the lines of $checks; check_of SERVICE: $check to what is said of that one.
+read_checks() { [ -n "${known_checks:-}" ] || known_checks=$(printf '%s' "${checks:-}" | base64 -d); }
+check_of() {
+    read_checks
+    check=
+    while read -r its_service its_check; do
+        if [ "$its_service" = "$1" ]; then check=$its_check; fi
+    done <<END
+$known_checks
+END
+}
+
 # await_answer SERVICE CONTAINER: sets $answer to a verdict, as gate does. Until its port answers as it must or, where it has
 # none, until its health check has spoken or five seconds have passed.
 await_answer() {
     asked_one=$2
-    check=$(printf '%s' "${checks:-}" | base64 -d | sed -n "s/^$1 //p")
+    check_of "$1"
     ends=
     look_at_clock
     calm=$((now + 500))

@@ -6,7 +6,7 @@
 # watch_gaps: after choose_next. Begins to ask those web services that are stopped before their new release is started.
 watch_gaps() {
     watched='' watchers=''
-    while read -r web its_public its_way; do
+    while read -r web its_public _ its_way _; do
         case $its_way in stop-first*) ;; *) continue ;; esac
         running_of "$web"
         case $ids in '' | *' '?*) continue ;; esac
@@ -15,7 +15,7 @@ watch_gaps() {
         watch_gap "$its_public" >".slipway/gap.$web" 2>/dev/null 9>&- &
         watchers="$watchers$! "
     done <<END
-$(printf '%s' "$doors" | cut -d ' ' -f 1,2,4)
+$doors
 END
 }
 

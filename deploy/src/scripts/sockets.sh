@@ -14,9 +14,13 @@ listens_inside() {
 ask() {
     heard=$(timeout 5 bash -c 'exec 3<>"/dev/tcp/$0/$1" && echo connected &&
         printf "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" "$3" "$2" >&3 && head -c 64 <&3' "$@" \
-        2>/dev/null | tr -d '\0' | head -n 2 || :)
+        2>/dev/null | tr -d '\0' || :)
     case $heard in
-    connected*HTTP/*) printf '%s\n' "$heard" | sed -n 's|^HTTP/[0-9.]* \([1-5][0-9][0-9]\).*|\1|p' ;;
+    connected?HTTP/*)
+        heard=${heard#*HTTP/}
+        heard=${heard#* }
+        case $heard in [1-5][0-9][0-9]*) printf '%s\n' "${heard%"${heard#???}"}" ;; esac
+        ;;
     connected*) echo mute ;;
     esac
 }

@@ -136,6 +136,7 @@ END
     look_at_clock
     gap_since=$now
     docker stop "$@" >/dev/null
+    look_at_slots
     gap=1
 }
 
@@ -156,12 +157,11 @@ END
     gap=$(((now - gap_since) * 10))
 }
 
-# end_old: the old containers of $moves end the requests that they have, at most for the time that a setting gives them,
+# end_old: after look_at_slots. The old containers of $moves end the requests that they have, at most for the time that a setting gives them,
 # and go. By name, the others find the new ones from before on.
 end_old() {
     replaced=$moves
     [ -n "$moves" ] || return 0
-    look_at_slots
     in_time "${drain:-30}"
     olds=
     while read -r its_service _ old _; do

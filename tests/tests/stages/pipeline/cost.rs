@@ -18,7 +18,7 @@ const MOST: Bounds = [("docker", [20, 36]), ("unshare", [7, 7]), ("git", [26, 29
 /// With a front door, which the first deployment installs. The new commit is watched on its slot, takes over, and waits until
 /// the old one has ended what it had.
 const MOST_BY_DOOR: Bounds =
-    [("docker", [28, 63]), ("unshare", [7, 7]), ("git", [26, 29]), ("ufw", [6, 3]), ("sleep", [6, 24])];
+    [("docker", [28, 55]), ("unshare", [7, 7]), ("git", [26, 29]), ("ufw", [6, 3]), ("sleep", [6, 24])];
 /// The most round trips over SSH, on the wire. A first deployment brings variables with which compose hasn't been asked yet.
 /// A new commit takes 13 on a quiet machine; on a busy one 14 were seen.
 const ROUND_TRIPS: [u32; 2] = [15, 14];
