@@ -13,7 +13,7 @@ repo_git() {
 # with a server's power. Git looks for links before it writes, but a container may put one there in between: it works in
 # the room, where it writes to nothing but the project's tree, and not to what git and Slipway keep there.
 check_out() {
-    in_room "$git_room" "$1" && repo_git update-ref --no-deref HEAD "$1" && printf '%s\n' "$1" | put .slipway/commit 600
+    in_room "$git_room" "$1" && repo_git update-ref --no-deref HEAD "$1" && put .slipway/commit 600 printf '%s\n' "$1"
 }
 git_room='
 commit=$1
@@ -39,13 +39,25 @@ cp "$room/index" .git/index.lock && sync .git/index.lock && mv -fT .git/index.lo
 # Settings that a clone doesn't have go, all of them; one with links in it is made anew by the next clone. Hooks aren't
 # run, and people link them.
 disarm_git() {
-    if [ -L .git ] || [ -n "$(find .git -path .git/hooks -prune -o -type l -print -quit)" ]; then
+    if [ -L .git ]; then
+        found=linked
+    else
+        found=$(find .git -path .git/hooks -prune -o \( -name '*.lock' -o -path '.git/objects/*' -name 'tmp_*' \) \
+            -printf 'left\n' -o -type l -printf 'linked\n' -quit)
+    fi
+    case $found in
+    *linked)
         echo "warning: $dir/.git holds symbolic links and is removed" >&2
         rm -rf .git
         return 0
-    fi
-    rm -rf .git/commondir .git/objects/info/alternates .git/objects/info/http-alternates .git/info/attributes \
-        .git/info/grafts .git/config.worktree
+        ;;
+    # By a git that was killed: whoever is in here is alone.
+    left*) find .git \( -name '*.lock' -o -path '.git/objects/*' -name 'tmp_*' \) -delete ;;
+    esac
+    for part in commondir objects/info/alternates objects/info/http-alternates info/attributes info/grafts config.worktree; do
+        if [ -e ".git/$part" ]; then rm -rf ".git/$part"; fi
+    done
+    if has_plain_settings; then return 0; fi
     # What can't be read is damaged, which clone finds.
     settings=$(git config --file .git/config --no-includes --name-only --list 2>/dev/null || :)
     case $(printf '%s\n' "$settings" | grep -vE "$harmless_settings" || :) in
@@ -55,5 +67,19 @@ disarm_git() {
         printf '[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n' | put .git/config 644
         ;;
     esac
+}
+
+# has_plain_settings: whether there are no others than git itself writes, each on a line of its own.
+has_plain_settings() {
+    [ -f .git/config ] || return 0
+    while IFS= read -r line || [ -n "$line" ]; do
+        case ${line#'	'} in
+        '[core]' | '[remote "origin"]' | 'repositoryformatversion = 0' | 'filemode = true' | 'bare = false' | 'logallrefupdates = true') ;;
+        'fetch = +refs/heads/*:refs/remotes/origin/*') ;;
+        'url = '*[!A-Za-z0-9:/._-]*) return 1 ;;
+        'url = http'*) ;;
+        *) return 1 ;;
+        esac
+    done <.git/config
 }
 harmless_settings='^(|core\.(repositoryformatversion|filemode|bare|logallrefupdates)|remote\.origin\.(url|fetch)|branch\..*\.(remote|merge)|user\.(name|email))$'

@@ -7,7 +7,7 @@ enter() {
     for own in .slipway infra; do
         [ ! -L "$own" ] || die directory-not-ours "$dir/$own is a symbolic link: what is written there would go elsewhere"
     done
-    mkdir -p -m 700 .slipway
+    [ -d .slipway ] || mkdir -p -m 700 .slipway
     # The overlay of a plan is its own: there is nobody to wait for, and nobody to end.
     if [ -z "${scratch:-}" ]; then
         exec 9>>.slipway/lock
@@ -15,8 +15,6 @@ enter() {
     else
         check_owner
     fi
-    # Left by a git that was killed: whoever is in here is alone.
-    if [ -d .git ]; then find .git \( -name '*.lock' -o -path '.git/objects/*' -name 'tmp_*' \) -delete; fi
     if { [ -e .git ] || [ -L .git ]; } && command -v disarm_git >/dev/null; then disarm_git; fi
 }
 
@@ -24,22 +22,21 @@ enter() {
 # project and may be frozen, with a connection that looks alive for ever. One of the same claim is an earlier command
 # whose connection broke.
 enter_with_fence() {
-    lock_until=$(($(date +%s) + 120))
-    signal=TERM
+    lock_until='' signal=TERM
     until flock -n 9; do
-        [ "$(date +%s)" -lt "$lock_until" ] || die project-busy "$(describe_lock_holder) works in $dir and doesn't end"
+        now=$(date +%s)
+        [ "$now" -lt "${lock_until:=$((now + 120))}" ] || die project-busy "$(describe_lock_holder) works in $dir and doesn't end"
         if kill_lock_holder "$signal"; then signal=KILL; fi
         if flock -w 2 9; then break; fi
     done
-    newest=$(cat .slipway/fence "$kept/fence" 2>/dev/null | sort -n | tail -n 1)
-    case $newest in *[!0-9]*) die internal-error "$dir/.slipway/fence or $kept/fence holds no number" ;; esac
+    find_fence || die internal-error "$dir/.slipway/fence or $kept/fence holds no number"
     [ "$fence" -ge "${newest:-0}" ] || die stale-fence "claim $newest has acted on $dir: claim $fence may not any more"
     check_owner
     take_ownership
-    write_lock_holder "$fence"
+    note_holder "$fence"
     # Whoever comes after a move that wasn't taken back has the project to himself.
-    [ -n "${moving:-}" ] || rm -f .slipway/moving
-    if [ "$fence" != "$newest" ]; then printf '%s\n' "$fence" | put .slipway/fence 600; fi
+    if [ -z "${moving:-}" ] && [ -e .slipway/moving ]; then rm -f .slipway/moving; fi
+    if [ "$fence" != "$newest" ]; then put .slipway/fence 600 printf '%s\n' "$fence"; fi
 }
 
 # CI's job has no claim. It doesn't touch a deployment's release that is unproven, nor what is being moved: it waits for the
@@ -53,17 +50,9 @@ enter_for_ci() {
         sleep 1
     done
     check_owner
-    write_lock_holder ci
+    note_holder ci
 }
 
-# proc_start_time PID: in the kernel's ticks. It tells a process from a later one that was given the same number.
-proc_start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
-
-# write_lock_holder CLAIM: writes down who has the lock. The bootstrap leads its process group.
-write_lock_holder() {
-    printf '%s %s %s\n' "$$" "$(proc_start_time $$)" "$1" >.slipway/holder.new
-    mv -fT .slipway/holder.new .slipway/holder
-}
 describe_lock_holder() {
     read -r group _ claim <.slipway/holder || :
     case ${claim:-} in
@@ -76,6 +65,6 @@ describe_lock_holder() {
 kill_lock_holder() {
     { read -r group since claim <.slipway/holder; } 2>/dev/null || return 1
     case ${claim:-} in '' | *[!0-9]*) return 1 ;; esac
-    if [ "$claim" -gt "$fence" ] || [ "$(proc_start_time "$group")" != "$since" ]; then return 1; fi
+    if [ "$claim" -gt "$fence" ] || [ "$(started_at "$group")" != "$since" ]; then return 1; fi
     kill -s "$1" -- "-$group" 2>/dev/null
 }

@@ -3,6 +3,8 @@
 //! How a script and its data are sent isn't here: that is [`crate::remote::script`]'s job.
 
 #[cfg(test)]
+mod file_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod server_tests;

@@ -13,10 +13,17 @@ login_file=/etc/slipway/registry/$slug
 # without_login: an .env without the credential that versions before kept in it.
 without_login() { sed '/^\(# before \)\{0,1\}SLIPWAY_REGISTRY_AUTH=/d'; }
 
-# put FILE MODE: stdin becomes FILE. Made in .slipway, on the same file system: a crash leaves no secret elsewhere.
-# Chained, since a caller's `||` would let it go on after a step that failed, with half a file.
+# put FILE MODE [COMMAND…]: what COMMAND prints, or else stdin, becomes FILE. Made in .slipway, on the same file system: a
+# crash leaves no secret elsewhere. Chained, since a caller's `||` would let it go on after a step that failed, with half a
+# file.
 put() {
-    cat >.slipway/put && chmod "$2" .slipway/put && sync .slipway/put && mv -fT .slipway/put "$1" && return
+    put_as=$1 put_mode=$2
+    shift 2
+    [ $# -gt 0 ] || set -- cat
+    # What was left there may have any mode.
+    if [ -e .slipway/put ] || [ -L .slipway/put ]; then rm -f .slipway/put; fi
+    (umask 077 && "$@" >.slipway/put) && { [ "$put_mode" = 600 ] || chmod "$put_mode" .slipway/put; } &&
+        sync .slipway/put && mv -fT .slipway/put "$put_as" && return
     rm -f .slipway/put
     return 1
 }
@@ -31,7 +38,8 @@ mark() {
 check_owner() {
     registered=
     [ -n "${owner:-}" ] && [ -e "$kept/owner" ] || return 0
-    registered=$(head -c 36 "$kept/owner" | tr -cd '0-9a-f-')
+    read -r registered <"$kept/owner" || :
+    registered=${registered%%[!0-9a-f-]*}
     case " $owner ${former:-} " in *" ${registered:-nobody} "*) return 0 ;; esac
     holder=${registered:-"that is not named in $kept/owner"}
     die slug-taken "$slug on this server belongs to project $holder, and not to $owner; if it's to be handed over: slipway projects hand-over $slug --server HANDLE --from ${registered:-ID} --to $owner --why TEXT"
@@ -47,7 +55,32 @@ take_ownership() {
             "echo 'slipway: $slug belongs to another project now, whose next deployment lets CI in again (slug-taken)' >&2" \
             'exit 1' | put .slipway/ci-deploy 700
     fi
-    printf '%s\n' "$owner" | put "$kept/owner" 600
+    put "$kept/owner" 600 printf '%s\n' "$owner"
+}
+
+# find_fence: sets $newest to the newest claim that has acted here; false where that can't be read.
+find_fence() {
+    newest=
+    for file in .slipway/fence "$kept/fence"; do
+        number=
+        if [ -f "$file" ]; then read -r number <"$file" || :; fi
+        case $number in *[!0-9]*) return 1 ;; esac
+        if [ "${number:-0}" -gt "${newest:-0}" ]; then newest=$number; fi
+    done
+}
+
+# started_at PID: when that process was started, in the kernel's ticks. It tells it from a later one with the same number.
+started_at() {
+    { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 0
+    set -- ${line##*) }
+    shift 19
+    echo "$1"
+}
+
+# note_holder CLAIM: writes down who has the lock. The bootstrap leads its process group.
+note_holder() {
+    [ ! -L .slipway/holder ] || rm -f .slipway/holder
+    printf '%s %s %s\n' "$$" "$(started_at $$)" "$1" >.slipway/holder
 }
 
 # by_hand FILE: whether it's an env file that isn't a link to .env. In .env.prod, nothing but what somebody has put there
@@ -62,7 +95,12 @@ point_at_env() {
 
 # left_alone: services that aren't started, since no profile of theirs is: what somebody has started of them by hand is
 # theirs to look after.
-left_alone() { sed -n 's/^# Left alone: //p' "$override" 2>/dev/null || :; }
+left_alone() {
+    [ -f "$override" ] || return 0
+    while IFS= read -r line; do
+        case $line in '# Left alone: '*) printf '%s\n' "${line#*: }" ;; '#'*) ;; *) break ;; esac
+    done <"$override"
+}
 
 # images FILE: the images that an .env names.
 images() { sed -n "s/^[A-Za-z0-9_]*_IMAGE=[\"']\{0,1\}\([^\"' ]*\).*/\1/p" "$@" 2>/dev/null || :; }

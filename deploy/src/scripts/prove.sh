@@ -32,20 +32,10 @@ enter_unless_busy() {
     (: >>.slipway/lock) 2>/dev/null || return 1
     exec 9>>.slipway/lock
     flock -n 9 || return 1
-    newest=0
-    for file in .slipway/fence "$kept/fence"; do
-        number=
-        if [ -f "$file" ]; then read -r number <"$file" || :; fi
-        case $number in *[!0-9]*) return 1 ;; esac
-        if [ "${number:-0}" -gt "$newest" ]; then newest=$number; fi
-    done
+    find_fence || return 1
     registered=
     if [ -f "$kept/owner" ]; then read -r registered <"$kept/owner" || :; fi
-    [ "${fence:-0}" -ge "$newest" ] && [ "$registered" = "${owner:-nobody}" ] || return 1
-    read -r line <"/proc/$$/stat"
-    set -- ${line##*) }
-    shift 19
-    printf '%s %s %s\n' "$$" "$1" "$fence" >.slipway/holder || return 1
+    [ "${fence:-0}" -ge "${newest:-0}" ] && [ "$registered" = "${owner:-nobody}" ] && note_holder "$fence" || return 1
     # In its place: a number that only grows is whole at any moment.
     if [ "$fence" != "$newest" ]; then printf '%s\n' "$fence" 1<>.slipway/fence || return 1; fi
 }
