@@ -43,6 +43,7 @@ write_text() {
 quote=$(printf "\047")
 # What a shell has, and no file of variables: only for files that can not do without.
 shell_variables() {
+    grep -qsE "[$][{](HOSTNAME|LOGNAME|PWD|USER):?[?]" infra/compose.base.yml infra/compose.prod.yml || return 0
     for variable in HOSTNAME="$(uname -n)" LOGNAME=root PWD="$dir/infra" USER=root; do
         name=${variable%%=*}
         if grep -qE "[$][{]$name:?[?]" infra/compose.base.yml infra/compose.prod.yml &&
@@ -52,11 +53,12 @@ shell_variables() {
     done
 }
 furnish() {
-    cd "$dir" && exec 8<"$values" && build 16k && : >"$room/compose" && mount --bind "$program" "$room/compose" || return
+    cd "$dir" && exec 8<"$values" && build 16k && : >"$room/compose" && : >"$room/empty" || return
+    lay "$program" none bind /compose
     for part in .git .slipway; do
-        if [ -d "$part" ]; then mount -t tmpfs -o size=4m tmpfs "$room$dir/$part" || return; fi
+        if [ -d "$part" ]; then lay tmpfs tmpfs size=4m "$dir/$part"; fi
     done
-    : >"$room/empty"
+    hang || return
     printf "%s\n" "$unread" | while IFS= read -r part; do
         case $part in "$dir"/*) ;; *) continue ;; esac
         if [ -L "$part" ]; then
@@ -83,7 +85,7 @@ furnish() {
     esac
 }
 bound() {
-    most=$(sed -n "s/^MemTotal: *\([0-9]*\) kB/\1/p" /proc/meminfo)
+    while read -r name most _; do [ "$name" != MemTotal: ] || break; done </proc/meminfo
     most=$((most / 2))
     if [ "$most" -lt 2097152 ]; then most=2097152; fi
     if [ "$most" -gt 4194304 ]; then most=4194304; fi

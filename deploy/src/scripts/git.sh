@@ -18,15 +18,14 @@ check_out() {
 git_room='
 commit=$1
 furnish() {
-    cd "$dir" && build 256m && mkdir "$room/dev" && : >"$room/dev/null" && mount --bind /dev/null "$room/dev/null" || return
-    mount --bind .git "$room$dir/.git" && mount -o remount,bind,ro,nosuid,nodev "$room$dir/.git" || return
-    mount -t tmpfs -o size=4k tmpfs "$room$dir/.slipway" || return
+    cd "$dir" && build 256m && mkdir "$room/dev" && : >"$room/dev/null" || return
+    lay /dev/null none bind /dev/null
+    lay "$dir/.git" none bind,ro,nosuid,nodev "$dir/.git"
+    lay tmpfs tmpfs size=4k "$dir/.slipway"
     for part in .env infra/.env.prod infra/compose.slipway.yml; do
-        if [ -f "$part" ] && [ ! -L "$part" ]; then
-            mount --bind "$part" "$room$dir/$part" && mount -o remount,bind,ro,nosuid,nodev "$room$dir/$part" || return
-        fi
+        if [ -f "$part" ] && [ ! -L "$part" ]; then lay "$dir/$part" none bind,ro,nosuid,nodev "$dir/$part"; fi
     done
-    if [ -f .git/index ]; then cp .git/index "$room/index"; fi
+    hang && if [ -f .git/index ]; then cp .git/index "$room/index"; fi
 }
 furnish || no_room
 env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LC_ALL=C GIT_CONFIG_NOSYSTEM=1 \

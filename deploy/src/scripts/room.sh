@@ -12,16 +12,33 @@ in_room() {
 room='
 dir=$1 room=/dev/shm
 shift
+mounts=
+# What is laid is mounted by hang, all of it at once.
+lay() {
+    as_entry "$1"
+    from=$entry
+    as_entry "$room$4"
+    mounts="$mounts$from $entry $2 $3
+"
+}
+as_entry() {
+    entry=$1
+    while [ "$entry" != "${entry#* }" ]; do entry="${entry%% *}\\040${entry#* }"; done
+}
+hang() { printf "%s" "$mounts" >"$room/mounts" && mount -a -T "$room/mounts" >&2; }
 build() {
     mount -t tmpfs -o mode=755,size="$1" tmpfs "$room" || return
+    set -- "$room$dir"
+    links=
     for part in /usr /lib /lib32 /lib64 /libx32; do
         if [ -L "$part" ]; then
-            cp -P "$part" "$room$part" || return
+            links="$links $part"
         elif [ -d "$part" ]; then
-            mkdir "$room$part" && mount --bind "$part" "$room$part" && mount -o remount,bind,ro,nosuid "$room$part" || return
+            set -- "$@" "$room$part"
+            lay "$part" none bind,ro,nosuid "$part"
         fi
     done
-    mkdir -p "$room$dir" && mount --bind "$dir" "$room$dir" && mount -o remount,bind,nosuid,nodev "$room$dir"
+    mkdir -p "$@" && { [ -z "$links" ] || cp -P $links "$room"; } && lay "$dir" none bind,nosuid,nodev "$dir"
 }
 no_room() {
     echo "slipway: the project files can not be kept apart from those of the server" >&2

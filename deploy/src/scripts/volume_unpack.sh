@@ -22,7 +22,7 @@ place=$(docker volume inspect --format '{{.Mountpoint}}' "$volume")
 mkdir -p "$kept"
 put "$kept/copying" 600 </dev/null
 unpack='
-build 1m && chroot "$room" /usr/bin/find "$dir" -mindepth 1 -delete &&
+build 1m && hang && chroot "$room" /usr/bin/find "$dir" -mindepth 1 -delete &&
     chroot "$room" /usr/bin/tar --extract --directory="$dir" --numeric-owner --preserve-permissions --delay-directory-restore || exit 4
 [ -z "$(chroot "$room" /usr/bin/find "$dir" ! -type f ! -type d ! -type l ! -type p ! -type s -print -quit)" ] || exit 5
 '
