@@ -6,7 +6,8 @@
 # the memory, between 2 and 4 GiB, and half a minute of a processor: a few lines of YAML can ask for all that there is.
 # $reading says how it reads the files. `marked`: in the place of what .env and .env.prod hold for containers there is one
 # variable each, by which the model shows who reads them, and how. `text`: the compose files are one text, in which nothing
-# means anything but variables, so that no value that is missing makes them invalid.
+# means anything but variables, so that no value that is missing makes them invalid. `both`: of ARGUMENTS that end in `config`,
+# first whether there is a model of what is marked, and that, then the variables.
 env_file=.env
 unread=
 reading=
@@ -28,6 +29,7 @@ mark() {
     if [ ! -f "$1" ] || [ -L "$1" ]; then return 0; fi
     printf "%s=\"1\"\n" "$2" >"$room$dir/.slipway/$2" && mount --bind "$room$dir/.slipway/$2" "$room$dir/$1"
 }
+mark_all() { mark .env SLIPWAY_READS_ENV && mark infra/.env SLIPWAY_READS_ENV && mark infra/.env.prod SLIPWAY_READS_ENV_PROD; }
 write_text() {
     printf "x-text: |2\n"
     for part in infra/*.yml infra/*.yaml; do
@@ -75,7 +77,7 @@ furnish() {
     fi
     known=$(shell_variables)
     case $reading in
-    marked) mark .env SLIPWAY_READS_ENV && mark infra/.env SLIPWAY_READS_ENV && mark infra/.env.prod SLIPWAY_READS_ENV_PROD || return ;;
+    marked) mark_all || return ;;
     text)
         write_text >"$room$dir/.slipway/text" || return
         for part in base prod; do
@@ -94,8 +96,14 @@ bound() {
 furnish || no_room
 exec 8<&-
 bound || no_room
-exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C $known \
+set -- env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C $known \
     chroot "$room" /compose "$@"
+[ "$reading" = both ] || exec "$@"
+variables=$("$@" --variables) || exit
+mark_all || no_room
+made=yes
+model=$("$@" --format json) || made=no model=
+printf "%s\n" "$made" "$model" "$variables" end
 '
 
 # compose_program: the file behind `docker compose`.

@@ -82,10 +82,10 @@ tell_env() {
 $contracts
 END
 
+    see_variables
     tell_variables
     list_volumes
-    # With the variables that are here. Where a deployment brings others, it asks again.
-    if [ -f .env ] && [ ! -L infra/.env.prod ] && project=$(own_view marked --format json 2>/dev/null); then tell_own "$project"; fi
+    [ -z "$project" ] || tell_own "$project"
     printf '%s' "$recorded" | base64 -d | while read -r image; do
         if docker image inspect "$image" >/dev/null 2>&1; then tell local "$image"; fi
     done

@@ -166,3 +166,21 @@ fn what_others_wait_for_until_it_has_ended_comes_after_what_it_waits_for_itself(
         serde_json::json!({ "backend": { "depends_on": waits("db", "service_started") }, "db": { "image": "b" } });
     assert_eq!(with_model(&none, "", &["one_shots.sh"], "find_firsts; echo $firsts"), "\n");
 }
+
+#[test]
+fn the_projects_own_model_and_its_variables_come_out_of_one_room() {
+    let see = |both: &str, env: &str| {
+        let text = format!(
+            "cd $(mktemp -d); {env}; own_view() {{ case $1 in both) {both} ;; *) echo \"$*\" ;; esac; }}\n\
+             tell() {{ echo \"$1 $2\"; }}; see_variables; printf '%s\\n' \"$project\"; tell_variables; echo $variables"
+        );
+        shell(&["own_view.sh"], &text)
+    };
+    let variables = r"NAME REQUIRED\nA true x\nB false\n}\nend\n";
+    let both = |made: &str| format!("printf '{made}{variables}'");
+    let told = "variable A true\nvariable B false\nNAME REQUIRED A true x B false } end\n";
+    assert_eq!(see(&both(r#"yes\n{\n  "a": {\n  }\n}\n"#), "touch .env"), format!("{{\n  \"a\": {{\n  }}\n}}\n{told}"));
+    assert_eq!(see(&both(r"no\n\n"), "touch .env"), format!("\n{told}"), "compose makes nothing of them");
+    assert_eq!(see("false", "touch .env"), "marked --format json\n--variables\n");
+    assert_eq!(see("echo yes", ":"), "\n--variables\n", "nothing is known of values");
+}

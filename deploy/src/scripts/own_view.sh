@@ -17,10 +17,30 @@ refused() {
     exit 4
 }
 
-# tell_variables: which variables the compose files name, and whether they can do without. Without the values, compose takes
-# the colon in ${DATA:-./data}:/data:ro for one that divides, and no variable for a limit: such files it reads as a text.
-tell_variables() {
+# see_variables: sets $variables to those that the compose files name, and whether they can do without. Without the values,
+# compose takes the colon in ${DATA:-./data}:/data:ro for one that divides, and no variable for a limit: such files it reads as
+# a text. Sets $project to what compose makes of the files with the values that are here, if anything: where a deployment
+# brings others, it asks again.
+see_variables() {
+    project=
+    if [ -f .env ] && [ ! -L infra/.env.prod ] && seen=$(own_view both 2>/dev/null); then
+        variables=${seen#*"$line_end"}
+        case $seen in yes*)
+            # Only its end isn't indented.
+            project=${variables%%"$line_end}$line_end"*}$line_end}
+            variables=${variables#*"$line_end}$line_end"}
+            ;;
+        esac
+        return
+    fi
     variables=$(own_view '' --variables 2>/dev/null) || variables=$(own_view text --variables 2>/dev/null) || refused '' --variables
+    if [ -f .env ] && [ ! -L infra/.env.prod ]; then project=$(own_view marked --format json 2>/dev/null) || project=; fi
+}
+line_end='
+'
+
+# tell_variables: after see_variables.
+tell_variables() {
     printf '%s\n' "$variables" | while read -r name required _; do
         case $required in true | false) tell variable "$name $required" ;; esac
     done
