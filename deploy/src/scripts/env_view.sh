@@ -95,9 +95,17 @@ END
         tell database yes
     fi
     # shellcheck disable=SC2031
-    if [ -f .env ] && [ -f "$override" ] && ! outdated && resolve 2>/dev/null; then
-        tell valid yes
-        tell_model
+    if [ -f .env ] && [ -f "$override" ] && ! outdated; then
+        tell_others 9>&- &
+        others=$! valid=yes
+        resolve 2>/dev/null || valid=
+        # Before anything that is longer than what is told in one piece.
+        wait "$others"
+        if [ -n "$valid" ]; then
+            tell valid yes
+            tell_model
+            tell proof "$(env_proof)"
+        fi
     fi
     # Other drivers have bounds of their own, and so has a daemon that somebody has set up with them.
     if ! grep -qs max-size /etc/docker/daemon.json; then tell logs_unset yes; fi
@@ -111,5 +119,4 @@ END
     fi
     # Only CI's job leaves images that a deployment may find there already.
     if [ "$by_commit" != 1 ]; then tell_images_of_env; fi
-    tell proof "$(env_proof)"
 }

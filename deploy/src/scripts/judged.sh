@@ -5,13 +5,24 @@
 # CI's job changes tags alone.
 
 # model_digest FILE: of what compose makes of the files with the variables in FILE, in the place of those in .env, and none in
-# .env.prod. Both are written by root alone: what they hold now is for the model that is started.
+# .env.prod. Both are written by root alone: what they hold now is for the model that is started. Where that was made of the
+# same, it's the same.
 model_digest() (
-    env_file=$1 unread="$unread
+    if [ -n "${model:-}" ] && [ ! -e infra/.env.prod ] && [ ! -L infra/.env.prod ] && { [ "$1" = .env ] || cmp -s "$1" .env; }; then
+        seen=$model
+    else
+        env_file=$1 unread="$unread
 $dir/infra/.env.prod"
-    seen=$(files_view config --format json) || exit
-    printf '%s' "$seen" | sha256sum | cut -c -64
+        seen=$(files_view config --format json) || exit
+    fi
+    digest_of "$seen"
 )
+
+# digest_of TEXT.
+digest_of() {
+    its_digest=$(printf '%s' "$1" | sha256sum)
+    echo "${its_digest%% *}"
+}
 
 # writable_paths: where containers of the project's that are there may write, in its directory.
 writable_paths() {
@@ -19,27 +30,40 @@ writable_paths() {
     seen) mounting=$present ;;
     *) mounting=$(project_ps -a --format '{{.ID}} {{.Mounts}}') || : ;;
     esac
-    mounting=$(printf '%s\n' "$mounting" | grep -F "$dir/" | cut -d ' ' -f 1) || :
-    [ -n "$mounting" ] || return 0
-    docker inspect --format '{{range .Mounts}}{{if .RW}}{{println .Source}}{{end}}{{end}}' $mounting | grep -F "$dir/" | sort -u || :
+    set --
+    while read -r its_id its_mounts; do
+        case $its_mounts in *"$dir/"*) set -- "$@" "$its_id" ;; esac
+    done <<END
+$mounting
+END
+    [ $# -gt 0 ] || return 0
+    docker inspect --format '{{range .Mounts}}{{if .RW}}{{println .Source}}{{end}}{{end}}' "$@" | grep -F "$dir/" | sort -u || :
 }
 
-# tell_model: tells what the judgement needs.
+# tell_model: tells what the judgement needs of the model, and tell_others of what else there is.
 tell_model() {
     [ ${#model} -le 1048576 ] || die compose-not-allowed "the compose files amount to more than 1 MiB"
     tell model "$(printf '%s' "$model" | base64 -w 0)"
     tell digest "$(model_digest .env)"
+}
+tell_others() {
     for other in "$root/$slug"-*/; do
-        if [ -d "$other/.slipway" ]; then tell neighbour "$(basename "$other")"; fi
+        other=${other%/}
+        if [ -d "$other/.slipway" ]; then tell neighbour "${other##*/}"; fi
     done
     # One question for the names of all and the mounts of the project's own.
     present=$(docker ps -a --no-trunc --format "{{.ID}} {{if eq (.Label \"com.docker.compose.project\") \"$slug\"}}own{{else}}other{{end}} {{.Names}} {{.Mounts}}")
-    while read -r _ whose name _; do
-        case "$whose $name" in "other $slug"[_.-]*) tell taken "$name" ;; esac
+    its_own=
+    while read -r its_id whose name mounts; do
+        case "$whose $name" in
+        "other $slug"[_.-]*) tell taken "$name" ;;
+        'own '*) its_own="$its_own$its_id $mounts
+" ;;
+        esac
     done <<END
 $present
 END
-    present=$(printf '%s\n' "$present" | grep '^[0-9a-f]* own ' || :)
+    present=$its_own
     tell_routes
     writable_paths | while IFS= read -r path; do tell writable "$path"; done
 }
@@ -48,30 +72,51 @@ END
 # its name servers, of the registry, and of whom sshd talks to, the worker among them: a network of the project's with the
 # same ones would cut them off.
 tell_routes() {
-    bridges=" $(docker network ls --format 'br-{{.ID}}' --filter "label=com.docker.compose.project=$slug" | tr '\n' ' ') "
-    { ip route && ip -6 route; } 2>/dev/null | sed -n 's/^\([0-9a-f.:/]\{1,\}\) .*dev \([^ ]*\).*/\1 \2/p' |
-        while read -r place device; do
-            case $bridges in *" $device "*) ;; *) tell route "$place" ;; esac
-        done
-    sed -n 's/^nameserver \([0-9a-f.:]\{1,\}\).*/\1/p' /etc/resolv.conf /run/systemd/resolve/resolv.conf 2>/dev/null |
-        while read -r place; do tell route "$place"; done || :
-    if [ -n "${registry:-}" ]; then
-        getent ahosts "${registry%%:*}" 2>/dev/null | cut -d ' ' -f 1 | sort -u | while read -r place; do tell route "$place"; done
-    fi
-    ssh_peers | while read -r place; do
-        device=$(ip route get "$place" 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p')
-        case $bridges in *" $device "*) ;; *) tell route "$place" ;; esac
+    set -- $(docker network ls --format 'br-{{.ID}}' --filter "label=com.docker.compose.project=$slug")
+    bridges=" $* "
+    told=' '
+    while read -r place device; do
+        case $place in '' | *[!0-9a-f.:/]*) continue ;; esac
+        case " $device" in *' dev '*) tell_route "$place" "$device" ;; esac
+    done <<END
+$( (ip route && ip -6 route) 2>/dev/null || :)
+END
+    for file in /etc/resolv.conf /run/systemd/resolve/resolv.conf; do
+        [ -f "$file" ] || continue
+        while read -r key place; do
+            if [ "$key" = nameserver ]; then tell_route "${place%%[!0-9a-f.:]*}" ''; fi
+        done <"$file"
     done
+    while read -r place _; do tell_route "$place" ''; done <<END
+$([ -z "${registry:-}" ] || getent ahosts "${registry%%:*}" 2>/dev/null || :)
+END
+    # Whom sshd talks to.
+    while read -r _ _ _ place device; do
+        case $device in *'"sshd'*) ;; *) continue ;; esac
+        place=${place%:*} place=${place#"["} place=${place%"]"} place=${place%%%*}
+        case $place in ::ffff:*[!0-9.]*) ;; ::ffff:*) place=${place#::ffff:} ;; esac
+        case $told in *" $place "*) continue ;; esac
+        tell_route "$place" "$(ip route get "$place" 2>/dev/null || :)"
+    done <<END
+$(ss -Htnp state established 2>/dev/null || :)
+END
 }
-ssh_peers() {
-    ss -Htnp state established 2>/dev/null | awk '/"sshd/ { print $4 }' |
-        sed 's/:[0-9]*$//; s/^\[//; s/\]$//; s/%.*//; s/^::ffff:\([0-9.]*\)$/\1/' | sort -u || :
+
+# tell_route PLACE LINE: unless LINE, one of ip's, says that it's reached by the project's own networks.
+tell_route() {
+    its_device=-
+    case " $2" in *' dev '*) its_device=" $2" its_device=${its_device##* dev } its_device=${its_device%% *} ;; esac
+    case $bridges in *" $its_device "*) return 0 ;; esac
+    case $told in *" $1 "*) return 0 ;; esac
+    told="$told$1 "
+    [ -z "$1" ] || tell route "$1"
 }
 
 # bad_paths: of the paths on stdin, those that lead elsewhere through a link, or aren't plain files or directories.
 bad_paths() {
-    place=$(readlink -f "$dir")
+    place=
     while IFS= read -r path; do
+        : "${place:=$(readlink -f "$dir")}"
         real=$(realpath -m -- "$path")
         if [ "$real" != "$place${path#"$dir"}" ]; then
             printf 'linked %s\n' "$path"
@@ -93,7 +138,7 @@ is_judged() {
         unjudged="docker compose refuses the files of $dir"
     elif ! digest=$(model_digest .slipway/judged_env) || { [ "$digest" != "$was" ] && ! same_files; }; then
         unjudged="what the files of $dir ask for isn't what was deployed last: deploy a commit"
-    elif [ -n "$(tail -n +2 .slipway/judged | bad_paths)" ]; then
+    elif [ -n "$({ read -r _ && bad_paths; } <.slipway/judged)" ]; then
         unjudged="a path in $dir that is mounted isn't a plain file or directory any more"
     fi
     [ -z "$unjudged" ]
@@ -101,7 +146,10 @@ is_judged() {
 
 # compose_version: what tells one compose from another, without starting it.
 compose_version() { stat -Lc '%s.%Y' "$(compose_program)" 2>/dev/null || echo unknown; }
-override_digest() { sha256sum <"$override" | cut -c -64; }
+override_digest() {
+    its_digest=$(sha256sum <"$override")
+    echo "${its_digest%% *}"
+}
 
 # same_files: whether another compose than that of then makes another model of the same files: all that is there is the
 # commit's, but for what it doesn't read, or root's.

@@ -4,17 +4,26 @@
 # guess a password with it.
 env_proof() {
     [ -s .slipway/salt ] || head -c 32 /dev/urandom | base64 -w 0 | put .slipway/salt 600
+    IFS= read -r salt <.slipway/salt || :
     {
-        cat .slipway/salt
+        printf '%s' "$salt"
         sha256sum .env "$override"
         stat -c %a .env
         readlink infra/.env || :
         [ ! -f infra/.env.prod ] || sha256sum infra/.env.prod
-    } 2>/dev/null | sha256sum | cut -c -64
+    } 2>/dev/null | sha256sum | {
+        read -r digest _
+        echo "$digest"
+    }
 }
 
 # release_proof: a digest of the containers and their starts.
 release_proof() {
     docker inspect --format '{{.Id}} {{.RestartCount}} {{.State.StartedAt}}' $(containers) | digest_starts
 }
-digest_starts() { sort | sha256sum | cut -c -64; }
+digest_starts() {
+    sort | sha256sum | {
+        read -r digest _
+        echo "$digest"
+    }
+}
