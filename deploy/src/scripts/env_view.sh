@@ -38,14 +38,20 @@ tell_env() {
         [ -f "$file" ] || die compose-file-missing "the repository has no $file"
     done
     # What compose reads besides has a bound as well: it reads all of a file at once. What no compose file names is data.
-    large=$(find infra -type f \( -name '*.yml' -o -name '*.yaml' -o -name '*.json' -o -name '*.env' -o -name '.env*' \) \
-        -size +4096k -print 2>/dev/null | while IFS= read -r file; do
-        if grep -qsF -e "${file##*/}" infra/*.yml infra/*.yaml; then printf '%s\n' "$file"; fi
-    done | head -n 1)
-    [ -z "$large" ] || die compose-not-allowed "$large is larger than 4 MiB, which is more than compose is to read"
-    for file in "$base" "$prod"; do
-        [ -L "$file" ] || [ "$(stat -c %s "$file")" -le 1048576 ] || die compose-not-allowed "$file is larger than 1 MiB"
-    done
+    large=$(find infra -type f -size +1024k \( -path "$base" -o -path "$prod" \) -printf '1 %p\n' -o -type f -size +4096k \
+        \( -name '*.yml' -o -name '*.yaml' -o -name '*.json' -o -name '*.env' -o -name '.env*' \) -printf '4 %p\n' 2>/dev/null || :)
+    while IFS=' ' read -r most file; do
+        case $most in
+        1) die compose-not-allowed "$file is larger than 1 MiB" ;;
+        4)
+            if grep -qsF -e "${file##*/}" infra/*.yml infra/*.yaml; then
+                die compose-not-allowed "$file is larger than 4 MiB, which is more than compose is to read"
+            fi
+            ;;
+        esac
+    done <<END
+$large
+END
     # A link may lead anywhere here; where compose reads them it leads out of nothing.
     for file in "$base" "$prod"; do [ -L "$file" ] || tell_file compose_file "$file"; done
     if [ -f .env ]; then tell_file env .env; fi
@@ -57,16 +63,17 @@ tell_env() {
     if [ -f .slipway/sealed ]; then tell_file sealed .slipway/sealed; fi
     if [ -f .slipway/served/env ]; then tell_file served .slipway/served/env; fi
     if [ -f .env.example ] && [ ! -L .env.example ]; then tell example "$(head -c 65536 .env.example | base64 -w 0)"; fi
-    if [ "$(stat -c %a .env 2>/dev/null)" = 600 ]; then tell private yes; fi
-    if [ "$(readlink infra/.env || :)" = ../.env ]; then tell linked yes; fi
+    modes=$line_end$(find .env infra/.env -prune -printf '%p %m %l\n' 2>/dev/null || :)$line_end
+    case $modes in *"$line_end.env 600 "*) tell private yes ;; esac
+    case $modes in *"${line_end}infra/.env 777 ../.env$line_end"*) tell linked yes ;; esac
 
     # What the project declares about its variables, as the commit itself has it: neither a link nor what somebody has put
     # beside counts. Each has the whole of its bytes or none.
-    contracts=
-    if repo_git rev-parse -q --verify 'HEAD^{tree}' >/dev/null 2>&1; then
-        contracts=$(repo_git ls-tree -r -l --full-tree HEAD infra services)
+    if ! contracts=$(repo_git ls-tree -r -l --full-tree HEAD infra services 2>/dev/null); then
+        contracts=
+        if repo_git rev-parse -q --verify 'HEAD^{tree}' >/dev/null 2>&1; then exit 1; fi
     fi
-    contract_room=262144
+    contract_room=262144 objects=
     while read -r filemode _ object size path; do
         case $path in
         infra/env.contract.yaml) ;;
@@ -77,10 +84,13 @@ tell_env() {
         [ "$filemode" != 120000 ] || die env-contract-invalid "$path is a symbolic link, and must be a file"
         contract_room=$((contract_room - 4096 - size))
         [ "$contract_room" -ge 0 ] || die env-contract-invalid "$path and those before it are more than 256 KiB, or too many"
-        tell contract "$(repo_git cat-file blob "$object" | base64 -w 0) $path"
+        objects="$objects$object
+"
+        tell contract_file "$size $path"
     done <<END
 $contracts
 END
+    [ -z "$objects" ] || tell contract "$(printf '%s' "$objects" | repo_git cat-file --batch | base64 -w 0)"
 
     see_variables
     tell_variables

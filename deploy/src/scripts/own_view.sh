@@ -49,15 +49,12 @@ tell_variables() {
 # tell_own MODEL: what compose makes of the project's own files; git's names for those that it mounts, and where it would find
 # data of a database, after list_volumes.
 list_volumes() { all_volumes=$(docker volume ls -q 2>/dev/null) || :; }
-has_volume() { printf '%s\n' "$all_volumes" | grep -qxF -e "$1"; }
+has_volume() { case "$line_end$all_volumes$line_end" in *"$line_end$1$line_end"*) ;; *) return 1 ;; esac; }
 tell_own() {
     tell project "$(printf '%s' "$1" | base64 -w 0)"
-    printf '%s\n' "$1" | sed -n 's/^ *"\(source\|file\)": "\(.*\)",\{0,1\}$/\2/p' | sort -u | head -n 200 | while IFS= read -r path; do
-        case $path in
-        "$dir"/*)
-            if object=$(repo_git rev-parse -q --verify "HEAD:${path#"$dir"/}" 2>/dev/null); then tell mounted "$object $path"; fi
-            ;;
-        esac
+    paths=$(printf '%s\n' "$1" | sed -n 's/^ *"\(source\|file\)": "\(.*\)",\{0,1\}$/\2/p' | sort -u | head -n 200)
+    tell_mounted "$paths"
+    printf '%s\n' "$paths" | while IFS= read -r path; do
         [ -d "$path" ] && [ ! -L "$path" ] || continue
         for file in "$path"/PG_VERSION "$path"/*/PG_VERSION "$path"/*/docker/PG_VERSION; do
             if [ -e "$file" ]; then
@@ -68,5 +65,19 @@ tell_own() {
     done
     printf '%s\n' "$1" | sed -n '/^  "volumes": {$/,/^  }/s/^      "name": "\(.*\)",\{0,1\}$/\1/p' | while IFS= read -r name; do
         if has_volume "$name"; then tell volume "$name"; fi
+    done
+}
+
+# tell_mounted PATHS: git's names for those that it has.
+tell_mounted() {
+    case "$line_end$1" in *"$line_end$dir/"*) ;; *) return 0 ;; esac
+    objects=$(printf '%s\n' "$1" | while IFS= read -r path; do
+        case $path in "$dir"/*) printf 'HEAD:%s\n' "${path#"$dir"/}" ;; esac
+    done | repo_git cat-file --batch-check='%(objectname)' 2>/dev/null) || return 0
+    printf '%s\n' "$1" | while IFS= read -r path; do
+        case $path in "$dir"/*) ;; *) continue ;; esac
+        object=${objects%%"$line_end"*}
+        objects=${objects#*"$line_end"}
+        case $object in *[!0-9a-f]* | '') ;; *) tell mounted "$object $path" ;; esac
     done
 }

@@ -79,10 +79,8 @@ impl ServerEnv {
             let (name, required) = line.split_once(' ')?;
             Some(ComposeVariable { name: name.to_owned(), required: required == "true" })
         });
-        let contracts = output.values("contract").iter().filter_map(|line| line.split_once(' '));
-        let contracts = contracts.map(|(file, path)| Ok((path.to_owned(), decode("contract", file)?)));
         let mut seen = Self {
-            contracts: contracts.collect::<Result<_, StageError>>()?,
+            contracts: read_contracts(output)?,
             kept: KeptVariables::default(),
             previous: dotenv::parse(&served),
             previous_covered: EnvNotes::read(&served).covered,
@@ -156,15 +154,34 @@ impl ServerEnv {
     }
 }
 
+/// The files of the project's contract, as git prints several at once: each after a line about it, and before a line's end.
+fn read_contracts(output: &ScriptOutput) -> Result<Vec<(String, Vec<u8>)>, StageError> {
+    let printed = decode_file(output, "contract")?;
+    let (mut rest, mut files) = (printed.as_slice(), Vec::new());
+    for line in output.values("contract_file") {
+        let taken = line.split_once(' ').and_then(|(size, path)| {
+            let start = rest.iter().position(|byte| *byte == b'\n')? + 1;
+            let end = start.checked_add(size.parse().ok()?)?;
+            let file = rest.get(start..end)?.to_vec();
+            rest = rest.get(end..)?.strip_prefix(b"\n")?;
+            Some((path.to_owned(), file))
+        });
+        files.push(taken.ok_or_else(|| broken("contract"))?);
+    }
+    Ok(files)
+}
+
+fn broken(key: &str) -> StageError {
+    StageError::new(ErrorCode::InternalError, format!("the server told {key} in a broken form"))
+}
+
 /// A file's content; empty when there is none.
 pub(super) fn decode_file(output: &ScriptOutput, key: &str) -> Result<Vec<u8>, StageError> {
     decode(key, output.value(key).unwrap_or_default())
 }
 
 fn decode(key: &str, text: &str) -> Result<Vec<u8>, StageError> {
-    STANDARD
-        .decode(text)
-        .map_err(|_| StageError::new(ErrorCode::InternalError, format!("the server told {key} in a broken form")))
+    STANDARD.decode(text).map_err(|_| broken(key))
 }
 
 #[cfg(test)]
@@ -182,6 +199,23 @@ mod tests {
         output.assume("project", &STANDARD.encode(project));
         told.iter().for_each(|(key, value)| output.assume(key, value));
         ServerEnv::parse(&output, &EarlierRequests::default(), "ghcr.io/acme/shop-").unwrap().database
+    }
+
+    #[test]
+    fn contracts_are_taken_as_git_prints_them_and_not_in_part() {
+        let read = |printed: &str, files: &[&str]| {
+            let mut output = ScriptOutput::default();
+            output.assume("contract", &STANDARD.encode(printed));
+            files.iter().for_each(|file| output.assume("contract_file", file));
+            read_contracts(&output)
+        };
+        let printed = "0a blob 3\na\nb\n0b blob 0\n\n";
+        let of = |path: &str, text: &str| (path.to_owned(), text.as_bytes().to_vec());
+        assert_eq!(read(printed, &["3 infra/x", "0 a b"]).unwrap(), [of("infra/x", "a\nb"), of("a b", "")]);
+        assert_eq!(read("", &[]).unwrap(), []);
+        for files in [&["4 x", "0 y"][..], &["3 x", "1 y"], &["3 x", "0 y", "0 z"], &["18446744073709551615 x"]] {
+            assert!(read(printed, files).is_err(), "{files:?}");
+        }
     }
 
     #[test]
