@@ -4,10 +4,10 @@
 # for it over a pipe: not in argv, the environment, a URL or a file.
 umask 022
 [ ! -L "$dir" ] || die checkout-failed "$dir is a symbolic link"
-mkdir -p "$dir"
+[ -d "$dir" ] || mkdir -p "$dir"
 enter
 # What an undeployment that was killed has left holds secrets.
-rm -rf "$root/.slipway-gone.$slug"
+if [ -e "$root/.slipway-gone.$slug" ]; then rm -rf "$root/.slipway-gone.$slug"; fi
 if [ -f "$kept/env" ]; then
     [ -f .env ] || put .env 600 <"$kept/env"
     rm -f "$kept/env"
@@ -28,8 +28,14 @@ checked_out() {
 
 head=$(repo_git rev-parse -q --verify HEAD 2>/dev/null || cat .slipway/commit 2>/dev/null || :)
 
-# A failure restores it. Empty: there was none.
-save_release "$head" deployment
+# A failure restores it. Empty: there was none. Beside it, objects may come.
+save_release "$head" deployment &
+saving=$!
+await_saving() {
+    if [ -z "$saving" ]; then return 0; fi
+    its_id=$saving saving=
+    wait "$its_id"
+}
 
 # A git that was killed, or a server that lost its power, may have left what isn't a sound repository.
 if ! repo_git fsck --connectivity-only --no-dangling --no-progress >/dev/null 2>&1; then
@@ -39,6 +45,7 @@ if ! repo_git fsck --connectivity-only --no-dangling --no-progress >/dev/null 2>
 fi
 
 if [ "$head" = "$commit" ]; then
+    await_saving
     repo_git update-index -q --refresh >/dev/null 2>&1 || :
     # Before the look: what is changed after it is newer.
     mark clone
@@ -96,7 +103,10 @@ refuse() {
 
 password=$(printf '%s' "$token" | base64 -d)
 # A tree that is here may lack its files, where a fetch was killed.
-if { [ "$head" != "$commit" ] || ! has "$commit"; } && ! fetch "$commit"; then
+fetched=yes
+if [ "$head" != "$commit" ] || ! has "$commit"; then fetch "$commit" || fetched=; fi
+await_saving
+if [ -z "$fetched" ]; then
     cut=$(find .git/objects -name 'tmp_*' -size +$((pack_bytes / 512 * 512 - 1))c -print -quit)
     find .git/objects -name 'tmp_*' -delete
     if [ -n "$cut" ] && [ "$pack_bytes" -lt "$max_bytes" ]; then
@@ -111,10 +121,12 @@ if { [ "$head" != "$commit" ] || ! has "$commit"; } && ! fetch "$commit"; then
 fi
 # Its objects stay, though no branch may know it any more.
 if [ -f .slipway/served/commit ]; then
-    served=$(cat .slipway/served/commit)
-    has "$served" || fetch "$served" ||
+    read -r served <.slipway/served/commit
+    if has "$served" || { fetch "$served" && has "$served"; }; then
+        repo_git update-ref refs/slipway/served "$served"
+    else
         echo "warning: commit $served, whose files were here, can't be fetched again: this deployment can't be taken back" >&2
-    if has "$served"; then repo_git update-ref refs/slipway/served "$served"; fi
+    fi
 fi
 unset password
 
@@ -137,9 +149,13 @@ if repo_git grep -qE '^[[:space:]]*[^#[:space:]].*[[:space:]]filter=lfs([[:space
 fi
 
 check_out "$commit" || die checkout-failed "git checkout failed in $dir"
-[ "$(repo_git rev-parse HEAD)" = "$commit" ] || die checkout-failed "HEAD isn't the commit after the checkout"
+read -r head <.git/HEAD
+[ "$head" = "$commit" ] || die checkout-failed "HEAD isn't the commit after the checkout"
 # Each deployment leaves a pack: a project that is pushed to all day would fill the disk.
 set -- .git/objects/pack/*.pack
-if [ $# -gt 8 ] || [ "$(du -sk .git/objects | cut -f 1)" -gt $((max_bytes / 1024)) ]; then collect; fi
+read -r objects_kb _ <<END
+$(du -sk .git/objects)
+END
+if [ $# -gt 8 ] || [ "$objects_kb" -gt $((max_bytes / 1024)) ]; then collect; fi
 mark clone
 checked_out changed

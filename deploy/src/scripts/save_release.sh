@@ -12,34 +12,42 @@ save_release() {
     # What comes now may not be started before it was judged.
     [ -f .slipway/judged ] || : >.slipway/judged
 }
-note_release() {
-    rm -rf .slipway/note
-    mkdir -m 700 .slipway/note
-    if [ -n "$1" ] && [ -f .env ]; then
+note_release() (
+    umask 077
+    saved=$1 by=$2
+    if [ -e .slipway/note ]; then rm -rf .slipway/note; fi
+    mkdir .slipway/note
+    if [ -n "$saved" ] && [ -f .env ]; then
         without_login <.env >.slipway/note/env
         # The real one: see own_view, if that is here at all.
         # shellcheck disable=SC2031
-        if [ -f "$override" ]; then install -m 600 "$override" .slipway/note/override; fi
+        if [ -f "$override" ]; then cp "$override" .slipway/note/override; fi
         for file in .env .env.prod; do
             if by_hand "infra/$file"; then without_login <"infra/$file" >".slipway/note/$file"; fi
         done
         # As earlier releases of Slipway left it.
         if [ -L infra/.env.prod ]; then : >.slipway/note/prod_link; fi
-        for file in judged judged_env checks; do
-            if [ -f ".slipway/$file" ]; then install -m 600 ".slipway/$file" ".slipway/note/$file"; fi
+        set --
+        for file in .slipway/judged .slipway/judged_env .slipway/checks; do
+            if [ -f "$file" ]; then set -- "$@" "$file"; fi
         done
+        [ $# -eq 0 ] || cp "$@" .slipway/note
         running >.slipway/note/running
         [ ! -f .slipway/stopped ] || : >.slipway/note/stopped
-        if [ "$2" = ci ]; then
+        if [ "$by" = ci ]; then
             : >.slipway/note/by-ci
             moving_tags >.slipway/note/tags
         fi
-        printf '%s\n' "$1" >.slipway/note/commit
+        printf '%s\n' "$saved" >.slipway/note/commit
     fi
     # It must be complete or missing, also after the power was lost: it says what to restore.
-    find .slipway/note -exec sync {} +
+    set -- .slipway/note
+    for file in .slipway/note/* .slipway/note/.env*; do
+        if [ -f "$file" ]; then set -- "$@" "$file"; fi
+    done
+    sync "$@"
     mv -T .slipway/note .slipway/served
-}
+)
 
 # moving_tags: the images that run under a tag of .env which a pull can move, with the tag.
 moving_tags() {
