@@ -78,7 +78,7 @@ END
         with_domains=$with_domains$its_domains
         serving "$value"
         if [ -n "$served_by" ]; then
-            [ -n "$(ss -Hltn "sport = :$value")" ] || printf 'door %s deaf\n' "$value"
+            is_heard "$value" || printf 'door %s deaf\n' "$value"
             for its_public in $value ${its_domains:+80 443}; do
                 printf 'published %s %s/tcp 0.0.0.0 %s\n' "$key" "$image" "$its_public"
             done
@@ -88,6 +88,12 @@ END
 $doors
 END
     left_access
+}
+
+# is_heard PORT: whether a program listens there, by one look for all ports.
+is_heard() {
+    [ -n "${listening:-}" ] || listening=$(ss -Hltn || :)
+    case $listening in *":$1 "*) ;; *) return 1 ;; esac
 }
 
 # left_access: prints what of the firewall's and sshd's files is about this project.

@@ -4,16 +4,29 @@
 # first, or empty where it looks nowhere. $usual is where most do.
 find_keys() {
     login=${SUDO_USER:-$(id -un)}
-    home=$(getent passwd "$login" | cut -d : -f 6)
+    IFS=: read -r _ _ _ _ _ home _ <<END
+$(getent passwd "$login")
+END
     usual=$(realpath -m "$home/.ssh/authorized_keys")
     sshd_says=$(ask_sshd)
-    keys=$(printf '%s\n' "$sshd_says" | sed -n 's/^authorizedkeysfile \([^ ]*\).*/\1/p')
-    if [ "$keys" = none ]; then
+    keys=
+    while read -r setting value _; do
+        if [ "$setting" = authorizedkeysfile ]; then keys=$value; fi
+    done <<END
+$sshd_says
+END
+    case ${keys:=.ssh/authorized_keys} in
+    none)
         keys=
-    else
-        keys=$(printf '%s\n' "${keys:-.ssh/authorized_keys}" | sed "s|%%|\n|g; s|%h|$home|g; s|%u|$login|g; s|%U|$(id -u "$login")|g; s|\n|%|g")
-        keys=$(cd "$home" && realpath -m "$keys")
-    fi
+        return
+        ;;
+    .ssh/authorized_keys)
+        keys=$usual
+        return
+        ;;
+    *%*) keys=$(printf '%s\n' "$keys" | sed "s|%%|\n|g; s|%h|$home|g; s|%u|$login|g; s|%U|$(id -u "$login")|g; s|\n|%|g") ;;
+    esac
+    keys=$(cd "$home" && realpath -m "$keys")
 }
 
 # reads_keys: whether sshd shows that it reads that file: it knows no other place for keys, and has let this user in.

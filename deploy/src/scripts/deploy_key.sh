@@ -9,7 +9,7 @@ if [ "$workflows_known" = 0 ]; then tell_workflows; fi
 # secrets aren't.
 drop_previous() {
     before=$(images .slipway/served/env)
-    if [ -n "$before" ] && [ "$before" != "$(images .env)" ]; then printf '%s\n' "$before" | put .slipway/previous 600; fi
+    if [ -n "$before" ] && [ "$before" != "$(images .env)" ]; then put .slipway/previous 600 printf '%s\n' "$before"; fi
     rm -rf .slipway/served
 }
 drop_previous
@@ -24,24 +24,19 @@ command=$dir/.slipway/ci-deploy
 if [ -n "${SUDO_USER:-}" ]; then command="sudo -n --preserve-env=SSH_ORIGINAL_COMMAND $command"; fi
 options="restrict,command=\"$command\""
 
-printf '%s' "$forced" | base64 -d >.slipway/put
-chmod 700 .slipway/put
-if cmp -s .slipway/put .slipway/ci-deploy; then
-    rm .slipway/put
-else
-    sync .slipway/put
-    mv -fT .slipway/put .slipway/ci-deploy
+if ! printf '%s' "$forced" | base64 -d | cmp -s - .slipway/ci-deploy; then
+    printf '%s' "$forced" | put .slipway/ci-deploy 700 base64 -d
     tell changed command
 fi
 
 # keep_login: what that command pulls with. Root's alone: as another user, who isn't root, nothing is kept.
 keep_login() {
-    if [ -z "$auth" ] || [ "$(id -u)" != 0 ]; then
+    if [ -z "$auth" ] || [ ! -O / ]; then
         remove_login
         if [ -n "$auth" ]; then tell login refused; fi
         return 0
     fi
-    mkdir -p "${login_file%/*}"
+    [ -d "${login_file%/*}" ] || mkdir -p "${login_file%/*}"
     chmod 700 "${login_file%/*}"
     if printf '%s' "$auth" | cmp -s - "$login_file"; then return 0; fi
     printf '%s' "$auth" >"$login_file.new"
@@ -56,7 +51,11 @@ lock_keys
 [ -n "$keys" ] || die deploy-key-failed "sshd reads no file of keys for user $login (AuthorizedKeysFile none): CI's key can't be put there; let pushes_deployed_by be webhook, or give sshd such a file"
 forget_elsewhere
 # Where it isn't the usual one, the proof that nothing has changed has to look there.
-if [ "$keys" = "$home/.ssh/authorized_keys" ]; then rm -f .slipway/keys; else printf '%s\n' "$keys" | put .slipway/keys 600; fi
+if [ "$keys" != "$home/.ssh/authorized_keys" ]; then
+    put .slipway/keys 600 printf '%s\n' "$keys"
+elif [ -e .slipway/keys ]; then
+    rm -f .slipway/keys
+fi
 tell keys "$keys"
 mine=$(key_line)
 tell user "$login"

@@ -27,18 +27,18 @@ sweep_project() {
     for entry in config FETCH_HEAD packed-refs logs hooks; do
         if [ -e ".git/$entry" ] && [ ! -L ".git/$entry" ] && [ ! -L .git ]; then set -- "$@" "./.git/$entry"; fi
     done
-    {
-        holding -r -D skip --exclude-dir=.git -f - -- .
-        [ $# -eq 0 ] || holding -r -D skip -f - -- "$@"
-    } | while read -r file; do
+    # What is named isn't left out.
+    holding -r -D skip --exclude-dir=.git -f - -- . "$@" | while read -r file; do
         case $file in
         ./.env | ./.slipway/served/* | ./.slipway/judged_env | ./infra/.env | ./infra/.env.prod) ;;
         *) tell leak "$dir/${file#./}" ;;
         esac
     done
-    for file in .env .slipway/served/env .slipway/judged_env infra/.env infra/.env.prod; do
-        case $(stat -Lc %a "$file" 2>/dev/null) in '' | 600 | 400) ;; *) tell leak "$dir/$file, which others may read" ;; esac
-    done
+    while read -r mode file; do
+        case $mode in '' | 600 | 400) ;; *) tell leak "$dir/$file, which others may read" ;; esac
+    done <<END
+$(stat -Lc '%a %n' .env .slipway/served/env .slipway/judged_env infra/.env infra/.env.prod 2>/dev/null || :)
+END
 }
 
 # sweep_folders FOLDERS: those that there are.

@@ -19,7 +19,10 @@ prune() {
     keep="
 $(images "$root"/*/.env "$root"/*/.slipway/served/env)
 $(cat "$root"/*/.slipway/previous 2>/dev/null)
-$(printf '%s\n' "$listed" | cut -d ' ' -f 3)
+$(while read -r _ _ image _; do printf '%s\n' "$image"; done <<END
+$listed
+END
+)
 "
     set --
     while read -r repository tag digest; do
@@ -65,7 +68,9 @@ has_rules() {
 # look_after: after see_own; in the project's directory, and alone there.
 look_after() {
     # Left by a command that was killed.
-    rm -rf .slipway/put .slipway/link .slipway/note
+    for left_over in .slipway/put .slipway/link .slipway/note; do
+        if [ -e "$left_over" ] || [ -L "$left_over" ]; then rm -rf "$left_over"; fi
+    done
 
     prune
     if [ -n "${request:-}" ]; then keep_as_left; fi
@@ -74,10 +79,15 @@ look_after() {
     sweep_folders /root/.docker /home/*/.docker /dev/shm/slipway."$slug".*
 
     # Processes of our own namespace: a container's environment holds the project's secrets rightly.
-    space=$(stat -Lc %i /proc/self/ns/pid)
-    pids=$(stat -Lc '%i %n' /proc/[0-9]*/ns/pid 2>/dev/null | sed -n "s|^$space /proc/\([0-9]*\)/ns/pid\$|\1|p")
+    space=
     set --
-    for pid in $pids; do set -- "$@" "/proc/$pid/cmdline" "/proc/$pid/environ"; done
+    while read -r its_space place; do
+        : "${space:=$its_space}"
+        place=${place%/ns/pid}
+        case $its_space:$place in "$space":*/self) ;; "$space":*) set -- "$@" "$place/cmdline" "$place/environ" ;; esac
+    done <<END
+$(stat -Lc '%i %n' /proc/self/ns/pid /proc/[0-9]*/ns/pid 2>/dev/null)
+END
     holding -f - -- "$@" | while IFS=/ read -r _ _ pid file; do
         tell leak "the $file of process $pid ($(cat "/proc/$pid/comm" 2>/dev/null || echo gone))"
     done
@@ -89,7 +99,11 @@ look_after() {
         for file in .env .slipway/served/env infra/.env infra/.env.prod; do
             if [ -f "$file" ] && [ ! -L "$file" ]; then set -- "$@" "$file"; fi
         done
-        for pid in $(printf '%s\n' "$inspected" | sed -n 's/^pid \([0-9]*\)$/\1/p'); do set -- "$@" "/proc/$pid/environ"; done
+        while read -r key pid; do
+            if [ "$key" = pid ]; then set -- "$@" "/proc/$pid/environ"; fi
+        done <<END
+$inspected
+END
         holding -f - -- /dev/null "$@" | while read -r file; do
             case $file in
             /*) tell leak "the environment of one of the project's containers, which has what images are pulled with" ;;

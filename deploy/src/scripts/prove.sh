@@ -103,7 +103,7 @@ END
         *"
 published "*" $port
 "*) ;;
-        *) [ -z "$(ss -Hltn "sport = :$port")" ] || return 1 ;;
+        *) if is_heard "$port"; then return 1; fi ;;
         esac
     done
 }
