@@ -49,8 +49,12 @@ tell_emulated() {
     tell emulates "${emulated# }"
 }
 
-# tell_fitness: what preflight tells of the server, but for what the worker knows from then.
-tell_fitness() {
+# tell_system: what kind of server it is, and the memory that is left.
+tell_system() {
+    if [ ! -r /proc/sys/kernel/ostype ]; then
+        tell system "$(uname -s) $(uname -m)"
+        return
+    fi
     read -r line </proc/sys/kernel/ostype
     if [ -r /proc/sys/kernel/arch ]; then read -r arch </proc/sys/kernel/arch; else arch=$(uname -m); fi
     tell system "$line $arch"
@@ -64,6 +68,26 @@ tell_fitness() {
             ;;
         esac
     done </etc/os-release || :
+    while read -r key line _; do
+        if [ "$key" = MemAvailable: ]; then tell memory_kb "$line"; fi
+    done </proc/meminfo
+}
+
+# tell_room PLACES: how much room is left in them. Btrfs for one has no inodes to count, and says 0 of 0.
+tell_room() {
+    room=$(stat -f -c '%a %S %c %d' "$@") || return 1
+    while read -r blocks size all inodes; do
+        tell disk_kb $((blocks * size / 1024))
+        if [ "$all" = 0 ]; then inodes=-; fi
+        tell inodes "$inodes"
+    done <<END
+$room
+END
+}
+
+# tell_fitness: what preflight tells of the server, but for what the worker knows from then.
+tell_fitness() {
+    tell_system
     read -r line _ </proc/uptime
     seconds=${line%%.*}
     data=
@@ -78,16 +102,7 @@ END
     tell user root
     tell root yes
     tell writable yes
-    while read -r key line _; do
-        if [ "$key" = MemAvailable: ]; then tell memory_kb "$line"; fi
-    done </proc/meminfo
-    room=$(stat -f -c '%a %S %d' "$root" ${data:+"$data"}) || return 1
-    while read -r blocks size inodes; do
-        tell disk_kb $((blocks * size / 1024))
-        tell inodes "$inodes"
-    done <<END
-$room
-END
+    tell_room "$root" ${data:+"$data"} || return 1
     others=
     while read -r key line _ project; do
         case $line in running | restarting | paused) continue ;; esac
