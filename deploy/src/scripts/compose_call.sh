@@ -209,13 +209,34 @@ find_bound() {
 # compose ARGUMENTS: with the variables of $env_file and no others. Those of the server's own environment would beat
 # them, and a container that names one without a value would get it: only names and places that docker itself works with
 # stay, nothing that may hold a credential.
-compose() {
-    others=$(env | sed -n -E '/^(PATH|HOME|LC_ALL|TMPDIR|XDG_(CONFIG_HOME|RUNTIME_DIR))=/d
-        /^DOCKER_(API_VERSION|CERT_PATH|CONFIG|CONTEXT|HOST|TLS|TLS_VERIFY)=/d
-        s/^([A-Za-z_][A-Za-z0-9_]*)=.*/-u \1/p')
+compose() (
     values=$env_file
     if [ ! -f "$values" ]; then values=/dev/null; fi
+    set -- compose --project-name "$slug" --env-file "$values" "$@"
+    # As docker itself starts it, once it has looked for it: unless docker is a script, which may tell it something.
+    program=$(compose_program)
+    magic=
+    { IFS= read -r magic <"$(command -v docker)"; } 2>/dev/null || :
+    case $program$magic in
+    /*?ELF*)
+        export DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND=docker
+        set -- "$program" "$@"
+        ;;
+    *) set -- docker "$@" ;;
+    esac
+    while read -r word variable; do
+        variable=${variable%%=*}
+        case $word:$variable in
+        export:PATH | export:HOME | export:LC_ALL | export:TMPDIR | export:XDG_CONFIG_HOME | export:XDG_RUNTIME_DIR) ;;
+        export:DOCKER_API_VERSION | export:DOCKER_CERT_PATH | export:DOCKER_CONFIG | export:DOCKER_CONTEXT) ;;
+        export:DOCKER_HOST | export:DOCKER_TLS | export:DOCKER_TLS_VERIFY | export:DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND) ;;
+        *[!A-Za-z0-9_:]* | *: | *:[0-9]*) ;;
+        export:*) unset "$variable" ;;
+        esac
+    done <<END
+$(export -p)
+END
     # What would contradict our own options, whoever says it in .env.
-    env $others COMPOSE_IGNORE_ORPHANS=false COMPOSE_REMOVE_ORPHANS=false \
-        docker compose --project-name "$slug" --env-file "$values" "$@"
-}
+    export COMPOSE_IGNORE_ORPHANS=false COMPOSE_REMOVE_ORPHANS=false
+    exec "$@"
+)

@@ -115,3 +115,23 @@ fn what_the_kernel_lets_qemu_run_is_told_where_it_is_switched_on() {
     }
     assert_eq!(told(), "emulates aarch64 x86_64\n");
 }
+
+#[test]
+fn compose_is_started_as_docker_starts_it_unless_docker_is_a_script() {
+    let bin = tempfile::tempdir().expect("a folder");
+    let bin = bin.path().display();
+    let text = format!(
+        "printf '#!/bin/sh\\necho ran \"$@\"; env\\n' >{bin}/plugin; chmod +x {bin}/plugin; compose_program() {{ echo {bin}/plugin; }}\n\
+         PATH={bin}:$PATH slug=shop env_file=/dev/null; cp \"$(command -v env)\" {bin}/docker; compose up | grep -E '^(ran|[A-Z_]*)( |=)'\n\
+         cp {bin}/plugin {bin}/docker; echo --; compose up; echo $HTTPS_PROXY"
+    );
+    let seen = shell(&["compose_call.sh"], &text);
+    let (direct, scripted) = seen.split_once("--\nran").expect("two calls");
+    for (said, first) in [(direct, "ran compose"), (scripted, " compose")] {
+        assert!(said.starts_with(&format!("{first} --project-name shop --env-file /dev/null up\n")), "{said}");
+        assert!(said.contains("COMPOSE_IGNORE_ORPHANS=false") && said.contains("DOCKER_HOST=unix:///x"), "{said}");
+        assert!(!said.contains("HTTPS_PROXY="), "{said}");
+        assert_eq!(said.contains("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND=docker"), first == "ran compose");
+    }
+    assert!(scripted.ends_with("http://u:p@x\n"), "the script itself keeps its own");
+}
