@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::quote::{ShellWord, quote};
 
-/// Becomes root where it may, in a process group of its own.
+/// Becomes root where it may.
 const LAUNCHER: &str = include_str!("../scripts/launch.sh");
 /// Reads the script and its data from stdin, starts the watchdog, runs the script.
 const BOOTSTRAP: &str = include_str!("../scripts/bootstrap.sh");
@@ -25,7 +25,7 @@ pub(super) fn launch(apart: bool, arguments: &[&str]) -> String {
     let encoded = STANDARD.encode(program);
     let words = encoded.as_bytes().chunks(LONGEST_WORD).map(String::from_utf8_lossy);
     let words: Vec<_> = words.collect();
-    format!(r#"exec sh -c 'eval "$(printf %s "$@" | base64 -d)"' sh {}"#, words.join(" "))
+    format!(r#"exec setsid -w sh -c 'eval "$(printf %s "$@" | base64 -d)"' sh {}"#, words.join(" "))
 }
 
 /// Our own scripts, and values that were words already.
@@ -47,7 +47,7 @@ mod tests {
     fn a_command_has_nothing_that_a_login_shell_reads_in_its_own_way() {
         let commands = (0..3).map(|n| launch(n == 0, &["mark", &"\\'!\n$x".repeat(1000 + n), "token=1\n"]));
         for command in commands {
-            let text = command.strip_prefix(r#"exec sh -c 'eval "$(printf %s "$@" | base64 -d)"' sh "#);
+            let text = command.strip_prefix(r#"exec setsid -w sh -c 'eval "$(printf %s "$@" | base64 -d)"' sh "#);
             let words: Vec<&str> = text.expect("the one beginning").split(' ').collect();
             let plain = |word: &&str| word.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b));
             assert!(words.len() > 5 && words.iter().all(|word| plain(word) && word.len() < 1019), "{command}");

@@ -187,14 +187,14 @@ fn scripts_find_their_shells_begun_and_do_without_where_the_server_refuses() {
         runs(&mut session, &script).await;
         runs(&mut session, &script).await;
         assert_eq!(session.round_trips(), 10, "nine for the first one, and one for the second");
-        until_some(&world, true, &["set -eu"], "a third one is begun");
-        server.sh("pkill -9 -f 'set -e[u]'").unwrap();
-        until_some(&world, false, &["set -eu"], "it's killed");
+        until_some(&world, true, &["base64 -d"], "a third one is begun");
+        server.sh("pkill -9 -f 'base64 -[d]'").unwrap();
+        until_some(&world, false, &["base64 -d"], "it's killed");
         // Its end is heard of over the connection, where nothing else tells when.
         tokio::time::sleep(Duration::from_secs(1)).await;
         runs(&mut session, &script.clone().last()).await;
         assert_eq!(session.round_trips(), 12, "it was begun anew");
-        until_some(&world, false, &["set -eu"], "nothing follows the last one");
+        until_some(&world, false, &["base64 -d"], "nothing follows the last one");
         session.close().await;
         let few = "echo MaxSessions 1 >/etc/ssh/sshd_config.d/few.conf; kill -HUP $(cat /run/sshd.pid); sleep 1";
         server.sh(few).unwrap();

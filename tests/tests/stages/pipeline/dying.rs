@@ -10,9 +10,11 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/src/script
 /// Stands before every program that a script may call: counts, and kills its process group when it's told to.
 const COUNTER: &str = r#"#!/bin/sh
 read -r _ _ _ _ group _ </proc/$$/stat
-# The scripts' launcher or bootstrap leads the group, or CI's command: sshd calls programs, too, when somebody logs in.
+# The bootstrap's shell leads the group, with a language of its own by then, or CI's command does: sshd calls programs, too,
+# when somebody logs in.
 if [ -e /run/die-at ] && { [ ! -e /run/until-env ] || [ ! .slipway/at_env -nt /run/die-at ]; } &&
-    /usr/bin/grep -qE '^umask 077|/\.slipway/ci-deploy' "/proc/$group/cmdline"; then
+    { [ "${LC_ALL:-}" = C ] && /usr/bin/grep -qE '^umask 077|base64 -d\)"' "/proc/$group/cmdline" ||
+        /usr/bin/grep -q '/\.slipway/ci-deploy' "/proc/$group/cmdline"; }; then
     line="${0##*/} $*"
     IFS= read -r from </run/die-from
     case $line in $from) : >/run/counting ;; esac
