@@ -15,7 +15,7 @@ use slipway_tests::world::{Commit, Generation, LongLine, Sample, Variant};
 use crate::pipeline::scene::{AttemptScene, BOT_TOKEN, FinishedAttempt, PORT};
 
 /// Programs that a deployment may start on the server where nothing has changed, the login shell among them.
-const PROGRAMS: usize = 12;
+const PROGRAMS: usize = 10;
 /// So long that a slow start of sshd's own programs isn't taken for a round trip.
 const DELAY: Duration = Duration::from_millis(100);
 /// Round trips over SSH: one of TCP, five of the handshake, one for the channel, and one for the script.
