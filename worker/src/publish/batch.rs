@@ -15,7 +15,7 @@ use crate::failpoint::{self, Failpoint};
 use crate::store::{BlamedMessage, OrderingKey, OutboxPage, OutboxRow, PublishOutcome, RelayLease, Store, StoreError};
 use crate::telemetry::{self, Metrics};
 
-/// Messages that are read and marked at once.
+/// Rows, of a message or a few, that are read and marked at once.
 const BATCH: u32 = 200;
 /// The bodies of a batch, without the last one: a dead letter may be as large as the broker allows, and a whole batch
 /// is in memory at once.
@@ -100,9 +100,11 @@ async fn send_batch(
     for group in groups.values_mut() {
         if let Some(suspect) = group.iter().position(|row| row.breaks > 0) {
             let mut rest = group.split_off(suspect);
-            complete &= suspect == 0 && rest.len() == 1;
+            let with_it =
+                rest.iter().take_while(|row| Some(row.position) == rest.first().map(|row| row.position)).count();
+            complete &= suspect == 0 && rest.len() == with_it;
             if suspect == 0 {
-                rest.truncate(1);
+                rest.truncate(with_it);
                 alone.push(rest);
             }
         }
@@ -169,31 +171,39 @@ async fn record_outcomes(
 }
 
 /// Sends the messages of one ordering key, each when the one before is confirmed, up to the first that the broker
-/// doesn't take. One that can't be sent at all is left out.
+/// doesn't take. One that can't be sent at all is left out. A place in the outbox is sent once all of its messages are.
 async fn send_in_order(publisher: &Publisher, group: &[OutboxRow]) -> SendOutcome {
     let mut outcome = SendOutcome::default();
-    for (at, row) in group.iter().enumerate() {
-        let blame = |reason: String, hopeless| BlamedMessage { position: row.position, reason, hopeless };
-        match send(publisher, row).await {
-            Ok(()) => {
-                outcome.sent.push(PublishOutcome { position: row.position, routed: true });
-                Metrics::get().published("routed");
-            }
-            Err(PublishError::Returned { .. }) if !row.must_route => {
-                outcome.sent.push(PublishOutcome { position: row.position, routed: false });
-                Metrics::get().published("unrouted");
-            }
-            Err(PublishError::Unfit(reason)) => outcome.blamed.push(blame(reason, true)),
-            Err(error) => {
-                if let PublishError::Broken(broken) = &error
-                    && broken.blames_message()
-                {
-                    outcome.blamed.push(blame(broken.with_sources(), false));
+    let (mut at, mut sent, mut routed) = (0, 0, true);
+    for place in group.chunk_by(|one, next| one.position == next.position) {
+        for row in place {
+            let blame = |reason: String, hopeless| BlamedMessage { position: row.position, reason, hopeless };
+            match send(publisher, row).await {
+                Ok(()) => {
+                    sent += 1;
+                    Metrics::get().published("routed");
                 }
-                outcome.stopped = Some((at, error));
-                break;
+                Err(PublishError::Returned { .. }) if !row.must_route => {
+                    (sent, routed) = (sent + 1, false);
+                    Metrics::get().published("unrouted");
+                }
+                Err(PublishError::Unfit(reason)) => outcome.blamed.push(blame(reason, true)),
+                Err(error) => {
+                    if let PublishError::Broken(broken) = &error
+                        && broken.blames_message()
+                    {
+                        outcome.blamed.push(blame(broken.with_sources(), false));
+                    }
+                    outcome.stopped = Some((at, error));
+                    return outcome;
+                }
             }
+            at += 1;
         }
+        if let Some(row) = place.first().filter(|_| sent == place.len()) {
+            outcome.sent.push(PublishOutcome { position: row.position, routed });
+        }
+        (sent, routed) = (0, true);
     }
     outcome
 }

@@ -104,7 +104,7 @@ const TAKE_TURN: &str = "
             ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
         WHERE d.state = 'running'
     ), backlog AS (
-        SELECT count(*) FILTER (WHERE set_aside_at IS NULL) AS depth,
+        SELECT coalesce(sum(coalesce(events, 1)) FILTER (WHERE set_aside_at IS NULL), 0)::bigint AS depth,
             min(created_at) FILTER (WHERE set_aside_at IS NULL) AS since
         FROM outbox WHERE published_at IS NULL
     )

@@ -63,6 +63,9 @@ pub enum StoreError {
     },
 }
 
+/// What keeps the numbers of a deployment's events apart.
+const EVENT_NUMBERS: &str = "outbox_deployment_id_sequence_key";
+
 /// What a refusal means where an operator can do something about it.
 fn explain(error: &tokio_postgres::Error) -> &'static str {
     match error.code() {
@@ -138,6 +141,11 @@ impl StoreError {
             }
             _ => false,
         }
+    }
+
+    /// Whether another event of the deployment has the number that was to be given away.
+    pub(in crate::store) fn is_number_taken(&self) -> bool {
+        matches!(self, Self::Database(e) if e.as_db_error().is_some_and(|e| e.constraint() == Some(EVENT_NUMBERS)))
     }
 
     /// What happened, in one line that holds nothing of any row.

@@ -86,7 +86,8 @@ const INSERT: &str = "
                 content_type, headers, exchange, routing_key, sequence, time, traceparent, amqp_user, place)
         ORDER BY place RETURNING id),
     told AS (
-        INSERT INTO outbox (deployment_id, sequence, type, told, must_route) SELECT id, 1, $21, $22, false FROM new),
+        INSERT INTO outbox (deployment_id, sequence, events, type, told, must_route)
+        SELECT id, 1, 1, $21, $22, false FROM new),
     slugs AS (
         INSERT INTO slug_owners AS o (server, project_slug, project_id)
         SELECT server, slug, project_id FROM unnest($8::text[], $5::text[], $4::uuid[], $23::bool[])

@@ -19,7 +19,7 @@ use crate::store::deployment::move_order::MoveOrder;
 use crate::store::deployment::queue::{ClaimOptions, lock_due};
 use crate::store::deployment::skipped::Picked;
 use crate::store::deployment::state::{Boundary, State};
-use crate::store::outbox::event_sequence::told;
+use crate::store::outbox::event_sequence::{next_number, told};
 use crate::store::owners::claim::{KnownOwners, OwnedBasis, claim_owned, owners_of};
 use crate::store::owners::domains::claim_domains;
 use crate::store::{Result, Store};
@@ -164,19 +164,22 @@ impl Store {
         if ids.is_empty() {
             return Ok(());
         }
-        let sql = "WITH begun AS (
+        let next = next_number("d.id", "d.next_sequence");
+        let sql = format!(
+            "WITH begun AS (
                        UPDATE deployments d SET state = 'running', fence = c.fence, owner = $4, registry = $5,
                            attempt = attempt + 1, started_at = coalesce(started_at, now()), finished_at = NULL,
-                           next_sequence = next_sequence + 1
+                           next_sequence = {next} + 1
                        FROM unnest($1::uuid[], $2::bigint[], $3::bytea[]) AS c (id, fence, told) WHERE d.id = c.id
                        RETURNING d.id, d.next_sequence - 1 AS sequence, c.told, d.traceparent),
                    told AS (
-                       INSERT INTO outbox (deployment_id, sequence, type, told, traceparent, must_route)
-                       SELECT id, sequence, $6, told, nullif($7, traceparent), false FROM begun)
-                   SELECT pg_notify($8, '')";
+                       INSERT INTO outbox (deployment_id, sequence, events, type, told, traceparent, must_route)
+                       SELECT id, sequence, 1, $6, told, nullif($7, traceparent), false FROM begun)
+                   SELECT pg_notify($8, '')"
+        );
         let traceparent = crate::telemetry::current_traceparent();
         let kind = EventType::Progress.as_str();
-        tx.execute(sql, &[&ids, &fences, &news, &self.name, &options.registry, &kind, &traceparent, &wakeups::OUTBOX])
+        tx.execute(&sql, &[&ids, &fences, &news, &self.name, &options.registry, &kind, &traceparent, &wakeups::OUTBOX])
             .await?;
         Ok(())
     }

@@ -59,8 +59,18 @@ impl Store {
 
     /// Writes a step that shares its statement with no other.
     pub(in crate::store) async fn write_step_alone(&self, step: &Arc<AttemptStep>) -> Result<Boundary> {
-        let written = deadline(self.write_steps(std::slice::from_ref(step), Locked::Wait)).await?;
-        written.into_iter().next().flatten().ok_or(StoreError::LeaseLost)
+        let steps = std::slice::from_ref(step);
+        let written = deadline(async {
+            loop {
+                match self.write_steps(steps, Locked::Wait).await {
+                    // While it waited for the lock, somebody told something of this deployment, by the number that it had
+                    // seen as the next one. Nothing was written.
+                    Err(error) if error.is_number_taken() => {}
+                    written => return written,
+                }
+            }
+        });
+        written.await?.into_iter().next().flatten().ok_or(StoreError::LeaseLost)
     }
 
     /// Writes that a stage failed; the event of what follows is [`Store::retry`]'s or [`Store::finish`]'s. Returns how

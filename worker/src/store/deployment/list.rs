@@ -1,4 +1,4 @@
-//! Deployments as operators read them: lists, one in full, its journal and its events.
+//! Deployments as operators read them: lists, one in full, and its journal.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,6 @@ use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::{id_range, number};
 use crate::store::deployment::selection::DeploymentFilter;
 use crate::store::deployment::state::State;
-use crate::store::outbox::render::{MESSAGE_COLUMNS, message};
 use crate::store::{Result, Store};
 
 /// All that is stored of a deployment but its journal and its events.
@@ -109,21 +108,6 @@ pub struct JournalEntry {
     pub duration: Option<Duration>,
 }
 
-/// An event of a deployment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredEvent {
-    /// Its place among the deployment's events, from 1 without gaps.
-    pub sequence: u64,
-    /// CloudEvents `type`.
-    pub event_type: String,
-    /// The whole CloudEvent, as published.
-    pub event: serde_json::Value,
-    /// When it was written.
-    pub created_at: Timestamp,
-    /// When the broker confirmed it.
-    pub published_at: Option<Timestamp>,
-}
-
 const COLUMNS: &str = "id, source, event_id, replay_id, amqp_user, unbound_secrets, action, acts_on, remove_volumes, reason, project_slug, repository, commit_sha, server, \
      request -> 'data' AS data, placement, state, attempt, interruptions, run_at, owner, superseded_by, \
      cancel_requested_at IS NOT NULL AS cancel_requested, failure, result, ssh_round_trips, traceparent, accepted_at, \
@@ -182,38 +166,6 @@ impl Store {
                 .query("SELECT * FROM stage_journal WHERE deployment_id = $1 ORDER BY intent_at, fence", &[&id.0])
                 .await?;
             Ok(rows.iter().map(entry).collect())
-        })
-        .await
-    }
-
-    /// The events of a deployment after `sequence`, in order; one that can't be read, as of a later version, is null.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn events(&self, id: DeploymentId, after: u64) -> Result<Vec<StoredEvent>> {
-        deadline(async {
-            let after = i64::try_from(after).unwrap_or(i64::MAX);
-            let client = self.client().await?;
-            let rows = client
-                .query(
-                    &format!(
-                        "SELECT {MESSAGE_COLUMNS}, o.published_at FROM outbox o JOIN deployments d ON d.id = o.deployment_id
-                         WHERE o.deployment_id = $1 AND o.sequence > $2 ORDER BY o.sequence"
-                    ),
-                    &[&id.0, &after],
-                )
-                .await?;
-            let body = |row: &Row| serde_json::from_slice(&message(row).ok()?.body).ok();
-            let event = |row: &Row| {
-                StoredEvent {
-                    sequence: u64::try_from(row.get::<_, i64>("sequence")).unwrap_or(0),
-                    event_type: row.get("type"),
-                    event: body(row).unwrap_or_default(),
-                    created_at: row.get("created_at"),
-                    published_at: row.get("published_at"),
-                }
-            };
-            Ok(rows.iter().map(event).collect())
         })
         .await
     }

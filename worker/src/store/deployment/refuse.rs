@@ -69,8 +69,8 @@ pub(in crate::store) async fn end_at_once(
     }
     let Some(locked) = LockedDeployment::lock(tx, id).await? else { return Ok(false) };
     let result = result_at_once(id, known, end, locked.head.accepted_at);
-    let sql = "WITH told AS (INSERT INTO outbox (deployment_id, sequence, type, traceparent, must_route)
-                             SELECT id, next_sequence, $3, $4, true FROM deployments WHERE id = $1),
+    let sql = "WITH told AS (INSERT INTO outbox (deployment_id, sequence, events, type, traceparent, must_route)
+                             SELECT id, next_sequence, 1, $3, $4, true FROM deployments WHERE id = $1),
                    ended AS (UPDATE deployments SET result = $2, next_sequence = next_sequence + 1 WHERE id = $1)
                SELECT pg_notify($5, '')";
     let (kind, traceparent) = (EventType::Result.as_str(), locked.head.own_traceparent());

@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use crate::store::outbox::event_sequence::next_number;
+
 /// Whether a statement waits for rows that others have locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Locked {
@@ -35,6 +37,7 @@ const DIGESTS_ARE_FREE: &str = "(d.next_stage IS DISTINCT FROM 'secrets' OR
 
 /// The deployment's row is locked first and the lease after it, as everywhere.
 fn statement(clause: &str, digests: &str) -> String {
+    let next = next_number("h.id", "h.next_sequence");
     let are_free = if clause.is_empty() || digests.is_empty() { "true" } else { DIGESTS_ARE_FREE };
     format!(
         "WITH step AS MATERIALIZED (
@@ -62,20 +65,18 @@ fn statement(clause: &str, digests: &str) -> String {
              SELECT id, fence, attempt, next_stage, input_hash FROM held WHERE next_stage IS NOT NULL AND goes_on
              ON CONFLICT DO NOTHING RETURNING deployment_id),
          news AS (
-             SELECT n.number, n.place, n.told
+             SELECT n.number, count(*) AS events, string_agg(n.told, ',' ORDER BY n.place) AS told
              FROM unnest($15::bigint[], $16::int[], $17::int[], $18::bytea[]) AS n (number, place, novelty, told)
              WHERE CASE n.novelty WHEN 0 THEN n.number IN (SELECT number FROM ended)
                  WHEN 1 THEN n.number IN (SELECT h.number FROM held h JOIN begun b ON b.deployment_id = h.id)
-                 ELSE true END),
+                 ELSE true END
+             GROUP BY n.number),
          told AS (
-             INSERT INTO outbox (deployment_id, sequence, type, told, traceparent, must_route)
-             SELECT h.id, h.next_sequence + row_number() OVER (PARTITION BY h.number ORDER BY n.place) - 1, $19, n.told,
+             INSERT INTO outbox (deployment_id, sequence, events, type, told, traceparent, must_route)
+             SELECT h.id, {next}, n.events, $19,
+                 CASE n.events WHEN 1 THEN n.told ELSE '['::bytea || n.told || ']'::bytea END,
                  nullif(h.traceparent, h.asked_in), false
-             FROM held h JOIN news n USING (number) ORDER BY h.number, n.place RETURNING deployment_id),
-         counted AS (
-             UPDATE deployments d SET next_sequence = d.next_sequence + t.events
-             FROM (SELECT deployment_id, count(*) AS events FROM told GROUP BY deployment_id) t
-             WHERE d.id = t.deployment_id),
+             FROM held h JOIN news n USING (number) ORDER BY h.number RETURNING 1),
          unproven AS (
              UPDATE project_leases l SET unsettled = true
              FROM held h WHERE l.project_slug = h.slug AND l.server = h.server AND NOT l.unsettled AND h.goes_on

@@ -7,7 +7,7 @@ use slipway_protocol::names::Slug;
 
 use crate::message::Outgoing;
 use crate::store::connection::deadline::deadline;
-use crate::store::outbox::render::{MESSAGE_COLUMNS, message};
+use crate::store::outbox::render::{MESSAGE_COLUMNS, messages};
 use crate::store::{Result, Store};
 
 /// What a page of events comes to at most, in bytes, without the last one.
@@ -60,7 +60,7 @@ pub struct EventHistoryPage {
 }
 
 impl Store {
-    /// Events that were published after `from`, in order: at most `limit` are looked at.
+    /// Events that were published after `from`, in order: at most `limit` rows of the outbox are looked at.
     ///
     /// # Errors
     /// When the database fails.
@@ -74,16 +74,17 @@ impl Store {
         deadline(async {
             let sql = format!(
                 "WITH page AS (
-                     SELECT position, published_at, coalesce(octet_length(body), octet_length(told), 4096) AS size
+                     SELECT ctid AS place, position, published_at,
+                         coalesce(octet_length(body), octet_length(told), 4096) AS size
                      FROM outbox
                      WHERE published_at >= $1 AND (published_at, position) > ($1, $2) AND published_at < $3
                      ORDER BY published_at, position LIMIT $4),
                  bounded AS (
-                     SELECT position, sum(size) OVER (ORDER BY published_at, position) - size AS before FROM page)
+                     SELECT place, sum(size) OVER (ORDER BY published_at, position) - size AS before FROM page)
                  SELECT o.position, o.published_at, o.sequence IS NOT NULL AND o.set_aside_at IS NULL
                          AND ($6::text IS NULL OR d.project_slug = $6) AND (NOT $7 OR o.type = $8) AS wanted,
                      {MESSAGE_COLUMNS}
-                 FROM bounded b JOIN outbox o USING (position) LEFT JOIN deployments d ON d.id = o.deployment_id
+                 FROM bounded b JOIN outbox o ON o.ctid = b.place LEFT JOIN deployments d ON d.id = o.deployment_id
                  WHERE b.before < $5 ORDER BY o.published_at, o.position"
             );
             let rows = self
@@ -107,15 +108,19 @@ impl Store {
                 .last()
                 .map(|row| HistoryPosition { published_at: row.get("published_at"), position: row.get("position") });
             let wanted = rows.iter().filter(|row| row.get::<_, Option<bool>>("wanted").unwrap_or_default());
-            let events = wanted
-                .map(|row| {
-                    let (message, unreadable) = match message(row) {
-                        Ok(message) => (message, None),
-                        Err(error) => (Outgoing::default(), Some(error.to_string())),
-                    };
-                    PublishedEvent { message, published_at: row.get("published_at"), unreadable }
+            let events = wanted.flat_map(|row| {
+                let (messages, unreadable) = match messages(row) {
+                    Ok(messages) => (messages, None),
+                    Err(error) => (vec![Outgoing::default()], Some(error.to_string())),
+                };
+                let published_at = row.get("published_at");
+                messages.into_iter().map(move |message| PublishedEvent {
+                    message,
+                    published_at,
+                    unreadable: unreadable.clone(),
                 })
-                .collect();
+            });
+            let events = events.collect();
             Ok(EventHistoryPage { events, next })
         })
         .await

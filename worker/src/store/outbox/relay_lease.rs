@@ -35,15 +35,15 @@ impl Store {
         deadline(async {
             let held = held.map_or(0, |l| l.fence);
             // A renewal keeps its fence; whoever takes the lease, or gives it back, raises it. A relay of a version that
-            // doesn't make messages of what events tell can't name the column `renders`, and gets no lease.
+            // can't make messages of what a step tells can't name the column `splits`, and gets no lease.
             let row = self
                 .vital_client()
                 .await?
                 .query_one(
                     "WITH before AS (SELECT extract(epoch FROM expires_at - now())::float8 AS left FROM relay_lease),
                      taken AS (
-                         INSERT INTO relay_lease AS l (owner, fence, expires_at, renders)
-                             SELECT $1, 1, now() + $3 * interval '1 second', true
+                         INSERT INTO relay_lease AS l (owner, fence, expires_at, renders, splits)
+                             SELECT $1, 1, now() + $3 * interval '1 second', true, true
                              WHERE $2::bigint <> 0 OR NOT EXISTS (SELECT 1 FROM before WHERE before.left > 0)
                          ON CONFLICT (the_one) DO UPDATE SET owner = $1, expires_at = now() + $3 * interval '1 second',
                              fence = CASE WHEN l.fence = $2 THEN l.fence ELSE l.fence + 1 END

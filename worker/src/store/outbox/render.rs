@@ -1,5 +1,5 @@
 //! The messages of the outbox's rows. A dead letter or a replay is there as it goes out; an event is made of what it tells
-//! and of its deployment's row, the same bytes each time.
+//! and of its deployment's row, the same bytes each time. What one step tells is one row.
 
 use std::collections::BTreeMap;
 
@@ -28,14 +28,14 @@ pub(in crate::store) const MESSAGE_COLUMNS: &str = "o.deployment_id, o.sequence,
      d.project_id, d.project_slug, d.action, d.correlation, \
      CASE WHEN o.body IS NULL AND o.told IS NULL THEN d.result END AS result";
 
-/// The message of a row.
+/// The messages of a row, in order; of events, the first one has the row's number, and those after it the next ones.
 ///
 /// # Errors
 /// When the row holds what can't be read.
-pub(in crate::store) fn message(row: &Row) -> Result<Outgoing> {
+pub(in crate::store) fn messages(row: &Row) -> Result<Vec<Outgoing>> {
     match row.get::<_, Option<Vec<u8>>>("body") {
-        Some(body) => Ok(stored(row, body)),
-        None => event(row),
+        Some(body) => Ok(vec![stored(row, body)]),
+        None => events(row),
     }
 }
 
@@ -60,14 +60,21 @@ fn stored(row: &Row, body: Vec<u8>) -> Outgoing {
 /// What all events of a deployment have in common.
 struct Envelope {
     deployment: DeploymentId,
-    sequence: u64,
     project: Option<Project>,
     causation: Option<String>,
     traceparent: Option<String>,
     time: Timestamp,
 }
 
-fn event(row: &Row) -> Result<Outgoing> {
+/// What a row tells: one event, or a list of them.
+fn kinds(told: &[u8]) -> Result<Vec<ProgressKind>> {
+    match told.first() {
+        Some(b'[') => readable("outbox", "told", serde_json::from_slice(told)),
+        _ => Ok(vec![readable("outbox", "told", serde_json::from_slice(told))?]),
+    }
+}
+
+fn events(row: &Row) -> Result<Vec<Outgoing>> {
     const TABLE: &str = "deployments";
     let slug = row.get::<_, Option<String>>("project_slug").map(Slug::new).transpose();
     let slug = readable(TABLE, "project_slug", slug)?;
@@ -75,7 +82,6 @@ fn event(row: &Row) -> Result<Outgoing> {
     let deployment = row.get::<_, Option<Uuid>>("deployment_id").map(DeploymentId);
     let envelope = Envelope {
         deployment: readable("outbox", "deployment_id", deployment.ok_or("an event without a deployment"))?,
-        sequence: u64::try_from(row.get::<_, Option<i64>>("sequence").unwrap_or_default()).unwrap_or_default(),
         project: row
             .get::<_, Option<Uuid>>("project_id")
             .map(ProjectId)
@@ -86,46 +92,52 @@ fn event(row: &Row) -> Result<Outgoing> {
         time: row.get("created_at"),
     };
     let correlation_id = correlation_id(&correlation, envelope.deployment);
-    let slug = envelope.project.as_ref().map(|project| &project.slug);
-    let (kind, key, body) = match row.get::<_, Option<Vec<u8>>>("told") {
-        Some(told) => {
-            let kind: ProgressKind = readable("outbox", "told", serde_json::from_slice(&told))?;
-            let project = readable(TABLE, "project_slug", envelope.project.clone().ok_or("progress of no project"))?;
-            let action: Action = readable(TABLE, "action", row.get::<_, &str>("action").parse())?;
-            let key = topology::progress_key(&project.slug, kind.stage());
-            let progress = Progress { deployment_id: envelope.deployment, project, action, kind, correlation };
-            (EventType::Progress, key, envelope.wrap(EventType::Progress, progress)?)
-        }
-        None => {
-            let result = readable(TABLE, "result", row.try_get::<_, Option<Json<DeploymentResult>>>("result"))?;
-            let Json(result) = readable(TABLE, "result", result.ok_or("a result that isn't there"))?;
-            let key = topology::result_key(slug, result.outcome);
-            (EventType::Result, key, envelope.wrap(EventType::Result, result)?)
-        }
+    let first = u64::try_from(row.get::<_, Option<i64>>("sequence").unwrap_or_default()).unwrap_or_default();
+    let Some(told) = row.get::<_, Option<Vec<u8>>>("told") else {
+        let result = readable(TABLE, "result", row.try_get::<_, Option<Json<DeploymentResult>>>("result"))?;
+        let Json(result) = readable(TABLE, "result", result.ok_or("a result that isn't there"))?;
+        let key = topology::result_key(envelope.project.as_ref().map(|project| &project.slug), result.outcome);
+        return Ok(vec![envelope.message(EventType::Result, first, key, correlation_id, result)?]);
     };
-    let mut headers = BTreeMap::new();
-    headers.extend(envelope.traceparent.clone().map(|traceparent| ("traceparent".to_owned(), traceparent)));
-    Ok(Outgoing {
-        exchange: topology::EVENTS.to_owned(),
-        routing_key: key,
-        message_id: envelope.deployment.event_id(envelope.sequence).to_string(),
-        event_type: kind.as_str().to_owned(),
-        correlation_id: Some(correlation_id),
-        content_type: Some(CONTENT_TYPE.to_owned()),
-        headers,
-        body,
-    })
+    let project = readable(TABLE, "project_slug", envelope.project.clone().ok_or("progress of no project"))?;
+    let action: Action = readable(TABLE, "action", row.get::<_, &str>("action").parse())?;
+    let deployment_id = envelope.deployment;
+    let message = |(sequence, kind): (u64, ProgressKind)| {
+        let key = topology::progress_key(&project.slug, kind.stage());
+        let (project, correlation) = (project.clone(), correlation.clone());
+        let progress = Progress { deployment_id, project, action, kind, correlation };
+        envelope.message(EventType::Progress, sequence, key, correlation_id.clone(), progress)
+    };
+    (first..).zip(kinds(&told)?).map(message).collect()
 }
 
 impl Envelope {
-    fn wrap<T: Serialize>(&self, kind: EventType, data: T) -> Result<Vec<u8>> {
-        let id = self.deployment.event_id(self.sequence).to_string();
-        let mut event = CloudEvent::new(kind, SOURCE, id, data).with_sequence(self.sequence);
+    fn message<T: Serialize>(
+        &self,
+        kind: EventType,
+        sequence: u64,
+        routing_key: String,
+        correlation_id: String,
+        data: T,
+    ) -> Result<Outgoing> {
+        let id = self.deployment.event_id(sequence).to_string();
+        let mut event = CloudEvent::new(kind, SOURCE, id.clone(), data).with_sequence(sequence);
         event.subject = self.project.as_ref().map(|p| p.slug.to_string());
         event.time = Some(self.time);
         event.causationid.clone_from(&self.causation);
         event.traceparent.clone_from(&self.traceparent);
-        readable("outbox", "told", serde_json::to_vec(&event))
+        let mut headers = BTreeMap::new();
+        headers.extend(self.traceparent.clone().map(|traceparent| ("traceparent".to_owned(), traceparent)));
+        Ok(Outgoing {
+            exchange: topology::EVENTS.to_owned(),
+            routing_key,
+            message_id: id,
+            event_type: kind.as_str().to_owned(),
+            correlation_id: Some(correlation_id),
+            content_type: Some(CONTENT_TYPE.to_owned()),
+            headers,
+            body: readable("outbox", "told", serde_json::to_vec(&event))?,
+        })
     }
 }
 

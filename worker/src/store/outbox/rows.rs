@@ -11,7 +11,7 @@ use crate::message::Outgoing;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::{duration, number};
 use crate::store::outbox::relay_lease::RelayLease;
-use crate::store::outbox::render::{MESSAGE_COLUMNS, message};
+use crate::store::outbox::render::{MESSAGE_COLUMNS, messages};
 use crate::store::{Result, Store, StoreError};
 
 /// Messages of which none may overtake another.
@@ -23,7 +23,7 @@ pub enum OrderingKey {
     Alone(i64),
 }
 
-/// A message that waits to be published.
+/// A message that waits to be published. What one step tells has one place in the outbox: its messages follow each other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxRow {
     /// Its place; rows with one ordering key are in order.
@@ -75,8 +75,8 @@ pub struct OutboxBacklog {
 }
 
 impl Store {
-    /// Waiting messages in order, without those whose ordering key is in `held`: at most `limit`, and no more once
-    /// their bodies come to `bytes`; one at least, however large it is.
+    /// Waiting messages in order, without those whose ordering key is in `held`: those of at most `limit` rows, and no more
+    /// once their bodies come to `bytes`; of one row at least, however large it is.
     ///
     /// There is no "after that position": positions are given before the commit, so that a row may become visible after
     /// one with a higher number, and of one deployment even the first after the second.
@@ -95,16 +95,17 @@ impl Store {
                 .query(
                     &format!(
                         "WITH waiting AS (
-                             SELECT position, coalesce(octet_length(body), octet_length(told), {RESULT_BYTES}) AS size
+                             SELECT ctid AS place, position,
+                                 coalesce(octet_length(body), octet_length(told), {RESULT_BYTES}) AS size
                              FROM outbox WHERE published_at IS NULL AND set_aside_at IS NULL AND position <> ALL($2)
                                AND (sequence IS NULL OR deployment_id <> ALL($1))
                              ORDER BY position LIMIT $3),
                          page AS (
-                             SELECT position, count(*) OVER () AS waiting,
+                             SELECT place, count(*) OVER () AS waiting,
                                  sum(size) OVER (ORDER BY position) - size AS before
                              FROM waiting)
                          SELECT position, waiting, breaks, must_route, {MESSAGE_COLUMNS}
-                         FROM page JOIN outbox o USING (position) LEFT JOIN deployments d ON d.id = o.deployment_id
+                         FROM page JOIN outbox o ON o.ctid = page.place LEFT JOIN deployments d ON d.id = o.deployment_id
                          WHERE before < $4 ORDER BY position"
                     ),
                     &[&deployments, &alone, &i64::from(limit), &i64::from(bytes)],
@@ -112,7 +113,7 @@ impl Store {
                 .await?;
             let waiting = rows.first().map_or(0, |row| row.get::<_, i64>("waiting"));
             let more = waiting >= i64::from(limit) || usize::try_from(waiting).is_ok_and(|n| n > rows.len());
-            Ok(OutboxPage { rows: rows.iter().map(row).collect(), more })
+            Ok(OutboxPage { rows: rows.iter().flat_map(of_row).collect(), more })
         })
         .await
     }
@@ -127,13 +128,16 @@ impl Store {
             let unrouted: Vec<i64> = sent.iter().filter(|s| !s.routed).map(|s| s.position).collect();
             let sql = "WITH held AS MATERIALIZED (SELECT 1 FROM relay_lease WHERE fence = $3 FOR SHARE),
                            removed AS (
-                               DELETE FROM outbox WHERE position = ANY($1) AND sequence IS NULL AND EXISTS (SELECT FROM held)),
+                               DELETE FROM outbox WHERE position = ANY($1) AND published_at IS NULL
+                                   AND sequence IS NULL AND EXISTS (SELECT FROM held)),
                            marked AS (
                                UPDATE outbox SET published_at = now(), unrouted = position = ANY($2)
-                               WHERE position = ANY($1) AND sequence IS NOT NULL AND EXISTS (SELECT FROM held))
+                               WHERE position = ANY($1) AND published_at IS NULL
+                                   AND sequence IS NOT NULL AND EXISTS (SELECT FROM held))
                        SELECT FROM held";
             let client = self.client().await?;
-            let held = client.write(TransactionKind::MarkPublished, sql, &[&positions, &unrouted, &lease.fence]).await?;
+            let held =
+                client.write(TransactionKind::MarkPublished, sql, &[&positions, &unrouted, &lease.fence]).await?;
             held.map(drop).ok_or(StoreError::LeaseLost)
         })
         .await
@@ -149,7 +153,7 @@ impl Store {
                 .client()
                 .await?
                 .query_one(
-                    "SELECT count(*) FILTER (WHERE set_aside_at IS NULL),
+                    "SELECT coalesce(sum(coalesce(events, 1)) FILTER (WHERE set_aside_at IS NULL), 0)::bigint,
                          coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE set_aside_at IS NULL)), 0)::float8,
                          count(*) FILTER (WHERE set_aside_at IS NOT NULL)
                      FROM outbox WHERE published_at IS NULL",
@@ -163,22 +167,23 @@ impl Store {
     }
 }
 
-fn row(row: &tokio_postgres::Row) -> OutboxRow {
+fn of_row(row: &tokio_postgres::Row) -> Vec<OutboxRow> {
     let (position, deployment) = (row.get("position"), row.get::<_, Option<Uuid>>("deployment_id").map(DeploymentId));
     let sequence: Option<i64> = row.get("sequence");
-    let (message, unreadable) = match message(row) {
-        Ok(message) => (message, None),
-        Err(error) => (Outgoing::default(), Some(error.to_string())),
+    let ordering_key =
+        deployment.filter(|_| sequence.is_some()).map_or(OrderingKey::Alone(position), OrderingKey::Events);
+    let (messages, unreadable) = match messages(row) {
+        Ok(messages) => (messages, None),
+        Err(error) => (vec![Outgoing::default()], Some(error.to_string())),
     };
-    OutboxRow {
+    let of_message = |message| OutboxRow {
         position,
-        ordering_key: deployment
-            .filter(|_| sequence.is_some())
-            .map_or(OrderingKey::Alone(position), OrderingKey::Events),
+        ordering_key,
         deployment,
         breaks: number(row, "breaks"),
         must_route: row.get("must_route"),
         message,
-        unreadable,
-    }
+        unreadable: unreadable.clone(),
+    };
+    messages.into_iter().map(of_message).collect()
 }

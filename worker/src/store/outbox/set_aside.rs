@@ -14,7 +14,7 @@ use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::number;
 use crate::store::connection::wakeups;
 use crate::store::outbox::relay_lease::RelayLease;
-use crate::store::outbox::render::{MESSAGE_COLUMNS, message};
+use crate::store::outbox::render::{MESSAGE_COLUMNS, messages};
 use crate::store::{Result, Store, StoreError};
 
 /// How often a message may break its channel before it's put aside.
@@ -165,8 +165,10 @@ impl Store {
 }
 
 fn set_aside(row: &Row) -> SetAsideMessage {
-    // One that can't be made of what is stored is listed all the same.
-    let message = message(row).unwrap_or_default();
+    // One that can't be made of what is stored is listed all the same. Of what a step tells, the last one stands for all.
+    let messages = messages(row).unwrap_or_default();
+    let body_bytes: usize = messages.iter().map(|message| message.body.len()).sum();
+    let message = messages.into_iter().next_back().unwrap_or_default();
     SetAsideMessage {
         position: row.get("position"),
         deployment: row.get::<_, Option<Uuid>>("deployment_id").map(DeploymentId),
@@ -175,7 +177,7 @@ fn set_aside(row: &Row) -> SetAsideMessage {
         message_id: message.message_id,
         exchange: message.exchange,
         routing_key: message.routing_key,
-        body_bytes: u64::try_from(message.body.len()).unwrap_or(u64::MAX),
+        body_bytes: u64::try_from(body_bytes).unwrap_or(u64::MAX),
         header_bytes: u64::try_from(row.get::<_, i64>("header_bytes")).unwrap_or_default(),
         breaks: u64::from(number(row, "breaks")),
         since: row.get("set_aside_at"),

@@ -79,8 +79,8 @@ impl OldRows {
         match self {
             // What isn't about a deployment is removed when it's published, unless somebody has dropped it.
             Self::Events => {
-                "DELETE FROM outbox WHERE position = ANY(ARRAY(
-                     SELECT o.position FROM outbox o LEFT JOIN deployments d ON d.id = o.deployment_id
+                "DELETE FROM outbox WHERE ctid = ANY(ARRAY(
+                     SELECT o.ctid FROM outbox o LEFT JOIN deployments d ON d.id = o.deployment_id
                      WHERE o.published_at < now() - $1 * interval '1 second'
                        AND (d.id IS NULL OR d.finished_at IS NOT NULL)
                      ORDER BY o.published_at LIMIT $2 FOR UPDATE OF o SKIP LOCKED))"

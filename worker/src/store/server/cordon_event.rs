@@ -63,8 +63,8 @@ impl Store {
                 CordonOutcome::Outdated => Outcome::Superseded,
             };
             let result = cordoned(request, outcome, row.get(0));
-            let sql = "WITH told AS (INSERT INTO outbox (deployment_id, sequence, type, must_route)
-                                     SELECT id, next_sequence, $4, true FROM deployments WHERE id = $1),
+            let sql = "WITH told AS (INSERT INTO outbox (deployment_id, sequence, events, type, must_route)
+                                     SELECT id, next_sequence, 1, $4, true FROM deployments WHERE id = $1),
                            ended AS (UPDATE deployments SET state = $2, result = $3, next_sequence = next_sequence + 1 WHERE id = $1)
                        SELECT pg_notify($5, '')";
             let (state, kind) = (State::Ended(outcome), EventType::Result);

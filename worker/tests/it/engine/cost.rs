@@ -11,9 +11,9 @@ use crate::services::test_worker::{TestClient, TestWorker, WorkerOptions, eventu
 use crate::services::{Postgres, TestDatabase, vhost};
 
 /// SQL statements, what begins and ends transactions included.
-const STATEMENTS: f64 = 22.0;
+const STATEMENTS: f64 = 25.0;
 /// Bytes of PostgreSQL's write-ahead log.
-const WAL_BYTES: f64 = 36_000.0;
+const WAL_BYTES: f64 = 23_500.0;
 /// Messages: the request, `accepted`, `attempt_started`, two for each of seven stages, and the result.
 const MESSAGES: f64 = 18.0;
 

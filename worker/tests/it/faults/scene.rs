@@ -66,8 +66,8 @@ impl FaultScene {
         assert!(ready.unwrap_or(false), "{:?}: {:?}", self.under_way, self.worker.readiness.report());
         if self.under_way == UnderWay::Publishing {
             // Another relay holds the lease until much waits, be it that the worker's own hasn't taken it yet.
-            let take = "INSERT INTO relay_lease AS l (owner, fence, expires_at, renders)
-                            VALUES ('another', 1, now() + interval '1 hour', true)
+            let take = "INSERT INTO relay_lease AS l (owner, fence, expires_at, renders, splits)
+                            VALUES ('another', 1, now() + interval '1 hour', true, true)
                         ON CONFLICT (the_one) DO UPDATE
                             SET owner = excluded.owner, fence = l.fence + 1, expires_at = excluded.expires_at";
             self.database.sql.execute(take, &[]).await.unwrap();

@@ -3,6 +3,7 @@
 mod front_doors;
 mod grouped;
 mod leases;
+mod numbers;
 mod outbox;
 mod owners;
 mod push_histories;
