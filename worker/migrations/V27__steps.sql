@@ -1,5 +1,5 @@
 -- What a step tells is one row of the outbox, and a row is written, marked and removed for half of what it took. All of this
--- changes the catalogue alone; the locks are taken in the order in which workers take theirs.
+-- changes the catalogue alone. Relays take the locks in another order: where one is in the way, this is tried again.
 LOCK TABLE deployments, stage_journal, outbox, relay_lease IN ACCESS EXCLUSIVE MODE;
 
 -- Only a relay that knows rows of several events may publish: one of an older version can't name this column, and gets no
@@ -13,6 +13,8 @@ ALTER TABLE outbox
     DROP CONSTRAINT outbox_pkey,
     DROP CONSTRAINT outbox_deployment_id_fkey,
     SET (fillfactor = 60);
+-- Where somebody replicates the database by its log, rows without a key are told apart by all that they hold.
+ALTER TABLE outbox REPLICA IDENTITY FULL;
 
 -- How many events a row tells, from its number on. NULL: one, as workers of the version before write it.
 ALTER TABLE outbox ADD COLUMN events smallint;

@@ -98,7 +98,12 @@ fn print_list(found: &[SetAsideMessage], printer: &Printer) {
     let mut table = Table::new(&["NUMBER", "SINCE", "DEPLOYMENT", "EVENT", "ROUTING KEY", "HEADERS", "BODY", "WHY"]);
     for message in found {
         let bytes = |count: u64| format!("{count} bytes");
-        let event = message.sequence.map_or_else(|| "-".to_owned(), |sequence| sequence.to_string());
+        let more = i64::try_from(message.events).unwrap_or(i64::MAX) - 1;
+        let event = match message.sequence {
+            None => "-".to_owned(),
+            Some(first) if more == 0 => first.to_string(),
+            Some(first) => format!("{first}-{}", first.saturating_add(more)),
+        };
         table.row([
             message.position.to_string(),
             format_time(message.since),
@@ -122,6 +127,7 @@ fn message_json(message: &SetAsideMessage) -> Value {
         "since": message.since,
         "deployment_id": message.deployment,
         "sequence": message.sequence,
+        "events": message.events,
         "type": message.event_type,
         "message_id": message.message_id,
         "exchange": message.exchange,

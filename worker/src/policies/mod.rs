@@ -18,7 +18,7 @@ use slipway_protocol::topology::{Argument, DEPLOYMENTS_QUEUE, QUEUES};
 use crate::config::variables as var;
 use crate::intake::{consumer, dead_letter_consumer, held};
 use crate::process::heartbeat;
-use crate::publish::{batch, github_status, relay, relay_lease};
+use crate::publish::{delayed, github_status, relay, relay_lease};
 use crate::pushes::{connections, looker, webhook_server};
 use crate::run;
 use crate::{amqp, engine, housekeeping, scheduler, store};
@@ -83,7 +83,7 @@ fn retries() -> Vec<PolicySetting> {
         fixed("an attempt's write that the database fails at", "run::persist::MAX_FAILURES",
             PolicyValue::Count(run::MAX_FAILURES.into(), "times"),
             "Then the attempt is interrupted, which is counted as well; an absent database is waited for"),
-        fixed("a message that nobody is bound for", "publish::batch::REPUBLISH_BACKOFF", batch::REPUBLISH_BACKOFF,
+        fixed("a message that nobody is bound for", "publish::delayed::REPUBLISH_BACKOFF", delayed::REPUBLISH_BACKOFF,
             "A result is kept until somebody binds a queue, and doesn't hold up others meanwhile"),
         fixed("a message that breaks its channel", "store::outbox::set_aside::MAX_BREAKS",
             PolicyValue::Count(store::MAX_BREAKS.into(), "times"),

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use slipway_deploy::backoff::RetryPolicy;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use super::delayed::{ConfirmedPart, DelayedKeys};
 use crate::amqp::{AmqpError, PublishError, Publisher};
 use crate::failpoint::{self, Failpoint};
 use crate::store::{BlamedMessage, OrderingKey, OutboxPage, OutboxRow, PublishOutcome, RelayLease, Store, StoreError};
@@ -22,23 +22,6 @@ const BATCH: u32 = 200;
 const BATCH_BYTES: u32 = 16 * 1024 * 1024;
 /// How long batches are sent before the relay looks at anything else, while many messages wait.
 pub(crate) const SEND_WINDOW: Duration = Duration::from_secs(2);
-/// The delay before a message is sent again that the broker returned or refused: nobody has bound a queue for it, a
-/// subscriber's queue is full, or a queue's leader is just elected.
-pub(crate) const REPUBLISH_BACKOFF: RetryPolicy = RetryPolicy {
-    initial: Duration::from_millis(500),
-    max: Duration::from_secs(30),
-    multiplier: 2.0,
-    attempts: u32::MAX,
-};
-
-/// The ordering keys whose next message the broker didn't take: when to try again, and how often it was tried.
-pub(super) type DelayedKeys = HashMap<OrderingKey, (Instant, u32)>;
-
-/// Whether a key that was delayed may be tried again.
-pub(super) fn has_due(delayed: &DelayedKeys) -> bool {
-    delayed.values().any(|(until, _)| *until <= Instant::now())
-}
-
 /// Why sending ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RelayError {
@@ -53,8 +36,17 @@ pub(super) enum RelayError {
 struct SendOutcome {
     sent: Vec<PublishOutcome>,
     blamed: Vec<BlamedMessage>,
-    /// The place in the group of the first that the broker didn't take.
-    stopped: Option<(usize, PublishError)>,
+    stopped: Option<Stop>,
+}
+
+/// The first message that the broker didn't take.
+struct Stop {
+    /// Its place in the group.
+    at: usize,
+    /// Whether one before it was taken.
+    progressed: bool,
+    confirmed: ConfirmedPart,
+    error: PublishError,
 }
 
 /// Sends batch after batch for at most [`SEND_WINDOW`]; false when more messages wait.
@@ -67,10 +59,7 @@ pub(super) async fn send_batches(
     let started_at = Instant::now();
     let mut all_sent = false;
     while !all_sent && started_at.elapsed() < SEND_WINDOW {
-        let now = Instant::now();
-        let delayed_keys: Vec<OrderingKey> =
-            delayed.iter().filter(|(_, (until, _))| *until > now).map(|(key, _)| *key).collect();
-        let OutboxPage { rows, more } = store.waiting_messages(&delayed_keys, BATCH, BATCH_BYTES).await?;
+        let OutboxPage { rows, more } = store.waiting_messages(&delayed.waiting(), BATCH, BATCH_BYTES).await?;
         all_sent = !more;
         if !rows.is_empty() {
             let span = batch_span(&rows);
@@ -113,7 +102,10 @@ async fn send_batch(
         .values()
         .filter(|group| !group.is_empty())
         .zip(publishers.iter().cycle())
-        .map(|(group, publisher)| async move { (group, send_in_order(publisher, group).await) })
+        .map(|(group, publisher)| {
+            let confirmed = delayed.confirmed_of(group);
+            async move { (group, send_in_order(publisher, group, confirmed).await) }
+        })
         .collect();
     let mut outcomes = Vec::new();
     while let Some(outcome) = under_way.next().await {
@@ -122,7 +114,7 @@ async fn send_batch(
     record_outcomes(store, lease, delayed, outcomes).await?;
     for group in &alone {
         if let Some(publisher) = publishers.first() {
-            let outcome = send_in_order(publisher, group).await;
+            let outcome = send_in_order(publisher, group, delayed.confirmed_of(group)).await;
             record_outcomes(store, lease, delayed, vec![(group, outcome)]).await?;
         }
     }
@@ -142,17 +134,19 @@ async fn record_outcomes(
         sent.append(&mut outcome.sent);
         blamed.append(&mut outcome.blamed);
         match outcome.stopped {
-            Some((_, PublishError::Broken(error))) => broken = broken.or(Some(error)),
-            Some((at, error)) => {
-                if let Some(row) = group.get(at) {
-                    if at > 0 {
-                        delayed.remove(&row.ordering_key);
+            Some(Stop { error: PublishError::Broken(error), .. }) => broken = broken.or(Some(error)),
+            Some(stop) => {
+                if let Some(row) = group.get(stop.at) {
+                    if stop.progressed {
+                        delayed.forget(row.ordering_key);
                     }
-                    delay_key(delayed, row, &error);
+                    delayed.delay(row, stop.confirmed, &stop.error);
                 }
             }
             None => {
-                group.first().map(|row| delayed.remove(&row.ordering_key));
+                if let Some(row) = group.first() {
+                    delayed.forget(row.ordering_key);
+                }
             }
         }
     }
@@ -171,20 +165,26 @@ async fn record_outcomes(
 }
 
 /// Sends the messages of one ordering key, each when the one before is confirmed, up to the first that the broker
-/// doesn't take. One that can't be sent at all is left out. A place in the outbox is sent once all of its messages are.
-async fn send_in_order(publisher: &Publisher, group: &[OutboxRow]) -> SendOutcome {
+/// doesn't take. One that can't be sent at all is left out. A place in the outbox is sent once all of its messages are; those
+/// that are `confirmed` of it aren't sent again.
+async fn send_in_order(publisher: &Publisher, group: &[OutboxRow], confirmed: ConfirmedPart) -> SendOutcome {
     let mut outcome = SendOutcome::default();
-    let (mut at, mut sent, mut routed) = (0, 0, true);
+    let (mut at, mut progressed) = (0, false);
     for place in group.chunk_by(|one, next| one.position == next.position) {
-        for row in place {
-            let blame = |reason: String, hopeless| BlamedMessage { position: row.position, reason, hopeless };
+        let position = place.first().map_or(0, |row| row.position);
+        let mut done = if position == confirmed.position { confirmed } else { ConfirmedPart::default() };
+        done.position = position;
+        at += done.count;
+        for row in place.iter().skip(done.count) {
+            let blame = |reason: String, hopeless| BlamedMessage { position, reason, hopeless };
             match send(publisher, row).await {
                 Ok(()) => {
-                    sent += 1;
+                    done.count += 1;
                     Metrics::get().published("routed");
                 }
                 Err(PublishError::Returned { .. }) if !row.must_route => {
-                    (sent, routed) = (sent + 1, false);
+                    done.count += 1;
+                    done.unrouted = true;
                     Metrics::get().published("unrouted");
                 }
                 Err(PublishError::Unfit(reason)) => outcome.blamed.push(blame(reason, true)),
@@ -194,16 +194,16 @@ async fn send_in_order(publisher: &Publisher, group: &[OutboxRow]) -> SendOutcom
                     {
                         outcome.blamed.push(blame(broken.with_sources(), false));
                     }
-                    outcome.stopped = Some((at, error));
+                    outcome.stopped = Some(Stop { at, progressed, confirmed: done, error });
                     return outcome;
                 }
             }
+            progressed = true;
             at += 1;
         }
-        if let Some(row) = place.first().filter(|_| sent == place.len()) {
-            outcome.sent.push(PublishOutcome { position: row.position, routed });
+        if done.count == place.len() {
+            outcome.sent.push(PublishOutcome { position, routed: !done.unrouted });
         }
-        (sent, routed) = (0, true);
     }
     outcome
 }
@@ -251,19 +251,4 @@ fn tell_blamed(row: &OutboxRow, reason: &str, aside: bool) {
             row.position
         );
     }
-}
-
-fn delay_key(delayed: &mut DelayedKeys, row: &OutboxRow, error: &PublishError) {
-    let tried = delayed.get(&row.ordering_key).map_or(0, |(_, tried)| *tried) + 1;
-    let delay = REPUBLISH_BACKOFF.delay(tried).unwrap_or(REPUBLISH_BACKOFF.max);
-    delayed.insert(row.ordering_key, (Instant::now() + delay, tried));
-    Metrics::get().published(if matches!(error, PublishError::Returned { .. }) { "returned" } else { "failed" });
-    let deployment = row.deployment.map(|id| id.to_string());
-    tracing::warn!(
-        deployment.id = deployment,
-        messaging.destination.name = row.message.exchange,
-        messaging.rabbitmq.destination.routing_key = row.message.routing_key,
-        retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-        "not published: {error}"
-    );
 }

@@ -3,6 +3,7 @@
 //! is decided by the store.
 
 pub(crate) mod batch;
+pub(crate) mod delayed;
 pub(crate) mod github_status;
 pub(crate) mod relay;
 pub(crate) mod relay_lease;

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::batch::{DelayedKeys, RelayError, has_due, send_batches};
+use super::batch::{RelayError, send_batches};
+use super::delayed::DelayedKeys;
 use super::relay_lease::LeaseHolder;
 use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, ConnectionState, PublishError, Publisher};
 use crate::message::Outgoing;
@@ -59,7 +60,7 @@ impl Relay {
     pub async fn run(self) {
         let wakeups = self.store.listen();
         let holder = LeaseHolder::new(self.store.clone(), wakeups.clone(), self.lease);
-        let (delayed, outages) = (DelayedKeys::new(), OutageLog::new("relay"));
+        let (delayed, outages) = (DelayedKeys::default(), OutageLog::new("relay"));
         let mut state = RelayState { holder, last: None, delayed, canary_sent: None, outages };
         let mut generations = self.broker.generations("publish");
         // A broker that can't be reached at the end isn't waited for: the next relay goes on.
@@ -147,7 +148,7 @@ impl Relay {
             }
             self.send_canary(publishers, state).await?;
             let lease = state.holder.sure();
-            look |= finishing || lease.is_none() || lease != state.last || has_due(&state.delayed);
+            look |= finishing || lease.is_none() || lease != state.last || state.delayed.has_due();
             if look && let Some(lease) = lease {
                 if state.last.replace(lease) != Some(lease) {
                     // Another relay may have published the delayed messages.

@@ -1,13 +1,17 @@
 //! The relay against brokers that refuse, return and hang up: of each deployment every event goes out, in order, and
 //! none before the one before it.
 
+use std::collections::HashMap;
+
 use crate::services::ledger::{TOLD, TestLedger};
-use crate::services::test_worker::{ScriptedStages, TestWorker, WorkerOptions, eventually, migrated, report, request};
+use crate::services::test_worker::{
+    ScriptedStages, TestClient, TestWorker, WorkerOptions, eventually, migrated, report, request,
+};
 use crate::services::vhost;
 use futures_util::future::join_all;
-use lapin::ExchangeKind;
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, ExchangeKind};
 use secrecy::SecretString;
 use slipway_protocol::{Change, Stage, topology};
 use slipway_worker::amqp::BrokerConnection;
@@ -43,13 +47,13 @@ async fn unbind_all(link: &BrokerConnection) {
 }
 
 /// A queue of four that refuses a fifth.
-async fn narrow(link: &BrokerConnection) {
+async fn narrow(link: &BrokerConnection, pattern: &str, most: i64) {
     let mut arguments = FieldTable::default();
-    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(4));
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(most));
     arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
     let channel = link.channel().await.unwrap();
     channel.queue_declare("narrow".into(), QueueDeclareOptions::default(), arguments).await.unwrap();
-    bind(link, "narrow", "#").await;
+    bind(link, "narrow", pattern).await;
 }
 
 /// Whether all has happened and `waiting` events wait to be told; in between as many may wait, too.
@@ -74,7 +78,7 @@ async fn goes_through(refusal: Refusal, url: SecretString) {
     let mut ledger = TestLedger::open(url.clone()).await;
     let link = ledger.connect().await;
     match refusal {
-        Refusal::FullQueue => narrow(&link).await,
+        Refusal::FullQueue => narrow(&link, "#", 4).await,
         Refusal::NobodyBound => {
             unbind_all(&link).await;
             bind(&link, TOLD, "progress.#").await;
@@ -119,4 +123,34 @@ async fn goes_through(refusal: Refusal, url: SecretString) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_goes_out_in_order_whatever_the_broker_refuses() {
     join_all(ALL.map(|refusal| goes_through(refusal, vhost()))).await;
+}
+
+/// The end of a stage and the beginning of the next one are one row, and go to different queues.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_confirmed_of_a_step_is_not_sent_again_with_the_rest_of_it() {
+    let url = vhost();
+    let (_database, store) = migrated("w").await;
+    let ledger = TestLedger::open(url.clone()).await;
+    let link = ledger.connect().await;
+    narrow(&link, "progress.*.env", 1).await;
+    let channel = link.channel().await.unwrap();
+    let (fills, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    channel.basic_publish("".into(), "narrow".into(), fills, b"fills it", properties).await.unwrap();
+    let mut outside = TestClient::new(&url).await;
+    let pipeline = ScriptedStages::new(|_| async { Ok(report(Change::Changed)) });
+    let worker = TestWorker::start(store, &url, pipeline, WorkerOptions::default());
+    outside.publish(&request(|_| {})).await;
+    // What one queue refuses comes to the others each time.
+    let mut copies: HashMap<String, (String, u32)> = HashMap::new();
+    let stage = "env";
+    while copies.values().all(|(of, count)| of != stage || *count < 3) {
+        let event = outside.event().await;
+        let id = event["id"].as_str().unwrap().to_owned();
+        copies.entry(id).or_insert((event["data"]["stage"].as_str().unwrap_or_default().to_owned(), 0)).1 += 1;
+    }
+    let again: Vec<_> = copies.values().filter(|(_, count)| *count > 1).collect();
+    assert!(again.len() == 1 && copies.values().any(|(of, _)| of == "clone"), "{copies:?}");
+    channel.queue_delete("narrow".into(), Default::default()).await.unwrap();
+    while outside.event().await["data"]["outcome"] != "succeeded" {}
+    worker.stop().await;
 }

@@ -80,5 +80,5 @@ async fn migrate_alone(client: &mut Client) -> Result<()> {
 fn is_locked(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
         .filter_map(|error| error.downcast_ref::<tokio_postgres::Error>())
-        .any(|error| error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+        .any(|error| matches!(error.code(), Some(code) if [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED].contains(code)))
 }

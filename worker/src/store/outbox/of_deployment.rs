@@ -37,7 +37,10 @@ impl Store {
                 .query(
                     &format!(
                         "SELECT {MESSAGE_COLUMNS}, o.published_at FROM outbox o JOIN deployments d ON d.id = o.deployment_id
-                         WHERE o.deployment_id = $1 AND o.sequence + coalesce(o.events, 1) > $2 ORDER BY o.sequence"
+                         WHERE o.deployment_id = $1 AND o.sequence + coalesce(o.events, 1) > $2
+                           AND o.sequence >= coalesce(
+                               (SELECT max(sequence) FROM outbox WHERE deployment_id = $1 AND sequence <= $2), 0)
+                         ORDER BY o.sequence"
                     ),
                     &[&id.0, &from],
                 )

@@ -21,7 +21,7 @@ use crate::store::connection::value::readable;
 /// CloudEvents `source` of Slipway's own events.
 const SOURCE: &str = "/slipway";
 
-/// What [`message`] needs of a row `o` of the outbox and of its deployment `d`, joined from the left. Rows of versions
+/// What [`messages`] needs of a row `o` of the outbox and of its deployment `d`, joined from the left. Rows of versions
 /// before hold the message as it goes out.
 pub(in crate::store) const MESSAGE_COLUMNS: &str = "o.deployment_id, o.sequence, o.type, o.message_id, o.exchange, o.routing_key, o.correlation_id, o.content_type, \
      o.headers, coalesce(o.traceparent, d.traceparent) AS traceparent, o.body, o.told, o.created_at, d.event_id, \

@@ -40,15 +40,17 @@ pub struct SetAsideMessage {
     pub deployment: Option<DeploymentId>,
     /// Its number among the events of that deployment; none: a dead letter or a replay.
     pub sequence: Option<i64>,
+    /// How many events go with it, from that number on: a step tells up to two, and some lines.
+    pub events: u64,
     /// The type of the event.
     pub event_type: String,
-    /// Property `message-id`.
+    /// Property `message-id`; of several events, of the first, as all that follows but for the body.
     pub message_id: String,
     /// Where it was to go.
     pub exchange: String,
     /// By which routing key.
     pub routing_key: String,
-    /// The body's length.
+    /// The longest body's length.
     pub body_bytes: u64,
     /// The length of headers and their names.
     pub header_bytes: u64,
@@ -165,19 +167,20 @@ impl Store {
 }
 
 fn set_aside(row: &Row) -> SetAsideMessage {
-    // One that can't be made of what is stored is listed all the same. Of what a step tells, the last one stands for all.
+    // One that can't be made of what is stored is listed all the same.
     let messages = messages(row).unwrap_or_default();
-    let body_bytes: usize = messages.iter().map(|message| message.body.len()).sum();
-    let message = messages.into_iter().next_back().unwrap_or_default();
+    let (events, body_bytes) = (messages.len().max(1), messages.iter().map(|message| message.body.len()).max());
+    let message = messages.into_iter().next().unwrap_or_default();
     SetAsideMessage {
         position: row.get("position"),
         deployment: row.get::<_, Option<Uuid>>("deployment_id").map(DeploymentId),
         sequence: row.get("sequence"),
+        events: u64::try_from(events).unwrap_or(u64::MAX),
         event_type: row.get("type"),
         message_id: message.message_id,
         exchange: message.exchange,
         routing_key: message.routing_key,
-        body_bytes: u64::try_from(body_bytes).unwrap_or(u64::MAX),
+        body_bytes: body_bytes.and_then(|length| u64::try_from(length).ok()).unwrap_or_default(),
         header_bytes: u64::try_from(row.get::<_, i64>("header_bytes")).unwrap_or_default(),
         breaks: u64::from(number(row, "breaks")),
         since: row.get("set_aside_at"),
