@@ -214,9 +214,13 @@ compose() (
     if [ ! -f "$values" ]; then values=/dev/null; fi
     set -- compose --project-name "$slug" --env-file "$values" "$@"
     # As docker itself starts it, once it has looked for it: unless docker is a script, which may tell it something.
-    program=$(compose_program)
-    magic=
-    { IFS= read -r magic <"$(command -v docker)"; } 2>/dev/null || :
+    program='' magic=''
+    case $(command -v docker) in
+    /*)
+        { IFS= read -r magic <"$(command -v docker)"; } 2>/dev/null || :
+        program=$(compose_program)
+        ;;
+    esac
     case $program$magic in
     /*?ELF*)
         export DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND=docker
@@ -230,7 +234,8 @@ compose() (
         export:PATH | export:HOME | export:LC_ALL | export:TMPDIR | export:XDG_CONFIG_HOME | export:XDG_RUNTIME_DIR) ;;
         export:DOCKER_API_VERSION | export:DOCKER_CERT_PATH | export:DOCKER_CONFIG | export:DOCKER_CONTEXT) ;;
         export:DOCKER_HOST | export:DOCKER_TLS | export:DOCKER_TLS_VERIFY | export:DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND) ;;
-        *[!A-Za-z0-9_:]* | *: | *:[0-9]*) ;;
+        # A bash keeps these for itself.
+        export:SHELLOPTS | export:BASHOPTS | *[!A-Za-z0-9_:]* | *: | *:[0-9]*) ;;
         export:*) unset "$variable" ;;
         esac
     done <<END

@@ -9,9 +9,9 @@ names_format='{{$it := .}}hosts {{.Id}} {{.HostsPath}}{{range $name, $net := .Ne
 # pin IDS: by their names, and those that compose files give them besides, the project's other containers find these and no others of the same service until unpin: both would
 # be found. A container's file of hosts comes before Docker's names, and is made anew whenever it starts.
 pin() {
-    pinned=
-    set -- "$@"
     [ $# -gt 0 ] && [ -O / ] || return 0
+    earlier=${pinned:-}
+    pinned=
     served=" $* " services=' ' callers=
     while read -r its_id its_service _; do
         case $served in *" $its_id "*) services="$services$its_service " ;; esac
@@ -23,7 +23,10 @@ END
     done <<END
 $present
 END
-    [ -n "$callers" ] || return 0
+    if [ -z "$callers" ]; then
+        pinned=$earlier
+        return 0
+    fi
     names=
     while read -r kind its_id said; do
         case "$kind$served" in
@@ -36,8 +39,11 @@ END
     done <<END
 $(docker inspect --format "$names_format" "$@" $callers 2>/dev/null)
 END
-    [ -n "$names" ] || pinned=
-    [ -n "$pinned" ] || return 0
+    # Where these have no address, lines of earlier ones mustn't stay.
+    if [ -z "$pinned" ] || [ -z "$names$earlier" ]; then
+        pinned=$earlier
+        return 0
+    fi
     pinned=${pinned%
 }
     printf '%s\n' "$pinned" | put .slipway/pinned 600

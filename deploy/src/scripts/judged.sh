@@ -83,7 +83,7 @@ $( (ip route && ip -6 route) 2>/dev/null || :)
 END
     for file in /etc/resolv.conf /run/systemd/resolve/resolv.conf; do
         [ -f "$file" ] || continue
-        while read -r key place; do
+        while read -r key place || [ -n "$key" ]; do
             if [ "$key" = nameserver ]; then tell_route "${place%%[!0-9a-f.:]*}" ''; fi
         done <"$file"
     done
@@ -98,7 +98,7 @@ END
         case $told in *" $place "*) continue ;; esac
         tell_route "$place" "$(ip route get "$place" 2>/dev/null || :)"
     done <<END
-$(ss -Htnp state established 2>/dev/null || :)
+$(ss -Htnp state established 2>/dev/null | grep '"sshd' || :)
 END
 }
 

@@ -184,3 +184,13 @@ fn the_projects_own_model_and_its_variables_come_out_of_one_room() {
     assert_eq!(see("false", "touch .env"), "marked --format json\n--variables\n");
     assert_eq!(see("echo yes", ":"), "\n--variables\n", "nothing is known of values");
 }
+
+#[test]
+fn the_end_of_a_long_model_is_found_in_a_moment() {
+    let model = "echo yes; echo '{'; yes '  \"a\": \"bbbbbbbbbbbbbbbbbbbbbb\",' | head -n 30000; printf '}\\nA true x\\nend\\n'";
+    let text = format!(
+        "cd $(mktemp -d); touch .env; own_view() {{ {model}; }}; tell() {{ echo \"$1 $2\"; }}\n\
+         ulimit -t 10; see_variables; echo ${{#project}}; tell_variables"
+    );
+    assert_eq!(shell(&["own_view.sh"], &text), "990003\nvariable A true\n");
+}

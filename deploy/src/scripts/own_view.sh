@@ -24,12 +24,13 @@ refused() {
 see_variables() {
     project=
     if [ -f .env ] && [ ! -L infra/.env.prod ] && seen=$(own_view both 2>/dev/null); then
-        variables=${seen#*"$line_end"}
-        case $seen in yes*)
-            # Only its end isn't indented.
-            project=${variables%%"$line_end}$line_end"*}$line_end}
-            variables=${variables#*"$line_end}$line_end"}
+        # Only the model's end isn't indented. A shell would take minutes to find it in a long one.
+        case $seen in
+        yes*)
+            project=$(printf '%s\n' "$seen" | sed -n '2,/^}$/p')
+            variables=$(printf '%s\n' "$seen" | sed '1,/^}$/d')
             ;;
+        *) variables=${seen#*"$line_end"} ;;
         esac
         return
     fi

@@ -76,7 +76,8 @@ look_at_disks() {
     for place in "$root" "$data"; do
         if [ -d "$place" ]; then set -- "$@" "$place"; fi
     done
-    tell_room "$@" || :
+    # What can't be asked mustn't hide the other.
+    for place in "$@"; do tell_room "$place" || :; done
 }
 
 # Side by side: each of them takes longer than all that follows. They tell a few short lines.

@@ -59,7 +59,7 @@ tell_system() {
     if [ -r /proc/sys/kernel/arch ]; then read -r arch </proc/sys/kernel/arch; else arch=$(uname -m); fi
     tell system "$line $arch"
     tell_emulated /proc/sys/fs/binfmt_misc
-    while read -r line; do
+    while read -r line || [ -n "$line" ]; do
         case $line in
         PRETTY_NAME=*)
             line=${line#PRETTY_NAME=}

@@ -123,7 +123,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let text = format!(
-            "docker() {{ echo 127.0.0.1; }}\nis_another() {{{function}\n}}\nexpected={commit}\nis_another id {port} host 1 - /health"
+            "address=127.0.0.1\nis_another() {{{function}\n}}\nexpected={commit}\nis_another {port} host 1 - /health"
         );
         let mut asking = std::process::Command::new("sh").args(["-c", &text]).spawn().expect("a shell");
         let (mut stream, _) = listener.accept().expect("a connection");
