@@ -76,10 +76,8 @@ begin() {
     if ! docker start $ids >/dev/null; then up=failed patience=10; fi
     # By its name, they are to find the release that serves.
     if [ -n "${next:-}" ]; then
-        its_started=$ids
         see
         pin ${old_ids:-}
-        ids=$its_started
     fi
     trial_time=200
     settle $ids

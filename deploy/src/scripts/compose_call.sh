@@ -215,9 +215,10 @@ compose() (
     set -- compose --project-name "$slug" --env-file "$values" "$@"
     # As docker itself starts it, once it has looked for it: unless docker is a script, which may tell it something.
     program='' magic=''
-    case $(command -v docker) in
+    client=$(command -v docker) || :
+    case $client in
     /*)
-        { IFS= read -r magic <"$(command -v docker)"; } 2>/dev/null || :
+        { IFS= read -r magic <"$client"; } 2>/dev/null || :
         program=$(compose_program)
         ;;
     esac

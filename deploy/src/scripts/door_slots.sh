@@ -34,14 +34,6 @@ write_lines() {
     if [ "$lines" != "$(cat "$front/slots/$slug" 2>/dev/null)" ]; then printf '%s\n' "$lines" | put_at_door "$front/slots/$slug"; fi
 }
 
-# is_door PORT: after read_doors. Whether that's a port of one of the project's services behind the door.
-is_door() {
-    while read -r _ known_port _; do [ "$known_port" != "$1" ] || return 0; done <<END
-$doors
-END
-    return 1
-}
-
 # drop_former: after read_doors. The slots and routes go of ports that the project had before.
 drop_former() {
     lines='' keys=' '

@@ -135,10 +135,12 @@ $doors
 END
 }
 
-# door_of PORT: sets $door_of to the slug of the project whose port that is at the door, if anybody's.
-door_of() {
-    door_of=$(grep -lsxF "http://:$1 {" "$front"/etc/sites/*.caddy | head -n 1)
-    door_of=${door_of##*/} door_of=${door_of%.caddy}
+# is_door PORT: after read_doors. Whether that's a port of one of the project's services behind the door.
+is_door() {
+    while read -r _ known_port _; do [ "$known_port" != "$1" ] || return 0; done <<END
+$doors
+END
+    return 1
 }
 
 # as_published: puts the port of the server in the place of the slot that serves, in $line, and nothing in that of the other.

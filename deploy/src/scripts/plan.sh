@@ -35,7 +35,7 @@ printf '%s\n' "$doors" | while read -r service port _ way _; do
 done
 if [ -f "$front/slots/$slug" ]; then
     while read -r port slot_a slot_b; do
-        printf '%s' "$doors" | cut -d ' ' -f 2 | grep -qxF "$port" || tell given_back "$slot_a $slot_b"
+        is_door "$port" || tell given_back "$slot_a $slot_b"
     done <"$front/slots/$slug"
 fi
 if command -v ufw >/dev/null 2>&1; then

@@ -91,7 +91,7 @@ fn a_file_system_without_a_count_of_inodes_has_none_that_could_run_out() {
         "root={0} slug=shop registry=x ports= web_ports= front={0} front_container=x bindings=\n\
          tell() {{ case $1 in inodes) echo \"$2\" ;; esac; }}\n\
          df() {{ case $1 in -Pi) printf '%s\\n' head '/dev/sda 0 0 0 - /' ;; *) printf 'head\\n/dev/sda 9 1 8 1%% /\\n' ;; esac; }}\n\
-         stat() {{ shift 3; for place in \"$@\"; do echo '8 1024 0 0'; done; }}\nprove() {{ false; }}\ncheck_owner() {{ :; }}\ndoor_of() {{ door_of=; }}\ntell_holders() {{ :; }}\ntell_emulated() {{ :; }}\n\
+         stat() {{ shift 3; for place in \"$@\"; do echo '8 1024 0 0'; done; }}\nprove() {{ false; }}\ncheck_owner() {{ :; }}\ntell_holders() {{ :; }}\ntell_emulated() {{ :; }}\n\
          timeout() {{ :; }}\ndocker() {{ :; }}\nss() {{ :; }}\n",
         place.path().display()
     );

@@ -89,8 +89,7 @@ async fn send_batch(
     for group in groups.values_mut() {
         if let Some(suspect) = group.iter().position(|row| row.breaks > 0) {
             let mut rest = group.split_off(suspect);
-            let with_it =
-                rest.iter().take_while(|row| Some(row.position) == rest.first().map(|row| row.position)).count();
+            let with_it = rest.chunk_by(are_of_one_place).next().map_or(0, <[OutboxRow]>::len);
             complete &= suspect == 0 && rest.len() == with_it;
             if suspect == 0 {
                 rest.truncate(with_it);
@@ -170,7 +169,7 @@ async fn record_outcomes(
 async fn send_in_order(publisher: &Publisher, group: &[OutboxRow], confirmed: ConfirmedPart) -> SendOutcome {
     let mut outcome = SendOutcome::default();
     let (mut at, mut progressed) = (0, false);
-    for place in group.chunk_by(|one, next| one.position == next.position) {
+    for place in group.chunk_by(are_of_one_place) {
         let position = place.first().map_or(0, |row| row.position);
         let mut done = if position == confirmed.position { confirmed } else { ConfirmedPart::default() };
         done.position = position;
@@ -206,6 +205,10 @@ async fn send_in_order(publisher: &Publisher, group: &[OutboxRow], confirmed: Co
         }
     }
     outcome
+}
+
+fn are_of_one_place(one: &OutboxRow, next: &OutboxRow) -> bool {
+    one.position == next.position
 }
 
 async fn send(publisher: &Publisher, row: &OutboxRow) -> Result<(), PublishError> {
