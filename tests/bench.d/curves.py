@@ -16,9 +16,9 @@ def draw(figures):
         ticks = sorted({point for points in history.values() for point, _ in points})
         label = lambda tick: "0" if tick in named.values() else f"10{superscript(round(log10(tick)))}"
         files["history.svg"] = chart("No-op deployments a second, by finished deployments in the database", history, ticks, label)
-    by_workers = series(figures, "workers", lambda case: (f"{case.split(',')[0]} each", int(case.split()[-1])))
+    by_workers = series(figures, "workers", lambda case: (case.split(",")[0], int(case.split()[-1])))
     if by_workers:
-        files["workers.svg"] = chart("No-op deployments a second, by worker processes", by_workers, (1, 2, 4, 8), str)
+        files["workers.svg"] = chart("Deployments a second, by worker processes", by_workers, (1, 2, 4, 8), str)
     by_servers = series(figures, "servers", lambda case: ("slipway", int(case.split()[-1])))
     if by_servers:
         ticks = sorted({point for points in by_servers.values() for point, _ in points})

@@ -75,9 +75,10 @@ def history(figures, row):
 
 
 def workers(figures, row):
-    one, four = (figures.get("workers", f"concurrency 4, workers {n}", "slipway", "throughput") for n in (1, 4))
-    if one and four:
-        row("throughput of four workers beside one", four / one, "×", 2, is_most=False)
+    for load, goal in (("stages of 20 ms, concurrency 8", 3), ("stages of 0 ms, concurrency 4", 2)):
+        one, four = (figures.get("workers", f"{load}, workers {n}", "slipway", "throughput") for n in (1, 4))
+        if one and four:
+            row(f"throughput of four workers beside one, {load}", four / one, "×", goal, is_most=False)
 
 
 def deployments(figures, row):

@@ -31,10 +31,10 @@ pub fn measure(bench: &mut Bench, scene: &mut BenchScene) -> Result<()> {
                 tokio::time::sleep(SETTLE).await;
                 ensure!(processes.all_run()?, "a worker has ended");
                 let pids = processes.pids();
-                let (before, cpu) = (scene.begin().await?, usage::seconds(&pids));
+                let (before, cpu) = (scene.begin().await?, usage::seconds_of_threads(&pids));
                 let span = Duration::from_secs_f64(bench.idle_seconds);
                 tokio::time::sleep(span).await;
-                let (used, cpu) = (scene.since(&before).await?, usage::seconds(&pids) - cpu);
+                let (used, cpu) = (scene.since(&before).await?, usage::seconds_of_threads(&pids) - cpu);
                 let case = format!("workers {workers}");
                 let of = Subject { repetition, ..bench.subject("idle", case, &contender) };
                 let a_second = |sum: f64| sum / span.as_secs_f64();

@@ -50,6 +50,16 @@ pub fn seconds(pids: &[i32]) -> f64 {
     pids.iter().filter_map(ticks).sum::<f64>() / TICKS
 }
 
+/// As [`seconds`], to the nanosecond, of threads that are still there: for processes that do next to nothing.
+pub fn seconds_of_threads(pids: &[i32]) -> f64 {
+    let threads = pids.iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten());
+    let nanoseconds = threads.filter_map(|thread| {
+        let stat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        stat.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    nanoseconds.sum::<f64>() / 1e9
+}
+
 /// Megabytes of memory: `VmRSS` for now, `VmHWM` for the most there were.
 pub fn megabytes(pids: &[i32], field: &str) -> f64 {
     let kilobytes = |pid: &i32| -> Option<f64> {

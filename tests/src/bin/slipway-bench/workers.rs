@@ -13,13 +13,18 @@ use crate::scene::BenchScene;
 /// How many processes.
 const COUNTS: [usize; 4] = [1, 2, 4, 8];
 
-/// Section `workers`. Each process does little at once, so that one alone isn't PostgreSQL's limit already.
+/// How many deployments each process has at once, and the milliseconds that each stage takes. Where stages do nothing, one
+/// process is about all that a machine of two cores can do, and shows the limit; where they take as little as 20 ms, it's
+/// a fraction of that.
+const LOADS: [(usize, u64); 2] = [(4, 0), (8, 20)];
+
+/// Section `workers`.
 pub fn measure(bench: &mut Bench, scene: &mut BenchScene) -> Result<()> {
     let handle = scene.runtime.handle().clone();
     handle.block_on(async {
         let mut orchestrator = Orchestrator::connect(scene.stack.world.amqp_url()).await?;
-        for concurrency in if bench.quick { vec![4] } else { vec![4, 16] } {
-            let contender = BenchedEngine::slipway(concurrency);
+        for (concurrency, stage_ms) in LOADS {
+            let contender = BenchedEngine { stage_ms, ..BenchedEngine::slipway(concurrency) };
             let mut rate = 20.0;
             for repetition in 0..=bench.repetitions {
                 for workers in COUNTS {
@@ -30,7 +35,7 @@ pub fn measure(bench: &mut Bench, scene: &mut BenchScene) -> Result<()> {
                     rate = drained.rate;
                     // The first round tells how many it takes, and warms all up.
                     if repetition > 0 {
-                        let case = format!("concurrency {concurrency}, workers {workers}");
+                        let case = format!("stages of {stage_ms} ms, concurrency {concurrency}, workers {workers}");
                         let of = Subject { repetition, ..bench.subject("workers", case, &contender) };
                         drained.note(&mut bench.record, &of)?;
                     } else if workers == 1 {
