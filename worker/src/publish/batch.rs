@@ -1,27 +1,17 @@
-//! Sends a batch of the outbox: the messages of one ordering key one after the other, different keys at the same time.
-//! Whether this worker may send at all is decided in `relay`.
+//! Sends messages of the outbox: those of one ordering key one after the other. What is sent when is decided in `flow`, and
+//! whether this worker may send at all in `relay`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::Instant;
-use tracing::Instrument as _;
 
 use super::delayed::{ConfirmedPart, DelayedKeys};
 use crate::amqp::{AmqpError, PublishError, Publisher};
 use crate::failpoint::{self, Failpoint};
-use crate::store::{BlamedMessage, OrderingKey, OutboxPage, OutboxRow, PublishOutcome, RelayLease, Store, StoreError};
+use crate::store::{BlamedMessage, OrderingKey, OutboxRow, PublishOutcome, RelayLease, Store, StoreError};
 use crate::telemetry::{self, Metrics};
 
-/// Rows, of a message or a few, that are read and marked at once.
-const BATCH: u32 = 200;
-/// The bodies of a batch, without the last one: a dead letter may be as large as the broker allows, and a whole batch
-/// is in memory at once.
-const BATCH_BYTES: u32 = 16 * 1024 * 1024;
-/// How long batches are sent before the relay looks at anything else, while many messages wait.
-pub(crate) const SEND_WINDOW: Duration = Duration::from_secs(2);
 /// Why sending ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RelayError {
@@ -33,10 +23,30 @@ pub(super) enum RelayError {
 
 /// What became of the messages of one ordering key in a batch.
 #[derive(Default)]
-struct SendOutcome {
+pub(super) struct SendOutcome {
     sent: Vec<PublishOutcome>,
     blamed: Vec<BlamedMessage>,
     stopped: Option<Stop>,
+}
+
+impl SendOutcome {
+    /// What comes of the broker's refusing the message at this place, after those at these positions.
+    #[cfg(test)]
+    pub(super) fn refused_at(at: usize, sent: &[i64]) -> Self {
+        let sent = sent.iter().map(|position| PublishOutcome { position: *position, routed: true }).collect();
+        let stop = Stop { at, progressed: at > 0, confirmed: ConfirmedPart::default(), error: PublishError::Nacked };
+        Self { sent, stopped: Some(stop), ..Self::default() }
+    }
+
+    /// The places in the outbox that are done with: sent, or to blame.
+    pub(super) fn positions(&self) -> impl Iterator<Item = i64> {
+        self.sent.iter().map(|sent| sent.position).chain(self.blamed.iter().map(|blamed| blamed.position))
+    }
+
+    /// How many of its `rows` the broker took, or can't take, from the first on.
+    pub(super) fn taken(&self, rows: &[OutboxRow]) -> usize {
+        self.stopped.as_ref().map_or(rows.len(), |stop| stop.at)
+    }
 }
 
 /// The first message that the broker didn't take.
@@ -49,105 +59,104 @@ struct Stop {
     error: PublishError,
 }
 
-/// Sends batch after batch for at most [`SEND_WINDOW`]; false when more messages wait.
-pub(super) async fn send_batches(
-    store: &Store,
-    publishers: &[Publisher],
-    lease: RelayLease,
-    delayed: &mut DelayedKeys,
-) -> Result<bool, RelayError> {
-    let started_at = Instant::now();
-    let mut all_sent = false;
-    while !all_sent && started_at.elapsed() < SEND_WINDOW {
-        let OutboxPage { rows, more } = store.waiting_messages(&delayed.waiting(), BATCH, BATCH_BYTES).await?;
-        all_sent = !more;
-        if !rows.is_empty() {
-            let span = batch_span(&rows);
-            all_sent &= send_batch(store, publishers, lease, rows, delayed).instrument(span).await?;
+/// The messages of one ordering key, and what became of them.
+pub(super) type Ended = (Vec<OutboxRow>, SendOutcome);
+
+/// The messages of each ordering key, those with the first ones first.
+pub(super) fn by_key(rows: Vec<OutboxRow>) -> Vec<(OrderingKey, Vec<OutboxRow>)> {
+    let mut groups: Vec<(OrderingKey, Vec<OutboxRow>)> = Vec::new();
+    let mut places: HashMap<OrderingKey, usize> = HashMap::new();
+    for row in rows {
+        let place = *places.entry(row.ordering_key).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some((_, group)) => group.push(row),
+            None => groups.push((row.ordering_key, vec![row])),
         }
     }
-    Ok(all_sent)
+    groups
 }
 
-/// Sends a batch and marks what the broker confirmed, also when the connection breaks in the middle. A message that was
-/// under way when a channel broke is sent alone from then on, so that the next time nobody else is blamed. False when
-/// some of the batch is left for the next one.
-async fn send_batch(
+/// Sends what is fit for it of a page with messages that were under way when a channel broke: each of these alone, so that
+/// nobody else is blamed when it breaks another one, and before each what comes before it. The rest is read again.
+pub(super) async fn send_alone(
     store: &Store,
     publishers: &[Publisher],
     lease: RelayLease,
     rows: Vec<OutboxRow>,
     delayed: &mut DelayedKeys,
-) -> Result<bool, RelayError> {
-    let mut groups: BTreeMap<i64, Vec<OutboxRow>> = BTreeMap::new();
-    let mut first: HashMap<OrderingKey, i64> = HashMap::new();
-    for row in rows {
-        let position = *first.entry(row.ordering_key).or_insert(row.position);
-        groups.entry(position).or_default().push(row);
-    }
-    let (mut alone, mut complete) = (Vec::new(), true);
-    for group in groups.values_mut() {
-        if let Some(suspect) = group.iter().position(|row| row.breaks > 0) {
-            let mut rest = group.split_off(suspect);
-            let with_it = rest.chunk_by(are_of_one_place).next().map_or(0, <[OutboxRow]>::len);
-            complete &= suspect == 0 && rest.len() == with_it;
-            if suspect == 0 {
-                rest.truncate(with_it);
-                alone.push(rest);
+) -> Result<(), RelayError> {
+    let (mut together, mut alone) = (Vec::new(), Vec::new());
+    for (_, mut group) in by_key(rows) {
+        match group.iter().position(|row| row.breaks > 0) {
+            Some(0) => {
+                let of_one_place = group.chunk_by(are_of_one_place).next().map_or(0, <[OutboxRow]>::len);
+                group.truncate(of_one_place);
+                alone.push(group);
+            }
+            suspect => {
+                group.truncate(suspect.unwrap_or(usize::MAX));
+                together.push(group);
             }
         }
     }
-    let mut under_way: FuturesUnordered<_> = groups
-        .values()
-        .filter(|group| !group.is_empty())
-        .zip(publishers.iter().cycle())
-        .map(|(group, publisher)| {
-            let confirmed = delayed.confirmed_of(group);
-            async move { (group, send_in_order(publisher, group, confirmed).await) }
-        })
-        .collect();
-    let mut outcomes = Vec::new();
-    while let Some(outcome) = under_way.next().await {
-        outcomes.push(outcome);
-    }
-    record_outcomes(store, lease, delayed, outcomes).await?;
-    for group in &alone {
+    let sends = together.into_iter().zip(publishers.iter().cycle()).map(|(group, publisher)| {
+        let confirmed = delayed.confirmed_of(&group);
+        async move {
+            let outcome = send_in_order(publisher, &group, confirmed).await;
+            (group, outcome)
+        }
+    });
+    let ended = sends.collect::<FuturesUnordered<_>>().collect::<Vec<_>>().await;
+    settle(store, lease, delayed, ended).await?;
+    for group in alone {
         if let Some(publisher) = publishers.first() {
-            let outcome = send_in_order(publisher, group, delayed.confirmed_of(group)).await;
-            record_outcomes(store, lease, delayed, vec![(group, outcome)]).await?;
+            let outcome = send_in_order(publisher, &group, delayed.confirmed_of(&group)).await;
+            settle(store, lease, delayed, vec![(group, outcome)]).await?;
         }
     }
-    Ok(complete)
+    Ok(())
 }
 
-/// Writes down what was sent and what is to blame, and delays what the broker didn't take.
-async fn record_outcomes(
+/// Notes and writes down what became of messages.
+async fn settle(
     store: &Store,
     lease: RelayLease,
     delayed: &mut DelayedKeys,
-    outcomes: Vec<(&Vec<OutboxRow>, SendOutcome)>,
+    mut ended: Vec<Ended>,
 ) -> Result<(), RelayError> {
-    let (mut sent, mut blamed, mut broken) = (Vec::new(), Vec::new(), None);
-    let rows: Vec<&OutboxRow> = outcomes.iter().flat_map(|(group, _)| group.iter()).collect();
-    for (group, mut outcome) in outcomes {
-        sent.append(&mut outcome.sent);
-        blamed.append(&mut outcome.blamed);
-        match outcome.stopped {
-            Some(Stop { error: PublishError::Broken(error), .. }) => broken = broken.or(Some(error)),
-            Some(stop) => {
-                if let Some(row) = group.get(stop.at) {
-                    if stop.progressed {
-                        delayed.forget(row.ordering_key);
-                    }
-                    delayed.delay(row, stop.confirmed, &stop.error);
-                }
-            }
-            None => {
-                if let Some(row) = group.first() {
+    let broken: Vec<AmqpError> = ended.iter_mut().filter_map(|ended| note(ended, delayed)).collect();
+    record(store, lease, ended).await?;
+    broken.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Delays what the broker didn't take; gives the error that broke the channel, if one did.
+pub(super) fn note((rows, outcome): &mut Ended, delayed: &mut DelayedKeys) -> Option<AmqpError> {
+    match outcome.stopped.take() {
+        Some(Stop { error: PublishError::Broken(error), .. }) => return Some(error),
+        Some(stop) => {
+            if let Some(row) = rows.get(stop.at) {
+                if stop.progressed {
                     delayed.forget(row.ordering_key);
                 }
+                delayed.delay(row, stop.confirmed, &stop.error);
             }
         }
+        None => {
+            if let Some(row) = rows.first() {
+                delayed.forget(row.ordering_key);
+            }
+        }
+    }
+    None
+}
+
+/// Writes down what was sent and what is to blame.
+pub(super) async fn record(store: &Store, lease: RelayLease, ended: Vec<Ended>) -> Result<(), StoreError> {
+    let (mut rows, mut sent, mut blamed) = (Vec::new(), Vec::new(), Vec::new());
+    for (group, mut outcome) in ended {
+        sent.append(&mut outcome.sent);
+        blamed.append(&mut outcome.blamed);
+        rows.extend(group);
     }
     if !sent.is_empty() {
         store.mark_published(lease, &sent).await?;
@@ -160,13 +169,13 @@ async fn record_outcomes(
             tell_blamed(row, &blame.reason, aside.contains(&row.position));
         }
     }
-    broken.map_or(Ok(()), |error| Err(error.into()))
+    Ok(())
 }
 
 /// Sends the messages of one ordering key, each when the one before is confirmed, up to the first that the broker
 /// doesn't take. One that can't be sent at all is left out. A place in the outbox is sent once all of its messages are; those
 /// that are `confirmed` of it aren't sent again.
-async fn send_in_order(publisher: &Publisher, group: &[OutboxRow], confirmed: ConfirmedPart) -> SendOutcome {
+pub(super) async fn send_in_order(publisher: &Publisher, group: &[OutboxRow], confirmed: ConfirmedPart) -> SendOutcome {
     let mut outcome = SendOutcome::default();
     let (mut at, mut progressed) = (0, false);
     for place in group.chunk_by(are_of_one_place) {
@@ -219,7 +228,7 @@ async fn send(publisher: &Publisher, row: &OutboxRow) -> Result<(), PublishError
     failpoint::around(Failpoint::Confirm, confirm.wait()).await
 }
 
-fn batch_span(rows: &[OutboxRow]) -> tracing::Span {
+pub(super) fn batch_span(rows: &[OutboxRow]) -> tracing::Span {
     let span = tracing::info_span!(
         "send slipway outbox",
         otel.kind = "producer",

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::batch::{RelayError, send_batches};
+use super::batch::RelayError;
 use super::delayed::DelayedKeys;
+use super::flow;
 use super::relay_lease::LeaseHolder;
 use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, ConnectionState, PublishError, Publisher};
 use crate::message::Outgoing;
@@ -22,7 +23,7 @@ use crate::process::{Condition, Readiness};
 use crate::store::{POLL, RelayLease, Store, StoreError, Wakeups};
 use crate::telemetry::OutageLog;
 
-/// Channels, each with one message under way.
+/// Channels of the relay, each with one message under way. With more, each message takes longer.
 const CHANNELS: usize = 16;
 /// How often a canary is sent. A worker whose canaries don't come back becomes unready after three of them.
 pub(crate) const CANARY: Duration = Duration::from_secs(3);
@@ -85,7 +86,7 @@ impl Relay {
         state: &mut RelayState,
     ) -> Result<(), AmqpError> {
         amqp::declare(&link.channel().await?).await?;
-        let mut publishers = try_join_all((0..CHANNELS).map(|_| Publisher::open(link))).await?;
+        let mut publishers = vec![Publisher::open(link).await?];
         let holder = state.holder.clone();
         let publishing = self.publish(link, &mut publishers, wakeups, state);
         tokio::pin!(publishing);
@@ -136,7 +137,7 @@ impl Relay {
     async fn publish(
         &self,
         link: &BrokerConnection,
-        publishers: &mut [Publisher],
+        publishers: &mut Vec<Publisher>,
         wakeups: &Wakeups,
         state: &mut RelayState,
     ) -> Result<(), AmqpError> {
@@ -148,13 +149,16 @@ impl Relay {
             }
             self.send_canary(publishers, state).await?;
             let lease = state.holder.sure();
+            if lease.is_some() && publishers.len() < CHANNELS {
+                publishers.extend(try_join_all((publishers.len()..CHANNELS).map(|_| Publisher::open(link))).await?);
+            }
             look |= finishing || lease.is_none() || lease != state.last || state.delayed.has_due();
             if look && let Some(lease) = lease {
                 if state.last.replace(lease) != Some(lease) {
                     // Another relay may have published the delayed messages.
                     state.delayed.clear();
                 }
-                match self.send_waiting(publishers, lease, state).await {
+                match self.send_waiting(publishers, lease, state, wakeups).await {
                     Ok(all_sent) => {
                         state.outages.record(Ok::<_, StoreError>(()));
                         look = !all_sent;
@@ -194,9 +198,10 @@ impl Relay {
         publishers: &[Publisher],
         lease: RelayLease,
         state: &mut RelayState,
+        wakeups: &Wakeups,
     ) -> Result<bool, RelayError> {
         tokio::select! {
-            all_sent = send_batches(&self.store, publishers, lease, &mut state.delayed) => all_sent,
+            all_sent = flow::send_waiting(&self.store, publishers, lease, &mut state.delayed, wakeups) => all_sent,
             () = state.holder.unsure(lease) => {
                 // Messages are under way: their channels can't be used for others.
                 Err(AmqpError::Down("left in the middle of a batch: the relay's lease isn't certain any more".to_owned()).into())

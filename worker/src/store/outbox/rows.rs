@@ -75,19 +75,26 @@ pub struct OutboxBacklog {
 }
 
 impl Store {
-    /// Waiting messages in order, without those whose ordering key is in `held`: those of at most `limit` rows, and no more
-    /// once their bodies come to `bytes`; of one row at least, however large it is.
+    /// Waiting messages in order, without those whose ordering key is in `held` and whose position is in `known`: those of at
+    /// most `limit` rows, and no more once their bodies come to `bytes`; of one row at least, however large it is.
     ///
     /// There is no "after that position": positions are given before the commit, so that a row may become visible after
     /// one with a higher number, and of one deployment even the first after the second.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn waiting_messages(&self, held: &[OrderingKey], limit: u32, bytes: u32) -> Result<OutboxPage> {
+    pub async fn waiting_messages(
+        &self,
+        held: &[OrderingKey],
+        known: &[i64],
+        limit: u32,
+        bytes: u32,
+    ) -> Result<OutboxPage> {
         let deployments: Vec<Uuid> =
             held.iter().filter_map(|line| if let OrderingKey::Events(id) = line { Some(id.0) } else { None }).collect();
-        let alone: Vec<i64> =
+        let mut left_out: Vec<i64> =
             held.iter().filter_map(|line| if let OrderingKey::Alone(at) = line { Some(*at) } else { None }).collect();
+        left_out.extend(known);
         deadline(async {
             let rows = self
                 .client()
@@ -108,7 +115,7 @@ impl Store {
                          FROM page JOIN outbox o ON o.ctid = page.place LEFT JOIN deployments d ON d.id = o.deployment_id
                          WHERE before < $4 ORDER BY position"
                     ),
-                    &[&deployments, &alone, &i64::from(limit), &i64::from(bytes)],
+                    &[&deployments, &left_out, &i64::from(limit), &i64::from(bytes)],
                 )
                 .await?;
             let waiting = rows.first().map_or(0, |row| row.get::<_, i64>("waiting"));

@@ -120,9 +120,9 @@ pub async fn replay(store: &Store, operator: &Operator) {
 
 pub async fn send(store: &Store, operator: &Operator) {
     let lease = ok(quick("the relay's lease", store.take_or_renew_relay_lease(None, LONG)).await).lease.unwrap();
-    let page = ok(quick("a page", store.waiting_messages(&[], 100, 1 << 20)).await);
+    let page = ok(quick("a page", store.waiting_messages(&[], &[], 100, 1 << 20)).await);
     let held: Vec<OrderingKey> = page.rows.iter().take(2).map(|row| row.ordering_key).collect();
-    ok(store.waiting_messages(&held, 100, 1 << 20).await);
+    ok(store.waiting_messages(&held, &[], 100, 1 << 20).await);
     let sent: Vec<PublishOutcome> =
         page.rows.iter().skip(2).map(|row| PublishOutcome { position: row.position, routed: true }).collect();
     ok(store.mark_published(lease, &sent).await);

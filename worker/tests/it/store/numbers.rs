@@ -58,7 +58,7 @@ async fn what_a_step_tells_is_one_row_and_as_many_events_as_it_always_was() {
             store.events(lease.deployment, after as u64).await.unwrap().iter().map(|e| e.sequence as usize).collect();
         assert_eq!(numbers, (after + 1..=told.len()).collect::<Vec<_>>(), "after {after}");
     }
-    let page = store.waiting_messages(&[], 10, u32::MAX).await.unwrap().rows;
+    let page = store.waiting_messages(&[], &[], 10, u32::MAX).await.unwrap().rows;
     let ids: Vec<String> = page.iter().map(|row| row.message.message_id.clone()).collect();
     assert_eq!(ids, (1..=7).map(|number| lease.deployment.event_id(number).to_string()).collect::<Vec<_>>());
     assert_eq!(page[3].position, page[4].position);

@@ -47,7 +47,7 @@ async fn a_plaintext_secret_is_in_no_table_and_not_in_its_dead_letter() {
     let refusal = RefusedMessage { failure, known: *rejection.known, withhold: true };
     assert!(store.refuse(&refusal, &incoming).await.unwrap());
     assert!(!store.refuse(&refusal, &incoming).await.unwrap(), "its duplicate is recognised");
-    let waiting = store.waiting_messages(&[], 10, u32::MAX).await.unwrap().rows;
+    let waiting = store.waiting_messages(&[], &[], 10, u32::MAX).await.unwrap().rows;
     let letter = waiting.iter().find(|row| row.message.exchange == "slipway.dead-letters").unwrap();
     let note: serde_json::Value = serde_json::from_slice(&letter.message.body).unwrap();
     assert_eq!(note["bytes"], body.len());
@@ -72,7 +72,7 @@ async fn a_replayed_dead_letter_counts_its_replays() {
     let ada = Operator::new("ada", None);
     let replay = store.replay_dead_letters(&only, Replay::default(), &ada, 10).await.unwrap()[0].replay;
     assert!(store.replay_dead_letters(&only, Replay::default(), &ada, 10).await.unwrap().is_empty(), "only once");
-    let rows = store.waiting_messages(&[], 100, u32::MAX).await.unwrap().rows;
+    let rows = store.waiting_messages(&[], &[], 100, u32::MAX).await.unwrap().rows;
     let sent = rows.into_iter().find(|row| row.message.exchange == "slipway.requests").unwrap().message;
     assert_eq!(Some(&sent.body), letter.body.as_ref());
     let again = slipway_worker::message::Incoming { headers: sent.headers, ..incoming(&sent.body) };

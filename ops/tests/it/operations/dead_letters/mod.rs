@@ -52,7 +52,7 @@ impl Night {
 
     /// What was sent again and waits for the relay.
     async fn sent(&self) -> Vec<Outgoing> {
-        let waiting = self.store.waiting_messages(&[], 1000, u32::MAX).await.unwrap();
+        let waiting = self.store.waiting_messages(&[], &[], 1000, u32::MAX).await.unwrap();
         waiting.rows.into_iter().map(|row| row.message).filter(|m| m.exchange == "slipway.requests").collect()
     }
 

@@ -1,0 +1,260 @@
+//! How the outbox flows to the broker: what is new is read, and what is confirmed is marked, while other messages are under
+//! way. No key waits for another one's confirms, and none for a mark. How a key's messages are sent is in `batch`.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
+
+use super::batch::{Ended, RelayError, batch_span, by_key, note, record, send_alone, send_in_order};
+use super::delayed::DelayedKeys;
+use crate::amqp::{AmqpError, Publisher};
+use crate::store::{OrderingKey, OutboxPage, OutboxRow, RelayLease, Store, StoreError, Wakeups};
+
+/// Rows, of a message or a few, that are read at once.
+const BATCH: u32 = 200;
+/// The most messages in memory before more are read.
+const ENOUGH: usize = 400;
+/// The bodies in memory, without the last one: a dead letter may be as large as the broker allows.
+const BYTES: usize = 16 * 1024 * 1024;
+/// While messages are under way, the outbox isn't read more often.
+const READ_PACE: Duration = Duration::from_millis(1);
+/// While messages are under way, none is marked sooner after another.
+const MARK_PACE: Duration = Duration::from_millis(5);
+/// How long messages are sent before the relay looks at anything else, while many wait.
+const SEND_WINDOW: Duration = Duration::from_secs(2);
+
+/// Sends what waits, for at most [`SEND_WINDOW`] and until it's confirmed and marked; false when more may wait.
+pub(super) async fn send_waiting(
+    store: &Store,
+    publishers: &[Publisher],
+    lease: RelayLease,
+    delayed: &mut DelayedKeys,
+    wakeups: &Wakeups,
+) -> Result<bool, RelayError> {
+    let started_at = Instant::now();
+    let mut flow = Flow::over(publishers);
+    let (mut next_read, mut next_mark) = (started_at, started_at + MARK_PACE);
+    let (mut look, mut has_suspects, mut failed) = (true, false, None::<StoreError>);
+    let mut asked: FuturesUnordered<BoxFuture<'_, Result<Answer, StoreError>>> = FuturesUnordered::new();
+    let woken = wakeups.outbox();
+    tokio::pin!(woken);
+    loop {
+        let is_late = started_at.elapsed() >= SEND_WINDOW;
+        let closes = failed.is_some() || flow.broken.is_some() || has_suspects || is_late;
+        let (reads, marks) = (look && !closes && flow.has_room(), !flow.ended.is_empty() && failed.is_none());
+        let (now, is_idle) = (Instant::now(), flow.under_way.is_empty());
+        if asked.is_empty() && reads && (is_idle || now >= next_read) {
+            next_read = now + READ_PACE;
+            look = false;
+            flow.stopped.clear();
+            asked.push(read(store, delayed.waiting(), flow.positions(), flow.bytes).boxed());
+        } else if asked.is_empty() && marks && (is_idle || now >= next_mark) {
+            next_mark = now + MARK_PACE;
+            asked.push(mark(store, lease, std::mem::take(&mut flow.ended)).boxed());
+        }
+        if asked.is_empty() && is_idle && !marks {
+            break;
+        }
+        let next_ask = if reads { next_read } else { next_mark };
+        tokio::select! {
+            Some(ended) = flow.under_way.next() => flow.end(ended, delayed),
+            Some(answer) = asked.next() => match answer {
+                Ok(Answer::Read(OutboxPage { rows, more })) => {
+                    look |= more;
+                    has_suspects = rows.iter().any(|row| row.breaks > 0);
+                    if !has_suspects {
+                        flow.take(rows, delayed);
+                    }
+                }
+                Ok(Answer::Marked(positions)) => flow.forget(positions),
+                Err(error) => failed = Some(error),
+            },
+            () = &mut woken, if !closes => {
+                look = true;
+                woken.set(wakeups.outbox());
+            }
+            () = tokio::time::sleep_until(next_ask), if asked.is_empty() && (reads || marks) => {}
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    if let Some(error) = flow.broken {
+        return Err(error.into());
+    }
+    if has_suspects {
+        let rows = store
+            .waiting_messages(&delayed.waiting(), &[], BATCH, u32::try_from(BYTES).unwrap_or(u32::MAX))
+            .await?
+            .rows;
+        let span = batch_span(&rows);
+        send_alone(store, publishers, lease, rows, delayed).instrument(span).await?;
+    }
+    Ok(!look && !has_suspects)
+}
+
+/// What the database has answered.
+enum Answer {
+    Read(OutboxPage),
+    Marked(Vec<i64>),
+}
+
+async fn read(store: &Store, held: Vec<OrderingKey>, known: Vec<i64>, bytes: usize) -> Result<Answer, StoreError> {
+    let bytes = u32::try_from(BYTES.saturating_sub(bytes)).unwrap_or(u32::MAX);
+    Ok(Answer::Read(store.waiting_messages(&held, &known, BATCH, bytes).await?))
+}
+
+async fn mark(store: &Store, lease: RelayLease, ended: Vec<Ended>) -> Result<Answer, StoreError> {
+    let positions = ended.iter().flat_map(|(_, outcome)| outcome.positions()).collect();
+    record(store, lease, ended).await?;
+    Ok(Answer::Marked(positions))
+}
+
+/// The messages in memory.
+struct Flow<'a> {
+    publishers: &'a [Publisher],
+    next: usize,
+    under_way: FuturesUnordered<BoxFuture<'a, Ended>>,
+    /// The keys of those, and what follows of each.
+    following: HashMap<OrderingKey, Vec<OutboxRow>>,
+    /// Keys that were stopped since the outbox was asked last: its answer may leave out what comes before.
+    stopped: HashSet<OrderingKey>,
+    ended: Vec<Ended>,
+    /// The places in the outbox of all of them.
+    known: HashSet<i64>,
+    rows: usize,
+    bytes: usize,
+    broken: Option<AmqpError>,
+}
+
+impl<'a> Flow<'a> {
+    fn over(publishers: &'a [Publisher]) -> Self {
+        Self {
+            publishers,
+            next: 0,
+            under_way: FuturesUnordered::new(),
+            following: HashMap::new(),
+            stopped: HashSet::new(),
+            ended: Vec::new(),
+            known: HashSet::new(),
+            rows: 0,
+            bytes: 0,
+            broken: None,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.rows < ENOUGH && self.bytes < BYTES
+    }
+
+    fn positions(&self) -> Vec<i64> {
+        self.known.iter().copied().collect()
+    }
+
+    /// Sends the messages; one whose key is under way follows.
+    fn take(&mut self, mut rows: Vec<OutboxRow>, delayed: &DelayedKeys) {
+        rows.retain(|row| !self.stopped.contains(&row.ordering_key));
+        if rows.is_empty() {
+            return;
+        }
+        let span = batch_span(&rows);
+        self.known.extend(rows.iter().map(|row| row.position));
+        self.rows += rows.len();
+        self.bytes += size(&rows);
+        for (key, group) in by_key(rows) {
+            match self.following.get_mut(&key) {
+                Some(following) => following.extend(group),
+                None => self.send(key, group, delayed, &span),
+            }
+        }
+    }
+
+    fn send(&mut self, key: OrderingKey, group: Vec<OutboxRow>, delayed: &DelayedKeys, span: &Span) {
+        let Some(publisher) = self.publishers.get(self.next) else { return };
+        self.next = (self.next + 1) % self.publishers.len();
+        self.following.insert(key, Vec::new());
+        let confirmed = delayed.confirmed_of(&group);
+        let sent = async move {
+            let outcome = send_in_order(publisher, &group, confirmed).await;
+            (group, outcome)
+        };
+        self.under_way.push(sent.instrument(span.clone()).boxed());
+    }
+
+    /// What follows is sent, unless something before it wasn't taken: then all from there on is read again.
+    fn end(&mut self, mut ended: Ended, delayed: &mut DelayedKeys) {
+        let taken = ended.1.taken(&ended.0);
+        if let Some(error) = note(&mut ended, delayed) {
+            self.broken.get_or_insert(error);
+        }
+        self.lessen(&ended.0);
+        let Some(key) = ended.0.first().map(|row| row.ordering_key) else { return };
+        let following = self.following.remove(&key).unwrap_or_default();
+        if taken < ended.0.len() {
+            self.stopped.insert(key);
+            self.lessen(&following);
+            self.forget(ended.0[taken..].iter().chain(&following).map(|row| row.position));
+        } else if !following.is_empty() {
+            self.send(key, following, delayed, &Span::current());
+        }
+        self.ended.push(ended);
+    }
+
+    fn lessen(&mut self, rows: &[OutboxRow]) {
+        self.rows = self.rows.saturating_sub(rows.len());
+        self.bytes = self.bytes.saturating_sub(size(rows));
+    }
+
+    fn forget(&mut self, positions: impl IntoIterator<Item = i64>) {
+        for position in positions {
+            self.known.remove(&position);
+        }
+    }
+}
+
+fn size(rows: &[OutboxRow]) -> usize {
+    rows.iter().map(|row| row.message.body.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use slipway_protocol::DeploymentId;
+
+    use super::super::batch::SendOutcome;
+    use super::*;
+    use crate::message::Outgoing;
+
+    const KEY: OrderingKey = OrderingKey::Events(DeploymentId(uuid::Uuid::nil()));
+
+    fn rows(positions: &[i64]) -> Vec<OutboxRow> {
+        let row = |position: &i64| OutboxRow {
+            position: *position,
+            ordering_key: KEY,
+            deployment: None,
+            breaks: 0,
+            must_route: false,
+            message: Outgoing::default(),
+            unreadable: None,
+        };
+        positions.iter().map(row).collect()
+    }
+
+    #[test]
+    fn what_follows_a_refused_message_is_read_again_and_not_sent_before_it() {
+        let (mut flow, mut delayed) = (Flow::over(&[]), DelayedKeys::default());
+        flow.following.insert(KEY, rows(&[3, 4]));
+        (flow.known, flow.rows) = ([1, 2, 3, 4].into(), 4);
+        flow.end((rows(&[1, 2]), SendOutcome::refused_at(1, &[1])), &mut delayed);
+        assert_eq!((flow.positions(), flow.rows), (vec![1], 0), "all but what was sent is forgotten");
+        flow.take(rows(&[5]), &delayed);
+        assert_eq!(flow.positions(), [1], "an answer to what was asked before leaves out what comes first");
+        flow.stopped.clear();
+        flow.take(rows(&[2, 3, 4, 5]), &delayed);
+        assert_eq!((flow.known.len(), flow.rows), (5, 4));
+    }
+}
