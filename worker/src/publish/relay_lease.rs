@@ -121,6 +121,7 @@ impl LeaseHolder {
     /// Gives the lease back, so that another relay needn't wait for its end.
     pub(super) async fn give_back(&self) {
         let held = self.held.send_replace(None);
+        self.wakeups.set_relays(false);
         if let Some(held) = held
             && let Err(error) = self.store.release_relay_lease(held.lease).await
         {
@@ -131,6 +132,7 @@ impl LeaseHolder {
     fn record(&self, standing: RelayStanding, asked: Instant) {
         let held = standing.lease.map(|lease| Held { lease, certain_until: certain_until(asked, self.span) });
         let before = self.held.send_replace(held);
+        self.wakeups.set_relays(held.is_some());
         if before.is_some() != held.is_some() {
             tracing::info!(relay = held.is_some(), "this worker has become the relay, or has stopped being it");
         }

@@ -10,7 +10,7 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::failpoint::{self, Failpoint, TransactionKind};
 use crate::store::Result;
 use crate::store::connection::pooler::ParameterTypes;
-use crate::store::connection::wakeups::ProcessSignals;
+use crate::store::connection::wakeups::{self, ProcessSignals};
 
 /// StatementValues of a statement's parameters.
 pub(in crate::store) type StatementValues<'v> = &'v [&'v (dyn ToSql + Sync)];
@@ -166,14 +166,24 @@ impl StoreClient {
         Ok(failpoint::around(Failpoint::Commit(write), self.query_opt(sql, values)).await?)
     }
 
-    /// As [`Self::write`], for many writes by one statement.
+    /// The channel that a statement has to notify by itself when it tells something.
+    pub(in crate::store) fn relay_to_wake(&self) -> Option<&'static str> {
+        (!self.1.has_runner()).then_some(wakeups::OUTBOX)
+    }
+
+    /// As [`Self::write`], for many writes by one statement that tells something: it gets the channel that it has to notify
+    /// itself, as `StoreTransaction::relay_to_wake` says.
     pub(in crate::store) async fn write_many(
         &self,
         writes: &[TransactionKind],
         sql: &str,
         values: StatementValues<'_>,
     ) -> Result<Vec<Row>> {
-        Ok(failpoint::around_commit(writes, self.query(sql, values)).await?)
+        let rows = failpoint::around_commit(writes, self.query(sql, values)).await?;
+        if self.relay_to_wake().is_none() {
+            self.1.wake_relay();
+        }
+        Ok(rows)
     }
 }
 

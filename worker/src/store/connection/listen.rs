@@ -9,6 +9,8 @@ use slipway_deploy::backoff::RetryPolicy;
 use tokio_postgres::{AsyncMessage, Config};
 use tokio_util::sync::CancellationToken;
 
+use crate::store::connection::client::Statements as _;
+use crate::store::connection::deadline::deadline;
 use crate::store::connection::tls::TlsConnector;
 use crate::store::connection::wakeups::{DEPLOYMENTS, FLEET, OUTBOX, PUSHES, RELAY, Wakeups};
 use crate::store::{Result, Store};
@@ -26,7 +28,9 @@ impl Store {
         let listening = Arc::new(stop.clone().drop_guard());
         *listener = Arc::downgrade(&listening);
         let store = self.clone();
-        tokio::spawn(async move { stop.run_until_cancelled(store.keep_listening()).await });
+        tokio::spawn(async move {
+            stop.run_until_cancelled(async { tokio::join!(store.keep_listening(), store.keep_telling()) }).await
+        });
         Wakeups { heard: self.heard.clone(), _listening: listening }
     }
 
@@ -44,6 +48,19 @@ impl Store {
                 tracing::debug!(%error, "listening to the database ended");
             }
             tokio::time::sleep(RetryPolicy::RECONNECT.delay(tried).unwrap_or(RetryPolicy::RECONNECT.max)).await;
+        }
+    }
+
+    /// Tells the relay of another process what is committed here, after the commit and once for all that came meanwhile:
+    /// PostgreSQL lets transactions that notify commit one at a time. One that is lost with this process or its connection
+    /// is made up for by the relay, which looks when it renews its lease.
+    async fn keep_telling(&self) {
+        loop {
+            self.heard.untold.notified().await;
+            let told = async { self.client().await?.row("SELECT pg_notify($1, '')", &[&OUTBOX]).await };
+            if let Err(error) = deadline(told).await {
+                tracing::debug!(%error, "the relay couldn't be told of new events; it looks by itself");
+            }
         }
     }
 

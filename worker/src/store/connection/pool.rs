@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, ManagerConfig, Metrics, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, ManagerConfig, Metrics, Pool, QueueMode, RecyclingMethod, Runtime};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -150,6 +150,8 @@ fn pool(
     };
     builder
         .max_size(size)
+        // A few connections do it while little is asked, and know its statements.
+        .queue_mode(QueueMode::Lifo)
         .pre_recycle(in_use)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(Duration::from_secs(5)))

@@ -21,6 +21,7 @@ pub(in crate::store) struct StoreTransaction<'c> {
     heard: Arc<ProcessSignals>,
     types: Option<Arc<ParameterTypes>>,
     wakes_runner: AtomicBool,
+    wakes_relay: AtomicBool,
 }
 
 prepared!(StoreTransaction<'_>, inner, heard, types);
@@ -32,7 +33,14 @@ impl<'c> StoreTransaction<'c> {
         if types.is_some() {
             inner.batch_execute(&pooler::limits("SET LOCAL")).await?;
         }
-        Ok(Self { inner, ended: Mutex::default(), heard, types, wakes_runner: AtomicBool::new(false) })
+        Ok(Self {
+            inner,
+            ended: Mutex::default(),
+            heard,
+            types,
+            wakes_runner: AtomicBool::new(false),
+            wakes_relay: AtomicBool::new(false),
+        })
     }
 
     /// Has a deployment claimed that may be claimed once this transaction is committed: by this process, if its runner
@@ -59,6 +67,14 @@ impl<'c> StoreTransaction<'c> {
         }
         self.wakes_runner.store(true, Ordering::Release);
         None
+    }
+
+    /// Has the relay send what this transaction tells, once it's committed. In a worker that comes after the commit; another
+    /// process may have ended by then, and its statement notifies: the channel.
+    pub(in crate::store) fn relay_to_wake(&self) -> Option<&'static str> {
+        let is_told_later = self.heard.has_runner();
+        self.wakes_relay.fetch_or(is_told_later, Ordering::AcqRel);
+        (!is_told_later).then_some(wakeups::OUTBOX)
     }
 
     /// As [`Self::wake_runner`], when an attempt ends.
@@ -88,6 +104,9 @@ pub(in crate::store) async fn commit_many(tx: StoreTransaction<'_>, writes: &[Tr
     failpoint::around_commit(writes, tx.inner.commit()).await?;
     if tx.wakes_runner.into_inner() {
         tx.heard.deployments.notify_one();
+    }
+    if tx.wakes_relay.into_inner() {
+        tx.heard.wake_relay();
     }
     if writes.contains(&TransactionKind::Claim) || !ended.is_empty() {
         tx.heard.announcements.notify_one();

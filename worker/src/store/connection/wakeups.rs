@@ -36,6 +36,10 @@ const LAST_ASKS: Duration = Duration::from_millis(250);
 pub(in crate::store) struct ProcessSignals {
     pub deployments: Notify,
     pub outbox: Notify,
+    /// The relay is elsewhere, and has to be told of what was written to the outbox.
+    pub(super) untold: Notify,
+    /// Whether the relay is here.
+    pub(super) relays: AtomicBool,
     pub pushes: Notify,
     pub expired: Notify,
     pub announcements: Notify,
@@ -77,6 +81,14 @@ impl ProcessSignals {
 
     pub(super) fn has_runner(&self) -> bool {
         self.runs.load(Ordering::Acquire)
+    }
+
+    /// Events are committed: the relay looks, here or elsewhere.
+    pub(super) fn wake_relay(&self) {
+        match self.relays.load(Ordering::Acquire) {
+            true => self.outbox.notify_one(),
+            false => self.untold.notify_one(),
+        }
     }
 
     /// Has no connection used again that is there now.
@@ -189,6 +201,11 @@ impl Wakeups {
     #[must_use]
     pub fn cancel_requests(&self) -> watch::Receiver<()> {
         self.heard.cancel_requests.subscribe()
+    }
+
+    /// Whether the relay is in this process: it needn't be notified by the database then.
+    pub fn set_relays(&self, relays: bool) {
+        self.heard.relays.store(relays, Ordering::Release);
     }
 
     /// Has the outbox looked at, since something waits in it.

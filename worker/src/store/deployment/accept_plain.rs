@@ -13,7 +13,6 @@ use crate::scheduler::{CLOCK_AHEAD, Order, PlainView, happened_at};
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
-use crate::store::connection::wakeups;
 use crate::store::outbox::event_sequence::told;
 use crate::store::sources::rule;
 use crate::store::{DeploymentSubject, Result, SourceRule, Store};
@@ -102,7 +101,7 @@ const INSERT: &str = "
         RETURNING project_id)
     SELECT (SELECT coalesce(bool_and(project_id = ANY($4)), true) FROM slugs)
             AND (SELECT coalesce(bool_and(project_id = ANY($4)), true) FROM repositories) AS own,
-        pg_notify($25, ''), CASE WHEN $26::text IS NOT NULL THEN pg_notify($26, '') END";
+        CASE WHEN $25::text IS NOT NULL THEN pg_notify($25, '') END, CASE WHEN $26::text IS NOT NULL THEN pg_notify($26, '') END";
 
 impl Store {
     /// Accepts those of the requests that come to nothing but a new deployment and that `may_enter`; gives for each whether
@@ -246,7 +245,7 @@ async fn insert(tx: &StoreTransaction<'_>, new: &[&PlainRequest<'_>], owners: &[
         &told(&accepted)?,
         &slugs_free,
         &repositories_free,
-        &wakeups::OUTBOX,
+        &tx.relay_to_wake(),
         &others,
         &CLOCK_AHEAD.as_secs_f64(),
     ];

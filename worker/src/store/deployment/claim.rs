@@ -8,7 +8,6 @@ use crate::failpoint::TransactionKind;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::number;
-use crate::store::connection::wakeups;
 use crate::store::deployment::basis::ClaimBasis;
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::head::DeploymentHead;
@@ -175,12 +174,12 @@ impl Store {
                    told AS (
                        INSERT INTO outbox (deployment_id, sequence, events, type, told, traceparent, must_route)
                        SELECT id, sequence, 1, $6, told, nullif($7, traceparent), false FROM begun)
-                   SELECT pg_notify($8, '')"
+                   SELECT CASE WHEN $8::text IS NOT NULL THEN pg_notify($8, '') END"
         );
         let traceparent = crate::telemetry::current_traceparent();
         let kind = EventType::Progress.as_str();
-        tx.execute(&sql, &[&ids, &fences, &news, &self.name, &options.registry, &kind, &traceparent, &wakeups::OUTBOX])
-            .await?;
+        let relay = tx.relay_to_wake();
+        tx.execute(&sql, &[&ids, &fences, &news, &self.name, &options.registry, &kind, &traceparent, &relay]).await?;
         Ok(())
     }
 }

@@ -157,9 +157,8 @@ impl Store {
         }
         let sql = step_statement::of(locked, steps.iter().any(|step| step.is_about_secrets()));
         let writes: Vec<TransactionKind> = steps.iter().map(|step| step.write).collect();
-        let rows = self
-            .client()
-            .await?
+        let client = self.client().await?;
+        let rows = client
             .write_many(
                 &writes,
                 sql,
@@ -186,7 +185,7 @@ impl Store {
                     &known.0,
                     &known.1,
                     &known.2,
-                    &wakeups::OUTBOX,
+                    &client.relay_to_wake(),
                     &wakeups::DEPLOYMENTS,
                 ],
             )

@@ -89,7 +89,7 @@ fn statement(clause: &str, digests: &str) -> String {
                  ORDER BY c.server FOR UPDATE {clause}))
              RETURNING server, open_until)
          SELECT number, superseded_by, cancelled,
-             (SELECT pg_notify($23, '') FROM told LIMIT 1),
+             (SELECT pg_notify($23, '') FROM told WHERE $23::text IS NOT NULL LIMIT 1),
              (SELECT pg_notify($24, '') FROM closed WHERE open_until IS NOT NULL LIMIT 1),
              server IN (SELECT server FROM closed WHERE open_until IS NOT NULL) AS reached_again
          FROM held"

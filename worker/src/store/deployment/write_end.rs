@@ -8,7 +8,6 @@ use tokio_postgres::types::Json;
 
 use crate::store::Result;
 use crate::store::connection::transaction::StoreTransaction;
-use crate::store::connection::wakeups;
 use crate::store::deployment::end::AttemptSummary;
 use crate::store::deployment::head::DeploymentHead;
 use crate::store::deployment::state::State;
@@ -54,7 +53,7 @@ static WRITE_ENDS: LazyLock<String> = LazyLock::new(|| {
         UPDATE slug_owners o SET proven = true
         FROM this t WHERE t.proves_slug AND o.server = t.server AND o.project_slug = t.slug
             AND o.project_id = t.project_id AND NOT o.proven)
-    SELECT pg_notify($16, ''), CASE WHEN $17::text IS NOT NULL THEN pg_notify($17, '') END",
+    SELECT CASE WHEN $16::text IS NOT NULL THEN pg_notify($16, '') END, CASE WHEN $17::text IS NOT NULL THEN pg_notify($17, '') END",
     next_number("this.id", "this.sequence"))
 });
 
@@ -90,7 +89,7 @@ pub(in crate::store) async fn write_ends(tx: &StoreTransaction<'_>, ends: &[Writ
             // Once a deployment of it has succeeded there, the slug is the project's whatever fails later.
             &ends.iter().map(|end| has_succeeded(end) && end.head.action != Action::Undeploy).collect::<Vec<_>>(),
             &EventType::Result.as_str(),
-            &wakeups::OUTBOX,
+            &tx.relay_to_wake(),
             &others,
         ],
     )

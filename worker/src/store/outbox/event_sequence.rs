@@ -8,7 +8,6 @@ use slipway_protocol::{EventType, ProgressKind};
 
 use crate::store::Result;
 use crate::store::connection::value::readable;
-use crate::store::connection::wakeups;
 use crate::store::deployment::locked::LockedDeployment;
 
 /// Progress as the outbox keeps it.
@@ -38,7 +37,7 @@ impl LockedDeployment<'_> {
             "WITH told AS (INSERT INTO outbox (deployment_id, sequence, events, type, told, traceparent, must_route)
                            SELECT $1::uuid, {}, 1, $3, $4, $5, false RETURNING sequence),
                   counted AS (UPDATE deployments SET next_sequence = t.sequence + 1 FROM told t WHERE id = $1)
-             SELECT pg_notify($6, '')",
+             SELECT CASE WHEN $6::text IS NOT NULL THEN pg_notify($6, '') END",
             next_number("$1", "$2::bigint")
         );
         self.tx
@@ -50,7 +49,7 @@ impl LockedDeployment<'_> {
                     &EventType::Progress.as_str(),
                     &told,
                     &self.head.own_traceparent(),
-                    &wakeups::OUTBOX,
+                    &self.tx.relay_to_wake(),
                 ],
             )
             .await?;
