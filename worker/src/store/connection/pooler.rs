@@ -14,13 +14,14 @@ use uuid::Uuid;
 
 /// What PostgreSQL ends by itself, a little before our own deadline; and how it plans: a plan that was made when a table was
 /// small, or whose statistics are from before a burst of requests, would read all of it each time. All that's asked often
-/// goes by an index.
-const LIMITS: [(&str, &str); 5] = [
+/// goes by an index, whatever the values are: a statement is planned once for a connection, and not for each group of steps anew.
+const LIMITS: [(&str, &str); 6] = [
     ("statement_timeout", "14s"),
     ("lock_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "30s"),
     ("enable_seqscan", "off"),
     ("jit", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
 ];
 
 /// Them as statements that begin with `set`.

@@ -43,6 +43,12 @@ impl<'c> StoreTransaction<'c> {
         })
     }
 
+    /// Has the statements of this transaction planned for their values: for conditions of which some aren't asked for, and
+    /// where it matters whether a value is a rare one.
+    pub(in crate::store) async fn plan_by_values(&self) -> Result<()> {
+        Ok(self.inner.batch_execute("SET LOCAL plan_cache_mode = force_custom_plan").await?)
+    }
+
     /// Has a deployment claimed that may be claimed once this transaction is committed: by this process, if its runner
     /// has a free slot, and otherwise by whoever has one.
     pub(in crate::store) async fn wake_runner(&self) -> Result<()> {

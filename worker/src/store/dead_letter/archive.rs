@@ -63,6 +63,7 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
+            tx.plan_by_values().await?;
             let sql = format!(
                 "WITH picked AS (
                      SELECT l.id FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at, l.id LIMIT $14 FOR UPDATE)

@@ -10,6 +10,7 @@ use tokio_postgres::types::{Json, ToSql};
 use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
+use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::{id_range, number};
 use crate::store::{Result, Store};
 
@@ -182,7 +183,7 @@ impl Store {
                  FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at DESC, l.id DESC LIMIT $14"
             );
             let (state, limit) = (filter.state(), i64::from(limit));
-            let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
+            let rows = self.filtered(&sql, &filter.parameters(&state, &[&limit])).await?;
             Ok(rows.iter().map(read).collect())
         })
         .await
@@ -198,7 +199,7 @@ impl Store {
                 "SELECT l.id FROM dead_letters l WHERE {FILTER_CONDITION} ORDER BY l.last_failed_at DESC, l.id DESC LIMIT $14"
             );
             let (state, limit) = (filter.state(), i64::from(limit));
-            let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
+            let rows = self.filtered(&sql, &filter.parameters(&state, &[&limit])).await?;
             Ok(rows.iter().map(|row| row.get(0)).collect())
         })
         .await
@@ -216,7 +217,7 @@ impl Store {
                  FROM dead_letters l WHERE {FILTER_CONDITION} GROUP BY 1, 2, 3, 4 ORDER BY count DESC, 1, 3, 4"
             );
             let state = filter.state();
-            let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&projects])).await?;
+            let rows = self.filtered(&sql, &filter.parameters(&state, &[&projects])).await?;
             let group = |row: &Row| DeadLetterGroup {
                 code: row.get("code"),
                 class: row.get("class"),
@@ -229,6 +230,13 @@ impl Store {
             Ok(rows.iter().map(group).collect())
         })
         .await
+    }
+
+    async fn filtered(&self, sql: &str, values: &[StatementParameter<'_>]) -> Result<Vec<Row>> {
+        let mut client = self.client().await?;
+        let tx = StoreTransaction::begin(&mut client).await?;
+        tx.plan_by_values().await?;
+        Ok(tx.query(sql, values).await?)
     }
 
     /// The dead letter `id`.

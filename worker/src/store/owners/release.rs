@@ -73,7 +73,8 @@ impl LockedDeployment<'_> {
                                        SELECT n.arrival FROM deployments n
                                        WHERE n.project_id = s.project_id AND n.server = s.server
                                          AND n.project_slug = s.project_slug AND n.request IS NOT NULL
-                                         AND n.action IN ('deploy', 'rollback', 'move') ORDER BY n.arrival DESC LIMIT 1))) o
+                                         AND n.action IN ('deploy', 'rollback', 'move') ORDER BY n.arrival DESC LIMIT 1))
+                                   LIMIT 1) o
                                WHERE s.project_id = $2 AND (s.server, s.project_slug) <> (d.server, d.project_slug)
                                  AND lower(o.repository) = r.repository
                                  AND o.request #>> '{data,repository,pushes_deployed_by}' IS DISTINCT FROM 'webhook')))";

@@ -149,10 +149,9 @@ impl OldRows {
                      ORDER BY g.next_try_at LIMIT $2 FOR UPDATE OF g SKIP LOCKED))"
             }
             Self::Notifications => {
-                "DELETE FROM notifications n USING (
-                     SELECT event_id, channel FROM notifications WHERE ended_at < now() - $1 * interval '1 second'
-                     ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED) old
-                 WHERE n.event_id = old.event_id AND n.channel = old.channel"
+                "DELETE FROM notifications WHERE ctid = ANY(ARRAY(
+                     SELECT ctid FROM notifications WHERE ended_at < now() - $1 * interval '1 second'
+                     ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
             }
         }
     }
