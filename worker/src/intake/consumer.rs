@@ -115,7 +115,7 @@ impl RequestConsumer {
         self.canary.send_replace(Some(canary.queue()));
         self.readiness.set_met(Condition::BrokerConsumer);
         let mut canary_due = Instant::now() + CANARY_TIMEOUT;
-        let window_end = Instant::now() + SERIAL_WINDOW;
+        let (window_end, mut taken_at) = (Instant::now() + SERIAL_WINDOW, None);
         loop {
             tokio::select! {
                 () = self.drain.token().cancelled() => return Err(self.stop_deliveries(&mut subscription).await),
@@ -133,6 +133,7 @@ impl RequestConsumer {
                 () = self.readiness.until(Condition::Database, false) => return Err(ConsumerEnd::NoDatabase),
                 delivered = subscription.next() => {
                     let mut delivered = vec![delivered?.ok_or(ConsumerEnd::Cancelled)?];
+                    self.admitter.store.keep_pace(&mut taken_at).await;
                     // What has come in the meantime is taken in with it. An end of the stream shows again next time.
                     while delivered.len() < TOGETHER
                         && let Some(Ok(Some(next))) = subscription.next().now_or_never()

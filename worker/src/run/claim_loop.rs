@@ -32,7 +32,7 @@ impl Runner {
         };
         let mut attempts = JoinSet::new();
         let mut outages = OutageLog::new("runner");
-        let mut expired = true;
+        let (mut expired, mut claimed_at) = (true, None);
         while !runner.drain.has_begun() {
             if renewals.has_ended() {
                 // Its panic has been logged. Without it each attempt would lose its lease.
@@ -46,6 +46,7 @@ impl Runner {
             }
             let free = runner.settings.concurrency.saturating_sub(attempts.len());
             if free > 0 {
+                runner.store.keep_pace(&mut claimed_at).await;
                 let asked = Instant::now();
                 let claims = match runner.store.claim_many(&runner.claim_options(), free).await {
                     Ok(claims) => {
@@ -65,7 +66,8 @@ impl Runner {
                     });
                 }
             }
-            runner.store.set_free_slots(Some(runner.settings.concurrency.saturating_sub(attempts.len())));
+            let running = attempts.len();
+            runner.store.set_slots(Some((running, runner.settings.concurrency.saturating_sub(running))));
             awake.wake(!attempts.is_empty());
             tokio::select! {
                 () = runner.drain.token().cancelled() => {}
@@ -79,7 +81,7 @@ impl Runner {
                 log_panic(ended);
             }
         }
-        runner.store.set_free_slots(None);
+        runner.store.set_slots(None);
         while let Some(ended) = attempts.join_next().await {
             log_panic(ended);
         }

@@ -1,18 +1,25 @@
-//! Writes of many that go to the database together: what comes while one group is under way is in the next one. So a
-//! lone write waits for nobody, and under load one commit carries all that came meanwhile.
+//! Writes of many that go to the database together: what comes while one group is under way is in the next one, and where
+//! many are at work a group waits a moment for company. So a lone write waits for nobody, and under load one commit
+//! carries all that came meanwhile.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+
+use crate::store::connection::listen::MANY;
 
 /// The most writes of a group: its locks are held until all are written.
 const MOST: usize = 64;
 /// While one group is under way a second one may be, once so many wait: PostgreSQL has more than one processor.
 const SECOND: usize = 16;
+/// How long a group waits for company: a statement of one costs PostgreSQL half of what one of ten does.
+const COMPANY_TIME: Duration = Duration::from_millis(3);
 
 /// Writes of one kind, on their way in groups.
 pub(in crate::store) struct GroupedWrites<W, A> {
     queue: Mutex<WriteQueue<W, A>>,
+    came: Notify,
 }
 
 struct WriteQueue<W, A> {
@@ -22,14 +29,15 @@ struct WriteQueue<W, A> {
 
 impl<W, A> Default for GroupedWrites<W, A> {
     fn default() -> Self {
-        Self { queue: Mutex::new(WriteQueue { waiting: Vec::new(), under_way: 0 }) }
+        Self { queue: Mutex::new(WriteQueue { waiting: Vec::new(), under_way: 0 }), came: Notify::new() }
     }
 }
 
 impl<W: Send + 'static, A: Send + 'static> GroupedWrites<W, A> {
-    /// Has `write` written by `together` with whatever else is waiting; the answers come in the order of the writes.
+    /// Has `write` written by `together` with whatever else is waiting, of the `writers` who are at work; the answers come in
+    /// the order of the writes.
     /// `None` for a write that has to go alone: since its group failed, or since `together` left it out.
-    pub(in crate::store) async fn write<T, F>(self: &Arc<Self>, write: W, together: T) -> Option<A>
+    pub(in crate::store) async fn write<T, F>(self: &Arc<Self>, write: W, writers: usize, together: T) -> Option<A>
     where
         T: Fn(Vec<W>) -> F + Send + 'static,
         F: Future<Output = Vec<Option<A>>> + Send,
@@ -42,11 +50,14 @@ impl<W: Send + 'static, A: Send + 'static> GroupedWrites<W, A> {
             queue.under_way += usize::from(leads);
             leads
         };
+        self.came.notify_one();
         if leads {
             // On its own, since whoever waits for the first answer may give up, and the others wait still.
             let mut lead = Lead { grouped: self.clone(), has_ended: false };
             tokio::spawn(async move {
-                while let Some((writes, waiting)) = lead.next() {
+                loop {
+                    lead.company(writers).await;
+                    let Some((writes, waiting)) = lead.next() else { break };
                     for (answer, waiting) in together(writes).await.into_iter().zip(waiting) {
                         answer.map(|answer| waiting.send(answer));
                     }
@@ -70,6 +81,23 @@ struct Lead<W, A> {
 }
 
 impl<W, A> Lead<W, A> {
+    /// Waits a moment for half of those who are at work, unless nothing waits at all.
+    async fn company(&self, writers: usize) {
+        if writers < MANY {
+            return;
+        }
+        let is_enough = || {
+            let waiting = self.grouped.lock().waiting.len();
+            waiting == 0 || waiting >= (writers / 2).min(MOST)
+        };
+        let come = async {
+            while !is_enough() {
+                self.grouped.came.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(COMPANY_TIME, come).await;
+    }
+
     /// The next group; `None`, and it has ended, when nothing waits.
     fn next(&mut self) -> Option<(Vec<W>, Vec<oneshot::Sender<A>>)> {
         let mut queue = self.grouped.lock();
@@ -108,7 +136,7 @@ mod tests {
                 numbers.into_iter().map(|n| (n % 2 == 0).then_some((n, size))).collect()
             }
         };
-        grouped.write(number, together).await
+        grouped.write(number, 1, together).await
     }
 
     async fn waiting(grouped: &Numbers, count: usize) {
@@ -147,6 +175,23 @@ mod tests {
         for one in all {
             assert!(one.await.unwrap().is_some_and(|(_, size)| size <= MOST));
         }
+    }
+
+    #[tokio::test]
+    async fn a_group_waits_a_moment_for_half_of_those_who_are_at_work() {
+        let grouped = Numbers::default();
+        let write = |number| {
+            let grouped = grouped.clone();
+            let together =
+                |numbers: Vec<u32>| async move { numbers.iter().map(|n| Some((*n, numbers.len()))).collect() };
+            tokio::spawn(async move { grouped.write(number, MANY, together).await })
+        };
+        // Both have come before the first one's group begins: there is one thread.
+        let (first, second) = (write(1), write(2));
+        assert_eq!((first.await.unwrap(), second.await.unwrap()), (Some((1, 2)), Some((2, 2))));
+        let alone = std::time::Instant::now();
+        assert_eq!(write(3).await.unwrap(), Some((3, 1)));
+        assert!(alone.elapsed() >= COMPANY_TIME, "one of four has waited for another");
     }
 
     #[tokio::test]

@@ -20,6 +20,8 @@ const NO_POLICIES: &[&str] = &[
     "publish::flow::READ_PACE",
     "publish::flow::MARK_PACE",
     "publish::relay_lease::TAKERS_SPREAD",
+    "store::connection::listen::BETWEEN",
+    "store::grouped::COMPANY_TIME",
     "store::connection::wakeups::ONE_ASKS",
     "store::connection::wakeups::LAST_ASKS",
     "run::claim_loop::AFTER_FAILURE",

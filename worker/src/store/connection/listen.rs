@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use slipway_deploy::backoff::RetryPolicy;
+use tokio::time::Instant;
 use tokio_postgres::{AsyncMessage, Config};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,11 @@ use crate::store::connection::deadline::deadline;
 use crate::store::connection::tls::TlsConnector;
 use crate::store::connection::wakeups::{DEPLOYMENTS, FLEET, OUTBOX, PUSHES, RELAY, Wakeups};
 use crate::store::{Result, Store};
+
+/// So many attempts of a worker are many: its writes wait a moment for each other.
+pub(in crate::store) const MANY: usize = 4;
+/// Where many are at work, requests are taken in, and deployments claimed, so far apart.
+const BETWEEN: Duration = Duration::from_millis(10);
 
 impl Store {
     /// Starts listening, and goes on through every loss of the connection. All callers in a process share one
@@ -94,11 +100,26 @@ impl Store {
         }
     }
 
-    /// Tells how many slots of this process's runner are free: what is committed here is then claimed here, and nobody
-    /// else is woken for it. `None`: no runner is at work here (any more).
-    pub fn set_free_slots(&self, free: Option<usize>) {
-        self.heard.free_slots.store(free.unwrap_or(0), Ordering::Release);
-        self.heard.runs.store(free.is_some(), Ordering::Release);
+    /// Tells how many attempts this process's runner has, and how many slots are free: what is committed here is then
+    /// claimed here, and nobody else is woken for it. `None`: no runner is at work here (any more).
+    pub fn set_slots(&self, slots: Option<(usize, usize)>) {
+        let (running, free) = slots.unwrap_or_default();
+        self.heard.running.store(running, Ordering::Release);
+        self.heard.free_slots.store(free, Ordering::Release);
+        self.heard.runs.store(slots.is_some(), Ordering::Release);
+    }
+
+    /// How many attempts this process's runner has.
+    pub(in crate::store) fn running(&self) -> usize {
+        self.heard.running.load(Ordering::Acquire)
+    }
+
+    /// Waits until some milliseconds after `last`, where many are at work: what comes meanwhile is done with it.
+    pub async fn keep_pace(&self, last: &mut Option<Instant>) {
+        if let Some(last) = last.filter(|_| self.running() >= MANY) {
+            tokio::time::sleep_until(last + BETWEEN).await;
+        }
+        *last = Some(Instant::now());
     }
 
     /// Has this process's runner ask for a deployment after a while, when one becomes due that others learn of by their

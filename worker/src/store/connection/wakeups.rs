@@ -53,6 +53,7 @@ pub(in crate::store) struct ProcessSignals {
     pub(super) workers: AtomicUsize,
     /// Whether a runner is at work here.
     pub(super) runs: AtomicBool,
+    pub(super) running: AtomicUsize,
     /// Slots of the runner that nothing is meant for yet.
     pub(super) free_slots: AtomicUsize,
     pub(super) asks_later: AtomicBool,

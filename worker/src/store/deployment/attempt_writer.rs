@@ -62,7 +62,7 @@ impl AttemptWriter {
                 let store = store.clone();
                 async move { deadline(store.write_steps(&steps, Locked::Skip)).await.unwrap_or_default() }
             };
-            if let Some(boundary) = self.steps.write(step.clone(), together).await {
+            if let Some(boundary) = self.steps.write(step.clone(), self.store.running(), together).await {
                 return Ok(boundary);
             }
         }
@@ -86,7 +86,7 @@ impl AttemptWriter {
                 let store = store.clone();
                 async move { deadline(store.finish_together(&finishes)).await.unwrap_or_default() }
             };
-            if let Some(outcome) = self.ends.write(finish, together).await {
+            if let Some(outcome) = self.ends.write(finish, self.store.running(), together).await {
                 return Ok(outcome);
             }
         }
