@@ -28,10 +28,7 @@ pub fn measure(bench: &mut Bench, scene: &mut BenchScene) -> Result<()> {
         let database = scene.fresh_database().await?;
         contender.prepare(scene, &orchestrator, &database).await?;
         let mut rate = drain(scene, &mut orchestrator, &contender, &database, SEEDS, 1).await?.rate;
-        // What the killed worker hadn't noted any more.
-        let sql = connect(&database).await?;
-        sql.batch_execute("UPDATE outbox SET published_at = now() WHERE published_at IS NULL").await?;
-        let mut past = MadeUpPast::of(sql).await?;
+        let mut past = MadeUpPast::of(connect(&database).await?).await?;
         let levels = [0, 1_000, 10_000, 100_000, 1_000_000];
         let is_wanted = |level: &u64| *level <= bench.history && !(bench.quick && *level == 10_000);
         for level in levels.into_iter().filter(is_wanted) {
@@ -43,6 +40,7 @@ pub fn measure(bench: &mut Bench, scene: &mut BenchScene) -> Result<()> {
             for repetition in 1..=bench.repetitions {
                 let of = Subject { repetition, ..bench.subject("history", format!("{level}"), &contender) };
                 let count = count_for(rate, bench.seconds);
+                past.bury_worker().await?;
                 let drained = drain(scene, &mut orchestrator, &contender, &database, count, 1).await?;
                 rate = drained.rate;
                 drained.note(&mut bench.record, &of)?;
@@ -51,6 +49,7 @@ pub fn measure(bench: &mut Bench, scene: &mut BenchScene) -> Result<()> {
                 }
             }
             let of = bench.subject("history", format!("{level}"), &contender);
+            past.bury_worker().await?;
             let half = latency::on(scene, &mut orchestrator, &contender, &database, rate / 2.0, bench.seconds).await?;
             half.note(&mut bench.record, &of)?;
         }

@@ -25,6 +25,10 @@ const COLUMNS: &str = "SELECT column_name::text, data_type::text FROM informatio
     WHERE table_schema = 'public' AND table_name = $1 AND is_identity = 'NO' AND is_generated = 'NEVER'
     ORDER BY ordinal_position";
 
+/// What a killed worker hadn't noted any more, and the relay's lease, which the next one would wait for.
+const BURIED: &str = "UPDATE outbox SET published_at = now() WHERE published_at IS NULL;
+    UPDATE relay_lease SET expires_at = now()";
+
 /// A database with a past that can grow.
 pub struct MadeUpPast {
     sql: Client,
@@ -37,6 +41,7 @@ pub struct MadeUpPast {
 impl MadeUpPast {
     /// Takes what is there for what is copied.
     pub async fn of(sql: Client) -> Result<Self> {
+        sql.batch_execute(BURIED).await?;
         sql.batch_execute("SET session_replication_role = replica; SET synchronous_commit = off; CREATE SCHEMA seed")
             .await?;
         let mut tables = Vec::new();
@@ -78,6 +83,11 @@ impl MadeUpPast {
         self.sql.batch_execute("VACUUM ANALYZE").await?;
         self.sql.batch_execute("CHECKPOINT").await?;
         Ok(())
+    }
+
+    /// Has the next worker begin as if the last one had stopped, and not been killed.
+    pub async fn bury_worker(&self) -> Result<()> {
+        Ok(self.sql.batch_execute(BURIED).await?)
     }
 
     /// What it takes on the disk, in megabytes.
