@@ -49,6 +49,8 @@ pub struct Publisher {
     turn: Arc<Semaphore>,
     state: watch::Receiver<ConnectionState>,
     refused: Arc<AtomicBool>,
+    /// What became of a message isn't known: its confirm may come yet, and would be taken for another's.
+    broken: Arc<AtomicBool>,
     frame_max: usize,
 }
 
@@ -57,6 +59,7 @@ pub struct PendingConfirm {
     confirm: PublisherConfirm,
     state: watch::Receiver<ConnectionState>,
     refused: Arc<AtomicBool>,
+    broken: Arc<AtomicBool>,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -69,7 +72,7 @@ impl Publisher {
         let channel = link.channel().await?;
         answer("confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
         let (turn, frame_max) = (Arc::new(Semaphore::new(1)), link.frame_max());
-        Ok(Self { channel, turn, state: link.states(), refused: Arc::default(), frame_max })
+        Ok(Self { channel, turn, state: link.states(), refused: Arc::default(), broken: Arc::default(), frame_max })
     }
 
     /// Takes another channel if the broker has refused a message on this one. RabbitMQ's channel looks for a quorum
@@ -96,6 +99,9 @@ impl Publisher {
         frame::check(message, self.frame_max).map_err(PublishError::Unfit)?;
         let closed = |_| AmqpError::Down("its publisher is gone".to_owned());
         let turn = self.turn.clone().acquire_owned().await.map_err(closed)?;
+        if self.broken.load(Ordering::Acquire) {
+            return Err(AmqpError::Down("its channel waits for the confirm of another message".to_owned()).into());
+        }
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let sent = self.channel.basic_publish(
             message.exchange.as_str().into(),
@@ -104,8 +110,10 @@ impl Publisher {
             &message.body,
             properties(message),
         );
-        let confirm = answer_when_unblocked(self.state.clone(), "a message", sent).await?;
-        Ok(PendingConfirm { confirm, state: self.state.clone(), refused: self.refused.clone(), _turn: turn })
+        let confirm = answer_when_unblocked(self.state.clone(), "a message", sent).await;
+        let confirm = confirm.inspect_err(|_| self.broken.store(true, Ordering::Release))?;
+        let (state, refused, broken) = (self.state.clone(), self.refused.clone(), self.broken.clone());
+        Ok(PendingConfirm { confirm, state, refused, broken, _turn: turn })
     }
 
     /// Sends a message and waits until it's published.
@@ -123,7 +131,8 @@ impl PendingConfirm {
     /// # Errors
     /// A [`PublishError`]; after [`PublishError::Broken`] the channel can't be used any more.
     pub async fn wait(self) -> Result<(), PublishError> {
-        match answer_when_unblocked(self.state, "a confirm", self.confirm).await? {
+        let answer = answer_when_unblocked(self.state, "a confirm", self.confirm).await;
+        match answer.inspect_err(|_| self.broken.store(true, Ordering::Release))? {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
                 Err(PublishError::Returned { code: returned.reply_code, text: returned.reply_text.to_string() })

@@ -125,8 +125,12 @@ async fn settle(
     mut ended: Vec<Ended>,
 ) -> Result<(), RelayError> {
     let broken: Vec<AmqpError> = ended.iter_mut().filter_map(|ended| note(ended, delayed)).collect();
-    record(store, lease, ended).await?;
-    broken.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
+    let recorded = record(store, lease, ended).await;
+    // A broken channel isn't used again, whatever else has failed.
+    match broken.into_iter().next() {
+        Some(error) => Err(error.into()),
+        None => Ok(recorded?),
+    }
 }
 
 /// Delays what the broker didn't take; gives the error that broke the channel, if one did.

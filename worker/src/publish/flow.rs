@@ -28,91 +28,106 @@ const MARK_PACE: Duration = Duration::from_millis(5);
 /// How long messages are sent before the relay looks at anything else, while many wait.
 const SEND_WINDOW: Duration = Duration::from_secs(2);
 
-/// Sends what waits, for at most [`SEND_WINDOW`] and until it's confirmed and marked; false when more may wait.
+/// Sends what waits, for at most [`SEND_WINDOW`] and until it's confirmed and marked; false when more may wait. Without
+/// `wakeups` nothing is waited for that isn't there yet.
 pub(super) async fn send_waiting(
     store: &Store,
     publishers: &[Publisher],
     lease: RelayLease,
     delayed: &mut DelayedKeys,
-    wakeups: &Wakeups,
+    wakeups: Option<&Wakeups>,
 ) -> Result<bool, RelayError> {
     let started_at = Instant::now();
     let mut flow = Flow::over(publishers);
-    let (mut next_read, mut next_mark) = (started_at, started_at + MARK_PACE);
-    let (mut look, mut has_suspects, mut failed) = (true, false, None::<StoreError>);
-    let mut asked: FuturesUnordered<BoxFuture<'_, Result<Answer, StoreError>>> = FuturesUnordered::new();
-    let woken = wakeups.outbox();
+    let (mut next_read, mut next_mark) = (started_at, started_at);
+    let (mut look, mut has_suspects) = (true, false);
+    let (mut unread, mut unmarked) = (None::<StoreError>, None::<StoreError>);
+    let mut asked: FuturesUnordered<BoxFuture<'_, Answer>> = FuturesUnordered::new();
+    let woken = wake(wakeups);
     tokio::pin!(woken);
     loop {
-        let is_late = started_at.elapsed() >= SEND_WINDOW;
-        let closes = failed.is_some() || flow.broken.is_some() || has_suspects || is_late;
-        let (reads, marks) = (look && !closes && flow.has_room(), !flow.ended.is_empty() && failed.is_none());
+        let has_failed = unread.is_some() || unmarked.is_some() || flow.broken.is_some();
+        flow.closes = has_failed || has_suspects || started_at.elapsed() >= SEND_WINDOW;
+        let (reads, marks) = (look && !flow.closes && flow.has_room(), !flow.ended.is_empty() && unmarked.is_none());
         let (now, is_idle) = (Instant::now(), flow.under_way.is_empty());
-        if asked.is_empty() && reads && (is_idle || now >= next_read) {
+        if asked.is_empty() && marks && (is_idle || now >= next_mark) {
+            asked.push(mark(store, lease, std::mem::take(&mut flow.ended)).boxed());
+        } else if asked.is_empty() && reads && (is_idle || now >= next_read) {
             next_read = now + READ_PACE;
             look = false;
             flow.stopped.clear();
             asked.push(read(store, delayed.waiting(), flow.positions(), flow.bytes).boxed());
-        } else if asked.is_empty() && marks && (is_idle || now >= next_mark) {
-            next_mark = now + MARK_PACE;
-            asked.push(mark(store, lease, std::mem::take(&mut flow.ended)).boxed());
         }
         if asked.is_empty() && is_idle && !marks {
             break;
         }
-        let next_ask = if reads { next_read } else { next_mark };
+        let next_ask = match (reads, marks) {
+            (true, true) => next_read.min(next_mark),
+            (true, false) => next_read,
+            _ => next_mark,
+        };
+        let is_early = asked.is_empty() && (reads || marks);
         tokio::select! {
             Some(ended) = flow.under_way.next() => flow.end(ended, delayed),
             Some(answer) = asked.next() => match answer {
-                Ok(Answer::Read(OutboxPage { rows, more })) => {
+                Answer::Read(Ok(OutboxPage { rows, more })) => {
                     look |= more;
                     has_suspects = rows.iter().any(|row| row.breaks > 0);
-                    if !has_suspects {
+                    if !has_suspects && !has_failed {
                         flow.take(rows, delayed);
                     }
                 }
-                Ok(Answer::Marked(positions)) => flow.forget(positions),
-                Err(error) => failed = Some(error),
+                Answer::Marked(Ok(positions)) => {
+                    next_mark = Instant::now() + MARK_PACE;
+                    flow.forget(positions);
+                }
+                Answer::Read(Err(error)) => unread = Some(error),
+                Answer::Marked(Err(error)) => unmarked = Some(error),
             },
-            () = &mut woken, if !closes => {
+            () = &mut woken, if !flow.closes => {
                 look = true;
-                woken.set(wakeups.outbox());
+                woken.set(wake(wakeups));
             }
-            () = tokio::time::sleep_until(next_ask), if asked.is_empty() && (reads || marks) => {}
+            () = tokio::time::sleep_until(next_ask), if is_early => {}
         }
     }
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
+    // A broken channel isn't used again, whatever else has failed.
     if let Some(error) = flow.broken {
         return Err(error.into());
     }
+    if let Some(error) = unmarked.or(unread) {
+        return Err(error.into());
+    }
     if has_suspects {
-        let rows = store
-            .waiting_messages(&delayed.waiting(), &[], BATCH, u32::try_from(BYTES).unwrap_or(u32::MAX))
-            .await?
-            .rows;
+        let bytes = u32::try_from(BYTES).unwrap_or(u32::MAX);
+        let rows = store.waiting_messages(&delayed.waiting(), &[], BATCH, bytes).await?.rows;
         let span = batch_span(&rows);
         send_alone(store, publishers, lease, rows, delayed).instrument(span).await?;
     }
-    Ok(!look && !has_suspects)
+    Ok(!look && !has_suspects && !flow.left)
+}
+
+async fn wake(wakeups: Option<&Wakeups>) {
+    match wakeups {
+        Some(wakeups) => wakeups.outbox().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What the database has answered.
 enum Answer {
-    Read(OutboxPage),
-    Marked(Vec<i64>),
+    Read(Result<OutboxPage, StoreError>),
+    Marked(Result<Vec<i64>, StoreError>),
 }
 
-async fn read(store: &Store, held: Vec<OrderingKey>, known: Vec<i64>, bytes: usize) -> Result<Answer, StoreError> {
+async fn read(store: &Store, held: Vec<OrderingKey>, known: Vec<i64>, bytes: usize) -> Answer {
     let bytes = u32::try_from(BYTES.saturating_sub(bytes)).unwrap_or(u32::MAX);
-    Ok(Answer::Read(store.waiting_messages(&held, &known, BATCH, bytes).await?))
+    Answer::Read(store.waiting_messages(&held, &known, BATCH, bytes).await)
 }
 
-async fn mark(store: &Store, lease: RelayLease, ended: Vec<Ended>) -> Result<Answer, StoreError> {
+async fn mark(store: &Store, lease: RelayLease, ended: Vec<Ended>) -> Answer {
     let positions = ended.iter().flat_map(|(_, outcome)| outcome.positions()).collect();
-    record(store, lease, ended).await?;
-    Ok(Answer::Marked(positions))
+    Answer::Marked(record(store, lease, ended).await.map(|()| positions))
 }
 
 /// The messages in memory.
@@ -130,6 +145,9 @@ struct Flow<'a> {
     rows: usize,
     bytes: usize,
     broken: Option<AmqpError>,
+    /// Nothing more is begun; whether something was left for the next time.
+    closes: bool,
+    left: bool,
 }
 
 impl<'a> Flow<'a> {
@@ -145,11 +163,13 @@ impl<'a> Flow<'a> {
             rows: 0,
             bytes: 0,
             broken: None,
+            closes: false,
+            left: false,
         }
     }
 
     fn has_room(&self) -> bool {
-        self.rows < ENOUGH && self.bytes < BYTES
+        self.rows < ENOUGH && self.bytes < BYTES && self.known.len() < 2 * ENOUGH
     }
 
     fn positions(&self) -> Vec<i64> {
@@ -189,18 +209,22 @@ impl<'a> Flow<'a> {
     /// What follows is sent, unless something before it wasn't taken: then all from there on is read again.
     fn end(&mut self, mut ended: Ended, delayed: &mut DelayedKeys) {
         let taken = ended.1.taken(&ended.0);
+        self.lessen(&ended.0);
         if let Some(error) = note(&mut ended, delayed) {
             self.broken.get_or_insert(error);
         }
-        self.lessen(&ended.0);
+        // What is left of it says whom it was about.
+        ended.0.iter_mut().for_each(|row| row.message.body = Vec::new());
         let Some(key) = ended.0.first().map(|row| row.ordering_key) else { return };
         let following = self.following.remove(&key).unwrap_or_default();
-        if taken < ended.0.len() {
+        let was_taken = taken == ended.0.len();
+        if was_taken && !self.closes && !following.is_empty() {
+            self.send(key, following, delayed, &Span::current());
+        } else if !was_taken || !following.is_empty() {
+            self.left |= was_taken;
             self.stopped.insert(key);
             self.lessen(&following);
             self.forget(ended.0[taken..].iter().chain(&following).map(|row| row.position));
-        } else if !following.is_empty() {
-            self.send(key, following, delayed, &Span::current());
         }
         self.ended.push(ended);
     }
@@ -256,5 +280,20 @@ mod tests {
         flow.stopped.clear();
         flow.take(rows(&[2, 3, 4, 5]), &delayed);
         assert_eq!((flow.known.len(), flow.rows), (5, 4));
+    }
+
+    #[test]
+    fn what_follows_at_the_end_of_a_window_is_left_for_the_next_one() {
+        let (mut flow, mut delayed) = (Flow::over(&[]), DelayedKeys::default());
+        flow.following.insert(KEY, rows(&[2]));
+        (flow.known, flow.rows, flow.closes) = ([1, 2].into(), 2, true);
+        flow.end((rows(&[1]), SendOutcome::default()), &mut delayed);
+        assert_eq!((flow.positions(), flow.rows, flow.left), (vec![1], 0, true));
+        flow.take(rows(&[3]), &delayed);
+        assert_eq!(flow.positions(), [1], "nothing overtakes it");
+        flow.following.insert(KEY, Vec::new());
+        (flow.stopped, flow.left) = (HashSet::new(), false);
+        flow.end((rows(&[4]), SendOutcome::default()), &mut delayed);
+        assert!(!flow.left && flow.stopped.is_empty(), "nothing follows");
     }
 }

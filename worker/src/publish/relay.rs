@@ -67,6 +67,8 @@ impl Relay {
         // A broker that can't be reached at the end isn't waited for: the next relay goes on.
         while let Some(link) = generations.next(&self.finish).await {
             let ended = self.publish_over(&link, &wakeups, &mut state).await;
+            // Another worker takes over meanwhile, and has to be told.
+            wakeups.set_relays(false);
             let reason = ended.as_ref().err().map_or_else(|| "the relay has ended".to_owned(), ToString::to_string);
             self.readiness.set_unmet(Condition::BrokerPublisher, reason);
             link.close().await;
@@ -158,7 +160,7 @@ impl Relay {
                     // Another relay may have published the delayed messages.
                     state.delayed.clear();
                 }
-                match self.send_waiting(publishers, lease, state, wakeups).await {
+                match self.send_waiting(publishers, lease, state, (!finishing).then_some(wakeups)).await {
                     Ok(all_sent) => {
                         state.outages.record(Ok::<_, StoreError>(()));
                         look = !all_sent;
@@ -198,7 +200,7 @@ impl Relay {
         publishers: &[Publisher],
         lease: RelayLease,
         state: &mut RelayState,
-        wakeups: &Wakeups,
+        wakeups: Option<&Wakeups>,
     ) -> Result<bool, RelayError> {
         tokio::select! {
             all_sent = flow::send_waiting(&self.store, publishers, lease, &mut state.delayed, wakeups) => all_sent,

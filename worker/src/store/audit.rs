@@ -219,10 +219,9 @@ impl Store {
                          AND ($4::timestamptz IS NULL OR at >= $4)
                          AND ($5::text IS NULL OR strpos(subject, $5) > 0) AND ($7::bigint IS NULL OR number < $7)
                        ORDER BY number DESC LIMIT $6";
-            let client = self.client().await?;
             let AuditFilter { dead_letter, who, action, subject, since, before } = filter;
             let rows =
-                client.query(sql, &[dead_letter, who, action, since, subject, &i64::from(limit), before]).await?;
+                self.filtered(sql, &[dead_letter, who, action, since, subject, &i64::from(limit), before]).await?;
             Ok(rows.iter().map(entry).collect())
         })
         .await

@@ -171,19 +171,21 @@ impl StoreClient {
         (!self.1.has_runner()).then_some(wakeups::OUTBOX)
     }
 
-    /// As [`Self::write`], for many writes by one statement that tells something: it gets the channel that it has to notify
-    /// itself, as `StoreTransaction::relay_to_wake` says.
+    /// As [`Self::write`], for many writes by one statement that tells something; `relay` is the channel that it notifies
+    /// itself, as [`Self::relay_to_wake`] has said.
     pub(in crate::store) async fn write_many(
         &self,
         writes: &[TransactionKind],
         sql: &str,
         values: StatementValues<'_>,
+        relay: Option<&'static str>,
     ) -> Result<Vec<Row>> {
-        let rows = failpoint::around_commit(writes, self.query(sql, values)).await?;
-        if self.relay_to_wake().is_none() {
+        let rows = failpoint::around_commit(writes, self.query(sql, values)).await;
+        // Also where the answer is lost: it may be committed.
+        if relay.is_none() {
             self.1.wake_relay();
         }
-        Ok(rows)
+        Ok(rows?)
     }
 }
 

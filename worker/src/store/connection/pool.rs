@@ -65,9 +65,11 @@ impl Store {
             None => route.has_sessions().then(|| (config.clone(), tls.clone())),
         };
         let heard = Arc::<ProcessSignals>::default();
-        let pool_of = |size| pool((&config, &tls), route.pooler, size, heard.clone());
-        let (pool, vital) = (pool_of(CONNECTIONS)?, pool_of(VITAL_CONNECTIONS)?);
-        let renewals = pool_of(RENEWAL_CONNECTIONS)?;
+        let pool_of = |size, queue| pool((&config, &tls), route.pooler, (size, queue), heard.clone());
+        // A few connections do it while little is asked, and know its statements; a sign of life takes another one each time, since
+        // one may be dead.
+        let (pool, vital) = (pool_of(CONNECTIONS, QueueMode::Lifo)?, pool_of(VITAL_CONNECTIONS, QueueMode::Fifo)?);
+        let renewals = pool_of(RENEWAL_CONNECTIONS, QueueMode::Fifo)?;
         let types = (route.pooler == DatabasePooler::Transaction).then(Arc::default);
         Ok(Self { pool, vital, renewals, heard, sessions, types, name: name.to_owned() })
     }
@@ -130,7 +132,7 @@ fn config(variable: &'static str, url: &SecretString, name: &str) -> Result<toki
 fn pool(
     (config, tls): (&tokio_postgres::Config, &TlsConnector),
     pooler: DatabasePooler,
-    size: usize,
+    (size, queue): (usize, QueueMode),
     heard: Arc<ProcessSignals>,
 ) -> Result<Pool> {
     let in_use = Hook::sync_fn(move |_, metrics: &Metrics| {
@@ -150,8 +152,7 @@ fn pool(
     };
     builder
         .max_size(size)
-        // A few connections do it while little is asked, and know its statements.
-        .queue_mode(QueueMode::Lifo)
+        .queue_mode(queue)
         .pre_recycle(in_use)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(Duration::from_secs(5)))

@@ -107,12 +107,14 @@ pub(in crate::store) async fn commit(tx: StoreTransaction<'_>, write: Transactio
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(in crate::store) async fn commit_many(tx: StoreTransaction<'_>, writes: &[TransactionKind]) -> Result<()> {
     let ended = tx.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failpoint::around_commit(writes, tx.inner.commit()).await?;
-    if tx.wakes_runner.into_inner() {
-        tx.heard.deployments.notify_one();
-    }
+    let committed = failpoint::around_commit(writes, tx.inner.commit()).await;
+    // Also where the answer is lost: it may be committed.
     if tx.wakes_relay.into_inner() {
         tx.heard.wake_relay();
+    }
+    committed?;
+    if tx.wakes_runner.into_inner() {
+        tx.heard.deployments.notify_one();
     }
     if writes.contains(&TransactionKind::Claim) || !ended.is_empty() {
         tx.heard.announcements.notify_one();

@@ -232,7 +232,8 @@ impl Store {
         .await
     }
 
-    async fn filtered(&self, sql: &str, values: &[StatementParameter<'_>]) -> Result<Vec<Row>> {
+    /// What conditions ask for of which some aren't asked for.
+    pub(in crate::store) async fn filtered(&self, sql: &str, values: &[StatementParameter<'_>]) -> Result<Vec<Row>> {
         let mut client = self.client().await?;
         let tx = StoreTransaction::begin(&mut client).await?;
         tx.plan_by_values().await?;

@@ -82,6 +82,7 @@ impl Store {
         deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
+            tx.plan_by_values().await?;
             let page = limit.max(LOOKED_AT);
             let rows = send_batch(&tx, filter, replay, limit, page).await?;
             let is_full = u32::try_from(rows.len()).is_ok_and(|looked_at| looked_at >= page);

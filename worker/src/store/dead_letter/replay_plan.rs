@@ -114,7 +114,7 @@ impl Store {
                  FROM {joined_with_newer} WHERE l.id = ANY(ARRAY(SELECT id FROM page)) ORDER BY l.last_failed_at, l.id"
             );
             let (state, limit) = (filter.state(), i64::from(limit));
-            let rows = self.client().await?.query(&sql, &filter.parameters(&state, &[&limit])).await?;
+            let rows = self.filtered(&sql, &filter.parameters(&state, &[&limit])).await?;
             let planned = |row: &Row| PlannedReplay {
                 id: row.get("id"),
                 project: row.get("project_slug"),

@@ -158,6 +158,7 @@ impl Store {
         let sql = step_statement::of(locked, steps.iter().any(|step| step.is_about_secrets()));
         let writes: Vec<TransactionKind> = steps.iter().map(|step| step.write).collect();
         let client = self.client().await?;
+        let relay = client.relay_to_wake();
         let rows = client
             .write_many(
                 &writes,
@@ -185,9 +186,10 @@ impl Store {
                     &known.0,
                     &known.1,
                     &known.2,
-                    &client.relay_to_wake(),
+                    &relay,
                     &wakeups::DEPLOYMENTS,
                 ],
+                relay,
             )
             .await?;
         let mut boundaries = vec![None; steps.len()];

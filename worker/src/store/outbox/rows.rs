@@ -104,8 +104,9 @@ impl Store {
                         "WITH waiting AS (
                              SELECT ctid AS place, position,
                                  coalesce(octet_length(body), octet_length(told), {RESULT_BYTES}) AS size
-                             FROM outbox WHERE published_at IS NULL AND set_aside_at IS NULL AND position <> ALL($2)
-                               AND (sequence IS NULL OR deployment_id <> ALL($1))
+                             FROM outbox WHERE published_at IS NULL AND set_aside_at IS NULL
+                               AND position NOT IN (SELECT unnest($2::bigint[]))
+                               AND (sequence IS NULL OR deployment_id NOT IN (SELECT unnest($1::uuid[])))
                              ORDER BY position LIMIT $3),
                          page AS (
                              SELECT place, count(*) OVER () AS waiting,

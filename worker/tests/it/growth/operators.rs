@@ -88,6 +88,12 @@ pub async fn replay(store: &Store, operator: &Operator) {
         ok(quick(&what, store.dead_letters(filter, 20)).await);
         ok(quick(&what, store.dead_letter_ids(filter, 20)).await);
     }
+    let latest = DeadLetterFilter { ids: ok(store.dead_letter_ids(&open, 1).await), ..open.clone() };
+    for rare in [&filters[2], &filters[4], &latest] {
+        let what = format!("{rare:?}");
+        ok(quick(&what, store.plan_replay(rare, 20)).await);
+        ok(quick(&what, store.replay_dead_letters(rare, Replay::default(), operator, 2)).await);
+    }
     let crashed = &filters[3];
     ok(quick("groups", store.dead_letter_groups(crashed, true)).await);
     ok(quick("a dry run", store.plan_replay(crashed, 20)).await);
@@ -122,7 +128,8 @@ pub async fn send(store: &Store, operator: &Operator) {
     let lease = ok(quick("the relay's lease", store.take_or_renew_relay_lease(None, LONG)).await).lease.unwrap();
     let page = ok(quick("a page", store.waiting_messages(&[], &[], 100, 1 << 20)).await);
     let held: Vec<OrderingKey> = page.rows.iter().take(2).map(|row| row.ordering_key).collect();
-    ok(store.waiting_messages(&held, &[], 100, 1 << 20).await);
+    let known: Vec<i64> = (1..800).map(|number| -number).collect();
+    ok(quick("a page beside others", store.waiting_messages(&held, &known, 100, 1 << 20)).await);
     let sent: Vec<PublishOutcome> =
         page.rows.iter().skip(2).map(|row| PublishOutcome { position: row.position, routed: true }).collect();
     ok(store.mark_published(lease, &sent).await);
