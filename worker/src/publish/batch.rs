@@ -101,17 +101,15 @@ pub(super) async fn send_alone(
     }
     let sends = together.into_iter().zip(publishers.iter().cycle()).map(|(group, publisher)| {
         let confirmed = delayed.confirmed_of(&group);
-        async move {
-            let outcome = send_in_order(publisher, &group, confirmed).await;
-            (group, outcome)
-        }
+        send_in_order(publisher, group, confirmed)
     });
     let ended = sends.collect::<FuturesUnordered<_>>().collect::<Vec<_>>().await;
     settle(store, lease, delayed, ended).await?;
     for group in alone {
         if let Some(publisher) = publishers.first() {
-            let outcome = send_in_order(publisher, &group, delayed.confirmed_of(&group)).await;
-            settle(store, lease, delayed, vec![(group, outcome)]).await?;
+            let confirmed = delayed.confirmed_of(&group);
+            let ended = send_in_order(publisher, group, confirmed).await;
+            settle(store, lease, delayed, vec![ended]).await?;
         }
     }
     Ok(())
@@ -179,7 +177,7 @@ pub(super) async fn record(store: &Store, lease: RelayLease, ended: Vec<Ended>) 
 /// Sends the messages of one ordering key, each when the one before is confirmed, up to the first that the broker
 /// doesn't take. One that can't be sent at all is left out. A place in the outbox is sent once all of its messages are; those
 /// that are `confirmed` of it aren't sent again.
-pub(super) async fn send_in_order(publisher: &Publisher, group: &[OutboxRow], confirmed: ConfirmedPart) -> SendOutcome {
+pub(super) async fn send_in_order(publisher: &Publisher, group: Vec<OutboxRow>, confirmed: ConfirmedPart) -> Ended {
     let mut outcome = SendOutcome::default();
     let (mut at, mut progressed) = (0, false);
     for place in group.chunk_by(are_of_one_place) {
@@ -207,7 +205,7 @@ pub(super) async fn send_in_order(publisher: &Publisher, group: &[OutboxRow], co
                         outcome.blamed.push(blame(broken.with_sources(), false));
                     }
                     outcome.stopped = Some(Stop { at, progressed, confirmed: done, error });
-                    return outcome;
+                    return (group, outcome);
                 }
             }
             progressed = true;
@@ -217,7 +215,7 @@ pub(super) async fn send_in_order(publisher: &Publisher, group: &[OutboxRow], co
             outcome.sent.push(PublishOutcome { position, routed: !done.unrouted });
         }
     }
-    outcome
+    (group, outcome)
 }
 
 fn are_of_one_place(one: &OutboxRow, next: &OutboxRow) -> bool {

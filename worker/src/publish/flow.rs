@@ -199,10 +199,7 @@ impl<'a> Flow<'a> {
         self.next = (self.next + 1) % self.publishers.len();
         self.following.insert(key, Vec::new());
         let confirmed = delayed.confirmed_of(&group);
-        let sent = async move {
-            let outcome = send_in_order(publisher, &group, confirmed).await;
-            (group, outcome)
-        };
+        let sent = send_in_order(publisher, group, confirmed);
         self.under_way.push(sent.instrument(span.clone()).boxed());
     }
 

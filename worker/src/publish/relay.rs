@@ -3,7 +3,7 @@
 //! out twice, with the same id, but is never lost.
 //!
 //! The next event of a deployment is sent when the last one is confirmed, so that no event overtakes one that the
-//! broker refused. How messages are sent is in `batch`.
+//! broker refused. What is sent when is in `flow`, and how in `batch`.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::failpoint::{self, Failpoint, TransactionKind};
 use crate::store::Result;
 use crate::store::connection::pooler::ParameterTypes;
-use crate::store::connection::wakeups::{self, ProcessSignals};
+use crate::store::connection::wakeups::ProcessSignals;
 
 /// StatementValues of a statement's parameters.
 pub(in crate::store) type StatementValues<'v> = &'v [&'v (dyn ToSql + Sync)];
@@ -168,7 +168,7 @@ impl StoreClient {
 
     /// The channel that a statement has to notify by itself when it tells something.
     pub(in crate::store) fn relay_to_wake(&self) -> Option<&'static str> {
-        (!self.1.has_runner()).then_some(wakeups::OUTBOX)
+        self.1.relay_to_notify()
     }
 
     /// As [`Self::write`], for many writes by one statement that tells something; `relay` is the channel that it notifies

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use deadpool_postgres::Transaction;
 use slipway_protocol::Outcome;
+use tokio_postgres::Row;
 
 use crate::failpoint;
 use crate::failpoint::TransactionKind;
-use crate::store::Result;
-use crate::store::connection::client::{StoreClient, prepared};
+use crate::store::connection::client::{StatementValues, StoreClient, prepared};
 use crate::store::connection::pooler::{self, ParameterTypes};
 use crate::store::connection::wakeups::{self, ProcessSignals};
+use crate::store::{Result, Store};
 use crate::telemetry::Metrics;
 
 /// A transaction under way; dropped, nothing of it has happened.
@@ -25,6 +26,16 @@ pub(in crate::store) struct StoreTransaction<'c> {
 }
 
 prepared!(StoreTransaction<'_>, inner, heard, types);
+
+impl Store {
+    /// The rows that fulfil conditions of which some may be absent, by a plan for these values.
+    pub(in crate::store) async fn filtered(&self, sql: &str, values: StatementValues<'_>) -> Result<Vec<Row>> {
+        let mut client = self.client().await?;
+        let tx = StoreTransaction::begin(&mut client).await?;
+        tx.plan_by_values().await?;
+        Ok(tx.query(sql, values).await?)
+    }
+}
 
 impl<'c> StoreTransaction<'c> {
     pub(in crate::store) async fn begin(client: &'c mut StoreClient) -> Result<Self> {
@@ -78,9 +89,9 @@ impl<'c> StoreTransaction<'c> {
     /// Has the relay send what this transaction tells, once it's committed. In a worker that comes after the commit; another
     /// process may have ended by then, and its statement notifies: the channel.
     pub(in crate::store) fn relay_to_wake(&self) -> Option<&'static str> {
-        let is_told_later = self.heard.has_runner();
-        self.wakes_relay.fetch_or(is_told_later, Ordering::AcqRel);
-        (!is_told_later).then_some(wakeups::OUTBOX)
+        let channel = self.heard.relay_to_notify();
+        self.wakes_relay.fetch_or(channel.is_none(), Ordering::AcqRel);
+        channel
     }
 
     /// As [`Self::wake_runner`], when an attempt ends.

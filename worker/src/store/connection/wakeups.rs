@@ -84,6 +84,12 @@ impl ProcessSignals {
         self.runs.load(Ordering::Acquire)
     }
 
+    /// The channel that a statement has to notify by itself when it tells something; `None` where [`Self::wake_relay`] does
+    /// after the commit.
+    pub(super) fn relay_to_notify(&self) -> Option<&'static str> {
+        (!self.has_runner()).then_some(OUTBOX)
+    }
+
     /// Events are committed: the relay looks, here or elsewhere.
     pub(super) fn wake_relay(&self) {
         match self.relays.load(Ordering::Acquire) {

@@ -10,7 +10,6 @@ use tokio_postgres::types::{Json, ToSql};
 use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
-use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::{id_range, number};
 use crate::store::{Result, Store};
 
@@ -230,14 +229,6 @@ impl Store {
             Ok(rows.iter().map(group).collect())
         })
         .await
-    }
-
-    /// What conditions ask for of which some aren't asked for.
-    pub(in crate::store) async fn filtered(&self, sql: &str, values: &[StatementParameter<'_>]) -> Result<Vec<Row>> {
-        let mut client = self.client().await?;
-        let tx = StoreTransaction::begin(&mut client).await?;
-        tx.plan_by_values().await?;
-        Ok(tx.query(sql, values).await?)
     }
 
     /// The dead letter `id`.
