@@ -244,6 +244,14 @@ impl AttemptScene {
         self.world.target(target).sh(&script).unwrap().lines().count()
     }
 
+    /// Starts one more sshd on a server, and waits until it listens: it goes to the background before.
+    pub fn start_sshd(&self, target: usize, port: u16, options: &str) {
+        let start = format!(
+            "/usr/sbin/sshd -p {port} -E /var/log/sshd-{port}.log {options}; until ss -Hltn | grep -q :{port}; do :; done"
+        );
+        self.world.target(target).sh(&start).unwrap();
+    }
+
     /// What target 0 answers on [`PORT`]; empty when nobody does.
     pub fn get(&self, path: &str) -> String {
         self.get_from((0, PORT), path)

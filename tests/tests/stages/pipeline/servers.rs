@@ -27,9 +27,7 @@ fn a_server_with_ipv6_and_another_ssh_port_is_deployed_to_and_its_exposure_repor
     let scene = AttemptScene::new();
     let server = scene.world.target(0);
     // Its environment has variables of the project's, too, as if by /etc/environment.
-    let sshd =
-        "/usr/sbin/sshd -p 2222 -E /var/log/sshd-2222.log -o 'SetEnv=POSTGRES_PASSWORD=elsewhere APP_NAME=elsewhere'";
-    server.sh(sshd).unwrap();
+    scene.start_sshd(0, 2222, "-o 'SetEnv=POSTGRES_PASSWORD=elsewhere APP_NAME=elsewhere'");
     let sample = careless();
     let commit = scene.publish(&sample, Variant::Healthy);
     let mut work = scene.work(&sample, &commit, "shop", &BTreeMap::new());

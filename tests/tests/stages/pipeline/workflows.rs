@@ -43,8 +43,8 @@ impl<'a> Pushes<'a> {
         let mut work = scene.work_on((target, PORT), &sample, &commit, name, &BTreeMap::new());
         if target > 0 {
             server.add_user("deployer", &["sudo"]).unwrap();
-            let sshd = "kill $(cat /run/sshd.pid); /usr/sbin/sshd -p 2222 -E /var/log/sshd.log; until ss -Hltn | grep -q :2222; do :; done";
-            server.sh(sshd).unwrap();
+            server.sh("kill $(cat /run/sshd.pid)").unwrap();
+            scene.start_sshd(target, 2222, "");
             work.target.ssh_user = UserName::new("deployer").unwrap();
             work.target.ssh_port = Port::new(2222).unwrap();
         }

@@ -23,7 +23,6 @@ usermod --shell "$(command -v fish)" root
 echo 'echo "Willkommen!"; echo "mind the gap" >&2' >/root/.config/fish/config.fish
 mount -o remount,noexec /tmp
 cp /root/.ssh/authorized_keys /etc/ssh/keys/root
-/usr/sbin/sshd -p 2222 -E /var/log/sshd-2222.log -o MaxSessions=1 -o AuthorizedKeysFile=/etc/ssh/keys/%u -o SetEnv=LANGUAGE=de
 cat >>/etc/ufw/after.rules <<'END'
 # BEGIN UFW AND DOCKER
 *filter
@@ -59,6 +58,7 @@ fn a_server_that_is_unusual_in_every_way_at_once_is_deployed_to_and_left_again()
     let scene = AttemptScene::new();
     let server = scene.world.target(0);
     server.sh(UNUSUAL).unwrap();
+    scene.start_sshd(0, 2222, "-o MaxSessions=1 -o AuthorizedKeysFile=/etc/ssh/keys/%u -o SetEnv=LANGUAGE=de");
     let sample = Sample::new(Generation::Two, "acme", "shop");
     let mut work = work(&scene, &sample);
     let done = scene.run(work.clone()).unwrap();
@@ -90,7 +90,7 @@ fn a_server_that_is_unusual_in_every_way_at_once_is_deployed_to_and_left_again()
 /// Another sshd, which asks a program for keys: nothing that is written anywhere is known to be read.
 fn a_key_that_sshd_refuses_is_an_error(scene: &AttemptScene, mut work: DeploymentWork) {
     let options = "-o AuthorizedKeysFile=none -o AuthorizedKeysCommandUser=root -o 'AuthorizedKeysCommand=/usr/bin/cat /etc/ssh/keys/root'";
-    scene.world.target(0).sh(&format!("/usr/sbin/sshd -p 2223 -E /var/log/sshd-2223.log {options}")).unwrap();
+    scene.start_sshd(0, 2223, options);
     work.target.ssh_port = Port::new(2223).unwrap();
     work.github_digests.clear();
     let (_, error) = *scene.run_stages(work, &[Stage::Secrets]).err().unwrap();
