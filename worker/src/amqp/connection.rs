@@ -22,6 +22,8 @@ use crate::store::is_untrusted_certificate;
 /// less than five, since a slow network is then taken for a dead one; here that costs a reconnect and a few duplicates,
 /// which are recognised.
 pub(crate) const HEARTBEAT: u16 = 2;
+/// The same where nobody waits for what comes, see [`BrokerEndpoints::unhurried`].
+pub(crate) const UNHURRIED_HEARTBEAT: u16 = 10;
 /// The longest frame, which is RabbitMQ's own, unless the URL says something else (`?frame_max=`). Known before the broker
 /// says so, lapin makes its two buffers of 32 frames at once, and the kernel gives memory for what of them is used alone;
 /// made longer later, all of it would be written to.
@@ -59,6 +61,16 @@ impl BrokerEndpoints {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let tls = OwnedTLSConfig { identity: None, cert_chain };
         Ok(Self { addresses: addresses.into(), tls, name: name.to_owned() })
+    }
+
+    /// The same, for connections that needn't be given up as soon when they die silently: they cost an idle worker less.
+    #[must_use]
+    pub fn unhurried(&self) -> Self {
+        let mut addresses = self.addresses.to_vec();
+        for address in &mut addresses {
+            address.uri.query.heartbeat = Some(UNHURRIED_HEARTBEAT);
+        }
+        Self { addresses: addresses.into(), ..self.clone() }
     }
 
     /// Connects to the first address that can be, from one drawn at random on; `purpose` shows in the broker's list of

@@ -2,7 +2,8 @@
 //! any other, with a result where its ids can be read. Dead letters that workers published are stored already, and are
 //! skipped.
 //!
-//! One message at a time, on a connection of its own, so that dead letters don't delay requests. One that crashes every
+//! One message at a time, on a connection of its own, so that dead letters don't delay requests; it may be slow to notice
+//! that the broker is gone, since nobody waits for them. One that crashes every
 //! worker is moved by the broker to `slipway.parked` at its delivery limit, one that the database fails at is rejected and
 //! goes there as well; nothing here reads that queue.
 
@@ -53,7 +54,7 @@ enum ConsumerEnd {
 impl DeadLetterConsumer {
     /// Consumes over one connection after the other.
     pub async fn run(self) {
-        let mut generations = self.broker.generations("ingest");
+        let mut generations = self.broker.unhurried().generations("ingest");
         while let Some(link) = generations.next(self.drain.token()).await {
             let ended = match self.consume(&link).await {
                 Ok(never) => match never {},

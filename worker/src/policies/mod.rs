@@ -7,8 +7,7 @@
 mod notifications;
 mod placement;
 mod setting;
-
-use std::time::Duration;
+mod signs_of_life;
 
 use slipway_deploy::backoff::RetryPolicy as Retry;
 use slipway_deploy::bounds;
@@ -16,8 +15,7 @@ use slipway_deploy::bounds::Deadlines;
 use slipway_protocol::topology::{Argument, DEPLOYMENTS_QUEUE, QUEUES};
 
 use crate::config::variables as var;
-use crate::intake::{consumer, dead_letter_consumer, held};
-use crate::process::heartbeat;
+use crate::intake::{dead_letter_consumer, held};
 use crate::publish::{delayed, github_status, relay, relay_lease};
 use crate::pushes::{connections, looker, webhook_server};
 use crate::run;
@@ -47,7 +45,7 @@ pub fn all() -> Vec<PolicyGroup> {
         group("Placement", placement::policies()),
         group("Deadlines", deadlines()),
         group("Pushes", pushes()),
-        group("Signs of life", heartbeats()),
+        group("Signs of life", signs_of_life::policies()),
         group("RabbitMQ and memory", memory()),
         group("What is kept", retention()),
         group("Notifications", notifications::notifications()),
@@ -231,26 +229,6 @@ fn pushes() -> Vec<PolicySetting> {
         fixed("webhooks that are recognised when sent again", "store::pushes::deliveries::DELIVERY_RETENTION",
             store::DELIVERY_RETENTION,
             "GitHub sends them again for three days"),
-    ]
-}
-
-#[rustfmt::skip]
-fn heartbeats() -> Vec<PolicySetting> {
-    vec![
-        fixed("signs of life, all workers", "process::heartbeat::TURN_INTERVAL", heartbeat::TURN_INTERVAL,
-            "One worker after the other writes to the database that it lives, and learns what is due: more workers \
-             don't ask more often; half a lease, where that is shorter"),
-        fixed("patience with the database", "process::heartbeat::HEARTBEAT_TIMEOUT", heartbeat::HEARTBEAT_TIMEOUT,
-            "After this without a commit a worker isn't ready"),
-        fixed("heartbeat with RabbitMQ", "amqp::connection::HEARTBEAT",
-            Duration::from_secs(amqp::connection::HEARTBEAT.into()),
-            "A peer that misses two is gone, though TCP may not notice for hours"),
-        fixed("keepalive over SSH", "remote::ssh::transport::KEEPALIVE", bounds::SSH_KEEPALIVE,
-            "A server that misses three is gone"),
-        fixed("canary", "publish::relay::CANARY", relay::CANARY,
-            "A message to the worker itself shows that what is published arrives"),
-        fixed("patience with the canary", "intake::consumer::CANARY_TIMEOUT", consumer::CANARY_TIMEOUT,
-            "After this without one the worker isn't ready"),
     ]
 }
 

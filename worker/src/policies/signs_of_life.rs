@@ -1,0 +1,34 @@
+//! Policies of telling and noticing that somebody is there.
+
+use std::time::Duration;
+
+use slipway_deploy::bounds;
+
+use super::setting::{PolicySetting, fixed};
+use crate::amqp;
+use crate::intake::consumer;
+use crate::process::heartbeat;
+use crate::publish::relay;
+
+#[rustfmt::skip]
+pub(super) fn policies() -> Vec<PolicySetting> {
+    vec![
+        fixed("signs of life, all workers", "process::heartbeat::TURN_INTERVAL", heartbeat::TURN_INTERVAL,
+            "One worker after the other writes to the database that it lives, and learns what is due: more workers \
+             don't ask more often; half a lease, where that is shorter"),
+        fixed("patience with the database", "process::heartbeat::HEARTBEAT_TIMEOUT", heartbeat::HEARTBEAT_TIMEOUT,
+            "After this without a commit a worker isn't ready"),
+        fixed("heartbeat with RabbitMQ", "amqp::connection::HEARTBEAT",
+            Duration::from_secs(amqp::connection::HEARTBEAT.into()),
+            "A peer that misses two is gone, though TCP may not notice for hours"),
+        fixed("heartbeat where dead letters come in", "amqp::connection::UNHURRIED_HEARTBEAT",
+            Duration::from_secs(amqp::connection::UNHURRIED_HEARTBEAT.into()),
+            "Nobody waits for what the broker gave up, and each beat wakes an idle worker"),
+        fixed("keepalive over SSH", "remote::ssh::transport::KEEPALIVE", bounds::SSH_KEEPALIVE,
+            "A server that misses three is gone"),
+        fixed("canary", "publish::relay::CANARY", relay::CANARY,
+            "A message to the worker itself shows that what is published arrives"),
+        fixed("patience with the canary", "intake::consumer::CANARY_TIMEOUT", consumer::CANARY_TIMEOUT,
+            "After this without one the worker isn't ready"),
+    ]
+}
