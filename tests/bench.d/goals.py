@@ -2,6 +2,7 @@
 
 PEERS = ("taskiq", "faststream", "celery", "dramatiq", "procrastinate")
 ENGINE = "concurrency 16"
+SEVEN = "seven stages, concurrency 16"
 
 
 def best(figures, section, case, measure, highest):
@@ -43,6 +44,9 @@ def verdicts(figures):
 
     ratio = rivals("throughput, 1/s", "engine", ENGINE, "throughput", True)
     row("throughput beside the fastest peer", ratio, "×", 2, is_most=False)
+    mine, (other, _) = own(figures, "engine", "throughput", True), best(figures, "engine", SEVEN, "throughput", True)
+    if mine and other:
+        row("the same, with a deployment's seven stages", mine / other, "×", 2, is_most=False)
     for measure in ("SQL statements each", "WAL each", "messages each", "CPU of PostgreSQL each", "CPU of worker each", "memory"):
         rivals(measure, "engine", ENGINE, measure, False)
     for measure in ("publish to first event, p99", "publish to result, p99", "event to subscriber, p99"):

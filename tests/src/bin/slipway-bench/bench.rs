@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::contender::BenchedEngine;
+use slipway_protocol::Stage;
+
+use crate::contender::{BenchedEngine, PEER_STAGES};
 use crate::record::{Record, Subject};
 
 /// What all sections share.
@@ -29,6 +31,8 @@ pub struct Bench {
 
 /// The peers, each with a program of its name in `tests/python/peers`.
 const PEERS: [&str; 5] = ["taskiq", "faststream", "celery", "dramatiq", "procrastinate"];
+/// Those that are measured with a deployment's seven stages, too.
+const QUICKEST: [&str; 2] = ["taskiq", "faststream"];
 
 impl Bench {
     /// A figure's place, in the first repetition.
@@ -42,13 +46,15 @@ impl Bench {
         let names = PEERS
             .iter()
             .filter(|name| self.chosen.as_ref().is_none_or(|chosen| chosen.iter().any(|one| one == **name)));
-        let of = |name: &&str| BenchedEngine {
-            name: (*name).to_owned(),
+        let of = |name: &str, stages: usize| BenchedEngine {
+            name: name.to_owned(),
             concurrency: 16,
             peer: Some((self.python.clone(), folder.join(format!("{name}_peer.py")))),
             stage_ms: 0,
+            stages,
             is_limited: false,
         };
-        names.map(of).collect()
+        let quickest = names.clone().filter(|name| QUICKEST.contains(name)).map(|name| of(name, Stage::ALL.len()));
+        names.clone().map(|name| of(name, PEER_STAGES)).chain(quickest).collect()
     }
 }

@@ -16,6 +16,9 @@ use crate::record::Subject;
 use crate::scene::{BenchScene, connect};
 use past::MadeUpPast;
 
+/// How long a run takes at least, in seconds: the first deployments after a checkpoint write whole pages to the log, and in
+/// earnest the next checkpoint is minutes away.
+const SPAN: f64 = 15.0;
 /// How many real deployments the past is made of.
 const SEEDS: usize = 200;
 
@@ -39,7 +42,7 @@ pub fn measure(bench: &mut Bench, scene: &mut BenchScene) -> Result<()> {
             bench.record.say(&format!("{level} more deployments took {:.1} s", begun.elapsed().as_secs_f64()));
             for repetition in 1..=bench.repetitions {
                 let of = Subject { repetition, ..bench.subject("history", format!("{level}"), &contender) };
-                let count = count_for(rate, bench.seconds);
+                let count = count_for(rate, bench.seconds.max(SPAN));
                 past.bury_worker().await?;
                 let drained = drain(scene, &mut orchestrator, &contender, &database, count, 1).await?;
                 rate = drained.rate;
