@@ -5,7 +5,8 @@ root=$1 keys=$SLIPWAY_CACHE/keys
 # The mirror is the one that this machine's own apt uses.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '/debian/\?$') ||
   { echo 'no Debian mirror in the apt configuration' >&2; exit 1; }
-include=openssh-server,docker.io,docker-cli,docker-compose,git,ca-certificates,ufw,iptables,iproute2,procps,python3,curl,sudo,tini,fish,zsh,csh,tcsh,login
+# With pigz, as Docker's own packages recommend it: Docker itself unpacks layers at half the speed.
+include=openssh-server,docker.io,docker-cli,docker-compose,git,ca-certificates,ufw,iptables,iproute2,procps,python3,curl,pigz,sudo,tini,fish,zsh,csh,tcsh,login
 mmdebstrap --quiet --variant=apt --components=main \
   --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \

@@ -5,6 +5,7 @@
 
 mod accept_key;
 mod connection;
+mod database;
 mod pages;
 mod release;
 mod websocket;

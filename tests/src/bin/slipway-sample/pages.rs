@@ -3,11 +3,11 @@
 use std::env;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use crate::connection::{PageConnection, PageRequest};
+use crate::database;
 use crate::release::{commit, container};
 use crate::websocket;
 
@@ -23,7 +23,9 @@ pub fn serve(mut connection: PageConnection) -> io::Result<()> {
             ("not-found", _) => not_found(&mut connection, &request)?,
             ("errors", _) => reply(&mut connection, &request, "500 Internal Server Error", "\"detail\":\"broken\"")?,
             ("unhealthy", "/health") => unavailable(&mut connection, &request, "unhealthy")?,
-            (_, "/health") if !database_works() => unavailable(&mut connection, &request, "database")?,
+            (_, "/health") if has_database() && !database::works() => {
+                unavailable(&mut connection, &request, "database")?
+            }
             (_, "/health") => reply(&mut connection, &request, "200 OK", "\"status\":\"ok\"")?,
             (_, "/") => {
                 let name = env::var("APP_NAME").unwrap_or_else(|_| "sample".to_owned());
@@ -55,6 +57,10 @@ fn named() -> String {
     format!("\"commit\":\"{}\",\"container\":\"{}\"", commit(), container())
 }
 
+fn has_database() -> bool {
+    !variable("PGHOST").is_empty()
+}
+
 fn reply(connection: &mut PageConnection, request: &PageRequest, status: &str, fields: &str) -> io::Result<()> {
     connection.drain(request)?;
     connection.answer(status, &format!("{{{fields},{}}}", named()), request.stays())
@@ -67,12 +73,6 @@ fn unavailable(connection: &mut PageConnection, request: &PageRequest, what: &st
 fn not_found(connection: &mut PageConnection, request: &PageRequest) -> io::Result<()> {
     connection.drain(request)?;
     connection.answer("404 Not Found", "{\"detail\":\"Not Found\"}", request.stays())
-}
-
-/// Where it has one: it logs in.
-fn database_works() -> bool {
-    variable("PGHOST").is_empty()
-        || Command::new("psql").args(["-qAtc", "select 1"]).output().is_ok_and(|output| output.stdout == b"1\n")
 }
 
 /// Server-sent events: so many, with so many milliseconds before each of them.
