@@ -78,7 +78,7 @@ fn measure(options: &Options) -> Result<()> {
         record: Record::create(&options.figures)?,
         repetitions: options.repetitions.unwrap_or(if options.quick { 1 } else { 3 }),
         seconds: if options.quick { 3.0 } else { 8.0 },
-        idle_seconds: if options.quick { 8.0 } else { 30.0 },
+        idle_seconds: if options.quick { 20.0 } else { 30.0 },
         burst: if options.quick { 1000 } else { 3000 },
         history: options.history.unwrap_or(if options.quick { 100_000 } else { 1_000_000 }),
         quick: options.quick,
