@@ -2,7 +2,8 @@
 
 The guarantees are those of Slipway as far as the peers can give them: the job is acknowledged once it is done, its queue
 is a quorum queue, messages are persistent and confirmed, and where the job stands is committed to PostgreSQL before it is
-told: twice for each of five stages, or of as many as a deployment has. There is no fence, no outbox, no order among several workers, and no resume.
+told: twice for each of five stages, or of as many as a deployment has. There is no fence, no outbox, no order among
+several workers, and no resume.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ DATABASE_URL = os.environ["PEER_DATABASE_URL"]
 CONCURRENCY = int(os.environ["PEER_CONCURRENCY"])
 STAGE_SECONDS = int(os.environ.get("PEER_STAGE_MS", "0")) / 1000
 EVENTS = "peer.events"
-STAGES = ("fetch", "configure", "start", "verify", "finish", "open", "hand over")[:int(os.environ.get("PEER_STAGES", "5"))]
+STAGES = ("fetch", "configure", "start", "verify", "finish", "open", "hand over")[: int(os.environ["PEER_STAGES"])]
 HERE = os.path.dirname(os.path.abspath(__file__))
 WINDOW = 100
 

@@ -22,7 +22,7 @@ use crate::store::is_untrusted_certificate;
 /// less than five, since a slow network is then taken for a dead one; here that costs a reconnect and a few duplicates,
 /// which are recognised.
 pub(crate) const HEARTBEAT: u16 = 2;
-/// The same where nobody waits for what comes, see [`BrokerEndpoints::unhurried`].
+/// The same where nobody waits for what comes, see [`BrokerEndpoints::unhurried`]: 25 seconds here, 30 at the broker.
 pub(crate) const UNHURRIED_HEARTBEAT: u16 = 10;
 /// The longest frame, which is RabbitMQ's own, unless the URL says something else (`?frame_max=`). Known before the broker
 /// says so, lapin makes its two buffers of 32 frames at once, and the kernel gives memory for what of them is used alone;
@@ -36,6 +36,7 @@ pub struct BrokerEndpoints {
     pub(super) addresses: Arc<[BrokerAddress]>,
     tls: OwnedTLSConfig,
     name: String,
+    heartbeat: u16,
 }
 
 impl BrokerEndpoints {
@@ -49,7 +50,6 @@ impl BrokerEndpoints {
             AmqpError::Url(format!("address {place} of it isn't amqp:// or amqps:// with host and credentials"))
         })?;
         for address in &mut addresses {
-            address.uri.query.heartbeat = Some(HEARTBEAT);
             address.uri.query.frame_max.get_or_insert(FRAME_MAX);
         }
         let cert_chain = ca_file
@@ -60,17 +60,13 @@ impl BrokerEndpoints {
         // lapin takes the process's provider; installing it twice is harmless.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let tls = OwnedTLSConfig { identity: None, cert_chain };
-        Ok(Self { addresses: addresses.into(), tls, name: name.to_owned() })
+        Ok(Self { addresses: addresses.into(), tls, name: name.to_owned(), heartbeat: HEARTBEAT })
     }
 
     /// The same, for connections that needn't be given up as soon when they die silently: they cost an idle worker less.
     #[must_use]
     pub fn unhurried(&self) -> Self {
-        let mut addresses = self.addresses.to_vec();
-        for address in &mut addresses {
-            address.uri.query.heartbeat = Some(UNHURRIED_HEARTBEAT);
-        }
-        Self { addresses: addresses.into(), ..self.clone() }
+        Self { heartbeat: UNHURRIED_HEARTBEAT, ..self.clone() }
     }
 
     /// Connects to the first address that can be, from one drawn at random on; `purpose` shows in the broker's list of
@@ -97,7 +93,9 @@ impl BrokerEndpoints {
     ) -> Result<BrokerConnection, AmqpError> {
         let properties =
             ConnectionProperties::default().with_connection_name(format!("{} {purpose}", self.name).into());
-        let connect = inbound::connect(address.uri.clone(), properties, self.tls.clone());
+        let mut uri = address.uri.clone();
+        uri.query.heartbeat = Some(self.heartbeat);
+        let connect = inbound::connect(uri, properties, self.tls.clone());
         match answer_within(CONNECT, "a connection", connect).await {
             Ok(connection) => Ok(BrokerConnection::watch(connection)),
             Err(AmqpError::Broker { source, .. }) if is_untrusted_certificate(&source) => {

@@ -3,9 +3,9 @@
 //! skipped.
 //!
 //! One message at a time, on a connection of its own, so that dead letters don't delay requests; it may be slow to notice
-//! that the broker is gone, since nobody waits for them. One that crashes every
-//! worker is moved by the broker to `slipway.parked` at its delivery limit, one that the database fails at is rejected and
-//! goes there as well; nothing here reads that queue.
+//! that the broker is gone, since nobody waits for them. One that crashes every worker is moved by the broker to
+//! `slipway.parked` at its delivery limit, one that the database fails at is rejected and goes there as well; nothing here
+//! reads that queue.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use slipway_protocol::Stage;
-
-use crate::contender::{BenchedEngine, PEER_STAGES};
+use crate::contender::BenchedEngine;
 use crate::record::{Record, Subject};
 
 /// What all sections share.
@@ -46,15 +44,17 @@ impl Bench {
         let names = PEERS
             .iter()
             .filter(|name| self.chosen.as_ref().is_none_or(|chosen| chosen.iter().any(|one| one == **name)));
-        let of = |name: &str, stages: usize| BenchedEngine {
-            name: name.to_owned(),
+        let of = |name: &&str| BenchedEngine {
+            name: (*name).to_owned(),
             concurrency: 16,
             peer: Some((self.python.clone(), folder.join(format!("{name}_peer.py")))),
             stage_ms: 0,
-            stages,
+            is_whole: false,
             is_limited: false,
         };
-        let quickest = names.clone().filter(|name| QUICKEST.contains(name)).map(|name| of(name, Stage::ALL.len()));
-        names.clone().map(|name| of(name, PEER_STAGES)).chain(quickest).collect()
+        let mut peers: Vec<_> = names.map(of).collect();
+        let quickest = peers.iter().filter(|peer| QUICKEST.contains(&peer.name.as_str()));
+        peers.extend(quickest.map(|peer| BenchedEngine { is_whole: true, ..peer.clone() }).collect::<Vec<_>>());
+        peers
     }
 }

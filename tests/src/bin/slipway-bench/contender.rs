@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
-use slipway_protocol::topology;
+use slipway_protocol::{Stage, topology};
 
 use crate::orchestrator::Orchestrator;
 use crate::scene::BenchScene;
 use crate::usage;
 
 /// The stages of a peer's job, where it isn't to do as much as a deployment.
-pub const PEER_STAGES: usize = 5;
+const PEER_STAGES: usize = 5;
 /// The peers' exchange.
 const PEER_EVENTS: &str = "peer.events";
 
@@ -32,8 +32,8 @@ pub struct BenchedEngine {
     pub peer: Option<(PathBuf, PathBuf)>,
     /// How long each stage takes, in milliseconds.
     pub stage_ms: u64,
-    /// How many stages a peer's job has: five, or as many as a deployment.
-    pub stages: usize,
+    /// Whether a peer's job has as many stages as a deployment.
+    pub is_whole: bool,
     /// Whether only as many run at once on a server as Slipway lets by itself.
     pub is_limited: bool,
 }
@@ -44,13 +44,13 @@ pub struct Processes(Vec<Child>);
 impl BenchedEngine {
     /// Slipway.
     pub fn slipway(concurrency: usize) -> Self {
-        let stages = slipway_protocol::Stage::ALL.len();
-        Self { name: "slipway".to_owned(), concurrency, peer: None, stage_ms: 0, stages, is_limited: false }
+        let name = "slipway".to_owned();
+        Self { name, concurrency, peer: None, stage_ms: 0, is_whole: false, is_limited: false }
     }
 
     /// What it does at once; of a peer, too, whether it has as many stages as a deployment.
     pub fn case(&self) -> String {
-        let seven = if self.peer.is_some() && self.stages > PEER_STAGES { "seven stages, " } else { "" };
+        let seven = if self.is_whole { "seven stages, " } else { "" };
         format!("{seven}concurrency {}", self.concurrency)
     }
 
@@ -144,7 +144,8 @@ impl BenchedEngine {
         command.env("PATH", format!("{bin}:/usr/bin:/bin")).env("LANG", "C.UTF-8");
         command.env("PEER_AMQP_URL", scene.stack.world.amqp_url()).env("PEER_DATABASE_URL", database);
         command.env("PEER_CONCURRENCY", self.concurrency.to_string());
-        command.env("PEER_STAGES", self.stages.to_string());
+        let stages = if self.is_whole { Stage::ALL.len() } else { PEER_STAGES };
+        command.env("PEER_STAGES", stages.to_string());
         command.env("PEER_STAGE_MS", self.stage_ms.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
         Ok(command)
     }

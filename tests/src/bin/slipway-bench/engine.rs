@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use crate::bench::Bench;
-use crate::contender::{BenchedEngine, PEER_STAGES};
+use crate::contender::BenchedEngine;
 use crate::latency;
 use crate::orchestrator::Orchestrator;
 use crate::record::{Record, Subject};
@@ -124,8 +124,7 @@ pub fn measure(bench: &mut Bench, scene: &mut BenchScene, only_latency: bool) ->
                 }
                 // One peer is enough where time is short: the first, which is the quickest to answer.
                 let is_wanted = !bench.quick || contender.peer.is_none() || contender.name == first_peer;
-                let is_usual = contender.peer.is_none() || contender.stages == PEER_STAGES;
-                if contender.concurrency == 16 && is_usual && is_wanted {
+                if contender.concurrency == 16 && !contender.is_whole && is_wanted {
                     let of = Subject { section: "latency", case: "half load".to_owned(), ..of };
                     latency::measure(scene, &mut orchestrator, contender, *rate / 2.0, bench.seconds)
                         .await?

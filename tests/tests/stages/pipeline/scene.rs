@@ -247,7 +247,7 @@ impl AttemptScene {
     /// Starts one more sshd on a server, and waits until it listens: it goes to the background before.
     pub fn start_sshd(&self, target: usize, port: u16, options: &str) {
         let start = format!(
-            "/usr/sbin/sshd -p {port} -E /var/log/sshd-{port}.log {options}; until ss -Hltn | grep -q :{port}; do :; done"
+            "/usr/sbin/sshd -p {port} -E /var/log/sshd-{port}.log {options} && until ss -Hltn | grep -q :{port}; do :; done"
         );
         self.world.target(target).sh(&start).unwrap();
     }

@@ -16,7 +16,7 @@ use crate::record::Subject;
 use crate::scene::{BenchScene, connect};
 use past::MadeUpPast;
 
-/// How long a run takes at least, in seconds: the first deployments after a checkpoint write whole pages to the log, and in
+/// About how long a run takes at least, in seconds: the first deployments after a checkpoint write whole pages to the log, and in
 /// earnest the next checkpoint is minutes away.
 const SPAN: f64 = 15.0;
 /// How many real deployments the past is made of.
