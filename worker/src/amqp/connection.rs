@@ -22,12 +22,17 @@ use crate::store::is_untrusted_certificate;
 /// less than five, since a slow network is then taken for a dead one; here that costs a reconnect and a few duplicates,
 /// which are recognised.
 pub(crate) const HEARTBEAT: u16 = 2;
-/// The same where nobody waits for what comes, see [`BrokerEndpoints::unhurried`]: 25 seconds here, 30 at the broker.
+/// The same where nobody waits for what comes, or another connection tells, see [`BrokerEndpoints::unhurried`]: 25 seconds
+/// here, 30 at the broker.
 pub(crate) const UNHURRIED_HEARTBEAT: u16 = 10;
 /// The longest frame, which is RabbitMQ's own, unless the URL says something else (`?frame_max=`). Known before the broker
 /// says so, lapin makes its two buffers of 32 frames at once, and the kernel gives memory for what of them is used alone;
 /// made longer later, all of it would be written to.
 const FRAME_MAX: u32 = 128 * 1024;
+/// How long a broker that is there may take to say so.
+pub(crate) const SIGN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection over which the broker hasn't answered is left to its heartbeats, which end it within 25 seconds.
+const LEFT: Duration = Duration::from_secs(60);
 /// How long closing a connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Where the broker is and how to log in. No `Debug`: the addresses hold passwords.
@@ -37,6 +42,9 @@ pub struct BrokerEndpoints {
     tls: OwnedTLSConfig,
     name: String,
     heartbeat: u16,
+    /// The address that is tried first. Drawn at random, so that many workers spread over a cluster; and once, so that one
+    /// worker's connections end together with their node.
+    first: usize,
 }
 
 impl BrokerEndpoints {
@@ -60,7 +68,8 @@ impl BrokerEndpoints {
         // lapin takes the process's provider; installing it twice is harmless.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let tls = OwnedTLSConfig { identity: None, cert_chain };
-        Ok(Self { addresses: addresses.into(), tls, name: name.to_owned(), heartbeat: HEARTBEAT })
+        let first = uuid::Uuid::new_v4().into_bytes()[0].into();
+        Ok(Self { addresses: addresses.into(), tls, name: name.to_owned(), heartbeat: HEARTBEAT, first })
     }
 
     /// The same, for connections that needn't be given up as soon when they die silently: they cost an idle worker less.
@@ -69,15 +78,15 @@ impl BrokerEndpoints {
         Self { heartbeat: UNHURRIED_HEARTBEAT, ..self.clone() }
     }
 
-    /// Connects to the first address that can be, from one drawn at random on; `purpose` shows in the broker's list of
+    /// Connects to the first address that can be, beginning with the process's own; `purpose` shows in the broker's list of
     /// connections.
     ///
     /// # Errors
     /// [`AmqpError::Unreachable`] when none can be reached in time or all refuse the login.
     pub async fn connect(&self, purpose: &str) -> Result<BrokerConnection, AmqpError> {
-        let (mut refused, first) = (Vec::new(), self.random_turn());
+        let mut refused = Vec::new();
         for turn in 0..self.addresses.len() {
-            let address = self.address(first + turn);
+            let address = self.address(turn);
             match self.connect_to(address, purpose).await {
                 Ok(link) => return Ok(link),
                 Err(error) => refused.push((address.to_string(), error)),
@@ -105,13 +114,9 @@ impl BrokerEndpoints {
         }
     }
 
+    /// The address whose turn it is, from the first, 0, on.
     pub(super) fn address(&self, turn: usize) -> &BrokerAddress {
-        &self.addresses[turn % self.addresses.len()]
-    }
-
-    /// A random address to begin with, so that many workers spread over a cluster.
-    pub(super) fn random_turn(&self) -> usize {
-        usize::from(uuid::Uuid::new_v4().into_bytes()[0])
+        &self.addresses[(self.first + turn) % self.addresses.len()]
     }
 }
 
@@ -188,6 +193,14 @@ impl BrokerConnection {
         answer("a channel", self.connection.create_channel()).await
     }
 
+    /// Asks the broker for a sign of life; one in alarm reads none of what is sent to it.
+    ///
+    /// # Errors
+    /// When it's gone or doesn't answer soon.
+    pub async fn answers(&self) -> Result<(), AmqpError> {
+        answer_within(SIGN_TIMEOUT, "a sign of life", self.connection.create_channel()).await.map(drop)
+    }
+
     /// The largest frame that both ends take, in bytes.
     pub(super) fn frame_max(&self) -> usize {
         usize::try_from(self.connection.configuration().frame_max()).unwrap_or(usize::MAX)
@@ -196,6 +209,16 @@ impl BrokerConnection {
     /// Its state as a receiver, which is woken by every change.
     pub(super) fn states(&self) -> watch::Receiver<ConnectionState> {
         self.state.clone()
+    }
+
+    /// Leaves a connection over which the broker hasn't answered to its heartbeats. A goodbye ends those, and then waits for
+    /// as long as TCP does. What turns out to be well is closed in order.
+    pub fn leave(self) {
+        tokio::spawn(async move {
+            if tokio::time::timeout(LEFT, self.down()).await.is_err() {
+                self.close().await;
+            }
+        });
     }
 
     /// Closes the connection in order where the broker still answers; it's gone afterwards in any case.

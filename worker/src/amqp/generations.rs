@@ -19,11 +19,10 @@ impl BrokerEndpoints {
     /// Connections for `purpose`, one after the other.
     #[must_use]
     pub fn generations(&self, purpose: &'static str) -> ConnectionGenerations {
-        let turn = self.random_turn();
         ConnectionGenerations {
             broker: self.clone(),
             purpose,
-            turn,
+            turn: 0,
             tried: 0,
             number: 0,
             since: None,

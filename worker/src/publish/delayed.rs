@@ -41,6 +41,11 @@ pub(super) struct ConfirmedPart {
 }
 
 impl DelayedKeys {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a key may be tried again.
     pub fn has_due(&self) -> bool {
         self.0.values().any(|key| key.until <= Instant::now())

@@ -63,7 +63,7 @@ impl Relay {
         let holder = LeaseHolder::new(self.store.clone(), wakeups.clone(), self.lease);
         let (delayed, outages) = (DelayedKeys::default(), OutageLog::new("relay"));
         let mut state = RelayState { holder, last: None, delayed, canary_sent: None, outages };
-        let mut generations = self.broker.generations("publish");
+        let mut generations = self.broker.unhurried().generations("publish");
         // A broker that can't be reached at the end isn't waited for: the next relay goes on.
         while let Some(link) = generations.next(&self.finish).await {
             let ended = self.publish_over(&link, &wakeups, &mut state).await;
@@ -71,7 +71,10 @@ impl Relay {
             wakeups.set_relays(false);
             let reason = ended.as_ref().err().map_or_else(|| "the relay has ended".to_owned(), ToString::to_string);
             self.readiness.set_unmet(Condition::BrokerPublisher, reason);
-            link.close().await;
+            match &ended {
+                Err(AmqpError::TimedOut { .. }) => link.leave(),
+                _ => link.close().await,
+            }
             match ended {
                 Ok(()) => break,
                 Err(failed) => generations.give_up("publishing failed and starts again over a new connection", failed),
@@ -95,7 +98,8 @@ impl Relay {
         tokio::select! {
             ended = &mut publishing => ended,
             never = holder.keep() => match never {},
-            reason = self.watch_connection(link) => {
+            failed = self.watch_connection(link) => {
+                let AmqpError::Down(reason) = failed else { return Err(failed) };
                 // What was under way fails now, too; which message the broker blames has to be written down.
                 match tokio::time::timeout(BLAME_TIME, publishing).await {
                     Ok(Err(error)) => Err(error),
@@ -106,8 +110,10 @@ impl Relay {
         }
     }
 
-    /// Shows whether the broker takes messages, until the connection is gone; gives the reason of that.
-    async fn watch_connection(&self, link: &BrokerConnection) -> String {
+    /// Shows whether the broker takes messages, until the connection is gone; gives why. Its heartbeats are few:
+    /// when the consumer's connection ends, whose beats are frequent, the broker is asked whether it's there.
+    async fn watch_connection(&self, link: &BrokerConnection) -> AmqpError {
+        let mut canary = self.canary.clone();
         loop {
             let connection = link.state();
             match &connection {
@@ -117,9 +123,29 @@ impl Relay {
                     let why = format!("the broker is in alarm and takes no messages: {reason}");
                     self.readiness.set_unmet(Condition::BrokerPublisher, why);
                 }
-                ConnectionState::Down(reason) => return reason.clone(),
+                ConnectionState::Down(reason) => return AmqpError::Down(reason.clone()),
             }
-            link.changed(&connection).await;
+            let is_up = connection == ConnectionState::Up;
+            tokio::select! {
+                () = link.changed(&connection) => {}
+                Some(error) = self.ask_when_alone(link, &mut canary), if is_up => return error,
+            }
+        }
+    }
+
+    /// Waits until the consumer's connection ends, and asks the broker then; gives why, where it doesn't answer.
+    async fn ask_when_alone(
+        &self,
+        link: &BrokerConnection,
+        canary: &mut watch::Receiver<Option<String>>,
+    ) -> Option<AmqpError> {
+        loop {
+            // No consumer will end any more.
+            canary.changed().await.ok()?;
+            let is_lost = canary.borrow_and_update().is_none();
+            if is_lost && let Err(error) = link.answers().await {
+                return Some(error);
+            }
         }
     }
 
@@ -143,13 +169,14 @@ impl Relay {
         wakeups: &Wakeups,
         state: &mut RelayState,
     ) -> Result<(), AmqpError> {
-        let mut look = true;
+        let (mut look, mut canary) = (true, self.canary.clone());
         loop {
             let finishing = self.finish.is_cancelled();
             for publisher in &mut *publishers {
                 publisher.renew(link).await?;
             }
-            self.send_canary(publishers, state).await?;
+            let queue = canary.borrow_and_update().clone();
+            let canary_due = self.send_canary(queue, publishers, state).await?;
             let lease = state.holder.sure();
             if lease.is_some() && publishers.len() < CHANNELS {
                 publishers.extend(try_join_all((publishers.len()..CHANNELS).map(|_| Publisher::open(link))).await?);
@@ -183,11 +210,14 @@ impl Relay {
                 return Ok(());
             }
             let relays = lease.is_some();
+            let due =
+                if state.delayed.is_empty() && !finishing { canary_due } else { canary_due.min(Instant::now() + POLL) };
             tokio::select! {
                 () = std::future::ready(()), if relays && look => {}
                 () = wakeups.outbox(), if relays => look = true,
                 () = state.holder.changed() => {}
-                () = tokio::time::sleep(POLL) => {}
+                Ok(()) = canary.changed() => {}
+                () = tokio::time::sleep_until(due) => {}
                 () = self.finish.cancelled(), if !finishing => {}
             }
         }
@@ -211,11 +241,20 @@ impl Relay {
         }
     }
 
-    /// A message to the worker itself, to see that what is published arrives.
-    async fn send_canary(&self, publishers: &[Publisher], state: &mut RelayState) -> Result<(), AmqpError> {
-        let (Some(queue), Some(publisher)) = (self.canary.borrow().clone(), publishers.first()) else { return Ok(()) };
-        if state.canary_sent.as_ref().is_some_and(|(to, at)| *to == queue && at.elapsed() < CANARY) {
-            return Ok(());
+    /// A message to the worker itself, to see that what is published arrives. Gives when the next one is due.
+    async fn send_canary(
+        &self,
+        queue: Option<String>,
+        publishers: &[Publisher],
+        state: &mut RelayState,
+    ) -> Result<Instant, AmqpError> {
+        let next = Instant::now() + CANARY;
+        let (Some(queue), Some(publisher)) = (queue, publishers.first()) else { return Ok(next) };
+        if let Some((to, at)) = &state.canary_sent
+            && *to == queue
+            && at.elapsed() < CANARY
+        {
+            return Ok(*at + CANARY);
         }
         state.canary_sent = Some((queue.clone(), Instant::now()));
         let message = Outgoing {
@@ -227,7 +266,7 @@ impl Relay {
         match publisher.publish(&message).await {
             Err(PublishError::Broken(error)) => Err(error),
             // A canary that can't be routed is no failure: its queue ends with the consumer's connection.
-            _ => Ok(()),
+            _ => Ok(next),
         }
     }
 }

@@ -55,6 +55,7 @@ const NO_POLICIES: &[&str] = &[
     "stages::serving::INTERVAL",
     "stages::serving::UNTOUCHED_WARM_UP",
     "amqp::connection::CLOSE_TIMEOUT",
+    "amqp::connection::LEFT",
     "amqp::generations::REMIND_INTERVAL",
     "store::outbox::github_status::ANNOUNCEMENT_MAX_AGE",
     // The default of a setting.
