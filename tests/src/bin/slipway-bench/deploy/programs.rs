@@ -1,6 +1,6 @@
 //! How many programs were started on a server over SSH, by the kernel's own accounting of processes (acct(5), version 3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -12,6 +12,9 @@ const FILE: &str = "/var/log/acct";
 const TOOLS: [&str; 3] = ["docker", "git", "ufw"];
 /// One record.
 const LENGTH: usize = 64;
+/// What PAM starts at each login, whoever logs in: it looks at the account, and tells the message of the day.
+const LOGIN: [&str; 2] = ["unix_chkpwd", TELLER];
+const TELLER: &str = "run-parts";
 /// Set where a process never became another program than its parent.
 const FORKED_ONLY: u8 = 1;
 
@@ -37,7 +40,7 @@ struct Record {
     is_program: bool,
 }
 
-/// What was started below sshd since then. What Docker's daemon starts isn't among it, nor what goes on.
+/// What was started below sshd since then, by whoever logged in. What Docker's daemon starts isn't among it, nor what goes on.
 pub fn count(server: &TargetServer) -> Result<Programs> {
     let records = std::fs::read(server.root()?.join(FILE.trim_start_matches('/'))).context("the server's account")?;
     let number = |record: &[u8], at: usize| {
@@ -66,10 +69,18 @@ pub fn count(server: &TargetServer) -> Result<Programs> {
         names
     };
     let is_tool = |name: &str| TOOLS.contains(&name);
+    let is_login = |name: &str| LOGIN.contains(&name);
+    // A shell starts what tells the message of the day.
+    let shells: BTreeSet<u32> =
+        ended.values().filter(|record| record.name == TELLER).map(|record| record.parent).collect();
     let mut programs = Programs::default();
-    for record in ended.values().filter(|record| record.is_program && !record.name.starts_with("sshd")) {
+    for (pid, record) in &ended {
+        if !record.is_program || record.name.starts_with("sshd") || is_login(&record.name) || shells.contains(pid) {
+            continue;
+        }
         let ancestors = ancestors(record);
-        if ancestors.iter().any(|name| name.starts_with("sshd")) {
+        let is_of_login = ancestors.iter().any(|name| is_login(name));
+        if !is_of_login && ancestors.iter().any(|name| name.starts_with("sshd")) {
             programs.all += 1;
             let is_called = is_tool(&record.name) && !ancestors.iter().any(|name| is_tool(name));
             programs.tools += usize::from(is_called);
