@@ -1,6 +1,7 @@
 //! The database's machine dies, and its standby takes its place, while deployments run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use secrecy::SecretString;
@@ -13,6 +14,22 @@ use crate::services::test_worker::{
     ScriptedStages, TestClient, TestWorker, WorkerOptions, eventually, report, request,
 };
 use crate::services::{Postgres, TestDatabase, vhost};
+
+#[tokio::test]
+async fn a_host_that_is_silent_keeps_nobody_from_the_next_one() {
+    let database = TestDatabase::new().await;
+    // The kernel takes connections there, and nobody answers: so it is where a machine is frozen.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", silent.local_addr().unwrap().port(), database.port());
+    let options = "target_session_attrs=read-write&sslmode=disable";
+    let url: SecretString = format!("postgresql://slipway@{hosts}/{}?{options}", database.name).into();
+    let store = Store::new(&url, None, "w").unwrap();
+    store.migrate().await.unwrap();
+    store.clock().await.unwrap();
+    // Once it's known who answers, nobody else is tried first.
+    silent.set_nonblocking(true).unwrap();
+    assert_eq!(silent.incoming().take_while(Result::is_ok).count(), 1);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_takes_over_while_deployments_run_and_each_ends_with_one_result() {

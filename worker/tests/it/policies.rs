@@ -42,6 +42,9 @@ const NO_POLICIES: &[&str] = &[
     "store::dead_letter::replay::LOOKED_AT",
     "store::deployment::skipped::FIRST",
     "store::deployment::skipped::LONGEST",
+    // How a database is found that may be on several hosts.
+    "store::connection::hosts::HOST_PATIENCE",
+    "store::connection::hosts::CONNECT_TIMEOUT",
     // Paces of what is made beside the work of others.
     "store::connection::migrations::LOCK_PATIENCE",
     "store::connection::online::LOCK_PAUSE",

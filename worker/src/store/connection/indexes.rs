@@ -81,8 +81,8 @@ impl Store {
     /// When the database fails. What is half made then is removed and made anew the next time.
     pub async fn make_indexes(&self) -> Result<Vec<&'static str>> {
         // Where no session is ours, a worker makes them that has one.
-        let Some((config, tls)) = &self.sessions else { return Ok(Vec::new()) };
-        let (client, connection) = config.connect(tls.clone()).await?;
+        let Some(hosts) = &self.sessions else { return Ok(Vec::new()) };
+        let (client, connection) = hosts.connect().await?;
         let connection = tokio::spawn(connection);
         let made = async {
             lock(&client).await?;

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use slipway_deploy::backoff::RetryPolicy;
 use tokio::time::Instant;
-use tokio_postgres::{AsyncMessage, Config};
+use tokio_postgres::AsyncMessage;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::connection::client::Statements as _;
 use crate::store::connection::deadline::deadline;
-use crate::store::connection::tls::TlsConnector;
+use crate::store::connection::hosts::DatabaseHosts;
 use crate::store::connection::wakeups::{DEPLOYMENTS, FLEET, OUTBOX, PUSHES, RELAY, Wakeups};
 use crate::store::{Result, Store};
 
@@ -71,8 +71,8 @@ impl Store {
     }
 
     /// One connection's life; resets `tried` once it listens.
-    async fn listen_once(&self, (config, tls): &(Config, TlsConnector), tried: &mut u32) -> Result<()> {
-        let (client, mut connection) = config.connect(tls.clone()).await?;
+    async fn listen_once(&self, hosts: &DatabaseHosts, tried: &mut u32) -> Result<()> {
+        let (client, mut connection) = hosts.connect().await?;
         let listen = async {
             let channels = [DEPLOYMENTS, OUTBOX, PUSHES, RELAY, FLEET].map(|channel| format!("LISTEN {channel};"));
             client.batch_execute(&channels.concat()).await?;

@@ -27,8 +27,8 @@ impl Store {
     /// When the database can't be reached, or its schema is newer than this program or was changed by hand; or when it isn't
     /// up to date, and there is only a pooler that gives no sessions.
     pub async fn migrate(&self) -> Result<()> {
-        let Some((config, tls)) = &self.sessions else { return deadline(self.is_migrated()).await };
-        let connect = async { Ok(config.connect(tls.clone()).await?) };
+        let Some(hosts) = &self.sessions else { return deadline(self.is_migrated()).await };
+        let connect = async { Ok(hosts.connect().await?) };
         let (mut client, connection) = deadline(connect).await?;
         // A connection of its own: the lock ends with it, whatever happens, and it may wait longer than others.
         let connection = tokio::spawn(connection);

@@ -3,6 +3,7 @@
 pub(super) mod client;
 pub(super) mod deadline;
 pub(super) mod error;
+pub(super) mod hosts;
 mod indexes;
 pub(super) mod listen;
 pub(super) mod migrations;

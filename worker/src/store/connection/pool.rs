@@ -10,8 +10,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::store::connection::client::StoreClient;
 use crate::store::connection::deadline::deadline;
+use crate::store::connection::hosts::{CONNECT_TIMEOUT, DatabaseHosts};
 use crate::store::connection::pooler::{self, DatabasePooler, DatabaseRoute, ParameterTypes};
-use crate::store::connection::tls::{TlsConnector, connector};
+use crate::store::connection::tls::connector;
 use crate::store::connection::wakeups::ProcessSignals;
 use crate::store::{Result, StoreError};
 
@@ -30,7 +31,7 @@ pub struct Store {
     renewals: Pool,
     pub(in crate::store) heard: Arc<ProcessSignals>,
     /// The way to a session of our own, if there is one.
-    pub(in crate::store) sessions: Option<(tokio_postgres::Config, TlsConnector)>,
+    pub(in crate::store) sessions: Option<DatabaseHosts>,
     types: Option<Arc<ParameterTypes>>,
     pub(in crate::store) name: String,
 }
@@ -54,18 +55,17 @@ impl Store {
         if route.pooler == DatabasePooler::None {
             config.options(pooler::options());
         }
-        let tls = connector(&config, ca_file)?;
+        let hosts = DatabaseHosts::new(&config, connector(&config, ca_file)?);
         let sessions = match &route.direct {
             Some(direct) => {
                 let mut config = self::config("SLIPWAY_DATABASE_DIRECT_URL", direct, name)?;
                 config.options(pooler::options());
-                let tls = connector(&config, ca_file)?;
-                Some((config, tls))
+                Some(DatabaseHosts::new(&config, connector(&config, ca_file)?))
             }
-            None => route.has_sessions().then(|| (config.clone(), tls.clone())),
+            None => route.has_sessions().then(|| hosts.clone()),
         };
         let heard = Arc::<ProcessSignals>::default();
-        let pool_of = |size, queue| pool((&config, &tls), route.pooler, (size, queue), heard.clone());
+        let pool_of = |size, queue| pool((&config, &hosts), route.pooler, (size, queue), heard.clone());
         // A few connections do it while little is asked, and know its statements; a sign of life takes another one each time, since
         // one may be dead.
         let (pool, vital) = (pool_of(CONNECTIONS, QueueMode::Lifo)?, pool_of(VITAL_CONNECTIONS, QueueMode::Fifo)?);
@@ -121,7 +121,7 @@ fn config(variable: &'static str, url: &SecretString, name: &str) -> Result<toki
         .map_err(|_| StoreError::Url(format!("{variable} isn't a PostgreSQL connection string")))?;
     config
         .application_name(name)
-        .connect_timeout(Duration::from_secs(5))
+        .connect_timeout(CONNECT_TIMEOUT)
         .keepalives_idle(Duration::from_secs(10))
         .keepalives_interval(Duration::from_secs(5))
         .keepalives_retries(3)
@@ -130,7 +130,7 @@ fn config(variable: &'static str, url: &SecretString, name: &str) -> Result<toki
 }
 
 fn pool(
-    (config, tls): (&tokio_postgres::Config, &TlsConnector),
+    (config, hosts): (&tokio_postgres::Config, &DatabaseHosts),
     pooler: DatabasePooler,
     (size, queue): (usize, QueueMode),
     heard: Arc<ProcessSignals>,
@@ -143,7 +143,7 @@ fn pool(
         }
     });
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = deadpool_postgres::Manager::from_config(config.clone(), tls.clone(), recycling);
+    let manager = deadpool_postgres::Manager::from_connect(config.clone(), hosts.clone(), recycling);
     let builder = match pooler {
         DatabasePooler::Session => Pool::builder(manager).post_create(Hook::async_fn(|client, _| {
             Box::pin(async { client.batch_execute(&pooler::limits("SET")).await.map_err(HookError::Backend) })
@@ -156,7 +156,7 @@ fn pool(
         .pre_recycle(in_use)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(Duration::from_secs(5)))
-        .create_timeout(Some(Duration::from_secs(5)))
+        .create_timeout(Some(hosts.patience()))
         .recycle_timeout(Some(Duration::from_secs(5)))
         .build()
         .map_err(|e| StoreError::Url(e.to_string()))
