@@ -7,8 +7,11 @@ prove() {
     [ -n "${request:-}" ] && [ -f "$left" ] && [ -O / ] || return 1
     read -r asked <"$left" || return 1
     [ "$asked" = "$request" ] && enter_unless_busy || return 1
-    # A release that is unproven, or one that somebody has stopped.
-    if [ -e .slipway/served ] || [ -e .slipway/stopped ] || ! list_containers; then return 1; fi
+    # A release that is unproven, one that somebody has stopped, or a move that nobody has ended.
+    for file in served stopped moving; do
+        if [ -e ".slipway/$file" ]; then return 1; fi
+    done
+    list_containers || return 1
     inspect_own "$left_container"
     now=$(as_left)
     tell_fitness && tell_touched || return 1

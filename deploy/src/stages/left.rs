@@ -40,6 +40,10 @@ impl<'a> ServerState<'a> {
             (Some(was), Some(now)) if was.abs_diff(now) <= CLOCK_STEP => {}
             _ => return Some("the server's clock was set"),
         }
+        // However it was left: nobody is served by a door that doesn't listen.
+        if self.now.iter().any(|line| is_of(line, "door") && line.ends_with(" deaf")) {
+            return Some("the front door doesn't listen");
+        }
         if self.touched.iter().any(|what| what != "key") {
             return Some("a file was changed");
         }
@@ -51,6 +55,7 @@ impl<'a> ServerState<'a> {
             ("listed", "there are other containers, or their images' tags have moved"),
             ("container", "a container isn't as it was"),
             ("published", "other ports are published"),
+            ("door", "the front door isn't as it was"),
             ("writable", "containers may write elsewhere"),
         ];
         if let Some((_, why)) = kinds.iter().find(|(kind, _)| !self.is_same(kind)) {
@@ -121,7 +126,7 @@ mod tests {
         container backend running healthy 0 0 1970-01-01T01:00:00.5Z a/b:sha-0123456 unless-stopped ab sha256:1 net\n\
         container migrate exited - 0 0 1970-01-01T01:00:00.5Z a/b:sha-0123456 no cd sha256:1\n\
         published backend 8000/tcp 0.0.0.0 8080\nwritable /opt/services/shop/data\ndata /var/lib/docker/x\n\
-        ufw present\naccess /opt/services/shop/.slipway/ci-deploy\nrule user.rules:allow 8080\naccess keys:line";
+        door 8080 a 20000 20001\nufw present\naccess /opt/services/shop/.slipway/ci-deploy\nrule user.rules:allow 8080\naccess keys:line";
 
     /// What is found out where `change` has happened to a server that was left as above.
     fn found(change: impl Fn(&str) -> String, touched: &[&str]) -> (bool, bool, bool) {
@@ -161,6 +166,9 @@ mod tests {
             ("0.0.0.0 8080", "0.0.0.0 8081"),
             ("shop/data", "shop/other"),
             ("published", "gone\npublished"),
+            ("door 8080 a", "door 8080 b"),
+            ("door 8080 a", "door 8080 deaf\ndoor 8080 a"),
+            ("door 8080 a 20000 20001\n", ""),
         ];
         for (from, to) in release {
             assert!(!found(|left| left.replacen(from, to, 1), &[]).0, "{to}");

@@ -127,7 +127,10 @@ fn a_killed_door_a_killed_daemon_and_a_power_cut_are_survived_and_all_answer_aga
 
     // What somebody has stopped or removed stays so, until the next deployment of whichever project, also of what was
     // deployed before.
-    for (what, by_hand, new) in [("stopped", "docker stop", false), ("removed", "docker rm -f", true)] {
+    // The last time all but the door is as that project's deployment has left it.
+    let ways =
+        [("stopped", "docker stop", false), ("removed", "docker rm -f", true), ("stopped again", "docker stop", false)];
+    for (what, by_hand, new) in ways {
         street.server().sh(&format!("{by_hand} slipway-front-door")).unwrap();
         assert_eq!(scene.get_from((0, PORT + 1), "/"), "", "{what}: nobody answers");
         let (project, commit) = &mut street.projects[0];

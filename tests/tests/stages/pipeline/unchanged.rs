@@ -217,6 +217,7 @@ fn each_way_in_that_was_changed_is_found(again: &mut Again<'_>) {
         ("another command for the key", "echo >>.slipway/ci-deploy", &ALL_BUT_SECRETS, &[Stage::Secrets]),
         ("no login for the key", "rm /etc/slipway/registry/shop", &ALL_BUT_SECRETS, &[Stage::Secrets]),
         ("another rule", "ufw allow 9999/tcp", &ALL_BUT_VERIFY, &[]),
+        ("a move that nobody has ended", "touch .slipway/moving", &[], &[]),
     ];
     for (what, how, proven, changed) in broken {
         again.change(what, how);
