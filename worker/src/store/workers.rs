@@ -106,7 +106,9 @@ const TAKE_TURN: &str = "
     ), backlog AS (
         SELECT coalesce(sum(coalesce(events, 1)) FILTER (WHERE set_aside_at IS NULL), 0)::bigint AS depth,
             min(created_at) FILTER (WHERE set_aside_at IS NULL) AS since
-        FROM outbox WHERE published_at IS NULL
+        -- More are counted by nobody who has to say soon that he lives.
+        FROM (SELECT events, created_at, set_aside_at FROM outbox WHERE published_at IS NULL
+              ORDER BY position LIMIT 10000) first
     )
     SELECT extract(epoch FROM (SELECT next_turn_at FROM seen) - now())::float8,
         extract(epoch FROM (SELECT at FROM due) - now())::float8,

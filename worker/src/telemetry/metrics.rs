@@ -53,7 +53,7 @@ impl Metrics {
                     .build(),
                 outbox_depth: meter
                     .u64_gauge("slipway.outbox.depth")
-                    .with_description("Messages that wait to be published")
+                    .with_description("Messages that wait to be published, of the first 10,000 rows")
                     .build(),
                 outbox_age: meter
                     .f64_gauge("slipway.outbox.oldest")
