@@ -104,10 +104,9 @@ const TAKE_TURN: &str = "
             ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
         WHERE d.state = 'running'
     ), backlog AS (
-        SELECT coalesce(sum(coalesce(events, 1)) FILTER (WHERE set_aside_at IS NULL), 0)::bigint AS depth,
-            min(created_at) FILTER (WHERE set_aside_at IS NULL) AS since
+        SELECT coalesce(sum(coalesce(events, 1)), 0)::bigint AS depth, min(created_at) AS since
         -- More are counted by nobody who has to say soon that he lives.
-        FROM (SELECT events, created_at, set_aside_at FROM outbox WHERE published_at IS NULL
+        FROM (SELECT events, created_at FROM outbox WHERE published_at IS NULL AND set_aside_at IS NULL
               ORDER BY position LIMIT 10000) first
     )
     SELECT extract(epoch FROM (SELECT next_turn_at FROM seen) - now())::float8,
