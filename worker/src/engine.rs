@@ -17,9 +17,7 @@ use crate::amqp::BrokerEndpoints;
 use crate::config::Config;
 use crate::housekeeping::Housekeeping;
 use crate::intake::held::HELD_RETRIES;
-use crate::intake::{
-    Admitter, DeadLetterConsumer, HalfPatience, HeldMessages, Holding, MissingHalves, RequestConsumer,
-};
+use crate::intake::{Admitter, DeadLetterConsumer, HeldMessages, Holding, MissingHalves, RequestConsumer};
 use crate::placement::{Placer, ServerAsker};
 use crate::process::{Condition, Drain, Readiness, WorkerHeartbeat, wait_for};
 use crate::publish::Relay;
@@ -101,14 +99,13 @@ async fn work(
         stop: drain.token().clone(),
     };
     let dead_letters = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
-    let patience = HalfPatience::new(config.worker.half_timeout);
     let admitter = Admitter {
         store: store.clone(),
         credentials: credentials.clone(),
         versions: config.worker.versions,
-        patience: patience.clone(),
+        half_timeout: config.worker.half_timeout,
     };
-    let missing_halves = MissingHalves { store: store.clone(), patience, drain: drain.clone() };
+    let missing_halves = MissingHalves { store: store.clone(), drain: drain.clone() };
     let (holding, chores) = (Holding::default(), broker.clone());
     let held = HeldMessages {
         admitter: admitter.clone(),

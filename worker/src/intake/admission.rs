@@ -2,6 +2,7 @@
 //! the store; when that is committed, the message may be acknowledged. Acknowledging it is the consumer's task.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use slipway_protocol::names::VariableName;
@@ -11,7 +12,6 @@ use slipway_protocol::{
 
 use super::door::{Door, expiry_failure, holds_nul, nul_failure};
 use super::envelope::{cancel_envelope, command_envelope, cordon_envelope, read_envelope, ready_envelope};
-use super::patience::HalfPatience;
 use crate::message::Incoming;
 use crate::run::Credentials;
 use crate::store::{Admission, CancelRequest, RefusedMessage, State, Store, StoreError};
@@ -27,7 +27,7 @@ pub struct Admitter {
     /// To how many versions of a project one may roll back.
     pub versions: u32,
     /// How long one half of a request waits for the other.
-    pub patience: HalfPatience,
+    pub half_timeout: Duration,
 }
 
 impl Admitter {

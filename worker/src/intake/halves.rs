@@ -65,18 +65,15 @@ impl Admitter {
         let (verdict, step) = match view.decide() {
             HalfVerdict::Stale(by) => ("superseded", HalfStep::Stale(by)),
             HalfVerdict::Unchanged(by) => ("superseded", HalfStep::Unchanged(by)),
-            HalfVerdict::Waits => ("waits", HalfStep::Waits(self.patience.limit)),
+            HalfVerdict::Waits => ("waits", HalfStep::Waits(self.half_timeout)),
             HalfVerdict::Joins => match other {
                 Some(other) => return self.join_halves(arriving, door, other).await,
-                None => ("waits", HalfStep::Waits(self.patience.limit)),
+                None => ("waits", HalfStep::Waits(self.half_timeout)),
             },
         };
         let outcome = self.store.take_half(arriving, step).await?;
         match outcome {
-            HalfOutcome::Taken => {
-                log_half(half, verdict);
-                self.patience.note_begun();
-            }
+            HalfOutcome::Taken => log_half(half, verdict),
             HalfOutcome::Duplicate => log_half(half, "duplicate"),
             _ => {}
         }

@@ -33,7 +33,7 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 const HELD_LEASE: Duration = Duration::from_secs(90);
 /// So long the messages of a project whose last one was held go to the held ones at once, and wait for it.
 const FAILING_TIME: Duration = Duration::from_secs(60);
-/// How often held messages are looked for that another worker held.
+/// How often it's looked whether messages are still held that another worker lets go.
 const POLL: Duration = Duration::from_secs(60);
 /// How long to wait after the database failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
@@ -131,32 +131,34 @@ pub struct HeldMessages {
 impl HeldMessages {
     /// Works until the drain begins. A try that is cut off is begun anew by another worker.
     pub async fn run(self) {
+        let wakeups = self.admitter.store.listen();
         let mut outages = OutageLog::new("held");
-        while !self.drain.has_begun() {
-            let pause = tokio::select! {
+        // What is held already is told by the first turn.
+        let mut wait = None;
+        loop {
+            tokio::select! {
                 () = self.drain.token().cancelled() => return,
-                pause = self.work_once() => pause,
-            };
-            let wait = *pause.as_ref().unwrap_or(&AFTER_FAILURE);
-            outages.record(pause.map(drop));
-            if !wait.is_zero() {
-                tokio::select! {
-                    () = self.drain.token().cancelled() => {}
-                    () = self.holding.held.notified() => {}
-                    () = tokio::time::sleep(wait) => {}
-                }
+                () = self.holding.held.notified() => {}
+                () = wakeups.held() => {}
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
+            let next = tokio::select! {
+                () = self.drain.token().cancelled() => return,
+                next = self.work_once() => next,
+            };
+            wait = *next.as_ref().unwrap_or(&Some(AFTER_FAILURE));
+            outages.record(next.map(drop));
         }
     }
 
-    /// Shows what is held and tries what is due; gives how long there is nothing to do.
-    async fn work_once(&self) -> Result<Duration, StoreError> {
+    /// Tries what is due and shows what is held; gives when to look again, unless nothing is held.
+    async fn work_once(&self) -> Result<Option<Duration>, StoreError> {
         self.report().await?;
-        if self.try_next().await? {
-            return Ok(Duration::ZERO);
+        while self.try_next().await? {
+            self.report().await?;
         }
         let next = self.admitter.store.until_next_held().await?;
-        Ok(next.unwrap_or(POLL).clamp(Duration::from_millis(50), POLL))
+        Ok(next.map(|next| next.clamp(Duration::from_millis(50), POLL)))
     }
 
     /// Tries the message that is due; false when none is.

@@ -1,19 +1,12 @@
 //! Halves whose other half hasn't come in time: their senders are told which one is missing and since when. They're kept:
 //! the other one is joined with them whenever it comes.
 
-use std::time::Duration;
-
 use slipway_protocol::{ErrorCode, Failure, PartialEnvelope};
 
 use super::admission::log_refusal;
-use super::patience::HalfPatience;
 use crate::process::Drain;
 use crate::store::{RefusedMessage, Store, StoreError, StoredHalf};
 
-/// How often it's looked for halves that another worker has taken in since.
-const POLL: Duration = Duration::from_secs(60);
-/// How long to wait after the database failed.
-const AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// Halves that are looked at together.
 const BATCH: u32 = 100;
 
@@ -21,8 +14,6 @@ const BATCH: u32 = 100;
 pub struct MissingHalves {
     /// Where halves wait.
     pub store: Store,
-    /// How long they do.
-    pub patience: HalfPatience,
     /// Ends it between two halves.
     pub drain: Drain,
 }
@@ -30,33 +21,33 @@ pub struct MissingHalves {
 impl MissingHalves {
     /// Works until the drain begins.
     pub async fn run(self) {
+        let wakeups = self.store.listen();
         loop {
-            let pause = match self.tell_due().await {
-                Ok(pause) => pause,
-                Err(error) => {
-                    tracing::debug!(%error, "halves of requests can't be looked at for now");
-                    AFTER_FAILURE
-                }
-            };
             tokio::select! {
                 () = self.drain.token().cancelled() => return,
-                () = self.patience.begun() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = wakeups.half() => {}
+            }
+            // What fails is told again at a later turn.
+            if let Err(error) = self.tell_due().await {
+                tracing::debug!(%error, "halves of requests can't be looked at for now");
             }
         }
     }
 
-    /// Tells what is due; gives how long there is nothing to do.
-    async fn tell_due(&self) -> Result<Duration, StoreError> {
-        let due = self.store.overdue_halves(BATCH).await?;
-        for (project, half) in &due {
-            let refusal = missing(half);
-            if self.store.miss_half(*project, half, &refusal).await? {
-                log_refusal(&refusal, true);
+    /// Tells what is due.
+    async fn tell_due(&self) -> Result<(), StoreError> {
+        loop {
+            let due = self.store.overdue_halves(BATCH).await?;
+            for (project, half) in &due {
+                let refusal = missing(half);
+                if self.store.miss_half(*project, half, &refusal).await? {
+                    log_refusal(&refusal, true);
+                }
+            }
+            if due.len() < BATCH as usize {
+                return Ok(());
             }
         }
-        let next = self.store.until_next_overdue_half().await?;
-        Ok(next.unwrap_or(POLL).clamp(Duration::from_millis(50), POLL))
     }
 }
 

@@ -12,7 +12,6 @@ mod halves;
 pub(crate) mod held;
 mod joined;
 pub(crate) mod missing_halves;
-mod patience;
 mod repeated_secrets;
 mod together;
 
@@ -21,4 +20,3 @@ pub use consumer::RequestConsumer;
 pub use dead_letter_consumer::DeadLetterConsumer;
 pub use held::{HeldMessages, Holding};
 pub use missing_halves::MissingHalves;
-pub use patience::HalfPatience;

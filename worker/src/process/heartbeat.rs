@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,8 @@ use crate::telemetry::Metrics;
 pub(crate) const TURN_INTERVAL: Duration = Duration::from_millis(2500);
 /// How long one write may take. A frozen database is noticed within ten seconds.
 pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Within so long all workers ask whose notifications have ended.
+const SILENCE_SPREAD: Duration = Duration::from_secs(1);
 /// How long to wait after the database failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
@@ -34,6 +37,7 @@ impl WorkerHeartbeat {
     /// Runs until it's stopped; then the worker counts as gone at once.
     pub async fn run(self) {
         let (wakeups, interval) = (self.store.listen(), turn_interval(self.lease));
+        let mut listening = wakeups.listening();
         while !self.stop.is_cancelled() {
             let turn = match self.take_turn(interval).await {
                 Ok(turn) => {
@@ -52,6 +56,7 @@ impl WorkerHeartbeat {
                 () = self.stop.cancelled() => {}
                 () = tokio::time::sleep_until(next) => {}
                 () = missed(&wakeups, interval) => {}
+                () = fallen_silent(&mut listening) => {}
                 () = async {
                     // What is due later is told again before.
                     self.store.follow_turn(turn, interval * 2).await;
@@ -73,6 +78,19 @@ impl WorkerHeartbeat {
 /// How far apart turns are: with a worker that died, the next one has its turn before leases of the dead one expire.
 fn turn_interval(lease: Duration) -> Duration {
     TURN_INTERVAL.min(lease / 2)
+}
+
+/// Waits until no notifications come any more: the database may have ended them. Many ask for that one after the other.
+async fn fallen_silent(listening: &mut watch::Receiver<bool>) {
+    loop {
+        if listening.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        if !*listening.borrow_and_update() {
+            break;
+        }
+    }
+    tokio::time::sleep(spread(SILENCE_SPREAD)).await;
 }
 
 /// Waits until nobody takes turns any more, though notifications should tell of them: two in a row are missed.

@@ -59,6 +59,10 @@ pub struct FleetTurn {
     pub announce_in: Option<Duration>,
     /// When the next server is to be asked for its facts.
     pub ask_in: Option<Duration>,
+    /// When the next half has waited for its other one for long enough.
+    pub miss_in: Option<Duration>,
+    /// Whether a message is held that couldn't be taken in.
+    pub holds: bool,
     /// Whether a request waits for a server.
     pub places: bool,
     /// Whether a server can't be reached.
@@ -120,7 +124,9 @@ const TAKE_TURN: &str = "
         (SELECT workers FROM alive),
         extract(epoch FROM (SELECT min(ask_at) FROM server_facts) - now())::float8,
         EXISTS (SELECT FROM deployments WHERE state = 'pending' AND server IS NULL),
-        pg_notify($4, '')::text, (SELECT array_agg(name) FROM forgotten)";
+        pg_notify($4, '')::text, (SELECT array_agg(name) FROM forgotten),
+        extract(epoch FROM (SELECT min(waits_until) FROM project_halves WHERE waits_until IS NOT NULL) - now())::float8,
+        EXISTS (SELECT FROM held_messages)";
 
 impl Store {
     /// Writes a heartbeat of this process, which is of version `version`, and gives it the next turn; turns are `period`
@@ -147,6 +153,8 @@ impl Store {
                 look_in: time(3),
                 announce_in: time(4),
                 ask_in: time(9),
+                miss_in: time(13),
+                holds: row.get(14),
                 places: row.get(10),
                 unreachable: row.get(5),
                 backlog: OutboxBacklog {
@@ -195,6 +203,14 @@ impl Store {
             async {
                 at(turn.ask_in).await;
                 heard.questions.notify_one()
+            },
+            async {
+                at(turn.miss_in).await;
+                heard.halves.notify_one()
+            },
+            async {
+                at(turn.holds.then_some(Duration::ZERO)).await;
+                heard.held.notify_one()
             },
             async {
                 // New facts, an end, an operator: whatever has made room since.

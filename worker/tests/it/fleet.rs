@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use slipway_protocol::{Change, Stage};
+use slipway_protocol::{Change, PartialEnvelope, Stage};
 use slipway_worker::process::Condition;
 use slipway_worker::store::Store;
 
+use crate::halves::HalvedProject;
 use crate::services::test_worker::{
-    ScriptedStages, StageCall, TestClient, TestWorker, WorkerOptions, eventually, migrated, report, request,
+    ScriptedStages, StageCall, TestClient, TestWorker, WorkerOptions, eventually, incoming, migrated, report, request,
 };
 use crate::services::{Postgres, TestDatabase, vhost};
 
@@ -113,6 +114,53 @@ async fn what_a_dead_relay_ran_is_taken_over_and_told_within_six_seconds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_lease_of_a_second_a_takeover_is_told_within_three() {
     is_taken_over(Duration::from_secs(1)).await;
+}
+
+/// What another worker has left is nobody's alone: whoever has the next turn goes on with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_and_what_waits_alone_is_gone_on_with_by_the_next_turn() {
+    let (database, store) = migrated("outside").await;
+    let amqp = vhost();
+    let worker = TestWorker::start(database.store("w"), &amqp, done(), options(Duration::from_secs(4)));
+    let mut client = TestClient::new(&amqp).await;
+    client.publish(&request(|_| {})).await;
+    client.result().await;
+    let half = HalvedProject::new("lonely").code('a', |_| {});
+    client.publish(half.to_string().as_bytes()).await;
+    eventually("it waits", || async { database.count("SELECT count(*) FROM project_halves").await == 1 }).await;
+
+    let body = request(|_| {});
+    let message = incoming(&body);
+    store.hold(&PartialEnvelope::default(), &message, "a lock", Duration::ZERO).await.unwrap();
+    database.sql.execute("UPDATE project_halves SET waits_until = now() + interval '1 second'", &[]).await.unwrap();
+    let begun = Instant::now();
+    let outcomes = [client.result().await, client.result().await].map(|event| event["data"]["outcome"].to_string());
+    assert!(outcomes.contains(&"\"succeeded\"".to_owned()) && outcomes.contains(&"\"failed\"".to_owned()));
+    assert!(begun.elapsed() < Duration::from_secs(15), "after {:?}", begun.elapsed());
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_worker_of_an_idle_fleet_notices_at_once_that_the_database_has_gone() {
+    let mut postgres = tokio::task::spawn_blocking(|| Postgres::start(|_| Vec::new())).await.unwrap();
+    let (database, _) = TestDatabase::at(postgres.port()).await.with_schema("outside").await;
+    let amqp = vhost();
+    let workers: Vec<TestWorker> = (0..4)
+        .map(|i| TestWorker::start(database.store(&format!("w{i}")), &amqp, done(), options(Duration::from_secs(4))))
+        .collect();
+    for worker in &workers {
+        worker.readiness.until(Condition::BrokerConsumer, true).await;
+    }
+    eventually("all have their turns", || async { database.count("SELECT count(*) FROM workers").await == 4 }).await;
+    postgres.kill();
+    let killed = Instant::now();
+    for worker in &workers {
+        worker.readiness.until(Condition::Database, false).await;
+    }
+    assert!(killed.elapsed() < Duration::from_secs(4), "after {:?}", killed.elapsed());
+    for worker in workers {
+        worker.kill().await;
+    }
 }
 
 /// A server that was demoted answers on, but takes no writes: connections to it aren't used again, and the URL's other

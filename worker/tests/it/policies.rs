@@ -30,6 +30,7 @@ const NO_POLICIES: &[&str] = &[
     "placement::server_asker::AFTER_FAILURE",
     "run::awake::INTERVAL",
     "process::heartbeat::AFTER_FAILURE",
+    "process::heartbeat::SILENCE_SPREAD",
     "run::progress::FLUSH_DELAY",
     "housekeeping::HOUSEKEEPING_INTERVAL",
     "housekeeping::AFTER_FAILURE",
@@ -72,8 +73,6 @@ const NO_POLICIES: &[&str] = &[
     "intake::held::AFTER_FAILURE",
     "intake::held::NAMED",
     // How it's looked for halves whose time is over.
-    "intake::missing_halves::POLL",
-    "intake::missing_halves::AFTER_FAILURE",
     "intake::missing_halves::BATCH",
     // The process's own end and its liveness.
     "main::DRAIN_GRACE",

@@ -10,7 +10,7 @@ use slipway_deploy::bounds::Deadlines;
 use slipway_protocol::CONTENT_TYPE;
 use slipway_worker::amqp::{self, BrokerConnection, Publisher, Subscription};
 use slipway_worker::intake::DeadLetterConsumer;
-use slipway_worker::intake::{Admitter, HalfPatience, HeldMessages, Holding, MissingHalves, RequestConsumer};
+use slipway_worker::intake::{Admitter, HeldMessages, Holding, MissingHalves, RequestConsumer};
 use slipway_worker::message::{Incoming, Outgoing};
 use slipway_worker::placement::Placer;
 use slipway_worker::process::Drain;
@@ -164,9 +164,13 @@ impl TestWorker {
             finish: finish.clone(),
         };
         let ingest = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
-        let patience = HalfPatience::new(options.half_timeout);
-        let missing = MissingHalves { store: store.clone(), patience: patience.clone(), drain: drain.clone() };
-        let admitter = Admitter { store: store.clone(), credentials: credentials.clone(), versions: 3, patience };
+        let missing = MissingHalves { store: store.clone(), drain: drain.clone() };
+        let admitter = Admitter {
+            store: store.clone(),
+            credentials: credentials.clone(),
+            versions: 3,
+            half_timeout: options.half_timeout,
+        };
         let holding = Holding::default();
         let held = HeldMessages {
             admitter: admitter.clone(),

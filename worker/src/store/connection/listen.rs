@@ -47,7 +47,7 @@ impl Store {
         loop {
             tried += 1;
             let ended = self.listen_once(way, &mut tried).await;
-            if self.heard.listening.send_replace(false) {
+            if self.heard.listening.send_if_modified(std::mem::take) {
                 tracing::warn!("no notifications come from the database; until they do, it's asked every second");
             }
             if let Err(error) = ended {

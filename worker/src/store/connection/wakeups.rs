@@ -45,6 +45,8 @@ pub(in crate::store) struct ProcessSignals {
     pub announcements: Notify,
     pub placements: Notify,
     pub questions: Notify,
+    pub halves: Notify,
+    pub held: Notify,
     pub relay: watch::Sender<RelayHeard>,
     pub turns: watch::Sender<()>,
     pub(super) cancel_requests: watch::Sender<()>,
@@ -192,6 +194,16 @@ impl Wakeups {
         self.heard.expired.notified().await;
     }
 
+    /// Waits until a half may have waited for long enough.
+    pub async fn half(&self) {
+        self.heard.halves.notified().await;
+    }
+
+    /// Waits until a turn has told that messages are held.
+    pub async fn held(&self) {
+        self.heard.held.notified().await;
+    }
+
     /// Changes whenever something is heard of the relay's lease.
     #[must_use]
     pub fn relay(&self) -> watch::Receiver<RelayHeard> {
@@ -224,6 +236,12 @@ impl Wakeups {
     #[must_use]
     pub fn is_listening(&self) -> bool {
         *self.heard.listening.borrow()
+    }
+
+    /// Changes whenever notifications begin to come or end.
+    #[must_use]
+    pub fn listening(&self) -> watch::Receiver<bool> {
+        self.heard.listening.subscribe()
     }
 
     /// What is told by notifications, or looked for while there are none.

@@ -1,13 +1,10 @@
 //! Halves whose time to wait is over.
 
-use std::time::Duration;
-
 use slipway_protocol::ProjectId;
 
 use crate::failpoint::TransactionKind;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
-use crate::store::connection::value::duration;
 use crate::store::dead_letter::insert::NewDeadLetter;
 use crate::store::dead_letter::refusal::RefusedMessage;
 use crate::store::deployment::project_lock::lock_project;
@@ -25,20 +22,6 @@ impl Store {
             let sql = "SELECT * FROM project_halves WHERE waits_until <= now() ORDER BY waits_until LIMIT $1";
             let rows = self.client().await?.query(sql, &[&i64::from(limit)]).await?;
             Ok(rows.iter().map(|row| (ProjectId(row.get("project_id")), stored(row))).collect())
-        })
-        .await
-    }
-
-    /// How long until the next half has waited for long enough; `None` when none waits.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn until_next_overdue_half(&self) -> Result<Option<Duration>> {
-        deadline(async {
-            let sql = "SELECT extract(epoch FROM min(waits_until) - now())::float8 FROM project_halves
-                       WHERE waits_until IS NOT NULL";
-            let row = self.client().await?.query_one(sql, &[]).await?;
-            Ok(row.get::<_, Option<f64>>(0).map(duration))
         })
         .await
     }

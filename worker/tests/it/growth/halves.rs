@@ -74,7 +74,6 @@ pub async fn visits(store: &Store, database: &TestDatabase) {
     take(store, &code(&project), HalfStep::Fails { refusal: &refusal, incoming: &message }).await;
 
     ok(quick("halves without the other", store.lonely_halves(200)).await);
-    ok(quick("the next one that is overdue", store.until_next_overdue_half()).await);
     let late = "UPDATE project_halves SET waits_until = now() WHERE waits_until < now() + interval '10 minutes'";
     database.sql.execute(late, &[]).await.unwrap();
     let overdue = ok(quick("what is overdue", store.overdue_halves(100)).await);
