@@ -194,10 +194,10 @@ impl Admitter {
         let refusal = may_be_told(refusal, &door).await?;
         match self.store.refuse(&refusal, &door.incoming).await {
             Ok(new) => log_refusal(&refusal, new),
-            Err(error) if error.is_away() => return Err(error),
             Err(error) => {
+                let new = self.store.refuse_apart(&refusal, &door.incoming).await?;
                 tracing::error!(%error, "not even the failure of this request can be written among the deployments");
-                log_refusal(&refusal, self.store.refuse_apart(&refusal, &door.incoming).await?);
+                log_refusal(&refusal, new);
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! altogether, the consumer is closed, and the messages that it had go back to the queue once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -27,6 +28,9 @@ use crate::telemetry;
 pub(crate) const CANARY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long messages are taken one at a time after one that the database couldn't commit.
 const SERIAL_WINDOW: Duration = Duration::from_secs(10);
+
+/// So often the database may be away at one message before it's asked whether it takes others.
+const AWAY_TIMES: u32 = 2;
 
 /// Messages that are taken in together at most.
 const TOGETHER: usize = 64;
@@ -186,8 +190,9 @@ impl RequestConsumer {
 
     /// Commits what the message calls for, or holds it. Without a database neither can be done, and both are tried again.
     async fn commit(&self, message: ReadMessage) -> Result<(), ConsumerEnd> {
+        let away = AtomicU32::new(0);
         let commit_once = || async {
-            match self.admit_or_hold(&message).await {
+            match self.admit_or_hold(&message, &away).await {
                 Err(error) if error.is_away() => Err(error),
                 final_outcome => Ok(final_outcome),
             }
@@ -217,7 +222,8 @@ impl RequestConsumer {
         })
     }
 
-    async fn admit_or_hold(&self, message: &ReadMessage) -> Result<(), StoreError> {
+    /// `away`: how often the database was away at this message.
+    async fn admit_or_hold(&self, message: &ReadMessage, away: &AtomicU32) -> Result<(), StoreError> {
         let (read, incoming) = &**message;
         let hold = async |reason: &str| self.holding.hold(&self.admitter, read, incoming, reason).await;
         if self.holding.is_failing(read) && hold("others of its project can't be taken in").await? {
@@ -226,7 +232,13 @@ impl RequestConsumer {
         let (admitter, message) = (self.admitter.clone(), message.clone());
         let admitted = in_time(async move { admitter.admit(&message.0, &message.1).await }).await;
         match admitted {
-            Err(error) if !error.is_away() && hold(&error.summary()).await? => Ok(()),
+            // One that always ends its connection looks like a database that is away, but that this can't be written then.
+            Err(error)
+                if (!error.is_away() || away.fetch_add(1, Ordering::Relaxed) >= AWAY_TIMES)
+                    && hold(&error.summary()).await? =>
+            {
+                Ok(())
+            }
             outcome => outcome,
         }
     }

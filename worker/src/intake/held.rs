@@ -2,7 +2,8 @@
 //! long, a row that can't be read. They are held in the database, so that what is behind them goes on, and tried again beside
 //! it. One that has failed too often is given up: it becomes a dead letter with its reason, and has its result.
 //!
-//! A database that is away altogether isn't this module's matter: the consumer waits for it.
+//! A database that is away altogether isn't this module's matter: the consumer waits for it. It isn't away if it takes the
+//! write that holds the message, or puts it off: then it's this message that ends its connections.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -186,7 +187,6 @@ impl HeldMessages {
                 self.holding.note_success(read);
                 return store.let_go_held(held.number).await;
             }
-            Err(error) if error.is_away() => return Err(error),
             Err(error) => error,
         };
         self.holding.note_failure(read);
@@ -204,8 +204,8 @@ impl HeldMessages {
         };
         match outcome {
             Ok(()) => store.let_go_held(held.number).await,
-            Err(error) if error.is_away() => Err(error),
             Err(error) => {
+                // Where the database is away, this fails as well, and it's no try.
                 let delay = self.retries.delay(tries).unwrap_or(self.retries.max);
                 tracing::warn!(tries, retry_in_s = delay.as_secs(), "a held message failed again: {}", error.summary());
                 store.put_off_held(held.number, &error.summary(), delay).await

@@ -81,6 +81,8 @@ fn retries() -> Vec<PolicySetting> {
         fixed("an attempt's write that the database fails at", "run::persist::MAX_FAILURES",
             PolicyValue::Count(run::MAX_FAILURES.into(), "times"),
             "Then the attempt is interrupted, which is counted as well; an absent database is waited for"),
+        fixed("an attempt's write while the database is absent", "run::persist::LONGEST_ABSENCE", run::LONGEST_ABSENCE,
+            "The lease runs out before, unless this write alone ends its connections"),
         fixed("a message that nobody is bound for", "publish::delayed::REPUBLISH_BACKOFF", delayed::REPUBLISH_BACKOFF,
             "A result is kept until somebody binds a queue, and doesn't hold up others meanwhile"),
         fixed("a message that breaks its channel", "store::outbox::set_aside::MAX_BREAKS",

@@ -67,8 +67,7 @@ impl PushLooker {
         match seen {
             Ok(seen) => match self.store.finish_look(&look, &seen, self.interval).await {
                 Ok(outcome) => log_outcome(&look, &seen, &outcome),
-                Err(error) if error.is_away() => return Err(error),
-                // What can't be read or written now, though the database answers, is for people if it stays so.
+                // What can't be read or written now is for people if it stays so; where the database is away, neither can that.
                 Err(error) => self.fail(&look, &error.summary(), None).await?,
             },
             Err(error) => self.fail(&look, &format!("{}: {}", error.code, error.message), error.retry_after).await?,

@@ -29,7 +29,7 @@ pub use brought::BroughtSecrets;
 pub(crate) use cancellation::SHUTDOWN_GRACE;
 pub use credentials::Credentials;
 pub(crate) use lease_keeper::certain_until;
-pub(crate) use persist::MAX_FAILURES;
+pub(crate) use persist::{LONGEST_ABSENCE, MAX_FAILURES};
 pub use pipeline_traits::{Pipeline, PipelineAttempt};
 pub use registry_credentials::RegistryCredentials;
 

@@ -41,6 +41,7 @@ const NO_POLICIES: &[&str] = &[
     "housekeeping::dead_letter_queue::MOVED",
     "store::retention::settings::DAY",
     "store::dead_letter::replay::LOOKED_AT",
+    "store::deployment::skipped::AWAY_TIMES",
     "store::deployment::skipped::FIRST",
     "store::deployment::skipped::LONGEST",
     // How a database is found that may be on several hosts.
@@ -48,6 +49,7 @@ const NO_POLICIES: &[&str] = &[
     "store::connection::hosts::CONNECT_TIMEOUT",
     // Paces of what is made beside the work of others.
     "store::connection::migrations::LOCK_PATIENCE",
+    "store::connection::deadline::LAST_WORDS",
     "store::connection::online::LOCK_PAUSE",
     "engine::SILENCE",
     "amqp::generations::STABLE_AFTER",
@@ -66,6 +68,7 @@ const NO_POLICIES: &[&str] = &[
     "store::deployment::versions::VERSIONS",
     // How a message is met that the database failed at.
     "intake::consumer::SERIAL_WINDOW",
+    "intake::consumer::AWAY_TIMES",
     "intake::held::FIRST_DELAY",
     "intake::held::HELD_LEASE",
     "intake::held::FAILING_TIME",

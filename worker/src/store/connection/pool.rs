@@ -104,6 +104,16 @@ impl Store {
         }
     }
 
+    /// Whether the database takes writes of this process: it gives a sign of life beside its turns.
+    pub async fn takes_writes(&self) -> bool {
+        deadline(async {
+            let sql = "UPDATE workers SET seen_at = now() WHERE name = $1";
+            Ok(self.client().await?.execute(sql, &[&self.name]).await?)
+        })
+        .await
+        .is_ok()
+    }
+
     /// The database's clock.
     ///
     /// # Errors

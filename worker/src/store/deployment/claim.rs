@@ -72,7 +72,7 @@ impl Store {
     pub async fn claim_many(&self, options: &ClaimOptions, most: usize) -> Result<Vec<Claim>> {
         match self.claim_together(options, most).await {
             // Alone, the one at which the database fails is found, and left out for a while.
-            Err(error) if most > 1 && !error.is_away() => self.claim_together(options, 1).await,
+            Err(_) if most > 1 => self.claim_together(options, 1).await,
             claimed => claimed,
         }
     }

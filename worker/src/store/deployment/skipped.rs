@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 use crate::store::{Result, StoreError};
 
+/// So often the database may be away at one before that is left out.
+const AWAY_TIMES: u32 = 3;
 const FIRST: Duration = Duration::from_secs(15);
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -19,6 +21,8 @@ static SKIPPED: Mutex<BTreeMap<Uuid, Skipped>> = Mutex::new(BTreeMap::new());
 struct Skipped {
     until: Instant,
     pause: Duration,
+    /// How often the database was away at it, one time after the other.
+    away: u32,
 }
 
 /// The deployments that are left out now.
@@ -45,9 +49,16 @@ impl Picked {
         match &outcome {
             Ok(_) => drop(skipped.remove(id)),
             // A database that is well ends a statement before our own deadline.
-            Err(error @ StoreError::Database(_)) if !error.is_away() => {
-                let pause = skipped.get(id).map_or(FIRST, |before| (before.pause * 2).min(LONGEST));
-                skipped.insert(*id, Skipped { until: Instant::now() + pause, pause });
+            Err(error @ StoreError::Database(_)) => {
+                let now = Instant::now();
+                let at = skipped.entry(*id).or_insert(Skipped { until: now, pause: Duration::ZERO, away: 0 });
+                at.away += u32::from(error.is_away());
+                // The pick before it had its answer: one at which it's always away ends its connection itself.
+                if error.is_away() && at.away < AWAY_TIMES {
+                    return outcome;
+                }
+                let pause = (at.pause * 2).clamp(FIRST, LONGEST);
+                *at = Skipped { until: now + pause, pause, away: at.away };
                 let (reason, retry_in_s) = (error.summary(), pause.as_secs());
                 tracing::error!(deployment.id = %id, reason, retry_in_s, "the database fails at a deployment, and others go on");
             }

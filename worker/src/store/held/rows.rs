@@ -113,7 +113,7 @@ impl Store {
     }
 
     /// Puts a held message off that has failed once more, and with it the others of its project, which would most
-    /// likely fail like it.
+    /// likely fail like it: of those that were due it's a failure as well, so that many are given up no later than one.
     ///
     /// # Errors
     /// When the database fails.
@@ -123,7 +123,8 @@ impl Store {
                            UPDATE held_messages SET tries = tries + 1, reason = $2,
                                next_try_at = now() + $3 * interval '1 second'
                            WHERE number = $1 RETURNING project_id)
-                       UPDATE held_messages h SET next_try_at = greatest(h.next_try_at, now() + $3 * interval '1 second')
+                       UPDATE held_messages h SET tries = tries + (h.next_try_at <= now())::integer,
+                           next_try_at = greatest(h.next_try_at, now() + $3 * interval '1 second')
                        FROM failed WHERE h.project_id = failed.project_id AND h.number <> $1";
             self.client().await?.execute(sql, &[&number, &reason, &seconds(delay)]).await?;
             Ok(())

@@ -2,28 +2,40 @@
 //! replayed; nobody waits for it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use slipway_protocol::{PartialEnvelope, decode};
 use slipway_worker::store::{DeadLetterFilter, DeadLetterState, Operator, Replay};
 
 use super::{changed, id_of};
-use crate::services::test_worker::{TestClient, TestWorker, WorkerOptions, eventually, migrated, request};
+use crate::services::test_worker::{TestClient, TestWorker, WorkerOptions, eventually, incoming, migrated, request};
 use crate::services::vhost;
 
-/// Makes every insert of project `slug` into `table` end as one does that takes too long.
-fn time_out(table: &str, slug: &str) -> String {
+/// Makes every insert of project `poison` among the deployments come to `end`.
+fn poison(end: &str) -> String {
     format!(
-        "CREATE FUNCTION poison_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
-         BEGIN RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'; END $$;
-         CREATE TRIGGER poison BEFORE INSERT ON {table} FOR EACH ROW WHEN (NEW.project_slug = '{slug}')
-         EXECUTE FUNCTION poison_{table}()"
+        "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {end}; RETURN NEW; END $$;
+         CREATE TRIGGER poison BEFORE INSERT ON deployments FOR EACH ROW WHEN (NEW.project_slug = 'poison')
+         EXECUTE FUNCTION poison()"
     )
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_always_times_out_is_given_up_and_others_go_on() {
+    let timeout = "RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'";
+    is_given_up(timeout, "statement timeout").await;
+}
+
+/// As with PgBouncer's query_timeout and PostgreSQL's transaction_timeout, which take the connection with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_always_ends_its_connection_is_given_up_and_others_go_on() {
+    is_given_up("PERFORM pg_terminate_backend(pg_backend_pid())", "terminating connection").await;
+}
+
+async fn is_given_up(end: &str, said: &str) {
     let ((database, store), amqp) = (migrated("w").await, vhost());
     let mut outside = TestClient::new(&amqp).await;
-    database.sql.batch_execute(&time_out("deployments", "poison")).await.unwrap();
+    database.sql.batch_execute(&poison(end)).await.unwrap();
     let worker = TestWorker::start(store.clone(), &amqp, changed(), WorkerOptions::default());
     let project = uuid::Uuid::new_v4().to_string();
     let poisoned = || {
@@ -55,7 +67,7 @@ async fn what_always_times_out_is_given_up_and_others_go_on() {
         assert_eq!(outcomes[&id.to_string()], ("failed".into(), "intake-failed".into()));
         let letter = outside.dead_letter().await;
         assert_eq!(letter.headers["dlq-error-code"], "intake-failed");
-        assert!(letter.headers["dlq-error-message"].contains("statement timeout"), "{:?}", letter.headers);
+        assert!(letter.headers["dlq-error-message"].contains(said), "{:?}", letter.headers);
         assert!([&first, &second].iter().any(|body| letter.body == **body), "byte for byte");
         let kept = store.dead_letter(id.0).await.unwrap().unwrap();
         assert_eq!(kept.state, DeadLetterState::Open);
@@ -77,6 +89,35 @@ async fn what_always_times_out_is_given_up_and_others_go_on() {
     assert_eq!(result["data"]["outcome"], "succeeded");
     assert_eq!(result["data"]["project"]["slug"], "poison");
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_held_messages_of_a_project_have_failed_as_often_as_one_of_them() {
+    let (database, store) = migrated("w").await;
+    let read = decode(&request(|_| {}), &incoming(b"").metadata()).unwrap();
+    let project = PartialEnvelope { project: Some(read.event.data.project.clone()), ..PartialEnvelope::default() };
+    let other = PartialEnvelope::default();
+    for known in [&project, &project, &project, &other] {
+        store.hold(known, &incoming(b"x"), "a lock", Duration::ZERO).await.unwrap();
+    }
+    let failed = store.next_held(Duration::from_secs(60)).await.unwrap().unwrap();
+    store.put_off_held(failed.number, "a lock", Duration::ZERO).await.unwrap();
+    let tries = "SELECT string_agg(tries::text, ' ' ORDER BY number) FROM held_messages";
+    let told = async || database.sql.query_one(tries, &[]).await.unwrap().get::<_, String>(0);
+    assert_eq!(told().await, "2 2 2 1");
+    // What isn't due, or is being tried, hasn't failed with it.
+    database
+        .sql
+        .execute("UPDATE held_messages SET next_try_at = now() + interval '1 hour' WHERE tries = 1", &[])
+        .await
+        .unwrap();
+    let taken = store.next_held(Duration::from_secs(60)).await.unwrap().unwrap();
+    let failed = store.next_held(Duration::from_secs(60)).await.unwrap().unwrap();
+    assert_ne!(taken.number, failed.number);
+    store.put_off_held(failed.number, "a lock", Duration::ZERO).await.unwrap();
+    let mut sorted: Vec<String> = told().await.split(' ').map(str::to_owned).collect();
+    sorted.sort();
+    assert_eq!(sorted, ["1", "2", "3", "3"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,6 +51,7 @@ pub async fn fleet(store: &Store) {
     for _ in 0..8 {
         ok(quick("a turn", store.take_turn("1", Duration::from_millis(1))).await);
     }
+    assert!(store.takes_writes().await);
     let expired = FleetTurn { expires_in: Some(Duration::ZERO), ..FleetTurn::default() };
     let _ = tokio::time::timeout(Duration::from_millis(300), store.follow_turn(expired, Duration::from_secs(1))).await;
     ok(store.workers().await);

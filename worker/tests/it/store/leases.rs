@@ -202,17 +202,35 @@ async fn an_end_whose_answer_was_lost_is_written_once_and_answered_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_deployment_that_the_database_fails_at_keeps_no_other_from_its_turn() {
+    is_left_out("RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_deployment_that_ends_each_connection_keeps_no_other_from_its_turn() {
+    is_left_out("PERFORM pg_terminate_backend(pg_backend_pid())", 8).await;
+}
+
+/// A deployment at which the database fails by `end` is left out after at most so many failures.
+async fn is_left_out(end: &str, most: u32) {
     let (database, store) = TestDatabase::migrated("w").await;
     let slugged = |slug: &'static str| request(move |event| event["data"]["project"]["slug"] = slug.into());
     let (poison, _) = accept(&store, &slugged("poison")).await;
     let (other, _) = accept(&store, &slugged("other")).await;
-    let fail = "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
-                BEGIN RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'; END $$;
-                CREATE TRIGGER poison BEFORE UPDATE ON deployments FOR EACH ROW WHEN (NEW.project_slug = 'poison')
-                EXECUTE FUNCTION poison()";
-    database.sql.batch_execute(fail).await.unwrap();
-    assert!(store.claim(LONG).await.is_err());
-    assert_eq!(store.claim(LONG).await.unwrap().unwrap().lease.deployment, other);
+    let fail = format!(
+        "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {end}; RETURN NEW; END $$;
+         CREATE TRIGGER poison BEFORE UPDATE ON deployments FOR EACH ROW WHEN (NEW.project_slug = 'poison')
+         EXECUTE FUNCTION poison()"
+    );
+    database.sql.batch_execute(&fail).await.unwrap();
+    let mut failures = 0;
+    let claim = loop {
+        match store.claim(LONG).await {
+            Ok(claim) => break claim.unwrap(),
+            Err(error) => assert!(failures < most, "{failures} failures before {error:?}"),
+        }
+        failures += 1;
+    };
+    assert_eq!((claim.lease.deployment, failures > 0), (other, true));
     assert!(store.claim(LONG).await.unwrap().is_none(), "it's left out for now");
 
     database.sql.batch_execute("DROP TRIGGER poison ON deployments").await.unwrap();
