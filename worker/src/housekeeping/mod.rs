@@ -109,7 +109,6 @@ impl Housekeeping {
         self.go_on().await?;
         match chore {
             INDEXES => {
-                self.store.prune_deliveries(DELIVERY_RETENTION).await?;
                 let made = self.make_indexes().await?;
                 self.store.note_chore(INDEXES, made, None, None).await?;
                 Ok(made)
@@ -183,6 +182,7 @@ impl Housekeeping {
             OldRows::GithubDigests | OldRows::Halves => keep.deployments,
             OldRows::Untold => keep.journal,
             OldRows::Notifications => NOTIFICATION_RETENTION,
+            OldRows::Webhooks => DELIVERY_RETENTION,
         }
     }
 

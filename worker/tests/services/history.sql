@@ -81,6 +81,10 @@ SELECT md5('lonely ' || i)::uuid, 'lonely', 'resources', md5('lonely half ' || i
     CASE WHEN i % 2 = 0 THEN now() + i * interval '1 s' END, CASE WHEN i % 2 = 1 THEN now() END
 FROM generate_series(1, 5000) i;
 
+-- Each deployment in ten followed a push.
+INSERT INTO webhook_deliveries (id, signature, event, repository, outcome, received_at)
+SELECT id::text, md5('signature ' || i), 'push', 'acme/' || project_slug, 'marked 1', at FROM history WHERE i % 10 = 0;
+
 DO $$
 DECLARE definition text;
 BEGIN

@@ -84,16 +84,4 @@ impl Store {
         })
         .await
     }
-
-    /// Removes deliveries that are so old that GitHub doesn't send them again.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn prune_deliveries(&self, older_than: Duration) -> Result<u64> {
-        deadline(async {
-            let sql = "DELETE FROM webhook_deliveries WHERE received_at < now() - $1 * interval '1 second'";
-            Ok(self.client().await?.execute(sql, &[&seconds(older_than)]).await?)
-        })
-        .await
-    }
 }

@@ -36,11 +36,13 @@ pub enum OldRows {
     Untold,
     /// What people were told, or couldn't be told.
     Notifications,
+    /// Webhooks that GitHub doesn't send again.
+    Webhooks,
 }
 
 impl OldRows {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Events,
         Self::DeadLetters,
         Self::DeadLetterBodies,
@@ -53,6 +55,7 @@ impl OldRows {
         Self::Halves,
         Self::Untold,
         Self::Notifications,
+        Self::Webhooks,
     ];
 
     /// The name, as `slipway status` shows it.
@@ -71,6 +74,7 @@ impl OldRows {
             Self::Halves => "halves of requests",
             Self::Untold => "deployments that GitHub never heard of",
             Self::Notifications => "notifications",
+            Self::Webhooks => "webhooks",
         }
     }
 
@@ -152,6 +156,11 @@ impl OldRows {
                 "DELETE FROM notifications WHERE ctid = ANY(ARRAY(
                      SELECT ctid FROM notifications WHERE ended_at < now() - $1 * interval '1 second'
                      ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
+            }
+            Self::Webhooks => {
+                "DELETE FROM webhook_deliveries WHERE ctid = ANY(ARRAY(
+                     SELECT ctid FROM webhook_deliveries WHERE received_at < now() - $1 * interval '1 second'
+                     ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
             }
         }
     }

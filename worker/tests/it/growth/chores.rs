@@ -44,7 +44,6 @@ pub async fn pushes(store: &Store, database: &TestDatabase) {
     ok(store.watched_branches().await);
     ok(store.branch_counts(3, DAY, DAY).await);
     ok(store.catch_up(DAY).await);
-    ok(store.prune_deliveries(DAY).await);
 }
 
 pub async fn fleet(store: &Store) {

@@ -15,6 +15,7 @@ pub(super) const GROWING: &[&str] = &[
     "github_digests",
     "project_halves",
     "notifications",
+    "webhook_deliveries",
 ];
 
 /// Statements that aren't run here, with the reason.

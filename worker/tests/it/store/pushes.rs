@@ -7,8 +7,8 @@ use slipway_deploy::github::PushRuns;
 use slipway_protocol::names::CommitSha;
 use slipway_protocol::{DeploymentId, Message, Outcome, PushDeployer, Stage, read};
 use slipway_worker::store::{
-    Admission, AttemptSummary, Boundary, BranchLook, BranchSeen, DeliveryOutcome, DeploymentEnd, LookOutcome, State,
-    Store, WatchedBranch, WebhookDelivery,
+    Admission, AttemptSummary, Boundary, BranchLook, BranchSeen, DeliveryOutcome, DeploymentEnd, LookOutcome, OldRows,
+    State, Store, WatchedBranch, WebhookDelivery,
 };
 
 use super::{LONG, accept};
@@ -265,8 +265,8 @@ async fn a_webhook_makes_its_branch_due_and_a_second_one_changes_nothing() {
     assert!((10..=20).contains(&until_next().await));
     watched.look(&seen('a', None)).await;
     assert!((200..=300).contains(&until_next().await));
-    assert_eq!(watched.store.prune_deliveries(LONG).await.unwrap(), 0);
-    assert_eq!(watched.store.prune_deliveries(Duration::ZERO).await.unwrap(), 3);
+    let pruned = async |age| watched.store.prune_old(OldRows::Webhooks, age, 2).await.unwrap();
+    assert_eq!([pruned(LONG).await, pruned(Duration::ZERO).await, pruned(Duration::ZERO).await], [0, 2, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
