@@ -12,6 +12,9 @@ pub(super) enum ChoreError {
     /// Another worker has the chores.
     #[error("another worker does it by now")]
     Lost,
+    /// Pruning reads by indexes that aren't there yet.
+    #[error("indexes are still missing: {0}")]
+    NoIndexes(String),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] StoreError),

@@ -23,9 +23,11 @@ const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(600);
 pub(crate) const PASS_PAUSE: Duration = Duration::from_secs(6 * 3600);
 /// From a pass that failed to the next one.
 const AFTER_FAILURE: Duration = Duration::from_secs(1800);
+/// How often a pass looks whether missing indexes are there.
+const INDEX_POLL: Duration = Duration::from_secs(5);
 /// So long after a worker fell silent another one goes on.
 pub(crate) const CHORE_LEASE: Duration = Duration::from_secs(120);
-/// The chore that makes what indexes are missing.
+/// The chore that waits for missing indexes.
 const INDEXES: &str = "indexes";
 /// The walk over the deployments.
 const DEPLOYMENTS: &str = "deployments";
@@ -47,13 +49,27 @@ pub struct Housekeeping {
 impl Housekeeping {
     /// Works until the drain begins.
     pub async fn run(self) {
-        // After an upgrade of a large database some are missing. Whoever comes first makes them, and the others wait here.
-        tokio::select! {
-            () = self.drain.token().cancelled() => return,
-            made = self.store.make_indexes() => if let Err(error) = made {
-                tracing::warn!(%error, "an index couldn't be made; some commands are slow until it is");
+        // Neither holds up the other: an index may wait for hours for somebody's transaction.
+        tokio::join!(self.keep_indexes(), self.prune_regularly());
+    }
+
+    /// After an upgrade of a large database some are missing.
+    async fn keep_indexes(&self) {
+        loop {
+            tokio::select! {
+                () = self.drain.token().cancelled() => return,
+                made = self.store.make_indexes() => if let Err(error) = made {
+                    tracing::warn!(%error, "indexes can't be made; some commands are slow until they are");
+                }
+            }
+            tokio::select! {
+                () = self.drain.token().cancelled() => return,
+                () = tokio::time::sleep(HOUSEKEEPING_INTERVAL) => {}
             }
         }
+    }
+
+    async fn prune_regularly(&self) {
         loop {
             tokio::select! {
                 () = self.drain.token().cancelled() => return,
@@ -108,11 +124,7 @@ impl Housekeeping {
     async fn carry_out(&self, chore: &'static str) -> Result<u64, ChoreError> {
         self.go_on().await?;
         match chore {
-            INDEXES => {
-                let made = self.make_indexes().await?;
-                self.store.note_chore(INDEXES, made, None, None).await?;
-                Ok(made)
-            }
+            INDEXES => self.await_indexes().await,
             DEPLOYMENTS => self.walk().await,
             QUEUE => {
                 let trimmed = trim(&self.store, &self.broker, &self.retention).await?;
@@ -126,15 +138,20 @@ impl Housekeeping {
         }
     }
 
-    /// Makes what indexes are missing, and keeps the lease meanwhile.
-    async fn make_indexes(&self) -> Result<u64, ChoreError> {
-        let making = self.store.make_indexes();
-        tokio::pin!(making);
+    /// Waits for indexes that are just being made, but not for ever: without one, pruning is slow, and as right.
+    async fn await_indexes(&self) -> Result<u64, ChoreError> {
+        let (begun, mut awaited) = (Instant::now(), 0);
         loop {
-            tokio::select! {
-                made = &mut making => return Ok(u64::try_from(made?.len()).unwrap_or(u64::MAX)),
-                () = tokio::time::sleep(CHORE_LEASE / 3) => self.go_on().await?,
+            let missing = self.store.missing_indexes().await?;
+            if missing.is_empty() {
+                self.store.note_chore(INDEXES, awaited, None, None).await?;
+                return Ok(awaited);
             }
+            if begun.elapsed() >= HOUSEKEEPING_INTERVAL {
+                return Err(ChoreError::NoIndexes(missing.join(", ")));
+            }
+            awaited = awaited.max(missing.len() as u64);
+            self.rest(INDEX_POLL).await?;
         }
     }
 

@@ -23,6 +23,7 @@ mod housekeeping;
 mod intake;
 mod large_upgrade;
 mod limits;
+mod logged;
 mod order;
 mod placement;
 mod policies;

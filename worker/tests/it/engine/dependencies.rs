@@ -1,6 +1,6 @@
 //! Without the database, without the broker, and before either is there.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
@@ -12,6 +12,7 @@ use slipway_worker::process::{Condition, Readiness};
 use slipway_worker::{amqp, engine};
 
 use super::{changed, id_of, unchanged};
+use crate::logged::logged;
 use crate::services::proxy::Proxy;
 use crate::services::test_worker::{TestClient, TestWorker, WorkerOptions, eventually, migrated, request};
 use crate::services::{broker, vhost};
@@ -116,45 +117,6 @@ async fn the_topology_is_checked_without_creating_anything() {
     assert_eq!(amqp::check(&link).await.unwrap(), missing);
     amqp::declare(&link.channel().await.unwrap()).await.unwrap();
     assert_eq!(amqp::check(&link).await.unwrap(), []);
-}
-
-/// A log that a test reads.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn lines(&self, level: &str, text: &str) -> usize {
-        let written = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        written.lines().filter(|line| line.contains(level) && line.contains(text)).count()
-    }
-
-    /// The parts of the worker that say `text`, each as often as it says so.
-    fn parts(&self, text: &str) -> Vec<String> {
-        let written = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let part = |line: &str| Some(line.split_once("part=\"")?.1.split_once('"')?.0.to_owned());
-        let mut parts: Vec<_> = written.lines().filter(|line| line.contains(text)).filter_map(part).collect();
-        parts.sort();
-        parts
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Writes down what is logged from now on; on one thread, so that it's this test's.
-fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false);
-    let guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
-    (log, guard)
 }
 
 #[tokio::test]

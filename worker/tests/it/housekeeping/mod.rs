@@ -1,5 +1,7 @@
 //! What is pruned after which time, and what stays: what rollbacks, duplicates and people need.
 
+mod indexes;
+
 use std::time::{Duration, Instant};
 
 use slipway_protocol::{DeploymentId, decode, topology};
@@ -197,7 +199,7 @@ async fn a_batch_costs_the_same_with_a_long_history() {
 async fn one_worker_prunes_at_a_time_and_the_queue_of_dead_letters_is_trimmed() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
     let mut outside = TestClient::new(&amqp).await;
-    let worker = TestWorker::start(store.clone(), &amqp, super::engine::changed(), WorkerOptions::default());
+    let worker = TestWorker::start(store.clone(), &amqp, crate::engine::changed(), WorkerOptions::default());
     let link = broker(&amqp, "looks").connect("test").await.unwrap();
     let waiting = async || {
         let queues = amqp::queues(&link).await.unwrap();
