@@ -9,23 +9,34 @@ use slipway_protocol::{read, topology};
 use uuid::Uuid;
 
 use super::error::ChoreError;
-use crate::amqp::{BrokerEndpoints, QueueHead};
+use crate::amqp::{BrokerConnection, QueueHead};
 use crate::message::Incoming;
 use crate::store::{Retention, Store};
 
-/// Messages that one pass looks at, at most.
-const LOOKED_AT: u32 = 20_000;
 /// Messages that one pass moves from the head to the end: the first that is too young, and strangers before it.
 const MOVED: u32 = 100;
 
-/// Takes off what is old and known; gives the number.
-pub(super) async fn trim(store: &Store, broker: &BrokerEndpoints, keep: &Retention) -> Result<u64, ChoreError> {
-    let link = broker.connect("trim").await?;
-    let trimmed = async {
-        let head = QueueHead::open(&link, topology::DEAD_LETTERS_QUEUE).await?;
-        let (mut trimmed, mut moved) = (0, 0);
-        for _ in 0..LOOKED_AT {
-            let Some(message) = head.next().await? else { break };
+/// A pass over the queue.
+pub(super) struct DeadLetterQueue {
+    head: QueueHead,
+    moved: u32,
+}
+
+impl DeadLetterQueue {
+    pub(super) async fn open(link: &BrokerConnection) -> Result<Self, ChoreError> {
+        Ok(Self { head: QueueHead::open(link, topology::DEAD_LETTERS_QUEUE).await?, moved: 0 })
+    }
+
+    /// Takes off what is old and known of the first `limit` messages; gives the number, and whether more may be.
+    pub(super) async fn trim(
+        &mut self,
+        store: &Store,
+        keep: &Retention,
+        limit: u32,
+    ) -> Result<(u64, bool), ChoreError> {
+        let mut trimmed = 0;
+        for _ in 0..limit {
+            let Some(message) = self.head.next().await? else { return Ok((trimmed, false)) };
             let incoming = &message.delivered.incoming;
             let known = store.dead_letter_age(&ids(incoming)).await?;
             let old = match known {
@@ -38,16 +49,13 @@ pub(super) async fn trim(store: &Store, broker: &BrokerEndpoints, keep: &Retenti
                 trimmed += 1;
                 continue;
             }
-            moved += 1;
-            if !message.move_to_end().await? || known.is_some() || moved >= MOVED {
-                break;
+            self.moved += 1;
+            if !message.move_to_end().await? || known.is_some() || self.moved >= MOVED {
+                return Ok((trimmed, false));
             }
         }
-        Ok(trimmed)
+        Ok((trimmed, true))
     }
-    .await;
-    link.close().await;
-    trimmed
 }
 
 /// Under which ids it may be in Postgres: those of a worker that published it, else as one that the broker gave up.

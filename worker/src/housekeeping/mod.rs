@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::amqp::BrokerEndpoints;
+use crate::amqp::{BrokerConnection, BrokerEndpoints};
 use crate::process::Drain;
 use crate::store::{DELIVERY_RETENTION, NOTIFICATION_RETENTION, OldRows, Retention, Store, StoreError, WalkPosition};
-use dead_letter_queue::trim;
+use dead_letter_queue::DeadLetterQueue;
 use error::ChoreError;
 use pace::Pace;
 pub(crate) use pace::TARGET;
@@ -87,9 +87,11 @@ impl Housekeeping {
     pub async fn pass(&self) {
         let mut pause = PASS_PAUSE;
         let begun = Instant::now();
+        let mut last_begun = begun;
         for chore in
             std::iter::once(INDEXES).chain([DEPLOYMENTS]).chain(OldRows::ALL.map(OldRows::as_str)).chain([QUEUE])
         {
+            last_begun = Instant::now();
             match self.carry_out(chore).await {
                 Ok(0) => {}
                 Ok(changed) => tracing::info!(chore, changed, "what was too old is removed"),
@@ -111,7 +113,8 @@ impl Housekeeping {
             }
         }
         tracing::debug!(seconds = begun.elapsed().as_secs(), "housekeeping has ended");
-        if let Err(error) = self.store.release_chores(pause).await {
+        // The other chores don't wait for the queue, which comes last and may take hours.
+        if let Err(error) = self.store.release_chores(pause.saturating_sub(last_begun.elapsed())).await {
             tracing::debug!(%error, "the chores couldn't be given back; their lease expires");
         }
     }
@@ -127,9 +130,10 @@ impl Housekeeping {
             INDEXES => self.await_indexes().await,
             DEPLOYMENTS => self.walk().await,
             QUEUE => {
-                let trimmed = trim(&self.store, &self.broker, &self.retention).await?;
-                self.store.note_chore(QUEUE, trimmed, None, None).await?;
-                Ok(trimmed)
+                let link = self.broker.connect("trim").await?;
+                let trimmed = self.trim(&link).await;
+                link.close().await;
+                trimmed
             }
             name => match OldRows::ALL.into_iter().find(|rows| rows.as_str() == name) {
                 Some(rows) => self.prune(rows).await,
@@ -152,6 +156,23 @@ impl Housekeeping {
             }
             awaited = awaited.max(missing.len() as u64);
             self.rest(INDEX_POLL).await?;
+        }
+    }
+
+    /// Trims the queue of dead letters until what is left is young, or until the other chores are due again.
+    async fn trim(&self, link: &BrokerConnection) -> Result<u64, ChoreError> {
+        let mut queue = DeadLetterQueue::open(link).await?;
+        let (all_begun, mut pace, mut trimmed) = (Instant::now(), Pace::new(), 0);
+        loop {
+            let begun = Instant::now();
+            let (batch, more) = queue.trim(&self.store, &self.retention, pace.limit()).await?;
+            let took = begun.elapsed();
+            trimmed += batch;
+            self.store.note_chore(QUEUE, batch, more.then_some(&Value::Bool(true)), None).await?;
+            if !more || all_begun.elapsed() >= PASS_PAUSE {
+                return Ok(trimmed);
+            }
+            self.rest(pace.after(took)).await?;
         }
     }
 

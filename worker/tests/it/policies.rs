@@ -38,7 +38,6 @@ const NO_POLICIES: &[&str] = &[
     "housekeeping::pace::REST",
     "housekeeping::pace::LEAST",
     "housekeeping::pace::MOST",
-    "housekeeping::dead_letter_queue::LOOKED_AT",
     "housekeeping::dead_letter_queue::MOVED",
     "store::retention::settings::DAY",
     "store::dead_letter::replay::LOOKED_AT",

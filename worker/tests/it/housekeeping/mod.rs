@@ -1,17 +1,15 @@
 //! What is pruned after which time, and what stays: what rollbacks, duplicates and people need.
 
 mod indexes;
+mod queue;
 
 use std::time::{Duration, Instant};
 
-use slipway_protocol::{DeploymentId, decode, topology};
-use slipway_worker::amqp;
-use slipway_worker::housekeeping::Housekeeping;
-use slipway_worker::process::Drain;
+use slipway_protocol::{DeploymentId, decode};
 use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd, OldRows, Retention, Store, WalkPosition};
 
-use crate::services::test_worker::{TestClient, TestWorker, WorkerOptions, eventually, incoming, migrated, request};
-use crate::services::{TestDatabase, broker, vhost};
+use crate::services::TestDatabase;
+use crate::services::test_worker::{incoming, migrated, request};
 
 fn keep() -> Retention {
     Retention {
@@ -193,54 +191,4 @@ async fn a_batch_costs_the_same_with_a_long_history() {
         (from, steps) = (next, steps + 1);
     }
     assert!(steps < 500, "{steps} steps in {:?}", begun.elapsed());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_worker_prunes_at_a_time_and_the_queue_of_dead_letters_is_trimmed() {
-    let ((database, store), amqp) = (migrated("w").await, vhost());
-    let mut outside = TestClient::new(&amqp).await;
-    let worker = TestWorker::start(store.clone(), &amqp, crate::engine::changed(), WorkerOptions::default());
-    let link = broker(&amqp, "looks").connect("test").await.unwrap();
-    let waiting = async || {
-        let queues = amqp::queues(&link).await.unwrap();
-        queues.iter().find(|queue| queue.name == topology::DEAD_LETTERS_QUEUE).unwrap().messages
-    };
-    for text in ["old, one", "old, two", "young", "old, three"] {
-        outside.publish(text.as_bytes()).await;
-        outside.dead_letter().await;
-    }
-    // Whoever read them without acknowledging gives them back.
-    drop(outside);
-    eventually("all are in the queue", async || waiting().await == 4).await;
-    database
-        .sql
-        .batch_execute("UPDATE dead_letters SET last_failed_at = now() - interval '20 days' WHERE convert_from(body, 'UTF8') LIKE 'old%'")
-        .await
-        .unwrap();
-    let housekeeping = |name: &str| Housekeeping {
-        store: database.store(name),
-        broker: broker(&amqp, name),
-        retention: keep(),
-        drain: Drain::new(Duration::from_secs(5)),
-    };
-    let (one, two) = (housekeeping("one"), housekeeping("two"));
-    let minute = Duration::from_secs(60);
-    assert!(one.store.take_chores(minute).await.unwrap());
-    assert!(!two.store.take_chores(minute).await.unwrap() && !two.store.keep_chores(minute).await.unwrap());
-    one.pass().await;
-    assert!(!two.store.take_chores(minute).await.unwrap(), "they aren't due");
-    let told = store.chores().await.unwrap();
-    assert!(
-        told.iter().all(|chore| chore.problem.is_none() && !chore.under_way && chore.ended_at.is_some()),
-        "{told:?}"
-    );
-    assert_eq!(told.len(), 3 + OldRows::ALL.len());
-    // The young one is behind the old one now.
-    eventually("the old ones ahead of it are gone", async || waiting().await == 2).await;
-    database.sql.batch_execute("UPDATE chores SET due_at = now()").await.unwrap();
-    assert!(two.store.take_chores(minute).await.unwrap());
-    two.pass().await;
-    eventually("and those behind it", async || waiting().await == 1).await;
-    assert_eq!(database.count("SELECT count(*) FROM dead_letters WHERE state = 'open'").await, 4);
-    worker.stop().await;
 }
