@@ -18,7 +18,9 @@ use crate::commands::pending::lonely_json;
 use crate::commands::pushes::LONG_HELD;
 use crate::commands::status_circuits::{Circuits, circuit_problems, circuits_json};
 use crate::commands::status_notifications::{channel_json, notification_problems, print_channels};
-use crate::commands::status_parts::{chore_json, format_age, held_json, held_problems, print_chores, queue_problems};
+use crate::commands::status_parts::{
+    chore_json, format_age, format_depth, held_json, held_problems, print_chores, queue_problems,
+};
 use crate::commands::workers::{worker_json, worker_problems, workers_table};
 use crate::connect::broker::BrokerClient;
 use crate::connect::settings::ConnectionSettings;
@@ -152,7 +154,7 @@ fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
     let mut problems = worker_problems(&found.workers);
     problems.extend(circuit_problems(&found.circuits, found.now));
     if found.outbox.oldest > max_wait {
-        let (depth, oldest) = (found.outbox.depth, format_age(found.outbox.oldest));
+        let (depth, oldest) = (format_depth(&found.outbox), format_age(found.outbox.oldest));
         problems.push(format!("events wait to be published ({depth}), the oldest for {oldest}"));
     }
     if found.outbox.set_aside > 0 {
@@ -211,7 +213,7 @@ fn print_status(found: &StatusReport, printer: &Printer) {
     table.row(["deployments running".to_owned(), counts.running.to_string(), "-".to_owned()]);
     table.row([
         "events to publish".to_owned(),
-        found.outbox.depth.to_string(),
+        format_depth(&found.outbox),
         waits(found.outbox.depth, found.outbox.oldest),
     ]);
     let oldest = found.held.messages.first().map(|held| held.waited).unwrap_or_default();
@@ -252,7 +254,12 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
             "without_server": found.counts.without_server,
         },
         "circuits": circuits_json(&found.circuits),
-        "outbox": { "depth": found.outbox.depth, "oldest_s": found.outbox.oldest.as_secs_f64(), "set_aside": found.outbox.set_aside },
+        "outbox": {
+            "depth": found.outbox.depth,
+            "may_be_more": found.outbox.may_be_more(),
+            "oldest_s": found.outbox.oldest.as_secs_f64(),
+            "set_aside": found.outbox.set_aside,
+        },
         "held": {
             "count": found.held.count,
             "messages": found.held.messages.iter().map(held_json).collect::<Vec<_>>(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use slipway_protocol::topology::{DEAD_LETTERS_QUEUE, DEPLOYMENTS_QUEUE, PARKED_QUEUE};
 use slipway_worker::amqp::QueueState;
-use slipway_worker::store::{ChoreProgress, HeldBacklog, WaitingMessage};
+use slipway_worker::store::{ChoreProgress, HeldBacklog, OutboxBacklog, WaitingMessage};
 
 use crate::notify::intake::NOTIFY_QUEUE;
 use crate::terminal::format::format_duration;
@@ -69,6 +69,12 @@ pub(crate) fn held_json(held: &WaitingMessage) -> Value {
         "waited_s": held.waited.as_secs_f64(),
         "next_try_in_s": held.next_try_in.as_secs_f64(),
     })
+}
+
+/// How many messages wait to be published: beyond some, nobody counts them.
+pub(crate) fn format_depth(backlog: &OutboxBacklog) -> String {
+    let or_more = if backlog.may_be_more() { " or more" } else { "" };
+    format!("{}{or_more}", backlog.depth)
 }
 
 pub(crate) fn format_age(span: Duration) -> String {

@@ -20,7 +20,11 @@ pub(crate) const REPUBLISH_BACKOFF: RetryPolicy = RetryPolicy {
     attempts: u32::MAX,
 };
 
-/// The ordering keys whose next message the broker didn't take.
+/// Of more keys than these each is tried less often: what nobody takes mustn't cost the relay the time for what somebody does.
+const CROWD: usize = 10_000;
+
+/// The ordering keys whose next message the broker didn't take: as many as there are. One that was forgotten would be sent again
+/// at once, before all that is newer; and to read nothing new beyond some number would let them hold up everybody else.
 #[derive(Debug, Default)]
 pub(super) struct DelayedKeys(HashMap<OrderingKey, DelayedKey>);
 
@@ -75,7 +79,8 @@ impl DelayedKeys {
     /// This message wasn't taken.
     pub fn delay(&mut self, row: &OutboxRow, confirmed: ConfirmedPart, error: &PublishError) {
         let tried = self.0.get(&row.ordering_key).map_or(0, |key| key.tried) + 1;
-        let delay = REPUBLISH_BACKOFF.delay(tried).unwrap_or(REPUBLISH_BACKOFF.max);
+        let crowds = u32::try_from(self.0.len() / CROWD).unwrap_or(u32::MAX).saturating_add(1);
+        let delay = REPUBLISH_BACKOFF.delay(tried).unwrap_or(REPUBLISH_BACKOFF.max).saturating_mul(crowds);
         self.0.insert(row.ordering_key, DelayedKey { until: Instant::now() + delay, tried, confirmed });
         Metrics::get().published(if matches!(error, PublishError::Returned { .. }) { "returned" } else { "failed" });
         let deployment = row.deployment.map(|id| id.to_string());
@@ -86,5 +91,35 @@ impl DelayedKeys {
             retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
             "not published: {error}"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Outgoing;
+
+    #[test]
+    fn however_many_messages_nobody_takes_few_of_them_are_due_at_once() {
+        let mut delayed = DelayedKeys::default();
+        for position in 0..100_000 {
+            let row = OutboxRow {
+                position,
+                ordering_key: OrderingKey::Alone(position),
+                deployment: None,
+                breaks: 0,
+                must_route: true,
+                message: Outgoing::default(),
+                unreadable: None,
+            };
+            // As often as takes them to the longest delay.
+            let tried = DelayedKey { until: Instant::now(), tried: 10, confirmed: ConfirmedPart::default() };
+            delayed.0.insert(row.ordering_key, tried);
+            delayed.delay(&row, ConfirmedPart::default(), &PublishError::Nacked);
+        }
+        let soon = Instant::now() + Duration::from_secs(10);
+        let due = delayed.0.values().filter(|key| key.until <= soon).count();
+        // Without regard to their number it would be a third of them, 3,300 a second.
+        assert!((1_000..20_000).contains(&due), "{due}");
     }
 }

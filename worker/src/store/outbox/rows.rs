@@ -45,6 +45,9 @@ pub struct OutboxRow {
 /// What a result counts for in a page, before it's read: they are seldom larger.
 const RESULT_BYTES: i32 = 4096;
 
+/// So many rows that wait are counted at most: who is told so many needs no exact number.
+const COUNTED: i64 = 100_000;
+
 /// What is read of the outbox at once.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct OutboxPage {
@@ -66,12 +69,20 @@ pub struct PublishOutcome {
 /// How much waits in the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct OutboxBacklog {
-    /// How many messages.
+    /// How many messages, of the first rows that wait.
     pub depth: u64,
     /// How long the oldest has waited.
     pub oldest: Duration,
     /// How many more are aside, since the broker can't take them.
     pub set_aside: u64,
+}
+
+impl OutboxBacklog {
+    /// Whether more may wait than were counted.
+    #[must_use]
+    pub fn may_be_more(&self) -> bool {
+        i64::try_from(self.depth).is_ok_and(|depth| depth >= COUNTED)
+    }
 }
 
 impl Store {
@@ -157,17 +168,15 @@ impl Store {
     /// When the database fails.
     pub async fn backlog(&self) -> Result<OutboxBacklog> {
         deadline(async {
-            let row = self
-                .client()
-                .await?
-                .query_one(
-                    "SELECT coalesce(sum(coalesce(events, 1)) FILTER (WHERE set_aside_at IS NULL), 0)::bigint,
-                         coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE set_aside_at IS NULL)), 0)::float8,
-                         count(*) FILTER (WHERE set_aside_at IS NOT NULL)
-                     FROM outbox WHERE published_at IS NULL",
-                    &[],
-                )
-                .await?;
+            let sql = format!(
+                "SELECT coalesce(sum(coalesce(events, 1)), 0)::bigint,
+                     coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8,
+                     (SELECT count(*) FROM (SELECT FROM outbox WHERE set_aside_at IS NOT NULL AND published_at IS NULL
+                         LIMIT {COUNTED}) aside)
+                 FROM (SELECT events, created_at FROM outbox WHERE published_at IS NULL AND set_aside_at IS NULL
+                     ORDER BY position LIMIT {COUNTED}) first"
+            );
+            let row = self.client().await?.query_one(&sql, &[]).await?;
             let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
             Ok(OutboxBacklog { depth: count(0), oldest: duration(row.get(1)), set_aside: count(2) })
         })

@@ -130,3 +130,18 @@ async fn old_events_are_removed_in_batches_and_wait_for_nobody() {
     assert!(longest < Duration::from_secs(5), "one batch took {longest:?}");
     assert!(store.backlog().await.unwrap().depth == 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_counted_up_to_a_number_that_says_enough() {
+    let (database, store) = TestDatabase::migrated("w").await;
+    let waits = "INSERT INTO outbox (message_id, type, exchange, routing_key, body, must_route, created_at, set_aside_at)
+                 SELECT i::text, '', '', '', '', true, now() - (200000 - i) * interval '1 second', CASE WHEN i < 4 THEN now() END
+                 FROM generate_series(1, 3 + $1::bigint) i";
+    database.sql.execute(waits, &[&100_i64]).await.unwrap();
+    let few = store.backlog().await.unwrap();
+    assert_eq!((few.depth, few.set_aside, few.may_be_more()), (100, 3, false));
+    database.sql.execute(waits, &[&100_050_i64]).await.unwrap();
+    let many = store.backlog().await.unwrap();
+    assert_eq!((many.depth, many.set_aside, many.may_be_more()), (100_000, 6, true));
+    assert!(many.oldest >= Duration::from_secs(199_000), "{:?}", many.oldest);
+}
