@@ -257,7 +257,7 @@ fn retention() -> Vec<PolicySetting> {
         count("journals", &var::KEEP_JOURNAL, "days",
             "They are most of a database; after a quarter nobody asks why a stage took so long"),
         count("deployments", &var::KEEP_DEPLOYMENTS, "days",
-            "A year answers who deployed what and when; the newest of each kind stay for rollbacks and commands"),
+            "A year answers who deployed what and when; of projects on servers the newest of each kind stay for what comes next"),
         count("events after they were published", &var::KEEP_EVENTS, "days",
             "For `slipway deployments show` and `slipway watch`; subscribers have their own copies"),
         count("dead letters that were dealt with", &var::KEEP_DEAD_LETTERS, "days",

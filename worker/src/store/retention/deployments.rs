@@ -1,16 +1,20 @@
 //! Pruning deployments: a walk over those that have ended, one kind after the other: those of one project, slug and server
 //! that asked for the same and ended alike. The newest of each kind stay, and so everything that asks for "the latest
-//! that …" gets the same answer as before. What is too young ends the walk of its kind.
+//! that …" gets the same answer as before, unless their project is nowhere (`projects.rs`). What is too young ends the walk of
+//! its kind.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::seconds;
 use crate::store::deployment::versions::VERSIONS;
+use crate::store::retention::projects::{IS_FORGOTTEN, IS_NOWHERE, forget};
+use crate::store::retention::removal::{JOURNAL, SECRETS, remove, remove_journals, take_out_secrets};
 use crate::store::retention::settings::Retention;
 use crate::store::{Result, Store};
 
@@ -22,10 +26,6 @@ const KIND: [&str; 5] = [
     "d.action",
     "(CASE WHEN d.request IS NULL THEN '?' WHEN d.started_at IS NULL THEN '-' ELSE '+' END || d.state)",
 ];
-
-/// In the column `pruned`: what was taken out.
-const SECRETS: i16 = 1;
-const JOURNAL: i16 = 2;
 
 /// A place in the walk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +78,8 @@ struct Due {
     secrets: Vec<Uuid>,
     journal: Vec<Uuid>,
     whole: Vec<Uuid>,
+    /// With their projects.
+    forgotten: Vec<(Uuid, Uuid)>,
 }
 
 impl Store {
@@ -87,10 +89,11 @@ impl Store {
     /// When the database fails. What was changed by then stays changed, and the next pass finds the rest.
     pub async fn prune_deployments(&self, keep: &Retention, from: &WalkPosition, limit: u32) -> Result<WalkStep> {
         deadline(async {
-            let client = self.client().await?;
+            let mut client = self.client().await?;
             let WalkPosition { project, server, slug, action, end, arrival } = from;
-            let (rows, age) = (i64::from(limit), seconds(keep.secrets));
-            let rows = client.query(&page(keep), &[project, server, slug, action, end, arrival, &rows, &age]).await?;
+            let (rows, age, silence) = (i64::from(limit), seconds(keep.secrets), seconds(keep.deployments));
+            let from: [&(dyn ToSql + Sync); 9] = [project, server, slug, action, end, arrival, &rows, &age, &silence];
+            let rows = client.query(&page(keep), &from).await?;
             let (due, next) = sort(&rows, keep, limit);
             let mut changed = 0;
             if !due.secrets.is_empty() {
@@ -101,6 +104,9 @@ impl Store {
             }
             if !due.whole.is_empty() {
                 changed += client.execute(&remove(), &[&due.whole]).await?;
+            }
+            if !due.forgotten.is_empty() {
+                changed += forget(&mut client, &due.forgotten).await?;
             }
             Ok(WalkStep { changed, next })
         })
@@ -123,7 +129,8 @@ fn page(keep: &Retention) -> String {
                      AND d.request IS NOT NULL AND d.started_at IS NOT NULL THEN {versions} - 1 ELSE 0 END LIMIT 1) AS surplus,
              EXISTS (SELECT FROM deployments u WHERE u.finished_at IS NOT NULL AND {project} AND {server} AND {slug}
                  AND u.action = 'undeploy' AND {undeployed} IN ('+succeeded', '+already_deployed')
-                 AND u.arrival > d.arrival AND u.finished_at < now() - $8 * interval '1 second') AS gone
+                 AND u.arrival > d.arrival AND u.finished_at < now() - $8 * interval '1 second') AS gone,
+             {IS_NOWHERE} AS nowhere, {IS_NOWHERE} AND {IS_FORGOTTEN} AS forgotten
          FROM deployments d WHERE d.finished_at IS NOT NULL
              AND ({kind}, d.arrival) > ($1::uuid, $2::text, $3::text, $4::text, $5::text, $6::bigint)
          ORDER BY {kind}, d.arrival LIMIT $7"
@@ -145,13 +152,17 @@ fn sort(rows: &[Row], keep: &Retention, limit: u32) -> (Due, Option<WalkPosition
             continue;
         }
         let (id, pruned): (Uuid, i16) = (row.get("id"), row.get("pruned"));
-        let (surplus, gone): (bool, bool) = (row.get("surplus"), row.get("gone"));
-        if surplus && age >= keep.deployments {
+        let (surplus, gone, nowhere): (bool, bool, bool) = (row.get("surplus"), row.get("gone"), row.get("nowhere"));
+        // Nobody goes back to a command, or acts with what it acted with.
+        let is_version = ["deploy", "rollback", "move"].contains(&place.action.as_str());
+        if age >= keep.deployments && row.get("forgotten") {
+            due.forgotten.push((id, place.project));
+        } else if surplus && age >= keep.deployments {
             due.whole.push(id);
-        } else if surplus && age >= keep.journal && pruned & JOURNAL == 0 {
+        } else if (surplus || nowhere) && age >= keep.journal && pruned & JOURNAL == 0 {
             due.journal.push(id);
         }
-        if (surplus || gone) && age >= keep.secrets && pruned & SECRETS == 0 {
+        if (surplus || gone || nowhere || !is_version) && age >= keep.secrets && pruned & SECRETS == 0 {
             due.secrets.push(id);
         }
     }
@@ -161,42 +172,4 @@ fn sort(rows: &[Row], keep: &Retention, limit: u32) -> (Due, Option<WalkPosition
         _ => last,
     });
     (due, next)
-}
-
-/// Nobody waits: what somebody has locked is left for the next pass.
-const UNLOCKED: &str = "SELECT id FROM deployments WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED";
-
-/// References stay: they hold no secret. A credential for images goes as a whole, since a part of it can't be read.
-fn take_out_secrets() -> String {
-    format!(
-        "UPDATE deployments d SET pruned = d.pruned | {SECRETS}::smallint, body = NULL, request = CASE
-             WHEN jsonb_typeof(s.request #> '{{data,secrets}}') = 'object' THEN jsonb_set(s.request, '{{data,secrets}}', coalesce(
-                 (SELECT jsonb_object_agg(key, value) FROM jsonb_each(s.request #> '{{data,secrets}}')
-                  WHERE NOT value ? 'sealed'), '{{}}'))
-             ELSE s.request END
-         FROM (SELECT id, CASE WHEN request #> '{{data,registry,password}}' ? 'sealed' THEN request #- '{{data,registry}}'
-                          ELSE request END AS request
-               FROM deployments WHERE id IN ({UNLOCKED})) s
-         WHERE d.id = s.id"
-    )
-}
-
-/// A replay may resume what its dead letter's journal tells.
-fn remove_journals() -> String {
-    format!(
-        "WITH old AS (SELECT id FROM ({UNLOCKED}) o WHERE NOT EXISTS (SELECT FROM dead_letters l WHERE l.id = o.id)),
-              removed AS (DELETE FROM stage_journal WHERE deployment_id IN (SELECT id FROM old))
-         UPDATE deployments SET pruned = pruned | {JOURNAL}::smallint WHERE id IN (SELECT id FROM old)"
-    )
-}
-
-/// With its journal and its events; its id stays, so that a duplicate is recognised.
-fn remove() -> String {
-    format!(
-        "WITH old AS (SELECT id FROM ({UNLOCKED}) o
-                      WHERE NOT EXISTS (SELECT FROM dead_letters l WHERE l.id = o.id)
-                        AND NOT EXISTS (SELECT FROM outbox e WHERE e.deployment_id = o.id AND e.published_at IS NULL)),
-              removed AS (DELETE FROM deployments WHERE id IN (SELECT id FROM old) RETURNING id)
-         INSERT INTO ended_requests (id) SELECT id FROM removed ON CONFLICT DO NOTHING"
-    )
 }

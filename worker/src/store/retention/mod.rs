@@ -4,4 +4,6 @@
 pub(super) mod chores;
 pub(super) mod deployments;
 pub(super) mod others;
+mod projects;
+mod removal;
 pub(super) mod settings;

@@ -5,7 +5,7 @@ use std::time::Duration;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// How long each kind of row is kept after its end. What hasn't ended is never pruned, and neither are open dead letters, nor
-/// the latest deployments of each project on each server, which rollbacks and commands act with.
+/// the latest deployments of each project that is on a server, which rollbacks and commands act with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// Sealed secrets of requests that no rollback can need, and the messages of dead letters that were dealt with.

@@ -86,5 +86,15 @@ pub async fn prune(store: &Store, database: &TestDatabase) {
     }
     for rows in OldRows::ALL {
         ok(quick(rows.as_str(), store.prune_old(rows, Duration::ZERO, BATCH)).await);
-    }
+    } // All of a project that is nowhere, with what is known of it.
+    let forgotten = Uuid::new_v4();
+    let row = "INSERT INTO deployments (id, source, event_id, project_id, project_slug, repository, commit_sha, server, request,
+                   state, action, started_at, finished_at)
+               VALUES ($1, '/forgotten', '', $1, 'forgotten', 'acme/forgotten', '', 's1', '{}', 'failed', 'deploy', now(), now())";
+    database.sql.execute(row, &[&forgotten]).await.unwrap();
+    let its = json!({ "project": forgotten, "server": "", "slug": "", "action": "", "end": "", "arrival": 0 });
+    let from: WalkPosition = serde_json::from_value(its).unwrap();
+    ok(quick("a forgotten project", store.prune_deployments(&keep, &from, BATCH)).await);
+    let left = format!("SELECT count(*) FROM project_places WHERE project_id = '{forgotten}'");
+    assert_eq!(database.count(&left).await, 0);
 }

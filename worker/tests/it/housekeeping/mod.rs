@@ -1,6 +1,7 @@
 //! What is pruned after which time, and what stays: what rollbacks, duplicates and people need.
 
 mod indexes;
+mod projects;
 mod queue;
 
 use std::time::{Duration, Instant};
