@@ -36,18 +36,28 @@ pub fn grows(text: &str) -> bool {
     text.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| GROWING.contains(&word))
 }
 
-/// All plans in the log, of statements that touch a table which grows.
-pub fn plans(log: &Path) -> Vec<Plan> {
+/// The lines of the log.
+pub fn lines(log: &Path) -> Vec<String> {
     let mut files: Vec<_> = std::fs::read_dir(log).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     let read = |file: &std::path::PathBuf| String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
-    let lines: String = files.iter().filter(|file| file.extension().is_some_and(|e| e == "json")).map(read).collect();
-    lines.lines().filter_map(plan).filter(|plan| grows(&plan.statement)).collect()
+    let text: String = files.iter().filter(|file| file.extension().is_some_and(|e| e == "json")).map(read).collect();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// All plans in the log, of statements that touch a table which grows.
+pub fn plans(log: &Path) -> Vec<Plan> {
+    lines(log).iter().filter_map(|line| plan(line)).filter(|plan| grows(&plan.statement)).collect()
+}
+
+/// Whether a line of the log is about what one of them asked.
+pub fn is_visit(line: &Value) -> bool {
+    line["application_name"].as_str().is_some_and(|by| [VISITOR, VETERAN, NEWCOMER].contains(&by))
 }
 
 fn plan(line: &str) -> Option<Plan> {
-    let line: Value = serde_json::from_str(line).ok()?;
-    let by = line["application_name"].as_str().filter(|by| [VISITOR, VETERAN, NEWCOMER].contains(by))?.to_owned();
+    let line: Value = serde_json::from_str(line).ok().filter(is_visit)?;
+    let by = line["application_name"].as_str()?.to_owned();
     let (duration, plan) = line["message"].as_str()?.strip_prefix("duration: ")?.split_once(" ms  plan:")?;
     let logged: Value = serde_json::from_str(plan).unwrap();
     let root = &logged["Plan"];
