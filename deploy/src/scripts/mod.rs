@@ -15,11 +15,6 @@ macro_rules! scripts {
     ($($(#[$doc:meta])* $name:ident = $($file:literal)+;)+) => {
         $($(#[$doc])* pub const $name: &[&str] = &[$(include_str!($file)),+];)+
 
-        /// The text of all of them.
-        pub(crate) fn all() -> Vec<&'static str> {
-            [$($name),+].concat()
-        }
-
         #[cfg(test)]
         const TABLE: &[(&str, &[&str])] = &[$((stringify!($name), &[$($file),+])),+];
     };

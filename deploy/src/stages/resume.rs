@@ -88,15 +88,25 @@ impl Deployer {
 pub(super) mod tests {
     #![expect(clippy::expect_used, reason = "tests")]
 
+    use std::time::Duration;
+
     use secrecy::SecretString;
-    use slipway_protocol::names::{Host, Port, ServerHandle, UserName, VariableName};
-    use slipway_protocol::{Action, DeploymentId};
+    use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
+    use slipway_protocol::{Action, DeploymentId, Failure};
 
     use super::*;
     use crate::{
         DeployerConfig, EarlierRequests, GithubCredential, HostKeyPolicy, LeaseGuard, ProjectLimits,
-        RegistryCredential, RegistryCredentialSource, Target,
+        RegistryCredential, RegistryCredentialSource, Reporter, Target,
     };
+
+    pub(crate) struct SilentReporter;
+
+    impl Reporter for SilentReporter {
+        fn line(&self, _: Stage, _: &str) {}
+        fn retrying(&self, _: Stage, _: &Failure, _: Duration) {}
+        fn host_key_learned(&self, _: &HostKey) {}
+    }
 
     fn secret(text: &str) -> SecretString {
         SecretString::from(text.to_owned())
@@ -112,8 +122,8 @@ pub(super) mod tests {
             digest_key: secret("0123456789abcdef0123456789abcdef"),
             ca_file: None,
             project_root: "/opt/services".to_owned(),
-            command_timeout: std::time::Duration::from_secs(60),
-            health_timeout: std::time::Duration::from_secs(60),
+            command_timeout: Duration::from_secs(60),
+            health_timeout: Duration::from_secs(60),
             limits: ProjectLimits::DEFAULT,
             front_door: None,
         };

@@ -227,23 +227,12 @@ pub(crate) fn deploy_port_of(output: &ScriptOutput) -> DeployPortUse {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
-    use slipway_protocol::names::HostKey;
-    use slipway_protocol::{Failure, Stage};
+    use slipway_protocol::Stage;
     use tokio_util::sync::CancellationToken;
 
-    use super::super::resume::tests::{deployer, work};
+    use super::super::resume::tests::{SilentReporter, deployer, work};
     use super::KEY_SECRET;
-    use crate::Reporter;
-
-    struct SilentReporter;
-
-    impl Reporter for SilentReporter {
-        fn line(&self, _: Stage, _: &str) {}
-        fn retrying(&self, _: Stage, _: &Failure, _: Duration) {}
-        fn host_key_learned(&self, _: &HostKey) {}
-    }
 
     #[tokio::test]
     async fn what_fails_before_its_first_write_keeps_what_github_is_known_to_hold() {

@@ -33,8 +33,8 @@ use crate::{Attempt, StageError, StageReport};
 const OF_PROGRAMS: [&str; 4] = ["git", "docker", "compose", "ufw"];
 /// How long the look at a server may take that comes before everything else.
 pub const LOOK_TIME: Duration = Duration::from_secs(60);
-/// What a plain release of ours depends on beside the scripts.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Of the code that decides what a deployment does, the scripts included.
+const SOURCE: &str = env!("SOURCE_DIGEST");
 
 impl Attempt {
     /// A keyed digest of all that the stages are given, in hexadecimal digits; empty where nothing is to be proven. Ids,
@@ -54,8 +54,7 @@ impl Attempt {
         work.request.resources = None;
         let config = self.config();
         let given = json!([
-            VERSION,
-            scripts::all(),
+            SOURCE,
             [work.target.handle.as_str(), work.target.address.as_str(), work.target.ssh_user.as_str()],
             work.target.ssh_port.get(),
             work.shares_repository,
@@ -65,10 +64,11 @@ impl Attempt {
             format!("{:?}", work.registry.as_ref().map(|credential| credential.source)),
             [&config.github_api, &config.github_git, &config.project_root],
             format!("{:?} {:?}", config.limits, config.health_timeout),
-            // What it does with secrets is to hide them.
             format!("{:?}", self.front_door()),
         ]);
-        self.keyed_digest([self.deployer_input_hash(&work).as_slice(), given.to_string().as_bytes()])
+        // That hides the account's key.
+        let (input, given, acme) = (self.deployer_input_hash(&work), given.to_string(), self.acme_lines());
+        self.keyed_digest([input.as_slice(), given.as_bytes(), acme.expose_secret().as_bytes()])
     }
 
     fn keyed_digest<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> String {
@@ -235,5 +235,40 @@ impl Attempt {
         left.iter().all(|(name, image)| {
             found.references.get(name) == Some(&image.reference) && found.digests.get(name) == image.digest.as_ref()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "tests")]
+
+    use std::sync::Arc;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::resume::tests::{SilentReporter, deployer, work};
+    use super::*;
+    use crate::{Acme, DoorImage, ExternalAccount, FrontDoor, PlainWord};
+
+    #[test]
+    fn an_account_at_the_certificate_authority_with_another_key_is_another_request() {
+        let digest = |key: &str| {
+            let key_id = PlainWord::new("kid-1").expect("a word");
+            let external_account = ExternalAccount::new(key_id, key.to_owned().into());
+            let image = format!("docker.io/library/caddy@sha256:{}", "a".repeat(64));
+            let door = FrontDoor {
+                by_default: true,
+                image: DoorImage::new(&image).expect("an image"),
+                drain_limit: Duration::from_secs(30),
+                proving_time: Duration::from_secs(12),
+                acme: Acme { external_account, ..Acme::default() },
+            };
+            let mut deployer = deployer();
+            Arc::make_mut(&mut deployer.config).front_door = Some(door);
+            deployer.begin(work(), Arc::new(SilentReporter), CancellationToken::new()).request_digest()
+        };
+        let first = digest("zWNDZM6eQGHWpSRTPal5");
+        assert_eq!(digest("zWNDZM6eQGHWpSRTPal5"), first);
+        assert_ne!(digest("zWNDZM6eQGHWpSRTPal6"), first);
     }
 }

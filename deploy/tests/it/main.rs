@@ -8,3 +8,4 @@ mod front_door;
 mod github;
 mod mounted_secrets;
 mod sealed_secrets;
+mod source_digest;
