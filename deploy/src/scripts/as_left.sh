@@ -25,9 +25,10 @@ END
 gone"
 }
 
+# What belongs to no service that stage compose looks at is beside it.
 left_container="\
 {{\$service := index .Config.Labels \"com.docker.compose.service\"}}\
-container {{\$service}} {{.State.Status}} \
+{{if eq (index .Config.Labels \"com.docker.compose.oneoff\") \"False\"}}container{{else}}beside{{end}} {{\$service}} {{.State.Status}} \
 {{if index .State \"Health\"}}{{.State.Health.Status}}{{else}}-{{end}} \
 {{.RestartCount}} {{.State.ExitCode}} {{.State.StartedAt}} {{.Config.Image}} {{.HostConfig.RestartPolicy.Name}} \
 {{.Id}} {{.Image}}{{range \$name, \$network := .NetworkSettings.Networks}} {{\$network.NetworkID}}{{end}}{{\"\\n\"}}\
@@ -66,8 +67,11 @@ as_left() {
     done <<END
 $listed
 END
+    alone=$(left_alone)
     while IFS= read -r value; do
-        case $value in 'container '* | 'published '* | 'writable '* | 'data '* | gone) printf '%s\n' "$value" ;; esac
+        key=${value#container }
+        case $value in 'container '*) case " $alone " in *" ${key%% *} "*) value="beside $key" ;; esac ;; esac
+        case $value in 'container '* | 'beside '* | 'published '* | 'writable '* | 'data '* | gone) printf '%s\n' "$value" ;; esac
     done <<END
 $inspected
 END

@@ -68,9 +68,11 @@ tell_replaced "$seen_before"
 tell_published "$sample"
 tell_doors
 tell_door
-# What the gate has seen last.
+# What the gate has seen last, but for what is no service any more and went with the switch.
 tell proof "$(
-    while read -r _ _ _ restarts _ started _ _ id _; do printf '%s %s %s\n' "$id" "$restarts" "$started"; done <<END | digest_starts
+    while read -r _ _ _ restarts _ started _ _ id _; do
+        case " ${orphans:-}" in *" $id "*) ;; *) printf '%s %s %s\n' "$id" "$restarts" "$started" ;; esac
+    done <<END | digest_starts
 $sample
 END
 )"

@@ -1,7 +1,10 @@
 //! How a deployment has left the server, compared with how it is now: what has to be the same for which stage to be
 //! proven. No I/O: the lines are `scripts/as_left.sh`'s, and asking is done in `unchanged`.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
+use ring::digest;
 use slipway_protocol::{Replacement, ReplacementWay, ServiceReport};
 
 use super::compose::parse_service;
@@ -26,8 +29,9 @@ impl<'a> ServerState<'a> {
         Self { was: output.values("was"), now: output.values("now"), touched: output.values("touched"), clock }
     }
 
-    /// What isn't as the stages up to compose have left it, or isn't well; `None`: they would change nothing.
-    pub(super) fn release_differs(&self) -> Option<&'static str> {
+    /// What isn't as the stages up to compose have left it, or isn't well; `None`: they would change nothing. `proof`: a digest
+    /// of what stage compose has found stable.
+    pub(super) fn release_differs(&self, proof: &str) -> Option<&'static str> {
         let first = |kind: &str| self.now.iter().any(|line| is_of(line, kind));
         if !(first("daemon") && first("container")) || first("gone") {
             return Some("the containers or Docker's daemon can't be seen");
@@ -54,12 +58,16 @@ impl<'a> ServerState<'a> {
             ("at_env", "the variables were looked at by another deployment"),
             ("listed", "there are other containers, or their images' tags have moved"),
             ("container", "a container isn't as it was"),
+            ("beside", "a container isn't as it was"),
             ("published", "other ports are published"),
             ("door", "the front door isn't as it was"),
             ("writable", "containers may write elsewhere"),
         ];
         if let Some((_, why)) = kinds.iter().find(|(kind, _)| !self.is_same(kind)) {
             return Some(why);
+        }
+        if self.starts_digest() != proof {
+            return Some("a container was started anew, or went, after it was found stable");
         }
         let ill = self.containers().any(|container| !is_stable(container, self.clock));
         ill.then_some("a service isn't healthy, or hasn't been long enough")
@@ -87,6 +95,18 @@ impl<'a> ServerState<'a> {
         self.containers().filter_map(reported).collect()
     }
 
+    /// As `proofs.sh` makes it.
+    fn starts_digest(&self) -> String {
+        let line = |container: &str| {
+            let columns: Vec<&str> = container.split(' ').collect();
+            let [_, _, _, restarts, _, started, _, _, id, ..] = columns[..] else { return String::new() };
+            format!("{id} {restarts} {started}\n")
+        };
+        let mut lines: Vec<String> = self.containers().map(line).collect();
+        lines.sort();
+        to_hex(digest::digest(&digest::SHA256, lines.concat().as_bytes()).as_ref())
+    }
+
     fn containers(&self) -> impl Iterator<Item = &'a str> {
         self.now.iter().filter_map(|line| line.strip_prefix("container "))
     }
@@ -100,6 +120,13 @@ impl<'a> ServerState<'a> {
         let of = |lines: &'a [String]| lines.iter().filter(|line| is_of(line, kind)).collect::<Vec<_>>();
         of(self.was) == of(self.now)
     }
+}
+
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn is_of(line: &str, kind: &str) -> bool {
@@ -127,6 +154,8 @@ mod tests {
         container migrate exited - 0 0 1970-01-01T01:00:00.5Z a/b:sha-0123456 no cd sha256:1\n\
         published backend 8000/tcp 0.0.0.0 8080\nwritable /opt/services/shop/data\ndata /var/lib/docker/x\n\
         door 8080 a 20000 20001\nufw present\naccess /opt/services/shop/.slipway/ci-deploy\nrule user.rules:allow 8080\naccess keys:line";
+    /// Of `ID RESTARTS STARTED` of both containers, a line each.
+    const PROOF: &str = "e0df0799b4ee5f60afe2b6982e594de993dcec8b2ab77e2e3b15839e4e3c9b2d";
 
     /// What is found out where `change` has happened to a server that was left as above.
     fn found(change: impl Fn(&str) -> String, touched: &[&str]) -> (bool, bool, bool) {
@@ -139,7 +168,7 @@ mod tests {
         touched.iter().for_each(|what| tell("touched", what));
         tell("clock", "9000");
         let state = ServerState::read(&output);
-        (state.release_differs().is_none(), state.firewall_is_same(), state.access_is_same())
+        (state.release_differs(PROOF).is_none(), state.firewall_is_same(), state.access_is_same())
     }
 
     #[test]
@@ -180,6 +209,22 @@ mod tests {
         }
         for from in ["access keys:line", "access /opt/services/shop/.slipway/ci-deploy\n"] {
             assert_eq!(found(|left| left.replace(from, ""), &[]), (true, true, false), "{from}");
+        }
+    }
+
+    /// The record is written after verify.
+    #[test]
+    fn what_was_started_anew_before_it_was_written_down_proves_nothing() {
+        let mut output = ScriptOutput::default();
+        for line in LEFT.lines().flat_map(|line| [format!("m was {line}"), format!("m now {line}")]) {
+            assert_eq!(output.take_line("m", line.as_bytes()), None);
+        }
+        assert_eq!(output.take_line("m", b"m clock 9000"), None);
+        let state = ServerState::read(&output);
+        assert_eq!(state.release_differs(PROOF), None);
+        for other in [&PROOF.replacen('0', "1", 1), ""] {
+            let why = "a container was started anew, or went, after it was found stable";
+            assert_eq!(state.release_differs(other), Some(why), "{other}");
         }
     }
 

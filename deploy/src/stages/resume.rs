@@ -15,7 +15,7 @@ use crate::scripts;
 use crate::{Attempt, Deployer, DeploymentWork, StageError, StageReport};
 
 /// The fact by which a stage's end is recognised later.
-const PROOF: &str = "proof";
+pub(super) const PROOF: &str = "proof";
 
 /// The stages that are done by the journal, with their facts.
 pub type CompletedStages = BTreeMap<Stage, Map<String, Value>>;

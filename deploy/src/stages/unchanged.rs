@@ -6,7 +6,6 @@
 //! then secrets. Verify always runs: only who asks from outside knows that it answers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -19,8 +18,9 @@ use slipway_protocol::{Action, ErrorCode, Exposed, Stage};
 use tokio::task::JoinSet;
 
 use super::images::Images;
-use super::left::ServerState;
+use super::left::{ServerState, to_hex};
 use super::left_reports::{LeftImage, LeftReports};
+use super::resume::PROOF;
 use super::service_check::checked_services;
 use super::verify::{SeenAnswer, ask_all};
 use crate::project::image_tag;
@@ -78,10 +78,7 @@ impl Attempt {
             hmac.update(&(part.len() as u64).to_be_bytes());
             hmac.update(part);
         }
-        hmac.sign().as_ref().iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        to_hex(hmac.sign().as_ref())
     }
 
     /// Of what GitHub is known to hold.
@@ -92,10 +89,7 @@ impl Attempt {
 
     /// What stands in the lines that the server keeps: the comment of a firewall's rule, in hexadecimal digits.
     pub(super) fn rule_comment(&self) -> String {
-        format!("slipway:{}", self.work.request.project.slug).bytes().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        to_hex(format!("slipway:{}", self.work.request.project.slug).as_bytes())
     }
 
     /// Notes which images the release has, if they stay the same until somebody asks for others.
@@ -181,7 +175,8 @@ impl Attempt {
         output.assume("resolves", "yes");
         let preflight = self.judge_server(&output).map_err(|_| "the server isn't fit any more")?;
         let state = ServerState::read(&output);
-        if let Some(why) = state.release_differs() {
+        let proof = kept.fact(Stage::Compose, PROOF);
+        if let Some(why) = state.release_differs(proof.as_str().unwrap_or_default()) {
             return Err(why);
         }
         let asked = asking.join_all().await;

@@ -2,6 +2,7 @@
 //! a second one finds.
 
 mod answering;
+mod as_left;
 mod certificates;
 mod ci_job;
 mod claims;

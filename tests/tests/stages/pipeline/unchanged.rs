@@ -15,24 +15,24 @@ use slipway_tests::world::{Commit, Generation, LongLine, Sample, Variant};
 use crate::pipeline::scene::{AttemptScene, BOT_TOKEN, FinishedAttempt, PORT};
 
 /// Programs that a deployment may start on the server where nothing has changed, the login shell among them.
-const PROGRAMS: usize = 10;
+pub(super) const PROGRAMS: usize = 10;
 /// So long that a slow start of sshd's own programs isn't taken for a round trip.
 const DELAY: Duration = Duration::from_millis(100);
 /// Round trips over SSH: one of TCP, five of the handshake, one for the channel, and one for the script.
 const ROUND_TRIPS: u32 = 8;
 
 /// A project whose deployment asks for the same again and again, as an orchestrator would: with other ids, in another order.
-struct Again<'a> {
-    scene: &'a AttemptScene,
-    sample: Sample,
-    commit: Commit,
-    digests: BTreeMap<String, String>,
-    times: u64,
-    address: Option<Ipv4Addr>,
+pub(super) struct Again<'a> {
+    pub scene: &'a AttemptScene,
+    pub sample: Sample,
+    pub commit: Commit,
+    pub digests: BTreeMap<String, String>,
+    pub times: u64,
+    pub address: Option<Ipv4Addr>,
 }
 
 impl Again<'_> {
-    fn work(&mut self) -> DeploymentWork {
+    pub fn work(&mut self) -> DeploymentWork {
         self.times += 1;
         let mut work = self.scene.work(&self.sample, &self.commit, "shop", &self.digests);
         work.deployment = DeploymentId(uuid::Uuid::new_v4());
@@ -44,7 +44,7 @@ impl Again<'_> {
         work
     }
 
-    fn deploy(&mut self) -> FinishedAttempt {
+    pub fn deploy(&mut self) -> FinishedAttempt {
         let work = self.work();
         let done = self.scene.run(work).unwrap();
         self.digests = done.reports[&Stage::Secrets].github_digests.clone().unwrap();
@@ -52,7 +52,7 @@ impl Again<'_> {
     }
 
     /// Changes the server like this, in the project's directory.
-    fn change(&self, what: &str, how: &str) {
+    pub fn change(&self, what: &str, how: &str) {
         let how = how.replace("CONTAINER", "$(docker ps -aq --filter name=shop-backend-1)");
         let how = how.replace("TAG", &format!("ghcr.io/acme/shop-backend:{}", self.commit.tag()));
         let how = format!("cd /opt/services/shop; {how}");
@@ -66,13 +66,13 @@ impl Again<'_> {
         (!facts.contains_key("as_left")).then(|| why().to_owned())
     }
 
-    fn finds(&mut self, what: &str, why: Option<&str>) {
+    pub fn finds(&mut self, what: &str, why: Option<&str>) {
         let work = self.work();
         assert_eq!(self.look(work).as_deref(), why, "{what}");
     }
 
     /// The next deployment mends all that was changed, and the one after it has nothing to do.
-    fn mends(&mut self, what: &str, proven: &[Stage], changed: &[Stage]) {
+    pub fn mends(&mut self, what: &str, proven: &[Stage], changed: &[Stage]) {
         let found = told(&self.deploy());
         // What follows from a stage's change, later ones change as well.
         assert_eq!((found.0.as_slice(), found.1.get(..changed.len())), (proven, Some(changed)), "{what}: {found:?}");
@@ -84,7 +84,7 @@ impl Again<'_> {
 }
 
 /// The stages that needn't run, and those that changed something.
-fn told(done: &FinishedAttempt) -> (Vec<Stage>, Vec<Stage>) {
+pub(super) fn told(done: &FinishedAttempt) -> (Vec<Stage>, Vec<Stage>) {
     let of = |keep: &dyn Fn(Stage) -> bool| Stage::ALL.into_iter().filter(|stage| keep(*stage)).collect();
     (
         of(&|stage| done.reports[&stage].facts.contains_key("as_left")),
@@ -92,10 +92,11 @@ fn told(done: &FinishedAttempt) -> (Vec<Stage>, Vec<Stage>) {
     )
 }
 
-const ALL_BUT_VERIFY: [Stage; 6] =
+pub(super) const ALL_BUT_VERIFY: [Stage; 6] =
     [Stage::Preflight, Stage::Clone, Stage::Env, Stage::Compose, Stage::Firewall, Stage::Secrets];
-const ALL_BUT_SECRETS: [Stage; 5] = [Stage::Preflight, Stage::Clone, Stage::Env, Stage::Compose, Stage::Firewall];
-const RELEASE: [Stage; 4] = [Stage::Preflight, Stage::Clone, Stage::Env, Stage::Compose];
+pub(super) const ALL_BUT_SECRETS: [Stage; 5] =
+    [Stage::Preflight, Stage::Clone, Stage::Env, Stage::Compose, Stage::Firewall];
+pub(super) const RELEASE: [Stage; 4] = [Stage::Preflight, Stage::Clone, Stage::Env, Stage::Compose];
 
 #[test]
 fn where_nothing_has_changed_little_is_asked_and_whatever_has_is_found() {
