@@ -16,6 +16,7 @@ tell() {
     'verdict crash-loop '*) reason crash-loop "service ${2#* } exits" ;;
     'verdict unended '*) reason unhealthy "service ${2#* } hasn't ended in time, and others wait until it has" ;;
     'verdict unhealthy '*) reason unhealthy "the health check of service ${2#* } doesn't pass" ;;
+    'verdict gone '*) reason unhealthy "the container of service ${2#* } was removed while it was watched" ;;
     'verdict deaf '*) reason not-listening "service ${2#* } doesn't listen on its port" ;;
     'answered_as '*) answered_as=$2 ;;
     'verdict another '*) reason wrong-version "service ${2#* } answers as commit $answered_as, and its image is of another" ;;

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod file_tests;
 #[cfg(test)]
+mod gate_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod server_tests;

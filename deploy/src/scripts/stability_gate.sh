@@ -69,14 +69,18 @@ END
     starts=$(printf '%s' "$texts" | date -f - +%s%2N) && known_texts=$texts
 }
 
-# earlier_restarts ID: sets $earlier to how often the container had been restarted when it was seen first.
-earlier_restarts() {
+# first_seen ID: sets $earlier to how often the container had been restarted when it was seen first, and $of_service to
+# what it belongs to.
+first_seen() {
+    earlier=0 of_service=-
+    case $baseline in *"$nl$1 "*) ;; *) return 0 ;; esac
     earlier=${baseline#*"$nl$1 "}
-    if [ "$earlier" = "$baseline" ]; then earlier=0; else earlier=${earlier%%"$nl"*}; fi
+    earlier=${earlier%%"$nl"*}
+    of_service=${earlier#* } earlier=${earlier%% *}
 }
 
-# judge_sample: sets $answer to ok, or wait, crash-loop or unhealthy with the service and its container, and $ripe to the
-# moment at which it may be ok, if nothing but time is missing. Seconds a service must have run: 5, or what $trial_time
+# judge_sample IDS: sets $answer to ok, or wait, crash-loop, unhealthy or gone with the service and its container, and $ripe to
+# the moment at which it may be ok, if nothing but time is missing. Seconds a service must have run: 5, or what $trial_time
 # says in hundredths, or 15 once it has restarted.
 judge_sample() {
     read_starts || :
@@ -87,8 +91,11 @@ judge_sample() {
         started=${later%%"$nl"*}
         started=${started:-$now}
         later=${later#*"$nl"}
-        earlier_restarts "$id"
-        if [ "$state" = exited ] && [ "$exit_code" = 0 ] && [ "$policy" != unless-stopped ]; then continue; fi
+        first_seen "$id"
+        if [ "$state" = exited ] && [ "$exit_code" = 0 ] && [ "$policy" != unless-stopped ]; then
+            case $ended in *" $id "*) ;; *) ended="$ended$id " ;; esac
+            continue
+        fi
         if [ "$state" = restarting ] || [ "${restarts:-0}" -gt $((${earlier:-0} + 1)) ] || [ "$state" = exited ] || [ "$state" = dead ]; then
             answer="crash-loop $service $id"
             break
@@ -109,15 +116,23 @@ judge_sample() {
     done <<END
 $sample
 END
+    case $answer in ok | wait*) ;; *) return 0 ;; esac
+    for id in "$@"; do
+        # Whoever tidies up takes away what has ended as it should.
+        case "$sample$ended" in *" $id "*) continue ;; esac
+        first_seen "$id"
+        answer="gone $of_service $id" ripe=
+        return 0
+    done
 }
 
-# read_baseline: of the first $sample, sets $baseline to the restarts so far, by container, and $lasting to the longest
-# patience that a container's health check asks for.
+# read_baseline: of the first $sample, sets $baseline to the restarts so far and the service, by container, and $lasting to
+# the longest patience that a container's health check asks for.
 read_baseline() {
     baseline=$nl
     longest=$patience
-    while read -r _ _ _ restarts _ _ _ _ id check_word _; do
-        baseline=$baseline$id\ $restarts$nl
+    while read -r service _ _ restarts _ _ _ _ id check_word _; do
+        baseline="$baseline$id $restarts $service$nl"
         read_patience "${check_word:-0/0/0}"
         if [ "$lasting" -gt "$longest" ]; then longest=$lasting; fi
     done <<END
@@ -150,6 +165,7 @@ settle() {
     deadline=
     bad=0
     silent=
+    ended=' '
     while :; do
         look_at_clock
         # Where only time was missing, and Docker has told nothing of them, they are as they were.
@@ -165,13 +181,15 @@ settle() {
             in_time "$lasting"
             deadline=$moment
         fi
-        judge_sample
+        judge_sample "$@"
         case $answer in
         ok) break ;;
         wait*) bad=0 ;;
         # Once may be a passing state: a restart that succeeds, a check that was too early.
         *) bad=$((bad + 1)) ;;
         esac
+        # Nothing at all is found while the daemon is away.
+        if [ -z "$sample" ]; then bad=0; fi
         if [ "$bad" -ge 5 ] || [ "$now" -ge "$deadline" ]; then break; fi
         if [ "$bad" -gt 0 ]; then
             sleep 1

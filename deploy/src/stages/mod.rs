@@ -36,6 +36,7 @@ mod served_commit;
 mod server_env;
 mod service_check;
 pub(crate) mod serving;
+mod start_failure;
 mod stop_start;
 pub(crate) mod unchanged;
 mod undeploy;

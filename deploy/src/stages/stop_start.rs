@@ -3,7 +3,8 @@
 use secrecy::ExposeSecret as _;
 use slipway_protocol::{ErrorCode, Stage};
 
-use super::compose::{explain_failure, parse_services};
+use super::compose::parse_services;
+use super::start_failure::explain_failure;
 use crate::remote::script::Script;
 use crate::scripts;
 use crate::{Attempt, StageError, StageReport};
