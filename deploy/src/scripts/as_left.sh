@@ -38,6 +38,23 @@ published {{\$service}} {{\$port}} {{.HostIp}} {{.HostPort}}{{\"\\n\"}}\
 {{range .Mounts}}{{if .RW}}writable {{.Source}}{{\"\\n\"}}{{end}}{{end}}\
 data {{.ResolvConfPath}}"
 
+# find_writable: after inspect_own with $left_container at least. Sets $places to where the project's containers may write in its
+# directory; false where that can't be left out of a look.
+find_writable() {
+    places=
+    while IFS= read -r value; do
+        case $value in
+        "writable $dir/"*) value=${value#"writable $dir/"} ;;
+        "writable $dir") return 1 ;;
+        *) continue ;;
+        esac
+        case $value in *[!A-Za-z0-9._/-]*) return 1 ;; esac
+        places="$places $value"
+    done <<END
+$inspected
+END
+}
+
 # as_left: prints the lines; after list_containers, and inspect_own with $left_container at least.
 as_left() {
     read -r value </proc/sys/kernel/random/boot_id

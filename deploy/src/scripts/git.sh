@@ -1,13 +1,4 @@
-# After project_files.sh, room.sh. How git is called.
-
-# repo_git ARGUMENTS: git in the project, without hooks and questions, and without the server's configuration but for a
-# fetch, which may need a proxy ($git_home): a filter that is set up there would be run on what the repository names.
-repo_git() {
-    set -- git -c safe.directory="$dir" -c core.hooksPath=/dev/null -c core.fsmonitor=false \
-        -c advice.detachedHead=false -c gc.autoDetach=false "$@"
-    GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_TERMINAL_PROMPT=0 HOME="${git_home:-/nonexistent}" \
-        XDG_CONFIG_HOME="${git_home:-/nonexistent}/.config" GIT_CONFIG_NOSYSTEM="${git_alone:-1}" "$@"
-}
+# After project_files.sh, room.sh. How a commit is checked out, and what isn't left in a repository.
 
 # check_out COMMIT: writes its files over those that are there, then notes it, beside git's HEAD as well, which may be lost
 # with a server's power. Git looks for links before it writes, but a container may put one there in between: it works in

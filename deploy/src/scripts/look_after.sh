@@ -53,7 +53,7 @@ Untagged: $reference
 # keep_as_left: writes down how the server is left; root alone may, and may read them.
 keep_as_left() {
     [ -O / ] && [ -n "$listed" ] || return 0
-    { printf '%s\n' "$request" "$report" && as_left && has_rules; } >"$left" || rm -f "$left"
+    { printf '%s\n' "$request" "$report" && as_left && has_rules && note_tracked; } >"$left" || rm -f "$left"
 }
 
 # has_rules: after as_left. Whether each port has a rule where ufw is on: one that somebody has removed since stage firewall
@@ -63,6 +63,14 @@ has_rules() {
     for key in $ports; do
         case $found in *"### tuple ### "*" $key "*) ;; *) return 1 ;; esac
     done
+}
+
+# note_tracked: prints where containers may write, if files of the commit are there as well: git has to look at those.
+note_tracked() {
+    find_writable || return 1
+    [ -n "$places" ] || return 0
+    tracked=$(repo_git ls-files -- $places) || return 1
+    [ -z "$tracked" ] || printf 'tracked%s\n' "$places"
 }
 
 # look_after: after see_own; in the project's directory, and alone there.

@@ -1,4 +1,5 @@
-# Parameters: root slug owner? former? fence?. Where a project lies on disk, whose it is, and how its files are written.
+# Parameters: root slug owner? former? fence?. Where a project lies on disk, whose it is, how its files are written, and how
+# git is called.
 dir=$root/$slug
 base=infra/compose.base.yml
 prod=infra/compose.prod.yml
@@ -104,3 +105,12 @@ left_alone() {
 
 # images FILE: the images that an .env names.
 images() { sed -n "s/^[A-Za-z0-9_]*_IMAGE=[\"']\{0,1\}\([^\"' ]*\).*/\1/p" "$@" 2>/dev/null || :; }
+
+# repo_git ARGUMENTS: git in the project, without hooks and questions, and without the server's configuration but for a
+# fetch, which may need a proxy ($git_home): a filter that is set up there would be run on what the repository names.
+repo_git() {
+    set -- git -c safe.directory="$dir" -c core.hooksPath=/dev/null -c core.fsmonitor=false \
+        -c advice.detachedHead=false -c gc.autoDetach=false "$@"
+    GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_TERMINAL_PROMPT=0 HOME="${git_home:-/nonexistent}" \
+        XDG_CONFIG_HOME="${git_home:-/nonexistent}/.config" GIT_CONFIG_NOSYSTEM="${git_alone:-1}" "$@"
+}

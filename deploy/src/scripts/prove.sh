@@ -21,7 +21,9 @@ END
     {
         read -r asked
         read -r report
-        while IFS= read -r line; do tell was "$line"; done
+        while IFS= read -r line; do
+            case $line in 'tracked '*) tell_tracked ${line#tracked } ;; *) tell was "$line" ;; esac
+        done
     } <"$left"
     tell report "$report"
 }
@@ -127,21 +129,11 @@ published "*" $port
 }
 
 # tell_touched: tells whether a file has changed since its stage has left it, by the kernel's own time of the change, which
-# nobody can set back. The clock itself is compared by the worker. Where containers may write isn't looked at.
+# nobody can set back. The clock itself is compared by the worker. Where containers may write isn't looked at this way.
 tell_touched() {
+    find_writable || return 1
     set -- -path ./.slipway
-    while IFS= read -r line; do
-        case $line in
-        "writable $dir/"*) ;;
-        "writable $dir") return 1 ;;
-        *) continue ;;
-        esac
-        place=${line#"writable $dir/"}
-        case $place in *[!A-Za-z0-9._/-]*) return 1 ;; esac
-        set -- "$@" -o -path "./$place"
-    done <<END
-$now
-END
+    for place in $places; do set -- "$@" -o -path "./$place"; done
     set -- \( "$@" \) -prune -o \( -path .slipway/ci-deploy -o -path "$login_file" \) \
         \( ! -cnewer .slipway/at_key -o -printf 'key\n' \) -o \
         \( -path . -o -path ./infra -o -path ./.env -o -path ./infra/.env -o -path ./infra/.env.prod \
@@ -165,6 +157,13 @@ END
     done <<END
 $touched
 END
+}
+
+# tell_tracked PLACES: after tell_touched. Tells whether files of the commit are others there, as stage clone would find it.
+tell_tracked() {
+    case $touched in *release*) return 0 ;; esac
+    changed=$(repo_git --no-optional-locks status --porcelain -uno -- "$@") || changed=unknown
+    if [ -n "$changed" ]; then tell touched release; fi
 }
 
 # tell_holders HELD: tells which containers were started with the project's ports, from lines in the format of $bindings.

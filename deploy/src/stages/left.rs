@@ -117,7 +117,12 @@ impl<'a> ServerState<'a> {
     }
 
     fn is_same(&self, kind: &str) -> bool {
-        let of = |lines: &'a [String]| lines.iter().filter(|line| is_of(line, kind)).collect::<Vec<_>>();
+        // Docker tells a container's mounts in any order.
+        let of = |lines: &'a [String]| {
+            let mut lines: Vec<_> = lines.iter().filter(|line| is_of(line, kind)).collect();
+            lines.sort();
+            lines
+        };
         of(self.was) == of(self.now)
     }
 }
@@ -152,7 +157,7 @@ mod tests {
     const LEFT: &str = "boot 7f\nbooted 1000\ndaemon 77 4242\nat_clone 7f 3\nat_env 7f 3\nlisted ab running a/b:sha-0123456\n\
         container backend running healthy 0 0 1970-01-01T01:00:00.5Z a/b:sha-0123456 unless-stopped ab sha256:1 net\n\
         container migrate exited - 0 0 1970-01-01T01:00:00.5Z a/b:sha-0123456 no cd sha256:1\n\
-        published backend 8000/tcp 0.0.0.0 8080\nwritable /opt/services/shop/data\ndata /var/lib/docker/x\n\
+        published backend 8000/tcp 0.0.0.0 8080\nwritable /opt/services/shop/data\nwritable /opt/services/shop/x\ndata /var/lib/docker/x\n\
         door 8080 a 20000 20001\nufw present\naccess /opt/services/shop/.slipway/ci-deploy\nrule user.rules:allow 8080\naccess keys:line";
     /// Of `ID RESTARTS STARTED` of both containers, a line each.
     const PROOF: &str = "e0df0799b4ee5f60afe2b6982e594de993dcec8b2ab77e2e3b15839e4e3c9b2d";
@@ -175,6 +180,9 @@ mod tests {
     fn what_is_as_it_was_left_is_proven_and_each_thing_that_is_not_is_found() {
         assert_eq!(found(str::to_owned, &[]), (true, true, true));
         assert_eq!(found(|left| left.replace("booted 1000", "booted 1001"), &[]), (true, true, true));
+        let other_order = "writable /opt/services/shop/x\nwritable /opt/services/shop/data";
+        let order = "writable /opt/services/shop/data\nwritable /opt/services/shop/x";
+        assert_eq!(found(|left| left.replace(order, other_order), &[]), (true, true, true));
         assert_eq!(found(str::to_owned, &["key"]), (true, true, false));
         assert_eq!(found(str::to_owned, &["release"]), (false, true, false));
         let release = [

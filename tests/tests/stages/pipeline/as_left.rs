@@ -1,4 +1,5 @@
-//! What a deployment seems to have left as it is, and hasn't proven: what changed before its end.
+//! What a deployment seems to have left as it is, and hasn't, or hasn't proven: what changed before its end, or below what
+//! containers may write.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +8,44 @@ use slipway_tests::world::{Generation, Sample, Variant};
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::scene::AttemptScene;
-use crate::pipeline::unchanged::Again;
+use crate::pipeline::unchanged::{ALL_BUT_VERIFY, Again, PROGRAMS, told};
+
+const PROD: &str = include_str!("../../../samples/generation-2/infra/compose.prod.yml");
+/// A file of the commit, and a folder with one and with what isn't.
+const MOUNTS: &str = "  redis:\n    volumes: [\"./shown.conf:/shown.conf\", \"../seeds:/seeds\"]\n";
 
 #[test]
 fn what_a_success_has_not_seen_is_not_taken_for_what_it_has_left() {
     let scene = AttemptScene::new();
     scene.world.target(0).sh("ufw allow 22/tcp; ufw --force enable").unwrap();
-    let sample = Sample::new(Generation::Two, "acme", "shop");
+    let sample = Sample::new(Generation::Two, "acme", "shop")
+        .with_file("infra/compose.prod.yml", &PROD.replace("  redis:\n", MOUNTS))
+        .with_file("infra/shown.conf", "first\n")
+        .with_file("seeds/one.txt", "one\n");
     let commit = scene.publish(&sample, Variant::Healthy);
     let mut again = Again { scene: &scene, sample, commit, digests: BTreeMap::new(), times: 0, address: None };
     again.deploy();
 
+    files_of_the_commit_below_mounts_are_looked_at(&mut again);
     what_was_started_anew_before_the_end_is_found(&mut again);
+}
+
+fn files_of_the_commit_below_mounts_are_looked_at(again: &mut Again<'_>) {
+    let counter = again.scene.world.target(0).count_programs().unwrap();
+    assert_eq!(told(&again.deploy()), (ALL_BUT_VERIFY.to_vec(), vec![]));
+    let programs = counter.finish().unwrap();
+    assert!(!programs.is_empty() && programs.len() <= PROGRAMS + 1, "{}: {programs:?}", programs.len());
+    again.change("the containers' own", "touch infra/shown.conf; echo x >seeds/two.txt");
+    again.finds("the containers' own", None);
+    for (what, how) in [
+        ("a mounted file", "echo x >>infra/shown.conf"),
+        ("a file below a mount", "echo x >>seeds/one.txt"),
+        ("a file that is gone", "rm seeds/one.txt"),
+    ] {
+        again.change(what, how);
+        again.finds(what, Some("a file was changed"));
+        again.mends(what, &[], &[Stage::Clone]);
+    }
 }
 
 fn what_was_started_anew_before_the_end_is_found(again: &mut Again<'_>) {
