@@ -51,6 +51,7 @@ up=done
 start_others >&2 || up=failed
 open_for_authority
 # What stage firewall needs to know, while the project is waited for. Without it, that stage looks for itself.
+mark firewall
 {
     look_at_rules
     # Those of networks that come only now.

@@ -24,6 +24,7 @@ if ! command -v ufw >/dev/null 2>&1; then
     exit 0
 fi
 lock_ufw
+mark firewall
 # Not in a pipe: a ufw that fails must fail this.
 status=$(ufw status)
 tell ufw "$(printf '%s\n' "$status" | sed -n 's/^Status: //p')"

@@ -134,8 +134,10 @@ tell_touched() {
     find_writable || return 1
     set -- -path ./.slipway
     for place in $places; do set -- "$@" -o -path "./$place"; done
-    set -- \( "$@" \) -prune -o \( -path .slipway/ci-deploy -o -path "$login_file" \) \
+    set -- \( "$@" \) -prune -o \
+        \( -path .slipway/ci-deploy -o -path "$login_file" -o -path '/etc/ssh/sshd_config*' \) \
         \( ! -cnewer .slipway/at_key -o -printf 'key\n' \) -o \
+        \( -path '/etc/ufw/*' -o -path /etc/default/ufw \) \( ! -cnewer .slipway/at_firewall -o -printf 'rules\n' \) -o \
         \( -path . -o -path ./infra -o -path ./.env -o -path ./infra/.env -o -path ./infra/.env.prod \
         -o -path "./$override" -o -path .slipway/sealed \) \
         \( ! -cnewer .slipway/at_env -o -printf 'release\n' -quit \) -o \
@@ -148,7 +150,9 @@ tell_touched() {
         fi
     done
     [ "$place" = found ] || return 1
-    for place in .slipway/ci-deploy "$login_file" /etc/docker; do
+    for place in .slipway/ci-deploy "$login_file" /etc/docker /etc/ssh/sshd_config /etc/ssh/sshd_config.d /etc/default/ufw /etc/ufw/*; do
+        # What ufw writes itself is compared, and profiles of programs open nothing.
+        case $place in */ufw.conf | */user.rules | */user6.rules | */applications.d) continue ;; esac
         if [ -e "$place" ]; then set -- "$place" "$@"; fi
     done
     touched=$(find -H . .slipway/commit .slipway/sealed "$(command -v docker)" "$(command -v git)" "$@") || return 1

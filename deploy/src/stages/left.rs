@@ -48,7 +48,7 @@ impl<'a> ServerState<'a> {
         if self.now.iter().any(|line| is_of(line, "door") && line.ends_with(" deaf")) {
             return Some("the front door doesn't listen");
         }
-        if self.touched.iter().any(|what| what != "key") {
+        if self.is_touched("release") {
             return Some("a file was changed");
         }
         let kinds = [
@@ -75,12 +75,12 @@ impl<'a> ServerState<'a> {
 
     /// Whether the firewall's rules about the project are as they were left.
     pub(super) fn firewall_is_same(&self) -> bool {
-        self.is_same("ufw") && self.is_same("rule")
+        self.is_same("ufw") && self.is_same("rule") && !self.is_touched("rules")
     }
 
     /// Whether what CI logs in with is as it was left.
     pub(super) fn access_is_same(&self) -> bool {
-        self.is_same("access") && self.touched.is_empty()
+        self.is_same("access") && !self.is_touched("key")
     }
 
     /// The services, as stage compose reports them.
@@ -114,6 +114,10 @@ impl<'a> ServerState<'a> {
     /// What Docker publishes, a line each as stage firewall's script tells it.
     pub(super) fn published(&self) -> impl Iterator<Item = &'a str> {
         self.now.iter().filter_map(|line| line.strip_prefix("published "))
+    }
+
+    fn is_touched(&self, what: &str) -> bool {
+        self.touched.iter().any(|touched| touched == what)
     }
 
     fn is_same(&self, kind: &str) -> bool {
@@ -184,7 +188,8 @@ mod tests {
         let order = "writable /opt/services/shop/data\nwritable /opt/services/shop/x";
         assert_eq!(found(|left| left.replace(order, other_order), &[]), (true, true, true));
         assert_eq!(found(str::to_owned, &["key"]), (true, true, false));
-        assert_eq!(found(str::to_owned, &["release"]), (false, true, false));
+        assert_eq!(found(str::to_owned, &["rules"]), (true, false, true));
+        assert_eq!(found(str::to_owned, &["release"]), (false, true, true));
         let release = [
             ("boot 7f", "boot 80"),
             ("booted 1000", "booted 1060"),

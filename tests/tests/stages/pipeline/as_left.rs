@@ -1,5 +1,5 @@
-//! What a deployment seems to have left as it is, and hasn't, or hasn't proven: what changed before its end, or below what
-//! containers may write.
+//! What a deployment seems to have left as it is, and hasn't, or hasn't proven: what changed before its end, below what
+//! containers may write, or in the settings of sshd and ufw.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use slipway_tests::world::{Generation, Sample, Variant};
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::scene::AttemptScene;
-use crate::pipeline::unchanged::{ALL_BUT_VERIFY, Again, PROGRAMS, told};
+use crate::pipeline::unchanged::{ALL_BUT_SECRETS, ALL_BUT_VERIFY, Again, PROGRAMS, RELEASE, told};
 
 const PROD: &str = include_str!("../../../samples/generation-2/infra/compose.prod.yml");
 /// A file of the commit, and a folder with one and with what isn't.
@@ -27,6 +27,7 @@ fn what_a_success_has_not_seen_is_not_taken_for_what_it_has_left() {
     again.deploy();
 
     files_of_the_commit_below_mounts_are_looked_at(&mut again);
+    settings_of_ufw_and_sshd_are_looked_at(&mut again);
     what_was_started_anew_before_the_end_is_found(&mut again);
 }
 
@@ -46,6 +47,28 @@ fn files_of_the_commit_below_mounts_are_looked_at(again: &mut Again<'_>) {
         again.finds(what, Some("a file was changed"));
         again.mends(what, &[], &[Stage::Clone]);
     }
+}
+
+fn settings_of_ufw_and_sshd_are_looked_at(again: &mut Again<'_>) {
+    let rows: &[(&str, &str, &[Stage], &[Stage])] = &[
+        ("rules after ufw's own", "echo '# x' >>/etc/ufw/after.rules", &RELEASE, &[]),
+        ("rules before ufw's own", "echo '# x' >>/etc/ufw/before6.rules", &RELEASE, &[]),
+        ("ufw's defaults", "ufw default allow outgoing; echo '# x' >>/etc/default/ufw", &RELEASE, &[]),
+        ("sshd's settings", "touch /etc/ssh/sshd_config", &ALL_BUT_SECRETS, &[]),
+        (
+            "another file of keys",
+            "echo 'AuthorizedKeysFile /etc/ssh/keys/%u .ssh/authorized_keys' >/etc/ssh/sshd_config.d/keys.conf
+             kill -HUP $(cat /run/sshd.pid); sleep 1",
+            &ALL_BUT_SECRETS,
+            &[Stage::Secrets],
+        ),
+    ];
+    for (what, how, proven, changed) in rows {
+        again.change(what, how);
+        again.mends(what, proven, changed);
+    }
+    let keys = again.scene.world.target(0).sh("cat /etc/ssh/keys/root").unwrap();
+    assert!(keys.contains(" slipway:shop"), "{keys}");
 }
 
 fn what_was_started_anew_before_the_end_is_found(again: &mut Again<'_>) {
