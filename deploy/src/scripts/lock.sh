@@ -12,6 +12,8 @@ enter() {
     if [ -z "${scratch:-}" ]; then
         exec 9>>.slipway/lock
         if [ -n "${fence:-}" ]; then enter_with_fence; else enter_for_ci; fi
+        # Whatever comes now: that all is as the last success has left it isn't known any more.
+        if [ -s .slipway/left ]; then : >.slipway/left; fi
     else
         check_owner
     fi

@@ -1,9 +1,9 @@
 //! What a deployment seems to have left as it is, and hasn't, or hasn't proven: what changed before its end, below what
-//! containers may write, or in the settings of sshd and ufw.
+//! containers may write, or in the settings of sshd and ufw; and what failed although all was as it had been left.
 
 use std::collections::BTreeMap;
 
-use slipway_protocol::Stage;
+use slipway_protocol::{ErrorCode, Stage};
 use slipway_tests::world::{Generation, Sample, Variant};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,7 @@ fn what_a_success_has_not_seen_is_not_taken_for_what_it_has_left() {
     files_of_the_commit_below_mounts_are_looked_at(&mut again);
     settings_of_ufw_and_sshd_are_looked_at(&mut again);
     what_was_started_anew_before_the_end_is_found(&mut again);
+    what_has_failed_is_not_proven_again(&mut again);
 }
 
 fn files_of_the_commit_below_mounts_are_looked_at(again: &mut Again<'_>) {
@@ -92,4 +93,14 @@ fn what_was_started_anew_before_the_end_is_found(again: &mut Again<'_>) {
     again.digests = digests.unwrap();
     again.finds("a restart", Some("a container was started anew, or went, after it was found stable"));
     again.mends("a restart", &[], &[]);
+}
+
+fn what_has_failed_is_not_proven_again(again: &mut Again<'_>) {
+    let closes = "iptables -I FORWARD -p tcp --dport 8000 -j DROP";
+    again.change("a port that is closed elsewhere", closes);
+    let work = again.work();
+    let (stage, error) = *again.scene.run(work).err().unwrap();
+    assert_eq!((stage, error.code), (Stage::Verify, ErrorCode::NotReachable), "{error}");
+    again.change("a port that is closed elsewhere", &closes.replace("-I", "-D"));
+    again.mends("a port that is closed elsewhere", &[], &[]);
 }

@@ -244,6 +244,7 @@ fn what_a_server_lacks_is_told_as_ever(again: &mut Again<'_>) {
     let (stage, error) = *again.scene.run(older).err().unwrap();
     assert_eq!((stage, error.code), (Stage::Clone, ErrorCode::StaleFence), "{error}");
     again.change("another claim", "echo 1 >.slipway/fence");
+    again.mends("what had failed", &[], &[]);
     // All is as it was left, and somebody else answers.
     let other = "setsid python3 -m http.server -d /srv 9009 >/dev/null 2>&1 </dev/null & until ss -Hltn | grep -q :9009; do :; done";
     let leads = "iptables -I INPUT -p tcp --dport 9009 -j ACCEPT; iptables -t nat -I PREROUTING -p tcp --dport 8080 -j REDIRECT --to-port 9009";
@@ -254,7 +255,7 @@ fn what_a_server_lacks_is_told_as_ever(again: &mut Again<'_>) {
     let serves = format!("commit {}, which served before, serves on, and doesn't answer", again.commit.sha);
     assert!(error.message.ends_with(&serves), "{error}");
     again.change("who answers", &leads.replace("-I", "-D"));
-    again.finds("nothing", None);
+    again.mends("a release that has seemed to be as it was left, and failed", &[], &[]);
 }
 
 fn what_is_asked_for_counts_too(again: &mut Again<'_>) {
