@@ -165,12 +165,8 @@ impl TestWorker {
         };
         let ingest = DeadLetterConsumer { store: store.clone(), broker: broker.clone(), drain: drain.clone() };
         let missing = MissingHalves { store: store.clone(), drain: drain.clone() };
-        let admitter = Admitter {
-            store: store.clone(),
-            credentials: credentials.clone(),
-            versions: 3,
-            half_timeout: options.half_timeout,
-        };
+        let half_timeout = options.half_timeout;
+        let admitter = Admitter { store: store.clone(), credentials: credentials.clone(), versions: 3, half_timeout };
         let holding = Holding::default();
         let held = HeldMessages {
             admitter: admitter.clone(),
