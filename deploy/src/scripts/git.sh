@@ -19,10 +19,24 @@ furnish() {
     hang && if [ -f .git/index ]; then cp .git/index "$room/index"; fi
 }
 furnish || no_room
-env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LC_ALL=C GIT_CONFIG_NOSYSTEM=1 \
-    GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_INDEX_FILE=/index \
-    chroot "$room" git -C "$dir" -c safe.directory="$dir" -c core.hooksPath=/dev/null -c core.fsmonitor=false \
-    read-tree --reset -u "$commit" || exit
+in_it() {
+    env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LC_ALL=C GIT_CONFIG_NOSYSTEM=1 \
+        GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_INDEX_FILE=/index chroot "$room" "$@"
+}
+git_in_it() { in_it git -C "$dir" -c safe.directory="$dir" -c core.hooksPath=/dev/null -c core.fsmonitor=false "$@"; }
+# What was changed since this commit was checked out gets its content back in its place, and no new file: whoever has it
+# mounted goes on with it.
+was=
+if [ -f .slipway/commit ]; then read -r was <.slipway/commit || :; fi
+if [ "$was" = "$commit" ]; then
+    git_in_it -c core.quotePath=false diff-files --name-only --diff-filter=M | while IFS= read -r file; do
+        if [ -f "$file" ] && [ ! -L "$file" ]; then
+            git_in_it cat-file --filters ":$file" | in_it tee "$dir/$file" >/dev/null
+        fi
+    done
+    git_in_it update-index -q --refresh >/dev/null || :
+fi
+git_in_it read-tree --reset -u "$commit" || exit
 cp "$room/index" .git/index.lock && sync .git/index.lock && mv -fT .git/index.lock .git/index
 '
 # disarm_git: whoever could write into .git had git run programs as root (a filter, a hook) or read others' repositories.

@@ -53,7 +53,9 @@ Untagged: $reference
 # keep_as_left: writes down how the server is left; root alone may, and may read them.
 keep_as_left() {
     [ -O / ] && [ -n "$listed" ] || return 0
-    { printf '%s\n' "$request" "$report" && as_left && has_rules && note_tracked; } >"$left" || rm -f "$left"
+    # Cut off, it would say less than is to be compared.
+    { printf '%s\n' "$request" "$report" && as_left && has_rules && note_tracked; } >"$left.new" &&
+        mv -fT "$left.new" "$left" || rm -f "$left" "$left.new"
 }
 
 # has_rules: after as_left. Whether each port has a rule where ufw is on: one that somebody has removed since stage firewall
@@ -76,7 +78,7 @@ note_tracked() {
 # look_after: after see_own; in the project's directory, and alone there.
 look_after() {
     # Left by a command that was killed.
-    for left_over in .slipway/put .slipway/link .slipway/note; do
+    for left_over in .slipway/put .slipway/link .slipway/note .slipway/left.new; do
         if [ -e "$left_over" ] || [ -L "$left_over" ]; then rm -rf "$left_over"; fi
     done
 

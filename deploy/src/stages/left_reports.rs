@@ -11,6 +11,8 @@ use slipway_protocol::{ServiceReport, Stage};
 
 use crate::{FrontDoorFacts, StageReport};
 
+/// The fact of a stage that needn't run, since all is as it was left.
+pub(super) const AS_LEFT: &str = "as_left";
 /// More than the reports of a deployment take.
 const MAX_REPORTS: usize = 128 * 1024;
 
@@ -107,7 +109,7 @@ impl LeftReports {
                 *fact = nothing;
             }
         }
-        report.fact("as_left", true)
+        report.fact(AS_LEFT, true)
     }
 }
 

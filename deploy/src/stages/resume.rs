@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use slipway_protocol::Stage;
 
 use super::compose::parse_services;
+use super::left_reports::AS_LEFT;
 use crate::remote::script::Script;
 use crate::scripts;
 use crate::{Attempt, Deployer, DeploymentWork, StageError, StageReport};
@@ -27,7 +28,8 @@ impl Attempt {
     /// # Errors
     /// Those of the connection; then nothing is proven.
     pub async fn resume(&mut self, completed: &CompletedStages) -> Result<BTreeMap<Stage, StageReport>, StageError> {
-        if !completed.contains_key(&Stage::Clone) {
+        // What was only found as it had been left was done by no attempt: where that has failed, all stages run.
+        if completed.get(&Stage::Clone).is_none_or(|facts| facts.contains_key(AS_LEFT)) {
             return Ok(BTreeMap::new());
         }
         let proof = |stage| completed.get(&stage).and_then(|facts| facts.get(PROOF)).and_then(Value::as_str);
@@ -88,11 +90,13 @@ impl Deployer {
 pub(super) mod tests {
     #![expect(clippy::expect_used, reason = "tests")]
 
+    use std::sync::Arc;
     use std::time::Duration;
 
     use secrecy::SecretString;
     use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName, VariableName};
     use slipway_protocol::{Action, DeploymentId, Failure};
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::{
@@ -171,6 +175,15 @@ pub(super) mod tests {
             allowances: Vec::new(),
             lease: LeaseGuard::endless(1),
         }
+    }
+
+    /// No server is asked: there is none.
+    #[tokio::test]
+    async fn what_was_only_found_as_it_had_been_left_is_resumed_by_nobody() {
+        let mut attempt = deployer().begin(work(), Arc::new(SilentReporter), CancellationToken::new());
+        let facts = Map::from_iter([(AS_LEFT.to_owned(), true.into()), (PROOF.to_owned(), "ab".into())]);
+        let completed = [Stage::Clone, Stage::Env, Stage::Compose].map(|stage| (stage, facts.clone()));
+        assert!(attempt.resume(&completed.into()).await.expect("nobody is asked").is_empty());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use super::images::Images;
 use super::left::{ServerState, to_hex};
-use super::left_reports::{LeftImage, LeftReports};
+use super::left_reports::{AS_LEFT, LeftImage, LeftReports};
 use super::resume::PROOF;
 use super::service_check::checked_services;
 use super::verify::{SeenAnswer, ask_all};
@@ -210,7 +210,7 @@ impl Attempt {
         self.left.images = Some(kept.images);
         self.left.unchanged = Some(state.services());
         self.left.proven = proven;
-        Ok(preflight.fact("as_left", true))
+        Ok(preflight.fact(AS_LEFT, true))
     }
 
     /// Asks the services from here while the server shows how it is: where that's unchanged, what answers meanwhile is what

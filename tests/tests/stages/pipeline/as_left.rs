@@ -48,6 +48,8 @@ fn files_of_the_commit_below_mounts_are_looked_at(again: &mut Again<'_>) {
         again.finds(what, Some("a file was changed"));
         again.mends(what, &[], &[Stage::Clone]);
     }
+    let shown = again.scene.world.target(0).sh("docker exec shop-redis-1 cat /shown.conf /seeds/one.txt").unwrap();
+    assert_eq!(shown, "first\none\n", "whoever has them mounted reads them as well");
 }
 
 fn settings_of_ufw_and_sshd_are_looked_at(again: &mut Again<'_>) {
