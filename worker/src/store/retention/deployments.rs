@@ -155,10 +155,10 @@ fn sort(rows: &[Row], keep: &Retention, limit: u32) -> (Due, Option<WalkPosition
         let (surplus, gone, nowhere): (bool, bool, bool) = (row.get("surplus"), row.get("gone"), row.get("nowhere"));
         // Nobody goes back to a command, or acts with what it acted with.
         let is_version = ["deploy", "rollback", "move"].contains(&place.action.as_str());
-        if age >= keep.deployments && row.get("forgotten") {
-            due.forgotten.push((id, place.project));
-        } else if surplus && age >= keep.deployments {
+        if surplus && age >= keep.deployments {
             due.whole.push(id);
+        } else if age >= keep.deployments && row.get("forgotten") {
+            due.forgotten.push((id, place.project));
         } else if (surplus || nowhere) && age >= keep.journal && pruned & JOURNAL == 0 {
             due.journal.push(id);
         }

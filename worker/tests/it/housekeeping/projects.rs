@@ -91,10 +91,15 @@ async fn age(database: &TestDatabase, days: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_project_that_is_nowhere_loses_its_secrets_in_weeks_and_all_else_in_a_year() {
     let (database, store) = migrated("w").await;
-    let [failed, gone, lives, pushed] = ["failed", "gone", "lives", "pushed"].map(|slug| Asked::new(&store, slug));
+    let [failed, gone, stuck, lives, pushed] =
+        ["failed", "gone", "stuck", "lives", "pushed"].map(|slug| Asked::new(&store, slug));
     let pushed = Asked { pushes_deployed_by: "webhook", ..pushed };
     let body = failed.deploy().await;
     failed.fail().await;
+    failed.undeploy().await;
+    failed.succeed().await;
+    stuck.deploy().await;
+    stuck.fail().await;
     gone.deploy().await;
     gone.succeed().await;
     gone.undeploy().await;
@@ -108,12 +113,13 @@ async fn a_project_that_is_nowhere_loses_its_secrets_in_weeks_and_all_else_in_a_
 
     age(&database, 10).await;
     walk(&store, &keep(), 3).await;
-    for (project, all) in [(&failed, 1), (&gone, 2), (&lives, 2), (&pushed, 1)] {
+    for (project, all) in [(&failed, 2), (&gone, 2), (&stuck, 1), (&lives, 2), (&pushed, 1)] {
         assert_eq!(project.kept(&database).await, (all, all), "{}", project.project.slug);
     }
     age(&database, 20).await;
     walk(&store, &keep(), 3).await;
-    assert_eq!(failed.kept(&database).await, (1, 0));
+    assert_eq!(failed.kept(&database).await, (2, 0));
+    assert_eq!(stuck.kept(&database).await, (1, 1), "it may be moved, with what it has brought");
     assert_eq!(gone.kept(&database).await, (2, 0));
     assert_eq!(lives.kept(&database).await, (2, 2), "the version, and what images are read with");
     assert_eq!(pushed.kept(&database).await, (1, 1), "the next push is deployed with it");
@@ -142,25 +148,27 @@ async fn a_project_that_has_kept_its_data_or_was_heard_of_lately_is_not_forgotte
     for project in [&owner, &late, &letter] {
         project.deploy().await;
         project.fail().await;
+        project.undeploy().await;
+        project.succeed().await;
     }
     let own = "INSERT INTO slug_owners (server, project_slug, project_id)
-               SELECT server, project_slug, project_id FROM deployments WHERE project_slug = 'owner'";
+               SELECT DISTINCT server, project_slug, project_id FROM deployments WHERE project_slug = 'owner'";
     age(&database, 400).await;
     database.sql.batch_execute(own).await.unwrap();
     let open =
         "INSERT INTO dead_letters (id, deployment_id, reason, stage, code, class, message, attempts, original_exchange,
-                    original_routing_key, worker)
-                SELECT id, id, 'permanent', 'env', 'c', 'permanent', 'm', 1, '', '', 'w' FROM deployments
-                WHERE project_slug = 'letter'";
+                    original_routing_key, worker, project_slug)
+                SELECT id, id, 'permanent', 'env', 'c', 'permanent', 'm', 1, '', '', 'w', project_slug FROM deployments
+                WHERE project_slug = 'letter' AND action = 'deploy'";
     database.sql.batch_execute(open).await.unwrap();
     late.deploy().await;
     walk(&store, &keep(), 3).await;
-    assert_eq!(owner.kept(&database).await, (1, 0));
-    assert_eq!(letter.kept(&database).await, (1, 0), "its dead letter is open");
+    assert_eq!(owner.kept(&database).await, (2, 0));
+    assert_eq!(letter.kept(&database).await, (2, 0), "a newer one keeps its dead letter from being replayed");
     assert_eq!(letter.count(&database, "project_places WHERE true").await, 1);
-    assert_eq!(late.kept(&database).await, (2, 2), "one is under way");
+    assert_eq!(late.kept(&database).await, (3, 1), "one is under way");
     late.fail().await;
     walk(&store, &keep(), 3).await;
-    assert_eq!(late.kept(&database).await, (1, 1), "the older one has a newer one of its kind");
+    assert_eq!(late.kept(&database).await, (2, 1), "the older one has a newer one of its kind");
     assert_eq!(late.count(&database, "project_places WHERE true").await, 1);
 }
