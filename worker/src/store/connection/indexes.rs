@@ -17,9 +17,13 @@ const INDEX_LOCK: i64 = 0x69_6e_64_65_78_65_73;
 /// migrations are, and those try for ten minutes.
 const PATIENCE: &str = "SET statement_timeout = 0; SET lock_timeout = '5min'";
 
-/// From an index that couldn't be made to the next try.
-const MAKE_AGAIN: RetryPolicy =
-    RetryPolicy { initial: Duration::from_secs(2), max: Duration::from_secs(300), multiplier: 2.0, attempts: u32::MAX };
+/// From an index that couldn't be made to the next try: at once where it was broken off, and else so that vacuum gets its turn.
+const MAKE_AGAIN: RetryPolicy = RetryPolicy {
+    initial: Duration::from_secs(2),
+    max: Duration::from_secs(600),
+    multiplier: 300.0,
+    attempts: u32::MAX,
+};
 
 /// After so long it's told what an index waits for, and then more and more seldom.
 const TELL_AFTER: Duration = Duration::from_secs(2);
@@ -117,11 +121,10 @@ impl Store {
         .await
     }
 
-    /// Of several processes one makes indexes, also while it rests before the next try; the others wait, without holding
-    /// anything that it would have to wait for.
+    /// Of several processes one makes indexes, also while it rests before the next try; the others leave them to it.
     async fn make_missing(&self, client: &Client) -> Result<Vec<&'static str>> {
-        while !try_lock(client).await? {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        if !try_lock(client).await? {
+            return Ok(Vec::new());
         }
         client.batch_execute(PATIENCE).await?;
         let process = client.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
