@@ -193,7 +193,14 @@ impl RequestConsumer {
         let away = AtomicU32::new(0);
         let commit_once = || async {
             match self.admit_or_hold(&message, &away).await {
-                Err(error) if error.is_away() => Err(error),
+                // What can't be held either is given back, which is done so often only.
+                Err(error)
+                    if error.is_away()
+                        && (away.load(Ordering::Relaxed) <= AWAY_TIMES
+                            || !self.admitter.store.takes_writes().await) =>
+                {
+                    Err(error)
+                }
                 final_outcome => Ok(final_outcome),
             }
         };
@@ -234,7 +241,8 @@ impl RequestConsumer {
         match admitted {
             // One that always ends its connection looks like a database that is away, but that this can't be written then.
             Err(error)
-                if (!error.is_away() || away.fetch_add(1, Ordering::Relaxed) >= AWAY_TIMES)
+                if !error.fails_at_any()
+                    && (!error.is_away() || away.fetch_add(1, Ordering::Relaxed) >= AWAY_TIMES)
                     && hold(&error.summary()).await? =>
             {
                 Ok(())

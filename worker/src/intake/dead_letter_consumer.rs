@@ -102,7 +102,7 @@ impl DeadLetterConsumer {
         let failures = AtomicU32::new(0);
         let store_once = || async {
             match self.store.ingest(given_up).await {
-                Err(error) if !self.store.takes_writes().await => Err(error),
+                Err(error) if error.fails_at_any() || !self.store.takes_writes().await => Err(error),
                 Err(error) if failures.fetch_add(1, Ordering::Relaxed) + 1 < MAX_FAILURES => Err(error),
                 final_outcome => Ok(final_outcome),
             }

@@ -159,6 +159,9 @@ impl HeldMessages {
             self.report().await?;
         }
         let next = self.admitter.store.until_next_held().await?;
+        if next.is_none() {
+            self.readiness.set_held(0, Vec::new());
+        }
         Ok(next.map(|next| next.clamp(Duration::from_millis(50), POLL)))
     }
 
@@ -187,6 +190,7 @@ impl HeldMessages {
                 self.holding.note_success(read);
                 return store.let_go_held(held.number).await;
             }
+            Err(error) if error.fails_at_any() => return Err(error),
             Err(error) => error,
         };
         self.holding.note_failure(read);
@@ -204,6 +208,7 @@ impl HeldMessages {
         };
         match outcome {
             Ok(()) => store.let_go_held(held.number).await,
+            Err(error) if error.fails_at_any() => Err(error),
             Err(error) => {
                 // Where the database is away, this fails as well, and it's no try.
                 let delay = self.retries.delay(tries).unwrap_or(self.retries.max);

@@ -38,11 +38,22 @@ impl MissingHalves {
     async fn tell_due(&self) -> Result<(), StoreError> {
         loop {
             let due = self.store.overdue_halves(BATCH).await?;
+            let mut failed = None;
             for (project, half) in &due {
-                let refusal = missing(half);
-                if self.store.miss_half(*project, half, &refusal).await? {
-                    log_refusal(&refusal, true);
+                if self.drain.has_begun() {
+                    return Ok(());
                 }
+                let refusal = missing(half);
+                match self.store.miss_half(*project, half, &refusal).await {
+                    Ok(true) => log_refusal(&refusal, true),
+                    Ok(false) => {}
+                    Err(error) if error.is_away() => return Err(error),
+                    // Those behind it don't wait for it.
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error);
             }
             if due.len() < BATCH as usize {
                 return Ok(());

@@ -81,12 +81,16 @@ const TAKE_TURN: &str = "
     WITH RECURSIVE alive AS (
         SELECT count(*) + 1 AS workers FROM workers
         WHERE name <> $1 AND greatest(seen_at, next_turn_at) > now() - $3 * interval '3 seconds'
+    ), mine AS (
+        -- Who asks before its turn keeps that: a fleet that asks at once would have all of its turns at once from then on.
+        SELECT next_turn_at AS at FROM workers WHERE name = $1 AND next_turn_at > now()
     ), turn AS (
-        UPDATE fleet SET last_turn_at = least(greatest(last_turn_at, now()) + $3 * interval '1 second',
-                                              now() + (SELECT workers FROM alive) * $3 * interval '1 second')
-        RETURNING last_turn_at
+        UPDATE fleet SET last_turn_at = CASE WHEN EXISTS (SELECT FROM mine) THEN last_turn_at
+            ELSE least(greatest(last_turn_at, now()) + $3 * interval '1 second',
+                       now() + (SELECT workers FROM alive) * $3 * interval '1 second') END
+        RETURNING coalesce((SELECT at FROM mine), last_turn_at) AS at
     ), seen AS (
-        INSERT INTO workers (name, version, next_turn_at) SELECT $1, $2, last_turn_at FROM turn
+        INSERT INTO workers (name, version, next_turn_at) SELECT $1, $2, at FROM turn
         ON CONFLICT (name) DO UPDATE SET version = $2, seen_at = now(), next_turn_at = excluded.next_turn_at
         RETURNING next_turn_at
     ), forgotten AS (

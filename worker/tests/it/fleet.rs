@@ -140,6 +140,22 @@ async fn what_is_held_and_what_waits_alone_is_gone_on_with_by_the_next_turn() {
     worker.stop().await;
 }
 
+#[tokio::test]
+async fn who_asks_before_its_turn_keeps_it() {
+    let (database, _) = migrated("outside").await;
+    let stores = ["a", "b", "c"].map(|name| database.store(name));
+    let turns = async || {
+        for store in &stores {
+            store.take_turn("1", Duration::from_secs(60)).await.unwrap();
+        }
+        let sql = "SELECT array_agg(extract(epoch FROM next_turn_at - min) :: integer ORDER BY name) || '{}'::integer[]
+                   FROM workers, (SELECT min(next_turn_at) FROM workers) first";
+        database.sql.query_one(sql, &[]).await.unwrap().get::<_, Vec<i32>>(0)
+    };
+    assert_eq!(turns().await, [0, 60, 120]);
+    assert_eq!(turns().await, [0, 60, 120], "as when all have lost their notifications");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_worker_of_an_idle_fleet_notices_at_once_that_the_database_has_gone() {
     let mut postgres = tokio::task::spawn_blocking(|| Postgres::start(|_| Vec::new())).await.unwrap();

@@ -49,7 +49,7 @@ const NO_POLICIES: &[&str] = &[
     "store::connection::hosts::CONNECT_TIMEOUT",
     // Paces of what is made beside the work of others.
     "store::connection::migrations::LOCK_PATIENCE",
-    "store::connection::deadline::LAST_WORDS",
+    "store::connection::client::LAST_WORDS",
     "store::connection::online::LOCK_PAUSE",
     "store::connection::indexes::MAKE_AGAIN",
     "store::connection::indexes::TELL_AFTER",

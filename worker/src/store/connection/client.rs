@@ -2,10 +2,12 @@
 //! and plan it anew for each deployment. Where a pooler changes the connection below, none is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::Object;
-use tokio_postgres::Row;
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error, Row};
 
 use crate::failpoint::{self, Failpoint, TransactionKind};
 use crate::store::Result;
@@ -25,6 +27,17 @@ pub(in crate::store) struct StoreClient(
     pub(super) Arc<ProcessSignals>,
     pub(super) Option<Arc<ParameterTypes>>,
 );
+
+/// Within so long after its last words a connection is known to have ended. Until then its call keeps it: in the pool, the
+/// next call would get it.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+pub(super) async fn hear_out(error: &Error) {
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
+    if error.is_closed() || matches!(severity, Some(Severity::Fatal | Severity::Panic)) {
+        tokio::time::sleep(LAST_WORDS).await;
+    }
+}
 
 /// What runs statements: a connection, or a transaction on one.
 pub(in crate::store) trait Statements: Sync {
@@ -118,16 +131,18 @@ macro_rules! prepared {
                 Ok(values.iter().copied().zip(known.iter().cloned()).collect())
             }
 
-            /// A server that refuses writes was demoted: no connection to it is used again.
+            /// A server that refuses writes was demoted: no connection to it is used again. Nor is one whose last words
+            /// these were.
             async fn noticed<T>(
                 &self,
                 asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
             ) -> Result<T, tokio_postgres::Error> {
                 let answer = asked.await;
-                if let Err(error) = &answer
-                    && error.code() == Some(&tokio_postgres::error::SqlState::READ_ONLY_SQL_TRANSACTION)
-                {
-                    self.$heard.give_up_connections();
+                if let Err(error) = &answer {
+                    if error.code() == Some(&tokio_postgres::error::SqlState::READ_ONLY_SQL_TRANSACTION) {
+                        self.$heard.give_up_connections();
+                    }
+                    $crate::store::connection::client::hear_out(error).await;
                 }
                 answer
             }

@@ -143,6 +143,17 @@ impl StoreError {
         }
     }
 
+    /// Whether it fails so at whatever is written: a standby, a full disk, no connection left. Another write that succeeds
+    /// shows nothing then: what fits into pages that are there is written to a full disk as well.
+    pub(crate) fn fails_at_any(&self) -> bool {
+        let at_any = [SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::DISK_FULL, SqlState::TOO_MANY_CONNECTIONS];
+        match self {
+            Self::Pool(_) | Self::Certificate(_) => true,
+            Self::Database(e) => e.code().is_some_and(|code| at_any.contains(code)),
+            _ => false,
+        }
+    }
+
     /// Whether another event of the deployment has the number that was to be given away.
     pub(in crate::store) fn is_number_taken(&self) -> bool {
         matches!(self, Self::Database(e) if e.as_db_error().is_some_and(|e| e.constraint() == Some(EVENT_NUMBERS)))

@@ -49,7 +49,7 @@ impl Picked {
         match &outcome {
             Ok(_) => drop(skipped.remove(id)),
             // A database that is well ends a statement before our own deadline.
-            Err(error @ StoreError::Database(_)) => {
+            Err(error @ StoreError::Database(_)) if !error.fails_at_any() => {
                 let now = Instant::now();
                 let at = skipped.entry(*id).or_insert(Skipped { until: now, pause: Duration::ZERO, away: 0 });
                 at.away += u32::from(error.is_away());

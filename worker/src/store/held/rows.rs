@@ -113,7 +113,8 @@ impl Store {
     }
 
     /// Puts a held message off that has failed once more, and with it the others of its project, which would most
-    /// likely fail like it: of those that were due it's a failure as well, so that many are given up no later than one.
+    /// likely fail like it: those that were due have failed as often as it has by then, so that many are given up no later
+    /// than one, and none of them for what came after it.
     ///
     /// # Errors
     /// When the database fails.
@@ -122,8 +123,9 @@ impl Store {
             let sql = "WITH failed AS (
                            UPDATE held_messages SET tries = tries + 1, reason = $2,
                                next_try_at = now() + $3 * interval '1 second'
-                           WHERE number = $1 RETURNING project_id)
-                       UPDATE held_messages h SET tries = tries + (h.next_try_at <= now())::integer,
+                           WHERE number = $1 RETURNING project_id, tries)
+                       UPDATE held_messages h
+                       SET tries = CASE WHEN h.next_try_at <= now() THEN greatest(h.tries, failed.tries) ELSE h.tries END,
                            next_try_at = greatest(h.next_try_at, now() + $3 * interval '1 second')
                        FROM failed WHERE h.project_id = failed.project_id AND h.number <> $1";
             self.client().await?.execute(sql, &[&number, &reason, &seconds(delay)]).await?;

@@ -91,6 +91,28 @@ async fn is_given_up(end: &str, said: &str) {
     worker.stop().await;
 }
 
+/// What is written besides may still fit into pages that are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finds_the_disk_full_is_waited_for_and_not_given_up() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = TestClient::new(&amqp).await;
+    database.sql.batch_execute("CREATE SEQUENCE tries").await.unwrap();
+    let full = "PERFORM nextval('tries'); RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'";
+    database.sql.batch_execute(&poison(full)).await.unwrap();
+    let worker = TestWorker::start(store.clone(), &amqp, changed(), WorkerOptions::default());
+    let body = request(|event| event["data"]["project"]["slug"] = "poison".into());
+    outside.publish(&body).await;
+    eventually("it's tried again and again", async || database.count("SELECT last_value FROM tries").await > 6).await;
+    assert_eq!(store.held(1).await.unwrap().count, 0);
+    database.sql.batch_execute("DROP TRIGGER poison ON deployments").await.unwrap();
+    let result = outside.result().await;
+    assert_eq!(
+        (&result["data"]["outcome"], result["data"]["deployment_id"].as_str()),
+        (&"succeeded".into(), Some(id_of(&body).to_string().as_str()))
+    );
+    worker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_held_messages_of_a_project_have_failed_as_often_as_one_of_them() {
     let (database, store) = migrated("w").await;
@@ -118,6 +140,13 @@ async fn many_held_messages_of_a_project_have_failed_as_often_as_one_of_them() {
     let mut sorted: Vec<String> = told().await.split(' ').map(str::to_owned).collect();
     sorted.sort();
     assert_eq!(sorted, ["1", "2", "3", "3"]);
+
+    // What comes later, and is tried first, brings those from before no nearer to their end.
+    store.hold(&project, &incoming(b"x"), "a lock", Duration::ZERO).await.unwrap();
+    let newest = store.next_held(Duration::from_secs(60)).await.unwrap().unwrap();
+    assert!(newest.number > failed.number);
+    store.put_off_held(newest.number, "a lock", Duration::ZERO).await.unwrap();
+    assert_eq!(told().await.split(' ').filter(|tries| *tries == "3").count(), 2, "{}", told().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

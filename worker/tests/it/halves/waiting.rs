@@ -54,6 +54,29 @@ async fn a_half_alone_is_told_which_one_is_missing_and_joins_it_all_the_same_lat
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_half_that_the_database_fails_at_keeps_no_other_from_being_told() {
+    let ((database, store), amqp) = (migrated("w").await, vhost());
+    let mut outside = TestClient::new(&amqp).await;
+    let fail = "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'; END $$;
+                CREATE TRIGGER poison BEFORE UPDATE ON project_halves FOR EACH ROW WHEN (NEW.project_slug = 'poison')
+                EXECUTE FUNCTION poison()";
+    database.sql.batch_execute(fail).await.unwrap();
+    let worker = TestWorker::start(store, &amqp, changed(), impatient());
+    for slug in ["poison", "shop"] {
+        outside.publish(&bytes(&HalvedProject::new(slug).code('a', |_| {}))).await;
+    }
+    let told = outside.result().await;
+    assert_eq!(
+        (&told["data"]["project"]["slug"], &told["data"]["failure"]["code"]),
+        (&json!("shop"), &json!("missing-half"))
+    );
+    database.sql.batch_execute("DROP TRIGGER poison ON project_halves").await.unwrap();
+    assert_eq!(outside.result().await["data"]["project"]["slug"], "poison");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_half_that_is_replayed_waits_anew_and_what_two_make_is_one_request_like_any() {
     let ((database, store), amqp) = (migrated("w").await, vhost());
     let mut outside = TestClient::new(&amqp).await;
