@@ -31,6 +31,8 @@ pub struct Bench {
 const PEERS: [&str; 5] = ["taskiq", "faststream", "celery", "dramatiq", "procrastinate"];
 /// Those that are measured with a deployment's seven stages, too.
 const QUICKEST: [&str; 2] = ["faststream", "dramatiq"];
+/// Those that are measured with a deployment's guarantees, too.
+const FENCED: [&str; 2] = ["faststream", "taskiq"];
 
 impl Bench {
     /// A figure's place, in the first repetition.
@@ -50,11 +52,17 @@ impl Bench {
             peer: Some((self.python.clone(), folder.join(format!("{name}_peer.py")))),
             stage_ms: 0,
             is_whole: false,
+            is_fenced: false,
             is_limited: false,
         };
         let mut peers: Vec<_> = names.map(of).collect();
-        let quickest = peers.iter().filter(|peer| QUICKEST.contains(&peer.name.as_str()));
-        peers.extend(quickest.map(|peer| BenchedEngine { is_whole: true, ..peer.clone() }).collect::<Vec<_>>());
+        let also = |names: [&str; 2], change: fn(BenchedEngine) -> BenchedEngine| {
+            let chosen = peers.iter().filter(|peer| names.contains(&peer.name.as_str()));
+            chosen.cloned().map(change).collect::<Vec<_>>()
+        };
+        let whole = also(QUICKEST, |peer| BenchedEngine { is_whole: true, ..peer });
+        let fenced = also(FENCED, |peer| BenchedEngine { is_fenced: true, ..peer });
+        peers.extend(whole.into_iter().chain(fenced));
         peers
     }
 }

@@ -34,6 +34,8 @@ pub struct BenchedEngine {
     pub stage_ms: u64,
     /// Whether a peer's job has as many stages as a deployment.
     pub is_whole: bool,
+    /// Whether a peer's job has a lease with a fence, and its events an outbox, as a deployment has.
+    pub is_fenced: bool,
     /// Whether only as many run at once on a server as Slipway lets by itself.
     pub is_limited: bool,
 }
@@ -45,13 +47,14 @@ impl BenchedEngine {
     /// Slipway.
     pub fn slipway(concurrency: usize) -> Self {
         let name = "slipway".to_owned();
-        Self { name, concurrency, peer: None, stage_ms: 0, is_whole: false, is_limited: false }
+        Self { name, concurrency, peer: None, stage_ms: 0, is_whole: false, is_fenced: false, is_limited: false }
     }
 
-    /// What it does at once; of a peer, too, whether it has as many stages as a deployment.
+    /// What it does at once; of a peer, too, whether it has as many stages as a deployment, or promises as much.
     pub fn case(&self) -> String {
         let seven = if self.is_whole { "seven stages, " } else { "" };
-        format!("{seven}concurrency {}", self.concurrency)
+        let fenced = if self.is_fenced { "fence and outbox, " } else { "" };
+        format!("{seven}{fenced}concurrency {}", self.concurrency)
     }
 
     /// The exchange that it tells its events on.
@@ -145,7 +148,7 @@ impl BenchedEngine {
         command.env("PEER_AMQP_URL", scene.stack.world.amqp_url()).env("PEER_DATABASE_URL", database);
         command.env("PEER_CONCURRENCY", self.concurrency.to_string());
         let stages = if self.is_whole { Stage::ALL.len() } else { PEER_STAGES };
-        command.env("PEER_STAGES", stages.to_string());
+        command.env("PEER_STAGES", stages.to_string()).env("PEER_FENCED", if self.is_fenced { "1" } else { "" });
         command.env("PEER_STAGE_MS", self.stage_ms.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
         Ok(command)
     }

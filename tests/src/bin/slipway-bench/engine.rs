@@ -1,8 +1,6 @@
 //! The engine beside its peers: throughput of a backlog with its cost, latencies at half of it, and how fast a burst is
 //! taken in. Contenders take turns, so that what else the machine does meets all of them.
 
-use std::time::Instant;
-
 use anyhow::{Result, ensure};
 
 use crate::bench::Bench;
@@ -17,14 +15,12 @@ use crate::usage;
 /// The fewest jobs of a run, and the most.
 const COUNTS: (f64, f64) = (60.0, 6000.0);
 /// What the first, unmeasured run of each does.
-const WARM_UP: usize = 60;
-/// About what peers do in a second, where there's no time to find out.
-const USUAL: f64 = 120.0;
+const WARM_UP: usize = 300;
 
 /// How a backlog was worked off.
 #[derive(Debug, Clone)]
 pub struct Drained {
-    /// A second, from the start of the first worker's process to the last result.
+    /// A second, from the first result to the last one: programs start in different times.
     pub rate: f64,
     /// SQL statements for each.
     pub statements: f64,
@@ -67,7 +63,6 @@ pub async fn drain(
     let mut subscriber = Subscriber::bind(scene.stack.world.amqp_url(), contender.exchange()).await?;
     contender.ask(scene, orchestrator, database, count).await?;
     let before = scene.begin().await?;
-    let start = Instant::now();
     let processes = contender.start(scene, database, workers)?;
     let span = subscriber.results(count, PATIENCE).await.map_err(|error| {
         let log = scene.stack.world.folder().join("bench-0.log");
@@ -82,7 +77,7 @@ pub async fn drain(
     subscriber.end().await;
     let each = |sum: f64| sum / count as f64;
     Ok(Drained {
-        rate: count as f64 / (span.end - start).as_secs_f64(),
+        rate: (count as f64 - 1.0) / (span.end - span.begin).as_secs_f64(),
         statements: each(used.statements),
         wal: each(used.wal),
         messages: each((span.messages + count) as f64),
@@ -109,8 +104,7 @@ pub fn measure(bench: &mut Bench, scene: &mut BenchScene, only_latency: bool) ->
         let first_peer = contenders.iter().find(|one| one.peer.is_some()).map_or(String::new(), |one| one.name.clone());
         let mut rates = Vec::new();
         for contender in &contenders {
-            let is_known = bench.quick && contender.peer.is_some();
-            rates.push(if is_known { USUAL } else { run(scene, &mut orchestrator, contender, WARM_UP).await?.rate });
+            rates.push(run(scene, &mut orchestrator, contender, WARM_UP).await?.rate);
         }
         for repetition in 1..=bench.repetitions {
             for (contender, rate) in contenders.iter().zip(&mut rates) {
@@ -124,7 +118,7 @@ pub fn measure(bench: &mut Bench, scene: &mut BenchScene, only_latency: bool) ->
                 }
                 // One peer is enough where time is short: the first, which is the quickest to answer.
                 let is_wanted = !bench.quick || contender.peer.is_none() || contender.name == first_peer;
-                if contender.concurrency == 16 && !contender.is_whole && is_wanted {
+                if contender.concurrency == 16 && !contender.is_whole && !contender.is_fenced && is_wanted {
                     let of = Subject { section: "latency", case: "half load".to_owned(), ..of };
                     latency::measure(scene, &mut orchestrator, contender, *rate / 2.0, bench.seconds)
                         .await?

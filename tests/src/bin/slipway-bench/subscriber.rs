@@ -34,6 +34,8 @@ pub struct Subscriber {
 /// What came until so many results were there.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {
+    /// When the first result came.
+    pub begin: Instant,
     /// When the last result came.
     pub end: Instant,
     /// How many messages there were.
@@ -77,16 +79,19 @@ impl Subscriber {
 
     /// Waits for `count` results.
     pub async fn results(&mut self, count: usize, patience: Duration) -> Result<Span> {
-        let (mut messages, mut results) = (0, 0);
+        let (mut messages, mut results, mut begin) = (0, 0, None);
         loop {
             let message = match self.next(patience).await {
                 Ok(message) => message,
                 Err(error) => bail!("{error:#}, after {results} of {count} results and {messages} messages"),
             };
             messages += 1;
-            results += usize::from(message.key.starts_with("result"));
-            if results == count {
-                return Ok(Span { end: message.at, messages });
+            if message.key.starts_with("result") {
+                results += 1;
+                let begin = *begin.get_or_insert(message.at);
+                if results == count {
+                    return Ok(Span { begin, end: message.at, messages });
+                }
             }
         }
     }
