@@ -1,13 +1,12 @@
 //! How a deployment has left the server, compared with how it is now: what has to be the same for which stage to be
 //! proven. No I/O: the lines are `scripts/as_left.sh`'s, and asking is done in `unchanged`.
 
-use std::fmt::Write as _;
-
 use jiff::Timestamp;
 use ring::digest;
 use slipway_protocol::{Replacement, ReplacementWay, ServiceReport};
 
 use super::compose::parse_service;
+use crate::hex::to_hex;
 use crate::remote::output::ScriptOutput;
 
 /// Seconds by which the time of the server's start may differ: it's rounded, and a clock that was set differs by more.
@@ -129,13 +128,6 @@ impl<'a> ServerState<'a> {
         };
         of(self.was) == of(self.now)
     }
-}
-
-pub(super) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn is_of(line: &str, kind: &str) -> bool {

@@ -18,11 +18,12 @@ use slipway_protocol::{Action, ErrorCode, Exposed, Stage};
 use tokio::task::JoinSet;
 
 use super::images::Images;
-use super::left::{ServerState, to_hex};
+use super::left::ServerState;
 use super::left_reports::{AS_LEFT, LeftImage, LeftReports};
 use super::resume::PROOF;
 use super::service_check::checked_services;
 use super::verify::{SeenAnswer, ask_all};
+use crate::hex::to_hex;
 use crate::project::image_tag;
 use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;

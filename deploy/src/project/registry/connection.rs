@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::challenge::{Challenge, TokenHosts};
 use crate::budget::{Budget, REGISTRY_ANSWER, REGISTRY_TOKEN};
+use crate::hex::to_hex;
 use crate::http::{AnswerError, builder, chain, read_answer};
 use crate::{DeployerConfig, RegistryCredential, StageError};
 
@@ -87,9 +88,7 @@ impl RegistryConnection {
             return Err(self.broken("a manifest whose parts are missing"));
         };
         let body = self.body(answer, REGISTRY_ANSWER, "more than 4 MiB, where a manifest has some KiB").await?;
-        let sum = ring::digest::digest(&ring::digest::SHA256, &body);
-        let sum: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        if sum != hex.to_ascii_lowercase() {
+        if to_hex(ring::digest::digest(&ring::digest::SHA256, &body).as_ref()) != hex.to_ascii_lowercase() {
             return Err(self.broken("content that doesn't have the digest by which it was asked for"));
         }
         serde_json::from_slice(&body).map_err(|_| self.broken("what isn't JSON"))
