@@ -7,9 +7,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::delayed::{ConfirmedPart, DelayedKeys};
+use super::wanted_page::WantedPage;
 use crate::amqp::{AmqpError, PublishError, Publisher};
 use crate::failpoint::{self, Failpoint};
-use crate::store::{BlamedMessage, OrderingKey, OutboxRow, PublishOutcome, RelayLease, Store, StoreError};
+use crate::store::{BlamedMessage, OrderingKey, OutboxPage, OutboxRow, PublishOutcome, RelayLease, Store, StoreError};
 use crate::telemetry::{self, Metrics};
 
 /// Why sending ended.
@@ -123,11 +124,11 @@ async fn settle(
     mut ended: Vec<Ended>,
 ) -> Result<(), RelayError> {
     let broken: Vec<AmqpError> = ended.iter_mut().filter_map(|ended| note(ended, delayed)).collect();
-    let recorded = record(store, lease, ended).await;
+    let recorded = record(store, lease, ended, None).await;
     // A broken channel isn't used again, whatever else has failed.
     match broken.into_iter().next() {
         Some(error) => Err(error.into()),
-        None => Ok(recorded?),
+        None => Ok(recorded?.map(drop)?),
     }
 }
 
@@ -152,15 +153,26 @@ pub(super) fn note((rows, outcome): &mut Ended, delayed: &mut DelayedKeys) -> Op
     None
 }
 
-/// Writes down what was sent and what is to blame.
-pub(super) async fn record(store: &Store, lease: RelayLease, ended: Vec<Ended>) -> Result<(), StoreError> {
+/// Writes down what was sent and what is to blame, and reads a page with it where one is asked for. What was read, or why it
+/// couldn't be, is told once all else is written.
+pub(super) async fn record(
+    store: &Store,
+    lease: RelayLease,
+    ended: Vec<Ended>,
+    wanted: Option<&WantedPage>,
+) -> Result<Result<OutboxPage, StoreError>, StoreError> {
     let (mut rows, mut sent, mut blamed) = (Vec::new(), Vec::new(), Vec::new());
     for (group, mut outcome) in ended {
         sent.append(&mut outcome.sent);
         blamed.append(&mut outcome.blamed);
         rows.extend(group);
     }
-    if !sent.is_empty() {
+    let mut page = Ok(OutboxPage::default());
+    if let Some(wanted) = wanted {
+        page = wanted.read(store, lease, &sent).await;
+    }
+    // What can't be read has nothing sent again.
+    if !sent.is_empty() && (wanted.is_none() || page.is_err()) {
         store.mark_published(lease, &sent).await?;
     }
     if !blamed.is_empty() {
@@ -171,7 +183,7 @@ pub(super) async fn record(store: &Store, lease: RelayLease, ended: Vec<Ended>) 
             tell_blamed(row, &blame.reason, aside.contains(&row.position));
         }
     }
-    Ok(())
+    Ok(page)
 }
 
 /// Sends the messages of one ordering key, each when the one before is confirmed, up to the first that the broker

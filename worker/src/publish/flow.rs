@@ -12,19 +12,15 @@ use tracing::{Instrument as _, Span};
 
 use super::batch::{Ended, RelayError, batch_span, by_key, note, record, send_alone, send_in_order};
 use super::delayed::DelayedKeys;
+use super::wanted_page::{BYTES, WantedPage};
 use crate::amqp::{AmqpError, Publisher};
 use crate::store::{OrderingKey, OutboxPage, OutboxRow, RelayLease, Store, StoreError, Wakeups};
 
-/// Rows, of a message or a few, that are read at once.
-const BATCH: u32 = 200;
 /// The most messages in memory before more are read.
 const ENOUGH: usize = 400;
-/// The bodies in memory, without the last one: a dead letter may be as large as the broker allows.
-const BYTES: usize = 16 * 1024 * 1024;
-/// While messages are under way, the outbox isn't read more often.
-const READ_PACE: Duration = Duration::from_millis(1);
-/// While messages are under way, none is marked sooner after another.
-const MARK_PACE: Duration = Duration::from_millis(5);
+/// While there is something to send, the database isn't asked more often: what comes meanwhile is read, and what is confirmed
+/// meanwhile is marked, by one statement.
+const PACE: Duration = Duration::from_millis(5);
 /// How long messages are sent before the relay looks at anything else, while many wait.
 const SEND_WINDOW: Duration = Duration::from_secs(2);
 
@@ -39,8 +35,7 @@ pub(super) async fn send_waiting(
 ) -> Result<bool, RelayError> {
     let started_at = Instant::now();
     let mut flow = Flow::over(publishers);
-    let (mut next_read, mut next_mark) = (started_at, started_at);
-    let (mut look, mut has_suspects) = (true, false);
+    let (mut look, mut has_suspects, mut next_ask) = (true, false, started_at);
     let (mut unread, mut unmarked) = (None::<StoreError>, None::<StoreError>);
     let mut asked: FuturesUnordered<BoxFuture<'_, Answer>> = FuturesUnordered::new();
     let woken = wake(wakeups);
@@ -49,46 +44,40 @@ pub(super) async fn send_waiting(
         let has_failed = unread.is_some() || unmarked.is_some() || flow.broken.is_some();
         flow.closes = has_failed || has_suspects || started_at.elapsed() >= SEND_WINDOW;
         let (reads, marks) = (look && !flow.closes && flow.has_room(), !flow.ended.is_empty() && unmarked.is_none());
-        let (now, is_idle) = (Instant::now(), flow.under_way.is_empty());
-        if asked.is_empty() && marks && (is_idle || now >= next_mark) {
-            asked.push(mark(store, lease, std::mem::take(&mut flow.ended)).boxed());
-        } else if asked.is_empty() && reads && (is_idle || now >= next_read) {
-            next_read = now + READ_PACE;
-            look = false;
-            flow.stopped.clear();
-            asked.push(read(store, delayed.waiting(), flow.positions(), flow.bytes).boxed());
+        let may_ask = asked.is_empty() && (reads || marks);
+        if may_ask && Instant::now() >= next_ask {
+            next_ask = Instant::now() + PACE;
+            let wanted = reads.then(|| flow.wanted(delayed));
+            look &= !reads;
+            let ended = if marks { std::mem::take(&mut flow.ended) } else { Vec::new() };
+            asked.push(ask(store, lease, ended, wanted).boxed());
         }
-        if asked.is_empty() && is_idle && !marks {
+        if asked.is_empty() && flow.under_way.is_empty() && !may_ask {
             break;
         }
-        let next_ask = match (reads, marks) {
-            (true, true) => next_read.min(next_mark),
-            (true, false) => next_read,
-            _ => next_mark,
-        };
-        let is_early = asked.is_empty() && (reads || marks);
         tokio::select! {
             Some(ended) = flow.under_way.next() => flow.end(ended, delayed),
-            Some(answer) = asked.next() => match answer {
-                Answer::Read(Ok(OutboxPage { rows, more })) => {
-                    look |= more;
-                    has_suspects = rows.iter().any(|row| row.breaks > 0);
-                    if !has_suspects && !has_failed {
-                        flow.take(rows, delayed);
+            Some((marked, page)) = asked.next() => {
+                match marked {
+                    Ok(positions) => flow.forget(positions),
+                    Err(error) => unmarked = Some(error),
+                }
+                match page {
+                    Ok(OutboxPage { rows, more }) => {
+                        look |= more;
+                        has_suspects |= rows.iter().any(|row| row.breaks > 0);
+                        if !has_suspects && !has_failed {
+                            flow.take(rows, delayed);
+                        }
                     }
+                    Err(error) => unread = Some(error),
                 }
-                Answer::Marked(Ok(positions)) => {
-                    next_mark = Instant::now() + MARK_PACE;
-                    flow.forget(positions);
-                }
-                Answer::Read(Err(error)) => unread = Some(error),
-                Answer::Marked(Err(error)) => unmarked = Some(error),
-            },
+            }
             () = &mut woken, if !flow.closes => {
                 look = true;
                 woken.set(wake(wakeups));
             }
-            () = tokio::time::sleep_until(next_ask), if is_early => {}
+            () = tokio::time::sleep_until(next_ask), if may_ask => {}
         }
     }
     // A broken channel isn't used again, whatever else has failed.
@@ -99,8 +88,7 @@ pub(super) async fn send_waiting(
         return Err(error.into());
     }
     if has_suspects {
-        let bytes = u32::try_from(BYTES).unwrap_or(u32::MAX);
-        let rows = store.waiting_messages(&delayed.waiting(), &[], BATCH, bytes).await?.rows;
+        let rows = flow.wanted(delayed).read(store, lease, &[]).await?.rows;
         let span = batch_span(&rows);
         send_alone(store, publishers, lease, rows, delayed).instrument(span).await?;
     }
@@ -114,20 +102,15 @@ async fn wake(wakeups: Option<&Wakeups>) {
     }
 }
 
-/// What the database has answered.
-enum Answer {
-    Read(Result<OutboxPage, StoreError>),
-    Marked(Result<Vec<i64>, StoreError>),
-}
+/// What the database has answered: the places in the outbox that are marked, and what was read.
+type Answer = (Result<Vec<i64>, StoreError>, Result<OutboxPage, StoreError>);
 
-async fn read(store: &Store, held: Vec<OrderingKey>, known: Vec<i64>, bytes: usize) -> Answer {
-    let bytes = u32::try_from(BYTES.saturating_sub(bytes)).unwrap_or(u32::MAX);
-    Answer::Read(store.waiting_messages(&held, &known, BATCH, bytes).await)
-}
-
-async fn mark(store: &Store, lease: RelayLease, ended: Vec<Ended>) -> Answer {
+async fn ask(store: &Store, lease: RelayLease, ended: Vec<Ended>, wanted: Option<WantedPage>) -> Answer {
     let positions = ended.iter().flat_map(|(_, outcome)| outcome.positions()).collect();
-    Answer::Marked(record(store, lease, ended).await.map(|()| positions))
+    match record(store, lease, ended, wanted.as_ref()).await {
+        Ok(page) => (Ok(positions), page),
+        Err(error) => (Err(error), Ok(OutboxPage::default())),
+    }
 }
 
 /// The messages in memory.
@@ -174,6 +157,12 @@ impl<'a> Flow<'a> {
 
     fn positions(&self) -> Vec<i64> {
         self.known.iter().copied().collect()
+    }
+
+    /// All that isn't in memory, and isn't to wait.
+    fn wanted(&mut self, delayed: &DelayedKeys) -> WantedPage {
+        self.stopped.clear();
+        WantedPage { held: delayed.waiting(), known: self.positions(), bytes: self.bytes }
     }
 
     /// Sends the messages; one whose key is under way follows.

@@ -181,6 +181,16 @@ impl StoreClient {
         Ok(failpoint::around(Failpoint::Commit(write), self.query_opt(sql, values)).await?)
     }
 
+    /// As [`Self::write`], for a statement that reads, too.
+    pub(in crate::store) async fn write_reading(
+        &self,
+        write: TransactionKind,
+        sql: &str,
+        values: StatementValues<'_>,
+    ) -> Result<Vec<Row>> {
+        Ok(failpoint::around(Failpoint::Commit(write), self.query(sql, values)).await?)
+    }
+
     /// The channel that a statement has to notify by itself when it tells something.
     pub(in crate::store) fn relay_to_wake(&self) -> Option<&'static str> {
         self.1.relay_to_notify()

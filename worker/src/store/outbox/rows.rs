@@ -101,62 +101,73 @@ impl Store {
         limit: u32,
         bytes: u32,
     ) -> Result<OutboxPage> {
-        let deployments: Vec<Uuid> =
-            held.iter().filter_map(|line| if let OrderingKey::Events(id) = line { Some(id.0) } else { None }).collect();
-        let mut left_out: Vec<i64> =
-            held.iter().filter_map(|line| if let OrderingKey::Alone(at) = line { Some(*at) } else { None }).collect();
-        left_out.extend(known);
+        let (deployments, left_out) = left_out(held, known);
         deadline(async {
-            let rows = self
-                .client()
-                .await?
-                .query(
-                    &format!(
-                        "WITH waiting AS (
-                             SELECT ctid AS place, position,
-                                 coalesce(octet_length(body), octet_length(told), {RESULT_BYTES}) AS size
-                             FROM outbox WHERE published_at IS NULL AND set_aside_at IS NULL
-                               AND position NOT IN (SELECT unnest($2::bigint[]))
-                               AND (sequence IS NULL OR deployment_id NOT IN (SELECT unnest($1::uuid[])))
-                             ORDER BY position LIMIT $3),
-                         page AS (
-                             SELECT place, count(*) OVER () AS waiting,
-                                 sum(size) OVER (ORDER BY position) - size AS before
-                             FROM waiting)
-                         SELECT position, waiting, breaks, must_route, {MESSAGE_COLUMNS}
-                         FROM page JOIN outbox o ON o.ctid = page.place LEFT JOIN deployments d ON d.id = o.deployment_id
-                         WHERE before < $4 ORDER BY position"
-                    ),
-                    &[&deployments, &left_out, &i64::from(limit), &i64::from(bytes)],
-                )
-                .await?;
-            let waiting = rows.first().map_or(0, |row| row.get::<_, i64>("waiting"));
-            let more = waiting >= i64::from(limit) || usize::try_from(waiting).is_ok_and(|n| n > rows.len());
-            Ok(OutboxPage { rows: rows.iter().flat_map(of_row).collect(), more })
+            let sql = format!("WITH {} SELECT {} ORDER BY position", waiting(), of_page());
+            let client = self.client().await?;
+            let rows = client.query(&sql, &[&deployments, &left_out, &i64::from(limit), &i64::from(bytes)]).await?;
+            Ok(page(&rows, limit))
         })
         .await
     }
 
-    /// Marks messages as published.
+    /// [`Self::mark_published`] and [`Self::waiting_messages`] by one statement: `known` has to name what is marked, too.
+    ///
+    /// # Errors
+    /// As those two.
+    pub async fn mark_and_read(
+        &self,
+        lease: RelayLease,
+        sent: &[PublishOutcome],
+        held: &[OrderingKey],
+        known: &[i64],
+        limit: u32,
+        bytes: u32,
+    ) -> Result<OutboxPage> {
+        let (deployments, left_out) = left_out(held, known);
+        let (positions, unrouted) = positions(sent);
+        deadline(async {
+            let (marking, waiting, of_page) = (marking(["$5", "$6", "$7"]), waiting(), of_page());
+            let sql = format!(
+                "WITH {marking}, {waiting}, page AS (SELECT {of_page})
+                 SELECT page.* FROM held LEFT JOIN page ON true ORDER BY position"
+            );
+            let client = self.client().await?;
+            let rows = client
+                .write_reading(
+                    TransactionKind::MarkPublished,
+                    &sql,
+                    &[
+                        &deployments,
+                        &left_out,
+                        &i64::from(limit),
+                        &i64::from(bytes),
+                        &positions,
+                        &unrouted,
+                        &lease.fence,
+                    ],
+                )
+                .await?;
+            match rows.first() {
+                None => Err(StoreError::LeaseLost),
+                Some(row) if row.get::<_, Option<i64>>("position").is_none() => Ok(OutboxPage::default()),
+                Some(_) => Ok(page(&rows, limit)),
+            }
+        })
+        .await
+    }
+
+    /// Marks messages as published. A database that crashes right after it may have forgotten: then they're published again.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when another process is the relay by now; then nothing was marked.
     pub async fn mark_published(&self, lease: RelayLease, sent: &[PublishOutcome]) -> Result<()> {
+        let (positions, unrouted) = positions(sent);
         deadline(async {
-            let positions: Vec<i64> = sent.iter().map(|s| s.position).collect();
-            let unrouted: Vec<i64> = sent.iter().filter(|s| !s.routed).map(|s| s.position).collect();
-            let sql = "WITH held AS MATERIALIZED (SELECT 1 FROM relay_lease WHERE fence = $3 FOR SHARE),
-                           removed AS (
-                               DELETE FROM outbox WHERE position = ANY($1) AND published_at IS NULL
-                                   AND sequence IS NULL AND EXISTS (SELECT FROM held)),
-                           marked AS (
-                               UPDATE outbox SET published_at = now(), unrouted = position = ANY($2)
-                               WHERE position = ANY($1) AND published_at IS NULL
-                                   AND sequence IS NOT NULL AND EXISTS (SELECT FROM held))
-                       SELECT FROM held";
+            let sql = format!("WITH {} SELECT FROM held", marking(["$1", "$2", "$3"]));
             let client = self.client().await?;
             let held =
-                client.write(TransactionKind::MarkPublished, sql, &[&positions, &unrouted, &lease.fence]).await?;
+                client.write(TransactionKind::MarkPublished, &sql, &[&positions, &unrouted, &lease.fence]).await?;
             held.map(drop).ok_or(StoreError::LeaseLost)
         })
         .await
@@ -182,6 +193,69 @@ impl Store {
         })
         .await
     }
+}
+
+/// The ordering keys and the positions that are left out of a page, as its statement names them.
+fn left_out(held: &[OrderingKey], known: &[i64]) -> (Vec<Uuid>, Vec<i64>) {
+    let (mut deployments, mut positions) = (Vec::new(), known.to_vec());
+    for key in held {
+        match key {
+            OrderingKey::Events(id) => deployments.push(id.0),
+            OrderingKey::Alone(position) => positions.push(*position),
+        }
+    }
+    (deployments, positions)
+}
+
+/// The positions of what was sent, and of what reached no queue.
+fn positions(sent: &[PublishOutcome]) -> (Vec<i64>, Vec<i64>) {
+    let unrouted = sent.iter().filter(|s| !s.routed).map(|s| s.position).collect();
+    (sent.iter().map(|s| s.position).collect(), unrouted)
+}
+
+/// The first $3 rows that wait, without what $1 and $2 name: where they are, and how many bytes come before each.
+fn waiting() -> String {
+    format!(
+        "waiting AS (
+             SELECT ctid AS place, position, coalesce(octet_length(body), octet_length(told), {RESULT_BYTES}) AS size
+             FROM outbox WHERE published_at IS NULL AND set_aside_at IS NULL
+               AND position NOT IN (SELECT unnest($2::bigint[]))
+               AND (sequence IS NULL OR deployment_id NOT IN (SELECT unnest($1::uuid[])))
+             ORDER BY position LIMIT $3),
+         sized AS (
+             SELECT place, count(*) OVER () AS waiting, sum(size) OVER (ORDER BY position) - size AS before FROM waiting)"
+    )
+}
+
+/// What is read of those rows, up to $4 bytes.
+fn of_page() -> String {
+    format!(
+        "position, waiting, breaks, must_route, {MESSAGE_COLUMNS}
+         FROM sized JOIN outbox o ON o.ctid = sized.place LEFT JOIN deployments d ON d.id = o.deployment_id
+         WHERE before < $4"
+    )
+}
+
+/// What marks messages, given the names of their positions, of those that reached no queue, and of the relay's fence. It needn't
+/// be on the disk at once: what isn't marked is published again.
+fn marking([positions, unrouted, fence]: [&str; 3]) -> String {
+    format!(
+        "held AS MATERIALIZED (
+             SELECT set_config('synchronous_commit', 'off', true) FROM relay_lease WHERE fence = {fence} FOR SHARE),
+         removed AS (
+             DELETE FROM outbox WHERE position = ANY({positions}) AND published_at IS NULL AND sequence IS NULL
+                 AND EXISTS (SELECT FROM held)),
+         marked AS (
+             UPDATE outbox SET published_at = now(), unrouted = position = ANY({unrouted})
+             WHERE position = ANY({positions}) AND published_at IS NULL AND sequence IS NOT NULL
+                 AND EXISTS (SELECT FROM held))"
+    )
+}
+
+fn page(rows: &[tokio_postgres::Row], limit: u32) -> OutboxPage {
+    let waiting = rows.first().map_or(0, |row| row.get::<_, i64>("waiting"));
+    let more = waiting >= i64::from(limit) || usize::try_from(waiting).is_ok_and(|n| n > rows.len());
+    OutboxPage { rows: rows.iter().flat_map(of_row).collect(), more }
 }
 
 fn of_row(row: &tokio_postgres::Row) -> Vec<OutboxRow> {

@@ -132,7 +132,9 @@ pub async fn send(store: &Store, operator: &Operator) {
     ok(quick("a page beside others", store.waiting_messages(&held, &known, 100, 1 << 20)).await);
     let sent: Vec<PublishOutcome> =
         page.rows.iter().skip(2).map(|row| PublishOutcome { position: row.position, routed: true }).collect();
-    ok(store.mark_published(lease, &sent).await);
+    let (together, alone) = sent.split_at(sent.len() / 2);
+    ok(quick("a mark", store.mark_published(lease, alone)).await);
+    ok(quick("a mark and a page", store.mark_and_read(lease, together, &held, &known, 100, 1 << 20)).await);
     let blamed: Vec<BlamedMessage> = page.rows[..2]
         .iter()
         .map(|row| BlamedMessage { position: row.position, reason: "x".to_owned(), hopeless: true })

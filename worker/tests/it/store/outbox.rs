@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use slipway_protocol::{ProgressKind, Stage};
-use slipway_worker::store::{AttemptSummary, DeploymentEnd, OldRows, RelayLease, Store, StoreError};
+use slipway_worker::store::{
+    AttemptSummary, DeploymentEnd, OldRows, OrderingKey, OutboxPage, PublishOutcome, RelayLease, Store, StoreError,
+};
 
 use super::{LONG, claimed, ended_failed, failure, held_back, somebody_waits};
 use crate::services::TestDatabase;
@@ -39,6 +41,14 @@ async fn sequences_have_no_gaps_and_ids_are_derived_even_when_many_write_at_once
     assert_eq!(events.last().unwrap().event_type, "slipway.deployment.result.v1");
 }
 
+/// Dead letters with bodies of these sizes.
+async fn put_letters(database: &TestDatabase, sizes: &[i32]) {
+    let sql = "INSERT INTO outbox (message_id, type, exchange, routing_key, body, must_route)
+               SELECT i::text, '', '', '', convert_to(repeat('x', size), 'UTF8'), true
+               FROM unnest($1::int[]) WITH ORDINALITY AS l(size, i) ORDER BY i";
+    database.sql.execute(sql, &[&sizes]).await.unwrap();
+}
+
 async fn take(store: &Store, held: Option<RelayLease>, span: Duration) -> Option<RelayLease> {
     store.take_or_renew_relay_lease(held, span).await.unwrap().lease
 }
@@ -52,6 +62,36 @@ async fn the_relays_lease_has_one_holder_and_a_stale_one_marks_nothing() {
     assert_eq!(take(&first, Some(old), LONG).await, None);
     let marked = first.mark_published(old, &[]).await;
     assert!(matches!(marked, Err(StoreError::LeaseLost)), "{marked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_and_nobody_else_marks_what_was_sent_and_reads_what_waits_at_once() {
+    let (database, store) = TestDatabase::migrated("w").await;
+    let running = claimed(&store).await.lease;
+    put_letters(&database, &[1, 1]).await;
+    let waiting = store.waiting_messages(&[], &[], 10, u32::MAX).await.unwrap().rows;
+    let (event, letter, last) = (waiting[0].position, waiting[2].position, waiting[3].position);
+    assert_eq!(waiting[0].ordering_key, OrderingKey::Events(running.deployment));
+    let known: Vec<i64> = waiting[..3].iter().map(|row| row.position).collect();
+    let old = take(&store, None, Duration::from_millis(1)).await.unwrap();
+    let mut next = None;
+    while next.is_none() {
+        next = take(&store, None, LONG).await;
+    }
+    let sent = [(event, true), (letter, true)].map(|(position, routed)| PublishOutcome { position, routed });
+    let stale = store.mark_and_read(old, &sent, &[], &known, 10, u32::MAX).await;
+    assert!(matches!(stale, Err(StoreError::LeaseLost)), "{stale:?}");
+    assert_eq!(store.waiting_messages(&[], &[], 10, u32::MAX).await.unwrap().rows, waiting, "nothing is marked");
+    let lease = next.unwrap();
+    let page = store.mark_and_read(lease, &sent, &[], &known, 10, u32::MAX).await.unwrap();
+    assert_eq!(page, OutboxPage { rows: waiting[3..].to_vec(), more: false });
+    let left: Vec<i64> =
+        store.waiting_messages(&[], &[], 10, u32::MAX).await.unwrap().rows.iter().map(|row| row.position).collect();
+    assert_eq!(left, [known[1], last], "the others are marked");
+    let sent = left.iter().map(|&position| PublishOutcome { position, routed: false }).collect::<Vec<_>>();
+    let page = store.mark_and_read(lease, &sent, &[], &left, 10, u32::MAX).await.unwrap();
+    assert_eq!(page, OutboxPage::default());
+    assert_eq!(store.backlog().await.unwrap().depth, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,10 +113,7 @@ async fn a_renewal_that_comes_late_does_not_keep_the_relays_lease_that_was_given
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_the_outbox_is_bounded_in_bytes_and_says_whether_more_waits() {
     let (database, store) = TestDatabase::migrated("w").await;
-    let letters = "INSERT INTO outbox (message_id, type, exchange, routing_key, body, must_route)
-                   SELECT i::text, '', '', '', convert_to(repeat('x', size), 'UTF8'), true
-                   FROM unnest(ARRAY[10, 700, 600, 9000, 1]) WITH ORDINALITY AS l(size, i) ORDER BY i";
-    database.sql.execute(letters, &[]).await.unwrap();
+    put_letters(&database, &[10, 700, 600, 9000, 1]).await;
     let mut held = Vec::new();
     for (sizes, more) in [(&[10, 700, 600][..], true), (&[9000], true), (&[1], false), (&[], false)] {
         let page = store.waiting_messages(&held, &[], 10, 1000).await.unwrap();
