@@ -95,8 +95,7 @@ impl Store {
         .await
     }
 
-    /// Takes the message that has been due for longest, of those that failed least often; nobody else takes it for
-    /// `lease`.
+    /// Takes the message that has been due for longest; nobody else takes it for `lease`.
     ///
     /// # Errors
     /// When the database fails.
@@ -104,7 +103,7 @@ impl Store {
         deadline(async {
             let sql = "UPDATE held_messages SET next_try_at = now() + $1 * interval '1 second' WHERE number = (
                            SELECT number FROM held_messages WHERE next_try_at <= now()
-                           ORDER BY tries, next_try_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+                           ORDER BY next_try_at, number LIMIT 1 FOR UPDATE SKIP LOCKED)
                        RETURNING *";
             let row = self.client().await?.query_opt(sql, &[&seconds(lease)]).await?;
             Ok(row.as_ref().map(held))
@@ -112,9 +111,9 @@ impl Store {
         .await
     }
 
-    /// Puts a held message off that has failed once more, and with it the others of its project, which would most
-    /// likely fail like it: those that were due have failed as often as it has by then, so that many are given up no later
-    /// than one, and none of them for what came after it.
+    /// Puts a held message off that has failed once more, and with it those that came after it to its project, which would
+    /// most likely fail like it: those that were due have failed as often as it has by then, so that many are given up no
+    /// later than one, and none of them for what came after it.
     ///
     /// # Errors
     /// When the database fails.
@@ -127,7 +126,7 @@ impl Store {
                        UPDATE held_messages h
                        SET tries = CASE WHEN h.next_try_at <= now() THEN greatest(h.tries, failed.tries) ELSE h.tries END,
                            next_try_at = greatest(h.next_try_at, now() + $3 * interval '1 second')
-                       FROM failed WHERE h.project_id = failed.project_id AND h.number <> $1";
+                       FROM failed WHERE h.project_id = failed.project_id AND h.number > $1";
             self.client().await?.execute(sql, &[&number, &reason, &seconds(delay)]).await?;
             Ok(())
         })
