@@ -7,6 +7,9 @@ const BATCH: u32 = 200;
 /// The bodies in memory, without the last one: a dead letter may be as large as the broker allows.
 pub(super) const BYTES: usize = 16 * 1024 * 1024;
 
+/// The most that is read beside marking: the lease's row is locked meanwhile, which has to be renewed.
+const BYTES_BESIDE_MARKS: u32 = 256 * 1024;
+
 /// A page that is wanted.
 pub(super) struct WantedPage {
     /// What is to wait.
@@ -29,6 +32,6 @@ impl WantedPage {
         if sent.is_empty() {
             return store.waiting_messages(&self.held, &self.known, BATCH, bytes).await;
         }
-        store.mark_and_read(lease, sent, &self.held, &self.known, BATCH, bytes).await
+        store.mark_and_read(lease, sent, &self.held, &self.known, BATCH, bytes.min(BYTES_BESIDE_MARKS)).await
     }
 }

@@ -17,6 +17,7 @@ const NO_POLICIES: &[&str] = &[
     "stages::domains::LOOKUP_TIME",
     "stages::domains::BETWEEN_LOOKUPS",
     "publish::wanted_page::BATCH",
+    "publish::wanted_page::BYTES_BESIDE_MARKS",
     "publish::flow::PACE",
     "publish::relay_lease::TAKERS_SPREAD",
     "store::connection::listen::BETWEEN",
