@@ -83,7 +83,9 @@ const TAKE_TURN: &str = "
         WHERE name <> $1 AND greatest(seen_at, next_turn_at) > now() - $3 * interval '3 seconds'
     ), mine AS (
         -- Who asks before its turn keeps that: a fleet that asks at once would have all of its turns at once from then on.
+        -- A turn further away is of another clock: that of a database which has failed over.
         SELECT next_turn_at AS at FROM workers WHERE name = $1 AND next_turn_at > now()
+            AND next_turn_at <= now() + (SELECT workers FROM alive) * $3 * interval '1 second'
     ), turn AS (
         UPDATE fleet SET last_turn_at = CASE WHEN EXISTS (SELECT FROM mine) THEN last_turn_at
             ELSE least(greatest(last_turn_at, now()) + $3 * interval '1 second',

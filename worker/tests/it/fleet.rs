@@ -154,6 +154,12 @@ async fn who_asks_before_its_turn_keeps_it() {
     };
     assert_eq!(turns().await, [0, 60, 120]);
     assert_eq!(turns().await, [0, 60, 120], "as when all have lost their notifications");
+    let ahead = "UPDATE workers SET next_turn_at = next_turn_at + interval '1 hour';
+                 UPDATE fleet SET last_turn_at = last_turn_at + interval '1 hour'";
+    database.sql.batch_execute(ahead).await.unwrap();
+    turns().await;
+    let far = "SELECT count(*) FROM workers WHERE next_turn_at > now() + interval '3 minutes'";
+    assert_eq!(database.count(far).await, 0, "after a failover to a server whose clock is behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]
