@@ -130,7 +130,7 @@ fn page(keep: &Retention) -> String {
              EXISTS (SELECT FROM deployments u WHERE u.finished_at IS NOT NULL AND {project} AND {server} AND {slug}
                  AND u.action = 'undeploy' AND {undeployed} IN ('+succeeded', '+already_deployed')
                  AND u.arrival > d.arrival AND u.finished_at < now() - $8 * interval '1 second') AS gone,
-             {IS_NOWHERE} AS nowhere, {IS_NOWHERE} AND {IS_FORGOTTEN} AS forgotten
+             {IS_NOWHERE} AS nowhere, {IS_FORGOTTEN} AS forgotten
          FROM deployments d WHERE d.finished_at IS NOT NULL
              AND ({kind}, d.arrival) > ($1::uuid, $2::text, $3::text, $4::text, $5::text, $6::bigint)
          ORDER BY {kind}, d.arrival LIMIT $7"

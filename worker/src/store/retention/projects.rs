@@ -8,30 +8,45 @@ use crate::store::connection::client::StoreClient;
 use crate::store::connection::transaction::{StoreTransaction, commit_many};
 use crate::store::retention::removal::remove;
 
-/// Whether the project of deployment `d` is on no server, as commands see that, has nothing under way, and gets no pushes.
-/// One whose deployments have all failed may be moved, or deployed again, with what they brought. With `OFFSET 0` rows are
-/// looked up for each project, in place of all that there are once.
-pub(super) const IS_NOWHERE: &str = "
-    (NOT EXISTS (SELECT FROM project_places p WHERE p.project_id = d.project_id
-                     AND greatest(p.begun, p.succeeded) > coalesce(p.undeployed, 0) OFFSET 0)
-     AND NOT EXISTS (SELECT FROM deployments o WHERE o.project_id = d.project_id AND o.state IN ('pending', 'running') OFFSET 0)
-     AND NOT EXISTS (SELECT FROM watched_branches w WHERE w.project_id = d.project_id OFFSET 0))";
+/// Whether the project of deployment `d` is at no place of which this holds, has nothing under way, and gets no pushes. With
+/// `OFFSET 0` rows are looked up for each project, in place of all that there are once.
+macro_rules! is_nowhere {
+    ($is_there:literal) => {
+        concat!(
+            "(NOT EXISTS (SELECT FROM project_places p WHERE p.project_id = d.project_id AND ",
+            $is_there,
+            " OFFSET 0)
+              AND NOT EXISTS (SELECT FROM deployments o
+                  WHERE o.project_id = d.project_id AND o.state IN ('pending', 'running') OFFSET 0)
+              AND NOT EXISTS (SELECT FROM watched_branches w WHERE w.project_id = d.project_id OFFSET 0))"
+        )
+    };
+}
 
-/// Whether, beside that, it has nothing that is its own, such as a slug whose volumes were kept, and wasn't heard of for `$9`
-/// seconds.
-pub(super) const IS_FORGOTTEN: &str = "
-    (coalesce((SELECT l.finished_at FROM deployments l WHERE l.project_id = d.project_id
-                   ORDER BY l.arrival DESC LIMIT 1) < now() - $9::float8 * interval '1 second', false)
-     AND NOT EXISTS (SELECT FROM slug_owners s WHERE s.project_id = d.project_id OFFSET 0)
-     AND NOT EXISTS (SELECT FROM repository_owners r WHERE r.project_id = d.project_id OFFSET 0))";
+/// Whether the project of deployment `d` is nowhere as commands see that: one whose deployments have all failed may be moved, or
+/// deployed again, with what they brought.
+pub(super) const IS_NOWHERE: &str = is_nowhere!("greatest(p.begun, p.succeeded) > coalesce(p.undeployed, 0)");
 
-/// Those that nobody stores a request for just now, until the transaction's end, and that have no open dead letter: whether
-/// that may be replayed is decided by what came after it.
+/// Whether no server was touched for it that it wasn't taken off, or that wasn't handed over since; and it has nothing that is its
+/// own, such as a slug whose volumes were kept, and wasn't heard of for `$9` seconds.
+pub(super) const IS_FORGOTTEN: &str = concat!(
+    is_nowhere!(
+        "greatest(p.touched, p.succeeded) > coalesce(p.undeployed, 0)
+         AND NOT coalesce(p.begun_at <= p.lost_at, false)"
+    ),
+    " AND coalesce((SELECT l.finished_at FROM deployments l WHERE l.project_id = d.project_id
+                        ORDER BY l.arrival DESC LIMIT 1) < now() - $9::float8 * interval '1 second', false)
+      AND NOT EXISTS (SELECT FROM slug_owners s WHERE s.project_id = d.project_id OFFSET 0)
+      AND NOT EXISTS (SELECT FROM repository_owners r WHERE r.project_id = d.project_id OFFSET 0)"
+);
+
+/// Those that nobody stores a request for just now, until the transaction's end, and that have no dead letter which may be
+/// replayed, or restored for that: whether it may is decided by what came after it.
 const LOCK: &str = "
     SELECT p.id FROM unnest($1::uuid[]) p (id) WHERE pg_try_advisory_xact_lock(hashtextextended(p.id::text, 0))
         AND NOT EXISTS (
             SELECT FROM (SELECT o.id FROM deployments o WHERE o.project_id = p.id OFFSET 0) o,
-                LATERAL (SELECT FROM dead_letters l WHERE l.deployment_id = o.id AND l.state = 'open' OFFSET 0) l OFFSET 0)";
+                LATERAL (SELECT FROM dead_letters l WHERE l.deployment_id = o.id AND l.state <> 'replayed' OFFSET 0) l OFFSET 0)";
 
 const FORGET: &str = "
     WITH gone AS (

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use slipway_protocol::names::Slug;
 use slipway_protocol::{ErrorCode, Failure, Message, Project, ProjectId, Stage, decode, read};
-use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd, Store};
+use slipway_worker::store::{Admission, AttemptSummary, DeploymentEnd, Lease, Store};
 use uuid::Uuid;
 
 use super::{base64, keep, walk};
@@ -55,18 +55,25 @@ impl<'a> Asked<'a> {
         self.store.accept_command(&request, &incoming, 10).await.unwrap().unwrap();
     }
 
-    async fn end(&self, end: DeploymentEnd) {
-        let lease = self.store.claim(Duration::from_secs(60)).await.unwrap().unwrap().lease;
-        self.store.finish(&lease, &end, &AttemptSummary::default()).await.unwrap();
+    async fn claim(&self) -> Lease {
+        self.store.claim(Duration::from_secs(60)).await.unwrap().unwrap().lease
+    }
+
+    async fn end(&self, lease: &Lease, end: DeploymentEnd) {
+        self.store.finish(lease, &end, &AttemptSummary::default()).await.unwrap();
     }
 
     async fn succeed(&self) {
-        self.end(DeploymentEnd::Succeeded { url: None }).await;
+        self.end(&self.claim().await, DeploymentEnd::Succeeded { url: None }).await;
     }
 
     async fn fail(&self) {
+        self.fail_with(&self.claim().await).await;
+    }
+
+    async fn fail_with(&self, lease: &Lease) {
         let failure = Failure::new(ErrorCode::PullFailed, Some(Stage::Compose), "x");
-        self.end(DeploymentEnd::Failed { failure, missing_secret: None, reason: "exhausted" }).await;
+        self.end(lease, DeploymentEnd::Failed { failure, missing_secret: None, reason: "exhausted" }).await;
     }
 
     async fn count(&self, database: &TestDatabase, what: &str) -> i64 {
@@ -91,8 +98,8 @@ async fn age(database: &TestDatabase, days: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_project_that_is_nowhere_loses_its_secrets_in_weeks_and_all_else_in_a_year() {
     let (database, store) = migrated("w").await;
-    let [failed, gone, stuck, lives, pushed] =
-        ["failed", "gone", "stuck", "lives", "pushed"].map(|slug| Asked::new(&store, slug));
+    let [failed, gone, stuck, halfway, lives, pushed] =
+        ["failed", "gone", "stuck", "halfway", "lives", "pushed"].map(|slug| Asked::new(&store, slug));
     let pushed = Asked { pushes_deployed_by: "webhook", ..pushed };
     let body = failed.deploy().await;
     failed.fail().await;
@@ -100,6 +107,10 @@ async fn a_project_that_is_nowhere_loses_its_secrets_in_weeks_and_all_else_in_a_
     failed.succeed().await;
     stuck.deploy().await;
     stuck.fail().await;
+    halfway.deploy().await;
+    let lease = halfway.claim().await;
+    store.stage_started(&lease, Stage::Clone, b"x").await.unwrap();
+    halfway.fail_with(&lease).await;
     gone.deploy().await;
     gone.succeed().await;
     gone.undeploy().await;
@@ -113,25 +124,28 @@ async fn a_project_that_is_nowhere_loses_its_secrets_in_weeks_and_all_else_in_a_
 
     age(&database, 10).await;
     walk(&store, &keep(), 3).await;
-    for (project, all) in [(&failed, 2), (&gone, 2), (&stuck, 1), (&lives, 2), (&pushed, 1)] {
+    for (project, all) in [(&failed, 2), (&gone, 2), (&stuck, 1), (&halfway, 1), (&lives, 2), (&pushed, 1)] {
         assert_eq!(project.kept(&database).await, (all, all), "{}", project.project.slug);
     }
     age(&database, 20).await;
     walk(&store, &keep(), 3).await;
     assert_eq!(failed.kept(&database).await, (2, 0));
-    assert_eq!(stuck.kept(&database).await, (1, 1), "it may be moved, with what it has brought");
+    for project in [&stuck, &halfway] {
+        assert_eq!(project.kept(&database).await, (1, 1), "it may be moved, with what it has brought");
+    }
     assert_eq!(gone.kept(&database).await, (2, 0));
     assert_eq!(lives.kept(&database).await, (2, 2), "the version, and what images are read with");
     assert_eq!(pushed.kept(&database).await, (1, 1), "the next push is deployed with it");
 
     age(&database, 400).await;
     walk(&store, &keep(), 3).await;
-    for project in [&failed, &gone] {
+    for project in [&failed, &gone, &stuck] {
         assert_eq!(project.kept(&database).await, (0, 0), "{}", project.project.slug);
         for table in ["project_places", "project_repositories"] {
             assert_eq!(project.count(&database, &format!("{table} WHERE true")).await, 0, "{table}");
         }
     }
+    assert_eq!(halfway.kept(&database).await, (1, 1), "what it has left on its server is nobody else's");
     assert_eq!((lives.kept(&database).await, pushed.kept(&database).await), ((2, 2), (1, 1)));
     assert_eq!(lives.count(&database, "project_places WHERE succeeded IS NOT NULL").await, 1);
 
@@ -144,8 +158,8 @@ async fn a_project_that_is_nowhere_loses_its_secrets_in_weeks_and_all_else_in_a_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_project_that_has_kept_its_data_or_was_heard_of_lately_is_not_forgotten() {
     let (database, store) = migrated("w").await;
-    let [owner, late, letter] = ["owner", "late", "letter"].map(|slug| Asked::new(&store, slug));
-    for project in [&owner, &late, &letter] {
+    let [owner, late, letter, closed] = ["owner", "late", "letter", "closed"].map(|slug| Asked::new(&store, slug));
+    for project in [&owner, &late, &letter, &closed] {
         project.deploy().await;
         project.fail().await;
         project.undeploy().await;
@@ -157,14 +171,16 @@ async fn a_project_that_has_kept_its_data_or_was_heard_of_lately_is_not_forgotte
     database.sql.batch_execute(own).await.unwrap();
     let open =
         "INSERT INTO dead_letters (id, deployment_id, reason, stage, code, class, message, attempts, original_exchange,
-                    original_routing_key, worker, project_slug)
-                SELECT id, id, 'permanent', 'env', 'c', 'permanent', 'm', 1, '', '', 'w', project_slug FROM deployments
-                WHERE project_slug = 'letter' AND action = 'deploy'";
+                    original_routing_key, worker, project_slug, state)
+                SELECT id, id, 'permanent', 'env', 'c', 'permanent', 'm', 1, '', '', 'w', project_slug,
+                    CASE project_slug WHEN 'letter' THEN 'open' ELSE 'archived' END FROM deployments
+                WHERE project_slug IN ('letter', 'closed') AND action = 'deploy'";
     database.sql.batch_execute(open).await.unwrap();
     late.deploy().await;
     walk(&store, &keep(), 3).await;
     assert_eq!(owner.kept(&database).await, (2, 0));
     assert_eq!(letter.kept(&database).await, (2, 0), "a newer one keeps its dead letter from being replayed");
+    assert_eq!(closed.kept(&database).await, (2, 0), "that may be open once more");
     assert_eq!(letter.count(&database, "project_places WHERE true").await, 1);
     assert_eq!(late.kept(&database).await, (3, 1), "one is under way");
     late.fail().await;
