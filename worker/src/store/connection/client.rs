@@ -32,6 +32,7 @@ pub(in crate::store) struct StoreClient(
 /// next call would get it.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
+/// Waits for a connection's end after its last words.
 pub(super) async fn hear_out(error: &Error) {
     let severity = error.as_db_error().and_then(DbError::parsed_severity);
     if error.is_closed() || matches!(severity, Some(Severity::Fatal | Severity::Panic)) {

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 
 use crate::failpoint;
 use crate::failpoint::TransactionKind;
-use crate::store::connection::client::{StatementValues, StoreClient, prepared};
+use crate::store::connection::client::{StatementValues, StoreClient, hear_out, prepared};
 use crate::store::connection::pooler::{self, ParameterTypes};
 use crate::store::connection::wakeups::{self, ProcessSignals};
 use crate::store::{Result, Store};
@@ -40,7 +40,7 @@ impl Store {
 impl<'c> StoreTransaction<'c> {
     pub(in crate::store) async fn begin(client: &'c mut StoreClient) -> Result<Self> {
         let (heard, types) = (client.1.clone(), client.2.clone());
-        let inner = client.0.transaction().await?;
+        let inner = heard_out(client.0.transaction().await).await?;
         if types.is_some() {
             inner.batch_execute(&pooler::limits("SET LOCAL")).await?;
         }
@@ -108,6 +108,14 @@ impl<'c> StoreTransaction<'c> {
     }
 }
 
+/// The answer; what ends its connection is heard out.
+async fn heard_out<T>(answer: std::result::Result<T, tokio_postgres::Error>) -> Result<T> {
+    if let Err(error) = &answer {
+        hear_out(error).await;
+    }
+    Ok(answer?)
+}
+
 /// Commits `tx`, which is one write.
 pub(in crate::store) async fn commit(tx: StoreTransaction<'_>, write: TransactionKind) -> Result<()> {
     commit_many(tx, &[write]).await
@@ -123,7 +131,7 @@ pub(in crate::store) async fn commit_many(tx: StoreTransaction<'_>, writes: &[Tr
     if tx.wakes_relay.into_inner() {
         tx.heard.wake_relay();
     }
-    committed?;
+    heard_out(committed).await?;
     if tx.wakes_runner.into_inner() {
         tx.heard.deployments.notify_one();
     }
