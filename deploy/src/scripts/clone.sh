@@ -156,6 +156,13 @@ set -- .git/objects/pack/*.pack
 read -r objects_kb _ <<END
 $(du -sk .git/objects)
 END
-if [ $# -gt 8 ] || [ "$objects_kb" -gt $((max_bytes / 1024)) ]; then collect; fi
-mark clone
+if [ $# -gt 8 ] || [ "$objects_kb" -gt $((max_bytes / 1024)) ]; then
+    collect
+    mark clone
+    # What was changed meanwhile is older than that mark.
+    repo_git update-index -q --refresh >/dev/null 2>&1 || :
+    repo_git diff-index --quiet HEAD -- || rm -f .slipway/at_clone
+else
+    mark clone
+fi
 checked_out changed

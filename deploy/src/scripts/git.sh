@@ -16,12 +16,14 @@ furnish() {
     for part in .env infra/.env.prod infra/compose.slipway.yml; do
         if [ -f "$part" ] && [ ! -L "$part" ]; then lay "$dir/$part" none bind,ro,nosuid,nodev "$dir/$part"; fi
     done
-    hang && if [ -f .git/index ]; then cp .git/index "$room/index"; fi
+    # No container that has put a link into the tree knows where the index is.
+    read -r index </proc/sys/kernel/random/uuid
+    hang && mkdir "$room/$index" && if [ -f .git/index ]; then cp .git/index "$room/$index/index"; fi
 }
 furnish || no_room
 in_it() {
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LC_ALL=C GIT_CONFIG_NOSYSTEM=1 \
-        GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_INDEX_FILE=/index chroot "$room" "$@"
+        GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_INDEX_FILE="/$index/index" chroot "$room" "$@"
 }
 git_in_it() { in_it git -C "$dir" -c safe.directory="$dir" -c core.hooksPath=/dev/null -c core.fsmonitor=false "$@"; }
 # What was changed since this commit was checked out gets its content back in its place, and no new file: whoever has it
@@ -29,15 +31,22 @@ git_in_it() { in_it git -C "$dir" -c safe.directory="$dir" -c core.hooksPath=/de
 was=
 if [ -f .slipway/commit ]; then read -r was <.slipway/commit || :; fi
 if [ "$was" = "$commit" ]; then
-    git_in_it -c core.quotePath=false diff-files --name-only --diff-filter=M | while IFS= read -r file; do
+    # Where git was made anew, it knows no file yet.
+    [ -f "$room/$index/index" ] || git_in_it read-tree "$commit"
+    git_in_it update-index -q --refresh >/dev/null || :
+    git_in_it diff-files -z --diff-filter=M | tr '\''\n\0'\'' '\''\001\n'\'' | while IFS= read -r modes && IFS= read -r file; do
+        case $modes in :100644*) mode=644 ;; :100755*) mode=755 ;; *) continue ;; esac
         if [ -f "$file" ] && [ ! -L "$file" ]; then
-            git_in_it cat-file --filters ":$file" | in_it tee "$dir/$file" >/dev/null
+            # What git cannot tell whole stays, and is written anew below.
+            git_in_it cat-file --filters "$commit:$file" >"$room/$index/content" || continue
+            in_it dd of="$dir/$file" oflag=nofollow,nonblock bs=64k status=none <"$room/$index/content" &&
+                in_it chmod "$mode" "$dir/$file"
         fi
     done
     git_in_it update-index -q --refresh >/dev/null || :
 fi
 git_in_it read-tree --reset -u "$commit" || exit
-cp "$room/index" .git/index.lock && sync .git/index.lock && mv -fT .git/index.lock .git/index
+cp "$room/$index/index" .git/index.lock && sync .git/index.lock && mv -fT .git/index.lock .git/index
 '
 # disarm_git: whoever could write into .git had git run programs as root (a filter, a hook) or read others' repositories.
 # Settings that a clone doesn't have go, all of them; one with links in it is made anew by the next clone. Hooks aren't

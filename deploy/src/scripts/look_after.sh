@@ -54,8 +54,27 @@ Untagged: $reference
 keep_as_left() {
     [ -O / ] && [ -n "$listed" ] || return 0
     # Cut off, it would say less than is to be compared.
-    { printf '%s\n' "$request" "$report" && as_left && has_rules && note_tracked; } >"$left.new" &&
-        mv -fT "$left.new" "$left" || rm -f "$left" "$left.new"
+    { printf '%s\n' "$request" "$report" && as_left && has_its_images && has_rules && note_tracked; } >"$left.new" &&
+        has_its_moments && mv -fT "$left.new" "$left" || rm -f "$left" "$left.new"
+}
+
+# has_its_images: after list_containers. Whether each container's tag means its image still.
+has_its_images() {
+    while read -r _ _ image project; do
+        case $project:$image in "$slug:sha256:"*) return 1 ;; esac
+    done <<END
+$listed
+END
+}
+
+# has_its_moments: whether no stage's mark is later than this. A clock that was set back meanwhile has all that was changed before
+# the mark's time comes once more look older than the mark.
+has_its_moments() {
+    for key in clone env key firewall; do
+        # Every shell that is a server's sh has it.
+        # shellcheck disable=SC3013
+        if [ ".slipway/at_$key" -nt "$left.new" ]; then return 1; fi
+    done
 }
 
 # has_rules: after as_left. Whether each port has a rule where ufw is on: one that somebody has removed since stage firewall

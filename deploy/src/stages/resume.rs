@@ -28,8 +28,8 @@ impl Attempt {
     /// # Errors
     /// Those of the connection; then nothing is proven.
     pub async fn resume(&mut self, completed: &CompletedStages) -> Result<BTreeMap<Stage, StageReport>, StageError> {
-        // What was only found as it had been left was done by no attempt: where that has failed, all stages run.
-        if completed.get(&Stage::Clone).is_none_or(|facts| facts.contains_key(AS_LEFT)) {
+        let completed = carried_out(completed);
+        if !completed.contains_key(&Stage::Clone) {
             return Ok(BTreeMap::new());
         }
         let proof = |stage| completed.get(&stage).and_then(|facts| facts.get(PROOF)).and_then(Value::as_str);
@@ -56,6 +56,15 @@ impl Attempt {
         }
         Ok(proven)
     }
+}
+
+/// What was only found as it had been left was done by no attempt: where one has failed after it, it runs.
+fn carried_out(completed: &CompletedStages) -> CompletedStages {
+    completed
+        .iter()
+        .filter(|(_, facts)| !facts.contains_key(AS_LEFT))
+        .map(|(stage, facts)| (*stage, facts.clone()))
+        .collect()
 }
 
 impl Deployer {
@@ -182,8 +191,12 @@ pub(super) mod tests {
     async fn what_was_only_found_as_it_had_been_left_is_resumed_by_nobody() {
         let mut attempt = deployer().begin(work(), Arc::new(SilentReporter), CancellationToken::new());
         let facts = Map::from_iter([(AS_LEFT.to_owned(), true.into()), (PROOF.to_owned(), "ab".into())]);
-        let completed = [Stage::Clone, Stage::Env, Stage::Compose].map(|stage| (stage, facts.clone()));
-        assert!(attempt.resume(&completed.into()).await.expect("nobody is asked").is_empty());
+        let mut completed =
+            CompletedStages::from([Stage::Clone, Stage::Env, Stage::Compose].map(|stage| (stage, facts.clone())));
+        assert!(attempt.resume(&completed).await.expect("nobody is asked").is_empty());
+        // A later attempt has carried out the first one alone.
+        completed.insert(Stage::Clone, Map::from_iter([(PROOF.to_owned(), "cd".into())]));
+        assert_eq!(carried_out(&completed).into_keys().collect::<Vec<_>>(), [Stage::Clone]);
     }
 
     #[test]

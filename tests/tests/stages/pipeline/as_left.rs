@@ -14,6 +14,10 @@ const PROD: &str = include_str!("../../../samples/generation-2/infra/compose.pro
 /// A file of the commit, and a folder with one and with what isn't.
 const MOUNTS: &str = "  redis:\n    volumes: [\"./shown.conf:/shown.conf\", \"../seeds:/seeds\"]\n";
 
+/// Which they are, and what is in them.
+const FILES: &str = "cd /opt/services/shop; for f in infra/shown.conf seeds/o* seeds/one.txt 1:n.conf; do
+    stat -c '%i %a' \"$f\"; cat \"$f\"; done";
+
 #[test]
 fn what_a_success_has_not_seen_is_not_taken_for_what_it_has_left() {
     let scene = AttemptScene::new();
@@ -21,7 +25,9 @@ fn what_a_success_has_not_seen_is_not_taken_for_what_it_has_left() {
     let sample = Sample::new(Generation::Two, "acme", "shop")
         .with_file("infra/compose.prod.yml", &PROD.replace("  redis:\n", MOUNTS))
         .with_file("infra/shown.conf", "first\n")
-        .with_file("seeds/one.txt", "one\n");
+        .with_file("seeds/one.txt", "one\n")
+        .with_file("seeds/o\"dd.txt", "odd\n")
+        .with_file("1:n.conf", "root\n");
     let commit = scene.publish(&sample, Variant::Healthy);
     let mut again = Again { scene: &scene, sample, commit, digests: BTreeMap::new(), times: 0, address: None };
     again.deploy();
@@ -42,12 +48,20 @@ fn files_of_the_commit_below_mounts_are_looked_at(again: &mut Again<'_>) {
     for (what, how) in [
         ("a mounted file", "echo x >>infra/shown.conf"),
         ("a file below a mount", "echo x >>seeds/one.txt"),
-        ("a file that is gone", "rm seeds/one.txt"),
+        ("odd names, without an index", "rm .git/index; for f in seeds/o* 1:n*; do echo x >>$f; chmod +x $f; done"),
     ] {
+        let before = again.scene.world.target(0).sh(FILES).unwrap();
         again.change(what, how);
         again.finds(what, Some("a file was changed"));
         again.mends(what, &[], &[Stage::Clone]);
+        assert_eq!(
+            again.scene.world.target(0).sh(FILES).unwrap(),
+            before,
+            "{what}: whoever has them mounted goes on with them"
+        );
     }
+    again.change("a file that is gone", "rm seeds/one.txt");
+    again.mends("a file that is gone", &[], &[Stage::Clone]);
     let shown = again.scene.world.target(0).sh("docker exec shop-redis-1 cat /shown.conf /seeds/one.txt").unwrap();
     assert_eq!(shown, "first\none\n", "whoever has them mounted reads them as well");
 }
