@@ -62,7 +62,8 @@ impl Bench {
         };
         let whole = also(QUICKEST, |peer| BenchedEngine { is_whole: true, ..peer });
         let fenced = also(FENCED, |peer| BenchedEngine { is_fenced: true, ..peer });
-        peers.extend(whole.into_iter().chain(fenced));
+        let equal = also(FENCED, |peer| BenchedEngine { is_whole: true, is_fenced: true, ..peer });
+        peers.extend(whole.into_iter().chain(fenced).chain(equal));
         peers
     }
 }
