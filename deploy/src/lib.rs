@@ -6,7 +6,6 @@ pub mod bounds;
 pub mod budget;
 mod front_door;
 pub mod github;
-mod hex;
 pub mod http;
 pub mod plan;
 mod project;

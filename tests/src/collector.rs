@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
+use data_encoding::HEXLOWER;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -144,5 +145,5 @@ pub fn attribute(attributes: &[KeyValue], name: &str) -> Option<String> {
 /// A trace's or a span's id as `traceparent` spells it.
 #[must_use]
 pub fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(id)
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 
 use super::model::{ComposeProject, ComposeService, Reference, Resource};
-use crate::hex::to_hex;
 
 /// Where a database of the project's would have its data.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl ComposeProject {
         let named: Vec<String> =
             files.iter().filter_map(|path| Some(format!("{path} {}\n", self.mounted.get(path)?))).collect();
         let digest = digest(&SHA256, named.concat().as_bytes());
-        (!named.is_empty()).then(|| to_hex(&digest.as_ref()[..8]))
+        (!named.is_empty()).then(|| HEXLOWER.encode(&digest.as_ref()[..8]))
     }
 
     /// Where the data are of `db`, and of whatever else looks like a Postgres.

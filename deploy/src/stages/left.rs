@@ -1,12 +1,12 @@
 //! How a deployment has left the server, compared with how it is now: what has to be the same for which stage to be
 //! proven. No I/O: the lines are `scripts/as_left.sh`'s, and asking is done in `unchanged`.
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use ring::digest;
 use slipway_protocol::{Replacement, ReplacementWay, ServiceReport};
 
 use super::compose::parse_service;
-use crate::hex::to_hex;
 use crate::remote::output::ScriptOutput;
 
 /// Seconds by which the time of the server's start may differ: it's rounded, and a clock that was set differs by more.
@@ -103,7 +103,7 @@ impl<'a> ServerState<'a> {
         };
         let mut lines: Vec<String> = self.containers().map(line).collect();
         lines.sort();
-        to_hex(digest::digest(&digest::SHA256, lines.concat().as_bytes()).as_ref())
+        HEXLOWER.encode(digest::digest(&digest::SHA256, lines.concat().as_bytes()).as_ref())
     }
 
     fn containers(&self) -> impl Iterator<Item = &'a str> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use data_encoding::HEXLOWER;
 use ring::hmac;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
@@ -23,7 +24,6 @@ use super::left_reports::{AS_LEFT, LeftImage, LeftReports};
 use super::resume::PROOF;
 use super::service_check::checked_services;
 use super::verify::{SeenAnswer, ask_all};
-use crate::hex::to_hex;
 use crate::project::image_tag;
 use crate::remote::output::ScriptOutput;
 use crate::remote::script::Script;
@@ -79,7 +79,7 @@ impl Attempt {
             hmac.update(&(part.len() as u64).to_be_bytes());
             hmac.update(part);
         }
-        to_hex(hmac.sign().as_ref())
+        HEXLOWER.encode(hmac.sign().as_ref())
     }
 
     /// Of what GitHub is known to hold.
@@ -90,7 +90,7 @@ impl Attempt {
 
     /// What stands in the lines that the server keeps: the comment of a firewall's rule, in hexadecimal digits.
     pub(super) fn rule_comment(&self) -> String {
-        to_hex(format!("slipway:{}", self.work.request.project.slug).as_bytes())
+        HEXLOWER.encode(format!("slipway:{}", self.work.request.project.slug).as_bytes())
     }
 
     /// Notes which images the release has, if they stay the same until somebody asks for others.

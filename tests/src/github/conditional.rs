@@ -3,6 +3,7 @@
 //! Deliberately not here: `Last-Modified`, which no client of ours uses.
 
 use axum::http::{Method, StatusCode, header};
+use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 
 use super::caller::Caller;
@@ -18,7 +19,7 @@ pub(super) fn mark(asked: &ApiRequest, caller: &Caller, reply: Reply) -> (Reply,
     let secret = if let Caller::Token { secret, .. } = caller { secret } else { "" };
     let body = reply.body.as_ref().map(ToString::to_string).unwrap_or_default();
     let sum = digest(&SHA256, format!("{secret} {} {body}", asked.uri).as_bytes());
-    let etag = format!("W/\"{}\"", sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let etag = format!("W/\"{}\"", HEXLOWER.encode(sum.as_ref()));
     let known = asked.header("if-none-match") == Some(&etag);
     let reply =
         if known { Reply { status: StatusCode::NOT_MODIFIED, body: None, headers: reply.headers } } else { reply };

@@ -5,6 +5,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use ring::hmac;
 use serde_json::{Value, json};
 
@@ -156,7 +157,7 @@ fn add_sender(state: &GithubState, full_name: &str, permission: &str, payload: &
 /// The signature of `body` with `secret`.
 pub fn sign(secret: &str, body: &str) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body.as_bytes());
-    format!("sha256={}", tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!("sha256={}", HEXLOWER.encode(tag.as_ref()))
 }
 
 async fn send(shared: &SharedGithub, webhook: &SentWebhook) -> u16 {

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use data_encoding::HEXLOWER;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -211,12 +212,7 @@ fn replace(path: &Path, data: &[u8]) -> Result<()> {
 }
 
 fn sha256(data: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let digest = ring::digest::digest(&ring::digest::SHA256, data);
-    digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, data).as_ref())
 }
 
 /// The registry's password file: bcrypt at its cheapest. The password goes by stdin.

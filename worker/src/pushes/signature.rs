@@ -1,5 +1,6 @@
 //! The signature of a webhook: HMAC-SHA256 over its body, with the secret that GitHub was given.
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use ring::hmac;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -19,16 +20,8 @@ impl SignatureKey {
 
 /// The signature that a header `X-Hub-Signature-256` holds: `sha256=` and 64 hexadecimal digits.
 pub(super) fn parse_signature(header: &str) -> Option<[u8; 32]> {
-    let digits = header.strip_prefix("sha256=")?.as_bytes();
-    let mut signature = [0; 32];
-    if digits.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in signature.iter_mut().zip(digits.chunks(2)) {
-        let pair = std::str::from_utf8(pair).ok().filter(|pair| !pair.starts_with('+'))?;
-        *byte = u8::from_str_radix(pair, 16).ok()?;
-    }
-    Some(signature)
+    let digits = header.strip_prefix("sha256=")?;
+    HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?.try_into().ok()
 }
 
 #[cfg(test)]

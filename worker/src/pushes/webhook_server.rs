@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use data_encoding::HEXLOWER;
 use futures_util::StreamExt as _;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
@@ -148,7 +149,7 @@ impl Hooks {
     }
 
     async fn mark(&self, signature: &[u8; 32], id: &str, event: &str, hint: &PushHint) -> HookAnswer {
-        let signature: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
+        let signature = HEXLOWER.encode(signature);
         let delivery = WebhookDelivery {
             id,
             signature: &signature,

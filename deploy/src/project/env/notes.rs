@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 
 use super::dotenv::{
     HEADER, escaped, escaped_expression, expressions, expressions_among, parse, parse_among, render_with,
 };
 use super::expression::Expressions;
-use crate::hex::to_hex;
 
 const LITERAL: &str = "# literal ";
 const ABOUT_LITERALS: &str = "# From env.contract.yaml, as Slipway wrote it. A variable above that still has this value follows later commits.\n";
@@ -95,7 +95,7 @@ fn tells_given(line: &str) -> bool {
 
 /// Short: it only has to tell a value from another one that somebody writes in its place.
 pub(super) fn digest_of(value: &str) -> String {
-    to_hex(&digest(&SHA256, value.as_bytes()).as_ref()[..8])
+    HEXLOWER.encode(&digest(&SHA256, value.as_bytes()).as_ref()[..8])
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use jiff::fmt::rfc2822;
 use reqwest::header::{ACCEPT, DATE, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, redirect};
@@ -16,7 +17,6 @@ use zeroize::Zeroizing;
 
 use super::challenge::{Challenge, TokenHosts};
 use crate::budget::{Budget, REGISTRY_ANSWER, REGISTRY_TOKEN};
-use crate::hex::to_hex;
 use crate::http::{AnswerError, builder, chain, read_answer};
 use crate::{DeployerConfig, RegistryCredential, StageError};
 
@@ -88,7 +88,7 @@ impl RegistryConnection {
             return Err(self.broken("a manifest whose parts are missing"));
         };
         let body = self.body(answer, REGISTRY_ANSWER, "more than 4 MiB, where a manifest has some KiB").await?;
-        if to_hex(ring::digest::digest(&ring::digest::SHA256, &body).as_ref()) != hex.to_ascii_lowercase() {
+        if HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, &body).as_ref()) != hex.to_ascii_lowercase() {
             return Err(self.broken("content that doesn't have the digest by which it was asked for"));
         }
         serde_json::from_slice(&body).map_err(|_| self.broken("what isn't JSON"))

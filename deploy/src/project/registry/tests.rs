@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use data_encoding::HEXLOWER;
 use serde_json::json;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
@@ -36,7 +37,7 @@ struct StandIn {
 /// The digest of `content`, as registries name it.
 pub(super) fn digest_of(content: &Value) -> String {
     let sum = ring::digest::digest(&ring::digest::SHA256, &serde_json::to_vec(content).unwrap());
-    format!("sha256:{}", sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!("sha256:{}", HEXLOWER.encode(sum.as_ref()))
 }
 
 /// An index, the image in it, and its configuration.

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use data_encoding::HEXLOWER;
+
 /// A repository whose objects are made one by one, as git itself would never make them.
 pub struct Objects {
     pub repository: PathBuf,
@@ -47,7 +49,7 @@ impl Objects {
             bytes.push(b' ');
             bytes.extend_from_slice(name);
             bytes.push(0);
-            bytes.extend((0..40).step_by(2).map(|at| u8::from_str_radix(&id[at..at + 2], 16).unwrap()));
+            bytes.extend(HEXLOWER.decode(id.as_bytes()).unwrap());
         }
         self.git(&["hash-object", "-t", "tree", "-w", "--literally", "--stdin"], &bytes)
     }

@@ -1,5 +1,6 @@
 //! The inventory: the servers that projects are deployed to, and how to log in to them.
 
+use data_encoding::HEXLOWER;
 use serde_json::{Map, Value, json};
 use slipway_protocol::names::{Host, HostKey, Port, ServerHandle, UserName};
 use tokio_postgres::Row;
@@ -182,7 +183,7 @@ pub(in crate::store) async fn locked_server(
 
 /// All that is known of a server; of its private key, the digest of what is stored encrypted.
 fn facts(server: &ServerRecord) -> Map<String, Value> {
-    let digest = |text: &String| hex(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref());
+    let digest = |text: &String| HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref());
     let facts = [
         ("address", json!(server.address.as_str())),
         ("ssh_port", json!(server.ssh_port.get())),
@@ -194,10 +195,6 @@ fn facts(server: &ServerRecord) -> Map<String, Value> {
         ("front_door", json!(server.front_door)),
     ];
     facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// What differs, as it was and as it is.
