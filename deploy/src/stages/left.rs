@@ -2,7 +2,6 @@
 //! proven. No I/O: the lines are `scripts/as_left.sh`'s, and asking is done in `unchanged`.
 
 use data_encoding::HEXLOWER;
-use jiff::Timestamp;
 use ring::digest;
 use slipway_protocol::{Replacement, ReplacementWay, ServiceReport};
 
@@ -11,21 +10,17 @@ use crate::remote::output::ScriptOutput;
 
 /// Seconds by which the time of the server's start may differ: it's rounded, and a clock that was set differs by more.
 const CLOCK_STEP: u64 = 2;
-/// Seconds that a service must have run, and those that one must have run that was restarted, as `stability_gate.sh` has it.
-const STABLE: (i64, i64) = (5, 15);
 
 /// The server as a script tells it: how it was left, and how it is.
 pub(super) struct ServerState<'a> {
     was: &'a [String],
     now: &'a [String],
     touched: &'a [String],
-    clock: i64,
 }
 
 impl<'a> ServerState<'a> {
     pub(super) fn read(output: &'a ScriptOutput) -> Self {
-        let clock = output.value("clock").and_then(|clock| clock.parse().ok()).unwrap_or_default();
-        Self { was: output.values("was"), now: output.values("now"), touched: output.values("touched"), clock }
+        Self { was: output.values("was"), now: output.values("now"), touched: output.values("touched") }
     }
 
     /// What isn't as the stages up to compose have left it, or isn't well; `None`: they would change nothing. `proof`: a digest
@@ -68,8 +63,8 @@ impl<'a> ServerState<'a> {
         if self.starts_digest() != proof {
             return Some("a container was started anew, or went, after it was found stable");
         }
-        let ill = self.containers().any(|container| !is_stable(container, self.clock));
-        ill.then_some("a service isn't healthy, or hasn't been long enough")
+        let ill = self.containers().any(|container| !is_well(container));
+        ill.then_some("a service isn't healthy")
     }
 
     /// Whether the firewall's rules about the project are as they were left.
@@ -134,16 +129,15 @@ fn is_of(line: &str, kind: &str) -> bool {
     line.split(' ').next() == Some(kind)
 }
 
-/// As the stability gate would find it at once: `SERVICE STATE HEALTH RESTARTS EXIT_CODE STARTED IMAGE POLICY …`.
-fn is_stable(container: &str, clock: i64) -> bool {
+/// As the stability gate would find it, which has found these very starts to last: `SERVICE STATE HEALTH RESTARTS EXIT_CODE
+/// STARTED IMAGE POLICY …`.
+fn is_well(container: &str) -> bool {
     let columns: Vec<&str> = container.split(' ').collect();
-    let [_, state, health, restarts, code, started, _, policy, ..] = columns[..] else { return false };
-    if state == "exited" {
-        return code == "0" && policy != "unless-stopped";
+    let [_, state, health, _, code, _, _, policy, ..] = columns[..] else { return false };
+    match state {
+        "exited" => code == "0" && policy != "unless-stopped",
+        _ => state == "running" && matches!(health, "-" | "healthy"),
     }
-    let needed = if restarts == "0" { STABLE.0 } else { STABLE.1 };
-    let since = started.parse::<Timestamp>().map(Timestamp::as_second);
-    state == "running" && matches!(health, "-" | "healthy") && since.is_ok_and(|since| clock - since >= needed)
 }
 
 #[cfg(test)]
@@ -167,7 +161,6 @@ mod tests {
         LEFT.lines().for_each(|line| tell("was", line));
         change(LEFT).lines().for_each(|line| tell("now", line));
         touched.iter().for_each(|what| tell("touched", what));
-        tell("clock", "9000");
         let state = ServerState::read(&output);
         (state.release_differs(PROOF).is_none(), state.firewall_is_same(), state.access_is_same())
     }
@@ -224,7 +217,6 @@ mod tests {
         for line in LEFT.lines().flat_map(|line| [format!("m was {line}"), format!("m now {line}")]) {
             assert_eq!(output.take_line("m", line.as_bytes()), None);
         }
-        assert_eq!(output.take_line("m", b"m clock 9000"), None);
         let state = ServerState::read(&output);
         assert_eq!(state.release_differs(PROOF), None);
         for other in [&PROOF.replacen('0', "1", 1), ""] {
@@ -235,25 +227,18 @@ mod tests {
 
     #[test]
     fn a_server_that_was_left_ill_proves_nothing() {
-        let at = |state: &str| format!("backend {state} a/b unless-stopped ab sha256:1");
-        let (since, fresh) = ("1970-01-01T01:00:00Z", "1970-01-01T02:29:52Z");
-        for (state, stable) in [
-            (format!("running healthy 0 0 {since}"), true),
-            (format!("running - 3 0 {since}"), true),
-            (format!("running starting 0 0 {since}"), false),
-            (format!("running unhealthy 0 0 {since}"), false),
-            (format!("running - 0 0 {fresh}"), true),
-            (format!("running - 1 0 {fresh}"), false),
-            ("running - 0 0 1970-01-01T02:29:56Z".to_owned(), false),
-            ("running - 0 0 nonsense".to_owned(), false),
-            (format!("exited - 0 0 {since}"), false),
-            (format!("restarting - 0 0 {since}"), false),
+        let at = |state: &str| format!("backend {state} 1970-01-01T01:00:00Z a/b unless-stopped ab sha256:1");
+        for (state, well) in [
+            ("running healthy 0 0", true),
+            ("running - 3 0", true),
+            ("running starting 0 0", false),
+            ("running unhealthy 0 0", false),
+            ("exited - 0 0", false),
+            ("restarting - 0 0", false),
         ] {
-            assert_eq!(is_stable(&at(&state), 9000), stable, "{state}");
+            assert_eq!(is_well(&at(state)), well, "{state}");
         }
-        assert!(
-            is_stable("migrate exited - 0 0 x a/b no ab", 9000) && !is_stable("migrate exited - 0 1 x a/b no ab", 9000)
-        );
-        assert!(!is_stable("", 9000));
+        assert!(is_well("migrate exited - 0 0 x a/b no ab") && !is_well("migrate exited - 0 1 x a/b no ab"));
+        assert!(!is_well(""));
     }
 }
