@@ -4,7 +4,29 @@
 # with a server's power. Git looks for links before it writes, but a container may put one there in between: it works in
 # the room, where it writes to nothing but the project's tree, and not to what git and Slipway keep there.
 check_out() {
-    in_room "$git_room" "$1" && repo_git update-ref --no-deref HEAD "$1" && put .slipway/commit 600 printf '%s\n' "$1"
+    note_rewritten && in_room "$git_room" "$1" && repo_git update-ref --no-deref HEAD "$1" &&
+        put .slipway/commit 600 printf '%s\n' "$1"
+}
+
+# note_rewritten: what isn't as the last checkout left it is written anew by the next one. Whoever has it mounted has the file
+# of before, or has read it, and is made anew: .slipway/rewritten has a line for each, a word that's new each time and
+# the name; `.` stands for all, where git doesn't know, or for more than can be told.
+note_rewritten() {
+    [ -f .slipway/commit ] || return 0
+    read -r was <.slipway/commit || :
+    rewritten=.
+    if [ -f .git/index ]; then
+        rewritten=$({
+            repo_git diff --name-only -z --no-ext-diff --no-textconv "$was" -- 2>/dev/null || printf '.\0'
+        } | tr '\n\0' '\001\n' | head -n 101)
+    fi
+    [ -n "$rewritten" ] || return 0
+    read -r word </proc/sys/kernel/random/uuid
+    {
+        printf '%s\n' "$rewritten" | awk -v "word=$word" '{ line[NR] = $0 }
+            END { if (NR > 100) print word, "."; else for (n = 1; n <= NR; n++) print word, line[n] }'
+        if [ -f .slipway/rewritten ]; then cat .slipway/rewritten; fi
+    } | awk '!known[substr($0, 38)]++' | head -n 100 | put .slipway/rewritten 600
 }
 git_room='
 commit=$1
@@ -21,31 +43,10 @@ furnish() {
     hang && mkdir "$room/$index" && if [ -f .git/index ]; then cp .git/index "$room/$index/index"; fi
 }
 furnish || no_room
-in_it() {
-    env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LC_ALL=C GIT_CONFIG_NOSYSTEM=1 \
-        GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_INDEX_FILE="/$index/index" chroot "$room" "$@"
-}
-git_in_it() { in_it git -C "$dir" -c safe.directory="$dir" -c core.hooksPath=/dev/null -c core.fsmonitor=false "$@"; }
-# What was changed since this commit was checked out gets its content back in its place, and no new file: whoever has it
-# mounted goes on with it.
-was=
-if [ -f .slipway/commit ]; then read -r was <.slipway/commit || :; fi
-if [ "$was" = "$commit" ]; then
-    # Where git was made anew, it knows no file yet.
-    [ -f "$room/$index/index" ] || git_in_it read-tree "$commit"
-    git_in_it update-index -q --refresh >/dev/null || :
-    git_in_it diff-files -z --diff-filter=M | tr '\''\n\0'\'' '\''\001\n'\'' | while IFS= read -r modes && IFS= read -r file; do
-        case $modes in :100644*) mode=644 ;; :100755*) mode=755 ;; *) continue ;; esac
-        if [ -f "$file" ] && [ ! -L "$file" ]; then
-            # What git cannot tell whole stays, and is written anew below.
-            git_in_it cat-file --filters "$commit:$file" >"$room/$index/content" || continue
-            in_it dd of="$dir/$file" oflag=nofollow,nonblock bs=64k status=none <"$room/$index/content" &&
-                in_it chmod "$mode" "$dir/$file"
-        fi
-    done
-    git_in_it update-index -q --refresh >/dev/null || :
-fi
-git_in_it read-tree --reset -u "$commit" || exit
+env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LC_ALL=C GIT_CONFIG_NOSYSTEM=1 \
+    GIT_DIR="$dir/.git" GIT_WORK_TREE="$dir" GIT_INDEX_FILE="/$index/index" \
+    chroot "$room" git -C "$dir" -c safe.directory="$dir" -c core.hooksPath=/dev/null -c core.fsmonitor=false \
+    read-tree --reset -u "$commit" || exit
 cp "$room/$index/index" .git/index.lock && sync .git/index.lock && mv -fT .git/index.lock .git/index
 '
 # disarm_git: whoever could write into .git had git run programs as root (a filter, a hook) or read others' repositories.

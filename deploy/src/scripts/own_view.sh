@@ -69,7 +69,7 @@ tell_own() {
     done
 }
 
-# tell_mounted PATHS: git's names for those that it has.
+# tell_mounted PATHS: git's names for those that it has, other ones for what had to be written anew.
 tell_mounted() {
     case "$line_end$1" in *"$line_end$dir/"*) ;; *) return 0 ;; esac
     objects=$(printf '%s\n' "$1" | while IFS= read -r path; do
@@ -79,6 +79,13 @@ tell_mounted() {
         case $path in "$dir"/*) ;; *) continue ;; esac
         object=${objects%%"$line_end"*}
         objects=${objects#*"$line_end"}
-        case $object in *[!0-9a-f]* | '') ;; *) tell mounted "$object $path" ;; esac
+        case $object in *[!0-9a-f]* | '') continue ;; esac
+        if [ -f .slipway/rewritten ]; then
+            while IFS= read -r line; do
+                file=${line#* }
+                case $file in . | "${path#"$dir"/}" | "${path#"$dir"/}"/*) object=$object.${line%% *} ;; esac
+            done <.slipway/rewritten
+        fi
+        tell mounted "$object $path"
     done
 }
