@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use crate::amqp::BrokerEndpoints;
 use crate::config::Config;
 use crate::housekeeping::Housekeeping;
-use crate::intake::held::HELD_RETRIES;
 use crate::intake::{Admitter, DeadLetterConsumer, HeldMessages, Holding, MissingHalves, RequestConsumer};
 use crate::placement::{Placer, ServerAsker};
 use crate::process::{Condition, Drain, Readiness, WorkerHeartbeat, wait_for};
@@ -24,7 +23,7 @@ use crate::publish::Relay;
 use crate::publish::github_status::GithubStatusPublisher;
 use crate::pushes::{PushLooker, WebhookServer};
 use crate::run::{Credentials, Pipeline, RegistryCredentials, Runner, RunnerSettings};
-use crate::store::{AttemptWriter, Store};
+use crate::store::{AttemptWriter, HELD_RETRIES, Store};
 
 /// Without a heartbeat for so long no worker has taken webhooks.
 const SILENCE: Duration = Duration::from_secs(10);

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use slipway_worker::amqp::{self, QueueState};
 use slipway_worker::store::{
-    BranchCounts, ChoreProgress, HeldBacklog, LonelyHalves, NotificationChannel, OutboxBacklog, ServerDoor,
-    StatusCounts, WorkerSeen,
+    BranchCounts, ChoreProgress, FailingWrites, HeldBacklog, LonelyHalves, NotificationChannel, OutboxBacklog,
+    ServerDoor, StatusCounts, WorkerSeen,
 };
 
 use crate::commands::arguments::parse_duration;
@@ -19,7 +19,8 @@ use crate::commands::pushes::LONG_HELD;
 use crate::commands::status_circuits::{Circuits, circuit_problems, circuits_json};
 use crate::commands::status_notifications::{channel_json, notification_problems, print_channels};
 use crate::commands::status_parts::{
-    chore_json, format_age, format_depth, held_json, held_problems, print_chores, queue_problems,
+    chore_json, failing_json, failing_problems, format_age, format_depth, held_json, held_problems, print_chores,
+    queue_problems,
 };
 use crate::commands::workers::{worker_json, worker_problems, workers_table};
 use crate::connect::broker::BrokerClient;
@@ -52,6 +53,7 @@ struct StatusReport {
     circuits: Circuits,
     outbox: OutboxBacklog,
     held: HeldBacklog,
+    failing: FailingWrites,
     halves: LonelyHalves,
     chores: Vec<ChoreProgress>,
     branches: BranchCounts,
@@ -78,6 +80,7 @@ pub(crate) async fn run(
         circuits: database.store.circuits().await.map_err(cli_error)?,
         outbox: database.store.backlog().await.map_err(cli_error)?,
         held: database.store.held(HELD_NAMED).await.map_err(cli_error)?,
+        failing: database.store.failing_writes(HELD_NAMED).await.map_err(cli_error)?,
         halves: database.store.lonely_halves(HALVES_READ).await.map_err(cli_error)?,
         chores: database.store.chores().await.map_err(cli_error)?,
         branches: database.store.branch_counts(FAILED_LOOKS, max_wait, LONG_HELD).await.map_err(cli_error)?,
@@ -163,6 +166,7 @@ fn find_problems(found: &StatusReport, max_wait: Duration) -> Vec<String> {
             .push(format!("messages are aside, since RabbitMQ can't take them ({aside}): see `slipway outbox list`"));
     }
     problems.extend(held_problems(&found.held));
+    problems.extend(failing_problems(&found.failing));
     for chore in &found.chores {
         if let Some(problem) = &chore.problem {
             problems.push(format!("what is too old isn't pruned ({}): {problem}", chore.name));
@@ -218,6 +222,10 @@ fn print_status(found: &StatusReport, printer: &Printer) {
     ]);
     let oldest = found.held.messages.first().map(|held| held.waited).unwrap_or_default();
     table.row(["messages held".to_owned(), found.held.count.to_string(), waits(found.held.count, oldest)]);
+    let oldest = found.failing.writes.first().map(|failing| failing.waited).unwrap_or_default();
+    if found.failing.count > 0 {
+        table.row(["writes that fail".to_owned(), found.failing.count.to_string(), format_age(oldest)]);
+    }
     let lonely = found.halves.halves.first().map(|half| millis_between(half.since, found.now)).unwrap_or_default();
     table.row([
         "halves without the other".to_owned(),
@@ -263,6 +271,8 @@ fn status_json(found: &StatusReport, problems: &[String]) -> Value {
         "held": {
             "count": found.held.count,
             "messages": found.held.messages.iter().map(held_json).collect::<Vec<_>>(),
+            "failing": found.failing.count,
+            "writes": found.failing.writes.iter().map(failing_json).collect::<Vec<_>>(),
         },
         "halves": lonely_json(&found.halves),
         "kept": found.chores.iter().map(chore_json).collect::<Vec<_>>(),

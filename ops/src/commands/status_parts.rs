@@ -1,11 +1,13 @@
-//! Parts of `slipway status`: messages that are held, queues, and how far pruning is.
+//! Parts of `slipway status`: what the database fails at, queues, and how far pruning is.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use slipway_protocol::topology::{DEAD_LETTERS_QUEUE, DEPLOYMENTS_QUEUE, PARKED_QUEUE};
 use slipway_worker::amqp::QueueState;
-use slipway_worker::store::{ChoreProgress, HeldBacklog, OutboxBacklog, WaitingMessage};
+use slipway_worker::store::{
+    ChoreProgress, FailingWrite, FailingWrites, HeldBacklog, HeldWrite, OutboxBacklog, WaitingMessage,
+};
 
 use crate::notify::intake::NOTIFY_QUEUE;
 use crate::terminal::format::format_duration;
@@ -31,6 +33,58 @@ pub(crate) fn held_problems(held: &HeldBacklog) -> Vec<String> {
         problems.push(format!("more messages can't be taken in ({})", held.count - named));
     }
     problems
+}
+
+/// What the database fails at beside messages, in words.
+pub(crate) fn failing_problems(failing: &FailingWrites) -> Vec<String> {
+    let mut problems: Vec<String> = failing.writes.iter().map(failing_problem).collect();
+    let named = u64::try_from(failing.writes.len()).unwrap_or(u64::MAX);
+    if failing.count > named {
+        problems.push(format!("the database fails at more deployments and messages ({})", failing.count - named));
+    }
+    problems
+}
+
+fn failing_problem(failing: &FailingWrite) -> String {
+    let deployment = failing.deployment.map_or_else(|| "-".to_owned(), |id| id.to_string());
+    let project = failing.project.as_deref().unwrap_or("-");
+    let (what, repair) = match failing.what {
+        HeldWrite::Deployment => (
+            format!("the database fails at deployment {deployment} of {project}, and others go on"),
+            format!("slipway deployments retry {deployment}"),
+        ),
+        HeldWrite::Mark(position) => (
+            format!(
+                "message {position} of deployment {deployment} of {project} was sent, and the database fails to mark it"
+            ),
+            format!("slipway outbox resend {position}"),
+        ),
+    };
+    let next = match failing.next_try_in {
+        Some(next) => format!("the next one in {}", format_age(next)),
+        None => format!("and no more by itself (once the cause is mended, `{repair}`)"),
+    };
+    let (since, tries) = (format_age(failing.waited), failing.tries);
+    format!("{what}: for {since}, {tries} tries so far, {next}: {}", failing.reason)
+}
+
+pub(crate) fn failing_json(failing: &FailingWrite) -> Value {
+    let position = match failing.what {
+        HeldWrite::Deployment => None,
+        HeldWrite::Mark(position) => Some(position),
+    };
+    json!({
+        "what": if position.is_some() { "mark" } else { "deployment" },
+        "deployment_id": failing.deployment.map(|id| id.to_string()),
+        "project": failing.project,
+        // Its place in the outbox.
+        "message": position,
+        "reason": failing.reason,
+        "tries": failing.tries,
+        "waited_s": failing.waited.as_secs_f64(),
+        // Null when it isn't tried any more by itself.
+        "next_try_in_s": failing.next_try_in.map(|next| next.as_secs_f64()),
+    })
 }
 
 /// What is pruned, and how far that is.

@@ -1,6 +1,7 @@
 //! Messages that can't be taken in though the database answers others: a lock that somebody holds, a statement that takes too
 //! long, a row that can't be read. They are held in the database, so that what is behind them goes on, and tried again beside
-//! it. One that has failed too often is given up: it becomes a dead letter with its reason, and has its result.
+//! it. One that has failed too often is given up: it becomes a dead letter with its reason, and has its result. Deployments and
+//! marks that are held for that reason are looked after here, too.
 //!
 //! A database that is away altogether isn't this module's matter: the consumer waits for it. It isn't away if it takes the
 //! write that holds the message, or puts it off: then it's this message that ends its connections.
@@ -20,14 +21,11 @@ use super::envelope::read_envelope;
 use super::repeated_secrets;
 use crate::message::Incoming;
 use crate::process::{Drain, Readiness};
-use crate::store::{HeldMessage, StoreError, WaitingMessage};
+use crate::store::{FailingWrite, HeldMessage, HeldWrite, StoreError, WaitingMessage};
 use crate::telemetry::{self, Metrics, OutageLog};
 
 /// How long one message may take while others wait behind it.
 pub(crate) const TRY_TIME: Duration = Duration::from_secs(5);
-/// How often a held message is tried, and how far apart.
-pub(crate) const HELD_RETRIES: RetryPolicy =
-    RetryPolicy { initial: Duration::from_secs(10), max: Duration::from_secs(600), multiplier: 4.0, attempts: 6 };
 /// How long after a message was held it's tried again: a deadlock or a short lock is over by then.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// So long one worker has for a try before another one begins.
@@ -154,14 +152,14 @@ impl HeldMessages {
 
     /// Tries what is due and shows what is held; gives when to look again, unless nothing is held.
     async fn work_once(&self) -> Result<Option<Duration>, StoreError> {
-        self.report().await?;
-        while self.try_next().await? {
-            self.report().await?;
+        let store = &self.admitter.store;
+        store.forget_held().await?;
+        let mut is_failing = self.report().await?;
+        while self.try_next().await? || store.mark_held().await? || store.give_up_held().await? {
+            is_failing = self.report().await?;
         }
-        let next = self.admitter.store.until_next_held().await?;
-        if next.is_none() {
-            self.readiness.set_held(0, Vec::new());
-        }
+        let next = [store.until_next_held().await?, store.until_next_mark().await?];
+        let next = next.into_iter().chain([is_failing.then_some(POLL)]).flatten().min();
         Ok(next.map(|next| next.clamp(Duration::from_millis(50), POLL)))
     }
 
@@ -218,11 +216,29 @@ impl HeldMessages {
         }
     }
 
-    async fn report(&self) -> Result<(), StoreError> {
-        let held = self.admitter.store.held(NAMED).await?;
-        self.readiness.set_held(held.count, held.messages.iter().map(describe).collect());
-        Ok(())
+    /// Shows what is held; gives whether that is more than messages.
+    async fn report(&self) -> Result<bool, StoreError> {
+        let (held, failing) =
+            (self.admitter.store.held(NAMED).await?, self.admitter.store.failing_writes(NAMED).await?);
+        let oldest = held.messages.iter().map(describe).chain(failing.writes.iter().map(describe_failing)).collect();
+        self.readiness.set_held(held.count, failing.count, oldest);
+        Ok(failing.count > 0)
     }
+}
+
+fn describe_failing(failing: &FailingWrite) -> String {
+    let project = failing.project.as_deref().unwrap_or("no known project");
+    let (waited, tries) = (failing.waited.as_secs(), failing.tries);
+    let what = match (failing.what, failing.deployment) {
+        (HeldWrite::Deployment, Some(id)) => format!("deployment {id} of {project} can't go on"),
+        (HeldWrite::Mark(position), Some(id)) => {
+            format!("message {position} of deployment {id} of {project} was sent, and can't be marked")
+        }
+        (HeldWrite::Mark(position), None) => format!("message {position} was sent, and can't be marked"),
+        (HeldWrite::Deployment, None) => "a deployment can't go on".to_owned(),
+    };
+    let next = if failing.next_try_in.is_some() { "" } else { " and waits for people" };
+    format!("{what}, for {waited} s, after {tries} tries{next}: {}", failing.reason)
 }
 
 fn describe(message: &WaitingMessage) -> String {

@@ -73,8 +73,9 @@ fn retries() -> Vec<PolicySetting> {
             "Without them there is nothing to do but wait, and be back soon"),
         fixed("reaching a server to put a release back", "backoff::RESTORE", Retry::RESTORE,
             "A server that restarts is back within minutes, and without this the project stays down"),
-        fixed("a message that the database fails at", "intake::held::HELD_RETRIES", held::HELD_RETRIES,
-            "It's held beside the others while the database answers those; then it's a dead letter for people"),
+        fixed("what the database fails at", "store::holding::HELD_RETRIES", store::HELD_RETRIES,
+            "A message, a deployment or a mark is held beside the others while the database answers those; then it's a dead \
+             letter for people, or waits for them"),
         fixed("a message that the database fails at, from the dead letters", "intake::dead_letter_consumer::MAX_FAILURES",
             PolicyValue::Count(dead_letter_consumer::MAX_FAILURES.into(), "times"),
             "Then it's parked, and those behind it go on"),

@@ -47,17 +47,19 @@ pub struct ReadinessReport {
     pub ready: bool,
     /// Every condition, met or not.
     pub conditions: Vec<ConditionStatus>,
-    /// What couldn't be taken in though the database answers others, and waits. It stops nothing else, and so makes no
+    /// What the database fails at though it answers others, and waits. It stops nothing else, and so makes no
     /// worker unready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldReport>,
 }
 
-/// Messages that wait beside the others.
+/// What waits beside the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HeldReport {
-    /// How many; a thousand stands for that many or more.
+    /// How many messages; a thousand stands for that many or more.
     pub messages: u64,
+    /// How many writes of deployments and of what was sent.
+    pub writes: u64,
     /// Those that have waited for longest: for what, and since when.
     pub oldest: Vec<String>,
 }
@@ -106,9 +108,9 @@ impl Readiness {
         });
     }
 
-    /// Sets what is held: how many messages, and the oldest in words.
-    pub fn set_held(&self, messages: u64, oldest: Vec<String>) {
-        let report = (messages > 0).then_some(HeldReport { messages, oldest });
+    /// Sets what is held: how many messages and writes, and the oldest in words.
+    pub fn set_held(&self, messages: u64, writes: u64, oldest: Vec<String>) {
+        let report = (messages + writes > 0).then_some(HeldReport { messages, writes, oldest });
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
 

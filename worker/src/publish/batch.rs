@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::delayed::{ConfirmedPart, DelayedKeys};
+use super::marks::{UnmarkableKeys, mark_each, outcomes};
 use super::wanted_page::WantedPage;
 use crate::amqp::{AmqpError, PublishError, Publisher};
 use crate::failpoint::{self, Failpoint};
@@ -85,6 +86,7 @@ pub(super) async fn send_alone(
     lease: RelayLease,
     rows: Vec<OutboxRow>,
     delayed: &mut DelayedKeys,
+    unmarkable: &UnmarkableKeys,
 ) -> Result<(), RelayError> {
     let (mut together, mut alone) = (Vec::new(), Vec::new());
     for (_, mut group) in by_key(rows) {
@@ -105,12 +107,12 @@ pub(super) async fn send_alone(
         send_in_order(publisher, group, confirmed)
     });
     let ended = sends.collect::<FuturesUnordered<_>>().collect::<Vec<_>>().await;
-    settle(store, lease, delayed, ended).await?;
+    settle(store, lease, delayed, ended, unmarkable).await?;
     for group in alone {
         if let Some(publisher) = publishers.first() {
             let confirmed = delayed.confirmed_of(&group);
             let ended = send_in_order(publisher, group, confirmed).await;
-            settle(store, lease, delayed, vec![ended]).await?;
+            settle(store, lease, delayed, vec![ended], unmarkable).await?;
         }
     }
     Ok(())
@@ -122,9 +124,10 @@ async fn settle(
     lease: RelayLease,
     delayed: &mut DelayedKeys,
     mut ended: Vec<Ended>,
+    unmarkable: &UnmarkableKeys,
 ) -> Result<(), RelayError> {
     let broken: Vec<AmqpError> = ended.iter_mut().filter_map(|ended| note(ended, delayed)).collect();
-    let recorded = record(store, lease, ended, None).await;
+    let recorded = record(store, lease, ended, None, unmarkable).await;
     // A broken channel isn't used again, whatever else has failed.
     match broken.into_iter().next() {
         Some(error) => Err(error.into()),
@@ -160,21 +163,27 @@ pub(super) async fn record(
     lease: RelayLease,
     ended: Vec<Ended>,
     wanted: Option<&WantedPage>,
+    unmarkable: &UnmarkableKeys,
 ) -> Result<Result<OutboxPage, StoreError>, StoreError> {
     let (mut rows, mut sent, mut blamed) = (Vec::new(), Vec::new(), Vec::new());
     for (group, mut outcome) in ended {
-        sent.append(&mut outcome.sent);
+        if let Some(key) = group.first().map(|row| row.ordering_key) {
+            sent.extend(outcome.sent.into_iter().map(|sent| (key, sent)));
+        }
         blamed.append(&mut outcome.blamed);
         rows.extend(group);
     }
-    let mut page = Ok(OutboxPage::default());
-    if let Some(wanted) = wanted {
-        page = wanted.read(store, lease, &sent).await;
+    let sent = unmarkable.hold_theirs(store, sent).await?;
+    let page = match wanted {
+        Some(wanted) => wanted.read(store, lease, &outcomes(&sent)).await,
+        None if sent.is_empty() => Ok(OutboxPage::default()),
+        None => store.mark_published(lease, &outcomes(&sent)).await.map(|()| OutboxPage::default()),
+    };
+    // What can't be read or marked has nothing else sent again.
+    if page.is_err() && !sent.is_empty() {
+        mark_each(store, lease, sent, unmarkable).await?;
     }
-    // What can't be read has nothing sent again.
-    if !sent.is_empty() && (wanted.is_none() || page.is_err()) {
-        store.mark_published(lease, &sent).await?;
-    }
+    let page = if wanted.is_some() { page } else { Ok(OutboxPage::default()) };
     if !blamed.is_empty() {
         let aside = store.blame_messages(lease, &blamed).await?;
         for (row, blame) in

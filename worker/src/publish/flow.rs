@@ -12,6 +12,7 @@ use tracing::{Instrument as _, Span};
 
 use super::batch::{Ended, RelayError, batch_span, by_key, note, record, send_alone, send_in_order};
 use super::delayed::DelayedKeys;
+use super::marks::UnmarkableKeys;
 use super::wanted_page::{BYTES, WantedPage};
 use crate::amqp::{AmqpError, Publisher};
 use crate::store::{OrderingKey, OutboxPage, OutboxRow, RelayLease, Store, StoreError, Wakeups};
@@ -30,7 +31,7 @@ pub(super) async fn send_waiting(
     store: &Store,
     publishers: &[Publisher],
     lease: RelayLease,
-    delayed: &mut DelayedKeys,
+    (delayed, unmarkable): (&mut DelayedKeys, &UnmarkableKeys),
     wakeups: Option<&Wakeups>,
 ) -> Result<bool, RelayError> {
     let started_at = Instant::now();
@@ -50,7 +51,7 @@ pub(super) async fn send_waiting(
             let wanted = reads.then(|| flow.wanted(delayed));
             look &= !reads;
             let ended = if marks { std::mem::take(&mut flow.ended) } else { Vec::new() };
-            asked.push(ask(store, lease, ended, wanted).boxed());
+            asked.push(ask(store, lease, ended, wanted, unmarkable).boxed());
         }
         if asked.is_empty() && flow.under_way.is_empty() && !may_ask {
             break;
@@ -90,7 +91,7 @@ pub(super) async fn send_waiting(
     if has_suspects {
         let rows = flow.wanted(delayed).read(store, lease, &[]).await?.rows;
         let span = batch_span(&rows);
-        send_alone(store, publishers, lease, rows, delayed).instrument(span).await?;
+        send_alone(store, publishers, lease, rows, delayed, unmarkable).instrument(span).await?;
     }
     Ok(!look && !has_suspects && !flow.left)
 }
@@ -105,9 +106,15 @@ async fn wake(wakeups: Option<&Wakeups>) {
 /// What the database has answered: the places in the outbox that are marked, and what was read.
 type Answer = (Result<Vec<i64>, StoreError>, Result<OutboxPage, StoreError>);
 
-async fn ask(store: &Store, lease: RelayLease, ended: Vec<Ended>, wanted: Option<WantedPage>) -> Answer {
+async fn ask(
+    store: &Store,
+    lease: RelayLease,
+    ended: Vec<Ended>,
+    wanted: Option<WantedPage>,
+    unmarkable: &UnmarkableKeys,
+) -> Answer {
     let positions = ended.iter().flat_map(|(_, outcome)| outcome.positions()).collect();
-    match record(store, lease, ended, wanted.as_ref()).await {
+    match record(store, lease, ended, wanted.as_ref(), unmarkable).await {
         Ok(page) => (Ok(positions), page),
         Err(error) => (Err(error), Ok(OutboxPage::default())),
     }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::batch::RelayError;
 use super::delayed::DelayedKeys;
 use super::flow;
+use super::marks::UnmarkableKeys;
 use super::relay_lease::LeaseHolder;
 use crate::amqp::{self, AmqpError, BrokerConnection, BrokerEndpoints, ConnectionState, PublishError, Publisher};
 use crate::message::Outgoing;
@@ -52,6 +53,7 @@ struct RelayState {
     /// The lease that was held last. As long as its fence is the newest, nobody else was the relay meanwhile.
     last: Option<RelayLease>,
     delayed: DelayedKeys,
+    unmarkable: UnmarkableKeys,
     canary_sent: Option<(String, Instant)>,
     outages: OutageLog,
 }
@@ -61,8 +63,9 @@ impl Relay {
     pub async fn run(self) {
         let wakeups = self.store.listen();
         let holder = LeaseHolder::new(self.store.clone(), wakeups.clone(), self.lease);
-        let (delayed, outages) = (DelayedKeys::default(), OutageLog::new("relay"));
-        let mut state = RelayState { holder, last: None, delayed, canary_sent: None, outages };
+        let (delayed, unmarkable) = (DelayedKeys::default(), UnmarkableKeys::default());
+        let outages = OutageLog::new("relay");
+        let mut state = RelayState { holder, last: None, delayed, unmarkable, canary_sent: None, outages };
         let mut generations = self.broker.unhurried().generations("publish");
         // A broker that can't be reached at the end isn't waited for: the next relay goes on.
         while let Some(link) = generations.next(&self.finish).await {
@@ -233,7 +236,7 @@ impl Relay {
         wakeups: Option<&Wakeups>,
     ) -> Result<bool, RelayError> {
         tokio::select! {
-            all_sent = flow::send_waiting(&self.store, publishers, lease, &mut state.delayed, wakeups) => all_sent,
+            all_sent = flow::send_waiting(&self.store, publishers, lease, (&mut state.delayed, &state.unmarkable), wakeups) => all_sent,
             () = state.holder.unsure(lease) => {
                 // Messages are under way: their channels can't be used for others.
                 Err(AmqpError::Down("left in the middle of a batch: the relay's lease isn't certain any more".to_owned()).into())

@@ -7,7 +7,7 @@ const BATCH: u32 = 200;
 /// The bodies in memory, without the last one: a dead letter may be as large as the broker allows.
 pub(super) const BYTES: usize = 16 * 1024 * 1024;
 
-/// The most that is read beside marking: the lease's row is locked meanwhile, which has to be renewed.
+/// The most that is read beside marking, which mustn't take long.
 const BYTES_BESIDE_MARKS: u32 = 256 * 1024;
 
 /// A page that is wanted.

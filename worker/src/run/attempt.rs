@@ -79,8 +79,8 @@ pub(super) struct RunningPipeline {
     writer: tokio::task::JoinHandle<()>,
 }
 
-/// Executes a claim that was asked for at `asked`.
-pub(super) async fn execute_claim(runner: &Runner, claim: Claim, asked: Instant, keeper: &LeaseKeeper) {
+/// Executes a claim.
+pub(super) async fn execute_claim(runner: &Runner, claim: Claim, keeper: &LeaseKeeper) {
     let lease = claim.lease.clone();
     let span = tracing::info_span!(
         "attempt",
@@ -100,7 +100,7 @@ pub(super) async fn execute_claim(runner: &Runner, claim: Claim, asked: Instant,
     telemetry::continue_trace(&span, claim.traceparent.as_deref(), None);
     async {
         tracing::info!("attempt begins");
-        let (held_until, until) = watch::channel(certain_until(asked, runner.settings.lease));
+        let (held_until, until) = watch::channel(certain_until(claim.asked_at, runner.settings.lease));
         let fence = u64::try_from(lease.fence.get()).unwrap_or_default();
         let canceller = Canceller::new();
         let mut attempt = RunningAttempt::new(runner, &claim, &canceller, LeaseGuard::new(fence, until));

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use slipway_protocol::Outcome;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
 
 use super::awake::KeepAwake;
 use super::lease_keeper::LeaseKeeper;
@@ -33,6 +32,8 @@ impl Runner {
         let mut attempts = JoinSet::new();
         let mut outages = OutageLog::new("runner");
         let (mut expired, mut claimed_at) = (true, None);
+        // So many are claimed one at a time yet, since the database has failed at one of several.
+        let mut alone = 0_usize;
         while !runner.drain.has_begun() {
             if renewals.has_ended() {
                 // Its panic has been logged. Without it each attempt would lose its lease.
@@ -47,14 +48,21 @@ impl Runner {
             let free = runner.settings.concurrency.saturating_sub(attempts.len());
             if free > 0 {
                 runner.store.keep_pace(&mut claimed_at).await;
-                let asked = Instant::now();
-                let claims = match runner.store.claim_many(&runner.claim_options(), free).await {
+                let most = if alone > 0 { 1 } else { free };
+                let claims = match runner.store.claim_many(&runner.claim_options(), most).await {
                     Ok(claims) => {
                         outages.record(Ok::<_, StoreError>(()));
+                        // Whoever finds nothing more has been through all of them.
+                        alone = if claims.is_empty() { 0 } else { alone.saturating_sub(1) };
                         claims
                     }
                     Err(error) => {
-                        failed = true;
+                        alone = match alone {
+                            _ if error.fails_at_any() => 0,
+                            0 if most > 1 => most,
+                            left => left.saturating_sub(1),
+                        };
+                        failed = alone == 0;
                         outages.record(Err(error));
                         Vec::new()
                     }
@@ -62,7 +70,7 @@ impl Runner {
                 for claim in claims {
                     let (runner, keeper) = (runner.clone(), keeper.clone());
                     attempts.spawn(async move {
-                        attempt::execute_claim(&runner, claim, asked, &keeper).await;
+                        attempt::execute_claim(&runner, claim, &keeper).await;
                     });
                 }
             }
@@ -73,6 +81,7 @@ impl Runner {
                 () = runner.drain.token().cancelled() => {}
                 () = wakeups.deployment() => {}
                 () = wakeups.expired() => expired = true,
+                () = std::future::ready(()), if alone > 0 && running < runner.settings.concurrency => {}
                 () = tokio::time::sleep(AFTER_FAILURE), if failed => {}
                 Some(ended) = attempts.join_next() => log_panic(ended),
             }

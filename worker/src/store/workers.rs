@@ -61,7 +61,7 @@ pub struct FleetTurn {
     pub ask_in: Option<Duration>,
     /// When the next half has waited for its other one for long enough.
     pub miss_in: Option<Duration>,
-    /// Whether a message is held that couldn't be taken in.
+    /// Whether something is held at which the database failed.
     pub holds: bool,
     /// Whether a request waits for a server.
     pub places: bool,
@@ -117,7 +117,7 @@ const TAKE_TURN: &str = "
         SELECT coalesce(sum(coalesce(events, 1)), 0)::bigint AS depth, min(created_at) AS since
         -- More are counted by nobody who has to say soon that he lives.
         FROM (SELECT events, created_at FROM outbox WHERE published_at IS NULL AND set_aside_at IS NULL
-              ORDER BY position LIMIT 10000) first
+              AND position NOT IN (SELECT position FROM held_marks) ORDER BY position LIMIT 10000) first
     )
     SELECT extract(epoch FROM (SELECT next_turn_at FROM seen) - now())::float8,
         extract(epoch FROM (SELECT at FROM due) - now())::float8,
@@ -132,7 +132,7 @@ const TAKE_TURN: &str = "
         EXISTS (SELECT FROM deployments WHERE state = 'pending' AND server IS NULL),
         pg_notify($4, '')::text, (SELECT array_agg(name) FROM forgotten),
         extract(epoch FROM (SELECT min(waits_until) FROM project_halves WHERE waits_until IS NOT NULL) - now())::float8,
-        EXISTS (SELECT FROM held_messages)";
+        EXISTS (SELECT FROM held_messages) OR EXISTS (SELECT FROM held_deployments) OR EXISTS (SELECT FROM held_marks)";
 
 impl Store {
     /// Writes a heartbeat of this process, which is of version `version`, and gives it the next turn; turns are `period`

@@ -41,9 +41,8 @@ const NO_POLICIES: &[&str] = &[
     "housekeeping::dead_letter_queue::MOVED",
     "store::retention::settings::DAY",
     "store::dead_letter::replay::LOOKED_AT",
-    "store::deployment::skipped::AWAY_TIMES",
-    "store::deployment::skipped::FIRST",
-    "store::deployment::skipped::LONGEST",
+    "store::deployment::held_deployments::BETWEEN_TRIES",
+    "store::outbox::held_marks::MARK_LEASE",
     // How a database is found that may be on several hosts.
     "store::connection::hosts::HOST_PATIENCE",
     "store::connection::hosts::CONNECT_TIMEOUT",

@@ -11,13 +11,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::store::connection::client::StoreClient;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::hosts::{CONNECT_TIMEOUT, DatabaseHosts};
-use crate::store::connection::pooler::{self, DatabasePooler, DatabaseRoute, ParameterTypes};
+use crate::store::connection::pooler::{self, DatabasePooler, DatabaseRoute, ParameterTypes, StatementTimes};
 use crate::store::connection::tls::connector;
 use crate::store::connection::wakeups::ProcessSignals;
 use crate::store::{Result, StoreError};
 
-/// Connections for everything, those for signs of life and the relay's lease, and the one for leases of deployments.
-const CONNECTIONS: usize = 16;
+/// Connections for everything, the one for marks of what was sent, those for signs of life and the relay's lease, and the one for
+/// leases of deployments.
+const CONNECTIONS: usize = 15;
+const MARKS_CONNECTIONS: usize = 1;
 const VITAL_CONNECTIONS: usize = 2;
 const RENEWAL_CONNECTIONS: usize = 1;
 
@@ -25,6 +27,8 @@ const RENEWAL_CONNECTIONS: usize = 1;
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    /// What was sent is marked on a connection whose statements may take no long.
+    marks: Pool,
     /// What says that this process lives, and keeps what it holds, doesn't wait for a connection behind other statements.
     vital: Pool,
     /// Nor do renewals of leases, which are made on a thread of their own and are answered there.
@@ -51,27 +55,34 @@ impl Store {
     /// # Errors
     /// As [`Store::new`], for either URL.
     pub fn over(url: &SecretString, route: &DatabaseRoute, ca_file: Option<&Path>, name: &str) -> Result<Self> {
-        let mut config = config("SLIPWAY_DATABASE_URL", url, name)?;
-        if route.pooler == DatabasePooler::None {
-            config.options(pooler::options());
-        }
-        let hosts = DatabaseHosts::new(&config, connector(&config, ca_file)?);
+        let config = config("SLIPWAY_DATABASE_URL", url, name)?;
+        let hosts_of = |times| {
+            let mut config = config.clone();
+            if route.pooler == DatabasePooler::None {
+                config.options(pooler::options(times));
+            }
+            let tls = connector(&config, ca_file)?;
+            Ok::<_, StoreError>((DatabaseHosts::new(&config, tls), config, times))
+        };
+        let (usual, short) = (hosts_of(StatementTimes::Usual)?, hosts_of(StatementTimes::Short)?);
         let sessions = match &route.direct {
             Some(direct) => {
                 let mut config = self::config("SLIPWAY_DATABASE_DIRECT_URL", direct, name)?;
-                config.options(pooler::options());
+                config.options(pooler::options(StatementTimes::Usual));
                 Some(DatabaseHosts::new(&config, connector(&config, ca_file)?))
             }
-            None => route.has_sessions().then(|| hosts.clone()),
+            None => route.has_sessions().then(|| usual.0.clone()),
         };
         let heard = Arc::<ProcessSignals>::default();
-        let pool_of = |size, queue| pool((&config, &hosts), route.pooler, (size, queue), heard.clone());
+        let pool_of = |to: &_, size, queue| pool(to, route.pooler, (size, queue), heard.clone());
         // A few connections do it while little is asked, and know its statements; a sign of life takes another one each time, since
         // one may be dead.
-        let (pool, vital) = (pool_of(CONNECTIONS, QueueMode::Lifo)?, pool_of(VITAL_CONNECTIONS, QueueMode::Fifo)?);
-        let renewals = pool_of(RENEWAL_CONNECTIONS, QueueMode::Fifo)?;
+        let pool = pool_of(&usual, CONNECTIONS, QueueMode::Lifo)?;
+        let vital = pool_of(&usual, VITAL_CONNECTIONS, QueueMode::Fifo)?;
+        let renewals = pool_of(&usual, RENEWAL_CONNECTIONS, QueueMode::Fifo)?;
+        let marks = pool_of(&short, MARKS_CONNECTIONS, QueueMode::Fifo)?;
         let types = (route.pooler == DatabasePooler::Transaction).then(Arc::default);
-        Ok(Self { pool, vital, renewals, heard, sessions, types, name: name.to_owned() })
+        Ok(Self { pool, marks, vital, renewals, heard, sessions, types, name: name.to_owned() })
     }
 
     /// The name of this process, as in leases and dead letters.
@@ -82,6 +93,11 @@ impl Store {
 
     pub(in crate::store) async fn client(&self) -> Result<StoreClient> {
         Ok(StoreClient(self.pool.get().await?, self.heard.clone(), self.types.clone()))
+    }
+
+    /// A connection whose statements are ended if they take long.
+    pub(super) async fn marks_client(&self) -> Result<StoreClient> {
+        Ok(StoreClient(self.marks.get().await?, self.heard.clone(), self.types.clone()))
     }
 
     /// A connection for signs of life and leases: nothing that may take long.
@@ -99,7 +115,7 @@ impl Store {
     pub(in crate::store) fn close_stale(&self) {
         let stale_before = *self.heard.stale_before.lock().unwrap_or_else(PoisonError::into_inner);
         let leads_on = |metrics: Metrics| stale_before.is_none_or(|before| metrics.created >= before);
-        for pool in [&self.pool, &self.vital, &self.renewals] {
+        for pool in [&self.pool, &self.marks, &self.vital, &self.renewals] {
             drop(pool.retain(|_, metrics| leads_on(metrics)));
         }
     }
@@ -140,7 +156,7 @@ fn config(variable: &'static str, url: &SecretString, name: &str) -> Result<toki
 }
 
 fn pool(
-    (config, hosts): (&tokio_postgres::Config, &DatabaseHosts),
+    (hosts, config, times): &(DatabaseHosts, tokio_postgres::Config, StatementTimes),
     pooler: DatabasePooler,
     (size, queue): (usize, QueueMode),
     heard: Arc<ProcessSignals>,
@@ -154,9 +170,12 @@ fn pool(
     });
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = deadpool_postgres::Manager::from_connect(config.clone(), hosts.clone(), recycling);
+    let times = *times;
     let builder = match pooler {
-        DatabasePooler::Session => Pool::builder(manager).post_create(Hook::async_fn(|client, _| {
-            Box::pin(async { client.batch_execute(&pooler::limits("SET")).await.map_err(HookError::Backend) })
+        DatabasePooler::Session => Pool::builder(manager).post_create(Hook::async_fn(move |client, _| {
+            Box::pin(
+                async move { client.batch_execute(&pooler::limits("SET", times)).await.map_err(HookError::Backend) },
+            )
         })),
         DatabasePooler::None | DatabasePooler::Transaction => Pool::builder(manager),
     };

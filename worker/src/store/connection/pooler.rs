@@ -24,14 +24,37 @@ const LIMITS: [(&str, &str); 6] = [
     ("plan_cache_mode", "force_generic_plan"),
 ];
 
+/// What PostgreSQL ends sooner, where much waits for little.
+const SHORT_LIMITS: [(&str, &str); 2] = [("statement_timeout", "3s"), ("lock_timeout", "1s")];
+
+/// How long statements of a connection may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StatementTimes {
+    /// As long as any.
+    Usual,
+    /// Others wait for them.
+    Short,
+}
+
+/// The limits, the shorter ones last.
+fn of(times: StatementTimes) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let short = if times == StatementTimes::Short { &SHORT_LIMITS[..] } else { &[] };
+    LIMITS.iter().chain(short).copied()
+}
+
 /// Them as statements that begin with `set`.
-pub(super) fn limits(set: &str) -> String {
-    LIMITS.map(|(name, value)| format!("{set} {name} = '{value}';")).concat()
+pub(super) fn limits(set: &str, times: StatementTimes) -> String {
+    of(times).map(|(name, value)| format!("{set} {name} = '{value}';")).collect()
 }
 
 /// Them as options of a connection, which a pooler refuses.
-pub(super) fn options() -> String {
-    LIMITS.map(|(name, value)| format!("-c {name}={value}")).join(" ")
+pub(super) fn options(times: StatementTimes) -> String {
+    of(times).map(|(name, value)| format!("-c {name}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+/// Shorter limits for a transaction, as columns of a statement: those after them in it are under them already.
+pub(in crate::store) fn short_limits() -> String {
+    SHORT_LIMITS.map(|(name, value)| format!("set_config('{name}', '{value}', true)")).join(", ")
 }
 
 /// How a pooler such as PgBouncer gives connections away.

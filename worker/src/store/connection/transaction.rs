@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use crate::failpoint;
 use crate::failpoint::TransactionKind;
 use crate::store::connection::client::{StatementValues, StoreClient, hear_out, prepared};
-use crate::store::connection::pooler::{self, ParameterTypes};
+use crate::store::connection::pooler::{self, ParameterTypes, StatementTimes};
 use crate::store::connection::wakeups::{self, ProcessSignals};
 use crate::store::{Result, Store};
 use crate::telemetry::Metrics;
@@ -35,6 +35,20 @@ impl Store {
         tx.plan_by_values().await?;
         Ok(tx.query(sql, values).await?)
     }
+
+    /// Marks what was sent, by a statement that is ended if it takes long: all others wait for it.
+    pub(in crate::store) async fn mark(&self, sql: &str, values: StatementValues<'_>) -> Result<Vec<Row>> {
+        let mut client = self.marks_client().await?;
+        if client.2.is_none() {
+            return client.write_reading(TransactionKind::MarkPublished, sql, values).await;
+        }
+        // Nobody knows what limits the session has.
+        let tx = StoreTransaction::begin(&mut client).await?;
+        tx.hurry().await?;
+        let rows = tx.query(sql, values).await?;
+        commit(tx, TransactionKind::MarkPublished).await?;
+        Ok(rows)
+    }
 }
 
 impl<'c> StoreTransaction<'c> {
@@ -42,7 +56,7 @@ impl<'c> StoreTransaction<'c> {
         let (heard, types) = (client.1.clone(), client.2.clone());
         let inner = heard_out(client.0.transaction().await).await?;
         if types.is_some() {
-            inner.batch_execute(&pooler::limits("SET LOCAL")).await?;
+            inner.batch_execute(&pooler::limits("SET LOCAL", StatementTimes::Usual)).await?;
         }
         Ok(Self {
             inner,
@@ -52,6 +66,12 @@ impl<'c> StoreTransaction<'c> {
             wakes_runner: AtomicBool::new(false),
             wakes_relay: AtomicBool::new(false),
         })
+    }
+
+    /// Has PostgreSQL end what takes long in this transaction, since others wait for it.
+    pub(in crate::store) async fn hurry(&self) -> Result<()> {
+        self.execute(&format!("SELECT {}", pooler::short_limits()), &[]).await?;
+        Ok(())
     }
 
     /// Has the statements of this transaction planned for their values: for conditions of which some aren't asked for, and
@@ -100,6 +120,11 @@ impl<'c> StoreTransaction<'c> {
             self.execute("SELECT pg_notify($1, '')", &[&channel]).await?;
         }
         Ok(())
+    }
+
+    /// Whether what is held comes first this time, and not the others.
+    pub(in crate::store) fn turn_of_held(&self) -> bool {
+        self.heard.turn_of_held.fetch_xor(true, Ordering::AcqRel)
     }
 
     /// Has the end of a deployment counted once this transaction is committed.

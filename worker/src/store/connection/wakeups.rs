@@ -47,6 +47,7 @@ pub(in crate::store) struct ProcessSignals {
     pub questions: Notify,
     pub halves: Notify,
     pub held: Notify,
+    pub(super) turn_of_held: AtomicBool,
     pub relay: watch::Sender<RelayHeard>,
     pub turns: watch::Sender<()>,
     pub(super) cancel_requests: watch::Sender<()>,

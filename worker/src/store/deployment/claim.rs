@@ -1,8 +1,10 @@
 //! Claiming a deployment: it becomes running under a new lease. Whose turn it is, is in `queue`.
 
 use slipway_protocol::{Action, CloudEvent, ErrorCode, EventType, Failure, ProgressKind, ProjectReady};
+use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
+use uuid::Uuid;
 
 use crate::failpoint::TransactionKind;
 use crate::store::connection::deadline::deadline;
@@ -11,12 +13,12 @@ use crate::store::connection::value::number;
 use crate::store::deployment::basis::ClaimBasis;
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::head::DeploymentHead;
+use crate::store::deployment::held_deployments::Picked;
 use crate::store::deployment::history::DeploymentHistory;
 use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::move_order::MoveOrder;
 use crate::store::deployment::queue::{ClaimOptions, lock_due};
-use crate::store::deployment::skipped::Picked;
 use crate::store::deployment::state::{Boundary, State};
 use crate::store::outbox::event_sequence::{next_number, told};
 use crate::store::owners::claim::{KnownOwners, OwnedBasis, claim_owned, owners_of};
@@ -28,6 +30,8 @@ use crate::store::{Result, Store};
 pub struct Claim {
     /// The right to do so.
     pub lease: Lease,
+    /// When that was asked for, by this process's clock.
+    pub asked_at: Instant,
     /// What is to be done; it decides which stages are run.
     pub action: Action,
     /// Undeploy: with all data.
@@ -68,27 +72,23 @@ impl Store {
     /// each other, so that no limit is exceeded; taken together they wait once.
     ///
     /// # Errors
-    /// When the database fails.
+    /// When the database fails. If it failed at one of several, nobody knows at which: claimed one at a time, that one is
+    /// found, and held.
     pub async fn claim_many(&self, options: &ClaimOptions, most: usize) -> Result<Vec<Claim>> {
-        match self.claim_together(options, most).await {
-            // Alone, the one at which the database fails is found, and left out for a while.
-            Err(_) if most > 1 => self.claim_together(options, 1).await,
-            claimed => claimed,
-        }
-    }
-
-    async fn claim_together(&self, options: &ClaimOptions, most: usize) -> Result<Vec<Claim>> {
         let picked = Picked::default();
         let claimed = deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let due = lock_due(&tx, options, most).await?;
             if due.is_empty() {
-                return Ok(Vec::new());
+                return Ok((Vec::new(), Vec::new()));
             }
+            let held = due.iter().filter(|(_, row)| row.get("is_held")).map(|(head, _)| head.id.0).collect();
             if let [(head, _)] = due.as_slice() {
                 picked.is(head.id);
             }
+            // Not before others have claimed: it's from here on that the leases last.
+            let asked_at = Instant::now();
             let leases = self.acquire_leases(&tx, &due, options.lease).await?;
             let owners = owners_of(&tx, &due).await?;
             let mut claims = Vec::with_capacity(due.len());
@@ -102,7 +102,7 @@ impl Store {
                     Ok(event) => match claim_as(&tx, &head, &event.data, &owners).await? {
                         Ok(owned) => {
                             let basis = basis.clone();
-                            claims.push(Claim { basis, ..claim(head, &row, lease.clone(), event, owned) });
+                            claims.push(Claim { basis, asked_at, ..claim(head, &row, lease.clone(), event, owned) });
                             continue;
                         }
                         Err(failure) => failure,
@@ -117,10 +117,16 @@ impl Store {
             }
             self.begin_attempts(&tx, &claims, options).await?;
             commit(tx, TransactionKind::Claim).await?;
-            Ok(claims)
+            Ok((claims, held))
         })
         .await;
-        picked.skip_failing(claimed)
+        let (claims, held): (_, Vec<Uuid>) = picked.hold_failing(self, claimed).await?;
+        if !held.is_empty()
+            && let Err(error) = self.let_go_deployments(&held).await
+        {
+            tracing::warn!(error = error.summary(), "a deployment was claimed and is still shown as held");
+        }
+        Ok(claims)
     }
 
     /// Ends a deployment that was claimed and can't be carried out: its request is unreadable, or what it needs was handed
@@ -192,6 +198,7 @@ fn claim(head: DeploymentHead, row: &Row, lease: Lease, event: CloudEvent<Projec
         event,
         attempt: lease.attempt,
         lease,
+        asked_at: Instant::now(),
         interruptions: head.interruptions,
         waits: number(row, "waits"),
         owned,

@@ -13,7 +13,6 @@ use uuid::Uuid;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::{number, readable};
 use crate::store::deployment::move_order::MoveOrder;
-use crate::store::deployment::skipped::skipped;
 use crate::store::deployment::state::{Boundary, State};
 use crate::store::{Result, StoreError};
 
@@ -114,7 +113,7 @@ pub(in crate::store) async fn first_readable(
     sql: &str,
     more: &[&(dyn ToSql + Sync)],
 ) -> Result<Option<(DeploymentHead, Row)>> {
-    let mut unreadable = skipped();
+    let mut unreadable = Vec::new();
     loop {
         let parameters: Vec<&(dyn ToSql + Sync)> =
             std::iter::once(&unreadable as &(dyn ToSql + Sync)).chain(more.iter().copied()).collect();

@@ -1,6 +1,5 @@
 //! Attempts that were interrupted: released by a worker that stops, or taken from one that died.
 
-use slipway_protocol::names::ServerHandle;
 use slipway_protocol::{DeploymentId, ErrorCode, Failure, Outcome, ProgressKind};
 
 use crate::failpoint::TransactionKind;
@@ -9,9 +8,9 @@ use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::head::{HEAD_COLUMNS, first_readable};
+use crate::store::deployment::held_deployments::{IS_HELD, MAY_BE_TRIED, Picked};
 use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
-use crate::store::deployment::skipped::Picked;
 use crate::store::deployment::state::{Boundary, State};
 use crate::store::{Result, Store};
 
@@ -62,37 +61,31 @@ impl Store {
         let reaped = deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
+            tx.hurry().await?;
             let sql = format!(
-                "SELECT {HEAD_COLUMNS} FROM deployments d WHERE state = 'running' AND id <> ALL ($1)
+                "SELECT {HEAD_COLUMNS}, {IS_HELD} AS is_held FROM deployments d
+                 WHERE state = 'running' AND id <> ALL ($1) AND {MAY_BE_TRIED}
                    AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
                                    AND l.server = d.server AND l.fence = d.fence AND l.expires_at > now())
                  ORDER BY arrival LIMIT 1 FOR UPDATE OF d SKIP LOCKED"
             );
-            let Some((head, _)) = first_readable(&tx, &sql, &[]).await? else { return Ok(None) };
+            let Some((head, row)) = first_readable(&tx, &sql, &[]).await? else { return Ok(None) };
             picked.is(head.id);
-            // Under its lock the lease is looked at again: a renewal may just have been committed.
-            let alive = tx
-                .query_opt(
-                    "SELECT expires_at > now() FROM project_leases
-                     WHERE project_slug = $1 AND server = $2 AND fence = $3 FOR UPDATE",
-                    &[
-                        &head.project.as_ref().map(|p| p.slug.as_str()),
-                        &head.server.as_ref().map(ServerHandle::as_str),
-                        &head.fence,
-                    ],
-                )
-                .await?
-                .is_some_and(|row| row.get(0));
-            if alive {
+            let locked = LockedDeployment { tx: &tx, head };
+            if locked.is_acted_on().await? {
                 return Ok(None);
             }
-            let id = head.id;
-            let became = end_or_release(self, LockedDeployment { tx: &tx, head }, limit).await?;
+            let (id, is_held) = (locked.head.id, row.get("is_held"));
+            let became = end_or_release(self, locked, limit).await?;
             commit(tx, TransactionKind::Reap).await?;
-            Ok(Some((id, became)))
+            Ok(Some((id, became, is_held)))
         })
         .await;
-        picked.skip_failing(reaped)
+        let Some((id, became, is_held)) = picked.hold_failing(self, reaped).await? else { return Ok(None) };
+        if is_held {
+            self.let_go_deployments(&[id.0]).await?;
+        }
+        Ok(Some((id, became)))
     }
 }
 

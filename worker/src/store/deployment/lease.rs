@@ -162,6 +162,16 @@ impl<'t> LockedDeployment<'t> {
 }
 
 impl LockedDeployment<'_> {
+    /// Whether somebody has the lease for it: looked at under the lease's lock, since a renewal may just have been committed.
+    pub(in crate::store) async fn is_acted_on(&self) -> Result<bool> {
+        let sql = "SELECT expires_at > now() FROM project_leases
+                   WHERE project_slug = $1 AND server = $2 AND fence = $3 FOR UPDATE";
+        let slug = self.head.project.as_ref().map(|project| project.slug.as_str());
+        let server = self.head.server.as_ref().map(ServerHandle::as_str);
+        let row = self.tx.query_opt(sql, &[&slug, &server, &self.head.fence]).await?;
+        Ok(self.head.state == State::Running && row.is_some_and(|row| row.get(0)))
+    }
+
     /// Gives the project's lease back, if it's still this deployment's.
     pub(in crate::store) async fn release(&self) -> Result<(), StoreError> {
         let (Some(project), Some(server), Some(fence)) = (&self.head.project, &self.head.server, self.head.fence)

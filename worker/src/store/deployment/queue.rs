@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use crate::scheduler::{Due, Limits, Load};
 use crate::store::Result;
+use crate::store::connection::pooler::short_limits;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS, log_unreadable_once};
+use crate::store::deployment::held_deployments::IS_HELD;
 use crate::store::deployment::history::HISTORY_COLUMNS;
-use crate::store::deployment::skipped::skipped;
 use crate::store::server::circuit_breaker::circuit;
 
 /// Key of the advisory lock under which claims decide ("claim" in ASCII).
@@ -37,37 +38,53 @@ impl From<Duration> for ClaimOptions {
     }
 }
 
-/// What is due first on each server that isn't left out or maintained, at most $4 of each, and of these what has been due for longest.
-/// What came after an undeployment or a move that is half done waits for it, also while that waits for its next attempt. The
-/// recursion steps from server to server through the index, so that the length of their queues doesn't matter.
-const NEXT_DUE: &str = "
-    WITH RECURSIVE queue (server) AS (
-        SELECT min(server) FROM deployments WHERE state = 'pending'
-        UNION ALL
-        SELECT (SELECT min(d.server) FROM deployments d WHERE d.state = 'pending' AND d.server > q.server)
-        FROM queue q WHERE q.server IS NOT NULL
+/// What has to hold for deployment `d`, which is due, to be claimed: not $2, and with $3 also what pulls images. What came after
+/// an undeployment or a move that is half done waits for it, also while that waits for its next attempt.
+const MAY_BE_CLAIMED: &str = "
+    id <> ALL ($2) AND ($3 OR action NOT IN ('deploy', 'rollback', 'move') OR cancel_requested_at IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM maintenance_windows w WHERE w.server IN (d.server, d.moves_from)
+                    AND w.starts_at <= now() AND w.ends_at > now())
+    AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
+                    AND l.server = d.server AND l.expires_at > now())
+    AND NOT EXISTS (SELECT 1 FROM deployments u WHERE u.state = 'pending' AND u.action = 'undeploy'
+                    AND u.fence IS NOT NULL AND u.project_slug = d.project_slug AND u.server = d.server
+                    AND u.arrival < d.arrival)
+    AND NOT EXISTS (SELECT 1 FROM deployments m WHERE m.state IN ('pending', 'running') AND m.action = 'move'
+                    AND m.fence IS NOT NULL AND m.project_slug = d.project_slug AND m.id <> d.id
+                    AND d.server IN (m.server, m.moves_from))
+    AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
+                    AND l.server = d.moves_from AND l.expires_at > now())";
+
+const DUE_COLUMNS: &str = "id, server, d.project_slug,
+    action IN ('deploy', 'rollback', 'move') AND cancel_requested_at IS NULL AS pulls";
+
+/// What is due first on each server that isn't left out ($1), at most $4 of each, and of these what has been due for longest.
+/// The recursion steps from server to server through the index, so that the length of their queues doesn't matter.
+fn next_due() -> String {
+    format!(
+        "WITH RECURSIVE queue (server) AS (
+             SELECT min(server) FROM deployments WHERE state = 'pending'
+             UNION ALL
+             SELECT (SELECT min(d.server) FROM deployments d WHERE d.state = 'pending' AND d.server > q.server)
+             FROM queue q WHERE q.server IS NOT NULL
+         )
+         SELECT head.* FROM queue q CROSS JOIN LATERAL (
+             SELECT {DUE_COLUMNS}, run_at, arrival FROM deployments d
+             WHERE state = 'pending' AND d.server = q.server AND run_at <= now() AND NOT {IS_HELD} AND {MAY_BE_CLAIMED}
+             ORDER BY run_at, arrival LIMIT $4
+         ) head
+         WHERE q.server <> ALL ($1) ORDER BY head.run_at, head.arrival LIMIT $5"
     )
-    SELECT head.id, q.server, head.project_slug, head.pulls FROM queue q CROSS JOIN LATERAL (
-        SELECT id, run_at, arrival, project_slug,
-            action IN ('deploy', 'rollback', 'move') AND cancel_requested_at IS NULL AS pulls
-        FROM deployments d
-        WHERE state = 'pending' AND d.server = q.server AND run_at <= now() AND id <> ALL ($2)
-          AND ($3 OR action NOT IN ('deploy', 'rollback', 'move') OR cancel_requested_at IS NOT NULL)
-          AND NOT EXISTS (SELECT FROM maintenance_windows w WHERE w.server IN (q.server, d.moves_from)
-                          AND w.starts_at <= now() AND w.ends_at > now())
-          AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
-                          AND l.server = d.server AND l.expires_at > now())
-          AND NOT EXISTS (SELECT 1 FROM deployments u WHERE u.state = 'pending' AND u.action = 'undeploy'
-                          AND u.fence IS NOT NULL AND u.project_slug = d.project_slug AND u.server = d.server
-                          AND u.arrival < d.arrival)
-          AND NOT EXISTS (SELECT 1 FROM deployments m WHERE m.state IN ('pending', 'running') AND m.action = 'move'
-                          AND m.fence IS NOT NULL AND m.project_slug = d.project_slug AND m.id <> d.id
-                          AND d.server IN (m.server, m.moves_from))
-          AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
-                          AND l.server = d.moves_from AND l.expires_at > now())
-        ORDER BY run_at, arrival LIMIT $4
-    ) head
-    WHERE q.server <> ALL ($1) ORDER BY head.run_at, head.arrival LIMIT $5";
+}
+
+/// What has been due for its next try for longest, of those at which the database has failed.
+fn next_held() -> String {
+    format!(
+        "SELECT {DUE_COLUMNS} FROM held_deployments h JOIN deployments d ON d.id = h.deployment_id
+         WHERE h.next_try_at <= now() AND d.state = 'pending' AND d.run_at <= now() AND d.server <> ALL ($1)
+           AND {MAY_BE_CLAIMED} ORDER BY h.next_try_at LIMIT 1"
+    )
+}
 
 /// A deployment that is due.
 struct DueDeployment {
@@ -100,19 +117,46 @@ pub(in crate::store) async fn lock_due(
     options: &ClaimOptions,
     most: usize,
 ) -> Result<Vec<(DeploymentHead, Row)>> {
-    let (load, now) = load(tx, &options.registry).await?;
+    let (load, now, holds) = load(tx, &options.registry).await?;
+    // One at which the database has failed goes alone, and takes turns with the others.
+    let turns: &[bool] = match (holds, holds && tx.turn_of_held()) {
+        (false, _) => &[false],
+        (true, true) => &[true, false],
+        (true, false) => &[false, true],
+    };
+    for of_held in turns {
+        let locked = lock_first(tx, &load, now, options, *of_held, most).await?;
+        if !locked.is_empty() {
+            return Ok(locked);
+        }
+    }
+    Ok(Vec::new())
+}
+
+async fn lock_first(
+    tx: &StoreTransaction<'_>,
+    load: &Load<String>,
+    now: Timestamp,
+    options: &ClaimOptions,
+    of_held: bool,
+    most: usize,
+) -> Result<Vec<(DeploymentHead, Row)>> {
     let limits = &options.limits;
-    let (mut left_out, mut unreadable): (Vec<String>, Vec<Uuid>) = (load.closed_servers(limits, now), skipped());
+    let (mut left_out, mut unreadable): (Vec<String>, Vec<Uuid>) = (load.closed_servers(limits, now), Vec::new());
     let lock = format!(
-        "SELECT {HEAD_COLUMNS}, request, waits, {HISTORY_COLUMNS} FROM deployments d
+        "SELECT {HEAD_COLUMNS}, request, waits, {IS_HELD} AS is_held, {HISTORY_COLUMNS} FROM deployments d
          WHERE id = ANY($1) AND state = 'pending' ORDER BY run_at, arrival FOR UPDATE SKIP LOCKED"
     );
-    let most = most.max(1);
+    let most = if of_held { 1 } else { most.max(1) };
     let of_all = i64::try_from(most).unwrap_or(i64::MAX);
     let of_each = of_all.min(i64::from(limits.per_server));
+    let sql = if of_held { next_held() } else { next_due() };
     loop {
         let may_pull = load.may_pull(limits);
-        let rows = tx.query(NEXT_DUE, &[&left_out, &unreadable, &may_pull, &of_each, &of_all]).await?;
+        let rows = match of_held {
+            true => tx.query(&sql, &[&left_out, &unreadable, &may_pull]).await?,
+            false => tx.query(&sql, &[&left_out, &unreadable, &may_pull, &of_each, &of_all]).await?,
+        };
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -144,14 +188,17 @@ pub(in crate::store) async fn lock_due(
     }
 }
 
-/// What happens now, and the time, once no other claim is under way.
-async fn load(tx: &StoreTransaction<'_>, registry: &str) -> Result<(Load<String>, Timestamp)> {
+/// What happens now, the time, and whether a held deployment is to be tried, once no other claim is under way.
+async fn load(tx: &StoreTransaction<'_>, registry: &str) -> Result<(Load<String>, Timestamp, bool)> {
     // A worker that is frozen in here delays all claims: the database then ends its transaction. After a burst of
     // requests its statistics are old, and it would read the whole table for each server.
     tx.execute(
-        "SELECT set_config('idle_in_transaction_session_timeout', '5s', true),
-                set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-                pg_advisory_xact_lock($1)",
+        &format!(
+            "SELECT set_config('idle_in_transaction_session_timeout', '5s', true),
+                    set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+                    pg_advisory_xact_lock($1), {}",
+            short_limits()
+        ),
         &[&CLAIM_LOCK],
     )
     .await?;
@@ -163,7 +210,8 @@ async fn load(tx: &StoreTransaction<'_>, registry: &str) -> Result<(Load<String>
                  FROM deployments d JOIN project_leases l
                    ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
                  WHERE d.state = 'running' AND l.expires_at > now() GROUP BY d.server)
-             SELECT clock_timestamp() AS now, server, attempts, pulling, failures, since, open_until
+             SELECT clock_timestamp() AS now,
+                 EXISTS (SELECT FROM held_deployments WHERE next_try_at <= now()) AS holds, server, attempts, pulling, failures, since, open_until
              FROM (SELECT) AS once LEFT JOIN (running FULL JOIN server_circuits USING (server)) ON true",
             &[&registry],
         )
@@ -180,5 +228,6 @@ async fn load(tx: &StoreTransaction<'_>, registry: &str) -> Result<(Load<String>
             load.attempts.insert(server, attempts);
         }
     }
-    Ok((load, rows.first().map_or(Timestamp::UNIX_EPOCH, |row| row.get("now"))))
+    let (now, holds) = rows.first().map_or((Timestamp::UNIX_EPOCH, false), |row| (row.get("now"), row.get("holds")));
+    Ok((load, now, holds))
 }

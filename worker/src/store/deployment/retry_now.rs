@@ -45,6 +45,8 @@ impl Store {
             // One attempt is let through to find out whether the server is back.
             let sql = "UPDATE server_circuits SET open_until = now() WHERE server = $1 AND open_until > now()";
             tx.execute(sql, &[&server]).await?;
+            // Whoever asks has mended what the database failed at.
+            tx.execute("DELETE FROM held_deployments WHERE deployment_id = $1", &[&id.0]).await?;
             record(&tx, OperatorAction::RetryDeployment, &id.to_string(), operator, &json!({ "server": server }))
                 .await?;
             tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;

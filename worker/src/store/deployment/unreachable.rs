@@ -13,8 +13,8 @@ use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::seconds;
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::head::{HEAD_COLUMNS, first_readable};
+use crate::store::deployment::held_deployments::{MAY_BE_TRIED, Picked};
 use crate::store::deployment::locked::LockedDeployment;
-use crate::store::deployment::skipped::Picked;
 use crate::store::server::circuit_breaker::read_circuits;
 use crate::store::{Result, Store};
 
@@ -29,6 +29,7 @@ impl Store {
         let given_up = deadline(async {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
+            tx.hurry().await?;
             let now: Timestamp = tx.query_one("SELECT now()", &[]).await?.get(0);
             let load = Load { attempts: BTreeMap::new(), in_registry: 0, circuits: read_circuits(&tx).await? };
             let servers = load.unreachable_servers(limits, now);
@@ -36,7 +37,7 @@ impl Store {
                 return Ok(None);
             }
             let sql = format!(
-                "SELECT {HEAD_COLUMNS}, failure FROM deployments WHERE state = 'pending' AND id <> ALL ($1)
+                "SELECT {HEAD_COLUMNS}, failure FROM deployments d WHERE state = 'pending' AND id <> ALL ($1) AND {MAY_BE_TRIED}
                    AND server = ANY ($2) AND accepted_at <= now() - $3 * interval '1 second'
                  ORDER BY arrival LIMIT 1 FOR UPDATE SKIP LOCKED"
             );
@@ -53,7 +54,7 @@ impl Store {
             Ok(Some(id))
         })
         .await;
-        picked.skip_failing(given_up)
+        picked.hold_failing(self, given_up).await
     }
 }
 

@@ -3,6 +3,7 @@
 pub(super) mod enqueue;
 pub(super) mod event_sequence;
 pub(super) mod github_status;
+pub(super) mod held_marks;
 pub(super) mod history;
 pub(super) mod of_deployment;
 pub(super) mod relay_lease;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use slipway_protocol::DeploymentId;
 use uuid::Uuid;
 
-use crate::failpoint::TransactionKind;
 use crate::message::Outgoing;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::{duration, number};
@@ -127,15 +126,13 @@ impl Store {
         let (deployments, left_out) = left_out(held, known);
         let (positions, unrouted) = positions(sent);
         deadline(async {
-            let (marking, waiting, of_page) = (marking(["$5", "$6", "$7"]), waiting(), of_page());
+            let (marking, waiting, of_page) = (marking(Some("$7"), ["$5", "$6"]), waiting(), of_page());
             let sql = format!(
                 "WITH {marking}, {waiting}, page AS (SELECT {of_page})
                  SELECT page.* FROM held LEFT JOIN page ON true ORDER BY position"
             );
-            let client = self.client().await?;
-            let rows = client
-                .write_reading(
-                    TransactionKind::MarkPublished,
+            let rows = self
+                .mark(
                     &sql,
                     &[
                         &deployments,
@@ -164,11 +161,9 @@ impl Store {
     pub async fn mark_published(&self, lease: RelayLease, sent: &[PublishOutcome]) -> Result<()> {
         let (positions, unrouted) = positions(sent);
         deadline(async {
-            let sql = format!("WITH {} SELECT FROM held", marking(["$1", "$2", "$3"]));
-            let client = self.client().await?;
-            let held =
-                client.write(TransactionKind::MarkPublished, &sql, &[&positions, &unrouted, &lease.fence]).await?;
-            held.map(drop).ok_or(StoreError::LeaseLost)
+            let sql = format!("WITH {} SELECT FROM held", marking(Some("$3"), ["$1", "$2"]));
+            let held = self.mark(&sql, &[&positions, &unrouted, &lease.fence]).await?;
+            held.first().map(drop).ok_or(StoreError::LeaseLost)
         })
         .await
     }
@@ -185,7 +180,7 @@ impl Store {
                      (SELECT count(*) FROM (SELECT FROM outbox WHERE set_aside_at IS NOT NULL AND published_at IS NULL
                          LIMIT {COUNTED}) aside)
                  FROM (SELECT events, created_at FROM outbox WHERE published_at IS NULL AND set_aside_at IS NULL
-                     ORDER BY position LIMIT {COUNTED}) first"
+                       AND position NOT IN (SELECT position FROM held_marks) ORDER BY position LIMIT {COUNTED}) first"
             );
             let row = self.client().await?.query_one(&sql, &[]).await?;
             let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
@@ -213,13 +208,13 @@ fn positions(sent: &[PublishOutcome]) -> (Vec<i64>, Vec<i64>) {
     (sent.iter().map(|s| s.position).collect(), unrouted)
 }
 
-/// The first $3 rows that wait, without what $1 and $2 name: where they are, and how many bytes come before each.
+/// The first $3 rows that wait, without what $1 and $2 name, and what is sent already and can't be marked: where they are, and how many bytes come before each.
 fn waiting() -> String {
     format!(
         "waiting AS (
              SELECT ctid AS place, position, coalesce(octet_length(body), octet_length(told), {RESULT_BYTES}) AS size
              FROM outbox WHERE published_at IS NULL AND set_aside_at IS NULL
-               AND position NOT IN (SELECT unnest($2::bigint[]))
+               AND position NOT IN (SELECT unnest($2::bigint[]) UNION ALL SELECT position FROM held_marks)
                AND (sequence IS NULL OR deployment_id NOT IN (SELECT unnest($1::uuid[])))
              ORDER BY position LIMIT $3),
          sized AS (
@@ -236,12 +231,12 @@ fn of_page() -> String {
     )
 }
 
-/// What marks messages, given the names of their positions, of those that reached no queue, and of the relay's fence. It needn't
-/// be on the disk at once: what isn't marked is published again.
-fn marking([positions, unrouted, fence]: [&str; 3]) -> String {
+/// What marks messages, given the names of the relay's fence, of their positions and of those that reached no queue; without a
+/// fence it marks what has been sent for certain. It needn't be on the disk at once: what isn't marked is published again.
+pub(super) fn marking(fence: Option<&str>, [positions, unrouted]: [&str; 2]) -> String {
+    let of_lease = fence.map_or_else(String::new, |fence| format!("FROM relay_lease WHERE fence = {fence}"));
     format!(
-        "held AS MATERIALIZED (
-             SELECT set_config('synchronous_commit', 'off', true) FROM relay_lease WHERE fence = {fence} FOR SHARE),
+        "held AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) {of_lease}),
          removed AS (
              DELETE FROM outbox WHERE position = ANY({positions}) AND published_at IS NULL AND sequence IS NULL
                  AND EXISTS (SELECT FROM held)),

@@ -117,7 +117,8 @@ impl Store {
         .await
     }
 
-    /// Lets the relay send a message again that is aside; false when there is none at this position.
+    /// Lets the relay send a message again that is aside, or was sent and couldn't be marked; false when there is none at this
+    /// position.
     ///
     /// # Errors
     /// When the database fails.
@@ -127,7 +128,8 @@ impl Store {
             let tx = StoreTransaction::begin(&mut client).await?;
             let sql = "UPDATE outbox SET set_aside_at = NULL, breaks = 0
                        WHERE position = $1 AND set_aside_at IS NOT NULL AND published_at IS NULL";
-            if tx.execute(sql, &[&position]).await? == 0 {
+            let held = "DELETE FROM held_marks WHERE position = $1";
+            if tx.execute(sql, &[&position]).await? + tx.execute(held, &[&position]).await? == 0 {
                 return Ok(false);
             }
             tx.execute("SELECT pg_notify($1, '')", &[&wakeups::OUTBOX]).await?;

@@ -16,8 +16,8 @@ use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS, log_unreadable_once};
+use crate::store::deployment::held_deployments::{IS_HELD, MAY_BE_TRIED, Picked};
 use crate::store::deployment::locked::LockedDeployment;
-use crate::store::deployment::skipped::{Picked, skipped};
 use crate::store::owners::claim::claim_owned;
 use crate::store::placement::choice::{ChosenPlace, choose_place};
 use crate::store::placement::request::{RequestSource, waits_until};
@@ -59,18 +59,20 @@ impl Store {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             if !try_lock_placement(&tx).await? {
-                return Ok(PlacementPass { busy: true, ..PlacementPass::default() });
+                return Ok((PlacementPass { busy: true, ..PlacementPass::default() }, Vec::new()));
             }
+            tx.hurry().await?;
             let sql = format!(
-                "SELECT {HEAD_COLUMNS}, request, source, amqp_user, moves_to, arrival, now() AS now FROM deployments
-                 WHERE state = 'pending' AND server IS NULL AND id <> ALL ($1) AND arrival > $2
-                 ORDER BY arrival LIMIT $3 FOR UPDATE SKIP LOCKED"
+                "SELECT {HEAD_COLUMNS}, request, source, amqp_user, moves_to, arrival, now() AS now, {IS_HELD} AS is_held
+                 FROM deployments d WHERE state = 'pending' AND server IS NULL AND {MAY_BE_TRIED} AND arrival > $1
+                 ORDER BY arrival LIMIT $2 FOR UPDATE OF d SKIP LOCKED"
             );
-            let rows = tx.query(&sql, &[&skipped(), &after, &PAGE]).await?;
+            let rows = tx.query(&sql, &[&after, &PAGE]).await?;
             let mut pass = PlacementPass::default();
             if rows.is_empty() {
-                return Ok(pass);
+                return Ok((pass, Vec::new()));
             }
+            let held = rows.iter().filter(|row| row.get("is_held")).map(|row| row.get("id")).collect();
             let mut scene = PlacementScene {
                 store: self,
                 tx: &tx,
@@ -91,10 +93,14 @@ impl Store {
                 pass.after = rows.last().map(|row| row.get("arrival"));
             }
             commit(tx, TransactionKind::Place).await?;
-            Ok(pass)
+            Ok((pass, held))
         })
         .await;
-        picked.skip_failing(placed)
+        let (pass, held) = picked.hold_failing(self, placed).await?;
+        if !held.is_empty() {
+            self.let_go_deployments(&held).await?;
+        }
+        Ok(pass)
     }
 
     /// How many requests wait for a server.

@@ -5,6 +5,7 @@ mod attempts;
 mod cost;
 mod dependencies;
 mod draining;
+mod failing;
 mod held;
 mod renewals;
 

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "tells the soak's figures")]
 
 mod chores;
+mod failing;
 mod halves;
 mod moves;
 mod notifications;

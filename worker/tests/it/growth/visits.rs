@@ -36,6 +36,7 @@ pub async fn everything(database: &TestDatabase, store: &Store) {
     Box::pin(busy.finds_its_server(database)).await;
     Box::pin(busy.cant_be_carried_out(database)).await;
     Box::pin(busy.changes_hands(database)).await;
+    Box::pin(busy.is_held(database)).await;
     Box::pin(halves::visits(store, database)).await;
     Box::pin(operators::look(store, database)).await;
     Box::pin(operators::replay(store, &busy.operator)).await;
