@@ -1,5 +1,6 @@
 -- What the database fails at though it answers others: deployments that can't be claimed or ended, and events that were sent
--- and can't be marked. They're tried again beside the others, some times, and no more after that: 'infinity'.
+-- and can't be marked. They're tried again beside the others, some times, and no more after that: 'infinity'. Of a deployment it's the
+-- end that is tried once it has failed often enough.
 CREATE TABLE held_deployments (
     deployment_id       uuid PRIMARY KEY,
     project_slug        text,
@@ -8,9 +9,11 @@ CREATE TABLE held_deployments (
     tries               integer NOT NULL DEFAULT 1,
     since               timestamptz NOT NULL DEFAULT now(),
     next_try_at         timestamptz NOT NULL,
-    -- When its end couldn't be written either: from then on it waits for people.
-    given_up_at         timestamptz
+    -- When others had to wait for it last.
+    tried_at            timestamptz
 );
+
+CREATE INDEX held_deployments_due ON held_deployments (next_try_at);
 
 CREATE TABLE held_marks (
     -- The place in the outbox.
@@ -23,3 +26,5 @@ CREATE TABLE held_marks (
     since               timestamptz NOT NULL DEFAULT now(),
     next_try_at         timestamptz NOT NULL
 );
+
+CREATE INDEX held_marks_due ON held_marks (next_try_at);

@@ -23,10 +23,11 @@ note_rewritten() {
     [ -n "$rewritten" ] || return 0
     read -r word </proc/sys/kernel/random/uuid
     {
-        printf '%s\n' "$rewritten" | awk -v "word=$word" '{ line[NR] = $0 }
-            END { if (NR > 100) print word, "."; else for (n = 1; n <= NR; n++) print word, line[n] }'
+        printf '%s\n' "$rewritten" | sed "s/^/$word /"
         if [ -f .slipway/rewritten ]; then cat .slipway/rewritten; fi
-    } | awk '!known[substr($0, 38)]++' | head -n 100 | put .slipway/rewritten 600
+    } | awk -v "word=$word" '!known[substr($0, 38)]++ { line[++names] = $0 }
+        END { if (names > 100) print word, "."; else for (n = 1; n <= names; n++) print line[n] }' |
+        put .slipway/rewritten 600
 }
 git_room='
 commit=$1

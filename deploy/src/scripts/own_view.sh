@@ -75,17 +75,19 @@ tell_mounted() {
     objects=$(printf '%s\n' "$1" | while IFS= read -r path; do
         case $path in "$dir"/*) printf 'HEAD:%s\n' "${path#"$dir"/}" ;; esac
     done | repo_git cat-file --batch-check='%(objectname)' 2>/dev/null) || return 0
+    rewritten=
+    if [ -f .slipway/rewritten ]; then rewritten=$(cat .slipway/rewritten); fi
     printf '%s\n' "$1" | while IFS= read -r path; do
         case $path in "$dir"/*) ;; *) continue ;; esac
         object=${objects%%"$line_end"*}
         objects=${objects#*"$line_end"}
         case $object in *[!0-9a-f]* | '') continue ;; esac
-        if [ -f .slipway/rewritten ]; then
-            while IFS= read -r line; do
-                file=${line#* }
-                case $file in . | "${path#"$dir"/}" | "${path#"$dir"/}"/*) object=$object.${line%% *} ;; esac
-            done <.slipway/rewritten
-        fi
+        rest=$rewritten
+        while [ -n "$rest" ]; do
+            line=${rest%%"$line_end"*}
+            case ${line#* } in . | "${path#"$dir"/}" | "${path#"$dir"/}"/*) object=$object.${line%% *} ;; esac
+            case $rest in *"$line_end"*) rest=${rest#*"$line_end"} ;; *) rest= ;; esac
+        done
         tell mounted "$object $path"
     done
 }

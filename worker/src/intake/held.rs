@@ -34,6 +34,8 @@ const HELD_LEASE: Duration = Duration::from_secs(90);
 const FAILING_TIME: Duration = Duration::from_secs(60);
 /// How often it's looked whether messages are still held that another worker lets go.
 const POLL: Duration = Duration::from_secs(60);
+/// While much is tried, it's shown so often what is held.
+const BETWEEN_REPORTS: Duration = Duration::from_secs(1);
 /// How long to wait after the database failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// How many held messages `/readyz` names.
@@ -154,11 +156,16 @@ impl HeldMessages {
     async fn work_once(&self) -> Result<Option<Duration>, StoreError> {
         let store = &self.admitter.store;
         store.forget_held().await?;
-        let mut is_failing = self.report().await?;
+        self.report().await?;
+        let mut reported_at = Instant::now();
         while self.try_next().await? || store.mark_held().await? || store.give_up_held().await? {
-            is_failing = self.report().await?;
+            if reported_at.elapsed() >= BETWEEN_REPORTS {
+                self.report().await?;
+                reported_at = Instant::now();
+            }
         }
-        let next = [store.until_next_held().await?, store.until_next_mark().await?];
+        let is_failing = self.report().await?;
+        let next = [store.until_next_held().await?, store.until_next_mark().await?, store.until_next_end().await?];
         let next = next.into_iter().chain([is_failing.then_some(POLL)]).flatten().min();
         Ok(next.map(|next| next.clamp(Duration::from_millis(50), POLL)))
     }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use slipway_protocol::DeploymentId;
 use tokio::time::Instant;
 
 use crate::store::{HELD_RETRIES, OrderingKey, PublishOutcome, RelayLease, Store, StoreError};
@@ -27,9 +28,13 @@ type Theirs = (OrderingKey, PublishOutcome, Arc<StoreError>);
 impl UnmarkableKeys {
     /// Holds what is of these; gives the rest, which is to be marked.
     pub(super) async fn hold_theirs(&self, store: &Store, sent: Vec<Sent>) -> Result<Vec<Sent>, StoreError> {
-        let (theirs, rest) = self.part(sent);
+        let (theirs, mut rest) = self.part(sent);
         for (key, outcome, error) in theirs {
-            self.hold(store, key, &[outcome], error).await?;
+            if !store.hold_marks(&[outcome], deployment_of(key), &error, true).await? {
+                // All that was held of it is marked by now.
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                rest.push((key, outcome));
+            }
         }
         Ok(rest)
     }
@@ -51,29 +56,9 @@ impl UnmarkableKeys {
         (theirs, rest)
     }
 
-    /// Holds what can't be marked, and what follows of its key.
-    async fn hold(
-        &self,
-        store: &Store,
-        key: OrderingKey,
-        sent: &[PublishOutcome],
-        error: Arc<StoreError>,
-    ) -> Result<(), StoreError> {
-        let deployment = match key {
-            OrderingKey::Events(id) => Some(id),
-            OrderingKey::Alone(_) => None,
-        };
-        store.hold_marks(sent, deployment, &error).await?;
-        let positions: Vec<i64> = sent.iter().map(|sent| sent.position).collect();
-        tracing::error!(
-            deployment.id = deployment.map(|id| id.to_string()),
-            ?positions,
-            reason = error.summary(),
-            "messages were sent and can't be marked as published: they are held, and others go on"
-        );
+    fn insert(&self, key: OrderingKey, error: Arc<StoreError>) {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         keys.insert(key, (Instant::now() + HELD_RETRIES.max, error));
-        Ok(())
     }
 }
 
@@ -106,9 +91,28 @@ pub(super) async fn mark_each(
                 Err(error) => Arc::new(error),
             },
         };
-        failed += 1;
-        unmarkable.hold(store, key, &outcomes, error.clone()).await?;
+        let deployment = deployment_of(key);
+        store.hold_marks(&outcomes, deployment, &error, false).await?;
+        let positions: Vec<i64> = outcomes.iter().map(|sent| sent.position).collect();
+        tracing::error!(
+            deployment.id = deployment.map(|id| id.to_string()),
+            ?positions,
+            reason = error.summary(),
+            "messages were sent and can't be marked as published: they are held, and others go on"
+        );
+        // What wasn't tried may be well.
+        if failed < FAILURES {
+            unmarkable.insert(key, error.clone());
+            failed += 1;
+        }
         last = Some(error);
     }
     Ok(())
+}
+
+fn deployment_of(key: OrderingKey) -> Option<DeploymentId> {
+    match key {
+        OrderingKey::Events(id) => Some(id),
+        OrderingKey::Alone(_) => None,
+    }
 }

@@ -34,6 +34,7 @@ impl Runner {
         let (mut expired, mut claimed_at) = (true, None);
         // So many are claimed one at a time yet, since the database has failed at one of several.
         let mut alone = 0_usize;
+        let mut again = false;
         while !runner.drain.has_begun() {
             if renewals.has_ended() {
                 // Its panic has been logged. Without it each attempt would lose its lease.
@@ -49,11 +50,13 @@ impl Runner {
             if free > 0 {
                 runner.store.keep_pace(&mut claimed_at).await;
                 let most = if alone > 0 { 1 } else { free };
+                again = false;
                 let claims = match runner.store.claim_many(&runner.claim_options(), most).await {
                     Ok(claims) => {
                         outages.record(Ok::<_, StoreError>(()));
-                        // Whoever finds nothing more has been through all of them.
+                        // Whoever finds nothing more has been through all of them; what was claimed alone wasn't all that is due.
                         alone = if claims.is_empty() { 0 } else { alone.saturating_sub(1) };
+                        again = !claims.is_empty() && most == 1 || claims.iter().any(|claim| claim.was_held);
                         claims
                     }
                     Err(error) => {
@@ -81,7 +84,7 @@ impl Runner {
                 () = runner.drain.token().cancelled() => {}
                 () = wakeups.deployment() => {}
                 () = wakeups.expired() => expired = true,
-                () = std::future::ready(()), if alone > 0 && running < runner.settings.concurrency => {}
+                () = std::future::ready(()), if (again || alone > 0) && running < runner.settings.concurrency => {}
                 () = tokio::time::sleep(AFTER_FAILURE), if failed => {}
                 Some(ended) = attempts.join_next() => log_panic(ended),
             }

@@ -41,7 +41,9 @@ const NO_POLICIES: &[&str] = &[
     "housekeeping::dead_letter_queue::MOVED",
     "store::retention::settings::DAY",
     "store::dead_letter::replay::LOOKED_AT",
-    "store::deployment::held_deployments::BETWEEN_TRIES",
+    "store::deployment::queue::BETWEEN_TRIES",
+    "store::deployment::give_up_held::END_LEASE",
+    "intake::held::BETWEEN_REPORTS",
     "store::outbox::held_marks::MARK_LEASE",
     // How a database is found that may be on several hosts.
     "store::connection::hosts::HOST_PATIENCE",

@@ -32,6 +32,8 @@ pub struct Claim {
     pub lease: Lease,
     /// When that was asked for, by this process's clock.
     pub asked_at: Instant,
+    /// Whether the database has failed at it before: then it was claimed alone, and others may be due.
+    pub was_held: bool,
     /// What is to be done; it decides which stages are run.
     pub action: Action,
     /// Undeploy: with all data.
@@ -76,56 +78,65 @@ impl Store {
     /// found, and held.
     pub async fn claim_many(&self, options: &ClaimOptions, most: usize) -> Result<Vec<Claim>> {
         let picked = Picked::default();
-        let claimed = deadline(async {
-            let mut client = self.client().await?;
-            let tx = StoreTransaction::begin(&mut client).await?;
-            let due = lock_due(&tx, options, most).await?;
-            if due.is_empty() {
-                return Ok((Vec::new(), Vec::new()));
-            }
-            let held = due.iter().filter(|(_, row)| row.get("is_held")).map(|(head, _)| head.id.0).collect();
-            if let [(head, _)] = due.as_slice() {
-                picked.is(head.id);
-            }
-            // Not before others have claimed: it's from here on that the leases last.
-            let asked_at = Instant::now();
-            let leases = self.acquire_leases(&tx, &due, options.lease).await?;
-            let owners = owners_of(&tx, &due).await?;
-            let mut claims = Vec::with_capacity(due.len());
-            for (head, row) in due {
-                // Somebody was faster.
-                let Some((lease, basis)) = leases.iter().find(|(lease, _)| lease.deployment == head.id) else {
-                    continue;
-                };
-                let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request").map(|Json(event)| event);
-                let refused = match event {
-                    Ok(event) => match claim_as(&tx, &head, &event.data, &owners).await? {
-                        Ok(owned) => {
-                            let basis = basis.clone();
-                            claims.push(Claim { basis, asked_at, ..claim(head, &row, lease.clone(), event, owned) });
-                            continue;
-                        }
-                        Err(failure) => failure,
-                    },
-                    // Left where it is, it would be claimed again and again, before all others.
-                    Err(_) => {
-                        let message = "the stored request can't be read by this version of the worker";
-                        Failure::new(ErrorCode::InternalError, None, message)
-                    }
-                };
-                self.end_claimed(&tx, head, lease, options, refused).await?;
-            }
-            self.begin_attempts(&tx, &claims, options).await?;
-            commit(tx, TransactionKind::Claim).await?;
-            Ok((claims, held))
-        })
-        .await;
-        let (claims, held): (_, Vec<Uuid>) = picked.hold_failing(self, claimed).await?;
-        if !held.is_empty()
-            && let Err(error) = self.let_go_deployments(&held).await
-        {
-            tracing::warn!(error = error.summary(), "a deployment was claimed and is still shown as held");
+        let claimed = Box::pin(self.claim_picked(options, most, &picked)).await;
+        let claims = picked.hold_failing(self, claimed).await?;
+        let held: Vec<Uuid> =
+            claims.iter().filter(|claim| claim.was_held).map(|claim| claim.lease.deployment.0).collect();
+        self.let_go_deployments(&held).await;
+        Ok(claims)
+    }
+
+    async fn claim_picked(&self, options: &ClaimOptions, most: usize, picked: &Picked) -> Result<Vec<Claim>> {
+        let mut client = self.client().await?;
+        let tx = deadline(StoreTransaction::begin(&mut client)).await?;
+        // Others may claim for as long as they may: the time for what follows begins after that.
+        let due = deadline(lock_due(&tx, options, most, picked)).await?;
+        if due.is_empty() {
+            return Ok(Vec::new());
         }
+        deadline(async {
+            let claims = self.claim_due(&tx, due, options).await?;
+            commit(tx, TransactionKind::Claim).await?;
+            Ok(claims)
+        })
+        .await
+    }
+
+    async fn claim_due(
+        &self,
+        tx: &StoreTransaction<'_>,
+        due: Vec<(DeploymentHead, Row)>,
+        options: &ClaimOptions,
+    ) -> Result<Vec<Claim>> {
+        // Not before others have claimed: it's from here on that the leases last.
+        let asked_at = Instant::now();
+        let leases = self.acquire_leases(tx, &due, options.lease).await?;
+        let owners = owners_of(tx, &due).await?;
+        let mut claims = Vec::with_capacity(due.len());
+        for (head, row) in due {
+            // Somebody was faster.
+            let Some((lease, basis)) = leases.iter().find(|(lease, _)| lease.deployment == head.id) else {
+                continue;
+            };
+            let event = row.try_get::<_, Json<CloudEvent<ProjectReady>>>("request").map(|Json(event)| event);
+            let refused = match event {
+                Ok(event) => match claim_as(tx, &head, &event.data, &owners).await? {
+                    Ok(owned) => {
+                        let basis = basis.clone();
+                        claims.push(Claim { basis, asked_at, ..claim(head, &row, lease.clone(), event, owned) });
+                        continue;
+                    }
+                    Err(failure) => failure,
+                },
+                // Left where it is, it would be claimed again and again, before all others.
+                Err(_) => {
+                    let message = "the stored request can't be read by this version of the worker";
+                    Failure::new(ErrorCode::InternalError, None, message)
+                }
+            };
+            self.end_claimed(tx, head, lease, options, refused).await?;
+        }
+        self.begin_attempts(tx, &claims, options).await?;
         Ok(claims)
     }
 
@@ -199,6 +210,7 @@ fn claim(head: DeploymentHead, row: &Row, lease: Lease, event: CloudEvent<Projec
         attempt: lease.attempt,
         lease,
         asked_at: Instant::now(),
+        was_held: row.get("is_held"),
         interruptions: head.interruptions,
         waits: number(row, "waits"),
         owned,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::{number, readable};
+use crate::store::deployment::held_deployments::Picked;
 use crate::store::deployment::move_order::MoveOrder;
 use crate::store::deployment::state::{Boundary, State};
 use crate::store::{Result, StoreError};
@@ -105,23 +106,26 @@ impl DeploymentHead {
     }
 }
 
-/// The first row that `sql` selects and that this version can read, with the columns of [`HEAD_COLUMNS`]. Rows that it
-/// can't read are skipped, so that one of them doesn't block all others: their ids are the parameter $1, which the
-/// statement leaves out; `more` are the parameters from $2 on.
+/// The first deployment that `sql` selects and locks, and that this version can read, with the row that was selected. Those
+/// that it can't read are skipped, so that one of them doesn't block all others: their ids are the parameter $1, which the
+/// statement leaves out; `more` are the parameters from $2 on. Each is read for itself: the database may fail at it.
 pub(in crate::store) async fn first_readable(
     tx: &StoreTransaction<'_>,
     sql: &str,
     more: &[&(dyn ToSql + Sync)],
+    picked: &Picked,
 ) -> Result<Option<(DeploymentHead, Row)>> {
-    let mut unreadable = Vec::new();
+    let mut unreadable: Vec<Uuid> = Vec::new();
     loop {
         let parameters: Vec<&(dyn ToSql + Sync)> =
             std::iter::once(&unreadable as &(dyn ToSql + Sync)).chain(more.iter().copied()).collect();
-        let Some(row) = tx.query_opt(sql, &parameters).await? else { return Ok(None) };
+        let Some(selected) = tx.query_opt(sql, &parameters).await? else { return Ok(None) };
+        let id = selected.get("id");
+        picked.is(id);
+        let row = tx.query_one(&format!("SELECT {HEAD_COLUMNS} FROM deployments WHERE id = $1"), &[&id]).await?;
         match DeploymentHead::read(&row) {
-            Ok(head) => return Ok(Some((head, row))),
+            Ok(head) => return Ok(Some((head, selected))),
             Err(error) => {
-                let id = row.get("id");
                 log_unreadable_once(id, &error);
                 unreadable.push(id);
             }

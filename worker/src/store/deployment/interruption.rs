@@ -7,8 +7,8 @@ use crate::scheduler::after_interruption;
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
-use crate::store::deployment::head::{HEAD_COLUMNS, first_readable};
-use crate::store::deployment::held_deployments::{IS_HELD, MAY_BE_TRIED, Picked};
+use crate::store::deployment::head::first_readable;
+use crate::store::deployment::held_deployments::{IS_HELD, Picked, may_be_tried};
 use crate::store::deployment::lease::Lease;
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::state::{Boundary, State};
@@ -63,14 +63,14 @@ impl Store {
             let tx = StoreTransaction::begin(&mut client).await?;
             tx.hurry().await?;
             let sql = format!(
-                "SELECT {HEAD_COLUMNS}, {IS_HELD} AS is_held FROM deployments d
-                 WHERE state = 'running' AND id <> ALL ($1) AND {MAY_BE_TRIED}
+                "SELECT id, {IS_HELD} AS is_held FROM deployments d
+                 WHERE state = 'running' AND id <> ALL ($1) AND {}
                    AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
                                    AND l.server = d.server AND l.fence = d.fence AND l.expires_at > now())
-                 ORDER BY arrival LIMIT 1 FOR UPDATE OF d SKIP LOCKED"
+                 ORDER BY arrival LIMIT 1 FOR UPDATE OF d SKIP LOCKED",
+                may_be_tried()
             );
-            let Some((head, row)) = first_readable(&tx, &sql, &[]).await? else { return Ok(None) };
-            picked.is(head.id);
+            let Some((head, row)) = first_readable(&tx, &sql, &[], &picked).await? else { return Ok(None) };
             let locked = LockedDeployment { tx: &tx, head };
             if locked.is_acted_on().await? {
                 return Ok(None);
@@ -83,7 +83,7 @@ impl Store {
         .await;
         let Some((id, became, is_held)) = picked.hold_failing(self, reaped).await? else { return Ok(None) };
         if is_held {
-            self.let_go_deployments(&[id.0]).await?;
+            self.let_go_deployments(&[id.0]).await;
         }
         Ok(Some((id, became)))
     }

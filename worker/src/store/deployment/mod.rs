@@ -12,6 +12,7 @@ pub(super) mod end;
 pub(super) mod finish;
 pub(super) mod finish_together;
 pub(super) mod github_digests;
+pub(super) mod give_up_held;
 pub(super) mod head;
 pub(super) mod held_deployments;
 pub(super) mod history;

@@ -12,13 +12,18 @@ use crate::scheduler::{Due, Limits, Load};
 use crate::store::Result;
 use crate::store::connection::pooler::short_limits;
 use crate::store::connection::transaction::StoreTransaction;
+use crate::store::connection::value::seconds;
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS, log_unreadable_once};
-use crate::store::deployment::held_deployments::IS_HELD;
+use crate::store::deployment::held_deployments::{IS_HELD, Picked};
 use crate::store::deployment::history::HISTORY_COLUMNS;
+use crate::store::holding::HELD_RETRIES;
 use crate::store::server::circuit_breaker::circuit;
 
 /// Key of the advisory lock under which claims decide ("claim" in ASCII).
 const CLAIM_LOCK: i64 = 0x63_6c_61_69_6d;
+
+/// Each try of a held deployment may keep others waiting for as long as a statement may take: so far apart they are.
+const BETWEEN_TRIES: Duration = Duration::from_secs(10);
 
 /// What a worker asks for when it claims, and what it must not exceed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,8 +86,9 @@ fn next_due() -> String {
 fn next_held() -> String {
     format!(
         "SELECT {DUE_COLUMNS} FROM held_deployments h JOIN deployments d ON d.id = h.deployment_id
-         WHERE h.next_try_at <= now() AND d.state = 'pending' AND d.run_at <= now() AND d.server <> ALL ($1)
-           AND {MAY_BE_CLAIMED} ORDER BY h.next_try_at LIMIT 1"
+         WHERE h.next_try_at <= now() AND h.tries < {} AND d.state = 'pending' AND d.run_at <= now()
+           AND d.server IS NOT NULL AND d.server <> ALL ($1) AND {MAY_BE_CLAIMED} ORDER BY h.next_try_at LIMIT 1",
+        HELD_RETRIES.attempts
     )
 }
 
@@ -116,6 +122,7 @@ pub(in crate::store) async fn lock_due(
     tx: &StoreTransaction<'_>,
     options: &ClaimOptions,
     most: usize,
+    picked: &Picked,
 ) -> Result<Vec<(DeploymentHead, Row)>> {
     let (load, now, holds) = load(tx, &options.registry).await?;
     // One at which the database has failed goes alone, and takes turns with the others.
@@ -125,7 +132,8 @@ pub(in crate::store) async fn lock_due(
         (true, false) => &[false, true],
     };
     for of_held in turns {
-        let locked = lock_first(tx, &load, now, options, *of_held, most).await?;
+        let most = if *of_held { 1 } else { most.max(1) };
+        let locked = lock_first(tx, (&load, now), options, *of_held, most, picked).await?;
         if !locked.is_empty() {
             return Ok(locked);
         }
@@ -135,11 +143,11 @@ pub(in crate::store) async fn lock_due(
 
 async fn lock_first(
     tx: &StoreTransaction<'_>,
-    load: &Load<String>,
-    now: Timestamp,
+    (load, now): (&Load<String>, Timestamp),
     options: &ClaimOptions,
     of_held: bool,
     most: usize,
+    picked: &Picked,
 ) -> Result<Vec<(DeploymentHead, Row)>> {
     let limits = &options.limits;
     let (mut left_out, mut unreadable): (Vec<String>, Vec<Uuid>) = (load.closed_servers(limits, now), Vec::new());
@@ -147,7 +155,6 @@ async fn lock_first(
         "SELECT {HEAD_COLUMNS}, request, waits, {IS_HELD} AS is_held, {HISTORY_COLUMNS} FROM deployments d
          WHERE id = ANY($1) AND state = 'pending' ORDER BY run_at, arrival FOR UPDATE SKIP LOCKED"
     );
-    let most = if of_held { 1 } else { most.max(1) };
     let of_all = i64::try_from(most).unwrap_or(i64::MAX);
     let of_each = of_all.min(i64::from(limits.per_server));
     let sql = if of_held { next_held() } else { next_due() };
@@ -168,6 +175,9 @@ async fn lock_first(
         };
         let chosen = load.choose(rows.iter().map(due).collect(), limits, now, most);
         let ids: Vec<Uuid> = chosen.iter().map(|due| due.id).collect();
+        if let [id] = ids.as_slice() {
+            picked.is(*id);
+        }
         let rows = tx.query(&lock, &[&ids]).await?;
         let mut locked = Vec::with_capacity(rows.len());
         for row in rows {
@@ -202,6 +212,7 @@ async fn load(tx: &StoreTransaction<'_>, registry: &str) -> Result<(Load<String>
         &[&CLAIM_LOCK],
     )
     .await?;
+    let tries = i32::try_from(HELD_RETRIES.attempts).unwrap_or(i32::MAX);
     let rows = tx
         .query(
             "WITH running AS (
@@ -211,9 +222,11 @@ async fn load(tx: &StoreTransaction<'_>, registry: &str) -> Result<(Load<String>
                    ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
                  WHERE d.state = 'running' AND l.expires_at > now() GROUP BY d.server)
              SELECT clock_timestamp() AS now,
-                 EXISTS (SELECT FROM held_deployments WHERE next_try_at <= now()) AS holds, server, attempts, pulling, failures, since, open_until
+                 EXISTS (SELECT FROM held_deployments WHERE next_try_at <= now() AND tries < $2)
+                     AND NOT EXISTS (SELECT FROM held_deployments WHERE tried_at > now() - $3 * interval '1 second') AS holds,
+                 server, attempts, pulling, failures, since, open_until
              FROM (SELECT) AS once LEFT JOIN (running FULL JOIN server_circuits USING (server)) ON true",
-            &[&registry],
+            &[&registry, &tries, &seconds(BETWEEN_TRIES)],
         )
         .await?;
     let count = |row: &Row, column| row.get::<_, Option<i64>>(column).map(|n| u32::try_from(n).unwrap_or(u32::MAX));

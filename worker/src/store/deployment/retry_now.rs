@@ -35,18 +35,25 @@ impl Store {
             let mut client = self.client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let Some(locked) = LockedDeployment::lock(&tx, id).await? else { return Ok(RetryNowOutcome::Unknown) };
-            if locked.head.state != State::Pending {
+            // Whoever asks has mended what the database failed at.
+            let held =
+                "UPDATE held_deployments SET tries = 0, next_try_at = now(), tried_at = NULL WHERE deployment_id = $1";
+            let was_held = !locked.head.state.is_terminal() && tx.execute(held, &[&id.0]).await? > 0;
+            let server = if locked.head.state == State::Pending {
+                let sql = "UPDATE deployments SET run_at = least(run_at, now()) WHERE id = $1 RETURNING server";
+                tx.query_one(sql, &[&id.0]).await?.get::<_, Option<String>>(0)
+            } else if was_held {
+                // It's taken from the worker that couldn't end it.
+                locked.head.server.map(|server| server.to_string())
+            } else {
                 return Ok(RetryNowOutcome::Not(locked.head.state));
-            }
-            let sql = "UPDATE deployments SET run_at = least(run_at, now()) WHERE id = $1 RETURNING server";
-            let Some(server) = tx.query_one(sql, &[&id.0]).await?.get::<_, Option<String>>(0) else {
-                return Ok(RetryNowOutcome::WithoutServer);
             };
+            if server.is_none() && !was_held {
+                return Ok(RetryNowOutcome::WithoutServer);
+            }
             // One attempt is let through to find out whether the server is back.
             let sql = "UPDATE server_circuits SET open_until = now() WHERE server = $1 AND open_until > now()";
             tx.execute(sql, &[&server]).await?;
-            // Whoever asks has mended what the database failed at.
-            tx.execute("DELETE FROM held_deployments WHERE deployment_id = $1", &[&id.0]).await?;
             record(&tx, OperatorAction::RetryDeployment, &id.to_string(), operator, &json!({ "server": server }))
                 .await?;
             tx.execute("SELECT pg_notify($1, '')", &[&wakeups::DEPLOYMENTS]).await?;

@@ -12,8 +12,8 @@ use crate::store::connection::deadline::deadline;
 use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::seconds;
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
-use crate::store::deployment::head::{HEAD_COLUMNS, first_readable};
-use crate::store::deployment::held_deployments::{MAY_BE_TRIED, Picked};
+use crate::store::deployment::head::first_readable;
+use crate::store::deployment::held_deployments::{Picked, may_be_tried};
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::server::circuit_breaker::read_circuits;
 use crate::store::{Result, Store};
@@ -37,16 +37,16 @@ impl Store {
                 return Ok(None);
             }
             let sql = format!(
-                "SELECT {HEAD_COLUMNS}, failure FROM deployments d WHERE state = 'pending' AND id <> ALL ($1) AND {MAY_BE_TRIED}
+                "SELECT id, failure FROM deployments d WHERE state = 'pending' AND id <> ALL ($1) AND {}
                    AND server = ANY ($2) AND accepted_at <= now() - $3 * interval '1 second'
-                 ORDER BY arrival LIMIT 1 FOR UPDATE SKIP LOCKED"
+                 ORDER BY arrival LIMIT 1 FOR UPDATE SKIP LOCKED",
+                may_be_tried()
             );
             let more: [&(dyn ToSql + Sync); 2] = [&servers, &seconds(limits.patience)];
-            let Some((head, row)) = first_readable(&tx, &sql, &more).await? else { return Ok(None) };
+            let Some((head, row)) = first_readable(&tx, &sql, &more, &picked).await? else { return Ok(None) };
             let last = row.try_get::<_, Option<Json<Failure>>>("failure").ok().flatten().map(|Json(failure)| failure);
             let mut locked = LockedDeployment { tx: &tx, head };
             let id = locked.head.id;
-            picked.is(id);
             let end =
                 DeploymentEnd::Failed { failure: unreachable(limits, last), missing_secret: None, reason: "exhausted" };
             locked.finish(self, &end, &AttemptSummary::default()).await?;

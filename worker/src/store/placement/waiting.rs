@@ -8,6 +8,7 @@ use slipway_protocol::names::ServerHandle;
 use slipway_protocol::{Action, CloudEvent, ErrorCode, Failure, NeededRoom, Placement, ProjectReady, ServerScore};
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
+use uuid::Uuid;
 
 use crate::failpoint::TransactionKind;
 use crate::scheduler::{PlacementLimits, PlacementServer, SourceScope};
@@ -16,7 +17,7 @@ use crate::store::connection::transaction::{StoreTransaction, commit};
 use crate::store::connection::value::readable;
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS, log_unreadable_once};
-use crate::store::deployment::held_deployments::{IS_HELD, MAY_BE_TRIED, Picked};
+use crate::store::deployment::held_deployments::{IS_HELD, Picked, may_be_tried};
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::owners::claim::claim_owned;
 use crate::store::placement::choice::{ChosenPlace, choose_place};
@@ -54,6 +55,14 @@ impl Store {
     /// # Errors
     /// When the database fails; then nothing was written.
     pub async fn place_waiting(&self, limits: &PlacementLimits, after: i64) -> Result<PlacementPass> {
+        match Box::pin(self.place_page(limits, after, PAGE)).await {
+            // One at a time, the one at which the database fails is found, and held.
+            Err(error) if !error.fails_at_any() => Box::pin(self.place_page(limits, after, 1)).await,
+            placed => placed,
+        }
+    }
+
+    async fn place_page(&self, limits: &PlacementLimits, after: i64, most: i64) -> Result<PlacementPass> {
         let picked = Picked::default();
         let placed = deadline(async {
             let mut client = self.client().await?;
@@ -63,11 +72,19 @@ impl Store {
             }
             tx.hurry().await?;
             let sql = format!(
-                "SELECT {HEAD_COLUMNS}, request, source, amqp_user, moves_to, arrival, now() AS now, {IS_HELD} AS is_held
-                 FROM deployments d WHERE state = 'pending' AND server IS NULL AND {MAY_BE_TRIED} AND arrival > $1
-                 ORDER BY arrival LIMIT $2 FOR UPDATE OF d SKIP LOCKED"
+                "SELECT id FROM deployments d WHERE state = 'pending' AND server IS NULL AND {} AND arrival > $1
+                 ORDER BY arrival LIMIT $2 FOR UPDATE SKIP LOCKED",
+                may_be_tried()
             );
-            let rows = tx.query(&sql, &[&after, &PAGE]).await?;
+            let ids: Vec<Uuid> = tx.query(&sql, &[&after, &most]).await?.iter().map(|row| row.get("id")).collect();
+            if let ([id], 1) = (ids.as_slice(), most) {
+                picked.is(*id);
+            }
+            let sql = format!(
+                "SELECT {HEAD_COLUMNS}, request, source, amqp_user, moves_to, arrival, now() AS now, {IS_HELD} AS is_held
+                 FROM deployments d WHERE id = ANY ($1) ORDER BY arrival"
+            );
+            let rows = tx.query(&sql, &[&ids]).await?;
             let mut pass = PlacementPass::default();
             if rows.is_empty() {
                 return Ok((pass, Vec::new()));
@@ -82,14 +99,11 @@ impl Store {
             };
             for row in &rows {
                 match DeploymentHead::read(row) {
-                    Ok(head) => {
-                        picked.is(head.id);
-                        scene.place(row, head, &mut pass).await?;
-                    }
+                    Ok(head) => scene.place(row, head, &mut pass).await?,
                     Err(error) => log_unreadable_once(row.get("id"), &error),
                 }
             }
-            if i64::try_from(rows.len()).is_ok_and(|read| read == PAGE) {
+            if i64::try_from(rows.len()).is_ok_and(|read| read == most) {
                 pass.after = rows.last().map(|row| row.get("arrival"));
             }
             commit(tx, TransactionKind::Place).await?;
@@ -97,9 +111,7 @@ impl Store {
         })
         .await;
         let (pass, held) = picked.hold_failing(self, placed).await?;
-        if !held.is_empty() {
-            self.let_go_deployments(&held).await?;
-        }
+        self.let_go_deployments(&held).await;
         Ok(pass)
     }
 

@@ -74,7 +74,7 @@ async fn claims_that_always_time_out_keep_no_worker_from_all_others() {
 
     // What failed as the first one is tried at once when that succeeds.
     database.sql.batch_execute("DROP TRIGGER poison ON deployments").await.unwrap();
-    let later = "UPDATE held_deployments SET next_try_at = now() + CASE WHEN deployment_id = $1
+    let later = "UPDATE held_deployments SET tried_at = NULL, next_try_at = now() + CASE WHEN deployment_id = $1
                      THEN interval '0' ELSE interval '1 hour' END";
     database.sql.execute(later, &[&poisoned[0].0]).await.unwrap();
     results(&mut outside, &poisoned).await;
@@ -114,20 +114,24 @@ async fn a_lock_on_one_lease_interrupts_nobody_else() {
     assert_eq!(held.writes.iter().map(|write| write.deployment).collect::<Vec<_>>(), [Some(second[0])]);
     assert!(held.writes[0].reason.contains("lock timeout"), "{}", held.writes[0].reason);
     drop(lock);
-    database.sql.batch_execute("UPDATE held_deployments SET next_try_at = now()").await.unwrap();
+    database.sql.batch_execute("UPDATE held_deployments SET next_try_at = now(), tried_at = NULL").await.unwrap();
     results(&mut outside, &second).await;
     worker.stop().await;
 }
 
 /// Lets the last try of what is held be due, and fail.
 async fn last_try(database: &TestDatabase) {
-    let sql = "UPDATE held_deployments SET tries = 5, next_try_at = now()";
+    let sql = "UPDATE held_deployments SET tries = 5, next_try_at = now(), tried_at = NULL";
     eventually("it's held", || async { database.sql.execute(sql, &[]).await.unwrap() == 1 }).await;
-    eventually("it's tried no more", || async {
-        let ended = "SELECT count(*) FROM held_deployments WHERE next_try_at < 'infinity'";
-        database.count(ended).await == 0
-    })
-    .await;
+}
+
+/// Lets the last try of its end be due, and fail.
+async fn last_end(database: &TestDatabase) {
+    last_try(database).await;
+    let sql = "UPDATE held_deployments SET tries = 11, next_try_at = now() WHERE tries = 7";
+    eventually("its end has failed once", || async { database.sql.execute(sql, &[]).await.unwrap() == 1 }).await;
+    let given_up = "SELECT count(*) FROM held_deployments WHERE next_try_at = 'infinity'";
+    eventually("its end is tried no more", || async { database.count(given_up).await == 1 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,9 +164,7 @@ async fn one_whose_end_cant_be_written_either_waits_for_people() {
     let id = accept_in(&store, &[of("poison")]).await[0];
     poison(&database, "UPDATE", "deployments", "NEW.project_slug = 'poison'", "RAISE EXCEPTION 'no'").await;
     let worker = TestWorker::start(store.clone(), &amqp, changed(), WorkerOptions::default());
-    last_try(&database).await;
-    let given_up = "SELECT count(*) FROM held_deployments WHERE given_up_at IS NOT NULL";
-    eventually("its end was tried", || async { database.count(given_up).await == 1 }).await;
+    last_end(&database).await;
     let held = store.failing_writes(10).await.unwrap();
     assert_eq!((held.count, held.writes[0].deployment, held.writes[0].next_try_in), (1, Some(id), None));
     assert_eq!(store.deployment(id).await.unwrap().unwrap().state, State::Pending);
@@ -187,16 +189,20 @@ async fn a_deployment_whose_end_can_never_be_written_is_carried_out_so_often_and
     database.sql.batch_execute(almost).await.unwrap();
     let options = WorkerOptions { lease: Duration::from_secs(2), ..WorkerOptions::default() };
     let worker = TestWorker::start(store.clone(), &amqp, changed(), options);
-    last_try(&database).await;
-    eventually("it waits for people", || async {
-        let held = store.failing_writes(1).await.unwrap();
-        held.writes.first().is_some_and(|write| write.next_try_in.is_none() && write.deployment == Some(id))
-    })
-    .await;
+    last_end(&database).await;
     let held = &store.failing_writes(1).await.unwrap().writes[0];
     assert!(held.reason.contains("no end, says the trigger"), "{}", held.reason);
+    assert_eq!((held.deployment, held.next_try_in), (Some(id), None));
     let other = accept_in(&store, &[request(|_| {})]).await;
     results(&mut outside, &other).await;
+
+    // It still runs, as far as the database knows.
+    database.sql.batch_execute("DROP TRIGGER poison ON deployments").await.unwrap();
+    let operator = Operator::new("ada", Some("the trigger is gone"));
+    assert_eq!(store.retry_now(id, &operator).await.unwrap(), RetryNowOutcome::Due);
+    let result = outside.result().await;
+    assert_eq!(result["data"]["deployment_id"], id.to_string());
+    assert_eq!(result["data"]["failure"]["code"], "interrupted-too-often");
     worker.stop().await;
 }
 

@@ -18,7 +18,8 @@ impl Requests<'_> {
         while let Ok(claim) = store.claim(LONG).await {
             self.end(&claim.expect("it's due"), &DeploymentEnd::Succeeded { url: None }).await;
         }
-        let due = "DROP TRIGGER poison ON deployments; UPDATE held_deployments SET next_try_at = now()";
+        let due =
+            "DROP TRIGGER poison ON deployments; UPDATE held_deployments SET next_try_at = now(), tried_at = NULL";
         database.sql.batch_execute(due).await.unwrap();
         let mut claimed = Vec::new();
         for _ in 0..2 {
@@ -28,7 +29,7 @@ impl Requests<'_> {
         }
         assert!(claimed.contains(&id), "it has had its turn");
         let error = StoreError::TimedOut(LONG);
-        ok(store.hold_marks(&[PublishOutcome { position: 1, routed: true }], Some(id), &error).await);
+        ok(store.hold_marks(&[PublishOutcome { position: 1, routed: true }], Some(id), &error, false).await);
         ok(store.failing_writes(10).await);
         database.sql.batch_execute("UPDATE held_marks SET next_try_at = now()").await.unwrap();
         ok(quick("marking what is held", store.mark_held()).await);

@@ -117,3 +117,36 @@ async fn servers_are_ruled_out_by_labels_sources_slugs_and_age() {
     place(&store, &limits()).await;
     assert_eq!(server_of(&store, id).await.as_deref(), Some("vps-4"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_the_database_fails_to_place_keeps_no_other_from_its_server() {
+    let (database, store) = TestDatabase::migrated("outside").await;
+    let amqp = vhost();
+    add_server(&database, &store, "vps-1", &facts(8192)).await;
+    let poison = "
+        CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;
+        CREATE TRIGGER poison BEFORE UPDATE ON deployments FOR EACH ROW WHEN (NEW.project_slug = 'poison')
+        EXECUTE FUNCTION poison()";
+    let slugged = |slug: &'static str| unplaced(move |event| event["data"]["project"]["slug"] = slug.into());
+    let poisoned = accept(&store, &slugged("poison")).await;
+    database.sql.batch_execute("UPDATE deployments SET server = NULL, placement = NULL").await.unwrap();
+    database.sql.batch_execute(poison).await.unwrap();
+    let worker = TestWorker::start(database.store("w"), &amqp, done(), WorkerOptions::default());
+    let mut client = TestClient::new(&amqp).await;
+    for slug in ["first", "second"] {
+        client.publish(&slugged(slug)).await;
+        assert_eq!(client.result().await["data"]["outcome"], "succeeded");
+    }
+    let due = "UPDATE held_deployments SET next_try_at = now(), tried_at = NULL";
+    eventually("it's held", || async { database.sql.execute(due, &[]).await.unwrap() == 1 }).await;
+    // It's due, and has no server: no claim takes it.
+    client.publish(&slugged("third")).await;
+    assert_eq!(client.result().await["data"]["outcome"], "succeeded");
+    database.sql.batch_execute(&format!("DROP TRIGGER poison ON deployments; {due}")).await.unwrap();
+    let result = client.result().await;
+    assert_eq!(
+        (&result["data"]["deployment_id"], &result["data"]["server"]),
+        (&json!(poisoned.to_string()), &json!("vps-1"))
+    );
+    worker.stop().await;
+}
