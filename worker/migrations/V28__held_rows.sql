@@ -10,7 +10,9 @@ CREATE TABLE held_deployments (
     since               timestamptz NOT NULL DEFAULT now(),
     next_try_at         timestamptz NOT NULL,
     -- When others had to wait for it last.
-    tried_at            timestamptz
+    tried_at            timestamptz,
+    -- The database has taken it since. It may fail at it again, which then counts with what was before.
+    goes_on             boolean NOT NULL DEFAULT false
 );
 
 CREATE INDEX held_deployments_due ON held_deployments (next_try_at);

@@ -38,7 +38,7 @@ pub(crate) fn held_problems(held: &HeldBacklog) -> Vec<String> {
 /// What the database fails at beside messages, in words.
 pub(crate) fn failing_problems(failing: &FailingWrites) -> Vec<String> {
     let mut problems: Vec<String> = failing.writes.iter().map(failing_problem).collect();
-    let named = u64::try_from(failing.writes.len()).unwrap_or(u64::MAX);
+    let named = failing.writes.iter().map(|write| 1 + write.and_more).sum();
     if failing.count > named {
         problems.push(format!("the database fails at more deployments and messages ({})", failing.count - named));
     }
@@ -55,7 +55,8 @@ fn failing_problem(failing: &FailingWrite) -> String {
         ),
         HeldWrite::Mark(position) => (
             format!(
-                "message {position} of deployment {deployment} of {project} was sent, and the database fails to mark it"
+                "message {position}{} of deployment {deployment} of {project} was sent, and the database fails to mark it",
+                if failing.and_more > 0 { format!(" and {} more", failing.and_more) } else { String::new() }
             ),
             format!("slipway outbox resend {position}"),
         ),
@@ -79,6 +80,7 @@ pub(crate) fn failing_json(failing: &FailingWrite) -> Value {
         "project": failing.project,
         // Its place in the outbox.
         "message": position,
+        "and_more": failing.and_more,
         "reason": failing.reason,
         "tries": failing.tries,
         "waited_s": failing.waited.as_secs_f64(),

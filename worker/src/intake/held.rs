@@ -158,7 +158,7 @@ impl HeldMessages {
         store.forget_held().await?;
         self.report().await?;
         let mut reported_at = Instant::now();
-        while self.try_next().await? || store.mark_held().await? || store.give_up_held().await? {
+        while self.try_next().await? || store.give_up_held().await? || store.mark_held().await? {
             if reported_at.elapsed() >= BETWEEN_REPORTS {
                 self.report().await?;
                 reported_at = Instant::now();
@@ -239,7 +239,8 @@ fn describe_failing(failing: &FailingWrite) -> String {
     let what = match (failing.what, failing.deployment) {
         (HeldWrite::Deployment, Some(id)) => format!("deployment {id} of {project} can't go on"),
         (HeldWrite::Mark(position), Some(id)) => {
-            format!("message {position} of deployment {id} of {project} was sent, and can't be marked")
+            let more = if failing.and_more > 0 { format!(" and {} more", failing.and_more) } else { String::new() };
+            format!("message {position}{more} of deployment {id} of {project} was sent, and can't be marked")
         }
         (HeldWrite::Mark(position), None) => format!("message {position} was sent, and can't be marked"),
         (HeldWrite::Deployment, None) => "a deployment can't go on".to_owned(),

@@ -37,14 +37,16 @@ pub(super) enum AttemptEnd {
     /// This worker drains.
     Drained,
     /// The lease is lost, or can't be shown to be held: nothing may be written.
-    Lost,
+    Lost(StoreError),
 }
 
 impl From<StoreError> for AttemptEnd {
     fn from(error: StoreError) -> Self {
-        let error = format!("{:#}", anyhow::Error::from(error));
-        tracing::warn!(error, "the attempt ends here, and its end isn't written; the next claim continues it");
-        Self::Lost
+        tracing::warn!(
+            error = error.summary(),
+            "the attempt ends here, and its end isn't written; the next claim continues it"
+        );
+        Self::Lost(error)
     }
 }
 
@@ -128,7 +130,10 @@ pub(super) async fn execute_claim(runner: &Runner, claim: Claim, keeper: &LeaseK
                     .record("deployment.outcome", result);
                 tracing::info!(result, "attempt ended");
             }
-            Err(error) => tracing::warn!(%error, "the attempt's end couldn't be written; its lease expires"),
+            Err(error) => {
+                tracing::warn!(%error, "the attempt's end couldn't be written; its lease expires");
+                runner.store.hold_failing(lease.deployment, &error).await;
+            }
         }
     }
     .instrument(span)

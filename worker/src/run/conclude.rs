@@ -31,7 +31,7 @@ impl RunningAttempt<'_> {
                 self.fail_permanently(error, None, INTERRUPTED).await
             }
             AttemptEnd::Drained => self.interrupt().await,
-            AttemptEnd::Lost => Err(StoreError::LeaseLost),
+            AttemptEnd::Lost(error) => Err(error),
             AttemptEnd::Failed { error, stage, open } => {
                 tracing::Span::current().record("error.type", error.code.as_str());
                 if let Some(ended) = self.leave_ports(&error, stage).await? {

@@ -14,6 +14,7 @@ use super::PipelineAttempt;
 use super::attempt::{AttemptEnd, RunningAttempt, host_key_mismatch};
 use super::cancellation::SHUTDOWN_GRACE;
 use super::persist::persist;
+use crate::store::StoreError;
 
 impl RunningAttempt<'_> {
     /// Restores the previous release if the new one is unproven; `keep_first` as for
@@ -29,7 +30,7 @@ impl RunningAttempt<'_> {
         let restored = self.restore_within_deadline(keep_first).await?;
         // Whatever came of it: without the lease nothing may be written.
         if self.canceller.is_lease_lost() {
-            return Err(AttemptEnd::Lost);
+            return Err(AttemptEnd::Lost(StoreError::LeaseLost));
         }
         if let (Some(order), Some(digests)) = (&self.claim.moves, self.take_former_digests()) {
             let (store, lease, project) = (&self.runner.store, &self.claim.lease, self.claim.event.data.project.id);

@@ -165,7 +165,7 @@ impl RunningAttempt<'_> {
             Some(reason) => return Ok(self.end_for(reason)),
         };
         if error.code == ErrorCode::StaleFence && self.is_lease_lost().await? {
-            return Ok(AttemptEnd::Lost);
+            return Ok(AttemptEnd::Lost(StoreError::LeaseLost));
         }
         let code = error.code.as_str();
         Metrics::get().stage(stage, code, took);
@@ -198,7 +198,7 @@ impl RunningAttempt<'_> {
 
     fn end_for(&self, reason: StopReason) -> AttemptEnd {
         match reason {
-            StopReason::LeaseLost => AttemptEnd::Lost,
+            StopReason::LeaseLost => AttemptEnd::Lost(StoreError::LeaseLost),
             StopReason::Cancelled => AttemptEnd::Cancelled,
             StopReason::Drained => AttemptEnd::Drained,
             StopReason::HostKeyMismatch => AttemptEnd::Failed { error: host_key_mismatch(), stage: None, open: None },

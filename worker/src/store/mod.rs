@@ -21,6 +21,7 @@ mod retention;
 mod server;
 mod sources;
 mod status;
+mod turn;
 mod workers;
 
 pub use audit::{AuditEntry, AuditFilter, Operator, OperatorAction, OperatorOrigin};

@@ -11,7 +11,7 @@ use tokio_postgres::{Error, Row};
 
 use crate::failpoint::{self, Failpoint, TransactionKind};
 use crate::store::Result;
-use crate::store::connection::pooler::ParameterTypes;
+use crate::store::connection::pooler::{ParameterTypes, StatementTimes};
 use crate::store::connection::wakeups::ProcessSignals;
 
 /// StatementValues of a statement's parameters.
@@ -26,6 +26,7 @@ pub(in crate::store) struct StoreClient(
     pub(super) Object,
     pub(super) Arc<ProcessSignals>,
     pub(super) Option<Arc<ParameterTypes>>,
+    pub(super) StatementTimes,
 );
 
 /// Within so long after its last words a connection is known to have ended. Until then its call keeps it: in the pool, the
@@ -182,36 +183,19 @@ impl StoreClient {
         Ok(failpoint::around(Failpoint::Commit(write), self.query_opt(sql, values)).await?)
     }
 
-    /// As [`Self::write`], for a statement that reads, too.
-    pub(in crate::store) async fn write_reading(
-        &self,
-        write: TransactionKind,
-        sql: &str,
-        values: StatementValues<'_>,
-    ) -> Result<Vec<Row>> {
-        Ok(failpoint::around(Failpoint::Commit(write), self.query(sql, values)).await?)
-    }
-
     /// The channel that a statement has to notify by itself when it tells something.
     pub(in crate::store) fn relay_to_wake(&self) -> Option<&'static str> {
         self.1.relay_to_notify()
     }
 
-    /// As [`Self::write`], for many writes by one statement that tells something; `relay` is the channel that it notifies
-    /// itself, as [`Self::relay_to_wake`] has said.
-    pub(in crate::store) async fn write_many(
-        &self,
-        writes: &[TransactionKind],
-        sql: &str,
-        values: StatementValues<'_>,
-        relay: Option<&'static str>,
-    ) -> Result<Vec<Row>> {
-        let rows = failpoint::around_commit(writes, self.query(sql, values)).await;
-        // Also where the answer is lost: it may be committed.
-        if relay.is_none() {
-            self.1.wake_relay();
+    /// Has the relay send what was told, unless its statement has notified it: `relay` is what [`Self::relay_to_wake`] has said.
+    pub(in crate::store) fn wakes(&self, relay: Option<&'static str>) -> impl Fn() + use<> {
+        let heard = self.1.clone();
+        move || {
+            if relay.is_none() {
+                heard.wake_relay();
+            }
         }
-        Ok(rows?)
     }
 }
 

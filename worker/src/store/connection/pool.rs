@@ -16,10 +16,12 @@ use crate::store::connection::tls::connector;
 use crate::store::connection::wakeups::ProcessSignals;
 use crate::store::{Result, StoreError};
 
-/// Connections for everything, the one for marks of what was sent, those for signs of life and the relay's lease, and the one for
-/// leases of deployments.
-const CONNECTIONS: usize = 15;
+/// Connections for everything, the one for marks of what was sent, those for what attempts write together and alone, those for signs
+/// of life and the relay's lease, and the one for leases of deployments.
+const CONNECTIONS: usize = 8;
 const MARKS_CONNECTIONS: usize = 1;
+const GROUPS_CONNECTIONS: usize = 3;
+const ALONE_CONNECTIONS: usize = 4;
 const VITAL_CONNECTIONS: usize = 2;
 const RENEWAL_CONNECTIONS: usize = 1;
 
@@ -27,8 +29,11 @@ const RENEWAL_CONNECTIONS: usize = 1;
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
-    /// What was sent is marked on a connection whose statements may take no long.
+    /// What was sent is marked, and what attempts write is written, on connections whose statements may take no long. What is
+    /// written alone may fail, and keeps no group waiting.
     marks: Pool,
+    groups: Pool,
+    alone: Pool,
     /// What says that this process lives, and keeps what it holds, doesn't wait for a connection behind other statements.
     vital: Pool,
     /// Nor do renewals of leases, which are made on a thread of their own and are answered there.
@@ -81,8 +86,10 @@ impl Store {
         let vital = pool_of(&usual, VITAL_CONNECTIONS, QueueMode::Fifo)?;
         let renewals = pool_of(&usual, RENEWAL_CONNECTIONS, QueueMode::Fifo)?;
         let marks = pool_of(&short, MARKS_CONNECTIONS, QueueMode::Fifo)?;
+        let groups = pool_of(&short, GROUPS_CONNECTIONS, QueueMode::Lifo)?;
+        let alone = pool_of(&short, ALONE_CONNECTIONS, QueueMode::Lifo)?;
         let types = (route.pooler == DatabasePooler::Transaction).then(Arc::default);
-        Ok(Self { pool, marks, vital, renewals, heard, sessions, types, name: name.to_owned() })
+        Ok(Self { pool, marks, groups, alone, vital, renewals, heard, sessions, types, name: name.to_owned() })
     }
 
     /// The name of this process, as in leases and dead letters.
@@ -92,22 +99,35 @@ impl Store {
     }
 
     pub(in crate::store) async fn client(&self) -> Result<StoreClient> {
-        Ok(StoreClient(self.pool.get().await?, self.heard.clone(), self.types.clone()))
-    }
-
-    /// A connection whose statements are ended if they take long.
-    pub(super) async fn marks_client(&self) -> Result<StoreClient> {
-        Ok(StoreClient(self.marks.get().await?, self.heard.clone(), self.types.clone()))
+        self.of(&self.pool, StatementTimes::Usual).await
     }
 
     /// A connection for signs of life and leases: nothing that may take long.
     pub(in crate::store) async fn vital_client(&self) -> Result<StoreClient> {
-        Ok(StoreClient(self.vital.get().await?, self.heard.clone(), self.types.clone()))
+        self.of(&self.vital, StatementTimes::Usual).await
     }
 
     /// The connection of whoever renews many leases at once, driven by the event loop that first asks for it.
     pub(in crate::store) async fn renewal_client(&self) -> Result<StoreClient> {
-        Ok(StoreClient(self.renewals.get().await?, self.heard.clone(), self.types.clone()))
+        self.of(&self.renewals, StatementTimes::Usual).await
+    }
+
+    pub(super) async fn marks_client(&self) -> Result<StoreClient> {
+        self.of(&self.marks, StatementTimes::Short).await
+    }
+
+    /// A connection for what many attempts write together.
+    pub(in crate::store) async fn groups_client(&self) -> Result<StoreClient> {
+        self.of(&self.groups, StatementTimes::Short).await
+    }
+
+    /// A connection for what one attempt writes, while the lease that it holds can't be renewed.
+    pub(in crate::store) async fn alone_client(&self) -> Result<StoreClient> {
+        self.of(&self.alone, StatementTimes::Short).await
+    }
+
+    async fn of(&self, pool: &Pool, times: StatementTimes) -> Result<StoreClient> {
+        Ok(StoreClient(pool.get().await?, self.heard.clone(), self.types.clone(), times))
     }
 
     /// Closes connections to a server that takes no writes (any more), unless they are in use: those are closed when they would
@@ -115,7 +135,7 @@ impl Store {
     pub(in crate::store) fn close_stale(&self) {
         let stale_before = *self.heard.stale_before.lock().unwrap_or_else(PoisonError::into_inner);
         let leads_on = |metrics: Metrics| stale_before.is_none_or(|before| metrics.created >= before);
-        for pool in [&self.pool, &self.marks, &self.vital, &self.renewals] {
+        for pool in [&self.pool, &self.marks, &self.groups, &self.alone, &self.vital, &self.renewals] {
             drop(pool.retain(|_, metrics| leads_on(metrics)));
         }
     }

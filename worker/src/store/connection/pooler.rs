@@ -24,8 +24,8 @@ const LIMITS: [(&str, &str); 6] = [
     ("plan_cache_mode", "force_generic_plan"),
 ];
 
-/// What PostgreSQL ends sooner, where much waits for little.
-const SHORT_LIMITS: [(&str, &str); 2] = [("statement_timeout", "3s"), ("lock_timeout", "1s")];
+/// What PostgreSQL ends sooner, where much waits for little: within the shortest lease that's usual, with what it has locked.
+const SHORT_LIMITS: [(&str, &str); 2] = [("statement_timeout", "2s"), ("lock_timeout", "1s")];
 
 /// How long statements of a connection may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

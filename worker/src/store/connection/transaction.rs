@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use crate::failpoint;
 use crate::failpoint::TransactionKind;
 use crate::store::connection::client::{StatementValues, StoreClient, hear_out, prepared};
-use crate::store::connection::pooler::{self, ParameterTypes, StatementTimes};
+use crate::store::connection::pooler::{self, ParameterTypes};
 use crate::store::connection::wakeups::{self, ProcessSignals};
 use crate::store::{Result, Store};
 use crate::telemetry::Metrics;
@@ -36,27 +36,41 @@ impl Store {
         Ok(tx.query(sql, values).await?)
     }
 
-    /// Marks what was sent, by a statement that is ended if it takes long: all others wait for it.
+    /// Marks what was sent: all others wait for that.
     pub(in crate::store) async fn mark(&self, sql: &str, values: StatementValues<'_>) -> Result<Vec<Row>> {
-        let mut client = self.marks_client().await?;
+        let client = self.marks_client().await?;
+        self.write_shortly(client, &[TransactionKind::MarkPublished], sql, values, || ()).await
+    }
+
+    /// Writes by a statement that is ended if it takes long, on a connection for such; `told` is called once it may be committed.
+    pub(in crate::store) async fn write_shortly(
+        &self,
+        mut client: StoreClient,
+        writes: &[TransactionKind],
+        sql: &str,
+        values: StatementValues<'_>,
+        told: impl Fn(),
+    ) -> Result<Vec<Row>> {
         if client.2.is_none() {
-            return client.write_reading(TransactionKind::MarkPublished, sql, values).await;
+            let rows = failpoint::around_commit(writes, client.query(sql, values)).await;
+            told();
+            return Ok(rows?);
         }
         // Nobody knows what limits the session has.
         let tx = StoreTransaction::begin(&mut client).await?;
-        tx.hurry().await?;
         let rows = tx.query(sql, values).await?;
-        commit(tx, TransactionKind::MarkPublished).await?;
-        Ok(rows)
+        let committed = commit_many(tx, writes).await;
+        told();
+        committed.map(|()| rows)
     }
 }
 
 impl<'c> StoreTransaction<'c> {
     pub(in crate::store) async fn begin(client: &'c mut StoreClient) -> Result<Self> {
-        let (heard, types) = (client.1.clone(), client.2.clone());
+        let (heard, types, times) = (client.1.clone(), client.2.clone(), client.3);
         let inner = heard_out(client.0.transaction().await).await?;
         if types.is_some() {
-            inner.batch_execute(&pooler::limits("SET LOCAL", StatementTimes::Usual)).await?;
+            inner.batch_execute(&pooler::limits("SET LOCAL", times)).await?;
         }
         Ok(Self {
             inner,

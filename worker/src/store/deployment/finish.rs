@@ -28,7 +28,7 @@ impl Store {
     /// [`crate::store::StoreError::LeaseLost`], [`crate::store::StoreError::GivesWay`], or when the database fails.
     pub async fn finish(&self, lease: &Lease, end: &DeploymentEnd, summary: &AttemptSummary) -> Result<Outcome> {
         deadline(async {
-            let mut client = self.client().await?;
+            let mut client = self.alone_client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             if let Some(project) = summary.moves {
                 // Before the deployment's row, as whoever stores a request.
@@ -58,7 +58,7 @@ impl Store {
     /// As [`Store::finish`].
     pub async fn finish_superseded(&self, lease: &Lease, summary: &AttemptSummary) -> Result<Option<Outcome>> {
         deadline(async {
-            let mut client = self.client().await?;
+            let mut client = self.alone_client().await?;
             let tx = StoreTransaction::begin(&mut client).await?;
             let mut locked = match LockedDeployment::lock_leased(&tx, lease).await {
                 Err(StoreError::LeaseLost) => return outcome_under_lease(&tx, lease).await.map(Some),

@@ -54,7 +54,7 @@ impl Store {
         finishes: &[Arc<AttemptFinish>],
     ) -> Result<Vec<Option<Outcome>>> {
         let mut outcomes = vec![None; finishes.len()];
-        let mut client = self.client().await?;
+        let mut client = self.groups_client().await?;
         let tx = StoreTransaction::begin(&mut client).await?;
         let locked = lock(&tx, finishes).await?;
         let ids: Vec<Uuid> = locked.iter().map(|(_, head)| head.id.0).collect();

@@ -30,7 +30,7 @@ impl Store {
         deadline(async {
             let sql = "UPDATE held_deployments SET next_try_at = now() + $1 * interval '1 second'
                        WHERE deployment_id = (
-                           SELECT deployment_id FROM held_deployments WHERE next_try_at <= now() AND tries >= $2
+                           SELECT deployment_id FROM held_deployments WHERE next_try_at <= now() AND tries >= $2 AND NOT goes_on
                            ORDER BY next_try_at LIMIT 1 FOR UPDATE SKIP LOCKED)
                        RETURNING deployment_id, since, reason";
             let row = self.client().await?.query_opt(sql, &[&seconds(END_LEASE), &tries]).await?;
@@ -42,7 +42,8 @@ impl Store {
                 row.get::<_, &str>("reason")
             );
             match self.end_held(id, message).await {
-                Ok(()) => tracing::error!(deployment.id = %id, "a deployment at which the database fails is given up"),
+                Ok(false) => {}
+                Ok(true) => tracing::error!(deployment.id = %id, "a deployment at which the database fails is given up"),
                 Err(error) if error.fails_at_any() => return Err(error),
                 Err(error) => self.put_off_end(id, &error).await?,
             }
@@ -67,20 +68,27 @@ impl Store {
         Ok(())
     }
 
-    async fn end_held(&self, id: DeploymentId, message: String) -> Result<()> {
+    /// Whether it has ended.
+    async fn end_held(&self, id: DeploymentId, message: String) -> Result<bool> {
         let mut client = self.client().await?;
         let tx = StoreTransaction::begin(&mut client).await?;
         tx.hurry().await?;
         if let Some(mut locked) = LockedDeployment::lock(&tx, id).await?
-            && (locked.head.state == State::Pending
-                || locked.head.state == State::Running && !locked.is_acted_on().await?)
+            && matches!(locked.head.state, State::Pending | State::Running)
         {
+            if locked.head.state == State::Running && locked.is_acted_on().await? {
+                // The worker that has failed at it still has its lease.
+                let sql =
+                    "UPDATE held_deployments SET next_try_at = now() + interval '5 seconds' WHERE deployment_id = $1";
+                tx.execute(sql, &[&id.0]).await?;
+                return commit(tx, TransactionKind::GiveUp).await.map(|()| false);
+            }
             let failure = Failure::new(ErrorCode::InternalError, None, message);
             let end = DeploymentEnd::Failed { failure, missing_secret: None, reason: "exhausted" };
             locked.finish(self, &end, &AttemptSummary::default()).await?;
         }
         tx.execute("DELETE FROM held_deployments WHERE deployment_id = $1", &[&id.0]).await?;
-        commit(tx, TransactionKind::GiveUp).await
+        commit(tx, TransactionKind::GiveUp).await.map(|()| true)
     }
 
     /// Forgets what is held and needn't be any more: deployments that have ended, and messages that are marked or removed.
@@ -107,7 +115,7 @@ impl Store {
     pub async fn until_next_end(&self) -> Result<Option<Duration>> {
         deadline(async {
             let sql = "SELECT extract(epoch FROM min(next_try_at) - now())::float8 FROM held_deployments
-                       WHERE tries >= $1 AND next_try_at < 'infinity'";
+                       WHERE tries >= $1 AND next_try_at < 'infinity' AND NOT goes_on";
             let tries = i32::try_from(HELD_RETRIES.attempts).unwrap_or(i32::MAX);
             let row = self.client().await?.query_one(sql, &[&tries]).await?;
             Ok(row.get::<_, Option<f64>>(0).map(duration))

@@ -19,12 +19,14 @@ pub(in crate::store) fn may_be_tried() -> String {
     let tries = HELD_RETRIES.attempts;
     format!(
         "NOT EXISTS (SELECT FROM held_deployments h
-                     WHERE h.deployment_id = d.id AND (h.next_try_at > now() OR h.tries >= {tries}))"
+                     WHERE h.deployment_id = d.id AND NOT h.goes_on
+                       AND (h.next_try_at > now() OR h.tries >= {tries}))"
     )
 }
 
-/// Whether deployment `d` has failed before.
-pub(in crate::store) const IS_HELD: &str = "EXISTS (SELECT FROM held_deployments h WHERE h.deployment_id = d.id)";
+/// Whether the database has failed at deployment `d`, and hasn't taken it since.
+pub(in crate::store) const IS_HELD: &str =
+    "EXISTS (SELECT FROM held_deployments h WHERE h.deployment_id = d.id AND NOT h.goes_on)";
 
 /// Which deployment a call was about, when it looks for one itself.
 #[derive(Default)]
@@ -43,18 +45,26 @@ impl Picked {
 
     /// Holds the deployment if the database failed at it, and not altogether.
     pub(in crate::store) async fn hold_failing<T>(&self, store: &Store, outcome: Result<T>) -> Result<T> {
-        if let (Some(id), Err(error)) = (self.id(), &outcome)
-            && !error.fails_at_any()
-            // A database that takes this isn't away: then it's this deployment that ends its connections.
-            && let Err(also) = store.hold_deployment(DeploymentId(id), error).await
-        {
-            tracing::debug!(error = also.summary(), "a deployment at which the database failed couldn't be held");
+        if let (Some(id), Err(error)) = (self.id(), &outcome) {
+            store.hold_failing(DeploymentId(id), error).await;
         }
         outcome
     }
 }
 
 impl Store {
+    /// Holds a deployment if the database failed at it, and not altogether.
+    pub async fn hold_failing(&self, id: DeploymentId, error: &StoreError) {
+        let is_its_own = matches!(error, StoreError::LeaseLost | StoreError::GivesWay(_) | StoreError::Transition(_));
+        // A database that takes this isn't away: then it's this deployment that ends its connections.
+        if !is_its_own
+            && !error.fails_at_any()
+            && let Err(also) = self.hold_deployment(id, error).await
+        {
+            tracing::debug!(error = also.summary(), "a deployment at which the database failed couldn't be held");
+        }
+    }
+
     async fn hold_deployment(&self, id: DeploymentId, error: &StoreError) -> Result<()> {
         let (reason, delays, has_waited) = (error.summary(), delays_after(error), !error.is_away());
         let (first, later) = (next_try("1", "$3"), next_try("h.tries + 1", "$3"));
@@ -66,8 +76,8 @@ impl Store {
                      CASE WHEN $4 THEN now() END
                  ON CONFLICT (deployment_id) DO UPDATE SET
                      tries = h.tries + 1, reason = excluded.reason, next_try_at = coalesce(nullif({later}, 'infinity'), now()),
-                     tried_at = coalesce(excluded.tried_at, h.tried_at)
-                     WHERE h.next_try_at <= now()
+                     tried_at = coalesce(excluded.tried_at, h.tried_at), goes_on = false
+                     WHERE h.goes_on OR h.next_try_at <= now()
                  RETURNING tries, extract(epoch FROM next_try_at - now())::float8 AS next_in"
         );
         deadline(async {
@@ -85,18 +95,20 @@ impl Store {
         .await
     }
 
-    /// Lets deployments go that the database has taken. What failed as they did is tried now: the cause may be gone.
+    /// Lets deployments go on that the database has taken: how often it had failed is remembered until they end. What failed as they
+    /// did is tried now, and that doesn't count: the cause may be gone.
     pub(in crate::store) async fn let_go_deployments(&self, ids: &[Uuid]) {
         if ids.is_empty() {
             return;
         }
         let last = i32::try_from(HELD_RETRIES.attempts).unwrap_or(i32::MAX) - 1;
         let let_go = deadline(async {
-            let sql = "WITH gone AS (DELETE FROM held_deployments WHERE deployment_id = ANY ($1) RETURNING reason)
-                       UPDATE held_deployments SET next_try_at = now(), tries = least(tries, $3)
+            let sql = "WITH taken AS (
+                           UPDATE held_deployments SET goes_on = true WHERE deployment_id = ANY ($1) RETURNING reason)
+                       UPDATE held_deployments SET next_try_at = now(), tries = greatest(least(tries, $3) - 1, 0)
                        WHERE deployment_id IN (
                            SELECT h.deployment_id FROM held_deployments h
-                           WHERE h.reason IN (SELECT reason FROM gone) AND h.next_try_at > now()
+                           WHERE h.reason IN (SELECT reason FROM taken) AND h.next_try_at > now() AND NOT h.goes_on
                              AND h.deployment_id <> ALL ($1) ORDER BY h.next_try_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
             Ok(self.client().await?.execute(sql, &[&ids, &TRIED_AT_ONCE, &last]).await?)
         });

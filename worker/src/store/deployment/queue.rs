@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::scheduler::{Due, Limits, Load};
 use crate::store::Result;
+use crate::store::connection::client::StatementValues;
 use crate::store::connection::pooler::short_limits;
 use crate::store::connection::transaction::StoreTransaction;
 use crate::store::connection::value::seconds;
@@ -22,6 +23,8 @@ use crate::store::server::circuit_breaker::circuit;
 /// Key of the advisory lock under which claims decide ("claim" in ASCII).
 const CLAIM_LOCK: i64 = 0x63_6c_61_69_6d;
 
+/// So many locked ones are passed over at a time.
+const MOST_LOCKED: usize = 64;
 /// Each try of a held deployment may keep others waiting for as long as a statement may take: so far apart they are.
 const BETWEEN_TRIES: Duration = Duration::from_secs(10);
 
@@ -43,10 +46,10 @@ impl From<Duration> for ClaimOptions {
     }
 }
 
-/// What has to hold for deployment `d`, which is due, to be claimed: not $2, and with $3 also what pulls images. What came after
+/// What has to hold for deployment `d`, which is due, to be claimed: not $2, no project of $4, and with $3 also what pulls images. What came after
 /// an undeployment or a move that is half done waits for it, also while that waits for its next attempt.
 const MAY_BE_CLAIMED: &str = "
-    id <> ALL ($2) AND ($3 OR action NOT IN ('deploy', 'rollback', 'move') OR cancel_requested_at IS NOT NULL)
+    id <> ALL ($2) AND d.project_slug <> ALL ($4) AND ($3 OR action NOT IN ('deploy', 'rollback', 'move') OR cancel_requested_at IS NOT NULL)
     AND NOT EXISTS (SELECT FROM maintenance_windows w WHERE w.server IN (d.server, d.moves_from)
                     AND w.starts_at <= now() AND w.ends_at > now())
     AND NOT EXISTS (SELECT 1 FROM project_leases l WHERE l.project_slug = d.project_slug
@@ -63,7 +66,7 @@ const MAY_BE_CLAIMED: &str = "
 const DUE_COLUMNS: &str = "id, server, d.project_slug,
     action IN ('deploy', 'rollback', 'move') AND cancel_requested_at IS NULL AS pulls";
 
-/// What is due first on each server that isn't left out ($1), at most $4 of each, and of these what has been due for longest.
+/// What is due first on each server that isn't left out ($1), at most $5 of each, and of these what has been due for longest.
 /// The recursion steps from server to server through the index, so that the length of their queues doesn't matter.
 fn next_due() -> String {
     format!(
@@ -76,9 +79,9 @@ fn next_due() -> String {
          SELECT head.* FROM queue q CROSS JOIN LATERAL (
              SELECT {DUE_COLUMNS}, run_at, arrival FROM deployments d
              WHERE state = 'pending' AND d.server = q.server AND run_at <= now() AND NOT {IS_HELD} AND {MAY_BE_CLAIMED}
-             ORDER BY run_at, arrival LIMIT $4
+             ORDER BY run_at, arrival LIMIT $5
          ) head
-         WHERE q.server <> ALL ($1) ORDER BY head.run_at, head.arrival LIMIT $5"
+         WHERE q.server <> ALL ($1) ORDER BY head.run_at, head.arrival LIMIT $6"
     )
 }
 
@@ -86,7 +89,7 @@ fn next_due() -> String {
 fn next_held() -> String {
     format!(
         "SELECT {DUE_COLUMNS} FROM held_deployments h JOIN deployments d ON d.id = h.deployment_id
-         WHERE h.next_try_at <= now() AND h.tries < {} AND d.state = 'pending' AND d.run_at <= now()
+         WHERE h.next_try_at <= now() AND h.tries < {} AND NOT h.goes_on AND d.state = 'pending' AND d.run_at <= now()
            AND d.server IS NOT NULL AND d.server <> ALL ($1) AND {MAY_BE_CLAIMED} ORDER BY h.next_try_at LIMIT 1",
         HELD_RETRIES.attempts
     )
@@ -150,7 +153,8 @@ async fn lock_first(
     picked: &Picked,
 ) -> Result<Vec<(DeploymentHead, Row)>> {
     let limits = &options.limits;
-    let (mut left_out, mut unreadable): (Vec<String>, Vec<Uuid>) = (load.closed_servers(limits, now), Vec::new());
+    let left_out = load.closed_servers(limits, now);
+    let (mut unreadable, mut locked_projects): (Vec<Uuid>, Vec<String>) = (Vec::new(), Vec::new());
     let lock = format!(
         "SELECT {HEAD_COLUMNS}, request, waits, {IS_HELD} AS is_held, {HISTORY_COLUMNS} FROM deployments d
          WHERE id = ANY($1) AND state = 'pending' ORDER BY run_at, arrival FOR UPDATE SKIP LOCKED"
@@ -161,8 +165,12 @@ async fn lock_first(
     loop {
         let may_pull = load.may_pull(limits);
         let rows = match of_held {
-            true => tx.query(&sql, &[&left_out, &unreadable, &may_pull]).await?,
-            false => tx.query(&sql, &[&left_out, &unreadable, &may_pull, &of_each, &of_all]).await?,
+            true => tx.query(&sql, &[&left_out, &unreadable, &may_pull, &locked_projects]).await?,
+            false => {
+                let values: StatementValues<'_> =
+                    &[&left_out, &unreadable, &may_pull, &locked_projects, &of_each, &of_all];
+                tx.query(&sql, values).await?
+            }
         };
         if rows.is_empty() {
             return Ok(Vec::new());
@@ -193,8 +201,11 @@ async fn lock_first(
         if !locked.is_empty() || chosen.is_empty() {
             return Ok(locked);
         }
-        // What is locked is being cancelled or superseded: nobody waits for that.
-        left_out.extend(chosen.into_iter().filter(|due| !unreadable.contains(&due.id)).map(|due| due.server));
+        // What is locked is being cancelled or superseded, or somebody looks at it: nobody waits for that but its project.
+        locked_projects.extend(chosen.into_iter().filter(|due| !unreadable.contains(&due.id)).map(|due| due.project));
+        if locked_projects.len() > MOST_LOCKED {
+            return Ok(Vec::new());
+        }
     }
 }
 
@@ -222,7 +233,7 @@ async fn load(tx: &StoreTransaction<'_>, registry: &str) -> Result<(Load<String>
                    ON l.project_slug = d.project_slug AND l.server = d.server AND l.fence = d.fence
                  WHERE d.state = 'running' AND l.expires_at > now() GROUP BY d.server)
              SELECT clock_timestamp() AS now,
-                 EXISTS (SELECT FROM held_deployments WHERE next_try_at <= now() AND tries < $2)
+                 EXISTS (SELECT FROM held_deployments WHERE next_try_at <= now() AND tries < $2 AND NOT goes_on)
                      AND NOT EXISTS (SELECT FROM held_deployments WHERE tried_at > now() - $3 * interval '1 second') AS holds,
                  server, attempts, pulling, failures, since, open_until
              FROM (SELECT) AS once LEFT JOIN (running FULL JOIN server_circuits USING (server)) ON true",

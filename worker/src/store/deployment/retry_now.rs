@@ -36,8 +36,8 @@ impl Store {
             let tx = StoreTransaction::begin(&mut client).await?;
             let Some(locked) = LockedDeployment::lock(&tx, id).await? else { return Ok(RetryNowOutcome::Unknown) };
             // Whoever asks has mended what the database failed at.
-            let held =
-                "UPDATE held_deployments SET tries = 0, next_try_at = now(), tried_at = NULL WHERE deployment_id = $1";
+            let held = "UPDATE held_deployments SET tries = 0, next_try_at = now(), tried_at = NULL
+                        WHERE deployment_id = $1 AND NOT goes_on";
             let was_held = !locked.head.state.is_terminal() && tx.execute(held, &[&id.0]).await? > 0;
             let server = if locked.head.state == State::Pending {
                 let sql = "UPDATE deployments SET run_at = least(run_at, now()) WHERE id = $1 RETURNING server";

@@ -107,6 +107,11 @@ impl AttemptStep {
         })
     }
 
+    /// Whose step it is.
+    pub(in crate::store) fn deployment(&self) -> DeploymentId {
+        self.lease.deployment
+    }
+
     /// Whether a stage's step may be written together with others: it says nothing new of what belongs to more than its
     /// deployment. Progress never is: it would be told twice where a group's answer was lost.
     pub(in crate::store) fn may_be_grouped(&self) -> bool {
@@ -157,10 +162,15 @@ impl Store {
         }
         let sql = step_statement::of(locked, steps.iter().any(|step| step.is_about_secrets()));
         let writes: Vec<TransactionKind> = steps.iter().map(|step| step.write).collect();
-        let client = self.client().await?;
+        let client = match locked {
+            Locked::Skip => self.groups_client().await?,
+            Locked::Wait => self.alone_client().await?,
+        };
         let relay = client.relay_to_wake();
-        let rows = client
-            .write_many(
+        let told = client.wakes(relay);
+        let rows = self
+            .write_shortly(
+                client,
                 &writes,
                 sql,
                 &[
@@ -189,7 +199,7 @@ impl Store {
                     &relay,
                     &wakeups::DEPLOYMENTS,
                 ],
-                relay,
+                told,
             )
             .await?;
         let mut boundaries = vec![None; steps.len()];

@@ -24,6 +24,8 @@ pub enum HeldWrite {
 pub struct FailingWrite {
     /// What can't be written.
     pub what: HeldWrite,
+    /// How many more messages of that deployment it's about.
+    pub and_more: u64,
     /// Which deployment it's about.
     pub deployment: Option<DeploymentId>,
     /// Its project's slug.
@@ -43,7 +45,7 @@ pub struct FailingWrite {
 pub struct FailingWrites {
     /// How many; a thousand stands for that many or more.
     pub count: u64,
-    /// Those that have failed for longest.
+    /// Those that have failed for longest, deployments before marks.
     pub writes: Vec<FailingWrite>,
 }
 
@@ -55,16 +57,20 @@ impl Store {
     pub async fn failing_writes(&self, limit: u32) -> Result<FailingWrites> {
         deadline(async {
             let sql = "WITH failing AS (
-                           SELECT NULL::bigint AS position, deployment_id, project_slug, reason, tries, since, next_try_at
-                           FROM held_deployments
+                           SELECT NULL::bigint AS position, 1::bigint AS messages, deployment_id, project_slug, reason, tries,
+                               since, next_try_at
+                           FROM held_deployments WHERE NOT goes_on
                            UNION ALL
-                           SELECT position, deployment_id, project_slug, reason, tries, since, next_try_at FROM held_marks)
-                       SELECT f.position, f.deployment_id, f.project_slug, f.reason, f.tries,
+                           SELECT min(position), count(*), deployment_id, min(project_slug), min(reason), max(tries),
+                               min(since), min(next_try_at)
+                           FROM (SELECT * FROM held_marks ORDER BY position LIMIT 1000) first
+                           GROUP BY deployment_id, CASE WHEN deployment_id IS NULL THEN position END)
+                       SELECT f.position, f.messages, f.deployment_id, f.project_slug, f.reason, f.tries,
                            extract(epoch FROM now() - f.since)::float8 AS waited,
                            CASE WHEN isfinite(f.next_try_at) THEN extract(epoch FROM f.next_try_at - now()) END::float8
                                AS next_try_in,
-                           (SELECT count(*) FROM (SELECT FROM failing LIMIT 1000) counted) AS count
-                       FROM failing f ORDER BY f.since LIMIT $1";
+                           (SELECT sum(messages)::bigint FROM (SELECT messages FROM failing LIMIT 1000) counted) AS count
+                       FROM failing f ORDER BY f.position IS NOT NULL, f.since LIMIT $1";
             let rows = self.client().await?.query(sql, &[&i64::from(limit)]).await?;
             let count = rows.first().map_or(0, |row| row.get::<_, i64>("count"));
             Ok(FailingWrites { count: u64::try_from(count).unwrap_or(0), writes: rows.iter().map(failing).collect() })
@@ -76,6 +82,7 @@ impl Store {
 fn failing(row: &Row) -> FailingWrite {
     FailingWrite {
         what: row.get::<_, Option<i64>>("position").map_or(HeldWrite::Deployment, HeldWrite::Mark),
+        and_more: u64::try_from(row.get::<_, i64>("messages") - 1).unwrap_or(0),
         deployment: row.get::<_, Option<Uuid>>("deployment_id").map(DeploymentId),
         project: row.get("project_slug"),
         reason: row.get("reason"),

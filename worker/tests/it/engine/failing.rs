@@ -13,7 +13,7 @@ use crate::services::test_worker::{TestClient, TestWorker, WorkerOptions, eventu
 use crate::services::{TestDatabase, vhost};
 
 /// Makes each write of `event` to `table` come to `end` where `condition` holds.
-async fn poison(database: &TestDatabase, event: &str, table: &str, condition: &str, end: &str) {
+pub(super) async fn poison(database: &TestDatabase, event: &str, table: &str, condition: &str, end: &str) {
     let sql = format!(
         "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {end}; RETURN NEW; END $$;
          CREATE TRIGGER poison BEFORE {event} ON {table} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION poison()"
@@ -21,12 +21,12 @@ async fn poison(database: &TestDatabase, event: &str, table: &str, condition: &s
     database.sql.batch_execute(&sql).await.unwrap();
 }
 
-fn of(slug: &str) -> Vec<u8> {
+pub(super) fn of(slug: &str) -> Vec<u8> {
     request(|event| event["data"]["project"]["slug"] = slug.into())
 }
 
 /// Waits for one result of each, and how long that takes.
-async fn results(outside: &mut TestClient, expected: &[DeploymentId]) -> Duration {
+pub(super) async fn results(outside: &mut TestClient, expected: &[DeploymentId]) -> Duration {
     let (begun, mut told) = (Instant::now(), BTreeMap::new());
     while told.len() < expected.len() {
         let result = outside.result().await;
@@ -39,7 +39,7 @@ async fn results(outside: &mut TestClient, expected: &[DeploymentId]) -> Duratio
     begun.elapsed()
 }
 
-async fn accept_in(store: &Store, bodies: &[Vec<u8>]) -> Vec<DeploymentId> {
+pub(super) async fn accept_in(store: &Store, bodies: &[Vec<u8>]) -> Vec<DeploymentId> {
     let mut ids = Vec::new();
     for body in bodies {
         let incoming = incoming(body);
@@ -120,7 +120,7 @@ async fn a_lock_on_one_lease_interrupts_nobody_else() {
 }
 
 /// Lets the last try of what is held be due, and fail.
-async fn last_try(database: &TestDatabase) {
+pub(super) async fn last_try(database: &TestDatabase) {
     let sql = "UPDATE held_deployments SET tries = 5, next_try_at = now(), tried_at = NULL";
     eventually("it's held", || async { database.sql.execute(sql, &[]).await.unwrap() == 1 }).await;
 }

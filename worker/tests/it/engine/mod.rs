@@ -8,6 +8,7 @@ mod draining;
 mod failing;
 mod held;
 mod renewals;
+mod spoilers;
 
 use crate::services::test_worker::{ScriptedStages, report};
 use slipway_protocol::{Change, DeploymentId};
