@@ -13,6 +13,11 @@ pub(crate) const HELD_RETRIES: RetryPolicy =
 /// So often a connection may end at something before that has to wait: at a failover it's the server that ends them.
 const AWAY_TIMES: usize = 3;
 
+/// [`HELD_RETRIES`]' number of tries, as columns hold it.
+pub(in crate::store) fn held_tries() -> i32 {
+    i32::try_from(HELD_RETRIES.attempts).unwrap_or(i32::MAX)
+}
+
 /// The seconds until the next try after each one that failed; after the last there is none.
 pub(in crate::store) fn delays_after(error: &StoreError) -> Vec<f64> {
     let at_once = if error.is_away() { AWAY_TIMES - 1 } else { 0 };

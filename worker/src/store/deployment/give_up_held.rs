@@ -13,7 +13,7 @@ use crate::store::connection::value::{duration, seconds};
 use crate::store::deployment::end::{AttemptSummary, DeploymentEnd};
 use crate::store::deployment::locked::LockedDeployment;
 use crate::store::deployment::state::State;
-use crate::store::holding::HELD_RETRIES;
+use crate::store::holding::{HELD_RETRIES, held_tries};
 use crate::store::{Result, Store, StoreError};
 
 /// So long one worker has for an end before another one tries it.
@@ -26,7 +26,7 @@ impl Store {
     /// # Errors
     /// When the database fails altogether.
     pub async fn give_up_held(&self) -> Result<bool> {
-        let tries = i32::try_from(HELD_RETRIES.attempts).unwrap_or(i32::MAX);
+        let tries = held_tries();
         deadline(async {
             let sql = "UPDATE held_deployments SET next_try_at = now() + $1 * interval '1 second'
                        WHERE deployment_id = (
@@ -53,7 +53,7 @@ impl Store {
     }
 
     async fn put_off_end(&self, id: DeploymentId, error: &StoreError) -> Result<()> {
-        let tries = i32::try_from(HELD_RETRIES.attempts).unwrap_or(i32::MAX);
+        let tries = held_tries();
         let (reason, delay) = (error.summary(), seconds(HELD_RETRIES.max));
         let sql = "UPDATE held_deployments SET tries = tries + 1, reason = $2,
                        next_try_at = CASE WHEN tries + 1 >= 2 * $3 THEN 'infinity'
@@ -116,7 +116,7 @@ impl Store {
         deadline(async {
             let sql = "SELECT extract(epoch FROM min(next_try_at) - now())::float8 FROM held_deployments
                        WHERE tries >= $1 AND next_try_at < 'infinity' AND NOT goes_on";
-            let tries = i32::try_from(HELD_RETRIES.attempts).unwrap_or(i32::MAX);
+            let tries = held_tries();
             let row = self.client().await?.query_one(sql, &[&tries]).await?;
             Ok(row.get::<_, Option<f64>>(0).map(duration))
         })

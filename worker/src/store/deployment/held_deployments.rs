@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::store::connection::deadline::deadline;
 use crate::store::connection::value::number;
-use crate::store::holding::{HELD_RETRIES, delays_after, next_try};
+use crate::store::holding::{HELD_RETRIES, delays_after, held_tries, next_try};
 use crate::store::{Result, Store, StoreError};
 
 /// So many are tried when one of them has succeeded that failed as they did.
@@ -101,7 +101,7 @@ impl Store {
         if ids.is_empty() {
             return;
         }
-        let last = i32::try_from(HELD_RETRIES.attempts).unwrap_or(i32::MAX) - 1;
+        let last = held_tries() - 1;
         let let_go = deadline(async {
             let sql = "WITH taken AS (
                            UPDATE held_deployments SET goes_on = true WHERE deployment_id = ANY ($1) RETURNING reason)

@@ -17,7 +17,7 @@ use crate::store::connection::value::seconds;
 use crate::store::deployment::head::{DeploymentHead, HEAD_COLUMNS, log_unreadable_once};
 use crate::store::deployment::held_deployments::{IS_HELD, Picked};
 use crate::store::deployment::history::HISTORY_COLUMNS;
-use crate::store::holding::HELD_RETRIES;
+use crate::store::holding::{HELD_RETRIES, held_tries};
 use crate::store::server::circuit_breaker::circuit;
 
 /// Key of the advisory lock under which claims decide ("claim" in ASCII).
@@ -223,7 +223,7 @@ async fn load(tx: &StoreTransaction<'_>, registry: &str) -> Result<(Load<String>
         &[&CLAIM_LOCK],
     )
     .await?;
-    let tries = i32::try_from(HELD_RETRIES.attempts).unwrap_or(i32::MAX);
+    let tries = held_tries();
     let rows = tx
         .query(
             "WITH running AS (
